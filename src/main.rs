@@ -1,1 +1,26 @@
-fn main(){}
+//! The binary: runs the command line and turns its outcome into an exit code.
+
+use std::process::ExitCode;
+
+use caption_train::base::{fault, terminal};
+use caption_train::cli;
+use caption_train::training::trainer::Outcome;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Stopped by a signal, after saving.
+const INTERRUPTED: u8 = 130;
+/// Wrong command line or config.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(Outcome::Completed) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            terminal::error(&fault::describe(&error));
+            if fault::is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}

@@ -1,1 +1,6 @@
-fn main(){}
+//! Everything that is tested from outside of the library, in one binary: one link for all of it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
+mod config;
+mod tidy;

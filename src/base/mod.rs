@@ -1,0 +1,8 @@
+//! Layer 0: what every other layer may use and what uses none of them.
+
+pub mod atomic_file;
+pub mod digest;
+pub mod fault;
+pub mod memory;
+pub mod random;
+pub mod terminal;

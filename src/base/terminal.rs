@@ -1,0 +1,148 @@
+//! The only code that prints. Messages, warnings and progress go to stderr; data goes to stdout.
+//!
+//! On a terminal progress is a bar; elsewhere it is a plain line now and then, so that a log file stays readable.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verbosity {
+    /// Warnings and errors alone.
+    Quiet = 0,
+    /// Also messages and progress.
+    Normal = 1,
+    /// Also details.
+    Verbose = 2,
+}
+
+static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Normal as u8);
+static LOG: Mutex<Option<Box<dyn Write + Send>>> = Mutex::new(None);
+
+/// How often progress is reported where there is no terminal.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Sets how much is said from now on.
+pub fn set_verbosity(verbosity: Verbosity) {
+    VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
+}
+
+/// Copies every message from now on to `log` too (the `train.log` of a run); `None` ends that.
+pub fn set_log(log: Option<Box<dyn Write + Send>>) {
+    *LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = log;
+}
+
+/// A message for the person, on stderr.
+pub fn message(text: &str) {
+    say(Verbosity::Normal, text);
+}
+
+/// A detail, shown with `--verbose` alone.
+pub fn detail(text: &str) {
+    say(Verbosity::Verbose, text);
+}
+
+/// A warning: shown always.
+pub fn warning(text: &str) {
+    say(Verbosity::Quiet, &format!("warning: {text}"));
+}
+
+/// An error: shown always.
+pub fn error(text: &str) {
+    say(Verbosity::Quiet, &format!("error: {text}"));
+}
+
+/// A line of data on stdout.
+///
+/// # Errors
+/// What writing gives; a closed pipe is such an error and ends the output.
+pub fn data(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+fn say(level: Verbosity, text: &str) {
+    if let Some(log) = LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_mut() {
+        // A log that cannot be written must not end a run; the same text is on stderr.
+        let _ = writeln!(log, "{text}").and_then(|()| log.flush());
+    }
+    if VERBOSITY.load(Ordering::Relaxed) >= level as u8 {
+        // Bars are drawn around the message; a closed stderr is no reason to stop.
+        bars().suspend(|| {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        });
+    }
+}
+
+fn bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(|| {
+        let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        MultiProgress::with_draw_target(target)
+    })
+}
+
+/// The progress of one long job.
+pub struct Progress {
+    bar: ProgressBar,
+    title: String,
+    total: u64,
+    plain: Mutex<PlainProgress>,
+}
+
+struct PlainProgress {
+    done: u64,
+    started: Instant,
+    reported: Instant,
+}
+
+impl Progress {
+    /// A job of `total` units named `title` ("extracting"), of which `done` were done before it began.
+    pub fn new(title: &str, total: u64, done: u64) -> Self {
+        let bar = if VERBOSITY.load(Ordering::Relaxed) == Verbosity::Quiet as u8 {
+            ProgressBar::hidden()
+        } else {
+            bars().add(ProgressBar::new(total))
+        };
+        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg} {eta} left")
+            .expect("the template of the bar is valid")
+            .progress_chars("=> ");
+        bar.set_style(style);
+        bar.set_prefix(title.to_owned());
+        bar.set_position(done);
+        bar.reset_eta();
+        let now = Instant::now();
+        Self { bar, title: title.to_owned(), total, plain: Mutex::new(PlainProgress { done, started: now, reported: now }) }
+    }
+
+    /// `units` more are done; `note` stands beside the bar (empty for none).
+    pub fn advance(&self, units: u64, note: &str) {
+        self.bar.set_message(note.to_owned());
+        self.bar.inc(units);
+        let mut plain = self.plain.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        plain.done += units;
+        let due = plain.reported.elapsed() >= PLAIN_INTERVAL && plain.done < self.total;
+        if due && self.bar.is_hidden() {
+            plain.reported = Instant::now();
+            let elapsed = plain.started.elapsed().as_secs();
+            message(&format!("{}: {}/{} {note} ({elapsed} s)", self.title, plain.done, self.total));
+        }
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,115 @@
+//! The command line: what may be written, and which command it means.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::base::fault::usage;
+use crate::base::terminal::{self, Verbosity};
+use crate::commands::caption::CaptionArgs;
+use crate::commands::inspect::InspectArgs;
+use crate::commands::plan::PlanArgs;
+use crate::commands::prepare_data::PrepareDataArgs;
+use crate::commands::train::TrainRequest;
+use crate::commands::version::VERSION;
+use crate::commands::{caption, inspect, plan, prepare_data, train};
+use crate::training::trainer::Outcome;
+
+/// Trains image-captioning models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "caption-train",
+    version = VERSION,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    after_help = "Train with --config FILE, go on with --resume FILE; everything else is a command."
+)]
+struct Cli {
+    /// Train as this config file says
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Go on from this checkpoint
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Change a value of the config; may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    /// auto, cpu, cuda or cuda:N: the same as --set training.device=DEVICE
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Only warnings and errors
+    #[arg(long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// More detail
+    #[arg(long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare a data set for training
+    PrepareData(PrepareDataArgs),
+    /// Describe images with a trained model
+    Caption(CaptionArgs),
+    /// Show what a checkpoint holds
+    Inspect(InspectArgs),
+    /// Show what a run would do and need, without training
+    Plan(PlanArgs),
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// What the command gives; a usage error when nothing is asked for.
+pub fn run() -> anyhow::Result<Outcome> {
+    let cli = Cli::parse();
+    terminal::set_verbosity(match (cli.quiet, cli.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    });
+    let completed = |()| Outcome::Completed;
+    match &cli.command {
+        Some(Command::PrepareData(args)) => prepare_data::run(args).map(completed),
+        Some(Command::Caption(args)) => caption::run(args).map(completed),
+        Some(Command::Inspect(args)) => inspect::run(args).map(completed),
+        Some(Command::Plan(args)) => plan::run(args).map(completed),
+        None => train::run(&request(&cli)?, &overrides(&cli)),
+    }
+}
+
+fn request(cli: &Cli) -> anyhow::Result<TrainRequest> {
+    match (&cli.config, &cli.resume) {
+        (Some(config), _) => Ok(TrainRequest::Config(config.clone())),
+        (None, Some(checkpoint)) => Ok(TrainRequest::Resume(checkpoint.clone())),
+        (None, None) => Err(usage(
+            "there is nothing to train",
+            "name a config file with --config FILE or a checkpoint with --resume FILE",
+        )),
+    }
+}
+
+fn overrides(cli: &Cli) -> Vec<String> {
+    let device = cli.device.iter().map(|device| format!("training.device={device}"));
+    cli.overrides.iter().cloned().chain(device).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_device_is_an_override_of_the_config() {
+        let cli = Cli::parse_from(["caption-train", "--config", "a.toml", "--set", "seed=1", "--device", "cpu"]);
+        assert_eq!(overrides(&cli), ["seed=1", "training.device=cpu"]);
+    }
+}

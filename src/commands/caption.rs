@@ -1,0 +1,121 @@
+//! `caption-train caption`: describes images with the model of a checkpoint.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use candle_core::Tensor;
+
+use crate::base::fault::{describe, fault};
+use crate::base::terminal;
+use crate::commands::device::select_device;
+use crate::data::batch::ImageInput;
+use crate::data::image_file::load_rgb;
+use crate::evaluation::captioning::CaptionWriter;
+use crate::model::captioner::Captioner;
+use crate::run::checkpoint::reader::read_checkpoint;
+use crate::tokenizer::CaptionTokenizer;
+
+/// Images that go through the model together.
+const BATCH_SIZE: usize = 16;
+/// What counts as an image in a folder; a file that is named is always tried.
+const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// Describes images.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CaptionArgs {
+    /// Checkpoint of a run
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: PathBuf,
+    /// JPEG, PNG or WebP files, or folders of them
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+}
+
+/// Prints `PATH<TAB>CAPTION` for each image. An image that cannot be read is an error of its own; the rest go on.
+///
+/// # Errors
+/// A checkpoint that cannot be used; at the end, when an image could not be read.
+pub fn run(args: &CaptionArgs) -> Result<()> {
+    let device = select_device(&args.device)?;
+    let checkpoint = read_checkpoint(&args.checkpoint)?;
+    let metadata = &checkpoint.metadata;
+    let tokenizer = CaptionTokenizer::from_json(&metadata.tokenizer, &metadata.config.tokenizer)
+        .context("cannot use the tokenizer of the checkpoint")?;
+    let parameters = checkpoint.parameters(&device)?;
+    let model = Captioner::build(&metadata.shape, &parameters.detached())?;
+    let max_seq_len = metadata.shape.decoder.max_seq_len;
+    let writer = CaptionWriter { model: &model, tokenizer: &tokenizer, max_seq_len };
+    let (height, width) = metadata.image_processor.output_size();
+
+    let (files, mut failed) = list_images(&args.images);
+    for chunk in files.chunks(BATCH_SIZE) {
+        let mut pixels = Vec::new();
+        let mut names = Vec::new();
+        for path in chunk {
+            match load_rgb(path).and_then(|image| metadata.image_processor.process(&image)) {
+                Ok(values) => {
+                    pixels.extend(values);
+                    names.push(path);
+                }
+                Err(error) => {
+                    failed += 1;
+                    terminal::error(&describe(&error));
+                }
+            }
+        }
+        if names.is_empty() {
+            continue;
+        }
+        let input = ImageInput::Pixels(Tensor::from_vec(pixels, (names.len(), 3, height, width), &device)?);
+        for (path, caption) in names.iter().zip(writer.write(&input)?) {
+            terminal::data(&format!("{}\t{caption}", path.display()))?;
+        }
+    }
+    if failed > 0 {
+        return Err(fault(
+            format!("{failed} of {} images could not be captioned", files.len().max(failed)),
+            "the messages above say why",
+        ));
+    }
+    Ok(())
+}
+
+/// The files that are named, and those of the folders that are named, in order; and how many names lead nowhere.
+fn list_images(paths: &[PathBuf]) -> (Vec<PathBuf>, usize) {
+    let mut files = Vec::new();
+    let mut failed = 0;
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match images_in(path) {
+            Ok(found) if found.is_empty() => {
+                failed += 1;
+                terminal::error(&format!("the folder {} holds no JPEG, PNG or WebP file", path.display()));
+            }
+            Ok(found) => files.extend(found),
+            Err(error) => {
+                failed += 1;
+                terminal::error(&describe(&error));
+            }
+        }
+    }
+    (files, failed)
+}
+
+fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = || -> std::io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    };
+    let mut files = entries().with_context(|| format!("cannot list {}", folder.display()))?;
+    files.retain(|path| {
+        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        path.is_file() && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+    });
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,62 @@
+//! `caption-train inspect`: what a checkpoint holds.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::base::terminal;
+use crate::config;
+use crate::run::checkpoint::layout::MODEL_PREFIX;
+use crate::run::checkpoint::reader::read_metadata;
+
+/// Shows what a checkpoint holds.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InspectArgs {
+    /// The checkpoint file
+    pub checkpoint: PathBuf,
+    /// Print one JSON object with all metadata and every tensor's shape
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the content of a checkpoint.
+///
+/// # Errors
+/// A file that is no readable checkpoint.
+pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
+    let (metadata, tensors) = read_metadata(&args.checkpoint)?;
+    if args.json {
+        let shapes: serde_json::Map<_, _> = tensors.into_iter().map(|(name, shape)| (name, json!(shape))).collect();
+        terminal::data(&json!({ "metadata": metadata, "tensors": shapes }).to_string())?;
+        return Ok(());
+    }
+    let values = |prefix: &str| -> usize {
+        let of_prefix = tensors.iter().filter(|(name, _)| name.starts_with(prefix));
+        of_prefix.map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    };
+    let state = &metadata.state;
+    let loss = |loss: Option<f64>| loss.map_or("none yet".to_owned(), |loss| format!("{loss:.4}"));
+    let position = if state.updates_in_epoch == 0 {
+        String::new()
+    } else {
+        format!(", and {} updates of the next", state.updates_in_epoch)
+    };
+    let lines = [
+        format!("checkpoint      {}", args.checkpoint.display()),
+        format!("format version  {}, written by {}", metadata.format_version, metadata.written_by),
+        format!("completed       {} of {} epochs{position}", state.epoch, metadata.config.training.num_epochs),
+        format!("step            {} of {}", state.global_step, metadata.total_updates),
+        format!("train loss      {}", loss(state.train_loss)),
+        format!("val loss        {} (best {}, epoch {})", loss(state.val_loss), loss(state.best_val_loss), state.best_epoch),
+        format!("skipped         {} updates", state.skipped_updates),
+        format!("parameters      {} in {} tensors", values(MODEL_PREFIX), tensors.len()),
+        format!("optimizer       {} values, {} updates", values("optimizer."), metadata.optimizer_step),
+        format!("dataset.json    SHA-256 {}", metadata.dataset_digest),
+        String::new(),
+        config::to_toml(&metadata.config),
+    ];
+    for line in lines {
+        terminal::data(&line)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! `caption-train plan`: what a run would do and need. Trains nothing and writes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::base::terminal;
+use crate::commands::device::select_device;
+use crate::commands::train::{fresh_setup, settle};
+use crate::config;
+use crate::training::forecast;
+use crate::training::trainer::{Trainer, TrainingData};
+
+/// Says what a run would do, with parameter counts, predicted memory and step time.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlanArgs {
+    /// The run's config file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Change a value of the config
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+const GIGABYTE: f64 = 1e9;
+
+/// Prints the resolved config and the forecast.
+///
+/// # Errors
+/// What setting up the run gives.
+pub fn run(args: &PlanArgs) -> Result<()> {
+    let config = settle(config::load(&args.config, &args.overrides)?, &args.config)?;
+    let device = select_device(&config.training.device)?;
+    let setup = fresh_setup(config, &device)?;
+    let plan = setup.plan.clone();
+    let files = setup.image_files();
+    let (length, targets) = forecast::largest_batch(&plan, &setup.train);
+    let memory = forecast::memory(&plan, length, targets);
+    let trainer = Trainer {
+        plan: plan.clone(),
+        data: TrainingData {
+            train: Arc::new(setup.train),
+            val: Arc::new(setup.val),
+            source: files.clone(),
+            pad_id: setup.tokenizer.special_ids().pad,
+        },
+        parameters: setup.parameters,
+        optimizer: setup.optimizer,
+        state: setup.state,
+        device,
+    };
+    let time = forecast::time(trainer, &files)?;
+
+    terminal::data(&config::to_toml(&plan.config))?;
+    terminal::data(&plan.describe())?;
+    terminal::data(&format!(
+        "memory      {:.2} GB at the peak: model {:.2}, activations {:.2}, features {:.2}, batches {:.2}",
+        memory.total() as f64 / GIGABYTE,
+        memory.model as f64 / GIGABYTE,
+        memory.activations as f64 / GIGABYTE,
+        memory.features as f64 / GIGABYTE,
+        memory.batches as f64 / GIGABYTE
+    ))?;
+    let epoch = time.step * plan.updates_per_epoch as f64;
+    terminal::data(&format!(
+        "time        {:.3} s for an update, {:.0} s for an epoch, {:.0} s for encoding the images",
+        time.step, epoch, time.encoding
+    ))?;
+    for warning in plan.warnings() {
+        terminal::warning(&warning);
+    }
+    Ok(())
+}

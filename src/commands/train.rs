@@ -1,0 +1,319 @@
+//! `caption-train --config` and `caption-train --resume`: trains a model from a config, or goes on from a checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result};
+use candle_core::Device;
+
+use crate::base::fault::{WithHint as _, fault, usage};
+use crate::base::terminal::{self, Progress};
+use crate::base::{atomic_file, memory};
+use crate::commands::device::select_device;
+use crate::commands::encoder_source::encoder_folder;
+use crate::commands::version::written_by;
+use crate::config::{self, RunConfig};
+use crate::data::batch::ImageSource;
+use crate::data::prepare::ensure_dataset;
+use crate::evaluation::image_features::{EncodeSettings, encode_images};
+use crate::model::captioner::Captioner;
+use crate::run::checkpoint::layout::{Provenance, best_file_name};
+use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint};
+use crate::run::final_captions;
+use crate::run::run_directory::RunDirectory;
+use crate::run::setup::Setup;
+use crate::run::tracking::Observers;
+use crate::run::tracking::checkpoints::CheckpointKeeper;
+use crate::run::tracking::console::Console;
+use crate::run::tracking::jsonl::JsonLines;
+use crate::training::events::{Event, Observer as _, SavePoint};
+use crate::training::plan::ImagePath;
+use crate::training::stop::StopFlag;
+use crate::training::trainer::{Outcome, Trainer, TrainingData};
+
+/// Images that go through a frozen encoder together.
+const ENCODE_BATCH: usize = 32;
+
+/// What to train.
+#[derive(Clone, Debug)]
+pub enum TrainRequest {
+    /// A new run of this config file.
+    Config(PathBuf),
+    /// A run that goes on from this checkpoint.
+    Resume(PathBuf),
+}
+
+/// Trains; says whether the run was completed or stopped.
+///
+/// # Errors
+/// Everything that can be wrong with config, data, encoder, checkpoint or disk.
+pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
+    let stop = watch_signals()?;
+    match request {
+        TrainRequest::Config(path) => {
+            let config = settle(config::load(path, overrides)?, path)?;
+            match resume_point(&config) {
+                Some(checkpoint) => resume_with(&checkpoint, config, &stop),
+                None => start(config, path, &stop),
+            }
+        }
+        TrainRequest::Resume(path) => {
+            let checkpoint = read_checkpoint(path)?;
+            let config = config::apply_safe_overrides(&checkpoint.metadata.config, overrides)?;
+            go_on(path, &checkpoint, config, &stop)
+        }
+    }
+}
+
+/// The first SIGINT or SIGTERM raises the flag; the second ends the process at once.
+fn watch_signals() -> Result<StopFlag> {
+    let raised = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The order matters: the shutdown looks at the flag before the same signal raises it.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&raised))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&raised)))
+            .context("cannot watch for signals")?;
+    }
+    Ok(StopFlag::shared(raised))
+}
+
+/// Fills in what follows from the config file's name and the data set's.
+pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
+    if config.name.is_none() {
+        config.name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    }
+    if config.data.directory.is_none() {
+        let dataset = config.data.dataset.as_ref().context("neither data.dataset nor data.directory is set")?;
+        config.data.directory = Some(Path::new("data").join(dataset));
+    }
+    Ok(config)
+}
+
+/// The checkpoint of `training.resume_from`; nothing when it is not set, or not there.
+fn resume_point(config: &RunConfig) -> Option<PathBuf> {
+    let path = config.training.resume_from.as_ref().filter(|path| !path.as_os_str().is_empty())?;
+    if path.is_file() {
+        return Some(path.clone());
+    }
+    terminal::warning(&format!(
+        "training.resume_from = {} does not exist: training from scratch",
+        path.display()
+    ));
+    None
+}
+
+/// Data, encoder and model of a new run, from a settled config.
+pub(crate) fn fresh_setup(config: RunConfig, device: &Device) -> Result<Setup> {
+    prepare_when_absent(&config)?;
+    let folder = encoder_folder(&config.model.encoder)?;
+    Setup::fresh(config, folder.as_deref(), device)
+}
+
+fn prepare_when_absent(config: &RunConfig) -> Result<()> {
+    match (&config.data.dataset, &config.data.directory) {
+        (Some(name), Some(directory)) => ensure_dataset(name, directory, config.data.source.as_deref()),
+        _ => Ok(()),
+    }
+}
+
+fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outcome> {
+    let device = select_device(&config.training.device)?;
+    let written = std::fs::read_to_string(config_path)
+        .with_context(|| format!("cannot read {}", config_path.display()))?;
+    let setup = fresh_setup(config, &device)?;
+    let run = create_run(&setup)?;
+    run.write("config.toml", &written)?;
+    if let Some(directory) = &setup.plan.config.tokenizer.directory {
+        setup.tokenizer.save(directory)?;
+    }
+    train(setup, &run, device, stop)
+}
+
+fn create_run(setup: &Setup) -> Result<RunDirectory> {
+    let config = &setup.plan.config;
+    let run = RunDirectory::create(&config.output_dir, config.name.as_deref().unwrap_or("run"))?;
+    run.write("config.resolved.toml", &config::to_toml(config))?;
+    setup.tokenizer.save(&run.tokenizer())?;
+    Ok(run)
+}
+
+/// Goes on with the checkpoint that the config names; the two must agree on all that makes the run what it is.
+fn resume_with(path: &Path, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
+    let checkpoint = read_checkpoint(path)?;
+    if let Some(key) = config::first_unsafe_difference(&checkpoint.metadata.config, &config) {
+        return Err(usage(
+            format!("{key} in the config is not what the checkpoint {} was trained with", path.display()),
+            "set it back, or remove training.resume_from to start a new run",
+        ));
+    }
+    go_on(path, &checkpoint, config, stop)
+}
+
+fn go_on(path: &Path, checkpoint: &Checkpoint, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
+    let device = select_device(&config.training.device)?;
+    prepare_when_absent(&config)?;
+    let setup = Setup::resumed(config, checkpoint, &device)?;
+    let run = match RunDirectory::of_checkpoint(path) {
+        Some(run) if is_newest(&run, checkpoint) && same_output(&run, checkpoint, &setup) => {
+            run.rewind_metrics(setup.state.global_step)?;
+            run
+        }
+        // Going on from an earlier checkpoint in place would overwrite what came after it.
+        found => {
+            let run = create_run(&setup)?;
+            if let Some(source) = found {
+                bring_best(&source, &run, &setup)?;
+            }
+            run
+        }
+    };
+    train(setup, &run, device, stop)
+}
+
+/// Whether the run holds no checkpoint that is further than this one.
+fn is_newest(run: &RunDirectory, checkpoint: &Checkpoint) -> bool {
+    let last = crate::run::checkpoint::reader::read_metadata(&run.last_checkpoint());
+    last.is_ok_and(|(metadata, _)| metadata.state.global_step <= checkpoint.metadata.state.global_step)
+}
+
+/// Whether the person asked for no other place than the run's own.
+fn same_output(run: &RunDirectory, checkpoint: &Checkpoint, setup: &Setup) -> bool {
+    let (old, new) = (&checkpoint.metadata.config, &setup.plan.config);
+    run.path().is_dir() && old.output_dir == new.output_dir && old.name == new.name
+}
+
+/// Takes the best checkpoint so far along into the new run's folder.
+fn bring_best(from: &RunDirectory, to: &RunDirectory, setup: &Setup) -> Result<()> {
+    let Some(val_loss) = setup.state.best_val_loss else { return Ok(()) };
+    let name = best_file_name(setup.state.best_epoch, val_loss);
+    let source = from.checkpoints().join(&name);
+    if !source.is_file() {
+        return Ok(());
+    }
+    let target = to.checkpoints().join(&name);
+    atomic_file::write_with(&target, |file| std::io::copy(&mut std::fs::File::open(&source)?, file).map(|_| ()))
+        .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))
+}
+
+fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
+    terminal::set_log(Some(Box::new(run.open_log()?)));
+    let outcome = train_logged(setup, run, device, stop);
+    if let Err(error) = &outcome {
+        terminal::detail(&format!("the run ended with an error: {error:#}"));
+    }
+    terminal::set_log(None);
+    outcome
+}
+
+fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
+    let plan = setup.plan.clone();
+    terminal::message(&format!("run         {}", run.path().display()));
+    terminal::message(&plan.describe());
+    for warning in plan.warnings() {
+        terminal::warning(&warning);
+    }
+    let provenance = Provenance {
+        written_by: written_by(),
+        total_updates: plan.total_updates,
+        config: plan.config.clone(),
+        shape: plan.shape.clone(),
+        image_processor: setup.processor.clone(),
+        tokenizer: setup.tokenizer.to_json()?,
+        dataset_digest: setup.dataset.digest.clone(),
+    };
+    let mut keeper = CheckpointKeeper::new(run.clone(), provenance);
+    let Some(source) = image_source(&setup, &device, stop)? else {
+        // Nothing was trained, but a resume needs a file to go on from.
+        let (state, parameters, optimizer) = (&setup.state, &setup.parameters, &setup.optimizer);
+        keeper.observe(&Event::Save { point: SavePoint::Last, state, parameters, optimizer })?;
+        say_how_to_go_on(run);
+        return Ok(Outcome::Interrupted);
+    };
+    let caption_images = setup.caption_images();
+    let Setup { dataset, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
+    let data =
+        TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id: tokenizer.special_ids().pad };
+    let source = data.source.clone();
+    let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone() };
+    let metrics = JsonLines::open(run, trainer.plan.config.training.log_interval)?;
+    let mut observers = Observers(vec![Box::new(Console::default()), Box::new(metrics), Box::new(keeper)]);
+    let outcome = trainer
+        .run(&mut observers, stop)
+        .hint(|| format!("the last good checkpoint, if there is one, is {}", run.last_checkpoint().display()))?;
+    if outcome == Outcome::Interrupted {
+        say_how_to_go_on(run);
+        return Ok(outcome);
+    }
+    let best = best_checkpoint(run, &trainer)?;
+    terminal::message(&format!("best model  {}", best.display()));
+    if !caption_images.is_empty() {
+        let request = final_captions::Request { run, checkpoint: &best, images: &caption_images, source: &source };
+        final_captions::write(&request, &dataset, &tokenizer, &trainer.plan, &device, stop)?;
+    }
+    summarise(run, &best);
+    Ok(Outcome::Completed)
+}
+
+/// Where the loop gets its images: features when a frozen encoder's fit into memory, else files. `None`: stopped.
+fn image_source(setup: &Setup, device: &Device, stop: &StopFlag) -> Result<Option<ImageSource>> {
+    let files = setup.image_files();
+    if setup.plan.image_path != ImagePath::EncodedOnce {
+        return Ok(Some(files));
+    }
+    let images = setup.all_images();
+    let encoder = &setup.plan.shape.encoder;
+    let settings = EncodeSettings {
+        shape: (encoder.sequence_length(), encoder.hidden_size),
+        batch_size: ENCODE_BATCH,
+        workers: setup.plan.config.data.workers,
+        device: device.clone(),
+    };
+    let model = Captioner::build(&setup.plan.shape, &setup.parameters.detached())?;
+    let progress = Progress::new("encoding images", images.len() as u64, 0);
+    let started = std::time::Instant::now();
+    let table = encode_images(&model, &files, &images, &settings, |count| {
+        progress.advance(count as u64, "");
+        !stop.is_raised()
+    })?;
+    progress.finish();
+    if table.is_some() {
+        terminal::message(&format!(
+            "encoded     {} images in {:.1} s",
+            images.len(),
+            started.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(table.map(|table| ImageSource::Features(Arc::new(table))))
+}
+
+fn best_checkpoint(run: &RunDirectory, trainer: &Trainer) -> Result<PathBuf> {
+    let state = &trainer.state;
+    let best = state.best_val_loss.map(|loss| run.checkpoints().join(best_file_name(state.best_epoch, loss)));
+    let path = best.filter(|path| path.is_file()).unwrap_or_else(|| run.last_checkpoint());
+    if !path.is_file() {
+        return Err(fault(
+            format!("the run left no checkpoint in {}", run.checkpoints().display()),
+            "was the folder changed while the run went on?",
+        ));
+    }
+    Ok(path)
+}
+
+fn say_how_to_go_on(run: &RunDirectory) {
+    terminal::message(&format!(
+        "stopped; go on with: caption-train --resume {}",
+        run.last_checkpoint().display()
+    ));
+}
+
+fn summarise(run: &RunDirectory, best: &Path) {
+    if let Some(bytes) = memory::peak_resident_bytes() {
+        terminal::message(&format!("peak memory {:.2} GB", bytes as f64 / 1e9));
+    }
+    terminal::message(&format!(
+        "done; everything is in {}. Caption a picture of your own with:\n  caption-train caption --checkpoint {} PICTURE",
+        run.path().display(),
+        best.display()
+    ));
+}

@@ -1,0 +1,596 @@
+//! From TOML text and `--set` overrides to a [`RunConfig`]; every mistake names its place and a way out.
+//!
+//! The file and the overrides become one table whose spans tell them apart: an override is parsed behind as many
+//! spaces as there is text before it, so that one offset names one place. Nothing here looks at the file system
+//! except [`load`], and nothing looks at the environment.
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize as _;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{RunConfig, validate};
+use crate::base::fault::usage;
+
+/// Every key with its meaning and its default; tests hold it equal to the structs.
+const REFERENCE: &str = include_str!("../../configs/reference.toml");
+
+/// What a resumed run may change: keys, and sections that end in a dot.
+const SAFE_ON_RESUME: [&str; 11] = [
+    "name",
+    "output_dir",
+    "data.workers",
+    "data.directory",
+    "training.num_epochs",
+    "training.validation_interval",
+    "training.log_interval",
+    "training.save_interval",
+    "training.device",
+    "evaluation.",
+    "checkpoint.",
+];
+
+/// Reads the config file at `path`, applies the overrides (`section.key=value`) in their order and checks the result.
+///
+/// # Errors
+/// A usage error for a file that cannot be read and for everything that [`parse`] refuses.
+pub fn load(path: &Path, overrides: &[String]) -> anyhow::Result<RunConfig> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        usage(
+            format!("cannot read the config file {}: {error}", path.display()),
+            "name a TOML file that exists; configs/reference.toml shows every key",
+        )
+    })?;
+    parse(&text, &path.display().to_string(), overrides)
+}
+
+/// Reads a config from `text`, which came from `origin` (named in errors), applies the overrides and checks the result.
+///
+/// The value of an override is read as TOML, and as a plain string where that fails: `training.batch_size=32`,
+/// `training.device=cuda:0`, `optimizer.betas=[0.9, 0.98]`.
+///
+/// # Errors
+/// A usage error for invalid TOML, an unknown key, a wrong type and a value outside its documented range.
+pub fn parse(text: &str, origin: &str, overrides: &[String]) -> anyhow::Result<RunConfig> {
+    let (config, document) = read(text, origin, overrides)?;
+    validate::check(&config)
+        .map_err(|found| usage(format!("{}{}", found.message, document.place_of(found.key)), found.hint))?;
+    Ok(config)
+}
+
+/// The config as TOML text, absent keys left out. [`parse`] of the text gives the same config.
+pub fn to_toml(config: &RunConfig) -> String {
+    toml::to_string(config).expect("a checked config holds only what TOML can say")
+}
+
+/// Applies overrides to the config of a checkpoint, from which a run goes on.
+///
+/// # Errors
+/// A usage error for everything that [`parse`] refuses and for a key that would make another run of it.
+pub fn apply_safe_overrides(config: &RunConfig, overrides: &[String]) -> anyhow::Result<RunConfig> {
+    let resumed = parse(&to_toml(config), "the config in the checkpoint", overrides)?;
+    for text in overrides {
+        let (key, _) = split_override(text)?;
+        if !is_safe_on_resume(key) {
+            let list: Vec<String> = SAFE_ON_RESUME
+                .iter()
+                .map(|allowed| if allowed.ends_with('.') { format!("{allowed}*") } else { (*allowed).to_owned() })
+                .collect();
+            return Err(usage(
+                format!("{key} cannot change while a run goes on from its checkpoint"),
+                format!("only these can: {}; for anything else start a new run", list.join(", ")),
+            ));
+        }
+    }
+    Ok(resumed)
+}
+
+/// Whether a run may go on with another value of this dotted key.
+pub(super) fn is_safe_on_resume(key: &str) -> bool {
+    let safe = |allowed: &&str| key == *allowed || (allowed.ends_with('.') && key.starts_with(*allowed));
+    SAFE_ON_RESUME.iter().any(safe)
+}
+
+/// The config without the checks of its values, and where each key came from.
+fn read<'a>(text: &'a str, origin: &'a str, overrides: &'a [String]) -> anyhow::Result<(RunConfig, Document<'a>)> {
+    let mut document = Document { origin, text, overrides, starts: Vec::new(), entries: Vec::new() };
+    let mut table = DeTable::parse(text).map_err(|error| document.syntax_error(&error))?;
+    let mut padded = Vec::new();
+    let mut start = text.len() + 1;
+    for text in overrides {
+        let line = override_line(text)?;
+        document.starts.push(start);
+        padded.push(format!("{}{line}", " ".repeat(start)));
+        start += line.len() + 1;
+    }
+    for line in &padded {
+        let parsed = DeTable::parse(line).map_err(|error| document.syntax_error(&error))?;
+        merge(table.get_mut(), parsed.into_inner());
+    }
+    collect_entries(table.get_ref(), "", &mut document.entries);
+    let config = RunConfig::deserialize(toml::Deserializer::from(table)).map_err(|error| document.refuse(&error))?;
+    Ok((config, document))
+}
+
+/// `section.key=value` in its two halves; the key is dotted and bare.
+fn split_override(text: &str) -> anyhow::Result<(&str, &str)> {
+    let hint = "write --set section.key=value, for example --set training.batch_size=32";
+    let (key, value) = text.split_once('=').ok_or_else(|| usage(format!("--set {text} has no ="), hint))?;
+    let (key, value) = (key.trim(), value.trim());
+    let bare = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if !key.split('.').all(bare) {
+        return Err(usage(format!("--set {text} does not begin with a key"), hint));
+    }
+    Ok((key, value))
+}
+
+fn override_line(text: &str) -> anyhow::Result<String> {
+    let (key, value) = split_override(text)?;
+    let line = format!("{key} = {value}");
+    // A value with a line break could bring in a second key.
+    let is_toml = !value.contains('\n') && DeTable::parse(&line).is_ok();
+    Ok(if is_toml { line } else { format!("{key} = {}", toml::Value::from(value)) })
+}
+
+/// Puts `from` over `into`, table by table.
+fn merge<'i>(into: &mut DeTable<'i>, from: DeTable<'i>) {
+    for (key, value) in from {
+        match (into.get_mut(&key).map(Spanned::get_mut), value.get_ref()) {
+            (Some(DeValue::Table(old)), DeValue::Table(_)) => {
+                if let DeValue::Table(new) = value.into_inner() {
+                    merge(old, new);
+                }
+            }
+            _ => {
+                // The old key goes too: it holds the old place.
+                into.remove(&key);
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Where a key and its value stand.
+struct Entry {
+    path: String,
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+fn collect_entries(table: &DeTable<'_>, prefix: &str, entries: &mut Vec<Entry>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+        if let DeValue::Table(inner) = value.get_ref() {
+            collect_entries(inner, &path, entries);
+        }
+        entries.push(Entry { path, key: key.span(), value: value.span() });
+    }
+}
+
+/// The text of the file, the overrides behind it, and what stands where.
+struct Document<'a> {
+    origin: &'a str,
+    text: &'a str,
+    overrides: &'a [String],
+    /// Offset at which each override begins.
+    starts: Vec<usize>,
+    entries: Vec<Entry>,
+}
+
+impl Document<'_> {
+    /// ` in FILE, line N` or ` in --set KEY=VALUE`.
+    fn place(&self, offset: usize) -> String {
+        let later = self.starts.iter().filter(|&&start| start <= offset).count();
+        if later > 0 {
+            return format!(" in --set {}", self.overrides[later - 1]);
+        }
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        format!(" in {}, line {line}", self.origin)
+    }
+
+    /// The place of a key, or the file where the key is absent.
+    fn place_of(&self, path: &str) -> String {
+        match self.entries.iter().find(|entry| entry.path == path) {
+            Some(entry) => self.place(entry.key.start),
+            None => format!(" in {}", self.origin),
+        }
+    }
+
+    /// The dotted key that an error at `span` is about.
+    fn key_at(&self, span: &Range<usize>) -> Option<&str> {
+        let by_key = self.entries.iter().find(|entry| entry.key == *span);
+        let inside = |entry: &&Entry| entry.value.start <= span.start && span.end <= entry.value.end;
+        let by_value = || self.entries.iter().filter(inside).min_by_key(|entry| entry.value.len());
+        by_key.or_else(by_value).map(|entry| entry.path.as_str())
+    }
+
+    fn syntax_error(&self, error: &toml::de::Error) -> anyhow::Error {
+        let place = error.span().map_or_else(|| format!(" in {}", self.origin), |span| self.place(span.start));
+        usage(
+            format!("invalid TOML{place}: {}", error.message()),
+            "a line is `key = value`, text stands in \"quotes\", a section is `[name]`",
+        )
+    }
+
+    /// What serde refused, in words for the person who wrote it.
+    fn refuse(&self, error: &toml::de::Error) -> anyhow::Error {
+        let span = error.span();
+        let place = span.as_ref().map_or_else(|| format!(" in {}", self.origin), |span| self.place(span.start));
+        let key = span.as_ref().and_then(|span| self.key_at(span));
+        let message = error.message();
+        // serde quotes first what it found, then each name it knows.
+        let mut quoted = message.split('`').skip(1).step_by(2);
+        let found = quoted.next().unwrap_or_default();
+        let known: Vec<&str> = quoted.collect();
+        if message.starts_with("unknown field") {
+            return usage(format!("unknown key {}{place}", key.unwrap_or(found)), key_hint(found, &known));
+        }
+        let key = key.unwrap_or("a value");
+        if message.starts_with("unknown variant") {
+            let hint = nearest(found, &known).map_or_else(
+                || format!("write one of: {}", known.join(", ")),
+                |near| format!("did you mean `{near}`? The choices are: {}", known.join(", ")),
+            );
+            return usage(format!("{key} has the unknown choice `{found}`{place}"), hint);
+        }
+        if message.starts_with("missing field") {
+            return usage(format!("{key} lacks the key {found}{place}"), "configs/reference.toml shows every key");
+        }
+        usage(format!("{key} is wrong{place}: {}", plain_types(message)), "configs/reference.toml shows every key")
+    }
+}
+
+/// What to do about the unknown key `found` where serde knows the keys `known`.
+fn key_hint(found: &str, known: &[&str]) -> String {
+    let sections: Vec<String> = known_paths()
+        .iter()
+        .filter_map(|path| path.rsplit_once('.').filter(|(_, key)| *key == found))
+        .map(|(section, _)| format!("[{section}]"))
+        .collect();
+    if !sections.is_empty() {
+        return format!("`{found}` belongs to {}", sections.join(" or "));
+    }
+    match nearest(found, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the keys here are: {}; configs/reference.toml explains each", known.join(", ")),
+    }
+}
+
+/// Every dotted key that has a value, in alphabetical order.
+fn known_paths() -> Vec<String> {
+    let text = with_optional_keys(REFERENCE);
+    let table = DeTable::parse(&text).expect("the reference is valid TOML, as a test shows");
+    let mut entries = Vec::new();
+    collect_entries(table.get_ref(), "", &mut entries);
+    let is_section = |path: &str| entries.iter().any(|entry| entry.path.starts_with(&format!("{path}.")));
+    entries.iter().filter(|entry| !is_section(&entry.path)).map(|entry| entry.path.clone()).collect()
+}
+
+/// The reference with the lines `# key = example` taken out of their comments.
+fn with_optional_keys(reference: &str) -> String {
+    let mut text = String::with_capacity(reference.len());
+    for line in reference.lines() {
+        let key = |rest: &&str| {
+            rest.split_once(" = ")
+                .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c)))
+        };
+        text.push_str(line.strip_prefix("# ").filter(key).unwrap_or(line));
+        text.push('\n');
+    }
+    text
+}
+
+/// serde's names of types in words.
+fn plain_types(message: &str) -> String {
+    let words = [
+        ("expected usize", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("expected path string", "expected a path in quotes"),
+        ("expected a string", "expected text in quotes"),
+        ("invalid type: ", "found the "),
+        ("invalid value: ", "found the "),
+        ("invalid length ", "found the length "),
+    ];
+    words.iter().fold(message.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+/// The known name most like `found`, if one is like it.
+fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distances = known.iter().map(|name| (edit_distance(found, name), *name));
+    distances.min().filter(|&(distance, name)| distance <= 1 + name.len().min(found.len()) / 4).map(|(_, name)| name)
+}
+
+/// Levenshtein's distance, in bytes.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.bytes().enumerate() {
+            let substituted = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::base::fault::{describe, is_usage};
+    use crate::config::{EncoderArchitecture, EncoderKind, EncoderTraining};
+
+    /// The least that a run needs.
+    const SMALLEST: &str = "[data]\ndataset = \"shapes\"\n[model.encoder]\nname = \"vit\"\n";
+
+    fn refusal(text: &str, overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        let error = parse(text, "run.toml", &overrides).unwrap_err();
+        assert!(is_usage(&error), "{error:?}");
+        describe(&error)
+    }
+
+    fn with(overrides: &[&str]) -> anyhow::Result<RunConfig> {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        parse(SMALLEST, "run.toml", &overrides)
+    }
+
+    /// Every key has a value: each `Option` is `Some`.
+    fn full() -> RunConfig {
+        let mut config = RunConfig { name: Some("n".to_owned()), ..RunConfig::default() };
+        config.data.dataset = Some("flickr8k".to_owned());
+        config.data.directory = Some(PathBuf::from("d"));
+        config.data.source = Some(PathBuf::from("s"));
+        config.tokenizer.directory = Some(PathBuf::from("t"));
+        config.model.encoder.name = Some("e".to_owned());
+        config.model.encoder.image_size = Some(32);
+        config.model.encoder.config = Some(EncoderArchitecture {
+            kind: EncoderKind::ClipVision,
+            image_size: 32,
+            patch_size: 8,
+            hidden_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 64,
+        });
+        config.training.max_grad_norm = Some(1.0);
+        config.training.save_interval = Some(7);
+        config.training.resume_from = Some(PathBuf::from("r"));
+        config.optimizer.encoder_learning_rate = Some(1e-5);
+        config.evaluation.caption_split = Some("val".to_owned());
+        config
+    }
+
+    fn paths_of(text: &str) -> Vec<String> {
+        let table = DeTable::parse(text).unwrap();
+        let mut entries = Vec::new();
+        collect_entries(table.get_ref(), "", &mut entries);
+        let mut paths: Vec<String> = entries.into_iter().map(|entry| entry.path).collect();
+        paths.sort();
+        paths
+    }
+
+    #[test]
+    fn the_reference_as_it_stands_is_the_default() {
+        let (config, _) = read(REFERENCE, "reference.toml", &[]).unwrap();
+        assert_eq!(config, RunConfig::default());
+    }
+
+    #[test]
+    fn the_reference_with_its_optional_keys_has_every_key_and_no_other() {
+        let text = with_optional_keys(REFERENCE);
+        read(&text, "reference.toml", &[]).unwrap();
+        assert_eq!(paths_of(&text), paths_of(&to_toml(&full())));
+        // `full` is full: no key of the Rust structs is left out of it as `None`.
+        assert!(!format!("{:?}", full()).contains("None"));
+    }
+
+    #[test]
+    fn the_reference_has_the_keys_in_the_order_of_the_structs() {
+        let debug = format!("{:?}", full());
+        let mut from = 0;
+        for line in with_optional_keys(REFERENCE).lines().filter(|line| !line.starts_with(['#', '['])) {
+            if let Some((key, _)) = line.split_once(" = ") {
+                let name = format!("{}: ", key.rsplit('.').next().unwrap());
+                let at = debug[from..].find(&name).unwrap_or_else(|| panic!("{key} is out of order"));
+                from += at + name.len();
+            }
+        }
+    }
+
+    #[test]
+    fn toml_text_gives_back_the_same_config() {
+        let mut config = full();
+        config.optimizer.eps = 1.234_567_890_123_456_7e-9;
+        config.seed = i64::MAX as u64;
+        for train in [EncoderTraining::Frozen, EncoderTraining::Full, EncoderTraining::LastBlocks(3)] {
+            config.model.encoder.train = train;
+            let (again, _) = read(&to_toml(&config), "text", &[]).unwrap();
+            assert_eq!(again, config);
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_file_line_key_and_the_nearest_known_key() {
+        insta::assert_snapshot!(refusal("seed = 1\n\n[training]\nbatch_siz = 3\n", &[]), @r"
+        unknown key training.batch_siz in run.toml, line 4
+          hint: did you mean `batch_size`?
+        ");
+        insta::assert_snapshot!(refusal("[training]\nlearning_rate = 3\n", &[]), @r"
+        unknown key training.learning_rate in run.toml, line 2
+          hint: `learning_rate` belongs to [optimizer]
+        ");
+        insta::assert_snapshot!(refusal("model.encoder.max_grad_norm = 3\n", &[]), @r"
+        unknown key model.encoder.max_grad_norm in run.toml, line 1
+          hint: `max_grad_norm` belongs to [training]
+        ");
+        insta::assert_snapshot!(refusal("[schedule]\nzebra = 3\n", &[]), @r"
+        unknown key schedule.zebra in run.toml, line 2
+          hint: the keys here are: kind, warmup_steps; configs/reference.toml explains each
+        ");
+        insta::assert_snapshot!(refusal("[trainin]\nx = 3\n", &[]), @r"
+        unknown key trainin in run.toml, line 1
+          hint: did you mean `training`?
+        ");
+    }
+
+    #[test]
+    fn an_unknown_key_inside_an_inline_table_is_named_in_full() {
+        let text = "[model.encoder]\nconfig = { kind = \"vit\", patchsize = 3 }\n";
+        insta::assert_snapshot!(refusal(text, &[]), @r"
+        unknown key model.encoder.config.patchsize in run.toml, line 2
+          hint: did you mean `patch_size`?
+        ");
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_its_table() {
+        for text in ["[model.encoder]\nconfig = { kind = \"vit\" }\n", "[model.encoder]\nconfig.kind = \"vit\"\n"] {
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(refusal(text, &[]), @r"
+                model.encoder.config lacks the key image_size in run.toml, line 2
+                  hint: configs/reference.toml shows every key
+                ");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_or_choice_is_named_with_its_place() {
+        insta::assert_snapshot!(refusal("[training]\nbatch_size = \"big\"\n", &[]), @r#"
+        training.batch_size is wrong in run.toml, line 2: found the string "big", expected a whole number, 0 or more
+          hint: configs/reference.toml shows every key
+        "#);
+        insta::assert_snapshot!(refusal("[training]\nbatch_size = -1\n", &[]), @r"
+        training.batch_size is wrong in run.toml, line 2: found the integer `-1`, expected a whole number, 0 or more
+          hint: configs/reference.toml shows every key
+        ");
+        insta::assert_snapshot!(refusal("[optimizer]\nbetas = [0.9]\n", &[]), @r"
+        optimizer.betas is wrong in run.toml, line 2: found the length 1, expected an array of length 2
+          hint: configs/reference.toml shows every key
+        ");
+        insta::assert_snapshot!(refusal("[schedule]\nkind = \"liner\"\n", &[]), @r"
+        schedule.kind has the unknown choice `liner` in run.toml, line 2
+          hint: did you mean `linear`? The choices are: linear, cosine, constant
+        ");
+        insta::assert_snapshot!(refusal("[model.encoder]\ntrain = \"none\"\n", &[]), @r"
+        model.encoder.train has the unknown choice `none` in run.toml, line 2
+          hint: write one of: frozen, full, last_blocks
+        ");
+    }
+
+    #[test]
+    fn invalid_toml_names_the_line() {
+        insta::assert_snapshot!(refusal("seed = 1\nname = flickr\n", &[]), @r#"
+        invalid TOML in run.toml, line 2: invalid boolean, expected `false`
+          hint: a line is `key = value`, text stands in "quotes", a section is `[name]`
+        "#);
+    }
+
+    #[test]
+    fn a_missing_file_is_a_usage_error() {
+        let error = load(Path::new("no/such/file.toml"), &[]).unwrap_err();
+        assert!(is_usage(&error));
+        assert!(describe(&error).starts_with("cannot read the config file no/such/file.toml: "));
+    }
+
+    #[test]
+    fn overrides_come_after_the_file_and_the_last_one_wins() {
+        let config = with(&[
+            "training.batch_size=3",
+            "training.batch_size = 5",
+            "training.device=cuda:0",
+            "model.encoder.train={ last_blocks = 2 }",
+            "optimizer.betas=[0.8, 0.9]",
+            "optimizer.weight_decay=0",
+            "data.dataset=flickr8k",
+            "name=\"quoted\"",
+        ])
+        .unwrap();
+        assert_eq!(config.training.batch_size, 5);
+        assert_eq!(config.training.device, "cuda:0");
+        assert_eq!(config.model.encoder.train, EncoderTraining::LastBlocks(2));
+        assert_eq!(config.optimizer.betas, [0.8, 0.9]);
+        assert_eq!(config.data.dataset.as_deref(), Some("flickr8k"));
+        assert_eq!(config.name.as_deref(), Some("quoted"));
+    }
+
+    #[test]
+    fn mistakes_in_overrides_name_the_override() {
+        insta::assert_snapshot!(refusal(SMALLEST, &["seed=1", "training.batch_siz=3"]), @r"
+        unknown key training.batch_siz in --set training.batch_siz=3
+          hint: did you mean `batch_size`?
+        ");
+        insta::assert_snapshot!(refusal(SMALLEST, &["training.batch_size=many"]), @r#"
+        training.batch_size is wrong in --set training.batch_size=many: found the string "many", expected a whole number, 0 or more
+          hint: configs/reference.toml shows every key
+        "#);
+        insta::assert_snapshot!(refusal(SMALLEST, &["training.batch_size=0", "seed=4"]), @r"
+        training.batch_size must be 1 to 65536, found 0 in --set training.batch_size=0
+          hint: configs/reference.toml tells what it counts
+        ");
+        insta::assert_snapshot!(refusal(SMALLEST, &["training.batch_size"]), @r"
+        --set training.batch_size has no =
+          hint: write --set section.key=value, for example --set training.batch_size=32
+        ");
+        insta::assert_snapshot!(refusal(SMALLEST, &["[training]=1"]), @r"
+        --set [training]=1 does not begin with a key
+          hint: write --set section.key=value, for example --set training.batch_size=32
+        ");
+    }
+
+    #[test]
+    fn a_line_break_in_an_override_brings_in_no_second_key() {
+        let config = with(&["name=a\nseed = 9"]);
+        assert_eq!(config.unwrap().seed, 0);
+    }
+
+    #[test]
+    fn values_out_of_range_name_the_place_in_the_file() {
+        let text = format!("{SMALLEST}[model.decoder]\nnum_heads = 7\n");
+        insta::assert_snapshot!(refusal(&text, &[]), @r"
+        model.decoder.hidden_size must be a multiple of model.decoder.num_heads = 7, found 512 in run.toml
+          hint: 511 and 518 are
+        ");
+        let text = format!("{SMALLEST}[model.decoder]\ndropout = 1\n");
+        insta::assert_snapshot!(refusal(&text, &[]), @r"
+        model.decoder.dropout must be 0 or more and below 1, found 1 in run.toml, line 6
+          hint: configs/reference.toml shows the default
+        ");
+    }
+
+    #[test]
+    fn a_resumed_run_may_change_what_does_not_make_it_another_run() {
+        let config = with(&[]).unwrap();
+        let overrides = ["training.num_epochs=20", "checkpoint.keep_best=3", "evaluation.caption_split=test", "name=b"];
+        let resumed = apply_safe_overrides(&config, &overrides.map(str::to_owned)).unwrap();
+        assert_eq!((resumed.training.num_epochs, resumed.checkpoint.keep_best), (20, 3));
+        assert_eq!(resumed.evaluation.caption_split.as_deref(), Some("test"));
+        assert_eq!(apply_safe_overrides(&config, &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn a_resumed_run_may_change_nothing_else() {
+        let config = with(&[]).unwrap();
+        let refused = |text: &str| {
+            let error = apply_safe_overrides(&config, &[text.to_owned()]).unwrap_err();
+            assert!(is_usage(&error));
+            describe(&error)
+        };
+        insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
+        optimizer.learning_rate cannot change while a run goes on from its checkpoint
+          hint: only these can: name, output_dir, data.workers, data.directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.device, evaluation.*, checkpoint.*; for anything else start a new run
+        ");
+        assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
+        assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));
+        assert!(refused("training.num_epochs=0").contains("must be 1 to"));
+    }
+}

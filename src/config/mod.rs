@@ -1,0 +1,69 @@
+//! Layer 1: what a person may write in a run's TOML file, as data: no tensors, no command line, no environment.
+//!
+//! Every section refuses unknown keys. [`RunConfig`] is what was written; what will happen is the plan that
+//! `training::plan` makes of it.
+
+mod data;
+mod difference;
+mod load;
+mod model;
+mod training;
+mod validate;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use data::{DataConfig, SplitSource, TokenizerConfig};
+pub use difference::first_unsafe_difference;
+pub use load::{apply_safe_overrides, load, parse, to_toml};
+pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
+pub use training::{
+    CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, ScheduleConfig, ScheduleKind, TrainingConfig,
+};
+
+/// Everything a run needs to know, as a person wrote it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Name of the run's folder inside `output_dir`; a number is added. Absent: the name of the config file.
+    pub name: Option<String>,
+    /// Seed of every random choice of the run: 0 to 2^63 - 1.
+    pub seed: u64,
+    /// Folder in which the run's folder is made.
+    pub output_dir: PathBuf,
+    /// Where images and captions come from.
+    pub data: DataConfig,
+    /// The caption tokenizer.
+    pub tokenizer: TokenizerConfig,
+    /// Encoder and decoder.
+    pub model: ModelConfig,
+    /// The loop.
+    pub training: TrainingConfig,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over the steps.
+    pub schedule: ScheduleConfig,
+    /// Captions that the run writes and scores at its end.
+    pub evaluation: EvaluationConfig,
+    /// Which checkpoints are kept.
+    pub checkpoint: CheckpointConfig,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            seed: 0,
+            output_dir: PathBuf::from("runs"),
+            data: DataConfig::default(),
+            tokenizer: TokenizerConfig::default(),
+            model: ModelConfig::default(),
+            training: TrainingConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            checkpoint: CheckpointConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The sections `[training]`, `[optimizer]`, `[schedule]`, `[evaluation]` and `[checkpoint]`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Section `[training]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Image-caption pairs in a batch.
+    pub batch_size: usize,
+    /// Batches in an update.
+    pub gradient_accumulation_steps: usize,
+    /// Passes over the training captions.
+    pub num_epochs: usize,
+    /// Validate when the number of completed epochs is a multiple of this, and after the last.
+    pub validation_interval: usize,
+    /// Gradients are scaled down to this 2-norm. Absent: no clipping.
+    pub max_grad_norm: Option<f64>,
+    /// Share of the target's probability spread over the vocabulary: 0 to below 1.
+    pub label_smoothing: f64,
+    /// Updates between two lines of `metrics.jsonl`.
+    pub log_interval: usize,
+    /// Updates between two writes of `last.safetensors` within an epoch. Absent: at the end of each epoch alone.
+    pub save_interval: Option<usize>,
+    /// A checkpoint to go on from. Absent or "": from scratch; a file that is not there: a warning, then from scratch.
+    pub resume_from: Option<PathBuf>,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            device: "auto".to_owned(),
+            batch_size: 64,
+            gradient_accumulation_steps: 1,
+            num_epochs: 10,
+            validation_interval: 1,
+            max_grad_norm: None,
+            label_smoothing: 0.0,
+            log_interval: 10,
+            save_interval: None,
+            resume_from: None,
+        }
+    }
+}
+
+/// Which parameters weight decay acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayScope {
+    /// Matrices and tables: neither biases nor LayerNorm parameters.
+    Weights,
+    /// All.
+    All,
+}
+
+/// Section `[optimizer]`: AdamW.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// Highest learning rate, reached at the end of the warm-up.
+    pub learning_rate: f64,
+    /// Decay rates of the two moments, each 0 to below 1.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// What it acts on.
+    pub decay: DecayScope,
+    /// Highest learning rate of the encoder. Absent: `learning_rate`.
+    pub encoder_learning_rate: Option<f64>,
+    /// Factor on the learning rate for each block further from the encoder's output: above 0, at most 1.
+    pub layer_decay: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 5e-4,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.01,
+            decay: DecayScope::Weights,
+            encoder_learning_rate: None,
+            layer_decay: 1.0,
+        }
+    }
+}
+
+/// Shape of the learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Straight down to 0 at the last update.
+    Linear,
+    /// Half a cosine down to 0 at the last update.
+    Cosine,
+    /// Flat.
+    Constant,
+}
+
+/// Section `[schedule]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// Shape after the warm-up.
+    pub kind: ScheduleKind,
+    /// Updates over which the rate rises from 0; 0 means no warm-up.
+    pub warmup_steps: usize,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self { kind: ScheduleKind::Linear, warmup_steps: 500 }
+    }
+}
+
+/// Section `[evaluation]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Pairs in a batch of the validation, images in a batch of captioning.
+    pub batch_size: usize,
+    /// Split (`val`, `test`) whose images are captioned with the best checkpoint at the end. Absent: none.
+    pub caption_split: Option<String>,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self { batch_size: 64, caption_split: None }
+    }
+}
+
+/// Section `[checkpoint]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Best checkpoints kept, the newest ones: at least 1.
+    pub keep_best: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { keep_best: 1 }
+    }
+}

@@ -1,0 +1,459 @@
+//! The documented ranges of every value and the combinations that make sense. What needs a file or a model to be
+//! known (whether a folder exists, how many blocks an encoder has) is checked where that is read.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::{DataConfig, DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderTraining, OptimizerConfig};
+use super::{RunConfig, TokenizerConfig, TrainingConfig};
+
+/// Most that a width, a batch or an interval can sensibly be.
+const MANY: usize = 65_536;
+/// Most epochs, and most updates between two events.
+const MOST_ROUNDS: usize = 1_000_000_000;
+
+/// A value that cannot be, and what to write instead.
+pub(super) struct Violation {
+    /// The dotted key.
+    pub(super) key: &'static str,
+    /// What is wrong, beginning with the key.
+    pub(super) message: String,
+    /// What to do.
+    pub(super) hint: String,
+}
+
+type Checked = Result<(), Violation>;
+
+/// Checks every value; the first that cannot be is returned.
+pub(super) fn check(config: &RunConfig) -> Checked {
+    check_top(config)?;
+    check_data(&config.data)?;
+    check_tokenizer(&config.tokenizer)?;
+    check_encoder(&config.model.encoder)?;
+    check_decoder(&config.model.decoder)?;
+    check_training(&config.training)?;
+    check_optimizer(&config.optimizer)?;
+    whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MOST_ROUNDS)?;
+    whole("evaluation.batch_size", config.evaluation.batch_size, 1..=MANY)?;
+    if let Some(split) = &config.evaluation.caption_split
+        && !["train", "val", "test"].contains(&split.as_str())
+    {
+        return violation(
+            "evaluation.caption_split",
+            format!("must be train, val or test, found \"{split}\""),
+            "leave the key out to write no captions at the end of the run",
+        );
+    }
+    whole("checkpoint.keep_best", config.checkpoint.keep_best, 1..=MOST_ROUNDS)
+}
+
+fn check_top(config: &RunConfig) -> Checked {
+    if let Some(name) = &config.name
+        && (name.trim().is_empty() || name.contains(['/', '\\']) || name == "." || name == "..")
+    {
+        return violation(
+            "name",
+            format!("must be the name of one folder, found \"{name}\""),
+            "the run's folder is output_dir/NAME-NUMBER; put other folders into output_dir",
+        );
+    }
+    if config.seed > i64::MAX as u64 {
+        return violation("seed", format!("must be 0 to 2^63 - 1, found {}", config.seed), "choose a smaller number");
+    }
+    not_empty("output_dir", config.output_dir.as_os_str().is_empty())
+}
+
+fn check_data(data: &DataConfig) -> Checked {
+    if data.dataset.is_none() && data.directory.is_none() {
+        return violation(
+            "data.dataset",
+            "and data.directory are both absent: the run has no images and captions",
+            "write dataset = \"flickr30k\" or directory = \"FOLDER\" of a prepared data set under [data]",
+        );
+    }
+    not_empty("data.dataset", data.dataset.as_ref().is_some_and(|name| name.trim().is_empty()))?;
+    not_empty("data.directory", data.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
+    not_empty("data.source", data.source.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
+    if data.source.is_some() && data.dataset.is_none() {
+        return violation(
+            "data.source",
+            "holds the archives of a data set, but data.dataset does not say of which",
+            "add dataset = \"NAME\", or remove source",
+        );
+    }
+    let fraction = data.validation_fraction;
+    real("data.validation_fraction", fraction, fraction > 0.0 && fraction < 1.0, "above 0 and below 1")?;
+    whole("data.workers", data.workers, 1..=256)?;
+    let memory = data.feature_memory_gb;
+    real("data.feature_memory_gb", memory, memory >= 0.0 && memory.is_finite(), "0 or more and finite")
+}
+
+fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
+    not_empty("tokenizer.directory", tokenizer.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
+    whole("tokenizer.vocab_size", tokenizer.vocab_size, 260..=1_000_000)?;
+    // The trainer of the vocabulary counts in 31 bits.
+    whole("tokenizer.min_frequency", tokenizer.min_frequency, 1..=i32::MAX as u64)?;
+    not_empty("tokenizer.pad_token", tokenizer.pad_token.trim().is_empty())?;
+    not_empty("tokenizer.start_token", tokenizer.start_token.trim().is_empty())?;
+    not_empty("tokenizer.end_token", tokenizer.end_token.trim().is_empty())?;
+    not_empty("tokenizer.unk_token", tokenizer.unk_token.trim().is_empty())?;
+    if tokenizer.start_token == tokenizer.end_token {
+        return violation(
+            "tokenizer.end_token",
+            format!("must differ from tokenizer.start_token, both are \"{}\"", tokenizer.end_token),
+            "give each its own text, as the defaults <start> and <end> do",
+        );
+    }
+    Ok(())
+}
+
+fn check_encoder(encoder: &EncoderConfig) -> Checked {
+    not_empty("model.encoder.name", encoder.name.as_ref().is_some_and(|name| name.trim().is_empty()))?;
+    match (&encoder.name, &encoder.config) {
+        (None, None) => violation(
+            "model.encoder.name",
+            "is absent: the run has no image encoder",
+            "name a folder or a Hub repository, such as \"google/vit-base-patch16-224-in21k\", or write pretrained = \
+             false and a config",
+        ),
+        (Some(_), Some(_)) => violation(
+            "model.encoder.config",
+            "and model.encoder.name both give the encoder's shape",
+            "remove config to use the shape of name, or remove name to train the shape of config from scratch",
+        ),
+        (None, Some(_)) if encoder.pretrained => violation(
+            "model.encoder.pretrained",
+            "is true, but model.encoder.name names no weights",
+            "write pretrained = false to train the encoder from scratch, or replace config by name",
+        ),
+        (None, Some(architecture)) => check_architecture(architecture),
+        (Some(_), None) => Ok(()),
+    }?;
+    if let Some(size) = encoder.image_size {
+        whole("model.encoder.image_size", size, 1..=MANY)?;
+        if let Some(architecture) = &encoder.config {
+            multiple("model.encoder.image_size", size, "model.encoder.config.patch_size", architecture.patch_size)?;
+        }
+    }
+    if let EncoderTraining::LastBlocks(count) = encoder.train {
+        let blocks = encoder.config.as_ref().map_or(MANY, |architecture| architecture.num_hidden_layers);
+        whole("model.encoder.train.last_blocks", count, 1..=blocks)?;
+    }
+    Ok(())
+}
+
+fn check_architecture(architecture: &EncoderArchitecture) -> Checked {
+    let EncoderArchitecture { hidden_size, num_attention_heads, image_size, patch_size, .. } = *architecture;
+    whole("model.encoder.config.image_size", image_size, 1..=MANY)?;
+    whole("model.encoder.config.patch_size", patch_size, 1..=image_size)?;
+    multiple("model.encoder.config.image_size", image_size, "model.encoder.config.patch_size", patch_size)?;
+    whole("model.encoder.config.hidden_size", hidden_size, 1..=MANY)?;
+    whole("model.encoder.config.num_hidden_layers", architecture.num_hidden_layers, 1..=1024)?;
+    whole("model.encoder.config.num_attention_heads", num_attention_heads, 1..=hidden_size)?;
+    multiple("model.encoder.config.hidden_size", hidden_size, "num_attention_heads", num_attention_heads)?;
+    whole("model.encoder.config.intermediate_size", architecture.intermediate_size, 1..=16 * MANY)
+}
+
+fn check_decoder(decoder: &DecoderConfig) -> Checked {
+    whole("model.decoder.hidden_size", decoder.hidden_size, 1..=MANY)?;
+    whole("model.decoder.num_layers", decoder.num_layers, 1..=1024)?;
+    whole("model.decoder.num_heads", decoder.num_heads, 1..=decoder.hidden_size)?;
+    multiple("model.decoder.hidden_size", decoder.hidden_size, "model.decoder.num_heads", decoder.num_heads)?;
+    whole("model.decoder.intermediate_size", decoder.intermediate_size, 1..=16 * MANY)?;
+    whole("model.decoder.max_seq_len", decoder.max_seq_len, 2..=MANY)?;
+    share("model.decoder.dropout", decoder.dropout)?;
+    let eps = decoder.layer_norm_eps;
+    real("model.decoder.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")
+}
+
+fn check_training(training: &TrainingConfig) -> Checked {
+    let device = training.device.as_str();
+    let index = device.strip_prefix("cuda:");
+    let indexed = index.is_some_and(|text| text.bytes().all(|c| c.is_ascii_digit()) && text.parse::<u16>().is_ok());
+    if !["auto", "cpu", "cuda"].contains(&device) && !indexed {
+        return violation(
+            "training.device",
+            format!("must be auto, cpu, cuda or cuda:N, found \"{device}\""),
+            "N is the number of a GPU, from 0",
+        );
+    }
+    whole("training.batch_size", training.batch_size, 1..=MANY)?;
+    whole("training.gradient_accumulation_steps", training.gradient_accumulation_steps, 1..=MANY)?;
+    whole("training.num_epochs", training.num_epochs, 1..=MOST_ROUNDS)?;
+    whole("training.validation_interval", training.validation_interval, 1..=MOST_ROUNDS)?;
+    if let Some(norm) = training.max_grad_norm {
+        positive("training.max_grad_norm", norm, "leave the key out for no clipping")?;
+    }
+    share("training.label_smoothing", training.label_smoothing)?;
+    whole("training.log_interval", training.log_interval, 1..=MOST_ROUNDS)?;
+    match training.save_interval {
+        Some(interval) => whole("training.save_interval", interval, 1..=MOST_ROUNDS),
+        None => Ok(()),
+    }
+}
+
+fn check_optimizer(optimizer: &OptimizerConfig) -> Checked {
+    positive("optimizer.learning_rate", optimizer.learning_rate, "5e-4 suits a decoder from scratch")?;
+    for beta in optimizer.betas {
+        share("optimizer.betas", beta)?;
+    }
+    positive("optimizer.eps", optimizer.eps, "the usual value is 1e-8")?;
+    let decay = optimizer.weight_decay;
+    real("optimizer.weight_decay", decay, decay >= 0.0 && decay.is_finite(), "0 or more and finite")?;
+    if let Some(rate) = optimizer.encoder_learning_rate {
+        let hint = "leave the key out for the decoder's rate; model.encoder.train = \"frozen\" trains no encoder";
+        positive("optimizer.encoder_learning_rate", rate, hint)?;
+    }
+    let factor = optimizer.layer_decay;
+    real("optimizer.layer_decay", factor, factor > 0.0 && factor <= 1.0, "above 0 and at most 1")
+}
+
+fn violation(key: &'static str, message: impl Display, hint: impl Display) -> Checked {
+    Err(Violation { key, message: format!("{key} {message}"), hint: hint.to_string() })
+}
+
+fn not_empty(key: &'static str, empty: bool) -> Checked {
+    if empty { violation(key, "must not be empty", "write a value, or leave the key out") } else { Ok(()) }
+}
+
+fn whole<T: PartialOrd + Display>(key: &'static str, value: T, range: RangeInclusive<T>) -> Checked {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = (range.start(), range.end());
+    violation(key, format!("must be {least} to {most}, found {value}"), "configs/reference.toml tells what it counts")
+}
+
+fn real(key: &'static str, value: f64, fits: bool, range: &str) -> Checked {
+    if fits {
+        return Ok(());
+    }
+    violation(key, format!("must be {range}, found {value}"), "configs/reference.toml shows the default")
+}
+
+/// A probability that may be 0 but not 1.
+fn share(key: &'static str, value: f64) -> Checked {
+    real(key, value, (0.0..1.0).contains(&value), "0 or more and below 1")
+}
+
+fn positive(key: &'static str, value: f64, hint: &str) -> Checked {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    violation(key, format!("must be above 0 and finite, found {value}"), hint)
+}
+
+fn multiple(key: &'static str, value: usize, divisor_key: &str, divisor: usize) -> Checked {
+    if value.is_multiple_of(divisor) {
+        return Ok(());
+    }
+    let (below, above) = (value - value % divisor, value - value % divisor + divisor);
+    let hint = if below == 0 { format!("{above} is") } else { format!("{below} and {above} are") };
+    violation(key, format!("must be a multiple of {divisor_key} = {divisor}, found {value}"), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::EncoderKind;
+
+    fn valid() -> RunConfig {
+        let mut config = RunConfig::default();
+        config.data.dataset = Some("shapes".to_owned());
+        config.model.encoder.name = Some("vit".to_owned());
+        config
+    }
+
+    fn architecture() -> EncoderArchitecture {
+        EncoderArchitecture {
+            kind: EncoderKind::Vit,
+            image_size: 32,
+            patch_size: 8,
+            hidden_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 64,
+        }
+    }
+
+    fn from_scratch() -> RunConfig {
+        let mut config = valid();
+        config.model.encoder.name = None;
+        config.model.encoder.pretrained = false;
+        config.model.encoder.config = Some(architecture());
+        config
+    }
+
+    /// The message for `config`, which must be about `key`.
+    #[track_caller]
+    fn assert_refused(config: &RunConfig, key: &str) {
+        let found = check(config).err().unwrap_or_else(|| panic!("nothing is wrong, expected {key}"));
+        assert_eq!(found.key, key, "{}", found.message);
+        assert!(found.message.starts_with(key), "{}", found.message);
+        assert!(!found.hint.is_empty());
+    }
+
+    /// `change` makes a valid config one that is refused because of `key`.
+    #[track_caller]
+    fn refuses(key: &str, change: impl FnOnce(&mut RunConfig)) {
+        let mut config = valid();
+        change(&mut config);
+        assert_refused(&config, key);
+    }
+
+    #[track_caller]
+    fn allows(change: impl FnOnce(&mut RunConfig)) {
+        let mut config = valid();
+        change(&mut config);
+        if let Err(found) = check(&config) {
+            panic!("{}", found.message);
+        }
+    }
+
+    #[test]
+    fn defaults_with_data_and_encoder_are_valid() {
+        allows(|_| ());
+        assert!(check(&from_scratch()).is_ok());
+        refuses("data.dataset", |config| config.data.dataset = None);
+        refuses("model.encoder.name", |config| config.model.encoder.name = None);
+    }
+
+    #[test]
+    fn top_level_values_are_checked() {
+        refuses("seed", |config| config.seed = 1 << 63);
+        allows(|config| config.seed = (1 << 63) - 1);
+        for name in ["", " ", "a/b", "..", "a\\b"] {
+            refuses("name", |config| config.name = Some(name.to_owned()));
+        }
+        refuses("output_dir", |config| config.output_dir = PathBuf::new());
+    }
+
+    #[test]
+    fn data_values_are_checked() {
+        for fraction in [0.0, 1.0, -0.1, f64::NAN] {
+            refuses("data.validation_fraction", |config| config.data.validation_fraction = fraction);
+        }
+        refuses("data.workers", |config| config.data.workers = 0);
+        refuses("data.workers", |config| config.data.workers = 257);
+        refuses("data.feature_memory_gb", |config| config.data.feature_memory_gb = -1.0);
+        allows(|config| config.data.feature_memory_gb = 0.0);
+        refuses("data.dataset", |config| config.data.dataset = Some(String::new()));
+        refuses("data.directory", |config| config.data.directory = Some(PathBuf::new()));
+        refuses("data.source", |config| config.data.source = Some(PathBuf::new()));
+        refuses("data.source", |config| {
+            config.data = DataConfig { directory: Some("d".into()), source: Some("s".into()), ..DataConfig::default() };
+        });
+        allows(|config| config.data = DataConfig { directory: Some("d".into()), ..DataConfig::default() });
+    }
+
+    #[test]
+    fn tokenizer_values_are_checked() {
+        refuses("tokenizer.directory", |config| config.tokenizer.directory = Some(PathBuf::new()));
+        refuses("tokenizer.vocab_size", |config| config.tokenizer.vocab_size = 259);
+        refuses("tokenizer.vocab_size", |config| config.tokenizer.vocab_size = 1_000_001);
+        allows(|config| config.tokenizer.vocab_size = 260);
+        refuses("tokenizer.min_frequency", |config| config.tokenizer.min_frequency = 0);
+        refuses("tokenizer.pad_token", |config| config.tokenizer.pad_token = String::new());
+        refuses("tokenizer.start_token", |config| config.tokenizer.start_token = " ".to_owned());
+        refuses("tokenizer.end_token", |config| config.tokenizer.end_token = String::new());
+        refuses("tokenizer.unk_token", |config| config.tokenizer.unk_token = String::new());
+        refuses("tokenizer.end_token", |config| config.tokenizer.end_token = "<start>".to_owned());
+        // Common captioners pad with the end token.
+        allows(|config| config.tokenizer.pad_token = "<end>".to_owned());
+    }
+
+    #[test]
+    fn one_sensible_combination_gives_the_encoder() {
+        refuses("model.encoder.name", |config| config.model.encoder.name = Some(String::new()));
+        refuses("model.encoder.name", |config| {
+            config.model.encoder.name = None;
+            config.model.encoder.pretrained = false;
+        });
+        refuses("model.encoder.config", |config| config.model.encoder.config = Some(architecture()));
+        let mut config = from_scratch();
+        config.model.encoder.pretrained = true;
+        assert_refused(&config, "model.encoder.pretrained");
+        allows(|config| config.model.encoder.pretrained = false);
+    }
+
+    #[test]
+    fn the_shape_of_an_encoder_from_scratch_is_checked() {
+        let refuses = |key: &str, change: fn(&mut EncoderConfig, &mut EncoderArchitecture)| {
+            let (mut config, mut shape) = (from_scratch(), architecture());
+            change(&mut config.model.encoder, &mut shape);
+            config.model.encoder.config = Some(shape);
+            assert_refused(&config, key);
+        };
+        refuses("model.encoder.config.image_size", |_, shape| shape.image_size = 0);
+        refuses("model.encoder.config.image_size", |_, shape| shape.image_size = 36);
+        refuses("model.encoder.config.patch_size", |_, shape| shape.patch_size = 0);
+        refuses("model.encoder.config.patch_size", |_, shape| shape.patch_size = 64);
+        refuses("model.encoder.config.hidden_size", |_, shape| shape.hidden_size = 0);
+        refuses("model.encoder.config.hidden_size", |_, shape| shape.hidden_size = 17);
+        refuses("model.encoder.config.num_hidden_layers", |_, shape| shape.num_hidden_layers = 0);
+        refuses("model.encoder.config.num_attention_heads", |_, shape| shape.num_attention_heads = 0);
+        refuses("model.encoder.config.intermediate_size", |_, shape| shape.intermediate_size = 0);
+        refuses("model.encoder.image_size", |encoder, _| encoder.image_size = Some(0));
+        refuses("model.encoder.image_size", |encoder, _| encoder.image_size = Some(36));
+        refuses("model.encoder.train.last_blocks", |encoder, _| encoder.train = EncoderTraining::LastBlocks(0));
+        refuses("model.encoder.train.last_blocks", |encoder, _| encoder.train = EncoderTraining::LastBlocks(3));
+    }
+
+    #[test]
+    fn decoder_values_are_checked() {
+        refuses("model.decoder.hidden_size", |config| config.model.decoder.hidden_size = 0);
+        refuses("model.decoder.hidden_size", |config| config.model.decoder.hidden_size = 511);
+        refuses("model.decoder.num_layers", |config| config.model.decoder.num_layers = 0);
+        refuses("model.decoder.num_heads", |config| config.model.decoder.num_heads = 0);
+        refuses("model.decoder.intermediate_size", |config| config.model.decoder.intermediate_size = 0);
+        refuses("model.decoder.max_seq_len", |config| config.model.decoder.max_seq_len = 1);
+        for dropout in [1.0, -0.1, f64::NAN] {
+            refuses("model.decoder.dropout", |config| config.model.decoder.dropout = dropout);
+        }
+        allows(|config| config.model.decoder.dropout = 0.0);
+        refuses("model.decoder.layer_norm_eps", |config| config.model.decoder.layer_norm_eps = 0.0);
+    }
+
+    #[test]
+    fn training_values_are_checked() {
+        for device in ["gpu", "cuda:", "cuda:a", "cuda:-1", "cuda:+1", "CPU", ""] {
+            refuses("training.device", |config| config.training.device = device.to_owned());
+        }
+        for device in ["auto", "cpu", "cuda", "cuda:12"] {
+            allows(|config| config.training.device = device.to_owned());
+        }
+        refuses("training.batch_size", |config| config.training.batch_size = 0);
+        refuses("training.batch_size", |config| config.training.batch_size = 65_537);
+        refuses("training.gradient_accumulation_steps", |config| config.training.gradient_accumulation_steps = 0);
+        refuses("training.num_epochs", |config| config.training.num_epochs = 0);
+        refuses("training.validation_interval", |config| config.training.validation_interval = 0);
+        for norm in [0.0, f64::INFINITY, f64::NAN] {
+            refuses("training.max_grad_norm", |config| config.training.max_grad_norm = Some(norm));
+        }
+        refuses("training.label_smoothing", |config| config.training.label_smoothing = 1.0);
+        refuses("training.log_interval", |config| config.training.log_interval = 0);
+        refuses("training.save_interval", |config| config.training.save_interval = Some(0));
+    }
+
+    #[test]
+    fn optimizer_and_remaining_values_are_checked() {
+        for rate in [0.0, -1.0, f64::INFINITY, f64::NAN] {
+            refuses("optimizer.learning_rate", |config| config.optimizer.learning_rate = rate);
+            refuses("optimizer.encoder_learning_rate", |config| config.optimizer.encoder_learning_rate = Some(rate));
+            refuses("optimizer.eps", |config| config.optimizer.eps = rate);
+        }
+        refuses("optimizer.betas", |config| config.optimizer.betas = [1.0, 0.9]);
+        refuses("optimizer.betas", |config| config.optimizer.betas = [0.9, -0.1]);
+        refuses("optimizer.weight_decay", |config| config.optimizer.weight_decay = -0.1);
+        allows(|config| config.optimizer.weight_decay = 0.0);
+        for factor in [0.0, 1.1, f64::NAN] {
+            refuses("optimizer.layer_decay", |config| config.optimizer.layer_decay = factor);
+        }
+        refuses("schedule.warmup_steps", |config| config.schedule.warmup_steps = usize::MAX);
+        refuses("evaluation.batch_size", |config| config.evaluation.batch_size = 0);
+        refuses("evaluation.caption_split", |config| config.evaluation.caption_split = Some("dev".to_owned()));
+        refuses("checkpoint.keep_best", |config| config.checkpoint.keep_best = 0);
+    }
+}

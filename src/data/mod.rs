@@ -1,0 +1,15 @@
+//! Layer 2: from archives and annotation files to batches of pixels and token ids.
+
+pub mod annotations;
+pub mod archive;
+pub mod batch;
+pub mod collate;
+pub mod dataset;
+pub mod feature_store;
+pub mod image_file;
+pub mod image_processor;
+pub mod loader;
+pub mod prepare;
+pub mod sampler;
+pub mod shapes;
+pub mod split;

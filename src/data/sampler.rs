@@ -1,0 +1,85 @@
+//! The order of the training examples: a new permutation for each epoch, cut into updates and micro-batches.
+//!
+//! Nothing here has state: an epoch that is resumed at update k is the same plan without its first k updates.
+
+use crate::base::random::Stream;
+
+/// The order of `num_examples` examples in an epoch: a permutation of `0..num_examples`, a function of the seed, the
+/// epoch and the number alone.
+pub fn epoch_order(seed: u64, epoch: u64, num_examples: usize) -> Vec<u32> {
+    let num_examples = u32::try_from(num_examples).expect("a data set has fewer than 2^32 examples");
+    let mut order: Vec<u32> = (0..num_examples).collect();
+    Stream::new(seed, "epoch order", &epoch.to_string()).shuffle(&mut order);
+    order
+}
+
+/// Number of updates in an epoch. `batch_size` and `gradient_accumulation_steps` must not be 0.
+pub fn num_updates(num_examples: usize, batch_size: usize, gradient_accumulation_steps: usize) -> usize {
+    num_examples.div_ceil(batch_size.saturating_mul(gradient_accumulation_steps))
+}
+
+/// Cuts the order of an epoch into updates of at most `gradient_accumulation_steps` micro-batches of at most
+/// `batch_size` examples: only the last micro-batch of the last update may be smaller, and only the last update may
+/// have fewer micro-batches. Neither number may be 0. `updates(..).split_off(k)` is what is left after k updates.
+pub fn updates(order: &[u32], batch_size: usize, gradient_accumulation_steps: usize) -> Vec<Vec<Vec<u32>>> {
+    order
+        .chunks(batch_size.saturating_mul(gradient_accumulation_steps))
+        .map(|update| update.chunks(batch_size).map(<[u32]>::to_vec).collect())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_is_a_permutation() {
+        let mut order = epoch_order(7, 3, 1000);
+        assert_ne!(order, (0..1000).collect::<Vec<_>>());
+        order.sort_unstable();
+        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+        assert!(epoch_order(7, 3, 0).is_empty());
+    }
+
+    #[test]
+    fn order_depends_on_seed_and_epoch_alone() {
+        assert_eq!(epoch_order(7, 3, 100), epoch_order(7, 3, 100));
+        assert_ne!(epoch_order(7, 3, 100), epoch_order(7, 4, 100));
+        assert_ne!(epoch_order(7, 3, 100), epoch_order(8, 3, 100));
+    }
+
+    #[test]
+    fn updates_hold_every_example_once_and_in_order() {
+        for (num_examples, batch_size, accumulation) in [(0, 4, 2), (1, 4, 2), (16, 4, 2), (17, 4, 2), (23, 5, 3)] {
+            let order = epoch_order(1, 0, num_examples);
+            let plan = updates(&order, batch_size, accumulation);
+            assert_eq!(plan.len(), num_updates(num_examples, batch_size, accumulation));
+            assert_eq!(plan.iter().flatten().flatten().copied().collect::<Vec<_>>(), order);
+            for (index, update) in plan.iter().enumerate() {
+                let is_last = index + 1 == plan.len();
+                assert!(update.len() == accumulation || is_last && update.len() < accumulation);
+                for (position, batch) in update.iter().enumerate() {
+                    let is_last = is_last && position + 1 == update.len();
+                    assert!(batch.len() == batch_size || is_last && (1..batch_size).contains(&batch.len()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn starting_at_any_update_gives_the_same_rest() {
+        let plan = updates(&epoch_order(5, 2, 103), 4, 3);
+        for start in 0..=plan.len() {
+            let resumed = updates(&epoch_order(5, 2, 103), 4, 3).split_off(start);
+            assert_eq!(resumed, plan[start..]);
+        }
+    }
+
+    #[test]
+    fn accumulation_takes_the_same_examples_as_one_large_batch() {
+        let order = epoch_order(9, 1, 50);
+        let joined: Vec<Vec<u32>> = updates(&order, 4, 3).into_iter().map(|update| update.concat()).collect();
+        let large: Vec<Vec<u32>> = updates(&order, 12, 1).into_iter().map(|update| update.concat()).collect();
+        assert_eq!(joined, large);
+    }
+}

@@ -1,0 +1,3 @@
+//! Layer 3: from images to token ids.
+
+pub mod greedy;

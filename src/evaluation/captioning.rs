@@ -1,0 +1,78 @@
+//! Captions of images as text.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use candle_core::Device;
+
+use crate::data::batch::{ImageInput, ImageSource};
+use crate::data::loader::Loader;
+use crate::decoding::greedy::{Limits, greedy};
+use crate::model::captioner::Captioner;
+use crate::tokenizer::CaptionTokenizer;
+
+/// A model that captions, with its tokenizer.
+pub struct CaptionWriter<'a> {
+    /// The model, built on detached parameters.
+    pub model: &'a Captioner,
+    /// Its tokenizer.
+    pub tokenizer: &'a CaptionTokenizer,
+    /// Caption positions of its decoder.
+    pub max_seq_len: usize,
+}
+
+impl CaptionWriter<'_> {
+    /// One caption for each image of `input`.
+    ///
+    /// # Errors
+    /// What model and tokenizer give.
+    pub fn write(&self, input: &ImageInput) -> Result<Vec<String>> {
+        let states = match input {
+            ImageInput::Pixels(pixel_values) => self.model.encode(pixel_values)?,
+            ImageInput::Features(features) => features.clone(),
+        };
+        let key_values = self.model.cross_key_values(&states)?;
+        let specials = self.tokenizer.special_ids();
+        let limits = Limits { start: specials.start, end: specials.end, max_new_tokens: self.max_seq_len };
+        let captions = greedy(self.model.decoder(), &key_values, &limits)?;
+        captions.iter().map(|ids| self.tokenizer.decode(ids)).collect()
+    }
+
+    /// One caption for each of the images with these indices. `advance` is told how many more are done and says
+    /// whether to go on; `None` is returned when it does not.
+    ///
+    /// # Errors
+    /// An image that cannot be read; what model and tokenizer give.
+    pub fn write_all(
+        &self,
+        source: &ImageSource,
+        images: &[usize],
+        settings: &CaptioningSettings,
+        mut advance: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Vec<String>>> {
+        let jobs: Vec<Vec<usize>> = images.chunks(settings.batch_size).map(<[usize]>::to_vec).collect();
+        let (source, device) = (source.clone(), settings.device.clone());
+        let load = move |job: Vec<usize>| source.load(&job, &device);
+        let mut captions = Vec::with_capacity(images.len());
+        for input in Loader::start(jobs, settings.workers, settings.workers + 1, Arc::new(load)) {
+            let written = self.write(&input?)?;
+            let count = written.len();
+            captions.extend(written);
+            if !advance(count) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(captions))
+    }
+}
+
+/// How many images are captioned at once, and where.
+#[derive(Clone, Debug)]
+pub struct CaptioningSettings {
+    /// Images together.
+    pub batch_size: usize,
+    /// Threads that read and decode.
+    pub workers: usize,
+    /// Where the model runs.
+    pub device: Device,
+}

@@ -1,0 +1,15 @@
+//! Layer 2: the image encoders, the caption decoder and their parameters. Knows no captions and no learning rates.
+//!
+//! Shapes in this layer: B batch, L caption length, N patches + class token, D hidden size, V vocabulary.
+
+pub mod caption_decoder;
+pub mod captioner;
+pub mod clip_vision;
+pub mod encoder;
+pub mod initialization;
+pub mod parameters;
+pub mod position_table;
+pub mod pretrained;
+pub mod vision_block;
+pub mod vision_transformer;
+pub mod weight_names;

@@ -1,0 +1,147 @@
+//! The only table of names: what encoders are called in the files people have, and the one spelling used here.
+//!
+//! A name that belongs to something else (a classifier, CLIP's text tower) maps to nothing.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use candle_core::Tensor;
+
+use crate::config::EncoderKind;
+
+/// Renames the tensors of an encoder's file to the names of `model::encoder`; fused timm projections are split.
+///
+/// # Errors
+/// A fused projection whose first dimension is no multiple of 3; two tensors of one name.
+pub fn rename_encoder(
+    tensors: BTreeMap<String, Tensor>,
+    kind: EncoderKind,
+) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let mut renamed = BTreeMap::new();
+    for (source, tensor) in tensors {
+        let entries = match kind {
+            EncoderKind::ClipVision => clip_name(&source).map(|name| vec![(name, tensor)]).unwrap_or_default(),
+            EncoderKind::Vit => match vit_name(&source) {
+                Some(name) => vec![(name, tensor)],
+                None => timm_entries(&source, tensor)?,
+            },
+        };
+        for (name, tensor) in entries {
+            if renamed.insert(name.clone(), tensor).is_some() {
+                bail!("two tensors of the file are {name}, the second is called {source}");
+            }
+        }
+    }
+    Ok(renamed)
+}
+
+/// `vit.encoder.layer.0...`, `encoder.layer.0...`, and `encoder.encoder.layer.0...` of a `VisionEncoderDecoderModel`.
+fn vit_name(source: &str) -> Option<String> {
+    let name = ["vit.", "model.vit."].iter().find_map(|prefix| source.strip_prefix(prefix)).unwrap_or(source);
+    let inner = name.strip_prefix("encoder.").filter(|rest| {
+        ["embeddings.", "encoder.", "layernorm.", "pooler."].iter().any(|part| rest.starts_with(part))
+    });
+    let name = inner.unwrap_or(name);
+    let known = ["embeddings.", "encoder.layer.", "layernorm.", "pooler.dense."];
+    // The mask token belongs to masked pretraining; this model has no place for it.
+    let wanted = known.iter().any(|part| name.starts_with(part)) && name != "embeddings.mask_token";
+    wanted.then(|| name.to_owned())
+}
+
+/// `vision_model...` alone or inside a whole `CLIPModel`; also the names without the prefix.
+fn clip_name(source: &str) -> Option<String> {
+    let name = match source.find("vision_model.") {
+        Some(position) => &source[position + "vision_model.".len()..],
+        None => source,
+    };
+    let known = ["embeddings.", "pre_layrnorm.", "encoder.layers.", "post_layernorm."];
+    let wanted = known.iter().any(|part| name.starts_with(part)) && !name.ends_with("position_ids");
+    wanted.then(|| format!("vision_model.{name}"))
+}
+
+/// timm's `vision_transformer`.
+fn timm_entries(source: &str, tensor: Tensor) -> anyhow::Result<Vec<(String, Tensor)>> {
+    let fixed = match source {
+        "cls_token" => Some("embeddings.cls_token".to_owned()),
+        "pos_embed" => Some("embeddings.position_embeddings".to_owned()),
+        _ => None,
+    };
+    if let Some(name) = fixed {
+        return Ok(vec![(name, tensor)]);
+    }
+    if let Some(rest) = source.strip_prefix("patch_embed.proj.") {
+        return Ok(vec![(format!("embeddings.patch_embeddings.projection.{rest}"), tensor)]);
+    }
+    if let Some(rest) = source.strip_prefix("norm.") {
+        return Ok(vec![(format!("layernorm.{rest}"), tensor)]);
+    }
+    let Some((index, part)) = source.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) else {
+        return Ok(Vec::new());
+    };
+    let block = format!("encoder.layer.{index}");
+    if let Some(rest) = part.strip_prefix("attn.qkv.") {
+        let rows = tensor.dim(0)?;
+        if !rows.is_multiple_of(3) {
+            bail!("{source}: {rows} rows are not query, key and value of one size");
+        }
+        let pieces = ["query", "key", "value"].iter().enumerate().map(|(index, name)| {
+            let piece = tensor.narrow(0, index * rows / 3, rows / 3)?.contiguous()?;
+            Ok((format!("{block}.attention.attention.{name}.{rest}"), piece))
+        });
+        return pieces.collect();
+    }
+    let parts = [
+        ("norm1.", "layernorm_before."),
+        ("norm2.", "layernorm_after."),
+        ("attn.proj.", "attention.output.dense."),
+        ("mlp.fc1.", "intermediate.dense."),
+        ("mlp.fc2.", "output.dense."),
+    ];
+    let renamed = parts.iter().find_map(|(from, to)| part.strip_prefix(from).map(|rest| format!("{block}.{to}{rest}")));
+    Ok(renamed.map(|name| vec![(name, tensor)]).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn names(kind: EncoderKind, sources: &[(&str, &[usize])]) -> Vec<String> {
+        let tensors = sources
+            .iter()
+            .map(|(name, shape)| ((*name).to_owned(), Tensor::zeros(*shape, DType::F32, &Device::Cpu).unwrap()))
+            .collect();
+        rename_encoder(tensors, kind).unwrap().into_keys().collect()
+    }
+
+    #[test]
+    fn vit_names_lose_their_prefix_and_the_classifier_is_left_out() {
+        let wanted = ["encoder.layer.0.output.dense.bias", "layernorm.bias"];
+        for prefix in ["", "vit.", "encoder."] {
+            let layer = format!("{prefix}encoder.layer.0.output.dense.bias");
+            let norm = format!("{prefix}layernorm.bias");
+            let sources = [(layer.as_str(), [2].as_slice()), (norm.as_str(), &[2]), ("classifier.weight", &[2])];
+            assert_eq!(names(EncoderKind::Vit, &sources), wanted, "with the prefix {prefix:?}");
+        }
+    }
+
+    #[test]
+    fn timm_projections_are_split_into_three() {
+        let found = names(EncoderKind::Vit, &[("blocks.3.attn.qkv.weight", &[6, 2]), ("head.weight", &[2])]);
+        let part = |name: &str| format!("encoder.layer.3.attention.attention.{name}.weight");
+        assert_eq!(found, [part("key"), part("query"), part("value")]);
+    }
+
+    #[test]
+    fn the_text_tower_of_clip_is_left_out() {
+        let sources: [(&str, &[usize]); 4] = [
+            ("vision_model.encoder.layers.0.mlp.fc1.bias", &[2]),
+            ("vision_model.embeddings.position_ids", &[1, 5]),
+            ("text_model.encoder.layers.0.mlp.fc1.bias", &[2]),
+            ("logit_scale", &[]),
+        ];
+        // Both towers end alike; only the image tower's prefix is known.
+        assert_eq!(names(EncoderKind::ClipVision, &sources), ["vision_model.encoder.layers.0.mlp.fc1.bias"]);
+    }
+}

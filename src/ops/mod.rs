@@ -1,0 +1,38 @@
+//! Layer 1: differentiable fused tensor operations, generic over f32 and f64, and the in-place updates of training.
+//!
+//! Legend of shapes: B batch, L caption length, N keys (patches + class token, or cached positions), D hidden size,
+//! H heads, K head size, V vocabulary, R rows (all leading dimensions together).
+//!
+//! What all operations share: inputs may have any layout; nothing is computed for an operand without gradient (frozen
+//! weights handed out detached, constant inputs); a result depends on the operands and the number of threads, never
+//! on which thread computed what. Nothing here knows layers, parameters' names or captions.
+
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod gelu;
+pub mod layer_norm;
+pub mod linear;
+pub mod reduce;
+
+mod attention_backward;
+mod attention_forward;
+mod buffer;
+mod gemm;
+mod operand;
+mod vector_math;
+
+#[cfg(test)]
+mod testing;
+
+pub use adamw::{AdamW, adamw_update};
+pub use attention::{AttentionOptions, attention, cross_attention, self_attention};
+pub use cross_entropy::{IGNORE_INDEX, cross_entropy};
+pub use dropout::{Dropout, DropoutSite, dropout};
+pub use embedding::embedding;
+pub use gelu::{Gelu, gelu};
+pub use layer_norm::layer_norm;
+pub use linear::{WeightLayout, linear};
+pub use reduce::{add_in_place, sum_of_squares};

@@ -1,0 +1,76 @@
+//! What a checkpoint holds and how its parts are called.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::RunConfig;
+use crate::data::image_processor::ImageProcessor;
+use crate::model::captioner::CaptionerShape;
+use crate::training::train_state::TrainState;
+
+/// Version of the format; a reader refuses a higher one.
+pub const FORMAT_VERSION: u32 = 1;
+/// Key of the safetensors header under which the metadata stands, as JSON.
+pub const METADATA_KEY: &str = "caption_train";
+/// Before the name of a parameter.
+pub const MODEL_PREFIX: &str = "model.";
+/// Before the name of a parameter: the running mean of its gradient.
+pub const EXP_AVG_PREFIX: &str = "optimizer.exp_avg.";
+/// Before the name of a parameter: the running mean of its squared gradient.
+pub const EXP_AVG_SQ_PREFIX: &str = "optimizer.exp_avg_sq.";
+
+/// All of a checkpoint that is no tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointMetadata {
+    /// Version of the format.
+    pub format_version: u32,
+    /// Program that wrote it.
+    pub written_by: String,
+    /// Progress: epoch, step, best validation loss and the rest.
+    pub state: TrainState,
+    /// Updates that the optimizer made.
+    pub optimizer_step: u64,
+    /// Updates that the schedule was laid out for.
+    pub total_updates: u64,
+    /// The resolved config, the seed included.
+    pub config: RunConfig,
+    /// Shape of the model.
+    pub shape: CaptionerShape,
+    /// How pixels become the encoder's input.
+    pub image_processor: ImageProcessor,
+    /// `tokenizer.json`.
+    pub tokenizer: String,
+    /// SHA-256 of the data set's `dataset.json`.
+    pub dataset_digest: String,
+    /// SHA-256 over names, shapes and values of all tensors.
+    pub tensors_digest: String,
+}
+
+/// What of the metadata is the same for all checkpoints of a run.
+#[derive(Clone, Debug)]
+pub struct Provenance {
+    /// Program that writes.
+    pub written_by: String,
+    /// Updates that the schedule was laid out for.
+    pub total_updates: u64,
+    /// The resolved config.
+    pub config: RunConfig,
+    /// Shape of the model.
+    pub shape: CaptionerShape,
+    /// How pixels become the encoder's input.
+    pub image_processor: ImageProcessor,
+    /// `tokenizer.json`.
+    pub tokenizer: String,
+    /// SHA-256 of the data set's `dataset.json`.
+    pub dataset_digest: String,
+}
+
+/// File name of the checkpoint of a new best.
+pub fn best_file_name(epoch: u64, val_loss: f64) -> String {
+    format!("checkpoint_epoch_{epoch}_val_loss_{val_loss:.4}.safetensors")
+}
+
+/// Epoch in the file name of a best checkpoint; nothing for other names.
+pub fn epoch_of_file_name(name: &str) -> Option<u64> {
+    let rest = name.strip_prefix("checkpoint_epoch_")?.strip_suffix(".safetensors")?;
+    rest.split_once("_val_loss_")?.0.parse().ok()
+}

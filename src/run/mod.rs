@@ -1,0 +1,7 @@
+//! Layer 5: what a run leaves on disk and how it is put together: folder, checkpoints, metrics, console.
+
+pub mod checkpoint;
+pub mod final_captions;
+pub mod run_directory;
+pub mod setup;
+pub mod tracking;

@@ -1,0 +1,167 @@
+//! The folder of one run: never overwritten, numbered when its name is taken.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::base::atomic_file;
+use crate::base::fault::WithHint as _;
+
+const CHECKPOINTS: &str = "checkpoints";
+const METRICS: &str = "metrics.jsonl";
+/// Where the lines of `metrics.jsonl` go that a resume from an earlier step replaces.
+const SUPERSEDED: &str = "metrics.superseded.jsonl";
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    /// Makes `OUTPUT/NAME`, or `OUTPUT/NAME-2` and so on when that is taken.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn create(output: &Path, name: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(output)
+            .with_context(|| format!("cannot make the folder {}", output.display()))
+            .hint(|| "set output_dir to a folder that can be written")?;
+        for number in 1.. {
+            let path = output.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    let run = Self { path };
+                    fs::create_dir(run.checkpoints())
+                        .with_context(|| format!("cannot make the folder {}", run.checkpoints().display()))?;
+                    return Ok(run);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot make the folder {}", path.display()))
+                        .hint(|| "set output_dir to a folder that can be written");
+                }
+            }
+        }
+        unreachable!("the numbers of runs do not end")
+    }
+
+    /// The run that a checkpoint stands in, if it does.
+    pub fn of_checkpoint(checkpoint: &Path) -> Option<Self> {
+        let folder = checkpoint.parent()?;
+        let run = Self { path: folder.parent()?.to_path_buf() };
+        (folder.file_name()? == CHECKPOINTS && run.path.join("config.resolved.toml").is_file()).then_some(run)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS)
+    }
+
+    /// The file of the newest checkpoint.
+    pub fn last_checkpoint(&self) -> PathBuf {
+        self.checkpoints().join("last.safetensors")
+    }
+
+    /// One object for each logged update and validation.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join(METRICS)
+    }
+
+    /// Folder of the tokenizer.
+    pub fn tokenizer(&self) -> PathBuf {
+        self.path.join("tokenizer")
+    }
+
+    /// Folder of the captions that the run wrote.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join("predictions")
+    }
+
+    /// Writes a file of the run.
+    ///
+    /// # Errors
+    /// What writing gives.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        atomic_file::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Opens `train.log` for appending.
+    ///
+    /// # Errors
+    /// What opening gives.
+    pub fn open_log(&self) -> anyhow::Result<File> {
+        let path = self.path.join("train.log");
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        file.with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// Moves the lines of `metrics.jsonl` behind `global_step` to a file of their own: a resumed run writes them again.
+    ///
+    /// # Errors
+    /// What reading or writing gives.
+    pub fn rewind_metrics(&self, global_step: u64) -> anyhow::Result<()> {
+        let path = self.metrics();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        // A line that was cut off in writing names no step, and is replaced as well.
+        let (kept, replaced): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| step_of(line).is_some_and(|step| step <= global_step));
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        let superseded = self.path.join(SUPERSEDED);
+        let mut log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&superseded)
+            .with_context(|| format!("cannot open {}", superseded.display()))?;
+        io::Write::write_all(&mut log, (replaced.join("\n") + "\n").as_bytes())
+            .with_context(|| format!("cannot write {}", superseded.display()))?;
+        let kept: String = kept.iter().flat_map(|line| [line, "\n"]).collect();
+        atomic_file::write(&path, kept.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn step_of(line: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_name_gets_a_number_and_nothing_is_overwritten() {
+        let output = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..3)
+            .map(|_| RunDirectory::create(output.path(), "run").unwrap().path().file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["run", "run-2", "run-3"]);
+    }
+
+    #[test]
+    fn metrics_behind_the_checkpoint_are_moved_and_not_lost() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        fs::write(run.metrics(), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st").unwrap();
+        run.rewind_metrics(2).unwrap();
+        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), "{\"step\":1}\n{\"step\":2}\n");
+        assert_eq!(fs::read_to_string(run.path().join(SUPERSEDED)).unwrap(), "{\"step\":3}\n{\"st\n");
+    }
+}

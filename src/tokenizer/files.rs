@@ -1,0 +1,190 @@
+//! A tokenizer's folder: `tokenizer.json`, and `vocab.json` with `merges.txt` for tools that know only those.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tokenizers::models::bpe::BPE;
+
+use super::{CaptionTokenizer, byte_level};
+use crate::base::atomic_file;
+use crate::base::fault::{WithHint as _, fault};
+use crate::config::TokenizerConfig;
+
+const TOKENIZER: &str = "tokenizer.json";
+const VOCAB: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+/// What the first line of `merges.txt` begins with.
+const MERGES_VERSION: &str = "#version: 0.2";
+
+impl CaptionTokenizer {
+    /// Reads `tokenizer.json` from `folder`, or `vocab.json` and `merges.txt` where that is absent; `None` where
+    /// none of the three is there.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is damaged; one of `vocab.json` and `merges.txt` without the other; a tokenizer
+    /// that does not fit `config`.
+    pub fn from_directory(folder: &Path, config: &TokenizerConfig) -> anyhow::Result<Option<Self>> {
+        let whole = folder.join(TOKENIZER);
+        if whole.try_exists().with_context(|| format!("cannot look for {}", whole.display()))? {
+            let read = read(&whole).and_then(|text| Self::from_json(&text, config));
+            return read.with_context(|| format!("cannot use the tokenizer {}", whole.display())).map(Some);
+        }
+        let (vocab, merges) = (folder.join(VOCAB), folder.join(MERGES));
+        match (vocab.exists(), merges.exists()) {
+            (false, false) => Ok(None),
+            (true, true) => Self::from_two_files(&vocab, &merges, config)
+                .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
+                .map(Some),
+            (has_vocab, _) => {
+                let (there, absent) = if has_vocab { (vocab, MERGES) } else { (merges, VOCAB) };
+                Err(fault(
+                    format!("{} is there without {absent}", there.display()),
+                    format!("put {absent} beside it, or name another folder to have a tokenizer trained there"),
+                ))
+            }
+        }
+    }
+
+    /// Writes `tokenizer.json`, `vocab.json` and `merges.txt` into `folder`, which is made where it is absent.
+    ///
+    /// # Errors
+    /// What making the folder or writing gives.
+    pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let whole = self.to_json()?;
+        let (vocab, merges) = two_files(&whole)?;
+        // The file that is looked for first is written last.
+        for (name, text) in [(VOCAB, vocab), (MERGES, merges), (TOKENIZER, whole)] {
+            let path = folder.join(name);
+            atomic_file::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn from_two_files(vocab: &Path, merges: &Path, config: &TokenizerConfig) -> anyhow::Result<Self> {
+        let ids: std::collections::HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
+            .with_context(|| format!("{} is not a table from tokens to ids", vocab.display()))
+            .hint(|| "expected {\"token\": id, ...}, as GPT-2's vocab.json")?;
+        let text = read(merges)?;
+        let mut pairs = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            if line.is_empty() || (index == 0 && line.starts_with("#version")) {
+                continue;
+            }
+            let pair = line.split_once(' ').filter(|(_, right)| !right.is_empty() && !right.contains(' '));
+            let (left, right) = pair.ok_or_else(|| {
+                fault(
+                    format!(
+                        "{} line {}: expected two tokens with a space between, found {line:?}",
+                        merges.display(),
+                        index + 1
+                    ),
+                    "take the file anew from where it came from",
+                )
+            })?;
+            pairs.push((left.to_owned(), right.to_owned()));
+        }
+        let model = BPE::builder()
+            .vocab_and_merges(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)
+            .build()
+            .map_err(anyhow::Error::from_boxed)
+            .with_context(|| format!("{} and {} do not fit together", vocab.display(), merges.display()))?;
+        Self::checked(byte_level(model, config)?, config)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// `vocab.json`, ordered by id, and `merges.txt`, ordered by rank.
+fn two_files(whole: &str) -> anyhow::Result<(String, String)> {
+    let whole: Value = serde_json::from_str(whole).context("the tokenizer's own JSON is damaged")?;
+    let model = &whole["model"];
+    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
+        return Err(fault("the tokenizer is not a BPE: it has no merges", "use a byte-level BPE tokenizer"));
+    };
+    let mut entries: Vec<(&String, u64)> = vocab.iter().filter_map(|(text, id)| Some((text, id.as_u64()?))).collect();
+    entries.sort_by_key(|(_, id)| *id);
+    let mut table = Vec::with_capacity(entries.len());
+    for (text, id) in entries {
+        table.push(format!("{}:{id}", serde_json::to_string(text)?));
+    }
+    let mut lines = format!("{MERGES_VERSION}\n");
+    for pair in merges {
+        let (Some(left), Some(right)) = (pair[0].as_str(), pair[1].as_str()) else {
+            anyhow::bail!("the merge {pair} is not a pair of tokens");
+        };
+        lines.push_str(&format!("{left} {right}\n"));
+    }
+    Ok((format!("{{{}}}", table.join(",")), lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::describe;
+
+    const CAPTIONS: [&str; 3] = ["A dog runs on the beach", "two \"dogs\" run on the béach", "the dog runs \\ <end>"];
+
+    fn trained(config: &TokenizerConfig) -> CaptionTokenizer {
+        CaptionTokenizer::train(CAPTIONS.into_iter(), config).unwrap()
+    }
+
+    #[test]
+    fn a_folder_gives_back_the_tokenizer_that_was_saved_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("new/tokenizer");
+        for lowercase in [true, false] {
+            let config = TokenizerConfig { lowercase, ..TokenizerConfig::default() };
+            let tokenizer = trained(&config);
+            tokenizer.save(&inside).unwrap();
+            let whole = CaptionTokenizer::from_directory(&inside, &config).unwrap().unwrap();
+            assert_eq!(whole.digest(), tokenizer.digest());
+            fs::remove_file(inside.join(TOKENIZER)).unwrap();
+            let parts = CaptionTokenizer::from_directory(&inside, &config).unwrap().unwrap();
+            assert_eq!(parts.to_json().unwrap(), tokenizer.to_json().unwrap());
+        }
+    }
+
+    #[test]
+    fn vocab_json_is_in_the_order_of_the_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = trained(&TokenizerConfig::default());
+        tokenizer.save(folder.path()).unwrap();
+        let text = fs::read_to_string(folder.path().join(VOCAB)).unwrap();
+        assert!(text.starts_with("{\"<pad>\":0,\"<start>\":1,\"<end>\":2,\"<unk>\":3,\"!\":4,\"\\\"\":5,"));
+        assert!(text.ends_with(&format!(":{}}}", tokenizer.vocab_size() - 1)));
+        let merges = fs::read_to_string(folder.path().join(MERGES)).unwrap();
+        assert!(merges.starts_with("#version: 0.2\n"));
+        assert_eq!(merges.lines().count(), 1 + tokenizer.vocab_size() - 260);
+    }
+
+    #[test]
+    fn an_empty_or_absent_folder_holds_no_tokenizer() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TokenizerConfig::default();
+        assert!(CaptionTokenizer::from_directory(folder.path(), &config).unwrap().is_none());
+        assert!(CaptionTokenizer::from_directory(&folder.path().join("absent"), &config).unwrap().is_none());
+    }
+
+    #[test]
+    fn half_a_tokenizer_and_damaged_files_are_errors_that_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TokenizerConfig::default();
+        let refusal = || describe(&CaptionTokenizer::from_directory(folder.path(), &config).err().unwrap());
+        trained(&config).save(folder.path()).unwrap();
+        let (whole, merges) = (folder.path().join(TOKENIZER), folder.path().join(MERGES));
+        fs::write(&whole, "{").unwrap();
+        assert!(refusal().contains("tokenizer.json"), "{}", refusal());
+        fs::remove_file(&whole).unwrap();
+        fs::write(&merges, "#version: 0.2\na b c\n").unwrap();
+        assert!(refusal().contains("merges.txt line 2: expected two tokens"), "{}", refusal());
+        fs::write(&merges, "#version: 0.2\nzzz b\n").unwrap();
+        assert!(refusal().contains("do not fit together"), "{}", refusal());
+        fs::remove_file(&merges).unwrap();
+        assert!(refusal().contains("vocab.json is there without merges.txt"), "{}", refusal());
+    }
+}

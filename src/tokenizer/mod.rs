@@ -1,0 +1,445 @@
+//! Layer 1: byte-level BPE for captions: trained, read, written, encoded and decoded (on the `tokenizers` crate).
+//!
+//! The ids are those of Python's `tokenizers.ByteLevelBPETokenizer`. No special token is ever made from the text of a
+//! caption: where one belongs is decided by who builds a sequence, not by what a caption says.
+
+mod files;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::Lowercase;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
+
+use crate::base::digest::sha256;
+use crate::base::fault::{fault, usage};
+use crate::config::TokenizerConfig;
+
+/// Every byte is a token.
+const BYTES: usize = 256;
+
+/// Ids of the special tokens. Two are equal where a loaded tokenizer uses one token for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecialIds {
+    /// Fills up a batch.
+    pub pad: u32,
+    /// Stands before every caption.
+    pub start: u32,
+    /// Stands behind every caption.
+    pub end: u32,
+    /// Stands for what cannot be encoded.
+    pub unk: u32,
+}
+
+/// A vocabulary that turns captions into ids and back.
+#[derive(Clone)]
+pub struct CaptionTokenizer {
+    inner: Tokenizer,
+    special_ids: SpecialIds,
+    vocab_size: usize,
+}
+
+impl CaptionTokenizer {
+    /// Learns a vocabulary of at most `config.vocab_size` tokens: ids 0 to 3 are pad, start, end and unk (fewer where
+    /// two are the same text), then the bytes, then the merges. The same captions give the same file, byte for byte.
+    ///
+    /// # Errors
+    /// No caption with text in it; a vocabulary too small for bytes and special tokens; a special token whose text
+    /// the vocabulary also makes from captions.
+    pub fn train<'a>(captions: impl Iterator<Item = &'a str> + Send, config: &TokenizerConfig) -> anyhow::Result<Self> {
+        let specials = special_tokens(config);
+        let smallest = BYTES + specials.len();
+        if config.vocab_size < smallest {
+            return Err(usage(
+                format!(
+                    "tokenizer.vocab_size must be {smallest} or more to hold every byte and the special tokens, found {}",
+                    config.vocab_size
+                ),
+                "a few thousand tokens suit a caption data set",
+            ));
+        }
+        let mut inner = empty_tokenizer(config)?;
+        let mut trainer = TrainerWrapper::BpeTrainer(
+            BpeTrainer::builder()
+                .show_progress(false)
+                .vocab_size(config.vocab_size)
+                .min_frequency(config.min_frequency)
+                .special_tokens(specials)
+                .initial_alphabet(ByteLevel::alphabet().into_iter().collect::<HashSet<char>>())
+                .build(),
+        );
+        let any_text = AtomicBool::new(false);
+        let seen = captions.inspect(|caption| {
+            if !caption.trim().is_empty() {
+                any_text.store(true, Ordering::Relaxed);
+            }
+        });
+        inner.train(&mut trainer, seen).map_err(anyhow::Error::from_boxed).context("cannot train the tokenizer")?;
+        if !any_text.into_inner() {
+            return Err(fault(
+                "there is no caption to train the tokenizer on",
+                "check that the data set has training images with captions",
+            ));
+        }
+        Self::checked(inner, config)
+    }
+
+    /// Reads the text of a `tokenizer.json`, such as a checkpoint holds.
+    ///
+    /// # Errors
+    /// Text that is no tokenizer; a tokenizer that does not fit `config`.
+    pub fn from_json(text: &str, config: &TokenizerConfig) -> anyhow::Result<Self> {
+        let mut inner = Tokenizer::from_bytes(text).map_err(anyhow::Error::from_boxed).context("not a tokenizer")?;
+        // A file may ask for both; lengths are the business of who builds a batch.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(anyhow::Error::from_boxed)?;
+        Self::checked(inner, config)
+    }
+
+    /// The text of a `tokenizer.json`; [`Self::from_json`] gives back the same tokenizer.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn to_json(&self) -> anyhow::Result<String> {
+        self.inner.to_string(false).map_err(anyhow::Error::from_boxed).context("cannot write the tokenizer as JSON")
+    }
+
+    /// The ids of a caption, without special tokens before, behind or in it.
+    ///
+    /// # Errors
+    /// What the tokenizer gives.
+    pub fn encode(&self, caption: &str) -> anyhow::Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(caption, false)
+            .map_err(anyhow::Error::from_boxed)
+            .with_context(|| format!("cannot encode the caption {caption:?}"))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`, special tokens left out, without white space at its ends.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> anyhow::Result<String> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+            anyhow::bail!("token id {id} is outside the vocabulary of {} tokens", self.vocab_size);
+        }
+        let text =
+            self.inner.decode(ids, true).map_err(anyhow::Error::from_boxed).context("cannot decode token ids")?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Ids of the special tokens.
+    pub fn special_ids(&self) -> SpecialIds {
+        self.special_ids
+    }
+
+    /// Number of tokens; every id is below it.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// SHA-256 of [`Self::to_json`]: two tokenizers with the same digest encode alike.
+    pub fn digest(&self) -> String {
+        sha256(self.to_json().expect("a tokenizer that was read or trained can be written").as_bytes())
+    }
+
+    /// Makes sure that a tokenizer is what the config says, and marks the special tokens.
+    fn checked(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Self> {
+        let id_of = |key: &str, text: &str| {
+            inner.token_to_id(text).ok_or_else(|| {
+                usage(
+                    format!("the tokenizer has no token {text}, which is tokenizer.{key} in the config"),
+                    format!("set tokenizer.{key} to a token that it has, or let a new tokenizer be trained"),
+                )
+            })
+        };
+        let special_ids = SpecialIds {
+            pad: id_of("pad_token", &config.pad_token)?,
+            start: id_of("start_token", &config.start_token)?,
+            end: id_of("end_token", &config.end_token)?,
+            unk: id_of("unk_token", &config.unk_token)?,
+        };
+        inner.add_special_tokens(special_tokens(config)).map_err(anyhow::Error::from_boxed)?;
+        inner.set_encode_special_tokens(true);
+        let vocab_size = dense_vocab_size(&inner)?;
+        if vocab_size > config.vocab_size {
+            return Err(usage(
+                format!(
+                    "tokenizer.vocab_size is {} in the config, the tokenizer has {vocab_size} tokens",
+                    config.vocab_size
+                ),
+                format!("write tokenizer.vocab_size = {vocab_size}, or let a new tokenizer be trained"),
+            ));
+        }
+        let lowercase = lowercases(&inner)?;
+        if lowercase != config.lowercase {
+            let does = if lowercase { "lower-cases" } else { "does not lower-case" };
+            return Err(usage(
+                format!("tokenizer.lowercase is {} in the config, the tokenizer {does} captions", config.lowercase),
+                format!("write tokenizer.lowercase = {lowercase}, or let a new tokenizer be trained"),
+            ));
+        }
+        let tokenizer = Self { inner, special_ids, vocab_size };
+        tokenizer.check_captions_make_no_special_token(config)?;
+        tokenizer.check_text_survives()?;
+        Ok(tokenizer)
+    }
+
+    /// A special token such as `end` without brackets could also be the last merge of a word.
+    fn check_captions_make_no_special_token(&self, config: &TokenizerConfig) -> anyhow::Result<()> {
+        let SpecialIds { pad, start, end, .. } = self.special_ids;
+        for text in [&config.pad_token, &config.start_token, &config.end_token] {
+            if self.encode(text)?.iter().any(|id| [pad, start, end].contains(id)) {
+                return Err(usage(
+                    format!("the special token {text} can also come from the words of a caption"),
+                    "write special tokens with brackets, such as <end>",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A vocabulary of words, for instance, would lose the spaces.
+    fn check_text_survives(&self) -> anyhow::Result<()> {
+        let text = "a man, two dogs";
+        let decoded = self.decode(&self.encode(text)?)?;
+        if decoded != text {
+            return Err(fault(
+                format!("the tokenizer is not byte-level: it turns {text:?} into {decoded:?}"),
+                "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The special tokens in the order of their ids, each text once.
+fn special_tokens(config: &TokenizerConfig) -> Vec<AddedToken> {
+    let mut texts: Vec<&str> = Vec::new();
+    for text in [&config.pad_token, &config.start_token, &config.end_token, &config.unk_token] {
+        if !texts.contains(&text.as_str()) {
+            texts.push(text);
+        }
+    }
+    texts.into_iter().map(|text| AddedToken::from(text, true)).collect()
+}
+
+/// What `ByteLevelBPETokenizer` of Python's `tokenizers` is before it is trained.
+fn empty_tokenizer(config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
+    byte_level(BPE::default(), config)
+}
+
+fn byte_level(model: BPE, config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
+    let mut inner = Tokenizer::new(model);
+    if config.lowercase {
+        inner.with_normalizer(Some(Lowercase)).map_err(anyhow::Error::from_boxed)?;
+    }
+    // As Python's defaults: no space before the first word, offsets untrimmed.
+    let bytes = ByteLevel::default().add_prefix_space(false);
+    inner.with_pre_tokenizer(Some(bytes));
+    inner.with_decoder(Some(ByteLevel::default()));
+    inner.with_post_processor(Some(ByteLevel::default().trim_offsets(false)));
+    Ok(inner)
+}
+
+fn lowercases(tokenizer: &Tokenizer) -> anyhow::Result<bool> {
+    let mut text = NormalizedString::from("ABC");
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        normalizer.normalize(&mut text).map_err(anyhow::Error::from_boxed)?;
+    }
+    Ok(text.get().contains("abc"))
+}
+
+/// The number of tokens, which is one more than the highest id.
+fn dense_vocab_size(tokenizer: &Tokenizer) -> anyhow::Result<usize> {
+    let vocab = tokenizer.get_vocab(true);
+    let ids: HashSet<u32> = vocab.values().copied().collect();
+    match (0..ids.len() as u32).find(|id| !ids.contains(id)) {
+        None => Ok(ids.len()),
+        Some(gap) => Err(fault(
+            format!("the tokenizer's {} ids are not 0 to {}: {gap} is missing", ids.len(), ids.len() - 1),
+            "let a new tokenizer be trained",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::{describe, is_usage};
+
+    const CAPTIONS: [&str; 4] =
+        ["a dog runs on the beach", "two dogs run on the beach", "the dog runs", "a man walks the dog"];
+
+    fn config(vocab_size: usize) -> TokenizerConfig {
+        TokenizerConfig { vocab_size, ..TokenizerConfig::default() }
+    }
+
+    fn trained() -> CaptionTokenizer {
+        CaptionTokenizer::train(CAPTIONS.into_iter(), &config(300)).unwrap()
+    }
+
+    fn refusal(result: anyhow::Result<CaptionTokenizer>) -> String {
+        describe(&result.err().unwrap())
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Reference {
+        captions: Vec<String>,
+        unseen: Vec<String>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        lowercase: bool,
+        vocab_size: usize,
+        min_frequency: u64,
+        learned: Vec<(String, u32)>,
+        merges: Vec<String>,
+        ids: Vec<Vec<u32>>,
+        decoded: Vec<String>,
+    }
+
+    fn reference() -> Reference {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizer/expected.json");
+        let text = std::fs::read_to_string(path)
+            .unwrap_or_else(|error| panic!("{path}: {error}; tests/reference/tokenizer.py makes it"));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn vocabulary_and_ids_are_those_of_python() {
+        let reference = reference();
+        for case in &reference.cases {
+            let config = TokenizerConfig {
+                lowercase: case.lowercase,
+                min_frequency: case.min_frequency,
+                ..config(case.vocab_size)
+            };
+            let captions = reference.captions.iter().map(String::as_str);
+            let tokenizer = CaptionTokenizer::train(captions, &config).unwrap();
+            let json: serde_json::Value = serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
+            for (text, id) in &case.learned {
+                assert_eq!(tokenizer.inner.token_to_id(text), Some(*id), "{text}");
+            }
+            assert_eq!(tokenizer.vocab_size(), 260 + case.learned.len());
+            let merges = json["model"]["merges"].as_array().unwrap().iter();
+            let merges: Vec<String> =
+                merges.map(|pair| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap())).collect();
+            assert_eq!(merges, case.merges);
+            let texts = reference.captions.iter().chain(&reference.unseen);
+            for ((text, ids), decoded) in texts.zip(&case.ids).zip(&case.decoded) {
+                assert_eq!(&tokenizer.encode(text).unwrap(), ids, "{text}");
+                assert_eq!(tokenizer.decode(ids).unwrap(), decoded.trim(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn special_tokens_have_the_first_ids() {
+        let tokenizer = trained();
+        assert_eq!(tokenizer.special_ids(), SpecialIds { pad: 0, start: 1, end: 2, unk: 3 });
+    }
+
+    #[test]
+    fn the_same_captions_give_the_same_file() {
+        let json = trained().to_json().unwrap();
+        assert_eq!(trained().to_json().unwrap(), json);
+        let again = CaptionTokenizer::from_json(&json, &config(300)).unwrap();
+        assert_eq!(again.to_json().unwrap(), json);
+        assert_eq!(again.digest(), trained().digest());
+    }
+
+    #[test]
+    fn the_text_of_a_special_token_is_plain_text_in_a_caption() {
+        for tokenizer in [trained(), CaptionTokenizer::from_json(&trained().to_json().unwrap(), &config(300)).unwrap()]
+        {
+            let ids = tokenizer.encode("the <end> of <pad><unk>").unwrap();
+            assert!(ids.iter().all(|&id| id > 3), "{ids:?}");
+            assert_eq!(tokenizer.decode(&ids).unwrap(), "the <end> of <pad><unk>");
+        }
+    }
+
+    #[test]
+    fn decoding_leaves_special_tokens_out_and_trims() {
+        let tokenizer = trained();
+        let mut ids = vec![1];
+        ids.extend(tokenizer.encode(" A dog ").unwrap());
+        ids.extend([2, 0, 0]);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "a dog");
+        assert_eq!(tokenizer.decode(&[]).unwrap(), "");
+    }
+
+    #[test]
+    fn an_id_outside_the_vocabulary_is_an_error() {
+        assert!(trained().decode(&[5, 300]).is_err());
+    }
+
+    #[test]
+    fn captions_without_text_and_a_vocabulary_too_small_are_errors() {
+        let empty = CaptionTokenizer::train(["", " \n"].into_iter(), &config(300));
+        assert!(refusal(empty).starts_with("there is no caption"));
+        let small = CaptionTokenizer::train(CAPTIONS.into_iter(), &config(259)).err().unwrap();
+        assert!(is_usage(&small));
+        assert!(describe(&small).contains("must be 260 or more"), "{}", describe(&small));
+    }
+
+    #[test]
+    fn a_special_token_that_words_can_make_is_refused() {
+        let config = TokenizerConfig { end_token: "dog".to_owned(), ..config(300) };
+        let captions = ["dog dog", "dog", "dog"];
+        let refused = refusal(CaptionTokenizer::train(captions.into_iter(), &config));
+        assert!(refused.starts_with("the special token dog can also come from"), "{refused}");
+    }
+
+    #[test]
+    fn one_token_may_serve_as_padding_and_end() {
+        let config = TokenizerConfig { pad_token: "<end>".to_owned(), ..config(300) };
+        let tokenizer = CaptionTokenizer::train(CAPTIONS.into_iter(), &config).unwrap();
+        assert_eq!(tokenizer.special_ids(), SpecialIds { pad: 0, start: 1, end: 0, unk: 2 });
+    }
+
+    #[test]
+    fn a_tokenizer_that_does_not_fit_the_config_says_what_differs() {
+        let json = trained().to_json().unwrap();
+        let size = trained().vocab_size();
+        let read = |config: &TokenizerConfig| refusal(CaptionTokenizer::from_json(&json, config));
+        insta::assert_snapshot!(read(&config(size - 1)), @r"
+        tokenizer.vocab_size is 276 in the config, the tokenizer has 277 tokens
+          hint: write tokenizer.vocab_size = 277, or let a new tokenizer be trained
+        ");
+        insta::assert_snapshot!(read(&TokenizerConfig { lowercase: false, ..config(300) }), @r"
+        tokenizer.lowercase is false in the config, the tokenizer lower-cases captions
+          hint: write tokenizer.lowercase = true, or let a new tokenizer be trained
+        ");
+        insta::assert_snapshot!(read(&TokenizerConfig { start_token: "<s>".to_owned(), ..config(300) }), @r"
+        the tokenizer has no token <s>, which is tokenizer.start_token in the config
+          hint: set tokenizer.start_token to a token that it has, or let a new tokenizer be trained
+        ");
+        assert!(refusal(CaptionTokenizer::from_json("{}", &config(300))).starts_with("not a tokenizer"));
+    }
+
+    #[test]
+    fn a_tokenizer_that_loses_spaces_is_refused() {
+        let vocab: Vec<String> = ["<pad>", "<start>", "<end>", "<unk>", "a", "man", ",", "two", "dogs"]
+            .iter()
+            .enumerate()
+            .map(|(id, text)| format!("\"{text}\":{id}"))
+            .collect();
+        let json = format!(
+            r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":{{"type":"Lowercase"}},
+            "pre_tokenizer":{{"type":"Whitespace"}},"post_processor":null,"decoder":null,
+            "model":{{"type":"WordLevel","vocab":{{{}}},"unk_token":"<unk>"}}}}"#,
+            vocab.join(",")
+        );
+        let refused = refusal(CaptionTokenizer::from_json(&json, &config(300)));
+        assert!(refused.contains("not byte-level"), "{refused}");
+    }
+}

@@ -1,0 +1,111 @@
+//! What the loop tells its observers. An observer that fails stops the loop.
+
+use crate::model::parameters::Parameters;
+use crate::training::optimizer::Optimizer;
+use crate::training::plan::RunPlan;
+use crate::training::train_state::TrainState;
+
+/// Why a checkpoint is due.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SavePoint {
+    /// The newest state.
+    Last,
+    /// A new lowest validation loss.
+    Best {
+        /// That loss, in nats per token.
+        val_loss: f64,
+    },
+}
+
+/// One update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Number of the update, from 1.
+    pub global_step: u64,
+    /// Epoch it belongs to, from 1.
+    pub epoch: u64,
+    /// Mean token loss, in nats.
+    pub loss: f64,
+    /// Learning rate of the decoder.
+    pub learning_rate: f64,
+    /// 2-norm of all gradients before clipping.
+    pub grad_norm: f64,
+    /// Pairs in the update.
+    pub num_examples: usize,
+    /// Its duration in seconds, waiting for data included.
+    pub seconds: f64,
+    /// The update was skipped because loss or gradient was not finite.
+    pub skipped: bool,
+}
+
+/// Something that happened.
+pub enum Event<'a> {
+    /// The loop begins or goes on.
+    Started {
+        /// What will happen.
+        plan: &'a RunPlan,
+        /// Where it begins.
+        state: &'a TrainState,
+    },
+    /// An epoch begins or goes on.
+    EpochStarted {
+        /// Its number, from 1.
+        epoch: u64,
+        /// Its updates.
+        num_updates: u64,
+        /// Those done before.
+        updates_done: u64,
+    },
+    /// An update was made.
+    Step(StepReport),
+    /// An epoch's updates are done.
+    EpochTrained {
+        /// Progress so far; `state.epoch` is the epoch.
+        state: &'a TrainState,
+    },
+    /// A validation begins.
+    ValidationStarted {
+        /// Its batches.
+        num_batches: u64,
+    },
+    /// A batch of a validation is done.
+    ValidationBatch,
+    /// A validation is done.
+    Validated {
+        /// Progress so far.
+        state: &'a TrainState,
+        /// Mean token loss on the validation split.
+        val_loss: f64,
+        /// Its duration in seconds.
+        seconds: f64,
+        /// Whether it is the lowest so far.
+        is_best: bool,
+    },
+    /// A checkpoint is due.
+    Save {
+        /// Which.
+        point: SavePoint,
+        /// Progress so far.
+        state: &'a TrainState,
+        /// The model.
+        parameters: &'a Parameters,
+        /// Its optimizer.
+        optimizer: &'a Optimizer,
+    },
+    /// The loop ends.
+    Finished {
+        /// Progress so far.
+        state: &'a TrainState,
+        /// It was asked to stop.
+        interrupted: bool,
+    },
+}
+
+/// Someone who is told what happens.
+pub trait Observer {
+    /// Takes an event.
+    ///
+    /// # Errors
+    /// A failure that must stop the run, such as a checkpoint that cannot be written.
+    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()>;
+}

@@ -1,0 +1,212 @@
+//! What a run will need: memory from a count of its buffers, time from a few trial updates that are thrown away.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::data::batch::{Batch, Example, ImageInput, ImageSource};
+use crate::data::feature_store::FeatureTable;
+use crate::data::sampler;
+use crate::model::captioner::{Captioner, CaptionerShape};
+use crate::model::encoder::EncoderShape;
+use crate::training::plan::{ImagePath, RunPlan, feature_bytes};
+use crate::training::train_step::{StepSettings, train_step};
+use crate::training::trainer::Trainer;
+
+/// Trial updates: the first warms up, the median of the rest counts.
+const TRIALS: usize = 4;
+/// An update longer than this is not repeated.
+const LONG_SECONDS: f64 = 10.0;
+/// Images encoded to time the encoder.
+const TRIAL_IMAGES: usize = 16;
+/// Code, runtime, thread stacks and what the allocator holds back, in bytes.
+const PROCESS_BYTES: usize = 60 << 20;
+
+/// Memory in bytes, by what takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryForecast {
+    /// Parameters, their gradients and the optimizer's moments.
+    pub model: usize,
+    /// What an update keeps for its backward pass, and the gradients on the way.
+    pub activations: usize,
+    /// Features of all images.
+    pub features: usize,
+    /// Batches that wait for the loop.
+    pub batches: usize,
+    /// The program itself.
+    pub process: usize,
+}
+
+impl MemoryForecast {
+    /// All together: the peak.
+    pub fn total(&self) -> usize {
+        self.model + self.activations + self.features + self.batches + self.process
+    }
+}
+
+/// Seconds.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct TimeForecast {
+    /// One update, reading its images included.
+    pub step: f64,
+    /// Encoding all images once; 0 when that is not done.
+    pub encoding: f64,
+}
+
+/// Counts the buffers of a run whose batches are at most `length` tokens long and hold `targets` targets.
+pub fn memory(plan: &RunPlan, length: usize, targets: usize) -> MemoryForecast {
+    let float = size_of::<f32>();
+    let batch = plan.config.training.batch_size.min(plan.counts.train_examples);
+    let (encoder, trainable) = (&plan.shape.encoder, plan.num_trainable_parameters);
+    let input = match plan.image_path {
+        ImagePath::EncodedOnce => encoder.sequence_length() * encoder.hidden_size,
+        _ => 3 * encoder.image_size * encoder.image_size,
+    };
+    // The loop holds one update, the loader finished ones and one for each of its threads.
+    let waiting = 3 + plan.config.data.workers;
+    let features = if plan.image_path == ImagePath::EncodedOnce { feature_bytes(&plan.shape, plan.counts) } else { 0 };
+    MemoryForecast {
+        model: float * (plan.num_parameters + 3 * trainable),
+        activations: float * activation_values(plan, batch, length, targets),
+        features,
+        batches: float * input * batch * plan.config.training.gradient_accumulation_steps * waiting,
+        process: PROCESS_BYTES,
+    }
+}
+
+/// Values that live at the moment when the backward pass begins, and the largest gradients beside them.
+fn activation_values(plan: &RunPlan, batch: usize, length: usize, targets: usize) -> usize {
+    let CaptionerShape { encoder, decoder } = &plan.shape;
+    let states = batch * encoder.sequence_length();
+    let tokens = batch * length * decoder.hidden_size;
+    let inner = batch * length * decoder.intermediate_size;
+    let key_values = 2 * states * decoder.hidden_size;
+    // In a block: three LayerNorms, qkv, query, two attentions with their outputs, dropouts and sums, the MLP.
+    let block = 19 * tokens + 2 * inner + key_values;
+    let projected = if plan.shape.has_projection() { states * decoder.hidden_size } else { 0 };
+    // Logits, their gradient, and its copy for the product with the head.
+    let logits = 3 * targets * decoder.vocab_size;
+    // Gradients of one block's keys and values, and of the states below them.
+    let backward = 2 * key_values;
+    decoder.num_layers * block + projected + logits + backward + encoder_values(plan.image_path, encoder, batch)
+}
+
+fn encoder_values(path: ImagePath, encoder: &EncoderShape, batch: usize) -> usize {
+    let states = batch * encoder.sequence_length() * encoder.hidden_size;
+    let inner = batch * encoder.sequence_length() * encoder.intermediate_size;
+    let patches = 2 * 3 * batch * encoder.image_size * encoder.image_size;
+    match path {
+        ImagePath::EncodedOnce => 0,
+        // Nothing is kept of a frozen encoder but what the block at work needs.
+        ImagePath::EncodedEachTime => patches + 8 * states + 2 * inner,
+        // LayerNorms, query, key, value, attention, sums; and the MLP before and behind its activation.
+        ImagePath::Trained => patches + encoder.num_hidden_layers * (10 * states + 2 * inner) + 4 * states + 2 * inner,
+    }
+}
+
+/// The longest batch of the first epoch, as (length, targets).
+pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> (usize, usize) {
+    let order = sampler::epoch_order(plan.config.seed, 1, examples.len());
+    let size_of_batch = |batch: &[u32]| {
+        let lengths = batch.iter().map(|&index| examples[index as usize].tokens.len() - 1);
+        (lengths.clone().max().unwrap_or(0), lengths.sum())
+    };
+    let sizes = order.chunks(plan.config.training.batch_size).map(size_of_batch);
+    sizes.fold((0, 0), |largest: (usize, usize), size| (largest.0.max(size.0), largest.1.max(size.1)))
+}
+
+/// Makes trial updates with the captions and images of the first epoch. The trainer is used up by this.
+///
+/// # Errors
+/// An image that cannot be read; what the model gives.
+pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeForecast> {
+    let plan = trainer.plan.clone();
+    let training = &plan.config.training;
+    let order = sampler::epoch_order(plan.config.seed, 1, trainer.data.train.len());
+    let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
+    let encoding = encoding_seconds(&trainer, files, &updates)?;
+    let model = Captioner::build(&plan.shape, &trainer.parameters.tracked())?;
+    let settings = StepSettings {
+        seed: plan.config.seed,
+        dropout: plan.shape.decoder.dropout,
+        label_smoothing: training.label_smoothing,
+        max_grad_norm: training.max_grad_norm,
+    };
+    let mut seconds: Vec<f64> = Vec::new();
+    for (number, update) in updates.iter().take(TRIALS).enumerate() {
+        let (batches, loading) = load_trial(&trainer, files, update)?;
+        let started = Instant::now();
+        let step = number as u64;
+        train_step(&model, &trainer.parameters, &mut trainer.optimizer, &batches, step, 0.0, &settings)?;
+        let computing = started.elapsed().as_secs_f64();
+        // Reading goes on beside the arithmetic and takes its share of the same cores.
+        seconds.push(computing + loading / num_cores());
+        if computing > LONG_SECONDS {
+            break;
+        }
+    }
+    if seconds.len() > 1 {
+        seconds.remove(0);
+    }
+    seconds.sort_by(f64::total_cmp);
+    let step = *seconds.get(seconds.len() / 2).context("there is no training pair")?;
+    Ok(TimeForecast { step, encoding })
+}
+
+fn num_cores() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
+}
+
+/// The batches of an update and the seconds that reading their images took. Features that a run would have in memory
+/// stand in as constants.
+fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
+    let data = &trainer.data;
+    let source = match trainer.plan.image_path {
+        ImagePath::EncodedOnce => constant_features(trainer, update)?,
+        _ => files.clone(),
+    };
+    let started = Instant::now();
+    let load = |indices: &Vec<u32>| {
+        let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
+        Batch::load(&source, &examples, data.pad_id, &trainer.device)
+    };
+    let batches = update.iter().map(load).collect::<anyhow::Result<Vec<Batch>>>()?;
+    Ok((batches, started.elapsed().as_secs_f64()))
+}
+
+fn constant_features(trainer: &Trainer, update: &[Vec<u32>]) -> anyhow::Result<ImageSource> {
+    let encoder = &trainer.plan.shape.encoder;
+    let shape = (encoder.sequence_length(), encoder.hidden_size);
+    let mut images: Vec<usize> =
+        update.iter().flatten().map(|&index| trainer.data.train[index as usize].image).collect();
+    images.sort_unstable();
+    images.dedup();
+    let mut table = FeatureTable::new(shape, images.len());
+    table.insert(&images, &vec![0.5; images.len() * shape.0 * shape.1])?;
+    Ok(ImageSource::Features(Arc::new(table)))
+}
+
+/// Seconds to read and encode all images once, from a few of them.
+fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u32>>]) -> anyhow::Result<f64> {
+    let plan = &trainer.plan;
+    if plan.image_path != ImagePath::EncodedOnce {
+        return Ok(0.0);
+    }
+    let indices = updates.iter().flatten().flatten().take(TRIAL_IMAGES);
+    let images: Vec<usize> = indices.map(|&index| trainer.data.train[index as usize].image).collect();
+    let model = Captioner::build(&plan.shape, &trainer.parameters.detached())?;
+    let mut best = f64::INFINITY;
+    for _ in 0..2 {
+        let started = Instant::now();
+        let input = files.load(&images, &trainer.device)?;
+        let loading = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        if let ImageInput::Pixels(pixel_values) = &input {
+            model.encode(pixel_values)?;
+        }
+        best = best.min(started.elapsed().as_secs_f64() + loading / num_cores());
+    }
+    let all = plan.counts.train_images + plan.counts.val_images + plan.counts.extra_images;
+    Ok(best / images.len() as f64 * all as f64)
+}

@@ -1,0 +1,12 @@
+//! Layer 4: the loop. Emits events; opens no output file and no socket of its own.
+
+pub mod events;
+pub mod forecast;
+pub mod gradients;
+pub mod optimizer;
+pub mod plan;
+pub mod schedule;
+pub mod stop;
+pub mod train_state;
+pub mod train_step;
+pub mod trainer;

@@ -1,0 +1,134 @@
+//! AdamW over the trainable parameters, with a learning-rate factor and a weight decay for each.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use candle_core::Tensor;
+
+use crate::config::{DecayScope, OptimizerConfig};
+use crate::model::captioner::CaptionerShape;
+use crate::model::encoder::encoder_depth;
+use crate::model::parameters::Parameters;
+use crate::ops::{self, AdamW};
+use crate::training::gradients::Gradients;
+
+/// The two moments of one parameter.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// Running mean of the gradient.
+    pub exp_avg: Tensor,
+    /// Running mean of its square.
+    pub exp_avg_sq: Tensor,
+}
+
+/// How one parameter is updated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Group {
+    /// Factor on the scheduled learning rate.
+    pub learning_rate_factor: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// AdamW as `torch.optim.AdamW`.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    moments: BTreeMap<String, Moments>,
+    groups: BTreeMap<String, Group>,
+    betas: [f64; 2],
+    eps: f64,
+    /// Updates made; skipped ones do not count.
+    step: u64,
+}
+
+impl Optimizer {
+    /// An optimizer that has made no update.
+    ///
+    /// # Errors
+    /// What making the moments gives.
+    pub fn new(parameters: &Parameters, shape: &CaptionerShape, config: &OptimizerConfig) -> anyhow::Result<Self> {
+        let mut moments = BTreeMap::new();
+        let mut groups = BTreeMap::new();
+        for (name, var) in parameters.trainable() {
+            let zeros = || var.zeros_like();
+            moments.insert(name.to_owned(), Moments { exp_avg: zeros()?, exp_avg_sq: zeros()? });
+            groups.insert(name.to_owned(), group_of(name, shape, config));
+        }
+        Ok(Self { moments, groups, betas: config.betas, eps: config.eps, step: 0 })
+    }
+
+    /// The same with the moments and the number of updates of a checkpoint.
+    ///
+    /// # Errors
+    /// Moments that are missing, left over or of another shape.
+    pub fn restore(&mut self, mut moments: BTreeMap<String, Moments>, step: u64) -> anyhow::Result<()> {
+        for (name, own) in &mut self.moments {
+            let found = moments.remove(name).with_context(|| format!("the optimizer moments of {name} are missing"))?;
+            for tensor in [&found.exp_avg, &found.exp_avg_sq] {
+                if tensor.dims() != own.exp_avg.dims() {
+                    bail!("the moments of {name}: expected the shape {:?}, found {:?}", own.exp_avg.dims(), tensor.dims());
+                }
+            }
+            *own = found;
+        }
+        if let Some(name) = moments.keys().next() {
+            bail!("the optimizer moments of {name} belong to no trained parameter");
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    /// Makes one update. `learning_rate` is the scheduled one; `gradient_scale` multiplies every gradient (clipping).
+    ///
+    /// # Errors
+    /// A trainable parameter without a gradient.
+    pub fn update(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        learning_rate: f64,
+        gradient_scale: f64,
+    ) -> anyhow::Result<()> {
+        self.step += 1;
+        for (name, var) in parameters.trainable() {
+            let gradient = gradients.get(name)?;
+            let moments = self.moments.get(name).with_context(|| format!("no moments for {name}"))?;
+            let group = self.groups.get(name).with_context(|| format!("no group for {name}"))?;
+            let rule = AdamW {
+                learning_rate: learning_rate * group.learning_rate_factor,
+                beta1: self.betas[0],
+                beta2: self.betas[1],
+                eps: self.eps,
+                weight_decay: group.weight_decay,
+                step: self.step,
+            };
+            ops::adamw_update(var.as_tensor(), gradient, &moments.exp_avg, &moments.exp_avg_sq, gradient_scale, &rule)?;
+        }
+        Ok(())
+    }
+
+    /// Updates made.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// The moments, in the order of the parameters' names.
+    pub fn moments(&self) -> impl Iterator<Item = (&str, &Moments)> {
+        self.moments.iter().map(|(name, moments)| (name.as_str(), moments))
+    }
+}
+
+fn group_of(name: &str, shape: &CaptionerShape, config: &OptimizerConfig) -> Group {
+    let learning_rate_factor = match name.strip_prefix("encoder.") {
+        Some(inner) => {
+            let rate = config.encoder_learning_rate.unwrap_or(config.learning_rate) / config.learning_rate;
+            let above = shape.encoder.num_hidden_layers + 1 - encoder_depth(inner, &shape.encoder);
+            rate * config.layer_decay.powi(i32::try_from(above).unwrap_or(i32::MAX))
+        }
+        None => 1.0,
+    };
+    // LayerNorms are called ln_*, *norm* or pre_layrnorm in the files of transformers.
+    let is_norm = name.rsplit('.').nth(1).is_some_and(|layer| layer.starts_with("ln_") || layer.contains("norm") || layer.contains("layrnorm"));
+    let decays = config.decay == DecayScope::All || !(name.ends_with(".bias") || is_norm);
+    Group { learning_rate_factor, weight_decay: if decays { config.weight_decay } else { 0.0 } }
+}

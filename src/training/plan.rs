@@ -1,0 +1,167 @@
+//! What a run will do, settled before it does anything: after this nothing consults a default, the environment or the
+//! clock to decide.
+
+use serde::Serialize;
+
+use crate::config::{EncoderTraining, RunConfig};
+use crate::data::sampler;
+use crate::model::captioner::CaptionerShape;
+use crate::model::parameters::Parameters;
+
+/// What becomes of the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImagePath {
+    /// Encoded once, before the first update, and held in memory.
+    EncodedOnce,
+    /// Encoded in every update by a frozen encoder: their features would not fit into `data.feature_memory_gb`.
+    EncodedEachTime,
+    /// Encoded in every update by an encoder that is trained.
+    Trained,
+}
+
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DataCounts {
+    /// Training images.
+    pub train_images: usize,
+    /// Training pairs.
+    pub train_examples: usize,
+    /// Validation images.
+    pub val_images: usize,
+    /// Validation pairs.
+    pub val_examples: usize,
+    /// Images that are captioned at the end and are in neither.
+    pub extra_images: usize,
+}
+
+/// What will happen.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunPlan {
+    /// The config with every default written out.
+    pub config: RunConfig,
+    /// The model.
+    pub shape: CaptionerShape,
+    /// The data.
+    pub counts: DataCounts,
+    /// What becomes of the images.
+    pub image_path: ImagePath,
+    /// Values in all parameters.
+    pub num_parameters: usize,
+    /// Values in trained parameters.
+    pub num_trainable_parameters: usize,
+    /// Updates in an epoch.
+    pub updates_per_epoch: u64,
+    /// Updates in all.
+    pub total_updates: u64,
+}
+
+impl RunPlan {
+    /// Settles a run.
+    pub fn new(config: RunConfig, shape: CaptionerShape, parameters: &Parameters, counts: DataCounts) -> Self {
+        let updates_per_epoch = sampler::num_updates(
+            counts.train_examples,
+            config.training.batch_size,
+            config.training.gradient_accumulation_steps,
+        ) as u64;
+        let total_updates = updates_per_epoch * config.training.num_epochs as u64;
+        Self {
+            image_path: image_path(&config, &shape, counts),
+            num_parameters: parameters.num_values(),
+            num_trainable_parameters: parameters.num_trainable_values(),
+            config,
+            shape,
+            counts,
+            updates_per_epoch,
+            total_updates,
+        }
+    }
+
+    /// What a person should know about the plan before it begins.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let warmup = self.config.schedule.warmup_steps as u64;
+        if warmup >= self.total_updates {
+            warnings.push(format!(
+                "schedule.warmup_steps is {warmup} and the run has {} updates: the learning rate never reaches its top",
+                self.total_updates
+            ));
+        }
+        if self.config.training.batch_size > self.counts.train_examples {
+            warnings.push(format!(
+                "training.batch_size is {} and there are {} training pairs: every batch is the whole data set",
+                self.config.training.batch_size, self.counts.train_examples
+            ));
+        }
+        if self.image_path == ImagePath::EncodedEachTime {
+            warnings.push(format!(
+                "the features of all images would take {:.1} GB, more than data.feature_memory_gb = {}: the frozen \
+                 encoder runs in every update",
+                feature_bytes(&self.shape, self.counts) as f64 / 1e9,
+                self.config.data.feature_memory_gb
+            ));
+        }
+        warnings
+    }
+
+    /// The plan as lines for a person.
+    pub fn describe(&self) -> String {
+        let (encoder, decoder) = (&self.shape.encoder, &self.shape.decoder);
+        let training = &self.config.training;
+        let images = match self.image_path {
+            ImagePath::EncodedOnce => "frozen, each image encoded once",
+            ImagePath::EncodedEachTime => "frozen, run in every update",
+            ImagePath::Trained => "trained",
+        };
+        [
+            format!(
+                "data        {} images with {} captions for training, {} with {} for validation",
+                self.counts.train_images, self.counts.train_examples, self.counts.val_images, self.counts.val_examples
+            ),
+            format!(
+                "encoder     {:?}, {} px, {} patches of {} px, {} wide, {} layers; {images}",
+                encoder.kind,
+                encoder.image_size,
+                encoder.sequence_length() - 1,
+                encoder.patch_size,
+                encoder.hidden_size,
+                encoder.num_hidden_layers
+            ),
+            format!(
+                "decoder     {} wide, {} layers, {} heads, {} tokens, {} positions, dropout {}",
+                decoder.hidden_size,
+                decoder.num_layers,
+                decoder.num_heads,
+                decoder.vocab_size,
+                decoder.max_seq_len,
+                decoder.dropout
+            ),
+            format!("parameters  {}, of which {} are trained", self.num_parameters, self.num_trainable_parameters),
+            format!(
+                "updates     {} x {} epochs of {} pairs ({} x {})",
+                self.updates_per_epoch,
+                training.num_epochs,
+                training.batch_size * training.gradient_accumulation_steps,
+                training.batch_size,
+                training.gradient_accumulation_steps
+            ),
+        ]
+        .join("\n")
+    }
+}
+
+/// Bytes that the features of all images take.
+pub fn feature_bytes(shape: &CaptionerShape, counts: DataCounts) -> usize {
+    let images = counts.train_images + counts.val_images + counts.extra_images;
+    images * shape.encoder.sequence_length() * shape.encoder.hidden_size * size_of::<f32>()
+}
+
+fn image_path(config: &RunConfig, shape: &CaptionerShape, counts: DataCounts) -> ImagePath {
+    if config.model.encoder.train != EncoderTraining::Frozen {
+        ImagePath::Trained
+    } else if feature_bytes(shape, counts) as f64 <= config.data.feature_memory_gb * 1e9 {
+        ImagePath::EncodedOnce
+    } else {
+        ImagePath::EncodedEachTime
+    }
+}

@@ -1,0 +1,84 @@
+//! One update: forward and backward over its micro-batches, clipping, AdamW. A straight line; the loop decides.
+
+use crate::data::batch::Batch;
+use crate::evaluation::token_loss::{LossSum, batch_loss, scalar};
+use crate::model::caption_decoder::Mode;
+use crate::model::captioner::Captioner;
+use crate::model::parameters::Parameters;
+use crate::ops::Dropout;
+use crate::training::gradients::{Gradients, clip_factor};
+use crate::training::optimizer::Optimizer;
+
+/// What stays the same over a run.
+#[derive(Clone, Copy, Debug)]
+pub struct StepSettings {
+    /// Seed of the dropout masks.
+    pub seed: u64,
+    /// Dropout of the decoder.
+    pub dropout: f64,
+    /// Label smoothing.
+    pub label_smoothing: f64,
+    /// Highest 2-norm of the gradients.
+    pub max_grad_norm: Option<f64>,
+}
+
+/// What an update gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Its token losses.
+    pub loss: LossSum,
+    /// 2-norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Loss or gradient was not finite, and nothing was changed.
+    pub skipped: bool,
+}
+
+/// Loss and gradients of an update's micro-batches: the gradient of (sum of token losses / number of targets).
+///
+/// # Errors
+/// A trainable parameter without a gradient; what the model gives.
+pub fn compute_gradients(
+    model: &Captioner,
+    parameters: &Parameters,
+    batches: &[Batch],
+    global_step: u64,
+    settings: &StepSettings,
+) -> anyhow::Result<(LossSum, Gradients)> {
+    let num_targets: usize = batches.iter().map(|batch| batch.num_targets).sum();
+    let mut loss = LossSum::default();
+    let mut gradients = Gradients::default();
+    let mut first_example = 0;
+    for batch in batches {
+        let dropout =
+            Dropout { probability: settings.dropout, seed: settings.seed, update: global_step, first_example };
+        let sum = batch_loss(model, batch, Mode::Train(dropout), settings.label_smoothing)?;
+        loss.add(LossSum { sum: scalar(&sum)?, count: batch.num_targets as u64 });
+        let mean = sum.affine(1.0 / num_targets as f64, 0.0)?;
+        gradients.add(parameters, mean.backward()?)?;
+        first_example += batch.num_examples()? as u64;
+    }
+    Ok((loss, gradients))
+}
+
+/// Makes one update, or none when loss or gradient is not finite.
+///
+/// # Errors
+/// As [`compute_gradients`].
+pub fn train_step(
+    model: &Captioner,
+    parameters: &Parameters,
+    optimizer: &mut Optimizer,
+    batches: &[Batch],
+    global_step: u64,
+    learning_rate: f64,
+    settings: &StepSettings,
+) -> anyhow::Result<StepOutcome> {
+    let (loss, gradients) = compute_gradients(model, parameters, batches, global_step, settings)?;
+    let grad_norm = gradients.norm()?;
+    let skipped = !(loss.sum.is_finite() && grad_norm.is_finite());
+    if !skipped {
+        let scale = clip_factor(grad_norm, settings.max_grad_norm);
+        optimizer.update(parameters, &gradients, learning_rate, scale)?;
+    }
+    Ok(StepOutcome { loss, grad_norm, skipped })
+}

@@ -1,0 +1,264 @@
+//! The loop: epochs of updates, save points, validation. Readable from top to bottom.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::bail;
+use candle_core::Device;
+
+use crate::base::fault::fault;
+use crate::data::batch::{Batch, Example, ImageSource};
+use crate::data::loader::Loader;
+use crate::data::sampler;
+use crate::evaluation::token_loss::{LossSum, evaluate_batch};
+use crate::model::captioner::Captioner;
+use crate::model::parameters::Parameters;
+use crate::training::events::{Event, Observer, SavePoint, StepReport};
+use crate::training::optimizer::Optimizer;
+use crate::training::plan::RunPlan;
+use crate::training::schedule::learning_rate_factor;
+use crate::training::stop::StopFlag;
+use crate::training::train_state::TrainState;
+use crate::training::train_step::{StepOutcome, StepSettings, train_step};
+
+/// Skipped updates one after the other at which a run gives up.
+const MAX_SKIPPED_IN_A_ROW: u64 = 10;
+/// Updates or batches that wait in memory for the loop.
+const LOADED_AHEAD: usize = 2;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Completed,
+    /// A stop was asked for; the newest state was saved.
+    Interrupted,
+}
+
+/// The pairs of both splits and where their images come from.
+#[derive(Clone, Debug)]
+pub struct TrainingData {
+    /// Pairs to learn from.
+    pub train: Arc<Vec<Example>>,
+    /// Pairs to validate on.
+    pub val: Arc<Vec<Example>>,
+    /// Their images.
+    pub source: ImageSource,
+    /// Fills up batches.
+    pub pad_id: u32,
+}
+
+/// A run: what will happen, with what, and how far it is.
+pub struct Trainer {
+    /// What will happen.
+    pub plan: RunPlan,
+    /// Pairs and images.
+    pub data: TrainingData,
+    /// The model.
+    pub parameters: Parameters,
+    /// Its optimizer.
+    pub optimizer: Optimizer,
+    /// Progress.
+    pub state: TrainState,
+    /// Where it computes.
+    pub device: Device,
+}
+
+impl Trainer {
+    /// Trains to the end, or until `stop` is raised.
+    ///
+    /// # Errors
+    /// An unreadable image, an observer that fails, ten updates in a row that are not finite.
+    pub fn run(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+        let model = Captioner::build(&self.plan.shape, &self.parameters.tracked())?;
+        let interval = self.plan.config.training.validation_interval as u64;
+        let num_epochs = self.plan.config.training.num_epochs as u64;
+        observer.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
+        let mut outcome = Outcome::Completed;
+        loop {
+            if self.state.needs_validation(interval, num_epochs) {
+                if self.validate(observer, stop)? == Outcome::Interrupted {
+                    outcome = Outcome::Interrupted;
+                    break;
+                }
+                continue;
+            }
+            if self.state.epoch >= num_epochs {
+                break;
+            }
+            if self.train_epoch(&model, observer, stop)? == Outcome::Interrupted {
+                outcome = Outcome::Interrupted;
+                break;
+            }
+        }
+        let interrupted = outcome == Outcome::Interrupted;
+        observer.observe(&Event::Finished { state: &self.state, interrupted })?;
+        Ok(outcome)
+    }
+
+    fn train_epoch(
+        &mut self,
+        model: &Captioner,
+        observer: &mut dyn Observer,
+        stop: &StopFlag,
+    ) -> anyhow::Result<Outcome> {
+        let epoch = self.state.epoch + 1;
+        let save_interval = self.plan.config.training.save_interval.map(|interval| interval as u64);
+        observer.observe(&Event::EpochStarted {
+            epoch,
+            num_updates: self.plan.updates_per_epoch,
+            updates_done: self.state.updates_in_epoch,
+        })?;
+        let mut updates = self.load_updates(epoch);
+        loop {
+            if stop.is_raised() {
+                self.save(observer, SavePoint::Last)?;
+                return Ok(Outcome::Interrupted);
+            }
+            let started = Instant::now();
+            let Some(batches) = updates.next() else { break };
+            let report = self.update(model, &batches?, started)?;
+            observer.observe(&Event::Step(report))?;
+            self.check_skipped()?;
+            let in_epoch = self.state.updates_in_epoch;
+            if save_interval.is_some_and(|interval| in_epoch.is_multiple_of(interval)) {
+                self.save(observer, SavePoint::Last)?;
+            }
+        }
+        self.complete_epoch();
+        observer.observe(&Event::EpochTrained { state: &self.state })?;
+        self.save(observer, SavePoint::Last)?;
+        Ok(Outcome::Completed)
+    }
+
+    /// The batches of the epoch's updates that are still to be made, in order.
+    fn load_updates(&self, epoch: u64) -> Loader<Vec<Batch>> {
+        let training = &self.plan.config.training;
+        let order = sampler::epoch_order(self.plan.config.seed, epoch, self.data.train.len());
+        let done = usize::try_from(self.state.updates_in_epoch).unwrap_or(usize::MAX);
+        let jobs: Vec<Vec<Vec<u32>>> =
+            sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps)
+                .into_iter()
+                .skip(done)
+                .collect();
+        let (data, device) = (self.data.clone(), self.device.clone());
+        let load = move |update: Vec<Vec<u32>>| {
+            let load_batch = |indices: &Vec<u32>| {
+                let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
+                Batch::load(&data.source, &examples, data.pad_id, &device)
+            };
+            update.iter().map(load_batch).collect()
+        };
+        Loader::start(jobs, self.plan.config.data.workers, LOADED_AHEAD, Arc::new(load))
+    }
+
+    fn update(&mut self, model: &Captioner, batches: &[Batch], started: Instant) -> anyhow::Result<StepReport> {
+        let config = &self.plan.config;
+        let settings = StepSettings {
+            seed: config.seed,
+            dropout: self.plan.shape.decoder.dropout,
+            label_smoothing: config.training.label_smoothing,
+            max_grad_norm: config.training.max_grad_norm,
+        };
+        let factor = learning_rate_factor(&config.schedule, self.state.global_step, self.plan.total_updates);
+        let learning_rate = config.optimizer.learning_rate * factor;
+        let StepOutcome { loss, grad_norm, skipped } = train_step(
+            model,
+            &self.parameters,
+            &mut self.optimizer,
+            batches,
+            self.state.global_step,
+            learning_rate,
+            &settings,
+        )?;
+        let mut num_examples = 0;
+        for batch in batches {
+            num_examples += batch.num_examples()?;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let state = &mut self.state;
+        state.global_step += 1;
+        state.updates_in_epoch += 1;
+        state.epoch_seconds += seconds;
+        if skipped {
+            state.skipped_updates += 1;
+            state.skipped_in_a_row += 1;
+        } else {
+            state.skipped_in_a_row = 0;
+            state.epoch_loss_sum += loss.sum;
+            state.epoch_loss_count += loss.count;
+        }
+        Ok(StepReport {
+            global_step: state.global_step,
+            epoch: state.epoch + 1,
+            loss: loss.mean(),
+            learning_rate,
+            grad_norm,
+            num_examples,
+            seconds,
+            skipped,
+        })
+    }
+
+    fn check_skipped(&self) -> anyhow::Result<()> {
+        if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
+            return Err(fault(
+                format!("loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row"),
+                "go on from the last checkpoint with a lower optimizer.learning_rate, a longer schedule.warmup_steps \
+                 or training.max_grad_norm = 1.0 (these need a new run)",
+            ));
+        }
+        Ok(())
+    }
+
+    fn complete_epoch(&mut self) {
+        let state = &mut self.state;
+        state.epoch += 1;
+        state.updates_in_epoch = 0;
+        state.train_loss = (state.epoch_loss_count > 0).then(|| state.epoch_loss_sum / state.epoch_loss_count as f64);
+        state.train_seconds = state.epoch_seconds;
+        (state.epoch_loss_sum, state.epoch_loss_count, state.epoch_seconds) = (0.0, 0, 0.0);
+    }
+
+    /// Validates; the newest state was saved before, so an interruption here loses only the validation.
+    fn validate(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+        let started = Instant::now();
+        let model = Captioner::build(&self.plan.shape, &self.parameters.detached())?;
+        let examples = Arc::clone(&self.data.val);
+        let size = self.plan.config.evaluation.batch_size;
+        let jobs: Vec<_> =
+            (0..examples.len()).step_by(size).map(|first| first..(first + size).min(examples.len())).collect();
+        observer.observe(&Event::ValidationStarted { num_batches: jobs.len() as u64 })?;
+        let (data, device) = (self.data.clone(), self.device.clone());
+        let load = move |range: std::ops::Range<usize>| {
+            let examples: Vec<&Example> = data.val[range].iter().collect();
+            Batch::load(&data.source, &examples, data.pad_id, &device)
+        };
+        let mut loss = LossSum::default();
+        for batch in Loader::start(jobs, self.plan.config.data.workers, LOADED_AHEAD, Arc::new(load)) {
+            if stop.is_raised() {
+                return Ok(Outcome::Interrupted);
+            }
+            loss.add(evaluate_batch(&model, &batch?)?);
+            observer.observe(&Event::ValidationBatch)?;
+        }
+        if loss.count == 0 {
+            bail!("the validation split has no caption");
+        }
+        let val_loss = loss.mean();
+        let is_best = self.state.record_validation(val_loss);
+        let seconds = started.elapsed().as_secs_f64();
+        observer.observe(&Event::Validated { state: &self.state, val_loss, seconds, is_best })?;
+        if is_best {
+            self.save(observer, SavePoint::Best { val_loss })?;
+        }
+        // The newest state now knows its validation, so that a resume does not repeat it.
+        self.save(observer, SavePoint::Last)?;
+        Ok(Outcome::Completed)
+    }
+
+    fn save(&self, observer: &mut dyn Observer, point: SavePoint) -> anyhow::Result<()> {
+        let (state, parameters, optimizer) = (&self.state, &self.parameters, &self.optimizer);
+        observer.observe(&Event::Save { point, state, parameters, optimizer })
+    }
+}
