@@ -127,6 +127,9 @@ impl<T: Element> Kernel for Update<'_, T> {
 }
 
 fn update<T: Element>(factors: Factors, slices: Slices<'_, T>) {
+    if slices.grad.len() <= CHUNK {
+        return vectorized(Update { factors, slices });
+    }
     let parameters = slices.parameter.par_chunks_mut(CHUNK).zip(slices.grad.par_chunks(CHUNK));
     let moments = slices.exp_avg.par_chunks_mut(CHUNK).zip(slices.exp_avg_sq.par_chunks_mut(CHUNK));
     parameters.zip(moments).for_each(|((parameter, grad), (exp_avg, exp_avg_sq))| {

@@ -134,7 +134,7 @@ pub(crate) struct Operands<'a, T> {
     pub(crate) v: View<'a, T>,
 }
 
-fn dims<'a>(shape: &'a Shape, what: &str) -> Result<(usize, usize, usize)> {
+fn dims(shape: &Shape, what: &str) -> Result<(usize, usize, usize)> {
     match shape.dims() {
         &[batch, rows, width] => Ok((batch, rows, width)),
         other => bail!("attention: expected three dimensions of {what}, found {other:?}"),

@@ -54,16 +54,21 @@ pub(crate) fn backward<T: Element>(
     gradients: &mut Gradients<T>,
 ) -> Result<()> {
     let tasks: Vec<_> = gradients.heads(geometry).into_iter().enumerate().collect();
-    for_each_task(tasks, geometry.work(), |(index, rows)| {
-        let head = Head {
-            geometry,
-            operands,
-            grad,
-            head: (index / geometry.heads, index % geometry.heads),
-            wanted: rows.each_ref().map(Option::is_some),
-        };
-        head.backward(rows)
-    })
+    for_each_task(
+        tasks,
+        geometry.work(),
+        || Scratch::new(geometry),
+        |scratch, (index, rows)| {
+            let head = Head {
+                geometry,
+                operands,
+                grad,
+                head: (index / geometry.heads, index % geometry.heads),
+                wanted: rows.each_ref().map(Option::is_some),
+            };
+            head.backward(rows, scratch)
+        },
+    )
 }
 
 /// One head of one example.
@@ -84,6 +89,23 @@ struct Scratch<T> {
     dq: Vec<T>,
     dk: Vec<T>,
     dv: Vec<T>,
+}
+
+impl<T: Element> Scratch<T> {
+    fn new(geometry: &Geometry) -> Self {
+        let Geometry { keys, head_size, queries, .. } = *geometry;
+        let most = geometry.block().min(queries);
+        let zeros = |len: usize| vec![T::zero(); len];
+        Self {
+            probabilities: zeros(most * keys),
+            dropped: zeros(if geometry.dropout.is_some() { most * keys } else { 0 }),
+            slopes: zeros(most * keys),
+            inverse_sums: zeros(most),
+            dq: zeros(queries * head_size),
+            dk: zeros(keys * head_size),
+            dv: zeros(keys * head_size),
+        }
+    }
 }
 
 /// Divides the exponentials of a block by their sums.
@@ -129,22 +151,13 @@ impl<T: Element> Kernel for ScoreSlopes<'_, T> {
 }
 
 impl<T: Element> Head<'_, T> {
-    fn backward(&self, rows: [Option<HeadRows<'_, T>>; 3]) -> Result<()> {
-        let Geometry { keys, head_size, queries, .. } = *self.geometry;
-        let most = self.geometry.block().min(queries);
-        let zeros = |len: usize| vec![T::zero(); len];
-        let mut scratch = Scratch {
-            probabilities: zeros(most * keys),
-            dropped: zeros(if self.geometry.dropout.is_some() { most * keys } else { 0 }),
-            slopes: zeros(most * keys),
-            inverse_sums: zeros(most),
-            dq: zeros(queries * head_size),
-            dk: zeros(keys * head_size),
-            dv: zeros(keys * head_size),
-        };
+    fn backward(&self, rows: [Option<HeadRows<'_, T>>; 3], scratch: &mut Scratch<T>) -> Result<()> {
+        scratch.dk.fill(T::zero());
+        scratch.dv.fill(T::zero());
         for block in blocks(self.geometry) {
-            self.backward_block(block, &mut scratch)?;
+            self.backward_block(block, scratch)?;
         }
+        let head_size = self.geometry.head_size;
         for (rows, values) in rows.into_iter().zip([&scratch.dq, &scratch.dk, &scratch.dv]) {
             for (row, values) in rows.into_iter().flatten().zip(values.chunks_exact(head_size)) {
                 row.copy_from_slice(values);

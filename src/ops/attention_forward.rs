@@ -130,10 +130,28 @@ pub(crate) fn forward<T: Element>(geometry: &Geometry, operands: &Operands<'_, T
     let (heads, size) = (geometry.heads, geometry.head_size);
     let mut values: Vec<T> = build(geometry.batch * geometry.queries * geometry.hidden(), CHUNK, |_, _| ());
     let tasks: Vec<_> = split_heads(&mut values, geometry.queries, heads, size).into_iter().enumerate().collect();
-    for_each_task(tasks, geometry.work(), |(index, rows)| {
-        forward_head(geometry, operands, (index / heads, index % heads), rows)
-    })?;
+    for_each_task(
+        tasks,
+        geometry.work(),
+        || Scratch::new(geometry),
+        |scratch, (index, rows)| forward_head(geometry, operands, (index / heads, index % heads), rows, scratch),
+    )?;
     Ok(values)
+}
+
+/// Memory of one block.
+struct Scratch<T> {
+    scores: Vec<T>,
+    inverse_sums: Vec<T>,
+    sums: Vec<T>,
+}
+
+impl<T: Element> Scratch<T> {
+    fn new(geometry: &Geometry) -> Self {
+        let most = geometry.block().min(geometry.queries);
+        let zeros = |len: usize| vec![T::zero(); len];
+        Self { scores: zeros(most * geometry.keys), inverse_sums: zeros(most), sums: zeros(most * geometry.head_size) }
+    }
 }
 
 fn forward_head<T: Element>(
@@ -141,20 +159,17 @@ fn forward_head<T: Element>(
     operands: &Operands<'_, T>,
     head: (usize, usize),
     mut rows: HeadRows<'_, T>,
+    scratch: &mut Scratch<T>,
 ) -> Result<()> {
     let size = geometry.head_size;
-    let most = geometry.block().min(geometry.queries);
-    let mut scores = vec![T::zero(); most * geometry.keys];
-    let mut inverse_sums = vec![T::zero(); most];
-    let mut sums = vec![T::zero(); most * size];
     let v = Matrix::rows(operands.v.head(head.0, head.1, size), operands.v.stride);
     for block in blocks(geometry) {
-        let scores = &mut scores[..block.count * block.keys];
-        let inverse_sums = &mut inverse_sums[..block.count];
+        let scores = &mut scratch.scores[..block.count * block.keys];
+        let inverse_sums = &mut scratch.inverse_sums[..block.count];
         exponentials(geometry, operands, head, block, scores, inverse_sums)?;
         drop_block(geometry, head, block, scores);
         let product = Product { m: block.count, n: size, k: block.keys, scale: T::one(), threads: Threads::One };
-        let sums = &mut sums[..block.count * size];
+        let sums = &mut scratch.sums[..block.count * size];
         product.write(sums, size, Matrix::rows(scores, block.keys), v)?;
         let out = rows[block.first..].iter_mut().zip(sums.chunks_exact(size)).zip(inverse_sums);
         for ((out, sums), inverse) in out {

@@ -88,12 +88,19 @@ pub(crate) fn join_sums<T: Element>(partials: impl IntoIterator<Item = Vec<T>>, 
 }
 
 /// Runs `task` on every item, in parallel when there is more than one and `work` (in multiplications) is worth it.
-pub(crate) fn for_each_task<I: Send>(items: Vec<I>, work: usize, task: impl Fn(I) -> Result<()> + Sync) -> Result<()> {
+/// `scratch` makes the memory of a task, which the next one of the same thread gets as it was left.
+pub(crate) fn for_each_task<I: Send, S>(
+    items: Vec<I>,
+    work: usize,
+    scratch: impl Fn() -> S + Sync + Send,
+    task: impl Fn(&mut S, I) -> Result<()> + Sync + Send,
+) -> Result<()> {
     const WORTH_A_THREAD: usize = 1 << 16;
     if items.len() <= 1 || work < WORTH_A_THREAD {
-        items.into_iter().try_for_each(&task)
+        let mut scratch = scratch();
+        items.into_iter().try_for_each(|item| task(&mut scratch, item))
     } else {
-        items.into_par_iter().try_for_each(&task)
+        items.into_par_iter().try_for_each_init(scratch, task)
     }
 }
 

@@ -73,7 +73,7 @@ impl<T: Element> Kernel for Losses<'_, T> {
             let log_sum = largest.wide() + sum.wide().ln();
             *loss = log_sum - (1.0 - smoothing) * row[target as usize].wide();
             if smoothing > 0.0 {
-                *loss -= smoothing / rows.vocabulary as f64 * sum_map(row, |x| x.wide());
+                *loss -= smoothing / rows.vocabulary as f64 * sum_map(row, |x| x).wide();
             }
         }
     }

@@ -93,8 +93,8 @@ impl DropoutSite {
     }
 }
 
-/// Sets values to 0 with the site's probability and scales the others by `1 / (1 - probability)`: x (B, ..), dimension 0
-/// being the examples. With probability 0 the result is `x` itself.
+/// Sets values to 0 with the site's probability and scales the others by `1 / (1 - probability)`: x (B, ..), examples
+/// first. With probability 0 the result is `x` itself.
 ///
 /// # Errors
 /// A probability outside [0, 1), types other than f32 and f64, a tensor without dimensions.

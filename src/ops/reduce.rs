@@ -17,6 +17,9 @@ pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let storage = tensor.storage_and_layout();
     for_float!(tensor.dtype(), "sum_of_squares", T => {
         let values = tensor_elements::<T>(&storage)?;
+        if values.len() <= CHUNK {
+            return Ok(vectorized(Squares(values)));
+        }
         let sums: Vec<f64> = values.par_chunks(CHUNK).map(|chunk| vectorized(Squares(chunk))).collect();
         Ok(sums.iter().sum())
     })
@@ -47,6 +50,9 @@ pub fn add_in_place(accumulator: &Tensor, tensor: &Tensor) -> Result<()> {
 struct Add;
 
 fn add<T: ElementMut>(sums: &mut [T], values: &[T]) {
+    if sums.len() <= CHUNK {
+        return vectorized(AddTo { sums, values });
+    }
     sums.par_chunks_mut(CHUNK)
         .zip(values.par_chunks(CHUNK))
         .for_each(|(sums, values)| vectorized(AddTo { sums, values }));

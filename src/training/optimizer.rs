@@ -118,7 +118,8 @@ impl Optimizer {
     }
 }
 
-fn group_of(name: &str, shape: &CaptionerShape, config: &OptimizerConfig) -> Group {
+/// How the parameter `name` is updated.
+pub fn group_of(name: &str, shape: &CaptionerShape, config: &OptimizerConfig) -> Group {
     let learning_rate_factor = match name.strip_prefix("encoder.") {
         Some(inner) => {
             let rate = config.encoder_learning_rate.unwrap_or(config.learning_rate) / config.learning_rate;

@@ -2,5 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 
+mod commands;
 mod config;
+mod model;
+mod resume;
+mod support;
 mod tidy;
+mod training;

@@ -1,0 +1,297 @@
+//! The model against an independent implementation, and the properties that a trained path must have.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Module as _, Tensor, Var};
+use candle_nn::VarBuilder;
+use candle_transformers::models::{clip, vit};
+use caption_train::config::{EncoderKind, EncoderTraining};
+use caption_train::data::batch::ImageInput;
+use caption_train::decoding::greedy::{Limits, greedy};
+use caption_train::evaluation::token_loss::{batch_loss, evaluate_batch, scalar};
+use caption_train::model::caption_decoder::Mode;
+use caption_train::model::captioner::{Captioner, CaptionerShape};
+use caption_train::model::parameters::Parameters;
+use caption_train::training::train_step::{StepSettings, compute_gradients};
+
+use crate::support::{VOCABULARY, batch, batch_of, max_difference, random_parameters, random_tensor, shape};
+
+/// Both sides compute in f64.
+const EXACT: f64 = 1e-10;
+const CAPTIONS: [&[u32]; 3] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2]];
+const SETTINGS: StepSettings = StepSettings { seed: 3, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: None };
+
+fn oracle_weights(parameters: &Parameters, prefix: &str) -> VarBuilder<'static> {
+    let tensors: HashMap<String, Tensor> = parameters
+        .iter()
+        .filter_map(|(name, parameter)| {
+            name.strip_prefix(prefix).map(|name| (name.to_owned(), parameter.var.as_detached_tensor()))
+        })
+        .collect();
+    VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu)
+}
+
+#[test]
+fn vit_hidden_states_equal_those_of_candle_transformers() {
+    let shape = shape(EncoderKind::Vit, true, true);
+    let parameters = random_parameters(&shape, DType::F64);
+    let encoder = &shape.encoder;
+    let config = vit::Config {
+        hidden_size: encoder.hidden_size,
+        num_hidden_layers: encoder.num_hidden_layers,
+        num_attention_heads: encoder.num_attention_heads,
+        intermediate_size: encoder.intermediate_size,
+        hidden_act: candle_nn::Activation::Gelu,
+        layer_norm_eps: encoder.layer_norm_eps,
+        image_size: encoder.image_size,
+        patch_size: encoder.patch_size,
+        num_channels: 3,
+        qkv_bias: true,
+    };
+    let weights = oracle_weights(&parameters, "encoder.");
+    let pixels = random_tensor("pixels", &[2, 3, 21, 21], DType::F64);
+    let embedded = vit::Embeddings::new(&config, false, weights.pp("embeddings")).unwrap();
+    let states = embedded.forward(&pixels, None, false).unwrap();
+    let states = vit::Encoder::new(&config, weights.pp("encoder")).unwrap().forward(&states).unwrap();
+    let norm = candle_nn::layer_norm(10, encoder.layer_norm_eps, weights.pp("layernorm")).unwrap();
+    let expected = norm.forward(&states).unwrap();
+
+    let found = Captioner::build(&shape, &parameters.detached()).unwrap().encode(&pixels).unwrap();
+    assert!(max_difference(&found, &expected) < EXACT);
+}
+
+#[test]
+fn clip_hidden_states_before_the_last_norm_equal_those_of_candle_transformers() {
+    let shape = shape(EncoderKind::ClipVision, true, true);
+    let parameters = random_parameters(&shape, DType::F64);
+    let encoder = &shape.encoder;
+    let config = clip::vision_model::ClipVisionConfig {
+        embed_dim: encoder.hidden_size,
+        activation: clip::text_model::Activation::QuickGelu,
+        intermediate_size: encoder.intermediate_size,
+        num_hidden_layers: encoder.num_hidden_layers,
+        num_attention_heads: encoder.num_attention_heads,
+        projection_dim: 4,
+        num_channels: 3,
+        image_size: encoder.image_size,
+        patch_size: encoder.patch_size,
+    };
+    let weights = oracle_weights(&parameters, "encoder.vision_model.");
+    let pixels = random_tensor("pixels", &[2, 3, 21, 21], DType::F64);
+    let oracle = clip::vision_model::ClipVisionTransformer::new(weights, &config).unwrap();
+    // The last of the list is the pooled output; the one before it is the last hidden state.
+    let states = oracle.output_hidden_states(&pixels).unwrap();
+    let expected = &states[states.len() - 2];
+
+    let found = Captioner::build(&shape, &parameters.detached()).unwrap().encode(&pixels).unwrap();
+    assert!(max_difference(&found, expected) < EXACT);
+}
+
+fn variants() -> Vec<(CaptionerShape, EncoderTraining)> {
+    let mut variants = Vec::new();
+    for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
+        for projection in [false, true] {
+            for tied in [false, true] {
+                for training in [EncoderTraining::Frozen, EncoderTraining::Full, EncoderTraining::LastBlocks(2)] {
+                    variants.push((shape(kind, projection, tied), training));
+                }
+            }
+        }
+    }
+    variants
+}
+
+#[test]
+fn every_trainable_parameter_of_every_variant_gets_a_gradient() {
+    for (shape, training) in variants() {
+        let mut parameters = random_parameters(&shape, DType::F64);
+        shape.freeze(&mut parameters, training);
+        let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
+        let batch = batch(&shape, &CAPTIONS, DType::F64);
+        let (_, gradients) = compute_gradients(&model, &parameters, &[batch], 0, &SETTINGS).unwrap();
+        let mut trained = 0;
+        for (name, var) in parameters.trainable() {
+            let gradient = gradients.get(name).unwrap();
+            assert_eq!(gradient.dims(), var.dims(), "{name}");
+            let size = gradient.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!(size.is_finite(), "{name}: the gradient is not finite");
+            // A constant added to every score of a query changes no probability: the gradient of a key's bias is 0.
+            let is_key_bias = name.ends_with("key.bias") || name.ends_with("k_proj.bias");
+            assert!(is_key_bias || size > 0.0, "{name}: the gradient is zero ({training:?})");
+            trained += 1;
+        }
+        let in_encoder = parameters.trainable().filter(|(name, _)| name.starts_with("encoder.")).count();
+        match training {
+            EncoderTraining::Frozen => assert_eq!(in_encoder, 0),
+            EncoderTraining::Full => assert!(in_encoder > 3 * 16, "{in_encoder}"),
+            EncoderTraining::LastBlocks(_) => assert!((2 * 16..3 * 16).contains(&in_encoder), "{in_encoder}"),
+        }
+        assert!(trained > 0);
+    }
+}
+
+/// The loss as a function of one parameter value.
+fn loss_with(shape: &CaptionerShape, parameters: &Parameters, name: &str, index: usize, step: f64) -> f64 {
+    let (_, parameter) = parameters.iter().find(|(found, _)| *found == name).unwrap();
+    let original = parameter.var.as_detached_tensor().copy().unwrap();
+    let mut values: Vec<f64> = original.flatten_all().unwrap().to_vec1().unwrap();
+    values[index] += step;
+    parameter.var.set(&Tensor::from_vec(values, original.dims(), &Device::Cpu).unwrap()).unwrap();
+    let model = Captioner::build(shape, &parameters.detached()).unwrap();
+    let loss = evaluate_batch(&model, &batch(shape, &CAPTIONS, DType::F64)).unwrap().mean();
+    parameter.var.set(&original).unwrap();
+    loss
+}
+
+#[test]
+fn gradients_equal_finite_differences_of_the_loss() {
+    const STEP: f64 = 1e-5;
+    for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
+        let shape = shape(kind, true, true);
+        let parameters = random_parameters(&shape, DType::F64);
+        let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
+        let batch = batch(&shape, &CAPTIONS, DType::F64);
+        let (_, gradients) = compute_gradients(&model, &parameters, &[batch], 0, &SETTINGS).unwrap();
+        let names: Vec<String> = parameters.trainable().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            let gradient: Vec<f64> = gradients.get(&name).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let index = gradient.len() / 2;
+            let at = |step| loss_with(&shape, &parameters, &name, index, step);
+            let expected = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            let error = (gradient[index] - expected).abs();
+            assert!(error < 1e-7 + 1e-5 * expected.abs(), "{name}: {} against {expected}", gradient[index]);
+        }
+    }
+}
+
+#[test]
+fn the_first_loss_is_about_the_logarithm_of_the_vocabulary() {
+    let shape = shape(EncoderKind::Vit, true, true);
+    let parameters =
+        Parameters::create(&shape.parameter_specs(), Default::default(), 1, DType::F32, &Device::Cpu).unwrap();
+    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let loss = evaluate_batch(&model, &batch(&shape, &CAPTIONS, DType::F32)).unwrap().mean();
+    assert!((loss - (VOCABULARY as f64).ln()).abs() < 0.05, "{loss}");
+}
+
+#[test]
+fn more_padding_leaves_the_loss_unchanged() {
+    let shape = shape(EncoderKind::Vit, true, true);
+    let parameters = random_parameters(&shape, DType::F64);
+    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let sum = |captions: &[&[u32]]| evaluate_batch(&model, &batch(&shape, captions, DType::F64)).unwrap().sum;
+    let together = sum(&CAPTIONS);
+    let alone: f64 = CAPTIONS.iter().map(|caption| sum(&[caption])).sum();
+    assert!((together - alone).abs() < EXACT, "{together} against {alone}");
+}
+
+#[test]
+fn a_changed_token_leaves_the_logits_before_it_unchanged() {
+    let shape = shape(EncoderKind::Vit, true, true);
+    let parameters = random_parameters(&shape, DType::F64);
+    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let pixels = random_tensor("pixels", &[1, 3, 21, 21], DType::F64);
+    let logits = |ids: [u32; 5]| {
+        let ids = Tensor::new(&[ids], &Device::Cpu).unwrap();
+        model.forward(&pixels, &ids, Mode::Eval).unwrap()
+    };
+    let (one, other) = (logits([1, 5, 6, 7, 8]), logits([1, 5, 6, 9, 8]));
+    let part = |tensor: &Tensor, from: usize, length: usize| tensor.narrow(1, from, length).unwrap();
+    assert_eq!(max_difference(&part(&one, 0, 3), &part(&other, 0, 3)), 0.0);
+    assert!(max_difference(&part(&one, 3, 2), &part(&other, 3, 2)) > 1e-3);
+}
+
+#[test]
+fn the_picture_changes_the_logits_of_every_position() {
+    let shape = shape(EncoderKind::ClipVision, true, true);
+    let parameters = random_parameters(&shape, DType::F64);
+    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let ids = Tensor::new(&[[1u32, 5, 6]], &Device::Cpu).unwrap();
+    let logits = |name: &str| {
+        model.forward(&random_tensor(name, &[1, 3, 21, 21], DType::F64), &ids, Mode::Eval).unwrap()
+    };
+    let (one, other) = (logits("one"), logits("other"));
+    for position in 0..3 {
+        let part = |tensor: &Tensor| tensor.narrow(1, position, 1).unwrap();
+        assert!(max_difference(&part(&one), &part(&other)) > 1e-6);
+    }
+}
+
+#[test]
+fn micro_batches_give_the_gradients_of_one_batch_with_dropout_too() {
+    let mut shape = shape(EncoderKind::Vit, true, true);
+    shape.decoder.dropout = 0.3;
+    let parameters = random_parameters(&shape, DType::F64);
+    let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
+    let settings = StepSettings { dropout: 0.3, label_smoothing: 0.1, ..SETTINGS };
+    let gradients = |split: &[&[&[u32]]]| {
+        let batches: Vec<_> = split.iter().map(|captions| batch(&shape, captions, DType::F64)).collect();
+        compute_gradients(&model, &parameters, &batches, 4, &settings).unwrap()
+    };
+    let (loss, whole) = gradients(&[&CAPTIONS]);
+    let (split_loss, split) = gradients(&[&CAPTIONS[..1], &CAPTIONS[1..2], &CAPTIONS[2..]]);
+    assert!((loss.mean() - split_loss.mean()).abs() < EXACT);
+    for (name, _) in parameters.trainable() {
+        let difference = max_difference(whole.get(name).unwrap(), split.get(name).unwrap());
+        assert!(difference < EXACT, "{name}: {difference}");
+    }
+    let plain = compute_gradients(&model, &parameters, &[batch(&shape, &CAPTIONS, DType::F64)], 4, &SETTINGS);
+    assert!((plain.unwrap().0.mean() - loss.mean()).abs() > 1e-3, "dropout did nothing");
+}
+
+#[test]
+fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
+    let shape = shape(EncoderKind::Vit, true, true);
+    let parameters = random_parameters(&shape, DType::F64);
+    let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
+    let picture = random_tensor("picture", &[1, 3, 21, 21], DType::F64);
+    let captions = &CAPTIONS[..2];
+    let copies = batch_of(Tensor::cat(&[&picture, &picture], 0).unwrap(), captions);
+    let mut shared = batch_of(picture, captions);
+    shared.image_rows = Some(Tensor::new(&[0u32, 0], &Device::Cpu).unwrap());
+    let (loss, expected) = compute_gradients(&model, &parameters, &[copies], 0, &SETTINGS).unwrap();
+    let (shared_loss, found) = compute_gradients(&model, &parameters, &[shared], 0, &SETTINGS).unwrap();
+    assert!((loss.sum - shared_loss.sum).abs() < EXACT);
+    for (name, _) in parameters.trainable() {
+        assert!(max_difference(expected.get(name).unwrap(), found.get(name).unwrap()) < EXACT, "{name}");
+    }
+}
+
+#[test]
+fn greedy_takes_the_best_token_of_the_full_forward_pass_at_every_position() {
+    let shape = shape(EncoderKind::Vit, true, false);
+    let parameters = random_parameters(&shape, DType::F64);
+    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let pixels = random_tensor("pixels", &[3, 3, 21, 21], DType::F64);
+    let key_values = model.cross_key_values(&model.encode(&pixels).unwrap()).unwrap();
+    let limits = Limits { start: 1, end: 2, max_new_tokens: 8 };
+    let captions = greedy(model.decoder(), &key_values, &limits).unwrap();
+    for (row, caption) in captions.iter().enumerate() {
+        let mut ids = vec![1];
+        ids.extend(caption);
+        ids.truncate(8);
+        let length = ids.len();
+        let ids = Tensor::from_vec(ids, (1, length), &Device::Cpu).unwrap();
+        let logits = model.forward(&pixels.narrow(0, row, 1).unwrap(), &ids, Mode::Eval).unwrap();
+        let best: Vec<u32> = logits.argmax(2).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let expected: Vec<u32> = best.into_iter().take_while(|&token| token != 2).collect();
+        assert_eq!(caption, &expected);
+    }
+}
+
+#[test]
+fn a_frozen_parameter_is_not_tracked_and_an_evaluation_model_sees_updates() {
+    let shape = shape(EncoderKind::Vit, true, true);
+    let mut parameters = random_parameters(&shape, DType::F64);
+    shape.freeze(&mut parameters, EncoderTraining::Frozen);
+    let batch = batch(&shape, &CAPTIONS, DType::F64);
+    let ImageInput::Pixels(pixels) = &batch.images else { unreachable!("the batch is made of pixels") };
+    let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
+    assert!(!model.encode(pixels).unwrap().track_op());
+    let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let before = scalar(&batch_loss(&evaluation, &batch, Mode::Eval, 0.0).unwrap()).unwrap();
+    let (_, var): (_, &Var) = parameters.trainable().next().unwrap();
+    var.set(&(var.as_tensor() + 1.0).unwrap()).unwrap();
+    let after = scalar(&batch_loss(&evaluation, &batch, Mode::Eval, 0.0).unwrap()).unwrap();
+    assert_ne!(before, after);
+}

@@ -1,0 +1,164 @@
+//! Stopping and going on, with the binary and real signals.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use caption_train::run::checkpoint::reader::{read_checkpoint, read_metadata};
+
+use crate::support::{binary, last_checkpoint, losses, small_config, stderr, train};
+
+const INTERRUPTED: Option<i32> = Some(130);
+
+/// Trains until `updates` are logged, then sends the signal, and gives the exit code.
+fn train_and_stop(folder: &Path, config: &str, updates: usize, signal: &str) -> Option<i32> {
+    let path = folder.join("run.toml");
+    std::fs::write(&path, config).unwrap();
+    let mut child = binary().arg("--config").arg(&path).stderr(Stdio::null()).spawn().unwrap();
+    let metrics = folder.join("run/metrics.jsonl");
+    let started = Instant::now();
+    loop {
+        let logged = std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+        if logged >= updates {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "no update was logged");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was stopped");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    child.wait().unwrap().code()
+}
+
+/// 500 pictures, 2000 pairs, 31 or 32 updates in an epoch.
+fn config(folder: &Path, encoder: &str) -> String {
+    small_config(folder)
+        .replace("train = \"full\"", &format!("train = \"{encoder}\""))
+        .replace("num_epochs = 1", "num_epochs = 2\ngradient_accumulation_steps = 2")
+        .replace("[tokenizer]", "workers = 2\n[tokenizer]")
+}
+
+fn stopped_run_equals_undisturbed_run(encoder: &str, signal: &str) {
+    let (undisturbed, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let output = train(undisturbed.path(), &config(undisturbed.path(), encoder), &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(train_and_stop(stopped.path(), &config(stopped.path(), encoder), 5, signal), INTERRUPTED);
+
+    let run = stopped.path().join("run");
+    let (metadata, _) = read_metadata(&last_checkpoint(&run)).unwrap();
+    let state = &metadata.state;
+    assert_eq!((state.epoch, state.updates_in_epoch), (0, state.global_step));
+    assert!((5..32).contains(&state.global_step), "stopped behind update {}", state.global_step);
+
+    let output = binary().arg("--resume").arg(last_checkpoint(&run)).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let expected = losses(&undisturbed.path().join("run"));
+    assert_eq!(expected.len(), 64);
+    assert_eq!(losses(&run), expected);
+    let model = |run: &Path| {
+        let checkpoint = read_checkpoint(&last_checkpoint(run)).unwrap();
+        (checkpoint.metadata.tensors_digest.clone(), checkpoint.metadata.state.best_val_loss)
+    };
+    assert_eq!(model(&run), model(&undisturbed.path().join("run")));
+}
+
+#[test]
+fn a_run_stopped_by_sigterm_goes_on_to_the_same_losses_with_a_trained_encoder() {
+    stopped_run_equals_undisturbed_run("full", "-TERM");
+}
+
+#[test]
+fn a_run_stopped_by_sigint_goes_on_to_the_same_losses_with_a_frozen_encoder() {
+    stopped_run_equals_undisturbed_run("frozen", "-INT");
+}
+
+#[test]
+fn the_same_command_twice_gives_the_same_losses_in_a_folder_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small_config(folder.path());
+    assert!(train(folder.path(), &config, &[]).status.success());
+    assert!(train(folder.path(), &config, &[]).status.success());
+    let (first, second) = (losses(&folder.path().join("run")), losses(&folder.path().join("run-2")));
+    assert_eq!(first.len(), 63);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn an_earlier_checkpoint_goes_on_in_a_new_folder_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 2");
+    assert!(train(folder.path(), &config, &["--set", "checkpoint.keep_best=2"]).status.success());
+    let checkpoints = folder.path().join("run/checkpoints");
+    let earlier = std::fs::read_dir(&checkpoints)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.display().to_string().contains("checkpoint_epoch_1_"))
+        .unwrap();
+    let before = std::fs::read(last_checkpoint(&folder.path().join("run"))).unwrap();
+    let output = binary().arg("--resume").arg(&earlier).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read(last_checkpoint(&folder.path().join("run"))).unwrap(), before);
+    let (all, rest) = (losses(&folder.path().join("run")), losses(&folder.path().join("run-2")));
+    assert_eq!(rest, all[63..]);
+}
+
+#[test]
+fn more_epochs_may_be_asked_for_and_another_learning_rate_may_not() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(train(folder.path(), &small_config(folder.path()), &[]).status.success());
+    let last = last_checkpoint(&folder.path().join("run"));
+    let resume = |set: &str| binary().arg("--resume").arg(&last).args(["--set", set]).output().unwrap();
+    let refused = resume("optimizer.learning_rate=0.1");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("optimizer.learning_rate"), "{}", stderr(&refused));
+    let output = resume("training.num_epochs=2");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(losses(&folder.path().join("run")).len(), 126);
+}
+
+#[test]
+fn resume_from_a_missing_file_warns_and_begins_from_scratch() {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 1\nresume_from = \"absent.safetensors\"");
+    let output = train(folder.path(), &config, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("absent.safetensors does not exist: training from scratch"), "{}", stderr(&output));
+    assert_eq!(losses(&folder.path().join("run"))[0].0, 1);
+
+    let absent = binary().args(["--resume", "absent.safetensors"]).output().unwrap();
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(stderr(&absent).contains("absent.safetensors"), "{}", stderr(&absent));
+}
+
+#[test]
+fn resume_from_in_the_config_goes_on_and_refuses_another_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 2");
+    assert_eq!(train_and_stop(folder.path(), &config, 5, "-TERM"), INTERRUPTED);
+    let run = folder.path().join("run");
+    let from = format!("training.resume_from={}", last_checkpoint(&run).display());
+    let other = train(folder.path(), &config, &["--set", &from, "--set", "model.decoder.num_layers=1"]);
+    assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
+    assert!(stderr(&other).contains("model.decoder.num_layers"), "{}", stderr(&other));
+    let output = train(folder.path(), &config, &["--set", &from]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(losses(&run).len(), 126);
+}
+
+#[test]
+fn another_data_set_than_that_of_the_checkpoint_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(train(folder.path(), &small_config(folder.path()), &[]).status.success());
+    let other = folder.path().join("other");
+    let drawing = caption_train::data::shapes::Drawing { num_train: 30, num_val: 4, num_test: 4, side: 32, seed: 2 };
+    caption_train::data::shapes::draw_with(&drawing, &other).unwrap();
+    let output = binary()
+        .arg("--resume")
+        .arg(last_checkpoint(&folder.path().join("run")))
+        .args(["--set", &format!("data.directory={}", other.display())])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("is not the one that the checkpoint was trained on"), "{}", stderr(&output));
+}

@@ -1,0 +1,177 @@
+//! What several tests need: small models, small batches, a small data set, the binary.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use candle_core::{DType, Device, Tensor};
+use caption_train::base::random::Stream;
+use caption_train::config::EncoderKind;
+use caption_train::data::batch::{Batch, ImageInput};
+use caption_train::data::collate::collate;
+use caption_train::data::shapes::{Drawing, draw_with};
+use caption_train::model::caption_decoder::DecoderShape;
+use caption_train::model::captioner::CaptionerShape;
+use caption_train::model::encoder::{EncoderShape, HiddenActivation};
+use caption_train::model::parameters::Parameters;
+
+pub(crate) const VOCABULARY: usize = 13;
+
+/// A small model with odd sizes. Widths differ when there is a projection.
+pub(crate) fn shape(kind: EncoderKind, projection: bool, tied: bool) -> CaptionerShape {
+    let (hidden_act, layer_norm_eps) = match kind {
+        EncoderKind::Vit => (HiddenActivation::Gelu, 1e-6),
+        EncoderKind::ClipVision => (HiddenActivation::QuickGelu, 1e-5),
+    };
+    CaptionerShape {
+        encoder: EncoderShape {
+            kind,
+            image_size: 21,
+            patch_size: 7,
+            hidden_size: 10,
+            num_hidden_layers: 3,
+            num_attention_heads: 2,
+            intermediate_size: 14,
+            hidden_act,
+            layer_norm_eps,
+            qkv_bias: true,
+            pooler: false,
+        },
+        decoder: DecoderShape {
+            vocab_size: VOCABULARY,
+            hidden_size: if projection { 6 } else { 10 },
+            num_layers: 2,
+            num_heads: 2,
+            intermediate_size: 9,
+            max_seq_len: 8,
+            dropout: 0.0,
+            layer_norm_eps: 1e-5,
+            tie_word_embeddings: tied,
+        },
+    }
+}
+
+/// Every value drawn with the standard deviation 0.25, biases and LayerNorms too: with the usual first values a wrong
+/// activation or a dropped bias would not show.
+pub(crate) fn random_parameters(shape: &CaptionerShape, dtype: DType) -> Parameters {
+    let mut loaded = BTreeMap::new();
+    for spec in shape.parameter_specs() {
+        let mut stream = Stream::new(11, "test parameters", &spec.name);
+        let shift = if spec.name.ends_with("norm.weight") || spec.name.contains("ln_") { 1.0 } else { 0.0 };
+        let values: Vec<f64> =
+            (0..spec.shape.iter().product()).map(|_| shift + 0.25 * stream.normal()).collect();
+        loaded.insert(spec.name, Tensor::from_vec(values, spec.shape, &Device::Cpu).unwrap());
+    }
+    Parameters::from_complete(&shape.parameter_specs(), loaded, dtype, &Device::Cpu).unwrap()
+}
+
+pub(crate) fn random_tensor(name: &str, shape: &[usize], dtype: DType) -> Tensor {
+    let mut stream = Stream::new(12, "test tensor", name);
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+}
+
+/// A batch of random pixels with these captions.
+pub(crate) fn batch(shape: &CaptionerShape, captions: &[&[u32]], dtype: DType) -> Batch {
+    let size = shape.encoder.image_size;
+    // Each example has a picture of its own, whatever batch it is in: drawn by its first word.
+    let pixels: Vec<Tensor> = captions
+        .iter()
+        .map(|caption| random_tensor(&format!("{caption:?}"), &[1, 3, size, size], dtype))
+        .collect();
+    batch_of(Tensor::cat(&pixels, 0).unwrap(), captions)
+}
+
+pub(crate) fn batch_of(pixel_values: Tensor, captions: &[&[u32]]) -> Batch {
+    let tokens = collate(captions, 0);
+    Batch {
+        images: ImageInput::Pixels(pixel_values),
+        image_rows: None,
+        input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), &Device::Cpu).unwrap(),
+        labels: tokens.labels,
+        num_targets: tokens.num_targets,
+    }
+}
+
+/// The largest difference between two tensors.
+pub(crate) fn max_difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
+    difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+/// A folder with 500 drawn training pictures of 4 captions each, 12 for validation and 12 for testing.
+pub(crate) fn shapes_folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let drawing = Drawing { num_train: 500, num_val: 12, num_test: 12, side: 32, seed: 1 };
+        draw_with(&drawing, folder.path()).unwrap();
+        folder
+    });
+    folder.path()
+}
+
+/// A config that trains a small model on [`shapes_folder`] within seconds.
+pub(crate) fn small_config(output: &Path) -> String {
+    format!(
+        r#"
+output_dir = "{output}"
+name = "run"
+[data]
+directory = "{data}"
+[tokenizer]
+vocab_size = 280
+[model.encoder]
+pretrained = false
+train = "full"
+config = {{ kind = "vit", image_size = 32, patch_size = 16, hidden_size = 16, num_hidden_layers = 2, num_attention_heads = 2, intermediate_size = 32 }}
+[model.decoder]
+hidden_size = 16
+num_layers = 2
+num_heads = 2
+intermediate_size = 32
+max_seq_len = 24
+dropout = 0.1
+[training]
+batch_size = 32
+num_epochs = 1
+log_interval = 1
+max_grad_norm = 1.0
+[schedule]
+warmup_steps = 5
+"#,
+        output = output.display(),
+        data = shapes_folder().display()
+    )
+}
+
+pub(crate) fn binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_caption-train"))
+}
+
+/// Writes a config beside the output and trains; `extra` are more arguments.
+pub(crate) fn train(folder: &Path, config: &str, extra: &[&str]) -> Output {
+    let path = folder.join("run.toml");
+    std::fs::write(&path, config).unwrap();
+    binary().arg("--config").arg(&path).args(extra).output().unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The logged updates of a run: step and loss, as written.
+pub(crate) fn losses(run: &Path) -> Vec<(u64, String)> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines
+        .filter(|line| line["kind"] == "step")
+        .map(|line| (line["step"].as_u64().unwrap(), line["loss"].to_string()))
+        .collect()
+}
+
+pub(crate) fn last_checkpoint(run: &Path) -> PathBuf {
+    run.join("checkpoints/last.safetensors")
+}
