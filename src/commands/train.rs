@@ -301,16 +301,21 @@ fn best_checkpoint(run: &RunDirectory, trainer: &Trainer) -> Result<PathBuf> {
 }
 
 fn say_how_to_go_on(run: &RunDirectory) {
+    say_peak_memory();
     terminal::message(&format!(
         "stopped; go on with: caption-train --resume {}",
         run.last_checkpoint().display()
     ));
 }
 
-fn summarise(run: &RunDirectory, best: &Path) {
+fn say_peak_memory() {
     if let Some(bytes) = memory::peak_resident_bytes() {
         terminal::message(&format!("peak memory {:.2} GB", bytes as f64 / 1e9));
     }
+}
+
+fn summarise(run: &RunDirectory, best: &Path) {
+    say_peak_memory();
     terminal::message(&format!(
         "done; everything is in {}. Caption a picture of your own with:\n  caption-train caption --checkpoint {} PICTURE",
         run.path().display(),

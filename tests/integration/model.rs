@@ -18,6 +18,8 @@ use crate::support::{VOCABULARY, batch, batch_of, max_difference, random_paramet
 
 /// Both sides compute in f64.
 const EXACT: f64 = 1e-10;
+/// Both sides compute in f32 (candle-nn's LayerNorm knows no f64), through three blocks of values of about 1.
+const SINGLE: f64 = 2e-5;
 const CAPTIONS: [&[u32]; 3] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2]];
 const SETTINGS: StepSettings = StepSettings { seed: 3, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: None };
 
@@ -28,13 +30,13 @@ fn oracle_weights(parameters: &Parameters, prefix: &str) -> VarBuilder<'static> 
             name.strip_prefix(prefix).map(|name| (name.to_owned(), parameter.var.as_detached_tensor()))
         })
         .collect();
-    VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu)
+    VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
 }
 
 #[test]
 fn vit_hidden_states_equal_those_of_candle_transformers() {
     let shape = shape(EncoderKind::Vit, true, true);
-    let parameters = random_parameters(&shape, DType::F64);
+    let parameters = random_parameters(&shape, DType::F32);
     let encoder = &shape.encoder;
     let config = vit::Config {
         hidden_size: encoder.hidden_size,
@@ -49,7 +51,7 @@ fn vit_hidden_states_equal_those_of_candle_transformers() {
         qkv_bias: true,
     };
     let weights = oracle_weights(&parameters, "encoder.");
-    let pixels = random_tensor("pixels", &[2, 3, 21, 21], DType::F64);
+    let pixels = random_tensor("pixels", &[2, 3, 21, 21], DType::F32);
     let embedded = vit::Embeddings::new(&config, false, weights.pp("embeddings")).unwrap();
     let states = embedded.forward(&pixels, None, false).unwrap();
     let states = vit::Encoder::new(&config, weights.pp("encoder")).unwrap().forward(&states).unwrap();
@@ -57,13 +59,13 @@ fn vit_hidden_states_equal_those_of_candle_transformers() {
     let expected = norm.forward(&states).unwrap();
 
     let found = Captioner::build(&shape, &parameters.detached()).unwrap().encode(&pixels).unwrap();
-    assert!(max_difference(&found, &expected) < EXACT);
+    assert!(max_difference(&found, &expected) < SINGLE);
 }
 
 #[test]
 fn clip_hidden_states_before_the_last_norm_equal_those_of_candle_transformers() {
     let shape = shape(EncoderKind::ClipVision, true, true);
-    let parameters = random_parameters(&shape, DType::F64);
+    let parameters = random_parameters(&shape, DType::F32);
     let encoder = &shape.encoder;
     let config = clip::vision_model::ClipVisionConfig {
         embed_dim: encoder.hidden_size,
@@ -77,14 +79,14 @@ fn clip_hidden_states_before_the_last_norm_equal_those_of_candle_transformers() 
         patch_size: encoder.patch_size,
     };
     let weights = oracle_weights(&parameters, "encoder.vision_model.");
-    let pixels = random_tensor("pixels", &[2, 3, 21, 21], DType::F64);
+    let pixels = random_tensor("pixels", &[2, 3, 21, 21], DType::F32);
     let oracle = clip::vision_model::ClipVisionTransformer::new(weights, &config).unwrap();
     // The last of the list is the pooled output; the one before it is the last hidden state.
     let states = oracle.output_hidden_states(&pixels).unwrap();
     let expected = &states[states.len() - 2];
 
     let found = Captioner::build(&shape, &parameters.detached()).unwrap().encode(&pixels).unwrap();
-    assert!(max_difference(&found, expected) < EXACT);
+    assert!(max_difference(&found, expected) < SINGLE);
 }
 
 fn variants() -> Vec<(CaptionerShape, EncoderTraining)> {
