@@ -27,6 +27,7 @@ use crate::run::tracking::Observers;
 use crate::run::tracking::checkpoints::CheckpointKeeper;
 use crate::run::tracking::console::Console;
 use crate::run::tracking::jsonl::JsonLines;
+use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
 use crate::training::plan::ImagePath;
 use crate::training::stop::StopFlag;
@@ -124,7 +125,9 @@ fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outco
     let setup = fresh_setup(config, &device)?;
     let run = create_run(&setup)?;
     run.write("config.toml", &written)?;
-    if let Some(directory) = &setup.plan.config.tokenizer.directory {
+    if let Some(directory) = &setup.plan.config.tokenizer.directory
+        && !CaptionTokenizer::is_in(directory)
+    {
         setup.tokenizer.save(directory)?;
     }
     train(setup, &run, device, stop)

@@ -47,6 +47,11 @@ impl CaptionTokenizer {
         }
     }
 
+    /// Whether `folder` holds a tokenizer, whole or as two files.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(TOKENIZER).exists() || folder.join(VOCAB).exists()
+    }
+
     /// Writes `tokenizer.json`, `vocab.json` and `merges.txt` into `folder`, which is made where it is absent.
     ///
     /// # Errors
