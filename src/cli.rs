@@ -20,7 +20,6 @@ use crate::training::trainer::Outcome;
 #[command(
     name = "caption-train",
     version = VERSION,
-    args_conflicts_with_subcommands = true,
     arg_required_else_help = true,
     after_help = "Train with --config FILE, go on with --resume FILE; everything else is a command."
 )]
@@ -70,6 +69,14 @@ pub fn run() -> anyhow::Result<Outcome> {
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     });
+    if cli.command.is_some()
+        && (cli.config.is_some() || cli.resume.is_some() || cli.device.is_some() || !cli.overrides.is_empty())
+    {
+        return Err(usage(
+            "--config, --resume, --set and --device before a command belong to training",
+            "write the command first, and its own options behind it",
+        ));
+    }
     let completed = |()| Outcome::Completed;
     match &cli.command {
         Some(Command::PrepareData(args)) => prepare_data::run(args).map(completed),

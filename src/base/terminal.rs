@@ -73,17 +73,18 @@ fn say(level: Verbosity, text: &str) {
         let _ = writeln!(log, "{text}").and_then(|()| log.flush());
     }
     if VERBOSITY.load(Ordering::Relaxed) >= level as u8 {
-        // Bars are drawn around the message; a closed stderr is no reason to stop.
-        bars().suspend(|| {
+        // A closed stderr is no reason to stop. Where there are bars the message must go above them.
+        if bars().is_hidden() || bars().println(text).is_err() {
             let _ = writeln!(io::stderr().lock(), "{text}");
-        });
+        }
     }
 }
 
 fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
     BARS.get_or_init(|| {
-        let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         MultiProgress::with_draw_target(target)
     })
 }
@@ -118,7 +119,12 @@ impl Progress {
         bar.set_position(done);
         bar.reset_eta();
         let now = Instant::now();
-        Self { bar, title: title.to_owned(), total, plain: Mutex::new(PlainProgress { done, started: now, reported: now }) }
+        Self {
+            bar,
+            title: title.to_owned(),
+            total,
+            plain: Mutex::new(PlainProgress { done, started: now, reported: now }),
+        }
     }
 
     /// `units` more are done; `note` stands beside the bar (empty for none).

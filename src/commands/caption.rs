@@ -12,7 +12,7 @@ use crate::data::batch::ImageInput;
 use crate::data::image_file::load_rgb;
 use crate::evaluation::captioning::CaptionWriter;
 use crate::model::captioner::Captioner;
-use crate::run::checkpoint::reader::read_checkpoint;
+use crate::run::checkpoint::reader::read_model;
 use crate::tokenizer::CaptionTokenizer;
 
 /// Images that go through the model together.
@@ -40,7 +40,7 @@ pub struct CaptionArgs {
 /// A checkpoint that cannot be used; at the end, when an image could not be read.
 pub fn run(args: &CaptionArgs) -> Result<()> {
     let device = select_device(&args.device)?;
-    let checkpoint = read_checkpoint(&args.checkpoint)?;
+    let checkpoint = read_model(&args.checkpoint)?;
     let metadata = &checkpoint.metadata;
     let tokenizer = CaptionTokenizer::from_json(&metadata.tokenizer, &metadata.config.tokenizer)
         .context("cannot use the tokenizer of the checkpoint")?;

@@ -47,7 +47,12 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
         format!("completed       {} of {} epochs{position}", state.epoch, metadata.config.training.num_epochs),
         format!("step            {} of {}", state.global_step, metadata.total_updates),
         format!("train loss      {}", loss(state.train_loss)),
-        format!("val loss        {} (best {}, epoch {})", loss(state.val_loss), loss(state.best_val_loss), state.best_epoch),
+        format!(
+            "val loss        {} (best {}, epoch {})",
+            loss(state.val_loss),
+            loss(state.best_val_loss),
+            state.best_epoch
+        ),
         format!("skipped         {} updates", state.skipped_updates),
         format!("parameters      {} in {} tensors", values(MODEL_PREFIX), tensors.len()),
         format!("optimizer       {} values, {} updates", values("optimizer."), metadata.optimizer_step),

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 
-use crate::base::fault::{WithHint as _, fault, usage};
+use crate::base::fault::{WithHint as _, describe, fault, usage};
 use crate::base::terminal::{self, Progress};
 use crate::base::{atomic_file, memory};
 use crate::commands::device::select_device;
@@ -18,8 +18,8 @@ use crate::data::batch::ImageSource;
 use crate::data::prepare::ensure_dataset;
 use crate::evaluation::image_features::{EncodeSettings, encode_images};
 use crate::model::captioner::Captioner;
-use crate::run::checkpoint::layout::{Provenance, best_file_name};
-use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint};
+use crate::run::checkpoint::layout::{CheckpointMetadata, Provenance, best_file_name};
+use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata};
 use crate::run::final_captions;
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
@@ -29,12 +29,10 @@ use crate::run::tracking::console::Console;
 use crate::run::tracking::jsonl::JsonLines;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
+use crate::training::forecast::ENCODE_BATCH;
 use crate::training::plan::ImagePath;
 use crate::training::stop::StopFlag;
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
-
-/// Images that go through a frozen encoder together.
-const ENCODE_BATCH: usize = 32;
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -62,7 +60,7 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
         TrainRequest::Resume(path) => {
             let checkpoint = read_checkpoint(path)?;
             let config = config::apply_safe_overrides(&checkpoint.metadata.config, overrides)?;
-            go_on(path, &checkpoint, config, &stop)
+            go_on(path, checkpoint, config, &stop)
         }
     }
 }
@@ -94,13 +92,10 @@ pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
 /// The checkpoint of `training.resume_from`; nothing when it is not set, or not there.
 fn resume_point(config: &RunConfig) -> Option<PathBuf> {
     let path = config.training.resume_from.as_ref().filter(|path| !path.as_os_str().is_empty())?;
-    if path.is_file() {
+    if path.exists() {
         return Some(path.clone());
     }
-    terminal::warning(&format!(
-        "training.resume_from = {} does not exist: training from scratch",
-        path.display()
-    ));
+    terminal::warning(&format!("training.resume_from = {} does not exist: training from scratch", path.display()));
     None
 }
 
@@ -120,9 +115,13 @@ fn prepare_when_absent(config: &RunConfig) -> Result<()> {
 
 fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outcome> {
     let device = select_device(&config.training.device)?;
-    let written = std::fs::read_to_string(config_path)
-        .with_context(|| format!("cannot read {}", config_path.display()))?;
+    let written =
+        std::fs::read_to_string(config_path).with_context(|| format!("cannot read {}", config_path.display()))?;
     let setup = fresh_setup(config, &device)?;
+    if stop.is_raised() {
+        terminal::message("stopped before the run began; there is nothing to go on from");
+        return Ok(Outcome::Interrupted);
+    }
     let run = create_run(&setup)?;
     run.write("config.toml", &written)?;
     if let Some(directory) = &setup.plan.config.tokenizer.directory
@@ -150,16 +149,25 @@ fn resume_with(path: &Path, config: RunConfig, stop: &StopFlag) -> Result<Outcom
             "set it back, or remove training.resume_from to start a new run",
         ));
     }
-    go_on(path, &checkpoint, config, stop)
+    go_on(path, checkpoint, config, stop)
 }
 
-fn go_on(path: &Path, checkpoint: &Checkpoint, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
+fn go_on(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
     let device = select_device(&config.training.device)?;
     prepare_when_absent(&config)?;
+    let metadata = checkpoint.metadata.clone();
     let setup = Setup::resumed(config, checkpoint, &device)?;
+    if setup.plan.total_updates != metadata.total_updates {
+        terminal::warning(&format!(
+            "the schedule was laid out for {} updates and is now for {}: the learning rate jumps accordingly",
+            metadata.total_updates, setup.plan.total_updates
+        ));
+    }
     let run = match RunDirectory::of_checkpoint(path) {
-        Some(run) if is_newest(&run, checkpoint) && same_output(&run, checkpoint, &setup) => {
-            run.rewind_metrics(setup.state.global_step)?;
+        Some(run) if is_newest(&run, &metadata) && same_output(&metadata, &setup) => {
+            run.rewind_metrics(&setup.state)?;
+            run.remove_unfinished()?;
+            run.write("config.resolved.toml", &config::to_toml(&setup.plan.config))?;
             run
         }
         // Going on from an earlier checkpoint in place would overwrite what came after it.
@@ -168,6 +176,8 @@ fn go_on(path: &Path, checkpoint: &Checkpoint, config: RunConfig, stop: &StopFla
             if let Some(source) = found {
                 bring_best(&source, &run, &setup)?;
             }
+            // Whatever happens next, the new folder can be gone on from.
+            save_last(&run, &setup)?;
             run
         }
     };
@@ -175,15 +185,15 @@ fn go_on(path: &Path, checkpoint: &Checkpoint, config: RunConfig, stop: &StopFla
 }
 
 /// Whether the run holds no checkpoint that is further than this one.
-fn is_newest(run: &RunDirectory, checkpoint: &Checkpoint) -> bool {
-    let last = crate::run::checkpoint::reader::read_metadata(&run.last_checkpoint());
-    last.is_ok_and(|(metadata, _)| metadata.state.global_step <= checkpoint.metadata.state.global_step)
+fn is_newest(run: &RunDirectory, checkpoint: &CheckpointMetadata) -> bool {
+    let last = read_metadata(&run.last_checkpoint());
+    last.is_ok_and(|(metadata, _)| metadata.state.global_step <= checkpoint.state.global_step)
 }
 
 /// Whether the person asked for no other place than the run's own.
-fn same_output(run: &RunDirectory, checkpoint: &Checkpoint, setup: &Setup) -> bool {
-    let (old, new) = (&checkpoint.metadata.config, &setup.plan.config);
-    run.path().is_dir() && old.output_dir == new.output_dir && old.name == new.name
+fn same_output(checkpoint: &CheckpointMetadata, setup: &Setup) -> bool {
+    let (old, new) = (&checkpoint.config, &setup.plan.config);
+    old.output_dir == new.output_dir && old.name == new.name
 }
 
 /// Takes the best checkpoint so far along into the new run's folder.
@@ -203,7 +213,7 @@ fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> R
     terminal::set_log(Some(Box::new(run.open_log()?)));
     let outcome = train_logged(setup, run, device, stop);
     if let Err(error) = &outcome {
-        terminal::detail(&format!("the run ended with an error: {error:#}"));
+        terminal::detail(&format!("the run ended with an error: {}", describe(error)));
     }
     terminal::set_log(None);
     outcome
@@ -216,27 +226,16 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     for warning in plan.warnings() {
         terminal::warning(&warning);
     }
-    let provenance = Provenance {
-        written_by: written_by(),
-        total_updates: plan.total_updates,
-        config: plan.config.clone(),
-        shape: plan.shape.clone(),
-        image_processor: setup.processor.clone(),
-        tokenizer: setup.tokenizer.to_json()?,
-        dataset_digest: setup.dataset.digest.clone(),
-    };
-    let mut keeper = CheckpointKeeper::new(run.clone(), provenance);
     let Some(source) = image_source(&setup, &device, stop)? else {
         // Nothing was trained, but a resume needs a file to go on from.
-        let (state, parameters, optimizer) = (&setup.state, &setup.parameters, &setup.optimizer);
-        keeper.observe(&Event::Save { point: SavePoint::Last, state, parameters, optimizer })?;
+        save_last(run, &setup)?;
         say_how_to_go_on(run);
         return Ok(Outcome::Interrupted);
     };
+    let keeper = checkpoint_keeper(run, &setup)?;
     let caption_images = setup.caption_images();
     let Setup { dataset, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
-    let data =
-        TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id: tokenizer.special_ids().pad };
+    let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id: tokenizer.special_ids().pad };
     let source = data.source.clone();
     let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone() };
     let metrics = JsonLines::open(run, trainer.plan.config.training.log_interval)?;
@@ -252,10 +251,33 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     terminal::message(&format!("best model  {}", best.display()));
     if !caption_images.is_empty() {
         let request = final_captions::Request { run, checkpoint: &best, images: &caption_images, source: &source };
-        final_captions::write(&request, &dataset, &tokenizer, &trainer.plan, &device, stop)?;
+        let plan = &trainer.plan;
+        if final_captions::write(&request, &dataset, &tokenizer, plan, &device, stop)? == Outcome::Interrupted {
+            say_how_to_go_on(run);
+            return Ok(Outcome::Interrupted);
+        }
     }
     summarise(run, &best);
     Ok(Outcome::Completed)
+}
+
+fn checkpoint_keeper(run: &RunDirectory, setup: &Setup) -> Result<CheckpointKeeper> {
+    let plan = &setup.plan;
+    let provenance = Provenance {
+        written_by: written_by(),
+        total_updates: plan.total_updates,
+        config: plan.config.clone(),
+        shape: plan.shape.clone(),
+        image_processor: setup.processor.clone(),
+        tokenizer: setup.tokenizer.to_json()?,
+        dataset_digest: setup.dataset.digest.clone(),
+    };
+    Ok(CheckpointKeeper::new(run.clone(), provenance))
+}
+
+fn save_last(run: &RunDirectory, setup: &Setup) -> Result<()> {
+    let (state, parameters, optimizer) = (&setup.state, &setup.parameters, &setup.optimizer);
+    checkpoint_keeper(run, setup)?.observe(&Event::Save { point: SavePoint::Last, state, parameters, optimizer })
 }
 
 /// Where the loop gets its images: features when a frozen encoder's fit into memory, else files. `None`: stopped.
@@ -281,11 +303,7 @@ fn image_source(setup: &Setup, device: &Device, stop: &StopFlag) -> Result<Optio
     })?;
     progress.finish();
     if table.is_some() {
-        terminal::message(&format!(
-            "encoded     {} images in {:.1} s",
-            images.len(),
-            started.elapsed().as_secs_f64()
-        ));
+        terminal::message(&format!("encoded     {} images in {:.1} s", images.len(), started.elapsed().as_secs_f64()));
     }
     Ok(table.map(|table| ImageSource::Features(Arc::new(table))))
 }
@@ -293,7 +311,14 @@ fn image_source(setup: &Setup, device: &Device, stop: &StopFlag) -> Result<Optio
 fn best_checkpoint(run: &RunDirectory, trainer: &Trainer) -> Result<PathBuf> {
     let state = &trainer.state;
     let best = state.best_val_loss.map(|loss| run.checkpoints().join(best_file_name(state.best_epoch, loss)));
-    let path = best.filter(|path| path.is_file()).unwrap_or_else(|| run.last_checkpoint());
+    let path = match best {
+        Some(path) if path.is_file() => path,
+        Some(path) => {
+            terminal::warning(&format!("the best checkpoint {} is not there: using the newest", path.display()));
+            run.last_checkpoint()
+        }
+        None => run.last_checkpoint(),
+    };
     if !path.is_file() {
         return Err(fault(
             format!("the run left no checkpoint in {}", run.checkpoints().display()),
@@ -305,10 +330,7 @@ fn best_checkpoint(run: &RunDirectory, trainer: &Trainer) -> Result<PathBuf> {
 
 fn say_how_to_go_on(run: &RunDirectory) {
     say_peak_memory();
-    terminal::message(&format!(
-        "stopped; go on with: caption-train --resume {}",
-        run.last_checkpoint().display()
-    ));
+    terminal::message(&format!("stopped; go on with: caption-train --resume {}", run.last_checkpoint().display()));
 }
 
 fn say_peak_memory() {

@@ -24,7 +24,9 @@ fn flatten(config: &RunConfig) -> BTreeMap<String, Value> {
     let mut waiting: Vec<(String, Value)> = table.into_iter().collect();
     while let Some((key, value)) = waiting.pop() {
         match value {
-            Value::Table(table) => waiting.extend(table.into_iter().map(|(name, value)| (format!("{key}.{name}"), value))),
+            Value::Table(table) => {
+                waiting.extend(table.into_iter().map(|(name, value)| (format!("{key}.{name}"), value)))
+            }
             value => {
                 flat.insert(key, value);
             }

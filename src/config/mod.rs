@@ -26,7 +26,7 @@ pub use training::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// Name of the run's folder inside `output_dir`; a number is added. Absent: the name of the config file.
+    /// Name of the run's folder inside `output_dir`; a number is added when the name is taken. Absent: the name of the config file.
     pub name: Option<String>,
     /// Seed of every random choice of the run: 0 to 2^63 - 1.
     pub seed: u64,

@@ -52,13 +52,7 @@ pub struct EncoderConfig {
 
 impl Default for EncoderConfig {
     fn default() -> Self {
-        Self {
-            name: None,
-            pretrained: true,
-            config: None,
-            image_size: None,
-            train: EncoderTraining::Frozen,
-        }
+        Self { name: None, pretrained: true, config: None, image_size: None, train: EncoderTraining::Frozen }
     }
 }
 

@@ -125,7 +125,7 @@ impl Default for ScheduleConfig {
 pub struct EvaluationConfig {
     /// Pairs in a batch of the validation, images in a batch of captioning.
     pub batch_size: usize,
-    /// Split (`val`, `test`) whose images are captioned with the best checkpoint at the end. Absent: none.
+    /// Split (`train`, `val`, `test`) whose images are captioned with the best checkpoint at the end. Absent: none.
     pub caption_split: Option<String>,
 }
 

@@ -54,7 +54,7 @@ fn check_top(config: &RunConfig) -> Checked {
         return violation(
             "name",
             format!("must be the name of one folder, found \"{name}\""),
-            "the run's folder is output_dir/NAME-NUMBER; put other folders into output_dir",
+            "the run's folder is output_dir/NAME; put other folders into output_dir",
         );
     }
     if config.seed > i64::MAX as u64 {
@@ -68,7 +68,7 @@ fn check_data(data: &DataConfig) -> Checked {
         return violation(
             "data.dataset",
             "and data.directory are both absent: the run has no images and captions",
-            "write dataset = \"flickr30k\" or directory = \"FOLDER\" of a prepared data set under [data]",
+            "write dataset = \"flickr8k\" or directory = \"FOLDER\" of a prepared data set under [data]",
         );
     }
     not_empty("data.dataset", data.dataset.as_ref().is_some_and(|name| name.trim().is_empty()))?;
@@ -197,7 +197,9 @@ fn check_optimizer(optimizer: &OptimizerConfig) -> Checked {
     for beta in optimizer.betas {
         share("optimizer.betas", beta)?;
     }
-    positive("optimizer.eps", optimizer.eps, "the usual value is 1e-8")?;
+    let eps = optimizer.eps;
+    // Below this it is 0 in f32, and a parameter that never had a gradient becomes 0 / 0.
+    real("optimizer.eps", eps, (1e-30..1.0).contains(&eps), "1e-30 to below 1")?;
     let decay = optimizer.weight_decay;
     real("optimizer.weight_decay", decay, decay >= 0.0 && decay.is_finite(), "0 or more and finite")?;
     if let Some(rate) = optimizer.encoder_learning_rate {

@@ -15,11 +15,7 @@ pub struct FeatureTable {
 impl FeatureTable {
     /// An empty table for `capacity` images of `shape` (N, D). All memory is taken now.
     pub fn new(shape: (usize, usize), capacity: usize) -> Self {
-        Self {
-            shape,
-            values: Vec::with_capacity(capacity * shape.0 * shape.1),
-            rows: HashMap::with_capacity(capacity),
-        }
+        Self { shape, values: Vec::with_capacity(capacity * shape.0 * shape.1), rows: HashMap::with_capacity(capacity) }
     }
 
     /// (N, D) of one image.
@@ -34,7 +30,12 @@ impl FeatureTable {
     pub fn insert(&mut self, images: &[usize], values: &[f32]) -> anyhow::Result<()> {
         let size = self.shape.0 * self.shape.1;
         if values.len() != images.len() * size {
-            bail!("features of {} images: expected {} values, found {}", images.len(), images.len() * size, values.len());
+            bail!(
+                "features of {} images: expected {} values, found {}",
+                images.len(),
+                images.len() * size,
+                values.len()
+            );
         }
         for &image in images {
             if self.rows.insert(image, self.rows.len()).is_some() {

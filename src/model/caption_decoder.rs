@@ -133,8 +133,7 @@ impl Block {
             Some(site) => ops::dropout(&x, &site),
             None => Ok(x),
         };
-        let options =
-            |causal, offset| AttentionOptions { num_heads: self.num_heads, causal, dropout: site(offset) };
+        let options = |causal, offset| AttentionOptions { num_heads: self.num_heads, causal, dropout: site(offset) };
 
         let qkv = self.self_qkv.forward(&self.ln_1.forward(x)?)?; // (B, L, 3 D)
         let attended = self.self_output.forward(&ops::self_attention(&qkv, &options(true, 0))?)?;
@@ -208,7 +207,8 @@ impl CaptionDecoder {
     pub fn hidden_states(&self, input_ids: &Tensor, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
         let (_, length) = input_ids.dims2()?;
         let positions = self.position_embedding.narrow(0, 0, length)?; // (L, D)
-        let mut x = ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?.broadcast_add(&positions)?;
+        let mut x =
+            ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?.broadcast_add(&positions)?;
         if let Mode::Train(dropout) = mode {
             x = ops::dropout(&x, &dropout.site(EMBEDDING_SITE))?;
         }

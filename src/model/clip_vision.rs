@@ -8,7 +8,9 @@ use candle_core::Tensor;
 use crate::model::encoder::EncoderShape;
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
-use crate::model::vision_block::{BlockNames, BlockShape, LayerNorm, PatchEmbedding, VisionBlock, add_class_and_positions};
+use crate::model::vision_block::{
+    BlockNames, BlockShape, LayerNorm, PatchEmbedding, VisionBlock, add_class_and_positions,
+};
 
 const NAMES: BlockNames = BlockNames {
     norm_before: "layer_norm1",
@@ -40,7 +42,11 @@ impl ClipVision {
         // The spelling is that of the published files.
         LayerNorm::declare(&mut declaration.under("pre_layrnorm"), hidden);
         for index in 0..shape.num_hidden_layers {
-            VisionBlock::declare(&block_shape(shape), &NAMES, &mut declaration.under(&format!("encoder.layers.{index}")));
+            VisionBlock::declare(
+                &block_shape(shape),
+                &NAMES,
+                &mut declaration.under(&format!("encoder.layers.{index}")),
+            );
         }
         declaration.add_unused("post_layernorm.weight", &[hidden], Initializer::Ones);
         declaration.add_unused("post_layernorm.bias", &[hidden], Initializer::Zeros);
@@ -52,8 +58,9 @@ impl ClipVision {
     /// A parameter that was not declared.
     pub fn build(shape: &EncoderShape, view: &ParameterView<'_>) -> Result<Self> {
         let view = view.under("vision_model");
-        let blocks = (0..shape.num_hidden_layers)
-            .map(|index| VisionBlock::build(&block_shape(shape), &NAMES, &view.under(&format!("encoder.layers.{index}"))));
+        let blocks = (0..shape.num_hidden_layers).map(|index| {
+            VisionBlock::build(&block_shape(shape), &NAMES, &view.under(&format!("encoder.layers.{index}")))
+        });
         Ok(Self {
             patches: PatchEmbedding::build(&view.under(PATCHES), shape.patch_size, false)?,
             class: view.get("embeddings.class_embedding")?,

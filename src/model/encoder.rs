@@ -121,7 +121,11 @@ impl EncoderShape {
             );
         }
         if !self.image_size.is_multiple_of(self.patch_size) {
-            bail!("the encoder's image_size {} is not a multiple of its patch_size {}", self.image_size, self.patch_size);
+            bail!(
+                "the encoder's image_size {} is not a multiple of its patch_size {}",
+                self.image_size,
+                self.patch_size
+            );
         }
         Ok(())
     }

@@ -52,7 +52,13 @@ mod tests {
     use super::*;
 
     fn draw(initializer: Initializer, name: &str) -> Vec<f64> {
-        initializer.draw(1, name, &[64, 64], DType::F64, &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        initializer
+            .draw(1, name, &[64, 64], DType::F64, &Device::Cpu)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap()
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<
     let mut tensors = rename_encoder(tensors, shape.kind)
         .with_context(|| format!("cannot use the weights in {}", folder.display()))?;
     shape.pooler = tensors.contains_key("pooler.dense.weight");
-    shape.qkv_bias = shape.kind == EncoderKind::ClipVision
-        || tensors.contains_key("encoder.layer.0.attention.attention.query.bias");
+    shape.qkv_bias =
+        shape.kind == EncoderKind::ClipVision || tensors.contains_key("encoder.layer.0.attention.attention.query.bias");
     if let Some(image_size) = image_size {
         shape.image_size = image_size;
     }
@@ -59,8 +59,7 @@ pub fn read_shape(folder: &Path) -> anyhow::Result<EncoderShape> {
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))
         .hint(|| "an encoder folder holds config.json, preprocessor_config.json and model.safetensors")?;
-    let config: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))?;
+    let config: Value = serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))?;
     shape_of_config(&config).with_context(|| format!("cannot use {}", path.display()))
 }
 
@@ -140,7 +139,8 @@ fn timm_shape(config: &Value, architecture: &str) -> anyhow::Result<EncoderShape
     };
     let input = config.pointer("/pretrained_cfg/input_size/2").and_then(Value::as_u64);
     let named = parts.iter().skip(2).find_map(|part| part.parse::<usize>().ok());
-    let is_plain = parts.first() == Some(&"vit") && !parts.iter().any(|part| ["clip", "rope", "reg4", "gap"].contains(part));
+    let is_plain =
+        parts.first() == Some(&"vit") && !parts.iter().any(|part| ["clip", "rope", "reg4", "gap"].contains(part));
     if !is_plain {
         bail!("the timm architecture {architecture} is no plain ViT");
     }

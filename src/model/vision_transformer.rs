@@ -12,7 +12,12 @@ use crate::model::vision_block::{
 
 const NAMES: BlockNames = BlockNames {
     norm_before: "layernorm_before",
-    attention: ["attention.attention.query", "attention.attention.key", "attention.attention.value", "attention.output.dense"],
+    attention: [
+        "attention.attention.query",
+        "attention.attention.key",
+        "attention.attention.value",
+        "attention.output.dense",
+    ],
     norm_after: "layernorm_after",
     mlp: ["intermediate.dense", "output.dense"],
 };
@@ -38,7 +43,11 @@ impl VisionTransformer {
         declaration.add("embeddings.position_embeddings", &[1, shape.sequence_length(), hidden], INITIAL);
         PatchEmbedding::declare(&mut declaration.under(PATCHES), hidden, shape.patch_size, INITIAL, true);
         for index in 0..shape.num_hidden_layers {
-            VisionBlock::declare(&block_shape(shape), &NAMES, &mut declaration.under(&format!("encoder.layer.{index}")));
+            VisionBlock::declare(
+                &block_shape(shape),
+                &NAMES,
+                &mut declaration.under(&format!("encoder.layer.{index}")),
+            );
         }
         LayerNorm::declare(&mut declaration.under("layernorm"), hidden);
         if shape.pooler {
@@ -52,8 +61,9 @@ impl VisionTransformer {
     /// # Errors
     /// A parameter that was not declared.
     pub fn build(shape: &EncoderShape, view: &ParameterView<'_>) -> Result<Self> {
-        let blocks = (0..shape.num_hidden_layers)
-            .map(|index| VisionBlock::build(&block_shape(shape), &NAMES, &view.under(&format!("encoder.layer.{index}"))));
+        let blocks = (0..shape.num_hidden_layers).map(|index| {
+            VisionBlock::build(&block_shape(shape), &NAMES, &view.under(&format!("encoder.layer.{index}")))
+        });
         Ok(Self {
             patches: PatchEmbedding::build(&view.under(PATCHES), shape.patch_size, true)?,
             class: view.get("embeddings.cls_token")?,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use candle_core::Tensor;
 
 use crate::config::EncoderKind;
@@ -38,9 +38,9 @@ pub fn rename_encoder(
 /// `vit.encoder.layer.0...`, `encoder.layer.0...`, and `encoder.encoder.layer.0...` of a `VisionEncoderDecoderModel`.
 fn vit_name(source: &str) -> Option<String> {
     let name = ["vit.", "model.vit."].iter().find_map(|prefix| source.strip_prefix(prefix)).unwrap_or(source);
-    let inner = name.strip_prefix("encoder.").filter(|rest| {
-        ["embeddings.", "encoder.", "layernorm.", "pooler."].iter().any(|part| rest.starts_with(part))
-    });
+    let inner = name
+        .strip_prefix("encoder.")
+        .filter(|rest| ["embeddings.", "encoder.", "layernorm.", "pooler."].iter().any(|part| rest.starts_with(part)));
     let name = inner.unwrap_or(name);
     let known = ["embeddings.", "encoder.layer.", "layernorm.", "pooler.dense."];
     // The mask token belongs to masked pretraining; this model has no place for it.
@@ -75,6 +75,9 @@ fn timm_entries(source: &str, tensor: Tensor) -> anyhow::Result<Vec<(String, Ten
     if let Some(rest) = source.strip_prefix("norm.") {
         return Ok(vec![(format!("layernorm.{rest}"), tensor)]);
     }
+    if source.starts_with("norm_pre.") {
+        bail!("the tensor {source} belongs to a kind of ViT that is not supported");
+    }
     let Some((index, part)) = source.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) else {
         return Ok(Vec::new());
     };
@@ -98,7 +101,10 @@ fn timm_entries(source: &str, tensor: Tensor) -> anyhow::Result<Vec<(String, Ten
         ("mlp.fc2.", "output.dense."),
     ];
     let renamed = parts.iter().find_map(|(from, to)| part.strip_prefix(from).map(|rest| format!("{block}.{to}{rest}")));
-    Ok(renamed.map(|name| vec![(name, tensor)]).unwrap_or_default())
+    // Leaving out a part of a block (a layer scale, a query norm) would make another model of it.
+    let name =
+        renamed.with_context(|| format!("the tensor {source} belongs to a kind of ViT that is not supported"))?;
+    Ok(vec![(name, tensor)])
 }
 
 #[cfg(test)]
@@ -131,6 +137,15 @@ mod tests {
         let found = names(EncoderKind::Vit, &[("blocks.3.attn.qkv.weight", &[6, 2]), ("head.weight", &[2])]);
         let part = |name: &str| format!("encoder.layer.3.attention.attention.{name}.weight");
         assert_eq!(found, [part("key"), part("query"), part("value")]);
+    }
+
+    #[test]
+    fn a_part_of_a_block_that_is_not_known_is_refused() {
+        let tensor = Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
+        for name in ["blocks.0.ls1.gamma", "norm_pre.weight"] {
+            let tensors = BTreeMap::from([(name.to_owned(), tensor.clone())]);
+            assert!(rename_encoder(tensors, EncoderKind::Vit).unwrap_err().to_string().contains(name));
+        }
     }
 
     #[test]

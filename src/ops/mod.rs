@@ -35,4 +35,4 @@ pub use embedding::embedding;
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use linear::{WeightLayout, linear};
-pub use reduce::{add_in_place, sum_of_squares};
+pub use reduce::sum_of_squares;

@@ -1,12 +1,11 @@
-//! Sums over all elements and in-place addition, for gradients.
+//! Sums over all elements, for gradients.
 
-use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::buffer::CHUNK;
-use super::operand::{ElementMut, elements, elements_mut, for_float, tensor_elements};
-use super::vector_math::{AddTo, Element, Kernel, sum_map, vectorized};
+use super::operand::{for_float, tensor_elements};
+use super::vector_math::{Element, Kernel, sum_map, vectorized};
 
 /// The sum of the squares of all elements, in f64 and in a fixed order.
 ///
@@ -36,39 +35,6 @@ impl<T: Element> Kernel for Squares<'_, T> {
     }
 }
 
-/// `accumulator += tensor`. The accumulator is contiguous and shares no storage with `tensor`.
-///
-/// # Errors
-/// Shapes or types that differ, types other than f32 and f64.
-pub fn add_in_place(accumulator: &Tensor, tensor: &Tensor) -> Result<()> {
-    if accumulator.shape() != tensor.shape() {
-        bail!("add_in_place: expected {:?}, found {:?}", accumulator.shape(), tensor.shape());
-    }
-    accumulator.inplace_op2(&tensor.contiguous()?, &Add)
-}
-
-struct Add;
-
-fn add<T: ElementMut>(sums: &mut [T], values: &[T]) {
-    if sums.len() <= CHUNK {
-        return vectorized(AddTo { sums, values });
-    }
-    sums.par_chunks_mut(CHUNK)
-        .zip(values.par_chunks(CHUNK))
-        .for_each(|(sums, values)| vectorized(AddTo { sums, values }));
-}
-
-impl InplaceOp2 for Add {
-    fn name(&self) -> &'static str {
-        "add_in_place"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        for_float!(s1.dtype(), "add_in_place", T => add(elements_mut::<T>(s1, l1)?, elements::<T>(s2, l2)?));
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::DType;
@@ -95,15 +61,5 @@ mod tests {
     fn squares_beyond_f32_do_not_overflow() {
         let tensor = candle_core::Tensor::new(&[1e30_f32], &candle_core::Device::Cpu).unwrap();
         assert!((sum_of_squares(&tensor).unwrap() / 1e60 - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn addition_in_place_is_seen_through_every_alias() {
-        let (sum, other) = (random((150, 200), "sum"), random((200, 150), "other"));
-        let expected = values(&(&sum + other.t().unwrap()).unwrap());
-        let alias = sum.detach();
-        add_in_place(&sum, &other.t().unwrap()).unwrap();
-        assert_eq!(values(&alias), expected);
-        assert!(add_in_place(&sum, &other).is_err());
     }
 }

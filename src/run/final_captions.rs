@@ -12,11 +12,12 @@ use crate::data::dataset::Dataset;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::model::captioner::Captioner;
-use crate::run::checkpoint::reader::read_checkpoint;
+use crate::run::checkpoint::reader::read_model;
 use crate::run::run_directory::RunDirectory;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::plan::RunPlan;
 use crate::training::stop::StopFlag;
+use crate::training::trainer::Outcome;
 
 /// Captions shown on the console.
 const SHOWN: usize = 3;
@@ -44,9 +45,9 @@ pub fn write(
     plan: &RunPlan,
     device: &Device,
     stop: &StopFlag,
-) -> Result<()> {
+) -> Result<Outcome> {
     let split = plan.config.evaluation.caption_split.as_deref().unwrap_or("test");
-    let checkpoint = read_checkpoint(request.checkpoint)?;
+    let checkpoint = read_model(request.checkpoint)?;
     let parameters = checkpoint.parameters(device)?;
     let model = Captioner::build(&plan.shape, &parameters.detached())?;
     let writer = CaptionWriter { model: &model, tokenizer, max_seq_len: plan.shape.decoder.max_seq_len };
@@ -63,7 +64,7 @@ pub fn write(
     progress.finish();
     let Some(captions) = written else {
         terminal::warning("captioning was stopped; the model is complete");
-        return Ok(());
+        return Ok(Outcome::Interrupted);
     };
     let references: Vec<Vec<String>> =
         request.images.iter().map(|&image| dataset.images[image].captions.clone()).collect();
@@ -82,7 +83,10 @@ pub fn write(
     let total = scores.num_images;
     terminal::message(&format!("captions that are one of their picture's own references, of {total} in {split}:"));
     terminal::message(&format!("  the model                         {:>4}", scores.matched));
-    terminal::message(&format!("  best constant caption             {:>4}  ({:?})", scores.best_constant.1, scores.best_constant.0));
+    terminal::message(&format!(
+        "  best constant caption             {:>4}  ({:?})",
+        scores.best_constant.1, scores.best_constant.0
+    ));
     terminal::message(&format!("  the model's, of shuffled pictures {:>4}", scores.shuffled));
-    Ok(())
+    Ok(Outcome::Completed)
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::base::atomic_file;
 use crate::base::fault::WithHint as _;
+use crate::base::{atomic_file, terminal};
+use crate::training::train_state::TrainState;
 
 const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
@@ -51,6 +52,7 @@ impl RunDirectory {
 
     /// The run that a checkpoint stands in, if it does.
     pub fn of_checkpoint(checkpoint: &Path) -> Option<Self> {
+        let checkpoint = checkpoint.canonicalize().ok()?;
         let folder = checkpoint.parent()?;
         let run = Self { path: folder.parent()?.to_path_buf() };
         (folder.file_name()? == CHECKPOINTS && run.path.join("config.resolved.toml").is_file()).then_some(run)
@@ -81,11 +83,6 @@ impl RunDirectory {
         self.path.join("tokenizer")
     }
 
-    /// Folder of the captions that the run wrote.
-    pub fn predictions(&self) -> PathBuf {
-        self.path.join("predictions")
-    }
-
     /// Writes a file of the run.
     ///
     /// # Errors
@@ -98,6 +95,23 @@ impl RunDirectory {
         atomic_file::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Removes what an earlier process left unfinished among the checkpoints.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed.
+    pub fn remove_unfinished(&self) -> anyhow::Result<()> {
+        let folder = self.checkpoints();
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.to_string_lossy().ends_with(atomic_file::TEMPORARY_SUFFIX)
+                && let Err(error) = fs::remove_file(&path)
+            {
+                terminal::warning(&format!("cannot remove the unfinished {}: {error}", path.display()));
+            }
+        }
+        Ok(())
+    }
+
     /// Opens `train.log` for appending.
     ///
     /// # Errors
@@ -108,20 +122,18 @@ impl RunDirectory {
         file.with_context(|| format!("cannot open {}", path.display()))
     }
 
-    /// Moves the lines of `metrics.jsonl` behind `global_step` to a file of their own: a resumed run writes them again.
+    /// Moves the lines of `metrics.jsonl` that a run which goes on from `state` writes again to a file of their own.
     ///
     /// # Errors
     /// What reading or writing gives.
-    pub fn rewind_metrics(&self, global_step: u64) -> anyhow::Result<()> {
+    pub fn rewind_metrics(&self, state: &TrainState) -> anyhow::Result<()> {
         let path = self.metrics();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        // A line that was cut off in writing names no step, and is replaced as well.
-        let (kept, replaced): (Vec<&str>, Vec<&str>) =
-            text.lines().partition(|line| step_of(line).is_some_and(|step| step <= global_step));
+        let (kept, replaced): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| is_behind(line, state));
         if replaced.is_empty() {
             return Ok(());
         }
@@ -138,8 +150,15 @@ impl RunDirectory {
     }
 }
 
-fn step_of(line: &str) -> Option<u64> {
-    serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
+/// Whether a line of the metrics tells of something that the state holds. A line that was cut off in writing does not.
+fn is_behind(line: &str, state: &TrainState) -> bool {
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { return false };
+    let number = |key: &str| value.get(key).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
+    match value.get("kind").and_then(serde_json::Value::as_str) {
+        Some("validation") => number("epoch") <= state.validated_epoch,
+        Some("epoch") => number("epoch") <= state.epoch,
+        _ => number("step") <= state.global_step,
+    }
 }
 
 #[cfg(test)]
@@ -159,9 +178,11 @@ mod tests {
     fn metrics_behind_the_checkpoint_are_moved_and_not_lost() {
         let output = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(output.path(), "run").unwrap();
-        fs::write(run.metrics(), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st").unwrap();
-        run.rewind_metrics(2).unwrap();
-        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), "{\"step\":1}\n{\"step\":2}\n");
-        assert_eq!(fs::read_to_string(run.path().join(SUPERSEDED)).unwrap(), "{\"step\":3}\n{\"st\n");
+        let kept = "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"kind\":\"epoch\",\"epoch\":1}\n";
+        let replaced = "{\"step\":2,\"kind\":\"validation\",\"epoch\":1}\n{\"step\":3}\n{\"st";
+        fs::write(run.metrics(), format!("{kept}{replaced}")).unwrap();
+        run.rewind_metrics(&TrainState { epoch: 1, global_step: 2, ..TrainState::default() }).unwrap();
+        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), kept);
+        assert_eq!(fs::read_to_string(run.path().join(SUPERSEDED)).unwrap(), format!("{replaced}\n"));
     }
 }

@@ -81,9 +81,9 @@ impl Setup {
             tensors.into_iter().map(|(name, tensor)| (format!("encoder.{name}"), tensor)).collect();
         let specs = shape.parameter_specs();
         if is_pretrained {
-            let missing = specs.iter().find(|spec| {
-                spec.used && spec.name.starts_with("encoder.") && !loaded.contains_key(&spec.name)
-            });
+            let missing = specs
+                .iter()
+                .find(|spec| spec.used && spec.name.starts_with("encoder.") && !loaded.contains_key(&spec.name));
             if let Some(spec) = missing {
                 return Err(fault(
                     format!("the encoder's weights lack {} of shape {:?}", spec.name, spec.shape),
@@ -95,14 +95,24 @@ impl Setup {
             .context("the encoder's weights do not fit its config.json")?;
         shape.freeze(&mut parameters, config.model.encoder.train);
         let optimizer = Optimizer::new(&parameters, &shape, &config.optimizer)?;
-        Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, TrainState::default())
+        Self::assemble(
+            config,
+            dataset,
+            split,
+            tokenizer,
+            processor,
+            shape,
+            parameters,
+            optimizer,
+            TrainState::default(),
+        )
     }
 
     /// A run that goes on from a checkpoint. `config` is that of the checkpoint with what a person changed.
     ///
     /// # Errors
     /// Another data set than that of the checkpoint; tensors that do not fit.
-    pub fn resumed(config: RunConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+    pub fn resumed(config: RunConfig, checkpoint: Checkpoint, device: &Device) -> Result<Self> {
         let metadata = &checkpoint.metadata;
         let (dataset, split) = open_data(&config)?;
         if dataset.digest != metadata.dataset_digest {
@@ -123,10 +133,10 @@ impl Setup {
         shape.freeze(&mut parameters, config.model.encoder.train);
         let mut optimizer = Optimizer::new(&parameters, &shape, &config.optimizer)?;
         optimizer
-            .restore(checkpoint.moments.clone(), metadata.optimizer_step)
+            .restore(checkpoint.moments, checkpoint.metadata.optimizer_step)
             .context("the optimizer state of the checkpoint does not fit its config")?;
-        let processor = metadata.image_processor.clone();
-        let state = metadata.state.clone();
+        let processor = checkpoint.metadata.image_processor;
+        let state = checkpoint.metadata.state;
         Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, state)
     }
 
@@ -145,6 +155,14 @@ impl Setup {
         let max_seq_len = shape.decoder.max_seq_len;
         let train = make_examples(&dataset, &split.train, &tokenizer, max_seq_len)?;
         let val = make_examples(&dataset, &split.val, &tokenizer, max_seq_len)?;
+        if let Some(name) = &config.evaluation.caption_split
+            && split_of(&split, name).is_empty()
+        {
+            return Err(usage(
+                format!("evaluation.caption_split = {name:?}, and the data set has no image in that split"),
+                "name another split, or remove the key",
+            ));
+        }
         let counts = DataCounts {
             train_images: split.train.len(),
             train_examples: train.len(),

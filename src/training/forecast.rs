@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+use crate::config::EncoderTraining;
 use crate::data::batch::{Batch, Example, ImageInput, ImageSource};
 use crate::data::feature_store::FeatureTable;
 use crate::data::sampler;
@@ -12,23 +13,26 @@ use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::encoder::EncoderShape;
 use crate::training::plan::{ImagePath, RunPlan, feature_bytes};
 use crate::training::train_step::{StepSettings, train_step};
-use crate::training::trainer::Trainer;
+use crate::training::trainer::{LOADED_AHEAD, Trainer};
 
 /// Trial updates: the first warms up, the median of the rest counts.
 const TRIALS: usize = 4;
 /// An update longer than this is not repeated.
 const LONG_SECONDS: f64 = 10.0;
+/// Images that go through a frozen encoder together when all are encoded once.
+pub const ENCODE_BATCH: usize = 32;
 /// Images encoded to time the encoder.
 const TRIAL_IMAGES: usize = 16;
 /// Code, runtime, thread stacks and what the allocator holds back, in bytes.
 const PROCESS_BYTES: usize = 60 << 20;
 
 /// Memory in bytes, by what takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryForecast {
     /// Parameters, their gradients and the optimizer's moments.
     pub model: usize,
-    /// What an update keeps for its backward pass, and the gradients on the way.
+    /// The most that one phase needs beside that: an update with what its backward pass keeps, a batch of the
+    /// validation, or a batch of images that is encoded.
     pub activations: usize,
     /// Features of all images.
     pub features: usize,
@@ -46,7 +50,7 @@ impl MemoryForecast {
 }
 
 /// Seconds.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TimeForecast {
     /// One update, reading its images included.
     pub step: f64,
@@ -63,14 +67,19 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize) -> MemoryForecast {
         ImagePath::EncodedOnce => encoder.sequence_length() * encoder.hidden_size,
         _ => 3 * encoder.image_size * encoder.image_size,
     };
-    // The loop holds one update, the loader finished ones and one for each of its threads.
-    let waiting = 3 + plan.config.data.workers;
+    // The loop holds one update, the loader as many as it may begin ahead.
+    let waiting = 1 + plan.config.data.workers + LOADED_AHEAD;
+    let accumulation = plan.config.training.gradient_accumulation_steps;
+    // Gradients and two moments; while micro-batches are summed, the sum and the newest.
+    let copies = if accumulation > 1 { 4 } else { 3 };
+    let phases =
+        [activation_values(plan, batch, length, targets), validation_values(plan, length), encoding_values(plan)];
     let features = if plan.image_path == ImagePath::EncodedOnce { feature_bytes(&plan.shape, plan.counts) } else { 0 };
     MemoryForecast {
-        model: float * (plan.num_parameters + 3 * trainable),
-        activations: float * activation_values(plan, batch, length, targets),
+        model: float * (plan.num_parameters + copies * trainable),
+        activations: float * phases.into_iter().max().unwrap_or(0),
         features,
-        batches: float * input * batch * plan.config.training.gradient_accumulation_steps * waiting,
+        batches: float * input * batch * accumulation * waiting,
         process: PROCESS_BYTES,
     }
 }
@@ -89,19 +98,47 @@ fn activation_values(plan: &RunPlan, batch: usize, length: usize, targets: usize
     let logits = 3 * targets * decoder.vocab_size;
     // Gradients of one block's keys and values, and of the states below them.
     let backward = 2 * key_values;
-    decoder.num_layers * block + projected + logits + backward + encoder_values(plan.image_path, encoder, batch)
+    decoder.num_layers * block + projected + logits + backward + encoder_values(plan, encoder, batch)
 }
 
-fn encoder_values(path: ImagePath, encoder: &EncoderShape, batch: usize) -> usize {
+/// A batch of the validation: keys and values of all blocks, as if each pair had an image of its own, and the logits.
+fn validation_values(plan: &RunPlan, length: usize) -> usize {
+    let CaptionerShape { encoder, decoder } = &plan.shape;
+    let batch = plan.config.evaluation.batch_size.min(plan.counts.val_examples);
+    let key_values = decoder.num_layers * 2 * batch * encoder.sequence_length() * decoder.hidden_size;
+    let encoding = if plan.image_path == ImagePath::EncodedOnce { 0 } else { forward_values(encoder, batch) };
+    encoding.max(key_values + 2 * batch * length * decoder.vocab_size)
+}
+
+/// A batch of images that a frozen encoder sees once, with the pictures that wait.
+fn encoding_values(plan: &RunPlan) -> usize {
+    let encoder = &plan.shape.encoder;
+    let pixels = 3 * encoder.image_size * encoder.image_size;
+    let waiting = ENCODE_BATCH * (plan.config.data.workers + 2) * pixels;
+    if plan.image_path == ImagePath::EncodedOnce { waiting + forward_values(encoder, ENCODE_BATCH) } else { 0 }
+}
+
+/// What an encoder needs that keeps nothing for a backward pass: the block at work.
+fn forward_values(encoder: &EncoderShape, batch: usize) -> usize {
+    let states = batch * encoder.sequence_length() * encoder.hidden_size;
+    let inner = batch * encoder.sequence_length() * encoder.intermediate_size;
+    2 * 3 * batch * encoder.image_size * encoder.image_size + 8 * states + 2 * inner
+}
+
+fn encoder_values(plan: &RunPlan, encoder: &EncoderShape, batch: usize) -> usize {
     let states = batch * encoder.sequence_length() * encoder.hidden_size;
     let inner = batch * encoder.sequence_length() * encoder.intermediate_size;
     let patches = 2 * 3 * batch * encoder.image_size * encoder.image_size;
-    match path {
-        ImagePath::EncodedOnce => 0,
-        // Nothing is kept of a frozen encoder but what the block at work needs.
-        ImagePath::EncodedEachTime => patches + 8 * states + 2 * inner,
-        // LayerNorms, query, key, value, attention, sums; and the MLP before and behind its activation.
-        ImagePath::Trained => patches + encoder.num_hidden_layers * (10 * states + 2 * inner) + 4 * states + 2 * inner,
+    // LayerNorms, query, key, value, attention, sums; and the MLP before and behind its activation.
+    let block = 10 * states + 2 * inner;
+    match (plan.image_path, plan.config.model.encoder.train) {
+        (ImagePath::EncodedOnce, _) => 0,
+        (ImagePath::EncodedEachTime, _) | (_, EncoderTraining::Frozen) => forward_values(encoder, batch),
+        // Nothing is kept of the blocks that are frozen.
+        (ImagePath::Trained, EncoderTraining::LastBlocks(count)) => patches + (count + 1) * block,
+        (ImagePath::Trained, EncoderTraining::Full) => {
+            patches + encoder.num_hidden_layers * block + 4 * states + 2 * inner
+        }
     }
 }
 
@@ -141,7 +178,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         train_step(&model, &trainer.parameters, &mut trainer.optimizer, &batches, step, 0.0, &settings)?;
         let computing = started.elapsed().as_secs_f64();
         // Reading goes on beside the arithmetic and takes its share of the same cores.
-        seconds.push(computing + loading / num_cores());
+        seconds.push(with_loading(computing, loading, &plan));
         if computing > LONG_SECONDS {
             break;
         }
@@ -154,8 +191,12 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     Ok(TimeForecast { step, encoding })
 }
 
-fn num_cores() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
+/// Seconds of a job whose images are read beside the arithmetic: on the same cores, and by no more than the threads
+/// that load.
+fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = plan.config.data.workers.min(cores);
+    (computing + loading / cores as f64).max(loading / threads as f64)
 }
 
 /// The batches of an update and the seconds that reading their images took. Features that a run would have in memory
@@ -205,7 +246,7 @@ fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u
         if let ImageInput::Pixels(pixel_values) = &input {
             model.encode(pixel_values)?;
         }
-        best = best.min(started.elapsed().as_secs_f64() + loading / num_cores());
+        best = best.min(with_loading(started.elapsed().as_secs_f64(), loading, plan));
     }
     let all = plan.counts.train_images + plan.counts.val_images + plan.counts.extra_images;
     Ok(best / images.len() as f64 * all as f64)

@@ -31,7 +31,7 @@ pub struct Group {
 }
 
 /// AdamW as `torch.optim.AdamW`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Optimizer {
     moments: BTreeMap<String, Moments>,
     groups: BTreeMap<String, Group>,
@@ -66,7 +66,11 @@ impl Optimizer {
             let found = moments.remove(name).with_context(|| format!("the optimizer moments of {name} are missing"))?;
             for tensor in [&found.exp_avg, &found.exp_avg_sq] {
                 if tensor.dims() != own.exp_avg.dims() {
-                    bail!("the moments of {name}: expected the shape {:?}, found {:?}", own.exp_avg.dims(), tensor.dims());
+                    bail!(
+                        "the moments of {name}: expected the shape {:?}, found {:?}",
+                        own.exp_avg.dims(),
+                        tensor.dims()
+                    );
                 }
             }
             *own = found;
@@ -128,8 +132,8 @@ pub fn group_of(name: &str, shape: &CaptionerShape, config: &OptimizerConfig) ->
         }
         None => 1.0,
     };
-    // LayerNorms are called ln_*, *norm* or pre_layrnorm in the files of transformers.
-    let is_norm = name.rsplit('.').nth(1).is_some_and(|layer| layer.starts_with("ln_") || layer.contains("norm") || layer.contains("layrnorm"));
+    // LayerNorms are called ln_* or *norm* in the files of transformers.
+    let is_norm = name.rsplit('.').nth(1).is_some_and(|layer| layer.starts_with("ln_") || layer.contains("norm"));
     let decays = config.decay == DecayScope::All || !(name.ends_with(".bias") || is_norm);
     Group { learning_rate_factor, weight_decay: if decays { config.weight_decay } else { 0.0 } }
 }

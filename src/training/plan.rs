@@ -93,6 +93,12 @@ impl RunPlan {
                 self.config.training.batch_size, self.counts.train_examples
             ));
         }
+        let encoder = &self.config.model.encoder;
+        if !encoder.pretrained && encoder.train == EncoderTraining::Frozen {
+            warnings.push(
+                "the encoder is random and is not trained: set model.encoder.train = \"full\" to train it".to_owned(),
+            );
+        }
         if self.image_path == ImagePath::EncodedEachTime {
             warnings.push(format!(
                 "the features of all images would take {:.1} GB, more than data.feature_memory_gb = {}: the frozen \

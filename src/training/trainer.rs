@@ -23,8 +23,8 @@ use crate::training::train_step::{StepOutcome, StepSettings, train_step};
 
 /// Skipped updates one after the other at which a run gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
-/// Updates or batches that wait in memory for the loop.
-const LOADED_AHEAD: usize = 2;
+/// Updates or batches that wait in memory for the loop, beside one for each thread that loads.
+pub(crate) const LOADED_AHEAD: usize = 1;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,15 @@ impl Trainer {
             }
             let started = Instant::now();
             let Some(batches) = updates.next() else { break };
-            let report = self.update(model, &batches?, started)?;
+            let batches = match batches {
+                Ok(batches) => batches,
+                // The state between two updates is whole: an unreadable image must not cost the epoch.
+                Err(error) => {
+                    self.save(observer, SavePoint::Last)?;
+                    return Err(error);
+                }
+            };
+            let report = self.update(model, &batches, started)?;
             observer.observe(&Event::Step(report))?;
             self.check_skipped()?;
             let in_epoch = self.state.updates_in_epoch;
@@ -149,7 +157,8 @@ impl Trainer {
             };
             update.iter().map(load_batch).collect()
         };
-        Loader::start(jobs, self.plan.config.data.workers, LOADED_AHEAD, Arc::new(load))
+        let workers = self.plan.config.data.workers;
+        Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
 
     fn update(&mut self, model: &Captioner, batches: &[Batch], started: Instant) -> anyhow::Result<StepReport> {
@@ -204,8 +213,8 @@ impl Trainer {
         if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
             return Err(fault(
                 format!("loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row"),
-                "go on from the last checkpoint with a lower optimizer.learning_rate, a longer schedule.warmup_steps \
-                 or training.max_grad_norm = 1.0 (these need a new run)",
+                "start a new run with a lower optimizer.learning_rate, a longer schedule.warmup_steps or \
+                 training.max_grad_norm = 1.0",
             ));
         }
         Ok(())
@@ -235,7 +244,8 @@ impl Trainer {
             Batch::load(&data.source, &examples, data.pad_id, &device)
         };
         let mut loss = LossSum::default();
-        for batch in Loader::start(jobs, self.plan.config.data.workers, LOADED_AHEAD, Arc::new(load)) {
+        let workers = self.plan.config.data.workers;
+        for batch in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)) {
             if stop.is_raised() {
                 return Ok(Outcome::Interrupted);
             }

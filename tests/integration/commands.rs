@@ -46,7 +46,9 @@ fn a_run_leaves_config_log_metrics_tokenizer_checkpoints_and_predictions() {
     assert!(predictions[0]["image_id"].is_u64() && predictions[0]["caption"].is_string());
     let best = std::fs::read_dir(run.join("checkpoints"))
         .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("checkpoint_epoch_1_val_loss_"))
+        .filter(|entry| {
+            entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("checkpoint_epoch_1_val_loss_")
+        })
         .count();
     assert_eq!(best, 1);
     let leftovers: Vec<_> = std::fs::read_dir(run.join("checkpoints"))

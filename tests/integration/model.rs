@@ -209,9 +209,8 @@ fn the_picture_changes_the_logits_of_every_position() {
     let parameters = random_parameters(&shape, DType::F64);
     let model = Captioner::build(&shape, &parameters.detached()).unwrap();
     let ids = Tensor::new(&[[1u32, 5, 6]], &Device::Cpu).unwrap();
-    let logits = |name: &str| {
-        model.forward(&random_tensor(name, &[1, 3, 21, 21], DType::F64), &ids, Mode::Eval).unwrap()
-    };
+    let logits =
+        |name: &str| model.forward(&random_tensor(name, &[1, 3, 21, 21], DType::F64), &ids, Mode::Eval).unwrap();
     let (one, other) = (logits("one"), logits("other"));
     for position in 0..3 {
         let part = |tensor: &Tensor| tensor.narrow(1, position, 1).unwrap();

@@ -123,7 +123,11 @@ fn resume_from_a_missing_file_warns_and_begins_from_scratch() {
         small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 1\nresume_from = \"absent.safetensors\"");
     let output = train(folder.path(), &config, &[]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("absent.safetensors does not exist: training from scratch"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("absent.safetensors does not exist: training from scratch"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(losses(&folder.path().join("run"))[0].0, 1);
 
     let absent = binary().args(["--resume", "absent.safetensors"]).output().unwrap();

@@ -59,8 +59,7 @@ pub(crate) fn random_parameters(shape: &CaptionerShape, dtype: DType) -> Paramet
     for spec in shape.parameter_specs() {
         let mut stream = Stream::new(11, "test parameters", &spec.name);
         let shift = if spec.name.ends_with("norm.weight") || spec.name.contains("ln_") { 1.0 } else { 0.0 };
-        let values: Vec<f64> =
-            (0..spec.shape.iter().product()).map(|_| shift + 0.25 * stream.normal()).collect();
+        let values: Vec<f64> = (0..spec.shape.iter().product()).map(|_| shift + 0.25 * stream.normal()).collect();
         loaded.insert(spec.name, Tensor::from_vec(values, spec.shape, &Device::Cpu).unwrap());
     }
     Parameters::from_complete(&shape.parameter_specs(), loaded, dtype, &Device::Cpu).unwrap()
@@ -76,10 +75,8 @@ pub(crate) fn random_tensor(name: &str, shape: &[usize], dtype: DType) -> Tensor
 pub(crate) fn batch(shape: &CaptionerShape, captions: &[&[u32]], dtype: DType) -> Batch {
     let size = shape.encoder.image_size;
     // Each example has a picture of its own, whatever batch it is in: drawn by its first word.
-    let pixels: Vec<Tensor> = captions
-        .iter()
-        .map(|caption| random_tensor(&format!("{caption:?}"), &[1, 3, size, size], dtype))
-        .collect();
+    let pixels: Vec<Tensor> =
+        captions.iter().map(|caption| random_tensor(&format!("{caption:?}"), &[1, 3, size, size], dtype)).collect();
     batch_of(Tensor::cat(&pixels, 0).unwrap(), captions)
 }
 

@@ -92,8 +92,8 @@ fn the_tokenizer_learns_from_training_captions_alone() {
     }
     std::fs::write(data.join("dataset.json"), dataset.to_string()).unwrap();
     // Setting up reads no image, so the data set needs none here.
-    let config = small_config(Path::new("unused"))
-        .replace(&shapes_folder().display().to_string(), &data.display().to_string());
+    let config =
+        small_config(Path::new("unused")).replace(&shapes_folder().display().to_string(), &data.display().to_string());
     let (with, without) = (setup(&config), setup(&small_config(Path::new("unused"))));
     assert_eq!(with.tokenizer.to_json().unwrap(), without.tokenizer.to_json().unwrap());
 }

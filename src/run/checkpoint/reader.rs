@@ -1,11 +1,15 @@
-//! Reads and checks a checkpoint: header, names both ways, shapes, digest.
+//! Reads and checks a checkpoint: header, names both ways, shapes, digest. One tensor at a time, so that a reader that
+//! wants the model alone never holds the optimizer's moments.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
@@ -16,6 +20,9 @@ use crate::run::checkpoint::layout::{
 use crate::run::checkpoint::writer::digest_head;
 use crate::training::optimizer::Moments;
 
+/// Longest header that is read, in bytes; real ones have a few hundred thousand.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
 /// A checkpoint in memory.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -23,7 +30,7 @@ pub struct Checkpoint {
     pub metadata: CheckpointMetadata,
     /// The model's tensors, by parameter name.
     pub model: BTreeMap<String, Tensor>,
-    /// The optimizer's moments, by parameter name.
+    /// The optimizer's moments, by parameter name; empty when the model alone was read.
     pub moments: BTreeMap<String, Moments>,
 }
 
@@ -44,10 +51,15 @@ impl Checkpoint {
 /// # Errors
 /// A file that is missing, truncated, altered, of a newer version, or no checkpoint of this program.
 pub fn read_checkpoint(path: &Path) -> Result<Checkpoint> {
-    let bytes = read_bytes(path)?;
-    parse(&bytes)
-        .with_context(|| format!("cannot use the checkpoint {}", path.display()))
-        .hint(|| "use another checkpoint of the same run")
+    read(path, Want::All)
+}
+
+/// As [`read_checkpoint`], without the optimizer's moments.
+///
+/// # Errors
+/// As [`read_checkpoint`].
+pub fn read_model(path: &Path) -> Result<Checkpoint> {
+    read(path, Want::Model)
 }
 
 /// Reads the metadata alone, and the names and shapes of the tensors.
@@ -55,70 +67,125 @@ pub fn read_checkpoint(path: &Path) -> Result<Checkpoint> {
 /// # Errors
 /// As [`read_checkpoint`], except for the digest, which is not verified.
 pub fn read_metadata(path: &Path) -> Result<(CheckpointMetadata, Vec<(String, Vec<usize>)>)> {
-    let bytes = read_bytes(path)?;
-    let read = || -> Result<_> {
-        let (metadata, file) = open(&bytes)?;
-        let mut tensors: Vec<_> = file.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect();
-        tensors.sort();
-        Ok((metadata, tensors))
-    };
-    read().with_context(|| format!("cannot read the checkpoint {}", path.display()))
+    let (_, header, metadata) = open(path)?;
+    let shapes = header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone()));
+    let mut shapes: Vec<_> = shapes.collect();
+    shapes.sort();
+    Ok((metadata, shapes))
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    All,
+    Model,
+}
+
+fn read(path: &Path, want: Want) -> Result<Checkpoint> {
+    let (mut file, header, metadata) = open(path)?;
+    read_tensors(&mut file, &header, metadata, want)
+        .with_context(|| format!("cannot use the checkpoint {}", path.display()))
+        .hint(|| "use another checkpoint of the same run")
+}
+
+/// The file behind its header, the header, and what stands in it.
+fn open(path: &Path) -> Result<(BufReader<File>, Metadata, CheckpointMetadata)> {
     if path.is_dir() {
         return Err(fault(
             format!("{} is a folder, not a checkpoint file", path.display()),
             "name a file, e.g. checkpoints/last.safetensors in a run's folder",
         ));
     }
-    std::fs::read(path)
+    let file = File::open(path)
         .with_context(|| format!("cannot read the checkpoint {}", path.display()))
-        .hint(|| "checkpoints are in the folder checkpoints of a run")
+        .hint(|| "checkpoints are in the folder checkpoints of a run")?;
+    let mut file = BufReader::with_capacity(1 << 20, file);
+    let read = read_header(&mut file).and_then(|header| {
+        let metadata = read_description(&header)?;
+        Ok((header, metadata))
+    });
+    let (header, metadata) = read
+        .with_context(|| format!("cannot use {} as a checkpoint", path.display()))
+        .hint(|| "checkpoints are the files in the folder checkpoints of a run, written by this version")?;
+    Ok((file, header, metadata))
 }
 
-fn open(bytes: &[u8]) -> Result<(CheckpointMetadata, SafeTensors<'_>)> {
-    let file = SafeTensors::deserialize(bytes).context("it is truncated or not a safetensors file")?;
-    let (_, header) = SafeTensors::read_metadata(bytes).context("its header cannot be read")?;
-    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
-    let text = text.with_context(|| {
-        format!("it has no {METADATA_KEY} metadata: it holds weights, but no checkpoint of caption-train")
-    })?;
+/// Length and header of the safetensors format; the length of the file must be what the header says.
+fn read_header(file: &mut BufReader<File>) -> Result<Metadata> {
+    const NOT_SAFETENSORS: &str = "it is truncated or not a safetensors file";
+    let found = file.get_ref().metadata().context("cannot read its size")?.len();
+    let mut length = [0; 8];
+    file.read_exact(&mut length).context(NOT_SAFETENSORS)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES || length + 8 > found {
+        bail!("{NOT_SAFETENSORS}: a header of {length} bytes in a file of {found}");
+    }
+    let mut text = vec![0; usize::try_from(length)?];
+    file.read_exact(&mut text).context(NOT_SAFETENSORS)?;
+    let header: Metadata = serde_json::from_slice(&text).context(NOT_SAFETENSORS)?;
+    let expected = 8 + length + header.data_len() as u64;
+    if expected != found {
+        bail!("it is truncated or was changed: expected {expected} bytes, found {found}");
+    }
+    Ok(header)
+}
+
+fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
     #[derive(serde::Deserialize)]
     struct Version {
         format_version: u32,
     }
+    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
+    let text = text.with_context(|| {
+        format!("it has no {METADATA_KEY} metadata: it holds weights, but no checkpoint of caption-train")
+    })?;
     let version: Version = serde_json::from_str(text).context("its metadata has no format_version")?;
     if version.format_version != FORMAT_VERSION {
         bail!("its format version is {}; this program reads version {FORMAT_VERSION}", version.format_version);
     }
-    let metadata = serde_json::from_str(text).context("its metadata cannot be understood")?;
-    Ok((metadata, file))
+    serde_json::from_str(text).context("its metadata cannot be understood")
 }
 
-fn parse(bytes: &[u8]) -> Result<Checkpoint> {
-    let (metadata, file) = open(bytes)?;
-    let mut views = file.tensors();
-    views.sort_by(|a, b| a.0.cmp(&b.0));
+fn read_tensors(
+    file: &mut BufReader<File>,
+    header: &Metadata,
+    metadata: CheckpointMetadata,
+    want: Want,
+) -> Result<Checkpoint> {
+    let mut names = header.offset_keys();
+    // The digest goes by name; this program writes the tensors in that order, so that reading is one pass.
+    if !names.is_sorted() {
+        bail!("its tensors do not stand in the order of their names");
+    }
     let mut hasher = Hasher::new();
-    for (name, view) in &views {
-        digest_head(&mut hasher, name, view.shape());
-        hasher.update(view.data());
+    let (mut model, mut exp_avg, mut exp_avg_sq) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut bytes = Vec::new();
+    for name in names.drain(..) {
+        let info = header.info(&name).with_context(|| format!("the tensor {name} is not described"))?;
+        if info.dtype != Dtype::F32 {
+            bail!("the tensor {name}: expected f32, found {:?}", info.dtype);
+        }
+        bytes.resize(info.data_offsets.1 - info.data_offsets.0, 0);
+        file.read_exact(&mut bytes).with_context(|| format!("cannot read the tensor {name}"))?;
+        digest_head(&mut hasher, &name, &info.shape);
+        hasher.update(&bytes);
+        let slot = [(MODEL_PREFIX, &mut model), (EXP_AVG_PREFIX, &mut exp_avg), (EXP_AVG_SQ_PREFIX, &mut exp_avg_sq)];
+        let found = slot.into_iter().find_map(|(prefix, map)| name.strip_prefix(prefix).map(|rest| (rest, map)));
+        let Some((rest, map)) = found else { bail!("the tensor {name} has no known prefix") };
+        if want == Want::All || name.starts_with(MODEL_PREFIX) {
+            let tensor = Tensor::from_raw_buffer(&bytes, DType::F32, &info.shape, &Device::Cpu)?;
+            map.insert(rest.to_owned(), tensor);
+        }
     }
     if hasher.finish() != metadata.tensors_digest {
         bail!("its tensors were altered: the digest differs from the recorded one");
     }
-    let (mut model, mut exp_avg, mut exp_avg_sq) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for (name, view) in &views {
-        if view.dtype() != Dtype::F32 {
-            bail!("the tensor {name}: expected f32, found {:?}", view.dtype());
-        }
-        let tensor = Tensor::from_raw_buffer(view.data(), DType::F32, view.shape(), &Device::Cpu)?;
-        let slot = [(MODEL_PREFIX, &mut model), (EXP_AVG_PREFIX, &mut exp_avg), (EXP_AVG_SQ_PREFIX, &mut exp_avg_sq)];
-        let found = slot.into_iter().find_map(|(prefix, map)| name.strip_prefix(prefix).map(|rest| (rest, map)));
-        let Some((rest, map)) = found else { bail!("the tensor {name} has no known prefix") };
-        map.insert(rest.to_owned(), tensor);
-    }
+    Ok(Checkpoint { metadata, model, moments: pair_moments(exp_avg, exp_avg_sq)? })
+}
+
+fn pair_moments(
+    exp_avg: BTreeMap<String, Tensor>,
+    mut exp_avg_sq: BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Moments>> {
     let mut moments = BTreeMap::new();
     for (name, exp_avg) in exp_avg {
         let exp_avg_sq = exp_avg_sq.remove(&name).with_context(|| format!("the second moment of {name} is missing"))?;
@@ -127,5 +194,5 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint> {
     if let Some(name) = exp_avg_sq.keys().next() {
         bail!("the first moment of {name} is missing");
     }
-    Ok(Checkpoint { metadata, model, moments })
+    Ok(moments)
 }
