@@ -23,6 +23,9 @@ use crate::training::optimizer::Moments;
 /// Longest header that is read, in bytes; real ones have a few hundred thousand.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
+/// Names and shapes of tensors, in the order of the names.
+pub type TensorShapes = Vec<(String, Vec<usize>)>;
+
 /// A checkpoint in memory.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -66,10 +69,10 @@ pub fn read_model(path: &Path) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// As [`read_checkpoint`], except for the digest, which is not verified.
-pub fn read_metadata(path: &Path) -> Result<(CheckpointMetadata, Vec<(String, Vec<usize>)>)> {
+pub fn read_metadata(path: &Path) -> Result<(CheckpointMetadata, TensorShapes)> {
     let (_, header, metadata) = open(path)?;
     let shapes = header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone()));
-    let mut shapes: Vec<_> = shapes.collect();
+    let mut shapes: TensorShapes = shapes.collect();
     shapes.sort();
     Ok((metadata, shapes))
 }
