@@ -234,3 +234,41 @@ fn nothing_to_do_shows_the_help_and_is_a_usage_error() {
     assert_eq!(binary().output().unwrap().status.code(), Some(2));
     assert_eq!(binary().args(["--config", "a.toml", "--resume", "b"]).output().unwrap().status.code(), Some(2));
 }
+
+#[test]
+fn quiet_may_stand_before_a_command_and_a_config_may_not() {
+    let checkpoint = last_checkpoint(&trained().join("run"));
+    assert!(binary().args(["--quiet", "inspect"]).arg(&checkpoint).output().unwrap().status.success());
+    let output = binary().args(["--config", "a.toml", "inspect"]).arg(&checkpoint).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn a_split_without_images_cannot_be_captioned() {
+    let (code, text) = refused(|config| {
+        let data = tempfile::tempdir().unwrap().keep();
+        let drawing =
+            caption_train::data::shapes::Drawing { num_train: 30, num_val: 4, num_test: 0, side: 32, seed: 4 };
+        caption_train::data::shapes::draw_with(&drawing, &data).unwrap();
+        config.replace(&shapes_folder().display().to_string(), &data.display().to_string())
+            + "\n[evaluation]\ncaption_split = \"test\"\n"
+    });
+    assert_eq!(code, Some(2));
+    assert!(text.contains("caption_split"), "{text}");
+}
+
+#[test]
+fn a_tokenizer_of_the_person_is_used_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = folder.path().join("tokenizer");
+    std::fs::create_dir(&tokenizer).unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        std::fs::copy(trained().join("run/tokenizer").join(name), tokenizer.join(name)).unwrap();
+    }
+    let vocab = std::fs::read(tokenizer.join("vocab.json")).unwrap();
+    let set = format!("tokenizer.directory={}", tokenizer.display());
+    let output = train(folder.path(), &small_config(folder.path()), &["--set", &set]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read(tokenizer.join("vocab.json")).unwrap(), vocab);
+    assert_eq!(std::fs::read_dir(&tokenizer).unwrap().count(), 2);
+}

@@ -42,6 +42,6 @@ fn an_empty_config_says_what_is_missing_first() {
     assert!(is_usage(&error));
     insta::assert_snapshot!(describe(&error), @r#"
     data.dataset and data.directory are both absent: the run has no images and captions in run.toml
-      hint: write dataset = "flickr30k" or directory = "FOLDER" of a prepared data set under [data]
+      hint: write dataset = "flickr8k" or directory = "FOLDER" of a prepared data set under [data]
     "#);
 }

@@ -30,7 +30,7 @@ fn train_and_stop(folder: &Path, config: &str, updates: usize, signal: &str) -> 
     child.wait().unwrap().code()
 }
 
-/// 500 pictures, 2000 pairs, 31 or 32 updates in an epoch.
+/// 500 pictures, 2000 pairs, 32 updates in an epoch.
 fn config(folder: &Path, encoder: &str) -> String {
     small_config(folder)
         .replace("train = \"full\"", &format!("train = \"{encoder}\""))
@@ -165,4 +165,53 @@ fn another_data_set_than_that_of_the_checkpoint_is_an_error() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("is not the one that the checkpoint was trained on"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_relative_path_from_inside_the_run_goes_on_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(train_and_stop(folder.path(), &config(folder.path(), "frozen"), 5, "-TERM"), INTERRUPTED);
+    let run = folder.path().join("run");
+    let output = binary().current_dir(run.join("checkpoints")).args(["--resume", "last.safetensors"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(losses(&run).len(), 64);
+    assert!(!folder.path().join("run-2").exists());
+}
+
+#[test]
+fn a_finished_checkpoint_elsewhere_makes_a_run_that_has_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(train(folder.path(), &small_config(folder.path()), &[]).status.success());
+    let copy = folder.path().join("copy.safetensors");
+    std::fs::copy(last_checkpoint(&folder.path().join("run")), &copy).unwrap();
+    let output = binary().arg("--resume").arg(&copy).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is not there: using the newest"), "{}", stderr(&output));
+    assert!(last_checkpoint(&folder.path().join("run-2")).is_file());
+}
+
+#[test]
+fn an_unreadable_picture_costs_no_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let drawing = caption_train::data::shapes::Drawing { num_train: 60, num_val: 4, num_test: 4, side: 32, seed: 5 };
+    caption_train::data::shapes::draw_with(&drawing, &data).unwrap();
+    let order = caption_train::data::sampler::epoch_order(0, 1, 240);
+    // The picture of the first epoch's last pair, so that some updates come before it.
+    let dataset = caption_train::data::dataset::Dataset::open(&data).unwrap();
+    let train_images: Vec<usize> = (0..dataset.images.len())
+        .filter(|&image| dataset.images[image].split == caption_train::data::dataset::Split::Train)
+        .collect();
+    let image_of = |pair: u32| train_images[pair as usize / 4];
+    let late = order
+        .iter()
+        .rev()
+        .map(|&pair| image_of(pair))
+        .find(|&image| order.iter().position(|&pair| image_of(pair) == image).unwrap() >= 64);
+    std::fs::remove_file(dataset.image_path(late.unwrap())).unwrap();
+    let shapes = crate::support::shapes_folder().display().to_string();
+    let output = train(folder.path(), &small_config(folder.path()).replace(&shapes, &data.display().to_string()), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let (metadata, _) = read_metadata(&last_checkpoint(&folder.path().join("run"))).unwrap();
+    assert!(metadata.state.global_step >= 2, "{}", metadata.state.global_step);
 }
