@@ -5,4 +5,5 @@ pub mod digest;
 pub mod fault;
 pub mod memory;
 pub mod random;
+pub mod team;
 pub mod terminal;

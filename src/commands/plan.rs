@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::base::team::Team;
 use crate::base::terminal;
 use crate::commands::device::select_device;
 use crate::commands::train::{fresh_setup, settle};
@@ -50,6 +51,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         optimizer: setup.optimizer,
         state: setup.state,
         device,
+        team: Team::new(plan.num_members, plan.threads_each)?,
     };
     let time = forecast::time(trainer, &files)?;
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 
 use crate::base::fault::{WithHint as _, describe, fault, usage};
+use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::base::{atomic_file, memory};
 use crate::commands::device::select_device;
@@ -221,12 +222,13 @@ fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> R
 
 fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
     let plan = setup.plan.clone();
+    let team = Team::new(plan.num_members, plan.threads_each)?;
     terminal::message(&format!("run         {}", run.path().display()));
     terminal::message(&plan.describe());
     for warning in plan.warnings() {
         terminal::warning(&warning);
     }
-    let Some(source) = image_source(&setup, &device, stop)? else {
+    let Some(source) = image_source(&setup, &device, &team, stop)? else {
         // Nothing was trained, but a resume needs a file to go on from.
         save_last(run, &setup)?;
         say_how_to_go_on(run);
@@ -237,7 +239,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     let Setup { dataset, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
     let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id: tokenizer.special_ids().pad };
     let source = data.source.clone();
-    let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone() };
+    let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
     let metrics = JsonLines::open(run, trainer.plan.config.training.log_interval)?;
     let mut observers = Observers(vec![Box::new(Console::default()), Box::new(metrics), Box::new(keeper)]);
     let outcome = trainer
@@ -251,8 +253,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     terminal::message(&format!("best model  {}", best.display()));
     if !caption_images.is_empty() {
         let request = final_captions::Request { run, checkpoint: &best, images: &caption_images, source: &source };
-        let plan = &trainer.plan;
-        if final_captions::write(&request, &dataset, &tokenizer, plan, &device, stop)? == Outcome::Interrupted {
+        if final_captions::write(&request, &dataset, &tokenizer, &trainer, stop)? == Outcome::Interrupted {
             say_how_to_go_on(run);
             return Ok(Outcome::Interrupted);
         }
@@ -281,7 +282,7 @@ fn save_last(run: &RunDirectory, setup: &Setup) -> Result<()> {
 }
 
 /// Where the loop gets its images: features when a frozen encoder's fit into memory, else files. `None`: stopped.
-fn image_source(setup: &Setup, device: &Device, stop: &StopFlag) -> Result<Option<ImageSource>> {
+fn image_source(setup: &Setup, device: &Device, team: &Team, stop: &StopFlag) -> Result<Option<ImageSource>> {
     let files = setup.image_files();
     if setup.plan.image_path != ImagePath::EncodedOnce {
         return Ok(Some(files));
@@ -297,7 +298,7 @@ fn image_source(setup: &Setup, device: &Device, stop: &StopFlag) -> Result<Optio
     let model = Captioner::build(&setup.plan.shape, &setup.parameters.detached())?;
     let progress = Progress::new("encoding images", images.len() as u64, 0);
     let started = std::time::Instant::now();
-    let table = encode_images(&model, &files, &images, &settings, |count| {
+    let table = encode_images(&model, &files, &images, &settings, team, |count| {
         progress.advance(count as u64, "");
         !stop.is_raised()
     })?;

@@ -360,6 +360,7 @@ mod tests {
             num_hidden_layers: 2,
             num_attention_heads: 2,
             intermediate_size: 64,
+            initializer_range: 0.05,
         });
         config.training.max_grad_norm = Some(1.0);
         config.training.save_interval = Some(7);

@@ -74,6 +74,14 @@ pub struct EncoderArchitecture {
     pub num_attention_heads: usize,
     /// Inner width of the MLP.
     pub intermediate_size: usize,
+    /// Standard deviation of the first weights (of a CLIP: of the embeddings; the others follow from the width).
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
+}
+
+/// As in `ViTConfig`, `CLIPVisionConfig` and `GPT2Config`.
+fn initializer_range() -> f64 {
+    0.02
 }
 
 /// Section `[model.decoder]`: a GPT-2 with cross-attention.
@@ -94,6 +102,8 @@ pub struct DecoderConfig {
     pub dropout: f64,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
+    /// Standard deviation of the first weights.
+    pub initializer_range: f64,
     /// The output head is the token embedding.
     pub tie_word_embeddings: bool,
 }
@@ -108,6 +118,7 @@ impl Default for DecoderConfig {
             max_seq_len: 32,
             dropout: 0.1,
             layer_norm_eps: 1e-5,
+            initializer_range: initializer_range(),
             tie_word_embeddings: true,
         }
     }

@@ -151,7 +151,9 @@ fn check_architecture(architecture: &EncoderArchitecture) -> Checked {
     whole("model.encoder.config.num_hidden_layers", architecture.num_hidden_layers, 1..=1024)?;
     whole("model.encoder.config.num_attention_heads", num_attention_heads, 1..=hidden_size)?;
     multiple("model.encoder.config.hidden_size", hidden_size, "num_attention_heads", num_attention_heads)?;
-    whole("model.encoder.config.intermediate_size", architecture.intermediate_size, 1..=16 * MANY)
+    whole("model.encoder.config.intermediate_size", architecture.intermediate_size, 1..=16 * MANY)?;
+    let range = architecture.initializer_range;
+    real("model.encoder.config.initializer_range", range, range > 0.0 && range <= 1.0, "above 0 and at most 1")
 }
 
 fn check_decoder(decoder: &DecoderConfig) -> Checked {
@@ -163,7 +165,9 @@ fn check_decoder(decoder: &DecoderConfig) -> Checked {
     whole("model.decoder.max_seq_len", decoder.max_seq_len, 2..=MANY)?;
     share("model.decoder.dropout", decoder.dropout)?;
     let eps = decoder.layer_norm_eps;
-    real("model.decoder.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")
+    real("model.decoder.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")?;
+    let range = decoder.initializer_range;
+    real("model.decoder.initializer_range", range, range > 0.0 && range <= 1.0, "above 0 and at most 1")
 }
 
 fn check_training(training: &TrainingConfig) -> Checked {
@@ -277,6 +281,7 @@ mod tests {
             num_hidden_layers: 2,
             num_attention_heads: 2,
             intermediate_size: 64,
+            initializer_range: 0.05,
         }
     }
 
@@ -416,6 +421,7 @@ mod tests {
         }
         allows(|config| config.model.decoder.dropout = 0.0);
         refuses("model.decoder.layer_norm_eps", |config| config.model.decoder.layer_norm_eps = 0.0);
+        refuses("model.decoder.initializer_range", |config| config.model.decoder.initializer_range = f64::NAN);
     }
 
     #[test]

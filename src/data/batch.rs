@@ -117,6 +117,23 @@ impl Batch {
         })
     }
 
+    /// [`Batch::load`] in at most `num_parts` batches, as equal as can be, that follow each other in the order of
+    /// `examples`.
+    ///
+    /// # Errors
+    /// As [`ImageSource::load`].
+    pub fn load_parts(
+        source: &ImageSource,
+        examples: &[&Example],
+        num_parts: usize,
+        pad_id: u32,
+        device: &Device,
+    ) -> anyhow::Result<Vec<Self>> {
+        let num_parts = num_parts.clamp(1, examples.len().max(1));
+        let bound = |part: usize| part * examples.len() / num_parts;
+        (0..num_parts).map(|part| Self::load(source, &examples[bound(part)..bound(part + 1)], pad_id, device)).collect()
+    }
+
     /// Pairs in the batch.
     ///
     /// # Errors
@@ -149,6 +166,17 @@ mod tests {
         let picked: Vec<f32> = features.index_select(&rows, 0).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(features.dims(), [2, 1, 1]);
         assert_eq!(picked, [12.0, 10.0, 12.0, 12.0]);
+    }
+
+    #[test]
+    fn parts_follow_each_other_and_none_is_empty() {
+        let examples = [example(2), example(0), example(1), example(2), example(2)];
+        let examples: Vec<&Example> = examples.iter().collect();
+        for (num_parts, expected) in [(1, vec![5]), (2, vec![2, 3]), (3, vec![1, 2, 2]), (9, vec![1; 5])] {
+            let parts = Batch::load_parts(&source(), &examples, num_parts, 0, &Device::Cpu).unwrap();
+            let sizes: Vec<usize> = parts.iter().map(|part| part.num_examples().unwrap()).collect();
+            assert_eq!(sizes, expected, "{num_parts} parts");
+        }
     }
 
     #[test]

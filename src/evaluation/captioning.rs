@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use candle_core::Device;
 
+use crate::base::team::Team;
 use crate::data::batch::{ImageInput, ImageSource};
 use crate::data::loader::Loader;
 use crate::decoding::greedy::{Limits, greedy};
@@ -48,28 +49,36 @@ impl CaptionWriter<'_> {
         source: &ImageSource,
         images: &[usize],
         settings: &CaptioningSettings,
+        team: &Team,
         mut advance: impl FnMut(usize) -> bool,
     ) -> Result<Option<Vec<String>>> {
-        let jobs: Vec<Vec<usize>> = images.chunks(settings.batch_size).map(<[usize]>::to_vec).collect();
+        let jobs: Vec<Vec<usize>> =
+            images.chunks(settings.batch_size.div_ceil(team.size())).map(<[usize]>::to_vec).collect();
         let (source, device) = (source.clone(), settings.device.clone());
         let load = move |job: Vec<usize>| source.load(&job, &device);
         let mut captions = Vec::with_capacity(images.len());
-        for input in Loader::start(jobs, settings.workers, settings.workers + 1, Arc::new(load)) {
-            let written = self.write(&input?)?;
-            let count = written.len();
-            captions.extend(written);
-            if !advance(count) {
+        let mut loader = Loader::start(jobs, settings.workers, settings.workers + team.size(), Arc::new(load));
+        loop {
+            let inputs = loader.by_ref().take(team.size()).collect::<Result<Vec<_>>>()?;
+            if inputs.is_empty() {
+                return Ok(Some(captions));
+            }
+            let before = captions.len();
+            let write = |member: usize| inputs.get(member).map(|input| self.write(input)).transpose();
+            for written in team.each(write) {
+                captions.extend(written?.unwrap_or_default());
+            }
+            if !advance(captions.len() - before) {
                 return Ok(None);
             }
         }
-        Ok(Some(captions))
     }
 }
 
 /// How many images are captioned at once, and where.
 #[derive(Clone, Debug)]
 pub struct CaptioningSettings {
-    /// Images together.
+    /// Images at a time, on all members together.
     pub batch_size: usize,
     /// Threads that read and decode.
     pub workers: usize,

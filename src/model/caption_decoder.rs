@@ -31,6 +31,8 @@ pub struct DecoderShape {
     pub dropout: f64,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
+    /// Standard deviation of the first weights.
+    pub initializer_range: f64,
     /// The head is the token embedding.
     pub tie_word_embeddings: bool,
 }
@@ -89,9 +91,9 @@ struct Block {
 impl Block {
     fn declare(shape: &DecoderShape, declaration: &mut Declaration<'_>) {
         let (hidden, inner) = (shape.hidden_size, shape.intermediate_size);
-        let normal = Initializer::Normal(0.02);
+        let normal = Initializer::Normal(shape.initializer_range);
         // GPT-2 scales what is added to the residual stream by the number of additions.
-        let residual = Initializer::Normal(0.02 / (2.0 * shape.num_layers as f64).sqrt());
+        let residual = Initializer::Normal(shape.initializer_range / (2.0 * shape.num_layers as f64).sqrt());
         for name in ["ln_1", "ln_cross_attn", "ln_2"] {
             LayerNorm::declare(&mut declaration.under(name), hidden);
         }
@@ -162,7 +164,7 @@ impl CaptionDecoder {
     /// Declares the parameters.
     pub fn declare(shape: &DecoderShape, declaration: &mut Declaration<'_>) {
         let (vocabulary, hidden) = (shape.vocab_size, shape.hidden_size);
-        let normal = Initializer::Normal(0.02);
+        let normal = Initializer::Normal(shape.initializer_range);
         declaration.add("transformer.wte.weight", &[vocabulary, hidden], normal);
         declaration.add("transformer.wpe.weight", &[shape.max_seq_len, hidden], normal);
         for index in 0..shape.num_layers {

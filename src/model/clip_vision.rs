@@ -35,7 +35,7 @@ impl ClipVision {
     pub fn declare(shape: &EncoderShape, declaration: &mut Declaration<'_>) {
         let mut declaration = declaration.under("vision_model");
         let hidden = shape.hidden_size;
-        let embedding = Initializer::Normal(0.02);
+        let embedding = Initializer::Normal(shape.initializer_range);
         declaration.add("embeddings.class_embedding", &[hidden], Initializer::Normal((hidden as f64).powf(-0.5)));
         declaration.add("embeddings.position_embedding.weight", &[shape.sequence_length(), hidden], embedding);
         PatchEmbedding::declare(&mut declaration.under(PATCHES), hidden, shape.patch_size, embedding, false);

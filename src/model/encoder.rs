@@ -57,6 +57,8 @@ pub struct EncoderShape {
     pub hidden_act: HiddenActivation,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
+    /// Standard deviation of the first weights (of a CLIP: of the embeddings).
+    pub initializer_range: f64,
     /// Whether query, key and value have biases (ViT; CLIP always has them).
     pub qkv_bias: bool,
     /// Whether the source holds a pooler, kept for export and not used here.
@@ -80,6 +82,7 @@ impl EncoderShape {
             intermediate_size: architecture.intermediate_size,
             hidden_act,
             layer_norm_eps,
+            initializer_range: architecture.initializer_range,
             qkv_bias: true,
             pooler: false,
         }

@@ -109,6 +109,7 @@ fn family_shape(config: &Value, kind: EncoderKind) -> anyhow::Result<EncoderShap
         intermediate_size: field(config, "intermediate_size", 3072)?,
         hidden_act,
         layer_norm_eps: config.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(eps),
+        initializer_range: config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02),
         qkv_bias: config.get("qkv_bias").and_then(Value::as_bool).unwrap_or(true),
         pooler: false,
     })
@@ -154,6 +155,7 @@ fn timm_shape(config: &Value, architecture: &str) -> anyhow::Result<EncoderShape
         intermediate_size: 4 * hidden_size,
         hidden_act: HiddenActivation::Gelu,
         layer_norm_eps: 1e-6,
+        initializer_range: 0.02,
         qkv_bias: true,
         pooler: false,
     })

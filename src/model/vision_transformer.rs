@@ -22,8 +22,6 @@ const NAMES: BlockNames = BlockNames {
     mlp: ["intermediate.dense", "output.dense"],
 };
 const PATCHES: &str = "embeddings.patch_embeddings.projection";
-/// `initializer_range` of `ViTConfig`.
-const INITIAL: Initializer = Initializer::TruncatedNormal(0.02);
 
 /// A ViT.
 #[derive(Clone, Debug)]
@@ -39,9 +37,10 @@ impl VisionTransformer {
     /// Declares the parameters.
     pub fn declare(shape: &EncoderShape, declaration: &mut Declaration<'_>) {
         let hidden = shape.hidden_size;
-        declaration.add("embeddings.cls_token", &[1, 1, hidden], INITIAL);
-        declaration.add("embeddings.position_embeddings", &[1, shape.sequence_length(), hidden], INITIAL);
-        PatchEmbedding::declare(&mut declaration.under(PATCHES), hidden, shape.patch_size, INITIAL, true);
+        let initial = initializer(shape);
+        declaration.add("embeddings.cls_token", &[1, 1, hidden], initial);
+        declaration.add("embeddings.position_embeddings", &[1, shape.sequence_length(), hidden], initial);
+        PatchEmbedding::declare(&mut declaration.under(PATCHES), hidden, shape.patch_size, initial, true);
         for index in 0..shape.num_hidden_layers {
             VisionBlock::declare(
                 &block_shape(shape),
@@ -51,7 +50,7 @@ impl VisionTransformer {
         }
         LayerNorm::declare(&mut declaration.under("layernorm"), hidden);
         if shape.pooler {
-            declaration.add_unused("pooler.dense.weight", &[hidden, hidden], INITIAL);
+            declaration.add_unused("pooler.dense.weight", &[hidden, hidden], initial);
             declaration.add_unused("pooler.dense.bias", &[hidden], Initializer::Zeros);
         }
     }
@@ -86,6 +85,10 @@ impl VisionTransformer {
     }
 }
 
+fn initializer(shape: &EncoderShape) -> Initializer {
+    Initializer::TruncatedNormal(shape.initializer_range)
+}
+
 fn block_shape(shape: &EncoderShape) -> BlockShape {
     BlockShape {
         hidden_size: shape.hidden_size,
@@ -94,6 +97,6 @@ fn block_shape(shape: &EncoderShape) -> BlockShape {
         activation: shape.hidden_act.gelu(),
         layer_norm_eps: shape.layer_norm_eps,
         qkv_bias: shape.qkv_bias,
-        initializers: [INITIAL; 4],
+        initializers: [initializer(shape); 4],
     }
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use candle_core::Device;
 use serde_json::json;
 
 use crate::base::terminal::{self, Progress};
@@ -15,9 +14,8 @@ use crate::model::captioner::Captioner;
 use crate::run::checkpoint::reader::read_model;
 use crate::run::run_directory::RunDirectory;
 use crate::tokenizer::CaptionTokenizer;
-use crate::training::plan::RunPlan;
 use crate::training::stop::StopFlag;
-use crate::training::trainer::Outcome;
+use crate::training::trainer::{Outcome, Trainer};
 
 /// Captions shown on the console.
 const SHOWN: usize = 3;
@@ -42,10 +40,10 @@ pub fn write(
     request: &Request<'_>,
     dataset: &Dataset,
     tokenizer: &CaptionTokenizer,
-    plan: &RunPlan,
-    device: &Device,
+    trainer: &Trainer,
     stop: &StopFlag,
 ) -> Result<Outcome> {
+    let Trainer { plan, device, team, .. } = trainer;
     let split = plan.config.evaluation.caption_split.as_deref().unwrap_or("test");
     let checkpoint = read_model(request.checkpoint)?;
     let parameters = checkpoint.parameters(device)?;
@@ -57,7 +55,7 @@ pub fn write(
         device: device.clone(),
     };
     let progress = Progress::new(&format!("captioning {split}"), request.images.len() as u64, 0);
-    let written = writer.write_all(request.source, request.images, &settings, |count| {
+    let written = writer.write_all(request.source, request.images, &settings, team, |count| {
         progress.advance(count as u64, "");
         !stop.is_raised()
     })?;

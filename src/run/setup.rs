@@ -170,7 +170,7 @@ impl Setup {
             val_examples: val.len(),
             extra_images: extra_images(&config, &split).len(),
         };
-        let plan = RunPlan::new(config, shape, &parameters, counts);
+        let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads());
         Ok(Self { dataset, split, tokenizer, processor, parameters, optimizer, state, train, val, plan })
     }
 
@@ -265,6 +265,7 @@ fn decoder_shape(config: &RunConfig, vocab_size: usize) -> DecoderShape {
         max_seq_len: decoder.max_seq_len,
         dropout: decoder.dropout,
         layer_norm_eps: decoder.layer_norm_eps,
+        initializer_range: decoder.initializer_range,
         tie_word_embeddings: decoder.tie_word_embeddings,
     }
 }

@@ -70,8 +70,8 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize) -> MemoryForecast {
     // The loop holds one update, the loader as many as it may begin ahead.
     let waiting = 1 + plan.config.data.workers + LOADED_AHEAD;
     let accumulation = plan.config.training.gradient_accumulation_steps;
-    // Gradients and two moments; while micro-batches are summed, the sum and the newest.
-    let copies = if accumulation > 1 { 4 } else { 3 };
+    // Two moments, and for each member gradients; while micro-batches are summed, the sum and the newest.
+    let copies = 2 + plan.num_members * if accumulation > 1 { 2 } else { 1 };
     let phases =
         [activation_values(plan, batch, length, targets), validation_values(plan, length), encoding_values(plan)];
     let features = if plan.image_path == ImagePath::EncodedOnce { feature_bytes(&plan.shape, plan.counts) } else { 0 };
@@ -175,7 +175,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         let (batches, loading) = load_trial(&trainer, files, update)?;
         let started = Instant::now();
         let step = number as u64;
-        train_step(&model, &trainer.parameters, &mut trainer.optimizer, &batches, step, 0.0, &settings)?;
+        train_step(&model, &trainer.parameters, &mut trainer.optimizer, &batches, step, 0.0, &settings, &trainer.team)?;
         let computing = started.elapsed().as_secs_f64();
         // Reading goes on beside the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));
@@ -208,11 +208,11 @@ fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> an
         _ => files.clone(),
     };
     let started = Instant::now();
-    let load = |indices: &Vec<u32>| {
+    let mut batches = Vec::new();
+    for indices in update {
         let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
-        Batch::load(&source, &examples, data.pad_id, &trainer.device)
-    };
-    let batches = update.iter().map(load).collect::<anyhow::Result<Vec<Batch>>>()?;
+        batches.extend(Batch::load_parts(&source, &examples, trainer.team.size(), data.pad_id, &trainer.device)?);
+    }
     Ok((batches, started.elapsed().as_secs_f64()))
 }
 
@@ -237,17 +237,17 @@ fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u
     let indices = updates.iter().flatten().flatten().take(TRIAL_IMAGES);
     let images: Vec<usize> = indices.map(|&index| trainer.data.train[index as usize].image).collect();
     let model = Captioner::build(&plan.shape, &trainer.parameters.detached())?;
-    let mut best = f64::INFINITY;
+    let (mut best, members) = (f64::INFINITY, trainer.team.size());
     for _ in 0..2 {
         let started = Instant::now();
         let input = files.load(&images, &trainer.device)?;
         let loading = started.elapsed().as_secs_f64();
         let started = Instant::now();
         if let ImageInput::Pixels(pixel_values) = &input {
-            model.encode(pixel_values)?;
+            trainer.team.each(|_| model.encode(pixel_values)).into_iter().collect::<candle_core::Result<Vec<_>>>()?;
         }
-        best = best.min(with_loading(started.elapsed().as_secs_f64(), loading, plan));
+        best = best.min(with_loading(started.elapsed().as_secs_f64(), loading * members as f64, plan));
     }
     let all = plan.counts.train_images + plan.counts.val_images + plan.counts.extra_images;
-    Ok(best / images.len() as f64 * all as f64)
+    Ok(best / (images.len() * members) as f64 * all as f64)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use rayon::prelude::*;
 
 use crate::model::parameters::Parameters;
 use crate::ops;
@@ -33,6 +34,22 @@ impl Gradients {
             self.0.insert(name.to_owned(), sum);
         }
         Ok(())
+    }
+
+    /// The sum of what several backward passes gave, added in their order.
+    ///
+    /// # Errors
+    /// What adding the tensors gives.
+    pub fn sum(parts: Vec<Self>) -> anyhow::Result<Self> {
+        let mut terms: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
+        for (name, gradient) in parts.into_iter().flat_map(|part| part.0) {
+            terms.entry(name).or_default().push(gradient);
+        }
+        let add = |(name, terms): (String, Vec<Tensor>)| {
+            let sum = terms.into_iter().map(Ok).reduce(|sum, term| sum? + term?);
+            Ok((name, sum.expect("a name has at least one term")?))
+        };
+        Ok(Self(terms.into_par_iter().map(add).collect::<candle_core::Result<_>>()?))
     }
 
     /// The gradient of a parameter.

@@ -50,6 +50,10 @@ pub struct RunPlan {
     pub num_parameters: usize,
     /// Values in trained parameters.
     pub num_trainable_parameters: usize,
+    /// Parts of each batch that are computed side by side.
+    pub num_members: usize,
+    /// Threads for each of them.
+    pub threads_each: usize,
     /// Updates in an epoch.
     pub updates_per_epoch: u64,
     /// Updates in all.
@@ -58,7 +62,14 @@ pub struct RunPlan {
 
 impl RunPlan {
     /// Settles a run.
-    pub fn new(config: RunConfig, shape: CaptionerShape, parameters: &Parameters, counts: DataCounts) -> Self {
+    pub fn new(
+        config: RunConfig,
+        shape: CaptionerShape,
+        parameters: &Parameters,
+        counts: DataCounts,
+        num_threads: usize,
+    ) -> Self {
+        let num_members = team_size(config.training.batch_size.min(counts.train_examples), num_threads);
         let updates_per_epoch = sampler::num_updates(
             counts.train_examples,
             config.training.batch_size,
@@ -72,6 +83,8 @@ impl RunPlan {
             config,
             shape,
             counts,
+            num_members,
+            threads_each: num_threads / num_members,
             updates_per_epoch,
             total_updates,
         }
@@ -156,6 +169,14 @@ impl RunPlan {
     }
 }
 
+/// Parts of a batch that are worth a thread or more of their own: as many as there are threads, if each gets enough
+/// pairs that its products stay efficient, and so that no thread is left over.
+fn team_size(batch_size: usize, num_threads: usize) -> usize {
+    const WORTH_A_MEMBER: usize = 4;
+    let most = (batch_size / WORTH_A_MEMBER).min(num_threads).max(1);
+    (1..=most).rev().find(|&members| num_threads.is_multiple_of(members)).unwrap_or(1)
+}
+
 /// Bytes that the features of all images take.
 pub fn feature_bytes(shape: &CaptionerShape, counts: DataCounts) -> usize {
     let images = counts.train_images + counts.val_images + counts.extra_images;
@@ -169,5 +190,26 @@ fn image_path(config: &RunConfig, shape: &CaptionerShape, counts: DataCounts) ->
         ImagePath::EncodedOnce
     } else {
         ImagePath::EncodedEachTime
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_divided_among_threads_that_each_get_enough_and_none_is_left_over() {
+        for ((batch_size, num_threads), expected) in [
+            ((64, 2), 2),
+            ((64, 16), 16),
+            ((32, 16), 8),
+            ((12, 8), 2),
+            ((7, 2), 1),
+            ((64, 1), 1),
+            ((64, 7), 7),
+            ((24, 7), 1),
+        ] {
+            assert_eq!(team_size(batch_size, num_threads), expected, "{batch_size} pairs on {num_threads} threads");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One update: forward and backward over its micro-batches, clipping, AdamW. A straight line; the loop decides.
 
+use crate::base::team::Team;
 use crate::data::batch::Batch;
 use crate::evaluation::token_loss::{LossSum, batch_loss, scalar};
 use crate::model::caption_decoder::Mode;
@@ -33,7 +34,8 @@ pub struct StepOutcome {
     pub skipped: bool,
 }
 
-/// Loss and gradients of an update's micro-batches: the gradient of (sum of token losses / number of targets).
+/// Loss and gradients of an update's batches: the gradient of (sum of token losses / number of targets). Each member
+/// of the team takes its share of the batches, one after the other.
 ///
 /// # Errors
 /// A trainable parameter without a gradient; what the model gives.
@@ -43,27 +45,43 @@ pub fn compute_gradients(
     batches: &[Batch],
     global_step: u64,
     settings: &StepSettings,
+    team: &Team,
 ) -> anyhow::Result<(LossSum, Gradients)> {
     let num_targets: usize = batches.iter().map(|batch| batch.num_targets).sum();
-    let mut loss = LossSum::default();
-    let mut gradients = Gradients::default();
-    let mut first_example = 0;
+    let mut firsts = Vec::with_capacity(batches.len());
+    let mut num_examples = 0;
     for batch in batches {
-        let dropout =
-            Dropout { probability: settings.dropout, seed: settings.seed, update: global_step, first_example };
-        let sum = batch_loss(model, batch, Mode::Train(dropout), settings.label_smoothing)?;
-        loss.add(LossSum { sum: scalar(&sum)?, count: batch.num_targets as u64 });
-        let mean = sum.affine(1.0 / num_targets as f64, 0.0)?;
-        gradients.add(parameters, mean.backward()?)?;
-        first_example += batch.num_examples()? as u64;
+        firsts.push(num_examples);
+        num_examples += batch.num_examples()? as u64;
     }
-    Ok((loss, gradients))
+    let work = |member: usize| -> anyhow::Result<(LossSum, Gradients)> {
+        let mut loss = LossSum::default();
+        let mut gradients = Gradients::default();
+        for (batch, &first_example) in batches.iter().zip(&firsts).skip(member).step_by(team.size()) {
+            let dropout =
+                Dropout { probability: settings.dropout, seed: settings.seed, update: global_step, first_example };
+            let sum = batch_loss(model, batch, Mode::Train(dropout), settings.label_smoothing)?;
+            loss.add(LossSum { sum: scalar(&sum)?, count: batch.num_targets as u64 });
+            let mean = sum.affine(1.0 / num_targets as f64, 0.0)?;
+            gradients.add(parameters, mean.backward()?)?;
+        }
+        Ok((loss, gradients))
+    };
+    let mut loss = LossSum::default();
+    let mut gradients = Vec::with_capacity(team.size());
+    for part in team.each(work) {
+        let (part_loss, part_gradients) = part?;
+        loss.add(part_loss);
+        gradients.push(part_gradients);
+    }
+    Ok((loss, Gradients::sum(gradients)?))
 }
 
 /// Makes one update, or none when loss or gradient is not finite.
 ///
 /// # Errors
 /// As [`compute_gradients`].
+#[expect(clippy::too_many_arguments, reason = "all that an update depends on, and nothing else")]
 pub fn train_step(
     model: &Captioner,
     parameters: &Parameters,
@@ -72,8 +90,9 @@ pub fn train_step(
     global_step: u64,
     learning_rate: f64,
     settings: &StepSettings,
+    team: &Team,
 ) -> anyhow::Result<StepOutcome> {
-    let (loss, gradients) = compute_gradients(model, parameters, batches, global_step, settings)?;
+    let (loss, gradients) = compute_gradients(model, parameters, batches, global_step, settings, team)?;
     let grad_norm = gradients.norm()?;
     let skipped = !(loss.sum.is_finite() && grad_norm.is_finite());
     if !skipped {

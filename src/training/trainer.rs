@@ -7,6 +7,7 @@ use anyhow::bail;
 use candle_core::Device;
 
 use crate::base::fault::fault;
+use crate::base::team::Team;
 use crate::data::batch::{Batch, Example, ImageSource};
 use crate::data::loader::Loader;
 use crate::data::sampler;
@@ -62,6 +63,8 @@ pub struct Trainer {
     pub state: TrainState,
     /// Where it computes.
     pub device: Device,
+    /// Who computes.
+    pub team: Team,
 }
 
 impl Trainer {
@@ -149,13 +152,14 @@ impl Trainer {
                 .into_iter()
                 .skip(done)
                 .collect();
-        let (data, device) = (self.data.clone(), self.device.clone());
+        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
         let load = move |update: Vec<Vec<u32>>| {
-            let load_batch = |indices: &Vec<u32>| {
+            let mut batches = Vec::new();
+            for indices in update {
                 let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
-                Batch::load(&data.source, &examples, data.pad_id, &device)
-            };
-            update.iter().map(load_batch).collect()
+                batches.extend(Batch::load_parts(&data.source, &examples, num_parts, data.pad_id, &device)?);
+            }
+            Ok(batches)
         };
         let workers = self.plan.config.data.workers;
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
@@ -179,6 +183,7 @@ impl Trainer {
             self.state.global_step,
             learning_rate,
             &settings,
+            &self.team,
         )?;
         let mut num_examples = 0;
         for batch in batches {
@@ -238,18 +243,22 @@ impl Trainer {
         let jobs: Vec<_> =
             (0..examples.len()).step_by(size).map(|first| first..(first + size).min(examples.len())).collect();
         observer.observe(&Event::ValidationStarted { num_batches: jobs.len() as u64 })?;
-        let (data, device) = (self.data.clone(), self.device.clone());
+        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
-            Batch::load(&data.source, &examples, data.pad_id, &device)
+            Batch::load_parts(&data.source, &examples, num_parts, data.pad_id, &device)
         };
         let mut loss = LossSum::default();
         let workers = self.plan.config.data.workers;
-        for batch in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)) {
+        for parts in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)) {
             if stop.is_raised() {
                 return Ok(Outcome::Interrupted);
             }
-            loss.add(evaluate_batch(&model, &batch?)?);
+            let parts = parts?;
+            let evaluate = |member: usize| parts.get(member).map(|part| evaluate_batch(&model, part)).transpose();
+            for part in self.team.each(evaluate) {
+                loss.add(part?.unwrap_or_default());
+            }
             observer.observe(&Event::ValidationBatch)?;
         }
         if loss.count == 0 {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
+use caption_train::base::team::Team;
 use caption_train::config::{EncoderKind, EncoderTraining};
 use caption_train::data::batch::ImageInput;
 use caption_train::decoding::greedy::{Limits, greedy};
@@ -110,7 +111,7 @@ fn every_trainable_parameter_of_every_variant_gets_a_gradient() {
         shape.freeze(&mut parameters, training);
         let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
         let batch = batch(&shape, &CAPTIONS, DType::F64);
-        let (_, gradients) = compute_gradients(&model, &parameters, &[batch], 0, &SETTINGS).unwrap();
+        let (_, gradients) = compute_gradients(&model, &parameters, &[batch], 0, &SETTINGS, &Team::alone()).unwrap();
         let mut trained = 0;
         for (name, var) in parameters.trainable() {
             let gradient = gradients.get(name).unwrap();
@@ -153,7 +154,7 @@ fn gradients_equal_finite_differences_of_the_loss() {
         let parameters = random_parameters(&shape, DType::F64);
         let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
         let batch = batch(&shape, &CAPTIONS, DType::F64);
-        let (_, gradients) = compute_gradients(&model, &parameters, &[batch], 0, &SETTINGS).unwrap();
+        let (_, gradients) = compute_gradients(&model, &parameters, &[batch], 0, &SETTINGS, &Team::alone()).unwrap();
         let names: Vec<String> = parameters.trainable().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let gradient: Vec<f64> = gradients.get(&name).unwrap().flatten_all().unwrap().to_vec1().unwrap();
@@ -219,24 +220,29 @@ fn the_picture_changes_the_logits_of_every_position() {
 }
 
 #[test]
-fn micro_batches_give_the_gradients_of_one_batch_with_dropout_too() {
+fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
     let mut shape = shape(EncoderKind::Vit, true, true);
     shape.decoder.dropout = 0.3;
     let parameters = random_parameters(&shape, DType::F64);
     let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
     let settings = StepSettings { dropout: 0.3, label_smoothing: 0.1, ..SETTINGS };
-    let gradients = |split: &[&[&[u32]]]| {
+    let gradients = |split: &[&[&[u32]]], num_members: usize| {
         let batches: Vec<_> = split.iter().map(|captions| batch(&shape, captions, DType::F64)).collect();
-        compute_gradients(&model, &parameters, &batches, 4, &settings).unwrap()
+        let team = Team::new(num_members, 1).unwrap();
+        compute_gradients(&model, &parameters, &batches, 4, &settings, &team).unwrap()
     };
-    let (loss, whole) = gradients(&[&CAPTIONS]);
-    let (split_loss, split) = gradients(&[&CAPTIONS[..1], &CAPTIONS[1..2], &CAPTIONS[2..]]);
-    assert!((loss.mean() - split_loss.mean()).abs() < EXACT);
-    for (name, _) in parameters.trainable() {
-        let difference = max_difference(whole.get(name).unwrap(), split.get(name).unwrap());
-        assert!(difference < EXACT, "{name}: {difference}");
+    let (loss, whole) = gradients(&[&CAPTIONS], 1);
+    // Alone, with fewer members than parts, and with a member that has nothing to do.
+    for num_members in [1, 2, 4] {
+        let (split_loss, split) = gradients(&[&CAPTIONS[..1], &CAPTIONS[1..2], &CAPTIONS[2..]], num_members);
+        assert!((loss.mean() - split_loss.mean()).abs() < EXACT);
+        for (name, _) in parameters.trainable() {
+            let difference = max_difference(whole.get(name).unwrap(), split.get(name).unwrap());
+            assert!(difference < EXACT, "{name}: {difference}");
+        }
     }
-    let plain = compute_gradients(&model, &parameters, &[batch(&shape, &CAPTIONS, DType::F64)], 4, &SETTINGS);
+    let plain =
+        compute_gradients(&model, &parameters, &[batch(&shape, &CAPTIONS, DType::F64)], 4, &SETTINGS, &Team::alone());
     assert!((plain.unwrap().0.mean() - loss.mean()).abs() > 1e-3, "dropout did nothing");
 }
 
@@ -250,8 +256,8 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
     let copies = batch_of(Tensor::cat(&[&picture, &picture], 0).unwrap(), captions);
     let mut shared = batch_of(picture, captions);
     shared.image_rows = Some(Tensor::new(&[0u32, 0], &Device::Cpu).unwrap());
-    let (loss, expected) = compute_gradients(&model, &parameters, &[copies], 0, &SETTINGS).unwrap();
-    let (shared_loss, found) = compute_gradients(&model, &parameters, &[shared], 0, &SETTINGS).unwrap();
+    let (loss, expected) = compute_gradients(&model, &parameters, &[copies], 0, &SETTINGS, &Team::alone()).unwrap();
+    let (shared_loss, found) = compute_gradients(&model, &parameters, &[shared], 0, &SETTINGS, &Team::alone()).unwrap();
     assert!((loss.sum - shared_loss.sum).abs() < EXACT);
     for (name, _) in parameters.trainable() {
         assert!(max_difference(expected.get(name).unwrap(), found.get(name).unwrap()) < EXACT, "{name}");

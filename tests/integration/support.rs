@@ -35,6 +35,7 @@ pub(crate) fn shape(kind: EncoderKind, projection: bool, tied: bool) -> Captione
             intermediate_size: 14,
             hidden_act,
             layer_norm_eps,
+            initializer_range: 0.02,
             qkv_bias: true,
             pooler: false,
         },
@@ -47,6 +48,7 @@ pub(crate) fn shape(kind: EncoderKind, projection: bool, tied: bool) -> Captione
             max_seq_len: 8,
             dropout: 0.0,
             layer_norm_eps: 1e-5,
+            initializer_range: 0.02,
             tie_word_embeddings: tied,
         },
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device};
+use caption_train::base::team::Team;
 use caption_train::config::{self, EncoderKind, RunConfig};
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::Captioner;
@@ -27,7 +28,7 @@ fn one_batch_is_learnt_by_heart() {
         let batches = [batch(&shape, &CAPTIONS, DType::F32)];
         let settings = StepSettings { seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
         for step in 0..400 {
-            train_step(&model, &parameters, &mut optimizer, &batches, step, 0.01, &settings).unwrap();
+            train_step(&model, &parameters, &mut optimizer, &batches, step, 0.01, &settings, &Team::alone()).unwrap();
         }
         let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
         let loss = evaluate_batch(&evaluation, &batches[0]).unwrap().mean();
@@ -52,7 +53,7 @@ fn a_loss_that_is_not_finite_changes_nothing() {
     let before = values(&parameters);
     let settings = StepSettings { seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
     let batches = [batch(&shape, &CAPTIONS, DType::F32)];
-    let outcome = train_step(&model, &parameters, &mut optimizer, &batches, 0, 0.1, &settings).unwrap();
+    let outcome = train_step(&model, &parameters, &mut optimizer, &batches, 0, 0.1, &settings, &Team::alone()).unwrap();
     assert!(outcome.skipped);
     assert_eq!(optimizer.step(), 0);
     assert_eq!(values(&parameters), before);
