@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::base::memory;
 use crate::base::team::Team;
 use crate::base::terminal;
 use crate::commands::device::select_device;
@@ -38,7 +39,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let plan = setup.plan.clone();
     let files = setup.image_files();
     let (length, targets) = forecast::largest_batch(&plan, &setup.train);
-    let memory = forecast::memory(&plan, length, targets);
+    let needed = forecast::memory(&plan, length, targets, memory::resident_bytes());
     let trainer = Trainer {
         plan: plan.clone(),
         data: TrainingData {
@@ -58,12 +59,14 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     terminal::data(&config::to_toml(&plan.config))?;
     terminal::data(&plan.describe())?;
     terminal::data(&format!(
-        "memory      {:.2} GB at the peak: model {:.2}, activations {:.2}, features {:.2}, batches {:.2}",
-        memory.total() as f64 / GIGABYTE,
-        memory.model as f64 / GIGABYTE,
-        memory.activations as f64 / GIGABYTE,
-        memory.features as f64 / GIGABYTE,
-        memory.batches as f64 / GIGABYTE
+        "memory      {:.2} GB at the peak: model {:.2}, activations {:.2}, features {:.2}, batches {:.2}, program and \
+         captions {:.2}",
+        needed.total() as f64 / GIGABYTE,
+        needed.model as f64 / GIGABYTE,
+        needed.activations as f64 / GIGABYTE,
+        needed.features as f64 / GIGABYTE,
+        needed.batches as f64 / GIGABYTE,
+        needed.process as f64 / GIGABYTE
     ))?;
     let epoch = time.step * plan.updates_per_epoch as f64;
     terminal::data(&format!(

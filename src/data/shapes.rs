@@ -37,7 +37,7 @@ pub struct Drawing {
 }
 
 /// The data set `shapes`.
-pub const SHAPES: Drawing = Drawing { num_train: 24000, num_val: 100, num_test: 100, side: 64, seed: 20 };
+pub const SHAPES: Drawing = Drawing { num_train: 22_000, num_val: 100, num_test: 100, side: 64, seed: 20 };
 
 /// Pairs of objects that only validation pictures show, and as many that only test pictures show, of 276.
 const NUM_HELD_OUT_PAIRS: usize = 24;

@@ -15,16 +15,18 @@ use crate::training::plan::{ImagePath, RunPlan, feature_bytes};
 use crate::training::train_step::{StepSettings, train_step};
 use crate::training::trainer::{LOADED_AHEAD, Trainer};
 
-/// Trial updates: the first warms up, the median of the rest counts.
-const TRIALS: usize = 4;
+/// Trial updates at least, of which the first warms up; the median of the later half counts.
+const MIN_TRIALS: usize = 4;
+/// Seconds for trial updates, unless the least number takes longer: the first ones of a process are slow.
+const TRIAL_SECONDS: f64 = 4.0;
 /// An update longer than this is not repeated.
 const LONG_SECONDS: f64 = 10.0;
 /// Images that go through a frozen encoder together when all are encoded once.
 pub const ENCODE_BATCH: usize = 32;
 /// Images encoded to time the encoder.
 const TRIAL_IMAGES: usize = 16;
-/// Code, runtime, thread stacks and what the allocator holds back, in bytes.
-const PROCESS_BYTES: usize = 60 << 20;
+/// Code, runtime, thread stacks, captions and what the allocator holds back, where the system does not tell, in bytes.
+const PROCESS_BYTES: usize = 100 << 20;
 
 /// Memory in bytes, by what takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub struct MemoryForecast {
     pub features: usize,
     /// Batches that wait for the loop.
     pub batches: usize,
-    /// The program itself.
+    /// The program itself, with the captions.
     pub process: usize,
 }
 
@@ -58,8 +60,9 @@ pub struct TimeForecast {
     pub encoding: f64,
 }
 
-/// Counts the buffers of a run whose batches are at most `length` tokens long and hold `targets` targets.
-pub fn memory(plan: &RunPlan, length: usize, targets: usize) -> MemoryForecast {
+/// Counts the buffers of a run whose batches are at most `length` tokens long and hold `targets` targets, beside what
+/// is `resident` in bytes when data and parameters have been read.
+pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u64>) -> MemoryForecast {
     let float = size_of::<f32>();
     let batch = plan.config.training.batch_size.min(plan.counts.train_examples);
     let (encoder, trainable) = (&plan.shape.encoder, plan.num_trainable_parameters);
@@ -80,7 +83,9 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize) -> MemoryForecast {
         activations: float * phases.into_iter().max().unwrap_or(0),
         features,
         batches: float * input * batch * accumulation * waiting,
-        process: PROCESS_BYTES,
+        process: resident.map_or(PROCESS_BYTES, |bytes| {
+            usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(float * plan.num_parameters)
+        }),
     }
 }
 
@@ -171,7 +176,11 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         max_grad_norm: training.max_grad_norm,
     };
     let mut seconds: Vec<f64> = Vec::new();
-    for (number, update) in updates.iter().take(TRIALS).enumerate() {
+    let began = Instant::now();
+    for (number, update) in updates.iter().cycle().enumerate() {
+        if number >= MIN_TRIALS && began.elapsed().as_secs_f64() > TRIAL_SECONDS {
+            break;
+        }
         let (batches, loading) = load_trial(&trainer, files, update)?;
         let started = Instant::now();
         let step = number as u64;
@@ -183,9 +192,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
             break;
         }
     }
-    if seconds.len() > 1 {
-        seconds.remove(0);
-    }
+    seconds.drain(..seconds.len() / 2);
     seconds.sort_by(f64::total_cmp);
     let step = *seconds.get(seconds.len() / 2).context("there is no training pair")?;
     Ok(TimeForecast { step, encoding })

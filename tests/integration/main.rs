@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod interruption;
 mod model;
 mod resume;
 mod support;
