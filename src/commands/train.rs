@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
+use signal_hook::iterator::Signals;
 
 use crate::base::fault::{WithHint as _, describe, fault, usage};
 use crate::base::team::Team;
@@ -66,16 +67,28 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
     }
 }
 
-/// The first SIGINT or SIGTERM raises the flag; the second ends the process at once.
+/// Signals this close to the first are the same wish: `timeout` and some job managers signal the process and then its
+/// whole group.
+const SIGNAL_ECHO: Duration = Duration::from_millis(500);
+
+/// The first SIGINT or SIGTERM raises the flag; a later one ends the process at once.
 fn watch_signals() -> Result<StopFlag> {
-    let raised = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The order matters: the shutdown looks at the flag before the same signal raises it.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&raised))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&raised)))
-            .context("cannot watch for signals")?;
-    }
-    Ok(StopFlag::shared(raised))
+    let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+    let mut signals = Signals::new(signals).context("cannot watch for signals")?;
+    let stop = StopFlag::default();
+    let raised = stop.clone();
+    let watch = move || {
+        let mut first = None;
+        for _ in signals.forever() {
+            let first = first.get_or_insert_with(Instant::now);
+            if raised.is_raised() && first.elapsed() > SIGNAL_ECHO {
+                signal_hook::low_level::exit(1);
+            }
+            raised.raise();
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).context("cannot watch for signals")?;
+    Ok(stop)
 }
 
 /// Fills in what follows from the config file's name and the data set's.

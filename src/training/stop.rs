@@ -8,11 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct StopFlag(Arc<AtomicBool>);
 
 impl StopFlag {
-    /// A flag over a shared value, such as a signal handler sets.
-    pub fn shared(value: Arc<AtomicBool>) -> Self {
-        Self(value)
-    }
-
     /// Asks the loop to stop.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);

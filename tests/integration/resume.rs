@@ -10,7 +10,7 @@ use crate::support::{binary, last_checkpoint, losses, small_config, stderr, trai
 
 const INTERRUPTED: Option<i32> = Some(130);
 
-/// Trains until `updates` are logged, then sends the signal, and gives the exit code.
+/// Trains until `updates` are logged, then sends the signal twice at once, as `timeout` does, and gives the exit code.
 fn train_and_stop(folder: &Path, config: &str, updates: usize, signal: &str) -> Option<i32> {
     let path = folder.join("run.toml");
     std::fs::write(&path, config).unwrap();
@@ -26,7 +26,8 @@ fn train_and_stop(folder: &Path, config: &str, updates: usize, signal: &str) -> 
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it was stopped");
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([signal, &id, &id]).status().unwrap().success());
     child.wait().unwrap().code()
 }
 
@@ -70,6 +71,29 @@ fn a_run_stopped_by_sigterm_goes_on_to_the_same_losses_with_a_trained_encoder() 
 #[test]
 fn a_run_stopped_by_sigint_goes_on_to_the_same_losses_with_a_frozen_encoder() {
     stopped_run_equals_undisturbed_run("frozen", "-INT");
+}
+
+#[test]
+fn a_second_signal_ends_a_run_that_has_not_stopped_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    // The data set is drawn first, and a stop takes effect behind it.
+    let config = small_config(folder.path()).replace("directory = ", "dataset = \"shapes\"\ndirectory = \"new\" # ");
+    let path = folder.path().join("run.toml");
+    std::fs::write(&path, config).unwrap();
+    let mut command = binary();
+    command.current_dir(folder.path()).arg("--config").arg(&path).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let started = Instant::now();
+    while std::fs::read_dir(folder.path()).unwrap().count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(120), "no drawing was begun");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let signal = || Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(signal().success());
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(signal().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(!folder.path().join("run").exists());
 }
 
 #[test]
