@@ -39,7 +39,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let plan = setup.plan.clone();
     let files = setup.image_files();
     let (length, targets) = forecast::largest_batch(&plan, &setup.train);
-    let needed = forecast::memory(&plan, length, targets, memory::resident_bytes());
+    let counted = forecast::memory(&plan, length, targets, memory::resident_bytes());
     let trainer = Trainer {
         plan: plan.clone(),
         data: TrainingData {
@@ -55,6 +55,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         team: Team::new(plan.num_members, plan.threads_each)?,
     };
     let time = forecast::time(trainer, &files)?;
+    let needed = counted.with_trial_peak(memory::peak_resident_bytes());
 
     terminal::data(&config::to_toml(&plan.config))?;
     terminal::data(&plan.describe())?;

@@ -1,4 +1,5 @@
-//! What a run will need: memory from a count of its buffers, time from a few trial updates that are thrown away.
+//! What a run will need: memory from a count of its buffers and the peak of a few trial updates, time from these updates.
+//! They are thrown away.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +49,14 @@ impl MemoryForecast {
     /// All together: the peak.
     pub fn total(&self) -> usize {
         self.model + self.activations + self.features + self.batches + self.process
+    }
+
+    /// The same when the trial updates, which hold neither features nor waiting batches, took more than was counted:
+    /// the allocator keeps what it was given, most of all with many small tensors.
+    pub fn with_trial_peak(mut self, bytes: Option<u64>) -> Self {
+        let peak = bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+        self.activations = self.activations.max(peak.saturating_sub(self.model + self.process));
+        self
     }
 }
 
