@@ -46,7 +46,7 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         .context("cannot use the tokenizer of the checkpoint")?;
     let parameters = checkpoint.parameters(&device)?;
     let model = Captioner::build(&metadata.shape, &parameters.detached())?;
-    let max_seq_len = metadata.shape.decoder.max_seq_len;
+    let max_seq_len = metadata.config.model.decoder.max_seq_len;
     let writer = CaptionWriter { model: &model, tokenizer: &tokenizer, max_seq_len };
     let (height, width) = metadata.image_processor.output_size();
 

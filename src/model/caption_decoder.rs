@@ -6,6 +6,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::model::encoder::HiddenActivation;
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::LayerNorm;
@@ -25,8 +26,10 @@ pub struct DecoderShape {
     pub num_heads: usize,
     /// Inner width of the MLP.
     pub intermediate_size: usize,
-    /// Caption positions.
-    pub max_seq_len: usize,
+    /// Rows of the position table.
+    pub num_positions: usize,
+    /// Activation of the MLP.
+    pub hidden_act: HiddenActivation,
     /// Dropout while training.
     pub dropout: f64,
     /// Added to the variance in every LayerNorm.
@@ -84,6 +87,7 @@ struct Block {
     ln_2: LayerNorm,
     mlp_in: Conv1D,
     mlp_out: Conv1D,
+    activation: Gelu,
     num_heads: usize,
     first_site: u64,
 }
@@ -120,6 +124,7 @@ impl Block {
             ln_2: norm("ln_2")?,
             mlp_in: dense("mlp.c_fc")?,
             mlp_out: dense("mlp.c_proj")?,
+            activation: shape.hidden_act.gelu(),
             num_heads: shape.num_heads,
             first_site: EMBEDDING_SITE + 1 + SITES_PER_BLOCK * index as u64,
         })
@@ -145,7 +150,7 @@ impl Block {
         let attended = self.cross_output.forward(&ops::cross_attention(&query, key_values, &options(false, 2))?)?;
         let x = (&x + drop(attended, 3)?)?;
 
-        let inner = ops::gelu(&self.mlp_in.forward(&self.ln_2.forward(&x)?)?, Gelu::Tanh)?;
+        let inner = ops::gelu(&self.mlp_in.forward(&self.ln_2.forward(&x)?)?, self.activation)?;
         &x + drop(self.mlp_out.forward(&inner)?, 4)?
     }
 }
@@ -166,7 +171,7 @@ impl CaptionDecoder {
         let (vocabulary, hidden) = (shape.vocab_size, shape.hidden_size);
         let normal = Initializer::Normal(shape.initializer_range);
         declaration.add("transformer.wte.weight", &[vocabulary, hidden], normal);
-        declaration.add("transformer.wpe.weight", &[shape.max_seq_len, hidden], normal);
+        declaration.add("transformer.wpe.weight", &[shape.num_positions, hidden], normal);
         for index in 0..shape.num_layers {
             Block::declare(shape, &mut declaration.under(&format!("transformer.h.{index}")));
         }

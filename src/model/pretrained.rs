@@ -1,19 +1,18 @@
-//! Reads an image encoder from a folder in the Hub's format: `config.json` and safetensors files.
-//!
-//! Values are read as f32. Nothing is downloaded here, and nothing but safetensors is opened.
+//! An image encoder from a folder in the Hub's format: its shape and its tensors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use serde_json::Value;
 
-use crate::base::fault::{WithHint as _, fault};
+use crate::base::fault::fault;
 use crate::config::EncoderKind;
 use crate::model::encoder::{EncoderShape, HiddenActivation};
 use crate::model::position_table;
-use crate::model::weight_names::rename_encoder;
+use crate::model::weight_files::{read_config, read_tensors, whole_number};
+use crate::model::weight_names::{Renamed, rename_encoder};
 
 /// An encoder as its folder describes it.
 #[derive(Clone, Debug)]
@@ -22,6 +21,8 @@ pub struct PretrainedEncoder {
     pub shape: EncoderShape,
     /// Its tensors, under the names of `model::encoder`, with the position table of the wanted image size.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Names in the file that belong to something else, such as a classifier.
+    pub unused: Vec<String>,
 }
 
 /// Reads shape and weights.
@@ -29,19 +30,30 @@ pub struct PretrainedEncoder {
 /// # Errors
 /// A folder without `config.json` or weights; a model of another family; tensors that do not fit the shape.
 pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<PretrainedEncoder> {
-    let mut shape = read_shape(folder)?;
-    let tensors = read_tensors(folder)?;
-    let mut tensors = rename_encoder(tensors, shape.kind)
-        .with_context(|| format!("cannot use the weights in {}", folder.display()))?;
+    let shape = read_shape(folder)?;
+    encoder_from(shape, read_tensors(folder)?, image_size)
+        .with_context(|| format!("cannot use the encoder in {}", folder.display()))
+}
+
+/// An encoder of tensors under the names of some file.
+///
+/// # Errors
+/// Tensors that do not fit the shape.
+pub fn encoder_from(
+    mut shape: EncoderShape,
+    tensors: BTreeMap<String, Tensor>,
+    image_size: Option<usize>,
+) -> anyhow::Result<PretrainedEncoder> {
+    let Renamed { mut tensors, unused } = rename_encoder(tensors, shape.kind)?;
     shape.pooler = tensors.contains_key("pooler.dense.weight");
     shape.qkv_bias =
         shape.kind == EncoderKind::ClipVision || tensors.contains_key("encoder.layer.0.attention.attention.query.bias");
     if let Some(image_size) = image_size {
         shape.image_size = image_size;
     }
-    shape.validate().with_context(|| format!("cannot use the encoder in {}", folder.display()))?;
-    fit_positions(&shape, &mut tensors).with_context(|| format!("cannot use the weights in {}", folder.display()))?;
-    Ok(PretrainedEncoder { shape, tensors })
+    shape.validate()?;
+    fit_positions(&shape, &mut tensors)?;
+    Ok(PretrainedEncoder { shape, tensors, unused })
 }
 
 /// Reads the shape alone.
@@ -49,21 +61,15 @@ pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<
 /// # Errors
 /// A folder without `config.json`; a model of another family.
 pub fn read_shape(folder: &Path) -> anyhow::Result<EncoderShape> {
-    if !folder.is_dir() {
-        return Err(fault(
-            format!("the encoder folder {} does not exist", folder.display()),
-            "set model.encoder.name to a folder in the Hub's format or to the id of a Hub repository",
-        ));
-    }
-    let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))
-        .hint(|| "an encoder folder holds config.json, preprocessor_config.json and model.safetensors")?;
-    let config: Value = serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))?;
-    shape_of_config(&config).with_context(|| format!("cannot use {}", path.display()))
+    let config = read_config(folder)?;
+    shape_of_config(&config).with_context(|| format!("cannot use {}", folder.join("config.json").display()))
 }
 
-fn shape_of_config(config: &Value) -> anyhow::Result<EncoderShape> {
+/// The shape that a `config.json` describes, for the image size that it names.
+///
+/// # Errors
+/// A model of another family; values that are of another type.
+pub fn shape_of_config(config: &Value) -> anyhow::Result<EncoderShape> {
     if let Some(architecture) = config.get("architecture").and_then(Value::as_str) {
         return timm_shape(config, architecture);
     }
@@ -101,28 +107,18 @@ fn family_shape(config: &Value, kind: EncoderKind) -> anyhow::Result<EncoderShap
     }
     Ok(EncoderShape {
         kind,
-        image_size: field(config, "image_size", 224)?,
-        patch_size: field(config, "patch_size", patch)?,
-        hidden_size: field(config, "hidden_size", 768)?,
-        num_hidden_layers: field(config, "num_hidden_layers", 12)?,
-        num_attention_heads: field(config, "num_attention_heads", 12)?,
-        intermediate_size: field(config, "intermediate_size", 3072)?,
+        image_size: whole_number(config, "image_size", 224)?,
+        patch_size: whole_number(config, "patch_size", patch)?,
+        hidden_size: whole_number(config, "hidden_size", 768)?,
+        num_hidden_layers: whole_number(config, "num_hidden_layers", 12)?,
+        num_attention_heads: whole_number(config, "num_attention_heads", 12)?,
+        intermediate_size: whole_number(config, "intermediate_size", 3072)?,
         hidden_act,
         layer_norm_eps: config.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(eps),
         initializer_range: config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02),
         qkv_bias: config.get("qkv_bias").and_then(Value::as_bool).unwrap_or(true),
         pooler: false,
     })
-}
-
-fn field(config: &Value, name: &str, default: usize) -> anyhow::Result<usize> {
-    match config.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(value) => {
-            let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
-            number.with_context(|| format!("{name}: expected a whole number, found {value}"))
-        }
-    }
 }
 
 /// timm's config names an architecture and no sizes but the input's; its plain ViTs follow from the name.
@@ -159,63 +155,6 @@ fn timm_shape(config: &Value, architecture: &str) -> anyhow::Result<EncoderShape
         qkv_bias: true,
         pooler: false,
     })
-}
-
-fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let single = folder.join("model.safetensors");
-    if single.is_file() {
-        return read_file(&single);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    if index.is_file() {
-        return read_shards(folder, &index);
-    }
-    let found = folder.join("pytorch_model.bin").is_file();
-    let hint = if found {
-        "pytorch_model.bin is a pickle, which can run code and is not read: save the model as safetensors \
-         (save_pretrained with safe_serialization=True)"
-    } else {
-        "an encoder folder holds config.json, preprocessor_config.json and model.safetensors"
-    };
-    Err(fault(format!("{} holds no model.safetensors", folder.display()), hint))
-}
-
-fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let text = std::fs::read_to_string(index).with_context(|| format!("cannot read {}", index.display()))?;
-    let parsed: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", index.display()))?;
-    let map = parsed.get("weight_map").and_then(Value::as_object);
-    let map = map.with_context(|| format!("{} has no weight_map", index.display()))?;
-    let mut tensors = BTreeMap::new();
-    for shard in map.values().filter_map(Value::as_str).collect::<BTreeSet<_>>() {
-        if Path::new(shard).file_name().is_none_or(|name| name != shard) {
-            bail!("{} names the shard {shard:?}, which is no plain file name", index.display());
-        }
-        tensors.extend(read_file(&folder.join(shard))?);
-    }
-    Ok(tensors)
-}
-
-/// All tensors of a safetensors file as f32 (integers, such as position ids, are left out).
-fn read_file(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("{} is not a valid safetensors file", path.display()))
-        .hint(|| "it may be truncated or a Git LFS pointer: fetch it again")?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let dtype = match view.dtype() {
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F64 => DType::F64,
-            _ => continue,
-        };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
-            .with_context(|| format!("{}: cannot read the tensor {name}", path.display()))?;
-        tensors.insert(name.to_owned(), tensor.to_dtype(DType::F32)?);
-    }
-    Ok(tensors)
 }
 
 fn fit_positions(shape: &EncoderShape, tensors: &mut BTreeMap<String, Tensor>) -> anyhow::Result<()> {

@@ -9,15 +9,30 @@ use candle_core::Tensor;
 
 use crate::config::EncoderKind;
 
+/// Tensors under the names used here, and what belongs to something else.
+#[derive(Clone, Debug, Default)]
+pub struct Renamed {
+    /// The tensors that are wanted.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Names in the file that are not wanted.
+    pub unused: Vec<String>,
+}
+
+impl Renamed {
+    fn insert(&mut self, name: String, tensor: Tensor, source: &str) -> anyhow::Result<()> {
+        if self.tensors.insert(name.clone(), tensor).is_some() {
+            bail!("two tensors of the file are {name}, the second is called {source}");
+        }
+        Ok(())
+    }
+}
+
 /// Renames the tensors of an encoder's file to the names of `model::encoder`; fused timm projections are split.
 ///
 /// # Errors
 /// A fused projection whose first dimension is no multiple of 3; two tensors of one name.
-pub fn rename_encoder(
-    tensors: BTreeMap<String, Tensor>,
-    kind: EncoderKind,
-) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let mut renamed = BTreeMap::new();
+pub fn rename_encoder(tensors: BTreeMap<String, Tensor>, kind: EncoderKind) -> anyhow::Result<Renamed> {
+    let mut renamed = Renamed::default();
     for (source, tensor) in tensors {
         let entries = match kind {
             EncoderKind::ClipVision => clip_name(&source).map(|name| vec![(name, tensor)]).unwrap_or_default(),
@@ -26,10 +41,38 @@ pub fn rename_encoder(
                 None => timm_entries(&source, tensor)?,
             },
         };
+        if entries.is_empty() {
+            renamed.unused.push(source.clone());
+        }
         for (name, tensor) in entries {
-            if renamed.insert(name.clone(), tensor).is_some() {
-                bail!("two tensors of the file are {name}, the second is called {source}");
-            }
+            renamed.insert(name, tensor, &source)?;
+        }
+    }
+    Ok(renamed)
+}
+
+/// Renames the tensors of a GPT-2's file, `h.0...` or `transformer.h.0...`, to the names of `model::caption_decoder`.
+/// A head that is tied to the token embedding is not wanted, and neither are the masks that old files store.
+///
+/// # Errors
+/// Two tensors of one name.
+pub fn rename_decoder(tensors: BTreeMap<String, Tensor>, tied: bool) -> anyhow::Result<Renamed> {
+    let mut renamed = Renamed::default();
+    for (source, tensor) in tensors {
+        let is_mask = ["attn.bias", "attn.masked_bias", "crossattention.bias", "crossattention.masked_bias"]
+            .iter()
+            .any(|end| source.ends_with(&format!(".{end}")));
+        let inner = source.strip_prefix("transformer.").unwrap_or(&source);
+        let is_body = ["wte.", "wpe.", "h.", "ln_f."].iter().any(|part| inner.starts_with(part));
+        if is_mask || (source == "lm_head.weight" && tied) {
+            continue;
+        }
+        if is_body {
+            renamed.insert(format!("transformer.{inner}"), tensor, &source)?;
+        } else if source == "lm_head.weight" {
+            renamed.insert(source.clone(), tensor, &source)?;
+        } else {
+            renamed.unused.push(source);
         }
     }
     Ok(renamed)
@@ -118,7 +161,7 @@ mod tests {
             .iter()
             .map(|(name, shape)| ((*name).to_owned(), Tensor::zeros(*shape, DType::F32, &Device::Cpu).unwrap()))
             .collect();
-        rename_encoder(tensors, kind).unwrap().into_keys().collect()
+        rename_encoder(tensors, kind).unwrap().tensors.into_keys().collect()
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::data::image_processor::ImageProcessor;
 use crate::data::split::{SplitIndices, split_images};
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::captioner::CaptionerShape;
-use crate::model::encoder::EncoderShape;
+use crate::model::encoder::{EncoderShape, HiddenActivation};
 use crate::model::parameters::Parameters;
 use crate::model::pretrained::{read_encoder, read_shape};
 use crate::run::checkpoint::reader::Checkpoint;
@@ -152,7 +152,7 @@ impl Setup {
         optimizer: Optimizer,
         state: TrainState,
     ) -> Result<Self> {
-        let max_seq_len = shape.decoder.max_seq_len;
+        let max_seq_len = config.model.decoder.max_seq_len;
         let train = make_examples(&dataset, &split.train, &tokenizer, max_seq_len)?;
         let val = make_examples(&dataset, &split.val, &tokenizer, max_seq_len)?;
         if let Some(name) = &config.evaluation.caption_split
@@ -262,7 +262,8 @@ fn decoder_shape(config: &RunConfig, vocab_size: usize) -> DecoderShape {
         num_layers: decoder.num_layers,
         num_heads: decoder.num_heads,
         intermediate_size: decoder.intermediate_size,
-        max_seq_len: decoder.max_seq_len,
+        num_positions: decoder.max_seq_len,
+        hidden_act: HiddenActivation::GeluNew,
         dropout: decoder.dropout,
         layer_norm_eps: decoder.layer_norm_eps,
         initializer_range: decoder.initializer_range,

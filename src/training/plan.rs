@@ -152,7 +152,7 @@ impl RunPlan {
                 decoder.num_layers,
                 decoder.num_heads,
                 decoder.vocab_size,
-                decoder.max_seq_len,
+                decoder.num_positions,
                 decoder.dropout
             ),
             format!("parameters  {}, of which {} are trained", self.num_parameters, self.num_trainable_parameters),

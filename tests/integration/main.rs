@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod interruption;
 mod model;
+mod parity;
 mod resume;
 mod support;
 mod tidy;

@@ -8,7 +8,7 @@ use crate::model::captioner::CaptionerShape;
 use crate::training::train_state::TrainState;
 
 /// Version of the format; a reader refuses a higher one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Key of the safetensors header under which the metadata stands, as JSON.
 pub const METADATA_KEY: &str = "caption_train";
 /// Before the name of a parameter.

@@ -1,0 +1,45 @@
+//! The shape of a GPT-2, plain or with cross-attention, as its `config.json` describes it.
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::base::fault::fault;
+use crate::model::caption_decoder::DecoderShape;
+use crate::model::encoder::HiddenActivation;
+use crate::model::weight_files::whole_number;
+
+/// Absent fields take the defaults of `GPT2Config`.
+///
+/// # Errors
+/// A model of another family, or a GPT-2 with an option that changes its arithmetic and is not supported.
+pub fn decoder_shape_of_config(config: &Value) -> anyhow::Result<DecoderShape> {
+    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
+    if model_type != "gpt2" {
+        return Err(fault(
+            format!("expected a decoder of model_type \"gpt2\", found {model_type:?}"),
+            "use a GPT-2, e.g. gpt2 or distilgpt2, or a captioner with one, e.g. nlpconnect/vit-gpt2-image-captioning",
+        ));
+    }
+    let flag = |name: &str, default: bool| config.get(name).and_then(Value::as_bool).unwrap_or(default);
+    if !flag("scale_attn_weights", true) || flag("scale_attn_by_inverse_layer_idx", false) {
+        bail!("a GPT-2 with scale_attn_weights = false or scale_attn_by_inverse_layer_idx = true is not supported");
+    }
+    let activation = config.get("activation_function").cloned().unwrap_or_else(|| Value::from("gelu_new"));
+    let hidden_act: HiddenActivation = serde_json::from_value(activation.clone())
+        .with_context(|| format!("activation_function {activation} is not one of gelu, gelu_new, quick_gelu"))?;
+    let real = |name: &str, default: f64| config.get(name).and_then(Value::as_f64).unwrap_or(default);
+    let hidden_size = whole_number(config, "n_embd", 768)?;
+    Ok(DecoderShape {
+        vocab_size: whole_number(config, "vocab_size", 50_257)?,
+        hidden_size,
+        num_layers: whole_number(config, "n_layer", 12)?,
+        num_heads: whole_number(config, "n_head", 12)?,
+        intermediate_size: whole_number(config, "n_inner", 4 * hidden_size)?,
+        num_positions: whole_number(config, "n_positions", 1024)?,
+        hidden_act,
+        dropout: real("resid_pdrop", 0.1),
+        layer_norm_eps: real("layer_norm_epsilon", 1e-5),
+        initializer_range: real("initializer_range", 0.02),
+        tie_word_embeddings: flag("tie_word_embeddings", true),
+    })
+}

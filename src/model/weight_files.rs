@@ -1,0 +1,105 @@
+//! Reads what a folder in the Hub's format holds: `config.json`, and safetensors files in one piece or in shards.
+//!
+//! Nothing is downloaded here, and nothing but safetensors is opened for weights.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use crate::base::fault::{WithHint as _, fault};
+
+/// The folder's `config.json`.
+///
+/// # Errors
+/// A folder or file that is not there, or no JSON.
+pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
+    if !folder.is_dir() {
+        return Err(fault(
+            format!("the model folder {} does not exist", folder.display()),
+            "name a folder in the Hub's format or the id of a Hub repository",
+        ));
+    }
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .hint(|| "a model folder holds config.json, preprocessor_config.json and model.safetensors")?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
+}
+
+/// A whole number of a config; absent or null: the default.
+///
+/// # Errors
+/// Anything else.
+pub fn whole_number(config: &Value, name: &str, default: usize) -> anyhow::Result<usize> {
+    match config.get(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => {
+            let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+            number.with_context(|| format!("{name}: expected a whole number, found {value}"))
+        }
+    }
+}
+
+/// Every tensor of the folder's `model.safetensors`, or of the shards that its index names, as f32.
+///
+/// # Errors
+/// A folder without safetensors weights, a pickle in their place; a file that is missing, truncated or damaged.
+pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let single = folder.join("model.safetensors");
+    if single.is_file() {
+        return read_file(&single);
+    }
+    let index = folder.join("model.safetensors.index.json");
+    if index.is_file() {
+        return read_shards(folder, &index);
+    }
+    let found = folder.join("pytorch_model.bin").is_file();
+    let hint = if found {
+        "pytorch_model.bin is a pickle, which can run code and is not read. Convert it once in Python: \
+         AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), with the model's own class in place of AutoModel"
+    } else {
+        "a model folder holds config.json and model.safetensors, or shards with model.safetensors.index.json"
+    };
+    Err(fault(format!("{} holds no model.safetensors", folder.display()), hint))
+}
+
+fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let text = std::fs::read_to_string(index).with_context(|| format!("cannot read {}", index.display()))?;
+    let parsed: Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", index.display()))?;
+    let map = parsed.get("weight_map").and_then(Value::as_object);
+    let map = map.with_context(|| format!("{} has no weight_map", index.display()))?;
+    let mut tensors = BTreeMap::new();
+    for shard in map.values().filter_map(Value::as_str).collect::<BTreeSet<_>>() {
+        if Path::new(shard).file_name().is_none_or(|name| name != shard) {
+            bail!("{} names the shard {shard:?}, which is no plain file name", index.display());
+        }
+        tensors.extend(read_file(&folder.join(shard))?);
+    }
+    Ok(tensors)
+}
+
+/// All tensors of a safetensors file as f32 (integers, such as position ids, are left out).
+fn read_file(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = safetensors::SafeTensors::deserialize(&bytes)
+        .with_context(|| format!("{} is not a valid safetensors file", path.display()))
+        .hint(|| "it may be truncated or a Git LFS pointer: fetch it again")?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let dtype = match view.dtype() {
+            safetensors::Dtype::F32 => DType::F32,
+            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::BF16 => DType::BF16,
+            safetensors::Dtype::F64 => DType::F64,
+            _ => continue,
+        };
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
+            .with_context(|| format!("{}: cannot read the tensor {name}", path.display()))?;
+        tensors.insert(name.to_owned(), tensor.to_dtype(DType::F32)?);
+    }
+    Ok(tensors)
+}

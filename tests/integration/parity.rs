@@ -1,0 +1,364 @@
+//! The numbers of PyTorch and transformers: models that `tests/reference/models.py` made, and what they computed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use caption_train::base::team::Team;
+use caption_train::config::{EncoderTraining, OptimizerConfig, ScheduleConfig, ScheduleKind};
+use caption_train::data::batch::{Batch, ImageInput};
+use caption_train::data::collate::collate;
+use caption_train::decoding::greedy::{Limits, greedy};
+use caption_train::evaluation::token_loss::{batch_loss, scalar};
+use caption_train::model::caption_decoder::Mode;
+use caption_train::model::captioner::{Captioner, CaptionerShape};
+use caption_train::model::encoder::Encoder;
+use caption_train::model::parameters::{Declaration, Parameters};
+use caption_train::model::pretrained::read_encoder;
+use caption_train::model::pretrained_captioner::read_captioner;
+use caption_train::model::pretrained_decoder::decoder_shape_of_config;
+use caption_train::model::weight_files::{read_config, read_tensors};
+use caption_train::model::weight_names::rename_decoder;
+use caption_train::training::optimizer::Optimizer;
+use caption_train::training::schedule::learning_rate_factor;
+use caption_train::training::train_step::{StepSettings, compute_gradients, train_step};
+use serde::Deserialize;
+
+use crate::support::max_difference;
+
+/// Both sides compute in f64, through a handful of layers.
+const LOGITS_F64: f64 = 1e-9;
+const GRADIENT_F64: f64 = 1e-8;
+/// In f32, relative to the largest logit.
+const LOGITS_F32: f64 = 1e-5;
+/// In f32, relative to the norm of a gradient, and to that of all gradients: the true gradient of a key's bias is 0.
+const GRADIENT_F32: f64 = 1e-4;
+const GRADIENT_F32_GLOBAL: f64 = 1e-6;
+/// In f32, over 20 updates.
+const LOSS_F32: f64 = 1e-4;
+const SETTINGS: StepSettings = StepSettings { seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: None };
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models"))
+}
+
+#[derive(Deserialize)]
+struct Facts {
+    /// Start, caption and end of the two captions.
+    frames: Vec<Vec<u32>>,
+    loss: f64,
+    /// With a label smoothing of 0.1.
+    smoothed_loss: f64,
+    /// What the model writes about each picture, without start and end.
+    greedy: Vec<Vec<u32>>,
+    run: Option<Run>,
+}
+
+/// The run of 20 updates.
+#[derive(Deserialize)]
+struct Run {
+    learning_rate: f64,
+    encoder_learning_rate: f64,
+    layer_decay: f64,
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    max_grad_norm: f64,
+    warmup_steps: usize,
+    num_updates: u64,
+    label_smoothing: f64,
+    frames: Vec<Vec<u32>>,
+    /// For each update its micro-batches, as indices of `frames`; picture i modulo their number belongs to frame i.
+    updates: Vec<Vec<Vec<usize>>>,
+    losses: Vec<f64>,
+    grad_norms: Vec<f64>,
+}
+
+struct Case {
+    shape: CaptionerShape,
+    parameters: Parameters,
+    tensors: HashMap<String, Tensor>,
+    facts: Facts,
+    dtype: DType,
+    pad: u32,
+    limits: Limits,
+}
+
+fn expected_tensors(name: &str) -> HashMap<String, Tensor> {
+    let path = fixtures().join(format!("expected_{name}.safetensors"));
+    candle_core::safetensors::load(&path, &Device::Cpu)
+        .unwrap_or_else(|error| panic!("{}: {error}; tests/reference/models.py makes it", path.display()))
+}
+
+impl Case {
+    fn load(name: &str, dtype: DType) -> Self {
+        let read = read_captioner(&fixtures().join(name), None).unwrap();
+        assert!(read.unused.is_empty(), "{:?}", read.unused);
+        let specs = read.shape.parameter_specs();
+        let parameters = Parameters::from_complete(&specs, read.tensors, dtype, &Device::Cpu).unwrap();
+        let facts = std::fs::read_to_string(fixtures().join(format!("expected_{name}.json"))).unwrap();
+        let config = read_config(&fixtures().join(name)).unwrap();
+        let id = |key: &str| u32::try_from(config[key].as_u64().unwrap()).unwrap();
+        Self {
+            limits: Limits {
+                start: id("decoder_start_token_id"),
+                end: id("eos_token_id"),
+                max_new_tokens: read.shape.decoder.num_positions,
+            },
+            pad: id("pad_token_id"),
+            shape: read.shape,
+            parameters,
+            tensors: expected_tensors(name),
+            facts: serde_json::from_str(&facts).unwrap(),
+            dtype,
+        }
+    }
+
+    fn model(&self) -> Captioner {
+        Captioner::build(&self.shape, &self.parameters.tracked()).unwrap()
+    }
+
+    fn pixels(&self, images: &[usize]) -> Tensor {
+        let all = self.tensors["pixel_values"].to_dtype(self.dtype).unwrap();
+        let rows: Vec<u32> = images.iter().map(|&image| u32::try_from(image).unwrap()).collect();
+        all.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), 0).unwrap()
+    }
+
+    fn batch(&self, images: &[usize], frames: &[&[u32]]) -> Batch {
+        let tokens = collate(frames, self.pad);
+        Batch {
+            images: ImageInput::Pixels(self.pixels(images)),
+            image_rows: None,
+            input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), &Device::Cpu).unwrap(),
+            labels: tokens.labels,
+            num_targets: tokens.num_targets,
+        }
+    }
+
+    /// The two pictures with their captions.
+    fn two(&self) -> Batch {
+        let frames: Vec<&[u32]> = self.facts.frames.iter().map(Vec::as_slice).collect();
+        self.batch(&[0, 1], &frames)
+    }
+}
+
+fn norm(tensor: &Tensor) -> f64 {
+    tensor.to_dtype(DType::F64).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt()
+}
+
+fn difference(a: &Tensor, b: &Tensor) -> Tensor {
+    (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap()
+}
+
+fn largest(tensor: &Tensor) -> f64 {
+    max_difference(tensor, &tensor.zeros_like().unwrap())
+}
+
+const NAMES: [&str; 2] = ["vit_gpt2", "clip_gpt2"];
+
+#[test]
+fn encoder_states_equal_those_of_transformers() {
+    for name in NAMES {
+        let case = Case::load(name, DType::F64);
+        let states = case.model().encode(&case.pixels(&[0, 1])).unwrap();
+        assert!(max_difference(&states, &case.tensors["encoder_hidden_states"]) < LOGITS_F64, "{name}");
+    }
+}
+
+#[test]
+fn the_image_tower_of_a_whole_clip_gives_the_states_before_its_last_norm() {
+    let read = read_encoder(&fixtures().join("clip"), None).unwrap();
+    assert!(read.unused.iter().any(|name| name == "logit_scale"), "{:?}", read.unused);
+    assert!(read.unused.iter().all(|name| !name.starts_with("vision_model.")), "{:?}", read.unused);
+    let mut specs = Vec::new();
+    Encoder::declare(&read.shape, &mut Declaration::new(&mut specs));
+    let parameters = Parameters::from_complete(&specs, read.tensors, DType::F64, &Device::Cpu).unwrap();
+    let encoder = Encoder::build(&read.shape, &parameters.detached()).unwrap();
+    let expected = expected_tensors("clip");
+    let states = encoder.forward(&expected["pixel_values"].to_dtype(DType::F64).unwrap()).unwrap();
+    assert!(max_difference(&states, &expected["encoder_hidden_states"]) < LOGITS_F64);
+}
+
+#[test]
+fn logits_equal_those_of_transformers() {
+    for name in NAMES {
+        for (dtype, relative) in [(DType::F64, false), (DType::F32, true)] {
+            let case = Case::load(name, dtype);
+            let batch = case.two();
+            let logits = case.model().forward(&case.pixels(&[0, 1]), &batch.input_ids, Mode::Eval).unwrap();
+            let expected = &case.tensors["logits"];
+            let bound = if relative { LOGITS_F32 * largest(expected) } else { LOGITS_F64 };
+            let found = max_difference(&logits, expected);
+            assert!(found <= bound, "{name} in {dtype:?}: {found}, at most {bound}");
+        }
+    }
+}
+
+#[test]
+fn a_plain_gpt2_gives_the_logits_of_transformers_when_no_picture_speaks() {
+    let folder = fixtures().join("gpt2");
+    let decoder = decoder_shape_of_config(&read_config(&folder).unwrap()).unwrap();
+    let renamed = rename_decoder(read_tensors(&folder).unwrap(), decoder.tie_word_embeddings).unwrap();
+    assert!(renamed.unused.is_empty(), "{:?}", renamed.unused);
+    let encoder = read_captioner(&fixtures().join("clip_gpt2"), None).unwrap().shape.encoder;
+    let shape = CaptionerShape { encoder, decoder };
+    let loaded = renamed.tensors.into_iter().map(|(name, tensor)| (format!("decoder.{name}"), tensor)).collect();
+    let parameters = Parameters::create(&shape.parameter_specs(), loaded, 1, DType::F64, &Device::Cpu).unwrap();
+    for (_, parameter) in parameters.iter().filter(|(name, _)| name.contains("crossattention.c_proj")) {
+        parameter.var.set(&parameter.var.zeros_like().unwrap()).unwrap();
+    }
+    let expected = expected_tensors("gpt2");
+    let pixels = Tensor::ones((2, 3, 64, 64), DType::F64, &Device::Cpu).unwrap();
+    let input_ids = expected["input_ids"].to_dtype(DType::U32).unwrap();
+    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let logits = model.forward(&pixels, &input_ids, Mode::Eval).unwrap();
+    assert!(max_difference(&logits, &expected["logits"]) < LOGITS_F64);
+}
+
+#[test]
+fn the_loss_leaves_padding_out_also_where_pad_is_the_end_token() {
+    for name in NAMES {
+        let case = Case::load(name, DType::F64);
+        let batch = case.two();
+        assert_ne!(case.facts.frames[0].len(), case.facts.frames[1].len());
+        assert_eq!(case.pad == case.limits.end, name == "vit_gpt2");
+        for (smoothing, expected) in [(0.0, case.facts.loss), (0.1, case.facts.smoothed_loss)] {
+            let sum = scalar(&batch_loss(&case.model(), &batch, Mode::Eval, smoothing).unwrap()).unwrap();
+            let loss = sum / batch.num_targets as f64;
+            assert!((loss - expected).abs() < LOGITS_F64, "{name}: {loss} against {expected}");
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_every_parameter_equals_that_of_torch() {
+    for name in NAMES {
+        for dtype in [DType::F64, DType::F32] {
+            let case = Case::load(name, dtype);
+            let team = Team::alone();
+            let (_, gradients) =
+                compute_gradients(&case.model(), &case.parameters, &[case.two()], 0, &SETTINGS, &team).unwrap();
+            let expected: HashMap<&str, &Tensor> = case
+                .tensors
+                .iter()
+                .filter_map(|(name, tensor)| name.strip_prefix("gradient.").map(|name| (name, tensor)))
+                .collect();
+            let global = expected.values().map(|gradient| norm(gradient).powi(2)).sum::<f64>().sqrt();
+            let mut compared = 0;
+            for (parameter, _) in case.parameters.trainable() {
+                let theirs = expected[file_name(parameter).as_str()];
+                let found = norm(&difference(gradients.get(parameter).unwrap(), theirs));
+                let bound = match dtype {
+                    DType::F64 => GRADIENT_F64,
+                    _ => GRADIENT_F32 * norm(theirs) + GRADIENT_F32_GLOBAL * global,
+                };
+                assert!(found <= bound, "{name} in {dtype:?}, {parameter}: {found}, at most {bound}");
+                compared += 1;
+            }
+            assert_eq!(compared, expected.len(), "{name}");
+        }
+    }
+}
+
+/// CLIP's tower has a prefix here, as in most files, which this version of transformers leaves out in a captioner.
+fn file_name(parameter: &str) -> String {
+    parameter.replace("encoder.vision_model.", "encoder.")
+}
+
+/// Trains as the fixture's run says and gives loss and gradient norm of each update; `after` sees the parameters.
+fn train(case: &Case, run: &Run, mut after: impl FnMut(u64, &Parameters)) -> Vec<(f64, f64)> {
+    let config = OptimizerConfig {
+        learning_rate: run.learning_rate,
+        betas: run.betas,
+        eps: run.eps,
+        weight_decay: run.weight_decay,
+        encoder_learning_rate: Some(run.encoder_learning_rate),
+        layer_decay: run.layer_decay,
+        ..OptimizerConfig::default()
+    };
+    let schedule = ScheduleConfig { kind: ScheduleKind::Linear, warmup_steps: run.warmup_steps };
+    let settings =
+        StepSettings { label_smoothing: run.label_smoothing, max_grad_norm: Some(run.max_grad_norm), ..SETTINGS };
+    let model = case.model();
+    let mut optimizer = Optimizer::new(&case.parameters, &case.shape, &config).unwrap();
+    let num_images = case.tensors["pixel_values"].dim(0).unwrap();
+    let mut outcomes = Vec::new();
+    for (step, update) in (0..).zip(&run.updates) {
+        let batches: Vec<Batch> = update
+            .iter()
+            .map(|indices| {
+                let frames: Vec<&[u32]> = indices.iter().map(|&index| run.frames[index].as_slice()).collect();
+                let images: Vec<usize> = indices.iter().map(|index| index % num_images).collect();
+                case.batch(&images, &frames)
+            })
+            .collect();
+        let rate = run.learning_rate * learning_rate_factor(&schedule, step, run.num_updates);
+        let team = Team::alone();
+        let outcome =
+            train_step(&model, &case.parameters, &mut optimizer, &batches, step, rate, &settings, &team).unwrap();
+        outcomes.push((outcome.loss.mean(), outcome.grad_norm));
+        after(step, &case.parameters);
+    }
+    outcomes
+}
+
+#[test]
+fn twenty_updates_give_the_losses_and_norms_of_torch() {
+    for (dtype, bound) in [(DType::F64, LOGITS_F64), (DType::F32, LOSS_F32)] {
+        let case = Case::load("vit_gpt2", dtype);
+        let run = case.facts.run.as_ref().unwrap();
+        let outcomes = train(&case, run, |_, _| {});
+        assert_eq!(outcomes.len(), 20);
+        for (step, ((loss, norm), (their_loss, their_norm))) in
+            outcomes.iter().zip(run.losses.iter().zip(&run.grad_norms)).enumerate()
+        {
+            assert!((loss - their_loss).abs() <= bound, "{dtype:?}, update {step}: {loss} against {their_loss}");
+            assert!((norm - their_norm).abs() <= 10.0 * bound, "{dtype:?}, update {step}: {norm} against {their_norm}");
+        }
+    }
+}
+
+#[test]
+fn one_step_of_adamw_changes_every_parameter_as_torch_does() {
+    let case = Case::load("vit_gpt2", DType::F64);
+    let run = case.facts.run.as_ref().unwrap();
+    let mut compared = 0;
+    train(&case, run, |step, parameters| {
+        // The first update has the learning rate 0.
+        if step == 1 {
+            for (name, var) in parameters.trainable() {
+                let expected = &case.tensors[&format!("after_2.{}", file_name(name))];
+                assert!(max_difference(var.as_tensor(), expected) < GRADIENT_F64, "{name}");
+                compared += 1;
+            }
+        }
+    });
+    assert_eq!(compared, case.tensors.keys().filter(|name| name.starts_with("after_2.")).count());
+}
+
+#[test]
+fn greedy_captions_equal_those_of_generate_token_by_token() {
+    for name in NAMES {
+        for dtype in [DType::F64, DType::F32] {
+            let case = Case::load(name, dtype);
+            let model = Captioner::build(&case.shape, &case.parameters.detached()).unwrap();
+            let images: Vec<usize> = (0..case.facts.greedy.len()).collect();
+            let key_values = model.cross_key_values(&model.encode(&case.pixels(&images)).unwrap()).unwrap();
+            let captions = greedy(model.decoder(), &key_values, &case.limits).unwrap();
+            assert_eq!(captions, case.facts.greedy, "{name} in {dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn a_frozen_encoder_of_the_fixture_trains_the_decoder_alone() {
+    let mut case = Case::load("vit_gpt2", DType::F64);
+    case.shape.freeze(&mut case.parameters, EncoderTraining::Frozen);
+    let (_, gradients) =
+        compute_gradients(&case.model(), &case.parameters, &[case.two()], 0, &SETTINGS, &Team::alone()).unwrap();
+    for (name, _) in case.parameters.trainable() {
+        assert!(!name.starts_with("encoder."));
+        let expected = &case.tensors[&format!("gradient.{name}")];
+        assert!(max_difference(gradients.get(name).unwrap(), expected) < GRADIENT_F64, "{name}");
+    }
+}
