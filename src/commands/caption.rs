@@ -8,12 +8,12 @@ use candle_core::Tensor;
 use crate::base::fault::{describe, fault};
 use crate::base::terminal;
 use crate::commands::device::select_device;
+use crate::commands::model_source::checkpoint_path;
 use crate::data::batch::ImageInput;
 use crate::data::image_file::load_rgb;
 use crate::evaluation::captioning::CaptionWriter;
 use crate::model::captioner::Captioner;
-use crate::run::checkpoint::reader::read_model;
-use crate::tokenizer::CaptionTokenizer;
+use crate::run::captioning_model::CaptioningModel;
 
 /// Images that go through the model together.
 const BATCH_SIZE: usize = 16;
@@ -23,8 +23,8 @@ const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// Describes images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CaptionArgs {
-    /// Checkpoint of a run
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    #[arg(long, value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
     /// JPEG, PNG or WebP files, or folders of them
     #[arg(required = true, value_name = "IMAGE")]
@@ -40,22 +40,17 @@ pub struct CaptionArgs {
 /// A checkpoint that cannot be used; at the end, when an image could not be read.
 pub fn run(args: &CaptionArgs) -> Result<()> {
     let device = select_device(&args.device)?;
-    let checkpoint = read_model(&args.checkpoint)?;
-    let metadata = &checkpoint.metadata;
-    let tokenizer = CaptionTokenizer::from_json(&metadata.tokenizer, &metadata.config.tokenizer)
-        .context("cannot use the tokenizer of the checkpoint")?;
-    let parameters = checkpoint.parameters(&device)?;
-    let model = Captioner::build(&metadata.shape, &parameters.detached())?;
-    let max_seq_len = metadata.config.model.decoder.max_seq_len;
-    let writer = CaptionWriter { model: &model, tokenizer: &tokenizer, max_seq_len };
-    let (height, width) = metadata.image_processor.output_size();
+    let opened = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &device)?;
+    let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
+    let writer = CaptionWriter { model: &model, tokenizer: &opened.tokenizer, max_new_tokens: opened.max_new_tokens };
+    let (height, width) = opened.processor.output_size();
 
     let (files, mut failed) = list_images(&args.images);
     for chunk in files.chunks(BATCH_SIZE) {
         let mut pixels = Vec::new();
         let mut names = Vec::new();
         for path in chunk {
-            match load_rgb(path).and_then(|image| metadata.image_processor.process(&image)) {
+            match load_rgb(path).and_then(|image| opened.processor.process(&image)) {
                 Ok(values) => {
                     pixels.extend(values);
                     names.push(path);

@@ -2,8 +2,8 @@
 
 pub mod caption;
 pub mod device;
-pub mod encoder_source;
 pub mod inspect;
+pub mod model_source;
 pub mod plan;
 pub mod prepare_data;
 pub mod train;

@@ -59,6 +59,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 
     terminal::data(&config::to_toml(&plan.config))?;
     terminal::data(&plan.describe())?;
+    for note in &setup.notes {
+        terminal::data(&format!("weights     {note}"))?;
+    }
     terminal::data(&format!(
         "memory      {:.2} GB at the peak: model {:.2}, activations {:.2}, features {:.2}, batches {:.2}, program and \
          captions {:.2}",

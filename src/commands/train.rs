@@ -13,7 +13,7 @@ use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::base::{atomic_file, memory};
 use crate::commands::device::select_device;
-use crate::commands::encoder_source::encoder_folder;
+use crate::commands::model_source::model_folders;
 use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
 use crate::data::batch::ImageSource;
@@ -116,8 +116,8 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
 /// Data, encoder and model of a new run, from a settled config.
 pub(crate) fn fresh_setup(config: RunConfig, device: &Device) -> Result<Setup> {
     prepare_when_absent(&config)?;
-    let folder = encoder_folder(&config.model.encoder)?;
-    Setup::fresh(config, folder.as_deref(), device)
+    let folders = model_folders(&config.model)?;
+    Setup::fresh(config, &folders, device)
 }
 
 fn prepare_when_absent(config: &RunConfig) -> Result<()> {
@@ -238,6 +238,9 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     let team = Team::new(plan.num_members, plan.threads_each)?;
     terminal::message(&format!("run         {}", run.path().display()));
     terminal::message(&plan.describe());
+    for note in &setup.notes {
+        terminal::message(&format!("weights     {note}"));
+    }
     for warning in plan.warnings() {
         terminal::warning(&warning);
     }

@@ -14,8 +14,37 @@ pub fn first_unsafe_difference(checkpoint: &RunConfig, config: &RunConfig) -> Op
     let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
     let mut differing: Vec<&String> = keys.filter(|key| old.get(*key) != new.get(*key)).collect();
     differing.sort();
+    // What a pretrained model brings stands in the checkpoint, and in the config only where a person wrote it.
+    let is_brought = |key: &str| {
+        let section = key.starts_with("tokenizer.") || key.starts_with("model.decoder.");
+        section && config.model.brings_decoder() && !config.written.contains(key)
+    };
     // Where a run goes on from is no part of what it computes.
-    differing.into_iter().find(|key| !is_safe_on_resume(key) && *key != "training.resume_from").cloned()
+    let counts = |key: &&String| !is_safe_on_resume(key) && *key != "training.resume_from" && !is_brought(key);
+    differing.into_iter().find(counts).cloned()
+}
+
+/// A key with two values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WrittenDifference {
+    /// The dotted key.
+    pub key: String,
+    /// What a person wrote.
+    pub written: Value,
+    /// What stands in the other config.
+    pub other: Value,
+}
+
+/// The first key that a person wrote in `config` and that has another value in `other`.
+pub fn first_written_difference(config: &RunConfig, other: &RunConfig) -> Option<WrittenDifference> {
+    let (ours, mut theirs) = (flatten(config), flatten(other));
+    let written = ours.into_iter().filter(|(key, _)| config.written.contains(key));
+    let mut pairs = written.map(|(key, value)| (theirs.remove(&key), key, value));
+    pairs.find_map(|(other, key, written)| {
+        // An absent key is one that the other config has no value for.
+        let other = other.unwrap_or_else(|| Value::String("absent".to_owned()));
+        (other != written).then_some(WrittenDifference { key, written, other })
+    })
 }
 
 fn flatten(config: &RunConfig) -> BTreeMap<String, Value> {
@@ -38,6 +67,31 @@ fn flatten(config: &RunConfig) -> BTreeMap<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_default_that_a_pretrained_model_replaced_is_no_difference_and_a_written_value_is() {
+        let mut new = RunConfig::default();
+        new.model.init_from = Some("model".to_owned());
+        let mut old = new.clone();
+        old.model.decoder.hidden_size = 768;
+        old.tokenizer.start_token = "<s>".to_owned();
+        assert_eq!(first_unsafe_difference(&old, &new), None);
+        new.written = ["model.decoder.hidden_size".to_owned()].into_iter().collect();
+        assert_eq!(first_unsafe_difference(&old, &new), Some("model.decoder.hidden_size".to_owned()));
+    }
+
+    #[test]
+    fn only_a_written_key_can_contradict_what_a_model_brings() {
+        let mut config = RunConfig::default();
+        let mut brought = config.clone();
+        brought.model.decoder.hidden_size = 768;
+        assert_eq!(first_written_difference(&config, &brought), None);
+        config.written = ["model.decoder.hidden_size".to_owned()].into_iter().collect();
+        let found = first_written_difference(&config, &brought).unwrap();
+        assert_eq!((found.written.to_string(), found.other.to_string()), ("512".to_owned(), "768".to_owned()));
+        brought.model.decoder.hidden_size = 512;
+        assert_eq!(first_written_difference(&config, &brought), None);
+    }
 
     #[test]
     fn a_changed_learning_rate_is_found_and_a_changed_number_of_epochs_is_not() {

@@ -110,7 +110,9 @@ fn read<'a>(text: &'a str, origin: &'a str, overrides: &'a [String]) -> anyhow::
         merge(table.get_mut(), parsed.into_inner());
     }
     collect_entries(table.get_ref(), "", &mut document.entries);
-    let config = RunConfig::deserialize(toml::Deserializer::from(table)).map_err(|error| document.refuse(&error))?;
+    let mut config =
+        RunConfig::deserialize(toml::Deserializer::from(table)).map_err(|error| document.refuse(&error))?;
+    config.written = document.entries.iter().map(|entry| entry.path.clone()).collect();
     Ok((config, document))
 }
 
@@ -350,6 +352,8 @@ mod tests {
         config.data.directory = Some(PathBuf::from("d"));
         config.data.source = Some(PathBuf::from("s"));
         config.tokenizer.directory = Some(PathBuf::from("t"));
+        config.model.init_from = Some("m".to_owned());
+        config.model.decoder.name = Some("d".to_owned());
         config.model.encoder.name = Some("e".to_owned());
         config.model.encoder.image_size = Some(32);
         config.model.encoder.config = Some(EncoderArchitecture {

@@ -10,12 +10,13 @@ mod model;
 mod training;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataConfig, SplitSource, TokenizerConfig};
-pub use difference::first_unsafe_difference;
+pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, load, parse, to_toml};
 pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
 pub use training::{
@@ -48,6 +49,33 @@ pub struct RunConfig {
     pub evaluation: EvaluationConfig,
     /// Which checkpoints are kept.
     pub checkpoint: CheckpointConfig,
+    /// The keys that the file and the command line gave.
+    #[serde(skip)]
+    pub written: WrittenKeys,
+}
+
+/// Dotted keys that a person wrote, to tell a default from a wish. Two configs that say the same are equal, however
+/// much of it was written out.
+#[derive(Clone, Debug, Default)]
+pub struct WrittenKeys(BTreeSet<String>);
+
+impl WrittenKeys {
+    /// Whether the key was written.
+    pub fn contains(&self, key: &str) -> bool {
+        self.0.contains(key)
+    }
+}
+
+impl FromIterator<String> for WrittenKeys {
+    fn from_iter<T: IntoIterator<Item = String>>(keys: T) -> Self {
+        Self(keys.into_iter().collect())
+    }
+}
+
+impl PartialEq for WrittenKeys {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Default for RunConfig {
@@ -64,6 +92,7 @@ impl Default for RunConfig {
             schedule: ScheduleConfig::default(),
             evaluation: EvaluationConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            written: WrittenKeys::default(),
         }
     }
 }

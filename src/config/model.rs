@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
+    /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` (ViT or CLIP encoder, GPT-2
+    /// decoder). It brings encoder, decoder sizes and tokenizer.
+    pub init_from: Option<String>,
     /// The image encoder.
     pub encoder: EncoderConfig,
     /// The caption decoder.
@@ -88,6 +91,8 @@ fn initializer_range() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecoderConfig {
+    /// A GPT-2 to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
+    pub name: Option<String>,
     /// Width.
     pub hidden_size: usize,
     /// Number of blocks.
@@ -111,6 +116,7 @@ pub struct DecoderConfig {
 impl Default for DecoderConfig {
     fn default() -> Self {
         Self {
+            name: None,
             hidden_size: 512,
             num_layers: 6,
             num_heads: 8,
@@ -121,5 +127,12 @@ impl Default for DecoderConfig {
             initializer_range: initializer_range(),
             tie_word_embeddings: true,
         }
+    }
+}
+
+impl ModelConfig {
+    /// Whether decoder sizes and tokenizer come from a pretrained model, so that defaults for them mean nothing.
+    pub fn brings_decoder(&self) -> bool {
+        self.init_from.is_some() || self.decoder.name.is_some()
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::{DataConfig, DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderTraining, OptimizerConfig};
+use super::{DataConfig, DecoderConfig, EncoderArchitecture, EncoderTraining, ModelConfig, OptimizerConfig};
 use super::{RunConfig, TokenizerConfig, TrainingConfig};
 
 /// Most that a width, a batch or an interval can sensibly be.
@@ -29,7 +29,8 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_top(config)?;
     check_data(&config.data)?;
     check_tokenizer(&config.tokenizer)?;
-    check_encoder(&config.model.encoder)?;
+    check_sources(&config.model)?;
+    check_encoder(&config.model)?;
     check_decoder(&config.model.decoder)?;
     check_training(&config.training)?;
     check_optimizer(&config.optimizer)?;
@@ -97,19 +98,35 @@ fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
     not_empty("tokenizer.start_token", tokenizer.start_token.trim().is_empty())?;
     not_empty("tokenizer.end_token", tokenizer.end_token.trim().is_empty())?;
     not_empty("tokenizer.unk_token", tokenizer.unk_token.trim().is_empty())?;
-    if tokenizer.start_token == tokenizer.end_token {
-        return violation(
-            "tokenizer.end_token",
-            format!("must differ from tokenizer.start_token, both are \"{}\"", tokenizer.end_token),
-            "give each its own text, as the defaults <start> and <end> do",
-        );
-    }
     Ok(())
 }
 
-fn check_encoder(encoder: &EncoderConfig) -> Checked {
-    not_empty("model.encoder.name", encoder.name.as_ref().is_some_and(|name| name.trim().is_empty()))?;
+/// A whole captioner leaves no place for another encoder or decoder.
+fn check_sources(model: &ModelConfig) -> Checked {
+    let is_empty = |name: &Option<String>| name.as_ref().is_some_and(|name| name.trim().is_empty());
+    not_empty("model.init_from", is_empty(&model.init_from))?;
+    not_empty("model.encoder.name", is_empty(&model.encoder.name))?;
+    not_empty("model.decoder.name", is_empty(&model.decoder.name))?;
+    let rivals = [
+        ("model.encoder.name", model.encoder.name.is_some()),
+        ("model.encoder.config", model.encoder.config.is_some()),
+        ("model.encoder.pretrained", !model.encoder.pretrained),
+        ("model.decoder.name", model.decoder.name.is_some()),
+    ];
+    match rivals.into_iter().find(|&(_, is_set)| is_set && model.init_from.is_some()) {
+        Some((key, _)) => violation(
+            key,
+            "and model.init_from both say where the model begins",
+            "remove one: init_from brings encoder, decoder and tokenizer",
+        ),
+        None => Ok(()),
+    }
+}
+
+fn check_encoder(model: &ModelConfig) -> Checked {
+    let encoder = &model.encoder;
     match (&encoder.name, &encoder.config) {
+        (None, None) if model.init_from.is_some() => Ok(()),
         (None, None) => violation(
             "model.encoder.name",
             "is absent: the run has no image encoder",
@@ -263,7 +280,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::EncoderKind;
+    use crate::config::{EncoderConfig, EncoderKind};
 
     fn valid() -> RunConfig {
         let mut config = RunConfig::default();
@@ -366,9 +383,9 @@ mod tests {
         refuses("tokenizer.start_token", |config| config.tokenizer.start_token = " ".to_owned());
         refuses("tokenizer.end_token", |config| config.tokenizer.end_token = String::new());
         refuses("tokenizer.unk_token", |config| config.tokenizer.unk_token = String::new());
-        refuses("tokenizer.end_token", |config| config.tokenizer.end_token = "<start>".to_owned());
-        // Common captioners pad with the end token.
+        // Common captioners begin and pad with the end token.
         allows(|config| config.tokenizer.pad_token = "<end>".to_owned());
+        allows(|config| config.tokenizer.start_token = "<end>".to_owned());
     }
 
     #[test]
@@ -383,6 +400,30 @@ mod tests {
         config.model.encoder.pretrained = true;
         assert_refused(&config, "model.encoder.pretrained");
         allows(|config| config.model.encoder.pretrained = false);
+    }
+
+    #[test]
+    fn a_whole_captioner_leaves_no_place_for_another_encoder_or_decoder() {
+        let whole = |config: &mut RunConfig| {
+            config.model.init_from = Some("captioner".to_owned());
+            config.model.encoder.name = None;
+        };
+        allows(whole);
+        refuses("model.init_from", |config| config.model.init_from = Some(" ".to_owned()));
+        refuses("model.encoder.name", |config| config.model.init_from = Some("captioner".to_owned()));
+        refuses("model.encoder.config", |config| {
+            whole(config);
+            config.model.encoder.config = Some(architecture());
+        });
+        refuses("model.encoder.pretrained", |config| {
+            whole(config);
+            config.model.encoder.pretrained = false;
+        });
+        refuses("model.decoder.name", |config| {
+            whole(config);
+            config.model.decoder.name = Some("gpt2".to_owned());
+        });
+        allows(|config| config.model.decoder.name = Some("gpt2".to_owned()));
     }
 
     #[test]

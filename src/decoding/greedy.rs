@@ -13,7 +13,7 @@ pub struct Limits {
     pub start: u32,
     /// Ends a caption.
     pub end: u32,
-    /// Longest caption, without start and end.
+    /// Longest caption in tokens, the end token included.
     pub max_new_tokens: usize,
 }
 

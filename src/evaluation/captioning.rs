@@ -18,8 +18,8 @@ pub struct CaptionWriter<'a> {
     pub model: &'a Captioner,
     /// Its tokenizer.
     pub tokenizer: &'a CaptionTokenizer,
-    /// Caption positions of its decoder.
-    pub max_seq_len: usize,
+    /// Longest caption in tokens, the end token included.
+    pub max_new_tokens: usize,
 }
 
 impl CaptionWriter<'_> {
@@ -34,7 +34,7 @@ impl CaptionWriter<'_> {
         };
         let key_values = self.model.cross_key_values(&states)?;
         let specials = self.tokenizer.special_ids();
-        let limits = Limits { start: specials.start, end: specials.end, max_new_tokens: self.max_seq_len };
+        let limits = Limits { start: specials.start, end: specials.end, max_new_tokens: self.max_new_tokens };
         let captions = greedy(self.model.decoder(), &key_values, &limits)?;
         captions.iter().map(|ids| self.tokenizer.decode(ids)).collect()
     }

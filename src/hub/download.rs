@@ -9,14 +9,13 @@ use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use hf_hub::repository::RepoTypeModel;
 use hf_hub::{HFClient, HFError, HFRepositorySync};
 
-use super::LOCAL_FOLDER;
+use super::{LOCAL_FOLDER, ModelKind};
 use crate::base::fault::fault;
 use crate::base::terminal::{Progress, message};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const PREPROCESSOR: &str = "preprocessor_config.json";
 /// The same weights in the format that is a program, which is never read.
 const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 
@@ -48,22 +47,24 @@ fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// See [`super::encoder_folder`].
-pub(super) fn encoder(id: &str, settings: &Settings) -> anyhow::Result<PathBuf> {
+/// See [`super::model_folder`].
+pub(super) fn model(id: &str, kind: ModelKind, settings: &Settings) -> anyhow::Result<PathBuf> {
     let mut source = Source::open(id, settings)?;
     let config = match source.get(CONFIG)? {
         Some(path) => path,
         None => {
             return Err(fault(
                 format!("the Hub has no {CONFIG} in a repository {id}"),
-                "check the id; it must be a ViT or CLIP model with weights for transformers",
+                "check the id; it must be a model with weights for transformers",
             ));
         }
     };
     let folder = config.parent().context("a downloaded file lies in a folder")?.to_owned();
     // The folder is named after the commit: from here on all files are of one version.
     source.revision = folder.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    source.get(PREPROCESSOR)?;
+    for name in kind.files() {
+        source.get(name)?;
+    }
     if source.get(WEIGHTS)?.is_none() {
         match source.get(INDEX)? {
             Some(index) => source.get_shards(&index)?,
@@ -290,14 +291,20 @@ mod tests {
     #[test]
     fn files_are_downloaded_once_and_then_found_without_a_network() {
         let cache = tempfile::tempdir().unwrap();
-        let address =
-            hub(&[("config.json", "{}"), ("preprocessor_config.json", "[]"), ("model.safetensors", "weights")]);
-        let folder = encoder("owner/name", &settings(&address, cache.path(), false)).unwrap();
-        for (name, text) in [(CONFIG, "{}"), (PREPROCESSOR, "[]"), (WEIGHTS, "weights")] {
+        let address = hub(&[
+            ("config.json", "{}"),
+            ("preprocessor_config.json", "[]"),
+            ("merges.txt", "a b"),
+            ("model.safetensors", "weights"),
+        ]);
+        let kind = ModelKind::WithTokenizer;
+        let folder = model("owner/name", kind, &settings(&address, cache.path(), false)).unwrap();
+        let texts = [(CONFIG, "{}"), ("preprocessor_config.json", "[]"), ("merges.txt", "a b"), (WEIGHTS, "weights")];
+        for (name, text) in texts {
             assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), text);
         }
         let offline = settings("http://127.0.0.1:9", cache.path(), true);
-        assert_eq!(encoder("owner/name", &offline).unwrap(), folder);
+        assert_eq!(model("owner/name", kind, &offline).unwrap(), folder);
     }
 
     #[test]
@@ -312,7 +319,7 @@ mod tests {
             ("1.safetensors", "one"),
             ("2.safetensors", "two"),
         ]);
-        let folder = encoder("owner/name", &settings(&address, cache.path(), false)).unwrap();
+        let folder = model("owner/name", ModelKind::Encoder, &settings(&address, cache.path(), false)).unwrap();
         assert_eq!(std::fs::read_to_string(folder.join("2.safetensors")).unwrap(), "two");
     }
 
@@ -320,7 +327,7 @@ mod tests {
     fn weights_that_are_a_program_are_refused_with_the_way_to_convert_them() {
         let cache = tempfile::tempdir().unwrap();
         let address = hub(&[("config.json", "{}"), ("pytorch_model.bin", "pickle")]);
-        let error = encoder("owner/name", &settings(&address, cache.path(), false)).unwrap_err();
+        let error = model("owner/name", ModelKind::Encoder, &settings(&address, cache.path(), false)).unwrap_err();
         let text = describe(&error);
         assert!(text.contains("pytorch_model.bin alone") && text.contains("hint: convert it"), "{text}");
     }
@@ -329,7 +336,8 @@ mod tests {
     fn a_repository_that_is_not_there_or_not_shown_is_a_clear_error() {
         let cache = tempfile::tempdir().unwrap();
         let address = hub(&[]);
-        let refusal = |id: &str| describe(&encoder(id, &settings(&address, cache.path(), false)).unwrap_err());
+        let refusal =
+            |id: &str| describe(&model(id, ModelKind::Encoder, &settings(&address, cache.path(), false)).unwrap_err());
         assert!(refusal("owner/absent").starts_with("the Hub has no config.json in a repository owner/absent"));
         let private = refusal("private/name");
         assert!(
@@ -342,7 +350,7 @@ mod tests {
     fn offline_without_a_cached_copy_is_an_error_that_says_so() {
         let cache = tempfile::tempdir().unwrap();
         let offline = settings("http://127.0.0.1:9", cache.path(), true);
-        let text = describe(&encoder("owner/name", &offline).unwrap_err())
+        let text = describe(&model("owner/name", ModelKind::Encoder, &offline).unwrap_err())
             .replace(&cache.path().display().to_string(), "CACHE");
         insta::assert_snapshot!(text, @r"
         config.json of owner/name is not in the cache CACHE, and HF_HUB_OFFLINE is set
@@ -355,8 +363,10 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         // Nothing listens on the port of a listener that was closed.
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let text =
-            describe(&encoder("owner/name", &settings(&format!("http://{closed}"), cache.path(), false)).unwrap_err());
+        let text = describe(
+            &model("owner/name", ModelKind::Encoder, &settings(&format!("http://{closed}"), cache.path(), false))
+                .unwrap_err(),
+        );
         assert!(text.starts_with(&format!("cannot reach http://{closed} to get config.json of owner/name")), "{text}");
         assert!(text.contains("hint: check the network; without one set HF_HUB_OFFLINE=1"), "{text}");
     }

@@ -7,14 +7,34 @@ use std::path::PathBuf;
 
 use crate::base::fault::usage;
 
-/// What every file of an encoder is looked for in when there is no network.
+/// Where the files of a model are looked for when there is no network.
 #[cfg(feature = "hub")]
 const LOCAL_FOLDER: &str = "get the repository's files on a machine with a network and give their folder in place of \
                             the id";
 
-/// The folder with `config.json`, the weights and, where the repository has one, `preprocessor_config.json` of the Hub
-/// repository `id` (`owner/name`, or `name` alone for the oldest ones): what is not in the Hub's ordinary cache is
-/// downloaded into it.
+/// Which files of a repository are wanted beside `config.json` and the weights, where it has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    /// `preprocessor_config.json`.
+    Encoder,
+    /// Also those of the tokenizer and `generation_config.json`.
+    WithTokenizer,
+}
+
+#[cfg(feature = "hub")]
+impl ModelKind {
+    fn files(self) -> &'static [&'static str] {
+        const FILES: [&str; 5] =
+            ["preprocessor_config.json", "generation_config.json", "tokenizer.json", "vocab.json", "merges.txt"];
+        match self {
+            Self::Encoder => &FILES[..1],
+            Self::WithTokenizer => &FILES,
+        }
+    }
+}
+
+/// The folder with `config.json`, the weights and the files of `kind` of the Hub repository `id` (`owner/name`, or
+/// `name` alone for the oldest ones): what is not in the Hub's ordinary cache is downloaded into it.
 ///
 /// The weights are `model.safetensors`, or `model.safetensors.index.json` and the shards that it names. The
 /// environment variables are those of the Hub's own tools: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
@@ -23,10 +43,11 @@ const LOCAL_FOLDER: &str = "get the repository's files on a machine with a netwo
 /// # Errors
 /// An id that cannot be one; a repository or file that is not there or not shown; weights in PyTorch's own format
 /// alone; no network and no cached copy; a program that was built without the feature `hub`.
-pub fn encoder_folder(id: &str) -> anyhow::Result<PathBuf> {
+#[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing can be downloaded"))]
+pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
     check_id(id)?;
     #[cfg(feature = "hub")]
-    return download::encoder(id, &download::Settings::from_environment());
+    return download::model(id, kind, &download::Settings::from_environment());
     #[cfg(not(feature = "hub"))]
     return Err(crate::base::fault::fault(
         format!("cannot download {id} from the Hub: this program was built without the feature hub"),
@@ -68,9 +89,9 @@ mod tests {
     fn paths_and_mistyped_ids_are_refused_before_any_download() {
         for id in ["", "/", "./vit", "../vit", "a/b/c", "a//b", "owner/", "/name", "a b/c", "a/b--c", "a/-b", "a/b.git"]
         {
-            let error = encoder_folder(id).unwrap_err();
+            let error = model_folder(id, ModelKind::Encoder).unwrap_err();
             assert!(is_usage(&error), "{id}: {error:?}");
         }
-        assert!(encoder_folder(&"x".repeat(97)).is_err());
+        assert!(model_folder(&"x".repeat(97), ModelKind::Encoder).is_err());
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::model::initialization::Initializer;
+use crate::model::weight_fit::check_fit;
 
 /// What a layer needs: a tensor of this name and shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,29 +83,13 @@ impl Parameters {
     /// A tensor in `loaded` with another shape, or with a name that nothing declares.
     pub fn create(
         specs: &[ParameterSpec],
-        mut loaded: BTreeMap<String, Tensor>,
+        loaded: BTreeMap<String, Tensor>,
         seed: u64,
         dtype: DType,
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let mut entries = BTreeMap::new();
-        for spec in specs {
-            let tensor = match loaded.remove(&spec.name) {
-                Some(tensor) => {
-                    check_shape(spec, &tensor)?;
-                    tensor.to_dtype(dtype)?.to_device(device)?
-                }
-                None => spec.initializer.draw(seed, &spec.name, &spec.shape, dtype, device)?,
-            };
-            let parameter = Parameter { var: Var::from_tensor(&tensor)?, trainable: spec.used };
-            if entries.insert(spec.name.clone(), parameter).is_some() {
-                bail!("the parameter {} is declared twice", spec.name);
-            }
-        }
-        if let Some(name) = loaded.keys().next() {
-            bail!("{} tensor(s) fit no parameter of the model, the first is {name}", loaded.len());
-        }
-        Ok(Self { entries })
+        check_fit(specs, &loaded, |_| true)?;
+        Self::fill(specs, loaded, seed, dtype, device)
     }
 
     /// As [`Parameters::create`], but every declared parameter must be in `loaded`.
@@ -117,12 +102,29 @@ impl Parameters {
         dtype: DType,
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let missing: Vec<&str> =
-            specs.iter().map(|spec| spec.name.as_str()).filter(|name| !loaded.contains_key(*name)).collect();
-        if let Some(first) = missing.first() {
-            bail!("{} parameter(s) of the model are missing, the first is {first}", missing.len());
+        check_fit(specs, &loaded, |_| false)?;
+        Self::fill(specs, loaded, 0, dtype, device)
+    }
+
+    fn fill(
+        specs: &[ParameterSpec],
+        mut loaded: BTreeMap<String, Tensor>,
+        seed: u64,
+        dtype: DType,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let mut entries = BTreeMap::new();
+        for spec in specs {
+            let tensor = match loaded.remove(&spec.name) {
+                Some(tensor) => tensor.to_dtype(dtype)?.to_device(device)?,
+                None => spec.initializer.draw(seed, &spec.name, &spec.shape, dtype, device)?,
+            };
+            let parameter = Parameter { var: Var::from_tensor(&tensor)?, trainable: spec.used };
+            if entries.insert(spec.name.clone(), parameter).is_some() {
+                bail!("the parameter {} is declared twice", spec.name);
+            }
         }
-        Self::create(specs, loaded, 0, dtype, device)
+        Ok(Self { entries })
     }
 
     /// All parameters in the order of their names.
@@ -161,13 +163,6 @@ impl Parameters {
     pub fn detached(&self) -> ParameterView<'_> {
         ParameterView { parameters: self, tracked: false, prefix: String::new() }
     }
-}
-
-fn check_shape(spec: &ParameterSpec, tensor: &Tensor) -> anyhow::Result<()> {
-    if tensor.dims() != spec.shape {
-        bail!("{}: expected the shape {:?}, found {:?}", spec.name, spec.shape, tensor.dims());
-    }
-    Ok(())
 }
 
 /// The parameters as a layer reads them while it is built.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::base::fault::fault;
 use crate::model::captioner::CaptionerShape;
-use crate::model::pretrained::{PretrainedEncoder, encoder_from, shape_of_config};
 use crate::model::pretrained_decoder::decoder_shape_of_config;
+use crate::model::pretrained_encoder::{PretrainedEncoder, encoder_from, shape_of_config};
 use crate::model::weight_files::{read_config, read_tensors};
 use crate::model::weight_names::{Renamed, rename_decoder};
 

@@ -1,13 +1,49 @@
-//! The shape of a GPT-2, plain or with cross-attention, as its `config.json` describes it.
+//! A GPT-2, plain or with cross-attention, from a folder in the Hub's format: its shape and its tensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::base::fault::fault;
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::encoder::HiddenActivation;
-use crate::model::weight_files::whole_number;
+use crate::model::weight_files::{read_config, read_tensors, whole_number};
+use crate::model::weight_names::{Renamed, rename_decoder};
 
+/// A decoder as its folder describes it.
+#[derive(Clone, Debug)]
+pub struct PretrainedDecoder {
+    /// Its shape.
+    pub shape: DecoderShape,
+    /// Its tensors, under the names of `model::caption_decoder`.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Names in the file that belong to something else.
+    pub unused: Vec<String>,
+}
+
+/// Whether a parameter of the decoder belongs to the cross-attention, which a plain GPT-2 lacks.
+pub fn is_cross_attention(name: &str) -> bool {
+    name.contains(".crossattention.") || name.contains(".ln_cross_attn.")
+}
+
+/// Reads shape and weights.
+///
+/// # Errors
+/// A folder without `config.json` or weights; a model of another family.
+pub fn read_decoder(folder: &Path) -> anyhow::Result<PretrainedDecoder> {
+    let config = read_config(folder)?;
+    let shape = decoder_shape_of_config(&config)
+        .with_context(|| format!("cannot use {}", folder.join("config.json").display()))?;
+    let Renamed { tensors, unused } = rename_decoder(read_tensors(folder)?, shape.tie_word_embeddings)
+        .with_context(|| format!("cannot use the decoder in {}", folder.display()))?;
+    Ok(PretrainedDecoder { shape, tensors, unused })
+}
+
+/// The shape that a `config.json` describes.
+///
 /// Absent fields take the defaults of `GPT2Config`.
 ///
 /// # Errors

@@ -23,9 +23,15 @@ pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
         ));
     }
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))
-        .hint(|| "a model folder holds config.json, preprocessor_config.json and model.safetensors")?;
+    read_json(&path).hint(|| "a model folder holds config.json, preprocessor_config.json and model.safetensors")
+}
+
+/// A JSON file of a model's folder.
+///
+/// # Errors
+/// A file that cannot be read, or no JSON.
+pub(crate) fn read_json(path: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
 }
 
@@ -67,9 +73,7 @@ pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
 }
 
 fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let text = std::fs::read_to_string(index).with_context(|| format!("cannot read {}", index.display()))?;
-    let parsed: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", index.display()))?;
+    let parsed = read_json(index)?;
     let map = parsed.get("weight_map").and_then(Value::as_object);
     let map = map.with_context(|| format!("{} has no weight_map", index.display()))?;
     let mut tensors = BTreeMap::new();

@@ -48,7 +48,7 @@ pub fn write(
     let checkpoint = read_model(request.checkpoint)?;
     let parameters = checkpoint.parameters(device)?;
     let model = Captioner::build(&plan.shape, &parameters.detached())?;
-    let writer = CaptionWriter { model: &model, tokenizer, max_seq_len: plan.config.model.decoder.max_seq_len };
+    let writer = CaptionWriter { model: &model, tokenizer, max_new_tokens: plan.config.model.decoder.max_seq_len };
     let settings = CaptioningSettings {
         batch_size: plan.config.evaluation.batch_size,
         workers: plan.config.data.workers,

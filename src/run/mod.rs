@@ -1,7 +1,9 @@
 //! Layer 5: what a run leaves on disk and how it is put together: folder, checkpoints, metrics, console.
 
+pub mod captioning_model;
 pub mod checkpoint;
 pub mod final_captions;
+pub mod initial_model;
 pub mod run_directory;
 pub mod setup;
 pub mod tracking;

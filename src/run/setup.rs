@@ -2,27 +2,23 @@
 //!
 //! Reads files; writes none, so that a mistake found here leaves nothing behind.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use rayon::prelude::*;
 
-use crate::base::fault::{WithHint as _, fault, usage};
-use crate::config::{EncoderTraining, RunConfig};
+use crate::base::fault::{fault, usage};
+use crate::config::RunConfig;
 use crate::data::batch::{Example, ImageSource};
 use crate::data::collate::frame;
 use crate::data::dataset::{Dataset, Split};
 use crate::data::image_processor::ImageProcessor;
 use crate::data::split::{SplitIndices, split_images};
-use crate::model::caption_decoder::DecoderShape;
 use crate::model::captioner::CaptionerShape;
-use crate::model::encoder::{EncoderShape, HiddenActivation};
 use crate::model::parameters::Parameters;
-use crate::model::pretrained::{read_encoder, read_shape};
 use crate::run::checkpoint::reader::Checkpoint;
+use crate::run::initial_model::{InitialModel, ModelFolders};
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
@@ -50,62 +46,23 @@ pub struct Setup {
     pub val: Vec<Example>,
     /// What will happen.
     pub plan: RunPlan,
+    /// What a person should know about where the weights come from.
+    pub notes: Vec<String>,
 }
 
-/// Encoder of a new run: where its folder is, when it has one.
-pub type EncoderFolder<'a> = Option<&'a Path>;
-
 impl Setup {
-    /// A new run. `data.directory` is set in `config`; `encoder_folder` is what `model.encoder.name` stands for.
+    /// A new run. `data.directory` is set in `config`; `folders` are what the names in its model section stand for.
     ///
     /// # Errors
-    /// Data, tokenizer or encoder that cannot be used; a config that does not fit them.
-    pub fn fresh(config: RunConfig, encoder_folder: EncoderFolder<'_>, device: &Device) -> Result<Self> {
+    /// Data, tokenizer or weights that cannot be used; a config that does not fit them.
+    pub fn fresh(config: RunConfig, folders: &ModelFolders, device: &Device) -> Result<Self> {
         let (dataset, split) = open_data(&config)?;
-        let tokenizer = make_tokenizer(&config, &dataset, &split)?;
-        let (encoder, processor, tensors) = match encoder_folder {
-            Some(folder) if config.model.encoder.pretrained => {
-                let pretrained = read_encoder(folder, config.model.encoder.image_size)?;
-                let processor = read_processor(folder, &pretrained.shape)?;
-                (pretrained.shape, processor, pretrained.tensors)
-            }
-            folder => {
-                let (shape, processor) = scratch_encoder(&config, folder)?;
-                (shape, processor, BTreeMap::new())
-            }
-        };
-        let shape = CaptionerShape { encoder, decoder: decoder_shape(&config, tokenizer.vocab_size()) };
-        check_shape(&shape, &config)?;
-        let is_pretrained = !tensors.is_empty();
-        let loaded: BTreeMap<_, _> =
-            tensors.into_iter().map(|(name, tensor)| (format!("encoder.{name}"), tensor)).collect();
-        let specs = shape.parameter_specs();
-        if is_pretrained {
-            let missing = specs
-                .iter()
-                .find(|spec| spec.used && spec.name.starts_with("encoder.") && !loaded.contains_key(&spec.name));
-            if let Some(spec) = missing {
-                return Err(fault(
-                    format!("the encoder's weights lack {} of shape {:?}", spec.name, spec.shape),
-                    "config.json and model.safetensors of the encoder do not belong together",
-                ));
-            }
-        }
-        let mut parameters = Parameters::create(&specs, loaded, config.seed, DType::F32, device)
-            .context("the encoder's weights do not fit its config.json")?;
-        shape.freeze(&mut parameters, config.model.encoder.train);
+        let InitialModel { config, shape, parameters, tokenizer, processor, notes } =
+            InitialModel::make(config, folders, &dataset, &split, device)?;
         let optimizer = Optimizer::new(&parameters, &shape, &config.optimizer)?;
-        Self::assemble(
-            config,
-            dataset,
-            split,
-            tokenizer,
-            processor,
-            shape,
-            parameters,
-            optimizer,
-            TrainState::default(),
-        )
+        let state = TrainState::default();
+        let setup = Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, state)?;
+        Ok(Self { notes, ..setup })
     }
 
     /// A run that goes on from a checkpoint. `config` is that of the checkpoint with what a person changed.
@@ -171,7 +128,19 @@ impl Setup {
             extra_images: extra_images(&config, &split).len(),
         };
         let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads());
-        Ok(Self { dataset, split, tokenizer, processor, parameters, optimizer, state, train, val, plan })
+        Ok(Self {
+            dataset,
+            split,
+            tokenizer,
+            processor,
+            parameters,
+            optimizer,
+            state,
+            train,
+            val,
+            plan,
+            notes: Vec::new(),
+        })
     }
 
     /// The images as files.
@@ -212,80 +181,6 @@ fn split_of(split: &SplitIndices, name: &str) -> Vec<usize> {
 /// Images that are captioned at the end and are in neither training nor validation.
 fn extra_images(config: &RunConfig, split: &SplitIndices) -> Vec<usize> {
     if config.evaluation.caption_split.as_deref() == Some(Split::Test.name()) { split.test.clone() } else { Vec::new() }
-}
-
-fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -> Result<CaptionTokenizer> {
-    if let Some(directory) = &config.tokenizer.directory
-        && let Some(tokenizer) = CaptionTokenizer::from_directory(directory, &config.tokenizer)?
-    {
-        return Ok(tokenizer);
-    }
-    let captions: Vec<&str> =
-        split.train.iter().flat_map(|&image| dataset.images[image].captions.iter().map(String::as_str)).collect();
-    CaptionTokenizer::train(captions.into_iter(), &config.tokenizer)
-}
-
-fn read_processor(folder: &Path, shape: &EncoderShape) -> Result<ImageProcessor> {
-    let path = folder.join("preprocessor_config.json");
-    let processor = ImageProcessor::from_file(&path)
-        .hint(|| "the encoder's preprocessor_config.json says how its images were resized and normalised")?;
-    Ok(processor.with_image_size(shape.image_size))
-}
-
-fn scratch_encoder(config: &RunConfig, folder: EncoderFolder<'_>) -> Result<(EncoderShape, ImageProcessor)> {
-    let encoder = &config.model.encoder;
-    let mut shape = match (&encoder.config, folder) {
-        (Some(architecture), _) => EncoderShape::from_architecture(architecture),
-        (None, Some(folder)) => read_shape(folder)?,
-        (None, None) => {
-            return Err(usage(
-                "there is no encoder to train",
-                "set model.encoder.name, or model.encoder.pretrained = false and model.encoder.config = { .. }",
-            ));
-        }
-    };
-    if let Some(image_size) = encoder.image_size {
-        shape.image_size = image_size;
-    }
-    let processor = match folder {
-        Some(folder) if folder.join("preprocessor_config.json").is_file() => read_processor(folder, &shape)?,
-        _ => ImageProcessor::plain(shape.image_size),
-    };
-    Ok((shape, processor))
-}
-
-fn decoder_shape(config: &RunConfig, vocab_size: usize) -> DecoderShape {
-    let decoder = &config.model.decoder;
-    DecoderShape {
-        vocab_size,
-        hidden_size: decoder.hidden_size,
-        num_layers: decoder.num_layers,
-        num_heads: decoder.num_heads,
-        intermediate_size: decoder.intermediate_size,
-        num_positions: decoder.max_seq_len,
-        hidden_act: HiddenActivation::GeluNew,
-        dropout: decoder.dropout,
-        layer_norm_eps: decoder.layer_norm_eps,
-        initializer_range: decoder.initializer_range,
-        tie_word_embeddings: decoder.tie_word_embeddings,
-    }
-}
-
-fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
-    let checked = shape.encoder.validate();
-    checked.map_err(|error| usage(error, "change model.encoder.image_size or model.encoder.config"))?;
-    if let EncoderTraining::LastBlocks(count) = config.model.encoder.train
-        && count > shape.encoder.num_hidden_layers
-    {
-        return Err(usage(
-            format!(
-                "model.encoder.train asks for the last {count} blocks; the encoder has {}",
-                shape.encoder.num_hidden_layers
-            ),
-            "use \"full\" to train them all",
-        ));
-    }
-    Ok(())
 }
 
 /// Each caption of each image as a training example.

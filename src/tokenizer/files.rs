@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::Value;
+use tokenizers::Tokenizer;
 use tokenizers::models::bpe::BPE;
 
-use super::{CaptionTokenizer, byte_level};
+use super::{CaptionTokenizer, byte_level, raw_from_json};
 use crate::base::atomic_file;
 use crate::base::fault::{WithHint as _, fault};
 use crate::config::TokenizerConfig;
@@ -26,15 +27,28 @@ impl CaptionTokenizer {
     /// A file that cannot be read or is damaged; one of `vocab.json` and `merges.txt` without the other; a tokenizer
     /// that does not fit `config`.
     pub fn from_directory(folder: &Path, config: &TokenizerConfig) -> anyhow::Result<Option<Self>> {
+        let Some(inner) = Self::raw(folder, config.lowercase)? else { return Ok(None) };
+        let checked = Self::checked(inner, config);
+        checked.with_context(|| format!("cannot use the tokenizer in {}", folder.display())).map(Some)
+    }
+
+    /// What stands in the files, unchecked. Two files alone say nothing of lower-casing; the models that have them
+    /// do not.
+    pub(super) fn raw_from_directory(folder: &Path) -> anyhow::Result<Option<Tokenizer>> {
+        Self::raw(folder, false)
+    }
+
+    /// `lowercase` is what `vocab.json` and `merges.txt` do not tell.
+    fn raw(folder: &Path, lowercase: bool) -> anyhow::Result<Option<Tokenizer>> {
         let whole = folder.join(TOKENIZER);
         if whole.try_exists().with_context(|| format!("cannot look for {}", whole.display()))? {
-            let read = read(&whole).and_then(|text| Self::from_json(&text, config));
+            let read = read(&whole).and_then(|text| raw_from_json(&text));
             return read.with_context(|| format!("cannot use the tokenizer {}", whole.display())).map(Some);
         }
         let (vocab, merges) = (folder.join(VOCAB), folder.join(MERGES));
         match (vocab.exists(), merges.exists()) {
             (false, false) => Ok(None),
-            (true, true) => Self::from_two_files(&vocab, &merges, config)
+            (true, true) => from_two_files(&vocab, &merges, lowercase)
                 .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
                 .map(Some),
             (has_vocab, _) => {
@@ -67,37 +81,37 @@ impl CaptionTokenizer {
         }
         Ok(())
     }
+}
 
-    fn from_two_files(vocab: &Path, merges: &Path, config: &TokenizerConfig) -> anyhow::Result<Self> {
-        let ids: std::collections::HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
-            .with_context(|| format!("{} is not a table from tokens to ids", vocab.display()))
-            .hint(|| "expected {\"token\": id, ...}, as GPT-2's vocab.json")?;
-        let text = read(merges)?;
-        let mut pairs = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            if line.is_empty() || (index == 0 && line.starts_with("#version")) {
-                continue;
-            }
-            let pair = line.split_once(' ').filter(|(_, right)| !right.is_empty() && !right.contains(' '));
-            let (left, right) = pair.ok_or_else(|| {
-                fault(
-                    format!(
-                        "{} line {}: expected two tokens with a space between, found {line:?}",
-                        merges.display(),
-                        index + 1
-                    ),
-                    "take the file anew from where it came from",
-                )
-            })?;
-            pairs.push((left.to_owned(), right.to_owned()));
+fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Result<Tokenizer> {
+    let ids: std::collections::HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
+        .with_context(|| format!("{} is not a table from tokens to ids", vocab.display()))
+        .hint(|| "expected {\"token\": id, ...}, as GPT-2's vocab.json")?;
+    let text = read(merges)?;
+    let mut pairs = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.is_empty() || (index == 0 && line.starts_with("#version")) {
+            continue;
         }
-        let model = BPE::builder()
-            .vocab_and_merges(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)
-            .build()
-            .map_err(anyhow::Error::from_boxed)
-            .with_context(|| format!("{} and {} do not fit together", vocab.display(), merges.display()))?;
-        Self::checked(byte_level(model, config)?, config)
+        let pair = line.split_once(' ').filter(|(_, right)| !right.is_empty() && !right.contains(' '));
+        let (left, right) = pair.ok_or_else(|| {
+            fault(
+                format!(
+                    "{} line {}: expected two tokens with a space between, found {line:?}",
+                    merges.display(),
+                    index + 1
+                ),
+                "take the file anew from where it came from",
+            )
+        })?;
+        pairs.push((left.to_owned(), right.to_owned()));
     }
+    let model = BPE::builder()
+        .vocab_and_merges(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)
+        .build()
+        .map_err(anyhow::Error::from_boxed)
+        .with_context(|| format!("{} and {} do not fit together", vocab.display(), merges.display()))?;
+    byte_level(model, lowercase)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

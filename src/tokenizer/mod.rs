@@ -4,6 +4,9 @@
 //! caption: where one belongs is decided by who builds a sequence, not by what a caption says.
 
 mod files;
+mod pretrained;
+
+pub use pretrained::ModelTokenIds;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,11 +96,7 @@ impl CaptionTokenizer {
     /// # Errors
     /// Text that is no tokenizer; a tokenizer that does not fit `config`.
     pub fn from_json(text: &str, config: &TokenizerConfig) -> anyhow::Result<Self> {
-        let mut inner = Tokenizer::from_bytes(text).map_err(anyhow::Error::from_boxed).context("not a tokenizer")?;
-        // A file may ask for both; lengths are the business of who builds a batch.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(anyhow::Error::from_boxed)?;
-        Self::checked(inner, config)
+        Self::checked(raw_from_json(text)?, config)
     }
 
     /// The text of a `tokenizer.json`; [`Self::from_json`] gives back the same tokenizer.
@@ -232,12 +231,20 @@ fn special_tokens(config: &TokenizerConfig) -> Vec<AddedToken> {
 
 /// What `ByteLevelBPETokenizer` of Python's `tokenizers` is before it is trained.
 fn empty_tokenizer(config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
-    byte_level(BPE::default(), config)
+    byte_level(BPE::default(), config.lowercase)
 }
 
-fn byte_level(model: BPE, config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
+fn raw_from_json(text: &str) -> anyhow::Result<Tokenizer> {
+    let mut inner = Tokenizer::from_bytes(text).map_err(anyhow::Error::from_boxed).context("not a tokenizer")?;
+    // A file may ask for both; lengths are the business of who builds a batch.
+    inner.with_padding(None);
+    inner.with_truncation(None).map_err(anyhow::Error::from_boxed)?;
+    Ok(inner)
+}
+
+fn byte_level(model: BPE, lowercase: bool) -> anyhow::Result<Tokenizer> {
     let mut inner = Tokenizer::new(model);
-    if config.lowercase {
+    if lowercase {
         inner.with_normalizer(Some(Lowercase)).map_err(anyhow::Error::from_boxed)?;
     }
     // As Python's defaults: no space before the first word, offsets untrimmed.

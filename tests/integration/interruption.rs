@@ -9,6 +9,7 @@ use caption_train::base::team::Team;
 use caption_train::config;
 use caption_train::run::checkpoint::layout::Provenance;
 use caption_train::run::checkpoint::reader::read_checkpoint;
+use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::run_directory::RunDirectory;
 use caption_train::run::setup::Setup;
 use caption_train::run::tracking::checkpoints::CheckpointKeeper;
@@ -92,7 +93,7 @@ fn fresh(folder: &Path, extra: &str) -> Setup {
     let text = small_config(folder)
         .replace("batch_size = 32", "batch_size = 500")
         .replace("num_epochs = 1", &format!("num_epochs = 2\n{extra}"));
-    Setup::fresh(config::parse(&text, "test", &[]).unwrap(), None, &Device::Cpu).unwrap()
+    Setup::fresh(config::parse(&text, "test", &[]).unwrap(), &ModelFolders::default(), &Device::Cpu).unwrap()
 }
 
 fn gone_on(folder: &RunDirectory) -> Setup {

@@ -8,6 +8,7 @@ use caption_train::config::{self, EncoderKind, RunConfig};
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::Captioner;
 use caption_train::model::parameters::Parameters;
+use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::setup::Setup;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
@@ -61,7 +62,7 @@ fn a_loss_that_is_not_finite_changes_nothing() {
 
 fn setup(config: &str) -> Setup {
     let config = config::parse(config, "test", &[]).unwrap();
-    Setup::fresh(config, None, &Device::Cpu).unwrap()
+    Setup::fresh(config, &ModelFolders::default(), &Device::Cpu).unwrap()
 }
 
 #[test]

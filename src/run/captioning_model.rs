@@ -1,0 +1,71 @@
+//! A model that is ready to caption: from a checkpoint of a run, or from the folder of a `VisionEncoderDecoderModel`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use candle_core::{DType, Device};
+
+use crate::data::image_processor::ImageProcessor;
+use crate::model::captioner::CaptionerShape;
+use crate::model::generation_defaults::GenerationDefaults;
+use crate::model::parameters::Parameters;
+use crate::model::pretrained_captioner::read_captioner;
+use crate::model::weight_files::read_config;
+use crate::run::checkpoint::reader::read_model;
+use crate::run::initial_model::read_processor;
+use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
+
+/// Model, tokenizer and image processing.
+pub struct CaptioningModel {
+    /// The model's shape.
+    pub shape: CaptionerShape,
+    /// Its parameters.
+    pub parameters: Parameters,
+    /// Its tokenizer.
+    pub tokenizer: CaptionTokenizer,
+    /// How pixels become its input.
+    pub processor: ImageProcessor,
+    /// Longest caption in tokens, the end token included.
+    pub max_new_tokens: usize,
+}
+
+impl CaptioningModel {
+    /// Opens a checkpoint file or a model's folder.
+    ///
+    /// # Errors
+    /// A file or folder that cannot be used; weights that do not fit their description.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        // The folder of a run or of its checkpoints holds no config.json; the checkpoint reader says what to name.
+        if path.is_dir() && !path.join("checkpoints").is_dir() && path.file_name().is_none_or(|n| n != "checkpoints") {
+            return Self::from_folder(path, device);
+        }
+        let checkpoint = read_model(path)?;
+        let parameters = checkpoint.parameters(device)?;
+        let metadata = checkpoint.metadata;
+        Ok(Self {
+            tokenizer: CaptionTokenizer::from_json(&metadata.tokenizer, &metadata.config.tokenizer)
+                .context("cannot use the tokenizer of the checkpoint")?,
+            shape: metadata.shape,
+            parameters,
+            processor: metadata.image_processor,
+            max_new_tokens: metadata.config.model.decoder.max_seq_len,
+        })
+    }
+
+    fn from_folder(folder: &Path, device: &Device) -> Result<Self> {
+        let found = read_captioner(folder, None)?;
+        let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
+        let ids = ModelTokenIds { start: defaults.start, end: defaults.end, pad: defaults.pad };
+        let (tokenizer, _) = CaptionTokenizer::from_model_folder(folder, ids)?;
+        let specs = found.shape.parameter_specs();
+        let parameters = Parameters::from_complete(&specs, found.tensors, DType::F32, device)
+            .with_context(|| format!("cannot use the weights in {}", folder.display()))?;
+        Ok(Self {
+            processor: read_processor(folder, &found.shape.encoder)?,
+            max_new_tokens: defaults.max_new_tokens.min(found.shape.decoder.num_positions),
+            shape: found.shape,
+            parameters,
+            tokenizer,
+        })
+    }
+}

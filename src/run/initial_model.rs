@@ -1,0 +1,304 @@
+//! What a new run begins with: shape, weights, tokenizer and image processing, from folders in the Hub's format or from
+//! scratch, and the config with what such a folder settles.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use candle_core::{DType, Device, Tensor};
+
+use crate::base::fault::{WithHint as _, usage};
+use crate::config::{self, EncoderTraining, RunConfig};
+use crate::data::dataset::Dataset;
+use crate::data::image_processor::ImageProcessor;
+use crate::data::split::SplitIndices;
+use crate::model::caption_decoder::DecoderShape;
+use crate::model::captioner::CaptionerShape;
+use crate::model::encoder::{EncoderShape, HiddenActivation};
+use crate::model::generation_defaults::GenerationDefaults;
+use crate::model::parameters::Parameters;
+use crate::model::pretrained_captioner::read_captioner;
+use crate::model::pretrained_decoder::{is_cross_attention, read_decoder};
+use crate::model::pretrained_encoder::{read_encoder, read_shape};
+use crate::model::weight_files::read_config;
+use crate::model::weight_fit::check_fit;
+use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
+
+/// Names of tensors in a message; the rest are counted.
+const LISTED: usize = 4;
+
+/// The local folders that the config's names stand for.
+#[derive(Clone, Debug, Default)]
+pub struct ModelFolders {
+    /// Of `model.init_from`.
+    pub captioner: Option<PathBuf>,
+    /// Of `model.encoder.name`.
+    pub encoder: Option<PathBuf>,
+    /// Of `model.decoder.name`.
+    pub decoder: Option<PathBuf>,
+}
+
+/// The model of a new run.
+pub struct InitialModel {
+    /// The config, with sizes and tokenizer as a pretrained decoder brings them.
+    pub config: RunConfig,
+    /// The model's shape.
+    pub shape: CaptionerShape,
+    /// Its parameters, the encoder frozen as the config says.
+    pub parameters: Parameters,
+    /// Its tokenizer.
+    pub tokenizer: CaptionTokenizer,
+    /// How pixels become its input.
+    pub processor: ImageProcessor,
+    /// What a person should know about where its weights come from.
+    pub notes: Vec<String>,
+}
+
+/// The parts before they become one model.
+struct Parts {
+    encoder: EncoderShape,
+    decoder: DecoderShape,
+    processor: ImageProcessor,
+    tokenizer: CaptionTokenizer,
+    config: RunConfig,
+    /// By parameter name.
+    tensors: BTreeMap<String, Tensor>,
+    notes: Vec<String>,
+}
+
+impl InitialModel {
+    /// Reads or draws it. A tokenizer is trained on the captions of `split` where none is brought or found.
+    ///
+    /// # Errors
+    /// Folders that cannot be used; weights that do not fit their own description; a config that contradicts them.
+    pub fn make(
+        config: RunConfig,
+        folders: &ModelFolders,
+        dataset: &Dataset,
+        split: &SplitIndices,
+        device: &Device,
+    ) -> Result<Self> {
+        let parts = match &folders.captioner {
+            Some(folder) => whole(config, folder)?,
+            None => in_parts(config, folders, dataset, split)?,
+        };
+        let Parts { encoder, decoder, processor, tokenizer, config, tensors, mut notes } = parts;
+        let shape = CaptionerShape { encoder, decoder };
+        check_shape(&shape, &config)?;
+        let specs = shape.parameter_specs();
+        let scratch_encoder = !config.model.encoder.pretrained;
+        let scratch_decoder = !config.model.brings_decoder();
+        let is_whole = folders.captioner.is_some();
+        let may_be_new = |name: &str| match name.strip_prefix("encoder.") {
+            // It acts on a pooled output that captioning has no use for, and is kept for export alone.
+            Some(inner) => scratch_encoder || inner.contains("post_layernorm"),
+            None if name.starts_with("decoder.") => scratch_decoder || (!is_whole && is_cross_attention(name)),
+            None => !is_whole,
+        };
+        let new = check_fit(&specs, &tensors, may_be_new)
+            .context("the weights do not fit their config.json")
+            .hint(|| "config.json and the weights must be of one model: fetch them again from one place")?;
+        if !scratch_decoder && !new.is_empty() {
+            notes.push(format!("new and untrained: {}", listed(&new)));
+        }
+        let mut parameters = Parameters::create(&specs, tensors, config.seed, DType::F32, device)?;
+        shape.freeze(&mut parameters, config.model.encoder.train);
+        Ok(Self { config, shape, parameters, tokenizer, processor, notes })
+    }
+}
+
+/// A captioner with all that it brings.
+fn whole(config: RunConfig, folder: &Path) -> Result<Parts> {
+    let found = read_captioner(folder, config.model.encoder.image_size)?;
+    let processor = read_processor(folder, &found.shape.encoder)?;
+    let (config, decoder, tokenizer) = settle_decoder(config, found.shape.decoder, folder)?;
+    Ok(Parts {
+        encoder: found.shape.encoder,
+        decoder,
+        processor,
+        tokenizer,
+        config,
+        tensors: found.tensors,
+        notes: unused_note(folder, &found.unused).into_iter().collect(),
+    })
+}
+
+/// Encoder and decoder each from where the config says.
+fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split: &SplitIndices) -> Result<Parts> {
+    let (mut tensors, mut notes) = (BTreeMap::new(), Vec::new());
+    let (encoder, processor) = match &folders.encoder {
+        Some(folder) if config.model.encoder.pretrained => {
+            let found = read_encoder(folder, config.model.encoder.image_size)?;
+            let processor = read_processor(folder, &found.shape)?;
+            notes.extend(unused_note(folder, &found.unused));
+            tensors.extend(found.tensors.into_iter().map(|(name, tensor)| (format!("encoder.{name}"), tensor)));
+            (found.shape, processor)
+        }
+        folder => scratch_encoder(&config, folder.as_deref())?,
+    };
+    let (config, decoder, tokenizer) = match &folders.decoder {
+        Some(folder) => {
+            let found = read_decoder(folder)?;
+            notes.extend(unused_note(folder, &found.unused));
+            tensors.extend(found.tensors.into_iter().map(|(name, tensor)| (format!("decoder.{name}"), tensor)));
+            settle_decoder(config, found.shape, folder)?
+        }
+        None => {
+            let tokenizer = make_tokenizer(&config, dataset, split)?;
+            let decoder = decoder_shape(&config, tokenizer.vocab_size());
+            (config, decoder, tokenizer)
+        }
+    };
+    Ok(Parts { encoder, decoder, processor, tokenizer, config, tensors, notes })
+}
+
+/// The tokenizer of a pretrained decoder, and the config with all that the decoder settles. What a person wrote must
+/// agree with it; dropout and the length of captions remain theirs to choose.
+fn settle_decoder(
+    config: RunConfig,
+    mut shape: DecoderShape,
+    folder: &Path,
+) -> Result<(RunConfig, DecoderShape, CaptionTokenizer)> {
+    let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
+    let ids = ModelTokenIds { start: defaults.start, end: defaults.end, pad: defaults.pad };
+    let (tokenizer, tokenizer_config) = CaptionTokenizer::from_model_folder(folder, ids)?;
+    if tokenizer.vocab_size() > shape.vocab_size {
+        return Err(usage(
+            format!(
+                "the tokenizer in {} has {} tokens and its model {}",
+                folder.display(),
+                tokenizer.vocab_size(),
+                shape.vocab_size
+            ),
+            "fetch tokenizer and weights again from one place",
+        ));
+    }
+    let is_written = |key: &str| config.written.contains(key);
+    if is_written("model.decoder.dropout") {
+        shape.dropout = config.model.decoder.dropout;
+    }
+    if is_written("model.decoder.initializer_range") {
+        shape.initializer_range = config.model.decoder.initializer_range;
+    }
+    let max_seq_len = config.model.decoder.max_seq_len;
+    if max_seq_len > shape.num_positions && is_written("model.decoder.max_seq_len") {
+        return Err(usage(
+            format!(
+                "model.decoder.max_seq_len is {max_seq_len} and the model in {} has {} positions",
+                folder.display(),
+                shape.num_positions
+            ),
+            "lower it, or leave it out",
+        ));
+    }
+    let mut settled = config.clone();
+    settled.tokenizer = tokenizer_config;
+    let decoder = &mut settled.model.decoder;
+    decoder.hidden_size = shape.hidden_size;
+    decoder.num_layers = shape.num_layers;
+    decoder.num_heads = shape.num_heads;
+    decoder.intermediate_size = shape.intermediate_size;
+    decoder.max_seq_len = max_seq_len.min(shape.num_positions);
+    decoder.dropout = shape.dropout;
+    decoder.layer_norm_eps = shape.layer_norm_eps;
+    decoder.initializer_range = shape.initializer_range;
+    decoder.tie_word_embeddings = shape.tie_word_embeddings;
+    if let Some(found) = config::first_written_difference(&config, &settled) {
+        return Err(usage(
+            format!("{} is {} in the config and {} in {}", found.key, found.written, found.other, folder.display()),
+            "leave it out: a pretrained decoder brings its sizes and its tokenizer",
+        ));
+    }
+    Ok((settled, shape, tokenizer))
+}
+
+fn unused_note(folder: &Path, unused: &[String]) -> Option<String> {
+    let left_out = !unused.is_empty();
+    left_out.then(|| format!("left out of {}: {}", folder.display(), listed(unused)))
+}
+
+fn listed(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
+    let rest = names.len().saturating_sub(LISTED);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let noun = if names.len() == 1 { "tensor" } else { "tensors" };
+    format!("{} {noun}: {}{more}", names.len(), shown.join(", "))
+}
+
+fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -> Result<CaptionTokenizer> {
+    if let Some(directory) = &config.tokenizer.directory
+        && let Some(tokenizer) = CaptionTokenizer::from_directory(directory, &config.tokenizer)?
+    {
+        return Ok(tokenizer);
+    }
+    let captions: Vec<&str> =
+        split.train.iter().flat_map(|&image| dataset.images[image].captions.iter().map(String::as_str)).collect();
+    CaptionTokenizer::train(captions.into_iter(), &config.tokenizer)
+}
+
+/// The image processing of a model's folder, for the wanted image size.
+///
+/// # Errors
+/// A `preprocessor_config.json` that is not there or cannot be used.
+pub fn read_processor(folder: &Path, shape: &EncoderShape) -> Result<ImageProcessor> {
+    let path = folder.join("preprocessor_config.json");
+    let processor = ImageProcessor::from_file(&path)
+        .hint(|| "the encoder's preprocessor_config.json says how its images were resized and normalised")?;
+    Ok(processor.with_image_size(shape.image_size))
+}
+
+fn scratch_encoder(config: &RunConfig, folder: Option<&Path>) -> Result<(EncoderShape, ImageProcessor)> {
+    let encoder = &config.model.encoder;
+    let mut shape = match (&encoder.config, folder) {
+        (Some(architecture), _) => EncoderShape::from_architecture(architecture),
+        (None, Some(folder)) => read_shape(folder)?,
+        (None, None) => {
+            return Err(usage(
+                "there is no encoder to train",
+                "set model.encoder.name, or model.encoder.pretrained = false and model.encoder.config = { .. }",
+            ));
+        }
+    };
+    if let Some(image_size) = encoder.image_size {
+        shape.image_size = image_size;
+    }
+    let processor = match folder {
+        Some(folder) if folder.join("preprocessor_config.json").is_file() => read_processor(folder, &shape)?,
+        _ => ImageProcessor::plain(shape.image_size),
+    };
+    Ok((shape, processor))
+}
+
+fn decoder_shape(config: &RunConfig, vocab_size: usize) -> DecoderShape {
+    let decoder = &config.model.decoder;
+    DecoderShape {
+        vocab_size,
+        hidden_size: decoder.hidden_size,
+        num_layers: decoder.num_layers,
+        num_heads: decoder.num_heads,
+        intermediate_size: decoder.intermediate_size,
+        num_positions: decoder.max_seq_len,
+        hidden_act: HiddenActivation::GeluNew,
+        dropout: decoder.dropout,
+        layer_norm_eps: decoder.layer_norm_eps,
+        initializer_range: decoder.initializer_range,
+        tie_word_embeddings: decoder.tie_word_embeddings,
+    }
+}
+
+fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
+    let checked = shape.encoder.validate();
+    checked.map_err(|error| usage(error, "change model.encoder.image_size or model.encoder.config"))?;
+    if let EncoderTraining::LastBlocks(count) = config.model.encoder.train
+        && count > shape.encoder.num_hidden_layers
+    {
+        return Err(usage(
+            format!(
+                "model.encoder.train asks for the last {count} blocks; the encoder has {}",
+                shape.encoder.num_hidden_layers
+            ),
+            "use \"full\" to train them all",
+        ));
+    }
+    Ok(())
+}
