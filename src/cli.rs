@@ -7,12 +7,13 @@ use clap::{Parser, Subcommand};
 use crate::base::fault::usage;
 use crate::base::terminal::{self, Verbosity};
 use crate::commands::caption::CaptionArgs;
+use crate::commands::export::ExportArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
 use crate::commands::train::TrainRequest;
 use crate::commands::version::VERSION;
-use crate::commands::{caption, inspect, plan, prepare_data, train};
+use crate::commands::{caption, export, inspect, plan, prepare_data, train};
 use crate::training::trainer::Outcome;
 
 /// Trains image-captioning models.
@@ -52,6 +53,8 @@ enum Command {
     PrepareData(PrepareDataArgs),
     /// Describe images with a trained model
     Caption(CaptionArgs),
+    /// Write a model as a folder that Python's transformers loads
+    Export(ExportArgs),
     /// Show what a checkpoint holds
     Inspect(InspectArgs),
     /// Show what a run would do and need, without training
@@ -81,6 +84,7 @@ pub fn run() -> anyhow::Result<Outcome> {
     match &cli.command {
         Some(Command::PrepareData(args)) => prepare_data::run(args).map(completed),
         Some(Command::Caption(args)) => caption::run(args).map(completed),
+        Some(Command::Export(args)) => export::run(args).map(completed),
         Some(Command::Inspect(args)) => inspect::run(args).map(completed),
         Some(Command::Plan(args)) => plan::run(args).map(completed),
         None => train::run(&request(&cli)?, &overrides(&cli)),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
+use serde_json::json;
 
 use crate::base::fault::{describe, fault};
 use crate::base::terminal;
@@ -11,7 +12,8 @@ use crate::commands::device::select_device;
 use crate::commands::model_source::checkpoint_path;
 use crate::data::batch::ImageInput;
 use crate::data::image_file::load_rgb;
-use crate::evaluation::captioning::CaptionWriter;
+use crate::decoding::greedy::DecodedCaption;
+use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 
@@ -29,12 +31,15 @@ pub struct CaptionArgs {
     /// JPEG, PNG or WebP files, or folders of them
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
+    /// Print a JSON object for each image: image, caption, tokens and their log-probabilities
+    #[arg(long)]
+    pub json: bool,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
 }
 
-/// Prints `PATH<TAB>CAPTION` for each image. An image that cannot be read is an error of its own; the rest go on.
+/// Prints `PATH<TAB>CAPTION`, or a JSON object, for each image. An image that cannot be read is an error of its own; the rest go on.
 ///
 /// # Errors
 /// A checkpoint that cannot be used; at the end, when an image could not be read.
@@ -66,7 +71,7 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         }
         let input = ImageInput::Pixels(Tensor::from_vec(pixels, (names.len(), 3, height, width), &device)?);
         for (path, caption) in names.iter().zip(writer.write(&input)?) {
-            terminal::data(&format!("{}\t{caption}", path.display()))?;
+            terminal::data(&if args.json { json(path, &caption) } else { plain(path, &caption) })?;
         }
     }
     if failed > 0 {
@@ -76,6 +81,24 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+fn plain(path: &Path, caption: &WrittenCaption) -> String {
+    format!("{}\t{}", path.display(), caption.text)
+}
+
+/// One line. The log-probabilities are natural logarithms: one for each token, and one for the end token where the
+/// caption has one; their sum is that of the caption.
+fn json(path: &Path, caption: &WrittenCaption) -> String {
+    let DecodedCaption { tokens, log_probabilities } = &caption.decoded;
+    json!({
+        "image": path.to_string_lossy(),
+        "caption": caption.text,
+        "tokens": tokens,
+        "log_probability": log_probabilities.iter().sum::<f64>(),
+        "token_log_probabilities": log_probabilities,
+    })
+    .to_string()
 }
 
 /// The files that are named, and those of the folders that are named, in order; and how many names lead nowhere.

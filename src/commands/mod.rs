@@ -2,6 +2,7 @@
 
 pub mod caption;
 pub mod device;
+pub mod export;
 pub mod inspect;
 pub mod model_source;
 pub mod plan;

@@ -8,7 +8,7 @@ use candle_core::Device;
 use crate::base::team::Team;
 use crate::data::batch::{ImageInput, ImageSource};
 use crate::data::loader::Loader;
-use crate::decoding::greedy::{Limits, greedy};
+use crate::decoding::greedy::{DecodedCaption, Limits, greedy};
 use crate::model::captioner::Captioner;
 use crate::tokenizer::CaptionTokenizer;
 
@@ -22,12 +22,21 @@ pub struct CaptionWriter<'a> {
     pub max_new_tokens: usize,
 }
 
+/// A caption as text, with what it was decoded to.
+#[derive(Clone, Debug)]
+pub struct WrittenCaption {
+    /// The text.
+    pub text: String,
+    /// Its tokens and their probabilities.
+    pub decoded: DecodedCaption,
+}
+
 impl CaptionWriter<'_> {
     /// One caption for each image of `input`.
     ///
     /// # Errors
     /// What model and tokenizer give.
-    pub fn write(&self, input: &ImageInput) -> Result<Vec<String>> {
+    pub fn write(&self, input: &ImageInput) -> Result<Vec<WrittenCaption>> {
         let states = match input {
             ImageInput::Pixels(pixel_values) => self.model.encode(pixel_values)?,
             ImageInput::Features(features) => features.clone(),
@@ -36,7 +45,9 @@ impl CaptionWriter<'_> {
         let specials = self.tokenizer.special_ids();
         let limits = Limits { start: specials.start, end: specials.end, max_new_tokens: self.max_new_tokens };
         let captions = greedy(self.model.decoder(), &key_values, &limits)?;
-        captions.iter().map(|ids| self.tokenizer.decode(ids)).collect()
+        let text =
+            |decoded: DecodedCaption| Ok(WrittenCaption { text: self.tokenizer.decode(&decoded.tokens)?, decoded });
+        captions.into_iter().map(text).collect()
     }
 
     /// One caption for each of the images with these indices. `advance` is told how many more are done and says
@@ -66,7 +77,7 @@ impl CaptionWriter<'_> {
             let before = captions.len();
             let write = |member: usize| inputs.get(member).map(|input| self.write(input)).transpose();
             for written in team.each(write) {
-                captions.extend(written?.unwrap_or_default());
+                captions.extend(written?.unwrap_or_default().into_iter().map(|caption| caption.text));
             }
             if !advance(captions.len() - before) {
                 return Ok(None);

@@ -6,6 +6,7 @@ pub mod caption_decoder;
 pub mod captioner;
 pub mod clip_vision;
 pub mod encoder;
+pub mod export_config;
 pub mod generation_defaults;
 pub mod initialization;
 pub mod parameters;

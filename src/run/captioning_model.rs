@@ -11,6 +11,7 @@ use crate::model::generation_defaults::GenerationDefaults;
 use crate::model::parameters::Parameters;
 use crate::model::pretrained_captioner::read_captioner;
 use crate::model::weight_files::read_config;
+use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_model;
 use crate::run::initial_model::read_processor;
 use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
@@ -27,6 +28,8 @@ pub struct CaptioningModel {
     pub processor: ImageProcessor,
     /// Longest caption in tokens, the end token included.
     pub max_new_tokens: usize,
+    /// How it was trained, when it comes from a checkpoint.
+    pub training: Option<CheckpointMetadata>,
 }
 
 impl CaptioningModel {
@@ -45,10 +48,11 @@ impl CaptioningModel {
         Ok(Self {
             tokenizer: CaptionTokenizer::from_json(&metadata.tokenizer, &metadata.config.tokenizer)
                 .context("cannot use the tokenizer of the checkpoint")?,
-            shape: metadata.shape,
+            shape: metadata.shape.clone(),
             parameters,
-            processor: metadata.image_processor,
+            processor: metadata.image_processor.clone(),
             max_new_tokens: metadata.config.model.decoder.max_seq_len,
+            training: Some(metadata),
         })
     }
 
@@ -66,6 +70,7 @@ impl CaptioningModel {
             shape: found.shape,
             parameters,
             tokenizer,
+            training: None,
         })
     }
 }

@@ -2,8 +2,11 @@
 
 pub mod captioning_model;
 pub mod checkpoint;
+pub mod export;
 pub mod final_captions;
 pub mod initial_model;
+pub mod model_card;
 pub mod run_directory;
 pub mod setup;
+pub mod tensor_file;
 pub mod tracking;

@@ -138,6 +138,11 @@ impl CaptionTokenizer {
         self.special_ids
     }
 
+    /// The text of a token as the vocabulary has it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// Number of tokens; every id is below it.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

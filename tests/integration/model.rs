@@ -275,14 +275,14 @@ fn greedy_takes_the_best_token_of_the_full_forward_pass_at_every_position() {
     let captions = greedy(model.decoder(), &key_values, &limits).unwrap();
     for (row, caption) in captions.iter().enumerate() {
         let mut ids = vec![1];
-        ids.extend(caption);
+        ids.extend(&caption.tokens);
         ids.truncate(8);
         let length = ids.len();
         let ids = Tensor::from_vec(ids, (1, length), &Device::Cpu).unwrap();
         let logits = model.forward(&pixels.narrow(0, row, 1).unwrap(), &ids, Mode::Eval).unwrap();
         let best: Vec<u32> = logits.argmax(2).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         let expected: Vec<u32> = best.into_iter().take_while(|&token| token != 2).collect();
-        assert_eq!(caption, &expected);
+        assert_eq!(caption.tokens, expected);
     }
 }
 

@@ -1,0 +1,37 @@
+//! `caption-train export`: a model as a folder that Python's transformers loads.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use candle_core::Device;
+
+use crate::base::terminal;
+use crate::commands::model_source::checkpoint_path;
+use crate::run::captioning_model::CaptioningModel;
+use crate::run::export;
+
+/// Writes a model as a `VisionEncoderDecoderModel` folder.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExportArgs {
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// The folder to write; it must be absent or empty
+    #[arg(long, value_name = "FOLDER")]
+    pub output: PathBuf,
+}
+
+/// Writes the folder.
+///
+/// # Errors
+/// A checkpoint that cannot be used; a folder that is not empty or cannot be written.
+pub fn run(args: &ExportArgs) -> Result<()> {
+    let model = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &Device::Cpu)?;
+    export::write(&model, &args.output)?;
+    terminal::message(&format!(
+        "exported to {}; in Python: VisionEncoderDecoderModel.from_pretrained({:?})",
+        args.output.display(),
+        args.output.display().to_string()
+    ));
+    Ok(())
+}

@@ -1,0 +1,93 @@
+"""Holds an exported model against transformers: loads it, compares captions, and sends it there and back again.
+
+    pip install torch==2.14.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
+    python tests/reference/check_export.py PROGRAM CHECKPOINT IMAGE...
+
+PROGRAM is the caption-train binary; CHECKPOINT what its `--checkpoint` takes; the images are PNG files, or JPEG files,
+which libraries decode to slightly different pixels. What must hold:
+- loading reports no missing, unexpected or mismatched key;
+- tokens of the greedy captions are equal, and so are their log-probabilities and the texts;
+- exported, loaded and saved by transformers, and exported from there again, every tensor is bit for bit the same.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
+
+# Both sides compute in f32, and decode JPEG files by different libraries.
+LOG_PROBABILITY = {".png": 2e-4, ".jpg": 5e-2, ".jpeg": 5e-2}
+
+
+def run(program, *arguments):
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def captions_here(program, checkpoint, images):
+    lines = run(program, "caption", "--checkpoint", checkpoint, "--json", *images).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def captions_there(folder, images):
+    model, report = VisionEncoderDecoderModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[key] for key in ["missing_keys", "unexpected_keys", "mismatched_keys"]), report
+    processor = AutoImageProcessor.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    end = model.generation_config.eos_token_id
+    captions = []
+    for path in images:
+        picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        pixel_values = processor(picture, return_tensors="pt").pixel_values
+        made = model.generate(pixel_values, output_logits=True, return_dict_in_generate=True)
+        tokens = made.sequences[0, 1:].tolist()
+        log_probabilities = [
+            torch.log_softmax(logits[0].double(), -1)[token].item() for logits, token in zip(made.logits, tokens)
+        ]
+        text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        captions.append((tokens[:-1] if tokens[-1] == end else tokens, log_probabilities, text))
+    return captions
+
+
+def there_and_back(program, exported, work):
+    VisionEncoderDecoderModel.from_pretrained(exported).save_pretrained(work / "resaved")
+    for name in ["tokenizer", "processor"]:
+        source = AutoTokenizer if name == "tokenizer" else AutoImageProcessor
+        source.from_pretrained(exported).save_pretrained(work / "resaved")
+    run(program, "export", "--checkpoint", work / "resaved", "--output", work / "again")
+    first, second = (load_file(folder / "model.safetensors") for folder in [exported, work / "again"])
+    assert first.keys() == second.keys(), first.keys() ^ second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    return len(first)
+
+
+def main(program, checkpoint, images):
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        exported = work / "exported"
+        run(program, "export", "--checkpoint", checkpoint, "--output", exported)
+        largest = 0.0
+        for path, here, there in zip(
+            images, captions_here(program, checkpoint, images), captions_there(exported, images), strict=True
+        ):
+            tokens, log_probabilities, text = there
+            assert here["tokens"] == tokens, (path, here, there)
+            assert here["caption"] == text, (path, here["caption"], text)
+            pairs = zip(here["token_log_probabilities"], log_probabilities, strict=True)
+            difference = max(abs(a - b) for a, b in pairs)
+            assert difference <= LOG_PROBABILITY[Path(path).suffix.lower()], (path, difference)
+            largest = max(largest, difference)
+        count = there_and_back(program, exported, work)
+    print(f"{len(images)} captions equal, log-probabilities within {largest:.1e}; {count} tensors there and back")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
