@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Trains on the real Flickr8k with a real ViT and holds the losses against what PyTorch reaches with the same recipe.
-# Takes about 20 minutes on two cores.
+# Prepares the real Flickr8k, holds tokenizer, encoder and an exported model against Python, trains with a real ViT and
+# holds the losses against what PyTorch reaches with the same recipe. Takes about 20 minutes on two cores.
 #
-#   scripts/check-real-data.sh FLICKR8K_ARCHIVES ENCODER_FOLDER [WORK_FOLDER]
+#   PYTHON=VENV/bin/python scripts/check-real-data.sh FLICKR8K_ARCHIVES ENCODER_FOLDER [WORK_FOLDER]
+#
+# PYTHON has what tests/reference/real_data.py names in its first lines.
 set -euo pipefail
+
+python=$(realpath -s "${PYTHON:?set PYTHON to an interpreter with torch and transformers}")
 
 archives=$(realpath "$1")
 encoder=$(realpath "$2")
@@ -27,6 +31,10 @@ grep -q "nothing to do" second.log || fail "a second preparation did something"
 [ "$(find data/flickr8k/images -type f | wc -l)" = 7000 ] || fail "expected 7000 images"
 grep -q 2258277193_586949ec62.jpg.1 data/flickr8k/preparation.json || fail "the ghost id is not reported"
 
+"$python" "$root/tests/reference/real_data.py" "$encoder" data/flickr8k reference
+REFERENCE=$work/reference ENCODER=$encoder cargo test --release --manifest-path "$root/Cargo.toml" --test real_data -- \
+    --nocapture
+
 "$program" --config "$root/configs/flickr8k_vit_tiny.toml" \
     --set "model.encoder.name=$encoder" --set output_dir=runs --set name=check &
 trainer=$!
@@ -45,4 +53,8 @@ third=$(metrics | grep '"epoch":3,.*"kind":"validation"' | value val_loss)
 echo "validation loss after epoch 1: $first (at most 3.59), after epoch 3: $third (at most 3.00)"
 at_most "$first" 3.59 || fail "the loss after epoch 1 is too high"
 at_most "$third" 3.00 || fail "the loss after epoch 3 is too high"
+
+mapfile -t photographs < <(find data/flickr8k/images -type f | sort | head -20)
+"$python" "$root/tests/reference/check_export.py" "$program" runs/check*/checkpoints/last.safetensors \
+    "${photographs[@]}"
 echo "all checks passed"

@@ -155,13 +155,18 @@ fn create_run(setup: &Setup) -> Result<RunDirectory> {
 }
 
 /// Goes on with the checkpoint that the config names; the two must agree on all that makes the run what it is.
-fn resume_with(path: &Path, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
+fn resume_with(path: &Path, mut config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
     let checkpoint = read_checkpoint(path)?;
     if let Some(key) = config::first_unsafe_difference(&checkpoint.metadata.config, &config) {
         return Err(usage(
             format!("{key} in the config is not what the checkpoint {} was trained with", path.display()),
             "set it back, or remove training.resume_from to start a new run",
         ));
+    }
+    if config.model.brings_decoder() {
+        // What the pretrained model brought is in the checkpoint; where a person wrote it, it is the same.
+        config.tokenizer = checkpoint.metadata.config.tokenizer.clone();
+        config.model.decoder = checkpoint.metadata.config.model.decoder.clone();
     }
     go_on(path, checkpoint, config, stop)
 }

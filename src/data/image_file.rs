@@ -319,6 +319,32 @@ mod tests {
         assert!(message(load_rgb(&missing)).starts_with(&format!("cannot read image {}", missing.display())));
     }
 
+    /// Of 255: decoders of JPEG differ in their inverse transform.
+    const JPEG_TOLERANCE: u8 = 4;
+
+    #[test]
+    fn every_mode_and_orientation_gives_the_rgb_of_pillow() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image_modes");
+        let entries = fs::read_dir(&folder).unwrap_or_else(|error| {
+            panic!("{}: {error}; tests/reference/image_modes.py makes it", folder.display());
+        });
+        let mut compared = 0;
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.ends_with(".rgb.png") {
+                continue;
+            }
+            let expected = image::open(folder.join(format!("{name}.rgb.png"))).unwrap().into_rgb8();
+            let found = load_rgb(&path).unwrap();
+            assert_eq!(found.dimensions(), expected.dimensions(), "{name}");
+            let tolerance = if name.ends_with(".jpg") { JPEG_TOLERANCE } else { 0 };
+            let difference = largest_difference(&found, &expected);
+            assert!(difference <= tolerance, "{name}: off by {difference}");
+            compared += 1;
+        }
+        assert_eq!(compared, 22);
+    }
+
     #[test]
     fn sixteen_bit_gray_is_clipped_and_sixteen_bit_colour_keeps_its_high_bytes() {
         let gray = ImageBuffer::from_fn(4, 1, |x, _| Luma([[0u16, 200, 255, 40_000][x as usize]]));

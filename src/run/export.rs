@@ -140,6 +140,10 @@ fn model_config(model: &CaptioningModel, tokens: &Tokens) -> Value {
     config["dtype"] = "float32".into();
     config["encoder"] = encoder_config(&model.shape.encoder);
     config["decoder"] = decoder_config(&model.shape.decoder);
+    // GPT-2's own are outside of a smaller vocabulary.
+    for name in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+        config["decoder"][name] = config[name].clone();
+    }
     config
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod interruption;
 mod model;
 mod parity;
+mod pretrained;
 mod resume;
 mod support;
 mod tidy;

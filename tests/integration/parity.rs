@@ -24,11 +24,13 @@ use caption_train::training::schedule::learning_rate_factor;
 use caption_train::training::train_step::{StepSettings, compute_gradients, train_step};
 use serde::Deserialize;
 
-use crate::support::max_difference;
+use crate::support::{max_difference, model_fixture};
 
 /// Both sides compute in f64, through a handful of layers.
 const LOGITS_F64: f64 = 1e-9;
 const GRADIENT_F64: f64 = 1e-8;
+/// The resampled table is kept in f32, whatever computes with it.
+const RESAMPLED: f64 = 1e-6;
 /// In f32, relative to the largest logit.
 const LOGITS_F32: f64 = 1e-5;
 /// In f32, relative to the norm of a gradient, and to that of all gradients: the true gradient of a key's bias is 0.
@@ -39,7 +41,7 @@ const LOSS_F32: f64 = 1e-4;
 const SETTINGS: StepSettings = StepSettings { seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: None };
 
 fn fixtures() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models"))
+    model_fixture("")
 }
 
 #[derive(Deserialize)]
@@ -162,6 +164,23 @@ fn encoder_states_equal_those_of_transformers() {
         let case = Case::load(name, DType::F64);
         let states = case.model().encode(&case.pixels(&[0, 1])).unwrap();
         assert!(max_difference(&states, &case.tensors["encoder_hidden_states"]) < LOGITS_F64, "{name}");
+    }
+}
+
+#[test]
+fn another_image_size_gives_the_states_of_interpolated_positions() {
+    let expected = expected_tensors("vit_gpt2");
+    for patches in [2, 5] {
+        let side = 14 * patches;
+        let read = read_captioner(&fixtures().join("vit_gpt2"), Some(side)).unwrap();
+        assert_eq!(read.shape.encoder.image_size, side);
+        let specs = read.shape.parameter_specs();
+        let parameters = Parameters::from_complete(&specs, read.tensors, DType::F64, &Device::Cpu).unwrap();
+        let pixels: Vec<f64> = (0..3 * side * side).map(|index| (index as f64 * 0.37).sin()).collect();
+        let pixels = Tensor::from_vec(pixels, (1, 3, side, side), &Device::Cpu).unwrap();
+        let states = Captioner::build(&read.shape, &parameters.detached()).unwrap().encode(&pixels).unwrap();
+        let found = max_difference(&states, &expected[&format!("resampled.{patches}")]);
+        assert!(found < RESAMPLED, "{patches} x {patches} patches: {found}");
     }
 }
 

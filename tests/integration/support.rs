@@ -101,6 +101,11 @@ pub(crate) fn max_difference(a: &Tensor, b: &Tensor) -> f64 {
     difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
+/// A model that `tests/reference/models.py` made.
+pub(crate) fn model_fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name)
+}
+
 /// A folder with 500 drawn training pictures of 4 captions each, 12 for validation and 12 for testing.
 pub(crate) fn shapes_folder() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();

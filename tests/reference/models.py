@@ -185,6 +185,23 @@ def collate(tokenizer, frames):
     return input_ids, labels
 
 
+def smooth_pixels(side):
+    """A picture that Rust computes as well, so that it need not be stored: (1, 3, side, side)."""
+    index = torch.arange(3 * side * side, dtype=torch.float64)
+    return torch.sin(index * 0.37).reshape(1, 3, side, side)
+
+
+def resampled(model):
+    """Hidden states for other image sizes than the model's, larger and smaller."""
+    states = {}
+    for patches in [2, 5]:
+        pixel_values = smooth_pixels(patches * model.config.encoder.patch_size)
+        with torch.no_grad():
+            found = model.encoder(pixel_values=pixel_values, interpolate_pos_encoding=True).last_hidden_state
+        states[f"resampled.{patches}"] = found
+    return states
+
+
 def loss_sum(logits, labels, label_smoothing=0.0):
     return cross_entropy(
         logits.flatten(0, 1),
@@ -330,6 +347,8 @@ def write(name, model, tokenizer, processor, with_run):
     facts["texts"] = [tokenizer.decode(ids, skip_special_tokens=True) for ids in captions]
     facts["ids"] = [tokenizer(caption, add_special_tokens=False)["input_ids"] for caption in CAPTIONS]
     if with_run:
+        # The run changes the parameters.
+        tensors.update(resampled(model))
         run, after = train(model, parameters, tokenizer, images.double(), frames)
         facts["run"] = {**run, "frames": frames}
         tensors.update(after)

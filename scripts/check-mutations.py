@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Shows that the tests find mistakes: each row of the table below is made on purpose, and a test must fail.
+
+    scripts/check-mutations.py [--target FOLDER] [NAME...]
+
+Works on a copy of the last commit. FOLDER keeps what is compiled between calls (the dependencies take some minutes once).
+Each row compiles the program once, in about a minute on two cores. Exit code 1 when a mistake passes unseen.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# name, file, what stands there once, what stands there instead.
+MUTATIONS = [
+    ("gelu is the tanh form", "src/model/encoder.rs", "Self::Gelu => Gelu::Erf", "Self::Gelu => Gelu::Tanh"),
+    ("gelu_new is the erf form", "src/model/encoder.rs", "Self::GeluNew => Gelu::Tanh", "Self::GeluNew => Gelu::Erf"),
+    ("quick_gelu is the erf form", "src/model/encoder.rs", "Self::QuickGelu => Gelu::Quick", "Self::QuickGelu => Gelu::Erf"),
+    (
+        "eps of ViT",
+        "src/model/vision_transformer.rs",
+        'LayerNorm::build(&view.under("layernorm"), shape.layer_norm_eps)',
+        'LayerNorm::build(&view.under("layernorm"), shape.layer_norm_eps + 1e-6)',
+    ),
+    (
+        "eps of CLIP",
+        "src/model/clip_vision.rs",
+        'LayerNorm::build(&view.under("pre_layrnorm"), shape.layer_norm_eps)',
+        'LayerNorm::build(&view.under("pre_layrnorm"), shape.layer_norm_eps * 0.1)',
+    ),
+    (
+        "eps of the decoder",
+        "src/model/caption_decoder.rs",
+        'LayerNorm::build(&view.under("transformer.ln_f"), shape.layer_norm_eps)',
+        'LayerNorm::build(&view.under("transformer.ln_f"), shape.layer_norm_eps * 0.1)',
+    ),
+    (
+        "query and key of a fused projection swapped",
+        "src/ops/attention.rs",
+        "q: view(qkv, keys, 3, 0), k: view(qkv, keys, 3, 1)",
+        "q: view(qkv, keys, 3, 1), k: view(qkv, keys, 3, 0)",
+    ),
+    (
+        "key and value of the cross-attention swapped",
+        "src/ops/attention.rs",
+        "k: view(kv, keys, 2, 0), v: view(kv, keys, 2, 1)",
+        "k: view(kv, keys, 2, 1), v: view(kv, keys, 2, 0)",
+    ),
+    ("attention scaled by the whole width", "src/ops/attention.rs", "(self.head_size as f64).sqrt()", "(self.hidden() as f64).sqrt()"),
+    (
+        "causal mask lets one future token through",
+        "src/ops/attention.rs",
+        "self.keys - self.queries + query + 1 }",
+        "(self.keys - self.queries + query + 2).min(self.keys) }",
+    ),
+    (
+        "positions off by one",
+        "src/model/caption_decoder.rs",
+        "self.position_embedding.narrow(0, 0, length)?",
+        "self.position_embedding.narrow(0, usize::from(length < self.position_embedding.dim(0)?), length)?",
+    ),
+    (
+        "square Conv1D transposed",
+        "src/model/caption_decoder.rs",
+        "ops::linear(x, &self.weight, Some(&self.bias), WeightLayout::InOut)",
+        "ops::linear(x, &self.weight, Some(&self.bias), if self.weight.dim(0)? == self.weight.dim(1)? "
+        "{ WeightLayout::OutIn } else { WeightLayout::InOut })",
+    ),
+    (
+        "bias of Conv1D dropped",
+        "src/model/caption_decoder.rs",
+        "ops::linear(x, &self.weight, Some(&self.bias), WeightLayout::InOut)",
+        "ops::linear(x, &self.weight, Some(&(&self.bias * 0.0)?), WeightLayout::InOut)",
+    ),
+    (
+        "ViT without its last LayerNorm",
+        "src/model/vision_transformer.rs",
+        "        self.norm.forward(&states)\n",
+        "        self.norm.forward(&states)?;\n        Ok(states)\n",
+    ),
+    (
+        "CLIP normalised behind its last block",
+        "src/model/clip_vision.rs",
+        "        Ok(states)\n    }\n}",
+        "        self.norm_before.forward(&states)\n    }\n}",
+    ),
+    (
+        "an untied head is the token embedding",
+        "src/model/caption_decoder.rs",
+        "let head = if shape.tie_word_embeddings {",
+        "let head = if shape.tie_word_embeddings || shape.vocab_size > 0 {",
+    ),
+    (
+        "padding is a target",
+        "src/data/collate.rs",
+        "labels.extend(std::iter::repeat_n(IGNORE_LABEL, padding));",
+        "labels.extend(std::iter::repeat_n(pad_id, padding));",
+    ),
+    (
+        "end token where pad is end is no target",
+        "src/data/collate.rs",
+        "labels.extend_from_slice(targets);",
+        "labels.extend(targets.iter().map(|&id| if id == pad_id { IGNORE_LABEL } else { id }));",
+    ),
+    (
+        "weight decay behind the step",
+        "src/ops/adamw.rs",
+        "*parameter = *parameter * decay - step_size * (*mean / denominator);",
+        "*parameter = (*parameter - step_size * (*mean / denominator)) * decay;",
+    ),
+    ("no bias correction of the mean", "src/ops/adamw.rs", "settings.learning_rate / correction(settings.beta1)", "settings.learning_rate"),
+    ("eps inside of the root", "src/ops/adamw.rs", "square.square_root() / root_correction + eps", "(*square + eps * eps).square_root() / root_correction"),
+    ("LayerNorms decay", "src/training/optimizer.rs", 'layer.starts_with("ln_") || layer.contains("norm")', 'layer.starts_with("ln_")'),
+    ("layer decay off by one", "src/training/optimizer.rs", "shape.encoder.num_hidden_layers + 1 - encoder_depth", "shape.encoder.num_hidden_layers + 2 - encoder_depth"),
+    ("warm-up off by one", "src/training/schedule.rs", "return step as f64 / warmup as f64;", "return (step + 1) as f64 / warmup as f64;"),
+    ("a mean of means over micro-batches", "src/training/train_step.rs", "sum.affine(1.0 / num_targets as f64, 0.0)", "sum.affine(1.0 / (batch.num_targets * batches.len()) as f64, 0.0)"),
+    ("clipping never scales", "src/training/gradients.rs", "(max_norm / (norm + 1e-6)).min(1.0)", "(max_norm / (norm + 1e-6)).max(1.0)"),
+    ("smoothing leaves the target out", "src/ops/cross_entropy.rs", "smoothing / rows.vocabulary as f64", "smoothing / (rows.vocabulary - 1) as f64"),
+    ("positions resampled with another cubic", "src/model/position_table.rs", "const CUBIC: f64 = -0.75;", "const CUBIC: f64 = -0.5;"),
+]
+
+
+def run_tests(copy, target):
+    """Whether all tests passed, and the names of those that failed."""
+    # Less optimisation compiles faster; the tests are the same.
+    profile = ["--config", "profile.release.package.caption-train.opt-level=1"]
+    command = ["cargo", "test", "--release", "--locked", "--no-fail-fast", *profile, "--lib", "--test", "integration", "--"]
+    skipped = ["--skip", "tidy::", "--skip", "resume::", "--skip", "interruption::", "--skip", "commands::"]
+    environment = os.environ | {"CARGO_TARGET_DIR": str(target)}
+    done = subprocess.run([*command, *skipped], cwd=copy, env=environment, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    if "test result:" not in output:
+        sys.exit(f"the tests did not run:\n{output[-3000:]}")
+    failed = re.findall(r"^test (\S+) \.\.\. FAILED$", output, re.MULTILINE)
+    return done.returncode == 0, failed
+
+
+def check(copy, target, mutations):
+    passed, failed = run_tests(copy, target)
+    if not passed:
+        sys.exit(f"without a mistake these tests fail: {failed}")
+    unseen = []
+    for name, file, old, new in mutations:
+        path = copy / file
+        text = path.read_text()
+        if text.count(old) != 1:
+            sys.exit(f"{name}: expected once in {file}: {old}")
+        path.write_text(text.replace(old, new))
+        passed, failed = run_tests(copy, target)
+        path.write_text(text)
+        if passed:
+            unseen.append(name)
+        shown = "NOT SEEN" if passed else f"{len(failed)} failed, e.g. {failed[0]}"
+        print(f"{name:46} {shown}", flush=True)
+    print(f"{len(mutations) - len(unseen)} of {len(mutations)} mistakes are found by a test")
+    return not unseen
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", type=Path, default=ROOT / "target" / "mutations")
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    mutations = [row for row in MUTATIONS if not arguments.names or row[0] in arguments.names]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", copy, "HEAD"], cwd=ROOT, check=True)
+        try:
+            found_all = check(copy, arguments.target.resolve(), mutations)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", copy], cwd=ROOT, check=True)
+    return 0 if found_all else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+//! Models that come from elsewhere and go elsewhere: what is read of a folder, what a run makes of it, what is exported.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use caption_train::model::pretrained_captioner::read_captioner;
+use caption_train::model::pretrained_encoder::read_encoder;
+
+use crate::support::{binary, last_checkpoint, max_difference, model_fixture, shapes_folder, stderr, train};
+
+type Tensors = BTreeMap<String, Tensor>;
+
+/// A copy of a fixture's folder whose weights a test writes itself.
+fn copy_without_weights(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(model_fixture(name)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "safetensors") {
+            std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
+}
+
+fn weights(folder: &Path) -> Tensors {
+    candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap().into_iter().collect()
+}
+
+fn save(tensors: &Tensors, path: PathBuf) {
+    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    candle_core::safetensors::save(&tensors, path).unwrap();
+}
+
+#[track_caller]
+fn assert_equal(found: &Tensors, expected: &Tensors) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, tensor) in expected {
+        assert_eq!(max_difference(&found[name], tensor), 0.0, "{name}");
+    }
+}
+
+#[test]
+fn shards_give_the_same_model_as_one_file() {
+    let whole = weights(&model_fixture("vit_gpt2"));
+    let folder = copy_without_weights("vit_gpt2");
+    let mut map = serde_json::Map::new();
+    let mut shards = [Tensors::new(), Tensors::new()];
+    for (index, (name, tensor)) in whole.iter().enumerate() {
+        shards[index % 2].insert(name.clone(), tensor.clone());
+        map.insert(name.clone(), format!("model-{}.safetensors", index % 2).into());
+    }
+    for (index, shard) in shards.iter().enumerate() {
+        save(shard, folder.path().join(format!("model-{index}.safetensors")));
+    }
+    let index = serde_json::json!({ "metadata": {}, "weight_map": map });
+    std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    let expected = read_captioner(&model_fixture("vit_gpt2"), None).unwrap();
+    let found = read_captioner(folder.path(), None).unwrap();
+    assert_eq!(found.shape, expected.shape);
+    assert_equal(&found.tensors, &expected.tensors);
+}
+
+#[test]
+fn half_precisions_are_read_into_f32() {
+    for dtype in [DType::F16, DType::BF16] {
+        let folder = copy_without_weights("clip_gpt2");
+        let narrow: Tensors = weights(&model_fixture("clip_gpt2"))
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap()))
+            .collect();
+        save(&narrow, folder.path().join("model.safetensors"));
+        let found = read_captioner(folder.path(), None).unwrap().tensors;
+        let expected = read_captioner(&model_fixture("clip_gpt2"), None).unwrap().tensors;
+        for (name, tensor) in expected {
+            assert_eq!(found[&name].dtype(), DType::F32);
+            let rounded = tensor.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+            assert_eq!(max_difference(&found[&name], &rounded), 0.0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_encoder_alone_is_read_under_each_of_its_names() {
+    let whole = weights(&model_fixture("vit_gpt2"));
+    let inner = whole.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("encoder.")?, tensor)));
+    let inner: Vec<(String, Tensor)> = inner.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+    let expected = read_encoder(&model_fixture("vit_gpt2"), None).unwrap();
+    assert!(expected.unused.iter().all(|name| name.starts_with("decoder.") || name.starts_with("enc_to_dec_proj.")));
+    let config: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(model_fixture("vit_gpt2").join("config.json")).unwrap()).unwrap();
+    let mut read = Vec::new();
+    for prefix in ["", "vit."] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), config["encoder"].to_string()).unwrap();
+        let named = inner.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect();
+        save(&named, folder.path().join("model.safetensors"));
+        read.push(read_encoder(folder.path(), None).unwrap());
+    }
+    for encoder in &read {
+        assert!(encoder.unused.is_empty());
+        assert_eq!(encoder.shape, expected.shape);
+        assert_equal(&encoder.tensors, &expected.tensors);
+    }
+    assert_eq!(expected.tensors.len(), inner.len());
+}
+
+/// A config that goes on from models of the fixtures, with pictures of drawn shapes.
+fn config(output: &Path, model: &str) -> String {
+    format!(
+        "output_dir = {:?}\nname = \"run\"\n[data]\ndirectory = {:?}\n{model}\n[training]\nbatch_size = 250\n\
+         num_epochs = 1\nlog_interval = 1\n[schedule]\nwarmup_steps = 2\n",
+        output.display().to_string(),
+        shapes_folder().display().to_string()
+    )
+}
+
+fn init_from(name: &str) -> String {
+    format!("[model]\ninit_from = {:?}\n", model_fixture(name).display().to_string())
+}
+
+#[test]
+fn a_whole_captioner_is_trained_resumed_and_exported_with_its_own_tokenizer() {
+    for (name, start) in [("vit_gpt2", "<|endoftext|>"), ("clip_gpt2", "<start>")] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = train(folder.path(), &config(folder.path(), &init_from(name)), &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("new and untrained"), "{}", stderr(&output));
+        let run = folder.path().join("run");
+        let resolved = std::fs::read_to_string(run.join("config.resolved.toml")).unwrap();
+        assert!(resolved.contains(&format!("start_token = \"{start}\"")), "{resolved}");
+        // The longest caption is the smaller of the default and what the model has positions for.
+        let positions = if name == "vit_gpt2" { 24 } else { 20 };
+        assert!(resolved.contains(&format!("max_seq_len = {positions}")), "{resolved}");
+
+        let resumed =
+            binary().arg("--resume").arg(last_checkpoint(&run)).args(["--set", "training.num_epochs=2"]).output();
+        let resumed = resumed.unwrap();
+        assert!(resumed.status.success(), "{}", stderr(&resumed));
+
+        let exported = folder.path().join("exported");
+        let output = binary()
+            .arg("export")
+            .arg("--checkpoint")
+            .arg(last_checkpoint(&run))
+            .arg("--output")
+            .arg(&exported)
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let pictures = shapes_folder().join("images");
+        let caption = |checkpoint: &Path| {
+            let output =
+                binary().arg("caption").arg("--json").arg("--checkpoint").arg(checkpoint).arg(&pictures).output();
+            String::from_utf8(output.unwrap().stdout).unwrap()
+        };
+        let captions = caption(&exported);
+        assert_eq!(captions.lines().count(), 524);
+        assert_eq!(captions, caption(&last_checkpoint(&run)), "{name}");
+    }
+}
+
+#[test]
+fn the_same_config_resumes_a_run_whose_sizes_came_from_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = config(folder.path(), &init_from("vit_gpt2"));
+    assert!(train(folder.path(), &text, &[]).status.success());
+    let checkpoint = last_checkpoint(&folder.path().join("run"));
+    let set = format!("training.resume_from={}", checkpoint.display());
+    let output = train(folder.path(), &text, &["--set", &set, "--set", "training.num_epochs=2"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn what_was_exported_is_exported_again_without_a_change() {
+    for name in ["vit_gpt2", "clip_gpt2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let export = |from: &Path, to: &str| {
+            let to = folder.path().join(to);
+            let output =
+                binary().arg("export").arg("--checkpoint").arg(from).arg("--output").arg(&to).output().unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+            to
+        };
+        let first = export(&model_fixture(name), "first");
+        let second = export(&first, "second");
+        let mut names: Vec<_> =
+            std::fs::read_dir(&first).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        let expected = [
+            "README.md",
+            "config.json",
+            "generation_config.json",
+            "merges.txt",
+            "model.safetensors",
+            "preprocessor_config.json",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.json",
+        ];
+        assert_eq!(names, expected);
+        for file in expected.iter().filter(|&&file| file != "README.md") {
+            assert!(
+                std::fs::read(first.join(file)).unwrap() == std::fs::read(second.join(file)).unwrap(),
+                "{name} {file}"
+            );
+        }
+        let source = read_captioner(&model_fixture(name), None).unwrap();
+        let found = read_captioner(&first, None).unwrap();
+        assert_eq!(found.shape, source.shape);
+        assert_equal(&found.tensors, &source.tensors);
+        let tied =
+            std::fs::read_to_string(first.join("config.json")).unwrap().contains("\"tie_word_embeddings\": true");
+        assert_eq!(tied, !weights(&first).contains_key("decoder.lm_head.weight"), "{name}");
+        let card = std::fs::read_to_string(first.join("README.md")).unwrap();
+        assert!(card.starts_with("---\n") && card.contains("pipeline_tag: image-to-text"), "{card}");
+    }
+}
+
+#[test]
+fn a_plain_gpt2_gets_a_cross_attention_that_is_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!(
+        "[model.encoder]\nname = {:?}\n[model.decoder]\nname = {:?}\nmax_seq_len = 18\ndropout = 0.2\n",
+        model_fixture("clip").display().to_string(),
+        model_fixture("gpt2").display().to_string()
+    );
+    let output = train(folder.path(), &config(folder.path(), &model), &[]);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    let new = text.lines().find(|line| line.contains("new and untrained")).unwrap();
+    // Two blocks with three dense layers and a LayerNorm each.
+    assert!(new.contains("16 tensors") && new.contains("crossattention"), "{new}");
+    assert!(text.contains("left out of") && text.contains("text_model"), "{text}");
+    let resolved = std::fs::read_to_string(folder.path().join("run/config.resolved.toml")).unwrap();
+    assert!(resolved.contains("max_seq_len = 18") && resolved.contains("dropout = 0.2"), "{resolved}");
+}
+
+/// Exit code and message of a run that is refused and leaves nothing behind.
+fn refused(model: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = train(folder.path(), &config(&folder.path().join("runs"), model), &[]);
+    assert!(!folder.path().join("runs").exists(), "{}", stderr(&output));
+    (output.status.code(), stderr(&output))
+}
+
+#[test]
+fn a_written_value_that_contradicts_the_model_is_a_usage_error_and_a_default_is_not() {
+    let (code, text) = refused(&format!("{}[model.decoder]\nhidden_size = 512\n", init_from("vit_gpt2")));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("model.decoder.hidden_size is 512 in the config and 8 in"), "{text}");
+    let (code, text) = refused(&format!("[tokenizer]\nlowercase = true\n{}", init_from("vit_gpt2")));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("tokenizer.lowercase is true in the config and false in"), "{text}");
+    let (code, text) = refused(&format!("{}[model.decoder]\nmax_seq_len = 25\n", init_from("vit_gpt2")));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("max_seq_len is 25") && text.contains("has 24 positions"), "{text}");
+}
+
+#[test]
+fn weights_that_are_missing_left_over_or_misshapen_are_listed_by_name() {
+    let folder = copy_without_weights("vit_gpt2");
+    let mut tensors = weights(&model_fixture("vit_gpt2"));
+    tensors.remove("decoder.transformer.h.0.mlp.c_fc.bias").unwrap();
+    tensors.remove("encoder.layernorm.weight").unwrap();
+    let bias = tensors.get_mut("decoder.transformer.ln_f.bias").unwrap();
+    *bias = Tensor::zeros(7, DType::F32, &Device::Cpu).unwrap();
+    let surplus = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+    tensors.insert("decoder.transformer.h.1.ln_1.weight".to_owned(), surplus);
+    save(&tensors, folder.path().join("model.safetensors"));
+    let (code, text) = refused(&format!("[model]\ninit_from = {:?}\n", folder.path().display().to_string()));
+    assert_eq!(code, Some(1));
+    for part in [
+        "missing (2):",
+        "decoder.transformer.h.0.mlp.c_fc.bias [18]",
+        "encoder.layernorm.weight [12]",
+        "not part of the model (1):",
+        "decoder.transformer.h.1.ln_1.weight",
+        "of another shape (1):",
+        "decoder.transformer.ln_f.bias: expected [8], found [7]",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+}
+
+#[test]
+fn a_pickle_is_refused_with_the_way_to_convert_it() {
+    let folder = copy_without_weights("vit_gpt2");
+    std::fs::write(folder.path().join("pytorch_model.bin"), "pickle").unwrap();
+    for text in [
+        refused(&format!("[model]\ninit_from = {:?}\n", folder.path().display().to_string())).1,
+        stderr(&binary().args(["caption", "x.png", "--checkpoint"]).arg(folder.path()).output().unwrap()),
+    ] {
+        assert!(text.contains("pickle") && text.contains("save_pretrained"), "{text}");
+    }
+}
+
+#[test]
+fn nothing_is_exported_over_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.txt"), "x").unwrap();
+    let output = binary()
+        .args(["export", "--checkpoint"])
+        .arg(model_fixture("vit_gpt2"))
+        .arg("--output")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("is not empty"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,90 @@
+//! Checks on real data, against what `tests/reference/real_data.py` computed: `scripts/check-real-data.sh` runs them, and
+//! `cargo test` alone does not, since the data are not part of the project.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use caption_train::config::TokenizerConfig;
+use caption_train::model::encoder::Encoder;
+use caption_train::model::parameters::{Declaration, Parameters};
+use caption_train::model::pretrained_encoder::read_encoder;
+use caption_train::tokenizer::CaptionTokenizer;
+
+/// Both sides in f64, twelve layers, states up to 30.
+const STATES_F64: f64 = 1e-9;
+/// Both sides in f32, for all images but a few.
+const STATES_F32: f64 = 3e-4;
+/// Images of 16 that may be further apart than that: a picture can stir the network so much that PyTorch's own f32 is
+/// further than that from its f64.
+const STIRRED: usize = 2;
+/// For every image, how much further from f64 ours may be in f32 than PyTorch's.
+const NO_WORSE: f64 = 1.5;
+
+/// A path that the script gives.
+fn path(variable: &str) -> PathBuf {
+    std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run scripts/check-real-data.sh")).into()
+}
+
+/// The largest difference of each image.
+fn differences(a: &Tensor, b: &Tensor) -> Vec<f64> {
+    let exact = |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap();
+    let difference = (exact(a) - exact(b)).unwrap().abs().unwrap().flatten_from(1).unwrap();
+    difference.max(1).unwrap().to_vec1().unwrap()
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
+}
+
+#[test]
+fn hidden_states_of_a_real_encoder_equal_those_of_transformers() {
+    let expected = candle_core::safetensors::load(path("REFERENCE").join("encoder.safetensors"), &Device::Cpu).unwrap();
+    let read = read_encoder(&path("ENCODER"), None).unwrap();
+    let mut specs = Vec::new();
+    Encoder::declare(&read.shape, &mut Declaration::new(&mut specs));
+    let states = |dtype: DType| {
+        let parameters = Parameters::from_complete(&specs, read.tensors.clone(), dtype, &Device::Cpu).unwrap();
+        let encoder = Encoder::build(&read.shape, &parameters.detached()).unwrap();
+        encoder.forward(&expected["pixel_values"].to_dtype(dtype).unwrap()).unwrap()
+    };
+    let (theirs, exact) = (&expected["encoder_hidden_states.f32"], &expected["encoder_hidden_states.f64"]);
+    let in_f64 = differences(&states(DType::F64), exact);
+    let ours = states(DType::F32);
+    let in_f32 = differences(&ours, theirs);
+    let (our_error, their_error) = (differences(&ours, exact), differences(theirs, exact));
+    let within = in_f32.iter().filter(|&&difference| difference <= STATES_F32).count();
+    println!(
+        "hidden states of {} images: in f64 within {:.1e}; in f32 within {:.1e}, {within} of them within {STATES_F32}; \
+         f32 against f64: ours within {:.1e}, PyTorch's {:.1e}",
+        in_f32.len(),
+        largest(&in_f64),
+        largest(&in_f32),
+        largest(&our_error),
+        largest(&their_error)
+    );
+    assert!(largest(&in_f64) <= STATES_F64, "{in_f64:?}");
+    assert!(within + STIRRED >= in_f32.len(), "{in_f32:?}");
+    assert!(largest(&our_error) <= NO_WORSE * largest(&their_error), "{our_error:?} against {their_error:?}");
+}
+
+#[derive(serde::Deserialize)]
+struct Facts {
+    training: Vec<String>,
+    captions: Vec<String>,
+    ids: Vec<Vec<u32>>,
+}
+
+#[test]
+fn ids_of_real_captions_equal_those_of_python() {
+    let text = std::fs::read_to_string(path("REFERENCE").join("tokenizer.json")).unwrap();
+    let facts: Facts = serde_json::from_str(&text).unwrap();
+    let config = TokenizerConfig { vocab_size: 4096, min_frequency: 2, lowercase: true, ..TokenizerConfig::default() };
+    let tokenizer = CaptionTokenizer::train(facts.training.iter().map(String::as_str), &config).unwrap();
+    assert_eq!(facts.captions.len(), 5000);
+    for (caption, ids) in facts.captions.iter().zip(&facts.ids) {
+        assert_eq!(&tokenizer.encode(caption).unwrap(), ids, "{caption}");
+    }
+    println!("ids of {} captions equal", facts.captions.len());
+}
