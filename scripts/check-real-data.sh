@@ -32,8 +32,10 @@ grep -q "nothing to do" second.log || fail "a second preparation did something"
 grep -q 2258277193_586949ec62.jpg.1 data/flickr8k/preparation.json || fail "the ghost id is not reported"
 
 "$python" "$root/tests/reference/real_data.py" "$encoder" data/flickr8k reference
-REFERENCE=$work/reference ENCODER=$encoder cargo test --release --manifest-path "$root/Cargo.toml" --test real_data -- \
-    --nocapture
+check() { cargo test --release --manifest-path "$root/Cargo.toml" --test real_data -- --nocapture "$@"; }
+export REFERENCE=$work/reference ENCODER=$encoder
+check hidden_states
+check ids
 
 "$program" --config "$root/configs/flickr8k_vit_tiny.toml" \
     --set "model.encoder.name=$encoder" --set output_dir=runs --set name=check &
@@ -55,6 +57,9 @@ at_most "$first" 3.59 || fail "the loss after epoch 1 is too high"
 at_most "$third" 3.00 || fail "the loss after epoch 3 is too high"
 
 mapfile -t photographs < <(find data/flickr8k/images -type f | sort | head -20)
-"$python" "$root/tests/reference/check_export.py" "$program" runs/check*/checkpoints/last.safetensors \
-    "${photographs[@]}"
+for model in runs/check*/checkpoints/last.safetensors "$root"/tests/fixtures/models/{vit,clip}_gpt2; do
+    export EXPORTED=$work/exported/$(basename "$model")
+    "$python" "$root/tests/reference/check_export.py" "$program" "$model" "$EXPORTED" "${photographs[@]}"
+    check logits
+done
 echo "all checks passed"

@@ -46,6 +46,9 @@ pub struct CaptionArgs {
 pub fn run(args: &CaptionArgs) -> Result<()> {
     let device = select_device(&args.device)?;
     let opened = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &device)?;
+    for note in &opened.notes {
+        terminal::message(note);
+    }
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
     let writer = CaptionWriter { model: &model, tokenizer: &opened.tokenizer, max_new_tokens: opened.max_new_tokens };
     let (height, width) = opened.processor.output_size();

@@ -27,6 +27,9 @@ pub struct ExportArgs {
 /// A checkpoint that cannot be used; a folder that is not empty or cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let model = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &Device::Cpu)?;
+    for note in &model.notes {
+        terminal::message(note);
+    }
     export::write(&model, &args.output)?;
     terminal::message(&format!(
         "exported to {}; in Python: VisionEncoderDecoderModel.from_pretrained({:?})",

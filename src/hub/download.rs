@@ -68,7 +68,7 @@ pub(super) fn model(id: &str, kind: ModelKind, settings: &Settings) -> anyhow::R
     if source.get(WEIGHTS)?.is_none() {
         match source.get(INDEX)? {
             Some(index) => source.get_shards(&index)?,
-            None => return Err(source.no_weights()),
+            None => return Err(source.no_weights(kind)),
         }
     }
     Ok(folder)
@@ -126,7 +126,7 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    fn no_weights(&self) -> anyhow::Error {
+    fn no_weights(&self, kind: ModelKind) -> anyhow::Error {
         if self.offline {
             return self.missing(WEIGHTS);
         }
@@ -134,7 +134,7 @@ impl<'a> Source<'a> {
         if let Some(name) = PICKLED.iter().find(pickled) {
             return fault(
                 format!("{} has its weights as {name} alone, a format that can run code when it is read", self.id),
-                "convert it once in Python: AutoModel.from_pretrained(ID).save_pretrained(FOLDER), and give the folder",
+                kind.conversion(),
             );
         }
         fault(format!("{} has neither {WEIGHTS} nor {INDEX}", self.id), "choose a repository with safetensors weights")

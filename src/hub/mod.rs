@@ -31,6 +31,20 @@ impl ModelKind {
             Self::WithTokenizer => &FILES,
         }
     }
+
+    /// How weights in PyTorch's own format become safetensors.
+    fn conversion(self) -> &'static str {
+        match self {
+            Self::Encoder => {
+                "convert it once in Python: from_pretrained(ID).save_pretrained(FOLDER) of AutoModel and of \
+                 AutoImageProcessor, and give the folder"
+            }
+            Self::WithTokenizer => {
+                "convert it once in Python: from_pretrained(ID).save_pretrained(FOLDER) of VisionEncoderDecoderModel or \
+                 GPT2LMHeadModel, of AutoTokenizer and of AutoImageProcessor, and give the folder"
+            }
+        }
+    }
 }
 
 /// The folder with `config.json`, the weights and the files of `kind` of the Hub repository `id` (`owner/name`, or

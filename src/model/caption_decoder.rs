@@ -2,7 +2,7 @@
 //!
 //! Padding stands behind the caption, so the causal mask alone keeps it out of every real position.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,35 @@ pub struct DecoderShape {
     pub initializer_range: f64,
     /// The head is the token embedding.
     pub tie_word_embeddings: bool,
+}
+
+impl DecoderShape {
+    /// Checks what the layers rely on.
+    ///
+    /// # Errors
+    /// A size of 0, heads that do not divide the width, a dropout outside of 0 to below 1.
+    pub fn validate(&self) -> Result<()> {
+        let sizes = [
+            ("vocabulary", self.vocab_size),
+            ("width", self.hidden_size),
+            ("number of layers", self.num_layers),
+            ("number of heads", self.num_heads),
+            ("inner width", self.intermediate_size),
+            ("number of positions", self.num_positions),
+        ];
+        for (name, size) in sizes {
+            if size == 0 || size > 1 << 24 {
+                bail!("the decoder's {name} is {size}; expected 1 to {}", 1 << 24);
+            }
+        }
+        if !self.hidden_size.is_multiple_of(self.num_heads) {
+            bail!("the decoder's width {} is not a multiple of its {} heads", self.hidden_size, self.num_heads);
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            bail!("the decoder's dropout is {}; expected 0 to below 1", self.dropout);
+        }
+        Ok(())
+    }
 }
 
 /// Whether the forward pass drops values.

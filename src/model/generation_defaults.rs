@@ -6,13 +6,26 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::base::fault::WithHint as _;
 use crate::model::weight_files::{read_json, whole_number};
+
+/// Settings that make other captions than a greedy search, and the values that leave it as it is.
+const CHANGING: [(&str, &[f64]); 8] = [
+    ("num_beams", &[1.0]),
+    ("do_sample", &[0.0]),
+    ("no_repeat_ngram_size", &[0.0]),
+    ("repetition_penalty", &[1.0]),
+    ("min_length", &[0.0]),
+    ("min_new_tokens", &[0.0]),
+    ("forced_bos_token_id", &[]),
+    ("forced_eos_token_id", &[]),
+];
 
 /// New tokens where a folder names no length: transformers' `max_length` of 20 counts the start token.
 const MAX_NEW_TOKENS: usize = 19;
 
 /// How a captioner writes unless it is told otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerationDefaults {
     /// Stands before a caption.
     pub start: u32,
@@ -22,6 +35,8 @@ pub struct GenerationDefaults {
     pub pad: Option<u32>,
     /// Longest caption in tokens, the end token included.
     pub max_new_tokens: usize,
+    /// Settings of the folder that change captions and are not followed, as `name = value`.
+    pub not_followed: Vec<String>,
 }
 
 impl GenerationDefaults {
@@ -34,6 +49,7 @@ impl GenerationDefaults {
         let generation = if path.is_file() { read_json(&path)? } else { Value::Null };
         Self::of(&[&generation, config, config.get("decoder").unwrap_or(&Value::Null)])
             .with_context(|| format!("cannot tell how the model in {} begins and ends a caption", folder.display()))
+            .hint(|| "write decoder_start_token_id, eos_token_id and pad_token_id into its config.json")
     }
 
     /// `sources`: the first that names a value gives it.
@@ -54,8 +70,24 @@ impl GenerationDefaults {
             end: find("eos_token_id")?.context("config.json names no eos_token_id")?,
             pad: find("pad_token_id")?,
             max_new_tokens: max_new_tokens.max(1),
+            not_followed: not_followed(sources),
         })
     }
+}
+
+fn not_followed(sources: &[&Value]) -> Vec<String> {
+    let value_of = |name: &str| sources.iter().filter_map(|source| source.get(name)).find(|value| !value.is_null());
+    let number = |value: &Value| value.as_f64().or(value.as_bool().map(|value| f64::from(u8::from(value))));
+    let mut found: Vec<String> = CHANGING
+        .iter()
+        .filter_map(|(name, neutral)| value_of(name).map(|value| (name, neutral, value)))
+        .filter(|(_, neutral, value)| number(value).is_none_or(|number| !neutral.contains(&number)))
+        .map(|(name, _, value)| format!("{name} = {value}"))
+        .collect();
+    if let Some(ids) = value_of("eos_token_id").and_then(Value::as_array).filter(|ids| ids.len() > 1) {
+        found.push(format!("eos_token_id = {}, of which the first is taken", Value::from(ids.clone())));
+    }
+    found
 }
 
 /// A token id; of several the first, as a list of end tokens may hold.
@@ -81,14 +113,26 @@ mod tests {
         let config = json!({ "decoder_start_token_id": 3, "eos_token_id": 9, "pad_token_id": 5 });
         let decoder = json!({ "bos_token_id": 1 });
         let found = GenerationDefaults::of(&[&generation, &config, &decoder]).unwrap();
-        assert_eq!(found, GenerationDefaults { start: 3, end: 7, pad: Some(5), max_new_tokens: 15 });
+        let not_followed = vec!["eos_token_id = [7,8], of which the first is taken".to_owned()];
+        assert_eq!(found, GenerationDefaults { start: 3, end: 7, pad: Some(5), max_new_tokens: 15, not_followed });
     }
 
     #[test]
     fn a_plain_gpt2_begins_with_its_bos_and_has_the_length_of_transformers() {
         let config = json!({ "bos_token_id": 50256, "eos_token_id": 50256 });
         let found = GenerationDefaults::of(&[&Value::Null, &config, &Value::Null]).unwrap();
-        assert_eq!(found, GenerationDefaults { start: 50256, end: 50256, pad: None, max_new_tokens: 19 });
+        let not_followed = Vec::new();
+        let expected = GenerationDefaults { start: 50256, end: 50256, pad: None, max_new_tokens: 19, not_followed };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn settings_that_change_captions_are_named_and_neutral_ones_are_not() {
+        let tokens = json!({ "bos_token_id": 1, "eos_token_id": 2 });
+        let named = |settings: Value| GenerationDefaults::of(&[&settings, &tokens]).unwrap().not_followed;
+        assert_eq!(named(json!({ "num_beams": 4, "do_sample": true })), ["num_beams = 4", "do_sample = true"]);
+        let neutral = json!({ "num_beams": 1, "do_sample": false, "repetition_penalty": 1.0, "min_length": 0 });
+        assert!(named(neutral).is_empty());
     }
 
     #[test]

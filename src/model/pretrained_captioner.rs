@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::base::fault::fault;
 use crate::model::captioner::CaptionerShape;
 use crate::model::pretrained_decoder::decoder_shape_of_config;
-use crate::model::pretrained_encoder::{PretrainedEncoder, encoder_from, shape_of_config};
+use crate::model::pretrained_encoder::{PretrainedEncoder, encoder_from, is_captioner, shape_of_config};
 use crate::model::weight_files::{read_config, read_tensors};
-use crate::model::weight_names::{Renamed, rename_decoder};
+use crate::model::weight_names::{CaptionerParts, Renamed, rename_decoder, split_captioner};
 
 /// A captioner as its folder describes it.
 #[derive(Clone, Debug)]
@@ -31,8 +31,8 @@ pub struct PretrainedCaptioner {
 /// A folder without `config.json` or weights; a model of another family.
 pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Result<PretrainedCaptioner> {
     let config = read_config(folder)?;
-    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
-    if model_type != "vision-encoder-decoder" {
+    if !is_captioner(&config) {
+        let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
         return Err(fault(
             format!("{} holds a model of model_type {model_type:?}, not a vision-encoder-decoder", folder.display()),
             "an encoder alone goes into model.encoder.name, a GPT-2 alone into model.decoder.name",
@@ -49,19 +49,8 @@ fn assemble(
 ) -> anyhow::Result<PretrainedCaptioner> {
     let decoder = decoder_shape_of_config(config.get("decoder").context("config.json has no decoder")?)?;
     let encoder = shape_of_config(config.get("encoder").context("config.json has no encoder")?)?;
-    let (mut of_encoder, mut of_decoder) = (BTreeMap::new(), BTreeMap::new());
-    let (mut found, mut unused) = (BTreeMap::new(), Vec::new());
-    for (name, tensor) in tensors {
-        if let Some(inner) = name.strip_prefix("encoder.") {
-            of_encoder.insert(inner.to_owned(), tensor);
-        } else if let Some(inner) = name.strip_prefix("decoder.") {
-            of_decoder.insert(inner.to_owned(), tensor);
-        } else if name.starts_with("enc_to_dec_proj.") {
-            found.insert(name, tensor);
-        } else {
-            unused.push(name);
-        }
-    }
+    let CaptionerParts { encoder: of_encoder, decoder: of_decoder, projection: mut found, mut unused } =
+        split_captioner(tensors);
     let PretrainedEncoder { shape: encoder, tensors, unused: more } = encoder_from(encoder, of_encoder, image_size)?;
     found.extend(tensors.into_iter().map(|(name, tensor)| (format!("encoder.{name}"), tensor)));
     unused.extend(more.into_iter().map(|name| format!("encoder.{name}")));

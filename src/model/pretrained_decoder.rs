@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::base::fault::fault;
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::encoder::HiddenActivation;
-use crate::model::weight_files::{read_config, read_tensors, whole_number};
+use crate::model::weight_files::{boolean, read_config, read_tensors, real_number, whole_number};
 use crate::model::weight_names::{Renamed, rename_decoder};
 
 /// A decoder as its folder describes it.
@@ -53,19 +53,20 @@ pub fn decoder_shape_of_config(config: &Value) -> anyhow::Result<DecoderShape> {
     if model_type != "gpt2" {
         return Err(fault(
             format!("expected a decoder of model_type \"gpt2\", found {model_type:?}"),
-            "use a GPT-2, e.g. gpt2 or distilgpt2, or a captioner with one, e.g. nlpconnect/vit-gpt2-image-captioning",
+            "use a GPT-2, e.g. gpt2 or distilgpt2, or a captioner with one",
         ));
     }
-    let flag = |name: &str, default: bool| config.get(name).and_then(Value::as_bool).unwrap_or(default);
-    if !flag("scale_attn_weights", true) || flag("scale_attn_by_inverse_layer_idx", false) {
-        bail!("a GPT-2 with scale_attn_weights = false or scale_attn_by_inverse_layer_idx = true is not supported");
+    if !boolean(config, "scale_attn_weights", true)? || boolean(config, "scale_attn_by_inverse_layer_idx", false)? {
+        return Err(fault(
+            "a GPT-2 with scale_attn_weights = false or scale_attn_by_inverse_layer_idx = true is not supported",
+            "use one with the ordinary attention, as gpt2 and distilgpt2 are",
+        ));
     }
     let activation = config.get("activation_function").cloned().unwrap_or_else(|| Value::from("gelu_new"));
     let hidden_act: HiddenActivation = serde_json::from_value(activation.clone())
         .with_context(|| format!("activation_function {activation} is not one of gelu, gelu_new, quick_gelu"))?;
-    let real = |name: &str, default: f64| config.get(name).and_then(Value::as_f64).unwrap_or(default);
     let hidden_size = whole_number(config, "n_embd", 768)?;
-    Ok(DecoderShape {
+    let shape = DecoderShape {
         vocab_size: whole_number(config, "vocab_size", 50_257)?,
         hidden_size,
         num_layers: whole_number(config, "n_layer", 12)?,
@@ -73,9 +74,11 @@ pub fn decoder_shape_of_config(config: &Value) -> anyhow::Result<DecoderShape> {
         intermediate_size: whole_number(config, "n_inner", 4 * hidden_size)?,
         num_positions: whole_number(config, "n_positions", 1024)?,
         hidden_act,
-        dropout: real("resid_pdrop", 0.1),
-        layer_norm_eps: real("layer_norm_epsilon", 1e-5),
-        initializer_range: real("initializer_range", 0.02),
-        tie_word_embeddings: flag("tie_word_embeddings", true),
-    })
+        dropout: real_number(config, "resid_pdrop", 0.1)?,
+        layer_norm_eps: real_number(config, "layer_norm_epsilon", 1e-5)?,
+        initializer_range: real_number(config, "initializer_range", 0.02)?,
+        tie_word_embeddings: boolean(config, "tie_word_embeddings", true)?,
+    };
+    shape.validate()?;
+    Ok(shape)
 }

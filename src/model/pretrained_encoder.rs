@@ -11,8 +11,8 @@ use crate::base::fault::fault;
 use crate::config::EncoderKind;
 use crate::model::encoder::{EncoderShape, HiddenActivation};
 use crate::model::position_table;
-use crate::model::weight_files::{read_config, read_tensors, whole_number};
-use crate::model::weight_names::{Renamed, rename_encoder};
+use crate::model::weight_files::{boolean, read_config, read_tensors, real_number, whole_number};
+use crate::model::weight_names::{Renamed, rename_encoder, split_captioner};
 
 /// An encoder as its folder describes it.
 #[derive(Clone, Debug)]
@@ -31,8 +31,23 @@ pub struct PretrainedEncoder {
 /// A folder without `config.json` or weights; a model of another family; tensors that do not fit the shape.
 pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<PretrainedEncoder> {
     let shape = read_shape(folder)?;
-    encoder_from(shape, read_tensors(folder)?, image_size)
-        .with_context(|| format!("cannot use the encoder in {}", folder.display()))
+    let mut tensors = read_tensors(folder)?;
+    let mut others = Vec::new();
+    if is_captioner(&read_config(folder)?) {
+        let parts = split_captioner(tensors);
+        tensors = parts.encoder;
+        others.extend(parts.decoder.into_keys().map(|name| format!("decoder.{name}")));
+        others.extend(parts.projection.into_keys().chain(parts.unused));
+    }
+    let mut found = encoder_from(shape, tensors, image_size)
+        .with_context(|| format!("cannot use the encoder in {}", folder.display()))?;
+    found.unused.extend(others);
+    Ok(found)
+}
+
+/// Whether a `config.json` is that of a whole captioner.
+pub fn is_captioner(config: &Value) -> bool {
+    config.get("model_type").and_then(Value::as_str) == Some("vision-encoder-decoder")
 }
 
 /// An encoder of tensors under the names of some file.
@@ -46,13 +61,13 @@ pub fn encoder_from(
 ) -> anyhow::Result<PretrainedEncoder> {
     let Renamed { mut tensors, unused } = rename_encoder(tensors, shape.kind)?;
     shape.pooler = tensors.contains_key("pooler.dense.weight");
-    shape.qkv_bias =
-        shape.kind == EncoderKind::ClipVision || tensors.contains_key("encoder.layer.0.attention.attention.query.bias");
-    if let Some(image_size) = image_size {
-        shape.image_size = image_size;
-    }
     shape.validate()?;
-    fit_positions(&shape, &mut tensors)?;
+    if let Some(image_size) = image_size {
+        let source_grid = shape.grid();
+        shape.image_size = image_size;
+        shape.validate()?;
+        fit_positions(&shape, source_grid, &mut tensors)?;
+    }
     Ok(PretrainedEncoder { shape, tensors, unused })
 }
 
@@ -100,9 +115,8 @@ fn family_shape(config: &Value, kind: EncoderKind) -> anyhow::Result<EncoderShap
     let activation = config.get("hidden_act").cloned().unwrap_or_else(|| Value::from(activation));
     let hidden_act: HiddenActivation = serde_json::from_value(activation.clone())
         .with_context(|| format!("hidden_act {activation} is not one of gelu, gelu_new, quick_gelu"))?;
-    if let Some(channels) = config.get("num_channels").and_then(Value::as_u64)
-        && channels != 3
-    {
+    let channels = whole_number(config, "num_channels", 3)?;
+    if channels != 3 {
         bail!("num_channels is {channels}; only pictures of 3 channels can be captioned");
     }
     Ok(EncoderShape {
@@ -114,9 +128,9 @@ fn family_shape(config: &Value, kind: EncoderKind) -> anyhow::Result<EncoderShap
         num_attention_heads: whole_number(config, "num_attention_heads", 12)?,
         intermediate_size: whole_number(config, "intermediate_size", 3072)?,
         hidden_act,
-        layer_norm_eps: config.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(eps),
-        initializer_range: config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02),
-        qkv_bias: config.get("qkv_bias").and_then(Value::as_bool).unwrap_or(true),
+        layer_norm_eps: real_number(config, "layer_norm_eps", eps)?,
+        initializer_range: real_number(config, "initializer_range", 0.02)?,
+        qkv_bias: boolean(config, "qkv_bias", true)?,
         pooler: false,
     })
 }
@@ -157,7 +171,12 @@ fn timm_shape(config: &Value, architecture: &str) -> anyhow::Result<EncoderShape
     })
 }
 
-fn fit_positions(shape: &EncoderShape, tensors: &mut BTreeMap<String, Tensor>) -> anyhow::Result<()> {
+/// Resamples the position table from the grid that the config describes to that of `shape`.
+fn fit_positions(
+    shape: &EncoderShape,
+    source_grid: usize,
+    tensors: &mut BTreeMap<String, Tensor>,
+) -> anyhow::Result<()> {
     let name = match shape.kind {
         EncoderKind::Vit => "embeddings.position_embeddings",
         EncoderKind::ClipVision => "vision_model.embeddings.position_embedding.weight",
@@ -165,6 +184,10 @@ fn fit_positions(shape: &EncoderShape, tensors: &mut BTreeMap<String, Tensor>) -
     let table = tensors.get(name).with_context(|| format!("the file holds no tensor {name}"))?;
     let rank = table.rank();
     let flat = table.flatten_to(rank.saturating_sub(2))?;
+    let (expected, rows) = (1 + source_grid * source_grid, flat.dim(0)?);
+    if rows != expected {
+        bail!("{name} has {rows} rows, where the image_size of config.json asks for {expected}");
+    }
     let resampled = position_table::resample(&flat, shape.grid())?;
     let resampled = if rank == 3 { resampled.unsqueeze(0)? } else { resampled };
     tensors.insert(name.to_owned(), resampled);

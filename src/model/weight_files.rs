@@ -49,6 +49,28 @@ pub fn whole_number(config: &Value, name: &str, default: usize) -> anyhow::Resul
     }
 }
 
+/// A number of a config; absent or null: the default.
+///
+/// # Errors
+/// Anything else.
+pub fn real_number(config: &Value, name: &str, default: f64) -> anyhow::Result<f64> {
+    match config.get(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => value.as_f64().with_context(|| format!("{name}: expected a number, found {value}")),
+    }
+}
+
+/// A truth value of a config; absent or null: the default.
+///
+/// # Errors
+/// Anything else.
+pub fn boolean(config: &Value, name: &str, default: bool) -> anyhow::Result<bool> {
+    match config.get(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => value.as_bool().with_context(|| format!("{name}: expected true or false, found {value}")),
+    }
+}
+
 /// Every tensor of the folder's `model.safetensors`, or of the shards that its index names, as f32.
 ///
 /// # Errors
@@ -62,14 +84,25 @@ pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
     if index.is_file() {
         return read_shards(folder, &index);
     }
-    let found = folder.join("pytorch_model.bin").is_file();
-    let hint = if found {
-        "pytorch_model.bin is a pickle, which can run code and is not read. Convert it once in Python: \
-         AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), with the model's own class in place of AutoModel"
-    } else {
-        "a model folder holds config.json and model.safetensors, or shards with model.safetensors.index.json"
+    let pickles = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+    let hint = match pickles.iter().find(|name| folder.join(name).is_file()) {
+        Some(name) => format!(
+            "{name} is a pickle, which can run code and is not read. Convert it once in Python: \
+             {}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and take the files of tokenizer and image processor \
+             along",
+            class_name(folder)
+        ),
+        None => "a model folder holds config.json and model.safetensors, or shards with model.safetensors.index.json"
+            .to_owned(),
     };
     Err(fault(format!("{} holds no model.safetensors", folder.display()), hint))
+}
+
+/// The class of transformers that the folder's `config.json` names.
+fn class_name(folder: &Path) -> String {
+    let config = read_config(folder).ok();
+    let named = config.as_ref().and_then(|config| config.pointer("/architectures/0")).and_then(Value::as_str);
+    named.unwrap_or("AutoModel").to_owned()
 }
 
 fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
@@ -81,7 +114,8 @@ fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, T
         if Path::new(shard).file_name().is_none_or(|name| name != shard) {
             bail!("{} names the shard {shard:?}, which is no plain file name", index.display());
         }
-        tensors.extend(read_file(&folder.join(shard))?);
+        let path = folder.join(shard);
+        tensors.extend(read_file(&path).hint(|| format!("{} names it: fetch the missing shard", index.display()))?);
     }
     Ok(tensors)
 }

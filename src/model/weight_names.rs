@@ -1,4 +1,5 @@
-//! The only table of names: what encoders are called in the files people have, and the one spelling used here.
+//! The only table of names: what encoders and decoders are called in the files people have, and the one spelling used
+//! here.
 //!
 //! A name that belongs to something else (a classifier, CLIP's text tower) maps to nothing.
 
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use candle_core::Tensor;
 
+use crate::base::fault::fault;
 use crate::config::EncoderKind;
 
 /// Tensors under the names used here, and what belongs to something else.
@@ -51,31 +53,77 @@ pub fn rename_encoder(tensors: BTreeMap<String, Tensor>, kind: EncoderKind) -> a
     Ok(renamed)
 }
 
+/// The tensors of a `VisionEncoderDecoderModel`, by part and without the part's prefix.
+#[derive(Clone, Debug, Default)]
+pub struct CaptionerParts {
+    /// Under the names of some encoder's file.
+    pub encoder: BTreeMap<String, Tensor>,
+    /// Under the names of some decoder's file.
+    pub decoder: BTreeMap<String, Tensor>,
+    /// The projection between them, under its whole names.
+    pub projection: BTreeMap<String, Tensor>,
+    /// Names that belong to none of them.
+    pub unused: Vec<String>,
+}
+
+/// Divides the file of a captioner.
+pub fn split_captioner(tensors: BTreeMap<String, Tensor>) -> CaptionerParts {
+    let mut parts = CaptionerParts::default();
+    for (name, tensor) in tensors {
+        if let Some(inner) = name.strip_prefix("encoder.") {
+            parts.encoder.insert(inner.to_owned(), tensor);
+        } else if let Some(inner) = name.strip_prefix("decoder.") {
+            parts.decoder.insert(inner.to_owned(), tensor);
+        } else if name.starts_with("enc_to_dec_proj.") {
+            parts.projection.insert(name, tensor);
+        } else {
+            parts.unused.push(name);
+        }
+    }
+    parts
+}
+
 /// Renames the tensors of a GPT-2's file, `h.0...` or `transformer.h.0...`, to the names of `model::caption_decoder`.
 /// A head that is tied to the token embedding is not wanted, and neither are the masks that old files store.
 ///
 /// # Errors
-/// Two tensors of one name.
+/// Two tensors of one name; a tied head that is not the token embedding.
 pub fn rename_decoder(tensors: BTreeMap<String, Tensor>, tied: bool) -> anyhow::Result<Renamed> {
+    const HEAD: &str = "lm_head.weight";
     let mut renamed = Renamed::default();
+    let embedding = tensors.iter().find(|(name, _)| name.ends_with("wte.weight")).map(|(_, tensor)| tensor.clone());
     for (source, tensor) in tensors {
         let is_mask = ["attn.bias", "attn.masked_bias", "crossattention.bias", "crossattention.masked_bias"]
             .iter()
             .any(|end| source.ends_with(&format!(".{end}")));
         let inner = source.strip_prefix("transformer.").unwrap_or(&source);
         let is_body = ["wte.", "wpe.", "h.", "ln_f."].iter().any(|part| inner.starts_with(part));
-        if is_mask || (source == "lm_head.weight" && tied) {
+        if source == HEAD && tied {
+            if !embedding.as_ref().is_some_and(|embedding| is_equal(embedding, &tensor)) {
+                return Err(fault(
+                    format!("{HEAD} is not the token embedding, although config.json ties the two"),
+                    "write \"tie_word_embeddings\": false for the decoder into its config.json",
+                ));
+            }
+            continue;
+        }
+        if is_mask {
             continue;
         }
         if is_body {
             renamed.insert(format!("transformer.{inner}"), tensor, &source)?;
-        } else if source == "lm_head.weight" {
+        } else if source == HEAD {
             renamed.insert(source.clone(), tensor, &source)?;
         } else {
             renamed.unused.push(source);
         }
     }
     Ok(renamed)
+}
+
+fn is_equal(a: &Tensor, b: &Tensor) -> bool {
+    let values = |tensor: &Tensor| tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).ok();
+    a.dims() == b.dims() && values(a).is_some_and(|values_of_a| Some(values_of_a) == values(b))
 }
 
 /// `vit.encoder.layer.0...`, `encoder.layer.0...`, and `encoder.encoder.layer.0...` of a `VisionEncoderDecoderModel`.
@@ -173,6 +221,20 @@ mod tests {
             let sources = [(layer.as_str(), [2].as_slice()), (norm.as_str(), &[2]), ("classifier.weight", &[2])];
             assert_eq!(names(EncoderKind::Vit, &sources), wanted, "with the prefix {prefix:?}");
         }
+    }
+
+    #[test]
+    fn a_tied_head_is_left_out_when_it_is_the_embedding_and_refused_when_it_is_not() {
+        let ones = Tensor::ones((3, 2), DType::F32, &Device::Cpu).unwrap();
+        let with_head = |head: Tensor| {
+            BTreeMap::from([("wte.weight".to_owned(), ones.clone()), ("lm_head.weight".to_owned(), head)])
+        };
+        let renamed = rename_decoder(with_head(ones.clone()), true).unwrap();
+        assert_eq!(renamed.tensors.into_keys().collect::<Vec<_>>(), ["transformer.wte.weight"]);
+        let other = (&ones * 2.0).unwrap();
+        let error = rename_decoder(with_head(other.clone()), true).unwrap_err();
+        assert!(crate::base::fault::describe(&error).contains("although config.json ties the two"), "{error:?}");
+        assert_eq!(rename_decoder(with_head(other), false).unwrap().tensors.len(), 2);
     }
 
     #[test]

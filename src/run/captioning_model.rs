@@ -5,16 +5,20 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 
+use crate::base::fault::WithHint as _;
 use crate::data::image_processor::ImageProcessor;
 use crate::model::captioner::CaptionerShape;
 use crate::model::generation_defaults::GenerationDefaults;
 use crate::model::parameters::Parameters;
 use crate::model::pretrained_captioner::read_captioner;
 use crate::model::weight_files::read_config;
+use crate::model::weight_fit::check_fit;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_model;
-use crate::run::initial_model::read_processor;
-use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
+use crate::run::pretrained_folder::{
+    UNFIT_HINT, is_dispensable, new_note, read_processor, read_tokenizer, unfit, unused_note,
+};
+use crate::tokenizer::CaptionTokenizer;
 
 /// Model, tokenizer and image processing.
 pub struct CaptioningModel {
@@ -30,6 +34,8 @@ pub struct CaptioningModel {
     pub max_new_tokens: usize,
     /// How it was trained, when it comes from a checkpoint.
     pub training: Option<CheckpointMetadata>,
+    /// What a person should know about where it comes from.
+    pub notes: Vec<String>,
 }
 
 impl CaptioningModel {
@@ -53,17 +59,27 @@ impl CaptioningModel {
             processor: metadata.image_processor.clone(),
             max_new_tokens: metadata.config.model.decoder.max_seq_len,
             training: Some(metadata),
+            notes: Vec::new(),
         })
     }
 
     fn from_folder(folder: &Path, device: &Device) -> Result<Self> {
         let found = read_captioner(folder, None)?;
         let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
-        let ids = ModelTokenIds { start: defaults.start, end: defaults.end, pad: defaults.pad };
-        let (tokenizer, _) = CaptionTokenizer::from_model_folder(folder, ids)?;
+        let (tokenizer, _) = read_tokenizer(folder, &defaults, &found.shape.decoder)?;
         let specs = found.shape.parameter_specs();
-        let parameters = Parameters::from_complete(&specs, found.tensors, DType::F32, device)
-            .with_context(|| format!("cannot use the weights in {}", folder.display()))?;
+        let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
+        let new =
+            check_fit(&specs, &found.tensors, is_dispensable).with_context(|| unfit(folder)).hint(|| UNFIT_HINT)?;
+        notes.extend(new_note(&new));
+        if !defaults.not_followed.is_empty() {
+            notes.push(format!(
+                "captions here are greedy; these settings of {} are not followed: {}",
+                folder.display(),
+                defaults.not_followed.join(", ")
+            ));
+        }
+        let parameters = Parameters::create(&specs, found.tensors, 0, DType::F32, device)?;
         Ok(Self {
             processor: read_processor(folder, &found.shape.encoder)?,
             max_new_tokens: defaults.max_new_tokens.min(found.shape.decoder.num_positions),
@@ -71,6 +87,7 @@ impl CaptioningModel {
             parameters,
             tokenizer,
             training: None,
+            notes,
         })
     }
 }

@@ -22,10 +22,10 @@ use crate::model::pretrained_decoder::{is_cross_attention, read_decoder};
 use crate::model::pretrained_encoder::{read_encoder, read_shape};
 use crate::model::weight_files::read_config;
 use crate::model::weight_fit::check_fit;
-use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
-
-/// Names of tensors in a message; the rest are counted.
-const LISTED: usize = 4;
+use crate::run::pretrained_folder::{
+    UNFIT_HINT, is_dispensable, new_note, read_processor, read_tokenizer, unused_note,
+};
+use crate::tokenizer::CaptionTokenizer;
 
 /// The local folders that the config's names stand for.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,15 @@ pub struct ModelFolders {
     pub encoder: Option<PathBuf>,
     /// Of `model.decoder.name`.
     pub decoder: Option<PathBuf>,
+}
+
+impl ModelFolders {
+    /// What cannot be used when the weights do not fit.
+    fn describe(&self) -> String {
+        let folders = [&self.captioner, &self.encoder, &self.decoder];
+        let shown: Vec<String> = folders.into_iter().flatten().map(|folder| folder.display().to_string()).collect();
+        format!("cannot use the weights in {}", shown.join(" and "))
+    }
 }
 
 /// The model of a new run.
@@ -89,18 +98,16 @@ impl InitialModel {
         let scratch_encoder = !config.model.encoder.pretrained;
         let scratch_decoder = !config.model.brings_decoder();
         let is_whole = folders.captioner.is_some();
-        let may_be_new = |name: &str| match name.strip_prefix("encoder.") {
-            // It acts on a pooled output that captioning has no use for, and is kept for export alone.
-            Some(inner) => scratch_encoder || inner.contains("post_layernorm"),
-            None if name.starts_with("decoder.") => scratch_decoder || (!is_whole && is_cross_attention(name)),
-            None => !is_whole,
+        let is_scratch =
+            |name: &str| if name.starts_with("encoder.") { scratch_encoder } else { scratch_decoder && !is_whole };
+        let may_be_new = |name: &str| {
+            let is_between = is_cross_attention(name) || name.starts_with("enc_to_dec_proj.");
+            is_scratch(name) || is_dispensable(name) || (is_between && !is_whole)
         };
-        let new = check_fit(&specs, &tensors, may_be_new)
-            .context("the weights do not fit their config.json")
-            .hint(|| "config.json and the weights must be of one model: fetch them again from one place")?;
-        if !scratch_decoder && !new.is_empty() {
-            notes.push(format!("new and untrained: {}", listed(&new)));
-        }
+        let mut new =
+            check_fit(&specs, &tensors, may_be_new).with_context(|| folders.describe()).hint(|| UNFIT_HINT)?;
+        new.retain(|name| !is_scratch(name));
+        notes.extend(new_note(&new));
         let mut parameters = Parameters::create(&specs, tensors, config.seed, DType::F32, device)?;
         shape.freeze(&mut parameters, config.model.encoder.train);
         Ok(Self { config, shape, parameters, tokenizer, processor, notes })
@@ -160,19 +167,7 @@ fn settle_decoder(
     folder: &Path,
 ) -> Result<(RunConfig, DecoderShape, CaptionTokenizer)> {
     let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
-    let ids = ModelTokenIds { start: defaults.start, end: defaults.end, pad: defaults.pad };
-    let (tokenizer, tokenizer_config) = CaptionTokenizer::from_model_folder(folder, ids)?;
-    if tokenizer.vocab_size() > shape.vocab_size {
-        return Err(usage(
-            format!(
-                "the tokenizer in {} has {} tokens and its model {}",
-                folder.display(),
-                tokenizer.vocab_size(),
-                shape.vocab_size
-            ),
-            "fetch tokenizer and weights again from one place",
-        ));
-    }
+    let (tokenizer, tokenizer_config) = read_tokenizer(folder, &defaults, &shape)?;
     let is_written = |key: &str| config.written.contains(key);
     if is_written("model.decoder.dropout") {
         shape.dropout = config.model.decoder.dropout;
@@ -212,19 +207,6 @@ fn settle_decoder(
     Ok((settled, shape, tokenizer))
 }
 
-fn unused_note(folder: &Path, unused: &[String]) -> Option<String> {
-    let left_out = !unused.is_empty();
-    left_out.then(|| format!("left out of {}: {}", folder.display(), listed(unused)))
-}
-
-fn listed(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
-    let rest = names.len().saturating_sub(LISTED);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    let noun = if names.len() == 1 { "tensor" } else { "tensors" };
-    format!("{} {noun}: {}{more}", names.len(), shown.join(", "))
-}
-
 fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -> Result<CaptionTokenizer> {
     if let Some(directory) = &config.tokenizer.directory
         && let Some(tokenizer) = CaptionTokenizer::from_directory(directory, &config.tokenizer)?
@@ -234,17 +216,6 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
     let captions: Vec<&str> =
         split.train.iter().flat_map(|&image| dataset.images[image].captions.iter().map(String::as_str)).collect();
     CaptionTokenizer::train(captions.into_iter(), &config.tokenizer)
-}
-
-/// The image processing of a model's folder, for the wanted image size.
-///
-/// # Errors
-/// A `preprocessor_config.json` that is not there or cannot be used.
-pub fn read_processor(folder: &Path, shape: &EncoderShape) -> Result<ImageProcessor> {
-    let path = folder.join("preprocessor_config.json");
-    let processor = ImageProcessor::from_file(&path)
-        .hint(|| "the encoder's preprocessor_config.json says how its images were resized and normalised")?;
-    Ok(processor.with_image_size(shape.image_size))
 }
 
 fn scratch_encoder(config: &RunConfig, folder: Option<&Path>) -> Result<(EncoderShape, ImageProcessor)> {

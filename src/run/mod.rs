@@ -6,6 +6,7 @@ pub mod export;
 pub mod final_captions;
 pub mod initial_model;
 pub mod model_card;
+pub mod pretrained_folder;
 pub mod run_directory;
 pub mod setup;
 pub mod tensor_file;

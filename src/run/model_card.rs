@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config;
+use crate::config::{self, RunConfig};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 
@@ -61,15 +61,36 @@ pub fn render(model: &CaptioningModel, title: &str) -> String {
     format!("{FRONT_MATTER}{base_key}---\n\n# {title}\n\n{architecture}\n{USE}{training}")
 }
 
-/// The Hub's ids that the run began with; a local folder is nobody else's business.
+/// The Hub's ids that the run began with.
 fn base_models(training: &CheckpointMetadata) -> Vec<String> {
     let model = &training.config.model;
     let names = [&model.init_from, &model.encoder.name, &model.decoder.name];
-    let is_id = |name: &&String| {
-        let looks_local = Path::new(name.as_str()).is_absolute() || name.starts_with('.') || name.ends_with('/');
-        !looks_local && name.matches('/').count() <= 1 && !Path::new(name.as_str()).exists()
-    };
-    names.into_iter().flatten().filter(is_id).cloned().collect()
+    names.into_iter().flatten().filter(|name| is_id(name)).cloned().collect()
+}
+
+/// `owner/name`, unless that is a folder here.
+fn is_id(name: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.');
+    let parts: Vec<&str> = name.split('/').collect();
+    parts.len() == 2 && parts.iter().all(|part| is_part(part)) && !Path::new(name).exists()
+}
+
+/// The config without the paths of one machine, which are nobody else's business.
+fn shared_config(training: &CheckpointMetadata) -> RunConfig {
+    const LOCAL: &str = "a local folder";
+    let mut config = training.config.clone();
+    config.output_dir = RunConfig::default().output_dir;
+    config.data.directory = None;
+    config.data.source = None;
+    config.tokenizer.directory = None;
+    config.training.resume_from = None;
+    let model = &mut config.model;
+    for name in [&mut model.init_from, &mut model.encoder.name, &mut model.decoder.name].into_iter().flatten() {
+        if !is_id(name) {
+            LOCAL.clone_into(name);
+        }
+    }
+    config
 }
 
 fn training_section(training: &CheckpointMetadata) -> String {
@@ -90,6 +111,6 @@ fn training_section(training: &CheckpointMetadata) -> String {
         loss(state.train_loss),
         loss(state.val_loss),
         training.dataset_digest,
-        config::to_toml(&training.config)
+        config::to_toml(&shared_config(training))
     )
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokenizers::Tokenizer;
 
 use super::{CaptionTokenizer, lowercases};
-use crate::base::fault::fault;
+use crate::base::fault::{WithHint as _, fault};
 use crate::config::TokenizerConfig;
 
 /// The ids that a model's config names.
@@ -34,7 +34,8 @@ impl CaptionTokenizer {
             )
         })?;
         let config = describe(&inner, ids)
-            .with_context(|| format!("the tokenizer in {} does not fit the model", folder.display()))?;
+            .with_context(|| format!("the tokenizer in {} does not fit the model", folder.display()))
+            .hint(|| "fetch tokenizer and config.json again from one place")?;
         let tokenizer = Self::checked(inner, &config)
             .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
         Ok((tokenizer, config))

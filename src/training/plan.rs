@@ -147,12 +147,12 @@ impl RunPlan {
                 encoder.num_hidden_layers
             ),
             format!(
-                "decoder     {} wide, {} layers, {} heads, {} tokens, {} positions, dropout {}",
+                "decoder     {} wide, {} layers, {} heads, {} tokens, captions of at most {} tokens, dropout {}",
                 decoder.hidden_size,
                 decoder.num_layers,
                 decoder.num_heads,
                 decoder.vocab_size,
-                decoder.num_positions,
+                self.config.model.decoder.max_seq_len,
                 decoder.dropout
             ),
             format!("parameters  {}, of which {} are trained", self.num_parameters, self.num_trainable_parameters),

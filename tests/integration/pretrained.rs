@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::model::pretrained_captioner::read_captioner;
 use caption_train::model::pretrained_encoder::read_encoder;
 
-use crate::support::{binary, last_checkpoint, max_difference, model_fixture, shapes_folder, stderr, train};
+use crate::support::{binary, last_checkpoint, losses, max_difference, model_fixture, shapes_folder, stderr, train};
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -81,28 +81,41 @@ fn half_precisions_are_read_into_f32() {
 }
 
 #[test]
-fn an_encoder_alone_is_read_under_each_of_its_names() {
-    let whole = weights(&model_fixture("vit_gpt2"));
-    let inner = whole.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("encoder.")?, tensor)));
-    let inner: Vec<(String, Tensor)> = inner.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
-    let expected = read_encoder(&model_fixture("vit_gpt2"), None).unwrap();
-    assert!(expected.unused.iter().all(|name| name.starts_with("decoder.") || name.starts_with("enc_to_dec_proj.")));
-    let config: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(model_fixture("vit_gpt2").join("config.json")).unwrap()).unwrap();
-    let mut read = Vec::new();
-    for prefix in ["", "vit."] {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), config["encoder"].to_string()).unwrap();
-        let named = inner.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect();
-        save(&named, folder.path().join("model.safetensors"));
-        read.push(read_encoder(folder.path(), None).unwrap());
+fn an_encoder_is_read_alone_and_inside_of_a_captioner_under_each_of_its_names() {
+    for (fixture, prefixes) in [("vit_gpt2", ["", "vit."]), ("clip_gpt2", ["", "vision_model."])] {
+        let inside = read_encoder(&model_fixture(fixture), None).unwrap();
+        let is_other = |name: &String| name.starts_with("decoder.") || name.starts_with("enc_to_dec_proj.");
+        assert!(inside.unused.iter().all(is_other), "{:?}", inside.unused);
+        let text = std::fs::read_to_string(model_fixture(fixture).join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for prefix in prefixes {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("config.json"), config["encoder"].to_string()).unwrap();
+            let whole = weights(&model_fixture(fixture));
+            let inner = whole.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("encoder.")?, tensor)));
+            let named: Tensors = inner.map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect();
+            save(&named, folder.path().join("model.safetensors"));
+            let alone = read_encoder(folder.path(), None).unwrap();
+            assert!(alone.unused.is_empty(), "{:?}", alone.unused);
+            assert_eq!(alone.shape, inside.shape);
+            assert_equal(&alone.tensors, &inside.tensors);
+            assert_eq!(alone.tensors.len(), named.len());
+        }
     }
-    for encoder in &read {
-        assert!(encoder.unused.is_empty());
-        assert_eq!(encoder.shape, expected.shape);
-        assert_equal(&encoder.tensors, &expected.tensors);
-    }
-    assert_eq!(expected.tensors.len(), inner.len());
+}
+
+#[test]
+fn a_position_table_of_another_size_than_the_config_says_is_not_resampled_unasked() {
+    let folder = copy_without_weights("vit_gpt2");
+    let mut tensors = weights(&model_fixture("vit_gpt2"));
+    let table = Tensor::zeros((1, 17, 12), DType::F32, &Device::Cpu).unwrap();
+    tensors.insert("encoder.embeddings.position_embeddings".to_owned(), table);
+    save(&tensors, folder.path().join("model.safetensors"));
+    let init = format!("[model]\ninit_from = {:?}\n", folder.path().display().to_string());
+    let (_, text) = refused(&init);
+    assert!(text.contains("position_embeddings: expected [1, 10, 12], found [1, 17, 12]"), "{text}");
+    let (_, text) = refused(&format!("{init}[model.encoder]\nimage_size = 70\n"));
+    assert!(text.contains("has 17 rows, where the image_size of config.json asks for 10"), "{text}");
 }
 
 /// A config that goes on from models of the fixtures, with pictures of drawn shapes.
@@ -148,6 +161,10 @@ fn a_whole_captioner_is_trained_resumed_and_exported_with_its_own_tokenizer() {
             .output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
+        let card = std::fs::read_to_string(exported.join("README.md")).unwrap();
+        assert!(card.contains("| epochs | 2 |") && card.contains("init_from = \"a local folder\""), "{card}");
+        assert!(!card.contains(&*folder.path().to_string_lossy()), "{card}");
+        assert!(!card.contains(&*shapes_folder().to_string_lossy()), "{card}");
         let pictures = shapes_folder().join("images");
         let caption = |checkpoint: &Path| {
             let output =
@@ -169,6 +186,9 @@ fn the_same_config_resumes_a_run_whose_sizes_came_from_a_model() {
     let set = format!("training.resume_from={}", checkpoint.display());
     let output = train(folder.path(), &text, &["--set", &set, "--set", "training.num_epochs=2"]);
     assert!(output.status.success(), "{}", stderr(&output));
+    // It went on in place: 8 updates in an epoch, and none of the first epoch again.
+    let steps: Vec<u64> = losses(&folder.path().join("run")).into_iter().map(|(step, _)| step).collect();
+    assert_eq!(steps, (1..=16).collect::<Vec<u64>>());
 }
 
 #[test]
@@ -269,9 +289,15 @@ fn weights_that_are_missing_left_over_or_misshapen_are_listed_by_name() {
     let surplus = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
     tensors.insert("decoder.transformer.h.1.ln_1.weight".to_owned(), surplus);
     save(&tensors, folder.path().join("model.safetensors"));
-    let (code, text) = refused(&format!("[model]\ninit_from = {:?}\n", folder.path().display().to_string()));
+    let name = folder.path().display().to_string();
+    let (code, by_training) = refused(&format!("[model]\ninit_from = {name:?}\n"));
     assert_eq!(code, Some(1));
-    for part in [
+    let output = binary().args(["caption", "x.png", "--checkpoint", &name]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for (part, text) in [by_training, stderr(&output)].iter().flat_map(|text| PARTS.map(|part| (part, text))) {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+    const PARTS: [&str; 7] = [
         "missing (2):",
         "decoder.transformer.h.0.mlp.c_fc.bias [18]",
         "encoder.layernorm.weight [12]",
@@ -279,9 +305,7 @@ fn weights_that_are_missing_left_over_or_misshapen_are_listed_by_name() {
         "decoder.transformer.h.1.ln_1.weight",
         "of another shape (1):",
         "decoder.transformer.ln_f.bias: expected [8], found [7]",
-    ] {
-        assert!(text.contains(part), "{part:?} is missing in {text}");
-    }
+    ];
 }
 
 #[test]

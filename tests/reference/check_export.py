@@ -1,12 +1,13 @@
 """Holds an exported model against transformers: loads it, compares captions, and sends it there and back again.
 
     pip install torch==2.14.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
-    python tests/reference/check_export.py PROGRAM CHECKPOINT IMAGE...
+    python tests/reference/check_export.py PROGRAM CHECKPOINT EXPORTED IMAGE...
 
-PROGRAM is the caption-train binary; CHECKPOINT what its `--checkpoint` takes. The images are brought to the model's size
+EXPORTED is the folder to export to. PROGRAM is the caption-train binary; CHECKPOINT what its `--checkpoint` takes. The images are brought to the model's size
 first, so that both sides see the same pixels: JPEG decoders and resizes differ in the last bit. What must hold:
 - loading reports no missing, unexpected or mismatched key;
 - tokens of the greedy captions are equal, and so are their log-probabilities and the texts;
+- EXPORTED/check/logits.safetensors holds the logits of those captions, for tests/real_data;
 - exported, loaded and saved by transformers, and exported from there again, every tensor is bit for bit the same.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageOps
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
 
 # Both sides compute in f32.
@@ -42,7 +43,7 @@ def captions_there(folder, images):
     processor = AutoImageProcessor.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     end = model.generation_config.eos_token_id
-    captions = []
+    captions, inputs = [], []
     for path in images:
         pixel_values = processor(Image.open(path), return_tensors="pt").pixel_values
         made = model.generate(pixel_values, output_logits=True, return_dict_in_generate=True)
@@ -52,7 +53,20 @@ def captions_there(folder, images):
         ]
         text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
         captions.append((tokens[:-1] if tokens[-1] == end else tokens, log_probabilities, text))
+        inputs.append((pixel_values, made.sequences[0, :-1]))
+    write_logits(model, inputs, folder / "check")
     return captions
+
+
+def write_logits(model, inputs, folder):
+    """Padding stands behind the captions, where it changes nothing before it."""
+    pixel_values = torch.cat([pixels for pixels, _ in inputs])
+    input_ids = torch.nn.utils.rnn.pad_sequence([ids for _, ids in inputs], batch_first=True)
+    with torch.no_grad():
+        logits = model(pixel_values=pixel_values, decoder_input_ids=input_ids).logits
+    tensors = {"pixel_values": pixel_values, "input_ids": input_ids, "logits": logits}
+    folder.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "logits.safetensors")
 
 
 def in_size(exported, images, work):
@@ -79,10 +93,9 @@ def there_and_back(program, exported, work):
     return len(first)
 
 
-def main(program, checkpoint, images):
+def main(program, checkpoint, exported, images):
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        exported = work / "exported"
         run(program, "export", "--checkpoint", checkpoint, "--output", exported)
         images = in_size(exported, images, work)
         largest = 0.0
@@ -101,4 +114,4 @@ def main(program, checkpoint, images):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:])

@@ -5,7 +5,8 @@
 
 Folders as `save_pretrained` writes them: `vit_gpt2` and `clip_gpt2` (VisionEncoderDecoderModel), `clip` (a whole
 CLIPModel), `gpt2` (a plain GPT2LMHeadModel). Every weight, biases and LayerNorms too, is drawn with the standard deviation
-0.25: with first values as the libraries draw them a wrong activation or a dropped bias would pass any tolerance.
+0.25, and positions, heads and what reads the picture with 1, so that captions are more than one token repeated: with first
+values as the libraries draw them a wrong activation or a dropped bias would pass any tolerance.
 
 Beside each: `expected_NAME.safetensors` (computed in float64 from the float32 weights) and `expected_NAME.json`.
 """

@@ -7,7 +7,7 @@ use crate::data::image_processor::ImageProcessor;
 use crate::model::captioner::CaptionerShape;
 use crate::training::train_state::TrainState;
 
-/// Version of the format; a reader refuses a higher one.
+/// Version of the format; a reader refuses any other.
 pub const FORMAT_VERSION: u32 = 2;
 /// Key of the safetensors header under which the metadata stands, as JSON.
 pub const METADATA_KEY: &str = "caption_train";

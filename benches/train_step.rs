@@ -1,0 +1,162 @@
+//! Our side of `benches/peers/torch_step.py`: one training step of the same model on random data, timed. Prints one line
+//! of JSON. `benches/compare.py` runs both sides in turn.
+
+#![expect(clippy::print_stdout, reason = "its result is its output")]
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use caption_train::base::memory;
+use caption_train::base::random::Stream;
+use caption_train::base::team::Team;
+use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, OptimizerConfig};
+use caption_train::data::batch::{Batch, ImageInput};
+use caption_train::data::collate::collate;
+use caption_train::model::caption_decoder::DecoderShape;
+use caption_train::model::captioner::{Captioner, CaptionerShape};
+use caption_train::model::encoder::{EncoderShape, HiddenActivation};
+use caption_train::model::parameters::Parameters;
+use caption_train::training::optimizer::Optimizer;
+use caption_train::training::train_step::{StepSettings, train_step};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The arguments of the other side.
+#[derive(Parser)]
+struct Args {
+    /// cargo gives this to every bench.
+    #[arg(long)]
+    bench: bool,
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    #[arg(long, default_value_t = 32)]
+    seq: usize,
+    #[arg(long, default_value_t = 10_000)]
+    vocab: usize,
+    /// frozen, train or cached.
+    #[arg(long, default_value = "frozen")]
+    encoder: String,
+    /// base, small or tiny.
+    #[arg(long, default_value = "base")]
+    vit: String,
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    #[arg(long, default_value_t = 2)]
+    warmup: usize,
+    #[arg(long, default_value_t = 0.1)]
+    dropout: f64,
+    /// Captions that share an image.
+    #[arg(long, default_value_t = 1)]
+    captions_per_image: usize,
+}
+
+fn shape(args: &Args) -> Result<CaptionerShape> {
+    let (hidden_size, num_attention_heads, intermediate_size) = match args.vit.as_str() {
+        "base" => (768, 12, 3072),
+        "small" => (384, 6, 1536),
+        "tiny" => (192, 3, 768),
+        other => bail!("unknown ViT {other}"),
+    };
+    let encoder = EncoderShape::from_architecture(&EncoderArchitecture {
+        kind: EncoderKind::Vit,
+        image_size: 224,
+        patch_size: 16,
+        hidden_size,
+        num_hidden_layers: 12,
+        num_attention_heads,
+        intermediate_size,
+        initializer_range: 0.02,
+    });
+    let decoder = DecoderShape {
+        vocab_size: args.vocab,
+        hidden_size: 512,
+        num_layers: 6,
+        num_heads: 8,
+        intermediate_size: 2048,
+        num_positions: args.seq,
+        hidden_act: HiddenActivation::GeluNew,
+        dropout: args.dropout,
+        layer_norm_eps: 1e-5,
+        initializer_range: 0.02,
+        tie_word_embeddings: false,
+    };
+    Ok(CaptionerShape { encoder, decoder })
+}
+
+fn random(name: &str, shape: &[usize]) -> Result<Tensor> {
+    let mut stream = Stream::new(0, "bench", name);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.normal() as f32).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Parts of one batch, one for each member of the team.
+fn batches(args: &Args, shape: &CaptionerShape, parts: usize) -> Result<Vec<Batch>> {
+    let mut stream = Stream::new(1, "bench", "captions");
+    let each = args.captions_per_image;
+    let num_images = args.batch / each;
+    if !args.batch.is_multiple_of(each) || num_images < parts {
+        bail!("{} captions cannot be divided among {parts} threads by {each} for each image", args.batch);
+    }
+    let encoder = &shape.encoder;
+    let bounds: Vec<usize> = (0..=parts).map(|part| part * num_images / parts).collect();
+    let part = |bounds: &[usize]| {
+        let images = bounds[1] - bounds[0];
+        let mut caption = || -> Vec<u32> { (0..=args.seq).map(|_| 4 + stream.below(args.vocab - 4) as u32).collect() };
+        let captions: Vec<Vec<u32>> = (0..images * each).map(|_| caption()).collect();
+        let tokens = collate(&captions.iter().map(Vec::as_slice).collect::<Vec<_>>(), 0);
+        let input = match args.encoder.as_str() {
+            "cached" => {
+                ImageInput::Features(random("features", &[images, encoder.sequence_length(), encoder.hidden_size])?)
+            }
+            _ => ImageInput::Pixels(random("pixels", &[images, 3, encoder.image_size, encoder.image_size])?),
+        };
+        let rows: Vec<u32> = (0..(images * each) as u32).map(|pair| pair / each as u32).collect();
+        Ok(Batch {
+            images: input,
+            image_rows: if each > 1 { Some(Tensor::new(rows, &Device::Cpu)?) } else { None },
+            input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), &Device::Cpu)?,
+            labels: tokens.labels,
+            num_targets: tokens.num_targets,
+        })
+    };
+    bounds.windows(2).map(part).collect()
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let shape = shape(&args)?;
+    let mut parameters = Parameters::create(&shape.parameter_specs(), Default::default(), 0, DType::F32, &Device::Cpu)?;
+    let training = if args.encoder == "train" { EncoderTraining::Full } else { EncoderTraining::Frozen };
+    shape.freeze(&mut parameters, training);
+    let config = OptimizerConfig { learning_rate: 1e-4, ..OptimizerConfig::default() };
+    let mut optimizer = Optimizer::new(&parameters, &shape, &config)?;
+    let model = Captioner::build(&shape, &parameters.tracked())?;
+    let threads = rayon::current_num_threads();
+    let team = Team::new(threads.min(args.batch / args.captions_per_image / 4).max(1), 1)?;
+    let batches = batches(&args, &shape, team.size())?;
+    let settings = StepSettings { seed: 0, dropout: args.dropout, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
+    let mut seconds = Vec::new();
+    let mut loss = f64::NAN;
+    for step in 0..args.warmup + args.steps {
+        let started = Instant::now();
+        let outcome = train_step(&model, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &team)?;
+        seconds.push(started.elapsed().as_secs_f64());
+        loss = outcome.loss.mean();
+    }
+    seconds.drain(..args.warmup);
+    seconds.sort_by(f64::total_cmp);
+    let median = *seconds.get(seconds.len() / 2).context("no step was timed")?;
+    let peak = memory::peak_resident_bytes().map(|bytes| bytes >> 20);
+    println!(
+        "{}",
+        serde_json::json!({
+            "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
+            "captions_per_image": args.captions_per_image, "step_s": median,
+            "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
+        })
+    );
+    Ok(())
+}
