@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times this program and PyTorch in turn on one machine and prints a table of ratios.
 
-    pip install torch==2.14.0 transformers==5.23.0 numpy==2.4.6
+    pip install torch==2.14.0 torchvision==0.29.0 transformers==5.23.0 pillow==11.3.0 numpy==2.4.6
     python benches/compare.py [--runs 5] [ROW...]
 
 Both sides get 2 threads. A ratio is our time over theirs of neighbouring runs; the table has the median and the range.
@@ -15,39 +15,57 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+import transformers
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-STEP = ["--steps", "5", "--warmup", "2"]
+STEPS = ["--steps", "5", "--warmup", "2"]
 
-# name: (our arguments, theirs, highest ratio asked for)
-ROWS = {
-    "ViT-S trained, batch 8, f32": (["--encoder", "train", "--vit", "small"], [], 0.85),
-    "ViT-B trained, batch 8, f32": (["--encoder", "train", "--vit", "base"], [], 0.80),
-    "ViT-B trained, batch 8, bf16": (["--encoder", "train", "--vit", "base", "--precision", "bf16"], ["--amp"], 0.95),
-    "decoder on cached ViT-B, batch 32, f32": (["--encoder", "cached", "--vit", "base", "--batch", "32"], [], 0.85),
-    "the same by image, 5 captions each, per caption": (
-        ["--encoder", "cached", "--vit", "base", "--batch", "40", "--captions-per-image", "5"],
-        [],
+
+@dataclass
+class Row:
+    """One line of the table: what runs on each side, and the highest ratio of the times that is asked for."""
+
+    name: str
+    bench: str
+    ours: list
+    peer: str
+    theirs: list
+    most: float
+
+
+def step(name, most, shared, ours=(), theirs=()):
+    """A row of whole training steps; its times are for each caption."""
+    return Row(name, "train_step", [*shared, *ours, *STEPS], "torch_step.py", [*shared, *theirs, *STEPS], most)
+
+
+CACHED = ["--encoder", "cached", "--vit", "base"]
+ROWS = [
+    step("ViT-S trained, batch 8, f32", 0.85, ["--encoder", "train", "--vit", "small"]),
+    step("ViT-B trained, batch 8, f32", 0.80, ["--encoder", "train", "--vit", "base"]),
+    step("decoder on cached ViT-B, batch 32, f32", 0.85, [*CACHED, "--batch", "32"]),
+    step(
+        "the same by image, 5 captions each, per caption",
         0.60,
+        CACHED,
+        ["--batch", "40", "--captions-per-image", "5"],
+        ["--batch", "32"],
     ),
-}
-OURS_ALONE = ["--precision", "--captions-per-image"]
+    Row("clip and AdamW, 30 M parameters, default", "update", [], "torch_update.py", [], 0.35),
+    Row("clip and AdamW, 30 M parameters, fused", "update", [], "torch_update.py", ["--fused"], 1.0),
+    Row("640 x 480 JPEG to tensor, one core", "image_to_tensor", ["JPEG"], "image_to_tensor.py", ["JPEG"], 0.60),
+]
 
 
-def peer_arguments(ours, extra):
-    """What both sides understand; pairs by image are a plain batch over there."""
-    arguments, skip = [], False
-    for argument in ours:
-        if skip:
-            skip = False
-        elif argument in OURS_ALONE:
-            skip = True
-        else:
-            arguments.append("32" if argument == "40" else argument)
-    return arguments + extra
+def seconds(result):
+    """Of a training step, for each caption: the batches of the two sides may differ."""
+    return result["seconds"] if "seconds" in result else result["step_s"] / result["batch"]
 
 
 def run(command):
@@ -59,26 +77,39 @@ def run(command):
     return json.loads(lines[-1])
 
 
-def per_caption(result):
-    return result["step_s"] / result["batch"]
+def compare(row, program, jpeg, runs):
+    def arguments(words):
+        return [jpeg if word == "JPEG" else word for word in words]
 
-
-def compare(bench, ours, extra, runs):
     ratios, here, there = [], [], []
     for _ in range(runs):
-        here.append(run([bench, *ours, *STEP]))
-        theirs = peer_arguments(ours, extra)
-        there.append(run([sys.executable, "benches/peers/torch_step.py", *theirs, *STEP]))
-        ratios.append(per_caption(here[-1]) / per_caption(there[-1]))
-    memory = statistics.median(a["peak_rss_mb"] / b["peak_rss_mb"] for a, b in zip(here, there))
-    return ratios, [statistics.median(result["step_s"] for result in side) for side in [here, there]], memory
+        here.append(run([program, *arguments(row.ours)]))
+        there.append(run([sys.executable, f"benches/peers/{row.peer}", *arguments(row.theirs)]))
+        ratios.append(seconds(here[-1]) / seconds(there[-1]))
+    memory = [a["peak_rss_mb"] / b["peak_rss_mb"] for a, b in zip(here, there) if "peak_rss_mb" in a]
+    times = [1e3 * statistics.median(seconds(result) for result in side) for side in [here, there]]
+    return ratios, times, f"{statistics.median(memory):.2f}" if memory else ""
+
+
+def photograph(folder):
+    """A picture with the detail of a photograph: noise that is smooth on several scales."""
+    generator = np.random.default_rng(0)
+    pixels = np.zeros((480, 640, 3))
+    for scale in [4, 16, 64]:
+        coarse = generator.uniform(0, 85, (480 // scale + 1, 640 // scale + 1, 3)).astype(np.uint8)
+        pixels += np.asarray(Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC))
+    path = Path(folder) / "photograph.jpg"
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return str(path)
 
 
 def build():
-    command = ["cargo", "build", "--release", "--locked", "--bench", "train_step", "--message-format", "json"]
+    """The path of each bench."""
+    command = ["cargo", "build", "--release", "--locked", "--benches", "--message-format", "json"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     artifacts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return next(a["executable"] for a in artifacts if a.get("target", {}).get("name") == "train_step" and a.get("executable"))
+    benches = [a for a in artifacts if "bench" in a.get("target", {}).get("kind", []) and a.get("executable")]
+    return {artifact["target"]["name"]: artifact["executable"] for artifact in benches}
 
 
 def cpu():
@@ -91,17 +122,18 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("rows", nargs="*")
     arguments = parser.parse_args()
-    bench = build()
+    programs = build()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    print(f"{datetime.date.today()}, {cpu()}, 2 threads, commit {commit}, torch {torch.__version__}, {arguments.runs} runs\n")
-    print("| work | ours, s | PyTorch, s | ratio | range | at most | memory |\n|---|---|---|---|---|---|---|")
-    for name, (ours, extra, most) in ROWS.items():
-        if arguments.rows and name not in arguments.rows:
-            continue
-        ratios, (here, there), memory = compare(bench, ours, extra, arguments.runs)
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-        ratio = statistics.median(ratios)
-        print(f"| {name} | {here:.3f} | {there:.3f} | {ratio:.2f} | {spread} | {most:.2f} | {memory:.2f} |", flush=True)
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{datetime.date.today()}, {cpu()}, 2 threads, commit {commit}, {versions}, {arguments.runs} runs\n")
+    print("| work | ours, ms | PyTorch, ms | ratio | range | at most | memory |\n|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        jpeg = photograph(folder)
+        for row in [row for row in ROWS if not arguments.rows or row.name in arguments.rows]:
+            ratios, (here, there), memory = compare(row, programs[row.bench], jpeg, arguments.runs)
+            spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+            ratio = statistics.median(ratios)
+            print(f"| {row.name} | {here:.2f} | {there:.2f} | {ratio:.2f} | {spread} | {row.most:.2f} | {memory} |", flush=True)
 
 
 if __name__ == "__main__":

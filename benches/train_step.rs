@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device, Tensor};
-use caption_train::base::memory;
 use caption_train::base::random::Stream;
 use caption_train::base::team::Team;
+use caption_train::base::{memory, process};
 use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, OptimizerConfig};
 use caption_train::data::batch::{Batch, ImageInput};
 use caption_train::data::collate::collate;
@@ -126,6 +126,7 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize) -> Result<Vec<Batc
 }
 
 fn main() -> Result<()> {
+    process::prepare();
     let args = Args::parse();
     let shape = shape(&args)?;
     let mut parameters = Parameters::create(&shape.parameter_specs(), Default::default(), 0, DType::F32, &Device::Cpu)?;

@@ -126,12 +126,16 @@ MUTATIONS = [
 ]
 
 
+# Tests of the program as a whole, which take long without optimisation, and of the tree.
+SLOW = ["tidy", "resume", "interruption", "commands", "pretrained"]
+
+
 def run_tests(copy, target):
     """Whether all tests passed, and the names of those that failed."""
     # Without optimisation the program compiles faster; the tests are the same.
     profile = ["--config", "profile.release.package.caption-train.opt-level=0"]
     command = ["cargo", "test", "--release", "--locked", "--no-fail-fast", *profile, "--lib", "--test", "integration", "--"]
-    skipped = ["--skip", "tidy::", "--skip", "resume::", "--skip", "interruption::", "--skip", "commands::"]
+    skipped = [word for name in SLOW for word in ["--skip", f"{name}::"]]
     environment = os.environ | {"CARGO_TARGET_DIR": str(target), "CARGO_INCREMENTAL": "1"}
     done = subprocess.run([*command, *skipped], cwd=copy, env=environment, capture_output=True, text=True)
     output = done.stdout + done.stderr

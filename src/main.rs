@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use caption_train::base::{fault, terminal};
+use caption_train::base::{fault, process, terminal};
 use caption_train::cli;
 use caption_train::training::trainer::Outcome;
 
@@ -14,17 +14,8 @@ const INTERRUPTED: u8 = 130;
 /// Wrong command line or config.
 const USAGE: u8 = 2;
 
-/// Read by candle for the helpers of its element-wise operations, which wait actively and are pinned to cores.
-const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
-
 fn main() -> ExitCode {
-    if std::env::var_os(CANDLE_THREADS).is_none() {
-        #[expect(unsafe_code, reason = "candle has no other setting")]
-        // SAFETY: no other thread runs yet.
-        unsafe {
-            std::env::set_var(CANDLE_THREADS, "1");
-        }
-    }
+    process::prepare();
     match cli::run() {
         Ok(Outcome::Completed) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),

@@ -4,6 +4,7 @@ pub mod atomic_file;
 pub mod digest;
 pub mod fault;
 pub mod memory;
+pub mod process;
 pub mod random;
 pub mod team;
 pub mod terminal;
