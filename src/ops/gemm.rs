@@ -1,7 +1,10 @@
-//! Matrix products on strided slices: the one place that calls the `gemm` crate.
+//! Matrix products on strided slices: the one place that calls the `gemmkit` crate.
+//!
+//! Of the crates measured (`benches/RESULTS.md`) it is as fast as the fastest on large products and much faster than
+//! `gemm`, which candle uses, on the small ones of a decoder. Its results do not depend on the number of threads.
 
 use candle_core::{Result, bail};
-use gemm::Parallelism;
+use gemmkit::Parallelism;
 
 use super::vector_math::Element;
 
@@ -58,7 +61,7 @@ impl<T: Element> Product<T> {
         let len = self.m * self.n;
         let mut values: Vec<T> = Vec::with_capacity(len);
         self.check(left, right, len, self.n)?;
-        #[expect(unsafe_code, reason = "gemm writes into memory that need not be cleared first")]
+        #[expect(unsafe_code, reason = "gemmkit writes into memory that need not be cleared first")]
         // SAFETY: `check` passed for a result of `len` elements, which is the capacity. The product does not read the
         // result and writes every one of its m * n elements (with k = 0, zeros), so that all are initialised.
         unsafe {
@@ -99,7 +102,7 @@ impl<T: Element> Product<T> {
         right: Matrix<'_, T>,
     ) -> Result<()> {
         self.check(left, right, result.len(), row_stride)?;
-        #[expect(unsafe_code, reason = "gemm works on pointers")]
+        #[expect(unsafe_code, reason = "gemmkit writes through pointers")]
         // SAFETY: `check` found every element that the strides reach inside its slice; `result` is borrowed mutably,
         // so that it overlaps neither operand, and its rows do not overlap each other.
         unsafe {
@@ -127,35 +130,31 @@ impl<T: Element> Product<T> {
         Ok(())
     }
 
-    #[expect(unsafe_code, reason = "gemm works on pointers")]
+    #[expect(unsafe_code, reason = "gemmkit writes into memory that is not cleared through pointers alone")]
     // SAFETY: the caller has run `check` for these operands and a result of this many elements.
     unsafe fn call(self, result: *mut T, row_stride: usize, add: bool, left: Matrix<'_, T>, right: Matrix<'_, T>) {
         let Self { m, n, k, scale, threads } = self;
         let work = m * n * k;
-        let parallelism = match threads {
-            Threads::All if work >= WORTH_THREADS => Parallelism::Rayon(0),
-            _ => Parallelism::None,
+        let parallelism = match (threads, rayon::current_num_threads()) {
+            (Threads::All, 2..) if work >= WORTH_THREADS => Parallelism::Rayon(rayon::current_num_threads()),
+            _ => Parallelism::Serial,
         };
         unsafe {
-            gemm::gemm(
+            gemmkit::gemm_unchecked(
                 m,
-                n,
                 k,
-                result,
-                1,
-                row_stride as isize,
-                add,
-                left.values.as_ptr(),
-                left.column_stride as isize,
-                left.row_stride as isize,
-                right.values.as_ptr(),
-                right.column_stride as isize,
-                right.row_stride as isize,
-                T::one(),
+                n,
                 scale,
-                false,
-                false,
-                false,
+                left.values.as_ptr(),
+                left.row_stride as isize,
+                left.column_stride as isize,
+                right.values.as_ptr(),
+                right.row_stride as isize,
+                right.column_stride as isize,
+                if add { T::one() } else { T::zero() },
+                result,
+                row_stride as isize,
+                1,
                 parallelism,
             );
         }

@@ -10,7 +10,7 @@ use candle_core::WithDType;
 pub(crate) const LANES: usize = 32;
 
 /// A floating-point type of the operations: f32 for training, f64 for tests.
-pub(crate) trait Element: WithDType + std::ops::Neg<Output = Self> + Default {
+pub(crate) trait Element: WithDType + std::ops::Neg<Output = Self> + Default + gemmkit::GemmScalar {
     /// The nearest value to `value`.
     fn of(value: f64) -> Self;
     /// The value as f64.
