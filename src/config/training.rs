@@ -12,6 +12,8 @@ pub struct TrainingConfig {
     pub device: String,
     /// Image-caption pairs in a batch.
     pub batch_size: usize,
+    /// How pairs come together in a batch.
+    pub batch_by: BatchBy,
     /// Batches in an update.
     pub gradient_accumulation_steps: usize,
     /// Passes over the training captions.
@@ -35,6 +37,7 @@ impl Default for TrainingConfig {
         Self {
             device: "auto".to_owned(),
             batch_size: 64,
+            batch_by: BatchBy::Pair,
             gradient_accumulation_steps: 1,
             num_epochs: 10,
             validation_interval: 1,
@@ -45,6 +48,17 @@ impl Default for TrainingConfig {
             resume_from: None,
         }
     }
+}
+
+/// How pairs come together in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchBy {
+    /// All pairs shuffled.
+    Pair,
+    /// Images shuffled, all captions of an image one after the other: they share its encoder pass and its keys and
+    /// values in the decoder.
+    Image,
 }
 
 /// Which parameters weight decay acts on.

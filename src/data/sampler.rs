@@ -2,15 +2,33 @@
 //!
 //! Nothing here has state: an epoch that is resumed at update k is the same plan without its first k updates.
 
-use crate::base::random::Stream;
+use std::collections::HashMap;
 
-/// The order of `num_examples` examples in an epoch: a permutation of `0..num_examples`, a function of the seed, the
-/// epoch and the number alone.
-pub fn epoch_order(seed: u64, epoch: u64, num_examples: usize) -> Vec<u32> {
-    let num_examples = u32::try_from(num_examples).expect("a data set has fewer than 2^32 examples");
+use crate::base::random::Stream;
+use crate::config::BatchBy;
+use crate::data::batch::Example;
+
+/// The order of the examples in an epoch: a permutation of their indices, a function of the seed, the epoch and the
+/// examples' images alone.
+pub fn epoch_order(seed: u64, epoch: u64, examples: &[Example], batch_by: BatchBy) -> Vec<u32> {
+    let num_examples = u32::try_from(examples.len()).expect("a data set has fewer than 2^32 examples");
     let mut order: Vec<u32> = (0..num_examples).collect();
     Stream::new(seed, "epoch order", &epoch.to_string()).shuffle(&mut order);
-    order
+    match batch_by {
+        BatchBy::Pair => order,
+        BatchBy::Image => by_image(&order, examples),
+    }
+}
+
+/// The same examples, those of one image together where the first of them stood.
+fn by_image(order: &[u32], examples: &[Example]) -> Vec<u32> {
+    let mut of_image: HashMap<usize, Vec<u32>> = HashMap::new();
+    for &index in order {
+        of_image.entry(examples[index as usize].image).or_default().push(index);
+    }
+    // An image is taken out when it first comes, so that its later examples find nothing.
+    let take = |&index: &u32| of_image.remove(&examples[index as usize].image).unwrap_or_default();
+    order.iter().flat_map(take).collect()
 }
 
 /// Number of updates in an epoch. `batch_size` and `gradient_accumulation_steps` must not be 0.
@@ -32,6 +50,15 @@ pub fn updates(order: &[u32], batch_size: usize, gradient_accumulation_steps: us
 mod tests {
     use super::*;
 
+    /// Three captions for each image.
+    fn examples(count: usize) -> Vec<Example> {
+        (0..count).map(|index| Example { image: index / 3, tokens: Vec::new() }).collect()
+    }
+
+    fn epoch_order(seed: u64, epoch: u64, num_examples: usize) -> Vec<u32> {
+        super::epoch_order(seed, epoch, &examples(num_examples), BatchBy::Pair)
+    }
+
     #[test]
     fn order_is_a_permutation() {
         let mut order = epoch_order(7, 3, 1000);
@@ -39,6 +66,21 @@ mod tests {
         order.sort_unstable();
         assert_eq!(order, (0..1000).collect::<Vec<_>>());
         assert!(epoch_order(7, 3, 0).is_empty());
+    }
+
+    #[test]
+    fn by_image_the_captions_of_an_image_stand_together_and_none_is_lost() {
+        let examples = examples(100);
+        let order = super::epoch_order(7, 3, &examples, BatchBy::Image);
+        let images: Vec<usize> = order.iter().map(|&index| examples[index as usize].image).collect();
+        let mut runs = images.clone();
+        runs.dedup();
+        assert_eq!(runs.len(), 34, "an image comes twice");
+        assert!(!runs.is_sorted());
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        assert_ne!(order, super::epoch_order(7, 4, &examples, BatchBy::Image));
     }
 
     #[test]

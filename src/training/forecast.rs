@@ -158,7 +158,7 @@ fn encoder_values(plan: &RunPlan, encoder: &EncoderShape, batch: usize) -> usize
 
 /// The longest batch of the first epoch, as (length, targets).
 pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> (usize, usize) {
-    let order = sampler::epoch_order(plan.config.seed, 1, examples.len());
+    let order = sampler::epoch_order(plan.config.seed, 1, examples, plan.config.training.batch_by);
     let size_of_batch = |batch: &[u32]| {
         let lengths = batch.iter().map(|&index| examples[index as usize].tokens.len() - 1);
         (lengths.clone().max().unwrap_or(0), lengths.sum())
@@ -174,7 +174,7 @@ pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> (usize, usize) {
 pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeForecast> {
     let plan = trainer.plan.clone();
     let training = &plan.config.training;
-    let order = sampler::epoch_order(plan.config.seed, 1, trainer.data.train.len());
+    let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, training.batch_by);
     let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
     let encoding = encoding_seconds(&trainer, files, &updates)?;
     let model = Captioner::build(&plan.shape, &trainer.parameters.tracked())?;

@@ -145,7 +145,7 @@ impl Trainer {
     /// The batches of the epoch's updates that are still to be made, in order.
     fn load_updates(&self, epoch: u64) -> Loader<Vec<Batch>> {
         let training = &self.plan.config.training;
-        let order = sampler::epoch_order(self.plan.config.seed, epoch, self.data.train.len());
+        let order = sampler::epoch_order(self.plan.config.seed, epoch, &self.data.train, training.batch_by);
         let done = usize::try_from(self.state.updates_in_epoch).unwrap_or(usize::MAX);
         let jobs: Vec<Vec<Vec<u32>>> =
             sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps)

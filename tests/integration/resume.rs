@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use caption_train::config::BatchBy;
+use caption_train::data::batch::Example;
 use caption_train::run::checkpoint::reader::{read_checkpoint, read_metadata};
 
 use crate::support::{binary, last_checkpoint, losses, small_config, stderr, train};
@@ -39,11 +41,14 @@ fn config(folder: &Path, encoder: &str) -> String {
         .replace("[tokenizer]", "workers = 2\n[tokenizer]")
 }
 
-fn stopped_run_equals_undisturbed_run(encoder: &str, signal: &str) {
+fn stopped_run_equals_undisturbed_run(encoder: &str, batch_by: &str, signal: &str) {
+    let config = |folder: &Path| {
+        config(folder, encoder).replace("[training]", &format!("[training]\nbatch_by = \"{batch_by}\""))
+    };
     let (undisturbed, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let output = train(undisturbed.path(), &config(undisturbed.path(), encoder), &[]);
+    let output = train(undisturbed.path(), &config(undisturbed.path()), &[]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(train_and_stop(stopped.path(), &config(stopped.path(), encoder), 5, signal), INTERRUPTED);
+    assert_eq!(train_and_stop(stopped.path(), &config(stopped.path()), 5, signal), INTERRUPTED);
 
     let run = stopped.path().join("run");
     let (metadata, _) = read_metadata(&last_checkpoint(&run)).unwrap();
@@ -65,12 +70,17 @@ fn stopped_run_equals_undisturbed_run(encoder: &str, signal: &str) {
 
 #[test]
 fn a_run_stopped_by_sigterm_goes_on_to_the_same_losses_with_a_trained_encoder() {
-    stopped_run_equals_undisturbed_run("full", "-TERM");
+    stopped_run_equals_undisturbed_run("full", "pair", "-TERM");
 }
 
 #[test]
 fn a_run_stopped_by_sigint_goes_on_to_the_same_losses_with_a_frozen_encoder() {
-    stopped_run_equals_undisturbed_run("frozen", "-INT");
+    stopped_run_equals_undisturbed_run("frozen", "pair", "-INT");
+}
+
+#[test]
+fn a_stopped_run_whose_batches_go_by_image_goes_on_to_the_same_losses() {
+    stopped_run_equals_undisturbed_run("frozen", "image", "-TERM");
 }
 
 #[test]
@@ -220,13 +230,14 @@ fn an_unreadable_picture_costs_no_update() {
     let data = folder.path().join("data");
     let drawing = caption_train::data::shapes::Drawing { num_train: 60, num_val: 4, num_test: 4, side: 32, seed: 5 };
     caption_train::data::shapes::draw_with(&drawing, &data).unwrap();
-    let order = caption_train::data::sampler::epoch_order(0, 1, 240);
     // The picture of the first epoch's last pair, so that some updates come before it.
     let dataset = caption_train::data::dataset::Dataset::open(&data).unwrap();
     let train_images: Vec<usize> = (0..dataset.images.len())
         .filter(|&image| dataset.images[image].split == caption_train::data::dataset::Split::Train)
         .collect();
     let image_of = |pair: u32| train_images[pair as usize / 4];
+    let examples: Vec<Example> = (0..240).map(|pair| Example { image: pair / 4, tokens: Vec::new() }).collect();
+    let order = caption_train::data::sampler::epoch_order(0, 1, &examples, BatchBy::Pair);
     let late = order
         .iter()
         .rev()
