@@ -17,9 +17,11 @@ use caption_train::tokenizer::CaptionTokenizer;
 
 /// Both sides in f64, twelve layers, states up to 30.
 const STATES_F64: f64 = 1e-9;
-/// Both sides in f32. A picture can stir the network so much that PyTorch's own f32 is further than that from its f64;
-/// then ours must be no further from f64 than PyTorch's.
+/// Both sides in f32. A picture can stir the network so much that each side is nearly that far from f64, and they from each
+/// other further than that; then it is our distance from f64 that must be like PyTorch's.
 const STATES_F32: f64 = 3e-4;
+/// Our distance from f64 over PyTorch's: two sums of the same numbers in another order.
+const LIKE: f64 = 1.5;
 /// Both sides in f32, relative to the largest logit.
 const LOGITS_F32: f64 = 1e-5;
 
@@ -67,7 +69,7 @@ fn hidden_states_of_a_real_encoder_equal_those_of_transformers() {
     );
     assert!(largest(&in_f64) <= STATES_F64, "{in_f64:?}");
     for (image, difference) in in_f32.iter().enumerate() {
-        let fits = *difference <= STATES_F32 || our_error[image] <= their_error[image];
+        let fits = *difference <= STATES_F32 || our_error[image] <= LIKE * their_error[image];
         assert!(fits, "image {image}: {difference}, from f64 {} against {}", our_error[image], their_error[image]);
     }
 }
