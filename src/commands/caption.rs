@@ -39,7 +39,8 @@ pub struct CaptionArgs {
     pub device: String,
 }
 
-/// Prints `PATH<TAB>CAPTION`, or a JSON object, for each image. An image that cannot be read is an error of its own; the rest go on.
+/// Prints `PATH<TAB>CAPTION`, or a JSON object, for each image. An image that cannot be read is an error of its own; the
+/// rest go on.
 ///
 /// # Errors
 /// A checkpoint that cannot be used; at the end, when an image could not be read.

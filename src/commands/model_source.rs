@@ -6,8 +6,7 @@ use anyhow::Result;
 
 use crate::base::fault::usage;
 use crate::config::ModelConfig;
-use crate::hub;
-use crate::hub::ModelKind;
+use crate::hub::{self, ModelKind};
 use crate::run::initial_model::ModelFolders;
 
 /// The folders of the models that the config names.

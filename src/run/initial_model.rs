@@ -98,8 +98,8 @@ impl InitialModel {
         let scratch_encoder = !config.model.encoder.pretrained;
         let scratch_decoder = !config.model.brings_decoder();
         let is_whole = folders.captioner.is_some();
-        let is_scratch =
-            |name: &str| if name.starts_with("encoder.") { scratch_encoder } else { scratch_decoder && !is_whole };
+        // A whole captioner brings its decoder and a pretrained encoder: nothing of it is from scratch.
+        let is_scratch = |name: &str| if name.starts_with("encoder.") { scratch_encoder } else { scratch_decoder };
         let may_be_new = |name: &str| {
             let is_between = is_cross_attention(name) || name.starts_with("enc_to_dec_proj.");
             is_scratch(name) || is_dispensable(name) || (is_between && !is_whole)
