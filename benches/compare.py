@@ -49,6 +49,13 @@ CACHED = ["--encoder", "cached", "--vit", "base"]
 ROWS = [
     step("ViT-S trained, batch 8, f32", 0.85, ["--encoder", "train", "--vit", "small"]),
     step("ViT-B trained, batch 8, f32", 0.80, ["--encoder", "train", "--vit", "base"]),
+    step(
+        "ViT-B trained, batch 8, bf16",
+        0.95,
+        ["--encoder", "train", "--vit", "base"],
+        ["--precision", "bf16"],
+        ["--amp"],
+    ),
     step("decoder on cached ViT-B, batch 32, f32", 0.85, [*CACHED, "--batch", "32"]),
     step(
         "the same by image, 5 captions each, per caption",

@@ -11,12 +11,14 @@ use caption_train::base::random::Stream;
 use caption_train::base::team::Team;
 use caption_train::base::{memory, process};
 use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, OptimizerConfig};
-use caption_train::data::batch::{Batch, ImageInput};
+use caption_train::data::batch::Batch;
 use caption_train::data::collate::collate;
+use caption_train::data::image_source::ImageInput;
 use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
+use caption_train::ops::Precision;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
 use clap::Parser;
@@ -48,6 +50,9 @@ struct Args {
     warmup: usize,
     #[arg(long, default_value_t = 0.1)]
     dropout: f64,
+    /// f32 or bf16.
+    #[arg(long, default_value = "f32")]
+    precision: String,
     /// Captions that share an image.
     #[arg(long, default_value_t = 1)]
     captions_per_image: usize,
@@ -134,7 +139,12 @@ fn main() -> Result<()> {
     shape.freeze(&mut parameters, training);
     let config = OptimizerConfig { learning_rate: 1e-4, ..OptimizerConfig::default() };
     let mut optimizer = Optimizer::new(&parameters, &shape, &config)?;
-    let model = Captioner::build(&shape, &parameters.tracked())?;
+    let precision = match args.precision.as_str() {
+        "f32" => Precision::Full,
+        "bf16" => Precision::Bf16,
+        other => bail!("unknown precision {other}"),
+    };
+    let model = Captioner::build(&shape, &parameters.tracked().in_precision(precision))?;
     let threads = rayon::current_num_threads();
     let team = Team::new(threads.min(args.batch / args.captions_per_image / 4).max(1), 1)?;
     let batches = batches(&args, &shape, team.size())?;
@@ -155,7 +165,7 @@ fn main() -> Result<()> {
         "{}",
         serde_json::json!({
             "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
-            "captions_per_image": args.captions_per_image, "step_s": median,
+            "captions_per_image": args.captions_per_image, "precision": args.precision, "step_s": median,
             "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
         })
     );

@@ -21,10 +21,15 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// The digest of all that was added, as bytes.
+    pub fn finish_bytes(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+
     /// The digest of all that was added.
     pub fn finish(self) -> String {
         let mut text = String::with_capacity(64);
-        for byte in self.0.finalize() {
+        for byte in self.finish_bytes() {
             for nibble in [byte >> 4, byte & 15] {
                 text.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is a hexadecimal digit"));
             }
@@ -45,13 +50,21 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// # Errors
 /// What opening or reading the file gives.
 pub fn sha256_file(path: &Path) -> io::Result<String> {
+    Ok(hash_file(path)?.finish())
+}
+
+/// As [`sha256_file`], before it is finished.
+///
+/// # Errors
+/// What opening or reading the file gives.
+pub fn hash_file(path: &Path) -> io::Result<Hasher> {
     let mut file = File::open(path)?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok(hasher.finish());
+            return Ok(hasher);
         }
         hasher.update(&buffer[..read]);
     }

@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 pub mod digest;
+pub mod disk;
 pub mod fault;
 pub mod memory;
 pub mod process;

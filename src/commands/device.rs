@@ -1,8 +1,31 @@
-//! Turns `auto`, `cpu`, `cuda` and `cuda:N` into a device.
+//! Turns `auto`, `cpu`, `cuda` and `cuda:N` into a device, and sees that it can compute in the wanted precision.
 
 use candle_core::Device;
 
 use crate::base::fault::usage;
+use crate::config::{Precision, TrainingConfig};
+use crate::ops::has_fast_bf16;
+
+/// The device to train on.
+///
+/// # Errors
+/// A device that this binary cannot use; a precision that the device has no instructions for.
+pub fn training_device(training: &TrainingConfig) -> anyhow::Result<Device> {
+    let device = select_device(&training.device)?;
+    check_precision(training.precision, has_fast_bf16())?;
+    Ok(device)
+}
+
+fn check_precision(precision: Precision, has_fast_bf16: bool) -> anyhow::Result<()> {
+    if precision == Precision::Bf16 && !has_fast_bf16 {
+        return Err(usage(
+            "training.precision = \"bf16\" needs a CPU with AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire \
+             Rapids, or newer), and this one has none",
+            "use training.precision = \"f32\": without these instructions bf16 would be slower",
+        ));
+    }
+    Ok(())
+}
 
 /// The device to compute on.
 ///
@@ -31,5 +54,14 @@ mod tests {
             assert!(text.contains("build with CUDA"), "{text}");
         }
         assert!(select_device("auto").is_ok());
+    }
+
+    #[test]
+    fn bf16_on_a_machine_without_it_is_an_error_that_says_so() {
+        let text = describe(&check_precision(Precision::Bf16, false).unwrap_err());
+        assert!(text.contains("AVX512-BF16") && text.contains("\"f32\""), "{text}");
+        for (precision, fast) in [(Precision::Bf16, true), (Precision::F32, false)] {
+            check_precision(precision, fast).unwrap();
+        }
     }
 }

@@ -9,9 +9,10 @@ use anyhow::Result;
 use crate::base::memory;
 use crate::base::team::Team;
 use crate::base::terminal;
-use crate::commands::device::select_device;
+use crate::commands::device::training_device;
 use crate::commands::train::{fresh_setup, settle};
 use crate::config;
+use crate::data::image_source::ImageSource;
 use crate::training::forecast;
 use crate::training::trainer::{Trainer, TrainingData};
 
@@ -34,10 +35,10 @@ const GIGABYTE: f64 = 1e9;
 /// What setting up the run gives.
 pub fn run(args: &PlanArgs) -> Result<()> {
     let config = settle(config::load(&args.config, &args.overrides)?, &args.config)?;
-    let device = select_device(&config.training.device)?;
+    let device = training_device(&config.training)?;
     let setup = fresh_setup(config, &device)?;
     let plan = setup.plan.clone();
-    let files = setup.image_files();
+    let files = ImageSource::files(setup.image_files(), plan.views());
     let (length, targets) = forecast::largest_batch(&plan, &setup.train);
     let counted = forecast::memory(&plan, length, targets, memory::resident_bytes());
     let trainer = Trainer {
@@ -63,12 +64,11 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         terminal::data(&format!("weights     {note}"))?;
     }
     terminal::data(&format!(
-        "memory      {:.2} GB at the peak: model {:.2}, activations {:.2}, features {:.2}, batches {:.2}, program and \
-         captions {:.2}",
+        "memory      {:.2} GB at the peak: model {:.2}, activations {:.2}, batches {:.2}, program and captions \
+         {:.2}",
         needed.total() as f64 / GIGABYTE,
         needed.model as f64 / GIGABYTE,
         needed.activations as f64 / GIGABYTE,
-        needed.features as f64 / GIGABYTE,
         needed.batches as f64 / GIGABYTE,
         needed.process as f64 / GIGABYTE
     ))?;

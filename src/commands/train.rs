@@ -10,19 +10,17 @@ use signal_hook::iterator::Signals;
 
 use crate::base::fault::{WithHint as _, describe, fault, usage};
 use crate::base::team::Team;
-use crate::base::terminal::{self, Progress};
+use crate::base::terminal;
 use crate::base::{atomic_file, memory};
-use crate::commands::device::select_device;
+use crate::commands::device::training_device;
 use crate::commands::model_source::model_folders;
 use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
-use crate::data::batch::ImageSource;
 use crate::data::prepare::ensure_dataset;
-use crate::evaluation::image_features::{EncodeSettings, encode_images};
-use crate::model::captioner::Captioner;
 use crate::run::checkpoint::layout::{CheckpointMetadata, Provenance, best_file_name};
 use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata};
 use crate::run::final_captions;
+use crate::run::image_cache;
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
 use crate::run::tracking::Observers;
@@ -31,8 +29,6 @@ use crate::run::tracking::console::Console;
 use crate::run::tracking::jsonl::JsonLines;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
-use crate::training::forecast::ENCODE_BATCH;
-use crate::training::plan::ImagePath;
 use crate::training::stop::StopFlag;
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
 
@@ -128,7 +124,7 @@ fn prepare_when_absent(config: &RunConfig) -> Result<()> {
 }
 
 fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outcome> {
-    let device = select_device(&config.training.device)?;
+    let device = training_device(&config.training)?;
     let written =
         std::fs::read_to_string(config_path).with_context(|| format!("cannot read {}", config_path.display()))?;
     let setup = fresh_setup(config, &device)?;
@@ -172,7 +168,7 @@ fn resume_with(path: &Path, mut config: RunConfig, stop: &StopFlag) -> Result<Ou
 }
 
 fn go_on(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
-    let device = select_device(&config.training.device)?;
+    let device = training_device(&config.training)?;
     prepare_when_absent(&config)?;
     let metadata = checkpoint.metadata.clone();
     let setup = Setup::resumed(config, checkpoint, &device)?;
@@ -249,7 +245,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     for warning in plan.warnings() {
         terminal::warning(&warning);
     }
-    let Some(source) = image_source(&setup, &device, &team, stop)? else {
+    let Some(source) = image_cache::image_source(&setup, &device, &team, stop)? else {
         // Nothing was trained, but a resume needs a file to go on from.
         save_last(run, &setup)?;
         say_how_to_go_on(run);
@@ -300,34 +296,6 @@ fn checkpoint_keeper(run: &RunDirectory, setup: &Setup) -> Result<CheckpointKeep
 fn save_last(run: &RunDirectory, setup: &Setup) -> Result<()> {
     let (state, parameters, optimizer) = (&setup.state, &setup.parameters, &setup.optimizer);
     checkpoint_keeper(run, setup)?.observe(&Event::Save { point: SavePoint::Last, state, parameters, optimizer })
-}
-
-/// Where the loop gets its images: features when a frozen encoder's fit into memory, else files. `None`: stopped.
-fn image_source(setup: &Setup, device: &Device, team: &Team, stop: &StopFlag) -> Result<Option<ImageSource>> {
-    let files = setup.image_files();
-    if setup.plan.image_path != ImagePath::EncodedOnce {
-        return Ok(Some(files));
-    }
-    let images = setup.all_images();
-    let encoder = &setup.plan.shape.encoder;
-    let settings = EncodeSettings {
-        shape: (encoder.sequence_length(), encoder.hidden_size),
-        batch_size: ENCODE_BATCH,
-        workers: setup.plan.config.data.workers,
-        device: device.clone(),
-    };
-    let model = Captioner::build(&setup.plan.shape, &setup.parameters.detached())?;
-    let progress = Progress::new("encoding images", images.len() as u64, 0);
-    let started = std::time::Instant::now();
-    let table = encode_images(&model, &files, &images, &settings, team, |count| {
-        progress.advance(count as u64, "");
-        !stop.is_raised()
-    })?;
-    progress.finish();
-    if table.is_some() {
-        terminal::message(&format!("encoded     {} images in {:.1} s", images.len(), started.elapsed().as_secs_f64()));
-    }
-    Ok(table.map(|table| ImageSource::Features(Arc::new(table))))
 }
 
 fn best_checkpoint(run: &RunDirectory, trainer: &Trainer) -> Result<PathBuf> {

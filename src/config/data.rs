@@ -14,6 +14,32 @@ pub enum SplitSource {
     Random,
 }
 
+/// How the numbers of cached features are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureType {
+    /// 16 bits, 11 of them mantissa: at most 65504.
+    F16,
+    /// 32 bits.
+    F32,
+}
+
+/// Random views of an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentationConfig {
+    /// Smallest share of the image's area that a view shows: above 0, at most 1.
+    pub min_area: f64,
+    /// Half of the views are mirrored. Captions speak of left and right.
+    pub flip: bool,
+}
+
+impl Default for AugmentationConfig {
+    fn default() -> Self {
+        Self { min_area: 0.5, flip: false }
+    }
+}
+
 /// Section `[data]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,9 +56,18 @@ pub struct DataConfig {
     pub validation_fraction: f64,
     /// Threads that read and decode images: 1 to 256.
     pub workers: usize,
-    /// Features of a frozen encoder are held in memory up to this many gigabytes (10^9 bytes), at least 0; beyond it
-    /// the encoder runs in every update.
-    pub feature_memory_gb: f64,
+    /// A frozen encoder sees each image once, and its output is kept on disk; else it runs in every update.
+    pub cache_features: bool,
+    /// How the numbers of these outputs are kept.
+    pub cache_number: FeatureType,
+    /// Images that go through the encoder in every update are decoded and resized once, and kept on disk like that.
+    pub cache_images: bool,
+    /// Where that is. Absent: the folder `cache` in that of the data set.
+    pub cache_directory: Option<PathBuf>,
+    /// Random views in training. Absent: whole images.
+    pub augmentation: Option<AugmentationConfig>,
+    /// Views of each training image that are kept on disk, 1 to 1000: training goes from one to the next.
+    pub views: usize,
 }
 
 impl Default for DataConfig {
@@ -44,7 +79,12 @@ impl Default for DataConfig {
             split: SplitSource::File,
             validation_fraction: 0.1,
             workers: 2,
-            feature_memory_gb: 8.0,
+            cache_features: true,
+            cache_number: FeatureType::F16,
+            cache_images: false,
+            cache_directory: None,
+            augmentation: None,
+            views: 1,
         }
     }
 }

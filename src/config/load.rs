@@ -18,11 +18,12 @@ use crate::base::fault::usage;
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
 /// What a resumed run may change: keys, and sections that end in a dot.
-const SAFE_ON_RESUME: [&str; 11] = [
+const SAFE_ON_RESUME: [&str; 12] = [
     "name",
     "output_dir",
     "data.workers",
     "data.directory",
+    "data.cache_directory",
     "training.num_epochs",
     "training.validation_interval",
     "training.log_interval",
@@ -328,7 +329,7 @@ mod tests {
 
     use super::*;
     use crate::base::fault::{describe, is_usage};
-    use crate::config::{EncoderArchitecture, EncoderKind, EncoderTraining};
+    use crate::config::{AugmentationConfig, EncoderArchitecture, EncoderKind, EncoderTraining};
 
     /// The least that a run needs.
     const SMALLEST: &str = "[data]\ndataset = \"shapes\"\n[model.encoder]\nname = \"vit\"\n";
@@ -351,6 +352,8 @@ mod tests {
         config.data.dataset = Some("flickr8k".to_owned());
         config.data.directory = Some(PathBuf::from("d"));
         config.data.source = Some(PathBuf::from("s"));
+        config.data.cache_directory = Some(PathBuf::from("c"));
+        config.data.augmentation = Some(AugmentationConfig::default());
         config.tokenizer.directory = Some(PathBuf::from("t"));
         config.model.init_from = Some("m".to_owned());
         config.model.decoder.name = Some("d".to_owned());
@@ -592,7 +595,7 @@ mod tests {
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
         optimizer.learning_rate cannot change while a run goes on from its checkpoint
-          hint: only these can: name, output_dir, data.workers, data.directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.device, evaluation.*, checkpoint.*; for anything else start a new run
+          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.device, evaluation.*, checkpoint.*; for anything else start a new run
         ");
         assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
         assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));

@@ -15,12 +15,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use data::{DataConfig, SplitSource, TokenizerConfig};
+pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, load, parse, to_toml};
 pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
 pub use training::{
-    BatchBy, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, ScheduleConfig, ScheduleKind,
+    BatchBy, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, ScheduleConfig, ScheduleKind,
     TrainingConfig,
 };
 

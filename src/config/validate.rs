@@ -28,6 +28,7 @@ type Checked = Result<(), Violation>;
 pub(super) fn check(config: &RunConfig) -> Checked {
     check_top(config)?;
     check_data(&config.data)?;
+    check_views(config)?;
     check_tokenizer(&config.tokenizer)?;
     check_sources(&config.model)?;
     check_encoder(&config.model)?;
@@ -85,8 +86,38 @@ fn check_data(data: &DataConfig) -> Checked {
     let fraction = data.validation_fraction;
     real("data.validation_fraction", fraction, fraction > 0.0 && fraction < 1.0, "above 0 and below 1")?;
     whole("data.workers", data.workers, 1..=256)?;
-    let memory = data.feature_memory_gb;
-    real("data.feature_memory_gb", memory, memory >= 0.0 && memory.is_finite(), "0 or more and finite")
+    not_empty("data.cache_directory", data.cache_directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
+    if let Some(augmentation) = &data.augmentation {
+        let area = augmentation.min_area;
+        real("data.augmentation.min_area", area, area > 0.0 && area <= 1.0, "above 0 and at most 1")?;
+    }
+    whole("data.views", data.views, 1..=1000)
+}
+
+/// Views are random views that are kept: without either there is one.
+fn check_views(config: &RunConfig) -> Checked {
+    let data = &config.data;
+    let is_frozen = config.model.encoder.train == EncoderTraining::Frozen;
+    let is_kept = if is_frozen && data.cache_features { true } else { data.cache_images };
+    match (&data.augmentation, data.views) {
+        (None, 2..) => violation(
+            "data.views",
+            format!("is {}, and without data.augmentation all views of an image are the same", data.views),
+            "add augmentation = { min_area = 0.5 } under [data], or remove views",
+        ),
+        (Some(_), 1) if is_kept => violation(
+            "data.views",
+            "is 1: training would see one and the same random view of each image in every epoch",
+            "set data.views to 4 or more (each takes its room on the disk), or data.cache_features = false and \
+             data.cache_images = false for new views in every epoch",
+        ),
+        (Some(_), 2..) if !is_kept => violation(
+            "data.views",
+            format!("is {}, and nothing is kept on disk: every epoch has new views", data.views),
+            "remove views, or set data.cache_images = true",
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
@@ -280,6 +311,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::config::AugmentationConfig;
     use crate::config::{EncoderConfig, EncoderKind};
 
     fn valid() -> RunConfig {
@@ -361,8 +393,8 @@ mod tests {
         }
         refuses("data.workers", |config| config.data.workers = 0);
         refuses("data.workers", |config| config.data.workers = 257);
-        refuses("data.feature_memory_gb", |config| config.data.feature_memory_gb = -1.0);
-        allows(|config| config.data.feature_memory_gb = 0.0);
+        refuses("data.cache_directory", |config| config.data.cache_directory = Some(PathBuf::new()));
+        refuses("data.views", |config| config.data.views = 0);
         refuses("data.dataset", |config| config.data.dataset = Some(String::new()));
         refuses("data.directory", |config| config.data.directory = Some(PathBuf::new()));
         refuses("data.source", |config| config.data.source = Some(PathBuf::new()));
@@ -370,6 +402,36 @@ mod tests {
             config.data = DataConfig { directory: Some("d".into()), source: Some("s".into()), ..DataConfig::default() };
         });
         allows(|config| config.data = DataConfig { directory: Some("d".into()), ..DataConfig::default() });
+    }
+
+    #[test]
+    fn views_need_an_augmentation_and_a_place() {
+        let augmented = |config: &mut RunConfig, views| {
+            config.data.augmentation = Some(AugmentationConfig::default());
+            config.data.views = views;
+        };
+        refuses("data.views", |config| config.data.views = 2);
+        refuses("data.views", |config| augmented(config, 1));
+        allows(|config| augmented(config, 4));
+        allows(|config| {
+            augmented(config, 1);
+            config.data.cache_features = false;
+        });
+        refuses("data.views", |config| {
+            augmented(config, 4);
+            config.model.encoder.train = EncoderTraining::Full;
+        });
+        allows(|config| {
+            augmented(config, 4);
+            config.model.encoder.train = EncoderTraining::Full;
+            config.data.cache_images = true;
+        });
+        for area in [0.0, 1.1, f64::NAN] {
+            refuses("data.augmentation.min_area", |config| {
+                config.data.augmentation = Some(AugmentationConfig { min_area: area, flip: false });
+                config.data.views = 4;
+            });
+        }
     }
 
     #[test]

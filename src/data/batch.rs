@@ -1,15 +1,11 @@
 //! Image-caption pairs and their batches: pixels or encoder outputs beside token ids and labels.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
 use crate::data::collate::collate;
-use crate::data::feature_store::FeatureTable;
-use crate::data::image_file::load_rgb;
-use crate::data::image_processor::ImageProcessor;
+use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 
 /// One training example: an image and one of its captions.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,29 +14,6 @@ pub struct Example {
     pub image: usize,
     /// `<start> caption <end>`.
     pub tokens: Vec<u32>,
-}
-
-/// Where the images of a batch come from.
-#[derive(Clone, Debug)]
-pub enum ImageSource {
-    /// Files, decoded and processed each time.
-    Files {
-        /// Path of each image of the data set.
-        paths: Arc<Vec<PathBuf>>,
-        /// How pixels become the encoder's input.
-        processor: ImageProcessor,
-    },
-    /// Outputs of a frozen encoder.
-    Features(Arc<FeatureTable>),
-}
-
-/// What the model gets of the images.
-#[derive(Clone, Debug)]
-pub enum ImageInput {
-    /// (U, 3, height, width), normalised.
-    Pixels(Tensor),
-    /// (U, N, D): the encoder's last hidden states.
-    Features(Tensor),
 }
 
 /// Pairs that go through the model together. U counts the different images, B the pairs.
@@ -58,40 +31,19 @@ pub struct Batch {
     pub num_targets: usize,
 }
 
-impl ImageSource {
-    /// The images with these indices as one tensor.
-    ///
-    /// # Errors
-    /// A file that cannot be read; an image that was not encoded.
-    pub fn load(&self, images: &[usize], device: &Device) -> anyhow::Result<ImageInput> {
-        match self {
-            Self::Files { paths, processor } => {
-                let (height, width) = processor.output_size();
-                let mut values = Vec::with_capacity(images.len() * 3 * height * width);
-                for &image in images {
-                    values.extend(processor.process(&load_rgb(&paths[image])?)?);
-                }
-                Ok(ImageInput::Pixels(Tensor::from_vec(values, (images.len(), 3, height, width), device)?))
-            }
-            Self::Features(table) => {
-                let (length, hidden) = table.shape();
-                let mut values = Vec::with_capacity(images.len() * length * hidden);
-                for &image in images {
-                    values.extend_from_slice(table.get(image)?);
-                }
-                Ok(ImageInput::Features(Tensor::from_vec(values, (images.len(), length, hidden), device)?))
-            }
-        }
-    }
-}
-
 impl Batch {
     /// Makes a batch of `examples`. Where pairs share images so much that these are half as many or fewer, each image
     /// is loaded once; a few repetitions cost less than picking rows.
     ///
     /// # Errors
     /// As [`ImageSource::load`].
-    pub fn load(source: &ImageSource, examples: &[&Example], pad_id: u32, device: &Device) -> anyhow::Result<Self> {
+    pub fn load(
+        source: &ImageSource,
+        examples: &[&Example],
+        purpose: Purpose,
+        pad_id: u32,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
         let mut images = Vec::new();
         let mut row_of = HashMap::new();
         let mut rows = Vec::with_capacity(examples.len());
@@ -109,7 +61,7 @@ impl Batch {
         let captions: Vec<&[u32]> = examples.iter().map(|example| example.tokens.as_slice()).collect();
         let tokens = collate(&captions, pad_id);
         Ok(Self {
-            images: source.load(&images, device)?,
+            images: source.load(&images, purpose, device)?,
             image_rows: if shared { Some(Tensor::new(rows, device)?) } else { None },
             input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), device)?,
             labels: tokens.labels,
@@ -125,13 +77,15 @@ impl Batch {
     pub fn load_parts(
         source: &ImageSource,
         examples: &[&Example],
+        purpose: Purpose,
         num_parts: usize,
         pad_id: u32,
         device: &Device,
     ) -> anyhow::Result<Vec<Self>> {
         let num_parts = num_parts.clamp(1, examples.len().max(1));
         let bound = |part: usize| part * examples.len() / num_parts;
-        (0..num_parts).map(|part| Self::load(source, &examples[bound(part)..bound(part + 1)], pad_id, device)).collect()
+        let load = |part| Self::load(source, &examples[bound(part)..bound(part + 1)], purpose, pad_id, device);
+        (0..num_parts).map(load).collect()
     }
 
     /// Pairs in the batch.
@@ -145,12 +99,38 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
+    use std::sync::Arc;
 
-    fn source() -> ImageSource {
-        let mut table = FeatureTable::new((1, 1), 3);
-        table.insert(&[0, 1, 2], &[10.0, 11.0, 12.0]).unwrap();
-        ImageSource::Features(Arc::new(table))
+    use image::{Rgb, RgbImage};
+
+    use super::*;
+    use crate::data::image_processor::ImageProcessor;
+    use crate::data::image_source::{ImageFiles, Views};
+
+    /// Pictures of one pixel, whose red value tells them apart.
+    fn source(folder: &Path) -> ImageSource {
+        let picture = |image: u8| {
+            let path = folder.join(format!("{image}.png"));
+            RgbImage::from_pixel(1, 1, Rgb([10 * image, 0, 0])).save(&path).unwrap();
+            path
+        };
+        let processor = ImageProcessor::plain(1);
+        let files = ImageFiles { paths: (0..3).map(picture).collect(), processor, augmentation: None };
+        ImageSource::files(Arc::new(files), Views::Whole)
+    }
+
+    fn load(examples: &[Example]) -> Batch {
+        let folder = tempfile::tempdir().unwrap();
+        let examples: Vec<&Example> = examples.iter().collect();
+        Batch::load(&source(folder.path()), &examples, Purpose::Evaluation, 0, &Device::Cpu).unwrap()
+    }
+
+    /// The red value of each picture.
+    fn reds(batch: &Batch) -> Vec<u8> {
+        let ImageInput::Pixels(pixels) = &batch.images else { panic!("expected pixels") };
+        let values: Vec<f32> = pixels.narrow(1, 0, 1).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        values.into_iter().map(|value| ((value + 1.0) * 127.5).round() as u8).collect()
     }
 
     fn example(image: usize) -> Example {
@@ -159,21 +139,19 @@ mod tests {
 
     #[test]
     fn a_shared_image_is_loaded_once_and_every_pair_points_to_its_own() {
-        let examples = [example(2), example(0), example(2), example(2)];
-        let batch = Batch::load(&source(), &examples.iter().collect::<Vec<_>>(), 0, &Device::Cpu).unwrap();
-        let ImageInput::Features(features) = &batch.images else { panic!("expected features") };
-        let rows = batch.image_rows.unwrap();
-        let picked: Vec<f32> = features.index_select(&rows, 0).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(features.dims(), [2, 1, 1]);
-        assert_eq!(picked, [12.0, 10.0, 12.0, 12.0]);
+        let batch = load(&[example(2), example(0), example(2), example(2)]);
+        assert_eq!(reds(&batch), [20, 0]);
+        assert_eq!(batch.image_rows.unwrap().to_vec1::<u32>().unwrap(), [0, 1, 0, 0]);
     }
 
     #[test]
     fn parts_follow_each_other_and_none_is_empty() {
         let examples = [example(2), example(0), example(1), example(2), example(2)];
         let examples: Vec<&Example> = examples.iter().collect();
+        let folder = tempfile::tempdir().unwrap();
+        let source = source(folder.path());
         for (num_parts, expected) in [(1, vec![5]), (2, vec![2, 3]), (3, vec![1, 2, 2]), (9, vec![1; 5])] {
-            let parts = Batch::load_parts(&source(), &examples, num_parts, 0, &Device::Cpu).unwrap();
+            let parts = Batch::load_parts(&source, &examples, Purpose::Evaluation, num_parts, 0, &Device::Cpu).unwrap();
             let sizes: Vec<usize> = parts.iter().map(|part| part.num_examples().unwrap()).collect();
             assert_eq!(sizes, expected, "{num_parts} parts");
         }
@@ -181,11 +159,9 @@ mod tests {
 
     #[test]
     fn mostly_different_images_need_no_rows() {
-        let examples = [example(2), example(0), example(2)];
-        let batch = Batch::load(&source(), &examples.iter().collect::<Vec<_>>(), 0, &Device::Cpu).unwrap();
+        let batch = load(&[example(2), example(0), example(2)]);
         assert!(batch.image_rows.is_none());
         assert_eq!(batch.num_examples().unwrap(), 3);
-        let ImageInput::Features(features) = &batch.images else { panic!("expected features") };
-        assert_eq!(features.dims(), [3, 1, 1]);
+        assert_eq!(reds(&batch), [20, 0, 20]);
     }
 }

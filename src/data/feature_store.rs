@@ -1,73 +1,433 @@
-//! Encoder outputs of many images in memory, as f32, found by the image's index in the data set.
+//! Bytes by key on disk: rows of one size, appended and never changed, shared by all runs that look for the same thing.
+//!
+//! A folder holds `store.json` (what the rows are), `rows.bin` (one row after the other) and `index.bin` (for each row its
+//! key and its checksum, written when the row is on the disk). A crash loses the newest rows alone; a row that is
+//! damaged later is an error when it is read. What keys and rows mean is the business of `image_cache`.
 
 use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// Rows of equal size, one for each stored image.
-#[derive(Clone, Debug)]
-pub struct FeatureTable {
-    shape: (usize, usize),
-    values: Vec<f32>,
-    rows: HashMap<usize, usize>,
+use crate::base::atomic_file;
+use crate::base::fault::{WithHint as _, fault};
+
+/// Version of the files; another one is not read.
+const FORMAT_VERSION: u32 = 1;
+const DESCRIPTION: &str = "store.json";
+const ROWS: &str = "rows.bin";
+const INDEX: &str = "index.bin";
+const LOCK: &str = "lock";
+/// Bytes of an entry of the index: key, checksum of the row, checksum of the two.
+const ENTRY_BYTES: usize = 40;
+/// Rows are brought to the disk when this many bytes wait.
+const SYNC_BYTES: usize = 64 << 20;
+
+/// What a row is found by: a SHA-256.
+pub type Key = [u8; 32];
+
+/// What the rows of a store are; a store of another description is another store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// Everything that the rows depend on beside their keys.
+    pub content: Value,
+    /// Bytes of a row.
+    pub row_bytes: usize,
 }
 
-impl FeatureTable {
-    /// An empty table for `capacity` images of `shape` (N, D). All memory is taken now.
-    pub fn new(shape: (usize, usize), capacity: usize) -> Self {
-        Self { shape, values: Vec::with_capacity(capacity * shape.0 * shape.1), rows: HashMap::with_capacity(capacity) }
-    }
+#[derive(Serialize, Deserialize)]
+struct DescriptionFile {
+    format_version: u32,
+    description: Description,
+}
 
-    /// (N, D) of one image.
-    pub fn shape(&self) -> (usize, usize) {
-        self.shape
-    }
+/// An open store. Reading needs no lock, because rows do not change.
+#[derive(Debug)]
+pub struct FeatureStore {
+    folder: PathBuf,
+    row_bytes: usize,
+    rows: File,
+    /// Row and checksum by key.
+    entries: HashMap<Key, (u64, u32)>,
+}
 
-    /// Adds the features of `images`, one after the other in `values`.
+/// The right to append to a store: one process has it at a time.
+pub struct Appender<'a> {
+    store: &'a mut FeatureStore,
+    index: File,
+    /// Entries whose rows may not be on the disk yet.
+    waiting: Vec<(Key, u32)>,
+    /// Freed when the file is closed, by a crash too.
+    _lock: File,
+}
+
+impl FeatureStore {
+    /// Opens the store in `folder`, or makes an empty one.
     ///
     /// # Errors
-    /// A number of values that does not fit; an image that is there already.
-    pub fn insert(&mut self, images: &[usize], values: &[f32]) -> anyhow::Result<()> {
-        let size = self.shape.0 * self.shape.1;
-        if values.len() != images.len() * size {
-            bail!(
-                "features of {} images: expected {} values, found {}",
-                images.len(),
-                images.len() * size,
-                values.len()
-            );
+    /// A folder that cannot be made or read; one that holds something else.
+    pub fn open(folder: &Path, description: &Description) -> Result<Self> {
+        let store = || format!("cannot open the cache {}", folder.display());
+        fs::create_dir_all(folder)
+            .with_context(store)
+            .hint(|| "name a folder that can be written in data.cache_directory, or set data.cache_features = false")?;
+        check_description(folder, description).with_context(store)?;
+        let rows = open_file(&folder.join(ROWS)).with_context(store)?;
+        let mut store =
+            Self { folder: folder.to_owned(), row_bytes: description.row_bytes, rows, entries: HashMap::new() };
+        store.read_index()?;
+        Ok(store)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// Rows that are there.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether the row of `key` is there.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Reads the row of `key` into `row`, whose length is that of a row.
+    ///
+    /// # Errors
+    /// A row that is not there, cannot be read or is damaged.
+    pub fn read(&self, key: &Key, row: &mut [u8]) -> Result<()> {
+        let (number, checksum) = self.entries.get(key).context("a row is asked for that is not in the cache")?;
+        ensure!(row.len() == self.row_bytes, "a row has {} bytes, not {}", self.row_bytes, row.len());
+        read_at(&self.rows, row, number * self.row_bytes as u64)
+            .with_context(|| format!("cannot read {}", self.folder.join(ROWS).display()))?;
+        if crc32fast::hash(row) != *checksum {
+            return Err(fault(
+                format!("row {number} of the cache {} is damaged", self.folder.display()),
+                "remove that folder: it is made again from the images",
+            ));
         }
-        for &image in images {
-            if self.rows.insert(image, self.rows.len()).is_some() {
-                bail!("image {image} was encoded twice");
-            }
-        }
-        self.values.extend_from_slice(values);
         Ok(())
     }
 
-    /// The features of an image: N x D values.
+    /// Waits until no other process appends, takes over what it appended, and appends from now on. `on_wait` is called
+    /// when there is something to wait for.
     ///
     /// # Errors
-    /// An image that is not there.
-    pub fn get(&self, image: usize) -> anyhow::Result<&[f32]> {
-        let row = self.rows.get(&image).with_context(|| format!("image {image} was not encoded"))?;
-        let size = self.shape.0 * self.shape.1;
-        Ok(&self.values[row * size..(row + 1) * size])
+    /// A folder that cannot be written.
+    pub fn append(&mut self, on_wait: impl FnOnce()) -> Result<Appender<'_>> {
+        let path = self.folder.join(LOCK);
+        let lock = open_file(&path)?;
+        let locked = match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => {
+                on_wait();
+                lock.lock()
+            }
+            Err(fs::TryLockError::Error(error)) => Err(error),
+            Ok(()) => Ok(()),
+        };
+        locked.with_context(|| format!("cannot lock {}", path.display()))?;
+        self.read_index()?;
+        let path = self.folder.join(INDEX);
+        let cut = || format!("cannot write {}", path.display());
+        let index = open_file(&path)?;
+        // What a crash left behind the last whole entry.
+        index.set_len((self.entries.len() * ENTRY_BYTES) as u64).with_context(cut)?;
+        let index = OpenOptions::new().append(true).open(&path).with_context(cut)?;
+        Ok(Appender { store: self, index, waiting: Vec::new(), _lock: lock })
     }
+
+    /// Reads the entries up to the first that is not whole, or whose row is not.
+    fn read_index(&mut self) -> Result<()> {
+        let path = self.folder.join(INDEX);
+        let mut bytes = Vec::new();
+        open_file(&path)?.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+        let rows = self.rows.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+        let whole_rows = usize::try_from(rows / self.row_bytes.max(1) as u64).unwrap_or(usize::MAX);
+        self.entries.clear();
+        for (number, entry) in bytes.chunks_exact(ENTRY_BYTES).take(whole_rows).enumerate() {
+            let Some((key, checksum)) = parse_entry(entry) else { break };
+            self.entries.insert(key, (number as u64, checksum));
+        }
+        Ok(())
+    }
+}
+
+impl Appender<'_> {
+    /// The store as it is so far.
+    pub fn store(&self) -> &FeatureStore {
+        self.store
+    }
+
+    /// Appends rows, one after the other in `rows`.
+    ///
+    /// # Errors
+    /// A key that is there already, bytes that are no whole rows, a disk that cannot be written.
+    pub fn push(&mut self, keys: &[Key], rows: &[u8]) -> Result<()> {
+        let size = self.store.row_bytes;
+        ensure!(rows.len() == keys.len() * size, "{} rows of {size} bytes, found {} bytes", keys.len(), rows.len());
+        let first = self.store.entries.len();
+        self.check(write_at(&self.store.rows, rows, (first * size) as u64))?;
+        for (key, row) in keys.iter().zip(rows.chunks_exact(size)) {
+            let (number, checksum) = (self.store.entries.len() as u64, crc32fast::hash(row));
+            ensure!(self.store.entries.insert(*key, (number, checksum)).is_none(), "a row was made twice");
+            self.waiting.push((*key, checksum));
+        }
+        if self.waiting.len() * size >= SYNC_BYTES { self.sync() } else { Ok(()) }
+    }
+
+    /// Brings everything to the disk.
+    ///
+    /// # Errors
+    /// A disk that cannot be written.
+    pub fn finish(mut self) -> Result<()> {
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.check(self.store.rows.sync_data())?;
+        let entries: Vec<u8> = self.waiting.iter().flat_map(|(key, checksum)| entry(key, *checksum)).collect();
+        let written = self.index.write_all(&entries).and_then(|()| self.index.sync_data());
+        self.check(written)?;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn check(&self, result: io::Result<()>) -> Result<()> {
+        result
+            .with_context(|| format!("cannot write the cache {}", self.store.folder.display()))
+            .hint(|| "what was written before stays usable; make room, or name another folder in data.cache_directory")
+    }
+}
+
+fn check_description(folder: &Path, description: &Description) -> Result<()> {
+    let path = folder.join(DESCRIPTION);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let found: Result<DescriptionFile, _> = serde_json::from_slice(&bytes);
+            let fits =
+                found.is_ok_and(|found| found.format_version == FORMAT_VERSION && found.description == *description);
+            if !fits {
+                return Err(fault(
+                    format!("{} describes something else, or is of another version", path.display()),
+                    "remove that folder: it is made again from the images",
+                ));
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = DescriptionFile { format_version: FORMAT_VERSION, description: description.clone() };
+            let write = || format!("cannot write {}", path.display());
+            atomic_file::write(&path, &serde_json::to_vec_pretty(&file)?).with_context(write)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn open_file(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn entry(key: &Key, checksum: u32) -> [u8; ENTRY_BYTES] {
+    let mut entry = [0; ENTRY_BYTES];
+    entry[..32].copy_from_slice(key);
+    entry[32..36].copy_from_slice(&checksum.to_le_bytes());
+    let both = crc32fast::hash(&entry[..36]);
+    entry[36..].copy_from_slice(&both.to_le_bytes());
+    entry
+}
+
+fn parse_entry(bytes: &[u8]) -> Option<(Key, u32)> {
+    let key: Key = bytes.get(..32)?.try_into().ok()?;
+    let checksum = u32::from_le_bytes(bytes.get(32..36)?.try_into().ok()?);
+    (entry(&key, checksum) == bytes).then_some((key, checksum))
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes = &mut bytes[count..];
+        offset += count as u64;
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        bytes = &bytes[count..];
+        offset += count as u64;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::base::fault::describe;
+
+    fn description() -> Description {
+        Description { content: json!({"encoder": "a"}), row_bytes: 3 }
+    }
+
+    fn open(folder: &Path) -> FeatureStore {
+        FeatureStore::open(folder, &description()).unwrap()
+    }
+
+    fn fill(folder: &Path, keys: &[u8]) {
+        let mut store = open(folder);
+        let mut appender = store.append(|| ()).unwrap();
+        for &key in keys {
+            appender.push(&[[key; 32]], &[key; 3]).unwrap();
+        }
+        appender.finish().unwrap();
+    }
+
+    fn row(store: &FeatureStore, key: u8) -> Result<[u8; 3]> {
+        let mut row = [0; 3];
+        store.read(&[key; 32], &mut row)?;
+        Ok(row)
+    }
 
     #[test]
-    fn features_come_back_by_image() {
-        let mut table = FeatureTable::new((1, 2), 2);
-        table.insert(&[7, 3], &[1.0, 2.0, 3.0, 4.0]).unwrap();
-        assert_eq!(table.get(3).unwrap(), [3.0, 4.0]);
-        assert!(table.get(1).is_err());
-        assert!(table.insert(&[3], &[0.0, 0.0]).is_err());
-        assert!(table.insert(&[4], &[0.0]).is_err());
+    fn rows_come_back_by_key_in_another_process() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[7, 3]);
+        fill(folder.path(), &[5]);
+        let store = open(folder.path());
+        assert_eq!(store.len(), 3);
+        for key in [3, 5, 7] {
+            assert_eq!(row(&store, key).unwrap(), [key; 3]);
+        }
+        assert!(!store.contains(&[1; 32]) && row(&store, 1).is_err());
+    }
+
+    #[test]
+    fn a_store_cut_at_any_byte_keeps_the_rows_before_and_goes_on() {
+        let whole = tempfile::tempdir().unwrap();
+        fill(whole.path(), &[1, 2, 3]);
+        for (file, bytes) in [(INDEX, 3 * ENTRY_BYTES), (ROWS, 9)] {
+            for length in 0..bytes {
+                let folder = tempfile::tempdir().unwrap();
+                for name in [DESCRIPTION, INDEX, ROWS] {
+                    fs::copy(whole.path().join(name), folder.path().join(name)).unwrap();
+                }
+                OpenOptions::new().write(true).open(folder.path().join(file)).unwrap().set_len(length as u64).unwrap();
+                let left = length * 3 / bytes;
+                assert_eq!(open(folder.path()).len(), left, "{file} cut to {length} bytes");
+                let again: Vec<u8> = (left as u8 + 1..=4).collect();
+                fill(folder.path(), &again);
+                let store = open(folder.path());
+                for key in 1..=4 {
+                    assert_eq!(row(&store, key).unwrap(), [key; 3], "{file} cut to {length} bytes");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_never_reached_the_index_are_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[1]);
+        let mut store = open(folder.path());
+        store.append(|| ()).unwrap().push(&[[2; 32]], &[2; 3]).unwrap();
+        assert_eq!(open(folder.path()).len(), 1);
+        fill(folder.path(), &[9]);
+        assert_eq!(row(&open(folder.path()), 9).unwrap(), [9; 3]);
+    }
+
+    #[test]
+    fn a_damaged_row_is_an_error_that_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[1, 2]);
+        let path = folder.path().join(ROWS);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let store = open(folder.path());
+        assert_eq!(row(&store, 1).unwrap(), [1; 3]);
+        let text = describe(&row(&store, 2).unwrap_err());
+        assert!(text.contains("row 1 of the cache") && text.contains("hint: remove that folder"), "{text}");
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[1]);
+        for other in [
+            Description { content: json!({"encoder": "b"}), row_bytes: 3 },
+            Description { content: json!({"encoder": "a"}), row_bytes: 4 },
+        ] {
+            let text = describe(&FeatureStore::open(folder.path(), &other).unwrap_err());
+            assert!(text.contains("describes something else"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_second_writer_waits_and_then_sees_the_rows_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = open(folder.path());
+        let mut appender = first.append(|| panic!("nobody else writes")).unwrap();
+        let path = folder.path().to_owned();
+        let (told, waits) = std::sync::mpsc::channel();
+        let second = std::thread::spawn(move || {
+            let mut store = open(&path);
+            let appender = store.append(|| told.send(()).unwrap()).unwrap();
+            appender.store().contains(&[1; 32])
+        });
+        waits.recv().unwrap();
+        appender.push(&[[1; 32]], &[1; 3]).unwrap();
+        appender.finish().unwrap();
+        assert!(second.join().unwrap());
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path());
+        let mut appender = store.append(|| ()).unwrap();
+        assert!(appender.push(&[[1; 32]], &[1; 4]).is_err());
+        appender.push(&[[1; 32]], &[1; 3]).unwrap();
+        assert!(appender.push(&[[1; 32]], &[1; 3]).is_err(), "the key is there already");
     }
 }

@@ -152,13 +152,54 @@ impl ImageProcessor {
     /// The values of one picture: (3, height, width), row-major, resized, cropped, rescaled and normalised.
     ///
     /// # Errors
-    /// A picture without pixels, or one so long and narrow that resizing it would not fit into memory.
+    /// As [`Self::pixels`].
     pub fn process(&self, image: &RgbImage) -> anyhow::Result<Vec<f32>> {
+        Ok(self.normalize(&self.pixels(image)?))
+    }
+
+    /// One picture resized and cropped: height rows of width pixels of red, green and blue.
+    ///
+    /// # Errors
+    /// A picture without pixels, or one so long and narrow that resizing it would not fit into memory.
+    pub fn pixels(&self, image: &RgbImage) -> anyhow::Result<Vec<u8>> {
         let resized = match self.resize {
             Some(resize) => resize.apply(image)?,
             None => Cow::Borrowed(image),
         };
-        Ok(self.crop_and_normalize(&resized))
+        let Size { height, width } = self.output;
+        if (resized.height() as usize, resized.width() as usize) == (height, width) {
+            return Ok(resized.into_owned().into_raw());
+        }
+        let rows = Overlap::centred(resized.height() as usize, height);
+        let columns = Overlap::centred(resized.width() as usize, width);
+        // What lies outside is black.
+        let mut pixels = vec![0; 3 * height * width];
+        let source = resized.as_raw();
+        for row in 0..rows.length {
+            let from = 3 * ((rows.source + row) * resized.width() as usize + columns.source);
+            let to = 3 * ((rows.target + row) * width + columns.target);
+            pixels[to..to + 3 * columns.length].copy_from_slice(&source[from..from + 3 * columns.length]);
+        }
+        Ok(pixels)
+    }
+
+    /// [`Self::pixels`] rescaled and normalised: (3, height, width), row-major.
+    pub fn normalize(&self, pixels: &[u8]) -> Vec<f32> {
+        let plane = self.output.height * self.output.width;
+        let mut values = vec![0.0; 3 * plane];
+        for (channel, plane) in values.chunks_exact_mut(plane.max(1)).enumerate() {
+            // A value of a channel can only be one of 256.
+            let table = self.channel_values(channel);
+            for (value, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
+                *value = table[usize::from(pixel[channel])];
+            }
+        }
+        values
+    }
+
+    /// What [`Self::pixels`] depends on.
+    pub fn geometry(&self) -> Value {
+        json!({ "resize": self.resize, "output": self.output })
     }
 
     /// The content of a `preprocessor_config.json` from which transformers makes the same processing.
@@ -187,33 +228,6 @@ impl ImageProcessor {
             config["image_std"] = json!(std);
         }
         config
-    }
-
-    /// One pass over the output: a value of a channel can only be one of 256.
-    fn crop_and_normalize(&self, image: &RgbImage) -> Vec<f32> {
-        let Size { height, width } = self.output;
-        let tables = [0, 1, 2].map(|channel| self.channel_values(channel));
-        let rows = Overlap::centred(image.height() as usize, height);
-        let columns = Overlap::centred(image.width() as usize, width);
-        let mut values = Vec::with_capacity(3 * height * width);
-        for table in &tables {
-            // What lies outside is black and is normalised too.
-            values.resize(values.len() + height * width, table[0]);
-        }
-        let stride = 3 * image.width() as usize;
-        let pixels = image.as_raw();
-        for row in 0..rows.length {
-            let source = (rows.source + row) * stride + 3 * columns.source;
-            let source = &pixels[source..source + 3 * columns.length];
-            let target = (rows.target + row) * width + columns.target;
-            for (channel, table) in tables.iter().enumerate() {
-                let target = &mut values[channel * height * width + target..][..columns.length];
-                for (value, pixel) in target.iter_mut().zip(source.chunks_exact(3)) {
-                    *value = table[usize::from(pixel[channel])];
-                }
-            }
-        }
-        values
     }
 
     /// What the 256 values of a channel become.

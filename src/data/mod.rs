@@ -2,12 +2,14 @@
 
 pub mod annotations;
 pub mod archive;
+pub mod augmentation;
 pub mod batch;
 pub mod collate;
 pub mod dataset;
 pub mod feature_store;
 pub mod image_file;
 pub mod image_processor;
+pub mod image_source;
 pub mod loader;
 pub mod prepare;
 pub mod sampler;

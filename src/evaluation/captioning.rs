@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Device;
 
 use crate::base::team::Team;
-use crate::data::batch::{ImageInput, ImageSource};
+use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::decoding::greedy::{DecodedCaption, Limits, greedy};
 use crate::model::captioner::Captioner;
@@ -66,7 +66,7 @@ impl CaptionWriter<'_> {
         let jobs: Vec<Vec<usize>> =
             images.chunks(settings.batch_size.div_ceil(team.size())).map(<[usize]>::to_vec).collect();
         let (source, device) = (source.clone(), settings.device.clone());
-        let load = move |job: Vec<usize>| source.load(&job, &device);
+        let load = move |job: Vec<usize>| source.load(&job, Purpose::Evaluation, &device);
         let mut captions = Vec::with_capacity(images.len());
         let mut loader = Loader::start(jobs, settings.workers, settings.workers + team.size(), Arc::new(load));
         loop {

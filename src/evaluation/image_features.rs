@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
+use anyhow::Result;
 use candle_core::{DType, Device};
 
 use crate::base::team::Team;
-use crate::data::batch::{ImageInput, ImageSource};
-use crate::data::feature_store::FeatureTable;
+use crate::data::image_source::{ImageInput, ImageSource, ImageView};
 use crate::data::loader::Loader;
 use crate::model::captioner::Captioner;
 
 /// How the images are read and encoded.
 #[derive(Clone, Debug)]
 pub struct EncodeSettings {
-    /// (N, D) of the encoder's output.
-    pub shape: (usize, usize),
     /// Images that go through the encoder at a time, on all members together.
     pub batch_size: usize,
     /// Threads that read and decode.
@@ -23,41 +21,37 @@ pub struct EncodeSettings {
     pub device: Device,
 }
 
-/// Encodes `images` (indices in the data set). `proceed` is told how many more are done and says whether to go on;
-/// `None` is returned when it does not.
+/// Encodes `views`. `keep` gets some of them with their outputs, one after the other, and says whether to go on; so does
+/// the result.
 ///
 /// # Errors
-/// An image that cannot be read; what the encoder gives.
+/// An image that cannot be read; what the encoder and `keep` give.
 pub fn encode_images(
     model: &Captioner,
     source: &ImageSource,
-    images: &[usize],
+    views: &[ImageView],
     settings: &EncodeSettings,
     team: &Team,
-    mut proceed: impl FnMut(usize) -> bool,
-) -> anyhow::Result<Option<FeatureTable>> {
-    let mut table = FeatureTable::new(settings.shape, images.len());
-    let jobs: Vec<Vec<usize>> =
-        images.chunks(settings.batch_size.div_ceil(team.size())).map(<[usize]>::to_vec).collect();
+    mut keep: impl FnMut(&[ImageView], &[f32]) -> Result<bool>,
+) -> Result<bool> {
+    let jobs: Vec<Vec<ImageView>> =
+        views.chunks(settings.batch_size.div_ceil(team.size())).map(<[ImageView]>::to_vec).collect();
     let (source, device) = (source.clone(), settings.device.clone());
-    let load = move |job: Vec<usize>| {
-        let input = source.load(&job, &device)?;
+    let load = move |job: Vec<ImageView>| {
+        let input = source.load_views(&job, &device)?;
         Ok((job, input))
     };
     let mut loader = Loader::start(jobs, settings.workers, settings.workers + team.size(), Arc::new(load));
     loop {
-        let loaded = loader.by_ref().take(team.size()).collect::<anyhow::Result<Vec<_>>>()?;
+        let loaded = loader.by_ref().take(team.size()).collect::<Result<Vec<_>>>()?;
         if loaded.is_empty() {
-            return Ok(Some(table));
+            return Ok(true);
         }
         let encode = |member: usize| loaded.get(member).map(|(_, input)| encode(model, input)).transpose();
-        let mut count = 0;
         for ((job, _), values) in loaded.iter().zip(team.each(encode)) {
-            table.insert(job, &values?.unwrap_or_default())?;
-            count += job.len();
-        }
-        if !proceed(count) {
-            return Ok(None);
+            if !keep(job, &values?.unwrap_or_default())? {
+                return Ok(false);
+            }
         }
     }
 }

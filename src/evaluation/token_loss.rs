@@ -2,8 +2,9 @@
 
 use candle_core::Tensor;
 
-use crate::data::batch::{Batch, ImageInput};
+use crate::data::batch::Batch;
 use crate::data::collate::IGNORE_LABEL;
+use crate::data::image_source::ImageInput;
 use crate::model::caption_decoder::Mode;
 use crate::model::captioner::Captioner;
 use crate::ops;

@@ -10,7 +10,7 @@ use crate::model::encoder::HiddenActivation;
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::LayerNorm;
-use crate::ops::{self, AttentionOptions, Dropout, Gelu, WeightLayout};
+use crate::ops::{self, AttentionOptions, Dropout, Gelu, Precision, WeightLayout};
 
 /// Everything that decides the decoder's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,6 +87,7 @@ const EMBEDDING_SITE: u64 = 0;
 struct Conv1D {
     weight: Tensor,
     bias: Tensor,
+    precision: Precision,
 }
 
 impl Conv1D {
@@ -96,11 +97,11 @@ impl Conv1D {
     }
 
     fn build(view: &ParameterView<'_>) -> Result<Self> {
-        Ok(Self { weight: view.get("weight")?, bias: view.get("bias")? })
+        Ok(Self { weight: view.get("weight")?, bias: view.get("bias")?, precision: view.precision() })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(x, &self.weight, Some(&self.bias), WeightLayout::InOut)
+        ops::linear(x, &self.weight, Some(&self.bias), WeightLayout::InOut, self.precision)
     }
 }
 
@@ -192,6 +193,7 @@ pub struct CaptionDecoder {
     blocks: Vec<Block>,
     ln_f: LayerNorm,
     head: Tensor,
+    precision: Precision,
 }
 
 impl CaptionDecoder {
@@ -225,6 +227,7 @@ impl CaptionDecoder {
             ln_f: LayerNorm::build(&view.under("transformer.ln_f"), shape.layer_norm_eps)?,
             token_embedding,
             head,
+            precision: view.precision(),
         })
     }
 
@@ -259,6 +262,6 @@ impl CaptionDecoder {
     /// # Errors
     /// States of another width.
     pub fn logits(&self, hidden_states: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(hidden_states, &self.head, None, WeightLayout::OutIn)
+        ops::linear(hidden_states, &self.head, None, WeightLayout::OutIn, self.precision)
     }
 }

@@ -21,7 +21,8 @@ pub struct CaptionerShape {
     pub decoder: DecoderShape,
 }
 
-const ENCODER: &str = "encoder";
+/// What the names of the encoder's parameters begin with.
+pub const ENCODER: &str = "encoder";
 const PROJECTION: &str = "enc_to_dec_proj";
 const DECODER: &str = "decoder";
 

@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use crate::model::initialization::Initializer;
 use crate::model::weight_fit::check_fit;
+use crate::ops::Precision;
 
 /// What a layer needs: a tensor of this name and shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,12 +157,12 @@ impl Parameters {
 
     /// A view for building a model whose trainable parameters take part in the backward pass.
     pub fn tracked(&self) -> ParameterView<'_> {
-        ParameterView { parameters: self, tracked: true, prefix: String::new() }
+        ParameterView { parameters: self, tracked: true, precision: Precision::Full, prefix: String::new() }
     }
 
     /// A view for building a model that records no operations. It shares the storage and sees every update.
     pub fn detached(&self) -> ParameterView<'_> {
-        ParameterView { parameters: self, tracked: false, prefix: String::new() }
+        ParameterView { parameters: self, tracked: false, precision: Precision::Full, prefix: String::new() }
     }
 }
 
@@ -169,13 +170,24 @@ impl Parameters {
 pub struct ParameterView<'a> {
     parameters: &'a Parameters,
     tracked: bool,
+    precision: Precision,
     prefix: String,
 }
 
 impl ParameterView<'_> {
+    /// The same for a model whose matrix products are made in `precision`.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What the model's matrix products are made in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The same under `PREFIX.name`.
     pub fn under(&self, name: &str) -> Self {
-        Self { parameters: self.parameters, tracked: self.tracked, prefix: join(&self.prefix, name) }
+        Self { prefix: join(&self.prefix, name), ..*self }
     }
 
     /// The parameter `PREFIX.name`.

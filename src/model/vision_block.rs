@@ -5,13 +5,14 @@ use candle_core::{D, Tensor};
 
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
-use crate::ops::{self, AttentionOptions, Gelu, WeightLayout};
+use crate::ops::{self, AttentionOptions, Gelu, Precision, WeightLayout};
 
 /// A dense layer with the weight `[out, in]` of `torch.nn.Linear`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    precision: Precision,
 }
 
 impl Linear {
@@ -35,7 +36,7 @@ impl Linear {
     /// A parameter that was not declared.
     pub fn build(view: &ParameterView<'_>, with_bias: bool) -> Result<Self> {
         let bias = if with_bias { Some(view.get("bias")?) } else { None };
-        Ok(Self { weight: view.get("weight")?, bias })
+        Ok(Self { weight: view.get("weight")?, bias, precision: view.precision() })
     }
 
     /// (.., in) to (.., out).
@@ -43,7 +44,7 @@ impl Linear {
     /// # Errors
     /// An input of another width.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(x, &self.weight, self.bias.as_ref(), WeightLayout::OutIn)
+        ops::linear(x, &self.weight, self.bias.as_ref(), WeightLayout::OutIn, self.precision)
     }
 }
 
@@ -184,6 +185,7 @@ pub struct PatchEmbedding {
     weight: Tensor,
     bias: Option<Tensor>,
     patch_size: usize,
+    precision: Precision,
 }
 
 impl PatchEmbedding {
@@ -207,7 +209,7 @@ impl PatchEmbedding {
     /// A parameter that was not declared.
     pub fn build(view: &ParameterView<'_>, patch_size: usize, with_bias: bool) -> Result<Self> {
         let bias = if with_bias { Some(view.get("bias")?) } else { None };
-        Ok(Self { weight: view.get("weight")?, bias, patch_size })
+        Ok(Self { weight: view.get("weight")?, bias, patch_size, precision: view.precision() })
     }
 
     /// (B, 3, H, W) to (B, patches, D), row by row.
@@ -226,7 +228,7 @@ impl PatchEmbedding {
             .contiguous()?
             .reshape((batch, rows * columns, channels * size * size))?; // (B, patches, 3 P P)
         let weight = self.weight.flatten_from(1)?; // (D, 3 P P)
-        ops::linear(&patches, &weight, self.bias.as_ref(), WeightLayout::OutIn)
+        ops::linear(&patches, &weight, self.bias.as_ref(), WeightLayout::OutIn, self.precision)
     }
 }
 

@@ -4,9 +4,7 @@
 //! `gemm`, which candle uses, on the small ones of a decoder. Its results do not depend on the number of threads.
 
 use candle_core::{Result, bail};
-use gemmkit::Parallelism;
-
-use super::vector_math::Element;
+use gemmkit::{GemmScalar, Parallelism};
 
 /// Below this many multiplications a product runs on the calling thread.
 const WORTH_THREADS: usize = 1 << 19;
@@ -55,7 +53,7 @@ pub(crate) struct Product<T> {
     pub(crate) threads: Threads,
 }
 
-impl<T: Element> Product<T> {
+impl<T: GemmScalar> Product<T> {
     /// `left @ right * scale`, contiguous rows.
     pub(crate) fn compute(self, left: Matrix<'_, T>, right: Matrix<'_, T>) -> Result<Vec<T>> {
         let len = self.m * self.n;
@@ -151,7 +149,7 @@ impl<T: Element> Product<T> {
                 right.values.as_ptr(),
                 right.row_stride as isize,
                 right.column_stride as isize,
-                if add { T::one() } else { T::zero() },
+                if add { T::ONE } else { T::ZERO },
                 result,
                 row_stride as isize,
                 1,

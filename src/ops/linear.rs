@@ -1,10 +1,12 @@
 //! Affine map of the last dimension, with the bias added while the result is made.
 
 use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, bail};
+use gemmkit::GemmScalar;
 
-use super::buffer::{CHUNK, build, rows_per_chunk, sum_chunks};
+use super::buffer::{CHUNK, sum_chunks};
 use super::gemm::{Matrix, Product, Threads};
+use super::narrow::{Factor, Precision};
 use super::operand::{elements, for_float, tensor_elements};
 use super::vector_math::{AddTo, Element, Kernel, vectorized};
 
@@ -17,12 +19,19 @@ pub enum WeightLayout {
     InOut,
 }
 
-/// `x @ W + bias`: x (.., in), weight (out, in) or (in, out), bias (out) -> (.., out).
+/// `x @ W + bias`: x (.., in), weight (out, in) or (in, out), bias (out) -> (.., out). With [`Precision::Bf16`] the
+/// products of forward and backward pass are bf16; the bias, its gradient and all results are f32.
 ///
 /// # Errors
-/// Shapes that do not fit, types other than f32 and f64.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, layout: WeightLayout) -> Result<Tensor> {
-    let op = Linear { layout };
+/// Shapes that do not fit, types other than f32 and f64, f64 in bf16.
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    layout: WeightLayout,
+    precision: Precision,
+) -> Result<Tensor> {
+    let op = Linear { layout, precision };
     let x = x.contiguous()?;
     let weight = weight.contiguous()?;
     match bias {
@@ -34,6 +43,25 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, layout: Weight
 #[derive(Clone, Copy)]
 struct Linear {
     layout: WeightLayout,
+    precision: Precision,
+}
+
+/// Evaluates `$body` with `$T` standing for the type of the operands and `$P` for what their products are made with.
+macro_rules! for_factors {
+    ($dtype:expr, $precision:expr, $T:ident, $P:ident => $body:expr) => {
+        match ($dtype, $precision) {
+            (DType::F32, Precision::Bf16) => {
+                type $T = f32;
+                type $P = gemmkit::bf16;
+                $body
+            }
+            (other, Precision::Bf16) => bail!("linear in bf16 expected f32 values, found {other:?}"),
+            (dtype, Precision::Full) => for_float!(dtype, "linear", $T => {
+                type $P = $T;
+                $body
+            }),
+        }
+    };
 }
 
 /// Sizes of one call.
@@ -59,7 +87,7 @@ impl Linear {
     }
 
     /// The weight as an (in, out) matrix.
-    fn weight_matrix<T: Element>(self, weight: &[T], sizes: Sizes) -> Matrix<'_, T> {
+    fn weight_matrix<P: GemmScalar>(self, weight: &[P], sizes: Sizes) -> Matrix<'_, P> {
         match self.layout {
             WeightLayout::OutIn => Matrix::rows(weight, sizes.inputs).transposed(),
             WeightLayout::InOut => Matrix::rows(weight, sizes.outputs),
@@ -75,29 +103,30 @@ impl Linear {
         let sizes = self.sizes(x.1.shape(), weight.1.shape(), bias.map(|(_, layout)| layout.shape()))?;
         let mut dims = x.1.dims().to_vec();
         *dims.last_mut().expect("sizes() found a last dimension") = sizes.outputs;
-        let storage = for_float!(x.0.dtype(), "linear", T => {
+        let storage = for_factors!(x.0.dtype(), self.precision, T, P => {
             let bias = bias.map(|(storage, layout)| elements::<T>(storage, layout)).transpose()?;
-            let values = self.forward(elements::<T>(x.0, x.1)?, elements::<T>(weight.0, weight.1)?, bias, sizes)?;
+            let (x, weight) = (elements::<T>(x.0, x.1)?, elements::<T>(weight.0, weight.1)?);
+            let values = self.forward::<T, P>(x, weight, bias, sizes)?;
             T::to_cpu_storage_owned(values)
         });
         Ok((storage, dims.into()))
     }
 
-    fn forward<T: Element>(self, x: &[T], weight: &[T], bias: Option<&[T]>, sizes: Sizes) -> Result<Vec<T>> {
+    fn forward<T: Element, P: Factor<T>>(
+        self,
+        x: &[T],
+        weight: &[T],
+        bias: Option<&[T]>,
+        sizes: Sizes,
+    ) -> Result<Vec<T>> {
         let Sizes { rows, inputs, outputs } = sizes;
-        let product = Product { m: rows, n: outputs, k: inputs, scale: T::one(), threads: Threads::All };
-        let left = Matrix::rows(x, inputs);
-        let right = self.weight_matrix(weight, sizes);
-        let Some(bias) = bias else {
-            return product.compute(left, right);
-        };
-        let mut values = build(rows * outputs, rows_per_chunk(outputs) * outputs, |_, chunk| {
-            for row in chunk.chunks_exact_mut(outputs) {
-                row.copy_from_slice(bias);
-            }
-        });
-        product.add_to(&mut values, outputs, left, right)?;
-        Ok(values)
+        let (x, weight) = (P::prepare(x), P::prepare(weight));
+        let product = Product { m: rows, n: outputs, k: inputs, scale: P::ONE, threads: Threads::All };
+        let (left, right) = (Matrix::rows(&x, inputs), self.weight_matrix(&weight, sizes));
+        match bias {
+            Some(bias) => P::affine(product, left, right, bias),
+            None => P::product(product, left, right),
+        }
     }
 
     /// Gradients of x, weight and bias, each only if its operand has one.
@@ -110,10 +139,10 @@ impl Linear {
     ) -> Result<[Option<Tensor>; 3]> {
         let sizes = self.sizes(x.shape(), weight.shape(), bias.map(Tensor::shape))?;
         let grad = grad.contiguous()?;
-        for_float!(x.dtype(), "linear", T => self.cpu_backward::<T>(x, weight, bias, &grad, sizes))
+        for_factors!(x.dtype(), self.precision, T, P => self.cpu_backward::<T, P>(x, weight, bias, &grad, sizes))
     }
 
-    fn cpu_backward<T: Element>(
+    fn cpu_backward<T: Element, P: Factor<T>>(
         self,
         x: &Tensor,
         weight: &Tensor,
@@ -124,22 +153,23 @@ impl Linear {
         let Sizes { rows, inputs, outputs } = sizes;
         let (x_storage, weight_storage, grad_storage) =
             (x.storage_and_layout(), weight.storage_and_layout(), grad.storage_and_layout());
-        let x_values = tensor_elements::<T>(&x_storage)?;
-        let weight_values = tensor_elements::<T>(&weight_storage)?;
         let grad_values = tensor_elements::<T>(&grad_storage)?;
-        let product = |m, n, k| Product { m, n, k, scale: T::one(), threads: Threads::All };
-        let x_matrix = Matrix::rows(x_values, inputs);
-        let grad_matrix = Matrix::rows(grad_values, outputs);
+        let factors = P::prepare(grad_values);
+        let grad_matrix = Matrix::rows(&factors, outputs);
+        let product = |m, n, k| Product { m, n, k, scale: P::ONE, threads: Threads::All };
         let mut gradients = [None, None, None];
         if x.track_op() {
-            let transposed = self.weight_matrix(weight_values, sizes).transposed();
-            let values = product(rows, inputs, outputs).compute(grad_matrix, transposed)?;
+            let weight = P::prepare(tensor_elements::<T>(&weight_storage)?);
+            let transposed = self.weight_matrix(&weight, sizes).transposed();
+            let values = P::product(product(rows, inputs, outputs), grad_matrix, transposed)?;
             gradients[0] = Some(Tensor::from_vec(values, x.shape(), x.device())?);
         }
         if weight.track_op() {
+            let x = P::prepare(tensor_elements::<T>(&x_storage)?);
+            let x_matrix = Matrix::rows(&x, inputs);
             let values = match self.layout {
-                WeightLayout::OutIn => product(outputs, inputs, rows).compute(grad_matrix.transposed(), x_matrix)?,
-                WeightLayout::InOut => product(inputs, outputs, rows).compute(x_matrix.transposed(), grad_matrix)?,
+                WeightLayout::OutIn => P::product(product(outputs, inputs, rows), grad_matrix.transposed(), x_matrix)?,
+                WeightLayout::InOut => P::product(product(inputs, outputs, rows), x_matrix.transposed(), grad_matrix)?,
             };
             gradients[1] = Some(Tensor::from_vec(values, weight.shape(), weight.device())?);
         }
@@ -228,8 +258,10 @@ impl CustomOp3 for Linear {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Var;
+
     use super::*;
-    use crate::ops::testing::{check, random};
+    use crate::ops::testing::{assert_close, check, random};
 
     #[test]
     fn both_layouts_with_and_without_bias_equal_matmul() {
@@ -242,10 +274,10 @@ mod tests {
                 WeightLayout::OutIn => inputs[0].broadcast_matmul(&inputs[1].t()?),
                 WeightLayout::InOut => inputs[0].broadcast_matmul(&inputs[1]),
             };
-            check(&[x.clone(), weight.clone()], |i| linear(&i[0], &i[1], None, layout), product);
+            check(&[x.clone(), weight.clone()], |i| linear(&i[0], &i[1], None, layout, Precision::Full), product);
             check(
                 &[x.clone(), weight, bias.clone()],
-                |i| linear(&i[0], &i[1], Some(&i[2]), layout),
+                |i| linear(&i[0], &i[1], Some(&i[2]), layout, Precision::Full),
                 |i| product(i)?.broadcast_add(&i[2]),
             );
         }
@@ -260,7 +292,45 @@ mod tests {
     #[test]
     fn operands_that_do_not_fit_are_an_error() {
         let (x, weight) = (random((2, 6), "x"), random((5, 6), "weight"));
-        assert!(linear(&x, &weight, None, WeightLayout::InOut).is_err());
-        assert!(linear(&x, &weight, Some(&random(6, "bias")), WeightLayout::OutIn).is_err());
+        assert!(linear(&x, &weight, None, WeightLayout::InOut, Precision::Full).is_err());
+        assert!(linear(&x, &weight, Some(&random(6, "bias")), WeightLayout::OutIn, Precision::Full).is_err());
+    }
+
+    /// bf16 keeps 8 bits: operands are within 2^-9, and so is the result; the sums here have 33 terms near 1.
+    const BF16_TOLERANCE: f64 = 4e-2;
+
+    #[test]
+    fn bf16_products_are_near_those_in_f64_in_both_passes() {
+        let inputs = [random((2, 20, 33), "x"), random((37, 33), "weight"), random(37, "bias")];
+        let run = |inputs: &[Tensor], precision| {
+            let variables: Vec<Var> = inputs.iter().map(|input| Var::from_tensor(input).unwrap()).collect();
+            let (x, weight, bias) = (&variables[0], &variables[1], &variables[2]);
+            let result = linear(x, weight, Some(bias.as_tensor()), WeightLayout::OutIn, precision).unwrap();
+            let weights = random(result.shape(), "weights").to_dtype(result.dtype()).unwrap();
+            let gradients = (&result * weights).unwrap().sum_all().unwrap().backward().unwrap();
+            let mut all = vec![result];
+            all.extend(variables.iter().map(|variable| gradients.get(variable.as_tensor()).unwrap().clone()));
+            all
+        };
+        let narrow: Vec<Tensor> = inputs.iter().map(|input| input.to_dtype(DType::F32).unwrap()).collect();
+        let (expected, found) = (run(&inputs, Precision::Full), run(&narrow, Precision::Bf16));
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(found.dtype(), DType::F32);
+            assert_close(found, expected, BF16_TOLERANCE, &format!("tensor {index}"));
+        }
+        let rounded = |x: f32| half_bits(x) == x.to_bits();
+        let without_bias = linear(&narrow[0], &narrow[1], None, WeightLayout::OutIn, Precision::Bf16).unwrap();
+        let values: Vec<f32> = without_bias.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(values.into_iter().all(rounded), "the result of a bf16 product has 8 bits");
+    }
+
+    fn half_bits(x: f32) -> u32 {
+        x.to_bits() & 0xFFFF_0000
+    }
+
+    #[test]
+    fn bf16_of_f64_operands_is_an_error() {
+        let (x, weight) = (random((2, 6), "x"), random((5, 6), "weight"));
+        assert!(linear(&x, &weight, None, WeightLayout::OutIn, Precision::Bf16).is_err());
     }
 }

@@ -21,6 +21,7 @@ mod attention_backward;
 mod attention_forward;
 mod buffer;
 mod gemm;
+mod narrow;
 mod operand;
 mod vector_math;
 
@@ -35,4 +36,5 @@ pub use embedding::embedding;
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use linear::{WeightLayout, linear};
+pub use narrow::{Precision, has_fast_bf16};
 pub use reduce::sum_of_squares;

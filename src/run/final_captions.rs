@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::base::terminal::{self, Progress};
-use crate::data::batch::ImageSource;
 use crate::data::dataset::Dataset;
+use crate::data::image_source::ImageSource;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::model::captioner::Captioner;

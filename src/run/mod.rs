@@ -4,6 +4,7 @@ pub mod captioning_model;
 pub mod checkpoint;
 pub mod export;
 pub mod final_captions;
+pub mod image_cache;
 pub mod initial_model;
 pub mod model_card;
 pub mod pretrained_folder;

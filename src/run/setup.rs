@@ -10,10 +10,12 @@ use rayon::prelude::*;
 
 use crate::base::fault::{fault, usage};
 use crate::config::RunConfig;
-use crate::data::batch::{Example, ImageSource};
+use crate::data::augmentation::Augmentation;
+use crate::data::batch::Example;
 use crate::data::collate::frame;
 use crate::data::dataset::{Dataset, Split};
 use crate::data::image_processor::ImageProcessor;
+use crate::data::image_source::ImageFiles;
 use crate::data::split::{SplitIndices, split_images};
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
@@ -144,9 +146,15 @@ impl Setup {
     }
 
     /// The images as files.
-    pub fn image_files(&self) -> ImageSource {
+    pub fn image_files(&self) -> Arc<ImageFiles> {
+        let config = &self.plan.config;
+        let augmentation = config.data.augmentation.as_ref().map(|augmentation| Augmentation {
+            min_area: augmentation.min_area,
+            flip: augmentation.flip,
+            seed: config.seed,
+        });
         let paths = (0..self.dataset.images.len()).map(|image| self.dataset.image_path(image)).collect();
-        ImageSource::Files { paths: Arc::new(paths), processor: self.processor.clone() }
+        Arc::new(ImageFiles { paths, processor: self.processor.clone(), augmentation })
     }
 
     /// Images that are captioned at the end; empty when none are.
@@ -154,11 +162,9 @@ impl Setup {
         self.plan.config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(&self.split, name))
     }
 
-    /// All images that the run looks at.
-    pub fn all_images(&self) -> Vec<usize> {
-        let mut images: Vec<usize> = self.split.train.iter().chain(&self.split.val).copied().collect();
-        images.extend(extra_images(&self.plan.config, &self.split));
-        images
+    /// All images that are validated on or captioned at the end.
+    pub fn evaluation_images(&self) -> Vec<usize> {
+        self.split.val.iter().copied().chain(self.caption_images()).collect()
     }
 }
 

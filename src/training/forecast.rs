@@ -1,18 +1,17 @@
 //! What a run will need: memory from a count of its buffers and the peak of a few trial updates, time from these updates.
 //! They are thrown away.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
 
 use crate::config::EncoderTraining;
-use crate::data::batch::{Batch, Example, ImageInput, ImageSource};
-use crate::data::feature_store::FeatureTable;
+use crate::data::batch::{Batch, Example};
+use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::sampler;
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::encoder::EncoderShape;
-use crate::training::plan::{ImagePath, RunPlan, feature_bytes};
+use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::train_step::{StepSettings, train_step};
 use crate::training::trainer::{LOADED_AHEAD, Trainer};
 
@@ -37,8 +36,6 @@ pub struct MemoryForecast {
     /// The most that one phase needs beside that: an update with what its backward pass keeps, a batch of the
     /// validation, or a batch of images that is encoded.
     pub activations: usize,
-    /// Features of all images.
-    pub features: usize,
     /// Batches that wait for the loop.
     pub batches: usize,
     /// The program itself, with the captions.
@@ -48,10 +45,10 @@ pub struct MemoryForecast {
 impl MemoryForecast {
     /// All together: the peak.
     pub fn total(&self) -> usize {
-        self.model + self.activations + self.features + self.batches + self.process
+        self.model + self.activations + self.batches + self.process
     }
 
-    /// The same when the trial updates, which hold neither features nor waiting batches, took more than was counted:
+    /// The same when the trial updates, which hold no waiting batches, took more than was counted:
     /// the allocator keeps what it was given, most of all with many small tensors.
     pub fn with_trial_peak(mut self, bytes: Option<u64>) -> Self {
         let peak = bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
@@ -86,11 +83,9 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     let copies = 2 + plan.num_members * if accumulation > 1 { 2 } else { 1 };
     let phases =
         [activation_values(plan, batch, length, targets), validation_values(plan, length), encoding_values(plan)];
-    let features = if plan.image_path == ImagePath::EncodedOnce { feature_bytes(&plan.shape, plan.counts) } else { 0 };
     MemoryForecast {
         model: float * (plan.num_parameters + copies * trainable),
         activations: float * phases.into_iter().max().unwrap_or(0),
-        features,
         batches: float * input * batch * accumulation * waiting,
         process: resident.map_or(PROCESS_BYTES, |bytes| {
             usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(float * plan.num_parameters)
@@ -177,7 +172,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, training.batch_by);
     let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
     let encoding = encoding_seconds(&trainer, files, &updates)?;
-    let model = Captioner::build(&plan.shape, &trainer.parameters.tracked())?;
+    let model = Captioner::build(&plan.shape, &trainer.parameters.tracked().in_precision(plan.precision()))?;
     let settings = StepSettings {
         seed: plan.config.seed,
         dropout: plan.shape.decoder.dropout,
@@ -218,30 +213,19 @@ fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
 /// The batches of an update and the seconds that reading their images took. Features that a run would have in memory
 /// stand in as constants.
 fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
-    let data = &trainer.data;
+    let (data, encoder, purpose) = (&trainer.data, &trainer.plan.shape.encoder, Purpose::Training { epoch: 1 });
     let source = match trainer.plan.image_path {
-        ImagePath::EncodedOnce => constant_features(trainer, update)?,
+        ImagePath::EncodedOnce => ImageSource::constant((encoder.sequence_length(), encoder.hidden_size)),
         _ => files.clone(),
     };
     let started = Instant::now();
     let mut batches = Vec::new();
     for indices in update {
         let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
-        batches.extend(Batch::load_parts(&source, &examples, trainer.team.size(), data.pad_id, &trainer.device)?);
+        let num_parts = trainer.team.size();
+        batches.extend(Batch::load_parts(&source, &examples, purpose, num_parts, data.pad_id, &trainer.device)?);
     }
     Ok((batches, started.elapsed().as_secs_f64()))
-}
-
-fn constant_features(trainer: &Trainer, update: &[Vec<u32>]) -> anyhow::Result<ImageSource> {
-    let encoder = &trainer.plan.shape.encoder;
-    let shape = (encoder.sequence_length(), encoder.hidden_size);
-    let mut images: Vec<usize> =
-        update.iter().flatten().map(|&index| trainer.data.train[index as usize].image).collect();
-    images.sort_unstable();
-    images.dedup();
-    let mut table = FeatureTable::new(shape, images.len());
-    table.insert(&images, &vec![0.5; images.len() * shape.0 * shape.1])?;
-    Ok(ImageSource::Features(Arc::new(table)))
 }
 
 /// Seconds to read and encode all images once, from a few of them.
@@ -252,11 +236,11 @@ fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u
     }
     let indices = updates.iter().flatten().flatten().take(TRIAL_IMAGES);
     let images: Vec<usize> = indices.map(|&index| trainer.data.train[index as usize].image).collect();
-    let model = Captioner::build(&plan.shape, &trainer.parameters.detached())?;
+    let model = Captioner::build(&plan.shape, &trainer.parameters.detached().in_precision(plan.precision()))?;
     let (mut best, members) = (f64::INFINITY, trainer.team.size());
     for _ in 0..2 {
         let started = Instant::now();
-        let input = files.load(&images, &trainer.device)?;
+        let input = files.load(&images, Purpose::Training { epoch: 1 }, &trainer.device)?;
         let loading = started.elapsed().as_secs_f64();
         let started = Instant::now();
         if let ImageInput::Pixels(pixel_values) = &input {
@@ -264,6 +248,7 @@ fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u
         }
         best = best.min(with_loading(started.elapsed().as_secs_f64(), loading * members as f64, plan));
     }
-    let all = plan.counts.train_images + plan.counts.val_images + plan.counts.extra_images;
+    let views = plan.training_views().count();
+    let all = plan.counts.train_images * views + plan.counts.val_images + plan.counts.extra_images;
     Ok(best / (images.len() * members) as f64 * all as f64)
 }

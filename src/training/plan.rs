@@ -1,20 +1,25 @@
 //! What a run will do, settled before it does anything: after this nothing consults a default, the environment or the
 //! clock to decide.
 
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 
-use crate::config::{EncoderTraining, RunConfig};
+use crate::config::{EncoderTraining, FeatureType, Precision, RunConfig};
+use crate::data::image_source::Views;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
+use crate::ops;
 
 /// What becomes of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImagePath {
-    /// Encoded once, before the first update, and held in memory.
+    /// Encoded once by a frozen encoder, whose output is kept on disk.
     EncodedOnce,
-    /// Encoded in every update by a frozen encoder: their features would not fit into `data.feature_memory_gb`.
+    /// Encoded in every update by a frozen encoder.
     EncodedEachTime,
     /// Encoded in every update by an encoder that is trained.
     Trained,
@@ -77,7 +82,7 @@ impl RunPlan {
         ) as u64;
         let total_updates = updates_per_epoch * config.training.num_epochs as u64;
         Self {
-            image_path: image_path(&config, &shape, counts),
+            image_path: image_path(&config),
             num_parameters: parameters.num_values(),
             num_trainable_parameters: parameters.num_trainable_values(),
             config,
@@ -87,6 +92,54 @@ impl RunPlan {
             threads_each: num_threads / num_members,
             updates_per_epoch,
             total_updates,
+        }
+    }
+
+    /// Which views training looks at.
+    pub fn views(&self) -> Views {
+        let is_kept = self.image_path == ImagePath::EncodedOnce || self.config.data.cache_images;
+        match (&self.config.data.augmentation, is_kept) {
+            (None, _) => Views::Whole,
+            (Some(_), true) => Views::Cycle(u32::try_from(self.config.data.views).unwrap_or(u32::MAX)),
+            (Some(_), false) => Views::Fresh,
+        }
+    }
+
+    /// Views of each training image that are kept on disk.
+    pub fn training_views(&self) -> RangeInclusive<u32> {
+        match self.views() {
+            Views::Cycle(count) => 1..=count,
+            Views::Whole | Views::Fresh => 0..=0,
+        }
+    }
+
+    /// The folder of the cache.
+    pub fn cache_folder(&self) -> PathBuf {
+        let data = &self.config.data;
+        let beside = || data.directory.as_deref().unwrap_or(Path::new(".")).join("cache");
+        data.cache_directory.clone().unwrap_or_else(beside)
+    }
+
+    /// Bytes of all that the run looks for in the cache; 0 when there is none.
+    pub fn cache_bytes(&self) -> usize {
+        let (encoder, counts) = (&self.shape.encoder, self.counts);
+        let images = counts.train_images * self.training_views().count() + counts.val_images + counts.extra_images;
+        let number = match self.config.data.cache_number {
+            FeatureType::F16 => 2,
+            FeatureType::F32 => 4,
+        };
+        match self.image_path {
+            ImagePath::EncodedOnce => images * encoder.sequence_length() * encoder.hidden_size * number,
+            _ if self.config.data.cache_images => images * 3 * encoder.image_size * encoder.image_size,
+            _ => 0,
+        }
+    }
+
+    /// What matrix products are made in.
+    pub fn precision(&self) -> ops::Precision {
+        match self.config.training.precision {
+            Precision::F32 => ops::Precision::Full,
+            Precision::Bf16 => ops::Precision::Bf16,
         }
     }
 
@@ -112,14 +165,6 @@ impl RunPlan {
                 "the encoder is random and is not trained: set model.encoder.train = \"full\" to train it".to_owned(),
             );
         }
-        if self.image_path == ImagePath::EncodedEachTime {
-            warnings.push(format!(
-                "the features of all images would take {:.1} GB, more than data.feature_memory_gb = {}: the frozen \
-                 encoder runs in every update",
-                feature_bytes(&self.shape, self.counts) as f64 / 1e9,
-                self.config.data.feature_memory_gb
-            ));
-        }
         warnings
     }
 
@@ -131,6 +176,12 @@ impl RunPlan {
             ImagePath::EncodedOnce => "frozen, each image encoded once",
             ImagePath::EncodedEachTime => "frozen, run in every update",
             ImagePath::Trained => "trained",
+        };
+        let cached = self.cache_bytes();
+        let cache = if cached == 0 {
+            "none".to_owned()
+        } else {
+            format!("{:.2} GB on disk in {}", cached as f64 / 1e9, self.cache_folder().display())
         };
         [
             format!(
@@ -146,6 +197,7 @@ impl RunPlan {
                 encoder.hidden_size,
                 encoder.num_hidden_layers
             ),
+            format!("cache       {cache}"),
             format!(
                 "decoder     {} wide, {} layers, {} heads, {} tokens, captions of at most {} tokens, dropout {}",
                 decoder.hidden_size,
@@ -155,7 +207,15 @@ impl RunPlan {
                 self.config.model.decoder.max_seq_len,
                 decoder.dropout
             ),
-            format!("parameters  {}, of which {} are trained", self.num_parameters, self.num_trainable_parameters),
+            format!(
+                "parameters  {}, of which {} are trained; matrix products in {}",
+                self.num_parameters,
+                self.num_trainable_parameters,
+                match training.precision {
+                    Precision::F32 => "f32",
+                    Precision::Bf16 => "bf16",
+                }
+            ),
             format!(
                 "updates     {} x {} epochs of {} pairs ({} x {})",
                 self.updates_per_epoch,
@@ -177,19 +237,11 @@ fn team_size(batch_size: usize, num_threads: usize) -> usize {
     (1..=most).rev().find(|&members| num_threads.is_multiple_of(members)).unwrap_or(1)
 }
 
-/// Bytes that the features of all images take.
-pub fn feature_bytes(shape: &CaptionerShape, counts: DataCounts) -> usize {
-    let images = counts.train_images + counts.val_images + counts.extra_images;
-    images * shape.encoder.sequence_length() * shape.encoder.hidden_size * size_of::<f32>()
-}
-
-fn image_path(config: &RunConfig, shape: &CaptionerShape, counts: DataCounts) -> ImagePath {
-    if config.model.encoder.train != EncoderTraining::Frozen {
-        ImagePath::Trained
-    } else if feature_bytes(shape, counts) as f64 <= config.data.feature_memory_gb * 1e9 {
-        ImagePath::EncodedOnce
-    } else {
-        ImagePath::EncodedEachTime
+fn image_path(config: &RunConfig) -> ImagePath {
+    match config.model.encoder.train {
+        EncoderTraining::Frozen if config.data.cache_features => ImagePath::EncodedOnce,
+        EncoderTraining::Frozen => ImagePath::EncodedEachTime,
+        _ => ImagePath::Trained,
     }
 }
 

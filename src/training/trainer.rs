@@ -8,7 +8,8 @@ use candle_core::Device;
 
 use crate::base::fault::fault;
 use crate::base::team::Team;
-use crate::data::batch::{Batch, Example, ImageSource};
+use crate::data::batch::{Batch, Example};
+use crate::data::image_source::{ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::data::sampler;
 use crate::evaluation::token_loss::{LossSum, evaluate_batch};
@@ -73,7 +74,7 @@ impl Trainer {
     /// # Errors
     /// An unreadable image, an observer that fails, ten updates in a row that are not finite.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
-        let model = Captioner::build(&self.plan.shape, &self.parameters.tracked())?;
+        let model = Captioner::build(&self.plan.shape, &self.parameters.tracked().in_precision(self.plan.precision()))?;
         let interval = self.plan.config.training.validation_interval as u64;
         let num_epochs = self.plan.config.training.num_epochs as u64;
         observer.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
@@ -153,11 +154,12 @@ impl Trainer {
                 .skip(done)
                 .collect();
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
+        let purpose = Purpose::Training { epoch };
         let load = move |update: Vec<Vec<u32>>| {
             let mut batches = Vec::new();
             for indices in update {
                 let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
-                batches.extend(Batch::load_parts(&data.source, &examples, num_parts, data.pad_id, &device)?);
+                batches.extend(Batch::load_parts(&data.source, &examples, purpose, num_parts, data.pad_id, &device)?);
             }
             Ok(batches)
         };
@@ -237,7 +239,8 @@ impl Trainer {
     /// Validates; the newest state was saved before, so an interruption here loses only the validation.
     fn validate(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let started = Instant::now();
-        let model = Captioner::build(&self.plan.shape, &self.parameters.detached())?;
+        let model =
+            Captioner::build(&self.plan.shape, &self.parameters.detached().in_precision(self.plan.precision()))?;
         let examples = Arc::clone(&self.data.val);
         let size = self.plan.config.evaluation.batch_size;
         let jobs: Vec<_> =
@@ -246,7 +249,7 @@ impl Trainer {
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
-            Batch::load_parts(&data.source, &examples, num_parts, data.pad_id, &device)
+            Batch::load_parts(&data.source, &examples, Purpose::Evaluation, num_parts, data.pad_id, &device)
         };
         let mut loss = LossSum::default();
         let workers = self.plan.config.data.workers;

@@ -7,6 +7,7 @@ use anyhow::bail;
 use candle_core::Device;
 use caption_train::base::team::Team;
 use caption_train::config;
+use caption_train::data::image_source::ImageSource;
 use caption_train::run::checkpoint::layout::Provenance;
 use caption_train::run::checkpoint::reader::read_checkpoint;
 use caption_train::run::initial_model::ModelFolders;
@@ -62,7 +63,7 @@ fn run(
     decide: impl FnMut(&Event<'_>) -> Then,
 ) -> (anyhow::Result<Outcome>, Losses, Losses) {
     let stop = StopFlag::default();
-    let source = setup.image_files();
+    let source = ImageSource::files(setup.image_files(), setup.plan.views());
     let provenance = Provenance {
         written_by: "a test".to_owned(),
         total_updates: setup.plan.total_updates,

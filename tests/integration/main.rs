@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod image_cache;
 mod interruption;
 mod model;
 mod parity;

@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
 use caption_train::base::team::Team;
 use caption_train::config::{EncoderKind, EncoderTraining};
-use caption_train::data::batch::ImageInput;
+use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::greedy::{Limits, greedy};
 use caption_train::evaluation::token_loss::{batch_loss, evaluate_batch, scalar};
 use caption_train::model::caption_decoder::Mode;

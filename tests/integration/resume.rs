@@ -87,7 +87,8 @@ fn a_stopped_run_whose_batches_go_by_image_goes_on_to_the_same_losses() {
 fn a_second_signal_ends_a_run_that_has_not_stopped_yet() {
     let folder = tempfile::tempdir().unwrap();
     // The data set is drawn first, and a stop takes effect behind it.
-    let config = small_config(folder.path()).replace("directory = ", "dataset = \"shapes\"\ndirectory = \"new\" # ");
+    let config =
+        small_config(folder.path()).replace("\ndirectory = ", "\ndataset = \"shapes\"\ndirectory = \"new\" # ");
     let path = folder.path().join("run.toml");
     std::fs::write(&path, config).unwrap();
     let mut command = binary();

@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 use caption_train::base::random::Stream;
 use caption_train::config::EncoderKind;
-use caption_train::data::batch::{Batch, ImageInput};
+use caption_train::data::batch::Batch;
 use caption_train::data::collate::collate;
+use caption_train::data::image_source::ImageInput;
 use caption_train::data::shapes::{Drawing, draw_with};
 use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
@@ -126,6 +127,7 @@ output_dir = "{output}"
 name = "run"
 [data]
 directory = "{data}"
+cache_directory = "{output}/cache"
 [tokenizer]
 vocab_size = 280
 [model.encoder]

@@ -1,0 +1,320 @@
+//! Where the images of a batch come from: files, or what is kept of them on disk. Which view of an image a batch gets
+//! is decided here too.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use candle_core::{Device, Tensor};
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+use serde::Serialize;
+
+use crate::base::fault::fault;
+use crate::config::FeatureType;
+use crate::data::augmentation::Augmentation;
+use crate::data::feature_store::{FeatureStore, Key};
+use crate::data::image_file::load_rgb;
+use crate::data::image_processor::ImageProcessor;
+
+/// An image, whole or as one of its random views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageView {
+    /// Index of the image in the data set.
+    pub image: usize,
+    /// 0: the whole image; else the number of a random view.
+    pub view: u32,
+}
+
+/// What images are loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// An update; epochs are counted from 1.
+    Training {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// Validation and captioning: whole images.
+    Evaluation,
+}
+
+/// Which views training looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Views {
+    /// The whole image in every epoch.
+    Whole,
+    /// This many random views, one after the other from epoch to epoch.
+    Cycle(u32),
+    /// A new random view in every epoch.
+    Fresh,
+}
+
+impl Views {
+    /// The view of an image for a purpose.
+    pub fn of(self, image: usize, purpose: Purpose) -> ImageView {
+        let view = match (self, purpose) {
+            (Self::Whole, _) | (_, Purpose::Evaluation) => 0,
+            // Images begin at different views, so that an epoch has all of them.
+            (Self::Cycle(count), Purpose::Training { epoch }) => {
+                1 + ((epoch + image as u64) % u64::from(count.max(1))) as u32
+            }
+            (Self::Fresh, Purpose::Training { epoch }) => u32::try_from(epoch).unwrap_or(u32::MAX),
+        };
+        ImageView { image, view }
+    }
+}
+
+/// Images as files, decoded and processed each time.
+#[derive(Clone, Debug)]
+pub struct ImageFiles {
+    /// Path of each image of the data set.
+    pub paths: Vec<PathBuf>,
+    /// How pixels become the encoder's input.
+    pub processor: ImageProcessor,
+    /// How views differ from images; absent when there are none.
+    pub augmentation: Option<Augmentation>,
+}
+
+impl ImageFiles {
+    /// The name that the random views of an image are drawn by: that of its file.
+    pub fn name(&self, image: usize) -> String {
+        self.paths[image].file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The pixels of a view in the encoder's size, before they are normalised: rows of red, green, blue.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn pixels(&self, ImageView { image, view }: ImageView) -> Result<Vec<u8>> {
+        let path = &self.paths[image];
+        let whole = load_rgb(path)?;
+        let shown = match (view, &self.augmentation) {
+            (0, _) => whole,
+            (_, Some(augmentation)) => augmentation.apply(&whole, &self.name(image), view),
+            (_, None) => bail!("view {view} of image {image} is asked for, and there is no augmentation"),
+        };
+        self.processor.pixels(&shown).with_context(|| format!("cannot use image {}", path.display()))
+    }
+}
+
+/// What the rows of a store are.
+#[derive(Clone, Debug)]
+pub enum StoredContent {
+    /// Outputs of a frozen encoder.
+    Features {
+        /// (N, D) of an image.
+        shape: (usize, usize),
+        /// How a number is kept.
+        number: FeatureType,
+    },
+    /// Pixels in the encoder's size.
+    Pixels(ImageProcessor),
+}
+
+/// Images of which a store holds what the model needs.
+#[derive(Debug)]
+pub struct StoredImages {
+    /// The rows.
+    pub store: FeatureStore,
+    /// The row of each view.
+    pub keys: HashMap<ImageView, Key>,
+    /// What a row is.
+    pub content: StoredContent,
+}
+
+#[derive(Clone, Debug)]
+enum Images {
+    Files(Arc<ImageFiles>),
+    Stored(Arc<StoredImages>),
+    /// The same number everywhere, in the shape (N, D) of an image's features.
+    Constant(usize, usize),
+}
+
+/// Where the images of a batch come from.
+#[derive(Clone, Debug)]
+pub struct ImageSource {
+    images: Images,
+    views: Views,
+}
+
+/// What the model gets of the images.
+#[derive(Clone, Debug)]
+pub enum ImageInput {
+    /// (U, 3, height, width), normalised.
+    Pixels(Tensor),
+    /// (U, N, D): the encoder's last hidden states.
+    Features(Tensor),
+}
+
+impl ImageSource {
+    /// Images as files.
+    pub fn files(files: Arc<ImageFiles>, views: Views) -> Self {
+        Self { images: Images::Files(files), views }
+    }
+
+    /// What a store holds of them.
+    pub fn stored(images: Arc<StoredImages>, views: Views) -> Self {
+        Self { images: Images::Stored(images), views }
+    }
+
+    /// Features of the shape (N, D) that stand in for those of any image, to time a step with.
+    pub fn constant((length, hidden): (usize, usize)) -> Self {
+        Self { images: Images::Constant(length, hidden), views: Views::Whole }
+    }
+
+    /// The images with these indices as one tensor.
+    ///
+    /// # Errors
+    /// As [`ImageSource::load_views`].
+    pub fn load(&self, images: &[usize], purpose: Purpose, device: &Device) -> Result<ImageInput> {
+        let views: Vec<ImageView> = images.iter().map(|&image| self.views.of(image, purpose)).collect();
+        self.load_views(&views, device)
+    }
+
+    /// These views as one tensor.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a view that was not stored.
+    pub fn load_views(&self, views: &[ImageView], device: &Device) -> Result<ImageInput> {
+        match &self.images {
+            Images::Files(files) => pixel_tensor(&files.processor, views, device, |view| files.pixels(view)),
+            Images::Stored(images) => images.load(views, device),
+            Images::Constant(length, hidden) => {
+                let shape = (views.len(), *length, *hidden);
+                Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * length * hidden], shape, device)?))
+            }
+        }
+    }
+}
+
+fn pixel_tensor(
+    processor: &ImageProcessor,
+    views: &[ImageView],
+    device: &Device,
+    pixels: impl Fn(ImageView) -> Result<Vec<u8>>,
+) -> Result<ImageInput> {
+    let (height, width) = processor.output_size();
+    let mut values = Vec::with_capacity(views.len() * 3 * height * width);
+    for &view in views {
+        values.extend(processor.normalize(&pixels(view)?));
+    }
+    Ok(ImageInput::Pixels(Tensor::from_vec(values, (views.len(), 3, height, width), device)?))
+}
+
+impl StoredImages {
+    fn key(&self, view: &ImageView) -> Result<&Key> {
+        self.keys.get(view).with_context(|| format!("image {}, view {}: not in the cache", view.image, view.view))
+    }
+
+    fn load(&self, views: &[ImageView], device: &Device) -> Result<ImageInput> {
+        match &self.content {
+            StoredContent::Pixels(processor) => pixel_tensor(processor, views, device, |view| {
+                let mut row = vec![0; self.store.row_bytes()];
+                self.store.read(self.key(&view)?, &mut row)?;
+                Ok(row)
+            }),
+            StoredContent::Features { shape: (length, hidden), number } => {
+                let size = length * hidden;
+                let mut values = vec![0.0_f32; views.len() * size];
+                let mut narrow = vec![f16::ZERO; if *number == FeatureType::F16 { size } else { 0 }];
+                for (view, values) in views.iter().zip(values.chunks_exact_mut(size.max(1))) {
+                    let key = self.key(view)?;
+                    match number {
+                        FeatureType::F32 => self.store.read(key, bytemuck::cast_slice_mut(values))?,
+                        FeatureType::F16 => {
+                            self.store.read(key, bytemuck::cast_slice_mut(&mut narrow))?;
+                            narrow.convert_to_f32_slice(values);
+                        }
+                    }
+                }
+                Ok(ImageInput::Features(Tensor::from_vec(values, (views.len(), *length, *hidden), device)?))
+            }
+        }
+    }
+}
+
+/// Features as the bytes of rows.
+///
+/// # Errors
+/// A number that is not finite, or that f16 cannot hold.
+pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        bail!("the encoder gave {value} for an image: its weights are no use");
+    }
+    match number {
+        FeatureType::F32 => Ok(bytemuck::cast_slice(values).to_vec()),
+        FeatureType::F16 => {
+            let mut narrow = vec![f16::ZERO; values.len()];
+            narrow.convert_from_f32_slice(values);
+            if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
+                return Err(fault(
+                    format!("the encoder gave {}, which is more than 16 bits can hold", values[index]),
+                    "set data.cache_number = \"f32\"",
+                ));
+            }
+            Ok(bytemuck::cast_slice(&narrow).to_vec())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::fault::describe;
+    use crate::data::feature_store::Description;
+
+    /// A source of features (1, 2) of three images.
+    fn stored(folder: &std::path::Path, number: FeatureType) -> ImageSource {
+        let row_bytes = feature_bytes(&[0.0; 2], number).unwrap().len();
+        let mut store = FeatureStore::open(folder, &Description { content: json!("test"), row_bytes }).unwrap();
+        let mut appender = store.append(|| ()).unwrap();
+        let mut keys = HashMap::new();
+        for image in [2, 0, 1_usize] {
+            let values = [10.0 + image as f32, 0.1];
+            appender.push(&[[image as u8; 32]], &feature_bytes(&values, number).unwrap()).unwrap();
+            keys.insert(ImageView { image, view: 0 }, [image as u8; 32]);
+        }
+        appender.finish().unwrap();
+        let content = StoredContent::Features { shape: (1, 2), number };
+        ImageSource::stored(Arc::new(StoredImages { store, keys, content }), Views::Whole)
+    }
+
+    #[test]
+    fn features_come_back_by_image_to_11_bits_or_whole() {
+        for (number, tenth) in [(FeatureType::F16, f16::from_f32(0.1).to_f32()), (FeatureType::F32, 0.1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let source = stored(folder.path(), number);
+            let input = source.load(&[1, 2, 1], Purpose::Evaluation, &Device::Cpu).unwrap();
+            let ImageInput::Features(features) = input else { panic!("expected features") };
+            assert_eq!(features.dims(), [3, 1, 2]);
+            let values: Vec<f32> = features.flatten_all().unwrap().to_vec1().unwrap();
+            assert_eq!(values, [11.0, tenth, 12.0, tenth, 11.0, tenth]);
+            assert!(source.load(&[3], Purpose::Evaluation, &Device::Cpu).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_that_a_row_cannot_hold_are_an_error() {
+        let text = describe(&feature_bytes(&[1.0, 7e4], FeatureType::F16).unwrap_err());
+        assert!(text.contains("70000") && text.contains("cache_number = \"f32\""), "{text}");
+        feature_bytes(&[7e4], FeatureType::F32).unwrap();
+        for number in [FeatureType::F16, FeatureType::F32] {
+            assert!(feature_bytes(&[f32::NAN], number).is_err());
+        }
+    }
+
+    #[test]
+    fn training_goes_through_the_views_and_evaluation_sees_the_whole_image() {
+        let training = |epoch| Purpose::Training { epoch };
+        assert_eq!(Views::Whole.of(5, training(3)).view, 0);
+        let cycle: Vec<u32> = (1..=7).map(|epoch| Views::Cycle(3).of(5, training(epoch)).view).collect();
+        assert_eq!(cycle, [1, 2, 3, 1, 2, 3, 1]);
+        assert_ne!(Views::Cycle(3).of(6, training(1)).view, 1, "not every image is at the same view");
+        assert_eq!(Views::Fresh.of(5, training(9)).view, 9);
+        assert_eq!(Views::Cycle(3).of(5, Purpose::Evaluation).view, 0);
+    }
+}
