@@ -15,10 +15,11 @@ use caption_train::data::batch::Batch;
 use caption_train::data::collate::collate;
 use caption_train::data::image_source::ImageInput;
 use caption_train::model::caption_decoder::DecoderShape;
-use caption_train::model::captioner::{Captioner, CaptionerShape};
+use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
-use caption_train::ops::Precision;
+use caption_train::ops::profile::{self, Part, Profile};
+use caption_train::ops::{LinearOptions, Precision, Weight, WeightLayout, linear};
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
 use clap::Parser;
@@ -53,6 +54,9 @@ struct Args {
     /// f32 or bf16.
     #[arg(long, default_value = "f32")]
     precision: String,
+    /// Say where the time goes, and at what rate products are made beside large ones alone.
+    #[arg(long)]
+    profile: bool,
     /// Captions that share an image.
     #[arg(long, default_value_t = 1)]
     captions_per_image: usize,
@@ -130,6 +134,45 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize) -> Result<Vec<Batc
     bounds.windows(2).map(part).collect()
 }
 
+/// Prints the shares of all threads' time.
+fn report(measured: &Profile, all: f64, precision: Precision) -> Result<()> {
+    let mut inside = 0.0;
+    for (part, seconds) in &measured.seconds {
+        println!("{:<16} {:>5.1} %", part.name(), 100.0 * seconds / all);
+        inside += if *part == Part::Gemm { 0.0 } else { *seconds };
+    }
+    println!("{:<16} {:>5.1} %", "all else", 100.0 * (1.0 - inside / all));
+    let products =
+        measured.seconds.iter().find(|(part, _)| *part == Part::Gemm).map_or(f64::NAN, |(_, seconds)| *seconds);
+    println!(
+        "products at {:.0} GFLOP/s for each thread; large ones alone at {:.0}",
+        measured.flops / products / 1e9,
+        large_products(precision)?
+    );
+    Ok(())
+}
+
+/// GFLOP/s of one thread while all make large products, those of a ViT-B's MLP.
+fn large_products(precision: Precision) -> Result<f64> {
+    let (rows, outputs, inputs) = (1576, 3072, 768);
+    let x = random("rows", &[rows, inputs])?;
+    let weight = Weight::new(random("weight", &[outputs, inputs])?);
+    let threads = rayon::current_num_threads();
+    let team = Team::new(threads, 1)?;
+    let options = LinearOptions { layout: WeightLayout::OutIn, precision, activation: None };
+    let mut rates = Vec::new();
+    for _ in 0..7 {
+        profile::start();
+        for result in team.each(|_| linear(&x, &weight, None, &options)) {
+            result?;
+        }
+        let measured = profile::stop();
+        rates.push(measured.flops / measured.seconds[Part::Gemm as usize].1 / 1e9);
+    }
+    rates.sort_by(f64::total_cmp);
+    Ok(rates[rates.len() / 2])
+}
+
 fn main() -> Result<()> {
     process::prepare();
     let args = Args::parse();
@@ -144,20 +187,27 @@ fn main() -> Result<()> {
         "bf16" => Precision::Bf16,
         other => bail!("unknown precision {other}"),
     };
-    let model = Captioner::build(&shape, &parameters.tracked().in_precision(precision))?;
     let threads = rayon::current_num_threads();
     let team = Team::new(threads.min(args.batch / args.captions_per_image / 4).max(1), 1)?;
     let batches = batches(&args, &shape, team.size())?;
-    let settings = StepSettings { seed: 0, dropout: args.dropout, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
+    let settings =
+        StepSettings { precision, seed: 0, dropout: args.dropout, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
     let mut seconds = Vec::new();
     let mut loss = f64::NAN;
     for step in 0..args.warmup + args.steps {
+        if args.profile && step == args.warmup {
+            profile::start();
+        }
         let started = Instant::now();
-        let outcome = train_step(&model, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &team)?;
+        let outcome = train_step(&shape, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &team)?;
         seconds.push(started.elapsed().as_secs_f64());
         loss = outcome.loss.mean();
     }
+    let measured = profile::stop();
     seconds.drain(..args.warmup);
+    if args.profile {
+        report(&measured, seconds.iter().sum::<f64>() * threads as f64, precision)?;
+    }
     seconds.sort_by(f64::total_cmp);
     let median = *seconds.get(seconds.len() / 2).context("no step was timed")?;
     let peak = memory::peak_resident_bytes().map(|bytes| bytes >> 20);

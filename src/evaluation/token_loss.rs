@@ -7,6 +7,7 @@ use crate::data::collate::IGNORE_LABEL;
 use crate::data::image_source::ImageInput;
 use crate::model::caption_decoder::Mode;
 use crate::model::captioner::Captioner;
+use crate::model::vision_block::Cut;
 use crate::ops;
 
 /// A sum of token losses in nats and the number of tokens.
@@ -31,13 +32,14 @@ impl LossSum {
     }
 }
 
-/// Each decoder block's keys and values (B, N, 2 D) for the pairs of a batch.
+/// Each decoder block's keys and values (B, N, 2 D) for the pairs of a batch; `cut` gets the states between the
+/// encoder's parts.
 ///
 /// # Errors
 /// What the model gives.
-pub fn batch_key_values(model: &Captioner, batch: &Batch) -> candle_core::Result<Vec<Tensor>> {
+pub fn batch_key_values(model: &Captioner, batch: &Batch, cut: Cut<'_>) -> candle_core::Result<Vec<Tensor>> {
     let states = match &batch.images {
-        ImageInput::Pixels(pixel_values) => model.encode(pixel_values)?,
+        ImageInput::Pixels(pixel_values) => model.encode_cut(pixel_values, cut)?,
         ImageInput::Features(features) => features.clone(),
     };
     let key_values = model.cross_key_values(&states)?;
@@ -47,12 +49,18 @@ pub fn batch_key_values(model: &Captioner, batch: &Batch) -> candle_core::Result
     }
 }
 
-/// The sum of the batch's token losses, a scalar tensor.
+/// The sum of the batch's token losses, a scalar tensor; `cut` gets the states between the encoder's parts.
 ///
 /// # Errors
 /// What the model gives.
-pub fn batch_loss(model: &Captioner, batch: &Batch, mode: Mode, label_smoothing: f64) -> candle_core::Result<Tensor> {
-    let key_values = batch_key_values(model, batch)?;
+pub fn batch_loss(
+    model: &Captioner,
+    batch: &Batch,
+    mode: Mode,
+    label_smoothing: f64,
+    cut: Cut<'_>,
+) -> candle_core::Result<Tensor> {
+    let key_values = batch_key_values(model, batch, cut)?;
     let hidden = model.decoder().hidden_states(&batch.input_ids, &key_values, mode)?; // (B, L, D)
     // The head is the largest product of the decoder: padded positions are left out before it.
     let mut rows = Vec::with_capacity(batch.num_targets);
@@ -73,7 +81,7 @@ pub fn batch_loss(model: &Captioner, batch: &Batch, mode: Mode, label_smoothing:
 /// # Errors
 /// What the model gives.
 pub fn evaluate_batch(model: &Captioner, batch: &Batch) -> candle_core::Result<LossSum> {
-    let loss = batch_loss(model, batch, Mode::Eval, 0.0)?;
+    let loss = batch_loss(model, batch, Mode::Eval, 0.0, &mut Ok)?;
     Ok(LossSum { sum: scalar(&loss)?, count: batch.num_targets as u64 })
 }
 

@@ -10,7 +10,7 @@ use crate::model::encoder::HiddenActivation;
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::LayerNorm;
-use crate::ops::{self, AttentionOptions, Dropout, Gelu, Precision, WeightLayout};
+use crate::ops::{self, AttentionOptions, Dropout, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 /// Everything that decides the decoder's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ const EMBEDDING_SITE: u64 = 0;
 /// GPT-2's `Conv1D`: a dense layer with the weight `[in, out]`.
 #[derive(Clone, Debug)]
 struct Conv1D {
-    weight: Tensor,
+    weight: Weight,
     bias: Tensor,
     precision: Precision,
 }
@@ -97,11 +97,16 @@ impl Conv1D {
     }
 
     fn build(view: &ParameterView<'_>) -> Result<Self> {
-        Ok(Self { weight: view.get("weight")?, bias: view.get("bias")?, precision: view.precision() })
+        Ok(Self { weight: view.weight("weight")?, bias: view.get("bias")?, precision: view.precision() })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(x, &self.weight, Some(&self.bias), WeightLayout::InOut, self.precision)
+        self.forward_activated(x, None)
+    }
+
+    fn forward_activated(&self, x: &Tensor, activation: Option<Gelu>) -> candle_core::Result<Tensor> {
+        let options = LinearOptions { layout: WeightLayout::InOut, precision: self.precision, activation };
+        ops::linear(x, &self.weight, Some(&self.bias), &options)
     }
 }
 
@@ -180,8 +185,8 @@ impl Block {
         let attended = self.cross_output.forward(&ops::cross_attention(&query, key_values, &options(false, 2))?)?;
         let x = (&x + drop(attended, 3)?)?;
 
-        let inner = ops::gelu(&self.mlp_in.forward(&self.ln_2.forward(&x)?)?, self.activation)?;
-        &x + drop(self.mlp_out.forward(&inner)?, 4)?
+        let inner = self.mlp_in.forward(&self.ln_2.forward(&x)?)?;
+        &x + drop(self.mlp_out.forward_activated(&inner, Some(self.activation))?, 4)?
     }
 }
 
@@ -192,7 +197,7 @@ pub struct CaptionDecoder {
     position_embedding: Tensor,
     blocks: Vec<Block>,
     ln_f: LayerNorm,
-    head: Tensor,
+    head: Weight,
     precision: Precision,
 }
 
@@ -220,13 +225,13 @@ impl CaptionDecoder {
         let blocks = (0..shape.num_layers)
             .map(|index| Block::build(shape, index, &view.under(&format!("transformer.h.{index}"))));
         let token_embedding = view.get("transformer.wte.weight")?;
-        let head = if shape.tie_word_embeddings { token_embedding.clone() } else { view.get("lm_head.weight")? };
+        let head = if shape.tie_word_embeddings { "transformer.wte.weight" } else { "lm_head.weight" };
         Ok(Self {
             position_embedding: view.get("transformer.wpe.weight")?,
             blocks: blocks.collect::<Result<_>>()?,
             ln_f: LayerNorm::build(&view.under("transformer.ln_f"), shape.layer_norm_eps)?,
             token_embedding,
-            head,
+            head: view.weight(head)?,
             precision: view.precision(),
         })
     }
@@ -262,6 +267,7 @@ impl CaptionDecoder {
     /// # Errors
     /// States of another width.
     pub fn logits(&self, hidden_states: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(hidden_states, &self.head, None, WeightLayout::OutIn, self.precision)
+        let options = LinearOptions { layout: WeightLayout::OutIn, precision: self.precision, activation: None };
+        ops::linear(hidden_states, &self.head, None, &options)
     }
 }

@@ -9,7 +9,7 @@ use crate::model::caption_decoder::{CaptionDecoder, DecoderShape, Mode};
 use crate::model::encoder::{Encoder, EncoderShape, is_trained};
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterSpec, ParameterView, Parameters};
-use crate::model::vision_block::Linear;
+use crate::model::vision_block::{Cut, Linear};
 
 /// Everything that decides a captioner's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +84,16 @@ impl Captioner {
     /// # Errors
     /// Pixels of another shape.
     pub fn encode(&self, pixel_values: &Tensor) -> candle_core::Result<Tensor> {
-        self.encoder.forward(pixel_values)
+        self.encode_cut(pixel_values, &mut Ok)
+    }
+
+    /// [`Self::encode`] in parts: `cut` gets the states before each block and behind the last.
+    ///
+    /// # Errors
+    /// Pixels of another shape; what `cut` gives.
+    pub fn encode_cut(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
+        let states = self.encoder.forward(pixel_values, cut)?;
+        cut(states)
     }
 
     /// The encoder's hidden states to each decoder block's keys and values (B, N, 2 D).

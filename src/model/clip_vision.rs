@@ -9,7 +9,7 @@ use crate::model::encoder::EncoderShape;
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::{
-    BlockNames, BlockShape, LayerNorm, PatchEmbedding, VisionBlock, add_class_and_positions,
+    BlockNames, BlockShape, Cut, LayerNorm, PatchEmbedding, VisionBlock, add_class_and_positions,
 };
 
 const NAMES: BlockNames = BlockNames {
@@ -70,15 +70,15 @@ impl ClipVision {
         })
     }
 
-    /// (B, 3, image, image) to (B, N, D).
+    /// (B, 3, image, image) to (B, N, D); `cut` gets the states before each block.
     ///
     /// # Errors
     /// Pixels of another shape.
-    pub fn forward(&self, pixel_values: &Tensor) -> candle_core::Result<Tensor> {
+    pub fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
         let embedded = add_class_and_positions(&self.patches.forward(pixel_values)?, &self.class, &self.positions)?;
         let mut states = self.norm_before.forward(&embedded)?;
         for block in &self.blocks {
-            states = block.forward(&states)?;
+            states = block.forward(&cut(states)?)?;
         }
         Ok(states)
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{EncoderArchitecture, EncoderKind, EncoderTraining};
 use crate::model::clip_vision::ClipVision;
 use crate::model::parameters::{Declaration, ParameterView};
+use crate::model::vision_block::Cut;
 use crate::model::vision_transformer::VisionTransformer;
 use crate::ops::Gelu;
 
@@ -163,14 +164,15 @@ impl Encoder {
         })
     }
 
-    /// `pixel_values` (B, 3, image, image), normalised, to hidden states (B, N, D).
+    /// `pixel_values` (B, 3, image, image), normalised, to hidden states (B, N, D); `cut` gets the states before
+    /// each block.
     ///
     /// # Errors
     /// Pixels of another shape.
-    pub fn forward(&self, pixel_values: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> Result<Tensor> {
         match self {
-            Self::Vit(model) => model.forward(pixel_values),
-            Self::Clip(model) => model.forward(pixel_values),
+            Self::Vit(model) => model.forward(pixel_values, cut),
+            Self::Clip(model) => model.forward(pixel_values, cut),
         }
     }
 }

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use crate::model::initialization::Initializer;
 use crate::model::weight_fit::check_fit;
-use crate::ops::Precision;
+use crate::ops::{GradientSink, Precision, Weight};
 
 /// What a layer needs: a tensor of this name and shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,12 +157,24 @@ impl Parameters {
 
     /// A view for building a model whose trainable parameters take part in the backward pass.
     pub fn tracked(&self) -> ParameterView<'_> {
-        ParameterView { parameters: self, tracked: true, precision: Precision::Full, prefix: String::new() }
+        ParameterView {
+            parameters: self,
+            tracked: true,
+            precision: Precision::Full,
+            sinks: None,
+            prefix: String::new(),
+        }
     }
 
     /// A view for building a model that records no operations. It shares the storage and sees every update.
     pub fn detached(&self) -> ParameterView<'_> {
-        ParameterView { parameters: self, tracked: false, precision: Precision::Full, prefix: String::new() }
+        ParameterView {
+            parameters: self,
+            tracked: false,
+            precision: Precision::Full,
+            sinks: None,
+            prefix: String::new(),
+        }
     }
 }
 
@@ -171,13 +183,22 @@ pub struct ParameterView<'a> {
     parameters: &'a Parameters,
     tracked: bool,
     precision: Precision,
+    sinks: Option<&'a SinkOf<'a>>,
     prefix: String,
 }
 
-impl ParameterView<'_> {
+/// Where the gradient of the weight of this name goes.
+pub type SinkOf<'a> = dyn Fn(&str) -> GradientSink + 'a;
+
+impl<'a> ParameterView<'a> {
     /// The same for a model whose matrix products are made in `precision`.
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same for a model whose large weights hand their gradients to what `sinks` gives for their names.
+    pub fn with_sinks(self, sinks: &'a SinkOf<'a>) -> Self {
+        Self { sinks: Some(sinks), ..self }
     }
 
     /// What the model's matrix products are made in.
@@ -195,11 +216,29 @@ impl ParameterView<'_> {
     /// # Errors
     /// A name that was not declared.
     pub fn get(&self, name: &str) -> anyhow::Result<Tensor> {
+        Ok(self.find(name)?.0)
+    }
+
+    /// The parameter `PREFIX.name` as the weight of a matrix product.
+    ///
+    /// # Errors
+    /// A name that was not declared.
+    pub fn weight(&self, name: &str) -> anyhow::Result<Weight> {
+        let (values, tracked) = self.find(name)?;
+        Ok(match self.sinks {
+            Some(sinks) if tracked => Weight::with_sink(values, sinks(&join(&self.prefix, name))),
+            _ => Weight::new(values),
+        })
+    }
+
+    /// The parameter, and whether it takes part in the backward pass.
+    fn find(&self, name: &str) -> anyhow::Result<(Tensor, bool)> {
         let name = join(&self.prefix, name);
         let parameter =
             self.parameters.entries.get(&name).with_context(|| format!("the parameter {name} was not declared"))?;
         // A frozen weight is handed out detached, or candle would compute its gradient all the same.
         let tracked = self.tracked && parameter.trainable;
-        Ok(if tracked { parameter.var.as_tensor().clone() } else { parameter.var.as_detached_tensor() })
+        let values = if tracked { parameter.var.as_tensor().clone() } else { parameter.var.as_detached_tensor() };
+        Ok((values, tracked))
     }
 }

@@ -5,12 +5,12 @@ use candle_core::{D, Tensor};
 
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
-use crate::ops::{self, AttentionOptions, Gelu, Precision, WeightLayout};
+use crate::ops::{self, AttentionOptions, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 /// A dense layer with the weight `[out, in]` of `torch.nn.Linear`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
     precision: Precision,
 }
@@ -36,7 +36,7 @@ impl Linear {
     /// A parameter that was not declared.
     pub fn build(view: &ParameterView<'_>, with_bias: bool) -> Result<Self> {
         let bias = if with_bias { Some(view.get("bias")?) } else { None };
-        Ok(Self { weight: view.get("weight")?, bias, precision: view.precision() })
+        Ok(Self { weight: view.weight("weight")?, bias, precision: view.precision() })
     }
 
     /// (.., in) to (.., out).
@@ -44,7 +44,16 @@ impl Linear {
     /// # Errors
     /// An input of another width.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(x, &self.weight, self.bias.as_ref(), WeightLayout::OutIn, self.precision)
+        self.forward_activated(x, None)
+    }
+
+    /// [`Self::forward`] of the activation of the input.
+    ///
+    /// # Errors
+    /// An input of another width.
+    pub fn forward_activated(&self, x: &Tensor, activation: Option<Gelu>) -> candle_core::Result<Tensor> {
+        let options = LinearOptions { layout: WeightLayout::OutIn, precision: self.precision, activation };
+        ops::linear(x, &self.weight, self.bias.as_ref(), &options)
     }
 }
 
@@ -79,6 +88,10 @@ impl LayerNorm {
         ops::layer_norm(x, &self.weight, &self.bias, self.eps)
     }
 }
+
+/// Gets states that a model hands from one part to the next, and gives what the next part takes: the states themselves
+/// (`&mut Ok`), or an equal tensor that begins a graph of its own.
+pub type Cut<'a> = &'a mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>;
 
 /// The names of a block's parts in the files of one family.
 pub struct BlockNames {
@@ -174,15 +187,15 @@ impl VisionBlock {
             (self.query.forward(&normed)?, self.key.forward(&normed)?, self.value.forward(&normed)?);
         let attended = ops::attention(&query, &key, &value, &options)?; // (B, N, D)
         let x = (x + self.output.forward(&attended)?)?;
-        let inner = ops::gelu(&self.mlp_in.forward(&self.norm_after.forward(&x)?)?, self.activation)?;
-        &x + self.mlp_out.forward(&inner)?
+        let inner = self.mlp_in.forward(&self.norm_after.forward(&x)?)?;
+        &x + self.mlp_out.forward_activated(&inner, Some(self.activation))?
     }
 }
 
 /// Patches of an image as rows times a weight: a convolution whose stride is its kernel.
 #[derive(Clone, Debug)]
 pub struct PatchEmbedding {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
     patch_size: usize,
     precision: Precision,
@@ -209,7 +222,7 @@ impl PatchEmbedding {
     /// A parameter that was not declared.
     pub fn build(view: &ParameterView<'_>, patch_size: usize, with_bias: bool) -> Result<Self> {
         let bias = if with_bias { Some(view.get("bias")?) } else { None };
-        Ok(Self { weight: view.get("weight")?, bias, patch_size, precision: view.precision() })
+        Ok(Self { weight: view.weight("weight")?, bias, patch_size, precision: view.precision() })
     }
 
     /// (B, 3, H, W) to (B, patches, D), row by row.
@@ -227,8 +240,9 @@ impl PatchEmbedding {
             .permute([0, 2, 4, 1, 3, 5])?
             .contiguous()?
             .reshape((batch, rows * columns, channels * size * size))?; // (B, patches, 3 P P)
-        let weight = self.weight.flatten_from(1)?; // (D, 3 P P)
-        ops::linear(&patches, &weight, self.bias.as_ref(), WeightLayout::OutIn, self.precision)
+        let weight = self.weight.flattened()?; // (D, 3 P P)
+        let options = LinearOptions { layout: WeightLayout::OutIn, precision: self.precision, activation: None };
+        ops::linear(&patches, &weight, self.bias.as_ref(), &options)
     }
 }
 

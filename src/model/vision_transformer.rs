@@ -7,7 +7,7 @@ use crate::model::encoder::EncoderShape;
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::{
-    BlockNames, BlockShape, LayerNorm, PatchEmbedding, VisionBlock, add_class_and_positions,
+    BlockNames, BlockShape, Cut, LayerNorm, PatchEmbedding, VisionBlock, add_class_and_positions,
 };
 
 const NAMES: BlockNames = BlockNames {
@@ -72,14 +72,14 @@ impl VisionTransformer {
         })
     }
 
-    /// (B, 3, image, image) to (B, N, D).
+    /// (B, 3, image, image) to (B, N, D); `cut` gets the states before each block.
     ///
     /// # Errors
     /// Pixels of another shape.
-    pub fn forward(&self, pixel_values: &Tensor) -> candle_core::Result<Tensor> {
+    pub fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
         let mut states = add_class_and_positions(&self.patches.forward(pixel_values)?, &self.class, &self.positions)?;
         for block in &self.blocks {
-            states = block.forward(&states)?;
+            states = block.forward(&cut(states)?)?;
         }
         self.norm.forward(&states)
     }

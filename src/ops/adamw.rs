@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::buffer::CHUNK;
 use super::operand::{ElementMut, elements, elements_mut, for_float};
+use super::profile::Part;
 use super::vector_math::{Element, Kernel, vectorized};
 
 /// The settings of one update.
@@ -163,7 +164,7 @@ impl InplaceOp2 for ParameterOp<'_> {
     }
 
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        for_float!(s1.dtype(), "adamw", T => {
+        for_float!(s1.dtype(), Part::AdamW, T => {
             let slices = RefCell::new((elements_mut::<T>(s1, l1)?, elements::<T>(s2, l2)?));
             self.exp_avg.inplace_op1(&MeanOp { exp_avg_sq: self.exp_avg_sq, factors: self.factors, slices })
         })

@@ -10,6 +10,7 @@ use super::attention_backward::{Gradients, backward};
 use super::attention_forward::forward;
 use super::dropout::DropoutSite;
 use super::operand::{elements, for_float, tensor_elements};
+use super::profile::Part;
 use super::vector_math::Element;
 
 /// What an attention is told besides its tensors.
@@ -186,7 +187,7 @@ impl Attention {
     fn cpu_forward(&self, tensors: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
         let shapes: Vec<&Shape> = tensors.iter().map(|(_, layout)| layout.shape()).collect();
         let geometry = self.geometry(&shapes)?;
-        let storage = for_float!(tensors[0].0.dtype(), "attention", T => {
+        let storage = for_float!(tensors[0].0.dtype(), Part::Attention, T => {
             let slices = tensors.iter().map(|(storage, layout)| elements::<T>(storage, layout));
             let slices: Vec<&[T]> = slices.collect::<Result<_>>()?;
             T::to_cpu_storage_owned(forward(&geometry, &Self::operands(&geometry, &slices))?)
@@ -199,7 +200,7 @@ impl Attention {
         let shapes: Vec<&Shape> = tensors.iter().map(|tensor| tensor.shape()).collect();
         let geometry = self.geometry(&shapes)?;
         let grad = grad.contiguous()?;
-        for_float!(grad.dtype(), "attention", T => Self::cpu_backward::<T>(&geometry, tensors, &grad))
+        for_float!(grad.dtype(), Part::Attention, T => Self::cpu_backward::<T>(&geometry, tensors, &grad))
     }
 
     fn cpu_backward<T: Element>(

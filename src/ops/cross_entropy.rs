@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use super::buffer::{build, rows_per_chunk};
 use super::operand::{elements, for_float};
+use super::profile::Part;
 use super::vector_math::{Element, Kernel, exponentiate, maximum, sum_map, vectorized};
 
 /// The target of a row that takes no part in the loss.
@@ -146,7 +147,7 @@ impl CustomOp1 for Forward {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, vocabulary) = layout.shape().dims2()?;
-        let storage = for_float!(storage.dtype(), "cross_entropy", T => {
+        let storage = for_float!(storage.dtype(), Part::CrossEntropy, T => {
             T::to_cpu_storage_owned(vec![self.sum(elements::<T>(storage, layout)?, vocabulary)])
         });
         Ok((storage, Shape::from(())))
@@ -165,7 +166,7 @@ impl CustomOp2 for Backward {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, vocabulary) = l1.shape().dims2()?;
-        let storage = for_float!(s1.dtype(), "cross_entropy", T => {
+        let storage = for_float!(s1.dtype(), Part::CrossEntropy, T => {
             let scale = elements::<T>(s2, l2)?[0].wide();
             T::to_cpu_storage_owned(self.forward.gradient(elements::<T>(s1, l1)?, vocabulary, scale))
         });

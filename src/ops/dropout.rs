@@ -9,6 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDTyp
 
 use super::buffer::{CHUNK, build};
 use super::operand::{elements, for_float};
+use super::profile::Part;
 use super::vector_math::{Element, Kernel, vectorized};
 use crate::base::random::{element_bits, mix_key};
 
@@ -163,7 +164,7 @@ impl CustomOp1 for Op {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let Some(&examples) = layout.dims().first() else { bail!("dropout: expected a dimension of examples") };
-        let storage = for_float!(storage.dtype(), "dropout", T => {
+        let storage = for_float!(storage.dtype(), Part::Dropout, T => {
             T::to_cpu_storage_owned(self.apply(elements::<T>(storage, layout)?, examples)?)
         });
         Ok((storage, layout.shape().clone()))

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, W
 
 use super::buffer::{build, rows_per_chunk};
 use super::operand::{elements, for_float, tensor_elements};
+use super::profile::Part;
 use super::vector_math::{AddTo, Element, vectorized};
 
 /// The rows of `table` (V, D) at `ids` (u32, any shape) -> (.., D).
@@ -61,7 +62,7 @@ impl CustomOp2 for Embedding {
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= rows) {
             bail!("embedding: id {id} is outside a table of {rows} rows");
         }
-        let storage = for_float!(s1.dtype(), "embedding", T => {
+        let storage = for_float!(s1.dtype(), Part::Embedding, T => {
             T::to_cpu_storage_owned(gather(elements::<T>(s1, l1)?, width, ids))
         });
         Ok((storage, [l2.dims(), &[width]].concat().into()))
@@ -77,7 +78,7 @@ impl CustomOp2 for Embedding {
         let (rows, width) = table.dims2()?;
         let ids = ids.flatten_all()?.to_vec1::<u32>()?;
         let grad = grad.contiguous()?;
-        let gradient = for_float!(table.dtype(), "embedding", T => {
+        let gradient = for_float!(table.dtype(), Part::Embedding, T => {
             let storage = grad.storage_and_layout();
             let values = scatter(tensor_elements::<T>(&storage)?, rows, width, &ids);
             Tensor::from_vec(values, (rows, width), table.device())?

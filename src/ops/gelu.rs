@@ -2,9 +2,11 @@
 
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
+use rayon::prelude::*;
 
 use super::buffer::{CHUNK, build};
 use super::operand::{elements, for_float};
+use super::profile::Part;
 use super::vector_math::{Element, Kernel, sigmoid, vectorized};
 
 /// Which GELU.
@@ -24,6 +26,24 @@ pub enum Gelu {
 /// Types other than f32 and f64.
 pub fn gelu(x: &Tensor, kind: Gelu) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Forward { kind })
+}
+
+/// The activation of every element of a slice.
+pub(crate) fn gelu_values<T: Element>(kind: Gelu, x: &[T]) -> Vec<T> {
+    build(x.len(), CHUNK, |index, out| {
+        let start = index * CHUNK;
+        vectorized(Values { kind, x: &x[start..start + out.len()], out });
+    })
+}
+
+/// Multiplies the gradient of the activations of `x` by their slopes, so that it becomes that of `x`.
+pub(crate) fn scale_by_slopes<T: Element>(kind: Gelu, x: &[T], grad: &mut [T]) {
+    let scale = |(grad, x): (&mut [T], &[T])| vectorized(Slopes { kind, x, grad });
+    if x.len() <= CHUNK {
+        scale((grad, x));
+    } else {
+        grad.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(scale);
+    }
 }
 
 struct Forward {
@@ -123,15 +143,14 @@ impl<T: Element> Kernel for Values<'_, T> {
 struct Slopes<'a, T> {
     kind: Gelu,
     x: &'a [T],
-    grad: &'a [T],
-    out: &'a mut [T],
+    grad: &'a mut [T],
 }
 
 impl<T: Element> Slopes<'_, T> {
     #[inline(always)]
     fn of<A: Activation>(self) {
-        for ((out, &x), &grad) in self.out.iter_mut().zip(self.x).zip(self.grad) {
-            *out = grad * A::slope(x);
+        for (grad, &x) in self.grad.iter_mut().zip(self.x) {
+            *grad *= A::slope(x);
         }
     }
 }
@@ -155,12 +174,8 @@ impl CustomOp1 for Forward {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let storage = for_float!(storage.dtype(), "gelu", T => {
-            let x = elements::<T>(storage, layout)?;
-            T::to_cpu_storage_owned(build(x.len(), CHUNK, |index, out| {
-                let start = index * CHUNK;
-                vectorized(Values { kind: self.kind, x: &x[start..start + out.len()], out });
-            }))
+        let storage = for_float!(storage.dtype(), Part::Gelu, T => {
+            T::to_cpu_storage_owned(gelu_values(self.kind, elements::<T>(storage, layout)?))
         });
         Ok((storage, layout.shape().clone()))
     }
@@ -176,12 +191,10 @@ impl CustomOp2 for Backward {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let storage = for_float!(s1.dtype(), "gelu", T => {
-            let (x, grad) = (elements::<T>(s1, l1)?, elements::<T>(s2, l2)?);
-            T::to_cpu_storage_owned(build(x.len(), CHUNK, |index, out| {
-                let (start, end) = (index * CHUNK, index * CHUNK + out.len());
-                vectorized(Slopes { kind: self.kind, x: &x[start..end], grad: &grad[start..end], out });
-            }))
+        let storage = for_float!(s1.dtype(), Part::Gelu, T => {
+            let mut grad = elements::<T>(s2, l2)?.to_vec();
+            scale_by_slopes(self.kind, elements::<T>(s1, l1)?, &mut grad);
+            T::to_cpu_storage_owned(grad)
         });
         Ok((storage, l1.shape().clone()))
     }

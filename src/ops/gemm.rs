@@ -6,6 +6,8 @@
 use candle_core::{Result, bail};
 use gemmkit::{GemmScalar, Parallelism};
 
+use super::profile::timed_product;
+
 /// Below this many multiplications a product runs on the calling thread.
 const WORTH_THREADS: usize = 1 << 19;
 
@@ -137,7 +139,8 @@ impl<T: GemmScalar> Product<T> {
             (Threads::All, 2..) if work >= WORTH_THREADS => Parallelism::Rayon(rayon::current_num_threads()),
             _ => Parallelism::Serial,
         };
-        unsafe {
+        let num_threads = if parallelism == Parallelism::Serial { 1 } else { rayon::current_num_threads() };
+        timed_product(work, num_threads, || unsafe {
             gemmkit::gemm_unchecked(
                 m,
                 k,
@@ -155,7 +158,7 @@ impl<T: GemmScalar> Product<T> {
                 1,
                 parallelism,
             );
-        }
+        });
     }
 }
 

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDTyp
 
 use super::buffer::{build, build_with, join_sums, rows_per_chunk, sum_chunks};
 use super::operand::{elements, for_float, tensor_elements};
+use super::profile::Part;
 use super::vector_math::{Element, Kernel, sum_map, sum_map_2, vectorized};
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension: x (.., D), weight (D), bias (D).
@@ -213,7 +214,7 @@ impl CustomOp3 for LayerNorm {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         Self::check(l1.shape(), l2.shape(), l3.shape())?;
-        let storage = for_float!(s1.dtype(), "layer_norm", T => {
+        let storage = for_float!(s1.dtype(), Part::LayerNorm, T => {
             let values = self.forward(elements::<T>(s1, l1)?, elements::<T>(s2, l2)?, elements::<T>(s3, l3)?);
             T::to_cpu_storage_owned(values)
         });
@@ -229,7 +230,7 @@ impl CustomOp3 for LayerNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        for_float!(x.dtype(), "layer_norm", T => self.cpu_backward::<T>([x, weight, bias], &grad))
+        for_float!(x.dtype(), Part::LayerNorm, T => self.cpu_backward::<T>([x, weight, bias], &grad))
     }
 }
 

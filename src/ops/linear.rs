@@ -1,13 +1,19 @@
 //! Affine map of the last dimension, with the bias added while the result is made.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, bail};
 use gemmkit::GemmScalar;
 
 use super::buffer::{CHUNK, sum_chunks};
+use super::gelu::{Gelu, gelu_values, scale_by_slopes};
 use super::gemm::{Matrix, Product, Threads};
 use super::narrow::{Factor, Precision};
 use super::operand::{elements, for_float, tensor_elements};
+use super::profile::{Part, timer};
 use super::vector_math::{AddTo, Element, Kernel, vectorized};
 
 /// How a weight lies in memory.
@@ -19,31 +25,77 @@ pub enum WeightLayout {
     InOut,
 }
 
-/// `x @ W + bias`: x (.., in), weight (out, in) or (in, out), bias (out) -> (.., out). With [`Precision::Bf16`] the
-/// products of forward and backward pass are bf16; the bias, its gradient and all results are f32.
+/// What a call computes.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearOptions {
+    /// How the weight lies in memory.
+    pub layout: WeightLayout,
+    /// What products are made in. With [`Precision::Bf16`] those of the forward and the backward pass are bf16; the bias,
+    /// its gradient and all results are f32.
+    pub precision: Precision,
+    /// Goes over the input first. The backward pass computes it again, so that only what went in is kept.
+    pub activation: Option<Gelu>,
+}
+
+/// `activation(x) @ W + bias`: x (.., in), weight (out, in) or (in, out), bias (out) -> (.., out).
 ///
 /// # Errors
 /// Shapes that do not fit, types other than f32 and f64, f64 in bf16.
-pub fn linear(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    layout: WeightLayout,
-    precision: Precision,
-) -> Result<Tensor> {
-    let op = Linear { layout, precision };
+pub fn linear(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, options: &LinearOptions) -> Result<Tensor> {
     let x = x.contiguous()?;
-    let weight = weight.contiguous()?;
+    // The backward pass comes here only when candle follows another operand.
+    let is_reached = x.track_op() || bias.is_some_and(Tensor::track_op);
+    let sink = weight.sink.clone().filter(|_| is_reached);
+    let weight = if sink.is_some() { weight.values.detach() } else { weight.values.clone() };
+    let (weight, op) = (weight.contiguous()?, Linear { options: *options, sink });
     match bias {
         Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
         None => x.apply_op2(&weight, op),
     }
 }
 
-#[derive(Clone, Copy)]
+/// Takes the gradient of a weight as soon as it is known, in the shape of the weight or flattened.
+pub type GradientSink = Arc<dyn Fn(Tensor) -> Result<()> + Send + Sync>;
+
+/// A weight and where its gradient goes.
+#[derive(Clone)]
+pub struct Weight {
+    values: Tensor,
+    sink: Option<GradientSink>,
+}
+
+impl Weight {
+    /// A weight whose gradient, if it has one, is where candle leaves it.
+    pub fn new(values: Tensor) -> Self {
+        Self { values, sink: None }
+    }
+
+    /// A weight whose gradient goes to `sink`. candle adds every gradient to zeros that it makes first, which for the
+    /// weights of a large model is a twentieth of a step. Where the backward pass would not come without the weight
+    /// (neither input nor bias has a gradient), candle keeps it all the same.
+    pub fn with_sink(values: Tensor, sink: GradientSink) -> Self {
+        Self { values, sink: Some(sink) }
+    }
+
+    /// The same with all dimensions but the first flattened.
+    ///
+    /// # Errors
+    /// A weight without dimensions.
+    pub fn flattened(&self) -> Result<Self> {
+        Ok(Self { values: self.values.flatten_from(1)?, sink: self.sink.clone() })
+    }
+}
+
+impl fmt::Debug for Weight {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Weight").field("values", &self.values).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
 struct Linear {
-    layout: WeightLayout,
-    precision: Precision,
+    options: LinearOptions,
+    sink: Option<GradientSink>,
 }
 
 /// Evaluates `$body` with `$T` standing for the type of the operands and `$P` for what their products are made with.
@@ -53,10 +105,11 @@ macro_rules! for_factors {
             (DType::F32, Precision::Bf16) => {
                 type $T = f32;
                 type $P = gemmkit::bf16;
+                let _timer = timer(Part::Linear);
                 $body
             }
             (other, Precision::Bf16) => bail!("linear in bf16 expected f32 values, found {other:?}"),
-            (dtype, Precision::Full) => for_float!(dtype, "linear", $T => {
+            (dtype, Precision::Full) => for_float!(dtype, Part::Linear, $T => {
                 type $P = $T;
                 $body
             }),
@@ -73,29 +126,29 @@ struct Sizes {
 }
 
 impl Linear {
-    fn sizes(self, x: &Shape, weight: &Shape, bias: Option<&Shape>) -> Result<Sizes> {
+    fn sizes(&self, x: &Shape, weight: &Shape, bias: Option<&Shape>) -> Result<Sizes> {
         let (first, second) = weight.dims2()?;
-        let (inputs, outputs) = match self.layout {
+        let (inputs, outputs) = match self.options.layout {
             WeightLayout::OutIn => (second, first),
             WeightLayout::InOut => (first, second),
         };
         if x.dims().last() != Some(&inputs) || bias.is_some_and(|bias| bias.dims() != [outputs]) {
-            bail!("linear: input {x:?}, weight {weight:?} ({:?}) and bias {bias:?} do not fit", self.layout);
+            bail!("linear: input {x:?}, weight {weight:?} ({:?}) and bias {bias:?} do not fit", self.options.layout);
         }
         let rows = x.dims()[..x.rank() - 1].iter().product();
         Ok(Sizes { rows, inputs, outputs })
     }
 
     /// The weight as an (in, out) matrix.
-    fn weight_matrix<P: GemmScalar>(self, weight: &[P], sizes: Sizes) -> Matrix<'_, P> {
-        match self.layout {
+    fn weight_matrix<'a, P: GemmScalar>(&self, weight: &'a [P], sizes: Sizes) -> Matrix<'a, P> {
+        match self.options.layout {
             WeightLayout::OutIn => Matrix::rows(weight, sizes.inputs).transposed(),
             WeightLayout::InOut => Matrix::rows(weight, sizes.outputs),
         }
     }
 
     fn cpu_forward(
-        self,
+        &self,
         x: (&CpuStorage, &Layout),
         weight: (&CpuStorage, &Layout),
         bias: Option<(&CpuStorage, &Layout)>,
@@ -103,7 +156,7 @@ impl Linear {
         let sizes = self.sizes(x.1.shape(), weight.1.shape(), bias.map(|(_, layout)| layout.shape()))?;
         let mut dims = x.1.dims().to_vec();
         *dims.last_mut().expect("sizes() found a last dimension") = sizes.outputs;
-        let storage = for_factors!(x.0.dtype(), self.precision, T, P => {
+        let storage = for_factors!(x.0.dtype(), self.options.precision, T, P => {
             let bias = bias.map(|(storage, layout)| elements::<T>(storage, layout)).transpose()?;
             let (x, weight) = (elements::<T>(x.0, x.1)?, elements::<T>(weight.0, weight.1)?);
             let values = self.forward::<T, P>(x, weight, bias, sizes)?;
@@ -112,15 +165,27 @@ impl Linear {
         Ok((storage, dims.into()))
     }
 
+    /// What the weight is multiplied by.
+    fn activated<'a, T: Element>(&self, x: &'a [T]) -> Cow<'a, [T]> {
+        match self.options.activation {
+            Some(kind) => {
+                let _timer = timer(Part::Gelu);
+                Cow::Owned(gelu_values(kind, x))
+            }
+            None => Cow::Borrowed(x),
+        }
+    }
+
     fn forward<T: Element, P: Factor<T>>(
-        self,
+        &self,
         x: &[T],
         weight: &[T],
         bias: Option<&[T]>,
         sizes: Sizes,
     ) -> Result<Vec<T>> {
         let Sizes { rows, inputs, outputs } = sizes;
-        let (x, weight) = (P::prepare(x), P::prepare(weight));
+        let x = self.activated(x);
+        let (x, weight) = (P::prepare(&x), P::prepare(weight));
         let product = Product { m: rows, n: outputs, k: inputs, scale: P::ONE, threads: Threads::All };
         let (left, right) = (Matrix::rows(&x, inputs), self.weight_matrix(&weight, sizes));
         match bias {
@@ -131,7 +196,7 @@ impl Linear {
 
     /// Gradients of x, weight and bias, each only if its operand has one.
     fn backward(
-        self,
+        &self,
         x: &Tensor,
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -139,11 +204,11 @@ impl Linear {
     ) -> Result<[Option<Tensor>; 3]> {
         let sizes = self.sizes(x.shape(), weight.shape(), bias.map(Tensor::shape))?;
         let grad = grad.contiguous()?;
-        for_factors!(x.dtype(), self.precision, T, P => self.cpu_backward::<T, P>(x, weight, bias, &grad, sizes))
+        for_factors!(x.dtype(), self.options.precision, T, P => self.cpu_backward::<T, P>(x, weight, bias, &grad, sizes))
     }
 
     fn cpu_backward<T: Element, P: Factor<T>>(
-        self,
+        &self,
         x: &Tensor,
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -161,17 +226,26 @@ impl Linear {
         if x.track_op() {
             let weight = P::prepare(tensor_elements::<T>(&weight_storage)?);
             let transposed = self.weight_matrix(&weight, sizes).transposed();
-            let values = P::product(product(rows, inputs, outputs), grad_matrix, transposed)?;
+            let mut values = P::product(product(rows, inputs, outputs), grad_matrix, transposed)?;
+            if let Some(kind) = self.options.activation {
+                let _timer = timer(Part::Gelu);
+                scale_by_slopes(kind, tensor_elements::<T>(&x_storage)?, &mut values);
+            }
             gradients[0] = Some(Tensor::from_vec(values, x.shape(), x.device())?);
         }
-        if weight.track_op() {
-            let x = P::prepare(tensor_elements::<T>(&x_storage)?);
+        if weight.track_op() || self.sink.is_some() {
+            let x = self.activated(tensor_elements::<T>(&x_storage)?);
+            let x = P::prepare(&x);
             let x_matrix = Matrix::rows(&x, inputs);
-            let values = match self.layout {
+            let values = match self.options.layout {
                 WeightLayout::OutIn => P::product(product(outputs, inputs, rows), grad_matrix.transposed(), x_matrix)?,
                 WeightLayout::InOut => P::product(product(inputs, outputs, rows), x_matrix.transposed(), grad_matrix)?,
             };
-            gradients[1] = Some(Tensor::from_vec(values, weight.shape(), weight.device())?);
+            let gradient = Tensor::from_vec(values, weight.shape(), weight.device())?;
+            match &self.sink {
+                Some(sink) => sink(gradient)?,
+                None => gradients[1] = Some(gradient),
+            }
         }
         if let Some(bias) = bias.filter(|bias| bias.track_op()) {
             let values = column_sums(grad_values, outputs);
@@ -261,7 +335,28 @@ mod tests {
     use candle_core::Var;
 
     use super::*;
-    use crate::ops::testing::{assert_close, check, random};
+    use crate::ops::gelu;
+    use crate::ops::testing::{self, assert_close, check, random};
+
+    fn plain(layout: WeightLayout) -> LinearOptions {
+        LinearOptions { layout, precision: Precision::Full, activation: None }
+    }
+
+    const BF16: LinearOptions =
+        LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Bf16, activation: None };
+
+    #[test]
+    fn an_activation_goes_over_the_input_first() {
+        let inputs = [random((2, 3, 6), "x"), random((6, 5), "weight"), random(5, "bias")];
+        for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
+            let options = LinearOptions { activation: Some(kind), ..plain(WeightLayout::InOut) };
+            check(
+                &inputs,
+                |i| linear(&i[0], &Weight::new(i[1].clone()), Some(&i[2]), &options),
+                |i| gelu(&i[0], kind)?.broadcast_matmul(&i[1])?.broadcast_add(&i[2]),
+            );
+        }
+    }
 
     #[test]
     fn both_layouts_with_and_without_bias_equal_matmul() {
@@ -274,10 +369,14 @@ mod tests {
                 WeightLayout::OutIn => inputs[0].broadcast_matmul(&inputs[1].t()?),
                 WeightLayout::InOut => inputs[0].broadcast_matmul(&inputs[1]),
             };
-            check(&[x.clone(), weight.clone()], |i| linear(&i[0], &i[1], None, layout, Precision::Full), product);
+            check(
+                &[x.clone(), weight.clone()],
+                |i| linear(&i[0], &Weight::new(i[1].clone()), None, &plain(layout)),
+                product,
+            );
             check(
                 &[x.clone(), weight, bias.clone()],
-                |i| linear(&i[0], &i[1], Some(&i[2]), layout, Precision::Full),
+                |i| linear(&i[0], &Weight::new(i[1].clone()), Some(&i[2]), &plain(layout)),
                 |i| product(i)?.broadcast_add(&i[2]),
             );
         }
@@ -291,9 +390,41 @@ mod tests {
 
     #[test]
     fn operands_that_do_not_fit_are_an_error() {
-        let (x, weight) = (random((2, 6), "x"), random((5, 6), "weight"));
-        assert!(linear(&x, &weight, None, WeightLayout::InOut, Precision::Full).is_err());
-        assert!(linear(&x, &weight, Some(&random(6, "bias")), WeightLayout::OutIn, Precision::Full).is_err());
+        let (x, weight) = (random((2, 6), "x"), Weight::new(random((5, 6), "weight")));
+        assert!(linear(&x, &weight, None, &plain(WeightLayout::InOut)).is_err());
+        assert!(linear(&x, &weight, Some(&random(6, "bias")), &plain(WeightLayout::OutIn)).is_err());
+    }
+
+    #[test]
+    fn a_sink_gets_the_gradient_that_candle_would_keep() {
+        let (x, bias, values) = (random((2, 3, 6), "x"), random(5, "bias"), random((5, 6), "weight"));
+        for (tracked_x, tracked_bias) in [(true, true), (true, false), (false, true), (false, false)] {
+            let run = |sink: Option<GradientSink>| {
+                let variables = [&x, &bias, &values].map(|tensor| Var::from_tensor(tensor).unwrap());
+                let operand = |index: usize, tracked: bool| {
+                    if tracked { variables[index].as_tensor().clone() } else { variables[index].as_detached_tensor() }
+                };
+                let weight = Weight { values: variables[2].as_tensor().clone(), sink };
+                let (x, bias) = (operand(0, tracked_x), operand(1, tracked_bias));
+                let result = linear(&x, &weight, Some(&bias), &plain(WeightLayout::OutIn)).unwrap();
+                let mut gradients = result.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                variables.map(|variable| gradients.remove(variable.as_tensor()))
+            };
+            let expected = run(None);
+            let taken = Arc::new(std::sync::Mutex::new(None));
+            let into = Arc::clone(&taken);
+            let found = run(Some(Arc::new(move |gradient| {
+                assert!(into.lock().unwrap().replace(gradient).is_none(), "a gradient came twice");
+                Ok(())
+            })));
+            // Without another operand to follow, candle has it.
+            let weight = taken.lock().unwrap().take().or(found[2].clone()).unwrap();
+            assert_eq!(testing::values(&weight), testing::values(expected[2].as_ref().unwrap()));
+            for index in [0, 1] {
+                let all = |gradient: &Option<Tensor>| gradient.as_ref().map(testing::values);
+                assert_eq!(all(&found[index]), all(&expected[index]));
+            }
+        }
     }
 
     /// bf16 keeps 8 bits: operands are within 2^-9, and so is the result; the sums here have 33 terms near 1.
@@ -304,8 +435,10 @@ mod tests {
         let inputs = [random((2, 20, 33), "x"), random((37, 33), "weight"), random(37, "bias")];
         let run = |inputs: &[Tensor], precision| {
             let variables: Vec<Var> = inputs.iter().map(|input| Var::from_tensor(input).unwrap()).collect();
-            let (x, weight, bias) = (&variables[0], &variables[1], &variables[2]);
-            let result = linear(x, weight, Some(bias.as_tensor()), WeightLayout::OutIn, precision).unwrap();
+            let (x, weight, bias) = (&variables[0], Weight::new(variables[1].as_tensor().clone()), &variables[2]);
+            let result =
+                linear(x, &weight, Some(bias.as_tensor()), &LinearOptions { precision, ..plain(WeightLayout::OutIn) })
+                    .unwrap();
             let weights = random(result.shape(), "weights").to_dtype(result.dtype()).unwrap();
             let gradients = (&result * weights).unwrap().sum_all().unwrap().backward().unwrap();
             let mut all = vec![result];
@@ -319,7 +452,7 @@ mod tests {
             assert_close(found, expected, BF16_TOLERANCE, &format!("tensor {index}"));
         }
         let rounded = |x: f32| half_bits(x) == x.to_bits();
-        let without_bias = linear(&narrow[0], &narrow[1], None, WeightLayout::OutIn, Precision::Bf16).unwrap();
+        let without_bias = linear(&narrow[0], &Weight::new(narrow[1].clone()), None, &BF16).unwrap();
         let values: Vec<f32> = without_bias.flatten_all().unwrap().to_vec1().unwrap();
         assert!(values.into_iter().all(rounded), "the result of a bf16 product has 8 bits");
     }
@@ -330,7 +463,7 @@ mod tests {
 
     #[test]
     fn bf16_of_f64_operands_is_an_error() {
-        let (x, weight) = (random((2, 6), "x"), random((5, 6), "weight"));
-        assert!(linear(&x, &weight, None, WeightLayout::OutIn, Precision::Bf16).is_err());
+        let (x, weight) = (random((2, 6), "x"), Weight::new(random((5, 6), "weight")));
+        assert!(linear(&x, &weight, None, &BF16).is_err());
     }
 }

@@ -7,6 +7,7 @@
 //! weights handed out detached, constant inputs); a result depends on the operands and the number of threads, never
 //! on which thread computed what. Nothing here knows layers, parameters' names or captions.
 
+pub mod accumulate;
 pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
@@ -15,6 +16,7 @@ pub mod embedding;
 pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
+pub mod profile;
 pub mod reduce;
 
 mod attention_backward;
@@ -28,6 +30,7 @@ mod vector_math;
 #[cfg(test)]
 mod testing;
 
+pub use accumulate::add_assign;
 pub use adamw::{AdamW, adamw_update};
 pub use attention::{AttentionOptions, attention, cross_attention, self_attention};
 pub use cross_entropy::{IGNORE_INDEX, cross_entropy};
@@ -35,6 +38,6 @@ pub use dropout::{Dropout, DropoutSite, dropout};
 pub use embedding::embedding;
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
-pub use linear::{WeightLayout, linear};
+pub use linear::{GradientSink, LinearOptions, Weight, WeightLayout, linear};
 pub use narrow::{Precision, has_fast_bf16};
 pub use reduce::sum_of_squares;

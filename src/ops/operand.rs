@@ -4,9 +4,11 @@ use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, bail};
 
 use super::vector_math::Element;
 
-/// Evaluates `$body` with `$T` standing for the float type of `$dtype`; any other type is an error that names `$op`.
+/// Evaluates `$body` with `$T` standing for the float type of `$dtype`, on the account of `$part`; any other type is an
+/// error that names it.
 macro_rules! for_float {
-    ($dtype:expr, $op:expr, $T:ident => $body:expr) => {
+    ($dtype:expr, $part:expr, $T:ident => $body:expr) => {{
+        let _timer = $crate::ops::profile::timer($part);
         match $dtype {
             candle_core::DType::F32 => {
                 type $T = f32;
@@ -16,9 +18,9 @@ macro_rules! for_float {
                 type $T = f64;
                 $body
             }
-            other => candle_core::bail!("{} expected f32 or f64 values, found {other:?}", $op),
+            other => candle_core::bail!("{} expected f32 or f64 values, found {other:?}", $part.name()),
         }
-    };
+    }};
 }
 pub(crate) use for_float;
 

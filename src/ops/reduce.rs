@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::buffer::CHUNK;
 use super::operand::{for_float, tensor_elements};
+use super::profile::Part;
 use super::vector_math::{Element, Kernel, sum_map, vectorized};
 
 /// The sum of the squares of all elements, in f64 and in a fixed order.
@@ -14,7 +15,7 @@ use super::vector_math::{Element, Kernel, sum_map, vectorized};
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let tensor = tensor.contiguous()?;
     let storage = tensor.storage_and_layout();
-    for_float!(tensor.dtype(), "sum_of_squares", T => {
+    for_float!(tensor.dtype(), Part::Norm, T => {
         let values = tensor_elements::<T>(&storage)?;
         if values.len() <= CHUNK {
             return Ok(vectorized(Squares(values)));

@@ -172,8 +172,8 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, training.batch_by);
     let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
     let encoding = encoding_seconds(&trainer, files, &updates)?;
-    let model = Captioner::build(&plan.shape, &trainer.parameters.tracked().in_precision(plan.precision()))?;
     let settings = StepSettings {
+        precision: plan.precision(),
         seed: plan.config.seed,
         dropout: plan.shape.decoder.dropout,
         label_smoothing: training.label_smoothing,
@@ -188,7 +188,8 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         let (batches, loading) = load_trial(&trainer, files, update)?;
         let started = Instant::now();
         let step = number as u64;
-        train_step(&model, &trainer.parameters, &mut trainer.optimizer, &batches, step, 0.0, &settings, &trainer.team)?;
+        let Trainer { parameters, optimizer, team, .. } = &mut trainer;
+        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, team)?;
         let computing = started.elapsed().as_secs_f64();
         // Reading goes on beside the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));

@@ -1,57 +1,132 @@
-//! The gradients of one update, by parameter name, and their sum over micro-batches.
+//! The gradients of one update, by parameter name: the sum over the parts of its batches, whichever thread has computed
+//! which part, and however far apart the parts are.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use rayon::prelude::*;
 
 use crate::model::parameters::Parameters;
-use crate::ops;
+use crate::ops::{self, GradientSink};
+
+/// Adds up what the parts give, as it comes. The result does not depend on the order in which it comes: the terms are
+/// the leaves of a binary tree, and two that belong together are added when the second is there.
+pub struct GradientSums {
+    num_parts: usize,
+    /// From weights of matrix products, each tensor used by nothing else.
+    products: BTreeMap<String, Arc<TreeSum>>,
+    /// From candle's backward pass.
+    others: BTreeMap<String, TreeSum>,
+}
+
+impl GradientSums {
+    /// Sums for the trainable parameters, over `num_parts` parts.
+    pub fn new(parameters: &Parameters, num_parts: usize) -> Self {
+        let names = || parameters.trainable().map(|(name, _)| name.to_owned());
+        Self {
+            num_parts,
+            products: names().map(|name| (name, Arc::default())).collect(),
+            others: names().map(|name| (name, TreeSum::default())).collect(),
+        }
+    }
+
+    /// Takes the gradient of the weight `name` from the part with this number.
+    pub fn sink(&self, part: usize, name: &str) -> GradientSink {
+        let sum = self.products.get(name).cloned();
+        let (num_parts, name) = (self.num_parts, name.to_owned());
+        Arc::new(move |gradient| match &sum {
+            Some(sum) => sum.add(part, num_parts, gradient, ops::add_assign),
+            None => candle_core::bail!("{name} is not trained and got a gradient"),
+        })
+    }
+
+    /// Takes what a backward pass of the part with this number gave.
+    ///
+    /// # Errors
+    /// What adding the tensors gives.
+    pub fn add(&self, part: usize, parameters: &Parameters, mut store: GradStore) -> anyhow::Result<()> {
+        for (name, var) in parameters.trainable() {
+            if let (Some(gradient), Some(sum)) = (store.remove(var), self.others.get(name)) {
+                // A gradient may still hold the graph it came from, and two may share their storage.
+                sum.add(part, self.num_parts, gradient.detach(), |sum, term| sum + term)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sums.
+    ///
+    /// # Errors
+    /// A trainable parameter that got no gradient: somewhere the graph is cut.
+    pub fn finish(self, parameters: &Parameters) -> anyhow::Result<Gradients> {
+        let mut gradients = BTreeMap::new();
+        for (name, var) in parameters.trainable() {
+            let product = self.products.get(name).and_then(|sum| sum.take());
+            let other = self.others.get(name).and_then(TreeSum::take);
+            let gradient = match (product, other) {
+                (Some(product), None) => product.reshape(var.shape())?,
+                (None, Some(other)) => other.contiguous()?,
+                (Some(product), Some(other)) => ops::add_assign(product.reshape(var.shape())?, &other)?,
+                (None, None) => anyhow::bail!(
+                    "the trainable parameter {name} got no gradient: an operation on its path has no backward"
+                ),
+            };
+            gradients.insert(name.to_owned(), gradient);
+        }
+        Ok(Gradients(gradients))
+    }
+}
+
+/// A sum over parts. What waits for its sibling is known by its level in the tree and its place there.
+#[derive(Default)]
+struct TreeSum(Mutex<Vec<(usize, usize, Tensor)>>);
+
+impl TreeSum {
+    fn add(
+        &self,
+        part: usize,
+        num_parts: usize,
+        term: Tensor,
+        add: impl Fn(Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<()> {
+        let (mut level, mut place, mut width, mut sum) = (0, part, num_parts, term);
+        while width > 1 {
+            let sibling = place ^ 1;
+            // The last of an odd number goes up alone.
+            if sibling < width {
+                let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(found) = waiting.iter().position(|&(at, other, _)| (at, other) == (level, sibling)) else {
+                    waiting.push((level, place, sum));
+                    return Ok(());
+                };
+                let (_, _, other) = waiting.swap_remove(found);
+                drop(waiting);
+                sum = add(sum, &other)?;
+            }
+            (level, place, width) = (level + 1, place / 2, width.div_ceil(2));
+        }
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.is_empty() {
+            candle_core::bail!("a part gave a gradient twice");
+        }
+        waiting.push((level, place, sum));
+        Ok(())
+    }
+
+    /// The sum, when there is just one left.
+    fn take(&self) -> Option<Tensor> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() == 1 { waiting.pop().map(|(_, _, sum)| sum) } else { None }
+    }
+}
 
 /// Gradients of the trainable parameters.
 #[derive(Debug, Default)]
 pub struct Gradients(BTreeMap<String, Tensor>);
 
 impl Gradients {
-    /// Adds what a backward pass gave.
-    ///
-    /// # Errors
-    /// A trainable parameter that got no gradient: somewhere the graph is cut.
-    pub fn add(&mut self, parameters: &Parameters, mut store: GradStore) -> anyhow::Result<()> {
-        for (name, var) in parameters.trainable() {
-            let gradient = store.remove(var).with_context(|| {
-                format!("the trainable parameter {name} got no gradient: an operation on its path has no backward")
-            })?;
-            // A gradient may still hold the graph it came from.
-            let gradient = gradient.detach();
-            // Not in place: the gradients of two parameters may share their storage.
-            let sum = match self.0.get(name) {
-                Some(sum) => (sum + &gradient)?,
-                None => gradient.contiguous()?,
-            };
-            self.0.insert(name.to_owned(), sum);
-        }
-        Ok(())
-    }
-
-    /// The sum of what several backward passes gave, added in their order.
-    ///
-    /// # Errors
-    /// What adding the tensors gives.
-    pub fn sum(parts: Vec<Self>) -> anyhow::Result<Self> {
-        let mut terms: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
-        for (name, gradient) in parts.into_iter().flat_map(|part| part.0) {
-            terms.entry(name).or_default().push(gradient);
-        }
-        let add = |(name, terms): (String, Vec<Tensor>)| {
-            let sum = terms.into_iter().map(Ok).reduce(|sum, term| sum? + term?);
-            Ok((name, sum.expect("a name has at least one term")?))
-        };
-        Ok(Self(terms.into_par_iter().map(add).collect::<candle_core::Result<_>>()?))
-    }
-
     /// The gradient of a parameter.
     ///
     /// # Errors
@@ -80,7 +155,43 @@ pub fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
+
+    fn term(value: f32) -> Tensor {
+        Tensor::new(&[value], &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_sum_does_not_depend_on_the_order_in_which_parts_come() {
+        // In f32 these give another sum in almost every order.
+        let values = [1e8_f32, 1.0, -1e8, 3.5, 7e-3, 2e4, -1.5];
+        let sum = |order: &[usize]| {
+            let sum = TreeSum::default();
+            for &part in order {
+                sum.add(part, values.len(), term(values[part]), ops::add_assign).unwrap();
+            }
+            sum.take().unwrap().to_vec1::<f32>().unwrap()[0]
+        };
+        let expected = sum(&[0, 1, 2, 3, 4, 5, 6]);
+        for order in [[6, 5, 4, 3, 2, 1, 0], [3, 0, 6, 1, 5, 2, 4], [1, 0, 3, 2, 5, 4, 6]] {
+            assert_eq!(sum(&order), expected);
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_missing_or_comes_twice_is_seen() {
+        let sum = TreeSum::default();
+        let add = |part, count| sum.add(part, count, term(1.0), ops::add_assign);
+        for part in [0, 1, 2] {
+            add(part, 4).unwrap();
+        }
+        assert!(sum.take().is_none());
+        let alone = TreeSum::default();
+        alone.add(0, 1, term(1.0), ops::add_assign).unwrap();
+        assert!(alone.add(0, 1, term(1.0), ops::add_assign).is_err());
+    }
 
     #[test]
     fn clipping_scales_down_and_never_up() {

@@ -6,6 +6,7 @@ pub mod gradients;
 pub mod optimizer;
 pub mod plan;
 pub mod schedule;
+pub mod segments;
 pub mod stop;
 pub mod train_state;
 pub mod train_step;

@@ -4,15 +4,18 @@ use crate::base::team::Team;
 use crate::data::batch::Batch;
 use crate::evaluation::token_loss::{LossSum, batch_loss, scalar};
 use crate::model::caption_decoder::Mode;
-use crate::model::captioner::Captioner;
+use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::parameters::Parameters;
-use crate::ops::Dropout;
-use crate::training::gradients::{Gradients, clip_factor};
+use crate::ops::{Dropout, Precision};
+use crate::training::gradients::{GradientSums, Gradients, clip_factor};
 use crate::training::optimizer::Optimizer;
+use crate::training::segments::Segments;
 
 /// What stays the same over a run.
 #[derive(Clone, Copy, Debug)]
 pub struct StepSettings {
+    /// What matrix products are made in.
+    pub precision: Precision,
     /// Seed of the dropout masks.
     pub seed: u64,
     /// Dropout of the decoder.
@@ -40,7 +43,7 @@ pub struct StepOutcome {
 /// # Errors
 /// A trainable parameter without a gradient; what the model gives.
 pub fn compute_gradients(
-    model: &Captioner,
+    shape: &CaptionerShape,
     parameters: &Parameters,
     batches: &[Batch],
     global_step: u64,
@@ -54,27 +57,32 @@ pub fn compute_gradients(
         firsts.push(num_examples);
         num_examples += batch.num_examples()? as u64;
     }
-    let work = |member: usize| -> anyhow::Result<(LossSum, Gradients)> {
+    let sums = GradientSums::new(parameters, batches.len());
+    let work = |member: usize| -> anyhow::Result<LossSum> {
         let mut loss = LossSum::default();
-        let mut gradients = Gradients::default();
-        for (batch, &first_example) in batches.iter().zip(&firsts).skip(member).step_by(team.size()) {
+        for (part, batch) in batches.iter().enumerate().skip(member).step_by(team.size()) {
+            let sinks = |name: &str| sums.sink(part, name);
+            let view = parameters.tracked().in_precision(settings.precision).with_sinks(&sinks);
+            let model = Captioner::build(shape, &view)?;
+            let first_example = firsts[part];
             let dropout =
                 Dropout { probability: settings.dropout, seed: settings.seed, update: global_step, first_example };
-            let sum = batch_loss(model, batch, Mode::Train(dropout), settings.label_smoothing)?;
+            let mut segments = Segments::default();
+            let mode = Mode::Train(dropout);
+            let mut cut = |states| segments.cut(states);
+            let sum = batch_loss(&model, batch, mode, settings.label_smoothing, &mut cut)?;
             loss.add(LossSum { sum: scalar(&sum)?, count: batch.num_targets as u64 });
             let mean = sum.affine(1.0 / num_targets as f64, 0.0)?;
-            gradients.add(parameters, mean.backward()?)?;
+            drop(sum);
+            segments.backward(mean, |store| sums.add(part, parameters, store))?;
         }
-        Ok((loss, gradients))
+        Ok(loss)
     };
     let mut loss = LossSum::default();
-    let mut gradients = Vec::with_capacity(team.size());
     for part in team.each(work) {
-        let (part_loss, part_gradients) = part?;
-        loss.add(part_loss);
-        gradients.push(part_gradients);
+        loss.add(part?);
     }
-    Ok((loss, Gradients::sum(gradients)?))
+    Ok((loss, sums.finish(parameters)?))
 }
 
 /// Makes one update, or none when loss or gradient is not finite.
@@ -83,7 +91,7 @@ pub fn compute_gradients(
 /// As [`compute_gradients`].
 #[expect(clippy::too_many_arguments, reason = "all that an update depends on, and nothing else")]
 pub fn train_step(
-    model: &Captioner,
+    shape: &CaptionerShape,
     parameters: &Parameters,
     optimizer: &mut Optimizer,
     batches: &[Batch],
@@ -92,7 +100,7 @@ pub fn train_step(
     settings: &StepSettings,
     team: &Team,
 ) -> anyhow::Result<StepOutcome> {
-    let (loss, gradients) = compute_gradients(model, parameters, batches, global_step, settings, team)?;
+    let (loss, gradients) = compute_gradients(shape, parameters, batches, global_step, settings, team)?;
     let grad_norm = gradients.norm()?;
     let skipped = !(loss.sum.is_finite() && grad_norm.is_finite());
     if !skipped {

@@ -74,7 +74,6 @@ impl Trainer {
     /// # Errors
     /// An unreadable image, an observer that fails, ten updates in a row that are not finite.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
-        let model = Captioner::build(&self.plan.shape, &self.parameters.tracked().in_precision(self.plan.precision()))?;
         let interval = self.plan.config.training.validation_interval as u64;
         let num_epochs = self.plan.config.training.num_epochs as u64;
         observer.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
@@ -90,7 +89,7 @@ impl Trainer {
             if self.state.epoch >= num_epochs {
                 break;
             }
-            if self.train_epoch(&model, observer, stop)? == Outcome::Interrupted {
+            if self.train_epoch(observer, stop)? == Outcome::Interrupted {
                 outcome = Outcome::Interrupted;
                 break;
             }
@@ -100,12 +99,7 @@ impl Trainer {
         Ok(outcome)
     }
 
-    fn train_epoch(
-        &mut self,
-        model: &Captioner,
-        observer: &mut dyn Observer,
-        stop: &StopFlag,
-    ) -> anyhow::Result<Outcome> {
+    fn train_epoch(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let epoch = self.state.epoch + 1;
         let save_interval = self.plan.config.training.save_interval.map(|interval| interval as u64);
         observer.observe(&Event::EpochStarted {
@@ -129,7 +123,7 @@ impl Trainer {
                     return Err(error);
                 }
             };
-            let report = self.update(model, &batches, started)?;
+            let report = self.update(&batches, started)?;
             observer.observe(&Event::Step(report))?;
             self.check_skipped()?;
             let in_epoch = self.state.updates_in_epoch;
@@ -167,9 +161,10 @@ impl Trainer {
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
 
-    fn update(&mut self, model: &Captioner, batches: &[Batch], started: Instant) -> anyhow::Result<StepReport> {
+    fn update(&mut self, batches: &[Batch], started: Instant) -> anyhow::Result<StepReport> {
         let config = &self.plan.config;
         let settings = StepSettings {
+            precision: self.plan.precision(),
             seed: config.seed,
             dropout: self.plan.shape.decoder.dropout,
             label_smoothing: config.training.label_smoothing,
@@ -178,7 +173,7 @@ impl Trainer {
         let factor = learning_rate_factor(&config.schedule, self.state.global_step, self.plan.total_updates);
         let learning_rate = config.optimizer.learning_rate * factor;
         let StepOutcome { loss, grad_norm, skipped } = train_step(
-            model,
+            &self.plan.shape,
             &self.parameters,
             &mut self.optimizer,
             batches,

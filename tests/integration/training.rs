@@ -8,6 +8,7 @@ use caption_train::config::{self, EncoderKind, RunConfig};
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::Captioner;
 use caption_train::model::parameters::Parameters;
+use caption_train::ops::Precision;
 use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::setup::Setup;
 use caption_train::training::optimizer::Optimizer;
@@ -25,11 +26,16 @@ fn one_batch_is_learnt_by_heart() {
             Parameters::create(&shape.parameter_specs(), Default::default(), 5, DType::F32, &Device::Cpu).unwrap();
         let config = RunConfig::default();
         let mut optimizer = Optimizer::new(&parameters, &shape, &config.optimizer).unwrap();
-        let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
         let batches = [batch(&shape, &CAPTIONS, DType::F32)];
-        let settings = StepSettings { seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
+        let settings = StepSettings {
+            precision: Precision::Full,
+            seed: 0,
+            dropout: 0.0,
+            label_smoothing: 0.0,
+            max_grad_norm: Some(1.0),
+        };
         for step in 0..400 {
-            train_step(&model, &parameters, &mut optimizer, &batches, step, 0.01, &settings, &Team::alone()).unwrap();
+            train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &settings, &Team::alone()).unwrap();
         }
         let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
         let loss = evaluate_batch(&evaluation, &batches[0]).unwrap().mean();
@@ -43,7 +49,6 @@ fn a_loss_that_is_not_finite_changes_nothing() {
     let parameters =
         Parameters::create(&shape.parameter_specs(), Default::default(), 5, DType::F32, &Device::Cpu).unwrap();
     let mut optimizer = Optimizer::new(&parameters, &shape, &RunConfig::default().optimizer).unwrap();
-    let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
     let (_, norm) = parameters.trainable().find(|(name, _)| name.ends_with("ln_f.weight")).unwrap();
     let broken = (norm.as_tensor() * f64::NAN).unwrap();
     norm.set(&broken).unwrap();
@@ -52,9 +57,15 @@ fn a_loss_that_is_not_finite_changes_nothing() {
         parameters.iter().map(|(_, p)| bits(p.var.flatten_all().unwrap().to_vec1().unwrap())).collect()
     };
     let before = values(&parameters);
-    let settings = StepSettings { seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
+    let settings = StepSettings {
+        precision: Precision::Full,
+        seed: 0,
+        dropout: 0.0,
+        label_smoothing: 0.0,
+        max_grad_norm: Some(1.0),
+    };
     let batches = [batch(&shape, &CAPTIONS, DType::F32)];
-    let outcome = train_step(&model, &parameters, &mut optimizer, &batches, 0, 0.1, &settings, &Team::alone()).unwrap();
+    let outcome = train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &settings, &Team::alone()).unwrap();
     assert!(outcome.skipped);
     assert_eq!(optimizer.step(), 0);
     assert_eq!(values(&parameters), before);
