@@ -64,6 +64,13 @@ ROWS = [
         ["--batch", "40", "--captions-per-image", "5"],
         ["--batch", "32"],
     ),
+    step(
+        "epoch from the second on, ViT-B frozen + decoder 256/4, batch 64",
+        0.05,
+        ["--vit", "base", "--dim", "256", "--heads", "4", "--layers", "4", "--ff", "1024", "--batch", "64"],
+        ["--encoder", "stored"],
+        ["--encoder", "frozen"],
+    ),
     Row("clip and AdamW, 27 M parameters, default", "update", [], "torch_update.py", [], 0.35),
     Row("clip and AdamW, 27 M parameters, fused", "update", [], "torch_update.py", ["--fused"], 1.0),
     Row("640 x 480 JPEG to tensor, one core", "image_to_tensor", ["JPEG"], "image_to_tensor.py", ["JPEG"], 0.60),

@@ -3,6 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "its result is its output")]
 
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -10,10 +13,16 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::base::random::Stream;
 use caption_train::base::team::Team;
 use caption_train::base::{memory, process};
-use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, OptimizerConfig};
-use caption_train::data::batch::Batch;
+use caption_train::config::{
+    DataConfig, EncoderArchitecture, EncoderKind, EncoderTraining, FeatureType, OptimizerConfig,
+};
+use caption_train::data::batch::{Batch, Example};
 use caption_train::data::collate::collate;
-use caption_train::data::image_source::ImageInput;
+use caption_train::data::feature_store::{Description, FeatureStore};
+use caption_train::data::image_source::{
+    ImageInput, ImageSource, ImageView, Purpose, StoredContent, StoredImages, Views, feature_bytes,
+};
+use caption_train::data::loader::Loader;
 use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
@@ -23,6 +32,7 @@ use caption_train::ops::{LinearOptions, Precision, Weight, WeightLayout, linear}
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
 use clap::Parser;
+use serde_json::json;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,7 +49,16 @@ struct Args {
     seq: usize,
     #[arg(long, default_value_t = 10_000)]
     vocab: usize,
-    /// frozen, train or cached.
+    /// Width, heads, layers and inner width of the decoder.
+    #[arg(long, default_value_t = 512)]
+    dim: usize,
+    #[arg(long, default_value_t = 8)]
+    heads: usize,
+    #[arg(long, default_value_t = 6)]
+    layers: usize,
+    #[arg(long, default_value_t = 2048)]
+    ff: usize,
+    /// frozen, train, cached (features in memory) or stored (features read from the disk, as a run does it).
     #[arg(long, default_value = "frozen")]
     encoder: String,
     /// base, small or tiny.
@@ -81,10 +100,10 @@ fn shape(args: &Args) -> Result<CaptionerShape> {
     });
     let decoder = DecoderShape {
         vocab_size: args.vocab,
-        hidden_size: 512,
-        num_layers: 6,
-        num_heads: 8,
-        intermediate_size: 2048,
+        hidden_size: args.dim,
+        num_layers: args.layers,
+        num_heads: args.heads,
+        intermediate_size: args.ff,
         num_positions: args.seq,
         hidden_act: HiddenActivation::GeluNew,
         dropout: args.dropout,
@@ -132,6 +151,43 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize) -> Result<Vec<Batc
         })
     };
     bounds.windows(2).map(part).collect()
+}
+
+/// Images whose features lie on the disk, of as many as a run has of them for each pair it makes.
+const STORED_IMAGES: usize = 512;
+
+/// Updates of pairs whose features are read from a store, ahead of their use, by as many threads as a run has.
+fn stored_updates(args: &Args, shape: &CaptionerShape, parts: usize, folder: &Path) -> Result<Loader<Vec<Batch>>> {
+    let encoder = &shape.encoder;
+    let (length, hidden) = (encoder.sequence_length(), encoder.hidden_size);
+    let description = Description { content: json!("bench"), row_bytes: 2 * length * hidden };
+    let mut store = FeatureStore::open(folder, &description)?;
+    let mut appender = store.append(|| ())?;
+    let mut keys = HashMap::new();
+    let features = random("features", &[length * hidden])?.to_vec1::<f32>()?;
+    let row = feature_bytes(&features, FeatureType::F16)?;
+    for image in 0..STORED_IMAGES {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&image.to_le_bytes());
+        appender.push(&[key], &row)?;
+        keys.insert(ImageView { image, view: 0 }, key);
+    }
+    appender.finish()?;
+    let content = StoredContent::Features { shape: (length, hidden), number: FeatureType::F16 };
+    let source = ImageSource::stored(Arc::new(StoredImages { store, keys, content }), Views::Whole);
+    let mut stream = Stream::new(1, "bench", "captions");
+    let mut example = || {
+        let tokens = (0..=args.seq).map(|_| 4 + stream.below(args.vocab - 4) as u32).collect();
+        Example { image: stream.below(STORED_IMAGES), tokens }
+    };
+    let mut update = || (0..args.batch).map(|_| example()).collect::<Vec<Example>>();
+    let jobs: Vec<Vec<Example>> = (0..args.warmup + args.steps).map(|_| update()).collect();
+    let load = move |examples: Vec<Example>| {
+        let examples: Vec<&Example> = examples.iter().collect();
+        Batch::load_parts(&source, &examples, Purpose::Training { epoch: 1 }, parts, 0, &Device::Cpu)
+    };
+    let workers = DataConfig::default().workers;
+    Ok(Loader::start(jobs, workers, workers + 1, Arc::new(load)))
 }
 
 /// Prints the shares of all threads' time.
@@ -189,16 +245,24 @@ fn main() -> Result<()> {
     };
     let threads = rayon::current_num_threads();
     let team = Team::new(threads.min(args.batch / args.captions_per_image / 4).max(1), 1)?;
-    let batches = batches(&args, &shape, team.size())?;
+    let folder = tempfile::tempdir()?;
+    let mut updates: Box<dyn Iterator<Item = Result<Vec<Batch>>>> = if args.encoder == "stored" {
+        Box::new(stored_updates(&args, &shape, team.size(), folder.path())?)
+    } else {
+        let batches = batches(&args, &shape, team.size())?;
+        Box::new(std::iter::repeat_with(move || Ok(batches.clone())))
+    };
     let settings =
         StepSettings { precision, seed: 0, dropout: args.dropout, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
-    let mut seconds = Vec::new();
+    let (mut seconds, mut waited) = (Vec::new(), Vec::new());
     let mut loss = f64::NAN;
     for step in 0..args.warmup + args.steps {
         if args.profile && step == args.warmup {
             profile::start();
         }
         let started = Instant::now();
+        let batches = updates.next().context("the updates ended early")??;
+        waited.push(started.elapsed().as_secs_f64());
         let outcome = train_step(&shape, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &team)?;
         seconds.push(started.elapsed().as_secs_f64());
         loss = outcome.loss.mean();
@@ -208,6 +272,7 @@ fn main() -> Result<()> {
     if args.profile {
         report(&measured, seconds.iter().sum::<f64>() * threads as f64, precision)?;
     }
+    let total: f64 = seconds.iter().sum();
     seconds.sort_by(f64::total_cmp);
     let median = *seconds.get(seconds.len() / 2).context("no step was timed")?;
     let peak = memory::peak_resident_bytes().map(|bytes| bytes >> 20);
@@ -217,6 +282,7 @@ fn main() -> Result<()> {
             "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
             "captions_per_image": args.captions_per_image, "precision": args.precision, "step_s": median,
             "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
+            "waited_share": waited[args.warmup..].iter().sum::<f64>() / total,
         })
     );
     Ok(())

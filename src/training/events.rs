@@ -34,6 +34,8 @@ pub struct StepReport {
     pub num_examples: usize,
     /// Its duration in seconds, waiting for data included.
     pub seconds: f64,
+    /// How much of that was spent waiting for data.
+    pub wait_seconds: f64,
     /// The update was skipped because loss or gradient was not finite.
     pub skipped: bool,
 }

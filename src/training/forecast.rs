@@ -79,8 +79,8 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     // The loop holds one update, the loader as many as it may begin ahead.
     let waiting = 1 + plan.config.data.workers + LOADED_AHEAD;
     let accumulation = plan.config.training.gradient_accumulation_steps;
-    // Two moments, and for each member gradients; while micro-batches are summed, the sum and the newest.
-    let copies = 2 + plan.num_members * if accumulation > 1 { 2 } else { 1 };
+    // Two moments, and the sums of gradients that wait for each other in a binary tree.
+    let copies = 2 + ((plan.num_members * accumulation).next_power_of_two().ilog2() as usize).max(1);
     let phases =
         [activation_values(plan, batch, length, targets), validation_values(plan, length), encoding_values(plan)];
     MemoryForecast {
@@ -100,8 +100,9 @@ fn activation_values(plan: &RunPlan, batch: usize, length: usize, targets: usize
     let tokens = batch * length * decoder.hidden_size;
     let inner = batch * length * decoder.intermediate_size;
     let key_values = 2 * states * decoder.hidden_size;
-    // In a block: three LayerNorms, qkv, query, two attentions with their outputs, dropouts and sums, the MLP.
-    let block = 19 * tokens + 2 * inner + key_values;
+    // In a block: three LayerNorms, qkv, query, two attentions with their outputs, dropouts and sums, the MLP before
+    // its activation.
+    let block = 19 * tokens + inner + key_values;
     let projected = if plan.shape.has_projection() { states * decoder.hidden_size } else { 0 };
     // Logits, their gradient, and its copy for the product with the head.
     let logits = 3 * targets * decoder.vocab_size;
@@ -138,8 +139,9 @@ fn encoder_values(plan: &RunPlan, encoder: &EncoderShape, batch: usize) -> usize
     let states = batch * encoder.sequence_length() * encoder.hidden_size;
     let inner = batch * encoder.sequence_length() * encoder.intermediate_size;
     let patches = 2 * 3 * batch * encoder.image_size * encoder.image_size;
-    // LayerNorms, query, key, value, attention, sums; and the MLP before and behind its activation.
-    let block = 10 * states + 2 * inner;
+    // LayerNorms, query, key, value, attention, sums, the copy that the next segment begins with; and the MLP before
+    // its activation.
+    let block = 11 * states + inner;
     match (plan.image_path, plan.config.model.encoder.train) {
         (ImagePath::EncodedOnce, _) => 0,
         (ImagePath::EncodedEachTime, _) | (_, EncoderTraining::Frozen) => forward_values(encoder, batch),

@@ -1,7 +1,7 @@
 //! The loop: epochs of updates, save points, validation. Readable from top to bottom.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use candle_core::Device;
@@ -115,6 +115,7 @@ impl Trainer {
             }
             let started = Instant::now();
             let Some(batches) = updates.next() else { break };
+            let waited = started.elapsed();
             let batches = match batches {
                 Ok(batches) => batches,
                 // The state between two updates is whole: an unreadable image must not cost the epoch.
@@ -123,7 +124,7 @@ impl Trainer {
                     return Err(error);
                 }
             };
-            let report = self.update(&batches, started)?;
+            let report = self.update(&batches, started, waited)?;
             observer.observe(&Event::Step(report))?;
             self.check_skipped()?;
             let in_epoch = self.state.updates_in_epoch;
@@ -161,7 +162,7 @@ impl Trainer {
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
 
-    fn update(&mut self, batches: &[Batch], started: Instant) -> anyhow::Result<StepReport> {
+    fn update(&mut self, batches: &[Batch], started: Instant, waited: Duration) -> anyhow::Result<StepReport> {
         let config = &self.plan.config;
         let settings = StepSettings {
             precision: self.plan.precision(),
@@ -207,6 +208,7 @@ impl Trainer {
             grad_norm,
             num_examples,
             seconds,
+            wait_seconds: waited.as_secs_f64(),
             skipped,
         })
     }

@@ -46,6 +46,7 @@ impl Observer for JsonLines {
                 "learning_rate": report.learning_rate,
                 "grad_norm": report.grad_norm,
                 "images_per_second": report.num_examples as f64 / report.seconds,
+                "wait_seconds": report.wait_seconds,
                 "skipped": report.skipped,
             }),
             Event::EpochTrained { state } => json!({
