@@ -46,6 +46,7 @@ def step(name, most, shared, ours=(), theirs=()):
 
 
 CACHED = ["--encoder", "cached", "--vit", "base"]
+SMALL_DECODER = ["--vit", "base", "--dim", "256", "--heads", "4", "--layers", "4", "--ff", "1024"]
 ROWS = [
     step("ViT-S trained, batch 8, f32", 0.85, ["--encoder", "train", "--vit", "small"]),
     step("ViT-B trained, batch 8, f32", 0.80, ["--encoder", "train", "--vit", "base"]),
@@ -65,11 +66,18 @@ ROWS = [
         ["--batch", "32"],
     ),
     step(
-        "epoch from the second on, ViT-B frozen + decoder 256/4, batch 64",
+        "features from disk for ViT-B frozen + decoder 256/4, batch 64",
         0.05,
-        ["--vit", "base", "--dim", "256", "--heads", "4", "--layers", "4", "--ff", "1024", "--batch", "64"],
+        [*SMALL_DECODER, "--batch", "64"],
         ["--encoder", "stored"],
         ["--encoder", "frozen"],
+    ),
+    step(
+        "the same by image, 5 captions each (batch 65), per caption",
+        0.05,
+        SMALL_DECODER,
+        ["--encoder", "stored", "--batch", "65", "--captions-per-image", "5"],
+        ["--encoder", "frozen", "--batch", "64"],
     ),
     Row("clip and AdamW, 27 M parameters, default", "update", [], "torch_update.py", [], 0.35),
     Row("clip and AdamW, 27 M parameters, fused", "update", [], "torch_update.py", ["--fused"], 1.0),

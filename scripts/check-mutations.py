@@ -68,15 +68,15 @@ MUTATIONS = [
     (
         "square Conv1D transposed",
         "src/model/caption_decoder.rs",
-        "ops::linear(x, &self.weight, Some(&self.bias), WeightLayout::InOut)",
-        "ops::linear(x, &self.weight, Some(&self.bias), if self.weight.dim(0)? == self.weight.dim(1)? "
-        "{ WeightLayout::OutIn } else { WeightLayout::InOut })",
+        "ops::linear(x, &self.weight, Some(&self.bias), &options)",
+        "ops::linear(x, &self.weight, Some(&self.bias), &LinearOptions { layout: if x.dims().last() == "
+        "self.bias.dims().last() { WeightLayout::OutIn } else { WeightLayout::InOut }, ..options })",
     ),
     (
         "bias of Conv1D dropped",
         "src/model/caption_decoder.rs",
-        "ops::linear(x, &self.weight, Some(&self.bias), WeightLayout::InOut)",
-        "ops::linear(x, &self.weight, Some(&(&self.bias * 0.0)?), WeightLayout::InOut)",
+        "ops::linear(x, &self.weight, Some(&self.bias), &options)",
+        "ops::linear(x, &self.weight, Some(&(&self.bias * 0.0)?), &options)",
     ),
     (
         "ViT without its last LayerNorm",
@@ -120,6 +120,15 @@ MUTATIONS = [
     ("layer decay off by one", "src/training/optimizer.rs", "shape.encoder.num_hidden_layers + 1 - encoder_depth", "shape.encoder.num_hidden_layers + 2 - encoder_depth"),
     ("warm-up off by one", "src/training/schedule.rs", "return step as f64 / warmup as f64;", "return (step + 1) as f64 / warmup as f64;"),
     ("a mean of means over micro-batches", "src/training/train_step.rs", "sum.affine(1.0 / num_targets as f64, 0.0)", "sum.affine(1.0 / (batch.num_targets * batches.len()) as f64, 0.0)"),
+    ("the gradients of a segment are lost", "src/training/segments.rs", "            take(store)?;\n", "            drop(store);\n"),
+    (
+        "the slope of an activation is left out",
+        "src/ops/linear.rs",
+        "scale_by_slopes(kind, tensor_elements::<T>(&x_storage)?, &mut values);",
+        "scale_by_slopes(kind, &[], &mut values[..0]);",
+    ),
+    ("the cache knows no weights", "src/run/image_cache.rs", '"weights": weights,', '"weights": "",'),
+    ("the cache knows no pixels", "src/run/image_cache.rs", "Ok(Some((image, hasher.finish_bytes())))", "Ok(Some((image, [image as u8; 32])))"),
     ("clipping never scales", "src/training/gradients.rs", "(max_norm / (norm + 1e-6)).min(1.0)", "(max_norm / (norm + 1e-6)).max(1.0)"),
     ("smoothing leaves the target out", "src/ops/cross_entropy.rs", "smoothing / rows.vocabulary as f64", "smoothing / (rows.vocabulary - 1) as f64"),
     ("positions resampled with another cubic", "src/model/position_table.rs", "const CUBIC: f64 = -0.75;", "const CUBIC: f64 = -0.5;"),

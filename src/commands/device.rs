@@ -21,7 +21,8 @@ fn check_precision(precision: Precision, has_fast_bf16: bool) -> anyhow::Result<
         return Err(usage(
             "training.precision = \"bf16\" needs a CPU with AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire \
              Rapids, or newer), and this one has none",
-            "use training.precision = \"f32\": without these instructions bf16 would be slower",
+            "train with training.precision = \"f32\", which cannot change while a run goes on: without these \
+             instructions bf16 would be slower",
         ));
     }
     Ok(())

@@ -74,7 +74,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     ))?;
     let epoch = time.step * plan.updates_per_epoch as f64;
     terminal::data(&format!(
-        "time        {:.3} s for an update, {:.0} s for an epoch, {:.0} s for encoding the images",
+        "time        {:.3} s for an update, {:.0} s for an epoch, at most {:.0} s for encoding the images",
         time.step, epoch, time.encoding
     ))?;
     for warning in plan.warnings() {

@@ -28,7 +28,8 @@ pub enum FeatureType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentationConfig {
-    /// Smallest share of the image's area that a view shows: above 0, at most 1.
+    /// Smallest share of the image's area that a view shows: above 0, at most 1. An image too long and narrow for that
+    /// shows its middle.
     pub min_area: f64,
     /// Half of the views are mirrored. Captions speak of left and right.
     pub flip: bool,
@@ -54,8 +55,8 @@ pub struct DataConfig {
     pub split: SplitSource,
     /// Share of the images held out by a random split: above 0, below 1.
     pub validation_fraction: f64,
-    /// Threads that read and decode images: 1 to 256.
-    pub workers: usize,
+    /// Threads that read and decode images: 1 to 256. Absent: one for each compute thread, at most 8.
+    pub workers: Option<usize>,
     /// A frozen encoder sees each image once, and its output is kept on disk; else it runs in every update.
     pub cache_features: bool,
     /// How the numbers of these outputs are kept.
@@ -78,7 +79,7 @@ impl Default for DataConfig {
             source: None,
             split: SplitSource::File,
             validation_fraction: 0.1,
-            workers: 2,
+            workers: None,
             cache_features: true,
             cache_number: FeatureType::F16,
             cache_images: false,

@@ -352,6 +352,7 @@ mod tests {
         config.data.dataset = Some("flickr8k".to_owned());
         config.data.directory = Some(PathBuf::from("d"));
         config.data.source = Some(PathBuf::from("s"));
+        config.data.workers = Some(2);
         config.data.cache_directory = Some(PathBuf::from("c"));
         config.data.augmentation = Some(AugmentationConfig::default());
         config.tokenizer.directory = Some(PathBuf::from("t"));

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct TrainingConfig {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// What matrix products are made in.
+    /// What the products with weights are made in, in training, validation and the cached features. Captions are written
+    /// in f32.
     pub precision: Precision,
     /// Image-caption pairs in a batch.
     pub batch_size: usize,
@@ -53,13 +54,15 @@ impl Default for TrainingConfig {
     }
 }
 
-/// What matrix products are made in. Weights, optimizer, sums and all other operations are f32 in any case.
+/// What the products with weights are made in. Weights, optimizer, sums and all other operations, attention among them,
+/// are f32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 24 bits of mantissa.
     F32,
-    /// 8 bits of mantissa, in half the time on a machine made for it.
+    /// 8 bits of mantissa, in half the time on a machine made for it: operands and results of these products, gradients
+    /// of weights among them, are rounded to them.
     Bf16,
 }
 

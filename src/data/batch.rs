@@ -116,7 +116,13 @@ mod tests {
             path
         };
         let processor = ImageProcessor::plain(1);
-        let files = ImageFiles { paths: (0..3).map(picture).collect(), processor, augmentation: None };
+        let files = ImageFiles {
+            paths: (0..3).map(picture).collect(),
+            names: vec![String::new(); 3],
+            digests: HashMap::new(),
+            processor,
+            augmentation: None,
+        };
         ImageSource::files(Arc::new(files), Views::Whole)
     }
 

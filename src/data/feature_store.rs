@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -16,14 +18,16 @@ use serde_json::Value;
 use crate::base::atomic_file;
 use crate::base::fault::{WithHint as _, fault};
 
-/// Version of the files; another one is not read.
-const FORMAT_VERSION: u32 = 1;
+/// Version of the files. A store of another one is another store.
+pub const FORMAT_VERSION: u32 = 1;
 const DESCRIPTION: &str = "store.json";
 const ROWS: &str = "rows.bin";
 const INDEX: &str = "index.bin";
 const LOCK: &str = "lock";
 /// Bytes of an entry of the index: key, checksum of the row, checksum of the two.
 const ENTRY_BYTES: usize = 40;
+/// How often a lock that another process holds is tried.
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// Rows are brought to the disk when this many bytes wait.
 const SYNC_BYTES: usize = 64 << 20;
 
@@ -51,7 +55,8 @@ struct DescriptionFile {
 pub struct FeatureStore {
     folder: PathBuf,
     row_bytes: usize,
-    rows: File,
+    /// Absent while there is no row.
+    rows: Option<File>,
     /// Row and checksum by key.
     entries: HashMap<Key, (u64, u32)>,
 }
@@ -62,6 +67,8 @@ pub struct Appender<'a> {
     index: File,
     /// Entries whose rows may not be on the disk yet.
     waiting: Vec<(Key, u32)>,
+    /// Something could not be written: nothing more is, or entries and rows might get out of step.
+    failed: bool,
     /// Freed when the file is closed, by a crash too.
     _lock: File,
 }
@@ -73,11 +80,9 @@ impl FeatureStore {
     /// A folder that cannot be made or read; one that holds something else.
     pub fn open(folder: &Path, description: &Description) -> Result<Self> {
         let store = || format!("cannot open the cache {}", folder.display());
-        fs::create_dir_all(folder)
-            .with_context(store)
-            .hint(|| "name a folder that can be written in data.cache_directory, or set data.cache_features = false")?;
+        fs::create_dir_all(folder).with_context(store).hint(|| ELSEWHERE)?;
         check_description(folder, description).with_context(store)?;
-        let rows = open_file(&folder.join(ROWS)).with_context(store)?;
+        let rows = readable(&folder.join(ROWS)).with_context(store)?;
         let mut store =
             Self { folder: folder.to_owned(), row_bytes: description.row_bytes, rows, entries: HashMap::new() };
         store.read_index()?;
@@ -116,7 +121,8 @@ impl FeatureStore {
     pub fn read(&self, key: &Key, row: &mut [u8]) -> Result<()> {
         let (number, checksum) = self.entries.get(key).context("a row is asked for that is not in the cache")?;
         ensure!(row.len() == self.row_bytes, "a row has {} bytes, not {}", self.row_bytes, row.len());
-        read_at(&self.rows, row, number * self.row_bytes as u64)
+        let rows = self.rows.as_ref().context("the cache has no rows")?;
+        read_at(rows, row, number * self.row_bytes as u64)
             .with_context(|| format!("cannot read {}", self.folder.join(ROWS).display()))?;
         if crc32fast::hash(row) != *checksum {
             return Err(fault(
@@ -127,39 +133,45 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// Waits until no other process appends, takes over what it appended, and appends from now on. `on_wait` is called
-    /// when there is something to wait for.
+    /// Waits until no other process appends, takes over what it appended, and appends from now on. While there is
+    /// something to wait for, `keep_waiting` is asked now and then; `None` is returned when it says no.
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn append(&mut self, on_wait: impl FnOnce()) -> Result<Appender<'_>> {
+    pub fn append(&mut self, mut keep_waiting: impl FnMut() -> bool) -> Result<Option<Appender<'_>>> {
         let path = self.folder.join(LOCK);
-        let lock = open_file(&path)?;
-        let locked = match lock.try_lock() {
-            Err(fs::TryLockError::WouldBlock) => {
-                on_wait();
-                lock.lock()
+        let lock = writable(&path)?;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::WouldBlock) if keep_waiting() => thread::sleep(LOCK_INTERVAL),
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display())).hint(|| ELSEWHERE);
+                }
             }
-            Err(fs::TryLockError::Error(error)) => Err(error),
-            Ok(()) => Ok(()),
-        };
-        locked.with_context(|| format!("cannot lock {}", path.display()))?;
+        }
+        let rows = writable(&self.folder.join(ROWS))?;
+        self.rows = Some(rows);
         self.read_index()?;
         let path = self.folder.join(INDEX);
         let cut = || format!("cannot write {}", path.display());
-        let index = open_file(&path)?;
         // What a crash left behind the last whole entry.
-        index.set_len((self.entries.len() * ENTRY_BYTES) as u64).with_context(cut)?;
+        writable(&path)?.set_len((self.entries.len() * ENTRY_BYTES) as u64).with_context(cut)?;
         let index = OpenOptions::new().append(true).open(&path).with_context(cut)?;
-        Ok(Appender { store: self, index, waiting: Vec::new(), _lock: lock })
+        Ok(Some(Appender { store: self, index, waiting: Vec::new(), failed: false, _lock: lock }))
     }
 
     /// Reads the entries up to the first that is not whole, or whose row is not.
     fn read_index(&mut self) -> Result<()> {
         let path = self.folder.join(INDEX);
+        let read = || format!("cannot read {}", path.display());
         let mut bytes = Vec::new();
-        open_file(&path)?.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
-        let rows = self.rows.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+        if let Some(mut index) = readable(&path)? {
+            index.read_to_end(&mut bytes).with_context(read)?;
+        }
+        let rows =
+            self.rows.as_ref().map_or(Ok(0), |rows| rows.metadata().map(|rows| rows.len())).with_context(read)?;
         let whole_rows = usize::try_from(rows / self.row_bytes.max(1) as u64).unwrap_or(usize::MAX);
         self.entries.clear();
         for (number, entry) in bytes.chunks_exact(ENTRY_BYTES).take(whole_rows).enumerate() {
@@ -184,7 +196,9 @@ impl Appender<'_> {
         let size = self.store.row_bytes;
         ensure!(rows.len() == keys.len() * size, "{} rows of {size} bytes, found {} bytes", keys.len(), rows.len());
         let first = self.store.entries.len();
-        self.check(write_at(&self.store.rows, rows, (first * size) as u64))?;
+        let file = self.store.rows.as_ref().context("a store that is appended to has rows")?;
+        let written = write_at(file, rows, (first * size) as u64);
+        self.check(written)?;
         for (key, row) in keys.iter().zip(rows.chunks_exact(size)) {
             let (number, checksum) = (self.store.entries.len() as u64, crc32fast::hash(row));
             ensure!(self.store.entries.insert(*key, (number, checksum)).is_none(), "a row was made twice");
@@ -193,7 +207,7 @@ impl Appender<'_> {
         if self.waiting.len() * size >= SYNC_BYTES { self.sync() } else { Ok(()) }
     }
 
-    /// Brings everything to the disk.
+    /// Brings everything to the disk; after an error there is nothing left that could be.
     ///
     /// # Errors
     /// A disk that cannot be written.
@@ -202,7 +216,11 @@ impl Appender<'_> {
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.check(self.store.rows.sync_data())?;
+        if self.failed || self.waiting.is_empty() {
+            return Ok(());
+        }
+        let synced = self.store.rows.as_ref().map_or(Ok(()), File::sync_data);
+        self.check(synced)?;
         let entries: Vec<u8> = self.waiting.iter().flat_map(|(key, checksum)| entry(key, *checksum)).collect();
         let written = self.index.write_all(&entries).and_then(|()| self.index.sync_data());
         self.check(written)?;
@@ -210,7 +228,8 @@ impl Appender<'_> {
         Ok(())
     }
 
-    fn check(&self, result: io::Result<()>) -> Result<()> {
+    fn check(&mut self, result: io::Result<()>) -> Result<()> {
+        self.failed |= result.is_err();
         result
             .with_context(|| format!("cannot write the cache {}", self.store.folder.display()))
             .hint(|| "what was written before stays usable; make room, or name another folder in data.cache_directory")
@@ -235,20 +254,27 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let file = DescriptionFile { format_version: FORMAT_VERSION, description: description.clone() };
             let write = || format!("cannot write {}", path.display());
-            atomic_file::write(&path, &serde_json::to_vec_pretty(&file)?).with_context(write)
+            atomic_file::write(&path, &serde_json::to_vec_pretty(&file)?).with_context(write).hint(|| ELSEWHERE)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 
-fn open_file(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))
+const ELSEWHERE: &str = "name a folder that can be written in data.cache_directory";
+
+/// A file to read, if it is there. A cache that is complete may lie where nothing can be written.
+fn readable(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())).hint(|| ELSEWHERE),
+    }
+}
+
+fn writable(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path).with_context(|| format!("cannot write {}", path.display())).hint(|| ELSEWHERE)
 }
 
 fn entry(key: &Key, checksum: u32) -> [u8; ENTRY_BYTES] {
@@ -316,7 +342,7 @@ mod tests {
 
     fn fill(folder: &Path, keys: &[u8]) {
         let mut store = open(folder);
-        let mut appender = store.append(|| ()).unwrap();
+        let mut appender = store.append(|| true).unwrap().unwrap();
         for &key in keys {
             appender.push(&[[key; 32]], &[key; 3]).unwrap();
         }
@@ -370,7 +396,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fill(folder.path(), &[1]);
         let mut store = open(folder.path());
-        store.append(|| ()).unwrap().push(&[[2; 32]], &[2; 3]).unwrap();
+        store.append(|| true).unwrap().unwrap().push(&[[2; 32]], &[2; 3]).unwrap();
         assert_eq!(open(folder.path()).len(), 1);
         fill(folder.path(), &[9]);
         assert_eq!(row(&open(folder.path()), 9).unwrap(), [9; 3]);
@@ -407,25 +433,53 @@ mod tests {
     fn a_second_writer_waits_and_then_sees_the_rows_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = open(folder.path());
-        let mut appender = first.append(|| panic!("nobody else writes")).unwrap();
+        let mut appender = first.append(|| panic!("nobody else writes")).unwrap().unwrap();
         let path = folder.path().to_owned();
         let (told, waits) = std::sync::mpsc::channel();
         let second = std::thread::spawn(move || {
             let mut store = open(&path);
-            let appender = store.append(|| told.send(()).unwrap()).unwrap();
+            let wait = || {
+                // Nobody listens any more once the first turn was waited for.
+                let _ = told.send(());
+                true
+            };
+            let appender = store.append(wait).unwrap().unwrap();
             appender.store().contains(&[1; 32])
         });
         waits.recv().unwrap();
         appender.push(&[[1; 32]], &[1; 3]).unwrap();
+        assert!(open(folder.path()).append(|| false).unwrap().is_none(), "a writer that will not wait gives up");
         appender.finish().unwrap();
         assert!(second.join().unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_cache_that_cannot_be_written_can_be_read() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[1, 2]);
+        let set = |mode: u32| {
+            for name in [DESCRIPTION, INDEX, ROWS, LOCK, "."] {
+                let path = folder.path().join(name);
+                fs::set_permissions(path, fs::Permissions::from_mode(if name == "." { mode | 0o111 } else { mode }))
+                    .unwrap();
+            }
+        };
+        set(0o444);
+        assert_eq!(row(&open(folder.path()), 2).unwrap(), [2; 3]);
+        set(0o644);
+        fs::remove_file(folder.path().join(LOCK)).unwrap();
+        fs::create_dir(folder.path().join(LOCK)).unwrap();
+        let text = describe(&open(folder.path()).append(|| true).err().unwrap());
+        assert!(text.contains("cannot write") && text.contains("data.cache_directory"), "{text}");
     }
 
     #[test]
     fn rows_that_do_not_fit_are_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = open(folder.path());
-        let mut appender = store.append(|| ()).unwrap();
+        let mut appender = store.append(|| true).unwrap().unwrap();
         assert!(appender.push(&[[1; 32]], &[1; 4]).is_err());
         appender.push(&[[1; 32]], &[1; 3]).unwrap();
         assert!(appender.push(&[[1; 32]], &[1; 3]).is_err(), "the key is there already");

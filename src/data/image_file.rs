@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, Pixel, Rgb, RgbImage};
 
+use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 
 /// Pixels that an image may have; the number at which Pillow suspects a decompression bomb and refuses.
@@ -30,6 +31,22 @@ const MAX_DECODER_BYTES: u64 = MAX_PIXELS * 8;
 /// A file that cannot be read, is no JPEG, PNG or WebP, is damaged or truncated, or has more than [`MAX_PIXELS`].
 pub fn load_rgb(path: &Path) -> anyhow::Result<RgbImage> {
     read(path).and_then(|bytes| decode_rgb(&bytes)).with_context(|| format!("cannot read image {}", path.display()))
+}
+
+/// [`load_rgb`] of a file that must have this SHA-256.
+///
+/// # Errors
+/// Also another content.
+pub fn load_known_rgb(path: &Path, digest: &[u8; 32]) -> anyhow::Result<RgbImage> {
+    let known = |bytes: Vec<u8>| {
+        let mut hasher = Hasher::new();
+        hasher.update(&bytes);
+        if hasher.finish_bytes() != *digest {
+            return Err(fault("it was changed while it was read", "begin again when the images are all in place"));
+        }
+        decode_rgb(&bytes)
+    };
+    read(path).and_then(known).with_context(|| format!("cannot read image {}", path.display()))
 }
 
 /// Checks an image file as [`load_rgb`] does, decoding it whole, and gives its (width, height) once turned upright.

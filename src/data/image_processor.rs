@@ -1,7 +1,7 @@
 //! From RGB pixels to what an encoder reads, as `preprocessor_config.json` says: resize, centre crop, rescale,
 //! normalise. The numbers are those of `ViTImageProcessor` and `CLIPImageProcessor` of transformers.
 //!
-//! Reading image files is in `image_file`; augmentation is nowhere.
+//! Reading image files is in `image_file`, random views are in `augmentation`.
 
 use std::borrow::Cow;
 use std::fs;

@@ -15,7 +15,7 @@ use crate::base::fault::fault;
 use crate::config::FeatureType;
 use crate::data::augmentation::Augmentation;
 use crate::data::feature_store::{FeatureStore, Key};
-use crate::data::image_file::load_rgb;
+use crate::data::image_file::{load_known_rgb, load_rgb};
 use crate::data::image_processor::ImageProcessor;
 
 /// An image, whole or as one of its random views.
@@ -71,6 +71,10 @@ impl Views {
 pub struct ImageFiles {
     /// Path of each image of the data set.
     pub paths: Vec<PathBuf>,
+    /// The name of each in the data set, by which its random views are drawn.
+    pub names: Vec<String>,
+    /// The SHA-256 of files that have to be those that were looked at before.
+    pub digests: HashMap<usize, Key>,
     /// How pixels become the encoder's input.
     pub processor: ImageProcessor,
     /// How views differ from images; absent when there are none.
@@ -78,21 +82,19 @@ pub struct ImageFiles {
 }
 
 impl ImageFiles {
-    /// The name that the random views of an image are drawn by: that of its file.
-    pub fn name(&self, image: usize) -> String {
-        self.paths[image].file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-    }
-
     /// The pixels of a view in the encoder's size, before they are normalised: rows of red, green, blue.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file that cannot be read, or that has changed.
     pub fn pixels(&self, ImageView { image, view }: ImageView) -> Result<Vec<u8>> {
         let path = &self.paths[image];
-        let whole = load_rgb(path)?;
+        let whole = match self.digests.get(&image) {
+            Some(digest) => load_known_rgb(path, digest)?,
+            None => load_rgb(path)?,
+        };
         let shown = match (view, &self.augmentation) {
             (0, _) => whole,
-            (_, Some(augmentation)) => augmentation.apply(&whole, &self.name(image), view),
+            (_, Some(augmentation)) => augmentation.apply(&whole, &self.names[image], view),
             (_, None) => bail!("view {view} of image {image} is asked for, and there is no augmentation"),
         };
         self.processor.pixels(&shown).with_context(|| format!("cannot use image {}", path.display()))
@@ -241,7 +243,10 @@ impl StoredImages {
 /// A number that is not finite, or that f16 cannot hold.
 pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-        bail!("the encoder gave {value} for an image: its weights are no use");
+        return Err(fault(
+            format!("the encoder gave {value}"),
+            "are its weights sound? With training.precision = \"bf16\", try \"f32\"",
+        ));
     }
     match number {
         FeatureType::F32 => Ok(bytemuck::cast_slice(values).to_vec()),
@@ -271,7 +276,7 @@ mod tests {
     fn stored(folder: &std::path::Path, number: FeatureType) -> ImageSource {
         let row_bytes = feature_bytes(&[0.0; 2], number).unwrap().len();
         let mut store = FeatureStore::open(folder, &Description { content: json!("test"), row_bytes }).unwrap();
-        let mut appender = store.append(|| ()).unwrap();
+        let mut appender = store.append(|| true).unwrap().unwrap();
         let mut keys = HashMap::new();
         for image in [2, 0, 1_usize] {
             let values = [10.0 + image as f32, 0.1];

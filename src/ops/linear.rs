@@ -30,8 +30,8 @@ pub enum WeightLayout {
 pub struct LinearOptions {
     /// How the weight lies in memory.
     pub layout: WeightLayout,
-    /// What products are made in. With [`Precision::Bf16`] those of the forward and the backward pass are bf16; the bias,
-    /// its gradient and all results are f32.
+    /// What products are made in, those of the forward and the backward pass. The bias and its gradient are f32, and all
+    /// results are f32 tensors, of 8 bits with [`Precision::Bf16`].
     pub precision: Precision,
     /// Goes over the input first. The backward pass computes it again, so that only what went in is kept.
     pub activation: Option<Gelu>,

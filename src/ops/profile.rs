@@ -1,5 +1,6 @@
-//! Where the time of a step goes: seconds in each kind of operation, and in the matrix products inside of them, added up
-//! over all threads. Off unless asked for; then a call costs two readings of the clock.
+//! Where the time of a step goes: seconds in each kind of operation, and in the matrix products and activations inside of
+//! them, times the threads that are at it or wait for it. Off unless asked for; then a call costs two readings of the
+//! clock.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,13 +11,13 @@ use std::time::Instant;
 pub enum Part {
     /// Matrix products, wherever they are made.
     Gemm,
-    /// Affine maps, products included.
+    /// Affine maps, with their products and activations.
     Linear,
     /// Attention, products included.
     Attention,
     /// LayerNorm.
     LayerNorm,
-    /// GELU.
+    /// GELU, alone or inside of an affine map.
     Gelu,
     /// Dropout outside of attention.
     Dropout,
@@ -110,7 +111,8 @@ impl Drop for Timer {
     #[inline]
     fn drop(&mut self) {
         if let Some(started) = self.started {
-            add(self.part, started, 1);
+            // Threads that a parallel loop leaves idle wait with it.
+            add(self.part, started, rayon::current_num_threads() as u64);
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn write(
     let writer = CaptionWriter { model: &model, tokenizer, max_new_tokens: plan.config.model.decoder.max_seq_len };
     let settings = CaptioningSettings {
         batch_size: plan.config.evaluation.batch_size,
-        workers: plan.config.data.workers,
+        workers: plan.num_workers,
         device: device.clone(),
     };
     let progress = Progress::new(&format!("captioning {split}"), request.images.len() as u64, 0);

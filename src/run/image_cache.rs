@@ -18,16 +18,18 @@ use crate::base::fault::fault;
 use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::base::{digest, disk};
-use crate::config::FeatureType;
-use crate::data::feature_store::{Appender, Description, FeatureStore, Key};
+use crate::config::{FeatureType, Precision};
+use crate::data::feature_store::{Appender, Description, FORMAT_VERSION, FeatureStore, Key};
+use crate::data::image_processor::ImageProcessor;
 use crate::data::image_source::{ImageFiles, ImageSource, ImageView, StoredContent, StoredImages, feature_bytes};
 use crate::data::loader::Loader;
 use crate::evaluation::image_features::{EncodeSettings, encode_images};
 use crate::model::captioner::{Captioner, ENCODER};
+use crate::model::encoder::EncoderShape;
 use crate::model::parameters::Parameters;
 use crate::run::setup::Setup;
 use crate::training::forecast::ENCODE_BATCH;
-use crate::training::plan::{ImagePath, RunPlan};
+use crate::training::plan::ImagePath;
 use crate::training::stop::StopFlag;
 
 /// Where the loop gets its images; what is not in the cache yet is put there first. `None`: stopped; what was put
@@ -37,69 +39,76 @@ use crate::training::stop::StopFlag;
 /// An image that cannot be read, a disk that cannot be written or has no room, an encoder whose output is of no use.
 pub fn image_source(setup: &Setup, device: &Device, team: &Team, stop: &StopFlag) -> Result<Option<ImageSource>> {
     let (plan, files) = (&setup.plan, setup.image_files());
-    let (title, content, description) = match plan.image_path {
-        ImagePath::EncodedOnce => {
-            let encoder = &plan.shape.encoder;
-            let (shape, number) = ((encoder.sequence_length(), encoder.hidden_size), plan.config.data.cache_number);
-            let content = StoredContent::Features { shape, number };
-            ("encoding images", content, features(plan, &setup.parameters, &files)?)
-        }
-        _ if plan.config.data.cache_images => {
-            ("reading images", StoredContent::Pixels(setup.processor.clone()), pixels(plan, &files))
-        }
-        _ => return Ok(Some(ImageSource::files(files, plan.views()))),
+    let Some((content, description)) = wanted_rows(setup, &files)? else {
+        return Ok(Some(ImageSource::files(files, plan.views())));
     };
     let wanted = wanted_views(setup);
-    let keys = keys(&files, &wanted)?;
-    let folder = plan.cache_folder().join(folder_name(title, &description));
+    let Some(digests) = digests(&files, &wanted, stop)? else { return Ok(None) };
+    let keys: HashMap<ImageView, Key> = wanted.iter().map(|view| (*view, key(&files, &digests, view))).collect();
+    let folder = plan.cache_folder().join(folder_name(&description));
     let mut store = FeatureStore::open(&folder, &description)?;
-    if wanted.iter().any(|view| !store.contains(&keys[view])) {
-        let waiting = || terminal::message("waiting for another run that fills the same cache");
-        let mut appender = store.append(waiting)?;
-        let missing = missing_views(appender.store(), &wanted, &keys);
-        announce(appender.store(), &wanted, missing.len())?;
-        let job = Filling { setup, files: &files, keys: &keys, title, device, team, stop };
-        let filled = match &content {
-            StoredContent::Features { number, .. } => job.encode(&missing, *number, &mut appender),
-            StoredContent::Pixels(_) => job.resize(&missing, &mut appender),
-        };
-        // What was made is kept, whatever came then.
-        appender.finish()?;
-        if !filled? {
+    if wanted.iter().all(|view| store.contains(&keys[view])) {
+        terminal::message(&format!("cache       {} has all images", folder.display()));
+    } else {
+        let files = Arc::new(ImageFiles { digests, ..ImageFiles::clone(&files) });
+        let job = Filling { setup, files, keys: &keys, device, team, stop };
+        if !job.fill(&mut store, &wanted, &content)? {
             return Ok(None);
         }
-    } else {
-        terminal::message(&format!("cache       {} has all images", folder.display()));
     }
     let images = StoredImages { store, keys, content };
     Ok(Some(ImageSource::stored(Arc::new(images), plan.views())))
 }
 
+/// What is kept of an image; nothing when images are read each time.
+fn wanted_rows(setup: &Setup, files: &ImageFiles) -> Result<Option<(StoredContent, Description)>> {
+    let (plan, encoder) = (&setup.plan, &setup.plan.shape.encoder);
+    let data = &plan.config.data;
+    if plan.image_path == ImagePath::EncodedOnce {
+        let (shape, number) = ((encoder.sequence_length(), encoder.hidden_size), data.cache_number);
+        let weights = encoder_digest(&setup.parameters)?;
+        let precision = plan.config.training.precision;
+        let description = features(encoder, &weights, &files.processor, precision, number);
+        return Ok(Some((StoredContent::Features { shape, number }, description)));
+    }
+    let pixels = || (StoredContent::Pixels(files.processor.clone()), pixels(&files.processor));
+    Ok(data.cache_images.then(pixels))
+}
+
+/// To be raised by whoever changes what comes out for the same image: the decoders, the resize, the drawing of views, the
+/// arithmetic of an encoder.
+const ROWS_VERSION: u32 = 1;
+
 /// What the rows of a frozen encoder's outputs are.
-fn features(plan: &RunPlan, parameters: &Parameters, files: &ImageFiles) -> Result<Description> {
-    let encoder = &plan.shape.encoder;
-    let number = plan.config.data.cache_number;
+fn features(
+    encoder: &EncoderShape,
+    weights: &str,
+    processor: &ImageProcessor,
+    precision: Precision,
+    number: FeatureType,
+) -> Description {
     let number_bytes = match number {
         FeatureType::F16 => 2,
         FeatureType::F32 => 4,
     };
     let content = json!({
         "kind": "features",
+        "version": ROWS_VERSION,
         "encoder": encoder,
-        "weights": encoder_digest(parameters)?,
-        "processor": files.processor,
-        "precision": plan.config.training.precision,
+        "weights": weights,
+        "processor": processor,
+        "precision": precision,
         "number": number,
         "byte_order": BYTE_ORDER,
     });
-    Ok(Description { content, row_bytes: encoder.sequence_length() * encoder.hidden_size * number_bytes })
+    Description { content, row_bytes: encoder.sequence_length() * encoder.hidden_size * number_bytes }
 }
 
 /// What the rows of resized pictures are.
-fn pixels(plan: &RunPlan, files: &ImageFiles) -> Description {
-    let size = plan.shape.encoder.image_size;
-    let content = json!({ "kind": "pixels", "geometry": files.processor.geometry() });
-    Description { content, row_bytes: 3 * size * size }
+fn pixels(processor: &ImageProcessor) -> Description {
+    let (height, width) = processor.output_size();
+    let content = json!({ "kind": "pixels", "version": ROWS_VERSION, "geometry": processor.geometry() });
+    Description { content, row_bytes: 3 * height * width }
 }
 
 const GIGABYTE: f64 = 1e9;
@@ -117,9 +126,9 @@ fn encoder_digest(parameters: &Parameters) -> Result<String> {
     Ok(hasher.finish())
 }
 
-fn folder_name(title: &str, description: &Description) -> String {
-    let kind = if title.starts_with("encoding") { "features" } else { "pixels" };
-    let text = json!([description.content, description.row_bytes]).to_string();
+fn folder_name(description: &Description) -> String {
+    let text = json!([FORMAT_VERSION, description.content, description.row_bytes]).to_string();
+    let kind = description.content["kind"].as_str().unwrap_or("rows");
     format!("{kind}-{}", &digest::sha256(text.as_bytes())[..16])
 }
 
@@ -133,33 +142,40 @@ fn wanted_views(setup: &Setup) -> Vec<ImageView> {
     wanted
 }
 
-/// The key of each view: the digest of the image's file, with what a random view depends on.
-fn keys(files: &ImageFiles, wanted: &[ImageView]) -> Result<HashMap<ImageView, Key>> {
+/// The digest of the file of each image in `wanted`. `None`: stopped.
+fn digests(files: &ImageFiles, wanted: &[ImageView], stop: &StopFlag) -> Result<Option<HashMap<usize, Key>>> {
     let mut images: Vec<usize> = wanted.iter().map(|view| view.image).collect();
     images.dedup();
-    let hash = |&image: &usize| {
+    let progress = Progress::new("checking images", images.len() as u64, 0);
+    let hash = |&image: &usize| -> Result<Option<(usize, Key)>> {
+        if stop.is_raised() {
+            return Ok(None);
+        }
         let path = &files.paths[image];
         let hasher = digest::hash_file(path).with_context(|| format!("cannot read image {}", path.display()))?;
-        Ok((image, hasher.finish_bytes()))
+        progress.advance(1, "");
+        Ok(Some((image, hasher.finish_bytes())))
     };
-    let images: HashMap<usize, Key> = images.par_iter().map(hash).collect::<Result<_>>()?;
-    let key = |view: &ImageView| match (view.view, &files.augmentation) {
-        (1.., Some(augmentation)) => {
-            let drawn_by = json!({
-                "view": view.view,
-                "name": files.name(view.image),
-                "seed": augmentation.seed,
-                "min_area": augmentation.min_area,
-                "flip": augmentation.flip,
-            });
-            let mut hasher = digest::Hasher::new();
-            hasher.update(&images[&view.image]);
-            hasher.update(drawn_by.to_string().as_bytes());
-            hasher.finish_bytes()
-        }
-        _ => images[&view.image],
-    };
-    Ok(wanted.iter().map(|view| (*view, key(view))).collect())
+    let digests = images.par_iter().map(hash).collect::<Result<Option<_>>>()?;
+    progress.finish();
+    Ok(digests)
+}
+
+/// What a row is found by: the digest of the image's file, with what a random view depends on.
+fn key(files: &ImageFiles, digests: &HashMap<usize, Key>, view: &ImageView) -> Key {
+    let digest = digests[&view.image];
+    let (1.., Some(augmentation)) = (view.view, &files.augmentation) else { return digest };
+    let drawn_by = json!({
+        "view": view.view,
+        "name": files.names[view.image],
+        "seed": augmentation.seed,
+        "min_area": augmentation.min_area,
+        "flip": augmentation.flip,
+    });
+    let mut hasher = digest::Hasher::new();
+    hasher.update(&digest);
+    hasher.update(drawn_by.to_string().as_bytes());
+    hasher.finish_bytes()
 }
 
 /// The views whose row is not there; of equal images one.
@@ -182,17 +198,18 @@ fn announce(store: &FeatureStore, wanted: &[ImageView], missing: usize) -> Resul
     check_room(store.folder(), bytes, free)
 }
 
+/// A twentieth more than the rows has to be free: the index, and some room for the run itself.
 fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
     match free {
-        Some(free) if free < bytes => Err(fault(
+        Some(free) if free < bytes + bytes / 20 => Err(fault(
             format!(
                 "the cache needs {:.2} GB in {}, and {:.2} GB are free there",
                 bytes as f64 / GIGABYTE,
                 folder.display(),
                 free as f64 / GIGABYTE
             ),
-            "name a folder on a larger disk in data.cache_directory, or set data.cache_features = false (the encoder \
-             then runs in every update) and data.cache_images = false",
+            "name a folder on a larger disk in data.cache_directory, or begin a run with data.cache_features = false \
+             (a frozen encoder then runs in every update) and data.cache_images = false",
         )),
         _ => Ok(()),
     }
@@ -201,35 +218,63 @@ fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
 /// The making of rows.
 struct Filling<'a> {
     setup: &'a Setup,
-    files: &'a Arc<ImageFiles>,
+    files: Arc<ImageFiles>,
     keys: &'a HashMap<ImageView, Key>,
-    title: &'a str,
     device: &'a Device,
     team: &'a Team,
     stop: &'a StopFlag,
 }
 
 impl Filling<'_> {
+    /// Makes what is missing; says whether it came to the end.
+    fn fill(&self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
+        let mut is_said = false;
+        let keep_waiting = || {
+            if !std::mem::replace(&mut is_said, true) {
+                terminal::message("waiting for another run that fills the same cache");
+            }
+            !self.stop.is_raised()
+        };
+        let Some(mut appender) = store.append(keep_waiting)? else { return Ok(false) };
+        let missing = missing_views(appender.store(), wanted, self.keys);
+        announce(appender.store(), wanted, missing.len())?;
+        let filled = match content {
+            StoredContent::Features { number, .. } => self.encode(&missing, *number, &mut appender),
+            StoredContent::Pixels(_) => self.resize(&missing, &mut appender),
+        };
+        // What was made is kept, whatever came then.
+        let finished = appender.finish();
+        let filled = filled?;
+        finished?;
+        Ok(filled)
+    }
+
     /// Puts the encoder's outputs into the store; says whether it came to the end.
     fn encode(&self, missing: &[ImageView], number: FeatureType, appender: &mut Appender<'_>) -> Result<bool> {
         let plan = &self.setup.plan;
         let model = Captioner::build(&plan.shape, &self.setup.parameters.detached().in_precision(plan.precision()))?;
         let settings =
-            EncodeSettings { batch_size: ENCODE_BATCH, workers: plan.config.data.workers, device: self.device.clone() };
-        let source = ImageSource::files(Arc::clone(self.files), plan.views());
-        self.shown(missing.len(), |progress| {
+            EncodeSettings { batch_size: ENCODE_BATCH, workers: plan.num_workers, device: self.device.clone() };
+        let source = ImageSource::files(Arc::clone(&self.files), plan.views());
+        self.shown("encoding images", missing.len(), |progress| {
             encode_images(&model, &source, missing, &settings, self.team, |views, values| {
-                self.push(views, &feature_bytes(values, number)?, appender, progress)
+                let mut rows = Vec::new();
+                for (view, values) in views.iter().zip(values.chunks_exact(values.len() / views.len().max(1))) {
+                    let path = &self.files.paths[view.image];
+                    let row = feature_bytes(values, number);
+                    rows.extend(row.with_context(|| format!("cannot keep the features of {}", path.display()))?);
+                }
+                self.push(views, &rows, appender, progress)
             })
         })
     }
 
     /// Puts the pictures in the encoder's size into the store; says whether it came to the end.
     fn resize(&self, missing: &[ImageView], appender: &mut Appender<'_>) -> Result<bool> {
-        let workers = rayon::current_num_threads();
-        let files = Arc::clone(self.files);
+        let workers = self.setup.plan.num_workers;
+        let files = Arc::clone(&self.files);
         let load = move |view: ImageView| Ok((view, files.pixels(view)?));
-        self.shown(missing.len(), |progress| {
+        self.shown("reading images", missing.len(), |progress| {
             for loaded in Loader::start(missing.to_vec(), workers, 4 * workers, Arc::new(load)) {
                 let (view, row) = loaded?;
                 if !self.push(&[view], &row, appender, progress)? {
@@ -247,8 +292,8 @@ impl Filling<'_> {
         Ok(!self.stop.is_raised())
     }
 
-    fn shown(&self, count: usize, fill: impl FnOnce(&Progress) -> Result<bool>) -> Result<bool> {
-        let progress = Progress::new(self.title, count as u64, 0);
+    fn shown(&self, title: &str, count: usize, fill: impl FnOnce(&Progress) -> Result<bool>) -> Result<bool> {
+        let progress = Progress::new(title, count as u64, 0);
         let started = Instant::now();
         let filled = fill(&progress)?;
         progress.finish();
@@ -261,24 +306,82 @@ impl Filling<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::base::fault::describe;
+    use crate::config::{EncoderArchitecture, EncoderKind};
+    use crate::data::augmentation::Augmentation;
+
+    fn encoder() -> EncoderShape {
+        EncoderShape::from_architecture(&EncoderArchitecture {
+            kind: EncoderKind::Vit,
+            image_size: 32,
+            patch_size: 16,
+            hidden_size: 8,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 16,
+            initializer_range: 0.02,
+        })
+    }
 
     #[test]
-    fn a_folder_is_named_by_all_that_its_rows_depend_on() {
-        let name = |content: Value, row_bytes| folder_name("encoding images", &Description { content, row_bytes });
-        assert_eq!(name(json!({"weights": "a"}), 2), name(json!({"weights": "a"}), 2));
-        assert_ne!(name(json!({"weights": "a"}), 2), name(json!({"weights": "b"}), 2));
-        assert_ne!(name(json!({"weights": "a"}), 2), name(json!({"weights": "a"}), 4));
+    fn a_store_is_named_by_all_that_its_rows_depend_on() {
+        let (encoder, plain) = (encoder(), ImageProcessor::plain(32));
+        let other_eps = EncoderShape { layer_norm_eps: 1e-6, ..encoder.clone() };
+        let name = |encoder: &EncoderShape, weights: &str, processor: &ImageProcessor, precision, number| {
+            folder_name(&features(encoder, weights, processor, precision, number))
+        };
+        let (f32, f16) = (Precision::F32, FeatureType::F16);
+        let names = [
+            name(&encoder, "a", &plain, f32, f16),
+            name(&other_eps, "a", &plain, f32, f16),
+            name(&encoder, "b", &plain, f32, f16),
+            name(&encoder, "a", &ImageProcessor::clip(32), f32, f16),
+            name(&encoder, "a", &plain, Precision::Bf16, f16),
+            name(&encoder, "a", &plain, f32, FeatureType::F32),
+            folder_name(&pixels(&plain)),
+            folder_name(&pixels(&ImageProcessor::clip(32))),
+            folder_name(&pixels(&ImageProcessor::plain(48))),
+        ];
+        let different: std::collections::HashSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        assert_eq!(names[0], name(&encoder, "a", &plain, f32, f16));
+    }
+
+    #[test]
+    fn a_view_is_found_by_all_that_it_is_drawn_by() {
+        let files = |seed, min_area, flip, name: &str| ImageFiles {
+            paths: Vec::new(),
+            names: vec![name.to_owned()],
+            digests: HashMap::new(),
+            processor: ImageProcessor::plain(32),
+            augmentation: Some(Augmentation { min_area, flip, seed }),
+        };
+        let found = |files: &ImageFiles, digest: u8, view: u32| {
+            key(files, &HashMap::from([(0, [digest; 32])]), &ImageView { image: 0, view })
+        };
+        let plain = files(0, 0.5, false, "a");
+        let keys = [
+            found(&plain, 1, 1),
+            found(&plain, 1, 2),
+            found(&plain, 2, 1),
+            found(&files(1, 0.5, false, "a"), 1, 1),
+            found(&files(0, 0.6, false, "a"), 1, 1),
+            found(&files(0, 0.5, true, "a"), 1, 1),
+            found(&files(0, 0.5, false, "b"), 1, 1),
+            found(&plain, 1, 0),
+        ];
+        let different: std::collections::HashSet<&Key> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
+        assert_eq!(found(&plain, 1, 0), found(&files(1, 0.6, true, "b"), 1, 0), "a whole image is drawn by nothing");
     }
 
     #[test]
     fn a_disk_without_room_is_an_error_before_anything_is_written() {
         let text = describe(&check_room(Path::new("cache"), 3_000_000_000, Some(1_000_000_000)).unwrap_err());
         assert!(text.contains("needs 3.00 GB in cache, and 1.00 GB are free") && text.contains("hint: "), "{text}");
-        check_room(Path::new("cache"), 3, Some(3)).unwrap();
+        assert!(check_room(Path::new("cache"), 100, Some(104)).is_err());
+        check_room(Path::new("cache"), 100, Some(105)).unwrap();
         check_room(Path::new("cache"), 3, None).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Reads files; writes none, so that a mistake found here leaves nothing behind.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -154,7 +155,9 @@ impl Setup {
             seed: config.seed,
         });
         let paths = (0..self.dataset.images.len()).map(|image| self.dataset.image_path(image)).collect();
-        Arc::new(ImageFiles { paths, processor: self.processor.clone(), augmentation })
+        let names = self.dataset.images.iter().map(|image| image.filename.clone()).collect();
+        let processor = self.processor.clone();
+        Arc::new(ImageFiles { paths, names, digests: HashMap::new(), processor, augmentation })
     }
 
     /// Images that are captioned at the end; empty when none are.
@@ -184,9 +187,13 @@ fn split_of(split: &SplitIndices, name: &str) -> Vec<usize> {
     }
 }
 
-/// Images that are captioned at the end and are in neither training nor validation.
+/// Images that are captioned at the end and that neither training nor validation has in this view.
 fn extra_images(config: &RunConfig, split: &SplitIndices) -> Vec<usize> {
-    if config.evaluation.caption_split.as_deref() == Some(Split::Test.name()) { split.test.clone() } else { Vec::new() }
+    match config.evaluation.caption_split.as_deref().and_then(Split::parse) {
+        Some(Split::Test) => split.test.clone(),
+        Some(Split::Train) if config.data.augmentation.is_some() => split.train.clone(),
+        _ => Vec::new(),
+    }
 }
 
 /// Each caption of each image as a training example.

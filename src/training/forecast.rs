@@ -77,7 +77,7 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
         _ => 3 * encoder.image_size * encoder.image_size,
     };
     // The loop holds one update, the loader as many as it may begin ahead.
-    let waiting = 1 + plan.config.data.workers + LOADED_AHEAD;
+    let waiting = 1 + plan.num_workers + LOADED_AHEAD;
     let accumulation = plan.config.training.gradient_accumulation_steps;
     // Two moments, and the sums of gradients that wait for each other in a binary tree.
     let copies = 2 + ((plan.num_members * accumulation).next_power_of_two().ilog2() as usize).max(1);
@@ -124,7 +124,7 @@ fn validation_values(plan: &RunPlan, length: usize) -> usize {
 fn encoding_values(plan: &RunPlan) -> usize {
     let encoder = &plan.shape.encoder;
     let pixels = 3 * encoder.image_size * encoder.image_size;
-    let waiting = ENCODE_BATCH * (plan.config.data.workers + 2) * pixels;
+    let waiting = ENCODE_BATCH * (plan.num_workers + 2) * pixels;
     if plan.image_path == ImagePath::EncodedOnce { waiting + forward_values(encoder, ENCODE_BATCH) } else { 0 }
 }
 
@@ -209,12 +209,12 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
 /// that load.
 fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = plan.config.data.workers.min(cores);
+    let threads = plan.num_workers.min(cores);
     (computing + loading / cores as f64).max(loading / threads as f64)
 }
 
-/// The batches of an update and the seconds that reading their images took. Features that a run would have in memory
-/// stand in as constants.
+/// The batches of an update and the seconds that reading their images took. For features that a run would have on disk
+/// constants stand in.
 fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
     let (data, encoder, purpose) = (&trainer.data, &trainer.plan.shape.encoder, Purpose::Training { epoch: 1 });
     let source = match trainer.plan.image_path {

@@ -63,8 +63,10 @@ impl GradientSums {
     pub fn finish(self, parameters: &Parameters) -> anyhow::Result<Gradients> {
         let mut gradients = BTreeMap::new();
         for (name, var) in parameters.trainable() {
-            let product = self.products.get(name).and_then(|sum| sum.take());
-            let other = self.others.get(name).and_then(TreeSum::take);
+            let whole = || format!("the gradient of the trainable parameter {name} is not whole");
+            let product =
+                self.products.get(name).map_or(Ok(None), |sum| sum.take(self.num_parts)).with_context(whole)?;
+            let other = self.others.get(name).map_or(Ok(None), |sum| sum.take(self.num_parts)).with_context(whole)?;
             let gradient = match (product, other) {
                 (Some(product), None) => product.reshape(var.shape())?,
                 (None, Some(other)) => other.contiguous()?,
@@ -115,10 +117,15 @@ impl TreeSum {
         Ok(())
     }
 
-    /// The sum, when there is just one left.
-    fn take(&self) -> Option<Tensor> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() == 1 { waiting.pop().map(|(_, _, sum)| sum) } else { None }
+    /// The sum; nothing when no part gave anything.
+    fn take(&self, num_parts: usize) -> anyhow::Result<Option<Tensor>> {
+        let mut waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let root = num_parts.max(1).next_power_of_two().ilog2() as usize;
+        match waiting.pop() {
+            None => Ok(None),
+            Some((level, _, sum)) if waiting.is_empty() && level == root => Ok(Some(sum)),
+            Some(_) => anyhow::bail!("some parts of the update gave one and others gave none"),
+        }
     }
 }
 
@@ -172,7 +179,7 @@ mod tests {
             for &part in order {
                 sum.add(part, values.len(), term(values[part]), ops::add_assign).unwrap();
             }
-            sum.take().unwrap().to_vec1::<f32>().unwrap()[0]
+            sum.take(values.len()).unwrap().unwrap().to_vec1::<f32>().unwrap()[0]
         };
         let expected = sum(&[0, 1, 2, 3, 4, 5, 6]);
         for order in [[6, 5, 4, 3, 2, 1, 0], [3, 0, 6, 1, 5, 2, 4], [1, 0, 3, 2, 5, 4, 6]] {
@@ -184,10 +191,17 @@ mod tests {
     fn a_part_that_is_missing_or_comes_twice_is_seen() {
         let sum = TreeSum::default();
         let add = |part, count| sum.add(part, count, term(1.0), ops::add_assign);
-        for part in [0, 1, 2] {
+        assert!(sum.take(4).unwrap().is_none());
+        for parts in [vec![0], vec![0, 1], vec![0, 1, 2]] {
+            for part in parts {
+                add(part, 4).unwrap();
+            }
+            assert!(sum.take(4).is_err());
+        }
+        for part in [3, 0, 2, 1] {
             add(part, 4).unwrap();
         }
-        assert!(sum.take().is_none());
+        assert!(sum.take(4).unwrap().is_some());
         let alone = TreeSum::default();
         alone.add(0, 1, term(1.0), ops::add_assign).unwrap();
         assert!(alone.add(0, 1, term(1.0), ops::add_assign).is_err());

@@ -40,6 +40,9 @@ pub struct DataCounts {
     pub extra_images: usize,
 }
 
+/// Threads that read and decode images, unless more are asked for: each may hold an update in memory.
+const MOST_WORKERS: usize = 8;
+
 /// What will happen.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunPlan {
@@ -59,6 +62,8 @@ pub struct RunPlan {
     pub num_members: usize,
     /// Threads for each of them.
     pub threads_each: usize,
+    /// Threads that read and decode images.
+    pub num_workers: usize,
     /// Updates in an epoch.
     pub updates_per_epoch: u64,
     /// Updates in all.
@@ -75,6 +80,7 @@ impl RunPlan {
         num_threads: usize,
     ) -> Self {
         let num_members = team_size(config.training.batch_size.min(counts.train_examples), num_threads);
+        let num_workers = config.data.workers.unwrap_or(num_threads.min(MOST_WORKERS));
         let updates_per_epoch = sampler::num_updates(
             counts.train_examples,
             config.training.batch_size,
@@ -90,6 +96,7 @@ impl RunPlan {
             counts,
             num_members,
             threads_each: num_threads / num_members,
+            num_workers,
             updates_per_epoch,
             total_updates,
         }

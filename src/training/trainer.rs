@@ -158,7 +158,7 @@ impl Trainer {
             }
             Ok(batches)
         };
-        let workers = self.plan.config.data.workers;
+        let workers = self.plan.num_workers;
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
 
@@ -249,7 +249,7 @@ impl Trainer {
             Batch::load_parts(&data.source, &examples, Purpose::Evaluation, num_parts, data.pad_id, &device)
         };
         let mut loss = LossSum::default();
-        let workers = self.plan.config.data.workers;
+        let workers = self.plan.num_workers;
         for parts in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)) {
             if stop.is_raised() {
                 return Ok(Outcome::Interrupted);

@@ -300,3 +300,33 @@ fn a_frozen_parameter_is_not_tracked_and_an_evaluation_model_sees_updates() {
     let after = scalar(&batch_loss(&evaluation, &batch, Mode::Eval, 0.0, &mut Ok).unwrap()).unwrap();
     assert_ne!(before, after);
 }
+
+/// A rounding to 8 bits in each product of a small model.
+const BF16_TOLERANCE: f64 = 0.05;
+
+#[test]
+fn products_in_bf16_reach_every_layer_and_stay_near_those_in_f32() {
+    for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
+        let shape = shape(kind, true, false);
+        let parameters = random_parameters(&shape, DType::F32);
+        let gradients = |precision| {
+            let settings = StepSettings { precision, ..SETTINGS };
+            let batch = [batch(&shape, &CAPTIONS, DType::F32)];
+            compute_gradients(&shape, &parameters, &batch, 0, &settings, &Team::alone()).unwrap()
+        };
+        let ((loss, full), (narrow_loss, narrow)) = (gradients(Precision::Full), gradients(Precision::Bf16));
+        assert_ne!(loss.sum, narrow_loss.sum);
+        assert!((loss.mean() - narrow_loss.mean()).abs() < BF16_TOLERANCE, "{} {}", loss.mean(), narrow_loss.mean());
+        for (name, _) in parameters.trainable() {
+            let (full, narrow) = (full.get(name).unwrap(), narrow.get(name).unwrap());
+            let largest = max_difference(full, &full.zeros_like().unwrap());
+            assert!(max_difference(full, narrow) <= BF16_TOLERANCE * largest.max(1.0), "{name}");
+            // A weight's gradient is the result of such a product.
+            let is_weight =
+                full.rank() >= 2 && !name.contains("embedding") && !name.contains(".wte") && !name.contains(".wpe");
+            let bits = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let is_rounded = bits(narrow).iter().all(|value| value.to_bits() & 0xFFFF == 0);
+            assert!(!is_weight || is_rounded, "{name} comes from a product that is not bf16");
+        }
+    }
+}

@@ -145,8 +145,17 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
     if version.format_version != FORMAT_VERSION {
         bail!("its format version is {}; this program reads version {FORMAT_VERSION}", version.format_version);
     }
-    serde_json::from_str(text).context("its metadata cannot be understood")
+    let mut metadata: serde_json::Value = serde_json::from_str(text).context("its metadata cannot be understood")?;
+    for (section, key) in RETIRED_KEYS {
+        if let Some(section) = metadata["config"][section].as_object_mut() {
+            section.remove(key);
+        }
+    }
+    serde_json::from_value(metadata).context("its metadata cannot be understood")
 }
+
+/// Keys that configs had once and that no result depends on.
+const RETIRED_KEYS: [(&str, &str); 1] = [("data", "feature_memory_gb")];
 
 fn read_tensors(
     file: &mut BufReader<File>,
