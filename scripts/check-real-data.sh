@@ -56,6 +56,18 @@ echo "validation loss after epoch 1: $first (at most 3.59), after epoch 3: $thir
 at_most "$first" 3.59 || fail "the loss after epoch 1 is too high"
 at_most "$third" 3.00 || fail "the loss after epoch 3 is too high"
 
+# Another run finds what the first has encoded.
+"$program" --config "$root/configs/flickr8k_vit_tiny.toml" \
+    --set "model.encoder.name=$encoder" --set output_dir=runs --set name=again 2>again.log &
+trainer=$!
+until grep -q "^cache .*\(has all images\|writing\)" again.log; do
+    kill -0 "$trainer" 2>/dev/null || fail "the second run ended before it looked into the cache"
+    sleep 1
+done
+kill -TERM "$trainer"
+wait "$trainer" || true
+grep -q "has all images" again.log || fail "the second run encoded images again"
+
 mapfile -t photographs < <(find data/flickr8k/images -type f | sort | head -20)
 for model in runs/check*/checkpoints/last.safetensors "$root"/tests/fixtures/models/{vit,clip}_gpt2; do
     export EXPORTED=$work/exported/$(basename "$model")

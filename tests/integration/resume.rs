@@ -251,3 +251,25 @@ fn an_unreadable_picture_costs_no_update() {
     let (metadata, _) = read_metadata(&last_checkpoint(&folder.path().join("run"))).unwrap();
     assert!(metadata.state.global_step >= 2, "{}", metadata.state.global_step);
 }
+
+#[test]
+fn a_checkpoint_whose_config_has_a_key_that_was_retired_can_be_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = train(folder.path(), &small_config(folder.path()), &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let path = last_checkpoint(&folder.path().join("run"));
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+    let section = r#"\"data\":{"#;
+    assert_eq!(header.matches(section).count(), 1);
+    let mut older = header.trim_end().replace(section, &format!(r#"{section}\"feature_memory_gb\":8.0,"#));
+    while older.len() % 8 != 0 {
+        older.push(' ');
+    }
+    let head = (older.len() as u64).to_le_bytes();
+    std::fs::write(&path, [&head, older.as_bytes(), &bytes[8 + length..]].concat()).unwrap();
+    let output = binary().arg("--resume").arg(&path).args(["--set", "training.num_epochs=2"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(losses(&folder.path().join("run")).len(), 126);
+}
