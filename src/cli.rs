@@ -28,8 +28,8 @@ struct Cli {
     /// Train as this config file says
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
-    /// Go on from this checkpoint
-    #[arg(long, value_name = "FILE")]
+    /// Go on from this checkpoint, from the newest whole one of a run's folder, or of the newest run ("auto")
+    #[arg(long, value_name = "FILE|RUN|auto")]
     resume: Option<PathBuf>,
     /// Change a value of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
@@ -97,7 +97,7 @@ fn request(cli: &Cli) -> anyhow::Result<TrainRequest> {
         (None, Some(checkpoint)) => Ok(TrainRequest::Resume(checkpoint.clone())),
         (None, None) => Err(usage(
             "there is nothing to train",
-            "name a config file with --config FILE or a checkpoint with --resume FILE",
+            "name a config file with --config FILE, or a checkpoint, a run's folder or auto with --resume",
         )),
     }
 }

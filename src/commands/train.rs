@@ -18,6 +18,7 @@ use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
 use crate::data::prepare::ensure_dataset;
 use crate::run::checkpoint::layout::{CheckpointMetadata, Provenance, best_file_name};
+use crate::run::checkpoint::newest::{newest_in_run, newest_run};
 use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata};
 use crate::run::final_captions;
 use crate::run::image_cache;
@@ -37,7 +38,8 @@ use crate::training::trainer::{Outcome, Trainer, TrainingData};
 pub enum TrainRequest {
     /// A new run of this config file.
     Config(PathBuf),
-    /// A run that goes on from this checkpoint.
+    /// A run that goes on from this checkpoint, from the newest whole one of the run in this folder, or (`auto`) of the
+    /// newest run.
     Resume(PathBuf),
 }
 
@@ -56,12 +58,32 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
             }
         }
         TrainRequest::Resume(path) => {
-            let checkpoint = read_checkpoint(path)?;
+            let (path, checkpoint) = find_checkpoint(path, overrides)?;
             let config = config::apply_safe_overrides(&checkpoint.metadata.config, overrides)?;
-            go_on(path, checkpoint, config, &stop)
+            go_on(&path, checkpoint, config, &stop)
         }
     }
 }
+
+/// What `--resume` names.
+fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Checkpoint)> {
+    let folder = if named == Path::new(AUTO) && !named.exists() {
+        let output = overrides.iter().rev().find_map(|text| text.strip_prefix("output_dir="));
+        let run = newest_run(&output.map_or_else(|| RunConfig::default().output_dir, PathBuf::from))?;
+        terminal::message(&format!("going on with the newest run, {}", run.display()));
+        run
+    } else if named.is_dir() {
+        named.to_owned()
+    } else {
+        return Ok((named.to_owned(), read_checkpoint(named)?));
+    };
+    let (path, checkpoint) = newest_in_run(&folder)?;
+    terminal::message(&format!("from        {}", path.display()));
+    Ok((path, checkpoint))
+}
+
+/// What stands for the newest run.
+const AUTO: &str = "auto";
 
 /// Signals this close to the first are the same wish: `timeout` and some job managers signal the process and then its
 /// whole group.

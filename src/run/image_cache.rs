@@ -259,7 +259,8 @@ impl Filling<'_> {
         self.shown("encoding images", missing.len(), |progress| {
             encode_images(&model, &source, missing, &settings, self.team, |views, values| {
                 let mut rows = Vec::new();
-                for (view, values) in views.iter().zip(values.chunks_exact(values.len() / views.len().max(1))) {
+                let each = (values.len() / views.len().max(1)).max(1);
+                for (view, values) in views.iter().zip(values.chunks_exact(each)) {
                     let path = &self.files.paths[view.image];
                     let row = feature_bytes(values, number);
                     rows.extend(row.with_context(|| format!("cannot keep the features of {}", path.display()))?);

@@ -58,6 +58,11 @@ impl RunDirectory {
         (folder.file_name()? == CHECKPOINTS && run.path.join("config.resolved.toml").is_file()).then_some(run)
     }
 
+    /// The run in this folder, whether there is one or not.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path

@@ -273,3 +273,39 @@ fn a_checkpoint_whose_config_has_a_key_that_was_retired_can_be_gone_on_from() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(losses(&folder.path().join("run")).len(), 126);
 }
+
+#[test]
+fn a_run_folder_or_auto_goes_on_from_the_newest_checkpoint_that_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let resume = |named: &str| {
+        let mut command = binary();
+        command.current_dir(folder.path()).args(["--resume", named, "--set", "training.num_epochs=3"]);
+        let output = command.output().unwrap();
+        (output.status.success(), stderr(&output))
+    };
+    let (done, text) = resume("auto");
+    assert!(!done && text.contains("hint: "), "{text}");
+    let config = small_config(Path::new("runs")).replace("num_epochs = 1", "num_epochs = 2");
+    std::fs::write(folder.path().join("run.toml"), config).unwrap();
+    let output = binary().current_dir(folder.path()).args(["--config", "run.toml"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = folder.path().join("runs/run");
+
+    let (done, text) = resume("auto");
+    assert!(done && text.contains("from        runs/run/checkpoints/last.safetensors"), "{text}");
+    assert_eq!(losses(&run).len(), 3 * 63);
+
+    // A newest file that is damaged: the best before it is taken, in a folder of its own.
+    let last = last_checkpoint(&run);
+    let bytes = std::fs::read(&last).unwrap();
+    std::fs::write(&last, &bytes[..bytes.len() - 1]).unwrap();
+    let (done, text) = resume("runs/run");
+    assert!(done && text.contains("last.safetensors is passed over") && text.contains("truncated"), "{text}");
+    assert!(folder.path().join("runs/run-2").is_dir(), "{text}");
+
+    for file in std::fs::read_dir(run.join("checkpoints")).unwrap() {
+        std::fs::write(file.unwrap().path(), "").unwrap();
+    }
+    let (done, text) = resume("runs/run");
+    assert!(!done && text.contains("there is no checkpoint in runs/run/checkpoints"), "{text}");
+}
