@@ -24,6 +24,16 @@ pub enum FeatureType {
     F32,
 }
 
+impl FeatureType {
+    /// Bytes of a number.
+    pub fn num_bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
 /// Random views of an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

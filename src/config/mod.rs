@@ -55,6 +55,18 @@ pub struct RunConfig {
     pub written: WrittenKeys,
 }
 
+impl RunConfig {
+    /// Whether a frozen encoder's outputs are kept on disk.
+    pub fn keeps_features(&self) -> bool {
+        self.model.encoder.train == EncoderTraining::Frozen && self.data.cache_features
+    }
+
+    /// Whether something is kept on disk of each image that training looks at.
+    pub fn keeps_views(&self) -> bool {
+        self.keeps_features() || self.data.cache_images
+    }
+}
+
 /// Dotted keys that a person wrote, to tell a default from a wish. Two configs that say the same are equal, however
 /// much of it was written out.
 #[derive(Clone, Debug, Default)]

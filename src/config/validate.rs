@@ -96,9 +96,7 @@ fn check_data(data: &DataConfig) -> Checked {
 
 /// Views are random views that are kept: without either there is one.
 fn check_views(config: &RunConfig) -> Checked {
-    let data = &config.data;
-    let is_frozen = config.model.encoder.train == EncoderTraining::Frozen;
-    let is_kept = if is_frozen && data.cache_features { true } else { data.cache_images };
+    let (data, is_kept) = (&config.data, config.keeps_views());
     match (&data.augmentation, data.views) {
         (None, 2..) => violation(
             "data.views",

@@ -99,16 +99,6 @@ impl FeatureStore {
         self.row_bytes
     }
 
-    /// Rows that are there.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Whether the row of `key` is there.
     pub fn contains(&self, key: &Key) -> bool {
         self.entries.contains_key(key)
@@ -361,7 +351,7 @@ mod tests {
         fill(folder.path(), &[7, 3]);
         fill(folder.path(), &[5]);
         let store = open(folder.path());
-        assert_eq!(store.len(), 3);
+        assert_eq!(store.entries.len(), 3);
         for key in [3, 5, 7] {
             assert_eq!(row(&store, key).unwrap(), [key; 3]);
         }
@@ -380,7 +370,7 @@ mod tests {
                 }
                 OpenOptions::new().write(true).open(folder.path().join(file)).unwrap().set_len(length as u64).unwrap();
                 let left = length * 3 / bytes;
-                assert_eq!(open(folder.path()).len(), left, "{file} cut to {length} bytes");
+                assert_eq!(open(folder.path()).entries.len(), left, "{file} cut to {length} bytes");
                 let again: Vec<u8> = (left as u8 + 1..=4).collect();
                 fill(folder.path(), &again);
                 let store = open(folder.path());
@@ -397,7 +387,7 @@ mod tests {
         fill(folder.path(), &[1]);
         let mut store = open(folder.path());
         store.append(|| true).unwrap().unwrap().push(&[[2; 32]], &[2; 3]).unwrap();
-        assert_eq!(open(folder.path()).len(), 1);
+        assert_eq!(open(folder.path()).entries.len(), 1);
         fill(folder.path(), &[9]);
         assert_eq!(row(&open(folder.path()), 9).unwrap(), [9; 3]);
     }

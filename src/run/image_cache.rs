@@ -87,10 +87,6 @@ fn features(
     precision: Precision,
     number: FeatureType,
 ) -> Description {
-    let number_bytes = match number {
-        FeatureType::F16 => 2,
-        FeatureType::F32 => 4,
-    };
     let content = json!({
         "kind": "features",
         "version": ROWS_VERSION,
@@ -101,7 +97,7 @@ fn features(
         "number": number,
         "byte_order": BYTE_ORDER,
     });
-    Description { content, row_bytes: encoder.sequence_length() * encoder.hidden_size * number_bytes }
+    Description { content, row_bytes: encoder.sequence_length() * encoder.hidden_size * number.num_bytes() }
 }
 
 /// What the rows of resized pictures are.

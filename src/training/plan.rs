@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{EncoderTraining, FeatureType, Precision, RunConfig};
+use crate::config::{EncoderTraining, Precision, RunConfig};
 use crate::data::image_source::Views;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
@@ -36,7 +36,7 @@ pub struct DataCounts {
     pub val_images: usize,
     /// Validation pairs.
     pub val_examples: usize,
-    /// Images that are captioned at the end and are in neither.
+    /// Images that are captioned at the end and that neither has in this view.
     pub extra_images: usize,
 }
 
@@ -104,8 +104,7 @@ impl RunPlan {
 
     /// Which views training looks at.
     pub fn views(&self) -> Views {
-        let is_kept = self.image_path == ImagePath::EncodedOnce || self.config.data.cache_images;
-        match (&self.config.data.augmentation, is_kept) {
+        match (&self.config.data.augmentation, self.config.keeps_views()) {
             (None, _) => Views::Whole,
             (Some(_), true) => Views::Cycle(u32::try_from(self.config.data.views).unwrap_or(u32::MAX)),
             (Some(_), false) => Views::Fresh,
@@ -131,10 +130,7 @@ impl RunPlan {
     pub fn cache_bytes(&self) -> usize {
         let (encoder, counts) = (&self.shape.encoder, self.counts);
         let images = counts.train_images * self.training_views().count() + counts.val_images + counts.extra_images;
-        let number = match self.config.data.cache_number {
-            FeatureType::F16 => 2,
-            FeatureType::F32 => 4,
-        };
+        let number = self.config.data.cache_number.num_bytes();
         match self.image_path {
             ImagePath::EncodedOnce => images * encoder.sequence_length() * encoder.hidden_size * number,
             _ if self.config.data.cache_images => images * 3 * encoder.image_size * encoder.image_size,
@@ -246,7 +242,7 @@ fn team_size(batch_size: usize, num_threads: usize) -> usize {
 
 fn image_path(config: &RunConfig) -> ImagePath {
     match config.model.encoder.train {
-        EncoderTraining::Frozen if config.data.cache_features => ImagePath::EncodedOnce,
+        EncoderTraining::Frozen if config.keeps_features() => ImagePath::EncodedOnce,
         EncoderTraining::Frozen => ImagePath::EncodedEachTime,
         _ => ImagePath::Trained,
     }

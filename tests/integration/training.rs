@@ -18,6 +18,9 @@ use crate::support::{batch, shape, shapes_folder, small_config};
 
 const CAPTIONS: [&[u32]; 4] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2], &[1, 4, 4, 8, 2]];
 
+const SETTINGS: StepSettings =
+    StepSettings { precision: Precision::Full, seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
+
 #[test]
 fn one_batch_is_learnt_by_heart() {
     for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
@@ -27,15 +30,8 @@ fn one_batch_is_learnt_by_heart() {
         let config = RunConfig::default();
         let mut optimizer = Optimizer::new(&parameters, &shape, &config.optimizer).unwrap();
         let batches = [batch(&shape, &CAPTIONS, DType::F32)];
-        let settings = StepSettings {
-            precision: Precision::Full,
-            seed: 0,
-            dropout: 0.0,
-            label_smoothing: 0.0,
-            max_grad_norm: Some(1.0),
-        };
         for step in 0..400 {
-            train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &settings, &Team::alone()).unwrap();
+            train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &SETTINGS, &Team::alone()).unwrap();
         }
         let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
         let loss = evaluate_batch(&evaluation, &batches[0]).unwrap().mean();
@@ -57,15 +53,8 @@ fn a_loss_that_is_not_finite_changes_nothing() {
         parameters.iter().map(|(_, p)| bits(p.var.flatten_all().unwrap().to_vec1().unwrap())).collect()
     };
     let before = values(&parameters);
-    let settings = StepSettings {
-        precision: Precision::Full,
-        seed: 0,
-        dropout: 0.0,
-        label_smoothing: 0.0,
-        max_grad_norm: Some(1.0),
-    };
     let batches = [batch(&shape, &CAPTIONS, DType::F32)];
-    let outcome = train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &settings, &Team::alone()).unwrap();
+    let outcome = train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &SETTINGS, &Team::alone()).unwrap();
     assert!(outcome.skipped);
     assert_eq!(optimizer.step(), 0);
     assert_eq!(values(&parameters), before);
