@@ -13,19 +13,13 @@ pub const TEMPORARY_SUFFIX: &str = ".partial";
 /// Writes `path` whole or not at all; `fill` gives the content.
 ///
 /// # Errors
-/// What `fill`, the file system or the sync gives; the file that was at `path` before is then untouched and the
-/// temporary file is removed.
+/// What `fill`, the file system or a sync gives. Unless it was the sync of the folder, which comes last, the file that was
+/// at `path` before is then untouched; the temporary file is removed.
 pub fn write_with<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let temporary = temporary_name(path)?;
-    let result = write_and_rename(path, &temporary, fill);
-    if result.is_err() {
-        // The first error is the one to report; a file that cannot be removed is harmless.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
+    write_on(&Disk, path, fill)
 }
 
 /// Writes `bytes` to `path` whole or not at all.
@@ -36,19 +30,86 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
+/// Copies the file `from` to `to`, whole or not at all.
+///
+/// # Errors
+/// As [`write_with`]; a file that cannot be read.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    write_with(to, |file| io::copy(&mut File::open(from)?, file).map(|_| ()))
+}
+
+/// Gives the file `from` the second name `to`: as a link where the file system has links, as a copy elsewhere.
+///
+/// # Errors
+/// As [`copy`].
+pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    let temporary = temporary_name(to)?;
+    match fs::hard_link(from, &temporary) {
+        Ok(()) => {
+            let renamed = fs::rename(&temporary, to).and_then(|()| sync_folder(to));
+            // It is still there when the rename failed, or when both names were links to one file.
+            let _ = fs::remove_file(&temporary);
+            renamed
+        }
+        Err(_) => copy(from, to),
+    }
+}
+
+/// What the writer asks of the system, so that tests can let each of it fail.
+trait FileSystem {
+    fn create(&self, path: &Path) -> io::Result<File>;
+    fn sync(&self, file: &File) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+struct Disk;
+
+impl FileSystem for Disk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        sync_folder(path)
+    }
+}
+
+fn write_on<E: From<io::Error>>(
+    system: &impl FileSystem,
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let temporary = temporary_name(path)?;
+    let result = write_and_rename(system, path, &temporary, fill);
+    if result.is_err() {
+        // The first error is the one to report; a file that cannot be removed is harmless.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
 fn write_and_rename<E: From<io::Error>>(
+    system: &impl FileSystem,
     path: &Path,
     temporary: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(temporary)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    let mut writer = BufWriter::with_capacity(1 << 20, system.create(temporary)?);
     fill(&mut writer)?;
     let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
+    system.sync(&file)?;
     drop(file);
-    fs::rename(temporary, path)?;
-    sync_folder(path)?;
+    system.rename(temporary, path)?;
+    system.sync_folder(path)?;
     Ok(())
 }
 
@@ -86,6 +147,62 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// A file system on which one thing fails.
+    struct Broken(&'static str);
+
+    impl Broken {
+        fn unless_broken<T>(&self, what: &str, then: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+            if self.0 == what { Err(io::Error::from_raw_os_error(5)) } else { then() }
+        }
+    }
+
+    impl FileSystem for Broken {
+        fn create(&self, path: &Path) -> io::Result<File> {
+            self.unless_broken("create", || Disk.create(path))
+        }
+
+        fn sync(&self, file: &File) -> io::Result<()> {
+            self.unless_broken("sync", || Disk.sync(file))
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.unless_broken("rename", || Disk.rename(from, to))
+        }
+
+        fn sync_folder(&self, path: &Path) -> io::Result<()> {
+            self.unless_broken("sync_folder", || Disk.sync_folder(path))
+        }
+    }
+
+    #[test]
+    fn whatever_fails_the_file_is_old_or_new_and_the_failure_is_told() {
+        for (broken, left) in [("create", "old"), ("sync", "old"), ("rename", "old"), ("sync_folder", "new")] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("file.json");
+            write(&path, b"old").unwrap();
+            let written = write_on(&Broken(broken), &path, |file| file.write_all(b"new"));
+            assert_eq!(written.unwrap_err().raw_os_error(), Some(5), "{broken}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), left, "{broken}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{broken} leaves a temporary file");
+        }
+    }
+
+    #[test]
+    fn a_second_name_keeps_what_the_first_one_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        write(&first, b"one").unwrap();
+        for _ in 0..2 {
+            link_or_copy(&first, &second).unwrap();
+        }
+        write(&first, b"two").unwrap();
+        assert_eq!(fs::read(&second).unwrap(), b"one");
+        link_or_copy(&first, &second).unwrap();
+        assert_eq!(fs::read(&second).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(link_or_copy(&folder.path().join("absent"), &second).is_err());
     }
 
     #[test]

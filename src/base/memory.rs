@@ -1,4 +1,7 @@
-//! How much memory the process has used, as the operating system counts it.
+//! How much memory the process has used and may still take, as the operating system counts it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Largest resident size so far in bytes; nothing where the system does not tell (it is read from `/proc`).
 pub fn peak_resident_bytes() -> Option<u64> {
@@ -10,19 +13,98 @@ pub fn resident_bytes() -> Option<u64> {
     status("VmRSS:")
 }
 
+/// Bytes that may still be taken before the system swaps or a limit of the process's control group (a container) ends it;
+/// nothing where the system does not tell.
+pub fn available_bytes() -> Option<u64> {
+    let system = kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = groups(&own).iter().filter_map(|folder| group_available(folder)).min();
+    Some(group.map_or(system, |group| group.min(system)))
+}
+
 fn status(key: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, key)
+}
+
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
 
+/// Folders of the control groups that limit the process, from `/proc/self/cgroup`: of version 2 the group and those
+/// above it, of version 1 the one that counts memory. Inside a container the path may be that of the host, and the
+/// group is the root of what is mounted.
+fn groups(own: &str) -> Vec<PathBuf> {
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/sys/fs/cgroup/memory")];
+    for line in own.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let path = Path::new(path.trim_start_matches('/'));
+        if controllers.is_empty() {
+            let above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
+            folders.extend(above.map(|path| Path::new("/sys/fs/cgroup").join(path)));
+        } else if controllers.split(',').any(|controller| controller == "memory") {
+            folders.push(Path::new("/sys/fs/cgroup/memory").join(path));
+        }
+    }
+    folders
+}
+
+/// What a control group may still take: its limit less what it uses, files that can be dropped not counted. Nothing
+/// without a limit.
+fn group_available(folder: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
+    let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+    let statistics = read("memory.stat").unwrap_or_default();
+    let of = |key: &str| statistics.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok());
+    let droppable = of("total_inactive_file ").or_else(|| of("inactive_file ")).unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(droppable)))
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_peak_is_at_least_what_is_resident_and_that_is_more_than_a_megabyte() {
-        let resident = super::resident_bytes().unwrap();
+        let resident = resident_bytes().unwrap();
         assert!(resident > 1 << 20);
-        assert!(super::peak_resident_bytes().unwrap() >= resident);
+        assert!(peak_resident_bytes().unwrap() >= resident);
+    }
+
+    #[test]
+    fn what_is_available_is_at_most_what_the_machine_has() {
+        let total = kibibytes(&fs::read_to_string("/proc/meminfo").unwrap(), "MemTotal:").unwrap();
+        assert!((1..=total).contains(&available_bytes().unwrap()));
+    }
+
+    #[test]
+    fn a_control_group_limits_what_is_available() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            crate::base::atomic_file::write(&folder.path().join(name), text.as_bytes()).unwrap()
+        };
+        assert_eq!(group_available(folder.path()), None);
+        write("memory.max", "max\n");
+        write("memory.current", "3000\n");
+        assert_eq!(group_available(folder.path()), None, "no limit");
+        write("memory.max", "10000\n");
+        assert_eq!(group_available(folder.path()), Some(7000));
+        write("memory.stat", "anon 1\ninactive_file 500\n");
+        assert_eq!(group_available(folder.path()), Some(7500));
+        write("memory.current", "20000\n");
+        assert_eq!(group_available(folder.path()), Some(0));
+    }
+
+    #[test]
+    fn the_groups_of_a_process_are_its_own_and_those_above_it() {
+        let found = groups("12:cpu,memory:/docker/ab\n3:cpuset:/\n0::/user.slice/one.scope\n");
+        let path = |name: &str| PathBuf::from("/sys/fs/cgroup").join(name);
+        for name in ["", "memory/docker/ab", "user.slice/one.scope", "user.slice"] {
+            assert!(found.contains(&path(name)), "{name}: {found:?}");
+        }
     }
 }

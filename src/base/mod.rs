@@ -7,5 +7,6 @@ pub mod fault;
 pub mod memory;
 pub mod process;
 pub mod random;
+pub mod stop;
 pub mod team;
 pub mod terminal;

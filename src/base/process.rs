@@ -8,6 +8,13 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 // Its neighbours are named.
 const _: () = assert!(PURGE_DELAY == libmimalloc_sys::mi_option_use_numa_nodes - 1);
 
+/// A file that grows beyond `ulimit -f` shall be an error of the write, not the end of the process.
+#[cfg(unix)]
+fn survive_file_limit() {
+    // Where no handler can be set the limit ends the process, as it would have done.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+}
+
 /// Prepares the process for computing; what the environment says goes first. To be called at the start of `main`,
 /// before any other thread runs.
 ///
@@ -21,6 +28,8 @@ pub fn prepare() {
             std::env::set_var(CANDLE_THREADS, "1");
         }
     }
+    #[cfg(unix)]
+    survive_file_limit();
     // SAFETY: no other thread runs yet; the option exists in this version of mimalloc.
     unsafe {
         libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1);

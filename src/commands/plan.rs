@@ -48,6 +48,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             val: Arc::new(setup.val),
             source: files.clone(),
             pad_id: setup.tokenizer.special_ids().pad,
+            samples: None,
         },
         parameters: setup.parameters,
         optimizer: setup.optimizer,
@@ -55,7 +56,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         device,
         team: Team::new(plan.num_members, plan.threads_each)?,
     };
-    let time = forecast::time(trainer, &files)?;
+    // What does not fit is not tried.
+    let complaint = memory::available_bytes().and_then(|available| counted.complaint(available));
+    let time = if complaint.is_none() { Some(forecast::time(trainer, &files)?) } else { None };
     let needed = counted.with_trial_peak(memory::peak_resident_bytes());
 
     terminal::data(&config::to_toml(&plan.config))?;
@@ -72,12 +75,14 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         needed.batches as f64 / GIGABYTE,
         needed.process as f64 / GIGABYTE
     ))?;
-    let epoch = time.step * plan.updates_per_epoch as f64;
-    terminal::data(&format!(
-        "time        {:.3} s for an update, {:.0} s for an epoch, at most {:.0} s for encoding the images",
-        time.step, epoch, time.encoding
-    ))?;
-    for warning in plan.warnings() {
+    if let Some(time) = time {
+        let epoch = time.step * plan.updates_per_epoch as f64;
+        terminal::data(&format!(
+            "time        {:.3} s for an update, {:.0} s for an epoch, at most {:.0} s for encoding the images",
+            time.step, epoch, time.encoding
+        ))?;
+    }
+    for warning in plan.warnings().into_iter().chain(complaint) {
         terminal::warning(&warning);
     }
     Ok(())

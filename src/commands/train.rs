@@ -9,9 +9,10 @@ use candle_core::Device;
 use signal_hook::iterator::Signals;
 
 use crate::base::fault::{WithHint as _, describe, fault, usage};
+use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal;
-use crate::base::{atomic_file, memory};
+use crate::base::{atomic_file, disk, memory};
 use crate::commands::device::training_device;
 use crate::commands::model_source::model_folders;
 use crate::commands::version::written_by;
@@ -30,7 +31,7 @@ use crate::run::tracking::console::Console;
 use crate::run::tracking::jsonl::JsonLines;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
-use crate::training::stop::StopFlag;
+use crate::training::forecast;
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
 
 /// What to train.
@@ -85,11 +86,15 @@ fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Check
 /// What stands for the newest run.
 const AUTO: &str = "auto";
 
+/// Exit code of a process that a signal stopped.
+const STOPPED: i32 = 130;
 /// Signals this close to the first are the same wish: `timeout` and some job managers signal the process and then its
 /// whole group.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 
-/// The first SIGINT or SIGTERM raises the flag; a later one ends the process at once.
+/// The first SIGINT or SIGTERM raises the flag; a later one ends the process at once. Before anyone looks at the flag
+/// (data are prepared, a model is downloaded or read) the first does so too: every file is whole or unfinished by name,
+/// and the same command goes on from there.
 fn watch_signals() -> Result<StopFlag> {
     let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
     let mut signals = Signals::new(signals).context("cannot watch for signals")?;
@@ -98,6 +103,10 @@ fn watch_signals() -> Result<StopFlag> {
     let watch = move || {
         let mut first = None;
         for _ in signals.forever() {
+            if !raised.is_attended() {
+                terminal::message("stopped before the run began; the same command goes on where this one stopped");
+                signal_hook::low_level::exit(STOPPED);
+            }
             let first = first.get_or_insert_with(Instant::now);
             if raised.is_raised() && first.elapsed() > SIGNAL_ECHO {
                 signal_hook::low_level::exit(1);
@@ -150,10 +159,7 @@ fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outco
     let written =
         std::fs::read_to_string(config_path).with_context(|| format!("cannot read {}", config_path.display()))?;
     let setup = fresh_setup(config, &device)?;
-    if stop.is_raised() {
-        terminal::message("stopped before the run began; there is nothing to go on from");
-        return Ok(Outcome::Interrupted);
-    }
+    stop.attend();
     let run = create_run(&setup)?;
     run.write("config.toml", &written)?;
     if let Some(directory) = &setup.plan.config.tokenizer.directory
@@ -194,6 +200,7 @@ fn go_on(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: &StopFlag
     prepare_when_absent(&config)?;
     let metadata = checkpoint.metadata.clone();
     let setup = Setup::resumed(config, checkpoint, &device)?;
+    stop.attend();
     if setup.plan.total_updates != metadata.total_updates {
         terminal::warning(&format!(
             "the schedule was laid out for {} updates and is now for {}: the learning rate jumps accordingly",
@@ -242,7 +249,7 @@ fn bring_best(from: &RunDirectory, to: &RunDirectory, setup: &Setup) -> Result<(
         return Ok(());
     }
     let target = to.checkpoints().join(&name);
-    atomic_file::write_with(&target, |file| std::io::copy(&mut std::fs::File::open(&source)?, file).map(|_| ()))
+    atomic_file::copy(&source, &target)
         .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))
 }
 
@@ -264,7 +271,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     for note in &setup.notes {
         terminal::message(&format!("weights     {note}"));
     }
-    for warning in plan.warnings() {
+    for warning in plan.warnings().into_iter().chain(memory_complaint(&setup)).chain(disk_complaint(&setup, run)) {
         terminal::warning(&warning);
     }
     let Some(source) = image_cache::image_source(&setup, &device, &team, stop)? else {
@@ -274,16 +281,15 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
         return Ok(Outcome::Interrupted);
     };
     let keeper = checkpoint_keeper(run, &setup)?;
-    let caption_images = setup.caption_images();
+    let (caption_images, samples) = (setup.caption_images(), setup.samples());
     let Setup { dataset, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
-    let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id: tokenizer.special_ids().pad };
+    let pad_id = tokenizer.special_ids().pad;
+    let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, samples };
     let source = data.source.clone();
     let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
     let metrics = JsonLines::open(run, trainer.plan.config.training.log_interval)?;
     let mut observers = Observers(vec![Box::new(Console::default()), Box::new(metrics), Box::new(keeper)]);
-    let outcome = trainer
-        .run(&mut observers, stop)
-        .hint(|| format!("the last good checkpoint, if there is one, is {}", run.last_checkpoint().display()))?;
+    let outcome = trainer.run(&mut observers, stop).hint(|| last_good(run))?;
     if outcome == Outcome::Interrupted {
         say_how_to_go_on(run);
         return Ok(outcome);
@@ -299,6 +305,29 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     }
     summarise(run, &best);
     Ok(Outcome::Completed)
+}
+
+fn memory_complaint(setup: &Setup) -> Option<String> {
+    let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);
+    forecast::memory(&setup.plan, length, targets, memory::resident_bytes()).complaint(memory::available_bytes()?)
+}
+
+/// What is there must hold the checkpoints that are kept and the one being written.
+fn disk_complaint(setup: &Setup, run: &RunDirectory) -> Option<String> {
+    let (plan, kept) = (&setup.plan, &setup.plan.config.checkpoint);
+    let one = (size_of::<f32>() * (plan.num_parameters + 2 * plan.num_trainable_parameters)) as u64;
+    // No run writes more of them than it has updates, its first and the one that is not renamed yet.
+    let most = (kept.keep_best as u64 + kept.keep_last as u64 + 1).min(2 * plan.total_updates + 2);
+    let (needed, free) = (one.saturating_mul(most), disk::free_bytes(run.path())?);
+    (needed > free).then(|| {
+        format!(
+            "the run's checkpoints may take {:.2} GB, and {:.2} GB are free in {}: free some, lower \
+             checkpoint.keep_best and checkpoint.keep_last, or set output_dir elsewhere",
+            needed as f64 / 1e9,
+            free as f64 / 1e9,
+            run.path().display()
+        )
+    })
 }
 
 fn checkpoint_keeper(run: &RunDirectory, setup: &Setup) -> Result<CheckpointKeeper> {
@@ -338,6 +367,18 @@ fn best_checkpoint(run: &RunDirectory, trainer: &Trainer) -> Result<PathBuf> {
         ));
     }
     Ok(path)
+}
+
+/// Where a run that failed can be gone on from.
+fn last_good(run: &RunDirectory) -> String {
+    match newest_in_run(run.path()) {
+        Ok((path, checkpoint)) => format!(
+            "the last good checkpoint is {}, behind update {}",
+            path.display(),
+            checkpoint.metadata.state.global_step
+        ),
+        Err(_) => "the run wrote no checkpoint".to_owned(),
+    }
 }
 
 fn say_how_to_go_on(run: &RunDirectory) {

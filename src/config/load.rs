@@ -18,7 +18,7 @@ use crate::base::fault::usage;
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
 /// What a resumed run may change: keys, and sections that end in a dot.
-const SAFE_ON_RESUME: [&str; 12] = [
+const SAFE_ON_RESUME: [&str; 13] = [
     "name",
     "output_dir",
     "data.workers",
@@ -28,6 +28,7 @@ const SAFE_ON_RESUME: [&str; 12] = [
     "training.validation_interval",
     "training.log_interval",
     "training.save_interval",
+    "training.patience",
     "training.device",
     "evaluation.",
     "checkpoint.",
@@ -329,7 +330,7 @@ mod tests {
 
     use super::*;
     use crate::base::fault::{describe, is_usage};
-    use crate::config::{AugmentationConfig, EncoderArchitecture, EncoderKind, EncoderTraining};
+    use crate::config::{AugmentationConfig, EncoderArchitecture, EncoderKind, EncoderTraining, SaveInterval};
 
     /// The least that a run needs.
     const SMALLEST: &str = "[data]\ndataset = \"shapes\"\n[model.encoder]\nname = \"vit\"\n";
@@ -371,7 +372,8 @@ mod tests {
             initializer_range: 0.05,
         });
         config.training.max_grad_norm = Some(1.0);
-        config.training.save_interval = Some(7);
+        config.training.save_interval = Some(SaveInterval::Updates(7));
+        config.training.patience = Some(3);
         config.training.resume_from = Some(PathBuf::from("r"));
         config.optimizer.encoder_learning_rate = Some(1e-5);
         config.evaluation.caption_split = Some("val".to_owned());
@@ -420,6 +422,7 @@ mod tests {
         let mut config = full();
         config.optimizer.eps = 1.234_567_890_123_456_7e-9;
         config.seed = i64::MAX as u64;
+        config.training.save_interval = Some(SaveInterval::Minutes(1));
         for train in [EncoderTraining::Frozen, EncoderTraining::Full, EncoderTraining::LastBlocks(3)] {
             config.model.encoder.train = train;
             let (again, _) = read(&to_toml(&config), "text", &[]).unwrap();
@@ -596,7 +599,7 @@ mod tests {
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
         optimizer.learning_rate cannot change while a run goes on from its checkpoint
-          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.device, evaluation.*, checkpoint.*; for anything else start a new run
+          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, evaluation.*, checkpoint.*; for anything else start a new run
         ");
         assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
         assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));

@@ -20,8 +20,8 @@ pub use difference::{WrittenDifference, first_unsafe_difference, first_written_d
 pub use load::{apply_safe_overrides, load, parse, to_toml};
 pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
 pub use training::{
-    BatchBy, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, ScheduleConfig, ScheduleKind,
-    TrainingConfig,
+    BatchBy, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, SaveInterval, ScheduleConfig,
+    ScheduleKind, TrainingConfig,
 };
 
 /// Everything a run needs to know, as a person wrote it.

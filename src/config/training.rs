@@ -29,8 +29,10 @@ pub struct TrainingConfig {
     pub label_smoothing: f64,
     /// Updates between two lines of `metrics.jsonl`.
     pub log_interval: usize,
-    /// Updates between two writes of `last.safetensors` within an epoch. Absent: at the end of each epoch alone.
-    pub save_interval: Option<usize>,
+    /// How often `last.safetensors` is written within an epoch. Absent: at the end of each epoch alone.
+    pub save_interval: Option<SaveInterval>,
+    /// Validations in a row without a new lowest loss after which the run ends. Absent: it goes through all epochs.
+    pub patience: Option<usize>,
     /// A checkpoint to go on from. Absent or "": from scratch; a file that is not there: a warning, then from scratch.
     pub resume_from: Option<PathBuf>,
 }
@@ -49,8 +51,59 @@ impl Default for TrainingConfig {
             label_smoothing: 0.0,
             log_interval: 10,
             save_interval: None,
+            patience: None,
             resume_from: None,
         }
+    }
+}
+
+/// What lies between two writes of `last.safetensors` within an epoch: written as a whole number of updates, or as
+/// `"N minutes"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaveInterval {
+    /// Updates.
+    Updates(u64),
+    /// Minutes.
+    Minutes(u64),
+}
+
+impl Serialize for SaveInterval {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Updates(updates) => serializer.serialize_u64(*updates),
+            Self::Minutes(1) => serializer.serialize_str("1 minute"),
+            Self::Minutes(minutes) => serializer.serialize_str(&format!("{minutes} minutes")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SaveInterval {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = SaveInterval;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a whole number of updates, or \"N minutes\"")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, updates: u64) -> Result<SaveInterval, E> {
+                Ok(SaveInterval::Updates(updates))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, updates: i64) -> Result<SaveInterval, E> {
+                let refuse = |_| E::invalid_value(serde::de::Unexpected::Signed(updates), &self);
+                u64::try_from(updates).map(SaveInterval::Updates).map_err(refuse)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SaveInterval, E> {
+                let minutes = text.strip_suffix("minutes").or_else(|| text.strip_suffix("minute"));
+                let minutes = minutes.and_then(|number| number.trim().parse().ok());
+                let refuse = || E::invalid_value(serde::de::Unexpected::Str(text), &self);
+                minutes.map(SaveInterval::Minutes).ok_or_else(refuse)
+            }
+        }
+        deserializer.deserialize_any(Text)
     }
 }
 
@@ -157,11 +210,14 @@ pub struct EvaluationConfig {
     pub batch_size: usize,
     /// Split (`train`, `val`, `test`) whose images are captioned with the best checkpoint at the end. Absent: none.
     pub caption_split: Option<String>,
+    /// Images of the validation split that are captioned at each validation, to warn of captions that degenerate; 0 for
+    /// none.
+    pub num_samples: usize,
 }
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { batch_size: 64, caption_split: None }
+        Self { batch_size: 64, caption_split: None, num_samples: 16 }
     }
 }
 
@@ -171,10 +227,12 @@ impl Default for EvaluationConfig {
 pub struct CheckpointConfig {
     /// Best checkpoints kept, the newest ones: at least 1.
     pub keep_best: usize,
+    /// Checkpoints of save points kept, the newest ones, `last.safetensors` among them: at least 1.
+    pub keep_last: usize,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { keep_best: 1 }
+        Self { keep_best: 1, keep_last: 1 }
     }
 }

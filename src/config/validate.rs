@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::{DataConfig, DecoderConfig, EncoderArchitecture, EncoderTraining, ModelConfig, OptimizerConfig};
-use super::{RunConfig, TokenizerConfig, TrainingConfig};
+use super::{RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
 
 /// Most that a width, a batch or an interval can sensibly be.
 const MANY: usize = 65_536;
@@ -37,6 +37,7 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_optimizer(&config.optimizer)?;
     whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MOST_ROUNDS)?;
     whole("evaluation.batch_size", config.evaluation.batch_size, 1..=MANY)?;
+    whole("evaluation.num_samples", config.evaluation.num_samples, 0..=MANY)?;
     if let Some(split) = &config.evaluation.caption_split
         && !["train", "val", "test"].contains(&split.as_str())
     {
@@ -46,7 +47,8 @@ pub(super) fn check(config: &RunConfig) -> Checked {
             "leave the key out to write no captions at the end of the run",
         );
     }
-    whole("checkpoint.keep_best", config.checkpoint.keep_best, 1..=MOST_ROUNDS)
+    whole("checkpoint.keep_best", config.checkpoint.keep_best, 1..=MOST_ROUNDS)?;
+    whole("checkpoint.keep_last", config.checkpoint.keep_last, 1..=MOST_ROUNDS)
 }
 
 fn check_top(config: &RunConfig) -> Checked {
@@ -236,8 +238,11 @@ fn check_training(training: &TrainingConfig) -> Checked {
     }
     share("training.label_smoothing", training.label_smoothing)?;
     whole("training.log_interval", training.log_interval, 1..=MOST_ROUNDS)?;
-    match training.save_interval {
-        Some(interval) => whole("training.save_interval", interval, 1..=MOST_ROUNDS),
+    if let Some(SaveInterval::Updates(interval) | SaveInterval::Minutes(interval)) = training.save_interval {
+        whole("training.save_interval", usize::try_from(interval).unwrap_or(usize::MAX), 1..=MOST_ROUNDS)?;
+    }
+    match training.patience {
+        Some(patience) => whole("training.patience", patience, 1..=MOST_ROUNDS),
         None => Ok(()),
     }
 }
@@ -543,7 +548,11 @@ mod tests {
         }
         refuses("training.label_smoothing", |config| config.training.label_smoothing = 1.0);
         refuses("training.log_interval", |config| config.training.log_interval = 0);
-        refuses("training.save_interval", |config| config.training.save_interval = Some(0));
+        for interval in [SaveInterval::Updates(0), SaveInterval::Minutes(0), SaveInterval::Minutes(u64::MAX)] {
+            refuses("training.save_interval", |config| config.training.save_interval = Some(interval));
+        }
+        refuses("training.patience", |config| config.training.patience = Some(0));
+        refuses("evaluation.num_samples", |config| config.evaluation.num_samples = MANY + 1);
     }
 
     #[test]
@@ -564,5 +573,6 @@ mod tests {
         refuses("evaluation.batch_size", |config| config.evaluation.batch_size = 0);
         refuses("evaluation.caption_split", |config| config.evaluation.caption_split = Some("dev".to_owned()));
         refuses("checkpoint.keep_best", |config| config.checkpoint.keep_best = 0);
+        refuses("checkpoint.keep_last", |config| config.checkpoint.keep_last = 0);
     }
 }

@@ -26,6 +26,13 @@ pub struct DecodedCaption {
     pub log_probabilities: Vec<f64>,
 }
 
+impl DecodedCaption {
+    /// Whether the model ended it; otherwise it was cut off at the longest length.
+    pub fn has_end(&self) -> bool {
+        self.log_probabilities.len() > self.tokens.len()
+    }
+}
+
 /// Captions of the images whose keys and values (B, N, 2 D) are given for every block.
 ///
 /// # Errors

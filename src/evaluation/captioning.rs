@@ -62,7 +62,7 @@ impl CaptionWriter<'_> {
         settings: &CaptioningSettings,
         team: &Team,
         mut advance: impl FnMut(usize) -> bool,
-    ) -> Result<Option<Vec<String>>> {
+    ) -> Result<Option<Vec<WrittenCaption>>> {
         let jobs: Vec<Vec<usize>> =
             images.chunks(settings.batch_size.div_ceil(team.size())).map(<[usize]>::to_vec).collect();
         let (source, device) = (source.clone(), settings.device.clone());
@@ -77,7 +77,7 @@ impl CaptionWriter<'_> {
             let before = captions.len();
             let write = |member: usize| inputs.get(member).map(|input| self.write(input)).transpose();
             for written in team.each(write) {
-                captions.extend(written?.unwrap_or_default().into_iter().map(|caption| caption.text));
+                captions.extend(written?.unwrap_or_default());
             }
             if !advance(captions.len() - before) {
                 return Ok(None);

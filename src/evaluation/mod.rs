@@ -2,5 +2,6 @@
 
 pub mod caption_match;
 pub mod captioning;
+pub mod degeneration;
 pub mod image_features;
 pub mod token_loss;

@@ -49,10 +49,12 @@ impl CaptionerShape {
 
     /// Freezes the parameters of the encoder that are not to be trained.
     pub fn freeze(&self, parameters: &mut Parameters, training: EncoderTraining) {
-        parameters.freeze_unless(|name| match name.strip_prefix("encoder.") {
-            Some(inner) => is_trained(inner, &self.encoder, training),
-            None => true,
-        });
+        parameters.freeze_unless(|name| self.trains(name, training));
+    }
+
+    /// Whether the parameter called `name` is trained.
+    pub fn trains(&self, name: &str, training: EncoderTraining) -> bool {
+        name.strip_prefix("encoder.").is_none_or(|inner| is_trained(inner, &self.encoder, training))
     }
 }
 

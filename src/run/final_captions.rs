@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::base::stop::StopFlag;
 use crate::base::terminal::{self, Progress};
 use crate::data::dataset::Dataset;
 use crate::data::image_source::ImageSource;
@@ -14,7 +15,6 @@ use crate::model::captioner::Captioner;
 use crate::run::checkpoint::reader::read_model;
 use crate::run::run_directory::RunDirectory;
 use crate::tokenizer::CaptionTokenizer;
-use crate::training::stop::StopFlag;
 use crate::training::trainer::{Outcome, Trainer};
 
 /// Captions shown on the console.
@@ -64,6 +64,7 @@ pub fn write(
         terminal::warning("captioning was stopped; the model is complete");
         return Ok(Outcome::Interrupted);
     };
+    let captions: Vec<String> = captions.into_iter().map(|caption| caption.text).collect();
     let references: Vec<Vec<String>> =
         request.images.iter().map(|&image| dataset.images[image].captions.clone()).collect();
     let scores = match_captions(&captions, &references, plan.config.seed);

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::base::fault::fault;
+use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::base::{digest, disk};
@@ -30,7 +31,6 @@ use crate::model::parameters::Parameters;
 use crate::run::setup::Setup;
 use crate::training::forecast::ENCODE_BATCH;
 use crate::training::plan::ImagePath;
-use crate::training::stop::StopFlag;
 
 /// Where the loop gets its images; what is not in the cache yet is put there first. `None`: stopped; what was put
 /// there until then stays.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 
-use crate::base::fault::{WithHint as _, usage};
+use crate::base::fault::{WithHint as _, fault, usage};
+use crate::base::memory;
 use crate::config::{self, EncoderTraining, RunConfig};
 use crate::data::dataset::Dataset;
 use crate::data::image_processor::ImageProcessor;
@@ -16,7 +17,7 @@ use crate::model::caption_decoder::DecoderShape;
 use crate::model::captioner::CaptionerShape;
 use crate::model::encoder::{EncoderShape, HiddenActivation};
 use crate::model::generation_defaults::GenerationDefaults;
-use crate::model::parameters::Parameters;
+use crate::model::parameters::{ParameterSpec, Parameters};
 use crate::model::pretrained_captioner::read_captioner;
 use crate::model::pretrained_decoder::{is_cross_attention, read_decoder};
 use crate::model::pretrained_encoder::{read_encoder, read_shape};
@@ -95,6 +96,7 @@ impl InitialModel {
         let shape = CaptionerShape { encoder, decoder };
         check_shape(&shape, &config)?;
         let specs = shape.parameter_specs();
+        check_memory(&specs, &shape, config.model.encoder.train, memory::available_bytes())?;
         let scratch_encoder = !config.model.encoder.pretrained;
         let scratch_decoder = !config.model.brings_decoder();
         let is_whole = folders.captioner.is_some();
@@ -272,4 +274,31 @@ fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Parameters, and two moments and the gradient of those that are trained, must fit into the memory that is `available`:
+/// nothing of it is taken before.
+fn check_memory(
+    specs: &[ParameterSpec],
+    shape: &CaptionerShape,
+    training: EncoderTraining,
+    available: Option<u64>,
+) -> Result<()> {
+    const GIGABYTE: f64 = 1e9;
+    let copies = |spec: &ParameterSpec| if shape.trains(&spec.name, training) { 4.0 } else { 1.0 };
+    let values = |spec: &ParameterSpec| spec.shape.iter().map(|&size| size as f64).product::<f64>();
+    let needed: f64 = specs.iter().map(|spec| copies(spec) * values(spec) * size_of::<f32>() as f64).sum();
+    match available {
+        Some(available) if needed > available as f64 => Err(fault(
+            format!(
+                "the model does not fit into memory: its {:.2} billion parameters, with gradients and moments of those \
+                 that are trained, take {:.1} GB, and {:.1} GB are available",
+                specs.iter().map(values).sum::<f64>() / GIGABYTE,
+                needed / GIGABYTE,
+                available as f64 / GIGABYTE
+            ),
+            "choose a smaller decoder or encoder, or train less of the encoder (model.encoder.train)",
+        )),
+        _ => Ok(()),
+    }
 }

@@ -26,6 +26,7 @@ use crate::tokenizer::CaptionTokenizer;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
+use crate::training::trainer::Samples;
 
 /// A run that is ready to begin or to go on.
 pub struct Setup {
@@ -163,6 +164,14 @@ impl Setup {
     /// Images that are captioned at the end; empty when none are.
     pub fn caption_images(&self) -> Vec<usize> {
         self.plan.config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(&self.split, name))
+    }
+
+    /// Images of the validation split that are captioned at each validation, spread over it evenly.
+    pub fn samples(&self) -> Option<Arc<Samples>> {
+        let val = &self.split.val;
+        let count = self.plan.config.evaluation.num_samples.min(val.len());
+        let images = (0..count).map(|sample| val[sample * val.len() / count]).collect();
+        (count > 0).then(|| Arc::new(Samples { images, tokenizer: self.tokenizer.clone() }))
     }
 
     /// All images that are validated on or captioned at the end.

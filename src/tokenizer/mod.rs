@@ -39,7 +39,7 @@ pub struct SpecialIds {
 }
 
 /// A vocabulary that turns captions into ids and back.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CaptionTokenizer {
     inner: Tokenizer,
     special_ids: SpecialIds,

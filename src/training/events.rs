@@ -1,6 +1,7 @@
 //! What the loop tells its observers. An observer that fails stops the loop.
 
 use crate::model::parameters::Parameters;
+use crate::training::alarms::Alarm;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
 use crate::training::train_state::TrainState;
@@ -82,6 +83,13 @@ pub enum Event<'a> {
         seconds: f64,
         /// Whether it is the lowest so far.
         is_best: bool,
+        /// What it warns of.
+        alarms: &'a [Alarm],
+    },
+    /// The run ends before its last epoch, since the validation loss no longer falls.
+    EndedEarly {
+        /// Progress so far.
+        state: &'a TrainState,
     },
     /// A checkpoint is due.
     Save {

@@ -48,6 +48,38 @@ impl MemoryForecast {
         self.model + self.activations + self.batches + self.process
     }
 
+    /// Why it will not do when only `available` bytes are there, with what would help. `None`: it will do.
+    pub fn complaint(&self, available: u64) -> Option<String> {
+        const GIGABYTE: f64 = 1e9;
+        let needed = (self.total() - self.process) as u64;
+        if needed <= available {
+            return None;
+        }
+        let parts = [
+            (
+                self.model,
+                "the model with its gradients and moments",
+                "choose a smaller decoder, or train less of the \
+              encoder (model.encoder.train)",
+            ),
+            (
+                self.activations,
+                "what a batch needs",
+                "lower training.batch_size and raise \
+              training.gradient_accumulation_steps by the same factor, or lower evaluation.batch_size",
+            ),
+            (self.batches, "batches that wait for the loop", "lower data.workers"),
+        ];
+        let (bytes, what, help) = parts.into_iter().max_by_key(|(bytes, ..)| *bytes)?;
+        Some(format!(
+            "the run needs about {:.2} GB more memory than it has now, and {:.2} GB are available. Most of it, {:.2} GB, \
+             is {what}: {help}",
+            needed as f64 / GIGABYTE,
+            available as f64 / GIGABYTE,
+            bytes as f64 / GIGABYTE
+        ))
+    }
+
     /// The same when the trial updates, which hold no waiting batches, took more than was counted:
     /// the allocator keeps what it was given, most of all with many small tensors.
     pub fn with_trial_peak(mut self, bytes: Option<u64>) -> Self {
@@ -254,4 +286,20 @@ fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u
     let views = plan.training_views().count();
     let all = plan.counts.train_images * views + plan.counts.val_images + plan.counts.extra_images;
     Ok(best / (images.len() * members) as f64 * all as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_does_not_suffice_is_explained_by_what_takes_most_and_memory_that_does_is_not() {
+        let forecast = MemoryForecast { model: 4 << 30, activations: 6 << 30, batches: 1 << 30, process: 1 << 30 };
+        assert_eq!(forecast.complaint(11 << 30), None);
+        let text = forecast.complaint(10 << 30).unwrap();
+        assert!(text.contains("11.81 GB") && text.contains("10.74 GB are available"), "{text}");
+        assert!(text.contains("6.44 GB, is what a batch needs: lower training.batch_size"), "{text}");
+        let text = MemoryForecast { model: 7 << 30, ..forecast }.complaint(1).unwrap();
+        assert!(text.contains("the model with its gradients") && text.contains("smaller decoder"), "{text}");
+    }
 }

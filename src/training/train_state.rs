@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::training::loss_watch::LossWatch;
+
 /// Progress of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,10 +35,16 @@ pub struct TrainState {
     pub best_val_loss: Option<f64>,
     /// Epoch that gave it.
     pub best_epoch: u64,
+    /// Validations since then.
+    #[serde(default)]
+    pub validations_since_best: u64,
     /// Updates skipped because the loss or a gradient was not finite.
     pub skipped_updates: u64,
     /// Those skipped one after the other up to now.
     pub skipped_in_a_row: u64,
+    /// Training losses that jumped.
+    #[serde(default)]
+    pub loss_watch: LossWatch,
 }
 
 impl TrainState {
@@ -44,6 +52,11 @@ impl TrainState {
     pub fn needs_validation(&self, interval: u64, num_epochs: u64) -> bool {
         let due = self.epoch.is_multiple_of(interval) || self.epoch == num_epochs;
         self.epoch > 0 && self.updates_in_epoch == 0 && self.validated_epoch < self.epoch && due
+    }
+
+    /// Whether `patience` validations in a row brought no new lowest loss.
+    pub fn is_out_of_patience(&self, patience: Option<usize>) -> bool {
+        patience.is_some_and(|patience| self.validations_since_best >= patience as u64)
     }
 
     /// Takes a validation loss; says whether it is the lowest so far. A loss that is no number is never the best.
@@ -55,6 +68,7 @@ impl TrainState {
             self.best_val_loss = Some(val_loss);
             self.best_epoch = self.epoch;
         }
+        self.validations_since_best = if is_best { 0 } else { self.validations_since_best + 1 };
         is_best
     }
 }

@@ -7,19 +7,23 @@ use anyhow::bail;
 use candle_core::Device;
 
 use crate::base::fault::fault;
+use crate::base::stop::StopFlag;
 use crate::base::team::Team;
+use crate::config::SaveInterval;
 use crate::data::batch::{Batch, Example};
 use crate::data::image_source::{ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::data::sampler;
+use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings, WrittenCaption};
 use crate::evaluation::token_loss::{LossSum, evaluate_batch};
 use crate::model::captioner::Captioner;
 use crate::model::parameters::Parameters;
+use crate::tokenizer::CaptionTokenizer;
+use crate::training::alarms::alarms;
 use crate::training::events::{Event, Observer, SavePoint, StepReport};
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
-use crate::training::stop::StopFlag;
 use crate::training::train_state::TrainState;
 use crate::training::train_step::{StepOutcome, StepSettings, train_step};
 
@@ -48,6 +52,17 @@ pub struct TrainingData {
     pub source: ImageSource,
     /// Fills up batches.
     pub pad_id: u32,
+    /// What is captioned at each validation.
+    pub samples: Option<Arc<Samples>>,
+}
+
+/// Images that are captioned at each validation, to see whether the captions are any good.
+#[derive(Debug)]
+pub struct Samples {
+    /// The images, as indices in the data set.
+    pub images: Vec<usize>,
+    /// Turns tokens into text.
+    pub tokenizer: CaptionTokenizer,
 }
 
 /// A run: what will happen, with what, and how far it is.
@@ -89,6 +104,10 @@ impl Trainer {
             if self.state.epoch >= num_epochs {
                 break;
             }
+            if self.state.is_out_of_patience(self.plan.config.training.patience) {
+                observer.observe(&Event::EndedEarly { state: &self.state })?;
+                break;
+            }
             if self.train_epoch(observer, stop)? == Outcome::Interrupted {
                 outcome = Outcome::Interrupted;
                 break;
@@ -101,7 +120,8 @@ impl Trainer {
 
     fn train_epoch(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let epoch = self.state.epoch + 1;
-        let save_interval = self.plan.config.training.save_interval.map(|interval| interval as u64);
+        let save_interval = self.plan.config.training.save_interval;
+        let mut saved = Instant::now();
         observer.observe(&Event::EpochStarted {
             epoch,
             num_updates: self.plan.updates_per_epoch,
@@ -127,9 +147,14 @@ impl Trainer {
             let report = self.update(&batches, started, waited)?;
             observer.observe(&Event::Step(report))?;
             self.check_skipped()?;
-            let in_epoch = self.state.updates_in_epoch;
-            if save_interval.is_some_and(|interval| in_epoch.is_multiple_of(interval)) {
+            let is_due = match save_interval {
+                Some(SaveInterval::Updates(interval)) => self.state.updates_in_epoch.is_multiple_of(interval),
+                Some(SaveInterval::Minutes(minutes)) => saved.elapsed().as_secs() >= 60 * minutes,
+                None => false,
+            };
+            if is_due {
                 self.save(observer, SavePoint::Last)?;
+                saved = Instant::now();
             }
         }
         self.complete_epoch();
@@ -199,6 +224,7 @@ impl Trainer {
             state.skipped_in_a_row = 0;
             state.epoch_loss_sum += loss.sum;
             state.epoch_loss_count += loss.count;
+            state.loss_watch.observe(state.global_step, loss.mean());
         }
         Ok(StepReport {
             global_step: state.global_step,
@@ -265,15 +291,35 @@ impl Trainer {
             bail!("the validation split has no caption");
         }
         let val_loss = loss.mean();
+        // Weights that give no finite loss give no captions either.
+        let captions = if val_loss.is_finite() { self.caption_samples(stop)? } else { Some(Vec::new()) };
+        let Some(captions) = captions else { return Ok(Outcome::Interrupted) };
+        let previous = self.state.val_loss;
+        let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captions);
         let is_best = self.state.record_validation(val_loss);
         let seconds = started.elapsed().as_secs_f64();
-        observer.observe(&Event::Validated { state: &self.state, val_loss, seconds, is_best })?;
+        observer.observe(&Event::Validated { state: &self.state, val_loss, seconds, is_best, alarms: &alarms })?;
         if is_best {
             self.save(observer, SavePoint::Best { val_loss })?;
         }
         // The newest state now knows its validation, so that a resume does not repeat it.
         self.save(observer, SavePoint::Last)?;
         Ok(Outcome::Completed)
+    }
+
+    /// Captions of the samples, in f32 as all captions. `None`: stopped.
+    fn caption_samples(&self, stop: &StopFlag) -> anyhow::Result<Option<Vec<WrittenCaption>>> {
+        let Some(samples) = &self.data.samples else { return Ok(Some(Vec::new())) };
+        let model = Captioner::build(&self.plan.shape, &self.parameters.detached())?;
+        let config = &self.plan.config;
+        let max_new_tokens = config.model.decoder.max_seq_len;
+        let writer = CaptionWriter { model: &model, tokenizer: &samples.tokenizer, max_new_tokens };
+        let settings = CaptioningSettings {
+            batch_size: config.evaluation.batch_size,
+            workers: self.plan.num_workers,
+            device: self.device.clone(),
+        };
+        writer.write_all(&self.data.source, &samples.images, &settings, &self.team, |_| !stop.is_raised())
     }
 
     fn save(&self, observer: &mut dyn Observer, point: SavePoint) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use candle_core::Device;
+use caption_train::base::stop::StopFlag;
 use caption_train::base::team::Team;
 use caption_train::config;
 use caption_train::data::image_source::ImageSource;
@@ -15,7 +16,6 @@ use caption_train::run::run_directory::RunDirectory;
 use caption_train::run::setup::Setup;
 use caption_train::run::tracking::checkpoints::CheckpointKeeper;
 use caption_train::training::events::{Event, Observer};
-use caption_train::training::stop::StopFlag;
 use caption_train::training::trainer::{Outcome, Trainer, TrainingData};
 
 use crate::support::{last_checkpoint, small_config};
@@ -75,8 +75,8 @@ fn run(
     };
     let keeper = CheckpointKeeper::new(folder.clone(), provenance);
     let mut watcher = Watcher { keeper, stop: stop.clone(), decide, steps: Vec::new(), validations: Vec::new() };
-    let pad_id = setup.tokenizer.special_ids().pad;
-    let data = TrainingData { train: Arc::new(setup.train), val: Arc::new(setup.val), source, pad_id };
+    let (pad_id, samples) = (setup.tokenizer.special_ids().pad, setup.samples());
+    let data = TrainingData { train: Arc::new(setup.train), val: Arc::new(setup.val), source, pad_id, samples };
     let mut trainer = Trainer {
         plan: setup.plan,
         data,

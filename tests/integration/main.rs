@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod image_cache;
 mod interruption;
+mod kills;
 mod model;
 mod parity;
 mod pretrained;

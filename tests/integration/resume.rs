@@ -83,28 +83,50 @@ fn a_stopped_run_whose_batches_go_by_image_goes_on_to_the_same_losses() {
     stopped_run_equals_undisturbed_run("frozen", "image", "-TERM");
 }
 
+/// Waits until `is_there`, for at most two minutes.
+fn wait_for(what: &str, is_there: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_there() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
-fn a_second_signal_ends_a_run_that_has_not_stopped_yet() {
+fn a_signal_while_data_are_prepared_ends_the_process_at_once_and_the_same_command_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    // The data set is drawn first, and a stop takes effect behind it.
     let config =
         small_config(folder.path()).replace("\ndirectory = ", "\ndataset = \"shapes\"\ndirectory = \"new\" # ");
     let path = folder.path().join("run.toml");
     std::fs::write(&path, config).unwrap();
     let mut command = binary();
-    command.current_dir(folder.path()).arg("--config").arg(&path).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    let started = Instant::now();
-    while std::fs::read_dir(folder.path()).unwrap().count() < 2 {
-        assert!(started.elapsed() < Duration::from_secs(120), "no drawing was begun");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    command.current_dir(folder.path()).arg("--config").arg(&path).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for("no drawing was begun", || folder.path().join("new/images").exists());
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), INTERRUPTED);
+    assert!(stderr(&output).contains("the same command goes on where this one stopped"), "{}", stderr(&output));
+    assert!(!folder.path().join("run").exists() && !folder.path().join("new/preparation.json").exists());
+}
+
+#[test]
+fn a_second_signal_ends_a_run_that_has_not_stopped_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    // One update of 2000 pairs with a wide decoder takes seconds, and a stop takes effect behind it.
+    let config = small_config(folder.path())
+        .replace("batch_size = 32", "batch_size = 32\ngradient_accumulation_steps = 63")
+        .replace("hidden_size = 16\nnum_layers = 2", "hidden_size = 256\nnum_layers = 8");
+    let path = folder.path().join("run.toml");
+    std::fs::write(&path, config).unwrap();
+    let mut child = binary().arg("--config").arg(&path).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("no update was begun", || folder.path().join("run/metrics.jsonl").exists());
     let signal = || Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(signal().success());
     std::thread::sleep(Duration::from_millis(700));
     assert!(signal().success());
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert!(!folder.path().join("run").exists());
+    assert!(!last_checkpoint(&folder.path().join("run")).exists());
 }
 
 #[test]

@@ -69,6 +69,16 @@ pub fn best_file_name(epoch: u64, val_loss: f64) -> String {
     format!("checkpoint_epoch_{epoch}_val_loss_{val_loss:.4}.safetensors")
 }
 
+/// File name under which the checkpoint of a save point stays when a newer one has taken the name `last.safetensors`.
+pub fn step_file_name(global_step: u64) -> String {
+    format!("last_step_{global_step}.safetensors")
+}
+
+/// Update in such a file name; nothing for other names.
+pub fn step_of_file_name(name: &str) -> Option<u64> {
+    name.strip_prefix("last_step_")?.strip_suffix(".safetensors")?.parse().ok()
+}
+
 /// Epoch in the file name of a best checkpoint; nothing for other names.
 pub fn epoch_of_file_name(name: &str) -> Option<u64> {
     let rest = name.strip_prefix("checkpoint_epoch_")?.strip_suffix(".safetensors")?;

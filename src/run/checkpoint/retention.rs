@@ -1,16 +1,23 @@
-//! Which checkpoints may go when a new best is written: a pure function of their names.
+//! Which checkpoints may go when a new one has been written: a pure function of their names.
 
-use crate::run::checkpoint::layout::epoch_of_file_name;
+use crate::run::checkpoint::layout::{epoch_of_file_name, step_of_file_name};
 
-/// The names among `files` to delete so that the newest `keep_best` best checkpoints stay. Other names are never given.
+/// The names among `files` to delete so that the newest `keep_best` best checkpoints and the newest `keep_last` numbered
+/// checkpoints of save points stay; of either at least one. Other names are never given.
 ///
 /// Each best checkpoint is better than all before it, so the newest are the best.
-pub fn to_delete(files: &[String], keep_best: usize) -> Vec<&String> {
-    let mut best: Vec<(u64, &String)> =
-        files.iter().filter_map(|name| epoch_of_file_name(name).map(|epoch| (epoch, name))).collect();
-    best.sort_unstable();
-    let keep = keep_best.max(1);
-    best.iter().take(best.len().saturating_sub(keep)).map(|(_, name)| *name).collect()
+pub fn to_delete(files: &[String], keep_best: usize, keep_last: usize) -> Vec<&String> {
+    let mut old = all_but_newest(files, epoch_of_file_name, keep_best);
+    old.extend(all_but_newest(files, step_of_file_name, keep_last));
+    old
+}
+
+fn all_but_newest(files: &[String], number: fn(&str) -> Option<u64>, keep: usize) -> Vec<&String> {
+    let mut found: Vec<(u64, &String)> =
+        files.iter().filter_map(|name| number(name).map(|number| (number, name))).collect();
+    found.sort_unstable();
+    let num_old = found.len().saturating_sub(keep.max(1));
+    found.into_iter().take(num_old).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -24,11 +31,14 @@ mod tests {
             "checkpoint_epoch_9_val_loss_2.1000.safetensors",
             "checkpoint_epoch_2_val_loss_3.0000.safetensors",
             "last.safetensors",
+            "last_step_100.safetensors",
+            "last_step_99.safetensors",
+            "last_step_9.safetensors.12.partial",
             "checkpoint_epoch_x.safetensors",
         ]
         .map(str::to_owned);
-        assert_eq!(to_delete(&names, 2), [&names[2]]);
-        assert_eq!(to_delete(&names, 1), [&names[2], &names[1]]);
-        assert_eq!(to_delete(&names, 0).len(), 2, "the only good one is never deleted");
+        assert_eq!(to_delete(&names, 2, 2), [&names[2]]);
+        assert_eq!(to_delete(&names, 1, 1), [&names[2], &names[1], &names[5]]);
+        assert_eq!(to_delete(&names, 0, 0).len(), 3, "the only good one is never deleted");
     }
 }

@@ -1,12 +1,13 @@
 //! Writes the checkpoints that the loop asks for, and deletes the best ones that are no longer to be kept.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::base::terminal;
-use crate::run::checkpoint::layout::{Provenance, best_file_name};
+use crate::base::fault::WithHint as _;
+use crate::base::{atomic_file, terminal};
+use crate::run::checkpoint::layout::{Provenance, best_file_name, step_file_name};
 use crate::run::checkpoint::retention::to_delete;
 use crate::run::checkpoint::writer::write_checkpoint;
 use crate::run::run_directory::RunDirectory;
@@ -24,13 +25,22 @@ impl CheckpointKeeper {
         Self { run, provenance }
     }
 
+    /// Gives the newest checkpoint a second name, which stays when the next one replaces it.
+    fn number_last(&self, last: &Path, global_step: u64) -> anyhow::Result<()> {
+        let path = self.run.checkpoints().join(step_file_name(global_step));
+        atomic_file::link_or_copy(last, &path)
+            .with_context(|| format!("cannot keep {} as {}", last.display(), path.display()))
+            .hint(|| "free some disk space, or set checkpoint.keep_last to 1")
+    }
+
     fn delete_old(&self) -> anyhow::Result<()> {
         let folder = self.run.checkpoints();
         let names = || -> std::io::Result<Vec<String>> {
             fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
         };
         let names = names().with_context(|| format!("cannot list {}", folder.display()))?;
-        for name in to_delete(&names, self.provenance.config.checkpoint.keep_best) {
+        let config = &self.provenance.config.checkpoint;
+        for name in to_delete(&names, config.keep_best, config.keep_last) {
             let path: PathBuf = folder.join(name);
             if let Err(error) = fs::remove_file(&path) {
                 terminal::warning(&format!("cannot delete the old checkpoint {}: {error}", path.display()));
@@ -49,9 +59,9 @@ impl Observer for CheckpointKeeper {
         };
         write_checkpoint(&path, &self.provenance, state, parameters, optimizer)?;
         terminal::detail(&format!("saved {}", path.display()));
-        if matches!(point, SavePoint::Best { .. }) {
-            self.delete_old()?;
+        if *point == SavePoint::Last && self.provenance.config.checkpoint.keep_last > 1 {
+            self.number_last(&path, state.global_step)?;
         }
-        Ok(())
+        self.delete_old()
     }
 }

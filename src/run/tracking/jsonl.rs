@@ -57,13 +57,14 @@ impl Observer for JsonLines {
                 "train_seconds": state.train_seconds,
                 "skipped_updates": state.skipped_updates,
             }),
-            Event::Validated { state, val_loss, seconds, is_best } => json!({
+            Event::Validated { state, val_loss, seconds, is_best, alarms } => json!({
                 "kind": "validation",
                 "step": state.global_step,
                 "epoch": state.epoch,
                 "val_loss": val_loss,
                 "val_seconds": seconds,
                 "best": is_best,
+                "alarms": alarms.iter().map(ToString::to_string).collect::<Vec<_>>(),
             }),
             _ => return Ok(()),
         };

@@ -1,0 +1,84 @@
+//! What a validation warns of: signs that a run goes wrong though every number is finite.
+
+use std::fmt;
+
+use crate::evaluation::captioning::WrittenCaption;
+use crate::evaluation::degeneration::{self, Degeneration};
+use crate::training::loss_watch::Jumps;
+
+/// A validation loss this much above the one before has jumped.
+const VALIDATION_JUMP: f64 = 1.2;
+
+/// A sign that something is wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Alarm {
+    /// The validation loss is no finite number.
+    ValidationNotFinite(f64),
+    /// The validation loss rose by more than a fifth at once.
+    ValidationJumped {
+        /// Before.
+        from: f64,
+        /// Now.
+        to: f64,
+    },
+    /// Training losses jumped since the last validation.
+    TrainingJumped(Jumps),
+    /// The captions have degenerated.
+    Captions(Degeneration),
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const CALMER: &str = "a lower optimizer.learning_rate, a longer warm-up or training.max_grad_norm calms it";
+        match self {
+            Self::ValidationNotFinite(loss) => write!(f, "the validation loss is {loss}: {CALMER}"),
+            Self::ValidationJumped { from, to } => {
+                write!(f, "the validation loss jumped from {from:.4} to {to:.4}: {CALMER}")
+            }
+            Self::TrainingJumped(Jumps { count, highest, step, mean }) => write!(
+                f,
+                "the training loss jumped in {count} updates, most to {highest:.4} in update {step} (about {mean:.4} \
+                 before it): {CALMER}"
+            ),
+            Self::Captions(degeneration) => {
+                write!(f, "{degeneration}; usual when training begins, a fault when it lasts")
+            }
+        }
+    }
+}
+
+/// What a validation has to warn of: its loss beside that of the validation before, the jumps in between, and some
+/// captions.
+pub fn alarms(val_loss: f64, previous: Option<f64>, jumps: Option<Jumps>, captions: &[WrittenCaption]) -> Vec<Alarm> {
+    let mut alarms = Vec::new();
+    if !val_loss.is_finite() {
+        alarms.push(Alarm::ValidationNotFinite(val_loss));
+    } else if let Some(from) = previous.filter(|previous| val_loss > VALIDATION_JUMP * previous) {
+        alarms.push(Alarm::ValidationJumped { from, to: val_loss });
+    }
+    alarms.extend(jumps.map(Alarm::TrainingJumped));
+    alarms.extend(degeneration::find(captions).into_iter().map(Alarm::Captions));
+    alarms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validation_loss_that_jumps_or_is_not_finite_is_an_alarm_and_one_that_creeps_up_is_not() {
+        assert_eq!(alarms(3.0, None, None, &[]), []);
+        assert_eq!(alarms(3.0, Some(2.6), None, &[]), []);
+        assert_eq!(alarms(3.0, Some(2.4), None, &[]), [Alarm::ValidationJumped { from: 2.4, to: 3.0 }]);
+        assert_eq!(alarms(f64::INFINITY, Some(2.4), None, &[]), [Alarm::ValidationNotFinite(f64::INFINITY)]);
+        assert_eq!(alarms(3.0, Some(f64::NAN), None, &[]), []);
+    }
+
+    #[test]
+    fn every_alarm_says_what_happened_and_what_helps() {
+        let jumps = Jumps { count: 2, highest: 9.0, step: 30, mean: 2.5 };
+        let text: Vec<String> = alarms(3.0, Some(2.0), Some(jumps), &[]).iter().map(Alarm::to_string).collect();
+        assert!(text[0].contains("jumped from 2.0000 to 3.0000") && text[0].contains("optimizer.learning_rate"));
+        assert!(text[1].contains("in 2 updates, most to 9.0000 in update 30") && text[1].contains("2.5000"));
+    }
+}

@@ -1,0 +1,290 @@
+//! SIGKILL at random moments of every phase of a run: what is gone on from ends in the very tensors of an undisturbed run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use caption_train::base::random::Stream;
+use caption_train::data::dataset::Dataset;
+
+use crate::support::{binary, last_checkpoint, losses, shapes_folder};
+
+/// Kills in the ordinary tests. `scripts/check-kills.sh` asks for more.
+const NUM_KILLS: usize = 12;
+/// The variable that asks for another number.
+const KILLS_VARIABLE: &str = "CAPTION_TRAIN_KILLS";
+
+/// What a process was at when it was killed, told from what it left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Prepare,
+    Cache,
+    Step,
+    Save,
+    Validation,
+}
+
+const PHASES: [Phase; 5] = [Phase::Prepare, Phase::Cache, Phase::Step, Phase::Save, Phase::Validation];
+
+/// A folder with the two archives of a data set in the form of Flickr8k, of drawn pictures.
+fn make_source(folder: &Path) -> PathBuf {
+    let source = folder.join("source");
+    fs::create_dir_all(&source).unwrap();
+    let dataset = Dataset::open(shapes_folder()).unwrap();
+    let (mut captions, mut lists) = (String::new(), [String::new(), String::new()]);
+    let mut images = zip::ZipWriter::new(fs::File::create(source.join("Flickr8k_Dataset.zip")).unwrap());
+    // A validation long enough to be hit.
+    for (index, image) in dataset.images.iter().take(240).enumerate() {
+        let list = usize::from(index >= 140);
+        let name = image.filename.replace('/', "_");
+        images.start_file(format!("Flicker8k_Dataset/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        images.write_all(&fs::read(dataset.image_path(index)).unwrap()).unwrap();
+        for (number, caption) in image.captions.iter().enumerate() {
+            captions.push_str(&format!("{name}#{number}\t{caption}\n"));
+        }
+        lists[list].push_str(&format!("{name}\n"));
+    }
+    images.finish().unwrap();
+    fs::write(source.join("Flickr8k.token.txt"), captions).unwrap();
+    for (name, list) in ["trainImages", "devImages"].iter().zip(&lists) {
+        fs::write(source.join(format!("Flickr_8k.{name}.txt")), list).unwrap();
+    }
+    source
+}
+
+/// What a run does with its images: features of a frozen encoder, or views of kept pictures with a trained one.
+#[derive(Clone, Copy, Debug)]
+enum Variant {
+    Frozen,
+    Trained,
+}
+
+/// A run that prepares its data set, fills a cache, trains three epochs and keeps several checkpoints.
+struct Job {
+    folder: tempfile::TempDir,
+}
+
+impl Job {
+    fn new(source: &Path, variant: Variant) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (encoder, data) = match variant {
+            Variant::Frozen => ("\"frozen\"", ""),
+            Variant::Trained => {
+                ("{ last_blocks = 1 }", "cache_images = true\nviews = 2\naugmentation = { flip = true }")
+            }
+        };
+        let config = format!(
+            r#"
+output_dir = "runs"
+name = "run"
+[data]
+dataset = "flickr8k"
+source = "{source}"
+directory = "data"
+cache_directory = "cache"
+{data}
+[tokenizer]
+vocab_size = 280
+[model.encoder]
+pretrained = false
+train = {encoder}
+config = {{ kind = "vit", image_size = 32, patch_size = 8, hidden_size = 64, num_hidden_layers = 2, num_attention_heads = 2, intermediate_size = 64 }}
+[model.decoder]
+hidden_size = 64
+num_layers = 2
+num_heads = 2
+intermediate_size = 128
+max_seq_len = 24
+dropout = 0.1
+[training]
+batch_size = 32
+num_epochs = 3
+log_interval = 1
+save_interval = 4
+max_grad_norm = 1.0
+[schedule]
+warmup_steps = 5
+[checkpoint]
+keep_best = 2
+keep_last = 2
+"#,
+            source = source.display()
+        );
+        fs::write(folder.path().join("run.toml"), config).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Begins the run, or goes on where it can be gone on from.
+    fn spawn(&self, workers: usize) -> Child {
+        let mut command = binary();
+        let begun =
+            files_below(&self.path("runs")).iter().any(|path| path.extension().is_some_and(|e| e == "safetensors"));
+        let how = if begun { ["--resume", "auto"] } else { ["--config", "run.toml"] };
+        let workers = format!("data.workers={workers}");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log.txt")).unwrap();
+        command.current_dir(self.folder.path()).args(how).args(["--set", &workers]).stderr(log);
+        command.stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The folder of the run that was trained: the last one begun.
+    fn run(&self) -> PathBuf {
+        let mut runs: Vec<PathBuf> = fs::read_dir(self.path("runs")).unwrap().map(|run| run.unwrap().path()).collect();
+        runs.sort_by_key(|run| (run.as_os_str().len(), run.clone()));
+        runs.pop().unwrap()
+    }
+
+    fn metrics(&self) -> String {
+        fs::read_to_string(self.run().join("metrics.jsonl")).unwrap_or_default()
+    }
+
+    fn has_partial_checkpoint(&self) -> bool {
+        let runs = fs::read_dir(self.path("runs")).into_iter().flatten().flatten();
+        let mut files =
+            runs.flat_map(|run| fs::read_dir(run.path().join("checkpoints")).into_iter().flatten().flatten());
+        files.any(|file| file.path().extension().is_some_and(|extension| extension == "partial"))
+    }
+
+    /// Whether a process is, or was when it ended, in this phase.
+    fn is_in(&self, phase: Phase) -> bool {
+        let prepared = self.path("data/preparation.json").exists();
+        let is_last = |kind: &str| {
+            let kind = format!("\"kind\":\"{kind}\"");
+            self.path("runs").exists() && self.metrics().lines().last().is_some_and(|line| line.contains(&kind))
+        };
+        match phase {
+            Phase::Prepare => !prepared && fs::read_dir(self.path("data/images")).is_ok_and(|files| files.count() > 3),
+            Phase::Cache => {
+                let rows = files_below(&self.path("cache"));
+                let some = rows.iter().any(|path| path.ends_with("rows.bin") && fs::metadata(path).unwrap().len() > 0);
+                prepared && some && self.metrics().is_empty()
+            }
+            Phase::Step => is_last("step") && !self.has_partial_checkpoint(),
+            Phase::Save => self.has_partial_checkpoint(),
+            Phase::Validation => {
+                // Behind the epoch's line comes a save point, and then the validation.
+                let written = |path: PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+                let saved = || written(last_checkpoint(&self.run())) >= written(self.run().join("metrics.jsonl"));
+                is_last("epoch") && !self.has_partial_checkpoint() && saved()
+            }
+        }
+    }
+
+    /// What the run came to: the bytes of all tensors of each checkpoint, its losses and its validations.
+    fn result(&self) -> BTreeMap<String, Vec<u8>> {
+        let run = self.run();
+        let mut found = BTreeMap::new();
+        for file in fs::read_dir(run.join("checkpoints")).unwrap().map(|file| file.unwrap().path()) {
+            let bytes = fs::read(&file).unwrap();
+            let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            found.insert(file.file_name().unwrap().to_string_lossy().into_owned(), bytes[8 + header..].to_vec());
+        }
+        let (metadata, _) = caption_train::run::checkpoint::reader::read_metadata(&last_checkpoint(&run)).unwrap();
+        let mut state = metadata.state;
+        (state.train_seconds, state.epoch_seconds) = (0.0, 0.0);
+        found.insert("state".to_owned(), serde_json::to_vec(&state).unwrap());
+        found.insert("losses".to_owned(), format!("{:?}", losses(&run)).into_bytes());
+        let metrics = self.metrics();
+        let validations = metrics.lines().filter(|line| line.contains("\"validation\""));
+        let validations = validations.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let validations: Vec<_> = validations.map(|line| (line["epoch"].clone(), line["val_loss"].clone())).collect();
+        found.insert("validations".to_owned(), format!("{validations:?}").into_bytes());
+        found
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log.txt")).unwrap_or_default()
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}
+
+fn undisturbed(source: &Path, variant: Variant) -> BTreeMap<String, Vec<u8>> {
+    let job = Job::new(source, variant);
+    assert!(job.spawn(1).wait().unwrap().success(), "{}", job.log());
+    let result = job.result();
+    assert_eq!(result.len(), 2 + 2 + 1 + 3, "{:?}", result.keys());
+    result
+}
+
+/// Waits until the process is in the phase and some moments more, and kills it. `None`: it ended before.
+fn kill_in(job: &Job, child: &mut Child, phase: Phase, delay: Duration) -> Option<()> {
+    let started = Instant::now();
+    while !job.is_in(phase) {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{}", job.log());
+            return None;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "{phase:?} never began: {}", job.log());
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    std::thread::sleep(delay);
+    child.kill().unwrap();
+    // The process may have been done the moment before.
+    if child.wait().unwrap().success() { None } else { Some(()) }
+}
+
+#[expect(clippy::print_stdout, reason = "the script's answer")]
+#[test]
+fn a_run_killed_at_any_moment_ends_in_the_tensors_of_an_undisturbed_run() {
+    let wanted = std::env::var(KILLS_VARIABLE).map_or(NUM_KILLS, |text| text.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let source = make_source(folder.path());
+    let variants = [Variant::Frozen, Variant::Trained];
+    let expected = variants.map(|variant| undisturbed(&source, variant));
+    let mut random = Stream::new(u64::from(std::process::id()), "kills", "");
+    let mut hits: BTreeMap<Phase, usize> = BTreeMap::new();
+    let mut num_kills = 0;
+    for round in 0.. {
+        let all_hit = PHASES.iter().all(|phase| hits.contains_key(phase));
+        if num_kills >= wanted && all_hit {
+            break;
+        }
+        assert!(num_kills < 10 * wanted.max(PHASES.len()), "some phases were never hit: {hits:?}");
+        let (variant, expected) = (variants[round % 2], &expected[round % 2]);
+        let job = Job::new(&source, variant);
+        for aim in PHASES {
+            let mut child = job.spawn(1 + random.below(3));
+            let longest = match aim {
+                Phase::Save => 1_500,
+                Phase::Validation => 15_000,
+                _ => 40_000,
+            };
+            let delay = Duration::from_micros(random.below(longest) as u64);
+            if kill_in(&job, &mut child, aim, delay).is_none() {
+                break;
+            }
+            num_kills += 1;
+            if let Some(phase) = PHASES.into_iter().rev().find(|&phase| job.is_in(phase)) {
+                *hits.entry(phase).or_default() += 1;
+            }
+        }
+        assert!(job.spawn(2).wait().unwrap().success(), "{}", job.log());
+        let found = job.result();
+        let names = |result: &BTreeMap<String, Vec<u8>>| result.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&found), names(expected), "{variant:?}, round {round}: {}", job.log());
+        for (name, bytes) in expected {
+            assert!(found[name] == *bytes, "{variant:?}, round {round}: {name} differs: {}", job.log());
+        }
+        // A run that was killed before its first checkpoint is not gone on from: another one is begun.
+        let mut left =
+            [files_below(&job.path("data")), files_below(&job.path("cache")), files_below(&job.run())].concat();
+        left.retain(|path| path.extension().is_some_and(|extension| extension == "partial"));
+        assert!(left.is_empty(), "{left:?}");
+    }
+    println!("{num_kills} kills, no tensor differs; phases that were cut: {hits:?}");
+}
