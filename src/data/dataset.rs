@@ -11,13 +11,17 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::base::digest;
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::{digest, terminal};
 
 /// The folder of the images inside a prepared data set.
 pub const IMAGE_FOLDER: &str = "images";
 /// The file with splits and captions inside a prepared data set.
 pub const DATASET_FILE: &str = "dataset.json";
+
+/// Longest caption in characters: more than any text that somebody wrote about a picture, and what a tokenizer still
+/// takes in a moment.
+pub const MAX_CAPTION_CHARS: usize = 10_000;
 
 /// What an image is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,7 +91,8 @@ impl Dataset {
     ///
     /// # Errors
     /// A missing folder or file, broken JSON, a file name that leaves `images/` or appears twice, an image without
-    /// captions, an empty caption, an unknown split, no image at all.
+    /// captions, a caption that is empty or longer than [`MAX_CAPTION_CHARS`], an unknown split, no image at all.
+    /// Control characters in captions are read as spaces, with a warning.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(DATASET_FILE);
         let bytes = read_dataset_file(directory, &path)?;
@@ -145,6 +150,14 @@ pub(crate) struct SentenceEntry {
     pub(crate) imgid: u64,
 }
 
+/// A caption as it is used: without white space around it, and with a space in place of each control character, which
+/// would run wild on a terminal. Also whether there was one that is more than white space.
+pub(crate) fn clean_caption(raw: &str) -> (String, bool) {
+    let is_wild = |character: char| character.is_control() && !character.is_whitespace();
+    let space = |character: char| if character.is_control() { ' ' } else { character };
+    (raw.chars().map(space).collect::<String>().trim().to_owned(), raw.contains(is_wild))
+}
+
 /// Whether `name` stays below the folder it is joined to, on every system: no root, no drive, no `..`, no backslash.
 pub(crate) fn is_safe_relative(name: &str) -> bool {
     let drive = name.as_bytes().get(1) == Some(&b':');
@@ -174,6 +187,11 @@ fn check_images(entries: Vec<ImageEntry>) -> anyhow::Result<Vec<ImageRecord>> {
     if entries.is_empty() {
         return Err(fault("it lists no images", "prepare the data again"));
     }
+    let wild = entries.iter().flat_map(|entry| &entry.sentences).filter(|sentence| clean_caption(&sentence.raw).1);
+    let num_wild = wild.count();
+    if num_wild > 0 {
+        terminal::warning(&format!("{num_wild} captions hold control characters, which are read as spaces"));
+    }
     let mut seen = HashSet::with_capacity(entries.len());
     let mut images = Vec::with_capacity(entries.len());
     for (index, entry) in entries.into_iter().enumerate() {
@@ -199,10 +217,17 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
     if sentences.is_empty() {
         return Err(fault(format!("image {filename} has no captions"), "give it a caption or remove it"));
     }
-    let captions: Vec<String> = sentences.into_iter().map(|sentence| sentence.raw.trim().to_owned()).collect();
+    let captions: Vec<String> = sentences.into_iter().map(|sentence| clean_caption(&sentence.raw).0).collect();
     if let Some(empty) = captions.iter().position(String::is_empty) {
         let message = format!("caption {empty} of image {filename} is empty");
         return Err(fault(message, "remove that caption, or prepare the data again"));
+    }
+    if let Some(long) = captions.iter().position(|caption| caption.chars().count() > MAX_CAPTION_CHARS) {
+        let message = format!(
+            "caption {long} of image {filename} has {} characters, more than {MAX_CAPTION_CHARS}",
+            captions[long].chars().count()
+        );
+        return Err(fault(message, "shorten or remove that caption, or prepare the data again"));
     }
     Ok(ImageRecord { filename, split, captions, image_id: imgid.unwrap_or(index as u64) })
 }
@@ -260,6 +285,8 @@ mod tests {
             (r#"{"images":[]}"#.to_owned(), "lists no images"),
             (image("a.jpg", "dev", "x"), r#"a.jpg: expected split train, restval, val or test, found "dev""#),
             (image("a.jpg", "val", "  "), "caption 0 of image a.jpg is empty"),
+            (image("a.jpg", "val", r"\u0000\u001b \n"), "caption 0 of image a.jpg is empty"),
+            (image("a.jpg", "val", &"dog ".repeat(250_000)), "caption 0 of image a.jpg has 999999 characters"),
             (r#"{"images":[{"filename":"a.jpg","split":"val","sentences":[]}]}"#.to_owned(), "a.jpg has no captions"),
         ] {
             let text = describe(&open(&json).unwrap_err());
@@ -268,6 +295,26 @@ mod tests {
         let twice = r#"{"filename":"a.jpg","split":"val","sentences":[{"raw":"x"}]}"#;
         let text = describe(&open(&format!(r#"{{"images":[{twice},{twice}]}}"#)).unwrap_err());
         assert!(text.contains("a.jpg is listed twice"), "{text}");
+    }
+
+    #[test]
+    fn control_characters_become_spaces_and_every_script_stays_as_it_is() {
+        let captions = |raw: &str| open(&image("a.jpg", "val", raw)).unwrap().images[0].captions[0].clone();
+        assert_eq!(captions(r"a \u001b[31mred\u0007 dog\nruns\u0000"), "a  [31mred  dog runs");
+        for text in
+            ["كلب يجري على العشب", "כלב רץ", "犬が走る", "a 🐕\u{200d}🦺 runs 👩‍👩‍👧", "e\u{301}te\u{301}", "\u{202e}god"]
+        {
+            assert_eq!(captions(text), text);
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_an_error_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = [image("a.jpg", "val", "caf").as_bytes(), b"\xe9"].concat();
+        fs::write(folder.path().join(DATASET_FILE), json).unwrap();
+        let text = describe(&Dataset::open(folder.path()).unwrap_err());
+        assert!(text.contains(DATASET_FILE) && text.contains("hint: "), "{text}");
     }
 
     #[test]

@@ -359,7 +359,7 @@ mod tests {
             assert!(difference <= tolerance, "{name}: off by {difference}");
             compared += 1;
         }
-        assert_eq!(compared, 22);
+        assert_eq!(compared, 24);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::run_directory::RunDirectory;
 use caption_train::run::setup::Setup;
 use caption_train::run::tracking::checkpoints::CheckpointKeeper;
-use caption_train::training::events::{Event, Observer};
+use caption_train::training::events::{Event, Observer, SavePoint};
 use caption_train::training::trainer::{Outcome, Trainer, TrainingData};
 
 use crate::support::{last_checkpoint, small_config};
@@ -154,6 +154,37 @@ fn a_crash_costs_the_updates_since_the_last_save_point_alone() {
     assert_eq!(before, steps[..3]);
     let (_, after, _) = run(gone_on(&directory), &directory, |_| Then::GoOn);
     assert_eq!(after, steps[2..]);
+}
+
+#[test]
+fn a_folder_of_checkpoints_that_vanishes_stops_the_run_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = directory(folder.path());
+    let decide = |event: &Event<'_>| {
+        if matches!(event, Event::Step(report) if report.global_step == 3) {
+            std::fs::remove_dir_all(directory.checkpoints()).unwrap();
+        }
+        Then::GoOn
+    };
+    let (outcome, steps, _) = run(fresh(folder.path(), "save_interval = 2"), &directory, decide);
+    let message = format!("{:#}", outcome.unwrap_err());
+    assert!(message.contains("cannot write the checkpoint") && message.contains("hint: "), "{message}");
+    assert_eq!(steps.len(), 4);
+}
+
+#[test]
+fn a_run_that_saves_by_the_clock_saves_no_more_often_than_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = directory(folder.path());
+    let mut num_saves = 0;
+    let decide = |event: &Event<'_>| {
+        num_saves += usize::from(matches!(event, Event::Save { point: SavePoint::Last, .. }));
+        Then::GoOn
+    };
+    let (outcome, ..) = run(fresh(folder.path(), "save_interval = \"1 minute\""), &directory, decide);
+    assert_eq!(outcome.unwrap(), Outcome::Completed);
+    // At the end of each of two epochs, before and behind its validation: the run takes less than a minute.
+    assert_eq!(num_saves, 4);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use caption_train::base::random::Stream;
 use caption_train::data::dataset::Dataset;
+use caption_train::run::checkpoint::reader::read_metadata;
 
 use crate::support::{binary, last_checkpoint, losses, shapes_folder};
 
@@ -145,10 +146,10 @@ keep_last = 2
     }
 
     fn has_partial_checkpoint(&self) -> bool {
-        let runs = fs::read_dir(self.path("runs")).into_iter().flatten().flatten();
-        let mut files =
-            runs.flat_map(|run| fs::read_dir(run.path().join("checkpoints")).into_iter().flatten().flatten());
-        files.any(|file| file.path().extension().is_some_and(|extension| extension == "partial"))
+        self.path("runs").exists()
+            && files_below(&self.run().join("checkpoints"))
+                .iter()
+                .any(|path| path.extension().is_some_and(|extension| extension == "partial"))
     }
 
     /// Whether a process is, or was when it ended, in this phase.
@@ -169,9 +170,12 @@ keep_last = 2
             Phase::Save => self.has_partial_checkpoint(),
             Phase::Validation => {
                 // Behind the epoch's line comes a save point, and then the validation.
-                let written = |path: PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
-                let saved = || written(last_checkpoint(&self.run())) >= written(self.run().join("metrics.jsonl"));
-                is_last("epoch") && !self.has_partial_checkpoint() && saved()
+                let saved = || {
+                    let (metadata, _) = read_metadata(&last_checkpoint(&self.run())).ok()?;
+                    let line: serde_json::Value = serde_json::from_str(self.metrics().lines().last()?).ok()?;
+                    Some(metadata.state.updates_in_epoch == 0 && line["epoch"] == metadata.state.epoch)
+                };
+                is_last("epoch") && !self.has_partial_checkpoint() && saved() == Some(true)
             }
         }
     }
@@ -185,7 +189,7 @@ keep_last = 2
             let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
             found.insert(file.file_name().unwrap().to_string_lossy().into_owned(), bytes[8 + header..].to_vec());
         }
-        let (metadata, _) = caption_train::run::checkpoint::reader::read_metadata(&last_checkpoint(&run)).unwrap();
+        let (metadata, _) = read_metadata(&last_checkpoint(&run)).unwrap();
         let mut state = metadata.state;
         (state.train_seconds, state.epoch_seconds) = (0.0, 0.0);
         found.insert("state".to_owned(), serde_json::to_vec(&state).unwrap());

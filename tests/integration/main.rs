@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 
+mod bad_checkpoints;
 mod commands;
 mod config;
+mod faults;
 mod image_cache;
 mod interruption;
 mod kills;

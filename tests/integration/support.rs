@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
+use caption_train::base::digest::sha256;
 use caption_train::base::random::Stream;
 use caption_train::config::EncoderKind;
 use caption_train::data::batch::Batch;
@@ -16,6 +17,7 @@ use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
+use serde_json::Value;
 
 pub(crate) const VOCABULARY: usize = 13;
 
@@ -167,6 +169,29 @@ pub(crate) fn train(folder: &Path, config: &str, extra: &[&str]) -> Output {
 
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The parts of a checkpoint's bytes: header, metadata, and the values of the tensors.
+pub(crate) fn split_checkpoint(bytes: &[u8]) -> (Value, Value, Vec<u8>) {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let metadata = serde_json::from_str(header["__metadata__"]["caption_train"].as_str().unwrap()).unwrap();
+    (header, metadata, bytes[8 + length..].to_vec())
+}
+
+/// A checkpoint's bytes with this header, whose metadata are these, digest and all.
+pub(crate) fn join_checkpoint(mut header: Value, metadata: &Value, values: &[u8]) -> Vec<u8> {
+    let text = metadata.to_string();
+    header["__metadata__"]["caption_train_sha256"] = sha256(text.as_bytes()).into();
+    header["__metadata__"]["caption_train"] = text.into();
+    with_length(&header, values)
+}
+
+/// A safetensors file of this header and these values.
+pub(crate) fn with_length(header: &Value, values: &[u8]) -> Vec<u8> {
+    let mut header = header.to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes(), &header[..], values].concat()
 }
 
 /// The logged updates of a run: step and loss, as written.

@@ -66,6 +66,10 @@ def main():
         exif = {"exif": oriented(orientation)}
         files[f"orientation_{orientation}.png"] = (rgb, exif)
     files["orientation_6.jpg"] = (rgb, {"quality": 95, "subsampling": 0, "exif": oriented(6)})
+    # Of animations the first frame counts.
+    frames = {"save_all": True, "append_images": [rgb.rotate(180), rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]}
+    files["animated.png"] = (rgb, frames)
+    files["animated.webp"] = (rgb, {"lossless": True, **frames})
     for name, (image, options) in files.items():
         path = FOLDER / name
         image.save(path, **options)

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::annotations::{RawDataset, RawImage, Reject, Repair};
-use crate::data::dataset::{Split, is_safe_relative};
+use crate::data::dataset::{MAX_CAPTION_CHARS, Split, clean_caption, is_safe_relative};
 
 /// The file with the captions.
 pub const TOKEN_FILE: &str = "Flickr8k.token.txt";
@@ -56,7 +56,7 @@ impl Texts {
 /// Text that is not UTF-8 or a line of another form (both with the line), no list at all, and nothing left.
 pub fn read(texts: &Texts, image_files: &BTreeSet<String>) -> anyhow::Result<RawDataset> {
     let (mut repairs, mut rejects) = (Vec::new(), Vec::new());
-    let captioned = read_captions(&texts.token, &mut rejects)?;
+    let captioned = read_captions(&texts.token, &mut repairs, &mut rejects)?;
     let split_of = read_lists(texts, &mut repairs)?;
     let mut images = Vec::new();
     let mut num_unlisted = 0;
@@ -86,7 +86,11 @@ pub fn read(texts: &Texts, image_files: &BTreeSet<String>) -> anyhow::Result<Raw
 }
 
 /// Images in the order in which they appear, with their captions in the order of their numbers.
-fn read_captions(token: &[u8], rejects: &mut Vec<Reject>) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+fn read_captions(
+    token: &[u8],
+    repairs: &mut Vec<Repair>,
+    rejects: &mut Vec<Reject>,
+) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let mut position: HashMap<&str, usize> = HashMap::new();
     let mut numbered: Vec<(String, Vec<(u32, String)>)> = Vec::new();
     for (line_number, line) in lines(TOKEN_FILE, token)? {
@@ -97,11 +101,30 @@ fn read_captions(token: &[u8], rejects: &mut Vec<Reject>) -> anyhow::Result<Vec<
             numbered.push((filename.to_owned(), Vec::new()));
             numbered.len() - 1
         });
+        let what = format!("{filename}#{number}");
+        let (caption, is_wild) = clean_caption(caption);
+        let length = caption.chars().count();
+        let captions = &mut numbered[index].1;
         if caption.is_empty() {
-            rejects.push(Reject::new(format!("{filename}#{number}"), "the caption is empty"));
-        } else {
-            numbered[index].1.push((number, caption.to_owned()));
+            rejects.push(Reject::new(what, "the caption is empty"));
+            continue;
         }
+        if length > MAX_CAPTION_CHARS {
+            let reason = format!("the caption has {length} characters, more than {MAX_CAPTION_CHARS}");
+            rejects.push(Reject::new(what, reason));
+            continue;
+        }
+        if captions.iter().any(|other| *other == (number, caption.clone())) {
+            rejects.push(Reject::new(what, "the caption stands there twice"));
+            continue;
+        }
+        if captions.iter().any(|(other, _)| *other == number) {
+            repairs.push(Repair::new(&what, "two captions have this number: both are kept"));
+        }
+        if is_wild {
+            repairs.push(Repair::new(what, "control characters became spaces"));
+        }
+        captions.push((number, caption));
     }
     let in_order = |(filename, mut captions): (String, Vec<(u32, String)>)| {
         captions.sort_by_key(|(number, _)| *number);

@@ -7,10 +7,14 @@ use crate::data::image_processor::ImageProcessor;
 use crate::model::captioner::CaptionerShape;
 use crate::training::train_state::TrainState;
 
-/// Version of the format; a reader refuses any other.
-pub const FORMAT_VERSION: u32 = 2;
+/// Version of the format that is written.
+pub const FORMAT_VERSION: u32 = 3;
+/// The oldest version that is read: it has no digest of the metadata.
+pub const OLDEST_FORMAT_VERSION: u32 = 2;
 /// Key of the safetensors header under which the metadata stands, as JSON.
 pub const METADATA_KEY: &str = "caption_train";
+/// Key of the safetensors header under which the SHA-256 of that JSON text stands.
+pub const METADATA_DIGEST_KEY: &str = "caption_train_sha256";
 /// Before the name of a parameter.
 pub const MODEL_PREFIX: &str = "model.";
 /// Before the name of a parameter: the running mean of its gradient.

@@ -11,11 +11,12 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use crate::base::digest::Hasher;
+use crate::base::digest::{self, Hasher};
 use crate::base::fault::{WithHint as _, fault};
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::layout::{
-    CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_KEY, MODEL_PREFIX,
+    CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_DIGEST_KEY, METADATA_KEY,
+    MODEL_PREFIX, OLDEST_FORMAT_VERSION,
 };
 use crate::run::checkpoint::writer::digest_head;
 use crate::training::optimizer::Moments;
@@ -142,8 +143,16 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
         format!("it has no {METADATA_KEY} metadata: it holds weights, but no checkpoint of caption-train")
     })?;
     let version: Version = serde_json::from_str(text).context("its metadata has no format_version")?;
-    if version.format_version != FORMAT_VERSION {
-        bail!("its format version is {}; this program reads version {FORMAT_VERSION}", version.format_version);
+    let version = version.format_version;
+    if version > FORMAT_VERSION {
+        bail!("its format version is {version}, and this program reads up to {FORMAT_VERSION}: a newer one wrote it");
+    }
+    if version < OLDEST_FORMAT_VERSION {
+        bail!("its format version is {version}, and this program reads from {OLDEST_FORMAT_VERSION} on");
+    }
+    let digest = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_DIGEST_KEY));
+    if version > OLDEST_FORMAT_VERSION && digest != Some(&digest::sha256(text.as_bytes())) {
+        bail!("its metadata were altered: the digest differs from the recorded one");
     }
     let mut metadata: serde_json::Value = serde_json::from_str(text).context("its metadata cannot be understood")?;
     for (section, key) in RETIRED_KEYS {

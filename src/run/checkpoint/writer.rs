@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 
-use crate::base::digest::Hasher;
+use crate::base::digest::{self, Hasher};
 use crate::base::fault::WithHint as _;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::layout::{
-    CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_KEY, MODEL_PREFIX, Provenance,
+    CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_DIGEST_KEY, METADATA_KEY,
+    MODEL_PREFIX, Provenance,
 };
 use crate::run::tensor_file::{for_each_block, write_tensors};
 use crate::training::optimizer::Optimizer;
@@ -50,7 +51,8 @@ pub fn write_checkpoint(
         tensors_digest: digest_tensors(&tensors)?,
     };
     let text = serde_json::to_string(&metadata).context("cannot write the metadata as JSON")?;
-    write_tensors(path, &tensors, HashMap::from([(METADATA_KEY.to_owned(), text)]))
+    let metadata = [(METADATA_DIGEST_KEY.to_owned(), digest::sha256(text.as_bytes())), (METADATA_KEY.to_owned(), text)];
+    write_tensors(path, &tensors, HashMap::from(metadata))
         .with_context(|| format!("cannot write the checkpoint {}", path.display()))
         .hint(|| "free some disk space or set output_dir elsewhere; checkpoints written before are untouched")
 }
