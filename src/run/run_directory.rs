@@ -97,7 +97,7 @@ impl RunDirectory {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
-        atomic_file::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+        write_file(&path, text)
     }
 
     /// Removes what an earlier process left unfinished among the checkpoints.
@@ -124,7 +124,7 @@ impl RunDirectory {
     pub fn open_log(&self) -> anyhow::Result<File> {
         let path = self.path.join("train.log");
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.with_context(|| format!("cannot open {}", path.display()))
+        file.with_context(|| format!("cannot open {}", path.display())).hint(|| UNWRITABLE)
     }
 
     /// Moves the lines of `metrics.jsonl` that a run which goes on from `state` writes again to a file of their own.
@@ -147,12 +147,23 @@ impl RunDirectory {
             .create(true)
             .append(true)
             .open(&superseded)
-            .with_context(|| format!("cannot open {}", superseded.display()))?;
+            .with_context(|| format!("cannot open {}", superseded.display()))
+            .hint(|| UNWRITABLE)?;
         io::Write::write_all(&mut log, (replaced.join("\n") + "\n").as_bytes())
-            .with_context(|| format!("cannot write {}", superseded.display()))?;
+            .with_context(|| format!("cannot write {}", superseded.display()))
+            .hint(|| UNWRITABLE)?;
         let kept: String = kept.iter().flat_map(|line| [line, "\n"]).collect();
-        atomic_file::write(&path, kept.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+        write_file(&path, &kept)
     }
+}
+
+/// What to do when nothing can be written in a run's folder.
+pub const UNWRITABLE: &str = "free some disk space and make the run's folder writable, or set output_dir elsewhere";
+
+fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    atomic_file::write(path, text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+        .hint(|| UNWRITABLE)
 }
 
 /// Whether a line of the metrics tells of something that the state holds. A line that was cut off in writing does not.

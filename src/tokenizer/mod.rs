@@ -378,6 +378,18 @@ mod tests {
     }
 
     #[test]
+    fn every_script_survives_a_tokenizer_that_was_trained_on_another() {
+        for text in
+            ["كلب يجري على العشب", "כלב רץ", "犬が走る", "a 🐕\u{200d}🦺 and 👩‍👩‍👧", "e\u{301}te\u{301}", "\u{202e}god"]
+        {
+            let ids = trained().encode(text).unwrap();
+            assert_eq!(trained().decode(&ids).unwrap(), text);
+        }
+        let long = "x".repeat(10_000);
+        assert_eq!(trained().decode(&trained().encode(&long).unwrap()).unwrap(), long);
+    }
+
+    #[test]
     fn decoding_leaves_special_tokens_out_and_trims() {
         let tokenizer = trained();
         let mut ids = vec![1];

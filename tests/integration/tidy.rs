@@ -110,6 +110,35 @@ fn the_source_keeps_its_rules() {
     assert!(found.is_empty(), "\n{found}");
 }
 
+#[test]
+fn every_fault_in_the_table_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("tests/README.md")).unwrap();
+    let mut files = Vec::new();
+    for folder in ["src", "tests/integration"] {
+        collect(root, Path::new(folder), &mut files);
+    }
+    let (mut num_found, mut missing) = (0, Vec::new());
+    for line in table.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| test |")) {
+        let cell = line.trim_end_matches(['|', ' ']).rsplit(" | ").next().unwrap();
+        let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        let is_there = |name: &&str| match name.split_once("::") {
+            Some((file, test)) => {
+                let (stem, function) = (format!("/{file}.rs"), format!("fn {test}()"));
+                files.iter().any(|(path, text)| path.ends_with(&stem) && text.contains(&function))
+            }
+            None => root.join(name).is_file(),
+        };
+        if named.is_empty() {
+            missing.push(line.to_owned());
+        }
+        num_found += named.len();
+        missing.extend(named.into_iter().filter(|name| !is_there(name)).map(str::to_owned));
+    }
+    assert!(num_found > 50, "the table was not found");
+    assert!(missing.is_empty(), "no such test: {missing:#?}");
+}
+
 fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) {
     let mut entries: Vec<_> = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(std::fs::DirEntry::file_name);

@@ -254,6 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn captions_that_nobody_wrote_are_left_out_or_mended_and_reported() {
+        let long = "x".repeat(1 << 20);
+        let token = format!(
+            "a.jpg#0\tA \u{1b}[2Jdog\u{0}\na.jpg#1\t{long}\na.jpg#2\tB\na.jpg#2\tB\na.jpg#2\tC\na.jpg#3\t\u{7}\n"
+        );
+        let raw = read(&texts(token.as_bytes(), "a.jpg\n", ""), &files(&["a.jpg"])).unwrap();
+        assert_eq!(raw.images[0].captions, ["A  [2Jdog", "B", "C"]);
+        assert_eq!(reject(&raw, "a.jpg#1"), "the caption has 1048576 characters, more than 10000");
+        assert_eq!(reject(&raw, "a.jpg#2"), "the caption stands there twice");
+        assert_eq!(reject(&raw, "a.jpg#3"), "the caption is empty");
+        let repair = |what: &str| raw.repairs.iter().find(|repair| repair.what == what).unwrap().repair.clone();
+        assert_eq!(repair("a.jpg#0"), "control characters became spaces");
+        assert_eq!(repair("a.jpg#2"), "two captions have this number: both are kept");
+    }
+
+    #[test]
     fn an_image_in_two_lists_stays_out_of_training() {
         let raw = read(&texts(b"a.jpg#0\tA\n", "a.jpg\n", "a.jpg\n"), &files(&["a.jpg"])).unwrap();
         assert_eq!(raw.images[0].split, Some(Split::Val));

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::run::run_directory::RunDirectory;
+use crate::base::fault::WithHint as _;
+use crate::run::run_directory::{RunDirectory, UNWRITABLE};
 use crate::training::events::{Event, Observer};
 
 /// The observer.
@@ -25,13 +26,16 @@ impl JsonLines {
     pub fn open(run: &RunDirectory, log_interval: usize) -> anyhow::Result<Self> {
         let path = run.metrics();
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        let file = file.with_context(|| format!("cannot open {}", path.display())).hint(|| UNWRITABLE)?;
         Ok(Self { file, path, log_interval: log_interval as u64 })
     }
 
     fn append(&mut self, value: &Value) -> anyhow::Result<()> {
         let line = format!("{value}\n");
-        self.file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))
+        self.file
+            .write_all(line.as_bytes())
+            .with_context(|| format!("cannot write {}", self.path.display()))
+            .hint(|| UNWRITABLE)
     }
 }
 
