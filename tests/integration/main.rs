@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod fuzz_corpus;
 mod image_cache;
 mod interruption;
 mod model;
