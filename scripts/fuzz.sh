@@ -35,6 +35,8 @@ export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 # One target is one thread, whatever the library would like.
 export RAYON_NUM_THREADS=1
+# An error with a backtrace takes longer than what it is about.
+export RUST_LIB_BACKTRACE=0
 
 mkdir -p fuzz/target/logs
 failed=0

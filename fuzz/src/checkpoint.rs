@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use candle_core::Device;
-use caption_train::config::{apply_safe_overrides, first_unsafe_difference, to_toml};
-use caption_train::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata, read_model};
+use caption_train::config::apply_safe_overrides;
+use caption_train::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata};
 use caption_train::training::optimizer::Optimizer;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ struct Sound {
     bytes: Vec<u8>,
     /// The header without its length.
     header: Value,
+    /// The text of the tensors in the header, with the bracket that ends it.
+    tensors: String,
     metadata: Value,
     /// All values.
     values: Vec<u8>,
@@ -30,9 +32,9 @@ pub fn checkpoint(data: &[u8]) {
     let sound = sound();
     let bytes = match data.split_first() {
         Some((1, header)) => around(header, &[]),
-        Some((2, metadata)) => with_metadata(sound, String::from_utf8_lossy(metadata).into_owned()),
+        Some((2, metadata)) => with_metadata(sound, &String::from_utf8_lossy(metadata)),
         Some((3, patches)) => json::patched(&sound.bytes, patches),
-        Some((4, edits)) => with_metadata(sound, json::edited(&sound.metadata, edits).to_string()),
+        Some((4, edits)) => with_metadata(sound, &json::edited(&sound.metadata, edits).to_string()),
         Some((5, edits)) => around(json::edited(&sound.header, edits).to_string().as_bytes(), &sound.values),
         _ => data.to_vec(),
     };
@@ -44,10 +46,14 @@ fn sound() -> &'static Sound {
     static SOUND: OnceLock<Sound> = OnceLock::new();
     SOUND.get_or_init(|| {
         let bytes = samples::checkpoint(&scratch::folder("samples"));
-        let (length, header) = SafeTensors::read_metadata(&bytes).expect("the sound checkpoint is a safetensors file");
-        let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get("caption_train"));
+        let (length, parsed) = SafeTensors::read_metadata(&bytes).expect("the sound checkpoint is a safetensors file");
+        let metadata = parsed.metadata().as_ref().and_then(|metadata| metadata.get("caption_train"));
+        let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("the sound header is JSON");
+        let mut tensors = header.clone();
+        tensors.as_object_mut().map(|header| header.remove("__metadata__"));
         Sound {
-            header: serde_json::from_slice(&bytes[8..8 + length]).expect("the sound header is JSON"),
+            tensors: tensors.to_string()[1..].to_owned(),
+            header,
             metadata: serde_json::from_str(metadata.expect("the sound checkpoint has metadata"))
                 .expect("the sound metadata are JSON"),
             values: bytes[8 + length..].to_vec(),
@@ -70,31 +76,32 @@ fn around(header: &[u8], values: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn with_metadata(sound: &Sound, metadata: String) -> Vec<u8> {
-    let mut header = sound.header.clone();
-    header["__metadata__"] = json!({ "caption_train": metadata });
-    around(header.to_string().as_bytes(), &sound.values)
+/// The sound file with other metadata. The header is put together as text: writing it anew takes as long as reading.
+fn with_metadata(sound: &Sound, metadata: &str) -> Vec<u8> {
+    let metadata = json!({ "__metadata__": { "caption_train": metadata } }).to_string();
+    let tensors = sound.tensors.as_bytes();
+    let length = metadata.len() + tensors.len();
+    let begin = (length as u64).to_le_bytes();
+    [&begin[..], &metadata.as_bytes()[..metadata.len() - 1], b",", tensors, &sound.values].concat()
 }
 
 fn read_everything(path: &Path, num_bytes: usize) {
     let head = read_metadata(path);
     if let Ok((metadata, shapes)) = &head {
         let values: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        assert!(values <= num_bytes * 8, "a file of {num_bytes} bytes holds {values} values");
-        // As `inspect` shows it.
-        let text = to_toml(&metadata.config);
+        // Four bits are the least that a value of a safetensors file takes.
+        assert!(values <= num_bytes * 2, "a file of {num_bytes} bytes holds {values} values");
+        // As `inspect` shows it and a resume takes it.
         let read = apply_safe_overrides(&metadata.config, &[]).expect("the config of a checkpoint can be gone on with");
-        assert!(read == metadata.config, "the config of a checkpoint survives its own text: {text}");
-        assert_eq!(first_unsafe_difference(&metadata.config, &read), None);
+        assert!(read == metadata.config, "the config of a checkpoint survives its own text: {read:?}");
     }
-    let model = read_model(path);
-    assert!(head.is_ok() || model.is_err(), "what can be read whole has a head");
     match read_checkpoint(path) {
         Ok(checkpoint) => {
-            assert!(model.is_ok(), "what can be read whole can be read in part");
+            assert!(head.is_ok(), "what can be read whole has a head");
             go_on(checkpoint);
         }
-        Err(_) if model.is_err() => return,
+        // Moments that do not pair are no matter to captions.
+        Err(_) if head.is_err() => return,
         Err(_) => {}
     }
     caption_with(path);

@@ -12,22 +12,31 @@ pub fn document(data: &[u8], bases: &[Value]) -> Vec<u8> {
     }
 }
 
+/// Edits that are carried out; more only cost time.
+const MOST_EDITS: usize = 8;
+/// Values inside of one that is copied elsewhere, at most: a document must not double with each edit.
+const MOST_COPIED: usize = 32;
+
 /// `base` with each pair of `edits` carried out: which value, and what becomes of it.
 pub fn edited(base: &Value, edits: &[u8]) -> Value {
     let mut document = base.clone();
     let values = values();
-    for edit in edits.chunks_exact(2) {
-        let (place, change) = (usize::from(edit[0]), usize::from(edit[1]));
-        let mut places = Vec::new();
-        collect(&document, String::new(), &mut places);
-        let path = places[place % places.len()].clone();
-        if let Some(value) = values.get(change) {
-            replace(&mut document, &path, value.clone());
-        } else if change == 255 {
-            remove(&mut document, &path);
-        } else {
-            let other = document.pointer(&places[change % places.len()]).cloned();
-            replace(&mut document, &path, other.unwrap_or_default());
+    for edit in edits.chunks_exact(2).take(MOST_EDITS) {
+        let size = count(&document);
+        let (place, change) = (usize::from(edit[0]) % size, usize::from(edit[1]));
+        let value = match values.get(change) {
+            Some(value) => value.clone(),
+            None if change == 255 => {
+                remove(&mut document, place);
+                continue;
+            }
+            None => match nth(&mut document, &mut (change % size)) {
+                Some(other) if count(other) <= MOST_COPIED => other.clone(),
+                _ => continue,
+            },
+        };
+        if let Some(target) = nth(&mut document, &mut { place }) {
+            *target = value;
         }
     }
     document
@@ -70,38 +79,59 @@ fn values() -> Vec<Value> {
     ]
 }
 
-fn collect(value: &Value, path: String, places: &mut Vec<String>) {
+/// The values in a document, itself included.
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Object(table) => table.values().map(count).sum(),
+        Value::Array(list) => list.iter().map(count).sum(),
+        _ => 0,
+    }
+}
+
+/// The value of this number, counted from the document itself inwards.
+fn nth<'a>(value: &'a mut Value, number: &mut usize) -> Option<&'a mut Value> {
+    if *number == 0 {
+        return Some(value);
+    }
+    *number -= 1;
     match value {
-        Value::Object(table) => table.iter().for_each(|(key, value)| {
-            let key = key.replace('~', "~0").replace('/', "~1");
-            collect(value, format!("{path}/{key}"), places);
-        }),
-        Value::Array(list) => {
-            list.iter().enumerate().for_each(|(index, value)| collect(value, format!("{path}/{index}"), places));
-        }
-        _ => {}
-    }
-    places.push(path);
-}
-
-fn replace(document: &mut Value, path: &str, value: Value) {
-    if let Some(place) = document.pointer_mut(path) {
-        *place = value;
+        Value::Object(table) => table.values_mut().find_map(|inner| nth(inner, number)),
+        Value::Array(list) => list.iter_mut().find_map(|inner| nth(inner, number)),
+        _ => None,
     }
 }
 
-fn remove(document: &mut Value, path: &str) {
-    let Some((parent, key)) = path.rsplit_once('/') else { return };
-    match document.pointer_mut(parent) {
-        Some(Value::Object(table)) => {
-            table.remove(&key.replace("~1", "/").replace("~0", "~"));
+/// Takes the value of this number out of the object or list that it is in.
+fn remove(value: &mut Value, mut number: usize) {
+    // The document itself stays.
+    let Some(inner) = number.checked_sub(1) else { return };
+    number = inner;
+    let sizes: Vec<usize> = match value {
+        Value::Object(table) => table.values().map(count).collect(),
+        Value::Array(list) => list.iter().map(count).collect(),
+        _ => return,
+    };
+    for (index, size) in sizes.into_iter().enumerate() {
+        if number >= size {
+            number -= size;
+            continue;
         }
-        Some(Value::Array(list)) => {
-            if let Some(index) = key.parse().ok().filter(|&index: &usize| index < list.len()) {
+        match value {
+            Value::Object(table) => {
+                let key = table.keys().nth(index).cloned().unwrap_or_default();
+                if number == 0 {
+                    table.remove(&key);
+                } else if let Some(inner) = table.get_mut(&key) {
+                    remove(inner, number);
+                }
+            }
+            Value::Array(list) if number == 0 => {
                 list.remove(index);
             }
+            Value::Array(list) => remove(&mut list[index], number),
+            _ => {}
         }
-        _ => {}
+        return;
     }
 }
 

@@ -14,7 +14,7 @@ use caption_train::model::weight_files::read_config;
 use caption_train::run::captioning_model::CaptioningModel;
 use caption_train::run::pretrained_folder::read_processor;
 use image::RgbImage;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{json, samples, scratch};
 
@@ -24,29 +24,38 @@ const MOST_PARAMETERS: usize = 64 * 1024;
 /// A `config.json`, whole or as edits of a sound one, which is `generation_config.json` too.
 pub fn model_config(data: &[u8]) {
     let folder = scratch::folder("model_config");
-    let timm = json!({ "architecture": "vit_tiny_patch16_224", "pretrained_cfg": { "input_size": [3, 224, 224] } });
-    let clip =
-        json!({ "model_type": "clip", "vision_config": { "model_type": "clip_vision_model", "image_size": 32 } });
-    let bases = [samples::captioner_config(), samples::vit_config(), samples::gpt2_config(), timm, clip];
-    let bytes = json::document(data, &bases);
+    static BASES: OnceLock<[Value; 5]> = OnceLock::new();
+    let bytes = json::document(data, BASES.get_or_init(configs));
     scratch::write(&folder.join("config.json"), &bytes);
     scratch::write(&folder.join("generation_config.json"), &bytes);
-    scratch::write(&folder.join("preprocessor_config.json"), samples::preprocessor_config().to_string().as_bytes());
+    let processor = folder.join("preprocessor_config.json");
+    if !processor.is_file() {
+        scratch::write(&processor, samples::preprocessor_config().to_string().as_bytes());
+    }
     let encoder = read_shape(&folder);
     if let Ok(shape) = &encoder {
-        shape.validate().expect("a shape that was read is sound");
         // As a run from scratch takes the image size of a config.
-        read_processor(&folder, shape).expect("every sound image size can be had");
+        if shape.validate().is_ok() {
+            read_processor(&folder, shape).expect("every sound image size can be had");
+        }
     }
     let Ok(config) = read_config(&folder) else { return };
     if let Ok(defaults) = GenerationDefaults::read(&folder, &config) {
         assert!(defaults.max_new_tokens > 0, "a caption has a token");
     }
     let decoder = decoder_shape_of_config(config.get("decoder").unwrap_or(&config));
-    let encoder = encoder.unwrap_or(samples::shape().encoder);
+    let encoder = encoder.ok().filter(|shape| shape.validate().is_ok()).unwrap_or(samples::shape().encoder);
     let decoder = decoder.unwrap_or(samples::shape().decoder);
     let declared = CaptionerShape { encoder, decoder }.parameter_specs().len();
     assert!(declared <= MOST_PARAMETERS, "{declared} parameters");
+}
+
+/// Sound configs, one for each way to read one.
+fn configs() -> [Value; 5] {
+    let timm = json!({ "architecture": "vit_tiny_patch16_224", "pretrained_cfg": { "input_size": [3, 224, 224] } });
+    let clip =
+        json!({ "model_type": "clip", "vision_config": { "model_type": "clip_vision_model", "image_size": 32 } });
+    [samples::captioner_config(), samples::vit_config(), samples::gpt2_config(), timm, clip]
 }
 
 /// The weights of a sound folder. The first byte says what the others are: 1 the index of shards, of which one is

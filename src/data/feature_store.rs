@@ -152,7 +152,8 @@ impl FeatureStore {
         Ok(Some(Appender { store: self, index, waiting: Vec::new(), failed: false, _lock: lock }))
     }
 
-    /// Reads the entries up to the first that is not whole, or whose row is not.
+    /// Reads the entries up to the first that is not whole, or whose row is not, or whose key was there before: rows
+    /// are appended behind as many as there are entries.
     fn read_index(&mut self) -> Result<()> {
         let path = self.folder.join(INDEX);
         let read = || format!("cannot read {}", path.display());
@@ -165,7 +166,8 @@ impl FeatureStore {
         let whole_rows = usize::try_from(rows / self.row_bytes.max(1) as u64).unwrap_or(usize::MAX);
         self.entries.clear();
         for (number, entry) in bytes.chunks_exact(ENTRY_BYTES).take(whole_rows).enumerate() {
-            let Some((key, checksum)) = parse_entry(entry) else { break };
+            let known = parse_entry(entry).filter(|(key, _)| !self.entries.contains_key(key));
+            let Some((key, checksum)) = known else { break };
             self.entries.insert(key, (number as u64, checksum));
         }
         Ok(())

@@ -71,7 +71,7 @@ pub fn decoder_shape_of_config(config: &Value) -> anyhow::Result<DecoderShape> {
         hidden_size,
         num_layers: whole_number(config, "n_layer", 12)?,
         num_heads: whole_number(config, "n_head", 12)?,
-        intermediate_size: whole_number(config, "n_inner", 4 * hidden_size)?,
+        intermediate_size: whole_number(config, "n_inner", hidden_size.saturating_mul(4))?,
         num_positions: whole_number(config, "n_positions", 1024)?,
         hidden_act,
         dropout: real_number(config, "resid_pdrop", 0.1)?,

@@ -4,6 +4,7 @@
 //! caption: where one belongs is decided by who builds a sequence, not by what a caption says.
 
 mod files;
+mod model_check;
 mod pretrained;
 
 pub use pretrained::ModelTokenIds;
@@ -238,6 +239,7 @@ fn empty_tokenizer(config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
 }
 
 fn raw_from_json(text: &str) -> anyhow::Result<Tokenizer> {
+    model_check::check(text)?;
     let mut inner = Tokenizer::from_bytes(text).map_err(anyhow::Error::from_boxed).context("not a tokenizer")?;
     // A file may ask for both; lengths are the business of who builds a batch.
     inner.with_padding(None);

@@ -10,9 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use serde_json::Value;
 
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
+use crate::config;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::layout::{
     CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_KEY, MODEL_PREFIX,
@@ -125,8 +127,10 @@ fn read_header(file: &mut BufReader<File>) -> Result<Metadata> {
     let mut text = vec![0; usize::try_from(length)?];
     file.read_exact(&mut text).context(NOT_SAFETENSORS)?;
     let header: Metadata = serde_json::from_slice(&text).context(NOT_SAFETENSORS)?;
-    let expected = 8 + length + header.data_len() as u64;
-    if expected != found {
+    // Offsets may lie anywhere below 2^64.
+    let expected = (8 + length).checked_add(header.data_len() as u64);
+    if expected != Some(found) {
+        let expected = expected.map_or_else(|| "more than 2^64".to_owned(), |expected| expected.to_string());
         bail!("it is truncated or was changed: expected {expected} bytes, found {found}");
     }
     Ok(header)
@@ -145,13 +149,34 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
     if version.format_version != FORMAT_VERSION {
         bail!("its format version is {}; this program reads version {FORMAT_VERSION}", version.format_version);
     }
-    let mut metadata: serde_json::Value = serde_json::from_str(text).context("its metadata cannot be understood")?;
+    let mut metadata: Value = serde_json::from_str(text).context("its metadata cannot be understood")?;
     for (section, key) in RETIRED_KEYS {
-        if let Some(section) = metadata["config"][section].as_object_mut() {
+        if let Some(Value::Object(section)) = metadata.pointer_mut(&format!("/config/{section}")) {
             section.remove(key);
         }
     }
-    serde_json::from_value(metadata).context("its metadata cannot be understood")
+    let metadata: CheckpointMetadata =
+        serde_json::from_value(metadata).context("its metadata cannot be understood")?;
+    check_description(&metadata).context("its metadata cannot be right")?;
+    Ok(metadata)
+}
+
+/// What the rest of the program relies on and a type does not say.
+fn check_description(metadata: &CheckpointMetadata) -> Result<()> {
+    let CheckpointMetadata { config, shape, image_processor, .. } = metadata;
+    config::check(config)?;
+    shape.encoder.validate()?;
+    shape.decoder.validate()?;
+    image_processor.validate().context("its image processing cannot be used")?;
+    let (size, output) = (shape.encoder.image_size, image_processor.output_size());
+    if output != (size, size) {
+        bail!("its images are made {output:?} pixels in height and width, where its encoder expects {size}");
+    }
+    let (max_seq_len, num_positions) = (config.model.decoder.max_seq_len, shape.decoder.num_positions);
+    if max_seq_len > num_positions {
+        bail!("its captions have {max_seq_len} tokens at most, where its decoder has {num_positions} positions");
+    }
+    Ok(())
 }
 
 /// Keys that configs had once and that no result depends on.
