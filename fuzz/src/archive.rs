@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use caption_train::base::terminal::Progress;
 use caption_train::data::archive::{Archive, Limits};
 
-use crate::feature_store::checksum;
-use crate::{json, scratch};
+use super::feature_store::checksum;
+use super::{json, scratch};
 
 /// As small as lets every limit be met.
 const LIMITS: Limits = Limits { num_members: 8, member_bytes: 3 << 19, total_bytes: 2 << 20, ratio: 20 };

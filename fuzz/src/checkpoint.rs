@@ -10,8 +10,8 @@ use caption_train::training::optimizer::Optimizer;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use crate::model::caption_with;
-use crate::{json, samples, scratch};
+use super::model::caption_with;
+use super::{json, samples, scratch};
 
 /// A sound checkpoint in its parts.
 struct Sound {

@@ -10,7 +10,7 @@ use caption_train::data::prepare::report::{PREPARATION_FILE, Preparation, finish
 use caption_train::data::split::split_images;
 use serde_json::json;
 
-use crate::{json, scratch};
+use super::{json, scratch};
 
 /// The texts of Flickr8k, one after the other with lines `===` between them: captions, lists of training, validation
 /// and test images, names of image files. A list that is missing or that is the one word `absent` is not there.

@@ -3,7 +3,7 @@
 use caption_train::data::feature_store::{Description, FeatureStore, Key};
 use serde_json::json;
 
-use crate::{json, scratch};
+use super::{json, scratch};
 
 /// Bytes of a row.
 const ROW: usize = 5;

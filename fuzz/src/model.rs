@@ -16,7 +16,7 @@ use caption_train::run::pretrained_folder::read_processor;
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use crate::{json, samples, scratch};
+use super::{json, samples, scratch};
 
 /// Most parameters of a model that a `config.json` may ask for: those of the deepest that the program accepts.
 const MOST_PARAMETERS: usize = 64 * 1024;

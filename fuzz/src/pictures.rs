@@ -8,7 +8,7 @@ use caption_train::data::image_processor::ImageProcessor;
 use image::{ImageReader, Rgb, RgbImage};
 use serde_json::Value;
 
-use crate::{json, scratch};
+use super::{json, scratch};
 
 /// Most pixels that a fuzzed picture may declare. A larger one may be sound (a WebP of 40 bytes can be a plain area of
 /// any size); the program's own limit is a test of `data::image_file`.

@@ -7,7 +7,7 @@ use caption_train::config::TokenizerConfig;
 use caption_train::tokenizer::{CaptionTokenizer, ModelTokenIds};
 use serde_json::Value;
 
-use crate::{json, samples, scratch};
+use super::{json, samples, scratch};
 
 const CAPTIONS: [&str; 5] = [
     "a man, two dogs",

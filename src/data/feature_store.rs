@@ -476,4 +476,19 @@ mod tests {
         appender.push(&[[1; 32]], &[1; 3]).unwrap();
         assert!(appender.push(&[[1; 32]], &[1; 3]).is_err(), "the key is there already");
     }
+
+    #[test]
+    fn entries_behind_a_key_that_was_there_before_are_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let entries: Vec<u8> =
+            [1, 2, 2, 3].iter().flat_map(|&key| entry(&[key; 32], crc32fast::hash(&[key; 3]))).collect();
+        fs::write(folder.path().join(INDEX), entries).unwrap();
+        fs::write(folder.path().join(ROWS), [[1; 3], [2; 3], [2; 3], [3; 3]].concat()).unwrap();
+        assert!(!open(folder.path()).contains(&[3; 32]));
+        fill(folder.path(), &[4, 5]);
+        let store = open(folder.path());
+        for key in [1, 2, 4, 5] {
+            assert_eq!(row(&store, key).unwrap(), [key; 3]);
+        }
+    }
 }

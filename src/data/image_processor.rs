@@ -637,4 +637,34 @@ mod tests {
         assert!(refusal(json!({ "image_std": [1, 0, 1] })).contains("the latter above 0"));
         assert!(refusal(json!({ "do_resize": "yes" })).contains("invalid type"));
     }
+
+    #[test]
+    fn numbers_that_make_no_pixel_are_refused() {
+        let read = |config: Value| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("preprocessor_config.json");
+            fs::write(&path, config.to_string()).unwrap();
+            ImageProcessor::from_file(&path)
+        };
+        read(json!({ "rescale_factor": 1.0 })).unwrap();
+        for (key, value) in [
+            ("rescale_factor", json!(1e300)),
+            ("image_mean", json!([0.0, 1e300, 0.0])),
+            ("image_std", json!([1.0, 1.0, 1e-320])),
+        ] {
+            let text = describe(&read(json!({ key: value })).unwrap_err());
+            assert!(text.contains("a pixel becomes more than a 32-bit number can hold"), "{key}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_fits_no_memory_is_refused() {
+        let processor = ImageProcessor { resize: None, ..ImageProcessor::plain(1 << 40) };
+        assert!(processor.validate().is_err());
+        assert!(describe(&processor.process(&RgbImage::new(2, 2)).unwrap_err()).contains("does not fit into memory"));
+        assert!(ImageProcessor::plain(0).validate().is_err());
+        let scaled =
+            ImageProcessor { output: Size { height: 9, width: 9 }, ..ImageProcessor::clip(1) }.with_image_size(3);
+        scaled.validate().unwrap();
+    }
 }

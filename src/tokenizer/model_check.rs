@@ -1,4 +1,4 @@
-//! What the `tokenizers` crate takes for granted of a BPE, and panics without: checked before a file is handed over.
+//! What the `tokenizers` crate takes for granted of a file, and panics without: checked before it is handed over.
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -13,16 +13,27 @@ const BYTE_LEVEL: &str = "use a byte-level BPE tokenizer, such as GPT-2's, or le
 /// in the same way.
 ///
 /// # Errors
-/// Text that is no tokenizer; a model of another kind, with a prefix or with dropout; merges of what is no token.
+/// Text that is no tokenizer; a model of another kind, with a prefix or with dropout; merges of what is no token; a
+/// table of SentencePiece.
 pub(super) fn check(text: &str) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct File {
+        #[serde(default)]
+        normalizer: Value,
         model: Map<String, Value>,
     }
-    let File { model } = serde_json::from_str(text).context("not a tokenizer")?;
+    let File { normalizer, model } = serde_json::from_str(text).context("not a tokenizer")?;
+    // Read without a look at its length, and walked without a look at its ends.
+    if has_key(&normalizer, "precompiled_charsmap") {
+        let message = "the tokenizer is not byte-level: its normalizer has a precompiled_charsmap of SentencePiece";
+        return Err(fault(message, BYTE_LEVEL));
+    }
     let kind = model.get("type").map_or("BPE", |kind| kind.as_str().unwrap_or("unknown"));
     if kind != "BPE" {
-        return Err(fault(format!("the tokenizer is not byte-level: expected the model BPE, found {kind}"), BYTE_LEVEL));
+        return Err(fault(
+            format!("the tokenizer is not byte-level: expected the model BPE, found {kind}"),
+            BYTE_LEVEL,
+        ));
     }
     let is_set = |value: &&Value| !value.is_null() && value.as_str() != Some("") && value.as_f64() != Some(0.0);
     for key in ["continuing_subword_prefix", "dropout"] {
@@ -43,6 +54,14 @@ pub(super) fn check(text: &str) -> anyhow::Result<()> {
         check_merge(left, right, |token| vocab.contains_key(token))?;
     }
     Ok(())
+}
+
+fn has_key(value: &Value, wanted: &str) -> bool {
+    match value {
+        Value::Object(table) => table.iter().any(|(key, value)| key == wanted || has_key(value, wanted)),
+        Value::Array(list) => list.iter().any(|value| has_key(value, wanted)),
+        _ => false,
+    }
 }
 
 /// Makes sure that two tokens and what they merge to are in the vocabulary.
@@ -93,6 +112,15 @@ mod tests {
         }
         let text = refusal(|model| model["continuing_subword_prefix"] = json!("##"));
         assert!(text.contains("expected no continuing_subword_prefix in its model, found \"##\""), "{text}");
+    }
+
+    #[test]
+    fn a_table_of_sentencepiece_is_refused_wherever_it_stands() {
+        let table = json!({ "type": "Precompiled", "precompiled_charsmap": "AAAAAA==" });
+        for normalizer in [table.clone(), json!({ "type": "Sequence", "normalizers": [{ "type": "NFC" }, table] })] {
+            let text = json!({ "normalizer": normalizer, "model": { "vocab": {}, "merges": [] } }).to_string();
+            assert!(describe(&check(&text).unwrap_err()).contains("precompiled_charsmap of SentencePiece"));
+        }
     }
 
     #[test]

@@ -155,8 +155,7 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
             section.remove(key);
         }
     }
-    let metadata: CheckpointMetadata =
-        serde_json::from_value(metadata).context("its metadata cannot be understood")?;
+    let metadata: CheckpointMetadata = serde_json::from_value(metadata).context("its metadata cannot be understood")?;
     check_description(&metadata).context("its metadata cannot be right")?;
     Ok(metadata)
 }
@@ -232,4 +231,116 @@ fn pair_moments(
         bail!("the first moment of {name} is missing");
     }
     Ok(moments)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::fault::describe;
+    use crate::config::{EncoderArchitecture, EncoderKind, RunConfig};
+    use crate::data::image_processor::ImageProcessor;
+    use crate::model::caption_decoder::DecoderShape;
+    use crate::model::captioner::CaptionerShape;
+    use crate::model::encoder::{EncoderShape, HiddenActivation};
+    use crate::run::tensor_file::write_tensors;
+    use crate::training::train_state::TrainState;
+
+    fn sound() -> Value {
+        let mut config = RunConfig::default();
+        config.data.directory = Some("data".into());
+        config.model.encoder.name = Some("encoder".to_owned());
+        let architecture = EncoderArchitecture {
+            kind: EncoderKind::Vit,
+            image_size: 8,
+            patch_size: 4,
+            hidden_size: 4,
+            num_hidden_layers: 1,
+            num_attention_heads: 1,
+            intermediate_size: 4,
+            initializer_range: 0.02,
+        };
+        let decoder = DecoderShape {
+            vocab_size: 260,
+            hidden_size: 4,
+            num_layers: 1,
+            num_heads: 1,
+            intermediate_size: 4,
+            num_positions: config.model.decoder.max_seq_len,
+            hidden_act: HiddenActivation::GeluNew,
+            dropout: 0.0,
+            layer_norm_eps: 1e-5,
+            initializer_range: 0.02,
+            tie_word_embeddings: true,
+        };
+        let metadata = CheckpointMetadata {
+            format_version: FORMAT_VERSION,
+            written_by: "test".to_owned(),
+            state: TrainState::default(),
+            optimizer_step: 0,
+            total_updates: 1,
+            config,
+            shape: CaptionerShape { encoder: EncoderShape::from_architecture(&architecture), decoder },
+            image_processor: ImageProcessor::plain(8),
+            tokenizer: String::new(),
+            dataset_digest: String::new(),
+            tensors_digest: String::new(),
+        };
+        serde_json::to_value(metadata).unwrap()
+    }
+
+    fn refusal(metadata: &Value) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        write_tensors(&path, &[], HashMap::from([(METADATA_KEY.to_owned(), metadata.to_string())])).unwrap();
+        read_metadata(&path).err().map_or_else(String::new, |error| describe(&error))
+    }
+
+    #[test]
+    fn metadata_of_another_form_are_refused() {
+        assert_eq!(refusal(&sound()), "");
+        for other in
+            [json!([2]), json!({ "format_version": 2, "config": 5 }), json!({ "format_version": 2, "config": [] })]
+        {
+            assert!(refusal(&other).contains("its metadata cannot be understood"), "{}", refusal(&other));
+        }
+    }
+
+    #[test]
+    fn values_that_the_program_never_writes_are_refused() {
+        for (place, value, expected) in [
+            ("/config/seed", json!(u64::MAX), "seed must be 0 to 2^63 - 1"),
+            ("/config/model/decoder/max_seq_len", json!(33), "33 tokens at most, where its decoder has 32 positions"),
+            ("/shape/encoder/patch_size", json!(0), "the encoder's patch_size is 0"),
+            ("/shape/encoder/num_hidden_layers", json!(1 << 20), "expected 1 to 1024"),
+            ("/shape/decoder/num_layers", json!(1 << 24), "expected 1 to 1024"),
+            ("/image_processor/output/height", json!(1_u64 << 40), "its image processing cannot be used"),
+            ("/image_processor/rescale_factor", json!(1e300), "its image processing cannot be used"),
+            ("/image_processor/output/height", json!(9), "its images are made (9, 8) pixels"),
+        ] {
+            let mut metadata = sound();
+            *metadata.pointer_mut(place).unwrap() = value;
+            let text = refusal(&metadata);
+            assert!(text.contains(expected) && text.contains("hint: "), "{place}: {text}");
+        }
+    }
+
+    #[test]
+    fn offsets_beyond_any_file_are_refused() {
+        let most = (1_u64 << 59) - 1;
+        let tensor = |index: u64| {
+            let offsets = [index * 4 * most, (index + 1) * 4 * most];
+            (format!("model.{index}"), json!({ "dtype": "F32", "shape": [most], "data_offsets": offsets }))
+        };
+        let header = Value::Object((0..8).map(tensor).collect()).to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+        let text = describe(&read_metadata(&path).unwrap_err());
+        assert!(text.contains("expected more than 2^64 bytes"), "{text}");
+    }
 }
