@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{RunConfig, validate};
-use crate::base::fault::usage;
+use crate::base::fault::{fault, usage};
 
 /// Every key with its meaning and its default; tests hold it equal to the structs.
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
@@ -60,6 +60,14 @@ pub fn parse(text: &str, origin: &str, overrides: &[String]) -> anyhow::Result<R
     validate::check(&config)
         .map_err(|found| usage(format!("{}{}", found.message, document.place_of(found.key)), found.hint))?;
     Ok(config)
+}
+
+/// Checks the values of a config that [`parse`] has not read, such as that of a checkpoint.
+///
+/// # Errors
+/// A value outside its documented range.
+pub fn check(config: &RunConfig) -> anyhow::Result<()> {
+    validate::check(config).map_err(|found| fault(found.message, found.hint))
 }
 
 /// The config as TOML text, absent keys left out. [`parse`] of the text gives the same config.

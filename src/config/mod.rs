@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
-pub use load::{apply_safe_overrides, load, parse, to_toml};
+pub use load::{apply_safe_overrides, check, load, parse, to_toml};
 pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
 pub use training::{
     BatchBy, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, SaveInterval, ScheduleConfig,

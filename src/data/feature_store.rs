@@ -152,7 +152,8 @@ impl FeatureStore {
         Ok(Some(Appender { store: self, index, waiting: Vec::new(), failed: false, _lock: lock }))
     }
 
-    /// Reads the entries up to the first that is not whole, or whose row is not.
+    /// Reads the entries up to the first that is not whole, or whose row is not, or whose key was there before: rows
+    /// are appended behind as many as there are entries.
     fn read_index(&mut self) -> Result<()> {
         let path = self.folder.join(INDEX);
         let read = || format!("cannot read {}", path.display());
@@ -165,7 +166,8 @@ impl FeatureStore {
         let whole_rows = usize::try_from(rows / self.row_bytes.max(1) as u64).unwrap_or(usize::MAX);
         self.entries.clear();
         for (number, entry) in bytes.chunks_exact(ENTRY_BYTES).take(whole_rows).enumerate() {
-            let Some((key, checksum)) = parse_entry(entry) else { break };
+            let known = parse_entry(entry).filter(|(key, _)| !self.entries.contains_key(key));
+            let Some((key, checksum)) = known else { break };
             self.entries.insert(key, (number as u64, checksum));
         }
         Ok(())
@@ -473,5 +475,20 @@ mod tests {
         assert!(appender.push(&[[1; 32]], &[1; 4]).is_err());
         appender.push(&[[1; 32]], &[1; 3]).unwrap();
         assert!(appender.push(&[[1; 32]], &[1; 3]).is_err(), "the key is there already");
+    }
+
+    #[test]
+    fn entries_behind_a_key_that_was_there_before_are_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let entries: Vec<u8> =
+            [1, 2, 2, 3].iter().flat_map(|&key| entry(&[key; 32], crc32fast::hash(&[key; 3]))).collect();
+        fs::write(folder.path().join(INDEX), entries).unwrap();
+        fs::write(folder.path().join(ROWS), [[1; 3], [2; 3], [2; 3], [3; 3]].concat()).unwrap();
+        assert!(!open(folder.path()).contains(&[3; 32]));
+        fill(folder.path(), &[4, 5]);
+        let store = open(folder.path());
+        for key in [1, 2, 4, 5] {
+            assert_eq!(row(&store, key).unwrap(), [key; 3]);
+        }
     }
 }

@@ -103,6 +103,26 @@ impl ImageProcessor {
             .with_context(|| format!("cannot use image processor {}", path.display()))
     }
 
+    /// Checks what the processing relies on; a processor from [`Self::from_file`] has been checked.
+    ///
+    /// # Errors
+    /// A side of 0 or of more than [`MAX_PIXELS`]; numbers that make of a pixel what is not finite.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let resize = self.resize.map(|resize| match resize.target {
+            Target::Exact(size) => [size.height, size.width],
+            Target::ShortestEdge(edge) => [edge, edge],
+        });
+        for side in resize.into_iter().flatten().chain([self.output.height, self.output.width]) {
+            anyhow::ensure!((1..=MAX_PIXELS).contains(&(side as u64)), "a side is {side}, expected 1 to {MAX_PIXELS}");
+        }
+        let is_finite = (0..3).flat_map(|channel| self.channel_values(channel)).all(f32::is_finite);
+        anyhow::ensure!(
+            is_finite,
+            "with its rescale_factor, image_mean and image_std a pixel becomes more than a 32-bit number can hold"
+        );
+        Ok(())
+    }
+
     /// For an encoder from scratch: a bilinear resize to a square, values from -1 to 1.
     pub fn plain(image_size: usize) -> Self {
         let output = Size { height: image_size, width: image_size };
@@ -130,7 +150,7 @@ impl ImageProcessor {
     /// before the crop changes in proportion.
     pub fn with_image_size(mut self, image_size: usize) -> Self {
         let old = self.output;
-        let scaled = |length: usize, old: usize| (length * image_size + old / 2) / old.max(1);
+        let scaled = |length: usize, old: usize| ((length * image_size + old / 2) / old.max(1)).max(1);
         if let Some(resize) = &mut self.resize {
             resize.target = match resize.target {
                 Target::Exact(size) => Target::Exact(Size {
@@ -160,13 +180,18 @@ impl ImageProcessor {
     /// One picture resized and cropped: height rows of width pixels of red, green and blue.
     ///
     /// # Errors
-    /// A picture without pixels, or one so long and narrow that resizing it would not fit into memory.
+    /// A picture without pixels, one so long and narrow that resizing it would not fit into memory, or an output of
+    /// more than [`MAX_PIXELS`].
     pub fn pixels(&self, image: &RgbImage) -> anyhow::Result<Vec<u8>> {
+        let Size { height, width } = self.output;
+        anyhow::ensure!(
+            height.checked_mul(width).is_some_and(|area| area as u64 <= MAX_PIXELS),
+            "an output of {width}x{height} pixels does not fit into memory"
+        );
         let resized = match self.resize {
             Some(resize) => resize.apply(image)?,
             None => Cow::Borrowed(image),
         };
-        let Size { height, width } = self.output;
         if (resized.height() as usize, resized.width() as usize) == (height, width) {
             return Ok(resized.into_owned().into_raw());
         }
@@ -390,13 +415,15 @@ impl Source {
                 "image_mean is {mean:?} and image_std {std:?}, expected numbers, the latter above 0"
             );
         }
-        Ok(ImageProcessor {
+        let processor = ImageProcessor {
             class,
             resize,
             output,
             rescale_factor: self.do_rescale.unwrap_or(true).then_some(rescale_factor),
             normalization: normalization.filter(|_| self.do_normalize.unwrap_or(true)),
-        })
+        };
+        processor.validate()?;
+        Ok(processor)
     }
 
     fn class(&self) -> anyhow::Result<Class> {
@@ -609,5 +636,35 @@ mod tests {
         );
         assert!(refusal(json!({ "image_std": [1, 0, 1] })).contains("the latter above 0"));
         assert!(refusal(json!({ "do_resize": "yes" })).contains("invalid type"));
+    }
+
+    #[test]
+    fn numbers_that_make_no_pixel_are_refused() {
+        let read = |config: Value| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("preprocessor_config.json");
+            fs::write(&path, config.to_string()).unwrap();
+            ImageProcessor::from_file(&path)
+        };
+        read(json!({ "rescale_factor": 1.0 })).unwrap();
+        for (key, value) in [
+            ("rescale_factor", json!(1e300)),
+            ("image_mean", json!([0.0, 1e300, 0.0])),
+            ("image_std", json!([1.0, 1.0, 1e-320])),
+        ] {
+            let text = describe(&read(json!({ key: value })).unwrap_err());
+            assert!(text.contains("a pixel becomes more than a 32-bit number can hold"), "{key}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_fits_no_memory_is_refused() {
+        let processor = ImageProcessor { resize: None, ..ImageProcessor::plain(1 << 40) };
+        assert!(processor.validate().is_err());
+        assert!(describe(&processor.process(&RgbImage::new(2, 2)).unwrap_err()).contains("does not fit into memory"));
+        assert!(ImageProcessor::plain(0).validate().is_err());
+        let scaled =
+            ImageProcessor { output: Size { height: 9, width: 9 }, ..ImageProcessor::clip(1) }.with_image_size(3);
+        scaled.validate().unwrap();
     }
 }

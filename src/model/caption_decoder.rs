@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::model::encoder::HiddenActivation;
+use crate::model::encoder::{HiddenActivation, MAX_LAYERS};
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::LayerNorm;
@@ -55,8 +55,9 @@ impl DecoderShape {
             ("number of positions", self.num_positions),
         ];
         for (name, size) in sizes {
-            if size == 0 || size > 1 << 24 {
-                bail!("the decoder's {name} is {size}; expected 1 to {}", 1 << 24);
+            let most = if name == "number of layers" { MAX_LAYERS } else { 1 << 24 };
+            if size == 0 || size > most {
+                bail!("the decoder's {name} is {size}; expected 1 to {most}");
             }
         }
         if !self.hidden_size.is_multiple_of(self.num_heads) {

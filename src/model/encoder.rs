@@ -11,6 +11,10 @@ use crate::model::vision_block::Cut;
 use crate::model::vision_transformer::VisionTransformer;
 use crate::ops::Gelu;
 
+/// Blocks that an encoder or a decoder may have. Each is declared before its weights are looked for, so that without a
+/// limit a number in a file would be memory.
+pub(crate) const MAX_LAYERS: usize = 1024;
+
 /// Activation of the MLP, under the names that transformers uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HiddenActivation {
@@ -113,8 +117,9 @@ impl EncoderShape {
             ("intermediate_size", self.intermediate_size),
         ];
         for (name, size) in sizes {
-            if size == 0 || size > 1 << 20 {
-                bail!("the encoder's {name} is {size}; expected 1 to {}", 1 << 20);
+            let most = if name == "num_hidden_layers" { MAX_LAYERS } else { 1 << 20 };
+            if size == 0 || size > most {
+                bail!("the encoder's {name} is {size}; expected 1 to {most}");
             }
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {

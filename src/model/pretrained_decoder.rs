@@ -71,7 +71,7 @@ pub fn decoder_shape_of_config(config: &Value) -> anyhow::Result<DecoderShape> {
         hidden_size,
         num_layers: whole_number(config, "n_layer", 12)?,
         num_heads: whole_number(config, "n_head", 12)?,
-        intermediate_size: whole_number(config, "n_inner", 4 * hidden_size)?,
+        intermediate_size: whole_number(config, "n_inner", hidden_size.saturating_mul(4))?,
         num_positions: whole_number(config, "n_positions", 1024)?,
         hidden_act,
         dropout: real_number(config, "resid_pdrop", 0.1)?,
@@ -81,4 +81,21 @@ pub fn decoder_shape_of_config(config: &Value) -> anyhow::Result<DecoderShape> {
     };
     shape.validate()?;
     Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sizes_that_no_model_has_are_errors() {
+        let text = |name: &str, size: u64| {
+            decoder_shape_of_config(&json!({ "model_type": "gpt2", name: size })).unwrap_err().to_string()
+        };
+        assert!(text("n_embd", u64::MAX).contains("width is 18446744073709551615"));
+        assert!(text("n_embd", (1 << 62) + 1).contains("width is 4611686018427387905"), "its quadruple is no number");
+        assert!(text("n_layer", 1025).contains("number of layers is 1025; expected 1 to 1024"));
+    }
 }

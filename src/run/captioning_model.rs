@@ -52,7 +52,8 @@ impl CaptioningModel {
         let parameters = checkpoint.parameters(device)?;
         let metadata = checkpoint.metadata;
         Ok(Self {
-            tokenizer: CaptionTokenizer::from_json(&metadata.tokenizer, &metadata.config.tokenizer)
+            tokenizer: metadata
+                .read_tokenizer(&metadata.config.tokenizer)
                 .context("cannot use the tokenizer of the checkpoint")?,
             shape: metadata.shape.clone(),
             parameters,

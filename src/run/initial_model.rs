@@ -235,6 +235,7 @@ fn scratch_encoder(config: &RunConfig, folder: Option<&Path>) -> Result<(Encoder
     if let Some(image_size) = encoder.image_size {
         shape.image_size = image_size;
     }
+    check_encoder(&shape)?;
     let processor = match folder {
         Some(folder) if folder.join("preprocessor_config.json").is_file() => read_processor(folder, &shape)?,
         _ => ImageProcessor::plain(shape.image_size),
@@ -259,9 +260,12 @@ fn decoder_shape(config: &RunConfig, vocab_size: usize) -> DecoderShape {
     }
 }
 
+fn check_encoder(shape: &EncoderShape) -> Result<()> {
+    shape.validate().map_err(|error| usage(error, "change model.encoder.image_size or model.encoder.config"))
+}
+
 fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
-    let checked = shape.encoder.validate();
-    checked.map_err(|error| usage(error, "change model.encoder.image_size or model.encoder.config"))?;
+    check_encoder(&shape.encoder)?;
     if let EncoderTraining::LastBlocks(count) = config.model.encoder.train
         && count > shape.encoder.num_hidden_layers
     {

@@ -88,7 +88,7 @@ impl Setup {
                 "name the right folder with --set data.directory=FOLDER, or begin a new run",
             ));
         }
-        let tokenizer = CaptionTokenizer::from_json(&metadata.tokenizer, &config.tokenizer)?;
+        let tokenizer = metadata.read_tokenizer(&config.tokenizer)?;
         let shape = metadata.shape.clone();
         let mut parameters = checkpoint.parameters(device)?;
         shape.freeze(&mut parameters, config.model.encoder.train);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 use tokenizers::models::bpe::BPE;
 
-use super::{CaptionTokenizer, byte_level, raw_from_json};
+use super::{CaptionTokenizer, byte_level, model_check, raw_from_json};
 use crate::base::atomic_file;
 use crate::base::fault::{WithHint as _, fault};
 use crate::config::TokenizerConfig;
@@ -88,6 +88,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
         .with_context(|| format!("{} is not a table from tokens to ids", vocab.display()))
         .hint(|| "expected {\"token\": id, ...}, as GPT-2's vocab.json")?;
     let text = read(merges)?;
+    let unfit = || format!("{} and {} do not fit together", vocab.display(), merges.display());
     let mut pairs = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.is_empty() || (index == 0 && line.starts_with("#version")) {
@@ -104,13 +105,14 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
                 "take the file anew from where it came from",
             )
         })?;
+        model_check::check_merge(left, right, |token| ids.contains_key(token)).with_context(unfit)?;
         pairs.push((left.to_owned(), right.to_owned()));
     }
     let model = BPE::builder()
         .vocab_and_merges(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)
         .build()
         .map_err(anyhow::Error::from_boxed)
-        .with_context(|| format!("{} and {} do not fit together", vocab.display(), merges.display()))?;
+        .with_context(unfit)?;
     byte_level(model, lowercase)
 }
 

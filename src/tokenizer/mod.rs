@@ -4,6 +4,7 @@
 //! caption: where one belongs is decided by who builds a sequence, not by what a caption says.
 
 mod files;
+mod model_check;
 mod pretrained;
 
 pub use pretrained::ModelTokenIds;
@@ -12,8 +13,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::normalizers::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
@@ -238,7 +239,10 @@ fn empty_tokenizer(config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
 }
 
 fn raw_from_json(text: &str) -> anyhow::Result<Tokenizer> {
+    model_check::check(text)?;
     let mut inner = Tokenizer::from_bytes(text).map_err(anyhow::Error::from_boxed).context("not a tokenizer")?;
+    // A file that names no model is read as whichever fits.
+    anyhow::ensure!(matches!(inner.get_model(), ModelWrapper::BPE(_)), "the tokenizer is not byte-level: no BPE");
     // A file may ask for both; lengths are the business of who builds a batch.
     inner.with_padding(None);
     inner.with_truncation(None).map_err(anyhow::Error::from_boxed)?;

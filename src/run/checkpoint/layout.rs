@@ -1,10 +1,13 @@
 //! What a checkpoint holds and how its parts are called.
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::config::RunConfig;
+use crate::base::fault::fault;
+use crate::config::{RunConfig, TokenizerConfig};
 use crate::data::image_processor::ImageProcessor;
 use crate::model::captioner::CaptionerShape;
+use crate::tokenizer::CaptionTokenizer;
 use crate::training::train_state::TrainState;
 
 /// Version of the format that is written.
@@ -47,6 +50,22 @@ pub struct CheckpointMetadata {
     pub dataset_digest: String,
     /// SHA-256 over names, shapes and values of all tensors.
     pub tensors_digest: String,
+}
+
+impl CheckpointMetadata {
+    /// The tokenizer, which must be what `config` says.
+    ///
+    /// # Errors
+    /// A damaged tokenizer, one that does not fit `config`, or one with more tokens than the model.
+    pub fn read_tokenizer(&self, config: &TokenizerConfig) -> Result<CaptionTokenizer> {
+        let tokenizer = CaptionTokenizer::from_json(&self.tokenizer, config)?;
+        let (found, most) = (tokenizer.vocab_size(), self.shape.decoder.vocab_size);
+        if found > most {
+            let message = format!("the tokenizer of the checkpoint has {found} tokens and its model {most}");
+            return Err(fault(message, "use another checkpoint of the same run"));
+        }
+        Ok(tokenizer)
+    }
 }
 
 /// What of the metadata is the same for all checkpoints of a run.

@@ -10,9 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use serde_json::Value;
 
 use crate::base::digest::{self, Hasher};
 use crate::base::fault::{WithHint as _, fault};
+use crate::config;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::layout::{
     CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_DIGEST_KEY, METADATA_KEY,
@@ -126,8 +128,10 @@ fn read_header(file: &mut BufReader<File>) -> Result<Metadata> {
     let mut text = vec![0; usize::try_from(length)?];
     file.read_exact(&mut text).context(NOT_SAFETENSORS)?;
     let header: Metadata = serde_json::from_slice(&text).context(NOT_SAFETENSORS)?;
-    let expected = 8 + length + header.data_len() as u64;
-    if expected != found {
+    // Offsets may lie anywhere below 2^64.
+    let expected = (8 + length).checked_add(header.data_len() as u64);
+    if expected != Some(found) {
+        let expected = expected.map_or_else(|| "more than 2^64".to_owned(), |expected| expected.to_string());
         bail!("it is truncated or was changed: expected {expected} bytes, found {found}");
     }
     Ok(header)
@@ -154,13 +158,33 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
     if version > OLDEST_FORMAT_VERSION && digest != Some(&digest::sha256(text.as_bytes())) {
         bail!("its metadata were altered: the digest differs from the recorded one");
     }
-    let mut metadata: serde_json::Value = serde_json::from_str(text).context("its metadata cannot be understood")?;
+    let mut metadata: Value = serde_json::from_str(text).context("its metadata cannot be understood")?;
     for (section, key) in RETIRED_KEYS {
-        if let Some(section) = metadata["config"][section].as_object_mut() {
+        if let Some(Value::Object(section)) = metadata.pointer_mut(&format!("/config/{section}")) {
             section.remove(key);
         }
     }
-    serde_json::from_value(metadata).context("its metadata cannot be understood")
+    let metadata: CheckpointMetadata = serde_json::from_value(metadata).context("its metadata cannot be understood")?;
+    check_description(&metadata).context("its metadata cannot be right")?;
+    Ok(metadata)
+}
+
+/// What the rest of the program relies on and a type does not say.
+fn check_description(metadata: &CheckpointMetadata) -> Result<()> {
+    let CheckpointMetadata { config, shape, image_processor, .. } = metadata;
+    config::check(config)?;
+    shape.encoder.validate()?;
+    shape.decoder.validate()?;
+    image_processor.validate().context("its image processing cannot be used")?;
+    let (size, output) = (shape.encoder.image_size, image_processor.output_size());
+    if output != (size, size) {
+        bail!("its images are made {output:?} pixels in height and width, where its encoder expects {size}");
+    }
+    let (max_seq_len, num_positions) = (config.model.decoder.max_seq_len, shape.decoder.num_positions);
+    if max_seq_len > num_positions {
+        bail!("its captions have {max_seq_len} tokens at most, where its decoder has {num_positions} positions");
+    }
+    Ok(())
 }
 
 /// Keys that configs had once and that no result depends on.
@@ -216,4 +240,119 @@ fn pair_moments(
         bail!("the first moment of {name} is missing");
     }
     Ok(moments)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::fault::describe;
+    use crate::config::{EncoderArchitecture, EncoderKind, RunConfig};
+    use crate::data::image_processor::ImageProcessor;
+    use crate::model::caption_decoder::DecoderShape;
+    use crate::model::captioner::CaptionerShape;
+    use crate::model::encoder::{EncoderShape, HiddenActivation};
+    use crate::run::tensor_file::write_tensors;
+    use crate::training::train_state::TrainState;
+
+    fn sound() -> Value {
+        let mut config = RunConfig::default();
+        config.data.directory = Some("data".into());
+        config.model.encoder.name = Some("encoder".to_owned());
+        let architecture = EncoderArchitecture {
+            kind: EncoderKind::Vit,
+            image_size: 8,
+            patch_size: 4,
+            hidden_size: 4,
+            num_hidden_layers: 1,
+            num_attention_heads: 1,
+            intermediate_size: 4,
+            initializer_range: 0.02,
+        };
+        let decoder = DecoderShape {
+            vocab_size: 260,
+            hidden_size: 4,
+            num_layers: 1,
+            num_heads: 1,
+            intermediate_size: 4,
+            num_positions: config.model.decoder.max_seq_len,
+            hidden_act: HiddenActivation::GeluNew,
+            dropout: 0.0,
+            layer_norm_eps: 1e-5,
+            initializer_range: 0.02,
+            tie_word_embeddings: true,
+        };
+        let metadata = CheckpointMetadata {
+            format_version: FORMAT_VERSION,
+            written_by: "test".to_owned(),
+            state: TrainState::default(),
+            optimizer_step: 0,
+            total_updates: 1,
+            config,
+            shape: CaptionerShape { encoder: EncoderShape::from_architecture(&architecture), decoder },
+            image_processor: ImageProcessor::plain(8),
+            tokenizer: String::new(),
+            dataset_digest: String::new(),
+            tensors_digest: String::new(),
+        };
+        serde_json::to_value(metadata).unwrap()
+    }
+
+    fn refusal(metadata: &Value) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let text = metadata.to_string();
+        let digest = digest::sha256(text.as_bytes());
+        let metadata = [(METADATA_KEY.to_owned(), text), (METADATA_DIGEST_KEY.to_owned(), digest)];
+        write_tensors(&path, &[], HashMap::from(metadata)).unwrap();
+        read_metadata(&path).err().map_or_else(String::new, |error| describe(&error))
+    }
+
+    #[test]
+    fn metadata_of_another_form_are_refused() {
+        assert_eq!(refusal(&sound()), "");
+        for other in
+            [json!([2]), json!({ "format_version": 2, "config": 5 }), json!({ "format_version": 2, "config": [] })]
+        {
+            assert!(refusal(&other).contains("its metadata cannot be understood"), "{}", refusal(&other));
+        }
+    }
+
+    #[test]
+    fn values_that_the_program_never_writes_are_refused() {
+        for (place, value, expected) in [
+            ("/config/seed", json!(u64::MAX), "seed must be 0 to 2^63 - 1"),
+            ("/config/model/decoder/max_seq_len", json!(33), "33 tokens at most, where its decoder has 32 positions"),
+            ("/shape/encoder/patch_size", json!(0), "the encoder's patch_size is 0"),
+            ("/shape/encoder/num_hidden_layers", json!(1 << 20), "expected 1 to 1024"),
+            ("/shape/decoder/num_layers", json!(1 << 24), "expected 1 to 1024"),
+            ("/image_processor/output/height", json!(1_u64 << 40), "its image processing cannot be used"),
+            ("/image_processor/rescale_factor", json!(1e300), "its image processing cannot be used"),
+            ("/image_processor/output/height", json!(9), "its images are made (9, 8) pixels"),
+        ] {
+            let mut metadata = sound();
+            *metadata.pointer_mut(place).unwrap() = value;
+            let text = refusal(&metadata);
+            assert!(text.contains(expected) && text.contains("hint: "), "{place}: {text}");
+        }
+    }
+
+    #[test]
+    fn offsets_beyond_any_file_are_refused() {
+        let most = (1_u64 << 59) - 1;
+        let tensor = |index: u64| {
+            let offsets = [index * 4 * most, (index + 1) * 4 * most];
+            (format!("model.{index}"), json!({ "dtype": "F32", "shape": [most], "data_offsets": offsets }))
+        };
+        let header = Value::Object((0..8).map(tensor).collect()).to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+        let text = describe(&read_metadata(&path).unwrap_err());
+        assert!(text.contains("expected more than 2^64 bytes"), "{text}");
+    }
 }

@@ -1,0 +1,44 @@
+//! What each fuzzer does with its bytes: it reads them as the program would read a stranger's file and asserts what
+//! must hold of whatever was read. An input that is refused with an error is fine; a panic is a fault of the program.
+//!
+//! The same functions replay `corpus/` and `regressions/` in the ordinary tests (`tests/integration/fuzz_corpus.rs`),
+//! which is why they change nothing of the process: files go into a folder of the thread, removed with it.
+
+mod archive;
+mod checkpoint;
+mod config;
+mod dataset;
+mod feature_store;
+mod json;
+mod model;
+mod pictures;
+mod samples;
+mod scratch;
+mod tokenizer;
+
+pub use archive::archive;
+pub use checkpoint::checkpoint;
+pub use config::config;
+pub use dataset::{dataset_json, flickr8k};
+pub use feature_store::feature_store;
+pub use model::{model_config, weight_files};
+pub use pictures::{image, preprocessor};
+pub use tokenizer::tokenizer;
+
+/// The body of a fuzzer.
+pub type Body = fn(&[u8]);
+
+/// Every fuzzer by its name, which is that of its file in `fuzz_targets/` and of its folder in `corpus/`.
+pub const TARGETS: [(&str, Body); 11] = [
+    ("archive", archive),
+    ("checkpoint", checkpoint),
+    ("config", config),
+    ("dataset_json", dataset_json),
+    ("feature_store", feature_store),
+    ("flickr8k", flickr8k),
+    ("image", image),
+    ("model_config", model_config),
+    ("preprocessor", preprocessor),
+    ("tokenizer", tokenizer),
+    ("weight_files", weight_files),
+];
