@@ -26,6 +26,9 @@ const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 /// `IMAGENET_STANDARD_MEAN` and `IMAGENET_STANDARD_STD` of transformers.
 const HALF: [f64; 3] = [0.5; 3];
 
+/// The longest side that pictures are made.
+const MAX_SIDE: usize = 8192;
+
 /// The processing of one encoder, every default resolved. It serialises into a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,14 +108,14 @@ impl ImageProcessor {
     /// Checks what the processing relies on; a processor from [`Self::from_file`] has been checked.
     ///
     /// # Errors
-    /// A side of 0 or of more than [`MAX_PIXELS`]; numbers that make of a pixel what is not finite.
+    /// A side of 0 or of more than 8192; numbers that make of a pixel what is not finite.
     pub fn validate(&self) -> anyhow::Result<()> {
         let resize = self.resize.map(|resize| match resize.target {
             Target::Exact(size) => [size.height, size.width],
             Target::ShortestEdge(edge) => [edge, edge],
         });
         for side in resize.into_iter().flatten().chain([self.output.height, self.output.width]) {
-            anyhow::ensure!((1..=MAX_PIXELS).contains(&(side as u64)), "a side is {side}, expected 1 to {MAX_PIXELS}");
+            anyhow::ensure!((1..=MAX_SIDE).contains(&side), "a side is {side}, expected 1 to {MAX_SIDE}");
         }
         let is_finite = (0..3).flat_map(|channel| self.channel_values(channel)).all(f32::is_finite);
         anyhow::ensure!(

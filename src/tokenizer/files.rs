@@ -87,6 +87,8 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
     let ids: std::collections::HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
         .with_context(|| format!("{} is not a table from tokens to ids", vocab.display()))
         .hint(|| "expected {\"token\": id, ...}, as GPT-2's vocab.json")?;
+    model_check::check_ids(ids.iter().map(|(token, &id)| (token.as_str(), Some(u64::from(id)))))
+        .with_context(|| format!("{} cannot be used", vocab.display()))?;
     let text = read(merges)?;
     let unfit = || format!("{} and {} do not fit together", vocab.display(), merges.display());
     let mut pairs = Vec::new();

@@ -1,5 +1,7 @@
 //! What the `tokenizers` crate takes for granted of a file, and panics without: checked before it is handed over.
 
+use std::collections::HashMap;
+
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -45,6 +47,7 @@ pub(super) fn check(text: &str) -> anyhow::Result<()> {
     let (Some(Value::Object(vocab)), Some(Value::Array(merges))) = (model.get("vocab"), model.get("merges")) else {
         return Err(fault("the tokenizer has no vocab and merges, which make a BPE", BYTE_LEVEL));
     };
+    check_ids(vocab.iter().map(|(token, id)| (token.as_str(), id.as_u64())))?;
     for merge in merges {
         let pair = match merge {
             Value::String(pair) => pair.split_once(' '),
@@ -52,6 +55,21 @@ pub(super) fn check(text: &str) -> anyhow::Result<()> {
         };
         let (left, right) = pair.with_context(|| format!("the merge {merge} is not a pair of tokens"))?;
         check_merge(left, right, |token| vocab.contains_key(token))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that every token has an id of its own: of two with one id a text of the model would name either.
+///
+/// # Errors
+/// An id that is none, or that two tokens have.
+pub(super) fn check_ids<'a>(vocab: impl Iterator<Item = (&'a str, Option<u64>)>) -> anyhow::Result<()> {
+    let mut seen = HashMap::new();
+    for (token, id) in vocab {
+        let id = id.with_context(|| format!("the id of the token {token:?} is no whole number"))?;
+        if let Some(other) = seen.insert(id, token) {
+            return Err(fault(format!("the tokens {other:?} and {token:?} have the same id, {id}"), ANEW));
+        }
     }
     Ok(())
 }
@@ -106,6 +124,8 @@ mod tests {
             let text = refusal(|model| model["merges"] = json!([merge]));
             assert!(text.contains("is no token") && text.contains("hint: "), "{text}");
         }
+        let text = refusal(|model| model["vocab"]["ab"] = json!(1));
+        assert!(text.contains("have the same id, 1"), "{text}");
         for merge in [json!("ab"), json!(["a"]), json!(3)] {
             let text = refusal(|model| model["merges"] = json!([merge]));
             assert!(text.contains("is not a pair of tokens"), "{text}");

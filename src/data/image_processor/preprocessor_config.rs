@@ -4,13 +4,11 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Class, Filter, ImageProcessor, Normalization, Resize, Size, Target};
+use super::{Class, Filter, ImageProcessor, MAX_SIDE, Normalization, Resize, Size, Target};
 use crate::base::fault::fault;
 
 /// The side that both classes take when the file names none.
 const DEFAULT_SIDE: usize = 224;
-/// The longest side that a file may ask for.
-const MAX_SIDE: usize = 8192;
 
 /// What a `preprocessor_config.json` may say; other keys do not concern the pixels.
 #[derive(Deserialize)]
