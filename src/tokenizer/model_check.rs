@@ -26,7 +26,7 @@ pub(super) fn check(text: &str) -> anyhow::Result<()> {
     }
     let File { normalizer, model } = serde_json::from_str(text).context("not a tokenizer")?;
     // Read without a look at its length, and walked without a look at its ends.
-    if has_key(&normalizer, "precompiled_charsmap") {
+    if has_charsmap(&normalizer) {
         let message = "the tokenizer is not byte-level: its normalizer has a precompiled_charsmap of SentencePiece";
         return Err(fault(message, BYTE_LEVEL));
     }
@@ -74,10 +74,15 @@ pub(super) fn check_ids<'a>(vocab: impl Iterator<Item = (&'a str, Option<u64>)>)
     Ok(())
 }
 
-fn has_key(value: &Value, wanted: &str) -> bool {
+/// Whether there is a table of SentencePiece in it, or what calls itself one.
+fn has_charsmap(value: &Value) -> bool {
     match value {
-        Value::Object(table) => table.iter().any(|(key, value)| key == wanted || has_key(value, wanted)),
-        Value::Array(list) => list.iter().any(|value| has_key(value, wanted)),
+        Value::Object(table) => {
+            table.contains_key("precompiled_charsmap")
+                || table.get("type").is_some_and(|kind| kind == "Precompiled")
+                || table.values().any(has_charsmap)
+        }
+        Value::Array(list) => list.iter().any(has_charsmap),
         _ => false,
     }
 }
@@ -137,7 +142,10 @@ mod tests {
     #[test]
     fn a_table_of_sentencepiece_is_refused_wherever_it_stands() {
         let table = json!({ "type": "Precompiled", "precompiled_charsmap": "AAAAAA==" });
-        for normalizer in [table.clone(), json!({ "type": "Sequence", "normalizers": [{ "type": "NFC" }, table] })] {
+        let empty = json!({ "type": "Precompiled" });
+        for normalizer in
+            [table.clone(), empty, json!({ "type": "Sequence", "normalizers": [{ "type": "NFC" }, table] })]
+        {
             let text = json!({ "normalizer": normalizer, "model": { "vocab": {}, "merges": [] } }).to_string();
             assert!(describe(&check(&text).unwrap_err()).contains("precompiled_charsmap of SentencePiece"));
         }
