@@ -1,0 +1,17 @@
+//! Layer 1: the scores of caption papers: text in, numbers out. Nothing here knows tensors or our own tokenizer.
+//!
+//! Definitions and results are those of the COCO caption evaluation code (Chen et al. 2015, arXiv:1504.00325; the
+//! PyPI package `pycocoevalcap` 1.2). Nothing is removed from a caption before it is scored, but what its PTB step
+//! removes. SPICE is out of scope: it needs the Stanford scene-graph parser.
+
+pub mod bleu;
+pub mod bootstrap;
+pub mod cider;
+pub mod corpus;
+pub mod meteor;
+pub mod ptb_tokenizer;
+pub mod rouge;
+pub mod score;
+pub mod statistics;
+
+mod ngrams;

@@ -1,0 +1,296 @@
+//! All scores of a set of captions, as a paper reports them, with intervals and a signature that says what was computed.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::bleu::{BleuStatistics, bleu_statistics};
+use super::bootstrap::{Interval, intervals};
+use super::cider::{DocumentFrequencies, cider_d};
+use super::corpus::{Captions, Corpus};
+use super::meteor::{Meteor, MeteorStatistics};
+use super::ptb_tokenizer::PtbTokenizer;
+use super::rouge::rouge_l;
+use super::statistics::{CaptionStatistics, caption_statistics};
+
+/// Scores that have an interval.
+const NUM_SCORES: usize = 7;
+
+/// What is computed beside the plain scores.
+pub struct ScoreOptions<'a> {
+    /// The METEOR to use.
+    pub meteor: &'a Meteor,
+    /// References of other images, from which the weights of CIDEr-D come; absent: from those that are scored against.
+    pub document_references: Option<&'a [Vec<String>]>,
+    /// Captions that the model learned from.
+    pub training_captions: Option<&'a [String]>,
+    /// Resamples of the bootstrap; 0: no intervals.
+    pub num_resamples: usize,
+    /// Of the resamples.
+    pub seed: u64,
+}
+
+/// Scores of a set of captions, by the names that COCO uses. BLEU, METEOR and ROUGE-L are from 0 to 1, CIDEr from 0 to
+/// 10; tables often show them times 100.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(non_snake_case, reason = "the names that every COCO result has")]
+pub struct Scores<T> {
+    /// BLEU of single words.
+    pub Bleu_1: T,
+    /// Of up to two words.
+    pub Bleu_2: T,
+    /// Of up to three words.
+    pub Bleu_3: T,
+    /// Of up to four words.
+    pub Bleu_4: T,
+    /// METEOR 1.5.
+    pub METEOR: T,
+    /// ROUGE-L.
+    pub ROUGE_L: T,
+    /// CIDEr-D.
+    pub CIDEr: T,
+}
+
+impl<T: Copy> Scores<T> {
+    fn from_array([bleu_1, bleu_2, bleu_3, bleu_4, meteor, rouge_l, cider]: [T; NUM_SCORES]) -> Self {
+        Self {
+            Bleu_1: bleu_1,
+            Bleu_2: bleu_2,
+            Bleu_3: bleu_3,
+            Bleu_4: bleu_4,
+            METEOR: meteor,
+            ROUGE_L: rouge_l,
+            CIDEr: cider,
+        }
+    }
+
+    /// The scores with their names, in the order in which COCO prints them.
+    pub fn named(&self) -> [(&'static str, T); NUM_SCORES] {
+        [
+            ("Bleu_1", self.Bleu_1),
+            ("Bleu_2", self.Bleu_2),
+            ("Bleu_3", self.Bleu_3),
+            ("Bleu_4", self.Bleu_4),
+            ("METEOR", self.METEOR),
+            ("ROUGE_L", self.ROUGE_L),
+            ("CIDEr", self.CIDEr),
+        ]
+    }
+}
+
+/// What scoring a set of captions gives.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScoreReport {
+    /// The scores.
+    pub scores: Scores<f64>,
+    /// Their intervals; absent without resamples.
+    pub intervals: Option<Scores<Interval>>,
+    /// What BLEU counted.
+    pub bleu: BleuStatistics,
+    /// What the captions are like.
+    pub statistics: CaptionStatistics,
+    /// What was computed, how, on how much.
+    pub signature: String,
+    /// CIDEr-D of each image, in the order given.
+    #[serde(skip)]
+    pub cider_of_images: Vec<f64>,
+}
+
+impl ScoreReport {
+    /// The report for the eye, by lines.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let intervals = self.intervals.map(|intervals| intervals.named());
+        for (index, (name, value)) in self.scores.named().into_iter().enumerate() {
+            let interval = intervals.map_or_else(String::new, |intervals| {
+                let (_, interval) = intervals[index];
+                format!("   95 % of resamples: {:.3} to {:.3}", interval.low, interval.high)
+            });
+            lines.push(format!("{name:<9} {value:.3}{interval}"));
+        }
+        let (bleu, statistics) = (&self.bleu, &self.statistics);
+        lines.push(format!(
+            "counts    testlen {}, reflen {}, guess {:?}, correct {:?}",
+            bleu.candidate_length, bleu.reference_length, bleu.guess, bleu.correct
+        ));
+        let novel = statistics.novel.map_or_else(String::new, |novel| format!(", {:.1} % novel", 100.0 * novel));
+        lines.push(format!(
+            "captions  {:.2} words ({} to {}), {} different words, {:.1} % distinct{novel}, {:.1} % repeat themselves",
+            statistics.mean_length,
+            statistics.min_length,
+            statistics.max_length,
+            statistics.vocabulary,
+            100.0 * statistics.distinct,
+            100.0 * statistics.repeating
+        ));
+        lines.push(format!("signature {}", self.signature));
+        lines
+    }
+}
+
+/// Scores captions as people and models write them; the PTB tokenizer goes over both sides first.
+pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
+    let tokenizer = PtbTokenizer::new();
+    let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
+    let references: Vec<&str> = images.iter().flat_map(|image| &image.references).map(String::as_str).collect();
+    let (candidates, references) =
+        rayon::join(|| tokenize(&tokenizer, &candidates), || tokenize(&tokenizer, &references));
+    let mut references = references.into_iter();
+    let tokenized: Vec<Captions> = images
+        .iter()
+        .zip(candidates)
+        .map(|(image, candidate)| Captions {
+            candidate,
+            references: references.by_ref().take(image.references.len()).collect(),
+        })
+        .collect();
+    let documents = options.document_references.map(|documents| tokenize_groups(&tokenizer, documents));
+    let training = options.training_captions.map(|captions| {
+        let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
+        tokenize(&tokenizer, &captions).into_iter().collect()
+    });
+    score_tokenized(&tokenized, documents.as_deref(), training.as_ref(), options)
+}
+
+fn tokenize(tokenizer: &PtbTokenizer, captions: &[&str]) -> Vec<String> {
+    tokenizer.tokenize_all(captions).into_iter().map(|tokens| tokens.join(" ")).collect()
+}
+
+fn tokenize_groups(tokenizer: &PtbTokenizer, groups: &[Vec<String>]) -> Vec<Vec<String>> {
+    let all: Vec<&str> = groups.iter().flatten().map(String::as_str).collect();
+    let mut tokenized = tokenize(tokenizer, &all).into_iter();
+    groups.iter().map(|group| tokenized.by_ref().take(group.len()).collect()).collect()
+}
+
+fn score_tokenized(
+    images: &[Captions],
+    documents: Option<&[Vec<String>]>,
+    training: Option<&std::collections::HashSet<String>>,
+    options: &ScoreOptions<'_>,
+) -> ScoreReport {
+    let meteor = options.meteor;
+    let of_image = |image: &Captions| meteor.segment(&image.candidate, &image.references);
+    let (meteor_statistics, (bleu, rouge, cider)) = rayon::join(
+        || images.par_iter().map(of_image).collect::<Vec<MeteorStatistics>>(),
+        || {
+            let mut corpus = Corpus::new(images);
+            let frequencies = match documents {
+                Some(documents) => DocumentFrequencies::of_others(&mut corpus, documents),
+                None => DocumentFrequencies::of_references(&corpus),
+            };
+            (bleu_statistics(&corpus), rouge_l(&corpus), cider_d(&corpus, &frequencies))
+        },
+    );
+    // Integer sums and means of the images that are drawn.
+    let scores_of = |drawn: &mut dyn Iterator<Item = usize>| {
+        let (mut bleu_sum, mut meteor_sum) = (BleuStatistics::default(), MeteorStatistics::default());
+        let (mut rouge_sum, mut cider_sum, mut count) = (0.0, 0.0, 0);
+        for image in drawn {
+            bleu_sum = bleu_sum + bleu[image];
+            meteor_sum += meteor_statistics[image];
+            rouge_sum += rouge[image];
+            cider_sum += cider[image];
+            count += 1;
+        }
+        let mean = |sum: f64| sum / f64::from(count.max(1));
+        let [bleu_1, bleu_2, bleu_3, bleu_4] = bleu_sum.scores();
+        [bleu_1, bleu_2, bleu_3, bleu_4, meteor.score(&meteor_sum), mean(rouge_sum), mean(cider_sum)]
+    };
+    let found =
+        intervals(images.len(), options.num_resamples, options.seed, |drawn| scores_of(&mut drawn.iter().copied()));
+    let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
+    ScoreReport {
+        scores: Scores::from_array(scores_of(&mut (0..images.len()))),
+        intervals: found.map(Scores::from_array),
+        bleu: bleu.iter().copied().sum(),
+        statistics: caption_statistics(&candidates, training),
+        signature: signature(images, options),
+        cider_of_images: cider,
+    }
+}
+
+/// What makes two reports comparable.
+fn signature(images: &[Captions], options: &ScoreOptions<'_>) -> String {
+    let counts = images.iter().map(|image| image.references.len());
+    let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
+    let references = if least == most { least.to_string() } else { format!("{least}-{most}") };
+    let documents = match options.document_references {
+        Some(documents) => format!("{} given images", documents.len()),
+        None => "references".to_owned(),
+    };
+    format!(
+        "caption-train {}|ptb:corenlp-3.4.1|images:{}|references:{references}|bleu:closest,unsmoothed|\
+         meteor:1.5,{}|rouge:L,beta1.2|cider:D,sigma6,df={documents}",
+        env!("CARGO_PKG_VERSION"),
+        images.len(),
+        options.meteor.modules()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images() -> Vec<Captions> {
+        let image = |candidate: &str, references: &[&str]| Captions {
+            candidate: candidate.to_owned(),
+            references: references.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        vec![
+            image("A dog is running.", &["a dog runs", "The dog is running!"]),
+            image("a red car, parked", &["A red car.", "a car parked"]),
+        ]
+    }
+
+    fn options(meteor: &Meteor) -> ScoreOptions<'_> {
+        ScoreOptions { meteor, document_references: None, training_captions: None, num_resamples: 200, seed: 1 }
+    }
+
+    #[test]
+    fn a_report_has_the_scores_of_the_reference_implementation() {
+        let meteor = Meteor::exact_and_stem();
+        let report = score(&images(), &options(&meteor));
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        close(report.scores.CIDEr, 3.971_001_334_650_721_6);
+        close(report.scores.Bleu_3, 0.793_700_525_840_792_9);
+        close(report.scores.ROUGE_L, 0.814_903_846_153_846_1);
+        assert_eq!(report.statistics.vocabulary, 7);
+        let expected = "|ptb:corenlp-3.4.1|images:2|references:2|bleu:closest,unsmoothed|meteor:1.5,exact+stem|\
+                        rouge:L,beta1.2|cider:D,sigma6,df=references";
+        assert!(report.signature.ends_with(expected), "{}", report.signature);
+    }
+
+    #[test]
+    fn intervals_hold_the_scores_and_are_absent_when_nothing_is_drawn() {
+        let meteor = Meteor::exact_and_stem();
+        let report = score(&images(), &options(&meteor));
+        let intervals = report.intervals.unwrap();
+        for ((name, value), (_, interval)) in report.scores.named().into_iter().zip(intervals.named()) {
+            assert!(interval.low <= value && value <= interval.high, "{name}: {value} {interval:?}");
+        }
+        let without = score(&images(), &ScoreOptions { num_resamples: 0, ..options(&meteor) });
+        assert_eq!((without.intervals, without.scores), (None, report.scores));
+    }
+
+    #[test]
+    fn frequencies_and_training_captions_may_be_given() {
+        let meteor = Meteor::exact_and_stem();
+        let documents = vec![vec!["A dog.".to_owned()], vec!["the cat".to_owned()], vec!["running".to_owned()]];
+        let training = ["a DOG is running".to_owned()];
+        let given = ScoreOptions {
+            document_references: Some(&documents),
+            training_captions: Some(&training),
+            ..options(&meteor)
+        };
+        let report = score(&images(), &given);
+        assert_eq!(report.statistics.novel, Some(0.5));
+        assert!(report.signature.ends_with("df=3 given images"), "{}", report.signature);
+        assert_ne!(report.scores.CIDEr, score(&images(), &options(&meteor)).scores.CIDEr);
+    }
+
+    #[test]
+    fn nothing_to_score_gives_a_report_without_intervals() {
+        let meteor = Meteor::exact_and_stem();
+        let report = score(&[], &options(&meteor));
+        assert_eq!((report.intervals, report.scores.CIDEr), (None, 0.0));
+    }
+}

@@ -1,0 +1,78 @@
+//! What captions are like, without a look at their images: length, vocabulary, variety, novelty, repetition.
+
+use std::collections::HashSet;
+
+/// Words in a row whose repetition counts.
+const REPEATED_WORDS: usize = 3;
+
+/// Figures of a set of captions, one for each image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct CaptionStatistics {
+    /// Mean number of words.
+    pub mean_length: f64,
+    /// Words of the shortest caption.
+    pub min_length: usize,
+    /// Words of the longest caption.
+    pub max_length: usize,
+    /// Different words.
+    pub vocabulary: usize,
+    /// Different captions, as a share of all.
+    pub distinct: f64,
+    /// Captions that no training image has, as a share of all; absent when the training captions are not known.
+    pub novel: Option<f64>,
+    /// Captions that say three words in a row more than once, as a share of all.
+    pub repeating: f64,
+}
+
+/// The figures of `captions`, whose words are separated by white space; `training` has the captions that the model
+/// learned from, written the same way.
+pub fn caption_statistics(captions: &[&str], training: Option<&HashSet<String>>) -> CaptionStatistics {
+    if captions.is_empty() {
+        return CaptionStatistics::default();
+    }
+    let share = |count: usize| count as f64 / captions.len() as f64;
+    let lengths: Vec<usize> = captions.iter().map(|caption| caption.split_whitespace().count()).collect();
+    let words: HashSet<&str> = captions.iter().flat_map(|caption| caption.split_whitespace()).collect();
+    let distinct: HashSet<&&str> = captions.iter().collect();
+    let novel = |known: &HashSet<String>| share(captions.iter().filter(|caption| !known.contains(**caption)).count());
+    CaptionStatistics {
+        mean_length: share(lengths.iter().sum()),
+        min_length: lengths.iter().copied().min().unwrap_or(0),
+        max_length: lengths.iter().copied().max().unwrap_or(0),
+        vocabulary: words.len(),
+        distinct: share(distinct.len()),
+        novel: training.map(novel),
+        repeating: share(captions.iter().filter(|caption| repeats_itself(caption)).count()),
+    }
+}
+
+/// Whether three words in a row come twice. Where words are not spaced nothing is found.
+pub fn repeats_itself(caption: &str) -> bool {
+    let words: Vec<&str> = caption.split_whitespace().collect();
+    let mut seen = HashSet::new();
+    words.windows(REPEATED_WORDS).any(|window| !seen.insert(window))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_counted() {
+        let captions = ["a dog runs", "a dog runs", "a cat", "a dog on a dog on a"];
+        let training = HashSet::from(["a cat".to_owned()]);
+        let found = caption_statistics(&captions, Some(&training));
+        let expected = CaptionStatistics {
+            mean_length: 15.0 / 4.0,
+            min_length: 2,
+            max_length: 7,
+            vocabulary: 5,
+            distinct: 0.75,
+            novel: Some(0.75),
+            repeating: 0.25,
+        };
+        assert_eq!(found, expected);
+        assert_eq!(caption_statistics(&captions, None).novel, None);
+        assert_eq!(caption_statistics(&[], None), CaptionStatistics::default());
+    }
+}
