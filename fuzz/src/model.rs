@@ -41,7 +41,7 @@ pub fn model_config(data: &[u8]) {
     }
     let Ok(config) = read_config(&folder) else { return };
     if let Ok(defaults) = GenerationDefaults::read(&folder, &config) {
-        assert!(defaults.max_new_tokens > 0, "a caption has a token");
+        assert!(defaults.decoding.max_new_tokens > Some(0), "a caption has a token");
     }
     let decoder = decoder_shape_of_config(config.get("decoder").unwrap_or(&config));
     let encoder = encoder.ok().filter(|shape| shape.validate().is_ok()).unwrap_or(samples::shape().encoder);
@@ -106,20 +106,21 @@ pub fn caption_with(path: &Path) {
     /// Wider pictures and longer captions are sound, and take longer than a fuzzer has.
     const MOST: usize = 64;
     let Ok(model) = CaptioningModel::open(path, &Device::Cpu) else { return };
-    assert!(model.max_new_tokens <= model.shape.decoder.num_positions, "a caption fits the positions");
+    let longest = model.decoding.max_new_tokens.expect("an opened model knows its longest caption");
+    let longest = longest.min(model.shape.decoder.num_positions);
     assert!(model.tokenizer.vocab_size() <= model.shape.decoder.vocab_size, "every token has an embedding");
     let (height, width) = model.processor.output_size();
     assert_eq!((height, width), (model.shape.encoder.image_size, model.shape.encoder.image_size));
-    if height > MOST || model.max_new_tokens > MOST {
+    if height > MOST || longest > MOST || model.decoding.num_beams > MOST {
         return;
     }
     let captioner = Captioner::build(&model.shape, &model.parameters.detached()).expect("every parameter is there");
     // A resize to another size before the crop may be refused for this picture.
     let Ok(values) = model.processor.process(&RgbImage::new(3, 2)) else { return };
     let pixels = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).expect("the processor fills its size");
-    let writer = CaptionWriter { model: &captioner, tokenizer: &model.tokenizer, max_new_tokens: model.max_new_tokens };
+    let writer = CaptionWriter::new(&captioner, &model.tokenizer, &model.decoding);
     // Weights that are not finite have no most probable token: an error.
-    if let Ok(captions) = writer.write(&ImageInput::Pixels(pixels)) {
+    if let Ok(captions) = writer.write(&ImageInput::Pixels(pixels), 0) {
         assert_eq!(captions.len(), 1);
     }
 }

@@ -43,21 +43,26 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`copy`].
 pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    link_or_copy_on(&Disk, from, to)
+}
+
+fn link_or_copy_on(system: &impl FileSystem, from: &Path, to: &Path) -> io::Result<()> {
     let temporary = temporary_name(to)?;
-    match fs::hard_link(from, &temporary) {
+    match system.hard_link(from, &temporary) {
         Ok(()) => {
-            let renamed = fs::rename(&temporary, to).and_then(|()| sync_folder(to));
+            let renamed = system.rename(&temporary, to).and_then(|()| system.sync_folder(to));
             // It is still there when the rename failed, or when both names were links to one file.
             let _ = fs::remove_file(&temporary);
             renamed
         }
-        Err(_) => copy(from, to),
+        Err(_) => write_on(system, to, |file| io::copy(&mut File::open(from)?, file).map(|_| ())),
     }
 }
 
 /// What the writer asks of the system, so that tests can let each of it fail.
 trait FileSystem {
     fn create(&self, path: &Path) -> io::Result<File>;
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn sync(&self, file: &File) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
@@ -68,6 +73,10 @@ struct Disk;
 impl FileSystem for Disk {
     fn create(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -163,6 +172,10 @@ mod tests {
             self.unless_broken("create", || Disk.create(path))
         }
 
+        fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.unless_broken("hard_link", || Disk.hard_link(from, to))
+        }
+
         fn sync(&self, file: &File) -> io::Result<()> {
             self.unless_broken("sync", || Disk.sync(file))
         }
@@ -203,6 +216,22 @@ mod tests {
         assert_eq!(fs::read(&second).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         assert!(link_or_copy(&folder.path().join("absent"), &second).is_err());
+    }
+
+    #[test]
+    fn a_second_name_is_old_or_new_and_a_failure_is_told_and_without_links_it_is_a_copy() {
+        for (broken, left, fails) in
+            [("rename", "old", true), ("sync_folder", "new", true), ("hard_link", "new", false), ("", "new", false)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+            write(&first, b"new").unwrap();
+            write(&second, b"old").unwrap();
+            let linked = link_or_copy_on(&Broken(broken), &first, &second);
+            assert_eq!(linked.is_err(), fails, "{broken}");
+            assert_eq!(fs::read_to_string(&second).unwrap(), left, "{broken}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "{broken} leaves a temporary file");
+        }
     }
 
     #[test]

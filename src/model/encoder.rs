@@ -14,6 +14,8 @@ use crate::ops::Gelu;
 /// Blocks that an encoder or a decoder may have. Each is declared before its weights are looked for, so that without a
 /// limit a number in a file would be memory.
 pub(crate) const MAX_LAYERS: usize = 1024;
+/// Most of any other size that a file may name: far above any model, far below what overflows.
+const MAX_SIZE: usize = 1 << 20;
 
 /// Activation of the MLP, under the names that transformers uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,15 +111,14 @@ impl EncoderShape {
     /// A size of 0, heads that do not divide the width, an image that is no whole number of patches.
     pub fn validate(&self) -> anyhow::Result<()> {
         let sizes = [
-            ("image_size", self.image_size),
-            ("patch_size", self.patch_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
+            ("image_size", self.image_size, MAX_SIZE),
+            ("patch_size", self.patch_size, MAX_SIZE),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MAX_SIZE),
+            ("intermediate_size", self.intermediate_size, MAX_SIZE),
         ];
-        for (name, size) in sizes {
-            let most = if name == "num_hidden_layers" { MAX_LAYERS } else { 1 << 20 };
+        for (name, size, most) in sizes {
             if size == 0 || size > most {
                 bail!("the encoder's {name} is {size}; expected 1 to {most}");
             }

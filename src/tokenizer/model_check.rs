@@ -22,13 +22,19 @@ pub(super) fn check(text: &str) -> anyhow::Result<()> {
     struct File {
         #[serde(default)]
         normalizer: Value,
+        #[serde(default)]
+        post_processor: Value,
         model: Map<String, Value>,
     }
-    let File { normalizer, model } = serde_json::from_str(text).context("not a tokenizer")?;
+    let File { normalizer, post_processor, model } = serde_json::from_str(text).context("not a tokenizer")?;
     // Read without a look at its length, and walked without a look at its ends.
     if has_charsmap(&normalizer) {
         let message = "the tokenizer is not byte-level: its normalizer has a precompiled_charsmap of SentencePiece";
         return Err(fault(message, BYTE_LEVEL));
+    }
+    // Looked up in a list of as many texts as are encoded: one.
+    if asks_for_second_text(&post_processor) {
+        return Err(fault("the template of its post_processor for one text has a second one in it", ANEW));
     }
     let kind = model.get("type").map_or("BPE", |kind| kind.as_str().unwrap_or("unknown"));
     if kind != "BPE" {
@@ -83,6 +89,19 @@ fn has_charsmap(value: &Value) -> bool {
                 || table.values().any(has_charsmap)
         }
         Value::Array(list) => list.iter().any(has_charsmap),
+        _ => false,
+    }
+}
+
+/// Whether a template for one text, somewhere in it, has a place for another.
+fn asks_for_second_text(value: &Value) -> bool {
+    let is_other = |piece: &Value| piece.pointer("/Sequence/id").is_some_and(|id| id != "A");
+    match value {
+        Value::Object(table) => {
+            let single = table.get("single").and_then(Value::as_array);
+            single.is_some_and(|pieces| pieces.iter().any(is_other)) || table.values().any(asks_for_second_text)
+        }
+        Value::Array(list) => list.iter().any(asks_for_second_text),
         _ => false,
     }
 }
@@ -149,6 +168,18 @@ mod tests {
             let text = json!({ "normalizer": normalizer, "model": { "vocab": {}, "merges": [] } }).to_string();
             assert!(describe(&check(&text).unwrap_err()).contains("precompiled_charsmap of SentencePiece"));
         }
+    }
+
+    #[test]
+    fn a_template_for_one_text_with_a_place_for_another_is_refused() {
+        let template = |id: &str| {
+            let pieces = json!([{ "Sequence": { "id": id, "type_id": 0 } }]);
+            let processor = json!({ "type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {} });
+            let all = json!({ "type": "Sequence", "processors": [processor] });
+            check(&json!({ "post_processor": all, "model": { "vocab": {}, "merges": [] } }).to_string())
+        };
+        template("A").unwrap();
+        assert!(describe(&template("B").unwrap_err()).contains("has a second one in it"));
     }
 
     #[test]

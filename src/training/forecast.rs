@@ -40,6 +40,8 @@ pub struct MemoryForecast {
     pub batches: usize,
     /// The program itself, with the captions.
     pub process: usize,
+    /// How much of all that the process holds by now.
+    pub resident: usize,
 }
 
 impl MemoryForecast {
@@ -51,7 +53,7 @@ impl MemoryForecast {
     /// Why it will not do when only `available` bytes are there, with what would help. `None`: it will do.
     pub fn complaint(&self, available: u64) -> Option<String> {
         const GIGABYTE: f64 = 1e9;
-        let needed = (self.total() - self.process) as u64;
+        let needed = self.total().saturating_sub(self.resident) as u64;
         if needed <= available {
             return None;
         }
@@ -99,9 +101,10 @@ pub struct TimeForecast {
 }
 
 /// Counts the buffers of a run whose batches are at most `length` tokens long and hold `targets` targets, beside what
-/// is `resident` in bytes when data and parameters have been read.
-pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u64>) -> MemoryForecast {
+/// is `resident` in bytes when data, parameters and `moments` values of the optimizer have been read.
+pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u64>, moments: usize) -> MemoryForecast {
     let float = size_of::<f32>();
+    let resident = resident.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let batch = plan.config.training.batch_size.min(plan.counts.train_examples);
     let (encoder, trainable) = (&plan.shape.encoder, plan.num_trainable_parameters);
     let input = match plan.image_path {
@@ -119,9 +122,8 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
         model: float * (plan.num_parameters + copies * trainable),
         activations: float * phases.into_iter().max().unwrap_or(0),
         batches: float * input * batch * accumulation * waiting,
-        process: resident.map_or(PROCESS_BYTES, |bytes| {
-            usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(float * plan.num_parameters)
-        }),
+        process: resident.map_or(PROCESS_BYTES, |bytes| bytes.saturating_sub(float * (plan.num_parameters + moments))),
+        resident: resident.unwrap_or(0),
     }
 }
 
@@ -294,7 +296,8 @@ mod tests {
 
     #[test]
     fn memory_that_does_not_suffice_is_explained_by_what_takes_most_and_memory_that_does_is_not() {
-        let forecast = MemoryForecast { model: 4 << 30, activations: 6 << 30, batches: 1 << 30, process: 1 << 30 };
+        let (model, activations, batches, process, resident) = (4 << 30, 6 << 30, 1 << 30, 1 << 30, 1 << 30);
+        let forecast = MemoryForecast { model, activations, batches, process, resident };
         assert_eq!(forecast.complaint(11 << 30), None);
         let text = forecast.complaint(10 << 30).unwrap();
         assert!(text.contains("11.81 GB") && text.contains("10.74 GB are available"), "{text}");

@@ -194,6 +194,11 @@ fn altered_metadata_are_noticed_by_their_digest() {
     // What is before the values is text, so that offsets agree.
     forged[at..at + 64].copy_from_slice(digest.as_str().unwrap().as_bytes());
     scratch.refused(&forged, "its metadata were altered");
+    // The version of files that had no digest excuses none that is there.
+    let mut older = bytes().to_vec();
+    let at = String::from_utf8_lossy(&older).find("format_version\\\":3").unwrap() + "format_version\\\":".len();
+    older[at] = b'2';
+    scratch.refused(&older, "its metadata were altered");
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //! with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use caption_train::run::checkpoint::reader::{read_checkpoint, read_metadata};
 use serde_json::Value;
 
-use crate::support::{binary, last_checkpoint, losses, small_config, stderr, train};
+use crate::support::{binary, files_below, last_checkpoint, losses, small_config, stderr, train};
 
 fn checkpoints(run: &Path) -> Vec<String> {
     let files = fs::read_dir(run.join("checkpoints")).unwrap();
@@ -89,6 +89,17 @@ fn save_points_that_are_kept_are_the_newest_and_each_can_be_gone_on_from() {
     let output = binary().arg("--resume").arg(run.join("checkpoints").join(kept[0])).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(losses(&folder.path().join("run-2")), losses(&run)[40..]);
+
+    // A process that was killed before it gave the newest one its second name.
+    fs::remove_file(run.join("checkpoints").join(kept[2])).unwrap();
+    let resume = |extra: &[&str]| {
+        let output = binary().arg("--resume").arg(&run).args(extra).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        checkpoints(&run)
+    };
+    assert_eq!(resume(&[])[1..], ["last.safetensors", kept[0], kept[1], kept[2]]);
+    let left = resume(&["--set", "checkpoint.keep_last=1", "--set", "training.num_epochs=2"]);
+    assert!(!left.iter().any(|name| name.starts_with("last_step")), "{left:?}");
 }
 
 #[test]
@@ -147,9 +158,9 @@ fn a_model_that_no_memory_holds_is_refused_by_plan_and_by_training_before_any_of
 #[test]
 fn a_batch_that_no_memory_holds_is_foreseen_by_plan_and_not_tried() {
     let folder = tempfile::tempdir().unwrap();
-    // Small to hold and huge to compute: every pair has 4096 patches, keys and values of which are 4096 wide.
+    // Small to hold and huge to compute: every pair has 65,536 patches, keys and values of which are 1024 wide.
     let config = small_config(folder.path())
-        .replace("image_size = 32, patch_size = 16", "image_size = 512, patch_size = 8")
+        .replace("image_size = 32, patch_size = 16", "image_size = 512, patch_size = 2")
         .replace("hidden_size = 16\nnum_layers = 2", "hidden_size = 1024\nnum_layers = 2")
         .replace("batch_size = 32", "batch_size = 2000");
     let path = folder.path().join("run.toml");
@@ -161,17 +172,6 @@ fn a_batch_that_no_memory_holds_is_foreseen_by_plan_and_not_tried() {
     assert!(text.contains("is what a batch needs: lower training.batch_size"), "{text}");
     let plan = String::from_utf8(output.stdout).unwrap();
     assert!(plan.contains("memory  ") && !plan.contains("for an update"), "{plan}");
-}
-
-/// Every file below `folder`.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn secrets_in_the_environment_reach_no_file_and_no_output() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
         written.push((format!("{arguments:?}"), [output.stdout, output.stderr].concat()));
     }
-    let files = files(folder.path());
+    let files = files_below(folder.path());
     assert!(files.len() > 12, "{files:?}");
     written.extend(files.into_iter().map(|path| (path.display().to_string(), fs::read(&path).unwrap())));
     for (place, bytes) in &written {

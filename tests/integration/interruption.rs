@@ -15,7 +15,7 @@ use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::run_directory::RunDirectory;
 use caption_train::run::setup::Setup;
 use caption_train::run::tracking::checkpoints::CheckpointKeeper;
-use caption_train::training::events::{Event, Observer, SavePoint};
+use caption_train::training::events::{Event, Observer};
 use caption_train::training::trainer::{Outcome, Trainer, TrainingData};
 
 use crate::support::{last_checkpoint, small_config};
@@ -75,8 +75,8 @@ fn run(
     };
     let keeper = CheckpointKeeper::new(folder.clone(), provenance);
     let mut watcher = Watcher { keeper, stop: stop.clone(), decide, steps: Vec::new(), validations: Vec::new() };
-    let (pad_id, samples) = (setup.tokenizer.special_ids().pad, setup.samples());
-    let data = TrainingData { train: Arc::new(setup.train), val: Arc::new(setup.val), source, pad_id, samples };
+    let (pad_id, captioned) = (setup.tokenizer.special_ids().pad, setup.captioned_split().unwrap());
+    let data = TrainingData { train: Arc::new(setup.train), val: Arc::new(setup.val), source, pad_id, captioned };
     let mut trainer = Trainer {
         plan: setup.plan,
         data,
@@ -170,21 +170,6 @@ fn a_folder_of_checkpoints_that_vanishes_stops_the_run_with_an_error() {
     let message = format!("{:#}", outcome.unwrap_err());
     assert!(message.contains("cannot write the checkpoint") && message.contains("hint: "), "{message}");
     assert_eq!(steps.len(), 4);
-}
-
-#[test]
-fn a_run_that_saves_by_the_clock_saves_no_more_often_than_asked() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = directory(folder.path());
-    let mut num_saves = 0;
-    let decide = |event: &Event<'_>| {
-        num_saves += usize::from(matches!(event, Event::Save { point: SavePoint::Last, .. }));
-        Then::GoOn
-    };
-    let (outcome, ..) = run(fresh(folder.path(), "save_interval = \"1 minute\""), &directory, decide);
-    assert_eq!(outcome.unwrap(), Outcome::Completed);
-    // At the end of each of two epochs, before and behind its validation: the run takes less than a minute.
-    assert_eq!(num_saves, 4);
 }
 
 #[test]

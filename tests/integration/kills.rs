@@ -11,7 +11,7 @@ use caption_train::base::random::Stream;
 use caption_train::data::dataset::Dataset;
 use caption_train::run::checkpoint::reader::read_metadata;
 
-use crate::support::{binary, last_checkpoint, losses, shapes_folder};
+use crate::support::{binary, files_below, last_checkpoint, losses, shapes_folder};
 
 /// Kills in the ordinary tests. `scripts/check-kills.sh` asks for more.
 const NUM_KILLS: usize = 12;
@@ -145,6 +145,12 @@ keep_last = 2
         fs::read_to_string(self.run().join("metrics.jsonl")).unwrap_or_default()
     }
 
+    fn num_validations(&self) -> usize {
+        let logs = files_below(&self.path("runs")).into_iter().filter(|path| path.ends_with("metrics.jsonl"));
+        let text: String = logs.map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
+        text.lines().filter(|line| line.contains("\"kind\":\"validation\"")).count()
+    }
+
     fn has_partial_checkpoint(&self) -> bool {
         self.path("runs").exists()
             && files_below(&self.run().join("checkpoints"))
@@ -207,16 +213,6 @@ keep_last = 2
     }
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files
-}
-
 fn undisturbed(source: &Path, variant: Variant) -> BTreeMap<String, Vec<u8>> {
     let job = Job::new(source, variant);
     assert!(job.spawn(1).wait().unwrap().success(), "{}", job.log());
@@ -225,10 +221,11 @@ fn undisturbed(source: &Path, variant: Variant) -> BTreeMap<String, Vec<u8>> {
     result
 }
 
-/// Waits until the process is in the phase and some moments more, and kills it. `None`: it ended before.
-fn kill_in(job: &Job, child: &mut Child, phase: Phase, delay: Duration) -> Option<()> {
+/// Waits until the process is in the phase, behind so many validations, and some moments more, and kills it. `None`: it
+/// ended before.
+fn kill_in(job: &Job, child: &mut Child, phase: Phase, num_validations: usize, delay: Duration) -> Option<()> {
     let started = Instant::now();
-    while !job.is_in(phase) {
+    while !(job.num_validations() >= num_validations && job.is_in(phase)) {
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success(), "{}", job.log());
             return None;
@@ -261,6 +258,7 @@ fn a_run_killed_at_any_moment_ends_in_the_tensors_of_an_undisturbed_run() {
         assert!(num_kills < 10 * wanted.max(PHASES.len()), "some phases were never hit: {hits:?}");
         let (variant, expected) = (variants[round % 2], &expected[round % 2]);
         let job = Job::new(&source, variant);
+        let mut num_validations = 0;
         for aim in PHASES {
             let mut child = job.spawn(1 + random.below(3));
             let longest = match aim {
@@ -269,7 +267,11 @@ fn a_run_killed_at_any_moment_ends_in_the_tensors_of_an_undisturbed_run() {
                 _ => 40_000,
             };
             let delay = Duration::from_micros(random.below(longest) as u64);
-            if kill_in(&job, &mut child, aim, delay).is_none() {
+            // Aims come in one order: the later ones lie in the same epoch or in a later one.
+            if aim >= Phase::Step {
+                num_validations = (num_validations + random.below(2)).min(2);
+            }
+            if kill_in(&job, &mut child, aim, num_validations, delay).is_none() {
                 break;
             }
             num_kills += 1;

@@ -328,4 +328,6 @@ fn a_run_folder_or_auto_goes_on_from_the_newest_checkpoint_that_is_whole() {
     }
     let (done, text) = resume("runs/run");
     assert!(!done && text.contains("there is no checkpoint in runs/run/checkpoints"), "{text}");
+    let (done, text) = resume("auto");
+    assert!(done && text.contains("runs/run is passed over") && text.contains("from        runs/run-2/"), "{text}");
 }

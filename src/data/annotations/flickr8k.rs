@@ -93,6 +93,8 @@ fn read_captions(
 ) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let mut position: HashMap<&str, usize> = HashMap::new();
     let mut numbered: Vec<(String, Vec<(u32, String)>)> = Vec::new();
+    let mut seen: HashSet<(usize, u32, String)> = HashSet::new();
+    let mut numbers: HashSet<(usize, u32)> = HashSet::new();
     for (line_number, line) in lines(TOKEN_FILE, token)? {
         let (filename, number, caption) = parse_line(line)
             .with_context(|| format!("line {line_number} of {TOKEN_FILE} has another form: {line:?}"))
@@ -104,7 +106,6 @@ fn read_captions(
         let what = format!("{filename}#{number}");
         let (caption, is_wild) = clean_caption(caption);
         let length = caption.chars().count();
-        let captions = &mut numbered[index].1;
         if caption.is_empty() {
             rejects.push(Reject::new(what, "the caption is empty"));
             continue;
@@ -114,17 +115,17 @@ fn read_captions(
             rejects.push(Reject::new(what, reason));
             continue;
         }
-        if captions.iter().any(|other| *other == (number, caption.clone())) {
+        if !seen.insert((index, number, caption.clone())) {
             rejects.push(Reject::new(what, "the caption stands there twice"));
             continue;
         }
-        if captions.iter().any(|(other, _)| *other == number) {
+        if !numbers.insert((index, number)) {
             repairs.push(Repair::new(&what, "two captions have this number: both are kept"));
         }
         if is_wild {
             repairs.push(Repair::new(what, "control characters became spaces"));
         }
-        captions.push((number, caption));
+        numbered[index].1.push((number, caption));
     }
     let in_order = |(filename, mut captions): (String, Vec<(u32, String)>)| {
         captions.sort_by_key(|(number, _)| *number);

@@ -92,6 +92,9 @@ pub fn best_file_name(epoch: u64, val_loss: f64) -> String {
     format!("checkpoint_epoch_{epoch}_val_loss_{val_loss:.4}.safetensors")
 }
 
+/// File name of the newest save point.
+pub const LAST: &str = "last.safetensors";
+
 /// File name under which the checkpoint of a save point stays when a newer one has taken the name `last.safetensors`.
 pub fn step_file_name(global_step: u64) -> String {
     format!("last_step_{global_step}.safetensors")

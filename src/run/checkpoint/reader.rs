@@ -68,6 +68,14 @@ pub fn read_model(path: &Path) -> Result<Checkpoint> {
     read(path, Want::Model)
 }
 
+/// Checks all that [`read_checkpoint`] checks of the file, and keeps its metadata alone.
+///
+/// # Errors
+/// As [`read_checkpoint`].
+pub fn verify(path: &Path) -> Result<CheckpointMetadata> {
+    Ok(read(path, Want::Nothing)?.metadata)
+}
+
 /// Reads the metadata alone, and the names and shapes of the tensors.
 ///
 /// # Errors
@@ -84,6 +92,7 @@ pub fn read_metadata(path: &Path) -> Result<(CheckpointMetadata, TensorShapes)> 
 enum Want {
     All,
     Model,
+    Nothing,
 }
 
 fn read(path: &Path, want: Want) -> Result<Checkpoint> {
@@ -109,9 +118,9 @@ fn open(path: &Path) -> Result<(BufReader<File>, Metadata, CheckpointMetadata)> 
         let metadata = read_description(&header)?;
         Ok((header, metadata))
     });
-    let (header, metadata) = read
-        .with_context(|| format!("cannot use {} as a checkpoint", path.display()))
-        .hint(|| "checkpoints are the files in the folder checkpoints of a run, written by this version")?;
+    let (header, metadata) = read.with_context(|| format!("cannot use {} as a checkpoint", path.display())).hint(
+        || "checkpoints are the files in the folder checkpoints of a run; one of a newer version needs a newer program",
+    )?;
     Ok((file, header, metadata))
 }
 
@@ -155,7 +164,9 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
         bail!("its format version is {version}, and this program reads from {OLDEST_FORMAT_VERSION} on");
     }
     let digest = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_DIGEST_KEY));
-    if version > OLDEST_FORMAT_VERSION && digest != Some(&digest::sha256(text.as_bytes())) {
+    // The oldest version had none; one that is there holds whatever the version says.
+    let is_expected = version > OLDEST_FORMAT_VERSION || digest.is_some();
+    if is_expected && digest != Some(&digest::sha256(text.as_bytes())) {
         bail!("its metadata were altered: the digest differs from the recorded one");
     }
     let mut metadata: Value = serde_json::from_str(text).context("its metadata cannot be understood")?;
@@ -216,7 +227,7 @@ fn read_tensors(
         let slot = [(MODEL_PREFIX, &mut model), (EXP_AVG_PREFIX, &mut exp_avg), (EXP_AVG_SQ_PREFIX, &mut exp_avg_sq)];
         let found = slot.into_iter().find_map(|(prefix, map)| name.strip_prefix(prefix).map(|rest| (rest, map)));
         let Some((rest, map)) = found else { bail!("the tensor {name} has no known prefix") };
-        if want == Want::All || name.starts_with(MODEL_PREFIX) {
+        if want == Want::All || (want == Want::Model && name.starts_with(MODEL_PREFIX)) {
             let tensor = Tensor::from_raw_buffer(&bytes, DType::F32, &info.shape, &Device::Cpu)?;
             map.insert(rest.to_owned(), tensor);
         }

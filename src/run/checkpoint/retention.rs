@@ -1,14 +1,17 @@
 //! Which checkpoints may go when a new one has been written: a pure function of their names.
 
-use crate::run::checkpoint::layout::{epoch_of_file_name, step_of_file_name};
+use crate::run::checkpoint::layout::{LAST, epoch_of_file_name, step_of_file_name};
 
-/// The names among `files` to delete so that the newest `keep_best` best checkpoints and the newest `keep_last` numbered
-/// checkpoints of save points stay; of either at least one. Other names are never given.
+/// The names among `files` to delete so that the newest `keep_best` best checkpoints, one at least, and the newest
+/// `keep_last` checkpoints of save points stay. Other names are never given.
 ///
-/// Each best checkpoint is better than all before it, so the newest are the best.
+/// Each best checkpoint is better than all before it, so the newest are the best. The newest save point is [`LAST`], so
+/// that no numbered one is needed where only one is kept.
 pub fn to_delete(files: &[String], keep_best: usize, keep_last: usize) -> Vec<&String> {
-    let mut old = all_but_newest(files, epoch_of_file_name, keep_best);
-    old.extend(all_but_newest(files, step_of_file_name, keep_last));
+    let is_last_there = files.iter().any(|name| name == LAST);
+    let keep_numbered = if is_last_there && keep_last <= 1 { 0 } else { keep_last.max(1) };
+    let mut old = all_but_newest(files, epoch_of_file_name, keep_best.max(1));
+    old.extend(all_but_newest(files, step_of_file_name, keep_numbered));
     old
 }
 
@@ -16,7 +19,7 @@ fn all_but_newest(files: &[String], number: fn(&str) -> Option<u64>, keep: usize
     let mut found: Vec<(u64, &String)> =
         files.iter().filter_map(|name| number(name).map(|number| (number, name))).collect();
     found.sort_unstable();
-    let num_old = found.len().saturating_sub(keep.max(1));
+    let num_old = found.len().saturating_sub(keep);
     found.into_iter().take(num_old).map(|(_, name)| name).collect()
 }
 
@@ -38,7 +41,8 @@ mod tests {
         ]
         .map(str::to_owned);
         assert_eq!(to_delete(&names, 2, 2), [&names[2]]);
-        assert_eq!(to_delete(&names, 1, 1), [&names[2], &names[1], &names[5]]);
-        assert_eq!(to_delete(&names, 0, 0).len(), 3, "the only good one is never deleted");
+        assert_eq!(to_delete(&names, 1, 1), [&names[2], &names[1], &names[5], &names[4]]);
+        let without_last = names.iter().filter(|name| *name != LAST).cloned().collect::<Vec<_>>();
+        assert_eq!(to_delete(&without_last, 0, 0).len(), 3, "the only good one is never deleted");
     }
 }

@@ -54,7 +54,9 @@ pub fn write_checkpoint(
     let metadata = [(METADATA_DIGEST_KEY.to_owned(), digest::sha256(text.as_bytes())), (METADATA_KEY.to_owned(), text)];
     write_tensors(path, &tensors, HashMap::from(metadata))
         .with_context(|| format!("cannot write the checkpoint {}", path.display()))
-        .hint(|| "free some disk space or set output_dir elsewhere; checkpoints written before are untouched")
+        .hint(
+            || "free some disk space and make the folder writable; a checkpoint that was there before was not replaced",
+        )
 }
 
 /// SHA-256 over name, shape and values of every tensor, in the order of the names.

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use crate::base::fault::WithHint as _;
 use crate::base::{atomic_file, terminal};
 use crate::run::checkpoint::layout::{Provenance, best_file_name, step_file_name};
+use crate::run::checkpoint::reader::read_metadata;
 use crate::run::checkpoint::retention::to_delete;
 use crate::run::checkpoint::writer::write_checkpoint;
 use crate::run::run_directory::RunDirectory;
@@ -33,6 +34,15 @@ impl CheckpointKeeper {
             .hint(|| "free some disk space, or set checkpoint.keep_last to 1")
     }
 
+    fn number_if_missing(&self, global_step: u64) -> anyhow::Result<()> {
+        let last = self.run.last_checkpoint();
+        let is_kept = self.provenance.config.checkpoint.keep_last > 1;
+        if is_kept && read_metadata(&last).is_ok_and(|(metadata, _)| metadata.state.global_step == global_step) {
+            self.number_last(&last, global_step)?;
+        }
+        Ok(())
+    }
+
     fn delete_old(&self) -> anyhow::Result<()> {
         let folder = self.run.checkpoints();
         let names = || -> std::io::Result<Vec<String>> {
@@ -52,7 +62,12 @@ impl CheckpointKeeper {
 
 impl Observer for CheckpointKeeper {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        let Event::Save { point, state, parameters, optimizer } = event else { return Ok(()) };
+        let (point, state, parameters, optimizer) = match event {
+            Event::Save { point, state, parameters, optimizer } => (point, state, parameters, optimizer),
+            // The process before may have been killed between the two names.
+            Event::Started { state, .. } => return self.number_if_missing(state.global_step),
+            _ => return Ok(()),
+        };
         let path = match point {
             SavePoint::Last => self.run.last_checkpoint(),
             SavePoint::Best { val_loss } => self.run.checkpoints().join(best_file_name(state.epoch, *val_loss)),

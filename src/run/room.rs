@@ -1,0 +1,92 @@
+//! Whether memory and disk will do for a run, told before it begins.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use crate::base::{disk, memory};
+use crate::run::run_directory::RunDirectory;
+use crate::run::setup::Setup;
+use crate::training::forecast::{self, MemoryForecast};
+
+const GIGABYTE: f64 = 1e9;
+
+/// What a run will need of memory, beside what this process holds by now.
+pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
+    let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);
+    let moments = setup.optimizer.moments().map(|(_, moments)| 2 * moments.exp_avg.elem_count()).sum();
+    forecast::memory(&setup.plan, length, targets, memory::resident_bytes(), moments)
+}
+
+/// Why the machine's memory will not do. `None`: it will, or the system does not tell.
+pub fn memory_complaint(setup: &Setup) -> Option<String> {
+    memory_forecast(setup).complaint(memory::available_bytes()?)
+}
+
+/// Why the disk will not hold the checkpoints that are kept and the one being written. `None`: it will, or the system
+/// does not tell.
+pub fn disk_complaint(setup: &Setup, run: &RunDirectory) -> Option<String> {
+    let (plan, kept) = (&setup.plan, &setup.plan.config.checkpoint);
+    let one = (size_of::<f32>() * (plan.num_parameters + 2 * plan.num_trainable_parameters)) as u64;
+    // No run writes more of them than it has updates, its first and the one that is not renamed yet.
+    let most = (kept.keep_best as u64 + kept.keep_last as u64 + 1).min(2 * plan.total_updates + 2);
+    let (needed, free) = (one.saturating_mul(most), disk::free_bytes(run.path())?);
+    lack_of_room(needed, bytes_of_checkpoints(run), free, run.path())
+}
+
+/// `taken` bytes of what is `needed` lie on the disk already.
+fn lack_of_room(needed: u64, taken: u64, free: u64, folder: &Path) -> Option<String> {
+    (needed > free.saturating_add(taken)).then(|| {
+        format!(
+            "the run's checkpoints may take {:.2} GB; {:.2} GB of them are there and {:.2} GB are free in {}: free some, \
+             lower checkpoint.keep_best and checkpoint.keep_last, or set output_dir elsewhere",
+            needed as f64 / GIGABYTE,
+            taken as f64 / GIGABYTE,
+            free as f64 / GIGABYTE,
+            folder.display()
+        )
+    })
+}
+
+/// Bytes of the run's checkpoints; two names of one file count once.
+fn bytes_of_checkpoints(run: &RunDirectory) -> u64 {
+    let entries = fs::read_dir(run.checkpoints()).into_iter().flatten().flatten();
+    let sizes: HashMap<_, u64> = entries
+        .filter_map(|entry| entry.metadata().ok().map(|metadata| (identity(&entry, &metadata), metadata.len())))
+        .collect();
+    sizes.values().sum()
+}
+
+#[cfg(unix)]
+fn identity(_: &fs::DirEntry, metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn identity(entry: &fs::DirEntry, _: &fs::Metadata) -> std::ffi::OsString {
+    entry.file_name()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_room_is_told_and_checkpoints_that_are_there_count_as_room() {
+        const GB: u64 = 1_000_000_000;
+        let lack = |taken, free| lack_of_room(4 * GB, taken, free, Path::new("runs/a"));
+        let text = lack(GB, 2 * GB).unwrap();
+        assert!(text.contains("may take 4.00 GB; 1.00 GB of them are there and 2.00 GB are free in runs/a"), "{text}");
+        assert_eq!((lack(GB, 3 * GB), lack(0, 4 * GB)), (None, None));
+    }
+
+    #[test]
+    fn two_names_of_one_checkpoint_take_its_room_once() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        fs::write(run.last_checkpoint(), [0; 100]).unwrap();
+        fs::write(run.checkpoints().join("other.safetensors"), [0; 10]).unwrap();
+        crate::base::atomic_file::link_or_copy(&run.last_checkpoint(), &run.checkpoints().join("second")).unwrap();
+        assert_eq!(bytes_of_checkpoints(&run), 110);
+    }
+}
