@@ -7,13 +7,15 @@ use clap::{Parser, Subcommand};
 use crate::base::fault::usage;
 use crate::base::terminal::{self, Verbosity};
 use crate::commands::caption::CaptionArgs;
+use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
+use crate::commands::score::ScoreArgs;
 use crate::commands::train::TrainRequest;
 use crate::commands::version::VERSION;
-use crate::commands::{caption, export, inspect, plan, prepare_data, train};
+use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, score, train};
 use crate::training::trainer::Outcome;
 
 /// Trains image-captioning models.
@@ -53,6 +55,10 @@ enum Command {
     PrepareData(PrepareDataArgs),
     /// Describe images with a trained model
     Caption(CaptionArgs),
+    /// Caption a split of a data set with a model, and score the captions
+    Evaluate(EvaluateArgs),
+    /// Score captions that anybody wrote: BLEU, METEOR, ROUGE-L, CIDEr-D
+    Score(ScoreArgs),
     /// Write a model as a folder that Python's transformers loads
     Export(ExportArgs),
     /// Show what a checkpoint holds
@@ -84,6 +90,8 @@ pub fn run() -> anyhow::Result<Outcome> {
     match &cli.command {
         Some(Command::PrepareData(args)) => prepare_data::run(args).map(completed),
         Some(Command::Caption(args)) => caption::run(args).map(completed),
+        Some(Command::Evaluate(args)) => evaluate::run(args),
+        Some(Command::Score(args)) => score::run(args).map(completed),
         Some(Command::Export(args)) => export::run(args).map(completed),
         Some(Command::Inspect(args)) => inspect::run(args).map(completed),
         Some(Command::Plan(args)) => plan::run(args).map(completed),

@@ -8,6 +8,7 @@ pub mod data;
 pub mod decoding;
 pub mod evaluation;
 pub mod hub;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod run;

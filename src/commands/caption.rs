@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::base::fault::{describe, fault};
 use crate::base::terminal;
+use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::model_source::checkpoint_path;
 use crate::data::image_file::load_rgb;
 use crate::data::image_source::ImageInput;
-use crate::decoding::greedy::DecodedCaption;
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
@@ -34,6 +34,15 @@ pub struct CaptionArgs {
     /// Print a JSON object for each image: image, caption, tokens and their log-probabilities
     #[arg(long)]
     pub json: bool,
+    /// Add to the JSON how much each token of the caption looks at each patch of the image
+    #[arg(long, requires = "json")]
+    pub attention: bool,
+    /// Captions of each image, the best first
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub num_captions: usize,
+    /// How captions are written.
+    #[command(flatten)]
+    pub decoding: DecodingArgs,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
@@ -51,10 +60,15 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         terminal::message(note);
     }
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
-    let writer = CaptionWriter { model: &model, tokenizer: &opened.tokenizer, max_new_tokens: opened.max_new_tokens };
+    let tokenizer = &opened.tokenizer;
+    let num_positions = opened.shape.decoder.num_positions;
+    let decoding =
+        args.decoding.resolve(&opened.decoding, tokenizer.special_ids(), num_positions, args.num_captions)?;
+    let writer = CaptionWriter { model: &model, tokenizer, decoding };
     let (height, width) = opened.processor.output_size();
 
     let (files, mut failed) = list_images(&args.images);
+    let mut num_captioned = 0;
     for chunk in files.chunks(BATCH_SIZE) {
         let mut pixels = Vec::new();
         let mut names = Vec::new();
@@ -74,9 +88,19 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
             continue;
         }
         let input = ImageInput::Pixels(Tensor::from_vec(pixels, (names.len(), 3, height, width), &device)?);
-        for (path, caption) in names.iter().zip(writer.write(&input)?) {
-            terminal::data(&if args.json { json(path, &caption) } else { plain(path, &caption) })?;
+        let written = writer.write(&input, num_captioned)?;
+        let attention = if args.attention { Some(writer.attention(&input, &written)?) } else { None };
+        for (index, (path, captions)) in names.iter().zip(written).enumerate() {
+            if args.json {
+                let attention = attention.as_ref().map(|attention| (&attention[index], opened.shape.encoder.grid()));
+                terminal::data(&json(path, &captions, attention))?;
+                continue;
+            }
+            for caption in &captions {
+                terminal::data(&plain(path, caption))?;
+            }
         }
+        num_captioned += names.len();
     }
     if failed > 0 {
         return Err(fault(
@@ -91,18 +115,34 @@ fn plain(path: &Path, caption: &WrittenCaption) -> String {
     format!("{}\t{}", path.display(), caption.text)
 }
 
-/// One line. The log-probabilities are natural logarithms: one for each token, and one for the end token where the
-/// caption has one; their sum is that of the caption.
-fn json(path: &Path, caption: &WrittenCaption) -> String {
-    let DecodedCaption { tokens, log_probabilities } = &caption.decoded;
+/// One line, of the best caption, with the others behind it where several were asked for. `attention` has the weights of
+/// the class token and the patches, row by row, for each token, and the patches along a side.
+fn json(path: &Path, captions: &[WrittenCaption], attention: Option<(&Vec<Vec<f32>>, usize)>) -> String {
+    let (best, others) =
+        captions.split_first().map_or((Value::Null, captions), |(best, others)| (object(best), others));
+    let mut line = json!({ "image": path.to_string_lossy() });
+    if let (Some(line), Value::Object(best)) = (line.as_object_mut(), best) {
+        line.extend(best);
+        if let Some((weights, grid)) = attention {
+            line.insert("patches".to_owned(), json!([grid, grid]));
+            line.insert("attention".to_owned(), json!(weights));
+        }
+        if !others.is_empty() {
+            line.insert("alternatives".to_owned(), others.iter().map(object).collect());
+        }
+    }
+    line.to_string()
+}
+
+/// The log-probabilities are natural logarithms: one for each token, and one for the end token where the caption has one;
+/// their sum is that of the caption.
+fn object(caption: &WrittenCaption) -> Value {
     json!({
-        "image": path.to_string_lossy(),
         "caption": caption.text,
-        "tokens": tokens,
-        "log_probability": log_probabilities.iter().sum::<f64>(),
-        "token_log_probabilities": log_probabilities,
+        "tokens": caption.decoded.tokens,
+        "log_probability": caption.decoded.log_probability(),
+        "token_log_probabilities": caption.decoded.log_probabilities,
     })
-    .to_string()
 }
 
 /// The files that are named, and those of the folders that are named, in order; and how many names lead nowhere.

@@ -1,11 +1,14 @@
 //! Layer 6: one file for each command. Below here there are only paths: a Hub id becomes a folder here.
 
 pub mod caption;
+pub mod decoding_args;
 pub mod device;
+pub mod evaluate;
 pub mod export;
 pub mod inspect;
 pub mod model_source;
 pub mod plan;
 pub mod prepare_data;
+pub mod score;
 pub mod train;
 pub mod version;

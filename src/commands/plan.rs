@@ -13,6 +13,7 @@ use crate::commands::device::training_device;
 use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
+use crate::run::room::memory_forecast;
 use crate::training::forecast;
 use crate::training::trainer::{Trainer, TrainingData};
 
@@ -39,8 +40,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let setup = fresh_setup(config, &device)?;
     let plan = setup.plan.clone();
     let files = ImageSource::files(setup.image_files(), plan.views());
-    let (length, targets) = forecast::largest_batch(&plan, &setup.train);
-    let counted = forecast::memory(&plan, length, targets, memory::resident_bytes());
+    let counted = memory_forecast(&setup);
+    let captioned = setup.captioned_split()?;
     let trainer = Trainer {
         plan: plan.clone(),
         data: TrainingData {
@@ -48,7 +49,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             val: Arc::new(setup.val),
             source: files.clone(),
             pad_id: setup.tokenizer.special_ids().pad,
-            samples: None,
+            captioned,
         },
         parameters: setup.parameters,
         optimizer: setup.optimizer,

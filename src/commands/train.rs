@@ -12,26 +12,31 @@ use crate::base::fault::{WithHint as _, describe, fault, usage};
 use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal;
-use crate::base::{atomic_file, disk, memory};
+use crate::base::{atomic_file, memory};
 use crate::commands::device::training_device;
 use crate::commands::model_source::model_folders;
 use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
+use crate::data::dataset::Dataset;
 use crate::data::prepare::ensure_dataset;
+use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
+use crate::metrics::bootstrap::NUM_RESAMPLES;
+use crate::metrics::score::ScoreOptions;
+use crate::model::captioner::Captioner;
 use crate::run::checkpoint::layout::{CheckpointMetadata, Provenance, best_file_name};
-use crate::run::checkpoint::newest::{newest_in_run, newest_run};
-use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata};
-use crate::run::final_captions;
+use crate::run::checkpoint::newest::{newest_in_run, newest_of_runs};
+use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata, read_model, verify};
 use crate::run::image_cache;
+use crate::run::room::{disk_complaint, memory_complaint};
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
+use crate::run::split_evaluation;
 use crate::run::tracking::Observers;
 use crate::run::tracking::checkpoints::CheckpointKeeper;
 use crate::run::tracking::console::Console;
 use crate::run::tracking::jsonl::JsonLines;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
-use crate::training::forecast;
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
 
 /// What to train.
@@ -68,17 +73,14 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
 
 /// What `--resume` names.
 fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Checkpoint)> {
-    let folder = if named == Path::new(AUTO) && !named.exists() {
+    let (path, checkpoint) = if named == Path::new(AUTO) && !named.exists() {
         let output = overrides.iter().rev().find_map(|text| text.strip_prefix("output_dir="));
-        let run = newest_run(&output.map_or_else(|| RunConfig::default().output_dir, PathBuf::from))?;
-        terminal::message(&format!("going on with the newest run, {}", run.display()));
-        run
+        newest_of_runs(&output.map_or_else(|| RunConfig::default().output_dir, PathBuf::from), read_checkpoint)?
     } else if named.is_dir() {
-        named.to_owned()
+        newest_in_run(named, read_checkpoint)?
     } else {
         return Ok((named.to_owned(), read_checkpoint(named)?));
     };
-    let (path, checkpoint) = newest_in_run(&folder)?;
     terminal::message(&format!("from        {}", path.display()));
     Ok((path, checkpoint))
 }
@@ -95,7 +97,7 @@ const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 /// The first SIGINT or SIGTERM raises the flag; a later one ends the process at once. Before anyone looks at the flag
 /// (data are prepared, a model is downloaded or read) the first does so too: every file is whole or unfinished by name,
 /// and the same command goes on from there.
-fn watch_signals() -> Result<StopFlag> {
+pub(crate) fn watch_signals() -> Result<StopFlag> {
     let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
     let mut signals = Signals::new(signals).context("cannot watch for signals")?;
     let stop = StopFlag::default();
@@ -209,8 +211,9 @@ fn go_on(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: &StopFlag
     }
     let run = match RunDirectory::of_checkpoint(path) {
         Some(run) if is_newest(&run, &metadata) && same_output(&metadata, &setup) => {
+            // First, since it may be what fills the disk.
+            run.remove_unfinished();
             run.rewind_metrics(&setup.state)?;
-            run.remove_unfinished()?;
             run.write("config.resolved.toml", &config::to_toml(&setup.plan.config))?;
             run
         }
@@ -281,11 +284,11 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
         return Ok(Outcome::Interrupted);
     };
     let keeper = checkpoint_keeper(run, &setup)?;
-    let (caption_images, samples) = (setup.caption_images(), setup.samples());
+    let (caption_images, captioned) = (setup.caption_images(), setup.captioned_split()?);
+    let training_captions = setup.training_captions();
     let Setup { dataset, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
     let pad_id = tokenizer.special_ids().pad;
-    let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, samples };
-    let source = data.source.clone();
+    let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, captioned };
     let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
     let metrics = JsonLines::open(run, trainer.plan.config.training.log_interval)?;
     let mut observers = Observers(vec![Box::new(Console::default()), Box::new(metrics), Box::new(keeper)]);
@@ -296,38 +299,55 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     }
     let best = best_checkpoint(run, &trainer)?;
     terminal::message(&format!("best model  {}", best.display()));
-    if !caption_images.is_empty() {
-        let request = final_captions::Request { run, checkpoint: &best, images: &caption_images, source: &source };
-        if final_captions::write(&request, &dataset, &tokenizer, &trainer, stop)? == Outcome::Interrupted {
-            say_how_to_go_on(run);
-            return Ok(Outcome::Interrupted);
-        }
+    if !caption_images.is_empty()
+        && caption_at_end(run, &best, (&dataset, &caption_images, &training_captions), &tokenizer, &trainer, stop)?
+            == Outcome::Interrupted
+    {
+        terminal::warning("captioning was stopped; the model is complete");
+        say_how_to_go_on(run);
+        return Ok(Outcome::Interrupted);
     }
     summarise(run, &best);
     Ok(Outcome::Completed)
 }
 
-fn memory_complaint(setup: &Setup) -> Option<String> {
-    let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);
-    forecast::memory(&setup.plan, length, targets, memory::resident_bytes()).complaint(memory::available_bytes()?)
-}
-
-/// What is there must hold the checkpoints that are kept and the one being written.
-fn disk_complaint(setup: &Setup, run: &RunDirectory) -> Option<String> {
-    let (plan, kept) = (&setup.plan, &setup.plan.config.checkpoint);
-    let one = (size_of::<f32>() * (plan.num_parameters + 2 * plan.num_trainable_parameters)) as u64;
-    // No run writes more of them than it has updates, its first and the one that is not renamed yet.
-    let most = (kept.keep_best as u64 + kept.keep_last as u64 + 1).min(2 * plan.total_updates + 2);
-    let (needed, free) = (one.saturating_mul(most), disk::free_bytes(run.path())?);
-    (needed > free).then(|| {
-        format!(
-            "the run's checkpoints may take {:.2} GB, and {:.2} GB are free in {}: free some, lower \
-             checkpoint.keep_best and checkpoint.keep_last, or set output_dir elsewhere",
-            needed as f64 / 1e9,
-            free as f64 / 1e9,
-            run.path().display()
-        )
-    })
+/// Captions the images of `evaluation.caption_split` with the best checkpoint and scores what it wrote.
+fn caption_at_end(
+    run: &RunDirectory,
+    best: &Path,
+    (dataset, images, training_captions): (&Dataset, &[usize], &[String]),
+    tokenizer: &CaptionTokenizer,
+    trainer: &Trainer,
+    stop: &StopFlag,
+) -> Result<Outcome> {
+    let Trainer { plan, data, device, team, state, .. } = trainer;
+    let config = &plan.config;
+    let parameters = read_model(best)?.parameters(device)?;
+    let model = Captioner::build(&plan.shape, &parameters.detached())?;
+    let request = split_evaluation::Request {
+        dataset,
+        split: config.evaluation.caption_split.as_deref().unwrap_or_default(),
+        images,
+        source: &data.source,
+        writer: &CaptionWriter::new(&model, tokenizer, &config.decoding_of_captions()),
+        settings: &CaptioningSettings {
+            batch_size: config.evaluation.batch_size,
+            workers: plan.num_workers,
+            device: device.clone(),
+        },
+        options: &ScoreOptions {
+            meteor: &data.captioned.meteor,
+            document_references: None,
+            training_captions: Some(training_captions),
+            num_resamples: NUM_RESAMPLES,
+            seed: config.seed,
+        },
+    };
+    let Some(found) = split_evaluation::evaluate(&request, team, stop)? else { return Ok(Outcome::Interrupted) };
+    found.write(&run.predictions())?;
+    run.append_metrics(&found.metrics_line((state.best_epoch, state.global_step), best))?;
+    found.show();
+    Ok(Outcome::Completed)
 }
 
 fn checkpoint_keeper(run: &RunDirectory, setup: &Setup) -> Result<CheckpointKeeper> {
@@ -371,13 +391,11 @@ fn best_checkpoint(run: &RunDirectory, trainer: &Trainer) -> Result<PathBuf> {
 
 /// Where a run that failed can be gone on from.
 fn last_good(run: &RunDirectory) -> String {
-    match newest_in_run(run.path()) {
-        Ok((path, checkpoint)) => format!(
-            "the last good checkpoint is {}, behind update {}",
-            path.display(),
-            checkpoint.metadata.state.global_step
-        ),
-        Err(_) => "the run wrote no checkpoint".to_owned(),
+    match newest_in_run(run.path(), verify) {
+        Ok((path, metadata)) => {
+            format!("the last good checkpoint is {}, behind update {}", path.display(), metadata.state.global_step)
+        }
+        Err(error) => format!("no checkpoint of the run can be gone on from: {error:#}"),
     }
 }
 

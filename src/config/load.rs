@@ -11,14 +11,14 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{RunConfig, validate};
+use super::{DecodingConfig, RunConfig, validate};
 use crate::base::fault::{fault, usage};
 
 /// Every key with its meaning and its default; tests hold it equal to the structs.
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
 /// What a resumed run may change: keys, and sections that end in a dot.
-const SAFE_ON_RESUME: [&str; 13] = [
+const SAFE_ON_RESUME: [&str; 14] = [
     "name",
     "output_dir",
     "data.workers",
@@ -31,6 +31,7 @@ const SAFE_ON_RESUME: [&str; 13] = [
     "training.patience",
     "training.device",
     "evaluation.",
+    "decoding.",
     "checkpoint.",
 ];
 
@@ -68,6 +69,14 @@ pub fn parse(text: &str, origin: &str, overrides: &[String]) -> anyhow::Result<R
 /// A value outside its documented range.
 pub fn check(config: &RunConfig) -> anyhow::Result<()> {
     validate::check(config).map_err(|found| fault(found.message, found.hint))
+}
+
+/// Checks the values of a section `[decoding]` that came from elsewhere.
+///
+/// # Errors
+/// A value outside its documented range.
+pub fn check_decoding(decoding: &DecodingConfig) -> anyhow::Result<()> {
+    validate::check_decoding(decoding).map_err(|found| fault(found.message, found.hint))
 }
 
 /// The config as TOML text, absent keys left out. [`parse`] of the text gives the same config.
@@ -385,6 +394,9 @@ mod tests {
         config.training.resume_from = Some(PathBuf::from("r"));
         config.optimizer.encoder_learning_rate = Some(1e-5);
         config.evaluation.caption_split = Some("val".to_owned());
+        config.evaluation.metrics_interval = Some(1);
+        config.evaluation.meteor_resources = Some("meteor".into());
+        config.decoding.max_new_tokens = Some(32);
         config
     }
 
@@ -607,7 +619,7 @@ mod tests {
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
         optimizer.learning_rate cannot change while a run goes on from its checkpoint
-          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, evaluation.*, checkpoint.*; for anything else start a new run
+          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, evaluation.*, decoding.*, checkpoint.*; for anything else start a new run
         ");
         assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
         assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));

@@ -4,6 +4,7 @@
 //! `training::plan` makes of it.
 
 mod data;
+mod decoding;
 mod difference;
 mod load;
 mod model;
@@ -16,12 +17,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig};
+pub use decoding::{DecodingConfig, EarlyStopping};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
-pub use load::{apply_safe_overrides, check, load, parse, to_toml};
+pub use load::{apply_safe_overrides, check, check_decoding, load, parse, to_toml};
 pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
 pub use training::{
-    BatchBy, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, SaveInterval, ScheduleConfig,
-    ScheduleKind, TrainingConfig,
+    BatchBy, BestMetric, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, SaveInterval,
+    ScheduleConfig, ScheduleKind, TrainingConfig,
 };
 
 /// Everything a run needs to know, as a person wrote it.
@@ -46,8 +48,10 @@ pub struct RunConfig {
     pub optimizer: OptimizerConfig,
     /// The learning rate over the steps.
     pub schedule: ScheduleConfig,
-    /// Captions that the run writes and scores at its end.
+    /// Captions that the run writes and scores.
     pub evaluation: EvaluationConfig,
+    /// How they are written.
+    pub decoding: DecodingConfig,
     /// Which checkpoints are kept.
     pub checkpoint: CheckpointConfig,
     /// The keys that the file and the command line gave.
@@ -56,6 +60,12 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
+    /// How captions are written: `decoding`, with the longest length that the decoder was trained with where none is given.
+    pub fn decoding_of_captions(&self) -> DecodingConfig {
+        let longest = self.decoding.max_new_tokens.unwrap_or(self.model.decoder.max_seq_len);
+        DecodingConfig { max_new_tokens: Some(longest), ..self.decoding.clone() }
+    }
+
     /// Whether a frozen encoder's outputs are kept on disk.
     pub fn keeps_features(&self) -> bool {
         self.model.encoder.train == EncoderTraining::Frozen && self.data.cache_features
@@ -104,6 +114,7 @@ impl Default for RunConfig {
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             evaluation: EvaluationConfig::default(),
+            decoding: DecodingConfig::default(),
             checkpoint: CheckpointConfig::default(),
             written: WrittenKeys::default(),
         }

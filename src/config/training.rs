@@ -31,7 +31,9 @@ pub struct TrainingConfig {
     pub log_interval: usize,
     /// How often `last.safetensors` is written within an epoch. Absent: at the end of each epoch alone.
     pub save_interval: Option<SaveInterval>,
-    /// Validations in a row without a new lowest loss after which the run ends. Absent: it goes through all epochs.
+    /// What makes a checkpoint the best.
+    pub best_metric: BestMetric,
+    /// Validations in a row that brought no new best after which the run ends. Absent: it goes through all epochs.
     pub patience: Option<usize>,
     /// A checkpoint to go on from. Absent or "": from scratch; a file that is not there: a warning, then from scratch.
     pub resume_from: Option<PathBuf>,
@@ -51,6 +53,7 @@ impl Default for TrainingConfig {
             label_smoothing: 0.0,
             log_interval: 10,
             save_interval: None,
+            best_metric: BestMetric::ValLoss,
             patience: None,
             resume_from: None,
         }
@@ -117,6 +120,16 @@ pub enum Precision {
     /// 8 bits of mantissa, in half the time on a machine made for it: operands and results of these products, gradients
     /// of weights among them, are rounded to them.
     Bf16,
+}
+
+/// What makes a checkpoint the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BestMetric {
+    /// The lowest validation loss.
+    ValLoss,
+    /// The highest CIDEr-D of the validation split, among the validations that score it.
+    Cider,
 }
 
 /// How pairs come together in a batch.
@@ -213,11 +226,16 @@ pub struct EvaluationConfig {
     /// Images of the validation split that are captioned at each validation, to warn of captions that degenerate; 0 for
     /// none.
     pub num_samples: usize,
+    /// Epochs between two validations that caption and score the whole validation split; the last epoch's does too.
+    /// Absent: none does.
+    pub metrics_interval: Option<usize>,
+    /// Folder with the resources of METEOR. Absent: it counts exact and stem matches alone.
+    pub meteor_resources: Option<PathBuf>,
 }
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { batch_size: 64, caption_split: None, num_samples: 16 }
+        Self { batch_size: 64, caption_split: None, num_samples: 16, metrics_interval: None, meteor_resources: None }
     }
 }
 

@@ -4,11 +4,13 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::{DataConfig, DecoderConfig, EncoderArchitecture, EncoderTraining, ModelConfig, OptimizerConfig};
-use super::{RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
+use super::{BestMetric, DataConfig, DecoderConfig, DecodingConfig, EncoderArchitecture, EncoderTraining, ModelConfig};
+use super::{OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
 
 /// Most that a width, a batch or an interval can sensibly be.
 const MANY: usize = 65_536;
+/// Most beams of a search: each is a row of the batch.
+const MOST_BEAMS: usize = 1000;
 /// Most epochs, and most updates between two events.
 const MOST_ROUNDS: usize = 1_000_000_000;
 
@@ -38,6 +40,15 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MOST_ROUNDS)?;
     whole("evaluation.batch_size", config.evaluation.batch_size, 1..=MANY)?;
     whole("evaluation.num_samples", config.evaluation.num_samples, 0..=MANY)?;
+    if let Some(interval) = config.evaluation.metrics_interval {
+        whole("evaluation.metrics_interval", interval, 1..=MOST_ROUNDS)?;
+    } else if config.training.best_metric == BestMetric::Cider {
+        return violation(
+            "training.best_metric",
+            "is \"cider\", and evaluation.metrics_interval, which scores captions, is not set".to_owned(),
+            "set evaluation.metrics_interval = 1",
+        );
+    }
     if let Some(split) = &config.evaluation.caption_split
         && !["train", "val", "test"].contains(&split.as_str())
     {
@@ -47,8 +58,27 @@ pub(super) fn check(config: &RunConfig) -> Checked {
             "leave the key out to write no captions at the end of the run",
         );
     }
+    check_decoding(&config.decoding)?;
     whole("checkpoint.keep_best", config.checkpoint.keep_best, 1..=MOST_ROUNDS)?;
     whole("checkpoint.keep_last", config.checkpoint.keep_last, 1..=MOST_ROUNDS)
+}
+
+/// Checks the section `[decoding]`.
+pub(super) fn check_decoding(decoding: &DecodingConfig) -> Checked {
+    whole("decoding.num_beams", decoding.num_beams, 1..=MOST_BEAMS)?;
+    if !(-10.0..=10.0).contains(&decoding.length_penalty) {
+        return violation(
+            "decoding.length_penalty",
+            format!("must be -10 to 10, found {}", decoding.length_penalty),
+            "1.0 scores a caption by its mean log-probability, 0.0 by the sum; more favours longer captions",
+        );
+    }
+    whole("decoding.no_repeat_ngram_size", decoding.no_repeat_ngram_size, 0..=MANY)?;
+    whole("decoding.min_new_tokens", decoding.min_new_tokens, 0..=MANY)?;
+    if let Some(count) = decoding.max_new_tokens {
+        whole("decoding.max_new_tokens", count, 1..=MANY)?;
+    }
+    Ok(())
 }
 
 fn check_top(config: &RunConfig) -> Checked {

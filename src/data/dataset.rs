@@ -69,7 +69,7 @@ pub struct ImageRecord {
     pub split: Split,
     /// Captions, trimmed; at least one, none empty.
     pub captions: Vec<String>,
-    /// `imgid`; the position in the file where it has none.
+    /// `cocoid`, the image's number in COCO; else `imgid`; the position in the file where it has neither.
     pub image_id: u64,
 }
 
@@ -135,6 +135,8 @@ pub(crate) struct ImageEntry {
     pub(crate) sentids: Vec<u64>,
     #[serde(default)]
     pub(crate) imgid: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cocoid: Option<u64>,
     pub(crate) sentences: Vec<SentenceEntry>,
 }
 
@@ -205,7 +207,7 @@ fn check_images(entries: Vec<ImageEntry>) -> anyhow::Result<Vec<ImageRecord>> {
 }
 
 fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
-    let ImageEntry { filename, split, imgid, sentences, .. } = entry;
+    let ImageEntry { filename, split, imgid, cocoid, sentences, .. } = entry;
     if !is_safe_relative(&filename) {
         let message = format!("the file name {filename:?} of image {index} leaves the folder {IMAGE_FOLDER}/");
         return Err(fault(message, "use names relative to that folder, without `..`, `\\` or a leading `/`"));
@@ -229,7 +231,7 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
         );
         return Err(fault(message, "shorten or remove that caption, or prepare the data again"));
     }
-    Ok(ImageRecord { filename, split, captions, image_id: imgid.unwrap_or(index as u64) })
+    Ok(ImageRecord { filename, split, captions, image_id: cocoid.or(imgid).unwrap_or(index as u64) })
 }
 
 #[cfg(test)]
@@ -262,7 +264,7 @@ mod tests {
             filename: "a.jpg".into(),
             split: Split::Train,
             captions: vec!["A dog.".into(), "Two".into()],
-            image_id: 7,
+            image_id: 9,
         };
         assert_eq!(dataset.images[0], expected);
         assert_eq!((dataset.images[1].split, dataset.images[1].image_id), (Split::Test, 1));

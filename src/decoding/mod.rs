@@ -1,3 +1,13 @@
 //! Layer 3: from images to token ids.
+//!
+//! Every way of decoding is a [`Search`] for each image: what captions it goes on with, and what becomes of them when
+//! the logits of their next tokens are known. [`decode`] runs the searches of a batch side by side on a key-value cache.
 
-pub mod greedy;
+mod beam_search;
+mod constraints;
+mod greedy;
+mod sampling;
+mod search;
+
+pub use constraints::Constraints;
+pub use search::{DecodedCaption, Decoding, Strategy, decode};

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 
 use crate::base::team::Team;
+use crate::config::DecodingConfig;
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
-use crate::decoding::greedy::{DecodedCaption, Limits, greedy};
+use crate::decoding::{DecodedCaption, Decoding, decode};
 use crate::model::captioner::Captioner;
 use crate::tokenizer::CaptionTokenizer;
 
@@ -18,12 +19,12 @@ pub struct CaptionWriter<'a> {
     pub model: &'a Captioner,
     /// Its tokenizer.
     pub tokenizer: &'a CaptionTokenizer,
-    /// Longest caption in tokens, the end token included.
-    pub max_new_tokens: usize,
+    /// How it writes.
+    pub decoding: Decoding,
 }
 
 /// A caption as text, with what it was decoded to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WrittenCaption {
     /// The text.
     pub text: String,
@@ -31,26 +32,61 @@ pub struct WrittenCaption {
     pub decoded: DecodedCaption,
 }
 
-impl CaptionWriter<'_> {
-    /// One caption for each image of `input`.
+impl<'a> CaptionWriter<'a> {
+    /// A writer of one caption for each image.
+    pub fn new(model: &'a Captioner, tokenizer: &'a CaptionTokenizer, config: &DecodingConfig) -> Self {
+        let specials = tokenizer.special_ids();
+        let num_positions = model.decoder().num_positions();
+        Self { model, tokenizer, decoding: Decoding::from_config(config, specials.start, specials.end, num_positions) }
+    }
+
+    /// The captions of each image of `input`, the best first; `first_image` is the number of the first image among all
+    /// that are captioned.
     ///
     /// # Errors
     /// What model and tokenizer give.
-    pub fn write(&self, input: &ImageInput) -> Result<Vec<WrittenCaption>> {
+    pub fn write(&self, input: &ImageInput, first_image: usize) -> Result<Vec<Vec<WrittenCaption>>> {
+        let key_values = self.key_values(input)?;
+        let captions = decode(self.model.decoder(), &key_values, &self.decoding, first_image)?;
+        let text =
+            |decoded: DecodedCaption| Ok(WrittenCaption { text: self.tokenizer.decode(&decoded.tokens)?, decoded });
+        captions.into_iter().map(|captions| captions.into_iter().map(text).collect()).collect()
+    }
+
+    fn key_values(&self, input: &ImageInput) -> Result<Vec<Tensor>> {
         let states = match input {
             ImageInput::Pixels(pixel_values) => self.model.encode(pixel_values)?,
             ImageInput::Features(features) => features.clone(),
         };
-        let key_values = self.model.cross_key_values(&states)?;
-        let specials = self.tokenizer.special_ids();
-        let limits = Limits { start: specials.start, end: specials.end, max_new_tokens: self.max_new_tokens };
-        let captions = greedy(self.model.decoder(), &key_values, &limits)?;
-        let text =
-            |decoded: DecodedCaption| Ok(WrittenCaption { text: self.tokenizer.decode(&decoded.tokens)?, decoded });
-        captions.into_iter().map(text).collect()
+        Ok(self.model.cross_key_values(&states)?)
     }
 
-    /// One caption for each of the images with these indices. `advance` is told how many more are done and says
+    /// For each token of the best caption of each image, and for its end where it has one: how much it looks at the class
+    /// token and at each patch, of sum 1, as a mean over all heads and blocks of the decoder.
+    ///
+    /// # Errors
+    /// What the model gives.
+    pub fn attention(&self, input: &ImageInput, written: &[Vec<WrittenCaption>]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let key_values = self.key_values(input)?;
+        let best = |image: usize| written.get(image).and_then(|captions| captions.first());
+        let tokens: Vec<&[u32]> =
+            (0..written.len()).map(|image| best(image).map_or(&[][..], |caption| &caption.decoded.tokens)).collect();
+        let limits = &self.decoding.constraints;
+        let length = tokens.iter().map(|tokens| tokens.len() + 1).max().unwrap_or(1).min(limits.max_new_tokens);
+        let rows = tokens.iter().flat_map(|tokens| {
+            let padded = tokens.iter().copied().chain(std::iter::repeat(limits.end));
+            std::iter::once(limits.start).chain(padded).take(length)
+        });
+        let input_ids = Tensor::from_vec(rows.collect::<Vec<u32>>(), (tokens.len(), length), key_values[0].device())?;
+        let weights = self.model.decoder().cross_attention_weights(&input_ids, &key_values)?; // (B, L, N)
+        let mut weights: Vec<Vec<Vec<f32>>> = weights.to_dtype(DType::F32)?.to_vec3()?;
+        for (image, weights) in weights.iter_mut().enumerate() {
+            weights.truncate(best(image).map_or(0, |caption| caption.decoded.log_probabilities.len()));
+        }
+        Ok(weights)
+    }
+
+    /// The best caption for each of the images with these indices. `advance` is told how many more are done and says
     /// whether to go on; `None` is returned when it does not.
     ///
     /// # Errors
@@ -63,8 +99,8 @@ impl CaptionWriter<'_> {
         team: &Team,
         mut advance: impl FnMut(usize) -> bool,
     ) -> Result<Option<Vec<WrittenCaption>>> {
-        let jobs: Vec<Vec<usize>> =
-            images.chunks(settings.batch_size.div_ceil(team.size())).map(<[usize]>::to_vec).collect();
+        let size = settings.batch_size.div_ceil(team.size());
+        let jobs: Vec<Vec<usize>> = images.chunks(size).map(<[usize]>::to_vec).collect();
         let (source, device) = (source.clone(), settings.device.clone());
         let load = move |job: Vec<usize>| source.load(&job, Purpose::Evaluation, &device);
         let mut captions = Vec::with_capacity(images.len());
@@ -75,9 +111,13 @@ impl CaptionWriter<'_> {
                 return Ok(Some(captions));
             }
             let before = captions.len();
-            let write = |member: usize| inputs.get(member).map(|input| self.write(input)).transpose();
+            let write = |member: usize| {
+                let input = inputs.get(member);
+                input.map(|input| self.write(input, before + member * size)).transpose()
+            };
             for written in team.each(write) {
-                captions.extend(written?.unwrap_or_default());
+                let best = |captions: Vec<WrittenCaption>| captions.into_iter().next().unwrap_or_default();
+                captions.extend(written?.unwrap_or_default().into_iter().map(best));
             }
             if !advance(captions.len() - before) {
                 return Ok(None);

@@ -1,15 +1,14 @@
 //! Tells from a few captions whether a model describes its images at all: the ways in which captioners fail that a
 //! validation loss does not show.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::evaluation::captioning::WrittenCaption;
+use crate::metrics::statistics::repeats_itself;
 
 /// Captions below which nothing is said: some of so few may well be equal.
 const MIN_CAPTIONS: usize = 4;
-/// Words in a row whose repetition makes a caption go round in circles.
-const REPEATED_WORDS: usize = 3;
 
 /// A way in which more than half of the captions fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,17 +82,10 @@ pub fn find(captions: &[WrittenCaption]) -> Vec<Degeneration> {
     found
 }
 
-/// Whether some words in a row come twice. Where words are not spaced nothing is found.
-fn repeats_itself(caption: &str) -> bool {
-    let words: Vec<&str> = caption.split_whitespace().collect();
-    let mut seen = HashSet::new();
-    words.windows(REPEATED_WORDS).any(|window| !seen.insert(window))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decoding::greedy::DecodedCaption;
+    use crate::decoding::DecodedCaption;
 
     fn captions(texts: &[&str]) -> Vec<WrittenCaption> {
         let ended = DecodedCaption { tokens: Vec::new(), log_probabilities: vec![-0.1] };

@@ -1,5 +1,6 @@
 //! Layer 3: what a model is worth: its loss on held-out captions, and its own captions beside the references.
 
+pub mod caption_files;
 pub mod caption_match;
 pub mod captioning;
 pub mod degeneration;

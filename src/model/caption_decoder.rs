@@ -3,14 +3,15 @@
 //! Padding stands behind the caption, so the causal mask alone keeps it out of every real position.
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::model::encoder::{HiddenActivation, MAX_LAYERS};
 use crate::model::initialization::Initializer;
+use crate::model::key_value_cache::KeyValueCache;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::LayerNorm;
-use crate::ops::{self, AttentionOptions, Dropout, Gelu, LinearOptions, Precision, Weight, WeightLayout};
+use crate::ops::{self, AttentionOptions, Dropout, DropoutSite, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 /// Everything that decides the decoder's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct DecoderShape {
     pub tie_word_embeddings: bool,
 }
 
+/// Most of a size that a file may name: far above any model, far below what overflows.
+const MAX_SIZE: usize = 1 << 24;
+
 impl DecoderShape {
     /// Checks what the layers rely on.
     ///
@@ -47,15 +51,14 @@ impl DecoderShape {
     /// A size of 0, heads that do not divide the width, a dropout outside of 0 to below 1.
     pub fn validate(&self) -> Result<()> {
         let sizes = [
-            ("vocabulary", self.vocab_size),
-            ("width", self.hidden_size),
-            ("number of layers", self.num_layers),
-            ("number of heads", self.num_heads),
-            ("inner width", self.intermediate_size),
-            ("number of positions", self.num_positions),
+            ("vocabulary", self.vocab_size, MAX_SIZE),
+            ("width", self.hidden_size, MAX_SIZE),
+            ("number of layers", self.num_layers, MAX_LAYERS),
+            ("number of heads", self.num_heads, MAX_SIZE),
+            ("inner width", self.intermediate_size, MAX_SIZE),
+            ("number of positions", self.num_positions, MAX_SIZE),
         ];
-        for (name, size) in sizes {
-            let most = if name == "number of layers" { MAX_LAYERS } else { 1 << 24 };
+        for (name, size, most) in sizes {
             if size == 0 || size > most {
                 bail!("the decoder's {name} is {size}; expected 1 to {most}");
             }
@@ -168,26 +171,78 @@ impl Block {
 
     /// (B, L, D) and the images' keys and values (B, N, 2 D) to (B, L, D).
     fn forward(&self, x: &Tensor, key_values: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
-        let site = |offset: u64| match mode {
+        let drop = |x, offset| self.drop(x, offset, mode);
+        let x = self.attend_to_caption(x, mode)?;
+        let options = self.attention_options(false, 2, mode);
+        let attended = ops::cross_attention(&self.cross_query(&x)?, key_values, &options)?;
+        let x = (&x + drop(self.cross_output.forward(&attended)?, 3)?)?;
+        &x + drop(self.mlp(&x)?, 4)?
+    }
+
+    /// The first part of a block: (B, L, D) to (B, L, D).
+    fn attend_to_caption(&self, x: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
+        let qkv = self.self_qkv.forward(&self.ln_1.forward(x)?)?; // (B, L, 3 D)
+        let attended = ops::self_attention(&qkv, &self.attention_options(true, 0, mode))?;
+        x + self.drop(self.self_output.forward(&attended)?, 1, mode)?
+    }
+
+    fn site(&self, offset: u64, mode: Mode) -> Option<DropoutSite> {
+        match mode {
             Mode::Train(dropout) => Some(dropout.site(self.first_site + offset)),
             Mode::Eval => None,
-        };
-        let drop = |x: Tensor, offset: u64| match site(offset) {
+        }
+    }
+
+    fn drop(&self, x: Tensor, offset: u64, mode: Mode) -> candle_core::Result<Tensor> {
+        match self.site(offset, mode) {
             Some(site) => ops::dropout(&x, &site),
             None => Ok(x),
-        };
-        let options = |causal, offset| AttentionOptions { num_heads: self.num_heads, causal, dropout: site(offset) };
+        }
+    }
 
-        let qkv = self.self_qkv.forward(&self.ln_1.forward(x)?)?; // (B, L, 3 D)
-        let attended = self.self_output.forward(&ops::self_attention(&qkv, &options(true, 0))?)?;
-        let x = (x + drop(attended, 1)?)?;
+    fn attention_options(&self, causal: bool, offset: u64, mode: Mode) -> AttentionOptions {
+        AttentionOptions { num_heads: self.num_heads, causal, dropout: self.site(offset, mode) }
+    }
 
-        let query = self.cross_query.forward(&self.ln_cross_attn.forward(&x)?)?; // (B, L, D)
-        let attended = self.cross_output.forward(&ops::cross_attention(&query, key_values, &options(false, 2))?)?;
-        let x = (&x + drop(attended, 3)?)?;
+    /// How much each token looks at each patch, as a mean over the heads: states before the block (B, L, D) and the
+    /// images' keys and values (B, N, 2 D) to (B, L, N), of sum 1 over N.
+    fn cross_attention_weights(&self, x: &Tensor, key_values: &Tensor) -> candle_core::Result<Tensor> {
+        let query = self.cross_query(&self.attend_to_caption(x, Mode::Eval)?)?;
+        let (batch, length, hidden) = query.dims3()?;
+        let (_, patches, _) = key_values.dims3()?;
+        let size = hidden / self.num_heads;
+        let heads = |x: Tensor, rows| x.reshape((batch, rows, self.num_heads, size))?.transpose(1, 2)?.contiguous();
+        let query = heads(query, length)?; // (B, H, L, K)
+        let keys = heads(key_values.narrow(2, 0, hidden)?.contiguous()?, patches)?; // (B, H, N, K)
+        let scores = (query.matmul(&keys.t()?)? / (size as f64).sqrt())?; // (B, H, L, N)
+        candle_nn::ops::softmax(&scores, D::Minus1)?.mean(1)
+    }
 
-        let inner = self.mlp_in.forward(&self.ln_2.forward(&x)?)?;
-        &x + drop(self.mlp_out.forward_activated(&inner, Some(self.activation))?, 4)?
+    /// [`Self::forward`] for the next token of S captions of each image: (B, S, D) to (B, S, D).
+    fn step(&self, x: &Tensor, index: usize, cache: &mut KeyValueCache) -> candle_core::Result<Tensor> {
+        let options = self.attention_options(false, 0, Mode::Eval);
+        let (batch, captions, hidden) = x.dims3()?;
+        let rows = batch * captions;
+
+        let qkv = self.self_qkv.forward(&self.ln_1.forward(x)?)?.reshape((rows, 1, 3 * hidden))?;
+        let past = cache.append(index, &qkv.narrow(2, hidden, 2 * hidden)?)?; // (B S, length, 2 D)
+        let attended = ops::cross_attention(&qkv.narrow(2, 0, hidden)?, past, &options)?;
+        let x = (x + self.self_output.forward(&attended.reshape((batch, captions, hidden))?)?)?;
+
+        // The captions of an image are so many queries to it.
+        let attended = ops::cross_attention(&self.cross_query(&x)?, cache.images(index), &options)?;
+        let x = (&x + self.cross_output.forward(&attended)?)?;
+        &x + self.mlp(&x)?
+    }
+
+    /// What is asked of the images: (B, L, D) to (B, L, D).
+    fn cross_query(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.cross_query.forward(&self.ln_cross_attn.forward(x)?)
+    }
+
+    fn mlp(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let inner = self.mlp_in.forward(&self.ln_2.forward(x)?)?;
+        self.mlp_out.forward_activated(&inner, Some(self.activation))
     }
 }
 
@@ -237,6 +292,11 @@ impl CaptionDecoder {
         })
     }
 
+    /// Tokens of the longest caption.
+    pub fn num_positions(&self) -> usize {
+        self.position_embedding.dims()[0]
+    }
+
     /// Keys and values of the images for every block: (B, N, D) to one (B, N, 2 D) for each block.
     ///
     /// # Errors
@@ -250,16 +310,51 @@ impl CaptionDecoder {
     /// # Errors
     /// More positions than the table has; an id outside the vocabulary.
     pub fn hidden_states(&self, input_ids: &Tensor, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
-        let (_, length) = input_ids.dims2()?;
-        let positions = self.position_embedding.narrow(0, 0, length)?; // (L, D)
-        let mut x =
-            ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?.broadcast_add(&positions)?;
+        let mut x = self.embed(input_ids)?;
         if let Mode::Train(dropout) = mode {
             x = ops::dropout(&x, &dropout.site(EMBEDDING_SITE))?;
         }
         for (block, key_values) in self.blocks.iter().zip(key_values) {
             x = block.forward(&x, key_values, mode)?;
         }
+        self.ln_f.forward(&x)
+    }
+
+    /// How much each position of captions looks at each patch, as a mean over the heads of all blocks: `input_ids` (B, L)
+    /// of u32 and the images' keys and values to (B, L, N), of sum 1 over N. Position l writes the token behind it.
+    ///
+    /// # Errors
+    /// As [`Self::hidden_states`].
+    pub fn cross_attention_weights(&self, input_ids: &Tensor, key_values: &[Tensor]) -> candle_core::Result<Tensor> {
+        let mut x = self.embed(input_ids)?;
+        let mut weights = Vec::with_capacity(self.blocks.len());
+        for (block, key_values) in self.blocks.iter().zip(key_values) {
+            weights.push(block.cross_attention_weights(&x, key_values)?);
+            x = block.forward(&x, key_values, Mode::Eval)?;
+        }
+        Tensor::stack(&weights, 0)?.mean(0)
+    }
+
+    /// Embedded tokens with their positions: (B, L) to (B, L, D).
+    fn embed(&self, input_ids: &Tensor) -> candle_core::Result<Tensor> {
+        let (_, length) = input_ids.dims2()?;
+        let positions = self.position_embedding.narrow(0, 0, length)?; // (L, D)
+        ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?.broadcast_add(&positions)
+    }
+
+    /// Hidden states of the next token of S captions of each image, whose past is in `cache`: `input_ids` (B, S) of u32
+    /// to (B, S, D). The same numbers as [`Self::hidden_states`] of whole captions, up to rounding.
+    ///
+    /// # Errors
+    /// More positions than the table has; an id outside the vocabulary; a cache of other captions.
+    pub fn next_hidden_states(&self, input_ids: &Tensor, cache: &mut KeyValueCache) -> candle_core::Result<Tensor> {
+        let position = self.position_embedding.narrow(0, cache.length(), 1)?; // (1, D)
+        let mut x =
+            ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?.broadcast_add(&position)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.step(&x, index, cache)?;
+        }
+        cache.advance();
         self.ln_f.forward(&x)
     }
 

@@ -7,17 +7,16 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::base::fault::WithHint as _;
-use crate::model::weight_files::{read_json, whole_number};
+use crate::config::{DecodingConfig, check_decoding};
+use crate::model::weight_files::{read_json, real_number, whole_number};
 
-/// Settings that make other captions than a greedy search, and the values that leave it as it is.
-const CHANGING: [(&str, &[f64]); 8] = [
-    ("num_beams", &[1.0]),
+/// Settings that change captions and are not known here, and the values that change nothing.
+const CHANGING: [(&str, &[f64]); 6] = [
     ("do_sample", &[0.0]),
-    ("no_repeat_ngram_size", &[0.0]),
+    ("num_beam_groups", &[1.0]),
     ("repetition_penalty", &[1.0]),
-    ("min_length", &[0.0]),
-    ("min_new_tokens", &[0.0]),
     ("forced_bos_token_id", &[]),
+    ("suppress_tokens", &[]),
     ("forced_eos_token_id", &[]),
 ];
 
@@ -25,7 +24,7 @@ const CHANGING: [(&str, &[f64]); 8] = [
 const MAX_NEW_TOKENS: usize = 19;
 
 /// How a captioner writes unless it is told otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GenerationDefaults {
     /// Stands before a caption.
     pub start: u32,
@@ -33,8 +32,8 @@ pub struct GenerationDefaults {
     pub end: u32,
     /// Fills up a batch, where one is named.
     pub pad: Option<u32>,
-    /// Longest caption in tokens, the end token included.
-    pub max_new_tokens: usize,
+    /// How captions are written, their longest length included.
+    pub decoding: DecodingConfig,
     /// Settings of the folder that change captions and are not followed, as `name = value`.
     pub not_followed: Vec<String>,
 }
@@ -56,23 +55,40 @@ impl GenerationDefaults {
     fn of(sources: &[&Value]) -> anyhow::Result<Self> {
         let find = |name: &str| sources.iter().find_map(|source| token_id(source, name).transpose()).transpose();
         let start = find("decoder_start_token_id")?.map_or_else(|| find("bos_token_id"), |id| Ok(Some(id)))?;
-        let length = |name: &str| {
-            let named = sources.iter().find(|source| source.get(name).is_some_and(|value| !value.is_null()));
-            named.map(|source| whole_number(source, name, 0)).transpose()
-        };
-        let max_new_tokens = match (length("max_new_tokens")?, length("max_length")?) {
-            (Some(count), _) => count,
-            (None, Some(count)) => count.saturating_sub(1),
-            (None, None) => MAX_NEW_TOKENS,
-        };
         Ok(Self {
             start: start.context("config.json names neither decoder_start_token_id nor bos_token_id")?,
             end: find("eos_token_id")?.context("config.json names no eos_token_id")?,
             pad: find("pad_token_id")?,
-            max_new_tokens: max_new_tokens.max(1),
+            decoding: decoding(sources)?,
             not_followed: not_followed(sources),
         })
     }
+}
+
+fn decoding(sources: &[&Value]) -> anyhow::Result<DecodingConfig> {
+    let named = |name: &str| sources.iter().find(|source| source.get(name).is_some_and(|value| !value.is_null()));
+    let number = |name: &str| named(name).map(|source| whole_number(source, name, 0)).transpose();
+    // What is called a length counts the start token.
+    let count = |tokens: &str, length: &str| match (number(tokens)?, number(length)?) {
+        (Some(count), _) => anyhow::Ok(Some(count)),
+        (None, length) => Ok(length.map(|length| length.saturating_sub(1))),
+    };
+    let defaults = DecodingConfig::default();
+    let mut decoding = DecodingConfig {
+        num_beams: number("num_beams")?.unwrap_or(defaults.num_beams),
+        no_repeat_ngram_size: number("no_repeat_ngram_size")?.unwrap_or(defaults.no_repeat_ngram_size),
+        min_new_tokens: count("min_new_tokens", "min_length")?.unwrap_or(defaults.min_new_tokens),
+        max_new_tokens: Some(count("max_new_tokens", "max_length")?.unwrap_or(MAX_NEW_TOKENS).max(1)),
+        ..defaults.clone()
+    };
+    if let Some(source) = named("length_penalty") {
+        decoding.length_penalty = real_number(source, "length_penalty", defaults.length_penalty)?;
+    }
+    if let Some(value) = named("early_stopping").map(|source| &source["early_stopping"]) {
+        decoding.early_stopping = serde_json::from_value(value.clone()).context("early_stopping")?;
+    }
+    check_decoding(&decoding)?;
+    Ok(decoding)
 }
 
 fn not_followed(sources: &[&Value]) -> Vec<String> {
@@ -106,6 +122,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::EarlyStopping;
 
     #[test]
     fn the_first_source_that_names_a_value_gives_it() {
@@ -114,25 +131,47 @@ mod tests {
         let decoder = json!({ "bos_token_id": 1 });
         let found = GenerationDefaults::of(&[&generation, &config, &decoder]).unwrap();
         let not_followed = vec!["eos_token_id = [7,8], of which the first is taken".to_owned()];
-        assert_eq!(found, GenerationDefaults { start: 3, end: 7, pad: Some(5), max_new_tokens: 15, not_followed });
+        let decoding = DecodingConfig { max_new_tokens: Some(15), ..DecodingConfig::default() };
+        assert_eq!(found, GenerationDefaults { start: 3, end: 7, pad: Some(5), decoding, not_followed });
     }
 
     #[test]
     fn a_plain_gpt2_begins_with_its_bos_and_has_the_length_of_transformers() {
         let config = json!({ "bos_token_id": 50256, "eos_token_id": 50256 });
         let found = GenerationDefaults::of(&[&Value::Null, &config, &Value::Null]).unwrap();
-        let not_followed = Vec::new();
-        let expected = GenerationDefaults { start: 50256, end: 50256, pad: None, max_new_tokens: 19, not_followed };
-        assert_eq!(found, expected);
+        assert_eq!((found.start, found.end, found.pad), (50256, 50256, None));
+        assert_eq!(found.decoding, DecodingConfig { max_new_tokens: Some(19), ..DecodingConfig::default() });
     }
 
     #[test]
     fn settings_that_change_captions_are_named_and_neutral_ones_are_not() {
         let tokens = json!({ "bos_token_id": 1, "eos_token_id": 2 });
         let named = |settings: Value| GenerationDefaults::of(&[&settings, &tokens]).unwrap().not_followed;
-        assert_eq!(named(json!({ "num_beams": 4, "do_sample": true })), ["num_beams = 4", "do_sample = true"]);
-        let neutral = json!({ "num_beams": 1, "do_sample": false, "repetition_penalty": 1.0, "min_length": 0 });
-        assert!(named(neutral).is_empty());
+        let settings = json!({ "repetition_penalty": 1.2, "do_sample": true, "num_beams": 4 });
+        assert_eq!(named(settings), ["do_sample = true", "repetition_penalty = 1.2"]);
+        assert!(named(json!({ "do_sample": false, "repetition_penalty": 1.0 })).is_empty());
+    }
+
+    #[test]
+    fn the_search_that_a_folder_names_is_taken_over() {
+        let tokens = json!({ "bos_token_id": 1, "eos_token_id": 2 });
+        let found = |settings: Value| GenerationDefaults::of(&[&settings, &tokens]).map(|defaults| defaults.decoding);
+        let settings = json!({
+            "num_beams": 4, "length_penalty": 0.5, "early_stopping": "never", "no_repeat_ngram_size": 3,
+            "min_length": 6, "max_new_tokens": 20
+        });
+        let expected = DecodingConfig {
+            num_beams: 4,
+            length_penalty: 0.5,
+            early_stopping: EarlyStopping::Never,
+            no_repeat_ngram_size: 3,
+            min_new_tokens: 5,
+            max_new_tokens: Some(20),
+        };
+        assert_eq!(found(settings).unwrap(), expected);
+        for wrong in [json!({ "num_beams": 0 }), json!({ "num_beams": 1e9 }), json!({ "early_stopping": "soon" })] {
+            assert!(found(wrong.clone()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod encoder;
 pub mod export_config;
 pub mod generation_defaults;
 pub mod initialization;
+pub mod key_value_cache;
 pub mod parameters;
 pub mod position_table;
 pub mod pretrained_captioner;

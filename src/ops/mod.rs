@@ -9,6 +9,7 @@
 
 pub mod accumulate;
 pub mod adamw;
+pub mod append;
 pub mod attention;
 pub mod cross_entropy;
 pub mod dropout;
@@ -16,6 +17,7 @@ pub mod embedding;
 pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
+pub mod log_sum_exp;
 pub mod profile;
 pub mod reduce;
 
@@ -32,6 +34,7 @@ mod testing;
 
 pub use accumulate::add_assign;
 pub use adamw::{AdamW, adamw_update};
+pub use append::append;
 pub use attention::{AttentionOptions, attention, cross_attention, self_attention};
 pub use cross_entropy::{IGNORE_INDEX, cross_entropy};
 pub use dropout::{Dropout, DropoutSite, dropout};
@@ -39,5 +42,6 @@ pub use embedding::embedding;
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use linear::{GradientSink, LinearOptions, Weight, WeightLayout, linear};
+pub use log_sum_exp::log_sum_exp;
 pub use narrow::{Precision, has_fast_bf16};
 pub use reduce::sum_of_squares;

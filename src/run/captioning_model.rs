@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 
 use crate::base::fault::WithHint as _;
+use crate::config::DecodingConfig;
 use crate::data::image_processor::ImageProcessor;
 use crate::model::captioner::CaptionerShape;
 use crate::model::generation_defaults::GenerationDefaults;
@@ -30,8 +31,8 @@ pub struct CaptioningModel {
     pub tokenizer: CaptionTokenizer,
     /// How pixels become its input.
     pub processor: ImageProcessor,
-    /// Longest caption in tokens, the end token included.
-    pub max_new_tokens: usize,
+    /// How it writes captions unless it is told otherwise.
+    pub decoding: DecodingConfig,
     /// How it was trained, when it comes from a checkpoint.
     pub training: Option<CheckpointMetadata>,
     /// What a person should know about where it comes from.
@@ -58,7 +59,7 @@ impl CaptioningModel {
             shape: metadata.shape.clone(),
             parameters,
             processor: metadata.image_processor.clone(),
-            max_new_tokens: metadata.config.model.decoder.max_seq_len,
+            decoding: metadata.config.decoding_of_captions(),
             training: Some(metadata),
             notes: Vec::new(),
         })
@@ -75,15 +76,16 @@ impl CaptioningModel {
         notes.extend(new_note(&new));
         if !defaults.not_followed.is_empty() {
             notes.push(format!(
-                "captions here are greedy; these settings of {} are not followed: {}",
+                "these settings of {} are not followed: {}",
                 folder.display(),
                 defaults.not_followed.join(", ")
             ));
         }
+        let longest = defaults.decoding.max_new_tokens.map(|count| count.min(found.shape.decoder.num_positions));
         let parameters = Parameters::create(&specs, found.tensors, 0, DType::F32, device)?;
         Ok(Self {
             processor: read_processor(folder, &found.shape.encoder)?,
-            max_new_tokens: defaults.max_new_tokens.min(found.shape.decoder.num_positions),
+            decoding: DecodingConfig { max_new_tokens: longest, ..defaults.decoding },
             shape: found.shape,
             parameters,
             tokenizer,

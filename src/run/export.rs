@@ -124,9 +124,20 @@ impl Tokens {
 
 fn generation_config(model: &CaptioningModel, tokens: &Tokens) -> Value {
     let mut config = tokens.ids();
-    config["max_new_tokens"] = model.max_new_tokens.into();
+    let decoding = &model.decoding;
+    config["max_new_tokens"] = decoding.max_new_tokens.into();
     config["do_sample"] = false.into();
-    config["num_beams"] = 1.into();
+    config["num_beams"] = decoding.num_beams.into();
+    if decoding.num_beams > 1 {
+        config["length_penalty"] = decoding.length_penalty.into();
+        config["early_stopping"] = json!(decoding.early_stopping);
+    }
+    if decoding.no_repeat_ngram_size > 0 {
+        config["no_repeat_ngram_size"] = decoding.no_repeat_ngram_size.into();
+    }
+    if decoding.min_new_tokens > 0 {
+        config["min_new_tokens"] = decoding.min_new_tokens.into();
+    }
     config
 }
 

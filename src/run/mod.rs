@@ -3,12 +3,13 @@
 pub mod captioning_model;
 pub mod checkpoint;
 pub mod export;
-pub mod final_captions;
 pub mod image_cache;
 pub mod initial_model;
 pub mod model_card;
 pub mod pretrained_folder;
+pub mod room;
 pub mod run_directory;
 pub mod setup;
+pub mod split_evaluation;
 pub mod tensor_file;
 pub mod tracking;

@@ -55,7 +55,7 @@ pub fn render(model: &CaptioningModel, title: &str) -> String {
         decoder.num_layers,
         decoder.num_heads,
         decoder.vocab_size,
-        model.max_new_tokens
+        model.decoding.max_new_tokens.unwrap_or(decoder.num_positions)
     );
     let training = model.training.as_ref().map(training_section).unwrap_or_default();
     format!("{FRONT_MATTER}{base_key}---\n\n# {title}\n\n{architecture}\n{USE}{training}")

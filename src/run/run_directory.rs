@@ -8,9 +8,11 @@ use anyhow::Context as _;
 
 use crate::base::fault::WithHint as _;
 use crate::base::{atomic_file, terminal};
+use crate::run::checkpoint::layout::LAST;
 use crate::training::train_state::TrainState;
 
 const CHECKPOINTS: &str = "checkpoints";
+const PREDICTIONS: &str = "predictions";
 const METRICS: &str = "metrics.jsonl";
 /// Where the lines of `metrics.jsonl` go that a resume from an earlier step replaces.
 const SUPERSEDED: &str = "metrics.superseded.jsonl";
@@ -75,7 +77,7 @@ impl RunDirectory {
 
     /// The file of the newest checkpoint.
     pub fn last_checkpoint(&self) -> PathBuf {
-        self.checkpoints().join("last.safetensors")
+        self.checkpoints().join(LAST)
     }
 
     /// One object for each logged update and validation.
@@ -97,24 +99,41 @@ impl RunDirectory {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
-        write_file(&path, text)
+        write_file(&path, text.as_bytes())
     }
 
-    /// Removes what an earlier process left unfinished among the checkpoints.
+    /// Where captions of splits and their scores go.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join(PREDICTIONS)
+    }
+
+    /// Appends a line to `metrics.jsonl`.
     ///
     /// # Errors
-    /// A folder that cannot be listed.
-    pub fn remove_unfinished(&self) -> anyhow::Result<()> {
-        let folder = self.checkpoints();
-        let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-        for path in entries.flatten().map(|entry| entry.path()) {
+    /// A file that cannot be written.
+    pub fn append_metrics(&self, line: &serde_json::Value) -> anyhow::Result<()> {
+        let path = self.metrics();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))
+            .hint(|| UNWRITABLE)?;
+        io::Write::write_all(&mut file, format!("{line}\n").as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
+            .hint(|| UNWRITABLE)
+    }
+
+    /// Removes the files that an earlier process left unfinished.
+    pub fn remove_unfinished(&self) {
+        let folders = [self.path.clone(), self.checkpoints(), self.tokenizer(), self.predictions()];
+        for path in folders.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path()) {
             if path.to_string_lossy().ends_with(atomic_file::TEMPORARY_SUFFIX)
                 && let Err(error) = fs::remove_file(&path)
             {
                 terminal::warning(&format!("cannot remove the unfinished {}: {error}", path.display()));
             }
         }
-        Ok(())
     }
 
     /// Opens `train.log` for appending.
@@ -133,12 +152,14 @@ impl RunDirectory {
     /// What reading or writing gives.
     pub fn rewind_metrics(&self, state: &TrainState) -> anyhow::Result<()> {
         let path = self.metrics();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        // Bytes: a line that was cut off may end inside of a character.
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        let (kept, replaced): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| is_behind(line, state));
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+        let (kept, replaced): (Vec<&[u8]>, Vec<&[u8]>) = lines.partition(|line| is_behind(line, state));
         if replaced.is_empty() {
             return Ok(());
         }
@@ -149,26 +170,32 @@ impl RunDirectory {
             .open(&superseded)
             .with_context(|| format!("cannot open {}", superseded.display()))
             .hint(|| UNWRITABLE)?;
-        io::Write::write_all(&mut log, (replaced.join("\n") + "\n").as_bytes())
+        io::Write::write_all(&mut log, &whole_lines(&replaced))
             .with_context(|| format!("cannot write {}", superseded.display()))
             .hint(|| UNWRITABLE)?;
-        let kept: String = kept.iter().flat_map(|line| [line, "\n"]).collect();
-        write_file(&path, &kept)
+        write_file(&path, &whole_lines(&kept))
     }
 }
 
 /// What to do when nothing can be written in a run's folder.
 pub const UNWRITABLE: &str = "free some disk space and make the run's folder writable, or set output_dir elsewhere";
 
-fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
-    atomic_file::write(path, text.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))
-        .hint(|| UNWRITABLE)
+/// The lines, the last one ended too.
+fn whole_lines(lines: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = lines.concat();
+    if bytes.last().is_some_and(|&byte| byte != b'\n') {
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    atomic_file::write(path, bytes).with_context(|| format!("cannot write {}", path.display())).hint(|| UNWRITABLE)
 }
 
 /// Whether a line of the metrics tells of something that the state holds. A line that was cut off in writing does not.
-fn is_behind(line: &str, state: &TrainState) -> bool {
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { return false };
+fn is_behind(line: &[u8], state: &TrainState) -> bool {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(line) else { return false };
     let number = |key: &str| value.get(key).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
     match value.get("kind").and_then(serde_json::Value::as_str) {
         Some("validation") => number("epoch") <= state.validated_epoch,
@@ -195,10 +222,10 @@ mod tests {
         let output = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(output.path(), "run").unwrap();
         let kept = "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"kind\":\"epoch\",\"epoch\":1}\n";
-        let replaced = "{\"step\":2,\"kind\":\"validation\",\"epoch\":1}\n{\"step\":3}\n{\"st";
-        fs::write(run.metrics(), format!("{kept}{replaced}")).unwrap();
+        let replaced = b"{\"step\":2,\"kind\":\"validation\",\"epoch\":1}\n{\"step\":3}\n{\"alarms\":[\"\xe7\x8a";
+        fs::write(run.metrics(), [kept.as_bytes(), replaced].concat()).unwrap();
         run.rewind_metrics(&TrainState { epoch: 1, global_step: 2, ..TrainState::default() }).unwrap();
         assert_eq!(fs::read_to_string(run.metrics()).unwrap(), kept);
-        assert_eq!(fs::read_to_string(run.path().join(SUPERSEDED)).unwrap(), format!("{replaced}\n"));
+        assert_eq!(fs::read(run.path().join(SUPERSEDED)).unwrap(), [replaced.as_slice(), b"\n"].concat());
     }
 }

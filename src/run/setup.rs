@@ -18,15 +18,16 @@ use crate::data::dataset::{Dataset, Split};
 use crate::data::image_processor::ImageProcessor;
 use crate::data::image_source::ImageFiles;
 use crate::data::split::{SplitIndices, split_images};
+use crate::metrics::meteor::Meteor;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::reader::Checkpoint;
 use crate::run::initial_model::{InitialModel, ModelFolders};
 use crate::tokenizer::CaptionTokenizer;
+use crate::training::captioned_split::CaptionedSplit;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
-use crate::training::trainer::Samples;
 
 /// A run that is ready to begin or to go on.
 pub struct Setup {
@@ -166,12 +167,28 @@ impl Setup {
         self.plan.config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(&self.split, name))
     }
 
-    /// Images of the validation split that are captioned at each validation, spread over it evenly.
-    pub fn samples(&self) -> Option<Arc<Samples>> {
-        let val = &self.split.val;
-        let count = self.plan.config.evaluation.num_samples.min(val.len());
-        let images = (0..count).map(|sample| val[sample * val.len() / count]).collect();
-        (count > 0).then(|| Arc::new(Samples { images, tokenizer: self.tokenizer.clone() }))
+    /// All captions of the training split.
+    pub fn training_captions(&self) -> Vec<String> {
+        self.split.train.iter().flat_map(|&image| self.dataset.images[image].captions.clone()).collect()
+    }
+
+    /// What is captioned at validations; the samples are spread over the split evenly.
+    ///
+    /// # Errors
+    /// Resources of METEOR that cannot be read.
+    pub fn captioned_split(&self) -> Result<Arc<CaptionedSplit>> {
+        let (val, evaluation) = (&self.split.val, &self.plan.config.evaluation);
+        let count = evaluation.num_samples.min(val.len());
+        Ok(Arc::new(CaptionedSplit {
+            images: val.clone(),
+            samples: (0..count).map(|sample| val[sample * val.len() / count]).collect(),
+            references: val.iter().map(|&image| self.dataset.images[image].captions.clone()).collect(),
+            tokenizer: self.tokenizer.clone(),
+            meteor: match (&evaluation.meteor_resources, evaluation.metrics_interval) {
+                (Some(folder), Some(_)) => Meteor::from_resources(folder)?,
+                _ => Meteor::exact_and_stem(),
+            },
+        }))
     }
 
     /// All images that are validated on or captioned at the end.

@@ -1,5 +1,6 @@
 //! What the loop tells its observers. An observer that fails stops the loop.
 
+use crate::metrics::score::Scores;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::Alarm;
 use crate::training::optimizer::Optimizer;
@@ -11,9 +12,9 @@ use crate::training::train_state::TrainState;
 pub enum SavePoint {
     /// The newest state.
     Last,
-    /// A new lowest validation loss.
+    /// A new best model.
     Best {
-        /// That loss, in nats per token.
+        /// Its validation loss, in nats per token.
         val_loss: f64,
     },
 }
@@ -79,9 +80,11 @@ pub enum Event<'a> {
         state: &'a TrainState,
         /// Mean token loss on the validation split.
         val_loss: f64,
+        /// Scores of the captions of that split, where they were scored.
+        scores: Option<&'a Scores<f64>>,
         /// Its duration in seconds.
         seconds: f64,
-        /// Whether it is the lowest so far.
+        /// Whether the model is the best so far.
         is_best: bool,
         /// What it warns of.
         alarms: &'a [Alarm],

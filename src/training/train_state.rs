@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::BestMetric;
 use crate::training::loss_watch::LossWatch;
 
 /// Progress of a run.
@@ -31,11 +32,14 @@ pub struct TrainState {
     pub validated_epoch: u64,
     /// Validation loss after that epoch.
     pub val_loss: Option<f64>,
-    /// Lowest validation loss so far.
+    /// Validation loss of the best epoch so far.
     pub best_val_loss: Option<f64>,
-    /// Epoch that gave it.
+    /// CIDEr-D of the best epoch's captions, when they were scored.
+    #[serde(default)]
+    pub best_cider: Option<f64>,
+    /// The best epoch.
     pub best_epoch: u64,
-    /// Validations since then.
+    /// Validations since then that might have been better.
     #[serde(default)]
     pub validations_since_best: u64,
     /// Updates skipped because the loss or a gradient was not finite.
@@ -59,13 +63,22 @@ impl TrainState {
         patience.is_some_and(|patience| self.validations_since_best >= patience as u64)
     }
 
-    /// Takes a validation loss; says whether it is the lowest so far. A loss that is no number is never the best.
-    pub fn record_validation(&mut self, val_loss: f64) -> bool {
+    /// Takes a validation loss, and the CIDEr-D of the captions where they were scored; says whether the model is the
+    /// best so far by `metric`. One whose loss is not finite never is.
+    pub fn record_validation(&mut self, val_loss: f64, cider: Option<f64>, metric: BestMetric) -> bool {
         self.validated_epoch = self.epoch;
         self.val_loss = Some(val_loss);
-        let is_best = !val_loss.is_nan() && self.best_val_loss.is_none_or(|best| val_loss < best);
+        if metric == BestMetric::Cider && cider.is_none() && val_loss.is_finite() {
+            return false;
+        }
+        let is_better = match metric {
+            BestMetric::ValLoss => self.best_val_loss.is_none_or(|best| val_loss < best),
+            BestMetric::Cider => cider > self.best_cider,
+        };
+        let is_best = val_loss.is_finite() && is_better;
         if is_best {
             self.best_val_loss = Some(val_loss);
+            self.best_cider = cider;
             self.best_epoch = self.epoch;
         }
         self.validations_since_best = if is_best { 0 } else { self.validations_since_best + 1 };
@@ -83,7 +96,7 @@ mod tests {
         assert!(!state.needs_validation(2, 5));
         state.epoch = 2;
         assert!(state.needs_validation(2, 5));
-        state.record_validation(1.0);
+        state.record_validation(1.0, None, BestMetric::ValLoss);
         assert!(!state.needs_validation(2, 5));
         state.epoch = 5;
         assert!(state.needs_validation(2, 5));
@@ -92,12 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_the_lowest_and_never_nan() {
+    fn the_best_is_the_lowest_and_always_finite() {
         let mut state = TrainState { epoch: 1, ..TrainState::default() };
-        assert!(!state.record_validation(f64::NAN));
-        assert!(state.record_validation(2.0));
-        assert!(!state.record_validation(2.0));
-        assert!(state.record_validation(1.5));
+        let mut record = |val_loss| state.record_validation(val_loss, None, BestMetric::ValLoss);
+        assert_eq!([f64::NAN, f64::INFINITY, 2.0, 2.0, 1.5].map(&mut record), [false, false, true, false, true]);
         assert_eq!(state.best_val_loss, Some(1.5));
+    }
+
+    #[test]
+    fn by_cider_the_best_is_the_highest_among_the_validations_that_score() {
+        let mut state = TrainState { epoch: 1, ..TrainState::default() };
+        let mut record = |val_loss, cider| state.record_validation(val_loss, cider, BestMetric::Cider);
+        assert!(!record(3.0, None) && record(2.0, Some(0.5)) && !record(1.0, Some(0.4)) && record(2.5, Some(0.6)));
+        assert!(!record(f64::NAN, None) && !record(1.0, None));
+        assert_eq!((state.best_val_loss, state.best_cider), (Some(2.5), Some(0.6)));
+        assert_eq!(
+            state.validations_since_best, 1,
+            "one whose loss is not finite counts, one that was not scored does not"
+        );
     }
 }

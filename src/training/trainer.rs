@@ -14,12 +14,12 @@ use crate::data::batch::{Batch, Example};
 use crate::data::image_source::{ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::data::sampler;
-use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings, WrittenCaption};
+use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::evaluation::token_loss::{LossSum, evaluate_batch};
 use crate::model::captioner::Captioner;
 use crate::model::parameters::Parameters;
-use crate::tokenizer::CaptionTokenizer;
 use crate::training::alarms::alarms;
+use crate::training::captioned_split::{Captioned, CaptionedSplit};
 use crate::training::events::{Event, Observer, SavePoint, StepReport};
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
@@ -52,17 +52,8 @@ pub struct TrainingData {
     pub source: ImageSource,
     /// Fills up batches.
     pub pad_id: u32,
-    /// What is captioned at each validation.
-    pub samples: Option<Arc<Samples>>,
-}
-
-/// Images that are captioned at each validation, to see whether the captions are any good.
-#[derive(Debug)]
-pub struct Samples {
-    /// The images, as indices in the data set.
-    pub images: Vec<usize>,
-    /// Turns tokens into text.
-    pub tokenizer: CaptionTokenizer,
+    /// What is captioned at validations.
+    pub captioned: Arc<CaptionedSplit>,
 }
 
 /// A run: what will happen, with what, and how far it is.
@@ -147,12 +138,9 @@ impl Trainer {
             let report = self.update(&batches, started, waited)?;
             observer.observe(&Event::Step(report))?;
             self.check_skipped()?;
-            let is_due = match save_interval {
-                Some(SaveInterval::Updates(interval)) => self.state.updates_in_epoch.is_multiple_of(interval),
-                Some(SaveInterval::Minutes(minutes)) => saved.elapsed().as_secs() >= 60 * minutes,
-                None => false,
-            };
-            if is_due {
+            // The end of the epoch is a save point of its own.
+            let is_last = self.state.updates_in_epoch >= self.plan.updates_per_epoch;
+            if !is_last && is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed()) {
                 self.save(observer, SavePoint::Last)?;
                 saved = Instant::now();
             }
@@ -292,13 +280,15 @@ impl Trainer {
         }
         let val_loss = loss.mean();
         // Weights that give no finite loss give no captions either.
-        let captions = if val_loss.is_finite() { self.caption_samples(stop)? } else { Some(Vec::new()) };
-        let Some(captions) = captions else { return Ok(Outcome::Interrupted) };
+        let captioned = if val_loss.is_finite() { self.caption(stop)? } else { Some(Captioned::default()) };
+        let Some(Captioned { captions, scores }) = captioned else { return Ok(Outcome::Interrupted) };
         let previous = self.state.val_loss;
         let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captions);
-        let is_best = self.state.record_validation(val_loss);
-        let seconds = started.elapsed().as_secs_f64();
-        observer.observe(&Event::Validated { state: &self.state, val_loss, seconds, is_best, alarms: &alarms })?;
+        let cider = scores.map(|scores| scores.CIDEr);
+        let is_best = self.state.record_validation(val_loss, cider, self.plan.config.training.best_metric);
+        let (seconds, scores) = (started.elapsed().as_secs_f64(), scores.as_ref());
+        let (state, alarms) = (&self.state, alarms.as_slice());
+        observer.observe(&Event::Validated { state, val_loss, scores, seconds, is_best, alarms })?;
         if is_best {
             self.save(observer, SavePoint::Best { val_loss })?;
         }
@@ -307,23 +297,60 @@ impl Trainer {
         Ok(Outcome::Completed)
     }
 
-    /// Captions of the samples, in f32 as all captions. `None`: stopped.
-    fn caption_samples(&self, stop: &StopFlag) -> anyhow::Result<Option<Vec<WrittenCaption>>> {
-        let Some(samples) = &self.data.samples else { return Ok(Some(Vec::new())) };
+    /// Captions of the samples, or of the whole validation split with their scores where that is due; in f32 as all
+    /// captions. `None`: stopped.
+    fn caption(&self, stop: &StopFlag) -> anyhow::Result<Option<Captioned>> {
+        let captioned = &self.data.captioned;
         let model = Captioner::build(&self.plan.shape, &self.parameters.detached())?;
         let config = &self.plan.config;
-        let max_new_tokens = config.model.decoder.max_seq_len;
-        let writer = CaptionWriter { model: &model, tokenizer: &samples.tokenizer, max_new_tokens };
+        let mut decoding = config.decoding_of_captions();
+        let is_scored = config.evaluation.metrics_interval.is_some_and(|interval| {
+            self.state.epoch.is_multiple_of(interval as u64) || self.state.epoch == config.training.num_epochs as u64
+        });
+        let images = if is_scored { &captioned.images } else { &captioned.samples };
+        if !is_scored {
+            // Greedy: samples show whether captions are any good, in little time.
+            decoding.num_beams = 1;
+        }
+        let writer = CaptionWriter::new(&model, &captioned.tokenizer, &decoding);
         let settings = CaptioningSettings {
             batch_size: config.evaluation.batch_size,
             workers: self.plan.num_workers,
             device: self.device.clone(),
         };
-        writer.write_all(&self.data.source, &samples.images, &settings, &self.team, |_| !stop.is_raised())
+        let written = writer.write_all(&self.data.source, images, &settings, &self.team, |_| !stop.is_raised())?;
+        Ok(written.map(|captions| {
+            let scores = is_scored.then(|| captioned.score(&captions, config.seed));
+            Captioned { captions, scores }
+        }))
     }
 
     fn save(&self, observer: &mut dyn Observer, point: SavePoint) -> anyhow::Result<()> {
         let (state, parameters, optimizer) = (&self.state, &self.parameters, &self.optimizer);
         observer.observe(&Event::Save { point, state, parameters, optimizer })
+    }
+}
+
+/// Whether the state is to be saved behind this update of the epoch, so long after it was saved last.
+fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_saved: Duration) -> bool {
+    match interval {
+        Some(SaveInterval::Updates(interval)) => updates_in_epoch.is_multiple_of(interval),
+        Some(SaveInterval::Minutes(minutes)) => since_saved.as_secs() / 60 >= minutes,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_save_is_due_by_updates_or_by_minutes_as_asked() {
+        let updates = Some(SaveInterval::Updates(3));
+        let minutes = Some(SaveInterval::Minutes(2));
+        let (short, long) = (Duration::from_secs(119), Duration::from_secs(120));
+        assert!(is_save_due(updates, 6, short) && !is_save_due(updates, 7, long));
+        assert!(is_save_due(minutes, 7, long) && !is_save_due(minutes, 6, short));
+        assert!(!is_save_due(None, 6, long));
     }
 }

@@ -14,6 +14,7 @@ mod model;
 mod parity;
 mod pretrained;
 mod resume;
+mod scores;
 mod support;
 mod tidy;
 mod training;

@@ -6,12 +6,13 @@ use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
 use caption_train::base::team::Team;
-use caption_train::config::{EncoderKind, EncoderTraining};
+use caption_train::config::{DecodingConfig, EncoderKind, EncoderTraining};
 use caption_train::data::image_source::ImageInput;
-use caption_train::decoding::greedy::{Limits, greedy};
+use caption_train::decoding::{Decoding, Strategy, decode};
 use caption_train::evaluation::token_loss::{batch_loss, evaluate_batch, scalar};
 use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
+use caption_train::model::key_value_cache::KeyValueCache;
 use caption_train::model::parameters::Parameters;
 use caption_train::ops::Precision;
 use caption_train::training::train_step::{StepSettings, compute_gradients};
@@ -262,26 +263,107 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
     }
 }
 
+/// A model, and the keys and values of three pictures for it.
+fn captioner_and_pictures(dtype: DType) -> (Captioner, Vec<Tensor>) {
+    let shape = shape(EncoderKind::Vit, true, false);
+    let parameters = random_parameters(&shape, dtype);
+    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    let pixels = random_tensor("pixels", &[3, 3, 21, 21], dtype);
+    let key_values = model.cross_key_values(&model.encode(&pixels).unwrap()).unwrap();
+    (model, key_values)
+}
+
+/// Keys and values of one picture alone.
+fn of_picture(key_values: &[Tensor], picture: usize) -> Vec<Tensor> {
+    key_values.iter().map(|tensor| tensor.narrow(0, picture, 1).unwrap()).collect()
+}
+
+fn decoding(config: &DecodingConfig) -> Decoding {
+    Decoding::from_config(config, 1, 2, 8)
+}
+
 #[test]
 fn greedy_takes_the_best_token_of_the_full_forward_pass_at_every_position() {
-    let shape = shape(EncoderKind::Vit, true, false);
-    let parameters = random_parameters(&shape, DType::F64);
-    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
-    let pixels = random_tensor("pixels", &[3, 3, 21, 21], DType::F64);
-    let key_values = model.cross_key_values(&model.encode(&pixels).unwrap()).unwrap();
-    let limits = Limits { start: 1, end: 2, max_new_tokens: 8 };
-    let captions = greedy(model.decoder(), &key_values, &limits).unwrap();
-    for (row, caption) in captions.iter().enumerate() {
+    let (model, key_values) = captioner_and_pictures(DType::F64);
+    let captions = decode(model.decoder(), &key_values, &decoding(&DecodingConfig::default()), 0).unwrap();
+    for (picture, caption) in captions.iter().enumerate() {
         let mut ids = vec![1];
-        ids.extend(&caption.tokens);
+        ids.extend(&caption[0].tokens);
         ids.truncate(8);
         let length = ids.len();
         let ids = Tensor::from_vec(ids, (1, length), &Device::Cpu).unwrap();
-        let logits = model.forward(&pixels.narrow(0, row, 1).unwrap(), &ids, Mode::Eval).unwrap();
+        let hidden = model.decoder().hidden_states(&ids, &of_picture(&key_values, picture), Mode::Eval).unwrap();
+        let logits = model.decoder().logits(&hidden).unwrap();
         let best: Vec<u32> = logits.argmax(2).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         let expected: Vec<u32> = best.into_iter().take_while(|&token| token != 2).collect();
-        assert_eq!(caption.tokens, expected);
+        assert_eq!(caption[0].tokens, expected);
     }
+}
+
+#[test]
+fn a_cache_gives_the_hidden_states_of_the_full_forward_pass_token_by_token() {
+    let (model, key_values) = captioner_and_pictures(DType::F64);
+    let decoder = model.decoder();
+    // Two captions of each picture, which change places and pictures on the way.
+    let mut captions: Vec<Vec<u32>> = vec![vec![1], vec![4], vec![5], vec![6], vec![7], vec![8]];
+    let mut pictures = vec![0, 1, 2];
+    let mut cache = KeyValueCache::new(&key_values);
+    for step in 0..7 {
+        let newest: Vec<u32> = captions.iter().map(|caption| *caption.last().unwrap()).collect();
+        let newest = Tensor::from_vec(newest, (pictures.len(), 2), &Device::Cpu).unwrap();
+        let cached = decoder.next_hidden_states(&newest, &mut cache).unwrap();
+        for (row, caption) in captions.iter().enumerate() {
+            let ids = Tensor::from_vec(caption.clone(), (1, caption.len()), &Device::Cpu).unwrap();
+            let picture = of_picture(&key_values, pictures[row / 2]);
+            let whole = decoder.hidden_states(&ids, &picture, Mode::Eval).unwrap();
+            let last = whole.narrow(1, caption.len() - 1, 1).unwrap();
+            let found = cached.narrow(0, row / 2, 1).unwrap().narrow(1, row % 2, 1).unwrap();
+            assert!(max_difference(&found, &last) < EXACT, "step {step}, caption {row}");
+        }
+        let kept: &[u32] = match step {
+            1 => &[1, 1, 3, 2, 5, 4],
+            3 => &[4, 5, 1, 0],
+            _ => &[0, 1, 2, 3, 4, 5][..captions.len()],
+        };
+        if step == 3 {
+            cache.select_images(&[2, 0]).unwrap();
+            pictures = vec![2, 0];
+        }
+        cache.select_captions(kept.to_vec());
+        captions = kept.iter().map(|&row| captions[row as usize].clone()).collect();
+        for (row, caption) in captions.iter_mut().enumerate() {
+            caption.push(3 + ((step + row) % 9) as u32);
+        }
+    }
+}
+
+#[test]
+fn a_batch_gives_each_picture_the_captions_it_gets_alone() {
+    let (model, key_values) = captioner_and_pictures(DType::F32);
+    let beam = DecodingConfig { num_beams: 3, ..DecodingConfig::default() };
+    let sample = Strategy::Sample { temperature: 1.5, top_k: 8, top_p: 0.95, seed: 3 };
+    for decoding in [
+        decoding(&DecodingConfig::default()),
+        Decoding { num_captions: 3, ..decoding(&beam) },
+        Decoding { strategy: sample, num_captions: 2, ..decoding(&beam) },
+    ] {
+        let together = decode(model.decoder(), &key_values, &decoding, 5).unwrap();
+        let tokens = |captions: &[caption_train::decoding::DecodedCaption]| {
+            captions.iter().map(|caption| caption.tokens.clone()).collect::<Vec<_>>()
+        };
+        for (picture, captions) in together.iter().enumerate() {
+            let alone = decode(model.decoder(), &of_picture(&key_values, picture), &decoding, 5 + picture).unwrap();
+            assert_eq!(tokens(captions), tokens(&alone[0]), "{decoding:?}");
+        }
+    }
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_an_error() {
+    let (model, key_values) = captioner_and_pictures(DType::F32);
+    let broken: Vec<Tensor> = key_values.iter().map(|tensor| (tensor * f64::NAN).unwrap()).collect();
+    let error = decode(model.decoder(), &broken, &decoding(&DecodingConfig::default()), 0).unwrap_err();
+    assert!(error.to_string().contains("not a number"), "{error}");
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use caption_train::base::team::Team;
+use caption_train::config::DecodingConfig;
 use caption_train::config::{EncoderTraining, OptimizerConfig, ScheduleConfig, ScheduleKind};
 use caption_train::data::batch::Batch;
 use caption_train::data::collate::collate;
 use caption_train::data::image_source::ImageInput;
-use caption_train::decoding::greedy::{Limits, greedy};
+use caption_train::decoding::{DecodedCaption, Decoding, decode};
 use caption_train::evaluation::token_loss::{batch_loss, scalar};
 use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
@@ -86,7 +87,8 @@ struct Case {
     facts: Facts,
     dtype: DType,
     pad: u32,
-    limits: Limits,
+    start: u32,
+    end: u32,
 }
 
 fn expected_tensors(name: &str) -> HashMap<String, Tensor> {
@@ -105,11 +107,8 @@ impl Case {
         let config = read_config(&fixtures().join(name)).unwrap();
         let id = |key: &str| u32::try_from(config[key].as_u64().unwrap()).unwrap();
         Self {
-            limits: Limits {
-                start: id("decoder_start_token_id"),
-                end: id("eos_token_id"),
-                max_new_tokens: read.shape.decoder.num_positions,
-            },
+            start: id("decoder_start_token_id"),
+            end: id("eos_token_id"),
             pad: id("pad_token_id"),
             shape: read.shape,
             parameters,
@@ -243,7 +242,7 @@ fn the_loss_leaves_padding_out_also_where_pad_is_the_end_token() {
         let case = Case::load(name, DType::F64);
         let batch = case.two();
         assert_ne!(case.facts.frames[0].len(), case.facts.frames[1].len());
-        assert_eq!(case.pad == case.limits.end, name == "vit_gpt2");
+        assert_eq!(case.pad == case.end, name == "vit_gpt2");
         for (smoothing, expected) in [(0.0, case.facts.loss), (0.1, case.facts.smoothed_loss)] {
             let sum = scalar(&batch_loss(&case.model(), &batch, Mode::Eval, smoothing, &mut Ok).unwrap()).unwrap();
             let loss = sum / batch.num_targets as f64;
@@ -357,17 +356,64 @@ fn one_step_of_adamw_changes_every_parameter_as_torch_does() {
     assert_eq!(compared, case.tensors.keys().filter(|name| name.starts_with("after_2.")).count());
 }
 
+/// The captions of all pictures.
+fn captions(case: &Case, config: &DecodingConfig, num_captions: usize) -> Vec<Vec<DecodedCaption>> {
+    let model = Captioner::build(&case.shape, &case.parameters.detached()).unwrap();
+    let images: Vec<usize> = (0..case.facts.greedy.len()).collect();
+    let key_values = model.cross_key_values(&model.encode(&case.pixels(&images)).unwrap()).unwrap();
+    let mut decoding = Decoding::from_config(config, case.start, case.end, case.shape.decoder.num_positions);
+    decoding.num_captions = num_captions;
+    decode(model.decoder(), &key_values, &decoding, 0).unwrap()
+}
+
 #[test]
 fn greedy_captions_equal_those_of_generate_token_by_token() {
     for name in NAMES {
         for dtype in [DType::F64, DType::F32] {
             let case = Case::load(name, dtype);
-            let model = Captioner::build(&case.shape, &case.parameters.detached()).unwrap();
-            let images: Vec<usize> = (0..case.facts.greedy.len()).collect();
-            let key_values = model.cross_key_values(&model.encode(&case.pixels(&images)).unwrap()).unwrap();
-            let captions = greedy(model.decoder(), &key_values, &case.limits).unwrap();
-            let tokens: Vec<Vec<u32>> = captions.into_iter().map(|caption| caption.tokens).collect();
+            let found = captions(&case, &DecodingConfig::default(), 1);
+            let tokens: Vec<Vec<u32>> = found.into_iter().map(|mut captions| captions.remove(0).tokens).collect();
             assert_eq!(tokens, case.facts.greedy, "{name} in {dtype:?}");
+        }
+    }
+}
+
+/// What `generate` wrote with one setting.
+#[derive(Deserialize)]
+struct Generated {
+    end: u32,
+    setting: serde_json::Map<String, serde_json::Value>,
+    captions: Vec<Vec<Vec<u32>>>,
+    scores: Option<Vec<Vec<f64>>>,
+}
+
+/// A score is a mean of log-probabilities, which transformers adds up in f32.
+const SCORE: f64 = 1e-5;
+
+#[test]
+fn captions_and_scores_equal_those_of_generate_under_every_setting() {
+    let path = fixtures().join("expected_decoding.json");
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; tests/reference/decoding.py makes it", path.display()));
+    let expected: HashMap<String, Vec<Generated>> = serde_json::from_str(&text).unwrap();
+    for (name, settings) in &expected {
+        for dtype in [DType::F64, DType::F32] {
+            let mut case = Case::load(name, dtype);
+            for Generated { end, setting, captions: expected, scores } in settings {
+                case.end = *end;
+                let mut setting = setting.clone();
+                let num_captions = setting.remove("num_return_sequences").map_or(1, |count| count.as_u64().unwrap());
+                let config: DecodingConfig = serde_json::from_value(setting.into()).unwrap();
+                let found = captions(&case, &config, num_captions as usize);
+                let tokens: Vec<Vec<Vec<u32>>> =
+                    found.iter().map(|captions| captions.iter().map(|c| c.tokens.clone()).collect()).collect();
+                assert_eq!(tokens, *expected, "{name} in {dtype:?}: {config:?}");
+                for (caption, score) in found.iter().flatten().zip(scores.iter().flatten().flatten()) {
+                    let length = caption.log_probabilities.len() as f64;
+                    let own = caption.log_probability() / length.powf(config.length_penalty);
+                    assert!((own - score).abs() < SCORE * score.abs().max(1.0), "{name}: {config:?}: {own} {score}");
+                }
+            }
         }
     }
 }

@@ -207,3 +207,14 @@ pub(crate) fn losses(run: &Path) -> Vec<(u64, String)> {
 pub(crate) fn last_checkpoint(run: &Path) -> PathBuf {
     run.join("checkpoints/last.safetensors")
 }
+
+/// Every file below `folder`; none when it is not there.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}

@@ -195,6 +195,7 @@ fn dataset_file(raw: &RawDataset) -> DatasetFile {
             split: image.split.unwrap_or(Split::Train).name().to_owned(),
             sentids: (first..num_sentences).collect(),
             imgid: Some(imgid),
+            cocoid: None,
             sentences: (first..).zip(&image.captions).map(sentence).collect(),
         });
     }

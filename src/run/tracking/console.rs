@@ -71,17 +71,21 @@ impl Observer for Console {
                     progress.advance(1, "");
                 }
             }
-            Event::Validated { state, val_loss, seconds, is_best, alarms } => {
+            Event::Validated { state, val_loss, scores, seconds, is_best, alarms } => {
                 self.progress = None;
                 let mark = if *is_best { "  best so far" } else { "" };
                 terminal::message(&format!(
                     "epoch {}/{}  val loss   {val_loss:.4}  {seconds:.1} s{mark}",
                     state.epoch, self.num_epochs
                 ));
+                if let Some(scores) = scores {
+                    let named = scores.named().map(|(name, value)| format!("{name} {value:.3}"));
+                    terminal::message(&format!("            {}", named.join("  ")));
+                }
                 alarms.iter().for_each(|alarm| terminal::warning(&alarm.to_string()));
             }
             Event::EndedEarly { state } => terminal::message(&format!(
-                "the run ends after epoch {}: {} validations in a row brought no lower loss than epoch {}'s \
+                "the run ends after epoch {}: {} validations in a row brought no better model than epoch {} \
                  (training.patience)",
                 state.epoch, state.validations_since_best, state.best_epoch
             )),

@@ -61,11 +61,12 @@ impl Observer for JsonLines {
                 "train_seconds": state.train_seconds,
                 "skipped_updates": state.skipped_updates,
             }),
-            Event::Validated { state, val_loss, seconds, is_best, alarms } => json!({
+            Event::Validated { state, val_loss, scores, seconds, is_best, alarms } => json!({
                 "kind": "validation",
                 "step": state.global_step,
                 "epoch": state.epoch,
                 "val_loss": val_loss,
+                "scores": scores,
                 "val_seconds": seconds,
                 "best": is_best,
                 "alarms": alarms.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -1,0 +1,169 @@
+//! `caption-train evaluate`: captions a split of a data set with a model and scores what it wrote.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::base::fault::{fault, usage};
+use crate::base::team::Team;
+use crate::base::terminal;
+use crate::commands::decoding_args::DecodingArgs;
+use crate::commands::device::select_device;
+use crate::commands::model_source::checkpoint_path;
+use crate::commands::score::MetricArgs;
+use crate::commands::train::watch_signals;
+use crate::config::{RunConfig, SplitSource};
+use crate::data::dataset::{Dataset, Split};
+use crate::data::image_source::{ImageFiles, ImageSource, Views};
+use crate::data::split::{SplitIndices, split_images};
+use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
+use crate::metrics::score::ScoreOptions;
+use crate::model::captioner::Captioner;
+use crate::run::captioning_model::CaptioningModel;
+use crate::run::run_directory::RunDirectory;
+use crate::run::split_evaluation;
+use crate::training::trainer::Outcome;
+
+/// Captions a split and scores the captions.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EvaluateArgs {
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// train, val or test
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: String,
+    /// A prepared data set; by default the one that the checkpoint was trained on
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where SPLIT.json and SPLIT.scores.json go; by default predictions/ in the folder of the checkpoint's run
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Images captioned at a time
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch_size: usize,
+    /// How captions are written.
+    #[command(flatten)]
+    pub decoding: DecodingArgs,
+    /// How they are scored.
+    #[command(flatten)]
+    pub metrics: MetricArgs,
+    /// Print the scores as a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+}
+
+/// Writes predictions and scores, adds a line to the run's `metrics.jsonl`, and prints the scores.
+///
+/// # Errors
+/// A checkpoint or data that cannot be used, an image that cannot be read, a disk that cannot be written.
+pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
+    let Some(split) = Split::parse(&args.split) else {
+        return Err(usage(format!("there is no split {:?}", args.split), "name train, val or test"));
+    };
+    if args.batch_size == 0 {
+        return Err(usage("--batch-size must be at least 1", "64 is a usual value"));
+    }
+    let stop = watch_signals()?;
+    let device = select_device(&args.device)?;
+    let path = checkpoint_path(&args.checkpoint)?;
+    let opened = CaptioningModel::open(&path, &device)?;
+    for note in &opened.notes {
+        terminal::message(note);
+    }
+    let run = RunDirectory::of_checkpoint(&path);
+    let Some(folder) = args.output.clone().or_else(|| run.as_ref().map(RunDirectory::predictions)) else {
+        return Err(usage(
+            format!("{} is in no run, so that nothing says where the captions go", args.checkpoint.display()),
+            "name a folder with --output DIR",
+        ));
+    };
+    let (dataset, indices) = open_data(args, &opened)?;
+    let images = match split {
+        Split::Train => &indices.train,
+        Split::Val => &indices.val,
+        Split::Test => &indices.test,
+    };
+    if images.is_empty() {
+        return Err(fault(
+            format!("the data set in {} has no image in the split {}", dataset.directory.display(), split.name()),
+            "name another split with --split, or another data set with --data",
+        ));
+    }
+    let (meteor, documents) = (args.metrics.meteor()?, args.metrics.documents()?);
+    let training: Vec<String> =
+        indices.train.iter().flat_map(|&image| dataset.images[image].captions.iter().cloned()).collect();
+    let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
+    let num_positions = opened.shape.decoder.num_positions;
+    let decoding = args.decoding.resolve(&opened.decoding, opened.tokenizer.special_ids(), num_positions, 1)?;
+    let num_threads = rayon::current_num_threads();
+    let team = Team::new(num_threads.min(args.batch_size), 1)?;
+    stop.attend();
+    let request = split_evaluation::Request {
+        dataset: &dataset,
+        split: split.name(),
+        images,
+        source: &image_files(&dataset, &opened),
+        writer: &CaptionWriter { model: &model, tokenizer: &opened.tokenizer, decoding },
+        settings: &CaptioningSettings { batch_size: args.batch_size, workers: num_threads, device },
+        options: &ScoreOptions {
+            meteor: &meteor,
+            document_references: documents.as_deref(),
+            training_captions: Some(&training),
+            num_resamples: args.metrics.bootstrap,
+            seed: args.decoding.seed,
+        },
+    };
+    let Some(found) = split_evaluation::evaluate(&request, &team, &stop)? else {
+        terminal::warning("captioning was stopped; nothing was written");
+        return Ok(Outcome::Interrupted);
+    };
+    let predictions = found.write(&folder)?;
+    if let (Some(run), Some(training)) = (&run, &opened.training) {
+        run.append_metrics(&found.metrics_line((training.state.epoch, training.state.global_step), &path))?;
+    }
+    found.show();
+    terminal::message(&format!("captions in {}", predictions.display()));
+    if args.json {
+        terminal::data(&serde_json::to_string(found.report())?)?;
+    } else {
+        found.report().lines().iter().try_for_each(|line| terminal::data(line))?;
+    }
+    Ok(Outcome::Completed)
+}
+
+/// The data set, split as the run had it.
+fn open_data(args: &EvaluateArgs, opened: &CaptioningModel) -> Result<(Dataset, SplitIndices)> {
+    let config = opened.training.as_ref().map(|training| &training.config);
+    let own = config.and_then(|config| config.data.directory.as_deref());
+    let Some(directory) = args.data.as_deref().or(own) else {
+        return Err(usage("nothing says which data set is to be captioned", "name its folder with --data DIR"));
+    };
+    let dataset = Dataset::open(directory)?;
+    let is_own = opened.training.as_ref().is_some_and(|training| training.dataset_digest == dataset.digest);
+    if !is_own && args.data.is_none() {
+        return Err(fault(
+            format!("the data set in {} is not the one that the checkpoint was trained on", directory.display()),
+            "name the data set that is meant with --data DIR",
+        ));
+    }
+    // Another data set says itself what is for testing.
+    let indices = match config.filter(|_| is_own) {
+        Some(RunConfig { data, seed, .. }) => split_images(&dataset, data.split, data.validation_fraction, *seed)?,
+        None => split_images(&dataset, SplitSource::File, RunConfig::default().data.validation_fraction, 0)?,
+    };
+    Ok((dataset, indices))
+}
+
+fn image_files(dataset: &Dataset, opened: &CaptioningModel) -> ImageSource {
+    let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
+    let names = dataset.images.iter().map(|image| image.filename.clone()).collect();
+    let processor = opened.processor.clone();
+    let files = ImageFiles { paths, names, digests: HashMap::new(), processor, augmentation: None };
+    ImageSource::files(Arc::new(files), Views::Whole)
+}

@@ -1,0 +1,93 @@
+//! `caption-train score`: the scores of captions that anybody wrote.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::base::terminal;
+use crate::evaluation::caption_files::{read_caption_set, read_reference_lists};
+use crate::metrics::bootstrap::NUM_RESAMPLES;
+use crate::metrics::meteor::Meteor;
+use crate::metrics::score::{ScoreOptions, score};
+
+/// Scores captions as the COCO evaluation does: BLEU, METEOR, ROUGE-L, CIDEr-D. SPICE is not among them.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ScoreArgs {
+    /// Captions: COCO results, or a list with references inline
+    #[arg(long, value_name = "FILE")]
+    pub candidates: PathBuf,
+    /// References: COCO annotations or a dataset_*.json in Karpathy's schema
+    #[arg(long, value_name = "FILE")]
+    pub references: Option<PathBuf>,
+    /// Score against this split of Karpathy's schema alone
+    #[arg(long, value_name = "SPLIT", requires = "references")]
+    pub split: Option<String>,
+    /// How they are scored.
+    #[command(flatten)]
+    pub metrics: MetricArgs,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How captions are scored.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MetricArgs {
+    /// METEOR with synonyms and paraphrases: the folder `meteor` of the Python package pycocoevalcap
+    #[arg(long, value_name = "DIR")]
+    pub meteor_resources: Option<PathBuf>,
+    /// Weigh the n-grams of CIDEr-D by these references: COCO annotations or Karpathy's schema
+    #[arg(long, value_name = "FILE")]
+    pub document_frequencies: Option<PathBuf>,
+    /// Resamples for the confidence intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = NUM_RESAMPLES)]
+    pub bootstrap: usize,
+}
+
+impl MetricArgs {
+    /// The METEOR that is asked for.
+    ///
+    /// # Errors
+    /// Resources that cannot be read.
+    pub fn meteor(&self) -> Result<Meteor> {
+        self.meteor_resources.as_deref().map_or_else(|| Ok(Meteor::exact_and_stem()), Meteor::from_resources)
+    }
+
+    /// The references that weigh n-grams, where a file is named.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn documents(&self) -> Result<Option<Vec<Vec<String>>>> {
+        self.document_frequencies.as_deref().map(|path| read_reference_lists(path, None)).transpose()
+    }
+}
+
+/// Prints the scores.
+///
+/// # Errors
+/// Files that cannot be read or do not fit together.
+pub fn run(args: &ScoreArgs) -> Result<()> {
+    let set = read_caption_set(&args.candidates, args.references.as_deref(), args.split.as_deref())?;
+    if set.num_uncaptioned > 0 {
+        terminal::warning(&format!(
+            "{} of {} images have references and no caption: they are not scored",
+            set.num_uncaptioned,
+            set.num_uncaptioned + set.captions.len()
+        ));
+    }
+    let (meteor, documents) = (args.metrics.meteor()?, args.metrics.documents()?);
+    let options = ScoreOptions {
+        meteor: &meteor,
+        document_references: documents.as_deref(),
+        training_captions: None,
+        num_resamples: args.metrics.bootstrap,
+        seed: 0,
+    };
+    let report = score(&set.captions, &options);
+    if args.json {
+        terminal::data(&serde_json::to_string(&report)?)?;
+    } else {
+        report.lines().iter().try_for_each(|line| terminal::data(line))?;
+    }
+    Ok(())
+}

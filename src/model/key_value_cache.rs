@@ -1,0 +1,70 @@
+//! What a decoder keeps while it writes: the keys and values of the images and of the captions so far, so that each new
+//! token goes through the decoder alone.
+
+use candle_core::{Result, Tensor};
+
+use crate::ops;
+
+/// Keys and values of every block for B images with S captions each. All captions have the same length.
+#[derive(Clone, Debug)]
+pub struct KeyValueCache {
+    /// (B, N, 2 D) for each block.
+    images: Vec<Tensor>,
+    /// (B S, length, 2 D) for each block; none before the first token.
+    captions: Vec<Option<Tensor>>,
+    /// Out of which of them each caption grows with the next token; all of them in order when nothing was selected.
+    selected: Option<Vec<u32>>,
+    length: usize,
+}
+
+impl KeyValueCache {
+    /// A cache of images whose captions begin; `key_values` has (B, N, 2 D) for each block.
+    pub fn new(key_values: &[Tensor]) -> Self {
+        Self { images: key_values.to_vec(), captions: vec![None; key_values.len()], selected: None, length: 0 }
+    }
+
+    /// Tokens of each caption that are kept.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Goes on with other captions of the same images: caption i continues what was caption `captions[i]`. How many
+    /// captions an image has may change.
+    /// To be said once for each token.
+    pub fn select_captions(&mut self, captions: Vec<u32>) {
+        self.selected = Some(captions);
+    }
+
+    /// Keeps these images alone; their captions are selected apart from them.
+    ///
+    /// # Errors
+    /// An index outside of the images.
+    pub fn select_images(&mut self, images: &[u32]) -> Result<()> {
+        for kept in &mut self.images {
+            *kept = kept.index_select(&Tensor::new(images, kept.device())?, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Keys and values of the images for a block.
+    pub(super) fn images(&self, block: usize) -> &Tensor {
+        &self.images[block]
+    }
+
+    /// Adds a token's keys and values (B S, 1, 2 D) to a block and gives those of the captions so far.
+    pub(super) fn append(&mut self, block: usize, key_values: &Tensor) -> Result<&Tensor> {
+        let kept = &mut self.captions[block];
+        let all = match (kept.take(), &self.selected) {
+            (Some(past), Some(selected)) => ops::append(&past, selected, key_values)?,
+            (Some(past), None) => ops::append(&past, &(0..past.dim(0)? as u32).collect::<Vec<_>>(), key_values)?,
+            (None, _) => key_values.contiguous()?,
+        };
+        Ok(kept.insert(all))
+    }
+
+    /// Counts the token that every block has been given.
+    pub(super) fn advance(&mut self) {
+        self.length += 1;
+        self.selected = None;
+    }
+}

@@ -1,0 +1,57 @@
+//! The images that are captioned at validations: a few to see whether captions are any good, all of them to score them.
+
+use std::fmt;
+
+use crate::evaluation::captioning::WrittenCaption;
+use crate::metrics::corpus::Captions;
+use crate::metrics::meteor::Meteor;
+use crate::metrics::score::{ScoreOptions, Scores, score};
+use crate::tokenizer::CaptionTokenizer;
+
+/// The validation split as it is captioned.
+pub struct CaptionedSplit {
+    /// Its images, as indices in the data set.
+    pub images: Vec<usize>,
+    /// Those that every validation captions.
+    pub samples: Vec<usize>,
+    /// What people wrote about each of `images`.
+    pub references: Vec<Vec<String>>,
+    /// Turns tokens into text.
+    pub tokenizer: CaptionTokenizer,
+    /// One of the scores.
+    pub meteor: Meteor,
+}
+
+/// What a validation captioned.
+#[derive(Default)]
+pub struct Captioned {
+    /// Captions of the samples, or of the whole split.
+    pub captions: Vec<WrittenCaption>,
+    /// Their scores, where they are of the whole split.
+    pub scores: Option<Scores<f64>>,
+}
+
+impl CaptionedSplit {
+    /// The scores of captions of all images, in their order.
+    pub fn score(&self, captions: &[WrittenCaption], seed: u64) -> Scores<f64> {
+        let images: Vec<Captions> = captions
+            .iter()
+            .zip(&self.references)
+            .map(|(caption, references)| Captions { candidate: caption.text.clone(), references: references.clone() })
+            .collect();
+        let options = ScoreOptions {
+            meteor: &self.meteor,
+            document_references: None,
+            training_captions: None,
+            num_resamples: 0,
+            seed,
+        };
+        score(&images, &options).scores
+    }
+}
+
+impl fmt::Debug for CaptionedSplit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} images, {} of them samples", self.images.len(), self.samples.len())
+    }
+}

@@ -1,0 +1,223 @@
+//! Captions that are scored: by `score`, by `evaluate` and during a run; and the ways in which captions are written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::support::{binary, last_checkpoint, shapes_folder, small_config, stderr, train};
+
+/// A run that scores its captions at both of its validations and captions a split at its end.
+fn trained() -> &'static Path {
+    static RUN: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = RUN.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 2\nbest_metric = \"cider\"")
+            + "\n[evaluation]\ncaption_split = \"test\"\nmetrics_interval = 1\n[checkpoint]\nkeep_best = 2\n";
+        let output = train(folder.path(), &config, &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stderr(&output).contains("Bleu_1 0."), "{}", stderr(&output));
+        folder
+    });
+    folder.path()
+}
+
+fn checkpoint() -> PathBuf {
+    last_checkpoint(&trained().join("run"))
+}
+
+fn lines(kind: &str) -> Vec<Value> {
+    let text = fs::read_to_string(trained().join("run/metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["kind"] == kind).collect()
+}
+
+fn read(path: impl AsRef<Path>) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn data(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_run_scores_its_captions_and_keeps_the_best_by_cider() {
+    let validations = lines("validation");
+    assert_eq!(validations.len(), 2);
+    let ciders: Vec<f64> = validations.iter().map(|line| line["scores"]["CIDEr"].as_f64().unwrap()).collect();
+    let is_best: Vec<bool> = validations.iter().map(|line| line["best"].as_bool().unwrap()).collect();
+    assert_eq!(is_best, [true, ciders[1] > ciders[0]], "{ciders:?}");
+    let evaluation = &lines("evaluation")[0];
+    assert_eq!((&evaluation["split"], &evaluation["step"]), (&json!("test"), &json!(126)));
+    let scores = read(trained().join("run/predictions/test.scores.json"));
+    assert_eq!(scores["report"]["scores"], evaluation["scores"]);
+    assert_eq!(scores["word_for_word"]["num_images"], 12);
+    assert!(scores["report"]["intervals"]["CIDEr"]["low"].as_f64().unwrap() >= 0.0);
+    assert!(scores["report"]["statistics"]["novel"].is_number());
+}
+
+#[test]
+fn the_best_by_cider_needs_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 1\nbest_metric = \"cider\"");
+    let output = train(folder.path(), &config, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("set evaluation.metrics_interval = 1"), "{}", stderr(&output));
+}
+
+#[test]
+fn evaluate_writes_predictions_that_score_to_the_same_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, out) = (checkpoint().display().to_string(), folder.path().display().to_string());
+    let before = lines("evaluation").len();
+    let output = run(&[
+        "evaluate",
+        "--checkpoint",
+        &checkpoint,
+        "--split",
+        "val",
+        "--output",
+        &out,
+        "--num-beams",
+        "3",
+        "--json",
+        "--bootstrap",
+        "0",
+    ]);
+    let report: Value = serde_json::from_str(&data(&output)).unwrap();
+    let predictions = folder.path().join("val.json");
+    let references = shapes_folder().join("dataset.json").display().to_string();
+    let predictions_name = predictions.display().to_string();
+    let scored = run(&[
+        "score",
+        "--candidates",
+        &predictions_name,
+        "--references",
+        &references,
+        "--split",
+        "val",
+        "--json",
+        "--bootstrap",
+        "0",
+    ]);
+    let scored: Value = serde_json::from_str(&data(&scored)).unwrap();
+    assert_eq!(scored["scores"], report["scores"]);
+    assert_eq!(scored["signature"], report["signature"]);
+    assert_eq!(read(&predictions).as_array().unwrap().len(), 12);
+    let evaluations = lines("evaluation");
+    assert_eq!(evaluations.len(), before + 1);
+    assert_eq!(evaluations[before]["scores"], report["scores"]);
+}
+
+#[test]
+fn evaluate_says_what_it_cannot_do() {
+    let checkpoint = checkpoint().display().to_string();
+    let lonely = tempfile::tempdir().unwrap();
+    let copy = lonely.path().join("model.safetensors");
+    fs::copy(&checkpoint, &copy).unwrap();
+    let copy = copy.display().to_string();
+    for (arguments, code, expected) in [
+        (vec!["--checkpoint", &checkpoint, "--split", "dev"], 2, "there is no split \"dev\""),
+        (vec!["--checkpoint", &copy], 2, "name a folder with --output"),
+        (vec!["--checkpoint", &checkpoint, "--batch-size", "0"], 2, "must be at least 1"),
+        (vec!["--checkpoint", &checkpoint, "--data", "absent"], 1, "absent"),
+        (vec!["--checkpoint", &checkpoint, "--meteor-resources", "absent"], 1, "absent"),
+        (vec!["--checkpoint", &checkpoint, "--num-beams", "0"], 2, "decoding.num_beams"),
+    ] {
+        let output = run(&[&["evaluate"], arguments.as_slice()].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn score_prints_a_table_and_warns_of_images_without_a_caption() {
+    let folder = tempfile::tempdir().unwrap();
+    let (candidates, references) = (folder.path().join("c.json"), folder.path().join("r.json"));
+    let annotations = json!([
+        { "image_id": 1, "id": 1, "caption": "A dog runs." },
+        { "image_id": 1, "id": 2, "caption": "The dog is running." },
+        { "image_id": 2, "id": 3, "caption": "A red car." },
+        { "image_id": 2, "id": 4, "caption": "A car, parked." },
+        { "image_id": 3, "id": 5, "caption": "Nobody captioned this." }
+    ]);
+    fs::write(&references, json!({ "images": [], "annotations": annotations }).to_string()).unwrap();
+    let results =
+        json!([{ "image_id": 1, "caption": "a dog is running" }, { "image_id": 2, "caption": "a red car parked" }]);
+    fs::write(&candidates, results.to_string()).unwrap();
+    let (candidates, references) = (candidates.display().to_string(), references.display().to_string());
+    let output = run(&["score", "--candidates", &candidates, "--references", &references]);
+    let text = data(&output);
+    for expected in
+        ["CIDEr     3.971", "Bleu_3    0.794", "ROUGE_L   0.815", "95 % of resamples", "meteor:1.5,exact+stem|"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(stderr(&output).contains("warning: 1 of 3 images have references and no caption"), "{}", stderr(&output));
+    let weighed = run(&[
+        "score",
+        "--candidates",
+        &candidates,
+        "--references",
+        &references,
+        "--document-frequencies",
+        &references,
+    ]);
+    assert!(data(&weighed).contains("df=3 given images"), "{}", data(&weighed));
+}
+
+#[test]
+fn captions_can_be_searched_for_with_beams_or_drawn_and_several_be_had() {
+    let checkpoint = checkpoint().display().to_string();
+    let pictures = shapes_folder().join("images");
+    let mut pictures: Vec<String> =
+        fs::read_dir(pictures).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
+    pictures.sort();
+    let caption = |options: &[&str]| {
+        let pictures = [pictures[0].as_str(), pictures[1].as_str()];
+        let output = run(&[&["caption", "--checkpoint", &checkpoint], options, pictures.as_slice()].concat());
+        data(&output).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let json = |line: &String| serde_json::from_str::<Value>(line).unwrap();
+    let beams = caption(&["--num-beams", "4", "--num-captions", "3", "--json"]);
+    assert_eq!(beams.len(), 2);
+    let first = json(&beams[0]);
+    assert_eq!(first["alternatives"].as_array().unwrap().len(), 2);
+    let mean = |caption: &Value| {
+        let count = caption["token_log_probabilities"].as_array().unwrap().len() as f64;
+        caption["log_probability"].as_f64().unwrap() / count
+    };
+    assert!(mean(&first) >= mean(&first["alternatives"][0]), "{first}");
+    assert!(mean(&first["alternatives"][0]) >= mean(&first["alternatives"][1]), "{first}");
+
+    let drawn = ["--temperature", "1.5", "--num-captions", "4", "--seed", "7"];
+    assert_eq!(caption(&drawn).len(), 8);
+    assert_eq!(caption(&drawn), caption(&drawn));
+    assert_ne!(caption(&drawn), caption(&[&drawn[..5], &["8"]].concat()));
+    let short = caption(&["--max-new-tokens", "2", "--json"]);
+    assert!(json(&short[0])["tokens"].as_array().unwrap().len() <= 2);
+    let long = caption(&["--min-new-tokens", "9", "--json"]);
+    assert!(json(&long[0])["tokens"].as_array().unwrap().len() >= 9);
+
+    let watched = json(&caption(&["--json", "--attention"])[0]);
+    let weights = watched["attention"].as_array().unwrap();
+    assert_eq!(weights.len(), watched["token_log_probabilities"].as_array().unwrap().len());
+    for weights in weights {
+        let weights: Vec<f64> = weights.as_array().unwrap().iter().map(|weight| weight.as_f64().unwrap()).collect();
+        assert_eq!(weights.len(), 1 + 2 * 2, "a class token and four patches");
+        assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{weights:?}");
+    }
+    assert_eq!(watched["patches"], json!([2, 2]));
+
+    let output = run(&["caption", "--checkpoint", &checkpoint, "--num-captions", "2", &pictures[0]]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("a greedy search gives one"), "{}", stderr(&output));
+}

@@ -1,0 +1,78 @@
+"""Makes tests/fixtures/models/expected_decoding.json: what `generate` of transformers writes about the pictures of the
+model fixtures under many settings.
+
+    pip install torch==2.14.0 transformers==5.23.0 safetensors==0.8.0
+    python tests/reference/decoding.py
+
+For each model, each end token and each setting: the captions of all pictures (tokens without the start token, up to and
+without the end), those of a picture together, the best first, with the scores of a beam search. Computed in float64 from
+the float32 weights. Random weights seldom end a caption by themselves: tokens out of the middle of captions are end tokens
+too, so that captions end early, late and not at all.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import VisionEncoderDecoderModel
+
+assert torch.__version__.startswith("2.14.0"), torch.__version__
+assert transformers.__version__ == "5.23.0", transformers.__version__
+
+FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "models"
+SETTINGS = [
+    {},
+    {"no_repeat_ngram_size": 1},
+    {"no_repeat_ngram_size": 2},
+    {"min_new_tokens": 5},
+    {"num_beams": 2},
+    {"num_beams": 3, "num_return_sequences": 3},
+    {"num_beams": 5, "num_return_sequences": 2},
+    {"num_beams": 4, "length_penalty": 0.0},
+    {"num_beams": 4, "length_penalty": 2.0},
+    {"num_beams": 4, "length_penalty": -1.0},
+    {"num_beams": 4, "early_stopping": True, "num_return_sequences": 4},
+    {"num_beams": 4, "early_stopping": True, "length_penalty": 0.0},
+    {"num_beams": 4, "early_stopping": "never"},
+    {"num_beams": 4, "early_stopping": "never", "length_penalty": 2.0, "num_return_sequences": 4},
+    {"num_beams": 4, "early_stopping": "never", "length_penalty": -0.5},
+    {"num_beams": 3, "no_repeat_ngram_size": 2},
+    {"num_beams": 3, "min_new_tokens": 4},
+    {"num_beams": 5, "no_repeat_ngram_size": 3, "min_new_tokens": 3, "length_penalty": 0.7},
+    {"num_beams": 3, "max_new_tokens": 3},
+]
+
+
+def captions(model, pixel_values, end, setting):
+    limit = model.config.decoder.n_positions
+    arguments = {"max_new_tokens": limit, "do_sample": False, "num_beams": 1, "eos_token_id": end, **setting}
+    found = model.generate(pixel_values, return_dict_in_generate=True, output_scores=True, **arguments)
+    tokens = []
+    for row in found.sequences.tolist():
+        row = row[1:]
+        tokens.append(row[: row.index(end)] if end in row else row)
+    scores = found.sequences_scores.tolist() if arguments["num_beams"] > 1 else None
+    per_image = arguments.get("num_return_sequences", 1)
+    group = lambda values: [values[i : i + per_image] for i in range(0, len(values), per_image)]
+    return {"end": end, "setting": setting, "captions": group(tokens), "scores": group(scores) if scores else None}
+
+
+def main():
+    result = {}
+    for name in ["vit_gpt2", "clip_gpt2"]:
+        model = VisionEncoderDecoderModel.from_pretrained(FOLDER / name).double().eval()
+        pixel_values = load_file(FOLDER / f"expected_{name}.safetensors")["pixel_values"].double()
+        with torch.no_grad():
+            own = model.config.eos_token_id
+            longest = max((c for image in captions(model, pixel_values, own, {})["captions"] for c in image), key=len)
+            ends = [own, longest[4], longest[9], longest[14]]
+            result[name] = [captions(model, pixel_values, end, setting) for end in ends for setting in SETTINGS]
+        for entry in result[name]:
+            print(name, entry["end"], entry["setting"], [len(c) for image in entry["captions"] for c in image])
+    text = json.dumps(result, separators=(",", ":"))
+    (FOLDER / "expected_decoding.json").write_text(text + "\n", encoding="utf-8")
+
+
+main()
