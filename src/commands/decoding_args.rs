@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::base::fault::usage;
 use crate::config::{DecodingConfig, check_decoding};
-use crate::decoding::{Decoding, Strategy};
+use crate::decoding::{Constraints, Decoding, Strategy};
 use crate::tokenizer::SpecialIds;
 
 /// How captions are written; what is not given is as the model's own settings have it.
@@ -35,9 +35,9 @@ pub struct DecodingArgs {
     /// Draw among the fewest tokens that have this probability together
     #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
-    /// Of the draws
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub seed: u64,
+    /// Of the draws; 0 when it is not given
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
 }
 
 impl DecodingArgs {
@@ -58,7 +58,10 @@ impl DecodingArgs {
         config.no_repeat_ngram_size = self.no_repeat_ngram_size.unwrap_or(config.no_repeat_ngram_size);
         config.min_new_tokens = self.min_new_tokens.unwrap_or(config.min_new_tokens);
         config.max_new_tokens = self.max_new_tokens.or(config.max_new_tokens);
-        check_decoding(&config).map_err(|error| usage(format!("{error:#}"), "caption-train caption --help"))?;
+        check_decoding(&config).map_err(|error| {
+            let text = error.root_cause().to_string();
+            usage(text.replace("decoding.", "--").replace('_', "-"), "--help tells what there can be")
+        })?;
         if let Some(count) = self.max_new_tokens.filter(|&count| count > num_positions) {
             return Err(usage(
                 format!("--max-new-tokens is {count}, and the model has {num_positions} positions"),
@@ -70,6 +73,7 @@ impl DecodingArgs {
         if let Some(sampling) = self.sampling()? {
             decoding.strategy = sampling;
         }
+        self.check_use(&decoding)?;
         let most = match decoding.strategy {
             Strategy::Greedy => 1,
             Strategy::Beam { num_beams, .. } => num_beams,
@@ -83,6 +87,28 @@ impl DecodingArgs {
             ));
         }
         Ok(decoding)
+    }
+
+    /// Makes sure that no option is given that changes nothing.
+    fn check_use(&self, decoding: &Decoding) -> Result<()> {
+        let is_drawn = matches!(decoding.strategy, Strategy::Sample { .. });
+        let has_beams = matches!(decoding.strategy, Strategy::Beam { .. });
+        if self.seed.is_some() && !is_drawn {
+            return Err(usage("--seed is given, and nothing is drawn", "give --temperature, --top-k or --top-p too"));
+        }
+        if self.length_penalty.is_some() && !has_beams {
+            return Err(usage("--length-penalty is given, and there are no beams", "give --num-beams 5 too"));
+        }
+        let Constraints { min_new_tokens, max_new_tokens, .. } = decoding.constraints;
+        if min_new_tokens >= max_new_tokens {
+            return Err(usage(
+                format!(
+                    "captions are to have at least {min_new_tokens} tokens and at most {max_new_tokens} with the end"
+                ),
+                "lower --min-new-tokens or raise --max-new-tokens",
+            ));
+        }
+        Ok(())
     }
 
     fn sampling(&self) -> Result<Option<Strategy>> {
@@ -102,7 +128,7 @@ impl DecodingArgs {
         if !(top_p > 0.0 && top_p <= 1.0) {
             return Err(usage(format!("--top-p must be above 0 and at most 1, found {top_p}"), "0.9 is a usual value"));
         }
-        Ok(Some(Strategy::Sample { temperature, top_k: self.top_k.unwrap_or(0), top_p, seed: self.seed }))
+        Ok(Some(Strategy::Sample { temperature, top_k: self.top_k.unwrap_or(0), top_p, seed: self.seed.unwrap_or(0) }))
     }
 }
 
@@ -112,7 +138,7 @@ const MOST_CAPTIONS: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::is_usage;
+    use crate::base::fault::{describe, is_usage};
 
     const SPECIALS: SpecialIds = SpecialIds { pad: 0, start: 1, end: 2, unk: 3 };
 
@@ -133,7 +159,7 @@ mod tests {
         assert_eq!((decoding.constraints.max_new_tokens, decoding.num_captions), (12, 2));
         let own = resolve(&DecodingArgs::default(), 1).unwrap();
         assert_eq!((own.strategy, own.constraints.max_new_tokens), (Strategy::Greedy, 9));
-        let drawn = resolve(&DecodingArgs { top_p: Some(0.9), seed: 4, ..DecodingArgs::default() }, 5).unwrap();
+        let drawn = resolve(&DecodingArgs { top_p: Some(0.9), seed: Some(4), ..DecodingArgs::default() }, 5).unwrap();
         let expected = Strategy::Sample { temperature: 1.0, top_k: 0, top_p: 0.9, seed: 4 };
         assert_eq!(drawn.strategy, expected);
     }
@@ -147,10 +173,15 @@ mod tests {
             (DecodingArgs { num_beams: Some(2), temperature: Some(1.0), ..none.clone() }, 1),
             (DecodingArgs { temperature: Some(0.0), ..none.clone() }, 1),
             (DecodingArgs { top_p: Some(1.5), ..none.clone() }, 1),
+            (DecodingArgs { seed: Some(1), ..none.clone() }, 1),
+            (DecodingArgs { length_penalty: Some(0.5), ..none.clone() }, 1),
+            (DecodingArgs { length_penalty: Some(50.0), num_beams: Some(2), ..none.clone() }, 1),
+            (DecodingArgs { min_new_tokens: Some(9), ..none.clone() }, 1),
             (DecodingArgs { num_beams: Some(2), ..none.clone() }, 3),
             (none, 2),
         ] {
-            assert!(is_usage(&resolve(&args, num_captions).unwrap_err()), "{args:?}");
+            let error = resolve(&args, num_captions).unwrap_err();
+            assert!(is_usage(&error) && !describe(&error).contains('_'), "{args:?}: {error:#}");
         }
     }
 }

@@ -14,16 +14,17 @@ use crate::commands::device::select_device;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::score::MetricArgs;
 use crate::commands::train::watch_signals;
-use crate::config::{RunConfig, SplitSource};
+use crate::config::RunConfig;
 use crate::data::dataset::{Dataset, Split};
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
-use crate::data::split::{SplitIndices, split_images};
+use crate::data::split::split_images;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::metrics::score::ScoreOptions;
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
+use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::run_directory::RunDirectory;
-use crate::run::split_evaluation;
+use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::training::trainer::Outcome;
 
 /// Captions a split and scores the captions.
@@ -69,95 +70,111 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     if args.batch_size == 0 {
         return Err(usage("--batch-size must be at least 1", "64 is a usual value"));
     }
-    let stop = watch_signals()?;
+    let stop = watch_signals("stopped; nothing was written")?;
     let device = select_device(&args.device)?;
     let path = checkpoint_path(&args.checkpoint)?;
     let opened = CaptioningModel::open(&path, &device)?;
     for note in &opened.notes {
         terminal::message(note);
     }
-    let run = RunDirectory::of_checkpoint(&path);
+    let num_positions = opened.shape.decoder.num_positions;
+    let decoding = args.decoding.resolve(&opened.decoding, opened.tokenizer.special_ids(), num_positions, 1)?;
+    let data = EvaluatedData::open(args, split, &opened)?;
+    let run = RunDirectory::of_checkpoint(&path).filter(|_| data.is_own);
     let Some(folder) = args.output.clone().or_else(|| run.as_ref().map(RunDirectory::predictions)) else {
         return Err(usage(
-            format!("{} is in no run, so that nothing says where the captions go", args.checkpoint.display()),
+            "the checkpoint is in no run that was trained on this data set, so that nothing says where captions go",
             "name a folder with --output DIR",
         ));
     };
-    let (dataset, indices) = open_data(args, &opened)?;
-    let images = match split {
-        Split::Train => &indices.train,
-        Split::Val => &indices.val,
-        Split::Test => &indices.test,
-    };
-    if images.is_empty() {
-        return Err(fault(
-            format!("the data set in {} has no image in the split {}", dataset.directory.display(), split.name()),
-            "name another split with --split, or another data set with --data",
-        ));
-    }
     let (meteor, documents) = (args.metrics.meteor()?, args.metrics.documents()?);
-    let training: Vec<String> =
-        indices.train.iter().flat_map(|&image| dataset.images[image].captions.iter().cloned()).collect();
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
-    let num_positions = opened.shape.decoder.num_positions;
-    let decoding = args.decoding.resolve(&opened.decoding, opened.tokenizer.special_ids(), num_positions, 1)?;
     let num_threads = rayon::current_num_threads();
     let team = Team::new(num_threads.min(args.batch_size), 1)?;
     stop.attend();
     let request = split_evaluation::Request {
-        dataset: &dataset,
+        dataset: &data.dataset,
         split: split.name(),
-        images,
-        source: &image_files(&dataset, &opened),
+        images: &data.images,
+        source: &image_files(&data.dataset, &opened),
         writer: &CaptionWriter { model: &model, tokenizer: &opened.tokenizer, decoding },
+        model: ModelOrigin {
+            path: &path,
+            progress: opened.training.as_ref().map(|training| (training.state.epoch, training.state.global_step)),
+        },
         settings: &CaptioningSettings { batch_size: args.batch_size, workers: num_threads, device },
         options: &ScoreOptions {
             meteor: &meteor,
             document_references: documents.as_deref(),
-            training_captions: Some(&training),
+            training_captions: data.training_captions.as_deref(),
             num_resamples: args.metrics.bootstrap,
-            seed: args.decoding.seed,
+            seed: 0,
         },
     };
     let Some(found) = split_evaluation::evaluate(&request, &team, &stop)? else {
         terminal::warning("captioning was stopped; nothing was written");
         return Ok(Outcome::Interrupted);
     };
-    let predictions = found.write(&folder)?;
-    if let (Some(run), Some(training)) = (&run, &opened.training) {
-        run.append_metrics(&found.metrics_line((training.state.epoch, training.state.global_step), &path))?;
-    }
     found.show();
-    terminal::message(&format!("captions in {}", predictions.display()));
     if args.json {
-        terminal::data(&serde_json::to_string(found.report())?)?;
+        terminal::data(&found.to_json()?)?;
     } else {
         found.report().lines().iter().try_for_each(|line| terminal::data(line))?;
+    }
+    terminal::message(&format!("captions in {}", found.write(&folder)?.display()));
+    if let Some(run) = run {
+        run.append_metrics(&found.metrics_line())?;
     }
     Ok(Outcome::Completed)
 }
 
-/// The data set, split as the run had it.
-fn open_data(args: &EvaluateArgs, opened: &CaptioningModel) -> Result<(Dataset, SplitIndices)> {
-    let config = opened.training.as_ref().map(|training| &training.config);
-    let own = config.and_then(|config| config.data.directory.as_deref());
-    let Some(directory) = args.data.as_deref().or(own) else {
-        return Err(usage("nothing says which data set is to be captioned", "name its folder with --data DIR"));
-    };
-    let dataset = Dataset::open(directory)?;
-    let is_own = opened.training.as_ref().is_some_and(|training| training.dataset_digest == dataset.digest);
-    if !is_own && args.data.is_none() {
-        return Err(fault(
-            format!("the data set in {} is not the one that the checkpoint was trained on", directory.display()),
-            "name the data set that is meant with --data DIR",
-        ));
+/// What is captioned.
+struct EvaluatedData {
+    dataset: Dataset,
+    /// The images of the split.
+    images: Vec<usize>,
+    /// Whether the model was trained on it.
+    is_own: bool,
+    /// What it learned from, where that is known.
+    training_captions: Option<Vec<String>>,
+}
+
+impl EvaluatedData {
+    fn open(args: &EvaluateArgs, split: Split, opened: &CaptioningModel) -> Result<Self> {
+        let training = opened.training.as_ref();
+        let own = training.and_then(|training| training.config.data.directory.as_deref());
+        let Some(directory) = args.data.as_deref().or(own) else {
+            return Err(usage("nothing says which data set is to be captioned", "name its folder with --data DIR"));
+        };
+        let dataset = Dataset::open(directory)?;
+        let training = training.filter(|training| training.dataset_digest == dataset.digest);
+        if training.is_none() && args.data.is_none() {
+            return Err(fault(
+                format!("the data set in {} is not the one that the checkpoint was trained on", directory.display()),
+                "name the data set that is meant with --data DIR",
+            ));
+        }
+        let (images, training_captions) = match training {
+            Some(CheckpointMetadata { config: RunConfig { data, seed, .. }, .. }) => {
+                let indices = split_images(&dataset, data.split, data.validation_fraction, *seed)?;
+                let captions = indices.train.iter().flat_map(|&image| dataset.images[image].captions.iter().cloned());
+                let captions = captions.collect();
+                (indices.into_side(split), Some(captions))
+            }
+            // Another data set says itself what each image is for.
+            None => {
+                let all = 0..dataset.images.len();
+                (all.filter(|&image| dataset.images[image].split == split).collect(), None)
+            }
+        };
+        if images.is_empty() {
+            return Err(fault(
+                format!("the data set in {} has no image in the split {}", dataset.directory.display(), split.name()),
+                "name another split with --split, or another data set with --data",
+            ));
+        }
+        Ok(Self { dataset, images, is_own: training.is_some(), training_captions })
     }
-    // Another data set says itself what is for testing.
-    let indices = match config.filter(|_| is_own) {
-        Some(RunConfig { data, seed, .. }) => split_images(&dataset, data.split, data.validation_fraction, *seed)?,
-        None => split_images(&dataset, SplitSource::File, RunConfig::default().data.validation_fraction, 0)?,
-    };
-    Ok((dataset, indices))
 }
 
 fn image_files(dataset: &Dataset, opened: &CaptioningModel) -> ImageSource {

@@ -41,7 +41,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let plan = setup.plan.clone();
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
-    let captioned = setup.captioned_split()?;
+    let captioned = setup.captioned_split();
     let trainer = Trainer {
         plan: plan.clone(),
         data: TrainingData {

@@ -30,7 +30,7 @@ use crate::run::image_cache;
 use crate::run::room::{disk_complaint, memory_complaint};
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
-use crate::run::split_evaluation;
+use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::run::tracking::Observers;
 use crate::run::tracking::checkpoints::CheckpointKeeper;
 use crate::run::tracking::console::Console;
@@ -54,7 +54,7 @@ pub enum TrainRequest {
 /// # Errors
 /// Everything that can be wrong with config, data, encoder, checkpoint or disk.
 pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
-    let stop = watch_signals()?;
+    let stop = watch_signals("stopped before the run began; the same command goes on where this one stopped")?;
     match request {
         TrainRequest::Config(path) => {
             let config = settle(config::load(path, overrides)?, path)?;
@@ -97,7 +97,8 @@ const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 /// The first SIGINT or SIGTERM raises the flag; a later one ends the process at once. Before anyone looks at the flag
 /// (data are prepared, a model is downloaded or read) the first does so too: every file is whole or unfinished by name,
 /// and the same command goes on from there.
-pub(crate) fn watch_signals() -> Result<StopFlag> {
+/// `before` is said when the first signal comes so early.
+pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
     let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
     let mut signals = Signals::new(signals).context("cannot watch for signals")?;
     let stop = StopFlag::default();
@@ -106,7 +107,7 @@ pub(crate) fn watch_signals() -> Result<StopFlag> {
         let mut first = None;
         for _ in signals.forever() {
             if !raised.is_attended() {
-                terminal::message("stopped before the run began; the same command goes on where this one stopped");
+                terminal::message(before);
                 signal_hook::low_level::exit(STOPPED);
             }
             let first = first.get_or_insert_with(Instant::now);
@@ -284,7 +285,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
         return Ok(Outcome::Interrupted);
     };
     let keeper = checkpoint_keeper(run, &setup)?;
-    let (caption_images, captioned) = (setup.caption_images(), setup.captioned_split()?);
+    let (caption_images, captioned) = (setup.caption_images(), setup.captioned_split());
     let training_captions = setup.training_captions();
     let Setup { dataset, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
     let pad_id = tokenizer.special_ids().pad;
@@ -320,9 +321,11 @@ fn caption_at_end(
     trainer: &Trainer,
     stop: &StopFlag,
 ) -> Result<Outcome> {
-    let Trainer { plan, data, device, team, state, .. } = trainer;
+    let Trainer { plan, data, device, team, .. } = trainer;
     let config = &plan.config;
-    let parameters = read_model(best)?.parameters(device)?;
+    let checkpoint = read_model(best)?;
+    let parameters = checkpoint.parameters(device)?;
+    let state = &checkpoint.metadata.state;
     let model = Captioner::build(&plan.shape, &parameters.detached())?;
     let request = split_evaluation::Request {
         dataset,
@@ -330,6 +333,7 @@ fn caption_at_end(
         images,
         source: &data.source,
         writer: &CaptionWriter::new(&model, tokenizer, &config.decoding_of_captions()),
+        model: ModelOrigin { path: best, progress: Some((state.epoch, state.global_step)) },
         settings: &CaptioningSettings {
             batch_size: config.evaluation.batch_size,
             workers: plan.num_workers,
@@ -345,8 +349,10 @@ fn caption_at_end(
     };
     let Some(found) = split_evaluation::evaluate(&request, team, stop)? else { return Ok(Outcome::Interrupted) };
     found.write(&run.predictions())?;
-    run.append_metrics(&found.metrics_line((state.best_epoch, state.global_step), best))?;
+    run.append_metrics(&found.metrics_line())?;
     found.show();
+    terminal::message(&format!("scores of {}:", request.split));
+    found.report().lines().iter().for_each(|line| terminal::message(&format!("  {line}")));
     Ok(Outcome::Completed)
 }
 

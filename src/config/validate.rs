@@ -40,8 +40,25 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MOST_ROUNDS)?;
     whole("evaluation.batch_size", config.evaluation.batch_size, 1..=MANY)?;
     whole("evaluation.num_samples", config.evaluation.num_samples, 0..=MANY)?;
+    if config.evaluation.meteor_resources.is_some()
+        && config.evaluation.metrics_interval.is_none()
+        && config.evaluation.caption_split.is_none()
+    {
+        return violation(
+            "evaluation.meteor_resources",
+            "is set, and nothing is scored".to_owned(),
+            "set evaluation.metrics_interval or evaluation.caption_split, or remove the key",
+        );
+    }
     if let Some(interval) = config.evaluation.metrics_interval {
         whole("evaluation.metrics_interval", interval, 1..=MOST_ROUNDS)?;
+        if !interval.is_multiple_of(config.training.validation_interval) {
+            return violation(
+                "evaluation.metrics_interval",
+                format!("must be a multiple of training.validation_interval, found {interval}"),
+                "captions are scored in validations",
+            );
+        }
     } else if config.training.best_metric == BestMetric::Cider {
         return violation(
             "training.best_metric",
@@ -77,6 +94,13 @@ pub(super) fn check_decoding(decoding: &DecodingConfig) -> Checked {
     whole("decoding.min_new_tokens", decoding.min_new_tokens, 0..=MANY)?;
     if let Some(count) = decoding.max_new_tokens {
         whole("decoding.max_new_tokens", count, 1..=MANY)?;
+        if decoding.min_new_tokens >= count {
+            return violation(
+                "decoding.min_new_tokens",
+                format!("must be below the most, {count} with the end token, found {}", decoding.min_new_tokens),
+                "no caption could end otherwise",
+            );
+        }
     }
     Ok(())
 }

@@ -118,7 +118,7 @@ impl Dataset {
     }
 }
 
-/// `dataset.json`; keys that other tools add (`filepath`, `cocoid`) are passed over.
+/// `dataset.json`; keys that other tools add (`filepath`) are passed over.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DatasetFile {
     #[serde(default)]

@@ -17,6 +17,17 @@ pub struct SplitIndices {
     pub test: Vec<usize>,
 }
 
+impl SplitIndices {
+    /// The images of one side.
+    pub fn into_side(self, split: Split) -> Vec<usize> {
+        match split {
+            Split::Train => self.train,
+            Split::Val => self.val,
+            Split::Test => self.test,
+        }
+    }
+}
+
 /// Splits the images of `dataset`.
 ///
 /// From the file, each side keeps the order of the file. At random, `validation_fraction` (above 0, below 1) of the

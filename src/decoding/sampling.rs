@@ -73,7 +73,9 @@ impl Search for SampledSearch {
     }
 
     fn into_captions(self: Box<Self>) -> Vec<DecodedCaption> {
-        self.captions
+        let mut captions = self.captions;
+        captions.sort_by(|a, b| b.log_probability().total_cmp(&a.log_probability()));
+        captions
     }
 }
 

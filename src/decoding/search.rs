@@ -45,7 +45,8 @@ impl DecodedCaption {
 }
 
 /// How a caption is chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// The most probable token at each place.
     Greedy,
@@ -72,7 +73,7 @@ pub enum Strategy {
 }
 
 /// How captions are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Decoding {
     /// What they may be.
     pub constraints: Constraints,

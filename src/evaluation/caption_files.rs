@@ -19,8 +19,6 @@ const MAX_BYTES: u64 = 4 << 30;
 /// Images with a caption and references, in the order of the references.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CaptionSet {
-    /// What each image is called in the files.
-    pub names: Vec<String>,
     /// Their captions.
     pub captions: Vec<Captions>,
     /// Images with references for which no caption was found.
@@ -52,8 +50,8 @@ pub fn read_caption_set(candidates: &Path, references: Option<&Path>, split: Opt
 ///
 /// # Errors
 /// As there.
-pub fn read_reference_lists(path: &Path, split: Option<&str>) -> Result<Vec<Vec<String>>> {
-    Ok(read_references(path, split)?.into_iter().map(|image| image.texts).collect())
+pub fn read_reference_lists(path: &Path) -> Result<Vec<Vec<String>>> {
+    Ok(read_references(path, None)?.into_iter().map(|image| image.texts).collect())
 }
 
 /// One caption of a model.
@@ -192,6 +190,9 @@ fn karpathy(images: &[Value], split: Option<&str>) -> Result<Vec<References>> {
         let raw = |sentence: &Value| sentence.get("raw").and_then(Value::as_str).map(str::to_owned);
         let texts = sentences.iter().map(raw).collect::<Option<Vec<_>>>();
         let texts = texts.context("a sentence has no text under \"raw\"").with_context(of_image)?;
+        if texts.is_empty() {
+            bail!("image {index} has no sentence");
+        }
         let id = first_of(image, &["cocoid", "imgid"]).and_then(name_of).unwrap_or_else(|| index.to_string());
         let names = std::iter::once(id).chain(image.get("filename").and_then(name_of)).collect();
         found.push(References { names, texts });
@@ -209,7 +210,6 @@ fn inline(candidates: Vec<Candidate>, path: &Path) -> Result<CaptionSet> {
                 "name the file with the references: --references FILE",
             ));
         };
-        set.names.push(candidate.name.unwrap_or_else(|| index.to_string()));
         set.captions.push(Captions { candidate: candidate.caption, references });
     }
     if set.captions.is_empty() {
@@ -243,7 +243,6 @@ fn join(candidates: Vec<Candidate>, references: Vec<References>) -> Result<Capti
             set.num_uncaptioned += 1;
             continue;
         };
-        set.names.extend(image.names.into_iter().next());
         set.captions.push(Captions { candidate, references: image.texts });
     }
     if set.captions.is_empty() {
@@ -288,7 +287,7 @@ mod tests {
         let results = json!([{ "image_id": "seven.jpg", "caption": "x" }, { "image_id": 9, "caption": "y" }]);
         let set = read(&results, Some(&references), None).unwrap();
         assert_eq!(set.captions, [captions("y", &["a", "c"]), captions("x", &["b"])]);
-        assert_eq!((set.names, set.num_uncaptioned), (vec!["9".to_owned(), "7".to_owned()], 0));
+        assert_eq!(set.num_uncaptioned, 0);
     }
 
     #[test]
@@ -310,7 +309,7 @@ mod tests {
     fn references_may_stand_beside_the_predictions() {
         let inline = json!([{ "image_name": "a.jpg", "prediction": "x", "captions": ["a", "b"] }]);
         let set = read(&inline, None, None).unwrap();
-        assert_eq!((set.captions, set.names), (vec![captions("x", &["a", "b"])], vec!["a.jpg".to_owned()]));
+        assert_eq!(set.captions, [captions("x", &["a", "b"])]);
     }
 
     #[test]
@@ -335,6 +334,7 @@ mod tests {
             (json!([]), "holds neither a list"),
             (json!({ "annotations": [{ "image_id": 1 }] }), "annotation 0 has no caption"),
             (json!({ "images": [{ "filename": "a" }] }), "image 0"),
+            (json!({ "images": [{ "filename": "a", "sentences": [] }] }), "image 0 has no sentence"),
             (json!({ "images": [] }), "no references"),
         ] {
             let text = describe(&read(&json!([one(1)]), Some(&broken), None).unwrap_err());

@@ -20,7 +20,7 @@ pub struct DocumentFrequencies {
 impl DocumentFrequencies {
     /// Those of the references that are scored against.
     pub fn of_references(corpus: &Corpus) -> Self {
-        let mut frequencies = Self { counts: vec![0; corpus.table.len()], num_images: corpus.len() };
+        let mut frequencies = Self { counts: vec![0; corpus.table.len()], num_images: corpus.num_images() };
         for image in &corpus.images {
             frequencies.add(image.references.iter());
         }

@@ -36,14 +36,9 @@ impl Corpus {
         Self { images: images.collect(), table }
     }
 
-    /// Images.
-    pub fn len(&self) -> usize {
+    /// How many images there are.
+    pub(super) fn num_images(&self) -> usize {
         self.images.len()
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.images.is_empty()
     }
 }
 

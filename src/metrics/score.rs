@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::bleu::{BleuStatistics, bleu_statistics};
-use super::bootstrap::{Interval, intervals};
+use super::bootstrap::{CONFIDENCE, Interval, intervals};
 use super::cider::{DocumentFrequencies, cider_d};
 use super::corpus::{Captions, Corpus};
 use super::meteor::{Meteor, MeteorStatistics};
@@ -90,12 +90,23 @@ pub struct ScoreReport {
     pub statistics: CaptionStatistics,
     /// What was computed, how, on how much.
     pub signature: String,
-    /// CIDEr-D of each image, in the order given.
-    #[serde(skip)]
-    pub cider_of_images: Vec<f64>,
+}
+
+/// Scores with what makes them comparable.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SignedScores {
+    /// The scores.
+    pub scores: Scores<f64>,
+    /// What was computed, how, on how much.
+    pub signature: String,
 }
 
 impl ScoreReport {
+    /// The scores alone, with their signature.
+    pub fn signed(self) -> SignedScores {
+        SignedScores { scores: self.scores, signature: self.signature }
+    }
+
     /// The report for the eye, by lines.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -103,7 +114,7 @@ impl ScoreReport {
         for (index, (name, value)) in self.scores.named().into_iter().enumerate() {
             let interval = intervals.map_or_else(String::new, |intervals| {
                 let (_, interval) = intervals[index];
-                format!("   95 % of resamples: {:.3} to {:.3}", interval.low, interval.high)
+                format!("   {:.0} % of resamples: {:.3} to {:.3}", 100.0 * CONFIDENCE, interval.low, interval.high)
             });
             lines.push(format!("{name:<9} {value:.3}{interval}"));
         }
@@ -112,15 +123,19 @@ impl ScoreReport {
             "counts    testlen {}, reflen {}, guess {:?}, correct {:?}",
             bleu.candidate_length, bleu.reference_length, bleu.guess, bleu.correct
         ));
-        let novel = statistics.novel.map_or_else(String::new, |novel| format!(", {:.1} % novel", 100.0 * novel));
+        let share = |share: Option<f64>, what: &str| {
+            share.map_or_else(String::new, |share| format!(", {:.1} % {what}", 100.0 * share))
+        };
         lines.push(format!(
-            "captions  {:.2} words ({} to {}), {} different words, {:.1} % distinct{novel}, {:.1} % repeat themselves",
+            "captions  {:.2} words ({} to {}), {} different words, {:.1} % distinct{}, {:.1} % repeat themselves{}",
             statistics.mean_length,
             statistics.min_length,
             statistics.max_length,
             statistics.vocabulary,
             100.0 * statistics.distinct,
-            100.0 * statistics.repeating
+            share(statistics.novel, "novel"),
+            100.0 * statistics.repeating,
+            share(statistics.without_end, "without an end")
         ));
         lines.push(format!("signature {}", self.signature));
         lines
@@ -204,7 +219,6 @@ fn score_tokenized(
         bleu: bleu.iter().copied().sum(),
         statistics: caption_statistics(&candidates, training),
         signature: signature(images, options),
-        cider_of_images: cider,
     }
 }
 

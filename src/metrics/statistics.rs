@@ -22,6 +22,8 @@ pub struct CaptionStatistics {
     pub novel: Option<f64>,
     /// Captions that say three words in a row more than once, as a share of all.
     pub repeating: f64,
+    /// Captions that were cut off at the longest length, as a share of all; absent where only their texts are known.
+    pub without_end: Option<f64>,
 }
 
 /// The figures of `captions`, whose words are separated by white space; `training` has the captions that the model
@@ -43,6 +45,7 @@ pub fn caption_statistics(captions: &[&str], training: Option<&HashSet<String>>)
         distinct: share(distinct.len()),
         novel: training.map(novel),
         repeating: share(captions.iter().filter(|caption| repeats_itself(caption)).count()),
+        without_end: None,
     }
 }
 
@@ -70,6 +73,7 @@ mod tests {
             distinct: 0.75,
             novel: Some(0.75),
             repeating: 0.25,
+            without_end: None,
         };
         assert_eq!(found, expected);
         assert_eq!(caption_statistics(&captions, None).novel, None);

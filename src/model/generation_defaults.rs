@@ -53,14 +53,19 @@ impl GenerationDefaults {
 
     /// `sources`: the first that names a value gives it.
     fn of(sources: &[&Value]) -> anyhow::Result<Self> {
+        // The search is that of generation_config.json where there is one, whatever the other files say.
+        let search = match sources {
+            [generation, ..] if !generation.is_null() => &sources[..1],
+            _ => sources,
+        };
         let find = |name: &str| sources.iter().find_map(|source| token_id(source, name).transpose()).transpose();
         let start = find("decoder_start_token_id")?.map_or_else(|| find("bos_token_id"), |id| Ok(Some(id)))?;
         Ok(Self {
             start: start.context("config.json names neither decoder_start_token_id nor bos_token_id")?,
             end: find("eos_token_id")?.context("config.json names no eos_token_id")?,
             pad: find("pad_token_id")?,
-            decoding: decoding(sources)?,
-            not_followed: not_followed(sources),
+            decoding: decoding(search)?,
+            not_followed: not_followed(search),
         })
     }
 }

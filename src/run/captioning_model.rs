@@ -8,6 +8,7 @@ use candle_core::{DType, Device};
 use crate::base::fault::WithHint as _;
 use crate::config::DecodingConfig;
 use crate::data::image_processor::ImageProcessor;
+use crate::model::caption_decoder::DecoderShape;
 use crate::model::captioner::CaptionerShape;
 use crate::model::generation_defaults::GenerationDefaults;
 use crate::model::parameters::Parameters;
@@ -59,7 +60,7 @@ impl CaptioningModel {
             shape: metadata.shape.clone(),
             parameters,
             processor: metadata.image_processor.clone(),
-            decoding: metadata.config.decoding_of_captions(),
+            decoding: within(metadata.config.decoding_of_captions(), &metadata.shape.decoder),
             training: Some(metadata),
             notes: Vec::new(),
         })
@@ -81,11 +82,10 @@ impl CaptioningModel {
                 defaults.not_followed.join(", ")
             ));
         }
-        let longest = defaults.decoding.max_new_tokens.map(|count| count.min(found.shape.decoder.num_positions));
         let parameters = Parameters::create(&specs, found.tensors, 0, DType::F32, device)?;
         Ok(Self {
             processor: read_processor(folder, &found.shape.encoder)?,
-            decoding: DecodingConfig { max_new_tokens: longest, ..defaults.decoding },
+            decoding: within(defaults.decoding, &found.shape.decoder),
             shape: found.shape,
             parameters,
             tokenizer,
@@ -93,4 +93,10 @@ impl CaptioningModel {
             notes,
         })
     }
+}
+
+/// No caption has more tokens than the decoder has positions.
+fn within(decoding: DecodingConfig, shape: &DecoderShape) -> DecodingConfig {
+    let longest = decoding.max_new_tokens.map(|count| count.min(shape.num_positions));
+    DecodingConfig { max_new_tokens: longest, ..decoding }
 }

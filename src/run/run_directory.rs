@@ -119,7 +119,10 @@ impl RunDirectory {
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))
             .hint(|| UNWRITABLE)?;
-        io::Write::write_all(&mut file, format!("{line}\n").as_bytes())
+        // A line that a kill cut off stays a line of its own.
+        let is_cut = fs::read(&path).is_ok_and(|bytes| bytes.last().is_some_and(|&byte| byte != b'\n'));
+        let start = if is_cut { "\n" } else { "" };
+        io::Write::write_all(&mut file, format!("{start}{line}\n").as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))
             .hint(|| UNWRITABLE)
     }
@@ -215,6 +218,18 @@ mod tests {
             .map(|_| RunDirectory::create(output.path(), "run").unwrap().path().file_name().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["run", "run-2", "run-3"]);
+    }
+
+    #[test]
+    fn a_line_behind_one_that_was_cut_off_is_a_line_of_its_own() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        fs::write(run.metrics(), "{\"step\":1}\n{\"st").unwrap();
+        for number in [2, 3] {
+            run.append_metrics(&serde_json::json!({ "step": number })).unwrap();
+        }
+        let expected = "{\"step\":1}\n{\"st\n{\"step\":2}\n{\"step\":3}\n";
+        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), expected);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub struct Setup {
     pub train: Vec<Example>,
     /// Validation pairs.
     pub val: Vec<Example>,
+    /// One of the scores.
+    pub meteor: Arc<Meteor>,
     /// What will happen.
     pub plan: RunPlan,
     /// What a person should know about where the weights come from.
@@ -125,6 +127,17 @@ impl Setup {
                 "name another split, or remove the key",
             ));
         }
+        if let Some(count) = config.decoding.max_new_tokens.filter(|&count| count > shape.decoder.num_positions) {
+            return Err(usage(
+                format!(
+                    "decoding.max_new_tokens is {count}, and the decoder has {} positions",
+                    shape.decoder.num_positions
+                ),
+                "lower it, or leave the key out",
+            ));
+        }
+        let resources = config.evaluation.meteor_resources.as_deref();
+        let meteor = resources.map_or_else(|| Ok(Meteor::exact_and_stem()), Meteor::from_resources)?;
         let counts = DataCounts {
             train_images: split.train.len(),
             train_examples: train.len(),
@@ -143,6 +156,7 @@ impl Setup {
             state,
             train,
             val,
+            meteor: Arc::new(meteor),
             plan,
             notes: Vec::new(),
         })
@@ -173,22 +187,16 @@ impl Setup {
     }
 
     /// What is captioned at validations; the samples are spread over the split evenly.
-    ///
-    /// # Errors
-    /// Resources of METEOR that cannot be read.
-    pub fn captioned_split(&self) -> Result<Arc<CaptionedSplit>> {
+    pub fn captioned_split(&self) -> Arc<CaptionedSplit> {
         let (val, evaluation) = (&self.split.val, &self.plan.config.evaluation);
         let count = evaluation.num_samples.min(val.len());
-        Ok(Arc::new(CaptionedSplit {
+        Arc::new(CaptionedSplit {
             images: val.clone(),
             samples: (0..count).map(|sample| val[sample * val.len() / count]).collect(),
             references: val.iter().map(|&image| self.dataset.images[image].captions.clone()).collect(),
             tokenizer: self.tokenizer.clone(),
-            meteor: match (&evaluation.meteor_resources, evaluation.metrics_interval) {
-                (Some(folder), Some(_)) => Meteor::from_resources(folder)?,
-                _ => Meteor::exact_and_stem(),
-            },
-        }))
+            meteor: Arc::clone(&self.meteor),
+        })
     }
 
     /// All images that are validated on or captioned at the end.
@@ -205,12 +213,7 @@ fn open_data(config: &RunConfig) -> Result<(Dataset, SplitIndices)> {
 }
 
 fn split_of(split: &SplitIndices, name: &str) -> Vec<usize> {
-    match Split::parse(name) {
-        Some(Split::Train) => split.train.clone(),
-        Some(Split::Val) => split.val.clone(),
-        Some(Split::Test) => split.test.clone(),
-        None => Vec::new(),
-    }
+    Split::parse(name).map_or_else(Vec::new, |side| split.clone().into_side(side))
 }
 
 /// Images that are captioned at the end and that neither training nor validation has in this view.

@@ -14,6 +14,7 @@ use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::data::dataset::Dataset;
 use crate::data::image_source::ImageSource;
+use crate::decoding::Decoding;
 use crate::evaluation::caption_match::{CaptionMatch, match_captions};
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::metrics::corpus::Captions;
@@ -36,10 +37,21 @@ pub struct Request<'a> {
     pub source: &'a ImageSource,
     /// The model.
     pub writer: &'a CaptionWriter<'a>,
+    /// Where it comes from.
+    pub model: ModelOrigin<'a>,
     /// How many at once.
     pub settings: &'a CaptioningSettings,
     /// How the captions are scored.
     pub options: &'a ScoreOptions<'a>,
+}
+
+/// Which model captions.
+#[derive(Clone, Copy)]
+pub struct ModelOrigin<'a> {
+    /// Its checkpoint or folder.
+    pub path: &'a Path,
+    /// Completed epochs and updates, where they are known.
+    pub progress: Option<(u64, u64)>,
 }
 
 /// Captions of a split and what they are worth.
@@ -53,9 +65,15 @@ pub struct SplitEvaluation {
 struct SplitScores {
     format_version: u32,
     split: String,
+    /// Folder of the data set.
+    dataset: String,
+    dataset_digest: String,
+    /// File or folder name of the model.
+    checkpoint: String,
+    epoch: Option<u64>,
+    step: Option<u64>,
+    decoding: Decoding,
     report: ScoreReport,
-    /// Captions that were cut off at the longest length, as a share.
-    without_end: f64,
     /// Beside two baselines that know nothing of the image.
     word_for_word: CaptionMatch,
 }
@@ -65,7 +83,7 @@ struct SplitScores {
 /// # Errors
 /// An image that cannot be read; what the model gives.
 pub fn evaluate(request: &Request<'_>, team: &Team, stop: &StopFlag) -> Result<Option<SplitEvaluation>> {
-    let Request { dataset, split, images, source, writer, settings, options } = request;
+    let Request { dataset, split, images, source, writer, model, settings, options } = request;
     let progress = Progress::new(&format!("captioning {split}"), images.len() as u64, 0);
     let written = writer.write_all(source, images, settings, team, |count| {
         progress.advance(count as u64, "");
@@ -79,6 +97,8 @@ pub fn evaluate(request: &Request<'_>, team: &Team, stop: &StopFlag) -> Result<O
     let word_for_word = match_captions(&captions, &references, options.seed);
     let paired = captions.iter().cloned().zip(references);
     let paired: Vec<Captions> = paired.map(|(candidate, references)| Captions { candidate, references }).collect();
+    let mut report = score(&paired, options);
+    report.statistics.without_end = Some(without_end as f64 / images.len().max(1) as f64);
     let records = images.iter().map(|&image| &dataset.images[image]).zip(&captions);
     Ok(Some(SplitEvaluation {
         predictions: records
@@ -89,8 +109,13 @@ pub fn evaluate(request: &Request<'_>, team: &Team, stop: &StopFlag) -> Result<O
         scores: SplitScores {
             format_version: FORMAT_VERSION,
             split: (*split).to_owned(),
-            report: score(&paired, options),
-            without_end: without_end as f64 / images.len().max(1) as f64,
+            dataset: dataset.name.clone(),
+            dataset_digest: dataset.digest.clone(),
+            checkpoint: model.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            epoch: model.progress.map(|(epoch, _)| epoch),
+            step: model.progress.map(|(_, step)| step),
+            decoding: writer.decoding,
+            report,
             word_for_word,
         },
     }))
@@ -117,30 +142,36 @@ impl SplitEvaluation {
     }
 
     /// The line for `metrics.jsonl`.
-    pub fn metrics_line(&self, (epoch, step): (u64, u64), checkpoint: &Path) -> Value {
-        let report = &self.scores.report;
+    pub fn metrics_line(&self) -> Value {
+        let SplitScores { split, dataset, checkpoint, epoch, step, decoding, report, .. } = &self.scores;
         json!({
             "kind": "evaluation",
             "step": step,
             "epoch": epoch,
-            "split": self.scores.split,
-            "checkpoint": checkpoint.file_name().unwrap_or_default().to_string_lossy(),
+            "split": split,
+            "dataset": dataset,
+            "checkpoint": checkpoint,
+            "decoding": decoding,
             "scores": report.scores,
+            "without_end": report.statistics.without_end,
             "signature": report.signature,
         })
     }
 
-    /// Shows some captions and what all of them are worth.
+    /// Everything that is known of the scores, as JSON.
+    ///
+    /// # Errors
+    /// A number that JSON does not know.
+    pub fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string(&self.scores)?)
+    }
+
+    /// Shows some captions, and how many are right word for word.
     pub fn show(&self) {
-        let SplitScores { split, report, word_for_word, without_end, .. } = &self.scores;
+        let SplitScores { split, word_for_word, .. } = &self.scores;
         for line in &self.shown {
             terminal::message(line);
         }
-        terminal::message(&format!("scores of {split}:"));
-        for line in report.lines() {
-            terminal::message(&format!("  {line}"));
-        }
-        terminal::message(&format!("  without an end: {:.1} %", 100.0 * without_end));
         let total = word_for_word.num_images;
         terminal::message(&format!("captions that are one of their picture's own references, of {total} in {split}:"));
         terminal::message(&format!("  the model                         {:>4}", word_for_word.matched));

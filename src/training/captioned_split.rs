@@ -1,11 +1,12 @@
 //! The images that are captioned at validations: a few to see whether captions are any good, all of them to score them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::evaluation::captioning::WrittenCaption;
 use crate::metrics::corpus::Captions;
 use crate::metrics::meteor::Meteor;
-use crate::metrics::score::{ScoreOptions, Scores, score};
+use crate::metrics::score::{ScoreOptions, SignedScores, score};
 use crate::tokenizer::CaptionTokenizer;
 
 /// The validation split as it is captioned.
@@ -19,7 +20,7 @@ pub struct CaptionedSplit {
     /// Turns tokens into text.
     pub tokenizer: CaptionTokenizer,
     /// One of the scores.
-    pub meteor: Meteor,
+    pub meteor: Arc<Meteor>,
 }
 
 /// What a validation captioned.
@@ -28,12 +29,12 @@ pub struct Captioned {
     /// Captions of the samples, or of the whole split.
     pub captions: Vec<WrittenCaption>,
     /// Their scores, where they are of the whole split.
-    pub scores: Option<Scores<f64>>,
+    pub scores: Option<SignedScores>,
 }
 
 impl CaptionedSplit {
     /// The scores of captions of all images, in their order.
-    pub fn score(&self, captions: &[WrittenCaption], seed: u64) -> Scores<f64> {
+    pub fn score(&self, captions: &[WrittenCaption], seed: u64) -> SignedScores {
         let images: Vec<Captions> = captions
             .iter()
             .zip(&self.references)
@@ -46,7 +47,7 @@ impl CaptionedSplit {
             num_resamples: 0,
             seed,
         };
-        score(&images, &options).scores
+        score(&images, &options).signed()
     }
 }
 

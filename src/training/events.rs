@@ -1,6 +1,6 @@
 //! What the loop tells its observers. An observer that fails stops the loop.
 
-use crate::metrics::score::Scores;
+use crate::metrics::score::SignedScores;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::Alarm;
 use crate::training::optimizer::Optimizer;
@@ -81,7 +81,7 @@ pub enum Event<'a> {
         /// Mean token loss on the validation split.
         val_loss: f64,
         /// Scores of the captions of that split, where they were scored.
-        scores: Option<&'a Scores<f64>>,
+        scores: Option<&'a SignedScores>,
         /// Its duration in seconds.
         seconds: f64,
         /// Whether the model is the best so far.

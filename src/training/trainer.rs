@@ -284,7 +284,7 @@ impl Trainer {
         let Some(Captioned { captions, scores }) = captioned else { return Ok(Outcome::Interrupted) };
         let previous = self.state.val_loss;
         let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captions);
-        let cider = scores.map(|scores| scores.CIDEr);
+        let cider = scores.as_ref().map(|signed| signed.scores.CIDEr);
         let is_best = self.state.record_validation(val_loss, cider, self.plan.config.training.best_metric);
         let (seconds, scores) = (started.elapsed().as_secs_f64(), scores.as_ref());
         let (state, alarms) = (&self.state, alarms.as_slice());

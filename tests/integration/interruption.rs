@@ -75,7 +75,7 @@ fn run(
     };
     let keeper = CheckpointKeeper::new(folder.clone(), provenance);
     let mut watcher = Watcher { keeper, stop: stop.clone(), decide, steps: Vec::new(), validations: Vec::new() };
-    let (pad_id, captioned) = (setup.tokenizer.special_ids().pad, setup.captioned_split().unwrap());
+    let (pad_id, captioned) = (setup.tokenizer.special_ids().pad, setup.captioned_split());
     let data = TrainingData { train: Arc::new(setup.train), val: Arc::new(setup.val), source, pad_id, captioned };
     let mut trainer = Trainer {
         plan: setup.plan,

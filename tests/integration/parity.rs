@@ -390,13 +390,41 @@ struct Generated {
 /// A score is a mean of log-probabilities, which transformers adds up in f32.
 const SCORE: f64 = 1e-5;
 
-#[test]
-fn captions_and_scores_equal_those_of_generate_under_every_setting() {
+/// What `generate` wrote, and what its captions looked at.
+fn decoding_fixture() -> serde_json::Value {
     let path = fixtures().join("expected_decoding.json");
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}; tests/reference/decoding.py makes it", path.display()));
-    let expected: HashMap<String, Vec<Generated>> = serde_json::from_str(&text).unwrap();
-    for (name, settings) in &expected {
+    serde_json::from_str(&text).unwrap()
+}
+
+/// transformers gives its weights from the attention that makes the softmax of the encoder in f32.
+const WEIGHT: f64 = 1e-7;
+
+#[test]
+fn what_a_caption_looks_at_equals_the_cross_attentions_of_transformers() {
+    for name in NAMES {
+        let case = Case::load(name, DType::F64);
+        let mut expected = decoding_fixture()["attention"][name].take();
+        let tokens: Vec<Vec<u32>> = serde_json::from_value(expected["tokens"].take()).unwrap();
+        let weights: Vec<Vec<Vec<f64>>> = serde_json::from_value(expected["weights"].take()).unwrap();
+        let model = Captioner::build(&case.shape, &case.parameters.detached()).unwrap();
+        let images: Vec<usize> = (0..tokens.len()).collect();
+        let key_values = model.cross_key_values(&model.encode(&case.pixels(&images)).unwrap()).unwrap();
+        let input_ids = Tensor::new(tokens, &Device::Cpu).unwrap();
+        let found = model.decoder().cross_attention_weights(&input_ids, &key_values).unwrap();
+        let difference = largest(&difference(&found, &Tensor::new(weights, &Device::Cpu).unwrap()));
+        assert!(difference < WEIGHT, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn captions_and_scores_equal_those_of_generate_under_every_setting() {
+    let expected: HashMap<String, Vec<Generated>> =
+        serde_json::from_value(decoding_fixture()["captions"].take()).unwrap();
+    for name in NAMES {
+        let settings = &expected[name];
+        assert!(settings.len() > 50, "{}", settings.len());
         for dtype in [DType::F64, DType::F32] {
             let mut case = Case::load(name, dtype);
             for Generated { end, setting, captions: expected, scores } in settings {

@@ -56,7 +56,10 @@ fn a_run_scores_its_captions_and_keeps_the_best_by_cider() {
     let is_best: Vec<bool> = validations.iter().map(|line| line["best"].as_bool().unwrap()).collect();
     assert_eq!(is_best, [true, ciders[1] > ciders[0]], "{ciders:?}");
     let evaluation = &lines("evaluation")[0];
-    assert_eq!((&evaluation["split"], &evaluation["step"]), (&json!("test"), &json!(126)));
+    let (best, _) = ciders.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0))).unwrap();
+    assert_eq!((&evaluation["split"], &evaluation["step"]), (&json!("test"), &json!(63 * (best + 1))));
+    assert_eq!(evaluation["decoding"]["strategy"], "greedy");
+    assert!(validations[0]["signature"].as_str().unwrap().contains("meteor:1.5,exact+stem|"));
     let scores = read(trained().join("run/predictions/test.scores.json"));
     assert_eq!(scores["report"]["scores"], evaluation["scores"]);
     assert_eq!(scores["word_for_word"]["num_images"], 12);
@@ -92,7 +95,9 @@ fn evaluate_writes_predictions_that_score_to_the_same_numbers() {
         "--bootstrap",
         "0",
     ]);
-    let report: Value = serde_json::from_str(&data(&output)).unwrap();
+    let evaluated: Value = serde_json::from_str(&data(&output)).unwrap();
+    assert_eq!(evaluated["decoding"]["strategy"]["beam"]["num_beams"], 3);
+    let report = &evaluated["report"];
     let predictions = folder.path().join("val.json");
     let references = shapes_folder().join("dataset.json").display().to_string();
     let predictions_name = predictions.display().to_string();
@@ -130,7 +135,7 @@ fn evaluate_says_what_it_cannot_do() {
         (vec!["--checkpoint", &checkpoint, "--batch-size", "0"], 2, "must be at least 1"),
         (vec!["--checkpoint", &checkpoint, "--data", "absent"], 1, "absent"),
         (vec!["--checkpoint", &checkpoint, "--meteor-resources", "absent"], 1, "absent"),
-        (vec!["--checkpoint", &checkpoint, "--num-beams", "0"], 2, "decoding.num_beams"),
+        (vec!["--checkpoint", &checkpoint, "--num-beams", "0"], 2, "--num-beams must be"),
     ] {
         let output = run(&[&["evaluate"], arguments.as_slice()].concat());
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::TokenizerConfig;
+use caption_train::metrics::meteor::{Meteor, MeteorStatistics};
+use caption_train::metrics::ptb_tokenizer::PtbTokenizer;
 use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::Captioner;
 use caption_train::model::encoder::Encoder;
@@ -24,6 +26,8 @@ const STATES_F32: f64 = 3e-4;
 const LIKE: f64 = 1.5;
 /// Both sides in f32, relative to the largest logit.
 const LOGITS_F32: f64 = 1e-5;
+/// Statistics are whole numbers; the last bit of a power may differ.
+const METEOR: f64 = 1e-12;
 
 /// A path that the script gives.
 fn path(variable: &str) -> PathBuf {
@@ -109,4 +113,48 @@ fn ids_of_real_captions_equal_those_of_python() {
         assert_eq!(&tokenizer.encode(caption).unwrap(), ids, "{caption}");
     }
     println!("ids of {} captions equal", facts.captions.len());
+}
+
+#[test]
+fn tokens_of_real_captions_equal_those_of_the_java_tool() {
+    let captions = std::fs::read_to_string(path("CAPTIONS")).unwrap();
+    let expected = std::fs::read_to_string(path("TOKENS")).unwrap();
+    let captions: Vec<&str> = captions.split('\n').collect();
+    let tokens = PtbTokenizer::new().tokenize_all(&captions);
+    let expected: Vec<&str> = expected.split_terminator('\n').collect();
+    assert_eq!(captions.len(), expected.len());
+    let differs = |(tokens, expected): &(&Vec<String>, &&str)| tokens.join(" ") != **expected;
+    let differing: Vec<_> = tokens.iter().zip(&expected).filter(differs).collect();
+    println!("{} captions, {} of them with other tokens", captions.len(), differing.len());
+    assert!(differing.is_empty(), "{:?}", &differing[..differing.len().min(5)]);
+}
+
+#[test]
+fn meteor_of_real_captions_equals_that_of_the_java_tool() {
+    #[derive(serde::Deserialize)]
+    struct Item {
+        candidate: String,
+        references: Vec<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        score: f64,
+        segments: Vec<Segment>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Segment {
+        score: f64,
+    }
+    let read = |variable: &str| std::fs::read(path(variable)).unwrap();
+    let items: Vec<Item> = serde_json::from_slice(&read("METEOR_INPUT")).unwrap();
+    let expected: Expected = serde_json::from_slice(&read("METEOR_EXPECTED")).unwrap();
+    let meteor = Meteor::from_resources(&path("METEOR_RESOURCES")).unwrap();
+    let statistics: Vec<MeteorStatistics> =
+        items.iter().map(|item| meteor.segment(&item.candidate, &item.references)).collect();
+    assert_eq!(statistics.len(), expected.segments.len());
+    let difference = |(found, expected): (&MeteorStatistics, &Segment)| (meteor.score(found) - expected.score).abs();
+    let most = statistics.iter().zip(&expected.segments).map(difference).fold(0.0, f64::max);
+    let corpus = meteor.score(&statistics.iter().copied().sum());
+    println!("METEOR of {} captions: {corpus}, each within {most:.1e} of the Java tool", items.len());
+    assert!(most < METEOR && (corpus - expected.score).abs() < METEOR, "{corpus} {}", expected.score);
 }

@@ -5,8 +5,9 @@ model fixtures under many settings.
     python tests/reference/decoding.py
 
 For each model, each end token and each setting: the captions of all pictures (tokens without the start token, up to and
-without the end), those of a picture together, the best first, with the scores of a beam search. Computed in float64 from
-the float32 weights. Random weights seldom end a caption by themselves: tokens out of the middle of captions are end tokens
+without the end), those of a picture together, the best first, with the scores of a beam search; and for one caption of
+each picture how much its tokens look at each patch, as a mean over heads and blocks. Computed in float64 from the float32
+weights. Random weights seldom end a caption by themselves: tokens out of the middle of captions are end tokens
 too, so that captions end early, late and not at all.
 """
 
@@ -59,19 +60,28 @@ def captions(model, pixel_values, end, setting):
     return {"end": end, "setting": setting, "captions": group(tokens), "scores": group(scores) if scores else None}
 
 
+def attention(model, pixel_values, tokens):
+    """One caption for each picture, the start token included, and its weights (pictures, tokens, patches)."""
+    found = model(pixel_values=pixel_values, decoder_input_ids=torch.tensor(tokens), output_attentions=True)
+    weights = torch.stack(found.cross_attentions).mean(dim=(0, 2))  # (blocks, pictures, heads, tokens, patches)
+    return {"tokens": tokens, "weights": [[[round(w, 9) for w in row] for row in rows] for rows in weights.tolist()]}
+
+
 def main():
-    result = {}
+    result, watched = {}, {}
     for name in ["vit_gpt2", "clip_gpt2"]:
-        model = VisionEncoderDecoderModel.from_pretrained(FOLDER / name).double().eval()
+        model = VisionEncoderDecoderModel.from_pretrained(FOLDER / name, attn_implementation="eager").double().eval()
         pixel_values = load_file(FOLDER / f"expected_{name}.safetensors")["pixel_values"].double()
         with torch.no_grad():
             own = model.config.eos_token_id
             longest = max((c for image in captions(model, pixel_values, own, {})["captions"] for c in image), key=len)
             ends = [own, longest[4], longest[9], longest[14]]
             result[name] = [captions(model, pixel_values, end, setting) for end in ends for setting in SETTINGS]
+            tokens = [[model.config.decoder_start_token_id, 7 + picture, 50, 9, 30 + picture] for picture in range(len(pixel_values))]
+            watched[name] = attention(model, pixel_values, tokens)
         for entry in result[name]:
             print(name, entry["end"], entry["setting"], [len(c) for image in entry["captions"] for c in image])
-    text = json.dumps(result, separators=(",", ":"))
+    text = json.dumps({"captions": result, "attention": watched}, separators=(",", ":"))
     (FOLDER / "expected_decoding.json").write_text(text + "\n", encoding="utf-8")
 
 

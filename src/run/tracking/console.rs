@@ -79,7 +79,7 @@ impl Observer for Console {
                     state.epoch, self.num_epochs
                 ));
                 if let Some(scores) = scores {
-                    let named = scores.named().map(|(name, value)| format!("{name} {value:.3}"));
+                    let named = scores.scores.named().map(|(name, value)| format!("{name} {value:.3}"));
                     terminal::message(&format!("            {}", named.join("  ")));
                 }
                 alarms.iter().for_each(|alarm| terminal::warning(&alarm.to_string()));
