@@ -58,7 +58,7 @@ impl MetricArgs {
     /// # Errors
     /// A file that cannot be used.
     pub fn documents(&self) -> Result<Option<Vec<Vec<String>>>> {
-        self.document_frequencies.as_deref().map(|path| read_reference_lists(path)).transpose()
+        self.document_frequencies.as_deref().map(read_reference_lists).transpose()
     }
 }
 
