@@ -42,8 +42,14 @@ fn config(folder: &Path, encoder: &str) -> String {
 }
 
 fn stopped_run_equals_undisturbed_run(encoder: &str, batch_by: &str, signal: &str) {
+    // One of the runs scores its captions and keeps the best by them.
+    let scored = batch_by == "image";
     let config = |folder: &Path| {
-        config(folder, encoder).replace("[training]", &format!("[training]\nbatch_by = \"{batch_by}\""))
+        let config = config(folder, encoder).replace("[training]", &format!("[training]\nbatch_by = \"{batch_by}\""));
+        if !scored {
+            return config;
+        }
+        config.replace("[training]", "[training]\nbest_metric = \"cider\"") + "\n[evaluation]\nmetrics_interval = 1\n"
     };
     let (undisturbed, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let output = train(undisturbed.path(), &config(undisturbed.path()), &[]);
@@ -63,9 +69,11 @@ fn stopped_run_equals_undisturbed_run(encoder: &str, batch_by: &str, signal: &st
     assert_eq!(losses(&run), expected);
     let model = |run: &Path| {
         let checkpoint = read_checkpoint(&last_checkpoint(run)).unwrap();
-        (checkpoint.metadata.tensors_digest.clone(), checkpoint.metadata.state.best_val_loss)
+        let state = &checkpoint.metadata.state;
+        (checkpoint.metadata.tensors_digest.clone(), state.best_val_loss, state.best_cider, state.best_epoch)
     };
     assert_eq!(model(&run), model(&undisturbed.path().join("run")));
+    assert!(!scored || model(&run).2.is_some());
 }
 
 #[test]
@@ -284,8 +292,17 @@ fn a_checkpoint_of_the_version_before_with_a_key_that_was_retired_can_be_gone_on
     metadata["format_version"] = 2.into();
     metadata["config"]["data"]["feature_memory_gb"] = 8.0.into();
     // That version knew nothing of these either.
-    for key in ["validations_since_best", "loss_watch"] {
-        metadata["state"].as_object_mut().unwrap().remove(key).unwrap();
+    let unknown = [
+        ("/state", "validations_since_best"),
+        ("/state", "loss_watch"),
+        ("/state", "best_cider"),
+        ("/config", "decoding"),
+        ("/config/training", "best_metric"),
+        ("/config/evaluation", "metrics_interval"),
+        ("/config/evaluation", "meteor_resources"),
+    ];
+    for (place, key) in unknown {
+        metadata.pointer_mut(place).and_then(|value| value.as_object_mut()).unwrap().remove(key).unwrap();
     }
     header["__metadata__"].as_object_mut().unwrap().remove("caption_train_sha256").unwrap();
     std::fs::write(&path, join_checkpoint(header, &metadata, &values)).unwrap();
