@@ -4,7 +4,8 @@
 #
 #   PYTHON=VENV/bin/python scripts/check-real-data.sh FLICKR8K_ARCHIVES ENCODER_FOLDER [WORK_FOLDER]
 #
-# PYTHON has what tests/reference/real_data.py names in its first lines.
+# PYTHON has what tests/reference/real_data.py and scripts/check-metrics.sh name in their first lines; the folder above
+# FLICKR8K_ARCHIVES has what the latter needs.
 set -euo pipefail
 
 python=$(realpath -s "${PYTHON:?set PYTHON to an interpreter with torch and transformers}")
@@ -30,6 +31,8 @@ at_most() { awk -v found="$1" -v most="$2" 'BEGIN { exit !(found != "" && found 
 grep -q "nothing to do" second.log || fail "a second preparation did something"
 [ "$(find data/flickr8k/images -type f | wc -l)" = 7000 ] || fail "expected 7000 images"
 grep -q 2258277193_586949ec62.jpg.1 data/flickr8k/preparation.json || fail "the ghost id is not reported"
+
+"$root/scripts/check-metrics.sh" "$(dirname "$archives")" "$work/metrics"
 
 "$python" "$root/tests/reference/real_data.py" "$encoder" data/flickr8k reference
 check() { cargo test --release --manifest-path "$root/Cargo.toml" --test real_data -- --nocapture "$@"; }

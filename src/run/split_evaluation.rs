@@ -19,11 +19,11 @@ use crate::evaluation::caption_match::{CaptionMatch, match_captions};
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::metrics::corpus::Captions;
 use crate::metrics::score::{ScoreOptions, ScoreReport, score};
-use crate::run::run_directory::UNWRITABLE;
 
 /// Captions shown on the console.
 const SHOWN: usize = 3;
 const FORMAT_VERSION: u32 = 1;
+const UNWRITABLE: &str = "free some disk space and make the folder writable";
 
 /// What to caption, with what.
 pub struct Request<'a> {
