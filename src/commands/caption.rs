@@ -88,8 +88,9 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
             continue;
         }
         let input = ImageInput::Pixels(Tensor::from_vec(pixels, (names.len(), 3, height, width), &device)?);
-        let written = writer.write(&input, num_captioned)?;
-        let attention = if args.attention { Some(writer.attention(&input, &written)?) } else { None };
+        let key_values = writer.key_values(&input)?;
+        let written = writer.write_from(&key_values, num_captioned)?;
+        let attention = if args.attention { Some(writer.attention(&key_values, &written)?) } else { None };
         for (index, (path, captions)) in names.iter().zip(written).enumerate() {
             if args.json {
                 let attention = attention.as_ref().map(|attention| (&attention[index], opened.shape.encoder.grid()));

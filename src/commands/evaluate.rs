@@ -1,6 +1,5 @@
 //! `caption-train evaluate`: captions a split of a data set with a model and scores what it wrote.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::data::dataset::{Dataset, Split};
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
 use crate::data::split::split_images;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
+use crate::metrics::meteor::Meteor;
 use crate::metrics::score::ScoreOptions;
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
@@ -87,16 +87,17 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             "name a folder with --output DIR",
         ));
     };
-    let (meteor, documents) = (args.metrics.meteor()?, args.metrics.documents()?);
+    let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
     let num_threads = rayon::current_num_threads();
     let team = Team::new(num_threads.min(args.batch_size), 1)?;
+    let files = ImageFiles::of_dataset(&data.dataset, opened.processor.clone(), None);
     stop.attend();
     let request = split_evaluation::Request {
         dataset: &data.dataset,
         split: split.name(),
         images: &data.images,
-        source: &image_files(&data.dataset, &opened),
+        source: &ImageSource::files(Arc::new(files), Views::Whole),
         writer: &CaptionWriter { model: &model, tokenizer: &opened.tokenizer, decoding },
         model: ModelOrigin {
             path: &path,
@@ -157,8 +158,7 @@ impl EvaluatedData {
         let (images, training_captions) = match training {
             Some(CheckpointMetadata { config: RunConfig { data, seed, .. }, .. }) => {
                 let indices = split_images(&dataset, data.split, data.validation_fraction, *seed)?;
-                let captions = indices.train.iter().flat_map(|&image| dataset.images[image].captions.iter().cloned());
-                let captions = captions.collect();
+                let captions = dataset.captions_of(&indices.train);
                 (indices.into_side(split), Some(captions))
             }
             // Another data set says itself what each image is for.
@@ -175,12 +175,4 @@ impl EvaluatedData {
         }
         Ok(Self { dataset, images, is_own: training.is_some(), training_captions })
     }
-}
-
-fn image_files(dataset: &Dataset, opened: &CaptioningModel) -> ImageSource {
-    let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
-    let names = dataset.images.iter().map(|image| image.filename.clone()).collect();
-    let processor = opened.processor.clone();
-    let files = ImageFiles { paths, names, digests: HashMap::new(), processor, augmentation: None };
-    ImageSource::files(Arc::new(files), Views::Whole)
 }

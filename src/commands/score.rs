@@ -45,14 +45,6 @@ pub struct MetricArgs {
 }
 
 impl MetricArgs {
-    /// The METEOR that is asked for.
-    ///
-    /// # Errors
-    /// Resources that cannot be read.
-    pub fn meteor(&self) -> Result<Meteor> {
-        self.meteor_resources.as_deref().map_or_else(|| Ok(Meteor::exact_and_stem()), Meteor::from_resources)
-    }
-
     /// The references that weigh n-grams, where a file is named.
     ///
     /// # Errors
@@ -75,7 +67,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             set.num_uncaptioned + set.captions.len()
         ));
     }
-    let (meteor, documents) = (args.metrics.meteor()?, args.metrics.documents()?);
+    let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
     let options = ScoreOptions {
         meteor: &meteor,
         document_references: documents.as_deref(),

@@ -286,8 +286,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     };
     let keeper = checkpoint_keeper(run, &setup)?;
     let (caption_images, captioned) = (setup.caption_images(), setup.captioned_split());
-    let training_captions = setup.training_captions();
-    let Setup { dataset, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
+    let Setup { dataset, split, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
     let pad_id = tokenizer.special_ids().pad;
     let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, captioned };
     let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
@@ -301,7 +300,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     let best = best_checkpoint(run, &trainer)?;
     terminal::message(&format!("best model  {}", best.display()));
     if !caption_images.is_empty()
-        && caption_at_end(run, &best, (&dataset, &caption_images, &training_captions), &tokenizer, &trainer, stop)?
+        && caption_at_end(run, &best, (&dataset, &caption_images, &split.train), &tokenizer, &trainer, stop)?
             == Outcome::Interrupted
     {
         terminal::warning("captioning was stopped; the model is complete");
@@ -316,7 +315,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
 fn caption_at_end(
     run: &RunDirectory,
     best: &Path,
-    (dataset, images, training_captions): (&Dataset, &[usize], &[String]),
+    (dataset, images, train_images): (&Dataset, &[usize], &[usize]),
     tokenizer: &CaptionTokenizer,
     trainer: &Trainer,
     stop: &StopFlag,
@@ -342,7 +341,7 @@ fn caption_at_end(
         options: &ScoreOptions {
             meteor: &data.captioned.meteor,
             document_references: None,
-            training_captions: Some(training_captions),
+            training_captions: Some(&dataset.captions_of(train_images)),
             num_resamples: NUM_RESAMPLES,
             seed: config.seed,
         },

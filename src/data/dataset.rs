@@ -112,6 +112,11 @@ impl Dataset {
         })
     }
 
+    /// All captions of these images.
+    pub fn captions_of(&self, images: &[usize]) -> Vec<String> {
+        images.iter().flat_map(|&image| self.images[image].captions.iter().cloned()).collect()
+    }
+
     /// Where the image at index `image` is.
     pub fn image_path(&self, image: usize) -> PathBuf {
         self.directory.join(IMAGE_FOLDER).join(&self.images[image].filename)

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::base::fault::fault;
 use crate::config::FeatureType;
 use crate::data::augmentation::Augmentation;
+use crate::data::dataset::Dataset;
 use crate::data::feature_store::{FeatureStore, Key};
 use crate::data::image_file::{load_known_rgb, load_rgb};
 use crate::data::image_processor::ImageProcessor;
@@ -82,6 +83,13 @@ pub struct ImageFiles {
 }
 
 impl ImageFiles {
+    /// All images of a data set.
+    pub fn of_dataset(dataset: &Dataset, processor: ImageProcessor, augmentation: Option<Augmentation>) -> Self {
+        let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
+        let names = dataset.images.iter().map(|image| image.filename.clone()).collect();
+        Self { paths, names, digests: HashMap::new(), processor, augmentation }
+    }
+
     /// The pixels of a view in the encoder's size, before they are normalised: rows of red, green, blue.
     ///
     /// # Errors

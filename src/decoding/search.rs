@@ -149,6 +149,9 @@ pub fn decode(
 ) -> Result<Vec<Vec<DecodedCaption>>> {
     let Some(first) = key_values.first() else { bail!("a decoder without blocks cannot caption") };
     let (num_images, device) = (first.dim(0)?, first.device());
+    if num_images == 0 {
+        return Ok(Vec::new());
+    }
     let mut searches: Vec<Box<dyn Search>> =
         (0..num_images).map(|image| new_search(decoding, first_image + image)).collect();
     let mut active: Vec<usize> = (0..num_images).collect();

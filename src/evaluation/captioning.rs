@@ -46,14 +46,25 @@ impl<'a> CaptionWriter<'a> {
     /// # Errors
     /// What model and tokenizer give.
     pub fn write(&self, input: &ImageInput, first_image: usize) -> Result<Vec<Vec<WrittenCaption>>> {
-        let key_values = self.key_values(input)?;
-        let captions = decode(self.model.decoder(), &key_values, &self.decoding, first_image)?;
+        self.write_from(&self.key_values(input)?, first_image)
+    }
+
+    /// [`Self::write`] from [`Self::key_values`].
+    ///
+    /// # Errors
+    /// What model and tokenizer give.
+    pub fn write_from(&self, key_values: &[Tensor], first_image: usize) -> Result<Vec<Vec<WrittenCaption>>> {
+        let captions = decode(self.model.decoder(), key_values, &self.decoding, first_image)?;
         let text =
             |decoded: DecodedCaption| Ok(WrittenCaption { text: self.tokenizer.decode(&decoded.tokens)?, decoded });
         captions.into_iter().map(|captions| captions.into_iter().map(text).collect()).collect()
     }
 
-    fn key_values(&self, input: &ImageInput) -> Result<Vec<Tensor>> {
+    /// What each block of the decoder sees of the images: keys and values (B, N, 2 D).
+    ///
+    /// # Errors
+    /// What the model gives.
+    pub fn key_values(&self, input: &ImageInput) -> Result<Vec<Tensor>> {
         let states = match input {
             ImageInput::Pixels(pixel_values) => self.model.encode(pixel_values)?,
             ImageInput::Features(features) => features.clone(),
@@ -66,8 +77,7 @@ impl<'a> CaptionWriter<'a> {
     ///
     /// # Errors
     /// What the model gives.
-    pub fn attention(&self, input: &ImageInput, written: &[Vec<WrittenCaption>]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let key_values = self.key_values(input)?;
+    pub fn attention(&self, key_values: &[Tensor], written: &[Vec<WrittenCaption>]) -> Result<Vec<Vec<Vec<f32>>>> {
         let best = |image: usize| written.get(image).and_then(|captions| captions.first());
         let tokens: Vec<&[u32]> =
             (0..written.len()).map(|image| best(image).map_or(&[][..], |caption| &caption.decoded.tokens)).collect();
@@ -78,7 +88,7 @@ impl<'a> CaptionWriter<'a> {
             std::iter::once(limits.start).chain(padded).take(length)
         });
         let input_ids = Tensor::from_vec(rows.collect::<Vec<u32>>(), (tokens.len(), length), key_values[0].device())?;
-        let weights = self.model.decoder().cross_attention_weights(&input_ids, &key_values)?; // (B, L, N)
+        let weights = self.model.decoder().cross_attention_weights(&input_ids, key_values)?; // (B, L, N)
         let mut weights: Vec<Vec<Vec<f32>>> = weights.to_dtype(DType::F32)?.to_vec3()?;
         for (image, weights) in weights.iter_mut().enumerate() {
             weights.truncate(best(image).map_or(0, |caption| caption.decoded.log_probabilities.len()));

@@ -54,6 +54,14 @@ impl Meteor {
         Self { resources: None }
     }
 
+    /// With all four modules where there is a folder of resources, with exact and stem alone where there is none.
+    ///
+    /// # Errors
+    /// As [`Self::from_resources`].
+    pub fn open(resources: Option<&Path>) -> anyhow::Result<Self> {
+        resources.map_or_else(|| Ok(Self::exact_and_stem()), Self::from_resources)
+    }
+
     /// Names of the modules, for a signature beside the scores: they are not comparable with those of other modules.
     pub fn modules(&self) -> &'static str {
         if self.resources.is_some() { "exact+stem+synonym+paraphrase" } else { "exact+stem" }

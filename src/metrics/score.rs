@@ -1,5 +1,7 @@
 //! All scores of a set of captions, as a paper reports them, with intervals and a signature that says what was computed.
 
+use std::collections::HashSet;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -146,19 +148,14 @@ impl ScoreReport {
 pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
     let tokenizer = PtbTokenizer::new();
     let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
-    let references: Vec<&str> = images.iter().flat_map(|image| &image.references).map(String::as_str).collect();
+    let references: Vec<&[String]> = images.iter().map(|image| image.references.as_slice()).collect();
     let (candidates, references) =
-        rayon::join(|| tokenize(&tokenizer, &candidates), || tokenize(&tokenizer, &references));
-    let mut references = references.into_iter();
-    let tokenized: Vec<Captions> = images
-        .iter()
-        .zip(candidates)
-        .map(|(image, candidate)| Captions {
-            candidate,
-            references: references.by_ref().take(image.references.len()).collect(),
-        })
-        .collect();
-    let documents = options.document_references.map(|documents| tokenize_groups(&tokenizer, documents));
+        rayon::join(|| tokenize(&tokenizer, &candidates), || tokenize_groups(&tokenizer, &references));
+    let pairs = candidates.into_iter().zip(references);
+    let tokenized: Vec<Captions> = pairs.map(|(candidate, references)| Captions { candidate, references }).collect();
+    let documents = options
+        .document_references
+        .map(|documents| tokenize_groups(&tokenizer, &documents.iter().map(Vec::as_slice).collect::<Vec<_>>()));
     let training = options.training_captions.map(|captions| {
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
         tokenize(&tokenizer, &captions).into_iter().collect()
@@ -170,8 +167,8 @@ fn tokenize(tokenizer: &PtbTokenizer, captions: &[&str]) -> Vec<String> {
     tokenizer.tokenize_all(captions).into_iter().map(|tokens| tokens.join(" ")).collect()
 }
 
-fn tokenize_groups(tokenizer: &PtbTokenizer, groups: &[Vec<String>]) -> Vec<Vec<String>> {
-    let all: Vec<&str> = groups.iter().flatten().map(String::as_str).collect();
+fn tokenize_groups(tokenizer: &PtbTokenizer, groups: &[&[String]]) -> Vec<Vec<String>> {
+    let all: Vec<&str> = groups.iter().copied().flatten().map(String::as_str).collect();
     let mut tokenized = tokenize(tokenizer, &all).into_iter();
     groups.iter().map(|group| tokenized.by_ref().take(group.len()).collect()).collect()
 }
@@ -179,7 +176,7 @@ fn tokenize_groups(tokenizer: &PtbTokenizer, groups: &[Vec<String>]) -> Vec<Vec<
 fn score_tokenized(
     images: &[Captions],
     documents: Option<&[Vec<String>]>,
-    training: Option<&std::collections::HashSet<String>>,
+    training: Option<&HashSet<String>>,
     options: &ScoreOptions<'_>,
 ) -> ScoreReport {
     let meteor = options.meteor;

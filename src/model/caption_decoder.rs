@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::model::encoder::{HiddenActivation, MAX_LAYERS};
+use crate::model::encoder::{HiddenActivation, MAX_LAYERS, check_sizes};
 use crate::model::initialization::Initializer;
 use crate::model::key_value_cache::KeyValueCache;
 use crate::model::parameters::{Declaration, ParameterView};
@@ -58,11 +58,7 @@ impl DecoderShape {
             ("inner width", self.intermediate_size, MAX_SIZE),
             ("number of positions", self.num_positions, MAX_SIZE),
         ];
-        for (name, size, most) in sizes {
-            if size == 0 || size > most {
-                bail!("the decoder's {name} is {size}; expected 1 to {most}");
-            }
-        }
+        check_sizes("decoder", &sizes)?;
         if !self.hidden_size.is_multiple_of(self.num_heads) {
             bail!("the decoder's width {} is not a multiple of its {} heads", self.hidden_size, self.num_heads);
         }

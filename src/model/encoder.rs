@@ -118,11 +118,7 @@ impl EncoderShape {
             ("num_attention_heads", self.num_attention_heads, MAX_SIZE),
             ("intermediate_size", self.intermediate_size, MAX_SIZE),
         ];
-        for (name, size, most) in sizes {
-            if size == 0 || size > most {
-                bail!("the encoder's {name} is {size}; expected 1 to {most}");
-            }
-        }
+        check_sizes("encoder", &sizes)?;
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             bail!(
                 "the encoder's hidden_size {} is not a multiple of its num_attention_heads {}",
@@ -139,6 +135,19 @@ impl EncoderShape {
         }
         Ok(())
     }
+}
+
+/// Makes sure that each size (its name, itself, and the most that it may be) is at least 1 and not too large.
+///
+/// # Errors
+/// One that is not.
+pub(crate) fn check_sizes(owner: &str, sizes: &[(&str, usize, usize)]) -> anyhow::Result<()> {
+    for (name, size, most) in sizes {
+        if size == &0 || size > most {
+            bail!("the {owner}'s {name} is {size}; expected 1 to {most}");
+        }
+    }
+    Ok(())
 }
 
 /// An image encoder.

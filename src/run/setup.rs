@@ -2,7 +2,6 @@
 //!
 //! Reads files; writes none, so that a mistake found here leaves nothing behind.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -136,8 +135,7 @@ impl Setup {
                 "lower it, or leave the key out",
             ));
         }
-        let resources = config.evaluation.meteor_resources.as_deref();
-        let meteor = resources.map_or_else(|| Ok(Meteor::exact_and_stem()), Meteor::from_resources)?;
+        let meteor = Meteor::open(config.evaluation.meteor_resources.as_deref())?;
         let counts = DataCounts {
             train_images: split.train.len(),
             train_examples: train.len(),
@@ -170,20 +168,12 @@ impl Setup {
             flip: augmentation.flip,
             seed: config.seed,
         });
-        let paths = (0..self.dataset.images.len()).map(|image| self.dataset.image_path(image)).collect();
-        let names = self.dataset.images.iter().map(|image| image.filename.clone()).collect();
-        let processor = self.processor.clone();
-        Arc::new(ImageFiles { paths, names, digests: HashMap::new(), processor, augmentation })
+        Arc::new(ImageFiles::of_dataset(&self.dataset, self.processor.clone(), augmentation))
     }
 
     /// Images that are captioned at the end; empty when none are.
     pub fn caption_images(&self) -> Vec<usize> {
         self.plan.config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(&self.split, name))
-    }
-
-    /// All captions of the training split.
-    pub fn training_captions(&self) -> Vec<String> {
-        self.split.train.iter().flat_map(|&image| self.dataset.images[image].captions.clone()).collect()
     }
 
     /// What is captioned at validations; the samples are spread over the split evenly.

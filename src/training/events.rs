@@ -89,7 +89,7 @@ pub enum Event<'a> {
         /// What it warns of.
         alarms: &'a [Alarm],
     },
-    /// The run ends before its last epoch, since the validation loss no longer falls.
+    /// The run ends before its last epoch, since validations no longer bring a better model.
     EndedEarly {
         /// Progress so far.
         state: &'a TrainState,
