@@ -1,79 +1,67 @@
-//! A zip archive of unknown origin: listed, read and extracted.
+//! A zip or tar archive of unknown origin: listed and read.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
-use caption_train::base::terminal::Progress;
-use caption_train::data::archive::{Archive, Limits};
+use caption_train::data::source::{Limits, tar_archive, zip_archive};
 
 use super::feature_store::checksum;
 use super::{json, scratch};
 
 /// As small as lets every limit be met.
-const LIMITS: Limits = Limits { num_members: 8, member_bytes: 3 << 19, total_bytes: 2 << 20, ratio: 20 };
+const LIMITS: Limits =
+    Limits { num_members: 8, image_bytes: 1 << 18, text_bytes: 3 << 19, total_bytes: 2 << 20, ratio: 20 };
 
-/// A byte 1 in front: descriptions of members up to a 0xff, then patches. Otherwise all bytes are the archive.
+/// A byte 1 in front: descriptions of members up to a 0xff, then patches. A byte 2: a tar archive follows. Otherwise all
+/// bytes are a zip archive.
 pub fn archive(data: &[u8]) {
-    let root = scratch::folder("archive");
-    let (path, output) = (root.join("a.zip"), root.join("in/out"));
-    let bytes = match data.split_first() {
+    let path = scratch::folder("archive").join("a");
+    match data.split_first() {
         Some((1, members)) => {
             let end = members.iter().position(|&byte| byte == 0xff).unwrap_or(members.len());
-            json::patched(&zip_of(&members[..end]), members.get(end + 1..).unwrap_or_default())
+            let bytes = json::patched(&zip_of(&members[..end]), members.get(end + 1..).unwrap_or_default());
+            scratch::write(&path, &bytes);
+            read_zip(&path);
         }
-        _ => data.to_vec(),
-    };
-    scratch::write(&path, &bytes);
-    let Ok(archive) = Archive::open(&path, LIMITS) else { return };
-    assert!(archive.members().len() <= LIMITS.num_members);
+        Some((2, bytes)) => {
+            scratch::write(&path, bytes);
+            read_tar(&path);
+        }
+        _ => {
+            scratch::write(&path, data);
+            read_zip(&path);
+        }
+    }
+}
+
+fn read_zip(path: &Path) {
+    let Ok(archive) = zip_archive::Archive::open(path, LIMITS) else { return };
+    check_list(archive.members().iter().map(|member| (member.name.as_str(), member.bytes)));
+    let mut reader = archive.reader().expect("what was opened can be opened again");
     for member in archive.members() {
-        let safe = member.name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        assert!(safe && !member.name.contains('\\'), "{:?}", member.name);
-        if let Ok(content) = archive.read(member) {
-            assert!(content.len() as u64 <= LIMITS.member_bytes);
+        if let Ok(content) = archive.read(&mut reader, member, u64::MAX) {
+            assert!(content.len() as u64 <= member.bytes);
         }
     }
-    // One for the process: a bar for each execution would pile up.
-    static PROGRESS: OnceLock<Progress> = OnceLock::new();
-    let progress = PROGRESS.get_or_init(|| Progress::new("extracting", 0, 0));
-    fs::create_dir_all(&output).expect("a scratch folder can be made");
-    let extraction = archive.extract(&output, &|member| Some(PathBuf::from(&member.name)), progress);
-    let (mut files, mut total) = (0, 0);
-    visit(&output, &mut |length| {
-        files += 1;
-        total += length;
-    });
-    assert!(total <= LIMITS.total_bytes, "{total} bytes were written");
-    if let Ok(extraction) = extraction {
-        assert_eq!((extraction.num_written, files), (archive.members().len(), archive.members().len()));
-    }
-    scratch::remove(&output);
-    assert_eq!(names(&root), ["a.zip", "in"], "nothing is written outside of the output folder");
-    assert!(names(&root.join("in")).is_empty(), "nothing is written beside the output folder");
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("the scratch folder can be read");
-    let name =
-        |entry: std::io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = entries.map(|entry| name(entry).expect("the scratch folder can be read")).collect();
-    names.sort();
-    names
+fn read_tar(path: &Path) {
+    let Ok(archive) = tar_archive::Archive::open(path, LIMITS) else { return };
+    check_list(archive.members().iter().map(|member| (member.name.as_str(), member.bytes)));
+    let mut reader = archive.reader().expect("what was opened can be opened again");
+    for member in archive.members() {
+        let content = archive.read(&mut reader, member, u64::MAX).expect("members lie within the archive");
+        assert_eq!(content.len() as u64, member.bytes);
+    }
 }
 
-/// Gives the length of each file below `folder`, which holds files and folders alone.
-fn visit(folder: &Path, found: &mut dyn FnMut(u64)) {
-    for entry in fs::read_dir(folder).expect("the output folder can be read") {
-        let entry = entry.expect("the output folder can be read");
-        let kind = entry.file_type().expect("what was written has a kind");
-        assert!(kind.is_dir() || kind.is_file(), "{} is a link", entry.path().display());
-        if kind.is_dir() {
-            visit(&entry.path(), found);
-        } else {
-            found(entry.metadata().expect("what was written has a length").len());
-        }
+fn check_list<'a>(members: impl Iterator<Item = (&'a str, u64)>) {
+    let (mut count, mut total) = (0, 0);
+    for (name, bytes) in members {
+        let safe = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        assert!(safe && !name.contains('\\'), "{name:?}");
+        (count, total) = (count + 1, total + bytes);
     }
+    assert!(count <= LIMITS.num_members && total <= LIMITS.total_bytes);
 }
 
 /// An archive of members without compression. Each is described by the lengths of its name and its content, a byte of

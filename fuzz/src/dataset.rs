@@ -1,47 +1,96 @@
 //! Annotations of a data set: as they are distributed, and as the program keeps them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::{Component, Path};
 
 use caption_train::config::SplitSource;
-use caption_train::data::annotations::flickr8k::{Texts, read};
-use caption_train::data::dataset::{DATASET_FILE, Dataset};
-use caption_train::data::prepare::report::{PREPARATION_FILE, Preparation, finish, finished, make_folders};
+use caption_train::data::annotations::flickr8k::{Texts, parse};
+use caption_train::data::annotations::{RawDataset, Wanted, choose};
+use caption_train::data::dataset::{DATASET_FILE, Dataset, Split};
+use caption_train::data::prepare::report::{About, PREPARATION_FILE, Preparation, finish, finished, make_folders};
+use caption_train::data::source::Source;
 use caption_train::data::split::split_images;
 use serde_json::json;
 
 use super::{json, scratch};
 
 /// The texts of Flickr8k, one after the other with lines `===` between them: captions, lists of training, validation
-/// and test images, names of image files. A list that is missing or that is the one word `absent` is not there.
+/// and test images. A list that is missing or that is the one word `absent` is not there.
 pub fn flickr8k(data: &[u8]) {
     let mut parts = split(data, b"\n===\n").into_iter();
     let mut part = || parts.next().filter(|part| *part != b"absent").map(<[u8]>::to_vec);
     let token = part().unwrap_or_default();
     let texts = Texts { token, train: part(), val: part(), test: part() };
-    let image_files: BTreeSet<String> =
-        String::from_utf8_lossy(&part().unwrap_or_default()).lines().map(str::to_owned).collect();
-    let Ok(raw) = read(&texts, &image_files) else { return };
-    assert!(!raw.images.is_empty(), "a data set has an image");
+    let Ok(raw) = parse(&texts) else { return };
+    assert!(raw.images.iter().all(|image| image.split.is_some()));
+    check_raw(&raw);
+}
+
+/// Annotations of any format. The first byte chooses the file's name, and with it the format that is meant; the images
+/// `0.jpg` to `3.jpg` lie beside it.
+pub fn annotations(data: &[u8]) {
+    const NAMES: [&str; 13] = [
+        "dataset_flickr30k.json",
+        "flickr_annotations_30k.csv",
+        "results_20130124.token",
+        "results.csv",
+        "captions.txt",
+        "captions_train2014.json",
+        "flickr30k_train.json",
+        "metadata.jsonl",
+        "metadata.csv",
+        "captions.csv",
+        "captions.tsv",
+        "captions.json",
+        "0.txt",
+    ];
+    let Some((&kind, content)) = data.split_first() else { return };
+    let folder = scratch::folder("annotations");
+    for image in 0..4 {
+        scratch::write(&folder.join(format!("{image}.jpg")), b"");
+    }
+    let path = folder.join(NAMES[usize::from(kind) % NAMES.len()]);
+    scratch::write(&path, content);
+    let source = Source::open(&folder).expect("a folder of files can be listed");
+    if let Ok((found, _)) = choose(&source, Wanted::Any)
+        && let Ok(raw) = found.read(&source)
+    {
+        check_raw(&raw);
+    }
+    scratch::remove(&path);
+}
+
+/// What must hold of whatever was read; and it can be written, and is then read as it was.
+fn check_raw(raw: &RawDataset) {
     let mut seen = HashSet::new();
     for image in &raw.images {
-        assert!(image_files.contains(&image.filename) && !image.filename.contains('/'), "{:?}", image.filename);
         assert!(seen.insert(&image.filename), "an image is there once: {}", image.filename);
-        assert!(image.split.is_some() && !image.captions.is_empty());
+        assert!(!image.captions.is_empty());
         assert!(image.captions.iter().all(|caption| !caption.is_empty() && caption.trim() == caption));
     }
-    let folder = scratch::folder("flickr8k");
+    if raw.images.is_empty() || !raw.images.iter().all(|image| is_plain(&image.filename)) {
+        return;
+    }
+    let folder = scratch::folder("raw_dataset");
     make_folders(&folder).expect("a scratch folder can be made");
     scratch::remove(&folder.join(PREPARATION_FILE));
     scratch::remove(&folder.join(DATASET_FILE));
-    let report = finish(&folder, raw.clone(), Vec::new()).expect("what was read can be written");
+    let report = finish(&folder, raw, About::default()).expect("what was read can be written");
     let dataset = Dataset::open(&folder).expect("what was written can be read");
     assert_eq!(dataset.digest, report.dataset_sha256);
     assert_eq!(dataset.images.len(), raw.images.len());
     for (kept, image) in dataset.images.iter().zip(&raw.images) {
         assert_eq!((&kept.filename, &kept.captions), (&image.filename, &image.captions));
-        assert_eq!(Some(kept.split), image.split);
+        assert_eq!(kept.split, image.split.unwrap_or(Split::Train));
     }
+}
+
+/// Whether a reference could be the name of a file; a preparation takes the name of the file itself.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name != "."
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && !name.starts_with('.')
 }
 
 fn split<'a>(mut data: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
@@ -73,7 +122,7 @@ pub fn dataset_json(data: &[u8]) {
             let digest = Dataset::open(&folder).expect("the sound data set can be read").digest;
             report["dataset_sha256"] = json!(digest);
             scratch::write(&folder.join(PREPARATION_FILE), &json::document(data, &[report]));
-            if let Ok(Some(preparation)) = finished("x", &folder) {
+            if let Ok(Some(preparation)) = finished(Some("x"), &folder) {
                 check_report(&preparation);
             }
         }

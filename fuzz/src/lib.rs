@@ -19,7 +19,7 @@ mod tokenizer;
 pub use archive::archive;
 pub use checkpoint::checkpoint;
 pub use config::config;
-pub use dataset::{dataset_json, flickr8k};
+pub use dataset::{annotations, dataset_json, flickr8k};
 pub use feature_store::feature_store;
 pub use model::{model_config, weight_files};
 pub use pictures::{image, preprocessor};
@@ -29,7 +29,8 @@ pub use tokenizer::tokenizer;
 pub type Body = fn(&[u8]);
 
 /// Every fuzzer by its name, which is that of its file in `fuzz_targets/` and of its folder in `corpus/`.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 12] = [
+    ("annotations", annotations),
     ("archive", archive),
     ("checkpoint", checkpoint),
     ("config", config),

@@ -38,6 +38,20 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     write_with(to, |file| io::copy(&mut File::open(from)?, file).map(|_| ()))
 }
 
+/// Gives the file `from` its final name `to` in the same folder, for a content that came over more than one start of the
+/// program and was complete when it was checked.
+///
+/// # Errors
+/// What the file system or a sync gives. Unless it was the sync of the folder, which comes last, the file that was at `to`
+/// before is then untouched, and `from` is still there.
+pub fn finish(from: &Path, to: &Path) -> io::Result<()> {
+    let system = Disk;
+    // Some systems sync only what was opened for writing.
+    system.sync(&OpenOptions::new().append(true).open(from)?)?;
+    system.rename(from, to)?;
+    system.sync_folder(to)
+}
+
 /// Gives the file `from` the second name `to`: as a link where the file system has links, as a copy elsewhere.
 ///
 /// # Errors
@@ -241,6 +255,19 @@ mod tests {
         write(&path, b"a longer old text").unwrap();
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_finished_file_takes_its_name_from_the_one_that_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("file.incomplete"), folder.path().join("file"));
+        write(&to, b"old").unwrap();
+        assert!(finish(&from, &to).is_err());
+        assert_eq!(fs::read(&to).unwrap(), b"old");
+        write(&from, b"new").unwrap();
+        finish(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -3,48 +3,90 @@
 use std::path::PathBuf;
 
 use crate::base::terminal;
-use crate::data::prepare::{self, Outcome};
+use crate::commands::dataset_source;
+use crate::data::prepare::{self, Done, Request, SAMPLES_FILE};
 
-/// Checks, extracts and normalises a data set.
-#[derive(Clone, Debug, clap::Args)]
+/// Downloads or reads, checks and normalises a data set.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct PrepareDataArgs {
-    /// Name of the data set
-    #[arg(long, value_name = "NAME", default_value = "flickr30k")]
-    pub dataset: String,
+    /// flickr30k, flickr8k, coco, shapes, or a format where a source holds several [default: what the source holds;
+    /// without a source flickr30k]
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
     /// Folder to make [default: data/NAME]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Folder with the archives as they are distributed, or unpacked
+    /// Folder or archive with images and captions; without it flickr30k comes from the Hub
     #[arg(long, value_name = "PATH")]
     pub source: Option<PathBuf>,
+    /// Branch, tag or commit of the Hub repository [default: main]
+    #[arg(long, value_name = "REVISION", conflicts_with = "source")]
+    pub revision: Option<String>,
+    /// Which image is for what: a Karpathy JSON, a JSON object from split to names, a table with the columns image and
+    /// split, or a folder with train.txt, val.txt and test.txt
+    #[arg(long, value_name = "PATH")]
+    pub split_file: Option<PathBuf>,
+    /// Share of the training images drawn for validation where the captions name none [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    pub validation_fraction: Option<f64>,
+    /// Share of the training images drawn for testing where the captions name none [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub test_fraction: Option<f64>,
+    /// Take so many images at most, evenly spread
+    #[arg(long, value_name = "NUMBER")]
+    pub limit: Option<usize>,
+    /// Store larger images resized, so that their short side has so many pixels
+    #[arg(long, value_name = "SHORT_SIDE")]
+    pub resize: Option<u32>,
+    /// Say what would happen, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Prepares the data set and says what came of it.
 ///
 /// # Errors
-/// As [`prepare::prepare`].
+/// As [`prepare::prepare`] and [`dataset_source::fetch`].
 pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
-    let output = args.output.clone().unwrap_or_else(|| PathBuf::from("data").join(&args.dataset));
-    let outcome = prepare::prepare(&args.dataset, args.source.as_deref(), &output)?;
-    terminal::message(&prepare::summary(&outcome, &output));
-    if let Outcome::Prepared(_) = outcome {
-        let directory = output.display();
-        terminal::message(&format!(
-            "next: train with `data.directory = \"{directory}\"` in a config file: caption-train --config run.toml"
-        ));
+    let mut request = Request {
+        dataset: args.dataset.clone(),
+        source: args.source.clone(),
+        origin: None,
+        output: args.output.clone(),
+        split_file: args.split_file.clone(),
+        validation_fraction: args.validation_fraction,
+        test_fraction: args.test_fraction,
+        limit: args.limit,
+        resize: args.resize,
+        is_dry_run: args.dry_run,
+    };
+    if request.source.is_none() {
+        let name = request.dataset.get_or_insert_with(|| "flickr30k".to_owned()).clone();
+        let directory = request.output.get_or_insert_with(|| PathBuf::from("data").join(&name)).clone();
+        if dataset_source::is_on_the_hub(&name) && !prepare::is_there(&name, &directory)? {
+            if args.dry_run {
+                terminal::message(&dataset_source::describe(&name, args.revision.as_deref()));
+                return Ok(());
+            }
+            let fetched = dataset_source::fetch(&name, args.revision.as_deref())?;
+            (request.source, request.origin) = (Some(fetched.folder), Some(fetched.origin));
+        }
+    }
+    let outcome = prepare::prepare(&request)?;
+    terminal::message(&prepare::summary(&outcome));
+    let directory = outcome.directory.display();
+    match outcome.done {
+        Done::Prepared => {
+            let samples = outcome.directory.join(SAMPLES_FILE);
+            if samples.is_file() {
+                terminal::message(&format!("look at {}: some of the images with their captions", samples.display()));
+            }
+            terminal::message(&format!(
+                "next: train with `data.directory = \"{directory}\"` in a config file: caption-train --config run.toml"
+            ));
+        }
+        Done::DryRun => terminal::message("nothing was written: leave out --dry-run to prepare it"),
+        Done::AlreadyPrepared => {}
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::fault::describe;
-
-    #[test]
-    fn the_bare_command_says_what_can_be_prepared() {
-        let args = PrepareDataArgs { dataset: "flickr30k".into(), output: None, source: None };
-        let text = describe(&run(&args).unwrap_err());
-        assert!(text.contains("flickr30k cannot be prepared yet") && text.contains("--dataset shapes"), "{text}");
-    }
 }

@@ -13,12 +13,12 @@ use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal;
 use crate::base::{atomic_file, memory};
+use crate::commands::dataset_source;
 use crate::commands::device::training_device;
 use crate::commands::model_source::model_folders;
 use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
 use crate::data::dataset::Dataset;
-use crate::data::prepare::ensure_dataset;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::metrics::bootstrap::NUM_RESAMPLES;
 use crate::metrics::score::ScoreOptions;
@@ -152,7 +152,7 @@ pub(crate) fn fresh_setup(config: RunConfig, device: &Device) -> Result<Setup> {
 
 fn prepare_when_absent(config: &RunConfig) -> Result<()> {
     match (&config.data.dataset, &config.data.directory) {
-        (Some(name), Some(directory)) => ensure_dataset(name, directory, config.data.source.as_deref()),
+        (Some(name), Some(directory)) => dataset_source::ensure(name, directory, config.data.source.as_deref()),
         _ => Ok(()),
     }
 }

@@ -123,38 +123,30 @@ impl Dataset {
     }
 }
 
-/// `dataset.json`; keys that other tools add (`filepath`) are passed over.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct DatasetFile {
+/// `dataset.json`; keys that nothing is made of here are passed over, so that they take no memory.
+#[derive(Deserialize)]
+struct DatasetFile {
     #[serde(default)]
-    pub(crate) dataset: String,
-    pub(crate) images: Vec<ImageEntry>,
+    dataset: String,
+    images: Vec<ImageEntry>,
 }
 
 /// One image of [`DatasetFile`].
-#[derive(Serialize, Deserialize)]
-pub(crate) struct ImageEntry {
-    pub(crate) filename: String,
-    pub(crate) split: String,
+#[derive(Deserialize)]
+struct ImageEntry {
+    filename: String,
+    split: String,
     #[serde(default)]
-    pub(crate) sentids: Vec<u64>,
+    imgid: Option<u64>,
     #[serde(default)]
-    pub(crate) imgid: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) cocoid: Option<u64>,
-    pub(crate) sentences: Vec<SentenceEntry>,
+    cocoid: Option<u64>,
+    sentences: Vec<SentenceEntry>,
 }
 
 /// One caption of [`ImageEntry`].
-#[derive(Serialize, Deserialize)]
-pub(crate) struct SentenceEntry {
-    pub(crate) raw: String,
-    #[serde(default)]
-    pub(crate) tokens: Vec<String>,
-    #[serde(default)]
-    pub(crate) sentid: u64,
-    #[serde(default)]
-    pub(crate) imgid: u64,
+#[derive(Deserialize)]
+struct SentenceEntry {
+    raw: String,
 }
 
 /// A caption as it is used: without white space around it, and with a space in place of each control character, which

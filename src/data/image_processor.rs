@@ -287,8 +287,6 @@ impl Overlap {
 }
 
 impl Resize {
-    /// Two calls, rows first, with 8 bits between them: this is what Pillow and torchvision compute. A single call
-    /// resizes the columns first, which differs by up to 11 of 255.
     fn apply(self, image: &RgbImage) -> anyhow::Result<Cow<'_, RgbImage>> {
         let (width, height) = image.dimensions();
         anyhow::ensure!(width > 0 && height > 0, "a picture of {width}x{height} pixels is empty");
@@ -300,19 +298,7 @@ impl Resize {
             })
             .with_context(|| format!("a picture of {width}x{height} pixels is too long and narrow to be resized"))
             .hint(|| "crop it or leave it out")?;
-        let mut resized = Cow::Borrowed(image);
-        let mut resizer = Resizer::new();
-        for (width, height) in [(new_width, height), (new_width, new_height)] {
-            if resized.dimensions() != (width, height) {
-                let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(self.filter.convolution()));
-                let source = ImageRef::new(resized.width(), resized.height(), resized.as_raw(), PixelType::U8x3)?;
-                let mut target = Image::new(width, height, PixelType::U8x3);
-                resizer.resize(&source, &mut target, &options)?;
-                let target = RgbImage::from_raw(width, height, target.into_vec());
-                resized = Cow::Owned(target.expect("the resizer fills three bytes per pixel"));
-            }
-        }
-        Ok(resized)
+        self.filter.resize(image, new_width, new_height)
     }
 
     /// The new width and height; the long side is rounded down, as `get_resize_output_image_size` does. `None` where
@@ -329,7 +315,35 @@ impl Resize {
     }
 }
 
+/// A picture in another size, antialiased and bilinear.
+///
+/// # Errors
+/// A picture without pixels, or a size that does not fit into memory.
+pub fn resize_rgb(image: &RgbImage, width: u32, height: u32) -> anyhow::Result<RgbImage> {
+    let size = Size { height: height as usize, width: width as usize };
+    let resize = Resize { target: Target::Exact(size), filter: Filter::Bilinear };
+    Ok(resize.apply(image)?.into_owned())
+}
+
 impl Filter {
+    /// Two calls, rows first, with 8 bits between them: this is what Pillow and torchvision compute. A single call
+    /// resizes the columns first, which differs by up to 11 of 255.
+    fn resize(self, image: &RgbImage, new_width: u32, new_height: u32) -> anyhow::Result<Cow<'_, RgbImage>> {
+        let mut resized = Cow::Borrowed(image);
+        let mut resizer = Resizer::new();
+        for (width, height) in [(new_width, image.height()), (new_width, new_height)] {
+            if resized.dimensions() != (width, height) {
+                let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(self.convolution()));
+                let source = ImageRef::new(resized.width(), resized.height(), resized.as_raw(), PixelType::U8x3)?;
+                let mut target = Image::new(width, height, PixelType::U8x3);
+                resizer.resize(&source, &mut target, &options)?;
+                let target = RgbImage::from_raw(width, height, target.into_vec());
+                resized = Cow::Owned(target.expect("the resizer fills three bytes per pixel"));
+            }
+        }
+        Ok(resized)
+    }
+
     /// The number of `PIL.Image.Resampling`.
     fn pillow_code(self) -> u64 {
         match self {

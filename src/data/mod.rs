@@ -1,7 +1,6 @@
 //! Layer 2: from archives and annotation files to batches of pixels and token ids.
 
 pub mod annotations;
-pub mod archive;
 pub mod augmentation;
 pub mod batch;
 pub mod collate;
@@ -14,4 +13,6 @@ pub mod loader;
 pub mod prepare;
 pub mod sampler;
 pub mod shapes;
+pub mod source;
 pub mod split;
+mod write;

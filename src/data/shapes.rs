@@ -17,9 +17,9 @@ use rayon::prelude::*;
 use crate::base::random::Stream;
 use crate::base::terminal::Progress;
 use crate::data::annotations::{RawDataset, RawImage};
-use crate::data::archive::write_if_changed;
 use crate::data::dataset::{IMAGE_FOLDER, Split};
 use crate::data::prepare::report::{self, Preparation};
+use crate::data::write::write_if_changed;
 
 /// How many pictures are drawn, and how.
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +70,11 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
         filename: filename(number),
         captions: scene.captions(),
         split: Some(scene.split),
+        cocoid: None,
     };
     let images = scenes.iter().enumerate().map(image).collect();
     let raw = RawDataset { name: "shapes".to_owned(), images, repairs: Vec::new(), rejects: Vec::new() };
-    report::finish(output, raw, Vec::new())
+    report::finish(output, &raw, report::About::default())
 }
 
 fn filename(number: usize) -> String {
@@ -419,6 +420,6 @@ mod tests {
         let dataset = Dataset::open(folders[0].path()).unwrap();
         assert_eq!(dataset.images.len(), 20);
         assert!(dataset.images.iter().all(|image| image.captions.len() == 4));
-        assert_eq!(report::finished("shapes", folders[0].path()).unwrap().unwrap().images.train, 12);
+        assert_eq!(report::finished(Some("shapes"), folders[0].path()).unwrap().unwrap().images.train, 12);
     }
 }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use anyhow::Context as _;
 use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use hf_hub::repository::RepoTypeModel;
-use hf_hub::{HFClient, HFError, HFRepositorySync};
+use hf_hub::{HFError, HFRepositorySync};
 
-use super::{LOCAL_FOLDER, ModelKind};
+use super::meter::Meter;
+use super::settings::{Settings, without_password};
+use super::{LOCAL_FOLDER, ModelKind, hints};
 use crate::base::fault::fault;
-use crate::base::terminal::{Progress, message};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -21,31 +22,6 @@ const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
 
 /// Retries after a first failure; the waits are 0.2, 0.4 and 0.8 seconds.
 const RETRIES: usize = 3;
-/// A download of fewer bytes shows no progress.
-const WORTH_SHOWING: u64 = 1_000_000;
-
-/// Where to download from and to.
-pub(super) struct Settings {
-    /// Absent: `HF_ENDPOINT`, else huggingface.co.
-    endpoint: Option<String>,
-    /// Absent: `HF_HUB_CACHE`, else the folder `hub` in `HF_HOME`, else `~/.cache/huggingface/hub`.
-    cache: Option<PathBuf>,
-    /// The cache alone.
-    offline: bool,
-}
-
-impl Settings {
-    /// As the Hub's own tools; `hf-hub` reads all but `HF_HUB_OFFLINE` by itself.
-    pub(super) fn from_environment() -> Self {
-        let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
-        Self { endpoint: None, cache: None, offline }
-    }
-}
-
-/// The spellings that `huggingface_hub` takes for true.
-fn is_true(value: &str) -> bool {
-    ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
-}
 
 /// See [`super::model_folder`].
 pub(super) fn model(id: &str, kind: ModelKind, settings: &Settings) -> anyhow::Result<PathBuf> {
@@ -87,14 +63,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn open(id: &'a str, settings: &Settings) -> anyhow::Result<Self> {
-        let mut builder = HFClient::builder().retry_max_attempts(RETRIES);
-        if let Some(endpoint) = &settings.endpoint {
-            builder = builder.endpoint(endpoint);
-        }
-        if let Some(cache) = &settings.cache {
-            builder = builder.cache_dir(cache);
-        }
-        let client = builder.build().context("cannot set up downloads from the Hub; is HF_ENDPOINT a URL?")?;
+        let client = settings.client(RETRIES)?;
         let (endpoint, cache) = (without_password(client.endpoint()), client.cache_dir().to_owned());
         let client = hf_hub::HFClientSync::from_inner(client).context("cannot set up downloads from the Hub")?;
         let (owner, name) = hf_hub::split_id(id);
@@ -143,14 +112,7 @@ impl<'a> Source<'a> {
     /// A file that must be there and is not.
     fn missing(&self, name: &str) -> anyhow::Error {
         if self.offline {
-            return fault(
-                format!(
-                    "{name} of {} is not in the cache {}, and HF_HUB_OFFLINE is set",
-                    self.id,
-                    self.cache.display()
-                ),
-                format!("unset HF_HUB_OFFLINE to download it, or {LOCAL_FOLDER}"),
-            );
+            return hints::not_cached(format!("{name} of {}", self.id), &self.cache, LOCAL_FOLDER);
         }
         fault(format!("{} has no file {name}, which its {INDEX} names", self.id), "choose another repository")
     }
@@ -160,34 +122,18 @@ impl<'a> Source<'a> {
         let hint = match &error {
             HFError::LocalEntryNotFound { .. } => return self.missing(name),
             HFError::RepoNotFound { .. } | HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {
-                "check the id; for a private or gated repository accept its terms on its page and set HF_TOKEN"
-                    .to_owned()
+                hints::NOT_SHOWN.to_owned()
             }
-            HFError::RateLimited { .. } => "wait some minutes, or set HF_TOKEN, which raises the limit".to_owned(),
-            HFError::Io(_) | HFError::CacheLockTimeout { .. } => {
-                format!(
-                    "check the space and the rights in {}, or set HF_HUB_CACHE to another folder",
-                    self.cache.display()
-                )
-            }
-            HFError::Request { .. } => format!(
-                "check the network; without one set HF_HUB_OFFLINE=1 to use what was downloaded before, or {LOCAL_FOLDER}"
-            ),
-            _ => format!("try again later, or {LOCAL_FOLDER}"),
+            HFError::RateLimited { .. } => hints::TOO_MANY.to_owned(),
+            HFError::Io(_) | HFError::CacheLockTimeout { .. } => hints::check_cache(&self.cache),
+            HFError::Request { .. } => hints::check_network(LOCAL_FOLDER),
+            _ => hints::later(LOCAL_FOLDER),
         };
         let what = match &error {
             HFError::Request { .. } => format!("cannot reach {} to get {name} of {id}", self.endpoint),
             _ => format!("cannot get {name} of {id} from {}", self.endpoint),
         };
         anyhow::Error::new(error).context(what).context(format!("hint: {hint}"))
-    }
-}
-
-/// An address as it may be shown: a mirror's may carry `user:password@`.
-fn without_password(address: &str) -> String {
-    match (address.split_once("://"), address.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => address.to_owned(),
     }
 }
 
@@ -209,7 +155,7 @@ fn shard_names(index: &str) -> anyhow::Result<BTreeSet<String>> {
 /// Shows a download once it turns out to be a large one.
 struct Shown {
     title: String,
-    state: Mutex<Option<(Arc<Progress>, u64)>>,
+    state: Mutex<Option<Meter>>,
 }
 
 impl ProgressHandler for Shown {
@@ -218,10 +164,7 @@ impl ProgressHandler for Shown {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let bytes = match event {
             DownloadEvent::Start { total_bytes, .. } => {
-                if *total_bytes >= WORTH_SHOWING {
-                    message(&format!("downloading {} ({} MB)", self.title, total_bytes / 1_000_000));
-                    *state = Some((Arc::new(Progress::new(&self.title, *total_bytes, 0)), 0));
-                }
+                *state = Meter::start(&self.title, *total_bytes, 0);
                 return;
             }
             DownloadEvent::Progress { files } => files.iter().map(|file| file.bytes_completed).max().unwrap_or(0),
@@ -231,9 +174,8 @@ impl ProgressHandler for Shown {
                 return;
             }
         };
-        if let Some((progress, done)) = state.as_mut() {
-            progress.advance(bytes.saturating_sub(*done), "bytes");
-            *done = bytes.max(*done);
+        if let Some(meter) = state.as_mut() {
+            meter.reach(bytes);
         }
     }
 }
@@ -372,22 +314,10 @@ mod tests {
     }
 
     #[test]
-    fn the_password_in_an_address_is_not_shown() {
-        assert_eq!(without_password("https://me:secret@mirror.example/hub"), "https://mirror.example/hub");
-        assert_eq!(without_password("https://huggingface.co"), "https://huggingface.co");
-    }
-
-    #[test]
     fn an_index_names_files_of_its_own_folder_only() {
         assert!(shard_names(r#"{"weight_map":{"a":"../x.safetensors"}}"#).is_err());
         assert!(shard_names(r#"{"weight_map":{"a":"pytorch_model.bin"}}"#).is_err());
         assert!(shard_names(r#"{"weight_map":{}}"#).is_err());
         assert!(shard_names("{}").is_err());
-    }
-
-    #[test]
-    fn offline_is_spelled_as_the_hub_spells_it() {
-        assert!(["1", "ON", "yes", "True"].into_iter().all(is_true));
-        assert!(!["0", "", "false"].into_iter().any(is_true));
     }
 }

@@ -1,7 +1,23 @@
 //! Layer 1: from the id of a Hugging Face Hub repository to a local folder. Bytes to paths; nothing about models.
 
 #[cfg(feature = "hub")]
+mod cache;
+#[cfg(feature = "hub")]
+mod content_hash;
+#[cfg(feature = "hub")]
+mod dataset;
+#[cfg(feature = "hub")]
 mod download;
+#[cfg(feature = "hub")]
+mod hints;
+#[cfg(feature = "hub")]
+mod meter;
+#[cfg(feature = "hub")]
+mod settings;
+#[cfg(feature = "hub")]
+mod transfer;
+#[cfg(feature = "hub")]
+mod wire;
 
 use std::path::PathBuf;
 
@@ -59,9 +75,14 @@ impl ModelKind {
 /// alone; no network and no cached copy; a program that was built without the feature `hub`.
 #[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing can be downloaded"))]
 pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
-    check_id(id)?;
+    if !is_id(id) {
+        return Err(usage(
+            format!("\"{id}\" is neither a folder that exists nor the id of a Hub repository"),
+            "an id is owner/name, such as google/vit-base-patch16-224-in21k; for a folder check the path",
+        ));
+    }
     #[cfg(feature = "hub")]
-    return download::model(id, kind, &download::Settings::from_environment());
+    return download::model(id, kind, &settings::Settings::from_environment());
     #[cfg(not(feature = "hub"))]
     return Err(crate::base::fault::fault(
         format!("cannot download {id} from the Hub: this program was built without the feature hub"),
@@ -69,21 +90,109 @@ pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
     ));
 }
 
+/// What to fetch of a data-set repository.
+#[derive(Clone, Copy, Debug)]
+pub struct DatasetRequest<'a> {
+    /// `owner/name`, such as `nlphuji/flickr30k`.
+    pub id: &'a str,
+    /// Names of files in the repository, with `/` between folders.
+    pub files: &'a [&'a str],
+    /// A branch, a tag, or the full name of a commit. Absent: `main`.
+    pub revision: Option<&'a str>,
+    /// Under which terms the data may be used: said before anything is fetched, and not when all is in the cache.
+    pub terms: &'a str,
+    /// What to do without a network, as the end of a hint: which files to get, and where to put them.
+    pub manual: &'a str,
+}
+
+/// Files of a data-set repository, all of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadedDataset {
+    /// The folder in which they have the names that they have in the repository.
+    pub folder: PathBuf,
+    /// The full name of the commit that they are of.
+    pub commit: String,
+    /// One for each file that was asked for, in that order.
+    pub files: Vec<DownloadedFile>,
+}
+
+/// One file of a [`DownloadedDataset`]: whole, with the content that the server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadedFile {
+    /// As it was asked for.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Its digest, 64 lower-case hexadecimal characters.
+    pub sha256: String,
+}
+
+/// The files of a data-set repository: what is not in the Hub's ordinary cache is downloaded into it.
+///
+/// A branch or tag is resolved to a commit first, and all files are of that commit. The server's hash of each is asked for
+/// before it is fetched and holds after it; a file that is in the cache is read once to see that it holds. A download that
+/// was cut, by the network or with the program, goes on from where it was. Failures that may pass are waited out.
+///
+/// The environment variables are those of [`model_folder`]; with `HF_HUB_OFFLINE` the commit is the one that the branch
+/// had when it was last asked.
+///
+/// # Errors
+/// An id, revision or file name that cannot be one; a repository, revision or file that is not there or not shown; no
+/// network, or one that stays away; a server that refuses for too long or keeps sending something else than it announces;
+/// too little room; a cache that cannot be written; a file that is not in the cache where there is nothing else; a program
+/// that was built without the feature `hub`.
+pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
+    check_request(request)?;
+    #[cfg(feature = "hub")]
+    return dataset::files(request, &settings::Settings::from_environment(), &dataset::Conditions::from_environment());
+    #[cfg(not(feature = "hub"))]
+    return Err(crate::base::fault::fault(
+        format!("cannot download {} from the Hub: this program was built without the feature hub", request.id),
+        format!("build with `--features hub`, or {}", request.manual),
+    ));
+}
+
+/// Refuses what is no id, and names that would lead out of the cache's folder.
+fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> {
+    let DatasetRequest { id, files, revision, .. } = request;
+    if !is_id(id) {
+        return Err(usage(
+            format!("\"{id}\" is not the id of a data set on the Hub"),
+            "an id is owner/name, such as nlphuji/flickr30k",
+        ));
+    }
+    if let Some(revision) = revision.filter(|revision| !is_relative(revision)) {
+        return Err(usage(
+            format!("{revision:?} cannot be a revision of {id}"),
+            "a revision is a branch, a tag or the full name of a commit",
+        ));
+    }
+    if let Some(name) = files.iter().find(|name| !is_relative(name)) {
+        return Err(usage(
+            format!("{name:?} cannot be the name of a file of {id}"),
+            "a name is a path in the repository, such as data/train.json",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the path stays below the folder that it is put behind, on every system.
+fn is_relative(path: &str) -> bool {
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+    path.split('/').all(is_plain) && !path.contains(|c: char| c.is_control() || matches!(c, '\\' | ':'))
+}
+
 /// The Hub's own rules for ids (`validate_repo_id` of `huggingface_hub`).
-fn check_id(id: &str) -> anyhow::Result<()> {
+fn is_id(id: &str) -> bool {
     let is_part = |part: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         !part.is_empty() && part.chars().all(allowed) && !part.starts_with(['-', '.']) && !part.ends_with(['-', '.'])
     };
     let parts: Vec<&str> = id.split('/').collect();
     let fits = parts.len() <= 2 && id.len() <= 96 && !id.contains("--") && !id.contains("..");
-    if fits && !id.ends_with(".git") && parts.into_iter().all(is_part) {
-        return Ok(());
-    }
-    Err(usage(
-        format!("\"{id}\" is neither a folder that exists nor the id of a Hub repository"),
-        "an id is owner/name, such as google/vit-base-patch16-224-in21k; for a folder check the path",
-    ))
+    fits && !id.ends_with(".git") && parts.into_iter().all(is_part)
 }
 
 #[cfg(test)]
@@ -95,7 +204,7 @@ mod tests {
     fn ids_of_the_hub_are_accepted() {
         for id in ["google/vit-base-patch16-224-in21k", "gpt2", "WinKawaks/vit-tiny-patch16-224", "a/b_c.d-e", "timm/x"]
         {
-            assert!(check_id(id).is_ok(), "{id}");
+            assert!(is_id(id), "{id}");
         }
     }
 
@@ -107,5 +216,30 @@ mod tests {
             assert!(is_usage(&error), "{id}: {error:?}");
         }
         assert!(model_folder(&"x".repeat(97), ModelKind::Encoder).is_err());
+    }
+
+    fn request<'a>(id: &'a str, files: &'a [&'a str], revision: Option<&'a str>) -> DatasetRequest<'a> {
+        DatasetRequest { id, files, revision, terms: "", manual: "" }
+    }
+
+    #[test]
+    fn names_that_lead_out_of_the_folder_are_refused_before_any_download() {
+        for name in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", "a\\..\\b", "C:x", "a\nb", ".."] {
+            for request in [request("owner/name", &["good", name], None), request("owner/name", &[], Some(name))] {
+                let error = dataset_files(&request).unwrap_err();
+                assert!(is_usage(&error), "{name:?}: {error:?}");
+            }
+        }
+        for id in ["", "..", "a/b/c", "a--b", "../b"] {
+            assert!(is_usage(&dataset_files(&request(id, &["a"], None)).unwrap_err()), "{id}");
+        }
+    }
+
+    #[test]
+    fn names_in_folders_and_names_of_branches_are_accepted() {
+        let files = ["dataset_flickr8k.json", "data/train-00000-of-00002.parquet", "a b.zip", "..a", "ü"];
+        for revision in [None, Some("main"), Some("refs/pr/1"), Some("refs/convert/parquet"), Some("v1.0")] {
+            assert!(check_request(&request("nlphuji/flickr30k", &files, revision)).is_ok(), "{revision:?}");
+        }
     }
 }

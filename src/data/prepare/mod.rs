@@ -1,67 +1,140 @@
-//! Makes a prepared data set of what a person has: finds the files, takes out the images, checks each one, writes
-//! `dataset.json` and last `preparation.json`.
+//! Makes a prepared data set of what a person has: finds images and captions, takes the images and checks each, settles
+//! the split, looks for what people pay for later, writes `dataset.json` and last `preparation.json`.
 //!
 //! A preparation can be stopped at any moment and goes on where it stopped; a finished one does nothing when it is
-//! asked for again. The formats are in `data::annotations`, the safety of archives in `data::archive`.
+//! asked for again. The formats are in `data::annotations`, the safety of archives in `data::source`.
 
+pub mod caption_statistics;
+mod contact_sheet;
+mod gather;
+mod image_index;
+mod images;
+mod near_duplicates;
 pub mod report;
-mod source;
+mod split_file;
+mod splitting;
+mod summary;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::Path;
-
-use rayon::prelude::*;
+use std::path::{Path, PathBuf};
 
 use crate::base::fault::{fault, usage};
-use crate::base::terminal::{self, Progress};
-use crate::data::annotations::{KnownDataset, Reject, flickr8k};
-use crate::data::archive::explain_write;
+use crate::base::terminal;
+use crate::data::annotations::{KnownDataset, RawDataset, Reject, Repair, Wanted, choose};
 use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER};
-use crate::data::prepare::report::{PREPARATION_FILE, Preparation};
-use crate::data::prepare::source::Source;
-use crate::data::{image_file, shapes};
+use crate::data::prepare::contact_sheet::{Cell, contact_sheet};
+use crate::data::prepare::gather::Gathered;
+use crate::data::prepare::images::Taken;
+use crate::data::prepare::near_duplicates::{MAX_DISTANCE, pairs_across, same_content};
+use crate::data::prepare::report::{About, Options, Origin, PREPARATION_FILE, Preparation, SourceFile};
+use crate::data::prepare::split_file::SplitFile;
+use crate::data::prepare::splitting::Candidate;
+use crate::data::shapes;
+use crate::data::source::Source;
+use crate::data::write::write_if_changed;
+
+pub use summary::summary;
+
+/// A picture of some of the images with their captions, to look at.
+pub const SAMPLES_FILE: &str = "samples.jpg";
+/// Images on it.
+const NUM_SAMPLES: usize = 25;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// A known data set or a format; absent: what is found in the source.
+    pub dataset: Option<String>,
+    /// Folder or archive with images and captions.
+    pub source: Option<PathBuf>,
+    /// Where the source was downloaded from.
+    pub origin: Option<Origin>,
+    /// Folder to make; absent: `data/` and the data set's name.
+    pub output: Option<PathBuf>,
+    /// A split of a person's own.
+    pub split_file: Option<PathBuf>,
+    /// As [`Options::validation_fraction`].
+    pub validation_fraction: Option<f64>,
+    /// As [`Options::test_fraction`].
+    pub test_fraction: Option<f64>,
+    /// As [`Options::limit`].
+    pub limit: Option<usize>,
+    /// As [`Options::resize`].
+    pub resize: Option<u32>,
+    /// Only say what would happen.
+    pub is_dry_run: bool,
+}
 
 /// What a preparation came to.
 #[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It was done now.
-    Prepared(Preparation),
-    /// It had been done before; nothing was changed.
-    AlreadyPrepared(Preparation),
-}
-
-impl Outcome {
+pub struct Outcome {
+    /// What was done.
+    pub done: Done,
     /// The report, whenever it was written.
-    pub fn report(&self) -> &Preparation {
-        match self {
-            Self::Prepared(report) | Self::AlreadyPrepared(report) => report,
-        }
-    }
+    pub report: Preparation,
+    /// The folder of the data set.
+    pub directory: PathBuf,
 }
 
-/// Prepares the data set called `name` in the folder `output`, from the archives or folders in `source` where it needs
-/// some.
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It was prepared now.
+    Prepared,
+    /// It had been prepared before; nothing was changed.
+    AlreadyPrepared,
+    /// Nothing, as was asked for.
+    DryRun,
+}
+
+/// Prepares a data set.
 ///
 /// # Errors
 /// A data set that cannot be prepared, a source that is missing or unusable, an output that cannot be written or that
 /// holds something else.
-pub fn prepare(name: &str, source: Option<&Path>, output: &Path) -> anyhow::Result<Outcome> {
-    let known = KnownDataset::ready(name)?;
-    if known == KnownDataset::Shapes && source.is_some() {
-        return Err(usage("data set shapes has no source: the program draws it", "leave the source out"));
+pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
+    let wanted = request.dataset.as_deref().map_or(Ok(Wanted::Any), Wanted::named)?;
+    let (options, split_file) = read_options(request)?;
+    if wanted == Wanted::Dataset(KnownDataset::Shapes) {
+        return draw_shapes(request, &options);
     }
-    if let Some(report) = report::finished(name, output)? {
-        refuse_other_source(&report, source, output)?;
-        return Ok(Outcome::AlreadyPrepared(report));
-    }
-    let report = match (known, source) {
-        (KnownDataset::Shapes, _) => shapes::draw(output)?,
-        (_, Some(source)) => prepare_flickr8k(source, output)?,
-        (_, None) => return Err(source_needed(known, output)),
+    let known = match wanted {
+        Wanted::Dataset(known) => Some(known.name()),
+        Wanted::Any | Wanted::Format(_) => None,
     };
-    Ok(Outcome::Prepared(report))
+    // What is there already needs no source.
+    let directory = request.output.clone().or_else(|| known.map(|name| Path::new("data").join(name)));
+    if let Some(directory) = &directory
+        && let Some(report) = report::finished(known, directory)?
+    {
+        refuse_other(&report, request, &options, directory)?;
+        return Ok(Outcome { done: Done::AlreadyPrepared, report, directory: directory.clone() });
+    }
+    let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
+    let source = Source::open(path)?;
+    let (found, unused) = choose(&source, wanted)?;
+    let mut raw = found.read(&source)?;
+    let dataset = found.dataset.or(KnownDataset::named(&raw.name));
+    raw.name = name_of(known.or(dataset.map(KnownDataset::name)), path);
+    for other in unused {
+        let note = format!("found as well and not used: {}", other.describe(&source));
+        raw.repairs.push(Repair::new("other annotations", note));
+    }
+    let directory = directory.unwrap_or_else(|| Path::new("data").join(&raw.name));
+    if request.output.is_none()
+        && known.is_none()
+        && let Some(report) = report::finished(Some(&raw.name), &directory)?
+    {
+        refuse_other(&report, request, &options, &directory)?;
+        return Ok(Outcome { done: Done::AlreadyPrepared, report, directory });
+    }
+    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), options.limit)?;
+    let about =
+        About { format: found.format.name().to_owned(), options, origin: request.origin.clone(), sources: vec![] };
+    if request.is_dry_run {
+        return dry_run(gathered, about, directory);
+    }
+    let report = make(&source, gathered, about, &found.files, &directory)?;
+    Ok(Outcome { done: Done::Prepared, report, directory })
 }
 
 /// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
@@ -69,131 +142,301 @@ pub fn prepare(name: &str, source: Option<&Path>, output: &Path) -> anyhow::Resu
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn ensure_dataset(name: &str, directory: &Path, source: Option<&Path>) -> anyhow::Result<()> {
-    let own = directory.join(DATASET_FILE).is_file() && !directory.join(PREPARATION_FILE).exists();
-    if own || report::finished(name, directory)?.is_some() {
+pub fn ensure_dataset(
+    name: &str,
+    directory: &Path,
+    source: Option<&Path>,
+    origin: Option<Origin>,
+) -> anyhow::Result<()> {
+    if is_there(name, directory)? {
         return Ok(());
     }
-    let outcome = prepare(name, source, directory)?;
-    terminal::message(&summary(&outcome, directory));
+    let outcome = prepare(&Request {
+        dataset: Some(name.to_owned()),
+        source: source.map(Path::to_owned),
+        origin,
+        output: Some(directory.to_owned()),
+        ..Request::default()
+    })?;
+    terminal::message(&summary(&outcome));
     Ok(())
 }
 
-/// What a person wants to know about a preparation, in a few lines.
-pub fn summary(outcome: &Outcome, directory: &Path) -> String {
-    const NUM_SHOWN: usize = 10;
-    let report = outcome.report();
-    let done = match outcome {
-        Outcome::Prepared(_) => "prepared",
-        Outcome::AlreadyPrepared(_) => "was prepared before, nothing to do:",
-    };
-    let (images, captions) = (report.images, report.captions);
-    let mut lines = vec![format!("data set {} {done} in {}", report.dataset, directory.display())];
-    for (split, images, captions) in [
-        ("train", images.train, captions.train),
-        ("val", images.val, captions.val),
-        ("test", images.test, captions.test),
-    ] {
-        lines.push(format!("  {split:<5} {images:>7} images {captions:>8} captions"));
-    }
-    let repairs = report.repairs.iter().map(|repair| format!("  note: {}: {}", repair.what, repair.repair)).collect();
-    let rejects =
-        report.rejects.iter().map(|reject| format!("  left out: {}: {}", reject.what, reject.reason)).collect();
-    let notes: [Vec<String>; 2] = [repairs, rejects];
-    for notes in notes {
-        lines.extend(notes.iter().take(NUM_SHOWN).cloned());
-        if notes.len() > NUM_SHOWN {
-            lines.push(format!("  and {} more, listed in {PREPARATION_FILE}", notes.len() - NUM_SHOWN));
-        }
-    }
-    lines.join("\n")
+/// Whether `directory` holds the prepared data set called `name`, or one of a person's own.
+///
+/// # Errors
+/// A folder that holds another data set, or one that cannot be read.
+pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
+    let own = directory.join(DATASET_FILE).is_file() && !directory.join(PREPARATION_FILE).exists();
+    Ok(own || report::finished(Some(name), directory)?.is_some())
 }
 
-fn refuse_other_source(report: &Preparation, source: Option<&Path>, output: &Path) -> anyhow::Result<()> {
+fn read_options(request: &Request) -> anyhow::Result<(Options, Option<SplitFile>)> {
+    for (flag, fraction) in [("validation", request.validation_fraction), ("test", request.test_fraction)] {
+        if let Some(fraction) = fraction.filter(|fraction| !(0.0..1.0).contains(fraction)) {
+            let message = format!("expected --{flag}-fraction of 0 or more and below 1, found {fraction}");
+            return Err(usage(message, "0.1 holds out a tenth of the images"));
+        }
+    }
+    if request.validation_fraction.unwrap_or(0.0) + request.test_fraction.unwrap_or(0.0) >= 1.0 {
+        return Err(usage("--validation-fraction and --test-fraction leave nothing to train on", "lower one of them"));
+    }
+    if let Some(number) =
+        request.limit.filter(|&limit| limit == 0).or(request.resize.filter(|&side| side == 0).map(|_| 0))
+    {
+        return Err(usage(
+            format!("expected --limit and --resize of 1 or more, found {number}"),
+            "leave it out for all",
+        ));
+    }
+    let split_file = request.split_file.as_deref().map(SplitFile::read).transpose()?;
+    let options = Options {
+        split_file_sha256: split_file.as_ref().map(|file| file.digest.clone()),
+        validation_fraction: request.validation_fraction,
+        test_fraction: request.test_fraction,
+        limit: request.limit,
+        resize: request.resize,
+    };
+    Ok((options, split_file))
+}
+
+fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> {
+    if request.source.is_some() || *options != Options::default() {
+        let message = "data set shapes takes neither a source nor options: the program draws it";
+        return Err(usage(message, "leave them out"));
+    }
+    let directory = request.output.clone().unwrap_or_else(|| PathBuf::from("data/shapes"));
+    let outcome = |done, report| Outcome { done, report, directory: directory.clone() };
+    if let Some(report) = report::finished(Some("shapes"), &directory)? {
+        return Ok(outcome(Done::AlreadyPrepared, report));
+    }
+    if request.is_dry_run {
+        return Err(usage("data set shapes is drawn in a moment: it has no dry run", "leave out --dry-run"));
+    }
+    Ok(outcome(Done::Prepared, shapes::draw(&directory)?))
+}
+
+/// A known data set's name, else that of the folder or archive it comes from.
+fn name_of(known: Option<&str>, source: &Path) -> String {
+    let full = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
+    let stem = if full.is_dir() { full.file_name() } else { full.file_stem() };
+    let folder = || stem.map_or_else(|| "dataset".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    known.map_or_else(folder, str::to_owned)
+}
+
+fn refuse_other(report: &Preparation, request: &Request, options: &Options, output: &Path) -> anyhow::Result<()> {
+    let hint = "choose another `--output`, or remove the old folder first";
+    if *options != Options::default() && *options != report.options {
+        let found = serde_json::to_string(&report.options)?;
+        let message = format!("{} was prepared with other options: {found}", output.display());
+        return Err(fault(message, hint));
+    }
     // A source that has been removed since is no reason to doubt what was made of it.
-    let Some(source) = source.filter(|source| source.is_dir()) else { return Ok(()) };
-    if Source::open(source)?.is_the_one_of(&report.sources)? {
+    let Some(source) = request.source.as_deref().filter(|source| source.exists()) else { return Ok(()) };
+    let root = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
+    let is_same = |file: &SourceFile| {
+        file.name == report::LOOSE_IMAGES
+            || std::fs::metadata(root.join(&file.name)).is_ok_and(|found| found.len() == file.bytes)
+    };
+    if report.sources.iter().all(is_same) {
         return Ok(());
     }
     let message = format!("{} was prepared from other files than those in {}", output.display(), source.display());
-    Err(fault(message, "choose another `--output`, or remove the old folder first"))
+    Err(fault(message, hint))
 }
 
-fn source_needed(known: KnownDataset, output: &Path) -> anyhow::Error {
-    let call = known.call().unwrap_or("caption-train prepare-data");
-    let message = format!("data set {} is not in {} and its source is not given", known.name(), output.display());
-    let archives =
-        "DIR is the folder with Flickr8k_Dataset.zip and Flickr8k_text.zip (in a config file: `data.source`)";
-    fault(message, format!("run `{call} --output {}`; {archives}", output.display()))
+fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
+    let Some(name) = known else {
+        return usage("there is no source", "give the folder or archive with images and captions with `--source PATH`");
+    };
+    let place = output.map_or_else(String::new, |output| format!(" is not in {}", output.display()));
+    let message = format!("data set {name}{place} and its source is not given");
+    let output = output.map_or_else(String::new, |output| format!(" --output {}", output.display()));
+    let hint = format!(
+        "run `caption-train prepare-data --dataset {name} --source DIR{output}`; DIR is the folder with its archives as \
+         they are distributed, or unpacked (in a config file: `data.source`)"
+    );
+    fault(message, hint)
 }
 
-fn prepare_flickr8k(source: &Path, output: &Path) -> anyhow::Result<Preparation> {
-    let source = Source::open(source)?;
-    let mut raw = flickr8k::read(source.texts(), &source.image_names())?;
-    report::make_folders(output)?;
-    let wanted: BTreeSet<&str> = raw.images.iter().map(|image| image.filename.as_str()).collect();
-    let image_folder = output.join(IMAGE_FOLDER);
-    let taken = source.take_images(&wanted, &image_folder)?;
-    if taken.extraction.num_kept > 0 {
-        let kept = taken.extraction.num_kept;
-        terminal::message(&format!("{kept} of {} images were there already", wanted.len()));
-    }
-    let broken = check_images(&image_folder, &wanted)?;
-    raw.images.retain(|image| !broken.contains_key(&image.filename));
-    if raw.images.is_empty() {
-        return Err(fault("none of the images can be decoded", "download the archive again"));
-    }
-    raw.rejects.extend(broken.into_iter().map(|(name, reason)| Reject::new(name, reason)));
-    report::finish(output, raw, taken.sources)
-}
-
-/// Decodes every image; gives the broken ones with the reason and removes their files.
-fn check_images(folder: &Path, names: &BTreeSet<&str>) -> anyhow::Result<BTreeMap<String, String>> {
-    let progress = Progress::new("checking images", names.len() as u64, 0);
-    let broken: Vec<(String, String)> = names
-        .par_iter()
-        .filter_map(|&name| {
-            let path = folder.join(name);
-            let result = image_file::inspect(&path);
-            progress.advance(1, "");
-            match result {
-                Ok(_) => None,
-                Err(error) if is_system_failure(&error) => Some(Err(error)),
-                Err(error) => Some(Ok((name.to_owned(), reason(&error, &path)))),
-            }
+fn dry_run(gathered: Gathered, about: About, directory: PathBuf) -> anyhow::Result<Outcome> {
+    let Gathered { mut raw, default_validation, .. } = gathered;
+    let names: Vec<String> = raw.images.iter().map(|image| image.filename.clone()).collect();
+    let candidates: Vec<Candidate<'_>> = names
+        .iter()
+        .zip(&raw.images)
+        .map(|(filename, image)| {
+            // Contents are not known yet: each image counts as one of its own.
+            let mut hasher = crate::base::digest::Hasher::new();
+            hasher.update(filename.as_bytes());
+            Candidate { filename, split: image.split, content: hasher.finish_bytes() }
         })
-        .collect::<anyhow::Result<_>>()?;
-    for (name, _) in &broken {
-        let path = folder.join(name);
-        explain_write(fs::remove_file(&path), &path)?;
+        .collect();
+    let (validation_fraction, test_fraction) = (about.options.validation_fraction, about.options.test_fraction);
+    let splits =
+        splitting::assign(&candidates, validation_fraction, test_fraction, default_validation, &mut raw.repairs)?;
+    raw.images.iter_mut().zip(splits).for_each(|(image, split)| image.split = Some(split));
+    let report = report::summarize(&raw, about, String::new());
+    Ok(Outcome { done: Done::DryRun, report, directory })
+}
+
+fn make(
+    source: &Source,
+    gathered: Gathered,
+    mut about: About,
+    annotations: &[usize],
+    directory: &Path,
+) -> anyhow::Result<Preparation> {
+    let Gathered { mut raw, files, default_validation } = gathered;
+    let image_folder = directory.join(IMAGE_FOLDER);
+    let num_images = raw.images.len();
+    let step = num_images.div_ceil(NUM_SAMPLES).max(1);
+    let wanted: Vec<images::Wanted<'_>> = raw
+        .images
+        .iter()
+        .zip(&files)
+        .enumerate()
+        .map(|(index, (image, &file))| images::Wanted { file, filename: &image.filename, is_sample: index % step == 0 })
+        .collect();
+    if about.options.resize.is_none() {
+        images::check_room(source, &wanted, &image_folder)?;
     }
-    Ok(broken.into_iter().collect())
+    report::make_folders(directory)?;
+    let taken = images::take(source, &wanted, &image_folder, about.options.resize)?;
+    about.sources = sources(source, &wanted, &taken, annotations)?;
+    let was_there = |taken: &&Taken| matches!(taken, Taken::Stored(stored) if stored.was_there);
+    let num_kept = taken.iter().filter(was_there).count();
+    if num_kept > 0 {
+        terminal::message(&format!("{num_kept} of {num_images} images were there already"));
+    }
+    drop(wanted);
+    let stored = keep_whole(&mut raw, taken)?;
+    settle_splits(&mut raw, &stored, &about.options, default_validation)?;
+    compare(&mut raw, &stored);
+    write_samples(&raw, stored, directory)?;
+    report::finish(directory, &raw, about)
 }
 
-/// Whether reading failed, rather than the content being wrong: then the image must not be called broken.
-fn is_system_failure(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|link| link.downcast_ref::<io::Error>()).any(|error| error.raw_os_error().is_some())
-}
-
-/// Why the image at `path` is broken, in one line: the chain of the error without hints, without what a link repeats
-/// of its source, and without the path, which a report must not depend on.
-fn reason(error: &anyhow::Error, path: &Path) -> String {
-    let path = path.display().to_string();
-    let mut parts: Vec<String> = Vec::new();
-    let mut place = String::new();
-    for link in error.chain().map(ToString::to_string).filter(|link| !link.starts_with("hint: ")) {
-        let text = link.split_whitespace().collect::<Vec<_>>().join(" ");
-        if link.contains(&path) {
-            place = text.replace(&path, "it");
-        } else if !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
+/// Leaves out the images that cannot be decoded.
+fn keep_whole(raw: &mut RawDataset, taken: Vec<Taken>) -> anyhow::Result<Vec<images::Stored>> {
+    let mut stored = Vec::with_capacity(taken.len());
+    let mut kept = Vec::with_capacity(taken.len());
+    for (image, taken) in std::mem::take(&mut raw.images).into_iter().zip(taken) {
+        match taken {
+            Taken::Stored(one) => {
+                stored.push(one);
+                kept.push(image);
+            }
+            Taken::Broken(reason) => raw.rejects.push(Reject::new(image.filename, reason)),
         }
     }
-    if parts.is_empty() { place } else { parts.join(": ") }
+    raw.images = kept;
+    if raw.images.is_empty() {
+        return Err(fault("none of the images can be decoded", "download them again"));
+    }
+    Ok(stored)
+}
+
+fn settle_splits(
+    raw: &mut RawDataset,
+    stored: &[images::Stored],
+    options: &Options,
+    default_validation: f64,
+) -> anyhow::Result<()> {
+    let candidates: Vec<Candidate<'_>> = raw
+        .images
+        .iter()
+        .zip(stored)
+        .map(|(image, stored)| Candidate { filename: &image.filename, split: image.split, content: stored.digest })
+        .collect();
+    let (validation_fraction, test_fraction) = (options.validation_fraction, options.test_fraction);
+    let splits =
+        splitting::assign(&candidates, validation_fraction, test_fraction, default_validation, &mut raw.repairs)?;
+    raw.images.iter_mut().zip(splits).for_each(|(image, split)| image.split = Some(split));
+    Ok(())
+}
+
+/// Notes pictures that stand, or seem to stand, in two splits.
+fn compare(raw: &mut RawDataset, stored: &[images::Stored]) {
+    /// Pairs that are named.
+    const MOST: usize = 20;
+    let splits = || raw.images.iter().map(|image| image.split);
+    let digests: Vec<_> = stored.iter().map(|stored| stored.digest).zip(splits()).collect();
+    let same = same_content(&digests);
+    let hashes: Vec<_> = stored.iter().map(|stored| stored.difference_hash).zip(splits()).collect();
+    let near = pairs_across(&hashes, MAX_DISTANCE);
+    let name = |index: usize| {
+        let image = &raw.images[index];
+        format!("{} ({})", image.filename, image.split.map_or("", |split| split.name()))
+    };
+    let mut repairs = Vec::new();
+    for &(one, other) in same.iter().take(MOST) {
+        repairs.push(Repair::new(name(one), format!("the same picture stands in another split: {}", name(other))));
+    }
+    if same.len() > MOST {
+        repairs.push(Repair::new(format!("{} more", same.len() - MOST), "pictures stand in two splits"));
+    }
+    let is_near = |&&(one, other, _): &&(usize, usize, u32)| stored[one].digest != stored[other].digest;
+    for &(one, other, distance) in near.closest.iter().filter(is_near).take(MOST) {
+        let note = format!("looks like {} of another split ({distance} of 64 bits differ)", name(other));
+        repairs.push(Repair::new(name(one), note));
+    }
+    if near.count > MOST {
+        repairs.push(Repair::new(
+            format!("{} pairs", near.count),
+            "pictures of two splits look alike, equal ones included",
+        ));
+    }
+    raw.repairs.extend(repairs);
+}
+
+fn write_samples(raw: &RawDataset, stored: Vec<images::Stored>, directory: &Path) -> anyhow::Result<()> {
+    let cells: Vec<Cell> = raw
+        .images
+        .iter()
+        .zip(stored)
+        .filter_map(|(image, stored)| {
+            let caption = image.captions.first().cloned().unwrap_or_default();
+            Some(Cell { image: stored.thumbnail?, caption, label: image.filename.clone() })
+        })
+        .collect();
+    let path = directory.join(SAMPLES_FILE);
+    write_if_changed(&path, &images::encode(&contact_sheet(&cells), &path)?).map(drop)
+}
+
+fn sources(
+    source: &Source,
+    wanted: &[images::Wanted<'_>],
+    taken: &[Taken],
+    annotations: &[usize],
+) -> anyhow::Result<Vec<SourceFile>> {
+    let mut paths: Vec<&str> = Vec::new();
+    let archived = wanted.iter().map(|wanted| wanted.file).filter(|&file| !source.is_loose(file));
+    for file in annotations.iter().copied().chain(archived) {
+        let path = source.origin(file);
+        if paths.last() != Some(&path) && !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort_unstable();
+    let mut sources = Vec::new();
+    for path in paths {
+        let full = source.locate(path);
+        let sha256 = crate::base::digest::sha256_file(&full);
+        let sha256 =
+            sha256.map_err(|error| anyhow::Error::new(error).context(format!("cannot read {}", full.display())))?;
+        sources.push(SourceFile { name: path.to_owned(), bytes: std::fs::metadata(&full)?.len(), sha256 });
+    }
+    if let Some((bytes, sha256)) = images::digest_of_loose(source, wanted, taken) {
+        sources.push(SourceFile { name: report::LOOSE_IMAGES.to_owned(), bytes, sha256 });
+    }
+    Ok(sources)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
     use std::io::Write as _;
 
     use tempfile::TempDir;
@@ -202,14 +445,16 @@ mod tests {
 
     use super::*;
     use crate::base::fault::describe;
-    use crate::data::annotations::Repair;
     use crate::data::dataset::{Dataset, Split};
 
     const GHOST: &str = "2258277193_586949ec62.jpg.1";
 
     fn jpeg(shade: u8) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let pixels: Vec<u8> = (0..16 * 16 * 3).map(|index| shade.wrapping_add(index as u8)).collect();
+        // Two that look alike are a finding of their own.
+        let place = |index: u32| index / 3 + 1000 * u32::from(shade);
+        let pixel = |index| place(index).wrapping_mul(2_654_435_761).to_le_bytes()[3];
+        let pixels: Vec<u8> = (0..16 * 16 * 3).map(pixel).collect();
         image::codecs::jpeg::JpegEncoder::new(&mut bytes)
             .encode(&pixels, 16, 16, image::ExtendedColorType::Rgb8)
             .unwrap();
@@ -253,8 +498,17 @@ mod tests {
         folder
     }
 
+    fn request(dataset: Option<&str>, source: Option<&Path>, output: &Path) -> Request {
+        Request {
+            dataset: dataset.map(str::to_owned),
+            source: source.map(Path::to_owned),
+            output: Some(output.to_owned()),
+            ..Request::default()
+        }
+    }
+
     fn prepare_into(output: &Path, source: &TempDir) -> anyhow::Result<Outcome> {
-        prepare("flickr8k", Some(source.path()), output)
+        prepare(&request(Some("flickr8k"), Some(source.path()), output))
     }
 
     fn files_below(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -271,7 +525,7 @@ mod tests {
     fn archives_become_a_data_set_and_everything_left_out_is_reported() {
         let (source, output) = (archives(), tempfile::tempdir().unwrap());
         let outcome = prepare_into(output.path(), &source).unwrap();
-        let report = outcome.report();
+        let report = &outcome.report;
         assert_eq!((report.images.train, report.images.val, report.images.test), (1, 1, 0));
         assert_eq!(report.captions.train, 2);
         let names: Vec<&str> = report.sources.iter().map(|source| source.name.as_str()).collect();
@@ -279,21 +533,27 @@ mod tests {
         let reason = |what: &str| {
             report.rejects.iter().find(|reject| reject.what == what).map(|reject| reject.reason.clone()).unwrap()
         };
-        assert!(reason(GHOST).contains("no such image file"));
-        assert!(reason("e.jpg").contains("listed in Flickr_8k.trainImages.txt"));
-        assert!(reason("1 images").contains("none of the split lists"));
+        assert!(reason(GHOST).contains("none of the split lists"));
+        assert!(reason("e.jpg").contains("no such image file (split train)"));
+        assert!(reason("d.jpg").contains("none of the split lists"));
+        assert!(reason("1 image files").contains("no image with captions has them, such as d.jpg"));
         assert!(reason("c.jpg").contains("JPEG"), "{}", reason("c.jpg"));
         assert!(!reason("c.jpg").contains(output.path().to_str().unwrap()) && reason("c.jpg").lines().count() == 1);
-        assert_eq!(report.rejects.len(), 4);
-        let expected = Repair::new("Flickr_8k.testImages.txt", "the list is not there: no image is in the test split");
-        assert_eq!(report.repairs, [expected]);
+        assert_eq!(report.rejects.len(), 5);
+        let noted: Vec<&str> = report.repairs.iter().map(|repair| repair.what.as_str()).collect();
+        assert_eq!(noted, ["Flickr_8k.testImages.txt", "the split of flickr8k"]);
+        assert_eq!((report.format.as_str(), report.statistics.as_ref().unwrap().captions), ("flickr8k-token", 4));
         let dataset = Dataset::open(output.path()).unwrap();
         let splits: Vec<(&str, Split)> =
             dataset.images.iter().map(|image| (image.filename.as_str(), image.split)).collect();
         assert_eq!(splits, [("a.jpg", Split::Train), ("b.jpg", Split::Val)]);
         let files = files_below(output.path());
-        assert_eq!(files.keys().collect::<Vec<_>>(), ["a.jpg", "b.jpg", "dataset.json", "preparation.json"]);
-        assert!(summary(&outcome, output.path()).contains(GHOST));
+        assert_eq!(
+            files.keys().collect::<Vec<_>>(),
+            ["a.jpg", "b.jpg", "dataset.json", "preparation.json", "samples.jpg"]
+        );
+        let summary = summary(&outcome);
+        assert!(summary.contains("left out: 2 times, first d.jpg: in none of the split lists"), "{summary}");
     }
 
     #[test]
@@ -301,13 +561,14 @@ mod tests {
         let (source, output) = (archives(), tempfile::tempdir().unwrap());
         prepare_into(output.path(), &source).unwrap();
         let files = files_below(output.path());
-        assert!(matches!(prepare_into(output.path(), &source).unwrap(), Outcome::AlreadyPrepared(_)));
-        assert!(matches!(prepare("flickr8k", None, output.path()).unwrap(), Outcome::AlreadyPrepared(_)));
+        assert_eq!(prepare_into(output.path(), &source).unwrap().done, Done::AlreadyPrepared);
+        let again = prepare(&request(Some("flickr8k"), None, output.path())).unwrap();
+        assert_eq!(again.done, Done::AlreadyPrepared);
         for name in ["preparation.json", "dataset.json", "images/b.jpg"] {
             fs::remove_file(output.path().join(name)).unwrap();
         }
         fs::write(output.path().join("images/b.jpg.99.partial"), b"half").unwrap();
-        assert!(matches!(prepare_into(output.path(), &source).unwrap(), Outcome::Prepared(_)));
+        assert_eq!(prepare_into(output.path(), &source).unwrap().done, Done::Prepared);
         assert_eq!(files_below(output.path()), files);
     }
 
@@ -323,28 +584,35 @@ mod tests {
             }
         }
         prepare_into(outputs[1].path(), &unpacked).unwrap();
-        assert!(matches!(prepare_into(outputs[1].path(), &unpacked).unwrap(), Outcome::AlreadyPrepared(_)));
+        assert_eq!(prepare_into(outputs[1].path(), &unpacked).unwrap().done, Done::AlreadyPrepared);
         let [mut one, mut other] = outputs.each_ref().map(|output| files_below(output.path()));
         assert_ne!(one.remove("preparation.json"), other.remove("preparation.json"));
         assert_eq!(one, other);
     }
 
     #[test]
-    fn a_text_file_beside_the_archives_is_taken_and_makes_another_source() {
+    fn another_source_or_other_options_do_not_change_what_was_prepared() {
         let (source, output) = (archives(), tempfile::tempdir().unwrap());
         prepare_into(output.path(), &source).unwrap();
-        fs::write(source.path().join("Flickr_8k.testImages.txt"), "d.jpg\n").unwrap();
+        let limited = Request { limit: Some(1), ..request(Some("flickr8k"), Some(source.path()), output.path()) };
+        let text = describe(&prepare(&limited).unwrap_err());
+        assert!(text.contains("was prepared with other options: {}") && text.contains("hint: "), "{text}");
+        let mut more = images();
+        more.push(("z.jpg".to_owned(), jpeg(99)));
+        zip(&source.path().join("Flickr8k_Dataset.zip"), "Flicker8k_Dataset/", &more);
         let text = describe(&prepare_into(output.path(), &source).unwrap_err());
         assert!(text.contains("was prepared from other files"), "{text}");
-        let again = tempfile::tempdir().unwrap();
-        assert_eq!(prepare_into(again.path(), &source).unwrap().report().images.test, 1);
+        assert_eq!(
+            describe(&prepare(&request(Some("flickr30k"), None, output.path())).unwrap_err()).lines().count(),
+            2
+        );
     }
 
     #[test]
-    fn a_missing_archive_is_named() {
+    fn captions_without_images_and_images_without_captions_are_told() {
         for (absent, expected) in [
-            ("Flickr8k_Dataset.zip", "has neither Flickr8k_Dataset.zip nor a folder Flicker8k_Dataset"),
-            ("Flickr8k_text.zip", "has neither Flickr8k_text.zip nor Flickr8k.token.txt"),
+            ("Flickr8k_Dataset.zip", "4 images with 8 captions are annotated, and none of the image files is there"),
+            ("Flickr8k_text.zip", "no captions of flickr8k are there, among 4 files, 4 of them images"),
         ] {
             let (source, output) = (archives(), tempfile::tempdir().unwrap());
             fs::remove_file(source.path().join(absent)).unwrap();
@@ -353,24 +621,154 @@ mod tests {
         }
     }
 
+    /// A folder with images 0 to n - 1 and a table with a caption for each.
+    fn table(num_images: u8) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = "image,caption\n".to_owned();
+        for number in 0..num_images {
+            fs::write(folder.path().join(format!("{number}.jpg")), jpeg(number)).unwrap();
+            text.push_str(&format!("{number}.jpg,a picture of number {number}\n"));
+        }
+        fs::write(folder.path().join("captions.csv"), text).unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_options_limit_draw_and_shrink() {
+        let (source, output) = (table(40), tempfile::tempdir().unwrap());
+        let with_options = Request {
+            limit: Some(20),
+            validation_fraction: Some(0.2),
+            test_fraction: Some(0.1),
+            resize: Some(8),
+            ..request(None, Some(source.path()), &output.path().join("data"))
+        };
+        let dry = prepare(&Request { is_dry_run: true, ..with_options.clone() }).unwrap();
+        assert!(dry.done == Done::DryRun && !dry.directory.exists());
+        let outcome = prepare(&with_options).unwrap();
+        let report = &outcome.report;
+        assert_eq!((report.images.train, report.images.val, report.images.test), (14, 4, 2));
+        assert_eq!(dry.report.images, report.images);
+        let dataset = Dataset::open(&outcome.directory).unwrap();
+        let first = crate::data::image_file::inspect(&dataset.image_path(0)).unwrap();
+        assert_eq!((first, report.options.limit, report.options.resize), ((8, 8), Some(20), Some(8)));
+        assert_eq!(prepare(&with_options).unwrap().done, Done::AlreadyPrepared);
+        let summary = summary(&outcome);
+        assert!(summary.contains("drawn for val") && summary.contains("kept of 40"), "{summary}");
+        // What remains of an interrupted run is gone on with, and half-written files are removed.
+        fs::remove_file(outcome.directory.join(PREPARATION_FILE)).unwrap();
+        assert_eq!(prepare(&with_options).unwrap().report, *report);
+    }
+
+    #[test]
+    fn a_split_of_a_persons_own_is_followed() {
+        let (source, output) = (table(4), tempfile::tempdir().unwrap());
+        let split = source.path().join("split.json");
+        fs::write(&split, r#"{"train":["0.jpg","1"],"val":["3.jpg"]}"#).unwrap();
+        let with_file = Request {
+            dataset: Some("table".to_owned()),
+            split_file: Some(split.clone()),
+            ..request(None, Some(source.path()), output.path())
+        };
+        let report = prepare(&with_file).unwrap().report;
+        assert_eq!((report.images.train, report.images.val, report.images.test), (2, 1, 0));
+        assert!(report.rejects.iter().any(|reject| reject.what == "1 images"), "{:?}", report.rejects);
+        fs::write(&split, r#"{"train":["0.jpg"],"val":["3.jpg"]}"#).unwrap();
+        assert!(describe(&prepare(&with_file).unwrap_err()).contains("prepared with other options"));
+    }
+
+    #[test]
+    fn one_picture_in_two_splits_is_noted() {
+        let (source, output) = (table(3), tempfile::tempdir().unwrap());
+        fs::copy(source.path().join("0.jpg"), source.path().join("2.jpg")).unwrap();
+        fs::write(
+            source.path().join("captions.csv"),
+            "image,caption,split\n0.jpg,a,train\n1.jpg,b,train\n2.jpg,c,val\n",
+        )
+        .unwrap();
+        let report = prepare(&request(None, Some(source.path()), output.path())).unwrap().report;
+        let noted: Vec<String> =
+            report.repairs.iter().map(|repair| format!("{}: {}", repair.what, repair.repair)).collect();
+        assert_eq!(noted.len(), 1, "{noted:?}");
+        assert!(
+            noted[0].contains("2.jpg") && noted[0].contains("0.jpg") && noted[0].contains("same picture"),
+            "{noted:?}"
+        );
+    }
+
+    #[test]
+    fn several_kinds_of_captions_have_to_be_chosen_from() {
+        let (source, output) = (table(2), tempfile::tempdir().unwrap());
+        fs::write(source.path().join("captions.json"), r#"{"0.jpg":"one","1.jpg":"two"}"#).unwrap();
+        let text = describe(&prepare(&request(None, Some(source.path()), output.path())).unwrap_err());
+        assert!(text.contains("table (captions.csv), json (captions.json)"), "{text}");
+        let chosen = prepare(&request(Some("json"), Some(source.path()), output.path())).unwrap().report;
+        assert_eq!((chosen.format.as_str(), chosen.captions.train + chosen.captions.val), ("json", 2));
+        assert!(chosen.repairs.iter().any(|repair| repair.repair.contains("not used: table")), "{:?}", chosen.repairs);
+    }
+
+    #[test]
+    fn images_of_one_name_in_two_folders_keep_their_folders() {
+        let (source, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (place, split) in ["train", "validation"].into_iter().enumerate() {
+            let folder = source.path().join(split);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("1.jpg"), jpeg(place as u8)).unwrap();
+            fs::write(folder.join("metadata.jsonl"), "{\"file_name\":\"1.jpg\",\"text\":\"A\"}\n").unwrap();
+        }
+        let outcome = prepare(&request(None, Some(source.path()), output.path())).unwrap();
+        let dataset = Dataset::open(&outcome.directory).unwrap();
+        let names: Vec<&str> = dataset.images.iter().map(|image| image.filename.as_str()).collect();
+        assert_eq!(names, ["train/1.jpg", "validation/1.jpg"]);
+        assert!(dataset.image_path(1).is_file());
+        assert_eq!((outcome.report.images.train, outcome.report.images.val), (1, 1));
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_written_is_named() {
+        let (source, output) = (table(2), tempfile::tempdir().unwrap());
+        let file = output.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let text = describe(&prepare(&request(None, Some(source.path()), &file.join("data"))).unwrap_err());
+        assert!(text.contains("cannot write") && text.contains("file/data/images"), "{text}");
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_mistakes_of_usage() {
+        let (source, output) = (table(2), tempfile::tempdir().unwrap());
+        let base = request(None, Some(source.path()), output.path());
+        for wrong in [
+            Request { validation_fraction: Some(1.0), ..base.clone() },
+            Request { test_fraction: Some(f64::NAN), ..base.clone() },
+            Request { validation_fraction: Some(0.6), test_fraction: Some(0.4), ..base.clone() },
+            Request { limit: Some(0), ..base.clone() },
+            Request { resize: Some(0), ..base.clone() },
+            Request { dataset: Some("flickr9k".to_owned()), ..base.clone() },
+            Request { source: None, ..base },
+        ] {
+            let error = prepare(&wrong).unwrap_err();
+            assert!(crate::base::fault::is_usage(&error), "{wrong:?}: {error:?}");
+        }
+    }
+
     #[test]
     fn training_gets_its_data_set_or_the_call_that_makes_it() {
         let (source, folder) = (archives(), tempfile::tempdir().unwrap());
         let directory = folder.path().join("flickr8k");
-        let text = describe(&ensure_dataset("flickr8k", &directory, None).unwrap_err());
+        let text = describe(&ensure_dataset("flickr8k", &directory, None, None).unwrap_err());
         assert!(text.contains("caption-train prepare-data --dataset flickr8k --source DIR --output"), "{text}");
-        ensure_dataset("flickr8k", &directory, Some(source.path())).unwrap();
-        ensure_dataset("flickr8k", &directory, None).unwrap();
+        ensure_dataset("flickr8k", &directory, Some(source.path()), None).unwrap();
+        ensure_dataset("flickr8k", &directory, None, None).unwrap();
         // Without its report the folder is a person's own.
         fs::remove_file(directory.join(PREPARATION_FILE)).unwrap();
-        ensure_dataset("flickr30k", &directory, None).unwrap();
+        ensure_dataset("flickr30k", &directory, None, None).unwrap();
         assert!(!directory.join(PREPARATION_FILE).exists());
     }
 
     #[test]
     fn the_data_set_that_is_drawn_takes_no_source() {
         let folder = tempfile::tempdir().unwrap();
-        let error = prepare("shapes", Some(folder.path()), folder.path()).unwrap_err();
+        let error = prepare(&request(Some("shapes"), Some(folder.path()), folder.path())).unwrap_err();
         assert!(crate::base::fault::is_usage(&error));
     }
 }

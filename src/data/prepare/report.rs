@@ -1,30 +1,43 @@
 //! The two files that end a preparation: `dataset.json`, then `preparation.json`, which says that all is done.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::base::digest;
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::{atomic_file, digest};
 use crate::data::annotations::{RawDataset, Reject, Repair};
-use crate::data::archive::{explain_write, write_if_changed};
-use crate::data::dataset::{DATASET_FILE, Dataset, DatasetFile, IMAGE_FOLDER, ImageEntry, SentenceEntry, Split};
+use crate::data::dataset::{DATASET_FILE, Dataset, IMAGE_FOLDER, Split};
+use crate::data::prepare::caption_statistics::CaptionStatistics;
+use crate::data::write::{explain_write, write_if_changed};
 
 /// The file that says how a data set was made; it is written last.
 pub const PREPARATION_FILE: &str = "preparation.json";
-const FORMAT_VERSION: u32 = 1;
+/// What stands for all images that were taken from folders among the sources.
+pub const LOOSE_IMAGES: &str = "images in folders";
+/// Version 1 knew neither formats nor options.
+const FORMAT_VERSION: u32 = 2;
 
 /// How a data set was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preparation {
     /// Version of this file's format.
     pub format_version: u32,
     /// Name of the data set.
     pub dataset: String,
+    /// How its annotations were written; empty for a data set that the program draws.
+    #[serde(default)]
+    pub format: String,
+    /// What was asked for.
+    #[serde(default)]
+    pub options: Options,
+    /// Where it was downloaded from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// What it was made from; empty for a data set that the program draws.
     pub sources: Vec<SourceFile>,
     /// Images in each split.
@@ -35,19 +48,55 @@ pub struct Preparation {
     pub repairs: Vec<Repair>,
     /// What was left out.
     pub rejects: Vec<Reject>,
+    /// About the captions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<CaptionStatistics>,
     /// SHA-256 of `dataset.json`.
     pub dataset_sha256: String,
+}
+
+/// What a person may ask of a preparation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// SHA-256 of the split file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_file_sha256: Option<String>,
+    /// Share of the training images that is drawn for validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_fraction: Option<f64>,
+    /// Share of the training images that is drawn for testing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_fraction: Option<f64>,
+    /// Images at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Longest short side of a stored image, in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<u32>,
+}
+
+/// Where a data set was downloaded from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The Hub repository.
+    pub repository: String,
+    /// Its commit, 40 hexadecimal characters.
+    pub commit: String,
+    /// What was downloaded, with the hashes that were verified.
+    pub files: Vec<SourceFile>,
 }
 
 /// A file or folder that a data set was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// Its name, without the folder it was in.
+    /// Its path below the source, or `images in folders`.
     pub name: String,
-    /// Its size; of a folder, the sum over the images that were taken from it.
+    /// Its size; of images in folders, the sum over those that were taken.
     pub bytes: u64,
-    /// Its SHA-256; of a folder, that of the lines `SHA-256  NAME` of those images, in the order of their names.
+    /// Its SHA-256; of images in folders, that of the lines `SHA-256  NAME`, in the order of the data set.
     pub sha256: String,
 }
 
@@ -73,12 +122,12 @@ impl Counts {
     }
 }
 
-/// The report of a finished preparation of data set `name` in `directory`; `None` where there is none, or where images
-/// are missing, so that it has to be done (again).
+/// The report of a finished preparation in `directory`, of the data set called `name` if one is given; `None` where there
+/// is none, or where images are missing, so that it has to be done (again).
 ///
 /// # Errors
 /// A report that cannot be read, that is about another data set, or that does not belong to the `dataset.json` there.
-pub fn finished(name: &str, directory: &Path) -> anyhow::Result<Option<Preparation>> {
+pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let path = directory.join(PREPARATION_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -88,7 +137,7 @@ pub fn finished(name: &str, directory: &Path) -> anyhow::Result<Option<Preparati
     let preparation = parse(&bytes)
         .with_context(|| format!("cannot use {}", path.display()))
         .hint(|| "prepare into another folder, or remove this one")?;
-    if preparation.dataset != name {
+    if let Some(name) = name.filter(|&name| preparation.dataset != name) {
         let message = format!("{} holds data set {}, not {name}", directory.display(), preparation.dataset);
         return Err(fault(message, "choose another folder"));
     }
@@ -108,40 +157,80 @@ pub fn finished(name: &str, directory: &Path) -> anyhow::Result<Option<Preparati
     Ok(all_there.then_some(preparation))
 }
 
-/// Writes `dataset.json` and then `preparation.json`. Images without a split count as training images.
-///
-/// # Errors
-/// A `dataset.json` with another content that no preparation vouches for, and what writing gives.
-pub fn finish(directory: &Path, raw: RawDataset, sources: Vec<SourceFile>) -> anyhow::Result<Preparation> {
+/// What is known of a preparation beside its images and captions.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// As [`Preparation::format`].
+    pub format: String,
+    /// As [`Preparation::options`].
+    pub options: Options,
+    /// As [`Preparation::origin`].
+    pub origin: Option<Origin>,
+    /// As [`Preparation::sources`].
+    pub sources: Vec<SourceFile>,
+}
+
+/// The report of `raw`, with `dataset_sha256`.
+pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Preparation {
     let (mut images, mut captions) = (Counts::default(), Counts::default());
     for image in &raw.images {
         let split = image.split.unwrap_or(Split::Train);
         images.add(split, 1);
         captions.add(split, image.captions.len());
     }
-    let mut json = serde_json::to_vec(&dataset_file(&raw)).context("cannot encode the data set")?;
-    json.push(b'\n');
-    let preparation = Preparation {
+    let of_image = raw.images.iter().map(|image| (image.filename.as_str(), image.captions.as_slice()));
+    Preparation {
         format_version: FORMAT_VERSION,
-        dataset: raw.name,
-        sources,
+        dataset: raw.name.clone(),
+        format: about.format,
+        options: about.options,
+        origin: about.origin,
+        sources: about.sources,
         images,
         captions,
-        repairs: raw.repairs,
-        rejects: raw.rejects,
-        dataset_sha256: digest::sha256(&json),
-    };
+        repairs: raw.repairs.clone(),
+        rejects: raw.rejects.clone(),
+        statistics: Some(CaptionStatistics::of(of_image)),
+        dataset_sha256,
+    }
+}
+
+/// Writes `dataset.json` and then `preparation.json`. Images without a split count as training images.
+///
+/// # Errors
+/// A `dataset.json` with another content that no preparation vouches for, and what writing gives.
+pub fn finish(directory: &Path, raw: &RawDataset, about: About) -> anyhow::Result<Preparation> {
     let (dataset_path, path) = (directory.join(DATASET_FILE), directory.join(PREPARATION_FILE));
-    let old = fs::read(&dataset_path).ok();
-    if old.is_some_and(|old| old != json) && !path.exists() {
+    // Written out twice, to be digested and to be kept: held whole it would take more room than all captions.
+    let mut hasher = digest::Hasher::new();
+    write_dataset(raw, &mut Digesting(&mut hasher)).context("cannot encode the data set")?;
+    let digest = hasher.finish();
+    let old = digest::sha256_file(&dataset_path).ok();
+    if old.as_ref().is_some_and(|old| *old != digest) && !path.exists() {
         let message = format!("{} is there already and has another content", dataset_path.display());
         return Err(fault(message, "choose another folder, or remove that file"));
     }
-    write_if_changed(&dataset_path, &json)?;
+    if old.as_ref() != Some(&digest) {
+        explain_write(atomic_file::write_with(&dataset_path, |file| write_dataset(raw, file)), &dataset_path)?;
+    }
+    let preparation = summarize(raw, about, digest);
     let mut json = serde_json::to_vec_pretty(&preparation).context("cannot encode the report")?;
     json.push(b'\n');
     write_if_changed(&path, &json)?;
     Ok(preparation)
+}
+
+struct Digesting<'a>(&'a mut digest::Hasher);
+
+impl io::Write for Digesting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Makes `directory` and its `images/`, and removes what an interrupted run left half written.
@@ -151,12 +240,18 @@ pub fn finish(directory: &Path, raw: RawDataset, sources: Vec<SourceFile>) -> an
 pub fn make_folders(directory: &Path) -> anyhow::Result<()> {
     let images = directory.join(IMAGE_FOLDER);
     explain_write(fs::create_dir_all(&images), &images)?;
-    for folder in [directory, &images] {
-        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-            let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
-            if path.to_string_lossy().ends_with(crate::base::atomic_file::TEMPORARY_SUFFIX) {
-                explain_write(fs::remove_file(&path), &path)?;
-            }
+    remove_half_written(directory, 0)?;
+    remove_half_written(&images, usize::MAX)
+}
+
+fn remove_half_written(folder: &Path, depth: usize) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        let path = entry.path();
+        if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_half_written(&path, depth - 1)?;
+        } else if path.to_string_lossy().ends_with(atomic_file::TEMPORARY_SUFFIX) {
+            explain_write(fs::remove_file(&path), &path)?;
         }
     }
     Ok(())
@@ -174,32 +269,60 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Preparation> {
         format_version: u32,
     }
     let version = serde_json::from_slice::<Version>(bytes)?.format_version;
-    anyhow::ensure!(version == FORMAT_VERSION, "expected format_version {FORMAT_VERSION}, found {version}");
+    anyhow::ensure!(
+        (1..=FORMAT_VERSION).contains(&version),
+        "expected format_version {FORMAT_VERSION}, found {version}"
+    );
     Ok(serde_json::from_slice(bytes)?)
 }
 
-fn dataset_file(raw: &RawDataset) -> DatasetFile {
+/// One image of `dataset.json`.
+#[derive(Serialize)]
+struct ImageEntry<'a> {
+    filename: &'a str,
+    split: &'a str,
+    sentids: Vec<u64>,
+    imgid: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cocoid: Option<u64>,
+    sentences: Vec<SentenceEntry<'a>>,
+}
+
+/// One caption of [`ImageEntry`].
+#[derive(Serialize)]
+struct SentenceEntry<'a> {
+    raw: &'a str,
+    tokens: Vec<String>,
+    sentid: u64,
+    imgid: u64,
+}
+
+/// `dataset.json`, image by image.
+fn write_dataset(raw: &RawDataset, output: &mut impl io::Write) -> io::Result<()> {
+    output.write_all(b"{\"dataset\":")?;
+    serde_json::to_writer(&mut *output, &raw.name)?;
+    output.write_all(b",\"images\":[")?;
     let mut num_sentences = 0;
-    let mut entries = Vec::with_capacity(raw.images.len());
     for (imgid, image) in (0u64..).zip(&raw.images) {
         let first = num_sentences;
         num_sentences += image.captions.len() as u64;
-        let sentence = |(sentid, caption): (u64, &String)| SentenceEntry {
-            raw: caption.clone(),
-            tokens: tokens(caption),
-            sentid,
-            imgid,
-        };
-        entries.push(ImageEntry {
-            filename: image.filename.clone(),
-            split: image.split.unwrap_or(Split::Train).name().to_owned(),
+        let sentences = (first..).zip(&image.captions);
+        let entry = ImageEntry {
+            filename: &image.filename,
+            split: image.split.unwrap_or(Split::Train).name(),
             sentids: (first..num_sentences).collect(),
-            imgid: Some(imgid),
-            cocoid: None,
-            sentences: (first..).zip(&image.captions).map(sentence).collect(),
-        });
+            imgid,
+            cocoid: image.cocoid,
+            sentences: sentences
+                .map(|(sentid, raw)| SentenceEntry { raw, tokens: tokens(raw), sentid, imgid })
+                .collect(),
+        };
+        if imgid > 0 {
+            output.write_all(b",")?;
+        }
+        serde_json::to_writer(&mut *output, &entry)?;
     }
-    DatasetFile { dataset: raw.name.clone(), images: entries }
+    output.write_all(b"]}\n")
 }
 
 #[cfg(test)]
@@ -215,6 +338,7 @@ mod tests {
                 filename: "a.jpg".into(),
                 captions: captions.iter().map(|&caption| caption.into()).collect(),
                 split: Some(Split::Val),
+                cocoid: None,
             }],
             repairs: vec![Repair::new("a", "b")],
             rejects: vec![Reject::new("c", "d")],
@@ -225,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         make_folders(folder.path()).unwrap();
         fs::write(folder.path().join("images/a.jpg"), b"x").unwrap();
-        let preparation = finish(folder.path(), raw(&["A dog."]), Vec::new()).unwrap();
+        let preparation = finish(folder.path(), &raw(&["A dog."]), About::default()).unwrap();
         (folder, preparation)
     }
 
@@ -237,7 +361,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_a_data_set_reads() {
         let folder = tempfile::tempdir().unwrap();
-        let preparation = finish(folder.path(), raw(&["A dog.", "Two"]), Vec::new()).unwrap();
+        let preparation = finish(folder.path(), &raw(&["A dog.", "Two"]), About::default()).unwrap();
         assert_eq!((preparation.images.val, preparation.captions.val), (1, 2));
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.digest, preparation.dataset_sha256);
@@ -250,21 +374,23 @@ mod tests {
     #[test]
     fn a_preparation_is_finished_while_all_its_files_are_there() {
         let (folder, preparation) = prepared();
-        assert_eq!(finished("x", folder.path()).unwrap(), Some(preparation));
+        assert_eq!(finished(Some("x"), folder.path()).unwrap(), Some(preparation));
         fs::remove_file(folder.path().join("images/a.jpg")).unwrap();
-        assert_eq!(finished("x", folder.path()).unwrap(), None);
-        assert_eq!(finished("x", &folder.path().join("absent")).unwrap(), None);
+        assert_eq!(finished(Some("x"), folder.path()).unwrap(), None);
+        assert_eq!(finished(Some("x"), &folder.path().join("absent")).unwrap(), None);
     }
 
     #[test]
     fn a_folder_of_another_data_set_or_an_edited_one_is_left_alone() {
         let (folder, _) = prepared();
-        assert!(describe(&finished("y", folder.path()).unwrap_err()).contains("holds data set x, not y"));
+        assert!(describe(&finished(Some("y"), folder.path()).unwrap_err()).contains("holds data set x, not y"));
         let path = folder.path().join(DATASET_FILE);
         fs::write(&path, fs::read_to_string(&path).unwrap().replace("dog", "cat")).unwrap();
-        assert!(describe(&finished("x", folder.path()).unwrap_err()).contains("is not the one that was prepared"));
+        assert!(
+            describe(&finished(Some("x"), folder.path()).unwrap_err()).contains("is not the one that was prepared")
+        );
         fs::remove_file(folder.path().join(PREPARATION_FILE)).unwrap();
-        let text = describe(&finish(folder.path(), raw(&["A dog."]), Vec::new()).unwrap_err());
+        let text = describe(&finish(folder.path(), &raw(&["A dog."]), About::default()).unwrap_err());
         assert!(text.contains("is there already and has another content"), "{text}");
     }
 
@@ -272,9 +398,9 @@ mod tests {
     fn a_report_of_another_version_is_refused() {
         let (folder, _) = prepared();
         let path = folder.path().join(PREPARATION_FILE);
-        fs::write(&path, fs::read_to_string(&path).unwrap().replace("_version\": 1", "_version\": 2")).unwrap();
-        let text = describe(&finished("x", folder.path()).unwrap_err());
-        assert!(text.contains("expected format_version 1, found 2"), "{text}");
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace("_version\": 2", "_version\": 3")).unwrap();
+        let text = describe(&finished(Some("x"), folder.path()).unwrap_err());
+        assert!(text.contains("expected format_version 2, found 3"), "{text}");
     }
 
     #[test]

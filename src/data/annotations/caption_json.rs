@@ -1,0 +1,125 @@
+//! Simple JSON: an object from images (file names, or numbers) to a caption or a list of them, or a list of
+//! `{"image_name", "captions"}`, as predictions with their references inline have it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use crate::data::annotations::builder::Builder;
+use crate::data::annotations::json_shape::{JsonShape, json_files};
+use crate::data::annotations::text::{OneOrMany, json, split_of_path, split_of_word};
+use crate::data::annotations::{Format, Found, RawDataset};
+use crate::data::source::{Source, is_image_name};
+
+pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+    let is_ours = |shape: &JsonShape| match shape {
+        // Other files hold texts under names too: here the names are those of images, or numbers.
+        JsonShape::Object { keys, has_texts, .. } => {
+            let is_image = |key: &String| is_image_name(key) || key.bytes().all(|byte| byte.is_ascii_digit());
+            *has_texts && keys.first().is_some_and(is_image)
+        }
+        JsonShape::List(keys) => {
+            let has = |wanted: &[&str]| keys.iter().any(|key| wanted.contains(&key.as_str()));
+            has(&["image_name", "file_name", "filename"]) && has(&["captions", "caption"])
+        }
+        JsonShape::Other => false,
+    };
+    let files: Vec<usize> =
+        json_files(source)?.into_iter().filter(|(_, shape)| is_ours(shape)).map(|(file, _)| file).collect();
+    let name = |&file: &usize| source.files()[file].name();
+    if files.len() > 1 && !files.iter().all(|file| split_of_path(name(file)).is_some()) {
+        return Ok(files.into_iter().map(|file| Found::new(Format::CaptionJson, None, vec![file])).collect());
+    }
+    Ok(Found::some(Format::CaptionJson, None, files))
+}
+
+pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
+    let mut builder = Builder::default();
+    for &file in files {
+        parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
+    }
+    Ok(builder.finish(""))
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(borrow, alias = "file_name", alias = "filename")]
+    image_name: Cow<'a, str>,
+    #[serde(borrow, alias = "caption")]
+    captions: OneOrMany<'a>,
+    #[serde(borrow, default)]
+    split: Option<Cow<'a, str>>,
+}
+
+/// The entries of an object in the order of the file.
+struct Entries<'a>(Vec<(Cow<'a, str>, OneOrMany<'a>)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object from images to captions")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let of_file = split_of_path(path.rsplit('/').next().unwrap_or(path));
+    let mut add = |name: &str, captions: &OneOrMany<'_>, own: Option<&str>| {
+        let image = builder.image(name);
+        if let Some(split) = own.and_then(split_of_word).or(of_file) {
+            builder.split(image, split);
+        }
+        captions.iter().for_each(|caption| builder.caption(image, None, caption));
+    };
+    if matches!(JsonShape::of(bytes), JsonShape::List(_)) {
+        let rows: Vec<Row<'_>> = json(path, bytes, r#"[{"image_name", "captions"}]"#)?;
+        rows.iter().for_each(|row| add(&row.image_name, &row.captions, row.split.as_deref()));
+    } else {
+        let Entries(entries) = json(path, bytes, r#"{"1.jpg": "a caption", "2.jpg": ["one", "another"]}"#)?;
+        entries.iter().for_each(|(name, captions)| add(name, captions, None));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images(text: &str) -> Vec<(String, Vec<String>)> {
+        let mut builder = Builder::default();
+        parse(&mut builder, "c.json", text.as_bytes()).unwrap();
+        builder.finish("").images.into_iter().map(|image| (image.filename, image.captions)).collect()
+    }
+
+    #[test]
+    fn objects_and_lists_are_read_in_their_order() {
+        let expected = [("b.jpg", vec!["B"]), ("a.jpg", vec!["A", "\"Q\""])];
+        let expected: Vec<(String, Vec<String>)> = expected
+            .into_iter()
+            .map(|(name, captions)| (name.to_owned(), captions.into_iter().map(str::to_owned).collect()))
+            .collect();
+        assert_eq!(images(r#"{"b.jpg":"B","a.jpg":["A","\"Q\""]}"#), expected);
+        assert_eq!(
+            images(
+                r#"[{"image_name":"b.jpg","captions":["B"],"prediction":"x"},{"file_name":"a.jpg","caption":["A","\"Q\""]}]"#
+            ),
+            expected
+        );
+    }
+}

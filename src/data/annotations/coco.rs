@@ -1,0 +1,107 @@
+//! COCO captions (Chen et al. 2015): `captions_train2014.json`, `captions_val2014.json` and those of 2017, and files of a
+//! person's own in that form. The file's name tells the split.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+
+use crate::data::annotations::builder::Builder;
+use crate::data::annotations::json_shape::{JsonShape, json_files};
+use crate::data::annotations::text::{json, split_of_path};
+use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Reject};
+use crate::data::source::Source;
+
+pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+    // The files of each year are a data set of their own.
+    let mut of_year: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (file, shape) in json_files(source)? {
+        let JsonShape::Object { keys, image_keys, .. } = shape else { continue };
+        let has = |keys: &[String], wanted: &str| keys.iter().any(|key| key == wanted);
+        if has(&keys, "annotations") && has(&image_keys, "file_name") {
+            let name = source.files()[file].name();
+            let year = name.chars().filter(char::is_ascii_digit).collect();
+            of_year.entry(year).or_default().push(file);
+        }
+    }
+    let found = of_year.into_iter().map(|(year, files)| {
+        let is_official = ["2014", "2017"].contains(&year.as_str());
+        Found::new(Format::Coco, is_official.then_some(KnownDataset::Coco), files)
+    });
+    Ok(found.collect())
+}
+
+pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
+    let mut builder = Builder::default();
+    for &file in files {
+        parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
+    }
+    Ok(builder.finish("coco"))
+}
+
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(borrow)]
+    images: Vec<Image<'a>>,
+    #[serde(borrow)]
+    annotations: Vec<Annotation<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Image<'a> {
+    id: u64,
+    #[serde(borrow)]
+    file_name: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Annotation<'a> {
+    image_id: u64,
+    #[serde(borrow, default)]
+    caption: Option<Cow<'a, str>>,
+}
+
+fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let form = r#"{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}"#;
+    let file: File<'_> = json(path, bytes, form)?;
+    let split = split_of_path(path.rsplit('/').next().unwrap_or(path));
+    let mut of_id: HashMap<u64, usize> = HashMap::with_capacity(file.images.len());
+    for image in &file.images {
+        let index = builder.image(&image.file_name);
+        builder.cocoid(index, image.id);
+        if let Some(split) = split {
+            builder.split(index, split);
+        }
+        of_id.insert(image.id, index);
+    }
+    for annotation in &file.annotations {
+        let what = || format!("a caption of image {}", annotation.image_id);
+        match (of_id.get(&annotation.image_id), &annotation.caption) {
+            (Some(&image), Some(caption)) => builder.caption(image, None, caption),
+            (None, _) => builder.rejects.push(Reject::new(what(), format!("{path} lists no such image"))),
+            (_, None) => builder.rejects.push(Reject::new(what(), "the annotation has no caption")),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::Split;
+
+    #[test]
+    fn annotations_find_their_images_by_number_and_the_name_tells_the_split() {
+        let text = r#"{"info":{},"images":[{"id":9,"file_name":"000000000009.jpg","height":1,"width":2},{"id":7,"file_name":"x.jpg"}],
+            "licenses":[],"annotations":[{"id":1,"image_id":9,"caption":"A \"bowl\"."},{"id":2,"image_id":9,"caption":"Two"},
+            {"id":3,"image_id":8,"caption":"Nobody"},{"id":4,"image_id":7,"bbox":[]}]}"#;
+        let mut builder = Builder::default();
+        parse(&mut builder, "annotations/captions_val2017.json", text.as_bytes()).unwrap();
+        let raw = builder.finish("coco");
+        assert_eq!(raw.images.len(), 1);
+        assert_eq!(raw.images[0].captions, ["A \"bowl\".", "Two"]);
+        assert_eq!((raw.images[0].split, raw.images[0].cocoid), (Some(Split::Val), Some(9)));
+        let rejects: Vec<&str> = raw.rejects.iter().map(|reject| reject.what.as_str()).collect();
+        assert_eq!(rejects, ["a caption of image 8", "a caption of image 7", "x.jpg"]);
+    }
+}

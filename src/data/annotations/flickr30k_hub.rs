@@ -1,0 +1,82 @@
+//! Flickr30k as it is on the Hub (`nlphuji/flickr30k`): `flickr_annotations_30k.csv`, a comma CSV with the columns `raw` (a
+//! JSON list of five captions, in quotes), `sentids`, `split`, `filename` and `img_id`, beside `flickr30k-images.zip`.
+
+use anyhow::Context as _;
+
+use crate::base::fault::{WithHint as _, fault};
+use crate::data::annotations::builder::Builder;
+use crate::data::annotations::text::{Table, split_of_word};
+use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Repair};
+use crate::data::source::Source;
+
+/// The file of the captions.
+pub const FILE: &str = "flickr_annotations_30k.csv";
+
+pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+    let files = source.find(|file| file.name() == FILE).into_iter().take(1).collect();
+    Ok(Found::some(Format::Flickr30kHub, Some(KnownDataset::Flickr30k), files))
+}
+
+pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
+    let mut builder = Builder::default();
+    for &file in files {
+        parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
+    }
+    Ok(builder.finish("flickr30k"))
+}
+
+fn parse(builder: &mut Builder, file: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let table = Table::new(file, bytes, b',')?;
+    let column = |name: &str| {
+        let missing = || fault(format!("{file} has no column {name}"), "take the file that is on the Hub");
+        table.column(&[name]).ok_or_else(missing)
+    };
+    let (raw, split, filename) = (column("raw")?, column("split")?, column("filename")?);
+    table.for_each_row(|place, values| {
+        let captions: Vec<String> = serde_json::from_str(values[raw])
+            .with_context(|| format!("{place}: the captions are no JSON list of texts"))
+            .hint(|| "take the file that is on the Hub")?;
+        let image = builder.image(values[filename].trim());
+        match split_of_word(values[split]) {
+            Some(split) => builder.split(image, split),
+            None => {
+                let note = format!("split {:?} is not known: counted as without a split", values[split]);
+                builder.repairs.push(Repair::new(values[filename].trim(), note));
+            }
+        }
+        captions.iter().for_each(|caption| builder.caption(image, None, caption));
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::describe;
+    use crate::data::dataset::Split;
+
+    const TEXT: &str = concat!(
+        "raw,sentids,split,filename,img_id\n",
+        r#""[""Two young guys."", ""Men, \""outside\""."", ""C"", ""D"", ""E""]","[0, 1, 2, 3, 4]",train,1000092795.jpg,0"#,
+        "\n",
+        r#""[""F""]","[5]",val,10002456.jpg,1"#,
+        "\n"
+    );
+
+    #[test]
+    fn lists_of_captions_in_quotes_are_read() {
+        let mut builder = Builder::default();
+        parse(&mut builder, FILE, TEXT.as_bytes()).unwrap();
+        let raw = builder.finish("flickr30k");
+        assert_eq!(raw.images[0].captions[..2], ["Two young guys.", "Men, \"outside\"."]);
+        let splits: Vec<_> = raw.images.iter().map(|image| image.split).collect();
+        assert_eq!(splits, [Some(Split::Train), Some(Split::Val)]);
+    }
+
+    #[test]
+    fn a_row_without_a_list_is_named() {
+        let text = TEXT.replace("[\"\"F\"\"]", "F");
+        let text = describe(&parse(&mut Builder::default(), FILE, text.as_bytes()).unwrap_err());
+        assert!(text.contains("line 3") && text.contains("no JSON list"), "{text}");
+    }
+}

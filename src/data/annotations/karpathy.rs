@@ -1,0 +1,114 @@
+//! `dataset_flickr8k.json`, `dataset_flickr30k.json` and `dataset_coco.json` as Karpathy and Fei-Fei (2015) distribute
+//! them, and files of a person's own in that schema. COCO's add `filepath` and `cocoid`; `restval` is training data.
+
+use serde::Deserialize;
+
+use crate::data::annotations::builder::Builder;
+use crate::data::annotations::json_shape::{JsonShape, json_files};
+use crate::data::annotations::text::{json, split_of_word};
+use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Repair};
+use crate::data::source::Source;
+
+pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+    let is_ours = |shape: &JsonShape| matches!(shape, JsonShape::Object { image_keys, .. } if image_keys.iter().any(|key| key == "sentences"));
+    let found = json_files(source)?.into_iter().filter(|(_, shape)| is_ours(shape));
+    let found = found
+        .map(|(file, _)| Found::new(Format::Karpathy, KnownDataset::of_path(source.files()[file].name()), vec![file]));
+    Ok(found.collect())
+}
+
+pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
+    let mut builder = Builder::default();
+    let mut name = String::new();
+    for &file in files {
+        name = parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
+    }
+    Ok(builder.finish(&name))
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    dataset: String,
+    images: Vec<Image>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    filename: String,
+    #[serde(default)]
+    filepath: Option<String>,
+    #[serde(default)]
+    split: Option<String>,
+    #[serde(default)]
+    cocoid: Option<u64>,
+    sentences: Vec<Sentence>,
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    #[serde(default)]
+    raw: Option<String>,
+    #[serde(default)]
+    tokens: Vec<String>,
+}
+
+fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<String> {
+    let form = r#"{"images": [{"filename", "split", "sentences": [{"raw"}]}]}"#;
+    let file: File = json(path, bytes, form)?;
+    for image in file.images {
+        let reference = match &image.filepath {
+            Some(folder) if !folder.is_empty() => format!("{folder}/{}", image.filename),
+            _ => image.filename.clone(),
+        };
+        let index = builder.image(&reference);
+        match image.split.as_deref().map(|word| (word, split_of_word(word))) {
+            Some((_, Some(split))) => builder.split(index, split),
+            Some((word, None)) => {
+                let note = format!("split {word:?} is none of train, restval, val, test: counted as without a split");
+                builder.repairs.push(Repair::new(reference, note));
+            }
+            None => {}
+        }
+        if let Some(cocoid) = image.cocoid {
+            builder.cocoid(index, cocoid);
+        }
+        for sentence in image.sentences {
+            let raw = sentence.raw.unwrap_or_else(|| sentence.tokens.join(" "));
+            builder.caption(index, None, &raw);
+        }
+    }
+    Ok(file.dataset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::describe;
+    use crate::data::dataset::Split;
+
+    #[test]
+    fn the_file_of_coco_is_read_with_its_folders_numbers_and_restval() {
+        let text = r#"{"dataset":"coco","images":[
+            {"filepath":"val2014","filename":"COCO_val2014_000000391895.jpg","imgid":0,"split":"restval","cocoid":391895,
+             "sentids":[0,1],"sentences":[{"tokens":["a","man"],"raw":"A man.","imgid":0,"sentid":0},{"tokens":["two","men"]}]},
+            {"filename":"b.jpg","split":"odd","sentences":[{"raw":"B"}]},
+            {"filename":"c.jpg","split":"test","sentences":[]}]}"#;
+        let mut builder = Builder::default();
+        let name = parse(&mut builder, "dataset_coco.json", text.as_bytes()).unwrap();
+        let raw = builder.finish(&name);
+        assert_eq!((raw.name.as_str(), raw.images.len()), ("coco", 2));
+        assert_eq!(raw.images[0].filename, "val2014/COCO_val2014_000000391895.jpg");
+        assert_eq!(raw.images[0].captions, ["A man.", "two men"]);
+        assert_eq!((raw.images[0].split, raw.images[0].cocoid), (Some(Split::Train), Some(391_895)));
+        assert_eq!(raw.images[1].split, None);
+        assert!(raw.repairs[0].repair.contains(r#""odd""#));
+        assert_eq!(raw.rejects[0].what, "c.jpg");
+    }
+
+    #[test]
+    fn a_cut_file_is_named() {
+        let text = describe(&parse(&mut Builder::default(), "dataset.json", b"{\"images\":[").unwrap_err());
+        assert!(text.contains("dataset.json") && text.contains("hint: expected"), "{text}");
+    }
+}

@@ -1,0 +1,32 @@
+//! What sidecars and web data sets share: an image and a text of one name, side by side.
+
+use std::collections::HashMap;
+
+use crate::data::source::{Source, SourceFile, is_image_name};
+
+/// The image and the text of one key.
+pub(super) struct Pair {
+    pub(super) image: usize,
+    pub(super) text: usize,
+}
+
+/// Pairs among the files for which `is_candidate` holds, in the order of the images; `key` is what the two share.
+pub(super) fn pairs<'a>(
+    source: &'a Source,
+    is_candidate: impl Fn(&SourceFile) -> bool,
+    key: impl Fn(&'a str) -> &'a str,
+    endings: &[&str],
+) -> Vec<Pair> {
+    let files = source.files();
+    let mut texts: HashMap<&str, usize> = HashMap::new();
+    let rank = |file: usize| endings.iter().position(|ending| files[file].path.ends_with(ending));
+    for file in source.find(|file| is_candidate(file) && endings.iter().any(|ending| file.path.ends_with(ending))) {
+        let held = texts.entry(key(&files[file].path)).or_insert(file);
+        if rank(file) < rank(*held) {
+            *held = file;
+        }
+    }
+    let images = source.find(|file| is_candidate(file) && is_image_name(&file.path));
+    let pair = |image: usize| Some(Pair { image, text: *texts.get(key(&files[image].path))? });
+    images.into_iter().filter_map(pair).collect()
+}

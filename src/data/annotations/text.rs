@@ -1,0 +1,198 @@
+//! What the readers of text files share: lines with their numbers, tables with their columns, the words for splits.
+
+use std::borrow::Cow;
+
+use anyhow::Context as _;
+use csv::{ByteRecord, ReaderBuilder};
+
+use crate::base::fault::{WithHint as _, fault};
+use crate::data::dataset::Split;
+
+/// The text without the mark that some editors put in front.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Calls `line` with each line that is not blank and its number from 1.
+///
+/// # Errors
+/// A line that is not UTF-8, and what `line` gives.
+pub(super) fn for_each_line<'a>(
+    file: &str,
+    bytes: &'a [u8],
+    mut line: impl FnMut(usize, &'a str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for (index, content) in without_mark(bytes).split(|&byte| byte == b'\n').enumerate() {
+        let content = utf8(content, || format!("line {} of {file}", index + 1))?.trim_end_matches('\r');
+        if !content.trim().is_empty() {
+            line(index + 1, content)?;
+        }
+    }
+    Ok(())
+}
+
+/// The text of `bytes`.
+///
+/// # Errors
+/// Bytes that are not UTF-8, with what they are.
+pub(super) fn utf8(bytes: &[u8], what: impl FnOnce() -> String) -> anyhow::Result<&str> {
+    std::str::from_utf8(bytes)
+        .with_context(|| format!("{} is not UTF-8 text", what()))
+        .hint(|| "save the file as UTF-8, or take the one that is distributed")
+}
+
+/// What a JSON file holds, or what is wrong with it.
+///
+/// # Errors
+/// JSON of another form.
+pub fn json<'a, T: serde::Deserialize<'a>>(file: &str, bytes: &'a [u8], form: &str) -> anyhow::Result<T> {
+    serde_json::from_slice(without_mark(bytes))
+        .with_context(|| format!("{file} has another form than expected"))
+        .hint(|| format!("expected {form}; take the file again if it was cut"))
+}
+
+/// A table with a header: values separated by commas or tabs, with quotes where they are needed (RFC 4180).
+pub struct Table<'a> {
+    file: &'a str,
+    bytes: &'a [u8],
+    header: Vec<String>,
+    reader: csv::Reader<&'a [u8]>,
+}
+
+impl<'a> Table<'a> {
+    /// The table of a file's content, with this separator.
+    ///
+    /// # Errors
+    /// A header that cannot be read.
+    pub fn new(file: &'a str, bytes: &'a [u8], separator: u8) -> anyhow::Result<Self> {
+        let mut builder = ReaderBuilder::new();
+        builder.delimiter(separator).has_headers(false).flexible(true);
+        let bytes = without_mark(bytes);
+        let mut reader = builder.from_reader(bytes);
+        let mut first = ByteRecord::new();
+        reader.read_byte_record(&mut first).with_context(|| format!("cannot read the header of {file}"))?;
+        let header = first.iter().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
+        Ok(Self { file, bytes, header, reader })
+    }
+
+    /// The names of the columns, lower-cased.
+    pub fn header(&self) -> &[String] {
+        &self.header
+    }
+
+    /// The first column that has one of these names, in the order of the names.
+    pub fn column(&self, names: &[&str]) -> Option<usize> {
+        names.iter().find_map(|name| self.header.iter().position(|column| column == name))
+    }
+
+    /// Calls `row` with each row and a description of its place.
+    ///
+    /// # Errors
+    /// A row that is not UTF-8, has too few values or is not of the form, and what `row` gives.
+    pub fn for_each_row(mut self, mut row: impl FnMut(&str, &[&str]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let mut record = ByteRecord::new();
+        let (file, bytes) = (self.file, self.bytes);
+        while self.reader.read_byte_record(&mut record).with_context(|| format!("cannot read {file}"))? {
+            // The reader leaves the second half of a line break to the next row.
+            let line_of = |at: &csv::Position| at.line() + u64::from(bytes.get(at.byte() as usize) == Some(&b'\n'));
+            let line = record.position().map_or(0, line_of);
+            let place = format!("line {line} of {file}");
+            let values: Vec<&str> =
+                record.iter().map(|value| utf8(value, || place.clone())).collect::<anyhow::Result<_>>()?;
+            if values.len() < self.header.len() {
+                let (expected, found) = (self.header.len(), values.len());
+                let message = format!("{place} has {found} values, expected {expected} as in its header");
+                return Err(fault(message, "put quotes around values that hold the separator or a line break"));
+            }
+            row(&place, &values)?;
+        }
+        Ok(())
+    }
+}
+
+/// The split that people call `word`.
+pub fn split_of_word(word: &str) -> Option<Split> {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "train" | "training" | "restval" => Some(Split::Train),
+        "val" | "valid" | "validation" | "dev" | "eval" => Some(Split::Val),
+        "test" | "testing" => Some(Split::Test),
+        _ => None,
+    }
+}
+
+/// The split that a file or folder name speaks of: `flickr30k_train.json`, `captions_val2017.json`, `test/`; the last
+/// such word counts.
+pub fn split_of_path(path: &str) -> Option<Split> {
+    let words = path.split(|character: char| !character.is_ascii_alphabetic());
+    words.rev().find_map(split_of_word)
+}
+
+/// Text as a JSON file may hold it: one, or several.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany<'a> {
+    /// One.
+    One(#[serde(borrow)] Cow<'a, str>),
+    /// Several.
+    Many(#[serde(borrow)] Vec<Cow<'a, str>>),
+}
+
+impl OneOrMany<'_> {
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        let many: &[Cow<'_, str>] = match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        };
+        many.iter().map(AsRef::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::describe;
+
+    #[test]
+    fn names_of_files_and_folders_tell_the_split() {
+        for (path, expected) in [
+            ("flickr30k_train.json", Some(Split::Train)),
+            ("annotations/captions_val2017.json", Some(Split::Val)),
+            ("validation/metadata.jsonl", Some(Split::Val)),
+            ("Flickr_8k.devImages.txt", None),
+            ("shards/test-0001.tar/7", Some(Split::Test)),
+            ("train/val.csv", Some(Split::Val)),
+            ("captions.txt", None),
+            ("contest.json", None),
+        ] {
+            assert_eq!(split_of_path(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_table_reads_quotes_line_breaks_and_the_mark_of_editors() {
+        let bytes = b"\xef\xbb\xbfImage, Caption\r\na.jpg,\"A dog, running.\r\nFast \"\"dog\"\"\"\r\nb.jpg,B\n";
+        let table = Table::new("t.csv", bytes, b',').unwrap();
+        assert_eq!(table.header(), ["image", "caption"]);
+        assert_eq!((table.column(&["file", "image"]), table.column(&["text"])), (Some(0), None));
+        let mut rows = Vec::new();
+        let row = |place: &str, values: &[&str]| {
+            rows.push(format!("{place}: {}", values.join("|")));
+            Ok(())
+        };
+        table.for_each_row(row).unwrap();
+        assert_eq!(rows, ["line 2 of t.csv: a.jpg|A dog, running.\r\nFast \"dog\"", "line 4 of t.csv: b.jpg|B"]);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_named() {
+        for (bytes, expected) in [
+            (b"image,caption\na.jpg,A\nb.jpg\n".as_slice(), "line 3 of t.csv has 1 values, expected 2"),
+            (b"image,caption\na.jpg,\xff\n", "line 2 of t.csv is not UTF-8 text"),
+        ] {
+            let table = Table::new("t.csv", bytes, b',').unwrap();
+            let text = describe(&table.for_each_row(|_, _| Ok(())).unwrap_err());
+            assert!(text.contains(expected) && text.contains("hint: "), "{text}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The shards of a web data set: tar archives in which `KEY.jpg` stands beside `KEY.txt`, or beside `KEY.json` with the
+//! caption under `caption`, `text` or `captions`. A key ends at the first dot of the file's name.
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::base::fault::WithHint as _;
+use crate::data::annotations::builder::Builder;
+use crate::data::annotations::paired::pairs;
+use crate::data::annotations::text::{OneOrMany, for_each_line, split_of_path, without_mark};
+use crate::data::annotations::{Format, Found, RawDataset};
+use crate::data::source::{Source, SourceFile};
+
+/// Text counts more than JSON, which many shards have beside it for other things.
+const ENDINGS: [&str; 3] = [".txt", ".caption", ".json"];
+
+pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+    let pairs = pairs(source, SourceFile::is_in_tar, key, &ENDINGS);
+    Ok(Found::some(Format::WebDataset, None, pairs.into_iter().map(|pair| pair.text).collect()))
+}
+
+pub(super) fn read(source: &Source, _: &[usize]) -> anyhow::Result<RawDataset> {
+    let pairs = pairs(source, SourceFile::is_in_tar, key, &ENDINGS);
+    let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
+    let contents = source.for_each(&texts, |_, bytes| Ok(bytes))?;
+    let mut builder = Builder::default();
+    for (pair, content) in pairs.iter().zip(contents) {
+        let image = builder.image(&source.files()[pair.image].path);
+        if let Some(split) = split_of_path(source.files()[pair.image].folder()) {
+            builder.split(image, split);
+        }
+        let path = &source.files()[pair.text].path;
+        if path.ends_with(".json") {
+            parse_json(&mut builder, image, path, &content)?;
+        } else {
+            for_each_line(path, &content, |_, line| {
+                builder.caption(image, None, line);
+                Ok(())
+            })?;
+        }
+    }
+    Ok(builder.finish(""))
+}
+
+fn key(path: &str) -> &str {
+    let name_at = path.rfind('/').map_or(0, |at| at + 1);
+    path[name_at..].find('.').map_or(path, |dot| &path[..name_at + dot])
+}
+
+#[derive(Deserialize)]
+struct Sample<'a> {
+    #[serde(borrow, default)]
+    caption: Option<OneOrMany<'a>>,
+    #[serde(borrow, default)]
+    text: Option<OneOrMany<'a>>,
+    #[serde(borrow, default)]
+    captions: Option<OneOrMany<'a>>,
+}
+
+fn parse_json(builder: &mut Builder, image: usize, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let sample: Sample<'_> = serde_json::from_slice(without_mark(bytes))
+        .with_context(|| format!("{path} holds no caption"))
+        .hint(|| r#"expected {"caption": "a caption"}"#)?;
+    for captions in [&sample.caption, &sample.text, &sample.captions].into_iter().flatten() {
+        captions.iter().for_each(|caption| builder.caption(image, None, caption));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_ends_at_the_first_dot_of_the_name() {
+        assert_eq!(key("a.b-0.tar/c.d/0001.seg.json"), "a.b-0.tar/c.d/0001");
+        assert_eq!(key("0001"), "0001");
+    }
+
+    #[test]
+    fn captions_are_under_any_of_their_names() {
+        let mut builder = Builder::default();
+        let image = builder.image("a");
+        parse_json(&mut builder, image, "a.json", br#"{"caption":"A","url":1,"captions":["B","C"],"text":null}"#)
+            .unwrap();
+        assert_eq!(builder.finish("").images[0].captions, ["A", "B", "C"]);
+        assert!(parse_json(&mut Builder::default(), 0, "a.json", b"{\"caption\":3}").is_err());
+    }
+}

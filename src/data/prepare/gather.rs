@@ -1,0 +1,158 @@
+//! Brings captions and image files together: which file each image is, which are kept, and how they are called.
+
+use std::collections::HashSet;
+
+use crate::base::fault::fault;
+use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair};
+use crate::data::dataset::{Split, is_safe_relative};
+use crate::data::prepare::image_index::{ImageIndex, Lookup};
+use crate::data::prepare::images;
+use crate::data::prepare::split_file::SplitFile;
+use crate::data::prepare::splitting::{DEFAULT_VALIDATION, check_official};
+use crate::data::source::Source;
+
+/// Images with captions whose files are there.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    /// With the names that the images get.
+    pub(super) raw: RawDataset,
+    /// The file of each image.
+    pub(super) files: Vec<usize>,
+    /// The share to be drawn for validation where none is named and none is asked for.
+    pub(super) default_validation: f64,
+}
+
+/// Finds the files of the images of `raw`, follows a person's split, and keeps at most `limit` images, evenly spread.
+///
+/// # Errors
+/// No image left.
+pub(super) fn gather(
+    mut raw: RawDataset,
+    source: &Source,
+    dataset: Option<KnownDataset>,
+    split_file: Option<&SplitFile>,
+    limit: Option<usize>,
+) -> anyhow::Result<Gathered> {
+    if let Some(split_file) = split_file {
+        follow(&mut raw, split_file)?;
+    } else if let Some(known) = dataset {
+        let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
+        check_official(known, Split::ALL.map(count), &mut raw.repairs);
+    }
+    let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
+    let index = ImageIndex::new(source);
+    let mut files = find_files(&mut raw, source, &index);
+    if raw.images.is_empty() {
+        let message = match num_images {
+            0 => "the annotations name no image with a caption".to_owned(),
+            _ => format!(
+                "{num_images} images with {num_captions} captions are annotated, and none of the image files is there \
+                 ({} image files were found)",
+                index.images().len()
+            ),
+        };
+        return Err(fault(message, "put the images, or the archive that holds them, beside the captions"));
+    }
+    note_images_without_captions(&mut raw.rejects, source, &index, &files);
+    if let Some(limit) = limit.filter(|&limit| limit < raw.images.len()) {
+        let num_there = raw.images.len();
+        let is_kept = |place: usize| place * limit / num_there != (place + 1) * limit / num_there;
+        raw.images = keep(raw.images, is_kept);
+        files = keep(files, is_kept);
+        let note = format!("kept of {num_there} with a file, as was asked for");
+        raw.repairs.push(Repair::new(format!("{limit} images"), note));
+    }
+    let names = images::filenames(source, &files);
+    let mut is_safe = Vec::with_capacity(names.len());
+    for (image, name) in raw.images.iter_mut().zip(names) {
+        is_safe.push(is_safe_relative(&name));
+        if !is_safe_relative(&name) {
+            raw.rejects.push(Reject::new(name.clone(), "its name cannot be kept on every system"));
+        }
+        image.filename = name;
+    }
+    raw.images = keep(raw.images, |place| is_safe[place]);
+    files = keep(files, |place| is_safe[place]);
+    // A split that a person brings is whole as it is.
+    let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
+    Ok(Gathered { raw, files, default_validation })
+}
+
+fn keep<T>(all: Vec<T>, is_kept: impl Fn(usize) -> bool) -> Vec<T> {
+    all.into_iter().enumerate().filter(|(place, _)| is_kept(*place)).map(|(_, one)| one).collect()
+}
+
+fn num_captions(images: &[RawImage]) -> usize {
+    images.iter().map(|image| image.captions.len()).sum()
+}
+
+fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
+    let (mut kept, mut num_left_out) = (Vec::new(), 0);
+    for mut image in std::mem::take(&mut raw.images) {
+        match split_file.of(&image.filename) {
+            Some(split) => {
+                image.split = Some(split);
+                kept.push(image);
+            }
+            None => num_left_out += 1,
+        }
+    }
+    if num_left_out > 0 {
+        raw.rejects.push(Reject::new(format!("{num_left_out} images"), "the split file does not name them"));
+    }
+    raw.images = kept;
+    if raw.images.is_empty() {
+        let message = "the split file names none of the images";
+        return Err(fault(message, "its names must be those of the image files"));
+    }
+    Ok(())
+}
+
+/// The file of each image; images without one, and those whose file another image has, go to the rejects.
+fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageIndex<'_>) -> Vec<usize> {
+    let (mut kept, mut files, mut taken, mut num_several) = (Vec::new(), Vec::new(), HashSet::new(), 0usize);
+    let mut example = String::new();
+    for image in std::mem::take(&mut raw.images) {
+        let path = |file: usize| &source.files()[file].path;
+        let reason = match index.find(&image.filename) {
+            Lookup::File(file) | Lookup::FirstOf(file) if taken.contains(&file) => {
+                format!("its file {} is that of another image too", path(file))
+            }
+            Lookup::Ambiguous(one, other) => format!("it may be {} or {}", path(one), path(other)),
+            Lookup::Missing => {
+                let split = image.split.map_or(String::new(), |split| format!(" (split {})", split.name()));
+                format!("there is no such image file{split}; captions left out: {}", image.captions.len())
+            }
+            found @ (Lookup::File(file) | Lookup::FirstOf(file)) => {
+                if matches!(found, Lookup::FirstOf(_)) {
+                    num_several += 1;
+                    example.clone_from(path(file));
+                }
+                taken.insert(file);
+                files.push(file);
+                kept.push(image);
+                continue;
+            }
+        };
+        raw.rejects.push(Reject::new(image.filename, reason));
+    }
+    if num_several > 0 {
+        let note = format!("their files are there several times: the first is taken, such as {example}");
+        raw.repairs.push(Repair::new(format!("{num_several} images"), note));
+    }
+    raw.images = kept;
+    files
+}
+
+fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, index: &ImageIndex<'_>, files: &[usize]) {
+    let names: HashSet<&str> = files.iter().map(|&file| source.files()[file].name()).collect();
+    let mut without =
+        index.images().iter().map(|&file| source.files()[file].name()).filter(|name| !names.contains(name));
+    if let Some(first) = without.next() {
+        let count = 1 + without.count();
+        rejects.push(Reject::new(
+            format!("{count} image files"),
+            format!("no image with captions has them, such as {first}"),
+        ));
+    }
+}

@@ -1,0 +1,257 @@
+//! Takes the images of a data set: reads each, decodes it whole, stores it, and keeps what the checks need of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use image::{ExtendedColorType, ImageEncoder as _, RgbImage};
+
+use crate::base::digest::Hasher;
+use crate::base::disk;
+use crate::base::fault::fault;
+use crate::base::terminal::Progress;
+use crate::data::image_file;
+use crate::data::image_processor::resize_rgb;
+use crate::data::prepare::near_duplicates::difference_hash;
+use crate::data::source::Source;
+use crate::data::write::{explain_write, write_if_changed};
+
+/// Quality of a JPEG that is stored smaller than it was.
+const JPEG_QUALITY: u8 = 95;
+/// Longest side of what is kept of an image for the contact sheet.
+const THUMBNAIL: u32 = 320;
+
+/// An image to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// Its place in the source.
+    pub(super) file: usize,
+    /// Its name in the folder of images.
+    pub(super) filename: &'a str,
+    /// Whether it is for the contact sheet.
+    pub(super) is_sample: bool,
+}
+
+/// What became of an image.
+pub(super) enum Taken {
+    /// It is stored.
+    Stored(Stored),
+    /// It cannot be decoded: why.
+    Broken(String),
+}
+
+/// What is known of a stored image.
+pub(super) struct Stored {
+    /// SHA-256 of the file in the source.
+    pub(super) digest: [u8; 32],
+    /// Of its picture.
+    pub(super) difference_hash: u64,
+    /// Whether its file was there already.
+    pub(super) was_there: bool,
+    /// Small, for the contact sheet.
+    pub(super) thumbnail: Option<RgbImage>,
+}
+
+/// Stores the images in `folder`, at most `short_side` pixels high and wide where one is given: a larger one is resized
+/// and encoded anew, any other is stored as it is.
+///
+/// # Errors
+/// What reading and writing give; an image that cannot be decoded is no error, and its file is removed.
+pub(super) fn take(
+    source: &Source,
+    wanted: &[Wanted<'_>],
+    folder: &Path,
+    short_side: Option<u32>,
+) -> anyhow::Result<Vec<Taken>> {
+    for subfolder in subfolders(wanted) {
+        let subfolder = folder.join(subfolder);
+        explain_write(fs::create_dir_all(&subfolder), &subfolder)?;
+    }
+    let progress = Progress::new("taking images", wanted.len() as u64, 0);
+    let files: Vec<usize> = wanted.iter().map(|wanted| wanted.file).collect();
+    source.for_each(&files, |position, bytes| {
+        let (wanted, path) = (&wanted[position], folder.join(wanted[position].filename));
+        let taken = match image_file::decode_rgb(&bytes) {
+            Ok(image) => Taken::Stored(store(&image, &bytes, &path, short_side, wanted.is_sample)?),
+            Err(error) => {
+                if path.is_file() {
+                    explain_write(fs::remove_file(&path), &path)?;
+                }
+                Taken::Broken(reason(&error))
+            }
+        };
+        progress.advance(1, "images");
+        Ok(taken)
+    })
+}
+
+/// Refuses to begin where the disk does not hold what is missing in `folder`.
+///
+/// # Errors
+/// Too little room.
+pub(super) fn check_room(source: &Source, wanted: &[Wanted<'_>], folder: &Path) -> anyhow::Result<()> {
+    let missing: u64 = wanted
+        .iter()
+        .map(|wanted| (source.files()[wanted.file].bytes, folder.join(wanted.filename)))
+        .filter(|(bytes, path)| fs::metadata(path).map_or(true, |file| file.len() != *bytes))
+        .map(|(bytes, _)| bytes)
+        .sum();
+    let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(folder);
+    lack_of_room(missing, disk::free_bytes(there), folder)
+}
+
+fn lack_of_room(missing: u64, free: Option<u64>, folder: &Path) -> anyhow::Result<()> {
+    const GIGABYTE: f64 = 1e9;
+    let Some(free) = free.filter(|&free| missing > free) else { return Ok(()) };
+    let message = format!(
+        "the images take {:.2} GB more, and {:.2} GB are free where {} is",
+        missing as f64 / GIGABYTE,
+        free as f64 / GIGABYTE,
+        folder.display()
+    );
+    Err(fault(message, "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`"))
+}
+
+fn subfolders<'a>(wanted: &[Wanted<'a>]) -> std::collections::BTreeSet<&'a str> {
+    wanted.iter().filter_map(|wanted| wanted.filename.rsplit_once('/')).map(|(folder, _)| folder).collect()
+}
+
+fn store(
+    image: &RgbImage,
+    bytes: &[u8],
+    path: &Path,
+    short_side: Option<u32>,
+    is_sample: bool,
+) -> anyhow::Result<Stored> {
+    let smaller = short_side.filter(|&side| image.width().min(image.height()) > side);
+    let written = match smaller {
+        Some(side) => {
+            let (width, height) = scaled(image, f64::from(side) / f64::from(image.width().min(image.height())));
+            write_if_changed(path, &encode(&resize_rgb(image, width, height)?, path)?)?
+        }
+        None => write_if_changed(path, bytes)?,
+    };
+    let mut hasher = Hasher::new();
+    hasher.update(bytes);
+    let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
+    Ok(Stored {
+        digest: hasher.finish_bytes(),
+        difference_hash: difference_hash(image),
+        was_there: !written,
+        thumbnail,
+    })
+}
+
+fn thumbnail(image: &RgbImage) -> anyhow::Result<RgbImage> {
+    let factor = f64::from(THUMBNAIL) / f64::from(image.width().max(image.height()));
+    if factor >= 1.0 {
+        return Ok(image.clone());
+    }
+    let (width, height) = scaled(image, factor);
+    resize_rgb(image, width, height)
+}
+
+fn scaled(image: &RgbImage, factor: f64) -> (u32, u32) {
+    let side = |side: u32| (f64::from(side) * factor).round().max(1.0) as u32;
+    (side(image.width()), side(image.height()))
+}
+
+/// The file's content for an image, in the form that the ending of `path` names; JPEG for any other.
+pub(super) fn encode(image: &RgbImage, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let (width, height, mut bytes) = (image.width(), image.height(), Vec::new());
+    let encoded = match ending.as_str() {
+        "png" => {
+            image::codecs::png::PngEncoder::new(&mut bytes).write_image(image, width, height, ExtendedColorType::Rgb8)
+        }
+        "webp" => image::codecs::webp::WebPEncoder::new_lossless(&mut bytes).encode(
+            image,
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        ),
+        _ => image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode(
+            image,
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        ),
+    };
+    encoded.with_context(|| format!("cannot encode {}", path.display()))?;
+    Ok(bytes)
+}
+
+/// Why an image is broken, in one line: the chain of the error without hints and without what a link repeats of its
+/// source.
+fn reason(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for link in error.chain().map(ToString::to_string).filter(|link| !link.starts_with("hint: ")) {
+        let text = link.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+/// The files that images and annotations came from, so that their digests can be told: archives, annotation files, and
+/// all images of folders as one.
+pub(super) fn digest_of_loose(source: &Source, wanted: &[Wanted<'_>], taken: &[Taken]) -> Option<(u64, String)> {
+    let (mut bytes, mut hasher, mut any) = (0, Hasher::new(), false);
+    for (wanted, taken) in wanted.iter().zip(taken) {
+        if let Taken::Stored(stored) = taken
+            && source.is_loose(wanted.file)
+        {
+            let hex: String = stored.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            hasher.update(format!("{hex}  {}\n", wanted.filename).as_bytes());
+            bytes += source.files()[wanted.file].bytes;
+            any = true;
+        }
+    }
+    any.then(|| (bytes, hasher.finish()))
+}
+
+/// Names in the folder of images: the files' own where no two are alike (in any case of letters, which some systems do
+/// not tell apart), else with their folders.
+pub(super) fn filenames(source: &Source, files: &[usize]) -> Vec<String> {
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for &file in files {
+        *count.entry(source.files()[file].name().to_lowercase()).or_default() += 1;
+    }
+    let name = |&file: &usize| {
+        let file = &source.files()[file];
+        if count[&file.name().to_lowercase()] == 1 { file.name().to_owned() } else { file.path.clone() }
+    };
+    files.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::describe;
+
+    #[test]
+    fn a_lack_of_room_is_told_before_anything_is_written() {
+        let folder = Path::new("data/x/images");
+        let text = describe(&lack_of_room(3_000_000_000, Some(1_000_000_000), folder).unwrap_err());
+        assert!(text.contains("take 3.00 GB more, and 1.00 GB are free where data/x/images is"), "{text}");
+        assert!(lack_of_room(1, Some(1), folder).is_ok() && lack_of_room(1, None, folder).is_ok());
+    }
+
+    #[test]
+    fn a_larger_image_is_stored_smaller_in_the_form_of_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = RgbImage::from_fn(40, 80, |x, y| image::Rgb([x as u8 * 6, y as u8 * 3, 99]));
+        for name in ["a.jpg", "a.png", "a.webp"] {
+            let path = folder.path().join(name);
+            let bytes = encode(&image, &path).unwrap();
+            let stored = store(&image, &bytes, &path, Some(20), true).unwrap();
+            assert!(!stored.was_there && stored.thumbnail.unwrap().dimensions() == (40, 80));
+            assert_eq!(image_file::inspect(&path).unwrap(), (20, 40));
+            assert!(store(&image, &bytes, &path, Some(20), false).unwrap().was_there);
+            store(&image, &bytes, &path, Some(40), false).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), bytes, "an image that is small enough stays as it is");
+        }
+    }
+}

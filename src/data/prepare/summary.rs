@@ -1,0 +1,83 @@
+//! What a person wants to know about a preparation, in a few lines.
+
+use std::collections::BTreeMap;
+
+use crate::data::prepare::report::PREPARATION_FILE;
+use crate::data::prepare::{Done, Outcome};
+
+/// The outcome as lines for a person. What happened to many is told once, with an example.
+pub fn summary(outcome: &Outcome) -> String {
+    const NUM_SHOWN: usize = 12;
+    let report = &outcome.report;
+    let done = match outcome.done {
+        Done::Prepared => "prepared in",
+        Done::AlreadyPrepared => "was prepared before, nothing to do:",
+        Done::DryRun => "would be prepared in",
+    };
+    let (images, captions) = (report.images, report.captions);
+    let mut lines = vec![format!("data set {} {done} {}", report.dataset, outcome.directory.display())];
+    if !report.format.is_empty() {
+        lines.push(format!("  captions as {}", report.format));
+    }
+    for (split, images, captions) in [
+        ("train", images.train, captions.train),
+        ("val", images.val, captions.val),
+        ("test", images.test, captions.test),
+    ] {
+        lines.push(format!("  {split:<5} {images:>7} images {captions:>8} captions"));
+    }
+    if let Some(statistics) = &report.statistics {
+        lines.extend(statistics.summary().lines().map(|line| format!("  {}", line.trim_start())));
+    }
+    let repairs = report.repairs.iter().map(|repair| (repair.what.as_str(), repair.repair.as_str()));
+    let rejects = report.rejects.iter().map(|reject| (reject.what.as_str(), reject.reason.as_str()));
+    let notes: [(&str, Vec<(&str, &str)>); 2] = [("note", repairs.collect()), ("left out", rejects.collect())];
+    for (title, notes) in notes {
+        let kinds = kinds(&notes);
+        lines.extend(kinds.iter().take(NUM_SHOWN).map(|kind| format!("  {title}: {kind}")));
+        if kinds.len() > NUM_SHOWN {
+            let file = if outcome.done == Done::DryRun { "the report" } else { PREPARATION_FILE };
+            lines.push(format!("  and {} more kinds, listed in {file}", kinds.len() - NUM_SHOWN));
+        }
+    }
+    lines.join("\n")
+}
+
+/// One line for each kind of note, in the order of their first: notes are of a kind when they differ in numbers and
+/// names of files alone.
+fn kinds(notes: &[(&str, &str)]) -> Vec<String> {
+    let mut place: BTreeMap<String, usize> = BTreeMap::new();
+    let mut kinds: Vec<(usize, &str, &str)> = Vec::new();
+    for &(what, text) in notes {
+        let is_plain = |word: &&str| !word.contains(|character: char| character.is_ascii_digit() || character == '.');
+        let key: Vec<&str> = text.split_whitespace().filter(is_plain).collect();
+        let next = kinds.len();
+        let index = *place.entry(key.join(" ")).or_insert(next);
+        if index == next {
+            kinds.push((0, what, text));
+        }
+        kinds[index].0 += 1;
+    }
+    let line = |(count, what, text): (usize, &str, &str)| match count {
+        1 => format!("{what}: {text}"),
+        _ => format!("{count} times, first {what}: {text}"),
+    };
+    kinds.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_to_many_is_told_once() {
+        let notes = [
+            ("a.jpg", "there is no such image file; captions left out: 5"),
+            ("b.jpg", "the caption is empty"),
+            ("c.jpg", "there is no such image file; captions left out: 4"),
+        ];
+        let expected =
+            ["2 times, first a.jpg: there is no such image file; captions left out: 5", "b.jpg: the caption is empty"];
+        assert_eq!(kinds(&notes), expected);
+    }
+}

@@ -1,0 +1,199 @@
+//! Reads tar archives of unknown origin, such as the shards of a web data set. The same is refused as in a zip archive;
+//! the members lie in it as they are, so that each is read from its place.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufReader, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tar::EntryType;
+
+use crate::base::fault::{WithHint as _, fault};
+use crate::data::source::limits::{Limits, check_name, is_system_junk, read_to_limit};
+
+/// A file in an archive.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its path in the archive, checked: relative, with `/` between the parts.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    offset: u64,
+}
+
+/// A tar archive whose members have been checked.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    members: Vec<Member>,
+}
+
+impl Archive {
+    /// Opens `path` and goes through its members. Folders and what macOS adds are left out.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no tar archive, is cut or damaged, or is refused as the module says.
+    pub fn open(path: &Path, limits: Limits) -> anyhow::Result<Self> {
+        let members = list(path, limits)
+            .with_context(|| format!("the archive {} is refused", path.display()))
+            .hint(|| "use the archive as its publisher distributes it, or unpack it yourself and give the folder")?;
+        Ok(Self { path: path.to_owned(), members })
+    }
+
+    /// The files in the archive, in its order.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Opens the archive once more, to read members of it.
+    ///
+    /// # Errors
+    /// An archive that is gone.
+    pub fn reader(&self) -> anyhow::Result<File> {
+        open_file(&self.path)
+    }
+
+    /// The first `most` bytes of a member's content.
+    ///
+    /// # Errors
+    /// A read that fails, or an archive that was cut since.
+    pub fn read(&self, reader: &mut File, member: &Member, most: u64) -> anyhow::Result<Vec<u8>> {
+        let place = || format!("member {} of {}", member.name, self.path.display());
+        let most = most.min(member.bytes);
+        reader.seek(SeekFrom::Start(member.offset)).with_context(place)?;
+        let bytes = read_to_limit(reader, most).with_context(place)?;
+        if bytes.len() as u64 != most {
+            return Err(cut()).with_context(place);
+        }
+        Ok(bytes)
+    }
+}
+
+fn open_file(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn cut() -> anyhow::Error {
+    fault("the archive ends within it", "the file is cut: download it again")
+}
+
+fn list(path: &Path, limits: Limits) -> anyhow::Result<Vec<Member>> {
+    const DAMAGED: &str = "the file is cut, damaged or no tar archive: download it again";
+    let file = open_file(path)?;
+    let length = file.metadata()?.len();
+    let mut archive = tar::Archive::new(BufReader::new(file));
+    let (mut members, mut names, mut total) = (Vec::new(), HashSet::new(), 0);
+    for entry in archive.entries_with_seek().hint(|| DAMAGED)? {
+        let entry = entry.hint(|| DAMAGED)?;
+        let name = String::from_utf8(entry.path_bytes().into_owned()).context("the name of a member is not UTF-8")?;
+        let name = name.trim_start_matches("./");
+        match entry.header().entry_type() {
+            EntryType::Directory | EntryType::XGlobalHeader => continue,
+            EntryType::Regular | EntryType::Continuous => {}
+            EntryType::Symlink | EntryType::Link => anyhow::bail!("its member {name} is a link"),
+            _ => anyhow::bail!("its member {name} is no file and no folder"),
+        }
+        check_name(name)?;
+        if is_system_junk(name) {
+            continue;
+        }
+        let (bytes, offset) = (entry.size(), entry.raw_file_position());
+        limits.check_member(name, bytes, &mut total)?;
+        if offset.checked_add(bytes).is_none_or(|end| end > length) {
+            return Err(cut()).with_context(|| format!("member {name}"));
+        }
+        anyhow::ensure!(
+            members.len() < limits.num_members,
+            "it has more than the {} members that are accepted",
+            limits.num_members
+        );
+        anyhow::ensure!(names.insert(name.to_owned()), "two of its members have the name {name}");
+        members.push(Member { name: name.to_owned(), bytes, offset });
+    }
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::base::fault::describe;
+
+    const SMALL: Limits = Limits { num_members: 3, image_bytes: 1000, text_bytes: 2000, total_bytes: 2500, ratio: 200 };
+
+    fn archive(members: &[(&str, &[u8], EntryType)]) -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        let mut builder = tar::Builder::new(File::create(&path).unwrap());
+        for (name, bytes, kind) in members {
+            let mut header = tar::Header::new_gnu();
+            // Written as it is: the builder itself refuses names that leave a folder.
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            builder.append(&header, *bytes).unwrap();
+        }
+        builder.finish().unwrap();
+        (folder, path)
+    }
+
+    fn refusal(members: &[(&str, &[u8], EntryType)]) -> String {
+        let text = describe(&Archive::open(&archive(members).1, SMALL).unwrap_err());
+        assert!(text.contains("hint: "), "{text}");
+        text
+    }
+
+    const FILE: EntryType = EntryType::Regular;
+
+    #[test]
+    fn members_are_read_from_their_places() {
+        let members =
+            [("./d/", b"".as_slice(), EntryType::Directory), ("./d/a.jpg", b"one", FILE), ("b.txt", b"two", FILE)];
+        let (_folder, path) = archive(&members);
+        let archive = Archive::open(&path, SMALL).unwrap();
+        let mut reader = archive.reader().unwrap();
+        let names: Vec<&str> = archive.members().iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["d/a.jpg", "b.txt"]);
+        let mut read = |member: usize, most| archive.read(&mut reader, &archive.members()[member], most).unwrap();
+        assert_eq!(
+            (read(1, u64::MAX), read(0, u64::MAX), read(0, 1)),
+            (b"two".to_vec(), b"one".to_vec(), b"o".to_vec())
+        );
+    }
+
+    #[test]
+    fn what_would_leave_the_folder_and_links_are_refused() {
+        for name in ["../evil.jpg", "/abs.jpg", "a/../../b.jpg", "..\\evil.jpg"] {
+            assert!(refusal(&[(name, b"x", FILE)]).contains("unsafe path"), "{name}");
+        }
+        for kind in [EntryType::Symlink, EntryType::Link] {
+            assert!(refusal(&[("a.jpg", b"", kind)]).contains("a.jpg is a link"));
+        }
+        assert!(refusal(&[("a.jpg", b"", EntryType::Char)]).contains("no file and no folder"));
+    }
+
+    #[test]
+    fn more_than_the_limits_and_two_of_a_name_are_refused() {
+        let one = |name: &'static str| (name, b"x".as_slice(), FILE);
+        assert!(refusal(&[one("a"), one("b"), one("c"), one("d")]).contains("more than the 3 members"));
+        assert!(refusal(&[one("a"), one("a")]).contains("have the name a"));
+        assert!(refusal(&[("a.jpg", &[0; 1001], FILE)]).contains("at most 1000 are accepted"));
+        assert!(refusal(&[("a", &[0; 1500], FILE), ("b", &[0; 1500], FILE)]).contains("more than 2500 bytes together"));
+    }
+
+    #[test]
+    fn a_cut_archive_says_to_download_again() {
+        let (_folder, path) = archive(&[("a.jpg", &[7; 900], FILE)]);
+        let whole = fs::read(&path).unwrap();
+        for length in [700, 100] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let text = describe(&Archive::open(&path, SMALL).unwrap_err());
+            assert!(text.contains("download it again"), "{text}");
+        }
+    }
+}
