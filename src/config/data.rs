@@ -59,7 +59,7 @@ pub struct DataConfig {
     pub dataset: Option<String>,
     /// Folder of a prepared data set (`images/` and `dataset.json`). With `dataset`: where it is or will be.
     pub directory: Option<PathBuf>,
-    /// Folder with the archives of `dataset`, used when it has to be prepared first.
+    /// Folder or archive with images and captions of `dataset`, used when it has to be prepared first.
     pub source: Option<PathBuf>,
     /// Who decides the split.
     pub split: SplitSource,

@@ -19,7 +19,7 @@ use crate::base::terminal::Progress;
 use crate::data::annotations::{RawDataset, RawImage};
 use crate::data::dataset::{IMAGE_FOLDER, Split};
 use crate::data::prepare::report::{self, Preparation};
-use crate::data::write::write_if_changed;
+use crate::data::write::write_image_if_changed;
 
 /// How many pictures are drawn, and how.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
     scenes.par_iter().enumerate().try_for_each(|(number, scene)| -> anyhow::Result<()> {
         let filename = filename(number);
         let jpeg = picture(drawing, scene, &filename).with_context(|| format!("cannot encode {filename}"))?;
-        write_if_changed(&output.join(IMAGE_FOLDER).join(&filename), &jpeg)?;
+        write_image_if_changed(&output.join(IMAGE_FOLDER).join(&filename), &jpeg)?;
         progress.advance(1, "");
         Ok(())
     })?;

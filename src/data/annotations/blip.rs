@@ -7,24 +7,24 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::json_shape::{JsonShape, json_files};
+use crate::data::annotations::json_shape::{JsonFile, JsonShape};
 use crate::data::annotations::text::{OneOrMany, json, split_of_path};
 use crate::data::annotations::{Format, Found, KnownDataset, RawDataset};
 use crate::data::source::{Source, without_ending};
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
     // `flickr30k_train.json` and `flickr30k_val.json` belong together.
     let mut of_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (file, shape) in json_files(source)? {
+    for (file, shape) in json {
         let JsonShape::List(keys) = shape else { continue };
         if ["image", "caption"].iter().all(|wanted| keys.iter().any(|key| key == wanted)) {
-            let stem = without_ending(source.files()[file].name());
+            let stem = without_ending(source.files()[*file].name());
             let words: Vec<&str> = stem.split(['_', '-', '.']).filter(|word| split_of_path(word).is_none()).collect();
-            of_name.entry(words.join("_")).or_default().push(file);
+            of_name.entry(words.join("_")).or_default().push(*file);
         }
     }
-    let found = of_name.into_iter().map(|(name, files)| Found::new(Format::Blip, KnownDataset::of_path(&name), files));
-    Ok(found.collect())
+    let found = |(name, files): (String, _)| Found::new(Format::Blip, KnownDataset::of_path(&name), files);
+    of_name.into_iter().map(found).collect()
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {

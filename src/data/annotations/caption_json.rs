@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::json_shape::{JsonShape, json_files};
+use crate::data::annotations::json_shape::{JsonFile, JsonShape};
 use crate::data::annotations::text::{OneOrMany, json, split_of_path, split_of_word};
 use crate::data::annotations::{Format, Found, RawDataset};
 use crate::data::source::{Source, is_image_name};
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
     let is_ours = |shape: &JsonShape| match shape {
         // Other files hold texts under names too: here the names are those of images, or numbers.
         JsonShape::Object { keys, has_texts, .. } => {
@@ -26,13 +26,12 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
         }
         JsonShape::Other => false,
     };
-    let files: Vec<usize> =
-        json_files(source)?.into_iter().filter(|(_, shape)| is_ours(shape)).map(|(file, _)| file).collect();
+    let files: Vec<usize> = json.iter().filter(|(_, shape)| is_ours(shape)).map(|&(file, _)| file).collect();
     let name = |&file: &usize| source.files()[file].name();
     if files.len() > 1 && !files.iter().all(|file| split_of_path(name(file)).is_some()) {
-        return Ok(files.into_iter().map(|file| Found::new(Format::CaptionJson, None, vec![file])).collect());
+        return files.into_iter().map(|file| Found::new(Format::CaptionJson, None, vec![file])).collect();
     }
-    Ok(Found::some(Format::CaptionJson, None, files))
+    Found::some(Format::CaptionJson, None, files)
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {

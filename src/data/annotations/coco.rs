@@ -7,28 +7,28 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::json_shape::{JsonShape, json_files};
+use crate::data::annotations::json_shape::{JsonFile, JsonShape};
 use crate::data::annotations::text::{json, split_of_path};
 use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Reject};
 use crate::data::source::Source;
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
     // The files of each year are a data set of their own.
     let mut of_year: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (file, shape) in json_files(source)? {
+    for (file, shape) in json {
         let JsonShape::Object { keys, image_keys, .. } = shape else { continue };
         let has = |keys: &[String], wanted: &str| keys.iter().any(|key| key == wanted);
-        if has(&keys, "annotations") && has(&image_keys, "file_name") {
-            let name = source.files()[file].name();
+        if has(keys, "annotations") && has(image_keys, "file_name") {
+            let name = source.files()[*file].name();
             let year = name.chars().filter(char::is_ascii_digit).collect();
-            of_year.entry(year).or_default().push(file);
+            of_year.entry(year).or_default().push(*file);
         }
     }
-    let found = of_year.into_iter().map(|(year, files)| {
+    let found = |(year, files): (String, Vec<usize>)| {
         let is_official = ["2014", "2017"].contains(&year.as_str());
         Found::new(Format::Coco, is_official.then_some(KnownDataset::Coco), files)
-    });
-    Ok(found.collect())
+    };
+    of_year.into_iter().map(found).collect()
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {

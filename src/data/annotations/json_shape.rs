@@ -36,12 +36,15 @@ impl JsonShape {
     }
 }
 
+/// A JSON file of a source, and its shape.
+pub(super) type JsonFile = (usize, JsonShape);
+
 /// The JSON files that may hold a data set's annotations, with their shapes: none that lies beside an image of its name
 /// or in a tar archive, and not COCO's other kinds.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<(usize, JsonShape)>> {
+pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<JsonFile>> {
     const OTHERS: [&str; 6] = ["instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_", "package"];
     /// More are one for each image.
     const MOST: usize = 100;

@@ -4,17 +4,20 @@
 use serde::Deserialize;
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::json_shape::{JsonShape, json_files};
+use crate::data::annotations::json_shape::{JsonFile, JsonShape};
 use crate::data::annotations::text::{json, split_of_word};
 use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Repair};
 use crate::data::source::Source;
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let is_ours = |shape: &JsonShape| matches!(shape, JsonShape::Object { image_keys, .. } if image_keys.iter().any(|key| key == "sentences"));
-    let found = json_files(source)?.into_iter().filter(|(_, shape)| is_ours(shape));
-    let found = found
-        .map(|(file, _)| Found::new(Format::Karpathy, KnownDataset::of_path(source.files()[file].name()), vec![file]));
-    Ok(found.collect())
+pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
+    let is_ours = |shape: &JsonShape| match shape {
+        JsonShape::Object { image_keys, .. } => image_keys.iter().any(|key| key == "sentences"),
+        JsonShape::List(_) | JsonShape::Other => false,
+    };
+    json.iter()
+        .filter(|(_, shape)| is_ours(shape))
+        .map(|&(file, _)| Found::new(Format::Karpathy, KnownDataset::of_path(source.files()[file].name()), vec![file]))
+        .collect()
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {

@@ -25,9 +25,10 @@ mod webdataset;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::fault::usage;
+use crate::base::fault::{fault, usage};
+use crate::data::annotations::json_shape::{JsonFile, json_files};
 use crate::data::dataset::Split;
-use crate::data::source::Source;
+use crate::data::source::{Source, is_image_name};
 
 pub use text::{Table, json, split_of_path, split_of_word};
 
@@ -185,20 +186,20 @@ impl Format {
     ///
     /// # Errors
     /// A file that cannot be read.
-    fn find(self, source: &Source) -> anyhow::Result<Vec<Found>> {
+    fn find(self, source: &Source, json: &[JsonFile]) -> anyhow::Result<Vec<Found>> {
         match self {
-            Self::Karpathy => karpathy::find(source),
+            Self::Karpathy => Ok(karpathy::find(source, json)),
             Self::Flickr30kHub => flickr30k_hub::find(source),
             Self::Flickr8k => flickr8k::find(source),
             Self::Flickr30kToken => flickr30k_token::find(source),
             Self::Flickr30kKaggle => flickr30k_kaggle::find(source),
             Self::Flickr8kKaggle => flickr8k_kaggle::find(source),
-            Self::Coco => coco::find(source),
-            Self::Blip => blip::find(source),
+            Self::Coco => Ok(coco::find(source, json)),
+            Self::Blip => Ok(blip::find(source, json)),
             Self::ImageFolder => image_folder::find(source),
             Self::WebDataset => webdataset::find(source),
             Self::Table => table::find(source),
-            Self::CaptionJson => caption_json::find(source),
+            Self::CaptionJson => Ok(caption_json::find(source, json)),
             Self::Sidecar => sidecar::find(source),
         }
     }
@@ -304,13 +305,14 @@ impl Wanted {
 /// # Errors
 /// None, or several that a person has to choose from.
 pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<(Found, Vec<Found>)> {
+    let json = json_files(source)?;
     let mut all = Vec::new();
     for format in Format::ALL {
         // Text files beside images count only where nothing else speaks of the images.
         if format == Format::Sidecar && wanted != Wanted::Format(format) && !all.is_empty() {
             continue;
         }
-        all.extend(format.find(source)?);
+        all.extend(format.find(source, &json)?);
     }
     let (mut fitting, _): (Vec<Found>, Vec<Found>) = all.iter().cloned().partition(|found| wanted.allows(found));
     if let Wanted::Dataset(known) = wanted
@@ -340,7 +342,7 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<(Found, Vec<Fou
 }
 
 fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Error {
-    let num_images = source.find(|file| crate::data::source::is_image_name(&file.path)).len();
+    let num_images = source.find(|file| is_image_name(&file.path)).len();
     let (what, forms): (String, Vec<&str>) = match wanted {
         Wanted::Format(format) => (format!("of format {}", format.name()), vec![format.description()]),
         Wanted::Dataset(known) => {
@@ -357,7 +359,7 @@ fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Erro
     if let Some(packed) = source.packed().first() {
         message.push_str(&format!("; {packed} cannot be read: pack it out or turn it into one of these forms"));
     }
-    crate::base::fault::fault(message, format!("put the captions beside the images, as one of: {}", forms.join("; ")))
+    fault(message, format!("put the captions beside the images, as one of: {}", forms.join("; ")))
 }
 
 /// Images and captions as a reader found them.

@@ -14,8 +14,9 @@ use crate::base::terminal::Progress;
 use crate::data::image_file;
 use crate::data::image_processor::resize_rgb;
 use crate::data::prepare::near_duplicates::difference_hash;
+use crate::data::prepare::report::SourceFile;
 use crate::data::source::Source;
-use crate::data::write::{explain_write, write_if_changed};
+use crate::data::write::{explain_write, write_image_if_changed};
 
 /// Quality of a JPEG that is stored smaller than it was.
 const JPEG_QUALITY: u8 = 95;
@@ -128,9 +129,9 @@ fn store(
     let written = match smaller {
         Some(side) => {
             let (width, height) = scaled(image, f64::from(side) / f64::from(image.width().min(image.height())));
-            write_if_changed(path, &encode(&resize_rgb(image, width, height)?, path)?)?
+            write_image_if_changed(path, &encode(&resize_rgb(image, width, height)?, path)?)?
         }
-        None => write_if_changed(path, bytes)?,
+        None => write_image_if_changed(path, bytes)?,
     };
     let mut hasher = Hasher::new();
     hasher.update(bytes);
@@ -195,21 +196,18 @@ fn reason(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
-/// The files that images and annotations came from, so that their digests can be told: archives, annotation files, and
-/// all images of folders as one.
-pub(super) fn digest_of_loose(source: &Source, wanted: &[Wanted<'_>], taken: &[Taken]) -> Option<(u64, String)> {
-    let (mut bytes, mut hasher, mut any) = (0, Hasher::new(), false);
-    for (wanted, taken) in wanted.iter().zip(taken) {
-        if let Taken::Stored(stored) = taken
-            && source.is_loose(wanted.file)
-        {
-            let hex: String = stored.digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            hasher.update(format!("{hex}  {}\n", wanted.filename).as_bytes());
-            bytes += source.files()[wanted.file].bytes;
-            any = true;
-        }
-    }
-    any.then(|| (bytes, hasher.finish()))
+/// The images that were taken from folders; nothing where all came from archives.
+pub(super) fn loose(source: &Source, wanted: &[Wanted<'_>], taken: &[Taken]) -> Option<Vec<SourceFile>> {
+    let file = |(wanted, taken): (&Wanted<'_>, &Taken)| match taken {
+        Taken::Stored(stored) if source.is_loose(wanted.file) => Some(SourceFile {
+            name: wanted.filename.to_owned(),
+            bytes: source.files()[wanted.file].bytes,
+            sha256: stored.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }),
+        Taken::Stored(_) | Taken::Broken(_) => None,
+    };
+    let files: Vec<SourceFile> = wanted.iter().zip(taken).filter_map(file).collect();
+    (!files.is_empty()).then_some(files)
 }
 
 /// Names in the folder of images: the files' own where no two are alike (in any case of letters, which some systems do

@@ -15,7 +15,10 @@ mod split_file;
 mod splitting;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 
 use crate::base::fault::{fault, usage};
 use crate::base::terminal;
@@ -235,7 +238,7 @@ fn refuse_other(report: &Preparation, request: &Request, options: &Options, outp
     let Some(source) = request.source.as_deref().filter(|source| source.exists()) else { return Ok(()) };
     let root = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
     let is_same = |file: &SourceFile| {
-        file.name == report::LOOSE_IMAGES
+        [report::LOOSE_IMAGES, report::LOOSE_CAPTIONS].contains(&file.name.as_str())
             || std::fs::metadata(root.join(&file.name)).is_ok_and(|found| found.len() == file.bytes)
     };
     if report.sources.iter().all(is_same) {
@@ -404,33 +407,39 @@ fn write_samples(raw: &RawDataset, stored: Vec<images::Stored>, directory: &Path
     write_if_changed(&path, &images::encode(&contact_sheet(&cells), &path)?).map(drop)
 }
 
+/// Archives, annotation files and images that a data set is made of. Annotation files beyond a few are one each for an
+/// image, and are told as one.
 fn sources(
     source: &Source,
     wanted: &[images::Wanted<'_>],
     taken: &[Taken],
     annotations: &[usize],
 ) -> anyhow::Result<Vec<SourceFile>> {
-    let mut paths: Vec<&str> = Vec::new();
+    const MOST: usize = 50;
     let archived = wanted.iter().map(|wanted| wanted.file).filter(|&file| !source.is_loose(file));
-    for file in annotations.iter().copied().chain(archived) {
-        let path = source.origin(file);
-        if paths.last() != Some(&path) && !paths.contains(&path) {
-            paths.push(path);
-        }
-    }
-    paths.sort_unstable();
-    let mut sources = Vec::new();
-    for path in paths {
+    let paths: BTreeSet<&str> = annotations.iter().copied().chain(archived).map(|file| source.origin(file)).collect();
+    let digest = |path: &&str| -> anyhow::Result<SourceFile> {
         let full = source.locate(path);
-        let sha256 = crate::base::digest::sha256_file(&full);
-        let sha256 =
-            sha256.map_err(|error| anyhow::Error::new(error).context(format!("cannot read {}", full.display())))?;
-        sources.push(SourceFile { name: path.to_owned(), bytes: std::fs::metadata(&full)?.len(), sha256 });
+        let cannot = || format!("cannot read {}", full.display());
+        let sha256 = crate::base::digest::sha256_file(&full).with_context(cannot)?;
+        Ok(SourceFile { name: (*path).to_owned(), bytes: std::fs::metadata(&full).with_context(cannot)?.len(), sha256 })
+    };
+    let mut sources: Vec<SourceFile> = paths.iter().map(digest).collect::<anyhow::Result<_>>()?;
+    if annotations.iter().filter(|&&file| source.is_loose(file)).count() > MOST {
+        let loose: BTreeSet<&str> = annotations.iter().map(|&file| source.origin(file)).collect();
+        let (many, others): (Vec<_>, Vec<_>) = sources.into_iter().partition(|file| loose.contains(file.name.as_str()));
+        sources = others;
+        sources.push(together(report::LOOSE_CAPTIONS, &many));
     }
-    if let Some((bytes, sha256)) = images::digest_of_loose(source, wanted, taken) {
-        sources.push(SourceFile { name: report::LOOSE_IMAGES.to_owned(), bytes, sha256 });
-    }
+    sources.extend(images::loose(source, wanted, taken).map(|files| together(report::LOOSE_IMAGES, &files)));
     Ok(sources)
+}
+
+/// Many files as one: the sum of their sizes, and the SHA-256 of the lines `SHA-256  NAME`.
+fn together(name: &str, files: &[SourceFile]) -> SourceFile {
+    let mut hasher = crate::base::digest::Hasher::new();
+    files.iter().for_each(|file| hasher.update(format!("{}  {}\n", file.sha256, file.name).as_bytes()));
+    SourceFile { name: name.to_owned(), bytes: files.iter().map(|file| file.bytes).sum(), sha256: hasher.finish() }
 }
 
 #[cfg(test)]

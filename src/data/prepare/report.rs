@@ -18,6 +18,8 @@ use crate::data::write::{explain_write, write_if_changed};
 pub const PREPARATION_FILE: &str = "preparation.json";
 /// What stands for all images that were taken from folders among the sources.
 pub const LOOSE_IMAGES: &str = "images in folders";
+/// What stands for all captions where each image has a file of its own for them.
+pub const LOOSE_CAPTIONS: &str = "captions in folders";
 /// Version 1 knew neither formats nor options.
 const FORMAT_VERSION: u32 = 2;
 
@@ -92,11 +94,11 @@ pub struct Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// Its path below the source, or `images in folders`.
+    /// Its path below the source, or [`LOOSE_IMAGES`] or [`LOOSE_CAPTIONS`].
     pub name: String,
-    /// Its size; of images in folders, the sum over those that were taken.
+    /// Its size; of many files, the sum over those that were taken.
     pub bytes: u64,
-    /// Its SHA-256; of images in folders, that of the lines `SHA-256  NAME`, in the order of the data set.
+    /// Its SHA-256; of many files, that of the lines `SHA-256  NAME`.
     pub sha256: String,
 }
 
@@ -195,7 +197,7 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
     }
 }
 
-/// Writes `dataset.json` and then `preparation.json`. Images without a split count as training images.
+/// Writes `dataset.json` and, once all images are on the disk for certain, `preparation.json`. Images without a split count as training images.
 ///
 /// # Errors
 /// A `dataset.json` with another content that no preparation vouches for, and what writing gives.
@@ -213,6 +215,7 @@ pub fn finish(directory: &Path, raw: &RawDataset, about: About) -> anyhow::Resul
     if old.as_ref() != Some(&digest) {
         explain_write(atomic_file::write_with(&dataset_path, |file| write_dataset(raw, file)), &dataset_path)?;
     }
+    explain_write(atomic_file::sync_file_system(directory), directory)?;
     let preparation = summarize(raw, about, digest);
     let mut json = serde_json::to_vec_pretty(&preparation).context("cannot encode the report")?;
     json.push(b'\n');

@@ -16,8 +16,8 @@ const CUT: &str = "...";
 pub(super) enum Height {
     /// 8 pixels, as the font has them.
     Low,
-    /// 16 pixels, each row twice. The font's upright strokes are two pixels wide and its level ones are one, for the
-    /// high pixels of old screens; letters of double height are the ones that read well.
+    /// 16 pixels, each row twice. The font's upright strokes are two pixels wide and the level ones one, for the high
+    /// pixels of old screens, so that it reads well at this height only.
     High,
 }
 
@@ -46,12 +46,12 @@ pub(super) fn wrap(text: &str, num_letters: usize, max_lines: usize) -> Vec<Stri
     let mut lines = Vec::<String>::new();
     for word in plain_letters(text).split_whitespace() {
         let letters: Vec<char> = word.chars().collect();
-        for (number, part) in letters.chunks(num_letters.max(1)).enumerate() {
+        for part in letters.chunks(num_letters.max(1)) {
             let fits = |line: &String| line.chars().count() + 1 + part.len() <= num_letters;
             let num_lines = lines.len();
             match lines.last_mut() {
-                // The parts of a word that is longer than a line begin at a line.
-                Some(line) if number == 0 && fits(line) => {
+                // Never so for the second part of a long word: the first has filled its line.
+                Some(line) if fits(line) => {
                     line.push(' ');
                     line.extend(part);
                 }
@@ -153,6 +153,7 @@ mod tests {
         assert_eq!(wrap("one two three", 9, 2), ["one two", "three"]);
         assert_eq!(wrap("a bc d efg", 6, 1), ["a b..."]);
         assert_eq!(wrap("ab cdef gh", 6, 1), ["ab..."]);
+        assert_eq!(wrap("ab c def", 6, 1), ["ab..."]);
         assert_eq!(wrap("abcdefgh", 6, 1), ["abc..."]);
         assert_eq!(wrap("a b", 5, 0), [""; 0]);
         assert_eq!(wrap("abc def", 2, 1), [".."]);
