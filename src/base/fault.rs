@@ -56,6 +56,15 @@ pub fn describe(error: &anyhow::Error) -> String {
     text
 }
 
+/// The text of an error in one line, its way out in brackets.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let text = describe(error).replace("\n  caused by: ", ": ");
+    let mut lines = text.split(&format!("\n  {HINT}")).map(str::to_owned).collect::<Vec<_>>().into_iter();
+    let message = lines.next().unwrap_or_default();
+    let hints: String = lines.map(|hint| format!(" ({hint})")).collect();
+    format!("{message}{hints}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Whether the error is a mistake of usage.
 pub fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|link| link.downcast_ref::<UsageError>().is_some())
@@ -66,6 +75,12 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    #[test]
+    fn one_line_holds_causes_and_the_way_out() {
+        let error = fault("the file\nis empty", "make a new one").context("cannot read a.json");
+        assert_eq!(one_line(&error), "cannot read a.json: the file is empty (make a new one)");
+    }
 
     #[test]
     fn hints_come_last_and_causes_in_order() {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::annotations::flickr30k_hub;
+use crate::base::fault::usage;
+use crate::data::annotations::{KnownDataset, flickr30k_hub};
 use crate::data::prepare::report::{Origin, SourceFile};
 use crate::data::prepare::{ensure_dataset, is_there};
 use crate::hub::{DatasetRequest, dataset_files};
@@ -66,6 +67,12 @@ pub fn fetch(_name: &str, revision: Option<&str>) -> anyhow::Result<Fetched> {
 /// # Errors
 /// As [`ensure_dataset`] and [`fetch`].
 pub fn ensure(name: &str, directory: &Path, source: Option<&Path>) -> anyhow::Result<()> {
+    if KnownDataset::named(name).is_none() {
+        let names = KnownDataset::ALL.map(KnownDataset::name).join(", ");
+        let hint =
+            format!("these are known: {names}; for any other set data.directory to the folder that prepare-data made");
+        return Err(usage(format!("data.dataset = {name:?} is no data set that is known by name"), hint));
+    }
     if source.is_some() || !is_on_the_hub(name) || is_there(name, directory)? {
         return ensure_dataset(name, directory, source, None);
     }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::base::fault::{fault, usage};
 use crate::base::terminal;
 use crate::commands::dataset_source;
-use crate::data::prepare::{self, Done, Request, SAMPLES_FILE};
+use crate::data::prepare::{self, Done, Request, SAMPLES_FILE, report};
 
 /// Downloads or reads, checks and normalises a data set.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -63,6 +64,17 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
     if request.source.is_none() {
         let name = request.dataset.get_or_insert_with(|| "flickr30k".to_owned()).clone();
         let directory = request.output.get_or_insert_with(|| PathBuf::from("data").join(&name)).clone();
+        if args.revision.is_some() && !dataset_source::is_on_the_hub(&name) {
+            return Err(usage(format!("--revision was given, and {name} is not on the Hub"), "leave it out"));
+        }
+        if let Some(revision) = &args.revision
+            && let Some(report) = report::finished(Some(&name), &directory)?
+            && !report.origin.as_ref().is_some_and(|origin| origin.commit.starts_with(revision.as_str()))
+        {
+            let commit = report.origin.map_or_else(|| "files of your own".to_owned(), |origin| origin.commit);
+            let message = format!("{} was prepared from {commit}, not {revision}", directory.display());
+            return Err(fault(message, "name its commit, choose another `--output`, or remove the old folder first"));
+        }
         if dataset_source::is_on_the_hub(&name) && !prepare::is_there(&name, &directory)? {
             if args.dry_run {
                 terminal::message(&dataset_source::describe(&name, args.revision.as_deref()));

@@ -73,7 +73,8 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
         cocoid: None,
     };
     let images = scenes.iter().enumerate().map(image).collect();
-    let raw = RawDataset { name: "shapes".to_owned(), images, repairs: Vec::new(), rejects: Vec::new() };
+    let raw =
+        RawDataset { name: "shapes".to_owned(), images, has_paths: true, repairs: Vec::new(), rejects: Vec::new() };
     report::finish(output, &raw, report::About::default())
 }
 

@@ -106,6 +106,12 @@ fn karpathys_file_beside_images_of_coco_in_their_archives() {
     assert_eq!((format.as_str(), report.dataset.as_str()), ("karpathy", "coco"));
     assert_images(&images, &[(train, TRAIN, &["A dog."]), (val, VAL, &["A dog."])]);
     assert!(report.repairs.iter().any(|repair| repair.repair.contains("113287 / 5000 / 5000")), "{:?}", report.repairs);
+    // The same split for the names of 2017.
+    let later = tempfile::tempdir().unwrap();
+    put(later.path(), "val2017/000000000002.jpg", picture(1));
+    fs::copy(source.path().join("dataset_coco.json"), later.path().join("dataset_coco.json")).unwrap();
+    let (_, images, _) = prepared(later.path(), &[]);
+    assert_images(&images, &[("000000000002.jpg", VAL, &["A dog."])]);
 }
 
 #[test]
@@ -137,7 +143,7 @@ fn flickr8k_and_flickr30k_as_they_are_on_kaggle() {
     put(source.path(), "Images/2.jpg", picture(1));
     put(source.path(), "captions.txt", "image,caption\n1.jpg,A dog .\n1.jpg,\"A dog , a cat .\"\n2.jpg,Two .\n");
     let (format, images, report) = prepared(source.path(), &["--validation-fraction", "0"]);
-    assert_eq!((format.as_str(), report.dataset.as_str()), ("flickr8k-kaggle", "flickr8k"));
+    assert_eq!((format.as_str(), report.options.validation_fraction), ("flickr8k-kaggle", Some(0.0)));
     assert_images(&images, &[("1.jpg", TRAIN, &["A dog .", "A dog , a cat ."]), ("2.jpg", TRAIN, &["Two ."])]);
 
     let source = tempfile::tempdir().unwrap();
@@ -334,7 +340,8 @@ fn an_archive_that_would_leave_its_folder_or_plant_a_link_is_refused_whatever_it
         put(source.path(), "captions.csv", "image,caption\ngood.jpg,A\nevil.jpg,B\n");
         let output = prepare(source.path(), &source.path().join("b/out"), &[]);
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr(&output).contains("is refused"), "{}", stderr(&output));
+        let text = stderr(&output);
+        assert!(text.contains(&format!("{name} was left aside")) && text.contains("is refused"), "{text}");
         assert_eq!(files_below(source.path()).len(), 2, "nothing was written");
     }
 }

@@ -18,8 +18,8 @@ pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
     for (file, shape) in json {
         let JsonShape::List(keys) = shape else { continue };
         if ["image", "caption"].iter().all(|wanted| keys.iter().any(|key| key == wanted)) {
-            let stem = without_ending(source.files()[*file].name());
-            let words: Vec<&str> = stem.split(['_', '-', '.']).filter(|word| split_of_path(word).is_none()).collect();
+            let path = without_ending(&source.files()[*file].path);
+            let words: Vec<&str> = path.split(['_', '-', '.']).filter(|word| split_of_path(word).is_none()).collect();
             of_name.entry(words.join("_")).or_default().push(*file);
         }
     }
@@ -45,7 +45,7 @@ struct Row<'a> {
 
 fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let rows: Vec<Row<'_>> = json(path, bytes, r#"[{"image", "caption"}]"#)?;
-    let split = split_of_path(path.rsplit('/').next().unwrap_or(path));
+    let split = split_of_path(path);
     for row in &rows {
         let image = builder.image(&row.image);
         if let Some(split) = split {

@@ -101,6 +101,11 @@ impl Builder {
         self.images[image].image.cocoid = Some(cocoid);
     }
 
+    /// [`Builder::finish`] where images were named by their paths below the source.
+    pub(super) fn finish_with_paths(self) -> RawDataset {
+        RawDataset { has_paths: true, ..self.finish("") }
+    }
+
     /// The data set, without images that have no caption left.
     pub(super) fn finish(mut self, name: &str) -> RawDataset {
         let mut images = Vec::with_capacity(self.images.len());
@@ -116,7 +121,7 @@ impl Builder {
             }
             images.push(image);
         }
-        RawDataset { name: name.to_owned(), images, repairs: self.repairs, rejects: self.rejects }
+        RawDataset { name: name.to_owned(), images, has_paths: false, repairs: self.repairs, rejects: self.rejects }
     }
 }
 

@@ -2,6 +2,7 @@
 //! `{"image_name", "captions"}`, as predictions with their references inline have it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -11,14 +12,17 @@ use crate::data::annotations::builder::Builder;
 use crate::data::annotations::json_shape::{JsonFile, JsonShape};
 use crate::data::annotations::text::{OneOrMany, json, split_of_path, split_of_word};
 use crate::data::annotations::{Format, Found, RawDataset};
-use crate::data::source::{Source, is_image_name};
+use crate::data::source::{Source, is_image_name, without_ending};
 
 pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
+    let images = source.files().iter().filter(|file| is_image_name(&file.path));
+    let names: HashSet<&str> = images.flat_map(|file| [file.name(), without_ending(file.name())]).collect();
     let is_ours = |shape: &JsonShape| match shape {
-        // Other files hold texts under names too: here the names are those of images, or numbers.
+        // Other files hold texts under names too: here the names are those of images, or of files that are there.
         JsonShape::Object { keys, has_texts, .. } => {
-            let is_image = |key: &String| is_image_name(key) || key.bytes().all(|byte| byte.is_ascii_digit());
-            *has_texts && keys.first().is_some_and(is_image)
+            let name = |key: &'_ String| key.rsplit('/').next().unwrap_or_default().to_owned();
+            let is_there = |key: &String| names.contains(name(key).as_str());
+            *has_texts && (keys.first().is_some_and(|key| is_image_name(key)) || keys.iter().any(is_there))
         }
         JsonShape::List(keys) => {
             let has = |wanted: &[&str]| keys.iter().any(|key| wanted.contains(&key.as_str()));

@@ -1,8 +1,8 @@
 //! COCO captions (Chen et al. 2015): `captions_train2014.json`, `captions_val2014.json` and those of 2017, and files of a
-//! person's own in that form. The file's name tells the split.
+//! person's own in that form. The names of file and folders tell the split.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -10,19 +10,28 @@ use crate::data::annotations::builder::Builder;
 use crate::data::annotations::json_shape::{JsonFile, JsonShape};
 use crate::data::annotations::text::{json, split_of_path};
 use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Reject};
-use crate::data::source::Source;
+use crate::data::source::{Source, is_image_name};
 
 pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
     // The files of each year are a data set of their own.
     let mut of_year: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (file, shape) in json {
-        let JsonShape::Object { keys, image_keys, .. } = shape else { continue };
+        let JsonShape::Object { image_keys, annotation_keys, .. } = shape else { continue };
         let has = |keys: &[String], wanted: &str| keys.iter().any(|key| key == wanted);
-        if has(keys, "annotations") && has(image_keys, "file_name") {
+        if has(annotation_keys, "caption") && has(image_keys, "file_name") {
             let name = source.files()[*file].name();
             let year = name.chars().filter(char::is_ascii_digit).collect();
             of_year.entry(year).or_default().push(*file);
         }
+    }
+    // The usual folder of annotations holds both years: that one is meant whose images are there.
+    if of_year.contains_key("2014") && of_year.contains_key("2017") {
+        let images = |is_meant: fn(&str) -> bool| {
+            !source.find(|file| is_image_name(&file.path) && is_meant(file.name())).is_empty()
+        };
+        let is_2014 = images(|name| name.starts_with("COCO_"));
+        let is_2017 = images(|name| name.len() == 16 && name.bytes().take(12).all(|byte| byte.is_ascii_digit()));
+        of_year.retain(|year, _| !(year == "2017" && is_2014 && !is_2017 || year == "2014" && is_2017 && !is_2014));
     }
     let found = |(year, files): (String, Vec<usize>)| {
         let is_official = ["2014", "2017"].contains(&year.as_str());
@@ -32,9 +41,11 @@ pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
+    let paths: HashSet<&str> =
+        source.files().iter().map(|file| file.path.as_str()).filter(|path| is_image_name(path)).collect();
     let mut builder = Builder::default();
     for &file in files {
-        parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
+        parse(&mut builder, &paths, &source.files()[file].path, &source.read(file)?)?;
     }
     Ok(builder.finish("coco"))
 }
@@ -61,13 +72,15 @@ struct Annotation<'a> {
     caption: Option<Cow<'a, str>>,
 }
 
-fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+fn parse(builder: &mut Builder, paths: &HashSet<&str>, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let form = r#"{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}"#;
     let file: File<'_> = json(path, bytes, form)?;
-    let split = split_of_path(path.rsplit('/').next().unwrap_or(path));
+    let (split, folder) = (split_of_path(path), path.rsplit_once('/').map_or("", |(folder, _)| folder));
     let mut of_id: HashMap<u64, usize> = HashMap::with_capacity(file.images.len());
     for image in &file.images {
-        let index = builder.image(&image.file_name);
+        // Where the image lies beside the file, one of that name elsewhere is not meant.
+        let beside = format!("{folder}/{}", image.file_name);
+        let index = builder.image(if paths.contains(beside.as_str()) { &beside } else { &image.file_name });
         builder.cocoid(index, image.id);
         if let Some(split) = split {
             builder.split(index, split);
@@ -96,7 +109,7 @@ mod tests {
             "licenses":[],"annotations":[{"id":1,"image_id":9,"caption":"A \"bowl\"."},{"id":2,"image_id":9,"caption":"Two"},
             {"id":3,"image_id":8,"caption":"Nobody"},{"id":4,"image_id":7,"bbox":[]}]}"#;
         let mut builder = Builder::default();
-        parse(&mut builder, "annotations/captions_val2017.json", text.as_bytes()).unwrap();
+        parse(&mut builder, &HashSet::new(), "annotations/captions_val2017.json", text.as_bytes()).unwrap();
         let raw = builder.finish("coco");
         assert_eq!(raw.images.len(), 1);
         assert_eq!(raw.images[0].captions, ["A \"bowl\".", "Two"]);

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use crate::base::fault::fault;
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::text::for_each_line;
 use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Reject, Repair, token_lines};
@@ -70,18 +69,18 @@ impl Texts {
     }
 }
 
-/// Reads captions and lists. Any list may be absent, not all: images in none of the lists are left out.
+/// Reads captions and lists. Any list may be absent; where there is one, images in none of the lists are left out.
 ///
 /// # Errors
-/// Text that is not UTF-8 or a line of another form (both with the line), and no list at all.
+/// Text that is not UTF-8 or a line of another form, both with the line.
 pub fn parse(texts: &Texts) -> anyhow::Result<RawDataset> {
-    if Split::ALL.iter().all(|&split| texts.list(split).is_none()) {
-        let names = Split::ALL.map(list_file).join(", ");
-        let hint = "put them beside the captions; they are in Flickr8k_text.zip";
-        return Err(fault(format!("none of the split lists {names} is there"), hint));
-    }
     let mut builder = Builder::default();
     token_lines::parse(&mut builder, TOKEN_FILE, &texts.token)?;
+    if Split::ALL.iter().all(|&split| texts.list(split).is_none()) {
+        let note = format!("none of the lists is there: {}", Split::ALL.map(list_file).join(", "));
+        builder.repairs.push(Repair::new("the split of flickr8k", note));
+        return Ok(builder.finish("flickr8k"));
+    }
     let mut without_captions: HashMap<String, Split> = HashMap::new();
     for split in Split::ALL {
         let Some(list) = texts.list(split) else {
@@ -173,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn no_list_at_all_is_an_error() {
+    fn without_any_list_no_image_has_a_split() {
         let texts = Texts { token: b"a.jpg#0\tA\n".to_vec(), ..Texts::default() };
-        let text = describe(&parse(&texts).unwrap_err());
-        assert!(text.contains("none of the split lists"), "{text}");
+        let raw = parse(&texts).unwrap();
+        assert_eq!((raw.images[0].split, raw.repairs.len()), (None, 1));
     }
 }

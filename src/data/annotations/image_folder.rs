@@ -14,7 +14,14 @@ use crate::data::source::Source;
 const TEXTS: [&str; 3] = ["text", "caption", "captions"];
 
 pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let files = source.find(|file| matches!(file.name(), "metadata.jsonl" | "metadata.csv"));
+    let mut files = Vec::new();
+    for file in source.find(|file| matches!(file.name(), "metadata.jsonl" | "metadata.csv")) {
+        // Other programs have files of these names.
+        let start = source.read_start(file, 1 << 16)?;
+        if String::from_utf8_lossy(&start).contains("file_name") {
+            files.push(file);
+        }
+    }
     Ok(Found::some(Format::ImageFolder, None, files))
 }
 
@@ -28,7 +35,7 @@ pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDatase
             parse_jsonl(&mut builder, &file.path, &bytes)?;
         }
     }
-    Ok(builder.finish(""))
+    Ok(builder.finish_with_paths())
 }
 
 fn is_text_key(key: &str) -> bool {
@@ -44,6 +51,7 @@ fn add<'a>(
     captions: impl Iterator<Item = &'a str>,
 ) {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let file_name = file_name.trim_start_matches("./");
     let reference = if folder.is_empty() { file_name.to_owned() } else { format!("{folder}/{file_name}") };
     let image = builder.image(&reference);
     // A split of the row's own counts more than the folder's.

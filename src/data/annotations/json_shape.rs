@@ -19,6 +19,8 @@ pub(super) enum JsonShape {
         keys: Vec<String>,
         /// Keys of the first element of `images`.
         image_keys: Vec<String>,
+        /// Keys of the first element of `annotations`.
+        annotation_keys: Vec<String>,
         /// Whether the first value is text or a list of texts.
         has_texts: bool,
     },
@@ -46,7 +48,7 @@ pub(super) type JsonFile = (usize, JsonShape);
 /// A file that cannot be read.
 pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<JsonFile>> {
     const OTHERS: [&str; 6] = ["instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_", "package"];
-    /// More are one for each image.
+    /// So many in one folder are one for each image.
     const MOST: usize = 100;
     let stems: std::collections::HashSet<&str> =
         source.files().iter().filter(|file| is_image_name(&file.path)).map(|file| without_ending(&file.path)).collect();
@@ -57,10 +59,10 @@ pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<JsonFile>> {
             && !OTHERS.iter().any(|other| name.starts_with(other))
             && !stems.contains(without_ending(&file.path))
     });
-    if found.len() > MOST {
-        return Ok(Vec::new());
-    }
-    found.into_iter().map(|file| Ok((file, JsonShape::of(&source.read(file)?)))).collect()
+    let mut in_folder: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
+    found.iter().for_each(|&file| *in_folder.entry(source.files()[file].folder()).or_default() += 1);
+    let is_few = |file: &usize| in_folder[source.files()[*file].folder()] <= MOST;
+    found.into_iter().filter(is_few).map(|file| Ok((file, JsonShape::of(&source.read(file)?)))).collect()
 }
 
 /// What is looked at in a value.
@@ -68,8 +70,8 @@ pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<JsonFile>> {
 enum Look {
     /// The whole file.
     Top,
-    /// The value of `images`.
-    Images,
+    /// The value of `images` or `annotations`.
+    List,
     /// The first element of a list: its keys.
     Element,
     /// Whether it is text or a list of texts.
@@ -77,7 +79,7 @@ enum Look {
 }
 
 enum Seen {
-    Map(Vec<String>, Vec<String>, bool),
+    Map { keys: Vec<String>, image_keys: Vec<String>, annotation_keys: Vec<String>, has_texts: bool },
     List(Vec<String>),
     Text,
     Other,
@@ -86,7 +88,9 @@ enum Seen {
 impl Seen {
     fn into_shape(self) -> JsonShape {
         match self {
-            Self::Map(keys, image_keys, has_texts) => JsonShape::Object { keys, image_keys, has_texts },
+            Self::Map { keys, image_keys, annotation_keys, has_texts } => {
+                JsonShape::Object { keys, image_keys, annotation_keys, has_texts }
+            }
             Self::List(keys) => JsonShape::List(keys),
             Self::Text | Self::Other => JsonShape::Other,
         }
@@ -133,23 +137,25 @@ impl<'de> Visitor<'de> for Look {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
-        let (mut keys, mut image_keys, mut has_texts) = (Vec::new(), Vec::new(), false);
+        let (mut keys, mut has_texts) = (Vec::new(), false);
+        let (mut image_keys, mut annotation_keys) = (Vec::new(), Vec::new());
         while let Some(key) = map.next_key::<String>()? {
             let look = match self {
-                Self::Top if key == "images" => Some(Self::Images),
+                Self::Top if key == "images" || key == "annotations" => Some(Self::List),
                 Self::Top if keys.is_empty() => Some(Self::Text),
                 _ => None,
             };
             match look.map(|look| map.next_value_seed(look)).transpose()? {
                 None => drop(map.next_value::<IgnoredAny>()?),
-                Some(Seen::List(found)) => image_keys = found,
+                Some(Seen::List(found)) if key == "images" => image_keys = found,
+                Some(Seen::List(found)) => annotation_keys = found,
                 Some(seen) => has_texts |= matches!(seen, Seen::Text),
             }
             if keys.len() < MOST_KEYS {
                 keys.push(key);
             }
         }
-        Ok(Seen::Map(keys, image_keys, has_texts))
+        Ok(Seen::Map { keys, image_keys, annotation_keys, has_texts })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Seen, A::Error> {
@@ -159,7 +165,7 @@ impl<'de> Visitor<'de> for Look {
         Ok(match (self, first) {
             (Self::Text, Some(Seen::Text)) => Seen::Text,
             (Self::Text, _) => Seen::Other,
-            (_, Some(Seen::Map(keys, ..))) => Seen::List(keys),
+            (_, Some(Seen::Map { keys, .. })) => Seen::List(keys),
             _ => Seen::List(Vec::new()),
         })
     }
@@ -178,13 +184,17 @@ mod tests {
         let object = |keys: &[&str], images: &[&str], has_texts| JsonShape::Object {
             keys: strings(keys),
             image_keys: strings(images),
+            annotation_keys: if keys.contains(&"annotations") { strings(&["image_id", "caption"]) } else { Vec::new() },
             has_texts,
         };
         for (text, expected) in [
             (r#"{"dataset":"x","images":[{"filename":"a","sentences":[]},{"b":1}]}"#, {
                 object(&["dataset", "images"], &["filename", "sentences"], true)
             }),
-            (r#"{"images":[{"id":1}],"annotations":[]}"#, object(&["images", "annotations"], &["id"], false)),
+            (
+                r#"{"images":[{"id":1}],"annotations":[{"image_id":1,"caption":"x"}]}"#,
+                object(&["images", "annotations"], &["id"], false),
+            ),
             (r#"[{"image":"a","caption":["x"]},{"y":1}]"#, JsonShape::List(strings(&["image", "caption"]))),
             (r#"{"a.jpg":["A","B"],"b.jpg":"C"}"#, object(&["a.jpg", "b.jpg"], &[], true)),
             (r#"{"a.jpg":{"x":1}}"#, object(&["a.jpg"], &[], false)),

@@ -1,7 +1,10 @@
 //! `dataset_flickr8k.json`, `dataset_flickr30k.json` and `dataset_coco.json` as Karpathy and Fei-Fei (2015) distribute
 //! them, and files of a person's own in that schema. COCO's add `filepath` and `cocoid`; `restval` is training data.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::json_shape::{JsonFile, JsonShape};
@@ -30,14 +33,15 @@ pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDatase
 }
 
 #[derive(Deserialize)]
-struct File {
+struct File<'a> {
     #[serde(default)]
     dataset: String,
-    images: Vec<Image>,
+    #[serde(borrow)]
+    images: Vec<Image<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Image {
+struct Image<'a> {
     filename: String,
     #[serde(default)]
     filepath: Option<String>,
@@ -45,20 +49,22 @@ struct Image {
     split: Option<String>,
     #[serde(default)]
     cocoid: Option<u64>,
-    sentences: Vec<Sentence>,
+    #[serde(borrow)]
+    sentences: Vec<Sentence<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Sentence {
-    #[serde(default)]
-    raw: Option<String>,
-    #[serde(default)]
-    tokens: Vec<String>,
+struct Sentence<'a> {
+    #[serde(borrow, default)]
+    raw: Option<Cow<'a, str>>,
+    /// As they stand in the file: read one by one they would take several times the room of the captions.
+    #[serde(borrow, default)]
+    tokens: Option<&'a RawValue>,
 }
 
 fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<String> {
     let form = r#"{"images": [{"filename", "split", "sentences": [{"raw"}]}]}"#;
-    let file: File = json(path, bytes, form)?;
+    let file: File<'_> = json(path, bytes, form)?;
     for image in file.images {
         let reference = match &image.filepath {
             Some(folder) if !folder.is_empty() => format!("{folder}/{}", image.filename),
@@ -77,8 +83,9 @@ fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<Stri
             builder.cocoid(index, cocoid);
         }
         for sentence in image.sentences {
-            let raw = sentence.raw.unwrap_or_else(|| sentence.tokens.join(" "));
-            builder.caption(index, None, &raw);
+            let tokens = || sentence.tokens.and_then(|tokens| serde_json::from_str::<Vec<String>>(tokens.get()).ok());
+            let raw = sentence.raw.or_else(|| Some(tokens()?.join(" ").into()));
+            builder.caption(index, None, raw.as_deref().unwrap_or_default());
         }
     }
     Ok(file.dataset)

@@ -7,6 +7,7 @@
 mod blip;
 mod builder;
 mod caption_json;
+mod choice;
 mod coco;
 pub mod flickr30k_hub;
 mod flickr30k_kaggle;
@@ -25,11 +26,11 @@ mod webdataset;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::fault::{fault, usage};
-use crate::data::annotations::json_shape::{JsonFile, json_files};
+use crate::data::annotations::json_shape::JsonFile;
 use crate::data::dataset::Split;
-use crate::data::source::{Source, is_image_name};
+use crate::data::source::Source;
 
+pub use choice::{Wanted, choose};
 pub use text::{Table, json, split_of_path, split_of_word};
 
 /// A data set that a person may ask for by name.
@@ -258,110 +259,6 @@ impl Found {
     }
 }
 
-/// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Whatever is there.
-    Any,
-    /// A known data set.
-    Dataset(KnownDataset),
-    /// A format.
-    Format(Format),
-}
-
-impl Wanted {
-    /// What is called `name`.
-    ///
-    /// # Errors
-    /// A name that is not known: a mistake of usage.
-    pub fn named(name: &str) -> anyhow::Result<Self> {
-        if let Some(known) = KnownDataset::named(name) {
-            return Ok(Self::Dataset(known));
-        }
-        let names = || {
-            let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
-            datasets.chain(Format::ALL.into_iter().map(Format::name)).collect::<Vec<_>>().join(", ")
-        };
-        Format::named(name).map(Self::Format).ok_or_else(|| {
-            usage(
-                format!("neither a data set nor a format is called {name:?}"),
-                format!("these are known: {}", names()),
-            )
-        })
-    }
-
-    fn allows(self, found: &Found) -> bool {
-        match self {
-            Self::Any => true,
-            // Annotations that name no data set may be of any.
-            Self::Dataset(known) => found.dataset.is_none_or(|dataset| dataset == known),
-            Self::Format(format) => found.format == format,
-        }
-    }
-}
-
-/// The annotations in `source`, and those that were found as well and are not used.
-///
-/// # Errors
-/// None, or several that a person has to choose from.
-pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<(Found, Vec<Found>)> {
-    let json = json_files(source)?;
-    let mut all = Vec::new();
-    for format in Format::ALL {
-        // Text files beside images count only where nothing else speaks of the images.
-        if format == Format::Sidecar && wanted != Wanted::Format(format) && !all.is_empty() {
-            continue;
-        }
-        all.extend(format.find(source, &json)?);
-    }
-    let (mut fitting, _): (Vec<Found>, Vec<Found>) = all.iter().cloned().partition(|found| wanted.allows(found));
-    if let Wanted::Dataset(known) = wanted
-        && fitting.iter().any(|found| found.dataset == Some(known))
-    {
-        fitting.retain(|found| found.dataset == Some(known));
-        // The first is the one that has most to say, unless several are of one format.
-        let first = fitting.first().map(|found| found.format);
-        if fitting.iter().filter(|found| Some(found.format) == first).count() == 1 {
-            let chosen = fitting.remove(0);
-            return Ok((chosen, fitting));
-        }
-    }
-    match fitting.len() {
-        1 => {
-            let chosen = fitting.remove(0);
-            all.retain(|found| *found != chosen);
-            Ok((chosen, all))
-        }
-        0 => Err(nothing_found(source, wanted, &all)),
-        _ => {
-            let names: Vec<String> = fitting.iter().map(|found| found.describe(source)).collect();
-            let message = format!("there are annotations of several kinds: {}", names.join(", "));
-            Err(usage(message, "choose one with `--dataset NAME`, or give a folder that has only one"))
-        }
-    }
-}
-
-fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Error {
-    let num_images = source.find(|file| is_image_name(&file.path)).len();
-    let (what, forms): (String, Vec<&str>) = match wanted {
-        Wanted::Format(format) => (format!("of format {}", format.name()), vec![format.description()]),
-        Wanted::Dataset(known) => {
-            (format!("of {}", known.name()), Format::ALL.into_iter().map(Format::description).collect())
-        }
-        Wanted::Any => ("of a known form".to_owned(), Format::ALL.into_iter().map(Format::description).collect()),
-    };
-    let mut message =
-        format!("no captions {what} are there, among {} files, {num_images} of them images", source.files().len());
-    if !all.is_empty() {
-        let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
-        message.push_str(&format!("; there is {}", others.join(", ")));
-    }
-    if let Some(packed) = source.packed().first() {
-        message.push_str(&format!("; {packed} cannot be read: pack it out or turn it into one of these forms"));
-    }
-    fault(message, format!("put the captions beside the images, as one of: {}", forms.join("; ")))
-}
-
 /// Images and captions as a reader found them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawDataset {
@@ -369,6 +266,8 @@ pub struct RawDataset {
     pub name: String,
     /// Images in the order of the annotations.
     pub images: Vec<RawImage>,
+    /// The names of the images are their paths below the source: a file of that name elsewhere is another one.
+    pub has_paths: bool,
     /// What was mended or noticed.
     pub repairs: Vec<Repair>,
     /// What was left out.
@@ -425,16 +324,6 @@ impl Reject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::{describe, is_usage};
-
-    #[test]
-    fn an_unknown_name_is_a_mistake_of_usage_and_all_names_are_told() {
-        let error = Wanted::named("flickr9k").unwrap_err();
-        let text = describe(&error);
-        assert!(is_usage(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");
-        assert_eq!(Wanted::named("coco").unwrap(), Wanted::Dataset(KnownDataset::Coco));
-        assert_eq!(Wanted::named("table").unwrap(), Wanted::Format(Format::Table));
-    }
 
     #[test]
     fn every_name_means_one_thing() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::data::source::{Source, SourceFile, is_image_name};
+use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 
 /// The image and the text of one key.
 pub(super) struct Pair {
@@ -26,7 +26,9 @@ pub(super) fn pairs<'a>(
             *held = file;
         }
     }
+    // `1.seg.png` beside `1.png` is a mask.
+    let is_plain = |&image: &usize| key(&files[image].path) == without_ending(&files[image].path);
     let images = source.find(|file| is_candidate(file) && is_image_name(&file.path));
     let pair = |image: usize| Some(Pair { image, text: *texts.get(key(&files[image].path))? });
-    images.into_iter().filter_map(pair).collect()
+    images.into_iter().filter(is_plain).filter_map(pair).collect()
 }

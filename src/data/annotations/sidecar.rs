@@ -9,7 +9,17 @@ use crate::data::source::{Source, without_ending};
 const ENDINGS: [&str; 2] = [".txt", ".caption"];
 
 pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
+    /// Texts that are looked at.
+    const MOST: usize = 20;
     let pairs = pairs(source, |file| !file.is_in_tar(), without_ending, &ENDINGS);
+    // Boxes and classes of objects come as numbers in files of the same names.
+    let mut has_words = false;
+    for pair in pairs.iter().take(MOST) {
+        has_words |= String::from_utf8_lossy(&source.read_start(pair.text, 1000)?).chars().any(char::is_alphabetic);
+    }
+    if !has_words {
+        return Ok(Vec::new());
+    }
     Ok(Found::some(Format::Sidecar, None, pairs.into_iter().map(|pair| pair.text).collect()))
 }
 
@@ -28,5 +38,5 @@ pub(super) fn read(source: &Source, _: &[usize]) -> anyhow::Result<RawDataset> {
             Ok(())
         })?;
     }
-    Ok(builder.finish(""))
+    Ok(builder.finish_with_paths())
 }

@@ -1,8 +1,8 @@
-//! A CSV or TSV with a header: a column for the image (`image`, `filepath`, `file_name` ...), one or more for captions
+//! A CSV or TSV with a header: a column for the image (`image`, `filepath`, `file_name` ...), one for the caption
 //! (`caption`, `title`, `text` ...), and perhaps one for the split. `train.csv` and `val.csv` beside one another are splits.
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::{Table, split_of_path, split_of_word, without_mark};
+use crate::data::annotations::text::{CAPTION_COLUMNS, Table, split_of_path, split_of_word, without_mark};
 use crate::data::annotations::{Format, Found, RawDataset, Repair};
 use crate::data::source::Source;
 
@@ -20,9 +20,6 @@ const IMAGE: [&str; 12] = [
     "img",
     "image_id",
 ];
-const CAPTION: [&str; 8] =
-    ["caption", "captions", "title", "text", "comment", "description", "sentence", "raw_caption"];
-
 pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
     let mut files = Vec::new();
     let is_table = |name: &str| (name.ends_with(".csv") || name.ends_with(".tsv")) && name != "metadata.csv";
@@ -30,7 +27,7 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
         let start = source.read_start(file, 1 << 16)?;
         let first = without_mark(&start).split(|&byte| byte == b'\n').next().unwrap_or_default();
         let table = Table::new("", first, separator(first))?;
-        if table.column(&IMAGE).is_some() && table.column(&CAPTION).is_some() {
+        if table.column(&IMAGE).is_some() && table.column(&CAPTION_COLUMNS).is_some() {
             files.push(file);
         }
     }
@@ -59,10 +56,10 @@ fn separator(header: &[u8]) -> u8 {
 fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let first = without_mark(bytes).split(|&byte| byte == b'\n').next().unwrap_or_default();
     let table = Table::new(path, bytes, separator(first))?;
-    let (Some(image), Some(caption)) = (table.column(&IMAGE), table.column(&CAPTION)) else {
+    let (Some(image), Some(caption)) = (table.column(&IMAGE), table.column(&CAPTION_COLUMNS)) else {
         return Err(crate::base::fault::fault(
             format!("{path} has no column for the image or none for the caption"),
-            format!("call them {} and {}", IMAGE[0], CAPTION[0]),
+            format!("call them {} and {}", IMAGE[0], CAPTION_COLUMNS[0]),
         ));
     };
     let (split, of_file) = (table.column(&["split"]), split_of_path(path.rsplit('/').next().unwrap_or(path)));

@@ -7,6 +7,7 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::dataset::Split;
+use crate::data::source::is_image_name;
 
 /// The text without the mark that some editors put in front.
 pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
@@ -51,9 +52,14 @@ pub fn json<'a, T: serde::Deserialize<'a>>(file: &str, bytes: &'a [u8], form: &s
         .hint(|| format!("expected {form}; take the file again if it was cut"))
 }
 
+/// Names of columns that hold captions.
+pub(super) const CAPTION_COLUMNS: [&str; 8] =
+    ["caption", "captions", "title", "text", "comment", "description", "sentence", "raw_caption"];
+
 /// A table with a header: values separated by commas or tabs, with quotes where they are needed (RFC 4180).
 pub struct Table<'a> {
     file: &'a str,
+    separator: u8,
     bytes: &'a [u8],
     header: Vec<String>,
     reader: csv::Reader<&'a [u8]>,
@@ -72,7 +78,7 @@ impl<'a> Table<'a> {
         let mut first = ByteRecord::new();
         reader.read_byte_record(&mut first).with_context(|| format!("cannot read the header of {file}"))?;
         let header = first.iter().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
-        Ok(Self { file, bytes, header, reader })
+        Ok(Self { file, separator, bytes, header, reader })
     }
 
     /// The names of the columns, lower-cased.
@@ -85,11 +91,15 @@ impl<'a> Table<'a> {
         names.iter().find_map(|name| self.header.iter().position(|column| column == name))
     }
 
-    /// Calls `row` with each row and a description of its place.
+    /// Calls `row` with each row and a description of its place. Where a row has more values than columns, and the last
+    /// column holds captions, the last of them were one caption that lacks its quotes.
     ///
     /// # Errors
-    /// A row that is not UTF-8, has too few values or is not of the form, and what `row` gives.
+    /// A row that is not UTF-8, has another number of values than columns, or holds further rows, since a quote in it is
+    /// not closed; and what `row` gives.
     pub fn for_each_row(mut self, mut row: impl FnMut(&str, &[&str]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let separator = char::from(self.separator).to_string();
+        let last_is_caption = self.header.last().is_some_and(|name| CAPTION_COLUMNS.contains(&name.as_str()));
         let mut record = ByteRecord::new();
         let (file, bytes) = (self.file, self.bytes);
         while self.reader.read_byte_record(&mut record).with_context(|| format!("cannot read {file}"))? {
@@ -99,8 +109,23 @@ impl<'a> Table<'a> {
             let place = format!("line {line} of {file}");
             let values: Vec<&str> =
                 record.iter().map(|value| utf8(value, || place.clone())).collect::<anyhow::Result<_>>()?;
-            if values.len() < self.header.len() {
-                let (expected, found) = (self.header.len(), values.len());
+            let (expected, found) = (self.header.len(), values.len());
+            let swallowed = |value: &&str| {
+                let mut lines = value.lines().skip(1);
+                lines.any(|line| line.split(&separator).any(|part| is_image_name(part.trim_matches(['"', ' ']))))
+            };
+            if values.iter().any(swallowed) {
+                let message = format!("{place} has a quote that is not closed: it holds the rows below it");
+                return Err(fault(message, "write two quotes for one within quotes, and leave none open"));
+            }
+            let joined;
+            let mut values = values;
+            if found > expected && expected > 0 && last_is_caption {
+                joined = values[expected - 1..].join(&separator);
+                values.truncate(expected - 1);
+                values.push(&joined);
+            }
+            if values.len() != expected {
                 let message = format!("{place} has {found} values, expected {expected} as in its header");
                 return Err(fault(message, "put quotes around values that hold the separator or a line break"));
             }
@@ -112,7 +137,9 @@ impl<'a> Table<'a> {
 
 /// The split that people call `word`.
 pub fn split_of_word(word: &str) -> Option<Split> {
-    match word.trim().to_ascii_lowercase().as_str() {
+    let word = word.trim().to_ascii_lowercase();
+    // `Flickr_8k.trainImages.txt`
+    match word.strip_suffix("images").unwrap_or(&word) {
         "train" | "training" | "restval" => Some(Split::Train),
         "val" | "valid" | "validation" | "dev" | "eval" => Some(Split::Val),
         "test" | "testing" => Some(Split::Test),
@@ -123,7 +150,8 @@ pub fn split_of_word(word: &str) -> Option<Split> {
 /// The split that a file or folder name speaks of: `flickr30k_train.json`, `captions_val2017.json`, `test/`; the last
 /// such word counts.
 pub fn split_of_path(path: &str) -> Option<Split> {
-    let words = path.split(|character: char| !character.is_ascii_alphabetic());
+    // A folder of "my test photos" is no split.
+    let words = path.split(|character: char| !character.is_ascii_alphabetic() && character != ' ');
     words.rev().find_map(split_of_word)
 }
 
@@ -159,7 +187,8 @@ mod tests {
             ("flickr30k_train.json", Some(Split::Train)),
             ("annotations/captions_val2017.json", Some(Split::Val)),
             ("validation/metadata.jsonl", Some(Split::Val)),
-            ("Flickr_8k.devImages.txt", None),
+            ("Flickr_8k.devImages.txt", Some(Split::Val)),
+            ("my test photos/1.jpg", None),
             ("shards/test-0001.tar/7", Some(Split::Test)),
             ("train/val.csv", Some(Split::Val)),
             ("captions.txt", None),
@@ -185,10 +214,22 @@ mod tests {
     }
 
     #[test]
+    fn a_caption_in_the_last_column_may_lack_its_quotes() {
+        let table = Table::new("t.csv", b"image,caption\na.jpg,A dog, brown, runs\n", b',').unwrap();
+        let row = |_: &str, values: &[&str]| {
+            assert_eq!(values, ["a.jpg", "A dog, brown, runs"]);
+            Ok(())
+        };
+        table.for_each_row(row).unwrap();
+    }
+
+    #[test]
     fn rows_that_cannot_be_read_are_named() {
         for (bytes, expected) in [
             (b"image,caption\na.jpg,A\nb.jpg\n".as_slice(), "line 3 of t.csv has 1 values, expected 2"),
             (b"image,caption\na.jpg,\xff\n", "line 2 of t.csv is not UTF-8 text"),
+            (b"image,caption\na.jpg,\"A\nb.jpg,B\n", "line 2 of t.csv has a quote that is not closed"),
+            (b"caption,image\nA, b,a.jpg\n", "line 2 of t.csv has 3 values, expected 2"),
         ] {
             let table = Table::new("t.csv", bytes, b',').unwrap();
             let text = describe(&table.for_each_row(|_, _| Ok(())).unwrap_err());

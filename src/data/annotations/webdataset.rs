@@ -39,7 +39,7 @@ pub(super) fn read(source: &Source, _: &[usize]) -> anyhow::Result<RawDataset> {
             })?;
         }
     }
-    Ok(builder.finish(""))
+    Ok(builder.finish_with_paths())
 }
 
 fn key(path: &str) -> &str {

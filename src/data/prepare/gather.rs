@@ -1,6 +1,6 @@
 //! Brings captions and image files together: which file each image is, which are kept, and how they are called.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::base::fault::fault;
 use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair};
@@ -33,15 +33,15 @@ pub(super) fn gather(
     split_file: Option<&SplitFile>,
     limit: Option<usize>,
 ) -> anyhow::Result<Gathered> {
+    for (path, reason) in source.left_aside() {
+        raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
+    }
     if let Some(split_file) = split_file {
         follow(&mut raw, split_file)?;
-    } else if let Some(known) = dataset {
-        let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
-        check_official(known, Split::ALL.map(count), &mut raw.repairs);
     }
     let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
     let index = ImageIndex::new(source);
-    let mut files = find_files(&mut raw, source, &index);
+    let mut files = find_files(&mut raw, source, &index)?;
     if raw.images.is_empty() {
         let message = match num_images {
             0 => "the annotations name no image with a caption".to_owned(),
@@ -51,7 +51,13 @@ pub(super) fn gather(
                 index.images().len()
             ),
         };
+        let left_aside = source.left_aside().iter().map(|(path, reason)| format!("; {path} was left aside: {reason}"));
+        let message = format!("{message}{}", left_aside.collect::<String>());
         return Err(fault(message, "put the images, or the archive that holds them, beside the captions"));
+    }
+    if let Some(known) = dataset {
+        let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
+        check_official(known, Split::ALL.map(count), &mut raw.repairs);
     }
     note_images_without_captions(&mut raw.rejects, source, &index, &files);
     if let Some(limit) = limit.filter(|&limit| limit < raw.images.len()) {
@@ -109,22 +115,33 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
 }
 
 /// The file of each image; images without one, and those whose file another image has, go to the rejects.
-fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageIndex<'_>) -> Vec<usize> {
+fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageIndex<'_>) -> anyhow::Result<Vec<usize>> {
+    let images = std::mem::take(&mut raw.images);
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    images.iter().for_each(|image| *times.entry(name_of(&image.filename)).or_default() += 1);
+    // Where two images are called alike, each is the one in its own folder.
+    let needs_folder: Vec<bool> = images.iter().map(|image| times[name_of(&image.filename)] > 1).collect();
     let (mut kept, mut files, mut taken, mut num_several) = (Vec::new(), Vec::new(), HashSet::new(), 0usize);
     let mut example = String::new();
-    for image in std::mem::take(&mut raw.images) {
+    for (image, needs_folder) in images.into_iter().zip(needs_folder) {
         let path = |file: usize| &source.files()[file].path;
-        let reason = match index.find(&image.filename) {
-            Lookup::File(file) | Lookup::FirstOf(file) if taken.contains(&file) => {
+        let found = match raw.has_paths {
+            true => index.at(&image.filename),
+            false => index.find(&image.filename, needs_folder),
+        };
+        let reason = match found {
+            Lookup::File(file) | Lookup::Several(file, _) if taken.contains(&file) => {
                 format!("its file {} is that of another image too", path(file))
             }
-            Lookup::Ambiguous(one, other) => format!("it may be {} or {}", path(one), path(other)),
+            Lookup::Several(one, other) if !is_same(source, one, other)? => {
+                format!("it may be {} or {}", path(one), path(other))
+            }
             Lookup::Missing => {
                 let split = image.split.map_or(String::new(), |split| format!(" (split {})", split.name()));
                 format!("there is no such image file{split}; captions left out: {}", image.captions.len())
             }
-            found @ (Lookup::File(file) | Lookup::FirstOf(file)) => {
-                if matches!(found, Lookup::FirstOf(_)) {
+            found @ (Lookup::File(file) | Lookup::Several(file, _)) => {
+                if matches!(found, Lookup::Several(..)) {
                     num_several += 1;
                     example.clone_from(path(file));
                 }
@@ -141,7 +158,16 @@ fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageIndex<'_>) -> 
         raw.repairs.push(Repair::new(format!("{num_several} images"), note));
     }
     raw.images = kept;
-    files
+    Ok(files)
+}
+
+fn name_of(reference: &str) -> &str {
+    reference.rsplit(['/', '\\']).next().unwrap_or(reference)
+}
+
+fn is_same(source: &Source, one: usize, other: usize) -> anyhow::Result<bool> {
+    let bytes = |file: usize| source.files()[file].bytes;
+    Ok(bytes(one) == bytes(other) && source.read(one)? == source.read(other)?)
 }
 
 fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, index: &ImageIndex<'_>, files: &[usize]) {

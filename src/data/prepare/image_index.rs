@@ -10,6 +10,8 @@ pub(super) struct ImageIndex<'a> {
     source: &'a Source,
     images: Vec<usize>,
     by_path: HashMap<&'a str, usize>,
+    /// By the last folder and the name.
+    by_place: HashMap<&'a str, Vec<usize>>,
     by_name: HashMap<&'a str, Vec<usize>>,
     /// By name without ending.
     by_stem: HashMap<&'a str, Vec<usize>>,
@@ -20,10 +22,8 @@ pub(super) struct ImageIndex<'a> {
 pub(super) enum Lookup {
     /// The file.
     File(usize),
-    /// The file, and others of that name and size.
-    FirstOf(usize),
-    /// Several files of that name that differ in size.
-    Ambiguous(usize, usize),
+    /// Several files of that name, of which nothing says which is meant.
+    Several(usize, usize),
     /// No such file.
     Missing,
 }
@@ -31,14 +31,21 @@ pub(super) enum Lookup {
 impl<'a> ImageIndex<'a> {
     pub(super) fn new(source: &'a Source) -> Self {
         let images = source.find(|file| is_image_name(&file.path));
-        let (mut by_name, mut by_stem): (HashMap<_, Vec<usize>>, HashMap<_, Vec<usize>>) = Default::default();
-        let by_path = images.iter().map(|&image| (source.files()[image].path.as_str(), image)).collect();
-        for &image in &images {
-            let name = source.files()[image].name();
-            by_name.entry(name).or_default().push(image);
-            by_stem.entry(without_ending(name)).or_default().push(image);
+        let mut index = Self {
+            source,
+            by_path: images.iter().map(|&image| (source.files()[image].path.as_str(), image)).collect(),
+            by_place: HashMap::new(),
+            by_name: HashMap::new(),
+            by_stem: HashMap::new(),
+            images,
+        };
+        for &image in &index.images {
+            let file = &source.files()[image];
+            index.by_place.entry(last_parts(&file.path)).or_default().push(image);
+            index.by_name.entry(file.name()).or_default().push(image);
+            index.by_stem.entry(without_ending(file.name())).or_default().push(image);
         }
-        Self { source, images, by_path, by_name, by_stem }
+        index
     }
 
     /// All image files.
@@ -46,36 +53,64 @@ impl<'a> ImageIndex<'a> {
         &self.images
     }
 
-    /// The file that `reference` means: of those of its name the one whose folders agree most.
-    pub(super) fn find(&self, reference: &str) -> Lookup {
+    /// The file whose path below the source is `path`.
+    pub(super) fn at(&self, path: &str) -> Lookup {
+        self.by_path.get(path).map_or(Lookup::Missing, |&file| Lookup::File(file))
+    }
+
+    /// The file that `reference` means: of those of its name the one whose folders agree most, and one whose last folder
+    /// agrees where `needs_folder` says that names alone do not tell images apart.
+    pub(super) fn find(&self, reference: &str, needs_folder: bool) -> Lookup {
         if let Some(&file) = self.by_path.get(reference) {
             return Lookup::File(file);
         }
         let reference = reference.replace('\\', "/");
         let name = reference.rsplit('/').next().unwrap_or(&reference);
-        let candidates = match self.by_name.get(name) {
-            Some(candidates) => candidates,
-            None if is_image_name(name) => return Lookup::Missing,
-            None => match self.by_stem.get(name) {
-                Some(candidates) => candidates,
+        let placed = self.by_place.get(last_parts(&reference)).filter(|_| name.len() < reference.len());
+        let named = || {
+            let by_name = self.by_name.get(name).or_else(|| self.by_name.get(without_coco(name)));
+            by_name.or_else(|| self.by_stem.get(name).filter(|_| !is_image_name(name)))
+        };
+        let candidates = match (placed, needs_folder) {
+            (Some(placed), _) => placed,
+            (None, true) => return Lookup::Missing,
+            (None, false) => match named() {
+                Some(named) => named,
                 None => return Lookup::Missing,
             },
         };
+        let theirs: Vec<&str> = reference.rsplit('/').skip(1).collect();
         let agreement = |&file: &usize| {
-            let folders = |path: &'_ str| path.rsplit('/').skip(1).map(str::to_owned).collect::<Vec<_>>();
-            let (theirs, ours) = (folders(&reference), folders(&self.source.files()[file].path));
-            theirs.iter().zip(&ours).take_while(|(theirs, ours)| theirs == ours).count()
+            let ours = self.source.files()[file].path.rsplit('/').skip(1);
+            theirs.iter().zip(ours).take_while(|(theirs, ours)| *theirs == ours).count()
         };
-        let most = if candidates.len() == 1 { 0 } else { candidates.iter().map(agreement).max().unwrap_or(0) };
-        let mut best = candidates.iter().filter(|file| candidates.len() == 1 || agreement(file) == most);
-        let Some(&first) = best.next() else { return Lookup::Missing };
-        let bytes = |file: usize| self.source.files()[file].bytes;
-        match (best.next(), best.find(|&&file| bytes(file) != bytes(first))) {
-            (None, _) => Lookup::File(first),
-            (Some(&second), _) if bytes(second) != bytes(first) => Lookup::Ambiguous(first, second),
-            (_, Some(&other)) => Lookup::Ambiguous(first, other),
-            (Some(_), None) => Lookup::FirstOf(first),
+        let (mut best, mut most, mut second) = (None, 0, None);
+        for file in candidates {
+            let agrees = agreement(file);
+            match best {
+                Some(_) if agrees < most => {}
+                Some(_) if agrees == most => second = second.or(Some(*file)),
+                _ => (best, most, second) = (Some(*file), agrees, None),
+            }
         }
+        match (best, second) {
+            (None, _) => Lookup::Missing,
+            (Some(file), None) => Lookup::File(file),
+            (Some(one), Some(other)) => Lookup::Several(one, other),
+        }
+    }
+}
+
+/// The last folder and the name.
+fn last_parts(path: &str) -> &str {
+    path.rmatch_indices('/').nth(1).map_or(path, |(at, _)| &path[at + 1..])
+}
+
+/// COCO's files of 2017 are those of 2014 without what their names begin with: `COCO_val2014_`.
+pub(super) fn without_coco(name: &str) -> &str {
+    match name.strip_prefix("COCO_").and_then(|rest| rest.split_once('_')) {
+        Some(("train2014" | "val2014" | "test2014" | "test2015", rest)) => rest,
+        _ => name,
     }
 }
 
@@ -95,15 +130,16 @@ mod tests {
             ("c/d/3.jpg", "same"),
             ("e/3.jpg", "same"),
             ("c/notes.txt", "t"),
+            ("f/000000000007.jpg", "coco"),
         ] {
             let path = folder.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let source = Source::open(folder.path()).unwrap();
+        let source = Source::open(folder.path(), None).unwrap();
         let index = ImageIndex::new(&source);
-        assert_eq!(index.images().len(), 5);
-        let found = |reference: &str| match index.find(reference) {
+        assert_eq!(index.images().len(), 6);
+        let found = |reference: &str| match index.find(reference, false) {
             Lookup::File(file) => source.files()[file].path.clone(),
             other => format!("{other:?}"),
         };
@@ -112,8 +148,10 @@ mod tests {
         assert_eq!(found("2"), "c/2.PNG");
         assert_eq!(found("b/1.jpg"), "b/1.jpg");
         assert_eq!(found(r"C:\data\a\1.jpg"), "a/1.jpg");
-        assert!(found("1.jpg").starts_with("Ambiguous"));
-        assert!(found("3.jpg").starts_with("FirstOf"));
+        assert!(found("1.jpg").starts_with("Several") && found("3.jpg").starts_with("Several"));
+        assert_eq!(found("val2014/COCO_val2014_000000000007.jpg"), "f/000000000007.jpg");
+        assert_eq!(index.find("x/2.PNG", true), Lookup::Missing, "another folder is another image");
+        assert_eq!((index.at("c/2.PNG"), index.at("2.PNG")), (index.find("2.PNG", false), Lookup::Missing));
         assert_eq!(found("d/3.jpg"), "c/d/3.jpg");
         assert_eq!((found("4.jpg"), found("notes"), found("")), ("Missing".into(), "Missing".into(), "Missing".into()));
     }

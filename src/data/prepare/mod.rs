@@ -5,40 +5,37 @@
 //! asked for again. The formats are in `data::annotations`, the safety of archives in `data::source`.
 
 pub mod caption_statistics;
+mod comparison;
 mod contact_sheet;
 mod gather;
 mod image_index;
 mod images;
 mod near_duplicates;
+mod origins;
 pub mod report;
 mod split_file;
 mod splitting;
 mod summary;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
 
 use crate::base::fault::{fault, usage};
 use crate::base::terminal;
 use crate::data::annotations::{KnownDataset, RawDataset, Reject, Repair, Wanted, choose};
 use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER};
-use crate::data::prepare::contact_sheet::{Cell, contact_sheet};
+use crate::data::prepare::comparison::{compare, write_samples};
 use crate::data::prepare::gather::Gathered;
 use crate::data::prepare::images::Taken;
-use crate::data::prepare::near_duplicates::{MAX_DISTANCE, pairs_across, same_content};
-use crate::data::prepare::report::{About, Options, Origin, PREPARATION_FILE, Preparation, SourceFile};
+use crate::data::prepare::origins::sources;
+use crate::data::prepare::report::{About, MARKER_FILE, Options, Origin, PREPARATION_FILE, Preparation, SourceFile};
 use crate::data::prepare::split_file::SplitFile;
 use crate::data::prepare::splitting::Candidate;
 use crate::data::shapes;
 use crate::data::source::Source;
-use crate::data::write::write_if_changed;
 
+pub use comparison::SAMPLES_FILE;
 pub use summary::summary;
 
-/// A picture of some of the images with their captions, to look at.
-pub const SAMPLES_FILE: &str = "samples.jpg";
 /// Images on it.
 const NUM_SAMPLES: usize = 25;
 
@@ -109,11 +106,11 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     if let Some(directory) = &directory
         && let Some(report) = report::finished(known, directory)?
     {
-        refuse_other(&report, request, &options, directory)?;
+        refuse_other(&report, request, wanted, &options, directory)?;
         return Ok(Outcome { done: Done::AlreadyPrepared, report, directory: directory.clone() });
     }
     let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
-    let source = Source::open(path)?;
+    let source = Source::open(path, directory.as_deref())?;
     let (found, unused) = choose(&source, wanted)?;
     let mut raw = found.read(&source)?;
     let dataset = found.dataset.or(KnownDataset::named(&raw.name));
@@ -127,9 +124,11 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
         && known.is_none()
         && let Some(report) = report::finished(Some(&raw.name), &directory)?
     {
-        refuse_other(&report, request, &options, &directory)?;
+        refuse_other(&report, request, wanted, &options, &directory)?;
         return Ok(Outcome { done: Done::AlreadyPrepared, report, directory });
     }
+    refuse_own_source(path, &directory)?;
+    let dataset = known.and_then(KnownDataset::named).or(dataset);
     let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), options.limit)?;
     let about =
         About { format: found.format.name().to_owned(), options, origin: request.origin.clone(), sources: vec![] };
@@ -170,7 +169,8 @@ pub fn ensure_dataset(
 /// # Errors
 /// A folder that holds another data set, or one that cannot be read.
 pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
-    let own = directory.join(DATASET_FILE).is_file() && !directory.join(PREPARATION_FILE).exists();
+    let is_prepared = directory.join(PREPARATION_FILE).exists() || directory.join(MARKER_FILE).exists();
+    let own = directory.join(DATASET_FILE).is_file() && !is_prepared;
     Ok(own || report::finished(Some(name), directory)?.is_some())
 }
 
@@ -227,11 +227,34 @@ fn name_of(known: Option<&str>, source: &Path) -> String {
     known.map_or_else(folder, str::to_owned)
 }
 
-fn refuse_other(report: &Preparation, request: &Request, options: &Options, output: &Path) -> anyhow::Result<()> {
+/// Refuses to make a data set where its own images lie, or around them: they would be overwritten.
+fn refuse_own_source(source: &Path, output: &Path) -> anyhow::Result<()> {
+    let Ok(source_folder) = std::fs::canonicalize(source) else { return Ok(()) };
+    let Ok(output_folder) = std::fs::canonicalize(output) else { return Ok(()) };
+    if !source_folder.starts_with(&output_folder) {
+        return Ok(());
+    }
+    let message = format!("the output {} holds the source {}", output.display(), source.display());
+    Err(fault(message, "choose another folder with `--output`: the source is left as it is"))
+}
+
+fn refuse_other(
+    report: &Preparation,
+    request: &Request,
+    wanted: Wanted,
+    options: &Options,
+    output: &Path,
+) -> anyhow::Result<()> {
     let hint = "choose another `--output`, or remove the old folder first";
-    if *options != Options::default() && *options != report.options {
+    if *options != report.options {
         let found = serde_json::to_string(&report.options)?;
         let message = format!("{} was prepared with other options: {found}", output.display());
+        return Err(fault(message, hint));
+    }
+    if let Wanted::Format(format) = wanted
+        && format.name() != report.format
+    {
+        let message = format!("{} was prepared from captions of format {}", output.display(), report.format);
         return Err(fault(message, hint));
     }
     // A source that has been removed since is no reason to doubt what was made of it.
@@ -359,89 +382,6 @@ fn settle_splits(
     Ok(())
 }
 
-/// Notes pictures that stand, or seem to stand, in two splits.
-fn compare(raw: &mut RawDataset, stored: &[images::Stored]) {
-    /// Pairs that are named.
-    const MOST: usize = 20;
-    let splits = || raw.images.iter().map(|image| image.split);
-    let digests: Vec<_> = stored.iter().map(|stored| stored.digest).zip(splits()).collect();
-    let same = same_content(&digests);
-    let hashes: Vec<_> = stored.iter().map(|stored| stored.difference_hash).zip(splits()).collect();
-    let near = pairs_across(&hashes, MAX_DISTANCE);
-    let name = |index: usize| {
-        let image = &raw.images[index];
-        format!("{} ({})", image.filename, image.split.map_or("", |split| split.name()))
-    };
-    let mut repairs = Vec::new();
-    for &(one, other) in same.iter().take(MOST) {
-        repairs.push(Repair::new(name(one), format!("the same picture stands in another split: {}", name(other))));
-    }
-    if same.len() > MOST {
-        repairs.push(Repair::new(format!("{} more", same.len() - MOST), "pictures stand in two splits"));
-    }
-    let is_near = |&&(one, other, _): &&(usize, usize, u32)| stored[one].digest != stored[other].digest;
-    for &(one, other, distance) in near.closest.iter().filter(is_near).take(MOST) {
-        let note = format!("looks like {} of another split ({distance} of 64 bits differ)", name(other));
-        repairs.push(Repair::new(name(one), note));
-    }
-    if near.count > MOST {
-        repairs.push(Repair::new(
-            format!("{} pairs", near.count),
-            "pictures of two splits look alike, equal ones included",
-        ));
-    }
-    raw.repairs.extend(repairs);
-}
-
-fn write_samples(raw: &RawDataset, stored: Vec<images::Stored>, directory: &Path) -> anyhow::Result<()> {
-    let cells: Vec<Cell> = raw
-        .images
-        .iter()
-        .zip(stored)
-        .filter_map(|(image, stored)| {
-            let caption = image.captions.first().cloned().unwrap_or_default();
-            Some(Cell { image: stored.thumbnail?, caption, label: image.filename.clone() })
-        })
-        .collect();
-    let path = directory.join(SAMPLES_FILE);
-    write_if_changed(&path, &images::encode(&contact_sheet(&cells), &path)?).map(drop)
-}
-
-/// Archives, annotation files and images that a data set is made of. Annotation files beyond a few are one each for an
-/// image, and are told as one.
-fn sources(
-    source: &Source,
-    wanted: &[images::Wanted<'_>],
-    taken: &[Taken],
-    annotations: &[usize],
-) -> anyhow::Result<Vec<SourceFile>> {
-    const MOST: usize = 50;
-    let archived = wanted.iter().map(|wanted| wanted.file).filter(|&file| !source.is_loose(file));
-    let paths: BTreeSet<&str> = annotations.iter().copied().chain(archived).map(|file| source.origin(file)).collect();
-    let digest = |path: &&str| -> anyhow::Result<SourceFile> {
-        let full = source.locate(path);
-        let cannot = || format!("cannot read {}", full.display());
-        let sha256 = crate::base::digest::sha256_file(&full).with_context(cannot)?;
-        Ok(SourceFile { name: (*path).to_owned(), bytes: std::fs::metadata(&full).with_context(cannot)?.len(), sha256 })
-    };
-    let mut sources: Vec<SourceFile> = paths.iter().map(digest).collect::<anyhow::Result<_>>()?;
-    if annotations.iter().filter(|&&file| source.is_loose(file)).count() > MOST {
-        let loose: BTreeSet<&str> = annotations.iter().map(|&file| source.origin(file)).collect();
-        let (many, others): (Vec<_>, Vec<_>) = sources.into_iter().partition(|file| loose.contains(file.name.as_str()));
-        sources = others;
-        sources.push(together(report::LOOSE_CAPTIONS, &many));
-    }
-    sources.extend(images::loose(source, wanted, taken).map(|files| together(report::LOOSE_IMAGES, &files)));
-    Ok(sources)
-}
-
-/// Many files as one: the sum of their sizes, and the SHA-256 of the lines `SHA-256  NAME`.
-fn together(name: &str, files: &[SourceFile]) -> SourceFile {
-    let mut hasher = crate::base::digest::Hasher::new();
-    files.iter().for_each(|file| hasher.update(format!("{}  {}\n", file.sha256, file.name).as_bytes()));
-    SourceFile { name: name.to_owned(), bytes: files.iter().map(|file| file.bytes).sum(), sha256: hasher.finish() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -550,7 +490,7 @@ mod tests {
         assert!(!reason("c.jpg").contains(output.path().to_str().unwrap()) && reason("c.jpg").lines().count() == 1);
         assert_eq!(report.rejects.len(), 5);
         let noted: Vec<&str> = report.repairs.iter().map(|repair| repair.what.as_str()).collect();
-        assert_eq!(noted, ["Flickr_8k.testImages.txt", "the split of flickr8k"]);
+        assert_eq!(noted, ["Flickr_8k.testImages.txt", "the split of flickr8k"], "{report:?}");
         assert_eq!((report.format.as_str(), report.statistics.as_ref().unwrap().captions), ("flickr8k-token", 4));
         let dataset = Dataset::open(output.path()).unwrap();
         let splits: Vec<(&str, Split)> =
@@ -606,6 +546,8 @@ mod tests {
         let limited = Request { limit: Some(1), ..request(Some("flickr8k"), Some(source.path()), output.path()) };
         let text = describe(&prepare(&limited).unwrap_err());
         assert!(text.contains("was prepared with other options: {}") && text.contains("hint: "), "{text}");
+        let text = describe(&prepare(&request(Some("table"), None, output.path())).unwrap_err());
+        assert!(text.contains("was prepared from captions of format flickr8k-token"), "{text}");
         let mut more = images();
         more.push(("z.jpg".to_owned(), jpeg(99)));
         zip(&source.path().join("Flickr8k_Dataset.zip"), "Flicker8k_Dataset/", &more);
@@ -615,6 +557,40 @@ mod tests {
             describe(&prepare(&request(Some("flickr30k"), None, output.path())).unwrap_err()).lines().count(),
             2
         );
+    }
+
+    #[test]
+    fn a_source_is_never_written_into() {
+        let source = table(2);
+        for output in [source.path().to_owned(), source.path().parent().unwrap().to_owned()] {
+            let text = describe(&prepare(&request(None, Some(source.path()), &output)).unwrap_err());
+            assert!(text.contains("holds the source") && text.contains("hint: "), "{text}");
+        }
+        assert_eq!(fs::read_dir(source.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn an_interrupted_preparation_inside_its_source_goes_on() {
+        let source = table(4);
+        let inside = Request { resize: Some(8), ..request(None, Some(source.path()), &source.path().join("data/x")) };
+        let first = prepare(&inside).unwrap();
+        fs::remove_file(first.directory.join(PREPARATION_FILE)).unwrap();
+        fs::write(first.directory.join(MARKER_FILE), b"").unwrap();
+        assert!(!is_there("x", &first.directory).unwrap());
+        assert_eq!(prepare(&inside).unwrap().report, first.report);
+        assert!(!first.directory.join(MARKER_FILE).exists());
+    }
+
+    #[test]
+    fn an_image_of_the_same_name_in_another_folder_is_not_taken() {
+        let (source, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (folder, text) in [("train", "{\"file_name\":\"1.jpg\",\"text\":\"A\"}\n"), ("validation", "")] {
+            fs::create_dir_all(source.path().join(folder)).unwrap();
+            fs::write(source.path().join(folder).join("metadata.jsonl"), text).unwrap();
+        }
+        fs::write(source.path().join("validation/1.jpg"), jpeg(1)).unwrap();
+        let text = describe(&prepare(&request(None, Some(source.path()), output.path())).unwrap_err());
+        assert!(text.contains("none of the image files is there"), "{text}");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::data::write::{explain_write, write_if_changed};
 
 /// The file that says how a data set was made; it is written last.
 pub const PREPARATION_FILE: &str = "preparation.json";
+/// Lies in the folder while it is being prepared, so that what was left there by a run that was stopped is not taken for a
+/// person's own.
+pub const MARKER_FILE: &str = ".preparing";
 /// What stands for all images that were taken from folders among the sources.
 pub const LOOSE_IMAGES: &str = "images in folders";
 /// What stands for all captions where each image has a file of its own for them.
@@ -208,7 +211,9 @@ pub fn finish(directory: &Path, raw: &RawDataset, about: About) -> anyhow::Resul
     write_dataset(raw, &mut Digesting(&mut hasher)).context("cannot encode the data set")?;
     let digest = hasher.finish();
     let old = digest::sha256_file(&dataset_path).ok();
-    if old.as_ref().is_some_and(|old| *old != digest) && !path.exists() {
+    let preparation = summarize(raw, about, digest.clone());
+    let is_ours = path.exists() || directory.join(MARKER_FILE).exists();
+    if old.as_ref().is_some_and(|old| *old != digest) && !is_ours {
         let message = format!("{} is there already and has another content", dataset_path.display());
         return Err(fault(message, "choose another folder, or remove that file"));
     }
@@ -216,10 +221,13 @@ pub fn finish(directory: &Path, raw: &RawDataset, about: About) -> anyhow::Resul
         explain_write(atomic_file::write_with(&dataset_path, |file| write_dataset(raw, file)), &dataset_path)?;
     }
     explain_write(atomic_file::sync_file_system(directory), directory)?;
-    let preparation = summarize(raw, about, digest);
     let mut json = serde_json::to_vec_pretty(&preparation).context("cannot encode the report")?;
     json.push(b'\n');
     write_if_changed(&path, &json)?;
+    let marker = directory.join(MARKER_FILE);
+    if marker.exists() {
+        explain_write(fs::remove_file(&marker), &marker)?;
+    }
     Ok(preparation)
 }
 
@@ -243,6 +251,10 @@ impl io::Write for Digesting<'_> {
 pub fn make_folders(directory: &Path) -> anyhow::Result<()> {
     let images = directory.join(IMAGE_FOLDER);
     explain_write(fs::create_dir_all(&images), &images)?;
+    // A `dataset.json` that no preparation vouches for stays a person's own.
+    if !directory.join(DATASET_FILE).exists() || directory.join(PREPARATION_FILE).exists() {
+        write_if_changed(&directory.join(MARKER_FILE), b"")?;
+    }
     remove_half_written(directory, 0)?;
     remove_half_written(&images, usize::MAX)
 }
@@ -343,6 +355,7 @@ mod tests {
                 split: Some(Split::Val),
                 cocoid: None,
             }],
+            has_paths: false,
             repairs: vec![Repair::new("a", "b")],
             rejects: vec![Reject::new("c", "d")],
         }
@@ -413,5 +426,6 @@ mod tests {
         fs::write(folder.path().join("images/a.jpg.12.partial"), b"x").unwrap();
         make_folders(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path().join(IMAGE_FOLDER)).unwrap().count(), 0);
+        assert!(folder.path().join(MARKER_FILE).is_file());
     }
 }

@@ -15,6 +15,7 @@ use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::annotations::{Table, json, split_of_path, split_of_word};
 use crate::data::dataset::Split;
+use crate::data::prepare::image_index::without_coco;
 use crate::data::source::{is_image_name, without_ending};
 
 /// What each image is for.
@@ -22,7 +23,7 @@ use crate::data::source::{is_image_name, without_ending};
 pub(super) struct SplitFile {
     of_name: HashMap<String, Split>,
     of_stem: HashMap<String, Split>,
-    /// SHA-256 of all that was read.
+    /// SHA-256 of what it says.
     pub(super) digest: String,
 }
 
@@ -34,16 +35,19 @@ impl SplitFile {
     /// image at all.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let mut entries: Vec<(String, Split)> = Vec::new();
-        let mut hasher = Hasher::new();
         for file in files_of(path)? {
             let bytes = fs::read(&file).with_context(|| format!("cannot read the split file {}", file.display()))?;
-            hasher.update(&bytes);
             parse(&file, &bytes, &mut entries)
                 .with_context(|| format!("cannot use the split file {}", file.display()))?;
         }
+        // Which images and for what: neither the order nor the division into files matters.
+        entries.sort_unstable();
+        let mut hasher = Hasher::new();
+        entries.iter().for_each(|(name, split)| hasher.update(format!("{}\t{name}\n", split.name()).as_bytes()));
         let mut split_file = Self { of_name: HashMap::new(), of_stem: HashMap::new(), digest: hasher.finish() };
         for (name, split) in entries {
-            let name = name.trim().rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+            let name = name.trim().rsplit(['/', '\\']).next().unwrap_or_default();
+            let name = without_coco(name).to_owned();
             let stem = if is_image_name(&name) { without_ending(&name).to_owned() } else { name.clone() };
             split_file.of_stem.insert(stem, split);
             if let Some(other) = split_file.of_name.insert(name.clone(), split).filter(|&other| other != split) {
@@ -60,7 +64,7 @@ impl SplitFile {
 
     /// The split of an image, by the last part of `reference`.
     pub(super) fn of(&self, reference: &str) -> Option<Split> {
-        let name = reference.rsplit(['/', '\\']).next().unwrap_or_default();
+        let name = without_coco(reference.rsplit(['/', '\\']).next().unwrap_or_default());
         self.of_name.get(name).or_else(|| self.of_stem.get(without_ending(name))).copied()
     }
 }
@@ -162,7 +166,7 @@ mod tests {
     fn every_form_says_the_same() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("train.txt"), "1\n2\n").unwrap();
-        fs::write(folder.path().join("dev.txt"), "3.jpg\n").unwrap();
+        fs::write(folder.path().join("Flickr_8k.devImages.txt"), "3.jpg\n").unwrap();
         fs::write(folder.path().join("README.txt"), "words").unwrap();
         let image = |name, split| format!(r#"{{"filename":"{name}","split":"{split}","sentences":[]}}"#);
         let (one, two, three) = (image("1.jpg", "train"), image("2.jpg", "restval"), image("3.jpg", "val"));
@@ -178,6 +182,9 @@ mod tests {
                 [Some(Split::Train), Some(Split::Train), Some(Split::Val), None]
             );
         }
+        let digest = |text: &str| read("s.json", text).unwrap().digest;
+        assert_eq!(digest(r#"{"train":["1","2"],"val":["3"]}"#), digest(r#"{"val":["3"],"train":["2","1"]}"#));
+        assert_ne!(digest(r#"{"train":["1"],"val":["2","3"]}"#), digest(r#"{"train":["1","2"],"val":["3"]}"#));
     }
 
     #[test]

@@ -56,10 +56,10 @@ pub(super) fn is_system_junk(name: &str) -> bool {
     name.split('/').any(|part| part == "__MACOSX") || file_name.starts_with("._") || file_name == ".DS_Store"
 }
 
-/// Reads `content` to its end or to `most` bytes, without believing any size beforehand.
-pub(super) fn read_to_limit(content: impl Read, most: u64) -> io::Result<Vec<u8>> {
+/// Reads `content` to its end or to `most` bytes; `expected` are likely, and believed for a first mebibyte alone.
+pub(super) fn read_to_limit(content: impl Read, most: u64, expected: u64) -> io::Result<Vec<u8>> {
     const FIRST: u64 = 1 << 20;
-    let mut bytes = Vec::with_capacity(most.min(FIRST) as usize);
+    let mut bytes = Vec::with_capacity(most.min(expected).min(FIRST) as usize);
     content.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -7,14 +7,14 @@ mod limits;
 pub mod tar_archive;
 pub mod zip_archive;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rayon::prelude::*;
 
-use crate::base::fault::fault;
+use crate::base::fault::{fault, one_line};
 use crate::data::prepare::report::PREPARATION_FILE;
 use crate::data::source::limits::{is_system_junk, read_to_limit};
 use crate::data::source::zip_archive::ZipReader;
@@ -94,16 +94,27 @@ pub struct Source {
     files: Vec<SourceFile>,
     archives: Vec<(String, Archive)>,
     packed: Vec<String>,
+    left_aside: Vec<(String, String)>,
+    /// The folder that is made of the source: what is there already is not taken for it.
+    output: Option<PathBuf>,
 }
 
 impl Source {
-    /// Lists the folder or archive `root`. Hidden files and folders, folders that a preparation made, and what macOS
-    /// adds are passed over.
+    /// Lists the folder or archive `root`. Hidden files and folders, folders that a preparation made, the folder `output`
+    /// and what macOS adds are passed over. An archive in a folder that is damaged, refused or lies there unpacked as well
+    /// is left aside.
     ///
     /// # Errors
-    /// A path that is neither, an archive that is damaged or refused, a folder that cannot be listed.
-    pub fn open(root: &Path) -> anyhow::Result<Self> {
-        let mut source = Self { root: root.to_owned(), files: Vec::new(), archives: Vec::new(), packed: Vec::new() };
+    /// A path that is neither, an archive named as the source that is damaged or refused, a folder that cannot be listed.
+    pub fn open(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
+        let mut source = Self {
+            root: root.to_owned(),
+            files: Vec::new(),
+            archives: Vec::new(),
+            packed: Vec::new(),
+            left_aside: Vec::new(),
+            output: output.and_then(|output| fs::canonicalize(output).ok()),
+        };
         if root.is_dir() {
             source.walk("", 0)?;
         } else if root.is_file() {
@@ -113,7 +124,7 @@ impl Source {
                 let message = format!("the source {} is neither a folder nor a zip or tar archive", root.display());
                 return Err(fault(message, "give the folder with the images and their captions"));
             }
-            source.archives_at(vec![name])?;
+            source.add_archive(name)?;
         } else {
             let message = format!("the source {} is not there", root.display());
             return Err(fault(message, "give the folder with the archives as they are distributed, or unpacked"));
@@ -129,6 +140,11 @@ impl Source {
     /// Archives of kinds that cannot be read, for a message.
     pub fn packed(&self) -> &[String] {
         &self.packed
+    }
+
+    /// Archives that were left aside, and why, in one line.
+    pub fn left_aside(&self) -> &[(String, String)] {
+        &self.left_aside
     }
 
     /// Indices of the files for which `is_wanted` holds.
@@ -198,7 +214,32 @@ impl Source {
     fn walk(&mut self, folder: &str, depth: usize) -> anyhow::Result<()> {
         let mut archives = Vec::new();
         self.walk_folder(folder, depth, &mut BTreeSet::new(), &mut archives)?;
-        self.archives_at(archives)
+        let loose: HashMap<String, u64> = self.files.iter().map(|file| (file.path.clone(), file.bytes)).collect();
+        for path in archives {
+            let (files, archives) = (self.files.len(), self.archives.len());
+            let reason = match self.add_archive(path.clone()) {
+                Ok(()) if self.is_unpacked(&path, files, &loose) => "all its files lie beside it, unpacked".to_owned(),
+                Ok(()) => continue,
+                Err(error) => one_line(&error),
+            };
+            self.files.truncate(files);
+            self.archives.truncate(archives);
+            self.left_aside.push((path, reason));
+        }
+        Ok(())
+    }
+
+    /// Whether the files of the archive at `path`, from `first` on, all lie in its folder or in one of its name.
+    fn is_unpacked(&self, path: &str, first: usize, loose: &HashMap<String, u64>) -> bool {
+        let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let stem = without_ending(path);
+        let is_loose = |file: &SourceFile| {
+            let inside = &file.path[path.len() + 1..];
+            [format!("{folder}{inside}"), format!("{stem}/{inside}")]
+                .iter()
+                .any(|place| loose.get(place) == Some(&file.bytes))
+        };
+        self.files.len() > first && self.files[first..].iter().all(is_loose)
     }
 
     fn walk_folder(
@@ -216,7 +257,8 @@ impl Source {
             // A link that leads nowhere is no file.
             let Ok(metadata) = fs::metadata(&here) else { continue };
             if metadata.is_dir() {
-                let is_prepared = here.join(PREPARATION_FILE).is_file();
+                let is_prepared = here.join(PREPARATION_FILE).is_file()
+                    || self.output.is_some() && fs::canonicalize(&here).ok() == self.output;
                 let is_new = !here.is_symlink() || fs::canonicalize(&here).is_ok_and(|real| linked.insert(real));
                 if depth < MAX_DEPTH && !is_prepared && is_new {
                     folders.push(below);
@@ -236,24 +278,22 @@ impl Source {
         Ok(())
     }
 
-    fn archives_at(&mut self, paths: Vec<String>) -> anyhow::Result<()> {
-        for path in paths {
-            let (index, full) = (self.archives.len(), self.root.join(&path));
-            if matches!(kind_of(&path), Kind::Zip) {
-                let archive = zip_archive::Archive::open(&full, Limits::DATASET)?;
-                for (member, entry) in archive.members().iter().enumerate() {
-                    let place = Place::Zip { archive: index, member };
-                    self.add(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place })?;
-                }
-                self.archives.push((path, Archive::Zip(archive)));
-            } else {
-                let archive = tar_archive::Archive::open(&full, Limits::DATASET)?;
-                for (member, entry) in archive.members().iter().enumerate() {
-                    let place = Place::Tar { archive: index, member };
-                    self.add(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place })?;
-                }
-                self.archives.push((path, Archive::Tar(archive)));
+    fn add_archive(&mut self, path: String) -> anyhow::Result<()> {
+        let (index, full) = (self.archives.len(), self.root.join(&path));
+        if matches!(kind_of(&path), Kind::Zip) {
+            let archive = zip_archive::Archive::open(&full, Limits::DATASET)?;
+            for (member, entry) in archive.members().iter().enumerate() {
+                let place = Place::Zip { archive: index, member };
+                self.add(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place })?;
             }
+            self.archives.push((path, Archive::Zip(archive)));
+        } else {
+            let archive = tar_archive::Archive::open(&full, Limits::DATASET)?;
+            for (member, entry) in archive.members().iter().enumerate() {
+                let place = Place::Tar { archive: index, member };
+                self.add(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place })?;
+            }
+            self.archives.push((path, Archive::Tar(archive)));
         }
         Ok(())
     }
@@ -314,7 +354,7 @@ struct Handle {
 impl Handle {
     fn read(&mut self, source: &Source, file: &SourceFile, most: u64) -> anyhow::Result<Vec<u8>> {
         match file.place {
-            Place::Folder => read_loose(&source.root.join(&file.path), most),
+            Place::Folder => read_loose(&source.root.join(&file.path), most, file.bytes),
             Place::Zip { archive: index, member } => {
                 let Archive::Zip(archive) = &source.archives[index].1 else { unreachable!("a zip is listed as one") };
                 if self.zip.as_ref().is_none_or(|(open, _)| *open != index) {
@@ -335,10 +375,10 @@ impl Handle {
     }
 }
 
-fn read_loose(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+fn read_loose(path: &Path, most: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(cannot)?;
-    let bytes = read_to_limit(file, most.min(MAX_FILE_BYTES + 1)).with_context(cannot)?;
+    let bytes = read_to_limit(file, most.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("{} has more than {MAX_FILE_BYTES} bytes", path.display());
         return Err(fault(message, "divide it into several files"));
@@ -378,7 +418,7 @@ mod tests {
         put(folder.path(), "prepared/preparation.json", b"{}");
         put(folder.path(), "prepared/images/5.jpg", b"no");
         put(folder.path(), "more.tar.gz", b"no");
-        let source = Source::open(folder.path()).unwrap();
+        let source = Source::open(folder.path(), None).unwrap();
         let paths: Vec<&str> = source.files().iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["b/2.jpg", "a.zip/x/1.jpg", "a.zip/t.txt"]);
         assert_eq!(source.packed(), ["more.tar.gz"]);
@@ -390,7 +430,7 @@ mod tests {
         let work = |position: usize, bytes: Vec<u8>| Ok((position, String::from_utf8(bytes)?));
         let read = source.for_each(&[1, 0, 2], work).unwrap();
         assert_eq!(read, [(0, "one".to_owned()), (1, "two".to_owned()), (2, "text".to_owned())]);
-        let alone = Source::open(&folder.path().join("a.zip")).unwrap();
+        let alone = Source::open(&folder.path().join("a.zip"), None).unwrap();
         assert_eq!(alone.files()[0].path, "a.zip/x/1.jpg");
         assert_eq!(alone.read(0).unwrap(), b"one");
     }
@@ -403,21 +443,47 @@ mod tests {
         for (path, expected) in [
             ("absent", "absent is not there"),
             ("a.txt", "a.txt is neither a folder nor a zip or tar archive"),
-            ("b", "c.zip is not a whole zip archive"),
+            ("b/c.zip", "c.zip is not a whole zip archive"),
         ] {
-            let text = describe(&Source::open(&folder.path().join(path)).unwrap_err());
+            let text = describe(&Source::open(&folder.path().join(path), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");
         }
     }
 
+    #[test]
+    fn an_archive_that_is_damaged_or_lies_there_unpacked_is_left_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "half.zip", b"no zip");
+        put(folder.path(), "a.zip", &zip(&[("x/1.jpg", b"one")]));
+        put(folder.path(), "b.zip", &zip(&[("1.jpg", b"one"), ("2.jpg", b"two")]));
+        put(folder.path(), "a/x/1.jpg", b"one");
+        put(folder.path(), "b/1.jpg", b"one");
+        let source = Source::open(folder.path(), None).unwrap();
+        let paths: Vec<&str> = source.files().iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["a/x/1.jpg", "b/1.jpg", "b.zip/1.jpg", "b.zip/2.jpg"]);
+        assert_eq!(source.read(3).unwrap(), b"two");
+        let left: Vec<&str> = source.left_aside().iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(left, ["a.zip", "half.zip"]);
+        assert!(source.left_aside()[1].1.contains("download it again"), "{:?}", source.left_aside());
+    }
+
+    #[test]
+    fn what_was_made_of_a_source_is_no_part_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "1.jpg", b"one");
+        put(folder.path(), "data/x/images/1.jpg", b"one");
+        let source = Source::open(folder.path(), Some(&folder.path().join("data/x"))).unwrap();
+        assert_eq!(source.files().len(), 1);
+    }
+
     #[cfg(unix)]
     #[test]
-    fn links_to_folders_are_followed_once() {
+    fn a_circle_of_links_ends() {
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "real/1.jpg", b"x");
         std::os::unix::fs::symlink(folder.path(), folder.path().join("real/loop")).unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("dead.jpg")).unwrap();
-        let source = Source::open(folder.path()).unwrap();
+        let source = Source::open(folder.path(), None).unwrap();
         let count = source.files().iter().filter(|file| file.name() == "1.jpg").count();
         assert!((1..=2).contains(&count), "{:?}", source.files());
     }

@@ -62,7 +62,7 @@ impl Archive {
         let place = || format!("member {} of {}", member.name, self.path.display());
         let most = most.min(member.bytes);
         reader.seek(SeekFrom::Start(member.offset)).with_context(place)?;
-        let bytes = read_to_limit(reader, most).with_context(place)?;
+        let bytes = read_to_limit(reader, most, member.bytes).with_context(place)?;
         if bytes.len() as u64 != most {
             return Err(cut()).with_context(place);
         }

@@ -67,7 +67,8 @@ impl Archive {
         let place = || format!("member {} of {}", member.name, self.path.display());
         let content = reader.0.by_index(member.index).map_err(damaged).with_context(place)?;
         let most = most.min(member.bytes.saturating_add(1));
-        let bytes = read_to_limit(content, most).map_err(|error| damaged(error.into())).with_context(place)?;
+        let bytes =
+            read_to_limit(content, most, member.bytes).map_err(|error| damaged(error.into())).with_context(place)?;
         if bytes.len() as u64 > member.bytes {
             let message = format!("it has more than the {} bytes that the archive lists", member.bytes);
             return Err(fault(message, "the file is damaged: download it again")).with_context(place);

@@ -1,0 +1,161 @@
+//! Which of the annotations in a source are meant.
+
+use crate::base::digest::sha256;
+use crate::base::fault::{fault, usage};
+use crate::data::annotations::json_shape::json_files;
+use crate::data::annotations::{Format, Found, KnownDataset};
+use crate::data::source::{Source, is_image_name};
+
+/// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever is there.
+    Any,
+    /// A known data set.
+    Dataset(KnownDataset),
+    /// A format.
+    Format(Format),
+}
+
+impl Wanted {
+    /// What is called `name`.
+    ///
+    /// # Errors
+    /// A name that is not known: a mistake of usage.
+    pub fn named(name: &str) -> anyhow::Result<Self> {
+        if let Some(known) = KnownDataset::named(name) {
+            return Ok(Self::Dataset(known));
+        }
+        let names = || {
+            let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
+            datasets.chain(Format::ALL.into_iter().map(Format::name)).collect::<Vec<_>>().join(", ")
+        };
+        Format::named(name).map(Self::Format).ok_or_else(|| {
+            usage(
+                format!("neither a data set nor a format is called {name:?}"),
+                format!("these are known: {}", names()),
+            )
+        })
+    }
+
+    fn allows(self, found: &Found) -> bool {
+        match self {
+            Self::Any => true,
+            // Annotations that name no data set may be of any.
+            Self::Dataset(known) => found.dataset.is_none_or(|dataset| dataset == known),
+            Self::Format(format) => found.format == format,
+        }
+    }
+}
+
+/// The annotations in `source`, and those that were found as well and are not used.
+///
+/// # Errors
+/// None, or several that a person has to choose from.
+pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<(Found, Vec<Found>)> {
+    let json = json_files(source)?;
+    let mut all = Vec::new();
+    for format in Format::ALL {
+        // Text files beside images count only where nothing else speaks of the images.
+        if format == Format::Sidecar && wanted != Wanted::Format(format) && !all.is_empty() {
+            continue;
+        }
+        all.extend(format.find(source, &json)?);
+    }
+    remove_copies(source, &mut all)?;
+    let (mut fitting, _): (Vec<Found>, Vec<Found>) = all.iter().cloned().partition(|found| wanted.allows(found));
+    if let Wanted::Dataset(known) = wanted
+        && fitting.iter().any(|found| found.dataset == Some(known))
+    {
+        fitting.retain(|found| found.dataset == Some(known));
+        // The first is the one that has most to say, unless several are of one format.
+        let first = fitting.first().map(|found| found.format);
+        if fitting.iter().filter(|found| Some(found.format) == first).count() == 1 {
+            let chosen = fitting.remove(0);
+            return Ok((chosen, fitting));
+        }
+    }
+    match fitting.len() {
+        1 => {
+            let chosen = fitting.remove(0);
+            all.retain(|found| *found != chosen);
+            Ok((chosen, all))
+        }
+        0 => Err(nothing_found(source, wanted, &all)),
+        _ => {
+            let names: Vec<String> = fitting.iter().map(|found| found.describe(source)).collect();
+            let message = format!("there are annotations of several kinds: {}", names.join(", "));
+            let one_format = fitting.iter().all(|found| found.format == fitting[0].format);
+            let choose = if one_format { "" } else { "choose one with `--dataset NAME`, or " };
+            Err(usage(message, format!("{choose}give a folder that has only one")))
+        }
+    }
+}
+
+/// Of annotation files of one name and content the first is kept, as an archive may lie beside some of its files.
+fn remove_copies(source: &Source, all: &mut Vec<Found>) -> anyhow::Result<()> {
+    // More are one for each image.
+    const MOST: usize = 200;
+    let mut seen: Vec<(&str, u64, Option<String>, usize)> = Vec::new();
+    for found in all.iter_mut().filter(|found| found.files.len() <= MOST) {
+        let mut kept = Vec::new();
+        for &index in &found.files {
+            let file = &source.files()[index];
+            let mut is_copy = false;
+            let alike = |(name, bytes, ..): &&mut (&str, u64, _, _)| *name == file.name() && *bytes == file.bytes;
+            for (.., digest, other) in seen.iter_mut().filter(alike).filter(|(.., other)| *other != index) {
+                let theirs = match digest {
+                    Some(digest) => digest.clone(),
+                    None => digest.insert(sha256(&source.read(*other)?)).clone(),
+                };
+                is_copy |= theirs == sha256(&source.read(index)?) && source.is_loose(*other) != source.is_loose(index);
+            }
+            if !is_copy {
+                seen.push((file.name(), file.bytes, None, index));
+                kept.push(index);
+            }
+        }
+        found.files = kept;
+    }
+    all.retain(|found| !found.files.is_empty());
+    Ok(())
+}
+
+fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Error {
+    let num_images = source.find(|file| is_image_name(&file.path)).len();
+    let (what, forms): (String, Vec<&str>) = match wanted {
+        Wanted::Format(format) => (format!("of format {}", format.name()), vec![format.description()]),
+        Wanted::Dataset(known) => {
+            (format!("of {}", known.name()), Format::ALL.into_iter().map(Format::description).collect())
+        }
+        Wanted::Any => ("of a known form".to_owned(), Format::ALL.into_iter().map(Format::description).collect()),
+    };
+    let mut message =
+        format!("no captions {what} are there, among {} files, {num_images} of them images", source.files().len());
+    if !all.is_empty() {
+        let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
+        message.push_str(&format!("; there is {}", others.join(", ")));
+    }
+    for (path, reason) in source.left_aside() {
+        message.push_str(&format!("; {path} was left aside: {reason}"));
+    }
+    if let Some(packed) = source.packed().first() {
+        message.push_str(&format!("; {packed} cannot be read: pack it out or turn it into one of these forms"));
+    }
+    fault(message, format!("put the captions beside the images, as one of: {}", forms.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::{describe, is_usage};
+
+    #[test]
+    fn an_unknown_name_is_a_mistake_of_usage_and_all_names_are_told() {
+        let error = Wanted::named("flickr9k").unwrap_err();
+        let text = describe(&error);
+        assert!(is_usage(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");
+        assert_eq!(Wanted::named("coco").unwrap(), Wanted::Dataset(KnownDataset::Coco));
+        assert_eq!(Wanted::named("table").unwrap(), Wanted::Format(Format::Table));
+    }
+}
