@@ -32,6 +32,13 @@ grep -q "nothing to do" second.log || fail "a second preparation did something"
 [ "$(find data/flickr8k/images -type f | wc -l)" = 7000 ] || fail "expected 7000 images"
 grep -q 2258277193_586949ec62.jpg.1 data/flickr8k/preparation.json || fail "the ghost id is not reported"
 
+# All captions of Flickr30k, without its images.
+"$program" prepare-data --source "$(dirname "$archives")/flickr30k_text" --output data/flickr30k >text.log 2>&1 &&
+    fail "captions without images became a data set"
+grep -q "31014 images with 155070 captions are annotated, and none of the image files is there" text.log ||
+    fail "captions without images are not reported as such: $(cat text.log)"
+[ ! -e data/flickr30k ] || fail "something was written for captions without images"
+
 "$root/scripts/check-metrics.sh" "$(dirname "$archives")" "$work/metrics"
 
 "$python" "$root/tests/reference/real_data.py" "$encoder" data/flickr8k reference

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Measures a preparation: the memory for a million captions, which must stay below 1 GiB, and the time for the archives of
+# Flickr8k beside that of unzip, which neither looks into the images nor waits for the disk. Needs GNU time and unzip.
+#
+#   scripts/check-preparation.sh FLICKR8K_ARCHIVES [WORK_FOLDER]
+set -euo pipefail
+
+archives=$(realpath "$1")
+work=$(realpath -m "${2:-$(mktemp -d)}")
+program=$(realpath "$(dirname "$0")/../target/release/caption-train")
+mkdir -p "$work"
+cd "$work"
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+measured() { /usr/bin/time -o measured -f "%e %M" "$@" >/dev/null 2>&1; }
+
+"$program" --quiet prepare-data --dataset shapes --output shapes
+mkdir -p source
+ln -f shapes/images/* source/
+# So many captions for each picture.
+for each in 5 46; do
+    {
+        echo image,caption
+        find source -name '*.jpg' -printf '%f\n' | sort |
+            awk -v each="$each" '{ for (i = 0; i < each; i++) print $1 ",picture number " NR " in its words number " i " of many others" }'
+    } >source/captions.csv
+    rm -rf prepared
+    measured "$program" prepare-data --source source --output prepared || fail "the preparation failed"
+    read -r seconds kilobytes <measured
+    echo "$(($(wc -l <source/captions.csv) - 1)) captions of 22200 images: $seconds s, $((kilobytes / 1024)) MiB at the peak"
+done
+[ "$kilobytes" -lt 1048576 ] || fail "a million captions take 1 GiB or more"
+
+for round in 1 2 3; do
+    rm -rf flickr8k unzipped
+    measured "$program" prepare-data --dataset flickr8k --source "$archives" --output flickr8k
+    read -r ours memory <measured
+    measured unzip -q "$archives/Flickr8k_Dataset.zip" -d unzipped
+    read -r theirs _ <measured
+    images=$(find flickr8k/images -type f | wc -l)
+    awk -v ours="$ours" -v theirs="$theirs" -v images="$images" -v memory="$memory" 'BEGIN {
+        printf "%d images: %.0f images/s, %d MiB; unzip alone %.0f images/s\n", images, images / ours, memory / 1024, images / theirs
+    }'
+done
+echo "all checks passed"
