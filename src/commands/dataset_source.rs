@@ -14,7 +14,7 @@ const FLICKR30K: DatasetRequest<'static> = DatasetRequest {
     revision: None,
     terms: "Flickr30k is for research and education alone; its images belong to those who put them on Flickr, and fall \
             under Flickr's terms of use (https://shannon.cs.illinois.edu/DenotationGraph/)",
-    manual: "without a network, get flickr_annotations_30k.csv and flickr30k-images.zip of the Hub data set \
+    manual: "get flickr_annotations_30k.csv and flickr30k-images.zip of the Hub data set \
              nlphuji/flickr30k on another machine, put both into one folder, and run `caption-train prepare-data \
              --dataset flickr30k --source FOLDER` (in a config file: `data.source`); images and captions of Flickr30k in \
              any other form will do as well",
