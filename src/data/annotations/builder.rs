@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use crate::data::annotations::{RawDataset, RawImage, Reject, Repair};
 use crate::data::dataset::{MAX_CAPTION_CHARS, Split, clean_caption};
+use crate::data::source::Source;
 
 /// A data set in the making.
 #[derive(Default)]
@@ -28,6 +29,22 @@ struct Gathered {
 }
 
 impl Builder {
+    /// What `parse` makes of each of `files`, given its path and content.
+    ///
+    /// # Errors
+    /// What reading and `parse` give.
+    pub(super) fn read(
+        source: &Source,
+        files: &[usize],
+        mut parse: impl FnMut(&mut Self, &str, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let mut builder = Self::default();
+        for &file in files {
+            parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
+        }
+        Ok(builder)
+    }
+
     /// The image called `reference`, made when it is new. References are compared as they are written.
     pub(super) fn image(&mut self, reference: &str) -> usize {
         if let Some(&index) = self.position.get(reference) {

@@ -39,11 +39,7 @@ pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    let mut builder = Builder::default();
-    for &file in files {
-        parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
-    }
-    Ok(builder.finish(""))
+    Ok(Builder::read(source, files, parse)?.finish(""))
 }
 
 #[derive(Deserialize)]

@@ -43,11 +43,8 @@ pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
     let paths: HashSet<&str> =
         source.files().iter().map(|file| file.path.as_str()).filter(|path| is_image_name(path)).collect();
-    let mut builder = Builder::default();
-    for &file in files {
-        parse(&mut builder, &paths, &source.files()[file].path, &source.read(file)?)?;
-    }
-    Ok(builder.finish("coco"))
+    let parse = |builder: &mut Builder, path: &str, bytes: &[u8]| parse(builder, &paths, path, bytes);
+    Ok(Builder::read(source, files, parse)?.finish("coco"))
 }
 
 #[derive(Deserialize)]

@@ -27,11 +27,7 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    let mut builder = Builder::default();
-    for &file in files {
-        parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
-    }
-    Ok(builder.finish("flickr30k"))
+    Ok(Builder::read(source, files, parse)?.finish("flickr30k"))
 }
 
 fn parse(builder: &mut Builder, file: &str, bytes: &[u8]) -> anyhow::Result<()> {

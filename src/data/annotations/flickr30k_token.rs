@@ -11,11 +11,7 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    let mut builder = Builder::default();
-    for &file in files {
-        token_lines::parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
-    }
-    Ok(builder.finish("flickr30k"))
+    Ok(Builder::read(source, files, token_lines::parse)?.finish("flickr30k"))
 }
 
 #[cfg(test)]

@@ -26,16 +26,11 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
 }
 
 pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    let mut builder = Builder::default();
-    for &file in files {
-        let (file, bytes) = (&source.files()[file], source.read(file)?);
-        if file.name().ends_with(".csv") {
-            parse_csv(&mut builder, &file.path, &bytes)?;
-        } else {
-            parse_jsonl(&mut builder, &file.path, &bytes)?;
-        }
-    }
-    Ok(builder.finish_with_paths())
+    let parse = |builder: &mut Builder, path: &str, bytes: &[u8]| match path.ends_with(".csv") {
+        true => parse_csv(builder, path, bytes),
+        false => parse_jsonl(builder, path, bytes),
+    };
+    Ok(Builder::read(source, files, parse)?.finish_with_paths())
 }
 
 fn is_text_key(key: &str) -> bool {

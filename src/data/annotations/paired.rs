@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::data::annotations::RawDataset;
+use crate::data::annotations::builder::Builder;
+use crate::data::annotations::text::{for_each_line, split_of_path};
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 
 /// The image and the text of one key.
@@ -31,4 +34,39 @@ pub(super) fn pairs<'a>(
     let images = source.find(|file| is_candidate(file) && is_image_name(&file.path));
     let pair = |image: usize| Some(Pair { image, text: *texts.get(key(&files[image].path))? });
     images.into_iter().filter(is_plain).filter_map(pair).collect()
+}
+
+/// The data set of these pairs: `add` gets the image, and path and content of its text. Folders that are called like splits
+/// are splits.
+///
+/// # Errors
+/// What reading and `add` give.
+pub(super) fn read(
+    source: &Source,
+    pairs: &[Pair],
+    add: impl Fn(&mut Builder, usize, &str, &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<RawDataset> {
+    let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
+    let contents = source.for_each(&texts, |_, bytes| Ok(bytes))?;
+    let mut builder = Builder::default();
+    for (pair, content) in pairs.iter().zip(contents) {
+        let file = &source.files()[pair.image];
+        let image = builder.image(&file.path);
+        if let Some(split) = split_of_path(file.folder()) {
+            builder.split(image, split);
+        }
+        add(&mut builder, image, &source.files()[pair.text].path, &content)?;
+    }
+    Ok(builder.finish_with_paths())
+}
+
+/// Adds each line of a text as a caption.
+///
+/// # Errors
+/// Text that is not UTF-8.
+pub(super) fn add_lines(builder: &mut Builder, image: usize, path: &str, content: &[u8]) -> anyhow::Result<()> {
+    for_each_line(path, content, |_, line| {
+        builder.caption(image, None, line);
+        Ok(())
+    })
 }

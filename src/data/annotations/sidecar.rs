@@ -1,8 +1,6 @@
 //! A text file beside each image: `X.jpg` and `X.txt`, each line a caption.
 
-use crate::data::annotations::builder::Builder;
-use crate::data::annotations::paired::pairs;
-use crate::data::annotations::text::{for_each_line, split_of_path};
+use crate::data::annotations::paired::{self, pairs};
 use crate::data::annotations::{Format, Found, RawDataset};
 use crate::data::source::{Source, without_ending};
 
@@ -25,18 +23,5 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
 
 pub(super) fn read(source: &Source, _: &[usize]) -> anyhow::Result<RawDataset> {
     let pairs = pairs(source, |file| !file.is_in_tar(), without_ending, &ENDINGS);
-    let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
-    let contents = source.for_each(&texts, |_, bytes| Ok(bytes))?;
-    let mut builder = Builder::default();
-    for (pair, content) in pairs.iter().zip(contents) {
-        let image = builder.image(&source.files()[pair.image].path);
-        if let Some(split) = split_of_path(source.files()[pair.image].folder()) {
-            builder.split(image, split);
-        }
-        for_each_line(&source.files()[pair.text].path, &content, |_, line| {
-            builder.caption(image, None, line);
-            Ok(())
-        })?;
-    }
-    Ok(builder.finish_with_paths())
+    paired::read(source, &pairs, paired::add_lines)
 }

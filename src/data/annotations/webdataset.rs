@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::base::fault::WithHint as _;
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::paired::pairs;
-use crate::data::annotations::text::{OneOrMany, for_each_line, split_of_path, without_mark};
+use crate::data::annotations::paired::{self, pairs};
+use crate::data::annotations::text::{OneOrMany, without_mark};
 use crate::data::annotations::{Format, Found, RawDataset};
 use crate::data::source::{Source, SourceFile};
 
@@ -21,25 +21,10 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
 
 pub(super) fn read(source: &Source, _: &[usize]) -> anyhow::Result<RawDataset> {
     let pairs = pairs(source, SourceFile::is_in_tar, key, &ENDINGS);
-    let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
-    let contents = source.for_each(&texts, |_, bytes| Ok(bytes))?;
-    let mut builder = Builder::default();
-    for (pair, content) in pairs.iter().zip(contents) {
-        let image = builder.image(&source.files()[pair.image].path);
-        if let Some(split) = split_of_path(source.files()[pair.image].folder()) {
-            builder.split(image, split);
-        }
-        let path = &source.files()[pair.text].path;
-        if path.ends_with(".json") {
-            parse_json(&mut builder, image, path, &content)?;
-        } else {
-            for_each_line(path, &content, |_, line| {
-                builder.caption(image, None, line);
-                Ok(())
-            })?;
-        }
-    }
-    Ok(builder.finish_with_paths())
+    paired::read(source, &pairs, |builder, image, path, content| match path.ends_with(".json") {
+        true => parse_json(builder, image, path, content),
+        false => paired::add_lines(builder, image, path, content),
+    })
 }
 
 fn key(path: &str) -> &str {

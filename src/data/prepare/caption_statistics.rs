@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use self::script::{Script, main_script};
 use self::survey::{Survey, Vocabulary};
-use self::words::{plain, words};
+use self::words::words;
+
+pub(super) use self::words::plain;
 
 /// Outliers that are listed at most.
 pub const NUM_LISTED: usize = 100;

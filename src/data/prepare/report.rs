@@ -11,7 +11,7 @@ use crate::base::fault::{WithHint as _, fault};
 use crate::base::{atomic_file, digest};
 use crate::data::annotations::{RawDataset, Reject, Repair};
 use crate::data::dataset::{DATASET_FILE, Dataset, IMAGE_FOLDER, Split};
-use crate::data::prepare::caption_statistics::CaptionStatistics;
+use crate::data::prepare::caption_statistics::{CaptionStatistics, plain};
 use crate::data::write::{explain_write, write_if_changed};
 
 /// The file that says how a data set was made; it is written last.
@@ -274,8 +274,7 @@ fn remove_half_written(folder: &Path, depth: usize) -> anyhow::Result<()> {
 
 /// The words of a caption as Karpathy's files have them: lower case, without ASCII punctuation.
 pub fn tokens(caption: &str) -> Vec<String> {
-    let bare: String = caption.chars().filter(|character| !character.is_ascii_punctuation()).collect();
-    bare.to_lowercase().split_whitespace().map(str::to_owned).collect()
+    plain(caption).split_whitespace().map(str::to_owned).collect()
 }
 
 fn parse(bytes: &[u8]) -> anyhow::Result<Preparation> {

@@ -2,8 +2,8 @@
 
 use super::script::is_written_without_spaces;
 
-/// A caption in lower case and without ASCII punctuation, as `data::prepare::report::tokens` has it.
-pub(super) fn plain(caption: &str) -> String {
+/// A caption in lower case and without ASCII punctuation.
+pub(in crate::data::prepare) fn plain(caption: &str) -> String {
     let bare: String = caption.chars().filter(|character| !character.is_ascii_punctuation()).collect();
     bare.to_lowercase()
 }
