@@ -18,6 +18,7 @@ const FLICKR30K: DatasetRequest<'static> = DatasetRequest {
              nlphuji/flickr30k on another machine, put both into one folder, and run `caption-train prepare-data \
              --dataset flickr30k --source FOLDER` (in a config file: `data.source`); images and captions of Flickr30k in \
              any other form will do as well",
+    copied_to: None,
 };
 
 /// Files of a data set that are on this machine now.
@@ -45,12 +46,12 @@ pub fn describe(name: &str, revision: Option<&str>) -> String {
     )
 }
 
-/// Downloads what is not in the Hub's cache on this machine.
+/// Downloads what is not in the Hub's cache on this machine. `copied_to` is where its images will be stored as they are.
 ///
 /// # Errors
 /// As [`dataset_files`].
-pub fn fetch(_name: &str, revision: Option<&str>) -> anyhow::Result<Fetched> {
-    let downloaded = dataset_files(&DatasetRequest { revision, ..FLICKR30K })?;
+pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> anyhow::Result<Fetched> {
+    let downloaded = dataset_files(&DatasetRequest { revision, copied_to, ..FLICKR30K })?;
     let file =
         |file: crate::hub::DownloadedFile| SourceFile { name: file.name, bytes: file.bytes, sha256: file.sha256 };
     let origin = Origin {
@@ -76,6 +77,6 @@ pub fn ensure(name: &str, directory: &Path, source: Option<&Path>) -> anyhow::Re
     if source.is_some() || !is_on_the_hub(name) || is_there(name, directory)? {
         return ensure_dataset(name, directory, source, None);
     }
-    let fetched = fetch(name, None)?;
+    let fetched = fetch(name, None, Some(directory))?;
     ensure_dataset(name, directory, Some(&fetched.folder), Some(fetched.origin))
 }

@@ -76,11 +76,14 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
             return Err(fault(message, "name its commit, choose another `--output`, or remove the old folder first"));
         }
         if dataset_source::is_on_the_hub(&name) && !prepare::is_there(&name, &directory)? {
+            prepare::check_options(&request)?;
             if args.dry_run {
                 terminal::message(&dataset_source::describe(&name, args.revision.as_deref()));
                 return Ok(());
             }
-            let fetched = dataset_source::fetch(&name, args.revision.as_deref())?;
+            // Smaller images take less, and nobody knows how much less.
+            let copied_to = args.resize.is_none().then_some(directory.as_path());
+            let fetched = dataset_source::fetch(&name, args.revision.as_deref(), copied_to)?;
             (request.source, request.origin) = (Some(fetched.folder), Some(fetched.origin));
         }
     }

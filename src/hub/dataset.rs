@@ -170,22 +170,49 @@ impl<'a> Source<'a> {
         fs::create_dir_all(&blobs)
             .with_context(|| format!("cannot write {}", blobs.display()))
             .hint(|| hints::check_cache(&self.cache_folder))?;
-        if let Some(free) = (conditions.free_bytes)(&blobs).filter(|&free| free < needed) {
+        self.check_room(needed, states, conditions)?;
+        if !self.request.terms.is_empty() {
+            (conditions.say)(self.request.terms);
+        }
+        Ok(())
+    }
+
+    /// Refuses a download that does not fit, or what is made of it afterwards.
+    fn check_room(&self, needed: u64, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
+        let blobs = self.cache.blobs();
+        let lacks = |bytes: u64, folder: &Path| (conditions.free_bytes)(folder).filter(|&free| free < bytes);
+        let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / GIGABYTE);
+        if let Some(free) = lacks(needed, &blobs) {
             return Err(fault(
                 format!(
-                    "{:.2} GB of {} are still to be fetched, and {:.2} GB are free in {}",
-                    needed as f64 / GIGABYTE,
+                    "{} of {} are still to be fetched, and {} are free in {}",
+                    gigabytes(needed),
                     self.request.id,
-                    free as f64 / GIGABYTE,
+                    gigabytes(free),
                     self.cache_folder.display()
                 ),
                 "free some, or set HF_HUB_CACHE to a folder on a larger disk",
             ));
         }
-        if !self.request.terms.is_empty() {
-            (conditions.say)(self.request.terms);
-        }
-        Ok(())
+        let Some(folder) = self.request.copied_to else { return Ok(()) };
+        let there = disk::nearest_folder(folder);
+        let of_state = |(_, state): &(&str, State)| match state {
+            State::Named(content) | State::Stored(content, _) => content.bytes,
+            State::Absent(remote) => remote.bytes,
+        };
+        let copied = states.iter().map(of_state).fold(0, u64::saturating_add);
+        let shared = if disk::share_room(&blobs, there) { needed } else { 0 };
+        let Some(free) = lacks(copied.saturating_add(shared), there) else { return Ok(()) };
+        let fetched = if shared > 0 { format!(" beside {} to be fetched", gigabytes(shared)) } else { String::new() };
+        Err(fault(
+            format!(
+                "the images take about {} in {}{fetched}, and {} are free there",
+                gigabytes(copied),
+                folder.display(),
+                gigabytes(free)
+            ),
+            "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`",
+        ))
     }
 
     /// Fetches and names what is not.

@@ -19,7 +19,7 @@ mod transfer;
 #[cfg(feature = "hub")]
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::fault::usage;
 
@@ -103,6 +103,8 @@ pub struct DatasetRequest<'a> {
     pub terms: &'a str,
     /// What to do without a network, as the end of a hint: which files to get, and where to put them.
     pub manual: &'a str,
+    /// Folder into which all that the files hold goes afterwards, a second time: there must be room for that too.
+    pub copied_to: Option<&'a Path>,
 }
 
 /// Files of a data-set repository, all of one version.
@@ -219,7 +221,7 @@ mod tests {
     }
 
     fn request<'a>(id: &'a str, files: &'a [&'a str], revision: Option<&'a str>) -> DatasetRequest<'a> {
-        DatasetRequest { id, files, revision, terms: "", manual: "" }
+        DatasetRequest { id, files, revision, terms: "", manual: "", copied_to: None }
     }
 
     #[test]

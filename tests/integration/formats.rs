@@ -488,21 +488,28 @@ fn the_configs_for_flickr30k_run_from_the_archives_to_scored_captions() {
         put(&source, name, bytes);
     }
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
-    for (name, encoder) in
-        [("flickr30k_vit_base", vit_folder(folder.path())), ("flickr30k_clip_base", model_fixture("clip"))]
+    let address = hub();
+    for (name, encoder, is_fetched) in
+        [("flickr30k_vit_base", vit_folder(folder.path()), true), ("flickr30k_clip_base", model_fixture("clip"), false)]
     {
+        // Each prepares the data set for itself: by its name from the Hub, or from a folder of the person's own.
+        let here = folder.path().join(name);
+        fs::create_dir(&here).unwrap();
         let mut command = binary();
-        command.arg("--config").arg(configs.join(format!("{name}.toml"))).current_dir(folder.path());
-        for change in [
-            format!("data.source={}", source.display()),
-            format!("model.encoder.name={}", encoder.display()),
-            "training.num_epochs=1".to_owned(),
-        ] {
+        command.arg("--config").arg(configs.join(format!("{name}.toml"))).current_dir(&here);
+        if is_fetched {
+            command.env("HF_ENDPOINT", &address).env("HF_HOME", here.join("hub")).env_remove("HF_HUB_OFFLINE");
+        } else {
+            command.arg("--set").arg(format!("data.source={}", source.display()));
+        }
+        let changes = [format!("model.encoder.name={}", encoder.display()), "training.num_epochs=1".to_owned()];
+        for change in changes {
             command.args(["--set", &change]);
         }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        let run = folder.path().join("runs").join(name);
+        assert_eq!(report(&here.join("data/flickr30k")).origin.is_some(), is_fetched);
+        let run = here.join("runs").join(name);
         let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
         assert!(metrics.contains("\"CIDEr\""), "{metrics}");
         assert!(run.join("predictions/test.json").is_file(), "{:?}", files_below(&run));

@@ -75,12 +75,12 @@ impl KnownDataset {
         }
     }
 
-    /// Another split that is in use, with its name.
-    pub fn other_sizes(self) -> Option<([usize; 3], &'static str)> {
+    /// Other splits that are in use, with their names.
+    pub fn other_sizes(self) -> &'static [([usize; 3], &'static str)] {
         match self {
-            Self::Flickr30k => Some(([29_783, 1_000, 1_000], "Flickr30k Entities")),
-            Self::Coco => Some(([82_783, 40_504, 0], "COCO 2014")),
-            Self::Flickr8k | Self::Shapes => None,
+            Self::Flickr30k => &[([29_783, 1_000, 1_000], "Flickr30k Entities")],
+            Self::Coco => &[([82_783, 40_504, 0], "COCO 2014"), ([118_287, 5_000, 0], "COCO 2017")],
+            Self::Flickr8k | Self::Shapes => &[],
         }
     }
 

@@ -19,7 +19,8 @@ pub(super) fn compare(raw: &mut RawDataset, stored: &[images::Stored]) {
     let digests: Vec<_> = stored.iter().map(|stored| stored.digest).zip(splits()).collect();
     let same = same_content(&digests);
     let hashes: Vec<_> = stored.iter().map(|stored| stored.difference_hash).zip(splits()).collect();
-    let near = pairs_across(&hashes, MAX_DISTANCE);
+    let is_same = |one: usize, other: usize| stored[one].digest == stored[other].digest;
+    let near = pairs_across(&hashes, MAX_DISTANCE, is_same);
     let name = |index: usize| {
         let image = &raw.images[index];
         format!("{} ({})", image.filename, image.split.map_or("", |split| split.name()))
@@ -31,16 +32,16 @@ pub(super) fn compare(raw: &mut RawDataset, stored: &[images::Stored]) {
     if same.len() > MOST {
         repairs.push(Repair::new(format!("{} more", same.len() - MOST), "pictures stand in two splits"));
     }
-    let is_near = |&&(one, other, _): &&(usize, usize, u32)| stored[one].digest != stored[other].digest;
-    for &(one, other, distance) in near.closest.iter().filter(is_near).take(MOST) {
+    for &(one, other, distance) in near.closest.iter().take(MOST) {
         let note = format!("looks like {} of another split ({distance} of 64 bits differ)", name(other));
         repairs.push(Repair::new(name(one), note));
     }
     if near.count > MOST {
-        repairs.push(Repair::new(
-            format!("{} pairs", near.count),
-            "pictures of two splits look alike, equal ones included",
-        ));
+        repairs.push(Repair::new(format!("{} more pairs", near.count - MOST), "pictures of two splits look alike"));
+    }
+    if near.num_not_compared > 0 {
+        let note = format!("{} not compared with those of other splits", near.num_not_compared);
+        repairs.push(Repair::new("pictures without structure", note));
     }
     raw.repairs.extend(repairs);
 }

@@ -4,10 +4,10 @@
 
 mod text;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::imageops;
 use image::{Rgb, RgbImage};
+
+use crate::data::image_processor::resize_rgb;
 
 use self::text::{Height, cut_beginning, draw, letters_in, wrap};
 
@@ -67,7 +67,7 @@ fn draw_picture(sheet: &mut RgbImage, (left, top): (u32, u32), image: &RgbImage)
     let place = RgbImage::from_pixel(PLACE.0, PLACE.1, MARGIN);
     imageops::replace(sheet, &place, left.into(), top.into());
     let Some((width, height)) = fitted(image.dimensions()) else { return };
-    let picture = resized(image, (width, height));
+    let picture = resize_rgb(image, width, height).expect("neither picture is empty");
     let (left, top) = (left + (PLACE.0 - width) / 2, top + (PLACE.1 - height) / 2);
     imageops::replace(sheet, &picture, left.into(), top.into());
 }
@@ -94,16 +94,6 @@ fn fitted((width, height): (u32, u32)) -> Option<(u32, u32)> {
     };
     let is_wider = u64::from(width) * u64::from(PLACE.1) > u64::from(height) * u64::from(PLACE.0);
     Some(if is_wider { (PLACE.0, scaled(height, PLACE.0, width)) } else { (scaled(width, PLACE.1, height), PLACE.1) })
-}
-
-fn resized(image: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
-    let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3);
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new()
-        .resize(&source.expect("three bytes for each pixel"), &mut target, &options)
-        .expect("both pictures are of the same type, none is empty");
-    RgbImage::from_raw(width, height, target.into_vec()).expect("the resizer fills three bytes per pixel")
 }
 
 #[cfg(test)]

@@ -98,8 +98,7 @@ pub(super) fn check_room(source: &Source, wanted: &[Wanted<'_>], folder: &Path) 
         .filter(|(bytes, path)| fs::metadata(path).map_or(true, |file| file.len() != *bytes))
         .map(|(bytes, _)| bytes)
         .sum();
-    let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(folder);
-    lack_of_room(missing, disk::free_bytes(there), folder)
+    lack_of_room(missing, disk::free_bytes(disk::nearest_folder(folder)), folder)
 }
 
 fn lack_of_room(missing: u64, free: Option<u64>, folder: &Path) -> anyhow::Result<()> {

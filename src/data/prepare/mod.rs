@@ -174,6 +174,14 @@ pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
     Ok(own || report::finished(Some(name), directory)?.is_some())
 }
 
+/// Looks at the options alone, as far as that can be done without a source.
+///
+/// # Errors
+/// A share that leaves nothing to train on, a limit or size of nothing, or a split file that cannot be used.
+pub fn check_options(request: &Request) -> anyhow::Result<()> {
+    read_options(request).map(drop)
+}
+
 fn read_options(request: &Request) -> anyhow::Result<(Options, Option<SplitFile>)> {
     for (flag, fraction) in [("validation", request.validation_fraction), ("test", request.test_fraction)] {
         if let Some(fraction) = fraction.filter(|fraction| !(0.0..1.0).contains(fraction)) {

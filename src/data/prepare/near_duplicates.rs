@@ -72,9 +72,13 @@ pub(super) fn difference_hash(image: &RgbImage) -> u64 {
 }
 
 /// Pairs of images in different splits whose hashes differ in at most `max_distance` bits ([`MAX_DISTANCE`] is a good
-/// one). Hashes with fewer than 6 or more than 58 set bits are not compared. The result does not depend on the number of
-/// threads.
-pub(super) fn pairs_across<S: Copy + Ord + Sync>(hashes: &[(u64, S)], max_distance: u32) -> Pairs {
+/// one), without those that `is_known`, given their indices. Hashes with fewer than 6 or more than 58 set bits are not
+/// compared. The result does not depend on the number of threads.
+pub(super) fn pairs_across<S: Copy + Ord + Sync>(
+    hashes: &[(u64, S)],
+    max_distance: u32,
+    is_known: impl Fn(usize, usize) -> bool + Sync,
+) -> Pairs {
     let mut groups = BTreeMap::<S, Group>::new();
     for (image, &(hash, split)) in hashes.iter().enumerate() {
         if COMPARED_BITS.contains(&hash.count_ones()) {
@@ -88,7 +92,7 @@ pub(super) fn pairs_across<S: Copy + Ord + Sync>(hashes: &[(u64, S)], max_distan
     let mut pairs = Pairs { num_not_compared: hashes.len() - num_compared, ..Pairs::default() };
     for (index, group) in groups.iter().enumerate() {
         for other in &groups[index + 1..] {
-            pairs = pairs.and(compare(group, other, max_distance));
+            pairs = pairs.and(compare(group, other, max_distance, &is_known));
         }
     }
     pairs
@@ -163,7 +167,7 @@ fn gray(Rgb([red, green, blue]): Rgb<u8>) -> u16 {
 }
 
 /// Compares each image of one split with each of the other.
-fn compare(one: &Group, other: &Group, max_distance: u32) -> Pairs {
+fn compare(one: &Group, other: &Group, max_distance: u32, is_known: &(impl Fn(usize, usize) -> bool + Sync)) -> Pairs {
     /// Hashes looked at without a branch, which the compiler makes vector instructions of.
     const BLOCK: usize = 64;
     let (small, large) = if one.images.len() < other.images.len() { (one, other) } else { (other, one) };
@@ -172,8 +176,10 @@ fn compare(one: &Group, other: &Group, max_distance: u32) -> Pairs {
             let distance = |candidate: &u64| (candidate ^ hash).count_ones();
             if hashes.iter().map(distance).min().is_some_and(|least| least <= max_distance) {
                 let distances = hashes.iter().map(distance).zip(images);
-                for (distance, &candidate) in distances.filter(|&(distance, _)| distance <= max_distance) {
-                    pairs.add(image, candidate, distance);
+                for (distance, &candidate) in distances {
+                    if distance <= max_distance && !is_known(image, candidate) {
+                        pairs.add(image, candidate, distance);
+                    }
                 }
             }
         }
@@ -300,7 +306,8 @@ mod tests {
         {
             let hashes = [(difference_hash(&one), 0), (difference_hash(&other), 1)];
             assert!(distance(&one, &other) <= MAX_DISTANCE);
-            assert_eq!(pairs_across(&hashes, MAX_DISTANCE), Pairs { num_not_compared: 2, ..Pairs::default() });
+            let expected = Pairs { num_not_compared: 2, ..Pairs::default() };
+            assert_eq!(pairs_across(&hashes, MAX_DISTANCE, |_, _| false), expected);
         }
     }
 
@@ -308,7 +315,7 @@ mod tests {
     fn hashes_of_next_to_no_or_nearly_all_bits_are_not_compared() {
         for (num_bits, is_compared) in [(0, false), (5, false), (6, true), (58, true), (59, false), (64, false)] {
             let hash = u64::MAX.checked_shr(64 - num_bits).unwrap_or(0);
-            let found = pairs_across(&[(hash, 'a'), (hash, 'b')], 0);
+            let found = pairs_across(&[(hash, 'a'), (hash, 'b')], 0, |_, _| false);
             assert_eq!((found.count, found.num_not_compared), if is_compared { (1, 0) } else { (0, 2) }, "{num_bits}");
         }
     }
@@ -351,7 +358,7 @@ mod tests {
             }
         }
         expected.sort_by_key(|&(one, other, distance)| (distance, one, other));
-        let found = pairs_across(&hashes, MAX_DISTANCE);
+        let found = pairs_across(&hashes, MAX_DISTANCE, |_, _| false);
         assert!(expected.len() > 400, "{}", expected.len());
         assert_eq!((found.count, found.num_not_compared), (expected.len(), 0));
         assert_eq!(found.closest, expected[..NUM_LISTED]);
@@ -362,7 +369,7 @@ mod tests {
         let hashes: Vec<(u64, usize)> = (0..900).map(|index| (0xFF_FFFF ^ (index as u64 % 7), index % 3)).collect();
         let with = |num_threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
-            pool.install(|| pairs_across(&hashes, 1))
+            pool.install(|| pairs_across(&hashes, 1, |_, _| false))
         };
         assert_eq!(with(1), with(4));
         assert!(with(1).count > 10 * NUM_LISTED);

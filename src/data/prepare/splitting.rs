@@ -78,10 +78,8 @@ pub(super) fn check_official(known: KnownDataset, counts: [usize; 3], repairs: &
         return;
     }
     let shown = |counts: [usize; 3]| counts.map(|count| count.to_string()).join(" / ");
-    let known_as = match known.other_sizes() {
-        Some((sizes, name)) if sizes == counts => format!(": it is the split of {name}, another test set"),
-        _ => String::new(),
-    };
+    let other = known.other_sizes().iter().find(|(sizes, _)| *sizes == counts);
+    let known_as = other.map_or_else(String::new, |(_, name)| format!(": it is the split of {name}"));
     let note = format!(
         "{} images, Karpathy's split, which papers report on, has {}{known_as}; scores are not comparable",
         shown(counts),
@@ -168,14 +166,16 @@ mod tests {
 
     #[test]
     fn a_split_that_papers_do_not_report_on_is_noted() {
-        let noted = |counts| {
+        let noted_of = |known, counts| {
             let mut repairs = Vec::new();
-            check_official(KnownDataset::Flickr30k, counts, &mut repairs);
+            check_official(known, counts, &mut repairs);
             repairs.pop().map(|repair| repair.repair)
         };
+        let noted = |counts| noted_of(KnownDataset::Flickr30k, counts);
         assert_eq!(noted([29_000, 1_014, 1_000]), None);
         assert_eq!((noted([31_783, 0, 0]), noted([29_000, 1_014, 0])), (None, None));
         assert!(noted([29_783, 1_000, 1_000]).unwrap().contains("Flickr30k Entities"));
         assert!(noted([28_000, 1_014, 1_000]).unwrap().contains("29000 / 1014 / 1000"));
+        assert!(noted_of(KnownDataset::Coco, [118_287, 5_000, 0]).unwrap().contains("COCO 2017"));
     }
 }

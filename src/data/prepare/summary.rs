@@ -36,8 +36,11 @@ pub fn summary(outcome: &Outcome) -> String {
         let kinds = kinds(&notes);
         lines.extend(kinds.iter().take(NUM_SHOWN).map(|kind| format!("  {title}: {kind}")));
         if kinds.len() > NUM_SHOWN {
-            let file = if outcome.done == Done::DryRun { "the report" } else { PREPARATION_FILE };
-            lines.push(format!("  and {} more kinds, listed in {file}", kinds.len() - NUM_SHOWN));
+            let place = match outcome.done {
+                Done::DryRun => format!("which {PREPARATION_FILE} would list"),
+                Done::Prepared | Done::AlreadyPrepared => format!("listed in {PREPARATION_FILE}"),
+            };
+            lines.push(format!("  and {} more kinds, {place}", kinds.len() - NUM_SHOWN));
         }
     }
     lines.join("\n")

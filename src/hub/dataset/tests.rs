@@ -248,8 +248,14 @@ fn send(
     }
 }
 
-const REQUEST: DatasetRequest<'_> =
-    DatasetRequest { id: "owner/name", files: &[BIG, SMALL], revision: None, terms: TERMS, manual: MANUAL };
+const REQUEST: DatasetRequest<'_> = DatasetRequest {
+    id: "owner/name",
+    files: &[BIG, SMALL],
+    revision: None,
+    terms: TERMS,
+    manual: MANUAL,
+    copied_to: None,
+};
 /// The large file alone.
 const BIG_REQUEST: DatasetRequest<'_> = DatasetRequest { files: &[BIG], ..REQUEST };
 
@@ -699,6 +705,21 @@ fn too_little_room_is_told_before_anything_is_fetched_and_what_is_there_counts()
     assert!(hub.ranges().is_empty() && SAID.take() == [TERMS], "the terms were said by the first start alone");
     let enough = Conditions { free_bytes: |_| Some(20_000), ..conditions() };
     assert_is_big(&files(&BIG_REQUEST, &settings, &enough).unwrap());
+}
+
+#[test]
+fn there_must_be_room_for_what_is_made_of_the_files_too() {
+    let (hub, cache) = (Hub::new(), tempfile::tempdir().unwrap());
+    let settings = settings(&hub.address, cache.path());
+    let output = cache.path().join("data/set");
+    let request = DatasetRequest { copied_to: Some(&output), ..BIG_REQUEST };
+    // Enough for the file, and not for its images beside it.
+    let tight = Conditions { free_bytes: |_| Some(2 * big().len() as u64 - 1), ..conditions() };
+    let text = describe(&files(&request, &settings, &tight).unwrap_err());
+    assert!(text.contains(&format!("in {} beside 0.00 GB to be fetched", output.display())), "{text}");
+    assert!(text.contains("--resize SHORT_SIDE") && hub.ranges().is_empty() && SAID.take().is_empty(), "{text}");
+    let enough = Conditions { free_bytes: |_| Some(2 * big().len() as u64), ..conditions() };
+    assert_is_big(&files(&request, &settings, &enough).unwrap());
 }
 
 #[test]
