@@ -12,10 +12,13 @@ use crate::commands::export::ExportArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
+use crate::commands::report::ReportArgs;
 use crate::commands::score::ScoreArgs;
+#[cfg(feature = "serve")]
+use crate::commands::serve::{self, ServeArgs};
 use crate::commands::train::TrainRequest;
 use crate::commands::version::VERSION;
-use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, score, train};
+use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, report, score, train};
 use crate::training::trainer::Outcome;
 
 /// Trains image-captioning models.
@@ -61,6 +64,11 @@ enum Command {
     Score(ScoreArgs),
     /// Write a model as a folder that Python's transformers loads
     Export(ExportArgs),
+    /// Write one HTML page of a run: curves, captions, where the model looks
+    Report(ReportArgs),
+    /// Open a page to try a model with pictures
+    #[cfg(feature = "serve")]
+    Serve(ServeArgs),
     /// Show what a checkpoint holds
     Inspect(InspectArgs),
     /// Show what a run would do and need, without training
@@ -93,6 +101,9 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Score(args)) => score::run(args).map(completed),
         Some(Command::Export(args)) => export::run(args).map(completed),
+        Some(Command::Report(args)) => report::run(args).map(completed),
+        #[cfg(feature = "serve")]
+        Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Inspect(args)) => inspect::run(args).map(completed),
         Some(Command::Plan(args)) => plan::run(args).map(completed),
         None => train::run(&request(&cli)?, &overrides(&cli)),

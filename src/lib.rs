@@ -12,5 +12,7 @@ pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod run;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod tokenizer;
 pub mod training;

@@ -22,6 +22,11 @@ pub fn available_bytes() -> Option<u64> {
     Some(group.map_or(system, |group| group.min(system)))
 }
 
+/// The machine's memory in bytes; nothing where the system does not tell.
+pub fn total_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
+}
+
 fn status(key: &str) -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, key)
 }
@@ -77,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_is_available_is_at_most_what_the_machine_has() {
-        let total = kibibytes(&fs::read_to_string("/proc/meminfo").unwrap(), "MemTotal:").unwrap();
+        let total = total_bytes().unwrap();
         assert!((1..=total).contains(&available_bytes().unwrap()));
     }
 

@@ -8,5 +8,6 @@ pub mod memory;
 pub mod process;
 pub mod random;
 pub mod stop;
+pub mod system_usage;
 pub mod team;
 pub mod terminal;

@@ -12,7 +12,7 @@ use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::score::MetricArgs;
-use crate::commands::train::watch_signals;
+use crate::commands::signals::watch_signals;
 use crate::config::RunConfig;
 use crate::data::dataset::{Dataset, Split};
 use crate::data::image_source::{ImageFiles, ImageSource, Views};

@@ -10,6 +10,10 @@ pub mod inspect;
 pub mod model_source;
 pub mod plan;
 pub mod prepare_data;
+pub mod report;
 pub mod score;
+#[cfg(feature = "serve")]
+pub mod serve;
+mod signals;
 pub mod train;
 pub mod version;

@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
-use signal_hook::iterator::Signals;
 
-use crate::base::fault::{WithHint as _, describe, fault, usage};
+use crate::base::fault::{WithHint as _, fault, one_line, usage};
 use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal;
@@ -16,6 +14,8 @@ use crate::base::{atomic_file, memory};
 use crate::commands::dataset_source;
 use crate::commands::device::training_device;
 use crate::commands::model_source::model_folders;
+use crate::commands::report;
+use crate::commands::signals::watch_signals;
 use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
 use crate::data::dataset::Dataset;
@@ -26,7 +26,9 @@ use crate::model::captioner::Captioner;
 use crate::run::checkpoint::layout::{CheckpointMetadata, Provenance, best_file_name};
 use crate::run::checkpoint::newest::{newest_in_run, newest_of_runs};
 use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata, read_model, verify};
+use crate::run::environment::Process;
 use crate::run::image_cache;
+use crate::run::report_data::{FAILED, STOPPED};
 use crate::run::room::{disk_complaint, memory_complaint};
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
@@ -35,6 +37,7 @@ use crate::run::tracking::Observers;
 use crate::run::tracking::checkpoints::CheckpointKeeper;
 use crate::run::tracking::console::Console;
 use crate::run::tracking::jsonl::JsonLines;
+use crate::run::tracking::results_table::ResultsTable;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
@@ -87,39 +90,6 @@ fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Check
 
 /// What stands for the newest run.
 const AUTO: &str = "auto";
-
-/// Exit code of a process that a signal stopped.
-const STOPPED: i32 = 130;
-/// Signals this close to the first are the same wish: `timeout` and some job managers signal the process and then its
-/// whole group.
-const SIGNAL_ECHO: Duration = Duration::from_millis(500);
-
-/// The first SIGINT or SIGTERM raises the flag; a later one ends the process at once. Before anyone looks at the flag
-/// (data are prepared, a model is downloaded or read) the first does so too: every file is whole or unfinished by name,
-/// and the same command goes on from there.
-/// `before` is said when the first signal comes so early.
-pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
-    let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
-    let mut signals = Signals::new(signals).context("cannot watch for signals")?;
-    let stop = StopFlag::default();
-    let raised = stop.clone();
-    let watch = move || {
-        let mut first = None;
-        for _ in signals.forever() {
-            if !raised.is_attended() {
-                terminal::message(before);
-                signal_hook::low_level::exit(STOPPED);
-            }
-            let first = first.get_or_insert_with(Instant::now);
-            if raised.is_raised() && first.elapsed() > SIGNAL_ECHO {
-                signal_hook::low_level::exit(1);
-            }
-            raised.raise();
-        }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).context("cannot watch for signals")?;
-    Ok(stop)
-}
 
 /// Fills in what follows from the config file's name and the data set's.
 pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
@@ -261,7 +231,7 @@ fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> R
     terminal::set_log(Some(Box::new(run.open_log()?)));
     let outcome = train_logged(setup, run, device, stop);
     if let Err(error) = &outcome {
-        terminal::detail(&format!("the run ended with an error: {}", describe(error)));
+        terminal::detail(&format!("{FAILED}{}", one_line(error)));
     }
     terminal::set_log(None);
     outcome
@@ -270,6 +240,7 @@ fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> R
 fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
     let plan = setup.plan.clone();
     let team = Team::new(plan.num_members, plan.threads_each)?;
+    Process::of_this(&plan, written_by()).note(run)?;
     terminal::message(&format!("run         {}", run.path().display()));
     terminal::message(&plan.describe());
     for note in &setup.notes {
@@ -291,7 +262,9 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, captioned };
     let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
     let metrics = JsonLines::open(run, trainer.plan.config.training.log_interval)?;
-    let mut observers = Observers(vec![Box::new(Console::default()), Box::new(metrics), Box::new(keeper)]);
+    let results = ResultsTable::open(run)?;
+    let mut observers =
+        Observers(vec![Box::new(Console::default()), Box::new(metrics), Box::new(results), Box::new(keeper)]);
     let outcome = trainer.run(&mut observers, stop).hint(|| last_good(run))?;
     if outcome == Outcome::Interrupted {
         say_how_to_go_on(run);
@@ -307,6 +280,7 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
         say_how_to_go_on(run);
         return Ok(Outcome::Interrupted);
     }
+    write_report(run);
     summarise(run, &best);
     Ok(Outcome::Completed)
 }
@@ -406,12 +380,21 @@ fn last_good(run: &RunDirectory) -> String {
 
 fn say_how_to_go_on(run: &RunDirectory) {
     say_peak_memory();
-    terminal::message(&format!("stopped; go on with: caption-train --resume {}", run.last_checkpoint().display()));
+    terminal::message(&format!("{STOPPED}caption-train --resume {}", run.last_checkpoint().display()));
 }
 
 fn say_peak_memory() {
     if let Some(bytes) = memory::peak_resident_bytes() {
         terminal::message(&format!("peak memory {:.2} GB", bytes as f64 / 1e9));
+    }
+}
+
+/// A run is complete without its page.
+fn write_report(run: &RunDirectory) {
+    let path = run.path().join(report::REPORT_FILE);
+    match report::write(run, &path, report::NUM_IMAGES) {
+        Ok(()) => terminal::message(&format!("report      {}", path.display())),
+        Err(error) => terminal::warning(&format!("there is no report: {}", one_line(&error))),
     }
 }
 

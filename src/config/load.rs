@@ -18,7 +18,7 @@ use crate::base::fault::{fault, usage};
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
 /// What a resumed run may change: keys, and sections that end in a dot.
-const SAFE_ON_RESUME: [&str; 14] = [
+const SAFE_ON_RESUME: [&str; 16] = [
     "name",
     "output_dir",
     "data.workers",
@@ -33,6 +33,8 @@ const SAFE_ON_RESUME: [&str; 14] = [
     "evaluation.",
     "decoding.",
     "checkpoint.",
+    "tracking.",
+    "hub.",
 ];
 
 /// Reads the config file at `path`, applies the overrides (`section.key=value`) in their order and checks the result.

@@ -8,6 +8,7 @@ mod decoding;
 mod difference;
 mod load;
 mod model;
+mod tracking;
 mod training;
 mod validate;
 
@@ -21,6 +22,7 @@ pub use decoding::{DecodingConfig, EarlyStopping};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, check, check_decoding, load, parse, to_toml};
 pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
+pub use tracking::{HubConfig, HubUpload, TrackingConfig, WandbConfig, WandbMode};
 pub use training::{
     BatchBy, BestMetric, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, SaveInterval,
     ScheduleConfig, ScheduleKind, TrainingConfig,
@@ -54,6 +56,10 @@ pub struct RunConfig {
     pub decoding: DecodingConfig,
     /// Which checkpoints are kept.
     pub checkpoint: CheckpointConfig,
+    /// Who is told of the run.
+    pub tracking: TrackingConfig,
+    /// Where its model goes.
+    pub hub: HubConfig,
     /// The keys that the file and the command line gave.
     #[serde(skip)]
     pub written: WrittenKeys,
@@ -116,6 +122,8 @@ impl Default for RunConfig {
             evaluation: EvaluationConfig::default(),
             decoding: DecodingConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            tracking: TrackingConfig::default(),
+            hub: HubConfig::default(),
             written: WrittenKeys::default(),
         }
     }

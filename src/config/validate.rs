@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::{BestMetric, DataConfig, DecoderConfig, DecodingConfig, EncoderArchitecture, EncoderTraining, ModelConfig};
-use super::{OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
+use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
 
 /// Most that a width, a batch or an interval can sensibly be.
 const MANY: usize = 65_536;
@@ -77,7 +77,26 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     }
     check_decoding(&config.decoding)?;
     whole("checkpoint.keep_best", config.checkpoint.keep_best, 1..=MOST_ROUNDS)?;
-    whole("checkpoint.keep_last", config.checkpoint.keep_last, 1..=MOST_ROUNDS)
+    whole("checkpoint.keep_last", config.checkpoint.keep_last, 1..=MOST_ROUNDS)?;
+    check_hub(&config.hub)
+}
+
+fn check_hub(hub: &HubConfig) -> Checked {
+    const HINT: &str = "write owner/name, or name for a repository of your own";
+    let Some(repo) = &hub.repo else {
+        if hub.upload == HubUpload::Never {
+            return Ok(());
+        }
+        return violation("hub.upload", "is set, and hub.repo is not".to_owned(), HINT);
+    };
+    let is_part = |part: &str| {
+        let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(is_letter)
+    };
+    if repo.split('/').count() > 2 || !repo.split('/').all(is_part) {
+        return violation("hub.repo", format!("is no name of a repository: \"{repo}\""), HINT);
+    }
+    Ok(())
 }
 
 /// Checks the section `[decoding]`.

@@ -8,6 +8,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use anyhow::Context as _;
+use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, Pixel, Rgb, RgbImage};
 
@@ -16,6 +17,9 @@ use crate::base::fault::{WithHint as _, fault};
 
 /// Pixels that an image may have; the number at which Pillow suspects a decompression bomb and refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// Of a JPEG that is written.
+const JPEG_QUALITY: u8 = 95;
 
 /// Bytes that a file may have.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -47,6 +51,20 @@ pub fn load_known_rgb(path: &Path, digest: &[u8; 32]) -> anyhow::Result<RgbImage
         decode_rgb(&bytes)
     };
     read(path).and_then(known).with_context(|| format!("cannot read image {}", path.display()))
+}
+
+/// The content of a file of this format: JPEG of quality 95, PNG, or WebP without loss.
+///
+/// # Errors
+/// A picture that the format has no room for, or another format.
+pub fn encode(image: &RgbImage, format: ImageFormat) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match format {
+        ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(image),
+        format => image.write_to(&mut Cursor::new(&mut bytes), format),
+    }
+    .with_context(|| format!("cannot encode a picture of {}x{} pixels", image.width(), image.height()))?;
+    Ok(bytes)
 }
 
 /// Checks an image file as [`load_rgb`] does, decoding it whole, and gives its (width, height) once turned upright.

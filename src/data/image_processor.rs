@@ -210,6 +210,24 @@ impl ImageProcessor {
         Ok(pixels)
     }
 
+    /// The part of a picture of this size that its [`Self::pixels`] show: left, top, width and height in shares of the
+    /// picture's; more than the whole where black is added. `None` where there are no pixels.
+    pub fn visible_part(&self, width: u32, height: u32) -> Option<[f64; 4]> {
+        let resized = match self.resize {
+            Some(resize) => resize.size_for(width, height)?,
+            None => [width, height],
+        };
+        let part = |line: u32, window: usize| {
+            let overlap = Overlap::centred(line as usize, window);
+            let line = f64::from(line);
+            ((overlap.source as f64 - overlap.target as f64) / line, window as f64 / line)
+        };
+        let [(left, width), (top, height)] =
+            [part(resized[0], self.output.width), part(resized[1], self.output.height)];
+        let found = [left, top, width, height];
+        found.iter().all(|share| share.is_finite()).then_some(found)
+    }
+
     /// [`Self::pixels`] rescaled and normalised: (3, height, width), row-major.
     pub fn normalize(&self, pixels: &[u8]) -> Vec<f32> {
         let plane = self.output.height * self.output.width;
@@ -509,6 +527,18 @@ mod tests {
         assert_eq!(window(226, 224), (1, 0, 224));
         assert_eq!(window(224, 224), (0, 0, 224));
         assert_eq!(window(221, 224), (0, 1, 221));
+    }
+
+    #[test]
+    fn the_visible_part_is_what_is_left_of_the_crop() {
+        let exact = ImageProcessor::plain(224);
+        assert_eq!(exact.visible_part(300, 100), Some([0.0, 0.0, 1.0, 1.0]));
+        let clip = ImageProcessor::clip(224);
+        assert_eq!(clip.visible_part(448, 224), Some([0.25, 0.0, 0.5, 1.0]));
+        assert_eq!(clip.visible_part(100, 400), Some([0.0, 0.375, 1.0, 0.25]));
+        let filled = ImageProcessor { resize: None, ..ImageProcessor::plain(224) };
+        assert_eq!(filled.visible_part(112, 224), Some([-0.5, 0.0, 2.0, 1.0]));
+        assert_eq!(filled.visible_part(0, 224), None);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 pub mod caption_files;
 pub mod caption_match;
+pub mod caption_words;
 pub mod captioning;
 pub mod degeneration;
+pub mod description;
 pub mod image_features;
 pub mod token_loss;

@@ -17,6 +17,9 @@ use super::statistics::{CaptionStatistics, caption_statistics};
 /// Scores that have an interval.
 const NUM_SCORES: usize = 7;
 
+/// Their names, in the order in which COCO prints them.
+pub const SCORE_NAMES: [&str; NUM_SCORES] = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
+
 /// What is computed beside the plain scores.
 pub struct ScoreOptions<'a> {
     /// The METEOR to use.
@@ -67,15 +70,8 @@ impl<T: Copy> Scores<T> {
 
     /// The scores with their names, in the order in which COCO prints them.
     pub fn named(&self) -> [(&'static str, T); NUM_SCORES] {
-        [
-            ("Bleu_1", self.Bleu_1),
-            ("Bleu_2", self.Bleu_2),
-            ("Bleu_3", self.Bleu_3),
-            ("Bleu_4", self.Bleu_4),
-            ("METEOR", self.METEOR),
-            ("ROUGE_L", self.ROUGE_L),
-            ("CIDEr", self.CIDEr),
-        ]
+        let values = [self.Bleu_1, self.Bleu_2, self.Bleu_3, self.Bleu_4, self.METEOR, self.ROUGE_L, self.CIDEr];
+        std::array::from_fn(|index| (SCORE_NAMES[index], values[index]))
     }
 }
 
@@ -147,12 +143,7 @@ impl ScoreReport {
 /// Scores captions as people and models write them; the PTB tokenizer goes over both sides first.
 pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
     let tokenizer = PtbTokenizer::new();
-    let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
-    let references: Vec<&[String]> = images.iter().map(|image| image.references.as_slice()).collect();
-    let (candidates, references) =
-        rayon::join(|| tokenize(&tokenizer, &candidates), || tokenize_groups(&tokenizer, &references));
-    let pairs = candidates.into_iter().zip(references);
-    let tokenized: Vec<Captions> = pairs.map(|(candidate, references)| Captions { candidate, references }).collect();
+    let tokenized = tokenized(images);
     let documents = options
         .document_references
         .map(|documents| tokenize_groups(&tokenizer, &documents.iter().map(Vec::as_slice).collect::<Vec<_>>()));
@@ -161,6 +152,22 @@ pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
         tokenize(&tokenizer, &captions).into_iter().collect()
     });
     score_tokenized(&tokenized, documents.as_deref(), training.as_ref(), options)
+}
+
+/// CIDEr-D of each image as [`score`] computes it, from 0 to 10.
+pub fn cider_of_each(images: &[Captions]) -> Vec<f64> {
+    let corpus = Corpus::new(&tokenized(images));
+    cider_d(&corpus, &DocumentFrequencies::of_references(&corpus))
+}
+
+fn tokenized(images: &[Captions]) -> Vec<Captions> {
+    let tokenizer = PtbTokenizer::new();
+    let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
+    let references: Vec<&[String]> = images.iter().map(|image| image.references.as_slice()).collect();
+    let (candidates, references) =
+        rayon::join(|| tokenize(&tokenizer, &candidates), || tokenize_groups(&tokenizer, &references));
+    let pairs = candidates.into_iter().zip(references);
+    pairs.map(|(candidate, references)| Captions { candidate, references }).collect()
 }
 
 fn tokenize(tokenizer: &PtbTokenizer, captions: &[&str]) -> Vec<String> {

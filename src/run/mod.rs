@@ -2,14 +2,19 @@
 
 pub mod captioning_model;
 pub mod checkpoint;
+pub mod environment;
 pub mod export;
+mod gallery;
 pub mod image_cache;
 pub mod initial_model;
 pub mod model_card;
 pub mod pretrained_folder;
+pub mod report;
+pub mod report_data;
 pub mod room;
 pub mod run_directory;
 pub mod setup;
 pub mod split_evaluation;
+mod split_scores;
 pub mod tensor_file;
 pub mod tracking;

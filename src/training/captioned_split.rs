@@ -8,6 +8,7 @@ use crate::metrics::corpus::Captions;
 use crate::metrics::meteor::Meteor;
 use crate::metrics::score::{ScoreOptions, SignedScores, score};
 use crate::tokenizer::CaptionTokenizer;
+use crate::training::events::Sample;
 
 /// The validation split as it is captioned.
 pub struct CaptionedSplit {
@@ -33,6 +34,17 @@ pub struct Captioned {
 }
 
 impl CaptionedSplit {
+    /// The samples among what a validation captioned.
+    pub fn samples<'a>(&'a self, captioned: &'a Captioned) -> Vec<Sample<'a>> {
+        let is_whole = captioned.captions.len() == self.images.len();
+        let sample = |(place, &image): (usize, &usize)| {
+            let in_split = self.images.iter().position(|&other| other == image)?;
+            let caption = captioned.captions.get(if is_whole { in_split } else { place })?;
+            Some(Sample { image, caption, references: &self.references[in_split] })
+        };
+        self.samples.iter().enumerate().filter_map(sample).collect()
+    }
+
     /// The scores of captions of all images, in their order.
     pub fn score(&self, captions: &[WrittenCaption], seed: u64) -> SignedScores {
         let images: Vec<Captions> = captions

@@ -1,5 +1,6 @@
 //! What the loop tells its observers. An observer that fails stops the loop.
 
+use crate::evaluation::captioning::WrittenCaption;
 use crate::metrics::score::SignedScores;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::Alarm;
@@ -40,6 +41,17 @@ pub struct StepReport {
     pub wait_seconds: f64,
     /// The update was skipped because loss or gradient was not finite.
     pub skipped: bool,
+}
+
+/// An image of the validation split with what a validation wrote about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Its number in the data set.
+    pub image: usize,
+    /// The model's caption.
+    pub caption: &'a WrittenCaption,
+    /// What people wrote.
+    pub references: &'a [String],
 }
 
 /// Something that happened.
@@ -88,6 +100,8 @@ pub enum Event<'a> {
         is_best: bool,
         /// What it warns of.
         alarms: &'a [Alarm],
+        /// The images that every validation captions (`evaluation.num_samples`); none where the loss was not finite.
+        samples: &'a [Sample<'a>],
     },
     /// The run ends before its last epoch, since validations no longer bring a better model.
     EndedEarly {

@@ -281,14 +281,15 @@ impl Trainer {
         let val_loss = loss.mean();
         // Weights that give no finite loss give no captions either.
         let captioned = if val_loss.is_finite() { self.caption(stop)? } else { Some(Captioned::default()) };
-        let Some(Captioned { captions, scores }) = captioned else { return Ok(Outcome::Interrupted) };
+        let Some(captioned) = captioned else { return Ok(Outcome::Interrupted) };
         let previous = self.state.val_loss;
-        let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captions);
-        let cider = scores.as_ref().map(|signed| signed.scores.CIDEr);
+        let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captioned.captions);
+        let cider = captioned.scores.as_ref().map(|signed| signed.scores.CIDEr);
         let is_best = self.state.record_validation(val_loss, cider, self.plan.config.training.best_metric);
-        let (seconds, scores) = (started.elapsed().as_secs_f64(), scores.as_ref());
+        let (seconds, scores) = (started.elapsed().as_secs_f64(), captioned.scores.as_ref());
         let (state, alarms) = (&self.state, alarms.as_slice());
-        observer.observe(&Event::Validated { state, val_loss, scores, seconds, is_best, alarms })?;
+        let samples = self.data.captioned.samples(&captioned);
+        observer.observe(&Event::Validated { state, val_loss, scores, seconds, is_best, alarms, samples: &samples })?;
         if is_best {
             self.save(observer, SavePoint::Best { val_loss })?;
         }

@@ -16,6 +16,8 @@ mod parity;
 mod pretrained;
 mod resume;
 mod scores;
+#[cfg(feature = "serve")]
+mod serve;
 mod support;
 mod tidy;
 mod training;

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use image::ImageFormat;
+
 use crate::data::annotations::{RawDataset, Repair};
+use crate::data::image_file::encode;
 use crate::data::prepare::contact_sheet::{Cell, contact_sheet};
 use crate::data::prepare::images;
 use crate::data::prepare::near_duplicates::{MAX_DISTANCE, pairs_across, same_content};
@@ -61,5 +64,5 @@ pub(super) fn write_samples(raw: &RawDataset, stored: Vec<images::Stored>, direc
         })
         .collect();
     let path = directory.join(SAMPLES_FILE);
-    write_if_changed(&path, &images::encode(&contact_sheet(&cells), &path)?).map(drop)
+    write_if_changed(&path, &encode(&contact_sheet(&cells), ImageFormat::Jpeg)?).map(drop)
 }

@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
-use image::{ExtendedColorType, ImageEncoder as _, RgbImage};
+use image::{ImageFormat, RgbImage};
 
 use crate::base::digest::Hasher;
 use crate::base::disk;
 use crate::base::fault::fault;
 use crate::base::terminal::Progress;
-use crate::data::image_file;
+use crate::data::image_file::{self, encode};
 use crate::data::image_processor::resize_rgb;
 use crate::data::prepare::near_duplicates::difference_hash;
 use crate::data::prepare::report::SourceFile;
 use crate::data::source::Source;
 use crate::data::write::{explain_write, write_image_if_changed};
 
-/// Quality of a JPEG that is stored smaller than it was.
-const JPEG_QUALITY: u8 = 95;
 /// Longest side of what is kept of an image for the contact sheet.
 const THUMBNAIL: u32 = 320;
 
@@ -128,7 +125,7 @@ fn store(
     let written = match smaller {
         Some(side) => {
             let (width, height) = scaled(image, f64::from(side) / f64::from(image.width().min(image.height())));
-            write_image_if_changed(path, &encode(&resize_rgb(image, width, height)?, path)?)?
+            write_image_if_changed(path, &encode(&resize_rgb(image, width, height)?, format_of(path))?)?
         }
         None => write_image_if_changed(path, bytes)?,
     };
@@ -157,29 +154,12 @@ fn scaled(image: &RgbImage, factor: f64) -> (u32, u32) {
     (side(image.width()), side(image.height()))
 }
 
-/// The file's content for an image, in the form that the ending of `path` names; JPEG for any other.
-pub(super) fn encode(image: &RgbImage, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let (width, height, mut bytes) = (image.width(), image.height(), Vec::new());
-    let encoded = match ending.as_str() {
-        "png" => {
-            image::codecs::png::PngEncoder::new(&mut bytes).write_image(image, width, height, ExtendedColorType::Rgb8)
-        }
-        "webp" => image::codecs::webp::WebPEncoder::new_lossless(&mut bytes).encode(
-            image,
-            width,
-            height,
-            ExtendedColorType::Rgb8,
-        ),
-        _ => image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode(
-            image,
-            width,
-            height,
-            ExtendedColorType::Rgb8,
-        ),
-    };
-    encoded.with_context(|| format!("cannot encode {}", path.display()))?;
-    Ok(bytes)
+/// The form of a file that is called so; JPEG for any other ending.
+pub(super) fn format_of(path: &Path) -> ImageFormat {
+    match ImageFormat::from_path(path) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::WebP)) => format,
+        _ => ImageFormat::Jpeg,
+    }
 }
 
 /// Why an image is broken, in one line: the chain of the error without hints and without what a link repeats of its
@@ -242,7 +222,7 @@ mod tests {
         let image = RgbImage::from_fn(40, 80, |x, y| image::Rgb([x as u8 * 6, y as u8 * 3, 99]));
         for name in ["a.jpg", "a.png", "a.webp"] {
             let path = folder.path().join(name);
-            let bytes = encode(&image, &path).unwrap();
+            let bytes = encode(&image, format_of(&path)).unwrap();
             let stored = store(&image, &bytes, &path, Some(20), true).unwrap();
             assert!(!stored.was_there && stored.thumbnail.unwrap().dimensions() == (40, 80));
             assert_eq!(image_file::inspect(&path).unwrap(), (20, 40));

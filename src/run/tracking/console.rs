@@ -71,7 +71,7 @@ impl Observer for Console {
                     progress.advance(1, "");
                 }
             }
-            Event::Validated { state, val_loss, scores, seconds, is_best, alarms } => {
+            Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
                 self.progress = None;
                 let mark = if *is_best { "  best so far" } else { "" };
                 terminal::message(&format!(

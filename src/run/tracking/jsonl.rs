@@ -5,10 +5,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::fault::WithHint as _;
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
+use crate::run::tracking::records::of_event;
 use crate::training::events::{Event, Observer};
 
 /// The observer.
@@ -41,39 +42,13 @@ impl JsonLines {
 
 impl Observer for JsonLines {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        let value = match event {
-            Event::Step(report) if report.global_step.is_multiple_of(self.log_interval) || report.skipped => json!({
-                "kind": "step",
-                "step": report.global_step,
-                "epoch": report.epoch,
-                "loss": report.loss,
-                "learning_rate": report.learning_rate,
-                "grad_norm": report.grad_norm,
-                "images_per_second": report.num_examples as f64 / report.seconds,
-                "wait_seconds": report.wait_seconds,
-                "skipped": report.skipped,
-            }),
-            Event::EpochTrained { state } => json!({
-                "kind": "epoch",
-                "step": state.global_step,
-                "epoch": state.epoch,
-                "train_loss": state.train_loss,
-                "train_seconds": state.train_seconds,
-                "skipped_updates": state.skipped_updates,
-            }),
-            Event::Validated { state, val_loss, scores, seconds, is_best, alarms } => json!({
-                "kind": "validation",
-                "step": state.global_step,
-                "epoch": state.epoch,
-                "val_loss": val_loss,
-                "scores": scores.map(|signed| signed.scores),
-                "signature": scores.map(|signed| &signed.signature),
-                "val_seconds": seconds,
-                "best": is_best,
-                "alarms": alarms.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            }),
-            _ => return Ok(()),
-        };
+        if let Event::Step(report) = event
+            && !report.global_step.is_multiple_of(self.log_interval)
+            && !report.skipped
+        {
+            return Ok(());
+        }
+        let Some(value) = of_event(event) else { return Ok(()) };
         self.append(&value)
     }
 }

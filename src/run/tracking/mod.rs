@@ -3,6 +3,9 @@
 pub mod checkpoints;
 pub mod console;
 pub mod jsonl;
+pub mod records;
+pub mod results_table;
+pub mod system_monitor;
 
 use crate::training::events::{Event, Observer};
 

@@ -1,0 +1,61 @@
+//! `caption-train report`: one HTML page of a run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use candle_core::Device;
+
+use crate::base::atomic_file;
+use crate::base::fault::{WithHint as _, usage};
+use crate::base::terminal;
+use crate::run::report::render;
+use crate::run::report_data::{Gathered, gather};
+use crate::run::run_directory::RunDirectory;
+
+/// The page, in the run's folder.
+pub const REPORT_FILE: &str = "report.html";
+/// Images that are shown.
+pub const NUM_IMAGES: usize = 24;
+
+/// Writes one HTML page of a run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReportArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// File to write [default: report.html in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Images that are shown with their captions; 0 needs neither data set nor model
+    #[arg(long, value_name = "N", default_value_t = NUM_IMAGES)]
+    pub num_images: usize,
+}
+
+/// Writes the page.
+///
+/// # Errors
+/// A folder that is no run's, a file that cannot be written.
+pub fn run(args: &ReportArgs) -> Result<()> {
+    if !args.run.join("config.resolved.toml").is_file() {
+        return Err(usage(
+            format!("{} is not the folder of a run", args.run.display()),
+            "name a folder such as runs/NAME, which holds config.resolved.toml",
+        ));
+    }
+    let path = args.output.clone().unwrap_or_else(|| args.run.join(REPORT_FILE));
+    write(&RunDirectory::at(&args.run), &path, args.num_images)?;
+    terminal::message(&format!("report      {}", path.display()));
+    Ok(())
+}
+
+/// Writes the page of a run into a file.
+///
+/// # Errors
+/// As [`run`].
+pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
+    let Gathered { data, missing } = gather(run, num_images, &Device::Cpu)?;
+    missing.iter().for_each(|what| terminal::warning(&format!("the report has {what}")));
+    let page = render(&data).context("cannot make the page")?;
+    atomic_file::write(path, page.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+        .hint(|| "free some disk space, or name another file with --output")
+}

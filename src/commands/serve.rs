@@ -1,0 +1,109 @@
+//! `caption-train serve`: a page on this machine to try a model with pictures, and a JSON endpoint.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use candle_core::Device;
+
+use crate::base::fault::one_line;
+use crate::base::terminal;
+use crate::commands::decoding_args::DecodingArgs;
+use crate::commands::device::select_device;
+use crate::commands::model_source::checkpoint_path;
+use crate::commands::signals::watch_signals;
+use crate::data::image_file::decode_rgb;
+use crate::evaluation::caption_words::CaptionWord;
+use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
+use crate::evaluation::description::{Description, describe};
+use crate::model::captioner::Captioner;
+use crate::run::captioning_model::CaptioningModel;
+use crate::serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};
+use crate::training::trainer::Outcome;
+
+/// Opens a page to try a model with pictures.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// Port of this machine; 0 takes any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 7860)]
+    pub port: u16,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+}
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// A checkpoint that cannot be used, a port that is taken.
+pub fn run(args: &ServeArgs) -> Result<Outcome> {
+    let stop = watch_signals("stopped")?;
+    let device = select_device(&args.device)?;
+    let server = Server::bind(args.port)?;
+    let model = Model::open(&checkpoint_path(&args.checkpoint)?, device)?;
+    let settings = Settings { model: args.checkpoint.display().to_string(), limits: Limits::default() };
+    terminal::message(&format!("open http://{} in a browser; Ctrl-C stops", server.address()));
+    stop.attend();
+    server.run(model, settings, terminal::warning, || stop.is_raised())?;
+    terminal::message("stopped");
+    Ok(Outcome::Completed)
+}
+
+struct Model {
+    opened: CaptioningModel,
+    captioner: Captioner,
+    device: Device,
+}
+
+impl Model {
+    fn open(path: &Path, device: Device) -> Result<Self> {
+        let opened = CaptioningModel::open(path, &device)?;
+        for note in &opened.notes {
+            terminal::message(note);
+        }
+        let captioner = Captioner::build(&opened.shape, &opened.parameters.detached())?;
+        Ok(Self { opened, captioner, device })
+    }
+}
+
+impl Describe for Model {
+    fn describe(&mut self, image: Vec<u8>, request: &Request) -> Result<Answer, Refusal> {
+        let CaptioningModel { processor, shape, tokenizer, decoding, .. } = &self.opened;
+        let unusable = |error: anyhow::Error| Refusal::Picture(one_line(&error));
+        let picture = decode_rgb(&image).map_err(unusable)?;
+        drop(image);
+        let pixels = processor.process(&picture).map_err(unusable)?;
+        let [left, top, width, height] =
+            processor.visible_part(picture.width(), picture.height()).unwrap_or([0.0, 0.0, 1.0, 1.0]);
+        let region = Region { left, top, width, height };
+
+        let num_beams = request.num_beams.unwrap_or(decoding.num_beams.max(request.num_captions));
+        let args = DecodingArgs { num_beams: Some(num_beams), ..DecodingArgs::default() };
+        let num_positions = shape.decoder.num_positions;
+        let decoding = args.resolve(decoding, tokenizer.special_ids(), num_positions, request.num_captions)?;
+        let writer = CaptionWriter { model: &self.captioner, tokenizer, decoding };
+        let Description { captions, words } =
+            describe(&writer, pixels, processor.output_size(), request.attention, &self.device)?;
+        let (best, others) = captions.split_first().context("the model wrote no caption")?;
+        // The class token has no place in the picture.
+        let word = |CaptionWord { text, attention }| Word {
+            text,
+            attention: request.attention.then(|| attention.get(1..).unwrap_or_default().to_vec()),
+        };
+        let other = |caption: &WrittenCaption| Alternative {
+            caption: caption.text.clone(),
+            log_probability: caption.decoded.log_probability(),
+        };
+        let grid = shape.encoder.grid();
+        Ok(Answer {
+            caption: best.text.clone(),
+            words: words.into_iter().map(word).collect(),
+            log_probability: best.decoded.log_probability(),
+            alternatives: others.iter().map(other).collect(),
+            patches: [grid, grid],
+            region,
+        })
+    }
+}

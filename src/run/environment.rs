@@ -1,0 +1,149 @@
+//! `environment.json`: on what a run was computed, once for each process that had a part in it.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::base::memory;
+use crate::base::system_usage::{gpu_names, processor_name};
+use crate::run::run_directory::RunDirectory;
+use crate::training::plan::RunPlan;
+
+const FILE: &str = "environment.json";
+const FORMAT_VERSION: u32 = 1;
+
+/// The file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Version of this file's format.
+    pub format_version: u32,
+    /// The first began the run, later ones went on with it.
+    pub processes: Vec<Process>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Seconds since 1970.
+    pub started_at: u64,
+    /// Name, version, commit and features of the program.
+    pub program: String,
+    /// What was written on the command line.
+    pub arguments: Vec<String>,
+    /// Operating system and architecture.
+    pub system: String,
+    /// Name of the processor, where the system tells.
+    pub processor: Option<String>,
+    /// Processors that the process may use.
+    pub num_processors: usize,
+    /// The machine's memory in bytes, where the system tells.
+    pub memory_bytes: Option<u64>,
+    /// Names of the GPUs.
+    pub gpus: Vec<String>,
+    /// What the model is computed on.
+    pub device: String,
+    /// Threads that compute.
+    pub compute_threads: usize,
+    /// Threads that load images.
+    pub loader_threads: usize,
+}
+
+impl Process {
+    /// This process, which begins or goes on with a run.
+    pub fn of_this(plan: &RunPlan, program: String) -> Self {
+        Self {
+            started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            program,
+            arguments: std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            processor: processor_name(),
+            num_processors: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: memory::total_bytes(),
+            gpus: gpu_names(),
+            device: plan.config.training.device.clone(),
+            compute_threads: plan.num_members * plan.threads_each,
+            loader_threads: plan.num_workers,
+        }
+    }
+
+    /// Adds it to the run's file.
+    ///
+    /// # Errors
+    /// A file that is not ours, or that cannot be written.
+    pub fn note(&self, run: &RunDirectory) -> anyhow::Result<()> {
+        let mut environment = Environment::read(run)?
+            .unwrap_or_else(|| Environment { format_version: FORMAT_VERSION, processes: Vec::new() });
+        environment.processes.push(self.clone());
+        let text = serde_json::to_string_pretty(&environment).context("cannot encode the environment")?;
+        run.write(FILE, &format!("{text}\n"))
+    }
+}
+
+impl Environment {
+    /// That of a run; `None` where there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not ours.
+    pub fn read(run: &RunDirectory) -> anyhow::Result<Option<Self>> {
+        let path = run.path().join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let cannot = || format!("cannot read {}", path.display());
+        let environment: Self = serde_json::from_slice(&fs::read(&path).with_context(cannot)?).with_context(cannot)?;
+        anyhow::ensure!(
+            environment.format_version == FORMAT_VERSION,
+            "{} has format version {}, and this program knows {FORMAT_VERSION}",
+            path.display(),
+            environment.format_version
+        );
+        Ok(Some(environment))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(started_at: u64) -> Process {
+        Process {
+            started_at,
+            program: "caption-train".to_owned(),
+            arguments: vec!["--config".to_owned(), "a.toml".to_owned()],
+            system: "linux x86_64".to_owned(),
+            processor: None,
+            num_processors: 2,
+            memory_bytes: Some(1),
+            gpus: Vec::new(),
+            device: "cpu".to_owned(),
+            compute_threads: 2,
+            loader_threads: 1,
+        }
+    }
+
+    #[test]
+    fn each_process_of_a_run_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path(), "run").unwrap();
+        assert_eq!(Environment::read(&run).unwrap(), None);
+        for started_at in [1, 2] {
+            process(started_at).note(&run).unwrap();
+        }
+        let starts: Vec<u64> =
+            Environment::read(&run).unwrap().unwrap().processes.iter().map(|one| one.started_at).collect();
+        assert_eq!(starts, [1, 2]);
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_an_error_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path(), "run").unwrap();
+        run.write(FILE, "{}").unwrap();
+        assert!(process(1).note(&run).is_err());
+        assert_eq!(fs::read_to_string(run.path().join(FILE)).unwrap(), "{}");
+    }
+}

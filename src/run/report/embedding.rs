@@ -1,0 +1,95 @@
+//! How bytes, data and code stand inside of the page.
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 with padding (RFC 4648, section 4).
+pub(super) fn base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            if place <= chunk.len() {
+                let index = (bits >> (18 - 6 * place)) & 63;
+                text.push(char::from(ALPHABET[index as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+/// The picture as an address of its own; `None` where the bytes do not begin as JPEG, PNG or WebP do.
+pub(super) fn picture_uri(bytes: &[u8]) -> Option<String> {
+    let kind = match bytes {
+        [0xff, 0xd8, 0xff, ..] => "jpeg",
+        [0x89, b'P', b'N', b'G', ..] => "png",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "webp",
+        _ => return None,
+    };
+    Some(format!("data:image/{kind};base64,{}", base64(bytes)))
+}
+
+/// JSON that can stand in a `<script>`: nothing in it ends the element, opens a comment or ends a line of a script.
+///
+/// # Errors
+/// Data that JSON does not know.
+pub(super) fn script_json(value: &impl Serialize) -> anyhow::Result<String> {
+    let json = serde_json::to_string(value)?;
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        // All of these stand inside of strings alone.
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => text.push(character),
+        }
+    }
+    Ok(text)
+}
+
+/// The source expression of a Content-Security-Policy that allows this inline script or style and no other.
+pub(super) fn policy_source(code: &str) -> String {
+    format!("'sha256-{}'", base64(&Sha256::digest(code.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
+        for (bytes, expected) in cases {
+            assert_eq!(base64(bytes.as_bytes()), expected);
+        }
+        assert_eq!(base64(&[255, 239, 190]), "/+++");
+    }
+
+    #[test]
+    fn only_pictures_become_pictures() {
+        assert!(picture_uri(b"\xff\xd8\xff\xe0").unwrap().starts_with("data:image/jpeg;base64,/9j/"));
+        assert!(picture_uri(b"RIFF....WEBPVP8 ").unwrap().starts_with("data:image/webp"));
+        assert_eq!(picture_uri(b"<svg onload=alert(1)>"), None);
+        assert_eq!(picture_uri(b""), None);
+    }
+
+    #[test]
+    fn json_in_a_script_cannot_end_it_and_reads_back() {
+        let text = "</script><!-- & \u{2028} \u{2029} \" ' \\";
+        let json = script_json(&[text]).unwrap();
+        assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{json}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
+    }
+
+    #[test]
+    fn the_policy_names_a_script_by_its_hash() {
+        // The example of the W3C's recommendation, "Content Security Policy Level 2", section 7.17.2, has another text;
+        // this is the digest of nothing, known from SHA-256's test vectors.
+        assert_eq!(policy_source(""), "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='");
+    }
+}

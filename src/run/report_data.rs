@@ -1,0 +1,215 @@
+//! Gathers what a report shows: what a run's folder holds, and where its best model looks in some of the images.
+//!
+//! What is missing or cannot be read is left out and told: a report is wanted most when something went wrong.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use candle_core::Device;
+use serde::Deserialize;
+
+use crate::base::fault::one_line;
+use crate::config::{self, RunConfig};
+use crate::data::dataset::{Dataset, Split};
+use crate::data::split::split_images;
+use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX, best_file_name};
+use crate::run::checkpoint::newest::newest_in_run;
+use crate::run::checkpoint::reader::{TensorShapes, read_metadata};
+use crate::run::environment::{Environment, Process};
+use crate::run::gallery;
+use crate::run::report::{CaptionedImage, CaptionedSplit, FileLink, ReportData, SplitScores, Status, metrics_log};
+use crate::run::run_directory::RunDirectory;
+use crate::run::split_scores;
+
+/// What a run's folder tells, and what could not be told.
+pub struct Gathered {
+    /// For the page.
+    pub data: ReportData,
+    /// In words.
+    pub missing: Vec<String>,
+}
+
+/// Gathers it. `num_images` are shown with their captions; 0 needs neither data set nor model.
+///
+/// # Errors
+/// A folder that is no run's.
+pub fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<Gathered> {
+    let mut missing = Vec::new();
+    let toml = run.path().join("config.resolved.toml");
+    let toml = fs::read_to_string(&toml).with_context(|| format!("cannot read {}", toml.display()))?;
+    let config = config::parse(&toml, "config.resolved.toml", &[])?;
+    let mut note = |what: &str, error: &anyhow::Error| missing.push(format!("{what}: {}", one_line(error)));
+    let newest = newest_in_run(run.path(), read_metadata);
+    let newest = newest.map_err(|error| note("no checkpoint", &error)).ok();
+    let metadata = newest.as_ref().map(|(_, (metadata, _))| metadata);
+    let dataset = open_dataset(&config, metadata);
+    let dataset = dataset.map_err(|error| note("no data set", &error)).ok();
+    let metrics = File::open(run.metrics()).and_then(|file| metrics_log::read(BufReader::new(file)));
+    let metrics = metrics.map_err(|error| note("no metrics", &error.into())).unwrap_or_default();
+    let environment = Environment::read(run).map_err(|error| note("no environment", &error)).ok().flatten();
+    let scores = read_scores(run).map_err(|error| note("no scores", &error)).unwrap_or_default();
+    let captions = match (&dataset, scores.first()) {
+        (Some(dataset), Some(scores)) => {
+            let found = read_captions(run, dataset, &scores.split);
+            found.map_err(|error| note("no captions of a split", &error)).ok()
+        }
+        _ => None,
+    };
+    let gallery = match (&newest, &dataset) {
+        (Some((path, (metadata, _))), Some(dataset)) if num_images > 0 => {
+            let best = best_checkpoint(run, metadata).unwrap_or_else(|| path.clone());
+            let shown = gallery::draw(&best, metadata, dataset, captions.as_ref(), num_images, device);
+            shown.map_err(|error| note("no images", &error)).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
+    let data = ReportData {
+        run_name: run.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        status: status(run, metadata, &config),
+        written_by: metadata.map(|metadata| metadata.written_by.clone()).unwrap_or_default(),
+        written_at: None,
+        num_epochs: Some(config.training.num_epochs as u64),
+        num_parameters: newest.as_ref().map(|(_, (_, tensors))| num_parameters(tensors)),
+        num_trained_parameters: None,
+        images_per_update: Some((config.training.batch_size * config.training.gradient_accumulation_steps) as u64),
+        max_grad_norm: config.training.max_grad_norm,
+        metrics,
+        scores,
+        captions: captions.map(|captions| captions.split),
+        gallery,
+        config_toml: Some(toml),
+        environment: environment.and_then(|found| found.processes.into_iter().next_back()).map_or_else(Vec::new, rows),
+        files: links(run),
+    };
+    Ok(Gathered { data, missing })
+}
+
+fn num_parameters(tensors: &TensorShapes) -> u64 {
+    let of_model = tensors.iter().filter(|(name, _)| name.starts_with(MODEL_PREFIX));
+    of_model.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+}
+
+/// Captions of a split with the images that they are of.
+pub struct SplitCaptions {
+    /// As the page shows them.
+    pub split: CaptionedSplit,
+    /// The image of each, as index in the data set.
+    pub images: Vec<usize>,
+}
+
+fn open_dataset(config: &RunConfig, metadata: Option<&CheckpointMetadata>) -> Result<Dataset> {
+    let directory = config.data.directory.as_deref().context("data.directory is not settled")?;
+    let dataset = Dataset::open(directory)?;
+    let is_own = metadata.is_none_or(|metadata| metadata.dataset_digest == dataset.digest);
+    anyhow::ensure!(is_own, "{} is not the data set that the run was trained on", directory.display());
+    Ok(dataset)
+}
+
+fn best_checkpoint(run: &RunDirectory, metadata: &CheckpointMetadata) -> Option<PathBuf> {
+    let state = &metadata.state;
+    let name = best_file_name(state.best_epoch, state.best_val_loss?);
+    Some(run.checkpoints().join(name)).filter(|path| path.is_file())
+}
+
+/// How the run ended, by its newest checkpoint and the last lines of its log.
+fn status(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, config: &RunConfig) -> Status {
+    let state = metadata.map(|metadata| &metadata.state);
+    if let Some(state) = state {
+        if state.epoch >= config.training.num_epochs as u64 && state.validated_epoch == state.epoch {
+            return Status::Finished;
+        }
+        if state.is_out_of_patience(config.training.patience) {
+            return Status::EndedEarly;
+        }
+    }
+    let log = fs::read(run.path().join("train.log")).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let last = log.lines().rev().take(20).find_map(|line| {
+        if let Some(at) = line.find(FAILED) {
+            return Some(Status::Failed { message: line[at + FAILED.len()..].to_owned() });
+        }
+        let global_step = state.map_or(0, |state| state.global_step);
+        line.contains(STOPPED).then_some(Status::Interrupted { global_step })
+    });
+    last.unwrap_or(Status::Unfinished)
+}
+
+/// What the log says before the error that ended the run.
+pub const FAILED: &str = "the run ended with an error: ";
+/// What the log says when the run was stopped.
+pub const STOPPED: &str = "stopped; go on with: ";
+
+fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
+    let mut found = Vec::new();
+    for split in Split::ALL.into_iter().rev() {
+        let path = run.predictions().join(format!("{}.scores.json", split.name()));
+        if path.is_file() {
+            let cannot = || format!("cannot use {}", path.display());
+            found.push(split_scores::parse(&fs::read(&path).with_context(cannot)?).with_context(cannot)?);
+        }
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+struct Prediction {
+    image_id: u64,
+    caption: String,
+}
+
+fn read_captions(run: &RunDirectory, dataset: &Dataset, split: &str) -> Result<SplitCaptions> {
+    let path = run.predictions().join(format!("{split}.json"));
+    let cannot = || format!("cannot use {}", path.display());
+    let predictions: Vec<Prediction> =
+        serde_json::from_slice(&fs::read(&path).with_context(cannot)?).with_context(cannot)?;
+    let by_id: HashMap<u64, usize> =
+        dataset.images.iter().enumerate().map(|(index, image)| (image.image_id, index)).collect();
+    let mut captions =
+        SplitCaptions { split: CaptionedSplit { split: split.to_owned(), images: Vec::new() }, images: Vec::new() };
+    for Prediction { image_id, caption } in predictions {
+        let Some(&image) = by_id.get(&image_id) else { continue };
+        let references = dataset.images[image].captions.clone();
+        captions.split.images.push(CaptionedImage { caption, references });
+        captions.images.push(image);
+    }
+    Ok(captions)
+}
+
+fn rows(process: Process) -> Vec<(String, String)> {
+    let mut rows = vec![
+        ("program".to_owned(), process.program),
+        ("command".to_owned(), process.arguments.join(" ")),
+        ("system".to_owned(), process.system),
+    ];
+    rows.extend(process.processor.map(|name| ("processor".to_owned(), name)));
+    rows.push(("processors".to_owned(), process.num_processors.to_string()));
+    rows.extend(process.memory_bytes.map(|bytes| ("memory".to_owned(), format!("{:.1} GB", bytes as f64 / 1e9))));
+    rows.extend(process.gpus.into_iter().map(|name| ("GPU".to_owned(), name)));
+    rows.push(("device".to_owned(), process.device));
+    rows.push(("compute threads".to_owned(), process.compute_threads.to_string()));
+    rows.push(("loader threads".to_owned(), process.loader_threads.to_string()));
+    rows
+}
+
+fn links(run: &RunDirectory) -> Vec<FileLink> {
+    const FILES: [(&str, &str); 7] = [
+        ("config.toml", "the config as it was written"),
+        ("metrics.jsonl", "an object for each logged update, epoch and validation"),
+        ("results.csv", "a row for each validation"),
+        ("train.log", "what the console showed"),
+        ("environment.json", "on what it was computed"),
+        ("checkpoints/last.safetensors", "the newest state"),
+        ("predictions", "captions of splits, and their scores"),
+    ];
+    let there = FILES.into_iter().filter(|(path, _)| run.path().join(Path::new(path)).exists());
+    there.map(|(path, what)| FileLink { path: path.to_owned(), what: what.to_owned() }).collect()
+}
+
+/// The images of a side of a run's split.
+pub(super) fn side(config: &RunConfig, dataset: &Dataset, side: Split) -> Result<Vec<usize>> {
+    let indices = split_images(dataset, config.data.split, config.data.validation_fraction, config.seed)?;
+    Ok(indices.into_side(side))
+}

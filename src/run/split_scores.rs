@@ -1,0 +1,48 @@
+//! Reads the scores of a split that `split_evaluation` has written, for a report and a model card.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::metrics::bootstrap::CONFIDENCE;
+use crate::metrics::score::SCORE_NAMES;
+use crate::run::report::{CaptionFigures, ScoreRow, SplitScores};
+
+/// The scores in a `SPLIT.scores.json`.
+///
+/// # Errors
+/// Text that is no such file.
+pub(super) fn parse(bytes: &[u8]) -> Result<SplitScores> {
+    let file: Value = serde_json::from_slice(bytes).context("it is not JSON")?;
+    let report = file.get("report").context("it holds no report")?;
+    let rows = SCORE_NAMES.iter().filter_map(|&name| {
+        let interval = &report["intervals"][name];
+        let interval = interval["low"].as_f64().zip(interval["high"].as_f64());
+        Some(ScoreRow { name: name.to_owned(), value: report["scores"][name].as_f64()?, interval })
+    });
+    let model = match (file["checkpoint"].as_str(), file["epoch"].as_u64()) {
+        (Some(checkpoint), Some(epoch)) => format!("{checkpoint}, epoch {epoch}"),
+        (checkpoint, _) => checkpoint.unwrap_or_default().to_owned(),
+    };
+    Ok(SplitScores {
+        split: file["split"].as_str().context("it names no split")?.to_owned(),
+        model,
+        rows: rows.collect(),
+        confidence: CONFIDENCE,
+        signature: report["signature"].as_str().unwrap_or_default().to_owned(),
+        figures: figures(&report["statistics"]),
+    })
+}
+
+fn figures(statistics: &Value) -> Option<CaptionFigures> {
+    let count = |key: &str| statistics[key].as_u64().and_then(|count| usize::try_from(count).ok());
+    Some(CaptionFigures {
+        mean_length: statistics["mean_length"].as_f64()?,
+        min_length: count("min_length")?,
+        max_length: count("max_length")?,
+        vocabulary: count("vocabulary")?,
+        distinct: statistics["distinct"].as_f64()?,
+        novel: statistics["novel"].as_f64(),
+        repeating: statistics["repeating"].as_f64()?,
+        without_end: statistics["without_end"].as_f64(),
+    })
+}

@@ -1,0 +1,85 @@
+//! From the query of a request to what is asked of the model.
+
+use std::ops::RangeInclusive;
+
+use axum::http::StatusCode;
+
+use super::describe::Request;
+use super::problem::Problem;
+
+const CAPTIONS: RangeInclusive<usize> = 1..=10;
+const BEAMS: RangeInclusive<usize> = 1..=16;
+
+/// Reads `num_captions=3&num_beams=5&attention=true`, each of which may be missing. The values have no characters that
+/// a query must escape, so nothing is unescaped.
+///
+/// # Errors
+/// Status 400: an unknown name, a name that comes twice, a value out of range.
+pub(super) fn parse(query: &str) -> Result<Request, Problem> {
+    let (mut num_captions, mut num_beams, mut attention) = (None, None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let is_new = match name {
+            "num_captions" => num_captions.replace(number(name, value, &CAPTIONS)?).is_none(),
+            "num_beams" => num_beams.replace(number(name, value, &BEAMS)?).is_none(),
+            "attention" => attention.replace(truth(name, value)?).is_none(),
+            _ => return Err(bad(format!("expected num_captions, num_beams or attention, found {name:?}"))),
+        };
+        if !is_new {
+            return Err(bad(format!("{name} is given twice")));
+        }
+    }
+    let num_captions = num_captions.unwrap_or(1);
+    if let Some(num_beams) = num_beams.filter(|&num_beams| num_beams < num_captions) {
+        return Err(bad(format!("{num_captions} captions need as many beams, found num_beams={num_beams}")));
+    }
+    Ok(Request { num_captions, num_beams, attention: attention.unwrap_or(false) })
+}
+
+fn number(name: &str, value: &str, range: &RangeInclusive<usize>) -> Result<usize, Problem> {
+    let found = value.parse().ok().filter(|number| range.contains(number));
+    found.ok_or_else(|| bad(format!("{name}: expected {} to {}, found {value:?}", range.start(), range.end())))
+}
+
+fn truth(name: &str, value: &str) -> Result<bool, Problem> {
+    value.parse().map_err(|_| bad(format!("{name}: expected true or false, found {value:?}")))
+}
+
+fn bad(message: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_given_has_its_default() {
+        let plain = Request { num_captions: 1, num_beams: None, attention: false };
+        assert_eq!(parse("").unwrap(), plain);
+        assert_eq!(parse("&").unwrap(), plain);
+        let full = Request { num_captions: 3, num_beams: Some(5), attention: true };
+        assert_eq!(parse("attention=true&num_beams=5&num_captions=3").unwrap(), full);
+    }
+
+    #[test]
+    fn wrong_query_is_refused_with_what_was_expected() {
+        for (query, expected) in [
+            ("num_captions=0", "num_captions: expected 1 to 10, found \"0\""),
+            ("num_captions=11", "found \"11\""),
+            ("num_captions", "found \"\""),
+            ("num_captions=99999999999999999999999", "expected 1 to 10"),
+            ("num_beams=17", "num_beams: expected 1 to 16"),
+            ("num_beams=-1", "found \"-1\""),
+            ("attention=yes", "expected true or false, found \"yes\""),
+            ("attention=true&attention=true", "attention is given twice"),
+            ("num_captions=3&num_beams=2", "3 captions need as many beams"),
+            ("path=/etc/passwd", "found \"path\""),
+            ("%6eum_captions=1", "found \"%6eum_captions\""),
+        ] {
+            let problem = parse(query).unwrap_err();
+            assert_eq!(problem.status, StatusCode::BAD_REQUEST);
+            assert!(problem.message.contains(expected), "{query}: {}", problem.message);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Those who wait for the model: a bounded queue, in which a place is given up by leaving.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::describe::{Answer, Refusal, Request};
+
+/// A picture that waits for the model.
+pub(super) struct Job {
+    pub(super) image: Vec<u8>,
+    pub(super) request: Request,
+    pub(super) reply: oneshot::Sender<Outcome>,
+    number: u64,
+}
+
+/// What became of a picture.
+pub(super) struct Outcome {
+    pub(super) result: Result<Answer, Refusal>,
+    /// How long the model was at work on it, without the time in the queue.
+    pub(super) milliseconds: u64,
+}
+
+/// Why nobody can join the queue, or why the wait ended without an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// As many wait as may.
+    Full,
+    /// The server is being stopped.
+    Closed,
+}
+
+/// The queue.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    num_waiting: usize,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Job>,
+    is_busy: bool,
+    is_closed: bool,
+    num_joined: u64,
+}
+
+impl Queue {
+    /// A queue in which `num_waiting` may wait while the model is at work on another.
+    pub(super) fn new(num_waiting: usize) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), num_waiting })
+    }
+
+    /// Takes a place at the end.
+    pub(super) fn join(self: &Arc<Self>, image: Vec<u8>, request: Request) -> Result<Place, NoPlace> {
+        let (reply, outcome) = oneshot::channel();
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(NoPlace::Closed);
+        }
+        // One more while the model is free, for it has only not yet taken the first.
+        if state.waiting.len() + usize::from(state.is_busy) > self.num_waiting {
+            return Err(NoPlace::Full);
+        }
+        let number = state.num_joined;
+        state.num_joined += 1;
+        state.waiting.push_back(Job { image, request, reply, number });
+        drop(state);
+        self.changed.notify_one();
+        Ok(Place { queue: Arc::clone(self), outcome, number })
+    }
+
+    /// The next picture, for which it waits; the one before it is done. `None` when the queue is closed.
+    pub(super) fn next(&self) -> Option<Job> {
+        let mut state = self.state();
+        state.is_busy = false;
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if let Some(job) = state.waiting.pop_front() {
+                state.is_busy = true;
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sends all away who wait, and lets nobody in any more.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        state.waiting.clear();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the queue. Dropping it gives it up; a picture that the model has begun is finished, for nobody.
+pub(super) struct Place {
+    queue: Arc<Queue>,
+    outcome: oneshot::Receiver<Outcome>,
+    number: u64,
+}
+
+impl Place {
+    /// Waits for the outcome. An error when the queue was closed before the turn came.
+    pub(super) async fn outcome(&mut self) -> Result<Outcome, NoPlace> {
+        (&mut self.outcome).await.map_err(|_| NoPlace::Closed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.queue.state().waiting.retain(|job| job.number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: Request = Request { num_captions: 1, num_beams: None, attention: false };
+
+    fn join(queue: &Arc<Queue>, name: u8) -> Result<Place, NoPlace> {
+        queue.join(vec![name], REQUEST)
+    }
+
+    #[test]
+    fn pictures_come_in_order_and_one_too_many_is_sent_away() {
+        let queue = Queue::new(2);
+        let places: Vec<Place> = (0..3).map(|name| join(&queue, name).unwrap()).collect();
+        assert_eq!(join(&queue, 3).err(), Some(NoPlace::Full));
+        assert_eq!(queue.next().unwrap().image, [0]);
+        assert_eq!(join(&queue, 3).err(), Some(NoPlace::Full));
+        assert_eq!(queue.next().unwrap().image, [1]);
+        let last = join(&queue, 3).unwrap();
+        assert_eq!(queue.next().unwrap().image, [2]);
+        assert_eq!(queue.next().unwrap().image, [3]);
+        drop((places, last));
+    }
+
+    #[test]
+    fn who_leaves_gives_up_the_place() {
+        let queue = Queue::new(1);
+        let (first, second) = (join(&queue, 0).unwrap(), join(&queue, 1).unwrap());
+        drop(first);
+        let third = join(&queue, 2).unwrap();
+        assert_eq!(queue.next().unwrap().image, [1]);
+        assert_eq!(queue.next().unwrap().image, [2]);
+        drop((second, third));
+    }
+
+    #[test]
+    fn closed_queue_sends_all_away() {
+        let queue = Queue::new(1);
+        let mut place = join(&queue, 0).unwrap();
+        queue.close();
+        assert!(queue.next().is_none());
+        assert_eq!(join(&queue, 1).err(), Some(NoPlace::Closed));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(place.outcome()).err(), Some(NoPlace::Closed));
+    }
+}
