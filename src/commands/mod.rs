@@ -15,5 +15,6 @@ pub mod score;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod signals;
+mod trackers;
 pub mod train;
 pub mod version;

@@ -9,7 +9,7 @@ use crate::base::stop::StopFlag;
 use crate::base::terminal;
 
 /// Exit code of a process that a signal stopped.
-const STOPPED: i32 = 130;
+pub(super) const STOPPED: i32 = 130;
 /// Signals this close to the first are the same wish: `timeout` and some job managers signal the process and then its
 /// whole group.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);

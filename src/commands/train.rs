@@ -15,7 +15,8 @@ use crate::commands::dataset_source;
 use crate::commands::device::training_device;
 use crate::commands::model_source::model_folders;
 use crate::commands::report;
-use crate::commands::signals::watch_signals;
+use crate::commands::signals::{STOPPED as STOPPED_CODE, watch_signals};
+use crate::commands::trackers::{self, Trackers};
 use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
 use crate::data::dataset::Dataset;
@@ -36,8 +37,7 @@ use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::run::tracking::Observers;
 use crate::run::tracking::checkpoints::CheckpointKeeper;
 use crate::run::tracking::console::Console;
-use crate::run::tracking::jsonl::JsonLines;
-use crate::run::tracking::results_table::ResultsTable;
+use crate::run::tracking::log_lines::LogLines;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
@@ -128,6 +128,7 @@ fn prepare_when_absent(config: &RunConfig) -> Result<()> {
 }
 
 fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outcome> {
+    trackers::check(&config)?;
     let device = training_device(&config.training)?;
     let written =
         std::fs::read_to_string(config_path).with_context(|| format!("cannot read {}", config_path.display()))?;
@@ -169,6 +170,7 @@ fn resume_with(path: &Path, mut config: RunConfig, stop: &StopFlag) -> Result<Ou
 }
 
 fn go_on(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
+    trackers::check(&config)?;
     let device = training_device(&config.training)?;
     prepare_when_absent(&config)?;
     let metadata = checkpoint.metadata.clone();
@@ -228,20 +230,35 @@ fn bring_best(from: &RunDirectory, to: &RunDirectory, setup: &Setup) -> Result<(
 }
 
 fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
-    terminal::set_log(Some(Box::new(run.open_log()?)));
-    let outcome = train_logged(setup, run, device, stop);
-    if let Err(error) = &outcome {
-        terminal::detail(&format!("{FAILED}{}", one_line(error)));
-    }
+    let (log, console) = LogLines::new(run.open_log()?);
+    terminal::set_log(Some(Box::new(log)));
+    terminal::message(&format!("run         {}", run.path().display()));
+    let outcome = Trackers::start(&setup, run, console, stop).and_then(|mut trackers| {
+        let outcome = train_logged(setup, run, device, stop, &mut trackers);
+        if let Err(error) = &outcome {
+            terminal::detail(&format!("{FAILED}{}", one_line(error)));
+        }
+        trackers.finish(match &outcome {
+            Ok(Outcome::Completed) => 0,
+            Ok(Outcome::Interrupted) => STOPPED_CODE,
+            Err(_) => 1,
+        });
+        outcome
+    });
     terminal::set_log(None);
     outcome
 }
 
-fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
+fn train_logged(
+    setup: Setup,
+    run: &RunDirectory,
+    device: Device,
+    stop: &StopFlag,
+    trackers: &mut Trackers,
+) -> Result<Outcome> {
     let plan = setup.plan.clone();
     let team = Team::new(plan.num_members, plan.threads_each)?;
     Process::of_this(&plan, written_by()).note(run)?;
-    terminal::message(&format!("run         {}", run.path().display()));
     terminal::message(&plan.describe());
     for note in &setup.notes {
         terminal::message(&format!("weights     {note}"));
@@ -261,11 +278,12 @@ fn train_logged(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFla
     let pad_id = tokenizer.special_ids().pad;
     let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, captioned };
     let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
-    let metrics = JsonLines::open(run, trainer.plan.config.training.log_interval)?;
-    let results = ResultsTable::open(run)?;
-    let mut observers =
-        Observers(vec![Box::new(Console::default()), Box::new(metrics), Box::new(results), Box::new(keeper)]);
+    let mut observers = Observers(vec![Box::new(Console::default())]);
+    observers.0.extend(trackers.observers(run, &trainer.plan.config)?);
+    // Last: what the others hold is written when a checkpoint says that it is.
+    observers.0.push(Box::new(keeper));
     let outcome = trainer.run(&mut observers, stop).hint(|| last_good(run))?;
+    drop(observers);
     if outcome == Outcome::Interrupted {
         say_how_to_go_on(run);
         return Ok(outcome);

@@ -136,3 +136,9 @@ pub trait Observer {
     /// A failure that must stop the run, such as a checkpoint that cannot be written.
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()>;
 }
+
+impl<O: Observer + ?Sized> Observer for &mut O {
+    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        (**self).observe(event)
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use crate::support::{binary, last_checkpoint, shapes_folder, small_config, stderr, train};
 
 /// A run that several tests read.
-fn trained() -> &'static Path {
+pub(crate) fn trained() -> &'static Path {
     static RUN: OnceLock<tempfile::TempDir> = OnceLock::new();
     RUN.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
@@ -18,7 +18,7 @@ fn trained() -> &'static Path {
     .path()
 }
 
-fn picture() -> std::path::PathBuf {
+pub(crate) fn picture() -> std::path::PathBuf {
     let images = shapes_folder().join("images");
     std::fs::read_dir(images).unwrap().map(|entry| entry.unwrap().path()).min().unwrap()
 }

@@ -18,6 +18,8 @@ mod resume;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;
+mod showing;
 mod support;
 mod tidy;
+mod tracking;
 mod training;

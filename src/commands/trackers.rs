@@ -1,0 +1,106 @@
+//! Who is told of a run beside its console and its checkpoints.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::mpsc::Receiver;
+
+use anyhow::Result;
+
+use crate::base::stop::StopFlag;
+#[cfg(feature = "wandb")]
+use crate::base::{fault::one_line, terminal};
+use crate::config::RunConfig;
+use crate::run::run_directory::RunDirectory;
+use crate::run::setup::Setup;
+use crate::run::tracking::Dispensable;
+use crate::run::tracking::jsonl::JsonLines;
+use crate::run::tracking::results_table::ResultsTable;
+use crate::run::tracking::sample_pictures::SamplePictures;
+use crate::run::tracking::tensorboard::TensorBoard;
+#[cfg(feature = "wandb")]
+use crate::run::tracking::weights_and_biases::{WeightsAndBiases, settings};
+use crate::training::events::Observer;
+
+/// The trackers of a run.
+pub(super) struct Trackers {
+    pictures: Rc<RefCell<SamplePictures>>,
+    #[cfg(feature = "wandb")]
+    wandb: Option<Dispensable<WeightsAndBiases>>,
+}
+
+/// Finds mistakes in the settings of trackers before anything else is done.
+///
+/// # Errors
+/// A setting that cannot be.
+#[cfg_attr(not(feature = "wandb"), expect(clippy::unnecessary_wraps, reason = "there is nothing to check"))]
+pub(super) fn check(config: &RunConfig) -> Result<()> {
+    #[cfg(feature = "wandb")]
+    settings(&config.tracking.wandb, &RunDirectory::at(&config.output_dir))?;
+    #[cfg(not(feature = "wandb"))]
+    let _ = config;
+    Ok(())
+}
+
+impl Trackers {
+    /// Begins those that know a run before its first update. `console` gives what the console shows.
+    ///
+    /// # Errors
+    /// A setting that cannot be, a folder that cannot be written.
+    pub(super) fn start(setup: &Setup, run: &RunDirectory, console: Receiver<String>, stop: &StopFlag) -> Result<Self> {
+        let dataset = &setup.dataset;
+        let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
+        let pictures = Rc::new(RefCell::new(SamplePictures::new(paths)));
+        #[cfg(feature = "wandb")]
+        let wandb = {
+            let config = &setup.plan.config;
+            let start = |settings| {
+                let (pictures, stop) = (Rc::clone(&pictures), stop.clone());
+                WeightsAndBiases::start(&settings, run, config, &setup.state, pictures, console, stop)
+            };
+            let started = settings(&config.tracking.wandb, run)?.map(start).transpose()?;
+            started.map(|observer| Dispensable::new("Weights & Biases", observer))
+        };
+        #[cfg(not(feature = "wandb"))]
+        let _ = (run, console, stop);
+        Ok(Self {
+            pictures,
+            #[cfg(feature = "wandb")]
+            wandb,
+        })
+    }
+
+    /// All of them, the ones that a run cannot do without first.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub(super) fn observers<'a>(
+        &'a mut self,
+        run: &RunDirectory,
+        config: &RunConfig,
+    ) -> Result<Vec<Box<dyn Observer + 'a>>> {
+        let log_interval = config.training.log_interval;
+        let mut observers: Vec<Box<dyn Observer + 'a>> =
+            vec![Box::new(JsonLines::open(run, log_interval)?), Box::new(ResultsTable::open(run)?)];
+        if config.tracking.tensorboard {
+            let tensorboard = TensorBoard::new(run, Rc::clone(&self.pictures), log_interval);
+            observers.push(Box::new(Dispensable::new("TensorBoard", tensorboard)));
+        }
+        #[cfg(feature = "wandb")]
+        if let Some(wandb) = &mut self.wandb {
+            observers.push(Box::new(wandb));
+        }
+        Ok(observers)
+    }
+
+    /// Tells them how the run ended.
+    pub(super) fn finish(self, exit_code: i32) {
+        #[cfg(feature = "wandb")]
+        if let Some(wandb) = self.wandb.and_then(Dispensable::into_inner)
+            && let Err(error) = wandb.finish(exit_code)
+        {
+            terminal::warning(&format!("Weights & Biases was not told the end: {}", one_line(&error)));
+        }
+        #[cfg(not(feature = "wandb"))]
+        let _ = exit_code;
+    }
+}

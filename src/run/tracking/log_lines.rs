@@ -1,0 +1,56 @@
+//! What the console shows goes to `train.log`, and to trackers that keep it too.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::mpsc::{self, Receiver, Sender};
+
+/// Writes the log and passes its lines on.
+pub struct LogLines {
+    file: File,
+    lines: Sender<String>,
+    begun: Vec<u8>,
+}
+
+impl LogLines {
+    /// The lines come out at the receiver; without one they go to the file alone.
+    pub fn new(file: File) -> (Self, Receiver<String>) {
+        let (lines, receiver) = mpsc::channel();
+        (Self { file, lines, begun: Vec::new() }, receiver)
+    }
+}
+
+impl Write for LogLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.begun.extend_from_slice(&bytes[..count]);
+        while let Some(end) = self.begun.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.begun.drain(..=end).collect();
+            // Nobody listens any more: the file has it.
+            let _ = self.lines.send(String::from_utf8_lossy(&line[..end]).into_owned());
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_passed_on_whole_and_the_file_has_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.log");
+        let (mut log, lines) = LogLines::new(File::create(&path).unwrap());
+        for part in ["one\ntw", "o\n", "three"] {
+            log.write_all(part.as_bytes()).unwrap();
+        }
+        assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["one", "two"]);
+        drop(lines);
+        log.write_all(b"\n").unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "one\ntwo\nthree\n");
+    }
+}

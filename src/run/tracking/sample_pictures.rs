@@ -1,0 +1,84 @@
+//! The pictures that trackers show beside captions: small, read once, made only where a tracker asks.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use image::ImageFormat;
+
+use crate::base::fault::one_line;
+use crate::base::terminal;
+use crate::data::image_file::{encode, load_rgb};
+use crate::data::image_processor::resize_rgb;
+
+/// Longest side, in pixels.
+const SIDE: u32 = 256;
+/// Pictures that a tracker shows of a validation.
+pub const MOST: usize = 8;
+
+/// A small picture.
+#[derive(Debug)]
+pub struct SamplePicture {
+    /// The content of a PNG file.
+    pub png: Vec<u8>,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct SamplePictures {
+    paths: Vec<PathBuf>,
+    made: HashMap<usize, Option<Rc<SamplePicture>>>,
+}
+
+impl SamplePictures {
+    /// `paths` has the file of each image of the data set.
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, made: HashMap::new() }
+    }
+
+    /// The picture of an image; `None`, after a warning, where it cannot be read.
+    pub fn get(&mut self, image: usize) -> Option<Rc<SamplePicture>> {
+        let Self { paths, made } = self;
+        let make = || {
+            let path = paths.get(image)?;
+            let picture = small(path).map_err(|error| {
+                terminal::warning(&format!("trackers do not show {}: {}", path.display(), one_line(&error)));
+            });
+            picture.ok().map(Rc::new)
+        };
+        made.entry(image).or_insert_with(make).clone()
+    }
+}
+
+fn small(path: &std::path::Path) -> anyhow::Result<SamplePicture> {
+    let mut image = load_rgb(path)?;
+    let factor = f64::from(SIDE) / f64::from(image.width().max(image.height()));
+    if factor < 1.0 {
+        let side = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
+        image = resize_rgb(&image, side(image.width()), side(image.height()))?;
+    }
+    Ok(SamplePicture { png: encode(&image, ImageFormat::Png)?, width: image.width(), height: image.height() })
+}
+
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+
+    use super::*;
+
+    #[test]
+    fn a_large_picture_is_made_small_and_one_that_is_gone_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a.png", "gone.png"].map(|name| folder.path().join(name));
+        RgbImage::new(1024, 512).save(&paths[0]).unwrap();
+        let mut pictures = SamplePictures::new(paths.to_vec());
+        let first = pictures.get(0).unwrap();
+        assert_eq!((first.width, first.height), (256, 128));
+        assert!(Rc::ptr_eq(&first, &pictures.get(0).unwrap()), "it is read once");
+        assert!(pictures.get(1).is_none() && pictures.get(2).is_none());
+    }
+}

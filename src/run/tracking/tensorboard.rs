@@ -1,0 +1,116 @@
+//! TensorBoard: the curves, the samples' pictures, and what the model writes about them, in `tensorboard/`.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::run::run_directory::RunDirectory;
+use crate::run::tracking::event_file::EventFile;
+use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
+use crate::run::tracking::scalars::{Scalars, is_logged, of_event};
+use crate::training::events::{Event, Observer, Sample};
+
+/// The observer.
+pub struct TensorBoard {
+    folder: PathBuf,
+    file: Option<EventFile>,
+    pictures: Rc<RefCell<SamplePictures>>,
+    has_pictures: bool,
+    log_interval: u64,
+}
+
+impl TensorBoard {
+    /// Writes into the run's folder, once the run begins.
+    pub fn new(run: &RunDirectory, pictures: Rc<RefCell<SamplePictures>>, log_interval: usize) -> Self {
+        let folder = run.path().join("tensorboard");
+        Self { folder, file: None, pictures, has_pictures: false, log_interval: log_interval as u64 }
+    }
+
+    fn scalars(&mut self, Scalars { step, values }: &Scalars) -> anyhow::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        file.scalars(*step, now(), &values)?;
+        file.flush()
+    }
+
+    fn samples(&mut self, step: u64, samples: &[Sample<'_>]) -> anyhow::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if samples.is_empty() {
+            return Ok(());
+        }
+        // The pictures do not change from one validation to the next.
+        if !self.has_pictures {
+            self.has_pictures = true;
+            for (number, sample) in samples.iter().take(MOST).enumerate() {
+                if let Some(picture) = self.pictures.borrow_mut().get(sample.image) {
+                    let tag = format!("val/sample_{number}");
+                    file.image(step, now(), &tag, picture.width, picture.height, &picture.png)?;
+                }
+            }
+        }
+        file.text(step, now(), "val/captions", &table(samples))?;
+        file.flush()
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// As a table in Markdown; the numbers are those of the pictures.
+fn table(samples: &[Sample<'_>]) -> String {
+    let mut lines = vec!["| sample | caption | one of the references |".to_owned(), "|---|---|---|".to_owned()];
+    for (number, sample) in samples.iter().enumerate() {
+        let reference = sample.references.first().map_or("", String::as_str);
+        lines.push(format!("| {number} | {} | {} |", plain(&sample.caption.text), plain(reference)));
+    }
+    lines.join("\n")
+}
+
+/// Text that Markdown takes for nothing but text.
+fn plain(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' => escaped.push(' '),
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            _ => {
+                if "\\`*_{}[]()#+!|~>".contains(character) {
+                    escaped.push('\\');
+                }
+                escaped.push(character);
+            }
+        }
+    }
+    escaped
+}
+
+impl Observer for TensorBoard {
+    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        if let Event::Started { state, .. } = event {
+            self.file = Some(match state.global_step {
+                0 => EventFile::create(&self.folder, now())?,
+                done => EventFile::resume(&self.folder, now(), done)?,
+            });
+        }
+        if let Some(scalars) = of_event(event).filter(|_| is_logged(event, self.log_interval)) {
+            self.scalars(&scalars)?;
+        }
+        if let Event::Validated { state, samples, .. } = event {
+            self.samples(state.global_step, samples)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_are_text_and_nothing_else() {
+        assert_eq!(plain("a | b\n*c* <script>"), "a \\| b \\*c\\* &lt;script\\>");
+    }
+}

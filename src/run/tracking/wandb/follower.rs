@@ -1,0 +1,329 @@
+//! Reads a run's log and makes of it what the server is still to get.
+//!
+//! Because the log is the queue, nothing that the run logs waits in memory, however long the server is away. A run that
+//! goes on is read from its beginning: what the server has is left out, what it lacks is sent.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::log_file::LogReader;
+use super::offline::Before;
+use super::records::Part;
+use super::row::{Item, Tree};
+use super::seen::Seen;
+use super::times;
+
+/// Escaped inside a request, text can double; the server takes ten mebibytes.
+const MOST_BATCH_BYTES: usize = 4 << 20;
+
+/// What the server has of a run.
+#[derive(Debug, Default)]
+pub(super) struct AtServer {
+    /// Its lines.
+    pub(super) offsets: Offsets,
+    /// The end of its history.
+    pub(super) seen: Seen,
+}
+
+/// How many lines of each stream are at the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offsets {
+    pub(super) history: u64,
+    pub(super) events: u64,
+    pub(super) lines: u64,
+}
+
+impl Offsets {
+    /// The offsets behind a batch.
+    pub(super) fn behind(self, batch: &Batch) -> Self {
+        Self {
+            history: self.history + batch.history.len() as u64,
+            events: self.events + batch.events.len() as u64,
+            lines: self.lines + batch.lines.len() as u64,
+        }
+    }
+}
+
+/// What one request sends.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) history: Vec<String>,
+    pub(super) events: Vec<String>,
+    pub(super) lines: Vec<String>,
+    pub(super) summary: Option<String>,
+    /// Files to upload.
+    pub(super) files: Vec<String>,
+    /// The exit code, where the run is over.
+    pub(super) exit: Option<i32>,
+    /// The log has more.
+    pub(super) is_full: bool,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        let streams = [&self.history, &self.events, &self.lines];
+        streams.iter().all(|lines| lines.is_empty()) && self.summary.is_none() && self.exit.is_none()
+    }
+
+    /// The body of the request; `uploaded` names files that have arrived.
+    pub(super) fn body(&self, offsets: Offsets, uploaded: &[String]) -> Vec<u8> {
+        let streams = [
+            ("wandb-history.jsonl", offsets.history, &self.history),
+            ("wandb-events.jsonl", offsets.events, &self.events),
+            ("output.log", offsets.lines, &self.lines),
+        ];
+        let mut files = serde_json::Map::new();
+        for (name, offset, lines) in streams {
+            if !lines.is_empty() {
+                files.insert(name.to_owned(), json!({ "offset": offset, "content": lines }));
+            }
+        }
+        if let Some(summary) = &self.summary {
+            files.insert("wandb-summary.json".to_owned(), json!({ "offset": 0, "content": [summary] }));
+        }
+        let mut body = json!({});
+        if !files.is_empty() {
+            body["files"] = Value::Object(files);
+        }
+        if !uploaded.is_empty() {
+            body["uploaded"] = json!(uploaded);
+        }
+        if let Some(code) = self.exit {
+            body["complete"] = json!(true);
+            body["exitcode"] = json!(code);
+        }
+        body.to_string().into_bytes()
+    }
+}
+
+/// Reads a log behind its writer.
+pub(super) struct Follower {
+    reader: LogReader,
+    /// A part that did not fit into the last batch.
+    held: Option<Part>,
+    at_server: Seen,
+    skip_lines: u64,
+    skip_events: u64,
+    /// Events of earlier sessions that are still to come, and when the run began for them and for later ones.
+    earlier_events: u64,
+    started: (f64, f64),
+    summary: Tree,
+    uploaded: BTreeSet<String>,
+}
+
+impl Follower {
+    /// Reads from the beginning. `before` is what the log held when this session began, `started` is when the run would
+    /// have begun had it run without a break, `uploaded` names the files that the server has.
+    pub(super) fn new(reader: LogReader, before: &Before, started: f64, uploaded: BTreeSet<String>) -> Self {
+        Self {
+            reader,
+            held: None,
+            at_server: Seen::default(),
+            skip_lines: before.lines,
+            skip_events: before.events,
+            earlier_events: before.events,
+            started: (before.started.unwrap_or(started), started),
+            summary: Tree::default(),
+            uploaded,
+        }
+    }
+
+    /// Leaves out what the server has. Lines of this session are never among that: the log may be new while the run is old.
+    pub(super) fn leave_out(&mut self, at_server: &AtServer) {
+        self.at_server = at_server.seen.clone();
+        self.skip_lines = self.skip_lines.min(at_server.offsets.lines);
+        self.skip_events = self.skip_events.min(at_server.offsets.events);
+    }
+
+    /// What comes next of the log, as far as `limit`.
+    pub(super) fn next_batch(&mut self, limit: u64) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        let mut summary_changed = false;
+        while batch.exit.is_none() {
+            let part = match self.held.take() {
+                Some(part) => Some(part),
+                None => match self.reader.next(limit)? {
+                    Some(record) => Part::decode(&record),
+                    None => break,
+                },
+            };
+            let Some(part) = part else { continue };
+            if batch.bytes > 0 && batch.bytes + size(&part) > MOST_BATCH_BYTES {
+                self.held = Some(part);
+                batch.is_full = true;
+                break;
+            }
+            batch.bytes += size(&part);
+            summary_changed |= matches!(part, Part::Summary(_));
+            self.add(part, &mut batch);
+        }
+        if summary_changed {
+            batch.summary = Some(self.summary.to_json());
+        }
+        Ok(batch)
+    }
+
+    fn add(&mut self, part: Part, batch: &mut Batch) {
+        match part {
+            Part::History { step, items } => {
+                let items = self.at_server.new_of(step, items);
+                if !items.is_empty() {
+                    batch.history.push(Tree::of(&items).to_json());
+                }
+            }
+            Part::Summary(items) => items.iter().for_each(|item| self.summary.set(item)),
+            Part::Stats { time, items } => {
+                let started = if self.earlier_events > 0 { self.started.0 } else { self.started.1 };
+                self.earlier_events = self.earlier_events.saturating_sub(1);
+                if self.skip_events > 0 {
+                    self.skip_events -= 1;
+                } else {
+                    batch.events.push(event(time, started, items));
+                }
+            }
+            Part::Line { time, text } => {
+                if self.skip_lines > 0 {
+                    self.skip_lines -= 1;
+                } else {
+                    batch.lines.push(format!("{} {text}", times::with_microseconds(time)));
+                }
+            }
+            Part::Files(names) => {
+                batch.files.extend(names.into_iter().filter(|name| self.uploaded.insert(name.clone())))
+            }
+            Part::Exit { code, .. } => batch.exit = Some(code),
+            Part::Header(_) | Part::Run(_) | Part::Environment(_) | Part::Telemetry(_) | Part::Config(_) => {}
+        }
+    }
+}
+
+/// A measurement as a line: the server draws what begins with `system.`.
+fn event(time: f64, started: f64, items: Vec<Item>) -> String {
+    let named = |item: Item| Item { path: vec![format!("system.{}", item.path.join("."))], json: item.json };
+    let about = [("_timestamp", json!(time)), ("_runtime", json!((time - started).max(0.0))), ("_wandb", json!(true))];
+    let about = about.iter().map(|(key, value)| Item::new(key, value));
+    Tree::of(&items.into_iter().map(named).chain(about).collect::<Vec<_>>()).to_json()
+}
+
+fn size(part: &Part) -> usize {
+    let item_size = |item: &Item| item.json.len() + item.path.iter().map(String::len).sum::<usize>() + 8;
+    match part {
+        Part::History { items, .. } | Part::Stats { items, .. } => items.iter().map(item_size).sum::<usize>() + 64,
+        // A control character takes six bytes as `\u001b`.
+        Part::Line { text, .. } => text.bytes().map(|byte| if byte < 0x20 { 3 } else { 1 }).sum::<usize>() + 32,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::log_file::LogWriter;
+    use super::super::row::items;
+    use super::*;
+
+    fn log(path: &Path, parts: &[Part]) -> u64 {
+        let mut writer = LogWriter::create(path).unwrap();
+        for (index, part) in parts.iter().enumerate() {
+            writer.append(&part.encode(index as u64 + 1)).unwrap();
+        }
+        writer.position()
+    }
+
+    fn history(step: u64, name: &str) -> Part {
+        let row = json!({"_step": step, name: 1});
+        Part::History { step, items: items(row.as_object().unwrap()) }
+    }
+
+    fn line(text: &str) -> Part {
+        Part::Line { time: 1.0, text: text.to_owned() }
+    }
+
+    fn follow(path: &Path, before: &Before) -> Follower {
+        Follower::new(LogReader::open(path).unwrap(), before, 10.0, BTreeSet::new())
+    }
+
+    #[test]
+    fn a_log_becomes_the_streams_of_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let cpu = vec![Item::new("cpu", &json!(50))];
+        let end = log(
+            &path,
+            &[
+                history(0, "loss"),
+                Part::Summary(vec![Item::new("loss", &json!(1))]),
+                Part::Stats { time: 12.5, items: cpu },
+                line("hello"),
+                Part::Files(vec!["a.png".to_owned()]),
+                Part::Files(vec!["a.png".to_owned()]),
+                Part::Exit { code: 3, seconds: 1 },
+            ],
+        );
+        let batch = follow(&path, &Before::default()).next_batch(end).unwrap();
+        assert_eq!(batch.files, ["a.png"]);
+        let body: Value = serde_json::from_slice(&batch.body(Offsets::default(), &["b".to_owned()])).unwrap();
+        let event = r#"{"_runtime":2.5,"_timestamp":12.5,"_wandb":true,"system.cpu":50}"#;
+        let expected = json!({
+            "files": {
+                "wandb-history.jsonl": {"offset": 0, "content": [r#"{"_step":0,"loss":1}"#]},
+                "wandb-events.jsonl": {"offset": 0, "content": [event]},
+                "output.log": {"offset": 0, "content": ["1970-01-01T00:00:01.000000 hello"]},
+                "wandb-summary.json": {"offset": 0, "content": [r#"{"loss":1}"#]},
+            },
+            "uploaded": ["b"],
+            "complete": true,
+            "exitcode": 3,
+        });
+        assert_eq!(body, expected);
+        assert_eq!(Offsets::default().behind(&batch), Offsets { history: 1, events: 1, lines: 1 });
+        assert_eq!(Batch::default().body(Offsets::default(), &[]), b"{}");
+    }
+
+    #[test]
+    fn what_the_server_has_is_left_out_and_what_it_lacks_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let parts =
+            [history(1, "a"), history(2, "a"), history(2, "b"), history(3, "a"), line("1"), line("2"), line("3")];
+        let end = log(&path, &parts);
+        let mut seen = Seen::default();
+        seen.note(2, ["a"]);
+        let at_server = AtServer { offsets: Offsets { history: 2, events: 5, lines: 1 }, seen };
+        // The last line belongs to the session that begins.
+        let mut follower = follow(&path, &Before { lines: 2, ..Before::default() });
+        follower.leave_out(&at_server);
+        let batch = follower.next_batch(end).unwrap();
+        assert_eq!(batch.history, [r#"{"_step":2,"b":1}"#, r#"{"_step":3,"a":1}"#]);
+        assert_eq!(batch.lines.len(), 2);
+
+        let mut follower = follow(&path, &Before::default());
+        follower.leave_out(&AtServer { offsets: Offsets { lines: 9, ..Offsets::default() }, seen: Seen::through(2) });
+        let batch = follower.next_batch(end).unwrap();
+        assert_eq!((batch.history.len(), batch.lines.len()), (1, 3), "a new log of an old run");
+    }
+
+    #[test]
+    fn a_long_log_is_sent_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let long = "x".repeat(MOST_BATCH_BYTES / 2);
+        let end = log(&path, &[line(&long), line(&long), line(&long), line("end")]);
+        let mut follower = follow(&path, &Before::default());
+        let mut counts = Vec::new();
+        loop {
+            let batch = follower.next_batch(end).unwrap();
+            counts.push(batch.lines.len());
+            assert!(batch.body(Offsets::default(), &[]).len() < 10 << 20);
+            if !batch.is_full {
+                break;
+            }
+        }
+        assert_eq!(counts, [1, 1, 2]);
+        assert!(follower.next_batch(end).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! Tells Weights & Biases of a run: what happens, as its client takes it. The protocol and the files are in `wandb`.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::base::stop::StopFlag;
+use crate::base::{memory, system_usage, terminal};
+use crate::config::{RunConfig, WandbConfig, WandbMode};
+use crate::run::run_directory::RunDirectory;
+use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
+use crate::run::tracking::scalars::{is_logged, of_event};
+use crate::run::tracking::system_monitor::{INTERVAL, SystemMonitor};
+use crate::run::tracking::wandb::{self, Metadata, Mode, Picture, ResumePoint, Run, Settings, Surroundings, Tone};
+use crate::training::events::{Event, Observer, Sample};
+use crate::training::train_state::TrainState;
+
+/// Keeps the id of the run, so that it is the same when it goes on.
+const ID_FILE: &str = "wandb.json";
+const FORMAT_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    format_version: u32,
+    run_id: String,
+}
+
+/// Where a run is told to, from its config and the environment; `None` where nobody is told.
+///
+/// # Errors
+/// A setting that cannot be, such as `online` without a key.
+pub fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Settings>> {
+    let wanted = wandb::WandbConfig {
+        mode: config.mode.map(|mode| match mode {
+            WandbMode::Online => Mode::Online,
+            WandbMode::Offline => Mode::Offline,
+            WandbMode::Disabled => Mode::Disabled,
+        }),
+        project: config.project.clone(),
+        entity: config.entity.clone(),
+        name: config.name.clone(),
+        tags: config.tags.clone(),
+    };
+    let mut settings = Settings::resolve(&wanted, run.path(), &|name| std::env::var(name).ok())?;
+    if settings.name.is_none() {
+        settings.name = run.path().file_name().map(|name| name.to_string_lossy().into_owned());
+    }
+    Ok(Some(settings).filter(|settings| settings.mode != Mode::Disabled))
+}
+
+/// The observer.
+pub struct WeightsAndBiases {
+    run: Run,
+    pictures: Rc<RefCell<SamplePictures>>,
+    monitor: SystemMonitor,
+    console: Receiver<String>,
+    stop: StopFlag,
+    log_interval: u64,
+}
+
+impl WeightsAndBiases {
+    /// Begins a run, or goes on with the one that this folder has begun. `console` gives what the console shows.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn start(
+        settings: &Settings,
+        run: &RunDirectory,
+        config: &RunConfig,
+        state: &TrainState,
+        pictures: Rc<RefCell<SamplePictures>>,
+        console: Receiver<String>,
+        stop: StopFlag,
+    ) -> Result<Self> {
+        let path = run.path().join(ID_FILE);
+        let resume = read_id(&path)?.map(|run_id| ResumePoint { run_id, step: state.global_step });
+        let say = Arc::new(|tone, text: &str| match tone {
+            Tone::Message => terminal::message(text),
+            Tone::Warning => terminal::warning(text),
+        });
+        let metadata = metadata(config);
+        let started = Run::start(settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
+        let identity = Identity { format_version: FORMAT_VERSION, run_id: started.id().to_owned() };
+        run.write(ID_FILE, &format!("{}\n", serde_json::to_string(&identity)?))?;
+        let log_interval = config.training.log_interval as u64;
+        Ok(Self { run: started, pictures, monitor: SystemMonitor::start(INTERVAL), console, stop, log_interval })
+    }
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// A log that cannot be written.
+    pub fn finish(mut self, exit_code: i32) -> Result<()> {
+        self.pass_on()?;
+        self.run.finish(exit_code)
+    }
+
+    /// What came up beside the loop.
+    fn pass_on(&mut self) -> Result<()> {
+        for line in self.console.try_iter() {
+            self.run.console_line(&line)?;
+        }
+        for sample in self.monitor.take() {
+            self.run.system_metrics(&sample)?;
+        }
+        if self.run.should_stop() && !self.stop.is_raised() {
+            terminal::message("stop was pressed on the page of the run");
+            self.stop.raise();
+        }
+        Ok(())
+    }
+
+    fn samples(&mut self, step: u64, samples: &[Sample<'_>]) -> Result<()> {
+        let mut shown = Vec::new();
+        for sample in samples.iter().take(MOST) {
+            if let Some(picture) = self.pictures.borrow_mut().get(sample.image) {
+                shown.push((picture, sample.caption.text.as_str()));
+            }
+        }
+        let pictures: Vec<Picture<'_>> = shown
+            .iter()
+            .map(|(picture, caption)| Picture {
+                png: &picture.png,
+                width: picture.width,
+                height: picture.height,
+                caption,
+            })
+            .collect();
+        self.run.images("val/samples", step, &pictures)
+    }
+}
+
+impl Observer for WeightsAndBiases {
+    fn observe(&mut self, event: &Event<'_>) -> Result<()> {
+        self.pass_on()?;
+        if let Some(scalars) = of_event(event).filter(|_| is_logged(event, self.log_interval)) {
+            let values = scalars.values.into_iter().map(|(name, value)| (name, wandb::number(value)));
+            self.run.log(scalars.step, &values.collect())?;
+        }
+        match event {
+            Event::Validated { state, samples, .. } => {
+                self.samples(state.global_step, samples)?;
+                let best = [
+                    ("best_epoch", json!(state.best_epoch)),
+                    ("best_val_loss", json!(state.best_val_loss)),
+                    ("best_cider", json!(state.best_cider)),
+                ];
+                let best = best.into_iter().filter(|(_, value)| !value.is_null());
+                self.run.summary(&best.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+            }
+            // A run that goes on from the checkpoint finds the row.
+            Event::Save { .. } => self.run.commit(),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_id(path: &Path) -> Result<Option<String>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let cannot = || format!("cannot read {}", path.display());
+    let identity: Identity = serde_json::from_slice(&fs::read(path).with_context(cannot)?).with_context(cannot)?;
+    anyhow::ensure!(
+        identity.format_version == FORMAT_VERSION,
+        "{} has format version {}, and this program knows {FORMAT_VERSION}",
+        path.display(),
+        identity.format_version
+    );
+    Ok(Some(identity.run_id))
+}
+
+fn metadata(config: &RunConfig) -> Metadata {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let gpus = system_usage::gpu_names().into_iter().zip(system_usage::gpus());
+    Metadata {
+        config: serde_json::to_value(config).unwrap_or(Value::Null),
+        program: "caption-train".to_owned(),
+        args: std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        executable: std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned()),
+        host: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+        os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+        cpu_cores: threads,
+        cpu_threads: threads,
+        memory_bytes: memory::total_bytes().unwrap_or(0),
+        gpus: gpus.map(|(name, gpu)| wandb::Gpu { name, memory_bytes: gpu.memory_total_bytes as u64 }).collect(),
+        ..Metadata::default()
+    }
+}

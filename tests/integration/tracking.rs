@@ -1,0 +1,142 @@
+//! What trackers are told of a run: W&B through a small server that does as its own, TensorBoard by its files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{files_below, last_checkpoint, small_config, stderr, train};
+
+#[cfg(feature = "wandb")]
+#[path = "../../src/run/tracking/wandb/recorder.rs"]
+#[expect(dead_code, reason = "the client's own tests need all of it")]
+mod recorder;
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = train(folder.path(), &small_config(folder.path()), &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = folder.path().join("run");
+    let wandb = names(&run.join("wandb"));
+    assert!(wandb.len() == 1 && wandb[0].starts_with("offline-run-"), "{wandb:?}");
+    let log = |run: &Path| -> PathBuf {
+        files_below(&run.join("wandb")).into_iter().find(|path| path.extension().is_some_and(|e| e == "wandb")).unwrap()
+    };
+    let bytes = fs::read(log(&run)).unwrap();
+    assert!(bytes.starts_with(b":W&B"));
+    let text = String::from_utf8_lossy(&bytes);
+    for expected in ["train/learning_rate", "val/loss", "epoch 1/", "val/samples"] {
+        assert!(text.contains(expected), "{expected}");
+    }
+    let events = names(&run.join("tensorboard"));
+    assert_eq!(events.len(), 1, "{events:?}");
+    let id = fs::read_to_string(run.join("wandb.json")).unwrap();
+
+    let mut command = crate::support::binary();
+    command.arg("--resume").arg(last_checkpoint(&run)).args(["--set", "training.num_epochs=3"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(names(&run.join("wandb")), wandb, "the same run");
+    assert_eq!(fs::read_to_string(run.join("wandb.json")).unwrap(), id);
+    assert!(fs::read(log(&run)).unwrap().len() > bytes.len());
+    assert_eq!(names(&run.join("tensorboard")).len(), 2);
+    let table = fs::read_to_string(run.join("results.csv")).unwrap();
+    let epochs: Vec<&str> = table.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    assert!(epochs.len() > 1 && epochs.last() == Some(&"3"), "{table}");
+}
+
+#[test]
+fn trackers_that_are_switched_off_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        small_config(folder.path()) + "\n[tracking]\ntensorboard = false\n[tracking.wandb]\nmode = \"disabled\"\n";
+    let output = train(folder.path(), &config, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = folder.path().join("run");
+    for name in ["wandb", "wandb.json", "tensorboard"] {
+        assert!(!run.join(name).exists(), "{name}");
+    }
+}
+
+#[cfg(feature = "wandb")]
+mod online {
+    use std::process::Command;
+
+    use super::recorder::{Recorder, Request};
+    use super::*;
+    use crate::support::binary;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn tracked(recorder: &Recorder, config: &Path) -> Command {
+        let mut command = binary();
+        command.env_remove("WANDB_MODE").env("WANDB_BASE_URL", &recorder.url).env("WANDB_API_KEY", KEY);
+        command.arg("--config").arg(config);
+        command
+    }
+
+    fn config(folder: &Path, extra: &str) -> PathBuf {
+        let path = folder.join("run.toml");
+        fs::write(&path, small_config(folder) + extra).unwrap();
+        path
+    }
+
+    fn id(run: &Path) -> String {
+        let text = fs::read_to_string(run.join("wandb.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["run_id"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_server_gets_every_update_once_the_end_and_nothing_shows_the_key() {
+        let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+        let output = tracked(&recorder, &config(folder.path(), "")).output().unwrap();
+        let text = stderr(&output);
+        assert!(output.status.success() && text.contains(&recorder.url), "{text}");
+        let run = folder.path().join("run");
+        let steps = recorder.steps(&id(&run));
+        let logged: Vec<u64> = crate::support::losses(&run).into_iter().map(|(step, _)| step).collect();
+        assert!(logged.iter().all(|step| steps.contains(step)), "{logged:?} {steps:?}");
+        assert!(steps.is_sorted_by(|one, other| one < other), "{steps:?}");
+        let end = recorder.requests().iter().map(Request::json).find(|body| body["complete"] == true);
+        assert_eq!(end.unwrap()["exitcode"], 0);
+        assert!(recorder.uploads().keys().any(|name| name.contains("media/images/val/samples")));
+        for path in files_below(folder.path()) {
+            let bytes = fs::read(&path).unwrap();
+            assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{}", path.display());
+        }
+        assert!(!text.contains(KEY));
+    }
+
+    #[test]
+    fn a_stop_on_the_page_of_the_run_saves_and_ends_it() {
+        let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+        recorder.press_stop();
+        let config = config(folder.path(), "");
+        let output = tracked(&recorder, &config).args(["--set", "training.num_epochs=100000"]).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(130), "{text}");
+        assert!(text.contains("stop was pressed on the page of the run"), "{text}");
+        assert!(last_checkpoint(&folder.path().join("run")).is_file());
+        let end = recorder.requests().iter().map(Request::json).find(|body| body["complete"] == true);
+        assert_eq!(end.unwrap()["exitcode"], 130);
+    }
+
+    #[test]
+    fn online_without_a_key_is_told_before_anything_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "\n[tracking.wandb]\nmode = \"online\"\n");
+        let mut command = binary();
+        let nowhere = folder.path().join("nowhere");
+        command.env("NETRC", &nowhere).env("HOME", &nowhere).arg("--config").arg(&config);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("WANDB_API_KEY"), "{}", stderr(&output));
+        assert!(!folder.path().join("run").exists());
+    }
+}
