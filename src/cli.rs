@@ -17,8 +17,9 @@ use crate::commands::score::ScoreArgs;
 #[cfg(feature = "serve")]
 use crate::commands::serve::{self, ServeArgs};
 use crate::commands::train::TrainRequest;
+use crate::commands::upload::UploadArgs;
 use crate::commands::version::VERSION;
-use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, report, score, train};
+use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, report, score, train, upload};
 use crate::training::trainer::Outcome;
 
 /// Trains image-captioning models.
@@ -64,6 +65,8 @@ enum Command {
     Score(ScoreArgs),
     /// Write a model as a folder that Python's transformers loads
     Export(ExportArgs),
+    /// Upload a model to the Hugging Face Hub, with a card
+    Upload(UploadArgs),
     /// Write one HTML page of a run: curves, captions, where the model looks
     Report(ReportArgs),
     /// Open a page to try a model with pictures
@@ -101,6 +104,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Score(args)) => score::run(args).map(completed),
         Some(Command::Export(args)) => export::run(args).map(completed),
+        Some(Command::Upload(args)) => upload::run(args),
         Some(Command::Report(args)) => report::run(args).map(completed),
         #[cfg(feature = "serve")]
         Some(Command::Serve(args)) => serve::run(args),

@@ -9,6 +9,7 @@ use crate::base::terminal;
 use crate::commands::model_source::checkpoint_path;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
+use crate::run::model_card::Card;
 
 /// Writes a model as a `VisionEncoderDecoderModel` folder.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,7 +31,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     for note in &model.notes {
         terminal::message(note);
     }
-    export::write(&model, &args.output)?;
+    let title = args.output.file_name().map_or_else(|| "caption-train".into(), |name| name.to_string_lossy());
+    export::write(&model, &args.output, &Card::of_checkpoint(&title, &args.checkpoint))?;
     terminal::message(&format!(
         "exported to {}; in Python: VisionEncoderDecoderModel.from_pretrained({:?})",
         args.output.display(),

@@ -13,6 +13,7 @@ use crate::base::terminal;
 use crate::base::{atomic_file, memory};
 use crate::commands::dataset_source;
 use crate::commands::device::training_device;
+use crate::commands::hub_uploads::HubUploads;
 use crate::commands::model_source::model_folders;
 use crate::commands::report;
 use crate::commands::signals::{STOPPED as STOPPED_CODE, watch_signals};
@@ -278,10 +279,14 @@ fn train_logged(
     let pad_id = tokenizer.special_ids().pad;
     let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, captioned };
     let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
+    let mut uploads = HubUploads::start(run, &trainer.plan.config.hub)?;
     let mut observers = Observers(vec![Box::new(Console::default())]);
     observers.0.extend(trackers.observers(run, &trainer.plan.config)?);
-    // Last: what the others hold is written when a checkpoint says that it is.
+    // Behind the others: what they hold is written when a checkpoint says that it is.
     observers.0.push(Box::new(keeper));
+    if let Some(uploads) = &mut uploads {
+        observers.0.push(Box::new(uploads));
+    }
     let outcome = trainer.run(&mut observers, stop).hint(|| last_good(run))?;
     drop(observers);
     if outcome == Outcome::Interrupted {
@@ -299,6 +304,9 @@ fn train_logged(
         return Ok(Outcome::Interrupted);
     }
     write_report(run);
+    if let Some(uploads) = uploads {
+        uploads.finish(&best);
+    }
     summarise(run, &best);
     Ok(Outcome::Completed)
 }

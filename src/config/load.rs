@@ -349,7 +349,9 @@ mod tests {
 
     use super::*;
     use crate::base::fault::{describe, is_usage};
-    use crate::config::{AugmentationConfig, EncoderArchitecture, EncoderKind, EncoderTraining, SaveInterval};
+    use crate::config::{
+        AugmentationConfig, EncoderArchitecture, EncoderKind, EncoderTraining, SaveInterval, WandbMode,
+    };
 
     /// The least that a run needs.
     const SMALLEST: &str = "[data]\ndataset = \"shapes\"\n[model.encoder]\nname = \"vit\"\n";
@@ -399,6 +401,11 @@ mod tests {
         config.evaluation.metrics_interval = Some(1);
         config.evaluation.meteor_resources = Some("meteor".into());
         config.decoding.max_new_tokens = Some(32);
+        config.tracking.wandb.mode = Some(WandbMode::Offline);
+        config.tracking.wandb.project = Some("p".to_owned());
+        config.tracking.wandb.entity = Some("e".to_owned());
+        config.tracking.wandb.name = Some("n".to_owned());
+        config.hub.repo = Some("owner/name".to_owned());
         config
     }
 
@@ -621,7 +628,7 @@ mod tests {
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
         optimizer.learning_rate cannot change while a run goes on from its checkpoint
-          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, evaluation.*, decoding.*, checkpoint.*; for anything else start a new run
+          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, evaluation.*, decoding.*, checkpoint.*, tracking.*, hub.*; for anything else start a new run
         ");
         assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
         assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));

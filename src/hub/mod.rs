@@ -1,4 +1,5 @@
-//! Layer 1: from the id of a Hugging Face Hub repository to a local folder. Bytes to paths; nothing about models.
+//! Layer 1: from the id of a Hugging Face Hub repository to a local folder, and from local files to a repository. Bytes and
+//! paths; nothing about models.
 
 #[cfg(feature = "hub")]
 mod cache;
@@ -17,11 +18,15 @@ mod settings;
 #[cfg(feature = "hub")]
 mod transfer;
 #[cfg(feature = "hub")]
+mod upload;
+#[cfg(feature = "hub")]
 mod wire;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::base::fault::usage;
+use crate::base::stop::StopFlag;
 
 /// Where the files of a model are looked for when there is no network.
 #[cfg(feature = "hub")]
@@ -180,6 +185,101 @@ fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What to put into a model repository, as one commit on its branch `main`.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// `owner/name`, or `name` alone for a repository of whom the token belongs to. It is made where there is none.
+    pub repo: String,
+    /// Whether the repository is one that only its owner sees. A public one that is there already is then refused.
+    pub private: bool,
+    /// What the history of the repository says of the commit.
+    pub message: String,
+    /// Paths in the repository, with `/` between folders, and what belongs there. Files with other paths stay.
+    pub files: Vec<(String, UploadSource)>,
+}
+
+/// Where the content of an uploaded file comes from.
+#[derive(Clone, Debug)]
+pub enum UploadSource {
+    /// A local file, which must not change meanwhile.
+    File(PathBuf),
+    /// A content that was made in memory, such as a model card.
+    Bytes(Vec<u8>),
+}
+
+/// Where the files of an [`Upload`] are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// The page of the repository.
+    pub url: String,
+    /// The full name of a commit that has all of them: the new one, or the newest where nothing was left to do.
+    pub commit: String,
+}
+
+/// Why an upload ended before its commit: a stop was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the upload was stopped")]
+pub struct UploadStopped;
+
+/// Puts files into a model repository of the Hub.
+///
+/// What the repository or its storage has already is not sent again, so that the same call goes on after a failure or a
+/// stop. Large files are read piece by piece. Failures that may pass are waited out; a commit whose answer was lost is
+/// looked for before it is made again.
+///
+/// `HF_TOKEN`, or the token that `hf auth login` stored, must allow to write; `HF_ENDPOINT` names another Hub.
+///
+/// # Errors
+/// An id or a path that cannot be one, two files with one path, no message; `HF_HUB_OFFLINE`; no token, or one that may not
+/// write; a public repository where a private one is wanted; no network, or one that stays away; a server that refuses; a
+/// file that cannot be read, or changes meanwhile; a stop, with [`UploadStopped`] in the chain; a program that was built
+/// without the feature `hub`.
+#[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing can be uploaded"))]
+pub fn upload(request: &Upload, stop: &StopFlag) -> anyhow::Result<Uploaded> {
+    check_upload(request)?;
+    #[cfg(feature = "hub")]
+    return upload::run(
+        request,
+        &settings::Settings::from_environment(),
+        &upload::Conditions::from_environment(),
+        stop,
+    );
+    #[cfg(not(feature = "hub"))]
+    return Err(crate::base::fault::fault(
+        format!("cannot upload {} to the Hub: this program was built without the feature hub", request.repo),
+        "build with `--features hub`, or upload the files with `hf upload`",
+    ));
+}
+
+/// Refuses what is no id, and paths that the Hub would take for something else.
+fn check_upload(request: &Upload) -> anyhow::Result<()> {
+    let Upload { repo, message, files, .. } = request;
+    if !is_id(repo) {
+        return Err(usage(
+            format!("\"{repo}\" is not the id of a model on the Hub"),
+            "an id is owner/name, such as google/vit-base-patch16-224-in21k, or a name alone for one of your own",
+        ));
+    }
+    if message.trim().is_empty() {
+        return Err(usage(format!("the commit to {repo} has no message"), "say in a few words what is uploaded"));
+    }
+    if files.is_empty() {
+        return Err(usage(format!("there is no file to upload to {repo}"), "name at least one"));
+    }
+    let is_gits = |name: &str| name.split('/').any(|part| part.eq_ignore_ascii_case(".git"));
+    if let Some((name, _)) = files.iter().find(|(name, _)| !is_relative(name) || is_gits(name)) {
+        return Err(usage(
+            format!("{name:?} cannot be the path of a file in {repo}"),
+            "a path is relative, with / between folders, such as tokenizer/vocab.json; no part of it is .. or .git",
+        ));
+    }
+    let mut names = HashSet::new();
+    if let Some((name, _)) = files.iter().find(|(name, _)| !names.insert(name)) {
+        return Err(usage(format!("two files would be {name} in {repo}"), "give each another path"));
+    }
+    Ok(())
+}
+
 /// Whether the path stays below the folder that it is put behind, on every system.
 fn is_relative(path: &str) -> bool {
     let is_plain = |part: &str| !matches!(part, "" | "." | "..");
@@ -234,6 +334,33 @@ mod tests {
         }
         for id in ["", "..", "a/b/c", "a--b", "../b"] {
             assert!(is_usage(&dataset_files(&request(id, &["a"], None)).unwrap_err()), "{id}");
+        }
+    }
+
+    fn wanted(repo: &str, names: &[&str], message: &str) -> Upload {
+        let files = names.iter().map(|&name| (name.to_owned(), UploadSource::Bytes(Vec::new()))).collect();
+        Upload { repo: repo.to_owned(), private: true, message: message.to_owned(), files }
+    }
+
+    #[test]
+    fn uploads_to_what_is_no_id_or_no_path_in_a_repository_are_refused_before_anything_is_sent() {
+        let bad_paths =
+            ["", "/a", "../a", "a/../b", "a//b", "a/", "./a", "a\\b", "C:x", "a\nb", ".git/config", "x/.GIT/y"];
+        let bad_paths = bad_paths.map(|name| wanted("owner/name", &["good", name], "first"));
+        let others = [
+            wanted("a/b/c", &["a"], "first"),
+            wanted("../b", &["a"], "first"),
+            wanted("", &["a"], "first"),
+            wanted("owner/name", &["a", "b", "a"], "first"),
+            wanted("owner/name", &[], "first"),
+            wanted("owner/name", &["a"], " \n"),
+        ];
+        for request in bad_paths.iter().chain(&others) {
+            let error = upload(request, &StopFlag::default()).unwrap_err();
+            assert!(is_usage(&error), "{request:?}: {error:?}");
+        }
+        for name in ["config.json", "a/b c/ü.txt", "..a", ".gitattributes", ".github/x"] {
+            assert!(check_upload(&wanted("name", &[name], "first")).is_ok(), "{name}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! metadata cannot be had for large files, because it follows the redirect to the storage, whose answer lacks the Hub's
 //! headers, and `paths-info` drops their SHA-256; a stream does not say whether the server kept to the range; nothing
 //! ends a connection that has gone silent. Its own Xet protocol is no loss: the same redirect gives the same bytes over
-//! plain HTTP, with ranges.
+//! plain HTTP, with ranges. Requests that carry something are sent by `upload::calls`, to the same rules.
 
 use std::cell::Cell;
 use std::fmt::{self, Display};
@@ -26,7 +26,7 @@ const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 /// As in reqwest.
 const MOST_REDIRECTS: usize = 10;
 /// The description of a repository, which lists its files, is some megabytes at most.
-const MOST_DESCRIPTION_BYTES: u64 = 64 << 20;
+pub(super) const MOST_DESCRIPTION_BYTES: u64 = 64 << 20;
 const MOST_EXPLANATION_BYTES: u64 = 64 << 10;
 const MOST_EXPLANATION_CHARACTERS: usize = 300;
 
@@ -78,7 +78,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Whether another try may help.
-    fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Cut(_) | Self::Short { .. } | Self::Silent(_) => true,
             Self::Refused(refusal) => {
@@ -106,6 +106,13 @@ pub(super) struct Refusal {
     wait: Option<Duration>,
 }
 
+impl Refusal {
+    /// Whether the server's explanation holds the text.
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.explanation.as_ref().is_some_and(|explanation| explanation.contains(text))
+    }
+}
+
 impl Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
@@ -129,15 +136,15 @@ pub(super) struct Remote {
     pub(super) bytes: u64,
 }
 
-/// A connection to one data-set repository of a Hub.
+/// A connection to one repository of a Hub.
 pub(super) struct Wire {
     client: Client,
-    endpoint: Url,
+    pub(super) endpoint: Url,
     id: String,
-    token: Option<HeaderValue>,
-    patience: Patience,
+    pub(super) token: Option<HeaderValue>,
+    pub(super) patience: Patience,
     /// Whether the server has answered at all.
-    is_reached: Cell<bool>,
+    pub(super) is_reached: Cell<bool>,
 }
 
 impl Wire {
@@ -152,8 +159,8 @@ impl Wire {
             value
         });
         Ok(Self {
-            client: client.context("cannot set up downloads from the Hub")?,
-            endpoint: Url::parse(endpoint).context("cannot set up downloads from the Hub; is HF_ENDPOINT a URL?")?,
+            client: client.context("cannot set up a connection to the Hub")?,
+            endpoint: Url::parse(endpoint).context("cannot set up a connection to the Hub; is HF_ENDPOINT a URL?")?,
             id: id.to_owned(),
             token,
             patience,
@@ -226,11 +233,15 @@ impl Wire {
         }
     }
 
-    /// Each of `rest` is one part of the path, whatever is in it.
     fn address(&self, first: &[&str], rest: &[&str]) -> Result<Url, Failure> {
+        self.address_of(first.iter().copied().chain(self.id.split('/')).chain(rest.iter().copied()))
+    }
+
+    /// Each of `parts` is one part of the path, whatever is in it.
+    pub(super) fn address_of<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Result<Url, Failure> {
         let mut url = self.endpoint.clone();
         match url.path_segments_mut() {
-            Ok(mut path) => path.pop_if_empty().extend(first).extend(self.id.split('/')).extend(rest),
+            Ok(mut path) => path.pop_if_empty().extend(parts),
             Err(()) => return Err(Failure::Malformed("HF_ENDPOINT is no address of a server".to_owned())),
         };
         Ok(url)
@@ -261,13 +272,13 @@ impl Wire {
             }
             match redirected(&answer, &url) {
                 Some(next) => url = next,
-                None => return Err(Failure::Refused(refusal(answer))),
+                None => return Err(Failure::Refused(refused(answer))),
             }
         }
         Err(Failure::Malformed(format!("the server redirected the request {MOST_REDIRECTS} times")))
     }
 
-    fn unsent(&self, error: reqwest::Error) -> Failure {
+    pub(super) fn unsent(&self, error: reqwest::Error) -> Failure {
         match () {
             () if error.is_timeout() => Failure::Silent(self.patience.silence),
             () if error.is_builder() => Failure::Malformed("HF_ENDPOINT is no address of a server".to_owned()),
@@ -293,30 +304,40 @@ fn redirected(answer: &Response, url: &Url) -> Option<Url> {
     (answer.status().is_redirection() && ["http", "https"].contains(&next.scheme())).then_some(next)
 }
 
-fn refusal(mut answer: Response) -> Refusal {
-    let text = |name: &str| Some(printable(answer.headers().get(name)?.to_str().ok()?)).filter(|text| !text.is_empty());
-    let (status, code, explained) = (answer.status(), text("x-error-code"), text("x-error-message"));
-    let wait = (status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()).then(|| asked_wait(&answer));
-    let explanation = explained.or_else(|| {
+fn refused(mut answer: Response) -> Refusal {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    refusal(status, &headers, || {
         let mut body = Vec::new();
         // Half of an explanation is not JSON, and then there is none.
         let _ = (&mut answer).take(MOST_EXPLANATION_BYTES).read_to_end(&mut body);
-        let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
-        Some(printable(body.get("error")?.as_str()?))
+        body
+    })
+}
+
+pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: impl FnOnce() -> Vec<u8>) -> Refusal {
+    let text = |name: &str| Some(printable(headers.get(name)?.to_str().ok()?)).filter(|text| !text.is_empty());
+    let (code, explained) = (text("x-error-code"), text("x-error-message"));
+    let wait = (status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()).then(|| asked_wait(headers));
+    let explanation = explained.or_else(|| {
+        let body: serde_json::Value = serde_json::from_slice(&body()).ok()?;
+        let error = body.get("error").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let errors = body.get("errors").and_then(serde_json::Value::as_array).into_iter().flatten();
+        let errors: Vec<&str> = errors.filter_map(|error| error.get("message")?.as_str()).collect();
+        Some(printable(&error.unwrap_or_else(|| errors.join("; ")))).filter(|text| !text.is_empty())
     });
     Refusal { status, code, explanation, wait: wait.flatten() }
 }
 
 /// `Retry-After: SECONDS`, or the Hub's own `RateLimit: "api";r=0;t=SECONDS`.
-fn asked_wait(answer: &Response) -> Option<Duration> {
-    let text = |name: &str| answer.headers().get(name)?.to_str().ok();
+fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
     let limit = || text("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));
     let seconds = text(RETRY_AFTER.as_str()).or_else(limit)?;
     seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// A server's words on one line, as they may go to a terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MOST_EXPLANATION_CHARACTERS)
@@ -340,6 +361,12 @@ impl Retries<'_> {
 
     /// Waits until the next try; gives the failure back when there is none.
     pub(super) fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
+        std::thread::sleep(self.next_wait(failure)?);
+        Ok(())
+    }
+
+    /// How long to wait until the next try; gives the failure back when there is none.
+    pub(super) fn next_wait(&mut self, failure: Failure) -> Result<Duration, Failure> {
         let patience = &self.wire.patience;
         let most = if self.wire.is_reached.get() { patience.retries } else { patience.retries_unreached };
         let asked = if let Failure::Refused(refusal) = &failure { refusal.wait } else { None };
@@ -350,7 +377,6 @@ impl Retries<'_> {
         let wait = wait.max(asked.unwrap_or_default());
         self.failed += 1;
         message(&format!("{}: {failure}; trying again in {wait:?} ({} of {most})", self.what, self.failed));
-        std::thread::sleep(wait);
-        Ok(())
+        Ok(wait)
     }
 }

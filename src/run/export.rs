@@ -15,14 +15,14 @@ use crate::base::fault::{WithHint as _, fault};
 use crate::config::EncoderKind;
 use crate::model::export_config::{decoder_config, encoder_config};
 use crate::run::captioning_model::CaptioningModel;
-use crate::run::model_card;
+use crate::run::model_card::{self, Card};
 use crate::run::tensor_file::write_tensors;
 
 /// Writes the folder. It is complete when `config.json` is there, which is written last.
 ///
 /// # Errors
 /// A folder that holds something already; a disk that cannot be written.
-pub fn write(model: &CaptioningModel, folder: &Path) -> Result<()> {
+pub fn write(model: &CaptioningModel, folder: &Path, card: &Card) -> Result<()> {
     make_empty(folder)?;
     let tokens = Tokens::of(model)?;
     let hint = || "free some disk space or name another folder; remove the unfinished one first";
@@ -31,9 +31,8 @@ pub fn write(model: &CaptioningModel, folder: &Path) -> Result<()> {
         .with_context(|| format!("cannot write {}", weights.display()))
         .hint(hint)?;
     model.tokenizer.save(folder).hint(hint)?;
-    let title = folder.file_name().map_or_else(|| "caption-train".into(), |name| name.to_string_lossy());
     let texts = [
-        ("README.md", model_card::render(model, &title)),
+        ("README.md", model_card::render(model, card)),
         ("tokenizer_config.json", pretty(&tokens.tokenizer_config())?),
         ("special_tokens_map.json", pretty(&tokens.texts())?),
         ("preprocessor_config.json", pretty(&model.processor.to_preprocessor_config())?),

@@ -7,6 +7,7 @@ pub mod export;
 mod gallery;
 pub mod image_cache;
 pub mod initial_model;
+mod markdown;
 pub mod model_card;
 pub mod pretrained_folder;
 pub mod report;

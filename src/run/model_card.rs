@@ -1,10 +1,15 @@
 //! The `README.md` of an exported model: what the Hub reads at its top, and what a person should know.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::config::{self, RunConfig};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
+use crate::run::markdown::plain as plain_markdown;
+use crate::run::report::SplitScores;
+use crate::run::report_data;
+use crate::run::run_directory::RunDirectory;
 
 const FRONT_MATTER: &str = "---
 library_name: transformers
@@ -37,8 +42,35 @@ caption-train caption --checkpoint FOLDER_OR_ID picture.jpg
 ```
 "#;
 
-/// The card of `model`, headed `title`.
-pub fn render(model: &CaptioningModel, title: &str) -> String {
+/// What a card says beside what the model says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Card {
+    /// Its heading.
+    pub title: String,
+    /// What the model's captions of a split are worth.
+    pub scores: Vec<SplitScores>,
+    /// Some of them: file, caption, and what a person wrote.
+    pub samples: Vec<[String; 3]>,
+}
+
+impl Card {
+    /// That of a checkpoint: with the scores in its run's folder that are its own, as far as there are any.
+    pub fn of_checkpoint(title: &str, checkpoint: &Path) -> Self {
+        let mut card = Self { title: title.to_owned(), ..Self::default() };
+        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        let Some(run) = RunDirectory::of_checkpoint(checkpoint) else { return card };
+        let scores = report_data::read_scores(&run).unwrap_or_default();
+        card.scores = scores.into_iter().filter(|scores| scores.checkpoint == name).collect();
+        if let Some(scores) = card.scores.first() {
+            card.samples = report_data::sample_captions(&run, &scores.split).unwrap_or_default();
+        }
+        card
+    }
+}
+
+/// The card of `model`.
+pub fn render(model: &CaptioningModel, card: &Card) -> String {
+    let title = &card.title;
     let (encoder, decoder) = (&model.shape.encoder, &model.shape.decoder);
     let base = model.training.as_ref().map(base_models).unwrap_or_default();
     let base_lines: String = base.iter().map(|name| format!("- {name}\n")).collect();
@@ -58,7 +90,61 @@ pub fn render(model: &CaptioningModel, title: &str) -> String {
         model.decoding.max_new_tokens.unwrap_or(decoder.num_positions)
     );
     let training = model.training.as_ref().map(training_section).unwrap_or_default();
-    format!("{FRONT_MATTER}{base_key}---\n\n# {title}\n\n{architecture}\n{USE}{training}")
+    let dataset = model.training.as_ref().and_then(|training| training.config.data.dataset.as_deref());
+    let index = model_index(card, dataset.unwrap_or("a data set of its own"));
+    let scores = scores_section(card);
+    format!("{FRONT_MATTER}{base_key}{index}---\n\n# {title}\n\n{architecture}\n{USE}{scores}{training}")
+}
+
+/// The scores as the Hub reads them.
+fn model_index(card: &Card, dataset: &str) -> String {
+    if card.scores.is_empty() {
+        return String::new();
+    }
+    // A JSON text is a YAML text too, whatever is in it.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut lines =
+        vec!["model-index:".to_owned(), format!("- name: {}", quoted(&card.title)), "  results:".to_owned()];
+    for scores in &card.scores {
+        lines.push("  - task:".to_owned());
+        lines.push("      type: image-to-text".to_owned());
+        lines.push("    dataset:".to_owned());
+        lines.push(format!("      name: {}", quoted(dataset)));
+        lines.push(format!("      type: {}", quoted(dataset)));
+        lines.push(format!("      split: {}", quoted(&scores.split)));
+        lines.push("    metrics:".to_owned());
+        for row in &scores.rows {
+            lines.push(format!("    - type: {}", quoted(&row.name.to_lowercase())));
+            lines.push(format!("      name: {}", quoted(&row.name)));
+            lines.push(format!("      value: {:.4}", row.value));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn scores_section(card: &Card) -> String {
+    let mut text = String::new();
+    for scores in &card.scores {
+        let _ = write!(
+            text,
+            "\n## Scores of the split {}\n\n| | | {:.0} % of resamples |\n|---|---|---|\n",
+            scores.split,
+            100.0 * scores.confidence
+        );
+        for row in &scores.rows {
+            let interval = row.interval.map_or(String::new(), |(low, high)| format!("{low:.3} to {high:.3}"));
+            let _ = writeln!(text, "| {} | {:.3} | {interval} |", row.name, row.value);
+        }
+        let _ = write!(text, "\n`{}`\n", scores.signature.replace('`', "'"));
+    }
+    if !card.samples.is_empty() {
+        text.push_str("\n## Some of its captions\n\n| image | the model | a person |\n|---|---|---|\n");
+        for sample in &card.samples {
+            let [image, caption, reference] = sample.each_ref().map(|text| plain_markdown(text));
+            let _ = writeln!(text, "| {image} | {caption} | {reference} |");
+        }
+    }
+    text
 }
 
 /// The Hub's ids that the run began with.
@@ -82,8 +168,12 @@ fn shared_config(training: &CheckpointMetadata) -> RunConfig {
     config.output_dir = RunConfig::default().output_dir;
     config.data.directory = None;
     config.data.source = None;
+    config.data.cache_directory = None;
+    config.evaluation.meteor_resources = None;
     config.tokenizer.directory = None;
     config.training.resume_from = None;
+    config.tracking = RunConfig::default().tracking;
+    config.hub = RunConfig::default().hub;
     let model = &mut config.model;
     for name in [&mut model.init_from, &mut model.encoder.name, &mut model.decoder.name].into_iter().flatten() {
         if !is_id(name) {

@@ -142,7 +142,11 @@ pub const FAILED: &str = "the run ended with an error: ";
 /// What the log says when the run was stopped.
 pub const STOPPED: &str = "stopped; go on with: ";
 
-fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
+/// The scores of splits that a run's folder holds.
+///
+/// # Errors
+/// A file that is no such file.
+pub(super) fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
     let mut found = Vec::new();
     for split in Split::ALL.into_iter().rev() {
         let path = run.predictions().join(format!("{}.scores.json", split.name()));
@@ -152,6 +156,22 @@ fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
         }
     }
     Ok(found)
+}
+
+/// A few captions of a split: file, caption, and what a person wrote.
+///
+/// # Errors
+/// A data set or captions that are not there.
+pub(super) fn sample_captions(run: &RunDirectory, split: &str) -> Result<Vec<[String; 3]>> {
+    const NUM_SHOWN: usize = 5;
+    let toml = fs::read_to_string(run.path().join("config.resolved.toml"))?;
+    let dataset = open_dataset(&config::parse(&toml, "config.resolved.toml", &[])?, None)?;
+    let captions = read_captions(run, &dataset, split)?;
+    let sample = |(image, &index): (&CaptionedImage, &usize)| {
+        let reference = image.references.first().cloned().unwrap_or_default();
+        [dataset.images[index].filename.clone(), image.caption.clone(), reference]
+    };
+    Ok(captions.split.images.iter().zip(&captions.images).take(NUM_SHOWN).map(sample).collect())
 }
 
 #[derive(Deserialize)]

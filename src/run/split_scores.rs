@@ -19,13 +19,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<SplitScores> {
         let interval = interval["low"].as_f64().zip(interval["high"].as_f64());
         Some(ScoreRow { name: name.to_owned(), value: report["scores"][name].as_f64()?, interval })
     });
-    let model = match (file["checkpoint"].as_str(), file["epoch"].as_u64()) {
-        (Some(checkpoint), Some(epoch)) => format!("{checkpoint}, epoch {epoch}"),
-        (checkpoint, _) => checkpoint.unwrap_or_default().to_owned(),
-    };
+    let checkpoint = file["checkpoint"].as_str().unwrap_or_default().to_owned();
+    let epoch = file["epoch"].as_u64().map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
     Ok(SplitScores {
         split: file["split"].as_str().context("it names no split")?.to_owned(),
-        model,
+        model: format!("{checkpoint}{epoch}"),
+        checkpoint,
         rows: rows.collect(),
         confidence: CONFIDENCE,
         signature: report["signature"].as_str().unwrap_or_default().to_owned(),

@@ -23,3 +23,5 @@ mod support;
 mod tidy;
 mod tracking;
 mod training;
+#[cfg(feature = "hub")]
+mod uploads;

@@ -130,6 +130,8 @@ fn a_second_signal_ends_a_run_that_has_not_stopped_yet() {
     let mut child = binary().arg("--config").arg(&path).stderr(Stdio::null()).spawn().unwrap();
     wait_for("no update was begun", || folder.path().join("run/metrics.jsonl").exists());
     let signal = || Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    // The file is opened just before the update.
+    std::thread::sleep(Duration::from_millis(300));
     assert!(signal().success());
     std::thread::sleep(Duration::from_millis(700));
     assert!(signal().success());

@@ -42,7 +42,8 @@ pub(super) enum Span {
     FromZero,
     /// From the lowest to the highest.
     Fitted,
-    /// From the lowest on; the steep beginning of a loss may lie above, since it would press flat all that follows.
+    /// From the lowest on; the steep beginning of a loss and the end of one that diverges may lie above, since they would
+    /// press flat all the rest.
     Settled,
 }
 
@@ -265,9 +266,11 @@ impl Chart {
     }
 
     fn note_above(&self, y: &Axis) -> Option<String> {
-        let main = self.series.iter().flat_map(|series| series.points.iter().map(move |point| (series, point)));
-        let above: Vec<_> = main.filter(|(series, point)| series.style != Style::Line && point.y > y.high).collect();
-        let (_, highest) = above.iter().max_by(|a, b| a.1.y.total_cmp(&b.1.y))?;
+        // A line over pale values is their mean, and its points are no values of their own.
+        let is_smoothed = self.series.iter().any(|series| series.style == Style::Pale);
+        let measured = self.series.iter().filter(|series| !(is_smoothed && series.style == Style::Line));
+        let above: Vec<&Point> = measured.flat_map(|series| &series.points).filter(|point| point.y > y.high).collect();
+        let highest = above.iter().max_by(|a, b| a.y.total_cmp(&b.y))?;
         Some(format!(
             "{} above the chart, the highest {} at {} {}",
             counted(above.len() as u64, "value"),
@@ -346,7 +349,10 @@ fn top(sorted: &[f64], span: Span) -> f64 {
     let left_out = (sorted.len() / part).max(1);
     let usual = sorted.get(sorted.len() - 1 - left_out).copied().unwrap_or(high);
     let spread = usual - low;
-    if spread > 0.0 && high - usual > patience * spread { usual + 0.2 * spread } else { high }
+    let top = if spread > 0.0 && high - usual > patience * spread { usual + 0.2 * spread } else { high };
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(high);
+    // Of a loss that diverges, far more than a twentieth is far above the rest.
+    if part == 20 && median > low { top.min(low + 10.0 * (median - low)) } else { top }
 }
 
 fn ticks(axis: &Axis, turn: impl Fn(f64) -> f64) -> Vec<Tick> {
@@ -443,6 +449,15 @@ mod tests {
         loss.span = Span::Settled;
         let axis = loss.vertical_axis();
         assert!(axis.low == 2.0 && axis.high < 3.5, "{axis:?}");
+    }
+
+    #[test]
+    fn a_loss_that_diverges_leaves_the_chart() {
+        let ys: Vec<f64> =
+            (0..300).map(|index| 3.0 + 0.01 * f64::from(index % 50) + (f64::from(index - 200) / 4.0).exp()).collect();
+        let mut loss = chart(curve(&ys), Style::Pale);
+        loss.span = Span::Settled;
+        assert!(loss.vertical_axis().high < 10.0, "{:?}", loss.vertical_axis());
     }
 
     #[test]

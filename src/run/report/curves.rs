@@ -118,11 +118,11 @@ fn learning_rate_chart(log: &MetricsLog, x_high: f64) -> Chart {
 }
 
 fn grad_norm_chart(log: &MetricsLog, max_grad_norm: Option<f64>, x_high: f64) -> Chart {
-    let norms = raw_and_smoothed("gradient norm", values(log, |point| point.grad_norm));
+    let norms = raw_and_smoothed("norm", values(log, |point| point.grad_norm));
     let clipped = log.steps.iter().filter(|point| point.grad_norm > max_grad_norm).count();
     let share = 100.0 * clipped as f64 / log.steps.len().max(1) as f64;
     let unit = match max_grad_norm {
-        Some(_) => format!("before clipping; {share:.0} % of updates clipped"),
+        Some(_) => format!("before clipping; {share:.0} % are clipped"),
         None => "gradients are not clipped".to_owned(),
     };
     let mut chart = step_chart("norm", "Gradient norm", &unit, x_high, norms);
@@ -133,7 +133,7 @@ fn grad_norm_chart(log: &MetricsLog, max_grad_norm: Option<f64>, x_high: f64) ->
 }
 
 fn throughput_chart(log: &MetricsLog, x_high: f64) -> Chart {
-    let speeds = raw_and_smoothed("images per second", values(log, |point| point.images_per_second));
+    let speeds = raw_and_smoothed("images/s", values(log, |point| point.images_per_second));
     step_chart("speed", "Throughput", "images per second", x_high, speeds)
 }
 
@@ -261,6 +261,6 @@ mod tests {
         let mut data = data(vec![step(1, Some(0.5)), step(2, Some(2.0)), step(3, Some(3.0)), step(4, Some(0.1))]);
         data.max_grad_norm = Some(1.0);
         let json = serde_json::to_string(&curves(&data).updates).unwrap();
-        assert!(json.contains("50 % of updates clipped") && json.contains("clipped at 1.000"), "{json}");
+        assert!(json.contains("50 % are clipped") && json.contains("clipped at 1.000"), "{json}");
     }
 }

@@ -71,6 +71,8 @@ pub struct SplitScores {
     pub split: String,
     /// What captioned it: a checkpoint's name, an epoch.
     pub model: String,
+    /// The checkpoint's name alone.
+    pub checkpoint: String,
     /// The scores, in the order in which they are shown.
     pub rows: Vec<ScoreRow>,
     /// Share of the resamples that lie inside of an interval, from 0 to 1.

@@ -88,8 +88,7 @@ mod tests {
 
     #[test]
     fn the_policy_names_a_script_by_its_hash() {
-        // The example of the W3C's recommendation, "Content Security Policy Level 2", section 7.17.2, has another text;
-        // this is the digest of nothing, known from SHA-256's test vectors.
+        // The digest of nothing, of the test vectors of SHA-256.
         assert_eq!(policy_source(""), "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='");
     }
 }

@@ -74,9 +74,14 @@
         tip.append(element("em", "", "× " + note.text));
         parts.push(note.text);
       }
-      cursor.style.left = tip.style.left = 100 * place + "%";
-      tip.classList.toggle("left", place > 0.5);
+      cursor.style.left = 100 * place + "%";
       cursor.hidden = tip.hidden = false;
+      // Beside the cursor where there is room, and never beyond the plot.
+      const gap = 8;
+      const room = plot.clientWidth - tip.offsetWidth;
+      const right = place * plot.clientWidth + gap;
+      const left = right - 2 * gap - tip.offsetWidth;
+      tip.style.left = (right <= room ? right : left >= 0 ? left : Math.max(0, room)) + "px";
       if (aloud && live) live.textContent = parts.join(", ");
     };
 

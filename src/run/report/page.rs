@@ -16,7 +16,12 @@ use super::summary::{Figure, StatusView, figures, log_remark, status};
 use super::visible::{self, MAX_CAPTION};
 
 const TEMPLATE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
+const STYLE: &str = concat!(
+    include_str!("page.css"),
+    include_str!("tables.css"),
+    include_str!("charts.css"),
+    include_str!("pictures.css")
+);
 const SCRIPT: &str = include_str!("page.js");
 
 /// What the template shows.
@@ -170,6 +175,7 @@ mod tests {
             scores: vec![SplitScores {
                 split: text.to_owned(),
                 model: text.to_owned(),
+                checkpoint: text.to_owned(),
                 rows: vec![ScoreRow { name: text.to_owned(), value: f64::NAN, interval: Some((f64::NAN, 1.0)) }],
                 confidence: f64::NAN,
                 signature: text.to_owned(),

@@ -1,5 +1,7 @@
 //! The console: a progress bar for each epoch and validation, a line for each epoch.
 
+use std::time::{Duration, Instant};
+
 use crate::base::terminal::{self, Progress};
 use crate::training::events::{Event, Observer, StepReport};
 
@@ -10,12 +12,22 @@ pub struct Console {
     /// Mean loss of the last updates, smoothed for the eye alone.
     smoothed_loss: Option<f64>,
     num_epochs: usize,
+    /// When this process began, and how many epochs were done by then.
+    started: Option<(Instant, u64)>,
 }
 
 /// Weight of the newest update in the loss that the bar shows.
 const NEWEST: f64 = 0.05;
 
 impl Console {
+    /// About how long the epochs that are left take, at the pace of those that were done; `None` for none.
+    fn time_left(&self, epoch: u64) -> Option<String> {
+        let (started, before) = self.started?;
+        let done = epoch.checked_sub(before).filter(|&done| done > 0)?;
+        let left = (self.num_epochs as u64).checked_sub(epoch).filter(|&left| left > 0)?;
+        Some(rounded(started.elapsed().mul_f64(left as f64 / done as f64)))
+    }
+
     fn step(&mut self, report: &StepReport) {
         if report.skipped {
             terminal::warning(&format!(
@@ -34,11 +46,22 @@ impl Console {
     }
 }
 
+/// A duration as one says it.
+fn rounded(duration: Duration) -> String {
+    let minutes = (duration.as_secs() + 30) / 60;
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => "less than a minute".to_owned(),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
 impl Observer for Console {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         match event {
             Event::Started { plan, state } => {
                 self.num_epochs = plan.config.training.num_epochs;
+                self.started = Some((Instant::now(), state.epoch));
                 if state.global_step > 0 {
                     terminal::message(&format!(
                         "going on behind update {} of {} (epoch {})",
@@ -74,8 +97,9 @@ impl Observer for Console {
             Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
                 self.progress = None;
                 let mark = if *is_best { "  best so far" } else { "" };
+                let left = self.time_left(state.epoch).map_or_else(String::new, |left| format!("  {left} left"));
                 terminal::message(&format!(
-                    "epoch {}/{}  val loss   {val_loss:.4}  {seconds:.1} s{mark}",
+                    "epoch {}/{}  val loss   {val_loss:.4}  {seconds:.1} s{mark}{left}",
                     state.epoch, self.num_epochs
                 ));
                 if let Some(scores) = scores {
@@ -93,5 +117,16 @@ impl Observer for Console {
             Event::Save { .. } => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_said_in_hours_and_minutes() {
+        let said = |seconds| rounded(Duration::from_secs(seconds));
+        assert_eq!([29, 89, 3_599, 5_430].map(said), ["less than a minute", "1 min", "1 h 0 min", "1 h 31 min"]);
     }
 }

@@ -63,7 +63,7 @@ impl EventFile {
         let mut events = Self::create(folder, wall_time)?;
         // TensorBoard drops the events at and behind the step of such an event.
         let start = Message::new().unsigned(1, SESSION_STARTS);
-        events.event(wall_time, Some(done + 1), |event| event.message(SESSION_LOG, &start))?;
+        events.event(wall_time, Some(done.saturating_add(1)), |event| event.message(SESSION_LOG, &start))?;
         events.flush()?;
         Ok(events)
     }

@@ -45,6 +45,7 @@ fn of_step(report: &StepReport) -> Value {
         "learning_rate": report.learning_rate,
         "grad_norm": report.grad_norm,
         "images_per_second": report.num_examples as f64 / report.seconds,
+        "seconds": report.seconds,
         "wait_seconds": report.wait_seconds,
         "skipped": report.skipped,
     })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::run::markdown::plain;
 use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::event_file::EventFile;
 use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
@@ -68,25 +69,6 @@ fn table(samples: &[Sample<'_>]) -> String {
     lines.join("\n")
 }
 
-/// Text that Markdown takes for nothing but text.
-fn plain(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\r' => escaped.push(' '),
-            '<' => escaped.push_str("&lt;"),
-            '&' => escaped.push_str("&amp;"),
-            _ => {
-                if "\\`*_{}[]()#+!|~>".contains(character) {
-                    escaped.push('\\');
-                }
-                escaped.push(character);
-            }
-        }
-    }
-    escaped
-}
-
 impl Observer for TensorBoard {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         if let Event::Started { state, .. } = event {
@@ -102,15 +84,5 @@ impl Observer for TensorBoard {
             self.samples(state.global_step, samples)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn captions_are_text_and_nothing_else() {
-        assert_eq!(plain("a | b\n*c* <script>"), "a \\| b \\*c\\* &lt;script\\>");
     }
 }

@@ -102,7 +102,7 @@ impl Run {
         let writer_id = uuid(surroundings.random[1], surroundings.random[2]);
         let config: Vec<Item> = metadata.config_values().iter().map(|(key, value)| Item::new(key, value)).collect();
         if local.num_records() == 1 {
-            let first_step = resume.map(|point| point.step + 1);
+            let first_step = resume.map(|point| point.step.saturating_add(1));
             local.write(&records::run(settings, &id, metadata, &config, started, first_step))?;
             local.write(&records::telemetry())?;
         } else {

@@ -104,11 +104,11 @@ impl LocalRun {
         written.with_context(|| format!("cannot write {}/output.log", self.files().display())).hint(|| UNWRITABLE)
     }
 
-    /// Writes a file into `files/`.
+    /// Writes a file into `files/`. It is not synced: that would hold the training up for each picture.
     pub(super) fn write_file(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.files().join(name);
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = made.and_then(|()| atomic_file::write(&path, content));
+        let written = made.and_then(|()| atomic_file::write_one_of_many(&path, content));
         written.with_context(|| format!("cannot write {}", path.display())).hint(|| UNWRITABLE)
     }
 

@@ -1,0 +1,90 @@
+//! What an update costs more when Weights & Biases is told of it: nobody, a file, a server that answers, one that is dead.
+//! The four are measured in turn, several rounds; the median is shown.
+//!
+//!     cargo bench --bench trackers
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use caption_train::run::tracking::wandb::{Metadata, Run, Settings, Surroundings, WandbConfig, number};
+use serde_json::{Map, Value};
+
+#[path = "../src/run/tracking/wandb/recorder.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "the client's own tests need all of it")]
+mod recorder;
+
+use recorder::Recorder;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
+const NUM_UPDATES: u64 = 2_000;
+const NUM_ROUNDS: usize = 5;
+
+#[derive(Clone, Copy, Debug)]
+enum Server {
+    Off,
+    File,
+    Healthy,
+    Dead,
+}
+
+fn start(server: Server, folder: &Path) -> Result<(Run, Option<Recorder>)> {
+    let recorder = matches!(server, Server::Healthy).then(Recorder::start);
+    let url = recorder.as_ref().map_or_else(Recorder::dead_url, |recorder| recorder.url.clone());
+    let mode = match server {
+        Server::Off => "disabled",
+        Server::File => "offline",
+        Server::Healthy | Server::Dead => "online",
+    };
+    let environment = |name: &str| match name {
+        "WANDB_MODE" => Some(mode.to_owned()),
+        "WANDB_BASE_URL" => Some(url.clone()),
+        "WANDB_API_KEY" => Some(KEY.to_owned()),
+        _ => None,
+    };
+    let settings = Settings::resolve(&WandbConfig::default(), folder, &environment)?;
+    let run = Run::start(&settings, &Metadata::default(), None, Surroundings::real(Arc::new(|_, _| {})))?;
+    Ok((run, recorder))
+}
+
+/// Microseconds for an update that is logged.
+fn measure(run: &mut Run, first: u64) -> Result<f64> {
+    let started = Instant::now();
+    for step in first..first + NUM_UPDATES {
+        let names = ["train/loss", "train/learning_rate", "train/grad_norm", "train/images_per_second"];
+        let values: Map<String, Value> =
+            names.iter().map(|name| ((*name).to_owned(), number(1.0 / step as f64))).collect();
+        run.log(step, &values)?;
+    }
+    Ok(started.elapsed().as_secs_f64() * 1e6 / NUM_UPDATES as f64)
+}
+
+fn main() -> Result<()> {
+    let servers = [Server::Off, Server::File, Server::Healthy, Server::Dead];
+    let folder = tempfile::tempdir()?;
+    let mut runs = Vec::new();
+    for server in servers {
+        let (run, recorder) = start(server, &folder.path().join(format!("{server:?}")))?;
+        runs.push((server, run, recorder, Vec::new()));
+    }
+    for round in 0..NUM_ROUNDS as u64 {
+        for (_, run, _, times) in &mut runs {
+            times.push(measure(run, 1 + round * NUM_UPDATES)?);
+        }
+    }
+    let mut out = std::io::stdout();
+    for (server, run, recorder, mut times) in runs {
+        times.sort_by(f64::total_cmp);
+        writeln!(out, "{server:?}: {:.1} microseconds for an update that is logged", times[NUM_ROUNDS / 2])?;
+        // The dead one is not waited for.
+        if matches!(server, Server::Dead) {
+            drop(run)
+        } else {
+            run.finish(0)?
+        }
+        drop(recorder);
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Opens the report of a run and the page of `serve` with the run's newest checkpoint in headless Chromium, and uses both
+# with the mouse, with touch and with the keyboard. Takes about three minutes on two cores.
+#
+#   scripts/check-browser.sh RUN_FOLDER [SCREENSHOT_FOLDER]
+#
+# Run it where the run's paths hold, and with a run whose model writes captions already. Needs Python and Chromium, which
+# CHROMIUM names when it is not on the path. CAPTION_TRAIN names another program than the one in target/release.
+set -euo pipefail
+
+scripts=$(realpath "$(dirname "$0")")
+run=$(realpath "$1")
+screenshots=$(realpath -m "${2:-$(mktemp -d)}")
+program=$(realpath "${CAPTION_TRAIN:-$scripts/../target/release/caption-train}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$program" --quiet report "$run" --output "$work/report.html"
+python3 -B "$scripts/browser/check_report.py" "$work/report.html" "$screenshots"
+python3 -B "$scripts/browser/check_page.py" "$program" "$run/checkpoints/last.safetensors" "$screenshots"
+echo "all checks passed"

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Holds what trackers are told against the official clients: the bodies that a server of Weights & Biases gets, `wandb sync`
+# of our offline runs, and TensorBoard's reader on our event files. Everything stays on this machine.
+#
+#   PYTHON=VENV/bin/python scripts/check-trackers.sh
+#
+# PYTHON has wandb==0.31.0, pyyaml and tensorboard.
+set -euo pipefail
+
+python=${PYTHON:?set PYTHON to an interpreter with wandb, pyyaml and tensorboard}
+python=$(realpath -s "$python")
+cd "$(dirname "$0")/.."
+
+# The program that cargo makes of such a test target.
+program() {
+    cargo test --release --no-run --test "$1" --message-format=json 2>/dev/null |
+        "$python" -c 'import json, sys
+found = [m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable") and m["target"]["name"] == sys.argv[1]]
+print(found[-1])' "$1"
+}
+small_run=$(program log_small_run)
+small_events=$(program write_small_events)
+
+"$python" tests/reference/tensorboard_reads.py --check "$small_events"
+"$python" tests/reference/wandb_compare.py "$small_run"
+"$python" tests/reference/wandb_sync.py "$small_run"
+echo "all checks passed"

@@ -1,0 +1,165 @@
+//! Uploads the best model beside a run. A failure is told and does not stop the run: the model is on the disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result};
+
+use crate::base::atomic_file::{self, TEMPORARY_SUFFIX};
+use crate::base::fault::{describe, one_line};
+use crate::base::stop::StopFlag;
+use crate::base::terminal;
+use crate::commands::upload::{Publication, publish, repository_name};
+use crate::config::{HubConfig, HubUpload};
+use crate::run::checkpoint::layout::best_file_name;
+use crate::run::model_card::Card;
+use crate::run::run_directory::RunDirectory;
+use crate::training::events::{Event, Observer, SavePoint};
+
+/// The observer, with a thread that uploads.
+pub(super) struct HubUploads {
+    run: RunDirectory,
+    config: HubConfig,
+    work: Arc<Work>,
+    stop: StopFlag,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Work {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The newest model; an older one that nobody took yet is not worth uploading.
+    waiting: Option<Model>,
+    is_over: bool,
+}
+
+/// A model to be uploaded.
+struct Model {
+    /// A second name of the checkpoint: the first may be deleted meanwhile.
+    path: PathBuf,
+    card: Card,
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            terminal::warning(&format!("cannot remove {}: {error}", self.path.display()));
+        }
+    }
+}
+
+impl HubUploads {
+    /// Starts the thread; `None` where nothing is to be uploaded.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub(super) fn start(run: &RunDirectory, config: &HubConfig) -> Result<Option<Self>> {
+        let Some(repo) = config.repo.clone().filter(|_| config.upload != HubUpload::Never) else { return Ok(None) };
+        let (work, stop) = (Arc::<Work>::default(), StopFlag::default());
+        let (theirs, stopped) = (Arc::clone(&work), stop.clone());
+        let (is_private, include_checkpoint) = (config.private, config.include_checkpoint);
+        let upload = move || {
+            while let Some(model) = theirs.take() {
+                let publication = Publication { repo: &repo, is_private, include_checkpoint };
+                match publish(&model.path, &model.card, &publication, &stopped) {
+                    Ok(uploaded) => terminal::message(&format!("uploaded    {}", uploaded.url)),
+                    Err(_) if stopped.is_raised() => terminal::message("the upload was stopped"),
+                    Err(error) => terminal::warning(&format!("the model was not uploaded: {}", describe(&error))),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("upload".to_owned()).spawn(upload);
+        let thread = Some(thread.context("cannot start the thread that uploads")?);
+        Ok(Some(Self { run: run.clone(), config: config.clone(), work, stop, thread }))
+    }
+
+    /// Uploads the final model, with the scores that are known by now, and waits until all is done.
+    pub(super) fn finish(mut self, best: &Path) {
+        if let Err(error) = self.queue(best) {
+            terminal::warning(&format!("the model is not uploaded: {}", one_line(&error)));
+        }
+        terminal::message("waiting for the upload; a second Ctrl-C gives it up");
+        self.end();
+    }
+
+    fn queue(&self, checkpoint: &Path) -> Result<()> {
+        let title = self.config.repo.as_deref().map_or("", repository_name);
+        let card = Card::of_checkpoint(title, checkpoint);
+        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        // By this ending a later start knows that nobody needs it any more.
+        let path = self.run.path().join(format!("upload_{name}{TEMPORARY_SUFFIX}"));
+        atomic_file::link_or_copy(checkpoint, &path)
+            .with_context(|| format!("cannot keep {}", checkpoint.display()))?;
+        self.work.put(Model { path, card });
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.work.end();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            terminal::warning("the upload ended in an unforeseen way");
+        }
+    }
+}
+
+impl Drop for HubUploads {
+    /// A run that was stopped, or failed, does not wait.
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop.raise();
+            self.end();
+        }
+    }
+}
+
+impl Work {
+    fn put(&self, model: Model) {
+        // What is replaced is dropped outside of the lock.
+        let _replaced = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.waiting.replace(model)
+        };
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// The next model; `None` when there will be no more.
+    fn take(&self) -> Option<Model> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(model) = state.waiting.take() {
+                return Some(model);
+            }
+            if state.is_over {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Observer for HubUploads {
+    fn observe(&mut self, event: &Event<'_>) -> Result<()> {
+        let Event::Save { point: SavePoint::Best { val_loss }, state, .. } = event else { return Ok(()) };
+        if self.config.upload != HubUpload::Best {
+            return Ok(());
+        }
+        let path = self.run.checkpoints().join(best_file_name(state.epoch, *val_loss));
+        if let Err(error) = self.queue(&path) {
+            terminal::warning(&format!("the best model is not uploaded: {}", one_line(&error)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! `caption-train upload`: a model as a repository of the Hugging Face Hub, with a card.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use candle_core::Device;
+
+use crate::base::fault::{WithHint as _, usage};
+use crate::base::stop::StopFlag;
+use crate::base::terminal;
+use crate::commands::model_source::checkpoint_path;
+use crate::commands::signals::watch_signals;
+use crate::hub::{self, Upload, UploadSource, UploadStopped, Uploaded};
+use crate::run::captioning_model::CaptioningModel;
+use crate::run::export;
+use crate::run::model_card::Card;
+use crate::training::trainer::Outcome;
+
+/// Uploads a model to the Hugging Face Hub.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UploadArgs {
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// Repository: owner/name, or name for one of your own; it is made when it is not there
+    #[arg(long, value_name = "REPO")]
+    pub repo: String,
+    /// Make a repository that everybody sees
+    #[arg(long)]
+    pub public: bool,
+    /// Upload the checkpoint too, from which the training can be gone on with
+    #[arg(long)]
+    pub include_checkpoint: bool,
+}
+
+/// What to upload, and where to.
+#[derive(Clone, Debug)]
+pub(super) struct Publication<'a> {
+    pub(super) repo: &'a str,
+    pub(super) is_private: bool,
+    pub(super) include_checkpoint: bool,
+}
+
+/// Uploads the export, the card and, where it is asked for, the checkpoint.
+///
+/// # Errors
+/// A checkpoint that cannot be used; what the upload gives.
+pub fn run(args: &UploadArgs) -> Result<Outcome> {
+    let stop = watch_signals("stopped; nothing was uploaded")?;
+    let path = checkpoint_path(&args.checkpoint)?;
+    if args.include_checkpoint && path.is_dir() {
+        return Err(usage(
+            format!("{} is no checkpoint of a run", path.display()),
+            "leave out --include-checkpoint, or name a checkpoint file",
+        ));
+    }
+    let publication =
+        Publication { repo: &args.repo, is_private: !args.public, include_checkpoint: args.include_checkpoint };
+    let card = Card::of_checkpoint(repository_name(&args.repo), &path);
+    stop.attend();
+    match publish(&path, &card, &publication, &stop) {
+        Ok(uploaded) => {
+            terminal::message(&format!("uploaded    {} (commit {})", uploaded.url, uploaded.commit));
+            Ok(Outcome::Completed)
+        }
+        Err(error) if error.chain().any(|link| link.is::<UploadStopped>()) => {
+            terminal::message("stopped; what has arrived is kept, and the same command goes on from there");
+            Ok(Outcome::Interrupted)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The part of a repository's id that is its own.
+pub(super) fn repository_name(repo: &str) -> &str {
+    repo.rsplit('/').next().unwrap_or(repo)
+}
+
+/// Exports the model to a folder of its own and uploads it.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn publish(
+    checkpoint: &Path,
+    card: &Card,
+    publication: &Publication<'_>,
+    stop: &StopFlag,
+) -> Result<Uploaded> {
+    let model = CaptioningModel::open(checkpoint, &Device::Cpu)?;
+    let folder = tempfile::tempdir()
+        .context("cannot make a folder for the export")
+        .hint(|| "free some disk space, or set TMPDIR to a folder that can be written")?;
+    export::write(&model, folder.path(), card)?;
+    drop(model);
+    let mut files = Vec::new();
+    let entries = fs::read_dir(folder.path()).context("cannot list the export")?;
+    for entry in entries {
+        let entry = entry.context("cannot list the export")?;
+        files.push((entry.file_name().to_string_lossy().into_owned(), UploadSource::File(entry.path())));
+    }
+    if publication.include_checkpoint {
+        files.push(("checkpoint.safetensors".to_owned(), UploadSource::File(checkpoint.to_owned())));
+    }
+    files.sort_by(|one, other| one.0.cmp(&other.0));
+    let request = Upload {
+        repo: publication.repo.to_owned(),
+        private: publication.is_private,
+        message: format!("Upload {}", repository_name(publication.repo)),
+        files,
+    };
+    hub::upload(&request, stop)
+}
