@@ -8,7 +8,7 @@ use super::offline::LocalRun;
 use super::records::Part;
 use super::row::{self, Item, Tree};
 use super::seen::Seen;
-use super::shared::Shared;
+use super::shared::{Finish, Shared};
 use super::surroundings::{Surroundings, Tone};
 
 /// What there is of a run that is not disabled.
@@ -117,8 +117,7 @@ impl Recording {
             None => self.say(Tone::Message, &format!("Weights & Biases: send the run with {sync}")),
             // It has said so when it ended.
             Some(shared) if shared.is_over() => {}
-            Some(shared) if shared.finish(self.surroundings.pace.finish_wait) => {}
-            Some(shared) if shared.is_over() => {}
+            Some(shared) if shared.finish(self.surroundings.pace.finish_wait) != Finish::Unanswered => {}
             Some(_) => {
                 self.say(Tone::Warning, &format!("Weights & Biases does not answer; send what is missing with {sync}"));
             }

@@ -29,6 +29,17 @@ pub(super) struct State {
     pub(super) num_answers: u64,
 }
 
+/// How sending the rest of a log went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// All has arrived.
+    Complete,
+    /// The server takes no more; the thread has said so.
+    Refused,
+    /// The server does not answer.
+    Unanswered,
+}
+
 /// What the run and its thread share.
 #[derive(Default)]
 pub(super) struct Shared {
@@ -78,19 +89,19 @@ impl Shared {
         self.state().is_over
     }
 
-    /// Lets the thread send the rest; whether all arrived. Ends when nothing succeeded for `patience`.
-    pub(super) fn finish(&self, patience: Duration) -> bool {
+    /// Lets the thread send the rest. Ends when nothing succeeded for `patience`.
+    pub(super) fn finish(&self, patience: Duration) -> Finish {
         self.set(|state| state.phase = Phase::Finishing);
         loop {
             let before = self.state().num_answers;
             let state = self.wait(patience, |state| state.is_over || state.num_answers != before);
             if state.is_over {
-                return state.is_complete;
+                return if state.is_complete { Finish::Complete } else { Finish::Refused };
             }
             if state.num_answers == before {
                 drop(state);
                 self.abandon();
-                return false;
+                return Finish::Unanswered;
             }
         }
     }
