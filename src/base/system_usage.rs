@@ -1,9 +1,14 @@
 //! How busy the machine is, as the operating system and the driver of an NVIDIA GPU tell it.
 
 use std::fs;
+use std::io::Read as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::base::memory;
+
+/// How long `nvidia-smi` may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Processor time since some moment in the past, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,10 +87,29 @@ pub fn gpu_names() -> Vec<String> {
     names.lines().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
+/// What it prints; nothing where it fails, or takes longer than [`PATIENCE`]: a driver that hangs must not hold up a run.
 fn nvidia_smi(arguments: &[&str]) -> String {
-    let output = Command::new("nvidia-smi").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let output = output.ok().filter(|output| output.status.success());
-    output.map_or_else(String::new, |output| String::from_utf8_lossy(&output.stdout).into_owned())
+    let mut command = Command::new("nvidia-smi");
+    let command = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else { return String::new() };
+    let started = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(None) if started.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            Ok(Some(status)) if status.success() => break,
+            _ => {
+                // It may have ended by itself by now.
+                let _ = child.kill().and_then(|()| child.wait().map(drop));
+                return String::new();
+            }
+        }
+    }
+    let mut text = String::new();
+    // A few lines, which fit into the pipe.
+    match child.stdout.take().map(|mut stdout| stdout.read_to_string(&mut text)) {
+        Some(Ok(_)) => text,
+        _ => String::new(),
+    }
 }
 
 fn parse_gpu(line: &str) -> Option<GpuUsage> {

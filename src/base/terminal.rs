@@ -98,6 +98,7 @@ pub struct Progress {
 }
 
 struct PlainProgress {
+    before: u64,
     done: u64,
     started: Instant,
     reported: Instant,
@@ -123,7 +124,7 @@ impl Progress {
             bar,
             title: title.to_owned(),
             total,
-            plain: Mutex::new(PlainProgress { done, started: now, reported: now }),
+            plain: Mutex::new(PlainProgress { before: done, done, started: now, reported: now }),
         }
     }
 
@@ -137,7 +138,9 @@ impl Progress {
         if due && self.bar.is_hidden() {
             plain.reported = Instant::now();
             let elapsed = plain.started.elapsed().as_secs();
-            message(&format!("{}: {}/{} {note} ({elapsed} s)", self.title, plain.done, self.total));
+            let (done_now, to_do) = (plain.done - plain.before, self.total - plain.done);
+            let left = elapsed.saturating_mul(to_do) / done_now.max(1);
+            message(&format!("{}: {}/{} {note} ({elapsed} s, {left} s left)", self.title, plain.done, self.total));
         }
     }
 

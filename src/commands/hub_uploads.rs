@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -17,6 +18,9 @@ use crate::run::model_card::Card;
 use crate::run::run_directory::RunDirectory;
 use crate::training::events::{Event, Observer, SavePoint};
 
+/// Between two looks at whether the end is waited for any longer.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The observer, with a thread that uploads.
 pub(super) struct HubUploads {
     run: RunDirectory,
@@ -24,6 +28,8 @@ pub(super) struct HubUploads {
     work: Arc<Work>,
     stop: StopFlag,
     thread: Option<JoinHandle<()>>,
+    /// Models that were queued: one checkpoint may be uploaded twice, and each time it has a name of its own.
+    num_queued: u64,
 }
 
 #[derive(Default)]
@@ -76,32 +82,44 @@ impl HubUploads {
         };
         let thread = std::thread::Builder::new().name("upload".to_owned()).spawn(upload);
         let thread = Some(thread.context("cannot start the thread that uploads")?);
-        Ok(Some(Self { run: run.clone(), config: config.clone(), work, stop, thread }))
+        Ok(Some(Self { run: run.clone(), config: config.clone(), work, stop, thread, num_queued: 0 }))
     }
 
-    /// Uploads the final model, with the scores that are known by now, and waits until all is done.
-    pub(super) fn finish(mut self, best: &Path) {
+    /// Uploads the final model, with the scores that are known by now, and waits until all is done, or `stop` is raised.
+    pub(super) fn finish(mut self, best: &Path, stop: &StopFlag) {
         if let Err(error) = self.queue(best) {
             terminal::warning(&format!("the model is not uploaded: {}", one_line(&error)));
         }
-        terminal::message("waiting for the upload; a second Ctrl-C gives it up");
-        self.end();
+        terminal::message("waiting for the upload; Ctrl-C gives it up");
+        self.work.end();
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if stop.is_raised() {
+                self.give_up();
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        self.join();
     }
 
-    fn queue(&self, checkpoint: &Path) -> Result<()> {
+    fn queue(&mut self, checkpoint: &Path) -> Result<()> {
         let title = self.config.repo.as_deref().map_or("", repository_name);
         let card = Card::of_checkpoint(title, checkpoint);
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        self.num_queued += 1;
         // By this ending a later start knows that nobody needs it any more.
-        let path = self.run.path().join(format!("upload_{name}{TEMPORARY_SUFFIX}"));
+        let path = self.run.path().join(format!("upload_{}_{name}{TEMPORARY_SUFFIX}", self.num_queued));
         atomic_file::link_or_copy(checkpoint, &path)
             .with_context(|| format!("cannot keep {}", checkpoint.display()))?;
         self.work.put(Model { path, card });
         Ok(())
     }
 
-    fn end(&mut self) {
-        self.work.end();
+    fn give_up(&self) {
+        self.stop.raise();
+        self.work.clear();
+    }
+
+    fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -114,8 +132,9 @@ impl Drop for HubUploads {
     /// A run that was stopped, or failed, does not wait.
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.stop.raise();
-            self.end();
+            self.give_up();
+            self.work.end();
+            self.join();
         }
     }
 }
@@ -123,11 +142,12 @@ impl Drop for HubUploads {
 impl Work {
     fn put(&self, model: Model) {
         // What is replaced is dropped outside of the lock.
-        let _replaced = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.waiting.replace(model)
-        };
+        let _replaced = self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.replace(model);
         self.changed.notify_all();
+    }
+
+    fn clear(&self) {
+        let _cleared = self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.take();
     }
 
     fn end(&self) {

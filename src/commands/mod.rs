@@ -1,6 +1,7 @@
 //! Layer 6: one file for each command. Below here there are only paths: a Hub id becomes a folder here.
 
 pub mod caption;
+mod caption_at_end;
 pub mod dataset_source;
 pub mod decoding_args;
 pub mod device;

@@ -52,8 +52,12 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
-    let Gathered { data, missing } = gather(run, num_images, &Device::Cpu)?;
+    let Gathered { mut data, missing } = gather(run, num_images, &Device::Cpu)?;
     missing.iter().for_each(|what| terminal::warning(&format!("the report has {what}")));
+    // The page names the run's files by where they are beside it.
+    if path.parent() != Some(run.path()) {
+        data.files.clear();
+    }
     let page = render(&data).context("cannot make the page")?;
     atomic_file::write(path, page.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))

@@ -43,12 +43,18 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     let device = select_device(&args.device)?;
     let server = Server::bind(args.port)?;
     let model = Model::open(&checkpoint_path(&args.checkpoint)?, device)?;
-    let settings = Settings { model: args.checkpoint.display().to_string(), limits: Limits::default() };
+    let settings = Settings { model: name_of(&args.checkpoint), limits: Limits::default() };
     terminal::message(&format!("open http://{} in a browser; Ctrl-C stops", server.address()));
     stop.attend();
     server.run(model, settings, terminal::warning, || stop.is_raised())?;
     terminal::message("stopped");
     Ok(Outcome::Completed)
+}
+
+/// What answers call the model: not where it lies on this machine.
+fn name_of(checkpoint: &Path) -> String {
+    let local = checkpoint.file_name().filter(|_| checkpoint.exists());
+    local.unwrap_or(checkpoint.as_os_str()).to_string_lossy().into_owned()
 }
 
 struct Model {

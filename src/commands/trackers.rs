@@ -7,9 +7,10 @@ use std::sync::mpsc::Receiver;
 use anyhow::Result;
 
 use crate::base::stop::StopFlag;
-#[cfg(feature = "wandb")]
 use crate::base::{fault::one_line, terminal};
-use crate::config::RunConfig;
+use crate::config::{HubUpload, RunConfig};
+use crate::hub;
+use crate::metrics::score::Scores;
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
 use crate::run::tracking::Dispensable;
@@ -23,7 +24,7 @@ use crate::training::events::Observer;
 
 /// The trackers of a run.
 pub(super) struct Trackers {
-    pictures: Rc<RefCell<SamplePictures>>,
+    tensorboard: Option<Dispensable<TensorBoard>>,
     #[cfg(feature = "wandb")]
     wandb: Option<Dispensable<WeightsAndBiases>>,
 }
@@ -32,20 +33,27 @@ pub(super) struct Trackers {
 ///
 /// # Errors
 /// A setting that cannot be.
-#[cfg_attr(not(feature = "wandb"), expect(clippy::unnecessary_wraps, reason = "there is nothing to check"))]
 pub(super) fn check(config: &RunConfig) -> Result<()> {
     #[cfg(feature = "wandb")]
     settings(&config.tracking.wandb, &RunDirectory::at(&config.output_dir))?;
     #[cfg(not(feature = "wandb"))]
-    let _ = config;
-    Ok(())
+    if config.tracking.wandb.mode.is_some_and(|mode| mode != crate::config::WandbMode::Disabled) {
+        return Err(crate::base::fault::usage(
+            "tracking.wandb.mode is set, and this program was built without the feature wandb",
+            "remove it, or build with `--features wandb`",
+        ));
+    }
+    match &config.hub.repo {
+        Some(repo) if config.hub.upload != HubUpload::Never => hub::check_target(repo),
+        _ => Ok(()),
+    }
 }
 
 impl Trackers {
     /// Begins those that know a run before its first update. `console` gives what the console shows.
     ///
     /// # Errors
-    /// A setting that cannot be, a folder that cannot be written.
+    /// A setting that cannot be.
     pub(super) fn start(setup: &Setup, run: &RunDirectory, console: Receiver<String>, stop: &StopFlag) -> Result<Self> {
         let dataset = &setup.dataset;
         let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
@@ -57,13 +65,21 @@ impl Trackers {
                 let (pictures, stop) = (Rc::clone(&pictures), stop.clone());
                 WeightsAndBiases::start(&settings, run, config, &setup.state, pictures, console, stop)
             };
-            let started = settings(&config.tracking.wandb, run)?.map(start).transpose()?;
-            started.map(|observer| Dispensable::new("Weights & Biases", observer))
+            match settings(&config.tracking.wandb, run)?.map(start).transpose() {
+                Ok(started) => started.map(|observer| Dispensable::new("Weights & Biases", observer)),
+                Err(error) => {
+                    terminal::warning(&format!("Weights & Biases is told nothing: {}", one_line(&error)));
+                    None
+                }
+            }
         };
         #[cfg(not(feature = "wandb"))]
-        let _ = (run, console, stop);
+        let _ = (console, stop);
+        let config = &setup.plan.config;
+        let tensorboard =
+            config.tracking.tensorboard.then(|| TensorBoard::new(run, pictures, config.training.log_interval));
         Ok(Self {
-            pictures,
+            tensorboard: tensorboard.map(|observer| Dispensable::new("TensorBoard", observer)),
             #[cfg(feature = "wandb")]
             wandb,
         })
@@ -79,17 +95,31 @@ impl Trackers {
         config: &RunConfig,
     ) -> Result<Vec<Box<dyn Observer + 'a>>> {
         let log_interval = config.training.log_interval;
-        let mut observers: Vec<Box<dyn Observer + 'a>> =
-            vec![Box::new(JsonLines::open(run, log_interval)?), Box::new(ResultsTable::open(run)?)];
-        if config.tracking.tensorboard {
-            let tensorboard = TensorBoard::new(run, Rc::clone(&self.pictures), log_interval);
-            observers.push(Box::new(Dispensable::new("TensorBoard", tensorboard)));
+        let mut observers: Vec<Box<dyn Observer + 'a>> = vec![Box::new(JsonLines::open(run, log_interval)?)];
+        match ResultsTable::open(run) {
+            Ok(table) => observers.push(Box::new(Dispensable::new("results.csv", table))),
+            Err(error) => terminal::warning(&format!("there is no results.csv: {}", one_line(&error))),
+        }
+        if let Some(tensorboard) = &mut self.tensorboard {
+            observers.push(Box::new(tensorboard));
         }
         #[cfg(feature = "wandb")]
         if let Some(wandb) = &mut self.wandb {
             observers.push(Box::new(wandb));
         }
         Ok(observers)
+    }
+
+    /// Tells them the scores of a split that was captioned behind the last update.
+    pub(super) fn scores(&mut self, split: &str, scores: &Scores<f64>) {
+        let named = scores.named().map(|(name, value)| (format!("{split}/{name}"), value));
+        #[cfg(feature = "wandb")]
+        if let Some(wandb) = &mut self.wandb {
+            wandb.attempt(|wandb| wandb.summarize(&named));
+        }
+        if let Some(tensorboard) = &mut self.tensorboard {
+            tensorboard.attempt(|tensorboard| tensorboard.at_the_end(&named));
+        }
     }
 
     /// Tells them how the run ended.

@@ -11,6 +11,7 @@ use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal;
 use crate::base::{atomic_file, memory};
+use crate::commands::caption_at_end::{Images, caption_at_end};
 use crate::commands::dataset_source;
 use crate::commands::device::training_device;
 use crate::commands::hub_uploads::HubUploads;
@@ -20,21 +21,15 @@ use crate::commands::signals::{STOPPED as STOPPED_CODE, watch_signals};
 use crate::commands::trackers::{self, Trackers};
 use crate::commands::version::written_by;
 use crate::config::{self, RunConfig};
-use crate::data::dataset::Dataset;
-use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
-use crate::metrics::bootstrap::NUM_RESAMPLES;
-use crate::metrics::score::ScoreOptions;
-use crate::model::captioner::Captioner;
 use crate::run::checkpoint::layout::{CheckpointMetadata, Provenance, best_file_name};
 use crate::run::checkpoint::newest::{newest_in_run, newest_of_runs};
-use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata, read_model, verify};
+use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata, verify};
 use crate::run::environment::Process;
 use crate::run::image_cache;
 use crate::run::report_data::{FAILED, STOPPED};
 use crate::run::room::{disk_complaint, memory_complaint};
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
-use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::run::tracking::Observers;
 use crate::run::tracking::checkpoints::CheckpointKeeper;
 use crate::run::tracking::console::Console;
@@ -295,63 +290,20 @@ fn train_logged(
     }
     let best = best_checkpoint(run, &trainer)?;
     terminal::message(&format!("best model  {}", best.display()));
-    if !caption_images.is_empty()
-        && caption_at_end(run, &best, (&dataset, &caption_images, &split.train), &tokenizer, &trainer, stop)?
-            == Outcome::Interrupted
-    {
-        terminal::warning("captioning was stopped; the model is complete");
-        say_how_to_go_on(run);
-        return Ok(Outcome::Interrupted);
+    if !caption_images.is_empty() {
+        let images = Images { dataset: &dataset, captioned: &caption_images, train: &split.train };
+        let Some(scores) = caption_at_end(run, &best, &images, &tokenizer, &trainer, stop)? else {
+            terminal::warning("captioning was stopped; the model is complete");
+            say_how_to_go_on(run);
+            return Ok(Outcome::Interrupted);
+        };
+        trackers.scores(trainer.plan.config.evaluation.caption_split.as_deref().unwrap_or_default(), &scores);
     }
     write_report(run);
     if let Some(uploads) = uploads {
-        uploads.finish(&best);
+        uploads.finish(&best, stop);
     }
     summarise(run, &best);
-    Ok(Outcome::Completed)
-}
-
-/// Captions the images of `evaluation.caption_split` with the best checkpoint and scores what it wrote.
-fn caption_at_end(
-    run: &RunDirectory,
-    best: &Path,
-    (dataset, images, train_images): (&Dataset, &[usize], &[usize]),
-    tokenizer: &CaptionTokenizer,
-    trainer: &Trainer,
-    stop: &StopFlag,
-) -> Result<Outcome> {
-    let Trainer { plan, data, device, team, .. } = trainer;
-    let config = &plan.config;
-    let checkpoint = read_model(best)?;
-    let parameters = checkpoint.parameters(device)?;
-    let state = &checkpoint.metadata.state;
-    let model = Captioner::build(&plan.shape, &parameters.detached())?;
-    let request = split_evaluation::Request {
-        dataset,
-        split: config.evaluation.caption_split.as_deref().unwrap_or_default(),
-        images,
-        source: &data.source,
-        writer: &CaptionWriter::new(&model, tokenizer, &config.decoding_of_captions()),
-        model: ModelOrigin { path: best, progress: Some((state.epoch, state.global_step)) },
-        settings: &CaptioningSettings {
-            batch_size: config.evaluation.batch_size,
-            workers: plan.num_workers,
-            device: device.clone(),
-        },
-        options: &ScoreOptions {
-            meteor: &data.captioned.meteor,
-            document_references: None,
-            training_captions: Some(&dataset.captions_of(train_images)),
-            num_resamples: NUM_RESAMPLES,
-            seed: config.seed,
-        },
-    };
-    let Some(found) = split_evaluation::evaluate(&request, team, stop)? else { return Ok(Outcome::Interrupted) };
-    found.write(&run.predictions())?;
-    run.append_metrics(&found.metrics_line())?;
-    found.show();
-    terminal::message(&format!("scores of {}:", request.split));
-    found.report().lines().iter().for_each(|line| terminal::message(&format!("  {line}")));
     Ok(Outcome::Completed)
 }
 

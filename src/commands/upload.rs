@@ -29,7 +29,8 @@ pub struct UploadArgs {
     /// Make a repository that everybody sees
     #[arg(long)]
     pub public: bool,
-    /// Upload the checkpoint too, from which the training can be gone on with
+    /// Upload the checkpoint too, from which the training can be gone on with; it holds the config as it was written, paths
+    /// of this machine included
     #[arg(long)]
     pub include_checkpoint: bool,
 }
@@ -48,12 +49,16 @@ pub(super) struct Publication<'a> {
 /// A checkpoint that cannot be used; what the upload gives.
 pub fn run(args: &UploadArgs) -> Result<Outcome> {
     let stop = watch_signals("stopped; nothing was uploaded")?;
+    hub::check_target(&args.repo)?;
     let path = checkpoint_path(&args.checkpoint)?;
     if args.include_checkpoint && path.is_dir() {
         return Err(usage(
             format!("{} is no checkpoint of a run", path.display()),
             "leave out --include-checkpoint, or name a checkpoint file",
         ));
+    }
+    if args.include_checkpoint && args.public {
+        terminal::warning("a checkpoint holds the config as it was written, paths of this machine included");
     }
     let publication =
         Publication { repo: &args.repo, is_private: !args.public, include_checkpoint: args.include_checkpoint };
@@ -88,6 +93,9 @@ pub(super) fn publish(
     stop: &StopFlag,
 ) -> Result<Uploaded> {
     let model = CaptioningModel::open(checkpoint, &Device::Cpu)?;
+    if stop.is_raised() {
+        return Err(UploadStopped.into());
+    }
     let folder = tempfile::tempdir()
         .context("cannot make a folder for the export")
         .hint(|| "free some disk space, or set TMPDIR to a folder that can be written")?;

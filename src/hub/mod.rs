@@ -245,21 +245,43 @@ pub fn upload(request: &Upload, stop: &StopFlag) -> anyhow::Result<Uploaded> {
         stop,
     );
     #[cfg(not(feature = "hub"))]
-    return Err(crate::base::fault::fault(
-        format!("cannot upload {} to the Hub: this program was built without the feature hub", request.repo),
+    return Err(built_without(&request.repo));
+}
+
+/// Looks at what an upload to `repo` needs, as far as that can be told without a server.
+///
+/// # Errors
+/// An id that cannot be one; `HF_HUB_OFFLINE`; no token; a program that was built without the feature `hub`.
+pub fn check_target(repo: &str) -> anyhow::Result<()> {
+    check_repository(repo)?;
+    #[cfg(feature = "hub")]
+    return upload::check(repo, &settings::Settings::from_environment(), &upload::Conditions::from_environment());
+    #[cfg(not(feature = "hub"))]
+    return Err(built_without(repo));
+}
+
+#[cfg(not(feature = "hub"))]
+fn built_without(repo: &str) -> anyhow::Error {
+    crate::base::fault::fault(
+        format!("cannot upload {repo} to the Hub: this program was built without the feature hub"),
         "build with `--features hub`, or upload the files with `hf upload`",
-    ));
+    )
+}
+
+fn check_repository(repo: &str) -> anyhow::Result<()> {
+    if is_id(repo) {
+        return Ok(());
+    }
+    Err(usage(
+        format!("\"{repo}\" is not the id of a model on the Hub"),
+        "an id is owner/name, such as google/vit-base-patch16-224-in21k, or a name alone for one of your own",
+    ))
 }
 
 /// Refuses what is no id, and paths that the Hub would take for something else.
 fn check_upload(request: &Upload) -> anyhow::Result<()> {
     let Upload { repo, message, files, .. } = request;
-    if !is_id(repo) {
-        return Err(usage(
-            format!("\"{repo}\" is not the id of a model on the Hub"),
-            "an id is owner/name, such as google/vit-base-patch16-224-in21k, or a name alone for one of your own",
-        ));
-    }
+    check_repository(repo)?;
     if message.trim().is_empty() {
         return Err(usage(format!("the commit to {repo} has no message"), "say in a few words what is uploaded"));
     }

@@ -46,6 +46,22 @@ impl Conditions {
     }
 }
 
+/// See [`super::check_target`].
+pub(super) fn check(repo: &str, settings: &Settings, conditions: &Conditions) -> anyhow::Result<()> {
+    let endpoint = without_password(settings.endpoint().trim_end_matches('/'));
+    if settings.offline {
+        let refused = format!("cannot upload {repo} to {endpoint}: HF_HUB_OFFLINE is set");
+        return Err(fault(refused, "unset HF_HUB_OFFLINE, or upload the files later from a machine with a network"));
+    }
+    if conditions.token.is_none() {
+        let refused = format!("cannot upload {repo} to {endpoint}: there is no token");
+        let hint =
+            format!("make one that may write at {endpoint}/settings/tokens, then `hf auth login` or set HF_TOKEN");
+        return Err(fault(refused, hint));
+    }
+    Ok(())
+}
+
 /// See [`super::upload`].
 pub(super) fn run(
     request: &Upload,
@@ -53,19 +69,11 @@ pub(super) fn run(
     conditions: &Conditions,
     stop: &StopFlag,
 ) -> anyhow::Result<Uploaded> {
+    check(&request.repo, settings, conditions)?;
     let address = settings.endpoint();
     let endpoint = without_password(address.trim_end_matches('/'));
-    if settings.offline {
-        let refused = format!("cannot upload {} to {endpoint}: HF_HUB_OFFLINE is set", request.repo);
-        return Err(fault(refused, "unset HF_HUB_OFFLINE, or upload the files later from a machine with a network"));
-    }
-    let Some(token) = conditions.token.as_deref() else {
-        let refused = format!("cannot upload {} to {endpoint}: there is no token", request.repo);
-        let hint =
-            format!("make one that may write at {endpoint}/settings/tokens, then `hf auth login` or set HF_TOKEN");
-        return Err(fault(refused, hint));
-    };
-    let wire = Wire::open(&address, &request.repo, Some(token), conditions.patience.clone())?;
+    let token = conditions.token.as_deref();
+    let wire = Wire::open(&address, &request.repo, token, conditions.patience.clone())?;
     if wire.token.is_none() {
         let refused =
             format!("cannot upload {} to {endpoint}: the token has characters that no token has", request.repo);

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 const REPEATED_WORDS: usize = 3;
 
 /// Figures of a set of captions, one for each image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CaptionStatistics {
     /// Mean number of words.
     pub mean_length: f64,

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use image::{ImageFormat, RgbImage};
 
+use crate::base::terminal::Progress;
 use crate::data::dataset::{Dataset, Split};
 use crate::data::image_file::{encode, load_rgb};
 use crate::evaluation::captioning::CaptionWriter;
@@ -56,7 +57,9 @@ pub(super) fn draw(
     let writer = CaptionWriter::new(&model, &opened.tokenizer, &opened.decoding);
     let (height, width) = opened.processor.output_size();
     let mut gallery = Vec::new();
+    let progress = Progress::new("images of the report", chosen.len() as u64, 0);
     for &place in &chosen {
+        progress.advance(1, "");
         let picture = load_rgb(&dataset.image_path(images[place]))?;
         let pixels = opened.processor.pixels(&picture)?;
         let values = opened.processor.normalize(&pixels);

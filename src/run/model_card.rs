@@ -194,7 +194,7 @@ fn training_section(training: &CheckpointMetadata) -> String {
          | epochs | {} |\n| updates | {} |\n\
          | training loss, nats per token | {} |\n| validation loss, nats per token | {} |\n\
          | `dataset.json`, SHA-256 | `{}` |\n\n\
-         The config:\n\n```toml\n{}```\n",
+         The config, which `caption-train --config FILE` trains:\n\n```toml\n{}```\n",
         training.written_by,
         state.epoch,
         state.global_step,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::metrics::bootstrap::CONFIDENCE;
 use crate::metrics::score::SCORE_NAMES;
-use crate::run::report::{CaptionFigures, ScoreRow, SplitScores};
+use crate::run::report::{ScoreRow, SplitScores};
 
 /// The scores in a `SPLIT.scores.json`.
 ///
@@ -28,20 +28,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<SplitScores> {
         rows: rows.collect(),
         confidence: CONFIDENCE,
         signature: report["signature"].as_str().unwrap_or_default().to_owned(),
-        figures: figures(&report["statistics"]),
-    })
-}
-
-fn figures(statistics: &Value) -> Option<CaptionFigures> {
-    let count = |key: &str| statistics[key].as_u64().and_then(|count| usize::try_from(count).ok());
-    Some(CaptionFigures {
-        mean_length: statistics["mean_length"].as_f64()?,
-        min_length: count("min_length")?,
-        max_length: count("max_length")?,
-        vocabulary: count("vocabulary")?,
-        distinct: statistics["distinct"].as_f64()?,
-        novel: statistics["novel"].as_f64(),
-        repeating: statistics["repeating"].as_f64()?,
-        without_end: statistics["without_end"].as_f64(),
+        figures: serde_json::from_value(report["statistics"].clone()).ok(),
     })
 }

@@ -24,7 +24,12 @@ fn a_run_ends_with_a_page_that_shows_its_captions_and_loads_nothing() {
     for elsewhere in ["src=\"http", "href=\"http", "url(", "@import"] {
         assert!(!page.contains(elsewhere), "{elsewhere}");
     }
-    assert!(page.contains("CIDEr") && page.contains("num_epochs"));
+    let scores: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("predictions/test.scores.json")).unwrap()).unwrap();
+    let cider = format!("{:.3}", scores["report"]["scores"]["CIDEr"].as_f64().unwrap());
+    assert!(page.contains(&cider) && page.contains("num_epochs"), "{cider}");
+    let signature = scores["report"]["signature"].as_str().unwrap();
+    assert!(page.contains(signature.split('|').next().unwrap()));
     let table = fs::read_to_string(run.join("results.csv")).unwrap();
     assert!(table.starts_with("epoch,step,learning_rate,train_loss,val_loss,") && table.lines().count() > 1, "{table}");
     let environment: serde_json::Value =

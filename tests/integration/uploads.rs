@@ -15,13 +15,14 @@ use crate::support::{binary, files_below, small_config, stderr};
 
 const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 const TOKEN: &str = "hf_only_for_this_test";
+const WRONG_TOKEN: &str = "hf_of_nobody";
 
 /// What a repository got.
 #[derive(Default)]
 struct Kept {
     files: BTreeMap<String, Vec<u8>>,
     is_private: Option<bool>,
-    requests: Vec<String>,
+    num_commits: usize,
 }
 
 fn hub() -> (String, Arc<Mutex<Kept>>) {
@@ -44,7 +45,7 @@ fn answer(mut stream: &TcpStream, kept: &Mutex<Kept>) -> Option<()> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|&length| length > 0)?;
     let path = line.split(' ').nth(1)?.to_owned();
-    let (mut length, mut is_chunked) = (0, false);
+    let (mut length, mut is_chunked, mut is_refused) = (0, false, false);
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
@@ -53,6 +54,7 @@ fn answer(mut stream: &TcpStream, kept: &Mutex<Kept>) -> Option<()> {
             break;
         }
         length = header.strip_prefix("content-length: ").map_or(length, |value| value.parse().unwrap());
+        is_refused |= header.starts_with("authorization: ") && header.ends_with(WRONG_TOKEN);
         is_chunked |= header == "transfer-encoding: chunked";
     }
     let mut body = vec![0; length];
@@ -66,8 +68,12 @@ fn answer(mut stream: &TcpStream, kept: &Mutex<Kept>) -> Option<()> {
         body.extend(&part[..size]);
         is_chunked = size > 0;
     }
+    if is_refused {
+        let reply = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
+        return stream.write_all(reply.as_bytes()).ok();
+    }
     let mut kept = kept.lock().unwrap();
-    kept.requests.push(path.clone());
+    kept.num_commits += usize::from(path.ends_with("/commit/main"));
     let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
     let reply = if path == "/api/repos/create" {
         kept.is_private = Some(parsed["visibility"] == "private");
@@ -139,6 +145,7 @@ fn a_run_uploads_its_best_model_and_one_that_cannot_ends_well_all_the_same() {
     let config = |folder: &std::path::Path, upload: &str| {
         let path = folder.join("run.toml");
         let hub = format!("\n[hub]\nrepo = \"me/captioner\"\nprivate = false\nupload = \"{upload}\"\n");
+        let hub = hub + "[evaluation]\ncaption_split = \"test\"\n";
         std::fs::write(&path, small_config(folder) + &hub).unwrap();
         path
     };
@@ -149,6 +156,9 @@ fn a_run_uploads_its_best_model_and_one_that_cannot_ends_well_all_the_same() {
     {
         let kept = kept.lock().unwrap();
         assert!(kept.files.contains_key("model.safetensors") && kept.is_private == Some(false));
+        // The second one has the scores, which were not known when the best model was found.
+        assert!(kept.num_commits == 2 && !text.contains("not uploaded"), "{} commits: {text}", kept.num_commits);
+        assert!(String::from_utf8_lossy(&kept.files["README.md"]).contains("model-index:"));
     }
     let leftover = |folder: &std::path::Path| {
         files_below(folder).into_iter().filter(|path| path.to_string_lossy().contains("upload_")).count()
@@ -157,18 +167,26 @@ fn a_run_uploads_its_best_model_and_one_that_cannot_ends_well_all_the_same() {
 
     let folder = tempfile::tempdir().unwrap();
     let mut command = uploading(&address);
-    command.env_remove("HF_TOKEN").env("HF_HOME", folder.path().join("hub"));
+    command.env("HF_TOKEN", WRONG_TOKEN);
     let output = command.arg("--config").arg(config(folder.path(), "end")).output().unwrap();
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("the model was not uploaded") && text.contains("there is no token"), "{text}");
+    assert!(text.contains("the model was not uploaded") && text.contains("401"), "{text}");
     assert_eq!(leftover(folder.path()), 0);
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = uploading(&address);
+    command.env_remove("HF_TOKEN").env("HF_HOME", folder.path().join("hub"));
+    let output = command.arg("--config").arg(config(folder.path(), "end")).output().unwrap();
+    let text = stderr(&output);
+    assert!(!output.status.success() && text.contains("there is no token"), "{text}");
+    assert!(!folder.path().join("run").exists(), "it is told before anything is made");
 }
 
 #[test]
 fn a_place_to_upload_to_that_is_none_is_told_before_anything_else() {
     let output = binary().args(["upload", "--repo", "a/b/c", "--checkpoint", "nowhere.safetensors"]).output().unwrap();
-    assert!(!output.status.success());
+    assert!(stderr(&output).contains("is not the id of a model"), "{}", stderr(&output));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.toml");
     std::fs::write(&path, small_config(folder.path()) + "\n[hub]\nupload = \"end\"\n").unwrap();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::metrics_log::MetricsLog;
+use crate::metrics::statistics::CaptionStatistics;
 
 /// Everything that the page shows. `ReportData::default()` is the report of a run of which nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -80,7 +81,7 @@ pub struct SplitScores {
     /// What was computed, how, on how much.
     pub signature: String,
     /// What the captions are like.
-    pub figures: Option<CaptionFigures>,
+    pub figures: Option<CaptionStatistics>,
 }
 
 /// A score.
@@ -92,27 +93,6 @@ pub struct ScoreRow {
     pub value: f64,
     /// Its interval, low and high.
     pub interval: Option<(f64, f64)>,
-}
-
-/// What captions are like, without a look at their images. Shares are from 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct CaptionFigures {
-    /// Mean number of words.
-    pub mean_length: f64,
-    /// Words of the shortest caption.
-    pub min_length: usize,
-    /// Words of the longest caption.
-    pub max_length: usize,
-    /// Different words.
-    pub vocabulary: usize,
-    /// Different captions, as a share of all.
-    pub distinct: f64,
-    /// Captions that no training image has, as a share of all.
-    pub novel: Option<f64>,
-    /// Captions that say three words in a row more than once, as a share of all.
-    pub repeating: f64,
-    /// Captions that were cut off at the longest length, as a share of all.
-    pub without_end: Option<f64>,
 }
 
 /// Captions of a split.

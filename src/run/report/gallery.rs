@@ -8,7 +8,7 @@ use super::numbers::{percentage, score, significant};
 use super::visible::{self, MAX_CAPTION};
 
 /// Pictures at most among the best, and among the worst.
-const SHOWN: usize = 4;
+const SHOWN: usize = 6;
 /// Patches along a side that a page can hold for every word.
 const MAX_GRID: usize = 128;
 /// References of a picture that are shown.
@@ -192,9 +192,9 @@ mod tests {
         let images: Vec<GalleryImage> =
             (0..20).map(|index| image(&index.to_string(), (index != 3).then_some(f64::from(index)))).collect();
         let gallery = gallery(&images);
-        assert_eq!(names(&gallery.sections[0]), ["19", "18", "17", "16"]);
-        assert_eq!(names(&gallery.sections[1]), ["0", "1", "2", "4"]);
-        assert_eq!(names(&gallery.sections[2]).join(" "), "3 5 6 7 8 9 10 11 12 13 14 15");
+        assert_eq!(names(&gallery.sections[0]), ["19", "18", "17", "16", "15", "14"]);
+        assert_eq!(names(&gallery.sections[1]), ["0", "1", "2", "4", "5", "6"]);
+        assert_eq!(names(&gallery.sections[2]).join(" "), "3 7 8 9 10 11 12 13");
         assert!(gallery.sections[0].is_open && !gallery.sections[2].is_open);
         assert_eq!(gallery.data.len(), 20);
     }

@@ -21,8 +21,7 @@ mod summary;
 mod visible;
 
 pub use data::{
-    CaptionFigures, CaptionedImage, CaptionedSplit, FileLink, GalleryImage, ReportData, ScoreRow, SplitScores, Status,
-    Word,
+    CaptionedImage, CaptionedSplit, FileLink, GalleryImage, ReportData, ScoreRow, SplitScores, Status, Word,
 };
 
 /// The page, as HTML.

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::data::{CaptionFigures, ReportData, ScoreRow, SplitScores};
+use super::data::{ReportData, ScoreRow, SplitScores};
 use super::metrics_log::{EvaluationPoint, NamedScores};
 use super::numbers::{grouped, percentage, score, significant};
 use super::visible::{self, MAX_CAPTION};
+use crate::metrics::statistics::CaptionStatistics;
 
 /// The order in which COCO prints them.
 const ORDER: [&str; 7] = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
@@ -96,7 +97,7 @@ fn readable(name: &str) -> String {
     }
 }
 
-fn figures(figures: &CaptionFigures) -> Vec<(&'static str, String)> {
+fn figures(figures: &CaptionStatistics) -> Vec<(&'static str, String)> {
     let length = format!("{}, {} to {}", significant(figures.mean_length), figures.min_length, figures.max_length);
     let mut lines = vec![
         ("words of a caption", length),
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn intervals_and_figures_are_written_out() {
         let rows = vec![ScoreRow { name: "CIDEr".to_owned(), value: 0.5, interval: Some((0.45, 0.56)) }];
-        let figures = CaptionFigures { distinct: 0.75, ..CaptionFigures::default() };
+        let figures = CaptionStatistics { distinct: 0.75, ..CaptionStatistics::default() };
         let found = table(&SplitScores { rows, confidence: 0.95, figures: Some(figures), ..SplitScores::default() });
         assert_eq!(found.rows[0].interval.as_deref(), Some("0.450 to 0.560"));
         assert_eq!(found.interval_name.as_deref(), Some("95 % of resamples"));

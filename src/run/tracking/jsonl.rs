@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::base::fault::WithHint as _;
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
 use crate::run::tracking::records::of_event;
+use crate::run::tracking::scalars::is_logged;
 use crate::training::events::{Event, Observer};
 
 /// The observer.
@@ -42,13 +43,7 @@ impl JsonLines {
 
 impl Observer for JsonLines {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        if let Event::Step(report) = event
-            && !report.global_step.is_multiple_of(self.log_interval)
-            && !report.skipped
-        {
-            return Ok(());
-        }
-        let Some(value) = of_event(event) else { return Ok(()) };
+        let Some(value) = of_event(event).filter(|_| is_logged(event, self.log_interval)) else { return Ok(()) };
         self.append(&value)
     }
 }

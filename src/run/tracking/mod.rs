@@ -39,57 +39,65 @@ impl Observer for Observers<'_> {
 
 /// An observer whose failure does not stop the run: it is told once, and the observer hears nothing more.
 pub struct Dispensable<O> {
-    observer: O,
+    /// Nothing once it has failed.
+    observer: Option<O>,
     /// What it is called in the warning.
     name: &'static str,
-    has_failed: bool,
 }
 
 impl<O> Dispensable<O> {
     /// Wraps an observer.
     pub fn new(name: &'static str, observer: O) -> Self {
-        Self { observer, name, has_failed: false }
+        Self { observer: Some(observer), name }
     }
 
     /// The observer, unless it has failed.
     pub fn into_inner(self) -> Option<O> {
-        (!self.has_failed).then_some(self.observer)
+        self.observer
+    }
+
+    /// Does something with the observer, unless it has failed.
+    pub fn attempt(&mut self, action: impl FnOnce(&mut O) -> anyhow::Result<()>) {
+        let Some(observer) = &mut self.observer else { return };
+        if let Err(error) = action(observer) {
+            self.observer = None;
+            terminal::warning(&format!("{} is told nothing more: {}", self.name, one_line(&error)));
+        }
     }
 }
 
 impl<O: Observer> Observer for Dispensable<O> {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        if !self.has_failed
-            && let Err(error) = self.observer.observe(event)
-        {
-            self.has_failed = true;
-            terminal::warning(&format!("{} is told nothing more: {}", self.name, one_line(&error)));
-        }
+        self.attempt(|observer| observer.observe(event));
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
-    struct Counting(usize);
+    struct Counting(Rc<Cell<usize>>);
 
     impl Observer for Counting {
         fn observe(&mut self, _: &Event<'_>) -> anyhow::Result<()> {
-            self.0 += 1;
-            anyhow::ensure!(self.0 < 2, "the disk is full");
+            self.0.set(self.0.get() + 1);
+            anyhow::ensure!(self.0.get() < 2, "the disk is full");
             Ok(())
         }
     }
 
     #[test]
     fn a_tracker_that_fails_hears_nothing_more_and_stops_nothing() {
-        let mut tracker = Dispensable::new("TensorBoard", Counting(0));
+        let count = Rc::new(Cell::new(0));
+        let mut tracker = Dispensable::new("TensorBoard", Counting(Rc::clone(&count)));
         for _ in 0..4 {
             tracker.observe(&Event::ValidationBatch).unwrap();
         }
-        assert_eq!(tracker.observer.0, 2);
+        assert_eq!(count.get(), 2);
         assert!(tracker.into_inner().is_none());
     }
 }

@@ -19,13 +19,22 @@ pub struct TensorBoard {
     pictures: Rc<RefCell<SamplePictures>>,
     has_pictures: bool,
     log_interval: u64,
+    last_step: u64,
 }
 
 impl TensorBoard {
     /// Writes into the run's folder, once the run begins.
     pub fn new(run: &RunDirectory, pictures: Rc<RefCell<SamplePictures>>, log_interval: usize) -> Self {
         let folder = run.path().join("tensorboard");
-        Self { folder, file: None, pictures, has_pictures: false, log_interval: log_interval as u64 }
+        Self { folder, file: None, pictures, has_pictures: false, log_interval: log_interval as u64, last_step: 0 }
+    }
+
+    /// Numbers that are known behind the last update.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn at_the_end(&mut self, values: &[(String, f64)]) -> anyhow::Result<()> {
+        self.scalars(&Scalars { step: self.last_step, values: values.to_vec() })
     }
 
     fn scalars(&mut self, Scalars { step, values }: &Scalars) -> anyhow::Result<()> {
@@ -72,10 +81,14 @@ fn table(samples: &[Sample<'_>]) -> String {
 impl Observer for TensorBoard {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         if let Event::Started { state, .. } = event {
+            self.last_step = state.global_step;
             self.file = Some(match state.global_step {
                 0 => EventFile::create(&self.folder, now())?,
                 done => EventFile::resume(&self.folder, now(), done)?,
             });
+        }
+        if let Event::Step(report) = event {
+            self.last_step = report.global_step;
         }
         if let Some(scalars) = of_event(event).filter(|_| is_logged(event, self.log_interval)) {
             self.scalars(&scalars)?;

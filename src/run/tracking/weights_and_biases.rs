@@ -64,6 +64,8 @@ pub struct WeightsAndBiases {
     console: Receiver<String>,
     stop: StopFlag,
     log_interval: u64,
+    /// A server that was slow at the start tells the address of the page later.
+    has_told_page: bool,
 }
 
 impl WeightsAndBiases {
@@ -91,7 +93,16 @@ impl WeightsAndBiases {
         let identity = Identity { format_version: FORMAT_VERSION, run_id: started.id().to_owned() };
         run.write(ID_FILE, &format!("{}\n", serde_json::to_string(&identity)?))?;
         let log_interval = config.training.log_interval as u64;
-        Ok(Self { run: started, pictures, monitor: SystemMonitor::start(INTERVAL), console, stop, log_interval })
+        let has_told_page = settings.mode != Mode::Online || started.url().is_some();
+        Ok(Self {
+            has_told_page,
+            run: started,
+            pictures,
+            monitor: SystemMonitor::start(INTERVAL),
+            console,
+            stop,
+            log_interval,
+        })
     }
 
     /// Ends the run.
@@ -103,6 +114,16 @@ impl WeightsAndBiases {
         self.run.finish(exit_code)
     }
 
+    /// Numbers that are known behind the last update.
+    ///
+    /// # Errors
+    /// A log that cannot be written.
+    pub fn summarize(&mut self, values: &[(String, f64)]) -> Result<()> {
+        self.pass_on()?;
+        let values = values.iter().map(|(name, value)| (name.clone(), wandb::number(*value)));
+        self.run.summary(&values.collect())
+    }
+
     /// What came up beside the loop.
     fn pass_on(&mut self) -> Result<()> {
         for line in self.console.try_iter() {
@@ -110,6 +131,12 @@ impl WeightsAndBiases {
         }
         for sample in self.monitor.take() {
             self.run.system_metrics(&sample)?;
+        }
+        if !self.has_told_page
+            && let Some(url) = self.run.url()
+        {
+            self.has_told_page = true;
+            terminal::message(&format!("Weights & Biases: {url}"));
         }
         if self.run.should_stop() && !self.stop.is_raised() {
             terminal::message("stop was pressed on the page of the run");

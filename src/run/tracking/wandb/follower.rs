@@ -131,6 +131,11 @@ impl Follower {
         }
     }
 
+    /// The server does not know the run: what another one had is uploaded again.
+    pub(super) fn forget_uploads(&mut self) {
+        self.uploaded.clear();
+    }
+
     /// Leaves out what the server has. Lines of this session are never among that: the log may be new while the run is old.
     pub(super) fn leave_out(&mut self, at_server: &AtServer) {
         self.at_server = at_server.seen.clone();

@@ -1,6 +1,7 @@
 //! A run that is being written: rows come together, go to the log once, and the end is waited for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -10,6 +11,9 @@ use super::row::{self, Item, Tree};
 use super::seen::Seen;
 use super::shared::{Finish, Shared};
 use super::surroundings::{Surroundings, Tone};
+
+/// How long a run that did not end well waits without progress.
+const PATIENCE_OF_A_STOP: Duration = Duration::from_secs(10);
 
 /// What there is of a run that is not disabled.
 pub(super) struct Recording {
@@ -112,12 +116,15 @@ impl Recording {
         self.local.write_file("wandb-summary.json", self.summary.to_json().as_bytes())?;
         self.write(&Part::Exit { code, seconds })?;
         self.local.sync()?;
+        // Whoever stops a run may end it by force soon.
+        let patience = self.surroundings.pace.finish_wait;
+        let patience = if code == 0 { patience } else { patience.min(PATIENCE_OF_A_STOP) };
         let sync = format!("`wandb sync {}`", self.local.folder().display());
         match &self.shared {
             None => self.say(Tone::Message, &format!("Weights & Biases: send the run with {sync}")),
             // It has said so when it ended.
             Some(shared) if shared.is_over() => {}
-            Some(shared) if shared.finish(self.surroundings.pace.finish_wait) != Finish::Unanswered => {}
+            Some(shared) if shared.finish(patience) != Finish::Unanswered => {}
             Some(_) => {
                 self.say(Tone::Warning, &format!("Weights & Biases does not answer; send what is missing with {sync}"));
             }

@@ -127,13 +127,17 @@ impl Settings {
             Some(address) => address_of("WANDB_APP_URL", &address)?,
             None => people_address(&base_url),
         };
-        let api_key = api_key(&variable, &base_url)?;
-        let mode = match (config.mode, variable("WANDB_MODE")) {
-            (Some(mode), _) => mode,
-            (None, Some(name)) => mode(&name)?,
-            (None, None) if api_key.is_some() => Mode::Online,
-            (None, None) => Mode::Offline,
+        let wanted = match (config.mode, variable("WANDB_MODE")) {
+            (Some(mode), _) => Some(mode),
+            (None, name) => name.map(|name| mode(&name)).transpose()?,
         };
+        // A key that nobody needs may be anything.
+        let api_key = match wanted {
+            Some(Mode::Offline | Mode::Disabled) => None,
+            Some(Mode::Online) | None => api_key(&variable, &base_url)?,
+        };
+        let default = if api_key.is_some() { Mode::Online } else { Mode::Offline };
+        let mode = wanted.unwrap_or(default);
         if mode == Mode::Online && api_key.is_none() {
             return Err(usage(
                 format!("Weights & Biases is to be online, and there is no key for {}", host(&base_url)),

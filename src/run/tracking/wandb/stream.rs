@@ -73,7 +73,10 @@ impl Streamer {
         let mut sent = Instant::now();
         loop {
             // Read before the log is: what was published then is read now.
-            let limit = self.shared.state().published;
+            let (limit, phase) = {
+                let state = self.shared.state();
+                (state.published, state.phase)
+            };
             let batch = self
                 .follower
                 .next_batch(limit)
@@ -94,6 +97,9 @@ impl Streamer {
             if batch.exit.is_some() {
                 return Ok(());
             }
+            if phase == Phase::Finishing && batch.is_empty() && !batch.is_full {
+                return Err(End::Refused("the run's log ends early".to_owned()));
+            }
             if !batch.is_full {
                 self.pause()?;
             }
@@ -113,6 +119,9 @@ impl Streamer {
         }
         let description = Description { is_new: known.is_none(), ..self.description.clone() };
         let place = self.patiently(|client| client.upsert(&description))?;
+        if known.is_none() {
+            self.follower.forget_uploads();
+        }
         let known = known.unwrap_or_default();
         if let Some(step) = known.seen.step().filter(|step| Some(*step) > self.last_step_here) {
             (self.say)(
