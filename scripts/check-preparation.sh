@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures a preparation: the memory for a million captions, which must stay below 1 GiB, and the time for the archives of
-# Flickr8k beside that of unzip, which neither looks into the images nor waits for the disk. Needs GNU time and unzip.
+# Measures a preparation: the memory for a million captions, and for a million samples of a web data set by what each more
+# takes, which must stay below 1 GiB; and the time for the archives of Flickr8k beside that of unzip, which neither looks
+# into the images nor waits for the disk. Needs GNU time, unzip and python3.
 #
 #   scripts/check-preparation.sh FLICKR8K_ARCHIVES [WORK_FOLDER]
 set -euo pipefail
@@ -33,6 +34,37 @@ for each in 5 46; do
     echo "$(($(wc -l <source/captions.csv) - 1)) captions of 22200 images: $seconds s, $((kilobytes / 1024)) MiB at the peak"
 done
 [ "$kilobytes" -lt 1048576 ] || fail "a million captions take 1 GiB or more"
+
+# As many samples, each the same small picture and a caption.
+shards() {
+    python3 - "$1" "$2" "$(find source -name '*.jpg' | head -1)" <<'END'
+import io, pathlib, sys, tarfile
+number, folder, picture = int(sys.argv[1]), pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]).read_bytes()
+folder.mkdir()
+for first in range(0, number, 10_000):
+    with tarfile.open(folder / f"shard-{first:07}.tar", "w") as shard:
+        for sample in range(first, min(number, first + 10_000)):
+            for ending, content in (("jpg", picture), ("txt", b"picture number %d of many others" % sample)):
+                member = tarfile.TarInfo(f"{sample:08}.{ending}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+END
+}
+before=0
+for number in 20000 60000; do
+    rm -rf shards prepared
+    shards "$number" shards
+    measured "$program" prepare-data --source shards --output prepared || fail "the preparation failed"
+    read -r seconds kilobytes <measured
+    echo "$number samples of a web data set: $seconds s, $((kilobytes / 1024)) MiB at the peak"
+    growth=$(((kilobytes - before) / 40))
+    before=$kilobytes
+done
+rm -rf shards prepared
+# In KiB for 1,000 samples; of what a million take, 940,000 are still to come.
+million=$((kilobytes + growth * 940))
+echo "a million samples at this growth: $((million / 1024)) MiB"
+[ "$million" -lt 1048576 ] || fail "a million samples take 1 GiB or more"
 
 for round in 1 2 3; do
     rm -rf flickr8k unzipped

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Holds what trackers are told against the official clients: the bodies that a server of Weights & Biases gets, `wandb sync`
-# of our offline runs, and TensorBoard's reader on our event files. Everything stays on this machine.
+# Holds what trackers and the Hub are told against the official clients: the bodies that a server of Weights & Biases gets,
+# `wandb sync` of our offline runs, TensorBoard's reader on our event files, and the requests of an upload to the Hub.
+# Everything stays on this machine.
 #
 #   PYTHON=VENV/bin/python scripts/check-trackers.sh
 #
-# PYTHON has wandb==0.31.0, pyyaml and tensorboard.
+# PYTHON has wandb==0.31.0, pyyaml, tensorboard and huggingface_hub==2.4.0.
 set -euo pipefail
 
-python=${PYTHON:?set PYTHON to an interpreter with wandb, pyyaml and tensorboard}
+python=${PYTHON:?set PYTHON to an interpreter with wandb, pyyaml, tensorboard and huggingface_hub}
 python=$(realpath -s "$python")
 cd "$(dirname "$0")/.."
 
@@ -24,4 +25,5 @@ small_events=$(program write_small_events)
 "$python" tests/reference/tensorboard_reads.py --check "$small_events"
 "$python" tests/reference/wandb_compare.py "$small_run"
 "$python" tests/reference/wandb_sync.py "$small_run"
+"$python" tests/reference/hub_upload_compare.py "$(program upload_folder)" "{folder}" "{repo}" "{message}"
 echo "all checks passed"

@@ -50,6 +50,9 @@ pub fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Setti
         tags: config.tags.clone(),
     };
     let mut settings = Settings::resolve(&wanted, run.path(), &|name| std::env::var(name).ok())?;
+    // Who has set nothing up for it need not hear of it.
+    let is_wanted = config.mode.is_some() || std::env::var_os("WANDB_MODE").is_some();
+    settings.silent |= !is_wanted && settings.mode == Mode::Offline;
     if settings.name.is_none() {
         settings.name = run.path().file_name().map(|name| name.to_string_lossy().into_owned());
     }
