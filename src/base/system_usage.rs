@@ -125,6 +125,11 @@ fn parse_gpu(line: &str) -> Option<GpuUsage> {
     })
 }
 
+/// The name of the machine; `None` where the system does not tell.
+pub fn host_name() -> Option<String> {
+    Some(fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned())
+}
+
 /// The name of the processor; `None` where the system does not tell.
 pub fn processor_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;

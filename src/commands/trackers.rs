@@ -11,6 +11,7 @@ use crate::base::{fault::one_line, terminal};
 use crate::config::{HubUpload, RunConfig};
 use crate::hub;
 use crate::metrics::score::Scores;
+use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
 use crate::run::tracking::Dispensable;
@@ -19,7 +20,7 @@ use crate::run::tracking::results_table::ResultsTable;
 use crate::run::tracking::sample_pictures::SamplePictures;
 use crate::run::tracking::tensorboard::TensorBoard;
 #[cfg(feature = "wandb")]
-use crate::run::tracking::weights_and_biases::{WeightsAndBiases, settings};
+use crate::run::tracking::weights_and_biases::{About, WeightsAndBiases, settings};
 use crate::training::events::Observer;
 
 /// The trackers of a run.
@@ -54,18 +55,24 @@ impl Trackers {
     ///
     /// # Errors
     /// A setting that cannot be.
-    pub(super) fn start(setup: &Setup, run: &RunDirectory, console: Receiver<String>, stop: &StopFlag) -> Result<Self> {
+    pub(super) fn start(
+        setup: &Setup,
+        process: &Process,
+        run: &RunDirectory,
+        console: Receiver<String>,
+        stop: &StopFlag,
+    ) -> Result<Self> {
         let dataset = &setup.dataset;
         let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
         let pictures = Rc::new(RefCell::new(SamplePictures::new(paths)));
         #[cfg(feature = "wandb")]
         let wandb = {
-            let config = &setup.plan.config;
+            let about = About { config: &setup.plan.config, state: &setup.state, process };
             let start = |settings| {
                 let (pictures, stop) = (Rc::clone(&pictures), stop.clone());
-                WeightsAndBiases::start(&settings, run, config, &setup.state, pictures, console, stop)
+                WeightsAndBiases::start(&settings, run, &about, pictures, console, stop)
             };
-            match settings(&config.tracking.wandb, run)?.map(start).transpose() {
+            match settings(&about.config.tracking.wandb, run)?.map(start).transpose() {
                 Ok(started) => started.map(|observer| Dispensable::new("Weights & Biases", observer)),
                 Err(error) => {
                     terminal::warning(&format!("Weights & Biases is told nothing: {}", one_line(&error)));
@@ -74,7 +81,7 @@ impl Trackers {
             }
         };
         #[cfg(not(feature = "wandb"))]
-        let _ = (console, stop);
+        let _ = (process, console, stop);
         let config = &setup.plan.config;
         let tensorboard =
             config.tracking.tensorboard.then(|| TensorBoard::new(run, pictures, config.training.log_interval));

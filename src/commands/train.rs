@@ -229,11 +229,11 @@ fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> R
     let (log, console) = LogLines::new(run.open_log()?);
     terminal::set_log(Some(Box::new(log)));
     terminal::message(&format!("run         {}", run.path().display()));
-    let outcome = Trackers::start(&setup, run, console, stop).and_then(|mut trackers| {
-        let outcome = train_logged(setup, run, device, stop, &mut trackers);
-        if let Err(error) = &outcome {
-            terminal::detail(&format!("{FAILED}{}", one_line(error)));
-        }
+    let process = Process::of_this(&setup.plan, written_by());
+    let begun = process.note(run).and_then(|()| Trackers::start(&setup, &process, run, console, stop));
+    let outcome = begun.inspect_err(log_failure).and_then(|mut trackers| {
+        // Before the trackers are told the end: they keep what the log says.
+        let outcome = train_logged(setup, run, device, stop, &mut trackers).inspect_err(log_failure);
         trackers.finish(match &outcome {
             Ok(Outcome::Completed) => 0,
             Ok(Outcome::Interrupted) => STOPPED_CODE,
@@ -245,6 +245,10 @@ fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> R
     outcome
 }
 
+fn log_failure(error: &anyhow::Error) {
+    terminal::detail(&format!("{FAILED}{}", one_line(error)));
+}
+
 fn train_logged(
     setup: Setup,
     run: &RunDirectory,
@@ -254,7 +258,6 @@ fn train_logged(
 ) -> Result<Outcome> {
     let plan = setup.plan.clone();
     let team = Team::new(plan.num_members, plan.threads_each)?;
-    Process::of_this(&plan, written_by()).note(run)?;
     terminal::message(&plan.describe());
     for note in &setup.notes {
         terminal::message(&format!("weights     {note}"));

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 
 use super::protobuf::Message;
 use crate::base::fault::WithHint as _;
+use crate::base::system_usage;
 
 const NAME_START: &str = "events.out.tfevents.";
 const VERSION: &str = "brain.Event:2";
@@ -162,8 +163,8 @@ fn open_last(folder: &Path, wall_time: f64) -> io::Result<(File, PathBuf)> {
 
 /// The name of this machine as it may stand in a file name. TensorBoard only wants to have something there.
 fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+    let name = system_usage::host_name().unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::base::stop::StopFlag;
-use crate::base::{memory, system_usage, terminal};
-use crate::config::{RunConfig, WandbConfig, WandbMode};
+use crate::base::{system_usage, terminal};
+use crate::config::{RunConfig, WandbConfig};
+use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
 use crate::run::tracking::scalars::{is_logged, of_event};
@@ -38,18 +39,7 @@ struct Identity {
 /// # Errors
 /// A setting that cannot be, such as `online` without a key.
 pub fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Settings>> {
-    let wanted = wandb::WandbConfig {
-        mode: config.mode.map(|mode| match mode {
-            WandbMode::Online => Mode::Online,
-            WandbMode::Offline => Mode::Offline,
-            WandbMode::Disabled => Mode::Disabled,
-        }),
-        project: config.project.clone(),
-        entity: config.entity.clone(),
-        name: config.name.clone(),
-        tags: config.tags.clone(),
-    };
-    let mut settings = Settings::resolve(&wanted, run.path(), &|name| std::env::var(name).ok())?;
+    let mut settings = Settings::resolve(config, run.path(), &|name| std::env::var(name).ok())?;
     // Who has set nothing up for it need not hear of it.
     let is_wanted = config.mode.is_some() || std::env::var_os("WANDB_MODE").is_some();
     settings.silent |= !is_wanted && settings.mode == Mode::Offline;
@@ -57,6 +47,17 @@ pub fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Setti
         settings.name = run.path().file_name().map(|name| name.to_string_lossy().into_owned());
     }
     Ok(Some(settings).filter(|settings| settings.mode != Mode::Disabled))
+}
+
+/// What there is to tell of a run before its first update.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    /// Its config.
+    pub config: &'a RunConfig,
+    /// Where it begins.
+    pub state: &'a TrainState,
+    /// What computes it.
+    pub process: &'a Process,
 }
 
 /// The observer.
@@ -79,23 +80,22 @@ impl WeightsAndBiases {
     pub fn start(
         settings: &Settings,
         run: &RunDirectory,
-        config: &RunConfig,
-        state: &TrainState,
+        about: &About<'_>,
         pictures: Rc<RefCell<SamplePictures>>,
         console: Receiver<String>,
         stop: StopFlag,
     ) -> Result<Self> {
         let path = run.path().join(ID_FILE);
-        let resume = read_id(&path)?.map(|run_id| ResumePoint { run_id, step: state.global_step });
+        let resume = read_id(&path)?.map(|run_id| ResumePoint { run_id, step: about.state.global_step });
         let say = Arc::new(|tone, text: &str| match tone {
             Tone::Message => terminal::message(text),
             Tone::Warning => terminal::warning(text),
         });
-        let metadata = metadata(config);
+        let metadata = metadata(about.config, about.process);
         let started = Run::start(settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
         let identity = Identity { format_version: FORMAT_VERSION, run_id: started.id().to_owned() };
         run.write(ID_FILE, &format!("{}\n", serde_json::to_string(&identity)?))?;
-        let log_interval = config.training.log_interval as u64;
+        let log_interval = about.config.training.log_interval as u64;
         let has_told_page = settings.mode != Mode::Online || started.url().is_some();
         Ok(Self {
             has_told_page,
@@ -208,19 +208,21 @@ fn read_id(path: &Path) -> Result<Option<String>> {
     Ok(Some(identity.run_id))
 }
 
-fn metadata(config: &RunConfig) -> Metadata {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let gpus = system_usage::gpu_names().into_iter().zip(system_usage::gpus());
+fn metadata(config: &RunConfig, process: &Process) -> Metadata {
+    let threads = process.num_processors as u64;
+    // Where there are none the driver need not be asked again.
+    let usage = if process.gpus.is_empty() { Vec::new() } else { system_usage::gpus() };
+    let gpus = process.gpus.iter().cloned().zip(usage);
     Metadata {
         config: serde_json::to_value(config).unwrap_or(Value::Null),
         program: "caption-train".to_owned(),
-        args: std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        args: process.arguments.clone(),
         executable: std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned()),
-        host: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+        host: system_usage::host_name().unwrap_or_default(),
         os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         cpu_cores: threads,
         cpu_threads: threads,
-        memory_bytes: memory::total_bytes().unwrap_or(0),
+        memory_bytes: process.memory_bytes.unwrap_or(0),
         gpus: gpus.map(|(name, gpu)| wandb::Gpu { name, memory_bytes: gpu.memory_total_bytes as u64 }).collect(),
         ..Metadata::default()
     }

@@ -12,23 +12,13 @@ use reqwest::Url;
 
 use super::{netrc, run_id};
 use crate::base::fault::{WithHint as _, usage};
+pub use crate::config::{WandbConfig, WandbMode as Mode};
 
 const DEFAULT_SERVER: &str = "https://api.wandb.ai";
 const DEFAULT_PROJECT: &str = "caption-train";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const FEWEST_KEY_CHARACTERS: usize = 40;
 const MOST_PROJECT_CHARACTERS: usize = 128;
-
-/// Where the data go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// To the server, and to the disk first.
-    Online,
-    /// To the disk; `wandb sync` sends them later.
-    Offline,
-    /// Nowhere.
-    Disabled,
-}
 
 /// What to do where the server knows the run already, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +29,6 @@ pub enum Resume {
     Must,
     /// It must not be there.
     Never,
-}
-
-/// What the config file says; `None` leaves it to the environment and the defaults.
-#[derive(Clone, Debug, Default)]
-pub struct WandbConfig {
-    /// Where the data go.
-    pub mode: Option<Mode>,
-    /// The project.
-    pub project: Option<String>,
-    /// The person or team that owns the project.
-    pub entity: Option<String>,
-    /// The name that is shown for the run.
-    pub name: Option<String>,
-    /// Labels of the run.
-    pub tags: Vec<String>,
 }
 
 /// The key of an account. It is shown nowhere: not even `Debug` tells it.
