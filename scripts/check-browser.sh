@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Opens the report of a run and the page of `serve` with the run's newest checkpoint in headless Chromium, and uses both
-# with the mouse, with touch and with the keyboard. Takes about three minutes on two cores.
+# with the mouse, with touch and with the keyboard. Takes half a minute on two cores.
 #
 #   scripts/check-browser.sh RUN_FOLDER [SCREENSHOT_FOLDER]
 #
