@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use caption_train::base::process;
 use caption_train::base::team::Team;
+use caption_train::commands::device::select_device;
 use caption_train::config::DecodingConfig;
 use caption_train::decoding::{Decoding, decode};
 use caption_train::model::captioner::Captioner;
@@ -33,6 +34,9 @@ struct Arguments {
     num_beams: usize,
     #[arg(long)]
     captions: Option<PathBuf>,
+    /// cpu or cuda:N, in a build with CUDA.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// cargo bench adds it
     #[arg(long)]
     bench: bool,
@@ -41,15 +45,17 @@ struct Arguments {
 fn main() -> Result<()> {
     process::prepare();
     let arguments = Arguments::parse();
-    let opened = CaptioningModel::open(&arguments.model, &Device::Cpu)?;
+    let device = select_device(&arguments.device)?;
+    let opened = CaptioningModel::open(&arguments.model, &device)?;
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
-    let tensors = candle_core::safetensors::load(&arguments.features, &Device::Cpu)?;
+    let tensors = candle_core::safetensors::load(&arguments.features, &device)?;
     let features = tensors.get("encoder_hidden_states").context("the file holds no encoder_hidden_states")?;
     let config = DecodingConfig { num_beams: arguments.num_beams, ..opened.decoding.clone() };
     let specials = opened.tokenizer.special_ids();
     let decoding = Decoding::from_config(&config, specials.start, specials.end, opened.shape.decoder.num_positions);
     let num_images = features.dim(0)?;
-    let num_threads = rayon::current_num_threads();
+    // A GPU takes whole batches.
+    let num_threads = if device.is_cpu() { rayon::current_num_threads() } else { 1 };
     let team = Team::new(num_threads, 1)?;
 
     let captions_of = |images: usize| -> Result<Vec<Vec<u32>>> {

@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::base::random::Stream;
 use caption_train::base::team::Team;
 use caption_train::base::{memory, process};
+use caption_train::commands::device::select_device;
 use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, FeatureType, OptimizerConfig};
 use caption_train::data::batch::{Batch, Example};
 use caption_train::data::collate::collate;
@@ -68,9 +69,12 @@ struct Args {
     warmup: usize,
     #[arg(long, default_value_t = 0.1)]
     dropout: f64,
-    /// f32 or bf16.
+    /// f32, bf16 or, on a GPU, tf32.
     #[arg(long, default_value = "f32")]
     precision: String,
+    /// cpu or cuda:N, in a build with CUDA.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Say where the time goes, and at what rate products are made beside large ones alone.
     #[arg(long)]
     profile: bool,
@@ -112,14 +116,14 @@ fn shape(args: &Args) -> Result<CaptionerShape> {
     Ok(CaptionerShape { encoder, decoder })
 }
 
-fn random(name: &str, shape: &[usize]) -> Result<Tensor> {
+fn random(name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
     let mut stream = Stream::new(0, "bench", name);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.normal() as f32).collect();
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    Ok(Tensor::from_vec(values, shape, device)?)
 }
 
 /// Parts of one batch, one for each member of the team.
-fn batches(args: &Args, shape: &CaptionerShape, parts: usize) -> Result<Vec<Batch>> {
+fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -> Result<Vec<Batch>> {
     let mut stream = Stream::new(1, "bench", "captions");
     let each = args.captions_per_image;
     let num_images = args.batch / each;
@@ -134,16 +138,18 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize) -> Result<Vec<Batc
         let captions: Vec<Vec<u32>> = (0..images * each).map(|_| caption()).collect();
         let tokens = collate(&captions.iter().map(Vec::as_slice).collect::<Vec<_>>(), 0);
         let input = match args.encoder.as_str() {
-            "cached" => {
-                ImageInput::Features(random("features", &[images, encoder.sequence_length(), encoder.hidden_size])?)
-            }
-            _ => ImageInput::Pixels(random("pixels", &[images, 3, encoder.image_size, encoder.image_size])?),
+            "cached" => ImageInput::Features(random(
+                "features",
+                &[images, encoder.sequence_length(), encoder.hidden_size],
+                device,
+            )?),
+            _ => ImageInput::Pixels(random("pixels", &[images, 3, encoder.image_size, encoder.image_size], device)?),
         };
         let rows: Vec<u32> = (0..(images * each) as u32).map(|pair| pair / each as u32).collect();
         Ok(Batch {
             images: input,
-            image_rows: if each > 1 { Some(Tensor::new(rows, &Device::Cpu)?) } else { None },
-            input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), &Device::Cpu)?,
+            image_rows: if each > 1 { Some(Tensor::new(rows, device)?) } else { None },
+            input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), device)?,
             labels: tokens.labels,
             num_targets: tokens.num_targets,
         })
@@ -155,14 +161,20 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize) -> Result<Vec<Batc
 const STORED_IMAGES: usize = 512;
 
 /// Updates of pairs whose features are read from a store, ahead of their use, by as many threads as a run has.
-fn stored_updates(args: &Args, shape: &CaptionerShape, parts: usize, folder: &Path) -> Result<Loader<Vec<Batch>>> {
+fn stored_updates(
+    args: &Args,
+    shape: &CaptionerShape,
+    parts: usize,
+    folder: &Path,
+    device: &Device,
+) -> Result<Loader<Vec<Batch>>> {
     let encoder = &shape.encoder;
     let (length, hidden) = (encoder.sequence_length(), encoder.hidden_size);
     let description = Description { content: json!("bench"), row_bytes: 2 * length * hidden };
     let mut store = FeatureStore::open(folder, &description)?;
     let mut appender = store.append(|| true)?.context("somebody else writes")?;
     let mut keys = HashMap::new();
-    let features = random("features", &[length * hidden])?.to_vec1::<f32>()?;
+    let features = random("features", &[length * hidden], &Device::Cpu)?.to_vec1::<f32>()?;
     let row = feature_bytes(&features, FeatureType::F16)?;
     for image in 0..STORED_IMAGES {
         let mut key = [0; 32];
@@ -184,9 +196,10 @@ fn stored_updates(args: &Args, shape: &CaptionerShape, parts: usize, folder: &Pa
         (0..args.batch).map(&mut example).collect::<Vec<Example>>()
     };
     let jobs: Vec<Vec<Example>> = (0..args.warmup + args.steps).map(|_| update()).collect();
+    let device = device.clone();
     let load = move |examples: Vec<Example>| {
         let examples: Vec<&Example> = examples.iter().collect();
-        Batch::load_parts(&source, &examples, Purpose::Training { epoch: 1 }, parts, 0, &Device::Cpu)
+        Batch::load_parts(&source, &examples, Purpose::Training { epoch: 1 }, parts, 0, &device)
     };
     let workers = rayon::current_num_threads();
     Ok(Loader::start(jobs, workers, workers + 1, Arc::new(load)))
@@ -213,8 +226,8 @@ fn report(measured: &Profile, all: f64, precision: Precision) -> Result<()> {
 /// GFLOP/s of one thread while all make large products, those of a ViT-B's MLP.
 fn large_products(precision: Precision) -> Result<f64> {
     let (rows, outputs, inputs) = (1576, 3072, 768);
-    let x = random("rows", &[rows, inputs])?;
-    let weight = Weight::new(random("weight", &[outputs, inputs])?);
+    let x = random("rows", &[rows, inputs], &Device::Cpu)?;
+    let weight = Weight::new(random("weight", &[outputs, inputs], &Device::Cpu)?);
     let threads = rayon::current_num_threads();
     let team = Team::new(threads, 1)?;
     let options = LinearOptions { layout: WeightLayout::OutIn, precision, activation: None };
@@ -235,7 +248,8 @@ fn main() -> Result<()> {
     process::prepare();
     let args = Args::parse();
     let shape = shape(&args)?;
-    let mut parameters = Parameters::create(&shape.parameter_specs(), Default::default(), 0, DType::F32, &Device::Cpu)?;
+    let device = select_device(&args.device)?;
+    let mut parameters = Parameters::create(&shape.parameter_specs(), Default::default(), 0, DType::F32, &device)?;
     let training = if args.encoder == "train" { EncoderTraining::Full } else { EncoderTraining::Frozen };
     shape.freeze(&mut parameters, training);
     let config = OptimizerConfig { learning_rate: 1e-4, ..OptimizerConfig::default() };
@@ -243,21 +257,23 @@ fn main() -> Result<()> {
     let precision = match args.precision.as_str() {
         "f32" => Precision::Full,
         "bf16" => Precision::Bf16,
+        "tf32" => Precision::Tf32,
         other => bail!("unknown precision {other}"),
     };
     let threads = rayon::current_num_threads();
-    let team = Team::new(threads.min(args.batch / args.captions_per_image / 4).max(1), 1)?;
+    let members = if device.is_cpu() { threads.min(args.batch / args.captions_per_image / 4).max(1) } else { 1 };
+    let team = Team::new(members, 1)?;
     let folder = tempfile::tempdir()?;
     let mut updates: Box<dyn Iterator<Item = Result<Vec<Batch>>>> = if args.encoder == "stored" {
-        Box::new(stored_updates(&args, &shape, team.size(), folder.path())?)
+        Box::new(stored_updates(&args, &shape, team.size(), folder.path(), &device)?)
     } else {
-        let batches = batches(&args, &shape, team.size())?;
+        let batches = batches(&args, &shape, team.size(), &device)?;
         Box::new(std::iter::repeat_with(move || Ok(batches.clone())))
     };
     let settings =
         StepSettings { precision, seed: 0, dropout: args.dropout, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
     let (mut seconds, mut waited) = (Vec::new(), Vec::new());
-    let mut loss = f64::NAN;
+    let (mut loss, mut in_flight) = (f64::NAN, None);
     for step in 0..args.warmup + args.steps {
         if args.profile && step == args.warmup {
             profile::start();
@@ -265,9 +281,16 @@ fn main() -> Result<()> {
         let started = Instant::now();
         let batches = updates.next().context("the updates ended early")??;
         waited.push(started.elapsed().as_secs_f64());
-        let outcome = train_step(&shape, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &team)?;
+        let pending = train_step(&shape, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &team)?;
+        // As in a run: a GPU has the next step before the report of the last is read.
+        let read = if device.is_cpu() { Some(pending) } else { in_flight.replace(pending) };
+        if let Some(read) = read {
+            loss = read.read(&mut optimizer)?.loss.mean();
+        }
         seconds.push(started.elapsed().as_secs_f64());
-        loss = outcome.loss.mean();
+    }
+    if let Some(last) = in_flight {
+        loss = last.read(&mut optimizer)?.loss.mean();
     }
     let measured = profile::stop();
     seconds.drain(..args.warmup);

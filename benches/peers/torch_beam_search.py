@@ -25,9 +25,13 @@ parser.add_argument("--make-features", nargs=3)
 parser.add_argument("--captions")
 parser.add_argument("--batch", type=int, default=50)
 parser.add_argument("--num-beams", type=int, default=5)
+parser.add_argument("--device", default="cpu")
+parser.add_argument("--amp", action="store_true", help="bf16 autocast")
 arguments = parser.parse_args()
-torch.set_num_threads(2)
-model = VisionEncoderDecoderModel.from_pretrained(arguments.model).eval()
+if arguments.device == "cpu":
+    torch.set_num_threads(2)
+device = torch.device(arguments.device)
+model = VisionEncoderDecoderModel.from_pretrained(arguments.model).eval().to(device)
 
 
 @torch.no_grad()
@@ -38,7 +42,7 @@ def make_features(folder, dataset, number):
     for first in range(0, min(int(number), len(images)), 50):
         batch = [Image.open(Path(folder) / image["filename"]).convert("RGB") for image in images[first : first + 50]]
         pixel_values = processor(batch, return_tensors="pt").pixel_values
-        states.append(model.encoder(pixel_values=pixel_values).last_hidden_state)
+        states.append(model.encoder(pixel_values=pixel_values.to(device)).last_hidden_state.cpu())
     save_file({"encoder_hidden_states": torch.cat(states)[: int(number)].contiguous()}, arguments.features)
 
 
@@ -48,7 +52,8 @@ def captions(features):
     found = []
     for first in range(0, len(features), arguments.batch):
         outputs = BaseModelOutput(last_hidden_state=features[first : first + arguments.batch])
-        rows = model.generate(encoder_outputs=outputs, num_beams=arguments.num_beams, do_sample=False)
+        with torch.autocast(device.type, torch.bfloat16, enabled=arguments.amp):
+            rows = model.generate(encoder_outputs=outputs, num_beams=arguments.num_beams, do_sample=False)
         for row in rows.tolist():
             row = row[1:]
             found.append(row[: row.index(end)] if end in row else row)
@@ -58,7 +63,7 @@ def captions(features):
 if arguments.make_features:
     make_features(*arguments.make_features)
 else:
-    features = load_file(arguments.features)["encoder_hidden_states"]
+    features = load_file(arguments.features)["encoder_hidden_states"].to(device)
     captions(features[: arguments.batch])
     started = time.perf_counter()
     found = captions(features)

@@ -12,35 +12,97 @@ use crate::ops::has_fast_bf16;
 /// A device that this binary cannot use; a precision that the device has no instructions for.
 pub fn training_device(training: &TrainingConfig) -> anyhow::Result<Device> {
     let device = select_device(&training.device)?;
-    check_precision(training.precision, has_fast_bf16())?;
+    if device.is_cpu() {
+        check_precision_of_cpu(training.precision, has_fast_bf16())?;
+    }
     Ok(device)
 }
 
-fn check_precision(precision: Precision, has_fast_bf16: bool) -> anyhow::Result<()> {
-    if precision == Precision::Bf16 && !has_fast_bf16 {
-        return Err(usage(
-            "training.precision = \"bf16\" needs a CPU with AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire \
-             Rapids, or newer), and this one has none",
+fn check_precision_of_cpu(precision: Precision, has_fast_bf16: bool) -> anyhow::Result<()> {
+    match precision {
+        Precision::Bf16 if !has_fast_bf16 => Err(usage(
+            "training.precision = \"bf16\" needs a GPU or a CPU with AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or \
+             Sapphire Rapids, or newer), and this machine has neither",
             "train with training.precision = \"f32\", which cannot change while a run goes on: without these \
              instructions bf16 would be slower",
-        ));
+        )),
+        Precision::Tf32 => Err(usage(
+            "training.precision = \"tf32\" needs a GPU, and the run would be computed on the CPU",
+            "train with training.precision = \"f32\", or on a GPU with training.device = \"cuda\"",
+        )),
+        Precision::F32 | Precision::Bf16 => Ok(()),
     }
-    Ok(())
 }
 
-/// The device to compute on.
+/// The device to compute on. `auto` takes the first GPU where there is one.
 ///
 /// # Errors
 /// A device that this binary cannot use.
 pub fn select_device(name: &str) -> anyhow::Result<Device> {
     match name {
-        "auto" | "cpu" => Ok(Device::Cpu),
-        _ if name == "cuda" || name.starts_with("cuda:") => Err(usage(
-            format!("the device {name} needs a build with CUDA, and this binary has none"),
-            "use training.device = \"auto\" or \"cpu\"",
-        )),
-        _ => Err(usage(format!("unknown device {name}"), "use auto, cpu, cuda or cuda:N")),
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Ok(automatic_device()),
+        _ => match gpu_number(name) {
+            Some(number) => gpu(name, number),
+            None => Err(usage(format!("unknown device {name}"), "use auto, cpu, cuda or cuda:N, N a number from 0")),
+        },
     }
+}
+
+fn gpu_number(name: &str) -> Option<usize> {
+    if name == "cuda" { Some(0) } else { name.strip_prefix("cuda:")?.parse().ok() }
+}
+
+#[cfg(feature = "cuda")]
+fn automatic_device() -> Device {
+    use crate::base::terminal;
+    use crate::ops::cuda::{self, CudaFailure, DRIVER};
+
+    match cuda::open(0) {
+        Ok(device) => device,
+        // A machine without a GPU is no reason for a word.
+        Err(CudaFailure::NoGpu | CudaFailure::Library { name: DRIVER, .. }) => Device::Cpu,
+        Err(failure) => {
+            terminal::warning(&format!("the GPU cannot be used, and everything is computed on the CPU: {failure}"));
+            Device::Cpu
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn automatic_device() -> Device {
+    Device::Cpu
+}
+
+#[cfg(feature = "cuda")]
+fn gpu(name: &str, number: usize) -> anyhow::Result<Device> {
+    use crate::ops::cuda::{self, CudaFailure, DRIVER};
+
+    cuda::open(number).map_err(|failure| {
+        let hint = match &failure {
+            CudaFailure::Library { name: DRIVER, .. } => {
+                "install NVIDIA's driver, or compute on the CPU with the device \"cpu\""
+            }
+            CudaFailure::Library { .. } => {
+                "install CUDA 12 or 13, or name the folder that has the library in LD_LIBRARY_PATH; Python wheels have \
+                 them in site-packages/nvidia/*/lib"
+            }
+            CudaFailure::NoGpu => {
+                "see what nvidia-smi says, and whether CUDA_VISIBLE_DEVICES hides it; the device \"cpu\" does without"
+            }
+            CudaFailure::NoSuchGpu { .. } => "name one of those that are there",
+            CudaFailure::TooOld { .. } | CudaFailure::Driver(_) => "compute on the CPU with the device \"cpu\"",
+        };
+        usage(format!("cannot compute on {name}: {failure}"), hint)
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu(name: &str, _: usize) -> anyhow::Result<Device> {
+    Err(usage(
+        format!("the device {name} needs a build with CUDA, and this binary has none"),
+        "build with --features cuda, or use the device auto or cpu",
+    ))
 }
 
 #[cfg(test)]
@@ -48,21 +110,32 @@ mod tests {
     use super::*;
     use crate::base::fault::describe;
 
+    #[cfg(not(feature = "cuda"))]
     #[test]
     fn cuda_without_a_cuda_build_is_an_error_that_says_so() {
         for name in ["cuda", "cuda:1"] {
             let text = describe(&select_device(name).unwrap_err());
-            assert!(text.contains("build with CUDA"), "{text}");
+            assert!(text.contains("build with CUDA") && text.contains("--features cuda"), "{text}");
         }
         assert!(select_device("auto").is_ok());
     }
 
     #[test]
-    fn bf16_on_a_machine_without_it_is_an_error_that_says_so() {
-        let text = describe(&check_precision(Precision::Bf16, false).unwrap_err());
+    fn names_that_are_no_device_are_errors() {
+        for name in ["gpu", "cuda:", "cuda:one", "cuda0", ""] {
+            let text = describe(&select_device(name).unwrap_err());
+            assert!(text.contains("unknown device"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_precision_that_the_cpu_has_not_is_an_error_that_says_so() {
+        let text = describe(&check_precision_of_cpu(Precision::Bf16, false).unwrap_err());
         assert!(text.contains("AVX512-BF16") && text.contains("\"f32\""), "{text}");
+        let text = describe(&check_precision_of_cpu(Precision::Tf32, true).unwrap_err());
+        assert!(text.contains("needs a GPU") && text.contains("\"f32\""), "{text}");
         for (precision, fast) in [(Precision::Bf16, true), (Precision::F32, false)] {
-            check_precision(precision, fast).unwrap();
+            check_precision_of_cpu(precision, fast).unwrap();
         }
     }
 }

@@ -90,7 +90,9 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
     let num_threads = rayon::current_num_threads();
-    let team = Team::new(num_threads.min(args.batch_size), 1)?;
+    // A GPU takes whole batches.
+    let num_members = if device.is_cpu() { num_threads.min(args.batch_size) } else { 1 };
+    let team = Team::new(num_members, 1)?;
     let files = ImageFiles::of_dataset(&data.dataset, opened.processor.clone(), None);
     stop.attend();
     let request = split_evaluation::Request {

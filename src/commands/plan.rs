@@ -58,7 +58,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         team: Team::new(plan.num_members, plan.threads_each)?,
     };
     // What does not fit is not tried.
-    let complaint = memory::available_bytes().and_then(|available| counted.complaint(available));
+    let is_on_gpu = plan.gpu.is_some();
+    let complaint = memory::available_bytes().filter(|_| !is_on_gpu).and_then(|available| counted.complaint(available));
     let time = if complaint.is_none() { Some(forecast::time(trainer, &files)?) } else { None };
     let needed = counted.with_trial_peak(memory::peak_resident_bytes());
 
@@ -68,9 +69,10 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         terminal::data(&format!("weights     {note}"))?;
     }
     terminal::data(&format!(
-        "memory      {:.2} GB at the peak: model {:.2}, activations {:.2}, batches {:.2}, program and captions \
+        "memory      {:.2} GB at the peak{}: model {:.2}, activations {:.2}, batches {:.2}, program and captions \
          {:.2}",
         needed.total() as f64 / GIGABYTE,
+        if is_on_gpu { ", were it computed on the CPU" } else { "" },
         needed.model as f64 / GIGABYTE,
         needed.activations as f64 / GIGABYTE,
         needed.batches as f64 / GIGABYTE,

@@ -110,8 +110,8 @@ impl<'de> Deserialize<'de> for SaveInterval {
     }
 }
 
-/// What the products with weights are made in. Weights, optimizer, sums and all other operations, attention among them,
-/// are f32 in any case.
+/// What matrix products are made in: those with weights and, on a GPU, those of attention. Weights, optimizer, sums and
+/// all other operations are f32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -120,6 +120,8 @@ pub enum Precision {
     /// 8 bits of mantissa, in half the time on a machine made for it: operands and results of these products, gradients
     /// of weights among them, are rounded to them.
     Bf16,
+    /// 10 bits of mantissa in the operands, on a GPU alone.
+    Tf32,
 }
 
 /// What makes a checkpoint the best.

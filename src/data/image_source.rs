@@ -18,6 +18,7 @@ use crate::data::dataset::Dataset;
 use crate::data::feature_store::{FeatureStore, Key};
 use crate::data::image_file::{load_known_rgb, load_rgb};
 use crate::data::image_processor::ImageProcessor;
+use crate::ops;
 
 /// An image, whole or as one of its random views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,7 +211,7 @@ fn pixel_tensor(
     for &view in views {
         values.extend(processor.normalize(&pixels(view)?));
     }
-    Ok(ImageInput::Pixels(Tensor::from_vec(values, (views.len(), 3, height, width), device)?))
+    Ok(ImageInput::Pixels(ops::upload(values, (views.len(), 3, height, width), device)?))
 }
 
 impl StoredImages {
@@ -239,7 +240,7 @@ impl StoredImages {
                         }
                     }
                 }
-                Ok(ImageInput::Features(Tensor::from_vec(values, (views.len(), *length, *hidden), device)?))
+                Ok(ImageInput::Features(ops::upload(values, (views.len(), *length, *hidden), device)?))
             }
         }
     }

@@ -124,6 +124,7 @@ struct Block {
     mlp_out: Conv1D,
     activation: Gelu,
     num_heads: usize,
+    precision: Precision,
     first_site: u64,
 }
 
@@ -161,6 +162,7 @@ impl Block {
             mlp_out: dense("mlp.c_proj")?,
             activation: shape.hidden_act.gelu(),
             num_heads: shape.num_heads,
+            precision: view.precision(),
             first_site: EMBEDDING_SITE + 1 + SITES_PER_BLOCK * index as u64,
         })
     }
@@ -197,7 +199,8 @@ impl Block {
     }
 
     fn attention_options(&self, causal: bool, offset: u64, mode: Mode) -> AttentionOptions {
-        AttentionOptions { num_heads: self.num_heads, causal, dropout: self.site(offset, mode) }
+        let (num_heads, precision) = (self.num_heads, self.precision);
+        AttentionOptions { num_heads, causal, dropout: self.site(offset, mode), precision }
     }
 
     /// How much each token looks at each patch, as a mean over the heads: states before the block (B, L, D) and the

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, DeviceLocation, Tensor, Var};
 
 use crate::model::initialization::Initializer;
 use crate::model::weight_fit::check_fit;
@@ -142,6 +142,14 @@ impl Parameters {
     pub fn freeze_unless(&mut self, keep: impl Fn(&str) -> bool) {
         for (name, parameter) in &mut self.entries {
             parameter.trainable &= keep(name);
+        }
+    }
+
+    /// The number of the GPU that they are on; none when they are on the CPU.
+    pub fn gpu(&self) -> Option<usize> {
+        match self.entries.values().next()?.var.device().location() {
+            DeviceLocation::Cuda { gpu_id } => Some(gpu_id),
+            DeviceLocation::Cpu | DeviceLocation::Metal { .. } => None,
         }
     }
 

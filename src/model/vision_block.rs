@@ -137,6 +137,7 @@ pub struct VisionBlock {
     mlp_out: Linear,
     activation: Gelu,
     num_heads: usize,
+    precision: Precision,
 }
 
 impl VisionBlock {
@@ -173,6 +174,7 @@ impl VisionBlock {
             mlp_out: Linear::build(&view.under(names.mlp[1]), true)?,
             activation: shape.activation,
             num_heads: shape.num_attention_heads,
+            precision: view.precision(),
         })
     }
 
@@ -181,7 +183,8 @@ impl VisionBlock {
     /// # Errors
     /// An input of another width.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let options = AttentionOptions { num_heads: self.num_heads, causal: false, dropout: None };
+        let options =
+            AttentionOptions { num_heads: self.num_heads, causal: false, dropout: None, precision: self.precision };
         let normed = self.norm_before.forward(x)?;
         let (query, key, value) =
             (self.query.forward(&normed)?, self.key.forward(&normed)?, self.value.forward(&normed)?);

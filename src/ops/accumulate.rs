@@ -1,9 +1,13 @@
 //! Adding one tensor to another in place.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::buffer::CHUNK;
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::operand::{ElementMut, elements, elements_mut};
 use super::vector_math::{AddTo, vectorized};
 
@@ -24,6 +28,11 @@ struct AddAssign;
 impl InplaceOp2 for AddAssign {
     fn name(&self) -> &'static str {
         "add_assign"
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &mut CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<()> {
+        cuda::in_place::add_assign((s1, l1), (s2, l2))
     }
 
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {

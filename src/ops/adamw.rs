@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::buffer::CHUNK;
 use super::operand::{ElementMut, elements, elements_mut, for_float};
 use super::profile::Part;
+use super::update::check_alike;
 use super::vector_math::{Element, Kernel, vectorized};
 
 /// The settings of one update.
@@ -42,17 +43,7 @@ pub fn adamw_update(
     grad_scale: f64,
     settings: &AdamW,
 ) -> Result<()> {
-    for (name, tensor) in [("gradient", grad), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
-        if tensor.shape() != parameter.shape() || tensor.dtype() != parameter.dtype() {
-            bail!(
-                "adamw: the parameter is {:?} of {:?}, its {name} {:?} of {:?}",
-                parameter.dtype(),
-                parameter.shape(),
-                tensor.dtype(),
-                tensor.shape()
-            );
-        }
-    }
+    check_alike(parameter, [("gradient", grad), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)])?;
     if settings.step == 0 {
         bail!("adamw: the first update has step 1, found step 0");
     }

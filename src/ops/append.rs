@@ -1,9 +1,13 @@
 //! Grows what is kept of sequences by a row, while sequences change places: one copy for both. Not differentiable.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::buffer::build;
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::operand::{elements, for_float};
 use super::profile::Part;
 
@@ -20,20 +24,28 @@ struct Append {
     sequences: Vec<u32>,
 }
 
+impl Append {
+    /// Sequences, their length so far, width.
+    fn sizes(&self, past: &Shape, next: &Shape) -> Result<(usize, usize, usize)> {
+        let (num_past, length, width) = past.dims3()?;
+        let count = self.sequences.len();
+        if next.dims() != [count, 1, width] {
+            bail!("append: expected ({count}, 1, {width}) to append to {past:?}, found {next:?}");
+        }
+        if let Some(index) = self.sequences.iter().find(|&&index| index as usize >= num_past) {
+            bail!("append: sequence {index} is outside of {num_past}");
+        }
+        Ok((count, length, width))
+    }
+}
+
 impl CustomOp2 for Append {
     fn name(&self) -> &'static str {
         "append"
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (num_past, length, width) = l1.shape().dims3()?;
-        let count = self.sequences.len();
-        if l2.shape().dims() != [count, 1, width] {
-            bail!("append: expected ({count}, 1, {width}) to append to {:?}, found {:?}", l1.shape(), l2.shape());
-        }
-        if let Some(index) = self.sequences.iter().find(|&&index| index as usize >= num_past) {
-            bail!("append: sequence {index} is outside of {num_past}");
-        }
+        let (count, length, width) = self.sizes(l1.shape(), l2.shape())?;
         let (before, after) = (length * width, (length + 1) * width);
         let storage = for_float!(s1.dtype(), Part::Attention, T => {
             let (past, next) = (elements::<T>(s1, l1)?, elements::<T>(s2, l2)?);
@@ -45,6 +57,13 @@ impl CustomOp2 for Append {
             T::to_cpu_storage_owned(values)
         });
         Ok((storage, (count, length + 1, width).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (count, length, width) = self.sizes(l1.shape(), l2.shape())?;
+        let out = cuda::in_place::append((s1, l1), (s2, l2), &self.sequences, (length, width))?;
+        Ok((out, (count, length + 1, width).into()))
     }
 }
 

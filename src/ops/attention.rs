@@ -3,12 +3,18 @@
 //! Nothing of size queries x keys leaves a thread: the backward pass recomputes the probabilities. Parallel over
 //! examples and heads.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::attention_backward::{Gradients, backward};
 use super::attention_forward::forward;
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::dropout::DropoutSite;
+use super::narrow::Precision;
+use super::on_gpu;
 use super::operand::{elements, for_float, tensor_elements};
 use super::profile::Part;
 use super::vector_math::Element;
@@ -22,6 +28,8 @@ pub struct AttentionOptions {
     pub causal: bool,
     /// Dropout of the probabilities.
     pub dropout: Option<DropoutSite>,
+    /// What products are made in on a GPU; on a CPU they are made of the operands as they are.
+    pub precision: Precision,
 }
 
 /// `softmax(q k^T / sqrt(K)) v` per head: q (B, L, D), k (B, N, D), v (B, N, D) -> (B, L, D).
@@ -195,11 +203,20 @@ impl Attention {
         Ok((storage, (geometry.batch, geometry.queries, geometry.hidden()).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn gpu_forward(&self, tensors: &[(&CudaStorage, &Layout)]) -> Result<(CudaStorage, Shape)> {
+        let shapes: Vec<&Shape> = tensors.iter().map(|(_, layout)| layout.shape()).collect();
+        let geometry = self.geometry(&shapes)?;
+        let out = cuda::attention::forward(&geometry, self.0.precision, tensors)?;
+        Ok((out, (geometry.batch, geometry.queries, geometry.hidden()).into()))
+    }
+
     /// The gradient of each tensor that has one.
     fn backward(&self, tensors: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let shapes: Vec<&Shape> = tensors.iter().map(|tensor| tensor.shape()).collect();
         let geometry = self.geometry(&shapes)?;
         let grad = grad.contiguous()?;
+        on_gpu!(grad => cuda::attention::backward(&geometry, self.0.precision, tensors, &grad));
         for_float!(grad.dtype(), Part::Attention, T => Self::cpu_backward::<T>(&geometry, tensors, &grad))
     }
 
@@ -228,6 +245,11 @@ impl CustomOp1 for Attention {
         self.cpu_forward(&[(storage, layout)])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward(&[(storage, layout)])
+    }
+
     fn bwd(&self, qkv: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         Ok(self.backward(&[qkv], grad)?.pop().flatten())
     }
@@ -240,6 +262,11 @@ impl CustomOp2 for Attention {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         self.cpu_forward(&[(s1, l1), (s2, l2)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward(&[(s1, l1), (s2, l2)])
     }
 
     fn bwd(
@@ -271,6 +298,19 @@ impl CustomOp3 for Attention {
         self.cpu_forward(&[(s1, l1), (s2, l2), (s3, l3)])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward(&[(s1, l1), (s2, l2), (s3, l3)])
+    }
+
     fn bwd(
         &self,
         q: &Tensor,
@@ -293,7 +333,8 @@ mod tests {
     use crate::ops::testing::{check, random, values};
 
     const HEADS: usize = 2;
-    const PLAIN: AttentionOptions = AttentionOptions { num_heads: HEADS, causal: false, dropout: None };
+    const PLAIN: AttentionOptions =
+        AttentionOptions { num_heads: HEADS, causal: false, dropout: None, precision: Precision::Full };
     const CAUSAL: AttentionOptions = AttentionOptions { causal: true, ..PLAIN };
     const DROPOUT: Dropout = Dropout { probability: 0.3, seed: 5, update: 2, first_example: 4 };
 

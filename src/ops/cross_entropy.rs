@@ -1,9 +1,14 @@
 //! Cross-entropy of rows of logits against class numbers, softmax and loss in one pass.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::buffer::{build, rows_per_chunk};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::on_gpu;
 use super::operand::{elements, for_float};
 use super::profile::Part;
 use super::vector_math::{Element, Kernel, exponentiate, maximum, sum_map, vectorized};
@@ -153,7 +158,16 @@ impl CustomOp1 for Forward {
         Ok((storage, Shape::from(())))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let sum = cuda::cross_entropy::forward(storage, layout, &self.targets, self.label_smoothing)?;
+        Ok((sum, Shape::from(())))
+    }
+
     fn bwd(&self, logits: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        on_gpu!(grad => {
+            cuda::cross_entropy::backward(logits, &self.targets, self.label_smoothing, &grad.contiguous()?).map(Some)
+        });
         let backward = Backward { forward: self.clone() };
         Ok(Some(logits.apply_op2_no_bwd(&grad.contiguous()?, &backward)?))
     }

@@ -4,10 +4,14 @@
 //! and the element's position in the example. So k micro-batches equal one batch, more padding changes no mask, and a
 //! resumed run needs no generator state.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::buffer::{CHUNK, build};
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::operand::{elements, for_float};
 use super::profile::Part;
 use super::vector_math::{Element, Kernel, vectorized};
@@ -77,13 +81,25 @@ impl DropoutSite {
         self.mask(mix_key(&[self.example_key(example), head as u64]))
     }
 
+    /// What the keys of all masks begin with: seed, update, place in the model, position of the first example.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn key_words(&self) -> [u64; 4] {
+        let Dropout { seed, update, first_example, .. } = self.dropout;
+        [seed, update, self.site, first_example]
+    }
+
     fn example_key(&self, example: usize) -> u64 {
         let Dropout { seed, update, first_example, .. } = self.dropout;
         mix_key(&[seed, update, self.site, first_example + example as u64])
     }
 
     fn mask(&self, key: u64) -> Mask {
-        Mask { key, threshold: (self.dropout.probability * 4_294_967_296.0).round() as u32 }
+        Mask { key, threshold: self.threshold() }
+    }
+
+    /// Random bits below this drop an element.
+    pub(crate) fn threshold(&self) -> u32 {
+        (self.dropout.probability * 4_294_967_296.0).round() as u32
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -132,13 +148,20 @@ impl<T: Element> Kernel for Piece<'_, T> {
 }
 
 impl Op {
-    fn apply<T: Element>(&self, x: &[T], examples: usize) -> Result<Vec<T>> {
-        let width = x.len() / examples.max(1);
+    /// The number of examples.
+    fn check_width(layout: &Layout) -> Result<usize> {
+        let Some(&examples) = layout.dims().first() else { bail!("dropout: expected a dimension of examples") };
+        let width = layout.shape().elem_count() / examples.max(1);
         if u32::try_from(width).is_err() {
             bail!("dropout: an example of {width} elements is more than a mask can number");
         }
+        Ok(examples)
+    }
+
+    fn apply<T: Element>(&self, x: &[T], examples: usize) -> Vec<T> {
+        let width = x.len() / examples.max(1);
         // Chunks may cross examples: pieces of one example each.
-        Ok(build(x.len(), CHUNK, |index, out| {
+        build(x.len(), CHUNK, |index, out| {
             let mut done = 0;
             while done < out.len() {
                 let position = index * CHUNK + done;
@@ -153,7 +176,7 @@ impl Op {
                 });
                 done += count;
             }
-        }))
+        })
     }
 }
 
@@ -163,11 +186,17 @@ impl CustomOp1 for Op {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Some(&examples) = layout.dims().first() else { bail!("dropout: expected a dimension of examples") };
+        let examples = Self::check_width(layout)?;
         let storage = for_float!(storage.dtype(), Part::Dropout, T => {
-            T::to_cpu_storage_owned(self.apply(elements::<T>(storage, layout)?, examples)?)
+            T::to_cpu_storage_owned(self.apply(elements::<T>(storage, layout)?, examples))
         });
         Ok((storage, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let examples = Self::check_width(layout)?;
+        Ok((cuda::dropout::forward(&self.site, storage, layout, examples)?, layout.shape().clone()))
     }
 
     fn bwd(&self, _x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

@@ -1,9 +1,14 @@
 //! Rows of a table by id, with a backward pass that touches each row of the gradient once.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::buffer::{build, rows_per_chunk};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::on_gpu;
 use super::operand::{elements, for_float, tensor_elements};
 use super::profile::Part;
 use super::vector_math::{AddTo, Element, vectorized};
@@ -11,7 +16,7 @@ use super::vector_math::{AddTo, Element, vectorized};
 /// The rows of `table` (V, D) at `ids` (u32, any shape) -> (.., D).
 ///
 /// # Errors
-/// An id outside the table, a table of types other than f32 and f64, ids of a type other than u32.
+/// An id outside the table (on a GPU the row is NaN instead), a table of types other than f32 and f64, ids of a type other than u32.
 pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     if ids.dtype() != DType::U32 {
         bail!("embedding: expected u32 ids, found {:?}", ids.dtype());
@@ -68,6 +73,13 @@ impl CustomOp2 for Embedding {
         Ok((storage, [l2.dims(), &[width]].concat().into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (rows, width) = l1.shape().dims2()?;
+        let out = cuda::embedding::forward((s1, l1), (s2, l2), rows, width)?;
+        Ok((out, [l2.dims(), &[width]].concat().into()))
+    }
+
     fn bwd(
         &self,
         table: &Tensor,
@@ -75,6 +87,7 @@ impl CustomOp2 for Embedding {
         _result: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        on_gpu!(grad => Ok((Some(cuda::embedding::backward(table, ids, &grad.contiguous()?)?), None)));
         let (rows, width) = table.dims2()?;
         let ids = ids.flatten_all()?.to_vec1::<u32>()?;
         let grad = grad.contiguous()?;

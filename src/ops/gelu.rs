@@ -1,10 +1,15 @@
 //! The three GELU activations of the supported models (Hendrycks, Gimpel 2016).
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
 use super::buffer::{CHUNK, build};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::on_gpu;
 use super::operand::{elements, for_float};
 use super::profile::Part;
 use super::vector_math::{Element, Kernel, sigmoid, vectorized};
@@ -180,7 +185,13 @@ impl CustomOp1 for Forward {
         Ok((storage, layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((cuda::gelu::forward(self.kind, storage, layout)?, layout.shape().clone()))
+    }
+
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        on_gpu!(grad => Ok(Some(cuda::gelu::backward(self.kind, x, &grad.contiguous()?)?)));
         Ok(Some(x.apply_op2_no_bwd(&grad.contiguous()?, &Backward { kind: self.kind })?))
     }
 }

@@ -1,9 +1,14 @@
 //! Layer normalisation of the last dimension (Ba, Kiros, Hinton 2016), as `torch.nn.functional.layer_norm`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::buffer::{build, build_with, join_sums, rows_per_chunk, sum_chunks};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::on_gpu;
 use super::operand::{elements, for_float, tensor_elements};
 use super::profile::Part;
 use super::vector_math::{Element, Kernel, sum_map, sum_map_2, vectorized};
@@ -221,6 +226,20 @@ impl CustomOp3 for LayerNorm {
         Ok((storage, l1.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        Self::check(l1.shape(), l2.shape(), l3.shape())?;
+        Ok((cuda::layer_norm::forward(self.eps, (s1, l1), (s2, l2), (s3, l3))?, l1.shape().clone()))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -230,6 +249,12 @@ impl CustomOp3 for LayerNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
+        on_gpu!(grad => {
+            let wanted = weight.track_op() || bias.track_op();
+            let (dx, sums) = cuda::layer_norm::backward(self.eps, (x, weight, &grad), x.track_op(), wanted)?;
+            let (dweight, dbias) = sums.unzip();
+            Ok((dx, dweight.filter(|_| weight.track_op()), dbias.filter(|_| bias.track_op())))
+        });
         for_float!(x.dtype(), Part::LayerNorm, T => self.cpu_backward::<T>([x, weight, bias], &grad))
     }
 }

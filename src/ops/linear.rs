@@ -4,14 +4,19 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, bail};
 use gemmkit::GemmScalar;
 
 use super::buffer::{CHUNK, sum_chunks};
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::gelu::{Gelu, gelu_values, scale_by_slopes};
 use super::gemm::{Matrix, Product, Threads};
 use super::narrow::{Factor, Precision};
+use super::on_gpu;
 use super::operand::{elements, for_float, tensor_elements};
 use super::profile::{Part, timer};
 use super::vector_math::{AddTo, Element, Kernel, vectorized};
@@ -109,6 +114,7 @@ macro_rules! for_factors {
                 $body
             }
             (other, Precision::Bf16) => bail!("linear in bf16 expected f32 values, found {other:?}"),
+            (_, Precision::Tf32) => bail!("linear in tf32 needs a GPU"),
             (dtype, Precision::Full) => for_float!(dtype, Part::Linear, $T => {
                 type $P = $T;
                 $body
@@ -119,10 +125,10 @@ macro_rules! for_factors {
 
 /// Sizes of one call.
 #[derive(Clone, Copy)]
-struct Sizes {
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
+pub(crate) struct Sizes {
+    pub(crate) rows: usize,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
 }
 
 impl Linear {
@@ -204,7 +210,42 @@ impl Linear {
     ) -> Result<[Option<Tensor>; 3]> {
         let sizes = self.sizes(x.shape(), weight.shape(), bias.map(Tensor::shape))?;
         let grad = grad.contiguous()?;
+        on_gpu!(grad => self.gpu_backward((x, weight, bias), &grad, sizes));
         for_factors!(x.dtype(), self.options.precision, T, P => self.cpu_backward::<T, P>(x, weight, bias, &grad, sizes))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn gpu_forward(
+        &self,
+        x: (&CudaStorage, &Layout),
+        weight: (&CudaStorage, &Layout),
+        bias: Option<(&CudaStorage, &Layout)>,
+    ) -> Result<(CudaStorage, Shape)> {
+        let sizes = self.sizes(x.1.shape(), weight.1.shape(), bias.map(|(_, layout)| layout.shape()))?;
+        let mut dims = x.1.dims().to_vec();
+        *dims.last_mut().expect("sizes() found a last dimension") = sizes.outputs;
+        Ok((cuda::linear::forward(&self.options, sizes, x, weight, bias)?, dims.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn gpu_backward(
+        &self,
+        (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+        grad: &Tensor,
+        sizes: Sizes,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let wanted = cuda::linear::Wanted {
+            x: x.track_op(),
+            weight: weight.track_op() || self.sink.is_some(),
+            bias: bias.is_some_and(Tensor::track_op),
+        };
+        let mut gradients = cuda::linear::backward(&self.options, sizes, (x, weight, grad), wanted)?;
+        if let Some(sink) = &self.sink
+            && let Some(gradient) = gradients[1].take()
+        {
+            sink(gradient)?;
+        }
+        Ok(gradients)
     }
 
     fn cpu_backward<T: Element, P: Factor<T>>(
@@ -288,6 +329,11 @@ impl CustomOp2 for Linear {
         self.cpu_forward((s1, l1), (s2, l2), None)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward((s1, l1), (s2, l2), None)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -315,6 +361,19 @@ impl CustomOp3 for Linear {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.cpu_forward((s1, l1), (s2, l2), Some((s3, l3)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward((s1, l1), (s2, l2), Some((s3, l3)))
     }
 
     fn bwd(

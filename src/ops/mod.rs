@@ -12,6 +12,8 @@ pub mod adamw;
 pub mod append;
 pub mod attention;
 pub mod cross_entropy;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;
@@ -20,6 +22,9 @@ pub mod linear;
 pub mod log_sum_exp;
 pub mod profile;
 pub mod reduce;
+pub mod update;
+pub mod upload;
+pub mod upstream;
 
 mod attention_backward;
 mod attention_forward;
@@ -28,6 +33,17 @@ mod gemm;
 mod narrow;
 mod operand;
 mod vector_math;
+
+/// Gives `$body` back from the function when the tensor is on a GPU.
+macro_rules! on_gpu {
+    ($tensor:expr => $body:expr) => {
+        #[cfg(feature = "cuda")]
+        if $tensor.device().is_cuda() {
+            return $body;
+        }
+    };
+}
+pub(crate) use on_gpu;
 
 #[cfg(test)]
 mod testing;
@@ -45,3 +61,6 @@ pub use linear::{GradientSink, LinearOptions, Weight, WeightLayout, linear};
 pub use log_sum_exp::log_sum_exp;
 pub use narrow::{Precision, has_fast_bf16};
 pub use reduce::sum_of_squares;
+pub use update::{PendingUpdate, UpdateReport, UpdateRule, UpdatedParameter, Updater};
+pub use upload::upload;
+pub use upstream::upstream;

@@ -10,7 +10,7 @@ use super::buffer::{CHUNK, build, rows_per_chunk};
 use super::gemm::{Matrix, Product};
 use super::vector_math::{Element, Kernel, vectorized};
 
-/// What matrix products multiply. Sums are f32 either way, and so is all that is stored.
+/// What matrix products multiply. Sums are f32 in any case, and so is all that is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// The numbers as they are.
@@ -18,6 +18,8 @@ pub enum Precision {
     Full,
     /// bf16: operands and result are rounded to 8 bits of mantissa, as `torch.autocast` does it. f32 tensors alone.
     Bf16,
+    /// TF32: a GPU rounds the operands to 10 bits of mantissa. f32 tensors on a GPU alone.
+    Tf32,
 }
 
 /// Whether this machine multiplies bf16 faster than f32. It can do so in any case.

@@ -64,7 +64,7 @@ impl Process {
             num_processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: memory::total_bytes(),
             gpus: gpu_names(),
-            device: plan.config.training.device.clone(),
+            device: plan.gpu.clone().unwrap_or_else(|| "cpu".to_owned()),
             compute_threads: plan.num_members * plan.threads_each,
             loader_threads: plan.num_workers,
         }

@@ -18,8 +18,11 @@ pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
     forecast::memory(&setup.plan, length, targets, memory::resident_bytes(), moments)
 }
 
-/// Why the machine's memory will not do. `None`: it will, or the system does not tell.
+/// Why the machine's memory will not do. `None`: it will, or the system does not tell; that of a GPU is not forecast.
 pub fn memory_complaint(setup: &Setup) -> Option<String> {
+    if setup.plan.gpu.is_some() {
+        return None;
+    }
     memory_forecast(setup).complaint(memory::available_bytes()?)
 }
 

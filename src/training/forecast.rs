@@ -225,7 +225,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         let started = Instant::now();
         let step = number as u64;
         let Trainer { parameters, optimizer, team, .. } = &mut trainer;
-        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, team)?;
+        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, team)?.read(optimizer)?;
         let computing = started.elapsed().as_secs_f64();
         // Reading goes on beside the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));

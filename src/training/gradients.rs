@@ -141,23 +141,6 @@ impl Gradients {
     pub fn get(&self, name: &str) -> anyhow::Result<&Tensor> {
         self.0.get(name).with_context(|| format!("the trainable parameter {name} got no gradient"))
     }
-
-    /// The 2-norm of all gradients together; not finite when one value is not.
-    ///
-    /// # Errors
-    /// What reading the tensors gives.
-    pub fn norm(&self) -> anyhow::Result<f64> {
-        let mut sum = 0.0;
-        for gradient in self.0.values() {
-            sum += ops::sum_of_squares(gradient)?;
-        }
-        Ok(sum.sqrt())
-    }
-}
-
-/// Factor on the gradients as `torch.nn.utils.clip_grad_norm_` computes it.
-pub fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {
-    max_norm.map_or(1.0, |max_norm| (max_norm / (norm + 1e-6)).min(1.0))
 }
 
 #[cfg(test)]
@@ -205,12 +188,5 @@ mod tests {
         let alone = TreeSum::default();
         alone.add(0, 1, term(1.0), ops::add_assign).unwrap();
         assert!(alone.add(0, 1, term(1.0), ops::add_assign).is_err());
-    }
-
-    #[test]
-    fn clipping_scales_down_and_never_up() {
-        assert_eq!(clip_factor(0.5, Some(1.0)), 1.0);
-        assert!((clip_factor(4.0, Some(1.0)) - 1.0 / 4.000_001).abs() < 1e-12);
-        assert_eq!(clip_factor(4.0, None), 1.0);
     }
 }

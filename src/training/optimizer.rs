@@ -9,7 +9,7 @@ use crate::config::{DecayScope, OptimizerConfig};
 use crate::model::captioner::CaptionerShape;
 use crate::model::encoder::encoder_depth;
 use crate::model::parameters::Parameters;
-use crate::ops::{self, AdamW};
+use crate::ops::{PendingUpdate, UpdateRule, UpdatedParameter, Updater};
 use crate::training::gradients::Gradients;
 
 /// The two moments of one parameter.
@@ -39,6 +39,7 @@ pub struct Optimizer {
     eps: f64,
     /// Updates made; skipped ones do not count.
     step: u64,
+    updater: Updater,
 }
 
 impl Optimizer {
@@ -54,7 +55,7 @@ impl Optimizer {
             moments.insert(name.to_owned(), Moments { exp_avg: zeros()?, exp_avg_sq: zeros()? });
             groups.insert(name.to_owned(), group_of(name, shape, config));
         }
-        Ok(Self { moments, groups, betas: config.betas, eps: config.eps, step: 0 })
+        Ok(Self { moments, groups, betas: config.betas, eps: config.eps, step: 0, updater: Updater::new(0) })
     }
 
     /// The same with the moments and the number of updates of a checkpoint.
@@ -73,16 +74,20 @@ impl Optimizer {
                     );
                 }
             }
-            *own = found;
+            let device = own.exp_avg.device();
+            *own =
+                Moments { exp_avg: found.exp_avg.to_device(device)?, exp_avg_sq: found.exp_avg_sq.to_device(device)? };
         }
         if let Some(name) = moments.keys().next() {
             bail!("the optimizer moments of {name} belong to no trained parameter");
         }
         self.step = step;
+        self.updater = Updater::new(step);
         Ok(())
     }
 
-    /// Makes one update. `learning_rate` is the scheduled one; `gradient_scale` multiplies every gradient (clipping).
+    /// Makes one update, or none when a loss or a gradient is not finite. `learning_rate` is the scheduled one; gradients
+    /// are scaled down to the 2-norm `max_grad_norm`.
     ///
     /// # Errors
     /// A trainable parameter without a gradient.
@@ -90,28 +95,33 @@ impl Optimizer {
         &mut self,
         parameters: &Parameters,
         gradients: &Gradients,
+        losses: &[Tensor],
         learning_rate: f64,
-        gradient_scale: f64,
-    ) -> anyhow::Result<()> {
-        self.step += 1;
+        max_grad_norm: Option<f64>,
+    ) -> anyhow::Result<PendingUpdate> {
+        let mut updated = Vec::with_capacity(self.moments.len());
         for (name, var) in parameters.trainable() {
-            let gradient = gradients.get(name)?;
             let moments = self.moments.get(name).with_context(|| format!("no moments for {name}"))?;
             let group = self.groups.get(name).with_context(|| format!("no group for {name}"))?;
-            let rule = AdamW {
+            updated.push(UpdatedParameter {
+                parameter: var.as_tensor(),
+                grad: gradients.get(name)?,
+                exp_avg: &moments.exp_avg,
+                exp_avg_sq: &moments.exp_avg_sq,
                 learning_rate: learning_rate * group.learning_rate_factor,
-                beta1: self.betas[0],
-                beta2: self.betas[1],
-                eps: self.eps,
                 weight_decay: group.weight_decay,
-                step: self.step,
-            };
-            ops::adamw_update(var.as_tensor(), gradient, &moments.exp_avg, &moments.exp_avg_sq, gradient_scale, &rule)?;
+            });
         }
-        Ok(())
+        let rule = UpdateRule { betas: self.betas, eps: self.eps, max_grad_norm };
+        Ok(self.updater.update(&updated, losses, &rule)?)
     }
 
-    /// Updates made.
+    /// Keeps how many updates have been made, as the last one reported it.
+    pub(crate) fn note_steps(&mut self, steps: u64) {
+        self.step = steps;
+    }
+
+    /// Updates made, of those whose reports have been read.
     pub fn step(&self) -> u64 {
         self.step
     }

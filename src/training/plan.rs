@@ -42,6 +42,8 @@ pub struct DataCounts {
 
 /// Threads that read and decode images, unless more are asked for: each may hold an update in memory.
 const MOST_WORKERS: usize = 8;
+/// The same beside a GPU, which waits for them and does not share their cores.
+const MOST_WORKERS_BESIDE_A_GPU: usize = 32;
 
 /// What will happen.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +60,8 @@ pub struct RunPlan {
     pub num_parameters: usize,
     /// Values in trained parameters.
     pub num_trainable_parameters: usize,
+    /// The GPU that computes, as `cuda:N`.
+    pub gpu: Option<String>,
     /// Parts of each batch that are computed side by side.
     pub num_members: usize,
     /// Threads for each of them.
@@ -79,8 +83,13 @@ impl RunPlan {
         counts: DataCounts,
         num_threads: usize,
     ) -> Self {
-        let num_members = team_size(config.training.batch_size.min(counts.train_examples), num_threads);
-        let num_workers = config.data.workers.unwrap_or(num_threads.min(MOST_WORKERS));
+        let gpu = parameters.gpu().map(|number| format!("cuda:{number}"));
+        // A GPU takes whole batches, and leaves the threads of the CPU to those who load images.
+        let (num_members, most_workers) = match gpu {
+            Some(_) => (1, MOST_WORKERS_BESIDE_A_GPU),
+            None => (team_size(config.training.batch_size.min(counts.train_examples), num_threads), MOST_WORKERS),
+        };
+        let num_workers = config.data.workers.unwrap_or(num_threads.min(most_workers));
         let updates_per_epoch = sampler::num_updates(
             counts.train_examples,
             config.training.batch_size,
@@ -94,6 +103,7 @@ impl RunPlan {
             config,
             shape,
             counts,
+            gpu,
             num_members,
             threads_each: num_threads / num_members,
             num_workers,
@@ -143,6 +153,7 @@ impl RunPlan {
         match self.config.training.precision {
             Precision::F32 => ops::Precision::Full,
             Precision::Bf16 => ops::Precision::Bf16,
+            Precision::Tf32 => ops::Precision::Tf32,
         }
     }
 
@@ -211,13 +222,15 @@ impl RunPlan {
                 decoder.dropout
             ),
             format!(
-                "parameters  {}, of which {} are trained; matrix products in {}",
+                "parameters  {}, of which {} are trained; matrix products in {}{}",
                 self.num_parameters,
                 self.num_trainable_parameters,
                 match training.precision {
                     Precision::F32 => "f32",
                     Precision::Bf16 => "bf16",
-                }
+                    Precision::Tf32 => "tf32",
+                },
+                self.gpu.as_ref().map_or(String::new(), |gpu| format!(" on {gpu}"))
             ),
             format!(
                 "updates     {} x {} epochs of {} pairs ({} x {})",

@@ -4,7 +4,9 @@
 //! segments whose graphs do not hang together, what a segment kept is freed as soon as its own backward pass is done.
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
+use candle_core::{Result, Tensor, Var};
+
+use crate::ops;
 
 /// The cuts of one forward pass.
 #[derive(Debug, Default)]
@@ -42,30 +44,8 @@ impl Segments {
             let gradient = store.remove(&start);
             take(store)?;
             let Some(gradient) = gradient else { return Ok(()) };
-            end = states.apply_op1(Upstream(gradient.detach()))?;
+            end = ops::upstream(&states, &gradient)?;
         }
-    }
-}
-
-/// A scalar whose backward pass hands this gradient to its operand.
-struct Upstream(Tensor);
-
-impl CustomOp1 for Upstream {
-    fn name(&self) -> &'static str {
-        "upstream"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let zero = match storage {
-            CpuStorage::F32(_) => CpuStorage::F32(vec![0.0]),
-            CpuStorage::F64(_) => CpuStorage::F64(vec![0.0]),
-            _ => candle_core::bail!("upstream expected f32 or f64 values"),
-        };
-        Ok((zero, Shape::from(())))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.0.clone()))
     }
 }
 

@@ -1,13 +1,15 @@
 //! One update: forward and backward over its micro-batches, clipping, AdamW. A straight line; the loop decides.
 
+use candle_core::Tensor;
+
 use crate::base::team::Team;
 use crate::data::batch::Batch;
 use crate::evaluation::token_loss::{LossSum, batch_loss, scalar};
 use crate::model::caption_decoder::Mode;
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::parameters::Parameters;
-use crate::ops::{Dropout, Precision};
-use crate::training::gradients::{GradientSums, Gradients, clip_factor};
+use crate::ops::{Dropout, PendingUpdate, Precision, UpdateReport};
+use crate::training::gradients::{GradientSums, Gradients};
 use crate::training::optimizer::Optimizer;
 use crate::training::segments::Segments;
 
@@ -37,6 +39,49 @@ pub struct StepOutcome {
     pub skipped: bool,
 }
 
+/// An update that a GPU may still be about to make.
+#[derive(Debug)]
+#[must_use]
+pub struct PendingStep {
+    update: PendingUpdate,
+    count: u64,
+}
+
+impl PendingStep {
+    /// Waits for it. To be read in the order of the updates.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn read(self, optimizer: &mut Optimizer) -> anyhow::Result<StepOutcome> {
+        let UpdateReport { loss, grad_norm, skipped, steps } = self.update.read()?;
+        optimizer.note_steps(steps);
+        Ok(StepOutcome { loss: LossSum { sum: loss, count: self.count }, grad_norm, skipped })
+    }
+}
+
+/// The losses of an update, where they were computed.
+#[derive(Debug)]
+pub struct Losses {
+    /// The sum of each part, a scalar.
+    pub parts: Vec<Tensor>,
+    /// Tokens of all parts.
+    pub count: u64,
+}
+
+impl Losses {
+    /// Waits for them and adds them up.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn read(&self) -> anyhow::Result<LossSum> {
+        let mut sum = 0.0;
+        for part in &self.parts {
+            sum += scalar(part)?;
+        }
+        Ok(LossSum { sum, count: self.count })
+    }
+}
+
 /// Loss and gradients of an update's batches: the gradient of (sum of token losses / number of targets). Each member
 /// of the team takes its share of the batches, one after the other.
 ///
@@ -49,7 +94,7 @@ pub fn compute_gradients(
     global_step: u64,
     settings: &StepSettings,
     team: &Team,
-) -> anyhow::Result<(LossSum, Gradients)> {
+) -> anyhow::Result<(Losses, Gradients)> {
     let num_targets: usize = batches.iter().map(|batch| batch.num_targets).sum();
     let mut firsts = Vec::with_capacity(batches.len());
     let mut num_examples = 0;
@@ -58,8 +103,8 @@ pub fn compute_gradients(
         num_examples += batch.num_examples()? as u64;
     }
     let sums = GradientSums::new(parameters, batches.len());
-    let work = |member: usize| -> anyhow::Result<LossSum> {
-        let mut loss = LossSum::default();
+    let work = |member: usize| -> anyhow::Result<Vec<Tensor>> {
+        let mut losses = Vec::new();
         for (part, batch) in batches.iter().enumerate().skip(member).step_by(team.size()) {
             let sinks = |name: &str| sums.sink(part, name);
             let view = parameters.tracked().in_precision(settings.precision).with_sinks(&sinks);
@@ -71,21 +116,21 @@ pub fn compute_gradients(
             let mode = Mode::Train(dropout);
             let mut cut = |states| segments.cut(states);
             let sum = batch_loss(&model, batch, mode, settings.label_smoothing, &mut cut)?;
-            loss.add(LossSum { sum: scalar(&sum)?, count: batch.num_targets as u64 });
+            losses.push(sum.detach());
             let mean = sum.affine(1.0 / num_targets as f64, 0.0)?;
             drop(sum);
             segments.backward(mean, |store| sums.add(part, parameters, store))?;
         }
-        Ok(loss)
+        Ok(losses)
     };
-    let mut loss = LossSum::default();
-    for part in team.each(work) {
-        loss.add(part?);
+    let mut losses = Losses { parts: Vec::with_capacity(batches.len()), count: num_targets as u64 };
+    for parts in team.each(work) {
+        losses.parts.extend(parts?);
     }
-    Ok((loss, sums.finish(parameters)?))
+    Ok((losses, sums.finish(parameters)?))
 }
 
-/// Makes one update, or none when loss or gradient is not finite.
+/// Makes one update, or none when loss or gradient is not finite. On a GPU nothing here waits for it.
 ///
 /// # Errors
 /// As [`compute_gradients`].
@@ -99,13 +144,8 @@ pub fn train_step(
     learning_rate: f64,
     settings: &StepSettings,
     team: &Team,
-) -> anyhow::Result<StepOutcome> {
-    let (loss, gradients) = compute_gradients(shape, parameters, batches, global_step, settings, team)?;
-    let grad_norm = gradients.norm()?;
-    let skipped = !(loss.sum.is_finite() && grad_norm.is_finite());
-    if !skipped {
-        let scale = clip_factor(grad_norm, settings.max_grad_norm);
-        optimizer.update(parameters, &gradients, learning_rate, scale)?;
-    }
-    Ok(StepOutcome { loss, grad_norm, skipped })
+) -> anyhow::Result<PendingStep> {
+    let (losses, gradients) = compute_gradients(shape, parameters, batches, global_step, settings, team)?;
+    let update = optimizer.update(parameters, &gradients, &losses.parts, learning_rate, settings.max_grad_norm)?;
+    Ok(PendingStep { update, count: losses.count })
 }

@@ -25,7 +25,7 @@ use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
-use crate::training::train_step::{StepOutcome, StepSettings, train_step};
+use crate::training::train_step::{PendingStep, StepOutcome, StepSettings, train_step};
 
 /// Skipped updates one after the other at which a run gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
@@ -54,6 +54,25 @@ pub struct TrainingData {
     pub pad_id: u32,
     /// What is captioned at validations.
     pub captioned: Arc<CaptionedSplit>,
+}
+
+/// The updates of an epoch that are not reported yet.
+#[derive(Default)]
+struct Flight {
+    last: Option<Launched>,
+    /// When the update before it was reported.
+    reported: Option<Instant>,
+}
+
+/// An update on its way, and what its report needs.
+struct Launched {
+    step: PendingStep,
+    global_step: u64,
+    epoch: u64,
+    learning_rate: f64,
+    num_examples: usize,
+    started: Instant,
+    waited: Duration,
 }
 
 /// A run: what will happen, with what, and how far it is.
@@ -119,8 +138,10 @@ impl Trainer {
             updates_done: self.state.updates_in_epoch,
         })?;
         let mut updates = self.load_updates(epoch);
+        let mut flight = Flight::default();
         loop {
             if stop.is_raised() {
+                self.report_last(&mut flight, observer)?;
                 self.save(observer, SavePoint::Last)?;
                 return Ok(Outcome::Interrupted);
             }
@@ -131,20 +152,29 @@ impl Trainer {
                 Ok(batches) => batches,
                 // The state between two updates is whole: an unreadable image must not cost the epoch.
                 Err(error) => {
+                    self.report_last(&mut flight, observer)?;
                     self.save(observer, SavePoint::Last)?;
                     return Err(error);
                 }
             };
-            let report = self.update(&batches, started, waited)?;
-            observer.observe(&Event::Step(report))?;
-            self.check_skipped()?;
+            let launched = self.launch(&batches, started, waited)?;
+            let previous = flight.last.replace(launched);
+            if let Some(previous) = previous {
+                self.report(previous, &mut flight, observer)?;
+            }
+            // A GPU is given the next update while it makes this one; to wait for its report here would leave it idle.
+            if self.device.is_cpu() {
+                self.report_last(&mut flight, observer)?;
+            }
             // The end of the epoch is a save point of its own.
             let is_last = self.state.updates_in_epoch >= self.plan.updates_per_epoch;
             if !is_last && is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed()) {
+                self.report_last(&mut flight, observer)?;
                 self.save(observer, SavePoint::Last)?;
                 saved = Instant::now();
             }
         }
+        self.report_last(&mut flight, observer)?;
         self.complete_epoch();
         observer.observe(&Event::EpochTrained { state: &self.state })?;
         self.save(observer, SavePoint::Last)?;
@@ -175,7 +205,8 @@ impl Trainer {
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
 
-    fn update(&mut self, batches: &[Batch], started: Instant, waited: Duration) -> anyhow::Result<StepReport> {
+    /// Starts the next update.
+    fn launch(&mut self, batches: &[Batch], started: Instant, waited: Duration) -> anyhow::Result<Launched> {
         let config = &self.plan.config;
         let settings = StepSettings {
             precision: self.plan.precision(),
@@ -186,7 +217,7 @@ impl Trainer {
         };
         let factor = learning_rate_factor(&config.schedule, self.state.global_step, self.plan.total_updates);
         let learning_rate = config.optimizer.learning_rate * factor;
-        let StepOutcome { loss, grad_norm, skipped } = train_step(
+        let step = train_step(
             &self.plan.shape,
             &self.parameters,
             &mut self.optimizer,
@@ -200,10 +231,23 @@ impl Trainer {
         for batch in batches {
             num_examples += batch.num_examples()?;
         }
-        let seconds = started.elapsed().as_secs_f64();
         let state = &mut self.state;
         state.global_step += 1;
         state.updates_in_epoch += 1;
+        let (global_step, epoch) = (state.global_step, state.epoch + 1);
+        Ok(Launched { step, global_step, epoch, learning_rate, num_examples, started, waited })
+    }
+
+    /// Waits for an update and tells of it.
+    fn report(&mut self, launched: Launched, flight: &mut Flight, observer: &mut dyn Observer) -> anyhow::Result<()> {
+        let Launched { step, global_step, epoch, learning_rate, num_examples, started, waited } = launched;
+        let StepOutcome { loss, grad_norm, skipped } = step.read(&mut self.optimizer)?;
+        // From the end of the update before, where that was still being made when this one began.
+        let began = flight.reported.map_or(started, |reported| reported.max(started));
+        let now = Instant::now();
+        flight.reported = Some(now);
+        let seconds = (now - began).as_secs_f64();
+        let state = &mut self.state;
         state.epoch_seconds += seconds;
         if skipped {
             state.skipped_updates += 1;
@@ -212,11 +256,11 @@ impl Trainer {
             state.skipped_in_a_row = 0;
             state.epoch_loss_sum += loss.sum;
             state.epoch_loss_count += loss.count;
-            state.loss_watch.observe(state.global_step, loss.mean());
+            state.loss_watch.observe(global_step, loss.mean());
         }
-        Ok(StepReport {
-            global_step: state.global_step,
-            epoch: state.epoch + 1,
+        let report = StepReport {
+            global_step,
+            epoch,
             loss: loss.mean(),
             learning_rate,
             grad_norm,
@@ -224,7 +268,14 @@ impl Trainer {
             seconds,
             wait_seconds: waited.as_secs_f64(),
             skipped,
-        })
+        };
+        observer.observe(&Event::Step(report))?;
+        self.check_skipped()
+    }
+
+    /// The same for the update that a GPU is still making, so that state and parameters belong together.
+    fn report_last(&mut self, flight: &mut Flight, observer: &mut dyn Observer) -> anyhow::Result<()> {
+        flight.last.take().map_or(Ok(()), |launched| self.report(launched, flight, observer))
     }
 
     fn check_skipped(&self) -> anyhow::Result<()> {

@@ -314,8 +314,9 @@ fn train(case: &Case, run: &Run, mut after: impl FnMut(u64, &Parameters)) -> Vec
             .collect();
         let rate = run.learning_rate * learning_rate_factor(&schedule, step, run.num_updates);
         let team = Team::alone();
-        let outcome =
+        let pending =
             train_step(&case.shape, &case.parameters, &mut optimizer, &batches, step, rate, &settings, &team).unwrap();
+        let outcome = pending.read(&mut optimizer).unwrap();
         outcomes.push((outcome.loss.mean(), outcome.grad_norm));
         after(step, &case.parameters);
     }

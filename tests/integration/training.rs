@@ -31,7 +31,9 @@ fn one_batch_is_learnt_by_heart() {
         let mut optimizer = Optimizer::new(&parameters, &shape, &config.optimizer).unwrap();
         let batches = [batch(&shape, &CAPTIONS, DType::F32)];
         for step in 0..400 {
-            train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &SETTINGS, &Team::alone()).unwrap();
+            let pending =
+                train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &SETTINGS, &Team::alone());
+            pending.unwrap().read(&mut optimizer).unwrap();
         }
         let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
         let loss = evaluate_batch(&evaluation, &batches[0]).unwrap().mean();
@@ -54,7 +56,8 @@ fn a_loss_that_is_not_finite_changes_nothing() {
     };
     let before = values(&parameters);
     let batches = [batch(&shape, &CAPTIONS, DType::F32)];
-    let outcome = train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &SETTINGS, &Team::alone()).unwrap();
+    let pending = train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &SETTINGS, &Team::alone()).unwrap();
+    let outcome = pending.read(&mut optimizer).unwrap();
     assert!(outcome.skipped);
     assert_eq!(optimizer.step(), 0);
     assert_eq!(values(&parameters), before);

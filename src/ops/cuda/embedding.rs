@@ -1,0 +1,40 @@
+//! Rows of a table on a GPU.
+
+use candle_core::{CudaStorage, DType, Layout, Result, Tensor};
+
+use super::array::{Array, Buffer, device_of};
+use super::kernels::Module;
+use super::launch::{Grid, arguments, launch};
+
+const THREADS_PER_ROW: usize = 128;
+
+/// The rows at the ids. An id outside of the table cannot be seen here without waiting for the GPU: its row is NaN, so
+/// that it shows in the loss.
+pub(crate) fn forward(
+    table: (&CudaStorage, &Layout),
+    ids: (&CudaStorage, &Layout),
+    rows: usize,
+    width: usize,
+) -> Result<CudaStorage> {
+    let device = &table.0.device;
+    let (table, ids) = (Array::of_storage(table.0, table.1)?, Array::of_storage(ids.0, ids.1)?);
+    ids.expect(DType::U32)?;
+    let out = Buffer::new(device, table.dtype, ids.len * width)?;
+    let name = format!("embedding_forward_{}", table.suffix()?);
+    let grid = Grid::blocks(ids.len, 1).of_threads(THREADS_PER_ROW);
+    launch(device, Module::Embedding, &name, grid, arguments![table, ids, out.array(), ids.len, rows, width])?;
+    Ok(out.into_storage())
+}
+
+/// The gradient of the table, each row the sum of its gradients in the order of the ids.
+pub(crate) fn backward(table: &Tensor, ids: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let (rows, width) = table.dims2()?;
+    let device = device_of(table)?;
+    let (ids, grad) = (Array::of(ids)?, Array::of(grad)?);
+    ids.expect(DType::U32)?;
+    let out = Buffer::new(device, DType::F32, rows * width)?;
+    let name = format!("embedding_backward_{}", grad.suffix()?);
+    let grid = Grid::blocks(rows, 1).of_threads(THREADS_PER_ROW);
+    launch(device, Module::Embedding, &name, grid, arguments![grad, ids, out.array(), ids.len, rows, width])?;
+    out.into_tensor((rows, width)).to_dtype(table.dtype())
+}

@@ -1,0 +1,186 @@
+//! Matrix products: the one place that calls cuBLAS.
+#![expect(unsafe_code, reason = "cuBLAS takes addresses")]
+
+use std::ffi::c_void;
+
+use candle_core::cuda_backend::WrapErr as _;
+use candle_core::cuda_backend::cudarc::cublas::{result, sys};
+use candle_core::{CudaDevice, DType, Result, bail};
+
+use super::array::Array;
+
+/// A matrix on the GPU: rows of contiguous elements, `stride` apart, or its transpose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix {
+    pub(crate) address: u64,
+    pub(crate) dtype: DType,
+    pub(crate) stride: usize,
+    pub(crate) transposed: bool,
+}
+
+impl Matrix {
+    /// Rows `stride` apart.
+    pub(crate) fn rows(array: Array, stride: usize) -> Self {
+        Self { address: array.address, dtype: array.dtype, stride, transposed: false }
+    }
+
+    /// Its transpose.
+    pub(crate) fn transposed(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+
+    fn operation(&self) -> sys::cublasOperation_t {
+        if self.transposed { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N }
+    }
+}
+
+/// `result = left @ right * scale + result * kept`: (m, k) and (k, n) to (m, n).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) scale: f32,
+    /// 0 or 1.
+    pub(crate) kept: f32,
+    /// Products of f32 are made of 10 bits of mantissa, as tensor cores do it.
+    pub(crate) tf32: bool,
+}
+
+impl Product {
+    /// Plain product.
+    pub(crate) fn new(m: usize, n: usize, k: usize, tf32: bool) -> Self {
+        Self { m, n, k, scale: 1.0, kept: 0.0, tf32 }
+    }
+
+    /// Writes the product to `result`.
+    pub(crate) fn write(&self, device: &CudaDevice, result: Matrix, left: Matrix, right: Matrix) -> Result<()> {
+        if self.m == 0 || self.n == 0 {
+            return Ok(());
+        }
+        let call = self.call(result, left, right)?;
+        let blas = device.cublas_handle();
+        // cuBLAS counts columns first: a matrix of rows is its transpose there, and (left @ right)^T = right^T @ left^T.
+        // SAFETY: the callers give matrices that have as many elements as the sizes and strides say.
+        unsafe {
+            result::gemm_ex(
+                *blas.handle(),
+                right.operation(),
+                left.operation(),
+                call.n,
+                call.m,
+                call.k,
+                pointer_to(&self.scale),
+                right.address as *const c_void,
+                call.factors,
+                call.right_stride,
+                left.address as *const c_void,
+                call.factors,
+                call.left_stride,
+                pointer_to(&self.kept),
+                result.address as *mut c_void,
+                call.result,
+                call.result_stride,
+                call.compute,
+                sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .w()?;
+        Ok(())
+    }
+
+    /// The same for `count` products, the addresses of whose matrices stand in arrays on the GPU: those of the matrices
+    /// given here are not looked at, and `addresses` has those of the results, the left and the right matrices.
+    pub(crate) fn write_batch(
+        &self,
+        device: &CudaDevice,
+        count: usize,
+        [result, left, right]: [Matrix; 3],
+        addresses: [u64; 3],
+    ) -> Result<()> {
+        if count == 0 || self.m == 0 || self.n == 0 {
+            return Ok(());
+        }
+        let call = self.call(result, left, right)?;
+        let blas = device.cublas_handle();
+        // SAFETY: as in `write`, for each of the matrices.
+        unsafe {
+            sys::cublasGemmBatchedEx(
+                *blas.handle(),
+                right.operation(),
+                left.operation(),
+                call.n,
+                call.m,
+                call.k,
+                pointer_to(&self.scale),
+                addresses[2] as *const *const c_void,
+                call.factors,
+                call.right_stride,
+                addresses[1] as *const *const c_void,
+                call.factors,
+                call.left_stride,
+                pointer_to(&self.kept),
+                addresses[0] as *const *mut c_void,
+                call.result,
+                call.result_stride,
+                size(count)?,
+                call.compute,
+                sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+            .result()
+        }
+        .w()?;
+        Ok(())
+    }
+
+    fn call(&self, result: Matrix, left: Matrix, right: Matrix) -> Result<Call> {
+        if left.dtype != right.dtype || result.transposed {
+            bail!("a product of {:?} and {:?} into a matrix of rows is expected", left.dtype, right.dtype);
+        }
+        let compute = match (self.tf32, left.dtype) {
+            (true, DType::F32) => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        };
+        Ok(Call {
+            m: size(self.m)?,
+            n: size(self.n)?,
+            k: size(self.k)?,
+            left_stride: size(left.stride)?,
+            right_stride: size(right.stride)?,
+            result_stride: size(result.stride)?,
+            factors: data_type(left.dtype)?,
+            result: data_type(result.dtype)?,
+            compute,
+        })
+    }
+}
+
+/// Sizes and types as cuBLAS takes them.
+struct Call {
+    m: i32,
+    n: i32,
+    k: i32,
+    left_stride: i32,
+    right_stride: i32,
+    result_stride: i32,
+    factors: sys::cudaDataType,
+    result: sys::cudaDataType,
+    compute: sys::cublasComputeType_t,
+}
+
+fn pointer_to(value: &f32) -> *const c_void {
+    std::ptr::from_ref(value).cast()
+}
+
+fn size(value: usize) -> Result<i32> {
+    i32::try_from(value)
+        .map_err(|_| candle_core::Error::Msg(format!("{value} rows or columns are too many for cuBLAS")))
+}
+
+fn data_type(dtype: DType) -> Result<sys::cudaDataType> {
+    match dtype {
+        DType::F32 => Ok(sys::cudaDataType::CUDA_R_32F),
+        DType::BF16 => Ok(sys::cudaDataType::CUDA_R_16BF),
+        other => bail!("no matrix product of {other:?} on a GPU"),
+    }
+}

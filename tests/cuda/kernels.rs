@@ -1,0 +1,9 @@
+//! The kernels' sources.
+
+use caption_train::ops::cuda;
+
+#[test]
+fn every_kernel_compiles() {
+    let compiled = cuda::compile_kernels().unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(compiled > 10, "{compiled}");
+}
