@@ -307,6 +307,6 @@ fn addresses(
     let addresses = Scratch::new(device, count)?;
     let (base, batch, heads) = (values.address + (first * size) as u64, geometry.batch as i32, geometry.heads as i32);
     let arguments = arguments![base, addresses.address, batch, heads, of_example * size, of_head * size];
-    launch(device, Module::Heads, "head_pointers", Grid::over(count), arguments)?;
+    launch(device, Module::Heads, "head_pointers", Grid::over_items(count), arguments)?;
     Ok(addresses)
 }

@@ -4,11 +4,8 @@ use candle_core::{CudaStorage, Layout, Result};
 
 use super::array::{Array, Buffer};
 use super::kernels::Module;
-use super::launch::{Grid, THREADS, arguments, launch};
+use super::launch::{ELEMENTS_PER_THREAD, Grid, THREADS, arguments, launch};
 use crate::ops::dropout::DropoutSite;
-
-/// Elements that one thread handles.
-const ELEMENTS_PER_THREAD: usize = 4;
 
 /// The values that are kept, scaled; `examples` first.
 pub(crate) fn forward(

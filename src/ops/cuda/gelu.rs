@@ -25,7 +25,7 @@ pub(crate) fn forward(kind: Gelu, storage: &CudaStorage, layout: &Layout) -> Res
 pub(crate) fn activated(device: &CudaDevice, kind: Gelu, x: Array, dtype: DType) -> Result<Buffer> {
     let out = Buffer::new(device, dtype, x.len)?;
     let name = format!("gelu_forward_{}_{}", x.suffix()?, out.array().suffix()?);
-    launch(device, Module::Gelu, &name, Grid::over(x.len), arguments![x, out.array(), x.len, number(kind)])?;
+    launch(device, Module::Gelu, &name, Grid::over_elements(x.len), arguments![x, out.array(), x.len, number(kind)])?;
     Ok(out)
 }
 
@@ -46,5 +46,5 @@ pub(crate) fn scale_by_slopes(device: &CudaDevice, kind: Gelu, x: Array, grad: A
 fn slopes(device: &CudaDevice, kind: Gelu, x: Array, grad: Array, out: Array) -> Result<()> {
     grad.expect(x.dtype)?;
     let name = format!("gelu_backward_{}", x.suffix()?);
-    launch(device, Module::Gelu, &name, Grid::over(x.len), arguments![x, grad, out, x.len, number(kind)])
+    launch(device, Module::Gelu, &name, Grid::over_elements(x.len), arguments![x, grad, out, x.len, number(kind)])
 }

@@ -12,7 +12,7 @@ pub(crate) fn add_assign(sum: (&CudaStorage, &Layout), term: (&CudaStorage, &Lay
     let (sum, term) = (Array::of_storage(sum.0, sum.1)?, Array::of_storage(term.0, term.1)?);
     term.expect(sum.dtype)?;
     let name = format!("add_assign_{}", sum.suffix()?);
-    launch(device, Module::Rows, &name, Grid::over(sum.len), arguments![sum, term, sum.len])
+    launch(device, Module::Rows, &name, Grid::over_elements(sum.len), arguments![sum, term, sum.len])
 }
 
 /// (S', length, width) and a row (S, 1, width) for each of `sequences` to (S, length + 1, width).

@@ -10,6 +10,8 @@ use super::kernels::{Module, ptx};
 
 /// Threads of a block, unless said.
 pub(crate) const THREADS: usize = 256;
+/// Elements of a thread where each is handled by itself; `ELEMENTS` of the kernels.
+pub(crate) const ELEMENTS_PER_THREAD: usize = 4;
 /// Rows that a block handles with one warp for each.
 pub(crate) const ROWS_PER_BLOCK: usize = THREADS / 32;
 const MAX_BLOCKS_X: usize = i32::MAX as usize;
@@ -88,9 +90,14 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// One thread for each of `count` elements.
-    pub(crate) fn over(count: usize) -> Self {
+    /// One thread for each of `count` items.
+    pub(crate) fn over_items(count: usize) -> Self {
         Self { blocks: (count.div_ceil(THREADS), 1), threads: THREADS }
+    }
+
+    /// A few of `count` elements for each thread.
+    pub(crate) fn over_elements(count: usize) -> Self {
+        Self { blocks: (count.div_ceil(ELEMENTS_PER_THREAD * THREADS), 1), threads: THREADS }
     }
 
     /// One warp for each of `rows` rows.

@@ -19,7 +19,7 @@ pub(crate) fn rows_of_stripe(rows: usize) -> usize {
 pub(crate) fn narrowed(device: &CudaDevice, x: Array) -> Result<Buffer> {
     x.expect(DType::F32)?;
     let out = Buffer::new(device, DType::BF16, x.len)?;
-    let grid = Grid::over(x.len);
+    let grid = Grid::over_elements(x.len);
     launch(device, Module::Convert, "f32_to_bf16", grid, arguments![x, out.array(), x.len])?;
     Ok(out)
 }
@@ -29,7 +29,7 @@ pub(crate) fn widened(device: &CudaDevice, x: Array, bias: Option<Array>, width:
     x.expect(DType::BF16)?;
     let out = Buffer::new(device, DType::F32, x.len)?;
     let (rows, bias) = (x.len / width.max(1), bias.map_or(0, |bias| bias.address));
-    let grid = Grid::over(x.len);
+    let grid = Grid::over_elements(x.len);
     launch(device, Module::Rows, "widen_rows", grid, arguments![x, bias, out.array(), rows, width])?;
     Ok(out)
 }
@@ -38,7 +38,7 @@ pub(crate) fn widened(device: &CudaDevice, x: Array, bias: Option<Array>, width:
 pub(crate) fn filled(device: &CudaDevice, bias: Array, rows: usize) -> Result<Buffer> {
     bias.expect(DType::F32)?;
     let (width, out) = (bias.len, Buffer::new(device, DType::F32, rows * bias.len)?);
-    let grid = Grid::over(rows * width);
+    let grid = Grid::over_elements(rows * width);
     launch(device, Module::Rows, "fill_rows_f32", grid, arguments![bias, out.array(), rows, width])?;
     Ok(out)
 }

@@ -78,15 +78,18 @@ fn uploader(device: &CudaDevice) -> Result<Arc<Uploader>> {
 impl Uploader {
     fn copy(&self, bytes: &[u8], to: u64) -> Result<()> {
         let mut slot = self.take(bytes.len())?;
-        // Waits until the last copy out of this slot is over.
-        slot.host.as_mut_slice().w()?[..bytes.len()].copy_from_slice(bytes);
+        // The last copy out of this slot is over.
+        slot.copied.synchronize().w()?;
+        let host = &mut slot.host.as_mut_slice().w()?[..bytes.len()];
+        host.copy_from_slice(bytes);
         self.copies.wait(&slot.taken).w()?;
-        self.copies.memcpy_htod(&slot.host, &mut slot.staged).w()?;
+        let staged = slot.staged.device_ptr(&self.copies).0;
+        // SAFETY: both are live and have room for these bytes, and neither is written before `copied` has come.
+        unsafe { result::memcpy_htod_async(staged, host, self.copies.cu_stream()) }.w()?;
         slot.copied.record(&self.copies).w()?;
 
         let compute = self.device.cuda_stream();
         compute.wait(&slot.copied).w()?;
-        let staged = slot.staged.device_ptr(&self.copies).0;
         // SAFETY: both are live and have room for these bytes; the stream has the new tensor's memory from here on.
         unsafe { result::memcpy_dtod_async(to, staged, bytes.len(), compute.cu_stream()) }.w()?;
         slot.taken.record(&compute).w()?;

@@ -13,8 +13,9 @@ use super::launch::{Grid, arguments, launch};
 use super::transfer::pinned;
 use crate::ops::update::{UpdateReport, UpdateRule, UpdatedParameter, check_alike};
 
-/// Elements that one block handles.
-const CHUNK: usize = 1 << 16;
+/// Elements that one block handles. The list of a ViT-B's chunks then fits into 64 KiB, which the driver takes at once;
+/// for a longer one from plain memory it would wait.
+const CHUNK: usize = 1 << 17;
 
 /// A piece of a parameter, as the kernels have it.
 #[repr(C)]
