@@ -40,11 +40,14 @@ toolkit=$(echo "$cache"/toolkit-*/lib/python3*/site-packages/nvidia/cu13 | tr ' 
 LD_LIBRARY_PATH=$toolkit/lib "$tests" every_kernel_compiles
 
 say "the kernels equal plain loops"
-tests/cuda_emulator/build.sh "$work/emulator"
-"$work/emulator/kernels_test"
+g++ -std=c++17 -O2 -Wno-unknown-pragmas -Itests/cuda_emulator -o "$work/kernels_test" tests/cuda_emulator/kernels_test.cpp
+"$work/kernels_test"
+EMULATOR_ORDER=reverse "$work/kernels_test" | tail -1
 
-say "operations, training and captions equal those of the CPU"
+say "operations, training and captions equal those of the CPU, in either order of blocks and threads"
+tests/cuda_emulator/build.sh "$work/emulator"
 LD_LIBRARY_PATH=$work/emulator "$tests"
+EMULATOR_ORDER=reverse EMULATOR_GUARD=1 LD_LIBRARY_PATH=$work/emulator "$tests" --quiet
 
 say "a run on the stand-in, and on the CPU from where it was stopped"
 cat > "$work/run.toml" << CONFIG

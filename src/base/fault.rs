@@ -22,6 +22,11 @@ pub fn usage(message: impl Display, hint: impl Display) -> anyhow::Error {
     anyhow::Error::new(UsageError(message.to_string())).context(format!("{HINT}{hint}"))
 }
 
+/// The error with what it means and a way out.
+pub fn explained(error: anyhow::Error, message: impl Display, hint: impl Display) -> anyhow::Error {
+    error.context(message.to_string()).context(format!("{HINT}{hint}"))
+}
+
 /// Adds a way out to a failure.
 pub trait WithHint<T> {
     /// Adds `hint: TEXT` to the error, if there is one.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use candle_core::Device;
 
-use crate::base::fault::fault;
+use crate::base::fault::{explained, fault};
 use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::config::SaveInterval;
@@ -226,7 +226,8 @@ impl Trainer {
             learning_rate,
             &settings,
             &self.team,
-        )?;
+        )
+        .map_err(explain)?;
         let mut num_examples = 0;
         for batch in batches {
             num_examples += batch.num_examples()?;
@@ -241,7 +242,7 @@ impl Trainer {
     /// Waits for an update and tells of it.
     fn report(&mut self, launched: Launched, flight: &mut Flight, observer: &mut dyn Observer) -> anyhow::Result<()> {
         let Launched { step, global_step, epoch, learning_rate, num_examples, started, waited } = launched;
-        let StepOutcome { loss, grad_norm, skipped } = step.read(&mut self.optimizer)?;
+        let StepOutcome { loss, grad_norm, skipped } = step.read(&mut self.optimizer).map_err(explain)?;
         // From the end of the update before, where that was still being made when this one began.
         let began = flight.reported.map_or(started, |reported| reported.max(started));
         let now = Instant::now();
@@ -383,6 +384,19 @@ impl Trainer {
     }
 }
 
+/// Adds what to do where a GPU says that its memory is full.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    let is_full = |text: &str| text.contains("OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED");
+    if !error.chain().any(|link| is_full(&link.to_string())) {
+        return error;
+    }
+    explained(
+        error,
+        "the memory of the GPU does not hold an update",
+        "lower training.batch_size and raise training.gradient_accumulation_steps as much in a new run",
+    )
+}
+
 /// Whether the state is to be saved behind this update of the epoch, so long after it was saved last.
 fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_saved: Duration) -> bool {
     match interval {
@@ -395,6 +409,15 @@ fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_save
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gpu_whose_memory_is_full_says_what_to_do() {
+        use crate::base::fault::describe;
+        let full = explain(anyhow::anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
+        assert!(describe(&full).contains("lower training.batch_size"), "{}", describe(&full));
+        let other = describe(&explain(anyhow::anyhow!("DriverError(CUDA_ERROR_UNKNOWN)")));
+        assert!(!other.contains("batch_size"), "{other}");
+    }
 
     #[test]
     fn a_save_is_due_by_updates_or_by_minutes_as_asked() {

@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use caption_train::ops::{
-    self, AttentionOptions, Dropout, Gelu, IGNORE_INDEX, LinearOptions, Precision, UpdateRule, UpdatedParameter,
-    Updater, Weight, WeightLayout,
+    self, AttentionOptions, Dropout, Gelu, IGNORE_INDEX, LinearOptions, Precision, UpdateReport, UpdateRule,
+    UpdatedParameter, Updater, Weight, WeightLayout,
 };
 
 use crate::{assert_close, gpu, random, values};
@@ -29,7 +29,8 @@ fn run(inputs: &[Tensor], device: &Device, f: &dyn Fn(&[Tensor]) -> Result<Tenso
     let variables: Vec<Var> =
         inputs.iter().map(|input| Var::from_tensor(&input.to_device(device).unwrap()).unwrap()).collect();
     let operands: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
-    let result = f(&operands).unwrap();
+    // candle cannot add up a scalar on a GPU.
+    let result = f(&operands).unwrap().flatten_all().unwrap();
     let weights = random(result.shape(), "weights").to_device(device).unwrap();
     let gradients = (&result * weights).unwrap().sum_all().unwrap().backward().unwrap();
     (result, operands.iter().map(|operand| gradients.get(operand).unwrap().clone()).collect())

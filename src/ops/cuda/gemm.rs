@@ -59,6 +59,8 @@ impl Product {
             return Ok(());
         }
         let call = self.call(result, left, right)?;
+        // cuBLAS works with what is current in the thread.
+        device.cuda_stream().context().bind_to_thread().w()?;
         let blas = device.cublas_handle();
         // cuBLAS counts columns first: a matrix of rows is its transpose there, and (left @ right)^T = right^T @ left^T.
         // SAFETY: the callers give matrices that have as many elements as the sizes and strides say.
@@ -102,6 +104,8 @@ impl Product {
             return Ok(());
         }
         let call = self.call(result, left, right)?;
+        // cuBLAS works with what is current in the thread.
+        device.cuda_stream().context().bind_to_thread().w()?;
         let blas = device.cublas_handle();
         // SAFETY: as in `write`, for each of the matrices.
         unsafe {
