@@ -11,7 +11,7 @@ use crate::base::stop::StopFlag;
 use crate::base::terminal;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
-use crate::hub::{self, Upload, UploadSource, UploadStopped, Uploaded};
+use crate::hub::{self, Upload, UploadStopped, Uploaded};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
 use crate::run::model_card::Card;
@@ -105,10 +105,10 @@ pub(super) fn publish(
     let entries = fs::read_dir(folder.path()).context("cannot list the export")?;
     for entry in entries {
         let entry = entry.context("cannot list the export")?;
-        files.push((entry.file_name().to_string_lossy().into_owned(), UploadSource::File(entry.path())));
+        files.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }
     if publication.include_checkpoint {
-        files.push(("checkpoint.safetensors".to_owned(), UploadSource::File(checkpoint.to_owned())));
+        files.push(("checkpoint.safetensors".to_owned(), checkpoint.to_owned()));
     }
     files.sort_by(|one, other| one.0.cmp(&other.0));
     let request = Upload {

@@ -194,17 +194,9 @@ pub struct Upload {
     pub private: bool,
     /// What the history of the repository says of the commit.
     pub message: String,
-    /// Paths in the repository, with `/` between folders, and what belongs there. Files with other paths stay.
-    pub files: Vec<(String, UploadSource)>,
-}
-
-/// Where the content of an uploaded file comes from.
-#[derive(Clone, Debug)]
-pub enum UploadSource {
-    /// A local file, which must not change meanwhile.
-    File(PathBuf),
-    /// A content that was made in memory, such as a model card.
-    Bytes(Vec<u8>),
+    /// Paths in the repository, with `/` between folders, and the local files that belong there, which must not change
+    /// meanwhile. Files with other paths stay.
+    pub files: Vec<(String, PathBuf)>,
 }
 
 /// Where the files of an [`Upload`] are.
@@ -360,7 +352,7 @@ mod tests {
     }
 
     fn wanted(repo: &str, names: &[&str], message: &str) -> Upload {
-        let files = names.iter().map(|&name| (name.to_owned(), UploadSource::Bytes(Vec::new()))).collect();
+        let files = names.iter().map(|&name| (name.to_owned(), PathBuf::new())).collect();
         Upload { repo: repo.to_owned(), private: true, message: message.to_owned(), files }
     }
 

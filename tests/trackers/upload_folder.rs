@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use caption_train::base::stop::StopFlag;
 use caption_train::base::{fault, terminal};
-use caption_train::hub::{Upload, UploadSource, upload};
+use caption_train::hub::{Upload, upload};
 
-fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, UploadSource)>) {
+fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths {
@@ -15,7 +15,7 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, UploadSource)>) 
             collect(root, &path, files);
         } else {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            files.push((name, UploadSource::File(path)));
+            files.push((name, path));
         }
     }
 }

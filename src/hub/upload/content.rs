@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,7 +15,6 @@ use super::calls::{Flow, check_stop};
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::stop::StopFlag;
-use crate::hub::UploadSource;
 use crate::hub::content_hash::{ContentHash, ContentHasher, Digests};
 
 /// By how much of its beginning the Hub tells what a file is; its own tools send as much.
@@ -40,34 +39,23 @@ pub(super) struct Content {
     pub(super) bytes: u64,
     /// How it begins.
     pub(super) sample: Vec<u8>,
-    origin: Origin,
+    path: PathBuf,
     as_large: OnceCell<Digests>,
     as_regular: OnceCell<Digests>,
 }
 
-#[derive(Clone)]
-enum Origin {
-    File(PathBuf),
-    Memory(Arc<[u8]>),
-}
-
 impl Content {
     /// Looks at the file's length and its beginning.
-    pub(super) fn open(name: &str, source: &UploadSource) -> anyhow::Result<Self> {
-        let origin = match source {
-            UploadSource::File(path) => Origin::File(path.clone()),
-            UploadSource::Bytes(bytes) => Origin::Memory(bytes.as_slice().into()),
-        };
-        let failed = || origin.failed(name);
-        let bytes = origin.length().with_context(failed).hint(check_file)?;
+    pub(super) fn open(name: &str, path: &Path) -> anyhow::Result<Self> {
+        let bytes = length(path).with_context(|| failed(path)).hint(check_file)?;
         let mut sample = Vec::new();
-        let read = origin.open(0).and_then(|reader| reader.take(SAMPLE_BYTES).read_to_end(&mut sample));
-        read.with_context(failed).hint(check_file)?;
+        let read = File::open(path).and_then(|file| file.take(SAMPLE_BYTES).read_to_end(&mut sample));
+        read.with_context(|| failed(path)).hint(check_file)?;
         Ok(Self {
             name: name.to_owned(),
             bytes,
             sample,
-            origin,
+            path: path.to_owned(),
             as_large: OnceCell::new(),
             as_regular: OnceCell::new(),
         })
@@ -88,7 +76,7 @@ impl Content {
             hasher.update(&pieces.read()?);
         }
         // What was added meanwhile would not be sent.
-        if self.origin.length().with_context(|| self.origin.failed(&self.name))? != self.bytes {
+        if length(&self.path).with_context(|| failed(&self.path))? != self.bytes {
             return Err(changed(&self.name));
         }
         Ok(known.get_or_init(|| hasher.finish()))
@@ -106,43 +94,26 @@ impl Content {
 
     /// The `bytes` bytes from `from` on, for the body of a request. They lie in the content.
     pub(super) fn pieces(&self, from: u64, bytes: u64, check: Check, flow: Arc<Flow>) -> Pieces {
-        let (name, origin) = (self.name.clone(), self.origin.clone());
-        Pieces { name, origin, reader: None, from, left: bytes, check, flow }
+        let (name, path) = (self.name.clone(), self.path.clone());
+        Pieces { name, path, reader: None, from, left: bytes, check, flow }
     }
 }
 
-impl Origin {
-    fn length(&self) -> io::Result<u64> {
-        match self {
-            Self::File(path) => match fs::metadata(path)? {
-                found if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-                found => Ok(found.len()),
-            },
-            Self::Memory(bytes) => Ok(bytes.len() as u64),
-        }
+fn length(path: &Path) -> io::Result<u64> {
+    match fs::metadata(path)? {
+        found if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        found => Ok(found.len()),
     }
+}
 
-    fn open(&self, from: u64) -> io::Result<Box<dyn Read + Send>> {
-        match self {
-            Self::File(path) => {
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(from))?;
-                Ok(Box::new(file))
-            }
-            Self::Memory(bytes) => {
-                let mut bytes = io::Cursor::new(Arc::clone(bytes));
-                bytes.set_position(from);
-                Ok(Box::new(bytes))
-            }
-        }
-    }
+fn open_at(path: &Path, from: u64) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    Ok(file)
+}
 
-    fn failed(&self, name: &str) -> String {
-        match self {
-            Self::File(path) => format!("cannot read {}", path.display()),
-            Self::Memory(_) => format!("cannot read {name}"),
-        }
-    }
+fn failed(path: &Path) -> String {
+    format!("cannot read {}", path.display())
 }
 
 /// What is to be known when the last byte of some pieces is reached; the digest of all so far is then kept in the [`Flow`].
@@ -156,8 +127,8 @@ pub(super) enum Check {
 /// Bytes of a content, in pieces of a length that is a multiple of three, but for the last one.
 pub(super) struct Pieces {
     name: String,
-    origin: Origin,
-    reader: Option<Box<dyn Read + Send>>,
+    path: PathBuf,
+    reader: Option<File>,
     from: u64,
     left: u64,
     check: Check,
@@ -172,14 +143,14 @@ impl Pieces {
         // Opened only now: a commit has many files, and a process may have few open.
         let reader = match self.reader.take() {
             Some(reader) => Ok(reader),
-            None => self.origin.open(self.from),
+            None => open_at(&self.path, self.from),
         };
         let read = reader.and_then(|mut reader| {
             reader.by_ref().take(wanted).read_to_end(&mut piece)?;
             self.reader = Some(reader);
             Ok(())
         });
-        read.with_context(|| self.origin.failed(&self.name)).hint(check_file)?;
+        read.with_context(|| failed(&self.path)).hint(check_file)?;
         if piece.len() as u64 != wanted {
             return Err(changed(&self.name));
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::base::digest::sha256;
 use crate::base::fault::{describe, is_usage};
+use crate::hub::UploadStopped;
 use crate::hub::content_hash::{ContentHash, ContentHasher};
-use crate::hub::{UploadSource, UploadStopped};
 
 const TOKEN: &str = "hf_secret";
 const ID: &str = "owner/name";
@@ -167,16 +167,12 @@ impl Hub {
         self.state().commit()
     }
 
-    fn assert_has(&self, files: &[(String, UploadSource)]) {
+    fn assert_has(&self, files: &[(String, PathBuf)]) {
         let state = self.state();
         let names: Vec<&String> = state.files.keys().collect();
         assert_eq!(names.len(), files.len(), "{names:?}");
-        for (name, source) in files {
-            let expected = match source {
-                UploadSource::File(path) => fs::read(path).unwrap(),
-                UploadSource::Bytes(bytes) => bytes.clone(),
-            };
-            assert!(state.files[name].1 == expected, "{name} is another one");
+        for (name, path) in files {
+            assert!(state.files[name].1 == fs::read(path).unwrap(), "{name} is another one");
         }
     }
 }
@@ -446,24 +442,20 @@ fn settings(address: &str) -> Settings {
     Settings { endpoint: Some(address.to_owned()), cache: None, offline: false }
 }
 
-fn request(files: Vec<(String, UploadSource)>) -> Upload {
+fn request(files: Vec<(String, PathBuf)>) -> Upload {
     Upload { repo: ID.to_owned(), private: true, message: "A \"first\" model".to_owned(), files }
 }
 
-fn in_memory(name: &str, content: &[u8]) -> (String, UploadSource) {
-    (name.to_owned(), UploadSource::Bytes(content.to_vec()))
-}
-
-fn on_disk(folder: &Path, name: &str, content: &[u8]) -> (String, UploadSource) {
+fn on_disk(folder: &Path, name: &str, content: &[u8]) -> (String, PathBuf) {
     let path = folder.join(name.replace('/', "_"));
     fs::write(&path, content).unwrap();
-    (name.to_owned(), UploadSource::File(path))
+    (name.to_owned(), path)
 }
 
 /// A card, a small file, a large one in one piece and a large one in parts.
-fn model(folder: &Path) -> Vec<(String, UploadSource)> {
+fn model(folder: &Path) -> Vec<(String, PathBuf)> {
     vec![
-        in_memory("README.md", b"---\nlicense: mit\n---\n"),
+        on_disk(folder, "README.md", b"---\nlicense: mit\n---\n"),
         on_disk(folder, "tokenizer/vocab.json", b"{}\n"),
         on_disk(folder, "model.safetensors", &bytes(WHOLE_BYTES, 1)),
         on_disk(folder, "other.safetensors", &bytes(PARTED_BYTES, 2)),
@@ -490,7 +482,7 @@ fn files_of_every_kind_arrive_byte_for_byte_in_one_commit() {
     files.push(on_disk(folder.path(), "empty.safetensors", b""));
     // More than a piece, and not a multiple of three.
     files.push(on_disk(folder.path(), "a/b c/\u{fc} \"q\".json", &bytes(400_001, 3)));
-    files.push(in_memory("exact.json", &bytes(3 << 16, 4)));
+    files.push(on_disk(folder.path(), "exact.json", &bytes(3 << 16, 4)));
     let request = request(files);
     let uploaded = upload(&hub, &request).unwrap();
     hub.assert_has(&request.files);
@@ -765,10 +757,6 @@ fn a_stop_ends_the_upload_wherever_it_is_and_the_next_one_goes_on() {
 fn a_file_that_changes_meanwhile_is_never_there_whole() {
     let folder = tempfile::tempdir().unwrap();
     let wanted = request(model(folder.path()));
-    let path = |index: usize| match &wanted.files[index].1 {
-        UploadSource::File(path) => path.clone(),
-        UploadSource::Bytes(_) => unreachable!(),
-    };
     // Its last byte in one piece and in parts, a small file, one that loses bytes, one that gains some.
     for (index, to, edit) in [
         (2, To::Batch, "change"),
@@ -779,7 +767,7 @@ fn a_file_that_changes_meanwhile_is_never_there_whole() {
         (2, To::Preupload, "grow"),
     ] {
         model(folder.path());
-        let (name, path) = (wanted.files[index].0.clone(), path(index));
+        let (name, path) = wanted.files[index].clone();
         let hub = Hub::new().hook(to, move |_| {
             let mut content = fs::read(&path).unwrap();
             match edit {
@@ -803,7 +791,7 @@ fn a_file_that_changes_meanwhile_is_never_there_whole() {
 fn a_file_that_cannot_be_read_is_told_before_anything_is_sent() {
     let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
     for path in [folder.path().join("absent"), folder.path().to_owned()] {
-        let wanted = request(vec![("a.json".to_owned(), UploadSource::File(path.clone()))]);
+        let wanted = request(vec![("a.json".to_owned(), path.clone())]);
         let text = describe(&upload(&hub, &wanted).unwrap_err());
         assert!(text.starts_with(&format!("cannot read {}", path.display())) && text.contains("hint: "), "{text}");
     }
@@ -812,8 +800,8 @@ fn a_file_that_cannot_be_read_is_told_before_anything_is_sent() {
 
 #[test]
 fn without_a_network_or_a_token_the_way_out_is_told_before_anything_is_sent() {
-    let hub = Hub::new();
-    let wanted = request(vec![in_memory("a.json", b"{}")]);
+    let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
+    let wanted = request(vec![on_disk(folder.path(), "a.json", b"{}")]);
     let text = |settings: &Settings, token: Option<&str>| {
         let conditions = Conditions { token: token.map(str::to_owned), ..conditions() };
         let error = run(&wanted, settings, &conditions, &StopFlag::default()).unwrap_err();
@@ -839,8 +827,9 @@ fn without_a_network_or_a_token_the_way_out_is_told_before_anything_is_sent() {
 
 #[test]
 fn a_model_card_that_the_hub_would_refuse_is_told_before_anything_is_sent() {
-    let hub = Hub::new();
-    let wanted = request(vec![in_memory("README.md", b"bad"), in_memory("a.safetensors", b"weights")]);
+    let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
+    let wanted =
+        request(vec![on_disk(folder.path(), "README.md", b"bad"), on_disk(folder.path(), "a.safetensors", b"weights")]);
     insta::assert_snapshot!(describe(&upload(&hub, &wanted).unwrap_err()), @r#"
     the Hub would refuse the metadata of README.md
       caused by: the server answered 400 Bad Request: "license" must be one of [mit]
@@ -864,8 +853,11 @@ fn files_that_the_repository_ignores_are_left_out() {
 
 #[test]
 fn a_content_that_two_files_have_is_sent_once() {
-    let hub = Hub::new();
-    let wanted = request(vec![in_memory("a.safetensors", b"weights"), in_memory("b.safetensors", b"weights")]);
+    let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
+    let wanted = request(vec![
+        on_disk(folder.path(), "a.safetensors", b"weights"),
+        on_disk(folder.path(), "b.safetensors", b"weights"),
+    ]);
     upload(&hub, &wanted).unwrap();
     hub.assert_has(&wanted.files);
     assert_eq!(hub.requests("PUT ").len(), 1);
@@ -873,8 +865,8 @@ fn a_content_that_two_files_have_is_sent_once() {
 
 #[test]
 fn hundreds_of_files_are_asked_about_in_groups() {
-    let hub = Hub::new();
-    let files = (0..600).map(|index| in_memory(&format!("f/{index}.json"), index.to_string().as_bytes()));
+    let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
+    let files = (0..600).map(|index| on_disk(folder.path(), &format!("f/{index}.json"), index.to_string().as_bytes()));
     let wanted = request(files.collect());
     upload(&hub, &wanted).unwrap();
     hub.assert_has(&wanted.files);
@@ -916,10 +908,11 @@ fn no_answer_of_a_server_is_taken_for_what_it_is_not() {
         (To::Complete, Answer::Status("400 Bad Request", "", "{}")),
         (To::Commit, body!(r#"{"commitOid": "x"}"#)),
     ];
+    let folder = tempfile::tempdir().unwrap();
     let files = vec![
-        in_memory("README.md", b"---\nlicense: mit\n---\n"),
-        in_memory("model.safetensors", &bytes(10, 1)),
-        in_memory("other.safetensors", &bytes(100, 2)),
+        on_disk(folder.path(), "README.md", b"---\nlicense: mit\n---\n"),
+        on_disk(folder.path(), "model.safetensors", &bytes(10, 1)),
+        on_disk(folder.path(), "other.safetensors", &bytes(100, 2)),
     ];
     let wanted = Upload { repo: "name".to_owned(), ..request(files) };
     let odd = EACH.into_iter().flat_map(|to| raw.map(|answer| (to, answer))).chain(named);
@@ -942,9 +935,10 @@ fn no_answer_of_a_server_is_taken_for_what_it_is_not() {
 
 #[test]
 fn addresses_and_parts_that_do_not_fit_the_file_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
     let content = bytes(1_000, 1);
     let oid = sha256(&content);
-    let wanted = request(vec![in_memory("a.safetensors", &content)]);
+    let wanted = request(vec![on_disk(folder.path(), "a.safetensors", &content)]);
     for upload_action in [
         json!({"href": "no address"}),
         json!({"href": "file:///etc/passwd"}),
