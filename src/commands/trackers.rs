@@ -62,8 +62,7 @@ impl Trackers {
         console: Receiver<String>,
         stop: &StopFlag,
     ) -> Result<Self> {
-        let dataset = &setup.dataset;
-        let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
+        let paths = setup.samples().into_iter().map(|image| (image, setup.dataset.image_path(image))).collect();
         let pictures = Rc::new(RefCell::new(SamplePictures::new(paths)));
         #[cfg(feature = "wandb")]
         let wandb = {

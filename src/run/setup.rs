@@ -176,13 +176,19 @@ impl Setup {
         self.plan.config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(&self.split, name))
     }
 
-    /// What is captioned at validations; the samples are spread over the split evenly.
+    /// Images that every validation captions, spread over its split evenly.
+    pub fn samples(&self) -> Vec<usize> {
+        let val = &self.split.val;
+        let count = self.plan.config.evaluation.num_samples.min(val.len());
+        (0..count).map(|sample| val[sample * val.len() / count]).collect()
+    }
+
+    /// What is captioned at validations.
     pub fn captioned_split(&self) -> Arc<CaptionedSplit> {
-        let (val, evaluation) = (&self.split.val, &self.plan.config.evaluation);
-        let count = evaluation.num_samples.min(val.len());
+        let val = &self.split.val;
         Arc::new(CaptionedSplit {
             images: val.clone(),
-            samples: (0..count).map(|sample| val[sample * val.len() / count]).collect(),
+            samples: self.samples(),
             references: val.iter().map(|&image| self.dataset.images[image].captions.clone()).collect(),
             tokenizer: self.tokenizer.clone(),
             meteor: Arc::clone(&self.meteor),

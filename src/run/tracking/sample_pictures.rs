@@ -30,21 +30,21 @@ pub struct SamplePicture {
 /// All of them.
 #[derive(Debug)]
 pub struct SamplePictures {
-    paths: Vec<PathBuf>,
+    paths: HashMap<usize, PathBuf>,
     made: HashMap<usize, Option<Rc<SamplePicture>>>,
 }
 
 impl SamplePictures {
-    /// `paths` has the file of each image of the data set.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
+    /// `paths` has the file of each sample, by its number in the data set.
+    pub fn new(paths: HashMap<usize, PathBuf>) -> Self {
         Self { paths, made: HashMap::new() }
     }
 
-    /// The picture of an image; `None`, after a warning, where it cannot be read.
+    /// The picture of a sample; `None`, after a warning, where it cannot be read, and `None` for other images.
     pub fn get(&mut self, image: usize) -> Option<Rc<SamplePicture>> {
         let Self { paths, made } = self;
         let make = || {
-            let path = paths.get(image)?;
+            let path = paths.get(&image)?;
             let picture = small(path).map_err(|error| {
                 terminal::warning(&format!("trackers do not show {}: {}", path.display(), one_line(&error)));
             });
@@ -71,14 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_picture_is_made_small_and_one_that_is_gone_is_none() {
+    fn a_large_picture_is_made_small_and_one_that_is_gone_or_no_sample_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let paths = ["a.png", "gone.png"].map(|name| folder.path().join(name));
         RgbImage::new(1024, 512).save(&paths[0]).unwrap();
-        let mut pictures = SamplePictures::new(paths.to_vec());
-        let first = pictures.get(0).unwrap();
+        let mut pictures = SamplePictures::new([70, 90].into_iter().zip(paths).collect());
+        let first = pictures.get(70).unwrap();
         assert_eq!((first.width, first.height), (256, 128));
-        assert!(Rc::ptr_eq(&first, &pictures.get(0).unwrap()), "it is read once");
-        assert!(pictures.get(1).is_none() && pictures.get(2).is_none());
+        assert!(Rc::ptr_eq(&first, &pictures.get(70).unwrap()), "it is read once");
+        assert!(pictures.get(90).is_none() && pictures.get(0).is_none());
     }
 }
