@@ -382,8 +382,9 @@ fn write_report(run: &RunDirectory) {
 fn summarise(run: &RunDirectory, best: &Path) {
     say_peak_memory();
     terminal::message(&format!(
-        "done; everything is in {}. Caption a picture of your own with:\n  caption-train caption --checkpoint {} PICTURE",
+        "done; everything is in {}. Caption a picture of your own, or try the model on a page on this machine:\n  \
+         caption-train caption --checkpoint {best} PICTURE\n  caption-train serve --checkpoint {best}",
         run.path().display(),
-        best.display()
+        best = best.display()
     ));
 }

@@ -60,6 +60,17 @@ fn a_run_leaves_config_log_metrics_tokenizer_checkpoints_and_predictions() {
 }
 
 #[test]
+fn a_run_ends_by_saying_what_can_be_done_with_its_model() {
+    let log = std::fs::read_to_string(trained().join("run/train.log")).unwrap();
+    for (start, end) in
+        [("  caption-train caption --checkpoint ", " PICTURE"), ("  caption-train serve --checkpoint ", "")]
+    {
+        let named = log.lines().find_map(|line| line.strip_prefix(start)?.strip_suffix(end));
+        assert!(named.is_some_and(|path| std::path::Path::new(path).is_file()), "{start}: {log}");
+    }
+}
+
+#[test]
 fn a_checkpoint_alone_captions_pictures_and_a_broken_file_does_not_stop_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     // The checkpoint is all that is taken along.
