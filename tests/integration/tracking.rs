@@ -31,7 +31,7 @@ fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
     let bytes = fs::read(log(&run)).unwrap();
     assert!(bytes.starts_with(b":W&B"));
     let text = String::from_utf8_lossy(&bytes);
-    for expected in ["train/learning_rate", "val/loss", "epoch 1/", "val/samples"] {
+    for expected in ["train/learning_rate", "val/loss", "epoch  train loss", "val/samples"] {
         assert!(text.contains(expected), "{expected}");
     }
     let events = names(&run.join("tensorboard"));
@@ -49,6 +49,39 @@ fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
     let table = fs::read_to_string(run.join("results.csv")).unwrap();
     let epochs: Vec<&str> = table.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
     assert!(epochs.len() > 1 && epochs.last() == Some(&"3"), "{table}");
+}
+
+#[test]
+fn each_epoch_is_a_line_of_a_table_whose_header_comes_once_and_again_when_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 2\nvalidation_interval = 2");
+    let output = train(folder.path(), &config, &[]);
+    let first = stderr(&output);
+    assert!(output.status.success(), "{first}");
+    let run = folder.path().join("run");
+    let mut command = crate::support::binary();
+    command.arg("--resume").arg(last_checkpoint(&run)).args(["--set", "training.num_epochs=3"]);
+    let second = stderr(&command.output().unwrap());
+    let table = |text: &str| -> Vec<Vec<String>> {
+        let is_of_table =
+            |line: &&str| line.trim_start().starts_with("epoch  ") || line.trim_start().get(1..2) == Some("/");
+        text.lines().filter(is_of_table).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let (found, more) = (table(&first), table(&second));
+    assert_eq!([found.len(), more.len()], [3, 2], "{first}\n{second}");
+    assert_eq!(found[0].join(" "), "epoch train loss val loss lr images/s time left");
+    assert_eq!(more[0], found[0]);
+    // The learning rate stands where the loss of a validation would.
+    assert!(found[1][0] == "1/2" && found[1][2].contains("e-"), "{first}");
+    assert!(found[2][0] == "2/2" && found[2][3].contains("e-"), "{first}");
+    assert_eq!(found[2].last().unwrap(), "best");
+    assert_eq!(more[1][0], "3/3", "{second}");
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let validation = metrics.lines().find(|line| line.contains("\"validation\"")).unwrap();
+    let validation: serde_json::Value = serde_json::from_str(validation).unwrap();
+    assert_eq!(found[2][2], format!("{:.4}", validation["val_loss"].as_f64().unwrap()));
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    assert_eq!(table(&log), [found, more].concat());
 }
 
 #[test]

@@ -1,9 +1,14 @@
-//! The console: a progress bar for each epoch and validation, a line for each epoch.
+//! The console: a progress bar for each epoch and validation, a line of a table for each epoch.
 
 use std::time::{Duration, Instant};
 
 use crate::base::terminal::{self, Progress};
+use crate::config::RunConfig;
+use crate::run::tracking::epoch_table::{EpochRow, EpochTable};
 use crate::training::events::{Event, Observer, StepReport};
+use crate::training::plan::RunPlan;
+use crate::training::schedule::learning_rate_factor;
+use crate::training::train_state::TrainState;
 
 /// The observer.
 #[derive(Default)]
@@ -11,7 +16,10 @@ pub struct Console {
     progress: Option<Progress>,
     /// Mean loss of the last updates, smoothed for the eye alone.
     smoothed_loss: Option<f64>,
-    num_epochs: usize,
+    plan: Option<RunPlan>,
+    table: EpochTable,
+    /// The line of an epoch whose validation is not done.
+    waiting: Option<EpochRow<'static>>,
     /// When this process began, and how many epochs were done by then.
     started: Option<(Instant, u64)>,
 }
@@ -20,12 +28,72 @@ pub struct Console {
 const NEWEST: f64 = 0.05;
 
 impl Console {
+    fn start(&mut self, plan: &RunPlan, state: &TrainState) {
+        let RunConfig { training, evaluation, .. } = &plan.config;
+        self.table = EpochTable::new(training.num_epochs, evaluation.metrics_interval.is_some());
+        self.started = Some((Instant::now(), state.epoch));
+        if state.global_step > 0 {
+            terminal::message(&format!(
+                "going on behind update {} of {} (epoch {})",
+                state.global_step,
+                plan.total_updates,
+                state.epoch + 1
+            ));
+        }
+        self.plan = Some(plan.clone());
+    }
+
+    fn num_epochs(&self) -> usize {
+        self.plan.as_ref().map_or(0, |plan| plan.config.training.num_epochs)
+    }
+
+    /// The line of the last completed epoch, without its validation. What it says is the same in a run that goes on behind
+    /// its updates.
+    fn row(&self, state: &TrainState) -> Option<EpochRow<'static>> {
+        let plan = self.plan.as_ref()?;
+        let RunConfig { optimizer, schedule, .. } = &plan.config;
+        let factor = learning_rate_factor(schedule, state.global_step.saturating_sub(1), plan.total_updates);
+        Some(EpochRow {
+            epoch: state.epoch,
+            train_loss: state.train_loss,
+            learning_rate: optimizer.learning_rate * factor,
+            images_per_second: plan.counts.train_examples as f64 / state.train_seconds,
+            seconds: state.train_seconds,
+            left: self.time_left(state.epoch),
+            ..EpochRow::default()
+        })
+    }
+
     /// About how long the epochs that are left take, at the pace of those that were done; `None` for none.
-    fn time_left(&self, epoch: u64) -> Option<String> {
+    fn time_left(&self, epoch: u64) -> Option<Duration> {
         let (started, before) = self.started?;
         let done = epoch.checked_sub(before).filter(|&done| done > 0)?;
-        let left = (self.num_epochs as u64).checked_sub(epoch).filter(|&left| left > 0)?;
-        Some(rounded(started.elapsed().mul_f64(left as f64 / done as f64)))
+        let left = (self.num_epochs() as u64).checked_sub(epoch).filter(|&left| left > 0)?;
+        Some(started.elapsed().mul_f64(left as f64 / done as f64))
+    }
+
+    fn epoch_trained(&mut self, state: &TrainState) {
+        self.progress = None;
+        self.waiting = self.row(state);
+        let training = self.plan.as_ref().map(|plan| &plan.config.training);
+        let is_validated = training.is_some_and(|training| {
+            state.needs_validation(training.validation_interval as u64, training.num_epochs as u64)
+        });
+        if !is_validated {
+            self.end_epoch();
+        }
+    }
+
+    /// Shows the line of an epoch that has no validation, or whose validation did not come to its end.
+    fn end_epoch(&mut self) {
+        self.progress = None;
+        if let Some(row) = self.waiting.take() {
+            self.show(&row);
+        }
+    }
+
+    fn show(&mut self, row: &EpochRow<'_>) {
+        self.table.lines(row).iter().for_each(|line| terminal::message(line));
     }
 
     fn step(&mut self, report: &StepReport) {
@@ -46,46 +114,16 @@ impl Console {
     }
 }
 
-/// A duration as one says it.
-fn rounded(duration: Duration) -> String {
-    let minutes = (duration.as_secs() + 30) / 60;
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => "less than a minute".to_owned(),
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    }
-}
-
 impl Observer for Console {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         match event {
-            Event::Started { plan, state } => {
-                self.num_epochs = plan.config.training.num_epochs;
-                self.started = Some((Instant::now(), state.epoch));
-                if state.global_step > 0 {
-                    terminal::message(&format!(
-                        "going on behind update {} of {} (epoch {})",
-                        state.global_step,
-                        plan.total_updates,
-                        state.epoch + 1
-                    ));
-                }
-            }
+            Event::Started { plan, state } => self.start(plan, state),
             Event::EpochStarted { epoch, num_updates, updates_done } => {
-                let title = format!("epoch {epoch}/{}", self.num_epochs);
+                let title = format!("epoch {epoch}/{}", self.num_epochs());
                 self.progress = Some(Progress::new(&title, *num_updates, *updates_done));
             }
             Event::Step(report) => self.step(report),
-            Event::EpochTrained { state } => {
-                self.progress = None;
-                terminal::message(&format!(
-                    "epoch {}/{}  train loss {:.4}  {:.1} s",
-                    state.epoch,
-                    self.num_epochs,
-                    state.train_loss.unwrap_or(f64::NAN),
-                    state.train_seconds
-                ));
-            }
+            Event::EpochTrained { state } => self.epoch_trained(state),
             Event::ValidationStarted { num_batches } => {
                 self.progress = Some(Progress::new("validation", *num_batches, 0));
             }
@@ -95,16 +133,15 @@ impl Observer for Console {
                 }
             }
             Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
-                self.progress = None;
-                let mark = if *is_best { "  best so far" } else { "" };
-                let left = self.time_left(state.epoch).map_or_else(String::new, |left| format!("  {left} left"));
-                terminal::message(&format!(
-                    "epoch {}/{}  val loss   {val_loss:.4}  {seconds:.1} s{mark}{left}",
-                    state.epoch, self.num_epochs
-                ));
-                if let Some(scores) = scores {
-                    let named = scores.scores.named().map(|(name, value)| format!("{name} {value:.3}"));
-                    terminal::message(&format!("            {}", named.join("  ")));
+                (self.progress, self.waiting) = (None, None);
+                if let Some(row) = self.row(state) {
+                    self.show(&EpochRow {
+                        val_loss: Some(*val_loss),
+                        scores: scores.map(|signed| &signed.scores),
+                        seconds: row.seconds + seconds,
+                        is_best: *is_best,
+                        ..row
+                    });
                 }
                 alarms.iter().for_each(|alarm| terminal::warning(&alarm.to_string()));
             }
@@ -113,20 +150,16 @@ impl Observer for Console {
                  (training.patience)",
                 state.epoch, state.validations_since_best, state.best_epoch
             )),
-            Event::Finished { .. } => self.progress = None,
+            Event::Finished { .. } => self.end_epoch(),
             Event::Save { .. } => {}
         }
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duration_is_said_in_hours_and_minutes() {
-        let said = |seconds| rounded(Duration::from_secs(seconds));
-        assert_eq!([29, 89, 3_599, 5_430].map(said), ["less than a minute", "1 min", "1 h 0 min", "1 h 31 min"]);
+impl Drop for Console {
+    /// A run that fails within a validation has its epoch's line too.
+    fn drop(&mut self) {
+        self.end_epoch();
     }
 }

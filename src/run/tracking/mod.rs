@@ -2,6 +2,7 @@
 
 pub mod checkpoints;
 pub mod console;
+mod epoch_table;
 pub mod event_file;
 pub mod jsonl;
 pub mod log_lines;
