@@ -16,6 +16,7 @@ use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
 use crate::run::tracking::Dispensable;
 use crate::run::tracking::jsonl::JsonLines;
+use crate::run::tracking::log_lines::LogLine;
 use crate::run::tracking::results_table::ResultsTable;
 use crate::run::tracking::sample_pictures::SamplePictures;
 use crate::run::tracking::tensorboard::TensorBoard;
@@ -59,7 +60,7 @@ impl Trackers {
         setup: &Setup,
         process: &Process,
         run: &RunDirectory,
-        console: Receiver<String>,
+        console: Receiver<LogLine>,
         stop: &StopFlag,
     ) -> Result<Self> {
         let paths = setup.samples().into_iter().map(|image| (image, setup.dataset.image_path(image))).collect();

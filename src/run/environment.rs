@@ -1,13 +1,12 @@
 //! `environment.json`: on what a run was computed, once for each process that had a part in it.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::base::memory;
 use crate::base::system_usage::{gpu_names, processor_name};
+use crate::base::{clock, memory};
 use crate::run::run_directory::RunDirectory;
 use crate::training::plan::RunPlan;
 
@@ -56,7 +55,7 @@ impl Process {
     /// This process, which begins or goes on with a run.
     pub fn of_this(plan: &RunPlan, program: String) -> Self {
         Self {
-            started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            started_at: clock::unix_seconds() as u64,
             program,
             arguments: std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use caption_train::base::clock::unix_seconds;
 use caption_train::run::tracking::wandb::{
     Metadata, Picture, ResumePoint, Run, Settings, Surroundings, WandbConfig, number,
 };
@@ -40,11 +41,11 @@ fn main() -> anyhow::Result<()> {
     let mut run = Run::start(&settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
     writeln!(std::io::stdout(), "{}", json!({"id": run.id(), "folder": run.folder(), "url": run.url()}))?;
     let png = std::fs::read(png)?;
-    run.console_line("the run begins")?;
+    run.console_line(unix_seconds(), "the run begins")?;
     for step in 0..6 {
         run.log(step, &row(&json!({"train/loss": 1.0 / (step + 1) as f64, "nested": {"a": step}})))?;
-        run.console_line(&format!("step {step}"))?;
-        run.system_metrics(&row(&json!({"cpu": 12.5, "gpu.0.gpu": step})))?;
+        run.console_line(unix_seconds(), &format!("step {step}"))?;
+        run.system_metrics(unix_seconds(), &row(&json!({"cpu": 12.5, "gpu.0.gpu": step})))?;
     }
     let picture = |caption| Picture { png: &png, width: 5, height: 4, caption };
     run.log(6, &row(&json!({"nan": number(f64::NAN), "endless": number(f64::INFINITY)})))?;

@@ -4,16 +4,27 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use crate::base::clock::unix_seconds;
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogLine {
+    /// When it was written, in seconds since 1970.
+    pub time: f64,
+    /// Without its end.
+    pub text: String,
+}
+
 /// Writes the log and passes its lines on.
 pub struct LogLines {
     file: File,
-    lines: Sender<String>,
+    lines: Sender<LogLine>,
     begun: Vec<u8>,
 }
 
 impl LogLines {
     /// The lines come out at the receiver; without one they go to the file alone.
-    pub fn new(file: File) -> (Self, Receiver<String>) {
+    pub fn new(file: File) -> (Self, Receiver<LogLine>) {
         let (lines, receiver) = mpsc::channel();
         (Self { file, lines, begun: Vec::new() }, receiver)
     }
@@ -25,8 +36,9 @@ impl Write for LogLines {
         self.begun.extend_from_slice(&bytes[..count]);
         while let Some(end) = self.begun.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = self.begun.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line[..end]).into_owned();
             // Nobody listens any more: the file has it.
-            let _ = self.lines.send(String::from_utf8_lossy(&line[..end]).into_owned());
+            let _ = self.lines.send(LogLine { time: unix_seconds(), text });
         }
         Ok(count)
     }
@@ -41,14 +53,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_passed_on_whole_and_the_file_has_all() {
+    fn lines_are_passed_on_whole_with_their_time_and_the_file_has_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.log");
         let (mut log, lines) = LogLines::new(File::create(&path).unwrap());
+        let begun = unix_seconds();
         for part in ["one\ntw", "o\n", "three"] {
             log.write_all(part.as_bytes()).unwrap();
         }
-        assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["one", "two"]);
+        // Whoever takes them later still learns when they were written.
+        let written = unix_seconds();
+        let lines_so_far: Vec<LogLine> = lines.try_iter().collect();
+        assert_eq!(lines_so_far.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+        assert!(lines_so_far.iter().all(|line| (begun..=written).contains(&line.time)));
         drop(lines);
         log.write_all(b"\n").unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "one\ntwo\nthree\n");

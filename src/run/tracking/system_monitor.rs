@@ -6,15 +6,25 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::base::clock::unix_seconds;
 use crate::base::memory;
 use crate::base::system_usage::{GpuUsage, ProcessorTime, gpus, memory_percent};
 
 /// Seconds between two looks: those of W&B.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
+/// What was seen at a look.
+#[derive(Clone, Debug)]
+pub struct SystemSample {
+    /// When, in seconds since 1970.
+    pub time: f64,
+    /// Under the names that W&B's own client uses.
+    pub values: Map<String, Value>,
+}
+
 /// The thread; it ends when this is dropped.
 pub struct SystemMonitor {
-    samples: Receiver<Map<String, Value>>,
+    samples: Receiver<SystemSample>,
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,9 +38,9 @@ impl SystemMonitor {
             let mut before = ProcessorTime::now();
             while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 let now = ProcessorTime::now();
-                let sample = sample(before, now, &gpus());
+                let (time, values) = (unix_seconds(), values(before, now, &gpus()));
                 before = now;
-                if sender.send(sample).is_err() {
+                if sender.send(SystemSample { time, values }).is_err() {
                     break;
                 }
             }
@@ -40,7 +50,7 @@ impl SystemMonitor {
     }
 
     /// What was seen since the last call.
-    pub fn take(&self) -> Vec<Map<String, Value>> {
+    pub fn take(&self) -> Vec<SystemSample> {
         self.samples.try_iter().collect()
     }
 }
@@ -55,8 +65,7 @@ impl Drop for SystemMonitor {
     }
 }
 
-/// Under the names that W&B's own client uses.
-fn sample(before: Option<ProcessorTime>, now: Option<ProcessorTime>, gpus: &[GpuUsage]) -> Map<String, Value> {
+fn values(before: Option<ProcessorTime>, now: Option<ProcessorTime>, gpus: &[GpuUsage]) -> Map<String, Value> {
     const MEBIBYTE: f64 = 1024.0 * 1024.0;
     let num_processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut values: Vec<(String, f64)> = Vec::new();
@@ -91,17 +100,19 @@ mod tests {
             temperature: 60.0,
             power: f64::NAN,
         };
-        let sample = sample(None, None, &[GpuUsage::default(), gpu]);
-        assert_eq!((&sample["gpu.1.gpu"], &sample["gpu.1.memoryAllocated"]), (&50.0.into(), &25.0.into()));
-        assert!(!sample.contains_key("gpu.1.powerWatts") && !sample.contains_key("gpu.0.memoryAllocated"));
-        assert!(!sample.contains_key("cpu"));
+        let values = values(None, None, &[GpuUsage::default(), gpu]);
+        assert_eq!((&values["gpu.1.gpu"], &values["gpu.1.memoryAllocated"]), (&50.0.into(), &25.0.into()));
+        assert!(!values.contains_key("gpu.1.powerWatts") && !values.contains_key("gpu.0.memoryAllocated"));
+        assert!(!values.contains_key("cpu"));
     }
 
     #[test]
-    fn samples_come_until_the_monitor_is_dropped() {
+    fn samples_come_with_their_time_until_the_monitor_is_dropped() {
+        let begun = unix_seconds();
         let monitor = SystemMonitor::start(Duration::from_millis(1));
         let first = monitor.samples.recv_timeout(Duration::from_secs(60)).unwrap();
-        assert!(first.values().all(Value::is_number), "{first:?}");
+        assert!((begun..=unix_seconds()).contains(&first.time));
+        assert!(first.values.values().all(Value::is_number), "{first:?}");
         drop(monitor);
     }
 }

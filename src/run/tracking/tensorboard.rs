@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::base::clock::unix_seconds;
 use crate::run::markdown::plain;
 use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::event_file::EventFile;
@@ -40,7 +40,7 @@ impl TensorBoard {
     fn scalars(&mut self, Scalars { step, values }: &Scalars) -> anyhow::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        file.scalars(*step, now(), &values)?;
+        file.scalars(*step, unix_seconds(), &values)?;
         file.flush()
     }
 
@@ -55,17 +55,13 @@ impl TensorBoard {
             for (number, sample) in samples.iter().take(MOST).enumerate() {
                 if let Some(picture) = self.pictures.borrow_mut().get(sample.image) {
                     let tag = format!("val/sample_{number}");
-                    file.image(step, now(), &tag, picture.width, picture.height, &picture.png)?;
+                    file.image(step, unix_seconds(), &tag, picture.width, picture.height, &picture.png)?;
                 }
             }
         }
-        file.text(step, now(), "val/captions", &table(samples))?;
+        file.text(step, unix_seconds(), "val/captions", &table(samples))?;
         file.flush()
     }
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// As a table in Markdown; the numbers are those of the pictures.
@@ -83,8 +79,8 @@ impl Observer for TensorBoard {
         if let Event::Started { state, .. } = event {
             self.last_step = state.global_step;
             self.file = Some(match state.global_step {
-                0 => EventFile::create(&self.folder, now())?,
-                done => EventFile::resume(&self.folder, now(), done)?,
+                0 => EventFile::create(&self.folder, unix_seconds())?,
+                done => EventFile::resume(&self.folder, unix_seconds(), done)?,
             });
         }
         if let Event::Step(report) = event {

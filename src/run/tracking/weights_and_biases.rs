@@ -16,6 +16,7 @@ use crate::base::{system_usage, terminal};
 use crate::config::{RunConfig, WandbConfig};
 use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
+use crate::run::tracking::log_lines::LogLine;
 use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
 use crate::run::tracking::scalars::{is_logged, of_event};
 use crate::run::tracking::system_monitor::{INTERVAL, SystemMonitor};
@@ -65,7 +66,7 @@ pub struct WeightsAndBiases {
     run: Run,
     pictures: Rc<RefCell<SamplePictures>>,
     monitor: SystemMonitor,
-    console: Receiver<String>,
+    console: Receiver<LogLine>,
     stop: StopFlag,
     log_interval: u64,
     /// A server that was slow at the start tells the address of the page later.
@@ -82,7 +83,7 @@ impl WeightsAndBiases {
         run: &RunDirectory,
         about: &About<'_>,
         pictures: Rc<RefCell<SamplePictures>>,
-        console: Receiver<String>,
+        console: Receiver<LogLine>,
         stop: StopFlag,
     ) -> Result<Self> {
         let path = run.path().join(ID_FILE);
@@ -130,10 +131,10 @@ impl WeightsAndBiases {
     /// What came up beside the loop.
     fn pass_on(&mut self) -> Result<()> {
         for line in self.console.try_iter() {
-            self.run.console_line(&line)?;
+            self.run.console_line(line.time, &line.text)?;
         }
         for sample in self.monitor.take() {
-            self.run.system_metrics(&sample)?;
+            self.run.system_metrics(sample.time, &sample.values)?;
         }
         if !self.has_told_page
             && let Some(url) = self.run.url()

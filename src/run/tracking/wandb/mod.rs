@@ -152,24 +152,22 @@ impl Run {
         self.active.as_mut().map_or(Ok(()), Recording::commit)
     }
 
-    /// Logs measurements of the machine, such as `cpu` or `gpu.0.memory`, of this moment.
+    /// Logs measurements of the machine, such as `cpu` or `gpu.0.memory`, taken at `time`, in seconds since 1970.
     ///
     /// # Errors
     /// A log that cannot be written.
-    pub fn system_metrics(&mut self, values: &Map<String, Value>) -> anyhow::Result<()> {
+    pub fn system_metrics(&mut self, time: f64, values: &Map<String, Value>) -> anyhow::Result<()> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let items = values.iter().map(|(key, value)| Item::new(key, value)).collect();
-        let time = (active.surroundings.clock)();
         active.write(&Part::Stats { time, items })
     }
 
-    /// Logs what was printed; each line becomes one.
+    /// Logs what was printed at `time`, in seconds since 1970; each line becomes one.
     ///
     /// # Errors
     /// A log that cannot be written.
-    pub fn console_line(&mut self, text: &str) -> anyhow::Result<()> {
+    pub fn console_line(&mut self, time: f64, text: &str) -> anyhow::Result<()> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        let time = (active.surroundings.clock)();
         for line in text.lines() {
             active.local.write_line(time, line)?;
         }

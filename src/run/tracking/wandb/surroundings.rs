@@ -2,7 +2,9 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use crate::base::clock::unix_seconds;
 
 /// What a run needs of the world around it.
 pub struct Surroundings {
@@ -21,8 +23,7 @@ impl Surroundings {
     pub fn real(say: Say) -> Self {
         // The standard library's hash tables are seeded by the system.
         let random = || RandomState::new().build_hasher().finish();
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64());
-        Self { clock: Box::new(clock), random: [random(), random(), random()], say, pace: Pace::default() }
+        Self { clock: Box::new(unix_seconds), random: [random(), random(), random()], say, pace: Pace::default() }
     }
 }
 /// How a text is meant.

@@ -126,13 +126,18 @@ fn all_files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { all_files(&path) } else { vec![path] }).collect()
 }
 
+/// A moment within the runs of these tests, in seconds since 1970.
+fn at(step: u64) -> f64 {
+    1_800_000_000.0 + step as f64
+}
+
 /// Logs a bit of everything.
 fn log_everything(run: &mut Run) {
     for step in 1..=20 {
         run.log(step, &row(&json!({ "train/loss": 2.5 / step as f64, "nested": { "a": step } }))).unwrap();
         run.log(step, &row(&json!({ "lr": number(f64::NAN) }))).unwrap();
-        run.console_line(&format!("step {step}")).unwrap();
-        run.system_metrics(&row(&json!({ "cpu": step }))).unwrap();
+        run.console_line(at(step), &format!("step {step}")).unwrap();
+        run.system_metrics(at(step), &row(&json!({ "cpu": step }))).unwrap();
         if step % 10 == 0 {
             let png = format!("png of {step}");
             let picture = Picture { png: png.as_bytes(), width: 4, height: 3, caption: "a dog" };
@@ -153,7 +158,9 @@ fn check_everything(server: &Recorder, id: &str) {
         .collect();
     assert_eq!(cpus, (1..=20).collect::<Vec<_>>());
     let lines = server.lines(id, "output.log");
-    assert!(lines.len() == 20 && lines[19].ends_with(" step 20") && lines[0].starts_with("2027-01-15T08:"));
+    let expected: Vec<String> = (1..=20).map(|step| format!("2027-01-15T08:00:{step:02}.000000 step {step}")).collect();
+    assert_eq!(lines, expected);
+    assert!(events.iter().zip(1..).all(|(event, step)| event.contains(&format!(r#""_timestamp":{:?}"#, at(step)))));
     let summary = server.lines(id, "wandb-summary.json").pop().unwrap();
     assert!(
         summary.contains(r#""best":0.5"#) && summary.contains(r#""_step":20"#) && summary.contains("images/separated")
@@ -347,7 +354,7 @@ fn killed_and_resumed(is_online: bool, lose_folder: bool) {
     let mut run = stage.start(None);
     let (point, folder) = (resume(&run, 100), run.folder().unwrap().to_owned());
     log_steps(&mut run, 1..=90);
-    run.console_line("before").unwrap();
+    run.console_line(at(1), "before").unwrap();
     run.commit().unwrap();
     if is_online {
         wait_until("90 steps", || server.steps(&point.run_id).len() == 90);
@@ -370,7 +377,7 @@ fn killed_and_resumed(is_online: bool, lose_folder: bool) {
     let mut run = stage.start(Some(&point));
     let resumed_folder = run.folder().unwrap().to_owned();
     assert_eq!(run.id(), point.run_id);
-    run.console_line("after").unwrap();
+    run.console_line(at(2), "after").unwrap();
     for step in 101..=200 {
         run.log(step, &row(&json!({ "train/loss": 1.0 / step as f64 }))).unwrap();
         if step == 130 {
