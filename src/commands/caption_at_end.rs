@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::base::stop::StopFlag;
 use crate::base::terminal;
 use crate::data::dataset::Dataset;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
@@ -24,7 +23,8 @@ pub(super) struct Images<'a> {
     pub(super) train: &'a [usize],
 }
 
-/// Captions the images of `evaluation.caption_split` with the best checkpoint and scores what it wrote. `None`: stopped.
+/// Captions the images of `evaluation.caption_split` with the best checkpoint and scores what it wrote. `keep_going` is
+/// asked now and then; `None`: it said no.
 ///
 /// # Errors
 /// A checkpoint or an image that cannot be read; a disk that cannot be written.
@@ -34,7 +34,7 @@ pub(super) fn caption_at_end(
     images: &Images<'_>,
     tokenizer: &CaptionTokenizer,
     trainer: &Trainer,
-    stop: &StopFlag,
+    keep_going: impl FnMut() -> bool,
 ) -> Result<Option<Scores<f64>>> {
     let Trainer { plan, data, device, team, .. } = trainer;
     let config = &plan.config;
@@ -62,7 +62,7 @@ pub(super) fn caption_at_end(
             seed: config.seed,
         },
     };
-    let Some(found) = split_evaluation::evaluate(&request, team, stop)? else { return Ok(None) };
+    let Some(found) = split_evaluation::evaluate(&request, team, keep_going)? else { return Ok(None) };
     found.write(&run.predictions())?;
     run.append_metrics(&found.metrics_line())?;
     found.show();

@@ -114,7 +114,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             seed: 0,
         },
     };
-    let Some(found) = split_evaluation::evaluate(&request, &team, &stop)? else {
+    let Some(found) = split_evaluation::evaluate(&request, &team, || !stop.is_raised())? else {
         terminal::warning("captioning was stopped; nothing was written");
         return Ok(Outcome::Interrupted);
     };

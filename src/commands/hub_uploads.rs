@@ -85,15 +85,16 @@ impl HubUploads {
         Ok(Some(Self { run: run.clone(), config: config.clone(), work, stop, thread, num_queued: 0 }))
     }
 
-    /// Uploads the final model, with the scores that are known by now, and waits until all is done, or `stop` is raised.
-    pub(super) fn finish(mut self, best: &Path, stop: &StopFlag) {
+    /// Uploads the final model, with the scores that are known by now, and waits until all is done, or `keep_going` says
+    /// no.
+    pub(super) fn finish(mut self, best: &Path, mut keep_going: impl FnMut() -> bool) {
         if let Err(error) = self.queue(best) {
             terminal::warning(&format!("the model is not uploaded: {}", one_line(&error)));
         }
         terminal::message("waiting for the upload; Ctrl-C gives it up");
         self.work.end();
         while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            if stop.is_raised() {
+            if !keep_going() {
                 self.give_up();
             }
             std::thread::sleep(LOOK_INTERVAL);

@@ -117,6 +117,16 @@ impl Trackers {
         Ok(observers)
     }
 
+    /// Whether to go on with what has no events of its own, such as the making of the cache. Trackers get meanwhile what came
+    /// up beside it, and can ask for a stop.
+    pub(super) fn keep_going(&mut self, stop: &StopFlag) -> bool {
+        #[cfg(feature = "wandb")]
+        if let Some(wandb) = &mut self.wandb {
+            wandb.attempt(WeightsAndBiases::pass_on);
+        }
+        !stop.is_raised()
+    }
+
     /// Tells them the scores of a split that was captioned behind the last update.
     pub(super) fn scores(&mut self, split: &str, scores: &Scores<f64>) {
         let named = scores.named().map(|(name, value)| (format!("{split}/{name}"), value));

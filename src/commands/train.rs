@@ -265,7 +265,7 @@ fn train_logged(
     for warning in plan.warnings().into_iter().chain(memory_complaint(&setup)).chain(disk_complaint(&setup, run)) {
         terminal::warning(&warning);
     }
-    let Some(source) = image_cache::image_source(&setup, &device, &team, stop)? else {
+    let Some(source) = image_cache::image_source(&setup, &device, &team, &mut || trackers.keep_going(stop))? else {
         // Nothing was trained, but a resume needs a file to go on from.
         save_last(run, &setup)?;
         say_how_to_go_on(run);
@@ -295,7 +295,8 @@ fn train_logged(
     terminal::message(&format!("best model  {}", best.display()));
     if !caption_images.is_empty() {
         let images = Images { dataset: &dataset, captioned: &caption_images, train: &split.train };
-        let Some(scores) = caption_at_end(run, &best, &images, &tokenizer, &trainer, stop)? else {
+        let keep_going = || trackers.keep_going(stop);
+        let Some(scores) = caption_at_end(run, &best, &images, &tokenizer, &trainer, keep_going)? else {
             terminal::warning("captioning was stopped; the model is complete");
             say_how_to_go_on(run);
             return Ok(Outcome::Interrupted);
@@ -304,7 +305,7 @@ fn train_logged(
     }
     write_report(run);
     if let Some(uploads) = uploads {
-        uploads.finish(&best, stop);
+        uploads.finish(&best, || trackers.keep_going(stop));
     }
     summarise(run, &best);
     Ok(Outcome::Completed)

@@ -15,7 +15,6 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::base::fault::fault;
-use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::base::{digest, disk};
@@ -32,18 +31,23 @@ use crate::run::setup::Setup;
 use crate::training::forecast::ENCODE_BATCH;
 use crate::training::plan::ImagePath;
 
-/// Where the loop gets its images; what is not in the cache yet is put there first. `None`: stopped; what was put
-/// there until then stays.
+/// Where the loop gets its images; what is not in the cache yet is put there first, and meanwhile `keep_going` is asked
+/// now and then. `None`: it said no; what was put there until then stays.
 ///
 /// # Errors
 /// An image that cannot be read, a disk that cannot be written or has no room, an encoder whose output is of no use.
-pub fn image_source(setup: &Setup, device: &Device, team: &Team, stop: &StopFlag) -> Result<Option<ImageSource>> {
+pub fn image_source(
+    setup: &Setup,
+    device: &Device,
+    team: &Team,
+    keep_going: &mut dyn FnMut() -> bool,
+) -> Result<Option<ImageSource>> {
     let (plan, files) = (&setup.plan, setup.image_files());
     let Some((content, description)) = wanted_rows(setup, &files)? else {
         return Ok(Some(ImageSource::files(files, plan.views())));
     };
     let wanted = wanted_views(setup);
-    let Some(digests) = digests(&files, &wanted, stop)? else { return Ok(None) };
+    let Some(digests) = digests(&files, &wanted, keep_going)? else { return Ok(None) };
     let keys: HashMap<ImageView, Key> = wanted.iter().map(|view| (*view, key(&files, &digests, view))).collect();
     let folder = plan.cache_folder().join(folder_name(&description));
     let mut store = FeatureStore::open(&folder, &description)?;
@@ -51,7 +55,7 @@ pub fn image_source(setup: &Setup, device: &Device, team: &Team, stop: &StopFlag
         terminal::message(&format!("cache       {} has all images", folder.display()));
     } else {
         let files = Arc::new(ImageFiles { digests, ..ImageFiles::clone(&files) });
-        let job = Filling { setup, files, keys: &keys, device, team, stop };
+        let mut job = Filling { setup, files, keys: &keys, device, team, keep_going };
         if !job.fill(&mut store, &wanted, &content)? {
             return Ok(None);
         }
@@ -138,23 +142,32 @@ fn wanted_views(setup: &Setup) -> Vec<ImageView> {
     wanted
 }
 
+/// Files that are read between two questions whether to go on.
+const HASHED_AT_ONCE: usize = 128;
+
 /// The digest of the file of each image in `wanted`. `None`: stopped.
-fn digests(files: &ImageFiles, wanted: &[ImageView], stop: &StopFlag) -> Result<Option<HashMap<usize, Key>>> {
+fn digests(
+    files: &ImageFiles,
+    wanted: &[ImageView],
+    keep_going: &mut dyn FnMut() -> bool,
+) -> Result<Option<HashMap<usize, Key>>> {
     let mut images: Vec<usize> = wanted.iter().map(|view| view.image).collect();
     images.dedup();
     let progress = Progress::new("checking images", images.len() as u64, 0);
-    let hash = |&image: &usize| -> Result<Option<(usize, Key)>> {
-        if stop.is_raised() {
-            return Ok(None);
-        }
+    let hash = |&image: &usize| -> Result<(usize, Key)> {
         let path = &files.paths[image];
         let hasher = digest::hash_file(path).with_context(|| format!("cannot read image {}", path.display()))?;
         progress.advance(1, "");
-        Ok(Some((image, hasher.finish_bytes())))
+        Ok((image, hasher.finish_bytes()))
     };
-    let digests = images.par_iter().map(hash).collect::<Result<Option<_>>>()?;
-    progress.finish();
-    Ok(digests)
+    let mut digests = HashMap::with_capacity(images.len());
+    for images in images.chunks(HASHED_AT_ONCE) {
+        if !keep_going() {
+            return Ok(None);
+        }
+        digests.extend(images.par_iter().map(hash).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(Some(digests))
 }
 
 /// What a row is found by: the digest of the image's file, with what a random view depends on.
@@ -218,18 +231,18 @@ struct Filling<'a> {
     keys: &'a HashMap<ImageView, Key>,
     device: &'a Device,
     team: &'a Team,
-    stop: &'a StopFlag,
+    keep_going: &'a mut dyn FnMut() -> bool,
 }
 
 impl Filling<'_> {
     /// Makes what is missing; says whether it came to the end.
-    fn fill(&self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
-        let mut is_said = false;
+    fn fill(&mut self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
+        let (mut is_said, keep_going) = (false, &mut *self.keep_going);
         let keep_waiting = || {
             if !std::mem::replace(&mut is_said, true) {
                 terminal::message("waiting for another run that fills the same cache");
             }
-            !self.stop.is_raised()
+            keep_going()
         };
         let Some(mut appender) = store.append(keep_waiting)? else { return Ok(false) };
         let missing = missing_views(appender.store(), wanted, self.keys);
@@ -246,14 +259,15 @@ impl Filling<'_> {
     }
 
     /// Puts the encoder's outputs into the store; says whether it came to the end.
-    fn encode(&self, missing: &[ImageView], number: FeatureType, appender: &mut Appender<'_>) -> Result<bool> {
-        let plan = &self.setup.plan;
-        let model = Captioner::build(&plan.shape, &self.setup.parameters.detached().in_precision(plan.precision()))?;
+    fn encode(&mut self, missing: &[ImageView], number: FeatureType, appender: &mut Appender<'_>) -> Result<bool> {
+        let Self { setup, team, .. } = *self;
+        let plan = &setup.plan;
+        let model = Captioner::build(&plan.shape, &setup.parameters.detached().in_precision(plan.precision()))?;
         let settings =
             EncodeSettings { batch_size: ENCODE_BATCH, workers: plan.num_workers, device: self.device.clone() };
         let source = ImageSource::files(Arc::clone(&self.files), plan.views());
-        self.shown("encoding images", missing.len(), |progress| {
-            encode_images(&model, &source, missing, &settings, self.team, |views, values| {
+        shown("encoding images", missing.len(), |progress| {
+            encode_images(&model, &source, missing, &settings, team, |views, values| {
                 let mut rows = Vec::new();
                 let each = (values.len() / views.len().max(1)).max(1);
                 for (view, values) in views.iter().zip(values.chunks_exact(each)) {
@@ -267,11 +281,11 @@ impl Filling<'_> {
     }
 
     /// Puts the pictures in the encoder's size into the store; says whether it came to the end.
-    fn resize(&self, missing: &[ImageView], appender: &mut Appender<'_>) -> Result<bool> {
+    fn resize(&mut self, missing: &[ImageView], appender: &mut Appender<'_>) -> Result<bool> {
         let workers = self.setup.plan.num_workers;
         let files = Arc::clone(&self.files);
         let load = move |view: ImageView| Ok((view, files.pixels(view)?));
-        self.shown("reading images", missing.len(), |progress| {
+        shown("reading images", missing.len(), |progress| {
             for loaded in Loader::start(missing.to_vec(), workers, 4 * workers, Arc::new(load)) {
                 let (view, row) = loaded?;
                 if !self.push(&[view], &row, appender, progress)? {
@@ -282,23 +296,30 @@ impl Filling<'_> {
         })
     }
 
-    fn push(&self, views: &[ImageView], rows: &[u8], appender: &mut Appender<'_>, progress: &Progress) -> Result<bool> {
+    fn push(
+        &mut self,
+        views: &[ImageView],
+        rows: &[u8],
+        appender: &mut Appender<'_>,
+        progress: &Progress,
+    ) -> Result<bool> {
         let keys: Vec<Key> = views.iter().map(|view| self.keys[view]).collect();
         appender.push(&keys, rows)?;
         progress.advance(views.len() as u64, "");
-        Ok(!self.stop.is_raised())
+        Ok((self.keep_going)())
     }
+}
 
-    fn shown(&self, title: &str, count: usize, fill: impl FnOnce(&Progress) -> Result<bool>) -> Result<bool> {
-        let progress = Progress::new(title, count as u64, 0);
-        let started = Instant::now();
-        let filled = fill(&progress)?;
-        progress.finish();
-        if filled {
-            terminal::message(&format!("cache       {count} written in {:.1} s", started.elapsed().as_secs_f64()));
-        }
-        Ok(filled)
+/// Fills with a bar, and says at the end how long it took.
+fn shown(title: &str, count: usize, fill: impl FnOnce(&Progress) -> Result<bool>) -> Result<bool> {
+    let progress = Progress::new(title, count as u64, 0);
+    let started = Instant::now();
+    let filled = fill(&progress)?;
+    progress.finish();
+    if filled {
+        terminal::message(&format!("cache       {count} written in {:.1} s", started.elapsed().as_secs_f64()));
     }
+    Ok(filled)
 }
 
 #[cfg(test)]

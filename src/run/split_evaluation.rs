@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::base::atomic_file;
 use crate::base::fault::WithHint as _;
-use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::data::dataset::Dataset;
@@ -78,16 +77,20 @@ struct SplitScores {
     word_for_word: CaptionMatch,
 }
 
-/// Captions the images and scores what was written. `None`: it was stopped.
+/// Captions the images and scores what was written. `keep_going` is asked now and then; `None`: it said no.
 ///
 /// # Errors
 /// An image that cannot be read; what the model gives.
-pub fn evaluate(request: &Request<'_>, team: &Team, stop: &StopFlag) -> Result<Option<SplitEvaluation>> {
+pub fn evaluate(
+    request: &Request<'_>,
+    team: &Team,
+    mut keep_going: impl FnMut() -> bool,
+) -> Result<Option<SplitEvaluation>> {
     let Request { dataset, split, images, source, writer, model, settings, options } = request;
     let progress = Progress::new(&format!("captioning {split}"), images.len() as u64, 0);
     let written = writer.write_all(source, images, settings, team, |count| {
         progress.advance(count as u64, "");
-        !stop.is_raised()
+        keep_going()
     })?;
     progress.finish();
     let Some(written) = written else { return Ok(None) };

@@ -86,6 +86,16 @@ pub enum Event<'a> {
     },
     /// A batch of a validation is done.
     ValidationBatch,
+    /// A validation has its loss and begins to caption.
+    CaptioningStarted {
+        /// Images that it captions.
+        num_images: u64,
+    },
+    /// Some of these images have their captions.
+    ImagesCaptioned {
+        /// How many more.
+        num_images: u64,
+    },
     /// A validation is done.
     Validated {
         /// Progress so far.

@@ -332,7 +332,7 @@ impl Trainer {
         }
         let val_loss = loss.mean();
         // Weights that give no finite loss give no captions either.
-        let captioned = if val_loss.is_finite() { self.caption(stop)? } else { Some(Captioned::default()) };
+        let captioned = if val_loss.is_finite() { self.caption(observer, stop)? } else { Some(Captioned::default()) };
         let Some(captioned) = captioned else { return Ok(Outcome::Interrupted) };
         let previous = self.state.val_loss;
         let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captioned.captions);
@@ -352,7 +352,7 @@ impl Trainer {
 
     /// Captions of the samples, or of the whole validation split with their scores where that is due; in f32 as all
     /// captions. `None`: stopped.
-    fn caption(&self, stop: &StopFlag) -> anyhow::Result<Option<Captioned>> {
+    fn caption(&self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Option<Captioned>> {
         let captioned = &self.data.captioned;
         let model = Captioner::build(&self.plan.shape, &self.parameters.detached())?;
         let config = &self.plan.config;
@@ -371,7 +371,14 @@ impl Trainer {
             workers: self.plan.num_workers,
             device: self.device.clone(),
         };
-        let written = writer.write_all(&self.data.source, images, &settings, &self.team, |_| !stop.is_raised())?;
+        observer.observe(&Event::CaptioningStarted { num_images: images.len() as u64 })?;
+        let mut told = Ok(());
+        let advance = |count| {
+            told = observer.observe(&Event::ImagesCaptioned { num_images: count as u64 });
+            told.is_ok() && !stop.is_raised()
+        };
+        let written = writer.write_all(&self.data.source, images, &settings, &self.team, advance)?;
+        told?;
         Ok(written.map(|captions| {
             let scores = is_scored.then(|| captioned.score(&captions, config.seed));
             Captioned { captions, scores }

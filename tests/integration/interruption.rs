@@ -117,11 +117,12 @@ fn a_stop_at_any_moment_changes_no_later_loss_and_repeats_none() {
     assert_eq!(outcome.unwrap(), Outcome::Completed);
     // 2000 pairs in batches of 500, two epochs.
     assert_eq!((steps.len(), validations.len()), (8, 2));
-    let moments: [(&str, Moment); 5] = [
+    let moments: [(&str, Moment); 6] = [
         ("first update", |event| matches!(event, Event::Step(report) if report.global_step == 1)),
         ("an epoch's last update", |event| matches!(event, Event::Step(report) if report.global_step == 4)),
         ("between training and validation", |event| matches!(event, Event::EpochTrained { .. })),
         ("inside the validation", |event| matches!(event, Event::ValidationStarted { .. })),
+        ("while the validation captions", |event| matches!(event, Event::ImagesCaptioned { .. })),
         ("end of the validation", |event| matches!(event, Event::Validated { .. })),
     ];
     for (name, moment) in moments {

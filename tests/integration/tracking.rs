@@ -99,12 +99,15 @@ fn trackers_that_are_switched_off_leave_nothing() {
 
 #[cfg(feature = "wandb")]
 mod online {
-    use std::process::Command;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use super::recorder::{Recorder, Request};
     use super::*;
     use crate::support::binary;
 
+    /// A condition that takes longer is never met; no test asserts on less.
+    const LONG_ENOUGH: Duration = Duration::from_secs(120);
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn tracked(recorder: &Recorder, config: &Path) -> Command {
@@ -175,6 +178,43 @@ mod online {
         assert!(last_checkpoint(&folder.path().join("run")).is_file());
         let end = recorder.requests().iter().map(Request::json).find(|body| body["complete"] == true);
         assert_eq!(end.unwrap()["exitcode"], 130);
+    }
+
+    #[test]
+    fn a_stop_on_the_page_of_the_run_ends_the_making_of_the_cache() {
+        let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+        recorder.press_stop();
+        let frozen = small_config(folder.path()).replace("train = \"full\"", "train = \"frozen\"");
+        assert!(train(folder.path(), &frozen, &[]).status.success());
+        // Who holds the lock seems to fill the cache, and rows that are missing are waited for.
+        let store = fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap().path();
+        let index = fs::OpenOptions::new().write(true).open(store.join("index.bin")).unwrap();
+        index.set_len(0).unwrap();
+        let lock = fs::File::open(store.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let mut command = tracked(&recorder, &folder.path().join("run.toml"));
+        let mut run = command.stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while run.try_wait().unwrap().is_none() {
+            if begun.elapsed() > LONG_ENOUGH {
+                run.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let output = run.wait_with_output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(130), "{text}");
+        assert!(text.contains("waiting for another run") && text.contains("stop was pressed"), "{text}");
+        let run = folder.path().join("run-2");
+        assert!(last_checkpoint(&run).is_file());
+        let end = recorder.requests().iter().map(Request::json).find(|body| body["complete"] == true);
+        assert_eq!(end.unwrap()["exitcode"], 130);
+        // The lines that came before the server was told have their own times.
+        let lines = recorder.lines(&id(&run), "output.log");
+        let times: Vec<&str> = ["run    ", "waiting for another run", "stop was pressed"]
+            .map(|part| lines.iter().find(|line| line.contains(part)).unwrap().split_once(' ').unwrap().0)
+            .to_vec();
+        assert!(times.is_sorted() && times[0] < times[1] && times[1] < times[2], "{lines:?}");
     }
 
     #[test]

@@ -92,6 +92,12 @@ impl Console {
         }
     }
 
+    fn advance(&self, units: u64) {
+        if let Some(progress) = &self.progress {
+            progress.advance(units, "");
+        }
+    }
+
     fn show(&mut self, row: &EpochRow<'_>) {
         self.table.lines(row).iter().for_each(|line| terminal::message(line));
     }
@@ -127,11 +133,11 @@ impl Observer for Console {
             Event::ValidationStarted { num_batches } => {
                 self.progress = Some(Progress::new("validation", *num_batches, 0));
             }
-            Event::ValidationBatch => {
-                if let Some(progress) = &self.progress {
-                    progress.advance(1, "");
-                }
+            Event::CaptioningStarted { num_images } => {
+                self.progress = Some(Progress::new("captioning", *num_images, 0));
             }
+            Event::ValidationBatch => self.advance(1),
+            Event::ImagesCaptioned { num_images } => self.advance(*num_images),
             Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
                 (self.progress, self.waiting) = (None, None);
                 if let Some(row) = self.row(state) {

@@ -128,8 +128,11 @@ impl WeightsAndBiases {
         self.run.summary(&values.collect())
     }
 
-    /// What came up beside the loop.
-    fn pass_on(&mut self) -> Result<()> {
+    /// Logs what came up beside the loop, and asks for a stop where a person did so on the page of the run.
+    ///
+    /// # Errors
+    /// A log that cannot be written.
+    pub fn pass_on(&mut self) -> Result<()> {
         for line in self.console.try_iter() {
             self.run.console_line(line.time, &line.text)?;
         }
