@@ -21,7 +21,7 @@ use caption_train::training::trainer::{Outcome, Trainer, TrainingData};
 use crate::support::{last_checkpoint, small_config};
 
 /// What an interruption at an event does.
-enum Then {
+pub(crate) enum Then {
     GoOn,
     Stop,
     Fail,
@@ -54,10 +54,10 @@ impl<F: FnMut(&Event<'_>) -> Then> Observer for Watcher<F> {
     }
 }
 
-type Losses = Vec<(u64, u64)>;
+pub(crate) type Losses = Vec<(u64, u64)>;
 
 /// Runs the loop with two members; gives how it ended, the losses of its updates and those of its validations.
-fn run(
+pub(crate) fn run(
     setup: Setup,
     folder: &RunDirectory,
     decide: impl FnMut(&Event<'_>) -> Then,
@@ -90,7 +90,7 @@ fn run(
     (outcome, watcher.steps, watcher.validations)
 }
 
-fn fresh(folder: &Path, extra: &str) -> Setup {
+pub(crate) fn fresh(folder: &Path, extra: &str) -> Setup {
     let text = small_config(folder)
         .replace("batch_size = 32", "batch_size = 500")
         .replace("num_epochs = 1", &format!("num_epochs = 2\n{extra}"));
@@ -103,7 +103,7 @@ fn gone_on(folder: &RunDirectory) -> Setup {
     Setup::resumed(config, checkpoint, &Device::Cpu).unwrap()
 }
 
-fn directory(folder: &Path) -> RunDirectory {
+pub(crate) fn directory(folder: &Path) -> RunDirectory {
     RunDirectory::create(folder, "run").unwrap()
 }
 

@@ -99,20 +99,39 @@ fn trackers_that_are_switched_off_leave_nothing() {
 
 #[cfg(feature = "wandb")]
 mod online {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
     use std::process::{Command, Stdio};
+    use std::rc::Rc;
+    use std::sync::mpsc;
     use std::time::{Duration, Instant};
+
+    use caption_train::base::stop::StopFlag;
+    use caption_train::run::environment::Process;
+    use caption_train::run::tracking::jsonl::JsonLines;
+    use caption_train::run::tracking::sample_pictures::SamplePictures;
+    use caption_train::run::tracking::wandb::Settings;
+    use caption_train::run::tracking::weights_and_biases::{About, WeightsAndBiases};
+    use caption_train::training::events::{Event, Observer as _};
 
     use super::recorder::{Recorder, Request};
     use super::*;
+    use crate::interruption::{Then, directory, fresh, run as interrupted};
     use crate::support::binary;
 
     /// A condition that takes longer is never met; no test asserts on less.
     const LONG_ENOUGH: Duration = Duration::from_secs(120);
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
-    fn tracked(recorder: &Recorder, config: &Path) -> Command {
+    /// The program, which tells the recorder of its run.
+    fn telling(recorder: &Recorder) -> Command {
         let mut command = binary();
         command.env_remove("WANDB_MODE").env("WANDB_BASE_URL", &recorder.url).env("WANDB_API_KEY", KEY);
+        command
+    }
+
+    fn tracked(recorder: &Recorder, config: &Path) -> Command {
+        let mut command = telling(recorder);
         command.arg("--config").arg(config);
         command
     }
@@ -128,6 +147,44 @@ mod online {
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["run_id"].as_str().unwrap().to_owned()
     }
 
+    fn history(recorder: &Recorder, id: &str) -> Vec<serde_json::Value> {
+        let rows = recorder.lines(id, "wandb-history.jsonl");
+        rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_run_killed_within_a_validation_has_one_whole_row_for_the_epochs_last_update() {
+        let folder = tempfile::tempdir().unwrap();
+        let (setup, run) = (fresh(folder.path(), ""), directory(folder.path()));
+        let config = &setup.plan.config;
+        let offline = |name: &str| (name == "WANDB_MODE").then(|| "offline".to_owned());
+        let settings = Settings::resolve(&config.tracking.wandb, run.path(), &offline).unwrap();
+        let process = Process::of_this(&setup.plan, "a test".to_owned());
+        let about = About { config, state: &setup.state, process: &process };
+        let pictures = Rc::new(RefCell::new(SamplePictures::new(HashMap::new())));
+        let (console, stop) = (mpsc::channel().1, StopFlag::default());
+        let mut wandb = WeightsAndBiases::start(&settings, &run, &about, pictures, console, stop).unwrap();
+        let mut metrics = JsonLines::open(&run, 1).unwrap();
+        let (outcome, ..) = interrupted(setup, &run, |event| {
+            metrics.observe(event).unwrap();
+            wandb.observe(event).unwrap();
+            if matches!(event, Event::ValidationStarted { .. }) { Then::Fail } else { Then::GoOn }
+        });
+        assert!(outcome.is_err());
+        // A process that is killed drops nothing.
+        std::mem::forget(wandb);
+
+        let recorder = Recorder::start();
+        let output = telling(&recorder).arg("--resume").arg(last_checkpoint(run.path())).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let rows = history(&recorder, &id(run.path()));
+        let steps: Vec<u64> = rows.iter().map(|row| row["_step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, (1..=8).collect::<Vec<_>>());
+        for name in ["train/loss", "train/grad_norm", "train/epoch_loss", "val/loss"] {
+            assert!(rows[3][name].is_number(), "{name}: {}", rows[3]);
+        }
+    }
+
     #[test]
     fn a_server_gets_every_update_once_the_end_and_nothing_shows_the_key() {
         let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
@@ -138,24 +195,11 @@ mod online {
         let steps = recorder.steps(&id(&run));
         let logged: Vec<u64> = crate::support::losses(&run).into_iter().map(|(step, _)| step).collect();
         assert!(logged.iter().all(|step| steps.contains(step)), "{logged:?} {steps:?}");
-        // An epoch's last update is saved before it is validated: its step may have a row for each, of other names.
-        assert!(steps.is_sorted(), "{steps:?}");
-        let rows: Vec<serde_json::Value> = recorder
-            .lines(&id(&run), "wandb-history.jsonl")
-            .iter()
-            .map(|row| serde_json::from_str(row).unwrap())
-            .collect();
-        let names = rows.iter().flat_map(|row| {
-            let names = row.as_object().unwrap().keys().filter(|name| !name.starts_with('_'));
-            names.map(|name| (row["_step"].as_u64().unwrap(), name.clone()))
-        });
-        let (mut seen, mut twice) = (std::collections::BTreeSet::new(), Vec::new());
-        names.for_each(|name| {
-            if !seen.insert(name.clone()) {
-                twice.push(name)
-            }
-        });
-        assert!(twice.is_empty(), "{twice:?}");
+        assert!(steps.is_sorted_by(|one, next| one < next), "{steps:?}");
+        let last = history(&recorder, &id(&run)).pop().unwrap();
+        for name in ["train/loss", "train/epoch_loss", "val/loss", "val/samples"] {
+            assert!(!last[name].is_null(), "{name}: {last}");
+        }
         let end = recorder.requests().iter().map(Request::json).find(|body| body["complete"] == true);
         assert_eq!(end.unwrap()["exitcode"], 0);
         assert!(recorder.uploads().keys().any(|name| name.contains("media/images/val/samples")));

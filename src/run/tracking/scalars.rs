@@ -1,5 +1,7 @@
 //! What happens as named numbers, as the curves of TensorBoard and W&B have them.
 
+use serde_json::Value;
+
 use crate::training::events::{Event, StepReport};
 
 /// Numbers of one moment.
@@ -46,10 +48,63 @@ fn of_step(report: &StepReport) -> Scalars {
     Scalars { step: report.global_step, values }
 }
 
+/// The numbers of a line of `metrics.jsonl` that an update or an epoch has left, by the names that [`of_event`] gave them.
+/// One that was not finite is NaN.
+pub fn of_line(line: &Value) -> Option<Scalars> {
+    let names: &[(&str, &str)] = match line["kind"].as_str()? {
+        "step" => &[
+            ("loss", "train/loss"),
+            ("learning_rate", "train/learning_rate"),
+            ("grad_norm", "train/grad_norm"),
+            ("images_per_second", "train/images_per_second"),
+            ("wait_seconds", "train/wait_seconds"),
+        ],
+        "epoch" => &[
+            ("train_loss", "train/epoch_loss"),
+            ("train_seconds", "train/epoch_seconds"),
+            ("skipped_updates", "train/skipped_updates"),
+        ],
+        _ => return None,
+    };
+    let value = |&(key, name): &(&str, &str)| (name.to_owned(), line[key].as_f64().unwrap_or(f64::NAN));
+    Some(Scalars { step: line["step"].as_u64()?, values: names.iter().map(value).collect() })
+}
+
 /// Whether an event is one that trackers log: of the updates every `interval`th, and those that were skipped.
 pub fn is_logged(event: &Event<'_>, interval: u64) -> bool {
     match event {
         Event::Step(report) => report.global_step.is_multiple_of(interval) || report.skipped,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::tracking::records;
+    use crate::training::train_state::TrainState;
+
+    #[test]
+    fn a_line_of_the_metrics_gives_the_numbers_of_its_event() {
+        let report = StepReport {
+            global_step: 7,
+            epoch: 2,
+            loss: 3.5,
+            learning_rate: 1e-4,
+            grad_norm: 0.5,
+            num_examples: 32,
+            seconds: 0.25,
+            wait_seconds: 0.125,
+            skipped: false,
+        };
+        let state = TrainState { epoch: 2, global_step: 7, train_loss: Some(3.25), ..TrainState::default() };
+        for event in [Event::Step(report), Event::EpochTrained { state: &state }] {
+            let expected = of_event(&event);
+            assert!(expected.is_some());
+            assert_eq!(of_line(&records::of_event(&event).unwrap()), expected);
+        }
+        let lost = of_line(&records::of_event(&Event::Step(StepReport { loss: f64::NAN, ..report })).unwrap()).unwrap();
+        assert!(lost.values[0].0 == "train/loss" && lost.values[0].1.is_nan());
+        assert_eq!(of_line(&serde_json::json!({"kind": "validation", "step": 7})), None);
     }
 }

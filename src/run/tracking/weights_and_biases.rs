@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -17,8 +17,9 @@ use crate::config::{RunConfig, WandbConfig};
 use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::log_lines::LogLine;
+use crate::run::tracking::records;
 use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
-use crate::run::tracking::scalars::{is_logged, of_event};
+use crate::run::tracking::scalars::{Scalars, is_logged, of_event, of_line};
 use crate::run::tracking::system_monitor::{INTERVAL, SystemMonitor};
 use crate::run::tracking::wandb::{self, Metadata, Mode, Picture, ResumePoint, Run, Settings, Surroundings, Tone};
 use crate::training::events::{Event, Observer, Sample};
@@ -69,6 +70,10 @@ pub struct WeightsAndBiases {
     console: Receiver<LogLine>,
     stop: StopFlag,
     log_interval: u64,
+    validation_interval: u64,
+    num_epochs: u64,
+    /// The run's `metrics.jsonl`.
+    metrics: PathBuf,
     /// A server that was slow at the start tells the address of the page later.
     has_told_page: bool,
 }
@@ -96,7 +101,7 @@ impl WeightsAndBiases {
         let started = Run::start(settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
         let identity = Identity { format_version: FORMAT_VERSION, run_id: started.id().to_owned() };
         run.write(ID_FILE, &format!("{}\n", serde_json::to_string(&identity)?))?;
-        let log_interval = about.config.training.log_interval as u64;
+        let training = &about.config.training;
         let has_told_page = settings.mode != Mode::Online || started.url().is_some();
         Ok(Self {
             has_told_page,
@@ -105,7 +110,10 @@ impl WeightsAndBiases {
             monitor: SystemMonitor::start(INTERVAL),
             console,
             stop,
-            log_interval,
+            log_interval: training.log_interval as u64,
+            validation_interval: training.validation_interval as u64,
+            num_epochs: training.num_epochs as u64,
+            metrics: run.metrics(),
         })
     }
 
@@ -152,6 +160,25 @@ impl WeightsAndBiases {
         Ok(())
     }
 
+    /// Whether the values of a validation will belong to the row of the newest update.
+    fn awaits_validation(&self, state: &TrainState) -> bool {
+        state.needs_validation(self.validation_interval, self.num_epochs)
+    }
+
+    /// The row that a process left waiting for its validation, where it was killed within that.
+    fn restore(&mut self, step: u64) -> Result<()> {
+        let lines = records::lines(&self.metrics)?;
+        for scalars in lines.iter().filter_map(of_line).filter(|scalars| scalars.step == step) {
+            self.log(scalars)?;
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, Scalars { step, values }: Scalars) -> Result<()> {
+        let values = values.into_iter().map(|(name, value)| (name, wandb::number(value)));
+        self.run.log(step, &values.collect())
+    }
+
     fn samples(&mut self, step: u64, samples: &[Sample<'_>]) -> Result<()> {
         let mut shown = Vec::new();
         for sample in samples.iter().take(MOST) {
@@ -176,10 +203,10 @@ impl Observer for WeightsAndBiases {
     fn observe(&mut self, event: &Event<'_>) -> Result<()> {
         self.pass_on()?;
         if let Some(scalars) = of_event(event).filter(|_| is_logged(event, self.log_interval)) {
-            let values = scalars.values.into_iter().map(|(name, value)| (name, wandb::number(value)));
-            self.run.log(scalars.step, &values.collect())?;
+            self.log(scalars)?;
         }
         match event {
+            Event::Started { state, .. } if self.awaits_validation(state) => self.restore(state.global_step),
             Event::Validated { state, samples, .. } => {
                 self.samples(state.global_step, samples)?;
                 let best = [
@@ -190,6 +217,9 @@ impl Observer for WeightsAndBiases {
                 let best = best.into_iter().filter(|(_, value)| !value.is_null());
                 self.run.summary(&best.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
             }
+            // One row for an epoch's last update and its validation. A run that goes on from the checkpoint restores it; where
+            // this process ends in an orderly way within the validation, it is written without that, which then is a second.
+            Event::Save { state, .. } if self.awaits_validation(state) => Ok(()),
             // A run that goes on from the checkpoint finds the row.
             Event::Save { .. } => self.run.commit(),
             _ => Ok(()),
