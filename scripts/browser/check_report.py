@@ -31,6 +31,9 @@ window.test = {
     for (let at = 3; at < data.length; at += 4) { least = Math.min(least, data[at]); most = Math.max(most, data[at]); }
     return isOver ? most - least : 0;
   },
+  // How much is between a caption and what stands below it, in pixels.
+  gap: () => test.card.querySelector('.pairs').getBoundingClientRect().top
+    - test.card.querySelector('.caption').getBoundingClientRect().bottom,
   reading: () => test.card.querySelector('.reading').innerText,
   tip: (id) => document.querySelector(`#${id} .tip`),
   charts: () => [...document.querySelectorAll('.plot')].filter((plot) => plot.querySelector('.tip')).map((plot) => plot.id),
@@ -91,10 +94,13 @@ def use_the_mouse(browser, url):
     browser.mouse(5, 5)
     check(browser.run("[...document.querySelectorAll('.tip')].every((tip) => tip.hidden)"), "values go with the mouse")
     check(browser.run("test.veil() === 0"), "pictures are clear at first")
+    gap, height = browser.run("[test.gap(), test.card.offsetHeight]")
+    check(gap < 12, f"no gap is left below a caption: {gap:.0f} px")
     word = min(2, browser.run("test.words().length") - 1)
     browser.mouse(*browser.place(f"test.words()[{word}]"))
     check(browser.run(SEEN), "pointing at a word shows its attention over the picture")
     check("%" in browser.run("test.reading()"), "and says it: " + browser.run("test.reading()").replace("\n", " "))
+    check(browser.run("test.card.offsetHeight") == height, "and nothing moves")
     browser.screenshot("report-word")
     browser.mouse(5, 5)
     check(browser.run("test.veil() === 0"), "it goes with the mouse")

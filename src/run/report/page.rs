@@ -252,6 +252,24 @@ mod tests {
             assert!(page.contains(part), "{part}");
         }
         assert!(!page.contains("<figure"));
+        let sections = page.matches("<section ").count();
+        assert_eq!(
+            (page.matches(" class=\"empty\">").count(), sections),
+            (8, 8),
+            "a heading for nothing is a small one"
+        );
+        let page = render(&all_of("plain")).unwrap();
+        assert_eq!(page.matches(" class=\"empty\">").count(), 0);
+    }
+
+    #[test]
+    fn the_line_at_which_gradients_are_clipped_is_named_in_the_legend_and_not_on_the_curve() {
+        let line = "{\"kind\":\"step\",\"step\":1,\"loss\":2.0,\"grad_norm\":1.5}\n";
+        let metrics = metrics_log::read(line.as_bytes()).unwrap();
+        let page = render(&ReportData { metrics, max_grad_norm: Some(1.0), ..ReportData::default() }).unwrap();
+        let legend = page.split("<ul class=\"legend\">").nth(1).unwrap().split("</ul>").next().unwrap();
+        assert!(legend.contains("<line class=\"rule\"") && legend.contains("clipped at 1.000"), "{legend}");
+        assert_eq!(page.matches("clipped at").count(), 1);
     }
 
     #[test]
