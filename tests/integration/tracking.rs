@@ -101,10 +101,11 @@ fn trackers_that_are_switched_off_leave_nothing() {
 mod online {
     use std::cell::RefCell;
     use std::collections::HashMap;
+    use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
     use std::rc::Rc;
     use std::sync::mpsc;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use caption_train::base::stop::StopFlag;
     use caption_train::run::environment::Process;
@@ -157,6 +158,8 @@ mod online {
         let folder = tempfile::tempdir().unwrap();
         let (setup, run) = (fresh(folder.path(), ""), directory(folder.path()));
         let config = &setup.plan.config;
+        // A folder that a run can be gone on from in place.
+        run.write("config.resolved.toml", &caption_train::config::to_toml(config)).unwrap();
         let offline = |name: &str| (name == "WANDB_MODE").then(|| "offline".to_owned());
         let settings = Settings::resolve(&config.tracking.wandb, run.path(), &offline).unwrap();
         let process = Process::of_this(&setup.plan, "a test".to_owned());
@@ -179,7 +182,7 @@ mod online {
         assert!(output.status.success(), "{}", stderr(&output));
         let rows = history(&recorder, &id(run.path()));
         let steps: Vec<u64> = rows.iter().map(|row| row["_step"].as_u64().unwrap()).collect();
-        assert_eq!(steps, (1..=8).collect::<Vec<_>>());
+        assert_eq!(steps, (1..=8).collect::<Vec<_>>(), "{}", stderr(&output));
         for name in ["train/loss", "train/grad_norm", "train/epoch_loss", "val/loss"] {
             assert!(rows[3][name].is_number(), "{name}: {}", rows[3]);
         }
@@ -227,7 +230,6 @@ mod online {
     #[test]
     fn a_stop_on_the_page_of_the_run_ends_the_making_of_the_cache() {
         let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
-        recorder.press_stop();
         let frozen = small_config(folder.path()).replace("train = \"full\"", "train = \"frozen\"");
         assert!(train(folder.path(), &frozen, &[]).status.success());
         // Who holds the lock seems to fill the cache, and rows that are missing are waited for.
@@ -238,17 +240,17 @@ mod online {
         lock.lock().unwrap();
         let mut command = tracked(&recorder, &folder.path().join("run.toml"));
         let mut run = command.stderr(Stdio::piped()).spawn().unwrap();
-        let begun = Instant::now();
-        while run.try_wait().unwrap().is_none() {
-            if begun.elapsed() > LONG_ENOUGH {
-                run.kill().unwrap();
+        let (lines, told) = (BufReader::new(run.stderr.take().unwrap()).lines(), mpsc::channel());
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| told.0.send(line)));
+        let mut text = String::new();
+        while let Ok(line) = told.1.recv_timeout(LONG_ENOUGH).inspect_err(|_| run.kill().unwrap_or_default()) {
+            if line.contains("waiting for another run") {
+                recorder.press_stop();
             }
-            std::thread::sleep(Duration::from_millis(20));
+            text += &(line + "\n");
         }
-        let output = run.wait_with_output().unwrap();
-        let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(130), "{text}");
-        assert!(text.contains("waiting for another run") && text.contains("stop was pressed"), "{text}");
+        assert_eq!(run.wait().unwrap().code(), Some(130), "{text}");
+        assert!(text.contains("stop was pressed"), "{text}");
         let run = folder.path().join("run-2");
         assert!(last_checkpoint(&run).is_file());
         let end = recorder.requests().iter().map(Request::json).find(|body| body["complete"] == true);

@@ -155,8 +155,7 @@ epoch  train loss  val loss       lr  images/s     time    left
             ..row(100)
         };
         let lines = EpochTable::new(999, true).lines(&widest);
-        let expected = "\
-  epoch  train loss  val loss   CIDEr       lr  images/s     time    left
+        let expected = "  epoch  train loss  val loss   CIDEr       lr  images/s     time    left
 100/999     11.5100    3.5000  10.000  5.00e-4  123456.7  9:59:59  99.7 h  best
        Bleu_1 to 4 0.712 0.543 0.412 0.301  METEOR 0.254  ROUGE_L 0.523";
         assert_eq!(lines.join("\n"), expected);

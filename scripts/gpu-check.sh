@@ -1,0 +1,284 @@
+#!/usr/bin/env bash
+# Checks and times the program on a machine with an NVIDIA GPU that has neither a network nor a compiler:
+#
+#   scripts/gpu-check.sh pack FLICKR8K_FOLDER ENCODER_FOLDER OUT.tar.xz    on the machine that builds
+#   gpu-check/gpu-check.sh run [--again] [STAGE...]                        on that with the GPU, after unpacking
+#   gpu-check/gpu-check.sh table
+#
+# pack builds with scripts/build-cuda.sh and takes along 1,000 photographs and the encoder, a ViT-Ti: 60 MiB at most in all.
+# Where there is no xz, `python3 -m tarfile -e OUT.tar.xz` unpacks it.
+#
+# A stage takes 8 minutes at most. What it has found is kept in RESULTS (results beside the script), and it is not repeated
+# without --again; stopped in its middle it is repeated, the stage throughput from the row on that it was at. The stages:
+#
+#   parity      tests/cuda: operations, gradients, updates and captions against the CPU
+#   training    125 updates with dropout in f32 on the GPU, 100 on the CPU, the losses within 1e-3 of each other; in bf16;
+#               from each device's save point on the other
+#   throughput  ours, PyTorch's and PyTorch's compiled training steps and captions in turn
+#   profile     our step at several batch sizes, with the GPU's memory; only when named
+#
+# `run` without a stage runs the first three and ends with the table. It exits with 1 when a stage failed or did not finish;
+# a ratio below what is asked for stands in the table.
+#
+# PYTHON (python3) has torch, transformers, numpy and pillow on the machine with the GPU; on the other nothing.
+set -euo pipefail
+
+self=$(realpath "$0")
+here=$(dirname "$self")
+python=${PYTHON:-python3}
+RESULTS=$(realpath -m "${RESULTS:-$here/results}")
+export RESULTS
+
+most_bytes=$((60 * 1024 * 1024))
+stage_seconds=480
+# Up to here the losses of the two devices are compared; from here the other device goes on.
+last_compared=100
+save_point=20
+
+fail() {
+    echo "gpu-check: $*" >&2
+    exit 1
+}
+
+# ---- On the machine that builds ----
+
+# The file that cargo made of a target.
+built() { # KIND NAME CARGO_COMMAND...
+    "$root/scripts/build-cuda.sh" "${@:3}" --message-format=json-render-diagnostics | "$python" -c '
+import json, sys
+kind, name = sys.argv[1:]
+found = [json.loads(line) for line in sys.stdin if line.startswith("{")]
+found = [a["executable"] for a in found if a.get("executable") and kind in a["target"]["kind"] and a["target"]["name"] == name]
+print(found[-1] if found else sys.exit(f"cargo made no {kind} {name}"))' "$1" "$2"
+}
+
+pack() { # FLICKR8K_FOLDER ENCODER_FOLDER OUT.tar.xz
+    [ $# = 3 ] || fail "usage: gpu-check.sh pack FLICKR8K_FOLDER ENCODER_FOLDER OUT.tar.xz"
+    local flickr8k encoder archive file
+    flickr8k=$(realpath -e "$1") encoder=$(realpath -e "$2") archive=$(realpath -m "$3")
+    root=$(dirname "$here")
+    [ -x "$root/scripts/build-cuda.sh" ] || fail "pack works in the repository, and there is no $root/scripts/build-cuda.sh"
+    staging=$(mktemp -d)
+    trap 'rm -rf "$staging"' EXIT
+    local folder=$staging/gpu-check
+    mkdir -p "$folder"/{bin,peers,encoder,data,reference}
+
+    for file in config.json preprocessor_config.json model.safetensors; do
+        cp "$encoder/$file" "$folder/encoder/" || fail "the encoder's folder needs $file"
+    done
+    cp "$root"/benches/peers/torch_{gpu,step,beam_search}.py "$folder/peers/"
+    cp "$self" "$folder/gpu-check.sh"
+    write_config >"$folder/config.toml"
+
+    take() { # KIND NAME CARGO_COMMAND...
+        file=$(built "$@")
+        strip -s -o "$folder/bin/$2" "$file"
+    }
+    take bin caption-train build --release
+    take test cuda test --release --test cuda --no-run
+    take bench train_step bench --bench train_step --bench beam_search --no-run
+    take bench beam_search bench --bench train_step --bench beam_search --no-run
+    echo "$(git -C "$root" rev-parse HEAD)$([ -z "$(git -C "$root" status --porcelain)" ] || echo ', with uncommitted changes')" \
+        >"$folder/commit"
+
+    cd "$folder"
+    echo "preparing 1,000 photographs"
+    prepare() { bin/caption-train prepare-data --quiet --dataset flickr8k --source "$flickr8k" --resize 224 "$@"; }
+    prepare --output "$staging/all"
+    "$python" - "$staging/all/dataset.json" >"$staging/split.json" <<'END'
+import json, sys
+images = json.load(open(sys.argv[1]))["images"]
+split = {}
+for name, number in [("train", 800), ("val", 200)]:
+    names = [image["filename"] for image in images if image["split"] == name]
+    if len(names) < number:
+        sys.exit(f"{number} images of the split {name} are needed, and there are {len(names)}")
+    split[name] = [names[place * len(names) // number] for place in range(number)]
+json.dump(split, sys.stdout)
+END
+    prepare --output data/flickr8k --split-file "$staging/split.json"
+    rm -f data/flickr8k/samples.jpg
+
+    echo "training $last_compared updates on this CPU, to have losses to compare with"
+    train reference cpu &
+    end_after "runs/training/reference/metrics.jsonl" $last_compared $! 3600 || fail "the run on the CPU failed"
+    mv runs/training/reference/metrics.jsonl reference/
+    rm -rf runs
+
+    # The binaries have much in common, which a dictionary finds that holds a whole one.
+    tar -C "$staging" --owner=0 --group=0 --sort=name -c gpu-check | xz --lzma2=preset=9,dict=128MiB >"$archive.partial"
+    local bytes
+    bytes=$(stat -c %s "$archive.partial")
+    if [ "$bytes" -gt $most_bytes ]; then
+        du -ah --apparent-size --max-depth=2 "$folder" | sort -rh | head -12 >&2
+        rm "$archive.partial"
+        fail "the archive has $((bytes >> 20)) MiB, and $((most_bytes >> 20)) are allowed; above is what is in it"
+    fi
+    mv "$archive.partial" "$archive"
+    echo "$archive: $bytes bytes of $most_bytes allowed, commit $(cat commit)"
+}
+
+write_config() {
+    cat <<'END'
+output_dir = "runs/training"
+
+[data]
+directory = "data/flickr8k"
+
+[tokenizer]
+vocab_size = 4096
+
+[model.encoder]
+name = "encoder"
+train = { last_blocks = 4 }
+
+[model.decoder]
+hidden_size = 256
+num_layers = 4
+num_heads = 4
+intermediate_size = 1024
+dropout = 0.1
+
+[training]
+precision = "f32"
+batch_size = 32
+num_epochs = 1
+max_grad_norm = 1.0
+log_interval = 1
+save_interval = 20
+
+[optimizer]
+learning_rate = 5e-4
+encoder_learning_rate = 1e-4
+
+[schedule]
+warmup_steps = 40
+
+[checkpoint]
+keep_last = 10
+
+[tracking]
+tensorboard = false
+
+[tracking.wandb]
+mode = "disabled"
+END
+}
+
+# ---- On both ----
+
+# These three become the program, so that a signal reaches it: called with & or in parentheses.
+
+# A program of ours, with the libraries of CUDA that were found.
+ours() {
+    [ -z "${OURS_LIBRARY_PATH:-}" ] || export LD_LIBRARY_PATH=$OURS_LIBRARY_PATH
+    exec "$@"
+}
+
+# A run of the config, in runs/training/NAME; what it says goes to a file.
+train() { # NAME DEVICE [OPTION...]
+    mkdir -p runs
+    ours bin/caption-train --config config.toml --device "$2" --set "name=$1" "${@:3}" >"runs/$1.log" 2>&1
+}
+
+# A run that goes on from a save point of another.
+go_on() { # NAME DEVICE OTHER
+    ours bin/caption-train --resume "runs/training/$3/checkpoints/last_step_$save_point.safetensors" --device "$2" \
+        --set "name=$1" >"runs/$1.log" 2>&1
+}
+
+# Waits until a run in the background has made so many updates, for a time, and stops it.
+end_after() { # METRICS UPDATES PROCESS SECONDS
+    local deadline=$((SECONDS + $4)) code=0
+    while kill -0 "$3" 2>/dev/null && ! grep -qs "\"step\":$2,\"wait" "$1" && [ $SECONDS -lt $deadline ]; do
+        sleep 0.1
+    done
+    kill -TERM "$3" 2>/dev/null || true
+    wait "$3" || code=$?
+    # A run that was told to stop saves and exits with 130.
+    [ $code = 0 ] || [ $code = 130 ]
+}
+
+# ---- On the machine with the GPU ----
+
+compute() { "$python" "$here/peers/torch_gpu.py" "$@"; }
+
+stage_parity() {
+    # One after the other: they share a GPU, and its handles are made for one thread.
+    (ours bin/cuda --test-threads=1) 2>&1 | tee "$RESULTS/parity.log" || true
+    compute parity "$RESULTS/parity.log"
+}
+
+stage_training() {
+    rm -rf runs/training
+    attempt() {
+        echo "run $2 on $3"
+        ("$@") || { echo "run $2 failed:"; tail -n 5 "runs/$2.log"; }
+    }
+    # Beside the runs on the GPU, which take little of the CPU.
+    train cpu cpu &
+    local on_cpu=$!
+    attempt train gpu cuda:0
+    attempt train gpu_bf16 cuda:0 --set training.precision=bf16 --set training.save_interval=100000
+    attempt go_on gpu_from_gpu cuda:0 gpu
+    end_after runs/training/cpu/metrics.jsonl $last_compared $on_cpu 180 || tail -n 5 runs/cpu.log
+    attempt go_on gpu_from_cpu cuda:0 cpu
+    go_on cpu_from_gpu cpu gpu &
+    end_after runs/training/cpu_from_gpu/metrics.jsonl $((2 * save_point)) $! 90 || tail -n 5 runs/cpu_from_gpu.log
+    compute training "$last_compared" "$save_point"
+}
+
+stage_throughput() { compute throughput; }
+
+stage_profile() { compute profile; }
+
+run() {
+    local again=false stages=() stage code failed=0 running
+    for stage in "$@"; do
+        case $stage in
+            --again) again=true ;;
+            parity | training | throughput | profile) stages+=("$stage") ;;
+            *) fail "unknown stage $stage: parity, training, throughput, profile" ;;
+        esac
+    done
+    [ ${#stages[@]} -gt 0 ] || stages=(parity training throughput)
+    [ -x "$here/bin/caption-train" ] || fail "there is no $here/bin/caption-train: run this from what pack made"
+    cd "$here"
+    mkdir -p "$RESULTS"
+    OURS_LIBRARY_PATH=$(compute libraries) || fail "the program needs these libraries"
+    export OURS_LIBRARY_PATH
+    for stage in "${stages[@]}"; do
+        if $again; then rm -f "$RESULTS/$stage".json "$RESULTS/$stage"-*.json; fi
+        if [ -e "$RESULTS/$stage.json" ]; then
+            echo "== $stage: was done before"
+            grep -q '"ok": true' "$RESULTS/$stage.json" || failed=1
+            continue
+        fi
+        echo "== $stage"
+        code=0 SECONDS=0
+        # In a group of processes of its own, which ends as a whole.
+        timeout -k 15 $stage_seconds "$self" stage "$stage" &
+        running=$!
+        trap 'kill "$running" 2>/dev/null; wait "$running"; exit 130' INT TERM
+        wait "$running" || code=$?
+        trap - INT TERM
+        case $code in
+            0) echo "== $stage: done in $SECONDS s" ;;
+            124 | 137) echo "== $stage: did not finish in $stage_seconds s; the same command goes on with it" ;;
+            *) echo "== $stage: FAILED in $SECONDS s" ;;
+        esac
+        [ $code = 0 ] || failed=1
+    done
+    echo
+    compute table
+    return $failed
+}
+
+case ${1:-} in
+    pack) pack "${@:2}" ;;
+    run) run "${@:2}" ;;
+    table) compute table ;;
+    # One stage without a limit of time, for `run`.
+    stage) "stage_$2" ;;
+    *) sed -n '2,/^set -e/s/^# \{0,1\}//p' "$self" ;;
+esac
