@@ -49,13 +49,13 @@ tests/cuda_emulator/build.sh "$work/emulator"
 LD_LIBRARY_PATH=$work/emulator "$tests"
 EMULATOR_ORDER=reverse EMULATOR_GUARD=1 LD_LIBRARY_PATH=$work/emulator "$tests" --quiet
 
-say "a run on the stand-in, and on the CPU from where it was stopped"
+say "runs on the stand-in and on the CPU end in the same loss, and one goes on where the other was"
+"$program" prepare-data --quiet --dataset shapes --output "$work/shapes"
+"$program" prepare-data --quiet --source "$work/shapes" --output "$work/small" --limit 300
 cat > "$work/run.toml" << CONFIG
 output_dir = "$work/runs"
-name = "run"
 [data]
-dataset = "shapes"
-directory = "$work/shapes"
+directory = "$work/small"
 [tokenizer]
 vocab_size = 280
 [model.encoder]
@@ -64,20 +64,34 @@ train = "full"
 config = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 16, num_hidden_layers = 2, num_attention_heads = 2, intermediate_size = 32 }
 [model.decoder]
 hidden_size = 16
-num_layers = 1
+num_layers = 2
 num_heads = 2
 intermediate_size = 32
-max_seq_len = 16
+max_seq_len = 24
 [training]
 num_epochs = 1
 batch_size = 64
-log_interval = 1
-[evaluation]
-num_samples = 4
+max_grad_norm = 1.0
+[schedule]
+warmup_steps = 5
+[tracking.wandb]
+mode = "disabled"
 CONFIG
-WANDB_MODE=disabled LD_LIBRARY_PATH=$work/emulator timeout -s INT 90 \
-    "$program" --config "$work/run.toml" --device cuda > "$work/run.log" 2>&1 || [ $? = 130 ] || [ $? = 124 ]
-grep -F "on cuda:0" "$work/run.log"
-WANDB_MODE=disabled "$program" --resume "$work/runs/run/checkpoints/last.safetensors" --device cpu > "$work/resumed.log" 2>&1
-tail -2 "$work/resumed.log"
+train() { # NAME DEVICE PRECISION
+    LD_LIBRARY_PATH=$work/emulator "$program" --config "$work/run.toml" --set "name=$1" --device "$2" \
+        --set "training.precision=$3" > "$work/$1.log" 2>&1 || { cat "$work/$1.log" >&2; exit 1; }
+    sed -n 's/.*"kind":"validation".*"val_loss":\([0-9.]*\).*/\1/p' "$work/runs/$1/metrics.jsonl" | tail -1
+}
+cpu=$(train cpu cpu f32)
+gpu=$(train gpu auto f32)
+grep -F "on cuda:0" "$work/gpu.log"
+bf16=$(train bf16 cuda:0 bf16)
+echo "validation losses: CPU $cpu, f32 $gpu, bf16 $bf16"
+awk -v cpu="$cpu" -v gpu="$gpu" -v bf16="$bf16" '
+    function apart(a, b) { return a > b ? a - b : b - a }
+    BEGIN { exit !(cpu > 0 && gpu > 0 && bf16 > 0 && apart(cpu, gpu) < 1e-3 && apart(cpu, bf16) < 0.02) }'
+"$program" --resume "$work/runs/gpu" --device cpu --set training.num_epochs=2 > "$work/resumed.log" 2>&1 ||
+    { cat "$work/resumed.log" >&2; exit 1; }
+LD_LIBRARY_PATH=$work/emulator "$program" --resume "$work/runs/cpu" --device cuda --set training.num_epochs=2 \
+    > "$work/resumed.log" 2>&1 || { cat "$work/resumed.log" >&2; exit 1; }
 echo "all checks passed"

@@ -2,9 +2,10 @@
 
     python torch_beam_search.py --model EXPORT --make-features IMAGE_FOLDER DATASET_JSON NUMBER --features FILE
     python torch_beam_search.py --model EXPORT --features FILE [--captions FILE]
+    python torch_beam_search.py --model EXPORT --images IMAGE_FOLDER DATASET_JSON NUMBER
 
 The first writes the encoder's outputs of validation images, from which both sides begin. The second prints one line of
-JSON; `--captions` gets the tokens of each caption, without start and end.
+JSON; `--captions` gets the tokens of each caption, without start and end. The third begins from the pictures' files.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True)
-parser.add_argument("--features", required=True)
+parser.add_argument("--features")
 parser.add_argument("--make-features", nargs=3)
+parser.add_argument("--images", nargs=3)
 parser.add_argument("--captions")
 parser.add_argument("--batch", type=int, default=50)
 parser.add_argument("--num-beams", type=int, default=5)
@@ -35,15 +37,16 @@ model = VisionEncoderDecoderModel.from_pretrained(arguments.model).eval().to(dev
 
 
 @torch.no_grad()
-def make_features(folder, dataset, number):
+def encoder_outputs(folder, dataset, number):
+    """Of validation images, a batch at a time."""
     images = [image for image in json.loads(Path(dataset).read_text())["images"] if image["split"] == "val"]
+    images = images[: int(number)]
     processor = AutoImageProcessor.from_pretrained(arguments.model)
-    states = []
-    for first in range(0, min(int(number), len(images)), 50):
-        batch = [Image.open(Path(folder) / image["filename"]).convert("RGB") for image in images[first : first + 50]]
-        pixel_values = processor(batch, return_tensors="pt").pixel_values
-        states.append(model.encoder(pixel_values=pixel_values.to(device)).last_hidden_state.cpu())
-    save_file({"encoder_hidden_states": torch.cat(states)[: int(number)].contiguous()}, arguments.features)
+    for first in range(0, len(images), arguments.batch):
+        names = [image["filename"] for image in images[first : first + arguments.batch]]
+        pictures = [Image.open(Path(folder) / name).convert("RGB") for name in names]
+        pixel_values = processor(pictures, return_tensors="pt").pixel_values.to(device)
+        yield model.encoder(pixel_values=pixel_values).last_hidden_state
 
 
 @torch.no_grad()
@@ -61,7 +64,12 @@ def captions(features):
 
 
 if arguments.make_features:
-    make_features(*arguments.make_features)
+    states = torch.cat([states.cpu() for states in encoder_outputs(*arguments.make_features)])
+    save_file({"encoder_hidden_states": states.contiguous()}, arguments.features)
+elif arguments.images:
+    started = time.perf_counter()
+    number = sum(len(captions(states)) for states in encoder_outputs(*arguments.images))
+    print(json.dumps({"seconds": time.perf_counter() - started, "images": number}))
 else:
     features = load_file(arguments.features)["encoder_hidden_states"].to(device)
     captions(features[: arguments.batch])

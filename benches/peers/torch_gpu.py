@@ -29,7 +29,6 @@ RUNS = HERE / "runs"
 
 def save(name, result):
     """`ok` in it says whether the stage has shown what it should."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
     partial = RESULTS / f"{name}.json.partial"
     partial.write_text(json.dumps(result, indent=1) + "\n")
     partial.rename(RESULTS / f"{name}.json")
@@ -427,19 +426,20 @@ def measure_captions(row):
 
 
 def throughput():
-    """Measures the rows that have no result yet."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    """Measures the rows of which nothing of ours was measured yet."""
     RUNS.mkdir(exist_ok=True)
-    failed = []
+
+    def is_done(row):
+        result = load(f"throughput-{row.name}")
+        return bool(result and result["rates"]["ours"])
+
     for row in ROWS:
-        name = f"throughput-{row.name}"
-        if not load(name):
-            save(name, measure_captions(row) if row.name == "captions" else measure_steps(row))
-        if not load(name)["rates"]["ours"]:
-            failed.append(row.name)
-    save("throughput", {"ok": not failed})
+        if not is_done(row):
+            save(f"throughput-{row.name}", measure_captions(row) if row.name == "captions" else measure_steps(row))
+    failed = [row.name for row in ROWS if not is_done(row)]
     if failed:
         sys.exit(f"throughput: nothing measured of ours for {', '.join(failed)}; the logs are in {RESULTS}")
+    save("throughput", {"ok": True})
 
 
 def profile():
@@ -512,4 +512,5 @@ COMMANDS = {"libraries": libraries, "parity": parity, "training": training, "thr
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         sys.exit(__doc__)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     COMMANDS[sys.argv[1]](*sys.argv[2:])
