@@ -6,7 +6,7 @@
 # that it builds and links, without warnings; that the program starts and says what is missing; that NVRTC compiles every
 # kernel; and, with a stand-in for the libraries of CUDA that runs kernels on the CPU (tests/cuda_emulator), that every
 # kernel equals plain loops, that operations, gradients, training and captions equal those of the CPU, and that a run can
-# be trained, stopped, and gone on with on another device. The stand-in shows nothing of speed, and nothing of what only a
+# be trained and gone on with on another device. The stand-in shows nothing of speed, and nothing of what only a
 # real GPU does; scripts/gpu-check.sh is for those.
 #
 # Needs what scripts/build-cuda.sh needs. The first run takes half an hour on two cores, mostly for the build.
@@ -36,7 +36,7 @@ grep -F "install NVIDIA's driver" "$work/error"
 
 say "NVRTC compiles the kernels"
 cache=${CUDA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caption-train/cuda}
-toolkit=$(echo "$cache"/toolkit-*/lib/python3*/site-packages/nvidia/cu13 | tr ' ' '\n' | tail -1)
+toolkit=$(ls -dt "$cache"/toolkit-*/lib/python3*/site-packages/nvidia/cu13 | head -1)
 LD_LIBRARY_PATH=$toolkit/lib "$tests" every_kernel_compiles
 
 say "the kernels equal plain loops"
@@ -47,7 +47,7 @@ EMULATOR_ORDER=reverse "$work/kernels_test" | tail -1
 say "operations, training and captions equal those of the CPU, in either order of blocks and threads"
 tests/cuda_emulator/build.sh "$work/emulator"
 LD_LIBRARY_PATH=$work/emulator "$tests"
-EMULATOR_ORDER=reverse EMULATOR_GUARD=1 LD_LIBRARY_PATH=$work/emulator "$tests" --quiet
+EMULATOR_ORDER=reverse EMULATOR_GUARD=1 EMULATOR_LATE=1 LD_LIBRARY_PATH=$work/emulator "$tests" --quiet
 
 say "runs on the stand-in and on the CPU end in the same loss, and one goes on where the other was"
 "$program" prepare-data --quiet --dataset shapes --output "$work/shapes"
@@ -78,7 +78,7 @@ warmup_steps = 5
 mode = "disabled"
 CONFIG
 train() { # NAME DEVICE PRECISION
-    LD_LIBRARY_PATH=$work/emulator "$program" --config "$work/run.toml" --set "name=$1" --device "$2" \
+    EMULATOR_LATE=1 LD_LIBRARY_PATH=$work/emulator "$program" --config "$work/run.toml" --set "name=$1" --device "$2" \
         --set "training.precision=$3" > "$work/$1.log" 2>&1 || { cat "$work/$1.log" >&2; exit 1; }
     sed -n 's/.*"kind":"validation".*"val_loss":\([0-9.]*\).*/\1/p' "$work/runs/$1/metrics.jsonl" | tail -1
 }

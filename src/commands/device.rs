@@ -63,7 +63,10 @@ fn automatic_device() -> Device {
         // A machine without a GPU is no reason for a word.
         Err(CudaFailure::NoGpu | CudaFailure::Library { name: DRIVER, .. }) => Device::Cpu,
         Err(failure) => {
-            terminal::warning(&format!("the GPU cannot be used, and everything is computed on the CPU: {failure}"));
+            terminal::warning(&format!(
+                "the GPU cannot be used, and everything is computed on the CPU: {failure}; {}",
+                way_out(&failure)
+            ));
             Device::Cpu
         }
     }
@@ -76,25 +79,33 @@ fn automatic_device() -> Device {
 
 #[cfg(feature = "cuda")]
 fn gpu(name: &str, number: usize) -> anyhow::Result<Device> {
-    use crate::ops::cuda::{self, CudaFailure, DRIVER};
+    use crate::ops::cuda;
 
-    cuda::open(number).map_err(|failure| {
-        let hint = match &failure {
-            CudaFailure::Library { name: DRIVER, .. } => {
-                "install NVIDIA's driver, or compute on the CPU with the device \"cpu\""
-            }
-            CudaFailure::Library { .. } => {
-                "install CUDA 12 or 13, or name the folder that has the library in LD_LIBRARY_PATH; Python wheels have \
-                 them in site-packages/nvidia/*/lib"
-            }
-            CudaFailure::NoGpu => {
-                "see what nvidia-smi says, and whether CUDA_VISIBLE_DEVICES hides it; the device \"cpu\" does without"
-            }
-            CudaFailure::NoSuchGpu { .. } => "name one of those that are there",
-            CudaFailure::TooOld { .. } | CudaFailure::Driver(_) => "compute on the CPU with the device \"cpu\"",
-        };
-        usage(format!("cannot compute on {name}: {failure}"), hint)
-    })
+    cuda::open(number).map_err(|failure| usage(format!("cannot compute on {name}: {failure}"), way_out(&failure)))
+}
+
+/// What to do about a GPU that cannot be used.
+#[cfg(feature = "cuda")]
+fn way_out(failure: &crate::ops::cuda::CudaFailure) -> &'static str {
+    use crate::ops::cuda::{CudaFailure, DRIVER};
+
+    match failure {
+        CudaFailure::Library { name: DRIVER, .. } => {
+            "install NVIDIA's driver, or compute on the CPU with the device \"cpu\""
+        }
+        CudaFailure::Library { .. } => {
+            "install the CUDA that the program was built with, or name the folder that has the library in \
+             LD_LIBRARY_PATH; Python wheels have them in site-packages/nvidia/*/lib"
+        }
+        CudaFailure::NoGpu => {
+            "see what nvidia-smi says, and whether CUDA_VISIBLE_DEVICES hides it; the device \"cpu\" does without"
+        }
+        CudaFailure::NoSuchGpu { .. } => "name one of those that are there",
+        CudaFailure::Unusable { .. } => {
+            "a program that scripts/build-cuda.sh built needs driver 580 or newer (CUDA 13); the device \"cpu\" does without"
+        }
+        CudaFailure::TooOld { .. } | CudaFailure::Driver(_) => "compute on the CPU with the device \"cpu\"",
+    }
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -65,7 +65,7 @@ pub struct DataConfig {
     pub split: SplitSource,
     /// Share of the images held out by a random split: above 0, below 1.
     pub validation_fraction: f64,
-    /// Threads that read and decode images: 1 to 256. Absent: one for each compute thread, at most 8, beside a GPU 32.
+    /// Threads that read and decode images: 1 to 256. Absent: one for each compute thread, at most 8, beside a GPU 16.
     pub workers: Option<usize>,
     /// A frozen encoder sees each image once, and its output is kept on disk; else it runs in every update.
     pub cache_features: bool,

@@ -117,8 +117,8 @@ impl<'de> Deserialize<'de> for SaveInterval {
 pub enum Precision {
     /// 24 bits of mantissa.
     F32,
-    /// 8 bits of mantissa, in half the time on a machine made for it: operands and results of these products, gradients
-    /// of weights among them, are rounded to them.
+    /// 8 bits of mantissa, in half the time on a machine made for it: operands of these products are rounded to them; on a
+    /// CPU results too, gradients of weights among them, and on a GPU those that a bias is added to.
     Bf16,
     /// 10 bits of mantissa in the operands, on a GPU alone.
     Tf32,

@@ -71,8 +71,9 @@ pub fn batch_loss(
             targets.push(label);
         }
     }
-    let rows = Tensor::new(rows, hidden.device())?;
-    let hidden = hidden.flatten(0, 1)?.index_select(&rows, 0)?; // (targets, D)
+    let rows = ops::upload(rows, batch.num_targets, hidden.device())?;
+    // Of candle's own, the backward pass adds one row after the other on a GPU.
+    let hidden = ops::embedding(&rows, &hidden.flatten(0, 1)?)?; // (targets, D)
     ops::cross_entropy(&model.decoder().logits(&hidden)?, &targets, label_smoothing)
 }
 

@@ -36,7 +36,7 @@ pub struct LinearOptions {
     /// How the weight lies in memory.
     pub layout: WeightLayout,
     /// What products are made in, those of the forward and the backward pass. The bias and its gradient are f32, and all
-    /// results are f32 tensors, of 8 bits with [`Precision::Bf16`].
+    /// results are f32 tensors, most of 8 bits with [`Precision::Bf16`].
     pub precision: Precision,
     /// Goes over the input first. The backward pass computes it again, so that only what went in is kept.
     pub activation: Option<Gelu>,

@@ -16,7 +16,8 @@ pub enum Precision {
     /// The numbers as they are.
     #[default]
     Full,
-    /// bf16: operands and result are rounded to 8 bits of mantissa, as `torch.autocast` does it. f32 tensors alone.
+    /// bf16: operands are rounded to 8 bits of mantissa, as `torch.autocast` does it; so are results on a CPU, and on a GPU
+    /// those that a bias is added to. f32 tensors alone.
     Bf16,
     /// TF32: a GPU rounds the operands to 10 bits of mantissa. f32 tensors on a GPU alone.
     Tf32,

@@ -72,7 +72,7 @@ fn wanted_rows(setup: &Setup, files: &ImageFiles) -> Result<Option<(StoredConten
         let (shape, number) = ((encoder.sequence_length(), encoder.hidden_size), data.cache_number);
         let weights = encoder_digest(&setup.parameters)?;
         let precision = plan.config.training.precision;
-        let description = features(encoder, &weights, &files.processor, precision, number);
+        let description = features(encoder, &weights, &files.processor, precision, number, plan.gpu.is_some());
         return Ok(Some((StoredContent::Features { shape, number }, description)));
     }
     let pixels = || (StoredContent::Pixels(files.processor.clone()), pixels(&files.processor));
@@ -90,8 +90,11 @@ fn features(
     processor: &ImageProcessor,
     precision: Precision,
     number: FeatureType,
+    is_on_gpu: bool,
 ) -> Description {
-    let content = json!({
+    // In f32 a GPU differs from a CPU in the last digits, which no row keeps.
+    let rounded_by = (is_on_gpu && precision != Precision::F32).then_some("gpu");
+    let mut content = json!({
         "kind": "features",
         "version": ROWS_VERSION,
         "encoder": encoder,
@@ -101,6 +104,9 @@ fn features(
         "number": number,
         "byte_order": BYTE_ORDER,
     });
+    if let (Some(device), Some(fields)) = (rounded_by, content.as_object_mut()) {
+        fields.insert("device".to_owned(), device.into());
+    }
     Description { content, row_bytes: encoder.sequence_length() * encoder.hidden_size * number.num_bytes() }
 }
 
@@ -347,7 +353,7 @@ mod tests {
         let (encoder, plain) = (encoder(), ImageProcessor::plain(32));
         let other_eps = EncoderShape { layer_norm_eps: 1e-6, ..encoder.clone() };
         let name = |encoder: &EncoderShape, weights: &str, processor: &ImageProcessor, precision, number| {
-            folder_name(&features(encoder, weights, processor, precision, number))
+            folder_name(&features(encoder, weights, processor, precision, number, false))
         };
         let (f32, f16) = (Precision::F32, FeatureType::F16);
         let names = [

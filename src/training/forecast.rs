@@ -229,7 +229,8 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         let computing = started.elapsed().as_secs_f64();
         // Reading goes on beside the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));
-        if computing > LONG_SECONDS {
+        // The first on a GPU compiles kernels.
+        if computing > LONG_SECONDS && (number > 0 || plan.gpu.is_none()) {
             break;
         }
     }
@@ -239,11 +240,14 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     Ok(TimeForecast { step, encoding })
 }
 
-/// Seconds of a job whose images are read beside the arithmetic: on the same cores, and by no more than the threads
-/// that load.
+/// Seconds of a job whose images are read beside the arithmetic: on the same cores, unless a GPU computes, and by no more
+/// than the threads that load.
 fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = plan.num_workers.min(cores);
+    if plan.gpu.is_some() {
+        return computing.max(loading / threads as f64);
+    }
     (computing + loading / cores as f64).max(loading / threads as f64)
 }
 
@@ -283,6 +287,7 @@ fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u
         if let ImageInput::Pixels(pixel_values) = &input {
             trainer.team.each(|_| model.encode(pixel_values)).into_iter().collect::<candle_core::Result<Vec<_>>>()?;
         }
+        trainer.device.synchronize()?;
         best = best.min(with_loading(started.elapsed().as_secs_f64(), loading * members as f64, plan));
     }
     let views = plan.training_views().count();

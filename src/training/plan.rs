@@ -43,7 +43,7 @@ pub struct DataCounts {
 /// Threads that read and decode images, unless more are asked for: each may hold an update in memory.
 const MOST_WORKERS: usize = 8;
 /// The same beside a GPU, which waits for them and does not share their cores.
-const MOST_WORKERS_BESIDE_A_GPU: usize = 32;
+const MOST_WORKERS_BESIDE_A_GPU: usize = 16;
 
 /// What will happen.
 #[derive(Clone, Debug, Serialize)]

@@ -99,6 +99,10 @@ impl Trainer {
     /// # Errors
     /// An unreadable image, an observer that fails, ten updates in a row that are not finite.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+        self.run_through(observer, stop).map_err(explain)
+    }
+
+    fn run_through(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let interval = self.plan.config.training.validation_interval as u64;
         let num_epochs = self.plan.config.training.num_epochs as u64;
         observer.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
@@ -226,8 +230,7 @@ impl Trainer {
             learning_rate,
             &settings,
             &self.team,
-        )
-        .map_err(explain)?;
+        )?;
         let mut num_examples = 0;
         for batch in batches {
             num_examples += batch.num_examples()?;
@@ -242,7 +245,7 @@ impl Trainer {
     /// Waits for an update and tells of it.
     fn report(&mut self, launched: Launched, flight: &mut Flight, observer: &mut dyn Observer) -> anyhow::Result<()> {
         let Launched { step, global_step, epoch, learning_rate, num_examples, started, waited } = launched;
-        let StepOutcome { loss, grad_norm, skipped } = step.read(&mut self.optimizer).map_err(explain)?;
+        let StepOutcome { loss, grad_norm, skipped } = step.read(&mut self.optimizer)?;
         // From the end of the update before, where that was still being made when this one began.
         let began = flight.reported.map_or(started, |reported| reported.max(started));
         let now = Instant::now();
@@ -399,8 +402,9 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     }
     explained(
         error,
-        "the memory of the GPU does not hold an update",
-        "lower training.batch_size and raise training.gradient_accumulation_steps as much in a new run",
+        "the memory of the GPU is full",
+        "in a new run lower training.batch_size and raise training.gradient_accumulation_steps as much; \
+         evaluation.batch_size and data.workers, whose batches wait there, can be lowered at any time",
     )
 }
 

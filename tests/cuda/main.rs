@@ -35,12 +35,18 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Fails where the tensors differ by more than `tolerance` of the larger of 1 and the largest expected value.
+/// The largest magnitude.
+fn largest(tensor: &Tensor) -> f64 {
+    values(tensor).iter().fold(0.0, |largest, x| x.abs().max(largest))
+}
+
+/// Fails where the tensors differ by more than `tolerance` of the largest expected value, or of `least` where that is
+/// more.
 #[track_caller]
-fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
+fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, least: f64, what: &str) {
     assert_eq!(found.dims(), expected.dims(), "{what}: shape");
+    let largest = largest(expected).max(least);
     let (found, expected) = (values(found), values(expected));
-    let largest = expected.iter().fold(1.0_f64, |largest, x| largest.max(x.abs()));
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let error = (found - expected).abs();
         assert!(error <= tolerance * largest, "{what}: element {index} is {found}, expected {expected}");

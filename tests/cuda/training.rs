@@ -13,7 +13,7 @@ use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, compute_gradients, train_step};
 
 use crate::support::{batch, random_parameters, shape};
-use crate::{assert_close, gpu};
+use crate::{assert_close, gpu, largest};
 
 const CAPTIONS: [&[u32]; 4] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2], &[1, 4, 4, 8, 2]];
 const SETTINGS: StepSettings =
@@ -51,9 +51,12 @@ fn the_gradients_of_whole_models_equal_those_of_the_cpu() {
                 (loss - expected_loss).abs() < tolerance,
                 "{kind:?} {precision:?}: {loss}, expected {expected_loss}"
             );
+            let of_all = on_cpu.trainable().map(|(name, _)| largest(expected.get(name).unwrap())).fold(0.0, f64::max);
             for (name, _) in on_cpu.trainable() {
                 let what = format!("{kind:?} {precision:?} {name}");
-                assert_close(found.get(name).unwrap(), expected.get(name).unwrap(), tolerance, &what);
+                // The bias of keys has no gradient but what rounding leaves.
+                let least = of_all / 30.0;
+                assert_close(found.get(name).unwrap(), expected.get(name).unwrap(), tolerance, least, &what);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The driver: devices, contexts, streams, events, memory. Everything has happened when a call returns.
 //!
 //! Settings from the environment: EMULATOR_DEVICES (1), how many there are; EMULATOR_CAPABILITY (90), the
-//! compute capability times ten; EMULATOR_MEMORY (8589934592), the bytes of each device.
+//! compute capability times ten; EMULATOR_MEMORY (8589934592), the bytes of each device; EMULATOR_LATE (0), whether
+//! copies to pinned memory arrive only when somebody waits for them.
 
 #include "driver.h"
 
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <mutex>
 #include <set>
+#include <vector>
 
 struct Context {
     int device;
@@ -28,6 +30,9 @@ struct Event {
     unsigned flags;
     bool recorded;
     std::chrono::steady_clock::time_point time;
+    CUstream stream;
+    // Of copies, those that were asked for before it was recorded.
+    uint64_t copies;
 };
 
 struct Pool {
@@ -307,8 +312,33 @@ API CUresult cuCtxGetDevice(CUdevice* device) {
     return CUDA_SUCCESS;
 }
 
+// Copies to pinned memory that nobody has waited for, with EMULATOR_LATE.
+struct Copy {
+    CUstream stream;
+    uint64_t number;
+    void* to;
+    std::vector<char> values;
+};
+static std::mutex late_mutex;
+static std::vector<Copy> late_copies;
+static std::atomic<uint64_t> num_copies;
+
+template <typename Is> static void arrive(Is is_waited_for) {
+    std::lock_guard<std::mutex> guard(late_mutex);
+    std::vector<Copy> others;
+    for (Copy& copy : late_copies) {
+        if (is_waited_for(copy)) {
+            memcpy(copy.to, copy.values.data(), copy.values.size());
+        } else {
+            others.push_back(std::move(copy));
+        }
+    }
+    late_copies.swap(others);
+}
+
 API CUresult cuCtxSynchronize() {
     REQUIRE_CONTEXT();
+    arrive([](const Copy&) { return true; });
     return CUDA_SUCCESS;
 }
 
@@ -369,6 +399,7 @@ API CUresult cuStreamDestroy_v2(CUstream stream) {
 API CUresult cuStreamSynchronize(CUstream stream) {
     REQUIRE_CONTEXT();
     emulator::check_stream(__func__, stream);
+    arrive([=](const Copy& copy) { return copy.stream == stream; });
     return CUDA_SUCCESS;
 }
 
@@ -395,7 +426,7 @@ API CUresult cuLaunchHostFunc(CUstream stream, void (*function)(void*), void* da
 
 API CUresult cuEventCreate(CUevent* event, unsigned flags) {
     REQUIRE_CONTEXT();
-    *event = new Event{flags, false, {}};
+    *event = new Event{flags, false, {}, nullptr, 0};
     std::lock_guard<std::mutex> guard(mutex);
     events.insert(*event);
     return CUDA_SUCCESS;
@@ -414,12 +445,17 @@ API CUresult cuEventRecord(CUevent event, CUstream stream) {
     check_event(__func__, event);
     std::lock_guard<std::mutex> guard(mutex);
     event->recorded = true;
+    event->stream = stream;
+    event->copies = num_copies;
     event->time = std::chrono::steady_clock::now();
     return CUDA_SUCCESS;
 }
 
 API CUresult cuEventSynchronize(CUevent event) {
     check_event(__func__, event);
+    if (event->recorded) {
+        arrive([=](const Copy& copy) { return copy.stream == event->stream && copy.number <= event->copies; });
+    }
     return CUDA_SUCCESS;
 }
 
@@ -488,6 +524,12 @@ API CUresult cuMemHostAlloc(void** address, size_t bytes, unsigned) {
 API CUresult cuMemAllocHost_v2(void** address, size_t bytes) { return cuMemHostAlloc(address, bytes, 0); }
 
 API CUresult cuMemFreeHost(void* address) {
+    {
+        std::lock_guard<std::mutex> guard(late_mutex);
+        for (const Copy& copy : late_copies) {
+            if (copy.to == address) emulator::fail(__func__, "a copy into this memory is on its way");
+        }
+    }
     emulator::free_host(__func__, address);
     return CUDA_SUCCESS;
 }
@@ -546,6 +588,14 @@ API CUresult cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t bytes) {
 
 API CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
     emulator::check_stream(__func__, stream);
+    static const bool are_late = emulator::setting("EMULATOR_LATE", 0) != 0;
+    if (are_late && emulator::is_pinned(to)) {
+        std::vector<char> values(bytes);
+        if (CUresult result = copy(__func__, values.data(), false, pointer(from), true, bytes)) return result;
+        std::lock_guard<std::mutex> guard(late_mutex);
+        late_copies.push_back(Copy{stream, ++num_copies, to, std::move(values)});
+        return CUDA_SUCCESS;
+    }
     return copy(__func__, to, false, pointer(from), true, bytes);
 }
 

@@ -209,6 +209,11 @@ void free_host(const char* function, void* address) {
     free(address);
 }
 
+bool is_pinned(const void* address) {
+    std::lock_guard<std::mutex> guard(mutex);
+    return host_allocations.count(const_cast<void*>(address)) != 0;
+}
+
 void check_device(const char* function, const char* operand, const void* address, size_t bytes) {
     if (bytes == 0) return;
     std::lock_guard<std::mutex> guard(mutex);

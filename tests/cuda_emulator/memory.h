@@ -32,6 +32,9 @@ void* allocate_host(size_t bytes);
 void free_device(const char* function, void* address);
 void free_host(const char* function, void* address);
 
+/// Whether pinned memory begins at an address.
+bool is_pinned(const void* address);
+
 /// All memory of a device, when nobody needs it any longer.
 void free_all(int device);
 

@@ -8,6 +8,8 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
 use half::bf16;
 
+use super::transfer::{Cargo, copy};
+
 /// Contiguous elements on the GPU. It owns nothing: whoever holds one keeps the tensor until the launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Array {
@@ -123,6 +125,9 @@ pub(crate) struct Scratch<T> {
     pub(crate) address: u64,
 }
 
+/// More than this from plain memory the driver does not take at once; it would wait for the GPU.
+const TAKEN_AT_ONCE: usize = 16 * 1024;
+
 impl<T: DeviceRepr> Scratch<T> {
     /// Memory for `len` elements, to be written before it is read.
     pub(crate) fn new(device: &CudaDevice, len: usize) -> Result<Self> {
@@ -131,9 +136,16 @@ impl<T: DeviceRepr> Scratch<T> {
     }
 
     /// A copy of values of this machine.
-    pub(crate) fn copy_of(device: &CudaDevice, values: &[T]) -> Result<Self> {
+    pub(crate) fn copy_of(device: &CudaDevice, values: &[T]) -> Result<Self>
+    where
+        T: bytemuck::NoUninit,
+    {
         let mut scratch = Self::new(device, values.len())?;
-        device.cuda_stream().memcpy_htod(values, &mut scratch.slice).w()?;
+        if size_of_val(values) <= TAKEN_AT_ONCE {
+            device.cuda_stream().memcpy_htod(values, &mut scratch.slice).w()?;
+        } else {
+            copy(device, Cargo::Lists, bytemuck::cast_slice(values), scratch.address)?;
+        }
         Ok(scratch)
     }
 

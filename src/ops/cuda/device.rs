@@ -4,10 +4,12 @@
 use std::ffi::c_void;
 
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
-use candle_core::{CudaDevice, Device};
+use candle_core::{CudaDevice, DType, Device, Tensor, bail};
 
 use super::kernels;
 use super::libraries::{open_compiler, open_libraries};
+use crate::ops::linear::{LinearOptions, Weight, WeightLayout, linear};
+use crate::ops::narrow::Precision;
 
 /// Why a GPU cannot be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -41,12 +43,20 @@ pub enum CudaFailure {
         /// Of its compute capability.
         minor: i32,
     },
+    /// A first computation fails, most often because the driver is older than the CUDA that the program was built with.
+    #[error("a first computation fails, with a driver that knows CUDA {driver}: {reason}")]
+    Unusable {
+        /// The newest version that the driver knows.
+        driver: String,
+        /// What failed.
+        reason: String,
+    },
     /// Anything else that the driver or a library says.
     #[error("{0}")]
     Driver(String),
 }
 
-/// The GPU with this number: one stream, memory that stays with the process when it is freed, no events.
+/// The GPU with this number: one stream to compute on, memory that stays with the process when it is freed.
 ///
 /// # Errors
 /// Why it cannot be used.
@@ -70,9 +80,30 @@ pub fn open(ordinal: usize) -> Result<Device, CudaFailure> {
         return Err(CudaFailure::TooOld { ordinal, major, minor });
     }
     keep_freed_memory(&context).map_err(|error| driver(&error))?;
-    // SAFETY: all tensors are used on this one stream, and freed on it.
+    // SAFETY: all tensors are used on this one stream, and freed on it. What crosses to another, or to this machine's
+    // memory, is ordered by events of its own (`transfer`): cudarc's pinned memory waits for nothing from here on.
     unsafe { device.disable_event_tracking() };
-    Ok(Device::Cuda(device))
+    let device = Device::Cuda(device);
+    try_out(&device).map_err(|error| CudaFailure::Unusable { driver: driver_version(), reason: error.to_string() })?;
+    Ok(device)
+}
+
+/// One kernel of candle's, one of ours and one product: what does not work fails before a run begins.
+fn try_out(device: &Device) -> candle_core::Result<()> {
+    let options = LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Bf16, activation: None };
+    let x = Tensor::ones((8, 8), DType::F32, device)?.affine(2.0, 1.0)?;
+    let sum = linear(&x, &Weight::new(x.clone()), None, &options)?.to_vec2::<f32>()?[0][0];
+    if sum == 72.0 { Ok(()) } else { bail!("3 x 3, eight times added up, gave {sum}") }
+}
+
+/// The newest CUDA that the driver knows.
+fn driver_version() -> String {
+    let mut version = 0;
+    // SAFETY: it writes one number.
+    match unsafe { sys::cuDriverGetVersion(&mut version) }.result() {
+        Ok(()) => format!("{}.{}", version / 1000, version % 1000 / 10),
+        Err(_) => "?".to_owned(),
+    }
 }
 
 /// Compiles every kernel, which needs NVRTC and no GPU, and gives the number of source files.

@@ -6,6 +6,7 @@ use super::array::{Array, Buffer, device_of};
 use super::kernels::Module;
 use super::launch::{Grid, arguments, launch};
 
+/// `PIECE` of the kernel.
 const THREADS_PER_ROW: usize = 128;
 
 /// The rows at the ids. An id outside of the table cannot be seen here without waiting for the GPU: its row is NaN, so

@@ -37,7 +37,7 @@ macro_rules! modules {
 modules! {
     /// Growing what is kept of sequences.
     Append = "append",
-    /// bf16 to f32 and back.
+    /// f32 to bf16.
     Convert = "convert",
     /// Loss from logits.
     CrossEntropy = "cross_entropy",

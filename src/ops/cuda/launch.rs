@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "a kernel trusts its arguments")]
 
 use candle_core::cuda_backend::WrapErr as _;
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg as _};
+use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg as _};
 use candle_core::{CudaDevice, Result, bail};
 
 use super::array::Array;
@@ -18,7 +18,7 @@ const MAX_BLOCKS_X: usize = i32::MAX as usize;
 const MAX_BLOCKS_Y: usize = 65_535;
 
 /// An argument of a kernel, in the type that the kernel has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Argument {
     /// An address or a size.
     Long(u64),
@@ -30,6 +30,30 @@ pub(crate) enum Argument {
     Float(f32),
     /// A number.
     Double(f64),
+    /// Where matrices lie.
+    Lists(Box<HeadLists>),
+}
+
+/// Lists of a launch of `head_pointers`; `LISTS` of the kernel.
+pub(crate) const HEAD_LISTS: usize = 12;
+
+/// Where the matrices of heads lie, as the kernel has it: for each list the first, and how many bytes the next of another
+/// example and of another head is further.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeadLists {
+    pub(crate) base: [u64; HEAD_LISTS],
+    pub(crate) example_stride: [u64; HEAD_LISTS],
+    pub(crate) head_stride: [u64; HEAD_LISTS],
+}
+
+// SAFETY: `repr(C)` and numbers alone, without gaps.
+unsafe impl DeviceRepr for HeadLists {}
+
+impl From<HeadLists> for Argument {
+    fn from(lists: HeadLists) -> Self {
+        Self::Lists(Box::new(lists))
+    }
 }
 
 impl From<Array> for Argument {
@@ -143,6 +167,7 @@ pub(crate) fn launch(
             Argument::Word(value) => builder.arg(value),
             Argument::Float(value) => builder.arg(value),
             Argument::Double(value) => builder.arg(value),
+            Argument::Lists(value) => builder.arg(&**value),
         };
     }
     let config =

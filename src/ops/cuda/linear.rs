@@ -5,8 +5,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Tensor};
 use super::array::{Array, Buffer, device_of};
 use super::gelu;
 use super::gemm::{Matrix, Product};
-use super::rows::{column_sums, filled, narrowed, widened};
-use crate::ops::gelu::Gelu;
+use super::rows::{Factors, column_sums, filled, widened};
 use crate::ops::linear::{LinearOptions, Sizes, WeightLayout};
 use crate::ops::narrow::Precision;
 
@@ -26,10 +25,11 @@ pub(crate) fn forward(
     let (left, right) = (Matrix::rows(x.array(), inputs), weight_matrix(options, weight.array(), sizes));
     let product = Product::new(rows, outputs, inputs, options.precision == Precision::Tf32);
     let out = match (options.precision, bias) {
-        (Precision::Bf16, bias) => {
+        // With the bias to be added anyway, half of the memory is written and read.
+        (Precision::Bf16, Some(bias)) => {
             let narrow = Buffer::new(device, DType::BF16, rows * outputs)?;
             product.write(device, Matrix::rows(narrow.array(), outputs), left, right)?;
-            widened(device, narrow.array(), bias, outputs)?
+            widened(device, narrow.array(), bias)?
         }
         (_, Some(bias)) => {
             let out = filled(device, bias, rows)?;
@@ -72,15 +72,8 @@ pub(crate) fn backward(
         let weight = factors(device, options, weight_array, false)?;
         let right = weight_matrix(options, weight.array(), sizes).transposed();
         let product = Product::new(rows, inputs, outputs, tf32);
-        let dx = if options.precision == Precision::Bf16 {
-            let narrow = Buffer::new(device, DType::BF16, rows * inputs)?;
-            product.write(device, Matrix::rows(narrow.array(), inputs), grad_matrix, right)?;
-            widened(device, narrow.array(), None, inputs)?
-        } else {
-            let dx = Buffer::new(device, DType::F32, rows * inputs)?;
-            product.write(device, Matrix::rows(dx.array(), inputs), grad_matrix, right)?;
-            dx
-        };
+        let dx = Buffer::new(device, DType::F32, rows * inputs)?;
+        product.write(device, Matrix::rows(dx.array(), inputs), grad_matrix, right)?;
         if let Some(kind) = options.activation {
             gelu::scale_by_slopes(device, kind, x_array, dx.array())?;
         }
@@ -112,31 +105,14 @@ pub(crate) fn backward(
     Ok(gradients)
 }
 
-/// Operands of a product: as they are, or made for it.
-enum Factors {
-    AsTheyAre(Array),
-    Made(Buffer),
-}
-
-impl Factors {
-    fn array(&self) -> Array {
-        match self {
-            Self::AsTheyAre(array) => *array,
-            Self::Made(buffer) => buffer.array(),
-        }
-    }
-}
-
 /// What a product multiplies: the values, activated where they are the input, in the numbers of the precision.
 fn factors(device: &CudaDevice, options: &LinearOptions, values: Array, is_input: bool) -> Result<Factors> {
     values.expect(DType::F32)?;
-    let activation: Option<Gelu> = options.activation.filter(|_| is_input);
-    Ok(match (activation, options.precision) {
-        (Some(kind), Precision::Bf16) => Factors::Made(gelu::activated(device, kind, values, DType::BF16)?),
-        (Some(kind), _) => Factors::Made(gelu::activated(device, kind, values, DType::F32)?),
-        (None, Precision::Bf16) => Factors::Made(narrowed(device, values)?),
-        (None, _) => Factors::AsTheyAre(values),
-    })
+    let dtype = if options.precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
+    match options.activation.filter(|_| is_input) {
+        Some(kind) => Ok(Factors::Made(gelu::activated(device, kind, values, dtype)?)),
+        None => Factors::of(device, values, dtype),
+    }
 }
 
 /// The weight as an (in, out) matrix.

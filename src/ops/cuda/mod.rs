@@ -1,7 +1,7 @@
 //! The operations on NVIDIA GPUs: the same results as on a CPU up to rounding, the same dropout masks bit for bit.
 //!
-//! Everything runs on one stream, in the order of the calls, and nothing here waits for the GPU but what reads numbers
-//! back. Elements are reached through plain addresses: memory that is freed is freed in the order of the stream too, behind
+//! Everything is computed on one stream, in the order of the calls, and nothing here waits for the GPU but what reads
+//! numbers back; input comes on a second one (`transfer`). Elements are reached through plain addresses: memory that is freed is freed in the order of the stream too, behind
 //! what was launched before. Kernels are compiled by NVRTC when they are needed first; matrix products are cuBLAS's.
 
 mod array;

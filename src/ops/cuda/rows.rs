@@ -16,7 +16,7 @@ pub(crate) fn rows_of_stripe(rows: usize) -> usize {
 }
 
 /// f32 as bf16, rounded to the nearest.
-pub(crate) fn narrowed(device: &CudaDevice, x: Array) -> Result<Buffer> {
+fn narrowed(device: &CudaDevice, x: Array) -> Result<Buffer> {
     x.expect(DType::F32)?;
     let out = Buffer::new(device, DType::BF16, x.len)?;
     let grid = Grid::over_elements(x.len);
@@ -24,11 +24,34 @@ pub(crate) fn narrowed(device: &CudaDevice, x: Array) -> Result<Buffer> {
     Ok(out)
 }
 
-/// bf16 as f32, with a bias added to each row of `width` elements.
-pub(crate) fn widened(device: &CudaDevice, x: Array, bias: Option<Array>, width: usize) -> Result<Buffer> {
+/// Operands of a product: as they are, or made for it.
+pub(crate) enum Factors {
+    AsTheyAre(Array),
+    Made(Buffer),
+}
+
+impl Factors {
+    /// f32 values as they are, or as bf16.
+    pub(crate) fn of(device: &CudaDevice, values: Array, dtype: DType) -> Result<Self> {
+        values.expect(DType::F32)?;
+        if dtype == DType::BF16 { narrowed(device, values).map(Self::Made) } else { Ok(Self::AsTheyAre(values)) }
+    }
+
+    /// Where they are.
+    pub(crate) fn array(&self) -> Array {
+        match self {
+            Self::AsTheyAre(array) => *array,
+            Self::Made(buffer) => buffer.array(),
+        }
+    }
+}
+
+/// bf16 as f32, with a bias added to each row.
+pub(crate) fn widened(device: &CudaDevice, x: Array, bias: Array) -> Result<Buffer> {
     x.expect(DType::BF16)?;
+    bias.expect(DType::F32)?;
     let out = Buffer::new(device, DType::F32, x.len)?;
-    let (rows, bias) = (x.len / width.max(1), bias.map_or(0, |bias| bias.address));
+    let (rows, width) = (x.len / bias.len.max(1), bias.len);
     let grid = Grid::over_elements(x.len);
     launch(device, Module::Rows, "widen_rows", grid, arguments![x, bias, out.array(), rows, width])?;
     Ok(out)

@@ -1,26 +1,64 @@
-//! Input on its way to the GPU: through pinned memory on a stream of its own, beside what the GPU computes.
+//! Between this machine's memory and the GPU's, without waiting: through pinned memory, input on a stream of its own beside
+//! what the GPU computes.
+//!
+//! cudarc orders nothing here, since its events are off: each copy has an event of ours, and pinned memory is neither read
+//! nor written nor freed before its event has come.
 #![expect(unsafe_code, reason = "memory that the GPU reads and writes by itself")]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use candle_core::cuda_backend::WrapErr as _;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaEvent, CudaSlice, CudaStream, DevicePtr as _, DeviceRepr, PinnedHostSlice, ValidAsZeroBits, result,
+    CudaEvent, CudaSlice, CudaStream, DevicePtr as _, DeviceRepr, PinnedHostSlice, ValidAsZeroBits, result, sys,
 };
 use candle_core::{CudaDevice, DType, Result, Shape, Tensor, bail};
 
 use super::array::Buffer;
 
-/// Values of this machine that the GPU can read and write by itself. They are zeros at first: memory is not cleared by
-/// the driver.
-pub(crate) fn pinned<T: DeviceRepr + ValidAsZeroBits + Default>(
-    device: &CudaDevice,
-    len: usize,
-) -> Result<PinnedHostSlice<T>> {
+/// Values of this machine that the GPU can read and write by itself, zeros at first.
+fn pinned<T: DeviceRepr + ValidAsZeroBits + Default>(device: &CudaDevice, len: usize) -> Result<PinnedHostSlice<T>> {
     // SAFETY: it is filled before anything reads it. Without flags: the processor reads and writes it through its caches.
     let mut host = unsafe { device.cuda_stream().context().alloc_pinned_with_flags::<T>(len, 0) }.w()?;
     host.as_mut_slice().w()?.fill_with(T::default);
     Ok(host)
+}
+
+/// An event that nothing has been recorded on; who waits for it sleeps.
+fn event(device: &CudaDevice) -> Result<CudaEvent> {
+    device.cuda_stream().context().new_event(Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC)).w()
+}
+
+/// Values on their way back from the GPU.
+pub(crate) struct ReadBack {
+    host: PinnedHostSlice<u64>,
+    copied: CudaEvent,
+}
+
+impl ReadBack {
+    /// Room for `len` values.
+    pub(crate) fn new(device: &CudaDevice, len: usize) -> Result<Self> {
+        Ok(Self { host: pinned(device, len)?, copied: event(device)? })
+    }
+
+    /// Has the GPU copy them when it has made what was launched before.
+    pub(crate) fn start(&mut self, device: &CudaDevice, values: &CudaSlice<u64>) -> Result<()> {
+        let stream = device.cuda_stream();
+        stream.memcpy_dtoh(values, &mut self.host).w()?;
+        self.copied.record(&stream).w()
+    }
+
+    /// Waits for them, not for what was launched behind.
+    pub(crate) fn wait(&self) -> Result<&[u64]> {
+        self.copied.synchronize().w()?;
+        self.host.as_slice().w()
+    }
+}
+
+impl Drop for ReadBack {
+    fn drop(&mut self) {
+        // The memory is freed behind this; an error here would have no one to go to, and the next call meets it again.
+        let _ = self.copied.synchronize();
+    }
 }
 
 /// A piece of memory on both sides.
@@ -33,17 +71,38 @@ struct Slot {
     taken: CudaEvent,
 }
 
-/// Copies input to one GPU.
-struct Uploader {
-    device: CudaDevice,
-    copies: Arc<CudaStream>,
-    free: Mutex<Vec<Slot>>,
+/// Most slots: one is filled while another is copied and a third is taken out of.
+const SLOTS: usize = 3;
+
+#[derive(Default)]
+struct Slots {
+    free: Vec<Slot>,
+    made: usize,
 }
 
-/// One for each GPU that was used in this process.
+/// What is copied: each kind has slots of its own, so that a short list does not wait behind images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cargo {
+    /// Images or their features.
+    Input,
+    /// What an operation is told beside its tensors.
+    Lists,
+}
+
+/// Copies one kind of cargo to one GPU.
+struct Uploader {
+    device: CudaDevice,
+    cargo: Cargo,
+    copies: Arc<CudaStream>,
+    slots: Mutex<Slots>,
+    returned: Condvar,
+}
+
+/// For each GPU and cargo that was used in this process.
 static UPLOADERS: Mutex<Vec<Arc<Uploader>>> = Mutex::new(Vec::new());
 
-/// A tensor on the GPU with these values. The caller waits for a copy within this machine alone; it may be any thread.
+/// A tensor on the GPU with these values. The caller waits for a copy within this machine, and for a slot, alone; it may be
+/// any thread.
 ///
 /// # Errors
 /// A shape of another number of elements, no memory.
@@ -57,20 +116,26 @@ pub(crate) fn upload<T: bytemuck::Pod>(
         bail!("{} values cannot be a tensor {shape:?} of {dtype:?}", values.len());
     }
     let out = Buffer::new(device, dtype, values.len())?;
-    let bytes: &[u8] = bytemuck::cast_slice(values);
-    if !bytes.is_empty() {
-        uploader(device)?.copy(bytes, out.array().address)?;
-    }
+    copy(device, Cargo::Input, bytemuck::cast_slice(values), out.array().address)?;
     Ok(out.into_tensor(shape))
 }
 
-fn uploader(device: &CudaDevice) -> Result<Arc<Uploader>> {
+/// Copies bytes to where the GPU has room for them; what is launched from here on finds them there.
+pub(crate) fn copy(device: &CudaDevice, cargo: Cargo, bytes: &[u8], to: u64) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    uploader(device, cargo)?.copy(bytes, to)
+}
+
+fn uploader(device: &CudaDevice, cargo: Cargo) -> Result<Arc<Uploader>> {
     let mut uploaders = UPLOADERS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = uploaders.iter().find(|known| known.device.id() == device.id()) {
+    if let Some(known) = uploaders.iter().find(|known| known.device.id() == device.id() && known.cargo == cargo) {
         return Ok(Arc::clone(known));
     }
     let copies = device.cuda_stream().context().new_stream().w()?;
-    let uploader = Arc::new(Uploader { device: device.clone(), copies, free: Mutex::default() });
+    let uploader =
+        Arc::new(Uploader { device: device.clone(), cargo, copies, slots: Mutex::default(), returned: Condvar::new() });
     uploaders.push(Arc::clone(&uploader));
     Ok(uploader)
 }
@@ -78,7 +143,15 @@ fn uploader(device: &CudaDevice) -> Result<Arc<Uploader>> {
 impl Uploader {
     fn copy(&self, bytes: &[u8], to: u64) -> Result<()> {
         let mut slot = self.take(bytes.len())?;
-        // The last copy out of this slot is over.
+        let copied = self.copy_through(&mut slot, bytes, to);
+        // Also when it failed: others wait for the slot.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).free.push(slot);
+        self.returned.notify_one();
+        copied
+    }
+
+    fn copy_through(&self, slot: &mut Slot, bytes: &[u8], to: u64) -> Result<()> {
+        // The last copy out of this memory is over.
         slot.copied.synchronize().w()?;
         let host = &mut slot.host.as_mut_slice().w()?[..bytes.len()];
         host.copy_from_slice(bytes);
@@ -90,30 +163,52 @@ impl Uploader {
 
         let compute = self.device.cuda_stream();
         compute.wait(&slot.copied).w()?;
-        // SAFETY: both are live and have room for these bytes; the stream has the new tensor's memory from here on.
+        // SAFETY: both are live and have room for these bytes; the stream has the new memory from here on.
         unsafe { result::memcpy_dtod_async(to, staged, bytes.len(), compute.cu_stream()) }.w()?;
-        slot.taken.record(&compute).w()?;
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
-        Ok(())
+        slot.taken.record(&compute).w()
     }
 
-    /// The smallest free slot with so much room, or a new one.
+    /// A free slot with so much room, the smallest of them; waits while others have all of them.
     fn take(&self, bytes: usize) -> Result<Slot> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let fitting = free.iter().enumerate().filter(|(_, slot)| slot.host.len() >= bytes);
-        if let Some(index) = fitting.min_by_key(|(_, slot)| slot.host.len()).map(|(index, _)| index) {
-            return Ok(free.swap_remove(index));
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let fitting = slots.free.iter().enumerate().filter(|(_, slot)| slot.host.len() >= bytes);
+            if let Some(index) = fitting.min_by_key(|(_, slot)| slot.host.len()).map(|(index, _)| index) {
+                return Ok(slots.free.swap_remove(index));
+            }
+            if slots.made < SLOTS {
+                slots.made += 1;
+                break;
+            }
+            // All that are free are too small.
+            if let Some(small) = slots.free.pop() {
+                drop(slots);
+                self.free(small)?;
+                break;
+            }
+            slots = self.returned.wait(slots).unwrap_or_else(PoisonError::into_inner);
         }
-        drop(free);
+        self.make(bytes).inspect_err(|_| {
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).made -= 1;
+            self.returned.notify_one();
+        })
+    }
+
+    fn make(&self, bytes: usize) -> Result<Slot> {
         // Batches differ little in size: room for the next larger one too.
-        let room = bytes.next_power_of_two();
-        let context = self.device.cuda_stream().context().clone();
+        let room = bytes + bytes / 4;
         Ok(Slot {
             host: pinned(&self.device, room)?,
             // SAFETY: written before it is read.
             staged: unsafe { self.copies.alloc(room) }.w()?,
-            copied: context.new_event(None).w()?,
-            taken: context.new_event(None).w()?,
+            copied: event(&self.device)?,
+            taken: event(&self.device)?,
         })
+    }
+
+    /// Frees a slot that nothing is copied through any more.
+    fn free(&self, slot: Slot) -> Result<()> {
+        slot.copied.synchronize().w()?;
+        slot.taken.synchronize().w()
     }
 }

@@ -3,23 +3,21 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::cuda_backend::WrapErr as _;
-use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, PinnedHostSlice};
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CudaDevice, Result, Tensor};
 
 use super::array::{Array, Scratch};
 use super::kernels::Module;
 use super::launch::{Grid, arguments, launch};
-use super::transfer::pinned;
+use super::transfer::ReadBack;
 use crate::ops::update::{UpdateReport, UpdateRule, UpdatedParameter, check_alike};
 
-/// Elements that one block handles. The list of a ViT-B's chunks then fits into 64 KiB, which the driver takes at once;
-/// for a longer one from plain memory it would wait.
-const CHUNK: usize = 1 << 17;
+/// Elements that one block handles: few enough that small models give all of a GPU work.
+const CHUNK: usize = 1 << 15;
 
 /// A piece of a parameter, as the kernels have it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, bytemuck::NoUninit)]
 struct Chunk {
     parameter: u64,
     grad: u64,
@@ -31,7 +29,7 @@ struct Chunk {
 
 /// What parameters that are updated alike have in common, as the kernels have it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
 struct Group {
     learning_rate: f64,
     weight_decay: f64,
@@ -46,7 +44,7 @@ const STEPS: usize = 5;
 const FINITE: usize = 6;
 
 #[expect(unsafe_code, reason = "plain data for kernels")]
-// SAFETY: `repr(C)` and numbers alone, without gaps.
+// SAFETY: `repr(C)` and numbers alone.
 unsafe impl DeviceRepr for Chunk {}
 
 #[expect(unsafe_code, reason = "plain data for kernels")]
@@ -61,7 +59,7 @@ pub(crate) struct GpuUpdater {
 }
 
 /// Memory for reports that have been read: to allocate it anew for each would make the GPU wait.
-type FreeReports = Arc<Mutex<Vec<PinnedHostSlice<u64>>>>;
+type FreeReports = Arc<Mutex<Vec<ReadBack>>>;
 
 impl fmt::Debug for GpuUpdater {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,15 +109,15 @@ impl GpuUpdater {
         launch(device, Module::Optimizer, "adamw", grid, arguments)?;
 
         let free = self.reports.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut host = free.map_or_else(|| pinned::<u64>(device, STATE), Ok)?;
-        device.cuda_stream().memcpy_dtoh(&self.state.slice, &mut host).w()?;
-        Ok(PendingReport { host, free: Arc::clone(&self.reports) })
+        let mut state = free.map_or_else(|| ReadBack::new(device, STATE), Ok)?;
+        state.start(device, &self.state.slice)?;
+        Ok(PendingReport { state, free: Arc::clone(&self.reports) })
     }
 }
 
 /// What the GPU writes when it has made the update.
 pub(crate) struct PendingReport {
-    host: PinnedHostSlice<u64>,
+    state: ReadBack,
     free: FreeReports,
 }
 
@@ -132,14 +130,14 @@ impl fmt::Debug for PendingReport {
 impl PendingReport {
     /// Waits for this update, not for what was launched behind it.
     pub(crate) fn read(self) -> Result<UpdateReport> {
-        let state = self.host.as_slice().w()?;
+        let state = self.state.wait()?;
         let report = UpdateReport {
             loss: f64::from_bits(state[LOSS]),
             grad_norm: f64::from_bits(state[NORM]),
             skipped: state[FINITE] == 0,
             steps: state[STEPS],
         };
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.host);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.state);
         Ok(report)
     }
 }

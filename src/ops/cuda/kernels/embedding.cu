@@ -1,6 +1,6 @@
 // Rows of a table by id. Forward a block a row of the result, backward a block a row of the table.
 
-// Ids that are compared at once: as many as a block has threads.
+// Ids that are compared at once: as many as a block has threads, `THREADS_PER_ROW` of the host.
 constexpr u32 PIECE = 128;
 // Room for matches; once a piece might not fit they are added up.
 constexpr u32 MATCHES = 512;

@@ -6,10 +6,9 @@ extern "C" __global__ void fill_rows_f32(const float* bias, float* out, u64 rows
         [=](u64 index, float value) { out[index] = value; });
 }
 
-// `bias` may be null.
 extern "C" __global__ void widen_rows(const bf16* x, const float* bias, float* out, u64 rows, u64 width) {
     each_element(
-        rows * width, [=](u64 index) { return bias ? to_float(x[index]) + bias[index % width] : to_float(x[index]); },
+        rows * width, [=](u64 index) { return to_float(x[index]) + bias[index % width]; },
         [=](u64 index, float value) { out[index] = value; });
 }
 
