@@ -36,7 +36,8 @@ fn batch_on(batch: &Batch, device: &Device) -> Batch {
 #[test]
 fn the_gradients_of_whole_models_equal_those_of_the_cpu() {
     for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
-        for (precision, tolerance) in [(Precision::Full, 1e-4), (Precision::Bf16, 0.06)] {
+        // In bf16 sums that nearly cancel keep few digits in so small a model.
+        for (precision, tolerance, of_loss) in [(Precision::Full, 1e-4, 1e-5), (Precision::Bf16, 0.25, 0.06)] {
             let shape = shape(kind, true, true);
             let settings = StepSettings { precision, ..SETTINGS };
             let on_cpu = random_parameters(&shape, DType::F32);
@@ -47,10 +48,7 @@ fn the_gradients_of_whole_models_equal_those_of_the_cpu() {
             let batches = batches.map(|batch| batch_on(&batch, &gpu()));
             let (loss, found) = compute_gradients(&shape, &on_gpu, &batches, 4, &settings, &Team::alone()).unwrap();
             let (loss, expected_loss) = (loss.read().unwrap().mean(), expected_loss.read().unwrap().mean());
-            assert!(
-                (loss - expected_loss).abs() < tolerance,
-                "{kind:?} {precision:?}: {loss}, expected {expected_loss}"
-            );
+            assert!((loss - expected_loss).abs() < of_loss, "{kind:?} {precision:?}: {loss}, expected {expected_loss}");
             let of_all = on_cpu.trainable().map(|(name, _)| largest(expected.get(name).unwrap())).fold(0.0, f64::max);
             for (name, _) in on_cpu.trainable() {
                 let what = format!("{kind:?} {precision:?} {name}");
