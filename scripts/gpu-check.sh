@@ -205,7 +205,7 @@ compute() { "$python" "$here/peers/torch_gpu.py" "$@"; }
 
 stage_parity() {
     # One after the other: they share a GPU, and its handles are made for one thread.
-    (ours bin/cuda --test-threads=1) 2>&1 | tee "$RESULTS/parity.log" || true
+    (ours bin/cuda --test-threads=1) | tee "$RESULTS/parity.log" || true
     compute parity "$RESULTS/parity.log"
 }
 
@@ -259,7 +259,7 @@ run() {
         # In a group of processes of its own, which ends as a whole.
         timeout -k 15 $stage_seconds "$self" stage "$stage" &
         running=$!
-        trap 'kill "$running" 2>/dev/null; wait "$running"; exit 130' INT TERM
+        trap 'kill "$running" 2>/dev/null; wait "$running" || true; exit 130' INT TERM
         wait "$running" || code=$?
         trap - INT TERM
         case $code in

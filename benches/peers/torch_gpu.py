@@ -2,7 +2,7 @@
 """The part of scripts/gpu-check.sh that computes: finds the libraries of CUDA, compares losses, times this program and
 PyTorch in turn on one GPU, prints the table. Lies in `peers` of the folder that `gpu-check.sh pack` fills.
 
-    python3 peers/torch_gpu.py libraries | parity LOG | training | throughput | profile | table
+    python3 peers/torch_gpu.py libraries | parity LOG | training LAST_UPDATE SAVE_POINT | throughput | profile | table
 
 Results are JSON files in the folder that RESULTS names, `results` by default.
 """
@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import math
 import os
-import queue
+import re
 import shutil
 import statistics
 import subprocess
@@ -28,7 +28,7 @@ RUNS = HERE / "runs"
 
 
 def save(name, result):
-    """`ok` in it says whether the stage has shown what it should."""
+    """`ok` in a stage's result says whether it has shown what it should."""
     partial = RESULTS / f"{name}.json.partial"
     partial.write_text(json.dumps(result, indent=1) + "\n")
     partial.rename(RESULTS / f"{name}.json")
@@ -41,21 +41,20 @@ def load(name):
 
 # ---- The libraries of CUDA ----
 
-# What our binaries open, in their order.
-DRIVER = "libcuda.so.1"
-NEEDED = {
-    version: [DRIVER, f"libnvrtc.so.{version}", f"libcublasLt.so.{version}", f"libcublas.so.{version}", "libcurand.so.10"]
-    for version in (13, 12)
-}
-SYSTEM = "the system"
+DRIVER, SYSTEM = "libcuda.so.1", "the system"
+
+
+def needed(version):
+    """What our binaries open, in their order."""
+    return [DRIVER, *(f"lib{name}.so.{version}" for name in ("nvrtc", "cublasLt", "cublas")), "libcurand.so.10"]
 
 
 def folders():
     """Where they lie when the system does not know them, the wheels of Python first."""
     for path in map(Path, sys.path):
         yield from sorted(path.glob("nvidia/*/lib"), reverse=True)
-    for path in [f"{sys.prefix}/lib", "/usr/local/cuda/lib64", "/usr/local/cuda/targets/x86_64-linux/lib", "/usr/local/nvidia/lib64"]:
-        yield Path(path)
+    cuda = "/usr/local/cuda"
+    yield from map(Path, [f"{sys.prefix}/lib", f"{cuda}/lib64", f"{cuda}/targets/x86_64-linux/lib", "/usr/local/nvidia/lib64"])
 
 
 def opened(name):
@@ -93,12 +92,11 @@ def version_of(name, library):
         return f"NVRTC {major.value}.{minor}"
     for part, title in [("cublas.", "cuBLAS"), ("curand.", "cuRAND")]:
         if part in name:
-            places = [number(library, f"{part[:-1]}GetProperty", place) for place in range(3)]
-            return f"{title} {'.'.join(map(str, places))}"
+            return f"{title} " + ".".join(str(number(library, f"{part[:-1]}GetProperty", place)) for place in range(3))
     return None
 
 
-def cuda_version(driver):
+def cuda_of(driver):
     """The newest CUDA that a driver knows, as major and minor version."""
     known = number(driver, "cuDriverGetVersion") if driver else 0
     return known // 1000, known % 1000 // 10
@@ -115,31 +113,30 @@ def nvidia_smi(fields):
     if not shutil.which("nvidia-smi"):
         return None
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0"]
-    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    return lines[0].strip() if lines else None
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
 
 
 def libraries():
     """Prints what LD_LIBRARY_PATH has to be for our binaries, and notes the machine."""
-    known = cuda_version(opened(DRIVER))
+    known = cuda_of(opened(DRIVER))
     is_old = (0, 0) < known < (13, 0)
     if is_old:
-        print(f"libraries: the driver knows CUDA up to {known[0]}.{known[1]}; it may refuse what nvcc 13 compiled", file=sys.stderr)
+        known = ".".join(map(str, known))
+        print(f"libraries: the driver knows CUDA up to {known}; it may refuse what nvcc 13 compiled", file=sys.stderr)
     # The newest that the driver can use, unless only the other is complete.
-    order = [12, 13] if is_old else [13, 12]
-    candidates = [{name: look_up(name) for name in NEEDED[version]} for version in order]
+    candidates = [{name: look_up(name) for name in needed(version)} for version in ([12, 13] if is_old else [13, 12])]
     found = min(candidates, key=lambda found: list(found.values()).count(None))
     for name, place in found.items():
-        print(f"libraries: {name:<18} {'MISSING' if place is None else f'from {place}'}", file=sys.stderr)
+        print(f"libraries: {name:<18} {f'from {place}' if place else 'MISSING'}", file=sys.stderr)
     missing = [name for name, place in found.items() if place is None]
     if missing:
         searched = dict.fromkeys(str(folder) for folder in folders() if folder.is_dir())
         sys.exit(f"libraries: {', '.join(missing)} not found by the system nor in {', '.join(searched)}")
     loaded = {name: opened(name if place == SYSTEM else Path(place) / name) for name, place in found.items()}
-    versions = [version_of(name, library) for name, library in loaded.items() if library]
     gpu = nvidia_smi("name,memory.total,driver_version") or "unknown GPU: nvidia-smi says nothing"
-    machine = {"gpu": f"{gpu} (CUDA {'.'.join(map(str, cuda_version(loaded[DRIVER])))})", "versions": [*filter(None, versions), package("torch"), package("transformers")]}
-    save("machine", machine)
+    versions = [version_of(name, library) for name, library in loaded.items() if library]
+    software = [*filter(None, versions), package("torch"), package("transformers")]
+    save("machine", {"gpu": f"{gpu} (CUDA {'.'.join(map(str, cuda_of(loaded[DRIVER])))})", "software": software})
     taken = dict.fromkeys(place for place in found.values() if place != SYSTEM)
     print(":".join([*taken, os.environ.get("LD_LIBRARY_PATH", "")]).strip(":"))
 
@@ -149,39 +146,43 @@ def libraries():
 
 def parity(log):
     """Counts what the test binary said."""
-    words = [line.split() for line in Path(log).read_text().splitlines() if line.startswith("test ")]
-    outcomes = {line[1]: line[-1] for line in words if line[-1] in ("ok", "FAILED")}
-    failed = [name for name, outcome in outcomes.items() if outcome == "FAILED"]
-    # A crash takes the tests behind it along.
-    ended = any(line[1] == "result:" for line in words)
-    save("parity", {"ok": ended and not failed and bool(outcomes), "passed": len(outcomes) - len(failed), "failed": failed, "ended": ended})
-    if failed or not ended:
-        sys.exit(f"parity: {len(failed)} tests failed{'' if ended else ', and the binary broke off'}: see {log}")
+    text = Path(log).read_text()
+    failed = re.findall(r"^test (\S+) \.\.\. .*FAILED$", text, re.MULTILINE)
+    # A crash takes this line along, and the tests that were still to come.
+    counts = re.search(r"^test result: .* (\d+) passed; (\d+) failed", text, re.MULTILINE)
+    passed = int(counts[1]) if counts else len(re.findall(r"^test \S+ \.\.\. .*ok$", text, re.MULTILINE))
+    is_whole = bool(counts) and int(counts[2]) == len(failed)
+    result = {"ok": is_whole and not failed and passed > 0, "passed": passed, "failed": failed, "is_whole": is_whole}
+    save("parity", result)
+    if not result["ok"]:
+        sys.exit(f"{parity_line(result)}; see {log}")
 
 
 def parity_line(result):
-    failed = f" ({', '.join(result['failed'])})" if result["failed"] else ""
-    return f"- parity with the CPU: {result['passed']} tests passed, {len(result['failed'])} failed{failed}{'' if result['ended'] else '; BROKEN OFF'}"
+    names = f" ({', '.join(result['failed'])})" if result["failed"] else ""
+    end = "" if result["is_whole"] else ", AND THE BINARY BROKE OFF"
+    return f"parity with the CPU: {result['passed']} tests passed, {len(result['failed'])} failed{names}{end}"
 
 
 # ---- Losses ----
 
 MOST = 1e-3
-AGAINST_CPU, ONLY_TOLD = "GPU against CPU", "not asked for: CPU here against the CPU of the build"
+AGAINST_CPU, ONLY_TOLD = "GPU against CPU", "CPU here against the CPU of the build"
+NAMES = ("gpu", "gpu_bf16", "gpu_from_gpu", "gpu_from_cpu", "cpu", "cpu_from_gpu")
 
 
-def read_run(path):
+def read_run(folder):
     """Loss by update, and the validation loss."""
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    path = folder / "metrics.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     # A loss that is not finite is written as null.
-    losses = {entry["step"]: math.inf if entry["loss"] is None else entry["loss"] for entry in entries if entry["kind"] == "step"}
-    return losses, next((entry["val_loss"] for entry in entries if entry["kind"] == "validation"), None)
+    losses = {e["step"]: math.inf if e["loss"] is None else e["loss"] for e in entries if e["kind"] == "step"}
+    return losses, next((e["val_loss"] for e in entries if e["kind"] == "validation"), None)
 
 
 def device_of(name):
     """What a run says that it was computed on."""
-    path = RUNS / "training" / name / "environment.json"
-    return json.loads(path.read_text())["processes"][-1]["device"] if path.is_file() else None
+    return json.loads((RUNS / "training" / name / "environment.json").read_text())["processes"][-1]["device"]
 
 
 def difference(found, expected, last):
@@ -193,56 +194,51 @@ def difference(found, expected, last):
     return {"first": min(gaps), "last": max(gaps), "largest": gaps[at], "largest_at": at, "at_last": gaps[max(gaps)]}
 
 
+def is_within(gap):
+    return gap is not None and gap["largest"] <= MOST
+
+
 def training(last, save_point):
     """Compares the curves of the runs up to the update `last`; some went on from `save_point` on the other device."""
     last = int(last)
-    runs = {path.parent.name: read_run(path) for path in (RUNS / "training").glob("*/metrics.jsonl")}
-    packed = read_run(HERE / "reference/metrics.jsonl")[0]
-    losses = {name: runs.get(name, ({}, None))[0] for name in ("gpu", "gpu_bf16", "cpu", "gpu_from_gpu", "gpu_from_cpu", "cpu_from_gpu")}
-    gpu, cpu = losses["gpu"], losses["cpu"]
-    is_whole = last in cpu
+    runs = {name: read_run(RUNS / "training" / name) for name in NAMES}
+    losses = {name: run[0] for name, run in runs.items()}
+    packed, gpu, cpu = read_run(HERE / "reference")[0], losses["gpu"], losses["cpu"]
+    is_slow = last not in cpu
     pairs = {
-        AGAINST_CPU: (gpu, cpu if is_whole else packed),
-        f"CPU after {save_point} updates on the GPU, against CPU": (losses["cpu_from_gpu"], cpu),
-        f"GPU after {save_point} updates on the CPU, against GPU": (losses["gpu_from_cpu"], gpu),
-        f"GPU after {save_point} updates of its own, saved and read, against GPU": (losses["gpu_from_gpu"], gpu),
+        AGAINST_CPU: (gpu, packed if is_slow else cpu),
+        f"CPU from the GPU's update {save_point} on, against CPU": (losses["cpu_from_gpu"], cpu),
+        f"GPU from the CPU's update {save_point} on, against GPU": (losses["gpu_from_cpu"], gpu),
+        f"GPU from its own update {save_point} on, against GPU": (losses["gpu_from_gpu"], gpu),
         ONLY_TOLD: (cpu, packed),
     }
     compared = {name: difference(*pair, last) for name, pair in pairs.items()}
-    failures = [f"{name}: not within {MOST}" for name, gap in compared.items() if name != ONLY_TOLD and not within(gap)]
-    if not compared[AGAINST_CPU] or compared[AGAINST_CPU]["last"] != last:
-        failures.append(f"the curves do not reach update {last}")
-    if not gpu or gpu[min(gpu)] - gpu[max(gpu)] < 0.5:
+    failures = [f"{name}: not within {MOST}" for name, gap in compared.items() if name != ONLY_TOLD and not is_within(gap)]
+    failures += [f"no losses of {name}" for name in NAMES if not losses[name]]
+    devices = {name: device_of(name) for name in NAMES if losses[name]}
+    wrong = [name for name, device in devices.items() if (device == "cpu") != name.startswith("cpu")]
+    failures += [f"{name} was computed on {devices[name]}" for name in wrong]
+    if last not in gpu or gpu[min(gpu)] - gpu[last] < 0.5:
         failures.append("nothing was learnt")
-    elsewhere = [name for name in losses if losses[name] and (device_of(name) == "cpu") != name.startswith("cpu")]
-    if elsewhere:
-        failures.append(f"not computed where they should be: {', '.join(elsewhere)}")
     finals = {name: [losses[name][max(losses[name])], runs[name][1]] for name in ("gpu", "gpu_bf16") if losses[name]}
-    if len(finals) < 2:
-        failures.append("the run in f32 or that in bf16 left no losses")
-    result = {"ok": not failures, "compared": compared, "finals": finals, "failures": failures, "is_whole": is_whole}
+    result = {"ok": not failures, "compared": compared, "finals": finals, "failures": failures, "is_slow": is_slow}
     save("training", result)
     print("\n".join(training_lines(result)))
     if failures:
         sys.exit("training: " + "; ".join(failures))
 
 
-def within(gap):
-    return gap is not None and gap["largest"] <= MOST
-
-
 def training_lines(result):
     for name, gap in result["compared"].items():
-        of_build = name == AGAINST_CPU and not result["is_whole"]
-        name = f"loss, {name}{' of the build, since the one here was too slow' if of_build else ''}"
+        label = f"{name} of the build, for the one here was too slow" if result["is_slow"] and name == AGAINST_CPU else name
         if gap is None:
-            yield f"- {name}: NOT COMPARED"
+            yield f"- loss, {label}: NOT COMPARED"
             continue
-        numbers = f"largest difference {gap['largest']:.2e} (update {gap['largest_at']}), {gap['at_last']:.2e} at update {gap['last']}"
-        verdict = "" if ONLY_TOLD in name else f"; at most {MOST:.0e}: {'yes' if within(gap) else 'NO'}"
-        yield f"- {name}, updates {gap['first']} to {gap['last']}: {numbers}{verdict}"
+        where = f"largest difference {gap['largest']:.1e} at update {gap['largest_at']}, {gap['at_last']:.1e} at {gap['last']}"
+        verdict = "not asked for" if name == ONLY_TOLD else f"at most {MOST:.0e}: {'yes' if is_within(gap) else 'NO'}"
+        yield f"- loss, {label}, updates {gap['first']} to {gap['last']}: {where}; {verdict}"
     for name, (final, validation) in result["finals"].items():
-        behind = "" if validation is None else f", on the validation split {validation:.4f}"
+        behind = "" if validation is None else f", of the validation split {validation:.4f}"
         yield f"- last loss on the GPU in {'bf16' if 'bf16' in name else 'f32'}: {final:.4f}{behind}"
     yield from (f"- training FAILED: {failure}" for failure in result["failures"])
 
@@ -261,15 +257,19 @@ class Row:
     name: str
     work: str
     required: float
-    arguments: tuple
+    arguments: list
 
 
-SIZES = ("--vit", "base", "--dim", "512", "--layers", "6", "--vocab", "10000", "--seq", "32", "--warmup", "10", "--steps", "30")
+def steps(encoder, batch):
+    model = "--vit base --dim 512 --layers 6 --vocab 10000 --seq 32".split()
+    return ["--encoder", encoder, "--batch", str(batch), *model, "--warmup", "10", "--steps", "30"]
+
+
 ROWS = [
-    Row("trained", "ViT-B/16 trained + decoder 512/6, batch 128, bf16", 0.9, ("--encoder", "train", "--batch", "128", *SIZES)),
-    Row("frozen", "ViT-B/16 frozen + decoder 512/6, batch 128, bf16", 1.0, ("--encoder", "frozen", "--batch", "128", *SIZES)),
-    Row("cached", "decoder 512/6 on cached ViT-B/16 features, batch 512, bf16", 1.0, ("--encoder", "cached", "--batch", "512", *SIZES)),
-    Row("captions", "beam search of width 5, decoder 512/6, batch 64", 2.0, ("--batch", "64", "--num-beams", "5")),
+    Row("trained", "ViT-B/16 trained + decoder 512/6, batch 128, bf16", 0.9, steps("train", 128)),
+    Row("frozen", "ViT-B/16 frozen + decoder 512/6, batch 128, bf16", 1.0, steps("frozen", 128)),
+    Row("cached", "decoder 512/6 on cached ViT-B/16 features, batch 512, bf16", 1.0, steps("cached", 512)),
+    Row("captions", "beam search of width 5, decoder 512/6, batch 64", 2.0, ["--batch", "64", "--num-beams", "5"]),
 ]
 
 
@@ -285,9 +285,11 @@ def options(log, is_ours=False):
     return {"env": os.environ | changes, "cwd": HERE, "text": True, "stderr": log, "stdout": subprocess.PIPE}
 
 
-def last_line(log):
-    lines = Path(log.name).read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip()[:300] if lines else "without a word"
+def complaint(log):
+    """The last line of an error, which hints may follow."""
+    lines = [line.strip() for line in Path(log.name).read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["without a word"])[-1][:300]
 
 
 def run(command, log, seconds=MEASURED, is_ours=False):
@@ -297,7 +299,7 @@ def run(command, log, seconds=MEASURED, is_ours=False):
     except subprocess.TimeoutExpired:
         raise NoResultError(f"did not finish in {seconds} s") from None
     if done.returncode != 0:
-        raise NoResultError(f"failed: {last_line(log)}")
+        raise NoResultError(f"failed: {complaint(log)}")
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]) if lines else {}
 
@@ -309,28 +311,26 @@ class Peer:
         self.log = open(RESULTS / f"{name}.log", "w")
         command = [sys.executable, "peers/torch_step.py", *arguments, "--rounds"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, **options(self.log))
-        self.started, self.lines = time.monotonic(), queue.Queue()
-        threading.Thread(target=self.read, daemon=True).start()
+        self.started = time.monotonic()
 
-    def read(self):
-        for line in self.process.stdout:
-            self.lines.put(line.strip())
-        self.lines.put(None)
-
-    def answer(self, deadline):
+    def answer(self, seconds, since=None):
+        """What it says next, within so many seconds from `since` or now."""
+        passed = time.monotonic() - since if since else 0.0
+        is_late = threading.Event()
+        timer = threading.Timer(max(1.0, seconds - passed), lambda: (is_late.set(), self.process.kill()))
+        timer.start()
         try:
-            line = self.lines.get(timeout=max(1.0, deadline - time.monotonic()))
-        except queue.Empty:
-            self.process.kill()
-            raise NoResultError(f"did not finish in {deadline - self.started:.0f} s") from None
-        if line is None:
-            raise NoResultError(f"failed: {last_line(self.log)}")
-        return line if line == "ready" or line.startswith("{") else self.answer(deadline)
+            for line in self.process.stdout:
+                if line == "ready\n" or line.startswith("{"):
+                    return line
+        finally:
+            timer.cancel()
+        raise NoResultError(f"did not finish in {seconds} s" if is_late.is_set() else f"failed: {complaint(self.log)}")
 
     def measure(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return json.loads(self.answer(time.monotonic() + MEASURED))["images_per_s"]
+        return json.loads(self.answer(MEASURED))["images_per_s"]
 
     def end(self):
         self.process.kill()
@@ -356,14 +356,13 @@ def measure_steps(row):
     """Training steps: ours, PyTorch's, PyTorch's compiled."""
     arguments = [*row.arguments, "--amp", "--device", DEVICE]
     peers = {"eager": Peer(f"{row.name}-eager", arguments), "compile": Peer(f"{row.name}-compile", [*arguments, "--compile"])}
-    sides, late = {}, {}
     try:
         with open(RESULTS / f"{row.name}-ours.log", "w") as log:
             command = [HERE / "bin/train_step", *row.arguments, "--precision", "bf16", "--device", DEVICE]
-            sides["ours"] = lambda: run(command, log, is_ours=True)["captions_per_s"]
+            sides, late = {"ours": lambda: run(command, log, is_ours=True)["captions_per_s"]}, {}
             for side, peer in peers.items():
                 try:
-                    peer.answer(peer.started + (COMPILED if side == "compile" else READY))
+                    peer.answer(COMPILED if side == "compile" else READY, peer.started)
                     sides[side] = peer.measure
                 except NoResultError as reason:
                     late[side] = str(reason)
@@ -383,11 +382,12 @@ def make_captioner(folder, log):
     changes += ["model.decoder.intermediate_size=2048", "tokenizer.vocab_size=10000", "tokenizer.min_frequency=1"]
     changes += ["training.num_epochs=8", "training.batch_size=64", "training.save_interval=100000"]
     program, model, features = HERE / "bin/caption-train", folder / "exported", folder / "features.safetensors"
-    run([program, "--config", "config.toml", *(word for change in changes for word in ("--set", change))], log, is_ours=True)
-    run([program, "export", "--checkpoint", folder / "captioner/checkpoints/last.safetensors", "--output", model], log, is_ours=True)
-    shared = ["--model", model, "--features", features]
+    run([program, "--config", "config.toml", *(w for change in changes for w in ("--set", change))], log, is_ours=True)
+    checkpoint = folder / "captioner/checkpoints/last.safetensors"
+    run([program, "export", "--checkpoint", checkpoint, "--output", model], log, is_ours=True)
+    shared = ["--model", model, "--features", features, "--device", DEVICE]
     photographs = ["data/flickr8k/images", "data/flickr8k/dataset.json", 200]
-    run([sys.executable, "peers/torch_beam_search.py", *shared, "--device", DEVICE, "--make-features", *photographs], log)
+    run([sys.executable, "peers/torch_beam_search.py", *shared, "--make-features", *photographs], log)
     from safetensors.torch import load_file, save_file
 
     states = load_file(features)["encoder_hidden_states"]
@@ -400,7 +400,7 @@ def measure_captions(row):
     folder = RUNS / "captioner"
     with open(RESULTS / f"{row.name}.log", "w") as log:
         try:
-            shared = [*make_captioner(folder, log), *row.arguments, "--device", DEVICE]
+            shared = [*make_captioner(folder, log), *row.arguments]
         except NoResultError as reason:
             print(f"{row.name}: no model to write captions with: {reason}", flush=True)
             return {"rates": {"ours": []}, "reasons": {"ours": f"no model: {reason}"}}
@@ -419,9 +419,9 @@ def measure_captions(row):
         result["rates"][side] = first["rates"][earlier] + result["rates"][side]
     captions = [json.loads(path.read_text()) for path in (folder / "ours.json", folder / "f32.json") if path.is_file()]
     if len(captions) == 2:
-        equal = sum(here == there for here, there in zip(*captions))
-        length = statistics.mean(map(len, captions[0]))
-        result["note"] = f"captions: {equal} of {len(captions[0])} are token for token those of PyTorch in f32, {length:.1f} tokens on average; PyTorch was faster in {faster}"
+        equal = f"{sum(a == b for a, b in zip(*captions))} of {len(captions[0])} have the tokens of PyTorch's in f32"
+        length = f"{statistics.mean(map(len, captions[0])):.1f} tokens on average"
+        result["note"] = f"captions: {equal}, {length}; PyTorch's column is its {faster}, the faster of f32 and bf16"
     return result
 
 
@@ -444,28 +444,28 @@ def throughput():
 
 def profile():
     """Our steps at several batch sizes, and the most memory of the GPU that was taken meanwhile."""
-    entries = []
+    lines = []
     with open(RESULTS / "profile.log", "w") as log:
-        for precision, batch in [("bf16", 16), ("bf16", 32), ("bf16", 64), ("bf16", 128), ("bf16", 256), ("tf32", 64), ("f32", 64)]:
-            used, over = [], threading.Event()
+        for precision, batch in [*(("bf16", 16 << place) for place in range(5)), ("tf32", 64), ("f32", 64)]:
+            used, is_over = [], threading.Event()
 
-            def watch():
-                while not over.wait(0.2):
-                    used.append(nvidia_smi("memory.used") or "unknown")
+            def watch(used=used, is_over=is_over):
+                while not is_over.wait(0.2):
+                    used.append(int((nvidia_smi("memory.used") or "0 MiB").split()[0]))
 
             watcher = threading.Thread(target=watch)
             watcher.start()
-            command = [HERE / "bin/train_step", "--encoder", "train", *SIZES, "--batch", batch, "--precision", precision, "--device", DEVICE]
+            command = [HERE / "bin/train_step", *steps("train", batch), "--precision", precision, "--device", DEVICE]
             try:
-                rate = f"{run(command, log, 60, is_ours=True)['captions_per_s']:.0f} images/s"
+                found = f"{run(command, log, 60, is_ours=True)['captions_per_s']:.0f} images/s"
             except NoResultError as reason:
-                rate = str(reason)
-            over.set()
+                found = str(reason)
+            is_over.set()
             watcher.join()
-            memory = max(used, key=lambda text: int(text.split()[0]) if text[0].isdigit() else -1, default="unknown")
-            entries.append(f"- ViT-B/16 trained + decoder 512/6, batch {batch}, {precision}: {rate}, memory {memory}")
-            print(entries[-1], flush=True)
-    save("profile", {"ok": True, "entries": entries})
+            memory = f"{max(used, default=0)} MiB of the GPU taken"
+            lines.append(f"ViT-B/16 trained + decoder 512/6, batch {batch}, {precision}: {found}, {memory}")
+            print(lines[-1], flush=True)
+    save("profile", {"ok": True, "lines": lines})
 
 
 # ---- The table ----
@@ -478,36 +478,40 @@ def cell(result, side):
 
 def ratio(row, result):
     """Our median over PyTorch's better one, with the range over the rounds, and whether it is enough."""
-    ours, theirs = result["rates"].get("ours"), [rates for side, rates in result["rates"].items() if side != "ours" and rates]
+    ours = result["rates"].get("ours")
+    theirs = [rates for side, rates in result["rates"].items() if side != "ours" and rates]
     if not ours or not theirs:
         return "", "NO" if theirs else ""
     best = max(theirs, key=statistics.median)
     found = statistics.median(ours) / statistics.median(best)
     each = [here / there for here, there in zip(ours, best)]
-    return f"{found:.2f} ({min(each):.2f}-{max(each):.2f})", "yes" if found >= row.required else "NO"
+    enough = "yes, compile aside" if "compile" in result["reasons"] else "yes"
+    return f"{found:.2f} ({min(each):.2f}-{max(each):.2f})", enough if found >= row.required else "NO"
 
 
 def table():
-    print("| work | ours, images/s | PyTorch eager | PyTorch compile | ratio | required | reached |\n|---|---|---|---|---|---|---|")
-    lines = []
+    sides, lines = ("ours", "eager", "compile"), []
+    print("| work | ours, images/s | PyTorch eager | PyTorch compile | ratio | required | reached |")
+    print("|---|---|---|---|---|---|---|")
     for row in ROWS:
-        result = load(f"throughput-{row.name}") or {"rates": {}, "reasons": dict.fromkeys(("ours", "eager", "compile"), "not run")}
+        result = load(f"throughput-{row.name}") or {"rates": {}, "reasons": dict.fromkeys(sides, "not run")}
         found, reached = ratio(row, result)
-        cells = [row.work, *(cell(result, side) for side in ("ours", "eager", "compile")), found, f"{row.required:.1f}", reached]
+        cells = [row.work, *(cell(result, side) for side in sides), found, f"{row.required:.1f}", reached]
         print("|", " | ".join(cells), "|")
         lines += [f"- {row.name}, {side}: {reason}" for side, reason in result["reasons"].items() if ":" in reason]
         lines += [f"- {result['note']}"] if "note" in result else []
-    print(f"\nimages/s, medians of {ROUNDS} rounds in turn on one GPU; the ratio is ours over PyTorch's better one, in brackets its range.\n")
-    results = {name: load(name) for name in ("parity", "training", "profile", "machine")}
-    lines.append(parity_line(results["parity"]) if results["parity"] else "- parity with the CPU: NOT RUN")
-    lines += training_lines(results["training"]) if results["training"] else ["- training: NOT RUN"]
-    lines += results["profile"]["entries"] if results["profile"] else []
-    lines += [f"- {results['machine']['gpu']}", f"- {', '.join(results['machine']['versions'])}"] if results["machine"] else []
+    print(f"\nMedians of {ROUNDS} rounds in turn on one GPU; the ratio is ours over PyTorch's better one, and its range.\n")
+    tests, curves, scaling, machine = map(load, ("parity", "training", "profile", "machine"))
+    lines.append(f"- {parity_line(tests)}" if tests else "- parity with the CPU: NOT RUN")
+    lines += training_lines(curves) if curves else ["- training: NOT RUN"]
+    lines += [f"- {line}" for line in scaling["lines"]] if scaling else []
+    lines += [f"- {machine['gpu']}", f"- {', '.join(machine['software'])}"] if machine else ["- machine: NOT KNOWN"]
     commit = HERE / "commit"
-    print("\n".join([*lines, f"- commit of the binaries: {commit.read_text().strip() if commit.is_file() else 'unknown'}"]))
+    lines.append(f"- commit of the binaries: {commit.read_text().strip() if commit.is_file() else 'unknown'}")
+    print("\n".join(lines))
 
 
-COMMANDS = {"libraries": libraries, "parity": parity, "training": training, "throughput": throughput, "profile": profile, "table": table}
+COMMANDS = {command.__name__: command for command in (libraries, parity, training, throughput, profile, table)}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
