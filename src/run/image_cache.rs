@@ -92,7 +92,7 @@ fn features(
     number: FeatureType,
     is_on_gpu: bool,
 ) -> Description {
-    // In f32 a GPU differs from a CPU in the last digits, which no row keeps.
+    // In f32 the two differ in the last digits alone, and may share rows.
     let rounded_by = (is_on_gpu && precision != Precision::F32).then_some("gpu");
     let mut content = json!({
         "kind": "features",
