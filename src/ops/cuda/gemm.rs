@@ -2,9 +2,10 @@
 #![expect(unsafe_code, reason = "cuBLAS takes addresses")]
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use candle_core::cuda_backend::WrapErr as _;
-use candle_core::cuda_backend::cudarc::cublas::{result, sys};
+use candle_core::cuda_backend::cudarc::cublas::{CudaBlas, result, sys};
 use candle_core::{CudaDevice, DType, Result, bail};
 
 use super::array::Array;
@@ -58,10 +59,7 @@ impl Product {
         if self.m == 0 || self.n == 0 {
             return Ok(());
         }
-        let call = self.call(result, left, right)?;
-        // cuBLAS works with what is current in the thread.
-        device.cuda_stream().context().bind_to_thread().w()?;
-        let blas = device.cublas_handle();
+        let (call, blas) = self.begin(device, [result, left, right])?;
         // cuBLAS counts columns first: a matrix of rows is its transpose there, and (left @ right)^T = right^T @ left^T.
         // SAFETY: the callers give matrices that have as many elements as the sizes and strides say.
         unsafe {
@@ -103,10 +101,7 @@ impl Product {
         if count == 0 || self.m == 0 || self.n == 0 {
             return Ok(());
         }
-        let call = self.call(result, left, right)?;
-        // cuBLAS works with what is current in the thread.
-        device.cuda_stream().context().bind_to_thread().w()?;
-        let blas = device.cublas_handle();
+        let (call, blas) = self.begin(device, [result, left, right])?;
         // SAFETY: as in `write`, for each of the matrices.
         unsafe {
             sys::cublasGemmBatchedEx(
@@ -137,7 +132,8 @@ impl Product {
         Ok(())
     }
 
-    fn call(&self, result: Matrix, left: Matrix, right: Matrix) -> Result<Call> {
+    /// Sizes and types of a call, and who makes it.
+    fn begin(&self, device: &CudaDevice, [result, left, right]: [Matrix; 3]) -> Result<(Call, Arc<CudaBlas>)> {
         if left.dtype != right.dtype || result.transposed {
             bail!("a product of {:?} and {:?} into a matrix of rows is expected", left.dtype, right.dtype);
         }
@@ -145,7 +141,7 @@ impl Product {
             (true, DType::F32) => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
             _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
-        Ok(Call {
+        let call = Call {
             m: size(self.m)?,
             n: size(self.n)?,
             k: size(self.k)?,
@@ -155,7 +151,10 @@ impl Product {
             factors: data_type(left.dtype)?,
             result: data_type(result.dtype)?,
             compute,
-        })
+        };
+        // cuBLAS works with what is current in the thread.
+        device.cuda_stream().context().bind_to_thread().w()?;
+        Ok((call, device.cublas_handle()))
     }
 }
 
