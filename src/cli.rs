@@ -9,6 +9,7 @@ use crate::base::terminal::{self, Verbosity};
 use crate::commands::caption::CaptionArgs;
 use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::given_paths::path_argument;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
@@ -32,10 +33,10 @@ use crate::training::trainer::Outcome;
 )]
 struct Cli {
     /// Train as this config file says
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    #[arg(long, value_name = "FILE", conflicts_with = "resume", value_parser = path_argument())]
     config: Option<PathBuf>,
     /// Go on from this checkpoint, from the newest whole one of a run's folder, or of the newest run ("auto")
-    #[arg(long, value_name = "FILE|RUN|auto")]
+    #[arg(long, value_name = "FILE|RUN|auto", value_parser = path_argument())]
     resume: Option<PathBuf>,
     /// Change a value of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]

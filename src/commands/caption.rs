@@ -10,6 +10,7 @@ use crate::base::fault::{describe, fault};
 use crate::base::terminal;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
+use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::data::image_file::load_rgb;
 use crate::data::image_source::ImageInput;
@@ -26,7 +27,7 @@ const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 #[derive(Clone, Debug, clap::Args)]
 pub struct CaptionArgs {
     /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// JPEG, PNG or WebP files, or folders of them
     #[arg(required = true, value_name = "IMAGE")]

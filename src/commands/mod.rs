@@ -7,6 +7,7 @@ pub mod decoding_args;
 pub mod device;
 pub mod evaluate;
 pub mod export;
+pub(crate) mod given_paths;
 mod hub_uploads;
 pub mod inspect;
 pub mod model_source;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::base::terminal;
+use crate::commands::given_paths::path_argument;
 use crate::evaluation::caption_files::{read_caption_set, read_reference_lists};
 use crate::metrics::bootstrap::NUM_RESAMPLES;
 use crate::metrics::meteor::Meteor;
@@ -14,10 +15,10 @@ use crate::metrics::score::{ScoreOptions, score};
 #[derive(Clone, Debug, clap::Args)]
 pub struct ScoreArgs {
     /// Captions: COCO results, or a list with references inline
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub candidates: PathBuf,
     /// References: COCO annotations or a dataset_*.json in Karpathy's schema
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub references: Option<PathBuf>,
     /// Score against this split of Karpathy's schema alone
     #[arg(long, value_name = "SPLIT", requires = "references")]
@@ -34,10 +35,10 @@ pub struct ScoreArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct MetricArgs {
     /// METEOR with synonyms and paraphrases: the folder `meteor` of the Python package pycocoevalcap
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub meteor_resources: Option<PathBuf>,
     /// Weigh the n-grams of CIDEr-D by these references: COCO annotations or Karpathy's schema
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub document_frequencies: Option<PathBuf>,
     /// Resamples for the confidence intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = NUM_RESAMPLES)]

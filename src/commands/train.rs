@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 
 use crate::base::fault::{WithHint as _, fault, one_line, usage};
+use crate::base::home::expand;
+use crate::base::quoting::{shell_path, shown};
 use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal;
@@ -14,6 +16,7 @@ use crate::base::{atomic_file, memory};
 use crate::commands::caption_at_end::{Images, caption_at_end};
 use crate::commands::dataset_source;
 use crate::commands::device::training_device;
+use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
 use crate::commands::model_source::model_folders;
 use crate::commands::report;
@@ -64,7 +67,9 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
         }
         TrainRequest::Resume(path) => {
             let (path, checkpoint) = find_checkpoint(path, overrides)?;
-            let config = config::apply_safe_overrides(&checkpoint.metadata.config, overrides)?;
+            let known = &checkpoint.metadata.config;
+            let mut config = config::apply_safe_overrides(known, overrides)?;
+            expand_config(&mut config, Some(known))?;
             go_on(&path, checkpoint, config, &stop)
         }
     }
@@ -73,8 +78,11 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
 /// What `--resume` names.
 fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Checkpoint)> {
     let (path, checkpoint) = if named == Path::new(AUTO) && !named.exists() {
-        let output = overrides.iter().rev().find_map(|text| text.strip_prefix("output_dir="));
-        newest_of_runs(&output.map_or_else(|| RunConfig::default().output_dir, PathBuf::from), read_checkpoint)?
+        let output = match config::overridden_text(overrides, "output_dir")? {
+            Some(written) => expand(Path::new(&written))?,
+            None => RunConfig::default().output_dir,
+        };
+        newest_of_runs(&output, read_checkpoint)?
     } else if named.is_dir() {
         newest_in_run(named, read_checkpoint)?
     } else {
@@ -87,7 +95,7 @@ fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Check
 /// What stands for the newest run.
 const AUTO: &str = "auto";
 
-/// Fills in what follows from the config file's name and the data set's.
+/// Fills in what follows from the config file's name, the data set's, and the home folder.
 pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
     if config.name.is_none() {
         config.name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -96,6 +104,7 @@ pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
         let dataset = config.data.dataset.as_ref().context("neither data.dataset nor data.directory is set")?;
         config.data.directory = Some(Path::new("data").join(dataset));
     }
+    expand_config(&mut config, None)?;
     Ok(config)
 }
 
@@ -105,7 +114,8 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
     if path.exists() {
         return Some(path.clone());
     }
-    terminal::warning(&format!("training.resume_from = {} does not exist: training from scratch", path.display()));
+    let shown = shown(&path.to_string_lossy());
+    terminal::warning(&format!("training.resume_from names {shown}, which does not exist: training from scratch"));
     None
 }
 
@@ -126,8 +136,7 @@ fn prepare_when_absent(config: &RunConfig) -> Result<()> {
 fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outcome> {
     trackers::check(&config)?;
     let device = training_device(&config.training)?;
-    let written =
-        std::fs::read_to_string(config_path).with_context(|| format!("cannot read {}", config_path.display()))?;
+    let written = config::read_text(config_path)?;
     let setup = fresh_setup(config, &device)?;
     stop.attend();
     let run = create_run(&setup)?;
@@ -362,7 +371,7 @@ fn last_good(run: &RunDirectory) -> String {
 
 fn say_how_to_go_on(run: &RunDirectory) {
     say_peak_memory();
-    terminal::message(&format!("{STOPPED}caption-train --resume {}", run.last_checkpoint().display()));
+    terminal::message(&format!("{STOPPED}caption-train --resume {}", shell_path(&run.last_checkpoint())));
 }
 
 fn say_peak_memory() {
@@ -386,6 +395,6 @@ fn summarise(run: &RunDirectory, best: &Path) {
         "done; everything is in {}. Caption a picture of your own, or try the model on a page on this machine:\n  \
          caption-train caption --checkpoint {best} PICTURE\n  caption-train serve --checkpoint {best}",
         run.path().display(),
-        best = best.display()
+        best = shell_path(best)
     ));
 }

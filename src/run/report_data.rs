@@ -12,6 +12,7 @@ use candle_core::Device;
 use serde::Deserialize;
 
 use crate::base::fault::one_line;
+use crate::base::quoting::shell_word;
 use crate::config::{self, RunConfig};
 use crate::data::dataset::{Dataset, Split};
 use crate::data::split::split_images;
@@ -201,7 +202,7 @@ fn read_captions(run: &RunDirectory, dataset: &Dataset, split: &str) -> Result<S
 fn rows(process: Process) -> Vec<(String, String)> {
     let mut rows = vec![
         ("program".to_owned(), process.program),
-        ("command".to_owned(), process.arguments.join(" ")),
+        ("command".to_owned(), command(&process.arguments)),
         ("system".to_owned(), process.system),
     ];
     rows.extend(process.processor.map(|name| ("processor".to_owned(), name)));
@@ -212,6 +213,12 @@ fn rows(process: Process) -> Vec<(String, String)> {
     rows.push(("compute threads".to_owned(), process.compute_threads.to_string()));
     rows.push(("loader threads".to_owned(), process.loader_threads.to_string()));
     rows
+}
+
+/// What was written on the command line, as a shell reads it.
+fn command(arguments: &[String]) -> String {
+    let words = arguments.iter().map(|argument| format!(" {}", shell_word(argument)));
+    format!("caption-train{}", words.collect::<String>())
 }
 
 fn links(run: &RunDirectory) -> Vec<FileLink> {

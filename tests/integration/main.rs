@@ -5,12 +5,14 @@
 mod bad_checkpoints;
 mod commands;
 mod config;
+mod copied_commands;
 mod faults;
 mod formats;
 mod fuzz_corpus;
 mod image_cache;
 mod interruption;
 mod kills;
+mod long_captions;
 mod model;
 mod parity;
 mod pretrained;

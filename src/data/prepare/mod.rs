@@ -20,6 +20,7 @@ mod summary;
 use std::path::{Path, PathBuf};
 
 use crate::base::fault::{fault, usage};
+use crate::base::quoting::shell_path;
 use crate::base::terminal;
 use crate::data::annotations::{KnownDataset, RawDataset, Reject, Repair, Wanted, choose};
 use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER};
@@ -285,7 +286,7 @@ fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
     };
     let place = output.map_or_else(String::new, |output| format!(" is not in {}", output.display()));
     let message = format!("data set {name}{place} and its source is not given");
-    let output = output.map_or_else(String::new, |output| format!(" --output {}", output.display()));
+    let output = output.map_or_else(String::new, |output| format!(" --output {}", shell_path(output)));
     let hint = format!(
         "run `caption-train prepare-data --dataset {name} --source DIR{output}`; DIR is the folder with its archives as \
          they are distributed, or unpacked (in a config file: `data.source`)"
