@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::base::fault::{WithHint as _, fault};
 use crate::config::TokenizerConfig;
-use crate::data::image_processor::ImageProcessor;
+use crate::data::image_processor::{FolderProcessing, ImageProcessor};
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::encoder::EncoderShape;
 use crate::model::generation_defaults::GenerationDefaults;
@@ -55,14 +55,18 @@ pub fn read_tokenizer(
     Ok((tokenizer, config))
 }
 
-/// The image processing of a model's folder, for the wanted image size.
+/// The image processing of a model's folder, for the wanted image size. What a person should know of it goes to `notes`.
 ///
 /// # Errors
-/// A `preprocessor_config.json` that is not there or cannot be used.
-pub fn read_processor(folder: &Path, shape: &EncoderShape) -> Result<ImageProcessor> {
-    let path = folder.join("preprocessor_config.json");
-    let processor = ImageProcessor::from_file(&path)
-        .hint(|| "the encoder's preprocessor_config.json says how its images were resized and normalised")?;
+/// A folder that does not describe it; a description that cannot be used.
+pub fn read_processor(folder: &Path, shape: &EncoderShape, notes: &mut Vec<String>) -> Result<ImageProcessor> {
+    const HINT: &str = "processor_config.json or preprocessor_config.json says how the encoder's images were resized and \
+                        normalised: save the model's processor (AutoImageProcessor) into its folder too";
+    let FolderProcessing { processor, note } = ImageProcessor::from_folder(folder).hint(|| HINT)?.ok_or_else(|| {
+        let message = "neither a processor_config.json with an image_processor nor a preprocessor_config.json";
+        fault(format!("{} holds {message}", folder.display()), HINT)
+    })?;
+    notes.extend(note);
     Ok(processor.with_image_size(shape.image_size))
 }
 
