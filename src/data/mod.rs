@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod augmentation;
 pub mod batch;
+pub mod caption_lengths;
 pub mod collate;
 pub mod dataset;
 pub mod feature_store;

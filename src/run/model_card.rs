@@ -70,10 +70,10 @@ impl Card {
 
 /// The card of `model`.
 pub fn render(model: &CaptioningModel, card: &Card) -> String {
-    let title = &card.title;
+    let title = plain_markdown(&card.title);
     let (encoder, decoder) = (&model.shape.encoder, &model.shape.decoder);
     let base = model.training.as_ref().map(base_models).unwrap_or_default();
-    let base_lines: String = base.iter().map(|name| format!("- {name}\n")).collect();
+    let base_lines: String = base.iter().map(|name| format!("- {}\n", yaml_string(name))).collect();
     let base_key = if base.is_empty() { String::new() } else { format!("base_model:\n{base_lines}") };
     let architecture = format!(
         "Describes images in one sentence: a {:?} encoder ({} px, patches of {} px, {} wide, {} layers) and a GPT-2 \
@@ -101,25 +101,28 @@ fn model_index(card: &Card, dataset: &str) -> String {
     if card.scores.is_empty() {
         return String::new();
     }
-    // A JSON text is a YAML text too, whatever is in it.
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut lines =
-        vec!["model-index:".to_owned(), format!("- name: {}", quoted(&card.title)), "  results:".to_owned()];
+        vec!["model-index:".to_owned(), format!("- name: {}", yaml_string(&card.title)), "  results:".to_owned()];
     for scores in &card.scores {
         lines.push("  - task:".to_owned());
         lines.push("      type: image-to-text".to_owned());
         lines.push("    dataset:".to_owned());
-        lines.push(format!("      name: {}", quoted(dataset)));
-        lines.push(format!("      type: {}", quoted(dataset)));
-        lines.push(format!("      split: {}", quoted(&scores.split)));
+        lines.push(format!("      name: {}", yaml_string(dataset)));
+        lines.push(format!("      type: {}", yaml_string(dataset)));
+        lines.push(format!("      split: {}", yaml_string(&scores.split)));
         lines.push("    metrics:".to_owned());
         for row in &scores.rows {
-            lines.push(format!("    - type: {}", quoted(&row.name.to_lowercase())));
-            lines.push(format!("      name: {}", quoted(&row.name)));
+            lines.push(format!("    - type: {}", yaml_string(&row.name.to_lowercase())));
+            lines.push(format!("      name: {}", yaml_string(&row.name)));
             lines.push(format!("      value: {:.4}", row.value));
         }
     }
     lines.join("\n") + "\n"
+}
+
+/// A JSON text is a YAML text too, whatever is in it.
+fn yaml_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 fn scores_section(card: &Card) -> String {
@@ -134,6 +137,9 @@ fn scores_section(card: &Card) -> String {
         for row in &scores.rows {
             let interval = row.interval.map_or(String::new(), |(low, high)| format!("{low:.3} to {high:.3}"));
             let _ = writeln!(text, "| {} | {:.3} | {interval} |", row.name, row.value);
+        }
+        for note in &scores.notes {
+            let _ = write!(text, "\n{}.\n", plain_markdown(note));
         }
         let _ = write!(text, "\n`{}`\n", scores.signature.replace('`', "'"));
     }

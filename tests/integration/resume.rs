@@ -20,7 +20,7 @@ fn train_and_stop(folder: &Path, config: &str, updates: usize, signal: &str) -> 
     let metrics = folder.join("run/metrics.jsonl");
     let started = Instant::now();
     loop {
-        let logged = std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+        let logged = std::fs::read_to_string(&metrics).map_or(0, |text| text.matches("\"kind\":\"step\"").count());
         if logged >= updates {
             break;
         }

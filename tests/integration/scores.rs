@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::support::{binary, last_checkpoint, shapes_folder, small_config, stderr, train};
+use crate::support::{binary, data_set, last_checkpoint, shapes_folder, small_config, stderr, train};
 
 /// A run that scores its captions at both of its validations and captions a split at its end.
 fn trained() -> &'static Path {
@@ -225,4 +225,80 @@ fn captions_can_be_searched_for_with_beams_or_drawn_and_several_be_had() {
     let output = run(&["caption", "--checkpoint", &checkpoint, "--num-captions", "2", &pictures[0]]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("a greedy search gives one"), "{}", stderr(&output));
+}
+
+#[test]
+fn cider_of_one_image_is_zero_and_a_note_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let perfect =
+        json!([{ "image_name": "a.jpg", "captions": ["a dog runs", "a dog is running"], "prediction": "a dog runs" }]);
+    fs::write(path("one.json"), perfect.to_string()).unwrap();
+    let documents: Vec<Value> = (0..12)
+        .map(|number| json!({ "filename": format!("{number}.jpg"), "split": "test", "sentences": [{ "raw": format!("cat {number}") }] }))
+        .collect();
+    fs::write(path("documents.json"), json!({ "images": documents }).to_string()).unwrap();
+    let text = data(&run(&["score", "--candidates", &path("one.json")]));
+    assert!(text.contains("CIDEr     0.000"), "{text}");
+    assert!(
+        text.contains("note      CIDEr-D is 0 by definition") && text.contains("--document-frequencies FILE"),
+        "{text}"
+    );
+    let report: Value =
+        serde_json::from_str(&data(&run(&["score", "--json", "--candidates", &path("one.json")]))).unwrap();
+    assert!(report["notes"][0].as_str().unwrap().contains("there is one image"), "{report}");
+    let weighed = ["score", "--candidates", &path("one.json"), "--document-frequencies", &path("documents.json")];
+    let text = data(&run(&weighed));
+    assert!(!text.contains("note ") && !text.contains("CIDEr     0.000"), "{text}");
+}
+
+#[test]
+fn plan_and_evaluate_say_what_cider_of_few_images_is_worth() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("set");
+    let warned = |val: &[(&str, &[&str])], sets: &[&str]| {
+        let train: [(&str, &[&str]); 2] = [("train", &["a dog"]), ("train", &["a cat"])];
+        data_set(&set, &[&train, val].concat());
+        let text = small_config(folder.path())
+            .replace(&shapes_folder().display().to_string(), &set.display().to_string())
+            + "[evaluation]\nmetrics_interval = 1\n";
+        fs::write(folder.path().join("run.toml"), text).unwrap();
+        let mut command = binary();
+        command.args(["plan", "--config"]).arg(folder.path().join("run.toml"));
+        sets.iter().for_each(|set| {
+            command.args(["--set", set]);
+        });
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let best = "training.best_metric=cider";
+    let one: &[(&str, &[&str])] = &[("val", &["a bird"])];
+    let text = warned(one, &[best]);
+    assert!(text.contains("CIDEr-D of one validation image is 0 by definition, so that no epoch is better"), "{text}");
+    assert!(
+        warned(one, &[]).contains("in validations CIDEr-D of one validation image is 0 by definition: validate on")
+    );
+    let alike: &[(&str, &[&str])] = &[("val", &["a bird"]), ("val", &["a bird"])];
+    assert!(warned(alike, &[best]).contains("CIDEr-D of validation images that share their references is 0"));
+    let few: &[(&str, &[&str])] = &[("val", &["a bird"]), ("val", &["a fish"])];
+    assert!(warned(few, &[best]).contains("CIDEr-D of 2 validation images says little"));
+    let many: Vec<String> = (0..10).map(|number| format!("bird {number}")).collect();
+    let many: Vec<[&str; 1]> = many.iter().map(|text| [text.as_str()]).collect();
+    let many: Vec<(&str, &[&str])> = many.iter().map(|caption| ("val", caption.as_slice())).collect();
+    assert!(!warned(&many, &[best]).contains("CIDEr-D"));
+
+    warned(one, &[]);
+    let checkpoint = checkpoint().display().to_string();
+    let output = path_of(folder.path(), "captions");
+    let set = set.display().to_string();
+    let text =
+        data(&run(&["evaluate", "--checkpoint", &checkpoint, "--data", &set, "--split", "val", "--output", &output]));
+    assert!(text.contains("note      CIDEr-D is 0 by definition"), "{text}");
+    let scores = read(folder.path().join("captions/val.scores.json"));
+    assert!(scores["report"]["notes"][0].as_str().unwrap().contains("there is one image"), "{scores}");
+}
+
+fn path_of(folder: &Path, name: &str) -> String {
+    folder.join(name).display().to_string()
 }

@@ -121,6 +121,22 @@ pub(crate) fn shapes_folder() -> &'static Path {
     folder.path()
 }
 
+/// A prepared data set of drawn pictures with these captions; the split of each picture stands before them.
+pub(crate) fn data_set(folder: &Path, images: &[(&str, &[&str])]) {
+    let drawn = shapes_folder().join("images");
+    let mut pictures: Vec<PathBuf> = files_below(&drawn);
+    pictures.sort();
+    std::fs::create_dir_all(folder.join("images")).unwrap();
+    let mut entries = Vec::new();
+    for (number, (split, captions)) in images.iter().enumerate() {
+        let filename = format!("{number}.png");
+        std::fs::copy(&pictures[number], folder.join("images").join(&filename)).unwrap();
+        let sentences: Vec<Value> = captions.iter().map(|raw| serde_json::json!({ "raw": raw })).collect();
+        entries.push(serde_json::json!({ "filename": filename, "split": split, "sentences": sentences }));
+    }
+    std::fs::write(folder.join("dataset.json"), serde_json::json!({ "images": entries }).to_string()).unwrap();
+}
+
 /// A config that trains a small model on [`shapes_folder`] within seconds.
 pub(crate) fn small_config(output: &Path) -> String {
     format!(
