@@ -115,7 +115,9 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
         return Some(path.clone());
     }
     let shown = shown(&path.to_string_lossy());
-    terminal::warning(&format!("training.resume_from names {shown}, which does not exist: training from scratch"));
+    terminal::warning(&format!(
+        "the checkpoint of training.resume_from, {shown}, does not exist: training from scratch"
+    ));
     None
 }
 

@@ -81,8 +81,18 @@ impl<'a> Source<'a> {
             Err(HFError::EntryNotFound { .. }) => Ok(None),
             // Without a network nobody knows what else the repository has; what is needed is asked for by name.
             Err(HFError::LocalEntryNotFound { .. }) if name != CONFIG => Ok(None),
+            // The weights come last: where they are, whatever else the repository has was asked for before.
+            Err(HFError::Request { .. }) if name != CONFIG && self.has_weights() => Ok(None),
             Err(error) => Err(self.explain(name, error)),
         }
+    }
+
+    /// Whether the cache has weights of this version.
+    fn has_weights(&self) -> bool {
+        [WEIGHTS, INDEX].into_iter().any(|name| {
+            let request = self.repository.download_file().filename(name).maybe_revision(self.revision.clone());
+            request.local_files_only(true).send().is_ok()
+        })
     }
 
     fn get_shards(&self, index: &std::path::Path) -> anyhow::Result<()> {
@@ -235,39 +245,18 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let address = hub(&[
             ("config.json", "{}"),
-            ("processor_config.json", "{}"),
             ("preprocessor_config.json", "[]"),
             ("merges.txt", "a b"),
             ("model.safetensors", "weights"),
         ]);
         let kind = ModelKind::WithTokenizer;
         let folder = model("owner/name", kind, &settings(&address, cache.path(), false)).unwrap();
-        let texts = [
-            (CONFIG, "{}"),
-            ("processor_config.json", "{}"),
-            ("preprocessor_config.json", "[]"),
-            ("merges.txt", "a b"),
-            (WEIGHTS, "weights"),
-        ];
+        let texts = [(CONFIG, "{}"), ("preprocessor_config.json", "[]"), ("merges.txt", "a b"), (WEIGHTS, "weights")];
         for (name, text) in texts {
             assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), text);
         }
         let offline = settings("http://127.0.0.1:9", cache.path(), true);
         assert_eq!(model("owner/name", kind, &offline).unwrap(), folder);
-    }
-
-    #[test]
-    fn the_processor_of_an_encoder_is_downloaded_in_either_form() {
-        let fetched = |files| {
-            let cache = tempfile::tempdir().unwrap();
-            let settings = settings(&hub(files), cache.path(), false);
-            let folder = model("owner/name", ModelKind::Encoder, &settings).unwrap();
-            ["processor_config.json", "preprocessor_config.json"].map(|name| folder.join(name).is_file())
-        };
-        let old = &[("config.json", "{}"), ("preprocessor_config.json", "{}"), ("model.safetensors", "weights")];
-        assert_eq!(fetched(old), [false, true]);
-        let new = &[("config.json", "{}"), ("processor_config.json", "{}"), ("model.safetensors", "weights")];
-        assert_eq!(fetched(new), [true, false]);
     }
 
     #[test]
@@ -324,8 +313,8 @@ mod tests {
     #[test]
     fn a_hub_that_cannot_be_reached_is_named() {
         let cache = tempfile::tempdir().unwrap();
-        // Nothing listens there, and no other test is given this port.
-        let closed = "127.0.0.1:9";
+        // Nothing listens on the port of a listener that was closed.
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let text = describe(
             &model("owner/name", ModelKind::Encoder, &settings(&format!("http://{closed}"), cache.path(), false))
                 .unwrap_err(),

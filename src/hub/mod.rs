@@ -322,6 +322,17 @@ mod tests {
     use super::*;
     use crate::base::fault::is_usage;
 
+    #[cfg(feature = "hub")]
+    #[test]
+    fn either_form_of_an_image_processor_is_fetched_with_every_model() {
+        for kind in [ModelKind::Encoder, ModelKind::WithTokenizer] {
+            for name in ["processor_config.json", "preprocessor_config.json"] {
+                assert!(kind.files().contains(&name), "{kind:?} {name}");
+            }
+        }
+        assert!(!ModelKind::Encoder.files().contains(&"tokenizer.json"));
+    }
+
     #[test]
     fn ids_of_the_hub_are_accepted() {
         for id in ["google/vit-base-patch16-224-in21k", "gpt2", "WinKawaks/vit-tiny-patch16-224", "a/b_c.d-e", "timm/x"]

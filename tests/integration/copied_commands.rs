@@ -93,10 +93,11 @@ fn the_command_that_goes_on_with_a_stopped_run_works_as_it_is_copied() {
 
 #[test]
 fn the_config_line_that_a_preparation_prints_names_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    source(folder.path());
     for name in ODD {
-        let folder = tempfile::tempdir().unwrap();
         let mut command = binary();
-        command.args(["prepare-data", "--dataset", "shapes"]).current_dir(folder.path());
+        command.args(["prepare-data", "--source", "source"]).current_dir(folder.path());
         // As a shell gives it on, where a word begins with a hyphen or a tilde.
         let output = command.arg(format!("--output=./{name}")).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
@@ -105,6 +106,16 @@ fn the_config_line_that_a_preparation_prints_names_its_folder() {
         let table: ::toml::Table = ::toml::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         let directory = table["data"]["directory"].as_str().unwrap();
         assert!(folder.path().join(directory).join("dataset.json").is_file(), "{line}");
+    }
+}
+
+/// Pictures with a text file beside each.
+fn source(folder: &Path) {
+    let source = folder.join("source");
+    fs::create_dir(&source).unwrap();
+    for (number, picture) in files_below(&shapes_folder().join("images")).iter().take(4).enumerate() {
+        fs::copy(picture, source.join(format!("{number}.png"))).unwrap();
+        fs::write(source.join(format!("{number}.txt")), format!("picture {number}")).unwrap();
     }
 }
 
@@ -120,8 +131,9 @@ fn names_that_are_not_utf_8_can_be_copied() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains(r#"from_pretrained("caf\udce9 1")"#), "{}", stderr(&output));
     let mut command = binary();
-    command.args(["prepare-data", "--dataset", "shapes", "--output"]).arg(folder.path().join(name).join("set"));
-    let output = command.output().unwrap();
+    source(folder.path());
+    command.args(["prepare-data", "--source", "source", "--output"]).arg(Path::new(name).join("set"));
+    let output = command.current_dir(folder.path()).output().unwrap();
     assert!(stderr(&output).contains("cannot hold a path that is not UTF-8"), "{}", stderr(&output));
 }
 

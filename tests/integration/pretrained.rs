@@ -393,3 +393,36 @@ fn a_captioner_saved_by_transformers_5_captions_and_says_which_of_two_files_coun
     assert_eq!(code, Some(1));
     assert!(text.contains("nor a preprocessor_config.json") && text.contains("hint: "), "{text}");
 }
+
+#[test]
+fn a_captioner_that_names_no_length_writes_as_many_tokens_as_generate() {
+    let folder = copy_without_weights("vit_gpt2");
+    std::fs::copy(model_fixture("vit_gpt2").join("model.safetensors"), folder.path().join("model.safetensors"))
+        .unwrap();
+    let path = folder.path().join("generation_config.json");
+    let own: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let picture = &files_below(&shapes_folder().join("images"))[0];
+    let tokens = |settings: serde_json::Value| -> Vec<u64> {
+        let mut config = own.clone();
+        config.as_object_mut().unwrap().remove("max_new_tokens").unwrap();
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut command = binary();
+        command.args(["caption", "--json", "--checkpoint"]).arg(folder.path()).arg(picture);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        serde_json::from_value(line["tokens"].clone()).unwrap()
+    };
+    let all = tokens(serde_json::json!({ "max_new_tokens": 24 }));
+    assert_eq!(all.len(), 24, "the model of this test does not end a caption by itself");
+    for (settings, expected) in [
+        (serde_json::json!({}), 20),
+        (serde_json::json!({ "max_length": 20 }), 19),
+        (serde_json::json!({ "max_length": 7 }), 6),
+        (serde_json::json!({ "max_length": 7, "max_new_tokens": 9 }), 9),
+        (serde_json::json!({ "max_length": 100 }), 24),
+    ] {
+        assert_eq!(tokens(settings.clone()), all[..expected], "{settings}");
+    }
+}

@@ -191,7 +191,7 @@ fn resume_from_a_missing_file_warns_and_begins_from_scratch() {
     let output = train(folder.path(), &config, &[]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("absent.safetensors does not exist: training from scratch"),
+        stderr(&output).contains("training.resume_from, absent.safetensors, does not exist: training from scratch"),
         "{}",
         stderr(&output)
     );
