@@ -48,7 +48,7 @@ pub struct CaptionArgs {
     pub device: String,
 }
 
-/// Prints `PATH<TAB>CAPTION`, or a JSON object, for each image. An image that cannot be read is an error of its own; the
+/// Prints `PATH<TAB>CAPTION` in one line, or a JSON object, for each image. An image that cannot be read is an error of its own; the
 /// rest go on.
 ///
 /// # Errors
@@ -94,11 +94,11 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         for (index, (path, captions)) in names.iter().zip(written).enumerate() {
             if args.json {
                 let attention = attention.as_ref().map(|attention| (&attention[index], opened.shape.encoder.grid()));
-                terminal::data(&json(path, &captions, attention))?;
+                terminal::json(&json(path, &captions, attention))?;
                 continue;
             }
             for caption in &captions {
-                terminal::data(&plain(path, caption))?;
+                terminal::columns(&[&path.to_string_lossy(), &caption.text])?;
             }
         }
         num_captioned += names.len();
@@ -110,10 +110,6 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn plain(path: &Path, caption: &WrittenCaption) -> String {
-    format!("{}\t{}", path.display(), caption.text)
 }
 
 /// One line, of the best caption, with the others behind it where several were asked for. `attention` has the weights of
