@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::base::fault::usage;
+use crate::base::threads;
 use crate::config::ModelConfig;
 use crate::hub::{self, ModelKind};
 use crate::run::initial_model::ModelFolders;
@@ -51,5 +52,6 @@ fn folder_of(name: &str, what: &str, kind: ModelKind) -> Result<PathBuf> {
             "name a folder in the Hub's format or the id of a Hub repository, such as google/vit-base-patch16-224-in21k",
         ));
     }
+    threads::check_network()?;
     hub::model_folder(name, kind)
 }

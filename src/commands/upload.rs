@@ -8,7 +8,7 @@ use candle_core::Device;
 
 use crate::base::fault::{WithHint as _, usage};
 use crate::base::stop::StopFlag;
-use crate::base::terminal;
+use crate::base::{terminal, threads};
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
 use crate::hub::{self, Upload, UploadStopped, Uploaded};
@@ -117,5 +117,6 @@ pub(super) fn publish(
         message: format!("Upload {}", repository_name(publication.repo)),
         files,
     };
+    threads::check_network()?;
     hub::upload(&request, stop)
 }
