@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::fault::usage;
-use super::quoting::shown;
+use super::visible;
 
 /// The variable that names the home folder.
 const VARIABLE: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
@@ -20,7 +20,7 @@ pub fn expand(path: &Path) -> anyhow::Result<PathBuf> {
 
 fn expand_with(path: &Path, home: Option<&OsStr>) -> anyhow::Result<PathBuf> {
     let Some(rest) = path.as_os_str().as_encoded_bytes().strip_prefix(b"~") else { return Ok(path.to_owned()) };
-    let written = || shown(&path.to_string_lossy());
+    let written = || visible::line(&path.to_string_lossy()).into_owned();
     if rest.first().is_some_and(|&byte| !std::path::is_separator(char::from(byte))) {
         return Err(usage(
             format!("{} names the home folder of another user, which is not looked up", written()),

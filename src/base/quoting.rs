@@ -5,16 +5,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::visible::is_hidden;
+
 /// Characters that mean nothing to a shell, wherever they stand in a word.
 fn is_plain(character: char) -> bool {
     character.is_alphanumeric() || "_./:=@%+,-".contains(character)
-}
-
-/// Control characters, line separators and the overrides and isolates of bidirectional text. The marks and joiners that
-/// right-to-left and Indic texts need are left alone.
-pub fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A word of a command for a POSIX shell: as it is where that is safe, else in single quotes, or in `$'...'` where it
@@ -117,19 +112,6 @@ fn push_escaped(quoted: &mut String, text: &str) {
     }
 }
 
-/// A text from a file or a command line inside of a message: what a terminal would not show is escaped, line breaks too.
-pub fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_hidden(character) {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,10 +197,9 @@ mod tests {
         for name in NAMES {
             let path = Path::new(name);
             let line = toml_line("k", path).unwrap();
-            for text in [shell_word(name), shell_path(path), line, python_string(path), shown(name)] {
+            for text in [shell_word(name), shell_path(path), line, python_string(path)] {
                 assert!(!text.contains(is_hidden), "{text:?}");
             }
         }
-        assert_eq!(shown("a\nb\u{1b}[2J\u{202e}é"), "a\\nb\\u{1b}[2J\\u{202e}é");
     }
 }

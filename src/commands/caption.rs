@@ -49,7 +49,7 @@ pub struct CaptionArgs {
     pub device: String,
 }
 
-/// Prints `PATH<TAB>CAPTION`, or a JSON object, for each image. An image that cannot be read is an error of its own; the
+/// Prints `PATH<TAB>CAPTION` in one line, or a JSON object, for each image. An image that cannot be read is an error of its own; the
 /// rest go on.
 ///
 /// # Errors
@@ -95,11 +95,11 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         for (index, (path, captions)) in names.iter().zip(written).enumerate() {
             if args.json {
                 let attention = attention.as_ref().map(|attention| (&attention[index], opened.shape.encoder.grid()));
-                terminal::data(&json(path, &captions, attention))?;
+                terminal::json(&json(path, &captions, attention))?;
                 continue;
             }
             for caption in &captions {
-                terminal::data(&plain(path, caption))?;
+                terminal::columns(&[&path.to_string_lossy(), &caption.text])?;
             }
         }
         num_captioned += names.len();
@@ -111,10 +111,6 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn plain(path: &Path, caption: &WrittenCaption) -> String {
-    format!("{}\t{}", path.display(), caption.text)
 }
 
 /// One line, of the best caption, with the others behind it where several were asked for. `attention` has the weights of

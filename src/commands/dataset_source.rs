@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::fault::usage;
+use crate::base::threads;
 use crate::data::annotations::{KnownDataset, flickr30k_hub};
 use crate::data::prepare::report::{Origin, SourceFile};
 use crate::data::prepare::{ensure_dataset, is_there};
@@ -51,6 +52,7 @@ pub fn describe(name: &str, revision: Option<&str>) -> String {
 /// # Errors
 /// As [`dataset_files`].
 pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> anyhow::Result<Fetched> {
+    threads::check_network()?;
     let downloaded = dataset_files(&DatasetRequest { revision, copied_to, ..FLICKR30K })?;
     let file =
         |file: crate::hub::DownloadedFile| SourceFile { name: file.name, bytes: file.bytes, sha256: file.sha256 };

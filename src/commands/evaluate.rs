@@ -121,7 +121,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     };
     found.show();
     if args.json {
-        terminal::data(&found.to_json()?)?;
+        terminal::json(&found.to_json()?)?;
     } else {
         found.report().lines().iter().try_for_each(|line| terminal::data(line))?;
     }

@@ -78,7 +78,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     };
     let report = score(&set.captions, &options);
     if args.json {
-        terminal::data(&serde_json::to_string(&report)?)?;
+        terminal::json(&serde_json::to_string(&report)?)?;
     } else {
         report.lines().iter().try_for_each(|line| terminal::data(line))?;
     }

@@ -8,7 +8,7 @@ use candle_core::Device;
 
 use crate::base::fault::{WithHint as _, usage};
 use crate::base::stop::StopFlag;
-use crate::base::terminal;
+use crate::base::{terminal, threads};
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
@@ -118,5 +118,6 @@ pub(super) fn publish(
         message: format!("Upload {}", repository_name(publication.repo)),
         files,
     };
+    threads::check_network()?;
     hub::upload(&request, stop)
 }

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::source_text::read_text;
 use super::{DecodingConfig, RunConfig, validate};
 use crate::base::fault::{fault, usage};
-use crate::base::quoting::shown;
+use crate::base::visible;
 
 /// Every key with its meaning and its default; tests hold it equal to the structs.
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
@@ -128,7 +128,7 @@ pub fn overridden_text(overrides: &[String], key: &str) -> anyhow::Result<Option
 
 /// A usage error whose texts hold what a person wrote.
 fn mistake(message: &str, hint: &str) -> anyhow::Error {
-    usage(shown(message), shown(hint))
+    usage(visible::line(message), visible::line(hint))
 }
 
 /// The config without the checks of its values, and where each key came from.
@@ -607,7 +607,7 @@ mod tests {
             (SMALLEST, vec!["se\u{202e}ed=1"]),
         ] {
             let text = refusal(text, &overrides);
-            let is_hidden = |character: char| character != '\n' && crate::base::quoting::is_hidden(character);
+            let is_hidden = |character: char| character != '\n' && visible::is_hidden(character);
             assert!(!text.contains(is_hidden), "{text:?}");
             assert_eq!(text.lines().count(), 2, "a message and its hint: {text}");
         }

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use crate::base::fault::usage;
-use crate::base::quoting::shown;
+use crate::base::visible;
 
 /// Reads a config file: UTF-8, or UTF-16 with a byte order mark, as `>` of Windows PowerShell writes it.
 ///
 /// # Errors
 /// A usage error for a file that cannot be read or is no such text.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
-    let name = shown(&path.to_string_lossy());
+    let name = path.to_string_lossy();
+    let name = visible::line(&name);
     let bytes = std::fs::read(path).map_err(|error| {
         usage(
             format!("cannot read the config file {name}: {error}"),

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::base::fault::fault;
+use crate::base::lock::Holder;
 use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::base::{digest, disk};
@@ -244,9 +245,9 @@ impl Filling<'_> {
     /// Makes what is missing; says whether it came to the end.
     fn fill(&mut self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
         let (mut is_said, keep_going) = (false, &mut *self.keep_going);
-        let keep_waiting = || {
+        let keep_waiting = |holder: &Holder| {
             if !std::mem::replace(&mut is_said, true) {
-                terminal::message("waiting for another run that fills the same cache");
+                terminal::message(&format!("waiting for another run that fills the same cache: {holder}"));
             }
             keep_going()
         };

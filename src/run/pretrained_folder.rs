@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::visible;
 use crate::config::TokenizerConfig;
 use crate::data::image_processor::{FolderProcessing, ImageProcessor};
 use crate::model::caption_decoder::DecoderShape;
@@ -15,6 +16,8 @@ use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
 
 /// Names of tensors in a message; the rest are counted.
 const LISTED: usize = 4;
+/// Characters of such a name that are shown.
+const MOST_OF_A_NAME: usize = 100;
 
 /// What to do about weights that do not fit.
 pub const UNFIT_HINT: &str = "config.json and the weights must be of one model: fetch them again from one place";
@@ -81,7 +84,7 @@ pub fn new_note(new: &[String]) -> Option<String> {
 }
 
 fn listed(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
+    let shown: Vec<String> = names.iter().take(LISTED).map(|name| visible::cut(name, MOST_OF_A_NAME)).collect();
     let rest = names.len().saturating_sub(LISTED);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     let noun = if names.len() == 1 { "tensor" } else { "tensors" };

@@ -16,11 +16,14 @@ mod long_captions;
 mod model;
 mod parity;
 mod pretrained;
+#[cfg(unix)]
+mod processes;
 mod resume;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;
 mod showing;
+mod strangers;
 mod support;
 mod tidy;
 mod tracking;

@@ -179,6 +179,22 @@ pub(crate) fn binary() -> Command {
     command
 }
 
+/// Has the program take signals as one that a person starts, though whoever started the tests ignores some of them.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the only way to change what a child process does before it runs")]
+pub(crate) fn with_default_signals(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    let set = || {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            // SAFETY: changes a disposition, and may be called between fork and exec.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the function takes no lock and no memory.
+    unsafe { command.pre_exec(set) };
+}
+
 /// Writes a config beside the output and trains; `extra` are more arguments.
 pub(crate) fn train(folder: &Path, config: &str, extra: &[&str]) -> Output {
     let path = folder.join("run.toml");

@@ -10,12 +10,14 @@ mod contact_sheet;
 mod gather;
 mod image_index;
 mod images;
+mod links;
 mod near_duplicates;
 mod origins;
 pub mod report;
 mod split_file;
 mod splitting;
 mod summary;
+mod turn;
 
 use std::path::{Path, PathBuf};
 
@@ -120,6 +122,10 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
         let note = format!("found as well and not used: {}", other.describe(&source));
         raw.repairs.push(Repair::new("other annotations", note));
     }
+    // What was downloaded is made of links by the cache that holds it.
+    if request.origin.is_none() {
+        raw.repairs.extend(links::followed(&source));
+    }
     let directory = directory.unwrap_or_else(|| Path::new("data").join(&raw.name));
     if request.output.is_none()
         && known.is_none()
@@ -131,13 +137,22 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     refuse_own_source(path, &directory)?;
     let dataset = known.and_then(KnownDataset::named).or(dataset);
     let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), options.limit)?;
-    let about =
-        About { format: found.format.name().to_owned(), options, origin: request.origin.clone(), sources: vec![] };
+    let about = About {
+        format: found.format.name().to_owned(),
+        options: options.clone(),
+        origin: request.origin.clone(),
+        sources: vec![],
+    };
     if request.is_dry_run {
         return dry_run(gathered, about, directory);
     }
-    let report = make(&source, gathered, about, &found.files, &directory)?;
-    Ok(Outcome { done: Done::Prepared, report, directory })
+    let made_meanwhile = || {
+        let report = report::finished(known, &directory)?;
+        report.iter().try_for_each(|report| refuse_other(report, request, wanted, &options, &directory))?;
+        Ok(report)
+    };
+    let (done, report) = make(&source, gathered, about, &found.files, &directory, made_meanwhile)?;
+    Ok(Outcome { done, report, directory })
 }
 
 /// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
@@ -225,7 +240,11 @@ fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> 
     if request.is_dry_run {
         return Err(usage("data set shapes is drawn in a moment: it has no dry run", "leave out --dry-run"));
     }
-    Ok(outcome(Done::Prepared, shapes::draw(&directory)?))
+    let turn = turn::wait(&directory)?;
+    match report::finished(Some("shapes"), &directory)?.filter(|_| turn.has_waited) {
+        Some(report) => Ok(outcome(Done::AlreadyPrepared, report)),
+        None => Ok(outcome(Done::Prepared, shapes::draw(&directory)?)),
+    }
 }
 
 /// A known data set's name, else that of the folder or archive it comes from.
@@ -315,13 +334,15 @@ fn dry_run(gathered: Gathered, about: About, directory: PathBuf) -> anyhow::Resu
     Ok(Outcome { done: Done::DryRun, report, directory })
 }
 
+/// `made_meanwhile` gives the report of what another process made while this one waited for it.
 fn make(
     source: &Source,
     gathered: Gathered,
     mut about: About,
     annotations: &[usize],
     directory: &Path,
-) -> anyhow::Result<Preparation> {
+    made_meanwhile: impl Fn() -> anyhow::Result<Option<Preparation>>,
+) -> anyhow::Result<(Done, Preparation)> {
     let Gathered { mut raw, files, default_validation } = gathered;
     let image_folder = directory.join(IMAGE_FOLDER);
     let num_images = raw.images.len();
@@ -336,6 +357,12 @@ fn make(
     if about.options.resize.is_none() {
         images::check_room(source, &wanted, &image_folder)?;
     }
+    let turn = turn::wait(directory)?;
+    if turn.has_waited
+        && let Some(report) = made_meanwhile()?
+    {
+        return Ok((Done::AlreadyPrepared, report));
+    }
     report::make_folders(directory)?;
     let taken = images::take(source, &wanted, &image_folder, about.options.resize)?;
     about.sources = sources(source, &wanted, &taken, annotations)?;
@@ -349,7 +376,7 @@ fn make(
     settle_splits(&mut raw, &stored, &about.options, default_validation)?;
     compare(&mut raw, &stored);
     write_samples(&raw, stored, directory)?;
-    report::finish(directory, &raw, about)
+    Ok((Done::Prepared, report::finish(directory, &raw, about)?))
 }
 
 /// Leaves out the images that cannot be decoded.

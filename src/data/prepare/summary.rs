@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::visible::line;
 use crate::data::prepare::report::PREPARATION_FILE;
 use crate::data::prepare::{Done, Outcome};
 
@@ -61,11 +62,11 @@ fn kinds(notes: &[(&str, &str)]) -> Vec<String> {
         }
         kinds[index].0 += 1;
     }
-    let line = |(count, what, text): (usize, &str, &str)| match count {
-        1 => format!("{what}: {text}"),
-        _ => format!("{count} times, first {what}: {text}"),
+    let shown = |(count, what, text): (usize, &str, &str)| match count {
+        1 => format!("{}: {}", line(what), line(text)),
+        _ => format!("{count} times, first {}: {}", line(what), line(text)),
     };
-    kinds.into_iter().map(line).collect()
+    kinds.into_iter().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -76,11 +77,13 @@ mod tests {
     fn what_happened_to_many_is_told_once() {
         let notes = [
             ("a.jpg", "there is no such image file; captions left out: 5"),
-            ("b.jpg", "the caption is empty"),
+            ("b.jpg\nerror: x", "the caption is empty"),
             ("c.jpg", "there is no such image file; captions left out: 4"),
         ];
-        let expected =
-            ["2 times, first a.jpg: there is no such image file; captions left out: 5", "b.jpg: the caption is empty"];
+        let expected = [
+            "2 times, first a.jpg: there is no such image file; captions left out: 5",
+            "b.jpg\\nerror: x: the caption is empty",
+        ];
         assert_eq!(kinds(&notes), expected);
     }
 }

@@ -1,7 +1,7 @@
 //! Texts as they can be shown: characters that a reader would not see, or that turn the rest of a line around, are named.
 //! Escaping for HTML is the template's part.
 
-use crate::base::quoting::is_hidden;
+use crate::base::visible::is_hidden;
 
 /// Characters of a caption that are shown: those of people are a line or two, and one without an end must not fill a page.
 pub(super) const MAX_CAPTION: usize = 600;
