@@ -10,6 +10,7 @@ pub mod export;
 mod hub_uploads;
 pub mod inspect;
 pub mod model_source;
+mod picture_files;
 pub mod plan;
 pub mod prepare_data;
 pub mod report;
