@@ -11,6 +11,7 @@ pub(crate) mod given_paths;
 mod hub_uploads;
 pub mod inspect;
 pub mod model_source;
+mod picture_files;
 pub mod plan;
 pub mod prepare_data;
 pub mod report;

@@ -11,6 +11,7 @@ pub mod image_file;
 pub mod image_processor;
 pub mod image_source;
 pub mod loader;
+pub mod picture_formats;
 pub mod prepare;
 pub mod sampler;
 pub mod shapes;

@@ -15,6 +15,7 @@ mod kills;
 mod long_captions;
 mod model;
 mod parity;
+mod pictures;
 mod pretrained;
 #[cfg(unix)]
 mod processes;

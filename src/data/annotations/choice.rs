@@ -4,7 +4,8 @@ use crate::base::digest::sha256;
 use crate::base::fault::{fault, usage};
 use crate::data::annotations::json_shape::json_files;
 use crate::data::annotations::{Format, Found, KnownDataset};
-use crate::data::source::{Source, is_image_name};
+use crate::data::picture_formats::format_of_name;
+use crate::data::source::Source;
 
 /// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ fn remove_copies(source: &Source, all: &mut Vec<Found>) -> anyhow::Result<()> {
 }
 
 fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Error {
-    let num_images = source.find(|file| is_image_name(&file.path)).len();
+    let num_images = source.find(|file| format_of_name(&file.path).is_some()).len();
     let (what, forms): (String, Vec<&str>) = match wanted {
         Wanted::Format(format) => (format!("of format {}", format.name()), vec![format.description()]),
         Wanted::Dataset(known) => {
@@ -138,6 +139,9 @@ fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Erro
     }
     for (path, reason) in source.left_aside() {
         message.push_str(&format!("; {path} was left aside: {reason}"));
+    }
+    for unread in source.unread_pictures() {
+        message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));
     }
     if let Some(packed) = source.packed().first() {
         message.push_str(&format!("; {packed} cannot be read: pack it out or turn it into one of these forms"));

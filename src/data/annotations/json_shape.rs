@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::data::annotations::text::without_mark;
-use crate::data::source::{Source, is_image_name, without_ending};
+use crate::data::picture_formats::format_of_name;
+use crate::data::source::{Source, without_ending};
 
 /// Keys that a data set's JSON has at its top: more are not looked at.
 const MOST_KEYS: usize = 20;
@@ -50,8 +51,13 @@ pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<JsonFile>> {
     const OTHERS: [&str; 6] = ["instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_", "package"];
     /// So many in one folder are one for each image.
     const MOST: usize = 100;
-    let stems: std::collections::HashSet<&str> =
-        source.files().iter().filter(|file| is_image_name(&file.path)).map(|file| without_ending(&file.path)).collect();
+    let stems: std::collections::HashSet<&str> = source
+        .files()
+        .iter()
+        .map(|file| &*file.path)
+        .filter(|path| format_of_name(path).is_some())
+        .map(without_ending)
+        .collect();
     let found = source.find(|file| {
         let name = file.name();
         name.ends_with(".json")

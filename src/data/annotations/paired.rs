@@ -1,10 +1,11 @@
 //! What sidecars and web data sets share: an image and a text of one name, side by side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::data::annotations::RawDataset;
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::text::{for_each_line, split_of_path};
+use crate::data::picture_formats::format_of_name;
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 
 /// The image and the text of one key.
@@ -13,7 +14,9 @@ pub(super) struct Pair {
     pub(super) text: usize,
 }
 
-/// Pairs among the files for which `is_candidate` holds, in the order of the images; `key` is what the two share.
+/// Pairs among the files for which `is_candidate` holds, in the order of the images; `key` is what the two share. A
+/// picture of a format that is not read has a text where no other picture of its key has it. There are no pairs where
+/// none of the pictures is of a format that is read.
 pub(super) fn pairs<'a>(
     source: &'a Source,
     is_candidate: impl Fn(&SourceFile) -> bool,
@@ -31,9 +34,15 @@ pub(super) fn pairs<'a>(
     }
     // `1.seg.png` beside `1.png` is a mask.
     let is_plain = |&image: &usize| key(&files[image].path) == without_ending(&files[image].path);
-    let images = source.find(|file| is_candidate(file) && is_image_name(&file.path));
-    let pair = |image: usize| Some(Pair { image, text: *texts.get(key(&files[image].path))? });
-    images.into_iter().filter(is_plain).filter_map(pair).collect()
+    let mut images = source.find(|file| is_candidate(file) && is_image_name(&file.path));
+    images.retain(is_plain);
+    let is_read = |image: usize| format_of_name(&files[image].path).is_some();
+    let key_of = |image: usize| key(&files[image].path);
+    let read: HashSet<&str> = images.iter().filter(|&&image| is_read(image)).map(|&image| key_of(image)).collect();
+    images.retain(|&image| is_read(image) || !read.contains(key_of(image)));
+    let pair = |image: usize| Some(Pair { image, text: *texts.get(key_of(image))? });
+    let pairs: Vec<Pair> = images.into_iter().filter_map(pair).collect();
+    if pairs.iter().any(|pair| is_read(pair.image)) { pairs } else { Vec::new() }
 }
 
 /// The data set of these pairs: `add` gets the image, and path and content of its text. Folders that are called like splits

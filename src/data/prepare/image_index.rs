@@ -1,9 +1,10 @@
 //! Finds the image file that annotations mean: they write a bare name, a path from another machine, or a name without
 //! its ending.
 
+use crate::data::picture_formats::format_of_name;
 use crate::data::source::{Source, is_image_name, without_ending};
 
-/// The image files of a source, by name.
+/// Image files of a source, by name.
 pub(super) struct ImageIndex<'a> {
     source: &'a Source,
     images: Vec<usize>,
@@ -56,8 +57,17 @@ pub(super) enum Lookup {
 }
 
 impl<'a> ImageIndex<'a> {
+    /// The images of formats that are read.
     pub(super) fn new(source: &'a Source) -> Self {
-        let images = source.find(|file| is_image_name(&file.path));
+        Self::of(source, source.find(|file| format_of_name(&file.path).is_some()))
+    }
+
+    /// All other files: pictures of formats that are not read, and what is not called like a picture.
+    pub(super) fn others(source: &'a Source) -> Self {
+        Self::of(source, source.find(|file| format_of_name(&file.path).is_none()))
+    }
+
+    fn of(source: &'a Source, images: Vec<usize>) -> Self {
         let order = |key: fn(&str) -> &str| Order::new(source, &images, key);
         let (by_path, by_place) = (order(|path| path), order(last_parts));
         let (by_name, by_stem) = (order(last_part), order(|path| without_ending(last_part(path))));

@@ -136,7 +136,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     refuse_own_source(path, &directory)?;
     let dataset = known.and_then(KnownDataset::named).or(dataset);
-    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), options.limit)?;
+    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options)?;
     let about = About {
         format: found.format.name().to_owned(),
         options: options.clone(),
@@ -394,7 +394,9 @@ fn keep_whole(raw: &mut RawDataset, taken: Vec<Taken>) -> anyhow::Result<Vec<ima
     }
     raw.images = kept;
     if raw.images.is_empty() {
-        return Err(fault("none of the images can be decoded", "download them again"));
+        let first =
+            raw.rejects.last().map_or_else(String::new, |last| format!(", such as {}: {}", last.what, last.reason));
+        return Err(fault(format!("none of the images can be decoded{first}"), "fetch them again, or convert them"));
     }
     Ok(stored)
 }

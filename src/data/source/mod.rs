@@ -5,6 +5,7 @@
 
 mod limits;
 pub mod tar_archive;
+mod unread_pictures;
 pub mod zip_archive;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,7 +20,9 @@ use crate::data::prepare::report::PREPARATION_FILE;
 use crate::data::source::limits::{is_system_junk, read_to_limit};
 use crate::data::source::zip_archive::ZipReader;
 
+pub use crate::data::picture_formats::is_image_name;
 pub use limits::Limits;
+pub use unread_pictures::UnreadPictures;
 
 /// Folders within one another; deeper ones are not looked into.
 const MAX_DEPTH: usize = 12;
@@ -27,12 +30,6 @@ const MAX_DEPTH: usize = 12;
 const MAX_FILES: usize = 4_000_000;
 /// Bytes of a file that lies in a folder and is read as a whole.
 const MAX_FILE_BYTES: u64 = 4 << 30;
-
-/// Whether a file of this name is taken for an image.
-pub fn is_image_name(name: &str) -> bool {
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    ending.is_some_and(|ending| ["jpg", "jpeg", "png", "webp"].contains(&ending.as_str()))
-}
 
 /// The path without the ending of its last part.
 pub fn without_ending(path: &str) -> &str {
@@ -150,6 +147,11 @@ impl Source {
     /// Indices of the files for which `is_wanted` holds.
     pub fn find(&self, is_wanted: impl Fn(&SourceFile) -> bool) -> Vec<usize> {
         (0..self.files.len()).filter(|&file| is_wanted(&self.files[file])).collect()
+    }
+
+    /// Pictures of formats that are not read.
+    pub fn unread_pictures(&self) -> Vec<UnreadPictures> {
+        UnreadPictures::among(self.files.iter().map(|file| file.path.as_str()))
     }
 
     /// The whole content of a file.
@@ -489,10 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_images_and_their_stems() {
-        assert!(
-            is_image_name("a/b.JPG") && is_image_name("x.webp") && !is_image_name("a.jpg/b") && !is_image_name("jpg")
-        );
+    fn stems_of_names() {
         assert_eq!((without_ending("a.b/c"), without_ending("a/b.c.jpg")), ("a.b/c", "a/b.c"));
     }
 }
