@@ -53,8 +53,8 @@ pub fn annotations(data: &[u8]) {
     let path = folder.join(NAMES[usize::from(kind) % NAMES.len()]);
     scratch::write(&path, content);
     let source = Source::open(&folder, None).expect("a folder of files can be listed");
-    if let Ok((found, _)) = choose(&source, Wanted::Any)
-        && let Ok(raw) = found.read(&source)
+    if let Ok(choice) = choose(&source, Wanted::Any)
+        && let Ok(raw) = choice.found.read(&source)
     {
         check_raw(&raw);
     }

@@ -8,6 +8,7 @@ pub mod collate;
 pub mod dataset;
 pub mod feature_store;
 pub mod image_file;
+pub mod image_id;
 pub mod image_processor;
 pub mod image_source;
 pub mod loader;

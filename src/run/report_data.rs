@@ -15,6 +15,7 @@ use crate::base::fault::one_line;
 use crate::base::quoting::shell_word;
 use crate::config::{self, RunConfig};
 use crate::data::dataset::{Dataset, Split};
+use crate::data::image_id::ImageId;
 use crate::data::split::split_images;
 use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX, best_file_name};
 use crate::run::checkpoint::newest::newest_in_run;
@@ -177,7 +178,7 @@ pub(super) fn sample_captions(run: &RunDirectory, split: &str) -> Result<Vec<[St
 
 #[derive(Deserialize)]
 struct Prediction {
-    image_id: u64,
+    image_id: ImageId,
     caption: String,
 }
 
@@ -186,8 +187,8 @@ fn read_captions(run: &RunDirectory, dataset: &Dataset, split: &str) -> Result<S
     let cannot = || format!("cannot use {}", path.display());
     let predictions: Vec<Prediction> =
         serde_json::from_slice(&fs::read(&path).with_context(cannot)?).with_context(cannot)?;
-    let by_id: HashMap<u64, usize> =
-        dataset.images.iter().enumerate().map(|(index, image)| (image.image_id, index)).collect();
+    let by_id: HashMap<&ImageId, usize> =
+        dataset.images.iter().enumerate().map(|(index, image)| (&image.image_id, index)).collect();
     let mut captions =
         SplitCaptions { split: CaptionedSplit { split: split.to_owned(), images: Vec::new() }, images: Vec::new() };
     for Prediction { image_id, caption } in predictions {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 
 mod bad_checkpoints;
+mod captions;
 mod commands;
 mod config;
 mod copied_commands;

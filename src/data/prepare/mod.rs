@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use crate::base::fault::{fault, usage};
 use crate::base::quoting::shell_path;
 use crate::base::terminal;
-use crate::data::annotations::{KnownDataset, RawDataset, Reject, Repair, Wanted, choose};
+use crate::data::annotations::{Choice, KnownDataset, RawDataset, Reject, Wanted, choose};
 use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER};
 use crate::data::prepare::comparison::{compare, write_samples};
 use crate::data::prepare::gather::Gathered;
@@ -114,14 +114,11 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
     let source = Source::open(path, directory.as_deref())?;
-    let (found, unused) = choose(&source, wanted)?;
+    let Choice { found, notes } = choose(&source, wanted)?;
     let mut raw = found.read(&source)?;
     let dataset = found.dataset.or(KnownDataset::named(&raw.name));
     raw.name = name_of(known.or(dataset.map(KnownDataset::name)), path);
-    for other in unused {
-        let note = format!("found as well and not used: {}", other.describe(&source));
-        raw.repairs.push(Repair::new("other annotations", note));
-    }
+    raw.repairs.extend(notes);
     // What was downloaded is made of links by the cache that holds it.
     if request.origin.is_none() {
         raw.repairs.extend(links::followed(&source));

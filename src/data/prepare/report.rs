@@ -12,6 +12,7 @@ use crate::base::{atomic_file, digest, terminal};
 use crate::data::annotations::{RawDataset, Reject, Repair};
 use crate::data::dataset::{DATASET_FILE, Dataset, IMAGE_FOLDER, Split};
 use crate::data::image_file::DECODER_VERSION;
+use crate::data::image_id::ImageId;
 use crate::data::prepare::caption_statistics::{CaptionStatistics, plain};
 use crate::data::write::{explain_write, write_if_changed};
 
@@ -317,7 +318,7 @@ struct ImageEntry<'a> {
     sentids: Vec<u64>,
     imgid: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cocoid: Option<u64>,
+    cocoid: Option<&'a ImageId>,
     sentences: Vec<SentenceEntry<'a>>,
 }
 
@@ -345,7 +346,7 @@ fn write_dataset(raw: &RawDataset, output: &mut impl io::Write) -> io::Result<()
             split: image.split.unwrap_or(Split::Train).name(),
             sentids: (first..num_sentences).collect(),
             imgid,
-            cocoid: image.cocoid,
+            cocoid: image.cocoid.as_ref(),
             sentences: sentences
                 .map(|(sentid, raw)| SentenceEntry { raw, tokens: tokens(raw), sentid, imgid })
                 .collect(),

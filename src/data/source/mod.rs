@@ -129,6 +129,23 @@ impl Source {
         Ok(source)
     }
 
+    /// One file, whatever its name.
+    ///
+    /// # Errors
+    /// A path at which there is no file.
+    pub fn file(path: &Path) -> anyhow::Result<Self> {
+        let bytes = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(Self {
+            root: path.parent().map_or_else(PathBuf::new, Path::to_owned),
+            files: vec![SourceFile { path: name, bytes, place: Place::Folder }],
+            archives: Vec::new(),
+            packed: Vec::new(),
+            left_aside: Vec::new(),
+            output: None,
+        })
+    }
+
     /// All files: those of folders in the order of their paths, then those of archives in the archives' order.
     pub fn files(&self) -> &[SourceFile] {
         &self.files
