@@ -345,7 +345,7 @@ mod tests {
             (report.notes, report.scores.CIDEr)
         };
         let perfect = Captions { candidate: "a dog runs".to_owned(), references: vec!["a dog runs".to_owned()] };
-        let (found, cider) = notes(&[perfect.clone()], None);
+        let (found, cider) = notes(std::slice::from_ref(&perfect), None);
         assert_eq!(cider, 0.0);
         insta::assert_snapshot!(
             found.join("\n"),
@@ -358,8 +358,10 @@ mod tests {
                 .starts_with("CIDEr-D says little: its n-grams are weighed by the references of 2")
         );
         let documents = |count: usize| (0..count).map(|number| vec![format!("dog {number}")]).collect::<Vec<_>>();
-        assert!(notes(&[perfect.clone()], Some(&documents(1))).0[0].contains("0 by definition"));
-        assert!(notes(&[perfect.clone()], Some(&documents(9))).0[0].contains("references of 9 images only"));
+        assert!(notes(std::slice::from_ref(&perfect), Some(&documents(1))).0[0].contains("0 by definition"));
+        assert!(
+            notes(std::slice::from_ref(&perfect), Some(&documents(9))).0[0].contains("references of 9 images only")
+        );
         let (found, cider) = notes(&[perfect], Some(&documents(10)));
         assert!(found.is_empty() && cider > 0.0);
     }
