@@ -17,14 +17,15 @@ pub struct PrepareDataArgs {
     /// Folder to make [default: data/NAME]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Folder or archive with images and captions; without it flickr30k comes from the Hub
+    /// Folder or archive with images and captions; without it flickr30k comes from the Hub. When it has changed since the
+    /// data set was prepared from it, the data set is prepared anew
     #[arg(long, value_name = "PATH")]
     pub source: Option<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
     pub revision: Option<String>,
     /// Which image is for what: a Karpathy JSON, a JSON object from split to names, a table with the columns image and
-    /// split, or a folder with train.txt, val.txt and test.txt
+    /// split, or a folder with train.txt, val.txt and test.txt, a name on each line
     #[arg(long, value_name = "PATH")]
     pub split_file: Option<PathBuf>,
     /// Share of the training images drawn for validation where the captions name none [default: 0.1]
@@ -89,16 +90,19 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
     }
     let outcome = prepare::prepare(&request)?;
     terminal::message(&prepare::summary(&outcome));
-    let directory = outcome.directory.display();
+    let lack = prepare::lack_of_images(&outcome.report.images);
+    if let Some(lack) = &lack {
+        terminal::warning(lack);
+    }
     match outcome.done {
         Done::Prepared => {
             let samples = outcome.directory.join(SAMPLES_FILE);
             if samples.is_file() {
                 terminal::message(&format!("look at {}: some of the images with their captions", samples.display()));
             }
-            terminal::message(&format!(
-                "next: train with `data.directory = \"{directory}\"` in a config file: caption-train --config run.toml"
-            ));
+            if lack.is_none() {
+                terminal::message(&prepare::next_step(&outcome));
+            }
         }
         Done::DryRun => terminal::message("nothing was written: leave out --dry-run to prepare it"),
         Done::AlreadyPrepared => {}

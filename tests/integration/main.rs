@@ -13,6 +13,7 @@ mod interruption;
 mod kills;
 mod model;
 mod parity;
+mod preparation;
 mod pretrained;
 mod resume;
 mod scores;

@@ -81,8 +81,9 @@ fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> 
     let of_file = split_of_path(path.rsplit('/').next().unwrap_or(path));
     let mut add = |name: &str, captions: &OneOrMany<'_>, own: Option<&str>| {
         let image = builder.image(name);
-        if let Some(split) = own.and_then(split_of_word).or(of_file) {
-            builder.split(image, split);
+        match own.and_then(split_of_word) {
+            Some(split) => builder.split(image, split),
+            None => of_file.into_iter().for_each(|named| builder.split(image, named)),
         }
         captions.iter().for_each(|caption| builder.caption(image, None, caption));
     };

@@ -136,9 +136,7 @@ fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Erro
         let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
         message.push_str(&format!("; there is {}", others.join(", ")));
     }
-    for (path, reason) in source.left_aside() {
-        message.push_str(&format!("; {path} was left aside: {reason}"));
-    }
+    message.push_str(&source.describe_left_aside());
     if let Some(packed) = source.packed().first() {
         message.push_str(&format!("; {packed} cannot be read: pack it out or turn it into one of these forms"));
     }

@@ -44,7 +44,7 @@ pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDatase
     let paths: HashSet<&str> =
         source.files().iter().map(|file| file.path.as_str()).filter(|path| is_image_name(path)).collect();
     let parse = |builder: &mut Builder, path: &str, bytes: &[u8]| parse(builder, &paths, path, bytes);
-    Ok(Builder::read(source, files, parse)?.finish("coco"))
+    Ok(Builder::read(source, files, parse)?.finish(""))
 }
 
 #[derive(Deserialize)]

@@ -17,7 +17,7 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
     let mut files = Vec::new();
     for file in source.find(|file| matches!(file.name(), "metadata.jsonl" | "metadata.csv")) {
         // Other programs have files of these names.
-        let start = source.read_start(file, 1 << 16)?;
+        let start = source.glance(file, 1 << 16);
         if String::from_utf8_lossy(&start).contains("file_name") {
             files.push(file);
         }
@@ -50,8 +50,9 @@ fn add<'a>(
     let reference = if folder.is_empty() { file_name.to_owned() } else { format!("{folder}/{file_name}") };
     let image = builder.image(&reference);
     // A split of the row's own counts more than the folder's.
-    if let Some(split) = split.and_then(split_of_word).or_else(|| split_of_path(folder)) {
-        builder.split(image, split);
+    match split.and_then(split_of_word) {
+        Some(split) => builder.split(image, split),
+        None => split_of_path(folder).into_iter().for_each(|named| builder.split(image, named)),
     }
     captions.for_each(|caption| builder.caption(image, None, caption));
 }

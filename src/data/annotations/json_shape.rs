@@ -62,7 +62,7 @@ pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<JsonFile>> {
     let mut in_folder: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
     found.iter().for_each(|&file| *in_folder.entry(source.files()[file].folder()).or_default() += 1);
     let is_few = |file: &usize| in_folder[source.files()[*file].folder()] <= MOST;
-    found.into_iter().filter(is_few).map(|file| Ok((file, JsonShape::of(&source.read(file)?)))).collect()
+    found.into_iter().filter(is_few).map(|file| Ok((file, JsonShape::of(&source.glance(file, u64::MAX))))).collect()
 }
 
 /// What is looked at in a value.

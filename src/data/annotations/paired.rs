@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::data::annotations::RawDataset;
+use crate::base::fault::one_line;
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::text::{for_each_line, split_of_path};
+use crate::data::annotations::{RawDataset, Reject};
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 
 /// The image and the text of one key.
@@ -47,10 +48,18 @@ pub(super) fn read(
     add: impl Fn(&mut Builder, usize, &str, &[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<RawDataset> {
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
-    let contents = source.for_each(&texts, |_, bytes| Ok(bytes))?;
+    let contents = source.for_each(&texts, |_, content| Ok(content))?;
     let mut builder = Builder::default();
     for (pair, content) in pairs.iter().zip(contents) {
         let file = &source.files()[pair.image];
+        let content = match content {
+            Ok(content) => content,
+            Err(error) => {
+                let reason = format!("the file of its captions is left out: {}", one_line(&error));
+                builder.rejects.push(Reject::new(file.path.clone(), reason));
+                continue;
+            }
+        };
         let image = builder.image(&file.path);
         if let Some(split) = split_of_path(file.folder()) {
             builder.split(image, split);

@@ -13,7 +13,7 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
     // Boxes and classes of objects come as numbers in files of the same names.
     let mut has_words = false;
     for pair in pairs.iter().take(MOST) {
-        has_words |= String::from_utf8_lossy(&source.read_start(pair.text, 1000)?).chars().any(char::is_alphabetic);
+        has_words |= String::from_utf8_lossy(&source.glance(pair.text, 1000)).chars().any(char::is_alphabetic);
     }
     if !has_words {
         return Ok(Vec::new());

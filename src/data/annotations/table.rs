@@ -24,7 +24,7 @@ pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
     let mut files = Vec::new();
     let is_table = |name: &str| (name.ends_with(".csv") || name.ends_with(".tsv")) && name != "metadata.csv";
     for file in source.find(|file| is_table(file.name())) {
-        let start = source.read_start(file, 1 << 16)?;
+        let start = source.glance(file, 1 << 16);
         let first = without_mark(&start).split(|&byte| byte == b'\n').next().unwrap_or_default();
         let table = Table::new("", first, separator(first))?;
         if table.column(&IMAGE).is_some() && table.column(&CAPTION_COLUMNS).is_some() {
@@ -44,7 +44,7 @@ pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDatase
 }
 
 /// What stands most often in the header: a tab, a semicolon or a comma.
-fn separator(header: &[u8]) -> u8 {
+pub fn separator(header: &[u8]) -> u8 {
     let count = |separator: u8| header.iter().filter(|&&byte| byte == separator).count();
     b",;\t".iter().copied().max_by_key(|&separator| count(separator)).unwrap_or(b',')
 }

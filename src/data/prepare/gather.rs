@@ -1,14 +1,15 @@
 //! Brings captions and image files together: which file each image is, which are kept, and how they are called.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::base::fault::fault;
-use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair};
+use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{Split, is_safe_relative};
-use crate::data::prepare::image_index::{ImageIndex, Lookup};
-use crate::data::prepare::images;
-use crate::data::prepare::split_file::SplitFile;
+use crate::data::prepare::image_files::{find_files, shared_names, two_of};
+use crate::data::prepare::image_index::ImageIndex;
+use crate::data::prepare::split_file::{Answer, SplitFile};
 use crate::data::prepare::splitting::{DEFAULT_VALIDATION, check_official};
+use crate::data::prepare::{guessed_splits, images};
 use crate::data::source::Source;
 
 /// Images with captions whose files are there.
@@ -36,25 +37,38 @@ pub(super) fn gather(
     for (path, reason) in source.left_aside() {
         raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
     }
-    if let Some(split_file) = split_file {
-        follow(&mut raw, split_file)?;
+    match split_file {
+        Some(split_file) => follow(&mut raw, split_file)?,
+        None => guessed_splits::settle(&mut raw, dataset.is_some()),
     }
     let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
     let index = ImageIndex::new(source);
-    let mut files = find_files(&mut raw, source, &index)?;
-    if raw.images.is_empty() {
-        let message = match num_images {
-            0 => "the annotations name no image with a caption".to_owned(),
-            _ => format!(
-                "{num_images} images with {num_captions} captions are annotated, and none of the image files is there \
-                 ({} image files were found)",
-                index.images().len()
-            ),
-        };
-        let left_aside = source.left_aside().iter().map(|(path, reason)| format!("; {path} was left aside: {reason}"));
-        let message = format!("{message}{}", left_aside.collect::<String>());
-        return Err(fault(message, "put the images, or the archive that holds them, beside the captions"));
+    let found = find_files(&mut raw, source, &index);
+    if num_images == 0 {
+        let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
+        return Err(fault(message, "give at least one image a caption"));
     }
+    if raw.images.is_empty() {
+        let message = format!(
+            "{num_images} images with {num_captions} captions are annotated, and none of the image files is there: \
+             {} image files were found{}{}",
+            index.images().len(),
+            found.compare_names(source, &index).map_or_else(String::new, |names| format!("; {names}")),
+            source.describe_left_aside()
+        );
+        let hint =
+            "put the images, or the archive that holds them, beside the captions, and name them as the captions do";
+        return Err(fault(message, hint));
+    }
+    if found.num_missing > found.files.len()
+        && let Some(names) = found.compare_names(source, &index)
+    {
+        raw.repairs.push(Repair::new(
+            format!("{} of {num_images} images", found.num_missing),
+            format!("have no file: {names}"),
+        ));
+    }
+    let mut files = found.files;
     if let Some(known) = dataset {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         check_official(known, Split::ALL.map(count), &mut raw.repairs);
@@ -79,6 +93,11 @@ pub(super) fn gather(
     }
     raw.images = keep(raw.images, |place| is_safe[place]);
     files = keep(files, |place| is_safe[place]);
+    if let (true, Some(reject)) = (raw.images.is_empty(), raw.rejects.last()) {
+        let message =
+            format!("no image is left: {} and others have names that cannot be kept on every system", reject.what);
+        return Err(fault(message, "give the image files other names"));
+    }
     // A split that a person brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
     Ok(Gathered { raw, files, default_validation })
@@ -92,82 +111,49 @@ fn num_captions(images: &[RawImage]) -> usize {
     images.iter().map(|image| image.captions.len()).sum()
 }
 
+/// Gives the images the splits that a person brings; those that it does not name are left out.
 fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
-    let (mut kept, mut num_left_out) = (Vec::new(), 0);
-    for mut image in std::mem::take(&mut raw.images) {
-        match split_file.of(&image.filename) {
-            Some(split) => {
-                image.split = Some(split);
+    let shared = shared_names(raw.images.iter().map(|image| image.filename.as_str()));
+    let mut is_used = vec![false; split_file.names().len()];
+    let (mut kept, mut unnamed): (Vec<RawImage>, Vec<String>) = (Vec::new(), Vec::new());
+    for (mut image, is_shared) in std::mem::take(&mut raw.images).into_iter().zip(shared) {
+        match split_file.of(&image.filename, is_shared) {
+            Answer::Split(split, places) => {
+                places.into_iter().for_each(|place| is_used[place] = true);
+                (image.split, image.split_from) = (Some(split), SplitFrom::Annotations);
                 kept.push(image);
             }
-            None => num_left_out += 1,
+            Answer::Unclear(reason) => raw.rejects.push(Reject::new(image.filename, reason)),
+            Answer::Unnamed => unnamed.push(image.filename),
         }
     }
-    if num_left_out > 0 {
-        raw.rejects.push(Reject::new(format!("{num_left_out} images"), "the split file does not name them"));
-    }
     raw.images = kept;
+    let unused =
+        || split_file.names().iter().zip(&is_used).filter(|(_, is_used)| !**is_used).map(|(name, _)| name.as_str());
     if raw.images.is_empty() {
-        let message = "the split file names none of the images";
+        let message = format!(
+            "the split file names none of the images: it has names such as {}, the images are called such as {}",
+            two_of(unused()),
+            two_of(unnamed.iter().map(String::as_str))
+        );
         return Err(fault(message, "its names must be those of the image files"));
     }
+    if let Some(first) = unnamed.first() {
+        let reason = format!("the split file does not name them, such as {first}");
+        raw.rejects.push(Reject::new(format!("{} images", unnamed.len()), reason));
+    }
+    if let Some(first) = unused().next() {
+        let note = format!(
+            "{} of its {} names are those of no image with a caption, such as {first}",
+            unused().count(),
+            is_used.len()
+        );
+        raw.repairs.push(Repair::new("the split file", note));
+    }
+    for name in &split_file.unused {
+        raw.repairs.push(Repair::new(name.clone(), "not used as a list of a split: its name says none"));
+    }
     Ok(())
-}
-
-/// The file of each image; images without one, and those whose file another image has, go to the rejects.
-fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageIndex<'_>) -> anyhow::Result<Vec<usize>> {
-    let images = std::mem::take(&mut raw.images);
-    let mut times: HashMap<&str, usize> = HashMap::new();
-    images.iter().for_each(|image| *times.entry(name_of(&image.filename)).or_default() += 1);
-    // Where two images are called alike, each is the one in its own folder.
-    let needs_folder: Vec<bool> = images.iter().map(|image| times[name_of(&image.filename)] > 1).collect();
-    let (mut kept, mut files, mut taken, mut num_several) = (Vec::new(), Vec::new(), HashSet::new(), 0usize);
-    let mut example = String::new();
-    for (image, needs_folder) in images.into_iter().zip(needs_folder) {
-        let path = |file: usize| &source.files()[file].path;
-        let found = match raw.has_paths {
-            true => index.at(&image.filename),
-            false => index.find(&image.filename, needs_folder),
-        };
-        let reason = match found {
-            Lookup::File(file) | Lookup::Several(file, _) if taken.contains(&file) => {
-                format!("its file {} is that of another image too", path(file))
-            }
-            Lookup::Several(one, other) if !is_same(source, one, other)? => {
-                format!("it may be {} or {}", path(one), path(other))
-            }
-            Lookup::Missing => {
-                let split = image.split.map_or(String::new(), |split| format!(" (split {})", split.name()));
-                format!("there is no such image file{split}; captions left out: {}", image.captions.len())
-            }
-            found @ (Lookup::File(file) | Lookup::Several(file, _)) => {
-                if matches!(found, Lookup::Several(..)) {
-                    num_several += 1;
-                    example.clone_from(path(file));
-                }
-                taken.insert(file);
-                files.push(file);
-                kept.push(image);
-                continue;
-            }
-        };
-        raw.rejects.push(Reject::new(image.filename, reason));
-    }
-    if num_several > 0 {
-        let note = format!("their files are there several times: the first is taken, such as {example}");
-        raw.repairs.push(Repair::new(format!("{num_several} images"), note));
-    }
-    raw.images = kept;
-    Ok(files)
-}
-
-fn name_of(reference: &str) -> &str {
-    reference.rsplit(['/', '\\']).next().unwrap_or(reference)
-}
-
-fn is_same(source: &Source, one: usize, other: usize) -> anyhow::Result<bool> {
-    let bytes = |file: usize| source.files()[file].bytes;
-    Ok(bytes(one) == bytes(other) && source.read(one)? == source.read(other)?)
 }
 
 fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, index: &ImageIndex<'_>, files: &[usize]) {
