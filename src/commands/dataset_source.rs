@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::fault::usage;
-use crate::base::threads;
+use crate::base::fault::{fault, one_line, usage};
+use crate::base::quoting::shell_path;
+use crate::base::{terminal, threads};
 use crate::data::annotations::{KnownDataset, flickr30k_hub};
 use crate::data::prepare::report::{Origin, SourceFile};
-use crate::data::prepare::{ensure_dataset, is_there};
+use crate::data::prepare::{ensure_dataset, is_there, source_changes};
 use crate::hub::{DatasetRequest, dataset_files};
 
 const FLICKR30K: DatasetRequest<'static> = DatasetRequest {
@@ -64,19 +65,49 @@ pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> a
     Ok(Fetched { folder: downloaded.folder, origin })
 }
 
+/// What a run does when the source of its data set has changed since the data set was prepared. It never prepares it anew:
+/// other runs may be using it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnChange {
+    /// It does not begin: a new run would be trained on what is out of date.
+    Refuse,
+    /// It says so and keeps to the data set as it is: a resumed run cannot change to another one.
+    Warn,
+}
+
 /// Makes sure that `directory` holds the data set called `name`: from `source` where one is given, else from the Hub where
 /// it is there.
 ///
 /// # Errors
-/// As [`ensure_dataset`] and [`fetch`].
-pub fn ensure(name: &str, directory: &Path, source: Option<&Path>) -> anyhow::Result<()> {
+/// As [`ensure_dataset`] and [`fetch`], and a source that has changed, unless `on_change` says otherwise.
+pub fn ensure(name: &str, directory: &Path, source: Option<&Path>, on_change: OnChange) -> anyhow::Result<()> {
     if KnownDataset::named(name).is_none() {
         let names = KnownDataset::ALL.map(KnownDataset::name).join(", ");
         let hint =
             format!("these are known: {names}; for any other set data.directory to the folder that prepare-data made");
         return Err(usage(format!("data.dataset = {name:?} is no data set that is known by name"), hint));
     }
-    if source.is_some() || !is_on_the_hub(name) || is_there(name, directory)? {
+    let is_there = is_there(name, directory)?;
+    let changes = source.filter(|_| is_there).map(|source| (source, source_changes(name, directory, source)));
+    match changes {
+        // The data set is there: a run does not need the source.
+        Some((_, Err(error))) => {
+            terminal::warning(&format!("cannot tell whether its source has changed: {}", one_line(&error)))
+        }
+        Some((source, Ok(Some(how)))) => match on_change {
+            OnChange::Warn => terminal::warning(&format!("{how}; the run keeps to the data set as it is")),
+            OnChange::Refuse => {
+                let (source, directory) = (shell_path(source), shell_path(directory));
+                let hint = format!(
+                    "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to prepare it \
+                     anew, or remove `data.source` to train on the data set as it is"
+                );
+                return Err(fault(how, hint));
+            }
+        },
+        Some((_, Ok(None))) | None => {}
+    }
+    if source.is_some() || !is_on_the_hub(name) || is_there {
         return ensure_dataset(name, directory, source, None);
     }
     let fetched = fetch(name, None, Some(directory))?;

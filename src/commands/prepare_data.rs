@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::base::fault::{fault, usage};
-use crate::base::quoting::toml_line;
 use crate::base::terminal;
 use crate::commands::dataset_source;
 use crate::commands::given_paths::path_argument;
@@ -19,14 +18,15 @@ pub struct PrepareDataArgs {
     /// Folder to make [default: data/NAME]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
-    /// Folder or archive with images and captions; without it flickr30k comes from the Hub
+    /// Folder or archive with images and captions; without it flickr30k comes from the Hub. When it has changed since the
+    /// data set was prepared from it, the data set is prepared anew
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
     pub revision: Option<String>,
     /// Which image is for what: a Karpathy JSON, a JSON object from split to names, a table with the columns image and
-    /// split, or a folder with train.txt, val.txt and test.txt
+    /// split, or a folder with train.txt, val.txt and test.txt, a name on each line
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub split_file: Option<PathBuf>,
     /// Share of the training images drawn for validation where the captions name none [default: 0.1]
@@ -91,20 +91,19 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
     }
     let outcome = prepare::prepare(&request)?;
     terminal::message(&prepare::summary(&outcome));
+    let lack = prepare::lack_of_images(&outcome.report.images);
+    if let Some(lack) = &lack {
+        terminal::warning(lack);
+    }
     match outcome.done {
         Done::Prepared => {
             let samples = outcome.directory.join(SAMPLES_FILE);
             if samples.is_file() {
                 terminal::message(&format!("look at {}: some of the images with their captions", samples.display()));
             }
-            terminal::message(&match toml_line("data.directory", &outcome.directory) {
-                Some(line) => format!("next: train with `{line}` in a config file: caption-train --config run.toml"),
-                None => {
-                    "next: rename the folder, since a config file cannot hold a path that is not UTF-8; then name it \
-                         in `data.directory`"
-                        .to_owned()
-                }
-            });
+            if lack.is_none() {
+                terminal::message(&prepare::next_step(&outcome));
+            }
         }
         Done::DryRun => terminal::message("nothing was written: leave out --dry-run to prepare it"),
         Done::AlreadyPrepared => {}

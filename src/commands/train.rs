@@ -14,7 +14,7 @@ use crate::base::team::Team;
 use crate::base::terminal;
 use crate::base::{atomic_file, memory, visible};
 use crate::commands::caption_at_end::{Images, caption_at_end};
-use crate::commands::dataset_source;
+use crate::commands::dataset_source::{self, OnChange};
 use crate::commands::device::training_device;
 use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
@@ -124,14 +124,16 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
 
 /// Data, encoder and model of a new run, from a settled config.
 pub(crate) fn fresh_setup(config: RunConfig, device: &Device) -> Result<Setup> {
-    prepare_when_absent(&config)?;
+    prepare_when_absent(&config, OnChange::Refuse)?;
     let folders = model_folders(&config.model)?;
     Setup::fresh(config, &folders, device)
 }
 
-fn prepare_when_absent(config: &RunConfig) -> Result<()> {
+fn prepare_when_absent(config: &RunConfig, on_change: OnChange) -> Result<()> {
     match (&config.data.dataset, &config.data.directory) {
-        (Some(name), Some(directory)) => dataset_source::ensure(name, directory, config.data.source.as_deref()),
+        (Some(name), Some(directory)) => {
+            dataset_source::ensure(name, directory, config.data.source.as_deref(), on_change)
+        }
         _ => Ok(()),
     }
 }
@@ -181,7 +183,7 @@ fn resume_with(path: &Path, mut config: RunConfig, stop: &StopFlag) -> Result<Ou
 fn go_on(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: &StopFlag) -> Result<Outcome> {
     trackers::check(&config)?;
     let device = training_device(&config.training)?;
-    prepare_when_absent(&config)?;
+    prepare_when_absent(&config, OnChange::Warn)?;
     let metadata = checkpoint.metadata.clone();
     let setup = Setup::resumed(config, checkpoint, &device)?;
     stop.attend();

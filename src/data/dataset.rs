@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::{digest, terminal};
 use crate::data::image_id::ImageId;
+use crate::data::prepare::report::{MARKER_FILE, PREPARATION_FILE};
 
 /// The folder of the images inside a prepared data set.
 pub const IMAGE_FOLDER: &str = "images";
@@ -92,10 +93,23 @@ impl Dataset {
     /// Reads and checks `dataset.json` of `directory`. The images themselves are not looked at.
     ///
     /// # Errors
-    /// A missing folder or file, broken JSON, a file name that leaves `images/` or appears twice, an image without
+    /// A preparation that is not finished, a missing folder or file, broken JSON, a file name that leaves `images/` or appears twice, an image without
     /// captions, a caption that is empty or longer than [`MAX_CAPTION_CHARS`], an unknown split, no image at all.
     /// Control characters in captions are read as spaces, with a warning.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        // Old captions may lie beside new images.
+        if directory.join(MARKER_FILE).exists() && !directory.join(PREPARATION_FILE).exists() {
+            let message = format!("the preparation of {} was interrupted", directory.display());
+            return Err(fault(message, "run the same `caption-train prepare-data` again: it goes on where it stopped"));
+        }
+        Self::open_unfinished(directory)
+    }
+
+    /// [`Dataset::open`] where a preparation may be under way.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn open_unfinished(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(DATASET_FILE);
         let bytes = read_dataset_file(directory, &path)?;
         let file: DatasetFile = serde_json::from_slice(&bytes)
@@ -256,6 +270,17 @@ mod tests {
 
     fn image(filename: &str, split: &str, raw: &str) -> String {
         format!(r#"{{"images":[{{"filename":"{filename}","split":"{split}","sentences":[{{"raw":"{raw}"}}]}}]}}"#)
+    }
+
+    #[test]
+    fn a_data_set_in_the_making_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(DATASET_FILE), image("a.jpg", "val", "x")).unwrap();
+        fs::write(folder.path().join(MARKER_FILE), b"").unwrap();
+        let text = describe(&Dataset::open(folder.path()).unwrap_err());
+        assert!(text.contains("was interrupted") && text.contains("hint: run the same"), "{text}");
+        fs::write(folder.path().join(PREPARATION_FILE), b"{}").unwrap();
+        Dataset::open(folder.path()).unwrap();
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::base::random::Stream;
 use crate::base::terminal::Progress;
-use crate::data::annotations::{RawDataset, RawImage};
+use crate::data::annotations::{RawDataset, RawImage, SplitFrom};
 use crate::data::dataset::{IMAGE_FOLDER, Split};
 use crate::data::prepare::report::{self, Preparation};
 use crate::data::write::write_image_if_changed;
@@ -70,11 +70,11 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
         filename: filename(number),
         captions: scene.captions(),
         split: Some(scene.split),
+        split_from: SplitFrom::Annotations,
         cocoid: None,
     };
     let images = scenes.iter().enumerate().map(image).collect();
-    let raw =
-        RawDataset { name: "shapes".to_owned(), images, has_paths: true, repairs: Vec::new(), rejects: Vec::new() };
+    let raw = RawDataset { name: "shapes".to_owned(), images, has_paths: true, ..RawDataset::default() };
     report::finish(output, &raw, report::About::default())
 }
 

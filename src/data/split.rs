@@ -52,11 +52,28 @@ pub fn split_images(
     };
     for (name, side) in [("training", &indices.train), ("validation", &indices.val)] {
         if side.is_empty() {
-            let message = format!("{} has no {name} images", dataset.directory.display());
-            return Err(fault(message, "set `data.split = \"random\"` to draw the validation images"));
+            let SplitIndices { train, val, test } = &indices;
+            let message = format!(
+                "{} has no {name} images: {} are for training, {} for validation, {} for testing",
+                dataset.directory.display(),
+                train.len(),
+                val.len(),
+                test.len()
+            );
+            return Err(fault(message, hint_without(&indices)));
         }
     }
     Ok(indices)
+}
+
+/// What to do about a side that is empty.
+fn hint_without(indices: &SplitIndices) -> &'static str {
+    const PREPARE: &str = "prepare the data with a split of your own: `caption-train prepare-data --split-file PATH`";
+    match (indices.train.len(), indices.val.len()) {
+        (0, 2..) => "set `data.split = \"random\"` to draw training and validation images among those for validation",
+        (2.., 0) => "set `data.split = \"random\"` to draw the validation images",
+        _ => PREPARE,
+    }
 }
 
 fn draw(dataset: &Dataset, fraction: f64, seed: u64) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
@@ -156,6 +173,20 @@ mod tests {
         let dataset = dataset((0..5).map(|n| (n, Split::Train)));
         let text = describe(&split_images(&dataset, SplitSource::File, 0.1, 0).unwrap_err());
         assert!(text.contains("no validation images") && text.contains("data.split = \"random\""), "{text}");
+        for (splits, expected) in [
+            (
+                [Split::Val, Split::Val, Split::Test],
+                "no training images: 0 are for training, 2 for validation, 1 for testing",
+            ),
+            ([Split::Test; 3], "prepare the data with a split of your own"),
+            ([Split::Train, Split::Test, Split::Test], "prepare the data with a split of your own"),
+        ] {
+            let dataset = self::dataset(splits.into_iter().enumerate());
+            let text = describe(&split_images(&dataset, SplitSource::File, 0.1, 0).unwrap_err());
+            assert!(text.contains(expected) && text.contains("hint: "), "{text}");
+            let is_drawn = split_images(&dataset, SplitSource::Random, 0.5, 0).is_ok();
+            assert_eq!(text.contains("data.split = \"random\""), is_drawn, "the hint is one that works: {text}");
+        }
         for fraction in [0.0, 1.0, f64::NAN] {
             assert!(split_images(&dataset, SplitSource::Random, fraction, 0).is_err());
         }

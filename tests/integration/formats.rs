@@ -15,18 +15,18 @@ use caption_train::data::prepare::report::Preparation;
 use crate::support::{binary, files_below, model_fixture, shapes_folder, stderr};
 
 /// A drawn picture, each of another content.
-fn picture(number: usize) -> Vec<u8> {
+pub(crate) fn picture(number: usize) -> Vec<u8> {
     let dataset = Dataset::open(shapes_folder()).unwrap();
     fs::read(dataset.image_path(number)).unwrap()
 }
 
-fn put(folder: &Path, path: &str, bytes: impl AsRef<[u8]>) {
+pub(crate) fn put(folder: &Path, path: &str, bytes: impl AsRef<[u8]>) {
     let path = folder.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
-fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in members {
         writer.start_file(name.as_str(), zip::write::SimpleFileOptions::default()).unwrap();
@@ -45,20 +45,20 @@ fn tar(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn prepare(source: &Path, output: &Path, extra: &[&str]) -> Output {
+pub(crate) fn prepare(source: &Path, output: &Path, extra: &[&str]) -> Output {
     binary().arg("prepare-data").arg("--source").arg(source).arg("--output").arg(output).args(extra).output().unwrap()
 }
 
-fn report(output: &Path) -> Preparation {
+pub(crate) fn report(output: &Path) -> Preparation {
     serde_json::from_slice(&fs::read(output.join("preparation.json")).unwrap()).unwrap()
 }
 
 /// Split and captions of each image by its name.
-type Images = BTreeMap<String, (Split, Vec<String>)>;
+pub(crate) type Images = BTreeMap<String, (Split, Vec<String>)>;
 
 /// What was made of a source: its format, its images, and the report.
 #[track_caller]
-fn prepared(source: &Path, extra: &[&str]) -> (String, Images, Preparation) {
+pub(crate) fn prepared(source: &Path, extra: &[&str]) -> (String, Images, Preparation) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");
     let result = prepare(source, &output, extra);
@@ -73,7 +73,7 @@ fn prepared(source: &Path, extra: &[&str]) -> (String, Images, Preparation) {
 }
 
 #[track_caller]
-fn assert_images(found: &Images, expected: &[(&str, Split, &[&str])]) {
+pub(crate) fn assert_images(found: &Images, expected: &[(&str, Split, &[&str])]) {
     let expected: Images = expected
         .iter()
         .map(|(name, split, captions)| {
@@ -83,9 +83,9 @@ fn assert_images(found: &Images, expected: &[(&str, Split, &[&str])]) {
     assert_eq!(*found, expected);
 }
 
-const TRAIN: Split = Split::Train;
-const VAL: Split = Split::Val;
-const TEST: Split = Split::Test;
+pub(crate) const TRAIN: Split = Split::Train;
+pub(crate) const VAL: Split = Split::Val;
+pub(crate) const TEST: Split = Split::Test;
 
 #[test]
 fn karpathys_file_beside_images_of_coco_in_their_archives() {
@@ -102,7 +102,7 @@ fn karpathys_file_beside_images_of_coco_in_their_archives() {
     };
     let (one, two) = (image("train2014", train, "restval", 1), image("val2014", val, "val", 2));
     put(source.path(), "dataset_coco.json", format!(r#"{{"dataset":"coco","images":[{one},{two}]}}"#));
-    let (format, images, report) = prepared(source.path(), &[]);
+    let (format, images, report) = prepared(source.path(), &["--dataset", "coco"]);
     assert_eq!((format.as_str(), report.dataset.as_str()), ("karpathy", "coco"));
     assert_images(&images, &[(train, TRAIN, &["A dog."]), (val, VAL, &["A dog."])]);
     assert!(report.repairs.iter().any(|repair| repair.repair.contains("113287 / 5000 / 5000")), "{:?}", report.repairs);
@@ -156,7 +156,8 @@ fn flickr8k_and_flickr30k_as_they_are_on_kaggle() {
         ("flickr30k_images/results.csv".to_owned(), text.into()),
     ];
     put(source.path(), "archive.zip", zip(&members));
-    let (format, images, report) = prepared(&source.path().join("archive.zip"), &["--validation-fraction", "0"]);
+    let options = ["--dataset", "flickr30k", "--validation-fraction", "0"];
+    let (format, images, report) = prepared(&source.path().join("archive.zip"), &options);
     assert_eq!((format.as_str(), report.dataset.as_str()), ("flickr30k-kaggle", "flickr30k"));
     assert_images(&images, &[("1.jpg", TRAIN, &["A dog .", "A dog runs ."]), ("2.jpg", TRAIN, &["Two ."])]);
     assert!(report.repairs.iter().any(|repair| repair.what == "1.jpg#1"), "{:?}", report.repairs);
@@ -202,7 +203,7 @@ fn captions_of_coco_2017_beside_their_images_and_other_annotations() {
         ("annotations/instances_train2017.json".to_owned(), instances.into_bytes()),
     ];
     put(source.path(), "annotations_trainval2017.zip", zip(&members));
-    let (format, images, report) = prepared(source.path(), &[]);
+    let (format, images, report) = prepared(source.path(), &["--dataset", "coco"]);
     assert_eq!((format.as_str(), report.dataset.as_str()), ("coco-captions", "coco"));
     let captions: &[&str] = &["A bowl.", "Two"];
     assert_images(&images, &[("000000000009.jpg", TRAIN, captions), ("000000000007.jpg", VAL, captions)]);
@@ -218,7 +219,7 @@ fn the_json_of_blip_and_lavis() {
     put(source.path(), "flickr30k_train.json", train);
     put(source.path(), "flickr30k_val.json", r#"[{"image":"flickr30k-images/1.jpg","caption":["C","D"]}]"#);
     put(source.path(), "flickr30k_test.json", r#"[{"image":"flickr30k-images/2.jpg","caption":["E"]}]"#);
-    let (format, images, report) = prepared(source.path(), &[]);
+    let (format, images, report) = prepared(source.path(), &["--dataset", "flickr30k"]);
     assert_eq!((format.as_str(), report.dataset.as_str()), ("blip", "flickr30k"));
     assert_images(&images, &[("0.jpg", TRAIN, &["A", "B"]), ("1.jpg", VAL, &["C", "D"]), ("2.jpg", TEST, &["E"])]);
 }

@@ -17,6 +17,7 @@ mod long_captions;
 mod model;
 mod parity;
 mod pictures;
+mod preparation;
 mod pretrained;
 #[cfg(unix)]
 mod processes;

@@ -9,7 +9,7 @@ use crate::data::annotations::encoding::decode;
 use crate::data::annotations::entities;
 use crate::data::annotations::input::{Input, Reading};
 use crate::data::annotations::text::split_of_word;
-use crate::data::annotations::{RawDataset, RawImage, Reject, Repair};
+use crate::data::annotations::{NamedSplit, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{MAX_CAPTION_CHARS, Split, clean_caption};
 use crate::data::image_id::ImageId;
 
@@ -26,10 +26,32 @@ pub(super) struct Builder {
     hasher: RandomState,
     /// Captions with HTML entities, and the first of their images.
     with_entities: (usize, String),
+    split_names: Vec<(Split, String)>,
     /// What was mended or noticed.
     pub(super) repairs: Vec<Repair>,
     /// What was left out.
     pub(super) rejects: Vec<Reject>,
+}
+
+/// What is said about the split of an image.
+#[derive(Clone, Copy)]
+pub(super) enum Said<'a> {
+    /// Of the image itself.
+    OfImage(Split),
+    /// By the name of a file or folder.
+    ByName(NamedSplit<'a>),
+}
+
+impl From<Split> for Said<'_> {
+    fn from(split: Split) -> Self {
+        Self::OfImage(split)
+    }
+}
+
+impl<'a> From<NamedSplit<'a>> for Said<'a> {
+    fn from(named: NamedSplit<'a>) -> Self {
+        Self::ByName(named)
+    }
 }
 
 struct Gathered {
@@ -66,7 +88,13 @@ impl Builder {
         }
         let index = self.images.len();
         self.position.insert(reference.to_owned(), index);
-        let image = RawImage { filename: reference.to_owned(), captions: Vec::new(), split: None, cocoid: None };
+        let image = RawImage {
+            filename: reference.to_owned(),
+            captions: Vec::new(),
+            split: None,
+            split_from: SplitFrom::default(),
+            cocoid: None,
+        };
         self.images.push(Gathered { image, numbers: Vec::new() });
         index
     }
@@ -128,22 +156,41 @@ impl Builder {
         gathered.numbers.extend(number);
     }
 
-    /// Says what an image is for. Of two answers the later split counts (validation, then testing): that is the one
-    /// that must not be seen in training.
-    pub(super) fn split(&mut self, image: usize, split: Split) {
-        let known = &mut self.images[image].image.split;
-        let Some(first) = known.replace(split).filter(|&first| first != split) else { return };
+    /// Says what an image is for. What is said of the image counts more than a word in the name of a file or folder. Of two
+    /// answers that count alike that with the later split counts (validation, then testing): that is the one that must not
+    /// be seen in training.
+    pub(super) fn split<'a>(&mut self, image: usize, said: impl Into<Said<'a>>) {
+        let (split, from) = match said.into() {
+            Said::OfImage(split) => (split, SplitFrom::Annotations),
+            Said::ByName(NamedSplit { split, is_sure, name }) => {
+                if !self.split_names.iter().any(|(known, _)| *known == split) {
+                    self.split_names.push((split, name.to_owned()));
+                }
+                (split, SplitFrom::Name { is_sure })
+            }
+        };
+        let known = &mut self.images[image].image;
+        let is_of_image = |from| from == SplitFrom::Annotations;
+        let first = match known.split {
+            Some(_) if is_of_image(known.split_from) && !is_of_image(from) => return,
+            Some(first) if is_of_image(known.split_from) == is_of_image(from) => first,
+            Some(_) | None => split,
+        };
         let last = first.max(split);
-        *known = Some(last);
+        (known.split, known.split_from) = (Some(last), from);
+        if first == split {
+            return;
+        }
         let note = format!("in the splits {} and {}: kept in {} only", first.name(), split.name(), last.name());
         self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
     }
 
     /// Says what an image is for, in the words of the file: of its own, else of the file's.
-    pub(super) fn split_as_written(&mut self, image: usize, own: Option<&str>, of_file: Option<Split>) {
+    pub(super) fn split_as_written(&mut self, image: usize, own: Option<&str>, of_file: Option<NamedSplit<'_>>) {
         let own = own.filter(|word| !word.trim().is_empty());
         match (own.map(|word| (word, split_of_word(word))), of_file) {
-            (Some((_, Some(split))), _) | (None, Some(split)) => self.split(image, split),
+            (Some((_, Some(split))), _) => self.split(image, split),
+            (None, Some(named)) => self.split(image, named),
             (Some((word, None)), _) => {
                 let note = format!("split {word:?} is none of train, val and test: counted as without a split");
                 self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
@@ -185,7 +232,14 @@ impl Builder {
         if self.reading == Reading::Preparation {
             self.repairs.extend(drop_shared_ids(&mut images));
         }
-        RawDataset { name: name.to_owned(), images, has_paths: false, repairs: self.repairs, rejects: self.rejects }
+        RawDataset {
+            name: name.to_owned(),
+            images,
+            has_paths: false,
+            split_names: self.split_names,
+            repairs: self.repairs,
+            rejects: self.rejects,
+        }
     }
 }
 
@@ -247,6 +301,24 @@ mod tests {
             let raw = read(reading);
             assert_eq!(raw.images[0].captions, ["A man &amp; a dog", "it&#39;s", "plain", " "]);
             assert!(raw.repairs.is_empty() && raw.rejects.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_an_image_counts_more_than_the_name_of_its_file() {
+        let named = |split| NamedSplit { split, is_sure: true, name: "x" };
+        for is_name_first in [true, false] {
+            let mut builder = Builder::default();
+            let image = builder.image("a.jpg");
+            builder.caption(image, None, "A");
+            if is_name_first {
+                builder.split(image, named(Split::Test));
+            }
+            builder.split(image, Split::Train);
+            builder.split(image, named(Split::Val));
+            let raw = builder.finish("x");
+            assert_eq!((raw.images[0].split, raw.images[0].split_from), (Some(Split::Train), SplitFrom::Annotations));
+            assert!(raw.repairs.is_empty() && raw.split_names.contains(&(Split::Val, "x".to_owned())), "{raw:?}");
         }
     }
 

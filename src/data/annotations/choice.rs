@@ -168,9 +168,7 @@ fn nothing_found(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread
         message.push_str(&format!("; there is {}", others.join(", ")));
     }
     message.push_str(&unread.in_a_message());
-    for (path, reason) in source.left_aside() {
-        message.push_str(&format!("; {path} was left aside: {reason}"));
-    }
+    message.push_str(&source.describe_left_aside());
     for unread in source.unread_pictures() {
         message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));
     }

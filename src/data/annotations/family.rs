@@ -43,7 +43,7 @@ impl Family {
                 words.push(pieces.join("_").to_lowercase());
             }
         }
-        Self { name: words.join("/"), split: split_of_path(stem), part }
+        Self { name: words.join("/"), split: split_of_path(stem).map(|named| named.split), part }
     }
 }
 

@@ -152,6 +152,7 @@ mod tests {
             filename: filename.into(),
             captions: captions.iter().map(|&caption| caption.into()).collect(),
             split: Some(split),
+            split_from: Default::default(),
             cocoid: None,
         };
         let expected = [image("b.jpg", &["First .", "Second ."], Split::Val), image("a.jpg", &["A dog"], Split::Train)];

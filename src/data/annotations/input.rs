@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::split_of_path;
-use crate::data::dataset::Split;
+use crate::data::annotations::text::{NamedSplit, split_of_path};
 use crate::data::source::{Source, is_image_name};
 
 /// What captions are read for.
@@ -63,7 +62,7 @@ pub(super) struct TheFile<'p> {
     /// Its path below the source.
     pub(super) path: &'p str,
     /// The split of its images that have none of their own.
-    pub(super) split: Option<Split>,
+    pub(super) split: Option<NamedSplit<'p>>,
     folder: &'p str,
     beside: Beside<'p>,
 }

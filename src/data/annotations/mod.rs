@@ -53,7 +53,7 @@ pub use choice::{Choice, Wanted, choose};
 pub use encoding::decode;
 pub use input::Reading;
 pub use scored::{Scored, read_captions, read_scored};
-pub use text::{Table, json, split_of_path, split_of_word};
+pub use text::{NamedSplit, Table, json, separator, split_of_path, split_of_word};
 
 /// A data set that a person may ask for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +106,39 @@ impl KnownDataset {
         }
     }
 
+    /// Numbers of images that it has where no split is named: those of the distributed captions.
+    fn totals(self) -> &'static [usize] {
+        match self {
+            Self::Flickr8k => &[8_000, 8_091, 8_092],
+            Self::Flickr30k => &[31_014, 31_783],
+            Self::Coco => &[123_287],
+            Self::Shapes => &[],
+        }
+    }
+
+    /// Whether `raw` has as many images as this data set: in each split of which there are any, or in all where no split is
+    /// named. A set of a person's own in the same form has not.
+    pub fn has_size_of(self, raw: &RawDataset) -> bool {
+        let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
+        let counts = Split::ALL.map(count);
+        let (num_named, num_images) = (counts.iter().sum::<usize>(), raw.images.len());
+        if num_named == 0 {
+            return self.totals().contains(&num_images);
+        }
+        let known = self.official_sizes().into_iter().chain(self.other_sizes().iter().map(|(sizes, _)| *sizes));
+        let fits = |sizes: [usize; 3]| counts.iter().zip(sizes).all(|(&count, size)| count == 0 || count == size);
+        num_named == num_images && known.into_iter().any(fits)
+    }
+
     /// The known data set that a file name speaks of.
     fn of_path(path: &str) -> Option<Self> {
         let path = path.to_ascii_lowercase();
-        [Self::Flickr8k, Self::Flickr30k, Self::Coco].into_iter().find(|known| path.contains(known.name()))
+        let words = || path.split(|character: char| !character.is_ascii_alphanumeric());
+        let speaks_of = |known: &Self| {
+            let year = |word: &'_ str| word.trim_start_matches("ms").strip_prefix(known.name()).map(str::to_owned);
+            words().filter_map(year).any(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        [Self::Flickr8k, Self::Flickr30k, Self::Coco].into_iter().find(speaks_of)
     }
 }
 
@@ -237,7 +266,7 @@ impl Found {
 }
 
 /// Images and captions as a reader found them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawDataset {
     /// Name of the data set.
     pub name: String,
@@ -245,6 +274,8 @@ pub struct RawDataset {
     pub images: Vec<RawImage>,
     /// The names of the images are their paths below the source: a file of that name elsewhere is another one.
     pub has_paths: bool,
+    /// For each split that names of files or folders speak of the first such name.
+    pub split_names: Vec<(Split, String)>,
     /// What was mended or noticed.
     pub repairs: Vec<Repair>,
     /// What was left out.
@@ -252,7 +283,7 @@ pub struct RawDataset {
 }
 
 /// One image of a [`RawDataset`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawImage {
     /// Its file: as the annotations write it, and once the file is found, the name inside `images/`.
     pub filename: String,
@@ -260,8 +291,23 @@ pub struct RawImage {
     pub captions: Vec<String>,
     /// What the annotations say it is for, if they say it.
     pub split: Option<Split>,
+    /// Where they say it.
+    pub split_from: SplitFrom,
     /// What the annotations call it, if they give ids.
     pub cocoid: Option<ImageId>,
+}
+
+/// Where annotations say what an image is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SplitFrom {
+    /// They say it of the image, in a list or beside its name.
+    #[default]
+    Annotations,
+    /// The name of a file or folder has a word for a split.
+    Name {
+        /// As [`NamedSplit::is_sure`].
+        is_sure: bool,
+    },
 }
 
 /// Something that was mended, or a circumstance to know about.
@@ -301,6 +347,53 @@ impl Reject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_known_data_set_is_known_by_its_size() {
+        let raw = |counts: &[(usize, Option<Split>)]| {
+            let image = |split| RawImage { split, ..RawImage::default() };
+            let images = counts.iter().flat_map(|&(count, split)| vec![image(split); count]).collect();
+            RawDataset { images, ..RawDataset::default() }
+        };
+        let [train, val, test] = Split::ALL.map(Some);
+        for (known, counts) in [
+            (KnownDataset::Coco, &[(113_287, train), (5_000, val), (5_000, test)][..]),
+            (KnownDataset::Coco, &[(118_287, train), (5_000, val)]),
+            (KnownDataset::Coco, &[(40_504, val)]),
+            (KnownDataset::Coco, &[(123_287, None)]),
+            (KnownDataset::Flickr8k, &[(8_092, None)]),
+            (KnownDataset::Flickr8k, &[(6_000, train)]),
+            (KnownDataset::Flickr30k, &[(29_000, train), (1_014, val), (1_000, test)]),
+            (KnownDataset::Flickr30k, &[(31_783, None)]),
+        ] {
+            assert!(known.has_size_of(&raw(counts)), "{known:?} {counts:?}");
+        }
+        for (known, counts) in [
+            (KnownDataset::Coco, &[(6, None)][..]),
+            (KnownDataset::Coco, &[(118_287, train), (5_001, val)]),
+            (KnownDataset::Coco, &[(5_000, val), (1, None)]),
+            (KnownDataset::Flickr8k, &[(31_783, None)]),
+            (KnownDataset::Shapes, &[(1, None)]),
+            (KnownDataset::Flickr30k, &[]),
+        ] {
+            assert!(!known.has_size_of(&raw(counts)), "{known:?} {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_speaks_of_a_known_data_set_by_a_word() {
+        for (path, expected) in [
+            ("dataset_coco.json", Some(KnownDataset::Coco)),
+            ("annotations/coco_karpathy_train", Some(KnownDataset::Coco)),
+            ("MSCOCO2017-val", Some(KnownDataset::Coco)),
+            ("flickr30k_test.json", Some(KnownDataset::Flickr30k)),
+            ("dataset_flickr8k.json", Some(KnownDataset::Flickr8k)),
+            ("coconuts/pairs", None),
+            ("captions", None),
+        ] {
+            assert_eq!(KnownDataset::of_path(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn every_name_means_one_thing() {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
-use crate::base::fault::fault;
+use crate::base::fault::{fault, one_line};
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::candidates::{has_ending, key_of};
 use crate::data::annotations::encoding::decode;
@@ -62,11 +62,19 @@ pub(super) fn pairs(source: &Source, is_candidate: impl Fn(&SourceFile) -> bool,
 pub(super) fn read(input: &Input<'_>, pairs: &[Pair]) -> anyhow::Result<RawDataset> {
     let source = input.source;
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
-    let contents = source.for_each(&texts, |_, bytes| Ok(bytes))?;
+    let contents = source.for_each(&texts, |_, content| Ok(content))?;
     let mut builder = Builder::new(input.reading);
     builder.repairs.extend(note_others(source, pairs));
     for (pair, content) in pairs.iter().zip(contents) {
         let file = &source.files()[pair.image];
+        let content = match content {
+            Ok(content) => content,
+            Err(error) => {
+                let reason = format!("the file of its captions is left out: {}", one_line(&error));
+                builder.rejects.push(Reject::new(file.path.clone(), reason));
+                continue;
+            }
+        };
         let image = builder.image(&file.path);
         if let Some(split) = split_of_path(file.folder()) {
             builder.split(image, split);

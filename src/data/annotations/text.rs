@@ -60,6 +60,14 @@ impl<'a> Table<'a> {
         Ok(Self { file, separator, bytes, header, reader })
     }
 
+    /// The table of a content that has no header: the columns are called as `header` says.
+    pub fn headless(file: &'a str, bytes: &'a [u8], separator: u8, header: &[&str]) -> Self {
+        let mut builder = ReaderBuilder::new();
+        builder.delimiter(separator).has_headers(false).flexible(true);
+        let header = header.iter().map(|&name| name.to_owned()).collect();
+        Self { file, separator, bytes, header, reader: builder.from_reader(bytes) }
+    }
+
     /// The names of the columns, lower-cased.
     pub fn header(&self) -> &[String] {
         &self.header
@@ -114,6 +122,12 @@ impl<'a> Table<'a> {
     }
 }
 
+/// What stands most often in the header: a tab, a semicolon or a comma.
+pub fn separator(header: &[u8]) -> u8 {
+    let count = |separator: u8| header.iter().filter(|&&byte| byte == separator).count();
+    b",;\t".iter().copied().max_by_key(|&separator| count(separator)).unwrap_or(b',')
+}
+
 /// The split that people call `word`.
 pub fn split_of_word(word: &str) -> Option<Split> {
     let word = word.trim().to_ascii_lowercase();
@@ -126,12 +140,73 @@ pub fn split_of_word(word: &str) -> Option<Split> {
     }
 }
 
-/// The split that a file or folder name speaks of: `flickr30k_train.json`, `captions_val2017.json`, `test/`; the last
-/// such word counts.
-pub fn split_of_path(path: &str) -> Option<Split> {
-    // A folder of "my test photos" is no split.
-    let words = path.split(|character: char| !character.is_ascii_alphabetic() && character != ' ');
-    words.rev().find_map(split_of_word)
+/// The split that a file or folder name speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedSplit<'a> {
+    /// The split.
+    pub split: Split,
+    /// The name has no other words than those that names of splits have.
+    pub is_sure: bool,
+    /// The name.
+    pub name: &'a str,
+}
+
+/// The split that a path speaks of: `flickr30k_train.json`, `captions_val2017.json`, `test/`. The last name with such a
+/// word counts; one with words for two splits (`captions_train_val.json`) says nothing.
+pub fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
+    for name in path.rsplit('/') {
+        // A folder of "my test photos" is no split.
+        let words = || name.split(|character: char| !character.is_ascii_alphabetic() && character != ' ');
+        let mut splits = words().filter_map(split_of_word);
+        if let Some(split) = splits.next() {
+            let is_sure = words().all(|word| split_of_word(word).is_some() || says_nothing(word));
+            return splits.all(|other| other == split).then_some(NamedSplit { split, is_sure, name });
+        }
+    }
+    None
+}
+
+/// Whether a word in the name of a split tells nothing about what is in it.
+fn says_nothing(word: &str) -> bool {
+    const WORDS: [&str; 36] = [
+        "",
+        "annotation",
+        "annotations",
+        "archive",
+        "caption",
+        "captions",
+        "coco",
+        "csv",
+        "data",
+        "dataset",
+        "file",
+        "files",
+        "flickr",
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "json",
+        "jsonl",
+        "k",
+        "karpathy",
+        "list",
+        "metadata",
+        "part",
+        "photos",
+        "pictures",
+        "set",
+        "shard",
+        "shards",
+        "split",
+        "splits",
+        "tar",
+        "text",
+        "tsv",
+        "txt",
+        "zip",
+    ];
+    WORDS.contains(&word.trim().to_ascii_lowercase().as_str())
 }
 
 fn utf8<'a>(bytes: &'a [u8], what: &str) -> anyhow::Result<&'a str> {
@@ -157,8 +232,30 @@ mod tests {
             ("train/val.csv", Some(Split::Val)),
             ("captions.txt", None),
             ("contest.json", None),
+            ("my_test_photos/1.jpg", Some(Split::Test)),
+            ("captions_train_val.json", None),
+            ("test/captions_train_val.json", None),
+            ("train2014+val2014.json", None),
+            ("train/train-part.json", Some(Split::Train)),
         ] {
-            assert_eq!(split_of_path(path), expected, "{path}");
+            assert_eq!(split_of_path(path).map(|named| named.split), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_words_of_its_own_is_less_sure() {
+        for (path, is_sure, name) in [
+            ("val/1.jpg", true, "val"),
+            ("x/train2017/y", true, "train2017"),
+            ("captions_val2017.json", true, "captions_val2017.json"),
+            ("train-0001.tar", true, "train-0001.tar"),
+            ("Flickr_8k.testImages.txt", true, "Flickr_8k.testImages.txt"),
+            ("my_test_photos/1.jpg", false, "my_test_photos"),
+            ("test-tubes", false, "test-tubes"),
+            ("birds_val.csv", false, "birds_val.csv"),
+        ] {
+            let named = split_of_path(path).unwrap();
+            assert_eq!((named.is_sure, named.name), (is_sure, name), "{path}");
         }
     }
 

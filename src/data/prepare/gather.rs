@@ -1,17 +1,17 @@
 //! Brings captions and image files together: which file each image is, which are kept, and how they are called.
 
-use std::cell::LazyCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::base::fault::fault;
-use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair};
+use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{Split, is_safe_relative};
-use crate::data::picture_formats::{how_to_convert, unread_format_of_name};
-use crate::data::prepare::image_index::{ImageIndex, Lookup};
-use crate::data::prepare::images;
+use crate::data::picture_formats::how_to_convert;
+use crate::data::prepare::image_files::{FoundFiles, find_files, shared_names, two_of};
+use crate::data::prepare::image_index::ImageIndex;
 use crate::data::prepare::report::Options;
-use crate::data::prepare::split_file::SplitFile;
+use crate::data::prepare::split_file::{Answer, SplitFile};
 use crate::data::prepare::splitting::{DEFAULT_VALIDATION, check_official};
+use crate::data::prepare::{guessed_splits, images};
 use crate::data::source::{Source, UnreadPictures};
 
 /// Images with captions whose files are there.
@@ -40,15 +40,25 @@ pub(super) fn gather(
     for (path, reason) in source.left_aside() {
         raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
     }
-    if let Some(split_file) = split_file {
-        follow(&mut raw, split_file)?;
+    match split_file {
+        Some(split_file) => follow(&mut raw, split_file)?,
+        None => guessed_splits::settle(&mut raw, dataset.is_some()),
     }
     let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
     let index = ImageIndex::new(source);
-    let (mut files, unread) = find_files(&mut raw, source, &index)?;
+    let found = find_files(&mut raw, source, &index);
     if raw.images.is_empty() {
-        return Err(no_image_left(source, num_images, num_captions, index.images().len()));
+        return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
     }
+    if found.num_missing > found.files.len()
+        && let Some(names) = found.compare_names(source, &index)
+    {
+        raw.repairs.push(Repair::new(
+            format!("{} of {num_images} images", found.num_missing),
+            format!("have no file: {names}"),
+        ));
+    }
+    let (mut files, unread) = (found.files, found.unread);
     if let Some(known) = dataset {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         check_official(known, Split::ALL.map(count), &mut raw.repairs);
@@ -74,28 +84,42 @@ pub(super) fn gather(
     }
     raw.images = keep(raw.images, |place| is_safe[place]);
     files = keep(files, |place| is_safe[place]);
+    if let (true, Some(reject)) = (raw.images.is_empty(), raw.rejects.last()) {
+        let message =
+            format!("no image is left: {} and others have names that cannot be kept on every system", reject.what);
+        return Err(fault(message, "give the image files other names"));
+    }
     // A split that a person brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
     Ok(Gathered { raw, files, default_validation })
 }
 
-/// Why none of the images with captions has a file.
-fn no_image_left(source: &Source, num_images: usize, num_captions: usize, num_files: usize) -> anyhow::Error {
-    let unread = source.unread_pictures();
-    let annotated = format!("{num_images} images with {num_captions} captions are annotated");
-    let (mut message, hint) = match (num_images, unread.first()) {
-        (0, _) => ("the annotations name no image with a caption".to_owned(), None),
-        (_, None) => (format!("{annotated}, and none of the image files is there ({num_files} were found)"), None),
-        (_, Some(first)) => {
-            let message = format!("{annotated}, and none of their files is there in a format that is read");
-            (message, Some(how_to_convert(first.format)))
-        }
-    };
-    unread.iter().for_each(|unread| message.push_str(&format!("; {unread}, are not read")));
-    for (path, reason) in source.left_aside() {
-        message.push_str(&format!("; {path} was left aside: {reason}"));
+/// Why none of the images with captions has a file; `counts` are those of images and captions.
+fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, counts: [usize; 2]) -> anyhow::Error {
+    let [num_images, num_captions] = counts;
+    if num_images == 0 {
+        let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
+        return fault(message, "give at least one image a caption");
     }
-    fault(message, hint.as_deref().unwrap_or("put the images, or the archive that holds them, beside the captions"))
+    let annotated = format!("{num_images} images with {num_captions} captions are annotated");
+    let unread = source.unread_pictures();
+    let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not read")).collect();
+    let left_aside = source.describe_left_aside();
+    if let Some(first) = unread.first().filter(|_| !found.unread.is_empty()) {
+        let message = format!(
+            "{annotated}, and none of their files is there in a format that is read{unread_in_words}{left_aside}"
+        );
+        return fault(message, how_to_convert(first.format));
+    }
+    let message = format!(
+        "{annotated}, and none of the image files is there: {} image files were found{}{unread_in_words}{left_aside}",
+        index.images().len(),
+        found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
+    );
+    fault(
+        message,
+        "put the images, or the archive that holds them, beside the captions, and name them as the captions do",
+    )
 }
 
 fn keep<T>(all: Vec<T>, is_kept: impl Fn(usize) -> bool) -> Vec<T> {
@@ -106,112 +130,49 @@ fn num_captions(images: &[RawImage]) -> usize {
     images.iter().map(|image| image.captions.len()).sum()
 }
 
+/// Gives the images the splits that a person brings; those that it does not name are left out.
 fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
-    let (mut kept, mut num_left_out) = (Vec::new(), 0);
-    for mut image in std::mem::take(&mut raw.images) {
-        match split_file.of(&image.filename) {
-            Some(split) => {
-                image.split = Some(split);
+    let shared = shared_names(raw.images.iter().map(|image| image.filename.as_str()));
+    let mut is_used = vec![false; split_file.names().len()];
+    let (mut kept, mut unnamed): (Vec<RawImage>, Vec<String>) = (Vec::new(), Vec::new());
+    for (mut image, is_shared) in std::mem::take(&mut raw.images).into_iter().zip(shared) {
+        match split_file.of(&image.filename, is_shared) {
+            Answer::Split(split, places) => {
+                places.into_iter().for_each(|place| is_used[place] = true);
+                (image.split, image.split_from) = (Some(split), SplitFrom::Annotations);
                 kept.push(image);
             }
-            None => num_left_out += 1,
+            Answer::Unclear(reason) => raw.rejects.push(Reject::new(image.filename, reason)),
+            Answer::Unnamed => unnamed.push(image.filename),
         }
     }
-    if num_left_out > 0 {
-        raw.rejects.push(Reject::new(format!("{num_left_out} images"), "the split file does not name them"));
-    }
     raw.images = kept;
+    let unused =
+        || split_file.names().iter().zip(&is_used).filter(|(_, is_used)| !**is_used).map(|(name, _)| name.as_str());
     if raw.images.is_empty() {
-        let message = "the split file names none of the images";
+        let message = format!(
+            "the split file names none of the images: it has names such as {}, the images are called such as {}",
+            two_of(unused()),
+            two_of(unnamed.iter().map(String::as_str))
+        );
         return Err(fault(message, "its names must be those of the image files"));
     }
+    if let Some(first) = unnamed.first() {
+        let reason = format!("the split file does not name them, such as {first}");
+        raw.rejects.push(Reject::new(format!("{} images", unnamed.len()), reason));
+    }
+    if let Some(first) = unused().next() {
+        let note = format!(
+            "{} of its {} names are those of no image with a caption, such as {first}",
+            unused().count(),
+            is_used.len()
+        );
+        raw.repairs.push(Repair::new("the split file", note));
+    }
+    for name in &split_file.unused {
+        raw.repairs.push(Repair::new(name.clone(), "not used as a list of a split: its name says none"));
+    }
     Ok(())
-}
-
-/// The file of each image; images without one, those whose file another image has and those of a format that is not read
-/// go to the rejects. The files of the latter are the second list.
-fn find_files(
-    raw: &mut RawDataset,
-    source: &Source,
-    index: &ImageIndex<'_>,
-) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
-    let others = LazyCell::new(|| ImageIndex::others(source));
-    let images = std::mem::take(&mut raw.images);
-    let mut times: HashMap<&str, usize> = HashMap::new();
-    images.iter().for_each(|image| *times.entry(name_of(&image.filename)).or_default() += 1);
-    // Where two images are called alike, each is the one in its own folder.
-    let needs_folder: Vec<bool> = images.iter().map(|image| times[name_of(&image.filename)] > 1).collect();
-    let (mut kept, mut files, mut taken, mut num_several) = (Vec::new(), Vec::new(), HashSet::new(), 0usize);
-    let mut unread = Vec::new();
-    let mut example = String::new();
-    for (image, needs_folder) in images.into_iter().zip(needs_folder) {
-        let path = |file: usize| &source.files()[file].path;
-        let find = |index: &ImageIndex<'_>| match raw.has_paths {
-            true => index.at(&image.filename),
-            false => index.find(&image.filename, needs_folder),
-        };
-        let found = match find(index) {
-            Lookup::Missing => only_named(find(&others), &image.filename, source),
-            found => found,
-        };
-        let reason = match found {
-            Lookup::File(file) | Lookup::Several(file, _) if unread_format_of_name(path(file)).is_some() => {
-                unread.push(file);
-                let format = unread_format_of_name(path(file)).unwrap_or_default();
-                let (path, convert, num_captions) = (path(file), how_to_convert(format), image.captions.len());
-                format!("the format {format} of {path} is not read; {convert}; captions left out: {num_captions}")
-            }
-            Lookup::File(file) | Lookup::Several(file, _) if taken.contains(&file) => {
-                format!("its file {} is that of another image too", path(file))
-            }
-            Lookup::Several(one, other) if !is_same(source, one, other)? => {
-                format!("it may be {} or {}", path(one), path(other))
-            }
-            Lookup::Missing => {
-                let split = image.split.map_or(String::new(), |split| format!(" (split {})", split.name()));
-                format!("there is no such image file{split}; captions left out: {}", image.captions.len())
-            }
-            found @ (Lookup::File(file) | Lookup::Several(file, _)) => {
-                if matches!(found, Lookup::Several(..)) {
-                    num_several += 1;
-                    example.clone_from(path(file));
-                }
-                taken.insert(file);
-                files.push(file);
-                kept.push(image);
-                continue;
-            }
-        };
-        raw.rejects.push(Reject::new(image.filename, reason));
-    }
-    if num_several > 0 {
-        let note = format!("their files are there several times: the first is taken, such as {example}");
-        raw.repairs.push(Repair::new(format!("{num_several} images"), note));
-    }
-    raw.images = kept;
-    Ok((files, unread))
-}
-
-/// What was found among the files that are not called like pictures that are read: a picture of another format, or a file
-/// that is called just as the annotations say, whatever its ending.
-fn only_named(found: Lookup, reference: &str, source: &Source) -> Lookup {
-    let is_meant = |file: usize| {
-        let file = &source.files()[file];
-        file.name() == name_of(reference) || unread_format_of_name(&file.path).is_some()
-    };
-    match found {
-        Lookup::File(file) | Lookup::Several(file, _) if is_meant(file) => found,
-        _ => Lookup::Missing,
-    }
-}
-
-fn name_of(reference: &str) -> &str {
-    reference.rsplit(['/', '\\']).next().unwrap_or(reference)
-}
-
-fn is_same(source: &Source, one: usize, other: usize) -> anyhow::Result<bool> {
-    let bytes = |file: usize| source.files()[file].bytes;
-    Ok(bytes(one) == bytes(other) && source.read(one)? == source.read(other)?)
 }
 
 fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, index: &ImageIndex<'_>, files: &[usize]) {

@@ -1,6 +1,6 @@
 //! Takes the images of a data set: reads each, decodes it whole, stores it, and keeps what the checks need of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use crate::base::terminal::Progress;
 use crate::data::image_file::{self, encode};
 use crate::data::image_processor::resize_rgb;
 use crate::data::picture_formats::{Format, format_of_name};
+use crate::data::prepare::name_forms::on_any_disk;
 use crate::data::prepare::near_duplicates::difference_hash;
 use crate::data::prepare::report::SourceFile;
 use crate::data::source::Source;
@@ -36,8 +37,15 @@ pub(super) struct Wanted<'a> {
 pub(super) enum Taken {
     /// It is stored.
     Stored(Stored),
-    /// It cannot be decoded: why.
-    Broken(String),
+    /// It cannot be decoded.
+    Broken {
+        /// Why, in one line.
+        reason: String,
+        /// SHA-256 of the file in the source.
+        digest: [u8; 32],
+    },
+    /// Its file cannot be read: why, in one line.
+    Unreadable(String),
 }
 
 /// What is known of a stored image.
@@ -56,7 +64,8 @@ pub(super) struct Stored {
 /// and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
 ///
 /// # Errors
-/// What reading and writing give; an image that cannot be decoded is no error, and its file is removed.
+/// A source that is gone, and what writing gives; an image that cannot be read or decoded is no error, and its file is
+/// removed.
 pub(super) fn take(
     source: &Source,
     wanted: &[Wanted<'_>],
@@ -69,21 +78,20 @@ pub(super) fn take(
     }
     let progress = Progress::new("taking images", wanted.len() as u64, 0);
     let files: Vec<usize> = wanted.iter().map(|wanted| wanted.file).collect();
-    source.for_each(&files, |position, bytes| {
+    source.for_each(&files, |position, content| {
         let (wanted, path) = (&wanted[position], folder.join(wanted[position].filename));
-        let taken = match image_file::decode_rgb(&bytes) {
-            Ok(image) => {
+        let taken = match content.map(|bytes| (image_file::decode_rgb(&bytes), bytes)) {
+            Ok((Ok(image), bytes)) => {
                 let becomes_png = short_side.is_some() && becomes_png(&source.files()[wanted.file].path);
                 let encoding = Encoding { short_side, becomes_png };
                 Taken::Stored(store(&image, &bytes, &path, encoding, wanted.is_sample)?)
             }
-            Err(error) => {
-                if path.is_file() {
-                    explain_write(fs::remove_file(&path), &path)?;
-                }
-                Taken::Broken(reason(&error))
-            }
+            Ok((Err(error), bytes)) => Taken::Broken { reason: reason(&error), digest: digest_of(&bytes) },
+            Err(error) => Taken::Unreadable(reason(&error)),
         };
+        if !matches!(taken, Taken::Stored(_)) && path.is_file() {
+            explain_write(fs::remove_file(&path), &path)?;
+        }
         progress.advance(1, "images");
         Ok(taken)
     })
@@ -138,15 +146,19 @@ fn store(image: &RgbImage, bytes: &[u8], path: &Path, encoding: Encoding, is_sam
         None if encoding.becomes_png => write_image_if_changed(path, &encode(image, ImageFormat::Png)?)?,
         None => write_image_if_changed(path, bytes)?,
     };
+    let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
+    Ok(Stored { digest: digest_of(bytes), difference_hash: difference_hash(image), was_there: !written, thumbnail })
+}
+
+/// A digest as text.
+pub(super) fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest_of(bytes: &[u8]) -> [u8; 32] {
     let mut hasher = Hasher::new();
     hasher.update(bytes);
-    let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
-    Ok(Stored {
-        digest: hasher.finish_bytes(),
-        difference_hash: difference_hash(image),
-        was_there: !written,
-        thumbnail,
-    })
+    hasher.finish_bytes()
 }
 
 fn thumbnail(image: &RgbImage) -> anyhow::Result<RgbImage> {
@@ -171,7 +183,7 @@ pub(super) fn format_of(path: &Path) -> ImageFormat {
     }
 }
 
-/// Why an image is broken, in one line: the chain of the error without hints and without what a link repeats of its
+/// Why an image is left out, in one line: the chain of the error without hints and without what a link repeats of its
 /// source.
 fn reason(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -190,12 +202,34 @@ pub(super) fn loose(source: &Source, wanted: &[Wanted<'_>], taken: &[Taken]) -> 
         Taken::Stored(stored) if source.is_loose(wanted.file) => Some(SourceFile {
             name: wanted.filename.to_owned(),
             bytes: source.files()[wanted.file].bytes,
-            sha256: stored.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex(&stored.digest),
         }),
-        Taken::Stored(_) | Taken::Broken(_) => None,
+        Taken::Stored(_) | Taken::Broken { .. } | Taken::Unreadable(_) => None,
     };
     let files: Vec<SourceFile> = wanted.iter().zip(taken).filter_map(file).collect();
     (!files.is_empty()).then_some(files)
+}
+
+/// Removes those of the images in `folder` that the data set had before and has no longer.
+///
+/// # Errors
+/// What removing gives.
+pub(super) fn remove_others<'a>(
+    folder: &Path,
+    before: Vec<String>,
+    now: impl Iterator<Item = &'a str>,
+) -> anyhow::Result<()> {
+    if before.is_empty() {
+        return Ok(());
+    }
+    let now: HashSet<String> = now.map(on_any_disk).collect();
+    for name in before.into_iter().filter(|name| !now.contains(&on_any_disk(name))) {
+        let path = folder.join(name);
+        if path.is_file() {
+            explain_write(fs::remove_file(&path), &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a picture of this name is of a format that is not written, so that it cannot be stored smaller as it is.
@@ -203,22 +237,23 @@ fn becomes_png(name: &str) -> bool {
     matches!(format_of_name(name), Some(Format::Bmp | Format::Gif | Format::Tiff))
 }
 
-/// Names in the folder of images: the files' own where no two are alike (in any case of letters, which some systems do
-/// not tell apart), else with their folders. Where images are resized, those that become PNG are called `a.bmp.png`.
+/// Names in the folder of images: the files' own where no two are alike (in letter case and Unicode form, which some
+/// systems do not tell apart), else with their folders. Where images are resized, those that become PNG are called
+/// `a.bmp.png`.
 pub(super) fn filenames(source: &Source, files: &[usize], is_resized: bool) -> Vec<String> {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for &file in files {
-        *count.entry(source.files()[file].name().to_lowercase()).or_default() += 1;
+        *count.entry(on_any_disk(source.files()[file].name())).or_default() += 1;
     }
     let name = |&file: &usize| {
         let file = &source.files()[file];
-        if count[&file.name().to_lowercase()] == 1 { file.name().to_owned() } else { file.path.clone() }
+        if count[&on_any_disk(file.name())] == 1 { file.name().to_owned() } else { file.path.clone() }
     };
     let mut names: Vec<String> = files.iter().map(name).collect();
     if is_resized {
-        let mut taken: BTreeSet<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        let mut taken: BTreeSet<String> = names.iter().map(|name| on_any_disk(name)).collect();
         for name in names.iter_mut().filter(|name| becomes_png(name)) {
-            while !taken.insert(name.to_lowercase()) {
+            while !taken.insert(on_any_disk(name)) {
                 name.push_str(".png");
             }
         }

@@ -2,19 +2,28 @@
 //! the split, looks for what people pay for later, writes `dataset.json` and last `preparation.json`.
 //!
 //! A preparation can be stopped at any moment and goes on where it stopped; a finished one does nothing when it is
-//! asked for again. The formats are in `data::annotations`, the safety of archives in `data::source`.
+//! asked for again, unless its source has changed. The formats are in `data::annotations`, the safety of archives in `data::source`.
 
+mod already;
 pub mod caption_statistics;
+mod changes;
 mod comparison;
 mod contact_sheet;
 mod gather;
+mod guessed_splits;
+mod image_files;
 mod image_index;
 mod images;
 mod links;
+mod name_forms;
+mod name_index;
 mod near_duplicates;
+mod old_report;
 mod origins;
 pub mod report;
+mod source_record;
 mod split_file;
+mod split_forms;
 mod splitting;
 mod summary;
 mod turn;
@@ -30,14 +39,15 @@ use crate::data::prepare::comparison::{compare, write_samples};
 use crate::data::prepare::gather::Gathered;
 use crate::data::prepare::images::Taken;
 use crate::data::prepare::origins::sources;
-use crate::data::prepare::report::{About, MARKER_FILE, Options, Origin, PREPARATION_FILE, Preparation, SourceFile};
+use crate::data::prepare::report::{About, MARKER_FILE, Options, Origin, PREPARATION_FILE, Preparation};
 use crate::data::prepare::split_file::SplitFile;
 use crate::data::prepare::splitting::Candidate;
 use crate::data::shapes;
 use crate::data::source::Source;
 
+pub use already::source_changes;
 pub use comparison::SAMPLES_FILE;
-pub use summary::summary;
+pub use summary::{lack_of_images, next_step, summary};
 
 /// Images on it.
 const NUM_SAMPLES: usize = 25;
@@ -107,17 +117,18 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     // What is there already needs no source.
     let directory = request.output.clone().or_else(|| known.map(|name| Path::new("data").join(name)));
     if let Some(directory) = &directory
-        && let Some(report) = report::finished(known, directory)?
+        && let Some(report) = already::prepared(known, request, wanted, &options, directory)?
     {
-        refuse_other(&report, request, wanted, &options, directory)?;
         return Ok(Outcome { done: Done::AlreadyPrepared, report, directory: directory.clone() });
     }
     let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
     let source = Source::open(path, directory.as_deref())?;
     let Choice { found, notes } = choose(&source, wanted)?;
     let mut raw = found.read(&source)?;
-    let dataset = found.dataset.or(KnownDataset::named(&raw.name));
-    raw.name = name_of(known.or(dataset.map(KnownDataset::name)), path);
+    // Files of a person's own may be called like those of a known data set, or be written like them.
+    let called = found.dataset.or(KnownDataset::named(&raw.name));
+    let dataset = known.and_then(KnownDataset::named).or(called.filter(|called| called.has_size_of(&raw)));
+    raw.name = name_of(dataset.map(KnownDataset::name), path);
     raw.repairs.extend(notes);
     // What was downloaded is made of links by the cache that holds it.
     if request.origin.is_none() {
@@ -126,34 +137,29 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     let directory = directory.unwrap_or_else(|| Path::new("data").join(&raw.name));
     if request.output.is_none()
         && known.is_none()
-        && let Some(report) = report::finished(Some(&raw.name), &directory)?
+        && let Some(report) = already::prepared(Some(&raw.name), request, wanted, &options, &directory)?
     {
-        refuse_other(&report, request, wanted, &options, &directory)?;
         return Ok(Outcome { done: Done::AlreadyPrepared, report, directory });
     }
     refuse_own_source(path, &directory)?;
-    let dataset = known.and_then(KnownDataset::named).or(dataset);
     let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options)?;
     let about = About {
         format: found.format.name().to_owned(),
         options: options.clone(),
         origin: request.origin.clone(),
-        sources: vec![],
+        ..About::default()
     };
     if request.is_dry_run {
         return dry_run(gathered, about, directory);
     }
-    let made_meanwhile = || {
-        let report = report::finished(known, &directory)?;
-        report.iter().try_for_each(|report| refuse_other(report, request, wanted, &options, &directory))?;
-        Ok(report)
-    };
-    let (done, report) = make(&source, gathered, about, &found.files, &directory, made_meanwhile)?;
+    let made_meanwhile = || already::prepared(known, request, wanted, &options, &directory);
+    let (done, report) = make(&source, path, gathered, about, &found.files, &directory, made_meanwhile)?;
     Ok(Outcome { done, report, directory })
 }
 
 /// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
-/// needed from a person, or `source` is given. A folder with a `dataset.json` of a person's own is left as it is.
+/// needed from a person, or `source` is given. What is there already stays as it is, whatever became of its source (see
+/// [`source_changes`]), and so does a folder with a `dataset.json` of a person's own.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -263,39 +269,6 @@ fn refuse_own_source(source: &Path, output: &Path) -> anyhow::Result<()> {
     Err(fault(message, "choose another folder with `--output`: the source is left as it is"))
 }
 
-fn refuse_other(
-    report: &Preparation,
-    request: &Request,
-    wanted: Wanted,
-    options: &Options,
-    output: &Path,
-) -> anyhow::Result<()> {
-    let hint = "choose another `--output`, or remove the old folder first";
-    if *options != report.options {
-        let found = serde_json::to_string(&report.options)?;
-        let message = format!("{} was prepared with other options: {found}", output.display());
-        return Err(fault(message, hint));
-    }
-    if let Wanted::Format(format) = wanted
-        && format.name() != report.format
-    {
-        let message = format!("{} was prepared from captions of format {}", output.display(), report.format);
-        return Err(fault(message, hint));
-    }
-    // A source that has been removed since is no reason to doubt what was made of it.
-    let Some(source) = request.source.as_deref().filter(|source| source.exists()) else { return Ok(()) };
-    let root = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
-    let is_same = |file: &SourceFile| {
-        [report::LOOSE_IMAGES, report::LOOSE_CAPTIONS].contains(&file.name.as_str())
-            || std::fs::metadata(root.join(&file.name)).is_ok_and(|found| found.len() == file.bytes)
-    };
-    if report.sources.iter().all(is_same) {
-        return Ok(());
-    }
-    let message = format!("{} was prepared from other files than those in {}", output.display(), source.display());
-    Err(fault(message, hint))
-}
-
 fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
     let Some(name) = known else {
         return usage("there is no source", "give the folder or archive with images and captions with `--source PATH`");
@@ -334,6 +307,7 @@ fn dry_run(gathered: Gathered, about: About, directory: PathBuf) -> anyhow::Resu
 /// `made_meanwhile` gives the report of what another process made while this one waited for it.
 fn make(
     source: &Source,
+    path: &Path,
     gathered: Gathered,
     mut about: About,
     annotations: &[usize],
@@ -360,9 +334,11 @@ fn make(
     {
         return Ok((Done::AlreadyPrepared, report));
     }
+    let before = report::images_of_ours(directory);
     report::make_folders(directory)?;
     let taken = images::take(source, &wanted, &image_folder, about.options.resize)?;
-    about.sources = sources(source, &wanted, &taken, annotations)?;
+    let (sources, record) = sources(source, path, &wanted, &taken, annotations);
+    (about.sources, about.record) = (sources, Some(record));
     let was_there = |taken: &&Taken| matches!(taken, Taken::Stored(stored) if stored.was_there);
     let num_kept = taken.iter().filter(was_there).count();
     if num_kept > 0 {
@@ -373,10 +349,11 @@ fn make(
     settle_splits(&mut raw, &stored, &about.options, default_validation)?;
     compare(&mut raw, &stored);
     write_samples(&raw, stored, directory)?;
+    images::remove_others(&image_folder, before, raw.images.iter().map(|image| image.filename.as_str()))?;
     Ok((Done::Prepared, report::finish(directory, &raw, about)?))
 }
 
-/// Leaves out the images that cannot be decoded.
+/// Leaves out the images that cannot be read or decoded.
 fn keep_whole(raw: &mut RawDataset, taken: Vec<Taken>) -> anyhow::Result<Vec<images::Stored>> {
     let mut stored = Vec::with_capacity(taken.len());
     let mut kept = Vec::with_capacity(taken.len());
@@ -386,14 +363,16 @@ fn keep_whole(raw: &mut RawDataset, taken: Vec<Taken>) -> anyhow::Result<Vec<ima
                 stored.push(one);
                 kept.push(image);
             }
-            Taken::Broken(reason) => raw.rejects.push(Reject::new(image.filename, reason)),
+            Taken::Broken { reason, .. } | Taken::Unreadable(reason) => {
+                raw.rejects.push(Reject::new(image.filename, reason));
+            }
         }
     }
     raw.images = kept;
     if raw.images.is_empty() {
-        let first =
-            raw.rejects.last().map_or_else(String::new, |last| format!(", such as {}: {}", last.what, last.reason));
-        return Err(fault(format!("none of the images can be decoded{first}"), "fetch them again, or convert them"));
+        let first = raw.rejects.last().map_or_else(String::new, |last| format!(": {}: {}", last.what, last.reason));
+        let hint = "download them again if they are damaged, convert them, or give yourself the right to read them";
+        return Err(fault(format!("none of the images can be read and decoded, such as the last{first}"), hint));
     }
     Ok(stored)
 }
@@ -534,7 +513,7 @@ mod tests {
         let files = files_below(output.path());
         assert_eq!(
             files.keys().collect::<Vec<_>>(),
-            ["a.jpg", "b.jpg", "dataset.json", "preparation.json", "samples.jpg"]
+            ["a.jpg", "b.jpg", "dataset.json", "preparation.json", "samples.jpg", "source.json"]
         );
         let summary = summary(&outcome);
         assert!(summary.contains("left out: 2 times, first d.jpg: in none of the split lists"), "{summary}");
@@ -553,7 +532,12 @@ mod tests {
         }
         fs::write(output.path().join("images/b.jpg.99.partial"), b"half").unwrap();
         assert_eq!(prepare_into(output.path(), &source).unwrap().done, Done::Prepared);
-        assert_eq!(files_below(output.path()), files);
+        // The record of the source says of times whether they are long past.
+        let without_record = |mut files: BTreeMap<String, Vec<u8>>| {
+            files.remove(source_record::RECORD_FILE).unwrap();
+            files
+        };
+        assert_eq!(without_record(files_below(output.path())), without_record(files));
     }
 
     #[test]
@@ -570,7 +554,9 @@ mod tests {
         prepare_into(outputs[1].path(), &unpacked).unwrap();
         assert_eq!(prepare_into(outputs[1].path(), &unpacked).unwrap().done, Done::AlreadyPrepared);
         let [mut one, mut other] = outputs.each_ref().map(|output| files_below(output.path()));
-        assert_ne!(one.remove("preparation.json"), other.remove("preparation.json"));
+        for name in [PREPARATION_FILE, source_record::RECORD_FILE] {
+            assert_ne!(one.remove(name), other.remove(name));
+        }
         assert_eq!(one, other);
     }
 
@@ -583,11 +569,11 @@ mod tests {
         assert!(text.contains("was prepared with other options: {}") && text.contains("hint: "), "{text}");
         let text = describe(&prepare(&request(Some("table"), None, output.path())).unwrap_err());
         assert!(text.contains("was prepared from captions of format flickr8k-token"), "{text}");
-        let mut more = images();
+        let (other, mut more) = (archives(), images());
         more.push(("z.jpg".to_owned(), jpeg(99)));
-        zip(&source.path().join("Flickr8k_Dataset.zip"), "Flicker8k_Dataset/", &more);
-        let text = describe(&prepare_into(output.path(), &source).unwrap_err());
-        assert!(text.contains("was prepared from other files"), "{text}");
+        zip(&other.path().join("Flickr8k_Dataset.zip"), "Flicker8k_Dataset/", &more);
+        let text = describe(&prepare_into(output.path(), &other).unwrap_err());
+        assert!(text.contains("was prepared from other files") && text.contains("(Flickr8k_Dataset.zip)"), "{text}");
         assert_eq!(
             describe(&prepare(&request(Some("flickr30k"), None, output.path())).unwrap_err()).lines().count(),
             2

@@ -1,44 +1,66 @@
 //! What a data set was made of, with digests.
 
-use std::collections::BTreeSet;
-
-use anyhow::Context as _;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 use crate::base::digest::{Hasher, sha256_file};
 use crate::data::prepare::images::{self, Taken};
 use crate::data::prepare::report::{self, SourceFile};
-use crate::data::source::Source;
+use crate::data::prepare::source_record::{SourceRecord, Use};
+use crate::data::source::{Source, Stamp};
 
-/// Archives, annotation files and images that a data set is made of. Annotation files beyond a few are one each for an
-/// image, and are told as one.
+/// Archives, annotation files and images that a data set is made of, and the record of the whole source, which is at
+/// `path`. Annotation files beyond a few are one each for an image, and are told as one.
 pub(super) fn sources(
     source: &Source,
+    path: &Path,
     wanted: &[images::Wanted<'_>],
     taken: &[Taken],
     annotations: &[usize],
-) -> anyhow::Result<Vec<SourceFile>> {
+) -> (Vec<SourceFile>, SourceRecord) {
     const MOST: usize = 50;
     let archived = wanted.iter().map(|wanted| wanted.file).filter(|&file| !source.is_loose(file));
     let paths: BTreeSet<&str> = annotations.iter().copied().chain(archived).map(|file| source.origin(file)).collect();
-    let digest = |path: &&str| -> anyhow::Result<SourceFile> {
-        let full = source.locate(path);
-        let cannot = || format!("cannot read {}", full.display());
-        let sha256 = sha256_file(&full).with_context(cannot)?;
-        Ok(SourceFile { name: (*path).to_owned(), bytes: std::fs::metadata(&full).with_context(cannot)?.len(), sha256 })
-    };
-    let mut sources: Vec<SourceFile> = paths.iter().map(digest).collect::<anyhow::Result<_>>()?;
-    if annotations.iter().filter(|&&file| source.is_loose(file)).count() > MOST {
-        let loose: BTreeSet<&str> = annotations.iter().map(|&file| source.origin(file)).collect();
-        let (many, others): (Vec<_>, Vec<_>) = sources.into_iter().partition(|file| loose.contains(file.name.as_str()));
-        sources = others;
-        sources.push(together(report::LOOSE_CAPTIONS, &many));
+    let stamps: HashMap<&str, Stamp> = source.on_disk().filter(|(path, _)| paths.contains(path)).collect();
+    let loose: BTreeSet<&str> =
+        annotations.iter().filter(|&&file| source.is_loose(file)).map(|&file| source.origin(file)).collect();
+    let mut uses: HashMap<&str, Use> = HashMap::new();
+    let (mut sources, mut texts) = (Vec::new(), Vec::new());
+    for path in paths {
+        let (digest, stamp) = (sha256_file(&source.locate(path)), stamps.get(path).copied());
+        let bytes = stamp.map_or(0, |stamp| stamp.bytes);
+        let used = match &digest {
+            // What was read before may be what it is no longer.
+            Ok(_) if Stamp::of(&source.locate(path)).ok() != stamp => Use::Seen,
+            Ok(digest) => Use::Read(digest.clone()),
+            Err(_) if loose.contains(path) => Use::Unreadable,
+            Err(_) => Use::Seen,
+        };
+        let is_one_of_many = loose.len() > MOST && loose.contains(path);
+        if used != Use::Unreadable {
+            let file = SourceFile { name: path.to_owned(), bytes, sha256: digest.unwrap_or_default() };
+            if is_one_of_many { texts.push(file) } else { sources.push(file) }
+        }
+        uses.insert(path, used);
+    }
+    if !texts.is_empty() {
+        sources.push(together(report::LOOSE_CAPTIONS, &texts));
     }
     sources.extend(images::loose(source, wanted, taken).map(|files| together(report::LOOSE_IMAGES, &files)));
-    Ok(sources)
+    for (wanted, taken) in wanted.iter().zip(taken).filter(|(wanted, _)| source.is_loose(wanted.file)) {
+        let used = match taken {
+            Taken::Stored(images::Stored { digest, .. }) | Taken::Broken { digest, .. } => {
+                Use::Read(images::hex(digest))
+            }
+            Taken::Unreadable(_) => Use::Unreadable,
+        };
+        uses.insert(&source.files()[wanted.file].path, used);
+    }
+    (sources, SourceRecord::new(path, source, uses))
 }
 
 /// Many files as one: the sum of their sizes, and the SHA-256 of the lines `SHA-256  NAME`.
-fn together(name: &str, files: &[SourceFile]) -> SourceFile {
+pub(super) fn together(name: &str, files: &[SourceFile]) -> SourceFile {
     let mut hasher = Hasher::new();
     files.iter().for_each(|file| hasher.update(format!("{}  {}\n", file.sha256, file.name).as_bytes()));
     SourceFile { name: name.to_owned(), bytes: files.iter().map(|file| file.bytes).sum(), sha256: hasher.finish() }

@@ -14,6 +14,7 @@ use crate::data::dataset::{DATASET_FILE, Dataset, IMAGE_FOLDER, Split};
 use crate::data::image_file::DECODER_VERSION;
 use crate::data::image_id::ImageId;
 use crate::data::prepare::caption_statistics::{CaptionStatistics, plain};
+use crate::data::prepare::source_record::SourceRecord;
 use crate::data::write::{explain_write, write_if_changed};
 
 /// The file that says how a data set was made; it is written last.
@@ -192,6 +193,8 @@ pub struct About {
     pub origin: Option<Origin>,
     /// As [`Preparation::sources`].
     pub sources: Vec<SourceFile>,
+    /// All files of the source, if there is one.
+    pub(super) record: Option<SourceRecord>,
 }
 
 /// The report of `raw`, with `dataset_sha256`.
@@ -220,11 +223,13 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
     }
 }
 
-/// Writes `dataset.json` and, once all images are on the disk for certain, `preparation.json`. Images without a split count as training images.
+/// Writes `dataset.json`, the record of the source where there is one and, once all images are on the disk for certain,
+/// `preparation.json`. Images without a split count as training images.
 ///
 /// # Errors
 /// A `dataset.json` with another content that no preparation vouches for, and what writing gives.
-pub fn finish(directory: &Path, raw: &RawDataset, about: About) -> anyhow::Result<Preparation> {
+pub fn finish(directory: &Path, raw: &RawDataset, mut about: About) -> anyhow::Result<Preparation> {
+    let record = about.record.take();
     let (dataset_path, path) = (directory.join(DATASET_FILE), directory.join(PREPARATION_FILE));
     // Written out twice, to be digested and to be kept: held whole it would take more room than all captions.
     let mut hasher = digest::Hasher::new();
@@ -239,6 +244,9 @@ pub fn finish(directory: &Path, raw: &RawDataset, about: About) -> anyhow::Resul
     }
     if old.as_ref() != Some(&digest) {
         explain_write(atomic_file::write_with(&dataset_path, |file| write_dataset(raw, file)), &dataset_path)?;
+    }
+    if let Some(record) = record {
+        record.write(directory, &digest)?;
     }
     explain_write(atomic_file::sync_file_system(directory), directory)?;
     let mut json = serde_json::to_vec_pretty(&preparation).context("cannot encode the report")?;
@@ -264,7 +272,17 @@ impl io::Write for Digesting<'_> {
     }
 }
 
-/// Makes `directory` and its `images/`, and removes what an interrupted run left half written.
+/// The images of the data set in `directory`, if a preparation made it.
+pub(super) fn images_of_ours(directory: &Path) -> Vec<String> {
+    if ![PREPARATION_FILE, MARKER_FILE].iter().any(|name| directory.join(name).exists()) {
+        return Vec::new();
+    }
+    let images = Dataset::open_unfinished(directory).map_or_else(|_| Vec::new(), |dataset| dataset.images);
+    images.into_iter().map(|image| image.filename).collect()
+}
+
+/// Makes `directory` and its `images/`, and removes what an interrupted run left half written and the report of what is
+/// about to change.
 ///
 /// # Errors
 /// What the file system gives.
@@ -274,6 +292,10 @@ pub fn make_folders(directory: &Path) -> anyhow::Result<()> {
     // A `dataset.json` that no preparation vouches for stays a person's own.
     if !directory.join(DATASET_FILE).exists() || directory.join(PREPARATION_FILE).exists() {
         write_if_changed(&directory.join(MARKER_FILE), b"")?;
+    }
+    let report = directory.join(PREPARATION_FILE);
+    if report.exists() {
+        explain_write(fs::remove_file(&report), &report)?;
     }
     remove_half_written(directory, 0)?;
     remove_half_written(&images, usize::MAX)
@@ -372,9 +394,11 @@ mod tests {
                 filename: "a.jpg".into(),
                 captions: captions.iter().map(|&caption| caption.into()).collect(),
                 split: Some(Split::Val),
+                split_from: Default::default(),
                 cocoid: None,
             }],
             has_paths: false,
+            split_names: Vec::new(),
             repairs: vec![Repair::new("a", "b")],
             rejects: vec![Reject::new("c", "d")],
         }

@@ -1,30 +1,40 @@
-//! A split that a person brings: `--split-file`.
-//!
-//! It may be a JSON file in Karpathy's schema, a JSON object from split to names, a table with a column for the image and
-//! one for the split, or a folder with a list of names for each split (`train.txt`, `val.txt`, `test.txt`). Names count
-//! without folders, and without their endings where they have none.
+//! A split that a person brings: `--split-file`, in one of the forms that [`split_forms`](super::split_forms) reads.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::Deserialize;
 
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
-use crate::data::annotations::{Table, json, split_of_path, split_of_word};
+use crate::data::annotations::{decode, split_of_path};
 use crate::data::dataset::Split;
-use crate::data::prepare::image_index::without_coco;
-use crate::data::source::{is_image_name, without_ending};
+use crate::data::prepare::name_forms::{last_part, tidy};
+use crate::data::prepare::name_index::{Lookup, NameIndex, Scope};
+use crate::data::prepare::split_forms::{self, FORMS};
 
 /// What each image is for.
-#[derive(Debug)]
 pub(super) struct SplitFile {
-    of_name: HashMap<String, Split>,
-    of_stem: HashMap<String, Split>,
+    names: Vec<String>,
+    splits: Vec<Split>,
+    index: NameIndex<'static>,
     /// SHA-256 of what it says.
     pub(super) digest: String,
+    /// Files of the folder whose names say no split.
+    pub(super) unused: Vec<String>,
+}
+
+/// What a [`SplitFile`] says of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Its split, and the places of the names that say so.
+    Split(Split, Vec<usize>),
+    /// Names that may be the image's stand in different splits.
+    Unclear(String),
+    /// No name is the image's.
+    Unnamed,
 }
 
 impl SplitFile {
@@ -35,119 +45,111 @@ impl SplitFile {
     /// image at all.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let mut entries: Vec<(String, Split)> = Vec::new();
-        for file in files_of(path)? {
+        let (files, unused) = files_of(path)?;
+        for file in files {
+            let cannot = || format!("cannot use the split file {}", file.display());
             let bytes = fs::read(&file).with_context(|| format!("cannot read the split file {}", file.display()))?;
-            parse(&file, &bytes, &mut entries)
-                .with_context(|| format!("cannot use the split file {}", file.display()))?;
+            let text = decode(&file.to_string_lossy(), bytes).with_context(cannot)?;
+            split_forms::parse(&file, &text, &mut entries).with_context(cannot)?;
         }
         // Which images and for what: neither the order nor the division into files matters.
         entries.sort_unstable();
         let mut hasher = Hasher::new();
         entries.iter().for_each(|(name, split)| hasher.update(format!("{}\t{name}\n", split.name()).as_bytes()));
-        let mut split_file = Self { of_name: HashMap::new(), of_stem: HashMap::new(), digest: hasher.finish() };
+        let digest = hasher.finish();
+        let mut split_of: HashMap<String, Split> = HashMap::new();
+        let (mut names, mut splits) = (Vec::new(), Vec::new());
         for (name, split) in entries {
-            let name = name.trim().rsplit(['/', '\\']).next().unwrap_or_default();
-            let name = without_coco(name).to_owned();
-            let stem = if is_image_name(&name) { without_ending(&name).to_owned() } else { name.clone() };
-            split_file.of_stem.insert(stem, split);
-            if let Some(other) = split_file.of_name.insert(name.clone(), split).filter(|&other| other != split) {
-                let message =
-                    format!("{}: image {name} is in the splits {} and {}", path.display(), other.name(), split.name());
-                return Err(fault(message, "name each image in one split"));
+            let name = tidy(&name).into_owned();
+            match split_of.insert(name.clone(), split) {
+                Some(other) if other == split => {}
+                Some(other) => {
+                    let (first, second) = (other.name(), split.name());
+                    let message = format!("{}: image {name} is in the splits {first} and {second}", path.display());
+                    return Err(fault(message, "name each image in one split"));
+                }
+                None => {
+                    names.push(name);
+                    splits.push(split);
+                }
             }
         }
-        if split_file.of_name.is_empty() {
+        if names.is_empty() {
             return Err(fault(format!("the split file {} names no image", path.display()), FORMS));
         }
-        Ok(split_file)
+        let index = NameIndex::new(names.iter().cloned().map(Cow::Owned).collect());
+        Ok(Self { names, splits, index, digest, unused })
     }
 
-    /// The split of an image, by the last part of `reference`.
-    pub(super) fn of(&self, reference: &str) -> Option<Split> {
-        let name = without_coco(reference.rsplit(['/', '\\']).next().unwrap_or_default());
-        self.of_name.get(name).or_else(|| self.of_stem.get(without_ending(name))).copied()
+    /// All names, in their order.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What it says of the image that annotations call `reference`; `is_shared` says that they call others by the same
+    /// name, in other folders.
+    pub(super) fn of(&self, reference: &str, is_shared: bool) -> Answer {
+        let path = tidy(reference);
+        // A name without a folder means the images of that name in every folder.
+        let (scope, bare) = if is_shared { (Scope::Folder, last_part(&path)) } else { (Scope::Name, &*path) };
+        let find = || {
+            let searches = [
+                self.index.exactly(&path, scope),
+                self.index.exactly(bare, scope),
+                self.index.loosely(&path, scope),
+                self.index.loosely(bare, scope),
+            ];
+            searches.into_iter().find(|found| *found != Lookup::Missing)
+        };
+        let places = match find() {
+            Some(Lookup::One(place, _)) => vec![place],
+            Some(Lookup::Several(places, _)) => places,
+            Some(Lookup::Missing) | None => return Answer::Unnamed,
+        };
+        let first = self.splits[places[0]];
+        let other = places.iter().copied().find(|&place| self.splits[place] != first);
+        other.map_or_else(
+            || Answer::Split(first, places.clone()),
+            |other| {
+                let named = |place: usize| format!("{:?} ({})", self.names[place], self.splits[place].name());
+                Answer::Unclear(format!("the split file has {} and {}", named(places[0]), named(other)))
+            },
+        )
     }
 }
 
-const FORMS: &str = "give a Karpathy JSON, a JSON object from split to names, a table with the columns image and split, \
-                     or a folder with train.txt, val.txt and test.txt";
-
-fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+/// The lists in a folder, and the other files in it; or the file itself.
+fn files_of(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<String>)> {
+    let cannot = || format!("cannot read the split file {}", path.display());
+    let metadata = fs::metadata(path).with_context(cannot).hint(|| FORMS)?;
+    if metadata.is_file() {
+        return Ok((vec![path.to_owned()], Vec::new()));
+    }
+    if !metadata.is_dir() {
+        return Err(fault(format!("the split file {} is neither a file nor a folder", path.display()), FORMS));
     }
     let cannot = || format!("cannot list {}", path.display());
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).with_context(cannot)? {
+    let (mut files, mut unused) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(path).with_context(cannot).hint(|| "give a folder that you may read")? {
         let file = entry.with_context(cannot)?.path();
-        let is_list = file.extension().is_some_and(|ending| ending == "txt") && split_of_path(&stem(&file)).is_some();
-        if is_list && file.is_file() {
+        let name = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        if !file.is_file() || name.starts_with('.') {
+            continue;
+        }
+        let ending = file.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let is_text = ending.is_none_or(|ending| split_forms::ENDINGS.contains(&ending.as_str()));
+        if is_text && split_of_path(&split_forms::stem(&file)).is_some() {
             files.push(file);
+        } else {
+            unused.push(name);
         }
     }
     files.sort_unstable();
+    unused.sort_unstable();
     if files.is_empty() {
         return Err(fault(format!("{} holds no lists of splits", path.display()), FORMS));
     }
-    Ok(files)
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
-}
-
-#[derive(Deserialize)]
-struct Karpathy {
-    images: Vec<Image>,
-}
-
-#[derive(Deserialize)]
-struct Image {
-    filename: String,
-    split: String,
-}
-
-fn parse(path: &Path, bytes: &[u8], entries: &mut Vec<(String, Split)>) -> anyhow::Result<()> {
-    let known = |word: &str| {
-        let unknown = || fault(format!("split {word:?} is not known"), "use train, val and test");
-        split_of_word(word).ok_or_else(unknown)
-    };
-    let name = path.to_string_lossy();
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("json") => {
-            if let Ok(file) = serde_json::from_slice::<Karpathy>(bytes) {
-                for image in file.images {
-                    entries.push((image.filename, known(&image.split)?));
-                }
-                return Ok(());
-            }
-            let lists: HashMap<String, Vec<String>> = json(&name, bytes, r#"{"train": ["1.jpg"], "val": ["2.jpg"]}"#)?;
-            for (word, names) in lists {
-                let split = known(&word)?;
-                entries.extend(names.into_iter().map(|name| (name, split)));
-            }
-        }
-        Some(ending @ ("csv" | "tsv")) => {
-            let table = Table::new(&name, bytes, if ending == "tsv" { b'\t' } else { b',' })?;
-            let image = table.column(&["image", "file_name", "filename", "filepath", "image_name", "name", "id"]);
-            let (Some(image), Some(split)) = (image, table.column(&["split"])) else {
-                return Err(fault("it has no column for the image or none for the split", FORMS));
-            };
-            table.for_each_row(|place, values| {
-                let split = known(values[split]).with_context(|| place.to_owned())?;
-                entries.push((values[image].to_owned(), split));
-                Ok(())
-            })?;
-        }
-        _ => {
-            let Some(split) = split_of_path(&stem(path)) else {
-                return Err(fault("it is of no known form", FORMS));
-            };
-            let text = std::str::from_utf8(bytes).context("it is not UTF-8 text").hint(|| FORMS)?;
-            entries.extend(text.split_whitespace().map(|name| (name.to_owned(), split)));
-        }
-    }
-    Ok(())
+    Ok((files, unused))
 }
 
 #[cfg(test)]
@@ -155,11 +157,19 @@ mod tests {
     use super::*;
     use crate::base::fault::describe;
 
-    fn read(name: &str, text: &str) -> anyhow::Result<SplitFile> {
+    fn read(name: &str, text: impl AsRef<[u8]>) -> anyhow::Result<SplitFile> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();
         SplitFile::read(&path)
+    }
+
+    fn split(file: &SplitFile, reference: &str) -> Option<Split> {
+        match file.of(reference, false) {
+            Answer::Split(split, _) => Some(split),
+            Answer::Unclear(reason) => panic!("{reason}"),
+            Answer::Unnamed => None,
+        }
     }
 
     #[test]
@@ -172,19 +182,37 @@ mod tests {
         let (one, two, three) = (image("1.jpg", "train"), image("2.jpg", "restval"), image("3.jpg", "val"));
         for split_file in [
             SplitFile::read(folder.path()).unwrap(),
-            read("dataset.json", &format!(r#"{{"images":[{one},{two},{three}]}}"#)).unwrap(),
+            read("dataset.json", format!(r#"{{"images":[{one},{two},{three}]}}"#)).unwrap(),
             read("splits.json", r#"{"train":["1.jpg","a/2.jpg"],"validation":["3"]}"#).unwrap(),
             read("splits.csv", "image,split\n1.jpg,train\n2.jpg,train\n3.jpg,val\n").unwrap(),
         ] {
-            let of = |name| split_file.of(name);
+            let of = |name| split(&split_file, name);
             assert_eq!(
                 [of("x/1.jpg"), of("2.jpg"), of("3.jpg"), of("4.jpg")],
                 [Some(Split::Train), Some(Split::Train), Some(Split::Val), None]
             );
         }
+        assert_eq!(SplitFile::read(folder.path()).unwrap().unused, ["README.txt"]);
         let digest = |text: &str| read("s.json", text).unwrap().digest;
         assert_eq!(digest(r#"{"train":["1","2"],"val":["3"]}"#), digest(r#"{"val":["3"],"train":["2","1"]}"#));
         assert_ne!(digest(r#"{"train":["1"],"val":["2","3"]}"#), digest(r#"{"train":["1","2"],"val":["3"]}"#));
+    }
+
+    #[test]
+    fn names_count_as_people_see_them_and_folders_decide_where_they_must() {
+        let text =
+            "image,split\nx/1.jpg,train\ny/1.jpg,val\nCAF\u{c9}.JPG,test\n2.jpeg,val\nmy%20dog.jpg,test\n3.jpg,train\n";
+        let file = read("s.csv", text).unwrap();
+        let of = |name| split(&file, name);
+        assert_eq!((of("data/x/1.jpg"), of(r"y\1.jpg")), (Some(Split::Train), Some(Split::Val)));
+        assert_eq!(of("cafe\u{301}.jpg"), Some(Split::Test));
+        assert_eq!((of("2.jpg"), of("my dog.jpg"), of("4.jpg")), (Some(Split::Val), Some(Split::Test), None));
+        let Answer::Unclear(reason) = file.of("z/1.jpg", false) else { panic!("either is as good") };
+        assert_eq!(reason, r#"the split file has "x/1.jpg" (train) and "y/1.jpg" (val)"#);
+        // Where other images have that name too, a name in another folder is another image's.
+        assert_eq!(file.of("z/1.jpg", true), Answer::Unnamed);
+        assert!(matches!(file.of("a/x/1.jpg", true), Answer::Split(Split::Train, _)));
+        assert!(matches!(file.of("z/3.jpg", true), Answer::Split(Split::Train, _)), "a name without a folder");
     }
 
     #[test]
@@ -192,15 +220,28 @@ mod tests {
         for (name, text, expected) in [
             ("s.json", "{", "has another form than expected"),
             ("s.json", r#"{"odd":["1"]}"#, "split \"odd\" is not known"),
+            ("s.json", "[1, 2]", "has another form than expected"),
+            ("s.jsonl", "{\"image\":\"1\"}\n", "line 1"),
             ("s.csv", "image,part\n1,train\n", "no column for the image or none for the split"),
             ("s.csv", "image,split\n1,odd\n", "line 2"),
             ("s.csv", "image,split\n1,train\n1,val\n", "image 1 is in the splits train and val"),
+            ("s.csv", "image,split\n./1.jpg,train\n1.jpg,val\n", "image 1.jpg is in the splits train and val"),
             ("s.csv", "image,split\n", "names no image"),
             ("names.txt", "1\n", "of no known form"),
+            ("s.txt", "1.jpg train\n2.jpg\n", "line 2"),
         ] {
-            let text = describe(&read(name, text).unwrap_err());
+            let text = describe(&read(name, text).map(|file| file.names).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");
         }
-        assert!(describe(&SplitFile::read(Path::new("absent.json")).unwrap_err()).contains("absent.json"));
+        let text = describe(&read("train.txt", b"caf\xe9.jpg\n").map(|file| file.names).unwrap_err());
+        assert!(text.contains("line 1") && text.contains("UTF-8"), "{text}");
+        assert!(describe(&SplitFile::read(Path::new("absent.json")).map(|_| ()).unwrap_err()).contains("absent.json"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_neither_file_nor_folder_is_not_opened() {
+        let text = describe(&SplitFile::read(Path::new("/dev/null")).map(|_| ()).unwrap_err());
+        assert!(text.contains("neither a file nor a folder"), "{text}");
     }
 }

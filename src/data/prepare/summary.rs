@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::quoting::toml_line;
 use crate::base::visible::line;
-use crate::data::prepare::report::PREPARATION_FILE;
+use crate::data::prepare::report::{Counts, PREPARATION_FILE};
 use crate::data::prepare::{Done, Outcome};
 
 /// The outcome as lines for a person. What happened to many is told once, with an example.
@@ -47,6 +48,29 @@ pub fn summary(outcome: &Outcome) -> String {
     lines.join("\n")
 }
 
+/// Why nothing can be trained on these images, and what to do about it; `None` where something can.
+pub fn lack_of_images(images: &Counts) -> Option<String> {
+    const WAY_OUT: &str =
+        "to train on them, give a split with training images with `--split-file`, and another `--output`";
+    if images.train == 0 {
+        let Counts { val, test, .. } = images;
+        return Some(format!("no image is for training, {val} are for validation and {test} for testing; {WAY_OUT}"));
+    }
+    (images.train == 1 && images.val == 0).then(|| "there is one image, which is too few to train on".to_owned())
+}
+
+/// What to do after a preparation.
+pub fn next_step(outcome: &Outcome) -> String {
+    let Some(line) = toml_line("data.directory", &outcome.directory) else {
+        return "next: rename the folder, since a config file cannot hold a path that is not UTF-8; then name it in \
+                `data.directory`"
+            .to_owned();
+    };
+    // A run needs validation images.
+    let draw = if outcome.report.images.val == 0 { " and `data.split = \"random\"`" } else { "" };
+    format!("next: train with `{line}`{draw} in a config file: caption-train --config run.toml")
+}
+
 /// One line for each kind of note, in the order of their first: notes are of a kind when they differ in numbers and
 /// names of files alone.
 fn kinds(notes: &[(&str, &str)]) -> Vec<String> {
@@ -72,6 +96,14 @@ fn kinds(notes: &[(&str, &str)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_that_cannot_be_trained_on_are_warned_of() {
+        let lack = |train, val, test| lack_of_images(&Counts { train, val, test });
+        assert!(lack(0, 5, 1).unwrap().contains("no image is for training, 5 are for validation and 1 for testing"));
+        assert!(lack(1, 0, 0).unwrap().contains("too few"));
+        assert_eq!((lack(1, 1, 0), lack(2, 0, 0)), (None, None));
+    }
 
     #[test]
     fn what_happened_to_many_is_told_once() {

@@ -4,30 +4,29 @@
 //! `Flickr8k_Dataset.zip/Flicker8k_Dataset/1.jpg`. Files of folders come before those of archives.
 
 mod limits;
+mod listing;
 pub mod tar_archive;
 mod unread_pictures;
 pub mod zip_archive;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use rayon::prelude::*;
 
-use crate::base::fault::{fault, one_line};
-use crate::data::prepare::report::PREPARATION_FILE;
-use crate::data::source::limits::{is_system_junk, read_to_limit};
+use crate::base::fault::{WithHint as _, fault, one_line};
+use crate::data::source::limits::read_to_limit;
+use crate::data::source::listing::{is_too_many, too_many};
 use crate::data::source::zip_archive::ZipReader;
 
 pub use crate::data::picture_formats::is_image_name;
 pub use limits::Limits;
+pub use listing::{Listed, Listing, Stamp};
 pub use unread_pictures::UnreadPictures;
 
-/// Folders within one another; deeper ones are not looked into.
-const MAX_DEPTH: usize = 12;
-/// Files and members in all.
-const MAX_FILES: usize = 4_000_000;
 /// Bytes of a file that lies in a folder and is read as a whole.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
@@ -65,7 +64,7 @@ impl SourceFile {
 
     fn container(&self) -> Option<usize> {
         match self.place {
-            Place::Folder => None,
+            Place::Folder { .. } => None,
             Place::Zip { archive, .. } | Place::Tar { archive, .. } => Some(archive),
         }
     }
@@ -73,7 +72,7 @@ impl SourceFile {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Folder,
+    Folder { modified: i64 },
     Zip { archive: usize, member: usize },
     Tar { archive: usize, member: usize },
 }
@@ -89,42 +88,45 @@ enum Archive {
 pub struct Source {
     root: PathBuf,
     files: Vec<SourceFile>,
+    /// Those that were left aside too.
+    archive_files: Vec<Listed>,
     archives: Vec<(String, Archive)>,
     packed: Vec<String>,
     left_aside: Vec<(String, String)>,
-    /// The folder that is made of the source: what is there already is not taken for it.
-    output: Option<PathBuf>,
+    listed_at: i64,
+    /// Files that could not be looked into, and why.
+    unreadable: Mutex<BTreeMap<String, String>>,
 }
 
 impl Source {
-    /// Lists the folder or archive `root`. Hidden files and folders, folders that a preparation made, the folder `output`
-    /// and what macOS adds are passed over. An archive in a folder that is damaged, refused or lies there unpacked as well
-    /// is left aside.
+    /// Lists the folder or archive `root` as [`Listing::of`] does, and what is in its archives. An archive in a folder that
+    /// is damaged, refused or lies there unpacked as well is left aside.
     ///
     /// # Errors
-    /// A path that is neither, an archive named as the source that is damaged or refused, a folder that cannot be listed.
+    /// As [`Listing::of`], and an archive named as the source that is damaged or refused.
     pub fn open(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
-        let mut source = Self {
-            root: root.to_owned(),
-            files: Vec::new(),
-            archives: Vec::new(),
-            packed: Vec::new(),
-            left_aside: Vec::new(),
-            output: output.and_then(|output| fs::canonicalize(output).ok()),
+        let listing = Listing::of(root, output)?;
+        let is_folder = root.is_dir();
+        let folder = if is_folder { root } else { root.parent().unwrap_or(Path::new("")) };
+        let loose = |Listed { path, stamp }| SourceFile {
+            path,
+            bytes: stamp.bytes,
+            place: Place::Folder { modified: stamp.modified },
         };
-        if root.is_dir() {
-            source.walk("", 0)?;
-        } else if root.is_file() {
-            let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            source.root = root.parent().map_or_else(PathBuf::new, Path::to_owned);
-            if !matches!(kind_of(&name), Kind::Zip | Kind::Tar) {
-                let message = format!("the source {} is neither a folder nor a zip or tar archive", root.display());
-                return Err(fault(message, "give the folder with the images and their captions"));
-            }
-            source.add_archive(name)?;
-        } else {
-            let message = format!("the source {} is not there", root.display());
-            return Err(fault(message, "give the folder with the archives as they are distributed, or unpacked"));
+        let archives: Vec<String> = listing.archives.iter().map(|archive| archive.path.clone()).collect();
+        let mut source = Self {
+            root: folder.to_owned(),
+            files: listing.files.into_iter().map(loose).collect(),
+            archive_files: listing.archives,
+            archives: Vec::new(),
+            packed: listing.packed,
+            left_aside: listing.left_aside,
+            listed_at: listing.taken,
+            unreadable: Mutex::default(),
+        };
+        match archives.as_slice() {
+            [archive] if !is_folder => source.add_archive(archive.clone())?,
+            _ => source.add_archives(archives)?,
         }
         Ok(source)
     }
@@ -138,12 +140,28 @@ impl Source {
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
             root: path.parent().map_or_else(PathBuf::new, Path::to_owned),
-            files: vec![SourceFile { path: name, bytes, place: Place::Folder }],
+            files: vec![SourceFile { path: name, bytes, place: Place::Folder { modified: 0 } }],
+            archive_files: Vec::new(),
             archives: Vec::new(),
             packed: Vec::new(),
             left_aside: Vec::new(),
-            output: None,
+            listed_at: 0,
+            unreadable: Mutex::default(),
         })
+    }
+
+    /// All files on the disk, archives among them.
+    pub fn on_disk(&self) -> impl Iterator<Item = (&str, Stamp)> {
+        let loose = self.files.iter().filter_map(|file| match file.place {
+            Place::Folder { modified } => Some((file.path.as_str(), Stamp { bytes: file.bytes, modified })),
+            Place::Zip { .. } | Place::Tar { .. } => None,
+        });
+        loose.chain(self.archive_files.iter().map(|file| (file.path.as_str(), file.stamp)))
+    }
+
+    /// When it was listed, in nanoseconds since 1970.
+    pub fn listed_at(&self) -> i64 {
+        self.listed_at
     }
 
     /// All files: those of folders in the order of their paths, then those of archives in the archives' order.
@@ -156,9 +174,21 @@ impl Source {
         &self.packed
     }
 
-    /// Archives that were left aside, and why, in one line.
-    pub fn left_aside(&self) -> &[(String, String)] {
-        &self.left_aside
+    /// Files, folders and archives that were left aside, and why, in one line.
+    pub fn left_aside(&self) -> Vec<(String, String)> {
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let unreadable = unreadable.iter().map(|(path, reason)| (path.clone(), reason.clone()));
+        self.left_aside.iter().cloned().chain(unreadable).collect()
+    }
+
+    /// The first of [`Source::left_aside`] as the end of a message; empty where there are none.
+    pub fn describe_left_aside(&self) -> String {
+        const NUM_SHOWN: usize = 3;
+        let all = self.left_aside();
+        let shown = all.iter().take(NUM_SHOWN).map(|(path, reason)| format!("; {path} was left aside: {reason}"));
+        let more = all.len().saturating_sub(NUM_SHOWN);
+        let more = if more > 0 { format!("; and {more} more were left aside") } else { String::new() };
+        shown.chain([more]).collect()
     }
 
     /// Indices of the files for which `is_wanted` holds.
@@ -187,15 +217,24 @@ impl Source {
         Handle::default().read(self, &self.files[file], most)
     }
 
+    /// The first bytes of a file, `most` of them, to tell what it is. One that cannot be read has none and is left aside.
+    pub fn glance(&self, file: usize, most: u64) -> Vec<u8> {
+        self.read_start(file, most).unwrap_or_else(|error| {
+            let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+            unreadable.insert(self.files[file].path.clone(), one_line(&error));
+            Vec::new()
+        })
+    }
+
     /// Reads the files at `wanted` on all threads, those of an archive one after the other, and gives what `work` makes
-    /// of each (its place in `wanted` and its content).
+    /// of each: its place in `wanted`, and its content or why it cannot be read.
     ///
     /// # Errors
-    /// What reading and `work` give.
+    /// An archive that can no longer be opened, a source that is gone, and what `work` gives.
     pub fn for_each<T: Send>(
         &self,
         wanted: &[usize],
-        work: impl Fn(usize, Vec<u8>) -> anyhow::Result<T> + Sync,
+        work: impl Fn(usize, anyhow::Result<Vec<u8>>) -> anyhow::Result<T> + Sync,
     ) -> anyhow::Result<Vec<T>> {
         const LEAST: usize = 64;
         let mut order: Vec<usize> = (0..wanted.len()).collect();
@@ -204,14 +243,26 @@ impl Source {
         let parts = order.par_chunks(part).map(|part| {
             let mut handle = Handle::default();
             let result = |&position: &usize| {
-                let bytes = handle.read(self, &self.files[wanted[position]], u64::MAX)?;
-                Ok((position, work(position, bytes)?))
+                let file = &self.files[wanted[position]];
+                handle.open(self, file)?;
+                let content = handle.read(self, file, u64::MAX);
+                if content.is_err() {
+                    self.check_there()?;
+                }
+                Ok((position, work(position, content)?))
             };
             part.iter().map(result).collect::<anyhow::Result<Vec<_>>>()
         });
         let mut results: Vec<(usize, T)> = parts.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
         results.sort_by_key(|(position, _)| *position);
         Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// One file of many may be unreadable; a drive that was taken away is another matter.
+    fn check_there(&self) -> anyhow::Result<()> {
+        let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { &self.root };
+        let there = fs::read_dir(root).with_context(|| format!("the source {} can no longer be read", root.display()));
+        there.map(drop).hint(|| "make it readable again and run the same command: it goes on where it stopped")
     }
 
     /// What to digest so that a data set's origin is known: the archive that holds a file, or the file itself.
@@ -230,13 +281,12 @@ impl Source {
         self.root.join(path)
     }
 
-    fn walk(&mut self, folder: &str, depth: usize) -> anyhow::Result<()> {
-        let mut archives = Vec::new();
-        self.walk_folder(folder, depth, &mut BTreeSet::new(), &mut archives)?;
+    fn add_archives(&mut self, paths: Vec<String>) -> anyhow::Result<()> {
         let loose: HashMap<String, u64> = self.files.iter().map(|file| (file.path.clone(), file.bytes)).collect();
-        for path in archives {
+        for path in paths {
             let (files, archives) = (self.files.len(), self.archives.len());
             let reason = match self.add_archive(path.clone()) {
+                Ok(()) if is_too_many(self.files.len()) => return Err(too_many(&self.root)),
                 Ok(()) if self.is_unpacked(&path, files, &loose) => "all its files lie beside it, unpacked".to_owned(),
                 Ok(()) => continue,
                 Err(error) => one_line(&error),
@@ -261,70 +311,30 @@ impl Source {
         self.files.len() > first && self.files[first..].iter().all(is_loose)
     }
 
-    fn walk_folder(
-        &mut self,
-        folder: &str,
-        depth: usize,
-        linked: &mut BTreeSet<PathBuf>,
-        archives: &mut Vec<String>,
-    ) -> anyhow::Result<()> {
-        let path = self.root.join(folder);
-        let mut folders = Vec::new();
-        for name in list(&path)? {
-            let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-            let here = path.join(&name);
-            // A link that leads nowhere is no file.
-            let Ok(metadata) = fs::metadata(&here) else { continue };
-            if metadata.is_dir() {
-                let is_prepared = here.join(PREPARATION_FILE).is_file()
-                    || self.output.is_some() && fs::canonicalize(&here).ok() == self.output;
-                let is_new = !here.is_symlink() || fs::canonicalize(&here).is_ok_and(|real| linked.insert(real));
-                if depth < MAX_DEPTH && !is_prepared && is_new {
-                    folders.push(below);
-                }
-                continue;
-            }
-            match kind_of(&name) {
-                _ if !metadata.is_file() => {}
-                Kind::Zip | Kind::Tar => archives.push(below),
-                Kind::Packed => self.packed.push(below),
-                Kind::Plain => self.add(SourceFile { path: below, bytes: metadata.len(), place: Place::Folder })?,
-            }
-        }
-        for below in folders {
-            self.walk_folder(&below, depth + 1, linked, archives)?;
-        }
-        Ok(())
-    }
-
     fn add_archive(&mut self, path: String) -> anyhow::Result<()> {
         let (index, full) = (self.archives.len(), self.root.join(&path));
         if matches!(kind_of(&path), Kind::Zip) {
             let archive = zip_archive::Archive::open(&full, Limits::DATASET)?;
             for (member, entry) in archive.members().iter().enumerate() {
                 let place = Place::Zip { archive: index, member };
-                self.add(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place })?;
+                self.files.push(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place });
             }
             self.archives.push((path, Archive::Zip(archive)));
         } else {
             let archive = tar_archive::Archive::open(&full, Limits::DATASET)?;
             for (member, entry) in archive.members().iter().enumerate() {
                 let place = Place::Tar { archive: index, member };
-                self.add(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place })?;
+                self.files.push(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place });
             }
             self.archives.push((path, Archive::Tar(archive)));
         }
         Ok(())
     }
+}
 
-    fn add(&mut self, file: SourceFile) -> anyhow::Result<()> {
-        if self.files.len() >= MAX_FILES {
-            let message = format!("{} holds more than {MAX_FILES} files", self.root.display());
-            return Err(fault(message, "give the folder of the data set alone"));
-        }
-        self.files.push(file);
-        Ok(())
-    }
+/// Whether a file of this name is taken for an archive.
+pub fn is_archive_name(name: &str) -> bool {
+    matches!(kind_of(name), Kind::Zip | Kind::Tar)
 }
 
 enum Kind {
@@ -346,23 +356,6 @@ fn kind_of(name: &str) -> Kind {
     }
 }
 
-fn list(folder: &Path) -> anyhow::Result<Vec<String>> {
-    let cannot = || format!("cannot list {}", folder.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).with_context(cannot)? {
-        // A name that is not UTF-8 stands in no annotation file.
-        if let Ok(name) = entry.with_context(cannot)?.file_name().into_string()
-            && !name.starts_with('.')
-            && !name.contains('\\')
-            && !is_system_junk(&name)
-        {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
 /// The archive that was read from last, open.
 #[derive(Default)]
 struct Handle {
@@ -371,22 +364,32 @@ struct Handle {
 }
 
 impl Handle {
+    /// Opens the archive that holds `file`.
+    fn open(&mut self, source: &Source, file: &SourceFile) -> anyhow::Result<()> {
+        let Some(index) = file.container() else { return Ok(()) };
+        match &source.archives[index].1 {
+            Archive::Zip(archive) if self.zip.as_ref().is_none_or(|(open, _)| *open != index) => {
+                self.zip = Some((index, archive.reader()?));
+            }
+            Archive::Tar(archive) if self.tar.as_ref().is_none_or(|(open, _)| *open != index) => {
+                self.tar = Some((index, archive.reader()?));
+            }
+            Archive::Zip(_) | Archive::Tar(_) => {}
+        }
+        Ok(())
+    }
+
     fn read(&mut self, source: &Source, file: &SourceFile, most: u64) -> anyhow::Result<Vec<u8>> {
+        self.open(source, file)?;
         match file.place {
-            Place::Folder => read_loose(&source.root.join(&file.path), most, file.bytes),
+            Place::Folder { .. } => read_loose(&source.root.join(&file.path), most, file.bytes),
             Place::Zip { archive: index, member } => {
                 let Archive::Zip(archive) = &source.archives[index].1 else { unreachable!("a zip is listed as one") };
-                if self.zip.as_ref().is_none_or(|(open, _)| *open != index) {
-                    self.zip = Some((index, archive.reader()?));
-                }
                 let (_, reader) = self.zip.as_mut().context("it was opened")?;
                 archive.read(reader, &archive.members()[member], most)
             }
             Place::Tar { archive: index, member } => {
                 let Archive::Tar(archive) = &source.archives[index].1 else { unreachable!("a tar is listed as one") };
-                if self.tar.as_ref().is_none_or(|(open, _)| *open != index) {
-                    self.tar = Some((index, archive.reader()?));
-                }
                 let (_, reader) = self.tar.as_mut().context("it was opened")?;
                 archive.read(reader, &archive.members()[member], most)
             }
@@ -446,7 +449,7 @@ mod tests {
         assert!(source.is_loose(0) && !source.is_loose(1));
         assert_eq!(source.read(2).unwrap(), b"text");
         assert_eq!(source.read_start(2, 2).unwrap(), b"te");
-        let work = |position: usize, bytes: Vec<u8>| Ok((position, String::from_utf8(bytes)?));
+        let work = |position: usize, content: anyhow::Result<Vec<u8>>| Ok((position, String::from_utf8(content?)?));
         let read = source.for_each(&[1, 0, 2], work).unwrap();
         assert_eq!(read, [(0, "one".to_owned()), (1, "two".to_owned()), (2, "text".to_owned())]);
         let alone = Source::open(&folder.path().join("a.zip"), None).unwrap();
@@ -481,7 +484,7 @@ mod tests {
         let paths: Vec<&str> = source.files().iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["a/x/1.jpg", "b/1.jpg", "b.zip/1.jpg", "b.zip/2.jpg"]);
         assert_eq!(source.read(3).unwrap(), b"two");
-        let left: Vec<&str> = source.left_aside().iter().map(|(path, _)| path.as_str()).collect();
+        let left: Vec<String> = source.left_aside().into_iter().map(|(path, _)| path).collect();
         assert_eq!(left, ["a.zip", "half.zip"]);
         assert!(source.left_aside()[1].1.contains("download it again"), "{:?}", source.left_aside());
     }
@@ -505,6 +508,36 @@ mod tests {
         let source = Source::open(folder.path(), None).unwrap();
         let count = source.files().iter().filter(|file| file.name() == "1.jpg").count();
         assert!((1..=2).contains(&count), "{:?}", source.files());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told_and_a_source_that_is_gone_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("source");
+        put(&root, "a.txt", b"one");
+        put(&root, "b.txt", b"two");
+        let source = Source::open(&root, None).unwrap();
+        fs::remove_file(root.join("a.txt")).unwrap();
+        assert_eq!(source.glance(0, 9), b"");
+        assert_eq!(source.glance(1, 2), b"tw");
+        assert!(source.left_aside()[0].1.contains("cannot read"), "{:?}", source.left_aside());
+        assert!(source.describe_left_aside().starts_with("; a.txt was left aside: cannot read"));
+        let is_read = |_: usize, content: anyhow::Result<Vec<u8>>| Ok(content.is_ok());
+        assert_eq!(source.for_each(&[0, 1], is_read).unwrap(), [false, true]);
+        fs::remove_dir_all(&root).unwrap();
+        let text = describe(&source.for_each(&[0, 1], is_read).unwrap_err());
+        assert!(text.contains("can no longer be read") && text.contains("hint: "), "{text}");
+    }
+
+    #[test]
+    fn many_things_left_aside_are_told_in_a_few_words() {
+        let folder = tempfile::tempdir().unwrap();
+        (0..5).for_each(|number| put(folder.path(), &format!("{number}.zip"), b"no zip"));
+        let text = Source::open(folder.path(), None).unwrap().describe_left_aside();
+        assert!(
+            text.contains("2.zip") && !text.contains("3.zip") && text.ends_with("; and 2 more were left aside"),
+            "{text}"
+        );
     }
 
     #[test]

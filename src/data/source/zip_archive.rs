@@ -1,8 +1,8 @@
 //! Reads zip archives of unknown origin: everything in them is checked, and nothing is believed that can be counted.
 //!
-//! An archive with an absolute path, a `..`, a backslash, a link, an encrypted member, two members of one name,
-//! members that share bytes, or more than its limits is refused whole, before anything is read from it. A member that
-//! turns out larger than the list says is refused while it is read.
+//! An archive with an absolute path, a `..`, a backslash, a link, two members of one name, members that share bytes, or
+//! more than its limits is refused whole, before anything is read from it. A member that turns out larger than the list
+//! says, is damaged, encrypted or packed in a way that is not known is refused when it is read.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -92,6 +92,9 @@ fn open_zip(path: &Path) -> anyhow::Result<Zip> {
 fn damaged(error: ZipError) -> anyhow::Error {
     let hint = match &error {
         ZipError::Io(io) if io.raw_os_error().is_some() => return anyhow::Error::new(error),
+        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
+            return fault("it is encrypted", "unpack the archive yourself and give the folder");
+        }
         ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
             "unpack the archive yourself and give the folder"
         }
@@ -112,13 +115,16 @@ fn check_members(zip: &mut Zip, limits: Limits) -> anyhow::Result<Vec<Member>> {
     let mut total = 0u64;
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(damaged)?;
-        let name = entry.name().map_err(damaged)?.into_owned();
+        let name = match std::str::from_utf8(entry.name_raw()) {
+            // macOS writes UTF-8 without saying so.
+            Ok(name) => name.to_owned(),
+            Err(_) => entry.name().map_err(damaged)?.into_owned(),
+        };
         check_name(&name)?;
         // The upper four of the 16 bits are the kind of the file; archives made without Unix have none.
         let kind = entry.unix_mode().unwrap_or(0) & 0o170_000;
         anyhow::ensure!(!entry.is_symlink() && kind != 0o120_000, "its member {name} is a link");
         anyhow::ensure!(matches!(kind, 0 | 0o100_000 | 0o040_000), "its member {name} is no file and no folder");
-        anyhow::ensure!(!entry.encrypted(), "its member {name} is encrypted");
         if !entry.is_dir() && !is_system_junk(&name) {
             let (bytes, compressed_bytes) = (entry.size(), entry.compressed_size());
             limits.check_member(&name, bytes, &mut total)?;

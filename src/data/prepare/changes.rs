@@ -1,0 +1,181 @@
+//! Whether a source is still what a data set was made of: by sizes and times, and by content where these do not tell.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::base::digest::sha256_file;
+use crate::data::annotations::{Choice, Wanted, choose};
+use crate::data::prepare::old_report;
+use crate::data::prepare::report::Preparation;
+use crate::data::prepare::source_record::{FileRecord, SourceRecord, Use, place_of};
+use crate::data::source::{Listed, Listing, Source, is_archive_name, is_image_name};
+
+/// How a source stands to the data set that was made of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is what the data set was made of.
+    Same,
+    /// It has changed since: how.
+    Changed(String),
+    /// The data set was made of another one: of which, and how they differ.
+    Other(String),
+}
+
+/// Compares `source` with what the data set in `directory`, whose report is `report`, was made of. `wanted` is what is asked
+/// for.
+///
+/// # Errors
+/// A source that cannot be listed.
+pub(super) fn since(report: &Preparation, directory: &Path, source: &Path, wanted: Wanted) -> anyhow::Result<Standing> {
+    let listing = Listing::of(source, Some(directory))?;
+    let Some(record) = SourceRecord::read(directory, &report.dataset_sha256) else {
+        return old_report::since(report, directory, source, &listing, wanted);
+    };
+    let root = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
+    let (mut differences, is_refreshed) = compare(&record, &listing, root);
+    if differences.are_texts_alone() && reads_the_same(&record, source, directory, wanted) {
+        differences = Differences::default();
+    }
+    if differences.is_empty() {
+        if is_refreshed {
+            record.refresh(directory, &listing);
+        }
+        return Ok(Standing::Same);
+    }
+    Ok(if record.path == place_of(source) {
+        Standing::Changed(differences.to_string())
+    } else {
+        Standing::Other(format!("{}; there is a difference: {differences}", record.path))
+    })
+}
+
+/// Files of one kind of difference.
+#[derive(Debug, Default)]
+struct Files {
+    count: usize,
+    first: String,
+    /// All of them are texts, which may be captions or not.
+    are_texts: bool,
+}
+
+impl Files {
+    fn add(&mut self, path: &str, is_text: bool) {
+        if self.count == 0 {
+            (self.first, self.are_texts) = (path.to_owned(), true);
+        }
+        self.count += 1;
+        self.are_texts &= is_text;
+    }
+}
+
+/// What differs.
+#[derive(Debug, Default)]
+pub(super) struct Differences {
+    changed: Files,
+    added: Files,
+    removed: Files,
+}
+
+impl Differences {
+    /// A file with another content.
+    pub(super) fn changed(&mut self, path: &str) {
+        self.changed.add(path, false);
+    }
+
+    /// A file that was not there.
+    pub(super) fn added(&mut self, path: &str) {
+        self.added.add(path, !is_image_name(path) && !is_archive_name(path));
+    }
+
+    /// A file that is no longer there.
+    pub(super) fn removed(&mut self, path: &str) {
+        self.removed.add(path, false);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed.count + self.added.count + self.removed.count == 0
+    }
+
+    fn are_texts_alone(&self) -> bool {
+        self.changed.count + self.removed.count == 0 && self.added.count > 0 && self.added.are_texts
+    }
+}
+
+impl fmt::Display for Differences {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [(&self.changed, "changed"), (&self.added, "added"), (&self.removed, "removed")];
+        let part = |(files, what): (&Files, &str)| match files.count {
+            0 => None,
+            1 => Some(format!("1 file was {what} ({})", files.first)),
+            count => Some(format!("{count} files were {what} (such as {})", files.first)),
+        };
+        let parts: Vec<String> = kinds.into_iter().filter_map(part).collect();
+        formatter.write_str(&parts.join(", "))
+    }
+}
+
+/// Whether a new file may change what is made of a source.
+pub(super) fn may_matter(path: &str) -> bool {
+    const TEXTS: [&str; 8] = [".json", ".jsonl", ".csv", ".tsv", ".txt", ".caption", ".token", ".ndjson"];
+    let path = path.to_ascii_lowercase();
+    is_image_name(&path) || is_archive_name(&path) || TEXTS.iter().any(|ending| path.ends_with(ending))
+}
+
+/// What differs, and whether files have other times and the same content.
+fn compare(record: &SourceRecord, listing: &Listing, root: &Path) -> (Differences, bool) {
+    let mut known: HashMap<&str, &FileRecord> = record.files.iter().map(|file| (file.path.as_str(), file)).collect();
+    let mut differences = Differences::default();
+    let mut in_doubt: Vec<(&Listed, &FileRecord)> = Vec::new();
+    for file in listing.files.iter().chain(&listing.archives) {
+        match known.remove(file.path.as_str()) {
+            None if may_matter(&file.path) => differences.added(&file.path),
+            None => {}
+            Some(before) => match &before.used {
+                Use::Unused => {}
+                Use::Unreadable => {
+                    if fs::read(root.join(&file.path)).is_ok() {
+                        differences.changed(&file.path);
+                    }
+                }
+                Use::Read(_) | Use::Seen if before.has(file.stamp) => {}
+                Use::Read(_) if before.has_size(file.stamp) => in_doubt.push((file, before)),
+                Use::Read(_) | Use::Seen => differences.changed(&file.path),
+            },
+        }
+    }
+    let is_same = |(file, before): &(&Listed, &FileRecord)| match &before.used {
+        Use::Read(digest) => sha256_file(&root.join(&file.path)).is_ok_and(|found| found == *digest),
+        Use::Seen | Use::Unreadable | Use::Unused => false,
+    };
+    let are_same: Vec<bool> = in_doubt.par_iter().map(is_same).collect();
+    for ((file, _), is_same) in in_doubt.iter().zip(&are_same) {
+        if !is_same {
+            differences.changed(&file.path);
+        }
+    }
+    let mut gone: Vec<&str> =
+        known.into_values().filter(|file| is_missed(file)).map(|file| file.path.as_str()).collect();
+    gone.sort_unstable();
+    gone.into_iter().for_each(|path| differences.removed(path));
+    (differences, are_same.contains(&true))
+}
+
+/// Whether a file that is gone was of use.
+fn is_missed(file: &FileRecord) -> bool {
+    matches!(file.used, Use::Read(_) | Use::Seen)
+}
+
+/// Whether captions would be read from the same files as before, whatever texts lie beside them now.
+fn reads_the_same(record: &SourceRecord, source: &Path, directory: &Path, wanted: Wanted) -> bool {
+    let Ok(source) = Source::open(source, Some(directory)) else { return false };
+    let Ok(Choice { found, .. }) = choose(&source, wanted) else { return false };
+    let now: BTreeSet<&str> =
+        found.files.iter().filter(|&&file| source.is_loose(file)).map(|&file| source.origin(file)).collect();
+    let is_text = |file: &&FileRecord| !is_image_name(&file.path) && !is_archive_name(&file.path);
+    let before = record.files.iter().filter(|file| file.used != Use::Unused).filter(is_text);
+    before.map(|file| file.path.as_str()).collect::<BTreeSet<_>>() == now
+}

@@ -1,0 +1,317 @@
+//! The forms of a split that a person brings: JSON in Karpathy's schema or as a list of images with their splits, a JSON
+//! object from split to names or from name to split, lines of JSON, a table with a column for the image and one for the
+//! split, or a list of names for each split, one to a line (`train.txt`, `val.txt`, `test.txt`).
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::base::fault::fault;
+use crate::data::annotations::{Table, json, separator, split_of_path, split_of_word};
+use crate::data::dataset::Split;
+use crate::data::source::is_image_name;
+
+pub(super) const FORMS: &str = "give a Karpathy JSON, a JSON object from split to names, a table with the columns image \
+                                and split, or a folder with train.txt, val.txt and test.txt";
+/// Endings of files that may be lists in a folder of them.
+pub(super) const ENDINGS: [&str; 7] = ["txt", "lst", "list", "csv", "tsv", "json", "jsonl"];
+
+/// Columns and keys, best first; case, blanks, `_` and `-` do not count.
+const IMAGES: [&str; 12] = [
+    "filename",
+    "file",
+    "image",
+    "imagename",
+    "imagefile",
+    "filepath",
+    "imagepath",
+    "path",
+    "img",
+    "name",
+    "imageid",
+    "id",
+];
+const SPLITS: [&str; 4] = ["split", "subset", "partition", "set"];
+
+/// Names with their splits.
+type Entries = Vec<(String, Split)>;
+
+/// The name of a file without its ending.
+pub(super) fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Adds what the file at `path` says.
+///
+/// # Errors
+/// Text of none of the forms, and a split that is not known.
+pub(super) fn parse(path: &Path, text: &str, entries: &mut Entries) -> anyhow::Result<()> {
+    let name = path.to_string_lossy();
+    let of_file = split_of_path(&stem(path)).map(|named| named.split);
+    let ending = path.extension().map_or_else(String::new, |ending| ending.to_string_lossy().to_lowercase());
+    match ending.as_str() {
+        "json" => parse_json(&name, text, of_file, entries),
+        "jsonl" | "ndjson" => parse_lines(text, of_file, entries),
+        "csv" | "tsv" => parse_table(&name, text, of_file, entries),
+        _ if is_table(text) => parse_table(&name, text, of_file, entries),
+        _ => parse_list(text, of_file, entries),
+    }
+}
+
+fn known(word: &str) -> anyhow::Result<Split> {
+    let unknown = || fault(format!("split {word:?} is not known"), "use train, val and test");
+    split_of_word(word).ok_or_else(unknown)
+}
+
+fn place_of(names: &[&str], wanted: &[&str]) -> Option<usize> {
+    let plain = |name: &&str| {
+        let letters = name.chars().filter(|character| !matches!(character, ' ' | '_' | '-'));
+        letters.collect::<String>().to_lowercase()
+    };
+    let names: Vec<String> = names.iter().map(plain).collect();
+    wanted.iter().find_map(|wanted| names.iter().position(|name| name == wanted))
+}
+
+#[derive(Deserialize)]
+struct Karpathy {
+    images: Vec<KarpathyImage>,
+}
+
+#[derive(Deserialize)]
+struct KarpathyImage {
+    filename: String,
+    split: String,
+}
+
+fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
+    // Its captions, which are most of it, are passed over.
+    if let Ok(file) = serde_json::from_str::<Karpathy>(text) {
+        for image in file.images {
+            entries.push((image.filename, known(&image.split)?));
+        }
+        return Ok(());
+    }
+    const FORM: &str = r#"{"train": ["1.jpg"], "val": ["2.jpg"]}"#;
+    let other = || fault(format!("{name} has another form than expected"), format!("expected {FORM}; or {FORMS}"));
+    match json::<Value>(name, text.as_bytes(), FORM)? {
+        Value::Object(object) => {
+            if let Some(Value::Array(images)) = object.get("images") {
+                return images.iter().try_for_each(|image| add_value(image, of_file, entries)?.ok_or_else(other));
+            }
+            for (key, value) in &object {
+                match value {
+                    Value::Array(names) => {
+                        let split = known(key)?;
+                        let named = names.iter().map(|name| Some((image_of(name)?, split)));
+                        entries.extend(named.collect::<Option<Vec<_>>>().ok_or_else(other)?);
+                    }
+                    Value::String(word) => entries.push((key.clone(), known(word)?)),
+                    _ => return Err(other()),
+                }
+            }
+            Ok(())
+        }
+        Value::Array(images) => {
+            images.iter().try_for_each(|image| add_value(image, of_file, entries)?.ok_or_else(other))
+        }
+        _ => Err(other()),
+    }
+}
+
+fn parse_lines(text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let place = || format!("line {}", number + 1);
+        let form = || fault("it has another form", r#"expected {"image": "1.jpg", "split": "train"}"#);
+        let value: Value = serde_json::from_str(line).map_err(|_| form()).with_context(place)?;
+        add_value(&value, of_file, entries).with_context(place)?.ok_or_else(form).with_context(place)?;
+    }
+    Ok(())
+}
+
+/// Adds an image with its split; `None` where the value says neither.
+fn add_value(value: &Value, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<Option<()>> {
+    let Some(image) = image_of(value) else { return Ok(None) };
+    let object = value.as_object();
+    let keys: Vec<&str> = object.map_or_else(Vec::new, |object| object.keys().map(String::as_str).collect());
+    let word = place_of(&keys, &SPLITS).and_then(|place| object?.get(keys[place])?.as_str());
+    let Some(split) = word.map(known).transpose()?.or(of_file) else { return Ok(None) };
+    entries.push((image, split));
+    Ok(Some(()))
+}
+
+/// The name of an image: a text, a number, or what an object has under one of the usual keys.
+fn image_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Object(object) => {
+            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+            let name = object.get(keys[place_of(&keys, &IMAGES)?])?;
+            if name.is_object() { None } else { image_of(name) }
+        }
+        _ => None,
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
+}
+
+/// The cells of a line, in lower case.
+fn cells(line: &str) -> Vec<String> {
+    let table = Table::new("", line.as_bytes(), separator(line.as_bytes()));
+    table.map_or_else(|_| Vec::new(), |table| table.header().to_vec())
+}
+
+/// Whether a text has columns, one of them for the split.
+fn is_table(text: &str) -> bool {
+    let cells = cells(first_line(text));
+    let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+    cells.len() > 1 && (place_of(&cells, &SPLITS).is_some() || headless_columns(&cells).is_some())
+}
+
+/// The columns of a table whose first row is no header but an image and its split.
+fn headless_columns(cells: &[&str]) -> Option<Vec<&'static str>> {
+    let splits: Vec<usize> = (0..cells.len()).filter(|&cell| split_of_word(cells[cell]).is_some()).collect();
+    let [split] = splits.as_slice() else { return None };
+    let others: Vec<usize> = (0..cells.len()).filter(|cell| cell != split).collect();
+    let image = match others.as_slice() {
+        [image] => *image,
+        _ => others.into_iter().find(|&cell| is_image_name(cells[cell]))?,
+    };
+    let is_header = place_of(&cells[image..=image], &IMAGES).is_some();
+    let name = |cell: usize| match cell {
+        cell if cell == *split => "split",
+        cell if cell == image => "image",
+        _ => "",
+    };
+    (!is_header).then(|| (0..cells.len()).map(name).collect())
+}
+
+fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
+    let separator = separator(first_line(text).as_bytes());
+    let cells = cells(first_line(text));
+    let table = match headless_columns(&cells.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Some(header) => Table::headless(name, text.as_bytes(), separator, &header),
+        None => Table::new(name, text.as_bytes(), separator)?,
+    };
+    let header: Vec<&str> = table.header().iter().map(String::as_str).collect();
+    let (image, split) = (place_of(&header, &IMAGES), place_of(&header, &SPLITS));
+    if let (None, Some(_), [_]) = (split, of_file, header.as_slice()) {
+        return parse_list(text, of_file, entries);
+    }
+    let (Some(image), true) = (image, split.is_some() || of_file.is_some()) else {
+        return Err(fault("it has no column for the image or none for the split", FORMS));
+    };
+    table.for_each_row(|place, values| {
+        let word = split.map(|split| values[split]).filter(|word| of_file.is_none() || !word.trim().is_empty());
+        if let Some(split) = word.map(known).transpose().with_context(|| place.to_owned())?.or(of_file) {
+            entries.push((values[image].to_owned(), split));
+        }
+        Ok(())
+    })
+}
+
+/// A name on each line. A label may follow it, as image classifiers have it, or the split where the file's name says none.
+fn parse_list(text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let is_header = |line: &str| lines.len() > 1 && !is_image_name(line) && place_of(&[line], &IMAGES).is_some();
+    for (number, &line) in lines.iter().enumerate() {
+        if number == 0 && is_header(unquoted(line)) {
+            continue;
+        }
+        let (name, last) = match line.rsplit_once(char::is_whitespace) {
+            Some((name, last)) if !is_image_name(line) && is_image_name(unquoted(name.trim())) => (name, Some(last)),
+            _ => (line, None),
+        };
+        let Some(split) = of_file.or_else(|| split_of_word(last?)) else {
+            let message = if number == 0 {
+                "it is of no known form".to_owned()
+            } else {
+                format!("line {} names no split", number + 1)
+            };
+            return Err(fault(message, FORMS));
+        };
+        entries.push((unquoted(name.trim()).to_owned(), split));
+    }
+    Ok(())
+}
+
+fn unquoted(text: &str) -> &str {
+    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn entries(name: &str, text: &str) -> Vec<(String, &'static str)> {
+        let mut entries = Vec::new();
+        parse(Path::new(name), text, &mut entries).unwrap();
+        entries.into_iter().map(|(name, split)| (name, split.name())).collect()
+    }
+
+    #[track_caller]
+    fn assert_entries(name: &str, text: &str, expected: &[(&str, &str)]) {
+        let found = entries(name, text);
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, split)| (name.as_str(), *split)).collect();
+        assert_eq!(found, expected, "{name}: {text}");
+    }
+
+    #[test]
+    fn a_line_is_a_name() {
+        let dogs = [("my dog 0.jpg", "train"), ("my dog 1.jpg", "train")];
+        for text in [
+            "my dog 0.jpg\nmy dog 1.jpg\n",
+            "\r\n my dog 0.jpg \r\n\r\nmy dog 1.jpg",
+            "filename\nmy dog 0.jpg\nmy dog 1.jpg\n",
+            "\"my dog 0.jpg\"\n\"my dog 1.jpg\"\n",
+            "my dog 0.jpg 3\nmy dog 1.jpg\tspaniel\n",
+        ] {
+            assert_entries("train.txt", text, &dogs);
+        }
+        assert_entries("val.lst", "my dog\nimage\n", &[("my dog", "val"), ("image", "val")]);
+        assert_entries("test.csv", "image\nmy dog 0.jpg\n", &[("my dog 0.jpg", "test")]);
+        assert_entries("split.txt", "my dog 0.jpg train\nmy dog 1.jpg dev\n", &[dogs[0], ("my dog 1.jpg", "val")]);
+    }
+
+    #[test]
+    fn tables_have_any_of_the_usual_columns_and_separators_or_no_header() {
+        let expected = [("my dog, 0.jpg", "train"), ("b.jpg", "val")];
+        for (name, text) in [
+            ("s.csv", "image;split\nmy dog, 0.jpg;train\nb.jpg;val\n"),
+            ("s.csv", "Split,File Name,label\ntrain,\"my dog, 0.jpg\",1\nvalidation,b.jpg,2\n"),
+            ("s.tsv", "path\tsubset\nmy dog, 0.jpg\ttraining\nb.jpg\tdev\n"),
+            ("s.csv", "\"my dog, 0.jpg\";train\nb.jpg;val\n"),
+            ("s.csv", "train\tmy dog, 0.jpg\nval\tb.jpg\n"),
+            ("s.csv", "1,\"my dog, 0.jpg\",train\n2,b.jpg,val\n"),
+            ("s.txt", "image;split\nmy dog, 0.jpg;train\nb.jpg;val\n"),
+            ("S.CSV", "image;split\nmy dog, 0.jpg;train\nb.jpg;val\n"),
+        ] {
+            assert_entries(name, text, &expected);
+        }
+        assert_entries("train.csv", "image,label\na.jpg,1\n", &[("a.jpg", "train")]);
+    }
+
+    #[test]
+    fn json_lists_either_way() {
+        let expected = [("a.jpg", "train"), ("b.jpg", "val")];
+        for (name, text) in [
+            ("s.json", r#"{"images":[{"filename":"a.jpg","split":"train"},{"filename":"b.jpg","split":"val"}]}"#),
+            (
+                "s.json",
+                r#"{"images":[{"file_name":"a.jpg","subset":"train"},{"id":3,"file_name":"b.jpg","subset":"val"}]}"#,
+            ),
+            ("s.json", r#"{"a.jpg":"train","b.jpg":"validation"}"#),
+            ("s.json", r#"{"train":["a.jpg"],"val":[{"image":"b.jpg"}]}"#),
+            ("s.json", r#"[{"image":"a.jpg","split":"train"},{"image":"b.jpg","split":"val"}]"#),
+            ("s.jsonl", "{\"image\":\"a.jpg\",\"split\":\"train\"}\n\n{\"image\":\"b.jpg\",\"split\":\"val\"}\n"),
+        ] {
+            assert_entries(name, text, &expected);
+        }
+        assert_entries("test.json", r#"["a.jpg", 7]"#, &[("a.jpg", "test"), ("7", "test")]);
+    }
+}
