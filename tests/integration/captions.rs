@@ -80,7 +80,8 @@ fn a_broken_file_beside_others_of_its_set_is_an_error_that_names_it() {
         numbers.map(|n| format!("{{\"file_name\":\"{n}.jpg\",\"text\":\"A {n}\"}}\n")).collect()
     };
     let (cut_lines, val_lines) = (&lines(0..4)[..50], lines(4..6));
-    let cases: [(&str, &[u8], &str, &[u8], &str); 9] = [
+    type Case<'a> = (&'a str, &'a [u8], &'a str, &'a [u8], &'a str);
+    let cases: [Case<'_>; 9] = [
         ("captions_train2017.json", cut, "captions_val2017.json", val.as_bytes(), "it is cut off: it ends at byte"),
         ("train.csv", &latin, "val.csv", table_val.as_bytes(), "line 2 is not UTF-8 text"),
         ("train.csv", b"", "val.csv", table_val.as_bytes(), "it is empty"),

@@ -239,6 +239,12 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
     if start.trim().is_empty() {
         return broken("it is empty".to_owned());
     }
+    if start.starts_with("version https://git-lfs") {
+        return broken("it is a Git LFS pointer: fetch the file with `git lfs pull`".to_owned());
+    }
+    if ["<!doctype html", "<html"].iter().any(|tag| seen.trim_start().starts_with(tag)) {
+        return broken("it is a page of the web: download the file itself".to_owned());
+    }
     let is_json = has_one_of(name, &[".json", ".jsonl", ".ndjson"]);
     if start.trim_start().starts_with(['{', '[']) {
         match look_into_json(source, file, path) {

@@ -158,6 +158,7 @@ mod tests {
         for text in [
             r#"[{"image":"b.jpg","text":"B"},{"image":"a.jpg","text":["A","C"]}]"#,
             r#"[["b.jpg","B"],["a.jpg","A","C"]]"#,
+            r#"[{"b.jpg":"B"},{"a.jpg":["A","C"]}]"#,
             r#"{"version":1,"data":[{"File Name":"b.jpg","Caption":"B"},{"File Name":"a.jpg","Caption":"['A', 'C']"}]}"#,
             r#"{"annotations":[{"image":"b.jpg","caption":"B"},{"image":"a.jpg","caption":"A"},{"image":"a.jpg","caption":"C"}]}"#,
             r#"{"images":{"b.jpg":"B","a.jpg":["A","C"]}}"#,

@@ -390,15 +390,24 @@ impl<'de> Visitor<'de> for Element {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record<'de>, A::Error> {
-        let mut record = Record::default();
+        let (mut record, mut lone, mut count) = (Record::default(), None, 0);
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            count += 1;
             match field(&key) {
+                None if is_image_name(&key) => lone = Some((key.clone(), map.next_value::<&'de RawValue>()?.get())),
                 None => drop(map.next_value::<IgnoredAny>()?),
                 Some(_) => record.set(&key, map.next_value::<&'de RawValue>()?.get()),
             }
             if record.seen.keys.len() < MOST_KEYS {
                 record.seen.keys.push(key.into_owned());
             }
+        }
+        // `{"1.jpg": "a caption"}`
+        if let (Some((name, raw)), 1) = (lone, count) {
+            record.add_captions(Kind { rank: 0, is_plural: false }, &name, raw);
+            record.seen.has_name = true;
+            record.seen.first_image = Some(name.clone().into_owned());
+            record.reference = Some((Reference { rank: 0, by: By::Name }, name));
         }
         Ok(record)
     }
@@ -434,6 +443,8 @@ mod tests {
             (r#"{"image": null, "label": 3}"#, None),
             (r#"{"image": "  "}"#, None),
             (r#"["f.jpg", "A dog"]"#, Some("f.jpg")),
+            (r#"{"g.jpg": "A dog"}"#, Some("g.jpg")),
+            (r#"{"g.jpg": "A dog", "h.jpg": "B"}"#, None),
             (r#"["A dog", "f.jpg"]"#, None),
             ("7", None),
         ] {

@@ -6,7 +6,7 @@ use crate::data::annotations::candidates::{Candidates, Content, has_ending, has_
 use crate::data::annotations::family::Family;
 use crate::data::annotations::json_shape::JsonShape;
 use crate::data::annotations::layout::Layout;
-use crate::data::annotations::{Certainty, Found, Repair};
+use crate::data::annotations::{Certainty, Found, Repair, webdataset};
 use crate::data::dataset::Split;
 use crate::data::source::{Source, without_ending};
 
@@ -65,26 +65,40 @@ impl<'a> Unread<'a> {
     /// beside the images were found, and nobody asked for them, one that seems to hold captions and cannot be read.
     pub(super) fn check(&self, found: &Found, others: &[&Found], is_asked_for: bool) -> anyhow::Result<()> {
         if found.certainty == Certainty::Beside {
-            let is_meant = |file: &File<'_>| file.is_text || has_word(file.path, "caption");
-            let mut broken = self.files.iter().filter(|file| file.kind == Kind::Broken && is_meant(file));
-            return match broken.next().filter(|_| !is_asked_for) {
-                None => Ok(()),
-                Some(file) => {
-                    let message = format!("{} {}", file.path, file.reason);
-                    let hint = format!(
-                        "mend it or move it away; to use the files beside the images, give --dataset {}",
-                        found.format.name()
-                    );
-                    Err(fault(message, hint))
-                }
-            };
+            return self.check_beside(found, is_asked_for);
         }
+        // Each image has a file of its own.
+        if *found.format == webdataset::FORMAT {
+            return Ok(());
+        }
+        self.check_sisters(found, others, is_asked_for)
+    }
+
+    /// [`Unread::check`] where texts beside the images were found.
+    fn check_beside(&self, found: &Found, is_asked_for: bool) -> anyhow::Result<()> {
+        let is_meant = |file: &File<'_>| file.is_text || has_word(file.path, "caption");
+        let mut broken = self.files.iter().filter(|file| file.kind == Kind::Broken && is_meant(file));
+        match broken.next().filter(|_| !is_asked_for) {
+            None => Ok(()),
+            Some(file) => {
+                let message = format!("{} {}", file.path, file.reason);
+                let hint = format!(
+                    "mend it or move it away; to use the files beside the images, give --dataset {}",
+                    found.format.name()
+                );
+                Err(fault(message, hint))
+            }
+        }
+    }
+
+    /// [`Unread::check`] where files of captions were found.
+    fn check_sisters(&self, found: &Found, others: &[&Found], is_asked_for: bool) -> anyhow::Result<()> {
         let path = |file: usize| self.source.files()[file].path.as_str();
         let read: Vec<(Family, &str)> = found.files.iter().map(|&file| (Family::of(path(file)), path(file))).collect();
         let missing = |other: &str| {
             let family = Family::of(other);
-            let sister = read.iter().find(|(known, _)| known.name == family.name)?;
-            let is_there = read.iter().any(|(known, _)| *known == family);
+            let sister = read.iter().find(|(known, _)| known.is_sister(&family))?;
+            let is_there = read.iter().any(|(known, _)| known.is_same_part(&family));
             (!is_there).then_some((family, sister.1))
         };
         let has_train = read.iter().any(|(family, _)| family.split == Some(Split::Train));
@@ -96,7 +110,8 @@ impl<'a> Unread<'a> {
                 return Err(fault(message, "mend the file; or move it away, to go on without its captions"));
             }
         }
-        for other in others.iter().filter(|_| !is_asked_for) {
+        let are_few = |other: &&&Found| other.certainty != Certainty::Beside && *other.format != webdataset::FORMAT;
+        for other in others.iter().filter(are_few).filter(|_| !is_asked_for) {
             for &file in &other.files {
                 if let Some((_, sister)) = missing(path(file)) {
                     let message = format!(
@@ -172,7 +187,8 @@ impl<'a> File<'a> {
         let near = |is_near: bool| if is_near || names_captions(path) { Kind::Near } else { Kind::Other };
         let (reason, kind) = match content {
             Content::Broken { reason, speaks_of_captions } => {
-                let is_meant = *speaks_of_captions || names_captions(path);
+                // Notes about images come as texts.
+                let is_meant = *speaks_of_captions && !has_ending(path, ".txt") || names_captions(path);
                 let kind = if is_meant { Kind::Broken } else { Kind::Other };
                 return Self { path, reason: format!("cannot be read: {reason}"), kind, is_text: true };
             }
