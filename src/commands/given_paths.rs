@@ -8,7 +8,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::base::fault::{one_line, usage};
 use crate::base::home::expand;
-use crate::config::{PathKey, RunConfig};
+use crate::config::RunConfig;
 
 /// Puts the home folder in place of `~` in the paths of a config. Those that `checkpoint`, whose run goes on, has too are
 /// what they were.
@@ -16,30 +16,24 @@ use crate::config::{PathKey, RunConfig};
 /// # Errors
 /// A usage error for `~user`, for a home folder that nothing names, and for one that a config cannot hold.
 pub(super) fn expand_config(config: &mut RunConfig, checkpoint: Option<&RunConfig>) -> Result<()> {
-    let known = checkpoint.cloned().map(|mut known| texts(&mut known)).unwrap_or_default();
-    for (key, path) in config.paths_mut() {
-        let written = match &path {
-            PathKey::Path(path) => path.to_path_buf(),
-            PathKey::FolderOrId(name) => PathBuf::from(name.as_str()),
-        };
-        if known.contains(&(key, written.clone())) {
-            continue;
-        }
-        let whole = expand(&written).and_then(in_a_config).with_context(|| format!("cannot use {key}"))?;
-        match path {
-            PathKey::Path(path) => *path = PathBuf::from(whole),
-            PathKey::FolderOrId(name) => *name = whole,
-        }
-    }
-    Ok(())
+    expand_with(config, checkpoint, expand)
 }
 
-fn texts(config: &mut RunConfig) -> Vec<(&'static str, PathBuf)> {
-    let of = |path| match path {
-        PathKey::Path(path) => path.clone(),
-        PathKey::FolderOrId(name) => PathBuf::from(name.as_str()),
-    };
-    config.paths_mut().into_iter().map(|(key, path)| (key, of(path))).collect()
+fn expand_with(
+    config: &mut RunConfig,
+    checkpoint: Option<&RunConfig>,
+    expand: impl Fn(&Path) -> Result<PathBuf>,
+) -> Result<()> {
+    let mut checkpoint = checkpoint.cloned();
+    let known = checkpoint.as_mut().map(RunConfig::paths_mut).unwrap_or_default();
+    for (key, path) in config.paths_mut() {
+        if known.iter().any(|(known, other)| *known == key && other.path() == path.path()) {
+            continue;
+        }
+        let whole = expand(path.path()).and_then(in_a_config).with_context(|| format!("cannot use {key}"))?;
+        path.replace(whole);
+    }
+    Ok(())
 }
 
 /// The path as a config's text holds it.
@@ -62,6 +56,11 @@ mod tests {
     use super::*;
     use crate::base::fault::{describe, is_usage};
 
+    /// As [`expand`] with a home folder that is known here.
+    fn at_home(path: &Path) -> Result<PathBuf> {
+        Ok(path.strip_prefix("~").map_or_else(|_| path.to_owned(), |rest| Path::new("/home/ann").join(rest)))
+    }
+
     #[test]
     fn every_path_of_a_config_begins_at_the_home_folder() {
         let mut config = RunConfig { output_dir: "~/runs".into(), ..RunConfig::default() };
@@ -69,8 +68,8 @@ mod tests {
         config.tokenizer.directory = Some("tokenizer/~".into());
         config.model.encoder.name = Some("~/vit".to_owned());
         config.model.decoder.name = Some("owner/name".to_owned());
-        expand_config(&mut config, None).unwrap();
-        let home = std::env::home_dir().unwrap();
+        expand_with(&mut config, None, at_home).unwrap();
+        let home = Path::new("/home/ann");
         assert_eq!(config.output_dir, home.join("runs"));
         assert_eq!(config.data.directory, Some(home.join("set")));
         assert_eq!(config.tokenizer.directory.as_deref(), Some(Path::new("tokenizer/~")));
@@ -83,9 +82,9 @@ mod tests {
         let checkpoint = RunConfig { output_dir: "~/runs".into(), ..RunConfig::default() };
         let mut config = checkpoint.clone();
         config.data.directory = Some("~/set".into());
-        expand_config(&mut config, Some(&checkpoint)).unwrap();
+        expand_with(&mut config, Some(&checkpoint), at_home).unwrap();
         assert_eq!(config.output_dir, Path::new("~/runs"));
-        assert!(config.data.directory.unwrap().is_absolute());
+        assert_eq!(config.data.directory.as_deref(), Some(Path::new("/home/ann/set")));
     }
 
     #[test]

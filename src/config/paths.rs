@@ -1,6 +1,6 @@
 //! The keys of a config that hold paths, in one list: who starts a run puts the home folder in place of `~` there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::RunConfig;
 use super::validate::{Checked, violation};
@@ -11,6 +11,24 @@ pub enum PathKey<'a> {
     Path(&'a mut PathBuf),
     /// A folder, or the id of a repository.
     FolderOrId(&'a mut String),
+}
+
+impl PathKey<'_> {
+    /// The path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) => path,
+            Self::FolderOrId(name) => Path::new(name.as_str()),
+        }
+    }
+
+    /// Puts another path in its place.
+    pub fn replace(self, text: String) {
+        match self {
+            Self::Path(path) => *path = PathBuf::from(text),
+            Self::FolderOrId(name) => *name = text,
+        }
+    }
 }
 
 impl RunConfig {
@@ -40,10 +58,7 @@ impl RunConfig {
 /// Finds paths of Windows whose backslashes TOML has read as line breaks and tabs: `"C:\new"`.
 pub(super) fn check_paths(config: &RunConfig) -> Checked {
     for (key, path) in config.clone().paths_mut() {
-        let text = match &path {
-            PathKey::Path(path) => path.to_string_lossy().into_owned(),
-            PathKey::FolderOrId(name) => (*name).clone(),
-        };
+        let text = path.path().to_string_lossy();
         if is_misread(&text) {
             return violation(
                 key,
@@ -97,10 +112,7 @@ mod tests {
         config.training.resume_from = Some("x".into());
         config.evaluation.meteor_resources = Some("x".into());
         for (key, path) in config.paths_mut() {
-            match path {
-                PathKey::Path(path) => *path = key.into(),
-                PathKey::FolderOrId(name) => key.clone_into(name),
-            }
+            path.replace(key.to_owned());
         }
         let whole = toml::Value::Table(toml::from_str(&to_toml(&config)).unwrap());
         for (key, _) in config.paths_mut() {
