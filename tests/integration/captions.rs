@@ -248,7 +248,7 @@ fn a_file_that_is_nearly_of_a_form_and_cannot_be_read_is_named_with_what_does_no
             "{\"image\": \"0.jpg\", \"label\": 3}\n{\"image\": \"1.jpg\"}\n",
             "none of them holds captions",
         ),
-        ("captions.csv", "0.jpg,A,0.5,x\n1.jpg\n", "not all of them have exactly a caption"),
+        ("captions.csv", "0.jpg,A,0.5,x\n1.jpg\n", "and line 2 is none: \"1.jpg\""),
         ("captions.csv", "image,label\n0.jpg,A\n", "none of them for captions"),
         ("captions.txt", "A dog runs.\n", "line 1 is of no known form: \"A dog runs.\""),
         ("instances_train.json", "{\"images\": []}", "COCO's boxes"),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::base::fault::{describe, one_line};
 use crate::data::annotations::encoding::{decode, decode_start};
 use crate::data::annotations::family::Family;
+use crate::data::annotations::fields::file_of;
 use crate::data::annotations::json_shape::JsonShape;
 use crate::data::annotations::json_text::{explain, without_nan};
 use crate::data::annotations::layout::{Layout, PairLayout};
@@ -118,6 +119,7 @@ impl<'a> Candidates<'a> {
 
     /// Whether a name is taken for that of an image: it has an ending, or an image of this name is there.
     pub(super) fn is_image(&self, name: &str) -> bool {
+        let name = file_of(name);
         self.is_alone || is_image_name(name) || self.has_image(name)
     }
 

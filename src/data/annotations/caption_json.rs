@@ -43,7 +43,7 @@ fn certainty(candidates: &Candidates<'_>, document: &Document) -> Option<Certain
         Some(Certainty::Sure)
     } else {
         let is_near = document.first_image().is_some_and(|image| candidates.is_image(image))
-            || json_columns::is_table(&document.keys)
+            || document.first_of_table.as_ref().is_some_and(|image| candidates.is_image(image))
             // Ids of images that nobody lists.
             || candidates.is_alone && all_have_captions && document.lists.is_empty();
         is_near.then_some(Certainty::Near)
@@ -59,7 +59,7 @@ fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Resul
     read_json(builder, file.path, text, |builder, text| {
         let mut entries = Entries::new(builder, file);
         let JsonShape::Document(document) = JsonShape::of(text)? else { return Ok(()) };
-        if document.first_image().is_none() && json_columns::is_table(&document.keys) {
+        if document.first_image().is_none() && document.first_of_table.is_some() {
             json_columns::rows(text).iter().for_each(|record| entries.add(Place::default(), record));
             return Ok(());
         }

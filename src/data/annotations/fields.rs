@@ -35,10 +35,8 @@ impl Reference {
 /// What an image is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum By {
-    /// The name or path of its file.
+    /// The name, the path or the address of its file.
     Name,
-    /// An address, whose last part is the name of its file.
-    Url,
     /// An id.
     Id,
 }
@@ -72,10 +70,10 @@ const IMAGES: [(&str, By); 26] = [
     ("imageid", By::Id),
     ("cocoid", By::Id),
     ("imgid", By::Id),
-    ("cocourl", By::Url),
-    ("imageurl", By::Url),
-    ("imgurl", By::Url),
-    ("url", By::Url),
+    ("cocourl", By::Name),
+    ("imageurl", By::Name),
+    ("imgurl", By::Name),
+    ("url", By::Name),
     ("name", By::Name),
     ("key", By::Id),
     ("id", By::Id),
@@ -106,6 +104,15 @@ pub(super) fn field(name: &str) -> Option<Field> {
     let singular = stem.strip_suffix('s').unwrap_or(stem);
     let rank = CAPTIONS.iter().position(|&known| known == singular)? as u8;
     Some(Field::Captions(Kind { rank, is_plural: singular != name && stem == name }))
+}
+
+/// The file that a name is of: of an address what is behind its last `/`, without its query.
+pub(super) fn file_of(name: &str) -> &str {
+    if !name.starts_with("http://") && !name.starts_with("https://") {
+        return name;
+    }
+    let path = name.split(['?', '#']).next().unwrap_or(name);
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Which columns of a table hold what.
@@ -178,7 +185,7 @@ mod tests {
             ("fileName", reference(0, By::Name)),
             ("IMAGE", reference(1, By::Name)),
             ("image_id", reference(16, By::Id)),
-            ("coco-url", reference(19, By::Url)),
+            ("coco-url", reference(19, By::Name)),
             ("Captions", Some(Field::Captions(Kind { rank: 0, is_plural: true }))),
             ("caption_12", Some(Field::Captions(Kind { rank: 0, is_plural: false }))),
             ("Sentence 1", Some(Field::Captions(Kind { rank: 1, is_plural: false }))),
@@ -191,6 +198,19 @@ mod tests {
             ("s", None),
         ] {
             assert_eq!(field(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_name_of_its_file() {
+        for (name, expected) in [
+            ("https://x.org/a/0.jpg?size=1#z", "0.jpg"),
+            ("http://x.org/0.jpg", "0.jpg"),
+            ("a/0.jpg", "a/0.jpg"),
+            ("why?.jpg", "why?.jpg"),
+            ("https://", ""),
+        ] {
+            assert_eq!(file_of(name), expected);
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::data::annotations::builder::Builder;
+use crate::data::annotations::fields::file_of;
 use crate::data::annotations::text::{NamedSplit, split_of_path};
 use crate::data::source::{Source, is_image_name};
 
@@ -94,7 +95,7 @@ impl<'p> TheFile<'p> {
     pub(super) fn reference<'n>(&self, name: &'n str) -> Cow<'n, str> {
         let name = match self.beside {
             Beside::Folder => name.trim_start_matches("./"),
-            Beside::Anything | Beside::Images(_) => name,
+            Beside::Anything | Beside::Images(_) => file_of(name),
         };
         if self.folder.is_empty() {
             return Cow::Borrowed(name);

@@ -1,5 +1,6 @@
 //! What a JSON file is about, told by its keys without keeping its content.
 
+use crate::data::annotations::json_columns::{is_table, rows};
 use crate::data::annotations::json_walk::{IsAll, Place, walk, walk_lines};
 use crate::data::annotations::record::{Record, Seen};
 use crate::data::source::is_image_name;
@@ -25,8 +26,10 @@ pub(super) struct Document {
     pub(super) lists: Vec<(String, Seen)>,
     /// What has a key of its own.
     pub(super) entries: Entries,
-    /// The keys at the top.
-    pub(super) keys: Vec<String>,
+    /// The first image of a table, where the keys are its columns.
+    pub(super) first_of_table: Option<String>,
+    /// What the keys at the top tell.
+    whole: Seen,
 }
 
 /// The entries of an object.
@@ -60,10 +63,14 @@ impl JsonShape {
         // A file of JSON Lines may have one line.
         if text.trim_start().starts_with('{') {
             let whole: Record<'_> = serde_json::from_str(text)?;
-            if whole.seen.has_name && whole.seen.has_captions {
+            if whole.seen.has_name && whole.seen.has_captions && !whole.is_lone {
                 return Ok(Self::Lines(whole.seen));
             }
-            document.keys = whole.seen.keys;
+            if is_table(&whole.seen.keys) {
+                let first = rows(text).into_iter().find(|row| row.seen.is_complete());
+                document.first_of_table = first.and_then(|row| row.seen.first_image);
+            }
+            document.whole = whole.seen;
         }
         Ok(Self::Document(document))
     }
@@ -140,9 +147,16 @@ impl Document {
             let place = if name.is_empty() { String::new() } else { format!(" under {name:?}") };
             return format!("a JSON list{place} of objects with the keys {}: {}", quoted(&seen.keys), seen.lacks());
         }
-        match self.entries.count {
-            0 if self.keys.is_empty() => "JSON without any object".to_owned(),
-            _ => format!("a JSON object with the keys {}: none of them is an image that is there", quoted(&self.keys)),
+        let keys = quoted(&self.whole.keys);
+        if self.entries.under_image_names > 0 {
+            format!("a JSON object from images to something else than captions: {keys}")
+        } else if self.whole.has_name || self.whole.has_captions {
+            let lacks = if self.whole.has_name { "it holds no captions" } else { "it names no image" };
+            format!("a JSON object with the keys {keys}: {lacks}")
+        } else if keys.is_empty() {
+            "JSON without any object".to_owned()
+        } else {
+            format!("a JSON object with the keys {keys}: none of them is an image that is there")
         }
     }
 }
@@ -197,6 +211,7 @@ mod tests {
             (r#"{"0":{"image":"a","caption":"x"},"1":{"image":"b","caption":"y"}}"#, "i"),
             (r#"{"pairs":[{"image":"a","caption":"x"}]}"#, "i"),
             (r#"{"a.jpg":["A","B"],"b.jpg":"C"}"#, ""),
+            (r#"{"a.jpg":"A"}"#, ""),
             ("[1,2]", ""),
             ("7", ""),
         ] {
@@ -233,6 +248,11 @@ mod tests {
             ),
             (r#"{"images":[{"id":1,"file_name":"a"}],"annotations":[]}"#, "no captions to them"),
             (r#"{"name":"x"}"#, "a JSON object with the keys name: none of them is an image"),
+            (
+                r#"{"file_name":"x","prompt":"y"}"#,
+                "a JSON object with the keys file_name, prompt: it holds no captions",
+            ),
+            (r#"{"a.jpg":{"en":["A"]}}"#, "a JSON object from images to something else than captions: a.jpg"),
             ("[]", "JSON without any object"),
             ("[1]", "a JSON list without objects"),
         ] {

@@ -82,6 +82,9 @@ pub(super) fn explain(error: &serde_json::Error, text: &str) -> String {
             None => words.to_owned(),
         },
         "trailing characters" => "more text after the end of the JSON".to_owned(),
+        "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
+            "half of a character, such as \\ud83d without its second half".to_owned()
+        }
         words if words.starts_with("control character") => "a line break or control character in a text".to_owned(),
         words => words.to_owned(),
     };
@@ -124,7 +127,7 @@ mod tests {
             ("[{\"a\": 1}\n{\"a\": 2}]", "expected `,` or `]`, found '{' at line 2, column 1"),
             ("[1] x", "more text after the end"),
             ("[\"a\nb\"]", "a line break or control character in a text"),
-            ("[\"\\ud83d\"]", "it is not JSON: "),
+            ("[\"\\ud83d\"]", "it is not JSON: half of a character, such as \\ud83d"),
             ("é", "expected value, found 'é' at line 1, column 1"),
         ] {
             assert!(explained(text).contains(expected), "{text}: {}", explained(text));

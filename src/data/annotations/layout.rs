@@ -2,7 +2,7 @@
 //! `1.jpg<TAB>caption`, or lines `1.jpg#0<TAB>caption`.
 
 use crate::data::annotations::fields::{Columns, USUAL_NAMES};
-use crate::data::annotations::text::lines;
+use crate::data::annotations::text::{lines, split_of_word};
 use crate::data::annotations::token_lines;
 use crate::data::source::is_image_name;
 
@@ -56,7 +56,7 @@ impl Layout {
         if first.len() > MOST_LINES || first.len() > 1 && !is_whole {
             first.pop();
         }
-        let Some(&(number, line)) = first.first() else { return Self::Other("it is empty".to_owned(), true) };
+        let Some(&(_, line)) = first.first() else { return Self::Other("it is empty".to_owned(), true) };
         if let Some((name, ..)) = token_lines::parts(line)
             && first.iter().all(|(_, line)| token_lines::parts(line).is_some())
         {
@@ -72,7 +72,7 @@ impl Layout {
         if first.iter().all(|(_, line)| is_image_name(line.trim()) && !line.contains(['\t', '|', ';'])) {
             return Self::Other("a list of image names, without captions".to_owned(), false);
         }
-        Self::Other(explain(&table, &first, number, line), table.is_near() || names_image(line))
+        Self::Other(explain(&table, &first), table.is_near() || names_image(line))
     }
 }
 
@@ -80,19 +80,27 @@ fn names_image(line: &str) -> bool {
     line.split(['\t', '|', ';', ',', ' ', '#', '"']).any(is_image_name)
 }
 
-fn explain(table: &TableLayout, first: &[(usize, &str)], number: usize, line: &str) -> String {
+/// What the lines resemble, and which of them does not fit.
+fn explain(table: &TableLayout, first: &[(usize, &str)]) -> String {
+    let shown = |line: &str| format!("{:?}", line.chars().take(40).collect::<String>());
     if table.is_near() {
         let missing = if table.columns.image.is_none() { "for the image" } else { "for captions" };
         let names = table.header.join(", ");
         return format!("a table with the columns {names}, none of them {missing} (known are {USUAL_NAMES})");
     }
-    let starts = first.iter().filter(|(_, line)| SEPARATORS.iter().any(|&by| name_and_rest(line, by).is_some()));
-    if starts.count() > 0 {
-        let reason = "lines that begin with the name of an image, and not all of them have exactly a caption behind it";
-        return format!("{reason} (give the columns a header such as image and caption)");
+    const FORM: &str = "lines of an image and its caption";
+    const HEADER: &str = "give the columns a header such as image and caption";
+    for separator in SEPARATORS {
+        let is_of_form = |(_, line): &&(usize, &str)| name_and_rest(line, separator).is_some();
+        if first.iter().any(|line| is_of_form(&line)) {
+            return match first.iter().find(|line| !is_of_form(line)) {
+                Some((number, line)) => format!("{FORM}, and line {number} is none: {}", shown(line)),
+                None => format!("{FORM}, and something else in them ({HEADER}): {}", shown(first[0].1)),
+            };
+        }
     }
-    let shown: String = line.chars().take(40).collect();
-    format!("line {number} is of no known form: {shown:?}")
+    let (number, line) = first[0];
+    format!("line {number} is of no known form: {}", shown(line))
 }
 
 impl TableLayout {
@@ -128,7 +136,8 @@ impl TableLayout {
 
     /// Whether a column has a name that says that images or captions are in it.
     fn is_near(&self) -> bool {
-        self.header.len() > 1 && (self.columns.image.is_some() || !self.columns.captions.is_empty())
+        let of_images = self.first_image.as_ref().is_some_and(|image| is_image_name(image));
+        of_images || self.header.len() > 1 && (self.columns.image.is_some() || !self.columns.captions.is_empty())
     }
 }
 
@@ -140,16 +149,25 @@ fn cells(line: &str, separator: u8) -> Vec<String> {
 impl PairLayout {
     fn of(first: &[(usize, &str)]) -> Option<Self> {
         let holds = |separator: &u8| first.iter().all(|(_, line)| name_and_rest(line, *separator).is_some());
-        let separator = SEPARATORS.into_iter().find(holds)?;
+        let separator = SEPARATORS.into_iter().chain([b' ']).find(holds)?;
         let rests = || first.iter().filter_map(|(_, line)| name_and_rest(line, separator)).map(|(_, rest)| rest);
-        let has_numbers = rests().all(|rest| number_and_rest(rest, separator).is_some());
+        let has_numbers = separator != b' ' && rests().all(|rest| number_and_rest(rest, separator).is_some());
         let layout = Self { separator, has_numbers, needs_image_name: true };
-        let captions = || first.iter().filter_map(|(_, line)| layout.parts(line)).map(|(_, caption)| caption);
-        // More columns than two may be anything; captions have commas.
-        let is_one = separator == b',' || captions().all(|caption| !caption.contains(char::from(separator)));
-        // Two names of images, as in lists of pairs of them.
-        let has_words = captions().all(|caption| !names_image(caption));
-        (is_one && has_words && rests().all(|rest| !rest.trim().is_empty())).then_some(layout)
+        let captions: Vec<&str> =
+            first.iter().filter_map(|(_, line)| layout.parts(line)).map(|parts| parts.1).collect();
+        // More columns than two may be anything; captions have commas and blanks.
+        let is_one =
+            matches!(separator, b',' | b' ') || captions.iter().all(|caption| !caption.contains(char::from(separator)));
+        // Lists of boxes, of splits, of pairs of images, of labels.
+        let is_caption = |caption: &&&str| {
+            let words = caption.split_whitespace().count();
+            caption.chars().any(char::is_alphabetic)
+                && split_of_word(caption).is_none()
+                && (separator != b' ' || words > 1)
+        };
+        let are_captions = 2 * captions.iter().filter(is_caption).count() > captions.len();
+        let has_images = captions.iter().any(|caption| names_image(caption));
+        (is_one && are_captions && !has_images && rests().all(|rest| !rest.trim().is_empty())).then_some(layout)
     }
 
     /// A file of one tab in each line, whose images may be called by anything.
@@ -211,6 +229,7 @@ mod tests {
             ("my dog, 1.jpg,A\n", "pairs ',' false"),
             ("a.jpg|0|A\na.jpg|1|B\n", "pairs '|' true"),
             ("a.jpg,2 dogs\nb.jpg,3 dogs\n", "pairs ',' false"),
+            ("my dog.jpg A dog\nb.jpg 2 dogs\n", "pairs ' ' false"),
         ] {
             let found = name(text);
             assert!(found == expected || expected == "lacks" && found.starts_with("a table"), "{text}: {found}");
@@ -222,8 +241,12 @@ mod tests {
         for (text, expected) in [
             ("image,label\na.jpg,3\n", "a table with the columns image, label, none of them for captions"),
             ("bild;caption\na.jpg;A\n", "a table with the columns bild, caption, none of them for the image"),
-            ("a.jpg\tA\t0.5\nb.jpg\tB\t0.7\n", "and not all of them have exactly a caption behind it"),
-            ("a.jpg\tb.jpg#1\t1\t1\n", "and not all of them have exactly a caption"),
+            ("a.jpg\tA\t0.5\nb.jpg\tB\t0.7\n", "lines of an image and its caption, and something else in them"),
+            ("a.jpg\tb.jpg#1\t1\t1\n", "and something else in them (give the columns a header"),
+            ("# mine\na.jpg\tA\n", "lines of an image and its caption, and line 1 is none: \"# mine\""),
+            ("a.jpg 1,2,3,4,0\nb.jpg 5,6,7,8,1\n", "line 1 is of no known form"),
+            ("a.jpg,train\nb.jpg,val\n", "and something else in them"),
+            ("image\na.jpg\n", "a table with the columns image, none of them for captions"),
             ("a.jpg\nb.jpg\n", "a list of image names, without captions false"),
             ("A dog\ta.jpg\n", "line 1 is of no known form: \"A dog\\ta.jpg\" true"),
             ("Some words.\n", "line 1 is of no known form: \"Some words.\" false"),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::data::annotations::fields::{By, Field, Kind, Reference, field};
+use crate::data::annotations::fields::{By, Field, Kind, Reference, field, file_of};
 use crate::data::annotations::list_text::texts_of;
 use crate::data::image_id::ImageId;
 use crate::data::source::is_image_name;
@@ -34,6 +34,8 @@ pub(super) struct Record<'a> {
     pub(super) references: Vec<Cow<'a, str>>,
     /// A caption or reference that is no text, and what it is.
     pub(super) odd: Option<&'static str>,
+    /// Its only key is the image, and the value of that its captions.
+    pub(super) is_lone: bool,
     /// What was in it.
     pub(super) seen: Seen,
 }
@@ -151,8 +153,7 @@ impl<'a> Record<'a> {
         let (reference, name) = self.reference.as_ref()?;
         Some(match (reference.by, &self.folder) {
             (By::Name, Some(folder)) if !folder.is_empty() => Cow::Owned(format!("{folder}/{name}")),
-            (By::Url, _) => Cow::Borrowed(last_of_url(name)),
-            _ => Cow::Borrowed(name),
+            _ => Cow::Borrowed(file_of(name)),
         })
     }
 
@@ -189,7 +190,7 @@ impl<'a> Record<'a> {
             self.folder = Some(name.clone());
         }
         if (is_meant || reference.by == By::Id) && self.reference.as_ref().is_none_or(|(known, _)| reference < *known) {
-            self.seen.first_image = is_meant.then(|| name.clone().into_owned());
+            self.seen.first_image = is_meant.then(|| file_of(&name).to_owned());
             self.reference = Some((reference, name));
         }
     }
@@ -229,12 +230,6 @@ fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
         Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
     }
-}
-
-/// What is behind the last `/` of an address, without its query.
-fn last_of_url(url: &str) -> &str {
-    let path = url.split(['?', '#']).next().unwrap_or(url);
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The string that a JSON token writes; `None` where it is no text, as one with half of a character.
@@ -404,6 +399,7 @@ impl<'de> Visitor<'de> for Element {
         }
         // `{"1.jpg": "a caption"}`
         if let (Some((name, raw)), 1) = (lone, count) {
+            record.is_lone = true;
             record.add_captions(Kind { rank: 0, is_plural: false }, &name, raw);
             record.seen.has_name = true;
             record.seen.first_image = Some(name.clone().into_owned());

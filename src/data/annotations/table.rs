@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use crate::base::fault::fault;
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::candidates::{Candidates, Content, has_ending};
-use crate::data::annotations::fields::USUAL_NAMES;
+use crate::data::annotations::fields::{Columns, USUAL_NAMES};
 use crate::data::annotations::input::TheFile;
 use crate::data::annotations::layout::{Layout, TableLayout};
 use crate::data::annotations::list_text::texts_of;
 use crate::data::annotations::text::Table;
-use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset, Reading, Repair};
+use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset, Reading, Reject, Repair};
 
 pub(super) static FORMAT: Format =
     Format { name: "table", description: "a CSV or TSV with columns such as image and caption", find, read };
@@ -47,22 +47,30 @@ pub(super) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 /// # Errors
 /// A table without columns for images or captions, and a row that cannot be read.
 pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Result<()> {
-    let TableLayout { separator, header, columns, .. } = TableLayout::of_text(text);
+    let table = Table::new(file.path, text.as_bytes(), TableLayout::of_text(text).separator)?;
+    let columns = Columns::of(table.header().iter().map(String::as_str));
     let (Some(image), false) = (columns.image, columns.captions.is_empty()) else {
         let message = format!("{} has no column for the image or none for the caption", file.path);
         return Err(fault(message, format!("known names of columns are {USUAL_NAMES}")));
     };
-    let table = Table::new(file.path, text.as_bytes(), separator)?;
     if !columns.unused.is_empty() {
         let names = |columns: &[usize]| {
-            let names: Vec<&str> = columns.iter().map(|&column| header[column].as_str()).collect();
+            let names: Vec<&str> = columns.iter().map(|&column| table.header()[column].as_str()).collect();
             names.join(", ")
         };
         let note = format!("captions are in {}; not read: {}", names(&columns.captions), names(&columns.unused));
         builder.repairs.push(Repair::new(file.path, note));
     }
-    table.for_each_row(|_, values| {
-        let index = builder.image(&file.reference(values[image].trim()));
+    table.for_each_row(|place, values| {
+        let name = values[image].trim();
+        if name.is_empty() {
+            // Spreadsheets have rows of nothing at their ends.
+            if values.iter().any(|value| !value.trim().is_empty()) {
+                builder.rejects.push(Reject::new(place, "it names no image"));
+            }
+            return Ok(());
+        }
+        let index = builder.image(&file.reference(name));
         builder.split_as_written(index, columns.split.map(|column| values[column]), file.split);
         if let Some(prediction) = columns.prediction.filter(|_| builder.reading == Reading::Candidates) {
             builder.caption(index, None, values[prediction]);
@@ -98,6 +106,8 @@ mod tests {
             ("val.tsv", "filepath\ttitle\na.jpg\tA, b\n"),
             ("captions", "IMG NAME|raw caption|Subset\na.jpg|A, b|val\n"),
             ("val.txt", "sep=;\nimage;caption\na.jpg;A, b\n"),
+            ("val.csv", "\"x, y\",image,caption\n1,a.jpg,A, b\n"),
+            ("val.csv", "id,url,text\n7,https://x.org/y/a.jpg?w=1,\"A, b\"\n"),
         ] {
             assert_eq!(images(path, text), expected, "{text}");
         }
@@ -114,6 +124,15 @@ mod tests {
             let captions: Vec<String> = images("t.csv", text).into_iter().map(|image| image.1.join("|")).collect();
             assert_eq!(captions, ["A|B", "C"], "{text}");
         }
+    }
+
+    #[test]
+    fn rows_of_nothing_are_passed_over_and_one_without_an_image_is_told() {
+        let mut builder = Builder::default();
+        parse(&mut builder, &TheFile::alone("t.csv"), "image,caption\na.jpg,A\n\n,\n,B\n").unwrap();
+        let raw = builder.finish("");
+        assert_eq!((raw.images.len(), raw.rejects.len()), (1, 1));
+        assert_eq!(raw.rejects[0].what, "line 5 of t.csv");
     }
 
     #[test]

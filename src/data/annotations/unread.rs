@@ -156,7 +156,8 @@ impl<'a> Unread<'a> {
 
     /// What is wrong with the file where the source is that one.
     pub(super) fn only_one(&self) -> Option<String> {
-        let file = self.files.first().filter(|_| self.source.files().len() == 1)?;
+        let [only] = self.source.files() else { return None };
+        let file = self.files.iter().find(|file| file.path == only.path)?;
         Some(format!("{} {}", file.path, file.reason))
     }
 
