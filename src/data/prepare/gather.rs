@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::base::fault::fault;
 use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{Split, is_safe_relative};
-use crate::data::prepare::image_files::{find_files, shared_names, two_of};
+use crate::data::prepare::image_files::{FoundFiles, find_files, shared_names, two_of};
 use crate::data::prepare::image_index::ImageIndex;
 use crate::data::prepare::split_file::{Answer, SplitFile};
 use crate::data::prepare::splitting::{DEFAULT_VALIDATION, check_official};
@@ -37,6 +37,10 @@ pub(super) fn gather(
     for (path, reason) in source.left_aside() {
         raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
     }
+    if raw.images.is_empty() {
+        let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
+        return Err(fault(message, "give at least one image a caption"));
+    }
     match split_file {
         Some(split_file) => follow(&mut raw, split_file)?,
         None => guessed_splits::settle(&mut raw, dataset.is_some()),
@@ -44,21 +48,8 @@ pub(super) fn gather(
     let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
     let index = ImageIndex::new(source);
     let found = find_files(&mut raw, source, &index);
-    if num_images == 0 {
-        let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
-        return Err(fault(message, "give at least one image a caption"));
-    }
     if raw.images.is_empty() {
-        let message = format!(
-            "{num_images} images with {num_captions} captions are annotated, and none of the image files is there: \
-             {} image files were found{}{}",
-            index.images().len(),
-            found.compare_names(source, &index).map_or_else(String::new, |names| format!("; {names}")),
-            source.describe_left_aside()
-        );
-        let hint =
-            "put the images, or the archive that holds them, beside the captions, and name them as the captions do";
-        return Err(fault(message, hint));
+        return Err(no_files(&found, num_images, num_captions, source, &index));
     }
     if found.num_missing > found.files.len()
         && let Some(names) = found.compare_names(source, &index)
@@ -103,6 +94,35 @@ pub(super) fn gather(
     Ok(Gathered { raw, files, default_validation })
 }
 
+/// The error where no image has a file.
+fn no_files(
+    found: &FoundFiles,
+    num_images: usize,
+    num_captions: usize,
+    source: &Source,
+    index: &ImageIndex<'_>,
+) -> anyhow::Error {
+    if let Some(unclear) = &found.first_unclear {
+        let message = format!(
+            "none of the {num_images} annotated images has a file of its own, {} have none at all; such as {unclear}",
+            found.num_missing
+        );
+        return fault(
+            message,
+            "name the images with their folders, or give only the folder with the files that are meant",
+        );
+    }
+    let message = format!(
+        "{num_images} images with {num_captions} captions are annotated, and none of the image files is there: {} image \
+         files were found{}{}",
+        index.images().len(),
+        found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
+        source.describe_left_aside()
+    );
+    let hint = "put the images, or the archive that holds them, beside the captions, and name them as the captions do";
+    fault(message, hint)
+}
+
 fn keep<T>(all: Vec<T>, is_kept: impl Fn(usize) -> bool) -> Vec<T> {
     all.into_iter().enumerate().filter(|(place, _)| is_kept(*place)).map(|(_, one)| one).collect()
 }
@@ -131,11 +151,14 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
     let unused =
         || split_file.names().iter().zip(&is_used).filter(|(_, is_used)| !**is_used).map(|(name, _)| name.as_str());
     if raw.images.is_empty() {
-        let message = format!(
-            "the split file names none of the images: it has names such as {}, the images are called such as {}",
-            two_of(unused()),
-            two_of(unnamed.iter().map(String::as_str))
-        );
+        let message = match (unnamed.is_empty(), raw.rejects.last()) {
+            (true, Some(last)) => format!("the split file settles no image's split: of {}, {}", last.what, last.reason),
+            _ => format!(
+                "the split file names none of the images: it has names such as {}, the images are called such as {}",
+                two_of(unused()),
+                two_of(unnamed.iter().map(String::as_str))
+            ),
+        };
         return Err(fault(message, "its names must be those of the image files"));
     }
     if let Some(first) = unnamed.first() {

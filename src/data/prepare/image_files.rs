@@ -18,6 +18,8 @@ pub(super) struct FoundFiles {
     pub(super) num_missing: usize,
     /// What the first two of them are called.
     first_missing: Vec<String>,
+    /// The first image of which it is not clear which file it is, and why.
+    pub(super) first_unclear: Option<String>,
 }
 
 impl FoundFiles {
@@ -39,34 +41,37 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
     let mut assignment = Assignment { source, taken: HashSet::new(), contents: Contents::default() };
     let exact: Vec<Lookup> =
         images.iter().zip(&scopes).map(|(image, &scope)| index.exactly(&image.filename, scope)).collect();
-    let mut files: Vec<Option<Result<Chosen, String>>> =
-        exact.into_iter().map(|found| (found != Lookup::Missing).then(|| assignment.choose(found))).collect();
-    let (mut num_missing, mut first_missing) = (0, Vec::new());
-    for ((image, &scope), file) in images.iter().zip(&scopes).zip(&mut files) {
-        file.get_or_insert_with(|| match index.loosely(&image.filename, scope) {
-            Lookup::Missing => {
-                num_missing += 1;
-                if num_missing <= 2 {
-                    first_missing.push(image.filename.clone());
-                }
-                Err(missing(image))
-            }
-            found => assignment.choose(found),
-        });
+    let mut chosen: Vec<Choice> = exact.into_iter().map(|found| assignment.choose(found)).collect();
+    for ((image, &scope), choice) in images.iter().zip(&scopes).zip(&mut chosen) {
+        if matches!(choice, Choice::Missing) {
+            *choice = assignment.choose(index.loosely(&image.filename, scope));
+        }
     }
-    let (mut notes, mut kept) = (Notes::default(), Vec::new());
-    for (image, chosen) in images.into_iter().zip(files.into_iter().flatten()) {
-        match chosen {
-            Ok(chosen) => {
+    let mut notes = Notes::default();
+    let mut found = FoundFiles { files: Vec::new(), num_missing: 0, first_missing: Vec::new(), first_unclear: None };
+    for (image, choice) in images.into_iter().zip(chosen) {
+        match choice {
+            Choice::File(chosen) => {
                 notes.add(&image, chosen, source);
-                kept.push(chosen.file);
+                found.files.push(chosen.file);
                 raw.images.push(image);
             }
-            Err(reason) => raw.rejects.push(Reject::new(image.filename, reason)),
+            Choice::Unclear(reason) => {
+                found.first_unclear.get_or_insert_with(|| format!("{}: {reason}", image.filename));
+                raw.rejects.push(Reject::new(image.filename, reason));
+            }
+            Choice::Missing => {
+                found.num_missing += 1;
+                if found.num_missing <= 2 {
+                    found.first_missing.push(image.filename.clone());
+                }
+                let reason = missing(&image);
+                raw.rejects.push(Reject::new(image.filename, reason));
+            }
         }
     }
     notes.finish(&mut raw.repairs);
-    FoundFiles { files: kept, num_missing, first_missing }
+    found
 }
 
 /// Two names, for a message; all of them where there are fewer.
@@ -102,6 +107,14 @@ fn missing(image: &RawImage) -> String {
     format!("there is no such image file{split}; captions left out: {}", image.captions.len())
 }
 
+/// What became of an image.
+enum Choice {
+    File(Chosen),
+    /// It has no file of its own: why.
+    Unclear(String),
+    Missing,
+}
+
 /// The file of an image.
 #[derive(Clone, Copy)]
 struct Chosen {
@@ -118,8 +131,8 @@ struct Assignment<'a> {
 }
 
 impl Assignment<'_> {
-    /// The file of what was found, or why there is none.
-    fn choose(&mut self, found: Lookup) -> Result<Chosen, String> {
+    /// The file of what was found.
+    fn choose(&mut self, found: Lookup) -> Choice {
         let path = |file: usize| &self.source.files()[file].path;
         let (file, difference, is_one_of_several) = match found {
             Lookup::One(file, difference) => (file, difference, false),
@@ -127,16 +140,16 @@ impl Assignment<'_> {
                 if !self.contents.are_same(self.source, &files) {
                     let more = files.len() - 2;
                     let more = if more > 0 { format!(", or one of {more} more") } else { String::new() };
-                    return Err(format!("it may be {} or {}{more}", path(files[0]), path(files[1])));
+                    return Choice::Unclear(format!("it may be {} or {}{more}", path(files[0]), path(files[1])));
                 }
                 (files[0], difference, true)
             }
-            Lookup::Missing => return Err("there is no such image file".to_owned()),
+            Lookup::Missing => return Choice::Missing,
         };
         if !self.taken.insert(file) {
-            return Err(format!("its file {} is that of another image too", path(file)));
+            return Choice::Unclear(format!("its file {} is that of another image too", path(file)));
         }
-        Ok(Chosen { file, difference, is_one_of_several })
+        Choice::File(Chosen { file, difference, is_one_of_several })
     }
 }
 

@@ -75,7 +75,7 @@ impl SourceFile {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Folder { modified: i64 },
+    Folder { modified: i64, touched: i64 },
     Zip { archive: usize, member: usize },
     Tar { archive: usize, member: usize },
 }
@@ -114,7 +114,7 @@ impl Source {
         let loose = |Listed { path, stamp }| SourceFile {
             path,
             bytes: stamp.bytes,
-            place: Place::Folder { modified: stamp.modified },
+            place: Place::Folder { modified: stamp.modified, touched: stamp.touched },
         };
         let archives: Vec<String> = listing.archives.iter().map(|archive| archive.path.clone()).collect();
         let mut source = Self {
@@ -137,7 +137,9 @@ impl Source {
     /// All files on the disk, archives among them.
     pub fn on_disk(&self) -> impl Iterator<Item = (&str, Stamp)> {
         let loose = self.files.iter().filter_map(|file| match file.place {
-            Place::Folder { modified } => Some((file.path.as_str(), Stamp { bytes: file.bytes, modified })),
+            Place::Folder { modified, touched } => {
+                Some((file.path.as_str(), Stamp { bytes: file.bytes, modified, touched }))
+            }
             Place::Zip { .. } | Place::Tar { .. } => None,
         });
         loose.chain(self.archive_files.iter().map(|file| (file.path.as_str(), file.stamp)))
