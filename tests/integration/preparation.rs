@@ -131,6 +131,14 @@ fn whatever_was_read_is_watched() {
     let (output, _folder, text) =
         again(source.path(), || put(source.path(), "captions.csv", "image,caption\na.jpg,C\nb.jpg,B\n"));
     assert!(text.contains("(captions.csv)") && captions(&output)[0].1 == "C", "{text}");
+    // The same size and the same time of its content, as archives bring it along.
+    let time = modified(&source.path().join("captions.csv"));
+    let (output, _folder, text) = again(source.path(), || {
+        std::thread::sleep(Duration::from_millis(20));
+        put(source.path(), "captions.csv", "image,caption\na.jpg,D\nb.jpg,B\n");
+        set_time(&source.path().join("captions.csv"), time);
+    });
+    assert!(text.contains("(captions.csv)") && captions(&output)[0].1 == "D", "{text}");
     put(source.path(), "more.zip", b"half a zip");
     let whole = zip(&[("c.jpg".to_owned(), picture(2))]);
     let (_, _folder, text) = again(source.path(), || put(source.path(), "more.zip", &whole));
@@ -340,6 +348,9 @@ fn names_that_fit_several_files_or_none_are_told() {
         text.contains(r#"the captions name "a1.jpg" and "a2.jpg", the files are called "b2.png" and "b3.png""#),
         "{text}"
     );
+    let source = table("captions.csv", "image,caption\nImg.jpg,A\n", &["x/IMG.jpg", "y/img.jpg"]);
+    let text = failed(&prepare(source.path(), &source.path().join("out"), &[]));
+    assert!(text.contains("such as Img.jpg: it may be x/IMG.jpg or y/img.jpg"), "{text}");
     let source = table("captions.csv", "image,caption\na1.jpg,A\na2.jpg,B\na3.jpg,C\n", &["a1.jpg", "b2.png"]);
     let (_, _, report) = prepared(source.path(), &[]);
     let few = report.repairs.iter().find(|repair| repair.what == "2 of 3 images").unwrap();

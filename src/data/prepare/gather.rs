@@ -40,6 +40,10 @@ pub(super) fn gather(
     for (path, reason) in source.left_aside() {
         raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
     }
+    if raw.images.is_empty() {
+        let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
+        return Err(fault(message, "give at least one image a caption"));
+    }
     match split_file {
         Some(split_file) => follow(&mut raw, split_file)?,
         None => guessed_splits::settle(&mut raw, dataset.is_some()),
@@ -101,6 +105,16 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
         let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
         return fault(message, "give at least one image a caption");
     }
+    if let Some(unclear) = &found.first_unclear {
+        let message = format!(
+            "none of the {num_images} annotated images has a file of its own, {} have none at all; such as {unclear}",
+            found.num_missing
+        );
+        return fault(
+            message,
+            "name the images with their folders, or give only the folder with the files that are meant",
+        );
+    }
     let annotated = format!("{num_images} images with {num_captions} captions are annotated");
     let unread = source.unread_pictures();
     let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not read")).collect();
@@ -150,11 +164,14 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
     let unused =
         || split_file.names().iter().zip(&is_used).filter(|(_, is_used)| !**is_used).map(|(name, _)| name.as_str());
     if raw.images.is_empty() {
-        let message = format!(
-            "the split file names none of the images: it has names such as {}, the images are called such as {}",
-            two_of(unused()),
-            two_of(unnamed.iter().map(String::as_str))
-        );
+        let message = match (unnamed.is_empty(), raw.rejects.last()) {
+            (true, Some(last)) => format!("the split file settles no image's split: of {}, {}", last.what, last.reason),
+            _ => format!(
+                "the split file names none of the images: it has names such as {}, the images are called such as {}",
+                two_of(unused()),
+                two_of(unnamed.iter().map(String::as_str))
+            ),
+        };
         return Err(fault(message, "its names must be those of the image files"));
     }
     if let Some(first) = unnamed.first() {

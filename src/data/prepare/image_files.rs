@@ -22,6 +22,8 @@ pub(super) struct FoundFiles {
     pub(super) num_missing: usize,
     /// What the first two of them are called.
     first_missing: Vec<String>,
+    /// The first image of which it is not clear which file it is, and why.
+    pub(super) first_unclear: Option<String>,
 }
 
 impl FoundFiles {
@@ -43,49 +45,59 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
     let mut assignment = Assignment { source, taken: HashSet::new(), contents: Contents::default() };
     let exact: Vec<Lookup> =
         images.iter().zip(&scopes).map(|(image, &scope)| index.exactly(&image.filename, scope)).collect();
-    let mut files: Vec<Option<Result<Chosen, String>>> =
-        exact.into_iter().map(|found| (found != Lookup::Missing).then(|| assignment.choose(found))).collect();
+    let mut chosen: Vec<Choice> = exact.into_iter().map(|found| assignment.choose(found)).collect();
     let others = LazyCell::new(|| ImageIndex::others(source));
-    let (mut num_missing, mut first_missing, mut unread) = (0, Vec::new(), Vec::new());
-    for ((image, &scope), file) in images.iter().zip(&scopes).zip(&mut files) {
-        let search = || match index.loosely(&image.filename, scope) {
-            Lookup::Missing => among_others(&others, source, &image.filename, scope),
-            found => found,
-        };
-        file.get_or_insert_with(|| match search() {
-            Lookup::Missing => {
-                num_missing += 1;
-                if num_missing <= 2 {
-                    first_missing.push(image.filename.clone());
-                }
-                Err(missing(image))
-            }
-            found => match unread_file(&found, source) {
-                Some((file, format)) => {
-                    unread.push(file);
-                    let (path, convert) = (&source.files()[file].path, how_to_convert(format));
-                    let num_captions = image.captions.len();
-                    Err(format!(
-                        "the format {format} of {path} is not read; {convert}; captions left out: {num_captions}"
-                    ))
-                }
-                None => assignment.choose(found),
-            },
-        });
+    for ((image, &scope), choice) in images.iter().zip(&scopes).zip(&mut chosen) {
+        if matches!(choice, Choice::Missing) {
+            let lookup = match index.loosely(&image.filename, scope) {
+                Lookup::Missing => among_others(&others, source, &image.filename, scope),
+                found => found,
+            };
+            *choice = match unread_file(&lookup, source) {
+                Some((file, format)) => Choice::Unread(file, format),
+                None => assignment.choose(lookup),
+            };
+        }
     }
-    let (mut notes, mut kept) = (Notes::default(), Vec::new());
-    for (image, chosen) in images.into_iter().zip(files.into_iter().flatten()) {
-        match chosen {
-            Ok(chosen) => {
+    let mut notes = Notes::default();
+    let mut found = FoundFiles {
+        files: Vec::new(),
+        unread: Vec::new(),
+        num_missing: 0,
+        first_missing: Vec::new(),
+        first_unclear: None,
+    };
+    for (image, choice) in images.into_iter().zip(chosen) {
+        match choice {
+            Choice::File(chosen) => {
                 notes.add(&image, chosen, source);
-                kept.push(chosen.file);
+                found.files.push(chosen.file);
                 raw.images.push(image);
             }
-            Err(reason) => raw.rejects.push(Reject::new(image.filename, reason)),
+            Choice::Unclear(reason) => {
+                found.first_unclear.get_or_insert_with(|| format!("{}: {reason}", image.filename));
+                raw.rejects.push(Reject::new(image.filename, reason));
+            }
+            Choice::Unread(file, format) => {
+                found.unread.push(file);
+                let (path, convert, num_captions) =
+                    (&source.files()[file].path, how_to_convert(format), image.captions.len());
+                let reason =
+                    format!("the format {format} of {path} is not read; {convert}; captions left out: {num_captions}");
+                raw.rejects.push(Reject::new(image.filename, reason));
+            }
+            Choice::Missing => {
+                found.num_missing += 1;
+                if found.num_missing <= 2 {
+                    found.first_missing.push(image.filename.clone());
+                }
+                let reason = missing(&image);
+                raw.rejects.push(Reject::new(image.filename, reason));
+            }
         }
     }
     notes.finish(&mut raw.repairs);
-    FoundFiles { files: kept, unread, num_missing, first_missing }
+    found
 }
 
 /// What is found among the files that are not called like pictures that are read: a picture of another format, or a file
@@ -146,6 +158,16 @@ fn missing(image: &RawImage) -> String {
     format!("there is no such image file{split}; captions left out: {}", image.captions.len())
 }
 
+/// What became of an image.
+enum Choice {
+    File(Chosen),
+    /// A picture of this format, which is not read.
+    Unread(usize, &'static str),
+    /// It has no file of its own: why.
+    Unclear(String),
+    Missing,
+}
+
 /// The file of an image.
 #[derive(Clone, Copy)]
 struct Chosen {
@@ -162,8 +184,8 @@ struct Assignment<'a> {
 }
 
 impl Assignment<'_> {
-    /// The file of what was found, or why there is none.
-    fn choose(&mut self, found: Lookup) -> Result<Chosen, String> {
+    /// The file of what was found.
+    fn choose(&mut self, found: Lookup) -> Choice {
         let path = |file: usize| &self.source.files()[file].path;
         let (file, difference, is_one_of_several) = match found {
             Lookup::One(file, difference) => (file, difference, false),
@@ -171,16 +193,16 @@ impl Assignment<'_> {
                 if !self.contents.are_same(self.source, &files) {
                     let more = files.len() - 2;
                     let more = if more > 0 { format!(", or one of {more} more") } else { String::new() };
-                    return Err(format!("it may be {} or {}{more}", path(files[0]), path(files[1])));
+                    return Choice::Unclear(format!("it may be {} or {}{more}", path(files[0]), path(files[1])));
                 }
                 (files[0], difference, true)
             }
-            Lookup::Missing => return Err("there is no such image file".to_owned()),
+            Lookup::Missing => return Choice::Missing,
         };
         if !self.taken.insert(file) {
-            return Err(format!("its file {} is that of another image too", path(file)));
+            return Choice::Unclear(format!("its file {} is that of another image too", path(file)));
         }
-        Ok(Chosen { file, difference, is_one_of_several })
+        Choice::File(Chosen { file, difference, is_one_of_several })
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) struct FileRecord {
     bytes: u64,
     /// In nanoseconds since 1970; 0 where the time does not tell whether the file was changed since.
     modified: i64,
+    touched: i64,
     #[serde(rename = "use")]
     pub(super) used: Use,
 }
@@ -59,7 +60,7 @@ pub(super) enum Use {
 impl FileRecord {
     /// Whether size and time are those that were recorded.
     pub(super) fn has(&self, stamp: Stamp) -> bool {
-        self.has_size(stamp) && self.modified != 0 && self.modified == stamp.modified
+        self.has_size(stamp) && self.modified != 0 && (self.modified, self.touched) == (stamp.modified, stamp.touched)
     }
 
     /// Whether the size is the one that was recorded.
@@ -80,6 +81,7 @@ impl SourceRecord {
                 path: path.to_owned(),
                 bytes: stamp.bytes,
                 modified: if is_read { telling(stamp, source.listed_at()) } else { stamp.modified },
+                touched: stamp.touched,
                 used,
             }
         };
@@ -111,7 +113,7 @@ impl SourceRecord {
             listing.files.iter().chain(&listing.archives).map(|file| (file.path.as_str(), file.stamp)).collect();
         for file in self.files.iter_mut().filter(|file| matches!(file.used, Use::Read(_))) {
             if let Some(stamp) = stamps.get(file.path.as_str()) {
-                file.modified = telling(*stamp, listing.taken);
+                (file.modified, file.touched) = (telling(*stamp, listing.taken), stamp.touched);
             }
         }
         let _ = self.save(directory);
@@ -136,5 +138,5 @@ pub(super) fn place_of(path: &Path) -> String {
 /// systems count in steps of two seconds.
 fn telling(stamp: Stamp, listed_at: i64) -> i64 {
     const STEP: i64 = 2_000_000_000;
-    if stamp.modified.saturating_add(STEP) > listed_at { 0 } else { stamp.modified }
+    if stamp.modified.max(stamp.touched).saturating_add(STEP) > listed_at { 0 } else { stamp.modified }
 }

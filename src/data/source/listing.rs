@@ -35,8 +35,11 @@ pub struct Listed {
 pub struct Stamp {
     /// Its size.
     pub bytes: u64,
-    /// When it was last changed, in nanoseconds since 1970; 0 where the system does not say.
+    /// When its content was last changed, in nanoseconds since 1970; 0 where the system does not say.
     pub modified: i64,
+    /// When it was last written, renamed or given other rights, which no program can set as it likes; 0 where the system
+    /// does not say. An archive that is unpacked over older files brings the times of contents along.
+    pub touched: i64,
 }
 
 impl Stamp {
@@ -51,8 +54,21 @@ impl Stamp {
 
 impl From<&Metadata> for Stamp {
     fn from(metadata: &Metadata) -> Self {
-        Self { bytes: metadata.len(), modified: metadata.modified().map_or(0, nanoseconds) }
+        let modified = metadata.modified().map_or(0, nanoseconds);
+        Self { bytes: metadata.len(), modified, touched: touched(metadata) }
     }
+}
+
+#[cfg(unix)]
+fn touched(metadata: &Metadata) -> i64 {
+    use std::os::unix::fs::MetadataExt as _;
+
+    metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn touched(_: &Metadata) -> i64 {
+    0
 }
 
 /// Since 1970; 0 for a time before.

@@ -72,7 +72,7 @@ impl SourceFile {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Folder { modified: i64 },
+    Folder { modified: i64, touched: i64 },
     Zip { archive: usize, member: usize },
     Tar { archive: usize, member: usize },
 }
@@ -111,7 +111,7 @@ impl Source {
         let loose = |Listed { path, stamp }| SourceFile {
             path,
             bytes: stamp.bytes,
-            place: Place::Folder { modified: stamp.modified },
+            place: Place::Folder { modified: stamp.modified, touched: stamp.touched },
         };
         let archives: Vec<String> = listing.archives.iter().map(|archive| archive.path.clone()).collect();
         let mut source = Self {
@@ -140,7 +140,7 @@ impl Source {
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
             root: path.parent().map_or_else(PathBuf::new, Path::to_owned),
-            files: vec![SourceFile { path: name, bytes, place: Place::Folder { modified: 0 } }],
+            files: vec![SourceFile { path: name, bytes, place: Place::Folder { modified: 0, touched: 0 } }],
             archive_files: Vec::new(),
             archives: Vec::new(),
             packed: Vec::new(),
@@ -153,7 +153,9 @@ impl Source {
     /// All files on the disk, archives among them.
     pub fn on_disk(&self) -> impl Iterator<Item = (&str, Stamp)> {
         let loose = self.files.iter().filter_map(|file| match file.place {
-            Place::Folder { modified } => Some((file.path.as_str(), Stamp { bytes: file.bytes, modified })),
+            Place::Folder { modified, touched } => {
+                Some((file.path.as_str(), Stamp { bytes: file.bytes, modified, touched }))
+            }
             Place::Zip { .. } | Place::Tar { .. } => None,
         });
         loose.chain(self.archive_files.iter().map(|file| (file.path.as_str(), file.stamp)))
