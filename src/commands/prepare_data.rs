@@ -38,7 +38,7 @@ pub struct PrepareDataArgs {
     /// Take so many images at most, evenly spread
     #[arg(long, value_name = "NUMBER")]
     pub limit: Option<usize>,
-    /// Store larger images resized, so that their short side has so many pixels
+    /// Store larger images resized, so that their short side has so many pixels; BMP, GIF and TIFF become PNG
     #[arg(long, value_name = "SHORT_SIDE")]
     pub resize: Option<u32>,
     /// Say what would happen, and write nothing
