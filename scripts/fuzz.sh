@@ -7,19 +7,26 @@
 # how many seconds, and what came of it. Inputs that reach new code go to fuzz/target/corpus, from where the next call
 # goes on; an input that crashed goes to fuzz/artifacts, the log to fuzz/target/logs.
 #
-# Needed: rustup toolchain install nightly && cargo install cargo-fuzz --locked, and a C++ compiler for libFuzzer.
+# Needed: cargo install cargo-fuzz --locked, and a C++ compiler for libFuzzer. Where rustup has no nightly toolchain, the
+# stable one is told to allow what the sanitizers need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+if cargo +nightly --version >/dev/null 2>&1; then
+    fuzz() { cargo +nightly fuzz "$@"; }
+else
+    fuzz() { RUSTC_BOOTSTRAP=1 cargo fuzz "$@"; }
+fi
 
 runs=${1:-1000000}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(fuzz list)
 
 # Bytes of the longest input: what a file needs to reach all of its reader, no more.
 longest() {
     case $1 in
-        archive | image | weight_files) echo 4096 ;;
+        archive | decoder_guard | image | weight_files) echo 4096 ;;
         checkpoint | tokenizer) echo 8192 ;;
         feature_store) echo 512 ;;
         *) echo 2048 ;;
@@ -31,7 +38,7 @@ longest() {
 # without.
 sanitizer() {
     case $1 in
-        archive | feature_store | image) echo address ;;
+        archive | decoder_guard | feature_store | image) echo address ;;
         *) echo none ;;
     esac
 }
@@ -61,10 +68,10 @@ for target in "${targets[@]}"; do
     [ ! -d "fuzz/regressions/$target" ] || corpora+=("fuzz/regressions/$target")
     # Artefacts with and without a sanitizer would take turns in one folder.
     build=(--sanitizer "$(sanitizer "$target")" --target-dir "fuzz/target/$(sanitizer "$target")" "$target")
-    cargo +nightly fuzz build "${build[@]}" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+    fuzz build "${build[@]}" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
     started=$SECONDS
     result=passed
-    cargo +nightly fuzz run "${build[@]}" "${corpora[@]}" -- "${arguments[@]}" >>"$log" 2>&1 ||
+    fuzz run "${build[@]}" "${corpora[@]}" -- "${arguments[@]}" >>"$log" 2>&1 ||
         { result="FAILED, see $log" failed=1; }
     executions=$(sed -n 's/^#\([0-9]*\)\s.*/\1/p' "$log" | tail -n 1)
     printf '%-14s %9s executions %6s s  %s\n' "$target" "${executions:-0}" $((SECONDS - started)) "$result"

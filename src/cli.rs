@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::base::fault::usage;
+use crate::base::fault::{UsageError, usage};
 use crate::base::terminal::{self, Verbosity};
+use crate::base::threads;
+use crate::base::visible::is_hidden;
 use crate::commands::caption::CaptionArgs;
 use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::given_paths::path_argument;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
@@ -32,10 +35,10 @@ use crate::training::trainer::Outcome;
 )]
 struct Cli {
     /// Train as this config file says
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    #[arg(long, value_name = "FILE", conflicts_with = "resume", value_parser = path_argument())]
     config: Option<PathBuf>,
     /// Go on from this checkpoint, from the newest whole one of a run's folder, or of the newest run ("auto")
-    #[arg(long, value_name = "FILE|RUN|auto")]
+    #[arg(long, value_name = "FILE|RUN|auto", value_parser = path_argument())]
     resume: Option<PathBuf>,
     /// Change a value of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
@@ -83,7 +86,7 @@ enum Command {
 /// # Errors
 /// What the command gives; a usage error when nothing is asked for.
 pub fn run() -> anyhow::Result<Outcome> {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().or_else(refuse)?;
     terminal::set_verbosity(match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -96,6 +99,9 @@ pub fn run() -> anyhow::Result<Outcome> {
             "--config, --resume, --set and --device before a command belong to training",
             "write the command first, and its own options behind it",
         ));
+    }
+    if !matches!(cli.command, Some(Command::Inspect(_))) {
+        threads::start()?;
     }
     let completed = |()| Outcome::Completed;
     match &cli.command {
@@ -112,6 +118,16 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(Command::Plan(args)) => plan::run(args).map(completed),
         None => train::run(&request(&cli)?, &overrides(&cli)),
     }
+}
+
+/// Shows what clap has to say, in its colours; where it quotes an argument that would control the terminal, such as the name
+/// of a file that a shell filled in, as an error of our own.
+fn refuse(error: clap::Error) -> anyhow::Result<Cli> {
+    let text = error.render().to_string();
+    if !text.chars().any(|character| is_hidden(character) && character != '\n') {
+        error.exit();
+    }
+    Err(UsageError(text.trim_start_matches("error: ").trim_end().to_owned()).into())
 }
 
 fn request(cli: &Cli) -> anyhow::Result<TrainRequest> {

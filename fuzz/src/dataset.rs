@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 use caption_train::config::SplitSource;
 use caption_train::data::annotations::flickr8k::{Texts, parse};
-use caption_train::data::annotations::{RawDataset, Wanted, choose};
+use caption_train::data::annotations::{RawDataset, Reading, Wanted, choose, read_captions, read_scored};
 use caption_train::data::dataset::{DATASET_FILE, Dataset, Split};
 use caption_train::data::prepare::report::{About, PREPARATION_FILE, Preparation, finish, finished, make_folders};
 use caption_train::data::source::Source;
@@ -27,10 +27,10 @@ pub fn flickr8k(data: &[u8]) {
     check_raw(&raw);
 }
 
-/// Annotations of any format. The first byte chooses the file's name, and with it the format that is meant; the images
+/// Annotations of any format, as a data set and to be scored. The first byte chooses the file's name, and with it the format that is meant; the images
 /// `0.jpg` to `3.jpg` lie beside it.
 pub fn annotations(data: &[u8]) {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 15] = [
         "dataset_flickr30k.json",
         "flickr_annotations_30k.csv",
         "results_20130124.token",
@@ -44,6 +44,8 @@ pub fn annotations(data: &[u8]) {
         "captions.tsv",
         "captions.json",
         "0.txt",
+        "captions.jsonl",
+        "0.json",
     ];
     let Some((&kind, content)) = data.split_first() else { return };
     let folder = scratch::folder("annotations");
@@ -53,10 +55,19 @@ pub fn annotations(data: &[u8]) {
     let path = folder.join(NAMES[usize::from(kind) % NAMES.len()]);
     scratch::write(&path, content);
     let source = Source::open(&folder, None).expect("a folder of files can be listed");
-    if let Ok((found, _)) = choose(&source, Wanted::Any)
-        && let Ok(raw) = found.read(&source)
+    if let Ok(choice) = choose(&source, Wanted::Any)
+        && let Ok(raw) = choice.found.read(&source)
     {
         check_raw(&raw);
+    }
+    // Captions that are scored are read as they are.
+    for reading in [Reading::Candidates, Reading::References] {
+        if let Ok(raw) = read_captions(&path, reading) {
+            assert!(raw.images.iter().all(|image| !image.captions.is_empty()));
+        }
+    }
+    if let Ok(Some((scored, _))) = read_scored(&path) {
+        assert!(scored.iter().all(|one| !one.candidates.is_empty() && !one.references.is_empty()));
     }
     scratch::remove(&path);
 }

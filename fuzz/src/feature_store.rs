@@ -41,7 +41,7 @@ pub fn feature_store(data: &[u8]) {
     if opened.contains(&NEW.0) {
         return;
     }
-    let mut appender = opened.append(|| true).expect("a cache can be appended to").expect("nobody holds the lock");
+    let mut appender = opened.append(|_| true).expect("a cache can be appended to").expect("nobody holds the lock");
     appender.push(&[NEW.0], &NEW.1).expect("a new row can be appended");
     appender.finish().expect("a new row can be appended");
     keys.push(NEW.0);

@@ -22,19 +22,20 @@ pub use config::config;
 pub use dataset::{annotations, dataset_json, flickr8k};
 pub use feature_store::feature_store;
 pub use model::{model_config, weight_files};
-pub use pictures::{image, preprocessor};
+pub use pictures::{decoder_guard, image, preprocessor};
 pub use tokenizer::tokenizer;
 
 /// The body of a fuzzer.
 pub type Body = fn(&[u8]);
 
 /// Every fuzzer by its name, which is that of its file in `fuzz_targets/` and of its folder in `corpus/`.
-pub const TARGETS: [(&str, Body); 12] = [
+pub const TARGETS: [(&str, Body); 13] = [
     ("annotations", annotations),
     ("archive", archive),
     ("checkpoint", checkpoint),
     ("config", config),
     ("dataset_json", dataset_json),
+    ("decoder_guard", decoder_guard),
     ("feature_store", feature_store),
     ("flickr8k", flickr8k),
     ("image", image),

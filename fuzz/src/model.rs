@@ -36,7 +36,7 @@ pub fn model_config(data: &[u8]) {
     if let Ok(shape) = &encoder {
         // As a run from scratch takes the image size of a config.
         if shape.validate().is_ok() {
-            read_processor(&folder, shape).expect("every sound image size can be had");
+            read_processor(&folder, shape, &mut Vec::new()).expect("every sound image size can be had");
         }
     }
     let Ok(config) = read_config(&folder) else { return };

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::Cursor;
+use std::panic::panic_any;
 
-use caption_train::data::image_file::{decode_rgb, inspect};
+use caption_train::data::image_file::guard::guarded;
+use caption_train::data::image_file::{decode_jpeg_both_ways, decode_rgb, inspect};
 use caption_train::data::image_processor::ImageProcessor;
 use image::{ImageReader, Rgb, RgbImage};
 use serde_json::Value;
@@ -18,10 +20,7 @@ const MOST_SIDE: u64 = 64;
 
 /// An image file.
 pub fn image(data: &[u8]) {
-    let declared = ImageReader::new(Cursor::new(data)).with_guessed_format().map(ImageReader::into_dimensions);
-    if let Ok(Ok((width, height))) = declared
-        && u64::from(width) * u64::from(height) > MOST_PIXELS
-    {
+    if declares_many_pixels(data) {
         return;
     }
     let decoded = decode_rgb(data);
@@ -29,13 +28,77 @@ pub fn image(data: &[u8]) {
     scratch::write(&path, data);
     let inspected = inspect(&path);
     assert_eq!(decoded.as_ref().ok().map(RgbImage::dimensions), inspected.ok(), "both ways to read agree");
-    let Ok(picture) = decoded else { return };
+    if let Ok((Some(fast), slow)) = decode_jpeg_both_ways(data) {
+        assert!(fast == slow, "both decoders of JPEG agree");
+    }
+    let Ok(picture) = decoded.map_err(|error| refuse_panics_of_ours(data, &error)) else { return };
     for processor in [ImageProcessor::plain(8), ImageProcessor::clip(8)] {
         // A picture that is too long and narrow is refused.
         let Ok(values) = processor.process(&picture) else { continue };
         assert_eq!(values.len(), 3 * 8 * 8);
         assert!(values.iter().all(|value| value.is_finite()));
     }
+}
+
+/// Whatever a decoder does with the bytes behind the first, which chooses one that panics or the program's own.
+pub fn decoder_guard(data: &[u8]) {
+    let Some((&choice, bytes)) = data.split_first() else { return };
+    if declares_many_pixels(bytes) {
+        return;
+    }
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let (result, expected) = match choice % 6 {
+        0 => (guarded(|| -> anyhow::Result<usize> { panic!("{text}") }), Some(text.as_str())),
+        1 => (guarded(|| -> anyhow::Result<usize> { panic!("a fixed text") }), Some("a fixed text")),
+        2 => (guarded(|| -> anyhow::Result<usize> { panic_any(bytes.to_vec()) }), Some("no message")),
+        3 => (guarded(|| Ok(usize::from(bytes[bytes.len()]))), Some("index out of bounds")),
+        4 => (guarded(|| Ok(decode_rgb(bytes).map_or(0, |picture| picture.as_raw().len()))), None),
+        _ => {
+            let inner = || guarded(|| -> anyhow::Result<usize> { panic!("inside") }).or(Ok(bytes.len()));
+            (guarded(inner), None)
+        }
+    };
+    match expected {
+        Some(message) => {
+            let error = format!("{:#}", result.expect_err("a panic is an error"));
+            assert!(error.contains(message) && error.contains("the decoder failed on it"), "{error}");
+        }
+        None => drop(result.expect("nothing panics")),
+    }
+}
+
+/// A decoder of others may panic, which the guard is for; that of JPEG is our own.
+fn refuse_panics_of_ours(data: &[u8], error: &anyhow::Error) {
+    let is_panic = format!("{error:#}").contains("the decoder failed on it");
+    assert!(!(is_panic && data.starts_with(b"\xff\xd8")), "{error:#}");
+}
+
+/// Whether a picture of more than [`MOST_PIXELS`] is declared anywhere.
+fn declares_many_pixels(data: &[u8]) -> bool {
+    let is_large = |width: u64, height: u64| width.saturating_mul(height) > MOST_PIXELS;
+    let frame = |header: &[u8]| {
+        let number = |place: usize| u64::from(header[place]) << 8 | u64::from(header[place + 1]);
+        header[0] == 0xff && (0xc0..=0xcf).contains(&header[1]) && is_large(number(5), number(7))
+    };
+    if data.starts_with(b"\xff\xd8") {
+        return data.windows(9).any(frame);
+    }
+    if data.starts_with(b"GIF") {
+        let mut options = gif::DecodeOptions::new();
+        options.set_memory_limit(gif::MemoryLimit::Unlimited);
+        let Ok(mut decoder) = options.read_info(data) else { return false };
+        let screen = (u64::from(decoder.width()), u64::from(decoder.height()));
+        let Ok(Some(first)) = decoder.next_frame_info() else { return false };
+        let [width, height] = [[first.left, first.width], [first.top, first.height]].map(|pair| pair.map(u64::from));
+        return is_large(screen.0.max(width[0] + width[1]), screen.1.max(height[0] + height[1]));
+    }
+    if data.starts_with(b"II") || data.starts_with(b"MM") {
+        let decoder = tiff::decoder::Decoder::new(Cursor::new(data));
+        let Ok((width, height)) = decoder.and_then(|mut decoder| decoder.dimensions()) else { return false };
+        return is_large(width.into(), height.into());
+    }
+    let declared = ImageReader::new(Cursor::new(data)).with_guessed_format().map(ImageReader::into_dimensions);
+    matches!(declared, Ok(Ok((width, height))) if is_large(width.into(), height.into()))
 }
 
 /// A `preprocessor_config.json`, whole or as edits of one for a ViT or a CLIP.

@@ -6,3 +6,36 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
+
+/// `2026-11-28 11:25:50.973 UTC`, for seconds since 1970.
+pub fn utc(seconds: f64) -> String {
+    let (year, month, day, second) = civil(seconds);
+    let millis = ((seconds - seconds.floor()) * 1e3) as u32;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03} UTC")
+}
+
+/// Year, month, day and the second of the day (Hinnant, `chrono`-compatible low-level date algorithms).
+pub fn civil(seconds: f64) -> (i64, i64, i64, i64) {
+    let whole = seconds.floor() as i64;
+    let (days, second) = (whole.div_euclid(86_400) + 719_468, whole.rem_euclid(86_400));
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day_of_year - (153 * shifted_month + 2) / 5 + 1, second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_in_utc() {
+        assert_eq!(utc(951_782_400.25), "2000-02-29 00:00:00.250 UTC");
+        assert_eq!(utc(4_107_542_399.0), "2100-02-28 23:59:59.000 UTC");
+        assert!(!utc(f64::NAN).is_empty() && !utc(-1e15).is_empty());
+    }
+}

@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+/// Characters of one link of a chain that are shown. A library that quotes what it found may quote a whole file.
+const MOST_SHOWN: usize = 4000;
 const HINT: &str = "hint: ";
 
 /// A mistake in what a person wrote: the command line or a config file.
@@ -44,7 +46,7 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
 
 /// The text of an error: its first line, a `caused by:` for each deeper one, then the hints.
 pub fn describe(error: &anyhow::Error) -> String {
-    let links: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let links: Vec<String> = error.chain().map(|link| cut(link.to_string())).collect();
     let mut causes: Vec<&str> = links.iter().map(String::as_str).filter(|link| !link.starts_with(HINT)).collect();
     // Some libraries repeat the text of their source in their own.
     causes.dedup();
@@ -59,6 +61,15 @@ pub fn describe(error: &anyhow::Error) -> String {
         text.push_str(hint);
     }
     text
+}
+
+fn cut(mut link: String) -> String {
+    if let Some((end, _)) = link.char_indices().nth(MOST_SHOWN) {
+        let left_out = link[end..].chars().count();
+        link.truncate(end);
+        link.push_str(&format!("… and {left_out} characters more"));
+    }
+    link
 }
 
 /// The text of an error in one line, its way out in brackets.
@@ -85,6 +96,12 @@ mod tests {
     fn one_line_holds_causes_and_the_way_out() {
         let error = fault("the file\nis empty", "make a new one").context("cannot read a.json");
         assert_eq!(one_line(&error), "cannot read a.json: the file is empty (make a new one)");
+    }
+
+    #[test]
+    fn a_link_without_an_end_is_cut_and_its_hint_stays() {
+        let text = describe(&fault("犬".repeat(5000), "make a new one"));
+        assert_eq!(text, format!("{}… and 1000 characters more\n  hint: make a new one", "犬".repeat(4000)));
     }
 
     #[test]

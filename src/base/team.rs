@@ -3,8 +3,10 @@
 //! Two halves of a batch on one thread each take less time than the whole batch on two threads, because threads that
 //! share every operation wait for each other at the end of each.
 
-use anyhow::{Context as _, Result};
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use anyhow::Result;
+use rayon::ThreadPool;
+
+use crate::base::threads;
 
 /// The members of a team; none when the caller works alone, with the global thread pool.
 #[derive(Debug)]
@@ -26,14 +28,8 @@ impl Team {
         if num_members <= 1 {
             return Ok(Self::alone());
         }
-        let pool = |member: usize| {
-            ThreadPoolBuilder::new()
-                .num_threads(threads_each.max(1))
-                .thread_name(move |thread| format!("compute-{member}-{thread}"))
-                .build()
-        };
-        let members = (0..num_members).map(pool).collect::<Result<_, _>>().context("cannot start threads")?;
-        Ok(Self { members })
+        let pool = |member: usize| threads::pool(member, threads_each.max(1));
+        Ok(Self { members: (0..num_members).map(pool).collect::<Result<_>>()? })
     }
 
     /// How many work side by side: at least 1.

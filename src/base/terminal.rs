@@ -1,13 +1,17 @@
 //! The only code that prints. Messages, warnings and progress go to stderr; data goes to stdout.
 //!
-//! On a terminal progress is a bar; elsewhere it is a plain line now and then, so that a log file stays readable.
+//! On a terminal progress is a bar; elsewhere it is a plain line now and then, so that a log file stays readable. What
+//! strangers wrote (captions, names of files and tensors) cannot control the terminal: see [`visible`].
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::base::visible;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,25 +53,58 @@ pub fn detail(text: &str) {
 
 /// A warning: shown always.
 pub fn warning(text: &str) {
-    say(Verbosity::Quiet, &format!("warning: {text}"));
+    say(Verbosity::Quiet, &format!("warning: {}", hanging(text)));
 }
 
 /// An error: shown always.
 pub fn error(text: &str) {
-    say(Verbosity::Quiet, &format!("error: {text}"));
+    say(Verbosity::Quiet, &format!("error: {}", hanging(text)));
 }
 
-/// A line of data on stdout.
+/// Data for people on stdout: one or more lines.
 ///
 /// # Errors
 /// What writing gives; a closed pipe is such an error and ends the output.
-pub fn data(line: &str) -> io::Result<()> {
+pub fn data(text: &str) -> io::Result<()> {
+    write_data(&visible::lines(text))
+}
+
+/// Columns of one line of data on stdout, with tabs between them. Tabs and ends of lines within a column are written out.
+///
+/// # Errors
+/// As [`data`].
+pub fn columns(columns: &[&str]) -> io::Result<()> {
+    let columns: Vec<Cow<'_, str>> = columns.iter().map(|column| visible::line(column)).collect();
+    write_data(&columns.join("\t"))
+}
+
+/// A line of JSON on stdout.
+///
+/// # Errors
+/// As [`data`].
+pub fn json(text: &str) -> io::Result<()> {
+    write_data(&visible::json(text))
+}
+
+fn write_data(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}")?;
+    writeln!(stdout, "{text}")?;
     stdout.flush()
 }
 
+/// The text with its second and later lines set in, so that none can pass for a message of its own.
+fn hanging(text: &str) -> String {
+    let mut lines = text.lines();
+    let mut set_in = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        set_in.push_str(if line.starts_with(' ') { "\n" } else { "\n  " });
+        set_in.push_str(line);
+    }
+    set_in
+}
+
 fn say(level: Verbosity, text: &str) {
+    let text = &*visible::lines(text);
     if let Some(log) = LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_mut() {
         // A log that cannot be written must not end a run; the same text is on stderr.
         let _ = writeln!(log, "{text}").and_then(|()| log.flush());
@@ -112,25 +149,21 @@ impl Progress {
         } else {
             bars().add(ProgressBar::new(total))
         };
+        let title = visible::line(title).into_owned();
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg} {eta} left")
             .expect("the template of the bar is valid")
             .progress_chars("=> ");
         bar.set_style(style);
-        bar.set_prefix(title.to_owned());
+        bar.set_prefix(title.clone());
         bar.set_position(done);
         bar.reset_eta();
         let now = Instant::now();
-        Self {
-            bar,
-            title: title.to_owned(),
-            total,
-            plain: Mutex::new(PlainProgress { before: done, done, started: now, reported: now }),
-        }
+        Self { bar, title, total, plain: Mutex::new(PlainProgress { before: done, done, started: now, reported: now }) }
     }
 
     /// `units` more are done; `note` stands beside the bar (empty for none).
     pub fn advance(&self, units: u64, note: &str) {
-        self.bar.set_message(note.to_owned());
+        self.bar.set_message(visible::line(note).into_owned());
         self.bar.inc(units);
         let mut plain = self.plain.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         plain.done += units;
@@ -153,5 +186,16 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_lines_of_a_warning_pass_for_no_message_of_their_own() {
+        assert_eq!(hanging("cannot read a\nerror: b\n  caused by: c\n"), "cannot read a\n  error: b\n  caused by: c");
+        assert_eq!((hanging("one"), hanging("")), ("one".to_owned(), String::new()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
@@ -10,7 +10,9 @@ use crate::base::fault::{describe, fault};
 use crate::base::terminal;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
+use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
+use crate::commands::picture_files::picture_files;
 use crate::data::image_file::load_rgb;
 use crate::data::image_source::ImageInput;
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
@@ -19,16 +21,14 @@ use crate::run::captioning_model::CaptioningModel;
 
 /// Images that go through the model together.
 const BATCH_SIZE: usize = 16;
-/// What counts as an image in a folder; a file that is named is always tried.
-const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// Describes images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CaptionArgs {
     /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
-    /// JPEG, PNG or WebP files, or folders of them
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF files, or folders of them; subfolders are not searched
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// Print a JSON object for each image: image, caption, tokens and their log-probabilities
@@ -48,7 +48,7 @@ pub struct CaptionArgs {
     pub device: String,
 }
 
-/// Prints `PATH<TAB>CAPTION`, or a JSON object, for each image. An image that cannot be read is an error of its own; the
+/// Prints `PATH<TAB>CAPTION` in one line, or a JSON object, for each image. An image that cannot be read is an error of its own; the
 /// rest go on.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     let writer = CaptionWriter { model: &model, tokenizer, decoding };
     let (height, width) = opened.processor.output_size();
 
-    let (files, mut failed) = list_images(&args.images);
+    let (files, mut failed) = picture_files(&args.images);
     let mut num_captioned = 0;
     for chunk in files.chunks(BATCH_SIZE) {
         let mut pixels = Vec::new();
@@ -94,11 +94,11 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         for (index, (path, captions)) in names.iter().zip(written).enumerate() {
             if args.json {
                 let attention = attention.as_ref().map(|attention| (&attention[index], opened.shape.encoder.grid()));
-                terminal::data(&json(path, &captions, attention))?;
+                terminal::json(&json(path, &captions, attention))?;
                 continue;
             }
             for caption in &captions {
-                terminal::data(&plain(path, caption))?;
+                terminal::columns(&[&path.to_string_lossy(), &caption.text])?;
             }
         }
         num_captioned += names.len();
@@ -110,10 +110,6 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn plain(path: &Path, caption: &WrittenCaption) -> String {
-    format!("{}\t{}", path.display(), caption.text)
 }
 
 /// One line, of the best caption, with the others behind it where several were asked for. `attention` has the weights of
@@ -144,41 +140,4 @@ fn object(caption: &WrittenCaption) -> Value {
         "log_probability": caption.decoded.log_probability(),
         "token_log_probabilities": caption.decoded.log_probabilities,
     })
-}
-
-/// The files that are named, and those of the folders that are named, in order; and how many names lead nowhere.
-fn list_images(paths: &[PathBuf]) -> (Vec<PathBuf>, usize) {
-    let mut files = Vec::new();
-    let mut failed = 0;
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        match images_in(path) {
-            Ok(found) if found.is_empty() => {
-                failed += 1;
-                terminal::error(&format!("the folder {} holds no JPEG, PNG or WebP file", path.display()));
-            }
-            Ok(found) => files.extend(found),
-            Err(error) => {
-                failed += 1;
-                terminal::error(&describe(&error));
-            }
-        }
-    }
-    (files, failed)
-}
-
-fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = || -> std::io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
-    };
-    let mut files = entries().with_context(|| format!("cannot list {}", folder.display()))?;
-    files.retain(|path| {
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        path.is_file() && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-    });
-    files.sort();
-    Ok(files)
 }

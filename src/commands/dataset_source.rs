@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::fault::{fault, one_line, usage};
-use crate::base::terminal;
+use crate::base::quoting::shell_path;
+use crate::base::{terminal, threads};
 use crate::data::annotations::{KnownDataset, flickr30k_hub};
 use crate::data::prepare::report::{Origin, SourceFile};
 use crate::data::prepare::{ensure_dataset, is_there, source_changes};
@@ -52,6 +53,7 @@ pub fn describe(name: &str, revision: Option<&str>) -> String {
 /// # Errors
 /// As [`dataset_files`].
 pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> anyhow::Result<Fetched> {
+    threads::check_network()?;
     let downloaded = dataset_files(&DatasetRequest { revision, copied_to, ..FLICKR30K })?;
     let file =
         |file: crate::hub::DownloadedFile| SourceFile { name: file.name, bytes: file.bytes, sha256: file.sha256 };
@@ -95,7 +97,7 @@ pub fn ensure(name: &str, directory: &Path, source: Option<&Path>, on_change: On
         Some((source, Ok(Some(how)))) => match on_change {
             OnChange::Warn => terminal::warning(&format!("{how}; the run keeps to the data set as it is")),
             OnChange::Refuse => {
-                let (source, directory) = (source.display(), directory.display());
+                let (source, directory) = (shell_path(source), shell_path(directory));
                 let hint = format!(
                     "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to prepare it \
                      anew, or remove `data.source` to train on the data set as it is"

@@ -10,6 +10,7 @@ use crate::base::team::Team;
 use crate::base::terminal;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
+use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
@@ -31,16 +32,16 @@ use crate::training::trainer::Outcome;
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
     /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// train, val or test
     #[arg(long, value_name = "SPLIT", default_value = "test")]
     pub split: String,
     /// A prepared data set; by default the one that the checkpoint was trained on
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub data: Option<PathBuf>,
     /// Where SPLIT.json and SPLIT.scores.json go; by default predictions/ in the folder of the checkpoint's run
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
     /// Images captioned at a time
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -120,7 +121,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     };
     found.show();
     if args.json {
-        terminal::data(&found.to_json()?)?;
+        terminal::json(&found.to_json()?)?;
     } else {
         found.report().lines().iter().try_for_each(|line| terminal::data(line))?;
     }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::Device;
 
+use crate::base::quoting::python_string;
 use crate::base::terminal;
+use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
@@ -15,10 +17,10 @@ use crate::run::model_card::Card;
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExportArgs {
     /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// The folder to write; it must be absent or empty
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_parser = path_argument())]
     pub output: PathBuf,
 }
 
@@ -34,9 +36,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let title = args.output.file_name().map_or_else(|| "caption-train".into(), |name| name.to_string_lossy());
     export::write(&model, &args.output, &Card::of_checkpoint(&title, &args.checkpoint))?;
     terminal::message(&format!(
-        "exported to {}; in Python: VisionEncoderDecoderModel.from_pretrained({:?})",
+        "exported to {}; in Python: VisionEncoderDecoderModel.from_pretrained({})",
         args.output.display(),
-        args.output.display().to_string()
+        python_string(&args.output)
     ));
     Ok(())
 }

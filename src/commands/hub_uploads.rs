@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::base::atomic_file::{self, TEMPORARY_SUFFIX};
 use crate::base::fault::{describe, one_line};
 use crate::base::stop::StopFlag;
-use crate::base::terminal;
+use crate::base::{terminal, threads};
 use crate::commands::upload::{Publication, publish, repository_name};
 use crate::config::{HubConfig, HubUpload};
 use crate::run::checkpoint::layout::best_file_name;
@@ -80,8 +80,7 @@ impl HubUploads {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("upload".to_owned()).spawn(upload);
-        let thread = Some(thread.context("cannot start the thread that uploads")?);
+        let thread = Some(threads::spawn("upload", upload)?);
         Ok(Some(Self { run: run.clone(), config: config.clone(), work, stop, thread, num_queued: 0 }))
     }
 

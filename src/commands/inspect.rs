@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::base::terminal;
+use crate::base::visible::line;
 use crate::config;
 use crate::run::checkpoint::layout::MODEL_PREFIX;
 use crate::run::checkpoint::reader::read_metadata;
@@ -27,7 +28,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let (metadata, tensors) = read_metadata(&args.checkpoint)?;
     if args.json {
         let shapes: serde_json::Map<_, _> = tensors.into_iter().map(|(name, shape)| (name, json!(shape))).collect();
-        terminal::data(&json!({ "metadata": metadata, "tensors": shapes }).to_string())?;
+        terminal::json(&json!({ "metadata": metadata, "tensors": shapes }).to_string())?;
         return Ok(());
     }
     let values = |prefix: &str| -> usize {
@@ -42,8 +43,8 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
         format!(", and {} updates of the next", state.updates_in_epoch)
     };
     let lines = [
-        format!("checkpoint      {}", args.checkpoint.display()),
-        format!("format version  {}, written by {}", metadata.format_version, metadata.written_by),
+        format!("checkpoint      {}", line(&args.checkpoint.to_string_lossy())),
+        format!("format version  {}, written by {}", metadata.format_version, line(&metadata.written_by)),
         format!("completed       {} of {} epochs{position}", state.epoch, metadata.config.training.num_epochs),
         format!("step            {} of {}", state.global_step, metadata.total_updates),
         format!("train loss      {}", loss(state.train_loss)),
@@ -56,7 +57,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
         format!("skipped         {} updates", state.skipped_updates),
         format!("parameters      {} in {} tensors", values(MODEL_PREFIX), tensors.len()),
         format!("optimizer       {} values, {} updates", values("optimizer."), metadata.optimizer_step),
-        format!("dataset.json    SHA-256 {}", metadata.dataset_digest),
+        format!("dataset.json    SHA-256 {}", line(&metadata.dataset_digest)),
         String::new(),
         config::to_toml(&metadata.config),
     ];

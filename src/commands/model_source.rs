@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::base::fault::usage;
+use crate::base::{threads, visible};
 use crate::config::ModelConfig;
 use crate::hub::{self, ModelKind};
 use crate::run::initial_model::ModelFolders;
@@ -15,7 +16,9 @@ use crate::run::initial_model::ModelFolders;
 /// A local path that is not there; what the download gives.
 pub fn model_folders(model: &ModelConfig) -> Result<ModelFolders> {
     let folder = |name: &Option<String>, key: &str, kind: ModelKind| -> Result<Option<PathBuf>> {
-        name.as_ref().map(|name| folder_of(name, &format!("the folder {name} ({key})"), kind)).transpose()
+        name.as_ref()
+            .map(|name| folder_of(name, &format!("the folder {} ({key})", visible::line(name)), kind))
+            .transpose()
     };
     Ok(ModelFolders {
         captioner: folder(&model.init_from, "model.init_from", ModelKind::WithTokenizer)?,
@@ -32,7 +35,7 @@ pub fn checkpoint_path(name: &Path) -> Result<PathBuf> {
     match name.to_str() {
         // A file is told from an id by its ending, so that a mistyped path is not looked for on the Hub.
         Some(id) if !name.exists() && name.extension().is_none_or(|extension| extension != "safetensors") => {
-            folder_of(id, &format!("the checkpoint {id}"), ModelKind::WithTokenizer)
+            folder_of(id, &format!("the checkpoint {}", visible::line(id)), ModelKind::WithTokenizer)
         }
         _ => Ok(name.to_path_buf()),
     }
@@ -51,5 +54,6 @@ fn folder_of(name: &str, what: &str, kind: ModelKind) -> Result<PathBuf> {
             "name a folder in the Hub's format or the id of a Hub repository, such as google/vit-base-patch16-224-in21k",
         ));
     }
+    threads::check_network()?;
     hub::model_folder(name, kind)
 }

@@ -10,6 +10,7 @@ use crate::base::memory;
 use crate::base::team::Team;
 use crate::base::terminal;
 use crate::commands::device::training_device;
+use crate::commands::given_paths::path_argument;
 use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
@@ -21,7 +22,7 @@ use crate::training::trainer::{Trainer, TrainingData};
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlanArgs {
     /// The run's config file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub config: PathBuf,
     /// Change a value of the config
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]

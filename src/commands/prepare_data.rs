@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::base::fault::{fault, usage};
 use crate::base::terminal;
 use crate::commands::dataset_source;
+use crate::commands::given_paths::path_argument;
 use crate::data::prepare::{self, Done, Request, SAMPLES_FILE, report};
 
 /// Downloads or reads, checks and normalises a data set.
@@ -15,18 +16,18 @@ pub struct PrepareDataArgs {
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Folder to make [default: data/NAME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
     /// Folder or archive with images and captions; without it flickr30k comes from the Hub. When it has changed since the
     /// data set was prepared from it, the data set is prepared anew
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
     pub revision: Option<String>,
     /// Which image is for what: a Karpathy JSON, a JSON object from split to names, a table with the columns image and
     /// split, or a folder with train.txt, val.txt and test.txt, a name on each line
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub split_file: Option<PathBuf>,
     /// Share of the training images drawn for validation where the captions name none [default: 0.1]
     #[arg(long, value_name = "SHARE")]

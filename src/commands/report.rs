@@ -8,6 +8,7 @@ use candle_core::Device;
 use crate::base::atomic_file;
 use crate::base::fault::{WithHint as _, usage};
 use crate::base::terminal;
+use crate::commands::given_paths::path_argument;
 use crate::run::report::render;
 use crate::run::report_data::{Gathered, gather};
 use crate::run::run_directory::RunDirectory;
@@ -23,7 +24,7 @@ pub struct ReportArgs {
     /// Folder of the run
     pub run: PathBuf,
     /// File to write [default: report.html in the run's folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub output: Option<PathBuf>,
     /// Images that are shown with their captions; 0 needs neither data set nor model
     #[arg(long, value_name = "N", default_value_t = NUM_IMAGES)]

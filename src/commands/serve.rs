@@ -9,6 +9,7 @@ use crate::base::fault::one_line;
 use crate::base::terminal;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
+use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
 use crate::data::image_file::decode_rgb;
@@ -24,7 +25,7 @@ use crate::training::trainer::Outcome;
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
     /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Port of this machine; 0 takes any that is free
     #[arg(long, value_name = "PORT", default_value_t = 7860)]

@@ -1,12 +1,13 @@
-//! What SIGINT and SIGTERM do.
+//! What SIGINT, SIGTERM and SIGHUP do.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::stop::StopFlag;
-use crate::base::terminal;
+use crate::base::{process, terminal, threads};
 
 /// Exit code of a process that a signal stopped.
 pub(super) const STOPPED: i32 = 130;
@@ -14,29 +15,40 @@ pub(super) const STOPPED: i32 = 130;
 /// whole group.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 
-/// The first SIGINT or SIGTERM raises the flag; a later one ends the process at once. Before anyone looks at the flag
+/// The signals that ask for a stop. The last is sent when the terminal is closed or a connection is lost.
+#[cfg(unix)]
+const ASKING: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
+#[cfg(not(unix))]
+const ASKING: [i32; 2] = [SIGINT, SIGTERM];
+
+/// The first signal raises the flag; a later SIGINT or SIGTERM ends the process at once. Before anyone looks at the flag
 /// (data are prepared, a model is downloaded or read) the first does so too: every file is whole or unfinished by name,
-/// and the same command goes on from there.
+/// and the same command goes on from there. A signal that was ignored at the start (`nohup`, `&` in a script) stays
+/// ignored.
 /// `before` is said when the first signal comes so early.
 pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
-    let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+    let signals = ASKING.into_iter().filter(|&signal| !process::ignores(signal));
     let mut signals = Signals::new(signals).context("cannot watch for signals")?;
     let stop = StopFlag::default();
     let raised = stop.clone();
     let watch = move || {
         let mut first = None;
-        for _ in signals.forever() {
+        for signal in signals.forever() {
             if !raised.is_attended() {
                 terminal::message(before);
                 signal_hook::low_level::exit(STOPPED);
             }
+            raised.raise();
+            // A terminal that closes tells so more than once, and nobody is there who is in a hurry.
+            if ![SIGINT, SIGTERM].contains(&signal) {
+                continue;
+            }
             let first = first.get_or_insert_with(Instant::now);
-            if raised.is_raised() && first.elapsed() > SIGNAL_ECHO {
+            if first.elapsed() > SIGNAL_ECHO {
                 signal_hook::low_level::exit(1);
             }
-            raised.raise();
         }
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).context("cannot watch for signals")?;
+    threads::spawn("signals", watch).context("cannot watch for signals")?;
     Ok(stop)
 }

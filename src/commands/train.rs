@@ -7,13 +7,16 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 
 use crate::base::fault::{WithHint as _, fault, one_line, usage};
+use crate::base::home::expand;
+use crate::base::quoting::shell_path;
 use crate::base::stop::StopFlag;
 use crate::base::team::Team;
 use crate::base::terminal;
-use crate::base::{atomic_file, memory};
+use crate::base::{atomic_file, memory, visible};
 use crate::commands::caption_at_end::{Images, caption_at_end};
 use crate::commands::dataset_source::{self, OnChange};
 use crate::commands::device::training_device;
+use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
 use crate::commands::model_source::model_folders;
 use crate::commands::report;
@@ -28,12 +31,13 @@ use crate::run::environment::Process;
 use crate::run::image_cache;
 use crate::run::report_data::{FAILED, STOPPED};
 use crate::run::room::{disk_complaint, memory_complaint};
-use crate::run::run_directory::RunDirectory;
+use crate::run::run_directory::{Claim, RunDirectory};
 use crate::run::setup::Setup;
 use crate::run::tracking::Observers;
 use crate::run::tracking::checkpoints::CheckpointKeeper;
 use crate::run::tracking::console::Console;
 use crate::run::tracking::log_lines::LogLines;
+use crate::run::tracking::ownership::WhileOwned;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
@@ -64,7 +68,9 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
         }
         TrainRequest::Resume(path) => {
             let (path, checkpoint) = find_checkpoint(path, overrides)?;
-            let config = config::apply_safe_overrides(&checkpoint.metadata.config, overrides)?;
+            let known = &checkpoint.metadata.config;
+            let mut config = config::apply_safe_overrides(known, overrides)?;
+            expand_config(&mut config, Some(known))?;
             go_on(&path, checkpoint, config, &stop)
         }
     }
@@ -73,8 +79,11 @@ pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
 /// What `--resume` names.
 fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Checkpoint)> {
     let (path, checkpoint) = if named == Path::new(AUTO) && !named.exists() {
-        let output = overrides.iter().rev().find_map(|text| text.strip_prefix("output_dir="));
-        newest_of_runs(&output.map_or_else(|| RunConfig::default().output_dir, PathBuf::from), read_checkpoint)?
+        let output = match config::overridden_text(overrides, "output_dir")? {
+            Some(written) => expand(Path::new(&written))?,
+            None => RunConfig::default().output_dir,
+        };
+        newest_of_runs(&output, read_checkpoint)?
     } else if named.is_dir() {
         newest_in_run(named, read_checkpoint)?
     } else {
@@ -87,7 +96,7 @@ fn find_checkpoint(named: &Path, overrides: &[String]) -> Result<(PathBuf, Check
 /// What stands for the newest run.
 const AUTO: &str = "auto";
 
-/// Fills in what follows from the config file's name and the data set's.
+/// Fills in what follows from the config file's name, the data set's, and the home folder.
 pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
     if config.name.is_none() {
         config.name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -96,6 +105,7 @@ pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
         let dataset = config.data.dataset.as_ref().context("neither data.dataset nor data.directory is set")?;
         config.data.directory = Some(Path::new("data").join(dataset));
     }
+    expand_config(&mut config, None)?;
     Ok(config)
 }
 
@@ -105,7 +115,10 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
     if path.exists() {
         return Some(path.clone());
     }
-    terminal::warning(&format!("training.resume_from = {} does not exist: training from scratch", path.display()));
+    terminal::warning(&format!(
+        "the checkpoint of training.resume_from, {}, does not exist: training from scratch",
+        visible::line(&path.to_string_lossy())
+    ));
     None
 }
 
@@ -128,10 +141,10 @@ fn prepare_when_absent(config: &RunConfig, on_change: OnChange) -> Result<()> {
 fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outcome> {
     trackers::check(&config)?;
     let device = training_device(&config.training)?;
-    let written =
-        std::fs::read_to_string(config_path).with_context(|| format!("cannot read {}", config_path.display()))?;
+    let written = config::read_text(config_path)?;
     let setup = fresh_setup(config, &device)?;
     stop.attend();
+    let team = team_of(&setup)?;
     let run = create_run(&setup)?;
     run.write("config.toml", &written)?;
     if let Some(directory) = &setup.plan.config.tokenizer.directory
@@ -139,7 +152,7 @@ fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outco
     {
         setup.tokenizer.save(directory)?;
     }
-    train(setup, &run, device, stop)
+    train(setup, team, &run, device, stop)
 }
 
 fn create_run(setup: &Setup) -> Result<RunDirectory> {
@@ -180,26 +193,49 @@ fn go_on(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: &StopFlag
             metadata.total_updates, setup.plan.total_updates
         ));
     }
-    let run = match RunDirectory::of_checkpoint(path) {
-        Some(run) if is_newest(&run, &metadata) && same_output(&metadata, &setup) => {
-            // First, since it may be what fills the disk.
-            run.remove_unfinished();
-            run.rewind_metrics(&setup.state)?;
-            run.write("config.resolved.toml", &config::to_toml(&setup.plan.config))?;
-            run
-        }
-        // Going on from an earlier checkpoint in place would overwrite what came after it.
-        found => {
-            let run = create_run(&setup)?;
-            if let Some(source) = found {
-                bring_best(&source, &run, &setup)?;
-            }
-            // Whatever happens next, the new folder can be gone on from.
-            save_last(&run, &setup)?;
-            run
-        }
+    let team = team_of(&setup)?;
+    let found = RunDirectory::of_checkpoint(path);
+    let in_place = match &found {
+        Some(found) if same_output(&metadata, &setup) => claim_in_place(found, &metadata)?,
+        _ => None,
     };
-    train(setup, &run, device, stop)
+    let run = if let Some(run) = in_place {
+        // First, since it may be what fills the disk.
+        run.remove_unfinished();
+        run.rewind_metrics(&setup.state)?;
+        run.write("config.resolved.toml", &config::to_toml(&setup.plan.config))?;
+        run
+    } else {
+        let run = create_run(&setup)?;
+        if let Some(source) = found {
+            bring_best(&source, &run, &setup)?;
+        }
+        // Whatever happens next, the new folder can be gone on from.
+        save_last(&run, &setup)?;
+        run
+    };
+    train(setup, team, &run, device, stop)
+}
+
+/// The run's folder for this process alone. `None`: the run is to be resumed in a folder of its own, since another process
+/// is at work in this one, or since what came after the checkpoint would be overwritten.
+fn claim_in_place(run: &RunDirectory, checkpoint: &CheckpointMetadata) -> Result<Option<RunDirectory>> {
+    match run.claim()? {
+        Claim::Ours(run) => Ok(Some(run).filter(|run| is_newest(run, checkpoint))),
+        Claim::InUse(holder) => {
+            terminal::warning(&format!(
+                "the run in {} is still being trained or is suspended ({holder}): this one resumes it in a folder of its \
+                 own",
+                run.path().display()
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// The threads that train.
+fn team_of(setup: &Setup) -> Result<Team> {
+    Team::new(setup.plan.num_members, setup.plan.threads_each)
 }
 
 /// Whether the run holds no checkpoint that is further than this one.
@@ -227,7 +263,7 @@ fn bring_best(from: &RunDirectory, to: &RunDirectory, setup: &Setup) -> Result<(
         .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))
 }
 
-fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
+fn train(setup: Setup, team: Team, run: &RunDirectory, device: Device, stop: &StopFlag) -> Result<Outcome> {
     let (log, console) = LogLines::new(run.open_log()?);
     terminal::set_log(Some(Box::new(log)));
     terminal::message(&format!("run         {}", run.path().display()));
@@ -235,7 +271,11 @@ fn train(setup: Setup, run: &RunDirectory, device: Device, stop: &StopFlag) -> R
     let begun = process.note(run).and_then(|()| Trackers::start(&setup, &process, run, console, stop));
     let outcome = begun.inspect_err(log_failure).and_then(|mut trackers| {
         // Before the trackers are told the end: they keep what the log says.
-        let outcome = train_logged(setup, run, device, stop, &mut trackers).inspect_err(log_failure);
+        let outcome = train_logged(setup, team, run, device, stop, &mut trackers).inspect_err(log_failure);
+        // What they would write is no longer this process's to write.
+        if run.check_owned().is_err() {
+            return outcome;
+        }
         trackers.finish(match &outcome {
             Ok(Outcome::Completed) => 0,
             Ok(Outcome::Interrupted) => STOPPED_CODE,
@@ -253,13 +293,13 @@ fn log_failure(error: &anyhow::Error) {
 
 fn train_logged(
     setup: Setup,
+    team: Team,
     run: &RunDirectory,
     device: Device,
     stop: &StopFlag,
     trackers: &mut Trackers,
 ) -> Result<Outcome> {
     let plan = setup.plan.clone();
-    let team = Team::new(plan.num_members, plan.threads_each)?;
     terminal::message(&plan.describe());
     for note in &setup.notes {
         terminal::message(&format!("weights     {note}"));
@@ -287,6 +327,7 @@ fn train_logged(
     if let Some(uploads) = &mut uploads {
         observers.0.push(Box::new(uploads));
     }
+    let mut observers = WhileOwned::new(run.clone(), observers);
     let outcome = trainer.run(&mut observers, stop).hint(|| last_good(run))?;
     drop(observers);
     if outcome == Outcome::Interrupted {
@@ -364,7 +405,7 @@ fn last_good(run: &RunDirectory) -> String {
 
 fn say_how_to_go_on(run: &RunDirectory) {
     say_peak_memory();
-    terminal::message(&format!("{STOPPED}caption-train --resume {}", run.last_checkpoint().display()));
+    terminal::message(&format!("{STOPPED}caption-train --resume {}", shell_path(&run.last_checkpoint())));
 }
 
 fn say_peak_memory() {
@@ -388,6 +429,6 @@ fn summarise(run: &RunDirectory, best: &Path) {
         "done; everything is in {}. Caption a picture of your own, or try the model on a page on this machine:\n  \
          caption-train caption --checkpoint {best} PICTURE\n  caption-train serve --checkpoint {best}",
         run.path().display(),
-        best = best.display()
+        best = shell_path(best)
     ));
 }

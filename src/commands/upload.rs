@@ -8,7 +8,8 @@ use candle_core::Device;
 
 use crate::base::fault::{WithHint as _, usage};
 use crate::base::stop::StopFlag;
-use crate::base::terminal;
+use crate::base::{terminal, threads};
+use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
 use crate::hub::{self, Upload, UploadStopped, Uploaded};
@@ -21,7 +22,7 @@ use crate::training::trainer::Outcome;
 #[derive(Clone, Debug, clap::Args)]
 pub struct UploadArgs {
     /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Repository: owner/name, or name for one of your own; it is made when it is not there
     #[arg(long, value_name = "REPO")]
@@ -117,5 +118,6 @@ pub(super) fn publish(
         message: format!("Upload {}", repository_name(publication.repo)),
         files,
     };
+    threads::check_network()?;
     hub::upload(&request, stop)
 }

@@ -2,7 +2,7 @@
 //!
 //! The file and the overrides become one table whose spans tell them apart: an override is parsed behind as many
 //! spaces as there is text before it, so that one offset names one place. Nothing here looks at the file system
-//! except [`load`], and nothing looks at the environment.
+//! except [`load`], and nothing looks at the environment. What a person wrote stands in a message as it can be shown.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,8 +11,10 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::source_text::read_text;
 use super::{DecodingConfig, RunConfig, validate};
 use crate::base::fault::{fault, usage};
+use crate::base::visible;
 
 /// Every key with its meaning and its default; tests hold it equal to the structs.
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
@@ -42,13 +44,7 @@ const SAFE_ON_RESUME: [&str; 16] = [
 /// # Errors
 /// A usage error for a file that cannot be read and for everything that [`parse`] refuses.
 pub fn load(path: &Path, overrides: &[String]) -> anyhow::Result<RunConfig> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        usage(
-            format!("cannot read the config file {}: {error}", path.display()),
-            "name a TOML file that exists; configs/reference.toml shows every key",
-        )
-    })?;
-    parse(&text, &path.display().to_string(), overrides)
+    parse(&read_text(path)?, &path.display().to_string(), overrides)
 }
 
 /// Reads a config from `text`, which came from `origin` (named in errors), applies the overrides and checks the result.
@@ -61,7 +57,7 @@ pub fn load(path: &Path, overrides: &[String]) -> anyhow::Result<RunConfig> {
 pub fn parse(text: &str, origin: &str, overrides: &[String]) -> anyhow::Result<RunConfig> {
     let (config, document) = read(text, origin, overrides)?;
     validate::check(&config)
-        .map_err(|found| usage(format!("{}{}", found.message, document.place_of(found.key)), found.hint))?;
+        .map_err(|found| mistake(&format!("{}{}", found.message, document.place_of(found.key)), &found.hint))?;
     Ok(config)
 }
 
@@ -114,6 +110,27 @@ pub(super) fn is_safe_on_resume(key: &str) -> bool {
     SAFE_ON_RESUME.iter().any(safe)
 }
 
+/// The text that the last override of `key` gives it, before anything is checked; `None` where there is no such override.
+///
+/// # Errors
+/// A usage error for an override that is none.
+pub fn overridden_text(overrides: &[String], key: &str) -> anyhow::Result<Option<String>> {
+    let mut found = None;
+    for text in overrides {
+        let line = override_line(text)?;
+        // What is no TOML is refused with its place when the config is read.
+        let Ok(table) = toml::from_str::<toml::Value>(&line) else { continue };
+        let value = key.split('.').try_fold(&table, |table, part| table.get(part));
+        found = value.and_then(toml::Value::as_str).map(str::to_owned).or(found);
+    }
+    Ok(found)
+}
+
+/// A usage error whose texts hold what a person wrote.
+fn mistake(message: &str, hint: &str) -> anyhow::Error {
+    usage(visible::line(message), visible::line(hint))
+}
+
 /// The config without the checks of its values, and where each key came from.
 fn read<'a>(text: &'a str, origin: &'a str, overrides: &'a [String]) -> anyhow::Result<(RunConfig, Document<'a>)> {
     let mut document = Document { origin, text, overrides, starts: Vec::new(), entries: Vec::new() };
@@ -140,11 +157,11 @@ fn read<'a>(text: &'a str, origin: &'a str, overrides: &'a [String]) -> anyhow::
 /// `section.key=value` in its two halves; the key is dotted and bare.
 fn split_override(text: &str) -> anyhow::Result<(&str, &str)> {
     let hint = "write --set section.key=value, for example --set training.batch_size=32";
-    let (key, value) = text.split_once('=').ok_or_else(|| usage(format!("--set {text} has no ="), hint))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| mistake(&format!("--set {text} has no ="), hint))?;
     let (key, value) = (key.trim(), value.trim());
     let bare = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !key.split('.').all(bare) {
-        return Err(usage(format!("--set {text} does not begin with a key"), hint));
+        return Err(mistake(&format!("--set {text} does not begin with a key"), hint));
     }
     Ok((key, value))
 }
@@ -152,8 +169,8 @@ fn split_override(text: &str) -> anyhow::Result<(&str, &str)> {
 fn override_line(text: &str) -> anyhow::Result<String> {
     let (key, value) = split_override(text)?;
     let line = format!("{key} = {value}");
-    // A value with a line break could bring in a second key.
-    let is_toml = !value.contains('\n') && DeTable::parse(&line).is_ok();
+    // A value with a line break could bring in a second key; one that begins with a quote is meant as TOML.
+    let is_toml = !value.contains('\n') && (value.starts_with(['"', '\'']) || DeTable::parse(&line).is_ok());
     Ok(if is_toml { line } else { format!("{key} = {}", toml::Value::from(value)) })
 }
 
@@ -214,6 +231,17 @@ impl Document<'_> {
         format!(" in {}, line {line}", self.origin)
     }
 
+    /// The line of the file, or the override, that an offset lies in.
+    fn line_at(&self, offset: usize) -> String {
+        let later = self.starts.iter().filter(|&&start| start <= offset).count();
+        if later > 0 {
+            return self.overrides[later - 1].clone();
+        }
+        let offset = offset.min(self.text.len());
+        let from = self.text.as_bytes()[..offset].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        self.text.get(from..).and_then(|text| text.lines().next()).unwrap_or_default().to_owned()
+    }
+
     /// The place of a key, or the file where the key is absent.
     fn place_of(&self, path: &str) -> String {
         match self.entries.iter().find(|entry| entry.path == path) {
@@ -232,10 +260,15 @@ impl Document<'_> {
 
     fn syntax_error(&self, error: &toml::de::Error) -> anyhow::Error {
         let place = error.span().map_or_else(|| format!(" in {}", self.origin), |span| self.place(span.start));
-        usage(
-            format!("invalid TOML{place}: {}", error.message()),
-            "a line is `key = value`, text stands in \"quotes\", a section is `[name]`",
-        )
+        let line = error.span().map_or_else(String::new, |span| self.line_at(span.start));
+        let has_escape = line.split('"').skip(1).step_by(2).any(|quoted| quoted.contains('\\'));
+        let hint = if has_escape {
+            "a backslash in \"...\" begins an escape: write a path of Windows in single quotes, such as 'C:\\data\\new', or \
+             with forward slashes"
+        } else {
+            "a line is `key = value`, text stands in \"quotes\", a section is `[name]`"
+        };
+        mistake(&format!("invalid TOML{place}: {}", error.message()), hint)
     }
 
     /// What serde refused, in words for the person who wrote it.
@@ -249,7 +282,7 @@ impl Document<'_> {
         let found = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted.collect();
         if message.starts_with("unknown field") {
-            return usage(format!("unknown key {}{place}", key.unwrap_or(found)), key_hint(found, &known));
+            return mistake(&format!("unknown key {}{place}", key.unwrap_or(found)), &key_hint(found, &known));
         }
         let key = key.unwrap_or("a value");
         if message.starts_with("unknown variant") {
@@ -257,12 +290,12 @@ impl Document<'_> {
                 || format!("write one of: {}", known.join(", ")),
                 |near| format!("did you mean `{near}`? The choices are: {}", known.join(", ")),
             );
-            return usage(format!("{key} has the unknown choice `{found}`{place}"), hint);
+            return mistake(&format!("{key} has the unknown choice `{found}`{place}"), &hint);
         }
         if message.starts_with("missing field") {
-            return usage(format!("{key} lacks the key {found}{place}"), "configs/reference.toml shows every key");
+            return mistake(&format!("{key} lacks the key {found}{place}"), "configs/reference.toml shows every key");
         }
-        usage(format!("{key} is wrong{place}: {}", plain_types(message)), "configs/reference.toml shows every key")
+        mistake(&format!("{key} is wrong{place}: {}", plain_types(message)), "configs/reference.toml shows every key")
     }
 }
 
@@ -534,6 +567,61 @@ mod tests {
         invalid TOML in run.toml, line 2: invalid boolean, expected `false`
           hint: a line is `key = value`, text stands in "quotes", a section is `[name]`
         "#);
+    }
+
+    #[test]
+    fn a_path_of_windows_in_double_quotes_says_what_to_write() {
+        for directory in [r#""C:\data\new""#, r#""C:\Users\ann""#, r#""C:\xampp""#, r#""D:\""#, r#""..\data""#] {
+            let line = format!("directory = {directory}");
+            for (text, overrides) in
+                [(format!("[data]\n{line}\n"), vec![]), (SMALLEST.to_owned(), vec![format!("data.{line}")])]
+            {
+                let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+                let text = refusal(&text, &overrides);
+                assert!(text.starts_with("invalid TOML in ") && text.contains("write a path of Windows in"), "{text}");
+            }
+        }
+        // TOML finds nothing wrong with these.
+        for directory in [r#""C:\new""#, r#""C:\table\frogs""#, r#""\\server\new""#, r#"".\new""#] {
+            let text = refusal(&format!("[data]\ndirectory = {directory}\n"), &[]);
+            assert!(text.starts_with("data.directory holds a line break, a tab or the like: "), "{text}");
+            assert!(text.contains("in run.toml, line 2") && text.contains("write a path of Windows in"), "{text}");
+        }
+        for override_ in
+            [r"data.directory=C:\data\new", r"data.directory='C:\data\new'", r#"data.directory="C:\\data""#]
+        {
+            with(&[override_]).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_escaped_in_messages() {
+        let reversed = format!("{SMALLEST}[evaluation]\ncaption_split = \"\\u202Etset\"\n");
+        for (text, overrides) in [
+            ("\"see\\u001b[31m\\nerror: d\" = 1\n", vec![]),
+            ("[data]\nsplit = \"fi\\u001b[2Jle\\r\"\n", vec![]),
+            (&reversed, vec![]),
+            ("name = \u{1b}[31m\n", vec![]),
+            (SMALLEST, vec!["seed=\u{1b}]0;title\u{7}"]),
+            (SMALLEST, vec!["\u{1b}[31m"]),
+            (SMALLEST, vec!["se\u{202e}ed=1"]),
+        ] {
+            let text = refusal(text, &overrides);
+            let is_hidden = |character: char| character != '\n' && visible::is_hidden(character);
+            assert!(!text.contains(is_hidden), "{text:?}");
+            assert_eq!(text.lines().count(), 2, "a message and its hint: {text}");
+        }
+    }
+
+    #[test]
+    fn the_text_that_overrides_give_a_key_is_that_of_the_last() {
+        let found = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+            overridden_text(&overrides, "data.directory").unwrap()
+        };
+        assert_eq!(found(&["data.directory=a", "data.directory = \"b c\"", "seed=1"]).as_deref(), Some("b c"));
+        assert_eq!(found(&["data={ directory = 'x' }"]).as_deref(), Some("x"));
+        assert_eq!(found(&["seed=1", "data.workers=2"]), None);
     }
 
     #[test]

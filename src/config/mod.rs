@@ -8,6 +8,8 @@ mod decoding;
 mod difference;
 mod load;
 mod model;
+mod paths;
+mod source_text;
 mod tracking;
 mod training;
 mod validate;
@@ -20,8 +22,10 @@ use serde::{Deserialize, Serialize};
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig};
 pub use decoding::{DecodingConfig, EarlyStopping};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
-pub use load::{apply_safe_overrides, check, check_decoding, load, parse, to_toml};
+pub use load::{apply_safe_overrides, check, check_decoding, load, overridden_text, parse, to_toml};
 pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
+pub use paths::PathKey;
+pub use source_text::read_text;
 pub use tracking::{HubConfig, HubUpload, TrackingConfig, WandbConfig, WandbMode};
 pub use training::{
     BatchBy, BestMetric, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, SaveInterval,

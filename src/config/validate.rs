@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use super::paths::check_paths;
 use super::{BestMetric, DataConfig, DecoderConfig, DecodingConfig, EncoderArchitecture, EncoderTraining, ModelConfig};
 use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
 
@@ -24,10 +25,11 @@ pub(super) struct Violation {
     pub(super) hint: String,
 }
 
-type Checked = Result<(), Violation>;
+pub(super) type Checked = Result<(), Violation>;
 
 /// Checks every value; the first that cannot be is returned.
 pub(super) fn check(config: &RunConfig) -> Checked {
+    check_paths(config)?;
     check_top(config)?;
     check_data(&config.data)?;
     check_views(config)?;
@@ -338,7 +340,7 @@ fn check_optimizer(optimizer: &OptimizerConfig) -> Checked {
     real("optimizer.layer_decay", factor, factor > 0.0 && factor <= 1.0, "above 0 and at most 1")
 }
 
-fn violation(key: &'static str, message: impl Display, hint: impl Display) -> Checked {
+pub(super) fn violation(key: &'static str, message: impl Display, hint: impl Display) -> Checked {
     Err(Violation { key, message: format!("{key} {message}"), hint: hint.to_string() })
 }
 

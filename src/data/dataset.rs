@@ -3,7 +3,7 @@
 //! What is read is checked whole at the start, so that a run does not stop at image 20,000. Pixels are not read here,
 //! and nothing is prepared here (see `data::prepare`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::{digest, terminal};
+use crate::data::image_id::ImageId;
 use crate::data::prepare::report::{MARKER_FILE, PREPARATION_FILE};
 
 /// The folder of the images inside a prepared data set.
@@ -70,8 +71,9 @@ pub struct ImageRecord {
     pub split: Split,
     /// Captions, trimmed; at least one, none empty.
     pub captions: Vec<String>,
-    /// `cocoid`, the image's number in COCO; else `imgid`; the position in the file where it has neither.
-    pub image_id: u64,
+    /// `cocoid`, what the annotations called the image; else `imgid`; the position in the file where it has neither. Where
+    /// two images would have the same, their file names.
+    pub image_id: ImageId,
 }
 
 /// A prepared data set.
@@ -151,9 +153,9 @@ struct ImageEntry {
     filename: String,
     split: String,
     #[serde(default)]
-    imgid: Option<u64>,
+    imgid: Option<ImageId>,
     #[serde(default)]
-    cocoid: Option<u64>,
+    cocoid: Option<ImageId>,
     sentences: Vec<SentenceEntry>,
 }
 
@@ -214,7 +216,17 @@ fn check_images(entries: Vec<ImageEntry>) -> anyhow::Result<Vec<ImageRecord>> {
         }
         images.push(check_image(index, entry)?);
     }
+    tell_apart(&mut images);
     Ok(images)
+}
+
+/// Calls images by their file names where others have the same id: captions are matched to images by it.
+fn tell_apart(images: &mut [ImageRecord]) {
+    let mut times: HashMap<String, usize> = HashMap::with_capacity(images.len());
+    images.iter().for_each(|image| *times.entry(image.image_id.to_string()).or_default() += 1);
+    for image in images.iter_mut().filter(|image| times[&image.image_id.to_string()] > 1) {
+        image.image_id = ImageId::Text(image.filename.clone());
+    }
 }
 
 fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
@@ -242,7 +254,7 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
         );
         return Err(fault(message, "shorten or remove that caption, or prepare the data again"));
     }
-    Ok(ImageRecord { filename, split, captions, image_id: cocoid.or(imgid).unwrap_or(index as u64) })
+    Ok(ImageRecord { filename, split, captions, image_id: cocoid.or(imgid).unwrap_or(ImageId::Natural(index as u64)) })
 }
 
 #[cfg(test)]
@@ -286,11 +298,25 @@ mod tests {
             filename: "a.jpg".into(),
             split: Split::Train,
             captions: vec!["A dog.".into(), "Two".into()],
-            image_id: 9,
+            image_id: ImageId::Natural(9),
         };
         assert_eq!(dataset.images[0], expected);
-        assert_eq!((dataset.images[1].split, dataset.images[1].image_id), (Split::Test, 1));
+        assert_eq!((dataset.images[1].split, &dataset.images[1].image_id), (Split::Test, &ImageId::Natural(1)));
         assert!(dataset.image_path(1).ends_with("images/b.jpg"));
+    }
+
+    #[test]
+    fn ids_may_be_anything_and_images_of_one_id_are_called_by_their_names() {
+        let ids = |ids: [&str; 3]| {
+            let image = |(name, id): (&str, &str)| {
+                format!(r#"{{"filename":"{name}","split":"val","cocoid":{id},"sentences":[{{"raw":"x"}}]}}"#)
+            };
+            let images: Vec<String> = ["a.jpg", "b.jpg", "c.jpg"].into_iter().zip(ids).map(image).collect();
+            let dataset = open(&format!(r#"{{"images":[{}]}}"#, images.join(","))).unwrap();
+            dataset.images.iter().map(|image| serde_json::to_string(&image.image_id).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(["\"img_0\"", "-1", "7.0"]), ["\"img_0\"", "-1", "7"]);
+        assert_eq!(ids(["7", "8", "\"7\""]), ["\"a.jpg\"", "8", "\"c.jpg\""]);
     }
 
     #[test]

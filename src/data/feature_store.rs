@@ -8,8 +8,6 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -17,6 +15,7 @@ use serde_json::Value;
 
 use crate::base::atomic_file;
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::lock::{Holder, Lock};
 
 /// Version of the files. A store of another one is another store.
 pub const FORMAT_VERSION: u32 = 1;
@@ -26,8 +25,6 @@ const INDEX: &str = "index.bin";
 const LOCK: &str = "lock";
 /// Bytes of an entry of the index: key, checksum of the row, checksum of the two.
 const ENTRY_BYTES: usize = 40;
-/// How often a lock that another process holds is tried.
-const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// Rows are brought to the disk when this many bytes wait.
 const SYNC_BYTES: usize = 64 << 20;
 
@@ -69,8 +66,7 @@ pub struct Appender<'a> {
     waiting: Vec<(Key, u32)>,
     /// Something could not be written: nothing more is, or entries and rows might get out of step.
     failed: bool,
-    /// Freed when the file is closed, by a crash too.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl FeatureStore {
@@ -123,24 +119,16 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// Waits until no other process appends, takes over what it appended, and appends from now on. While there is
-    /// something to wait for, `keep_waiting` is asked now and then; `None` is returned when it says no.
+    /// Waits until no other process appends, takes over what it appended, and appends from now on. While another one
+    /// does, `keep_waiting` is asked now and then; `None` is returned when it says no.
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn append(&mut self, mut keep_waiting: impl FnMut() -> bool) -> Result<Option<Appender<'_>>> {
+    pub fn append(&mut self, keep_waiting: impl FnMut(&Holder) -> bool) -> Result<Option<Appender<'_>>> {
         let path = self.folder.join(LOCK);
-        let lock = writable(&path)?;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(fs::TryLockError::WouldBlock) if keep_waiting() => thread::sleep(LOCK_INTERVAL),
-                Err(fs::TryLockError::WouldBlock) => return Ok(None),
-                Err(fs::TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| format!("cannot lock {}", path.display())).hint(|| ELSEWHERE);
-                }
-            }
-        }
+        let lock = Lock::wait(&path, keep_waiting);
+        let lock = lock.with_context(|| format!("cannot write {}", path.display())).hint(|| ELSEWHERE)?;
+        let Some(lock) = lock else { return Ok(None) };
         let rows = writable(&self.folder.join(ROWS))?;
         self.rows = Some(rows);
         self.read_index()?;
@@ -334,7 +322,7 @@ mod tests {
 
     fn fill(folder: &Path, keys: &[u8]) {
         let mut store = open(folder);
-        let mut appender = store.append(|| true).unwrap().unwrap();
+        let mut appender = store.append(|_| true).unwrap().unwrap();
         for &key in keys {
             appender.push(&[[key; 32]], &[key; 3]).unwrap();
         }
@@ -388,7 +376,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fill(folder.path(), &[1]);
         let mut store = open(folder.path());
-        store.append(|| true).unwrap().unwrap().push(&[[2; 32]], &[2; 3]).unwrap();
+        store.append(|_| true).unwrap().unwrap().push(&[[2; 32]], &[2; 3]).unwrap();
         assert_eq!(open(folder.path()).entries.len(), 1);
         fill(folder.path(), &[9]);
         assert_eq!(row(&open(folder.path()), 9).unwrap(), [9; 3]);
@@ -425,12 +413,12 @@ mod tests {
     fn a_second_writer_waits_and_then_sees_the_rows_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = open(folder.path());
-        let mut appender = first.append(|| panic!("nobody else writes")).unwrap().unwrap();
+        let mut appender = first.append(|_| panic!("nobody else writes")).unwrap().unwrap();
         let path = folder.path().to_owned();
         let (told, waits) = std::sync::mpsc::channel();
         let second = std::thread::spawn(move || {
             let mut store = open(&path);
-            let wait = || {
+            let wait = |_: &Holder| {
                 // Nobody listens any more once the first turn was waited for.
                 let _ = told.send(());
                 true
@@ -440,7 +428,7 @@ mod tests {
         });
         waits.recv().unwrap();
         appender.push(&[[1; 32]], &[1; 3]).unwrap();
-        assert!(open(folder.path()).append(|| false).unwrap().is_none(), "a writer that will not wait gives up");
+        assert!(open(folder.path()).append(|_| false).unwrap().is_none(), "a writer that will not wait gives up");
         appender.finish().unwrap();
         assert!(second.join().unwrap());
     }
@@ -463,7 +451,7 @@ mod tests {
         set(0o644);
         fs::remove_file(folder.path().join(LOCK)).unwrap();
         fs::create_dir(folder.path().join(LOCK)).unwrap();
-        let text = describe(&open(folder.path()).append(|| true).err().unwrap());
+        let text = describe(&open(folder.path()).append(|_| true).err().unwrap());
         assert!(text.contains("cannot write") && text.contains("data.cache_directory"), "{text}");
     }
 
@@ -471,7 +459,7 @@ mod tests {
     fn rows_that_do_not_fit_are_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = open(folder.path());
-        let mut appender = store.append(|| true).unwrap().unwrap();
+        let mut appender = store.append(|_| true).unwrap().unwrap();
         assert!(appender.push(&[[1; 32]], &[1; 4]).is_err());
         appender.push(&[[1; 32]], &[1; 3]).unwrap();
         assert!(appender.push(&[[1; 32]], &[1; 3]).is_err(), "the key is there already");

@@ -1,7 +1,12 @@
-//! From a file or its bytes to RGB pixels: JPEG, PNG and WebP, told apart by content.
+//! From a file or its bytes to RGB pixels, whatever its format; formats are told apart by content.
 //!
-//! What the decoders accept silently and should not (a truncated JPEG) is an error here. Resizing and normalisation
-//! are in `image_processor`.
+//! What the decoders accept silently and should not (a truncated JPEG) is an error here. All decoding goes through
+//! [`guard`]. Resizing and normalisation are in `image_processor`.
+
+mod gif;
+pub mod guard;
+mod jpeg;
+mod tiff;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
@@ -10,10 +15,16 @@ use std::path::Path;
 use anyhow::Context as _;
 use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, Pixel, Rgb, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Luma, Pixel, Rgb, RgbImage};
 
+use self::guard::guarded;
+use super::picture_formats::{Format, READ, format_of_content, how_to_convert, unread_format_of_content};
 use crate::base::digest::Hasher;
-use crate::base::fault::{WithHint as _, fault};
+use crate::base::fault::{explained, fault};
+
+/// To be raised whenever the same file may give other pixels than before: what was kept of images is then made again.
+/// Version 2: JPEGs have the pixels of libjpeg-turbo.
+pub const DECODER_VERSION: u32 = 2;
 
 /// Pixels that an image may have; the number at which Pillow suspects a decompression bomb and refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -32,7 +43,7 @@ const MAX_DECODER_BYTES: u64 = MAX_PIXELS * 8;
 /// high bytes.
 ///
 /// # Errors
-/// A file that cannot be read, is no JPEG, PNG or WebP, is damaged or truncated, or has more than [`MAX_PIXELS`].
+/// A file that cannot be read, is of no format that is read, is damaged or truncated, or has more than [`MAX_PIXELS`].
 pub fn load_rgb(path: &Path) -> anyhow::Result<RgbImage> {
     read(path).and_then(|bytes| decode_rgb(&bytes)).with_context(|| format!("cannot read image {}", path.display()))
 }
@@ -73,9 +84,9 @@ pub fn encode(image: &RgbImage, format: ImageFormat) -> anyhow::Result<Vec<u8>> 
 /// As [`load_rgb`].
 pub fn inspect(path: &Path) -> anyhow::Result<(u32, u32)> {
     let decoded = read(path).and_then(|bytes| decode(&bytes));
-    let decoded = decoded.with_context(|| format!("cannot read image {}", path.display()))?;
-    let (width, height) = (decoded.image.width(), decoded.image.height());
-    Ok(if swaps_sides(decoded.orientation) { (height, width) } else { (width, height) })
+    let (image, orientation) = decoded.with_context(|| format!("cannot read image {}", path.display()))?;
+    let (width, height) = image.dimensions();
+    Ok(if swaps_sides(orientation) { (height, width) } else { (width, height) })
 }
 
 /// The pixels of an image file's content; see [`load_rgb`].
@@ -83,24 +94,29 @@ pub fn inspect(path: &Path) -> anyhow::Result<(u32, u32)> {
 /// # Errors
 /// As [`load_rgb`], except for those of reading.
 pub fn decode_rgb(bytes: &[u8]) -> anyhow::Result<RgbImage> {
-    let Decoded { image, orientation } = decode(bytes)?;
-    let mut upright = DynamicImage::ImageRgb8(to_rgb(image, is_16_bit_gray_png(bytes)));
+    let (image, orientation) = decode(bytes)?;
+    let mut upright = DynamicImage::ImageRgb8(image);
     upright.apply_orientation(orientation);
     Ok(upright.into_rgb8())
 }
 
-struct Decoded {
-    image: DynamicImage,
-    orientation: Orientation,
+/// The pixels of a JPEG as its fast decoder has them, which knows one kind, and as libjpeg-turbo has them. They must be
+/// the same: fuzzing holds one against the other.
+///
+/// # Errors
+/// As [`decode_rgb`], and a file of another format.
+pub fn decode_jpeg_both_ways(bytes: &[u8]) -> anyhow::Result<(Option<RgbImage>, RgbImage)> {
+    anyhow::ensure!(format_of_content(bytes) == Some(Format::Jpeg), "it is no JPEG");
+    guarded(|| jpeg::decode_both_ways(bytes))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
-        return Err(fault("it is a folder, expected a JPEG, PNG or WebP file", "give the files inside it"));
+        return Err(fault(format!("it is a folder, expected a {READ} file"), "give the files inside it"));
     }
     // A device or a pipe might never end.
-    anyhow::ensure!(metadata.is_file(), "it is no regular file, expected a JPEG, PNG or WebP file");
+    anyhow::ensure!(metadata.is_file(), "it is no regular file, expected a {READ} file");
     let too_large = || fault(format!("it has more than {MAX_FILE_BYTES} bytes"), "store it smaller");
     if metadata.len() > MAX_FILE_BYTES {
         return Err(too_large());
@@ -113,94 +129,93 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
-    let (format, name) = match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => (ImageFormat::Jpeg, "JPEG"),
-        Ok(ImageFormat::Png) => (ImageFormat::Png, "PNG"),
-        Ok(ImageFormat::WebP) => (ImageFormat::WebP, "WebP"),
-        other => return Err(not_an_image(bytes, other.ok())),
+/// The pixels as they are stored, and how they are to be turned.
+fn decode(bytes: &[u8]) -> anyhow::Result<(RgbImage, Orientation)> {
+    let Some(format) = format_of_content(bytes) else { return Err(not_an_image(bytes)) };
+    guarded(|| match format {
+        Format::Jpeg => jpeg::decode(bytes),
+        Format::Tiff => tiff::decode(bytes),
+        Format::Gif => Ok((gif::decode(bytes)?, Orientation::NoTransforms)),
+        Format::Png => decode_with(bytes, ImageFormat::Png, "PNG"),
+        Format::WebP => decode_with(bytes, ImageFormat::WebP, "WebP"),
+        Format::Bmp => decode_with(bytes, ImageFormat::Bmp, "BMP"),
+    })
+}
+
+/// Decodes with the crate `image`.
+fn decode_with(bytes: &[u8], format: ImageFormat, name: &str) -> anyhow::Result<(RgbImage, Orientation)> {
+    let fault_of = |error: ImageError| match error {
+        ImageError::Unsupported(what) => fault(format!("not supported: {what}"), CONVERT),
+        ImageError::Limits(what) => fault(format!("the {name} is too large: {what}"), "store it smaller"),
+        error => explained(error.into(), format!("the {name} data are damaged"), FETCH_AGAIN),
     };
-    let damaged = || format!("the {name} data are damaged");
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().hint(|| FETCH_AGAIN).with_context(damaged)?;
+    let mut decoder = reader.into_decoder().map_err(fault_of)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let message = format!("it declares {width}x{height} pixels, more than {MAX_PIXELS}");
-        return Err(fault(message, "store it smaller"));
-    }
+    check_size(width.into(), height.into())?;
     check_complete(bytes, format)?;
     // Damaged metadata beside sound pixels are no reason to refuse an image.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).hint(|| FETCH_AGAIN).with_context(damaged)?;
-    Ok(Decoded { image, orientation })
+    let image = DynamicImage::from_decoder(decoder).map_err(fault_of)?;
+    Ok((to_rgb(image, is_16_bit_gray_png(bytes)), orientation))
+}
+
+fn check_size(width: u64, height: u64) -> anyhow::Result<()> {
+    if width.saturating_mul(height) > MAX_PIXELS {
+        let message = format!("it declares {width}x{height} pixels, more than {MAX_PIXELS}");
+        return Err(fault(message, "store it smaller"));
+    }
+    anyhow::ensure!(width > 0 && height > 0, "it declares {width}x{height} pixels");
+    Ok(())
 }
 
 const FETCH_AGAIN: &str = "fetch the file again or leave it out";
+const CONVERT: &str = "convert it to a usual JPEG or PNG, or leave it out";
 
 /// Says what was found where an image was expected.
-fn not_an_image(bytes: &[u8], format: Option<ImageFormat>) -> anyhow::Error {
-    const EXPECTED: &str = "expected a JPEG, PNG or WebP image, found";
+fn not_an_image(bytes: &[u8]) -> anyhow::Error {
+    let expected = format!("expected a {READ} image, found");
     let start = &bytes[..bytes.len().min(256)];
     let text = start.utf8_chunks().next().map_or("", |chunk| chunk.valid()).trim_start();
-    if let Some(format) = format {
-        return fault(format!("{EXPECTED} one in the format {format:?}"), "convert it to JPEG or PNG");
-    }
-    if bytes.is_empty() {
+    if let Some(format) = unread_format_of_content(bytes) {
+        fault(format!("not supported: a picture of the format {format}"), how_to_convert(format))
+    } else if bytes.is_empty() {
         fault("the file is empty", FETCH_AGAIN)
     } else if text.starts_with("version https://git-lfs") {
-        fault(format!("{EXPECTED} a Git LFS pointer"), "fetch the content with `git lfs pull`")
+        fault(format!("{expected} a Git LFS pointer"), "fetch the content with `git lfs pull`")
     } else if text.starts_with('<') {
-        fault(format!("{EXPECTED} an HTML or XML page"), "the download gave a page instead of the file: fetch it again")
+        fault(format!("{expected} an HTML or XML page"), "the download gave a page instead of the file: fetch it again")
     } else if start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) {
-        fault(format!("{EXPECTED} text"), FETCH_AGAIN)
+        fault(format!("{expected} text"), FETCH_AGAIN)
     } else {
         let first: Vec<String> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        fault(format!("{EXPECTED} an unknown format that begins with the bytes {}", first.join(" ")), FETCH_AGAIN)
+        fault(format!("{expected} an unknown format that begins with the bytes {}", first.join(" ")), FETCH_AGAIN)
     }
 }
 
-/// Refuses files that were cut off: the JPEG decoder fills what is missing with gray, and a WebP may lose its end
-/// unnoticed. A cut PNG fails in its decoder.
+/// Refuses a WebP that was cut off, which may lose its end unnoticed. A cut PNG or BMP fails in its decoder.
 fn check_complete(bytes: &[u8], format: ImageFormat) -> anyhow::Result<()> {
-    match format {
-        ImageFormat::Jpeg if !has_end_of_image(bytes) => {
-            Err(fault("the JPEG is truncated: it has no end-of-image marker", FETCH_AGAIN))
-        }
-        ImageFormat::WebP => {
-            let declared = bytes.get(4..8).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
-            let expected = u64::from(declared) + 8;
-            if (bytes.len() as u64) < expected {
-                let found = bytes.len();
-                return Err(fault(format!("the WebP is truncated: it has {found} of {expected} bytes"), FETCH_AGAIN));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
+    if format != ImageFormat::WebP {
+        return Ok(());
     }
+    let declared = bytes.get(4..8).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let (expected, found) = (u64::from(declared) + 8, bytes.len());
+    if (found as u64) < expected {
+        return Err(fault(format!("the WebP is truncated: it has {found} of {expected} bytes"), FETCH_AGAIN));
+    }
+    Ok(())
 }
 
-/// Whether the end-of-image marker follows the scans of a JPEG. Thumbnails have one too, inside a segment, which is
-/// why the segments are walked (ITU-T T.81, annex B). Bytes behind the marker do not matter.
-fn has_end_of_image(bytes: &[u8]) -> bool {
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    // Coded data between segments hold 0xff only before 0x00 or a restart marker.
-    while let Some(found) = rest.iter().position(|&byte| byte == 0xff) {
-        rest = &rest[found + 1..];
-        match rest {
-            [0xd9, ..] => return true,
-            // Stuffing, a fill byte, TEM, restart markers and start of image have no length.
-            [0x00 | 0x01 | 0xd0..=0xd8 | 0xff, ..] => {}
-            [_, high, low, ..] => {
-                let length = usize::from(u16::from_be_bytes([*high, *low]));
-                rest = rest.get(1 + length..).unwrap_or_default();
-            }
-            _ => return false,
-        }
-    }
-    false
+/// Cyan, magenta, yellow and black to red, green and blue, as Pillow does it.
+fn rgb_of_inks([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+    let light = 255 - black;
+    [cyan, magenta, yellow].map(|ink| {
+        let covered = u32::from(ink) * u32::from(light) + 128;
+        light.saturating_sub((((covered >> 8) + covered) >> 8) as u8)
+    })
 }
 
 /// Whether the file is a gray PNG of 16 bits. The header is read, since the decoder makes another type of one with
@@ -342,7 +357,6 @@ mod tests {
         assert!(refused(b"a dog runs\n").contains("found text"));
         assert!(refused(b"\n<!DOCTYPE html><html>").contains("found an HTML or XML page"));
         assert!(refused(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
-        assert!(refused(b"GIF89a\x01\x00\x01\x00").contains("found one in the format Gif"));
         assert!(refused(&[0, 1, 2, 0xfe]).contains("begins with the bytes 00 01 02 fe"));
     }
 
@@ -354,14 +368,11 @@ mod tests {
         assert!(message(load_rgb(&missing)).starts_with(&format!("cannot read image {}", missing.display())));
     }
 
-    /// Of 255: decoders of JPEG differ in their inverse transform.
-    const JPEG_TOLERANCE: u8 = 4;
-
-    #[test]
-    fn every_mode_and_orientation_gives_the_rgb_of_pillow() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image_modes");
+    /// Compares each file of a folder of tests/fixtures with its NAME.rgb.png, and says how many there were.
+    fn compare_with_pillow(folder: &str) -> usize {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
         let entries = fs::read_dir(&folder).unwrap_or_else(|error| {
-            panic!("{}: {error}; tests/reference/image_modes.py makes it", folder.display());
+            panic!("{}: {error}; a script in tests/reference makes it", folder.display());
         });
         let mut compared = 0;
         for path in entries.map(|entry| entry.unwrap().path()) {
@@ -372,12 +383,89 @@ mod tests {
             let expected = image::open(folder.join(format!("{name}.rgb.png"))).unwrap().into_rgb8();
             let found = load_rgb(&path).unwrap();
             assert_eq!(found.dimensions(), expected.dimensions(), "{name}");
-            let tolerance = if name.ends_with(".jpg") { JPEG_TOLERANCE } else { 0 };
-            let difference = largest_difference(&found, &expected);
-            assert!(difference <= tolerance, "{name}: off by {difference}");
+            assert_eq!(largest_difference(&found, &expected), 0, "{name}");
+            assert_eq!(inspect(&path).unwrap(), expected.dimensions(), "{name}");
             compared += 1;
         }
-        assert_eq!(compared, 24);
+        compared
+    }
+
+    #[test]
+    fn every_mode_and_orientation_gives_the_rgb_of_pillow() {
+        assert_eq!(compare_with_pillow("image_modes"), 47);
+    }
+
+    #[test]
+    fn every_kind_of_jpeg_gives_the_rgb_of_pillow() {
+        assert_eq!(compare_with_pillow("jpeg_kinds"), 27);
+    }
+
+    /// The JPEG with the frame header's marker and these of its bytes changed.
+    fn jpeg_with_frame(marker: u8, changes: &[(usize, u8)]) -> Vec<u8> {
+        let mut bytes = jpeg(&picture());
+        let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        bytes[frame + 1] = marker;
+        changes.iter().for_each(|&(place, value)| bytes[frame + 2 + place] = value);
+        bytes
+    }
+
+    #[test]
+    fn kinds_that_are_not_read_are_named_and_not_called_damaged() {
+        for (bytes, what) in [
+            (jpeg_with_frame(0xc1, &[(2, 12)]), "a JPEG with 12 bits for each sample"),
+            (jpeg_with_frame(0xc3, &[]), "a JPEG with lossless coding"),
+            (jpeg_with_frame(0xcb, &[]), "a JPEG with lossless coding"),
+            (jpeg_with_frame(0xc5, &[]), "a JPEG with hierarchical coding"),
+            (jpeg_with_frame(0xf7, &[]), "a JPEG with the coding of JPEG-LS"),
+            (jpeg_with_frame(0xc0, &[(3, 0), (4, 0)]), "a JPEG with a height that is given after its data"),
+            (jpeg_with_frame(0xc0, &[(7, 2)]), "a JPEG with 2 colour components"),
+            (jpeg_with_frame(0xc0, &[(9, 0x31), (12, 0x21)]), "a JPEG with components whose sizes"),
+            (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec(), "a picture of the format AVIF"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), "a picture of the format HEIC"),
+            (b"\xff\x0a\xfa\x1f".to_vec(), "a picture of the format JPEG XL"),
+            (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_vec(), "a picture of the format SVG"),
+            (b"II*\0\x10\0\0\0CR\x02\0".to_vec(), "a picture of the format camera raw"),
+            (tiff_of_floats(), "this kind of TIFF"),
+        ] {
+            let text = refused(&bytes);
+            assert!(text.contains(&format!("not supported: {what}")) && !text.contains("damaged"), "{what}: {text}");
+            assert!(text.contains("hint: convert it"), "{text}");
+        }
+    }
+
+    fn tiff_of_floats() -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
+        encoder.write_image::<::tiff::encoder::colortype::Gray32Float>(2, 1, &[0.5, 1.0]).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn data_that_are_damaged_are_called_so() {
+        let huffman = jpeg(&picture()).windows(2).position(|pair| pair == [0xff, 0xc4]).unwrap();
+        let mut bytes = jpeg(&picture());
+        bytes[huffman + 5] = 0xff;
+        assert!(refused(&bytes).contains("the JPEG data are damaged"));
+        for format in [ImageFormat::Bmp, ImageFormat::Png] {
+            let whole = encode(picture(), format);
+            assert!(refused(&whole[..whole.len() / 2]).contains("data are damaged"), "{format:?}");
+        }
+        for name in ["palette.gif", "rgb.tiff"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image_modes").join(name);
+            let whole = fs::read(path).unwrap();
+            assert!(refused(&whole[..whole.len() / 2]).contains("data are damaged"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scan_for_each_bit_of_a_bomb_is_refused() {
+        let mut bytes = jpeg(&picture());
+        let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+        let copy: Vec<u8> = bytes[scan..bytes.len() - 2].to_vec();
+        let end = bytes.split_off(bytes.len() - 2);
+        (0..500).for_each(|_| bytes.extend(&copy));
+        bytes.extend(end);
+        assert!(refused(&bytes).contains("the JPEG has 501 scans, more than 500"));
     }
 
     #[test]

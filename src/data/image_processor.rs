@@ -6,8 +6,6 @@
 mod preprocessor_config;
 
 use std::borrow::Cow;
-use std::fs;
-use std::path::Path;
 
 use anyhow::Context as _;
 use fast_image_resize::images::{Image, ImageRef};
@@ -16,7 +14,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::preprocessor_config::Source;
+pub use self::preprocessor_config::FolderProcessing;
 use super::image_file::MAX_PIXELS;
 use crate::base::fault::WithHint as _;
 
@@ -90,21 +88,6 @@ struct Normalization {
 }
 
 impl ImageProcessor {
-    /// Reads a `preprocessor_config.json` of the classes `ViTImageProcessor` and `CLIPImageProcessor`, of their `Fast`
-    /// forms or of the older feature extractors. What the file leaves out is what transformers takes for its class; a
-    /// file that names no class is CLIP's when it speaks of a crop or a shortest edge, else ViT's.
-    ///
-    /// # Errors
-    /// A file that cannot be read, another class, values that make no sense, and processing that would give pictures
-    /// of different sizes.
-    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
-        fs::read_to_string(path)
-            .map_err(anyhow::Error::from)
-            .and_then(|text| Ok(serde_json::from_str::<Source>(&text)?))
-            .and_then(Source::resolve)
-            .with_context(|| format!("cannot use image processor {}", path.display()))
-    }
-
     /// Checks what the processing relies on; a processor from [`Self::from_file`] has been checked.
     ///
     /// # Errors
@@ -390,6 +373,9 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use image::Rgb;
 
     use super::*;

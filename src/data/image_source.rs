@@ -285,7 +285,7 @@ mod tests {
     fn stored(folder: &std::path::Path, number: FeatureType) -> ImageSource {
         let row_bytes = feature_bytes(&[0.0; 2], number).unwrap().len();
         let mut store = FeatureStore::open(folder, &Description { content: json!("test"), row_bytes }).unwrap();
-        let mut appender = store.append(|| true).unwrap().unwrap();
+        let mut appender = store.append(|_| true).unwrap().unwrap();
         let mut keys = HashMap::new();
         for image in [2, 0, 1_usize] {
             let values = [10.0 + image as f32, 0.1];

@@ -5,10 +5,14 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::thread::JoinHandle;
 
 use anyhow::anyhow;
+
+use crate::base::fault::one_line;
+use crate::base::terminal;
+use crate::base::threads::spawn;
 
 /// An ordered stream of results. Dropping it lets the jobs that run end, starts no others and joins the threads.
 pub struct Loader<T> {
@@ -57,15 +61,17 @@ impl<T: Send + 'static> Loader<T> {
                     shared_here.add(index, result.unwrap_or_else(|panic| Err(panic_error(panic.as_ref()))));
                 }
             };
-            match thread::Builder::new().name(format!("loader-{index}")).spawn(work) {
+            match spawn(&format!("loader-{index}"), work) {
                 Ok(thread) => threads.push(thread),
                 Err(error) if threads.is_empty() => {
                     shared.lock().num_jobs = 1;
-                    shared.add(0, Err(anyhow!(error).context("cannot start a thread that loads data")));
+                    shared.add(0, Err(error.context("cannot load data")));
                     break;
                 }
-                // Fewer threads give the same results.
-                Err(_) => break,
+                Err(error) => {
+                    tell_once(threads.len(), &error);
+                    break;
+                }
             }
         }
         Self { shared, threads }
@@ -97,6 +103,12 @@ impl<T> Shared<T> {
         self.lock().finished.insert(index, result);
         self.ready.notify_all();
     }
+}
+
+/// Says that there are fewer threads than were asked for, which give the same results more slowly.
+fn tell_once(num_threads: usize, error: &anyhow::Error) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| terminal::warning(&format!("data are loaded by {num_threads} threads: {}", one_line(error))));
 }
 
 fn panic_error(panic: &(dyn Any + Send)) -> anyhow::Error {
@@ -148,6 +160,7 @@ impl<T> Drop for Loader<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
     use std::time::Duration;
 
     use super::*;

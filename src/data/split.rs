@@ -111,13 +111,14 @@ mod tests {
     use super::*;
     use crate::base::fault::describe;
     use crate::data::dataset::ImageRecord;
+    use crate::data::image_id::ImageId;
 
     fn dataset(images: impl Iterator<Item = (usize, Split)>) -> Dataset {
         let record = |(number, split)| ImageRecord {
             filename: format!("{number}.jpg"),
             split,
             captions: vec!["a".into()],
-            image_id: 0,
+            image_id: ImageId::Natural(0),
         };
         Dataset {
             directory: PathBuf::from("data/x"),

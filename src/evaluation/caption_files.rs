@@ -1,20 +1,20 @@
 //! Files of captions to score: what a model wrote, and what people wrote about the same images.
 //!
-//! Candidates are a JSON list, as COCO results (`image_id`, `caption`) or with their references inline (`prediction` or
-//! `caption`, and `references` or `captions`). References are COCO annotations or Karpathy's `dataset_*.json`.
+//! Both are read by the readers of `data::annotations`, in any form that can be prepared: COCO results and annotations,
+//! Karpathy's files, tables, JSON, JSON Lines, and what `caption` prints. References may also stand beside the captions,
+//! object by object.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 
-use crate::base::fault::{WithHint as _, fault};
+use crate::base::fault::{WithHint as _, fault, usage};
+use crate::data::annotations::{RawDataset, RawImage, Reading, read_captions, read_scored};
+use crate::data::dataset::Split;
+use crate::data::image_id::{IdMap, ImageId};
+use crate::data::source::{is_image_name, without_ending};
 use crate::metrics::corpus::Captions;
-
-/// Largest file that is read, in bytes: the annotations of all of COCO have 100 MB.
-const MAX_BYTES: u64 = 4 << 30;
 
 /// Images with a caption and references, in the order of the references.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,27 +23,30 @@ pub struct CaptionSet {
     pub captions: Vec<Captions>,
     /// Images with references for which no caption was found.
     pub num_uncaptioned: usize,
+    /// What was noticed in the files, a line each.
+    pub notes: Vec<String>,
 }
 
-/// Reads candidates, and their references from another file where `references` names one; of a file in Karpathy's schema
-/// those of `split` alone, where one is named.
+/// Reads candidates, and their references from another file where `references` names one; of a file that names splits
+/// those of `split` only, where one is given.
 ///
 /// # Errors
-/// A file that is missing, damaged or of another form; two captions of one image; a caption of an image without
-/// references; references in neither or in both files.
+/// A file that is missing, damaged or of another form; several captions of one image; a caption of an image without
+/// references, or of which it cannot be told which image it is; references in neither file.
 pub fn read_caption_set(candidates: &Path, references: Option<&Path>, split: Option<&str>) -> Result<CaptionSet> {
-    let found = read_candidates(candidates).with_context(|| format!("cannot use {}", candidates.display())).hint(|| {
-        "expected a JSON list of {\"image_id\", \"caption\"}, as COCO results, or of {\"prediction\", \"references\"}"
-    })?;
-    match references {
-        None => inline(found, candidates),
-        Some(path) => {
-            let references = read_references(path, split)?;
-            join(found, references)
-                .with_context(|| format!("{} does not fit {}", candidates.display(), path.display()))
-                .hint(|| "captions and references must be of the same images, called by the same ids or file names")
-        }
-    }
+    let Some(path) = references else { return inline(candidates) };
+    let mut set = CaptionSet::default();
+    let references = read_references(path, split, &mut set.notes)?;
+    let found = read_captions(candidates, Reading::Candidates)
+        .with_context(|| format!("cannot use {}", candidates.display()))
+        .hint(
+            || "give COCO results, lines of PATH, a tab and the caption, or another form that `prepare-data` reads",
+        )?;
+    set.notes.extend(notes(&found, candidates));
+    join(found.images, references, &mut set)
+        .with_context(|| format!("{} does not fit {}", candidates.display(), path.display()))
+        .hint(|| "captions and references must be of the same images, called by the same ids or file names")?;
+    Ok(set)
 }
 
 /// The references of each image of a file, as [`read_caption_set`] reads them.
@@ -51,166 +54,68 @@ pub fn read_caption_set(candidates: &Path, references: Option<&Path>, split: Opt
 /// # Errors
 /// As there.
 pub fn read_reference_lists(path: &Path) -> Result<Vec<Vec<String>>> {
-    Ok(read_references(path, None)?.into_iter().map(|image| image.texts).collect())
+    Ok(read_references(path, None, &mut Vec::new())?.into_iter().map(|image| image.captions).collect())
 }
 
-/// One caption of a model.
-struct Candidate {
-    name: Option<String>,
-    caption: String,
-    references: Option<Vec<String>>,
-}
-
-/// What people wrote about an image, and what it is called: by number and by file name.
-struct References {
-    names: Vec<String>,
-    texts: Vec<String>,
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
-    if size > MAX_BYTES {
-        return Err(fault(
-            format!("{} has {size} bytes, more than {MAX_BYTES}", path.display()),
-            "name the file of the captions",
-        ));
-    }
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is not JSON", path.display()))
-}
-
-fn read_candidates(path: &Path) -> Result<Vec<Candidate>> {
-    let value = read_json(path)?;
-    let Value::Array(entries) = value else { bail!("expected a list, found {}", kind(&value)) };
-    entries
-        .iter()
-        .enumerate()
-        .map(|(index, entry)| candidate(entry).with_context(|| format!("entry {index}")))
-        .collect()
-}
-
-fn candidate(entry: &Value) -> Result<Candidate> {
-    let caption = first_of(entry, &["prediction", "caption"]);
-    let caption = caption.and_then(Value::as_str).context("expected a text under \"caption\" or \"prediction\"")?;
-    let references = match first_of(entry, &["references", "captions"]) {
-        None => None,
-        Some(value) => Some(texts(value).context("the references")?),
+fn read_references(path: &Path, split: Option<&str>, noticed: &mut Vec<String>) -> Result<Vec<RawImage>> {
+    let known = |word: &str| {
+        let unknown = || usage(format!("there is no split {word:?}"), "expected train, val or test");
+        Split::parse(word).ok_or_else(unknown)
     };
-    let name = first_of(entry, &["image_id", "image_name", "filename", "image"]).and_then(name_of);
-    Ok(Candidate { name, caption: caption.to_owned(), references })
-}
-
-fn first_of<'a>(entry: &'a Value, names: &[&str]) -> Option<&'a Value> {
-    names.iter().find_map(|name| entry.get(name).filter(|value| !value.is_null()))
-}
-
-fn texts(value: &Value) -> Result<Vec<String>> {
-    let list = value.as_array().with_context(|| format!("expected a list of texts, found {}", kind(value)))?;
-    let text = |value: &Value| {
-        value.as_str().map(str::to_owned).with_context(|| format!("expected a text, found {}", kind(value)))
+    let split = split.map(known).transpose()?;
+    let mut read = || -> Result<Vec<RawImage>> {
+        let mut found = read_captions(path, Reading::References)?;
+        noticed.extend(notes(&found, path));
+        if let Some(split) = split {
+            if !found.images.is_empty() && found.images.iter().all(|image| image.split.is_none()) {
+                bail!("it names no splits, and {} was asked for", split.name());
+            }
+            found.images.retain(|image| image.split == Some(split));
+        }
+        if found.images.is_empty() {
+            let of_split = split.map_or_else(String::new, |split| format!(" of the split {}", split.name()));
+            let first = found.rejects.first().map(|reject| format!(": {}: {}", reject.what, reject.reason));
+            bail!("it holds no references{of_split}{}", first.unwrap_or_default());
+        }
+        Ok(found.images)
     };
-    list.iter().map(text).collect()
+    read().with_context(|| format!("cannot use {} as references", path.display())).hint(
+        || "give COCO annotations, a dataset_*.json in Karpathy's schema, or another form that `prepare-data` reads",
+    )
 }
 
-fn name_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(name) => Some(name.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-fn read_references(path: &Path, split: Option<&str>) -> Result<Vec<References>> {
-    let read = || -> Result<Vec<References>> {
-        let value = read_json(path)?;
-        let found = match (value.get("annotations"), value.get("images")) {
-            (Some(Value::Array(annotations)), images) => coco(annotations, images)?,
-            (None, Some(Value::Array(images))) => karpathy(images, split)?,
-            _ => bail!("it holds neither a list \"annotations\" nor a list \"images\""),
-        };
-        if let (Some(_), Some(split)) = (value.get("annotations"), split) {
-            bail!("COCO annotations have no splits, and {split} was asked for");
-        }
-        if found.is_empty() {
-            bail!("it holds no references{}", split.map_or_else(String::new, |split| format!(" of the split {split}")));
-        }
-        Ok(found)
+/// What was left out of a file or mended in it, counted.
+fn notes(found: &RawDataset, path: &Path) -> Vec<String> {
+    let count = |all: Vec<(&str, &str)>, done: &str| {
+        let &(what, why) = all.first()?;
+        Some(match all.len() {
+            1 => format!("{}: {done}: {what}: {why}", path.display()),
+            more => format!("{}: {done} {more} times, first {what}: {why}", path.display()),
+        })
     };
-    read()
-        .with_context(|| format!("cannot use {} as references", path.display()))
-        .hint(|| "expected COCO annotations or a data set in Karpathy's schema, dataset_*.json")
+    let rejects = found.rejects.iter().map(|reject| (reject.what.as_str(), reject.reason.as_str())).collect();
+    let repairs = found.repairs.iter().map(|repair| (repair.what.as_str(), repair.repair.as_str())).collect();
+    [count(rejects, "left out"), count(repairs, "noticed")].into_iter().flatten().collect()
 }
 
-fn coco(annotations: &[Value], images: Option<&Value>) -> Result<Vec<References>> {
-    let mut file_names = HashMap::new();
-    for image in images.and_then(Value::as_array).into_iter().flatten() {
-        if let (Some(id), Some(name)) = (image.get("id").and_then(name_of), image.get("file_name").and_then(name_of)) {
-            file_names.insert(id, name);
-        }
-    }
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut found: Vec<References> = Vec::new();
-    for (index, annotation) in annotations.iter().enumerate() {
-        let id = annotation.get("image_id").and_then(name_of);
-        let id = id.with_context(|| format!("annotation {index} has no image_id"))?;
-        let text = annotation.get("caption").and_then(Value::as_str);
-        let text = text.with_context(|| format!("annotation {index} has no caption"))?;
-        let place = *places.entry(id.clone()).or_insert_with(|| {
-            let names = std::iter::once(id.clone()).chain(file_names.get(&id).cloned()).collect();
-            found.push(References { names, texts: Vec::new() });
-            found.len() - 1
-        });
-        found[place].texts.push(text.to_owned());
-    }
-    Ok(found)
-}
-
-fn karpathy(images: &[Value], split: Option<&str>) -> Result<Vec<References>> {
-    let mut found = Vec::new();
-    for (index, image) in images.iter().enumerate() {
-        let of_image = || format!("image {index}");
-        let own = image.get("split").and_then(Value::as_str);
-        // Karpathy's `restval` belongs to the training.
-        let own = if own == Some("restval") { Some("train") } else { own };
-        if split.is_some_and(|split| own != Some(split)) {
-            continue;
-        }
-        let sentences = image.get("sentences").and_then(Value::as_array).with_context(of_image)?;
-        let raw = |sentence: &Value| sentence.get("raw").and_then(Value::as_str).map(str::to_owned);
-        let texts = sentences.iter().map(raw).collect::<Option<Vec<_>>>();
-        let texts = texts.context("a sentence has no text under \"raw\"").with_context(of_image)?;
-        if texts.is_empty() {
-            bail!("image {index} has no sentence");
-        }
-        let id = first_of(image, &["cocoid", "imgid"]).and_then(name_of).unwrap_or_else(|| index.to_string());
-        let names = std::iter::once(id).chain(image.get("filename").and_then(name_of)).collect();
-        found.push(References { names, texts });
-    }
-    Ok(found)
-}
-
-fn inline(candidates: Vec<Candidate>, path: &Path) -> Result<CaptionSet> {
+/// Captions whose references stand beside them.
+fn inline(path: &Path) -> Result<CaptionSet> {
+    let no_references =
+        |what: &str| fault(format!("{what} has no references"), "name the file with the references: --references FILE");
+    let Some((scored, lacking)) = read_scored(path).with_context(|| format!("cannot use {}", path.display()))? else {
+        return Err(no_references(&path.display().to_string()));
+    };
     let mut set = CaptionSet::default();
-    for (index, candidate) in candidates.into_iter().enumerate() {
-        let references = candidate.references.filter(|references| !references.is_empty());
-        let Some(references) = references else {
-            return Err(fault(
-                format!("entry {index} of {} has no references", path.display()),
-                "name the file with the references: --references FILE",
-            ));
+    if let Some(reject) = lacking.first() {
+        let message = format!("{} of {} cannot be scored: {}", reject.what, path.display(), reject.reason);
+        return Err(fault(message, "name the file with the references: --references FILE"));
+    }
+    for (index, scored) in scored.into_iter().enumerate() {
+        let [candidate] = scored.candidates.as_slice() else {
+            let message = format!("entry {index} of {} has {} captions", path.display(), scored.candidates.len());
+            return Err(fault(message, "give one caption of the model for each image"));
         };
-        set.captions.push(Captions { candidate: candidate.caption, references });
+        set.captions.push(Captions { candidate: candidate.clone(), references: scored.references });
     }
     if set.captions.is_empty() {
         return Err(fault(format!("{} holds no caption", path.display()), "there is nothing to score"));
@@ -218,42 +123,106 @@ fn inline(candidates: Vec<Candidate>, path: &Path) -> Result<CaptionSet> {
     Ok(set)
 }
 
-fn join(candidates: Vec<Candidate>, references: Vec<References>) -> Result<CaptionSet> {
-    let mut places = HashMap::new();
-    for (place, image) in references.iter().enumerate() {
-        for name in &image.names {
-            // A number that is also the file name of another image is the number.
-            places.entry(name.clone()).or_insert(place);
+/// Where images are found that are called by their ids, or by the names of their files.
+struct Places<'a> {
+    images: &'a [RawImage],
+    by_id: IdMap<usize>,
+    /// By path, name, and name without ending; `None` where several images are called so.
+    by_name: HashMap<&'a str, Option<usize>>,
+    /// Ids that two images have.
+    shared: HashMap<String, [usize; 2]>,
+    /// No image has an id: a number is the name of a file.
+    has_no_ids: bool,
+}
+
+impl<'a> Places<'a> {
+    fn of(images: &'a [RawImage]) -> Self {
+        let has_no_ids = images.iter().all(|image| image.cocoid.is_none());
+        let (mut by_id, mut by_name, mut shared) = (IdMap::default(), HashMap::new(), HashMap::new());
+        for (place, image) in images.iter().enumerate() {
+            if let Some(id) = &image.cocoid
+                && let Some(other) = by_id.insert(id, place)
+            {
+                shared.insert(id.to_string(), [other, place]);
+            }
+            for name in forms(&image.filename, has_no_ids) {
+                by_name.entry(name).and_modify(|known| *known = None).or_insert(Some(place));
+            }
+        }
+        // A whole path is one image's, whatever others are called.
+        by_name.extend(images.iter().enumerate().map(|(place, image)| (image.filename.as_str(), Some(place))));
+        Self { images, by_id, by_name, shared, has_no_ids }
+    }
+
+    /// The place of the image that a caption is of: by the name of its file, else by its id.
+    fn find(&self, image: &RawImage) -> Result<usize> {
+        let name = &image.filename;
+        let forms = forms(name, self.has_no_ids);
+        let named: Vec<&Option<usize>> = forms.iter().filter_map(|form| self.by_name.get(form)).collect();
+        let by_name = named.iter().find_map(|place| **place);
+        // A file of captions may call images by their ids without saying so.
+        let id = image.cocoid.clone().or_else(|| ImageId::from_text(name));
+        let by_id = id.as_ref().and_then(|id| self.by_id.get(id));
+        match (by_name, by_id, &id) {
+            (Some(one), Some(other), Some(id)) if one != other && image.cocoid.is_some() => {
+                bail!("the caption of {name} has the id {id}, which is that of {}", self.images[other].filename)
+            }
+            (Some(place), ..) => Ok(place),
+            (None, Some(place), Some(id)) => match self.shared.get(&id.to_string()) {
+                None => Ok(place),
+                Some(places) => {
+                    let [one, other] = places.map(|place| &self.images[place].filename);
+                    bail!("the id {id} is that of two images, {one} and {other}")
+                }
+            },
+            _ if !named.is_empty() => bail!("several images with references are called {name}"),
+            _ => bail!("there are no references for image {name}"),
         }
     }
+}
+
+/// What an image may be called: its path, the name of its file, and that name without its ending. Numbers are ids, unless
+/// there are none.
+fn forms(path: &str, with_numbers: bool) -> Vec<&str> {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    let mut forms = vec![path, name];
+    if is_image_name(name) {
+        forms.push(without_ending(name));
+    }
+    forms.dedup();
+    forms.retain(|form| with_numbers || form.contains(|character: char| !character.is_ascii_digit()));
+    forms
+}
+
+fn join(candidates: Vec<RawImage>, references: Vec<RawImage>, set: &mut CaptionSet) -> Result<()> {
+    let places = Places::of(&references);
     let mut captions: Vec<Option<String>> = vec![None; references.len()];
-    for (index, candidate) in candidates.into_iter().enumerate() {
-        if candidate.references.is_some() {
-            bail!("entry {index} brings references of its own");
-        }
-        let name = candidate.name.with_context(|| format!("entry {index} has no image_id"))?;
-        let place = *places.get(&name).with_context(|| format!("there are no references for image {name}"))?;
-        if captions[place].replace(candidate.caption).is_some() {
-            bail!("image {name} has two captions");
+    for image in candidates {
+        let place = places.find(&image)?;
+        let name = &image.filename;
+        match image.captions.as_slice() {
+            [one] if captions[place].is_none() => captions[place] = Some(one.clone()),
+            [_] => bail!("image {name} has two captions"),
+            several => bail!("image {name} has {} captions, expected one", several.len()),
         }
     }
-    let mut set = CaptionSet::default();
     for (caption, image) in captions.into_iter().zip(references) {
-        let Some(candidate) = caption else {
-            set.num_uncaptioned += 1;
-            continue;
-        };
-        set.captions.push(Captions { candidate, references: image.texts });
+        match caption {
+            Some(candidate) => set.captions.push(Captions { candidate, references: image.captions }),
+            None => set.num_uncaptioned += 1,
+        }
     }
     if set.captions.is_empty() {
         bail!("no image has a caption");
     }
-    Ok(set)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::fs;
+
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::base::fault::describe;
@@ -286,7 +255,7 @@ mod tests {
         });
         let results = json!([{ "image_id": "seven.jpg", "caption": "x" }, { "image_id": 9, "caption": "y" }]);
         let set = read(&results, Some(&references), None).unwrap();
-        assert_eq!(set.captions, [captions("y", &["a", "c"]), captions("x", &["b"])]);
+        assert_eq!(set.captions, [captions("x", &["b"]), captions("y", &["a", "c"])]);
         assert_eq!(set.num_uncaptioned, 0);
     }
 
@@ -302,7 +271,7 @@ mod tests {
         let text = describe(&read(&results, Some(&references), Some("val")).unwrap_err());
         assert!(text.contains("there are no references for image 40"), "{text}");
         let text = describe(&read(&results, Some(&references), Some("dev")).unwrap_err());
-        assert!(text.contains("no references of the split dev"), "{text}");
+        assert!(text.contains("there is no split \"dev\""), "{text}");
     }
 
     #[test]
@@ -317,25 +286,26 @@ mod tests {
         let references = json!({ "annotations": [{ "image_id": 1, "caption": "a" }] });
         let one = |id: u32| json!({ "image_id": id, "caption": "x" });
         let cases = [
-            (json!({}), None, "expected a list, found an object"),
+            (json!({}), None, "holds no caption"),
             (json!([]), None, "holds no caption"),
-            (json!([{ "image_id": 1 }]), None, "expected a text under \"caption\""),
+            (json!([{ "image_id": 1 }]), None, "it has no text under \"caption\""),
             (json!([one(1)]), None, "has no references"),
-            (json!([{ "caption": "x", "references": ["a", 5] }]), None, "expected a text, found a number"),
-            (json!([one(1), one(1)]), Some(&references), "image 1 has two captions"),
+            (json!([{ "caption": "x", "references": ["a", 5] }]), None, "its references are a list of something else"),
+            (json!([{ "prediction": "x", "captions": "a" }, { "prediction": "x" }]), None, "entry 1 of"),
+            (json!([one(1), one(1)]), Some(&references), "image 1 has 2 captions"),
             (json!([one(2)]), Some(&references), "no references for image 2"),
-            (json!([]), Some(&references), "no image has a caption"),
+            (json!([]), Some(&references), "holds no captions that can be read"),
         ];
         for (candidates, references, expected) in cases {
             let text = describe(&read(&candidates, references, None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{candidates}: {text}");
         }
         for (broken, expected) in [
-            (json!([]), "holds neither a list"),
-            (json!({ "annotations": [{ "image_id": 1 }] }), "annotation 0 has no caption"),
-            (json!({ "images": [{ "filename": "a" }] }), "image 0"),
-            (json!({ "images": [{ "filename": "a", "sentences": [] }] }), "image 0 has no sentence"),
-            (json!({ "images": [] }), "no references"),
+            (json!([]), "holds no captions that can be read"),
+            (json!({ "annotations": [{ "image_id": 1 }] }), "none of them holds captions"),
+            (json!({ "images": [{ "filename": "a" }] }), "none of them holds captions"),
+            (json!({ "images": [{ "filename": "a", "sentences": [] }] }), "it holds no references: a: has no caption"),
+            (json!({ "images": [] }), "holds no captions that can be read"),
         ] {
             let text = describe(&read(&json!([one(1)]), Some(&broken), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{broken}: {text}");

@@ -81,8 +81,18 @@ impl<'a> Source<'a> {
             Err(HFError::EntryNotFound { .. }) => Ok(None),
             // Without a network nobody knows what else the repository has; what is needed is asked for by name.
             Err(HFError::LocalEntryNotFound { .. }) if name != CONFIG => Ok(None),
+            // The weights come last: where they are, whatever else the repository has was asked for before.
+            Err(HFError::Request { .. }) if name != CONFIG && self.has_weights() => Ok(None),
             Err(error) => Err(self.explain(name, error)),
         }
+    }
+
+    /// Whether the cache has weights of this version.
+    fn has_weights(&self) -> bool {
+        [WEIGHTS, INDEX].into_iter().any(|name| {
+            let request = self.repository.download_file().filename(name).maybe_revision(self.revision.clone());
+            request.local_files_only(true).send().is_ok()
+        })
     }
 
     fn get_shards(&self, index: &std::path::Path) -> anyhow::Result<()> {

@@ -36,7 +36,7 @@ const LOCAL_FOLDER: &str = "get the repository's files on a machine with a netwo
 /// Which files of a repository are wanted beside `config.json` and the weights, where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
-    /// `preprocessor_config.json`.
+    /// `processor_config.json` and `preprocessor_config.json`, either of which describes the image processing.
     Encoder,
     /// Also those of the tokenizer and `generation_config.json`.
     WithTokenizer,
@@ -45,10 +45,16 @@ pub enum ModelKind {
 #[cfg(feature = "hub")]
 impl ModelKind {
     fn files(self) -> &'static [&'static str] {
-        const FILES: [&str; 5] =
-            ["preprocessor_config.json", "generation_config.json", "tokenizer.json", "vocab.json", "merges.txt"];
+        const FILES: [&str; 6] = [
+            "processor_config.json",
+            "preprocessor_config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "vocab.json",
+            "merges.txt",
+        ];
         match self {
-            Self::Encoder => &FILES[..1],
+            Self::Encoder => &FILES[..2],
             Self::WithTokenizer => &FILES,
         }
     }
@@ -315,6 +321,17 @@ fn is_id(id: &str) -> bool {
 mod tests {
     use super::*;
     use crate::base::fault::is_usage;
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn either_form_of_an_image_processor_is_fetched_with_every_model() {
+        for kind in [ModelKind::Encoder, ModelKind::WithTokenizer] {
+            for name in ["processor_config.json", "preprocessor_config.json"] {
+                assert!(kind.files().contains(&name), "{kind:?} {name}");
+            }
+        }
+        assert!(!ModelKind::Encoder.files().contains(&"tokenizer.json"));
+    }
 
     #[test]
     fn ids_of_the_hub_are_accepted() {

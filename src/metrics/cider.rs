@@ -9,6 +9,10 @@ const SIGMA: f64 = 6.0;
 /// Index of the order whose count is a caption's length: words in pairs.
 const PAIRS: usize = 1;
 
+/// Images below which document frequencies say little: one image more or less with an n-gram changes its weight by a third
+/// and more.
+pub const FEW_IMAGES: usize = 10;
+
 /// In how many images of a corpus an n-gram stands in a reference.
 #[derive(Clone, Debug)]
 pub struct DocumentFrequencies {
@@ -46,6 +50,18 @@ impl DocumentFrequencies {
         for ngram in seen {
             self.counts[ngram as usize] += 1;
         }
+    }
+
+    /// Images that are counted.
+    pub fn num_images(&self) -> usize {
+        self.num_images
+    }
+
+    /// Whether no n-gram of the references of `corpus` has a weight, since each is in all images: then CIDEr-D is 0,
+    /// whatever the captions are.
+    pub fn weigh_nothing(&self, corpus: &Corpus) -> bool {
+        let mut ngrams = corpus.images.iter().flat_map(|image| &image.references).flat_map(|ngrams| &ngrams.counts);
+        ngrams.all(|(ngram, _)| self.counts[*ngram as usize].max(1) as usize == self.num_images)
     }
 
     /// `log(images) - log(max(1, frequency))` of every n-gram.
@@ -133,7 +149,31 @@ mod tests {
     #[test]
     fn the_references_of_one_image_weigh_nothing() {
         let corpus = corpus(&[DOGS]);
-        assert_eq!(cider_d(&corpus, &DocumentFrequencies::of_references(&corpus)), [0.0]);
+        let frequencies = DocumentFrequencies::of_references(&corpus);
+        assert_eq!(cider_d(&corpus, &frequencies), [0.0]);
+        assert!(frequencies.weigh_nothing(&corpus));
+    }
+
+    #[test]
+    fn references_that_are_the_same_for_all_images_weigh_nothing_and_others_do() {
+        let weigh_nothing = |images: &[(&str, &[&str])]| {
+            let corpus = corpus(images);
+            let frequencies = DocumentFrequencies::of_references(&corpus);
+            let is_zero = cider_d(&corpus, &frequencies).iter().all(|&score| score == 0.0);
+            (frequencies.weigh_nothing(&corpus), is_zero)
+        };
+        assert_eq!(weigh_nothing(&[DOGS, DOGS, DOGS]), (true, true));
+        assert_eq!(weigh_nothing(&[DOGS, DOGS, CARS]), (false, false));
+        // A caption that is wrong altogether scores 0 too, and another would not.
+        assert_eq!(weigh_nothing(&[("x y", DOGS.1), ("z", CARS.1)]), (false, true));
+    }
+
+    #[test]
+    fn one_document_of_other_references_weighs_nothing_either() {
+        let mut corpus = corpus(&[DOGS, CARS]);
+        let given = DocumentFrequencies::of_others(&mut corpus, &[vec!["a dog".to_owned()]]);
+        assert!(given.weigh_nothing(&corpus));
+        assert_eq!(cider_d(&corpus, &given), [0.0, 0.0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::bleu::{BleuStatistics, bleu_statistics};
 use super::bootstrap::{CONFIDENCE, Interval, intervals};
-use super::cider::{DocumentFrequencies, cider_d};
+use super::cider::{DocumentFrequencies, FEW_IMAGES, cider_d};
 use super::corpus::{Captions, Corpus};
 use super::meteor::{Meteor, MeteorStatistics};
 use super::ptb_tokenizer::PtbTokenizer;
@@ -86,6 +86,8 @@ pub struct ScoreReport {
     pub bleu: BleuStatistics,
     /// What the captions are like.
     pub statistics: CaptionStatistics,
+    /// What a reader must know to take a score for what it is.
+    pub notes: Vec<String>,
     /// What was computed, how, on how much.
     pub signature: String,
 }
@@ -135,6 +137,7 @@ impl ScoreReport {
             100.0 * statistics.repeating,
             share(statistics.without_end, "without an end")
         ));
+        lines.extend(self.notes.iter().map(|note| format!("note      {note}")));
         lines.push(format!("signature {}", self.signature));
         lines
     }
@@ -154,10 +157,11 @@ pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
     score_tokenized(&tokenized, documents.as_deref(), training.as_ref(), options)
 }
 
-/// CIDEr-D of each image as [`score`] computes it, from 0 to 10.
-pub fn cider_of_each(images: &[Captions]) -> Vec<f64> {
+/// CIDEr-D of each image as [`score`] computes it, from 0 to 10; `None` where it is 0 for any caption.
+pub fn cider_of_each(images: &[Captions]) -> Option<Vec<f64>> {
     let corpus = Corpus::new(&tokenized(images));
-    cider_d(&corpus, &DocumentFrequencies::of_references(&corpus))
+    let frequencies = DocumentFrequencies::of_references(&corpus);
+    (!frequencies.weigh_nothing(&corpus)).then(|| cider_d(&corpus, &frequencies))
 }
 
 fn tokenized(images: &[Captions]) -> Vec<Captions> {
@@ -188,7 +192,7 @@ fn score_tokenized(
 ) -> ScoreReport {
     let meteor = options.meteor;
     let of_image = |image: &Captions| meteor.segment(&image.candidate, &image.references);
-    let (meteor_statistics, (bleu, rouge, cider)) = rayon::join(
+    let (meteor_statistics, (bleu, rouge, cider, note)) = rayon::join(
         || images.par_iter().map(of_image).collect::<Vec<MeteorStatistics>>(),
         || {
             let mut corpus = Corpus::new(images);
@@ -196,7 +200,8 @@ fn score_tokenized(
                 Some(documents) => DocumentFrequencies::of_others(&mut corpus, documents),
                 None => DocumentFrequencies::of_references(&corpus),
             };
-            (bleu_statistics(&corpus), rouge_l(&corpus), cider_d(&corpus, &frequencies))
+            let note = cider_note(&frequencies, &corpus);
+            (bleu_statistics(&corpus), rouge_l(&corpus), cider_d(&corpus, &frequencies), note)
         },
     );
     // Integer sums and means of the images that are drawn.
@@ -222,8 +227,32 @@ fn score_tokenized(
         intervals: found.map(Scores::from_array),
         bleu: bleu.iter().copied().sum(),
         statistics: caption_statistics(&candidates, training),
+        notes: note.into_iter().collect(),
         signature: signature(images, options),
     }
+}
+
+/// Why CIDEr-D says nothing or little, where the references that weigh its n-grams are those of too few images.
+fn cider_note(frequencies: &DocumentFrequencies, corpus: &Corpus) -> Option<String> {
+    const WAY_OUT: &str =
+        "weigh them by the references of many images: --document-frequencies FILE of score and evaluate";
+    let counted = frequencies.num_images();
+    if corpus.num_images() == 0 || counted == 0 {
+        return None;
+    }
+    if frequencies.weigh_nothing(corpus) {
+        let why = match counted {
+            1 => "there is one image".to_owned(),
+            _ => format!("every one is in the references of all {counted} images"),
+        };
+        return Some(format!(
+            "CIDEr-D is 0 by definition, whatever the captions say: it weighs n-grams by how few images have them, and \
+             {why}; {WAY_OUT}"
+        ));
+    }
+    (counted < FEW_IMAGES).then(|| {
+        format!("CIDEr-D says little: its n-grams are weighed by the references of {counted} images only; {WAY_OUT}")
+    })
 }
 
 /// What makes two reports comparable.
@@ -303,6 +332,38 @@ mod tests {
         assert_eq!(report.statistics.novel, Some(0.5));
         assert!(report.signature.ends_with("df=3 given images"), "{}", report.signature);
         assert_ne!(report.scores.CIDEr, score(&images(), &options(&meteor)).scores.CIDEr);
+    }
+
+    #[test]
+    fn a_note_says_why_document_frequencies_of_few_images_mean_nothing() {
+        let meteor = Meteor::exact_and_stem();
+        let notes = |images: &[Captions], documents: Option<&[Vec<String>]>| {
+            let options = ScoreOptions { document_references: documents, ..options(&meteor) };
+            let report = score(images, &options);
+            let shown = report.lines().into_iter().filter(|line| line.starts_with("note ")).count();
+            assert_eq!(shown, report.notes.len());
+            (report.notes, report.scores.CIDEr)
+        };
+        let perfect = Captions { candidate: "a dog runs".to_owned(), references: vec!["a dog runs".to_owned()] };
+        let (found, cider) = notes(std::slice::from_ref(&perfect), None);
+        assert_eq!(cider, 0.0);
+        insta::assert_snapshot!(
+            found.join("\n"),
+            @"CIDEr-D is 0 by definition, whatever the captions say: it weighs n-grams by how few images have them, and there is one image; weigh them by the references of many images: --document-frequencies FILE of score and evaluate"
+        );
+        let (found, cider) = notes(&vec![perfect.clone(); 12], None);
+        assert!(cider == 0.0 && found[0].contains("in the references of all 12 images"), "{found:?}");
+        assert!(
+            notes(&images(), None).0[0]
+                .starts_with("CIDEr-D says little: its n-grams are weighed by the references of 2")
+        );
+        let documents = |count: usize| (0..count).map(|number| vec![format!("dog {number}")]).collect::<Vec<_>>();
+        assert!(notes(std::slice::from_ref(&perfect), Some(&documents(1))).0[0].contains("0 by definition"));
+        assert!(
+            notes(std::slice::from_ref(&perfect), Some(&documents(9))).0[0].contains("references of 9 images only")
+        );
+        let (found, cider) = notes(&[perfect], Some(&documents(10)));
+        assert!(found.is_empty() && cider > 0.0);
     }
 
     #[test]

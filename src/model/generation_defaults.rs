@@ -11,17 +11,24 @@ use crate::config::{DecodingConfig, check_decoding};
 use crate::model::weight_files::{read_json, real_number, whole_number};
 
 /// Settings that change captions and are not known here, and the values that change nothing.
-const CHANGING: [(&str, &[f64]); 6] = [
+const CHANGING: [(&str, &[f64]); 12] = [
     ("do_sample", &[0.0]),
     ("num_beam_groups", &[1.0]),
     ("repetition_penalty", &[1.0]),
     ("forced_bos_token_id", &[]),
-    ("suppress_tokens", &[]),
+    ("forced_decoder_ids", &[]),
     ("forced_eos_token_id", &[]),
+    ("suppress_tokens", &[]),
+    ("begin_suppress_tokens", &[]),
+    ("bad_words_ids", &[]),
+    ("sequence_bias", &[]),
+    ("exponential_decay_length_penalty", &[]),
+    ("renormalize_logits", &[0.0]),
 ];
 
-/// New tokens where a folder names no length: transformers' `max_length` of 20 counts the start token.
-const MAX_NEW_TOKENS: usize = 19;
+/// New tokens where a folder names no length. A `max_length` that it names counts the start token, also one of 20; the
+/// default of 20 does not (transformers 4.50 and later).
+const MAX_NEW_TOKENS: usize = 20;
 
 /// How a captioner writes unless it is told otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +80,7 @@ impl GenerationDefaults {
 fn decoding(sources: &[&Value]) -> anyhow::Result<DecodingConfig> {
     let named = |name: &str| sources.iter().find(|source| source.get(name).is_some_and(|value| !value.is_null()));
     let number = |name: &str| named(name).map(|source| whole_number(source, name, 0)).transpose();
-    // What is called a length counts the start token.
+    // What is called a length counts the start token; a number of new tokens goes first.
     let count = |tokens: &str, length: &str| match (number(tokens)?, number(length)?) {
         (Some(count), _) => anyhow::Ok(Some(count)),
         (None, length) => Ok(length.map(|length| length.saturating_sub(1))),
@@ -102,6 +109,7 @@ fn not_followed(sources: &[&Value]) -> Vec<String> {
     let mut found: Vec<String> = CHANGING
         .iter()
         .filter_map(|(name, neutral)| value_of(name).map(|value| (name, neutral, value)))
+        .filter(|(_, _, value)| value.as_array().is_none_or(|values| !values.is_empty()))
         .filter(|(_, neutral, value)| number(value).is_none_or(|number| !neutral.contains(&number)))
         .map(|(name, _, value)| format!("{name} = {value}"))
         .collect();
@@ -145,7 +153,41 @@ mod tests {
         let config = json!({ "bos_token_id": 50256, "eos_token_id": 50256 });
         let found = GenerationDefaults::of(&[&Value::Null, &config, &Value::Null]).unwrap();
         assert_eq!((found.start, found.end, found.pad), (50256, 50256, None));
-        assert_eq!(found.decoding, DecodingConfig { max_new_tokens: Some(19), ..DecodingConfig::default() });
+        assert_eq!(found.decoding, DecodingConfig { max_new_tokens: Some(20), ..DecodingConfig::default() });
+    }
+
+    /// What transformers 5.24 writes at most: `generation_config.json`, `config.json`, the decoder's part of it, and the
+    /// new tokens, the end token included.
+    #[test]
+    fn the_longest_caption_is_that_of_generate() {
+        let none = || Value::Null;
+        let cases = [
+            (json!({}), json!({}), json!({}), 20),
+            (json!({ "max_length": null, "max_new_tokens": null }), json!({}), json!({}), 20),
+            (json!({ "max_length": 20 }), json!({}), json!({}), 19),
+            (json!({ "max_length": 12 }), json!({}), json!({}), 11),
+            (json!({ "max_new_tokens": 12 }), json!({}), json!({}), 12),
+            (json!({ "max_length": 9, "max_new_tokens": 12 }), json!({}), json!({}), 12),
+            (json!({ "forced_bos_token_id": 5 }), json!({}), json!({}), 20),
+            // Where there is the one file, the search of the other does not count.
+            (json!({}), json!({ "max_length": 12 }), json!({}), 20),
+            (json!({}), json!({}), json!({ "max_length": 12 }), 20),
+            (none(), json!({}), json!({}), 20),
+            (none(), json!({ "max_length": 12 }), json!({}), 11),
+            (none(), json!({ "max_length": 20 }), json!({}), 19),
+            (none(), json!({ "max_new_tokens": 12 }), json!({}), 12),
+            (none(), json!({}), json!({ "max_length": 20 }), 19),
+            (none(), json!({}), json!({ "max_new_tokens": 12 }), 12),
+            (none(), json!({ "max_length": 9 }), json!({ "max_length": 12 }), 8),
+            (none(), json!({ "max_length": 20 }), json!({ "max_length": 12 }), 19),
+            (none(), json!({ "max_new_tokens": 9 }), json!({ "max_length": 12 }), 9),
+        ];
+        for (generation, mut config, decoder, expected) in cases {
+            config["bos_token_id"] = 1.into();
+            config["eos_token_id"] = 2.into();
+            let found = GenerationDefaults::of(&[&generation, &config, &decoder]).unwrap();
+            assert_eq!(found.decoding.max_new_tokens, Some(expected), "{generation} {config} {decoder}");
+        }
     }
 
     #[test]
@@ -154,7 +196,10 @@ mod tests {
         let named = |settings: Value| GenerationDefaults::of(&[&settings, &tokens]).unwrap().not_followed;
         let settings = json!({ "repetition_penalty": 1.2, "do_sample": true, "num_beams": 4 });
         assert_eq!(named(settings), ["do_sample = true", "repetition_penalty = 1.2"]);
-        assert!(named(json!({ "do_sample": false, "repetition_penalty": 1.0 })).is_empty());
+        let settings = json!({ "forced_decoder_ids": [[1, 7]], "bad_words_ids": [[3]], "suppress_tokens": [] });
+        assert_eq!(named(settings), ["forced_decoder_ids = [[1,7]]", "bad_words_ids = [[3]]"]);
+        let neutral = json!({ "do_sample": false, "repetition_penalty": 1.0, "renormalize_logits": false });
+        assert!(named(neutral).is_empty());
     }
 
     #[test]

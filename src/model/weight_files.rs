@@ -23,7 +23,9 @@ pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
         ));
     }
     let path = folder.join("config.json");
-    read_json(&path).hint(|| "a model folder holds config.json, preprocessor_config.json and model.safetensors")
+    read_json(&path).hint(
+        || "a model folder holds config.json, model.safetensors, and processor_config.json or preprocessor_config.json",
+    )
 }
 
 /// A JSON file of a model's folder.

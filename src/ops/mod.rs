@@ -64,3 +64,4 @@ pub use reduce::sum_of_squares;
 pub use update::{PendingUpdate, UpdateReport, UpdateRule, UpdatedParameter, Updater};
 pub use upload::upload;
 pub use upstream::upstream;
+pub(crate) use vector_math::{Kernel, vectorized};

@@ -82,9 +82,10 @@ impl CaptioningModel {
                 defaults.not_followed.join(", ")
             ));
         }
+        let processor = read_processor(folder, &found.shape.encoder, &mut notes)?;
         let parameters = Parameters::create(&specs, found.tensors, 0, DType::F32, device)?;
         Ok(Self {
-            processor: read_processor(folder, &found.shape.encoder)?,
+            processor,
             decoding: within(defaults.decoding, &found.shape.decoder),
             shape: found.shape,
             parameters,

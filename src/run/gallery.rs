@@ -48,8 +48,8 @@ pub(super) fn draw(
             references: references(image),
         })
         .collect();
-    let chosen = match &written {
-        Some(_) => choose(&cider_of_each(&scored), num_images),
+    let chosen = match written.as_ref().and_then(|_| cider_of_each(&scored)) {
+        Some(scores) => choose(&scores, num_images),
         None => spread(images.len(), num_images).collect(),
     };
     let opened = CaptioningModel::open(checkpoint, device)?;
@@ -80,8 +80,9 @@ pub(super) fn draw(
         });
     }
     // Anew: the model may have written otherwise, with another search.
-    let cider = cider_of_each(&scored);
-    gallery.iter_mut().zip(chosen).for_each(|(image, place)| image.cider = Some(cider[place]));
+    if let Some(cider) = cider_of_each(&scored) {
+        gallery.iter_mut().zip(chosen).for_each(|(image, place)| image.cider = Some(cider[place]));
+    }
     Ok(gallery)
 }
 

@@ -15,11 +15,13 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::base::fault::fault;
+use crate::base::lock::Holder;
 use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
 use crate::base::{digest, disk};
 use crate::config::{FeatureType, Precision};
 use crate::data::feature_store::{Appender, Description, FORMAT_VERSION, FeatureStore, Key};
+use crate::data::image_file::DECODER_VERSION;
 use crate::data::image_processor::ImageProcessor;
 use crate::data::image_source::{ImageFiles, ImageSource, ImageView, StoredContent, StoredImages, feature_bytes};
 use crate::data::loader::Loader;
@@ -79,8 +81,8 @@ fn wanted_rows(setup: &Setup, files: &ImageFiles) -> Result<Option<(StoredConten
     Ok(data.cache_images.then(pixels))
 }
 
-/// To be raised by whoever changes what comes out for the same image: the decoders, the resize, the drawing of views, the
-/// arithmetic of an encoder.
+/// To be raised by whoever changes what comes out for the same pixels: the resize, the drawing of views, the arithmetic of
+/// an encoder. The decoders have [`DECODER_VERSION`].
 const ROWS_VERSION: u32 = 1;
 
 /// What the rows of a frozen encoder's outputs are.
@@ -97,6 +99,7 @@ fn features(
     let mut content = json!({
         "kind": "features",
         "version": ROWS_VERSION,
+        "decoder": DECODER_VERSION,
         "encoder": encoder,
         "weights": weights,
         "processor": processor,
@@ -113,7 +116,12 @@ fn features(
 /// What the rows of resized pictures are.
 fn pixels(processor: &ImageProcessor) -> Description {
     let (height, width) = processor.output_size();
-    let content = json!({ "kind": "pixels", "version": ROWS_VERSION, "geometry": processor.geometry() });
+    let content = json!({
+        "kind": "pixels",
+        "version": ROWS_VERSION,
+        "decoder": DECODER_VERSION,
+        "geometry": processor.geometry(),
+    });
     Description { content, row_bytes: 3 * height * width }
 }
 
@@ -244,9 +252,9 @@ impl Filling<'_> {
     /// Makes what is missing; says whether it came to the end.
     fn fill(&mut self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
         let (mut is_said, keep_going) = (false, &mut *self.keep_going);
-        let keep_waiting = || {
+        let keep_waiting = |holder: &Holder| {
             if !std::mem::replace(&mut is_said, true) {
-                terminal::message("waiting for another run that fills the same cache");
+                terminal::message(&format!("waiting for another run that fills the same cache: {holder}"));
             }
             keep_going()
         };
@@ -370,6 +378,22 @@ mod tests {
         let different: std::collections::HashSet<&String> = names.iter().collect();
         assert_eq!(different.len(), names.len(), "{names:?}");
         assert_eq!(names[0], name(&encoder, "a", &plain, f32, f16));
+    }
+
+    #[test]
+    fn rows_of_another_version_of_the_decoders_are_another_store() {
+        for mut description in [
+            features(&encoder(), "a", &ImageProcessor::plain(32), Precision::F32, FeatureType::F16, false),
+            pixels(&ImageProcessor::plain(32)),
+        ] {
+            let now = folder_name(&description);
+            assert_eq!(description.content["decoder"], DECODER_VERSION);
+            description.content["decoder"] = (DECODER_VERSION - 1).into();
+            assert_ne!(now, folder_name(&description));
+            // Rows of before knew no such version.
+            description.content.as_object_mut().unwrap().remove("decoder");
+            assert_ne!(now, folder_name(&description));
+        }
     }
 
     #[test]

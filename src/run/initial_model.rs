@@ -11,7 +11,7 @@ use crate::base::fault::{WithHint as _, fault, usage};
 use crate::base::memory;
 use crate::config::{self, EncoderTraining, RunConfig};
 use crate::data::dataset::Dataset;
-use crate::data::image_processor::ImageProcessor;
+use crate::data::image_processor::{FolderProcessing, ImageProcessor};
 use crate::data::split::SplitIndices;
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::captioner::CaptionerShape;
@@ -119,17 +119,10 @@ impl InitialModel {
 /// A captioner with all that it brings.
 fn whole(config: RunConfig, folder: &Path) -> Result<Parts> {
     let found = read_captioner(folder, config.model.encoder.image_size)?;
-    let processor = read_processor(folder, &found.shape.encoder)?;
+    let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
+    let processor = read_processor(folder, &found.shape.encoder, &mut notes)?;
     let (config, decoder, tokenizer) = settle_decoder(config, found.shape.decoder, folder)?;
-    Ok(Parts {
-        encoder: found.shape.encoder,
-        decoder,
-        processor,
-        tokenizer,
-        config,
-        tensors: found.tensors,
-        notes: unused_note(folder, &found.unused).into_iter().collect(),
-    })
+    Ok(Parts { encoder: found.shape.encoder, decoder, processor, tokenizer, config, tensors: found.tensors, notes })
 }
 
 /// Encoder and decoder each from where the config says.
@@ -138,12 +131,12 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
     let (encoder, processor) = match &folders.encoder {
         Some(folder) if config.model.encoder.pretrained => {
             let found = read_encoder(folder, config.model.encoder.image_size)?;
-            let processor = read_processor(folder, &found.shape)?;
+            let processor = read_processor(folder, &found.shape, &mut notes)?;
             notes.extend(unused_note(folder, &found.unused));
             tensors.extend(found.tensors.into_iter().map(|(name, tensor)| (format!("encoder.{name}"), tensor)));
             (found.shape, processor)
         }
-        folder => scratch_encoder(&config, folder.as_deref())?,
+        folder => scratch_encoder(&config, folder.as_deref(), &mut notes)?,
     };
     let (config, decoder, tokenizer) = match &folders.decoder {
         Some(folder) => {
@@ -220,7 +213,12 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
     CaptionTokenizer::train(captions.into_iter(), &config.tokenizer)
 }
 
-fn scratch_encoder(config: &RunConfig, folder: Option<&Path>) -> Result<(EncoderShape, ImageProcessor)> {
+/// A folder gives the shape, and the image processing where it describes one.
+fn scratch_encoder(
+    config: &RunConfig,
+    folder: Option<&Path>,
+    notes: &mut Vec<String>,
+) -> Result<(EncoderShape, ImageProcessor)> {
     let encoder = &config.model.encoder;
     let mut shape = match (&encoder.config, folder) {
         (Some(architecture), _) => EncoderShape::from_architecture(architecture),
@@ -236,9 +234,13 @@ fn scratch_encoder(config: &RunConfig, folder: Option<&Path>) -> Result<(Encoder
         shape.image_size = image_size;
     }
     check_encoder(&shape)?;
-    let processor = match folder {
-        Some(folder) if folder.join("preprocessor_config.json").is_file() => read_processor(folder, &shape)?,
-        _ => ImageProcessor::plain(shape.image_size),
+    let described = folder.map(ImageProcessor::from_folder).transpose()?.flatten();
+    let processor = match described {
+        Some(FolderProcessing { processor, note }) => {
+            notes.extend(note);
+            processor.with_image_size(shape.image_size)
+        }
+        None => ImageProcessor::plain(shape.image_size),
     };
     Ok((shape, processor))
 }

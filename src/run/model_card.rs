@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::base::visible;
 use crate::config::{self, RunConfig};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
@@ -70,10 +71,10 @@ impl Card {
 
 /// The card of `model`.
 pub fn render(model: &CaptioningModel, card: &Card) -> String {
-    let title = &card.title;
+    let title = plain_markdown(&card.title);
     let (encoder, decoder) = (&model.shape.encoder, &model.shape.decoder);
     let base = model.training.as_ref().map(base_models).unwrap_or_default();
-    let base_lines: String = base.iter().map(|name| format!("- {name}\n")).collect();
+    let base_lines: String = base.iter().map(|name| format!("- {}\n", yaml_string(name))).collect();
     let base_key = if base.is_empty() { String::new() } else { format!("base_model:\n{base_lines}") };
     let architecture = format!(
         "Describes images in one sentence: a {:?} encoder ({} px, patches of {} px, {} wide, {} layers) and a GPT-2 \
@@ -93,7 +94,8 @@ pub fn render(model: &CaptioningModel, card: &Card) -> String {
     let dataset = model.training.as_ref().and_then(|training| training.config.data.dataset.as_deref());
     let index = model_index(card, dataset.unwrap_or("a data set of its own"));
     let scores = scores_section(card);
-    format!("{FRONT_MATTER}{base_key}{index}---\n\n# {title}\n\n{architecture}\n{USE}{scores}{training}")
+    let body = format!("# {title}\n\n{architecture}\n{USE}{scores}{training}");
+    format!("{FRONT_MATTER}{base_key}{index}---\n\n{}", visible::lines(&body))
 }
 
 /// The scores as the Hub reads them.
@@ -101,25 +103,28 @@ fn model_index(card: &Card, dataset: &str) -> String {
     if card.scores.is_empty() {
         return String::new();
     }
-    // A JSON text is a YAML text too, whatever is in it.
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut lines =
-        vec!["model-index:".to_owned(), format!("- name: {}", quoted(&card.title)), "  results:".to_owned()];
+        vec!["model-index:".to_owned(), format!("- name: {}", yaml_string(&card.title)), "  results:".to_owned()];
     for scores in &card.scores {
         lines.push("  - task:".to_owned());
         lines.push("      type: image-to-text".to_owned());
         lines.push("    dataset:".to_owned());
-        lines.push(format!("      name: {}", quoted(dataset)));
-        lines.push(format!("      type: {}", quoted(dataset)));
-        lines.push(format!("      split: {}", quoted(&scores.split)));
+        lines.push(format!("      name: {}", yaml_string(dataset)));
+        lines.push(format!("      type: {}", yaml_string(dataset)));
+        lines.push(format!("      split: {}", yaml_string(&scores.split)));
         lines.push("    metrics:".to_owned());
         for row in &scores.rows {
-            lines.push(format!("    - type: {}", quoted(&row.name.to_lowercase())));
-            lines.push(format!("      name: {}", quoted(&row.name)));
+            lines.push(format!("    - type: {}", yaml_string(&row.name.to_lowercase())));
+            lines.push(format!("      name: {}", yaml_string(&row.name)));
             lines.push(format!("      value: {:.4}", row.value));
         }
     }
     lines.join("\n") + "\n"
+}
+
+/// A JSON text is a YAML text too, whatever is in it.
+fn yaml_string(text: &str) -> String {
+    visible::json(&serde_json::Value::from(text).to_string()).into_owned()
 }
 
 fn scores_section(card: &Card) -> String {
@@ -128,12 +133,15 @@ fn scores_section(card: &Card) -> String {
         let _ = write!(
             text,
             "\n## Scores of the split {}\n\n| | | {:.0} % of resamples |\n|---|---|---|\n",
-            scores.split,
+            plain_markdown(&scores.split),
             100.0 * scores.confidence
         );
         for row in &scores.rows {
             let interval = row.interval.map_or(String::new(), |(low, high)| format!("{low:.3} to {high:.3}"));
-            let _ = writeln!(text, "| {} | {:.3} | {interval} |", row.name, row.value);
+            let _ = writeln!(text, "| {} | {:.3} | {interval} |", plain_markdown(&row.name), row.value);
+        }
+        for note in &scores.notes {
+            let _ = write!(text, "\n{}.\n", plain_markdown(note));
         }
         let _ = write!(text, "\n`{}`\n", scores.signature.replace('`', "'"));
     }
@@ -154,9 +162,10 @@ fn base_models(training: &CheckpointMetadata) -> Vec<String> {
     names.into_iter().flatten().filter(|name| is_id(name)).cloned().collect()
 }
 
-/// `owner/name`, unless that is a folder here.
+/// `owner/name` as the Hub has them, unless that is a folder here.
 fn is_id(name: &str) -> bool {
-    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.');
+    let is_allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(is_allowed);
     let parts: Vec<&str> = name.split('/').collect();
     parts.len() == 2 && parts.iter().all(|part| is_part(part)) && !Path::new(name).exists()
 }
@@ -186,7 +195,10 @@ fn shared_config(training: &CheckpointMetadata) -> RunConfig {
 fn training_section(training: &CheckpointMetadata) -> String {
     let state = &training.state;
     let loss = |loss: Option<f64>| loss.map_or("not measured".to_owned(), |loss| format!("{loss:.4}"));
-    let data = training.config.data.dataset.as_deref().unwrap_or("a data set of its own");
+    let data = plain_markdown(training.config.data.dataset.as_deref().unwrap_or("a data set of its own"));
+    let config = config::to_toml(&shared_config(training));
+    // A text of the config must not end the block that shows it.
+    let fence = "`".repeat(3.max(1 + longest_run(&config, '`')));
     format!(
         "\n## Training\n\n\
          Trained on {data} by {}.\n\n\
@@ -194,13 +206,17 @@ fn training_section(training: &CheckpointMetadata) -> String {
          | epochs | {} |\n| updates | {} |\n\
          | training loss, nats per token | {} |\n| validation loss, nats per token | {} |\n\
          | `dataset.json`, SHA-256 | `{}` |\n\n\
-         The config, which `caption-train --config FILE` trains:\n\n```toml\n{}```\n",
-        training.written_by,
+         The config, which `caption-train --config FILE` trains:\n\n{fence}toml\n{config}{fence}\n",
+        plain_markdown(&training.written_by),
         state.epoch,
         state.global_step,
         loss(state.train_loss),
         loss(state.val_loss),
-        training.dataset_digest,
-        config::to_toml(&shared_config(training))
+        training.dataset_digest.replace('`', "'"),
     )
+}
+
+/// The most characters of this kind that stand side by side.
+fn longest_run(text: &str, wanted: char) -> usize {
+    text.split(|character| character != wanted).map(|run| run.chars().count()).max().unwrap_or(0)
 }

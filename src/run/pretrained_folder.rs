@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::visible;
 use crate::config::TokenizerConfig;
-use crate::data::image_processor::ImageProcessor;
+use crate::data::image_processor::{FolderProcessing, ImageProcessor};
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::encoder::EncoderShape;
 use crate::model::generation_defaults::GenerationDefaults;
@@ -15,6 +16,8 @@ use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
 
 /// Names of tensors in a message; the rest are counted.
 const LISTED: usize = 4;
+/// Characters of such a name that are shown.
+const MOST_OF_A_NAME: usize = 100;
 
 /// What to do about weights that do not fit.
 pub const UNFIT_HINT: &str = "config.json and the weights must be of one model: fetch them again from one place";
@@ -55,14 +58,18 @@ pub fn read_tokenizer(
     Ok((tokenizer, config))
 }
 
-/// The image processing of a model's folder, for the wanted image size.
+/// The image processing of a model's folder, for the wanted image size. What a person should know of it goes to `notes`.
 ///
 /// # Errors
-/// A `preprocessor_config.json` that is not there or cannot be used.
-pub fn read_processor(folder: &Path, shape: &EncoderShape) -> Result<ImageProcessor> {
-    let path = folder.join("preprocessor_config.json");
-    let processor = ImageProcessor::from_file(&path)
-        .hint(|| "the encoder's preprocessor_config.json says how its images were resized and normalised")?;
+/// A folder that does not describe it; a description that cannot be used.
+pub fn read_processor(folder: &Path, shape: &EncoderShape, notes: &mut Vec<String>) -> Result<ImageProcessor> {
+    const HINT: &str = "processor_config.json or preprocessor_config.json says how the encoder's images were resized and \
+                        normalised: save the model's processor (AutoImageProcessor) into its folder too";
+    let FolderProcessing { processor, note } = ImageProcessor::from_folder(folder).hint(|| HINT)?.ok_or_else(|| {
+        let message = "neither a processor_config.json with an image_processor nor a preprocessor_config.json";
+        fault(format!("{} holds {message}", folder.display()), HINT)
+    })?;
+    notes.extend(note);
     Ok(processor.with_image_size(shape.image_size))
 }
 
@@ -77,7 +84,7 @@ pub fn new_note(new: &[String]) -> Option<String> {
 }
 
 fn listed(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
+    let shown: Vec<String> = names.iter().take(LISTED).map(|name| visible::cut(name, MOST_OF_A_NAME)).collect();
     let rest = names.len().saturating_sub(LISTED);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     let noun = if names.len() == 1 { "tensor" } else { "tensors" };

@@ -12,8 +12,10 @@ use candle_core::Device;
 use serde::Deserialize;
 
 use crate::base::fault::one_line;
+use crate::base::quoting::shell_word;
 use crate::config::{self, RunConfig};
 use crate::data::dataset::{Dataset, Split};
+use crate::data::image_id::ImageId;
 use crate::data::split::split_images;
 use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX, best_file_name};
 use crate::run::checkpoint::newest::newest_in_run;
@@ -176,7 +178,7 @@ pub(super) fn sample_captions(run: &RunDirectory, split: &str) -> Result<Vec<[St
 
 #[derive(Deserialize)]
 struct Prediction {
-    image_id: u64,
+    image_id: ImageId,
     caption: String,
 }
 
@@ -185,8 +187,8 @@ fn read_captions(run: &RunDirectory, dataset: &Dataset, split: &str) -> Result<S
     let cannot = || format!("cannot use {}", path.display());
     let predictions: Vec<Prediction> =
         serde_json::from_slice(&fs::read(&path).with_context(cannot)?).with_context(cannot)?;
-    let by_id: HashMap<u64, usize> =
-        dataset.images.iter().enumerate().map(|(index, image)| (image.image_id, index)).collect();
+    let by_id: HashMap<&ImageId, usize> =
+        dataset.images.iter().enumerate().map(|(index, image)| (&image.image_id, index)).collect();
     let mut captions =
         SplitCaptions { split: CaptionedSplit { split: split.to_owned(), images: Vec::new() }, images: Vec::new() };
     for Prediction { image_id, caption } in predictions {
@@ -201,7 +203,7 @@ fn read_captions(run: &RunDirectory, dataset: &Dataset, split: &str) -> Result<S
 fn rows(process: Process) -> Vec<(String, String)> {
     let mut rows = vec![
         ("program".to_owned(), process.program),
-        ("command".to_owned(), process.arguments.join(" ")),
+        ("command".to_owned(), command(&process.arguments)),
         ("system".to_owned(), process.system),
     ];
     rows.extend(process.processor.map(|name| ("processor".to_owned(), name)));
@@ -212,6 +214,12 @@ fn rows(process: Process) -> Vec<(String, String)> {
     rows.push(("compute threads".to_owned(), process.compute_threads.to_string()));
     rows.push(("loader threads".to_owned(), process.loader_threads.to_string()));
     rows
+}
+
+/// What was written on the command line, as a shell reads it.
+fn command(arguments: &[String]) -> String {
+    let words = arguments.iter().map(|argument| format!(" {}", shell_word(argument)));
+    format!("caption-train{}", words.collect::<String>())
 }
 
 fn links(run: &RunDirectory) -> Vec<FileLink> {

@@ -1,12 +1,14 @@
-//! The folder of one run: never overwritten, numbered when its name is taken.
+//! The folder of one run: never overwritten, numbered when its name is taken, written by one process at a time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::base::fault::WithHint as _;
+use crate::base::fault::{WithHint as _, fault};
+use crate::base::lock::{Attempt, Holder, LOCK_FILE, Lock};
 use crate::base::{atomic_file, terminal};
 use crate::run::checkpoint::layout::LAST;
 use crate::training::train_state::TrainState;
@@ -21,13 +23,24 @@ const SUPERSEDED: &str = "metrics.superseded.jsonl";
 #[derive(Clone, Debug)]
 pub struct RunDirectory {
     path: PathBuf,
+    /// Held by the process that trains, as long as any clone is there.
+    lock: Option<Arc<Lock>>,
+}
+
+/// What came of the wish to write in a run's folder.
+#[derive(Debug)]
+pub enum Claim {
+    /// No other process does: this is the folder with its lock.
+    Ours(RunDirectory),
+    /// This one does.
+    InUse(Holder),
 }
 
 impl RunDirectory {
-    /// Makes `OUTPUT/NAME`, or `OUTPUT/NAME-2` and so on when that is taken.
+    /// Makes and locks `OUTPUT/NAME`, or `OUTPUT/NAME-2` and so on when that is taken.
     ///
     /// # Errors
-    /// A folder that cannot be made.
+    /// A folder that cannot be made or locked.
     pub fn create(output: &Path, name: &str) -> anyhow::Result<Self> {
         fs::create_dir_all(output)
             .with_context(|| format!("cannot make the folder {}", output.display()))
@@ -36,7 +49,7 @@ impl RunDirectory {
             let path = output.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    let run = Self { path };
+                    let Claim::Ours(run) = Self::at(&path).claim()? else { continue };
                     fs::create_dir(run.checkpoints())
                         .with_context(|| format!("cannot make the folder {}", run.checkpoints().display()))?;
                     return Ok(run);
@@ -56,13 +69,40 @@ impl RunDirectory {
     pub fn of_checkpoint(checkpoint: &Path) -> Option<Self> {
         let checkpoint = checkpoint.canonicalize().ok()?;
         let folder = checkpoint.parent()?;
-        let run = Self { path: folder.parent()?.to_path_buf() };
+        let run = Self::at(folder.parent()?);
         (folder.file_name()? == CHECKPOINTS && run.path.join("config.resolved.toml").is_file()).then_some(run)
     }
 
     /// The run in this folder, whether there is one or not.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), lock: None }
+    }
+
+    /// Locks the folder, so that this process alone trains in it.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn claim(&self) -> anyhow::Result<Claim> {
+        let path = self.path.join(LOCK_FILE);
+        let attempt = Lock::attempt(&path).with_context(|| format!("cannot write {}", path.display()));
+        Ok(match attempt.hint(|| UNWRITABLE)? {
+            Attempt::Held(lock) => Claim::Ours(Self { path: self.path.clone(), lock: Some(Arc::new(lock)) }),
+            Attempt::Taken(holder) => Claim::InUse(holder),
+        })
+    }
+
+    /// Makes sure that no other process has taken the folder over, where a file system has no locks or lost them.
+    ///
+    /// # Errors
+    /// Another process is at work there.
+    pub fn check_owned(&self) -> anyhow::Result<()> {
+        match self.lock.as_ref().and_then(|lock| lock.lost_to()) {
+            Some(holder) => Err(fault(
+                format!("the run in {} was taken over by another process: {holder}", self.path.display()),
+                "let that process go on, or end it and resume the run; this one writes nothing more there",
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The folder itself.
@@ -210,6 +250,7 @@ fn is_behind(line: &[u8], state: &TrainState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fault::describe;
 
     #[test]
     fn a_taken_name_gets_a_number_and_nothing_is_overwritten() {
@@ -218,6 +259,30 @@ mod tests {
             .map(|_| RunDirectory::create(output.path(), "run").unwrap().path().file_name().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["run", "run-2", "run-3"]);
+    }
+
+    #[test]
+    fn a_folder_is_in_use_as_long_as_anything_of_its_process_may_write_there() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        let (again, clone) = (RunDirectory::at(run.path()), run.clone());
+        run.check_owned().unwrap();
+        drop(run);
+        assert!(matches!(again.claim().unwrap(), Claim::InUse(holder) if holder.to_string().starts_with("process ")));
+        drop(clone);
+        assert!(matches!(again.claim().unwrap(), Claim::Ours(_)));
+    }
+
+    #[test]
+    fn whoever_lost_the_folder_to_another_process_is_told() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        fs::write(run.path().join(LOCK_FILE), "process 7 on elsewhere, since then\n").unwrap();
+        let text = describe(&run.check_owned().unwrap_err());
+        assert!(
+            text.contains("taken over by another process: process 7 on elsewhere") && text.contains("hint: "),
+            "{text}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Reads files; writes none, so that a mistake found here leaves nothing behind.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -12,6 +13,7 @@ use crate::base::fault::{fault, usage};
 use crate::config::RunConfig;
 use crate::data::augmentation::Augmentation;
 use crate::data::batch::Example;
+use crate::data::caption_lengths::CaptionLengths;
 use crate::data::collate::frame;
 use crate::data::dataset::{Dataset, Split};
 use crate::data::image_processor::ImageProcessor;
@@ -23,6 +25,7 @@ use crate::model::parameters::Parameters;
 use crate::run::checkpoint::reader::Checkpoint;
 use crate::run::initial_model::{InitialModel, ModelFolders};
 use crate::tokenizer::CaptionTokenizer;
+use crate::training::caption_fit::CaptionFit;
 use crate::training::captioned_split::CaptionedSplit;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
@@ -116,8 +119,8 @@ impl Setup {
         state: TrainState,
     ) -> Result<Self> {
         let max_seq_len = config.model.decoder.max_seq_len;
-        let train = make_examples(&dataset, &split.train, &tokenizer, max_seq_len)?;
-        let val = make_examples(&dataset, &split.val, &tokenizer, max_seq_len)?;
+        let (train, train_lengths) = make_examples(&dataset, &split.train, &tokenizer, max_seq_len)?;
+        let (val, val_lengths) = make_examples(&dataset, &split.val, &tokenizer, max_seq_len)?;
         if let Some(name) = &config.evaluation.caption_split
             && split_of(&split, name).is_empty()
         {
@@ -136,12 +139,20 @@ impl Setup {
             ));
         }
         let meteor = Meteor::open(config.evaluation.meteor_resources.as_deref())?;
+        let most_positions = config.model.brings_decoder().then_some(shape.decoder.num_positions);
         let counts = DataCounts {
             train_images: split.train.len(),
             train_examples: train.len(),
             val_images: split.val.len(),
             val_examples: val.len(),
+            val_references: split
+                .val
+                .iter()
+                .map(|&image| &dataset.images[image].captions)
+                .collect::<HashSet<_>>()
+                .len(),
             extra_images: extra_images(&config, &split).len(),
+            captions: CaptionFit::new(&train_lengths, &val_lengths, max_seq_len, most_positions),
         };
         let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads());
         Ok(Self {
@@ -221,22 +232,27 @@ fn extra_images(config: &RunConfig, split: &SplitIndices) -> Vec<usize> {
     }
 }
 
-/// Each caption of each image as a training example.
+/// Each caption of each image as a training example, and how long the captions are before they are cut.
 fn make_examples(
     dataset: &Dataset,
     images: &[usize],
     tokenizer: &CaptionTokenizer,
     max_seq_len: usize,
-) -> Result<Vec<Example>> {
+) -> Result<(Vec<Example>, CaptionLengths)> {
     let specials = tokenizer.special_ids();
-    let of_image = |&image: &usize| -> Result<Vec<Example>> {
+    let of_image = |&image: &usize| -> Result<Vec<(Example, usize)>> {
         let captions = dataset.images[image].captions.iter();
         let example = |caption: &String| {
             let ids = tokenizer.encode(caption)?;
-            Ok(Example { image, tokens: frame(&ids, specials.start, specials.end, max_seq_len) })
+            Ok((Example { image, tokens: frame(&ids, specials.start, specials.end, max_seq_len) }, ids.len()))
         };
         captions.map(example).collect()
     };
-    let examples: Result<Vec<Vec<Example>>> = images.par_iter().map(of_image).collect();
-    Ok(examples?.into_iter().flatten().collect())
+    let encoded: Result<Vec<Vec<(Example, usize)>>> = images.par_iter().map(of_image).collect();
+    let mut lengths = CaptionLengths::default();
+    let examples = encoded?.into_iter().flatten().map(|(example, num_tokens)| {
+        lengths.add(num_tokens);
+        example
+    });
+    Ok((examples.collect(), lengths))
 }

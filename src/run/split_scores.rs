@@ -27,6 +27,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<SplitScores> {
         checkpoint,
         rows: rows.collect(),
         confidence: CONFIDENCE,
+        notes: serde_json::from_value(report["notes"].clone()).unwrap_or_default(),
         signature: report["signature"].as_str().unwrap_or_default().to_owned(),
         figures: serde_json::from_value(report["statistics"].clone()).ok(),
     })

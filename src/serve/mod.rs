@@ -95,7 +95,7 @@ impl Server {
             .hint(|| "the system may have no file handles left: `ulimit -n` shows how many there can be")
             .context("cannot start the server")?;
         let queue = Queue::new(limits.num_waiting);
-        let thread = model_thread::start(model, Arc::clone(&queue)).context("cannot start the thread of the model")?;
+        let thread = model_thread::start(model, Arc::clone(&queue))?;
         let log = Arc::new(log);
         let app = App {
             queue: Arc::clone(&queue),

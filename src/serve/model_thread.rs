@@ -1,23 +1,23 @@
 //! The thread on which the model works, apart from the one that talks to clients.
 
 use std::any::Any;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::describe::{Answer, Describe, Refusal, Request};
 use super::queue::{Outcome, Queue};
+use crate::base::threads;
 
 /// How often it is asked whether the thread has ended; a thread cannot be awaited.
 const POLL: Duration = Duration::from_millis(10);
 
 /// Has `model` describe what is in the queue until the queue is closed.
-pub(super) fn start(mut model: impl Describe, queue: Arc<Queue>) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("model".to_owned()).spawn(move || {
+pub(super) fn start(mut model: impl Describe, queue: Arc<Queue>) -> anyhow::Result<JoinHandle<()>> {
+    threads::spawn("model", move || {
         while let Some(job) = queue.next() {
             let started = std::time::Instant::now();
             let result = describe(&mut model, job.image, &job.request);

@@ -1,6 +1,7 @@
 //! A tokenizer's folder: `tokenizer.json`, and `vocab.json` with `merges.txt` for tools that know only those.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -11,11 +12,14 @@ use tokenizers::models::bpe::BPE;
 use super::{CaptionTokenizer, byte_level, model_check, raw_from_json};
 use crate::base::atomic_file;
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::visible::quoted;
 use crate::config::TokenizerConfig;
 
 const TOKENIZER: &str = "tokenizer.json";
 const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
+/// Bytes of a file: several times the largest in use.
+const MOST_BYTES: u64 = 128 << 20;
 /// What the first line of `merges.txt` begins with.
 const MERGES_VERSION: &str = "#version: 0.2";
 
@@ -87,7 +91,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
     let ids: std::collections::HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
         .with_context(|| format!("{} is not a table from tokens to ids", vocab.display()))
         .hint(|| "expected {\"token\": id, ...}, as GPT-2's vocab.json")?;
-    model_check::check_ids(ids.iter().map(|(token, &id)| (token.as_str(), Some(u64::from(id)))))
+    model_check::check_tokens(ids.iter().map(|(token, &id)| (token.as_str(), Some(u64::from(id)))))
         .with_context(|| format!("{} cannot be used", vocab.display()))?;
     let text = read(merges)?;
     let unfit = || format!("{} and {} do not fit together", vocab.display(), merges.display());
@@ -100,9 +104,10 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
         let (left, right) = pair.ok_or_else(|| {
             fault(
                 format!(
-                    "{} line {}: expected two tokens with a space between, found {line:?}",
+                    "{} line {}: expected two tokens with a space between, found {}",
                     merges.display(),
-                    index + 1
+                    index + 1,
+                    quoted(line)
                 ),
                 "take the file anew from where it came from",
             )
@@ -119,7 +124,15 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    let cannot = || format!("cannot read {}", path.display());
+    let mut text = String::new();
+    let file = fs::File::open(path).with_context(cannot)?;
+    file.take(MOST_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
+    if text.len() as u64 > MOST_BYTES {
+        let message = format!("{} has more than {MOST_BYTES} bytes, which no tokenizer needs", path.display());
+        return Err(fault(message, "take the file anew from where it came from"));
+    }
+    Ok(text)
 }
 
 /// `vocab.json`, ordered by id, and `merges.txt`, ordered by rank.

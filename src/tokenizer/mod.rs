@@ -5,6 +5,7 @@
 
 mod files;
 mod model_check;
+mod parts;
 mod pretrained;
 
 pub use pretrained::ModelTokenIds;
@@ -21,8 +22,11 @@ use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
 
 use crate::base::digest::sha256;
 use crate::base::fault::{fault, usage};
+use crate::base::visible;
 use crate::config::TokenizerConfig;
 
+/// Characters of an error that the tokenizers crate gives.
+const MOST_QUOTED: usize = 200;
 /// Every byte is a token.
 const BYTES: usize = 256;
 
@@ -214,7 +218,7 @@ impl CaptionTokenizer {
         let decoded = self.decode(&self.encode(text)?)?;
         if decoded != text {
             return Err(fault(
-                format!("the tokenizer is not byte-level: it turns {text:?} into {decoded:?}"),
+                format!("the tokenizer is not byte-level: it turns {text:?} into {}", visible::quoted(&decoded)),
                 "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained",
             ));
         }
@@ -239,14 +243,15 @@ fn empty_tokenizer(config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
 }
 
 fn raw_from_json(text: &str) -> anyhow::Result<Tokenizer> {
-    model_check::check(text)?;
-    let mut inner = Tokenizer::from_bytes(text).map_err(anyhow::Error::from_boxed).context("not a tokenizer")?;
+    let inner = Tokenizer::from_bytes(model_check::check(text)?).map_err(quoted_error).context("not a tokenizer")?;
     // A file that names no model is read as whichever fits.
     anyhow::ensure!(matches!(inner.get_model(), ModelWrapper::BPE(_)), "the tokenizer is not byte-level: no BPE");
-    // A file may ask for both; lengths are the business of who builds a batch.
-    inner.with_padding(None);
-    inner.with_truncation(None).map_err(anyhow::Error::from_boxed)?;
     Ok(inner)
+}
+
+/// An error of the crate, which may quote the whole file.
+fn quoted_error(error: tokenizers::Error) -> anyhow::Error {
+    anyhow::anyhow!("{}", visible::cut(&error.to_string(), MOST_QUOTED))
 }
 
 fn byte_level(model: BPE, lowercase: bool) -> anyhow::Result<Tokenizer> {

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{EncoderTraining, Precision, RunConfig};
+use crate::config::{BestMetric, EncoderTraining, Precision, RunConfig};
 use crate::data::image_source::Views;
 use crate::data::sampler;
+use crate::metrics::cider::FEW_IMAGES;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
 use crate::ops;
+use crate::training::caption_fit::CaptionFit;
 
 /// What becomes of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -36,8 +38,12 @@ pub struct DataCounts {
     pub val_images: usize,
     /// Validation pairs.
     pub val_examples: usize,
+    /// Validation images that have references of their own: images with the same references count once.
+    pub val_references: usize,
     /// Images that are captioned at the end and that neither has in this view.
     pub extra_images: usize,
+    /// How the captions fit into the decoder.
+    pub captions: CaptionFit,
 }
 
 /// Threads that read and decode images, unless more are asked for: each may hold an update in memory.
@@ -173,6 +179,8 @@ impl RunPlan {
                 self.config.training.batch_size, self.counts.train_examples
             ));
         }
+        warnings.extend(self.counts.captions.warning());
+        warnings.extend(self.cider_complaint());
         let encoder = &self.config.model.encoder;
         if !encoder.pretrained && encoder.train == EncoderTraining::Frozen {
             warnings.push(
@@ -180,6 +188,26 @@ impl RunPlan {
             );
         }
         warnings
+    }
+
+    /// Why the CIDEr-D of this run's validations says nothing or little.
+    fn cider_complaint(&self) -> Option<String> {
+        self.config.evaluation.metrics_interval?;
+        let decides = self.config.training.best_metric == BestMetric::Cider;
+        let key = if decides { "training.best_metric is \"cider\", and" } else { "in validations" };
+        let way_out = if decides { "set it to \"val_loss\", or validate" } else { "validate" };
+        let images = self.counts.val_images;
+        if self.counts.val_references <= 1 {
+            let of = if images == 1 { "one validation image" } else { "validation images that share their references" };
+            let never = if decides { ", so that no epoch is better than the first" } else { "" };
+            return Some(format!("{key} CIDEr-D of {of} is 0 by definition{never}: {way_out} on more images"));
+        }
+        (images < FEW_IMAGES).then(|| {
+            format!(
+                "{key} CIDEr-D of {images} validation images says little, since their references weigh its n-grams: \
+                 {way_out} on more images"
+            )
+        })
     }
 
     /// The plan as lines for a person.
@@ -197,7 +225,7 @@ impl RunPlan {
         } else {
             format!("{:.2} GB on disk in {}", cached as f64 / 1e9, self.cache_folder().display())
         };
-        [
+        let mut lines = vec![
             format!(
                 "data        {} images with {} captions for training, {} with {} for validation",
                 self.counts.train_images, self.counts.train_examples, self.counts.val_images, self.counts.val_examples
@@ -221,6 +249,9 @@ impl RunPlan {
                 self.config.model.decoder.max_seq_len,
                 decoder.dropout
             ),
+        ];
+        lines.extend(self.counts.captions.note().map(|text| format!("captions    {text}")));
+        lines.extend([
             format!(
                 "parameters  {}, of which {} are trained; matrix products in {}{}",
                 self.num_parameters,
@@ -240,8 +271,8 @@ impl RunPlan {
                 training.batch_size,
                 training.gradient_accumulation_steps
             ),
-        ]
-        .join("\n")
+        ]);
+        lines.join("\n")
     }
 }
 

@@ -3,23 +3,30 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 
 mod bad_checkpoints;
+mod captions;
 mod commands;
 mod config;
+mod copied_commands;
 mod faults;
 mod formats;
 mod fuzz_corpus;
 mod image_cache;
 mod interruption;
 mod kills;
+mod long_captions;
 mod model;
 mod parity;
+mod pictures;
 mod preparation;
 mod pretrained;
+#[cfg(unix)]
+mod processes;
 mod resume;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;
 mod showing;
+mod strangers;
 mod support;
 mod tidy;
 mod tracking;

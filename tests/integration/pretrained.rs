@@ -7,7 +7,9 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::model::pretrained_captioner::read_captioner;
 use caption_train::model::pretrained_encoder::read_encoder;
 
-use crate::support::{binary, last_checkpoint, losses, max_difference, model_fixture, shapes_folder, stderr, train};
+use crate::support::{
+    binary, files_below, last_checkpoint, losses, max_difference, model_fixture, shapes_folder, stderr, train,
+};
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -334,4 +336,93 @@ fn nothing_is_exported_over_what_is_there() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("is not empty"), "{}", stderr(&output));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A copy of a fixture's folder with the image processing in `processor_config.json`, as transformers 5 saves it.
+fn saved_by_transformers_5(name: &str) -> tempfile::TempDir {
+    let folder = copy_without_weights(name);
+    std::fs::copy(model_fixture(name).join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let alone = folder.path().join("preprocessor_config.json");
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(&alone).unwrap()).unwrap();
+    let processor = serde_json::json!({ "image_processor": config, "processor_class": "CLIPProcessor" });
+    std::fs::write(folder.path().join("processor_config.json"), processor.to_string()).unwrap();
+    std::fs::remove_file(alone).unwrap();
+    folder
+}
+
+#[test]
+fn an_encoder_saved_by_transformers_5_trains_as_one_saved_before() {
+    let losses_with = |encoder: &Path, pretrained: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let name = encoder.display().to_string();
+        let train_it = if pretrained { "frozen" } else { "full" };
+        let model = format!(
+            "[model.encoder]\nname = {name:?}\npretrained = {pretrained}\ntrain = {train_it:?}\n[model.decoder]\n\
+             hidden_size = 8\nnum_layers = 1\nnum_heads = 2\nintermediate_size = 16\n"
+        );
+        let output = train(folder.path(), &config(folder.path(), &model), &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        losses(&folder.path().join("run"))
+    };
+    let new = saved_by_transformers_5("clip");
+    for pretrained in [true, false] {
+        assert_eq!(losses_with(new.path(), pretrained), losses_with(&model_fixture("clip"), pretrained));
+    }
+}
+
+#[test]
+fn a_captioner_saved_by_transformers_5_captions_and_says_which_of_two_files_counts() {
+    let caption = |folder: &Path| {
+        let pictures = files_below(&shapes_folder().join("images"));
+        let output = binary().args(["caption", "--checkpoint"]).arg(folder).args(&pictures[..3]).output().unwrap();
+        (output.status.code(), output.stdout.clone(), stderr(&output))
+    };
+    let expected = caption(&model_fixture("clip_gpt2"));
+    let folder = saved_by_transformers_5("clip_gpt2");
+    assert_eq!(caption(folder.path()), expected);
+    // The older file is beside it, and says something else.
+    let alone = folder.path().join("preprocessor_config.json");
+    std::fs::write(&alone, r#"{ "image_processor_type": "ViTImageProcessor", "size": 30 }"#).unwrap();
+    let (code, captions, text) = caption(folder.path());
+    assert_eq!((code, captions), (expected.0, expected.1));
+    assert!(text.contains("images are processed as processor_config.json in"), "{text}");
+    // Neither describes the images.
+    std::fs::remove_file(&alone).unwrap();
+    std::fs::write(folder.path().join("processor_config.json"), r#"{ "processor_class": "CLIPProcessor" }"#).unwrap();
+    let (code, _, text) = caption(folder.path());
+    assert_eq!(code, Some(1));
+    assert!(text.contains("nor a preprocessor_config.json") && text.contains("hint: "), "{text}");
+}
+
+#[test]
+fn a_captioner_that_names_no_length_writes_as_many_tokens_as_generate() {
+    let folder = copy_without_weights("vit_gpt2");
+    std::fs::copy(model_fixture("vit_gpt2").join("model.safetensors"), folder.path().join("model.safetensors"))
+        .unwrap();
+    let path = folder.path().join("generation_config.json");
+    let own: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let picture = &files_below(&shapes_folder().join("images"))[0];
+    let tokens = |settings: serde_json::Value| -> Vec<u64> {
+        let mut config = own.clone();
+        config.as_object_mut().unwrap().remove("max_new_tokens").unwrap();
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut command = binary();
+        command.args(["caption", "--json", "--checkpoint"]).arg(folder.path()).arg(picture);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        serde_json::from_value(line["tokens"].clone()).unwrap()
+    };
+    let all = tokens(serde_json::json!({ "max_new_tokens": 24 }));
+    assert_eq!(all.len(), 24, "the model of this test does not end a caption by itself");
+    for (settings, expected) in [
+        (serde_json::json!({}), 20),
+        (serde_json::json!({ "max_length": 20 }), 19),
+        (serde_json::json!({ "max_length": 7 }), 6),
+        (serde_json::json!({ "max_length": 7, "max_new_tokens": 9 }), 9),
+        (serde_json::json!({ "max_length": 100 }), 24),
+    ] {
+        assert_eq!(tokens(settings.clone()), all[..expected], "{settings}");
+    }
 }

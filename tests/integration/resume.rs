@@ -8,7 +8,10 @@ use caption_train::config::BatchBy;
 use caption_train::data::batch::Example;
 use caption_train::run::checkpoint::reader::{read_checkpoint, read_metadata};
 
-use crate::support::{binary, join_checkpoint, last_checkpoint, losses, small_config, split_checkpoint, stderr, train};
+use crate::support::{
+    binary, join_checkpoint, last_checkpoint, losses, small_config, split_checkpoint, stderr, train,
+    with_default_signals,
+};
 
 const INTERRUPTED: Option<i32> = Some(130);
 
@@ -16,11 +19,13 @@ const INTERRUPTED: Option<i32> = Some(130);
 fn train_and_stop(folder: &Path, config: &str, updates: usize, signal: &str) -> Option<i32> {
     let path = folder.join("run.toml");
     std::fs::write(&path, config).unwrap();
-    let mut child = binary().arg("--config").arg(&path).stderr(Stdio::null()).spawn().unwrap();
+    let mut command = binary();
+    with_default_signals(&mut command);
+    let mut child = command.arg("--config").arg(&path).stderr(Stdio::null()).spawn().unwrap();
     let metrics = folder.join("run/metrics.jsonl");
     let started = Instant::now();
     loop {
-        let logged = std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+        let logged = std::fs::read_to_string(&metrics).map_or(0, |text| text.matches("\"kind\":\"step\"").count());
         if logged >= updates {
             break;
         }
@@ -87,6 +92,11 @@ fn a_run_stopped_by_sigint_goes_on_to_the_same_losses_with_a_frozen_encoder() {
 }
 
 #[test]
+fn a_run_stopped_by_sighup_goes_on_to_the_same_losses() {
+    stopped_run_equals_undisturbed_run("full", "image", "-HUP");
+}
+
+#[test]
 fn a_stopped_run_whose_batches_go_by_image_goes_on_to_the_same_losses() {
     stopped_run_equals_undisturbed_run("frozen", "image", "-TERM");
 }
@@ -109,6 +119,7 @@ fn a_signal_while_data_are_prepared_ends_the_process_at_once_and_the_same_comman
     std::fs::write(&path, config).unwrap();
     let mut command = binary();
     command.current_dir(folder.path()).arg("--config").arg(&path).stderr(Stdio::piped());
+    with_default_signals(&mut command);
     let child = command.spawn().unwrap();
     wait_for("no drawing was begun", || folder.path().join("new/images").exists());
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
@@ -191,7 +202,7 @@ fn resume_from_a_missing_file_warns_and_begins_from_scratch() {
     let output = train(folder.path(), &config, &[]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("absent.safetensors does not exist: training from scratch"),
+        stderr(&output).contains("training.resume_from, absent.safetensors, does not exist: training from scratch"),
         "{}",
         stderr(&output)
     );

@@ -121,6 +121,22 @@ pub(crate) fn shapes_folder() -> &'static Path {
     folder.path()
 }
 
+/// A prepared data set of drawn pictures with these captions; the split of each picture stands before them.
+pub(crate) fn data_set(folder: &Path, images: &[(&str, &[&str])]) {
+    let drawn = shapes_folder().join("images");
+    let mut pictures: Vec<PathBuf> = files_below(&drawn);
+    pictures.sort();
+    std::fs::create_dir_all(folder.join("images")).unwrap();
+    let mut entries = Vec::new();
+    for (number, (split, captions)) in images.iter().enumerate() {
+        let filename = format!("{number}.png");
+        std::fs::copy(&pictures[number], folder.join("images").join(&filename)).unwrap();
+        let sentences: Vec<Value> = captions.iter().map(|raw| serde_json::json!({ "raw": raw })).collect();
+        entries.push(serde_json::json!({ "filename": filename, "split": split, "sentences": sentences }));
+    }
+    std::fs::write(folder.join("dataset.json"), serde_json::json!({ "images": entries }).to_string()).unwrap();
+}
+
 /// A config that trains a small model on [`shapes_folder`] within seconds.
 pub(crate) fn small_config(output: &Path) -> String {
     format!(
@@ -161,6 +177,22 @@ pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_caption-train"));
     command.env("WANDB_MODE", "offline").env_remove("WANDB_API_KEY").env_remove("WANDB_DIR");
     command
+}
+
+/// Has the program take signals as one that a person starts, though whoever started the tests ignores some of them.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the only way to change what a child process does before it runs")]
+pub(crate) fn with_default_signals(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    let set = || {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            // SAFETY: changes a disposition, and may be called between fork and exec.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the function takes no lock and no memory.
+    unsafe { command.pre_exec(set) };
 }
 
 /// Writes a config beside the output and trains; `extra` are more arguments.

@@ -55,6 +55,7 @@ struct Ban {
 const EVERYWHERE: &[&str] = &["src/"];
 const PRINTS: &str = "only base::terminal prints";
 const NAMES_FILES: &str = "a final file name appears only through base::atomic_file";
+const PANICS: &str = "it panics where the system gives no thread; use base::threads";
 const UNSEEDED: &str = "candle's random numbers cannot be seeded on a CPU; use base::random";
 const CUTS: &str = "it cuts the gradient without an error; use crate::ops";
 const DATA_ONLY: &str = "config is data: no tensors, no command line, no environment";
@@ -69,7 +70,7 @@ const fn ban(
     Ban { text, within, except, reason }
 }
 
-const BANS: [Ban; 23] = [
+const BANS: [Ban; 24] = [
     ban("println!", EVERYWHERE, &[], PRINTS),
     ban("eprintln!", EVERYWHERE, &[], PRINTS),
     ban("print!", EVERYWHERE, &[], PRINTS),
@@ -82,6 +83,7 @@ const BANS: [Ban; 23] = [
     ban("fs::copy", EVERYWHERE, &["src/base/atomic_file.rs"], NAMES_FILES),
     ban("File::create", EVERYWHERE, &["src/base/atomic_file.rs"], NAMES_FILES),
     ban(".truncate(true)", EVERYWHERE, &["src/base/atomic_file.rs"], NAMES_FILES),
+    ban("thread::spawn", EVERYWHERE, &["src/run/tracking/wandb/recorder.rs"], PANICS),
     ban("Tensor::rand", EVERYWHERE, &[], UNSEEDED),
     ban("rand_like", EVERYWHERE, &[], UNSEEDED),
     ban("randn_like", EVERYWHERE, &[], UNSEEDED),
@@ -397,6 +399,7 @@ fn banned_code_is_found_outside_of_tests_and_strings() {
         "fn f() { io::stderr().lock(); }",
         "fn f() { std::fs::write(path, bytes) }",
         "fn f() { File::create(path) }",
+        "fn f() { std::thread::spawn(g) }",
         "fn f() { Tensor::randn(0f32, 1f32, 3, &Device::Cpu) }",
         "fn f() { x.rand_like(0.0, 1.0) }",
         "use candle_nn::ops::softmax_last_dim;",

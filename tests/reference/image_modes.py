@@ -4,7 +4,7 @@
     python tests/reference/image_modes.py
 
 NAME.EXT goes in, NAME.rgb.png comes out: `ImageOps.exif_transpose(image).convert("RGB")`, which is what a transformers
-script does with a file. PNG files must give the same pixels; JPEG decoders differ by a few of 255.
+script does with a file.
 """
 
 from pathlib import Path
@@ -34,6 +34,18 @@ def with_alpha(image):
 def sixteen_bits():
     values = np.linspace(0, 2000, SIZE[0] * SIZE[1]).reshape(SIZE[1], SIZE[0])
     return Image.fromarray(values.astype(np.uint16))
+
+
+def shifted(folder):
+    """A GIF whose frame leaves a part of its canvas free, and lies beyond it on one side."""
+    path = folder / "plain.gif"
+    picture().quantize(16).save(path, interlace=0)
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    content[6:10] = (30).to_bytes(2, "little") + (18).to_bytes(2, "little")
+    descriptor = content.index(b"\x2c\0\0\0\0\x18\0\x10\0")
+    content[descriptor + 1 : descriptor + 5] = (2).to_bytes(2, "little") + (5).to_bytes(2, "little")
+    return content
 
 
 def oriented(orientation):
@@ -70,9 +82,37 @@ def main():
     frames = {"save_all": True, "append_images": [rgb.rotate(180), rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]}
     files["animated.png"] = (rgb, frames)
     files["animated.webp"] = (rgb, {"lossless": True, **frames})
+    files |= {
+        "one_bit.bmp": (rgb.convert("1"), {}),
+        "gray.bmp": (rgb.convert("L"), {}),
+        "palette.bmp": (rgb.quantize(16), {}),
+        "rgb.bmp": (rgb, {}),
+        "rgba.bmp": (with_alpha(rgb.copy()), {}),
+        "gray.gif": (rgb.convert("L"), {}),
+        "palette.gif": (rgb.quantize(16), {"interlace": 0}),
+        "interlaced.gif": (rgb.quantize(16), {"interlace": 1}),
+        "transparent.gif": (rgb.quantize(16), {"transparency": 3}),
+        "animated.gif": (rgb.quantize(16), frames),
+        "shifted.gif": (None, {}),
+        "one_bit.tiff": (rgb.convert("1"), {}),
+        "fax.tiff": (rgb.convert("1"), {"compression": "group4"}),
+        "gray.tiff": (rgb.convert("L"), {}),
+        "sixteen_bit_gray.tiff": (sixteen_bits(), {}),
+        "rgb.tiff": (rgb, {}),
+        "rgba.tiff": (with_alpha(rgb.copy()), {}),
+        "cmyk.tiff": (rgb.convert("CMYK"), {}),
+        "lzw.tiff": (rgb, {"compression": "tiff_lzw"}),
+        "deflate.tiff": (rgb, {"compression": "tiff_adobe_deflate"}),
+        "packbits.tiff": (rgb, {"compression": "packbits"}),
+        "orientation_6.tiff": (rgb, {"tiffinfo": {ORIENTATION: 6}}),
+        "pages.tiff": (rgb, frames),
+    }
     for name, (image, options) in files.items():
         path = FOLDER / name
-        image.save(path, **options)
+        if image:
+            image.save(path, **options)
+        else:
+            path.write_bytes(shifted(FOLDER))
         read = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         read.save(FOLDER / f"{name}.rgb.png", optimize=True)
     total = sum(file.stat().st_size for file in FOLDER.iterdir())

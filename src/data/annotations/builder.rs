@@ -1,27 +1,36 @@
 //! Gathers what a reader finds, caption by caption, and keeps the rules that hold for every format: nothing empty,
 //! nothing overlong, no control characters, no caption twice under one number, an image in one split.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
+use crate::data::annotations::encoding::decode;
+use crate::data::annotations::entities;
+use crate::data::annotations::input::{Input, Reading};
+use crate::data::annotations::text::split_of_word;
 use crate::data::annotations::{NamedSplit, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{MAX_CAPTION_CHARS, Split, clean_caption};
-use crate::data::source::Source;
+use crate::data::image_id::ImageId;
 
 /// A data set in the making.
 #[derive(Default)]
 pub(super) struct Builder {
+    /// What the captions are for.
+    pub(super) reading: Reading,
     images: Vec<Gathered>,
     position: HashMap<String, usize>,
     /// Hashes of (image, number) and of (image, number, caption): the captions themselves would be held twice.
     numbers: HashSet<u64>,
     seen: HashSet<u64>,
     hasher: RandomState,
+    /// Captions with HTML entities, and the first of their images.
+    with_entities: (usize, String),
     split_names: Vec<(Split, String)>,
     /// What was mended or noticed.
-    pub repairs: Vec<Repair>,
+    pub(super) repairs: Vec<Repair>,
     /// What was left out.
-    pub rejects: Vec<Reject>,
+    pub(super) rejects: Vec<Reject>,
 }
 
 /// What is said about the split of an image.
@@ -51,18 +60,23 @@ struct Gathered {
 }
 
 impl Builder {
-    /// What `parse` makes of each of `files`, given its path and content.
+    /// An empty one.
+    pub(super) fn new(reading: Reading) -> Self {
+        Self { reading, ..Self::default() }
+    }
+
+    /// What `parse` makes of each file, given its path and text.
     ///
     /// # Errors
     /// What reading and `parse` give.
     pub(super) fn read(
-        source: &Source,
-        files: &[usize],
-        mut parse: impl FnMut(&mut Self, &str, &[u8]) -> anyhow::Result<()>,
+        input: &Input<'_>,
+        mut parse: impl FnMut(&mut Self, &str, &str) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let mut builder = Self::default();
-        for &file in files {
-            parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
+        let mut builder = Self::new(input.reading);
+        for &file in input.files {
+            let path = &input.source.files()[file].path;
+            parse(&mut builder, path, &decode(path, input.source.read(file)?)?)?;
         }
         Ok(builder)
     }
@@ -96,13 +110,19 @@ impl Builder {
     }
 
     /// Adds a caption. Where captions have numbers they are brought into their order, and one that stands there twice
-    /// under one number is left out.
+    /// under one number is left out. Captions that are to be scored are kept as they are.
     pub(super) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
+        if self.reading != Reading::Preparation {
+            self.images[image].image.captions.push(text.to_owned());
+            self.images[image].numbers.extend(number);
+            return;
+        }
         let what = |builder: &Self| match number {
             Some(number) => format!("{}#{number}", builder.reference(image)),
             None => format!("a caption of {}", builder.reference(image)),
         };
-        let (caption, is_wild) = clean_caption(text);
+        let decoded = entities::decode(text);
+        let (caption, is_wild) = clean_caption(&decoded);
         let length = caption.chars().count();
         if caption.is_empty() {
             self.rejects.push(Reject::new(what(self), "the caption is empty"));
@@ -124,6 +144,12 @@ impl Builder {
         }
         if is_wild {
             self.repairs.push(Repair::new(what(self), "control characters became spaces"));
+        }
+        if matches!(decoded, Cow::Owned(_)) {
+            if self.with_entities.0 == 0 {
+                self.with_entities.1 = self.reference(image).to_owned();
+            }
+            self.with_entities.0 += 1;
         }
         let gathered = &mut self.images[image];
         gathered.image.captions.push(caption);
@@ -155,13 +181,27 @@ impl Builder {
         if first == split {
             return;
         }
-        let note = format!("in the splits {} and {}: kept in {} alone", first.name(), split.name(), last.name());
+        let note = format!("in the splits {} and {}: kept in {} only", first.name(), split.name(), last.name());
         self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
     }
 
-    /// Gives an image its number in COCO.
-    pub(super) fn cocoid(&mut self, image: usize, cocoid: u64) {
-        self.images[image].image.cocoid = Some(cocoid);
+    /// Says what an image is for, in the words of the file: of its own, else of the file's.
+    pub(super) fn split_as_written(&mut self, image: usize, own: Option<&str>, of_file: Option<NamedSplit<'_>>) {
+        let own = own.filter(|word| !word.trim().is_empty());
+        match (own.map(|word| (word, split_of_word(word))), of_file) {
+            (Some((_, Some(split))), _) => self.split(image, split),
+            (None, Some(named)) => self.split(image, named),
+            (Some((word, None)), _) => {
+                let note = format!("split {word:?} is none of train, val and test: counted as without a split");
+                self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Gives an image its id.
+    pub(super) fn id(&mut self, image: usize, id: ImageId) {
+        self.images[image].image.cocoid = Some(id);
     }
 
     /// [`Builder::finish`] where images were named by their paths below the source.
@@ -171,6 +211,11 @@ impl Builder {
 
     /// The data set, without images that have no caption left.
     pub(super) fn finish(mut self, name: &str) -> RawDataset {
+        if self.with_entities.0 > 0 {
+            let (count, example) = &self.with_entities;
+            let note = format!("HTML entities such as &amp; became characters, first in one of {example}");
+            self.repairs.push(Repair::new(format!("{count} captions"), note));
+        }
         let mut images = Vec::with_capacity(self.images.len());
         for Gathered { mut image, numbers } in self.images {
             if image.captions.is_empty() {
@@ -184,6 +229,9 @@ impl Builder {
             }
             images.push(image);
         }
+        if self.reading == Reading::Preparation {
+            self.repairs.extend(drop_shared_ids(&mut images));
+        }
         RawDataset {
             name: name.to_owned(),
             images,
@@ -193,6 +241,15 @@ impl Builder {
             rejects: self.rejects,
         }
     }
+}
+
+/// Ids are those of one file: where two images of different files have one, none is kept.
+fn drop_shared_ids(images: &mut [RawImage]) -> Option<Repair> {
+    let mut seen = HashSet::with_capacity(images.len());
+    let shared = images.iter().filter_map(|image| image.cocoid.as_ref()).find(|id| !seen.insert(id.to_string()))?;
+    let note = format!("images of different files have the same id, such as {shared}: ids are left out");
+    images.iter_mut().for_each(|image| image.cocoid = None);
+    Some(Repair::new("the ids of the images", note))
 }
 
 #[cfg(test)]
@@ -223,7 +280,27 @@ mod tests {
             order.into_iter().for_each(|split| builder.split(image, split));
             let raw = builder.finish("x");
             assert_eq!(raw.images[0].split, Some(Split::Val));
-            assert!(raw.repairs[0].repair.contains("kept in val alone"), "{:?}", raw.repairs);
+            assert!(raw.repairs[0].repair.contains("kept in val only"), "{:?}", raw.repairs);
+        }
+    }
+
+    #[test]
+    fn entities_of_pages_become_characters_and_are_counted_and_stay_where_captions_are_scored() {
+        let read = |reading| {
+            let mut builder = Builder::new(reading);
+            let image = builder.image("a.jpg");
+            ["A man &amp; a dog", "it&#39;s", "plain", " "]
+                .into_iter()
+                .for_each(|text| builder.caption(image, None, text));
+            builder.finish("x")
+        };
+        let raw = read(Reading::Preparation);
+        assert_eq!(raw.images[0].captions, ["A man & a dog", "it's", "plain"]);
+        assert_eq!((raw.repairs.len(), raw.repairs[0].what.as_str(), raw.rejects.len()), (1, "2 captions", 1));
+        for reading in [Reading::Candidates, Reading::References] {
+            let raw = read(reading);
+            assert_eq!(raw.images[0].captions, ["A man &amp; a dog", "it&#39;s", "plain", " "]);
+            assert!(raw.repairs.is_empty() && raw.rejects.is_empty());
         }
     }
 
@@ -243,6 +320,23 @@ mod tests {
             assert_eq!((raw.images[0].split, raw.images[0].split_from), (Some(Split::Train), SplitFrom::Annotations));
             assert!(raw.repairs.is_empty() && raw.split_names.contains(&(Split::Val, "x".to_owned())), "{raw:?}");
         }
+    }
+
+    #[test]
+    fn ids_that_images_of_two_files_share_are_left_out() {
+        let read = |ids: [u64; 2], reading| {
+            let mut builder = Builder::new(reading);
+            for (name, id) in ["a.jpg", "b.jpg"].into_iter().zip(ids) {
+                let image = builder.image(name);
+                builder.caption(image, None, "A");
+                builder.id(image, ImageId::Natural(id));
+            }
+            let raw = builder.finish("x");
+            (raw.images.iter().filter(|image| image.cocoid.is_some()).count(), raw.repairs.len())
+        };
+        assert_eq!(read([1, 2], Reading::Preparation), (2, 0));
+        assert_eq!(read([1, 1], Reading::Preparation), (0, 1));
+        assert_eq!(read([1, 1], Reading::References), (2, 0));
     }
 
     #[test]

@@ -1,110 +1,211 @@
-//! Simple JSON: an object from images (file names, or numbers) to a caption or a list of them, or a list of
-//! `{"image_name", "captions"}`, as predictions with their references inline have it.
-
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+//! JSON from images to captions: an object from images (file names, or their ids) to a caption, a list of them or an
+//! object that holds them; a list of objects that name an image and its captions, also under a key such as `data`, or
+//! `train` and `val`; the columns of a table, as pandas writes them.
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::json_shape::{JsonFile, JsonShape};
-use crate::data::annotations::text::{OneOrMany, json, split_of_path, split_of_word};
-use crate::data::annotations::{Format, Found, RawDataset};
-use crate::data::source::{Source, is_image_name, without_ending};
+use crate::data::annotations::candidates::{Candidates, Content};
+use crate::data::annotations::input::TheFile;
+use crate::data::annotations::json_columns;
+use crate::data::annotations::json_shape::{Document, JsonShape};
+use crate::data::annotations::json_text::read_json;
+use crate::data::annotations::json_walk::{Place, walk};
+use crate::data::annotations::record::{Record, Seen};
+use crate::data::annotations::text::split_of_word;
+use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset, Reading, Reject, Repair};
+use crate::data::source::is_image_name;
 
-pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
-    let images = source.files().iter().filter(|file| is_image_name(&file.path));
-    let names: HashSet<&str> = images.flat_map(|file| [file.name(), without_ending(file.name())]).collect();
-    let is_ours = |shape: &JsonShape| match shape {
-        // Other files hold texts under names too: here the names are those of images, or of files that are there.
-        JsonShape::Object { keys, has_texts, .. } => {
-            let name = |key: &'_ String| key.rsplit('/').next().unwrap_or_default().to_owned();
-            let is_there = |key: &String| names.contains(name(key).as_str());
-            *has_texts && (keys.first().is_some_and(|key| is_image_name(key)) || keys.iter().any(is_there))
-        }
-        JsonShape::List(keys) => {
-            let has = |wanted: &[&str]| keys.iter().any(|key| wanted.contains(&key.as_str()));
-            has(&["image_name", "file_name", "filename"]) && has(&["captions", "caption"])
-        }
-        JsonShape::Other => false,
+pub(super) static FORMAT: Format = Format {
+    name: "json",
+    description: "a JSON object from image to caption, or a JSON list of objects with an image and its captions",
+    find,
+    read,
+};
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let certainty = |content: &Content| match content {
+        Content::Json(JsonShape::Document(document)) => certainty(candidates, document),
+        _ => None,
     };
-    let files: Vec<usize> = json.iter().filter(|(_, shape)| is_ours(shape)).map(|&(file, _)| file).collect();
-    let name = |&file: &usize| source.files()[file].name();
-    if files.len() > 1 && !files.iter().all(|file| split_of_path(name(file)).is_some()) {
-        return files.into_iter().map(|file| Found::new(Format::CaptionJson, None, vec![file])).collect();
-    }
-    Found::some(Format::CaptionJson, None, files)
+    let files = candidates.files(|content| certainty(content).is_some());
+    let of_file = |file| candidates.content(file).and_then(certainty).unwrap_or(Certainty::Near);
+    Ok(candidates.grouped(&FORMAT, files, of_file))
 }
 
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    Ok(Builder::read(source, files, parse)?.finish(""))
-}
-
-#[derive(Deserialize)]
-struct Row<'a> {
-    #[serde(borrow, alias = "file_name", alias = "filename")]
-    image_name: Cow<'a, str>,
-    #[serde(borrow, alias = "caption")]
-    captions: OneOrMany<'a>,
-    #[serde(borrow, default)]
-    split: Option<Cow<'a, str>>,
-}
-
-/// The entries of an object in the order of the file.
-struct Entries<'a>(Vec<(Cow<'a, str>, OneOrMany<'a>)>);
-
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Entries<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object from images to captions")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let of_file = split_of_path(path.rsplit('/').next().unwrap_or(path));
-    let mut add = |name: &str, captions: &OneOrMany<'_>, own: Option<&str>| {
-        let image = builder.image(name);
-        match own.and_then(split_of_word) {
-            Some(split) => builder.split(image, split),
-            None => of_file.into_iter().for_each(|named| builder.split(image, named)),
-        }
-        captions.iter().for_each(|caption| builder.caption(image, None, caption));
-    };
-    if matches!(JsonShape::of(bytes), JsonShape::List(_)) {
-        let rows: Vec<Row<'_>> = json(path, bytes, r#"[{"image_name", "captions"}]"#)?;
-        rows.iter().for_each(|row| add(&row.image_name, &row.captions, row.split.as_deref()));
+fn certainty(candidates: &Candidates<'_>, document: &Document) -> Option<Certainty> {
+    const NAMES: [&str; 3] = ["image_name", "file_name", "filename"];
+    let entries = &document.entries;
+    let is_usual = |list: &Seen| list.has_key(&NAMES) && list.has_key(&["captions", "caption"]);
+    // Other files hold texts under names too: here the names are those of images, or of files that are there.
+    let starts_with_image = || entries.keys.first().is_some_and(|key| is_image_name(key));
+    let is_of_images = || starts_with_image() || entries.keys.iter().any(|key| candidates.has_image(key));
+    let all_have_captions = entries.count > 0 && entries.with_captions == entries.count;
+    if document.list("").is_some_and(is_usual) || entries.with_captions > 0 && is_of_images() {
+        Some(Certainty::Sure)
     } else {
-        let Entries(entries) = json(path, bytes, r#"{"1.jpg": "a caption", "2.jpg": ["one", "another"]}"#)?;
-        entries.iter().for_each(|(name, captions)| add(name, captions, None));
+        let is_near = document.first_image().is_some_and(|image| candidates.is_image(image))
+            || json_columns::is_table(&document.keys)
+            // Ids of images that nobody lists.
+            || candidates.is_alone && all_have_captions && document.lists.is_empty();
+        is_near.then_some(Certainty::Near)
     }
-    Ok(())
+}
+
+pub(super) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
+    let files = input.neighbours();
+    Ok(Builder::read(input, |builder, path, text| parse(builder, &files.file(path), text))?.finish(""))
+}
+
+fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Result<()> {
+    read_json(builder, file.path, text, |builder, text| {
+        let mut entries = Entries::new(builder, file);
+        let JsonShape::Document(document) = JsonShape::of(text)? else { return Ok(()) };
+        if document.first_image().is_none() && json_columns::is_table(&document.keys) {
+            json_columns::rows(text).iter().for_each(|record| entries.add(Place::default(), record));
+            return Ok(());
+        }
+        // Beside a list of captions a file may say other things under keys.
+        let is_list = document.lists.iter().any(|(_, seen)| seen.is_complete());
+        let is_meant = |place: &Place<'_>| !is_list || place.key.is_none_or(is_image_name);
+        walk(text, &mut |place, record| {
+            if is_meant(&place) {
+                entries.add(place, &record);
+            }
+        })
+        .map(drop)
+    })
+}
+
+/// Adds what a file says, object by object.
+pub(super) struct Entries<'b, 'f> {
+    builder: &'b mut Builder,
+    file: &'f TheFile<'f>,
+    /// How many there were.
+    count: usize,
+}
+
+impl<'b, 'f> Entries<'b, 'f> {
+    /// Nothing of `file` yet.
+    pub(super) fn new(builder: &'b mut Builder, file: &'f TheFile<'f>) -> Self {
+        Self { builder, file, count: 0 }
+    }
+
+    /// Adds an image with its captions. Its key counts as its name where it has no other; a key around it that is the
+    /// name of a split is its split.
+    pub(super) fn add(&mut self, place: Place<'_>, record: &Record<'_>) {
+        self.count += 1;
+        let (builder, file) = (&mut *self.builder, self.file);
+        // Beside the captions a file may say other things.
+        let is_other = !record.seen.has_captions && record.prediction.is_none() && record.references.is_empty();
+        if is_other && (place.key.is_some() || !record.seen.has_name && !record.seen.has_id) {
+            return;
+        }
+        let what = || format!("entry {} of {}", self.count - 1, file.path);
+        let Some(name) = record.image().or(place.key.map(Into::into)) else {
+            builder.rejects.push(Reject::new(what(), "it names no image"));
+            return;
+        };
+        let image = builder.image(&file.reference(&name));
+        let own = record.split.as_deref().or(Some(place.list).filter(|list| split_of_word(list).is_some()));
+        builder.split_as_written(image, own, file.split);
+        if let Some(odd) = record.odd {
+            builder.rejects.push(Reject::new(format!("a caption of {name}"), format!("it is {odd}, not a text")));
+        }
+        if builder.reading != Reading::Preparation
+            && let Some(id) = record.id()
+        {
+            builder.id(image, id.clone());
+        }
+        let captions = match builder.reading {
+            Reading::Preparation => record.captions(),
+            Reading::Candidates => record.candidates(),
+            Reading::References => record.inline_references().unwrap_or_else(|| record.captions()),
+        };
+        captions.into_iter().for_each(|caption| builder.caption(image, None, caption));
+        if builder.reading == Reading::Candidates && record.inline_references().is_some() {
+            builder.repairs.push(Repair::new(what(), "the references beside its caption are not used"));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::dataset::Split;
 
     fn images(text: &str) -> Vec<(String, Vec<String>)> {
         let mut builder = Builder::default();
-        parse(&mut builder, "c.json", text.as_bytes()).unwrap();
+        parse(&mut builder, &TheFile::alone("c.json"), text).unwrap();
         builder.finish("").images.into_iter().map(|image| (image.filename, image.captions)).collect()
+    }
+
+    #[test]
+    fn lists_of_blip_have_a_caption_in_each_object_or_a_list_of_them() {
+        let mut builder = Builder::default();
+        let train = r#"[{"image":"flickr30k-images/1.jpg","caption":"A","image_id":0},
+            {"image":"flickr30k-images/1.jpg","caption":"B \u00e9","image_id":0}]"#;
+        parse(&mut builder, &TheFile::alone("flickr30k_train.json"), train).unwrap();
+        let val = r#"[{"image":"flickr30k-images/2.jpg","caption":["C","D"]}]"#;
+        parse(&mut builder, &TheFile::alone("flickr30k_val.json"), val).unwrap();
+        let raw = builder.finish("");
+        assert_eq!(raw.images[0].captions, ["A", "B é"]);
+        assert_eq!(raw.images[1].captions, ["C", "D"]);
+        assert_eq!((raw.images[0].split, raw.images[1].split), (Some(Split::Train), Some(Split::Val)));
+        assert_eq!(raw.images[0].cocoid, None, "numbers of a file of its own");
+    }
+
+    #[test]
+    fn images_and_captions_are_read_wherever_they_stand() {
+        for text in [
+            r#"[{"image":"b.jpg","text":"B"},{"image":"a.jpg","text":["A","C"]}]"#,
+            r#"[["b.jpg","B"],["a.jpg","A","C"]]"#,
+            r#"[{"b.jpg":"B"},{"a.jpg":["A","C"]}]"#,
+            r#"{"version":1,"data":[{"File Name":"b.jpg","Caption":"B"},{"File Name":"a.jpg","Caption":"['A', 'C']"}]}"#,
+            r#"{"annotations":[{"image":"b.jpg","caption":"B"},{"image":"a.jpg","caption":"A"},{"image":"a.jpg","caption":"C"}]}"#,
+            r#"{"images":{"b.jpg":"B","a.jpg":["A","C"]}}"#,
+            r#"{"b.jpg":{"caption":"B","tags":"x, y"},"a.jpg":{"captions":["A","C"]}}"#,
+            r#"{"b.jpg":[{"raw":"B"}],"a.jpg":[{"raw":"A"},{"raw":"C"}]}"#,
+            r#"{"0":{"path":"b.jpg","caption":"B"},"1":{"path":"a.jpg","caption_0":"A","caption_1":"C"}}"#,
+            r#"{"pairs":[{"img":"b.jpg","sentence":"B"},{"img":"a.jpg","sentences":["A","C"]}],"n":2}"#,
+            r#"{"image":{"0":"b.jpg","1":"a.jpg"},"caption":{"0":"B","1":["A","C"]}}"#,
+            r#"{"columns":["caption","image"],"data":[["B","b.jpg"],["A","a.jpg"],["C","a.jpg"]]}"#,
+        ] {
+            let expected =
+                [("b.jpg".to_owned(), vec!["B".to_owned()]), ("a.jpg".to_owned(), vec!["A".into(), "C".into()])];
+            assert_eq!(images(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_splits_are_those_of_what_is_under_them() {
+        for text in [
+            r#"{"train":[{"image":"a","caption":"A"}],"validation":[{"image":"b","caption":"B"}]}"#,
+            r#"{"train":{"a":"A"},"val":{"b":["B"]}}"#,
+        ] {
+            let mut builder = Builder::default();
+            parse(&mut builder, &TheFile::alone("c.json"), text).unwrap();
+            let splits: Vec<_> = builder.finish("").images.into_iter().map(|image| image.split).collect();
+            assert_eq!(splits, [Some(Split::Train), Some(Split::Val)], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_caption_and_what_names_no_image_is_told() {
+        let mut builder = Builder::default();
+        let text = r#"[{"image":"a.jpg","caption":3},{"caption":"B"},{"image":"c.jpg","caption":NaN},{"image":"d.jpg"},{"n":1}]"#;
+        parse(&mut builder, &TheFile::alone("c.json"), text).unwrap();
+        let raw = builder.finish("");
+        let rejects: Vec<String> =
+            raw.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
+        let empty = |name: &str| format!("{name}: has no caption that is not empty");
+        let expected = [
+            "a caption of a.jpg: it is a number, not a text".to_owned(),
+            "entry 1 of c.json: it names no image".to_owned(),
+            empty("a.jpg"),
+            empty("c.jpg"),
+            empty("d.jpg"),
+        ];
+        assert_eq!(rejects, expected);
+        assert!(raw.repairs[0].repair.contains("NaN or Infinity") && raw.repairs[0].what == "c.json", "{raw:?}");
     }
 
     #[test]

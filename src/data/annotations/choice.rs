@@ -2,9 +2,11 @@
 
 use crate::base::digest::sha256;
 use crate::base::fault::{fault, usage};
-use crate::data::annotations::json_shape::json_files;
-use crate::data::annotations::{Format, Found, KnownDataset};
-use crate::data::source::{Source, is_image_name};
+use crate::data::annotations::candidates::Candidates;
+use crate::data::annotations::unread::Unread;
+use crate::data::annotations::{FORMATS, Format, Found, KnownDataset, Repair};
+use crate::data::picture_formats::format_of_name;
+use crate::data::source::Source;
 
 /// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub enum Wanted {
     /// A known data set.
     Dataset(KnownDataset),
     /// A format.
-    Format(Format),
+    Format(&'static Format),
 }
 
 impl Wanted {
@@ -28,7 +30,7 @@ impl Wanted {
         }
         let names = || {
             let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
-            datasets.chain(Format::ALL.into_iter().map(Format::name)).collect::<Vec<_>>().join(", ")
+            datasets.chain(FORMATS.into_iter().map(Format::name)).collect::<Vec<_>>().join(", ")
         };
         Format::named(name).map(Self::Format).ok_or_else(|| {
             usage(
@@ -48,44 +50,69 @@ impl Wanted {
     }
 }
 
-/// The annotations in `source`, and those that were found as well and are not used.
+/// What is read of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The annotations that are read.
+    pub found: Found,
+    /// Files that hold captions, or could, and are not read, with the reasons.
+    pub notes: Vec<Repair>,
+}
+
+/// The annotations in `source` that are meant.
 ///
 /// # Errors
-/// None, or several that a person has to choose from.
-pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<(Found, Vec<Found>)> {
-    let json = json_files(source)?;
+/// None, or several that a person has to choose from; a file that belongs to those that are read and cannot be read.
+pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
+    let mut candidates = Candidates::of(source);
     let mut all = Vec::new();
-    for format in Format::ALL {
-        // Text files beside images count only where nothing else speaks of the images.
-        if format == Format::Sidecar && wanted != Wanted::Format(format) && !all.is_empty() {
-            continue;
-        }
-        all.extend(format.find(source, &json)?);
+    for format in FORMATS {
+        let found = (format.find)(&candidates)?;
+        found.iter().for_each(|found| candidates.claim(found));
+        all.extend(found);
     }
     remove_copies(source, &mut all)?;
-    let (mut fitting, _): (Vec<Found>, Vec<Found>) = all.iter().cloned().partition(|found| wanted.allows(found));
+    let unread = Unread::of(&candidates);
+    let found = meant(source, wanted, &all, &unread)?;
+    let others: Vec<&Found> = all.iter().filter(|other| **other != found).collect();
+    unread.check(&found, &others, matches!(wanted, Wanted::Format(_)))?;
+    let mut notes = Vec::new();
+    for other in others {
+        let note = format!("found as well and not used: {}", other.describe(source));
+        notes.push(Repair::new("other annotations", note));
+    }
+    for &spare in &found.spare {
+        let path = source.files()[spare].path.as_str();
+        let first = &source.files()[found.files[0]].path;
+        notes.push(Repair::new(path, format!("not read: {first} is read in its place")));
+    }
+    notes.extend(unread.notes());
+    Ok(Choice { found, notes })
+}
+
+/// Those of `all` that are read.
+fn meant(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) -> anyhow::Result<Found> {
+    let mut fitting: Vec<&Found> = all.iter().filter(|found| wanted.allows(found)).collect();
     if let Wanted::Dataset(known) = wanted
         && fitting.iter().any(|found| found.dataset == Some(known))
     {
         fitting.retain(|found| found.dataset == Some(known));
         // The first is the one that has most to say, unless several are of one format.
-        let first = fitting.first().map(|found| found.format);
-        if fitting.iter().filter(|found| Some(found.format) == first).count() == 1 {
-            let chosen = fitting.remove(0);
-            return Ok((chosen, fitting));
+        let first = fitting[0];
+        if fitting.iter().filter(|found| found.format == first.format).count() == 1 {
+            return Ok(first.clone());
         }
     }
-    match fitting.len() {
-        1 => {
-            let chosen = fitting.remove(0);
-            all.retain(|found| *found != chosen);
-            Ok((chosen, all))
-        }
-        0 => Err(nothing_found(source, wanted, &all)),
-        _ => {
+    // What lies beside the images, or is nearly of a form, counts only where nothing surer speaks of them.
+    let surest = fitting.iter().map(|found| found.certainty).min();
+    fitting.retain(|found| Some(found.certainty) == surest);
+    match fitting.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(nothing_found(source, wanted, all, unread)),
+        [first, ..] => {
             let names: Vec<String> = fitting.iter().map(|found| found.describe(source)).collect();
             let message = format!("there are annotations of several kinds: {}", names.join(", "));
-            let one_format = fitting.iter().all(|found| found.format == fitting[0].format);
+            let one_format = fitting.iter().all(|found| found.format == first.format);
             let choose = if one_format { "" } else { "choose one with `--dataset NAME`, or " };
             Err(usage(message, format!("{choose}give a folder that has only one")))
         }
@@ -121,26 +148,31 @@ fn remove_copies(source: &Source, all: &mut Vec<Found>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn nothing_found(source: &Source, wanted: Wanted, all: &[Found]) -> anyhow::Error {
-    let num_images = source.find(|file| is_image_name(&file.path)).len();
+fn nothing_found(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) -> anyhow::Error {
+    let num_images = source.find(|file| format_of_name(&file.path).is_some()).len();
     let (what, forms): (String, Vec<&str>) = match wanted {
         Wanted::Format(format) => (format!("of format {}", format.name()), vec![format.description()]),
         Wanted::Dataset(known) => {
-            (format!("of {}", known.name()), Format::ALL.into_iter().map(Format::description).collect())
+            (format!("of {}", known.name()), FORMATS.into_iter().map(Format::description).collect())
         }
-        Wanted::Any => ("of a known form".to_owned(), Format::ALL.into_iter().map(Format::description).collect()),
+        Wanted::Any => ("of a known form".to_owned(), FORMATS.into_iter().map(Format::description).collect()),
     };
+    let known = forms.join("; ");
+    if let Some(reason) = unread.only_one().filter(|_| all.is_empty()) {
+        return fault(reason, format!("known forms are: {known}"));
+    }
     let mut message =
         format!("no captions {what} are there, among {} files, {num_images} of them images", source.files().len());
     if !all.is_empty() {
         let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
         message.push_str(&format!("; there is {}", others.join(", ")));
     }
+    message.push_str(&unread.in_a_message());
     message.push_str(&source.describe_left_aside());
-    if let Some(packed) = source.packed().first() {
-        message.push_str(&format!("; {packed} cannot be read: pack it out or turn it into one of these forms"));
+    for unread in source.unread_pictures() {
+        message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));
     }
-    fault(message, format!("put the captions beside the images, as one of: {}", forms.join("; ")))
+    fault(message, format!("put the captions beside the images, as one of: {known}"))
 }
 
 #[cfg(test)]
@@ -154,6 +186,6 @@ mod tests {
         let text = describe(&error);
         assert!(is_usage(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");
         assert_eq!(Wanted::named("coco").unwrap(), Wanted::Dataset(KnownDataset::Coco));
-        assert_eq!(Wanted::named("table").unwrap(), Wanted::Format(Format::Table));
+        assert_eq!(Wanted::named("table").unwrap(), Wanted::Format(Format::named("table").unwrap()));
     }
 }

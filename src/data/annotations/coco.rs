@@ -1,104 +1,125 @@
 //! COCO captions (Chen et al. 2015): `captions_train2014.json`, `captions_val2014.json` and those of 2017, and files of a
 //! person's own in that form. The names of file and folders tell the split.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
+use crate::base::fault::fault;
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::json_shape::{JsonFile, JsonShape};
-use crate::data::annotations::text::{json, split_of_path};
-use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Reject};
-use crate::data::source::{Source, is_image_name};
+use crate::data::annotations::candidates::{Candidates, Content};
+use crate::data::annotations::input::TheFile;
+use crate::data::annotations::json_shape::JsonShape;
+use crate::data::annotations::json_text::read_json;
+use crate::data::annotations::json_walk::walk;
+use crate::data::annotations::{Format, Found, Input, KnownDataset, RawDataset, Reject};
+use crate::data::image_id::IdMap;
+use crate::data::source::is_image_name;
 
-pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
+pub(super) static FORMAT: Format =
+    Format { name: "coco-captions", description: "captions_*.json with images and annotations", find, read };
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let source = candidates.source;
+    let is_ours =
+        |content: &Content| matches!(content, Content::Json(JsonShape::Document(document)) if document.is_coco());
     // The files of each year are a data set of their own.
     let mut of_year: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (file, shape) in json {
-        let JsonShape::Object { image_keys, annotation_keys, .. } = shape else { continue };
-        let has = |keys: &[String], wanted: &str| keys.iter().any(|key| key == wanted);
-        if has(annotation_keys, "caption") && has(image_keys, "file_name") {
-            let name = source.files()[*file].name();
-            let year = name.chars().filter(char::is_ascii_digit).collect();
-            of_year.entry(year).or_default().push(*file);
-        }
+    for file in candidates.files(is_ours) {
+        let year = source.files()[file].name().chars().filter(char::is_ascii_digit).collect();
+        of_year.entry(year).or_default().push(file);
     }
     // The usual folder of annotations holds both years: that one is meant whose images are there.
+    let mut spare = Vec::new();
     if of_year.contains_key("2014") && of_year.contains_key("2017") {
         let images = |is_meant: fn(&str) -> bool| {
             !source.find(|file| is_image_name(&file.path) && is_meant(file.name())).is_empty()
         };
         let is_2014 = images(|name| name.starts_with("COCO_"));
         let is_2017 = images(|name| name.len() == 16 && name.bytes().take(12).all(|byte| byte.is_ascii_digit()));
-        of_year.retain(|year, _| !(year == "2017" && is_2014 && !is_2017 || year == "2014" && is_2017 && !is_2014));
+        if is_2014 != is_2017 {
+            let other = if is_2014 { "2017" } else { "2014" };
+            spare = of_year.remove(other).unwrap_or_default();
+        }
     }
     let found = |(year, files): (String, Vec<usize>)| {
         let is_official = ["2014", "2017"].contains(&year.as_str());
-        Found::new(Format::Coco, is_official.then_some(KnownDataset::Coco), files)
+        Found::new(&FORMAT, is_official.then_some(KnownDataset::Coco), files)
     };
-    of_year.into_iter().map(found).collect()
-}
-
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    let paths: HashSet<&str> =
-        source.files().iter().map(|file| file.path.as_str()).filter(|path| is_image_name(path)).collect();
-    let parse = |builder: &mut Builder, path: &str, bytes: &[u8]| parse(builder, &paths, path, bytes);
-    Ok(Builder::read(source, files, parse)?.finish(""))
-}
-
-#[derive(Deserialize)]
-struct File<'a> {
-    #[serde(borrow)]
-    images: Vec<Image<'a>>,
-    #[serde(borrow)]
-    annotations: Vec<Annotation<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Image<'a> {
-    id: u64,
-    #[serde(borrow)]
-    file_name: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Annotation<'a> {
-    image_id: u64,
-    #[serde(borrow, default)]
-    caption: Option<Cow<'a, str>>,
-}
-
-fn parse(builder: &mut Builder, paths: &HashSet<&str>, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let form = r#"{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}"#;
-    let file: File<'_> = json(path, bytes, form)?;
-    let (split, folder) = (split_of_path(path), path.rsplit_once('/').map_or("", |(folder, _)| folder));
-    let mut of_id: HashMap<u64, usize> = HashMap::with_capacity(file.images.len());
-    for image in &file.images {
-        // Where the image lies beside the file, one of that name elsewhere is not meant.
-        let beside = format!("{folder}/{}", image.file_name);
-        let index = builder.image(if paths.contains(beside.as_str()) { &beside } else { &image.file_name });
-        builder.cocoid(index, image.id);
-        if let Some(split) = split {
-            builder.split(index, split);
-        }
-        of_id.insert(image.id, index);
+    let mut all: Vec<Found> = of_year.into_iter().map(found).collect();
+    if let Some(first) = all.first_mut() {
+        first.spare = spare;
     }
-    for annotation in &file.annotations {
-        let what = || format!("a caption of image {}", annotation.image_id);
-        match (of_id.get(&annotation.image_id), &annotation.caption) {
-            (Some(&image), Some(caption)) => builder.caption(image, None, caption),
-            (None, _) => builder.rejects.push(Reject::new(what(), format!("{path} lists no such image"))),
-            (_, None) => builder.rejects.push(Reject::new(what(), "the annotation has no caption")),
+    Ok(all)
+}
+
+fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
+    let files = input.neighbours();
+    Ok(Builder::read(input, |builder, path, text| parse(builder, &files.file_of_folder(path), text))?.finish("coco"))
+}
+
+fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Result<()> {
+    let path = file.path;
+    let mut of_id: IdMap<usize> = IdMap::default();
+    let mut same: Option<String> = None;
+    read_json(builder, path, text, |builder, text| {
+        // The images may stand behind the captions.
+        walk(text, &mut |place, record| {
+            if place.list != "images" || place.key.is_some() {
+                return;
+            }
+            let (Some(id), Some(name)) = (record.id_called("id").or(record.id()), record.image()) else {
+                builder.rejects.push(Reject::new(format!("an image of {path}"), "it has no id or no file name"));
+                return;
+            };
+            let image = file.image(builder, &name);
+            builder.id(image, id.clone());
+            if let Some(other) = of_id.insert(id, image).filter(|&other| other != image) {
+                let names = (builder.reference(other), builder.reference(image));
+                same.get_or_insert_with(|| {
+                    format!("the images {} and {} of {path} have the same id {id}", names.0, names.1)
+                });
+            }
+        })?;
+        let (mut without, mut first) = (0usize, String::new());
+        walk(text, &mut |place, record| {
+            if place.list == "images" || place.list.is_empty() || place.key.is_some() {
+                return;
+            }
+            let id = record.id();
+            if !record.seen.has_captions || record.captions().is_empty() && record.odd.is_none() {
+                if without == 0 {
+                    first = id.map_or_else(String::new, |id| format!(", first one of image {id}"));
+                }
+                without += 1;
+                return;
+            }
+            let what =
+                || id.map_or_else(|| "a caption without an image".to_owned(), |id| format!("a caption of image {id}"));
+            match (id.and_then(|id| of_id.get(id)), record.odd) {
+                (Some(_), Some(odd)) => builder.rejects.push(Reject::new(what(), format!("it is {odd}, not a text"))),
+                (Some(image), None) => {
+                    record.captions().into_iter().for_each(|caption| builder.caption(image, None, caption))
+                }
+                (None, _) => builder.rejects.push(Reject::new(what(), format!("{path} lists no such image"))),
+            }
+        })?;
+        if without > 0 {
+            let what = format!("{without} annotations of {path}");
+            builder.rejects.push(Reject::new(what, format!("they have no caption{first}")));
         }
+        Ok(())
+    })?;
+    match same {
+        Some(same) => Err(fault(same, "give each image an id of its own: nothing else tells whose the captions are")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fault::describe;
     use crate::data::dataset::Split;
+    use crate::data::image_id::ImageId;
 
     #[test]
     fn annotations_find_their_images_by_number_and_the_name_tells_the_split() {
@@ -106,12 +127,68 @@ mod tests {
             "licenses":[],"annotations":[{"id":1,"image_id":9,"caption":"A \"bowl\"."},{"id":2,"image_id":9,"caption":"Two"},
             {"id":3,"image_id":8,"caption":"Nobody"},{"id":4,"image_id":7,"bbox":[]}]}"#;
         let mut builder = Builder::default();
-        parse(&mut builder, &HashSet::new(), "annotations/captions_val2017.json", text.as_bytes()).unwrap();
+        parse(&mut builder, &TheFile::alone("annotations/captions_val2017.json"), text).unwrap();
         let raw = builder.finish("coco");
         assert_eq!(raw.images.len(), 1);
         assert_eq!(raw.images[0].captions, ["A \"bowl\".", "Two"]);
-        assert_eq!((raw.images[0].split, raw.images[0].cocoid), (Some(Split::Val), Some(9)));
+        assert_eq!((raw.images[0].split, &raw.images[0].cocoid), (Some(Split::Val), &Some(ImageId::Natural(9))));
         let rejects: Vec<&str> = raw.rejects.iter().map(|reject| reject.what.as_str()).collect();
-        assert_eq!(rejects, ["a caption of image 8", "a caption of image 7", "x.jpg"]);
+        assert_eq!(rejects, ["a caption of image 8", "1 annotations of annotations/captions_val2017.json", "x.jpg"]);
+    }
+
+    fn read(ids: [&str; 3], image_ids: [&str; 3]) -> anyhow::Result<Vec<(String, String)>> {
+        let list = |objects: [String; 3]| objects.join(",");
+        let images = [0, 1, 2].map(|place| format!(r#"{{"file_name":"{place}.jpg","id":{}}}"#, ids[place]));
+        let captions =
+            [0, 1, 2].map(|place| format!(r#"{{"caption":"{place}","id":9,"image_id":{}}}"#, image_ids[place]));
+        let text = format!(r#"{{"annotations":[{}],"images":[{}]}}"#, list(captions), list(images));
+        let mut builder = Builder::default();
+        parse(&mut builder, &TheFile::alone("c.json"), &text)?;
+        Ok(builder.finish("").images.into_iter().map(|image| (image.filename, image.captions.join("|"))).collect())
+    }
+
+    #[test]
+    fn ids_are_keys_whatever_they_are() {
+        let expected = [0, 1, 2].map(|place| (format!("{place}.jpg"), place.to_string()));
+        for (ids, image_ids) in [
+            (["1.0", "2.0", "3.0"], ["1", "2", "3"]),
+            (["\"a\"", "\"b\"", "\"c d\""], ["\"a\"", "\"b\"", "\"c d\""]),
+            (["1", "\"2\"", "3"], ["\"1\"", "2", "\"3.0\""]),
+            (["-1", "0", "1"], ["-1", "0", "1"]),
+            (["\"0001\"", "\"0002\"", "\"0003\""], ["1", "2", "3"]),
+            (
+                ["123456789012345678901", "123456789012345678902", "123456789012345678903"],
+                ["\"123456789012345678901\"", "123456789012345678902", "123456789012345678903.0"],
+            ),
+            (["0.5", "1e2", "1E3"], ["0.5", "100", "1000"]),
+        ] {
+            assert_eq!(read(ids, image_ids).unwrap(), expected, "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn two_images_of_one_id_are_an_error_that_names_both() {
+        for ids in [["1", "2", "1"], ["1", "2", "1.0"], ["\"x\"", "2", "\"x\""], ["7", "2", "\"7\""]] {
+            let text = describe(&read(ids, ["2", "2", "2"]).unwrap_err());
+            assert!(text.contains("the images 0.jpg and 2.jpg of c.json have the same id"), "{text}");
+            assert!(text.contains("hint: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn annotations_that_are_boxes_are_counted() {
+        let text = r#"{"images":[{"id":1,"file_name":"a.jpg"}],"annotations":[{"image_id":1,"bbox":[1]},
+            {"image_id":1,"caption":"A"},{"image_id":1,"caption":null},{"image_id":1,"caption":4}]}"#;
+        let mut builder = Builder::default();
+        parse(&mut builder, &TheFile::alone("c.json"), text).unwrap();
+        let raw = builder.finish("");
+        assert_eq!(raw.images[0].captions, ["A"]);
+        let rejects: Vec<String> =
+            raw.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
+        let expected = [
+            "a caption of image 1: it is a number, not a text",
+            "2 annotations of c.json: they have no caption, first one of image 1",
+        ];
+        assert_eq!(rejects, expected);
     }
 }

@@ -9,12 +9,21 @@ const SAVE: &str = "save the file as UTF-8, or take the one that is distributed"
 ///
 /// # Errors
 /// Content in another encoding, or that ends within a character; with the file and the line.
-pub fn decode(file: &str, mut bytes: Vec<u8>) -> anyhow::Result<String> {
+pub fn decode(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
+    decode_part(file, bytes, true)
+}
+
+/// [`decode`] for the first bytes of a file, which may end within a character.
+pub(super) fn decode_start(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
+    decode_part(file, bytes, false)
+}
+
+fn decode_part(file: &str, mut bytes: Vec<u8>, is_whole: bool) -> anyhow::Result<String> {
     if bytes.starts_with(b"\xff\xfe\0\0") || bytes.starts_with(b"\0\0\xfe\xff") {
         return Err(fault(format!("{file} is UTF-32 text, which is not read"), SAVE));
     }
     if let Some(unit) = utf_16(&bytes) {
-        return decode_utf_16(file, &bytes, unit);
+        return decode_utf_16(file, &bytes, unit, is_whole);
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
@@ -24,7 +33,11 @@ pub fn decode(file: &str, mut bytes: Vec<u8>) -> anyhow::Result<String> {
         Err(error) => error,
     };
     let (valid, is_cut) = (error.utf8_error().valid_up_to(), error.utf8_error().error_len().is_none());
-    let bytes = error.into_bytes();
+    let mut bytes = error.into_bytes();
+    if is_cut && !is_whole {
+        bytes.truncate(valid);
+        return String::from_utf8(bytes).map_err(anyhow::Error::new);
+    }
     let line = 1 + bytes[..valid].iter().filter(|&&byte| byte == b'\n').count();
     if is_cut {
         let message = format!("line {line} of {file} ends within a character: the file was cut off");
@@ -58,7 +71,7 @@ fn utf_16(bytes: &[u8]) -> Option<Unit> {
     }
 }
 
-fn decode_utf_16(file: &str, bytes: &[u8], unit: Unit) -> anyhow::Result<String> {
+fn decode_utf_16(file: &str, bytes: &[u8], unit: Unit, is_whole: bool) -> anyhow::Result<String> {
     let (pairs, rest) = bytes.as_chunks::<2>();
     let mut text = String::with_capacity(bytes.len() / 2);
     let mut units = char::decode_utf16(pairs.iter().map(|&pair| unit(pair))).peekable();
@@ -75,7 +88,7 @@ fn decode_utf_16(file: &str, bytes: &[u8], unit: Unit) -> anyhow::Result<String>
             }
         }
     }
-    if is_cut {
+    if is_cut && is_whole {
         let message = format!("{file} ends within a character of UTF-16: the file was cut off");
         return Err(fault(message, "take the whole file again"));
     }
@@ -123,5 +136,13 @@ mod tests {
             let text = describe(&decode("t.csv", bytes).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");
         }
+    }
+
+    #[test]
+    fn the_start_of_a_file_may_end_within_a_character() {
+        assert_eq!(decode_start("t", b"caf\xc3".to_vec()).unwrap(), "caf");
+        assert_eq!(decode_start("t", b"\xff\xfea\0\x3d\xd8".to_vec()).unwrap(), "a");
+        assert_eq!(decode_start("t", b"\xff\xfea\0b".to_vec()).unwrap(), "a");
+        assert!(decode_start("t", b"caf\xe9 x".to_vec()).is_err());
     }
 }

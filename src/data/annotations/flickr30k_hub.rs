@@ -5,24 +5,26 @@ use anyhow::Context as _;
 
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::{Table, split_of_word};
-use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Repair};
-use crate::data::source::Source;
+use crate::data::annotations::candidates::Candidates;
+use crate::data::annotations::text::Table;
+use crate::data::annotations::{Format, Found, Input, KnownDataset, RawDataset};
 
 /// The file of the captions.
 pub const FILE: &str = "flickr_annotations_30k.csv";
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let files = source.find(|file| file.name() == FILE).into_iter().take(1).collect();
-    Ok(Found::some(Format::Flickr30kHub, Some(KnownDataset::Flickr30k), files))
+pub(super) static FORMAT: Format = Format { name: "flickr30k-hub", description: FILE, find, read };
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let files = candidates.source.find(|file| file.name().eq_ignore_ascii_case(FILE));
+    Ok(Found::first(&FORMAT, Some(KnownDataset::Flickr30k), files))
 }
 
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    Ok(Builder::read(source, files, parse)?.finish("flickr30k"))
+fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
+    Ok(Builder::read(input, parse)?.finish("flickr30k"))
 }
 
-fn parse(builder: &mut Builder, file: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let table = Table::new(file, bytes, b',')?;
+fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
+    let table = Table::new(file, text.as_bytes(), b',')?;
     let column = |name: &str| {
         let missing = || fault(format!("{file} has no column {name}"), "take the file that is on the Hub");
         table.column(&[name]).ok_or_else(missing)
@@ -33,13 +35,7 @@ fn parse(builder: &mut Builder, file: &str, bytes: &[u8]) -> anyhow::Result<()> 
             .with_context(|| format!("{place}: the captions are no JSON list of texts"))
             .hint(|| "take the file that is on the Hub")?;
         let image = builder.image(values[filename].trim());
-        match split_of_word(values[split]) {
-            Some(split) => builder.split(image, split),
-            None => {
-                let note = format!("split {:?} is not known: counted as without a split", values[split]);
-                builder.repairs.push(Repair::new(values[filename].trim(), note));
-            }
-        }
+        builder.split_as_written(image, Some(values[split]), None);
         captions.iter().for_each(|caption| builder.caption(image, None, caption));
         Ok(())
     })
@@ -62,7 +58,7 @@ mod tests {
     #[test]
     fn lists_of_captions_in_quotes_are_read() {
         let mut builder = Builder::default();
-        parse(&mut builder, FILE, TEXT.as_bytes()).unwrap();
+        parse(&mut builder, FILE, TEXT).unwrap();
         let raw = builder.finish("flickr30k");
         assert_eq!(raw.images[0].captions[..2], ["Two young guys.", "Men, \"outside\"."]);
         let splits: Vec<_> = raw.images.iter().map(|image| image.split).collect();
@@ -72,7 +68,7 @@ mod tests {
     #[test]
     fn a_row_without_a_list_is_named() {
         let text = TEXT.replace("[\"\"F\"\"]", "F");
-        let text = describe(&parse(&mut Builder::default(), FILE, text.as_bytes()).unwrap_err());
+        let text = describe(&parse(&mut Builder::default(), FILE, &text).unwrap_err());
         assert!(text.contains("line 3") && text.contains("no JSON list"), "{text}");
     }
 }

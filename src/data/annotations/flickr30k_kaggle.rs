@@ -6,47 +6,40 @@ use anyhow::Context as _;
 
 use crate::base::fault::WithHint as _;
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::{for_each_line, without_mark};
-use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Repair};
-use crate::data::source::Source;
+use crate::data::annotations::candidates::{Candidates, Content};
+use crate::data::annotations::layout::Layout;
+use crate::data::annotations::text::lines;
+use crate::data::annotations::{Format, Found, Input, KnownDataset, RawDataset, Repair};
 
 const HEADER: [&str; 3] = ["image_name", "comment_number", "comment"];
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let mut found = Vec::new();
-    for file in source.find(|file| file.name() == "results.csv") {
-        let start = source.glance(file, 200);
-        let first = without_mark(&start).split(|&byte| byte == b'\n').next().unwrap_or_default();
-        if String::from_utf8_lossy(first).split('|').map(str::trim).eq(HEADER) {
-            // A copy often lies inside the folder of the images too.
-            found.push(file);
-            break;
-        }
-    }
-    Ok(Found::some(Format::Flickr30kKaggle, Some(KnownDataset::Flickr30k), found))
+pub(super) static FORMAT: Format =
+    Format { name: "flickr30k-kaggle", description: "results.csv with | between its columns", find, read };
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let is_ours = |content: &Content| matches!(content, Content::Text(Layout::Table(table)) if table.separator == b'|' && table.header == HEADER);
+    let mut files = candidates.files(is_ours);
+    files.retain(|&file| candidates.source.files()[file].name().eq_ignore_ascii_case("results.csv"));
+    Ok(Found::first(&FORMAT, Some(KnownDataset::Flickr30k), files))
 }
 
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    Ok(Builder::read(source, files, parse)?.finish("flickr30k"))
+fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
+    Ok(Builder::read(input, parse)?.finish("flickr30k"))
 }
 
-fn parse(builder: &mut Builder, file: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut is_header = true;
-    for_each_line(file, bytes, |line_number, line| {
-        if std::mem::take(&mut is_header) {
-            return Ok(());
-        }
+fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
+    for (line_number, line) in lines(text).skip(1) {
         let row = parts(line)
             .with_context(|| format!("line {line_number} of {file} has another form: {line:?}"))
             .hint(|| "expected NAME.jpg| N| caption")?;
         if row.is_mended {
-            let note = format!("line {line_number} lacked the delimiter behind its number, which was put in");
+            let note = format!("line {line_number} lacked the delimiter after its number, which was put in");
             builder.repairs.push(Repair::new(format!("{}#{}", row.name, row.number), note));
         }
         let image = builder.image(row.name);
         builder.caption(image, Some(row.number), row.caption);
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 struct Row<'a> {
@@ -76,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_row_without_a_delimiter_is_mended_and_reported() {
-        let text = b"image_name| comment_number| comment\n2199200615.jpg| 3| A dog .\n2199200615.jpg| 4   A dog runs across the grass .\nb.jpg| 0| One | two\n";
+        let text = "image_name| comment_number| comment\n2199200615.jpg| 3| A dog .\n2199200615.jpg| 4   A dog runs across the grass .\nb.jpg| 0| One | two\n";
         let mut builder = Builder::default();
         parse(&mut builder, "results.csv", text).unwrap();
         let raw = builder.finish("flickr30k");
@@ -91,7 +84,7 @@ mod tests {
     fn a_row_of_another_form_is_named() {
         for row in ["a.jpg", "a.jpg| x| A", "| 1| A", "a.jpg| 1A"] {
             let text = format!("image_name| comment_number| comment\n{row}\n");
-            let text = describe(&parse(&mut Builder::default(), "results.csv", text.as_bytes()).unwrap_err());
+            let text = describe(&parse(&mut Builder::default(), "results.csv", &text).unwrap_err());
             assert!(text.contains("line 2 of results.csv"), "{text}");
         }
     }

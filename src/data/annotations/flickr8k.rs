@@ -7,10 +7,19 @@
 use std::collections::HashMap;
 
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::for_each_line;
-use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Reject, Repair, token_lines};
+use crate::data::annotations::candidates::Candidates;
+use crate::data::annotations::encoding::decode;
+use crate::data::annotations::input::TheFile;
+use crate::data::annotations::text::lines;
+use crate::data::annotations::{Format, Found, Input, KnownDataset, RawDataset, Reading, Reject, Repair, token_lines};
 use crate::data::dataset::Split;
-use crate::data::source::Source;
+
+pub(super) static FORMAT: Format = Format {
+    name: "flickr8k-token",
+    description: "Flickr8k.token.txt and Flickr_8k.trainImages.txt, .devImages.txt, .testImages.txt",
+    find,
+    read,
+};
 
 /// The file with the captions.
 pub const TOKEN_FILE: &str = "Flickr8k.token.txt";
@@ -24,26 +33,30 @@ pub fn list_file(split: Split) -> &'static str {
     }
 }
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let first = |name: &str| source.find(|file| file.name() == name).into_iter().next();
-    let Some(token) = first(TOKEN_FILE) else { return Ok(Vec::new()) };
-    let lists = Split::ALL.into_iter().filter_map(|split| first(list_file(split)));
-    let files = std::iter::once(token).chain(lists).collect();
-    Ok(vec![Found::new(Format::Flickr8k, Some(KnownDataset::Flickr8k), files)])
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let all = |name: &str| candidates.source.find(|file| file.name().eq_ignore_ascii_case(name));
+    let mut found = Found::first(&FORMAT, Some(KnownDataset::Flickr8k), all(TOKEN_FILE));
+    for found in &mut found {
+        for mut list in Split::ALL.map(|split| all(list_file(split))) {
+            found.spare.extend(list.split_off(list.len().min(1)));
+            found.files.extend(list);
+        }
+    }
+    Ok(found)
 }
 
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
+fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
     let mut texts = Texts::default();
-    for &file in files {
-        let (name, bytes) = (source.files()[file].name(), source.read(file)?);
-        match Split::ALL.into_iter().find(|&split| list_file(split) == name) {
+    for &file in input.files {
+        let (name, bytes) = (input.source.files()[file].name(), input.source.read(file)?);
+        match Split::ALL.into_iter().find(|&split| list_file(split).eq_ignore_ascii_case(name)) {
             Some(Split::Train) => texts.train = Some(bytes),
             Some(Split::Val) => texts.val = Some(bytes),
             Some(Split::Test) => texts.test = Some(bytes),
             None => texts.token = bytes,
         }
     }
-    parse(&texts)
+    parse_for(&texts, input.reading)
 }
 
 /// The text files of the data set, as bytes.
@@ -74,8 +87,12 @@ impl Texts {
 /// # Errors
 /// Text that is not UTF-8 or a line of another form, both with the line.
 pub fn parse(texts: &Texts) -> anyhow::Result<RawDataset> {
-    let mut builder = Builder::default();
-    token_lines::parse(&mut builder, TOKEN_FILE, &texts.token)?;
+    parse_for(texts, Reading::Preparation)
+}
+
+fn parse_for(texts: &Texts, reading: Reading) -> anyhow::Result<RawDataset> {
+    let mut builder = Builder::new(reading);
+    token_lines::parse(&mut builder, &TheFile::alone(TOKEN_FILE), &decode(TOKEN_FILE, texts.token.clone())?)?;
     if Split::ALL.iter().all(|&split| texts.list(split).is_none()) {
         let note = format!("none of the lists is there: {}", Split::ALL.map(list_file).join(", "));
         builder.repairs.push(Repair::new("the split of flickr8k", note));
@@ -88,7 +105,7 @@ pub fn parse(texts: &Texts) -> anyhow::Result<RawDataset> {
             builder.repairs.push(Repair::new(list_file(split), note));
             continue;
         };
-        for_each_line(list_file(split), list, |_, line| {
+        for (_, line) in lines(&decode(list_file(split), list.to_vec())?) {
             let name = line.trim();
             if builder.knows(name) {
                 let image = builder.image(name);
@@ -96,8 +113,7 @@ pub fn parse(texts: &Texts) -> anyhow::Result<RawDataset> {
             } else {
                 without_captions.insert(name.to_owned(), split);
             }
-            Ok(())
-        })?;
+        }
     }
     let mut raw = builder.finish("flickr8k");
     let (images, unlisted): (Vec<_>, Vec<_>) = raw.images.into_iter().partition(|image| image.split.is_some());

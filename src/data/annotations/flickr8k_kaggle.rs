@@ -2,52 +2,42 @@
 //! `image,caption` or `image_name,comment_number,comment`, quotes only where a caption holds a comma, and the folder
 //! `Images/`. It names neither the data set nor splits.
 
-use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::{Table, without_mark};
-use crate::data::annotations::{Format, Found, RawDataset};
-use crate::data::source::Source;
+use crate::data::annotations::candidates::{Candidates, Content};
+use crate::data::annotations::layout::Layout;
+use crate::data::annotations::{Format, Found, table};
 
 const HEADERS: [&str; 2] = ["image,caption", "image_name,comment_number,comment"];
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let mut found = Vec::new();
-    for file in source.find(|file| file.name() == "captions.txt") {
-        let start = source.glance(file, 100);
-        if HEADERS.iter().any(|header| without_mark(&start).starts_with(header.as_bytes())) {
-            found.push(file);
-            break;
-        }
-    }
-    Ok(Found::some(Format::Flickr8kKaggle, None, found))
-}
+pub(super) static FORMAT: Format = Format {
+    name: "flickr8k-kaggle",
+    description: "captions.txt with the header image,caption",
+    find,
+    read: table::read,
+};
 
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    Ok(Builder::read(source, files, parse)?.finish(""))
-}
-
-fn parse(builder: &mut Builder, file: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let table = Table::new(file, bytes, b',')?;
-    let caption = table.header().len().saturating_sub(1);
-    table.for_each_row(|_, values| {
-        let image = builder.image(values[0].trim());
-        builder.caption(image, None, values[caption]);
-        Ok(())
-    })
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let is_ours = |content: &Content| matches!(content, Content::Text(Layout::Table(table)) if HEADERS.contains(&table.header.join(",").as_str()));
+    let mut files = candidates.files(is_ours);
+    files.retain(|&file| candidates.source.files()[file].name().eq_ignore_ascii_case("captions.txt"));
+    Ok(Found::first(&FORMAT, None, files))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::data::annotations::builder::Builder;
+    use crate::data::annotations::input::TheFile;
+    use crate::data::annotations::table::parse;
 
     #[test]
     fn captions_with_commas_stand_in_quotes() {
-        let text = b"image,caption\r\n1.jpg,A dog runs .\r\n1.jpg,\"A dog , a cat , and a \"\"bird\"\" .\"\r\n";
+        let text = "image,caption\r\n1.jpg,A dog runs .\r\n1.jpg,\"A dog , a cat , and a \"\"bird\"\" .\"\r\n";
         let mut builder = Builder::default();
-        parse(&mut builder, "captions.txt", text).unwrap();
+        parse(&mut builder, &TheFile::alone("captions.txt"), text).unwrap();
         let raw = builder.finish("flickr8k");
         assert_eq!(raw.images[0].captions, ["A dog runs .", "A dog , a cat , and a \"bird\" ."]);
         let mut builder = Builder::default();
-        parse(&mut builder, "captions.txt", b"image_name,comment_number,comment\n1.jpg,0,A dog, brown .\n").unwrap();
+        let text = "image_name,comment_number,comment\n1.jpg,0,A dog, brown .\n";
+        parse(&mut builder, &TheFile::alone("captions.txt"), text).unwrap();
         assert_eq!(builder.finish("").images[0].captions, ["A dog, brown ."]);
     }
 }

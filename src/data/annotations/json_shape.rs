@@ -1,173 +1,161 @@
 //! What a JSON file is about, told by its keys without keeping its content.
 
-use std::fmt;
+use crate::data::annotations::json_walk::{IsAll, Place, walk, walk_lines};
+use crate::data::annotations::record::{Record, Seen};
+use crate::data::source::is_image_name;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-
-use crate::data::annotations::text::without_mark;
-use crate::data::source::{Source, is_image_name, without_ending};
-
-/// Keys that a data set's JSON has at its top: more are not looked at.
+/// Keys of entries that are remembered.
 const MOST_KEYS: usize = 20;
+/// Lists that are remembered.
+const MOST_LISTS: usize = 20;
 
-/// The outermost shape of a JSON file.
+/// What a JSON file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JsonShape {
-    /// An object with these first keys, the number of its keys, and the keys of the first object in the list `images`.
-    Object {
-        /// The first keys.
-        keys: Vec<String>,
-        /// Keys of the first element of `images`.
-        image_keys: Vec<String>,
-        /// Keys of the first element of `annotations`.
-        annotation_keys: Vec<String>,
-        /// Whether the first value is text or a list of texts.
-        has_texts: bool,
-    },
-    /// A list, with the keys of its first element.
-    List(Vec<String>),
-    /// Anything else, or no JSON.
-    Other,
+    /// One value.
+    Document(Document),
+    /// Objects one after the other, as in JSON Lines; what they hold.
+    Lines(Seen),
+}
+
+/// A list, or an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Document {
+    /// What the elements of lists hold, by the key of the list; the whole document has an empty one.
+    pub(super) lists: Vec<(String, Seen)>,
+    /// What has a key of its own.
+    pub(super) entries: Entries,
+    /// The keys at the top.
+    pub(super) keys: Vec<String>,
+}
+
+/// The entries of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entries {
+    /// The first keys.
+    pub(super) keys: Vec<String>,
+    /// How many values there are, elements of lists counted each.
+    pub(super) count: usize,
+    /// How many of them are captions, or objects with captions.
+    pub(super) with_captions: usize,
+    /// How many of them name an image too, and the first such image.
+    pub(super) complete: usize,
+    pub(super) first_image: Option<String>,
+    /// How many of them have the name of an image as their key.
+    pub(super) under_image_names: usize,
 }
 
 impl JsonShape {
     /// The shape of a file's content.
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let mut deserializer = serde_json::Deserializer::from_slice(without_mark(bytes));
-        Look::Top.deserialize(&mut deserializer).map_or(Self::Other, Seen::into_shape)
+    ///
+    /// # Errors
+    /// Text that is no JSON.
+    pub(super) fn of(text: &str) -> Result<Self, serde_json::Error> {
+        let mut document = Document::default();
+        if walk(text, &mut |place, record| document.add(place, record))? == IsAll(false) {
+            let mut seen = Seen::default();
+            walk_lines(text, |record| seen.add(record.seen))?;
+            return Ok(Self::Lines(seen));
+        }
+        // A file of JSON Lines may have one line.
+        if text.trim_start().starts_with('{') {
+            let whole: Record<'_> = serde_json::from_str(text)?;
+            if whole.seen.has_name && whole.seen.has_captions {
+                return Ok(Self::Lines(whole.seen));
+            }
+            document.keys = whole.seen.keys;
+        }
+        Ok(Self::Document(document))
     }
 }
 
-/// A JSON file of a source, and its shape.
-pub(super) type JsonFile = (usize, JsonShape);
+impl Document {
+    fn add(&mut self, place: Place<'_>, record: Record<'_>) {
+        let Some(key) = place.key else {
+            let known = self.lists.iter().position(|(name, _)| name == place.list);
+            match known {
+                Some(known) => self.lists[known].1.add(record.seen),
+                None if self.lists.len() < MOST_LISTS => self.lists.push((place.list.to_owned(), record.seen)),
+                None => {}
+            }
+            return;
+        };
+        let entries = &mut self.entries;
+        entries.count += 1;
+        entries.with_captions += usize::from(record.seen.has_captions);
+        entries.complete += usize::from(record.seen.is_complete());
+        if record.seen.is_complete() {
+            entries.first_image = entries.first_image.take().or(record.seen.first_image);
+        }
+        entries.under_image_names += usize::from(is_image_name(key));
+        if entries.keys.len() < MOST_KEYS && !entries.keys.iter().any(|known| known == key) {
+            entries.keys.push(key.to_owned());
+        }
+    }
 
-/// The JSON files that may hold a data set's annotations, with their shapes: none that lies beside an image of its name
-/// or in a tar archive, and not COCO's other kinds.
-///
-/// # Errors
-/// A file that cannot be read.
-pub(super) fn json_files(source: &Source) -> anyhow::Result<Vec<JsonFile>> {
-    const OTHERS: [&str; 6] = ["instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_", "package"];
-    /// So many in one folder are one for each image.
-    const MOST: usize = 100;
-    let stems: std::collections::HashSet<&str> =
-        source.files().iter().filter(|file| is_image_name(&file.path)).map(|file| without_ending(&file.path)).collect();
-    let found = source.find(|file| {
-        let name = file.name();
-        name.ends_with(".json")
-            && !file.is_in_tar()
-            && !OTHERS.iter().any(|other| name.starts_with(other))
-            && !stems.contains(without_ending(&file.path))
-    });
-    let mut in_folder: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
-    found.iter().for_each(|&file| *in_folder.entry(source.files()[file].folder()).or_default() += 1);
-    let is_few = |file: &usize| in_folder[source.files()[*file].folder()] <= MOST;
-    found.into_iter().filter(is_few).map(|file| Ok((file, JsonShape::of(&source.glance(file, u64::MAX))))).collect()
-}
+    /// What the elements of the list under `name` hold.
+    pub(super) fn list(&self, name: &str) -> Option<&Seen> {
+        self.lists.iter().find(|(known, _)| known == name).map(|(_, seen)| seen)
+    }
 
-/// What is looked at in a value.
-#[derive(Clone, Copy)]
-enum Look {
-    /// The whole file.
-    Top,
-    /// The value of `images` or `annotations`.
-    List,
-    /// The first element of a list: its keys.
-    Element,
-    /// Whether it is text or a list of texts.
-    Text,
-}
+    /// The list `images` of a file in COCO's form, where captions are elsewhere.
+    fn images(&self) -> Option<&Seen> {
+        self.list("images").filter(|images| images.has_name && images.has_weak_id && !images.has_captions)
+    }
 
-enum Seen {
-    Map { keys: Vec<String>, image_keys: Vec<String>, annotation_keys: Vec<String>, has_texts: bool },
-    List(Vec<String>),
-    Text,
-    Other,
+    /// Whether images are in one list, and captions in another.
+    pub(super) fn is_coco(&self) -> bool {
+        let has_captions = |(name, seen): &(String, Seen)| name != "images" && seen.has_id && seen.has_captions;
+        self.images().is_some() && self.lists.iter().any(has_captions)
+    }
+
+    /// Whether there are images with their sentences in them.
+    pub(super) fn is_karpathy(&self) -> bool {
+        self.list("images").is_some_and(|images| images.has_name && images.has_sentences)
+    }
+
+    /// The first image of a list in which images and their captions are together, or of an object whose values have both.
+    pub(super) fn first_image(&self) -> Option<&str> {
+        let Entries { count, complete, first_image, .. } = &self.entries;
+        let is_object = self.images().is_none() && 2 * complete >= *count;
+        let of_list =
+            self.lists.iter().find(|(_, seen)| seen.is_complete()).and_then(|(_, seen)| seen.first_image.as_ref());
+        of_list.or(first_image.as_ref().filter(|_| is_object)).map(String::as_str)
+    }
+
+    /// What such a file resembles and what it lacks, in words.
+    pub(super) fn explain(&self) -> String {
+        let quoted = |keys: &[String]| {
+            let shown: Vec<&str> = keys.iter().take(6).map(String::as_str).collect();
+            shown.join(", ")
+        };
+        if self.images().is_some() {
+            return "it has images as COCO's files do, and no captions to them".to_owned();
+        }
+        let largest = self.lists.iter().find(|(_, seen)| seen.has_captions || seen.has_name || seen.has_id);
+        if let Some((name, seen)) = largest.or(self.lists.first()) {
+            if seen.keys.is_empty() {
+                return "a JSON list without objects".to_owned();
+            }
+            let place = if name.is_empty() { String::new() } else { format!(" under {name:?}") };
+            return format!("a JSON list{place} of objects with the keys {}: {}", quoted(&seen.keys), seen.lacks());
+        }
+        match self.entries.count {
+            0 if self.keys.is_empty() => "JSON without any object".to_owned(),
+            _ => format!("a JSON object with the keys {}: none of them is an image that is there", quoted(&self.keys)),
+        }
+    }
 }
 
 impl Seen {
-    fn into_shape(self) -> JsonShape {
-        match self {
-            Self::Map { keys, image_keys, annotation_keys, has_texts } => {
-                JsonShape::Object { keys, image_keys, annotation_keys, has_texts }
-            }
-            Self::List(keys) => JsonShape::List(keys),
-            Self::Text | Self::Other => JsonShape::Other,
+    /// What is missing in such objects.
+    pub(super) fn lacks(&self) -> &'static str {
+        match (self.has_name || self.has_id, self.has_captions) {
+            (true, true) => "the images that they name are not there",
+            (true, false) => "none of them holds captions",
+            (false, true) => "none of them names the image",
+            (false, false) => "none of them names an image or holds captions",
         }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Look {
-    type Value = Seen;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Look {
-    type Value = Seen;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Seen, E> {
-        Ok(Seen::Text)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
-        let (mut keys, mut has_texts) = (Vec::new(), false);
-        let (mut image_keys, mut annotation_keys) = (Vec::new(), Vec::new());
-        while let Some(key) = map.next_key::<String>()? {
-            let look = match self {
-                Self::Top if key == "images" || key == "annotations" => Some(Self::List),
-                Self::Top if keys.is_empty() => Some(Self::Text),
-                _ => None,
-            };
-            match look.map(|look| map.next_value_seed(look)).transpose()? {
-                None => drop(map.next_value::<IgnoredAny>()?),
-                Some(Seen::List(found)) if key == "images" => image_keys = found,
-                Some(Seen::List(found)) => annotation_keys = found,
-                Some(seen) => has_texts |= matches!(seen, Seen::Text),
-            }
-            if keys.len() < MOST_KEYS {
-                keys.push(key);
-            }
-        }
-        Ok(Seen::Map { keys, image_keys, annotation_keys, has_texts })
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Seen, A::Error> {
-        let inner = if matches!(self, Self::Text) { Self::Text } else { Self::Element };
-        let first = elements.next_element_seed(inner)?;
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(match (self, first) {
-            (Self::Text, Some(Seen::Text)) => Seen::Text,
-            (Self::Text, _) => Seen::Other,
-            (_, Some(Seen::Map { keys, .. })) => Seen::List(keys),
-            _ => Seen::List(Vec::new()),
-        })
     }
 }
 
@@ -175,34 +163,81 @@ impl<'de> Visitor<'de> for Look {
 mod tests {
     use super::*;
 
-    fn strings(keys: &[&str]) -> Vec<String> {
-        keys.iter().map(|&key| key.to_owned()).collect()
+    fn document(text: &str) -> Document {
+        match JsonShape::of(text).unwrap() {
+            JsonShape::Document(document) => document,
+            JsonShape::Lines(seen) => panic!("{text}: lines of {seen:?}"),
+        }
+    }
+
+    /// What it is taken for: coco, karpathy, or images with captions.
+    fn kinds(text: &str) -> String {
+        let document = document(text);
+        let kinds = [('c', document.is_coco()), ('k', document.is_karpathy()), ('i', document.first_image().is_some())];
+        kinds.into_iter().filter(|(_, is_it)| *is_it).map(|(kind, _)| kind).collect()
     }
 
     #[test]
-    fn shapes_are_told_by_their_keys() {
-        let object = |keys: &[&str], images: &[&str], has_texts| JsonShape::Object {
-            keys: strings(keys),
-            image_keys: strings(images),
-            annotation_keys: if keys.contains(&"annotations") { strings(&["image_id", "caption"]) } else { Vec::new() },
-            has_texts,
-        };
+    fn shapes_are_told_by_all_of_their_objects() {
         for (text, expected) in [
-            (r#"{"dataset":"x","images":[{"filename":"a","sentences":[]},{"b":1}]}"#, {
-                object(&["dataset", "images"], &["filename", "sentences"], true)
-            }),
+            (r#"{"dataset":"x","images":[{"filename":"a","sentences":[]},{"b":1}]}"#, "ki"),
+            (r#"{"images":[{"id":1,"file_name":"a"}],"annotations":[{"image_id":1,"caption":"x"}]}"#, "ci"),
             (
-                r#"{"images":[{"id":1}],"annotations":[{"image_id":1,"caption":"x"}]}"#,
-                object(&["images", "annotations"], &["id"], false),
+                r#"{"annotations":[{"image_id":1,"bbox":[]},{"image_id":1,"caption":"x"}],"images":[{"id":1,"file_name":"a"}]}"#,
+                "ci",
             ),
-            (r#"[{"image":"a","caption":["x"]},{"y":1}]"#, JsonShape::List(strings(&["image", "caption"]))),
-            (r#"{"a.jpg":["A","B"],"b.jpg":"C"}"#, object(&["a.jpg", "b.jpg"], &[], true)),
-            (r#"{"a.jpg":{"x":1}}"#, object(&["a.jpg"], &[], false)),
-            ("[1,2]", JsonShape::List(Vec::new())),
-            ("7", JsonShape::Other),
-            (r#"{"a":"#, JsonShape::Other),
+            (
+                r#"{"info":{"description":"x","url":"y"},"images":[{"id":1,"file_name":"a"}],"annotations":[{"image_id":1}]}"#,
+                "",
+            ),
+            (r#"[{"image":"a","caption":["x"]},{"y":1}]"#, "i"),
+            (r#"[{"y":1},{"image":"a","caption":["x"]}]"#, "i"),
+            (r#"{"version":1,"data":[{"image":"a","caption":"x"}]}"#, "i"),
+            (r#"{"images":[],"annotations":[{"image_id":1,"caption":"x"}]}"#, "i"),
+            (r#"{"0":{"image":"a","caption":"x"},"1":{"image":"b","caption":"y"}}"#, "i"),
+            (r#"{"pairs":[{"image":"a","caption":"x"}]}"#, "i"),
+            (r#"{"a.jpg":["A","B"],"b.jpg":"C"}"#, ""),
+            ("[1,2]", ""),
+            ("7", ""),
         ] {
-            assert_eq!(JsonShape::of(text.as_bytes()), expected, "{text}");
+            assert_eq!(kinds(text), expected, "{text}");
+        }
+        let entries = document(r#"{"a.jpg":["A","B"],"train":{"b.jpg":{"caption":"C"}},"n":3}"#).entries;
+        assert_eq!((entries.keys.join(","), entries.count, entries.with_captions), ("a.jpg,b.jpg".to_owned(), 3, 3));
+        assert_eq!((entries.complete, entries.under_image_names), (0, 3));
+    }
+
+    #[test]
+    fn objects_that_follow_one_another_are_lines_and_so_is_one_of_an_image_and_its_caption() {
+        let keys = |text: &str| match JsonShape::of(text).unwrap() {
+            JsonShape::Lines(seen) => seen.keys.join(","),
+            JsonShape::Document(document) => panic!("{text}: {document:?}"),
+        };
+        assert_eq!(keys("{\"image\":\"a\"}\n{\"caption\":\n\"b\"}\n\n"), "image,caption");
+        assert_eq!(keys("{\"image\":\"a\",\"captions\":[\"b\"]}\n"), "image,captions");
+        assert_eq!(keys("{\"a\":1}{\"a\":2}"), "a");
+        assert!(JsonShape::of("{\"a\":1}\n{\"a\":").is_err() && JsonShape::of("[1] x").is_err());
+        assert!(JsonShape::of("{\"a\":").is_err() && JsonShape::of("").is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        for (text, expected) in [
+            (
+                r#"[{"image":"a","label":1}]"#,
+                "a JSON list of objects with the keys image, label: none of them holds captions",
+            ),
+            (
+                r#"{"data":[{"caption":"a"}]}"#,
+                "under \"data\" of objects with the keys caption: none of them names the image",
+            ),
+            (r#"{"images":[{"id":1,"file_name":"a"}],"annotations":[]}"#, "no captions to them"),
+            (r#"{"name":"x"}"#, "a JSON object with the keys name: none of them is an image"),
+            ("[]", "JSON without any object"),
+            ("[1]", "a JSON list without objects"),
+        ] {
+            let found = document(text).explain();
+            assert!(found.contains(expected), "{text}: {found}");
         }
     }
 }

@@ -1,94 +1,67 @@
 //! `dataset_flickr8k.json`, `dataset_flickr30k.json` and `dataset_coco.json` as Karpathy and Fei-Fei (2015) distribute
 //! them, and files of a person's own in that schema. COCO's add `filepath` and `cocoid`; `restval` is training data.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::json_shape::{JsonFile, JsonShape};
-use crate::data::annotations::text::{json, split_of_word};
-use crate::data::annotations::{Format, Found, KnownDataset, RawDataset, Repair};
-use crate::data::source::Source;
+use crate::data::annotations::candidates::{Candidates, Content};
+use crate::data::annotations::json_shape::JsonShape;
+use crate::data::annotations::json_text::read_json;
+use crate::data::annotations::json_walk::walk;
+use crate::data::annotations::{Format, Found, Input, KnownDataset, RawDataset, Reading, Reject};
+use crate::data::image_id::ImageId;
 
-pub(super) fn find(source: &Source, json: &[JsonFile]) -> Vec<Found> {
-    let is_ours = |shape: &JsonShape| match shape {
-        JsonShape::Object { image_keys, .. } => image_keys.iter().any(|key| key == "sentences"),
-        JsonShape::List(_) | JsonShape::Other => false,
+pub(super) static FORMAT: Format =
+    Format { name: "karpathy", description: "dataset_*.json in Karpathy's schema", find, read };
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let is_ours =
+        |content: &Content| matches!(content, Content::Json(JsonShape::Document(document)) if document.is_karpathy());
+    let of_file = |file: usize| {
+        let dataset = KnownDataset::of_path(candidates.source.files()[file].name());
+        Found::new(&FORMAT, dataset, vec![file])
     };
-    json.iter()
-        .filter(|(_, shape)| is_ours(shape))
-        .map(|&(file, _)| Found::new(Format::Karpathy, KnownDataset::of_path(source.files()[file].name()), vec![file]))
-        .collect()
+    Ok(candidates.files(is_ours).into_iter().map(of_file).collect())
 }
 
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    let mut builder = Builder::default();
+fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
     let mut name = String::new();
-    for &file in files {
-        name = parse(&mut builder, &source.files()[file].path, &source.read(file)?)?;
-    }
+    let read = |builder: &mut Builder, path: &str, text: &str| {
+        name = parse(builder, path, text)?;
+        Ok(())
+    };
+    let builder = Builder::read(input, read)?;
     Ok(builder.finish(&name))
 }
 
-#[derive(Deserialize)]
-struct File<'a> {
-    #[serde(default)]
-    dataset: String,
-    #[serde(borrow)]
-    images: Vec<Image<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Image<'a> {
-    filename: String,
-    #[serde(default)]
-    filepath: Option<String>,
-    #[serde(default)]
-    split: Option<String>,
-    #[serde(default)]
-    cocoid: Option<u64>,
-    #[serde(borrow)]
-    sentences: Vec<Sentence<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Sentence<'a> {
-    #[serde(borrow, default)]
-    raw: Option<Cow<'a, str>>,
-    /// As they stand in the file: read one by one they would take several times the room of the captions.
-    #[serde(borrow, default)]
-    tokens: Option<&'a RawValue>,
-}
-
-fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<String> {
-    let form = r#"{"images": [{"filename", "split", "sentences": [{"raw"}]}]}"#;
-    let file: File<'_> = json(path, bytes, form)?;
-    for image in file.images {
-        let reference = match &image.filepath {
-            Some(folder) if !folder.is_empty() => format!("{folder}/{}", image.filename),
-            _ => image.filename.clone(),
-        };
-        let index = builder.image(&reference);
-        match image.split.as_deref().map(|word| (word, split_of_word(word))) {
-            Some((_, Some(split))) => builder.split(index, split),
-            Some((word, None)) => {
-                let note = format!("split {word:?} is none of train, restval, val, test: counted as without a split");
-                builder.repairs.push(Repair::new(reference, note));
+fn parse(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<String> {
+    let (mut name, mut position) = (String::new(), 0);
+    read_json(builder, path, text, |builder, text| {
+        walk(text, &mut |place, record| {
+            if place.key == Some("dataset") {
+                name = record.captions().concat();
             }
-            None => {}
-        }
-        if let Some(cocoid) = image.cocoid {
-            builder.cocoid(index, cocoid);
-        }
-        for sentence in image.sentences {
-            let tokens = || sentence.tokens.and_then(|tokens| serde_json::from_str::<Vec<String>>(tokens.get()).ok());
-            let raw = sentence.raw.or_else(|| Some(tokens()?.join(" ").into()));
-            builder.caption(index, None, raw.as_deref().unwrap_or_default());
-        }
-    }
-    Ok(file.dataset)
+            if place.list != "images" || place.key.is_some() {
+                return;
+            }
+            position += 1;
+            let Some(reference) = record.image() else {
+                let what = format!("image {} of {path}", position - 1);
+                builder.rejects.push(Reject::new(what, "it has no file name"));
+                return;
+            };
+            let image = builder.image(&reference);
+            builder.split_as_written(image, record.split.as_deref(), None);
+            // `evaluate` calls an image by its `imgid` or its place where it has no id in COCO.
+            let is_scored = builder.reading != Reading::Preparation;
+            let other = || record.id_called("imgid").cloned().unwrap_or(ImageId::Natural(position - 1));
+            let id = record.id_called("cocoid").cloned().or_else(|| is_scored.then(other));
+            if let Some(id) = id {
+                builder.id(image, id);
+            }
+            record.captions().into_iter().for_each(|caption| builder.caption(image, None, caption));
+        })
+        .map(drop)
+    })?;
+    Ok(name)
 }
 
 #[cfg(test)]
@@ -105,12 +78,15 @@ mod tests {
             {"filename":"b.jpg","split":"odd","sentences":[{"raw":"B"}]},
             {"filename":"c.jpg","split":"test","sentences":[]}]}"#;
         let mut builder = Builder::default();
-        let name = parse(&mut builder, "dataset_coco.json", text.as_bytes()).unwrap();
+        let name = parse(&mut builder, "dataset_coco.json", text).unwrap();
         let raw = builder.finish(&name);
         assert_eq!((raw.name.as_str(), raw.images.len()), ("coco", 2));
         assert_eq!(raw.images[0].filename, "val2014/COCO_val2014_000000391895.jpg");
         assert_eq!(raw.images[0].captions, ["A man.", "two men"]);
-        assert_eq!((raw.images[0].split, raw.images[0].cocoid), (Some(Split::Train), Some(391_895)));
+        assert_eq!(
+            (raw.images[0].split, raw.images[0].cocoid.clone()),
+            (Some(Split::Train), Some(ImageId::Natural(391_895)))
+        );
         assert_eq!(raw.images[1].split, None);
         assert!(raw.repairs[0].repair.contains(r#""odd""#));
         assert_eq!(raw.rejects[0].what, "c.jpg");
@@ -118,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_cut_file_is_named() {
-        let text = describe(&parse(&mut Builder::default(), "dataset.json", b"{\"images\":[").unwrap_err());
-        assert!(text.contains("dataset.json") && text.contains("hint: expected"), "{text}");
+        let text = describe(&parse(&mut Builder::default(), "dataset.json", "{\"images\":[").unwrap_err());
+        assert!(text.contains("dataset.json cannot be read: it is cut off: it ends at byte 11"), "{text}");
+        assert!(text.contains("hint: "), "{text}");
     }
 }

@@ -1,40 +1,59 @@
 //! What is known about data sets as people have them: their names, and one reader for each format.
 //!
-//! A reader says which files of a [`Source`] are of its format (`find`), and turns them into a [`RawDataset`] (`read`).
-//! It decides nothing in silence: what it mended is a [`Repair`], what it left out is a [`Reject`]. Images and what
-//! becomes of them are the business of `data::prepare`.
+//! `candidates` looks into the files that may hold captions. A reader says which of them are of its format (`find`), and
+//! turns them into a [`RawDataset`] (`read`). It decides nothing in silence: what it mended is a [`Repair`], what it left
+//! out is a [`Reject`], and a file that no reader takes is named by `unread`. A new format is a file with its `FORMAT` and a
+//! line in [`FORMATS`]. Images and what becomes of them are the business of `data::prepare`.
 
 mod blip;
 mod builder;
+mod candidates;
 mod caption_json;
 mod choice;
 mod coco;
 mod encoding;
+mod entities;
+mod family;
+mod fields;
 pub mod flickr30k_hub;
 mod flickr30k_kaggle;
 mod flickr30k_token;
 pub mod flickr8k;
 mod flickr8k_kaggle;
 mod image_folder;
+mod input;
+mod json_columns;
+mod json_lines;
 mod json_shape;
+mod json_text;
+mod json_walk;
 mod karpathy;
+mod layout;
+mod list_text;
 mod paired;
+mod pairs;
+mod record;
+mod scored;
 mod sidecar;
 mod table;
 mod text;
 mod token_lines;
+mod unread;
 mod webdataset;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::annotations::json_shape::JsonFile;
+use crate::data::annotations::candidates::Candidates;
+use crate::data::annotations::input::{Input, TheFile};
 use crate::data::dataset::Split;
+use crate::data::image_id::ImageId;
 use crate::data::source::Source;
 
-pub use choice::{Wanted, choose};
+pub use choice::{Choice, Wanted, choose};
 pub use encoding::decode;
-pub use table::separator;
-pub use text::{NamedSplit, Table, json, split_of_path, split_of_word};
+pub use input::Reading;
+pub use scored::{Scored, read_captions, read_scored};
+pub use text::{NamedSplit, Table, json, separator, split_of_path, split_of_word};
 
 /// A data set that a person may ask for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,140 +142,101 @@ impl KnownDataset {
     }
 }
 
-/// How annotations are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `dataset_*.json` in Karpathy's schema.
-    Karpathy,
-    /// `flickr_annotations_30k.csv` of the Hub's `nlphuji/flickr30k`.
-    Flickr30kHub,
-    /// `Flickr8k.token.txt` and the lists of its splits.
-    Flickr8k,
-    /// `results_20130124.token`.
-    Flickr30kToken,
-    /// `results.csv` of Flickr30k on Kaggle.
-    Flickr30kKaggle,
-    /// `captions.txt` of Flickr8k on Kaggle.
-    Flickr8kKaggle,
-    /// `captions_*.json` of COCO.
-    Coco,
-    /// JSON of BLIP and LAVIS.
-    Blip,
-    /// `metadata.jsonl` or `metadata.csv` beside the images.
-    ImageFolder,
-    /// Tar archives with images and their captions side by side.
-    WebDataset,
-    /// A CSV or TSV with a column for the image and one for the caption.
-    Table,
-    /// A JSON object from images to captions, or a list of images with captions.
-    CaptionJson,
-    /// A text file beside each image.
-    Sidecar,
+/// How annotations are written, and what reads them.
+#[derive(Debug)]
+pub struct Format {
+    name: &'static str,
+    description: &'static str,
+    /// Annotations of this format among the files that no earlier format has claimed; several where they are of different
+    /// data sets.
+    find: fn(&Candidates<'_>) -> anyhow::Result<Vec<Found>>,
+    read: fn(&Input<'_>) -> anyhow::Result<RawDataset>,
 }
 
-impl Format {
-    /// All of them; of two for one known data set the earlier has more to say.
-    pub const ALL: [Self; 13] = [
-        Self::Karpathy,
-        Self::Flickr30kHub,
-        Self::Flickr8k,
-        Self::Flickr30kToken,
-        Self::Flickr30kKaggle,
-        Self::Flickr8kKaggle,
-        Self::Coco,
-        Self::Blip,
-        Self::ImageFolder,
-        Self::WebDataset,
-        Self::Table,
-        Self::CaptionJson,
-        Self::Sidecar,
-    ];
+/// All formats; of two for one known data set the earlier has more to say.
+pub static FORMATS: [&Format; 16] = [
+    &karpathy::FORMAT,
+    &flickr30k_hub::FORMAT,
+    &flickr8k::FORMAT,
+    &flickr30k_token::FORMAT,
+    &flickr30k_kaggle::FORMAT,
+    &flickr8k_kaggle::FORMAT,
+    &coco::FORMAT,
+    &blip::FORMAT,
+    &image_folder::FORMAT,
+    &webdataset::FORMAT,
+    &table::FORMAT,
+    &caption_json::FORMAT,
+    &json_lines::FORMAT,
+    &token_lines::FORMAT,
+    &pairs::FORMAT,
+    &sidecar::FORMAT,
+];
 
+impl Format {
     /// The name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Karpathy => "karpathy",
-            Self::Flickr30kHub => "flickr30k-hub",
-            Self::Flickr8k => "flickr8k-token",
-            Self::Flickr30kToken => "flickr30k-token",
-            Self::Flickr30kKaggle => "flickr30k-kaggle",
-            Self::Flickr8kKaggle => "flickr8k-kaggle",
-            Self::Coco => "coco-captions",
-            Self::Blip => "blip",
-            Self::ImageFolder => "imagefolder",
-            Self::WebDataset => "webdataset",
-            Self::Table => "table",
-            Self::CaptionJson => "json",
-            Self::Sidecar => "sidecar",
-        }
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// The format called `name`.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.into_iter().find(|format| format.name == name)
     }
 
     /// What its files look like, for a person.
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::Karpathy => "dataset_*.json in Karpathy's schema",
-            Self::Flickr30kHub => "flickr_annotations_30k.csv",
-            Self::Flickr8k => "Flickr8k.token.txt and Flickr_8k.trainImages.txt, .devImages.txt, .testImages.txt",
-            Self::Flickr30kToken => "results_20130124.token",
-            Self::Flickr30kKaggle => "results.csv with | between its columns",
-            Self::Flickr8kKaggle => "captions.txt with the header image,caption",
-            Self::Coco => "captions_*.json with images and annotations",
-            Self::Blip => "a JSON list of {\"image\", \"caption\"}",
-            Self::ImageFolder => "metadata.jsonl or metadata.csv beside the images",
-            Self::WebDataset => "tar archives with KEY.jpg and KEY.txt or KEY.json",
-            Self::Table => "a CSV or TSV with columns such as image and caption",
-            Self::CaptionJson => "a JSON object from image to caption",
-            Self::Sidecar => "X.txt beside X.jpg",
-        }
+    pub fn description(&self) -> &'static str {
+        self.description
     }
+}
 
-    /// Annotations of this format in `source`; several where they are of different data sets.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    fn find(self, source: &Source, json: &[JsonFile]) -> anyhow::Result<Vec<Found>> {
-        match self {
-            Self::Karpathy => Ok(karpathy::find(source, json)),
-            Self::Flickr30kHub => flickr30k_hub::find(source),
-            Self::Flickr8k => flickr8k::find(source),
-            Self::Flickr30kToken => flickr30k_token::find(source),
-            Self::Flickr30kKaggle => flickr30k_kaggle::find(source),
-            Self::Flickr8kKaggle => flickr8k_kaggle::find(source),
-            Self::Coco => Ok(coco::find(source, json)),
-            Self::Blip => Ok(blip::find(source, json)),
-            Self::ImageFolder => image_folder::find(source),
-            Self::WebDataset => webdataset::find(source),
-            Self::Table => table::find(source),
-            Self::CaptionJson => Ok(caption_json::find(source, json)),
-            Self::Sidecar => sidecar::find(source),
-        }
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
+}
+
+impl Eq for Format {}
+
+/// How sure it is that files were meant as captions. The surest count; of the others it is said that they are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Certainty {
+    /// They are exactly of a known form.
+    Sure,
+    /// They can be read as captions in one way only.
+    Near,
+    /// They lie beside the images, which many files do.
+    Beside,
 }
 
 /// Annotations in a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// How they are written.
-    pub format: Format,
+    pub format: &'static Format,
     /// The known data set they are of.
     pub dataset: Option<KnownDataset>,
     /// Their files, as indices into [`Source::files`].
     pub files: Vec<usize>,
+    /// Files that say the same and are not read.
+    spare: Vec<usize>,
+    certainty: Certainty,
 }
 
 impl Found {
-    fn new(format: Format, dataset: Option<KnownDataset>, files: Vec<usize>) -> Self {
-        Self { format, dataset, files }
+    fn new(format: &'static Format, dataset: Option<KnownDataset>, files: Vec<usize>) -> Self {
+        Self { format, dataset, files, spare: Vec::new(), certainty: Certainty::Sure }
     }
 
     /// Nothing where there are no files.
-    fn some(format: Format, dataset: Option<KnownDataset>, files: Vec<usize>) -> Vec<Self> {
+    fn some(format: &'static Format, dataset: Option<KnownDataset>, files: Vec<usize>) -> Vec<Self> {
         if files.is_empty() { Vec::new() } else { vec![Self::new(format, dataset, files)] }
+    }
+
+    /// The first of the files; nothing where there are none. A copy often lies inside of the folder of the images too.
+    fn first(format: &'static Format, dataset: Option<KnownDataset>, mut files: Vec<usize>) -> Vec<Self> {
+        let spare = files.split_off(files.len().min(1));
+        Self::some(format, dataset, files).into_iter().map(|found| Self { spare: spare.clone(), ..found }).collect()
     }
 
     /// Format and files in a few words.
@@ -268,26 +248,20 @@ impl Found {
         }
     }
 
-    /// Images and captions.
+    /// Images and captions, for a data set.
     ///
     /// # Errors
     /// Files that are not of the form, with the place.
     pub fn read(&self, source: &Source) -> anyhow::Result<RawDataset> {
-        match self.format {
-            Format::Karpathy => karpathy::read(source, &self.files),
-            Format::Flickr30kHub => flickr30k_hub::read(source, &self.files),
-            Format::Flickr8k => flickr8k::read(source, &self.files),
-            Format::Flickr30kToken => flickr30k_token::read(source, &self.files),
-            Format::Flickr30kKaggle => flickr30k_kaggle::read(source, &self.files),
-            Format::Flickr8kKaggle => flickr8k_kaggle::read(source, &self.files),
-            Format::Coco => coco::read(source, &self.files),
-            Format::Blip => blip::read(source, &self.files),
-            Format::ImageFolder => image_folder::read(source, &self.files),
-            Format::WebDataset => webdataset::read(source, &self.files),
-            Format::Table => table::read(source, &self.files),
-            Format::CaptionJson => caption_json::read(source, &self.files),
-            Format::Sidecar => sidecar::read(source, &self.files),
-        }
+        self.read_as(source, Reading::Preparation)
+    }
+
+    /// Images and captions for `reading`.
+    ///
+    /// # Errors
+    /// As [`Found::read`].
+    pub fn read_as(&self, source: &Source, reading: Reading) -> anyhow::Result<RawDataset> {
+        (self.format.read)(&Input { source, files: &self.files, reading })
     }
 }
 
@@ -319,8 +293,8 @@ pub struct RawImage {
     pub split: Option<Split>,
     /// Where they say it.
     pub split_from: SplitFrom,
-    /// Its number in COCO, if it has one.
-    pub cocoid: Option<u64>,
+    /// What the annotations call it, if they give ids.
+    pub cocoid: Option<ImageId>,
 }
 
 /// Where annotations say what an image is for.
@@ -424,7 +398,7 @@ mod tests {
     #[test]
     fn every_name_means_one_thing() {
         let mut names: Vec<&str> = KnownDataset::ALL.into_iter().map(KnownDataset::name).collect();
-        names.extend(Format::ALL.into_iter().map(Format::name));
+        names.extend(FORMATS.into_iter().map(Format::name));
         let count = names.len();
         names.sort_unstable();
         names.dedup();

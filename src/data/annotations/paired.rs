@@ -1,55 +1,70 @@
 //! What sidecars and web data sets share: an image and a text of one name, side by side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::base::fault::one_line;
+use serde_json::value::RawValue;
+
+use crate::base::fault::{fault, one_line};
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::{for_each_line, split_of_path};
-use crate::data::annotations::{RawDataset, Reject};
+use crate::data::annotations::candidates::{has_ending, key_of};
+use crate::data::annotations::encoding::decode;
+use crate::data::annotations::input::Input;
+use crate::data::annotations::json_text::read_json;
+use crate::data::annotations::record::Record;
+use crate::data::annotations::text::{lines, split_of_path};
+use crate::data::annotations::{RawDataset, Reject, Repair};
+use crate::data::picture_formats::format_of_name;
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 
 /// The image and the text of one key.
 pub(super) struct Pair {
     pub(super) image: usize,
     pub(super) text: usize,
+    /// Another text of that key, which is not read.
+    other: Option<usize>,
 }
 
-/// Pairs among the files for which `is_candidate` holds, in the order of the images; `key` is what the two share.
-pub(super) fn pairs<'a>(
-    source: &'a Source,
-    is_candidate: impl Fn(&SourceFile) -> bool,
-    key: impl Fn(&'a str) -> &'a str,
-    endings: &[&str],
-) -> Vec<Pair> {
+/// Pairs among the files for which `is_candidate` holds, in the order of the images. Of several texts of one key that
+/// counts whose ending comes first in `endings`. A picture of a format that is not read has a text where no other picture
+/// of its key has it. There are no pairs where none of the pictures is of a format that is read.
+pub(super) fn pairs(source: &Source, is_candidate: impl Fn(&SourceFile) -> bool, endings: &[&str]) -> Vec<Pair> {
     let files = source.files();
-    let mut texts: HashMap<&str, usize> = HashMap::new();
-    let rank = |file: usize| endings.iter().position(|ending| files[file].path.ends_with(ending));
-    for file in source.find(|file| is_candidate(file) && endings.iter().any(|ending| file.path.ends_with(ending))) {
-        let held = texts.entry(key(&files[file].path)).or_insert(file);
-        if rank(file) < rank(*held) {
-            *held = file;
+    let rank = |file: usize| endings.iter().position(|ending| has_ending(&files[file].path, ending));
+    let mut texts: HashMap<&str, (usize, Option<usize>)> = HashMap::new();
+    for file in source.find(|file| is_candidate(file) && endings.iter().any(|ending| has_ending(&file.path, ending))) {
+        let held = texts.entry(key_of(&files[file])).or_insert((file, None));
+        if rank(file) < rank(held.0) {
+            *held = (file, Some(held.0));
+        } else if held.0 != file {
+            held.1 = Some(file);
         }
     }
     // `1.seg.png` beside `1.png` is a mask.
-    let is_plain = |&image: &usize| key(&files[image].path) == without_ending(&files[image].path);
-    let images = source.find(|file| is_candidate(file) && is_image_name(&file.path));
-    let pair = |image: usize| Some(Pair { image, text: *texts.get(key(&files[image].path))? });
-    images.into_iter().filter(is_plain).filter_map(pair).collect()
+    let is_plain = |&image: &usize| key_of(&files[image]) == without_ending(&files[image].path);
+    let mut images = source.find(|file| is_candidate(file) && is_image_name(&file.path));
+    images.retain(is_plain);
+    let is_read = |image: usize| format_of_name(&files[image].path).is_some();
+    let key = |image: usize| key_of(&files[image]);
+    let read: HashSet<&str> = images.iter().filter(|&&image| is_read(image)).map(|&image| key(image)).collect();
+    images.retain(|&image| is_read(image) || !read.contains(key(image)));
+    let pair = |image: usize| {
+        let &(text, other) = texts.get(key(image))?;
+        Some(Pair { image, text, other })
+    };
+    let pairs: Vec<Pair> = images.into_iter().filter_map(pair).collect();
+    if pairs.iter().any(|pair| is_read(pair.image)) { pairs } else { Vec::new() }
 }
 
-/// The data set of these pairs: `add` gets the image, and path and content of its text. Folders that are called like splits
-/// are splits.
+/// The data set of these pairs. Folders that are called like splits are splits.
 ///
 /// # Errors
-/// What reading and `add` give.
-pub(super) fn read(
-    source: &Source,
-    pairs: &[Pair],
-    add: impl Fn(&mut Builder, usize, &str, &[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<RawDataset> {
+/// A file that cannot be read, or is no text or no JSON.
+pub(super) fn read(input: &Input<'_>, pairs: &[Pair]) -> anyhow::Result<RawDataset> {
+    let source = input.source;
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
     let contents = source.for_each(&texts, |_, content| Ok(content))?;
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(input.reading);
+    builder.repairs.extend(note_others(source, pairs));
     for (pair, content) in pairs.iter().zip(contents) {
         let file = &source.files()[pair.image];
         let content = match content {
@@ -64,18 +79,45 @@ pub(super) fn read(
         if let Some(split) = split_of_path(file.folder()) {
             builder.split(image, split);
         }
-        add(&mut builder, image, &source.files()[pair.text].path, &content)?;
+        let path = &source.files()[pair.text].path;
+        let text = decode(path, content)?;
+        match has_ending(path, ".json") {
+            true => add_json(&mut builder, image, path, &text)?,
+            false => lines(&text).for_each(|(_, line)| builder.caption(image, None, line)),
+        }
     }
     Ok(builder.finish_with_paths())
 }
 
-/// Adds each line of a text as a caption.
-///
-/// # Errors
-/// Text that is not UTF-8.
-pub(super) fn add_lines(builder: &mut Builder, image: usize, path: &str, content: &[u8]) -> anyhow::Result<()> {
-    for_each_line(path, content, |_, line| {
-        builder.caption(image, None, line);
+/// Where two files of one name may both hold captions, which are read.
+fn note_others(source: &Source, pairs: &[Pair]) -> Option<Repair> {
+    let both = || pairs.iter().filter_map(|pair| Some((pair.text, pair.other?)));
+    let (first, other) = both().next()?;
+    let name = |file: usize| source.files()[file].path.as_str();
+    let what = format!("{} and {}", name(first), name(other));
+    let note = match both().count() {
+        1 => "two texts beside one image: the first is read".to_owned(),
+        count => format!("two texts beside one image, and so for {count} images: of each the first kind is read"),
+    };
+    Some(Repair::new(what, note))
+}
+
+/// Adds the captions of a JSON object about one image.
+pub(super) fn add_json(builder: &mut Builder, image: usize, path: &str, text: &str) -> anyhow::Result<()> {
+    let mut is_object = false;
+    read_json(builder, path, text, |builder, text| {
+        // Whatever else it is, is no object.
+        let whole: &RawValue = serde_json::from_str(text)?;
+        is_object = whole.get().starts_with('{');
+        let record: Record<'_> = serde_json::from_str(whole.get())?;
+        if let Some(odd) = record.odd {
+            builder.rejects.push(Reject::new(format!("a caption in {path}"), format!("it is {odd}, not a text")));
+        }
+        record.captions().into_iter().for_each(|caption| builder.caption(image, None, caption));
         Ok(())
-    })
+    })?;
+    if is_object {
+        return Ok(());
+    }
+    Err(fault(format!("{path} is no JSON object"), r#"expected {"caption": "a caption"}"#))
 }

@@ -1,27 +1,55 @@
-//! A text file beside each image: `X.jpg` and `X.txt`, each line a caption.
+//! A text file beside each image: `X.jpg` and `X.txt` or `X.caption`, each line a caption; or `X.json` with the captions
+//! under `caption`, `text` or another of their names.
 
-use crate::data::annotations::paired::{self, pairs};
-use crate::data::annotations::{Format, Found, RawDataset};
-use crate::data::source::{Source, without_ending};
+use crate::data::annotations::candidates::{Candidates, has_ending};
+use crate::data::annotations::encoding::decode_start;
+use crate::data::annotations::paired::{self, Pair, pairs};
+use crate::data::annotations::record::Record;
+use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset};
+use crate::data::source::Source;
 
-const ENDINGS: [&str; 2] = [".txt", ".caption"];
+/// What is called a caption is one; other texts may be tags.
+const ENDINGS: [&[&str]; 2] = [&[".caption", ".txt"], &[".json"]];
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    /// Texts that are looked at.
-    const MOST: usize = 20;
-    let pairs = pairs(source, |file| !file.is_in_tar(), without_ending, &ENDINGS);
-    // Boxes and classes of objects come as numbers in files of the same names.
-    let mut has_words = false;
-    for pair in pairs.iter().take(MOST) {
-        has_words |= String::from_utf8_lossy(&source.glance(pair.text, 1000)).chars().any(char::is_alphabetic);
-    }
-    if !has_words {
-        return Ok(Vec::new());
-    }
-    Ok(Found::some(Format::Sidecar, None, pairs.into_iter().map(|pair| pair.text).collect()))
+pub(super) static FORMAT: Format =
+    Format { name: "sidecar", description: "X.txt, X.caption or X.json beside X.jpg", find, read };
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let texts = found(candidates.source)?.into_iter().map(|pair| pair.text).collect();
+    let found = Found::some(&FORMAT, None, texts);
+    Ok(found.into_iter().map(|found| Found { certainty: Certainty::Beside, ..found }).collect())
 }
 
-pub(super) fn read(source: &Source, _: &[usize]) -> anyhow::Result<RawDataset> {
-    let pairs = pairs(source, |file| !file.is_in_tar(), without_ending, &ENDINGS);
-    paired::read(source, &pairs, paired::add_lines)
+fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
+    paired::read(input, &found(input.source)?)
+}
+
+/// The pairs of the first kind of text that has words in it: boxes and classes of objects come as numbers in files of the
+/// same names.
+fn found(source: &Source) -> anyhow::Result<Vec<Pair>> {
+    /// Texts that are looked at.
+    const MOST: usize = 20;
+    for endings in ENDINGS {
+        let pairs = pairs(source, |file| !file.is_in_tar(), endings);
+        for pair in pairs.iter().take(MOST) {
+            if has_words(source, pair.text)? {
+                return Ok(pairs);
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn has_words(source: &Source, file: usize) -> anyhow::Result<bool> {
+    /// Bytes of a text that are looked at.
+    const MOST_BYTES: u64 = 1000;
+    let path = &source.files()[file].path;
+    if has_ending(path, ".json") {
+        let text = decode_start(path, source.read(file)?).unwrap_or_default();
+        let record = serde_json::from_str::<Record<'_>>(&text);
+        return Ok(record.is_ok_and(|record| record.seen.has_captions && text.trim_start().starts_with('{')));
+    }
+    let bytes = source.read_start(file, MOST_BYTES)?;
+    let text = decode_start(path, bytes.clone()).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(text.chars().any(char::is_alphabetic))
 }

@@ -1,81 +1,78 @@
-//! A CSV or TSV with a header: a column for the image (`image`, `filepath`, `file_name` ...), one for the caption
-//! (`caption`, `title`, `text` ...), and perhaps one for the split. `train.csv` and `val.csv` beside one another are splits.
+//! A table with a header: a column for the image (`image`, `filepath`, `file_name` ...), one or several for its captions
+//! (`caption`, `caption_1`, `title` ...), and perhaps one for the split. Between columns stand commas, semicolons, tabs or
+//! `|`, whatever the file is called. `train.csv` and `val.csv` beside one another are splits.
 
+use std::borrow::Cow;
+
+use crate::base::fault::fault;
 use crate::data::annotations::builder::Builder;
-use crate::data::annotations::text::{CAPTION_COLUMNS, Table, split_of_path, split_of_word, without_mark};
-use crate::data::annotations::{Format, Found, RawDataset, Repair};
-use crate::data::source::Source;
+use crate::data::annotations::candidates::{Candidates, Content, has_ending};
+use crate::data::annotations::fields::USUAL_NAMES;
+use crate::data::annotations::input::TheFile;
+use crate::data::annotations::layout::{Layout, TableLayout};
+use crate::data::annotations::list_text::texts_of;
+use crate::data::annotations::text::Table;
+use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset, Reading, Repair};
 
-const IMAGE: [&str; 12] = [
-    "image",
-    "file_name",
-    "filename",
-    "filepath",
-    "file_path",
-    "image_path",
-    "image_name",
-    "image_file",
-    "file",
-    "path",
-    "img",
-    "image_id",
-];
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let mut files = Vec::new();
-    let is_table = |name: &str| (name.ends_with(".csv") || name.ends_with(".tsv")) && name != "metadata.csv";
-    for file in source.find(|file| is_table(file.name())) {
-        let start = source.glance(file, 1 << 16);
-        let first = without_mark(&start).split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let table = Table::new("", first, separator(first))?;
-        if table.column(&IMAGE).is_some() && table.column(&CAPTION_COLUMNS).is_some() {
-            files.push(file);
+pub(super) static FORMAT: Format =
+    Format { name: "table", description: "a CSV or TSV with columns such as image and caption", find, read };
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let files = candidates.source.files();
+    let certainty = |file: usize, table: &TableLayout| {
+        let (path, columns) = (&files[file].path, &table.columns);
+        let is_usual = (has_ending(path, ".csv") || has_ending(path, ".tsv")) && table.separator != b'|';
+        let is_numbered = columns.captions.iter().any(|&column| table.header[column].ends_with(char::is_numeric));
+        if is_usual && !columns.is_weak && !is_numbered {
+            return Some(Certainty::Sure);
         }
-    }
-    // Several tables belong together when each is one split; else a person has to choose.
-    let name = |&file: &usize| source.files()[file].name();
-    if files.len() > 1 && !files.iter().all(|file| split_of_path(name(file)).is_some()) {
-        return Ok(files.into_iter().map(|file| Found::new(Format::Table, None, vec![file])).collect());
-    }
-    Ok(Found::some(Format::Table, None, files))
-}
-
-pub(super) fn read(source: &Source, files: &[usize]) -> anyhow::Result<RawDataset> {
-    Ok(Builder::read(source, files, parse)?.finish(""))
-}
-
-/// What stands most often in the header: a tab, a semicolon or a comma.
-pub fn separator(header: &[u8]) -> u8 {
-    let count = |separator: u8| header.iter().filter(|&&byte| byte == separator).count();
-    b",;\t".iter().copied().max_by_key(|&separator| count(separator)).unwrap_or(b',')
-}
-
-fn parse(builder: &mut Builder, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let first = without_mark(bytes).split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let table = Table::new(path, bytes, separator(first))?;
-    let (Some(image), Some(caption)) = (table.column(&IMAGE), table.column(&CAPTION_COLUMNS)) else {
-        return Err(crate::base::fault::fault(
-            format!("{path} has no column for the image or none for the caption"),
-            format!("call them {} and {}", IMAGE[0], CAPTION_COLUMNS[0]),
-        ));
+        table.first_image.as_ref().is_some_and(|image| candidates.is_image(image)).then_some(Certainty::Near)
     };
-    let (split, of_file) = (table.column(&["split"]), split_of_path(path.rsplit('/').next().unwrap_or(path)));
-    table.for_each_row(|place, values| {
-        let index = builder.image(values[image].trim());
-        let own = split.map(|column| values[column]).filter(|word| !word.trim().is_empty());
-        match own.map(|word| (word, split_of_word(word))) {
-            Some((_, Some(split))) => builder.split(index, split),
-            Some((word, None)) => {
-                builder
-                    .repairs
-                    .push(Repair::new(place, format!("split {word:?} is not known: counted as without one")));
-            }
-            None => {
-                if let Some(split) = of_file {
-                    builder.split(index, split);
-                }
-            }
+    let of_file = |file: usize| match candidates.content(file) {
+        Some(Content::Text(Layout::Table(table))) => certainty(file, table),
+        _ => None,
+    };
+    let mut found = candidates.files(|content| matches!(content, Content::Text(Layout::Table(_))));
+    found.retain(|&file| of_file(file).is_some());
+    Ok(candidates.grouped(&FORMAT, found, |file| of_file(file).unwrap_or(Certainty::Near)))
+}
+
+pub(super) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
+    let files = input.neighbours();
+    Ok(Builder::read(input, |builder, path, text| parse(builder, &files.file(path), text))?.finish(""))
+}
+
+/// Adds the rows of a table.
+///
+/// # Errors
+/// A table without columns for images or captions, and a row that cannot be read.
+pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Result<()> {
+    let TableLayout { separator, header, columns, .. } = TableLayout::of_text(text);
+    let (Some(image), false) = (columns.image, columns.captions.is_empty()) else {
+        let message = format!("{} has no column for the image or none for the caption", file.path);
+        return Err(fault(message, format!("known names of columns are {USUAL_NAMES}")));
+    };
+    let table = Table::new(file.path, text.as_bytes(), separator)?;
+    if !columns.unused.is_empty() {
+        let names = |columns: &[usize]| {
+            let names: Vec<&str> = columns.iter().map(|&column| header[column].as_str()).collect();
+            names.join(", ")
+        };
+        let note = format!("captions are in {}; not read: {}", names(&columns.captions), names(&columns.unused));
+        builder.repairs.push(Repair::new(file.path, note));
+    }
+    table.for_each_row(|_, values| {
+        let index = builder.image(&file.reference(values[image].trim()));
+        builder.split_as_written(index, columns.split.map(|column| values[column]), file.split);
+        if let Some(prediction) = columns.prediction.filter(|_| builder.reading == Reading::Candidates) {
+            builder.caption(index, None, values[prediction]);
+            return Ok(());
         }
-        builder.caption(index, None, values[caption]);
+        // With several columns, not every image has as many captions.
+        let is_wanted = |text: &&str| columns.captions.len() == 1 || !text.trim().is_empty();
+        for cell in columns.captions.iter().map(|&column| values[column]).filter(is_wanted) {
+            texts_of(Cow::Borrowed(cell)).iter().for_each(|caption| builder.caption(index, None, caption));
+        }
         Ok(())
     })
 }
@@ -87,7 +84,7 @@ mod tests {
 
     fn images(path: &str, text: &str) -> Vec<(String, Vec<String>, Option<Split>)> {
         let mut builder = Builder::default();
-        parse(&mut builder, path, text.as_bytes()).unwrap();
+        parse(&mut builder, &TheFile::alone(path), text).unwrap();
         builder.finish("").images.into_iter().map(|image| (image.filename, image.captions, image.split)).collect()
     }
 
@@ -99,18 +96,43 @@ mod tests {
             ("t.tsv", "filepath\ttitle\tsplit\na.jpg\tA, b\tvalidation\n"),
             ("t.csv", "image_name;comment;split\na.jpg;A, b;dev\n"),
             ("val.tsv", "filepath\ttitle\na.jpg\tA, b\n"),
+            ("captions", "IMG NAME|raw caption|Subset\na.jpg|A, b|val\n"),
+            ("val.txt", "sep=;\nimage;caption\na.jpg;A, b\n"),
         ] {
             assert_eq!(images(path, text), expected, "{text}");
         }
     }
 
     #[test]
+    fn captions_may_be_in_several_columns_or_be_a_list_in_one() {
+        for text in [
+            "image,caption_1,caption_2\na.jpg,A,B\nb.jpg,C,\n",
+            "image,captions\na.jpg,\"['A', 'B']\"\nb.jpg,['C']\n",
+            "image;captions\na.jpg;[\"A\", \"B\"]\nb.jpg;C\n",
+            "image\tsentence\na.jpg\tA\na.jpg\tB\nb.jpg\tC\n",
+        ] {
+            let captions: Vec<String> = images("t.csv", text).into_iter().map(|image| image.1.join("|")).collect();
+            assert_eq!(captions, ["A|B", "C"], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_could_hold_captions_and_is_not_read_is_named() {
+        let mut builder = Builder::default();
+        parse(&mut builder, &TheFile::alone("t.csv"), "image,title,caption\na.jpg,T,C\n").unwrap();
+        let raw = builder.finish("");
+        assert_eq!(raw.images[0].captions, ["C"]);
+        assert_eq!(raw.repairs[0].repair, "captions are in caption; not read: title");
+    }
+
+    #[test]
     fn a_row_without_a_known_split_is_reported() {
         let mut builder = Builder::default();
-        parse(&mut builder, "t.csv", b"image,caption,split\na.jpg,A,odd\nb.jpg,B,\n").unwrap();
+        let text = "image,caption,split\na.jpg,A,odd\nb.jpg,B,\n";
+        parse(&mut builder, &TheFile::alone("t.csv"), text).unwrap();
         let raw = builder.finish("");
         assert!(raw.images.iter().all(|image| image.split.is_none()));
         assert_eq!(raw.repairs.len(), 1);
-        assert_eq!(raw.repairs[0].what, "line 2 of t.csv");
+        assert_eq!(raw.repairs[0].what, "a.jpg");
     }
 }

@@ -1,45 +1,23 @@
 //! What the readers of text files share: lines with their numbers, tables with their columns, the words for splits.
 
-use std::borrow::Cow;
-
 use anyhow::Context as _;
 use csv::{ByteRecord, ReaderBuilder};
 
 use crate::base::fault::{WithHint as _, fault};
+use crate::data::annotations::fields::{Field, field};
 use crate::data::dataset::Split;
 use crate::data::source::is_image_name;
 
 /// The text without the mark that some editors put in front.
-pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// Calls `line` with each line that is not blank and its number from 1.
-///
-/// # Errors
-/// A line that is not UTF-8, and what `line` gives.
-pub(super) fn for_each_line<'a>(
-    file: &str,
-    bytes: &'a [u8],
-    mut line: impl FnMut(usize, &'a str) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    for (index, content) in without_mark(bytes).split(|&byte| byte == b'\n').enumerate() {
-        let content = utf8(content, || format!("line {} of {file}", index + 1))?.trim_end_matches('\r');
-        if !content.trim().is_empty() {
-            line(index + 1, content)?;
-        }
-    }
-    Ok(())
-}
-
-/// The text of `bytes`.
-///
-/// # Errors
-/// Bytes that are not UTF-8, with what they are.
-pub(super) fn utf8(bytes: &[u8], what: impl FnOnce() -> String) -> anyhow::Result<&str> {
-    std::str::from_utf8(bytes)
-        .with_context(|| format!("{} is not UTF-8 text", what()))
-        .hint(|| "save the file as UTF-8, or take the one that is distributed")
+/// The lines that are not blank, with their numbers from 1. They end as on Unix, on Windows or as on old Macs.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = if text.contains('\n') { '\n' } else { '\r' };
+    let lines = text.split(end).enumerate().map(|(index, line)| (index + 1, line.trim_end_matches('\r')));
+    lines.filter(|(_, line)| !line.trim().is_empty())
 }
 
 /// What a JSON file holds, or what is wrong with it.
@@ -51,10 +29,6 @@ pub fn json<'a, T: serde::Deserialize<'a>>(file: &str, bytes: &'a [u8], form: &s
         .with_context(|| format!("{file} has another form than expected"))
         .hint(|| format!("expected {form}; take the file again if it was cut"))
 }
-
-/// Names of columns that hold captions.
-pub(super) const CAPTION_COLUMNS: [&str; 8] =
-    ["caption", "captions", "title", "text", "comment", "description", "sentence", "raw_caption"];
 
 /// A table with a header: values separated by commas or tabs, with quotes where they are needed (RFC 4180).
 pub struct Table<'a> {
@@ -76,7 +50,12 @@ impl<'a> Table<'a> {
         let bytes = without_mark(bytes);
         let mut reader = builder.from_reader(bytes);
         let mut first = ByteRecord::new();
-        reader.read_byte_record(&mut first).with_context(|| format!("cannot read the header of {file}"))?;
+        let cannot = || format!("cannot read the header of {file}");
+        reader.read_byte_record(&mut first).with_context(cannot)?;
+        // Excel is told the separator by a line of its own.
+        if first.get(0).is_some_and(|cell| cell.to_ascii_lowercase().starts_with(b"sep=")) {
+            reader.read_byte_record(&mut first).with_context(cannot)?;
+        }
         let header = first.iter().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
         Ok(Self { file, separator, bytes, header, reader })
     }
@@ -99,15 +78,16 @@ impl<'a> Table<'a> {
         names.iter().find_map(|name| self.header.iter().position(|column| column == name))
     }
 
-    /// Calls `row` with each row and a description of its place. Where a row has more values than columns, and the last
-    /// column holds captions, the last of them were one caption that lacks its quotes.
+    /// Calls `row` with each row and a description of its place. Where a row has more values than columns, and only the
+    /// last column holds captions, the last values are one caption that lacks its quotes.
     ///
     /// # Errors
     /// A row that is not UTF-8, has another number of values than columns, or holds further rows, since a quote in it is
     /// not closed; and what `row` gives.
     pub fn for_each_row(mut self, mut row: impl FnMut(&str, &[&str]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let separator = char::from(self.separator).to_string();
-        let last_is_caption = self.header.last().is_some_and(|name| CAPTION_COLUMNS.contains(&name.as_str()));
+        let is_caption = |name: &String| matches!(field(name), Some(Field::Captions(_)));
+        let only_last_is_caption = self.header.iter().position(is_caption) == self.header.len().checked_sub(1);
         let mut record = ByteRecord::new();
         let (file, bytes) = (self.file, self.bytes);
         while self.reader.read_byte_record(&mut record).with_context(|| format!("cannot read {file}"))? {
@@ -115,8 +95,7 @@ impl<'a> Table<'a> {
             let line_of = |at: &csv::Position| at.line() + u64::from(bytes.get(at.byte() as usize) == Some(&b'\n'));
             let line = record.position().map_or(0, line_of);
             let place = format!("line {line} of {file}");
-            let values: Vec<&str> =
-                record.iter().map(|value| utf8(value, || place.clone())).collect::<anyhow::Result<_>>()?;
+            let values: Vec<&str> = record.iter().map(|value| utf8(value, &place)).collect::<anyhow::Result<_>>()?;
             let (expected, found) = (self.header.len(), values.len());
             let swallowed = |value: &&str| {
                 let mut lines = value.lines().skip(1);
@@ -128,7 +107,7 @@ impl<'a> Table<'a> {
             }
             let joined;
             let mut values = values;
-            if found > expected && expected > 0 && last_is_caption {
+            if found > expected && expected > 0 && only_last_is_caption {
                 joined = values[expected - 1..].join(&separator);
                 values.truncate(expected - 1);
                 values.push(&joined);
@@ -141,6 +120,12 @@ impl<'a> Table<'a> {
         }
         Ok(())
     }
+}
+
+/// What stands most often in the header: a tab, a semicolon or a comma.
+pub fn separator(header: &[u8]) -> u8 {
+    let count = |separator: u8| header.iter().filter(|&&byte| byte == separator).count();
+    b",;\t".iter().copied().max_by_key(|&separator| count(separator)).unwrap_or(b',')
 }
 
 /// The split that people call `word`.
@@ -224,25 +209,10 @@ fn says_nothing(word: &str) -> bool {
     WORDS.contains(&word.trim().to_ascii_lowercase().as_str())
 }
 
-/// Text as a JSON file may hold it: one, or several.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-pub(super) enum OneOrMany<'a> {
-    /// One.
-    One(#[serde(borrow)] Cow<'a, str>),
-    /// Several.
-    Many(#[serde(borrow)] Vec<Cow<'a, str>>),
-}
-
-impl OneOrMany<'_> {
-    /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
-        let many: &[Cow<'_, str>] = match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Many(many) => many,
-        };
-        many.iter().map(AsRef::as_ref)
-    }
+fn utf8<'a>(bytes: &'a [u8], what: &str) -> anyhow::Result<&'a str> {
+    std::str::from_utf8(bytes)
+        .with_context(|| format!("{what} is not UTF-8 text"))
+        .hint(|| "save the file as UTF-8, or take the one that is distributed")
 }
 
 #[cfg(test)]
@@ -290,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn lines_end_as_on_any_system() {
+        for text in ["a\n\n b \nc", "a\r\n\r\n b \r\nc\r\n", "a\r\r b \rc"] {
+            assert_eq!(lines(text).collect::<Vec<_>>(), [(1, "a"), (3, " b "), (4, "c")], "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_table_reads_quotes_line_breaks_and_the_mark_of_editors() {
         let bytes = b"\xef\xbb\xbfImage, Caption\r\na.jpg,\"A dog, running.\r\nFast \"\"dog\"\"\"\r\nb.jpg,B\n";
         let table = Table::new("t.csv", bytes, b',').unwrap();
@@ -302,6 +279,17 @@ mod tests {
         };
         table.for_each_row(row).unwrap();
         assert_eq!(rows, ["line 2 of t.csv: a.jpg|A dog, running.\r\nFast \"dog\"", "line 4 of t.csv: b.jpg|B"]);
+    }
+
+    #[test]
+    fn the_line_that_tells_excel_the_separator_is_no_header() {
+        let table = Table::new("t.csv", b"sep=;\r\nimage;caption\r\na.jpg;A\r\n", b';').unwrap();
+        assert_eq!(table.header(), ["image", "caption"]);
+        let row = |place: &str, values: &[&str]| {
+            assert_eq!((place, values), ("line 3 of t.csv", ["a.jpg", "A"].as_slice()));
+            Ok(())
+        };
+        table.for_each_row(row).unwrap();
     }
 
     #[test]
@@ -321,6 +309,7 @@ mod tests {
             (b"image,caption\na.jpg,\xff\n", "line 2 of t.csv is not UTF-8 text"),
             (b"image,caption\na.jpg,\"A\nb.jpg,B\n", "line 2 of t.csv has a quote that is not closed"),
             (b"caption,image\nA, b,a.jpg\n", "line 2 of t.csv has 3 values, expected 2"),
+            (b"image,caption_1,caption_2\na.jpg,A, b,C\n", "line 2 of t.csv has 4 values, expected 3"),
         ] {
             let table = Table::new("t.csv", bytes, b',').unwrap();
             let text = describe(&table.for_each_row(|_, _| Ok(())).unwrap_err());

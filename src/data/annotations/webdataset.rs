@@ -1,74 +1,52 @@
 //! The shards of a web data set: tar archives in which `KEY.jpg` stands beside `KEY.txt`, or beside `KEY.json` with the
-//! caption under `caption`, `text` or `captions`. A key ends at the first dot of the file's name.
+//! caption under `caption`, `text` or another of its names. A key ends at the first dot of the file's name.
 
-use anyhow::Context as _;
-use serde::Deserialize;
-
-use crate::base::fault::WithHint as _;
-use crate::data::annotations::builder::Builder;
+use crate::data::annotations::candidates::Candidates;
 use crate::data::annotations::paired::{self, pairs};
-use crate::data::annotations::text::{OneOrMany, without_mark};
-use crate::data::annotations::{Format, Found, RawDataset};
-use crate::data::source::{Source, SourceFile};
+use crate::data::annotations::{Format, Found, Input, RawDataset};
+use crate::data::source::SourceFile;
 
 /// Text counts more than JSON, which many shards have beside it for other things.
-const ENDINGS: [&str; 3] = [".txt", ".caption", ".json"];
+const ENDINGS: [&str; 3] = [".caption", ".txt", ".json"];
 
-pub(super) fn find(source: &Source) -> anyhow::Result<Vec<Found>> {
-    let pairs = pairs(source, SourceFile::is_in_tar, key, &ENDINGS);
-    Ok(Found::some(Format::WebDataset, None, pairs.into_iter().map(|pair| pair.text).collect()))
+pub(super) static FORMAT: Format =
+    Format { name: "webdataset", description: "tar archives with KEY.jpg and KEY.txt or KEY.json", find, read };
+
+fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
+    let pairs = pairs(candidates.source, SourceFile::is_in_tar, &ENDINGS);
+    Ok(Found::some(&FORMAT, None, pairs.into_iter().map(|pair| pair.text).collect()))
 }
 
-pub(super) fn read(source: &Source, _: &[usize]) -> anyhow::Result<RawDataset> {
-    let pairs = pairs(source, SourceFile::is_in_tar, key, &ENDINGS);
-    paired::read(source, &pairs, |builder, image, path, content| match path.ends_with(".json") {
-        true => parse_json(builder, image, path, content),
-        false => paired::add_lines(builder, image, path, content),
-    })
-}
-
-fn key(path: &str) -> &str {
-    let name_at = path.rfind('/').map_or(0, |at| at + 1);
-    path[name_at..].find('.').map_or(path, |dot| &path[..name_at + dot])
-}
-
-#[derive(Deserialize)]
-struct Sample<'a> {
-    #[serde(borrow, default)]
-    caption: Option<OneOrMany<'a>>,
-    #[serde(borrow, default)]
-    text: Option<OneOrMany<'a>>,
-    #[serde(borrow, default)]
-    captions: Option<OneOrMany<'a>>,
-}
-
-fn parse_json(builder: &mut Builder, image: usize, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let sample: Sample<'_> = serde_json::from_slice(without_mark(bytes))
-        .with_context(|| format!("{path} holds no caption"))
-        .hint(|| r#"expected {"caption": "a caption"}"#)?;
-    for captions in [&sample.caption, &sample.text, &sample.captions].into_iter().flatten() {
-        captions.iter().for_each(|caption| builder.caption(image, None, caption));
-    }
-    Ok(())
+fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
+    paired::read(input, &pairs(input.source, SourceFile::is_in_tar, &ENDINGS))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_ends_at_the_first_dot_of_the_name() {
-        assert_eq!(key("a.b-0.tar/c.d/0001.seg.json"), "a.b-0.tar/c.d/0001");
-        assert_eq!(key("0001"), "0001");
-    }
+    use crate::data::annotations::builder::Builder;
+    use crate::data::annotations::paired::add_json;
 
     #[test]
     fn captions_are_under_any_of_their_names() {
+        for (text, expected) in [
+            (r#"{"caption":"A","url":1,"captions":["B","C"],"text":null}"#, vec!["A", "B", "C"]),
+            (r#"{"Caption":"A","similarity":NaN}"#, vec!["A"]),
+            (r#"{"sentence_1":"A","sentence_2":"B"}"#, vec!["A", "B"]),
+        ] {
+            let mut builder = Builder::default();
+            let image = builder.image("a");
+            add_json(&mut builder, image, "a.json", text).unwrap();
+            assert_eq!(builder.finish("").images[0].captions, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_caption_is_told() {
         let mut builder = Builder::default();
         let image = builder.image("a");
-        parse_json(&mut builder, image, "a.json", br#"{"caption":"A","url":1,"captions":["B","C"],"text":null}"#)
-            .unwrap();
-        assert_eq!(builder.finish("").images[0].captions, ["A", "B", "C"]);
-        assert!(parse_json(&mut Builder::default(), 0, "a.json", b"{\"caption\":3}").is_err());
+        add_json(&mut builder, image, "a.json", r#"{"caption":3}"#).unwrap();
+        assert_eq!(builder.rejects[0].reason, "it is a number, not a text");
+        assert!(add_json(&mut builder, image, "a.json", "[\"A\"]").is_err());
+        assert!(add_json(&mut builder, image, "a.json", r#"{"caption":"#).is_err());
     }
 }

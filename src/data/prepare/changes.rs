@@ -8,7 +8,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::base::digest::sha256_file;
-use crate::data::annotations::{Wanted, choose};
+use crate::data::annotations::{Choice, Wanted, choose};
 use crate::data::prepare::old_report;
 use crate::data::prepare::report::Preparation;
 use crate::data::prepare::source_record::{FileRecord, SourceRecord, Use, place_of};
@@ -172,7 +172,7 @@ fn is_missed(file: &FileRecord) -> bool {
 /// Whether captions would be read from the same files as before, whatever texts lie beside them now.
 fn reads_the_same(record: &SourceRecord, source: &Path, directory: &Path, wanted: Wanted) -> bool {
     let Ok(source) = Source::open(source, Some(directory)) else { return false };
-    let Ok((found, _)) = choose(&source, wanted) else { return false };
+    let Ok(Choice { found, .. }) = choose(&source, wanted) else { return false };
     let now: BTreeSet<&str> =
         found.files.iter().filter(|&&file| source.is_loose(file)).map(|&file| source.origin(file)).collect();
     let is_text = |file: &&FileRecord| !is_image_name(&file.path) && !is_archive_name(&file.path);

@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use crate::base::fault::fault;
 use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{Split, is_safe_relative};
+use crate::data::picture_formats::how_to_convert;
 use crate::data::prepare::image_files::{FoundFiles, find_files, shared_names, two_of};
 use crate::data::prepare::image_index::ImageIndex;
+use crate::data::prepare::report::Options;
 use crate::data::prepare::split_file::{Answer, SplitFile};
 use crate::data::prepare::splitting::{DEFAULT_VALIDATION, check_official};
 use crate::data::prepare::{guessed_splits, images};
-use crate::data::source::Source;
+use crate::data::source::{Source, UnreadPictures};
 
 /// Images with captions whose files are there.
 #[derive(Debug)]
@@ -23,7 +25,8 @@ pub(super) struct Gathered {
     pub(super) default_validation: f64,
 }
 
-/// Finds the files of the images of `raw`, follows a person's split, and keeps at most `limit` images, evenly spread.
+/// Finds the files of the images of `raw`, follows a person's split, and keeps as many images as `options` say, evenly
+/// spread.
 ///
 /// # Errors
 /// No image left.
@@ -32,7 +35,7 @@ pub(super) fn gather(
     source: &Source,
     dataset: Option<KnownDataset>,
     split_file: Option<&SplitFile>,
-    limit: Option<usize>,
+    options: &Options,
 ) -> anyhow::Result<Gathered> {
     for (path, reason) in source.left_aside() {
         raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
@@ -49,7 +52,7 @@ pub(super) fn gather(
     let index = ImageIndex::new(source);
     let found = find_files(&mut raw, source, &index);
     if raw.images.is_empty() {
-        return Err(no_files(&found, num_images, num_captions, source, &index));
+        return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
     }
     if found.num_missing > found.files.len()
         && let Some(names) = found.compare_names(source, &index)
@@ -59,13 +62,14 @@ pub(super) fn gather(
             format!("have no file: {names}"),
         ));
     }
-    let mut files = found.files;
+    let (mut files, unread) = (found.files, found.unread);
     if let Some(known) = dataset {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         check_official(known, Split::ALL.map(count), &mut raw.repairs);
     }
     note_images_without_captions(&mut raw.rejects, source, &index, &files);
-    if let Some(limit) = limit.filter(|&limit| limit < raw.images.len()) {
+    note_unread_images(&mut raw.rejects, source, &unread);
+    if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
         let num_there = raw.images.len();
         let is_kept = |place: usize| place * limit / num_there != (place + 1) * limit / num_there;
         raw.images = keep(raw.images, is_kept);
@@ -73,7 +77,7 @@ pub(super) fn gather(
         let note = format!("kept of {num_there} with a file, as was asked for");
         raw.repairs.push(Repair::new(format!("{limit} images"), note));
     }
-    let names = images::filenames(source, &files);
+    let names = images::filenames(source, &files, options.resize.is_some());
     let mut is_safe = Vec::with_capacity(names.len());
     for (image, name) in raw.images.iter_mut().zip(names) {
         is_safe.push(is_safe_relative(&name));
@@ -94,33 +98,36 @@ pub(super) fn gather(
     Ok(Gathered { raw, files, default_validation })
 }
 
-/// The error where no image has a file.
-fn no_files(
-    found: &FoundFiles,
-    num_images: usize,
-    num_captions: usize,
-    source: &Source,
-    index: &ImageIndex<'_>,
-) -> anyhow::Error {
+/// Why none of the images with captions has a file; `counts` are those of images and captions.
+fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, counts: [usize; 2]) -> anyhow::Error {
+    let [num_images, num_captions] = counts;
     if let Some(unclear) = &found.first_unclear {
         let message = format!(
             "none of the {num_images} annotated images has a file of its own, {} have none at all; such as {unclear}",
             found.num_missing
         );
-        return fault(
-            message,
-            "name the images with their folders, or give only the folder with the files that are meant",
+        let hint = "name the images with their folders, or give only the folder with the files that are meant";
+        return fault(message, hint);
+    }
+    let annotated = format!("{num_images} images with {num_captions} captions are annotated");
+    let unread = source.unread_pictures();
+    let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not read")).collect();
+    let left_aside = source.describe_left_aside();
+    if let Some(first) = unread.first().filter(|_| !found.unread.is_empty()) {
+        let message = format!(
+            "{annotated}, and none of their files is there in a format that is read{unread_in_words}{left_aside}"
         );
+        return fault(message, how_to_convert(first.format));
     }
     let message = format!(
-        "{num_images} images with {num_captions} captions are annotated, and none of the image files is there: {} image \
-         files were found{}{}",
+        "{annotated}, and none of the image files is there: {} image files were found{}{unread_in_words}{left_aside}",
         index.images().len(),
         found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
-        source.describe_left_aside()
     );
-    let hint = "put the images, or the archive that holds them, beside the captions, and name them as the captions do";
-    fault(message, hint)
+    fault(
+        message,
+        "put the images, or the archive that holds them, beside the captions, and name them as the captions do",
+    )
 }
 
 fn keep<T>(all: Vec<T>, is_kept: impl Fn(usize) -> bool) -> Vec<T> {
@@ -189,5 +196,14 @@ fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, inde
             format!("{count} image files"),
             format!("no image with captions has them, such as {first}"),
         ));
+    }
+}
+
+/// Pictures of formats that are not read, but for those in `named`, which were told of one by one.
+fn note_unread_images(rejects: &mut Vec<Reject>, source: &Source, named: &[usize]) {
+    let named: HashSet<usize> = named.iter().copied().collect();
+    let files = source.files().iter().enumerate().filter(|(file, _)| !named.contains(file));
+    for unread in UnreadPictures::among(files.map(|(_, file)| file.path.as_str())) {
+        rejects.push(Reject::new(format!("{} image files", unread.count), unread.reason()));
     }
 }

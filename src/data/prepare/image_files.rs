@@ -1,19 +1,24 @@
 //! Gives each image of the annotations its file, each file to one image.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
 use crate::base::digest::Hasher;
 use crate::data::annotations::{RawDataset, RawImage, Reject, Repair};
+use crate::data::picture_formats::{how_to_convert, unread_format_of_name};
 use crate::data::prepare::image_index::ImageIndex;
 use crate::data::prepare::name_forms::{Difference, last_part, tidy};
 use crate::data::prepare::name_index::{Lookup, Scope};
 use crate::data::source::Source;
 
 /// The files of a data set's images.
+#[derive(Default)]
 pub(super) struct FoundFiles {
     /// For each image that is kept, its file.
     pub(super) files: Vec<usize>,
+    /// Files of images that are of formats that are not read.
+    pub(super) unread: Vec<usize>,
     /// Images without a file.
     pub(super) num_missing: usize,
     /// What the first two of them are called.
@@ -42,13 +47,17 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
     let exact: Vec<Lookup> =
         images.iter().zip(&scopes).map(|(image, &scope)| index.exactly(&image.filename, scope)).collect();
     let mut chosen: Vec<Choice> = exact.into_iter().map(|found| assignment.choose(found)).collect();
+    let others = LazyCell::new(|| ImageIndex::others(source));
     for ((image, &scope), choice) in images.iter().zip(&scopes).zip(&mut chosen) {
         if matches!(choice, Choice::Missing) {
-            *choice = assignment.choose(index.loosely(&image.filename, scope));
+            *choice = match index.loosely(&image.filename, scope) {
+                Lookup::Missing => assignment.choose_other(among_others(&others, source, &image.filename, scope)),
+                found => assignment.choose(found),
+            };
         }
     }
     let mut notes = Notes::default();
-    let mut found = FoundFiles { files: Vec::new(), num_missing: 0, first_missing: Vec::new(), first_unclear: None };
+    let mut found = FoundFiles::default();
     for (image, choice) in images.into_iter().zip(chosen) {
         match choice {
             Choice::File(chosen) => {
@@ -58,6 +67,14 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
             }
             Choice::Unclear(reason) => {
                 found.first_unclear.get_or_insert_with(|| format!("{}: {reason}", image.filename));
+                raw.rejects.push(Reject::new(image.filename, reason));
+            }
+            Choice::Unread(file, format) => {
+                found.unread.push(file);
+                let (path, convert) = (&source.files()[file].path, how_to_convert(format));
+                let num_captions = image.captions.len();
+                let reason =
+                    format!("the format {format} of {path} is not read; {convert}; captions left out: {num_captions}");
                 raw.rejects.push(Reject::new(image.filename, reason));
             }
             Choice::Missing => {
@@ -72,6 +89,31 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
     }
     notes.finish(&mut raw.repairs);
     found
+}
+
+/// What is found among the files that are not called like pictures that are read: a picture of another format, or a file
+/// that is called just as the annotations say, whatever its ending.
+fn among_others(others: &ImageIndex<'_>, source: &Source, reference: &str, scope: Scope) -> Lookup {
+    let exactly = others.exactly(reference, scope);
+    let name = tidy(reference);
+    let is_called_so = |file: usize| source.files()[file].name() == last_part(&name);
+    match &exactly {
+        Lookup::One(file, _) if is_called_so(*file) => return exactly,
+        Lookup::Several(files, _) if is_called_so(files[0]) => return exactly,
+        _ => {}
+    }
+    let found = if exactly == Lookup::Missing { others.loosely(reference, scope) } else { exactly };
+    if unread_file(&found, source).is_some() { found } else { Lookup::Missing }
+}
+
+/// The first file that was found, and its format, where that is one that is not read.
+fn unread_file(found: &Lookup, source: &Source) -> Option<(usize, &'static str)> {
+    let file = match found {
+        Lookup::One(file, _) => *file,
+        Lookup::Several(files, _) => *files.first()?,
+        Lookup::Missing => return None,
+    };
+    Some((file, unread_format_of_name(&source.files()[file].path)?))
 }
 
 /// Two names, for a message; all of them where there are fewer.
@@ -112,6 +154,8 @@ enum Choice {
     File(Chosen),
     /// It has no file of its own: why.
     Unclear(String),
+    /// Its file is of a format that is not read.
+    Unread(usize, &'static str),
     Missing,
 }
 
@@ -131,6 +175,14 @@ struct Assignment<'a> {
 }
 
 impl Assignment<'_> {
+    /// The file of what was found among those that are not called like pictures that are read.
+    fn choose_other(&mut self, found: Lookup) -> Choice {
+        match unread_file(&found, self.source) {
+            Some((file, format)) => Choice::Unread(file, format),
+            None => self.choose(found),
+        }
+    }
+
     /// The file of what was found.
     fn choose(&mut self, found: Lookup) -> Choice {
         let path = |file: usize| &self.source.files()[file].path;

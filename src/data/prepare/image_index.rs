@@ -3,18 +3,28 @@
 
 use std::borrow::Cow;
 
+use crate::data::picture_formats::format_of_name;
 use crate::data::prepare::name_index::{Lookup, NameIndex, Scope};
-use crate::data::source::{Source, is_image_name};
+use crate::data::source::Source;
 
-/// The image files of a source, by name.
+/// Image files of a source, by name.
 pub(super) struct ImageIndex<'a> {
     images: Vec<usize>,
     names: NameIndex<'a>,
 }
 
 impl<'a> ImageIndex<'a> {
+    /// The images of formats that are read.
     pub(super) fn new(source: &'a Source) -> Self {
-        let images = source.find(|file| is_image_name(&file.path));
+        Self::of(source, source.find(|file| format_of_name(&file.path).is_some()))
+    }
+
+    /// All other files: pictures of formats that are not read, and what is not called like a picture.
+    pub(super) fn others(source: &'a Source) -> Self {
+        Self::of(source, source.find(|file| format_of_name(&file.path).is_none()))
+    }
+
+    fn of(source: &'a Source, images: Vec<usize>) -> Self {
         let names = images.iter().map(|&file| Cow::Borrowed(source.files()[file].path.as_str())).collect();
         Self { images, names: NameIndex::new(names) }
     }

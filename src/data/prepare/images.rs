@@ -1,6 +1,6 @@
 //! Takes the images of a data set: reads each, decodes it whole, stores it, and keeps what the checks need of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use crate::base::fault::fault;
 use crate::base::terminal::Progress;
 use crate::data::image_file::{self, encode};
 use crate::data::image_processor::resize_rgb;
+use crate::data::picture_formats::{Format, format_of_name};
 use crate::data::prepare::name_forms::on_any_disk;
 use crate::data::prepare::near_duplicates::difference_hash;
 use crate::data::prepare::report::SourceFile;
@@ -60,7 +61,7 @@ pub(super) struct Stored {
 }
 
 /// Stores the images in `folder`, at most `short_side` pixels high and wide where one is given: a larger one is resized
-/// and encoded anew, any other is stored as it is.
+/// and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
 ///
 /// # Errors
 /// A source that is gone, and what writing gives; an image that cannot be read or decoded is no error, and its file is
@@ -80,7 +81,11 @@ pub(super) fn take(
     source.for_each(&files, |position, content| {
         let (wanted, path) = (&wanted[position], folder.join(wanted[position].filename));
         let taken = match content.map(|bytes| (image_file::decode_rgb(&bytes), bytes)) {
-            Ok((Ok(image), bytes)) => Taken::Stored(store(&image, &bytes, &path, short_side, wanted.is_sample)?),
+            Ok((Ok(image), bytes)) => {
+                let becomes_png = short_side.is_some() && becomes_png(&source.files()[wanted.file].path);
+                let encoding = Encoding { short_side, becomes_png };
+                Taken::Stored(store(&image, &bytes, &path, encoding, wanted.is_sample)?)
+            }
             Ok((Err(error), bytes)) => Taken::Broken { reason: reason(&error), digest: digest_of(&bytes) },
             Err(error) => Taken::Unreadable(reason(&error)),
         };
@@ -118,23 +123,27 @@ fn lack_of_room(missing: u64, free: Option<u64>, folder: &Path) -> anyhow::Resul
     Err(fault(message, "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`"))
 }
 
-fn subfolders<'a>(wanted: &[Wanted<'a>]) -> std::collections::BTreeSet<&'a str> {
+fn subfolders<'a>(wanted: &[Wanted<'a>]) -> BTreeSet<&'a str> {
     wanted.iter().filter_map(|wanted| wanted.filename.rsplit_once('/')).map(|(folder, _)| folder).collect()
 }
 
-fn store(
-    image: &RgbImage,
-    bytes: &[u8],
-    path: &Path,
+/// When a picture is encoded anew.
+#[derive(Clone, Copy)]
+struct Encoding {
+    /// Where it is higher and wider than this.
     short_side: Option<u32>,
-    is_sample: bool,
-) -> anyhow::Result<Stored> {
-    let smaller = short_side.filter(|&side| image.width().min(image.height()) > side);
+    /// Whatever its size.
+    becomes_png: bool,
+}
+
+fn store(image: &RgbImage, bytes: &[u8], path: &Path, encoding: Encoding, is_sample: bool) -> anyhow::Result<Stored> {
+    let smaller = encoding.short_side.filter(|&side| image.width().min(image.height()) > side);
     let written = match smaller {
         Some(side) => {
             let (width, height) = scaled(image, f64::from(side) / f64::from(image.width().min(image.height())));
             write_image_if_changed(path, &encode(&resize_rgb(image, width, height)?, format_of(path))?)?
         }
+        None if encoding.becomes_png => write_image_if_changed(path, &encode(image, ImageFormat::Png)?)?,
         None => write_image_if_changed(path, bytes)?,
     };
     let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
@@ -223,9 +232,15 @@ pub(super) fn remove_others<'a>(
     Ok(())
 }
 
+/// Whether a picture of this name is of a format that is not written, so that it cannot be stored smaller as it is.
+fn becomes_png(name: &str) -> bool {
+    matches!(format_of_name(name), Some(Format::Bmp | Format::Gif | Format::Tiff))
+}
+
 /// Names in the folder of images: the files' own where no two are alike (in letter case and Unicode form, which some
-/// systems do not tell apart), else with their folders.
-pub(super) fn filenames(source: &Source, files: &[usize]) -> Vec<String> {
+/// systems do not tell apart), else with their folders. Where images are resized, those that become PNG are called
+/// `a.bmp.png`.
+pub(super) fn filenames(source: &Source, files: &[usize], is_resized: bool) -> Vec<String> {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for &file in files {
         *count.entry(on_any_disk(source.files()[file].name())).or_default() += 1;
@@ -234,7 +249,16 @@ pub(super) fn filenames(source: &Source, files: &[usize]) -> Vec<String> {
         let file = &source.files()[file];
         if count[&on_any_disk(file.name())] == 1 { file.name().to_owned() } else { file.path.clone() }
     };
-    files.iter().map(name).collect()
+    let mut names: Vec<String> = files.iter().map(name).collect();
+    if is_resized {
+        let mut taken: BTreeSet<String> = names.iter().map(|name| on_any_disk(name)).collect();
+        for name in names.iter_mut().filter(|name| becomes_png(name)) {
+            while !taken.insert(on_any_disk(name)) {
+                name.push_str(".png");
+            }
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -257,11 +281,12 @@ mod tests {
         for name in ["a.jpg", "a.png", "a.webp"] {
             let path = folder.path().join(name);
             let bytes = encode(&image, format_of(&path)).unwrap();
-            let stored = store(&image, &bytes, &path, Some(20), true).unwrap();
+            let to = |side| Encoding { short_side: Some(side), becomes_png: false };
+            let stored = store(&image, &bytes, &path, to(20), true).unwrap();
             assert!(!stored.was_there && stored.thumbnail.unwrap().dimensions() == (40, 80));
             assert_eq!(image_file::inspect(&path).unwrap(), (20, 40));
-            assert!(store(&image, &bytes, &path, Some(20), false).unwrap().was_there);
-            store(&image, &bytes, &path, Some(40), false).unwrap();
+            assert!(store(&image, &bytes, &path, to(20), false).unwrap().was_there);
+            store(&image, &bytes, &path, to(40), false).unwrap();
             assert_eq!(fs::read(&path).unwrap(), bytes, "an image that is small enough stays as it is");
         }
     }

@@ -14,6 +14,7 @@ mod guessed_splits;
 mod image_files;
 mod image_index;
 mod images;
+mod links;
 mod name_forms;
 mod name_index;
 mod near_duplicates;
@@ -25,12 +26,14 @@ mod split_file;
 mod split_forms;
 mod splitting;
 mod summary;
+mod turn;
 
 use std::path::{Path, PathBuf};
 
 use crate::base::fault::{fault, usage};
+use crate::base::quoting::shell_path;
 use crate::base::terminal;
-use crate::data::annotations::{KnownDataset, RawDataset, Reject, Repair, Wanted, choose};
+use crate::data::annotations::{Choice, KnownDataset, RawDataset, Reject, Wanted, choose};
 use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER};
 use crate::data::prepare::comparison::{compare, write_samples};
 use crate::data::prepare::gather::Gathered;
@@ -120,15 +123,16 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
     let source = Source::open(path, directory.as_deref())?;
-    let (found, unused) = choose(&source, wanted)?;
+    let Choice { found, notes } = choose(&source, wanted)?;
     let mut raw = found.read(&source)?;
     // Files of a person's own may be called like those of a known data set, or be written like them.
     let called = found.dataset.or(KnownDataset::named(&raw.name));
     let dataset = known.and_then(KnownDataset::named).or(called.filter(|called| called.has_size_of(&raw)));
     raw.name = name_of(dataset.map(KnownDataset::name), path);
-    for other in unused {
-        let note = format!("found as well and not used: {}", other.describe(&source));
-        raw.repairs.push(Repair::new("other annotations", note));
+    raw.repairs.extend(notes);
+    // What was downloaded is made of links by the cache that holds it.
+    if request.origin.is_none() {
+        raw.repairs.extend(links::followed(&source));
     }
     let directory = directory.unwrap_or_else(|| Path::new("data").join(&raw.name));
     if request.output.is_none()
@@ -138,14 +142,19 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
         return Ok(Outcome { done: Done::AlreadyPrepared, report, directory });
     }
     refuse_own_source(path, &directory)?;
-    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), options.limit)?;
-    let about =
-        About { format: found.format.name().to_owned(), options, origin: request.origin.clone(), ..About::default() };
+    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options)?;
+    let about = About {
+        format: found.format.name().to_owned(),
+        options: options.clone(),
+        origin: request.origin.clone(),
+        ..About::default()
+    };
     if request.is_dry_run {
         return dry_run(gathered, about, directory);
     }
-    let report = make(&source, path, gathered, about, &found.files, &directory)?;
-    Ok(Outcome { done: Done::Prepared, report, directory })
+    let made_meanwhile = || already::prepared(known, request, wanted, &options, &directory);
+    let (done, report) = make(&source, path, gathered, about, &found.files, &directory, made_meanwhile)?;
+    Ok(Outcome { done, report, directory })
 }
 
 /// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
@@ -234,7 +243,11 @@ fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> 
     if request.is_dry_run {
         return Err(usage("data set shapes is drawn in a moment: it has no dry run", "leave out --dry-run"));
     }
-    Ok(outcome(Done::Prepared, shapes::draw(&directory)?))
+    let turn = turn::wait(&directory)?;
+    match report::finished(Some("shapes"), &directory)?.filter(|_| turn.has_waited) {
+        Some(report) => Ok(outcome(Done::AlreadyPrepared, report)),
+        None => Ok(outcome(Done::Prepared, shapes::draw(&directory)?)),
+    }
 }
 
 /// A known data set's name, else that of the folder or archive it comes from.
@@ -262,7 +275,7 @@ fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
     };
     let place = output.map_or_else(String::new, |output| format!(" is not in {}", output.display()));
     let message = format!("data set {name}{place} and its source is not given");
-    let output = output.map_or_else(String::new, |output| format!(" --output {}", output.display()));
+    let output = output.map_or_else(String::new, |output| format!(" --output {}", shell_path(output)));
     let hint = format!(
         "run `caption-train prepare-data --dataset {name} --source DIR{output}`; DIR is the folder with its archives as \
          they are distributed, or unpacked (in a config file: `data.source`)"
@@ -291,6 +304,7 @@ fn dry_run(gathered: Gathered, about: About, directory: PathBuf) -> anyhow::Resu
     Ok(Outcome { done: Done::DryRun, report, directory })
 }
 
+/// `made_meanwhile` gives the report of what another process made while this one waited for it.
 fn make(
     source: &Source,
     path: &Path,
@@ -298,7 +312,8 @@ fn make(
     mut about: About,
     annotations: &[usize],
     directory: &Path,
-) -> anyhow::Result<Preparation> {
+    made_meanwhile: impl Fn() -> anyhow::Result<Option<Preparation>>,
+) -> anyhow::Result<(Done, Preparation)> {
     let Gathered { mut raw, files, default_validation } = gathered;
     let image_folder = directory.join(IMAGE_FOLDER);
     let num_images = raw.images.len();
@@ -312,6 +327,12 @@ fn make(
         .collect();
     if about.options.resize.is_none() {
         images::check_room(source, &wanted, &image_folder)?;
+    }
+    let turn = turn::wait(directory)?;
+    if turn.has_waited
+        && let Some(report) = made_meanwhile()?
+    {
+        return Ok((Done::AlreadyPrepared, report));
     }
     let before = report::images_of_ours(directory);
     report::make_folders(directory)?;
@@ -329,7 +350,7 @@ fn make(
     compare(&mut raw, &stored);
     write_samples(&raw, stored, directory)?;
     images::remove_others(&image_folder, before, raw.images.iter().map(|image| image.filename.as_str()))?;
-    report::finish(directory, &raw, about)
+    Ok((Done::Prepared, report::finish(directory, &raw, about)?))
 }
 
 /// Leaves out the images that cannot be read or decoded.
@@ -350,7 +371,7 @@ fn keep_whole(raw: &mut RawDataset, taken: Vec<Taken>) -> anyhow::Result<Vec<ima
     raw.images = kept;
     if raw.images.is_empty() {
         let first = raw.rejects.last().map_or_else(String::new, |last| format!(": {}: {}", last.what, last.reason));
-        let hint = "download them again if they are damaged, or give yourself the right to read them";
+        let hint = "download them again if they are damaged, convert them, or give yourself the right to read them";
         return Err(fault(format!("none of the images can be read and decoded, such as the last{first}"), hint));
     }
     Ok(stored)

@@ -7,7 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::base::digest::sha256_file;
-use crate::data::annotations::{Wanted, choose};
+use crate::data::annotations::{Choice, Wanted, choose};
 use crate::data::dataset::Dataset;
 use crate::data::prepare::changes::{Differences, Standing, may_matter};
 use crate::data::prepare::origins::together;
@@ -106,7 +106,7 @@ fn compare_images(
 
 fn has_same_texts(expected: &SourceFile, source: &Path, directory: &Path, wanted: Wanted) -> bool {
     let Ok(source) = Source::open(source, Some(directory)) else { return false };
-    let Ok((found, _)) = choose(&source, wanted) else { return false };
+    let Ok(Choice { found, .. }) = choose(&source, wanted) else { return false };
     let mut paths: Vec<&str> =
         found.files.iter().filter(|&&file| source.is_loose(file)).map(|&file| source.origin(file)).collect();
     paths.sort_unstable();

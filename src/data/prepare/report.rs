@@ -8,9 +8,11 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::base::fault::{WithHint as _, fault};
-use crate::base::{atomic_file, digest};
+use crate::base::{atomic_file, digest, terminal};
 use crate::data::annotations::{RawDataset, Reject, Repair};
 use crate::data::dataset::{DATASET_FILE, Dataset, IMAGE_FOLDER, Split};
+use crate::data::image_file::DECODER_VERSION;
+use crate::data::image_id::ImageId;
 use crate::data::prepare::caption_statistics::{CaptionStatistics, plain};
 use crate::data::prepare::source_record::SourceRecord;
 use crate::data::write::{explain_write, write_if_changed};
@@ -41,6 +43,9 @@ pub struct Preparation {
     /// What was asked for.
     #[serde(default)]
     pub options: Options,
+    /// Version of the decoders whose pixels are stored; absent where the files are stored as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<u32>,
     /// Where it was downloaded from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
@@ -159,8 +164,22 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
         }
     }
     let dataset = Dataset::open(directory)?;
+    if let Some(text) = pixels_of_old(&preparation, directory) {
+        terminal::warning(&text);
+    }
     let all_there = (0..dataset.images.len()).all(|image| dataset.image_path(image).is_file());
     Ok(all_there.then_some(preparation))
+}
+
+/// What there is to say where images were resized by decoders of another version.
+fn pixels_of_old(preparation: &Preparation, directory: &Path) -> Option<String> {
+    (preparation.options.resize.is_some() && preparation.decoder != Some(DECODER_VERSION)).then(|| {
+        format!(
+            "the images in {} were resized by a version of the program that read some JPEGs wrong; to be safe, remove the \
+             folder and prepare it again",
+            directory.display()
+        )
+    })
 }
 
 /// What is known of a preparation beside its images and captions.
@@ -191,6 +210,7 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
         format_version: FORMAT_VERSION,
         dataset: raw.name.clone(),
         format: about.format,
+        decoder: about.options.resize.map(|_| DECODER_VERSION),
         options: about.options,
         origin: about.origin,
         sources: about.sources,
@@ -320,7 +340,7 @@ struct ImageEntry<'a> {
     sentids: Vec<u64>,
     imgid: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cocoid: Option<u64>,
+    cocoid: Option<&'a ImageId>,
     sentences: Vec<SentenceEntry<'a>>,
 }
 
@@ -348,7 +368,7 @@ fn write_dataset(raw: &RawDataset, output: &mut impl io::Write) -> io::Result<()
             split: image.split.unwrap_or(Split::Train).name(),
             sentids: (first..num_sentences).collect(),
             imgid,
-            cocoid: image.cocoid,
+            cocoid: image.cocoid.as_ref(),
             sentences: sentences
                 .map(|(sentid, raw)| SentenceEntry { raw, tokens: tokens(raw), sentid, imgid })
                 .collect(),
@@ -440,6 +460,19 @@ mod tests {
         fs::write(&path, fs::read_to_string(&path).unwrap().replace("_version\": 2", "_version\": 3")).unwrap();
         let text = describe(&finished(Some("x"), folder.path()).unwrap_err());
         assert!(text.contains("expected format_version 2, found 3"), "{text}");
+    }
+
+    #[test]
+    fn images_that_another_decoder_resized_are_told() {
+        let (folder, whole) = prepared();
+        assert_eq!((whole.decoder, pixels_of_old(&whole, folder.path())), (None, None));
+        let about = About { options: Options { resize: Some(8), ..Options::default() }, ..About::default() };
+        let resized = summarize(&raw(&["A dog."]), about, String::new());
+        assert_eq!((resized.decoder, pixels_of_old(&resized, folder.path())), (Some(DECODER_VERSION), None));
+        for decoder in [None, Some(DECODER_VERSION - 1)] {
+            let text = pixels_of_old(&Preparation { decoder, ..resized.clone() }, folder.path()).unwrap();
+            assert!(text.contains("prepare it again"), "{text}");
+        }
     }
 
     #[test]

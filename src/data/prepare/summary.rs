@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::quoting::toml_line;
+use crate::base::visible::line;
 use crate::data::prepare::report::{Counts, PREPARATION_FILE};
 use crate::data::prepare::{Done, Outcome};
 
@@ -57,14 +59,16 @@ pub fn lack_of_images(images: &Counts) -> Option<String> {
     (images.train == 1 && images.val == 0).then(|| "there is one image, which is too few to train on".to_owned())
 }
 
-/// How to go on after a preparation.
+/// What to do after a preparation.
 pub fn next_step(outcome: &Outcome) -> String {
-    let directory = outcome.directory.display();
+    let Some(line) = toml_line("data.directory", &outcome.directory) else {
+        return "next: rename the folder, since a config file cannot hold a path that is not UTF-8; then name it in \
+                `data.directory`"
+            .to_owned();
+    };
     // A run needs validation images.
     let draw = if outcome.report.images.val == 0 { " and `data.split = \"random\"`" } else { "" };
-    format!(
-        "next: train with `data.directory = \"{directory}\"`{draw} in a config file: caption-train --config run.toml"
-    )
+    format!("next: train with `{line}`{draw} in a config file: caption-train --config run.toml")
 }
 
 /// One line for each kind of note, in the order of their first: notes are of a kind when they differ in numbers and
@@ -82,11 +86,11 @@ fn kinds(notes: &[(&str, &str)]) -> Vec<String> {
         }
         kinds[index].0 += 1;
     }
-    let line = |(count, what, text): (usize, &str, &str)| match count {
-        1 => format!("{what}: {text}"),
-        _ => format!("{count} times, first {what}: {text}"),
+    let shown = |(count, what, text): (usize, &str, &str)| match count {
+        1 => format!("{}: {}", line(what), line(text)),
+        _ => format!("{count} times, first {}: {}", line(what), line(text)),
     };
-    kinds.into_iter().map(line).collect()
+    kinds.into_iter().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -105,11 +109,13 @@ mod tests {
     fn what_happened_to_many_is_told_once() {
         let notes = [
             ("a.jpg", "there is no such image file; captions left out: 5"),
-            ("b.jpg", "the caption is empty"),
+            ("b.jpg\nerror: x", "the caption is empty"),
             ("c.jpg", "there is no such image file; captions left out: 4"),
         ];
-        let expected =
-            ["2 times, first a.jpg: there is no such image file; captions left out: 5", "b.jpg: the caption is empty"];
+        let expected = [
+            "2 times, first a.jpg: there is no such image file; captions left out: 5",
+            "b.jpg\\nerror: x: the caption is empty",
+        ];
         assert_eq!(kinds(&notes), expected);
     }
 }

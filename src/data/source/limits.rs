@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use crate::data::dataset::is_safe_relative;
-use crate::data::source::is_image_name;
+use crate::data::picture_formats::format_of_name;
 
 /// What an archive may hold at most.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl Limits {
 
     /// Checks the size that a list of members gives, and adds it to `total`.
     pub(super) fn check_member(&self, name: &str, bytes: u64, total: &mut u64) -> anyhow::Result<()> {
-        let most = if is_image_name(name) { self.image_bytes } else { self.text_bytes };
+        let most = if format_of_name(name).is_some() { self.image_bytes } else { self.text_bytes };
         anyhow::ensure!(bytes <= most, "its member {name} has {bytes} bytes, at most {most} are accepted");
         *total = total.saturating_add(bytes);
         anyhow::ensure!(*total <= self.total_bytes, "its members have more than {} bytes together", self.total_bytes);

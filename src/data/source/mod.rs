@@ -6,6 +6,7 @@
 mod limits;
 mod listing;
 pub mod tar_archive;
+mod unread_pictures;
 pub mod zip_archive;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,17 +22,13 @@ use crate::data::source::limits::read_to_limit;
 use crate::data::source::listing::{is_too_many, too_many};
 use crate::data::source::zip_archive::ZipReader;
 
+pub use crate::data::picture_formats::is_image_name;
 pub use limits::Limits;
 pub use listing::{Listed, Listing, Stamp};
+pub use unread_pictures::UnreadPictures;
 
 /// Bytes of a file that lies in a folder and is read as a whole.
 const MAX_FILE_BYTES: u64 = 4 << 30;
-
-/// Whether a file of this name is taken for an image.
-pub fn is_image_name(name: &str) -> bool {
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    ending.is_some_and(|ending| ["jpg", "jpeg", "png", "webp"].contains(&ending.as_str()))
-}
 
 /// The path without the ending of its last part.
 pub fn without_ending(path: &str) -> &str {
@@ -134,6 +131,25 @@ impl Source {
         Ok(source)
     }
 
+    /// One file, whatever its name.
+    ///
+    /// # Errors
+    /// A path at which there is no file.
+    pub fn file(path: &Path) -> anyhow::Result<Self> {
+        let bytes = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(Self {
+            root: path.parent().map_or_else(PathBuf::new, Path::to_owned),
+            files: vec![SourceFile { path: name, bytes, place: Place::Folder { modified: 0, touched: 0 } }],
+            archive_files: Vec::new(),
+            archives: Vec::new(),
+            packed: Vec::new(),
+            left_aside: Vec::new(),
+            listed_at: 0,
+            unreadable: Mutex::default(),
+        })
+    }
+
     /// All files on the disk, archives among them.
     pub fn on_disk(&self) -> impl Iterator<Item = (&str, Stamp)> {
         let loose = self.files.iter().filter_map(|file| match file.place {
@@ -180,6 +196,11 @@ impl Source {
     /// Indices of the files for which `is_wanted` holds.
     pub fn find(&self, is_wanted: impl Fn(&SourceFile) -> bool) -> Vec<usize> {
         (0..self.files.len()).filter(|&file| is_wanted(&self.files[file])).collect()
+    }
+
+    /// Pictures of formats that are not read.
+    pub fn unread_pictures(&self) -> Vec<UnreadPictures> {
+        UnreadPictures::among(self.files.iter().map(|file| file.path.as_str()))
     }
 
     /// The whole content of a file.
@@ -522,10 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_images_and_their_stems() {
-        assert!(
-            is_image_name("a/b.JPG") && is_image_name("x.webp") && !is_image_name("a.jpg/b") && !is_image_name("jpg")
-        );
+    fn stems_of_names() {
         assert_eq!((without_ending("a.b/c"), without_ending("a/b.c.jpg")), ("a.b/c", "a/b.c"));
     }
 }

@@ -1,16 +1,22 @@
 //! Reads tar archives of unknown origin, such as the shards of a web data set. The same is refused as in a zip archive;
 //! the members lie in it as they are, so that each is read from its place.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Context as _;
 use tar::EntryType;
 
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::source::limits::{Limits, check_name, is_system_junk, read_to_limit};
+
+/// Bytes of all headers of one member. They hold its name, which some programs write as a member of its own, and what is
+/// more than that is read into memory by the library.
+const MOST_HEADER_BYTES: u64 = 1 << 20;
 
 /// A file in an archive.
 #[derive(Clone, Debug)]
@@ -78,14 +84,39 @@ fn cut() -> anyhow::Error {
     fault("the archive ends within it", "the file is cut: download it again")
 }
 
+/// Reads the headers of an archive, whose contents are passed over by seeking: of each member so many bytes as are left.
+struct Headers<R> {
+    reader: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Headers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        let left = self.left.get().checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other(format!("the headers of a member have more than {MOST_HEADER_BYTES} bytes"))
+        })?;
+        self.left.set(left);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Headers<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.reader.seek(position)
+    }
+}
+
 fn list(path: &Path, limits: Limits) -> anyhow::Result<Vec<Member>> {
     const DAMAGED: &str = "the file is cut, damaged or no tar archive: download it again";
     let file = open_file(path)?;
     let length = file.metadata()?.len();
-    let mut archive = tar::Archive::new(BufReader::new(file));
+    let left = Rc::new(Cell::new(MOST_HEADER_BYTES));
+    let mut archive = tar::Archive::new(Headers { reader: BufReader::new(file), left: Rc::clone(&left) });
     let (mut members, mut names, mut total) = (Vec::new(), HashSet::new(), 0);
     for entry in archive.entries_with_seek().hint(|| DAMAGED)? {
         let entry = entry.hint(|| DAMAGED)?;
+        left.set(MOST_HEADER_BYTES);
         let name = String::from_utf8(entry.path_bytes().into_owned()).context("the name of a member is not UTF-8")?;
         let name = name.trim_start_matches("./");
         match entry.header().entry_type() {
@@ -184,6 +215,26 @@ mod tests {
         assert!(refusal(&[one("a"), one("a")]).contains("have the name a"));
         assert!(refusal(&[("a.jpg", &[0; 1001], FILE)]).contains("at most 1000 are accepted"));
         assert!(refusal(&[("a", &[0; 1500], FILE), ("b", &[0; 1500], FILE)]).contains("more than 2500 bytes together"));
+    }
+
+    #[test]
+    fn a_name_or_header_that_takes_memory_is_refused() {
+        let name = "d/".repeat(100) + "a.jpg";
+        let pax = format!("{} path={name}\n", name.len() + 10);
+        for (kind, long) in [(EntryType::GNULongName, name.as_bytes()), (EntryType::XHeader, pax.as_bytes())] {
+            let (_folder, path) = archive(&[("x", long, kind), ("a.jpg", b"one", FILE)]);
+            let members = Archive::open(&path, SMALL).unwrap().members;
+            assert!(members.len() == 1 && members[0].name.ends_with("d/d/a.jpg"), "{members:?}");
+        }
+        for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+            let long = vec![b'n'; 1 << 20];
+            let text = refusal(&[("x", &long, kind), ("a.jpg", b"one", FILE)]);
+            assert!(text.contains("the headers of a member have more than 1048576 bytes"), "{text}");
+        }
+        // Twenty members with headers that each are short enough.
+        let long = vec![b'n'; 900 << 10];
+        let members: Vec<_> = (0..20).map(|_| ("g", long.as_slice(), EntryType::XGlobalHeader)).collect();
+        assert_eq!(Archive::open(&archive(&members).1, SMALL).unwrap().members().len(), 0);
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub(super) fn read(reader: impl Read + Send) -> Result<Paraphrases, ParaphraseFa
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(NUM_CHUNKS_AHEAD);
         // Unpacking takes as long as parsing: side by side they take half the time.
-        let unpacking = scope.spawn(move || unpack(MultiGzDecoder::new(reader), TABLE_BYTES, &sender));
+        let unpack = move || unpack(MultiGzDecoder::new(reader), TABLE_BYTES, &sender);
+        let unpacking = thread::Builder::new().spawn_scoped(scope, unpack).map_err(ParaphraseFault::Io)?;
         let mut parser = Parser::default();
         let parsed = parser.parse_all(receiver);
         // A parser that stopped has dropped the receiver, which ends the other side too.

@@ -78,6 +78,8 @@ pub struct SplitScores {
     pub rows: Vec<ScoreRow>,
     /// Share of the resamples that lie inside of an interval, from 0 to 1.
     pub confidence: f64,
+    /// What a reader must know to take a score for what it is.
+    pub notes: Vec<String>,
     /// What was computed, how, on how much.
     pub signature: String,
     /// What the captions are like.

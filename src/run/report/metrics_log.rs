@@ -6,6 +6,8 @@ use std::io::{self, BufRead};
 
 use serde::{Deserialize, Serialize};
 
+use crate::training::caption_fit::CaptionFit;
+
 /// Scores by the names that COCO uses; `None` is a number that is not finite.
 pub type NamedScores = BTreeMap<String, Option<f64>>;
 
@@ -13,6 +15,8 @@ pub type NamedScores = BTreeMap<String, Option<f64>>;
 /// resumed run does, the later line counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MetricsLog {
+    /// How the captions fit into the decoder.
+    pub captions: Option<CaptionFit>,
     /// Logged updates.
     pub steps: Vec<StepPoint>,
     /// Completed epochs.
@@ -109,6 +113,9 @@ pub struct EvaluationPoint {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line {
+    Captions {
+        fit: CaptionFit,
+    },
     Step(StepPoint),
     Epoch(EpochPoint),
     Validation(ValidationPoint),
@@ -152,6 +159,7 @@ impl MetricsLog {
             return;
         }
         match serde_json::from_slice(line) {
+            Ok(Line::Captions { fit }) => self.captions = Some(fit),
             Ok(Line::Step(point)) => self.steps.push(point),
             Ok(Line::Epoch(point)) => self.epochs.push(point),
             Ok(Line::Validation(point)) => self.validations.push(point),
@@ -208,6 +216,19 @@ mod tests {
             .collect();
         let losses: Vec<_> = read_text(&lines).steps.iter().map(|point| (point.step, point.loss)).collect();
         assert_eq!(losses, [(1, Some(9.0)), (2, Some(2.0)), (3, Some(1.0))]);
+    }
+
+    #[test]
+    fn the_lengths_of_captions_are_read_and_are_no_curve() {
+        let fit = |cut: usize| {
+            let split = format!(r#"{{"captions":9,"cut":{cut},"longest":40}}"#);
+            format!(
+                r#"{{"kind":"captions","step":0,"epoch":0,"fit":{{"max_seq_len":16,"most_positions":null,"train":{split},"val":{split},"fits_99_percent":40}}}}"#
+            )
+        };
+        let log = read_text(&format!("{}\n{}\n", fit(1), fit(2)));
+        assert_eq!(log.captions.map(|fit| (fit.train.cut, fit.longest())), Some((2, 40)));
+        assert!(log.is_empty() && log.num_unknown + log.num_unreadable == 0);
     }
 
     #[test]

@@ -31,6 +31,7 @@ struct Page {
     written: String,
     status: StatusView,
     figures: Vec<Figure>,
+    cut_captions: Option<String>,
     is_log_empty: bool,
     log_remark: Option<String>,
     curves: Curves,
@@ -108,6 +109,7 @@ fn page(data: &ReportData) -> Page {
         written: written.join(", "),
         status: status(data),
         figures: figures(data),
+        cut_captions: data.metrics.captions.and_then(|fit| fit.warning().or_else(|| fit.note())),
         is_log_empty: data.metrics.is_empty(),
         log_remark: log_remark(data),
         curves: curves(data),
@@ -152,6 +154,7 @@ mod tests {
     use super::*;
     use crate::run::report::metrics_log::{self, MetricsLog, ValidationPoint};
     use crate::run::report::{CaptionedImage, CaptionedSplit, GalleryImage, ScoreRow, SplitScores, Status, Word};
+    use crate::training::caption_fit::{CaptionFit, SplitFit};
 
     const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\"'&\u{2028}\u{202e}";
 
@@ -178,6 +181,7 @@ mod tests {
                 checkpoint: text.to_owned(),
                 rows: vec![ScoreRow { name: text.to_owned(), value: f64::NAN, interval: Some((f64::NAN, 1.0)) }],
                 confidence: f64::NAN,
+                notes: texts(1),
                 signature: text.to_owned(),
                 figures: None,
             }],
@@ -270,6 +274,19 @@ mod tests {
         let legend = page.split("<ul class=\"legend\">").nth(1).unwrap().split("</ul>").next().unwrap();
         assert!(legend.contains("<line class=\"rule\"") && legend.contains("clipped at 1.000"), "{legend}");
         assert_eq!(page.matches("clipped at").count(), 1);
+    }
+
+    #[test]
+    fn captions_that_were_cut_are_told_and_whole_ones_are_not() {
+        let page = |cut| {
+            let train = SplitFit { captions: 9, cut, longest: 40 };
+            let fit = CaptionFit { max_seq_len: 16, train, fits_99_percent: 40, ..CaptionFit::default() };
+            let metrics = MetricsLog { captions: Some(fit), ..MetricsLog::default() };
+            render(&ReportData { metrics, ..ReportData::default() }).unwrap()
+        };
+        assert!(page(3).contains("3 of 9 training captions"));
+        assert!(page(3).contains("model.decoder.max_seq_len = 40"));
+        assert!(!page(0).contains("training captions"));
     }
 
     #[test]

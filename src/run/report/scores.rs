@@ -19,6 +19,7 @@ pub(super) struct ScoreTable {
     rows: Vec<ScoreLine>,
     /// Head of the column of intervals, where there is one.
     interval_name: Option<String>,
+    notes: Vec<String>,
     signature: String,
     figures: Vec<(&'static str, String)>,
 }
@@ -83,6 +84,7 @@ fn table(scores: &SplitScores) -> ScoreTable {
         model: visible::line(&scores.model, MAX_CAPTION),
         rows: scores.rows.iter().map(line).collect(),
         interval_name: has_intervals.then_some(interval_name),
+        notes: scores.notes.iter().map(|note| visible::line(note, MAX_CAPTION)).collect(),
         signature: visible::line(&scores.signature, MAX_CAPTION),
         figures: scores.figures.as_ref().map(figures).unwrap_or_default(),
     }

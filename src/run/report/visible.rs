@@ -1,6 +1,8 @@
 //! Texts as they can be shown: characters that a reader would not see, or that turn the rest of a line around, are named.
 //! Escaping for HTML is the template's part.
 
+use crate::base::visible::is_hidden;
+
 /// Characters of a caption that are shown: those of people are a line or two, and one without an end must not fill a page.
 pub(super) const MAX_CAPTION: usize = 600;
 /// Characters of a word that are shown in a table.
@@ -40,13 +42,6 @@ fn push(shown: &mut String, character: char) {
     } else {
         shown.push(character);
     }
-}
-
-/// Control characters, line separators and the overrides and isolates of bidirectional text. The marks and joiners that
-/// right-to-left and Indic texts need are left alone.
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

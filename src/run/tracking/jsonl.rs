@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one object for each logged update, each epoch and each validation.
+//! `metrics.jsonl`: one object for the lengths of the captions, for each logged update, each epoch and each validation.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::base::fault::WithHint as _;
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
-use crate::run::tracking::records::of_event;
+use crate::run::tracking::records::{of_captions, of_event};
 use crate::run::tracking::scalars::is_logged;
 use crate::training::events::{Event, Observer};
 
@@ -43,6 +43,9 @@ impl JsonLines {
 
 impl Observer for JsonLines {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        if let Event::Started { plan, state } = event {
+            return self.append(&of_captions(plan, state));
+        }
         let Some(value) = of_event(event).filter(|_| is_logged(event, self.log_interval)) else { return Ok(()) };
         self.append(&value)
     }

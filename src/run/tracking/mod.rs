@@ -6,6 +6,7 @@ mod epoch_table;
 pub mod event_file;
 pub mod jsonl;
 pub mod log_lines;
+pub mod ownership;
 pub mod protobuf;
 pub mod records;
 pub mod results_table;

@@ -8,6 +8,18 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::training::events::{Event, StepReport};
+use crate::training::plan::RunPlan;
+use crate::training::train_state::TrainState;
+
+/// The line that says how the captions of a run fit into its decoder.
+pub fn of_captions(plan: &RunPlan, state: &TrainState) -> Value {
+    json!({
+        "kind": "captions",
+        "step": state.global_step,
+        "epoch": state.epoch,
+        "fit": plan.counts.captions,
+    })
+}
 
 /// The line of an event; `None` for those that have none.
 pub fn of_event(event: &Event<'_>) -> Option<Value> {

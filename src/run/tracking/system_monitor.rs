@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::base::clock::unix_seconds;
-use crate::base::memory;
+use crate::base::fault::one_line;
 use crate::base::system_usage::{GpuUsage, ProcessorTime, gpus, memory_percent};
+use crate::base::{memory, terminal, threads};
 
 /// Seconds between two looks: those of W&B.
 pub const INTERVAL: Duration = Duration::from_secs(15);
@@ -45,7 +46,9 @@ impl SystemMonitor {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("system".to_owned()).spawn(look).ok();
+        let told =
+            |error: &anyhow::Error| terminal::warning(&format!("the machine is not measured: {}", one_line(error)));
+        let thread = threads::spawn("system", look).inspect_err(told).ok();
         Self { samples, end: Some(end), thread }
     }
 

@@ -36,6 +36,7 @@ pub use row::number;
 pub use settings::{ApiKey, Mode, Resume, Settings, WandbConfig};
 pub use surroundings::{Pace, Say, Surroundings, Tone};
 
+use crate::base::threads;
 use client::{Client, Description};
 use follower::Follower;
 use log_file::LogReader;
@@ -257,6 +258,7 @@ fn connect(
     started: f64,
     description: Description,
 ) -> anyhow::Result<Arc<Shared>> {
+    threads::check_network()?;
     let shared = Arc::new(Shared::default());
     shared.publish(local.position());
     let (uploads, uploaded) = Uploads::of(local.folder());
@@ -274,7 +276,7 @@ fn connect(
         uploads,
         has_told: false,
     };
-    std::thread::Builder::new().name("wandb".to_owned()).spawn(move || streamer.run())?;
+    threads::spawn("wandb", move || streamer.run())?;
     Ok(shared)
 }
 

@@ -11,6 +11,7 @@ use super::row::{self, Item, Tree};
 use super::seen::Seen;
 use super::shared::{Finish, Shared};
 use super::surroundings::{Surroundings, Tone};
+use crate::base::quoting::shell_path;
 
 /// How long a run that did not end well waits without progress.
 const PATIENCE_OF_A_STOP: Duration = Duration::from_secs(10);
@@ -119,7 +120,7 @@ impl Recording {
         // Whoever stops a run may end it by force soon.
         let patience = self.surroundings.pace.finish_wait;
         let patience = if code == 0 { patience } else { patience.min(PATIENCE_OF_A_STOP) };
-        let sync = format!("`wandb sync {}`", self.local.folder().display());
+        let sync = format!("`wandb sync {}`", shell_path(self.local.folder()));
         match &self.shared {
             None => self.say(Tone::Message, &format!("Weights & Biases: send the run with {sync}")),
             // It has said so when it ended.

@@ -16,6 +16,7 @@ use super::follower::{Batch, Follower, Offsets};
 use super::settings::{Resume, Settings};
 use super::shared::{Phase, Shared, State};
 use super::surroundings::{Pace, Say, Tone};
+use crate::base::quoting::shell_path;
 
 /// Failures in a row until the person is told.
 const FAILURES_UNTIL_TOLD: u32 = 3;
@@ -57,7 +58,7 @@ impl Streamer {
                 Tone::Warning,
                 &format!(
                     "Weights & Biases refused the run's data: {why}; training goes on, send them later with `wandb sync {}`",
-                    self.folder.display()
+                    shell_path(&self.folder)
                 ),
             );
         }
@@ -246,7 +247,7 @@ impl Streamer {
                 Tone::Warning,
                 &format!(
                     "Weights & Biases did not take {name}: {why}; send it later with `wandb sync {}`",
-                    self.folder.display()
+                    shell_path(&self.folder)
                 ),
             );
         }

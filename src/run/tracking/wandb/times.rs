@@ -1,4 +1,6 @@
-//! Moments as text, in UTC: this program knows no time zones.
+//! Moments as the client of Weights & Biases writes them, in UTC: this program knows no time zones.
+
+use crate::base::clock::civil;
 
 /// `2026-11-28T11:25:50.973898`, for seconds since 1970.
 pub(super) fn with_microseconds(seconds: f64) -> String {
@@ -13,19 +15,6 @@ pub(super) fn compact(seconds: f64) -> String {
     let (year, month, day, second) = civil(seconds);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}{month:02}{day:02}_{hour:02}{minute:02}{second:02}")
-}
-
-/// Year, month, day and the second of the day (Hinnant, `chrono`-compatible low-level date algorithms).
-fn civil(seconds: f64) -> (i64, i64, i64, i64) {
-    let whole = seconds.floor() as i64;
-    let (days, second) = (whole.div_euclid(86_400) + 719_468, whole.rem_euclid(86_400));
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day_of_year - (153 * shifted_month + 2) / 5 + 1, second)
 }
 
 #[cfg(test)]

@@ -1,0 +1,100 @@
+//! Paths that a person gave, in a config or behind an option: a `~` at their beginning is the home folder. What is kept
+//! of a run has the whole path, so that it is the same whoever goes on with it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
+use crate::base::fault::{one_line, usage};
+use crate::base::home::expand;
+use crate::config::{PathKey, RunConfig};
+
+/// Puts the home folder in place of `~` in the paths of a config. Those that `checkpoint`, whose run goes on, has too are
+/// what they were.
+///
+/// # Errors
+/// A usage error for `~user`, for a home folder that nothing names, and for one that a config cannot hold.
+pub(super) fn expand_config(config: &mut RunConfig, checkpoint: Option<&RunConfig>) -> Result<()> {
+    let known = checkpoint.cloned().map(|mut known| texts(&mut known)).unwrap_or_default();
+    for (key, path) in config.paths_mut() {
+        let written = match &path {
+            PathKey::Path(path) => path.to_path_buf(),
+            PathKey::FolderOrId(name) => PathBuf::from(name.as_str()),
+        };
+        if known.contains(&(key, written.clone())) {
+            continue;
+        }
+        let whole = expand(&written).and_then(in_a_config).with_context(|| format!("cannot use {key}"))?;
+        match path {
+            PathKey::Path(path) => *path = PathBuf::from(whole),
+            PathKey::FolderOrId(name) => *name = whole,
+        }
+    }
+    Ok(())
+}
+
+fn texts(config: &mut RunConfig) -> Vec<(&'static str, PathBuf)> {
+    let of = |path| match path {
+        PathKey::Path(path) => path.clone(),
+        PathKey::FolderOrId(name) => PathBuf::from(name.as_str()),
+    };
+    config.paths_mut().into_iter().map(|(key, path)| (key, of(path))).collect()
+}
+
+/// The path as a config's text holds it.
+fn in_a_config(path: PathBuf) -> Result<String> {
+    path.into_os_string().into_string().map_err(|path| {
+        usage(
+            format!("{} is not UTF-8, and a config holds no other text", Path::new(&path).display()),
+            "write a path that is, such as that of a link",
+        )
+    })
+}
+
+/// Reads the path of an option: a shell leaves the `~` of `--option=~/x` as it is.
+pub(crate) fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| expand(&path).map_err(|error| one_line(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::{describe, is_usage};
+
+    #[test]
+    fn every_path_of_a_config_begins_at_the_home_folder() {
+        let mut config = RunConfig { output_dir: "~/runs".into(), ..RunConfig::default() };
+        config.data.directory = Some("~/set".into());
+        config.tokenizer.directory = Some("tokenizer/~".into());
+        config.model.encoder.name = Some("~/vit".to_owned());
+        config.model.decoder.name = Some("owner/name".to_owned());
+        expand_config(&mut config, None).unwrap();
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(config.output_dir, home.join("runs"));
+        assert_eq!(config.data.directory, Some(home.join("set")));
+        assert_eq!(config.tokenizer.directory.as_deref(), Some(Path::new("tokenizer/~")));
+        assert_eq!(config.model.encoder.name.as_deref().map(Path::new), Some(home.join("vit").as_path()));
+        assert_eq!(config.model.decoder.name.as_deref(), Some("owner/name"));
+    }
+
+    #[test]
+    fn what_a_checkpoint_says_stays_and_what_replaces_it_does_not() {
+        let checkpoint = RunConfig { output_dir: "~/runs".into(), ..RunConfig::default() };
+        let mut config = checkpoint.clone();
+        config.data.directory = Some("~/set".into());
+        expand_config(&mut config, Some(&checkpoint)).unwrap();
+        assert_eq!(config.output_dir, Path::new("~/runs"));
+        assert!(config.data.directory.unwrap().is_absolute());
+    }
+
+    #[test]
+    fn a_home_folder_that_is_not_looked_up_names_the_key() {
+        let mut config = RunConfig::default();
+        config.data.source = Some("~ann/archives".into());
+        let error = expand_config(&mut config, None).unwrap_err();
+        assert!(is_usage(&error));
+        let text = describe(&error);
+        assert!(text.starts_with("cannot use data.source\n  caused by: ~ann/archives names the home folder"), "{text}");
+    }
+}

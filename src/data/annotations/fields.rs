@@ -1,0 +1,228 @@
+//! The names under which files keep an image, its captions and what else is known of it: one list for the columns of
+//! tables and the keys of JSON. Case, blanks, underscores and hyphens do not count: `File Name` is `file_name`.
+
+/// What a column or key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// What the image is called.
+    Reference(Reference),
+    /// Captions; of several kinds that of the lowest rank is meant, and all fields of that kind.
+    Captions(Kind),
+    /// Which split the image is in.
+    Split,
+    /// What a model wrote.
+    Prediction,
+    /// What people wrote, beside what a model wrote.
+    References,
+}
+
+/// A way to call an image; of several that of the lowest rank is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reference {
+    /// The place in the order in which ways are preferred.
+    pub(super) rank: u8,
+    /// What the value is.
+    pub(super) by: By,
+}
+
+impl Reference {
+    /// Whether other things than images are called so as well: `name`, `key`, `id`.
+    pub(super) fn is_weak(self) -> bool {
+        self.rank >= FIRST_WEAK
+    }
+}
+
+/// What an image is called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum By {
+    /// The name or path of its file.
+    Name,
+    /// An address, whose last part is the name of its file.
+    Url,
+    /// An id.
+    Id,
+}
+
+/// A kind of captions, as names tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    /// The place in the order in which kinds are preferred.
+    pub(super) rank: u8,
+    /// Whether the name says that there are several: `captions`.
+    pub(super) is_plural: bool,
+}
+
+const IMAGES: [(&str, By); 26] = [
+    ("filename", By::Name),
+    ("image", By::Name),
+    ("imagefile", By::Name),
+    ("imagefilename", By::Name),
+    ("imagefilepath", By::Name),
+    ("imagepath", By::Name),
+    ("imagename", By::Name),
+    ("filepath", By::Name),
+    ("file", By::Name),
+    ("path", By::Name),
+    ("img", By::Name),
+    ("imgfile", By::Name),
+    ("imgpath", By::Name),
+    ("imgname", By::Name),
+    ("picture", By::Name),
+    ("photo", By::Name),
+    ("imageid", By::Id),
+    ("cocoid", By::Id),
+    ("imgid", By::Id),
+    ("cocourl", By::Url),
+    ("imageurl", By::Url),
+    ("imgurl", By::Url),
+    ("url", By::Url),
+    ("name", By::Name),
+    ("key", By::Id),
+    ("id", By::Id),
+];
+/// The place of the first that is called so in other files too.
+const FIRST_WEAK: u8 = 23;
+/// Without their plural.
+const CAPTIONS: [&str; 9] =
+    ["caption", "sentence", "text", "comment", "description", "title", "rawcaption", "raw", "alttext"];
+const SPLITS: [&str; 3] = ["split", "subset", "partition"];
+const PREDICTIONS: [&str; 7] =
+    ["prediction", "predictedcaption", "predicted", "generatedcaption", "generated", "hypothesis", "candidate"];
+const REFERENCES: [&str; 6] = ["references", "reference", "refs", "groundtruths", "groundtruth", "gts"];
+
+/// What the column or key called `name` holds; `None` where the name tells nothing.
+pub(super) fn field(name: &str) -> Option<Field> {
+    let mut name: String = name.chars().filter(|character| !matches!(character, ' ' | '_' | '-')).collect();
+    name.make_ascii_lowercase();
+    if let Some(rank) = IMAGES.iter().position(|(known, _)| *known == name) {
+        return Some(Field::Reference(Reference { rank: rank as u8, by: IMAGES[rank].1 }));
+    }
+    let others = [(&SPLITS[..], Field::Split), (&PREDICTIONS, Field::Prediction), (&REFERENCES, Field::References)];
+    if let Some((_, field)) = others.iter().find(|(names, _)| names.contains(&name.as_str())) {
+        return Some(*field);
+    }
+    // `caption_0`, `caption_1`
+    let stem = name.trim_end_matches(|character: char| character.is_ascii_digit());
+    let singular = stem.strip_suffix('s').unwrap_or(stem);
+    let rank = CAPTIONS.iter().position(|&known| known == singular)? as u8;
+    Some(Field::Captions(Kind { rank, is_plural: singular != name && stem == name }))
+}
+
+/// Which columns of a table hold what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// The image, or its id where no column names the image.
+    pub(super) image: Option<usize>,
+    /// Other things than images are called so as well.
+    pub(super) is_weak: bool,
+    /// The captions; what a model wrote where there are no others.
+    pub(super) captions: Vec<usize>,
+    /// The split.
+    pub(super) split: Option<usize>,
+    /// Columns that could hold captions too, and are not read.
+    pub(super) unused: Vec<usize>,
+    /// What a model wrote.
+    pub(super) prediction: Option<usize>,
+}
+
+impl Columns {
+    /// The columns of a table with this header.
+    pub(super) fn of<'a>(header: impl Iterator<Item = &'a str>) -> Self {
+        let fields: Vec<Option<Field>> = header.map(|name| field(name.trim())).collect();
+        let places = || fields.iter().enumerate().filter_map(|(place, field)| Some((place, (*field)?)));
+        let image_rank = |field| match field {
+            Field::Reference(reference) => Some(reference),
+            _ => None,
+        };
+        let caption_rank = |field| match field {
+            Field::Captions(kind) => Some(kind.rank),
+            _ => None,
+        };
+        let ranked = |(place, field)| Some((image_rank(field)?, place));
+        let kinds = || places().filter_map(|(place, field)| Some((caption_rank(field)?, place)));
+        let best = kinds().map(|(rank, _)| rank).min();
+        let (captions, unused): (Vec<_>, Vec<_>) = kinds().partition(|(rank, _)| Some(*rank) == best);
+        let is_prediction = |(_, field): &(usize, Field)| *field == Field::Prediction;
+        let prediction = places().find(is_prediction).map(|(place, _)| place);
+        let image = places().filter_map(ranked).min();
+        let only_places = |all: Vec<(u8, usize)>| all.into_iter().map(|(_, place)| place).collect();
+        Self {
+            image: image.map(|(_, place)| place),
+            is_weak: image.is_some_and(|(reference, _)| reference.is_weak()),
+            captions: if captions.is_empty() { prediction.into_iter().collect() } else { only_places(captions) },
+            split: places().find(|(_, field)| *field == Field::Split).map(|(place, _)| place),
+            unused: only_places(unused),
+            prediction,
+        }
+    }
+
+    /// Whether an image has captions in it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.image.is_some() && !self.captions.is_empty()
+    }
+}
+
+/// The names that people are told to use.
+pub(super) const USUAL_NAMES: &str = "image or file_name for the image, caption or text for its caption";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_blanks_and_underscores_do_not_count() {
+        let reference = |rank, by| Some(Field::Reference(Reference { rank, by }));
+        for (name, expected) in [
+            ("file_name", reference(0, By::Name)),
+            ("File Name", reference(0, By::Name)),
+            ("fileName", reference(0, By::Name)),
+            ("IMAGE", reference(1, By::Name)),
+            ("image_id", reference(16, By::Id)),
+            ("coco-url", reference(19, By::Url)),
+            ("Captions", Some(Field::Captions(Kind { rank: 0, is_plural: true }))),
+            ("caption_12", Some(Field::Captions(Kind { rank: 0, is_plural: false }))),
+            ("Sentence 1", Some(Field::Captions(Kind { rank: 1, is_plural: false }))),
+            ("comment_number", None),
+            ("image_1", None),
+            ("captions_1", Some(Field::Captions(Kind { rank: 0, is_plural: false }))),
+            ("label", None),
+            ("", None),
+            ("12", None),
+            ("s", None),
+        ] {
+            assert_eq!(field(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn every_name_means_one_thing() {
+        let images = IMAGES.map(|(name, _)| name);
+        let all = [&images[..], &CAPTIONS, &SPLITS, &PREDICTIONS, &REFERENCES].concat();
+        let mut once = all.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), all.len());
+        assert_eq!(IMAGES[usize::from(FIRST_WEAK)].0, "name");
+        assert!(all.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase())), "else they are never found");
+    }
+
+    #[test]
+    fn columns_are_those_of_the_best_names() {
+        let columns = |header: &str| Columns::of(header.split(','));
+        let found = columns("image_id,Title,file_name,caption_2,split,caption_1");
+        let expected = Columns {
+            image: Some(2),
+            is_weak: false,
+            captions: vec![3, 5],
+            split: Some(4),
+            unused: vec![1],
+            prediction: None,
+        };
+        assert_eq!(found, expected);
+        assert!(columns("id,caption").is_complete() && !columns("id,label").is_complete());
+        let both = columns("image,prediction,caption");
+        assert_eq!((both.captions, both.prediction), (vec![2], Some(1)));
+        assert_eq!(columns("image,prediction").captions, [1]);
+        assert!(!columns("caption,split").is_complete());
+    }
+}
