@@ -101,9 +101,13 @@ pub(super) fn gather(
 /// Why none of the images with captions has a file; `counts` are those of images and captions.
 fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, counts: [usize; 2]) -> anyhow::Error {
     let [num_images, num_captions] = counts;
-    if num_images == 0 {
-        let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
-        return fault(message, "give at least one image a caption");
+    if let Some(unclear) = &found.first_unclear {
+        let message = format!(
+            "none of the {num_images} annotated images has a file of its own, {} have none at all; such as {unclear}",
+            found.num_missing
+        );
+        let hint = "name the images with their folders, or give only the folder with the files that are meant";
+        return fault(message, hint);
     }
     if let Some(unclear) = &found.first_unclear {
         let message = format!(

@@ -13,6 +13,7 @@ use crate::data::prepare::name_index::{Lookup, Scope};
 use crate::data::source::Source;
 
 /// The files of a data set's images.
+#[derive(Default)]
 pub(super) struct FoundFiles {
     /// For each image that is kept, its file.
     pub(super) files: Vec<usize>,
@@ -49,24 +50,14 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
     let others = LazyCell::new(|| ImageIndex::others(source));
     for ((image, &scope), choice) in images.iter().zip(&scopes).zip(&mut chosen) {
         if matches!(choice, Choice::Missing) {
-            let lookup = match index.loosely(&image.filename, scope) {
-                Lookup::Missing => among_others(&others, source, &image.filename, scope),
-                found => found,
-            };
-            *choice = match unread_file(&lookup, source) {
-                Some((file, format)) => Choice::Unread(file, format),
-                None => assignment.choose(lookup),
+            *choice = match index.loosely(&image.filename, scope) {
+                Lookup::Missing => assignment.choose_other(among_others(&others, source, &image.filename, scope)),
+                found => assignment.choose(found),
             };
         }
     }
     let mut notes = Notes::default();
-    let mut found = FoundFiles {
-        files: Vec::new(),
-        unread: Vec::new(),
-        num_missing: 0,
-        first_missing: Vec::new(),
-        first_unclear: None,
-    };
+    let mut found = FoundFiles::default();
     for (image, choice) in images.into_iter().zip(chosen) {
         match choice {
             Choice::File(chosen) => {
@@ -80,8 +71,8 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
             }
             Choice::Unread(file, format) => {
                 found.unread.push(file);
-                let (path, convert, num_captions) =
-                    (&source.files()[file].path, how_to_convert(format), image.captions.len());
+                let (path, convert) = (&source.files()[file].path, how_to_convert(format));
+                let num_captions = image.captions.len();
                 let reason =
                     format!("the format {format} of {path} is not read; {convert}; captions left out: {num_captions}");
                 raw.rejects.push(Reject::new(image.filename, reason));
@@ -161,10 +152,10 @@ fn missing(image: &RawImage) -> String {
 /// What became of an image.
 enum Choice {
     File(Chosen),
-    /// A picture of this format, which is not read.
-    Unread(usize, &'static str),
     /// It has no file of its own: why.
     Unclear(String),
+    /// Its file is of a format that is not read.
+    Unread(usize, &'static str),
     Missing,
 }
 
@@ -184,6 +175,14 @@ struct Assignment<'a> {
 }
 
 impl Assignment<'_> {
+    /// The file of what was found among those that are not called like pictures that are read.
+    fn choose_other(&mut self, found: Lookup) -> Choice {
+        match unread_file(&found, self.source) {
+            Some((file, format)) => Choice::Unread(file, format),
+            None => self.choose(found),
+        }
+    }
+
     /// The file of what was found.
     fn choose(&mut self, found: Lookup) -> Choice {
         let path = |file: usize| &self.source.files()[file].path;
