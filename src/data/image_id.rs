@@ -119,6 +119,11 @@ impl<T> Default for IdMap<T> {
 }
 
 impl<T: Copy> IdMap<T> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty()
+    }
+
     /// Adds what belongs to `id`, unless something does already: then that is given.
     pub fn insert(&mut self, id: &ImageId, thing: T) -> Option<T> {
         let key = id.to_string();

@@ -95,8 +95,8 @@ impl<'b, 'f> Entries<'b, 'f> {
         self.count += 1;
         let (builder, file) = (&mut *self.builder, self.file);
         // Beside the captions a file may say other things.
-        let is_other = !record.seen.has_captions && record.prediction.is_none() && record.references.is_empty();
-        if is_other && (place.key.is_some() || !record.seen.has_name && !record.seen.has_id) {
+        let is_other = !record.has.captions && record.prediction.is_none() && record.references.is_empty();
+        if is_other && (place.key.is_some() || !record.has.name && !record.has.id) {
             return;
         }
         let what = || format!("entry {} of {}", self.count - 1, file.path);

@@ -10,6 +10,7 @@ use crate::data::annotations::input::TheFile;
 use crate::data::annotations::json_shape::JsonShape;
 use crate::data::annotations::json_text::read_json;
 use crate::data::annotations::json_walk::walk;
+use crate::data::annotations::record::Record;
 use crate::data::annotations::{Format, Found, Input, KnownDataset, RawDataset, Reject};
 use crate::data::image_id::IdMap;
 use crate::data::source::is_image_name;
@@ -57,60 +58,102 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Result<()> {
-    let path = file.path;
-    let mut of_id: IdMap<usize> = IdMap::default();
-    let mut same: Option<String> = None;
-    read_json(builder, path, text, |builder, text| {
-        // The images may stand behind the captions.
-        walk(text, &mut |place, record| {
-            if place.list != "images" || place.key.is_some() {
-                return;
-            }
-            let (Some(id), Some(name)) = (record.id_called("id").or(record.id()), record.image()) else {
-                builder.rejects.push(Reject::new(format!("an image of {path}"), "it has no id or no file name"));
-                return;
-            };
-            let image = file.image(builder, &name);
-            builder.id(image, id.clone());
-            if let Some(other) = of_id.insert(id, image).filter(|&other| other != image) {
-                let names = (builder.reference(other), builder.reference(image));
-                same.get_or_insert_with(|| {
-                    format!("the images {} and {} of {path} have the same id {id}", names.0, names.1)
-                });
-            }
+    let mut same = None;
+    read_json(builder, file.path, text, |builder, text| {
+        let mut set = Set { builder, file, of_id: IdMap::default(), same: None, without: (0, String::new()) };
+        let mut too_early = 0;
+        walk(text, &mut |place, record| match place.list {
+            "images" if place.key.is_none() => set.image(&record),
+            "" => {}
+            _ if set.of_id.is_empty() => too_early += 1,
+            _ => set.caption(&record),
         })?;
-        let (mut without, mut first) = (0usize, String::new());
-        walk(text, &mut |place, record| {
-            if place.list == "images" || place.list.is_empty() || place.key.is_some() {
-                return;
-            }
-            let id = record.id();
-            if !record.seen.has_captions || record.captions().is_empty() && record.odd.is_none() {
-                if without == 0 {
-                    first = id.map_or_else(String::new, |id| format!(", first one of image {id}"));
-                }
-                without += 1;
-                return;
-            }
-            let what =
-                || id.map_or_else(|| "a caption without an image".to_owned(), |id| format!("a caption of image {id}"));
-            match (id.and_then(|id| of_id.get(id)), record.odd) {
-                (Some(_), Some(odd)) => builder.rejects.push(Reject::new(what(), format!("it is {odd}, not a text"))),
-                (Some(image), None) => {
-                    record.captions().into_iter().for_each(|caption| builder.caption(image, None, caption))
-                }
-                (None, _) => builder.rejects.push(Reject::new(what(), format!("{path} lists no such image"))),
-            }
-        })?;
-        if without > 0 {
-            let what = format!("{without} annotations of {path}");
-            builder.rejects.push(Reject::new(what, format!("they have no caption{first}")));
-        }
+        // Where the images stand after the captions.
+        walk_again(text, too_early, &mut |record| set.caption(record))?;
+        set.note_those_without();
+        same = set.same;
         Ok(())
     })?;
     match same {
         Some(same) => Err(fault(same, "give each image an id of its own: nothing else tells whose the captions are")),
         None => Ok(()),
+    }
+}
+
+/// The first `count` captions.
+fn walk_again(text: &str, count: usize, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), serde_json::Error> {
+    let mut left = count;
+    if left == 0 {
+        return Ok(());
+    }
+    walk(text, &mut |place, record| {
+        if place.list != "images" && !place.list.is_empty() && left > 0 {
+            left -= 1;
+            each(&record);
+        }
+    })
+    .map(drop)
+}
+
+/// Images and captions of a file.
+struct Set<'b, 'f> {
+    builder: &'b mut Builder,
+    file: &'f TheFile<'f>,
+    of_id: IdMap<usize>,
+    /// Two images of one id.
+    same: Option<String>,
+    /// Annotations without a caption, and which image the first is of.
+    without: (usize, String),
+}
+
+impl Set<'_, '_> {
+    fn image(&mut self, record: &Record<'_>) {
+        let path = self.file.path;
+        let (Some(id), Some(name)) = (record.id_called("id").or(record.id()), record.image()) else {
+            let what = format!("an image of {path}");
+            self.builder.rejects.push(Reject::new(what, "it has no id or no file name"));
+            return;
+        };
+        let image = self.file.image(self.builder, &name);
+        self.builder.id(image, id.clone());
+        if let Some(other) = self.of_id.insert(id, image).filter(|&other| other != image) {
+            let (one, other) = (self.builder.reference(other), self.builder.reference(image));
+            self.same.get_or_insert_with(|| format!("the images {one} and {other} of {path} have the same id {id}"));
+        }
+    }
+
+    fn caption(&mut self, record: &Record<'_>) {
+        let id = record.id();
+        let captions = record.captions();
+        if captions.is_empty() && record.odd.is_none() {
+            if self.without.0 == 0 {
+                self.without.1 = id.map_or_else(String::new, |id| format!(", first one of image {id}"));
+            }
+            self.without.0 += 1;
+            return;
+        }
+        let image = id.and_then(|id| self.of_id.get(id));
+        let reason = match (image, record.odd) {
+            (Some(image), None) => {
+                captions.into_iter().for_each(|caption| self.builder.caption(image, None, caption));
+                return;
+            }
+            (Some(_), Some(odd)) => format!("it is {odd}, not a text"),
+            (None, _) => format!("{} lists no such image", self.file.path),
+        };
+        let what = match id {
+            Some(id) => format!("a caption of image {id}"),
+            None => "a caption without an image".to_owned(),
+        };
+        self.builder.rejects.push(Reject::new(what, reason));
+    }
+
+    fn note_those_without(&mut self) {
+        let (count, first) = &self.without;
+        if *count > 0 {
+            let what = format!("{count} annotations of {}", self.file.path);
+            self.builder.rejects.push(Reject::new(what, format!("they have no caption{first}")));
+        }
     }
 }
 
@@ -141,7 +184,8 @@ mod tests {
         let images = [0, 1, 2].map(|place| format!(r#"{{"file_name":"{place}.jpg","id":{}}}"#, ids[place]));
         let captions =
             [0, 1, 2].map(|place| format!(r#"{{"caption":"{place}","id":9,"image_id":{}}}"#, image_ids[place]));
-        let text = format!(r#"{{"annotations":[{}],"images":[{}]}}"#, list(captions), list(images));
+        let (captions, images) = (list(captions), list(images));
+        let text = format!(r#"{{"annotations":[{captions}],"images":[{images}],"captions":[{{"image_id":8}}]}}"#);
         let mut builder = Builder::default();
         parse(&mut builder, &TheFile::alone("c.json"), &text)?;
         Ok(builder.finish("").images.into_iter().map(|image| (image.filename, image.captions.join("|"))).collect())

@@ -16,7 +16,7 @@ fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
     let files = candidates.source.files();
     // Other programs have files of these names.
     let is_ours = |content: &Content| match content {
-        Content::Json(JsonShape::Lines(seen)) => seen.has_key(&["file_name"]) && seen.has_captions,
+        Content::Json(JsonShape::Lines(seen)) => seen.has_key(&["file_name"]) && seen.has.captions,
         Content::Text(Layout::Table(table)) => table.header.iter().any(|name| name == "file_name"),
         _ => false,
     };

@@ -57,20 +57,20 @@ impl JsonShape {
         let mut document = Document::default();
         if walk(text, &mut |place, record| document.add(place, record))? == IsAll(false) {
             let mut seen = Seen::default();
-            walk_lines(text, |record| seen.add(record.seen))?;
+            walk_lines(text, |record| seen.add(&record))?;
             return Ok(Self::Lines(seen));
         }
         // A file of JSON Lines may have one line.
         if text.trim_start().starts_with('{') {
             let whole: Record<'_> = serde_json::from_str(text)?;
-            if whole.seen.has_name && whole.seen.has_captions && !whole.is_lone {
-                return Ok(Self::Lines(whole.seen));
+            document.whole = Seen::of(&whole);
+            if whole.has.name && whole.has.captions && !whole.is_lone {
+                return Ok(Self::Lines(document.whole));
             }
-            if is_table(&whole.seen.keys) {
-                let first = rows(text).into_iter().find(|row| row.seen.is_complete());
-                document.first_of_table = first.and_then(|row| row.seen.first_image);
+            if is_table(&document.whole.keys) {
+                let first = rows(text).into_iter().find(|row| row.has.both());
+                document.first_of_table = first.and_then(|row| row.surely_image().map(str::to_owned));
             }
-            document.whole = whole.seen;
         }
         Ok(Self::Document(document))
     }
@@ -81,18 +81,21 @@ impl Document {
         let Some(key) = place.key else {
             let known = self.lists.iter().position(|(name, _)| name == place.list);
             match known {
-                Some(known) => self.lists[known].1.add(record.seen),
-                None if self.lists.len() < MOST_LISTS => self.lists.push((place.list.to_owned(), record.seen)),
+                Some(known) => self.lists[known].1.add(&record),
+                None if self.lists.len() < MOST_LISTS => {
+                    self.lists.push((place.list.to_owned(), Seen::of(&record)));
+                }
                 None => {}
             }
             return;
         };
         let entries = &mut self.entries;
         entries.count += 1;
-        entries.with_captions += usize::from(record.seen.has_captions);
-        entries.complete += usize::from(record.seen.is_complete());
-        if record.seen.is_complete() {
-            entries.first_image = entries.first_image.take().or(record.seen.first_image);
+        entries.with_captions += usize::from(record.has.captions);
+        entries.complete += usize::from(record.has.both());
+        if record.has.both() {
+            let first = || record.surely_image().map(str::to_owned);
+            entries.first_image = entries.first_image.take().or_else(first);
         }
         entries.under_image_names += usize::from(is_image_name(key));
         if entries.keys.len() < MOST_KEYS && !entries.keys.iter().any(|known| known == key) {
@@ -107,18 +110,18 @@ impl Document {
 
     /// The list `images` of a file in COCO's form, where captions are elsewhere.
     fn images(&self) -> Option<&Seen> {
-        self.list("images").filter(|images| images.has_name && images.has_weak_id && !images.has_captions)
+        self.list("images").filter(|images| images.has.name && images.has.weak_id && !images.has.captions)
     }
 
     /// Whether images are in one list, and captions in another.
     pub(super) fn is_coco(&self) -> bool {
-        let has_captions = |(name, seen): &(String, Seen)| name != "images" && seen.has_id && seen.has_captions;
+        let has_captions = |(name, seen): &(String, Seen)| name != "images" && seen.has.id && seen.has.captions;
         self.images().is_some() && self.lists.iter().any(has_captions)
     }
 
     /// Whether there are images with their sentences in them.
     pub(super) fn is_karpathy(&self) -> bool {
-        self.list("images").is_some_and(|images| images.has_name && images.has_sentences)
+        self.list("images").is_some_and(|images| images.has.name && images.has.sentences)
     }
 
     /// The first image of a list in which images and their captions are together, or of an object whose values have both.
@@ -139,7 +142,7 @@ impl Document {
         if self.images().is_some() {
             return "it has images as COCO's files do, and no captions to them".to_owned();
         }
-        let largest = self.lists.iter().find(|(_, seen)| seen.has_captions || seen.has_name || seen.has_id);
+        let largest = self.lists.iter().find(|(_, seen)| seen.has.captions || seen.has.name || seen.has.id);
         if let Some((name, seen)) = largest.or(self.lists.first()) {
             if seen.keys.is_empty() {
                 return "a JSON list without objects".to_owned();
@@ -150,8 +153,8 @@ impl Document {
         let keys = quoted(&self.whole.keys);
         if self.entries.under_image_names > 0 {
             format!("a JSON object from images to something else than captions: {keys}")
-        } else if self.whole.has_name || self.whole.has_captions {
-            let lacks = if self.whole.has_name { "it holds no captions" } else { "it names no image" };
+        } else if self.whole.has.name || self.whole.has.captions {
+            let lacks = if self.whole.has.name { "it holds no captions" } else { "it names no image" };
             format!("a JSON object with the keys {keys}: {lacks}")
         } else if keys.is_empty() {
             "JSON without any object".to_owned()
@@ -164,7 +167,7 @@ impl Document {
 impl Seen {
     /// What is missing in such objects.
     pub(super) fn lacks(&self) -> &'static str {
-        match (self.has_name || self.has_id, self.has_captions) {
+        match (self.has.name || self.has.id, self.has.captions) {
             (true, true) => "the images that they name are not there",
             (true, false) => "none of them holds captions",
             (false, true) => "none of them names the image",

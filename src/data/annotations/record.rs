@@ -36,48 +36,81 @@ pub(super) struct Record<'a> {
     pub(super) odd: Option<&'static str>,
     /// Its only key is the image, and the value of that its captions.
     pub(super) is_lone: bool,
+    /// The first keys, in their order.
+    keys: Vec<Cow<'a, str>>,
+    /// What it is called is that of an image, not of something else.
+    is_of_image: bool,
     /// What was in it.
-    pub(super) seen: Seen,
+    pub(super) has: Has,
 }
 
-/// What the keys of an object, or of all objects of a list, told.
+/// What there is in an object, or in any object of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Has {
+    /// An image is named.
+    pub(super) name: bool,
+    /// An image has an id.
+    pub(super) id: bool,
+    /// There is an `id`, perhaps of something else.
+    pub(super) weak_id: bool,
+    /// There are captions.
+    pub(super) captions: bool,
+    /// There is a list under `sentences`.
+    pub(super) sentences: bool,
+}
+
+impl Has {
+    /// Whether it is of an image and its captions.
+    pub(super) fn both(self) -> bool {
+        (self.name || self.id) && self.captions
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            name: self.name || other.name,
+            id: self.id || other.id,
+            weak_id: self.weak_id || other.weak_id,
+            captions: self.captions || other.captions,
+            sentences: self.sentences || other.sentences,
+        }
+    }
+}
+
+/// What the objects of a list told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// An image is named.
-    pub(super) has_name: bool,
-    /// An image has an id.
-    pub(super) has_id: bool,
-    /// There is an `id`, perhaps of something else.
-    pub(super) has_weak_id: bool,
+    /// What there is in any of them.
+    pub(super) has: Has,
     /// The first image that is named, or its id.
     pub(super) first_image: Option<String>,
-    /// There are captions.
-    pub(super) has_captions: bool,
-    /// There is a list under `sentences`.
-    pub(super) has_sentences: bool,
     /// The first keys, in their order.
     pub(super) keys: Vec<String>,
 }
 
 impl Seen {
-    /// Adds what another object told.
-    pub(super) fn add(&mut self, other: Self) {
-        self.has_name |= other.has_name;
-        self.has_id |= other.has_id;
-        self.has_weak_id |= other.has_weak_id;
-        self.first_image = self.first_image.take().or(other.first_image);
-        self.has_captions |= other.has_captions;
-        self.has_sentences |= other.has_sentences;
-        for key in other.keys {
-            if self.keys.len() < MOST_KEYS && !self.keys.contains(&key) {
-                self.keys.push(key);
+    /// Adds what another object tells.
+    pub(super) fn add(&mut self, record: &Record<'_>) {
+        self.has = self.has.or(record.has);
+        if self.first_image.is_none() {
+            self.first_image = record.surely_image().map(str::to_owned);
+        }
+        for key in &record.keys {
+            if self.keys.len() < MOST_KEYS && !self.keys.iter().any(|known| known == key) {
+                self.keys.push(key.clone().into_owned());
             }
         }
     }
 
-    /// Whether it is of an image and its captions.
+    /// What one object tells.
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        let mut seen = Self::default();
+        seen.add(record);
+        seen
+    }
+
+    /// Whether they are of images and their captions.
     pub(super) fn is_complete(&self) -> bool {
-        (self.has_name || self.has_id) && self.has_captions
+        self.has.both()
     }
 
     /// Whether this key is among the first.
@@ -91,8 +124,13 @@ impl<'a> Record<'a> {
     pub(super) fn of_texts(texts: impl IntoIterator<Item = Cow<'a, str>>) -> Self {
         let kind = Kind { rank: 0, is_plural: false };
         let captions: Vec<_> = texts.into_iter().map(|text| (kind, text)).collect();
-        let seen = Seen { has_captions: !captions.is_empty(), ..Seen::default() };
-        Self { captions, seen, ..Self::default() }
+        let has = Has { captions: !captions.is_empty(), ..Has::default() };
+        Self { captions, has, ..Self::default() }
+    }
+
+    /// The image that it names, unless the name may be that of something else.
+    pub(super) fn surely_image(&self) -> Option<&str> {
+        self.reference.as_ref().filter(|_| self.is_of_image).map(|(_, name)| file_of(name))
     }
 
     /// The captions: those of the kind that is preferred, texts that are blank aside; what a model wrote where there are no
@@ -165,7 +203,7 @@ impl<'a> Record<'a> {
             Some(Field::Split) => self.split = string(raw).or(self.split.take()),
             Some(Field::Prediction) => {
                 self.prediction = string(raw).or(self.prediction.take());
-                self.seen.has_captions |= self.prediction.is_some();
+                self.has.captions |= self.prediction.is_some();
             }
             Some(Field::References) => match texts(raw) {
                 Ok(texts) => self.references.extend(texts),
@@ -180,24 +218,30 @@ impl<'a> Record<'a> {
         // Other things have names and ids too.
         let is_meant = !reference.is_weak() || is_image_name(&name);
         if reference.by == By::Id {
-            self.seen.has_id |= is_meant;
-            self.seen.has_weak_id = true;
+            self.has.id |= is_meant;
+            self.has.weak_id = true;
             self.ids.extend(ImageId::from_json(raw).map(|id| (reference, id)));
         } else {
-            self.seen.has_name |= is_meant;
+            self.has.name |= is_meant;
         }
         if key.eq_ignore_ascii_case("filepath") && !is_image_name(&name) {
             self.folder = Some(name.clone());
         }
         if (is_meant || reference.by == By::Id) && self.reference.as_ref().is_none_or(|(known, _)| reference < *known) {
-            self.seen.first_image = is_meant.then(|| file_of(&name).to_owned());
+            self.is_of_image = is_meant;
             self.reference = Some((reference, name));
         }
     }
 
+    /// Calls its image so.
+    fn name(&mut self, name: Cow<'a, str>) {
+        self.reference = Some((Reference { rank: 0, by: By::Name }, name));
+        (self.has.name, self.is_of_image) = (true, true);
+    }
+
     fn add_captions(&mut self, kind: Kind, key: &str, raw: &'a str) {
-        self.seen.has_captions = true;
-        self.seen.has_sentences |= key == "sentences" && raw.starts_with('[');
+        self.has.captions = true;
+        self.has.sentences |= key == "sentences" && raw.starts_with('[');
         match texts(raw) {
             Ok(texts) => self.captions.extend(texts.into_iter().map(|text| (kind, text))),
             Err(what) => self.odd = Some(what),
@@ -378,9 +422,7 @@ impl<'de> Visitor<'de> for Element {
         let all = rest.iter().map(|part| texts(part.get())).collect::<Result<Vec<_>, _>>();
         let (Some(name), Ok(all)) = (name, all) else { return Ok(Record::default()) };
         let mut record = Record::of_texts(all.into_iter().flatten());
-        record.seen.has_name = true;
-        record.seen.first_image = Some(name.clone().into_owned());
-        record.reference = Some((Reference { rank: 0, by: By::Name }, name));
+        record.name(name);
         Ok(record)
     }
 
@@ -393,17 +435,15 @@ impl<'de> Visitor<'de> for Element {
                 None => drop(map.next_value::<IgnoredAny>()?),
                 Some(_) => record.set(&key, map.next_value::<&'de RawValue>()?.get()),
             }
-            if record.seen.keys.len() < MOST_KEYS {
-                record.seen.keys.push(key.into_owned());
+            if record.keys.len() < MOST_KEYS {
+                record.keys.push(key);
             }
         }
         // `{"1.jpg": "a caption"}`
         if let (Some((name, raw)), 1) = (lone, count) {
             record.is_lone = true;
             record.add_captions(Kind { rank: 0, is_plural: false }, &name, raw);
-            record.seen.has_name = true;
-            record.seen.first_image = Some(name.clone().into_owned());
-            record.reference = Some((Reference { rank: 0, by: By::Name }, name));
+            record.name(name);
         }
         Ok(record)
     }

@@ -47,7 +47,7 @@ fn has_words(source: &Source, file: usize) -> anyhow::Result<bool> {
     if has_ending(path, ".json") {
         let text = decode_start(path, source.read(file)?).unwrap_or_default();
         let record = serde_json::from_str::<Record<'_>>(&text);
-        return Ok(record.is_ok_and(|record| record.seen.has_captions && text.trim_start().starts_with('{')));
+        return Ok(record.is_ok_and(|record| record.has.captions && text.trim_start().starts_with('{')));
     }
     let bytes = source.read_start(file, MOST_BYTES)?;
     let text = decode_start(path, bytes.clone()).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned());

@@ -200,11 +200,11 @@ impl<'a> File<'a> {
             Content::Foreign(what) => ((*what).to_owned(), Kind::Near),
             Content::Json(JsonShape::Lines(seen)) => {
                 let keys = seen.keys.join(", ");
-                let is_near = seen.has_captions || seen.has_name;
+                let is_near = seen.has.captions || seen.has.name;
                 (format!("JSON Lines of objects with the keys {keys}: {}", seen.lacks()), near(is_near))
             }
             Content::Json(JsonShape::Document(document)) => {
-                let is_near = document.lists.iter().any(|(_, seen)| seen.has_captions || seen.has_name);
+                let is_near = document.lists.iter().any(|(_, seen)| seen.has.captions || seen.has.name);
                 (document.explain(), near(is_near))
             }
             Content::Text(Layout::Other(reason, is_near)) => {
