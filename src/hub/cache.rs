@@ -1,4 +1,4 @@
-//! The part of the Hub's cache that belongs to one data-set repository, in the layout of the Hub's own tools:
+//! The part of the Hub's cache that belongs to one repository, in the layout of the Hub's own tools:
 //! `blobs/HASH` holds a content, `snapshots/COMMIT/NAME` is a link to it, `refs/BRANCH` names a commit, and
 //! `.locks` beside the repositories holds a lock for each content. One folder is added, which those tools leave alone:
 //! the contents that were read and found right, so that gigabytes are not read again at every start.
@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::content_hash::{ContentHash, ContentHasher, is_commit};
+use super::repository::RepositoryKind;
 use crate::base::atomic_file;
 use crate::base::terminal::{detail, message, warning};
 
@@ -54,9 +55,9 @@ pub(super) struct RepositoryCache {
 }
 
 impl RepositoryCache {
-    /// Of the data set `id` in the Hub's cache `cache`. Touches no file.
-    pub(super) fn new(cache: &Path, id: &str) -> Self {
-        let name = format!("datasets--{}", id.replace('/', "--"));
+    /// Of the repository `id` in the Hub's cache `cache`. Touches no file.
+    pub(super) fn new(cache: &Path, kind: RepositoryKind, id: &str) -> Self {
+        let name = format!("{}--{}", kind.plural(), id.replace('/', "--"));
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
     }
 
