@@ -3,6 +3,7 @@
 pub mod atomic_file;
 pub mod bounded_file;
 pub mod clock;
+pub mod credentials;
 pub mod digest;
 pub mod disk;
 pub mod fault;

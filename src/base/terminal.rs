@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::base::credentials;
+
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -68,6 +70,7 @@ pub fn data(line: &str) -> io::Result<()> {
 }
 
 fn say(level: Verbosity, text: &str) {
+    let text = &*credentials::hidden(text);
     if let Some(log) = LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_mut() {
         // A log that cannot be written must not end a run; the same text is on stderr.
         let _ = writeln!(log, "{text}").and_then(|()| log.flush());

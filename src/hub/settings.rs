@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
+use crate::base::credentials;
 use crate::base::fault::usage;
 
 const PUBLIC_HUB: &str = "https://huggingface.co";
@@ -33,6 +34,9 @@ impl Settings {
         let written = self.endpoint.clone().or_else(|| variable("HF_ENDPOINT"));
         let url = Url::parse(written.as_deref().unwrap_or(PUBLIC_HUB).trim()).ok();
         let url = url.filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        if let Some(password) = url.as_ref().and_then(Url::password) {
+            credentials::keep(password);
+        }
         // What was written is not shown: it may hold a password.
         url.ok_or_else(|| usage("HF_ENDPOINT is not the address of a server", format!("use one like {PUBLIC_HUB}")))
     }
@@ -68,6 +72,7 @@ pub(super) fn token() -> Option<String> {
     let files = [variable("HF_TOKEN_PATH").map(PathBuf::from), Some(hf_hub::hf_home().join("token"))];
     let mut written = files.into_iter().flatten().filter_map(|path| std::fs::read_to_string(path).ok());
     let token = variable("HF_TOKEN").or_else(|| written.find(|token| !token.trim().is_empty()))?;
+    credentials::keep(token.trim());
     Some(token.trim().to_owned())
 }
 
