@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::{WithHint as _, fault, one_line, usage};
 use crate::base::stop::StopFlag;
 use crate::base::team::Team;
@@ -126,8 +127,8 @@ fn prepare_when_absent(config: &RunConfig) -> Result<()> {
 fn start(config: RunConfig, config_path: &Path, stop: &StopFlag) -> Result<Outcome> {
     trackers::check(&config)?;
     let device = training_device(&config.training)?;
-    let written =
-        std::fs::read_to_string(config_path).with_context(|| format!("cannot read {}", config_path.display()))?;
+    let written = bounded_file::read_text(config_path, MAX_DESCRIPTION_BYTES)
+        .with_context(|| format!("cannot read {}", config_path.display()))?;
     let setup = fresh_setup(config, &device)?;
     stop.attend();
     let run = create_run(&setup)?;

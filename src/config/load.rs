@@ -12,6 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{DecodingConfig, RunConfig, validate};
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::{fault, usage};
 
 /// Every key with its meaning and its default; tests hold it equal to the structs.
@@ -42,7 +43,7 @@ const SAFE_ON_RESUME: [&str; 16] = [
 /// # Errors
 /// A usage error for a file that cannot be read and for everything that [`parse`] refuses.
 pub fn load(path: &Path, overrides: &[String]) -> anyhow::Result<RunConfig> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = bounded_file::read_text(path, MAX_DESCRIPTION_BYTES).map_err(|error| {
         usage(
             format!("cannot read the config file {}: {error}", path.display()),
             "name a TOML file that exists; configs/reference.toml shows every key",

@@ -3,7 +3,7 @@
 //! What the decoders accept silently and should not (a truncated JPEG) is an error here. Resizing and normalisation
 //! are in `image_processor`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, Pixel, Rgb, RgbImage};
 
+use crate::base::bounded_file;
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 
@@ -106,7 +107,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    bounded_file::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(too_large());
     }

@@ -6,7 +6,6 @@
 mod preprocessor_config;
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 
 use self::preprocessor_config::Source;
 use super::image_file::MAX_PIXELS;
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::WithHint as _;
 
 /// What CLIP was trained with.
@@ -98,7 +98,7 @@ impl ImageProcessor {
     /// A file that cannot be read, another class, values that make no sense, and processing that would give pictures
     /// of different sizes.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
-        fs::read_to_string(path)
+        bounded_file::read_text(path, MAX_DESCRIPTION_BYTES)
             .map_err(anyhow::Error::from)
             .and_then(|text| Ok(serde_json::from_str::<Source>(&text)?))
             .and_then(Source::resolve)
@@ -391,6 +391,8 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use image::Rgb;
+
+    use std::fs;
 
     use super::*;
     use crate::base::fault::describe;

@@ -4,17 +4,14 @@
 //! `caption`, and `references` or `captions`). References are COCO annotations or Karpathy's `dataset_*.json`.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::metrics::corpus::Captions;
-
-/// Largest file that is read, in bytes: the annotations of all of COCO have 100 MB.
-const MAX_BYTES: u64 = 4 << 30;
 
 /// Images with a caption and references, in the order of the references.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,14 +65,9 @@ struct References {
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
-    if size > MAX_BYTES {
-        return Err(fault(
-            format!("{} has {size} bytes, more than {MAX_BYTES}", path.display()),
-            "name the file of the captions",
-        ));
-    }
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = bounded_file::read(path, MAX_CAPTIONS_BYTES)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .hint(|| "name the file of the captions")?;
     serde_json::from_slice(&bytes).with_context(|| format!("{} is not JSON", path.display()))
 }
 
@@ -254,6 +246,8 @@ fn join(candidates: Vec<Candidate>, references: Vec<References>) -> Result<Capti
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use std::fs;
 
     use super::*;
     use crate::base::fault::describe;

@@ -14,11 +14,14 @@ use serde::{Deserialize, Serialize};
 use super::content_hash::{ContentHash, ContentHasher, is_commit};
 use super::repository::RepositoryKind;
 use crate::base::atomic_file;
+use crate::base::bounded_file;
 use crate::base::terminal::{detail, message, warning};
 
 /// Where it is noted which contents were read and found right.
 const CHECKED: &str = concat!(".", env!("CARGO_PKG_NAME"));
 const FORMAT_VERSION: u32 = 1;
+/// Bytes of a note, or of the name of a commit.
+const MAX_NOTE_BYTES: u64 = 4096;
 /// How often it is looked whether another process is done.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -80,7 +83,7 @@ impl RepositoryCache {
 
     /// The commit that a branch or tag stood for when it was last asked.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
-        let text = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        let text = bounded_file::read_text(&self.folder.join("refs").join(revision), MAX_NOTE_BYTES).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
@@ -171,7 +174,7 @@ impl RepositoryCache {
         }
         detail(&format!("checking {} ({bytes} bytes)", path.display()));
         let mut hasher = ContentHasher::new(hash, bytes);
-        feed(&mut File::open(path).with_context(failed)?, &mut hasher).with_context(failed)?;
+        feed(&mut bounded_file::open(path).with_context(failed)?, &mut hasher).with_context(failed)?;
         let digests = hasher.finish();
         if digests.named != hash.as_str() {
             return Ok(Found::Wrong(digests.named));
@@ -182,7 +185,7 @@ impl RepositoryCache {
     }
 
     fn noted(&self, path: &Path, hash: &ContentHash, bytes: u64) -> Option<String> {
-        let text = fs::read(self.note_path(hash)).ok()?;
+        let text = bounded_file::read(&self.note_path(hash), MAX_NOTE_BYTES).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
         let is_same = note.format_version == FORMAT_VERSION
             && note.bytes == bytes

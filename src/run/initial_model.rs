@@ -237,7 +237,7 @@ fn scratch_encoder(config: &RunConfig, folder: Option<&Path>) -> Result<(Encoder
     }
     check_encoder(&shape)?;
     let processor = match folder {
-        Some(folder) if folder.join("preprocessor_config.json").is_file() => read_processor(folder, &shape)?,
+        Some(folder) if folder.join("preprocessor_config.json").exists() => read_processor(folder, &shape)?,
         _ => ImageProcessor::plain(shape.image_size),
     };
     Ok((shape, processor))

@@ -10,6 +10,7 @@ use tokenizers::models::bpe::BPE;
 
 use super::{CaptionTokenizer, byte_level, model_check, raw_from_json};
 use crate::base::atomic_file;
+use crate::base::bounded_file::{self, MAX_TABLE_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::config::TokenizerConfig;
 
@@ -119,7 +120,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    bounded_file::read_text(path, MAX_TABLE_BYTES).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// `vocab.json`, ordered by id, and `merges.txt`, ordered by rank.

@@ -6,6 +6,7 @@ mod bad_checkpoints;
 mod commands;
 mod config;
 mod faults;
+mod foreign_files;
 mod formats;
 mod fuzz_corpus;
 mod image_cache;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::annotations::{Table, json, split_of_path, split_of_word};
@@ -36,7 +37,8 @@ impl SplitFile {
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let mut entries: Vec<(String, Split)> = Vec::new();
         for file in files_of(path)? {
-            let bytes = fs::read(&file).with_context(|| format!("cannot read the split file {}", file.display()))?;
+            let bytes = bounded_file::read(&file, MAX_CAPTIONS_BYTES)
+                .with_context(|| format!("cannot read the split file {}", file.display()))?;
             parse(&file, &bytes, &mut entries)
                 .with_context(|| format!("cannot use the split file {}", file.display()))?;
         }

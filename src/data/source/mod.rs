@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use rayon::prelude::*;
 
+use crate::base::bounded_file;
 use crate::base::fault::{fault, one_line};
 use crate::data::prepare::report::PREPARATION_FILE;
 use crate::data::source::limits::{is_system_junk, read_to_limit};
@@ -377,7 +378,7 @@ impl Handle {
 
 fn read_loose(path: &Path, most: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(cannot)?;
+    let file = bounded_file::open(path).with_context(cannot)?;
     let bytes = read_to_limit(file, most.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("{} has more than {MAX_FILE_BYTES} bytes", path.display());

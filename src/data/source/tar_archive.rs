@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tar::EntryType;
 
+use crate::base::bounded_file;
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::source::limits::{Limits, check_name, is_system_junk, read_to_limit};
 
@@ -71,7 +72,7 @@ impl Archive {
 }
 
 fn open_file(path: &Path) -> anyhow::Result<File> {
-    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+    bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn cut() -> anyhow::Error {
