@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::bounded_file;
+
 /// How the name of an unfinished file ends.
 pub const TEMPORARY_SUFFIX: &str = ".partial";
 
@@ -55,7 +57,7 @@ pub fn sync_file_system(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`write_with`]; a file that cannot be read.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    write_with(to, |file| io::copy(&mut File::open(from)?, file).map(|_| ()))
+    write_with(to, |file| io::copy(&mut bounded_file::open(from)?, file).map(|_| ()))
 }
 
 /// Gives the file `from` its final name `to` in the same folder, for a content that came over more than one start of the
@@ -89,7 +91,7 @@ fn link_or_copy_on(system: &impl FileSystem, from: &Path, to: &Path) -> io::Resu
             let _ = fs::remove_file(&temporary);
             renamed
         }
-        Err(_) => write_on(system, to, |file| io::copy(&mut File::open(from)?, file).map(|_| ())),
+        Err(_) => write_on(system, to, |file| io::copy(&mut bounded_file::open(from)?, file).map(|_| ())),
     }
 }
 

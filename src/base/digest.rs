@@ -1,10 +1,11 @@
 //! SHA-256 digests as lower-case hexadecimal text, of bytes and of files. Nothing keyed, nothing secret.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+
+use crate::base::bounded_file;
 
 /// A digest that is fed piece by piece; [`Hasher::finish`] gives 64 lower-case hexadecimal characters.
 #[derive(Clone, Default)]
@@ -58,7 +59,7 @@ pub fn sha256_file(path: &Path) -> io::Result<String> {
 /// # Errors
 /// What opening or reading the file gives.
 pub fn hash_file(path: &Path) -> io::Result<Hasher> {
-    let mut file = File::open(path)?;
+    let mut file = bounded_file::open(path)?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

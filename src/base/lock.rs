@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::base::{clock, system_usage, terminal, visible};
+use crate::base::{bounded_file, clock, system_usage, terminal, visible};
 
 /// The lock of a folder.
 pub const LOCK_FILE: &str = concat!(".", env!("CARGO_PKG_NAME"), ".lock");
@@ -36,7 +36,7 @@ impl Holder {
     /// The one that is named in the file; `None` where nobody is.
     fn read(path: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
-        File::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+        bounded_file::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
         let line = String::from_utf8_lossy(&bytes).trim().to_owned();
         (!line.is_empty()).then_some(Self(line))
     }

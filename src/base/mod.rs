@@ -1,7 +1,9 @@
 //! Layer 0: what every other layer may use and what uses none of them.
 
 pub mod atomic_file;
+pub mod bounded_file;
 pub mod clock;
+pub mod credentials;
 pub mod digest;
 pub mod disk;
 pub mod fault;

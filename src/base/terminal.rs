@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::base::visible;
+use crate::base::{credentials, visible};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,7 @@ fn hanging(text: &str) -> String {
 }
 
 fn say(level: Verbosity, text: &str) {
+    let text = &*credentials::hidden(text);
     let text = &*visible::lines(text);
     if let Some(log) = LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_mut() {
         // A log that cannot be written must not end a run; the same text is on stderr.

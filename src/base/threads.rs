@@ -3,7 +3,6 @@
 //! The same number of threads gives the same bits, so a run never computes with fewer than it was asked to.
 
 use std::fmt::Display;
-use std::fs;
 use std::num::NonZero;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -11,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::Result;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::{explained, usage};
 use crate::base::process::CANDLE_THREADS;
 use crate::base::visible;
@@ -118,10 +118,15 @@ pub fn unavailable(what: &str, error: impl std::error::Error + Send + Sync + 'st
     )
 }
 
+/// A text in which the system tells of itself.
+fn of_system(path: &Path) -> std::io::Result<String> {
+    bounded_file::read_text(path, MAX_DESCRIPTION_BYTES)
+}
+
 /// What the system says of how many threads there may be.
 fn limits() -> Vec<String> {
-    let of_user = fs::read_to_string("/proc/self/limits").ok().and_then(|text| limit_of_user(&text));
-    let of_group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| limit_of_group(&text));
+    let of_user = of_system("/proc/self/limits".as_ref()).ok().and_then(|text| limit_of_user(&text));
+    let of_group = of_system("/proc/self/cgroup".as_ref()).ok().and_then(|text| limit_of_group(&text));
     let said = |count: Option<u64>, who: &dyn Display| count.map(|count| format!("{who} {count}"));
     [
         said(of_user, &"the most processes and threads of this user (ulimit -u) are"),
@@ -149,7 +154,7 @@ fn limit_of_group(groups: &str) -> Option<u64> {
         };
         let folder = root.join(path);
         let folders = folder.ancestors().take_while(|folder| folder.starts_with(root));
-        folders.filter_map(|folder| fs::read_to_string(folder.join("pids.max")).ok()?.trim().parse().ok()).min()
+        folders.filter_map(|folder| of_system(&folder.join("pids.max")).ok()?.trim().parse().ok()).min()
     };
     groups.lines().filter_map(group).min()
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::usage;
 use crate::base::visible;
 
@@ -12,7 +13,7 @@ use crate::base::visible;
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let name = path.to_string_lossy();
     let name = visible::line(&name);
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = bounded_file::read(path, MAX_DESCRIPTION_BYTES).map_err(|error| {
         usage(
             format!("cannot read the config file {name}: {error}"),
             "name a TOML file that exists; configs/reference.toml shows every key",

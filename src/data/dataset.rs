@@ -4,13 +4,13 @@
 //! and nothing is prepared here (see `data::prepare`).
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::{digest, terminal};
 use crate::data::image_id::ImageId;
@@ -189,7 +189,7 @@ fn read_dataset_file(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
     if !directory.is_dir() {
         return Err(fault(format!("the data set folder {} is not there", directory.display()), prepare));
     }
-    match fs::read(path) {
+    match bounded_file::read(path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(fault(format!("{} has no {DATASET_FILE}: it is not a prepared data set", directory.display()), prepare))
@@ -259,6 +259,8 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::base::fault::describe;
 

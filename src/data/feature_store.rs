@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::atomic_file;
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::lock::{Holder, Lock};
 
@@ -218,7 +219,7 @@ impl Appender<'_> {
 
 fn check_description(folder: &Path, description: &Description) -> Result<()> {
     let path = folder.join(DESCRIPTION);
-    match fs::read(&path) {
+    match bounded_file::read(&path, MAX_DESCRIPTION_BYTES) {
         Ok(bytes) => {
             let found: Result<DescriptionFile, _> = serde_json::from_slice(&bytes);
             let fits =
@@ -244,7 +245,7 @@ const ELSEWHERE: &str = "name a folder that can be written in data.cache_directo
 
 /// A file to read, if it is there. A cache that is complete may lie where nothing can be written.
 fn readable(path: &Path) -> Result<Option<File>> {
-    match File::open(path) {
+    match bounded_file::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())).hint(|| ELSEWHERE),

@@ -8,7 +8,7 @@ pub mod guard;
 mod jpeg;
 mod tiff;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -19,6 +19,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 
 use self::guard::guarded;
 use super::picture_formats::{Format, READ, format_of_content, how_to_convert, unread_format_of_content};
+use crate::base::bounded_file;
 use crate::base::digest::Hasher;
 use crate::base::fault::{explained, fault};
 
@@ -122,7 +123,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    bounded_file::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(too_large());
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::base::atomic_file;
+use crate::base::bounded_file;
 use crate::base::fault::WithHint as _;
 
 /// Writes `bytes` to `path` unless they are there already; gives whether it wrote.
@@ -21,7 +22,7 @@ pub(crate) fn write_image_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Resul
 
 fn change(path: &Path, bytes: &[u8], write: impl FnOnce(&Path, &[u8]) -> io::Result<()>) -> anyhow::Result<bool> {
     let there = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == bytes.len() as u64);
-    if there && fs::read(path).is_ok_and(|old| old == bytes) {
+    if there && bounded_file::read(path, bytes.len() as u64).is_ok_and(|old| old == bytes) {
         return Ok(false);
     }
     explain_write(write(path, bytes), path)?;

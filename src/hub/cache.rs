@@ -1,4 +1,4 @@
-//! The part of the Hub's cache that belongs to one data-set repository, in the layout of the Hub's own tools:
+//! The part of the Hub's cache that belongs to one repository, in the layout of the Hub's own tools:
 //! `blobs/HASH` holds a content, `snapshots/COMMIT/NAME` is a link to it, `refs/BRANCH` names a commit, and
 //! `.locks` beside the repositories holds a lock for each content. One folder is added, which those tools leave alone:
 //! the contents that were read and found right, so that gigabytes are not read again at every start.
@@ -12,12 +12,16 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::content_hash::{ContentHash, ContentHasher, is_commit};
+use super::repository::RepositoryKind;
 use crate::base::atomic_file;
+use crate::base::bounded_file;
 use crate::base::terminal::{detail, message, warning};
 
 /// Where it is noted which contents were read and found right.
 const CHECKED: &str = concat!(".", env!("CARGO_PKG_NAME"));
 const FORMAT_VERSION: u32 = 1;
+/// Bytes of a note, or of the name of a commit.
+const MAX_NOTE_BYTES: u64 = 4096;
 /// How often it is looked whether another process is done.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -54,9 +58,9 @@ pub(super) struct RepositoryCache {
 }
 
 impl RepositoryCache {
-    /// Of the data set `id` in the Hub's cache `cache`. Touches no file.
-    pub(super) fn new(cache: &Path, id: &str) -> Self {
-        let name = format!("datasets--{}", id.replace('/', "--"));
+    /// Of the repository `id` in the Hub's cache `cache`. Touches no file.
+    pub(super) fn new(cache: &Path, kind: RepositoryKind, id: &str) -> Self {
+        let name = format!("{}--{}", kind.plural(), id.replace('/', "--"));
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
     }
 
@@ -79,7 +83,7 @@ impl RepositoryCache {
 
     /// The commit that a branch or tag stood for when it was last asked.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
-        let text = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        let text = bounded_file::read_text(&self.folder.join("refs").join(revision), MAX_NOTE_BYTES).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
@@ -170,7 +174,7 @@ impl RepositoryCache {
         }
         detail(&format!("checking {} ({bytes} bytes)", path.display()));
         let mut hasher = ContentHasher::new(hash, bytes);
-        feed(&mut File::open(path).with_context(failed)?, &mut hasher).with_context(failed)?;
+        feed(&mut bounded_file::open(path).with_context(failed)?, &mut hasher).with_context(failed)?;
         let digests = hasher.finish();
         if digests.named != hash.as_str() {
             return Ok(Found::Wrong(digests.named));
@@ -181,7 +185,7 @@ impl RepositoryCache {
     }
 
     fn noted(&self, path: &Path, hash: &ContentHash, bytes: u64) -> Option<String> {
-        let text = fs::read(self.note_path(hash)).ok()?;
+        let text = bounded_file::read(&self.note_path(hash), MAX_NOTE_BYTES).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
         let is_same = note.format_version == FORMAT_VERSION
             && note.bytes == bytes

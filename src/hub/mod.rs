@@ -8,13 +8,19 @@ mod content_hash;
 #[cfg(feature = "hub")]
 mod dataset;
 #[cfg(feature = "hub")]
-mod download;
-#[cfg(feature = "hub")]
 mod hints;
 #[cfg(feature = "hub")]
 mod meter;
 #[cfg(feature = "hub")]
+mod model;
+#[cfg(feature = "hub")]
+mod repository;
+#[cfg(feature = "hub")]
 mod settings;
+#[cfg(feature = "hub")]
+mod source;
+#[cfg(all(test, feature = "hub"))]
+mod testing;
 #[cfg(feature = "hub")]
 mod transfer;
 #[cfg(feature = "hub")]
@@ -27,11 +33,6 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fault::usage;
 use crate::base::stop::StopFlag;
-
-/// Where the files of a model are looked for when there is no network.
-#[cfg(feature = "hub")]
-const LOCAL_FOLDER: &str = "get the repository's files on a machine with a network and give their folder in place of \
-                            the id";
 
 /// Which files of a repository are wanted beside `config.json` and the weights, where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,8 @@ impl ModelKind {
 }
 
 /// The folder with `config.json`, the weights and the files of `kind` of the Hub repository `id` (`owner/name`, or
-/// `name` alone for the oldest ones): what is not in the Hub's ordinary cache is downloaded into it.
+/// `name` alone for the oldest ones): what is not in the Hub's ordinary cache is downloaded into it, as by
+/// [`dataset_files`], and checked in the same way.
 ///
 /// The weights are `model.safetensors`, or `model.safetensors.index.json` and the shards that it names. The
 /// environment variables are those of the Hub's own tools: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
@@ -93,7 +95,7 @@ pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
         ));
     }
     #[cfg(feature = "hub")]
-    return download::model(id, kind, &settings::Settings::from_environment());
+    return model::folder(id, kind, &settings::Settings::from_environment(), &source::Conditions::from_environment());
     #[cfg(not(feature = "hub"))]
     return Err(crate::base::fault::fault(
         format!("cannot download {id} from the Hub: this program was built without the feature hub"),
@@ -145,11 +147,12 @@ pub struct DownloadedFile {
 /// The files of a data-set repository: what is not in the Hub's ordinary cache is downloaded into it.
 ///
 /// A branch or tag is resolved to a commit first, and all files are of that commit. The server's hash of each is asked for
-/// before it is fetched and holds after it; a file that is in the cache is read once to see that it holds. A download that
-/// was cut, by the network or with the program, goes on from where it was. Failures that may pass are waited out.
+/// before it is fetched, and what was fetched gets its name once it has that hash; a file that is in the cache is read once
+/// to see that it has. A download that was cut, by the network or with the program, is resumed. Failures that may pass are
+/// waited out. Where the Hub cannot be reached or does not answer, the commit is the one that the branch had when it was
+/// last asked.
 ///
-/// The environment variables are those of [`model_folder`]; with `HF_HUB_OFFLINE` the commit is the one that the branch
-/// had when it was last asked.
+/// The environment variables are those of [`model_folder`]; with `HF_HUB_OFFLINE` the Hub is not asked.
 ///
 /// # Errors
 /// An id, revision or file name that cannot be one; a repository, revision or file that is not there or not shown; no
@@ -159,7 +162,7 @@ pub struct DownloadedFile {
 pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
     check_request(request)?;
     #[cfg(feature = "hub")]
-    return dataset::files(request, &settings::Settings::from_environment(), &dataset::Conditions::from_environment());
+    return dataset::files(request, &settings::Settings::from_environment(), &source::Conditions::from_environment());
     #[cfg(not(feature = "hub"))]
     return Err(crate::base::fault::fault(
         format!("cannot download {} from the Hub: this program was built without the feature hub", request.id),

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use hf_hub::HFClient;
+use reqwest::Url;
+
+use crate::base::credentials;
+use crate::base::fault::usage;
+
+const PUBLIC_HUB: &str = "https://huggingface.co";
 
 /// Where to download from and to.
 pub(super) struct Settings {
@@ -16,46 +20,59 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// As the Hub's own tools; `hf-hub` reads all but `HF_HUB_OFFLINE` by itself.
+    /// As the Hub's own tools.
     pub(super) fn from_environment() -> Self {
         let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
         Self { endpoint: None, cache: None, offline }
     }
 
     /// The address of the Hub.
-    pub(super) fn endpoint(&self) -> String {
-        let written = self.endpoint.clone().or_else(|| std::env::var("HF_ENDPOINT").ok());
-        written.unwrap_or_else(|| "https://huggingface.co".to_owned())
+    ///
+    /// # Errors
+    /// Something that is no address of a server.
+    pub(super) fn endpoint(&self) -> anyhow::Result<Url> {
+        let written = self.endpoint.clone().or_else(|| variable("HF_ENDPOINT"));
+        let url = Url::parse(written.as_deref().unwrap_or(PUBLIC_HUB).trim()).ok();
+        let url = url.filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        if let Some(password) = url.as_ref().and_then(Url::password) {
+            credentials::keep(password);
+        }
+        // What was written is not shown: it may hold a password.
+        url.ok_or_else(|| usage("HF_ENDPOINT is not the address of a server", format!("use one like {PUBLIC_HUB}")))
     }
 
     /// The folder of the Hub's cache.
     pub(super) fn cache(&self) -> PathBuf {
         self.cache.clone().unwrap_or_else(hf_hub::resolve_cache_dir)
     }
-
-    /// A client with these settings.
-    pub(super) fn client(&self, retries: usize) -> anyhow::Result<HFClient> {
-        let mut builder = HFClient::builder().retry_max_attempts(retries);
-        if let Some(endpoint) = &self.endpoint {
-            builder = builder.endpoint(endpoint);
-        }
-        if let Some(cache) = &self.cache {
-            builder = builder.cache_dir(cache);
-        }
-        builder.build().context("cannot set up downloads from the Hub; is HF_ENDPOINT a URL?")
-    }
 }
 
-/// The token that `hf-hub` sends, which it does not tell: `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the
+/// An address as it may be shown: that of a mirror may carry `user:password@`, or a key behind a question mark.
+pub(super) fn shown(address: &Url) -> String {
+    let mut address = address.clone();
+    // Only an address without a host refuses these.
+    let _ = address.set_username("");
+    let _ = address.set_password(None);
+    address.set_query(None);
+    address.set_fragment(None);
+    address.as_str().trim_end_matches('/').to_owned()
+}
+
+/// A variable that is set to more than spaces.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// The token: `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the
 /// one that the Hub's command line wrote; none when `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
 pub(super) fn token() -> Option<String> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
         return None;
     }
     let files = [variable("HF_TOKEN_PATH").map(PathBuf::from), Some(hf_hub::hf_home().join("token"))];
     let mut written = files.into_iter().flatten().filter_map(|path| std::fs::read_to_string(path).ok());
     let token = variable("HF_TOKEN").or_else(|| written.find(|token| !token.trim().is_empty()))?;
+    credentials::keep(token.trim());
     Some(token.trim().to_owned())
 }
 
@@ -64,22 +81,44 @@ fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// An address as it may be shown: a mirror's may carry `user:password@`.
-pub(super) fn without_password(address: &str) -> String {
-    match (address.split_once("://"), address.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => address.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fault::describe;
+
+    fn settings(endpoint: &str) -> Settings {
+        Settings { endpoint: Some(endpoint.to_owned()), cache: None, offline: false }
+    }
 
     #[test]
-    fn the_password_in_an_address_is_not_shown() {
-        assert_eq!(without_password("https://me:secret@mirror.example/hub"), "https://mirror.example/hub");
-        assert_eq!(without_password("https://huggingface.co"), "https://huggingface.co");
+    fn no_key_or_password_in_an_address_is_shown() {
+        for (address, expected) in [
+            ("https://me:SECRET@mirror.example/hub", "https://mirror.example/hub"),
+            ("https://SECRET@mirror.example:8080/", "https://mirror.example:8080"),
+            ("https://:SECRET@mirror.example", "https://mirror.example"),
+            ("https://me:a@SECRET@mirror.example//", "https://mirror.example"),
+            ("https:/me:SECRET@mirror.example", "https://mirror.example"),
+            ("https://mirror.example/a?token=SECRET", "https://mirror.example/a"),
+            ("https://mirror.example/a#SECRET", "https://mirror.example/a"),
+            (" https://huggingface.co ", "https://huggingface.co"),
+        ] {
+            assert_eq!(shown(&settings(address).endpoint().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_server_is_refused_and_not_shown() {
+        for address in [
+            "me:SECRET@mirror.example",
+            "SECRET",
+            "file:///SECRET",
+            "https://",
+            "https://me:SECRET/x@host",
+            "//me:SECRET@x",
+        ] {
+            let text = describe(&settings(address).endpoint().unwrap_err());
+            assert!(text.starts_with("HF_ENDPOINT is not") && !text.contains("SECRET"), "{address}: {text}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::blocking::Response;
-use reqwest::header::CONTENT_RANGE;
+use reqwest::header::{CONTENT_RANGE, TRANSFER_ENCODING};
 
 use super::cache::{Content, Found, RepositoryCache, feed};
 use super::content_hash::{ContentHasher, Digests};
@@ -51,7 +51,7 @@ impl Transfer<'_> {
         }
         let mut digests = self.fetch(&path)?;
         if digests.named != hash.as_str() {
-            warning(&format!("{} arrived damaged: it is fetched anew", self.title));
+            warning(&format!("{} arrived damaged and is fetched again", self.title));
             remove(&path)?;
             digests = self.fetch(&path)?;
         }
@@ -73,7 +73,12 @@ impl Transfer<'_> {
         let mut retries = self.wire.retries(self.title);
         let mut furthest = partial.bytes;
         while partial.bytes < self.remote.bytes {
-            let Err(error) = self.receive(&mut partial, &mut meter) else { continue };
+            let error = match self.receive(&mut partial, &mut meter) {
+                Ok(Received::Part) => continue,
+                // Its hash says so too.
+                Ok(Received::OtherContent) => break,
+                Err(error) => error,
+            };
             // A server that begins anew each time makes no progress until it comes further than before.
             if partial.bytes > furthest {
                 furthest = partial.bytes;
@@ -85,11 +90,12 @@ impl Transfer<'_> {
     }
 
     /// Appends what one request brings. No error does not mean that all is there.
-    fn receive(&self, partial: &mut Partial<'_>, meter: &mut Option<Meter>) -> anyhow::Result<()> {
+    fn receive(&self, partial: &mut Partial<'_>, meter: &mut Option<Meter>) -> anyhow::Result<Received> {
         let mut answer = match self.wire.content(&self.url, partial.bytes) {
             Err(failure) if failure.is_refused_with(StatusCode::RANGE_NOT_SATISFIABLE) && partial.bytes > 0 => {
                 detail(&format!("{}: the server cannot go on from byte {}", self.title, partial.bytes));
-                return partial.clear(meter);
+                partial.clear(meter)?;
+                return Ok(Received::Part);
             }
             answer => answer?,
         };
@@ -100,13 +106,17 @@ impl Transfer<'_> {
             partial.clear(meter)?;
             match start {
                 0 => {}
-                _ if asked > 0 => return Ok(()),
+                _ if asked > 0 => return Ok(Received::Part),
                 _ => return Err(Failure::Malformed("the server sent a part of the file unasked".to_owned()).into()),
             }
         }
+        let is_whole = is_whole(&answer);
         let mut buffer = vec![0; BUFFER_BYTES];
         while partial.bytes < self.remote.bytes {
             let read = self.wire.read(&mut answer, &mut buffer)?;
+            if read == 0 && is_whole {
+                return Ok(Received::OtherContent);
+            }
             if read == 0 {
                 return Err(Failure::Short { expected: self.remote.bytes, found: partial.bytes }.into());
             }
@@ -117,8 +127,22 @@ impl Transfer<'_> {
                 meter.reach(partial.bytes);
             }
         }
-        Ok(())
+        Ok(Received::Part)
     }
+}
+
+/// What a request brought, if it did not fail.
+enum Received {
+    /// Some of the content, or the rest of it.
+    Part,
+    /// All of another, shorter content: a page in place of the file.
+    OtherContent,
+}
+
+/// Whether the end of the answer, if one comes to it, is the end of the content that the server has, and no cut.
+fn is_whole(answer: &Response) -> bool {
+    let tells_its_end = answer.content_length().is_some() || answer.headers().contains_key(TRANSFER_ENCODING);
+    answer.status() != StatusCode::PARTIAL_CONTENT && tells_its_end
 }
 
 /// Which byte of the content an answer begins with.

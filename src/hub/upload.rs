@@ -23,7 +23,8 @@ use self::calls::Calls;
 use self::commit::Change;
 use self::content::{Content, Mode};
 use self::large::Large;
-use super::settings::{Settings, token, without_password};
+use super::repository::RepositoryKind;
+use super::settings::{Settings, shown, token};
 use super::wire::{Failure, Patience, Wire};
 use super::{Upload, Uploaded, is_id};
 use crate::base::fault::{fault, usage};
@@ -48,7 +49,7 @@ impl Conditions {
 
 /// See [`super::check_target`].
 pub(super) fn check(repo: &str, settings: &Settings, conditions: &Conditions) -> anyhow::Result<()> {
-    let endpoint = without_password(settings.endpoint().trim_end_matches('/'));
+    let endpoint = shown(&settings.endpoint()?);
     if settings.offline {
         let refused = format!("cannot upload {repo} to {endpoint}: HF_HUB_OFFLINE is set");
         return Err(fault(refused, "unset HF_HUB_OFFLINE, or upload the files later from a machine with a network"));
@@ -70,10 +71,10 @@ pub(super) fn run(
     stop: &StopFlag,
 ) -> anyhow::Result<Uploaded> {
     check(&request.repo, settings, conditions)?;
-    let address = settings.endpoint();
-    let endpoint = without_password(address.trim_end_matches('/'));
-    let token = conditions.token.as_deref();
-    let wire = Wire::open(&address, &request.repo, token, conditions.patience.clone())?;
+    let address = settings.endpoint()?;
+    let endpoint = shown(&address);
+    let (kind, token) = (RepositoryKind::Model, conditions.token.as_deref());
+    let wire = Wire::open(address, kind, &request.repo, token, conditions.patience.clone())?;
     if wire.token.is_none() {
         let refused =
             format!("cannot upload {} to {endpoint}: the token has characters that no token has", request.repo);

@@ -1,10 +1,11 @@
 //! Requests to the Hub: addresses, redirects, who gets the token, and which failures pass when one waits.
 //!
-//! `hf-hub` has calls for these requests, and what a data set of gigabytes needs is not in them (version 1.0.0): a file's
-//! metadata cannot be had for large files, because it follows the redirect to the storage, whose answer lacks the Hub's
-//! headers, and `paths-info` drops their SHA-256; a stream does not say whether the server kept to the range; nothing
-//! ends a connection that has gone silent. Its own Xet protocol is no loss: the same redirect gives the same bytes over
-//! plain HTTP, with ranges. Requests that carry something are sent by `upload::calls`, to the same rules.
+//! `hf-hub` has calls for these requests, and what a download needs is not in them (version 1.0.0): it takes `ETag` and
+//! `X-Repo-Commit` for parts of paths as they come, and compares no content with its hash; a file's metadata cannot be had
+//! for large files, because it follows the redirect to the storage, whose answer lacks the Hub's headers, and `paths-info`
+//! drops their SHA-256; a stream does not say whether the server kept to the range; nothing ends a connection that has
+//! gone silent. Its own Xet protocol is no loss: the same redirect gives the same bytes over plain HTTP, with ranges.
+//! Requests that carry something are sent by `upload::calls`, to the same rules.
 
 use std::cell::Cell;
 use std::fmt::{self, Display};
@@ -19,10 +20,12 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode, Url};
 
 use super::content_hash::{ContentHash, is_commit};
+use super::repository::RepositoryKind;
 use crate::base::terminal::message;
 
 const LINKED_TAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
 /// As in reqwest.
 const MOST_REDIRECTS: usize = 10;
 /// The description of a repository, which lists its files, is some megabytes at most.
@@ -41,6 +44,8 @@ pub(super) struct Patience {
     pub(super) first_wait: Duration,
     /// The longest wait that a server may ask for. The Hub counts requests over five minutes.
     pub(super) longest_wait: Duration,
+    /// A server that has not accepted a connection after so long counts as one that cannot be reached.
+    pub(super) connecting: Duration,
     /// A connection on which nothing comes for so long counts as cut.
     pub(super) silence: Duration,
 }
@@ -52,6 +57,7 @@ impl Default for Patience {
             retries_unreached: 3,
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(330),
+            connecting: Duration::from_secs(10),
             silence: Duration::from_secs(60),
         }
     }
@@ -72,7 +78,7 @@ pub(super) enum Failure {
     Refused(Refusal),
     #[error("{0}")]
     Malformed(String),
-    #[error("the server calls the content {expected}, what it sent is {found}")]
+    #[error("the server sent another content than it announced: expected the hash {expected}, found {found}")]
     Damaged { expected: String, found: String },
 }
 
@@ -107,6 +113,13 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// Whether the repository and its revision are there, and a file in it is not. A server that is no Hub does not tell
+    /// these apart.
+    pub(super) fn is_about_a_file(&self) -> bool {
+        let is_larger = matches!(self.code.as_deref(), Some("RepoNotFound" | "RevisionNotFound"));
+        self.status == StatusCode::NOT_FOUND && !is_larger
+    }
+
     /// Whether the server's explanation holds the text.
     pub(super) fn says(&self, text: &str) -> bool {
         self.explanation.as_ref().is_some_and(|explanation| explanation.contains(text))
@@ -140,6 +153,7 @@ pub(super) struct Remote {
 pub(super) struct Wire {
     client: Client,
     pub(super) endpoint: Url,
+    kind: RepositoryKind,
     id: String,
     pub(super) token: Option<HeaderValue>,
     pub(super) patience: Patience,
@@ -148,11 +162,17 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn open(endpoint: &str, id: &str, token: Option<&str>, patience: Patience) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        endpoint: Url,
+        kind: RepositoryKind,
+        id: &str,
+        token: Option<&str>,
+        patience: Patience,
+    ) -> anyhow::Result<Self> {
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
         // The blocking client's timeout is for each wait, not for the whole answer. Redirects are followed here, because
         // the one to the storage has the headers that matter.
-        let client = Client::builder().user_agent(agent).timeout(patience.silence);
+        let client = Client::builder().user_agent(agent).connect_timeout(patience.connecting).timeout(patience.silence);
         let client = client.redirect(reqwest::redirect::Policy::none()).build();
         let token = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()).map(|mut value| {
             value.set_sensitive(true);
@@ -160,7 +180,8 @@ impl Wire {
         });
         Ok(Self {
             client: client.context("cannot set up a connection to the Hub")?,
-            endpoint: Url::parse(endpoint).context("cannot set up a connection to the Hub; is HF_ENDPOINT a URL?")?,
+            endpoint,
+            kind,
             id: id.to_owned(),
             token,
             patience,
@@ -174,24 +195,36 @@ impl Wire {
         struct Description {
             sha: String,
         }
-        let url = self.address(&["api", "datasets"], &["revision", revision])?;
-        let description = self.patiently("the Hub's description of the data set", || {
+        let url = self.address(["api", self.kind.plural()], ["revision", revision])?;
+        let description = self.patiently(&self.id, || {
             let mut text = Vec::new();
-            let answer = self.send(&Method::GET, &url, None)?;
+            let answer = self.send(&Method::GET, &url, None, &[])?;
             let read = answer.take(MOST_DESCRIPTION_BYTES).read_to_end(&mut text);
             read.map_err(|error| self.interrupted(error)).map(|_| text)
         })?;
-        let described = serde_json::from_slice::<Description>(&description);
-        match described {
+        match serde_json::from_slice::<Description>(&description) {
             Ok(Description { sha }) if is_commit(&sha) => Ok(sha),
-            _ => Err(Failure::Malformed("the server's description of the data set names no commit".to_owned())),
+            _ => Err(Failure::Malformed("the server's description of the repository names no commit".to_owned())),
         }
     }
 
-    /// Hash and size of the file at `url`.
-    pub(super) fn describe(&self, url: &Url, name: &str) -> Result<Remote, Failure> {
+    /// The same, from what the server tells of a file.
+    pub(super) fn commit_of_file(&self, revision: &str, name: &str) -> Result<String, Failure> {
+        let url = self.file_address(revision, name)?;
         self.patiently(name, || {
-            let answer = self.send(&Method::HEAD, url, None)?;
+            let answer = self.send(&Method::HEAD, &url, None, &[REPO_COMMIT])?;
+            let commit = answer.headers().get(REPO_COMMIT).and_then(|commit| commit.to_str().ok());
+            let commit = commit.map(str::trim).filter(|commit| is_commit(commit));
+            let none = || Failure::Malformed(format!("the server does not tell the commit that {name} is of"));
+            commit.map(str::to_owned).ok_or_else(none)
+        })
+    }
+
+    /// Hash and size of a file.
+    pub(super) fn describe(&self, commit: &str, name: &str) -> Result<Remote, Failure> {
+        let url = self.file_address(commit, name)?;
+        self.patiently(name, || {
+            let answer = self.send(&Method::HEAD, &url, None, &[LINKED_TAG, LINKED_SIZE])?;
             let text = |header: HeaderName| answer.headers().get(header)?.to_str().ok();
             let tag = text(LINKED_TAG).or_else(|| text(reqwest::header::ETAG));
             let size = text(LINKED_SIZE).or_else(|| text(reqwest::header::CONTENT_LENGTH));
@@ -204,7 +237,7 @@ impl Wire {
 
     /// The content of the file at `url`, from byte `from` on if the server keeps to that: see the answer's status.
     pub(super) fn content(&self, url: &Url, from: u64) -> Result<Response, Failure> {
-        self.send(&Method::GET, url, (from > 0).then_some(from))
+        self.send(&Method::GET, url, (from > 0).then_some(from), &[])
     }
 
     /// More of an answer; 0 bytes are its end.
@@ -212,10 +245,9 @@ impl Wire {
         answer.read(buffer).map_err(|error| self.interrupted(error))
     }
 
-    pub(super) fn file_address(&self, commit: &str, name: &str) -> Result<Url, Failure> {
-        let mut rest = vec!["resolve", commit];
-        rest.extend(name.split('/'));
-        self.address(&["datasets"], &rest)
+    /// Where a file is at a branch, tag or commit.
+    pub(super) fn file_address(&self, revision: &str, name: &str) -> Result<Url, Failure> {
+        self.address(self.kind.prefix(), ["resolve", revision].into_iter().chain(name.split('/')))
     }
 
     /// Tries that are repeated while they may pass.
@@ -233,8 +265,12 @@ impl Wire {
         }
     }
 
-    fn address(&self, first: &[&str], rest: &[&str]) -> Result<Url, Failure> {
-        self.address_of(first.iter().copied().chain(self.id.split('/')).chain(rest.iter().copied()))
+    fn address<'p>(
+        &'p self,
+        first: impl IntoIterator<Item = &'p str>,
+        rest: impl IntoIterator<Item = &'p str>,
+    ) -> Result<Url, Failure> {
+        self.address_of(first.into_iter().chain(self.id.split('/')).chain(rest))
     }
 
     /// Each of `parts` is one part of the path, whatever is in it.
@@ -247,8 +283,8 @@ impl Wire {
         Ok(url)
     }
 
-    /// The answer behind all redirects; of HEAD, the first one that names the content.
-    fn send(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Response, Failure> {
+    /// The answer behind all redirects, or the first of them that has all headers in `wanted`, if there are any.
+    fn send(&self, method: &Method, url: &Url, from: Option<u64>, wanted: &[HeaderName]) -> Result<Response, Failure> {
         let mut url = url.clone();
         for _ in 0..=MOST_REDIRECTS {
             let mut headers = HeaderMap::new();
@@ -264,10 +300,8 @@ impl Wire {
             let sent = self.client.request(method.clone(), url.clone()).headers(headers).send();
             let answer = sent.map_err(|error| self.unsent(error))?;
             self.is_reached.set(true);
-            let names_content = *method == Method::HEAD
-                && answer.headers().contains_key(LINKED_TAG)
-                && answer.headers().contains_key(LINKED_SIZE);
-            if answer.status().is_success() || (answer.status().is_redirection() && names_content) {
+            let tells = !wanted.is_empty() && wanted.iter().all(|header| answer.headers().contains_key(header));
+            if answer.status().is_success() || (answer.status().is_redirection() && tells) {
                 return Ok(answer);
             }
             match redirected(&answer, &url) {
@@ -280,10 +314,10 @@ impl Wire {
 
     pub(super) fn unsent(&self, error: reqwest::Error) -> Failure {
         match () {
+            // An address may carry a password, and one behind a redirect the storage's key.
+            () if error.is_connect() => Failure::Unreachable(error.without_url()),
             () if error.is_timeout() => Failure::Silent(self.patience.silence),
             () if error.is_builder() => Failure::Malformed("HF_ENDPOINT is no address of a server".to_owned()),
-            // An address behind a redirect carries the storage's key.
-            () if error.is_connect() => Failure::Unreachable(error.without_url()),
             () => Failure::Cut(Box::new(error.without_url())),
         }
     }

@@ -52,7 +52,7 @@ impl GenerationDefaults {
     /// A `generation_config.json` that is damaged; a start or end token that nothing names; values of another type.
     pub fn read(folder: &Path, config: &Value) -> anyhow::Result<Self> {
         let path = folder.join("generation_config.json");
-        let generation = if path.is_file() { read_json(&path)? } else { Value::Null };
+        let generation = if path.exists() { read_json(&path)? } else { Value::Null };
         Self::of(&[&generation, config, config.get("decoder").unwrap_or(&Value::Null)])
             .with_context(|| format!("cannot tell how the model in {} begins and ends a caption", folder.display()))
             .hint(|| "write decoder_start_token_id, eos_token_id and pad_token_id into its config.json")

@@ -3,13 +3,16 @@
 //! Nothing is downloaded here, and nothing but safetensors is opened for weights.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES, MAX_TABLE_BYTES};
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::memory;
 
 /// The folder's `config.json`.
 ///
@@ -33,7 +36,11 @@ pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
 /// # Errors
 /// A file that cannot be read, or no JSON.
 pub(crate) fn read_json(path: &Path) -> anyhow::Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    read_json_of(path, MAX_DESCRIPTION_BYTES)
+}
+
+fn read_json_of(path: &Path, most: u64) -> anyhow::Result<Value> {
+    let text = bounded_file::read_text(path, most).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
 }
 
@@ -79,11 +86,11 @@ pub fn boolean(config: &Value, name: &str, default: bool) -> anyhow::Result<bool
 /// A folder without safetensors weights, a pickle in their place; a file that is missing, truncated or damaged.
 pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let single = folder.join("model.safetensors");
-    if single.is_file() {
+    if single.exists() {
         return read_file(&single);
     }
     let index = folder.join("model.safetensors.index.json");
-    if index.is_file() {
+    if index.exists() {
         return read_shards(folder, &index);
     }
     let pickles = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
@@ -108,7 +115,7 @@ fn class_name(folder: &Path) -> String {
 }
 
 fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let parsed = read_json(index)?;
+    let parsed = read_json_of(index, MAX_TABLE_BYTES)?;
     let map = parsed.get("weight_map").and_then(Value::as_object);
     let map = map.with_context(|| format!("{} has no weight_map", index.display()))?;
     let mut tensors = BTreeMap::new();
@@ -124,10 +131,10 @@ fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, T
 
 /// All tensors of a safetensors file as f32 (integers, such as position ids, are left out).
 fn read_file(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = read_weights(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = safetensors::SafeTensors::deserialize(&bytes)
         .with_context(|| format!("{} is not a valid safetensors file", path.display()))
-        .hint(|| "it may be truncated or a Git LFS pointer: fetch it again")?;
+        .hint(|| unusable(path))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         let dtype = match view.dtype() {
@@ -142,4 +149,25 @@ fn read_file(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
         tensors.insert(name.to_owned(), tensor.to_dtype(DType::F32)?);
     }
     Ok(tensors)
+}
+
+/// The content of a safetensors file that fits into memory. What cannot be one is refused by its first bytes: a page, or
+/// gigabytes of nothing.
+fn read_weights(path: &Path) -> anyhow::Result<Vec<u8>> {
+    const LENGTH_BYTES: u64 = 8;
+    let mut file = bounded_file::open(path)?;
+    let (found, mut length) = (file.metadata()?.len(), [0; LENGTH_BYTES as usize]);
+    let header = file.read_exact(&mut length).map(|()| u64::from_le_bytes(length));
+    let fits = |header: u64| (2..=found.saturating_sub(LENGTH_BYTES)).contains(&header);
+    if !header.is_ok_and(fits) {
+        return Err(fault("it is not a safetensors file, or only the beginning of one", unusable(path)));
+    }
+    let most = memory::available_bytes().unwrap_or(u64::MAX);
+    bounded_file::read(path, most).hint(|| "weights must fit into memory: choose a smaller model")
+}
+
+/// What to do about weights that cannot be used: in the Hub's cache the file to remove is the one that is linked to.
+fn unusable(path: &Path) -> String {
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    format!("it may be truncated, a page or a Git LFS pointer: remove {} and fetch it again", file.display())
 }

@@ -1,10 +1,10 @@
 //! `environment.json`: on what a run was computed, once for each process that had a part in it.
 
-use std::fs;
-
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
+use crate::base::credentials::hidden;
 use crate::base::system_usage::{gpu_names, processor_name};
 use crate::base::{clock, memory};
 use crate::run::run_directory::RunDirectory;
@@ -31,7 +31,7 @@ pub struct Process {
     pub started_at: u64,
     /// Name, version, commit and features of the program.
     pub program: String,
-    /// What was written on the command line.
+    /// What was written on the command line, without passwords.
     pub arguments: Vec<String>,
     /// Operating system and architecture.
     pub system: String,
@@ -57,7 +57,10 @@ impl Process {
         Self {
             started_at: clock::unix_seconds() as u64,
             program,
-            arguments: std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            arguments: std::env::args_os()
+                .skip(1)
+                .map(|argument| hidden(&argument.to_string_lossy()).into_owned())
+                .collect(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             processor: processor_name(),
             num_processors: std::thread::available_parallelism().map_or(1, usize::from),
@@ -93,7 +96,8 @@ impl Environment {
             return Ok(None);
         }
         let cannot = || format!("cannot read {}", path.display());
-        let environment: Self = serde_json::from_slice(&fs::read(&path).with_context(cannot)?).with_context(cannot)?;
+        let bytes = bounded_file::read(&path, MAX_DESCRIPTION_BYTES).with_context(cannot)?;
+        let environment: Self = serde_json::from_slice(&bytes).with_context(cannot)?;
         anyhow::ensure!(
             environment.format_version == FORMAT_VERSION,
             "{} has format version {}, and this program knows {FORMAT_VERSION}",
@@ -106,6 +110,8 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn process(started_at: u64) -> Process {

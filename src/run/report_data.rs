@@ -3,7 +3,6 @@
 //! What is missing or cannot be read is left out and told: a report is wanted most when something went wrong.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use serde::Deserialize;
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::one_line;
 use crate::base::quoting::shell_word;
 use crate::config::{self, RunConfig};
@@ -41,7 +41,8 @@ pub struct Gathered {
 pub fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<Gathered> {
     let mut missing = Vec::new();
     let toml = run.path().join("config.resolved.toml");
-    let toml = fs::read_to_string(&toml).with_context(|| format!("cannot read {}", toml.display()))?;
+    let toml = bounded_file::read_text(&toml, MAX_DESCRIPTION_BYTES)
+        .with_context(|| format!("cannot read {}", toml.display()))?;
     let config = config::parse(&toml, "config.resolved.toml", &[])?;
     let mut note = |what: &str, error: &anyhow::Error| missing.push(format!("{what}: {}", one_line(error)));
     let newest = newest_in_run(run.path(), read_metadata);
@@ -49,7 +50,7 @@ pub fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<
     let metadata = newest.as_ref().map(|(_, (metadata, _))| metadata);
     let dataset = open_dataset(&config, metadata);
     let dataset = dataset.map_err(|error| note("no data set", &error)).ok();
-    let metrics = File::open(run.metrics()).and_then(|file| metrics_log::read(BufReader::new(file)));
+    let metrics = bounded_file::open(&run.metrics()).and_then(|file| metrics_log::read(BufReader::new(file)));
     let metrics = metrics.map_err(|error| note("no metrics", &error.into())).unwrap_or_default();
     let environment = Environment::read(run).map_err(|error| note("no environment", &error)).ok().flatten();
     let scores = read_scores(run).map_err(|error| note("no scores", &error)).unwrap_or_default();
@@ -127,7 +128,7 @@ fn status(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, config: &Ru
             return Status::EndedEarly;
         }
     }
-    let log = fs::read(run.path().join("train.log")).unwrap_or_default();
+    let log = bounded_file::read(&run.path().join("train.log"), MAX_CAPTIONS_BYTES).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let last = log.lines().rev().take(20).find_map(|line| {
         if let Some(at) = line.find(FAILED) {
@@ -154,7 +155,8 @@ pub(super) fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
         let path = run.predictions().join(format!("{}.scores.json", split.name()));
         if path.is_file() {
             let cannot = || format!("cannot use {}", path.display());
-            found.push(split_scores::parse(&fs::read(&path).with_context(cannot)?).with_context(cannot)?);
+            let bytes = bounded_file::read(&path, MAX_CAPTIONS_BYTES).with_context(cannot)?;
+            found.push(split_scores::parse(&bytes).with_context(cannot)?);
         }
     }
     Ok(found)
@@ -166,7 +168,7 @@ pub(super) fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
 /// A data set or captions that are not there.
 pub(super) fn sample_captions(run: &RunDirectory, split: &str) -> Result<Vec<[String; 3]>> {
     const NUM_SHOWN: usize = 5;
-    let toml = fs::read_to_string(run.path().join("config.resolved.toml"))?;
+    let toml = bounded_file::read_text(&run.path().join("config.resolved.toml"), MAX_DESCRIPTION_BYTES)?;
     let dataset = open_dataset(&config::parse(&toml, "config.resolved.toml", &[])?, None)?;
     let captions = read_captions(run, &dataset, split)?;
     let sample = |(image, &index): (&CaptionedImage, &usize)| {
@@ -185,8 +187,8 @@ struct Prediction {
 fn read_captions(run: &RunDirectory, dataset: &Dataset, split: &str) -> Result<SplitCaptions> {
     let path = run.predictions().join(format!("{split}.json"));
     let cannot = || format!("cannot use {}", path.display());
-    let predictions: Vec<Prediction> =
-        serde_json::from_slice(&fs::read(&path).with_context(cannot)?).with_context(cannot)?;
+    let bytes = bounded_file::read(&path, MAX_CAPTIONS_BYTES).with_context(cannot)?;
+    let predictions: Vec<Prediction> = serde_json::from_slice(&bytes).with_context(cannot)?;
     let by_id: HashMap<&ImageId, usize> =
         dataset.images.iter().enumerate().map(|(index, image)| (&image.image_id, index)).collect();
     let mut captions =

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::lock::{Attempt, Holder, LOCK_FILE, Lock};
 use crate::base::{atomic_file, terminal};
@@ -160,7 +161,8 @@ impl RunDirectory {
             .with_context(|| format!("cannot open {}", path.display()))
             .hint(|| UNWRITABLE)?;
         // A line that a kill cut off stays a line of its own.
-        let is_cut = fs::read(&path).is_ok_and(|bytes| bytes.last().is_some_and(|&byte| byte != b'\n'));
+        let is_cut = bounded_file::read(&path, MAX_CAPTIONS_BYTES)
+            .is_ok_and(|bytes| bytes.last().is_some_and(|&byte| byte != b'\n'));
         let start = if is_cut { "\n" } else { "" };
         io::Write::write_all(&mut file, format!("{start}{line}\n").as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))
@@ -196,7 +198,7 @@ impl RunDirectory {
     pub fn rewind_metrics(&self, state: &TrainState) -> anyhow::Result<()> {
         let path = self.metrics();
         // Bytes: a line that was cut off may end inside of a character.
-        let bytes = match fs::read(&path) {
+        let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),

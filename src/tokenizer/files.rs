@@ -1,7 +1,6 @@
 //! A tokenizer's folder: `tokenizer.json`, and `vocab.json` with `merges.txt` for tools that know only those.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -11,6 +10,7 @@ use tokenizers::models::bpe::BPE;
 
 use super::{CaptionTokenizer, byte_level, model_check, raw_from_json};
 use crate::base::atomic_file;
+use crate::base::bounded_file::{self, MAX_TABLE_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::visible::quoted;
 use crate::config::TokenizerConfig;
@@ -18,8 +18,6 @@ use crate::config::TokenizerConfig;
 const TOKENIZER: &str = "tokenizer.json";
 const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
-/// Bytes of a file: several times the largest in use.
-const MOST_BYTES: u64 = 128 << 20;
 /// What the first line of `merges.txt` begins with.
 const MERGES_VERSION: &str = "#version: 0.2";
 
@@ -124,15 +122,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", path.display());
-    let mut text = String::new();
-    let file = fs::File::open(path).with_context(cannot)?;
-    file.take(MOST_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
-    if text.len() as u64 > MOST_BYTES {
-        let message = format!("{} has more than {MOST_BYTES} bytes, which no tokenizer needs", path.display());
-        return Err(fault(message, "take the file anew from where it came from"));
-    }
-    Ok(text)
+    bounded_file::read_text(path, MAX_TABLE_BYTES).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// `vocab.json`, ordered by id, and `merges.txt`, ordered by rank.

@@ -221,6 +221,41 @@ fn secrets_in_the_environment_reach_no_file_and_no_output() {
 }
 
 #[test]
+fn passwords_and_tokens_are_shown_nowhere_whatever_a_server_says() {
+    const PASSWORD: &str = "pAsSwOrDoFaMiRrOr";
+    const TOKEN: &str = "hf_tOkEnThAtIsEcHoEd";
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            // It repeats what it was sent.
+            let words = format!("X-Error-Message: no {TOKEN} or {PASSWORD} at http://me:{PASSWORD}@host");
+            let answer = format!("HTTP/1.1 403 Forbidden\r\n{words}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = format!("http://me:{PASSWORD}@127.0.0.1:9");
+    for (endpoint, expected) in [
+        (format!("http://me:{PASSWORD}@{address}"), "no [hidden] or [hidden] at http://host"),
+        (format!("http://{PASSWORD}@127.0.0.1:9/hub?key={PASSWORD}"), "cannot reach http://127.0.0.1:9/hub to get"),
+        (format!("me:{PASSWORD}@host"), "HF_ENDPOINT is not the address of a server"),
+        ("https://hub.invalid".to_owned(), "cannot reach https://hub.invalid to get"),
+    ] {
+        let mut command = binary();
+        command.args(["--verbose", "caption", "--checkpoint", "owner/name", "a.jpg"]).env("HF_TOKEN", TOKEN);
+        command.env("HF_ENDPOINT", &endpoint).env("HTTPS_PROXY", &proxy).env_remove("HF_HUB_OFFLINE");
+        let output = command.env("HF_HOME", folder.path().join("hub")).output().unwrap();
+        let text = stderr(&output);
+        assert!(!output.status.success() && text.contains(expected), "{endpoint}: {text}");
+        assert!(!text.contains(PASSWORD) && !text.contains(TOKEN), "{endpoint}: {text}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
 fn a_checkpoint_that_was_kept_before_a_failure_is_never_deleted_by_the_next_run() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(folder.path());

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod copied_commands;
 mod faults;
+mod foreign_files;
 mod formats;
 mod fuzz_corpus;
 mod image_cache;

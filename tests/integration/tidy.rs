@@ -56,6 +56,11 @@ const EVERYWHERE: &[&str] = &["src/"];
 const PRINTS: &str = "only base::terminal prints";
 const NAMES_FILES: &str = "a final file name appears only through base::atomic_file";
 const PANICS: &str = "it panics where the system gives no thread; use base::threads";
+const UNBOUNDED: &str = "a file may be a pipe or endless; it is read through base::bounded_file";
+/// What the system tells of itself, the output of a program of ours, a member that was bounded, and the person's token,
+/// which may come through a pipe.
+const WITHOUT_BOUNDS: &[&str] =
+    &["src/base/memory.rs", "src/base/system_usage.rs", "src/metrics/meteor/resources.rs", "src/hub/settings.rs"];
 const UNSEEDED: &str = "candle's random numbers cannot be seeded on a CPU; use base::random";
 const CUTS: &str = "it cuts the gradient without an error; use crate::ops";
 const DATA_ONLY: &str = "config is data: no tensors, no command line, no environment";
@@ -70,7 +75,7 @@ const fn ban(
     Ban { text, within, except, reason }
 }
 
-const BANS: [Ban; 24] = [
+const BANS: [Ban; 27] = [
     ban("println!", EVERYWHERE, &[], PRINTS),
     ban("eprintln!", EVERYWHERE, &[], PRINTS),
     ban("print!", EVERYWHERE, &[], PRINTS),
@@ -84,6 +89,9 @@ const BANS: [Ban; 24] = [
     ban("File::create", EVERYWHERE, &["src/base/atomic_file.rs"], NAMES_FILES),
     ban(".truncate(true)", EVERYWHERE, &["src/base/atomic_file.rs"], NAMES_FILES),
     ban("thread::spawn", EVERYWHERE, &["src/run/tracking/wandb/recorder.rs"], PANICS),
+    ban("fs::read(", EVERYWHERE, &["src/base/bounded_file.rs"], UNBOUNDED),
+    ban("read_to_string(", EVERYWHERE, WITHOUT_BOUNDS, UNBOUNDED),
+    ban("File::open", EVERYWHERE, &["src/base/bounded_file.rs", "src/base/atomic_file.rs"], UNBOUNDED),
     ban("Tensor::rand", EVERYWHERE, &[], UNSEEDED),
     ban("rand_like", EVERYWHERE, &[], UNSEEDED),
     ban("randn_like", EVERYWHERE, &[], UNSEEDED),

@@ -1,7 +1,6 @@
 //! The reading of `preprocessor_config.json`, whose fields went by several names and forms over the years, and of
 //! `processor_config.json`, which holds the same beside the configs of other parts of a processor.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Class, Filter, ImageProcessor, MAX_SIDE, Normalization, Resize, Size, Target};
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::fault;
 
 /// The side that both classes take when the file names none.
@@ -68,7 +68,7 @@ impl ImageProcessor {
 }
 
 fn read(path: &Path) -> anyhow::Result<Value> {
-    let text = fs::read_to_string(path).map_err(anyhow::Error::from);
+    let text = bounded_file::read_text(path, MAX_DESCRIPTION_BYTES).map_err(anyhow::Error::from);
     text.and_then(|text| Ok(serde_json::from_str(&text)?)).with_context(|| cannot_use(path))
 }
 
@@ -207,6 +207,8 @@ fn side(field: &str, value: &Value) -> anyhow::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::base::bounded_file;
 use crate::base::digest::sha256_file;
 use crate::data::annotations::{Choice, Wanted, choose};
 use crate::data::prepare::old_report;
@@ -137,7 +137,7 @@ fn compare(record: &SourceRecord, listing: &Listing, root: &Path) -> (Difference
             Some(before) => match &before.used {
                 Use::Unused => {}
                 Use::Unreadable => {
-                    if fs::read(root.join(&file.path)).is_ok() {
+                    if bounded_file::open(&root.join(&file.path)).is_ok() {
                         differences.changed(&file.path);
                     }
                 }

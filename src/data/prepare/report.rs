@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::{atomic_file, digest, terminal};
 use crate::data::annotations::{RawDataset, Reject, Repair};
@@ -140,7 +141,7 @@ impl Counts {
 /// A report that cannot be read, that is about another data set, or that does not belong to the `dataset.json` there.
 pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let path = directory.join(PREPARATION_FILE);
-    let bytes = match fs::read(&path) {
+    let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {}", path.display()))),

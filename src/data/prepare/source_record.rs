@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::atomic_file;
+use crate::base::{atomic_file, bounded_file};
 use crate::data::source::{Listing, Source, Stamp, is_archive_name};
 use crate::data::write::explain_write;
 
@@ -92,7 +92,7 @@ impl SourceRecord {
     /// The record in `directory` of the data set whose `dataset.json` has this SHA-256; `None` where there is none that can
     /// be used: an earlier release wrote none.
     pub(super) fn read(directory: &Path, dataset_sha256: &str) -> Option<Self> {
-        let file = fs::File::open(directory.join(RECORD_FILE)).ok()?;
+        let file = bounded_file::open(&directory.join(RECORD_FILE)).ok()?;
         let record: Self = serde_json::from_reader(BufReader::new(file)).ok()?;
         (record.format_version == FORMAT_VERSION && record.dataset_sha256 == dataset_sha256).then_some(record)
     }

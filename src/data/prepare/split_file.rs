@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::annotations::{decode, split_of_path};
@@ -48,7 +49,8 @@ impl SplitFile {
         let (files, unused) = files_of(path)?;
         for file in files {
             let cannot = || format!("cannot use the split file {}", file.display());
-            let bytes = fs::read(&file).with_context(|| format!("cannot read the split file {}", file.display()))?;
+            let bytes = bounded_file::read(&file, MAX_CAPTIONS_BYTES)
+                .with_context(|| format!("cannot read the split file {}", file.display()))?;
             let text = decode(&file.to_string_lossy(), bytes).with_context(cannot)?;
             split_forms::parse(&file, &text, &mut entries).with_context(cannot)?;
         }

@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context as _;
 use rayon::prelude::*;
 
+use crate::base::bounded_file;
 use crate::base::fault::{WithHint as _, fault, one_line};
 use crate::data::source::limits::read_to_limit;
 use crate::data::source::listing::{is_too_many, too_many};
@@ -136,7 +137,8 @@ impl Source {
     /// # Errors
     /// A path at which there is no file.
     pub fn file(path: &Path) -> anyhow::Result<Self> {
-        let bytes = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+        let file = bounded_file::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = file.metadata()?.len();
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
             root: path.parent().map_or_else(PathBuf::new, Path::to_owned),
@@ -401,7 +403,7 @@ impl Handle {
 
 fn read_loose(path: &Path, most: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(cannot)?;
+    let file = bounded_file::open(path).with_context(cannot)?;
     let bytes = read_to_limit(file, most.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("{} has more than {MAX_FILE_BYTES} bytes", path.display());

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use anyhow::Context as _;
 use tar::EntryType;
 
+use crate::base::bounded_file;
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::source::limits::{Limits, check_name, is_system_junk, read_to_limit};
 
@@ -77,7 +78,7 @@ impl Archive {
 }
 
 fn open_file(path: &Path) -> anyhow::Result<File> {
-    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+    bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn cut() -> anyhow::Error {

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use crate::base::bounded_file;
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::source::limits::{Limits, check_name, is_system_junk, read_to_limit};
 
@@ -83,7 +84,7 @@ pub struct ZipReader(Zip);
 type Zip = ZipArchive<BufReader<File>>;
 
 fn open_zip(path: &Path) -> anyhow::Result<Zip> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     ZipArchive::new(BufReader::new(file))
         .map_err(damaged)
         .with_context(|| format!("{} is not a whole zip archive", path.display()))

@@ -1,253 +1,19 @@
-//! Downloads from a Hub on this machine that speaks the protocol of the real one, and misbehaves when told to.
+//! Downloads of data sets from a Hub on this machine.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
 use crate::base::digest::sha256;
 use crate::base::fault::describe;
-use crate::hub::content_hash::{ContentHash, ContentHasher};
+use crate::hub::testing::{
+    Answer, BIG, COMMIT, Hub, NEXT_COMMIT, SAID, SMALL, TOKEN, To, big, conditions, git_blob, names, settings,
+};
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-const NEXT_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
-const BIG: &str = "images.zip";
-const SMALL: &str = "data/captions.json";
-const TOKEN: &str = "hf_secret";
 const TERMS: &str = "for research alone";
 const MANUAL: &str = "put images.zip into a folder and give it with --source";
-
-/// Which request an answer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum To {
-    Revision,
-    Metadata,
-    Content,
-}
-
-/// What the Hub does instead of the right thing.
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    /// A status, and headers that end in `\r\n`.
-    Status(&'static str, &'static str),
-    /// These bytes and nothing else.
-    Raw(&'static [u8]),
-    /// The connection ends after so many bytes of the content.
-    Cut(usize),
-    /// The same, and the end of the answer looks regular.
-    CutWithoutLength(usize),
-    /// Nothing more comes after so many bytes of the content.
-    Stall(usize),
-    /// So many bytes of the content at a time, with pauses.
-    Trickle(usize, Duration),
-    /// The whole content, whatever range was asked for.
-    IgnoreRange,
-    /// The whole content cut after so many bytes, whatever range was asked for.
-    IgnoreRangeAndCut(usize),
-    /// The part from this byte on, whatever range was asked for.
-    OtherPart(usize),
-    /// A byte of the content is another one.
-    Damaged,
-    /// More bytes than the content has.
-    TooMuch,
-}
-
-struct State {
-    commit: &'static str,
-    /// Name, content, and whether it lies in the storage for large files.
-    files: Vec<(&'static str, Vec<u8>, bool)>,
-    next: VecDeque<(To, Answer)>,
-    always: Vec<(To, Answer)>,
-    requests: Vec<String>,
-}
-
-/// A Hub and its storage for large files, which is another server.
-struct Hub {
-    address: String,
-    state: Arc<Mutex<State>>,
-}
-
-impl Hub {
-    fn new() -> Self {
-        let files = vec![(BIG, big(), true), (SMALL, b"{\"images\": []}\n".to_vec(), false)];
-        let state = State { commit: COMMIT, files, next: VecDeque::new(), always: Vec::new(), requests: Vec::new() };
-        let state = Arc::new(Mutex::new(state));
-        let storage = serve(Arc::clone(&state), String::new());
-        Self { address: serve(Arc::clone(&state), storage), state }
-    }
-
-    /// One misbehaviour after the other, each at the next request of its kind.
-    fn next(self, to: To, answers: impl IntoIterator<Item = Answer>) -> Self {
-        self.state.lock().unwrap().next.extend(answers.into_iter().map(|answer| (to, answer)));
-        self
-    }
-
-    fn always(self, to: To, answer: Answer) -> Self {
-        self.state.lock().unwrap().always.push((to, answer));
-        self
-    }
-
-    fn behave(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.always.clear();
-        state.next.clear();
-        state.requests.clear();
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.state.lock().unwrap().requests.clone()
-    }
-
-    /// The ranges of the requests for contents; empty for a whole one.
-    fn ranges(&self) -> Vec<String> {
-        let requests = self.requests();
-        let contents = requests.iter().filter(|request| request.starts_with("GET /stored/"));
-        contents.map(|request| request.split_once(' ').unwrap().1.split_once(' ').unwrap().1.to_owned()).collect()
-    }
-}
-
-/// Bytes that repeat nowhere.
-fn big() -> Vec<u8> {
-    let mut value = 1u32;
-    let mut next = || {
-        value = value.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (value >> 24) as u8
-    };
-    (0..30_000).map(|_| next()).collect()
-}
-
-fn git_blob(content: &[u8]) -> String {
-    let mut hasher = ContentHasher::new(&ContentHash::GitBlob(String::new()), content.len() as u64);
-    hasher.update(content);
-    hasher.finish().named
-}
-
-fn serve(state: Arc<Mutex<State>>, storage: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (state, storage) = (Arc::clone(&state), storage.clone());
-            // A client that went away is its own affair.
-            std::thread::spawn(move || _ = respond(&stream.unwrap(), &state, &storage));
-        }
-    });
-    address
-}
-
-fn respond(mut stream: &TcpStream, state: &Mutex<State>, storage: &str) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let request = lines.next().unwrap_or_default();
-    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let header = |name: &str| {
-        headers.iter().find_map(|line| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)))
-    };
-    let (method, path) = request.split_once(' ').unwrap_or_default();
-    let path = path.split(' ').next().unwrap_or_default();
-    let range = header("range").map_or("", |(_, range)| range);
-    let (to, answer, commit, file) = {
-        let mut state = state.lock().unwrap();
-        let with_token = if header("authorization").is_some() { " with token" } else { "" };
-        state.requests.push(
-            format!("{method} {path} {range}{with_token}").trim_end().to_owned()
-                + if range.is_empty() && with_token.is_empty() { " " } else { "" },
-        );
-        let to = match method {
-            _ if path.starts_with("/api/datasets/owner/name/revision/") => To::Revision,
-            "HEAD" => To::Metadata,
-            _ => To::Content,
-        };
-        // A redirect is answered before anything goes wrong behind it.
-        let is_redirected = to == To::Content && !path.starts_with("/stored/");
-        let at = state.next.iter().position(|(wanted, _)| *wanted == to && !is_redirected);
-        let always = state.always.iter().find(|(wanted, _)| *wanted == to && !is_redirected).map(|(_, answer)| *answer);
-        let answer = at.and_then(|at| state.next.remove(at)).map(|(_, answer)| answer).or(always);
-        let file = state.files.iter().find(|(name, ..)| path.ends_with(&format!("/{name}"))).cloned();
-        (to, answer, state.commit, file)
-    };
-    if let Some(Answer::Status(status, headers)) = answer {
-        return write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    if let Some(Answer::Raw(bytes)) = answer {
-        return stream.write_all(bytes);
-    }
-    if to == To::Revision {
-        let body = format!("{{\"id\": \"owner/name\", \"sha\": \"{commit}\"}}");
-        return write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-    }
-    let Some((name, content, is_large)) = file else {
-        let head = "HTTP/1.1 404 Not Found\r\nX-Error-Code: EntryNotFound\r\nX-Error-Message: Entry not found";
-        return write!(stream, "{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    };
-    if !path.starts_with("/stored/") {
-        // The real Hub sends to its own cache for small files, and to the storage for large ones.
-        let (status, tag, base) = if is_large {
-            let linked = format!("X-Linked-Etag: \"{}\"\r\nX-Linked-Size: {}", sha256(&content), content.len());
-            ("302 Found", linked, storage)
-        } else {
-            ("307 Temporary Redirect", "Vary: Origin".to_owned(), "")
-        };
-        let head = format!("HTTP/1.1 {status}\r\n{tag}\r\nX-Repo-Commit: {commit}\r\nLocation: {base}/stored/{name}");
-        return write!(stream, "{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    let tag = if is_large { "\"of the storage\"".to_owned() } else { format!("W/\"{}\"", git_blob(&content)) };
-    let asked =
-        range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')).map(|from| from.parse().unwrap());
-    send(stream, method, &tag, content, asked, answer)
-}
-
-fn send(
-    mut stream: &TcpStream,
-    method: &str,
-    tag: &str,
-    mut content: Vec<u8>,
-    asked: Option<usize>,
-    answer: Option<Answer>,
-) -> std::io::Result<()> {
-    let from = match answer {
-        Some(Answer::IgnoreRange | Answer::IgnoreRangeAndCut(_)) => None,
-        Some(Answer::OtherPart(from)) => Some(from),
-        _ => asked,
-    };
-    let total = content.len();
-    match answer {
-        Some(Answer::Damaged) => content[total - 1] ^= 1,
-        Some(Answer::TooMuch) => content.extend(b"more"),
-        _ => {}
-    }
-    let part = &content[from.unwrap_or(0).min(content.len())..];
-    let status = match from {
-        Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total.saturating_sub(1)),
-        None => "200 OK".to_owned(),
-    };
-    let length = match answer {
-        Some(Answer::CutWithoutLength(_)) => String::new(),
-        _ => format!("Content-Length: {}\r\n", part.len()),
-    };
-    write!(stream, "HTTP/1.1 {status}\r\nETag: {tag}\r\n{length}Connection: close\r\n\r\n")?;
-    if method == "HEAD" {
-        return Ok(());
-    }
-    match answer {
-        Some(Answer::Cut(bytes) | Answer::CutWithoutLength(bytes) | Answer::IgnoreRangeAndCut(bytes)) => {
-            stream.write_all(&part[..bytes.min(part.len())])
-        }
-        Some(Answer::Stall(bytes)) => {
-            stream.write_all(&part[..bytes.min(part.len())])?;
-            std::thread::sleep(Duration::from_secs(5));
-            Ok(())
-        }
-        Some(Answer::Trickle(bytes, pause)) => part.chunks(bytes).try_for_each(|piece| {
-            std::thread::sleep(pause);
-            stream.write_all(piece)
-        }),
-        _ => stream.write_all(part),
-    }
-}
-
 const REQUEST: DatasetRequest<'_> = DatasetRequest {
     id: "owner/name",
     files: &[BIG, SMALL],
@@ -258,26 +24,6 @@ const REQUEST: DatasetRequest<'_> = DatasetRequest {
 };
 /// The large file alone.
 const BIG_REQUEST: DatasetRequest<'_> = DatasetRequest { files: &[BIG], ..REQUEST };
-
-thread_local! {
-    static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-fn conditions() -> Conditions {
-    let patience = Patience {
-        retries: 3,
-        retries_unreached: 1,
-        first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_secs(5),
-        silence: Duration::from_secs(20),
-    };
-    let say = |text: &str| SAID.with_borrow_mut(|said| said.push(text.to_owned()));
-    Conditions { token: None, patience, free_bytes: |_| Some(u64::MAX), say }
-}
-
-fn settings(address: &str, cache: &Path) -> Settings {
-    Settings { endpoint: Some(address.to_owned()), cache: Some(cache.to_owned()), offline: false }
-}
 
 fn fetch(hub: &Hub, cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
     files(request, &settings(&hub.address, cache), &conditions())
@@ -295,13 +41,6 @@ fn refusal(hub: &Hub, request: &DatasetRequest<'_>) -> String {
 
 fn repository(cache: &Path) -> PathBuf {
     cache.join("datasets--owner--name")
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn assert_is_big(fetched: &DownloadedDataset) {
@@ -471,7 +210,7 @@ fn a_server_that_always_begins_anew_and_never_ends_is_given_up() {
     let hub = Hub::new().always(To::Content, Answer::IgnoreRangeAndCut(1000));
     let text = refusal(&hub, &BIG_REQUEST);
     assert_eq!(hub.ranges().len(), 4, "none of the retries came further than the first try");
-    assert!(text.starts_with("cannot get images.zip of owner/name from HUB") && text.contains("goes on"), "{text}");
+    assert!(text.starts_with("cannot get images.zip of owner/name from HUB") && text.contains("resumes"), "{text}");
 }
 
 #[test]
@@ -489,7 +228,7 @@ fn a_file_that_always_arrives_damaged_is_an_error_and_is_not_kept() {
         let cache = tempfile::tempdir().unwrap();
         let request = DatasetRequest { files: &[name], ..REQUEST };
         let text = describe(&fetch(&hub, cache.path(), &request).unwrap_err());
-        assert!(text.contains(&format!("the server calls the content {expected}, what it sent is ")), "{text}");
+        assert!(text.contains(&format!("expected the hash {expected}, found ")), "{text}");
         assert_eq!(hub.ranges().len(), 2);
         assert!(names(&repository(cache.path()).join("blobs")).is_empty());
         assert!(!repository(cache.path()).join("snapshots").exists());
@@ -551,7 +290,7 @@ fn a_repository_a_revision_and_a_file_that_are_not_there_are_told_apart() {
     insta::assert_snapshot!(refusal(&hub, &absent), @r"
     owner/name has no file absent.zip at 0123456789abcdef0123456789abcdef01234567
       caused by: the server answered 404 Not Found (EntryNotFound): Entry not found
-      hint: see HUB/datasets/owner/name/tree/0123456789abcdef0123456789abcdef01234567 for what it has
+      hint: check the id; HUB/datasets/owner/name/tree/0123456789abcdef0123456789abcdef01234567 shows the files
     ");
     assert!(hub.ranges().is_empty(), "nothing is fetched before all files are known to be there");
     let pinned = DatasetRequest { revision: Some(COMMIT), ..REQUEST };
@@ -772,12 +511,11 @@ fn no_answer_of_a_server_is_taken_for_what_it_is_not() {
     ];
     let (hub, cache) = (Hub::new(), tempfile::tempdir().unwrap());
     let settings = settings(&hub.address, cache.path());
-    let source = Source::open(&BIG_REQUEST, &settings, &conditions()).unwrap();
     for to in [To::Revision, To::Metadata, To::Content] {
         for answer in ODD {
             hub.behave();
             hub.state.lock().unwrap().always.push((to, answer));
-            let text = describe(&source.files(&conditions()).unwrap_err());
+            let text = describe(&files(&BIG_REQUEST, &settings, &conditions()).unwrap_err());
             assert!(text.contains("owner/name") && text.contains("hint: "), "{to:?} {answer:?}: {text}");
             assert!(names(cache.path()).iter().all(|name| name == ".locks" || name == "datasets--owner--name"));
             let blobs = names(&repository(cache.path()).join("blobs"));
@@ -785,7 +523,7 @@ fn no_answer_of_a_server_is_taken_for_what_it_is_not() {
         }
     }
     hub.behave();
-    assert_is_big(&source.files(&conditions()).unwrap());
+    assert_is_big(&files(&BIG_REQUEST, &settings, &conditions()).unwrap());
 }
 
 #[test]

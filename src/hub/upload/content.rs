@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::calls::{Flow, check_stop};
+use crate::base::bounded_file;
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::stop::StopFlag;
@@ -49,7 +50,7 @@ impl Content {
     pub(super) fn open(name: &str, path: &Path) -> anyhow::Result<Self> {
         let bytes = length(path).with_context(|| failed(path)).hint(check_file)?;
         let mut sample = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(SAMPLE_BYTES).read_to_end(&mut sample));
+        let read = bounded_file::open(path).and_then(|file| file.take(SAMPLE_BYTES).read_to_end(&mut sample));
         read.with_context(|| failed(path)).hint(check_file)?;
         Ok(Self {
             name: name.to_owned(),
@@ -107,7 +108,7 @@ fn length(path: &Path) -> io::Result<u64> {
 }
 
 fn open_at(path: &Path, from: u64) -> io::Result<File> {
-    let mut file = File::open(path)?;
+    let mut file = bounded_file::open(path)?;
     file.seek(SeekFrom::Start(from))?;
     Ok(file)
 }

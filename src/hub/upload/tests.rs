@@ -433,6 +433,7 @@ fn conditions() -> Conditions {
         retries_unreached: 1,
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_secs(5),
+        connecting: Duration::from_secs(20),
         silence: Duration::from_secs(20),
     };
     Conditions { token: Some(TOKEN.to_owned()), patience }

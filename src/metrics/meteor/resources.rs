@@ -11,6 +11,7 @@ use zip::ZipArchive;
 use super::paraphrase_file::{self, ParaphraseFault};
 use super::paraphrases::Paraphrases;
 use super::synonyms::{SynonymFault, Synonyms};
+use crate::base::bounded_file;
 use crate::base::fault::WithHint as _;
 
 const JAR: &str = "meteor-1.5.jar";
@@ -41,7 +42,7 @@ impl Resources {
 }
 
 fn read_synonyms(path: &Path) -> anyhow::Result<Synonyms> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let whole = || format!("{} is not a whole zip archive", path.display());
     let mut jar = ZipArchive::new(BufReader::new(file)).with_context(whole)?;
     let mut member =
@@ -64,7 +65,7 @@ fn read_member(jar: &mut ZipArchive<BufReader<File>>, name: &str) -> anyhow::Res
 }
 
 fn read_paraphrases(path: &Path) -> anyhow::Result<Paraphrases> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     paraphrase_file::read(BufReader::with_capacity(1 << 18, file)).map_err(|fault| match fault {
         ParaphraseFault::Io(error) => anyhow::Error::new(error).context(format!("cannot unpack {}", path.display())),
         ParaphraseFault::Content(message) => {

@@ -12,6 +12,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
+use crate::base::bounded_file;
 use crate::base::digest::{self, Hasher};
 use crate::base::fault::{WithHint as _, fault};
 use crate::config;
@@ -110,7 +111,7 @@ fn open(path: &Path) -> Result<(BufReader<File>, Metadata, CheckpointMetadata)> 
             "name a file, e.g. checkpoints/last.safetensors in a run's folder",
         ));
     }
-    let file = File::open(path)
+    let file = bounded_file::open(path)
         .with_context(|| format!("cannot read the checkpoint {}", path.display()))
         .hint(|| "checkpoints are in the folder checkpoints of a run")?;
     let mut file = BufReader::with_capacity(1 << 20, file);

@@ -1,12 +1,12 @@
 //! What happens as JSON: the lines of `metrics.jsonl`, which the other trackers speak of too.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::training::events::{Event, StepReport};
 use crate::training::plan::RunPlan;
 use crate::training::train_state::TrainState;
@@ -68,7 +68,7 @@ fn of_step(report: &StepReport) -> Value {
 /// # Errors
 /// A file that cannot be read.
 pub fn lines(path: &Path) -> anyhow::Result<Vec<Value>> {
-    let bytes = match fs::read(path) {
+    let bytes = match bounded_file::read(path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),

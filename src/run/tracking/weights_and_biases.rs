@@ -1,7 +1,6 @@
 //! Tells Weights & Biases of a run: what happens, as its client takes it. The protocol and the files are in `wandb`.
 
 use std::cell::RefCell;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::stop::StopFlag;
 use crate::base::{system_usage, terminal};
 use crate::config::{RunConfig, WandbConfig};
@@ -232,7 +232,8 @@ fn read_id(path: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let cannot = || format!("cannot read {}", path.display());
-    let identity: Identity = serde_json::from_slice(&fs::read(path).with_context(cannot)?).with_context(cannot)?;
+    let bytes = bounded_file::read(path, MAX_DESCRIPTION_BYTES).with_context(cannot)?;
+    let identity: Identity = serde_json::from_slice(&bytes).with_context(cannot)?;
     anyhow::ensure!(
         identity.format_version == FORMAT_VERSION,
         "{} has format version {}, and this program knows {FORMAT_VERSION}",

@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
+use crate::base::bounded_file;
+
 const FILE_HEADER: [u8; 7] = *b":W&B\xe1\xbe\x00";
 const BLOCK: u64 = 32 * 1024;
 const CHUNK_HEADER: u64 = 7;
@@ -115,7 +117,7 @@ pub(super) struct LogReader {
 impl LogReader {
     /// Reads from the first record on. A file without the right beginning has none.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = bounded_file::open(path)?;
         let mut header = Vec::new();
         (&mut file).take(FILE_HEADER.len() as u64).read_to_end(&mut header)?;
         let position = if header == FILE_HEADER { FILE_HEADER.len() as u64 } else { 0 };

@@ -11,6 +11,8 @@ use base64::Engine as _;
 use reqwest::Url;
 
 use super::{netrc, run_id};
+use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
+use crate::base::credentials;
 use crate::base::fault::{WithHint as _, usage};
 pub use crate::config::{WandbConfig, WandbMode as Mode};
 
@@ -224,6 +226,7 @@ fn api_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> anyhow:
             "copy the key again from the server's page /authorize",
         ));
     }
+    credentials::keep(&key);
     Ok(Some(ApiKey(key)))
 }
 
@@ -238,7 +241,7 @@ fn netrc_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> Optio
         (None, None) => Vec::new(),
     };
     // A file that cannot be read is as good as none: the person has not named it.
-    let text = files.iter().find_map(|path| std::fs::read_to_string(path).ok())?;
+    let text = files.iter().find_map(|path| bounded_file::read_text(path, MAX_DESCRIPTION_BYTES).ok())?;
     netrc::password(&text, &[&host(base_url), base_url.host_str()?])
 }
 

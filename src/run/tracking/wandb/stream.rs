@@ -5,7 +5,7 @@
 //! the thread ends, and what it would have sent is in the log for `wandb sync`.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use super::settings::{Resume, Settings};
 use super::shared::{Phase, Shared, State};
 use super::surroundings::{Pace, Say, Tone};
 use crate::base::quoting::shell_path;
+
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
 
 /// Failures in a row until the person is told.
 const FAILURES_UNTIL_TOLD: u32 = 3;
@@ -221,7 +223,7 @@ impl Streamer {
                     Err(failure) => Err(failure.message().to_owned()),
                     Ok(targets) => match targets.iter().find(|target| target.name == name) {
                         None => Err("the server gives no place for it".to_owned()),
-                        Some(target) => fs::read(self.folder.join("files").join(&name))
+                        Some(target) => bounded_file::read(&self.folder.join("files").join(&name), MAX_CAPTIONS_BYTES)
                             .map_err(|error| error.to_string())
                             .and_then(|content| {
                                 self.client.upload(target, content).map_err(|failure| failure.message().to_owned())
@@ -271,7 +273,8 @@ impl Uploads {
     pub(super) fn of(folder: &Path) -> (Self, BTreeSet<String>) {
         let list = folder.join("logs").join("uploaded.txt");
         // Without the list all is uploaded again, which is harmless.
-        let names = fs::read_to_string(&list).unwrap_or_default().lines().map(str::to_owned).collect();
+        let names = bounded_file::read_text(&list, MAX_DESCRIPTION_BYTES).unwrap_or_default();
+        let names = names.lines().map(str::to_owned).collect();
         (Self { list, ..Self::default() }, names)
     }
 

@@ -1,0 +1,123 @@
+//! Reads files that somebody else may have made: only regular ones, and no more of them than fits their kind.
+//!
+//! A pipe waits for a writer who never comes, a device never ends, and a file of gigabytes in place of a short text fills
+//! the memory. Links are followed, as everywhere.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Error, ErrorKind, Read as _};
+use std::path::Path;
+
+/// Bytes of a text that describes something: the config of a run, a model or an image processor. The largest in use name
+/// 22,000 classes in 2 MB.
+pub const MAX_DESCRIPTION_BYTES: u64 = 16 << 20;
+/// Bytes of a tokenizer's file, or of a table of a model's tensors. The largest in use have 35 MB.
+pub const MAX_TABLE_BYTES: u64 = 64 << 20;
+/// Bytes of a file of captions or of a run's records. All captions of COCO have 150 MB with their annotations.
+pub const MAX_CAPTIONS_BYTES: u64 = 1 << 30;
+
+/// The content of a regular file of at most `most` bytes.
+///
+/// # Errors
+/// Anything else than a regular file, and a larger one; what opening and reading give.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let bytes = file.metadata()?.len();
+    if bytes > most {
+        return Err(too_large(bytes, most));
+    }
+    let mut content = Vec::new();
+    // The length is that of now: the file may grow.
+    content.try_reserve_exact(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+    file.take(most.saturating_add(1)).read_to_end(&mut content)?;
+    let read = content.len() as u64;
+    if read > most { Err(too_large(read, most)) } else { Ok(content) }
+}
+
+/// [`read`] of a text in UTF-8.
+///
+/// # Errors
+/// As [`read`]; bytes that are no UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let text = String::from_utf8(read(path, most)?);
+    text.map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        Error::new(ErrorKind::InvalidData, format!("it is not text in UTF-8: see its byte {place}"))
+    })
+}
+
+/// Opens a regular file of any size for reading, without waiting for anybody.
+///
+/// # Errors
+/// Anything else than a regular file; what opening gives.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Some devices do something when they are opened.
+    check_kind(&std::fs::metadata(path)?)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // A pipe may have taken the file's place by now.
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    check_kind(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn check_kind(metadata: &Metadata) -> io::Result<()> {
+    match () {
+        () if metadata.is_file() => Ok(()),
+        () if metadata.is_dir() => Err(Error::new(ErrorKind::IsADirectory, "it is a folder, expected a file")),
+        () => Err(Error::new(ErrorKind::InvalidInput, "it is a pipe or a device, expected a regular file")),
+    }
+}
+
+fn too_large(found: u64, most: u64) -> Error {
+    Error::new(ErrorKind::FileTooLarge, format!("it has {found} bytes, expected at most {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit_and_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "text").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"text");
+        assert_eq!(read_text(&path, 5).unwrap(), "text");
+        let error = read(&path, 3).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::FileTooLarge, "it has 4 bytes, expected at most 3")
+        );
+        std::fs::write(&path, b"te\xff").unwrap();
+        assert!(read_text(&path, 9).unwrap_err().to_string().contains("see its byte 2"));
+        assert_eq!(read(&folder.path().join("absent"), 9).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(read(folder.path(), 9).unwrap_err().kind(), ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn a_file_without_content_that_claims_terabytes_is_refused_before_memory_is_taken() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 42).unwrap();
+        assert_eq!(read(file.path(), MAX_TABLE_BYTES).unwrap_err().kind(), ErrorKind::FileTooLarge);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, link, socket) =
+            (folder.path().join("pipe"), folder.path().join("link"), folder.path().join("socket"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [pipe.as_path(), &link, &socket, Path::new("/dev/zero"), Path::new("/dev/null")] {
+            let error = read(path, 9).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}: {error}", path.display());
+        }
+    }
+}
