@@ -224,8 +224,6 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use std::fs;
-
     use super::*;
     use crate::base::fault::describe;
 
