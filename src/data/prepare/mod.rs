@@ -589,7 +589,10 @@ mod tests {
     #[test]
     fn an_image_of_the_same_name_in_another_folder_is_not_taken() {
         let (source, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for (folder, text) in [("train", "{\"file_name\":\"1.jpg\",\"text\":\"A\"}\n"), ("validation", "")] {
+        for (folder, text) in [
+            ("train", "{\"file_name\":\"1.jpg\",\"text\":\"A\"}\n"),
+            ("validation", "{\"file_name\":\"2.jpg\",\"text\":\"B\"}\n"),
+        ] {
             fs::create_dir_all(source.path().join(folder)).unwrap();
             fs::write(source.path().join(folder).join("metadata.jsonl"), text).unwrap();
         }
