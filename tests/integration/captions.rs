@@ -107,7 +107,8 @@ fn a_broken_file_beside_others_of_its_set_is_an_error_that_names_it() {
     for (broken, bytes, good, good_bytes, expected) in cases {
         let source = source(&[(broken, bytes), (good, good_bytes)]);
         let text = refused(source.path(), &[]);
-        assert!(text.contains(&format!("{broken} belongs to {good} by its name")), "{broken}: {text}");
+        let both = format!("{good} can be used, but {broken}, which belongs with it by its name");
+        assert!(text.contains(&both), "{broken}: {text}");
         assert!(text.contains(expected), "{broken}: {text}");
     }
     // In folders that are called like splits the files are called alike.
@@ -115,12 +116,12 @@ fn a_broken_file_beside_others_of_its_set_is_an_error_that_names_it() {
         ("train/metadata.jsonl", cut_lines.as_bytes()),
         ("val/metadata.jsonl", b"{\"file_name\":\"../4.jpg\",\"text\":\"A\"}\n{}"),
     ]);
-    assert!(refused(folders.path(), &[]).contains("train/metadata.jsonl belongs to val/metadata.jsonl"));
+    assert!(refused(folders.path(), &[]).contains("val/metadata.jsonl can be used, but train/metadata.jsonl"));
     // Both can be read, and not together.
     let two = source(&[("train.jsonl", lines(0..4).as_bytes()), ("val.csv", table_val.as_bytes())]);
     let text = refused(two.path(), &[]);
     assert!(
-        text.contains("val.csv is read as table, and train.jsonl, which belongs to it by its name, as jsonl"),
+        text.contains("val.csv is read as table, and train.jsonl, which belongs with it by its name, as jsonl"),
         "{text}"
     );
 }
@@ -134,7 +135,7 @@ fn numbers_that_python_writes_and_texts_of_excel_and_powershell_are_read() {
         source(&[("captions_train.json", train.as_bytes()), ("captions_val.json", coco(4..6).to_string().as_bytes())]);
     let (splits, _, text, report) = prepared(nan.path(), &[]);
     assert_eq!(splits, [3, 2, 0]);
-    assert!(text.contains("captions_train.json: NaN or Infinity"), "{text}");
+    assert!(text.contains("captions_train.json: it has NaN or Infinity"), "{text}");
     assert!(report.rejects.iter().any(|reject| reject.what == "1 annotations of captions_train.json"), "{report:?}");
 
     let (csv, json) =
@@ -177,7 +178,7 @@ fn files_that_are_not_read_are_named_and_so_is_one_that_seems_to_hold_the_captio
     // What has nothing to do with captions stops nobody.
     let source = with_tags("config.json", b"{\"a\":");
     let (_, _, text, _) = prepared(source.path(), &[]);
-    assert!(text.contains("1 other files: not read") && text.contains("such as config.json"), "{text}");
+    assert!(text.contains("1 other files: not used") && text.contains("such as config.json"), "{text}");
 
     let mixed = self::source(&[
         ("captions.csv", table(0..6).as_bytes()),
@@ -194,7 +195,7 @@ fn files_that_are_not_read_are_named_and_so_is_one_that_seems_to_hold_the_captio
         "old_captions.json: cannot be read: it is cut off",
         "labels.csv: holds no captions that can be read: a table with the columns image, label, none of them for captions",
         "found as well and not used: sidecar (0.txt)",
-        "2 other files: not read",
+        "2 other files: not used",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -248,7 +249,7 @@ fn a_file_that_is_nearly_of_a_form_and_cannot_be_read_is_named_with_what_does_no
             "{\"image\": \"0.jpg\", \"label\": 3}\n{\"image\": \"1.jpg\"}\n",
             "none of them holds captions",
         ),
-        ("captions.csv", "0.jpg,A,0.5,x\n1.jpg\n", "and line 2 is none: \"1.jpg\""),
+        ("captions.csv", "0.jpg,A,0.5,x\n1.jpg\n", "but not line 2: \"1.jpg\""),
         ("captions.csv", "image,label\n0.jpg,A\n", "none of them for captions"),
         ("captions.txt", "A dog runs.\n", "line 1 is of no known form: \"A dog runs.\""),
         ("instances_train.json", "{\"images\": []}", "COCO's boxes"),
@@ -328,7 +329,7 @@ fn of_two_texts_beside_an_image_it_is_said_once_which_is_read() {
     let source = source(&files);
     let (_, captions, text, _) = prepared(source.path(), &["--validation-fraction", "0"]);
     assert_eq!(captions[5], ["A 5"]);
-    let note = "note: 0.caption and 0.TXT: two texts beside one image, and so for 6 images";
+    let note = "note: 0.caption and 0.TXT: both lie beside an image; the first is used (6 images have both)";
     assert_eq!(text.matches(note).count(), 1, "{text}");
 
     let both = self::source(&[
@@ -337,7 +338,7 @@ fn of_two_texts_beside_an_image_it_is_said_once_which_is_read() {
     ]);
     let (_, captions, text, _) = prepared(both.path(), &["--validation-fraction", "0"]);
     assert_eq!(captions, [["C"], ["D"]]);
-    assert!(text.contains("metadata.csv: not read: metadata.jsonl is read in its place"), "{text}");
+    assert!(text.contains("metadata.csv: not used: metadata.jsonl is read instead"), "{text}");
 }
 
 #[test]

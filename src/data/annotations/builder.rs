@@ -213,7 +213,7 @@ impl Builder {
     pub(super) fn finish(mut self, name: &str) -> RawDataset {
         if self.with_entities.0 > 0 {
             let (count, example) = &self.with_entities;
-            let note = format!("HTML entities such as &amp; became characters, first in one of {example}");
+            let note = format!("HTML entities such as &amp; were decoded, first in a caption of {example}");
             self.repairs.push(Repair::new(format!("{count} captions"), note));
         }
         let mut images = Vec::with_capacity(self.images.len());
@@ -247,7 +247,7 @@ impl Builder {
 fn drop_shared_ids(images: &mut [RawImage]) -> Option<Repair> {
     let mut seen = HashSet::with_capacity(images.len());
     let shared = images.iter().filter_map(|image| image.cocoid.as_ref()).find(|id| !seen.insert(id.to_string()))?;
-    let note = format!("images of different files have the same id, such as {shared}: ids are left out");
+    let note = format!("images of different files share ids, such as {shared}: the ids are dropped");
     images.iter_mut().for_each(|image| image.cocoid = None);
     Some(Repair::new("the ids of the images", note))
 }

@@ -84,7 +84,7 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
     for &spare in &found.spare {
         let path = source.files()[spare].path.as_str();
         let first = &source.files()[found.files[0]].path;
-        notes.push(Repair::new(path, format!("not read: {first} is read in its place")));
+        notes.push(Repair::new(path, format!("not used: {first} is read instead")));
     }
     notes.extend(unread.notes());
     Ok(Choice { found, notes })

@@ -140,7 +140,7 @@ impl Document {
             shown.join(", ")
         };
         if self.images().is_some() {
-            return "it has images as COCO's files do, and no captions to them".to_owned();
+            return "it lists images as COCO's files do, and no captions for them".to_owned();
         }
         let largest = self.lists.iter().find(|(_, seen)| seen.has.captions || seen.has.name || seen.has.id);
         if let Some((name, seen)) = largest.or(self.lists.first()) {
@@ -152,7 +152,7 @@ impl Document {
         }
         let keys = quoted(&self.whole.keys);
         if self.entries.under_image_names > 0 {
-            format!("a JSON object from images to something else than captions: {keys}")
+            format!("a JSON object whose keys are images and whose values are no captions: {keys}")
         } else if self.whole.has.name || self.whole.has.captions {
             let lacks = if self.whole.has.name { "it holds no captions" } else { "it names no image" };
             format!("a JSON object with the keys {keys}: {lacks}")
@@ -249,13 +249,16 @@ mod tests {
                 r#"{"data":[{"caption":"a"}]}"#,
                 "under \"data\" of objects with the keys caption: none of them names the image",
             ),
-            (r#"{"images":[{"id":1,"file_name":"a"}],"annotations":[]}"#, "no captions to them"),
+            (r#"{"images":[{"id":1,"file_name":"a"}],"annotations":[]}"#, "no captions for them"),
             (r#"{"name":"x"}"#, "a JSON object with the keys name: none of them is an image"),
             (
                 r#"{"file_name":"x","prompt":"y"}"#,
                 "a JSON object with the keys file_name, prompt: it holds no captions",
             ),
-            (r#"{"a.jpg":{"en":["A"]}}"#, "a JSON object from images to something else than captions: a.jpg"),
+            (
+                r#"{"a.jpg":{"en":["A"]}}"#,
+                "a JSON object whose keys are images and whose values are no captions: a.jpg",
+            ),
             ("[]", "JSON without any object"),
             ("[1]", "a JSON list without objects"),
         ] {

@@ -22,11 +22,11 @@ pub(super) fn read_json(
 ) -> anyhow::Result<()> {
     let (text, num_nan) = without_nan(text);
     if num_nan > 0 {
-        let note = format!("NaN or Infinity, which JSON does not know, stands there {num_nan} times: read as no value");
+        let note = format!("it has NaN or Infinity {num_nan} times, which JSON does not allow: read as missing values");
         builder.repairs.push(Repair::new(path, note));
     }
     let broken = |error: serde_json::Error| {
-        fault(format!("{path} cannot be read: {}", explain(&error, &text)), "mend the file, or take it again")
+        fault(format!("{path} cannot be read: {}", explain(&error, &text)), "repair the file, or download it again")
     };
     parse(builder, &text).map_err(broken)
 }
@@ -76,8 +76,10 @@ pub(super) fn explain(error: &serde_json::Error, text: &str) -> String {
             None => words.to_owned(),
         },
         "key must be a string" | "expected value" | "expected ident" => match found {
-            Some('\'') => "texts in single quotes, as Python prints them: write it with json.dump".to_owned(),
-            Some('T' | 'F' | 'N') => "True, False or None, as Python prints them: write it with json.dump".to_owned(),
+            Some('\'') => "strings in single quotes, as Python prints them; write the file with json.dump".to_owned(),
+            Some('T' | 'F' | 'N') => {
+                "True, False or None, as Python prints them; write the file with json.dump".to_owned()
+            }
             Some(found) => format!("{words}, found {found:?}"),
             None => words.to_owned(),
         },

@@ -86,7 +86,7 @@ fn explain(table: &TableLayout, first: &[(usize, &str)]) -> String {
     if table.is_near() {
         let missing = if table.columns.image.is_none() { "for the image" } else { "for captions" };
         let names = table.header.join(", ");
-        return format!("a table with the columns {names}, none of them {missing} (known are {USUAL_NAMES})");
+        return format!("a table with the columns {names}, none of them {missing} (known names are {USUAL_NAMES})");
     }
     const FORM: &str = "lines of an image and its caption";
     const HEADER: &str = "give the columns a header such as image and caption";
@@ -94,8 +94,8 @@ fn explain(table: &TableLayout, first: &[(usize, &str)]) -> String {
         let is_of_form = |(_, line): &&(usize, &str)| name_and_rest(line, separator).is_some();
         if first.iter().any(|line| is_of_form(&line)) {
             return match first.iter().find(|line| !is_of_form(line)) {
-                Some((number, line)) => format!("{FORM}, and line {number} is none: {}", shown(line)),
-                None => format!("{FORM}, and something else in them ({HEADER}): {}", shown(first[0].1)),
+                Some((number, line)) => format!("{FORM}, but not line {number}: {}", shown(line)),
+                None => format!("{FORM}, but with other values too ({HEADER}): {}", shown(first[0].1)),
             };
         }
     }
@@ -241,11 +241,11 @@ mod tests {
         for (text, expected) in [
             ("image,label\na.jpg,3\n", "a table with the columns image, label, none of them for captions"),
             ("bild;caption\na.jpg;A\n", "a table with the columns bild, caption, none of them for the image"),
-            ("a.jpg\tA\t0.5\nb.jpg\tB\t0.7\n", "lines of an image and its caption, and something else in them"),
-            ("a.jpg\tb.jpg#1\t1\t1\n", "and something else in them (give the columns a header"),
-            ("# mine\na.jpg\tA\n", "lines of an image and its caption, and line 1 is none: \"# mine\""),
+            ("a.jpg\tA\t0.5\nb.jpg\tB\t0.7\n", "lines of an image and its caption, but with other values too"),
+            ("a.jpg\tb.jpg#1\t1\t1\n", "but with other values too (give the columns a header"),
+            ("# mine\na.jpg\tA\n", "lines of an image and its caption, but not line 1: \"# mine\""),
             ("a.jpg 1,2,3,4,0\nb.jpg 5,6,7,8,1\n", "line 1 is of no known form"),
-            ("a.jpg,train\nb.jpg,val\n", "and something else in them"),
+            ("a.jpg,train\nb.jpg,val\n", "but with other values too"),
             ("image\na.jpg\n", "a table with the columns image, none of them for captions"),
             ("a.jpg\nb.jpg\n", "a list of image names, without captions false"),
             ("A dog\ta.jpg\n", "line 1 is of no known form: \"A dog\\ta.jpg\" true"),

@@ -96,8 +96,8 @@ fn note_others(source: &Source, pairs: &[Pair]) -> Option<Repair> {
     let name = |file: usize| source.files()[file].path.as_str();
     let what = format!("{} and {}", name(first), name(other));
     let note = match both().count() {
-        1 => "two texts beside one image: the first is read".to_owned(),
-        count => format!("two texts beside one image, and so for {count} images: of each the first kind is read"),
+        1 => "both lie beside an image; the first is used".to_owned(),
+        count => format!("both lie beside an image; the first is used ({count} images have both)"),
     };
     Some(Repair::new(what, note))
 }

@@ -49,7 +49,7 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
     let shape = match content {
         Content::Json(shape) => shape,
         Content::Broken { reason, .. } => {
-            return Err(fault(format!("{name} cannot be read: {reason}"), "mend the file, or take it again"));
+            return Err(fault(format!("{name} cannot be read: {reason}"), "repair the file, or download it again"));
         }
         _ => return Ok(None),
     };

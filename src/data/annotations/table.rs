@@ -58,7 +58,7 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
             let names: Vec<&str> = columns.iter().map(|&column| table.header()[column].as_str()).collect();
             names.join(", ")
         };
-        let note = format!("captions are in {}; not read: {}", names(&columns.captions), names(&columns.unused));
+        let note = format!("captions are read from {}; not read: {}", names(&columns.captions), names(&columns.unused));
         builder.repairs.push(Repair::new(file.path, note));
     }
     table.for_each_row(|place, values| {
@@ -141,7 +141,7 @@ mod tests {
         parse(&mut builder, &TheFile::alone("t.csv"), "image,title,caption\na.jpg,T,C\n").unwrap();
         let raw = builder.finish("");
         assert_eq!(raw.images[0].captions, ["C"]);
-        assert_eq!(raw.repairs[0].repair, "captions are in caption; not read: title");
+        assert_eq!(raw.repairs[0].repair, "captions are read from caption; not read: title");
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl<'a> Unread<'a> {
             Some(file) => {
                 let message = format!("{} {}", file.path, file.reason);
                 let hint = format!(
-                    "mend it or move it away; to use the files beside the images, give --dataset {}",
+                    "repair it or move it out of the source; to use the files beside the images instead, give --dataset {}",
                     found.format.name()
                 );
                 Err(fault(message, hint))
@@ -106,8 +106,14 @@ impl<'a> Unread<'a> {
             let Some((family, sister)) = missing(file.path) else { continue };
             let lacks_train = family.split == Some(Split::Train) && !has_train;
             if file.kind == Kind::Broken || file.kind == Kind::Near && lacks_train {
-                let message = format!("{} belongs to {sister} by its name, and {}", file.path, file.reason);
-                return Err(fault(message, "mend the file; or move it away, to go on without its captions"));
+                let message = format!(
+                    "{sister} can be used, but {}, which belongs with it by its name, {}",
+                    file.path, file.reason
+                );
+                return Err(fault(
+                    message,
+                    "repair the file, or move it out of the source to prepare the rest without it",
+                ));
             }
         }
         let are_few = |other: &&&Found| other.certainty != Certainty::Beside && *other.format != webdataset::FORMAT;
@@ -115,14 +121,14 @@ impl<'a> Unread<'a> {
             for &file in &other.files {
                 if let Some((_, sister)) = missing(path(file)) {
                     let message = format!(
-                        "{sister} is read as {}, and {}, which belongs to it by its name, as {}",
+                        "{sister} is read as {}, and {}, which belongs with it by its name, as {}",
                         found.format.name(),
                         path(file),
                         other.format.name()
                     );
                     return Err(fault(
                         message,
-                        "write both in one form; or move one away, to go on without its captions",
+                        "write both in one form, or move one out of the source to prepare the rest without it",
                     ));
                 }
             }
@@ -138,13 +144,13 @@ impl<'a> Unread<'a> {
             notes.push(Repair::new(file.path, file.reason.clone()));
         }
         if let Some(rest) = named.len().checked_sub(MOST_IN_NOTES).filter(|&rest| rest > 0) {
-            notes.push(Repair::new(format!("{rest} more files"), "not read either"));
+            notes.push(Repair::new(format!("{rest} more files"), "not used either"));
         }
         let others: Vec<&str> =
             self.files.iter().filter(|file| file.kind == Kind::Other).map(|file| file.path).collect();
         if let Some(first) = others.first() {
             let what = format!("{} other files", others.len());
-            notes.push(Repair::new(what, format!("not read: they hold no captions of a known form, such as {first}")));
+            notes.push(Repair::new(what, format!("not used: they hold no captions of a known form, such as {first}")));
         }
         for (first, count) in &self.many {
             let note = "not read: so many of one kind in a folder are one for each image, and no images of their names \
@@ -177,7 +183,7 @@ impl<'a> Unread<'a> {
             message.push_str(&format!("; {} more files are not read either", files.len() - MOST_IN_A_MESSAGE));
         }
         if let Some((first, count)) = self.many.first() {
-            message.push_str(&format!("; {count} files such as {first} lie beside no images of their names"));
+            message.push_str(&format!("; {count} files such as {first} have no images of the same names beside them"));
         }
         message
     }
