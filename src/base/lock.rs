@@ -18,7 +18,8 @@ pub const LOCK_FILE: &str = concat!(".", env!("CARGO_PKG_NAME"), ".lock");
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of the line that are read.
 const MOST_BYTES: u64 = 500;
-/// Tries to read the line of a holder that may be about to write it.
+/// Tries to read the line of a holder that may be about to write it, and to lock a file that the holder before is about to
+/// remove.
 const TRIES: usize = 5;
 
 /// Who holds a lock, as that process wrote it.
@@ -29,7 +30,7 @@ impl Holder {
     /// This process, from now on.
     fn this() -> Self {
         let host = system_usage::host_name().filter(|host| !host.is_empty());
-        let place = host.map_or_else(String::new, |host| format!(" on {host}"));
+        let place = host.map_or_else(String::new, |host| format!(" on {}", visible::cut(&host, 100)));
         Self(format!("process {}{place}, since {}", std::process::id(), clock::utc(clock::unix_seconds())))
     }
 
@@ -73,7 +74,7 @@ impl Lock {
     /// warning, and this process goes on as if it were alone.
     ///
     /// # Errors
-    /// A file that cannot be opened for writing, or that is a link.
+    /// A file that cannot be opened for writing; a link, or anything else that is no file.
     pub fn attempt(path: &Path) -> io::Result<Attempt> {
         attempt_on(&File::try_lock, path)
     }
@@ -122,21 +123,25 @@ impl Drop for Lock {
 }
 
 fn attempt_on(try_lock: &impl Fn(&File) -> Result<(), TryLockError>, path: &Path) -> io::Result<Attempt> {
-    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is a link, and what it leads to must stay as it is",
-        ));
+    // What a link leads to must stay as it is.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file, found a link or something else"));
     }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match try_lock(&file) {
-        Ok(()) if is_gone(&file, path) => return attempt_on(try_lock, path),
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Attempt::Taken(holder_of(path))),
-        Err(TryLockError::Error(error)) => terminal::warning(&format!(
-            "cannot lock {}: {error}; on a file system without locks let one process at a time write there",
-            path.display()
-        )),
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let mut file = open()?;
+    for _ in 0..TRIES {
+        match try_lock(&file) {
+            Ok(()) if is_gone(&file, path) => file = open()?,
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => return Ok(Attempt::Taken(holder_of(path))),
+            Err(TryLockError::Error(error)) => {
+                terminal::warning(&format!(
+                    "cannot lock {}: {error}; on a file system without locks let one process at a time write there",
+                    path.display()
+                ));
+                break;
+            }
+        }
     }
     let holder = Holder::this();
     // A full disk is told by what is written next: the line is for others alone.

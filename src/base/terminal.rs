@@ -53,12 +53,12 @@ pub fn detail(text: &str) {
 
 /// A warning: shown always.
 pub fn warning(text: &str) {
-    say(Verbosity::Quiet, &format!("warning: {}", hanging(text)));
+    say(Verbosity::Quiet, &format!("warning: {text}"));
 }
 
 /// An error: shown always.
 pub fn error(text: &str) {
-    say(Verbosity::Quiet, &format!("error: {}", hanging(text)));
+    say(Verbosity::Quiet, &format!("error: {text}"));
 }
 
 /// Data for people on stdout: one or more lines.
@@ -97,7 +97,7 @@ fn hanging(text: &str) -> String {
     let mut lines = text.lines();
     let mut set_in = lines.next().unwrap_or_default().to_owned();
     for line in lines {
-        set_in.push_str(if line.starts_with(' ') { "\n" } else { "\n  " });
+        set_in.push_str(if line.is_empty() || line.starts_with(' ') { "\n" } else { "\n  " });
         set_in.push_str(line);
     }
     set_in
@@ -105,7 +105,7 @@ fn hanging(text: &str) -> String {
 
 fn say(level: Verbosity, text: &str) {
     let text = &*credentials::hidden(text);
-    let text = &*visible::lines(text);
+    let text = &*hanging(&visible::lines(text));
     if let Some(log) = LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_mut() {
         // A log that cannot be written must not end a run; the same text is on stderr.
         let _ = writeln!(log, "{text}").and_then(|()| log.flush());
@@ -195,8 +195,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn later_lines_of_a_warning_pass_for_no_message_of_their_own() {
+    fn later_lines_of_a_message_pass_for_no_message_of_their_own() {
         assert_eq!(hanging("cannot read a\nerror: b\n  caused by: c\n"), "cannot read a\n  error: b\n  caused by: c");
-        assert_eq!((hanging("one"), hanging("")), ("one".to_owned(), String::new()));
+        assert_eq!((hanging("one\n\ntwo"), hanging("")), ("one\n\n  two".to_owned(), String::new()));
     }
 }

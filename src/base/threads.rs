@@ -2,9 +2,10 @@
 //!
 //! The same number of threads gives the same bits, so a run never computes with fewer than it was asked to.
 
-use std::fmt::Display;
+use std::io;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Result;
@@ -66,18 +67,19 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
 /// # Errors
 /// Threads that the system does not give.
 pub fn check_network() -> Result<()> {
-    check_spare(6 + processors())
+    check_spare(6 + processors()).map_err(|error| unavailable("the threads that a connection needs", error))
 }
 
-fn check_spare(count: usize) -> Result<()> {
-    let (stay, end) = std::sync::mpsc::channel::<()>();
-    let end = std::sync::Arc::new(std::sync::Mutex::new(end));
-    let wait = |_| {
-        let end = std::sync::Arc::clone(&end);
-        // All are there at once: each ends when the sender is gone.
-        spawn("spare", move || _ = end.lock().map(|end| end.recv()))
+/// Starts so many threads, which are there at once, and ends them.
+fn check_spare(count: usize) -> io::Result<()> {
+    let (stay, end) = mpsc::channel::<()>();
+    let end = Arc::new(Mutex::new(end));
+    let start = |_| {
+        let end = Arc::clone(&end);
+        // What is received is that the sender is gone.
+        thread::Builder::new().spawn(move || _ = end.lock().map(|end| end.recv()))
     };
-    let threads: Vec<_> = (0..count).map(wait).collect();
+    let threads: Vec<io::Result<JoinHandle<()>>> = (0..count).map(start).collect();
     drop(stay);
     threads.into_iter().try_for_each(|thread| thread.map(|thread| _ = thread.join()))
 }
@@ -127,14 +129,9 @@ fn of_system(path: &Path) -> std::io::Result<String> {
 fn limits() -> Vec<String> {
     let of_user = of_system("/proc/self/limits".as_ref()).ok().and_then(|text| limit_of_user(&text));
     let of_group = of_system("/proc/self/cgroup".as_ref()).ok().and_then(|text| limit_of_group(&text));
-    let said = |count: Option<u64>, who: &dyn Display| count.map(|count| format!("{who} {count}"));
-    [
-        said(of_user, &"the most processes and threads of this user (ulimit -u) are"),
-        said(of_group, &"the most of this container or control group (pids.max) are"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let of_user = of_user.map(|count| format!("this user may have at most {count} processes and threads (ulimit -u)"));
+    let of_group = of_group.map(|count| format!("this container or control group at most {count} (pids.max)"));
+    of_user.into_iter().chain(of_group).collect()
 }
 
 fn limit_of_user(limits: &str) -> Option<u64> {

@@ -224,8 +224,7 @@ fn claim_in_place(run: &RunDirectory, checkpoint: &CheckpointMetadata) -> Result
         Claim::Ours(run) => Ok(Some(run).filter(|run| is_newest(run, checkpoint))),
         Claim::InUse(holder) => {
             terminal::warning(&format!(
-                "the run in {} is still being trained or is suspended ({holder}): this one resumes it in a folder of its \
-                 own",
+                "the run in {} is still being trained or is suspended ({holder}): it is resumed in a new folder",
                 run.path().display()
             ));
             Ok(None)
@@ -300,7 +299,7 @@ fn train_logged(
     trackers: &mut Trackers,
 ) -> Result<Outcome> {
     let plan = setup.plan.clone();
-    terminal::message(&plan.describe());
+    plan.describe().lines().for_each(terminal::message);
     for note in &setup.notes {
         terminal::message(&format!("weights     {note}"));
     }

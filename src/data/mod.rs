@@ -12,6 +12,7 @@ pub mod image_id;
 pub mod image_processor;
 pub mod image_source;
 pub mod loader;
+mod name_forms;
 pub mod picture_formats;
 pub mod prepare;
 pub mod sampler;

@@ -22,11 +22,16 @@ pub enum Format {
 pub const READ: &str = "JPEG, PNG, WebP, BMP, GIF or TIFF";
 
 /// How files of a format that is read are called.
-const READ_ENDINGS: [(&str, Format); 14] = [
+const READ_ENDINGS: [(&str, Format); 18] = [
     ("jpg", Format::Jpeg),
     ("jpeg", Format::Jpeg),
     ("jpe", Format::Jpeg),
     ("jfif", Format::Jpeg),
+    ("jfi", Format::Jpeg),
+    ("jif", Format::Jpeg),
+    // Photographs of two lenses: a JPEG with others behind it.
+    ("jps", Format::Jpeg),
+    ("mpo", Format::Jpeg),
     ("pjpeg", Format::Jpeg),
     ("pjp", Format::Jpeg),
     ("png", Format::Png),

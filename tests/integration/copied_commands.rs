@@ -78,6 +78,7 @@ fn the_command_that_goes_on_with_a_stopped_run_works_as_it_is_copied() {
     fs::write(folder.path().join("run.toml"), config.replace("num_epochs = 1", "num_epochs = 1000")).unwrap();
     let mut command = binary();
     command.args(["--config", "run.toml"]).current_dir(folder.path()).stderr(std::process::Stdio::piped());
+    crate::support::with_default_signals(&mut command);
     let child = command.spawn().unwrap();
     let log = folder.path().join("it's (mine) & $HOME/metrics.jsonl");
     let begun = || fs::read_to_string(&log).is_ok_and(|text| text.contains("\"kind\":\"step\""));

@@ -150,9 +150,9 @@ fn names_of_files_control_no_terminal_and_forge_no_line() {
 
 #[test]
 fn arguments_that_a_shell_filled_in_control_no_terminal() {
-    let output = binary().args(["caption", "--checkpoint", "a", "--\u{1b}[2J\u{202e}.jpg"]).output().unwrap();
+    let output = binary().args(["caption", "--checkpoint", "a", "--\u{1b}]52;c;\u{202e}.jpg"]).output().unwrap();
     let text = tame(&output);
-    assert!(output.status.code() == Some(2) && text.starts_with("error: ") && text.contains("\\u{1b}[2J"), "{text}");
+    assert!(output.status.code() == Some(2) && text.starts_with("error: ") && text.contains("\\u{202e}.jpg"), "{text}");
     assert!(text.contains("Usage: "), "{text}");
 }
 
@@ -192,6 +192,7 @@ fn what_a_checkpoint_says_controls_neither_a_terminal_nor_a_log_nor_a_card() {
     let wild = "\u{1b}[2J\u{202e}\n# forged\n```";
     metadata["written_by"] = wild.into();
     metadata["config"]["data"]["dataset"] = wild.into();
+    metadata["config"]["model"]["encoder"].as_object_mut().unwrap().remove("config");
     metadata["config"]["model"]["encoder"]["name"] = format!("owner/{wild}").into();
     fs::write(&last, join_checkpoint(header, &metadata, &values)).unwrap();
     for json in [&[][..], &["--json"]] {
@@ -217,8 +218,8 @@ fn names_in_captions_of_a_source_control_no_terminal() {
     let source = folder.path().join("source");
     fs::create_dir(&source).unwrap();
     fs::write(source.join("a.jpg"), fs::read(picture()).unwrap()).unwrap();
-    let table = "image,caption\na.jpg,a fine one\n\"\u{1b}[2J\nerror: forged\u{202e}.jpg\",x y\n";
-    fs::write(source.join("captions.csv"), table).unwrap();
+    let table = json!({ "a.jpg": "a fine one", "\u{1b}[2J\nerror: forged\u{202e}.jpg": "x y" });
+    fs::write(source.join("captions.json"), table.to_string()).unwrap();
     let output = binary()
         .args(["prepare-data", "--source"])
         .arg(&source)

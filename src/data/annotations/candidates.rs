@@ -12,6 +12,7 @@ use crate::data::annotations::json_text::{explain, without_nan};
 use crate::data::annotations::layout::{Layout, PairLayout};
 use crate::data::annotations::text::split_of_path;
 use crate::data::annotations::{Certainty, Format, Found};
+use crate::data::name_forms::{last_part, loosest};
 use crate::data::picture_formats::format_of_name;
 use crate::data::prepare::report::PREPARATION_FILE;
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
@@ -75,7 +76,8 @@ pub(super) struct Candidates<'a> {
     pub(super) is_alone: bool,
     /// Files that were not looked into, of many in one folder: an example, their number, what they are.
     pub(super) many: Vec<(usize, usize)>,
-    names: OnceCell<HashSet<&'a str>>,
+    /// As [`loosest`] has them.
+    names: OnceCell<HashSet<String>>,
 }
 
 impl<'a> Candidates<'a> {
@@ -112,9 +114,9 @@ impl<'a> Candidates<'a> {
     pub(super) fn has_image(&self, name: &str) -> bool {
         let names = self.names.get_or_init(|| {
             let images = self.source.files().iter().filter(|file| is_image_name(&file.path));
-            images.flat_map(|file| [file.name(), without_ending(file.name())]).collect()
+            images.map(|file| loosest(file.name())).collect()
         });
-        names.contains(name.rsplit(['/', '\\']).next().unwrap_or(name))
+        names.contains(last_part(&loosest(name)))
     }
 
     /// Whether a name is taken for that of an image: it has an ending, or an image of this name is there.
@@ -160,6 +162,17 @@ impl<'a> Candidates<'a> {
     }
 }
 
+/// Whether a file of this name may hold captions.
+pub fn may_hold_captions(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    has_one_of(name, &READ) || has_one_of(name, &BESIDE) || speaks_of_captions(name)
+}
+
+/// Whether a name without an ending speaks of captions.
+fn speaks_of_captions(name: &str) -> bool {
+    !name.contains('.') && (has_word(name, "caption") || has_word(name, "annotation"))
+}
+
 /// Whether a path ends so, in capital letters or not.
 pub(super) fn has_ending(path: &str, ending: &str) -> bool {
     let start = path.len().checked_sub(ending.len());
@@ -186,10 +199,14 @@ fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
     let images: HashSet<&str> = files.iter().filter(|file| format_of_name(&file.path).is_some()).map(key_of).collect();
     let is_listed = |file: &SourceFile| {
         let name = file.name();
+        if unfinished(name).is_some() {
+            return true;
+        }
         let stem = name.split('.').next().unwrap_or(name);
         let is_about = ABOUT.iter().any(|about| stem.eq_ignore_ascii_case(about));
-        let speaks = !name.contains('.') && (has_word(name, "caption") || has_word(name, "annotation"));
-        let is_kind = speaks || has_one_of(name, &READ) || NOT_READ.iter().any(|(ending, _)| has_ending(name, ending));
+        let is_kind = speaks_of_captions(name)
+            || has_one_of(name, &READ)
+            || NOT_READ.iter().any(|(ending, _)| has_ending(name, ending));
         let is_beside = has_one_of(name, &BESIDE) && images.contains(key_of(file));
         let is_alone = files.len() == 1 && !is_image_name(name);
         is_alone || is_kind && !is_about && !is_beside && name != PREPARATION_FILE
@@ -216,9 +233,22 @@ pub(super) fn has_word(name: &str, word: &str) -> bool {
     name.to_ascii_lowercase().contains(word)
 }
 
+/// What a file will be called when its download is finished; `None` for one that is called like a whole file.
+pub(super) fn unfinished(path: &str) -> Option<&str> {
+    const ENDINGS: [&str; 8] =
+        [".part", ".partial", ".crdownload", ".opdownload", ".download", ".incomplete", ".aria2", ".tmp"];
+    let ending = ENDINGS.iter().find(|ending| has_ending(path, ending))?;
+    let whole = &path[..path.len() - ending.len()];
+    has_one_of(whole, &READ).then_some(whole)
+}
+
 fn look(source: &Source, file: usize, is_alone: bool) -> Content {
     let path = source.files()[file].path.as_str();
     let name = source.files()[file].name();
+    if unfinished(name).is_some() {
+        let reason = "its name says that its download is not finished".to_owned();
+        return Content::Broken { reason, speaks_of_captions: false };
+    }
     if OTHERS_OF_COCO.iter().any(|start| name.starts_with(start)) {
         return Content::Foreign("COCO's boxes, outlines or key points");
     }

@@ -71,7 +71,7 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
         found.iter().for_each(|found| candidates.claim(found));
         all.extend(found);
     }
-    remove_copies(source, &mut all)?;
+    remove_copies(source, &mut all);
     let unread = Unread::of(&candidates);
     let found = meant(source, wanted, &all, &unread)?;
     let others: Vec<&Found> = all.iter().filter(|other| **other != found).collect();
@@ -120,7 +120,7 @@ fn meant(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) ->
 }
 
 /// Of annotation files of one name and content the first is kept, as an archive may lie beside some of its files.
-fn remove_copies(source: &Source, all: &mut Vec<Found>) -> anyhow::Result<()> {
+fn remove_copies(source: &Source, all: &mut Vec<Found>) {
     // More are one for each image.
     const MOST: usize = 200;
     let mut seen: Vec<(&str, u64, Option<String>, usize)> = Vec::new();
@@ -133,9 +133,10 @@ fn remove_copies(source: &Source, all: &mut Vec<Found>) -> anyhow::Result<()> {
             for (.., digest, other) in seen.iter_mut().filter(alike).filter(|(.., other)| *other != index) {
                 let theirs = match digest {
                     Some(digest) => digest.clone(),
-                    None => digest.insert(sha256(&source.read(*other)?)).clone(),
+                    None => digest.insert(sha256(&source.glance(*other, u64::MAX))).clone(),
                 };
-                is_copy |= theirs == sha256(&source.read(index)?) && source.is_loose(*other) != source.is_loose(index);
+                is_copy |= theirs == sha256(&source.glance(index, u64::MAX))
+                    && source.is_loose(*other) != source.is_loose(index);
             }
             if !is_copy {
                 seen.push((file.name(), file.bytes, None, index));
@@ -145,7 +146,6 @@ fn remove_copies(source: &Source, all: &mut Vec<Found>) -> anyhow::Result<()> {
         found.files = kept;
     }
     all.retain(|found| !found.files.is_empty());
-    Ok(())
 }
 
 fn nothing_found(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) -> anyhow::Error {

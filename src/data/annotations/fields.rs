@@ -122,15 +122,15 @@ pub(super) fn file_of(name: &str) -> &str {
 
 /// Which columns of a table hold what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Columns {
+pub struct Columns {
     /// The image, or its id where no column names the image.
-    pub(super) image: Option<usize>,
+    pub image: Option<usize>,
     /// Other things than images are called so as well.
     pub(super) is_weak: bool,
     /// The captions; what a model wrote where there are no others.
     pub(super) captions: Vec<usize>,
     /// The split.
-    pub(super) split: Option<usize>,
+    pub split: Option<usize>,
     /// Columns that could hold captions too, and are not read.
     pub(super) unused: Vec<usize>,
     /// What a model wrote.
@@ -139,7 +139,7 @@ pub(super) struct Columns {
 
 impl Columns {
     /// The columns of a table with this header.
-    pub(super) fn of<'a>(header: impl Iterator<Item = &'a str>) -> Self {
+    pub fn of<'a>(header: impl Iterator<Item = &'a str>) -> Self {
         let fields: Vec<Option<Field>> = header.map(|name| field(name.trim())).collect();
         let places = || fields.iter().enumerate().filter_map(|(place, field)| Some((place, (*field)?)));
         let image_rank = |field| match field {

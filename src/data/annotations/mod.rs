@@ -49,8 +49,10 @@ use crate::data::dataset::Split;
 use crate::data::image_id::ImageId;
 use crate::data::source::Source;
 
+pub use candidates::may_hold_captions;
 pub use choice::{Choice, Wanted, choose};
 pub use encoding::decode;
+pub use fields::Columns;
 pub use input::Reading;
 pub use scored::{Scored, read_captions, read_scored};
 pub use text::{NamedSplit, Table, json, separator, split_of_path, split_of_word};

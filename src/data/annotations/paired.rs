@@ -1,5 +1,6 @@
 //! What sidecars and web data sets share: an image and a text of one name, side by side.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
@@ -13,10 +14,11 @@ use crate::data::annotations::json_text::read_json;
 use crate::data::annotations::record::Record;
 use crate::data::annotations::text::{lines, split_of_path};
 use crate::data::annotations::{RawDataset, Reject, Repair};
+use crate::data::name_forms::loosest;
 use crate::data::picture_formats::format_of_name;
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 
-/// The image and the text of one key.
+/// The image and the text of one key, or of two keys that people take for one.
 pub(super) struct Pair {
     pub(super) image: usize,
     pub(super) text: usize,
@@ -25,7 +27,8 @@ pub(super) struct Pair {
 }
 
 /// Pairs among the files for which `is_candidate` holds, in the order of the images. Of several texts of one key that
-/// counts whose ending comes first in `endings`. A picture of a format that is not read has a text where no other picture
+/// counts whose ending comes first in `endings`. An image that has no text of its own key has the only one whose key is
+/// alike, if no other image has it. A picture of a format that is not read has a text where no other picture
 /// of its key has it. There are no pairs where none of the pictures is of a format that is read.
 pub(super) fn pairs(source: &Source, is_candidate: impl Fn(&SourceFile) -> bool, endings: &[&str]) -> Vec<Pair> {
     let files = source.files();
@@ -47,12 +50,29 @@ pub(super) fn pairs(source: &Source, is_candidate: impl Fn(&SourceFile) -> bool,
     let key = |image: usize| key_of(&files[image]);
     let read: HashSet<&str> = images.iter().filter(|&&image| is_read(image)).map(|&image| key(image)).collect();
     images.retain(|&image| is_read(image) || !read.contains(key(image)));
+    let alike = LazyCell::new(|| alike(images.iter().map(|&image| key(image)), texts.keys().copied()));
     let pair = |image: usize| {
-        let &(text, other) = texts.get(key(image))?;
+        let &(text, other) = texts.get(key(image)).or_else(|| texts.get(alike.get(key(image))?))?;
         Some(Pair { image, text, other })
     };
-    let pairs: Vec<Pair> = images.into_iter().filter_map(pair).collect();
+    let pairs: Vec<Pair> = images.iter().copied().filter_map(pair).collect();
     if pairs.iter().any(|pair| is_read(pair.image)) { pairs } else { Vec::new() }
+}
+
+/// Keys of images without a text of their own, and the only key of a text that is alike, where it is that of no other image.
+fn alike<'a>(images: impl Iterator<Item = &'a str>, texts: impl Iterator<Item = &'a str>) -> HashMap<&'a str, &'a str> {
+    let mut without: HashSet<&str> = images.collect();
+    let texts: Vec<&str> = texts.filter(|text| !without.remove(text)).collect();
+    let only = |keys: &mut dyn Iterator<Item = &'a str>| {
+        let mut only: HashMap<String, Option<&'a str>> = HashMap::new();
+        keys.for_each(|key| {
+            only.entry(loosest(key)).and_modify(|other| *other = None).or_insert(Some(key));
+        });
+        only
+    };
+    let texts = only(&mut texts.into_iter());
+    let images = only(&mut without.into_iter());
+    images.into_iter().filter_map(|(form, image)| Some((image?, (*texts.get(&form)?)?))).collect()
 }
 
 /// The data set of these pairs. Folders that are called like splits are splits.
@@ -65,6 +85,7 @@ pub(super) fn read(input: &Input<'_>, pairs: &[Pair]) -> anyhow::Result<RawDatas
     let contents = source.for_each(&texts, |_, content| Ok(content))?;
     let mut builder = Builder::new(input.reading);
     builder.repairs.extend(note_others(source, pairs));
+    builder.repairs.extend(note_alike(source, pairs));
     for (pair, content) in pairs.iter().zip(contents) {
         let file = &source.files()[pair.image];
         let content = match content {
@@ -87,6 +108,16 @@ pub(super) fn read(input: &Input<'_>, pairs: &[Pair]) -> anyhow::Result<RawDatas
         }
     }
     Ok(builder.finish_with_paths())
+}
+
+/// Where texts are not called just like their images.
+fn note_alike(source: &Source, pairs: &[Pair]) -> Option<Repair> {
+    let file = |file: usize| &source.files()[file];
+    let alike = || pairs.iter().filter(|pair| key_of(file(pair.image)) != key_of(file(pair.text)));
+    let first = alike().next()?;
+    let (text, image) = (&file(first.text).path, &file(first.image).path);
+    let note = format!("their texts are called a little otherwise, such as {text} for {image}");
+    Some(Repair::new(format!("{} images", alike().count()), note))
 }
 
 /// Where two files of one name may both hold captions, which are read.

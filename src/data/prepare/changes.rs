@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::base::bounded_file;
 use crate::base::digest::sha256_file;
-use crate::data::annotations::{Choice, Wanted, choose};
+use crate::data::annotations::{Choice, Wanted, choose, may_hold_captions};
 use crate::data::prepare::old_report;
 use crate::data::prepare::report::Preparation;
 use crate::data::prepare::source_record::{FileRecord, SourceRecord, Use, place_of};
@@ -120,9 +120,7 @@ impl fmt::Display for Differences {
 
 /// Whether a new file may change what is made of a source.
 pub(super) fn may_matter(path: &str) -> bool {
-    const TEXTS: [&str; 8] = [".json", ".jsonl", ".csv", ".tsv", ".txt", ".caption", ".token", ".ndjson"];
-    let path = path.to_ascii_lowercase();
-    is_image_name(&path) || is_archive_name(&path) || TEXTS.iter().any(|ending| path.ends_with(ending))
+    is_image_name(path) || is_archive_name(path) || may_hold_captions(path)
 }
 
 /// What differs, and whether files have other times and the same content.
@@ -142,6 +140,8 @@ fn compare(record: &SourceRecord, listing: &Listing, root: &Path) -> (Difference
                     }
                 }
                 Use::Read(_) | Use::Seen if before.has(file.stamp) => {}
+                // Nothing of it was read: another owner or name makes no difference.
+                Use::Seen if before.has_size_and_time(file.stamp) => {}
                 Use::Read(_) if before.has_size(file.stamp) => in_doubt.push((file, before)),
                 Use::Read(_) | Use::Seen => differences.changed(&file.path),
             },

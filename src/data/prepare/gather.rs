@@ -109,16 +109,6 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
         let hint = "name the images with their folders, or give only the folder with the files that are meant";
         return fault(message, hint);
     }
-    if let Some(unclear) = &found.first_unclear {
-        let message = format!(
-            "none of the {num_images} annotated images has a file of its own, {} have none at all; such as {unclear}",
-            found.num_missing
-        );
-        return fault(
-            message,
-            "name the images with their folders, or give only the folder with the files that are meant",
-        );
-    }
     let annotated = format!("{num_images} images with {num_captions} captions are annotated");
     let unread = source.unread_pictures();
     let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not read")).collect();
@@ -197,9 +187,11 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
 }
 
 fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, index: &ImageIndex<'_>, files: &[usize]) {
-    let names: HashSet<&str> = files.iter().map(|&file| source.files()[file].name()).collect();
-    let mut without =
-        index.images().iter().map(|&file| source.files()[file].name()).filter(|name| !names.contains(name));
+    // A copy of a file that is taken is no other image.
+    let taken = |file: usize| (source.files()[file].name(), source.files()[file].bytes);
+    let all_taken: HashSet<(&str, u64)> = files.iter().map(|&file| taken(file)).collect();
+    let without = index.images().iter().filter(|&&file| !all_taken.contains(&taken(file)));
+    let mut without = without.map(|&file| source.files()[file].path.as_str());
     if let Some(first) = without.next() {
         let count = 1 + without.count();
         rejects.push(Reject::new(

@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::digest::Hasher;
 use crate::data::annotations::{RawDataset, RawImage, Reject, Repair};
+use crate::data::name_forms::{Difference, last_part, tidy};
 use crate::data::picture_formats::{how_to_convert, unread_format_of_name};
 use crate::data::prepare::image_index::ImageIndex;
-use crate::data::prepare::name_forms::{Difference, last_part, tidy};
 use crate::data::prepare::name_index::{Lookup, Scope};
 use crate::data::source::Source;
 

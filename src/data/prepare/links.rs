@@ -44,8 +44,10 @@ fn outside(source: &Source, root: &Path, path: &str) -> Option<(String, PathBuf)
     (!target.starts_with(root)).then(|| (path.to_owned(), target))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
+    #![cfg(unix)]
+
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -15,7 +15,6 @@ mod image_files;
 mod image_index;
 mod images;
 mod links;
-mod name_forms;
 mod name_index;
 mod near_duplicates;
 mod old_report;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::data::prepare::name_forms::{Difference, difference, last_part, loosest, tidy};
+use crate::data::name_forms::{Difference, difference, last_part, loosest, tidy};
 
 /// Paths that can be searched from their ends.
 pub(super) struct NameIndex<'a> {

@@ -63,6 +63,11 @@ impl FileRecord {
         self.has_size(stamp) && self.modified != 0 && (self.modified, self.touched) == (stamp.modified, stamp.touched)
     }
 
+    /// [`FileRecord::has`] for a file whose owner, rights and links may have changed.
+    pub(super) fn has_size_and_time(&self, stamp: Stamp) -> bool {
+        self.has_size(stamp) && self.modified == stamp.modified
+    }
+
     /// Whether the size is the one that was recorded.
     pub(super) fn has_size(&self, stamp: Stamp) -> bool {
         self.bytes == stamp.bytes

@@ -12,7 +12,7 @@ use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
 use crate::data::annotations::{decode, split_of_path};
 use crate::data::dataset::Split;
-use crate::data::prepare::name_forms::{last_part, tidy};
+use crate::data::name_forms::{last_part, tidy};
 use crate::data::prepare::name_index::{Lookup, NameIndex, Scope};
 use crate::data::prepare::split_forms::{self, FORMS};
 
@@ -94,16 +94,11 @@ impl SplitFile {
         let path = tidy(reference);
         // A name without a folder means the images of that name in every folder.
         let (scope, bare) = if is_shared { (Scope::Folder, last_part(&path)) } else { (Scope::Name, &*path) };
-        let find = || {
-            let searches = [
-                self.index.exactly(&path, scope),
-                self.index.exactly(bare, scope),
-                self.index.loosely(&path, scope),
-                self.index.loosely(bare, scope),
-            ];
-            searches.into_iter().find(|found| *found != Lookup::Missing)
-        };
-        let places = match find() {
+        type Search<'a> = fn(&NameIndex<'a>, &str, Scope) -> Lookup;
+        let searches: [Search<'static>; 2] = [NameIndex::exactly, NameIndex::loosely];
+        let mut found =
+            searches.iter().flat_map(|search| [search(&self.index, &path, scope), search(&self.index, bare, scope)]);
+        let places = match found.find(|found| *found != Lookup::Missing) {
             Some(Lookup::One(place, _)) => vec![place],
             Some(Lookup::Several(places, _)) => places,
             Some(Lookup::Missing) | None => return Answer::Unnamed,

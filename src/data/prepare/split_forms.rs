@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::fault::fault;
-use crate::data::annotations::{Table, json, separator, split_of_path, split_of_word};
+use crate::data::annotations::{Columns, Table, json, separator, split_of_path, split_of_word};
 use crate::data::dataset::Split;
 use crate::data::source::is_image_name;
 
@@ -17,23 +17,6 @@ pub(super) const FORMS: &str = "give a Karpathy JSON, a JSON object from split t
                                 and split, or a folder with train.txt, val.txt and test.txt";
 /// Endings of files that may be lists in a folder of them.
 pub(super) const ENDINGS: [&str; 7] = ["txt", "lst", "list", "csv", "tsv", "json", "jsonl"];
-
-/// Columns and keys, best first; case, blanks, `_` and `-` do not count.
-const IMAGES: [&str; 12] = [
-    "filename",
-    "file",
-    "image",
-    "imagename",
-    "imagefile",
-    "filepath",
-    "imagepath",
-    "path",
-    "img",
-    "name",
-    "imageid",
-    "id",
-];
-const SPLITS: [&str; 4] = ["split", "subset", "partition", "set"];
 
 /// Names with their splits.
 type Entries = Vec<(String, Split)>;
@@ -65,13 +48,9 @@ fn known(word: &str) -> anyhow::Result<Split> {
     split_of_word(word).ok_or_else(unknown)
 }
 
-fn place_of(names: &[&str], wanted: &[&str]) -> Option<usize> {
-    let plain = |name: &&str| {
-        let letters = name.chars().filter(|character| !matches!(character, ' ' | '_' | '-'));
-        letters.collect::<String>().to_lowercase()
-    };
-    let names: Vec<String> = names.iter().map(plain).collect();
-    wanted.iter().find_map(|wanted| names.iter().position(|name| name == wanted))
+/// Which of these columns or keys are the image and the split.
+fn columns(names: &[&str]) -> Columns {
+    Columns::of(names.iter().copied())
 }
 
 #[derive(Deserialize)]
@@ -135,7 +114,7 @@ fn add_value(value: &Value, of_file: Option<Split>, entries: &mut Entries) -> an
     let Some(image) = image_of(value) else { return Ok(None) };
     let object = value.as_object();
     let keys: Vec<&str> = object.map_or_else(Vec::new, |object| object.keys().map(String::as_str).collect());
-    let word = place_of(&keys, &SPLITS).and_then(|place| object?.get(keys[place])?.as_str());
+    let word = columns(&keys).split.and_then(|place| object?.get(keys[place])?.as_str());
     let Some(split) = word.map(known).transpose()?.or(of_file) else { return Ok(None) };
     entries.push((image, split));
     Ok(Some(()))
@@ -148,7 +127,7 @@ fn image_of(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Object(object) => {
             let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-            let name = object.get(keys[place_of(&keys, &IMAGES)?])?;
+            let name = object.get(keys[columns(&keys).image?])?;
             if name.is_object() { None } else { image_of(name) }
         }
         _ => None,
@@ -169,7 +148,7 @@ fn cells(line: &str) -> Vec<String> {
 fn is_table(text: &str) -> bool {
     let cells = cells(first_line(text));
     let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
-    cells.len() > 1 && (place_of(&cells, &SPLITS).is_some() || headless_columns(&cells).is_some())
+    cells.len() > 1 && (columns(&cells).split.is_some() || headless_columns(&cells).is_some())
 }
 
 /// The columns of a table whose first row is no header but an image and its split.
@@ -181,7 +160,7 @@ fn headless_columns(cells: &[&str]) -> Option<Vec<&'static str>> {
         [image] => *image,
         _ => others.into_iter().find(|&cell| is_image_name(cells[cell]))?,
     };
-    let is_header = place_of(&cells[image..=image], &IMAGES).is_some();
+    let is_header = columns(&cells[image..=image]).image.is_some();
     let name = |cell: usize| match cell {
         cell if cell == *split => "split",
         cell if cell == image => "image",
@@ -198,7 +177,7 @@ fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Ent
         None => Table::new(name, text.as_bytes(), separator)?,
     };
     let header: Vec<&str> = table.header().iter().map(String::as_str).collect();
-    let (image, split) = (place_of(&header, &IMAGES), place_of(&header, &SPLITS));
+    let Columns { image, split, .. } = columns(&header);
     if let (None, Some(_), [_]) = (split, of_file, header.as_slice()) {
         return parse_list(text, of_file, entries);
     }
@@ -217,7 +196,7 @@ fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Ent
 /// A name on each line. A label may follow it, as image classifiers have it, or the split where the file's name says none.
 fn parse_list(text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let is_header = |line: &str| lines.len() > 1 && !is_image_name(line) && place_of(&[line], &IMAGES).is_some();
+    let is_header = |line: &str| lines.len() > 1 && !is_image_name(line) && columns(&[line]).image.is_some();
     for (number, &line) in lines.iter().enumerate() {
         if number == 0 && is_header(unquoted(line)) {
             continue;

@@ -11,7 +11,7 @@ use crate::data::source::is_image_name;
 
 /// How far apart two names of one file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Difference {
+pub(crate) enum Difference {
     /// They are equal, or differ in what annotations leave out by habit: the ending, or what COCO's names of 2014 begin
     /// with.
     Habit,
@@ -25,10 +25,10 @@ pub(super) enum Difference {
 
 impl Difference {
     /// All of them that a person is told of.
-    pub(super) const TOLD: [Self; 3] = [Self::Form, Self::Case, Self::Ending];
+    pub(crate) const TOLD: [Self; 3] = [Self::Form, Self::Case, Self::Ending];
 
     /// In what the names differ, for a message.
-    pub(super) fn description(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Habit => "nothing",
             Self::Form => "Unicode form, blanks or percent escapes",
@@ -39,7 +39,7 @@ impl Difference {
 }
 
 /// A reference as a path: `/` between its parts, no blanks around it, no parts `.` and `..`.
-pub(super) fn tidy(reference: &str) -> Cow<'_, str> {
+pub(crate) fn tidy(reference: &str) -> Cow<'_, str> {
     let trimmed = reference.trim();
     let is_tidy = |part: &str| !matches!(part, "" | "." | "..");
     if !trimmed.contains('\\') && trimmed.split('/').all(is_tidy) {
@@ -57,7 +57,7 @@ pub(super) fn tidy(reference: &str) -> Cow<'_, str> {
 }
 
 /// What remains of a path when all the differences between names for one file are taken away.
-pub(super) fn loosest(path: &str) -> String {
+pub(crate) fn loosest(path: &str) -> String {
     let formed = form(path);
     let path = tidy(&formed);
     let (folder, name) = path.rsplit_once('/').map_or(("", &*path), |(folder, name)| (folder, name));
@@ -66,7 +66,7 @@ pub(super) fn loosest(path: &str) -> String {
 }
 
 /// How two names whose [`loosest`] forms are equal differ; `None` where their endings mean different kinds of files.
-pub(super) fn difference(one: &str, other: &str) -> Option<Difference> {
+pub(crate) fn difference(one: &str, other: &str) -> Option<Difference> {
     let ((one_stem, one_ending), (other_stem, other_ending)) = (split_ending(one), split_ending(other));
     let endings = match (one_ending, other_ending) {
         (Some(one), Some(other)) if one == other => Difference::Habit,
@@ -86,12 +86,12 @@ pub(super) fn difference(one: &str, other: &str) -> Option<Difference> {
 }
 
 /// A path as a system that does not tell letter case or Unicode forms apart keeps it.
-pub(super) fn on_any_disk(path: &str) -> String {
+pub(crate) fn on_any_disk(path: &str) -> String {
     fold(&compose(path))
 }
 
 /// The name at the end of a path.
-pub(super) fn last_part(path: &str) -> &str {
+pub(crate) fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
