@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 
@@ -110,7 +111,9 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-        let http = Http::builder().user_agent(agent).connect_timeout(settings.http_timeout).build();
+        // A redirect would hand the run's data, or the key, to whatever host an answer names.
+        let http = Http::builder().user_agent(agent).redirect(Policy::none());
+        let http = http.connect_timeout(settings.http_timeout).build();
         let key = settings.api_key.as_ref().context("there is no key for Weights & Biases")?;
         let mut authorization =
             HeaderValue::from_str(&key.authorization()).context("the key for Weights & Biases fits no request")?;
@@ -192,11 +195,8 @@ impl Client {
 
     /// Sends lines; gives back whether a person pressed Stop.
     pub(super) fn stream(&self, place: &Place, body: Vec<u8>) -> Result<bool, Failure> {
-        let url =
-            address(&self.settings.base_url, &["files", &place.entity, &place.project, &place.run, "file_stream"])?;
-        let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone());
-        let request = request.header(CONTENT_TYPE, "application/json").body(body);
-        let answer = send(request.timeout(self.settings.http_timeout.max(LEAST_DATA_TIMEOUT)))?;
+        let path = ["files", &place.entity, &place.project, &place.run, "file_stream"];
+        let answer = self.post(&path, body, self.settings.http_timeout.max(LEAST_DATA_TIMEOUT))?;
         // An answer that is no JSON says nothing; the lines have arrived all the same.
         let answer: Value = read(answer).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Ok(answer["stopped"].as_bool().unwrap_or(false))
@@ -204,10 +204,7 @@ impl Client {
 
     fn ask(&self, operation: &str, query: &str, variables: &Value) -> Result<Value, Failure> {
         let body = json!({ "operationName": operation, "query": query, "variables": variables });
-        let url = address(&self.settings.base_url, &["graphql"])?;
-        let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone());
-        let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
-        let bytes = read(send(request.timeout(self.settings.http_timeout))?)?;
+        let bytes = read(self.post(&["graphql"], body.to_string().into_bytes(), self.settings.http_timeout)?)?;
         let answer: Value = serde_json::from_slice(&bytes)
             .map_err(|_| Failure::last(format!("the server's answer to {operation} is no JSON")))?;
         if let Some(errors) = answer["errors"].as_array().filter(|errors| !errors.is_empty()) {
@@ -215,6 +212,13 @@ impl Client {
             return Err(Failure::last(format!("the server refuses {operation}: {}", printable(&messages.join("; ")))));
         }
         Ok(answer["data"].clone())
+    }
+
+    /// Posts JSON to the server, with the key.
+    fn post(&self, path: &[&str], body: Vec<u8>, timeout: Duration) -> Result<Response, Failure> {
+        let url = address(&self.settings.base_url, path)?;
+        let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone());
+        send(request.header(CONTENT_TYPE, "application/json").body(body).timeout(timeout))
     }
 }
 
@@ -311,6 +315,9 @@ fn send(request: RequestBuilder) -> Result<Response, Failure> {
     if status.is_success() {
         return Ok(answer);
     }
+    if status.is_redirection() {
+        return Err(Failure::last(redirected(&answer)));
+    }
     let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let wait = wait.map(|seconds| Duration::from_secs(seconds).min(LONGEST_ASKED_WAIT));
     let message = match read(answer).ok().and_then(|body| explanation(&body)) {
@@ -321,6 +328,28 @@ fn send(request: RequestBuilder) -> Result<Response, Failure> {
         400 | 401 | 403 | 404 | 409 | 410 | 413 | 422 | 501 => Err(Failure::Final { message, status: Some(status) }),
         _ => Err(Failure::Passing { message, wait }),
     }
+}
+
+/// Names the host that an answer redirects to. The rest of the address may hold a password or a signature.
+fn redirected(answer: &Response) -> String {
+    let (status, from) = (answer.status(), origin(answer.url()));
+    let location = answer.headers().get(LOCATION).and_then(|value| answer.url().join(value.to_str().ok()?).ok());
+    match location.filter(|url| url.has_host()) {
+        Some(url) => {
+            let to = printable(&origin(&url));
+            format!(
+                "{from} redirects to {to} ({status}), and data are not sent on to another address; if the server of \
+                 Weights & Biases has moved, set WANDB_BASE_URL to its new address"
+            )
+        }
+        None => format!("{from} redirects ({status}) without an address that can be read"),
+    }
+}
+
+/// Scheme, host and port.
+fn origin(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 fn read(answer: Response) -> Result<Vec<u8>, Failure> {

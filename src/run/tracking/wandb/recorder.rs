@@ -15,6 +15,8 @@ pub(super) const ENTITY: &str = "someone";
 pub(super) enum Fault {
     /// Answers with this status.
     Status(u16),
+    /// Redirects with this status to the address of `Recorder::redirect_to`.
+    Redirect(u16),
     /// Closes the connection at once.
     Cut,
     /// Serves the request and closes the connection without an answer.
@@ -47,6 +49,7 @@ struct State {
     faults: VecDeque<(&'static str, Fault)>,
     /// A fault of all requests whose path ends so.
     lasting: Option<(&'static str, Fault)>,
+    redirect_to: String,
     is_stopped: bool,
     is_released: bool,
     port: u16,
@@ -95,6 +98,10 @@ impl Recorder {
 
     pub(super) fn fault_always(&self, path: &'static str, fault: Option<Fault>) {
         self.with(|state| state.lasting = fault.map(|fault| (path, fault)));
+    }
+
+    pub(super) fn redirect_to(&self, address: &str) {
+        self.with(|state| state.redirect_to = address.to_owned());
     }
 
     pub(super) fn release(&self) {
@@ -150,8 +157,13 @@ impl Recorder {
                 let lasting = state.lasting.filter(|(path, _)| request.path.ends_with(path));
                 next.or(lasting).map(|(_, fault)| fault)
             });
+            let mut location = String::new();
             let answer = match fault {
                 Some(Fault::Cut) => return,
+                Some(Fault::Redirect(status)) => {
+                    location = self.with(|state| format!("Location: {}\r\n", state.redirect_to));
+                    (status, json!({}))
+                }
                 Some(Fault::Status(status)) => (status, json!({ "error": "as told" })),
                 Some(Fault::Unanswered) => {
                     self.answer(&request);
@@ -165,7 +177,7 @@ impl Recorder {
                 None => (200, self.answer(&request)),
             };
             let body = answer.1.to_string();
-            let head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n\r\n", answer.0, body.len());
+            let head = format!("HTTP/1.1 {} x\r\n{location}Content-Length: {}\r\n\r\n", answer.0, body.len());
             if (&mut &*stream).write_all(format!("{head}{body}").as_bytes()).is_err() {
                 return;
             }

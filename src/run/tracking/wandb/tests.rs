@@ -297,6 +297,56 @@ fn a_refused_key_is_warned_of_once_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_redirect_gets_neither_data_nor_key_and_its_host_is_named() {
+    for path in ["/graphql", "/file_stream", ".png", "/config.yaml"] {
+        for status in [300, 301, 302, 303, 307, 308] {
+            let (server, other) = (Recorder::start(), Recorder::start());
+            let host = other.url.trim_start_matches("http://");
+            server.redirect_to(&format!("http://user:passw0rd@{host}/s1gnature?token=t0ken#fr4gment"));
+            server.fault_always(path, Some(Fault::Redirect(status)));
+            let stage = Stage::new(Some(&server.url));
+            let mut run = stage.start(None);
+            let (id, folder) = (run.id().to_owned(), run.folder().unwrap().to_owned());
+            log_everything(&mut run);
+            run.finish(0).unwrap();
+            assert_eq!(other.requests().len(), 0, "{path} {status}");
+            let warnings = stage.warnings();
+            let [warning] = &warnings[..] else { panic!("{path} {status}: {warnings:?}") };
+            for part in [&format!("redirects to http://{host} ({status}"), "wandb sync"] {
+                assert!(warning.contains(part), "{path} {status}: {warning}");
+            }
+            for secret in ["user", "passw0rd", "s1gnature", "t0ken", "fr4gment"] {
+                assert!(!warning.contains(secret), "{path} {status}: {warning}");
+            }
+            assert_eq!(steps_on_disk(&folder, &id), (1..=20).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_redirect_to_the_same_host_is_not_followed_either_and_one_to_nowhere_does_no_harm() {
+    for (path, expected) in [
+        ("/elsewhere", "redirects to http://127.0.0.1:"),
+        ("ftp://files.example/x", "redirects to ftp://files.example"),
+        ("//", "without an address"),
+        ("http://[::1", "without an address"),
+        ("\u{fc}", "without an address"),
+        ("data:text/plain,x", "without an address"),
+    ] {
+        let server = Recorder::start();
+        server.redirect_to(path);
+        server.fault_always("/graphql", Some(Fault::Redirect(308)));
+        let stage = Stage::new(Some(&server.url));
+        let mut run = stage.start(None);
+        log_steps(&mut run, 1..=3);
+        run.finish(0).unwrap();
+        let warnings = stage.warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains(expected), "{path:?}: {warnings:?}");
+        assert_eq!(server.requests().len(), 1, "{path:?}");
+    }
+}
+
+#[test]
 fn a_run_that_is_deleted_at_the_server_goes_on_here() {
     let server = Recorder::start();
     server.fault_always("/file_stream", Some(Fault::Status(410)));
