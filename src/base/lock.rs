@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const MOST_BYTES: u64 = 500;
 /// Tries to read the line of a holder that may be about to write it, and to lock a file that the holder before is about to
 /// remove.
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 
 /// Who holds a lock, as that process wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +101,18 @@ impl Lock {
         self
     }
 
+    /// The lock of a file that this process has locked, with its line in it.
+    fn held(file: File, path: &Path) -> Self {
+        let holder = Holder::this();
+        // A full disk is told by what is written next: the line is for others alone.
+        let written = file.set_len(0).and_then(|()| (&file).write_all(format!("{holder}\n").as_bytes()));
+        if written.is_err() {
+            let _ = file.set_len(0);
+        }
+        let holder = written.is_ok().then_some(holder);
+        Self { file, path: path.to_owned(), holder, is_removed: false }
+    }
+
     /// Who took the lock over, though this process never gave it back: on a file system without locks, or with locks
     /// that end when a machine is suspended.
     pub fn lost_to(&self) -> Option<Holder> {
@@ -132,25 +144,26 @@ fn attempt_on(try_lock: &impl Fn(&File) -> Result<(), TryLockError>, path: &Path
     for _ in 0..TRIES {
         match try_lock(&file) {
             Ok(()) if is_gone(&file, path) => file = open()?,
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) => return Ok(Attempt::Taken(holder_of(path))),
+            Ok(()) => return Ok(Attempt::Held(Lock::held(file, path))),
+            Err(TryLockError::WouldBlock) => {
+                if let Some(holder) = Holder::read(path) {
+                    return Ok(Attempt::Taken(holder));
+                }
+                // The holder is about to write its line; or there is none any more, and a process that it started has its
+                // handle until it runs its own program.
+                thread::sleep(Duration::from_millis(10));
+                file = open()?;
+            }
             Err(TryLockError::Error(error)) => {
                 terminal::warning(&format!(
                     "cannot lock {}: {error}; on a file system without locks let one process at a time write there",
                     path.display()
                 ));
-                break;
+                return Ok(Attempt::Held(Lock::held(file, path)));
             }
         }
     }
-    let holder = Holder::this();
-    // A full disk is told by what is written next: the line is for others alone.
-    let written = file.set_len(0).and_then(|()| (&file).write_all(format!("{holder}\n").as_bytes()));
-    if written.is_err() {
-        let _ = file.set_len(0);
-    }
-    let holder = written.is_ok().then_some(holder);
-    Ok(Attempt::Held(Lock { file, path: path.to_owned(), holder, is_removed: false }))
+    Ok(Attempt::Taken(Holder("another process".to_owned())))
 }
 
 /// Whether the holder before removed the file after it was opened here: a lock of it would keep nobody out.
@@ -166,16 +179,6 @@ fn is_gone(file: &File, path: &Path) -> bool {
         let _ = (file, path);
         false
     }
-}
-
-fn holder_of(path: &Path) -> Holder {
-    for _ in 0..TRIES {
-        if let Some(holder) = Holder::read(path) {
-            return holder;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    Holder("another process".to_owned())
 }
 
 #[cfg(test)]

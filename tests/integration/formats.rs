@@ -278,7 +278,7 @@ fn a_text_file_beside_each_image() {
     let (format, images, report) = prepared(source.path(), &["--validation-fraction", "0"]);
     assert_eq!(format, "sidecar");
     assert_images(&images, &[("0.jpg", TRAIN, &["A dog", "A brown dog"]), ("1.jpg", TRAIN, &["Two"])]);
-    assert!(report.rejects[0].reason.contains("such as 2.jpg"), "{:?}", report.rejects);
+    assert!(report.rejects[0].reason.contains("such as a/2.jpg"), "{:?}", report.rejects);
 }
 
 #[test]

@@ -174,8 +174,9 @@ mod online {
             if matches!(event, Event::ValidationStarted { .. }) { Then::Fail } else { Then::GoOn }
         });
         assert!(outcome.is_err());
-        // A process that is killed drops nothing.
+        // A process that is killed drops nothing, and its lock goes with it.
         std::mem::forget(wandb);
+        std::fs::remove_file(run.path().join(caption_train::base::lock::LOCK_FILE)).unwrap();
 
         let recorder = Recorder::start();
         let output = telling(&recorder).arg("--resume").arg(last_checkpoint(run.path())).output().unwrap();

@@ -1,5 +1,4 @@
-//! What one JSON object says of an image: `{"file_name": "1.jpg", "caption": "A dog.", "split": "train"}` and everything
-//! that means the same (see `fields`).
+//! What one JSON object says of an image: `{"file_name": "1.jpg", "caption": "A dog."}` and all that means it (`fields`).
 
 use std::borrow::Cow;
 use std::fmt;

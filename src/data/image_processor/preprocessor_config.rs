@@ -38,9 +38,9 @@ impl ImageProcessor {
     /// As [`Self::from_file`].
     pub fn from_folder(folder: &Path) -> anyhow::Result<Option<FolderProcessing>> {
         let (first, second) = (folder.join(PROCESSOR_FILE), folder.join(PREPROCESSOR_FILE));
-        let nested = if first.is_file() { read(&first)?.get_mut(IMAGE_PROCESSOR).map(Value::take) } else { None };
+        let nested = if first.exists() { read(&first)?.get_mut(IMAGE_PROCESSOR).map(Value::take) } else { None };
         let Some(nested) = nested.filter(|config| !config.is_null()) else {
-            let alone = if second.is_file() { Some(Self::from_file(&second)?) } else { None };
+            let alone = if second.exists() { Some(Self::from_file(&second)?) } else { None };
             return Ok(alone.map(|processor| FolderProcessing { processor, note: None }));
         };
         let processor = resolve(nested, &first)?;

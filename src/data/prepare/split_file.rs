@@ -119,11 +119,9 @@ impl SplitFile {
 fn files_of(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<String>)> {
     let cannot = || format!("cannot read the split file {}", path.display());
     let metadata = fs::metadata(path).with_context(cannot).hint(|| FORMS)?;
-    if metadata.is_file() {
-        return Ok((vec![path.to_owned()], Vec::new()));
-    }
+    // What is no file is refused when it is read.
     if !metadata.is_dir() {
-        return Err(fault(format!("the split file {} is neither a file nor a folder", path.display()), FORMS));
+        return Ok((vec![path.to_owned()], Vec::new()));
     }
     let cannot = || format!("cannot list {}", path.display());
     let (mut files, mut unused) = (Vec::new(), Vec::new());

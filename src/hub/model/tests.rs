@@ -78,6 +78,7 @@ fn a_model_comes_into_the_layout_of_the_hubs_own_tools_and_is_found_there_withou
     assert_eq!(fetch(&hub, cache.path()).unwrap(), folder);
     let asked = [
         "HEAD /owner/name/resolve/main/config.json ".to_owned(),
+        format!("HEAD /owner/name/resolve/{COMMIT}/processor_config.json "),
         format!("HEAD /owner/name/resolve/{COMMIT}/generation_config.json "),
         format!("HEAD /owner/name/resolve/{COMMIT}/tokenizer.json "),
         format!("HEAD /owner/name/resolve/{COMMIT}/vocab.json "),
