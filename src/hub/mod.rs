@@ -19,7 +19,8 @@ mod repository;
 mod settings;
 #[cfg(feature = "hub")]
 mod source;
-#[cfg(all(test, feature = "hub"))]
+#[cfg(feature = "hub")]
+#[cfg(test)]
 mod testing;
 #[cfg(feature = "hub")]
 mod transfer;

@@ -19,7 +19,7 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     options.set_memory_limit(
-        std::num::NonZeroU64::new(MAX_DECODER_BYTES).map_or(MemoryLimit::Unlimited, |most| MemoryLimit::Bytes(most)),
+        std::num::NonZeroU64::new(MAX_DECODER_BYTES).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes),
     );
     let mut decoder = options.read_info(Cursor::new(bytes)).hint(|| FETCH_AGAIN).with_context(damaged)?;
     let (screen_width, screen_height) = (u32::from(decoder.width()), u32::from(decoder.height()));

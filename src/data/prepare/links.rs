@@ -44,10 +44,9 @@ fn outside(source: &Source, root: &Path, path: &str) -> Option<(String, PathBuf)
     (!target.starts_with(root)).then(|| (path.to_owned(), target))
 }
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    #![cfg(unix)]
-
     use std::os::unix::fs::symlink;
 
     use super::*;

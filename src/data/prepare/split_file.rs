@@ -237,6 +237,6 @@ mod tests {
     #[test]
     fn what_is_neither_file_nor_folder_is_not_opened() {
         let text = describe(&SplitFile::read(Path::new("/dev/null")).map(|_| ()).unwrap_err());
-        assert!(text.contains("neither a file nor a folder"), "{text}");
+        assert!(text.contains("expected a regular file"), "{text}");
     }
 }

@@ -168,6 +168,9 @@ fn factors(header: &Header, frame: &Frame) -> Option<(usize, usize)> {
     }
 }
 
+/// A component as the frame describes it, and its id and tables as the scan does.
+type Selected<'a> = (&'a (u8, [usize; 2], u8), &'a [u8; 2]);
+
 /// The components of a scan that has all of them, in their order.
 fn components(header: &Header, frame: &Frame, selection: &[u8], units: [usize; 2]) -> Option<Vec<Component>> {
     let (&count, rest) = selection.split_first()?;
@@ -175,7 +178,7 @@ fn components(header: &Header, frame: &Frame, selection: &[u8], units: [usize; 2
     if usize::from(count) != frame.components.len() || !matches!(spectrum, [0, 63, 0]) {
         return None;
     }
-    let component = |(index, (&(id, factors, steps), selected)): (usize, (&(u8, [usize; 2], u8), &[u8; 2]))| {
+    let component = |(index, (&(id, factors, steps), selected)): (usize, Selected<'_>)| {
         let [same_id, tables] = *selected;
         let table = |class: usize, number: u8| header.tables[class].get(usize::from(number))?.clone();
         // One component is in units of one block, and chroma is what luma is made smaller by.
