@@ -139,6 +139,10 @@ impl Source {
     pub fn file(path: &Path) -> anyhow::Result<Self> {
         let file = bounded_file::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let bytes = file.metadata()?.len();
+        if bytes > MAX_FILE_BYTES {
+            let message = format!("{} has {bytes} bytes, expected at most {MAX_FILE_BYTES}", path.display());
+            return Err(fault(message, "give the file of the captions"));
+        }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
             root: path.parent().map_or_else(PathBuf::new, Path::to_owned),
