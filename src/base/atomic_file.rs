@@ -192,6 +192,13 @@ fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(temporary))
 }
 
+/// The name that the unfinished file `name` was to get; `None` where it is no unfinished file.
+pub fn final_name(name: &str) -> Option<&str> {
+    let (name, process) = name.strip_suffix(TEMPORARY_SUFFIX)?.rsplit_once('.')?;
+    let is_number = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && !name.is_empty()).then_some(name)
+}
+
 /// A rename survives a power failure only when its folder is synced too.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
@@ -260,6 +267,15 @@ mod tests {
             assert_eq!(written.unwrap_err().raw_os_error(), Some(5), "{broken}");
             assert_eq!(fs::read_to_string(&path).unwrap(), left, "{broken}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{broken} leaves a temporary file");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_file_is_told_from_one_of_somebodys() {
+        let temporary = temporary_name(Path::new("folder/file.json")).unwrap();
+        assert_eq!(final_name(temporary.file_name().unwrap().to_str().unwrap()), Some("file.json"));
+        for name in ["notes.partial", "notes.1.part", ".1.partial", "notes.1a.partial", "notes..partial", "file.json"] {
+            assert_eq!(final_name(name), None, "{name}");
         }
     }
 

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod home;
 pub mod lock;
 pub mod memory;
+pub mod place;
 pub mod process;
 pub mod quoting;
 pub mod random;

@@ -71,6 +71,9 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     if args.batch_size == 0 {
         return Err(usage("--batch-size must be at least 1", "64 is a usual value"));
     }
+    if let Some(folder) = &args.output {
+        split_evaluation::check_output(folder, split.name())?;
+    }
     let stop = watch_signals("stopped; nothing was written")?;
     let device = select_device(&args.device)?;
     let path = checkpoint_path(&args.checkpoint)?;

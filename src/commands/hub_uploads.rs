@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::base::atomic_file::{self, TEMPORARY_SUFFIX};
+use crate::base::atomic_file;
 use crate::base::fault::{describe, one_line};
 use crate::base::stop::StopFlag;
 use crate::base::{terminal, threads};
@@ -15,7 +15,7 @@ use crate::commands::upload::{Publication, publish, repository_name};
 use crate::config::{HubConfig, HubUpload};
 use crate::run::checkpoint::layout::best_file_name;
 use crate::run::model_card::Card;
-use crate::run::run_directory::RunDirectory;
+use crate::run::run_directory::{RunDirectory, upload_name};
 use crate::training::events::{Event, Observer, SavePoint};
 
 /// Between two looks at whether the end is waited for any longer.
@@ -107,7 +107,7 @@ impl HubUploads {
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
         self.num_queued += 1;
         // By this ending a later start knows that nobody needs it any more.
-        let path = self.run.path().join(format!("upload_{}_{name}{TEMPORARY_SUFFIX}", self.num_queued));
+        let path = self.run.path().join(upload_name(self.num_queued, &name));
         atomic_file::link_or_copy(checkpoint, &path)
             .with_context(|| format!("cannot keep {}", checkpoint.display()))?;
         self.work.put(Model { path, card });

@@ -1,15 +1,16 @@
 //! `caption-train report`: one HTML page of a run.
 
+use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 
-use crate::base::atomic_file;
-use crate::base::fault::{WithHint as _, usage};
-use crate::base::terminal;
+use crate::base::fault::{WithHint as _, fault, usage};
+use crate::base::{atomic_file, bounded_file, terminal};
 use crate::commands::given_paths::path_argument;
-use crate::run::report::render;
+use crate::run::report::{GENERATOR, render};
 use crate::run::report_data::{Gathered, gather};
 use crate::run::run_directory::RunDirectory;
 
@@ -48,11 +49,33 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     Ok(())
 }
 
+/// Whether a report was written to `path` before.
+fn is_report(path: &Path) -> bool {
+    /// Bytes with the end of the page's head; the style that comes last in it is longer.
+    const HEAD: u64 = 1 << 14;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        bounded_file::open(path)?.take(HEAD).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    // The title tells a page of a version that wrote no generator.
+    read().is_ok_and(|bytes| {
+        let head = String::from_utf8_lossy(&bytes);
+        head.contains(GENERATOR) || head.contains(" – training report</title>")
+    })
+}
+
 /// Writes the page of a run into a file.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`]; something else in the file's place.
 pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
+        return Err(fault(
+            format!("{} is there, and it is no report: it would be replaced", path.display()),
+            "move it away, or name another file with --output",
+        ));
+    }
     let Gathered { mut data, missing } = gather(run, num_images, &Device::Cpu)?;
     missing.iter().for_each(|what| terminal::warning(&format!("the report has {what}")));
     // The page names the run's files by where they are beside it.

@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::atomic_file;
 use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::lock::{Holder, Lock};
+use crate::base::{atomic_file, place};
 
 /// Version of the files. A store of another one is another store.
 pub const FORMAT_VERSION: u32 = 1;
@@ -233,6 +233,16 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let begun = |path: &Path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name == LOCK || atomic_file::final_name(&name) == Some(DESCRIPTION)
+            };
+            let found = place::somebodys(folder, begun).with_context(|| format!("cannot list {}", folder.display()))?;
+            if let Some(entry) = found {
+                let message =
+                    format!("{} is no cache, and it is not empty: it holds {}", folder.display(), entry.display());
+                return Err(fault(message, ELSEWHERE));
+            }
             let file = DescriptionFile { format_version: FORMAT_VERSION, description: description.clone() };
             let write = || format!("cannot write {}", path.display());
             atomic_file::write(&path, &serde_json::to_vec_pretty(&file)?).with_context(write).hint(|| ELSEWHERE)

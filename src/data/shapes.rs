@@ -18,6 +18,7 @@ use crate::base::random::Stream;
 use crate::base::terminal::Progress;
 use crate::data::annotations::{RawDataset, RawImage, SplitFrom};
 use crate::data::dataset::{IMAGE_FOLDER, Split};
+use crate::data::prepare::ownership;
 use crate::data::prepare::report::{self, Preparation};
 use crate::data::write::write_image_if_changed;
 
@@ -56,8 +57,9 @@ pub fn draw(output: &Path) -> anyhow::Result<Preparation> {
 /// # Errors
 /// As [`draw`].
 pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation> {
-    report::make_folders(output)?;
     let scenes = compose(drawing);
+    let names: Vec<String> = (0..scenes.len()).map(filename).collect();
+    ownership::begin(output, names.iter().map(String::as_str))?;
     let progress = Progress::new("drawing", scenes.len() as u64, 0);
     scenes.par_iter().enumerate().try_for_each(|(number, scene)| -> anyhow::Result<()> {
         let filename = filename(number);

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::base::atomic_file;
 use crate::base::fault::{WithHint as _, fault};
+use crate::base::{atomic_file, place};
 use crate::config::EncoderKind;
 use crate::model::export_config::{decoder_config, encoder_config};
 use crate::run::captioning_model::CaptioningModel;
@@ -48,12 +48,10 @@ pub fn write(model: &CaptioningModel, folder: &Path, card: &Card) -> Result<()> 
 }
 
 fn make_empty(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
-        .hint(|| "name a folder that can be written")?;
-    let mut entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    match entries.next() {
-        None => Ok(()),
+    match place::somebodys(folder, |_| false).with_context(|| format!("cannot use the folder {}", folder.display()))? {
+        None => fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))
+            .hint(|| "name a folder that can be written"),
         Some(_) => Err(fault(
             format!("the folder {} is not empty", folder.display()),
             "nothing is overwritten: name a new folder with --output, or empty this one",

@@ -20,6 +20,8 @@ const METRICS: &str = "metrics.jsonl";
 /// Where the lines of `metrics.jsonl` go that a resume from an earlier step replaces.
 const SUPERSEDED: &str = "metrics.superseded.jsonl";
 
+const UPLOAD: &str = "upload_";
+
 /// A run's folder.
 #[derive(Clone, Debug)]
 pub struct RunDirectory {
@@ -173,7 +175,8 @@ impl RunDirectory {
     pub fn remove_unfinished(&self) {
         let folders = [self.path.clone(), self.checkpoints(), self.tokenizer(), self.predictions()];
         for path in folders.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path()) {
-            if path.to_string_lossy().ends_with(atomic_file::TEMPORARY_SUFFIX)
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if (atomic_file::final_name(&name).is_some() || is_upload(&name))
                 && let Err(error) = fs::remove_file(&path)
             {
                 terminal::warning(&format!("cannot remove the unfinished {}: {error}", path.display()));
@@ -220,6 +223,15 @@ impl RunDirectory {
             .hint(|| UNWRITABLE)?;
         write_file(&path, &whole_lines(&kept))
     }
+}
+
+/// The name under which a checkpoint waits for its upload, the `number`th of a process.
+pub fn upload_name(number: u64, checkpoint: &str) -> String {
+    format!("{UPLOAD}{number}_{checkpoint}{}", atomic_file::TEMPORARY_SUFFIX)
+}
+
+fn is_upload(name: &str) -> bool {
+    name.starts_with(UPLOAD) && name.ends_with(atomic_file::TEMPORARY_SUFFIX)
 }
 
 /// What to do when nothing can be written in a run's folder.

@@ -1,16 +1,18 @@
 //! Captions a split, scores the captions, and keeps both: `predictions/SPLIT.json` in the format of COCO results,
 //! `predictions/SPLIT.scores.json`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::base::atomic_file;
-use crate::base::fault::WithHint as _;
+use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
+use crate::base::fault::{WithHint as _, fault, usage};
 use crate::base::team::Team;
 use crate::base::terminal::{self, Progress};
+use crate::base::{atomic_file, digest};
 use crate::data::dataset::Dataset;
 use crate::data::image_source::ImageSource;
 use crate::decoding::Decoding;
@@ -55,7 +57,8 @@ pub struct ModelOrigin<'a> {
 
 /// Captions of a split and what they are worth.
 pub struct SplitEvaluation {
-    predictions: Vec<Value>,
+    /// As text.
+    predictions: String,
     shown: Vec<String>,
     scores: SplitScores,
 }
@@ -72,6 +75,8 @@ struct SplitScores {
     epoch: Option<u64>,
     step: Option<u64>,
     decoding: Decoding,
+    /// Of the file with the captions.
+    predictions_sha256: String,
     report: ScoreReport,
     /// Beside two baselines that know nothing of the image.
     word_for_word: CaptionMatch,
@@ -103,11 +108,10 @@ pub fn evaluate(
     let mut report = score(&paired, options);
     report.statistics.without_end = Some(without_end as f64 / images.len().max(1) as f64);
     let records = images.iter().map(|&image| &dataset.images[image]).zip(&captions);
+    let predictions: Vec<Value> =
+        records.clone().map(|(image, caption)| json!({ "image_id": image.image_id, "caption": caption })).collect();
+    let predictions = to_text(&predictions)?;
     Ok(Some(SplitEvaluation {
-        predictions: records
-            .clone()
-            .map(|(image, caption)| json!({ "image_id": image.image_id, "caption": caption }))
-            .collect(),
         shown: records.take(SHOWN).map(|(image, caption)| format!("{:<11} {caption}", image.filename)).collect(),
         scores: SplitScores {
             format_version: FORMAT_VERSION,
@@ -118,9 +122,11 @@ pub fn evaluate(
             epoch: model.progress.map(|(epoch, _)| epoch),
             step: model.progress.map(|(_, step)| step),
             decoding: writer.decoding,
+            predictions_sha256: digest::sha256(predictions.as_bytes()),
             report,
             word_for_word,
         },
+        predictions,
     }))
 }
 
@@ -135,12 +141,12 @@ impl SplitEvaluation {
     /// # Errors
     /// A disk that cannot be written.
     pub fn write(&self, folder: &Path) -> Result<PathBuf> {
-        std::fs::create_dir_all(folder)
+        fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))
             .hint(|| UNWRITABLE)?;
-        let predictions = folder.join(format!("{}.json", self.scores.split));
-        write_json(&predictions, &self.predictions)?;
-        write_json(&folder.join(format!("{}.scores.json", self.scores.split)), &self.scores)?;
+        let [predictions, scores] = files(folder, &self.scores.split);
+        write_text(&predictions, &self.predictions)?;
+        write_text(&scores, &to_text(&self.scores)?)?;
         Ok(predictions)
     }
 
@@ -186,8 +192,54 @@ impl SplitEvaluation {
     }
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)? + "\n";
+/// Where captions and scores of a split go.
+fn files(folder: &Path, split: &str) -> [PathBuf; 2] {
+    ["json", "scores.json"].map(|ending| folder.join(format!("{split}.{ending}")))
+}
+
+/// Makes sure that nothing in `folder` is replaced that no evaluation wrote.
+///
+/// # Errors
+/// A file of somebody's by the name of one that is to be written, and what is no folder.
+pub fn check_output(folder: &Path, split: &str) -> Result<()> {
+    /// What all versions wrote.
+    #[derive(Deserialize)]
+    struct Written {
+        format_version: u32,
+        split: String,
+        dataset_digest: String,
+        predictions_sha256: Option<String>,
+    }
+    if folder.exists() && !folder.is_dir() {
+        return Err(usage(format!("{} is not a folder", folder.display()), "name a folder with --output DIR"));
+    }
+    let [predictions, scores] = files(folder, split);
+    let written = || serde_json::from_slice::<Written>(&bounded_file::read(&scores, MAX_CAPTIONS_BYTES).ok()?).ok();
+    let written = written().filter(|written| {
+        written.format_version <= FORMAT_VERSION && written.split == split && written.dataset_digest.len() == 64
+    });
+    let is_ours = |path: &Path| match &written {
+        Some(Written { predictions_sha256: Some(expected), .. }) if path == predictions => {
+            digest::sha256_file(path).is_ok_and(|found| found == *expected)
+        }
+        written => written.is_some(),
+    };
+    for path in [&predictions, &scores] {
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_ours(path)) {
+            return Err(fault(
+                format!("{} is there, and no evaluation wrote it: it would be replaced", path.display()),
+                "move it away, or name another folder with --output DIR",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn to_text(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
     atomic_file::write(path, text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
         .hint(|| UNWRITABLE)

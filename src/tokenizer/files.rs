@@ -1,6 +1,7 @@
 //! A tokenizer's folder: `tokenizer.json`, and `vocab.json` with `merges.txt` for tools that know only those.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -43,12 +44,12 @@ impl CaptionTokenizer {
     /// `lowercase` is what `vocab.json` and `merges.txt` do not tell.
     fn raw(folder: &Path, lowercase: bool) -> anyhow::Result<Option<Tokenizer>> {
         let whole = folder.join(TOKENIZER);
-        if whole.try_exists().with_context(|| format!("cannot look for {}", whole.display()))? {
+        if is_there(&whole)? {
             let read = read(&whole).and_then(|text| raw_from_json(&text));
             return read.with_context(|| format!("cannot use the tokenizer {}", whole.display())).map(Some);
         }
         let (vocab, merges) = (folder.join(VOCAB), folder.join(MERGES));
-        match (vocab.exists(), merges.exists()) {
+        match (is_there(&vocab)?, is_there(&merges)?) {
             (false, false) => Ok(None),
             (true, true) => from_two_files(&vocab, &merges, lowercase)
                 .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
@@ -63,9 +64,9 @@ impl CaptionTokenizer {
         }
     }
 
-    /// Whether `folder` holds a tokenizer, whole or as two files.
+    /// Whether `folder` holds a file of a tokenizer.
     pub fn is_in(folder: &Path) -> bool {
-        folder.join(TOKENIZER).exists() || folder.join(VOCAB).exists()
+        [TOKENIZER, VOCAB, MERGES].iter().any(|name| fs::symlink_metadata(folder.join(name)).is_ok())
     }
 
     /// Writes `tokenizer.json`, `vocab.json` and `merges.txt` into `folder`, which is made where it is absent.
@@ -82,6 +83,15 @@ impl CaptionTokenizer {
             atomic_file::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
+    }
+}
+
+/// Whether there is such a name, be it that of a link that leads nowhere: it is not to be replaced.
+fn is_there(path: &Path) -> anyhow::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot look for {}", path.display())),
     }
 }
 

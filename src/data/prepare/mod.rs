@@ -19,6 +19,7 @@ mod name_index;
 mod near_duplicates;
 mod old_report;
 mod origins;
+pub mod ownership;
 pub mod report;
 mod source_record;
 mod split_file;
@@ -140,7 +141,8 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     {
         return Ok(Outcome { done: Done::AlreadyPrepared, report, directory });
     }
-    refuse_own_source(path, &directory)?;
+    ownership::apart_from_source(path, &source, &directory)?;
+    ownership::check(&directory)?;
     let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options)?;
     let about = About {
         format: found.format.name().to_owned(),
@@ -242,6 +244,7 @@ fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> 
     if request.is_dry_run {
         return Err(usage("data set shapes is drawn in a moment: it has no dry run", "leave out --dry-run"));
     }
+    ownership::check(&directory)?;
     let turn = turn::wait(&directory)?;
     match report::finished(Some("shapes"), &directory)?.filter(|_| turn.has_waited) {
         Some(report) => Ok(outcome(Done::AlreadyPrepared, report)),
@@ -255,17 +258,6 @@ fn name_of(known: Option<&str>, source: &Path) -> String {
     let stem = if full.is_dir() { full.file_name() } else { full.file_stem() };
     let folder = || stem.map_or_else(|| "dataset".to_owned(), |stem| stem.to_string_lossy().into_owned());
     known.map_or_else(folder, str::to_owned)
-}
-
-/// Refuses to make a data set where its own images lie, or around them: they would be overwritten.
-fn refuse_own_source(source: &Path, output: &Path) -> anyhow::Result<()> {
-    let Ok(source_folder) = std::fs::canonicalize(source) else { return Ok(()) };
-    let Ok(output_folder) = std::fs::canonicalize(output) else { return Ok(()) };
-    if !source_folder.starts_with(&output_folder) {
-        return Ok(());
-    }
-    let message = format!("the output {} holds the source {}", output.display(), source.display());
-    Err(fault(message, "choose another folder with `--output`: the source is left as it is"))
 }
 
 fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
@@ -333,8 +325,7 @@ fn make(
     {
         return Ok((Done::AlreadyPrepared, report));
     }
-    let before = report::images_of_ours(directory);
-    report::make_folders(directory)?;
+    let before = ownership::begin(directory, wanted.iter().map(|wanted| wanted.filename))?;
     let taken = images::take(source, &wanted, &image_folder, about.options.resize)?;
     let (sources, record) = sources(source, path, &wanted, &taken, annotations);
     (about.sources, about.record) = (sources, Some(record));
@@ -529,7 +520,8 @@ mod tests {
         assert_eq!(prepare_into(output.path(), &source).unwrap().done, Done::AlreadyPrepared);
         let again = prepare(&request(Some("flickr8k"), None, output.path())).unwrap();
         assert_eq!(again.done, Done::AlreadyPrepared);
-        for name in ["preparation.json", "dataset.json", "images/b.jpg"] {
+        ownership::begin(output.path(), ["b.jpg"].into_iter()).unwrap();
+        for name in ["dataset.json", "images/b.jpg"] {
             fs::remove_file(output.path().join(name)).unwrap();
         }
         fs::write(output.path().join("images/b.jpg.99.partial"), b"half").unwrap();
@@ -597,8 +589,8 @@ mod tests {
         let source = table(4);
         let inside = Request { resize: Some(8), ..request(None, Some(source.path()), &source.path().join("data/x")) };
         let first = prepare(&inside).unwrap();
-        fs::remove_file(first.directory.join(PREPARATION_FILE)).unwrap();
-        fs::write(first.directory.join(MARKER_FILE), b"").unwrap();
+        ownership::begin(&first.directory, std::iter::empty()).unwrap();
+        assert!(!first.directory.join(PREPARATION_FILE).exists());
         assert!(!is_there("x", &first.directory).unwrap());
         assert_eq!(prepare(&inside).unwrap().report, first.report);
         assert!(!first.directory.join(MARKER_FILE).exists());
@@ -666,8 +658,8 @@ mod tests {
         assert_eq!(prepare(&with_options).unwrap().done, Done::AlreadyPrepared);
         let summary = summary(&outcome);
         assert!(summary.contains("drawn for val") && summary.contains("kept of 40"), "{summary}");
-        // What remains of an interrupted run is gone on with, and half-written files are removed.
-        fs::remove_file(outcome.directory.join(PREPARATION_FILE)).unwrap();
+        // What remains of an interrupted run is gone on with.
+        ownership::begin(&outcome.directory, std::iter::empty()).unwrap();
         assert_eq!(prepare(&with_options).unwrap().report, *report);
     }
 
@@ -741,7 +733,7 @@ mod tests {
         let file = output.path().join("file");
         fs::write(&file, b"").unwrap();
         let text = describe(&prepare(&request(None, Some(source.path()), &file.join("data"))).unwrap_err());
-        assert!(text.contains("cannot write") && text.contains("file/data/images"), "{text}");
+        assert!(text.contains("cannot write") && text.contains("file/data"), "{text}");
     }
 
     #[test]

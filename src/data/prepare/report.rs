@@ -11,7 +11,7 @@ use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::{atomic_file, digest, terminal};
 use crate::data::annotations::{RawDataset, Reject, Repair};
-use crate::data::dataset::{DATASET_FILE, Dataset, IMAGE_FOLDER, Split};
+use crate::data::dataset::{DATASET_FILE, Dataset, Split};
 use crate::data::image_file::DECODER_VERSION;
 use crate::data::image_id::ImageId;
 use crate::data::prepare::caption_statistics::{CaptionStatistics, plain};
@@ -20,8 +20,7 @@ use crate::data::write::{explain_write, write_if_changed};
 
 /// The file that says how a data set was made; it is written last.
 pub const PREPARATION_FILE: &str = "preparation.json";
-/// Lies in the folder while it is being prepared, so that what was left there by a run that was stopped is not taken for a
-/// person's own.
+/// Lies in the folder while it is being prepared: see [`ownership`](super::ownership).
 pub const MARKER_FILE: &str = ".preparing";
 /// What stands for all images that were taken from folders among the sources.
 pub const LOOSE_IMAGES: &str = "images in folders";
@@ -140,15 +139,7 @@ impl Counts {
 /// # Errors
 /// A report that cannot be read, that is about another data set, or that does not belong to the `dataset.json` there.
 pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<Preparation>> {
-    let path = directory.join(PREPARATION_FILE);
-    let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {}", path.display()))),
-    };
-    let preparation = parse(&bytes)
-        .with_context(|| format!("cannot use {}", path.display()))
-        .hint(|| "prepare into another folder, or remove this one")?;
+    let Some(preparation) = read(directory)? else { return Ok(None) };
     if let Some(name) = name.filter(|&name| preparation.dataset != name) {
         let message = format!("{} holds data set {}, not {name}", directory.display(), preparation.dataset);
         return Err(fault(message, "choose another folder"));
@@ -170,6 +161,19 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
     }
     let all_there = (0..dataset.images.len()).all(|image| dataset.image_path(image).is_file());
     Ok(all_there.then_some(preparation))
+}
+
+fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
+    let path = directory.join(PREPARATION_FILE);
+    let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {}", path.display()))),
+    };
+    let preparation = parse(&bytes)
+        .with_context(|| format!("cannot use {}", path.display()))
+        .hint(|| "prepare into another folder, or remove this one")?;
+    Ok(Some(preparation))
 }
 
 /// What there is to say where images were resized by decoders of another version.
@@ -228,7 +232,7 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
 /// `preparation.json`. Images without a split count as training images.
 ///
 /// # Errors
-/// A `dataset.json` with another content that no preparation vouches for, and what writing gives.
+/// What writing gives.
 pub fn finish(directory: &Path, raw: &RawDataset, mut about: About) -> anyhow::Result<Preparation> {
     let record = about.record.take();
     let (dataset_path, path) = (directory.join(DATASET_FILE), directory.join(PREPARATION_FILE));
@@ -238,11 +242,6 @@ pub fn finish(directory: &Path, raw: &RawDataset, mut about: About) -> anyhow::R
     let digest = hasher.finish();
     let old = digest::sha256_file(&dataset_path).ok();
     let preparation = summarize(raw, about, digest.clone());
-    let is_ours = path.exists() || directory.join(MARKER_FILE).exists();
-    if old.as_ref().is_some_and(|old| *old != digest) && !is_ours {
-        let message = format!("{} is there already and has another content", dataset_path.display());
-        return Err(fault(message, "choose another folder, or remove that file"));
-    }
     if old.as_ref() != Some(&digest) {
         explain_write(atomic_file::write_with(&dataset_path, |file| write_dataset(raw, file)), &dataset_path)?;
     }
@@ -273,46 +272,19 @@ impl io::Write for Digesting<'_> {
     }
 }
 
-/// The images of the data set in `directory`, if a preparation made it.
-pub(super) fn images_of_ours(directory: &Path) -> Vec<String> {
-    if ![PREPARATION_FILE, MARKER_FILE].iter().any(|name| directory.join(name).exists()) {
-        return Vec::new();
-    }
-    let images = Dataset::open_unfinished(directory).map_or_else(|_| Vec::new(), |dataset| dataset.images);
-    images.into_iter().map(|image| image.filename).collect()
-}
-
-/// Makes `directory` and its `images/`, and removes what an interrupted run left half written and the report of what is
-/// about to change.
+/// The names of the images of the data set in `directory`; `None` where no preparation made it. Where its `dataset.json` is
+/// not the one that was prepared, there are none.
 ///
 /// # Errors
-/// What the file system gives.
-pub fn make_folders(directory: &Path) -> anyhow::Result<()> {
-    let images = directory.join(IMAGE_FOLDER);
-    explain_write(fs::create_dir_all(&images), &images)?;
-    // A `dataset.json` that no preparation vouches for stays a person's own.
-    if !directory.join(DATASET_FILE).exists() || directory.join(PREPARATION_FILE).exists() {
-        write_if_changed(&directory.join(MARKER_FILE), b"")?;
+/// A report that cannot be read.
+pub(super) fn reported_images(directory: &Path) -> anyhow::Result<Option<Vec<String>>> {
+    let Some(preparation) = read(directory)? else { return Ok(None) };
+    let path = directory.join(DATASET_FILE);
+    if !digest::sha256_file(&path).is_ok_and(|found| found == preparation.dataset_sha256) {
+        return Ok(Some(Vec::new()));
     }
-    let report = directory.join(PREPARATION_FILE);
-    if report.exists() {
-        explain_write(fs::remove_file(&report), &report)?;
-    }
-    remove_half_written(directory, 0)?;
-    remove_half_written(&images, usize::MAX)
-}
-
-fn remove_half_written(folder: &Path, depth: usize) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-        let path = entry.path();
-        if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_half_written(&path, depth - 1)?;
-        } else if path.to_string_lossy().ends_with(atomic_file::TEMPORARY_SUFFIX) {
-            explain_write(fs::remove_file(&path), &path)?;
-        }
-    }
-    Ok(())
+    let images = Dataset::open_unfinished(directory)?.images;
+    Ok(Some(images.into_iter().map(|image| image.filename).collect()))
 }
 
 /// The words of a caption as Karpathy's files have them: lower case, without ASCII punctuation.
@@ -387,6 +359,7 @@ mod tests {
     use super::*;
     use crate::base::fault::describe;
     use crate::data::annotations::RawImage;
+    use crate::data::prepare::ownership;
 
     fn raw(captions: &[&str]) -> RawDataset {
         RawDataset {
@@ -407,7 +380,7 @@ mod tests {
 
     fn prepared() -> (tempfile::TempDir, Preparation) {
         let folder = tempfile::tempdir().unwrap();
-        make_folders(folder.path()).unwrap();
+        ownership::begin(folder.path(), ["a.jpg"].into_iter()).unwrap();
         fs::write(folder.path().join("images/a.jpg"), b"x").unwrap();
         let preparation = finish(folder.path(), &raw(&["A dog."]), About::default()).unwrap();
         (folder, preparation)
@@ -449,9 +422,6 @@ mod tests {
         assert!(
             describe(&finished(Some("x"), folder.path()).unwrap_err()).contains("is not the one that was prepared")
         );
-        fs::remove_file(folder.path().join(PREPARATION_FILE)).unwrap();
-        let text = describe(&finish(folder.path(), &raw(&["A dog."]), About::default()).unwrap_err());
-        assert!(text.contains("is there already and has another content"), "{text}");
     }
 
     #[test]
@@ -474,15 +444,5 @@ mod tests {
             let text = pixels_of_old(&Preparation { decoder, ..resized.clone() }, folder.path()).unwrap();
             assert!(text.contains("prepare it again"), "{text}");
         }
-    }
-
-    #[test]
-    fn half_written_files_are_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        make_folders(folder.path()).unwrap();
-        fs::write(folder.path().join("images/a.jpg.12.partial"), b"x").unwrap();
-        make_folders(folder.path()).unwrap();
-        assert_eq!(fs::read_dir(folder.path().join(IMAGE_FOLDER)).unwrap().count(), 0);
-        assert!(folder.path().join(MARKER_FILE).is_file());
     }
 }

@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use crate::base::fault::WithHint as _;
 use crate::base::lock::{LOCK_FILE, Lock};
 use crate::base::terminal;
-use crate::data::dataset::IMAGE_FOLDER;
 use crate::data::write::explain_write;
 
 /// The right to write in a folder.
@@ -24,8 +23,7 @@ pub(super) struct Turn {
 /// # Errors
 /// A folder that cannot be made or written.
 pub(super) fn wait(directory: &Path) -> anyhow::Result<Turn> {
-    let images = directory.join(IMAGE_FOLDER);
-    explain_write(fs::create_dir_all(&images), &images)?;
+    explain_write(fs::create_dir_all(directory), directory)?;
     let path = directory.join(LOCK_FILE);
     let mut has_waited = false;
     let lock = Lock::wait(&path, |holder| {

@@ -24,6 +24,9 @@ pub use data::{
     CaptionedImage, CaptionedSplit, FileLink, GalleryImage, ReportData, ScoreRow, SplitScores, Status, Word,
 };
 
+/// In the head of each page: by it a report is told from a file of somebody's.
+pub const GENERATOR: &str = concat!("<meta name=\"generator\" content=\"", env!("CARGO_PKG_NAME"), "\">");
+
 /// The page, as HTML.
 ///
 /// Parts for which there are no data say what is missing. Values that are not finite, lists of unequal length and texts

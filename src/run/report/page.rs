@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
+use super::GENERATOR;
 use super::charts::ChartData;
 use super::curves::{Curves, curves};
 use super::data::{FileLink, ReportData};
@@ -87,6 +88,7 @@ pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
     let filled = environment.get_template("page.html").and_then(|template| {
         template.render(context! {
             page => Value::from_serialize(&page),
+            generator => Value::from_safe_string(GENERATOR.to_owned()),
             policy => policy,
             style => Value::from_safe_string(style),
             script => Value::from_safe_string(script),

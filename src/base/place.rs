@@ -1,0 +1,80 @@
+//! Whose a folder is that somebody named to be written into. It is asked before the first write: nothing that this program
+//! did not write is replaced or removed.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// What systems put into folders by themselves. It makes no folder somebody's, and is never touched.
+const OF_SYSTEMS: [&str; 5] = [".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini", "lost+found"];
+
+/// The first entry by name of `folder` that makes it somebody's: one that no system puts there by itself and that is not
+/// `ours`, which is asked with its path. `None` also where the folder is absent.
+///
+/// # Errors
+/// A folder that cannot be listed, a file in its place, or a link that leads nowhere.
+pub fn somebodys(folder: &Path, ours: impl Fn(&Path) -> bool) -> io::Result<Option<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound && !folder.is_symlink() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default();
+        !OF_SYSTEMS.iter().any(|of_system| name == *of_system) && !ours(path)
+    });
+    Ok(paths.into_iter().min())
+}
+
+/// Whether a file may be renamed to `path` if what is there is ours: nothing is there, or a regular file. A link in its
+/// place is somebody's.
+///
+/// # Errors
+/// What looking gives.
+pub fn is_free_or_file(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_folder_and_one_with_what_systems_leave_are_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(somebodys(&folder.path().join("absent"), |_| false).unwrap(), None);
+        fs::create_dir(folder.path().join("lost+found")).unwrap();
+        fs::write(folder.path().join(".DS_Store"), "x").unwrap();
+        assert_eq!(somebodys(folder.path(), |_| false).unwrap(), None);
+        for name in ["b.txt", "a.txt"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(somebodys(folder.path(), |_| false).unwrap(), Some(folder.path().join("a.txt")));
+        let ours = |path: &Path| path.ends_with("a.txt");
+        assert_eq!(somebodys(folder.path(), ours).unwrap(), Some(folder.path().join("b.txt")));
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_folder_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(somebodys(file.path(), |_| true).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_somebodys_wherever_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, file) = (folder.path().join("link"), folder.path().join("file"));
+        std::os::unix::fs::symlink("absent", &link).unwrap();
+        assert!(somebodys(&link, |_| true).is_err());
+        assert!(!is_free_or_file(&link).unwrap());
+        assert!(is_free_or_file(&file).unwrap());
+        fs::write(&file, "x").unwrap();
+        assert!(is_free_or_file(&file).unwrap() && !is_free_or_file(folder.path()).unwrap());
+    }
+}
