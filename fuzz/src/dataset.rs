@@ -7,7 +7,8 @@ use caption_train::config::SplitSource;
 use caption_train::data::annotations::flickr8k::{Texts, parse};
 use caption_train::data::annotations::{RawDataset, Reading, Wanted, choose, read_captions, read_scored};
 use caption_train::data::dataset::{DATASET_FILE, Dataset, Split};
-use caption_train::data::prepare::report::{About, PREPARATION_FILE, Preparation, finish, finished, make_folders};
+use caption_train::data::prepare::ownership;
+use caption_train::data::prepare::report::{About, PREPARATION_FILE, Preparation, finish, finished};
 use caption_train::data::source::Source;
 use caption_train::data::split::split_images;
 use serde_json::json;
@@ -84,7 +85,8 @@ fn check_raw(raw: &RawDataset) {
         return;
     }
     let folder = scratch::folder("raw_dataset");
-    make_folders(&folder).expect("a scratch folder can be made");
+    let names = raw.images.iter().map(|image| image.filename.as_str());
+    ownership::begin(&folder, names).expect("a scratch folder is ours");
     scratch::remove(&folder.join(PREPARATION_FILE));
     scratch::remove(&folder.join(DATASET_FILE));
     let report = finish(&folder, raw, About::default()).expect("what was read can be written");

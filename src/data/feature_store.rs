@@ -467,6 +467,15 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_with_files_of_somebodys_is_no_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(ROWS), "mine").unwrap();
+        let text = describe(&FeatureStore::open(folder.path(), &description()).unwrap_err());
+        assert!(text.contains("is no cache, and it is not empty") && text.contains("data.cache_directory"), "{text}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn rows_that_do_not_fit_are_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = open(folder.path());
@@ -479,6 +488,7 @@ mod tests {
     #[test]
     fn entries_behind_a_key_that_was_there_before_are_not_believed() {
         let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()));
         let entries: Vec<u8> =
             [1, 2, 2, 3].iter().flat_map(|&key| entry(&[key; 32], crc32fast::hash(&[key; 3]))).collect();
         fs::write(folder.path().join(INDEX), entries).unwrap();

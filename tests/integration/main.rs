@@ -16,6 +16,7 @@ mod interruption;
 mod kills;
 mod long_captions;
 mod model;
+mod output_places;
 mod parity;
 mod pictures;
 mod preparation;
