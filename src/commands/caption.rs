@@ -29,7 +29,7 @@ pub struct CaptionArgs {
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// JPEG, PNG, WebP, BMP, GIF or TIFF files, or folders of them; subfolders are not searched
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", value_parser = path_argument())]
     pub images: Vec<PathBuf>,
     /// Print a JSON object for each image: image, caption, tokens and their log-probabilities
     #[arg(long)]

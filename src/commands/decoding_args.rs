@@ -73,7 +73,7 @@ impl DecodingArgs {
         if let Some(sampling) = self.sampling()? {
             decoding.strategy = sampling;
         }
-        self.check_use(&decoding)?;
+        self.check_use(&decoding, num_positions)?;
         let most = match decoding.strategy {
             Strategy::Greedy => 1,
             Strategy::Beam { num_beams, .. } => num_beams,
@@ -90,7 +90,7 @@ impl DecodingArgs {
     }
 
     /// Makes sure that no option is given that changes nothing.
-    fn check_use(&self, decoding: &Decoding) -> Result<()> {
+    fn check_use(&self, decoding: &Decoding, num_positions: usize) -> Result<()> {
         let is_drawn = matches!(decoding.strategy, Strategy::Sample { .. });
         let has_beams = matches!(decoding.strategy, Strategy::Beam { .. });
         if self.seed.is_some() && !is_drawn {
@@ -101,11 +101,23 @@ impl DecodingArgs {
         }
         let Constraints { min_new_tokens, max_new_tokens, .. } = decoding.constraints;
         if min_new_tokens >= max_new_tokens {
+            let least =
+                if self.min_new_tokens.is_some() { "--min-new-tokens asks" } else { "the model's settings ask" };
+            let most = match self.max_new_tokens {
+                Some(_) => "--max-new-tokens allows".to_owned(),
+                None if max_new_tokens == num_positions => "the model has positions for".to_owned(),
+                None => "its settings allow".to_owned(),
+            };
             return Err(usage(
                 format!(
-                    "captions are to have at least {min_new_tokens} tokens and at most {max_new_tokens} with the end"
+                    "{least} for at least {min_new_tokens} tokens in a caption, and {most} {max_new_tokens}, the end \
+                     token included"
                 ),
-                "lower --min-new-tokens or raise --max-new-tokens",
+                if max_new_tokens == num_positions {
+                    format!("give --min-new-tokens {} or less", max_new_tokens - 1)
+                } else {
+                    format!("lower --min-new-tokens, or raise --max-new-tokens (to {num_positions} at most)")
+                },
             ));
         }
         Ok(())

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::base::terminal;
 use crate::base::visible::line;
+use crate::commands::given_paths::path_argument;
 use crate::config;
 use crate::run::checkpoint::layout::MODEL_PREFIX;
 use crate::run::checkpoint::reader::read_metadata;
@@ -14,6 +15,7 @@ use crate::run::checkpoint::reader::read_metadata;
 #[derive(Clone, Debug, clap::Args)]
 pub struct InspectArgs {
     /// The checkpoint file
+    #[arg(value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Print one JSON object with all metadata and every tensor's shape
     #[arg(long)]

@@ -23,6 +23,7 @@ pub const NUM_IMAGES: usize = 24;
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReportArgs {
     /// Folder of the run
+    #[arg(value_parser = path_argument())]
     pub run: PathBuf,
     /// File to write [default: report.html in the run's folder]
     #[arg(long, value_name = "FILE", value_parser = path_argument())]

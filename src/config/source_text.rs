@@ -29,6 +29,7 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
 
 fn decode(bytes: &[u8]) -> Result<String, String> {
     match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err("is UTF-32 text".to_owned()),
         [0xff, 0xfe, rest @ ..] => utf_16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf_16(rest, u16::from_be_bytes),
         _ if bytes.contains(&0) => {

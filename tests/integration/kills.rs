@@ -188,19 +188,22 @@ keep_last = 2
 
     /// What the run came to: the bytes of all tensors of each checkpoint, its losses and its validations.
     fn result(&self) -> BTreeMap<String, Vec<u8>> {
-        let run = self.run();
+        self.result_of(&self.run())
+    }
+
+    fn result_of(&self, run: &Path) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         for file in fs::read_dir(run.join("checkpoints")).unwrap().map(|file| file.unwrap().path()) {
             let bytes = fs::read(&file).unwrap();
             let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
             found.insert(file.file_name().unwrap().to_string_lossy().into_owned(), bytes[8 + header..].to_vec());
         }
-        let (metadata, _) = read_metadata(&last_checkpoint(&run)).unwrap();
+        let (metadata, _) = read_metadata(&last_checkpoint(run)).unwrap();
         let mut state = metadata.state;
         (state.train_seconds, state.epoch_seconds) = (0.0, 0.0);
         found.insert("state".to_owned(), serde_json::to_vec(&state).unwrap());
-        found.insert("losses".to_owned(), format!("{:?}", losses(&run)).into_bytes());
-        let metrics = self.metrics();
+        found.insert("losses".to_owned(), format!("{:?}", losses(run)).into_bytes());
+        let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
         let validations = metrics.lines().filter(|line| line.contains("\"validation\""));
         let validations = validations.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let validations: Vec<_> = validations.map(|line| (line["epoch"].clone(), line["val_loss"].clone())).collect();
@@ -221,22 +224,69 @@ fn undisturbed(source: &Path, variant: Variant) -> BTreeMap<String, Vec<u8>> {
     result
 }
 
-/// Waits until the process is in the phase, behind so many validations, and some moments more, and kills it. `None`: it
-/// ended before.
-fn kill_in(job: &Job, child: &mut Child, phase: Phase, num_validations: usize, delay: Duration) -> Option<()> {
+/// Waits until the process is in the phase, after so many validations. Whether it is: it may have ended before.
+fn wait_for(job: &Job, child: &mut Child, phase: Phase, num_validations: usize) -> bool {
     let started = Instant::now();
     while !(job.num_validations() >= num_validations && job.is_in(phase)) {
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success(), "{}", job.log());
-            return None;
+            return false;
         }
         assert!(started.elapsed() < Duration::from_secs(120), "{phase:?} never began: {}", job.log());
         std::thread::sleep(Duration::from_micros(200));
+    }
+    true
+}
+
+/// Kills the process some moments after the phase began. `None`: it ended before.
+fn kill_in(job: &Job, child: &mut Child, phase: Phase, num_validations: usize, delay: Duration) -> Option<()> {
+    if !wait_for(job, child, phase, num_validations) {
+        return None;
     }
     std::thread::sleep(delay);
     child.kill().unwrap();
     // The process may have been done the moment before.
     if child.wait().unwrap().success() { None } else { Some(()) }
+}
+
+/// Suspends the process, resumes its run with another one, and wakes it up: both end in the tensors of an undisturbed run,
+/// each in a folder of its own. Whether that could be tried: the process may have ended before.
+#[cfg(unix)]
+fn resume_while_the_original_lives(job: &Job, expected: &BTreeMap<String, Vec<u8>>) -> bool {
+    let mut original = job.spawn(2);
+    if !wait_for(job, &mut original, Phase::Step, 1) {
+        return false;
+    }
+    let first = job.run();
+    let send = |signal: &str| {
+        let sent = std::process::Command::new("kill").args([signal, &original.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    send("-STOP");
+    let resumed = job.spawn(1).wait().unwrap();
+    let second = job.run();
+    send("-CONT");
+    assert!(original.wait().unwrap().success() && resumed.success(), "{}", job.log());
+    assert_ne!(first, second, "{}", job.log());
+    for name in ["last.safetensors", "state"] {
+        assert!(job.result_of(&second)[name] == expected[name], "resumed: {name} differs: {}", job.log());
+    }
+    assert!(job.result_of(&first) == *expected, "the original differs: {}", job.log());
+    true
+}
+
+#[cfg(unix)]
+#[expect(clippy::print_stdout, reason = "the script's answer")]
+#[test]
+fn a_run_that_is_resumed_while_the_original_lives_ends_in_the_same_tensors_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = make_source(folder.path());
+    for variant in [Variant::Frozen, Variant::Trained] {
+        let expected = undisturbed(&source, variant);
+        let tried = (0..10).any(|_| resume_while_the_original_lives(&Job::new(&source, variant), &expected));
+        assert!(tried, "the original ended before it could be suspended, ten times");
+    }
+    println!("2 runs resumed while the original lives, no tensor differs");
 }
 
 #[expect(clippy::print_stdout, reason = "the script's answer")]

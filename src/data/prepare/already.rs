@@ -11,6 +11,8 @@ use crate::data::prepare::report::{self, Options, Preparation};
 
 const HINT: &str = "choose another `--output`, or remove the old folder first";
 
+const OLD_PIXELS: &str = "images were resized by an older version of the program, which read some JPEGs wrong,";
+
 /// The report of the data set in `directory`, called `name` if one is given, where it is what was asked for; `None` where it
 /// has to be made: it is not there or not finished, or its source has changed since, which is told.
 ///
@@ -35,8 +37,15 @@ pub(super) fn prepared(
         return Err(fault(message, HINT));
     }
     // A source that has been removed since is no reason to doubt what was made of it.
-    let Some(source) = request.source.as_deref().filter(|source| source.exists()) else { return Ok(Some(report)) };
+    let Some(source) = request.source.as_deref().filter(|source| source.exists()) else {
+        warn_of_old_pixels(&report, directory);
+        return Ok(Some(report));
+    };
     match changes::since(&report, directory, source, wanted)? {
+        Standing::Same if report.has_old_pixels() => {
+            terminal::message(&format!("{OLD_PIXELS} in {}: they are made again", directory.display()));
+            Ok(None)
+        }
         Standing::Same => Ok(Some(report)),
         Standing::Changed(how) => {
             let (source, directory) = (source.display(), directory.display());
@@ -44,6 +53,13 @@ pub(super) fn prepared(
             Ok(None)
         }
         Standing::Other(which) => Err(fault(of_other_files(source, directory, &which), HINT)),
+    }
+}
+
+/// Warns where the images in `directory` have pixels that the source would no longer give.
+pub(super) fn warn_of_old_pixels(report: &Preparation, directory: &Path) {
+    if report.has_old_pixels() {
+        terminal::warning(&format!("{OLD_PIXELS} in {}; prepare it again from its source", directory.display()));
     }
 }
 

@@ -191,7 +191,11 @@ pub fn ensure_dataset(
 pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
     let is_prepared = directory.join(PREPARATION_FILE).exists() || directory.join(MARKER_FILE).exists();
     let own = directory.join(DATASET_FILE).is_file() && !is_prepared;
-    Ok(own || report::finished(Some(name), directory)?.is_some())
+    let report = report::finished(Some(name), directory)?;
+    if let Some(report) = &report {
+        already::warn_of_old_pixels(report, directory);
+    }
+    Ok(own || report.is_some())
 }
 
 /// Looks at the options alone, as far as that can be done without a source.
@@ -661,6 +665,27 @@ mod tests {
         // What remains of an interrupted run is gone on with.
         ownership::begin(&outcome.directory, std::iter::empty()).unwrap();
         assert_eq!(prepare(&with_options).unwrap().report, *report);
+    }
+
+    #[test]
+    fn images_that_an_older_decoder_resized_are_made_again_where_the_source_is_there() {
+        let (source, output) = (table(4), tempfile::tempdir().unwrap());
+        let resized = Request { resize: Some(8), ..request(None, Some(source.path()), output.path()) };
+        let first = prepare(&resized).unwrap();
+        let (report, image) = (output.path().join(PREPARATION_FILE), output.path().join("images/1.jpg"));
+        let pixels = fs::read(&image).unwrap();
+        let age = || {
+            let mut old = first.report.clone();
+            old.decoder = None;
+            fs::write(&report, serde_json::to_vec(&old).unwrap()).unwrap();
+            fs::write(&image, jpeg(99)).unwrap();
+        };
+        age();
+        assert_eq!(prepare(&Request { source: None, ..resized.clone() }).unwrap().done, Done::AlreadyPrepared);
+        let again = prepare(&resized).unwrap();
+        assert_eq!((again.done, again.report.decoder), (Done::Prepared, first.report.decoder));
+        assert_eq!(fs::read(&image).unwrap(), pixels);
+        assert_eq!(prepare(&resized).unwrap().done, Done::AlreadyPrepared);
     }
 
     #[test]

@@ -156,9 +156,6 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
         }
     }
     let dataset = Dataset::open(directory)?;
-    if let Some(text) = pixels_of_old(&preparation, directory) {
-        terminal::warning(&text);
-    }
     let all_there = (0..dataset.images.len()).all(|image| dataset.image_path(image).is_file());
     Ok(all_there.then_some(preparation))
 }
@@ -176,15 +173,11 @@ fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
     Ok(Some(preparation))
 }
 
-/// What there is to say where images were resized by decoders of another version.
-fn pixels_of_old(preparation: &Preparation, directory: &Path) -> Option<String> {
-    (preparation.options.resize.is_some() && preparation.decoder != Some(DECODER_VERSION)).then(|| {
-        format!(
-            "the images in {} were resized by a version of the program that read some JPEGs wrong; to be safe, remove the \
-             folder and prepare it again",
-            directory.display()
-        )
-    })
+impl Preparation {
+    /// Whether the images that are stored were resized by decoders of another version, which read some JPEGs wrong.
+    pub fn has_old_pixels(&self) -> bool {
+        self.options.resize.is_some() && self.decoder != Some(DECODER_VERSION)
+    }
 }
 
 /// What is known of a preparation beside its images and captions.
@@ -436,13 +429,12 @@ mod tests {
     #[test]
     fn images_that_another_decoder_resized_are_told() {
         let (folder, whole) = prepared();
-        assert_eq!((whole.decoder, pixels_of_old(&whole, folder.path())), (None, None));
+        assert!(whole.decoder.is_none() && !whole.has_old_pixels());
         let about = About { options: Options { resize: Some(8), ..Options::default() }, ..About::default() };
         let resized = summarize(&raw(&["A dog."]), about, String::new());
-        assert_eq!((resized.decoder, pixels_of_old(&resized, folder.path())), (Some(DECODER_VERSION), None));
+        assert!(resized.decoder == Some(DECODER_VERSION) && !resized.has_old_pixels());
         for decoder in [None, Some(DECODER_VERSION - 1)] {
-            let text = pixels_of_old(&Preparation { decoder, ..resized.clone() }, folder.path()).unwrap();
-            assert!(text.contains("prepare it again"), "{text}");
+            assert!(Preparation { decoder, ..resized.clone() }.has_old_pixels());
         }
     }
 }
