@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::{WithHint as _, fault};
-use crate::base::{atomic_file, digest, terminal};
+use crate::base::{atomic_file, digest};
 use crate::data::annotations::{RawDataset, Reject, Repair};
 use crate::data::dataset::{DATASET_FILE, Dataset, Split};
 use crate::data::image_file::DECODER_VERSION;
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn images_that_another_decoder_resized_are_told() {
-        let (folder, whole) = prepared();
+        let (_, whole) = prepared();
         assert!(whole.decoder.is_none() && !whole.has_old_pixels());
         let about = About { options: Options { resize: Some(8), ..Options::default() }, ..About::default() };
         let resized = summarize(&raw(&["A dog."]), about, String::new());
