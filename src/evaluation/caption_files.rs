@@ -44,8 +44,7 @@ pub fn read_caption_set(candidates: &Path, references: Option<&Path>, split: Opt
         )?;
     set.notes.extend(notes(&found, candidates));
     join(found.images, references, &mut set)
-        .with_context(|| format!("{} does not fit {}", candidates.display(), path.display()))
-        .hint(|| "captions and references must be of the same images, called by the same ids or file names")?;
+        .with_context(|| format!("{} does not fit {}", candidates.display(), path.display()))?;
     Ok(set)
 }
 
@@ -123,6 +122,13 @@ fn inline(path: &Path) -> Result<CaptionSet> {
     Ok(set)
 }
 
+fn several_captions(name: &str, number: usize) -> anyhow::Error {
+    fault(
+        format!("image {name} has {number} captions, and one of each image is scored"),
+        "keep the best of each; of what `caption --num-captions N --json` prints the best is taken",
+    )
+}
+
 /// Where images are found that are called by their ids, or by the names of their files.
 struct Places<'a> {
     images: &'a [RawImage],
@@ -198,12 +204,12 @@ fn join(candidates: Vec<RawImage>, references: Vec<RawImage>, set: &mut CaptionS
     let places = Places::of(&references);
     let mut captions: Vec<Option<String>> = vec![None; references.len()];
     for image in candidates {
-        let place = places.find(&image)?;
+        let place = places.find(&image).hint(|| SAME_IMAGES)?;
         let name = &image.filename;
         match image.captions.as_slice() {
             [one] if captions[place].is_none() => captions[place] = Some(one.clone()),
-            [_] => bail!("image {name} has two captions"),
-            several => bail!("image {name} has {} captions, expected one", several.len()),
+            [_] => return Err(several_captions(name, 2)),
+            several => return Err(several_captions(name, several.len())),
         }
     }
     for (caption, image) in captions.into_iter().zip(references) {
@@ -213,10 +219,12 @@ fn join(candidates: Vec<RawImage>, references: Vec<RawImage>, set: &mut CaptionS
         }
     }
     if set.captions.is_empty() {
-        bail!("no image has a caption");
+        return Err(fault("no image has a caption", SAME_IMAGES));
     }
     Ok(())
 }
+
+const SAME_IMAGES: &str = "captions and references must be of the same images, called by the same ids or file names";
 
 #[cfg(test)]
 mod tests {
