@@ -60,7 +60,8 @@ impl RunConfig {
 pub(super) fn check_paths(config: &RunConfig) -> Checked {
     for (key, path) in config.clone().paths_mut() {
         let text = path.path().to_string_lossy();
-        if text.contains(char::is_control) {
+        // A model may be an id of the Hub as well, and is looked up before anything is made of its name.
+        if text.contains(char::is_control) && (!key.starts_with("model.") || has_lost_backslash(&text)) {
             return violation(
                 key,
                 format!("holds a line break, a tab or the like: {text:?}"),
@@ -70,6 +71,14 @@ pub(super) fn check_paths(config: &RunConfig) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Whether it begins as a path of Windows does.
+fn has_lost_backslash(text: &str) -> bool {
+    let has_drive =
+        text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && text.as_bytes().get(1) == Some(&b':');
+    let follows_dots = text.trim_start_matches('.').starts_with(char::is_control) && text.starts_with('.');
+    has_drive || follows_dots || text.starts_with('\\')
 }
 
 #[cfg(test)]
@@ -120,6 +129,11 @@ mod tests {
         let checked = |text: &str| check_paths(&RunConfig { output_dir: text.into(), ..RunConfig::default() });
         for text in ["C:\new", "\\server\new", ".\new", "..\table", "wr\new", "data\u{8}ench", "runs\u{7f}"] {
             assert!(checked(text).is_err(), "{text:?}");
+        }
+        let mut named = RunConfig::default();
+        for (name, is_refused) in [("C:\new", true), ("owner/\u{1b}[2J", false)] {
+            named.model.encoder.name = Some(name.to_owned());
+            assert_eq!(check_paths(&named).is_err(), is_refused, "{name:?}");
         }
         for text in ["C:\\new", "C:/new", "my runs", "data\\bench", ".hidden", "..", "катя/кот 🐈"] {
             assert!(checked(text).is_ok(), "{text:?}");
