@@ -27,6 +27,7 @@ fn draw(folder: &Path) -> Result<PathBuf> {
 
 fn main() -> Result<()> {
     process::prepare();
+    process::keep_freed_memory();
     let folder = tempfile::tempdir()?;
     // `cargo bench` gives an argument of its own.
     let named = std::env::args_os().nth(1).filter(|argument| argument != "--bench").map(PathBuf::from);

@@ -104,6 +104,7 @@ fn update(criterion: &mut Criterion) {
 
 fn main() {
     process::prepare();
+    process::keep_freed_memory();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))

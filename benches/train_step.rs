@@ -246,6 +246,7 @@ fn large_products(precision: Precision) -> Result<f64> {
 
 fn main() -> Result<()> {
     process::prepare();
+    process::keep_freed_memory();
     let args = Args::parse();
     let shape = shape(&args)?;
     let device = select_device(&args.device)?;

@@ -32,6 +32,7 @@ fn parameter(shape: &[usize]) -> Result<Parameter> {
 
 fn main() -> Result<()> {
     process::prepare();
+    process::keep_freed_memory();
     let mut parameters = Vec::new();
     for layer in 0..LAYERS {
         for &(rows, columns) in MATRICES.iter().skip(usize::from(layer > 0)) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::base::fault::{UsageError, usage};
+use crate::base::process;
 use crate::base::terminal::{self, Verbosity};
 use crate::base::threads;
 use crate::base::visible::is_hidden;
@@ -99,6 +100,12 @@ pub fn run() -> anyhow::Result<Outcome> {
             "--config, --resume, --set and --device before a command belong to training",
             "write the command first, and its own options behind it",
         ));
+    }
+    match &cli.command {
+        None => process::keep_freed_memory(),
+        #[cfg(feature = "serve")]
+        Some(Command::Serve(_)) => process::give_back_freed_memory(),
+        Some(_) => {}
     }
     if !matches!(cli.command, Some(Command::Inspect(_))) {
         threads::start()?;

@@ -27,6 +27,20 @@ pub fn total_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
+/// Bytes that the process may take at most: what the machine has, or less where a control group (a container) or a limit
+/// of its address space allows less; nothing where the system does not tell.
+pub fn capacity_bytes() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = groups(&own).iter().filter_map(|folder| group_limit(folder)).min();
+    let space = fs::read_to_string("/proc/self/limits").ok().and_then(|text| address_space(&text));
+    Some([group, space].into_iter().flatten().fold(total_bytes()?, u64::min))
+}
+
+/// What `ulimit -v` says, from `/proc/self/limits`.
+fn address_space(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix("Max address space"))?.split_whitespace().next()?.parse().ok()
+}
+
 fn status(key: &str) -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, key)
 }
@@ -59,14 +73,21 @@ fn groups(own: &str) -> Vec<PathBuf> {
 /// What a control group may still take: its limit less what it uses, files that can be dropped not counted. Nothing
 /// without a limit.
 fn group_available(folder: &Path) -> Option<u64> {
-    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
-    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-    let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
-    let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
-    let statistics = read("memory.stat").unwrap_or_default();
+    let limit = group_limit(folder)?;
+    let used = number(folder, "memory.current").or_else(|| number(folder, "memory.usage_in_bytes"))?;
+    let statistics = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let of = |key: &str| statistics.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok());
     let droppable = of("total_inactive_file ").or_else(|| of("inactive_file ")).unwrap_or(0);
     Some(limit.saturating_sub(used.saturating_sub(droppable)))
+}
+
+/// The limit of a control group; nothing without one.
+fn group_limit(folder: &Path) -> Option<u64> {
+    number(folder, "memory.max").or_else(|| number(folder, "memory.limit_in_bytes"))
+}
+
+fn number(folder: &Path, name: &str) -> Option<u64> {
+    fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -84,6 +105,16 @@ mod tests {
     fn what_is_available_is_at_most_what_the_machine_has() {
         let total = total_bytes().unwrap();
         assert!((1..=total).contains(&available_bytes().unwrap()));
+        assert!((1..=total).contains(&capacity_bytes().unwrap()));
+    }
+
+    #[test]
+    fn a_limit_of_the_address_space_is_read() {
+        let line = |limit: &str| {
+            format!("Limit  Soft Limit  Hard Limit  Units\nMax address space  {limit}  unlimited  bytes\n")
+        };
+        assert_eq!(address_space(&line("2097152000")), Some(2_097_152_000));
+        assert_eq!(address_space(&line("unlimited")), None);
     }
 
     #[test]
@@ -98,6 +129,7 @@ mod tests {
         assert_eq!(group_available(folder.path()), None, "no limit");
         write("memory.max", "10000\n");
         assert_eq!(group_available(folder.path()), Some(7000));
+        assert_eq!(group_limit(folder.path()), Some(10_000));
         write("memory.stat", "anon 1\ninactive_file 500\n");
         assert_eq!(group_available(folder.path()), Some(7500));
         write("memory.current", "20000\n");

@@ -1,5 +1,7 @@
 //! Settings of the whole process that have to be made before anything else runs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Read by candle for the helpers of its element-wise operations, which wait actively and are pinned to cores.
 pub(super) const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
 
@@ -7,6 +9,8 @@ pub(super) const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 // Its neighbours are named.
 const _: () = assert!(PURGE_DELAY == libmimalloc_sys::mi_option_use_numa_nodes - 1);
+
+static KEEPS_FREED_MEMORY: AtomicBool = AtomicBool::new(false);
 
 /// A file that grows beyond `ulimit -f` shall be an error of the write, not the end of the process.
 #[cfg(unix)]
@@ -34,10 +38,7 @@ pub fn ignores(_signal: i32) -> bool {
 
 /// Prepares the process for computing; what the environment says goes first. To be called at the start of `main`,
 /// before any other thread runs.
-///
-/// Freed memory stays with the process: a step of training frees and takes gigabytes, and giving them back to the system
-/// in between costs a page fault for each page, a quarter of the time of a step.
-#[expect(unsafe_code, reason = "candle and mimalloc have no other setting")]
+#[expect(unsafe_code, reason = "candle has no other setting")]
 pub fn prepare() {
     if std::env::var_os(CANDLE_THREADS).is_none() {
         // SAFETY: no other thread runs yet.
@@ -47,9 +48,39 @@ pub fn prepare() {
     }
     #[cfg(unix)]
     survive_file_limit();
+}
+
+/// Freed memory stays with the process from now on: a step of training frees and takes gigabytes, and giving them back to
+/// the system in between costs a page fault for each page, a quarter of the time of a step. To be called before other
+/// threads run; what the environment says goes first.
+pub fn keep_freed_memory() {
+    KEEPS_FREED_MEMORY.store(true, Ordering::Relaxed);
+    set_purge_delay(-1);
+}
+
+/// Freed memory goes back to the system at once from now on, and not after some time: for what is to stay small beside
+/// other programs. To be called before other threads run; what the environment says goes first.
+pub fn give_back_freed_memory() {
+    set_purge_delay(0);
+}
+
+#[expect(unsafe_code, reason = "mimalloc has no other setting")]
+fn set_purge_delay(milliseconds: std::ffi::c_long) {
     // SAFETY: no other thread runs yet; the option exists in this version of mimalloc.
     unsafe {
-        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1);
+        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, milliseconds);
+    }
+}
+
+/// Gives to the system at once what was freed; for whoever has freed very much. Nothing where [`keep_freed_memory`] was
+/// called.
+#[expect(unsafe_code, reason = "mimalloc has no other call")]
+pub fn give_back_memory() {
+    if !KEEPS_FREED_MEMORY.load(Ordering::Relaxed) {
+        // SAFETY: any thread may call it at any time; it looks after its own free blocks and those that nobody has.
+        unsafe {
+            libmimalloc_sys::mi_collect(true);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
+use crate::data::image_file::budget::restrict_to_one_picture;
 use crate::data::image_file::decode_rgb;
 use crate::evaluation::caption_words::CaptionWord;
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
@@ -40,6 +41,7 @@ pub struct ServeArgs {
 /// # Errors
 /// A checkpoint that cannot be used, a port that is taken.
 pub fn run(args: &ServeArgs) -> Result<Outcome> {
+    restrict_to_one_picture();
     let stop = watch_signals("stopped")?;
     let device = select_device(&args.device)?;
     let server = Server::bind(args.port)?;

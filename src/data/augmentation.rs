@@ -24,10 +24,10 @@ pub struct Augmentation {
 
 impl Augmentation {
     /// View `view` of the picture called `name`: the same for the same arguments.
-    pub fn apply(&self, image: &RgbImage, name: &str, view: u32) -> RgbImage {
+    pub fn apply(&self, image: RgbImage, name: &str, view: u32) -> RgbImage {
         let mut stream = Stream::new(self.seed, "augmentation", &format!("{view}/{name}"));
-        let (left, top, width, height) = self.part(image.width(), image.height(), &mut stream);
-        let mut part = imageops::crop_imm(image, left, top, width, height).to_image();
+        let part = self.part(image.width(), image.height(), &mut stream);
+        let mut part = cropped(image, part);
         if self.flip && stream.uniform() < 0.5 {
             imageops::flip_horizontal_in_place(&mut part);
         }
@@ -56,6 +56,18 @@ impl Augmentation {
     }
 }
 
+/// The part (left, top, width and height) of a picture, in its memory.
+fn cropped(image: RgbImage, (left, top, width, height): (u32, u32, u32, u32)) -> RgbImage {
+    let [from, row, first] = [image.width(), width, left].map(|pixels| 3 * pixels as usize);
+    let mut pixels = image.into_raw();
+    for y in 0..height as usize {
+        let start = (top as usize + y) * from + first;
+        pixels.copy_within(start..start + row, y * row);
+    }
+    pixels.truncate(row * height as usize);
+    RgbImage::from_raw(width, height, pixels).expect("the part has three bytes for each pixel")
+}
+
 #[cfg(test)]
 mod tests {
     use image::Rgb;
@@ -75,7 +87,7 @@ mod tests {
         for (width, height) in [(200, 150), (60, 250), (250, 40), (1, 1)] {
             let image = picture(width, height);
             for view in 0..200 {
-                let part = augmentation(0.5, false).apply(&image, "a.jpg", view);
+                let part = augmentation(0.5, false).apply(image.clone(), "a.jpg", view);
                 let first = part.get_pixel(0, 0);
                 for (x, y, pixel) in part.enumerate_pixels() {
                     assert_eq!((pixel[0], pixel[1]), (first[0] + x as u8, first[1] + y as u8));
@@ -91,7 +103,7 @@ mod tests {
     #[test]
     fn views_differ_and_each_comes_back() {
         let (image, augmentation) = (picture(200, 150), augmentation(0.3, false));
-        let view = |name, number| augmentation.apply(&image, name, number);
+        let view = |name, number| augmentation.apply(image.clone(), name, number);
         assert_eq!(view("a.jpg", 1), view("a.jpg", 1));
         assert_ne!(view("a.jpg", 1), view("a.jpg", 2));
         assert_ne!(view("a.jpg", 1), view("b.jpg", 1));
@@ -101,7 +113,7 @@ mod tests {
     fn half_of_the_views_are_mirrored_when_that_is_allowed() {
         let image = picture(200, 150);
         let mirrored = |flip: bool| {
-            let views = (0..200).map(|view| augmentation(0.5, flip).apply(&image, "a.jpg", view));
+            let views = (0..200).map(|view| augmentation(0.5, flip).apply(image.clone(), "a.jpg", view));
             views.filter(|part| part.get_pixel(0, 0)[0] > part.get_pixel(1, 0)[0]).count()
         };
         assert_eq!(mirrored(false), 0);
@@ -111,7 +123,7 @@ mod tests {
     #[test]
     fn the_whole_picture_is_shown_when_only_that_is_allowed_and_it_is_a_square() {
         let image = picture(64, 64);
-        let part = augmentation(1.0, false).apply(&image, "a.jpg", 5);
+        let part = augmentation(1.0, false).apply(image.clone(), "a.jpg", 5);
         assert_eq!(part.dimensions(), (64, 64));
     }
 }

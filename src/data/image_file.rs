@@ -1,22 +1,27 @@
 //! From a file or its bytes to RGB pixels, whatever its format; formats are told apart by content.
 //!
 //! What the decoders accept silently and should not (a truncated JPEG) is an error here. All decoding goes through
-//! [`guard`]. Resizing and normalisation are in `image_processor`.
+//! [`guard`], and takes memory from [`budget`] before a decoder does. Resizing and normalisation are in
+//! `image_processor`.
 
+pub mod budget;
 mod gif;
 pub mod guard;
 mod jpeg;
 mod tiff;
+mod webp;
 
 use std::fs;
 use std::io::{Cursor, Read};
+use std::ops::Deref;
 use std::path::Path;
 
 use anyhow::Context as _;
 use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Luma, Pixel, Rgb, RgbImage};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
+use self::budget::{Share, budgets};
 use self::guard::guarded;
 use super::picture_formats::{Format, READ, format_of_content, how_to_convert, unread_format_of_content};
 use crate::base::bounded_file;
@@ -30,37 +35,88 @@ pub const DECODER_VERSION: u32 = 2;
 /// Pixels that an image may have; the number at which Pillow suspects a decompression bomb and refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
+/// Pixels that a side may have, which is what a JPEG can have: the tables of a resize grow with the sides.
+const MAX_SIDE: u64 = 65_535;
+
 /// Of a JPEG that is written.
 const JPEG_QUALITY: u8 = 95;
 
 /// Bytes that a file may have.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// Bytes that a decoder may ask for: four channels of 16 bits for every pixel.
-const MAX_DECODER_BYTES: u64 = MAX_PIXELS * 8;
+/// Bytes that a decoder may take for what is not pixels: profiles, texts, tables.
+const METADATA_BYTES: u64 = 16 << 20;
+
+/// Bytes that a decoder takes in any case.
+const LEAST_BYTES: u64 = 1 << 20;
+
+/// A picture in memory, as long as which it has a share of what pictures may take.
+#[derive(Debug)]
+pub struct Picture {
+    image: RgbImage,
+    share: Share,
+}
+
+impl Deref for Picture {
+    type Target = RgbImage;
+
+    fn deref(&self) -> &RgbImage {
+        &self.image
+    }
+}
+
+impl PartialEq<RgbImage> for Picture {
+    fn eq(&self, other: &RgbImage) -> bool {
+        self.image == *other
+    }
+}
+
+impl Picture {
+    /// What `change` makes of the pixels, in their memory.
+    #[must_use]
+    pub fn map(self, change: impl FnOnce(RgbImage) -> RgbImage) -> Self {
+        Self { image: change(self.image), share: self.share }
+    }
+}
+
+/// What a decoder gives: the pixels as they are stored, and how they are to be turned.
+struct Decoded {
+    image: RgbImage,
+    orientation: Orientation,
+    share: Share,
+}
+
+/// The content of a file, as long as which it has a share of what files may take.
+struct Content {
+    bytes: Vec<u8>,
+    _share: Share,
+}
 
 /// Reads an image file. The Exif orientation is applied; gray, palette, 16 bits, CMYK and alpha become 8-bit RGB as
 /// Pillow's `convert("RGB")` does it: alpha is dropped, 16-bit gray is clipped at 255, other 16-bit images keep their
 /// high bytes.
 ///
 /// # Errors
-/// A file that cannot be read, is of no format that is read, is damaged or truncated, or has more than [`MAX_PIXELS`].
-pub fn load_rgb(path: &Path) -> anyhow::Result<RgbImage> {
-    read(path).and_then(|bytes| decode_rgb(&bytes)).with_context(|| format!("cannot read image {}", path.display()))
+/// A file that cannot be read, is of no format that is read, is damaged or truncated, has more than [`MAX_PIXELS`], or
+/// takes more memory than there may be.
+pub fn load_rgb(path: &Path) -> anyhow::Result<Picture> {
+    read(path)
+        .and_then(|content| decode_rgb(&content.bytes))
+        .with_context(|| format!("cannot read image {}", path.display()))
 }
 
 /// [`load_rgb`] of a file that must have this SHA-256.
 ///
 /// # Errors
 /// Also another content.
-pub fn load_known_rgb(path: &Path, digest: &[u8; 32]) -> anyhow::Result<RgbImage> {
-    let known = |bytes: Vec<u8>| {
+pub fn load_known_rgb(path: &Path, digest: &[u8; 32]) -> anyhow::Result<Picture> {
+    let known = |content: Content| {
         let mut hasher = Hasher::new();
-        hasher.update(&bytes);
+        hasher.update(&content.bytes);
         if hasher.finish_bytes() != *digest {
             return Err(fault("it was changed while it was read", "begin again when the images are all in place"));
         }
-        decode_rgb(&bytes)
+        decode_rgb(&content.bytes)
     };
     read(path).and_then(known).with_context(|| format!("cannot read image {}", path.display()))
 }
@@ -84,21 +140,21 @@ pub fn encode(image: &RgbImage, format: ImageFormat) -> anyhow::Result<Vec<u8>> 
 /// # Errors
 /// As [`load_rgb`].
 pub fn inspect(path: &Path) -> anyhow::Result<(u32, u32)> {
-    let decoded = read(path).and_then(|bytes| decode(&bytes));
-    let (image, orientation) = decoded.with_context(|| format!("cannot read image {}", path.display()))?;
-    let (width, height) = image.dimensions();
-    Ok(if swaps_sides(orientation) { (height, width) } else { (width, height) })
+    let decoded = read(path).and_then(|content| decode(&content.bytes));
+    let decoded = decoded.with_context(|| format!("cannot read image {}", path.display()))?;
+    let (width, height) = decoded.image.dimensions();
+    Ok(if swaps_sides(decoded.orientation) { (height, width) } else { (width, height) })
 }
 
 /// The pixels of an image file's content; see [`load_rgb`].
 ///
 /// # Errors
 /// As [`load_rgb`], except for those of reading.
-pub fn decode_rgb(bytes: &[u8]) -> anyhow::Result<RgbImage> {
-    let (image, orientation) = decode(bytes)?;
+pub fn decode_rgb(bytes: &[u8]) -> anyhow::Result<Picture> {
+    let Decoded { image, orientation, share } = decode(bytes)?;
     let mut upright = DynamicImage::ImageRgb8(image);
     upright.apply_orientation(orientation);
-    Ok(upright.into_rgb8())
+    Ok(Picture { image: upright.into_rgb8(), share })
 }
 
 /// The pixels of a JPEG as its fast decoder has them, which knows one kind, and as libjpeg-turbo has them. They must be
@@ -111,7 +167,7 @@ pub fn decode_jpeg_both_ways(bytes: &[u8]) -> anyhow::Result<(Option<RgbImage>, 
     guarded(|| jpeg::decode_both_ways(bytes))
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+fn read(path: &Path) -> anyhow::Result<Content> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(fault(format!("it is a folder, expected a {READ} file"), "give the files inside it"));
@@ -122,21 +178,21 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if metadata.len() > MAX_FILE_BYTES {
         return Err(too_large());
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    bounded_file::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(too_large());
-    }
-    Ok(bytes)
+    let length = metadata.len();
+    let share = budgets().files.take(length, || format!("reading its {length} bytes takes"))?;
+    let mut bytes = Vec::with_capacity(length as usize);
+    // One more, to see that it grew.
+    bounded_file::open(path)?.take(length + 1).read_to_end(&mut bytes)?;
+    anyhow::ensure!(bytes.len() as u64 <= length, "it grew while it was read");
+    Ok(Content { bytes, _share: share })
 }
 
-/// The pixels as they are stored, and how they are to be turned.
-fn decode(bytes: &[u8]) -> anyhow::Result<(RgbImage, Orientation)> {
+fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let Some(format) = format_of_content(bytes) else { return Err(not_an_image(bytes)) };
     guarded(|| match format {
         Format::Jpeg => jpeg::decode(bytes),
         Format::Tiff => tiff::decode(bytes),
-        Format::Gif => Ok((gif::decode(bytes)?, Orientation::NoTransforms)),
+        Format::Gif => gif::decode(bytes),
         Format::Png => decode_with(bytes, ImageFormat::Png, "PNG"),
         Format::WebP => decode_with(bytes, ImageFormat::WebP, "WebP"),
         Format::Bmp => decode_with(bytes, ImageFormat::Bmp, "BMP"),
@@ -144,33 +200,69 @@ fn decode(bytes: &[u8]) -> anyhow::Result<(RgbImage, Orientation)> {
 }
 
 /// Decodes with the crate `image`.
-fn decode_with(bytes: &[u8], format: ImageFormat, name: &str) -> anyhow::Result<(RgbImage, Orientation)> {
+fn decode_with(bytes: &[u8], format: ImageFormat, name: &str) -> anyhow::Result<Decoded> {
     let fault_of = |error: ImageError| match error {
         ImageError::Unsupported(what) => fault(format!("not supported: {what}"), CONVERT),
         ImageError::Limits(what) => fault(format!("the {name} is too large: {what}"), "store it smaller"),
         error => explained(error.into(), format!("the {name} data are damaged"), FETCH_AGAIN),
     };
+    if let Some([width, height]) = png_size(bytes) {
+        check_size(width.into(), height.into())?;
+    }
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    limits.max_alloc = Some(METADATA_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(fault_of)?;
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into())?;
     check_complete(bytes, format)?;
+    let beside = match format {
+        ImageFormat::WebP => webp::decoding_bytes(bytes, width.into(), height.into())?,
+        ImageFormat::Png => METADATA_BYTES,
+        _ => 0,
+    };
     // Damaged metadata beside sound pixels are no reason to refuse an image.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(fault_of)?;
-    Ok((to_rgb(image, is_16_bit_gray_png(bytes)), orientation))
+    let (kind, stored) = (decoder.color_type(), decoder.total_bytes());
+    let num_pixels = u64::from(width) * u64::from(height);
+    // Kinds of less than three bytes for a pixel become RGB elsewhere, others where they are.
+    let converted = if kind.bytes_per_pixel() < 3 { 3 * num_pixels } else { 0 };
+    let share = share_for([width, height], stored + beside.max(converted), stored.max(converted), orientation)?;
+    let mut samples = vec![0; usize::try_from(stored)?];
+    decoder.read_image(&mut samples).map_err(fault_of)?;
+    let pixels = to_rgb(samples, kind, is_16_bit_gray_png(bytes))?;
+    let image = RgbImage::from_raw(width, height, pixels).context("it has fewer samples than pixels")?;
+    Ok(Decoded { image, orientation, share })
+}
+
+/// The share of a picture of this size: `decoding` are the bytes that its decoder takes, pixels included, and `kept` those
+/// of the pixels when it has finished, which are as many again while they are turned.
+///
+/// # Errors
+/// A picture that is too large.
+fn share_for([width, height]: [u32; 2], decoding: u64, kept: u64, orientation: Orientation) -> anyhow::Result<Share> {
+    check_size(width.into(), height.into())?;
+    let turned = if swaps_sides(orientation) { 3 * u64::from(width) * u64::from(height) } else { 0 };
+    let need = LEAST_BYTES + decoding.max(kept + turned);
+    budgets().pixels.take(need, || format!("decoding its {width}x{height} pixels takes"))
 }
 
 fn check_size(width: u64, height: u64) -> anyhow::Result<()> {
+    let smaller =
+        |limit: String| fault(format!("it declares {width}x{height} pixels, more than {limit}"), "store it smaller");
     if width.saturating_mul(height) > MAX_PIXELS {
-        let message = format!("it declares {width}x{height} pixels, more than {MAX_PIXELS}");
-        return Err(fault(message, "store it smaller"));
+        return Err(smaller(MAX_PIXELS.to_string()));
+    }
+    if width.max(height) > MAX_SIDE {
+        return Err(smaller(format!("{MAX_SIDE} along a side")));
     }
     anyhow::ensure!(width > 0 && height > 0, "it declares {width}x{height} pixels");
     Ok(())
+}
+
+fn round_up(value: u64, step: u64) -> u64 {
+    value.div_ceil(step) * step
 }
 
 const FETCH_AGAIN: &str = "fetch the file again or leave it out";
@@ -225,23 +317,46 @@ fn is_16_bit_gray_png(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x89PNG") && bytes.get(24..26) == Some(&[16, 0])
 }
 
-fn to_rgb(image: DynamicImage, clip_gray: bool) -> RgbImage {
-    let high = |value: u16| (value >> 8) as u8;
-    let gray = |value: u16| if clip_gray { value.min(255) as u8 } else { high(value) };
-    match image {
-        DynamicImage::ImageLuma16(pixels) => map_pixels(&pixels, |&Luma([value])| Rgb([gray(value); 3])),
-        DynamicImage::ImageLumaA16(pixels) => map_pixels(&pixels, |pixel| Rgb([gray(pixel.0[0]); 3])),
-        DynamicImage::ImageRgb16(pixels) => map_pixels(&pixels, |pixel| Rgb(pixel.0.map(high))),
-        DynamicImage::ImageRgba16(pixels) => map_pixels(&pixels, |pixel| Rgb(pixel.to_rgb().0.map(high))),
-        other => other.into_rgb8(),
-    }
+/// Width and height in the header of a PNG, whose lines its decoder makes room for before it tells.
+fn png_size(bytes: &[u8]) -> Option<[u32; 2]> {
+    let header = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(8..16)?;
+    let (sides, _) = header.as_chunks::<4>();
+    Some([u32::from_be_bytes(*sides.first()?), u32::from_be_bytes(*sides.get(1)?)])
 }
 
-fn map_pixels<P: Pixel<Subpixel = u16>>(
-    pixels: &image::ImageBuffer<P, Vec<u16>>,
-    convert: impl Fn(&P) -> Rgb<u8>,
-) -> RgbImage {
-    RgbImage::from_fn(pixels.width(), pixels.height(), |x, y| convert(pixels.get_pixel(x, y)))
+/// Samples of this kind, as the crate `image` has them, to RGB.
+fn to_rgb(samples: Vec<u8>, kind: ColorType, clip_gray: bool) -> anyhow::Result<Vec<u8>> {
+    let high = |[first, second]: [u8; 2]| (u16::from_ne_bytes([first, second]) >> 8) as u8;
+    let clipped = |sample: [u8; 2]| u16::from_ne_bytes(sample).min(255) as u8;
+    let gray = |sample: [u8; 2]| [if clip_gray { clipped(sample) } else { high(sample) }; 3];
+    Ok(match kind {
+        ColorType::Rgb8 => samples,
+        ColorType::L8 => widened(&samples, |&[gray]: &[u8; 1]| [gray; 3]),
+        ColorType::La8 => widened(&samples, |&[gray, _]: &[u8; 2]| [gray; 3]),
+        ColorType::L16 => widened(&samples, |&sample: &[u8; 2]| gray(sample)),
+        ColorType::Rgba8 => narrowed(samples, |[red, green, blue, _]: [u8; 4]| [red, green, blue]),
+        ColorType::La16 => narrowed(samples, |[a, b, _, _]: [u8; 4]| gray([a, b])),
+        ColorType::Rgb16 => narrowed(samples, |[a, b, c, d, e, f]: [u8; 6]| [[a, b], [c, d], [e, f]].map(high)),
+        ColorType::Rgba16 => narrowed(samples, |[a, b, c, d, e, f, ..]: [u8; 8]| [[a, b], [c, d], [e, f]].map(high)),
+        other => return Err(fault(format!("not supported: samples of the kind {other:?}"), CONVERT)),
+    })
+}
+
+/// RGB of pixels that are smaller.
+fn widened<const N: usize>(samples: &[u8], convert: impl Fn(&[u8; N]) -> [u8; 3]) -> Vec<u8> {
+    samples.as_chunks().0.iter().flat_map(convert).collect()
+}
+
+/// RGB of pixels that are larger, in their memory.
+fn narrowed<const N: usize>(mut samples: Vec<u8>, convert: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
+    const { assert!(N > 3) };
+    let num_pixels = samples.len() / N;
+    for pixel in 0..num_pixels {
+        let Some(&found) = samples[N * pixel..].first_chunk() else { break };
+        samples[3 * pixel..3 * pixel + 3].copy_from_slice(&convert(found));
+    }
+    samples.truncate(3 * num_pixels);
+    samples
 }
 
 fn swaps_sides(orientation: Orientation) -> bool {
@@ -254,7 +369,7 @@ fn swaps_sides(orientation: Orientation) -> bool {
 #[cfg(test)]
 mod tests {
     use image::codecs::jpeg::JpegEncoder;
-    use image::{ExtendedColorType, GrayImage, ImageBuffer, ImageEncoder as _, LumaA, Rgba, RgbaImage};
+    use image::{ExtendedColorType, GrayImage, ImageBuffer, ImageEncoder as _, Luma, LumaA, Rgb, Rgba, RgbaImage};
 
     use super::*;
     use crate::base::fault::describe;

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 pub use self::preprocessor_config::FolderProcessing;
 use super::image_file::MAX_PIXELS;
+use super::image_file::budget::{Share, budgets};
 use crate::base::fault::WithHint as _;
 
 /// What CLIP was trained with.
@@ -299,7 +300,25 @@ impl Resize {
             })
             .with_context(|| format!("a picture of {width}x{height} pixels is too long and narrow to be resized"))
             .hint(|| "crop it or leave it out")?;
+        let _share = Self::share_for([width, height], [new_width, new_height])?;
         self.filter.resize(image, new_width, new_height)
+    }
+
+    /// The share of what a resize takes: the pixels after each of its two steps, and the weights, which are as many as the
+    /// filter reaches over.
+    ///
+    /// # Errors
+    /// More than there may be.
+    fn share_for([width, height]: [u32; 2], [new_width, new_height]: [u32; 2]) -> anyhow::Result<Share> {
+        /// Of a number and of what is made of it for the loop.
+        const WEIGHT_BYTES: u64 = 16;
+        /// On both sides, in pixels of the smaller line, with those at the ends: of Lanczos, which reaches farthest.
+        const REACH: u64 = 8;
+        let pixels = u64::from(new_width) * (u64::from(height) + u64::from(new_height));
+        let weights = REACH * u64::from(width.max(new_width) + height.max(new_height));
+        budgets().resizing.take(3 * pixels + WEIGHT_BYTES * weights, || {
+            format!("resizing its {width}x{height} pixels to {new_width}x{new_height} takes")
+        })
     }
 
     /// The new width and height; the long side is rounded down, as `get_resize_output_image_size` does. `None` where

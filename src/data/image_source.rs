@@ -103,7 +103,7 @@ impl ImageFiles {
         };
         let shown = match (view, &self.augmentation) {
             (0, _) => whole,
-            (_, Some(augmentation)) => augmentation.apply(&whole, &self.names[image], view),
+            (_, Some(augmentation)) => whole.map(|whole| augmentation.apply(whole, &self.names[image], view)),
             (_, None) => bail!("view {view} of image {image} is asked for, and there is no augmentation"),
         };
         self.processor.pixels(&shown).with_context(|| format!("cannot use image {}", path.display()))

@@ -1,41 +1,74 @@
-//! Takes in the picture of a request, up to a size and for a time.
+//! Takes in the picture of a request, up to a size and for a time, once there is room for it.
+
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::limits::Limits;
 use super::problem::Problem;
 
+/// Bytes for which one permit stands.
+const ROOM_UNIT: usize = 1024;
+
+/// The content of a picture's file, as long as which it has its room.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) bytes: Vec<u8>,
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// The room for all pictures.
+pub(super) fn room(limits: &Limits) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(units(limits.all_bodies_bytes.max(limits.body_bytes)) as usize))
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX)
+}
+
 /// The whole body.
 ///
 /// # Errors
-/// Status 413: larger than it may be, which is told before the body is read where its length is declared. Status 408:
+/// Status 503: there is no room for it in time. Status 413: larger than it may be, which is told before the body is read where its length is declared. Status 408:
 /// it takes too long. Status 400: it breaks off. Status 422: it is empty.
-pub(super) async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Vec<u8>, Problem> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &Limits,
+    room: &Arc<Semaphore>,
+) -> Result<Image, Problem> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limits.body_bytes as u64) {
         return Err(too_large(limits));
     }
-    let image = timeout(limits.body, collect(body, limits)).await.map_err(|_| {
+    let most = declared.map_or(limits.body_bytes, |length| length as usize);
+    let permit = timeout(limits.body, Arc::clone(room).acquire_many_owned(units(most))).await.map_err(|_| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many large pictures are on their way; try again in a moment")
+    })?;
+    let permit = permit.expect("nobody closes the semaphore");
+    let bytes = timeout(limits.body, collect(body, most, limits)).await.map_err(|_| {
         let seconds = limits.body.as_secs_f64();
         Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the picture did not arrive within {seconds} seconds"))
     })??;
-    if image.is_empty() {
+    if bytes.is_empty() {
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the request holds no picture: its body is empty"));
     }
-    Ok(image)
+    Ok(Image { bytes, room: permit })
 }
 
-async fn collect(mut body: Body, limits: &Limits) -> Result<Vec<u8>, Problem> {
-    let mut image = Vec::new();
+/// At most `most` bytes, which are not moved while they become more.
+async fn collect(mut body: Body, most: usize, limits: &Limits) -> Result<Vec<u8>, Problem> {
+    let mut image = Vec::with_capacity(most);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the picture broke off on its way"))?;
         // What is no data are trailers, which say nothing here.
         let Ok(data) = frame.into_data() else { continue };
-        if image.len() + data.len() > limits.body_bytes {
+        if image.len() + data.len() > most {
             return Err(too_large(limits));
         }
         image.extend_from_slice(&data);

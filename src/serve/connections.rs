@@ -4,7 +4,9 @@
 //! waited for when the server stops.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +16,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +25,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::limits::Limits;
+use super::problem::Problem;
+use super::unanswered::Unanswered;
 
 /// Bytes of the head of a request; browsers send less than 2 KiB. It is also the piece in which a body is read.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -54,18 +58,19 @@ impl Phase {
 }
 
 /// Serves until `is_stopped` says yes, calls `on_stop`, and finishes what is being answered. Gives the time by which all
-/// has to be over.
+/// has to be over. `log` is told once of connections that cannot be accepted.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    log: &dyn Fn(&str),
     is_stopped: impl Fn() -> bool,
     on_stop: impl FnOnce(),
 ) -> Instant {
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     tokio::select! {
-        never = accept(&listener, &router, limits, &stopping, &mut connections) => match never {},
+        never = accept(&listener, &router, limits, log, &stopping, &mut connections) => match never {},
         () = stopped(is_stopped) => {}
     }
     drop(listener);
@@ -89,9 +94,11 @@ async fn accept(
     listener: &TcpListener,
     router: &Router,
     limits: Limits,
+    log: &dyn Fn(&str),
     stopping: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) -> Infallible {
+    let mut is_told = false;
     let permits = Arc::new(Semaphore::new(limits.num_connections));
     loop {
         // The permit comes first: who finds none waits in the system's own queue and takes no file handle.
@@ -100,7 +107,16 @@ async fn accept(
             Ok((stream, _)) => {
                 connections.spawn(connection(stream, router.clone(), limits, stopping.clone(), permit));
             }
-            Err(_) => sleep(ACCEPT_PAUSE).await,
+            Err(error) => {
+                if !is_told && !is_of_client(&error) {
+                    is_told = true;
+                    log(&format!(
+                        "connections have to wait, none can be accepted: {error} (for too many open files, raise the \
+                         limit that `ulimit -n` shows, or end other programs)"
+                    ));
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
         while connections.try_join_next().is_some() {}
     }
@@ -113,31 +129,41 @@ async fn connection(
     mut stopping: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let phase = Phase::default();
+    let (phase, has_request) = (Phase::default(), Arc::new(AtomicBool::new(false)));
     let inner = TowerToHyperService::new(router);
     let service = service_fn({
-        let phase = phase.clone();
+        let (phase, has_request) = (phase.clone(), Arc::clone(&has_request));
         move |mut request: Request<Incoming>| {
+            has_request.store(true, Ordering::Relaxed);
             phase.answer();
             request.extensions_mut().insert(phase.clone());
-            inner.call(request)
+            Box::pin(inner.call(request))
         }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD_BYTES).keep_alive(false);
-    let mut exchange = Box::pin(builder.serve_connection(TokioIo::new(stream), service).without_shutdown());
+    let mut exchange = builder.serve_connection(Unanswered::new(stream, has_request), service);
     let whole = async {
+        let mut end = pin!(poll_fn(|context| exchange.poll_without_shutdown(context)));
         tokio::select! {
-            parts = &mut exchange => parts.ok(),
-            () = stop_announced(&mut stopping) => {
-                if phase.is_answering() { exchange.await.ok() } else { None }
-            }
+            ended = &mut end => Some(ended),
+            () = stop_announced(&mut stopping) => if phase.is_answering() { Some(end.await) } else { None },
         }
     };
-    // A client that breaks off or is too slow is no failure of ours.
-    if let Ok(Some(parts)) = timeout(limits.connection(), whole).await {
-        let _ = timeout(limits.linger, hang_up(parts.io.into_inner())).await;
+    let Ok(Some(ended)) = timeout(limits.connection(), whole).await else { return };
+    let parts = exchange.into_parts();
+    let refusal = ended.as_ref().err().and_then(|error| parts.io.refusal(error, !parts.read_buf.is_empty()));
+    // A client that breaks off is no failure of ours.
+    if ended.is_ok() || refusal.is_some() {
+        let refusal = refusal.map_or_else(Vec::new, Problem::into_bytes);
+        let _ = timeout(limits.linger, hang_up(parts.io.into_stream(), &refusal)).await;
     }
+}
+
+/// Whether a connection ended before it was accepted.
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 async fn stop_announced(stopping: &mut watch::Receiver<bool>) {
@@ -145,9 +171,10 @@ async fn stop_announced(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|&is_stopping| is_stopping).await;
 }
 
-/// Ends our side and reads away what the client still sends. To close with unread bytes would reset the connection, and
+/// Sends the rest of the answer, ends our side and reads away what the client still sends. To close with unread bytes would reset the connection, and
 /// the client could lose the answer: that its picture is too large, for instance.
-async fn hang_up(mut stream: TcpStream) -> io::Result<()> {
+async fn hang_up(mut stream: TcpStream, rest: &[u8]) -> io::Result<()> {
+    stream.write_all(rest).await?;
     stream.shutdown().await?;
     let mut scrap = vec![0; MAX_HEAD_BYTES];
     while stream.read(&mut scrap).await? > 0 {}

@@ -3,6 +3,7 @@
 //! - `describe` is what a model must do to be served.
 //! - `queue` holds those who wait for the model, `model_thread` takes them from it one by one.
 //! - `guard` says which requests are let in, `routes` answers them, `body` and `query` read them.
+//! - `unanswered` puts our answers in the place of the HTTP library's own.
 //! - `connections` accepts, sets the times that a client may take, and ends in an orderly way.
 //! - `page/` is what the browser gets; it is part of the binary.
 //!
@@ -18,6 +19,7 @@ mod problem;
 mod query;
 mod queue;
 mod routes;
+mod unanswered;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -98,6 +100,7 @@ impl Server {
         let thread = model_thread::start(model, Arc::clone(&queue))?;
         let log = Arc::new(log);
         let app = App {
+            room: body::room(&limits),
             queue: Arc::clone(&queue),
             limits,
             port: self.address.port(),
@@ -109,8 +112,9 @@ impl Server {
         };
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener).context("cannot listen")?;
+            let told = |text: &str| log(text);
             let deadline =
-                connections::serve(listener, routes::router(app), limits, is_stopped, || queue.close()).await;
+                connections::serve(listener, routes::router(app), limits, &told, is_stopped, || queue.close()).await;
             if !model_thread::ended(&thread, deadline).await {
                 // A thread cannot be ended from outside; it ends with the process.
                 log("the model was still at work on a picture when the server stopped");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::body::Image;
 use super::describe::{Answer, Describe, Refusal, Request};
 use super::queue::{Outcome, Queue};
 use crate::base::threads;
@@ -20,7 +21,9 @@ pub(super) fn start(mut model: impl Describe, queue: Arc<Queue>) -> anyhow::Resu
     threads::spawn("model", move || {
         while let Some(job) = queue.next() {
             let started = std::time::Instant::now();
-            let result = describe(&mut model, job.image, &job.request);
+            let Image { bytes, room } = job.image;
+            let result = describe(&mut model, bytes, &job.request);
+            drop(room);
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             // Who asked may have left.
             let _ = job.reply.send(Outcome { result, milliseconds });

@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::guard;
+
 /// Seconds after which a client may try again that found the model busy.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
@@ -20,9 +22,31 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The whole response as it is sent, sealed, where there is no request that it could be given for.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let body = self.body();
+        let mut response = self.into_response();
+        let status = response.status();
+        guard::seal(response.headers_mut());
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in response.headers() {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend([b"\r\n", body.as_bytes()].concat());
+        bytes
+    }
+
+    fn body(&self) -> String {
+        json!({ "error": self.message }).to_string()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.message }).to_string();
+        let body = self.body();
         let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);

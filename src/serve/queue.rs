@@ -5,11 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::body::Image;
 use super::describe::{Answer, Refusal, Request};
 
 /// A picture that waits for the model.
 pub(super) struct Job {
-    pub(super) image: Vec<u8>,
+    pub(super) image: Image,
     pub(super) request: Request,
     pub(super) reply: oneshot::Sender<Outcome>,
     number: u64,
@@ -53,7 +54,7 @@ impl Queue {
     }
 
     /// Takes a place at the end.
-    pub(super) fn join(self: &Arc<Self>, image: Vec<u8>, request: Request) -> Result<Place, NoPlace> {
+    pub(super) fn join(self: &Arc<Self>, image: Image, request: Request) -> Result<Place, NoPlace> {
         let (reply, outcome) = oneshot::channel();
         let mut state = self.state();
         if state.is_closed {
@@ -123,12 +124,15 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+
     use super::*;
 
     const REQUEST: Request = Request { num_captions: 1, num_beams: None, attention: false };
 
     fn join(queue: &Arc<Queue>, name: u8) -> Result<Place, NoPlace> {
-        queue.join(vec![name], REQUEST)
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        queue.join(Image { bytes: vec![name], room }, REQUEST)
     }
 
     #[test]
@@ -136,12 +140,12 @@ mod tests {
         let queue = Queue::new(2);
         let places: Vec<Place> = (0..3).map(|name| join(&queue, name).unwrap()).collect();
         assert_eq!(join(&queue, 3).err(), Some(NoPlace::Full));
-        assert_eq!(queue.next().unwrap().image, [0]);
+        assert_eq!(queue.next().unwrap().image.bytes, [0]);
         assert_eq!(join(&queue, 3).err(), Some(NoPlace::Full));
-        assert_eq!(queue.next().unwrap().image, [1]);
+        assert_eq!(queue.next().unwrap().image.bytes, [1]);
         let last = join(&queue, 3).unwrap();
-        assert_eq!(queue.next().unwrap().image, [2]);
-        assert_eq!(queue.next().unwrap().image, [3]);
+        assert_eq!(queue.next().unwrap().image.bytes, [2]);
+        assert_eq!(queue.next().unwrap().image.bytes, [3]);
         drop((places, last));
     }
 
@@ -151,8 +155,8 @@ mod tests {
         let (first, second) = (join(&queue, 0).unwrap(), join(&queue, 1).unwrap());
         drop(first);
         let third = join(&queue, 2).unwrap();
-        assert_eq!(queue.next().unwrap().image, [1]);
-        assert_eq!(queue.next().unwrap().image, [2]);
+        assert_eq!(queue.next().unwrap().image.bytes, [1]);
+        assert_eq!(queue.next().unwrap().image.bytes, [2]);
         drop((second, third));
     }
 

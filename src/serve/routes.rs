@@ -1,4 +1,4 @@
-//! The three files of the page, and the endpoint that captions.
+//! The three files of the page, the endpoint that captions, and one that tells that the server is there.
 //!
 //! The files are part of the binary; no name in a request ever becomes a path of this machine.
 
@@ -13,6 +13,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
+use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::connections::Phase;
@@ -27,6 +29,8 @@ use crate::base::fault::describe;
 pub(super) struct App {
     pub(super) queue: Arc<Queue>,
     pub(super) limits: Limits,
+    /// For the pictures that are held.
+    pub(super) room: Arc<Semaphore>,
     pub(super) port: u16,
     pub(super) model: String,
     pub(super) log: Box<dyn Fn(&str) + Send + Sync>,
@@ -39,6 +43,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/", asset("text/html; charset=utf-8", include_str!("page/page.html")))
         .route("/page.css", asset("text/css; charset=utf-8", include_str!("page/page.css")))
         .route("/page.js", asset("text/javascript; charset=utf-8", include_str!("page/page.js")))
+        .route("/health", get(health))
         .route("/api/caption", post(caption))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing under this address"))
         .method_not_allowed_fallback(async || {
@@ -59,6 +64,10 @@ async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     };
     guard::seal(response.headers_mut());
     response
+}
+
+async fn health(State(app): State<Arc<App>>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], json!({ "status": "ok", "model": app.model }).to_string()).into_response()
 }
 
 /// What the endpoint gives: the answer, who gave it, and how long the model took.
@@ -84,7 +93,7 @@ async fn caption(
     guard::check_content_type(&headers)?;
     let request = query::parse(query.as_deref().unwrap_or(""))?;
     phase.receive();
-    let image = body::read(&headers, body, &app.limits).await;
+    let image = body::read(&headers, body, &app.limits, &app.room).await;
     phase.answer();
     // Dropped with this future when the client goes away, which gives up the place.
     let mut place = app.queue.join(image?, request).map_err(no_place)?;

@@ -192,7 +192,9 @@ fn page_and_its_files_are_served() {
 fn every_response_is_sealed_and_none_allows_another_origin() {
     let server = Running::start(Limits::default());
     let foreign = server.exchange(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
-    for response in [server.get("/"), server.get("/nothing"), server.post("", b"x"), server.post("?x", b"x"), foreign] {
+    let no_request = server.exchange(b"* * *\r\n\r\n");
+    let answers = [server.get("/"), server.get("/nothing"), server.get("/health"), server.post("", b"x")];
+    for response in answers.into_iter().chain([server.post("?x", b"x"), foreign, no_request]) {
         let policy = header(&response, "content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
         assert!(!policy.contains("unsafe"), "{policy}");
@@ -293,7 +295,7 @@ fn other_hosts_and_other_sites_are_kept_out() {
 }
 
 #[test]
-fn there_are_four_addresses_and_one_way_to_use_each() {
+fn there_are_five_addresses_and_one_way_to_use_each() {
     let server = Running::start(Limits::default());
     for path in
         ["/page.html", "/../Cargo.toml", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/api", "/page.js/", "/\\"]
@@ -303,6 +305,7 @@ fn there_are_four_addresses_and_one_way_to_use_each() {
     for (method, path, allowed) in [
         ("POST", "/", "GET,HEAD"),
         ("PUT", "/page.js", "GET,HEAD"),
+        ("POST", "/health", "GET,HEAD"),
         ("GET", "/api/caption", "POST"),
         ("DELETE", "/api/caption", "POST"),
         ("OPTIONS", "/api/caption", "POST"),
@@ -335,6 +338,56 @@ fn too_large_a_picture_is_refused_however_it_comes() {
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(100));
     assert_eq!(status(&server.exchange(chunked.as_bytes())), 413);
     assert_eq!(server.seen.try_iter().count(), 1);
+}
+
+#[test]
+fn the_server_tells_that_it_is_there_while_the_model_is_at_work() {
+    let server = Running::start(Limits::default());
+    let mut held = server.begin(b"held");
+    assert_eq!(server.next_seen(), b"held");
+    let response = server.get("/health");
+    assert_eq!((status(&response), header(&response, "content-type")), (200, Some("application/json")));
+    assert_eq!(content(&response), json!({ "status": "ok", "model": "runs/double" }));
+    server.release();
+    assert_eq!(status(&rest(&mut held)), 200);
+}
+
+#[test]
+fn what_is_no_request_is_refused_in_json_with_our_headers() {
+    let server = Running::start(Limits { header: Duration::from_millis(200), ..Limits::default() });
+    let host = server.host();
+    for (bytes, code) in [
+        ("* * *\r\n\r\n".to_owned(), 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\nHost: {host}\r\nContent-Length: -1\r\n\r\n"), 400),
+        (format!("GET / HTTP/1.1\r\nHost: {host}\r\nX: {}\r\n\r\n", "a".repeat(1 << 20)), 431),
+        (format!("GET / HTTP/1.1\r\nHost: {host}\r\n{}\r\n", "X: y\r\n".repeat(5000)), 431),
+        (format!("GET / HTTP/1.1\r\nHost: {host}\r\n"), 408),
+    ] {
+        let response = server.exchange(bytes.as_bytes());
+        let found = (status(&response), header(&response, "content-type"), header(&response, "x-content-type-options"));
+        assert_eq!(found, (code, Some("application/json"), Some("nosniff")), "{response}");
+        assert!(!error(&response).is_empty() && header(&response, "connection") == Some("close"), "{response}");
+    }
+    for response in [server.get("/nothing"), server.get("/api/caption"), server.post("", b"")] {
+        assert_eq!(header(&response, "content-type"), Some("application/json"), "{response}");
+        assert!(!error(&response).is_empty());
+    }
+    assert_eq!(server.log.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn pictures_together_take_no_more_room_than_there_is() {
+    let limits = Limits { body_bytes: 4096, all_bodies_bytes: 6144, ..Limits::default() };
+    let server = Running::start(Limits { body: Duration::from_millis(300), ..limits });
+    let mut held = server.begin(&[b"held".as_slice(), &[0; 4000]].concat());
+    assert_eq!(server.next_seen().len(), 4004);
+    let response = server.post("", &[1; 4000]);
+    assert_eq!((status(&response), header(&response, "retry-after")), (503, Some("5")), "{response}");
+    let mut small = server.begin(&[2; 2000]);
+    server.release();
+    assert_eq!((status(&rest(&mut held)), status(&rest(&mut small))), (200, 200));
+    assert_eq!(status(&server.post("", &[1; 4000])), 200);
 }
 
 #[test]

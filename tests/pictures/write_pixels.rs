@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         match load_rgb(&path) {
             Ok(picture) => {
                 let mut content = format!("P6 {} {} 255\n", picture.width(), picture.height()).into_bytes();
-                content.extend(picture.into_raw());
+                content.extend(picture.as_raw());
                 fs::write(to.join(format!("{name}.ppm")), content)?;
             }
             Err(error) => fs::write(to.join(format!("{name}.error")), describe(&error))?,

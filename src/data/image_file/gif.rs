@@ -4,9 +4,10 @@ use std::io::Cursor;
 
 use anyhow::Context as _;
 use gif::{ColorOutput, DecodeOptions, MemoryLimit};
+use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
 
-use super::{FETCH_AGAIN, MAX_DECODER_BYTES, check_size};
+use super::{Decoded, FETCH_AGAIN, MAX_PIXELS, share_for};
 use crate::base::fault::WithHint as _;
 
 /// The pixels of the first frame on its canvas. Transparent pixels have the colour that the palette gives them, and so
@@ -14,13 +15,12 @@ use crate::base::fault::WithHint as _;
 ///
 /// # Errors
 /// A file that is damaged, cut off in its first frame, or too large.
-pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
+pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let damaged = || "the GIF data are damaged";
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
-    options.set_memory_limit(
-        std::num::NonZeroU64::new(MAX_DECODER_BYTES).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes),
-    );
+    // A byte for each pixel.
+    options.set_memory_limit(std::num::NonZeroU64::new(MAX_PIXELS).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes));
     let mut decoder = options.read_info(Cursor::new(bytes)).hint(|| FETCH_AGAIN).with_context(damaged)?;
     let (screen_width, screen_height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     let first = decoder.next_frame_info().hint(|| FETCH_AGAIN).with_context(damaged)?;
@@ -32,7 +32,9 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
     ];
     let (left, top, row_length) = (u32::from(first.left), u32::from(first.top), usize::from(first.width));
     let free = first.transparent.unwrap_or(0);
-    check_size(width.into(), height.into())?;
+    let kept = 3 * u64::from(width) * u64::from(height);
+    let orientation = Orientation::NoTransforms;
+    let share = share_for([width, height], kept + decoder.buffer_size() as u64, kept, orientation)?;
     let mut indices = vec![0; decoder.buffer_size()];
     decoder.read_into_buffer(&mut indices).hint(|| FETCH_AGAIN).with_context(damaged)?;
     // Without a palette, and beyond its end, an index is a shade of gray.
@@ -41,11 +43,11 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
         Some(&[red, green, blue]) => Rgb([red, green, blue]),
         _ => Rgb([index; 3]),
     };
-    let mut picture = RgbImage::from_pixel(width, height, colour(free));
+    let mut image = RgbImage::from_pixel(width, height, colour(free));
     for (y, row) in (top..).zip(indices.chunks_exact(row_length.max(1))) {
         for (x, &index) in (left..).zip(row) {
-            picture.put_pixel(x, y, colour(index));
+            image.put_pixel(x, y, colour(index));
         }
     }
-    Ok(picture)
+    Ok(Decoded { image, orientation, share })
 }

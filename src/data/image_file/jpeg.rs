@@ -11,21 +11,28 @@ use anyhow::Context as _;
 use image::RgbImage;
 use image::metadata::Orientation;
 
-use super::{CONVERT, FETCH_AGAIN, check_size};
+use super::{CONVERT, Decoded, FETCH_AGAIN, check_size, share_for};
 
-/// The pixels, as they are stored, and how they are to be turned.
+/// The pixels.
 ///
 /// # Errors
 /// A JPEG that is damaged, cut off, too large or of a kind that cannot be read.
-pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<(RgbImage, Orientation)> {
+pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let structure = structure::structure(bytes)?;
-    check_size(structure.width as u64, structure.height as u64)?;
+    let [width, height] = structure.size;
+    check_size(width.into(), height.into())?;
     let orientation = structure.exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
-    let image = match baseline::decode(bytes) {
-        Some((width, height, pixels)) => planes::picture(width, height, pixels).context("a picture lacks pixels")?,
-        None => library::decode(bytes)?,
-    };
-    Ok((image, orientation))
+    let kept = 3 * u64::from(width) * u64::from(height);
+    let take = |decoding: u64| share_for(structure.size, decoding, kept, orientation);
+    if let Some(plain) = baseline::Plain::of(bytes) {
+        let share = take(structure.sample_bytes + kept)?;
+        if let Some((width, height, pixels)) = plain.decode() {
+            let image = planes::picture(width, height, pixels).context("a picture lacks pixels")?;
+            return Ok(Decoded { image, orientation, share });
+        }
+    }
+    let (image, share) = library::decode(bytes, &structure, take)?;
+    Ok(Decoded { image, orientation, share })
 }
 
 /// The pixels of a JPEG, as they are stored, from the fast decoder, if it takes a JPEG of this kind, and from the library.
@@ -34,9 +41,11 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<(RgbImage, Orientation)> {
 /// As [`decode`].
 pub(super) fn decode_both_ways(bytes: &[u8]) -> anyhow::Result<(Option<RgbImage>, RgbImage)> {
     let structure = structure::structure(bytes)?;
-    check_size(structure.width as u64, structure.height as u64)?;
+    check_size(structure.size[0].into(), structure.size[1].into())?;
     let fast = baseline::decode(bytes).and_then(|(width, height, pixels)| planes::picture(width, height, pixels));
-    Ok((fast, library::decode(bytes)?))
+    let (picture, _) =
+        library::decode(bytes, &structure, |bytes| share_for(structure.size, bytes, 0, Orientation::NoTransforms))?;
+    Ok((fast, picture))
 }
 
 #[cfg(test)]
@@ -45,6 +54,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    fn from_library(bytes: &[u8]) -> anyhow::Result<RgbImage> {
+        Ok(decode_both_ways(bytes)?.1)
+    }
 
     #[test]
     fn plain_jpegs_are_decoded_fast_to_the_pixels_of_the_library() {
@@ -57,7 +70,7 @@ mod tests {
             }
             let bytes = fs::read(&path).unwrap();
             if let Some((width, height, pixels)) = baseline::decode(&bytes) {
-                assert_eq!(planes::picture(width, height, pixels), library::decode(&bytes).ok(), "{name}");
+                assert_eq!(planes::picture(width, height, pixels), from_library(&bytes).ok(), "{name}");
                 fast.push(name);
             }
         }
@@ -86,7 +99,7 @@ mod tests {
         let longer = [&whole[..restart], &[0x55, 0xaa][..], &whole[restart..]].concat();
         for bytes in [changed, shorter, longer] {
             assert!(baseline::decode(&bytes).is_none());
-            library::decode(&bytes).unwrap();
+            from_library(&bytes).unwrap();
         }
     }
 }

@@ -9,21 +9,26 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::{CONVERT, FETCH_AGAIN, MAX_DECODER_BYTES, check_size};
+use super::{CONVERT, Decoded, FETCH_AGAIN, METADATA_BYTES, check_size, share_for};
 use crate::base::fault::{WithHint as _, explained, fault};
 use crate::data::picture_formats::{RAW, how_to_convert};
 
 const DNG_VERSION: Tag = Tag::Unknown(50_706);
 
-/// The pixels, as they are stored, and how they are to be turned. Alpha is dropped.
+/// The pixels. Alpha is dropped.
 ///
 /// # Errors
 /// A file that is damaged, too large, or of a kind that is not read.
-pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<(RgbImage, Orientation)> {
-    let most = usize::try_from(MAX_DECODER_BYTES).unwrap_or(usize::MAX);
-    let mut limits = Limits::default();
-    (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (most, most);
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(fault_of)?.with_limits(limits);
+pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
+    let limits = |bytes: u64| {
+        let mut limits = Limits::default();
+        limits.decoding_buffer_size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        // What is compressed is in memory as it is.
+        limits.intermediate_buffer_size = usize::MAX;
+        limits
+    };
+    let decoder = Decoder::new(Cursor::new(bytes)).map_err(fault_of)?;
+    let mut decoder = decoder.with_limits(limits(METADATA_BYTES));
     let (width, height) = decoder.dimensions().map_err(fault_of)?;
     check_size(width.into(), height.into())?;
     let mut number = |tag: Tag| decoder.find_tag_unsigned::<u32>(tag);
@@ -41,14 +46,21 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<(RgbImage, Orientation)> {
         let what = if is_signed { "samples that are not unsigned numbers" } else { "a plane for each colour" };
         return Err(not_supported(what));
     }
+    let row_bits = u64::from(width) * u64::from(kind.num_samples()) * u64::from(kind.bit_depth());
+    let stored = row_bits.div_ceil(8) * u64::from(height);
+    let pixels = 3 * u64::from(width) * u64::from(height);
+    let converted = if kind == ColorType::RGB(8) { 0 } else { pixels };
+    let share = share_for([width, height], stored + METADATA_BYTES.max(converted), pixels, orientation)?;
+    decoder = decoder.with_limits(limits(stored.max(METADATA_BYTES)));
     let samples = match decoder.read_image().map_err(fault_of)? {
         DecodingResult::U8(samples) => Samples::Bytes(samples),
         DecodingResult::U16(samples) => Samples::Words(samples),
         _ => return Err(not_supported(&format!("{kind:?}"))),
     };
     let pixels = samples.pixels(kind, width as usize)?;
-    let picture = RgbImage::from_raw(width, height, pixels).context("it has fewer samples than pixels");
-    Ok((picture.hint(|| FETCH_AGAIN).context("the TIFF data are damaged")?, orientation))
+    let image = RgbImage::from_raw(width, height, pixels).context("it has fewer samples than pixels");
+    let image = image.hint(|| FETCH_AGAIN).context("the TIFF data are damaged")?;
+    Ok(Decoded { image, orientation, share })
 }
 
 enum Samples {
@@ -57,18 +69,21 @@ enum Samples {
 }
 
 impl Samples {
-    fn pixels(&self, kind: ColorType, width: usize) -> anyhow::Result<Vec<u8>> {
+    fn pixels(self, kind: ColorType, width: usize) -> anyhow::Result<Vec<u8>> {
         let high = |value: u16| (value >> 8) as u8;
         let gray = |gray: u8| [gray; 3];
         Ok(match (kind, self) {
             (ColorType::Gray(bits @ (1 | 2 | 4 | 8)), Self::Bytes(samples)) => {
                 let scale = 255 / (u8::MAX >> (8 - bits));
-                unpacked(samples, bits, width).flat_map(|value| gray(value * scale)).collect()
+                let num_samples = samples.len().saturating_mul(8) / usize::from(bits);
+                let mut pixels = Vec::with_capacity(3 * num_samples);
+                pixels.extend(unpacked(&samples, bits, width).flat_map(|value| gray(value * scale)));
+                pixels
             }
             (ColorType::GrayA(8), Self::Bytes(samples)) => {
                 samples.as_chunks().0.iter().flat_map(|&[value, _]| gray(value)).collect()
             }
-            (ColorType::RGB(8), Self::Bytes(samples)) => samples.clone(),
+            (ColorType::RGB(8), Self::Bytes(samples)) => samples,
             (ColorType::RGBA(8), Self::Bytes(samples)) => {
                 samples.as_chunks().0.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect()
             }

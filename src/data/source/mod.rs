@@ -19,6 +19,7 @@ use rayon::prelude::*;
 
 use crate::base::bounded_file;
 use crate::base::fault::{WithHint as _, fault, one_line};
+use crate::data::image_file::budget::budgets;
 use crate::data::source::limits::read_to_limit;
 use crate::data::source::listing::{is_too_many, too_many};
 use crate::data::source::zip_archive::ZipReader;
@@ -253,7 +254,12 @@ impl Source {
             let result = |&position: &usize| {
                 let file = &self.files[wanted[position]];
                 handle.open(self, file)?;
-                let content = handle.read(self, file, u64::MAX);
+                // Held until the work is done.
+                let share = budgets().files.take(file.bytes, || format!("reading its {} bytes takes", file.bytes));
+                let (content, _share) = match share {
+                    Ok(share) => (handle.read(self, file, u64::MAX), Some(share)),
+                    Err(refused) => (Err(refused), None),
+                };
                 if content.is_err() {
                     self.check_there()?;
                 }

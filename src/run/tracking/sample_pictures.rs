@@ -1,5 +1,6 @@
 //! The pictures that trackers show beside captions: small, read once, made only where a tracker asks.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -55,11 +56,12 @@ impl SamplePictures {
 }
 
 fn small(path: &std::path::Path) -> anyhow::Result<SamplePicture> {
-    let mut image = load_rgb(path)?;
+    let whole = load_rgb(path)?;
+    let mut image = Cow::Borrowed(&*whole);
     let factor = f64::from(SIDE) / f64::from(image.width().max(image.height()));
     if factor < 1.0 {
         let side = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
-        image = resize_rgb(&image, side(image.width()), side(image.height()))?;
+        image = Cow::Owned(resize_rgb(&whole, side(whole.width()), side(whole.height()))?);
     }
     Ok(SamplePicture { png: encode(&image, ImageFormat::Png)?, width: image.width(), height: image.height() })
 }

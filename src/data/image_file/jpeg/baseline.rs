@@ -67,35 +67,55 @@ struct Waiting {
     count: usize,
 }
 
+/// A plain JPEG whose headers were read.
+pub(super) struct Plain<'a> {
+    header: Header,
+    frame: Frame,
+    factors: (usize, usize),
+    /// What the header of the scan says.
+    selection: &'a [u8],
+    data: &'a [u8],
+}
+
 /// Width, height and RGB; `None` for a JPEG that is not plain.
 pub(super) fn decode(bytes: &[u8]) -> Option<(usize, usize, Vec<u8>)> {
-    let (mut header, mut segments) = (Header::default(), Segments::new(bytes));
-    let selection = loop {
-        match segments.next()? {
-            (0xda, content) => break content,
-            (marker, content) => header.read(marker, content)?,
-        }
-    };
-    let frame = header.frame.take()?;
-    let factors = factors(&header, &frame)?;
-    let units = [frame.width.div_ceil(8 * factors.0), frame.height.div_ceil(8 * factors.1)];
-    let mut components = components(&header, &frame, selection, units)?;
-    vectorized(Scan {
-        data: segments.rest(),
-        components: &mut components,
-        units,
-        restart_interval: header.restart_interval,
-    })?;
-    let mut planes = components.into_iter().enumerate().map(|(index, Component { samples, stride, .. })| {
-        let (across, down) = if index == 0 { (1, 1) } else { factors };
-        Plane { samples, stride, width: frame.width.div_ceil(across), height: frame.height.div_ceil(down) }
-    });
-    let luma = planes.next()?;
-    let pixels = match (planes.next(), planes.next()) {
-        (Some(blue), Some(red)) => Planes { planes: [luma, blue, red], factors }.to_rgb(),
-        _ => gray_to_rgb(&luma),
-    };
-    Some((frame.width, frame.height, pixels))
+    Plain::of(bytes)?.decode()
+}
+
+impl<'a> Plain<'a> {
+    /// `None` for a JPEG that is not plain.
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (mut header, mut segments) = (Header::default(), Segments::new(bytes));
+        let selection = loop {
+            match segments.next()? {
+                (0xda, content) => break content,
+                (marker, content) => header.read(marker, content)?,
+            }
+        };
+        let frame = header.frame.take()?;
+        let factors = factors(&header, &frame)?;
+        Some(Self { header, frame, factors, selection, data: segments.rest() })
+    }
+
+    /// Width, height and RGB; `None` for data that are not as they should be. Samples of all components and the pixels
+    /// are in memory together.
+    pub(super) fn decode(self) -> Option<(usize, usize, Vec<u8>)> {
+        let Self { header, frame, factors, selection, data } = self;
+        let units = [frame.width.div_ceil(8 * factors.0), frame.height.div_ceil(8 * factors.1)];
+        let mut components = components(&header, &frame, selection, units)?;
+        let restart_interval = header.restart_interval;
+        vectorized(Scan { data, components: &mut components, units, restart_interval })?;
+        let mut planes = components.into_iter().enumerate().map(|(index, Component { samples, stride, .. })| {
+            let (across, down) = if index == 0 { (1, 1) } else { factors };
+            Plane { samples, stride, width: frame.width.div_ceil(across), height: frame.height.div_ceil(down) }
+        });
+        let luma = planes.next()?;
+        let pixels = match (planes.next(), planes.next()) {
+            (Some(blue), Some(red)) => Planes { planes: [luma, blue, red], factors }.to_rgb(),
+            _ => gray_to_rgb(&luma),
+        };
+        Some((frame.width, frame.height, pixels))
+    }
 }
 
 impl Header {

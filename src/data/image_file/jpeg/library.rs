@@ -7,17 +7,35 @@ use mozjpeg::decompress::{Decompress, DecompressStarted, Format};
 use mozjpeg::{ColorSpace, CompInfoExt as _};
 
 use super::planes::{Plane, Planes, picture};
-use super::structure::damaged;
+use super::structure::{Structure, damaged};
 use crate::base::fault::fault;
+use crate::data::image_file::budget::Share;
 use crate::data::image_file::{guard::caught, rgb_of_inks};
 
+/// The picture, and the share that `take` gave for the bytes of decoding it.
+///
 /// # Errors
-/// Data that nothing can be made of.
-pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
+/// Data that nothing can be made of, and those of `take`.
+pub(super) fn decode(
+    bytes: &[u8],
+    structure: &Structure<'_>,
+    take: impl FnOnce(u64) -> anyhow::Result<Share>,
+) -> anyhow::Result<(RgbImage, Share)> {
+    let work = || {
+        let image = Decompress::new_mem(bytes)?;
+        if image.size() != (structure.size[0] as usize, structure.size[1] as usize) {
+            return Err(io::Error::other("it has another size behind its header"));
+        }
+        match take(decoding_bytes(&image, structure)) {
+            Ok(share) => Ok(Ok(decompress(image)?.map(|picture| (picture, share)))),
+            Err(refused) => Ok(Err(refused)),
+        }
+    };
     // The library reports its errors as panics.
-    let reason = match caught(|| decompress(bytes)) {
-        Ok(Ok(Some(picture))) => return Ok(picture),
-        Ok(Ok(None)) => "its pixels are not complete".to_owned(),
+    let reason = match caught(work) {
+        Ok(Ok(Ok(Some(decoded)))) => return Ok(decoded),
+        Ok(Ok(Ok(None))) => "its pixels are not complete".to_owned(),
+        Ok(Ok(Err(refused))) => return Err(refused),
         Ok(Err(error)) => error.to_string(),
         Err(panic) => panic.trim_start_matches("libjpeg fatal error: ").to_owned(),
     };
@@ -27,8 +45,19 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
     Err(damaged(&reason))
 }
 
-fn decompress(bytes: &[u8]) -> io::Result<Option<RgbImage>> {
-    let image = Decompress::new_mem(bytes)?;
+/// Bytes that [`decompress`] takes: first coefficients of two bytes, if they are kept, and what the library gives, then
+/// that and the pixels.
+fn decoding_bytes(image: &Decompress<&[u8]>, structure: &Structure<'_>) -> u64 {
+    let num_pixels = u64::from(structure.size[0]) * u64::from(structure.size[1]);
+    let given = match (chroma_factors(image), image.components().len()) {
+        (Some(_), _) => structure.sample_bytes,
+        (None, count) => count as u64 * num_pixels,
+    };
+    let coefficients = if structure.is_in_scans { 2 * structure.sample_bytes } else { 0 };
+    coefficients.max(3 * num_pixels) + given
+}
+
+fn decompress(image: Decompress<&[u8]>) -> io::Result<Option<RgbImage>> {
     if let Some(factors) = chroma_factors(&image) {
         return decompress_planes(image, factors);
     }
@@ -67,7 +96,12 @@ fn chroma_factors(image: &Decompress<&[u8]>) -> Option<(usize, usize)> {
 fn decompress_planes(image: Decompress<&[u8]>, factors: (usize, usize)) -> io::Result<Option<RgbImage>> {
     let (width, height) = image.size();
     let strides: Vec<usize> = image.components().iter().map(|component| component.row_stride()).collect();
-    let mut samples = [(); 3].map(|()| Vec::new());
+    // The library adds a row of units after the other; room for all of them keeps it from moving them.
+    let num_units = height.div_ceil(8 * factors.1);
+    let mut samples = [0, 1, 2].map(|index| {
+        let down = if index == 0 { factors.1 } else { 1 };
+        Vec::with_capacity(strides.get(index).map_or(0, |stride| stride * 8 * down * num_units))
+    });
     let mut started = image.raw()?;
     started.read_raw_data(&mut samples.each_mut());
     started.finish()?;

@@ -38,7 +38,11 @@ impl Planes {
 
 /// Gray samples as RGB.
 pub(super) fn gray_to_rgb(plane: &Plane) -> Vec<u8> {
-    (0..plane.height).flat_map(|y| plane.row(y)).flat_map(|&gray| [gray; 3]).collect()
+    let mut pixels = Vec::with_capacity(3 * plane.width * plane.height);
+    for y in 0..plane.height {
+        pixels.extend(plane.row(y).iter().flat_map(|&gray| [gray; 3]));
+    }
+    pixels
 }
 
 /// A picture of these pixels.

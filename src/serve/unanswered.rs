@@ -1,0 +1,86 @@
+//! A connection on which the HTTP library answers what is no request by itself: those answers, which have no content, are
+//! held back, and ours are sent in their place.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use axum::http::StatusCode;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::problem::Problem;
+
+/// Bytes of an answer that are looked at, for its status.
+const MOST_HELD: usize = 64;
+
+/// A stream that sends nothing until there is a request.
+pub(super) struct Unanswered {
+    stream: TokioIo<TcpStream>,
+    has_request: Arc<AtomicBool>,
+    held: Vec<u8>,
+}
+
+impl Unanswered {
+    /// `has_request` is set by whoever gets the request.
+    pub(super) fn new(stream: TcpStream, has_request: Arc<AtomicBool>) -> Self {
+        Self { stream: TokioIo::new(stream), has_request, held: Vec::new() }
+    }
+
+    /// Why what came is not answered, where the library gave this error; `has_begun` tells whether a part of a head came.
+    pub(super) fn refusal(&self, error: &hyper::Error, has_begun: bool) -> Option<Problem> {
+        if self.has_request.load(Ordering::Relaxed) {
+            return None;
+        }
+        let held = self.held.get(9..12).and_then(|code| StatusCode::from_bytes(code).ok());
+        let status = match held {
+            Some(status) => status,
+            None if error.is_timeout() && has_begun => StatusCode::REQUEST_TIMEOUT,
+            None if error.is_parse() => StatusCode::BAD_REQUEST,
+            None => return None,
+        };
+        let message = match status {
+            StatusCode::REQUEST_TIMEOUT => "the head of the request did not arrive in time",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the head of the request is too large",
+            StatusCode::URI_TOO_LONG => "the address of the request is too long",
+            _ => "this is no HTTP/1.1 request",
+        };
+        Some(Problem::new(status, message))
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+}
+
+impl Read for Unanswered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl Write for Unanswered {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.has_request.load(Ordering::Relaxed) {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        }
+        let room = MOST_HELD - self.held.len();
+        self.held.extend(bytes.iter().take(room));
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
