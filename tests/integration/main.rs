@@ -22,6 +22,7 @@ mod preparation;
 mod pretrained;
 #[cfg(unix)]
 mod processes;
+mod readers;
 mod resume;
 mod scores;
 #[cfg(feature = "serve")]

@@ -6,7 +6,6 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::data::annotations::list_text::texts_of;
 use crate::data::annotations::record::{Element, Key, Record};
 use crate::data::annotations::text::split_of_word;
 
@@ -85,7 +84,7 @@ impl<'a> Walk<'_, 'a> {
             (None, key) => Place { list: "", key: Some(key) },
             (Some(_), _) => self.place,
         };
-        (self.each)(place, Record::of_texts(texts_of(text)));
+        (self.each)(place, Record::of_text(text));
     }
 }
 

@@ -84,12 +84,15 @@ pub(super) struct Seen {
     pub(super) first_image: Option<String>,
     /// The first keys, in their order.
     pub(super) keys: Vec<String>,
+    /// How many there are.
+    pub(super) count: usize,
 }
 
 impl Seen {
     /// Adds what another object tells.
     pub(super) fn add(&mut self, record: &Record<'_>) {
         self.has = self.has.or(record.has);
+        self.count += 1;
         if self.first_image.is_none() {
             self.first_image = record.surely_image().map(str::to_owned);
         }
@@ -125,6 +128,19 @@ impl<'a> Record<'a> {
         let captions: Vec<_> = texts.into_iter().map(|text| (kind, text)).collect();
         let has = Has { captions: !captions.is_empty(), ..Has::default() };
         Self { captions, has, ..Self::default() }
+    }
+
+    /// One of captions alone, as a text is that may be a list.
+    pub(super) fn of_text(text: Cow<'a, str>) -> Self {
+        match texts_of(text) {
+            Ok(texts) => Self::of_texts(texts),
+            Err(odd) => Self { odd: Some(odd), has: Has { captions: true, ..Has::default() }, ..Self::default() },
+        }
+    }
+
+    /// The first keys, for a message.
+    pub(super) fn keys(&self) -> String {
+        self.keys.iter().take(6).map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
     }
 
     /// The image that it names, unless the name may be that of something else.
@@ -288,7 +304,7 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
 fn texts(raw: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     match raw.as_bytes().first() {
         Some(b'"') => match string(raw) {
-            Some(text) => Ok(texts_of(text)),
+            Some(text) => texts_of(text),
             None => Err("half of a character"),
         },
         Some(b'n') => Ok(Vec::new()),
@@ -300,6 +316,12 @@ fn texts(raw: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
                     Some(b'"') => all.push(string(one.get()).ok_or("half of a character")?),
                     Some(b'{') => all.extend(texts(one.get())?),
                     Some(b'n') => {}
+                    // Several texts may be captions, or the words of one.
+                    Some(b'[') => match texts(one.get())?.as_mut_slice() {
+                        [] => {}
+                        [only] => all.push(std::mem::take(only)),
+                        _ => return Err("lists within a list"),
+                    },
                     _ => return Err("a list of something else than texts"),
                 }
             }
@@ -506,6 +528,9 @@ mod tests {
         ] {
             assert_eq!(captions(text), expected, "{text}");
         }
+        assert_eq!(captions(r#"{"captions": [["A"], ["B"], []]}"#), ["A", "B"]);
+        assert_eq!(record(r#"{"captions": [["a", "dog"], ["B"]]}"#).odd, Some("lists within a list"));
+        assert_eq!(record(r#"{"captions": "['A', 3]"}"#).odd, Some("a list of something else than texts"));
         assert_eq!(record(r#"{"caption": 3}"#).odd, Some("a number"));
         assert_eq!(record(r#"{"caption": ["A", 3]}"#).odd, Some("a list of something else than texts"));
         assert_eq!(record(r#"{"caption": "\ud83d"}"#).odd, Some("half of a character"));
