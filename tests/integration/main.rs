@@ -28,6 +28,7 @@ mod scores;
 #[cfg(feature = "serve")]
 mod serve;
 mod showing;
+mod sources;
 mod strangers;
 mod support;
 mod tidy;

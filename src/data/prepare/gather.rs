@@ -1,12 +1,12 @@
 //! Brings captions and image files together: which file each image is, which are kept, and how they are called.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::base::fault::fault;
 use crate::data::annotations::{Choice, KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{Split, is_safe_relative};
 use crate::data::picture_formats::how_to_convert_file;
-use crate::data::prepare::image_files::{FoundFiles, find_files, shared_names, two_of};
+use crate::data::prepare::image_files::{Contents, FoundFiles, find_files, shared_names, two_of};
 use crate::data::prepare::image_index::ImageIndex;
 use crate::data::prepare::report::Options;
 use crate::data::prepare::split_file::{Answer, SplitFile};
@@ -88,7 +88,8 @@ pub(super) fn gather(
     note_unread_images(&mut raw.rejects, source, &unread);
     let taken: HashSet<usize> = files.iter().copied().collect();
     if let Some(unnamed) = source.unnamed_pictures(|file| taken.contains(&file)) {
-        let reason = format!("they have no names of pictures, such as {}: give each an ending such as .jpg", unnamed.first);
+        let reason =
+            format!("they have no names of pictures, such as {}: give each an ending such as .jpg", unnamed.first);
         raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
     }
     if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
@@ -225,6 +226,11 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
         );
         raw.repairs.push(Repair::new("the split file", note));
     }
+    if split_file.num_without > 0 {
+        let note =
+            format!("{} of its names have no split, such as {}", split_file.num_without, split_file.first_without);
+        raw.repairs.push(Repair::new("the split file", note));
+    }
     for name in &split_file.unused {
         raw.repairs.push(Repair::new(name.clone(), "not used as a list of a split: its name says none"));
     }
@@ -232,16 +238,19 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
 }
 
 fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, index: &ImageIndex<'_>, files: &[usize]) {
+    let all_taken: HashSet<usize> = files.iter().copied().collect();
+    let alike = |file: usize| (source.files()[file].name(), source.files()[file].bytes);
+    let taken_alike: HashMap<(&str, u64), usize> = files.iter().map(|&file| (alike(file), file)).collect();
+    let mut contents = Contents::default();
     // A copy of a file that is taken is no other image.
-    let taken = |file: usize| (source.files()[file].name(), source.files()[file].bytes);
-    let all_taken: HashSet<(&str, u64)> = files.iter().map(|&file| taken(file)).collect();
-    let without = index.images().iter().filter(|&&file| !all_taken.contains(&taken(file)));
-    let mut without = without.map(|&file| source.files()[file].path.as_str());
-    if let Some(first) = without.next() {
-        let count = 1 + without.count();
+    let mut is_copy =
+        |file: usize| taken_alike.get(&alike(file)).is_some_and(|&taken| contents.are_same(source, &[taken, file]));
+    let without = index.images().iter().copied().filter(|file| !all_taken.contains(file));
+    let without: Vec<usize> = without.filter(|&file| !is_copy(file)).collect();
+    if let Some(&first) = without.first() {
         rejects.push(Reject::new(
-            format!("{count} image files"),
-            format!("no image with captions has them, such as {first}"),
+            format!("{} image files", without.len()),
+            format!("no image with captions has them, such as {}", source.files()[first].path),
         ));
     }
 }

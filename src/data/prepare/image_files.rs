@@ -219,10 +219,11 @@ impl Assignment<'_> {
 
 /// Digests of files that were compared; each is read once.
 #[derive(Default)]
-struct Contents(HashMap<usize, Option<[u8; 32]>>);
+pub(super) struct Contents(HashMap<usize, Option<[u8; 32]>>);
 
 impl Contents {
-    fn are_same(&mut self, source: &Source, files: &[usize]) -> bool {
+    /// Whether these files have one content.
+    pub(super) fn are_same(&mut self, source: &Source, files: &[usize]) -> bool {
         let bytes = |file: usize| source.files()[file].bytes;
         let Some((&first, others)) = files.split_first() else { return false };
         if others.iter().any(|&other| bytes(other) != bytes(first)) {

@@ -33,7 +33,8 @@ impl Display for UnnamedPictures {
     /// `2 files are pictures by their content and not by their names, such as a/img`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let are = if self.count == 1 { "file is a picture" } else { "files are pictures" };
-        let its = if self.count == 1 { "its content and not by its name" } else { "their content and not by their names" };
+        let its =
+            if self.count == 1 { "its content and not by its name" } else { "their content and not by their names" };
         write!(formatter, "{} {are} by {its}, such as {}", self.count, self.first)
     }
 }

@@ -31,7 +31,12 @@ impl UnreadPictures {
 
     /// Why they are left out, with a way out.
     pub fn reason(&self) -> String {
-        format!("the format {} is not read, such as {}; {}", self.format, self.first, how_to_convert_file(&self.first, self.format))
+        format!(
+            "the format {} is not read, such as {}; {}",
+            self.format,
+            self.first,
+            how_to_convert_file(&self.first, self.format)
+        )
     }
 }
 
