@@ -150,6 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn pictures_that_are_not_called_so_are_named() {
+        let folder = folder_of(&["b.jpg", "notes"]);
+        for name in ["img_1", "a.photo"] {
+            std::fs::write(folder.path().join(name), b"\xff\xd8\xff\xe0").unwrap();
+        }
+        let expected = "2 files are pictures by their content and not by their names, such as a.photo: name such a file \
+                        itself to have it too";
+        assert_eq!(Contents::of(folder.path()).unwrap().notes(), [expected]);
+    }
+
+    #[test]
     fn a_folder_without_pictures_says_what_it_has() {
         let folder = folder_of(&["1.avif", "sub/"]);
         let text = describe(&Contents::of(folder.path()).unwrap().pictures(folder.path()).unwrap_err());

@@ -90,7 +90,7 @@ fn files_that_were_looked_into_or_weighed_are_watched() {
     // A copy of a file that was taken.
     let source = many("a.jpg,A\n", &[("x/a.jpg", 31), ("y/a.jpg", 31)]);
     let output = out.path().join("copies");
-    assert!(!again(source.path(), &output).contains("nothing says which"));
+    assert!(!again(source.path(), &output).contains("left out, since nothing says"));
     put(source.path(), "y/a.jpg", picture(32));
     let text = again(source.path(), &output);
     assert!(text.contains("1 file was changed (y/a.jpg)") && text.contains("a.jpg: it may be x/a.jpg or"), "{text}");

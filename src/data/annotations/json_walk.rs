@@ -6,7 +6,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::data::annotations::record::{Element, Key, Record};
+use crate::data::annotations::json_values::Key;
+use crate::data::annotations::record::{Element, Record};
 use crate::data::annotations::text::split_of_word;
 
 /// Keys whose value is a set of entries, not one entry.

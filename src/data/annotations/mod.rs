@@ -26,6 +26,7 @@ mod json_columns;
 mod json_lines;
 mod json_shape;
 mod json_text;
+mod json_values;
 mod json_walk;
 mod karpathy;
 mod layout;

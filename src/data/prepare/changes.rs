@@ -79,6 +79,9 @@ pub(super) struct Differences {
     changed: Files,
     added: Files,
     removed: Files,
+    /// Files of which nothing is in the data set.
+    changed_beside: Files,
+    removed_beside: Files,
 }
 
 impl Differences {
@@ -89,7 +92,7 @@ impl Differences {
 
     /// A file with another content, of which nothing is in the data set.
     fn changed_beside(&mut self, path: &str) {
-        self.changed.add(path, !is_image_name(path) && !is_archive_name(path));
+        self.changed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
     }
 
     /// A file that was not there.
@@ -104,28 +107,38 @@ impl Differences {
 
     /// A file that is no longer there, of which nothing is in the data set.
     fn removed_beside(&mut self, path: &str) {
-        self.removed.add(path, !is_image_name(path) && !is_archive_name(path));
+        self.removed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.changed.count + self.added.count + self.removed.count == 0
+        self.all().iter().all(|(files, _)| files.count == 0)
     }
 
     fn are_texts_alone(&self) -> bool {
-        !self.is_empty()
-            && [&self.changed, &self.added, &self.removed].iter().all(|files| files.count == 0 || files.are_texts)
+        !self.is_empty() && self.all().iter().all(|(files, _)| files.count == 0 || files.are_texts)
+    }
+
+    fn all(&self) -> [(&Files, &'static str); 5] {
+        [
+            (&self.changed, "changed"),
+            (&self.added, "added"),
+            (&self.removed, "removed"),
+            (&self.changed_beside, "changed"),
+            (&self.removed_beside, "removed"),
+        ]
     }
 }
 
 impl fmt::Display for Differences {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [(&self.changed, "changed"), (&self.added, "added"), (&self.removed, "removed")];
         let part = |(files, what): (&Files, &str)| match files.count {
             0 => None,
             1 => Some(format!("1 file was {what} ({})", files.first)),
             count => Some(format!("{count} files were {what} (such as {})", files.first)),
         };
-        let parts: Vec<String> = kinds.into_iter().filter_map(part).collect();
+        // What is in the data set says enough.
+        let num_kinds = if self.changed.count + self.removed.count > 0 { 3 } else { 5 };
+        let parts: Vec<String> = self.all().into_iter().take(num_kinds).filter_map(part).collect();
         formatter.write_str(&parts.join(", "))
     }
 }

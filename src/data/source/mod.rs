@@ -20,7 +20,6 @@ use rayon::prelude::*;
 
 use crate::base::bounded_file;
 use crate::base::fault::{WithHint as _, fault, one_line};
-use crate::data::annotations::may_hold_captions;
 use crate::data::source::limits::read_to_limit;
 use crate::data::source::listing::{is_too_many, too_many};
 use crate::data::source::zip_archive::ZipReader;
@@ -214,17 +213,6 @@ impl Source {
     /// Pictures of formats that are not read.
     pub fn unread_pictures(&self) -> Vec<UnreadPictures> {
         UnreadPictures::among(self.files.iter().map(|file| file.path.as_str()))
-    }
-
-    /// Files that are pictures by their content alone, but for those that hold texts by their names and those for which
-    /// `is_known` holds.
-    pub fn unnamed_pictures(&self, is_known: impl Fn(usize) -> bool) -> Option<UnnamedPictures> {
-        let is_open = |file: &usize| !is_known(*file) && !may_hold_captions(&self.files[*file].path);
-        let files: Vec<(usize, &str)> =
-            (0..self.files.len()).filter(is_open).map(|file| (file, self.files[file].path.as_str())).collect();
-        let place: HashMap<&str, usize> = files.iter().map(|&(file, path)| (path, file)).collect();
-        let start = |path: &&str| self.peek(place[path], START).unwrap_or_default();
-        UnnamedPictures::among(files.iter().map(|(_, path)| *path), start)
     }
 
     /// The whole content of a file.

@@ -3,7 +3,9 @@
 
 use std::fmt::{self, Display};
 
+use crate::data::annotations::may_hold_captions;
 use crate::data::picture_formats::{format_of_content, is_image_name};
+use crate::data::source::Source;
 
 /// Bytes that tell whether a file is a picture.
 pub const START: u64 = 64;
@@ -26,6 +28,22 @@ impl UnnamedPictures {
         let mut found = unnamed.filter(|path| format_of_content(&start(path)).is_some());
         let first = found.next()?.as_ref().to_owned();
         Some(Self { count: 1 + found.count(), first })
+    }
+}
+
+impl Source {
+    /// Files that are pictures by their content alone, but for those that hold texts by their names and those for which
+    /// `is_known` holds.
+    pub fn unnamed_pictures(&self, is_known: impl Fn(usize) -> bool) -> Option<UnnamedPictures> {
+        struct Path<'a>(usize, &'a str);
+        impl AsRef<str> for Path<'_> {
+            fn as_ref(&self) -> &str {
+                self.1
+            }
+        }
+        let paths = self.files().iter().enumerate().map(|(file, of)| Path(file, &of.path));
+        let open = paths.filter(|Path(file, path)| !is_known(*file) && !may_hold_captions(path));
+        UnnamedPictures::among(open, |Path(file, _)| self.peek(*file, START).unwrap_or_default())
     }
 }
 
