@@ -1,13 +1,14 @@
 //! The pictures that a person names: files, and folders of files.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
 use crate::base::fault::{describe, fault};
-use crate::base::terminal;
+use crate::base::{bounded_file, terminal};
 use crate::data::picture_formats::{READ, format_of_name};
-use crate::data::source::UnreadPictures;
+use crate::data::source::{START, UnnamedPictures, UnreadPictures};
 
 /// The files that are named, whatever they are called, and the pictures of the folders that are named, in order; and how
 /// many names lead nowhere. What a folder holds beside pictures that are read is told.
@@ -35,6 +36,7 @@ pub(super) fn picture_files(paths: &[PathBuf]) -> (Vec<PathBuf>, usize) {
 struct Contents {
     pictures: Vec<PathBuf>,
     unread: Vec<UnreadPictures>,
+    unnamed: Option<UnnamedPictures>,
     num_subfolders: usize,
 }
 
@@ -51,8 +53,9 @@ impl Contents {
         let (subfolders, mut files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
         let names: Vec<String> = files.iter().map(name_of).collect();
         let unread = UnreadPictures::among(names.iter().map(String::as_str));
+        let unnamed = UnnamedPictures::among(&names, |name| start_of(&folder.join(name)));
         files.retain(|path| format_of_name(&name_of(path)).is_some());
-        Ok(Self { pictures: files, unread, num_subfolders: subfolders.len() })
+        Ok(Self { pictures: files, unread, unnamed, num_subfolders: subfolders.len() })
     }
 
     /// The pictures, once what is passed over is told.
@@ -78,6 +81,7 @@ impl Contents {
                 format!("{unread}, {are} skipped: this format is not read")
             })
             .collect();
+        notes.extend(self.unnamed.as_ref().map(|unnamed| format!("{unnamed}: name such a file itself to have it too")));
         match self.num_subfolders {
             0 => {}
             1 => notes.push("1 subfolder is not searched: name it to have its pictures too".to_owned()),
@@ -85,6 +89,13 @@ impl Contents {
         }
         notes
     }
+}
+
+/// The first bytes of a file; none where it cannot be read.
+fn start_of(path: &Path) -> Vec<u8> {
+    let mut start = Vec::new();
+    let read = bounded_file::open(path).map(|file| file.take(START).read_to_end(&mut start));
+    if matches!(read, Ok(Ok(_))) { start } else { Vec::new() }
 }
 
 #[cfg(test)]
@@ -136,6 +147,17 @@ mod tests {
         let mut found = contents.pictures(folder.path()).unwrap();
         found.sort();
         assert_eq!(found, names);
+    }
+
+    #[test]
+    fn pictures_that_are_not_called_so_are_named() {
+        let folder = folder_of(&["b.jpg", "notes"]);
+        for name in ["img_1", "a.photo"] {
+            std::fs::write(folder.path().join(name), b"\xff\xd8\xff\xe0").unwrap();
+        }
+        let expected = "2 files are pictures by their content and not by their names, such as a.photo: name such a file \
+                        itself to have it too";
+        assert_eq!(Contents::of(folder.path()).unwrap().notes(), [expected]);
     }
 
     #[test]

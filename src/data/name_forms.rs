@@ -17,23 +17,29 @@ pub(crate) enum Difference {
     Habit,
     /// In the Unicode form, in percent escapes, or in kinds of blanks.
     Form,
+    /// In ligatures, which some programs write for two letters.
+    Ligature,
     /// In letter case as well.
     Case,
     /// In endings that mean one kind of file as well: `.jpg` and `.jpeg`.
     Ending,
+    /// One is a number, and the other that number with zeros before it, or `.0` behind it.
+    Number,
 }
 
 impl Difference {
     /// All of them that a person is told of.
-    pub(crate) const TOLD: [Self; 3] = [Self::Form, Self::Case, Self::Ending];
+    pub(crate) const TOLD: [Self; 5] = [Self::Form, Self::Ligature, Self::Case, Self::Ending, Self::Number];
 
     /// In what the names differ, for a message.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Habit => "nothing",
             Self::Form => "Unicode form, blanks or percent escapes",
+            Self::Ligature => "ligatures, such as \u{fb01} for fi",
             Self::Case => "letter case",
             Self::Ending => "their endings, which mean the same",
+            Self::Number => "how a number is written: zeros before it, or .0 behind it",
         }
     }
 }
@@ -67,7 +73,9 @@ pub(crate) fn loosest(path: &str) -> String {
 
 /// How two names whose [`loosest`] forms are equal differ; `None` where their endings mean different kinds of files.
 pub(crate) fn difference(one: &str, other: &str) -> Option<Difference> {
-    let ((one_stem, one_ending), (other_stem, other_ending)) = (split_ending(one), split_ending(other));
+    let formed = |name: &str| last_part(&tidy(&form(name))).to_owned();
+    let (one_formed, other_formed) = (formed(one), formed(other));
+    let ((one_stem, one_ending), (other_stem, other_ending)) = (split_ending(&one_formed), split_ending(&other_formed));
     let endings = match (one_ending, other_ending) {
         (Some(one), Some(other)) if one == other => Difference::Habit,
         (Some(one), Some(other)) if one.eq_ignore_ascii_case(other) => Difference::Case,
@@ -75,14 +83,34 @@ pub(crate) fn difference(one: &str, other: &str) -> Option<Difference> {
         (Some(_), Some(_)) => return None,
         (None, _) | (_, None) => Difference::Habit,
     };
-    let stems = if without_coco(one_stem) == without_coco(other_stem) {
+    let as_written = |name: &'_ str| without_coco(split_ending(name).0).to_owned();
+    let stems = if as_written(one) == as_written(other) {
         Difference::Habit
-    } else if without_coco(last_part(&form(one_stem))) == without_coco(last_part(&form(other_stem))) {
+    } else if without_coco(one_stem) == without_coco(other_stem) {
         Difference::Form
+    } else if without_ligatures(without_coco(one_stem)) == without_ligatures(without_coco(other_stem)) {
+        Difference::Ligature
     } else {
         Difference::Case
     };
     Some(stems.max(endings))
+}
+
+/// The number that a name is, but for its ending and what COCO's names begin with: `42` of `42.0`, `000042.jpg` and
+/// `COCO_val2014_000000000042.jpg`. `None` for any other name.
+pub(crate) fn number(name: &str) -> Option<&str> {
+    let (stem, ending) = split_ending(name);
+    let stem = match stem.split_once('.') {
+        Some((whole, zeros)) if ending.is_none() && !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => {
+            whole
+        }
+        _ => without_coco(stem),
+    };
+    let is_number = !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| match stem.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    })
 }
 
 /// A path as a system that does not tell letter case or Unicode forms apart keeps it.
@@ -115,6 +143,11 @@ fn form(text: &str) -> Cow<'_, str> {
     let plain = |character: char| if character.is_whitespace() { ' ' } else { character };
     let text: String = decoded.chars().map(plain).filter(is_seen).collect();
     Cow::Owned(compose(text.trim()).into_owned())
+}
+
+fn without_ligatures(text: &str) -> Cow<'_, str> {
+    const APART: ComposingNormalizerBorrowed<'static> = ComposingNormalizerBorrowed::new_nfkc();
+    APART.normalize(text)
 }
 
 fn compose(text: &str) -> Cow<'_, str> {
@@ -187,6 +220,11 @@ mod tests {
             ("caf%C3%A9.jpg", "cafe\u{301}.jpg", Difference::Form),
             ("9.41.00 AM.png", "9.41.00\u{202f}AM.png", Difference::Form),
             ("\u{feff}a.jpg", "a.jpg", Difference::Form),
+            ("b.jpg", "b%2Ejpg", Difference::Form),
+            ("img/b.jpg", "img%5Cb.jpg", Difference::Form),
+            ("\u{fb01}.jpg", "fi.jpg", Difference::Ligature),
+            ("o\u{fb03}ce.JPG", "office.jpg", Difference::Case),
+            ("\u{fb01}.jpg", "FI.jpg", Difference::Case),
             ("IMG_1.jpg", "img_1.jpg", Difference::Case),
             ("a.JPG", "a.jpg", Difference::Case),
             ("\u{c9}t\u{e9}.jpg", "e\u{301}te\u{301}.jpg", Difference::Case),
@@ -206,6 +244,28 @@ mod tests {
             assert_ne!(loosest(one), loosest(other), "{one} {other}");
         }
         assert_eq!(loosest("x%2Fy%20z/A.JPG"), "x/y z/a");
+    }
+
+    #[test]
+    fn a_number_is_one_however_it_is_written() {
+        for (name, expected) in [
+            ("42", Some("42")),
+            ("42.0", Some("42")),
+            ("1.00", Some("1")),
+            ("0", Some("0")),
+            ("000000000042.jpg", Some("42")),
+            ("COCO_val2014_000000000042.jpg", Some("42")),
+            ("000.png", Some("0")),
+            ("42.5", None),
+            ("1.0.jpg", None),
+            ("42.", None),
+            ("a42", None),
+            ("-1", None),
+            ("", None),
+            (".jpg", None),
+        ] {
+            assert_eq!(number(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -128,7 +128,14 @@ pub fn unread_format_of_name(name: &str) -> Option<&'static str> {
 
 /// What to do about a picture of a format that is not read.
 pub fn how_to_convert(format: &str) -> String {
-    let ending = UNREAD.iter().find(|unread| unread.name == format).map_or("", |unread| unread.endings[0]);
+    how_to_convert_file("", format)
+}
+
+/// What to do about the picture at `path`, which is of a format that is not read.
+pub fn how_to_convert_file(path: &str, format: &str) -> String {
+    let endings = UNREAD.iter().find(|unread| unread.name == format).map_or(&[][..], |unread| unread.endings);
+    let of_path = ending(path).filter(|own| endings.iter().any(|known| known.eq_ignore_ascii_case(own)));
+    let ending = of_path.or(endings.first().copied()).unwrap_or_default();
     format!("convert it to JPEG or PNG, for example with ImageMagick: `magick a.{ending} a.png`")
 }
 
@@ -182,6 +189,18 @@ mod tests {
         }
         for name in ["a.jpg/b", "jpg", "x.txt", "x.mp4", "x.", ""] {
             assert!(!is_image_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_converted_from_the_ending_that_it_has() {
+        for (path, format, expected) in [
+            ("x/b.HIF", "HEIC", "`magick a.HIF a.png`"),
+            ("c.heif", "HEIC", "`magick a.heif a.png`"),
+            ("c.jpg", "HEIC", "`magick a.heic a.png`"),
+            ("", "JPEG 2000", "`magick a.jp2 a.png`"),
+        ] {
+            assert!(how_to_convert_file(path, format).ends_with(expected), "{path}");
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{binary, shapes_folder, stderr};
 
 /// A folder with pictures `0.jpg` to `5.jpg`, and these files.
-fn source(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+pub(crate) fn source(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let (folder, dataset) = (tempfile::tempdir().unwrap(), Dataset::open(shapes_folder()).unwrap());
     for number in 0..6 {
         fs::copy(dataset.image_path(number), folder.path().join(format!("{number}.jpg"))).unwrap();
@@ -25,7 +25,7 @@ fn source(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     folder
 }
 
-fn prepare(source: &Path, extra: &[&str]) -> (Output, tempfile::TempDir) {
+pub(crate) fn prepare(source: &Path, extra: &[&str]) -> (Output, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = binary();
     command.arg("prepare-data").arg("--source").arg(source).arg("--output").arg(folder.path().join("out"));
@@ -34,7 +34,7 @@ fn prepare(source: &Path, extra: &[&str]) -> (Output, tempfile::TempDir) {
 
 /// The images in each split, the console, and the report.
 #[track_caller]
-fn prepared(source: &Path, extra: &[&str]) -> ([usize; 3], Vec<Vec<String>>, String, Preparation) {
+pub(crate) fn prepared(source: &Path, extra: &[&str]) -> ([usize; 3], Vec<Vec<String>>, String, Preparation) {
     let (output, folder) = prepare(source, extra);
     assert!(output.status.success(), "{}", stderr(&output));
     let dataset = Dataset::open(&folder.path().join("out")).unwrap();
@@ -45,7 +45,7 @@ fn prepared(source: &Path, extra: &[&str]) -> ([usize; 3], Vec<Vec<String>>, Str
 }
 
 #[track_caller]
-fn refused(source: &Path, extra: &[&str]) -> String {
+pub(crate) fn refused(source: &Path, extra: &[&str]) -> String {
     let (output, folder) = prepare(source, extra);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -53,14 +53,14 @@ fn refused(source: &Path, extra: &[&str]) -> String {
     text
 }
 
-fn coco(numbers: std::ops::Range<usize>) -> Value {
+pub(crate) fn coco(numbers: std::ops::Range<usize>) -> Value {
     let images: Vec<Value> = numbers.clone().map(|n| json!({ "id": n, "file_name": format!("{n}.jpg") })).collect();
     let captions: Vec<Value> =
         numbers.map(|n| json!({ "id": n, "image_id": n, "caption": format!("A {n}") })).collect();
     json!({ "images": images, "annotations": captions })
 }
 
-fn table(numbers: std::ops::Range<usize>) -> String {
+pub(crate) fn table(numbers: std::ops::Range<usize>) -> String {
     let rows: String = numbers.map(|n| format!("{n}.jpg,A {n}\n")).collect();
     format!("image,caption\n{rows}")
 }

@@ -23,11 +23,13 @@ mod preparation;
 mod pretrained;
 #[cfg(unix)]
 mod processes;
+mod readers;
 mod resume;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;
 mod showing;
+mod sources;
 mod strangers;
 mod support;
 mod tidy;

@@ -8,10 +8,17 @@ use std::hash::{BuildHasher as _, RandomState};
 use crate::data::annotations::encoding::decode;
 use crate::data::annotations::entities;
 use crate::data::annotations::input::{Input, Reading};
+use crate::data::annotations::list_text::texts_of;
 use crate::data::annotations::text::split_of_word;
 use crate::data::annotations::{NamedSplit, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{MAX_CAPTION_CHARS, Split, clean_caption};
 use crate::data::image_id::ImageId;
+
+/// What pandas writes, and reads, in place of a value that is missing; in these letters and no others.
+const MISSING: [&str; 18] = [
+    "nan", "NaN", "-nan", "-NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A",
+    "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN",
+];
 
 /// A data set in the making.
 #[derive(Default)]
@@ -26,6 +33,8 @@ pub(super) struct Builder {
     hasher: RandomState,
     /// Captions with HTML entities, and the first of their images.
     with_entities: (usize, String),
+    /// Captions that are a word for a missing value, the first such word and its image.
+    missing: (usize, String, String),
     split_names: Vec<(Split, String)>,
     /// What was mended or noticed.
     pub(super) repairs: Vec<Repair>,
@@ -109,6 +118,18 @@ impl Builder {
         &self.images[image].image.filename
     }
 
+    /// Adds what stands in place of a caption in a file of text: one, or a list of them that was written as a text.
+    pub(super) fn cell(&mut self, image: usize, number: Option<u32>, text: &str, place: impl FnOnce() -> String) {
+        match texts_of(Cow::Borrowed(text)) {
+            Ok(texts) => texts.iter().for_each(|text| self.caption(image, number, text)),
+            Err(_) if self.reading != Reading::Preparation => self.caption(image, number, text),
+            Err(odd) => {
+                let what = format!("a caption of {}", self.reference(image));
+                self.rejects.push(Reject::new(what, format!("{}: it is {odd}, not a text", place())));
+            }
+        }
+    }
+
     /// Adds a caption. Where captions have numbers they are brought into their order, and one that stands there twice
     /// under one number is left out. Captions that are to be scored are kept as they are.
     pub(super) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
@@ -121,6 +142,13 @@ impl Builder {
             Some(number) => format!("{}#{number}", builder.reference(image)),
             None => format!("a caption of {}", builder.reference(image)),
         };
+        if MISSING.contains(&text.trim()) {
+            if self.missing.0 == 0 {
+                (self.missing.1, self.missing.2) = (text.trim().to_owned(), self.reference(image).to_owned());
+            }
+            self.missing.0 += 1;
+            return;
+        }
         let decoded = entities::decode(text);
         let (caption, is_wild) = clean_caption(&decoded);
         let length = caption.chars().count();
@@ -215,6 +243,11 @@ impl Builder {
             let (count, example) = &self.with_entities;
             let note = format!("HTML entities such as &amp; were decoded, first in a caption of {example}");
             self.repairs.push(Repair::new(format!("{count} captions"), note));
+        }
+        let (count, word, image) = &self.missing;
+        if *count > 0 {
+            let reason = format!("pandas writes such a word for a missing value: first {word} for {image}");
+            self.rejects.push(Reject::new(format!("{count} captions"), reason));
         }
         let mut images = Vec::with_capacity(self.images.len());
         for Gathered { mut image, numbers } in self.images {

@@ -11,8 +11,9 @@ use crate::data::annotations::json_shape::JsonShape;
 use crate::data::annotations::json_text::{explain, without_nan};
 use crate::data::annotations::layout::{Layout, PairLayout};
 use crate::data::annotations::text::split_of_path;
-use crate::data::annotations::{Certainty, Format, Found};
-use crate::data::name_forms::{last_part, loosest};
+use crate::data::annotations::wrappings::{Wrapping, unwrapped, wrapping};
+use crate::data::annotations::{Certainty, Format, Found, many_images};
+use crate::data::name_forms::{last_part, loosest, number};
 use crate::data::picture_formats::format_of_name;
 use crate::data::prepare::report::PREPARATION_FILE;
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
@@ -21,7 +22,7 @@ use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 const READ: [&str; 11] =
     [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".psv", ".txt", ".token", ".caption", ".captions"];
 /// Endings of files that are one for each image where they have its name.
-const BESIDE: [&str; 6] = [".txt", ".caption", ".json", ".xml", ".yaml", ".yml"];
+pub(super) const BESIDE: [&str; 6] = [".txt", ".caption", ".json", ".xml", ".yaml", ".yml"];
 /// Files that hold captions perhaps, and are not read.
 const NOT_READ: [(&str, &str); 12] = [
     (".xlsx", "a spreadsheet: save it as CSV"),
@@ -114,9 +115,11 @@ impl<'a> Candidates<'a> {
     pub(super) fn has_image(&self, name: &str) -> bool {
         let names = self.names.get_or_init(|| {
             let images = self.source.files().iter().filter(|file| is_image_name(&file.path));
-            images.map(|file| loosest(file.name())).collect()
+            images.flat_map(|file| [Some(loosest(file.name())), as_number(file.name())]).flatten().collect()
         });
-        names.contains(last_part(&loosest(name)))
+        // An id is not written as the names of files are.
+        let id = || as_number(name).filter(|_| !is_image_name(name));
+        names.contains(last_part(&loosest(name))) || id().is_some_and(|id| names.contains(&id))
     }
 
     /// Whether a name is taken for that of an image: it has an ending, or an image of this name is there.
@@ -162,6 +165,11 @@ impl<'a> Candidates<'a> {
     }
 }
 
+/// The number that a name is, in a form that no name has.
+fn as_number(name: &str) -> Option<String> {
+    number(name).map(|number| format!("/{number}"))
+}
+
 /// Whether a file of this name may hold captions.
 pub fn may_hold_captions(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -197,21 +205,21 @@ fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
     let files = source.files();
     // `captions.pdf` beside `captions.json` is no picture with its caption.
     let images: HashSet<&str> = files.iter().filter(|file| format_of_name(&file.path).is_some()).map(key_of).collect();
-    let is_listed = |file: &SourceFile| {
+    let of_many = many_images::files(source);
+    let is_listed = |&index: &usize| {
+        let file = &files[index];
         let name = file.name();
         if unfinished(name).is_some() {
             return true;
         }
-        let stem = name.split('.').next().unwrap_or(name);
-        let is_about = ABOUT.iter().any(|about| stem.eq_ignore_ascii_case(about));
         let is_kind = speaks_of_captions(name)
             || has_one_of(name, &READ)
             || NOT_READ.iter().any(|(ending, _)| has_ending(name, ending));
-        let is_beside = has_one_of(name, &BESIDE) && images.contains(key_of(file));
+        let is_beside = has_one_of(name, &BESIDE) && images.contains(key_of(file)) && !of_many.contains(&index);
         let is_alone = files.len() == 1 && !is_image_name(name);
-        is_alone || is_kind && !is_about && !is_beside && name != PREPARATION_FILE
+        is_alone || is_kind && !is_about(name) && !is_beside && name != PREPARATION_FILE
     };
-    let listed = source.find(is_listed);
+    let listed: Vec<usize> = (0..files.len()).filter(is_listed).collect();
     let mut in_folder: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
     let ending = |file: usize| BESIDE.into_iter().find(|ending| has_ending(&files[file].path, ending));
     for &file in &listed {
@@ -228,6 +236,17 @@ fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
     (listed.into_iter().filter(|&file| !is_many(file)).collect(), many)
 }
 
+/// Whether a file of this name is about a data set and holds none of it.
+pub(super) fn is_about(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name);
+    ABOUT.iter().any(|about| stem.eq_ignore_ascii_case(about))
+}
+
+/// Whether a file of this name is one of COCO's that hold no captions.
+pub(super) fn is_other_of_coco(name: &str) -> bool {
+    OTHERS_OF_COCO.iter().any(|start| name.starts_with(start))
+}
+
 /// Whether a name has this word in it, in capital letters or not.
 pub(super) fn has_word(name: &str, word: &str) -> bool {
     name.to_ascii_lowercase().contains(word)
@@ -235,11 +254,8 @@ pub(super) fn has_word(name: &str, word: &str) -> bool {
 
 /// What a file will be called when its download is finished; `None` for one that is called like a whole file.
 pub(super) fn unfinished(path: &str) -> Option<&str> {
-    const ENDINGS: [&str; 8] =
-        [".part", ".partial", ".crdownload", ".opdownload", ".download", ".incomplete", ".aria2", ".tmp"];
-    let ending = ENDINGS.iter().find(|ending| has_ending(path, ending))?;
-    let whole = &path[..path.len() - ending.len()];
-    has_one_of(whole, &READ).then_some(whole)
+    let (_, whole) = wrapping(path).filter(|(what, _)| *what == Wrapping::Unfinished)?;
+    has_one_of(unwrapped(whole), &READ).then_some(whole)
 }
 
 fn look(source: &Source, file: usize, is_alone: bool) -> Content {
@@ -249,7 +265,7 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
         let reason = "its name says that its download is not finished".to_owned();
         return Content::Broken { reason, speaks_of_captions: false };
     }
-    if OTHERS_OF_COCO.iter().any(|start| name.starts_with(start)) {
+    if is_other_of_coco(name) {
         return Content::Foreign("COCO's boxes, outlines or key points");
     }
     if let Some((_, what)) = NOT_READ.iter().find(|(ending, _)| has_ending(name, ending)) {

@@ -4,7 +4,7 @@ use crate::base::digest::sha256;
 use crate::base::fault::{fault, usage};
 use crate::data::annotations::candidates::Candidates;
 use crate::data::annotations::unread::Unread;
-use crate::data::annotations::{FORMATS, Format, Found, KnownDataset, Repair};
+use crate::data::annotations::{FORMATS, Format, Found, KnownDataset, Repair, TrainingFile, sidecar, training_files};
 use crate::data::picture_formats::format_of_name;
 use crate::data::source::Source;
 
@@ -57,6 +57,8 @@ pub struct Choice {
     pub found: Found,
     /// Files that hold captions, or could, and are not read, with the reasons.
     pub notes: Vec<Repair>,
+    /// Files for training that are not read.
+    pub training_files: Vec<TrainingFile>,
 }
 
 /// The annotations in `source` that are meant.
@@ -76,6 +78,7 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
     let found = meant(source, wanted, &all, &unread)?;
     let others: Vec<&Found> = all.iter().filter(|other| **other != found).collect();
     unread.check(&found, &others, matches!(wanted, Wanted::Format(_)))?;
+    let training_files = training_files::of(source, &found, &others, &unread);
     let mut notes = Vec::new();
     for other in others {
         let note = format!("found as well and not used: {}", other.describe(source));
@@ -87,7 +90,10 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
         notes.push(Repair::new(path, format!("not used: {first} is read instead")));
     }
     notes.extend(unread.notes());
-    Ok(Choice { found, notes })
+    if !all.iter().any(|found| *found.format == sidecar::FORMAT) {
+        notes.extend(sidecar::without_captions(source).map(|what| Repair::new("files beside images", what)));
+    }
+    Ok(Choice { found, notes, training_files })
 }
 
 /// Those of `all` that are read.
@@ -168,7 +174,9 @@ fn nothing_found(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread
         message.push_str(&format!("; there is {}", others.join(", ")));
     }
     message.push_str(&unread.in_a_message());
+    message.extend(sidecar::without_captions(source).map(|what| format!("; {what}")));
     message.push_str(&source.describe_left_aside());
+    message.extend(source.unnamed_pictures(|_| false).map(|unnamed| format!("; {unnamed}")));
     for unread in source.unread_pictures() {
         message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));
     }

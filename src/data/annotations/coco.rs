@@ -58,9 +58,18 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Result<()> {
-    let mut same = None;
+    let (mut same, mut orphans) = (None, None);
     read_json(builder, file.path, text, |builder, text| {
-        let mut set = Set { builder, file, of_id: IdMap::default(), same: None, without: (0, String::new()) };
+        let mut set = Set {
+            builder,
+            file,
+            of_id: IdMap::default(),
+            same: None,
+            without: (0, String::new()),
+            listed: Vec::new(),
+            num_found: 0,
+            orphans: (0, Vec::new()),
+        };
         let mut too_early = 0;
         walk(text, &mut |place, record| match place.list {
             "images" if place.key.is_none() => set.image(&record),
@@ -71,12 +80,15 @@ fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Resul
         // Where the images stand after the captions.
         walk_again(text, too_early, &mut |record| set.caption(record))?;
         set.note_those_without();
+        orphans = set.describe_orphans();
         same = set.same;
         Ok(())
     })?;
     match same {
         Some(same) => Err(fault(same, "give each image an id of its own: nothing else tells whose the captions are")),
-        None => Ok(()),
+        None => orphans.map_or(Ok(()), |orphans| {
+            Err(fault(orphans, "the image_id of each annotation must be the id of an image in the same file"))
+        }),
     }
 }
 
@@ -104,6 +116,12 @@ struct Set<'b, 'f> {
     same: Option<String>,
     /// Annotations without a caption, and which image the first is of.
     without: (usize, String),
+    /// The first two images.
+    listed: Vec<String>,
+    /// Captions whose image is listed.
+    num_found: usize,
+    /// Captions whose image is not, and the first two ids of such images.
+    orphans: (usize, Vec<String>),
 }
 
 impl Set<'_, '_> {
@@ -115,6 +133,9 @@ impl Set<'_, '_> {
             return;
         };
         let image = self.file.image(self.builder, &name);
+        if self.listed.len() < 2 {
+            self.listed.push(format!("{id} ({name})"));
+        }
         self.builder.id(image, id.clone());
         if let Some(other) = self.of_id.insert(id, image).filter(|&other| other != image) {
             let (one, other) = (self.builder.reference(other), self.builder.reference(image));
@@ -133,6 +154,16 @@ impl Set<'_, '_> {
             return;
         }
         let image = id.and_then(|id| self.of_id.get(id));
+        match image {
+            Some(_) => self.num_found += 1,
+            None => {
+                self.orphans.0 += 1;
+                let id = id.map_or_else(|| "none".to_owned(), ToString::to_string);
+                if self.orphans.1.len() < 2 && !self.orphans.1.contains(&id) {
+                    self.orphans.1.push(id);
+                }
+            }
+        }
         let reason = match (image, record.odd) {
             (Some(image), None) => {
                 captions.into_iter().for_each(|caption| self.builder.caption(image, None, caption));
@@ -146,6 +177,20 @@ impl Set<'_, '_> {
             None => "a caption without an image".to_owned(),
         };
         self.builder.rejects.push(Reject::new(what, reason));
+    }
+
+    /// What is wrong where no caption is of an image that is listed.
+    fn describe_orphans(&self) -> Option<String> {
+        let (count, ids) = &self.orphans;
+        (*count > 0 && self.num_found == 0).then(|| {
+            format!(
+                "none of the {count} captions of {} is of an image that it lists: their image_id is {}, the ids of its \
+                 images are {}",
+                self.file.path,
+                ids.join(" and "),
+                self.listed.join(" and ")
+            )
+        })
     }
 
     fn note_those_without(&mut self) {
@@ -217,6 +262,14 @@ mod tests {
             assert!(text.contains("the images 0.jpg and 2.jpg of c.json have the same id"), "{text}");
             assert!(text.contains("hint: "), "{text}");
         }
+    }
+
+    #[test]
+    fn ids_that_fit_no_image_are_an_error_that_shows_those_of_both_sides() {
+        let text = describe(&read(["1", "2", "3"], ["1001", "1002", "\"x\""]).unwrap_err());
+        let expected = "none of the 3 captions of c.json is of an image that it lists: their image_id is 1001 and 1002, \
+                        the ids of its images are 1 (0.jpg) and 2 (1.jpg)";
+        assert!(text.contains(expected) && text.contains("hint: "), "{text}");
     }
 
     #[test]

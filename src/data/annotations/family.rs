@@ -1,10 +1,9 @@
 //! Files that belong together by their names: `captions_train.json` and `captions_val.json`, `train/metadata.csv` and
 //! `val/metadata.csv`, `part-00000-of-00002.csv` and the next.
 
-use crate::data::annotations::candidates::unfinished;
 use crate::data::annotations::text::{split_of_path, split_of_word};
+use crate::data::annotations::wrappings;
 use crate::data::dataset::Split;
-use crate::data::source::without_ending;
 
 /// What the path of a file says of the set that it is a part of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub(super) struct Family {
 impl Family {
     /// The family of the file at `path`.
     pub(super) fn of(path: &str) -> Self {
-        let stem = without_ending(unfinished(path).unwrap_or(path));
+        let stem = wrappings::stem(path);
         let is_digit = |character: char| character.is_ascii_digit();
         let (mut words, mut part, mut last) = (Vec::new(), None, None);
         for folder in stem.split('/') {
@@ -70,6 +69,10 @@ mod tests {
         for (one, other) in [
             ("captions_train2017.json", "captions_val2017.json"),
             ("captions_train2017.json.crdownload", "captions_val2017.json"),
+            ("captions_train2017.json.gz", "captions_val2017.json"),
+            ("train.csv~", "val.csv"),
+            ("train.jsonl.bz2.part", "val.jsonl"),
+            ("captions.train", "captions.val"),
             ("train.csv", "val.csv"),
             ("train.csv", "validation.tsv"),
             ("train/metadata.jsonl", "validation/metadata.jsonl"),

@@ -37,7 +37,7 @@ fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
             builder.repairs.push(Repair::new(format!("{}#{}", row.name, row.number), note));
         }
         let image = builder.image(row.name);
-        builder.caption(image, Some(row.number), row.caption);
+        builder.cell(image, Some(row.number), row.caption, || format!("line {line_number} of {file}"));
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use serde_json::value::RawValue;
 
 use crate::data::annotations::fields::Columns;
-use crate::data::annotations::record::{Record, entries, string};
+use crate::data::annotations::json_values::{entries, string};
+use crate::data::annotations::record::Record;
 
 /// Whether the keys at the top of an object are the columns of a table of images and captions, or say that there are some.
 pub(super) fn is_table(keys: &[String]) -> bool {

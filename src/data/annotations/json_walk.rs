@@ -6,8 +6,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::data::annotations::list_text::texts_of;
-use crate::data::annotations::record::{Element, Key, Record};
+use crate::data::annotations::json_values::Key;
+use crate::data::annotations::record::{Element, Record};
 use crate::data::annotations::text::split_of_word;
 
 /// Keys whose value is a set of entries, not one entry.
@@ -85,7 +85,7 @@ impl<'a> Walk<'_, 'a> {
             (None, key) => Place { list: "", key: Some(key) },
             (Some(_), _) => self.place,
         };
-        (self.each)(place, Record::of_texts(texts_of(text)));
+        (self.each)(place, Record::of_text(text));
     }
 }
 

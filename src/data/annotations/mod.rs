@@ -26,10 +26,12 @@ mod json_columns;
 mod json_lines;
 mod json_shape;
 mod json_text;
+mod json_values;
 mod json_walk;
 mod karpathy;
 mod layout;
 mod list_text;
+mod many_images;
 mod paired;
 mod pairs;
 mod record;
@@ -38,8 +40,10 @@ mod sidecar;
 mod table;
 mod text;
 mod token_lines;
+mod training_files;
 mod unread;
 mod webdataset;
+mod wrappings;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +60,7 @@ pub use fields::Columns;
 pub use input::Reading;
 pub use scored::{Scored, read_captions, read_scored};
 pub use text::{NamedSplit, Table, json, separator, split_of_path, split_of_word};
+pub use training_files::TrainingFile;
 
 /// A data set that a person may ask for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

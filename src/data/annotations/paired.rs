@@ -1,5 +1,6 @@
 //! What sidecars and web data sets share: an image and a text of one name, side by side.
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
@@ -11,6 +12,7 @@ use crate::data::annotations::candidates::{has_ending, key_of};
 use crate::data::annotations::encoding::decode;
 use crate::data::annotations::input::Input;
 use crate::data::annotations::json_text::read_json;
+use crate::data::annotations::list_text::texts_of;
 use crate::data::annotations::record::Record;
 use crate::data::annotations::text::{lines, split_of_path};
 use crate::data::annotations::{RawDataset, Reject, Repair};
@@ -75,10 +77,10 @@ fn alike<'a>(images: impl Iterator<Item = &'a str>, texts: impl Iterator<Item = 
     images.into_iter().filter_map(|(form, image)| Some((image?, (*texts.get(&form)?)?))).collect()
 }
 
-/// The data set of these pairs. Folders that are called like splits are splits.
+/// The data set of these pairs. Folders that are called like splits are splits. A text that cannot be read costs its image.
 ///
 /// # Errors
-/// A file that cannot be read, or is no text or no JSON.
+/// Texts of which none can be read.
 pub(super) fn read(input: &Input<'_>, pairs: &[Pair]) -> anyhow::Result<RawDataset> {
     let source = input.source;
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
@@ -86,28 +88,54 @@ pub(super) fn read(input: &Input<'_>, pairs: &[Pair]) -> anyhow::Result<RawDatas
     let mut builder = Builder::new(input.reading);
     builder.repairs.extend(note_others(source, pairs));
     builder.repairs.extend(note_alike(source, pairs));
+    let mut is_any_read = false;
     for (pair, content) in pairs.iter().zip(contents) {
         let file = &source.files()[pair.image];
-        let content = match content {
-            Ok(content) => content,
+        let path = &source.files()[pair.text].path;
+        match content.and_then(|content| captions(&mut builder, path, content)) {
+            Ok(captions) => {
+                is_any_read = true;
+                let image = builder.image(&file.path);
+                if let Some(split) = split_of_path(file.folder()) {
+                    builder.split(image, split);
+                }
+                captions.iter().for_each(|caption| builder.caption(image, None, caption));
+            }
             Err(error) => {
                 let reason = format!("the file of its captions is left out: {}", one_line(&error));
                 builder.rejects.push(Reject::new(file.path.clone(), reason));
-                continue;
             }
-        };
-        let image = builder.image(&file.path);
-        if let Some(split) = split_of_path(file.folder()) {
-            builder.split(image, split);
-        }
-        let path = &source.files()[pair.text].path;
-        let text = decode(path, content)?;
-        match has_ending(path, ".json") {
-            true => add_json(&mut builder, image, path, &text)?,
-            false => lines(&text).for_each(|(_, line)| builder.caption(image, None, line)),
         }
     }
+    if let (false, Some(last)) = (is_any_read, builder.rejects.last()) {
+        let message = format!(
+            "none of the {} files of captions beside the images can be used, such as that of {}: {}",
+            pairs.len(),
+            last.what,
+            last.reason
+        );
+        return Err(fault(message, "save them as UTF-8 text, or as JSON with the captions under \"caption\""));
+    }
     Ok(builder.finish_with_paths())
+}
+
+/// The captions of a text beside an image: its lines, or what its JSON holds.
+fn captions(builder: &mut Builder, path: &str, content: Vec<u8>) -> anyhow::Result<Vec<String>> {
+    let text = decode(path, content)?;
+    if has_ending(path, ".json") {
+        return captions_of_json(builder, path, &text);
+    }
+    let mut captions = Vec::new();
+    for (number, line) in lines(&text) {
+        match texts_of(line.into()) {
+            Ok(texts) => captions.extend(texts.into_iter().map(Cow::into_owned)),
+            Err(odd) => {
+                let reason = format!("it is {odd}, not a text");
+                builder.rejects.push(Reject::new(format!("line {number} of {path}"), reason));
+            }
+        }
+    }
+    Ok(captions)
 }
 
 /// Where texts are not called just like their images.
@@ -133,9 +161,13 @@ fn note_others(source: &Source, pairs: &[Pair]) -> Option<Repair> {
     Some(Repair::new(what, note))
 }
 
-/// Adds the captions of a JSON object about one image.
-pub(super) fn add_json(builder: &mut Builder, image: usize, path: &str, text: &str) -> anyhow::Result<()> {
-    let mut is_object = false;
+/// The captions of a JSON object about one image.
+///
+/// # Errors
+/// JSON that is no object, or one without captions.
+pub(super) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<Vec<String>> {
+    const EXPECTED: &str = r#"expected {"caption": "a caption"}"#;
+    let (mut is_object, mut keys, mut captions) = (false, None, Vec::new());
     read_json(builder, path, text, |builder, text| {
         // Whatever else it is, is no object.
         let whole: &RawValue = serde_json::from_str(text)?;
@@ -144,11 +176,13 @@ pub(super) fn add_json(builder: &mut Builder, image: usize, path: &str, text: &s
         if let Some(odd) = record.odd {
             builder.rejects.push(Reject::new(format!("a caption in {path}"), format!("it is {odd}, not a text")));
         }
-        record.captions().into_iter().for_each(|caption| builder.caption(image, None, caption));
+        keys = (!record.has.captions).then(|| record.keys());
+        captions = record.captions().into_iter().map(str::to_owned).collect();
         Ok(())
     })?;
-    if is_object {
-        return Ok(());
+    match keys {
+        _ if !is_object => Err(fault(format!("{path} is no JSON object"), EXPECTED)),
+        Some(keys) => Err(fault(format!("{path} holds no captions: a JSON object with the keys {keys}"), EXPECTED)),
+        None => Ok(captions),
     }
-    Err(fault(format!("{path} is no JSON object"), r#"expected {"caption": "a caption"}"#))
 }

@@ -39,7 +39,7 @@ fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Resul
             .with_context(|| format!("line {number} of {} has another form: {line:?}", file.path))
             .hint(|| "expected the name of an image, a separator and its caption, as in the lines before it")?;
         let image = file.image(builder, name);
-        builder.caption(image, None, &unquoted(caption));
+        builder.cell(image, None, &unquoted(caption), || format!("line {number} of {}", file.path));
     }
     Ok(())
 }

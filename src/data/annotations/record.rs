@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use crate::data::annotations::fields::{By, Field, Kind, Reference, field, file_of};
+use crate::data::annotations::json_values::{Key, entries, string, texts};
 use crate::data::annotations::list_text::texts_of;
 use crate::data::image_id::ImageId;
 use crate::data::source::is_image_name;
@@ -84,12 +85,15 @@ pub(super) struct Seen {
     pub(super) first_image: Option<String>,
     /// The first keys, in their order.
     pub(super) keys: Vec<String>,
+    /// How many there are.
+    pub(super) count: usize,
 }
 
 impl Seen {
     /// Adds what another object tells.
     pub(super) fn add(&mut self, record: &Record<'_>) {
         self.has = self.has.or(record.has);
+        self.count += 1;
         if self.first_image.is_none() {
             self.first_image = record.surely_image().map(str::to_owned);
         }
@@ -125,6 +129,19 @@ impl<'a> Record<'a> {
         let captions: Vec<_> = texts.into_iter().map(|text| (kind, text)).collect();
         let has = Has { captions: !captions.is_empty(), ..Has::default() };
         Self { captions, has, ..Self::default() }
+    }
+
+    /// One of captions alone, as a text is that may be a list.
+    pub(super) fn of_text(text: Cow<'a, str>) -> Self {
+        match texts_of(text) {
+            Ok(texts) => Self::of_texts(texts),
+            Err(odd) => Self { odd: Some(odd), has: Has { captions: true, ..Has::default() }, ..Self::default() },
+        }
+    }
+
+    /// The first keys, for a message.
+    pub(super) fn keys(&self) -> String {
+        self.keys.iter().take(6).map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
     }
 
     /// The image that it names, unless the name may be that of something else.
@@ -275,90 +292,6 @@ fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// The string that a JSON token writes; `None` where it is no text, as one with half of a character.
-pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
-    if !raw.starts_with('"') {
-        return None;
-    }
-    serde_json::from_str::<Key<'_>>(raw).ok().map(|text| text.0)
-}
-
-/// The texts of a JSON value: a text, a list of them, or of objects that hold one each; and a text that is a list itself.
-/// What it is instead, where it is something else.
-fn texts(raw: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
-    match raw.as_bytes().first() {
-        Some(b'"') => match string(raw) {
-            Some(text) => Ok(texts_of(text)),
-            None => Err("half of a character"),
-        },
-        Some(b'n') => Ok(Vec::new()),
-        Some(b'[') => {
-            let list: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| "nested too deep")?;
-            let mut all = Vec::with_capacity(list.len());
-            for one in list {
-                match one.get().as_bytes().first() {
-                    Some(b'"') => all.push(string(one.get()).ok_or("half of a character")?),
-                    Some(b'{') => all.extend(texts(one.get())?),
-                    Some(b'n') => {}
-                    _ => return Err("a list of something else than texts"),
-                }
-            }
-            Ok(all)
-        }
-        Some(b'{') => sentence(raw).map(|text| vec![text]).ok_or("an object without a text"),
-        Some(b't' | b'f') => Err("a truth value"),
-        _ => Err("a number"),
-    }
-}
-
-/// The text of a caption that is an object, as in Karpathy's files: `raw`, or its words.
-fn sentence(raw: &str) -> Option<Cow<'_, str>> {
-    let (mut best, mut tokens) = (None, None);
-    for (key, value) in entries(raw)? {
-        match field(&key) {
-            Some(Field::Captions(kind)) if best.as_ref().is_none_or(|(known, _)| kind < *known) => {
-                best = string(value).map(|text| (kind, text)).or(best);
-            }
-            // Read one by one they would take several times the room of the captions.
-            _ if key == "tokens" => tokens = Some(value),
-            _ => {}
-        }
-    }
-    let words = |tokens| serde_json::from_str::<Vec<String>>(tokens).ok();
-    best.map(|(_, text)| text).or_else(|| Some(Cow::Owned(words(tokens?)?.join(" "))))
-}
-
-/// The keys and values of an object, as they are written. It does not look into values, so that no nesting is too deep.
-pub(super) fn entries(raw: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
-    struct Entries<'a>(Vec<(Cow<'a, str>, &'a str)>);
-    impl<'de> Deserialize<'de> for Entries<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct InOrder;
-            impl<'de> Visitor<'de> for InOrder {
-                type Value = Entries<'de>;
-
-                fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    formatter.write_str("an object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                    let mut entries = Vec::new();
-                    while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                        entries.push((key.0, value.get()));
-                    }
-                    Ok(Entries(entries))
-                }
-            }
-            deserializer.deserialize_map(InOrder)
-        }
-    }
-    serde_json::from_str::<Entries<'_>>(raw).ok().map(|entries| entries.0)
-}
-
-/// A key or another text, borrowed where it can be.
-#[derive(Deserialize)]
-pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
-
 impl<'de> Deserialize<'de> for Record<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Element.deserialize(deserializer)
@@ -506,6 +439,11 @@ mod tests {
         ] {
             assert_eq!(captions(text), expected, "{text}");
         }
+        assert_eq!(captions(r#"{"captions": [["A"], ["B"], []]}"#), ["A", "B"]);
+        let deep = format!("{{\"captions\": {}\"A\"{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(record(&deep).odd, Some("nested too deep"));
+        assert_eq!(record(r#"{"captions": [["a", "dog"], ["B"]]}"#).odd, Some("lists within a list"));
+        assert_eq!(record(r#"{"captions": "['A', 3]"}"#).odd, Some("a list of something else than texts"));
         assert_eq!(record(r#"{"caption": 3}"#).odd, Some("a number"));
         assert_eq!(record(r#"{"caption": ["A", 3]}"#).odd, Some("a list of something else than texts"));
         assert_eq!(record(r#"{"caption": "\ud83d"}"#).odd, Some("half of a character"));

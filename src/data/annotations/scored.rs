@@ -30,7 +30,7 @@ pub struct Scored {
 /// Nothing that can be read, with what is wrong with it; several kinds of captions.
 pub fn read_captions(path: &Path, reading: Reading) -> anyhow::Result<RawDataset> {
     let source = open(path)?;
-    let Choice { found, notes } = choose(&source, Wanted::Any)?;
+    let Choice { found, notes, .. } = choose(&source, Wanted::Any)?;
     let mut raw = found.read_as(&source, reading)?;
     raw.repairs.extend(notes);
     Ok(raw)

@@ -2,15 +2,12 @@
 //! (`caption`, `caption_1`, `title` ...), and perhaps one for the split. Between columns stand commas, semicolons, tabs or
 //! `|`, whatever the file is called. `train.csv` and `val.csv` beside one another are splits.
 
-use std::borrow::Cow;
-
 use crate::base::fault::fault;
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::candidates::{Candidates, Content, has_ending};
 use crate::data::annotations::fields::{Columns, USUAL_NAMES};
 use crate::data::annotations::input::TheFile;
 use crate::data::annotations::layout::{Layout, TableLayout};
-use crate::data::annotations::list_text::texts_of;
 use crate::data::annotations::text::Table;
 use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset, Reading, Reject, Repair};
 
@@ -79,7 +76,7 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
         // With several columns, not every image has as many captions.
         let is_wanted = |text: &&str| columns.captions.len() == 1 || !text.trim().is_empty();
         for cell in columns.captions.iter().map(|&column| values[column]).filter(is_wanted) {
-            texts_of(Cow::Borrowed(cell)).iter().for_each(|caption| builder.caption(index, None, caption));
+            builder.cell(index, None, cell, || place.to_owned());
         }
         Ok(())
     })

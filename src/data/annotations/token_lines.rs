@@ -35,7 +35,7 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
             .with_context(|| format!("line {number} of {} has another form: {line:?}", file.path))
             .hint(|| "expected NAME.jpg#N, a tab and the caption")?;
         let image = file.image(builder, name);
-        builder.caption(image, Some(caption_number), caption);
+        builder.cell(image, Some(caption_number), caption, || format!("line {number} of {}", file.path));
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! Files that hold captions, or could, and that no reader takes: each is named with the reason. One that belongs to files
 //! that are read, as `captions_train.json` does to `captions_val.json`, is an error: its captions would be missing.
 
+use std::borrow::Cow;
+
 use crate::base::fault::fault;
-use crate::data::annotations::candidates::{Candidates, Content, has_ending, has_word};
+use crate::data::annotations::candidates::{Candidates, Content, has_ending, has_word, may_hold_captions};
 use crate::data::annotations::family::Family;
 use crate::data::annotations::json_shape::JsonShape;
 use crate::data::annotations::layout::Layout;
+use crate::data::annotations::wrappings::{unwrapped, wrapping};
 use crate::data::annotations::{Certainty, Found, Repair, webdataset};
 use crate::data::dataset::Split;
-use crate::data::source::{Source, without_ending};
+use crate::data::source::{Source, is_image_name};
 
 /// Files that are named in a message.
 const MOST_IN_A_MESSAGE: usize = 5;
@@ -21,12 +24,14 @@ const WORDS: [&str; 6] = ["caption", "annotation", "metadata", "dataset", "sente
 pub(super) struct Unread<'a> {
     source: &'a Source,
     files: Vec<File<'a>>,
+    /// What was left aside when the source was opened, which is told elsewhere.
+    left_aside: Vec<File<'a>>,
     /// Files of which there are so many in a folder that none was looked into: the first, and their number.
     many: Vec<(&'a str, usize)>,
 }
 
 struct File<'a> {
-    path: &'a str,
+    path: Cow<'a, str>,
     reason: String,
     kind: Kind,
     /// It is text or was meant to be.
@@ -50,12 +55,19 @@ impl<'a> Unread<'a> {
         let source = candidates.source;
         let path = |file: usize| source.files()[file].path.as_str();
         let looked_at = candidates.open().iter().map(|(file, content)| File::of(path(*file), content));
-        let packed = source.packed().iter().map(|path| {
+        let packed = source.packed().map(|path| {
             let kind = if is_packed_text(path) && names_captions(path) { Kind::Broken } else { Kind::Near };
-            File { path, reason: format!("cannot be read: {}", way_out(path)), kind, is_text: false }
+            let reason = format!("cannot be read: {}", way_out(path));
+            File { path: path.into(), reason, kind, is_text: false }
+        });
+        let left_aside = source.left_aside().into_iter().filter(|(path, _)| !is_image_name(path));
+        let left_aside = left_aside.map(|(path, reason)| {
+            let is_meant = is_packed_text(&path) || may_hold_captions(&path);
+            let kind = if is_meant && names_captions(&path) { Kind::Broken } else { Kind::Near };
+            File { path: path.into(), reason: format!("was left aside: {reason}"), kind, is_text: false }
         });
         let many = candidates.many.iter().map(|&(file, count)| (path(file), count)).collect();
-        Self { source, files: looked_at.chain(packed).collect(), many }
+        Self { source, files: looked_at.chain(packed).collect(), left_aside: left_aside.collect(), many }
     }
 
     /// Makes sure that nothing is missing of what is read.
@@ -76,7 +88,7 @@ impl<'a> Unread<'a> {
 
     /// [`Unread::check`] where texts beside the images were found.
     fn check_beside(&self, found: &Found, is_asked_for: bool) -> anyhow::Result<()> {
-        let is_meant = |file: &File<'_>| file.is_text || has_word(file.path, "caption");
+        let is_meant = |file: &File<'_>| file.is_text || has_word(&file.path, "caption");
         let mut broken = self.files.iter().filter(|file| file.kind == Kind::Broken && is_meant(file));
         match broken.next().filter(|_| !is_asked_for) {
             None => Ok(()),
@@ -102,8 +114,8 @@ impl<'a> Unread<'a> {
             (!is_there).then_some((family, sister.1))
         };
         let has_train = read.iter().any(|(family, _)| family.split == Some(Split::Train));
-        for file in &self.files {
-            let Some((family, sister)) = missing(file.path) else { continue };
+        for file in self.files.iter().chain(&self.left_aside) {
+            let Some((family, sister)) = missing(&file.path) else { continue };
             let lacks_train = family.split == Some(Split::Train) && !has_train;
             if file.kind == Kind::Broken || file.kind == Kind::Near && lacks_train {
                 let message = format!(
@@ -136,18 +148,24 @@ impl<'a> Unread<'a> {
         Ok(())
     }
 
+    /// What is known of the file at `path`, where it was looked at or left aside.
+    pub(super) fn reason(&self, path: &str) -> Option<&str> {
+        let file = self.files.iter().chain(&self.left_aside).find(|file| file.path == path)?;
+        Some(&file.reason)
+    }
+
     /// A line for each file that has something to do with captions; the others are counted.
     pub(super) fn notes(&self) -> Vec<Repair> {
         let mut notes = Vec::new();
         let named: Vec<&File<'_>> = self.files.iter().filter(|file| file.kind != Kind::Other).collect();
         for file in named.iter().take(MOST_IN_NOTES) {
-            notes.push(Repair::new(file.path, file.reason.clone()));
+            notes.push(Repair::new(&*file.path, file.reason.clone()));
         }
         if let Some(rest) = named.len().checked_sub(MOST_IN_NOTES).filter(|&rest| rest > 0) {
             notes.push(Repair::new(format!("{rest} more files"), "not used either"));
         }
         let others: Vec<&str> =
-            self.files.iter().filter(|file| file.kind == Kind::Other).map(|file| file.path).collect();
+            self.files.iter().filter(|file| file.kind == Kind::Other).map(|file| &*file.path).collect();
         if let Some(first) = others.first() {
             let what = format!("{} other files", others.len());
             notes.push(Repair::new(what, format!("not used: they hold no captions of a known form, such as {first}")));
@@ -197,11 +215,13 @@ impl<'a> File<'a> {
                 // Notes about images come as texts.
                 let is_meant = *speaks_of_captions && !has_ending(path, ".txt") || names_captions(path);
                 let kind = if is_meant { Kind::Broken } else { Kind::Other };
-                return Self { path, reason: format!("cannot be read: {reason}"), kind, is_text: true };
+                let reason = format!("cannot be read: {reason}");
+                return Self { path: path.into(), reason, kind, is_text: true };
             }
             Content::NotRead(what) => {
                 let kind = if names_captions(path) { Kind::Broken } else { Kind::Other };
-                return Self { path, reason: format!("cannot be read: it is {what}"), kind, is_text: false };
+                let reason = format!("cannot be read: it is {what}");
+                return Self { path: path.into(), reason, kind, is_text: false };
             }
             Content::Foreign(what) => ((*what).to_owned(), Kind::Near),
             Content::Json(JsonShape::Lines(seen)) => {
@@ -220,7 +240,8 @@ impl<'a> File<'a> {
             }
             Content::Text(_) => ("the images that it names are not there".to_owned(), Kind::Near),
         };
-        Self { path, reason: format!("holds no captions that can be read: {reason}"), kind, is_text: true }
+        let reason = format!("holds no captions that can be read: {reason}");
+        Self { path: path.into(), reason, kind, is_text: true }
     }
 }
 
@@ -234,12 +255,13 @@ fn names_captions(path: &str) -> bool {
 fn is_packed_text(path: &str) -> bool {
     const TABLES: [&str; 5] = [".parquet", ".arrow", ".pkl", ".pickle", ".p"];
     const TEXTS: [&str; 7] = [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".token"];
-    let inside = without_ending(path);
-    TABLES.iter().any(|ending| has_ending(path, ending)) || TEXTS.iter().any(|ending| has_ending(inside, ending))
+    let inside = unwrapped(path);
+    TABLES.iter().any(|ending| has_ending(path, ending))
+        || wrapping(path).is_some() && TEXTS.iter().any(|ending| has_ending(inside, ending))
 }
 
 /// What can be done about a file that is packed or of a kind that is not read.
-fn way_out(path: &str) -> &'static str {
+pub(super) fn way_out(path: &str) -> &'static str {
     if [".parquet", ".arrow"].iter().any(|ending| has_ending(path, ending)) {
         "turn it into CSV or JSON Lines"
     } else if [".pkl", ".pickle", ".p"].iter().any(|ending| has_ending(path, ending)) {

@@ -23,8 +23,9 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::fault::describe;
     use crate::data::annotations::builder::Builder;
-    use crate::data::annotations::paired::add_json;
+    use crate::data::annotations::paired::captions_of_json;
 
     #[test]
     fn captions_are_under_any_of_their_names() {
@@ -34,19 +35,22 @@ mod tests {
             (r#"{"sentence_1":"A","sentence_2":"B"}"#, vec!["A", "B"]),
         ] {
             let mut builder = Builder::default();
-            let image = builder.image("a");
-            add_json(&mut builder, image, "a.json", text).unwrap();
-            assert_eq!(builder.finish("").images[0].captions, expected, "{text}");
+            assert_eq!(captions_of_json(&mut builder, "a.json", text).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
     fn what_is_no_caption_is_told() {
         let mut builder = Builder::default();
-        let image = builder.image("a");
-        add_json(&mut builder, image, "a.json", r#"{"caption":3}"#).unwrap();
+        let mut read = |text| captions_of_json(&mut builder, "a.json", text).map_err(|error| describe(&error));
+        assert!(read(r#"{"caption":3}"#).unwrap().is_empty());
+        assert!(read("[\"A\"]").unwrap_err().contains("a.json is no JSON object"));
+        assert!(read(r#"{"caption":"#).unwrap_err().contains("cut off"));
+        assert!(
+            read(r#"{"label":1,"size":2}"#)
+                .unwrap_err()
+                .contains("holds no captions: a JSON object with the keys label, size")
+        );
         assert_eq!(builder.rejects[0].reason, "it is a number, not a text");
-        assert!(add_json(&mut builder, image, "a.json", "[\"A\"]").is_err());
-        assert!(add_json(&mut builder, image, "a.json", r#"{"caption":"#).is_err());
     }
 }

@@ -12,7 +12,7 @@ use crate::data::annotations::{Choice, Wanted, choose, may_hold_captions};
 use crate::data::prepare::old_report;
 use crate::data::prepare::report::Preparation;
 use crate::data::prepare::source_record::{FileRecord, SourceRecord, Use, place_of};
-use crate::data::source::{Listed, Listing, Source, is_archive_name, is_image_name};
+use crate::data::source::{Listed, Listing, Source, is_archive_name, is_image_name, is_packed_name};
 
 /// How a source stands to the data set that was made of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ struct Files {
 }
 
 impl Files {
+    /// `is_text`: reading the captions again tells whether the file matters.
     fn add(&mut self, path: &str, is_text: bool) {
         if self.count == 0 {
             (self.first, self.are_texts) = (path.to_owned(), true);
@@ -78,12 +79,20 @@ pub(super) struct Differences {
     changed: Files,
     added: Files,
     removed: Files,
+    /// Files of which nothing is in the data set.
+    changed_beside: Files,
+    removed_beside: Files,
 }
 
 impl Differences {
     /// A file with another content.
     pub(super) fn changed(&mut self, path: &str) {
         self.changed.add(path, false);
+    }
+
+    /// A file with another content, of which nothing is in the data set.
+    fn changed_beside(&mut self, path: &str) {
+        self.changed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
     }
 
     /// A file that was not there.
@@ -96,31 +105,47 @@ impl Differences {
         self.removed.add(path, false);
     }
 
+    /// A file that is no longer there, of which nothing is in the data set.
+    fn removed_beside(&mut self, path: &str) {
+        self.removed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.changed.count + self.added.count + self.removed.count == 0
+        self.all().iter().all(|(files, _)| files.count == 0)
     }
 
     fn are_texts_alone(&self) -> bool {
-        self.changed.count + self.removed.count == 0 && self.added.count > 0 && self.added.are_texts
+        !self.is_empty() && self.all().iter().all(|(files, _)| files.count == 0 || files.are_texts)
+    }
+
+    fn all(&self) -> [(&Files, &'static str); 5] {
+        [
+            (&self.changed, "changed"),
+            (&self.added, "added"),
+            (&self.removed, "removed"),
+            (&self.changed_beside, "changed"),
+            (&self.removed_beside, "removed"),
+        ]
     }
 }
 
 impl fmt::Display for Differences {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [(&self.changed, "changed"), (&self.added, "added"), (&self.removed, "removed")];
         let part = |(files, what): (&Files, &str)| match files.count {
             0 => None,
             1 => Some(format!("1 file was {what} ({})", files.first)),
             count => Some(format!("{count} files were {what} (such as {})", files.first)),
         };
-        let parts: Vec<String> = kinds.into_iter().filter_map(part).collect();
+        // What is in the data set says enough.
+        let num_kinds = if self.changed.count + self.removed.count > 0 { 3 } else { 5 };
+        let parts: Vec<String> = self.all().into_iter().take(num_kinds).filter_map(part).collect();
         formatter.write_str(&parts.join(", "))
     }
 }
 
 /// Whether a new file may change what is made of a source.
 pub(super) fn may_matter(path: &str) -> bool {
-    is_image_name(path) || is_archive_name(path) || may_hold_captions(path)
+    is_image_name(path) || is_archive_name(path) || is_packed_name(path) || may_hold_captions(path)
 }
 
 /// What differs, and whether files have other times and the same content.
@@ -128,7 +153,7 @@ fn compare(record: &SourceRecord, listing: &Listing, root: &Path) -> (Difference
     let mut known: HashMap<&str, &FileRecord> = record.files.iter().map(|file| (file.path.as_str(), file)).collect();
     let mut differences = Differences::default();
     let mut in_doubt: Vec<(&Listed, &FileRecord)> = Vec::new();
-    for file in listing.files.iter().chain(&listing.archives) {
+    for file in listing.all() {
         match known.remove(file.path.as_str()) {
             None if may_matter(&file.path) => differences.added(&file.path),
             None => {}
@@ -139,34 +164,41 @@ fn compare(record: &SourceRecord, listing: &Listing, root: &Path) -> (Difference
                         differences.changed(&file.path);
                     }
                 }
-                Use::Read(_) | Use::Seen if before.has(file.stamp) => {}
+                Use::Read(_) | Use::Weighed(_) | Use::Seen if before.has(file.stamp) => {}
                 // Nothing of it was read: another owner or name makes no difference.
                 Use::Seen if before.has_size_and_time(file.stamp) => {}
-                Use::Read(_) if before.has_size(file.stamp) => in_doubt.push((file, before)),
+                Use::Read(_) | Use::Weighed(_) if before.has_size(file.stamp) => in_doubt.push((file, before)),
+                Use::Weighed(_) => differences.changed_beside(&file.path),
+                Use::Seen if is_packed_name(&file.path) => differences.changed_beside(&file.path),
                 Use::Read(_) | Use::Seen => differences.changed(&file.path),
             },
         }
     }
     let is_same = |(file, before): &(&Listed, &FileRecord)| match &before.used {
-        Use::Read(digest) => sha256_file(&root.join(&file.path)).is_ok_and(|found| found == *digest),
+        Use::Read(digest) | Use::Weighed(digest) => {
+            sha256_file(&root.join(&file.path)).is_ok_and(|found| found == *digest)
+        }
         Use::Seen | Use::Unreadable | Use::Unused => false,
     };
     let are_same: Vec<bool> = in_doubt.par_iter().map(is_same).collect();
-    for ((file, _), is_same) in in_doubt.iter().zip(&are_same) {
-        if !is_same {
-            differences.changed(&file.path);
+    for ((file, before), is_same) in in_doubt.iter().zip(&are_same) {
+        match before.used {
+            _ if *is_same => {}
+            Use::Weighed(_) => differences.changed_beside(&file.path),
+            _ => differences.changed(&file.path),
         }
     }
-    let mut gone: Vec<&str> =
-        known.into_values().filter(|file| is_missed(file)).map(|file| file.path.as_str()).collect();
-    gone.sort_unstable();
-    gone.into_iter().for_each(|path| differences.removed(path));
+    let mut gone: Vec<&FileRecord> = known.into_values().collect();
+    gone.sort_unstable_by_key(|file| &file.path);
+    for file in gone {
+        match file.used {
+            Use::Read(_) => differences.removed(&file.path),
+            Use::Seen if !is_packed_name(&file.path) => differences.removed(&file.path),
+            Use::Weighed(_) | Use::Seen => differences.removed_beside(&file.path),
+            Use::Unreadable | Use::Unused => {}
+        }
+    }
     (differences, are_same.contains(&true))
-}
-
-/// Whether a file that is gone was of use.
-fn is_missed(file: &FileRecord) -> bool {
-    matches!(file.used, Use::Read(_) | Use::Seen)
 }
 
 /// Whether captions would be read from the same files as before, whatever texts lie beside them now.
@@ -175,7 +207,9 @@ fn reads_the_same(record: &SourceRecord, source: &Path, directory: &Path, wanted
     let Ok(Choice { found, .. }) = choose(&source, wanted) else { return false };
     let now: BTreeSet<&str> =
         found.files.iter().filter(|&&file| source.is_loose(file)).map(|&file| source.origin(file)).collect();
-    let is_text = |file: &&FileRecord| !is_image_name(&file.path) && !is_archive_name(&file.path);
-    let before = record.files.iter().filter(|file| file.used != Use::Unused).filter(is_text);
+    let is_text =
+        |file: &&FileRecord| !is_image_name(&file.path) && !is_archive_name(&file.path) && !is_packed_name(&file.path);
+    let is_of_data_set = |file: &&FileRecord| !matches!(file.used, Use::Unused | Use::Weighed(_));
+    let before = record.files.iter().filter(is_of_data_set).filter(is_text);
     before.map(|file| file.path.as_str()).collect::<BTreeSet<_>>() == now
 }

@@ -1,12 +1,12 @@
 //! Brings captions and image files together: which file each image is, which are kept, and how they are called.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::base::fault::fault;
-use crate::data::annotations::{KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
+use crate::data::annotations::{Choice, KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::data::dataset::{Split, is_safe_relative};
-use crate::data::picture_formats::how_to_convert;
-use crate::data::prepare::image_files::{FoundFiles, find_files, shared_names, two_of};
+use crate::data::picture_formats::how_to_convert_file;
+use crate::data::prepare::image_files::{Contents, FoundFiles, find_files, shared_names, two_of};
 use crate::data::prepare::image_index::ImageIndex;
 use crate::data::prepare::report::Options;
 use crate::data::prepare::split_file::{Answer, SplitFile};
@@ -21,32 +21,48 @@ pub(super) struct Gathered {
     pub(super) raw: RawDataset,
     /// The file of each image.
     pub(super) files: Vec<usize>,
+    /// Files that might have been those of images.
+    pub(super) weighed: Vec<usize>,
     /// The share to be drawn for validation where none is named and none is asked for.
     pub(super) default_validation: f64,
 }
 
-/// Finds the files of the images of `raw`, follows a person's split, and keeps as many images as `options` say, evenly
+/// Finds the files of the images of `raw`, which was read from what `choice` says, follows a person's split, and keeps as many images as `options` say, evenly
 /// spread.
 ///
 /// # Errors
-/// No image left.
+/// No image left; a file for training that is not read, where none is read.
 pub(super) fn gather(
     mut raw: RawDataset,
     source: &Source,
     dataset: Option<KnownDataset>,
     split_file: Option<&SplitFile>,
     options: &Options,
+    choice: &Choice,
 ) -> anyhow::Result<Gathered> {
     for (path, reason) in source.left_aside() {
         raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
     }
     if raw.images.is_empty() {
-        let message = format!("the annotations name no image with a caption{}", source.describe_left_aside());
+        let read = choice.found.describe(source);
+        let left_out: Vec<String> =
+            raw.rejects.iter().take(2).map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
+        let left_out = match raw.rejects.len() {
+            0 => String::new(),
+            count => format!("; left out: {count}, such as {}", left_out.join(", and ")),
+        };
+        let aside = source.describe_left_aside();
+        let message = format!("the annotations name no image with a caption, in {read}{left_out}{aside}");
         return Err(fault(message, "give at least one image a caption"));
     }
     match split_file {
         Some(split_file) => follow(&mut raw, split_file)?,
-        None => guessed_splits::settle(&mut raw, dataset.is_some()),
+        None => {
+            let is_drawn = options.validation_fraction.or(options.test_fraction).is_some();
+            let read = choice.found.files.iter().map(|&file| source.files()[file].path.as_str());
+            guessed_splits::check_training(&raw, read, &choice.training_files, is_drawn)?;
+            guessed_splits::settle(&mut raw, dataset.is_some());
+        }
     }
     let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
     let index = ImageIndex::new(source);
@@ -54,6 +70,7 @@ pub(super) fn gather(
     if raw.images.is_empty() {
         return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
     }
+    check_clear(&found, num_images, &mut raw.repairs)?;
     if found.num_missing > found.files.len()
         && let Some(names) = found.compare_names(source, &index)
     {
@@ -62,13 +79,19 @@ pub(super) fn gather(
             format!("have no file: {names}"),
         ));
     }
-    let (mut files, unread) = (found.files, found.unread);
+    let (mut files, unread, weighed) = (found.files, found.unread, found.weighed);
     if let Some(known) = dataset {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         check_official(known, Split::ALL.map(count), &mut raw.repairs);
     }
     note_images_without_captions(&mut raw.rejects, source, &index, &files);
     note_unread_images(&mut raw.rejects, source, &unread);
+    let taken: HashSet<usize> = files.iter().copied().collect();
+    if let Some(unnamed) = source.unnamed_pictures(|file| taken.contains(&file)) {
+        let reason =
+            format!("they have no names of pictures, such as {}: give each an ending such as .jpg", unnamed.first);
+        raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
+    }
     if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
         let num_there = raw.images.len();
         let is_kept = |place: usize| place * limit / num_there != (place + 1) * limit / num_there;
@@ -95,19 +118,41 @@ pub(super) fn gather(
     }
     // A split that a person brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
-    Ok(Gathered { raw, files, default_validation })
+    Ok(Gathered { raw, files, weighed, default_validation })
 }
+
+/// Makes sure that names which fit several files cost few images, and tells what they cost: a mistake in a few names should
+/// not stop anybody, and a data set of which a part is missing is another one.
+///
+/// # Errors
+/// More than one image in twenty of `num_images`.
+fn check_clear(found: &FoundFiles, num_images: usize, repairs: &mut Vec<Repair>) -> anyhow::Result<()> {
+    const ONE_IN: usize = 20;
+    if found.num_unclear == 0 {
+        return Ok(());
+    }
+    let what = format!("{} of {num_images} images", found.num_unclear);
+    let such = found.unclear.join(", and ");
+    if found.num_unclear * ONE_IN > num_images {
+        let message = format!("nothing says which files are those of {what}, such as {such}");
+        return Err(fault(message, NAME_WITH_FOLDERS));
+    }
+    repairs.push(Repair::new(what, format!("left out, since nothing says which files are theirs, such as {such}")));
+    Ok(())
+}
+
+const NAME_WITH_FOLDERS: &str =
+    "name the images with their folders, or give only the folder with the files that are meant";
 
 /// Why none of the images with captions has a file; `counts` are those of images and captions.
 fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, counts: [usize; 2]) -> anyhow::Error {
     let [num_images, num_captions] = counts;
-    if let Some(unclear) = &found.first_unclear {
+    if let Some(unclear) = found.unclear.first() {
         let message = format!(
             "none of the {num_images} annotated images has a file of its own, {} have none at all; such as {unclear}",
             found.num_missing
         );
-        let hint = "name the images with their folders, or give only the folder with the files that are meant";
-        return fault(message, hint);
+        return fault(message, NAME_WITH_FOLDERS);
     }
     let annotated = format!("{num_images} images with {num_captions} captions are annotated");
     let unread = source.unread_pictures();
@@ -117,10 +162,11 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
         let message = format!(
             "{annotated}, and none of their files is there in a format that is read{unread_in_words}{left_aside}"
         );
-        return fault(message, how_to_convert(first.format));
+        return fault(message, how_to_convert_file(&first.first, first.format));
     }
+    let unnamed = source.unnamed_pictures(|_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
     let message = format!(
-        "{annotated}, and none of the image files is there: {} image files were found{}{unread_in_words}{left_aside}",
+        "{annotated}, and none of the image files is there: {} image files were found{}{unnamed}{unread_in_words}{left_aside}",
         index.images().len(),
         found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
     );
@@ -180,6 +226,11 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
         );
         raw.repairs.push(Repair::new("the split file", note));
     }
+    if split_file.num_without > 0 {
+        let note =
+            format!("{} of its names have no split, such as {}", split_file.num_without, split_file.first_without);
+        raw.repairs.push(Repair::new("the split file", note));
+    }
     for name in &split_file.unused {
         raw.repairs.push(Repair::new(name.clone(), "not used as a list of a split: its name says none"));
     }
@@ -187,16 +238,19 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
 }
 
 fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, index: &ImageIndex<'_>, files: &[usize]) {
+    let all_taken: HashSet<usize> = files.iter().copied().collect();
+    let alike = |file: usize| (source.files()[file].name(), source.files()[file].bytes);
+    let taken_alike: HashMap<(&str, u64), usize> = files.iter().map(|&file| (alike(file), file)).collect();
+    let mut contents = Contents::default();
     // A copy of a file that is taken is no other image.
-    let taken = |file: usize| (source.files()[file].name(), source.files()[file].bytes);
-    let all_taken: HashSet<(&str, u64)> = files.iter().map(|&file| taken(file)).collect();
-    let without = index.images().iter().filter(|&&file| !all_taken.contains(&taken(file)));
-    let mut without = without.map(|&file| source.files()[file].path.as_str());
-    if let Some(first) = without.next() {
-        let count = 1 + without.count();
+    let mut is_copy =
+        |file: usize| taken_alike.get(&alike(file)).is_some_and(|&taken| contents.are_same(source, &[taken, file]));
+    let without = index.images().iter().copied().filter(|file| !all_taken.contains(file));
+    let without: Vec<usize> = without.filter(|&file| !is_copy(file)).collect();
+    if let Some(&first) = without.first() {
         rejects.push(Reject::new(
-            format!("{count} image files"),
-            format!("no image with captions has them, such as {first}"),
+            format!("{} image files", without.len()),
+            format!("no image with captions has them, such as {}", source.files()[first].path),
         ));
     }
 }

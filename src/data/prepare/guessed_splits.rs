@@ -3,8 +3,51 @@
 
 use std::collections::BTreeSet;
 
-use crate::data::annotations::{RawDataset, RawImage, Repair, SplitFrom};
+use crate::base::fault::fault;
+use crate::data::annotations::{RawDataset, RawImage, Repair, SplitFrom, TrainingFile, split_of_path};
 use crate::data::dataset::Split;
+
+/// Makes sure that images for validation and testing do not become training images because a file for training is not
+/// read, or says nothing. `read` are the paths of the files that are read, `unread` those for training that are not;
+/// `is_drawn` says that a person asked for shares of all images.
+///
+/// # Errors
+/// Such a file, where no image is for training and files are read that are called for something else; or where nothing
+/// is said of any image, and one of `unread` is called for training and nothing else.
+pub(super) fn check_training<'a>(
+    raw: &RawDataset,
+    read: impl Iterator<Item = &'a str>,
+    unread: &[TrainingFile],
+    is_drawn: bool,
+) -> anyhow::Result<()> {
+    if raw.images.iter().any(|image| image.split == Some(Split::Train)) {
+        return Ok(());
+    }
+    const MOVE: &str = "or move it out of the source to prepare the rest without it";
+    let named: Vec<(&str, Split)> = read.filter_map(|path| Some((path, split_of_path(path)?.split))).collect();
+    let held_out = named.iter().find(|(_, split)| *split != Split::Train);
+    let nothing_is_said = raw.images.iter().all(|image| image.split.is_none());
+    let meant = match held_out {
+        Some(_) => unread.first(),
+        None if nothing_is_said && !is_drawn => unread.first().filter(|file| file.is_sure),
+        None => None,
+    };
+    let what = match held_out {
+        Some((path, split)) => format!("{path} is for {} by its name", split.name()),
+        None => "nothing that is read says which images are for training".to_owned(),
+    };
+    if let Some(file) = meant {
+        let more = if unread.len() > 1 { format!(" (nor are {} more)", unread.len() - 1) } else { String::new() };
+        let message = format!("{what}, and {}, which is for training by its name, {}{more}", file.path, file.reason);
+        return Err(fault(message, format!("{}; {MOVE}", file.way_out)));
+    }
+    let empty = named.iter().find(|(_, split)| *split == Split::Train).filter(|_| held_out.is_some());
+    let Some((path, _)) = empty else { return Ok(()) };
+    let first =
+        raw.rejects.first().map_or_else(String::new, |first| format!(", such as {}: {}", first.what, first.reason));
+    let message = format!("{what}, and {path}, which is for training by its name, gives no image a caption{first}");
+    Err(fault(message, format!("give its images captions, {MOVE}")))
+}
 
 /// Settles which of the splits that are taken from names count. `is_known` says that the data set is one of which the names
 /// of files are known.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use crate::base::digest::Hasher;
 use crate::data::annotations::{RawDataset, RawImage, Reject, Repair};
 use crate::data::name_forms::{Difference, last_part, tidy};
-use crate::data::picture_formats::{how_to_convert, unread_format_of_name};
+use crate::data::picture_formats::{how_to_convert_file, unread_format_of_name};
 use crate::data::prepare::image_index::ImageIndex;
 use crate::data::prepare::name_index::{Lookup, Scope};
 use crate::data::source::Source;
@@ -23,8 +23,12 @@ pub(super) struct FoundFiles {
     pub(super) num_missing: usize,
     /// What the first two of them are called.
     first_missing: Vec<String>,
-    /// The first image of which it is not clear which file it is, and why.
-    pub(super) first_unclear: Option<String>,
+    /// Images of which it is not clear which file they are.
+    pub(super) num_unclear: usize,
+    /// The first two of them, and why.
+    pub(super) unclear: Vec<String>,
+    /// Files that may be those of several images, or copies of those that are taken.
+    pub(super) weighed: Vec<usize>,
 }
 
 impl FoundFiles {
@@ -43,7 +47,8 @@ impl FoundFiles {
 pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageIndex<'_>) -> FoundFiles {
     let images = std::mem::take(&mut raw.images);
     let scopes = scopes(&images, raw.has_paths);
-    let mut assignment = Assignment { source, taken: HashSet::new(), contents: Contents::default() };
+    let mut assignment =
+        Assignment { source, taken: HashSet::new(), contents: Contents::default(), weighed: Vec::new() };
     let exact: Vec<Lookup> =
         images.iter().zip(&scopes).map(|(image, &scope)| index.exactly(&image.filename, scope)).collect();
     let mut chosen: Vec<Choice> = exact.into_iter().map(|found| assignment.choose(found)).collect();
@@ -66,12 +71,16 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
                 raw.images.push(image);
             }
             Choice::Unclear(reason) => {
-                found.first_unclear.get_or_insert_with(|| format!("{}: {reason}", image.filename));
+                found.num_unclear += 1;
+                if found.num_unclear <= 2 {
+                    found.unclear.push(format!("{}: {reason}", image.filename));
+                }
                 raw.rejects.push(Reject::new(image.filename, reason));
             }
             Choice::Unread(file, format) => {
                 found.unread.push(file);
-                let (path, convert) = (&source.files()[file].path, how_to_convert(format));
+                let path = &source.files()[file].path;
+                let convert = how_to_convert_file(path, format);
                 let num_captions = image.captions.len();
                 let reason =
                     format!("the format {format} of {path} is not read; {convert}; captions left out: {num_captions}");
@@ -88,6 +97,7 @@ pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageInd
         }
     }
     notes.finish(&mut raw.repairs);
+    found.weighed = assignment.weighed;
     found
 }
 
@@ -172,6 +182,7 @@ struct Assignment<'a> {
     source: &'a Source,
     taken: HashSet<usize>,
     contents: Contents,
+    weighed: Vec<usize>,
 }
 
 impl Assignment<'_> {
@@ -189,6 +200,7 @@ impl Assignment<'_> {
         let (file, difference, is_one_of_several) = match found {
             Lookup::One(file, difference) => (file, difference, false),
             Lookup::Several(files, difference) => {
+                self.weighed.extend(&files);
                 if !self.contents.are_same(self.source, &files) {
                     let more = files.len() - 2;
                     let more = if more > 0 { format!(", or one of {more} more") } else { String::new() };
@@ -207,10 +219,11 @@ impl Assignment<'_> {
 
 /// Digests of files that were compared; each is read once.
 #[derive(Default)]
-struct Contents(HashMap<usize, Option<[u8; 32]>>);
+pub(super) struct Contents(HashMap<usize, Option<[u8; 32]>>);
 
 impl Contents {
-    fn are_same(&mut self, source: &Source, files: &[usize]) -> bool {
+    /// Whether these files have one content.
+    pub(super) fn are_same(&mut self, source: &Source, files: &[usize]) -> bool {
         let bytes = |file: usize| source.files()[file].bytes;
         let Some((&first, others)) = files.split_first() else { return false };
         if others.iter().any(|&other| bytes(other) != bytes(first)) {
@@ -236,7 +249,7 @@ struct Notes {
     num_several: usize,
     several: String,
     /// For each difference that is told, how many files have it and the first of them.
-    loose: [(usize, String); 3],
+    loose: [(usize, String); Difference::TOLD.len()],
 }
 
 impl Notes {

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use crate::base::fault::{fault, usage};
 use crate::base::quoting::shell_path;
 use crate::base::terminal;
-use crate::data::annotations::{Choice, KnownDataset, RawDataset, Reject, Wanted, choose};
+use crate::data::annotations::{KnownDataset, RawDataset, Reject, Repair, Wanted, choose};
 use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER};
 use crate::data::prepare::comparison::{compare, write_samples};
 use crate::data::prepare::gather::Gathered;
@@ -123,13 +123,19 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
     let source = Source::open(path, directory.as_deref())?;
-    let Choice { found, notes } = choose(&source, wanted)?;
+    let choice = choose(&source, wanted)?;
+    let found = &choice.found;
     let mut raw = found.read(&source)?;
     // Files of a person's own may be called like those of a known data set, or be written like them.
     let called = found.dataset.or(KnownDataset::named(&raw.name));
     let dataset = known.and_then(KnownDataset::named).or(called.filter(|called| called.has_size_of(&raw)));
     raw.name = name_of(dataset.map(KnownDataset::name), path);
-    raw.repairs.extend(notes);
+    if dataset.is_none() && KnownDataset::named(&raw.name.to_lowercase()).is_some() {
+        let own = format!("{}-own", raw.name);
+        let note = format!("the source is called so, and holds another data set: it is called {own}");
+        raw.repairs.push(Repair::new(std::mem::replace(&mut raw.name, own), note));
+    }
+    raw.repairs.extend(choice.notes.iter().cloned());
     // What was downloaded is made of links by the cache that holds it.
     if request.origin.is_none() {
         raw.repairs.extend(links::followed(&source));
@@ -143,7 +149,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     ownership::apart_from_source(path, &source, &directory)?;
     ownership::check(&directory)?;
-    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options)?;
+    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options, &choice)?;
     let about = About {
         format: found.format.name().to_owned(),
         options: options.clone(),
@@ -309,7 +315,7 @@ fn make(
     directory: &Path,
     made_meanwhile: impl Fn() -> anyhow::Result<Option<Preparation>>,
 ) -> anyhow::Result<(Done, Preparation)> {
-    let Gathered { mut raw, files, default_validation } = gathered;
+    let Gathered { mut raw, files, weighed, default_validation } = gathered;
     let image_folder = directory.join(IMAGE_FOLDER);
     let num_images = raw.images.len();
     let step = num_images.div_ceil(NUM_SAMPLES).max(1);
@@ -331,7 +337,7 @@ fn make(
     }
     let before = ownership::begin(directory, wanted.iter().map(|wanted| wanted.filename))?;
     let taken = images::take(source, &wanted, &image_folder, about.options.resize)?;
-    let (sources, record) = sources(source, path, &wanted, &taken, annotations);
+    let (sources, record) = sources(source, path, &wanted, &taken, annotations, &weighed);
     (about.sources, about.record) = (sources, Some(record));
     let was_there = |taken: &&Taken| matches!(taken, Taken::Stored(stored) if stored.was_there);
     let num_kept = taken.iter().filter(was_there).count();

@@ -1,16 +1,20 @@
 //! Paths that are searched by what people call them: exactly first, then as [`name_forms`] says that names are alike.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::data::name_forms::{Difference, difference, last_part, loosest, tidy};
+use crate::data::name_forms::{Difference, difference, last_part, loosest, number, tidy};
+use crate::data::source::is_image_name;
 
 /// Paths that can be searched from their ends.
 pub(super) struct NameIndex<'a> {
     exact: Order<'a>,
     /// By the loosest forms; made when an exact search fails for the first time.
     loose: OnceLock<Order<'static>>,
+    /// By the numbers that names are.
+    numbers: OnceLock<HashMap<String, Vec<usize>>>,
 }
 
 /// How much of a path a reference must name.
@@ -47,7 +51,7 @@ impl Lookup {
 
 impl<'a> NameIndex<'a> {
     pub(super) fn new(paths: Vec<Cow<'a, str>>) -> Self {
-        Self { exact: Order::new(paths), loose: OnceLock::new() }
+        Self { exact: Order::new(paths), loose: OnceLock::new(), numbers: OnceLock::new() }
     }
 
     /// The path that has exactly the name that `reference` has, and of several the one whose folders agree most.
@@ -95,7 +99,25 @@ impl<'a> NameIndex<'a> {
                 break;
             }
         }
-        Lookup::Missing
+        if scope == Scope::Name { self.by_number(reference) } else { Lookup::Missing }
+    }
+
+    /// The path whose name is the number that `reference` is, where one of the two is an id: it has no ending.
+    fn by_number(&self, reference: &str) -> Lookup {
+        let name = |place: usize| last_part(&self.exact.paths[place]);
+        let numbers = self.numbers.get_or_init(|| {
+            let mut numbers: HashMap<String, Vec<usize>> = HashMap::new();
+            for place in 0..self.exact.paths.len() {
+                if let Some(number) = number(name(place)) {
+                    numbers.entry(number.to_owned()).or_default().push(place);
+                }
+            }
+            numbers
+        });
+        let found = number(reference.trim()).and_then(|number| numbers.get(number));
+        let is_id = |name: &str| !is_image_name(name);
+        let may_be = |&place: &usize| is_id(reference.trim()) || is_id(name(place));
+        Lookup::of(found.into_iter().flatten().copied().filter(may_be).collect(), Difference::Number)
     }
 
     fn differs(&self, reference: &str, place: usize) -> Option<Difference> {
@@ -227,6 +249,23 @@ mod tests {
         assert_eq!(loosely("a/1.png", Scope::Name), [""; 0]);
         assert_eq!(loosely("", Scope::Name), [""; 0]);
         assert_eq!(index().loosely("dog.jpg", Scope::Name), Lookup::One(7, Difference::Case));
+    }
+
+    #[test]
+    fn an_id_is_found_by_its_number_and_a_name_is_not() {
+        let index =
+            NameIndex::new(["x/000000000042.jpg", "x/7.jpg", "07.png", "9.jpg", "10"].map(Cow::Borrowed).to_vec());
+        let found = |reference: &str| index.loosely(reference, Scope::Name);
+        assert_eq!(
+            (found("42"), found("42.0")),
+            (Lookup::One(0, Difference::Number), Lookup::One(0, Difference::Number))
+        );
+        assert_eq!(found("007"), Lookup::Several(vec![1, 2], Difference::Number));
+        assert_eq!(found("9.0"), Lookup::One(3, Difference::Number));
+        assert_eq!(found("10.jpg"), Lookup::One(4, Difference::Habit));
+        assert_eq!(found("010.jpg"), Lookup::One(4, Difference::Number));
+        assert_eq!((found("42.jpg"), found("042.png")), (Lookup::Missing, Lookup::Missing), "names of files");
+        assert_eq!((found("42.5"), index.loosely("42", Scope::Path)), (Lookup::Missing, Lookup::Missing));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::base::digest::{Hasher, sha256_file};
 use crate::data::prepare::images::{self, Taken};
 use crate::data::prepare::report::{self, SourceFile};
@@ -10,13 +12,14 @@ use crate::data::prepare::source_record::{SourceRecord, Use};
 use crate::data::source::{Source, Stamp};
 
 /// Archives, annotation files and images that a data set is made of, and the record of the whole source, which is at
-/// `path`. Annotation files beyond a few are one each for an image, and are told as one.
+/// `path`; `weighed` are files that might have been images of it. Annotation files beyond a few are one each for an image, and are told as one.
 pub(super) fn sources(
     source: &Source,
     path: &Path,
     wanted: &[images::Wanted<'_>],
     taken: &[Taken],
     annotations: &[usize],
+    weighed: &[usize],
 ) -> (Vec<SourceFile>, SourceRecord) {
     const MOST: usize = 50;
     let archived = wanted.iter().map(|wanted| wanted.file).filter(|&file| !source.is_loose(file));
@@ -56,6 +59,20 @@ pub(super) fn sources(
         };
         uses.insert(&source.files()[wanted.file].path, used);
     }
+    let mut others = source.looked_into();
+    others.extend(weighed);
+    others.retain(|&file| source.is_loose(file) && !uses.contains_key(source.origin(file)));
+    let others: Vec<&str> = others.into_iter().map(|file| source.origin(file)).collect();
+    let stamps: HashMap<&str, Stamp> = source.on_disk().collect();
+    let weighed = |&path: &&str| {
+        let full = source.locate(path);
+        let digest = sha256_file(&full).ok()?;
+        // What was looked into before may be what it is no longer.
+        let is_same = Stamp::of(&full).ok().as_ref() == stamps.get(path);
+        Some(if is_same { Use::Weighed(digest) } else { Use::Seen })
+    };
+    let used: Vec<Use> = others.par_iter().map(|path| weighed(path).unwrap_or(Use::Unreadable)).collect();
+    uses.extend(others.into_iter().zip(used));
     (sources, SourceRecord::new(path, source, uses))
 }
 

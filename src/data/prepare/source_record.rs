@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{atomic_file, bounded_file};
-use crate::data::source::{Listing, Source, Stamp, is_archive_name};
+use crate::data::source::{Listing, Source, Stamp, is_archive_name, is_packed_name};
 use crate::data::write::explain_write;
 
 /// Its name in the folder of the data set.
@@ -49,6 +49,8 @@ pub(super) struct FileRecord {
 pub(super) enum Use {
     /// It was read: its SHA-256.
     Read(String),
+    /// It was looked into or weighed against others, and nothing of it is in the data set: its SHA-256.
+    Weighed(String),
     /// It was looked into, or changed while it was read: its content is not known.
     Seen,
     /// It could not be read, and was left out.
@@ -79,9 +81,9 @@ impl SourceRecord {
     /// archive that it does not tell of was looked into.
     pub(super) fn new(path: &Path, source: &Source, mut uses: HashMap<&str, Use>) -> Self {
         let record = |(path, stamp): (&str, Stamp)| {
-            let otherwise = if is_archive_name(path) { Use::Seen } else { Use::Unused };
+            let otherwise = if is_archive_name(path) || is_packed_name(path) { Use::Seen } else { Use::Unused };
             let used = uses.remove(path).unwrap_or(otherwise);
-            let is_read = matches!(used, Use::Read(_));
+            let is_read = matches!(used, Use::Read(_) | Use::Weighed(_));
             FileRecord {
                 path: path.to_owned(),
                 bytes: stamp.bytes,
@@ -114,9 +116,8 @@ impl SourceRecord {
     /// Takes over the times of files whose contents have turned out to be the same. A folder that cannot be written keeps
     /// the old record, which is as true.
     pub(super) fn refresh(mut self, directory: &Path, listing: &Listing) {
-        let stamps: HashMap<&str, Stamp> =
-            listing.files.iter().chain(&listing.archives).map(|file| (file.path.as_str(), file.stamp)).collect();
-        for file in self.files.iter_mut().filter(|file| matches!(file.used, Use::Read(_))) {
+        let stamps: HashMap<&str, Stamp> = listing.all().map(|file| (file.path.as_str(), file.stamp)).collect();
+        for file in self.files.iter_mut().filter(|file| matches!(file.used, Use::Read(_) | Use::Weighed(_))) {
             if let Some(stamp) = stamps.get(file.path.as_str()) {
                 (file.modified, file.touched) = (telling(*stamp, listing.taken), stamp.touched);
             }

@@ -14,7 +14,7 @@ use crate::data::annotations::{decode, split_of_path};
 use crate::data::dataset::Split;
 use crate::data::name_forms::{last_part, tidy};
 use crate::data::prepare::name_index::{Lookup, NameIndex, Scope};
-use crate::data::prepare::split_forms::{self, FORMS};
+use crate::data::prepare::split_forms::{self, Entries, FORMS};
 
 /// What each image is for.
 pub(super) struct SplitFile {
@@ -25,6 +25,10 @@ pub(super) struct SplitFile {
     pub(super) digest: String,
     /// Files of the folder whose names say no split.
     pub(super) unused: Vec<String>,
+    /// Names that have no split beside them.
+    pub(super) num_without: usize,
+    /// The first of them.
+    pub(super) first_without: String,
 }
 
 /// What a [`SplitFile`] says of an image.
@@ -45,7 +49,7 @@ impl SplitFile {
     /// A file that cannot be read or is of none of the forms, a split that is not known, an image in two splits, and no
     /// image at all.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let mut entries: Vec<(String, Split)> = Vec::new();
+        let mut entries = Entries::default();
         let (files, unused) = files_of(path)?;
         for file in files {
             let cannot = || format!("cannot use the split file {}", file.display());
@@ -54,6 +58,7 @@ impl SplitFile {
             let text = decode(&file.to_string_lossy(), bytes).with_context(cannot)?;
             split_forms::parse(&file, &text, &mut entries).with_context(cannot)?;
         }
+        let Entries { named: mut entries, num_without, first_without } = entries;
         // Which images and for what: neither the order nor the division into files matters.
         entries.sort_unstable();
         let mut hasher = Hasher::new();
@@ -80,7 +85,7 @@ impl SplitFile {
             return Err(fault(format!("the split file {} names no image", path.display()), FORMS));
         }
         let index = NameIndex::new(names.iter().cloned().map(Cow::Owned).collect());
-        Ok(Self { names, splits, index, digest, unused })
+        Ok(Self { names, splits, index, digest, unused, num_without, first_without })
     }
 
     /// All names, in their order.
@@ -222,6 +227,9 @@ mod tests {
             ("s.csv", "image,split\n1,train\n1,val\n", "image 1 is in the splits train and val"),
             ("s.csv", "image,split\n./1.jpg,train\n1.jpg,val\n", "image 1.jpg is in the splits train and val"),
             ("s.csv", "image,split\n", "names no image"),
+            ("s.csv", "image,split\n,train\n", "line 2"),
+            ("s.csv", "image,split\n1.jpg,\n", "names no image"),
+            ("s.json", r#"{"1.jpg":"odd"}"#, "the key \"1.jpg\""),
             ("names.txt", "1\n", "of no known form"),
             ("s.txt", "1.jpg train\n2.jpg\n", "line 2"),
         ] {

@@ -2,6 +2,7 @@
 //! object from split to names or from name to split, lines of JSON, a table with a column for the image and one for the
 //! split, or a list of names for each split, one to a line (`train.txt`, `val.txt`, `test.txt`).
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -18,8 +19,30 @@ pub(super) const FORMS: &str = "give a Karpathy JSON, a JSON object from split t
 /// Endings of files that may be lists in a folder of them.
 pub(super) const ENDINGS: [&str; 7] = ["txt", "lst", "list", "csv", "tsv", "json", "jsonl"];
 
-/// Names with their splits.
-type Entries = Vec<(String, Split)>;
+/// What files say.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    /// Names with their splits.
+    pub(super) named: Vec<(String, Split)>,
+    /// How many names have no split beside them.
+    pub(super) num_without: usize,
+    /// The first such name.
+    pub(super) first_without: String,
+}
+
+impl Entries {
+    fn push(&mut self, name: String, split: Option<Split>) {
+        match split {
+            Some(split) => self.named.push((name, split)),
+            None => {
+                if self.num_without == 0 {
+                    self.first_without = name;
+                }
+                self.num_without += 1;
+            }
+        }
+    }
+}
 
 /// The name of a file without its ending.
 pub(super) fn stem(path: &Path) -> String {
@@ -35,17 +58,54 @@ pub(super) fn parse(path: &Path, text: &str, entries: &mut Entries) -> anyhow::R
     let of_file = split_of_path(&stem(path)).map(|named| named.split);
     let ending = path.extension().map_or_else(String::new, |ending| ending.to_string_lossy().to_lowercase());
     match ending.as_str() {
-        "json" => parse_json(&name, text, of_file, entries),
-        "jsonl" | "ndjson" => parse_lines(text, of_file, entries),
+        "json" => return parse_json(&name, text, of_file, entries),
+        "jsonl" | "ndjson" => return parse_lines(text, of_file, entries),
+        _ => {}
+    }
+    let text = &*without_comments(text);
+    match ending.as_str() {
         "csv" | "tsv" => parse_table(&name, text, of_file, entries),
         _ if is_table(text) => parse_table(&name, text, of_file, entries),
         _ => parse_list(text, of_file, entries),
     }
 }
 
+/// The text with blank lines in place of comments, and the header where it is written as one. A name of an image may begin
+/// with `#`.
+fn without_comments(text: &str) -> Cow<'_, str> {
+    let is_comment = |line: &str| line.trim_start().starts_with('#') && !line.split(SEPARATORS).any(is_quoted_image);
+    if !text.lines().any(is_comment) {
+        return Cow::Borrowed(text);
+    }
+    let first = text.lines().position(|line| !line.trim().is_empty());
+    let line = |(number, line): (usize, &'_ str)| {
+        if !is_comment(line) {
+            return line.to_owned();
+        }
+        let behind = line.trim_start().trim_start_matches(['#', ' ']);
+        let cells = cells(behind);
+        let found = columns(&cells.iter().map(String::as_str).collect::<Vec<_>>());
+        let is_header = Some(number) == first && found.image.is_some() && found.split.is_some();
+        if is_header { behind.to_owned() } else { String::new() }
+    };
+    Cow::Owned(text.lines().enumerate().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// What may stand between a name and what is said of it.
+const SEPARATORS: [char; 5] = [' ', '\t', ',', ';', '|'];
+
+fn is_quoted_image(part: &str) -> bool {
+    is_image_name(unquoted(part.trim()))
+}
+
 fn known(word: &str) -> anyhow::Result<Split> {
     let unknown = || fault(format!("split {word:?} is not known"), "use train, val and test");
     split_of_word(word).ok_or_else(unknown)
+}
+
+/// The split that a value says; `None` where it says nothing.
+fn said(word: Option<&str>) -> anyhow::Result<Option<Split>> {
+    word.filter(|word| !word.trim().is_empty()).map(known).transpose()
 }
 
 /// Which of these columns or keys are the image and the split.
@@ -68,7 +128,7 @@ fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Entr
     // Its captions, which are most of it, are passed over.
     if let Ok(file) = serde_json::from_str::<Karpathy>(text) {
         for image in file.images {
-            entries.push((image.filename, known(&image.split)?));
+            entries.push(image.filename, said(Some(&image.split))?);
         }
         return Ok(());
     }
@@ -84,9 +144,13 @@ fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Entr
                     Value::Array(names) => {
                         let split = known(key)?;
                         let named = names.iter().map(|name| Some((image_of(name)?, split)));
-                        entries.extend(named.collect::<Option<Vec<_>>>().ok_or_else(other)?);
+                        entries.named.extend(named.collect::<Option<Vec<_>>>().ok_or_else(other)?);
                     }
-                    Value::String(word) => entries.push((key.clone(), known(word)?)),
+                    Value::String(word) => {
+                        let split = said(Some(word)).with_context(|| format!("the key {key:?}"))?;
+                        entries.push(key.clone(), split);
+                    }
+                    Value::Null => entries.push(key.clone(), None),
                     _ => return Err(other()),
                 }
             }
@@ -114,9 +178,17 @@ fn add_value(value: &Value, of_file: Option<Split>, entries: &mut Entries) -> an
     let Some(image) = image_of(value) else { return Ok(None) };
     let object = value.as_object();
     let keys: Vec<&str> = object.map_or_else(Vec::new, |object| object.keys().map(String::as_str).collect());
-    let word = columns(&keys).split.and_then(|place| object?.get(keys[place])?.as_str());
-    let Some(split) = word.map(known).transpose()?.or(of_file) else { return Ok(None) };
-    entries.push((image, split));
+    let value = columns(&keys).split.and_then(|place| object?.get(keys[place]));
+    let split = match value {
+        None | Some(Value::Null) => None,
+        Some(Value::String(word)) => said(Some(word))?,
+        Some(_) => return Ok(None),
+    };
+    // What has no place for a split is of another form.
+    if value.is_none() && of_file.is_none() {
+        return Ok(None);
+    }
+    entries.push(image, split.or(of_file));
     Ok(Some(()))
 }
 
@@ -185,9 +257,12 @@ fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Ent
         return Err(fault("it has no column for the image or none for the split", FORMS));
     };
     table.for_each_row(|place, values| {
-        let word = split.map(|split| values[split]).filter(|word| of_file.is_none() || !word.trim().is_empty());
-        if let Some(split) = word.map(known).transpose().with_context(|| place.to_owned())?.or(of_file) {
-            entries.push((values[image].to_owned(), split));
+        let split = said(split.map(|split| values[split])).with_context(|| place.to_owned())?;
+        match values[image].trim() {
+            // Spreadsheets have rows of nothing at their ends.
+            "" if values.iter().all(|value| value.trim().is_empty()) => {}
+            "" => return Err(fault(format!("{place} names no image"), "name the image, or remove the line")),
+            name => entries.push(name.to_owned(), split.or(of_file)),
         }
         Ok(())
     })
@@ -195,25 +270,29 @@ fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Ent
 
 /// A name on each line. A label may follow it, as image classifiers have it, or the split where the file's name says none.
 fn parse_list(text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<(usize, &str)> =
+        text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()).collect();
     let is_header = |line: &str| lines.len() > 1 && !is_image_name(line) && columns(&[line]).image.is_some();
-    for (number, &line) in lines.iter().enumerate() {
-        if number == 0 && is_header(unquoted(line)) {
+    for (place, &(number, line)) in lines.iter().enumerate() {
+        if place == 0 && is_header(unquoted(line)) {
             continue;
         }
-        let (name, last) = match line.rsplit_once(char::is_whitespace) {
-            Some((name, last)) if !is_image_name(line) && is_image_name(unquoted(name.trim())) => (name, Some(last)),
-            _ => (line, None),
+        let ends = || line.rmatch_indices(SEPARATORS).map(|(at, _)| at);
+        let end = ends().find(|&at| is_quoted_image(&line[..at])).filter(|_| !is_quoted_image(line));
+        let (name, rest) = line.split_at(end.unwrap_or(line.len()));
+        let said = || {
+            let mut splits = rest.split(SEPARATORS).filter_map(|word| split_of_word(unquoted(word.trim())));
+            splits.next().filter(|_| splits.next().is_none())
         };
-        let Some(split) = of_file.or_else(|| split_of_word(last?)) else {
-            let message = if number == 0 {
+        let Some(split) = of_file.or_else(said) else {
+            let message = if place == 0 {
                 "it is of no known form".to_owned()
             } else {
                 format!("line {} names no split", number + 1)
             };
             return Err(fault(message, FORMS));
         };
-        entries.push((unquoted(name.trim()).to_owned(), split));
+        entries.push(unquoted(name.trim()).to_owned(), Some(split));
     }
     Ok(())
 }
@@ -228,9 +307,9 @@ mod tests {
 
     #[track_caller]
     fn entries(name: &str, text: &str) -> Vec<(String, &'static str)> {
-        let mut entries = Vec::new();
+        let mut entries = Entries::default();
         parse(Path::new(name), text, &mut entries).unwrap();
-        entries.into_iter().map(|(name, split)| (name, split.name())).collect()
+        entries.named.into_iter().map(|(name, split)| (name, split.name())).collect()
     }
 
     #[track_caller]
@@ -249,9 +328,15 @@ mod tests {
             "filename\nmy dog 0.jpg\nmy dog 1.jpg\n",
             "\"my dog 0.jpg\"\n\"my dog 1.jpg\"\n",
             "my dog 0.jpg 3\nmy dog 1.jpg\tspaniel\n",
+            "my dog 0.jpg,1\nmy dog 1.jpg,0\n",
+            "my dog 0.jpg;1;0.5\nmy dog 1.jpg;0;\n",
+            "\"my dog 0.jpg\",1\n\"my dog 1.jpg\",2\n",
+            "# made by hand\nmy dog 0.jpg\n#\nmy dog 1.jpg\n",
         ] {
             assert_entries("train.txt", text, &dogs);
         }
+        assert_entries("train.txt", "#1.jpg\n# 2\n3, 4.jpg\n", &[("#1.jpg", "train"), ("3, 4.jpg", "train")]);
+        assert_entries("split.txt", "# all\nb.jpg 1 train\n", &[("b.jpg", "train")]);
         assert_entries("val.lst", "my dog\nimage\n", &[("my dog", "val"), ("image", "val")]);
         assert_entries("test.csv", "image\nmy dog 0.jpg\n", &[("my dog 0.jpg", "test")]);
         assert_entries("split.txt", "my dog 0.jpg train\nmy dog 1.jpg dev\n", &[dogs[0], ("my dog 1.jpg", "val")]);
@@ -268,11 +353,30 @@ mod tests {
             ("s.csv", "train\tmy dog, 0.jpg\nval\tb.jpg\n"),
             ("s.csv", "1,\"my dog, 0.jpg\",train\n2,b.jpg,val\n"),
             ("s.txt", "image;split\nmy dog, 0.jpg;train\nb.jpg;val\n"),
+            ("s.csv", "# image;split\nmy dog, 0.jpg;train\n# later\nb.jpg;val\n"),
+            ("s.csv", "# by hand\nimage;split\nmy dog, 0.jpg;train\nc.jpg;\nb.jpg;val\n;\n"),
             ("S.CSV", "image;split\nmy dog, 0.jpg;train\nb.jpg;val\n"),
         ] {
             assert_entries(name, text, &expected);
         }
         assert_entries("train.csv", "image,label\na.jpg,1\n", &[("a.jpg", "train")]);
+    }
+
+    #[test]
+    fn names_without_a_split_are_counted() {
+        for (name, text) in [
+            ("s.csv", "image,split\na.jpg,train\nb.jpg,\nc.jpg, \n"),
+            ("s.json", r#"{"a.jpg":"train","b.jpg":null,"c.jpg":""}"#),
+            (
+                "s.jsonl",
+                "{\"image\":\"a.jpg\",\"split\":\"train\"}\n{\"image\":\"b.jpg\",\"split\":null}\n{\"image\":\"c.jpg\",\"split\":\"\"}\n",
+            ),
+        ] {
+            let mut entries = Entries::default();
+            parse(Path::new(name), text, &mut entries).unwrap();
+            assert_eq!(entries.named, [("a.jpg".to_owned(), Split::Train)], "{name}");
+            assert_eq!((entries.num_without, entries.first_without.as_str()), (2, "b.jpg"), "{name}");
+        }
     }
 
     #[test]

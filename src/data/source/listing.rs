@@ -86,7 +86,7 @@ pub struct Listing {
     /// Zip and tar archives.
     pub archives: Vec<Listed>,
     /// Archives of kinds that cannot be read.
-    pub packed: Vec<String>,
+    pub packed: Vec<Listed>,
     /// What is there and not taken, and why.
     pub left_aside: Vec<(String, String)>,
     /// When it was begun, in nanoseconds since 1970.
@@ -94,6 +94,11 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// All files, archives of every kind among them.
+    pub fn all(&self) -> impl Iterator<Item = &Listed> {
+        self.files.iter().chain(&self.archives).chain(&self.packed)
+    }
+
     /// Lists the folder `root`, or the archive. Hidden files and folders, folders that a preparation or a run made, the
     /// folder `output` and what macOS adds are passed over. A folder that cannot be listed, a link that leads nowhere and
     /// what is neither file nor folder are left aside.
@@ -153,7 +158,7 @@ impl Walk<'_> {
                 let file = Listed { path: below, stamp: Stamp::from(&metadata) };
                 match kind_of(&name) {
                     Kind::Zip | Kind::Tar => self.listing.archives.push(file),
-                    Kind::Packed => self.listing.packed.push(file.path),
+                    Kind::Packed => self.listing.packed.push(file),
                     Kind::Plain => self.listing.files.push(file),
                 }
                 anyhow::ensure!(self.listing.files.len() <= MAX_FILES, too_many(self.root));
@@ -274,10 +279,7 @@ mod tests {
         }
         let listing = Listing::of(folder.path(), Some(&folder.path().join("out"))).unwrap();
         assert_eq!(paths(&listing), ["1.jpg", "b/2.jpg"]);
-        assert_eq!(
-            (listing.archives[0].path.as_str(), listing.packed.as_slice()),
-            ("c.tar", &["d.tgz".to_owned()][..])
-        );
+        assert_eq!((listing.archives[0].path.as_str(), listing.packed[0].path.as_str()), ("c.tar", "d.tgz"));
         assert_eq!(listing.files[0].stamp, Stamp::of(&folder.path().join("1.jpg")).unwrap());
         assert!(listing.files[0].stamp.modified > 0 && listing.left_aside.is_empty());
     }

@@ -6,10 +6,11 @@
 mod limits;
 mod listing;
 pub mod tar_archive;
+mod unnamed_pictures;
 mod unread_pictures;
 pub mod zip_archive;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -27,6 +28,7 @@ use crate::data::source::zip_archive::ZipReader;
 pub use crate::data::picture_formats::is_image_name;
 pub use limits::Limits;
 pub use listing::{Listed, Listing, Stamp};
+pub use unnamed_pictures::{START, UnnamedPictures};
 pub use unread_pictures::UnreadPictures;
 
 /// Bytes of a file that lies in a folder and is read as a whole.
@@ -93,11 +95,13 @@ pub struct Source {
     /// Those that were left aside too.
     archive_files: Vec<Listed>,
     archives: Vec<(String, Archive)>,
-    packed: Vec<String>,
+    packed: Vec<Listed>,
     left_aside: Vec<(String, String)>,
     listed_at: i64,
     /// Files that could not be looked into, and why.
     unreadable: Mutex<BTreeMap<String, String>>,
+    /// Files that were read or looked into one by one.
+    looked_into: Mutex<BTreeSet<usize>>,
 }
 
 impl Source {
@@ -125,6 +129,7 @@ impl Source {
             left_aside: listing.left_aside,
             listed_at: listing.taken,
             unreadable: Mutex::default(),
+            looked_into: Mutex::default(),
         };
         match archives.as_slice() {
             [archive] if !is_folder => source.add_archive(archive.clone())?,
@@ -154,6 +159,7 @@ impl Source {
             left_aside: Vec::new(),
             listed_at: 0,
             unreadable: Mutex::default(),
+            looked_into: Mutex::default(),
         })
     }
 
@@ -165,7 +171,7 @@ impl Source {
             }
             Place::Zip { .. } | Place::Tar { .. } => None,
         });
-        loose.chain(self.archive_files.iter().map(|file| (file.path.as_str(), file.stamp)))
+        loose.chain(self.archive_files.iter().chain(&self.packed).map(|file| (file.path.as_str(), file.stamp)))
     }
 
     /// When it was listed, in nanoseconds since 1970.
@@ -179,8 +185,8 @@ impl Source {
     }
 
     /// Archives of kinds that cannot be read, for a message.
-    pub fn packed(&self) -> &[String] {
-        &self.packed
+    pub fn packed(&self) -> impl Iterator<Item = &str> {
+        self.packed.iter().map(|file| file.path.as_str())
     }
 
     /// Files, folders and archives that were left aside, and why, in one line.
@@ -223,6 +229,15 @@ impl Source {
     /// # Errors
     /// What reading gives.
     pub fn read_start(&self, file: usize, most: u64) -> anyhow::Result<Vec<u8>> {
+        self.looked_into.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+        self.peek(file, most)
+    }
+
+    /// [`Source::read_start`] of a file that decides nothing about a data set.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn peek(&self, file: usize, most: u64) -> anyhow::Result<Vec<u8>> {
         Handle::default().read(self, &self.files[file], most)
     }
 
@@ -233,6 +248,11 @@ impl Source {
             unreadable.insert(self.files[file].path.clone(), one_line(&error));
             Vec::new()
         })
+    }
+
+    /// The files that were read or looked into so far, but for those that [`Source::for_each`] read.
+    pub fn looked_into(&self) -> BTreeSet<usize> {
+        self.looked_into.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the files at `wanted` on all threads, those of an archive one after the other, and gives what `work` makes
@@ -351,6 +371,11 @@ pub fn is_archive_name(name: &str) -> bool {
     matches!(kind_of(name), Kind::Zip | Kind::Tar)
 }
 
+/// Whether a file of this name is taken for an archive of a kind that cannot be read.
+pub fn is_packed_name(name: &str) -> bool {
+    matches!(kind_of(name), Kind::Packed)
+}
+
 enum Kind {
     Zip,
     Tar,
@@ -364,7 +389,8 @@ fn kind_of(name: &str) -> Kind {
     match () {
         () if ends(&[".zip"]) => Kind::Zip,
         () if ends(&[".tar"]) => Kind::Tar,
-        () if ends(&[".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".parquet", ".arrow"]) => Kind::Packed,
+        () if ends(&[".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".zstd"]) => Kind::Packed,
+        () if ends(&[".lz4", ".br", ".7z", ".rar", ".parquet", ".arrow"]) => Kind::Packed,
         () if ends(&[".pkl", ".pickle", ".p"]) => Kind::Packed,
         () => Kind::Plain,
     }
@@ -457,7 +483,7 @@ mod tests {
         let source = Source::open(folder.path(), None).unwrap();
         let paths: Vec<&str> = source.files().iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["b/2.jpg", "a.zip/x/1.jpg", "a.zip/t.txt"]);
-        assert_eq!(source.packed(), ["more.tar.gz"]);
+        assert_eq!(source.packed().collect::<Vec<_>>(), ["more.tar.gz"]);
         assert_eq!((source.files()[1].name(), source.files()[1].folder()), ("1.jpg", "a.zip/x"));
         assert_eq!((source.origin(1), source.origin(0)), ("a.zip", "b/2.jpg"));
         assert!(source.is_loose(0) && !source.is_loose(1));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-use crate::data::picture_formats::{how_to_convert, unread_format_of_name};
+use crate::data::picture_formats::{how_to_convert_file, unread_format_of_name};
 
 /// Pictures of one format that is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,12 @@ impl UnreadPictures {
 
     /// Why they are left out, with a way out.
     pub fn reason(&self) -> String {
-        format!("the format {} is not read, such as {}; {}", self.format, self.first, how_to_convert(self.format))
+        format!(
+            "the format {} is not read, such as {}; {}",
+            self.format,
+            self.first,
+            how_to_convert_file(&self.first, self.format)
+        )
     }
 }
 
