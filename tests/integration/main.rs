@@ -17,6 +17,8 @@ mod kills;
 mod long_captions;
 mod model;
 mod parity;
+#[cfg(feature = "serve")]
+mod picture_bombs;
 mod pictures;
 mod preparation;
 mod pretrained;
