@@ -19,7 +19,7 @@ impl Default for TrackingConfig {
 }
 
 /// Section `[tracking.wandb]`. The key comes from `WANDB_API_KEY` or netrc, never from a config.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WandbConfig {
     /// Where the run is told to. Absent: `WANDB_MODE`, else online where there is a key, else offline.
@@ -32,6 +32,51 @@ pub struct WandbConfig {
     pub name: Option<String>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// Whether it gets pictures of the validation split, with the captions that the model writes.
+    pub images: bool,
+    /// Whether it gets what the console shows.
+    pub console: bool,
+    /// Whether it gets the command line.
+    pub command: bool,
+    /// Whether it gets the name of the machine.
+    pub host: bool,
+    /// Whether it gets what paths of the machine are in: paths of the config, the command line, the console.
+    pub paths: bool,
+    /// Whether it gets what the machine has and how busy it is.
+    pub system: bool,
+    /// Whether it gets the config.
+    pub config: bool,
+}
+
+impl Default for WandbConfig {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            project: None,
+            entity: None,
+            name: None,
+            tags: Vec::new(),
+            images: true,
+            console: true,
+            command: true,
+            host: true,
+            paths: true,
+            system: true,
+            config: true,
+        }
+    }
+}
+
+impl WandbConfig {
+    /// Whether the command line is sent, which holds paths.
+    pub fn sends_command(&self) -> bool {
+        self.command && self.paths
+    }
+
+    /// Whether the console is sent, which shows paths.
+    pub fn sends_console(&self) -> bool {
+        self.console && self.paths
+    }
 }
 
 /// Where a run is told to.

@@ -18,6 +18,8 @@ mod long_captions;
 mod model;
 mod output_places;
 mod parity;
+#[cfg(feature = "serve")]
+mod picture_bombs;
 mod pictures;
 mod preparation;
 mod pretrained;

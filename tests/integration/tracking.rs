@@ -118,7 +118,7 @@ mod online {
     use super::recorder::{Recorder, Request};
     use super::*;
     use crate::interruption::{Then, directory, fresh, run as interrupted};
-    use crate::support::binary;
+    use crate::support::{binary, shapes_folder};
 
     /// A condition that takes longer is never met; no test asserts on less.
     const LONG_ENOUGH: Duration = Duration::from_secs(120);
@@ -212,6 +212,67 @@ mod online {
             assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{}", path.display());
         }
         assert!(!text.contains(KEY));
+    }
+
+    /// All that a run sends, and all that it keeps to be sent, under what it is called.
+    fn told(recorder: &Recorder, run: &Path) -> Vec<(String, Vec<u8>)> {
+        let requests = recorder.requests().into_iter().map(|request| (request.path, request.body));
+        let files = files_below(&run.join("wandb"));
+        let files = files.into_iter().map(|path| (path.display().to_string(), fs::read(&path).unwrap()));
+        requests.chain(files).collect()
+    }
+
+    /// A text as a request, and as the log holds it: in quotation marks, or behind its length.
+    fn as_value(text: &str) -> Vec<Vec<u8>> {
+        vec![format!("\"{text}\"").into_bytes(), [&[text.len() as u8], text.as_bytes()].concat()]
+    }
+
+    fn has(content: &[u8], text: &[u8]) -> bool {
+        content.windows(text.len()).any(|window| window == text)
+    }
+
+    #[test]
+    fn what_is_switched_off_is_in_no_request_and_no_file() {
+        let host = caption_train::base::system_usage::host_name().unwrap();
+        let memory = caption_train::base::memory::total_bytes().unwrap();
+        for off in [
+            None,
+            Some("images"),
+            Some("console"),
+            Some("command"),
+            Some("host"),
+            Some("paths"),
+            Some("system"),
+            Some("config"),
+        ] {
+            let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+            let extra = off.map_or(String::new(), |key| format!("\n[tracking.wandb]\n{key} = false\n"));
+            let mut command = tracked(&recorder, &config(folder.path(), &extra));
+            let output = command.args(["--set", "seed=4711"]).output().unwrap();
+            let text = stderr(&output);
+            assert!(output.status.success(), "{text}");
+            assert!(text.contains("Weights & Biases gets losses and scores"), "{text}");
+            assert_eq!(text.contains("; kept here: "), off.is_some(), "{text}");
+            let told = told(&recorder, &folder.path().join("run"));
+            assert!(told.iter().any(|(_, content)| has(content, b"train/loss")));
+            let is_told = |texts: &[Vec<u8>]| {
+                texts.iter().find_map(|text| told.iter().find(|(_, content)| has(content, text)).map(|(name, _)| name))
+            };
+            let paths = [folder.path(), shapes_folder(), Path::new(env!("CARGO_BIN_EXE_caption-train"))];
+            for (key, texts, needs_paths) in [
+                ("images", vec![b"val/samples".to_vec(), b"images/separated".to_vec(), b"PNG".to_vec()], false),
+                ("console", vec![b"epoch  train loss".to_vec()], true),
+                ("command", vec![b"seed=4711".to_vec()], true),
+                ("host", as_value(&host), false),
+                ("paths", paths.map(|path| path.display().to_string().into_bytes()).to_vec(), false),
+                ("system", vec![memory.to_string().into_bytes()], false),
+                ("config", vec![b"max_grad_norm".to_vec()], false),
+            ] {
+                let is_off = off == Some(key) || needs_paths && off == Some("paths");
+                let found = is_told(&texts);
+                assert_eq!(found.is_none(), is_off, "{off:?} is off, and {key} is found in {found:?}");
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::stop::StopFlag;
 use crate::base::{system_usage, terminal};
-use crate::config::{RunConfig, WandbConfig};
+use crate::config::{PathKey, RunConfig, WandbConfig};
 use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::log_lines::LogLine;
@@ -65,8 +65,11 @@ pub struct About<'a> {
 /// The observer.
 pub struct WeightsAndBiases {
     run: Run,
+    /// What it is told, beside numbers.
+    told: WandbConfig,
     pictures: Rc<RefCell<SamplePictures>>,
-    monitor: SystemMonitor,
+    /// Absent where the machine is not told of.
+    monitor: Option<SystemMonitor>,
     console: Receiver<LogLine>,
     stop: StopFlag,
     log_interval: u64,
@@ -97,6 +100,10 @@ impl WeightsAndBiases {
             Tone::Message => terminal::message(text),
             Tone::Warning => terminal::warning(text),
         });
+        let told = about.config.tracking.wandb.clone();
+        if !settings.silent {
+            terminal::message(&describe(&told));
+        }
         let metadata = metadata(about.config, about.process);
         let started = Run::start(settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
         let identity = Identity { format_version: FORMAT_VERSION, run_id: started.id().to_owned() };
@@ -107,7 +114,8 @@ impl WeightsAndBiases {
             has_told_page,
             run: started,
             pictures,
-            monitor: SystemMonitor::start(INTERVAL),
+            monitor: told.system.then(|| SystemMonitor::start(INTERVAL)),
+            told,
             console,
             stop,
             log_interval: training.log_interval as u64,
@@ -141,10 +149,10 @@ impl WeightsAndBiases {
     /// # Errors
     /// A log that cannot be written.
     pub fn pass_on(&mut self) -> Result<()> {
-        for line in self.console.try_iter() {
+        for line in self.console.try_iter().filter(|_| self.told.sends_console()) {
             self.run.console_line(line.time, &line.text)?;
         }
-        for sample in self.monitor.take() {
+        for sample in self.monitor.iter().flat_map(SystemMonitor::take) {
             self.run.system_metrics(sample.time, &sample.values)?;
         }
         if !self.has_told_page
@@ -180,6 +188,9 @@ impl WeightsAndBiases {
     }
 
     fn samples(&mut self, step: u64, samples: &[Sample<'_>]) -> Result<()> {
+        if !self.told.images {
+            return Ok(());
+        }
         let mut shown = Vec::new();
         for sample in samples.iter().take(MOST) {
             if let Some(picture) = self.pictures.borrow_mut().get(sample.image) {
@@ -243,22 +254,70 @@ fn read_id(path: &Path) -> Result<Option<String>> {
     Ok(Some(identity.run_id))
 }
 
-fn metadata(config: &RunConfig, process: &Process) -> Metadata {
-    let threads = process.num_processors as u64;
-    // Where there are none the driver need not be asked again.
-    let usage = if process.gpus.is_empty() { Vec::new() } else { system_usage::gpus() };
-    let gpus = process.gpus.iter().cloned().zip(usage);
-    Metadata {
-        config: serde_json::to_value(config).unwrap_or(Value::Null),
-        program: "caption-train".to_owned(),
-        args: process.arguments.clone(),
-        executable: std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned()),
-        host: system_usage::host_name().unwrap_or_default(),
-        os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-        cpu_cores: threads,
-        cpu_threads: threads,
-        memory_bytes: process.memory_bytes.unwrap_or(0),
-        gpus: gpus.map(|(name, gpu)| wandb::Gpu { name, memory_bytes: gpu.memory_total_bytes as u64 }).collect(),
-        ..Metadata::default()
+/// What is told of a run beside losses and scores, for its person.
+fn describe(told: &WandbConfig) -> String {
+    let parts = [
+        (told.config, "the config"),
+        (told.sends_command(), "the command line"),
+        (told.sends_console(), "what the console shows"),
+        (told.host, "the name of this machine"),
+        (told.paths, "its paths"),
+        (told.system, "what it has and how busy it is"),
+        (told.images, "pictures of the validation split with their captions"),
+    ];
+    let name = |wanted: bool| parts.iter().filter(move |(is_sent, _)| *is_sent == wanted).map(|(_, name)| *name);
+    let mut text = "Weights & Biases gets losses and scores".to_owned();
+    for part in name(true) {
+        text += &format!(", {part}");
     }
+    let kept: Vec<&str> = name(false).collect();
+    if kept.is_empty() {
+        text += " (the keys of [tracking.wandb] keep each of these here)";
+    } else {
+        text += &format!("; kept here: {}", kept.join(", "));
+    }
+    text
+}
+
+fn metadata(config: &RunConfig, process: &Process) -> Metadata {
+    let told = &config.tracking.wandb;
+    let mut metadata = Metadata { program: "caption-train".to_owned(), ..Metadata::default() };
+    if told.config {
+        metadata.config = config_values(config);
+    }
+    if told.sends_command() {
+        metadata.args = process.arguments.clone();
+        metadata.executable = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
+    }
+    if told.host {
+        metadata.host = system_usage::host_name().unwrap_or_default();
+    }
+    if told.system {
+        let threads = process.num_processors as u64;
+        // Where there are none the driver need not be asked again.
+        let usage = if process.gpus.is_empty() { Vec::new() } else { system_usage::gpus() };
+        let gpus = process.gpus.iter().cloned().zip(usage);
+        metadata.os = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+        (metadata.cpu_cores, metadata.cpu_threads) = (threads, threads);
+        metadata.memory_bytes = process.memory_bytes.unwrap_or(0);
+        metadata.gpus =
+            gpus.map(|(name, gpu)| wandb::Gpu { name, memory_bytes: gpu.memory_total_bytes as u64 }).collect();
+    }
+    metadata
+}
+
+/// The config as an object; without what names a place of this machine, if it is not told.
+fn config_values(config: &RunConfig) -> Value {
+    let mut values = serde_json::to_value(config).unwrap_or(Value::Null);
+    if config.tracking.wandb.paths {
+        return values;
+    }
+    for (key, path) in config.clone().paths_mut() {
+        let is_hub_id = matches!(&path, PathKey::FolderOrId(_)) && path.path().is_relative() && !path.path().exists();
+        let pointer = format!("/{}", key.replace('.', "/"));
+        if let Some(value) = values.pointer_mut(&pointer).filter(|_| !is_hub_id) {
+            *value = Value::Null;
+        }
+    }
+    values
 }
