@@ -196,7 +196,10 @@ fn captions_of_many_images_are_read_as_such_though_their_file_is_called_like_one
         assert_eq!(report.format, format, "{text}");
     }
     // One about the image that it lies beside stays what it was.
-    let own = source(&[("0.json", br#"{"file_name":"0.jpg","caption":"A"}"#), ("1.json", br#"{"caption":"B"}"#)]);
+    let own = source(&[
+        ("0.json", br#"{"file_name":"0.jpg","caption":"A"}"#),
+        ("1.json", br#"{"caption":"B","url":"https://x.org/y/cat.jpg","key":"7"}"#),
+    ]);
     let (_, captions, _, report) = prepared(own.path(), &["--validation-fraction", "0"]);
     assert_eq!((captions, report.format.as_str()), (vec![vec!["A".to_owned()], vec!["B".to_owned()]], "sidecar"));
 }

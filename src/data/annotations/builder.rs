@@ -20,6 +20,11 @@ const MISSING: [&str; 18] = [
     "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN",
 ];
 
+/// Whether this is all that stands in place of a value that is missing.
+pub(super) fn is_missing(text: &str) -> bool {
+    MISSING.contains(&text.trim())
+}
+
 /// A data set in the making.
 #[derive(Default)]
 pub(super) struct Builder {
@@ -142,7 +147,7 @@ impl Builder {
             Some(number) => format!("{}#{number}", builder.reference(image)),
             None => format!("a caption of {}", builder.reference(image)),
         };
-        if MISSING.contains(&text.trim()) {
+        if is_missing(text) {
             if self.missing.0 == 0 {
                 (self.missing.1, self.missing.2) = (text.trim().to_owned(), self.reference(image).to_owned());
             }

@@ -90,6 +90,7 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
         notes.push(Repair::new(path, format!("not used: {first} is read instead")));
     }
     notes.extend(unread.notes());
+    notes.extend(training_files::notes(&training_files));
     if !all.iter().any(|found| *found.format == sidecar::FORMAT) {
         notes.extend(sidecar::without_captions(source).map(|what| Repair::new("files beside images", what)));
     }

@@ -4,14 +4,13 @@ use std::collections::HashSet;
 
 use crate::data::annotations::candidates::{BESIDE, has_ending, key_of};
 use crate::data::annotations::encoding::decode;
-use crate::data::annotations::json_shape::{Document, JsonShape};
+use crate::data::annotations::json_shape::{Entries, JsonShape};
 use crate::data::annotations::json_text::without_nan;
 use crate::data::annotations::layout::Layout;
 use crate::data::annotations::text::lines;
 use crate::data::annotations::token_lines;
-use crate::data::name_forms::loosest;
 use crate::data::picture_formats::format_of_name;
-use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
+use crate::data::source::Source;
 
 /// More files of one kind beside images are one for each of them.
 const MOST: usize = 20;
@@ -32,46 +31,33 @@ pub(super) fn files(source: &Source) -> HashSet<usize> {
 }
 
 fn is_of_many(source: &Source, file: usize) -> bool {
-    let bytes = source.glance(file, u64::MAX);
-    let file = &source.files()[file];
-    let Ok(text) = decode(&file.path, bytes) else { return false };
-    if has_ending(&file.path, ".json") {
-        return matches!(JsonShape::of(&without_nan(&text).0), Ok(shape) if json_is_of_many(&shape, file));
+    let path = &source.files()[file].path;
+    let Ok(text) = decode(path, source.glance(file, u64::MAX)) else { return false };
+    if has_ending(path, ".json") {
+        return JsonShape::of(&without_nan(&text).0).is_ok_and(|shape| json_is_of_many(&shape));
     }
+    let has_several = |name_of: &dyn Fn(&str) -> Option<String>| {
+        lines(&text).filter_map(|(_, line)| name_of(line)).collect::<HashSet<String>>().len() > 1
+    };
     match Layout::of(&text, true) {
         Layout::Table(table) => table.first_image.is_some(),
-        Layout::Tokens(_) => {
-            lines(&text).any(|(_, line)| token_lines::parts(line).is_some_and(|(name, ..)| is_other(name, file)))
-        }
-        Layout::Pairs(pairs) => {
-            lines(&text).any(|(_, line)| pairs.parts(line).is_some_and(|(name, _)| is_other(name, file)))
-        }
+        Layout::Tokens(_) => has_several(&|line| Some(token_lines::parts(line)?.0.to_owned())),
+        Layout::Pairs(pairs) => has_several(&|line| Some(pairs.parts(line)?.0.to_owned())),
         Layout::Other(..) => false,
     }
 }
 
-fn json_is_of_many(shape: &JsonShape, file: &SourceFile) -> bool {
-    let of_entries = |document: &Document| {
-        let entries = &document.entries;
-        entries.with_captions > 0 && entries.keys.iter().any(|key| is_image_name(key) && is_other(key, file))
-    };
+/// One object may name its image as it was called elsewhere.
+fn json_is_of_many(shape: &JsonShape) -> bool {
     match shape {
         JsonShape::Document(document) => {
+            let Entries { under_image_names, with_captions, .. } = document.entries;
             document.is_coco()
                 || document.is_karpathy()
                 || document.first_of_table.is_some()
-                || document.lists.iter().any(|(_, seen)| seen.is_complete())
-                || of_entries(document)
+                || document.lists.iter().any(|(_, seen)| seen.is_complete() && seen.count > 1)
+                || under_image_names > 1 && with_captions > 1
         }
-        // Several objects, or one about another image.
-        JsonShape::Lines(seen) => {
-            seen.is_complete() && (seen.count > 1 || seen.first_image.as_ref().is_some_and(|name| is_other(name, file)))
-        }
+        JsonShape::Lines(seen) => seen.is_complete() && seen.count > 1,
     }
-}
-
-/// Whether the name is that of another image than the one that the file lies beside.
-fn is_other(name: &str, file: &SourceFile) -> bool {
-    let last = |name: &str| loosest(name).rsplit('/').next().map(str::to_owned);
-    last(name) != last(without_ending(file.name()))
 }

@@ -3,7 +3,7 @@
 //! `|`, whatever the file is called. `train.csv` and `val.csv` beside one another are splits.
 
 use crate::base::fault::fault;
-use crate::data::annotations::builder::Builder;
+use crate::data::annotations::builder::{Builder, is_missing};
 use crate::data::annotations::candidates::{Candidates, Content, has_ending};
 use crate::data::annotations::fields::{Columns, USUAL_NAMES};
 use crate::data::annotations::input::TheFile;
@@ -60,7 +60,7 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
     }
     table.for_each_row(|place, values| {
         let name = values[image].trim();
-        if name.is_empty() {
+        if name.is_empty() || is_missing(name) {
             // Spreadsheets have rows of nothing at their ends.
             if values.iter().any(|value| !value.trim().is_empty()) {
                 builder.rejects.push(Reject::new(place, "it names no image"));
@@ -126,10 +126,13 @@ mod tests {
     #[test]
     fn rows_of_nothing_are_passed_over_and_one_without_an_image_is_told() {
         let mut builder = Builder::default();
-        parse(&mut builder, &TheFile::alone("t.csv"), "image,caption\na.jpg,A\n\n,\n,B\n").unwrap();
+        parse(&mut builder, &TheFile::alone("t.csv"), "image,caption\na.jpg,A\n\n,\n,B\nnan,C\n").unwrap();
         let raw = builder.finish("");
-        assert_eq!((raw.images.len(), raw.rejects.len()), (1, 1));
-        assert_eq!(raw.rejects[0].what, "line 5 of t.csv");
+        assert_eq!((raw.images.len(), raw.rejects.len()), (1, 2));
+        assert_eq!(
+            (raw.rejects[0].what.as_str(), raw.rejects[1].what.as_str()),
+            ("line 5 of t.csv", "line 6 of t.csv")
+        );
     }
 
     #[test]

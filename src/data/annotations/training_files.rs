@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::data::annotations::Found;
 use crate::data::annotations::candidates::{is_about, is_other_of_coco, key_of};
 use crate::data::annotations::text::{split_of_path, split_of_word};
-use crate::data::annotations::unread::{Unread, way_out};
+use crate::data::annotations::unread::Unread;
 use crate::data::annotations::wrappings::{Wrapping, stem, wrapping};
+use crate::data::annotations::{Found, Repair};
 use crate::data::dataset::Split;
 use crate::data::source::{Source, is_image_name};
 
@@ -44,6 +44,15 @@ pub struct TrainingFile {
     pub way_out: &'static str,
     /// Its own name says nothing else.
     pub is_sure: bool,
+    /// It is told of elsewhere.
+    is_told: bool,
+}
+
+/// Notes about those that nothing else is told of.
+pub(super) fn notes(files: &[TrainingFile]) -> impl Iterator<Item = Repair> {
+    const MOST: usize = 5;
+    let untold = files.iter().filter(|file| !file.is_told);
+    untold.take(MOST).map(|file| Repair::new(file.path.clone(), format!("{}; {}", file.reason, file.way_out)))
 }
 
 /// Those of `source`, where `found` is read, and `others` could have been.
@@ -113,9 +122,11 @@ fn training_file(path: String, format: Option<&str>, unread: &Unread<'_>) -> Tra
         (Some(reason), ..) if reason.contains("a list of image names") => {
             (reason.to_owned(), "give the folder with the lists of all splits as `--split-file`")
         }
-        (Some(reason), None, Some((Wrapping::Packed, _))) => (reason.to_owned(), "unpack it"),
+        (Some(reason), None, Some((Wrapping::Packed, _))) if reason.starts_with("was left aside") => {
+            (reason.to_owned(), REPAIR)
+        }
+        (_, None, Some((Wrapping::Packed, _))) => ("is packed, and not read".to_owned(), "unpack it"),
         (Some(reason), None, _) => (reason.to_owned(), REPAIR),
-        (None, None, Some((Wrapping::Packed, _))) => (format!("cannot be read: {}", self::way_out(&path)), "unpack it"),
         (None, None, Some((Wrapping::Backup, _))) => (
             "is not read: its name says that it is a backup".to_owned(),
             "give it its own name if it is the one that is meant",
@@ -125,7 +136,8 @@ fn training_file(path: String, format: Option<&str>, unread: &Unread<'_>) -> Tra
         }
         (None, None, None) => ("is not read: its name does not say that it is text".to_owned(), RENAME),
     };
-    TrainingFile { path, reason, way_out, is_sure }
+    let is_told = format.is_some() || unread.reason(&path).is_some();
+    TrainingFile { path, reason, way_out, is_sure, is_told }
 }
 
 #[cfg(test)]

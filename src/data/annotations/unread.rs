@@ -261,7 +261,7 @@ fn is_packed_text(path: &str) -> bool {
 }
 
 /// What can be done about a file that is packed or of a kind that is not read.
-pub(super) fn way_out(path: &str) -> &'static str {
+fn way_out(path: &str) -> &'static str {
     if [".parquet", ".arrow"].iter().any(|ending| has_ending(path, ending)) {
         "turn it into CSV or JSON Lines"
     } else if [".pkl", ".pickle", ".p"].iter().any(|ending| has_ending(path, ending)) {
