@@ -44,6 +44,12 @@ fn a_training_file_that_is_not_read_is_an_error_and_never_makes_training_images_
         assert!(text.contains(train) && text.contains(expected), "{train}: {text}");
         assert!(refused(source.path(), &["--validation-fraction", "0.5"]).contains(train));
     }
+    // Nor do many of which each is that of an image that is not there.
+    let texts: Vec<String> = (0..120).map(|number| format!("train/{number}.txt")).collect();
+    let mut files: Vec<(&str, &[u8])> = texts.iter().map(|path| (path.as_str(), b"A dog".as_slice())).collect();
+    files.push(("val.csv", val.as_bytes()));
+    let text = refused(source(&files).path(), &[]);
+    assert!(text.contains("no image of its name lies beside it (nor are many more)"), "{text}");
     // Nor does one that is read and gives no image a caption.
     let empty = source(&[("train.csv", b"image,caption\n0.jpg,\n"), ("val.csv", val.as_bytes())]);
     let text = refused(empty.path(), &[]);

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::data::annotations::candidates::{is_about, is_other_of_coco, key_of};
+use crate::data::annotations::candidates::{is_about, is_other_of_coco, key_of, may_hold_captions};
 use crate::data::annotations::text::{split_of_path, split_of_word};
 use crate::data::annotations::unread::Unread;
 use crate::data::annotations::wrappings::{Wrapping, stem, wrapping};
@@ -59,8 +59,9 @@ pub(super) fn notes(files: &[TrainingFile]) -> impl Iterator<Item = Repair> {
 pub(super) fn of(source: &Source, found: &Found, others: &[&Found], unread: &Unread<'_>) -> Vec<TrainingFile> {
     let files = source.files();
     let read: HashSet<usize> = found.files.iter().copied().collect();
-    let formats: HashMap<usize, &str> =
-        others.iter().flat_map(|other| other.files.iter().map(|&file| (file, other.format.name()))).collect();
+    let format_of =
+        |of: &Found| of.files.iter().chain(&of.spare).map(|&file| (file, of.format.name())).collect::<Vec<_>>();
+    let formats: HashMap<usize, &str> = others.iter().copied().chain([found]).flat_map(format_of).collect();
     let images: HashSet<&str> = files.iter().filter(|file| is_image_name(&file.path)).map(key_of).collect();
     // What lies beside an image is about that one, unless it could be read as its caption.
     let is_meant = |&file: &usize| {
@@ -134,6 +135,11 @@ fn training_file(path: String, format: Option<&str>, unread: &Unread<'_>) -> Tra
         (None, None, Some((Wrapping::Unfinished, _))) => {
             ("is not read: its name says that its download is not finished".to_owned(), "download it again")
         }
+        (None, None, None) if may_hold_captions(&path) => (
+            "is not read: so many of one kind in a folder are one for each image, and no image of its name lies beside it"
+                .to_owned(),
+            "put the images beside such files",
+        ),
         (None, None, None) => ("is not read: its name does not say that it is text".to_owned(), RENAME),
     };
     let is_told = format.is_some() || unread.reason(&path).is_some();

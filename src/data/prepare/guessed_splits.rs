@@ -37,7 +37,12 @@ pub(super) fn check_training<'a>(
         None => "nothing that is read says which images are for training".to_owned(),
     };
     if let Some(file) = meant {
-        let more = if unread.len() > 1 { format!(" (nor are {} more)", unread.len() - 1) } else { String::new() };
+        let more = match unread.len() {
+            0 | 1 => String::new(),
+            2..10 => format!(" (nor are {} more)", unread.len() - 1),
+            // Not all of them were counted.
+            _ => " (nor are many more)".to_owned(),
+        };
         let message = format!("{what}, and {}, which is for training by its name, {}{more}", file.path, file.reason);
         return Err(fault(message, format!("{}; {MOVE}", file.way_out)));
     }
