@@ -260,8 +260,18 @@ fn score_says_which_captions_do_not_fit() {
             {"filename":"c.jpg","cocoid":8,"sentences":[{"raw":"C"}]}]}"#,
     );
     for (name, text, references, expected) in [
-        ("two.txt", "z/b.jpg\tA\nz/b.jpg\tB\n", &references, "image z/b.jpg has 2 captions, and one of each image is scored"),
-        ("same.txt", "z/b.jpg\tA\nq/b.jpg\tB\n", &references, "image q/b.jpg has 2 captions, and one of each image is scored"),
+        (
+            "two.txt",
+            "z/b.jpg\tA\nz/b.jpg\tB\n",
+            &references,
+            "image z/b.jpg has 2 captions, and one of each image is scored",
+        ),
+        (
+            "same.txt",
+            "z/b.jpg\tA\nq/b.jpg\tB\n",
+            &references,
+            "image q/b.jpg has 2 captions, and one of each image is scored",
+        ),
         ("which.txt", "q/a.jpg\tA\n", &references, "several images with references are called q/a.jpg"),
         ("none.txt", "q/c.jpg\tA\n", &references, "there are no references for image q/c.jpg"),
         ("shared.json", r#"[{"image_id":7,"caption":"A"}]"#, &ids, "the id 7 is that of two images, a.jpg and b.jpg"),
