@@ -86,10 +86,10 @@ fn check_raw(raw: &RawDataset) {
     }
     let folder = scratch::folder("raw_dataset");
     let names = raw.images.iter().map(|image| image.filename.as_str());
-    ownership::begin(&folder, names).expect("a scratch folder is ours");
+    let ours = ownership::begin(&folder, names).expect("a scratch folder is ours");
     scratch::remove(&folder.join(PREPARATION_FILE));
     scratch::remove(&folder.join(DATASET_FILE));
-    let report = finish(&folder, raw, About::default()).expect("what was read can be written");
+    let report = finish(&folder, raw, About::default(), &ours, &[]).expect("what was read can be written");
     let dataset = Dataset::open(&folder).expect("what was written can be read");
     assert_eq!(dataset.digest, report.dataset_sha256);
     assert_eq!(dataset.images.len(), raw.images.len());

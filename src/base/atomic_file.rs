@@ -12,6 +12,9 @@ use crate::base::bounded_file;
 /// How the name of an unfinished file ends.
 pub const TEMPORARY_SUFFIX: &str = ".partial";
 
+/// Names that are tried for an unfinished file, beside the first.
+const MOST_TEMPORARIES: u32 = 999;
+
 /// Writes `path` whole or not at all; `fill` gives the content.
 ///
 /// # Errors
@@ -83,7 +86,7 @@ pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn link_or_copy_on(system: &impl FileSystem, from: &Path, to: &Path) -> io::Result<()> {
-    let temporary = temporary_name(to)?;
+    let temporary = temporary_name(to, 0)?;
     match system.hard_link(from, &temporary) {
         Ok(()) => {
             let renamed = system.rename(&temporary, to).and_then(|()| system.sync_folder(to));
@@ -108,7 +111,7 @@ struct Disk;
 
 impl FileSystem for Disk {
     fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(true).open(path)
+        OpenOptions::new().write(true).create_new(true).open(path)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -158,8 +161,8 @@ fn write_on<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let temporary = temporary_name(path)?;
-    let result = write_and_rename(system, path, &temporary, fill);
+    let (temporary, file) = create_temporary(system, path)?;
+    let result = write_and_rename(system, path, &temporary, file, fill);
     if result.is_err() {
         // The first error is the one to report; a file that cannot be removed is harmless.
         let _ = fs::remove_file(&temporary);
@@ -167,13 +170,26 @@ fn write_on<E: From<io::Error>>(
     result
 }
 
+/// A file of a name that nothing has yet, be it a link, a file of somebody's or one that a process of the same number left.
+fn create_temporary(system: &impl FileSystem, path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut number = 0;
+    loop {
+        let temporary = temporary_name(path, number)?;
+        match system.create(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MOST_TEMPORARIES => number += 1,
+            created => return created.map(|file| (temporary, file)),
+        }
+    }
+}
+
 fn write_and_rename<E: From<io::Error>>(
     system: &impl FileSystem,
     path: &Path,
     temporary: &Path,
+    file: File,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut writer = BufWriter::with_capacity(1 << 20, system.create(temporary)?);
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
     fill(&mut writer)?;
     let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
     system.sync(&file)?;
@@ -183,12 +199,14 @@ fn write_and_rename<E: From<io::Error>>(
     Ok(())
 }
 
-fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+/// `number`: after those that are taken already.
+fn temporary_name(path: &Path, number: u32) -> io::Result<PathBuf> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())))?;
     let mut temporary = name.to_os_string();
-    temporary.push(format!(".{}{TEMPORARY_SUFFIX}", std::process::id()));
+    let number = if number == 0 { String::new() } else { format!("{number:04}") };
+    temporary.push(format!(".{}{number}{TEMPORARY_SUFFIX}", std::process::id()));
     Ok(path.with_file_name(temporary))
 }
 
@@ -272,8 +290,10 @@ mod tests {
 
     #[test]
     fn an_unfinished_file_is_told_from_one_of_somebodys() {
-        let temporary = temporary_name(Path::new("folder/file.json")).unwrap();
-        assert_eq!(final_name(temporary.file_name().unwrap().to_str().unwrap()), Some("file.json"));
+        for number in [0, 1, 999] {
+            let temporary = temporary_name(Path::new("folder/file.json"), number).unwrap();
+            assert_eq!(final_name(temporary.file_name().unwrap().to_str().unwrap()), Some("file.json"));
+        }
         for name in ["notes.partial", "notes.1.part", ".1.partial", "notes.1a.partial", "notes..partial", "file.json"] {
             assert_eq!(final_name(name), None, "{name}");
         }
@@ -309,6 +329,20 @@ mod tests {
             assert_eq!(fs::read_to_string(&second).unwrap(), left, "{broken}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "{broken} leaves a temporary file");
         }
+    }
+
+    #[test]
+    fn what_has_the_name_of_an_unfinished_file_is_neither_replaced_nor_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, own) = (folder.path().join("file.json"), folder.path().join("own"));
+        write(&own, b"mine").unwrap();
+        fs::hard_link(&own, temporary_name(&path, 0).unwrap()).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&own, temporary_name(&path, 1).unwrap()).unwrap();
+        write(&path, b"new").unwrap();
+        link_or_copy(&path, &folder.path().join("second")).unwrap();
+        assert_eq!((fs::read(&own).unwrap(), fs::read(&path).unwrap()), (b"mine".to_vec(), b"new".to_vec()));
+        assert!(path.symlink_metadata().unwrap().is_file() && temporary_name(&path, 0).unwrap().exists());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! nobody does in a config file and behind the `=` of `--option=~/x`.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 use super::fault::usage;
 use super::visible;
@@ -13,14 +14,36 @@ const VARIABLE: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 /// The path with the home folder for `~`; any other path as it is.
 ///
 /// # Errors
-/// A usage error for `~user`, and for `~` where the environment names no home folder.
+/// A usage error for `~user`, for `~` where the environment names no home folder, and for a way through a folder that is
+/// not there.
 pub fn expand(path: &Path) -> anyhow::Result<PathBuf> {
-    expand_with(path, std::env::var_os(VARIABLE).as_deref())
+    let whole = expand_with(path, std::env::var_os(VARIABLE).as_deref())?;
+    refuse_detour(&whole)?;
+    Ok(whole)
+}
+
+/// Refuses `absent/../folder`: it leads nowhere until `absent` is made, and then to a folder that nobody has looked at.
+fn refuse_detour(path: &Path) -> anyhow::Result<()> {
+    let mut before = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir && !before.as_os_str().is_empty() && fs::symlink_metadata(&before).is_err() {
+            return Err(usage(
+                format!("{} leads through {}, which is not there", shown(path), shown(&before)),
+                "write the path without the detour",
+            ));
+        }
+        before.push(part);
+    }
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    visible::line(&path.to_string_lossy()).into_owned()
 }
 
 fn expand_with(path: &Path, home: Option<&OsStr>) -> anyhow::Result<PathBuf> {
     let Some(rest) = path.as_os_str().as_encoded_bytes().strip_prefix(b"~") else { return Ok(path.to_owned()) };
-    let written = || visible::line(&path.to_string_lossy()).into_owned();
+    let written = || shown(path);
     if rest.first().is_some_and(|&byte| !std::path::is_separator(char::from(byte))) {
         return Err(usage(
             format!("{} names the home folder of another user, which is not looked up", written()),
@@ -50,6 +73,19 @@ mod tests {
         let error = expand_with(Path::new(path), home.map(OsStr::new)).unwrap_err();
         assert!(is_usage(&error));
         describe(&error)
+    }
+
+    #[test]
+    fn a_way_through_a_folder_that_is_not_there_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("there")).unwrap();
+        for (path, is_refused) in
+            [("absent/../there", true), ("there/x/../../there", true), ("there/../there", false), ("absent", false)]
+        {
+            let found = refuse_detour(&folder.path().join(path));
+            assert_eq!(found.is_err_and(|error| is_usage(&error)), is_refused, "{path}");
+        }
+        assert!(refuse_detour(Path::new("../x")).is_ok() && refuse_detour(Path::new("./../x")).is_ok());
     }
 
     #[test]

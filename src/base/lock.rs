@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::base::{bounded_file, clock, system_usage, terminal, visible};
+use crate::base::{bounded_file, clock, place, system_usage, terminal, visible};
 
 /// The lock of a folder.
 pub const LOCK_FILE: &str = concat!(".", env!("CARGO_PKG_NAME"), ".lock");
@@ -136,8 +136,10 @@ impl Drop for Lock {
 
 fn attempt_on(try_lock: &impl Fn(&File) -> Result<(), TryLockError>, path: &Path) -> io::Result<Attempt> {
     // What a link leads to must stay as it is.
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file, found a link or something else"));
+    place::refuse_link(path)?;
+    #[cfg(unix)]
+    if fs::metadata(path).is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) > 1) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has a second name (a hard link)"));
     }
     let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = open()?;
@@ -268,9 +270,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, own) = (folder.path().join(LOCK_FILE), folder.path().join("own"));
         fs::write(&own, "kept").unwrap();
-        std::os::unix::fs::symlink(&own, &path).unwrap();
-        assert!(Lock::attempt(&path).is_err());
-        assert_eq!(fs::read_to_string(&own).unwrap(), "kept");
+        type Link = fn(&Path, &Path) -> io::Result<()>;
+        let links: [Link; 2] =
+            [|own, path| std::os::unix::fs::symlink(own, path), |own, path| fs::hard_link(own, path)];
+        for link in links {
+            link(&own, &path).unwrap();
+            assert!(Lock::attempt(&path).is_err());
+            assert_eq!(fs::read_to_string(&own).unwrap(), "kept");
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

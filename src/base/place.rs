@@ -1,7 +1,7 @@
 //! Whose a folder is that somebody named to be written into. It is asked before the first write: nothing that this program
 //! did not write is replaced or removed.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,26 @@ pub fn is_free_or_file(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Refuses to write through a link: what it leads to may be somebody's.
+///
+/// # Errors
+/// A link, and what is no file.
+pub fn refuse_link(path: &Path) -> io::Result<()> {
+    if is_free_or_file(path)? {
+        return Ok(());
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "expected a file, found a link or something else"))
+}
+
+/// Opens a file of ours to write behind what is there; it is made where it is absent.
+///
+/// # Errors
+/// As [`refuse_link`], and what opening gives.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    refuse_link(path)?;
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +96,9 @@ mod tests {
         assert!(is_free_or_file(&file).unwrap());
         fs::write(&file, "x").unwrap();
         assert!(is_free_or_file(&file).unwrap() && !is_free_or_file(folder.path()).unwrap());
+        open_to_append(&file).unwrap();
+        for path in [&link, &folder.path().to_owned()] {
+            assert!(open_to_append(path).is_err(), "{}", path.display());
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn caption_at_end(
             seed: config.seed,
         },
     };
-    let Some(found) = split_evaluation::evaluate(&request, team, keep_going)? else { return Ok(None) };
+    let Some(mut found) = split_evaluation::evaluate(&request, team, keep_going)? else { return Ok(None) };
     found.write(&run.predictions())?;
     run.append_metrics(&found.metrics_line())?;
     found.show();

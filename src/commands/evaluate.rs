@@ -71,9 +71,6 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     if args.batch_size == 0 {
         return Err(usage("--batch-size must be at least 1", "64 is a usual value"));
     }
-    if let Some(folder) = &args.output {
-        split_evaluation::check_output(folder, split.name())?;
-    }
     let stop = watch_signals("stopped; nothing was written")?;
     let device = select_device(&args.device)?;
     let path = checkpoint_path(&args.checkpoint)?;
@@ -91,6 +88,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             "name a folder with --output DIR",
         ));
     };
+    split_evaluation::check_output(&folder, split.name())?;
     let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
     let num_threads = rayon::current_num_threads();
@@ -118,7 +116,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             seed: 0,
         },
     };
-    let Some(found) = split_evaluation::evaluate(&request, &team, || !stop.is_raised())? else {
+    let Some(mut found) = split_evaluation::evaluate(&request, &team, || !stop.is_raised())? else {
         terminal::warning("captioning was stopped; nothing was written");
         return Ok(Outcome::Interrupted);
     };

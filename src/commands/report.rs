@@ -59,10 +59,11 @@ fn is_report(path: &Path) -> bool {
         bounded_file::open(path)?.take(HEAD).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    // The title tells a page of a version that wrote no generator.
+    // Earlier versions wrote no generator.
     read().is_ok_and(|bytes| {
         let head = String::from_utf8_lossy(&bytes);
-        head.contains(GENERATOR) || head.contains(" – training report</title>")
+        let is_older = || head.contains(" – training report</title>") && head.contains("img-src data:; style-src");
+        head.contains(GENERATOR) || is_older()
     })
 }
 

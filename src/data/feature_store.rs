@@ -137,6 +137,7 @@ impl FeatureStore {
         let cut = || format!("cannot write {}", path.display());
         // What a crash left behind the last whole entry.
         writable(&path)?.set_len((self.entries.len() * ENTRY_BYTES) as u64).with_context(cut)?;
+        place::refuse_link(&path).with_context(cut)?;
         let index = OpenOptions::new().append(true).open(&path).with_context(cut)?;
         Ok(Some(Appender { store: self, index, waiting: Vec::new(), failed: false, _lock: lock }))
     }
@@ -263,6 +264,7 @@ fn readable(path: &Path) -> Result<Option<File>> {
 }
 
 fn writable(path: &Path) -> Result<File> {
+    place::refuse_link(path).with_context(|| format!("cannot write {}", path.display())).hint(|| ELSEWHERE)?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     options.open(path).with_context(|| format!("cannot write {}", path.display())).hint(|| ELSEWHERE)

@@ -14,13 +14,13 @@ use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 
+use crate::base::digest;
 use crate::base::random::Stream;
 use crate::base::terminal::Progress;
 use crate::data::annotations::{RawDataset, RawImage, SplitFrom};
 use crate::data::dataset::{IMAGE_FOLDER, Split};
 use crate::data::prepare::ownership;
 use crate::data::prepare::report::{self, Preparation};
-use crate::data::write::write_image_if_changed;
 
 /// How many pictures are drawn, and how.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +59,15 @@ pub fn draw(output: &Path) -> anyhow::Result<Preparation> {
 pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation> {
     let scenes = compose(drawing);
     let names: Vec<String> = (0..scenes.len()).map(filename).collect();
-    ownership::begin(output, names.iter().map(String::as_str))?;
+    let ours = ownership::begin(output, names.iter().map(String::as_str))?;
     let progress = Progress::new("drawing", scenes.len() as u64, 0);
-    scenes.par_iter().enumerate().try_for_each(|(number, scene)| -> anyhow::Result<()> {
-        let filename = filename(number);
-        let jpeg = picture(drawing, scene, &filename).with_context(|| format!("cannot encode {filename}"))?;
-        write_image_if_changed(&output.join(IMAGE_FOLDER).join(&filename), &jpeg)?;
+    let draw = |(filename, scene): (&String, &Scene)| -> anyhow::Result<String> {
+        let jpeg = picture(drawing, scene, filename).with_context(|| format!("cannot encode {filename}"))?;
+        ours.write(output, &format!("{IMAGE_FOLDER}/{filename}"), &jpeg, true)?;
         progress.advance(1, "");
-        Ok(())
-    })?;
+        Ok(digest::sha256(&jpeg))
+    };
+    let sums = names.par_iter().zip(&scenes).map(draw).collect::<anyhow::Result<Vec<String>>>()?;
     let image = |(number, scene): (usize, &Scene)| RawImage {
         filename: filename(number),
         captions: scene.captions(),
@@ -77,7 +77,7 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
     };
     let images = scenes.iter().enumerate().map(image).collect();
     let raw = RawDataset { name: "shapes".to_owned(), images, has_paths: true, ..RawDataset::default() };
-    report::finish(output, &raw, report::About::default())
+    report::finish(output, &raw, report::About::default(), &ours, &sums)
 }
 
 fn filename(number: usize) -> String {

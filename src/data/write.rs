@@ -12,20 +12,11 @@ use crate::base::fault::WithHint as _;
 
 /// Writes `bytes` to `path` unless they are there already; gives whether it wrote.
 pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
-    change(path, bytes, atomic_file::write)
-}
-
-/// [`write_if_changed`] for one of many images: whoever calls it syncs them all in the end.
-pub(crate) fn write_image_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
-    change(path, bytes, atomic_file::write_one_of_many)
-}
-
-fn change(path: &Path, bytes: &[u8], write: impl FnOnce(&Path, &[u8]) -> io::Result<()>) -> anyhow::Result<bool> {
     let there = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == bytes.len() as u64);
     if there && bounded_file::read(path, bytes.len() as u64).is_ok_and(|old| old == bytes) {
         return Ok(false);
     }
-    explain_write(write(path, bytes), path)?;
+    explain_write(atomic_file::write(path, bytes), path)?;
     Ok(true)
 }
 

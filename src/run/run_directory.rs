@@ -1,6 +1,6 @@
 //! The folder of one run: never overwritten, numbered when its name is taken, written by one process at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::{WithHint as _, fault};
 use crate::base::lock::{Attempt, Holder, LOCK_FILE, Lock};
-use crate::base::{atomic_file, terminal};
-use crate::run::checkpoint::layout::LAST;
+use crate::base::{atomic_file, place, terminal};
+use crate::run::checkpoint::layout::{LAST, epoch_of_file_name, step_of_file_name};
 use crate::training::train_state::TrainState;
 
 const CHECKPOINTS: &str = "checkpoints";
@@ -156,10 +156,7 @@ impl RunDirectory {
     /// A file that cannot be written.
     pub fn append_metrics(&self, line: &serde_json::Value) -> anyhow::Result<()> {
         let path = self.metrics();
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
+        let mut file = place::open_to_append(&path)
             .with_context(|| format!("cannot open {}", path.display()))
             .hint(|| UNWRITABLE)?;
         // A line that a kill cut off stays a line of its own.
@@ -174,11 +171,11 @@ impl RunDirectory {
     /// Removes the files that an earlier process left unfinished.
     pub fn remove_unfinished(&self) {
         let folders = [self.path.clone(), self.checkpoints(), self.tokenizer(), self.predictions()];
-        for path in folders.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path()) {
+        let folders = folders.iter().filter(|folder| !folder.is_symlink());
+        for path in folders.flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if (atomic_file::final_name(&name).is_some() || is_upload(&name))
-                && let Err(error) = fs::remove_file(&path)
-            {
+            let is_ours = is_upload(&name) || atomic_file::final_name(&name).is_some_and(is_written_by_a_run);
+            if is_ours && let Err(error) = fs::remove_file(&path) {
                 terminal::warning(&format!("cannot remove the unfinished {}: {error}", path.display()));
             }
         }
@@ -190,7 +187,7 @@ impl RunDirectory {
     /// What opening gives.
     pub fn open_log(&self) -> anyhow::Result<File> {
         let path = self.path.join("train.log");
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = place::open_to_append(&path);
         file.with_context(|| format!("cannot open {}", path.display())).hint(|| UNWRITABLE)
     }
 
@@ -212,10 +209,7 @@ impl RunDirectory {
             return Ok(());
         }
         let superseded = self.path.join(SUPERSEDED);
-        let mut log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&superseded)
+        let mut log = place::open_to_append(&superseded)
             .with_context(|| format!("cannot open {}", superseded.display()))
             .hint(|| UNWRITABLE)?;
         io::Write::write_all(&mut log, &whole_lines(&replaced))
@@ -231,7 +225,22 @@ pub fn upload_name(number: u64, checkpoint: &str) -> String {
 }
 
 fn is_upload(name: &str) -> bool {
-    name.starts_with(UPLOAD) && name.ends_with(atomic_file::TEMPORARY_SUFFIX)
+    let rest = name.strip_prefix(UPLOAD).and_then(|rest| rest.strip_suffix(atomic_file::TEMPORARY_SUFFIX));
+    let checkpoint = rest.and_then(|rest| rest.split_once('_')).filter(|(number, _)| number.parse::<u64>().is_ok());
+    checkpoint.is_some_and(|(_, checkpoint)| is_checkpoint(checkpoint))
+}
+
+fn is_checkpoint(name: &str) -> bool {
+    name == LAST || epoch_of_file_name(name).is_some() || step_of_file_name(name).is_some()
+}
+
+/// Whether a run writes a file of this name, in its folder or in one of those in it.
+fn is_written_by_a_run(name: &str) -> bool {
+    let split = name.strip_suffix(".json").map(|split| split.strip_suffix(".scores").unwrap_or(split));
+    matches!(name, "config.toml" | "config.resolved.toml" | "environment.json" | "wandb.json" | "report.html" | METRICS)
+        || matches!(name, "tokenizer.json" | "vocab.json" | "merges.txt")
+        || split.is_some_and(|split| matches!(split, "train" | "val" | "test"))
+        || is_checkpoint(name)
 }
 
 /// What to do when nothing can be written in a run's folder.
@@ -297,6 +306,47 @@ mod tests {
             text.contains("taken over by another process: process 7 on elsewhere") && text.contains("hint: "),
             "{text}"
         );
+    }
+
+    #[test]
+    fn unfinished_files_of_a_run_are_removed_and_those_of_somebody_are_not() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        fs::create_dir(run.predictions()).unwrap();
+        let ours = [
+            "config.resolved.toml.7.partial",
+            "upload_1_last.safetensors.partial",
+            "checkpoints/last.safetensors.70001.partial",
+            "predictions/val.scores.json.7.partial",
+        ];
+        let own = [
+            "thesis.2024.partial",
+            "upload_list.partial",
+            "upload_1_thesis.partial",
+            "checkpoints/last.safetensors.partial",
+            "checkpoints/checkpoint_epoch_1_val_loss_1-backup.safetensors.7.partial",
+            "predictions/draft.7.partial",
+        ];
+        for name in ours.iter().chain(&own) {
+            fs::write(run.path().join(name), "x").unwrap();
+        }
+        run.remove_unfinished();
+        assert_eq!(ours.map(|name| run.path().join(name).exists()), [false; 4]);
+        assert_eq!(own.map(|name| run.path().join(name).exists()), [true; 6]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn logs_are_not_written_through_links() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        let own = output.path().join("own");
+        fs::write(&own, "mine").unwrap();
+        for name in ["train.log", METRICS] {
+            std::os::unix::fs::symlink(&own, run.path().join(name)).unwrap();
+        }
+        assert!(run.open_log().is_err() && run.append_metrics(&serde_json::json!({})).is_err());
+        assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
     }
 
     #[test]

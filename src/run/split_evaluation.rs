@@ -77,6 +77,9 @@ struct SplitScores {
     decoding: Decoding,
     /// Of the file with the captions.
     predictions_sha256: String,
+    /// Of the one that it replaces: this file is written first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former_predictions_sha256: Option<String>,
     report: ScoreReport,
     /// Beside two baselines that know nothing of the image.
     word_for_word: CaptionMatch,
@@ -123,6 +126,7 @@ pub fn evaluate(
             step: model.progress.map(|(_, step)| step),
             decoding: writer.decoding,
             predictions_sha256: digest::sha256(predictions.as_bytes()),
+            former_predictions_sha256: None,
             report,
             word_for_word,
         },
@@ -140,13 +144,14 @@ impl SplitEvaluation {
     ///
     /// # Errors
     /// A disk that cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+    pub fn write(&mut self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))
             .hint(|| UNWRITABLE)?;
         let [predictions, scores] = files(folder, &self.scores.split);
-        write_text(&predictions, &self.predictions)?;
+        self.scores.former_predictions_sha256 = digest::sha256_file(&predictions).ok();
         write_text(&scores, &to_text(&self.scores)?)?;
+        write_text(&predictions, &self.predictions)?;
         Ok(predictions)
     }
 
@@ -209,6 +214,7 @@ pub fn check_output(folder: &Path, split: &str) -> Result<()> {
         split: String,
         dataset_digest: String,
         predictions_sha256: Option<String>,
+        former_predictions_sha256: Option<String>,
     }
     if folder.exists() && !folder.is_dir() {
         return Err(usage(format!("{} is not a folder", folder.display()), "name a folder with --output DIR"));
@@ -219,8 +225,10 @@ pub fn check_output(folder: &Path, split: &str) -> Result<()> {
         written.format_version <= FORMAT_VERSION && written.split == split && written.dataset_digest.len() == 64
     });
     let is_ours = |path: &Path| match &written {
-        Some(Written { predictions_sha256: Some(expected), .. }) if path == predictions => {
-            digest::sha256_file(path).is_ok_and(|found| found == *expected)
+        Some(Written { predictions_sha256: Some(expected), former_predictions_sha256: former, .. })
+            if path == predictions =>
+        {
+            digest::sha256_file(path).is_ok_and(|found| found == *expected || former.as_ref() == Some(&found))
         }
         written => written.is_some(),
     };

@@ -9,7 +9,7 @@ use crate::data::image_file::encode;
 use crate::data::prepare::contact_sheet::{Cell, contact_sheet};
 use crate::data::prepare::images;
 use crate::data::prepare::near_duplicates::{MAX_DISTANCE, pairs_across, same_content};
-use crate::data::write::write_if_changed;
+use crate::data::prepare::ownership::Ours;
 
 /// A picture of some of the images with their captions, to look at.
 pub const SAMPLES_FILE: &str = "samples.jpg";
@@ -53,7 +53,12 @@ pub(super) fn compare(raw: &mut RawDataset, stored: &[images::Stored]) {
 ///
 /// # Errors
 /// What writing gives.
-pub(super) fn write_samples(raw: &RawDataset, stored: Vec<images::Stored>, directory: &Path) -> anyhow::Result<()> {
+pub(super) fn write_samples(
+    raw: &RawDataset,
+    stored: Vec<images::Stored>,
+    directory: &Path,
+    ours: &Ours,
+) -> anyhow::Result<()> {
     let cells: Vec<Cell> = raw
         .images
         .iter()
@@ -63,6 +68,5 @@ pub(super) fn write_samples(raw: &RawDataset, stored: Vec<images::Stored>, direc
             Some(Cell { image: stored.thumbnail?, caption, label: image.filename.clone() })
         })
         .collect();
-    let path = directory.join(SAMPLES_FILE);
-    write_if_changed(&path, &encode(&contact_sheet(&cells), ImageFormat::Jpeg)?).map(drop)
+    ours.write(directory, SAMPLES_FILE, &encode(&contact_sheet(&cells), ImageFormat::Jpeg)?, false).map(drop)
 }

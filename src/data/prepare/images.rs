@@ -10,14 +10,15 @@ use crate::base::digest::Hasher;
 use crate::base::disk;
 use crate::base::fault::fault;
 use crate::base::terminal::Progress;
+use crate::data::dataset::IMAGE_FOLDER;
 use crate::data::image_file::{self, encode};
 use crate::data::image_processor::resize_rgb;
 use crate::data::name_forms::on_any_disk;
 use crate::data::picture_formats::{Format, format_of_name};
 use crate::data::prepare::near_duplicates::difference_hash;
+use crate::data::prepare::ownership::Ours;
 use crate::data::prepare::report::SourceFile;
 use crate::data::source::Source;
-use crate::data::write::{explain_write, write_image_if_changed};
 
 /// Longest side of what is kept of an image for the contact sheet.
 const THUMBNAIL: u32 = 320;
@@ -52,6 +53,8 @@ pub(super) enum Taken {
 pub(super) struct Stored {
     /// SHA-256 of the file in the source.
     pub(super) digest: [u8; 32],
+    /// SHA-256 of what is stored.
+    pub(super) sum: String,
     /// Of its picture.
     pub(super) difference_hash: u64,
     /// Whether its file was there already.
@@ -60,7 +63,7 @@ pub(super) struct Stored {
     pub(super) thumbnail: Option<RgbImage>,
 }
 
-/// Stores the images in `folder`, at most `short_side` pixels high and wide where one is given: a larger one is resized
+/// Stores the images in `directory/images`, at most `short_side` pixels high and wide where one is given: a larger one is resized
 /// and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
 ///
 /// # Errors
@@ -69,28 +72,26 @@ pub(super) struct Stored {
 pub(super) fn take(
     source: &Source,
     wanted: &[Wanted<'_>],
-    folder: &Path,
+    directory: &Path,
+    ours: &Ours,
     short_side: Option<u32>,
 ) -> anyhow::Result<Vec<Taken>> {
-    for subfolder in subfolders(wanted) {
-        let subfolder = folder.join(subfolder);
-        explain_write(fs::create_dir_all(&subfolder), &subfolder)?;
-    }
     let progress = Progress::new("taking images", wanted.len() as u64, 0);
     let files: Vec<usize> = wanted.iter().map(|wanted| wanted.file).collect();
     source.for_each(&files, |position, content| {
-        let (wanted, path) = (&wanted[position], folder.join(wanted[position].filename));
+        let wanted = &wanted[position];
         let taken = match content.map(|bytes| (image_file::decode_rgb(&bytes), bytes)) {
             Ok((Ok(image), bytes)) => {
                 let becomes_png = short_side.is_some() && becomes_png(&source.files()[wanted.file].path);
                 let encoding = Encoding { short_side, becomes_png };
-                Taken::Stored(store(&image, &bytes, &path, encoding, wanted.is_sample)?)
+                let write = |name: &str, bytes: &[u8]| ours.write(directory, name, bytes, true);
+                Taken::Stored(store(&image, &bytes, wanted.filename, encoding, wanted.is_sample, write)?)
             }
             Ok((Err(error), bytes)) => Taken::Broken { reason: reason(&error), digest: digest_of(&bytes) },
             Err(error) => Taken::Unreadable(reason(&error)),
         };
-        if !matches!(taken, Taken::Stored(_)) && path.is_file() {
-            explain_write(fs::remove_file(&path), &path)?;
+        if !matches!(taken, Taken::Stored(_)) {
+            ours.remove_image(directory, wanted.filename)?;
         }
         progress.advance(1, "images");
         Ok(taken)
@@ -123,10 +124,6 @@ fn lack_of_room(missing: u64, free: Option<u64>, folder: &Path) -> anyhow::Resul
     Err(fault(message, "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`"))
 }
 
-fn subfolders<'a>(wanted: &[Wanted<'a>]) -> BTreeSet<&'a str> {
-    wanted.iter().filter_map(|wanted| wanted.filename.rsplit_once('/')).map(|(folder, _)| folder).collect()
-}
-
 /// When a picture is encoded anew.
 #[derive(Clone, Copy)]
 struct Encoding {
@@ -136,18 +133,29 @@ struct Encoding {
     becomes_png: bool,
 }
 
-fn store(image: &RgbImage, bytes: &[u8], path: &Path, encoding: Encoding, is_sample: bool) -> anyhow::Result<Stored> {
+/// `write` takes the file's path in the data set's folder and its content.
+fn store(
+    image: &RgbImage,
+    bytes: &[u8],
+    filename: &str,
+    encoding: Encoding,
+    is_sample: bool,
+    write: impl Fn(&str, &[u8]) -> anyhow::Result<bool>,
+) -> anyhow::Result<Stored> {
     let smaller = encoding.short_side.filter(|&side| image.width().min(image.height()) > side);
-    let written = match smaller {
+    let encoded = match smaller {
         Some(side) => {
             let (width, height) = scaled(image, f64::from(side) / f64::from(image.width().min(image.height())));
-            write_image_if_changed(path, &encode(&resize_rgb(image, width, height)?, format_of(path))?)?
+            Some(encode(&resize_rgb(image, width, height)?, format_of(Path::new(filename)))?)
         }
-        None if encoding.becomes_png => write_image_if_changed(path, &encode(image, ImageFormat::Png)?)?,
-        None => write_image_if_changed(path, bytes)?,
+        None if encoding.becomes_png => Some(encode(image, ImageFormat::Png)?),
+        None => None,
     };
+    let written = write(&format!("{IMAGE_FOLDER}/{filename}"), encoded.as_deref().unwrap_or(bytes))?;
+    let digest = digest_of(bytes);
+    let sum = encoded.map_or_else(|| hex(&digest), |encoded| hex(&digest_of(&encoded)));
     let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
-    Ok(Stored { digest: digest_of(bytes), difference_hash: difference_hash(image), was_there: !written, thumbnail })
+    Ok(Stored { digest, sum, difference_hash: difference_hash(image), was_there: !written, thumbnail })
 }
 
 /// A digest as text.
@@ -210,26 +218,19 @@ pub(super) fn loose(source: &Source, wanted: &[Wanted<'_>], taken: &[Taken]) -> 
     (!files.is_empty()).then_some(files)
 }
 
-/// Removes those of the images in `folder` that the data set had before and has no longer.
+/// Removes those of the images in `directory` that the data set had before and has no longer.
 ///
 /// # Errors
 /// What removing gives.
 pub(super) fn remove_others<'a>(
-    folder: &Path,
-    before: Vec<String>,
+    directory: &Path,
+    ours: &Ours,
     now: impl Iterator<Item = &'a str>,
 ) -> anyhow::Result<()> {
-    if before.is_empty() {
-        return Ok(());
-    }
     let now: HashSet<String> = now.map(on_any_disk).collect();
-    for name in before.into_iter().filter(|name| !now.contains(&on_any_disk(name))) {
-        let path = folder.join(name);
-        if path.is_file() {
-            explain_write(fs::remove_file(&path), &path)?;
-        }
-    }
-    Ok(())
+    ours.images()
+        .filter(|name| !now.contains(&on_any_disk(name)))
+        .try_for_each(|name| ours.remove_image(directory, name))
 }
 
 /// Whether a picture of this name is of a format that is not written, so that it cannot be stored smaller as it is.
@@ -264,7 +265,9 @@ pub(super) fn filenames(source: &Source, files: &[usize], is_resized: bool) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::digest::sha256;
     use crate::base::fault::describe;
+    use crate::data::write::write_if_changed;
 
     #[test]
     fn a_lack_of_room_is_told_before_anything_is_written() {
@@ -277,17 +280,21 @@ mod tests {
     #[test]
     fn a_larger_image_is_stored_smaller_in_the_form_of_its_name() {
         let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(IMAGE_FOLDER)).unwrap();
+        let write = |name: &str, bytes: &[u8]| write_if_changed(&folder.path().join(name), bytes);
         let image = RgbImage::from_fn(40, 80, |x, y| image::Rgb([x as u8 * 6, y as u8 * 3, 99]));
         for name in ["a.jpg", "a.png", "a.webp"] {
-            let path = folder.path().join(name);
+            let path = folder.path().join(IMAGE_FOLDER).join(name);
             let bytes = encode(&image, format_of(&path)).unwrap();
             let to = |side| Encoding { short_side: Some(side), becomes_png: false };
-            let stored = store(&image, &bytes, &path, to(20), true).unwrap();
+            let stored = store(&image, &bytes, name, to(20), true, write).unwrap();
             assert!(!stored.was_there && stored.thumbnail.unwrap().dimensions() == (40, 80));
             assert_eq!(image_file::inspect(&path).unwrap(), (20, 40));
-            assert!(store(&image, &bytes, &path, to(20), false).unwrap().was_there);
-            store(&image, &bytes, &path, to(40), false).unwrap();
+            assert_eq!((hex(&stored.digest), stored.sum), (sha256(&bytes), sha256(&fs::read(&path).unwrap())));
+            assert!(store(&image, &bytes, name, to(20), false, write).unwrap().was_there);
+            let whole = store(&image, &bytes, name, to(40), false, write).unwrap();
             assert_eq!(fs::read(&path).unwrap(), bytes, "an image that is small enough stays as it is");
+            assert_eq!(whole.sum, sha256(&bytes));
         }
     }
 }

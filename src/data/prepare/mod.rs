@@ -335,8 +335,8 @@ fn make(
     {
         return Ok((Done::AlreadyPrepared, report));
     }
-    let before = ownership::begin(directory, wanted.iter().map(|wanted| wanted.filename))?;
-    let taken = images::take(source, &wanted, &image_folder, about.options.resize)?;
+    let ours = ownership::begin(directory, wanted.iter().map(|wanted| wanted.filename))?;
+    let taken = images::take(source, &wanted, directory, &ours, about.options.resize)?;
     let (sources, record) = sources(source, path, &wanted, &taken, annotations, &weighed);
     (about.sources, about.record) = (sources, Some(record));
     let was_there = |taken: &&Taken| matches!(taken, Taken::Stored(stored) if stored.was_there);
@@ -348,9 +348,10 @@ fn make(
     let stored = keep_whole(&mut raw, taken)?;
     settle_splits(&mut raw, &stored, &about.options, default_validation)?;
     compare(&mut raw, &stored);
-    write_samples(&raw, stored, directory)?;
-    images::remove_others(&image_folder, before, raw.images.iter().map(|image| image.filename.as_str()))?;
-    Ok((Done::Prepared, report::finish(directory, &raw, about)?))
+    let sums: Vec<String> = stored.iter().map(|stored| stored.sum.clone()).collect();
+    write_samples(&raw, stored, directory, &ours)?;
+    images::remove_others(directory, &ours, raw.images.iter().map(|image| image.filename.as_str()))?;
+    Ok((Done::Prepared, report::finish(directory, &raw, about, &ours, &sums)?))
 }
 
 /// Leaves out the images that cannot be read or decoded.

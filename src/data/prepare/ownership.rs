@@ -1,37 +1,107 @@
 //! Whose the folder is that a data set goes into, and what of it is ours. It is decided before the first write: a folder
-//! that holds anything is ours only where a report or a mark of a preparation says so, and in it only what they name is
-//! replaced or removed. A person's files, and the source through whichever links, stay as they are.
+//! that holds anything is ours only where a report or a mark of a preparation says so, and in it a file is replaced or
+//! removed only while it has the content that a preparation wrote, which `SHA256SUMS` records. A person's files, and the
+//! source through whichever links, stay as they are.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 
 use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::fault;
 use crate::base::lock::LOCK_FILE;
-use crate::base::{atomic_file, place};
-use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER};
+use crate::base::{atomic_file, digest, place};
+use crate::data::dataset::{DATASET_FILE, IMAGE_FOLDER, is_safe_relative};
 use crate::data::prepare::comparison::SAMPLES_FILE;
 use crate::data::prepare::report::{self, MARKER_FILE, PREPARATION_FILE};
 use crate::data::prepare::source_record::RECORD_FILE;
 use crate::data::source::Source;
 use crate::data::write::{explain_write, write_if_changed};
 
+/// The SHA-256 of each image, of `dataset.json` and of `samples.jpg`, as `sha256sum -c` reads them.
+pub const SUMS_FILE: &str = "SHA256SUMS";
+/// Its first line.
+const SUMS_HEADER: &str = concat!("# Written by ", env!("CARGO_PKG_NAME"), ": files that differ are not replaced.");
+/// What stands in the mark of a preparation.
+const MARK: &str = concat!("Being prepared by ", env!("CARGO_PKG_NAME"), ".\n");
 /// Files beside the images.
-const FILES: [&str; 5] = [DATASET_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, MARKER_FILE];
-const WRITTEN_BY: &str = env!("CARGO_PKG_NAME");
+const FILES: [&str; 6] = [DATASET_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, SUMS_FILE, MARKER_FILE];
 const HINT: &str = "choose an absent or empty folder with `--output` (in a config file: `data.directory`)";
 
-/// Lies in the folder while a data set is prepared in it: what is there by then, or will be, is ours.
-#[derive(Serialize, Deserialize)]
-struct Marker {
-    written_by: String,
-    /// Names of images that were ours before, or are about to be written.
-    images: BTreeSet<String>,
+/// The files in a folder that preparations wrote, by their paths in it; with their SHA-256, unless it was an earlier version
+/// of the program that recorded none.
+#[derive(Clone, Debug, Default)]
+pub struct Ours(HashMap<String, Option<String>>);
+
+impl Ours {
+    /// Writes `bytes` to the file `name` in `directory` unless they are there already, and gives whether it wrote. With
+    /// `is_one_of_many` whoever calls it syncs all files in the end.
+    ///
+    /// # Errors
+    /// Something of somebody's in its place, and what writing gives.
+    pub(crate) fn write(
+        &self,
+        directory: &Path,
+        name: &str,
+        bytes: &[u8],
+        is_one_of_many: bool,
+    ) -> anyhow::Result<bool> {
+        let path = directory.join(name);
+        let length = bytes.len() as u64;
+        let there = fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == length);
+        if there && bounded_file::read(&path, length).is_ok_and(|old| old == bytes) {
+            return Ok(false);
+        }
+        self.check(directory, name)?;
+        let write = if is_one_of_many { atomic_file::write_one_of_many } else { atomic_file::write };
+        explain_write(write(&path, bytes), &path)?;
+        Ok(true)
+    }
+
+    /// Makes sure that the file `name` in `directory` is absent or ours.
+    ///
+    /// # Errors
+    /// Something of somebody's.
+    pub(super) fn check(&self, directory: &Path, name: &str) -> anyhow::Result<()> {
+        let path = directory.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(there) if there.is_file() && self.wrote(name, &path) => Ok(()),
+            Ok(_) => Err(in_the_way(&path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+        }
+    }
+
+    /// Whether the file at `path` is as a preparation wrote it.
+    fn wrote(&self, name: &str, path: &Path) -> bool {
+        match self.0.get(name) {
+            Some(Some(expected)) => digest::sha256_file(path).is_ok_and(|found| found == *expected),
+            Some(None) => true,
+            None => false,
+        }
+    }
+
+    /// Removes the image `filename` from the folder; one that is not as a preparation wrote it stays.
+    ///
+    /// # Errors
+    /// What removing gives.
+    pub(super) fn remove_image(&self, directory: &Path, filename: &str) -> anyhow::Result<()> {
+        let (images, name) = (directory.join(IMAGE_FOLDER), format!("{IMAGE_FOLDER}/{filename}"));
+        let folder = filename.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let path = images.join(filename);
+        if refuse_links(&images, folder).is_ok() && path.is_file() && self.check(directory, &name).is_ok() {
+            explain_write(fs::remove_file(&path), &path)?;
+        }
+        Ok(())
+    }
+
+    /// The names of the images.
+    pub(super) fn images(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|name| name.strip_prefix(IMAGE_FOLDER)?.strip_prefix('/'))
+    }
 }
 
 /// Makes sure that the folder may be filled: it is absent, empty or one that a preparation made.
@@ -39,20 +109,19 @@ struct Marker {
 /// # Errors
 /// A folder that is somebody's, or that cannot be looked at.
 pub(super) fn check(directory: &Path) -> anyhow::Result<()> {
-    ours(directory).map(drop)
+    ours(directory)?;
+    refuse_links(directory, IMAGE_FOLDER)
 }
 
-/// The names of the images in the folder that are ours.
-///
-/// # Errors
-/// As [`check`].
-fn ours(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
-    let marked = read_marker(directory)?;
-    let reported = report::reported_images(directory)?;
-    if marked.is_some() || reported.is_some() {
-        let mut ours = marked.unwrap_or_default();
-        ours.extend(reported.into_iter().flatten());
-        return Ok(ours);
+/// What of the folder is ours, and whether it is marked as being prepared.
+fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
+    let is_marked = is_marked(directory)?;
+    if let Some(ours) = recorded(directory)? {
+        return Ok((ours, is_marked));
+    }
+    if let Some(images) = report::reported_images(directory)? {
+        let images = images.into_iter().map(|image| (format!("{IMAGE_FOLDER}/{image}"), None));
+        return Ok((Ours(images.chain(FILES.map(|name| (name.to_owned(), None))).collect()), is_marked));
     }
     let begun = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -61,8 +130,8 @@ fn ours(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
             || atomic_file::final_name(&name) == Some(MARKER_FILE)
             || name == IMAGE_FOLDER && matches!(place::somebodys(path, |_| false), Ok(None))
     };
-    match place::somebodys(directory, begun) {
-        Ok(None) => Ok(BTreeSet::new()),
+    match place::somebodys(directory, |path| is_marked || begun(path)) {
+        Ok(None) => Ok((Ours::default(), is_marked)),
         Ok(Some(entry)) => Err(fault(
             format!(
                 "{} is not a folder that a preparation made, and it is not empty: it holds {}",
@@ -75,33 +144,80 @@ fn ours(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
     }
 }
 
-fn read_marker(directory: &Path) -> anyhow::Result<Option<BTreeSet<String>>> {
+fn is_marked(directory: &Path) -> anyhow::Result<bool> {
     let path = directory.join(MARKER_FILE);
-    let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    match serde_json::from_slice::<Marker>(&bytes) {
-        Ok(marker) if marker.written_by == WRITTEN_BY => Ok(Some(marker.images)),
-        _ => Err(fault(
-            format!("{} was not written by this version of {WRITTEN_BY}", path.display()),
+    match bounded_file::read(&path, MARK.len() as u64) {
+        Ok(bytes) if bytes == MARK.as_bytes() => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Ok(_) | Err(_) => Err(fault(
+            format!("{} was not written by this version of the program", path.display()),
             format!("if a preparation by an older version was interrupted there, remove the folder; else {HINT}"),
         )),
     }
 }
 
-/// Begins to fill the folder: makes it and its `images/`, marks it as being prepared with images of these names, and removes
-/// what an interrupted preparation left half written and the report of what is about to change. Gives the names of the
-/// images that were ours before.
+/// What `SHA256SUMS` in the folder lists, where a preparation wrote it. Names that would leave the folder are nobody's.
+fn recorded(directory: &Path) -> anyhow::Result<Option<Ours>> {
+    let is_prepared = [PREPARATION_FILE, MARKER_FILE].iter().any(|name| directory.join(name).is_file());
+    let path = directory.join(SUMS_FILE);
+    let text = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
+        Ok(bytes) if is_prepared => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(_) => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let Some(lines) = text.strip_prefix(SUMS_HEADER) else { return Err(in_the_way(&path)) };
+    let mut files: HashMap<String, Option<String>> = lines.lines().filter_map(parse_sum).collect();
+    files.extend([PREPARATION_FILE, RECORD_FILE, SUMS_FILE, MARKER_FILE].map(|name| (name.to_owned(), None)));
+    Ok(Some(Ours(files)))
+}
+
+/// A line of `SHA256SUMS`. One that begins with a backslash has backslashes and line breaks of its name written out.
+fn parse_sum(line: &str) -> Option<(String, Option<String>)> {
+    let (line, is_escaped) = line.strip_prefix('\\').map_or((line, false), |rest| (rest, true));
+    let (sum, name) = line.split_once("  ")?;
+    let name = if is_escaped { name.replace("\\n", "\n").replace("\\\\", "\\") } else { name.to_owned() };
+    let image = name.strip_prefix(IMAGE_FOLDER).and_then(|name| name.strip_prefix('/'));
+    let is_inside = image.map_or(FILES.contains(&name.as_str()), is_safe_relative);
+    (is_inside && sum.len() == 64).then(|| (name, Some(sum.to_owned())))
+}
+
+/// Writes down what was written into the folder: the images by name and SHA-256, and the files beside them.
+///
+/// # Errors
+/// What reading and writing gives.
+pub(super) fn record<'a>(
+    directory: &Path,
+    images: impl Iterator<Item = (&'a str, &'a str)>,
+    dataset_sha256: &str,
+) -> anyhow::Result<()> {
+    let (path, samples) = (directory.join(SUMS_FILE), directory.join(SAMPLES_FILE));
+    let samples = samples.is_file().then(|| digest::sha256_file(&samples)).transpose();
+    let samples = samples.with_context(|| format!("cannot read {SAMPLES_FILE}"))?;
+    let written = atomic_file::write_with(&path, |file| -> io::Result<()> {
+        writeln!(file, "{SUMS_HEADER}")?;
+        for (filename, sum) in images {
+            // Names of images hold no backslash.
+            let is_escaped = filename.contains('\n');
+            let (mark, filename) = (if is_escaped { "\\" } else { "" }, filename.replace('\n', "\\n"));
+            writeln!(file, "{mark}{sum}  {IMAGE_FOLDER}/{filename}")?;
+        }
+        writeln!(file, "{dataset_sha256}  {DATASET_FILE}")?;
+        samples.map_or(Ok(()), |sum| writeln!(file, "{sum}  {SAMPLES_FILE}"))
+    });
+    explain_write(written, &path)
+}
+
+/// Begins to fill the folder: makes it, its `images/` and their subfolders, marks it as being prepared, and removes what an
+/// interrupted preparation left half written of images with these names and the report of what is about to change.
 ///
 /// # Errors
 /// A folder that is somebody's, a file that is in the way, and what the file system gives.
-pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Vec<String>> {
-    let before = ours(directory)?;
-    let mut marked = before.clone();
-    let mut folders = HashSet::new();
+pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Ours> {
+    let (ours, is_marked) = ours(directory)?;
+    refuse_links(directory, IMAGE_FOLDER)?;
     let images = directory.join(IMAGE_FOLDER);
+    let (mut folders, mut wanted) = (BTreeSet::from([""]), HashSet::new());
     for name in names {
         if let Some((folder, _)) = name.rsplit_once('/')
             && folders.insert(folder)
@@ -109,14 +225,15 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
             refuse_links(&images, folder)?;
         }
         let path = images.join(name);
-        let is_ours = before.contains(name);
+        // What an interrupted preparation wrote has not been recorded yet: it is compared when its turn comes.
+        let is_known = is_marked || ours.0.contains_key(&format!("{IMAGE_FOLDER}/{name}"));
         match fs::symlink_metadata(&path) {
-            Ok(there) if is_ours && there.is_file() => {}
+            Ok(there) if is_known && there.is_file() => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Ok(_) => return Err(in_the_way(&path)),
             Err(error) => return Err(error).with_context(|| format!("cannot look at {}", path.display())),
         }
-        marked.insert(name.to_owned());
+        wanted.insert(name);
     }
     for path in FILES.map(|name| directory.join(name)) {
         if !place::is_free_or_file(&path).with_context(|| format!("cannot look at {}", path.display()))? {
@@ -124,20 +241,20 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
         }
     }
     explain_write(fs::create_dir_all(directory), directory)?;
-    let marker = Marker { written_by: WRITTEN_BY.to_owned(), images: marked };
-    let mut json = serde_json::to_vec(&marker).context("cannot encode the mark of a preparation")?;
-    json.push(b'\n');
-    write_if_changed(&directory.join(MARKER_FILE), &json)?;
-    explain_write(fs::create_dir_all(&images), &images)?;
+    write_if_changed(&directory.join(MARKER_FILE), MARK.as_bytes())?;
+    for folder in &folders {
+        let folder = images.join(folder);
+        explain_write(fs::create_dir_all(&folder), &folder)?;
+    }
     let report = directory.join(PREPARATION_FILE);
     if report.exists() {
         explain_write(fs::remove_file(&report), &report)?;
     }
     remove_half_written(directory, "", &|name| FILES.contains(&name))?;
-    for folder in folders.into_iter().chain([""]) {
-        remove_half_written(&images, folder, &|name| marker.images.contains(name))?;
+    for folder in folders {
+        remove_half_written(&images, folder, &|name| wanted.contains(name))?;
     }
-    Ok(before.into_iter().collect())
+    Ok(ours)
 }
 
 fn in_the_way(path: &Path) -> anyhow::Error {
@@ -192,14 +309,6 @@ pub(super) fn apart_from_source(path: &Path, source: &Source, directory: &Path) 
     if root.starts_with(&output) {
         return refuse(format!("the output {} holds the source {}", directory.display(), path.display()));
     }
-    let images = directory.join(IMAGE_FOLDER);
-    if let Ok(target) = fs::canonicalize(&images)
-        && target != output.join(IMAGE_FOLDER)
-        && (target.starts_with(&root) || root.starts_with(&target))
-    {
-        let target = target.display();
-        return refuse(format!("{} is a link to {target}, where the source lies", images.display()));
-    }
     match leading_into(source, &output) {
         Some(link) => refuse(format!("{} of the source leads into the output {}", link.display(), directory.display())),
         None => Ok(()),
@@ -227,13 +336,29 @@ mod tests {
     use super::*;
     use crate::base::fault::describe;
 
-    fn begun(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<String>> {
+    fn begun(folder: &Path, names: &[&str]) -> anyhow::Result<Ours> {
         begin(folder, names.iter().copied())
+    }
+
+    /// A folder in which a preparation wrote these images, each with its own name as content.
+    fn prepared(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = begun(folder.path(), names).unwrap();
+        let sums: Vec<String> = names.iter().map(|name| digest::sha256(name.as_bytes())).collect();
+        for name in names {
+            let path = format!("{IMAGE_FOLDER}/{name}");
+            assert!(ours.write(folder.path(), &path, name.as_bytes(), true).unwrap());
+        }
+        record(folder.path(), names.iter().copied().zip(sums.iter().map(String::as_str)), &digest::sha256(b""))
+            .unwrap();
+        folder
     }
 
     #[test]
     fn a_folder_that_holds_anything_is_somebodys_unless_a_preparation_marked_it() {
-        for name in ["notes.txt", "dataset.json", "images/1.jpg", "samples.jpg", ".preparing", "notes.partial"] {
+        let names =
+            ["notes.txt", "dataset.json", "images/1.jpg", "samples.jpg", ".preparing", "notes.partial", SUMS_FILE];
+        for name in names {
             let folder = tempfile::tempdir().unwrap();
             fs::create_dir(folder.path().join(IMAGE_FOLDER)).unwrap();
             fs::write(folder.path().join(name), "mine").unwrap();
@@ -247,16 +372,60 @@ mod tests {
     }
 
     #[test]
-    fn what_a_preparation_began_is_gone_on_with() {
+    fn what_a_preparation_wrote_is_replaced_and_removed_as_long_as_nobody_changed_it() {
+        let names = ["1.jpg", "x/2.jpg", "x/3.jpg"];
+        let folder = prepared(&names);
+        let own = folder.path().join("images/x/2.jpg");
+        fs::write(&own, "a careful crop").unwrap();
+        let ours = begun(folder.path(), &["1.jpg", "x/2.jpg"]).unwrap();
+        assert!(ours.write(folder.path(), "images/1.jpg", b"new", true).unwrap());
+        assert!(!ours.write(folder.path(), "images/1.jpg", b"new", true).unwrap(), "it is there already");
+        let text = describe(&ours.write(folder.path(), "images/x/2.jpg", b"new", true).unwrap_err());
+        assert!(text.contains("2.jpg is there") && text.contains("hint: "), "{text}");
+        names.iter().for_each(|name| ours.remove_image(folder.path(), name).unwrap());
+        assert_eq!(fs::read_to_string(&own).unwrap(), "a careful crop");
+        assert_eq!(fs::read(folder.path().join("images/1.jpg")).unwrap(), b"new");
+        assert!(!folder.path().join("images/x/3.jpg").exists());
+    }
+
+    #[test]
+    fn what_an_interrupted_preparation_wrote_is_taken_over_and_what_was_put_there_since_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let directory = folder.path().join("a/b");
-        assert!(begun(&directory, &["1.jpg", "x/2.jpg"]).unwrap().is_empty());
-        fs::create_dir(directory.join("images/x")).unwrap();
-        for name in ["1.jpg", "x/2.jpg"] {
-            fs::write(directory.join(IMAGE_FOLDER).join(name), "ours").unwrap();
+        begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap();
+        fs::write(folder.path().join("images/1.jpg"), "same").unwrap();
+        fs::write(folder.path().join("images/2.jpg"), "mine").unwrap();
+        let ours = begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap();
+        assert!(!ours.write(folder.path(), "images/1.jpg", b"same", true).unwrap());
+        assert!(ours.write(folder.path(), "images/2.jpg", b"other", true).is_err());
+    }
+
+    #[test]
+    fn names_that_would_leave_the_folder_are_nobodys() {
+        let folder = prepared(&["1.jpg"]);
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        let sum = digest::sha256(b"mine");
+        let absolute = victim.display();
+        let lines = format!("{SUMS_HEADER}\n{sum}  images/../victim\n{sum}  images/{absolute}\n{sum}  victim\n");
+        fs::write(folder.path().join(SUMS_FILE), lines).unwrap();
+        let ours = begun(folder.path(), &[]).unwrap();
+        assert_eq!(ours.images().count(), 0);
+        for name in ["../victim", victim.to_str().unwrap()] {
+            ours.remove_image(folder.path(), name).unwrap();
         }
-        assert_eq!(begun(&directory, &["1.jpg", "3.jpg"]).unwrap(), ["1.jpg", "x/2.jpg"]);
-        assert_eq!(begun(&directory, &[]).unwrap(), ["1.jpg", "3.jpg", "x/2.jpg"]);
+        assert!(victim.exists());
+    }
+
+    #[test]
+    fn sums_are_those_of_sha256sum_for_odd_names_too() {
+        let names = ["a b.jpg", "line\nbreak.jpg", "ü/ñ.jpg"];
+        let folder = prepared(&names);
+        let mut found: Vec<String> = begun(folder.path(), &[]).unwrap().images().map(str::to_owned).collect();
+        found.sort();
+        assert_eq!(found, names);
+        let text = fs::read_to_string(folder.path().join(SUMS_FILE)).unwrap();
+        let escaped = format!("\\{}  images/line\\nbreak.jpg", digest::sha256(names[1].as_bytes()));
+        assert!(text.lines().any(|line| line == escaped), "{text}");
     }
 
     #[test]
@@ -270,14 +439,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebodys_among_ours_is_neither_replaced_nor_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        begun(folder.path(), &["1.jpg"]).unwrap();
+    fn a_file_of_somebodys_among_ours_stops_a_preparation_before_its_first_write() {
+        let folder = prepared(&["1.jpg"]);
+        fs::remove_file(folder.path().join(MARKER_FILE)).unwrap();
+        fs::write(folder.path().join(PREPARATION_FILE), "{}").unwrap();
         let own = folder.path().join("images/2.jpg");
         fs::write(&own, "mine").unwrap();
         let text = describe(&begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap_err());
         assert!(text.contains("2.jpg is there, and no preparation wrote it"), "{text}");
-        assert_eq!(begun(folder.path(), &["1.jpg"]).unwrap(), ["1.jpg"]);
+        assert!(folder.path().join(PREPARATION_FILE).exists() && !folder.path().join(MARKER_FILE).exists());
+        begun(folder.path(), &["1.jpg"]).unwrap();
         assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
     }
 
@@ -285,7 +456,6 @@ mod tests {
     fn unfinished_files_are_removed_where_they_are_ours_alone() {
         let folder = tempfile::tempdir().unwrap();
         begun(folder.path(), &["1.jpg", "x/2.jpg"]).unwrap();
-        fs::create_dir(folder.path().join("images/x")).unwrap();
         let ours = ["dataset.json.5.partial", "images/1.jpg.12.partial", "images/x/2.jpg.12.partial"];
         let own = ["notes.partial", "notes.5.partial", "images/3.jpg.12.partial", "images/x/1.jpg.12.partial"];
         for name in ours.iter().chain(&own) {
@@ -309,13 +479,19 @@ mod tests {
     fn links_in_place_of_what_is_written_are_left_alone() {
         use std::os::unix::fs::symlink;
 
-        for (name, wanted) in [("samples.jpg", "1.jpg"), ("images/1.jpg", "1.jpg"), ("images/x", "x/1.jpg")] {
-            let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            begun(folder.path(), &["1.jpg", "x/1.jpg"]).unwrap();
+        let cases = [("samples.jpg", "1.jpg"), ("images/1.jpg", "1.jpg"), ("images/x", "x/1.jpg"), ("images", "1.jpg")];
+        for (name, wanted) in cases {
+            let (folder, elsewhere) = (prepared(&["2.jpg"]), tempfile::tempdir().unwrap());
+            fs::write(elsewhere.path().join("2.jpg"), "2.jpg").unwrap();
+            if name == IMAGE_FOLDER {
+                fs::rename(folder.path().join(name), folder.path().join("moved")).unwrap();
+            }
             symlink(elsewhere.path(), folder.path().join(name)).unwrap();
             let text = describe(&begun(folder.path(), &[wanted]).unwrap_err());
             assert!(text.contains(&format!("{name} is there")), "{text}");
             assert!(folder.path().join(name).is_symlink());
+            recorded(folder.path()).unwrap().unwrap().remove_image(folder.path(), "2.jpg").unwrap();
+            assert!(elsewhere.path().join("2.jpg").exists());
         }
     }
 
@@ -337,10 +513,6 @@ mod tests {
             let opened = Source::open(&source, Some(&output)).unwrap();
             describe(&apart_from_source(&source, &opened, &output).unwrap_err())
         };
-        for target in [&source, &source.join("sub"), folder.path()] {
-            let text = refusal(&output.join(IMAGE_FOLDER), target);
-            assert!(text.contains("is a link to") && text.contains("hint: "), "{text}");
-        }
         for (link, target) in [("2.jpg", "sub/1.jpg"), ("more", "sub")] {
             let text = refusal(&source.join(link), &output.join(target));
             assert!(text.contains("leads into the output"), "{text}");

@@ -15,6 +15,7 @@ use crate::data::dataset::{DATASET_FILE, Dataset, Split};
 use crate::data::image_file::DECODER_VERSION;
 use crate::data::image_id::ImageId;
 use crate::data::prepare::caption_statistics::{CaptionStatistics, plain};
+use crate::data::prepare::ownership::{self, Ours};
 use crate::data::prepare::source_record::SourceRecord;
 use crate::data::write::{explain_write, write_if_changed};
 
@@ -222,11 +223,17 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
 }
 
 /// Writes `dataset.json`, the record of the source where there is one and, once all images are on the disk for certain,
-/// `preparation.json`. Images without a split count as training images.
+/// `preparation.json`. Images without a split count as training images. `sums`: the SHA-256 of each as it is stored.
 ///
 /// # Errors
-/// What writing gives.
-pub fn finish(directory: &Path, raw: &RawDataset, mut about: About) -> anyhow::Result<Preparation> {
+/// A `dataset.json` of somebody's, and what writing gives.
+pub fn finish(
+    directory: &Path,
+    raw: &RawDataset,
+    mut about: About,
+    ours: &Ours,
+    sums: &[String],
+) -> anyhow::Result<Preparation> {
     let record = about.record.take();
     let (dataset_path, path) = (directory.join(DATASET_FILE), directory.join(PREPARATION_FILE));
     // Written out twice, to be digested and to be kept: held whole it would take more room than all captions.
@@ -236,11 +243,14 @@ pub fn finish(directory: &Path, raw: &RawDataset, mut about: About) -> anyhow::R
     let old = digest::sha256_file(&dataset_path).ok();
     let preparation = summarize(raw, about, digest.clone());
     if old.as_ref() != Some(&digest) {
+        ours.check(directory, DATASET_FILE)?;
         explain_write(atomic_file::write_with(&dataset_path, |file| write_dataset(raw, file)), &dataset_path)?;
     }
     if let Some(record) = record {
         record.write(directory, &digest)?;
     }
+    let filenames = raw.images.iter().map(|image| image.filename.as_str());
+    ownership::record(directory, filenames.zip(sums.iter().map(String::as_str)), &digest)?;
     explain_write(atomic_file::sync_file_system(directory), directory)?;
     let mut json = serde_json::to_vec_pretty(&preparation).context("cannot encode the report")?;
     json.push(b'\n');
@@ -352,7 +362,6 @@ mod tests {
     use super::*;
     use crate::base::fault::describe;
     use crate::data::annotations::RawImage;
-    use crate::data::prepare::ownership;
 
     fn raw(captions: &[&str]) -> RawDataset {
         RawDataset {
@@ -375,7 +384,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         ownership::begin(folder.path(), ["a.jpg"].into_iter()).unwrap();
         fs::write(folder.path().join("images/a.jpg"), b"x").unwrap();
-        let preparation = finish(folder.path(), &raw(&["A dog."]), About::default()).unwrap();
+        let preparation = finish(folder.path(), &raw(&["A dog."]), About::default(), &Ours::default(), &[]).unwrap();
         (folder, preparation)
     }
 
@@ -387,7 +396,8 @@ mod tests {
     #[test]
     fn what_is_written_is_what_a_data_set_reads() {
         let folder = tempfile::tempdir().unwrap();
-        let preparation = finish(folder.path(), &raw(&["A dog.", "Two"]), About::default()).unwrap();
+        let preparation =
+            finish(folder.path(), &raw(&["A dog.", "Two"]), About::default(), &Ours::default(), &[]).unwrap();
         assert_eq!((preparation.images.val, preparation.captions.val), (1, 2));
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.digest, preparation.dataset_sha256);

@@ -102,11 +102,15 @@ pub fn step_file_name(global_step: u64) -> String {
 
 /// Update in such a file name; nothing for other names.
 pub fn step_of_file_name(name: &str) -> Option<u64> {
-    name.strip_prefix("last_step_")?.strip_suffix(".safetensors")?.parse().ok()
+    let step = name.strip_prefix("last_step_")?.strip_suffix(".safetensors")?.parse().ok()?;
+    (step_file_name(step) == name).then_some(step)
 }
 
 /// Epoch in the file name of a best checkpoint; nothing for other names.
 pub fn epoch_of_file_name(name: &str) -> Option<u64> {
     let rest = name.strip_prefix("checkpoint_epoch_")?.strip_suffix(".safetensors")?;
-    rest.split_once("_val_loss_")?.0.parse().ok()
+    let (epoch, loss) = rest.split_once("_val_loss_")?;
+    let (epoch, loss) = (epoch.parse().ok()?, loss.parse().ok()?);
+    // A copy that somebody keeps is called otherwise.
+    (best_file_name(epoch, loss) == name).then_some(epoch)
 }

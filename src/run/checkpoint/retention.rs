@@ -38,6 +38,10 @@ mod tests {
             "last_step_99.safetensors",
             "last_step_9.safetensors.12.partial",
             "checkpoint_epoch_x.safetensors",
+            "checkpoint_epoch_1_val_loss_5.5821-backup.safetensors",
+            "checkpoint_epoch_1_val_loss_my-favourite.safetensors",
+            "checkpoint_epoch_01_val_loss_9.0000.safetensors",
+            "last_step_005.safetensors",
         ]
         .map(str::to_owned);
         assert_eq!(to_delete(&names, 2, 2), [&names[2]]);

@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: one object for the lengths of the captions, for each logged update, each epoch and each validation.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::base::fault::WithHint as _;
+use crate::base::place;
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
 use crate::run::tracking::records::{of_captions, of_event};
 use crate::run::tracking::scalars::is_logged;
@@ -27,7 +28,7 @@ impl JsonLines {
     /// A file that cannot be opened.
     pub fn open(run: &RunDirectory, log_interval: usize) -> anyhow::Result<Self> {
         let path = run.metrics();
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = place::open_to_append(&path);
         let file = file.with_context(|| format!("cannot open {}", path.display())).hint(|| UNWRITABLE)?;
         Ok(Self { file, path, log_interval: log_interval as u64 })
     }

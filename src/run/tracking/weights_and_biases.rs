@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use crate::base::stop::StopFlag;
 use crate::base::{system_usage, terminal};
-use crate::config::{PathKey, RunConfig, WandbConfig};
+use crate::config::{RunConfig, WandbConfig};
 use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::log_lines::LogLine;
@@ -68,6 +68,8 @@ pub struct WeightsAndBiases {
     /// What it is told, beside numbers.
     told: WandbConfig,
     pictures: Rc<RefCell<SamplePictures>>,
+    /// The name of this machine, where the console must not show it.
+    hidden_host: Option<String>,
     /// Absent where the machine is not told of.
     monitor: Option<SystemMonitor>,
     console: Receiver<LogLine>,
@@ -115,6 +117,7 @@ impl WeightsAndBiases {
             run: started,
             pictures,
             monitor: told.system.then(|| SystemMonitor::start(INTERVAL)),
+            hidden_host: system_usage::host_name().filter(|host| !told.host && !host.is_empty()),
             told,
             console,
             stop,
@@ -150,7 +153,10 @@ impl WeightsAndBiases {
     /// A log that cannot be written.
     pub fn pass_on(&mut self) -> Result<()> {
         for line in self.console.try_iter().filter(|_| self.told.sends_console()) {
-            self.run.console_line(line.time, &line.text)?;
+            match &self.hidden_host {
+                Some(host) => self.run.console_line(line.time, &without_word(&line.text, host))?,
+                None => self.run.console_line(line.time, &line.text)?,
+            }
         }
         for sample in self.monitor.iter().flat_map(SystemMonitor::take) {
             self.run.system_metrics(sample.time, &sample.values)?;
@@ -254,6 +260,21 @@ fn read_id(path: &Path) -> Result<Option<String>> {
     Ok(Some(identity.run_id))
 }
 
+/// The text with `HOST` where `word` stands by itself.
+fn without_word(text: &str, word: &str) -> String {
+    let is_part = |character: char| character.is_alphanumeric() || character == '-' || character == '_';
+    let (mut kept, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(word) {
+        let (before, behind) = (&rest[..at], &rest[at + word.len()..]);
+        let last = before.chars().next_back().or_else(|| kept.chars().next_back());
+        let is_alone = !last.is_some_and(is_part) && !behind.starts_with(is_part);
+        kept += before;
+        kept += if is_alone { "HOST" } else { word };
+        rest = behind;
+    }
+    kept + rest
+}
+
 /// What is told of a run beside losses and scores, for its person.
 fn describe(told: &WandbConfig) -> String {
     let parts = [
@@ -312,12 +333,40 @@ fn config_values(config: &RunConfig) -> Value {
     if config.tracking.wandb.paths {
         return values;
     }
-    for (key, path) in config.clone().paths_mut() {
-        let is_hub_id = matches!(&path, PathKey::FolderOrId(_)) && path.path().is_relative() && !path.path().exists();
+    // An id of the Hub goes too: it cannot be told from a folder that was moved.
+    for (key, _) in config.clone().paths_mut() {
         let pointer = format!("/{}", key.replace('.', "/"));
-        if let Some(value) = values.pointer_mut(&pointer).filter(|_| !is_hub_id) {
+        if let Some(value) = values.pointer_mut(&pointer) {
             *value = Value::Null;
         }
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_machine_is_hidden_where_it_stands_by_itself() {
+        for (text, expected) in [
+            ("process 7 on vm, since 2026", "process 7 on HOST, since 2026"),
+            ("vm", "HOST"),
+            ("vm vm (vm)", "HOST HOST (HOST)"),
+            ("vmstat, kvm, vm-2 and my_vm", "vmstat, kvm, vm-2 and my_vm"),
+            ("", ""),
+        ] {
+            assert_eq!(without_word(text, "vm"), expected);
+        }
+    }
+
+    #[test]
+    fn without_paths_the_config_names_no_folder_of_this_machine() {
+        let mut config = RunConfig { output_dir: "runs/secret".into(), ..RunConfig::default() };
+        config.model.init_from = Some("secretmodel/m".to_owned());
+        config.model.encoder.name = Some("/home/ann/vit".to_owned());
+        config.tracking.wandb.paths = false;
+        let text = config_values(&config).to_string();
+        assert!(!text.contains("secret") && !text.contains("ann") && text.contains("num_epochs"), "{text}");
+    }
 }

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-use crate::base::bounded_file;
+use crate::base::{bounded_file, place};
 
 const FILE_HEADER: [u8; 7] = *b":W&B\xe1\xbe\x00";
 const BLOCK: u64 = 32 * 1024;
@@ -34,6 +34,7 @@ impl LogWriter {
 
     /// Goes on with a file behind the record that ends at `end`; what is there is cut off.
     pub(super) fn reopen(path: &Path, end: u64) -> io::Result<Self> {
+        place::refuse_link(path)?;
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(end)?;
         file.seek(SeekFrom::Start(end))?;

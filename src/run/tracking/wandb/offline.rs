@@ -4,7 +4,7 @@
 //! lays them. The log is the truth: it is written first, and what is sent is read from it. A resumed run goes on in its
 //! old folder; the official client makes a new one, whose log alone is not the whole run.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use super::times;
 use crate::base::atomic_file;
 use crate::base::digest::Hasher;
 use crate::base::fault::WithHint as _;
+use crate::base::place;
 
 const UNWRITABLE: &str =
     "is the disk full, or the folder not yours? WANDB_DIR names another, WANDB_MODE=disabled does without";
@@ -155,7 +156,7 @@ fn log_path(folder: &Path, id: &str) -> PathBuf {
 }
 
 fn console(folder: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(folder.join("files").join("output.log"))
+    place::open_to_append(&folder.join("files").join("output.log"))
 }
 
 /// The folder of the run with the latest date in its name.

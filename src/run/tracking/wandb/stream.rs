@@ -5,7 +5,6 @@
 //! the thread ends, and what it would have sent is in the log for `wandb sync`.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use super::follower::{Batch, Follower, Offsets};
 use super::settings::{Resume, Settings};
 use super::shared::{Phase, Shared, State};
 use super::surroundings::{Pace, Say, Tone};
+use crate::base::place;
 use crate::base::quoting::shell_path;
 
 use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
@@ -291,7 +291,7 @@ impl Uploads {
         let text: String = self.news.drain(..).map(|name| name + "\n").collect();
         if !text.is_empty() {
             // See above: a list that cannot be written costs time, not data.
-            let opened = OpenOptions::new().create(true).append(true).open(&self.list);
+            let opened = place::open_to_append(&self.list);
             let _ = opened.and_then(|mut file| file.write_all(text.as_bytes()));
         }
     }
