@@ -37,7 +37,8 @@ fn main() -> Result<()> {
     let mut sum = 0.0;
     for _ in 0..REPETITIONS {
         let started = Instant::now();
-        let values = processor.process(&load_rgb(&path)?)?;
+        let picture = load_rgb(&path)?;
+        let values = processor.process(&picture)?;
         seconds.push(started.elapsed().as_secs_f64());
         sum = values.iter().sum::<f32>();
     }
