@@ -36,6 +36,12 @@ pub fn capacity_bytes() -> Option<u64> {
     Some([group, space].into_iter().flatten().fold(total_bytes()?, u64::min))
 }
 
+/// Bytes of address space that the process may still map where a limit is set (`ulimit -v`).
+pub fn address_space_left() -> Option<u64> {
+    let limit = address_space(&fs::read_to_string("/proc/self/limits").ok()?)?;
+    Some(limit.saturating_sub(status("VmSize:")?))
+}
+
 /// What `ulimit -v` says, from `/proc/self/limits`.
 fn address_space(limits: &str) -> Option<u64> {
     limits.lines().find_map(|line| line.strip_prefix("Max address space"))?.split_whitespace().next()?.parse().ok()

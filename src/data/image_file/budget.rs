@@ -69,7 +69,9 @@ pub(in crate::data) fn budgets() -> &'static Budgets {
 }
 
 fn memory() -> u64 {
-    memory::capacity_bytes().unwrap_or(UNKNOWN_MEMORY)
+    let memory = memory::capacity_bytes().unwrap_or(UNKNOWN_MEMORY);
+    // What is mapped by now, such as the stacks of threads, is lost for pictures.
+    memory::address_space_left().map_or(memory, |left| left.min(memory))
 }
 
 impl Budgets {
