@@ -274,7 +274,16 @@ fn an_evaluation_replaces_its_own_files_and_nobody_elses() {
         let output = evaluate();
         assert!(output.status.success(), "{}", stderr(&output));
     }
-    let captions = folder.path().join("val.json");
+    // As a kill between the two files leaves them: the scores are written first.
+    let (captions, scores) = (folder.path().join("val.json"), folder.path().join("val.scores.json"));
+    let text = fs::read_to_string(&scores).unwrap();
+    let sum = text.split("\"predictions_sha256\": \"").nth(1).unwrap()[..64].to_owned();
+    let begun = text.replacen(&sum, &"0".repeat(64), 1);
+    assert_ne!(begun.matches(&sum).count(), 0, "the former sum is there: {text}");
+    fs::write(&scores, begun).unwrap();
+    assert!(evaluate().status.success());
+    fs::remove_file(&captions).unwrap();
+    assert!(evaluate().status.success());
     fs::write(&captions, "[]").unwrap();
     let output = evaluate();
     let text = stderr(&output);
@@ -307,17 +316,23 @@ fn a_report_replaces_a_report_and_nothing_else() {
 }
 
 #[test]
-fn an_interrupted_preparation_is_gone_on_with_and_its_own_files_are_replaced() {
+fn an_interrupted_preparation_is_gone_on_with_and_a_picture_that_somebody_changed_stays() {
     let world = World::new(0);
     let smaller = || world.command(Job::PrepareSmaller).output().unwrap();
     let output = smaller();
     assert!(output.status.success(), "{}", stderr(&output));
     let whole = tree(&world.path("place"));
     // As a kill leaves it.
-    let mark = r#"{"written_by":"caption-train","images":["0.jpg","1.jpg","2.jpg","3.jpg"]}"#;
-    fs::write(world.path("place/.preparing"), mark).unwrap();
+    fs::write(world.path("place/.preparing"), "Being prepared by caption-train.\n").unwrap();
     fs::remove_file(world.path("place/preparation.json")).unwrap();
-    fs::write(world.path("place/images/1.jpg"), "old").unwrap();
+    fs::remove_file(world.path("place/images/2.jpg")).unwrap();
+    let picture = world.path("place/images/1.jpg");
+    fs::write(&picture, "a careful crop").unwrap();
+    let output = smaller();
+    let text = stderr(&output);
+    assert!(!output.status.success() && text.contains("1.jpg is there, and no preparation wrote it"), "{text}");
+    assert_eq!(fs::read_to_string(&picture).unwrap(), "a careful crop");
+    fs::remove_file(&picture).unwrap();
     let output = smaller();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(tree(&world.path("place")), whole);
