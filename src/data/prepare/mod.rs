@@ -517,7 +517,7 @@ mod tests {
         let files = files_below(output.path());
         assert_eq!(
             files.keys().collect::<Vec<_>>(),
-            ["a.jpg", "b.jpg", "dataset.json", "preparation.json", "samples.jpg", "source.json"]
+            ["SHA256SUMS", "a.jpg", "b.jpg", "dataset.json", "preparation.json", "samples.jpg", "source.json"]
         );
         let summary = summary(&outcome);
         assert!(summary.contains("left out: 2 times, first d.jpg: in none of the split lists"), "{summary}");
@@ -686,6 +686,8 @@ mod tests {
             old.decoder = None;
             fs::write(&report, serde_json::to_vec(&old).unwrap()).unwrap();
             fs::write(&image, jpeg(99)).unwrap();
+            // It wrote none.
+            fs::remove_file(output.path().join(ownership::SUMS_FILE)).unwrap();
         };
         age();
         assert_eq!(prepare(&Request { source: None, ..resized.clone() }).unwrap().done, Done::AlreadyPrepared);
