@@ -124,7 +124,7 @@ pub(crate) fn last_part(path: &str) -> &str {
 }
 
 /// COCO's files of 2017 are those of 2014 without what their names begin with: `COCO_val2014_`.
-fn without_coco(name: &str) -> &str {
+pub(crate) fn without_coco(name: &str) -> &str {
     match name.strip_prefix("COCO_").and_then(|rest| rest.split_once('_')) {
         Some(("train2014" | "val2014" | "test2014" | "test2015", rest)) => rest,
         _ => name,

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::base::fault::{WithHint as _, fault, usage};
-use crate::data::annotations::{RawDataset, RawImage, Reading, read_captions, read_scored};
+use crate::data::annotations::{Folders, RawDataset, RawImage, Reading, are_others, read_captions, read_scored};
 use crate::data::dataset::Split;
 use crate::data::image_id::{IdMap, ImageId};
 use crate::data::source::{is_image_name, without_ending};
@@ -135,6 +135,7 @@ struct Places<'a> {
     by_id: IdMap<usize>,
     /// By path, name, and name without ending; `None` where several images are called so.
     by_name: HashMap<&'a str, Option<usize>>,
+    folders: Folders,
     /// Ids that two images have.
     shared: HashMap<String, [usize; 2]>,
     /// No image has an id: a number is the name of a file.
@@ -157,7 +158,8 @@ impl<'a> Places<'a> {
         }
         // A whole path is one image's, whatever others are called.
         by_name.extend(images.iter().enumerate().map(|(place, image)| (image.filename.as_str(), Some(place))));
-        Self { images, by_id, by_name, shared, has_no_ids }
+        let folders = Folders::of(images.iter().map(|image| image.filename.as_str()));
+        Self { images, by_id, by_name, folders, shared, has_no_ids }
     }
 
     /// The place of the image that a caption is of: by the name of its file, else by its id.
@@ -165,7 +167,10 @@ impl<'a> Places<'a> {
         let name = &image.filename;
         let forms = forms(name, self.has_no_ids);
         let named: Vec<&Option<usize>> = forms.iter().filter_map(|form| self.by_name.get(form)).collect();
-        let by_name = named.iter().find_map(|place| **place);
+        // The image of that name in another folder is another one.
+        let is_other =
+            |place: &usize| are_others(name, &Folders::default(), &self.images[*place].filename, &self.folders);
+        let by_name = named.iter().find_map(|place| **place).filter(|place| !is_other(place));
         // A file of captions may call images by their ids without saying so.
         let id = image.cocoid.clone().or_else(|| ImageId::from_text(name));
         let by_id = id.as_ref().and_then(|id| self.by_id.get(id));
@@ -181,7 +186,7 @@ impl<'a> Places<'a> {
                     bail!("the id {id} is that of two images, {one} and {other}")
                 }
             },
-            _ if !named.is_empty() => bail!("several images with references are called {name}"),
+            _ if named.iter().any(|place| place.is_none()) => bail!("several images with references are called {name}"),
             _ => bail!("there are no references for image {name}"),
         }
     }

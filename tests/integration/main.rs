@@ -21,6 +21,7 @@ mod parity;
 #[cfg(feature = "serve")]
 mod picture_bombs;
 mod pictures;
+mod places;
 mod preparation;
 mod pretrained;
 #[cfg(unix)]

@@ -41,6 +41,8 @@ pub(super) struct Builder {
     /// Captions that are a word for a missing value, the first such word and its image.
     missing: (usize, String, String),
     split_names: Vec<(Split, String)>,
+    /// What columns or keys say that may be splits.
+    maybe_splits: Vec<MaybeSplits>,
     /// What was mended or noticed.
     pub(super) repairs: Vec<Repair>,
     /// What was left out.
@@ -66,6 +68,14 @@ impl<'a> From<NamedSplit<'a>> for Said<'a> {
     fn from(named: NamedSplit<'a>) -> Self {
         Self::ByName(named)
     }
+}
+
+/// What a column or key says that may be the split.
+struct MaybeSplits {
+    name: String,
+    said: Vec<(usize, Split)>,
+    /// The first value that is no word for a split.
+    odd: Option<String>,
 }
 
 struct Gathered {
@@ -232,6 +242,44 @@ impl Builder {
         }
     }
 
+    /// Hears what the column or key called `name` says, which may be the split.
+    pub(super) fn maybe_split(&mut self, image: usize, name: &str, word: &str) {
+        if word.trim().is_empty() || is_missing(word) {
+            return;
+        }
+        let known = self.maybe_splits.iter().position(|maybe| maybe.name == name);
+        let place = known.unwrap_or_else(|| {
+            self.maybe_splits.push(MaybeSplits { name: name.to_owned(), said: Vec::new(), odd: None });
+            self.maybe_splits.len() - 1
+        });
+        match split_of_word(word) {
+            Some(split) => self.maybe_splits[place].said.push((image, split)),
+            None => drop(self.maybe_splits[place].odd.get_or_insert_with(|| word.to_owned())),
+        }
+    }
+
+    /// Takes what columns or keys say as the splits where all of it is words for splits and images are left to train on; it
+    /// suffices that one is called a split.
+    fn settle_maybe_splits(&mut self) {
+        for MaybeSplits { name, said, odd } in std::mem::take(&mut self.maybe_splits) {
+            let is_called_so = name.to_ascii_lowercase().contains("split");
+            let leaves_training = said.iter().any(|(_, split)| *split == Split::Train);
+            if said.is_empty() {
+                continue;
+            }
+            let note = match &odd {
+                Some(odd) if !is_called_so => format!("not taken as the split: it holds {odd:?} too"),
+                _ if !leaves_training => "not taken as the split: none of its values is for training".to_owned(),
+                Some(odd) => format!("taken as the split; {odd:?} in it is none of train, val and test"),
+                None => "taken as the split: it holds words for splits".to_owned(),
+            };
+            if leaves_training && (odd.is_none() || is_called_so) {
+                said.into_iter().for_each(|(image, split)| self.split(image, split));
+            }
+            self.repairs.push(Repair::new(format!("{name:?}"), note));
+        }
+    }
+
     /// Gives an image its id.
     pub(super) fn id(&mut self, image: usize, id: ImageId) {
         self.images[image].image.cocoid = Some(id);
@@ -244,6 +292,7 @@ impl Builder {
 
     /// The data set, without images that have no caption left.
     pub(super) fn finish(mut self, name: &str) -> RawDataset {
+        self.settle_maybe_splits();
         if self.with_entities.0 > 0 {
             let (count, example) = &self.with_entities;
             let note = format!("HTML entities such as &amp; were decoded, first in a caption of {example}");

@@ -107,6 +107,9 @@ impl<'b, 'f> Entries<'b, 'f> {
         let image = builder.image(&file.reference(&name));
         let own = record.split.as_deref().or(Some(place.list).filter(|list| split_of_word(list).is_some()));
         builder.split_as_written(image, own, file.split);
+        if let Some((key, word)) = record.maybe_split.as_ref().filter(|_| own.is_none()) {
+            builder.maybe_split(image, key, word);
+        }
         if let Some(odd) = record.odd {
             builder.rejects.push(Reject::new(format!("a caption of {name}"), format!("it is {odd}, not a text")));
         }

@@ -136,6 +136,11 @@ impl Set<'_, '_> {
         if self.listed.len() < 2 {
             self.listed.push(format!("{id} ({name})"));
         }
+        if record.split.is_some() {
+            self.builder.split_as_written(image, record.split.as_deref(), None);
+        } else if let Some((key, word)) = &record.maybe_split {
+            self.builder.maybe_split(image, key, word);
+        }
         self.builder.id(image, id.clone());
         if let Some(other) = self.of_id.insert(id, image).filter(|&other| other != image) {
             let (one, other) = (self.builder.reference(other), self.builder.reference(image));

@@ -1,15 +1,25 @@
 //! The names under which files keep an image, its captions and what else is known of it: one list for the columns of
 //! tables and the keys of JSON. Case, blanks, underscores and hyphens do not count: `File Name` is `file_name`.
 
+use std::borrow::Cow;
+
+use crate::data::annotations::builder::is_missing;
+use crate::data::name_forms::{last_part, loosest, tidy};
+use crate::data::source::is_image_name;
+
 /// What a column or key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     /// What the image is called.
     Reference(Reference),
+    /// The folder that the image lies in.
+    Folder,
     /// Captions; of several kinds that of the lowest rank is meant, and all fields of that kind.
     Captions(Kind),
     /// Which split the image is in.
     Split,
+    /// Perhaps which split the image is in: other things are called so as well.
+    MaybeSplit,
     /// What a model wrote.
     Prediction,
     /// What people wrote, beside what a model wrote.
@@ -29,6 +39,11 @@ impl Reference {
     /// Whether other things than images are called so as well: `name`, `key`, `id`.
     pub(super) fn is_weak(self) -> bool {
         self.rank >= FIRST_WEAK
+    }
+
+    /// Whether the value is a path, or a folder beside a name.
+    pub(super) fn is_path(self) -> bool {
+        IMAGES[usize::from(self.rank)].0.ends_with("path")
     }
 }
 
@@ -83,7 +98,10 @@ const FIRST_WEAK: u8 = 23;
 /// Without their plural.
 const CAPTIONS: [&str; 9] =
     ["caption", "sentence", "text", "comment", "description", "title", "rawcaption", "raw", "alttext"];
+const FOLDERS: [&str; 8] =
+    ["folder", "foldername", "imagefolder", "imgfolder", "directory", "dir", "imagedir", "subfolder"];
 const SPLITS: [&str; 3] = ["split", "subset", "partition"];
+const MAYBE_SPLITS: [&str; 6] = ["set", "phase", "fold", "usage", "mode", "type"];
 const PREDICTIONS: [&str; 7] =
     ["prediction", "predictedcaption", "predicted", "generatedcaption", "generated", "hypothesis", "candidate"];
 const REFERENCES: [&str; 6] = ["references", "reference", "refs", "groundtruths", "groundtruth", "gts"];
@@ -100,15 +118,42 @@ pub(super) fn field(name: &str) -> Option<Field> {
     if let Some(rank) = IMAGES.iter().position(|(known, _)| *known == name) {
         return Some(Field::Reference(Reference { rank: rank as u8, by: IMAGES[rank].1 }));
     }
-    let others = [(&SPLITS[..], Field::Split), (&PREDICTIONS, Field::Prediction), (&REFERENCES, Field::References)];
+    let others = [
+        (&SPLITS[..], Field::Split),
+        (&MAYBE_SPLITS, Field::MaybeSplit),
+        (&FOLDERS, Field::Folder),
+        (&PREDICTIONS, Field::Prediction),
+        (&REFERENCES, Field::References),
+    ];
     if let Some((_, field)) = others.iter().find(|(names, _)| names.contains(&name)) {
         return Some(*field);
+    }
+    if name.contains("split") {
+        return Some(Field::MaybeSplit);
     }
     // `caption_0`, `caption_1`
     let stem = name.trim_end_matches(|character: char| character.is_ascii_digit());
     let singular = stem.strip_suffix('s').unwrap_or(stem);
     let rank = CAPTIONS.iter().position(|&known| known == singular)? as u8;
     Some(Field::Captions(Kind { rank, is_plural: singular != name && stem == name }))
+}
+
+/// The path of an image that is called `name` where something else beside it says where it lies: its whole path, or the
+/// folder that it is in.
+pub(super) fn placed<'n>(name: &'n str, place: &'n str) -> Cow<'n, str> {
+    let (name, place) = (file_of(name), place.trim());
+    let of_place = last_part(&tidy(place)).to_owned();
+    if place.is_empty() || is_missing(place) || name == place {
+        return Cow::Borrowed(name);
+    }
+    if is_image_name(&of_place) || loosest(&of_place) == loosest(name) {
+        // A path to a file of another name may be that of something else.
+        let is_same = !is_image_name(name) || loosest(&of_place) == loosest(last_part(&tidy(name)));
+        return Cow::Borrowed(if is_same { file_of(place) } else { name });
+    }
+    let folder = place.trim_end_matches(['/', '\\']);
+    let is_inside = name.strip_prefix(folder).is_some_and(|rest| rest.starts_with(['/', '\\']));
+    if is_inside { Cow::Borrowed(name) } else { Cow::Owned(format!("{folder}/{name}")) }
 }
 
 /// The file that a name is of: of an address what is behind its last `/`, without its query.
@@ -127,10 +172,14 @@ pub struct Columns {
     pub image: Option<usize>,
     /// Other things than images are called so as well.
     pub(super) is_weak: bool,
+    /// Where the image lies: its path or its folder, beside its name.
+    pub(super) place: Option<usize>,
     /// The captions; what a model wrote where there are no others.
     pub(super) captions: Vec<usize>,
     /// The split.
     pub split: Option<usize>,
+    /// What may be the split, where no column surely is.
+    pub maybe_split: Option<usize>,
     /// Columns that could hold captions too, and are not read.
     pub(super) unused: Vec<usize>,
     /// What a model wrote.
@@ -157,12 +206,23 @@ impl Columns {
         let is_prediction = |(_, field): &(usize, Field)| *field == Field::Prediction;
         let prediction = places().find(is_prediction).map(|(place, _)| place);
         let image = places().filter_map(ranked).min();
+        let is_place = |(_, field): &(usize, Field)| match field {
+            Field::Reference(reference) => image.is_some_and(|(best, _)| best < *reference) && reference.is_path(),
+            field => *field == Field::Folder,
+        };
+        let first = |wanted| places().find(|(_, field)| *field == wanted).map(|(place, _)| place);
+        let split = first(Field::Split);
         let only_places = |all: Vec<(u8, usize)>| all.into_iter().map(|(_, place)| place).collect();
         Self {
             image: image.map(|(_, place)| place),
             is_weak: image.is_some_and(|(reference, _)| reference.is_weak()),
             captions: if captions.is_empty() { prediction.into_iter().collect() } else { only_places(captions) },
-            split: places().find(|(_, field)| *field == Field::Split).map(|(place, _)| place),
+            place: places()
+                .filter(|_| image.is_some_and(|(best, _)| best.by == By::Name))
+                .find(is_place)
+                .map(|(place, _)| place),
+            split,
+            maybe_split: first(Field::MaybeSplit).filter(|_| split.is_none()),
             unused: only_places(unused),
             prediction,
         }
@@ -222,7 +282,7 @@ mod tests {
     #[test]
     fn every_name_means_one_thing() {
         let images = IMAGES.map(|(name, _)| name);
-        let all = [&images[..], &CAPTIONS, &SPLITS, &PREDICTIONS, &REFERENCES].concat();
+        let all = [&images[..], &CAPTIONS, &SPLITS, &MAYBE_SPLITS, &FOLDERS, &PREDICTIONS, &REFERENCES].concat();
         let mut once = all.clone();
         once.sort_unstable();
         once.dedup();
@@ -238,8 +298,10 @@ mod tests {
         let expected = Columns {
             image: Some(2),
             is_weak: false,
+            place: None,
             captions: vec![3, 5],
             split: Some(4),
+            maybe_split: None,
             unused: vec![1],
             prediction: None,
         };

@@ -1,11 +1,12 @@
 //! What a reader reads: files of a source, and what lies beside them.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::fields::file_of;
 use crate::data::annotations::text::{NamedSplit, split_of_path};
+use crate::data::name_forms::{difference, last_part, loosest, tidy};
 use crate::data::source::{Source, is_image_name};
 
 /// What captions are read for.
@@ -32,19 +33,49 @@ impl<'a> Input<'a> {
     /// What is known of each file by where it lies.
     pub(super) fn neighbours(&self) -> Neighbours<'a> {
         let files = self.source.files();
-        let is_in_folder = self.files.iter().any(|&file| !files[file].folder().is_empty());
-        let images = files.iter().map(|file| file.path.as_str()).filter(|path| is_in_folder && is_image_name(path));
-        Neighbours { images: images.collect(), has_several: self.files.len() > 1 }
+        let has_place = |&file: &usize| !files[file].folder().is_empty() || split_of_path(files[file].name()).is_some();
+        let is_asked = self.files.iter().any(has_place);
+        let (mut images, mut by_name) = (HashSet::new(), HashMap::new());
+        for path in files.iter().map(|file| file.path.as_str()).filter(|path| is_asked && is_image_name(path)) {
+            images.insert(path);
+            by_name.entry(loosest(last_part(path))).or_insert_with(Vec::new).push(path);
+        }
+        Neighbours { images, by_name, has_several: self.files.len() > 1 }
     }
 }
 
 /// The images of a source, by their paths.
 pub(super) struct Neighbours<'a> {
     images: HashSet<&'a str>,
+    /// By the loosest forms of their names.
+    by_name: HashMap<String, Vec<&'a str>>,
     has_several: bool,
 }
 
-impl Neighbours<'_> {
+impl<'a> Neighbours<'a> {
+    /// The only image called `name` in the folders of the split of `file`, else in the folder of `file` and not in those of
+    /// another split.
+    fn of_file(&self, file: &TheFile<'_>, name: &str) -> Option<&'a str> {
+        let name = tidy(name);
+        let called = self.by_name.get(&loosest(last_part(&name)))?;
+        let ends_so = |path: &&&str| path.strip_suffix(&*name).is_some_and(|folder| folder.ends_with('/'));
+        let mut there: Vec<&'a str> = called.iter().filter(ends_so).copied().collect();
+        if there.is_empty() && !name.contains('/') {
+            there = called.iter().copied().filter(|path| difference(&name, last_part(path)).is_some()).collect();
+        }
+        let own = file.split.map(|named| named.split);
+        let split = |path: &str| split_of_path(path.rsplit_once('/')?.0).map(|named| named.split);
+        there.retain(|path| own.is_none() || split(path).is_none_or(|split| Some(split) == own));
+        let is_inside = |path: &&&str| {
+            let rest = path.strip_prefix(file.folder).filter(|_| !file.folder.is_empty());
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let of_split: Vec<&'a str> = there.iter().copied().filter(|path| own.is_some() && split(path) == own).collect();
+        let only = |paths: &[&'a str]| if let [one] = paths { Some(*one) } else { None };
+        let inside = |paths: &[&'a str]| only(&paths.iter().filter(is_inside).copied().collect::<Vec<_>>());
+        only(&of_split).or_else(|| inside(if of_split.is_empty() { &there } else { &of_split }))
+    }
+
     /// The file at `path`, whose name or folders tell its split.
     pub(super) fn file_of_folder<'p>(&'p self, path: &'p str) -> TheFile<'p> {
         TheFile { split: split_of_path(path), ..self.file(path) }
@@ -54,7 +85,7 @@ impl Neighbours<'_> {
     pub(super) fn file<'p>(&'p self, path: &'p str) -> TheFile<'p> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let of_folder = || split_of_path(folder).filter(|_| self.has_several);
-        TheFile { path, split: split_of_path(name).or_else(of_folder), folder, beside: Beside::Images(&self.images) }
+        TheFile { path, split: split_of_path(name).or_else(of_folder), folder, beside: Beside::Images(self) }
     }
 }
 
@@ -74,8 +105,8 @@ enum Beside<'p> {
     Anything,
     /// The folder of the file.
     Folder,
-    /// The folder of the file where the image is there; these are.
-    Images(&'p HashSet<&'p str>),
+    /// The folder of the file, or of its split, where the image is there.
+    Images(&'p Neighbours<'p>),
 }
 
 impl<'p> TheFile<'p> {
@@ -97,14 +128,14 @@ impl<'p> TheFile<'p> {
             Beside::Folder => name.trim_start_matches("./"),
             Beside::Anything | Beside::Images(_) => file_of(name),
         };
-        if self.folder.is_empty() {
-            return Cow::Borrowed(name);
-        }
-        let beside = format!("{}/{}", self.folder, name.trim_start_matches("./"));
+        let beside = || format!("{}/{}", self.folder, name.trim_start_matches("./"));
         match self.beside {
-            Beside::Folder => Cow::Owned(beside),
-            Beside::Images(images) if images.contains(beside.as_str()) => Cow::Owned(beside),
-            Beside::Anything | Beside::Images(_) => Cow::Borrowed(name),
+            Beside::Folder if !self.folder.is_empty() => Cow::Owned(beside()),
+            Beside::Images(near) if !self.folder.is_empty() && near.images.contains(beside().as_str()) => {
+                Cow::Owned(beside())
+            }
+            Beside::Images(near) => near.of_file(self, name).map_or(Cow::Borrowed(name), |path| path.to_owned().into()),
+            Beside::Anything | Beside::Folder => Cow::Borrowed(name),
         }
     }
 

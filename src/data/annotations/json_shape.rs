@@ -3,6 +3,7 @@
 use crate::data::annotations::json_columns::{is_table, rows};
 use crate::data::annotations::json_walk::{IsAll, Place, walk, walk_lines};
 use crate::data::annotations::record::{Record, Seen};
+use crate::data::annotations::text::split_of_word;
 use crate::data::source::is_image_name;
 
 /// Keys of entries that are remembered.
@@ -144,6 +145,9 @@ impl Document {
         }
         let largest = self.lists.iter().find(|(_, seen)| seen.has.captions || seen.has.name || seen.has.id);
         if let Some((name, seen)) = largest.or(self.lists.first()) {
+            if seen.keys.is_empty() && self.lists.iter().all(|(name, _)| split_of_word(name).is_some()) {
+                return "a JSON object from splits to names of images, without captions".to_owned();
+            }
             if seen.keys.is_empty() {
                 return "a JSON list without objects".to_owned();
             }

@@ -147,7 +147,8 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
             return Ok(());
         }
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
-            let is_set = self.place.list.is_empty() && is_wrapper(&key);
+            let is_split = || split_of_word(&key).is_some() && split_of_word(self.place.list).is_none();
+            let is_set = if self.place.list.is_empty() { is_wrapper(&key) } else { is_split() };
             let place = match is_set {
                 true => Place { list: &key, key: None },
                 false => Place { list: self.place.list, key: Some(&key) },

@@ -50,6 +50,9 @@ fn parse(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<String
             };
             let image = builder.image(&reference);
             builder.split_as_written(image, record.split.as_deref(), None);
+            if let Some((key, word)) = record.maybe_split.as_ref().filter(|_| record.split.is_none()) {
+                builder.maybe_split(image, key, word);
+            }
             // `evaluate` calls an image by its `imgid` or its place where it has no id in COCO.
             let is_scored = builder.reading != Reading::Preparation;
             let other = || record.id_called("imgid").cloned().unwrap_or(ImageId::Natural(position - 1));

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::data::annotations::fields::{By, Field, Kind, Reference, field, file_of};
+use crate::data::annotations::fields::{By, Field, Kind, Reference, field, file_of, placed};
 use crate::data::annotations::json_values::{Key, entries, string, texts};
 use crate::data::annotations::list_text::texts_of;
 use crate::data::image_id::ImageId;
@@ -22,12 +22,14 @@ pub(super) struct Record<'a> {
     /// What the image is called: by the best of its names, addresses and ids.
     pub(super) reference: Option<(Reference, Cow<'a, str>)>,
     ids: Vec<(Reference, ImageId)>,
-    /// `filepath` beside `filename`: the folder, as Karpathy's file of COCO has it.
-    pub(super) folder: Option<Cow<'a, str>>,
+    /// Where the image lies: its path beside its name, or its folder, as `filepath` is in Karpathy's file of COCO.
+    place: Option<Cow<'a, str>>,
     /// Captions of all kinds.
     captions: Vec<(Kind, Cow<'a, str>)>,
     /// Its split, as it is written.
     pub(super) split: Option<Cow<'a, str>>,
+    /// The key and the value of what may be its split.
+    pub(super) maybe_split: Option<(Cow<'a, str>, Cow<'a, str>)>,
     /// What a model wrote.
     pub(super) prediction: Option<Cow<'a, str>>,
     /// What people wrote, where `captions` may be the model's.
@@ -205,8 +207,8 @@ impl<'a> Record<'a> {
     /// The file that it names, else its id as a text.
     pub(super) fn image(&self) -> Option<Cow<'_, str>> {
         let (reference, name) = self.reference.as_ref()?;
-        Some(match (reference.by, &self.folder) {
-            (By::Name, Some(folder)) if !folder.is_empty() => Cow::Owned(format!("{folder}/{name}")),
+        Some(match (reference.by, &self.place) {
+            (By::Name, Some(place)) => placed(name, place),
             _ => Cow::Borrowed(file_of(name)),
         })
     }
@@ -214,9 +216,14 @@ impl<'a> Record<'a> {
     /// Takes in what is under a key.
     pub(super) fn set(&mut self, key: &str, raw: &'a str) {
         match field(key) {
-            Some(Field::Reference(reference)) => self.set_reference(reference, key, raw),
+            Some(Field::Reference(reference)) => self.set_reference(reference, raw),
             Some(Field::Captions(kind)) => self.add_captions(kind, key, raw),
+            Some(Field::Folder) => self.place = name_of(raw).or(self.place.take()),
             Some(Field::Split) => self.split = string(raw).or(self.split.take()),
+            Some(Field::MaybeSplit) => {
+                let said = string(raw).map(|word| (Cow::Owned(key.to_owned()), word));
+                self.maybe_split = self.maybe_split.take().or(said);
+            }
             Some(Field::Prediction) => {
                 self.prediction = string(raw).or(self.prediction.take());
                 self.has.captions |= self.prediction.is_some();
@@ -229,7 +236,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn set_reference(&mut self, reference: Reference, key: &str, raw: &'a str) {
+    fn set_reference(&mut self, reference: Reference, raw: &'a str) {
         let Some(name) = name_of(raw) else { return };
         // Other things have names and ids too.
         let is_meant = !reference.is_weak() || is_image_name(&name);
@@ -240,8 +247,8 @@ impl<'a> Record<'a> {
         } else {
             self.has.name |= is_meant;
         }
-        if key.eq_ignore_ascii_case("filepath") && !is_image_name(&name) {
-            self.folder = Some(name.clone());
+        if reference.is_path() {
+            self.place = Some(name.clone());
         }
         if (is_meant || reference.by == By::Id) && self.reference.as_ref().is_none_or(|(known, _)| reference < *known) {
             self.is_of_image = is_meant;

@@ -5,7 +5,7 @@
 use crate::base::fault::fault;
 use crate::data::annotations::builder::{Builder, is_missing};
 use crate::data::annotations::candidates::{Candidates, Content, has_ending};
-use crate::data::annotations::fields::{Columns, USUAL_NAMES};
+use crate::data::annotations::fields::{Columns, USUAL_NAMES, file_of, placed};
 use crate::data::annotations::input::TheFile;
 use crate::data::annotations::layout::{Layout, TableLayout};
 use crate::data::annotations::text::Table;
@@ -58,6 +58,7 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
         let note = format!("captions are read from {}; not read: {}", names(&columns.captions), names(&columns.unused));
         builder.repairs.push(Repair::new(file.path, note));
     }
+    let header = table.header().to_vec();
     table.for_each_row(|place, values| {
         let name = values[image].trim();
         if name.is_empty() || is_missing(name) {
@@ -67,8 +68,12 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
             }
             return Ok(());
         }
-        let index = builder.image(&file.reference(name));
+        let name = columns.place.map_or(file_of(name).into(), |place| placed(name, values[place]));
+        let index = builder.image(&file.reference(&name));
         builder.split_as_written(index, columns.split.map(|column| values[column]), file.split);
+        if let Some(column) = columns.maybe_split {
+            builder.maybe_split(index, &header[column], values[column]);
+        }
         if let Some(prediction) = columns.prediction.filter(|_| builder.reading == Reading::Candidates) {
             builder.caption(index, None, values[prediction]);
             return Ok(());

@@ -133,7 +133,8 @@ pub fn split_of_word(word: &str) -> Option<Split> {
     let word = word.trim().to_ascii_lowercase();
     // `Flickr_8k.trainImages.txt`
     match word.strip_suffix("images").unwrap_or(&word) {
-        "train" | "training" | "restval" => Some(Split::Train),
+        // `trainval` is VOC's word for what is not for testing.
+        "train" | "training" | "trainval" | "restval" => Some(Split::Train),
         "val" | "valid" | "validation" | "dev" | "eval" => Some(Split::Val),
         "test" | "testing" => Some(Split::Test),
         _ => None,

@@ -11,7 +11,7 @@ use crate::data::prepare::image_index::ImageIndex;
 use crate::data::prepare::report::Options;
 use crate::data::prepare::split_file::{Answer, SplitFile};
 use crate::data::prepare::splitting::{DEFAULT_VALIDATION, check_official};
-use crate::data::prepare::{guessed_splits, images};
+use crate::data::prepare::{guessed_splits, images, split_lists};
 use crate::data::source::{Source, UnreadPictures};
 
 /// Images with captions whose files are there.
@@ -55,20 +55,30 @@ pub(super) fn gather(
         let message = format!("the annotations name no image with a caption, in {read}{left_out}{aside}");
         return Err(fault(message, "give at least one image a caption"));
     }
+    let is_drawn = options.validation_fraction.or(options.test_fraction).is_some();
     match split_file {
         Some(split_file) => follow(&mut raw, split_file)?,
         None => {
-            let is_drawn = options.validation_fraction.or(options.test_fraction).is_some();
             let read = choice.found.files.iter().map(|&file| source.files()[file].path.as_str());
             guessed_splits::check_training(&raw, read, &choice.training_files, is_drawn)?;
-            guessed_splits::settle(&mut raw, dataset.is_some());
         }
     }
+    let names: Vec<String> = raw.images.iter().map(|image| image.filename.clone()).collect();
     let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
     let index = ImageIndex::new(source);
-    let found = find_files(&mut raw, source, &index);
+    let found = find_files(&mut raw, source, &index, |raw, paths| {
+        if split_file.is_none() {
+            if dataset.is_none() {
+                guessed_splits::hear_folders(raw, paths);
+            }
+            guessed_splits::settle(raw, dataset.is_some());
+        }
+    });
     if raw.images.is_empty() {
         return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
+    }
+    if split_file.is_none() && !is_drawn && raw.images.iter().all(|image| image.split.is_none()) {
+        split_lists::check(source, &names, &choice.found.files)?;
     }
     check_clear(&found, num_images, &mut raw.repairs)?;
     if found.num_missing > found.files.len()

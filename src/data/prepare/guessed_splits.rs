@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::base::fault::fault;
-use crate::data::annotations::{RawDataset, RawImage, Repair, SplitFrom, TrainingFile, split_of_path};
+use crate::data::annotations::{
+    NamedSplit, RawDataset, RawImage, Repair, SplitFrom, TrainingFile, split_of_folders, split_of_path,
+};
 use crate::data::dataset::Split;
 
 /// Makes sure that images for validation and testing do not become training images because a file for training is not
@@ -52,6 +54,20 @@ pub(super) fn check_training<'a>(
         raw.rejects.first().map_or_else(String::new, |first| format!(", such as {}: {}", first.what, first.reason));
     let message = format!("{what}, and {path}, which is for training by its name, gives no image a caption{first}");
     Err(fault(message, format!("give its images captions, {MOVE}")))
+}
+
+/// Gives images of which nothing is said the splits that their folders speak of: as the annotations write them, else where
+/// their files, at `paths`, are found.
+pub(super) fn hear_folders(raw: &mut RawDataset, paths: &[Option<&str>]) {
+    let RawDataset { images, split_names, .. } = raw;
+    for (image, path) in images.iter_mut().zip(paths).filter(|(image, _)| image.split.is_none()) {
+        let said = split_of_folders(&image.filename).or_else(|| split_of_folders((*path)?));
+        let Some(NamedSplit { split, is_sure, name }) = said else { continue };
+        if !split_names.iter().any(|(known, _)| *known == split) {
+            split_names.push((split, name.to_owned()));
+        }
+        (image.split, image.split_from) = (Some(split), SplitFrom::Name { is_sure });
+    }
 }
 
 /// Settles which of the splits that are taken from names count. `is_known` says that the data set is one of which the names

@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
 use crate::base::digest::Hasher;
-use crate::data::annotations::{RawDataset, RawImage, Reject, Repair};
+use crate::data::annotations::{Folders, RawDataset, RawImage, Reject, Repair, are_others};
 use crate::data::name_forms::{Difference, last_part, tidy};
 use crate::data::picture_formats::{how_to_convert_file, unread_format_of_name};
 use crate::data::prepare::image_index::ImageIndex;
@@ -43,24 +43,43 @@ impl FoundFiles {
 }
 
 /// Finds the file of each image. Images without one, and those whose file another image has, go to the rejects. A file whose
-/// name is exactly the one sought goes to that image before it goes to any other.
-pub(super) fn find_files(raw: &mut RawDataset, source: &Source, index: &ImageIndex<'_>) -> FoundFiles {
+/// name is exactly the one sought goes to that image before it goes to any other. `settle` gets the data set while all images
+/// are in it, and the path of each whose file is found.
+pub(super) fn find_files(
+    raw: &mut RawDataset,
+    source: &Source,
+    index: &ImageIndex<'_>,
+    settle: impl FnOnce(&mut RawDataset, &[Option<&str>]),
+) -> FoundFiles {
     let images = std::mem::take(&mut raw.images);
     let scopes = scopes(&images, raw.has_paths);
+    let listed = Folders::of(images.iter().map(|image| image.filename.as_str()));
+    let path = |file: usize| source.files()[file].path.as_str();
+    let there = Folders::of(index.images().iter().map(|&file| path(file)));
+    // A file of that name in the folder of other images is another image.
+    let may_be =
+        |image: &RawImage, found: Lookup| found.among(|file| !are_others(&image.filename, &listed, path(file), &there));
     let mut assignment =
         Assignment { source, taken: HashSet::new(), contents: Contents::default(), weighed: Vec::new() };
-    let exact: Vec<Lookup> =
-        images.iter().zip(&scopes).map(|(image, &scope)| index.exactly(&image.filename, scope)).collect();
+    let exactly = |(image, &scope): (&RawImage, &Scope)| may_be(image, index.exactly(&image.filename, scope));
+    let exact: Vec<Lookup> = images.iter().zip(&scopes).map(exactly).collect();
     let mut chosen: Vec<Choice> = exact.into_iter().map(|found| assignment.choose(found)).collect();
     let others = LazyCell::new(|| ImageIndex::others(source));
     for ((image, &scope), choice) in images.iter().zip(&scopes).zip(&mut chosen) {
         if matches!(choice, Choice::Missing) {
-            *choice = match index.loosely(&image.filename, scope) {
-                Lookup::Missing => assignment.choose_other(among_others(&others, source, &image.filename, scope)),
+            *choice = match may_be(image, index.loosely(&image.filename, scope)) {
+                Lookup::Missing => {
+                    let others = among_others(&others, source, &image.filename, scope);
+                    assignment.choose_other(may_be(image, others))
+                }
                 found => assignment.choose(found),
             };
         }
     }
+    let paths: Vec<Option<&str>> = chosen.iter().map(|choice| choice.file().map(path)).collect();
+    raw.images = images;
+    settle(raw, &paths);
+    let images = std::mem::take(&mut raw.images);
     let mut notes = Notes::default();
     let mut found = FoundFiles::default();
     for (image, choice) in images.into_iter().zip(chosen) {
@@ -167,6 +186,15 @@ enum Choice {
     /// Its file is of a format that is not read.
     Unread(usize, &'static str),
     Missing,
+}
+
+impl Choice {
+    fn file(&self) -> Option<usize> {
+        match self {
+            Self::File(chosen) => Some(chosen.file),
+            Self::Unclear(_) | Self::Unread(..) | Self::Missing => None,
+        }
+    }
 }
 
 /// The file of an image.
@@ -318,7 +346,7 @@ mod tests {
         let (_folder, source) = source(files);
         let mut raw = raw(names);
         let index = ImageIndex::new(&source);
-        let files = find_files(&mut raw, &source, &index).files;
+        let files = find_files(&mut raw, &source, &index, |_, _| ()).files;
         (files.iter().map(|&file| source.files()[file].path.clone()).collect(), raw)
     }
 

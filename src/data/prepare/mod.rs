@@ -24,6 +24,7 @@ pub mod report;
 mod source_record;
 mod split_file;
 mod split_forms;
+mod split_lists;
 mod splitting;
 mod summary;
 mod turn;

@@ -47,6 +47,17 @@ impl Lookup {
             _ => Self::Several(found, difference),
         }
     }
+
+    /// What is left of it.
+    pub(super) fn among(self, is_meant: impl Fn(usize) -> bool) -> Self {
+        match self {
+            Self::One(place, _) if !is_meant(place) => Self::Missing,
+            Self::Several(places, difference) => {
+                Self::of(places.into_iter().filter(|&place| is_meant(place)).collect(), difference)
+            }
+            other => other,
+        }
+    }
 }
 
 impl<'a> NameIndex<'a> {

@@ -1,7 +1,7 @@
 //! A split that a person brings: `--split-file`, in one of the forms that [`split_forms`](super::split_forms) reads.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::digest::Hasher;
 use crate::base::fault::{WithHint as _, fault};
-use crate::data::annotations::{decode, split_of_path};
+use crate::data::annotations::{Folders, are_others, decode, split_of_path};
 use crate::data::dataset::Split;
 use crate::data::name_forms::{last_part, tidy};
 use crate::data::prepare::name_index::{Lookup, NameIndex, Scope};
@@ -21,6 +21,7 @@ pub(super) struct SplitFile {
     names: Vec<String>,
     splits: Vec<Split>,
     index: NameIndex<'static>,
+    folders: Folders,
     /// SHA-256 of what it says.
     pub(super) digest: String,
     /// Files of the folder whose names say no split.
@@ -50,13 +51,21 @@ impl SplitFile {
     /// image at all.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let mut entries = Entries::default();
-        let (files, unused) = files_of(path)?;
+        let (mut files, unused) = files_of(path)?;
+        // Beside `train` and `val` the list `trainval` says less.
+        files.sort_by_key(|file| is_trainval(file));
         for file in files {
             let cannot = || format!("cannot use the split file {}", file.display());
             let bytes = bounded_file::read(&file, MAX_CAPTIONS_BYTES)
                 .with_context(|| format!("cannot read the split file {}", file.display()))?;
             let text = decode(&file.to_string_lossy(), bytes).with_context(cannot)?;
-            split_forms::parse(&file, &text, &mut entries).with_context(cannot)?;
+            let mut of_file = Entries::default();
+            split_forms::parse(&file, &text, &mut of_file).with_context(cannot)?;
+            if is_trainval(&file) {
+                let known: HashSet<&str> = entries.named.iter().map(|(name, _)| name.trim()).collect();
+                of_file.named.retain(|(name, _)| !known.contains(name.trim()));
+            }
+            entries.add(of_file);
         }
         let Entries { named: mut entries, num_without, first_without } = entries;
         // Which images and for what: neither the order nor the division into files matters.
@@ -85,7 +94,8 @@ impl SplitFile {
             return Err(fault(format!("the split file {} names no image", path.display()), FORMS));
         }
         let index = NameIndex::new(names.iter().cloned().map(Cow::Owned).collect());
-        Ok(Self { names, splits, index, digest, unused, num_without, first_without })
+        let folders = Folders::of(names.iter().map(String::as_str));
+        Ok(Self { names, splits, index, folders, digest, unused, num_without, first_without })
     }
 
     /// All names, in their order.
@@ -101,8 +111,11 @@ impl SplitFile {
         let (scope, bare) = if is_shared { (Scope::Folder, last_part(&path)) } else { (Scope::Name, &*path) };
         type Search<'a> = fn(&NameIndex<'a>, &str, Scope) -> Lookup;
         let searches: [Search<'static>; 2] = [NameIndex::exactly, NameIndex::loosely];
-        let mut found =
+        let found =
             searches.iter().flat_map(|search| [search(&self.index, &path, scope), search(&self.index, bare, scope)]);
+        let listed = Folders::default();
+        let is_meant = |place: usize| !are_others(reference, &listed, &self.names[place], &self.folders);
+        let mut found = found.map(|found| found.among(is_meant));
         let places = match found.find(|found| *found != Lookup::Missing) {
             Some(Lookup::One(place, _)) => vec![place],
             Some(Lookup::Several(places, _)) => places,
@@ -118,6 +131,10 @@ impl SplitFile {
             },
         )
     }
+}
+
+fn is_trainval(file: &Path) -> bool {
+    split_forms::stem(file).to_lowercase().contains("trainval")
 }
 
 /// The lists in a folder, and the other files in it; or the file itself.

@@ -31,6 +31,15 @@ pub(super) struct Entries {
 }
 
 impl Entries {
+    /// Adds what another file says.
+    pub(super) fn add(&mut self, other: Self) {
+        self.named.extend(other.named);
+        if self.num_without == 0 {
+            self.first_without = other.first_without;
+        }
+        self.num_without += other.num_without;
+    }
+
     fn push(&mut self, name: String, split: Option<Split>) {
         match split {
             Some(split) => self.named.push((name, split)),
@@ -110,7 +119,9 @@ fn said(word: Option<&str>) -> anyhow::Result<Option<Split>> {
 
 /// Which of these columns or keys are the image and the split.
 fn columns(names: &[&str]) -> Columns {
-    Columns::of(names.iter().copied())
+    let mut columns = Columns::of(names.iter().copied());
+    columns.split = columns.split.or(columns.maybe_split);
+    columns
 }
 
 #[derive(Deserialize)]
