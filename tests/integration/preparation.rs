@@ -513,7 +513,7 @@ fn split_files_are_read_in_every_form_that_captions_have() {
     put(splits.path(), "lists/train.txt", "\u{feff}my dog 0.jpg\r\n./my dog 1.jpg\r\n");
     put(splits.path(), "lists/val.txt", "cat.jpg\ngone.jpg\n");
     put(splits.path(), "lists/test.csv", "filename\ncaf\u{e9}.jpg\n");
-    put(splits.path(), "lists/trainval.txt", "my dog 0.jpg\n");
+    put(splits.path(), "lists/selection.txt", "my dog 0.jpg\n");
     put(splits.path(), "semicolons.csv", table);
     put(splits.path(), "mark.csv", format!("\u{feff}{table}"));
     put(splits.path(), "wide.csv", utf_16(&table.replace(';', "\t")));
@@ -537,7 +537,7 @@ fn split_files_are_read_in_every_form_that_captions_have() {
                 notes[0].contains("1 of its 5 names are those of no image") && notes[0].contains("gone.jpg"),
                 "{notes:?}"
             );
-            assert!(report.repairs[1].what == "trainval.txt", "{:?}", report.repairs);
+            assert!(report.repairs[1].what == "selection.txt", "{:?}", report.repairs);
         } else {
             assert!(notes.is_empty(), "{name}: {notes:?}");
         }

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn folders_that_contradict_are_told_from_those_that_are_missing_or_renamed() {
         let are_others = |listed: &[&str], there: &[&str]| {
-            let folders = |paths: &[&str]| Folders::of(paths.to_vec().into_iter());
+            let folders = |paths: &[&str]| Folders::of(paths.iter().copied());
             are_others(listed[0], &folders(listed), there[0], &folders(there))
         };
         for (listed, there) in [

@@ -48,7 +48,7 @@ pub(super) fn check(source: &Source, names: &[String], read: &[usize]) -> anyhow
             "{path} says what images are for, and nothing that is read does: {num_held_out} images that it holds out \
              would be trained on"
         );
-        let is_whole = known.iter().any(|split| *split == Split::Train);
+        let is_whole = known.contains(&Split::Train);
         let what = match is_whole {
             true if !source.is_loose(file) => "unpack it and give it as `--split-file`".to_owned(),
             true => format!("give it as `--split-file {}`", shell_path(&source.locate(path))),
