@@ -34,6 +34,7 @@ mod showing;
 mod sources;
 mod strangers;
 mod support;
+mod texts;
 mod tidy;
 mod tracking;
 mod training;
