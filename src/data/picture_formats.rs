@@ -52,7 +52,7 @@ struct Unread {
     is_start: fn(&[u8]) -> bool,
 }
 
-const UNREAD: [Unread; 17] = [
+const UNREAD: [Unread; 26] = [
     Unread { name: "AVIF", endings: &["avif", "avifs"], is_start: |start| has_brand(start, &[b"avif", b"avis"]) },
     Unread {
         name: "HEIC",
@@ -89,13 +89,37 @@ const UNREAD: [Unread; 17] = [
         endings: &["pbm", "pgm", "ppm", "pnm", "pam"],
         is_start: |start| matches!(start, [b'P', b'1'..=b'7', b' ' | b'\t' | b'\n' | b'\r', ..]),
     },
+    Unread {
+        name: "PCX",
+        endings: &["pcx", "dcx"],
+        is_start: |start| matches!(start, [0x0a, 0..=5, 0..=1, 1 | 2 | 4 | 8, ..]),
+    },
+    Unread {
+        name: "Radiance",
+        endings: &["hdr", "rgbe"],
+        is_start: |start| start.starts_with(b"#?RADIANCE") || start.starts_with(b"#?RGBE"),
+    },
+    Unread { name: "Sun raster", endings: &["ras", "sun"], is_start: |start| start.starts_with(b"\x59\xa6\x6a\x95") },
+    Unread { name: "SGI", endings: &["sgi"], is_start: |start| matches!(start, [1, 0xda, 0..=1, 1..=2, 0, ..]) },
+    Unread { name: "X bitmap", endings: &["xbm"], is_start: |_| false },
+    Unread { name: "X pixmap", endings: &["xpm"], is_start: |start| start.starts_with(b"/* XPM */") },
+    Unread { name: "FLIF", endings: &["flif"], is_start: |start| start.starts_with(b"FLIF") },
+    Unread { name: "BPG", endings: &["bpg"], is_start: |start| start.starts_with(b"BPG\xfb") },
+    Unread {
+        name: "DjVu",
+        endings: &["djvu", "djv"],
+        is_start: |start| start.starts_with(b"AT&TFORM") && start.get(12..15) == Some(b"DJV"),
+    },
     Unread { name: "TGA", endings: &["tga"], is_start: |_| false },
     Unread { name: "DDS", endings: &["dds"], is_start: |start| start.starts_with(b"DDS ") },
     Unread { name: "QOI", endings: &["qoi"], is_start: |start| start.starts_with(b"qoif") },
     Unread { name: "OpenEXR", endings: &["exr"], is_start: |start| start.starts_with(b"\x76\x2f\x31\x01") },
     Unread {
         name: RAW,
-        endings: &["dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "orf", "rw2", "raf", "pef", "srw"],
+        endings: &[
+            "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "orf", "rw2", "raf", "pef", "srw", "sr2", "rwl", "iiq",
+            "3fr", "erf", "kdc", "mrw", "x3f",
+        ],
         is_start: |start| {
             let starts = [&b"FUJIFILMCCD-RAW"[..], b"IIRO", b"IIRS", b"MMOR", b"IIU\0"];
             starts.iter().any(|text| start.starts_with(text))
@@ -183,7 +207,14 @@ mod tests {
             assert!(is_image_name(name) && format_of_name(name).is_some(), "{name}");
             assert_eq!(unread_format_of_name(name), None);
         }
-        for (name, format) in [("x.HEIC", "HEIC"), ("a/x.avif", "AVIF"), ("x.nef", RAW), ("x.svg", "SVG")] {
+        for (name, format) in [
+            ("x.HEIC", "HEIC"),
+            ("a/x.avif", "AVIF"),
+            ("x.nef", RAW),
+            ("x.svg", "SVG"),
+            ("x.PCX", "PCX"),
+            ("x.hdr", "Radiance"),
+        ] {
             assert!(is_image_name(name) && format_of_name(name).is_none(), "{name}");
             assert_eq!(unread_format_of_name(name), Some(format));
         }
@@ -229,6 +260,8 @@ mod tests {
             (b"P6\n3 2\n255\n", "Netpbm"),
             (b"II*\0\x10\0\0\0CR\x02\0", RAW),
             (b"\0\0\x01\0\x02\0 ", "icon"),
+            (b"\x0a\x05\x01\x08\0\0", "PCX"),
+            (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "Radiance"),
         ] {
             assert_eq!(unread_format_of_content(start), Some(format));
         }

@@ -35,7 +35,7 @@ pub(crate) fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-fn tar(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn tar(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in members {
         let mut header = tar::Header::new_gnu();
@@ -247,6 +247,8 @@ fn shards_of_a_web_data_set() {
             ("001.jpg".to_owned(), picture(first + 1)),
             ("001.json".to_owned(), br#"{"caption":"B"}"#.to_vec()),
             ("002.jpg".to_owned(), picture(first + 2)),
+            ("003.jpg".to_owned(), picture(first + 6)),
+            ("003.txt".to_owned(), b"C".to_vec()),
         ])
     };
     put(source.path(), "train-0000.tar", shard(0));
@@ -258,8 +260,10 @@ fn shards_of_a_web_data_set() {
         &[
             ("train-0000.tar/000.jpg", TRAIN, &["A"]),
             ("train-0000.tar/001.jpg", TRAIN, &["B"]),
+            ("train-0000.tar/003.jpg", TRAIN, &["C"]),
             ("val-0000.tar/000.jpg", VAL, &["A"]),
             ("val-0000.tar/001.jpg", VAL, &["B"]),
+            ("val-0000.tar/003.jpg", VAL, &["C"]),
         ],
     );
     let names: Vec<&str> = report.sources.iter().map(|source| source.name.as_str()).collect();

@@ -35,6 +35,7 @@ mod showing;
 mod sources;
 mod strangers;
 mod support;
+mod texts;
 mod tidy;
 mod tracking;
 mod training;

@@ -146,8 +146,15 @@ impl Builder {
     }
 
     /// Adds a caption. Where captions have numbers they are brought into their order, and one that stands there twice
-    /// under one number is left out. Captions that are to be scored are kept as they are.
+    /// under one number is left out. Captions that are to be scored are kept as they are. A missing value is none.
     pub(super) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
+        if is_missing(text) {
+            if self.missing.0 == 0 {
+                (self.missing.1, self.missing.2) = (text.trim().to_owned(), self.reference(image).to_owned());
+            }
+            self.missing.0 += 1;
+            return;
+        }
         if self.reading != Reading::Preparation {
             self.images[image].image.captions.push(text.to_owned());
             self.images[image].numbers.extend(number);
@@ -157,13 +164,6 @@ impl Builder {
             Some(number) => format!("{}#{number}", builder.reference(image)),
             None => format!("a caption of {}", builder.reference(image)),
         };
-        if is_missing(text) {
-            if self.missing.0 == 0 {
-                (self.missing.1, self.missing.2) = (text.trim().to_owned(), self.reference(image).to_owned());
-            }
-            self.missing.0 += 1;
-            return;
-        }
         let decoded = entities::decode(text);
         let (caption, is_wild) = clean_caption(&decoded);
         let length = caption.chars().count();

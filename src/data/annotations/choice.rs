@@ -89,7 +89,8 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
         let first = &source.files()[found.files[0]].path;
         notes.push(Repair::new(path, format!("not used: {first} is read instead")));
     }
-    notes.extend(unread.notes());
+    notes.extend(source.remarks().iter().map(|(path, remark)| Repair::new(path, remark)));
+    notes.extend(unread.notes(&found));
     notes.extend(training_files::notes(&training_files));
     if !all.iter().any(|found| *found.format == sidecar::FORMAT) {
         notes.extend(sidecar::without_captions(source).map(|what| Repair::new("files beside images", what)));
@@ -177,6 +178,7 @@ fn nothing_found(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread
     message.push_str(&unread.in_a_message());
     message.extend(sidecar::without_captions(source).map(|what| format!("; {what}")));
     message.push_str(&source.describe_left_aside());
+    message.extend(source.remarks().iter().map(|(path, remark)| format!("; {path}: {remark}")));
     message.extend(source.unnamed_pictures(|_| false).map(|unnamed| format!("; {unnamed}")));
     for unread in source.unread_pictures() {
         message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));

@@ -5,11 +5,13 @@
 //! out is a [`Reject`], and a file that no reader takes is named by `unread`. A new format is a file with its `FORMAT` and a
 //! line in [`FORMATS`]. Images and what becomes of them are the business of `data::prepare`.
 
+mod backslash_quotes;
 mod blip;
 mod builder;
 mod candidates;
 mod caption_json;
 mod choice;
+mod chosen;
 mod coco;
 mod encoding;
 mod entities;
@@ -32,6 +34,7 @@ mod json_walk;
 mod karpathy;
 mod layout;
 mod list_text;
+mod listed_cells;
 mod many_images;
 mod paired;
 mod pairs;

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::base::fault::{fault, one_line};
 use crate::data::annotations::builder::Builder;
 use crate::data::annotations::candidates::{has_ending, key_of};
+use crate::data::annotations::chosen::{Chosen, KINDS};
 use crate::data::annotations::encoding::decode;
 use crate::data::annotations::input::Input;
 use crate::data::annotations::json_text::read_json;
@@ -21,6 +22,7 @@ use crate::data::picture_formats::format_of_name;
 use crate::data::source::{Source, SourceFile, is_image_name, without_ending};
 
 /// The image and the text of one key, or of two keys that people take for one.
+#[derive(Clone, Copy)]
 pub(super) struct Pair {
     pub(super) image: usize,
     pub(super) text: usize,
@@ -31,8 +33,37 @@ pub(super) struct Pair {
 /// Pairs among the files for which `is_candidate` holds, in the order of the images. Of several texts of one key that
 /// counts whose ending comes first in `endings`. An image that has no text of its own key has the only one whose key is
 /// alike, if no other image has it. A picture of a format that is not read has a text where no other picture
-/// of its key has it. There are no pairs where none of the pictures is of a format that is read.
+/// of its key has it. There are no pairs where none of the pictures is of a format that is read. In a tar archive a key
+/// ends at the first dot of a name; where an image and a text have all before their last dots in common, or nothing is
+/// paired otherwise, it ends there, as in a folder.
 pub(super) fn pairs(source: &Source, is_candidate: impl Fn(&SourceFile) -> bool, endings: &[&str]) -> Vec<Pair> {
+    let stem = |file: &usize| without_ending(&source.files()[*file].path);
+    let is_dotted = |file: &SourceFile| is_candidate(file) && has_dots(file);
+    let is_text = |file: &SourceFile| endings.iter().any(|ending| has_ending(&file.path, ending));
+    let images = source.find(|file| is_dotted(file) && is_image_name(&file.path));
+    let images: HashSet<&str> = images.iter().map(stem).collect();
+    let texts = source.find(|file| is_dotted(file) && is_text(file));
+    let shared: HashSet<&str> = texts.iter().map(stem).filter(|stem| images.contains(stem)).collect();
+    let key = |file| Some(without_ending(file)).filter(|stem| shared.contains(stem));
+    let usual = pairs_by(source, &is_candidate, endings, |file| key(&file.path).unwrap_or_else(|| key_of(file)));
+    if usual.is_empty() && !images.is_empty() {
+        return pairs_by(source, &is_candidate, endings, |file| without_ending(&file.path));
+    }
+    usual
+}
+
+/// Whether its name has more in front of its ending than its key.
+fn has_dots(file: &SourceFile) -> bool {
+    key_of(file) != without_ending(&file.path)
+}
+
+/// [`pairs`] of these keys.
+fn pairs_by<'a>(
+    source: &'a Source,
+    is_candidate: impl Fn(&SourceFile) -> bool,
+    endings: &[&str],
+    key_of: impl Fn(&'a SourceFile) -> &'a str,
+) -> Vec<Pair> {
     let files = source.files();
     let rank = |file: usize| endings.iter().position(|ending| has_ending(&files[file].path, ending));
     let mut texts: HashMap<&str, (usize, Option<usize>)> = HashMap::new();
@@ -81,13 +112,15 @@ fn alike<'a>(images: impl Iterator<Item = &'a str>, texts: impl Iterator<Item = 
 ///
 /// # Errors
 /// Texts of which none can be read.
-pub(super) fn read(input: &Input<'_>, pairs: &[Pair]) -> anyhow::Result<RawDataset> {
-    let source = input.source;
+pub(super) fn read(input: &Input<'_>, chosen: Chosen) -> anyhow::Result<RawDataset> {
+    let (source, pairs) = (input.source, chosen.pairs.as_slice());
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
     let contents = source.for_each(&texts, |_, content| Ok(content))?;
     let mut builder = Builder::new(input.reading);
     builder.repairs.extend(note_others(source, pairs));
     builder.repairs.extend(note_alike(source, pairs));
+    builder.repairs.extend(note_unpaired(source, pairs));
+    builder.repairs.extend(chosen.note);
     let mut is_any_read = false;
     for (pair, content) in pairs.iter().zip(contents) {
         let file = &source.files()[pair.image];
@@ -146,6 +179,24 @@ fn note_alike(source: &Source, pairs: &[Pair]) -> Option<Repair> {
     let (text, image) = (&file(first.text).path, &file(first.image).path);
     let note = format!("their texts are called a little otherwise, such as {text} for {image}");
     Some(Repair::new(format!("{} images", alike().count()), note))
+}
+
+/// Texts in tar archives that have the key of images, and the whole name of none.
+fn note_unpaired(source: &Source, pairs: &[Pair]) -> Option<Repair> {
+    let files = source.files();
+    let is_text = |file: &SourceFile| KINDS.concat().iter().any(|ending| has_ending(&file.path, ending));
+    let mut unpaired = source.find(|file| has_dots(file) && is_text(file));
+    let taken: HashSet<usize> = pairs.iter().flat_map(|pair| [Some(pair.text), pair.other]).flatten().collect();
+    let read: HashSet<&str> = pairs.iter().map(|pair| without_ending(&files[pair.image].path)).collect();
+    let images: HashSet<&str> =
+        files.iter().filter(|file| file.is_in_tar() && is_image_name(&file.path)).map(key_of).collect();
+    unpaired.retain(|&file| {
+        let (key, stem) = (key_of(&files[file]), without_ending(&files[file].path));
+        !taken.contains(&file) && images.contains(key) && !read.contains(key) && !read.contains(stem)
+    });
+    let note =
+        format!("not used: no images of their names lie beside them, such as {}", files[*unpaired.first()?].path);
+    Some(Repair::new(format!("{} texts", unpaired.len()), note))
 }
 
 /// Where two files of one name may both hold captions, which are read.

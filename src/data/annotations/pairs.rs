@@ -9,7 +9,7 @@ use crate::data::annotations::candidates::{Candidates, Content};
 use crate::data::annotations::input::TheFile;
 use crate::data::annotations::layout::{Layout, PairLayout};
 use crate::data::annotations::text::lines;
-use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset};
+use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset, Repair, backslash_quotes};
 
 pub(super) static FORMAT: Format =
     Format { name: "pairs", description: "lines of an image, a tab and its caption, without a header", find, read };
@@ -33,21 +33,28 @@ fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Resul
         Layout::Pairs(layout) => Some(layout),
         _ => PairLayout::of_any_names(text),
     };
+    let mut has_backslashes = false;
     for (number, line) in lines(text) {
         let (name, caption) = layout
             .and_then(|layout| layout.parts(line))
             .with_context(|| format!("line {number} of {} has another form: {line:?}", file.path))
             .hint(|| "expected the name of an image, a separator and its caption, as in the lines before it")?;
         let image = file.image(builder, name);
-        builder.cell(image, None, &unquoted(caption), || format!("line {number} of {}", file.path));
+        let caption = unquoted(caption, &mut has_backslashes);
+        builder.cell(image, None, &caption, || format!("line {number} of {}", file.path));
     }
+    builder.repairs.extend(has_backslashes.then(|| Repair::new(file.path, backslash_quotes::NOTE)));
     Ok(())
 }
 
-/// A value without the quotes around it, and with one quote for two in it.
-fn unquoted(value: &str) -> String {
+/// A value without the quotes around it, and with one quote for two in it, or for one behind a backslash.
+fn unquoted(value: &str, has_backslashes: &mut bool) -> String {
     match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
         Some(inside) if !inside.replace("\"\"", "").contains('"') => inside.replace("\"\"", "\""),
+        Some(inside) if !inside.replace("\\\"", "").contains('"') => {
+            *has_backslashes = true;
+            inside.replace("\\\"", "\"")
+        }
         _ => value.to_owned(),
     }
 }

@@ -9,7 +9,9 @@ use crate::data::annotations::fields::{Columns, USUAL_NAMES, file_of, placed};
 use crate::data::annotations::input::TheFile;
 use crate::data::annotations::layout::{Layout, TableLayout};
 use crate::data::annotations::text::Table;
-use crate::data::annotations::{Certainty, Format, Found, Input, RawDataset, Reading, Reject, Repair};
+use crate::data::annotations::{
+    Certainty, Format, Found, Input, RawDataset, Reading, Reject, Repair, backslash_quotes, listed_cells,
+};
 
 pub(super) static FORMAT: Format =
     Format { name: "table", description: "a CSV or TSV with columns such as image and caption", find, read };
@@ -44,7 +46,11 @@ pub(super) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 /// # Errors
 /// A table without columns for images or captions, and a row that cannot be read.
 pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> anyhow::Result<()> {
-    let table = Table::new(file.path, text.as_bytes(), TableLayout::of_text(text).separator)?;
+    let separator = TableLayout::of_text(text).separator;
+    let mended = backslash_quotes::doubled(text, separator);
+    builder.repairs.extend(mended.as_ref().map(|_| Repair::new(file.path, backslash_quotes::NOTE)));
+    let text = mended.as_deref().unwrap_or(text);
+    let table = Table::new(file.path, text.as_bytes(), separator)?;
     let columns = Columns::of(table.header().iter().map(String::as_str));
     let (Some(image), false) = (columns.image, columns.captions.is_empty()) else {
         let message = format!("{} has no column for the image or none for the caption", file.path);
@@ -59,6 +65,8 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
         builder.repairs.push(Repair::new(file.path, note));
     }
     let header = table.header().to_vec();
+    let lists = listed_cells::of(Table::new(file.path, text.as_bytes(), separator)?, &columns.captions);
+    builder.repairs.extend(listed_cells::notes(&lists, table.header(), file.path));
     table.for_each_row(|place, values| {
         let name = values[image].trim();
         if name.is_empty() || is_missing(name) {
@@ -80,8 +88,9 @@ pub(super) fn parse(builder: &mut Builder, file: &TheFile<'_>, text: &str) -> an
         }
         // With several columns, not every image has as many captions.
         let is_wanted = |text: &&str| columns.captions.len() == 1 || !text.trim().is_empty();
-        for cell in columns.captions.iter().map(|&column| values[column]).filter(is_wanted) {
-            builder.cell(index, None, cell, || place.to_owned());
+        let cells = lists.iter().flat_map(|list| list.captions(values[list.column]));
+        for caption in cells.filter(is_wanted) {
+            builder.cell(index, None, caption, || place.to_owned());
         }
         Ok(())
     })

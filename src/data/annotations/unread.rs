@@ -2,6 +2,7 @@
 //! that are read, as `captions_train.json` does to `captions_val.json`, is an error: its captions would be missing.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use crate::base::fault::fault;
 use crate::data::annotations::candidates::{Candidates, Content, has_ending, has_word, may_hold_captions};
@@ -154,18 +155,30 @@ impl<'a> Unread<'a> {
         Some(&file.reason)
     }
 
-    /// A line for each file that has something to do with captions; the others are counted.
-    pub(super) fn notes(&self) -> Vec<Repair> {
+    /// A line for each file that has something to do with captions; the others are counted, and so are those like the texts
+    /// beside images that are read.
+    pub(super) fn notes(&self, found: &Found) -> Vec<Repair> {
         let mut notes = Vec::new();
-        let named: Vec<&File<'_>> = self.files.iter().filter(|file| file.kind != Kind::Other).collect();
+        let beside = self.beside_images(found);
+        let is_orphan = |file: &&File<'_>| {
+            file.is_text
+                && file.kind != Kind::Broken
+                && beside.contains(&folder_and_ending(&file.path))
+                && !names_captions(&file.path)
+        };
+        let (orphans, files): (Vec<&File<'_>>, Vec<&File<'_>>) = self.files.iter().partition(is_orphan);
+        if let Some(first) = orphans.first() {
+            let note = format!("not used: no images of their names lie beside them, such as {}", first.path);
+            notes.push(Repair::new(format!("{} texts", orphans.len()), note));
+        }
+        let named: Vec<&File<'_>> = files.iter().copied().filter(|file| file.kind != Kind::Other).collect();
         for file in named.iter().take(MOST_IN_NOTES) {
             notes.push(Repair::new(&*file.path, file.reason.clone()));
         }
         if let Some(rest) = named.len().checked_sub(MOST_IN_NOTES).filter(|&rest| rest > 0) {
             notes.push(Repair::new(format!("{rest} more files"), "not used either"));
         }
-        let others: Vec<&str> =
-            self.files.iter().filter(|file| file.kind == Kind::Other).map(|file| &*file.path).collect();
+        let others: Vec<&str> = files.iter().filter(|file| file.kind == Kind::Other).map(|file| &*file.path).collect();
         if let Some(first) = others.first() {
             let what = format!("{} other files", others.len());
             notes.push(Repair::new(what, format!("not used: they hold no captions of a known form, such as {first}")));
@@ -176,6 +189,13 @@ impl<'a> Unread<'a> {
             notes.push(Repair::new(format!("{count} files such as {first}"), note));
         }
         notes
+    }
+
+    /// The folders of texts beside images, and how these end.
+    fn beside_images(&self, found: &Found) -> HashSet<(&str, &str)> {
+        let is_beside = found.certainty == Certainty::Beside || *found.format == webdataset::FORMAT;
+        let texts = found.files.iter().filter(|_| is_beside);
+        texts.map(|&file| folder_and_ending(&self.source.files()[file].path)).collect()
     }
 
     /// What is wrong with the file where the source is that one.
@@ -243,6 +263,11 @@ impl<'a> File<'a> {
         let reason = format!("holds no captions that can be read: {reason}");
         Self { path: path.into(), reason, kind, is_text: true }
     }
+}
+
+fn folder_and_ending(path: &str) -> (&str, &str) {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    (folder, name.rsplit_once('.').map_or("", |(_, ending)| ending))
 }
 
 /// Whether the name of a file says that it holds captions, or a split.

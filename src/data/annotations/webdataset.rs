@@ -1,24 +1,31 @@
 //! The shards of a web data set: tar archives in which `KEY.jpg` stands beside `KEY.txt`, or beside `KEY.json` with the
-//! caption under `caption`, `text` or another of its names. A key ends at the first dot of the file's name.
+//! caption under `caption`, `text` or another of its names. A key ends at the first dot of the file's name, or at
+//! the last one where an image and a text have all before it in common.
 
 use crate::data::annotations::candidates::Candidates;
+use crate::data::annotations::chosen::{Chosen, KINDS, chosen};
 use crate::data::annotations::paired::{self, pairs};
 use crate::data::annotations::{Format, Found, Input, RawDataset};
-use crate::data::source::SourceFile;
-
-/// Text counts more than JSON, which many shards have beside it for other things.
-const ENDINGS: [&str; 3] = [".caption", ".txt", ".json"];
+use crate::data::source::{Source, SourceFile};
 
 pub(super) static FORMAT: Format =
     Format { name: "webdataset", description: "tar archives with KEY.jpg and KEY.txt or KEY.json", find, read };
 
 fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Found>> {
-    let pairs = pairs(candidates.source, SourceFile::is_in_tar, &ENDINGS);
-    Ok(Found::some(&FORMAT, None, pairs.into_iter().map(|pair| pair.text).collect()))
+    let texts = found(candidates.source)?.pairs.into_iter().map(|pair| pair.text).collect();
+    Ok(Found::some(&FORMAT, None, texts))
 }
 
 fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
-    paired::read(input, &pairs(input.source, SourceFile::is_in_tar, &ENDINGS))
+    paired::read(input, found(input.source)?)
+}
+
+/// What is read of the shards; where no text has words in it, those that say so when they are read.
+fn found(source: &Source) -> anyhow::Result<Chosen> {
+    let kinds = KINDS.map(|endings| pairs(source, SourceFile::is_in_tar, endings));
+    let chosen = chosen(source, &kinds)?;
+    let of_any = || kinds.into_iter().find(|pairs| !pairs.is_empty()).unwrap_or_default();
+    Ok(if chosen.pairs.is_empty() { Chosen { pairs: of_any(), note: None } } else { chosen })
 }
 
 #[cfg(test)]

@@ -262,6 +262,16 @@ pub(super) fn filenames(source: &Source, files: &[usize], is_resized: bool) -> V
     names
 }
 
+/// What a person calls the file of an image that gets the name `filename` in the folder of images.
+pub(super) fn own_name<'a>(source: &Source, file: usize, filename: &'a str) -> &'a str {
+    let file = &source.files()[file];
+    let own = [file.path.len(), file.name().len()].into_iter().find(|&length| {
+        let is_own = |start: &str| start == file.path || start == file.name();
+        filename.get(..length).is_some_and(is_own)
+    });
+    own.map_or(filename, |length| &filename[..length])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -346,7 +346,7 @@ fn make(
         terminal::message(&format!("{num_kept} of {num_images} images were there already"));
     }
     drop(wanted);
-    let stored = keep_whole(&mut raw, taken)?;
+    let stored = keep_whole(&mut raw, taken, |place, name| images::own_name(source, files[place], name))?;
     settle_splits(&mut raw, &stored, &about.options, default_validation)?;
     compare(&mut raw, &stored);
     let sums: Vec<String> = stored.iter().map(|stored| stored.sum.clone()).collect();
@@ -355,18 +355,22 @@ fn make(
     Ok((Done::Prepared, report::finish(directory, &raw, about, &ours, &sums)?))
 }
 
-/// Leaves out the images that cannot be read or decoded.
-fn keep_whole(raw: &mut RawDataset, taken: Vec<Taken>) -> anyhow::Result<Vec<images::Stored>> {
+/// Leaves out the images that cannot be read or decoded; `own_name` tells what a person calls the image at a place.
+fn keep_whole(
+    raw: &mut RawDataset,
+    taken: Vec<Taken>,
+    own_name: impl Fn(usize, &str) -> &str,
+) -> anyhow::Result<Vec<images::Stored>> {
     let mut stored = Vec::with_capacity(taken.len());
     let mut kept = Vec::with_capacity(taken.len());
-    for (image, taken) in std::mem::take(&mut raw.images).into_iter().zip(taken) {
+    for (place, (image, taken)) in std::mem::take(&mut raw.images).into_iter().zip(taken).enumerate() {
         match taken {
             Taken::Stored(one) => {
                 stored.push(one);
                 kept.push(image);
             }
             Taken::Broken { reason, .. } | Taken::Unreadable(reason) => {
-                raw.rejects.push(Reject::new(image.filename, reason));
+                raw.rejects.push(Reject::new(own_name(place, &image.filename), reason));
             }
         }
     }

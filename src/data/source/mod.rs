@@ -3,6 +3,7 @@
 //! An archive counts as a folder of its name, so that each file has one path, such as
 //! `Flickr8k_Dataset.zip/Flicker8k_Dataset/1.jpg`. Files of folders come before those of archives.
 
+mod handle;
 mod limits;
 mod listing;
 pub mod tar_archive;
@@ -11,7 +12,7 @@ mod unread_pictures;
 pub mod zip_archive;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -21,9 +22,8 @@ use rayon::prelude::*;
 use crate::base::bounded_file;
 use crate::base::fault::{WithHint as _, fault, one_line};
 use crate::data::image_file::budget::budgets;
-use crate::data::source::limits::read_to_limit;
+use crate::data::source::handle::Handle;
 use crate::data::source::listing::{is_too_many, too_many};
-use crate::data::source::zip_archive::ZipReader;
 
 pub use crate::data::picture_formats::is_image_name;
 pub use limits::Limits;
@@ -97,6 +97,8 @@ pub struct Source {
     archives: Vec<(String, Archive)>,
     packed: Vec<Listed>,
     left_aside: Vec<(String, String)>,
+    /// What was noticed of archives that are read.
+    remarks: Vec<(String, String)>,
     listed_at: i64,
     /// Files that could not be looked into, and why.
     unreadable: Mutex<BTreeMap<String, String>>,
@@ -127,6 +129,7 @@ impl Source {
             archives: Vec::new(),
             packed: listing.packed,
             left_aside: listing.left_aside,
+            remarks: Vec::new(),
             listed_at: listing.taken,
             unreadable: Mutex::default(),
             looked_into: Mutex::default(),
@@ -157,6 +160,7 @@ impl Source {
             archives: Vec::new(),
             packed: Vec::new(),
             left_aside: Vec::new(),
+            remarks: Vec::new(),
             listed_at: 0,
             unreadable: Mutex::default(),
             looked_into: Mutex::default(),
@@ -194,6 +198,11 @@ impl Source {
         let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         let unreadable = unreadable.iter().map(|(path, reason)| (path.clone(), reason.clone()));
         self.left_aside.iter().cloned().chain(unreadable).collect()
+    }
+
+    /// What was noticed of archives that are read.
+    pub fn remarks(&self) -> &[(String, String)] {
+        &self.remarks
     }
 
     /// The first of [`Source::left_aside`] as the end of a message; empty where there are none.
@@ -243,11 +252,7 @@ impl Source {
 
     /// The first bytes of a file, `most` of them, to tell what it is. One that cannot be read has none and is left aside.
     pub fn glance(&self, file: usize, most: u64) -> Vec<u8> {
-        self.read_start(file, most).unwrap_or_else(|error| {
-            let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-            unreadable.insert(self.files[file].path.clone(), one_line(&error));
-            Vec::new()
-        })
+        self.read_start(file, most).unwrap_or_else(|error| self.unread(file, &error))
     }
 
     /// The files that were read or looked into so far, but for those that [`Source::for_each`] read.
@@ -292,6 +297,29 @@ impl Source {
         Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
+    /// What `work` makes of the place in `wanted` and the whole content of each file, to tell what it is. One that cannot be
+    /// read has none and is left aside.
+    ///
+    /// # Errors
+    /// As [`Source::for_each`].
+    pub fn look_into_each<T: Send>(
+        &self,
+        wanted: &[usize],
+        work: impl Fn(usize, Vec<u8>) -> T + Sync,
+    ) -> anyhow::Result<Vec<T>> {
+        self.looked_into.lock().unwrap_or_else(PoisonError::into_inner).extend(wanted);
+        self.for_each(wanted, |place, content| {
+            Ok(work(place, content.unwrap_or_else(|error| self.unread(wanted[place], &error))))
+        })
+    }
+
+    /// Leaves a file aside that cannot be read, and so has no content.
+    fn unread(&self, file: usize, error: &anyhow::Error) -> Vec<u8> {
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        unreadable.insert(self.files[file].path.clone(), one_line(error));
+        Vec::new()
+    }
+
     /// One file of many may be unreadable; a drive that was taken away is another matter.
     fn check_there(&self) -> anyhow::Result<()> {
         let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { &self.root };
@@ -319,6 +347,7 @@ impl Source {
         let loose: HashMap<String, u64> = self.files.iter().map(|file| (file.path.clone(), file.bytes)).collect();
         for path in paths {
             let (files, archives) = (self.files.len(), self.archives.len());
+            let (aside, remarks) = (self.left_aside.len(), self.remarks.len());
             let reason = match self.add_archive(path.clone()) {
                 Ok(()) if is_too_many(self.files.len()) => return Err(too_many(&self.root)),
                 Ok(()) if self.is_unpacked(&path, files, &loose) => "all its files lie beside it, unpacked".to_owned(),
@@ -327,6 +356,8 @@ impl Source {
             };
             self.files.truncate(files);
             self.archives.truncate(archives);
+            self.left_aside.truncate(aside);
+            self.remarks.truncate(remarks);
             self.left_aside.push((path, reason));
         }
         Ok(())
@@ -346,13 +377,14 @@ impl Source {
     }
 
     fn add_archive(&mut self, path: String) -> anyhow::Result<()> {
-        let (index, full) = (self.archives.len(), self.root.join(&path));
+        let (index, full, first) = (self.archives.len(), self.root.join(&path), self.files.len());
         if matches!(kind_of(&path), Kind::Zip) {
             let archive = zip_archive::Archive::open(&full, Limits::DATASET)?;
             for (member, entry) in archive.members().iter().enumerate() {
                 let place = Place::Zip { archive: index, member };
                 self.files.push(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place });
             }
+            self.remarks.extend(archive.remark().map(|remark| (path.clone(), remark.to_owned())));
             self.archives.push((path, Archive::Zip(archive)));
         } else {
             let archive = tar_archive::Archive::open(&full, Limits::DATASET)?;
@@ -360,8 +392,12 @@ impl Source {
                 let place = Place::Tar { archive: index, member };
                 self.files.push(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place });
             }
+            self.remarks.extend(archive.remark().map(|remark| (path.clone(), remark.to_owned())));
             self.archives.push((path, Archive::Tar(archive)));
         }
+        let inner = self.files[first..].iter().filter(|file| is_archive_name(&file.path));
+        let reason = "it is an archive within another one: unpack the outer one";
+        self.left_aside.extend(inner.map(|file| (file.path.clone(), reason.to_owned())));
         Ok(())
     }
 }
@@ -394,58 +430,6 @@ fn kind_of(name: &str) -> Kind {
         () if ends(&[".pkl", ".pickle", ".p"]) => Kind::Packed,
         () => Kind::Plain,
     }
-}
-
-/// The archive that was read from last, open.
-#[derive(Default)]
-struct Handle {
-    zip: Option<(usize, ZipReader)>,
-    tar: Option<(usize, File)>,
-}
-
-impl Handle {
-    /// Opens the archive that holds `file`.
-    fn open(&mut self, source: &Source, file: &SourceFile) -> anyhow::Result<()> {
-        let Some(index) = file.container() else { return Ok(()) };
-        match &source.archives[index].1 {
-            Archive::Zip(archive) if self.zip.as_ref().is_none_or(|(open, _)| *open != index) => {
-                self.zip = Some((index, archive.reader()?));
-            }
-            Archive::Tar(archive) if self.tar.as_ref().is_none_or(|(open, _)| *open != index) => {
-                self.tar = Some((index, archive.reader()?));
-            }
-            Archive::Zip(_) | Archive::Tar(_) => {}
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, source: &Source, file: &SourceFile, most: u64) -> anyhow::Result<Vec<u8>> {
-        self.open(source, file)?;
-        match file.place {
-            Place::Folder { .. } => read_loose(&source.root.join(&file.path), most, file.bytes),
-            Place::Zip { archive: index, member } => {
-                let Archive::Zip(archive) = &source.archives[index].1 else { unreachable!("a zip is listed as one") };
-                let (_, reader) = self.zip.as_mut().context("it was opened")?;
-                archive.read(reader, &archive.members()[member], most)
-            }
-            Place::Tar { archive: index, member } => {
-                let Archive::Tar(archive) = &source.archives[index].1 else { unreachable!("a tar is listed as one") };
-                let (_, reader) = self.tar.as_mut().context("it was opened")?;
-                archive.read(reader, &archive.members()[member], most)
-            }
-        }
-    }
-}
-
-fn read_loose(path: &Path, most: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
-    let cannot = || format!("cannot read {}", path.display());
-    let file = bounded_file::open(path).with_context(cannot)?;
-    let bytes = read_to_limit(file, most.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let message = format!("{} has more than {MAX_FILE_BYTES} bytes", path.display());
-        return Err(fault(message, "divide it into several files"));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -34,23 +34,30 @@ pub struct Member {
 pub struct Archive {
     path: PathBuf,
     members: Vec<Member>,
+    remark: Option<String>,
 }
 
 impl Archive {
     /// Opens `path` and goes through its members. Folders and what macOS adds are left out.
     ///
     /// # Errors
-    /// A file that cannot be read, is no tar archive, is cut or damaged, or is refused as the module says.
+    /// A file that cannot be read, is no tar archive, is empty, cut within a member or damaged, or is refused as the module
+    /// says.
     pub fn open(path: &Path, limits: Limits) -> anyhow::Result<Self> {
-        let members = list(path, limits)
+        let (members, remark) = list(path, limits)
             .with_context(|| format!("the archive {} is refused", path.display()))
             .hint(|| "use the archive as its publisher distributes it, or unpack it yourself and give the folder")?;
-        Ok(Self { path: path.to_owned(), members })
+        Ok(Self { path: path.to_owned(), members, remark })
     }
 
     /// The files in the archive, in its order.
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Why some of its members may be missing.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     /// Opens the archive once more, to read members of it.
@@ -108,16 +115,23 @@ impl<R: Seek> Seek for Headers<R> {
     }
 }
 
-fn list(path: &Path, limits: Limits) -> anyhow::Result<Vec<Member>> {
+/// The members, and what is to be said where the two blocks of zeros are missing that every program writes at the end.
+fn list(path: &Path, limits: Limits) -> anyhow::Result<(Vec<Member>, Option<String>)> {
+    const BLOCK: u64 = 512;
     const DAMAGED: &str = "the file is cut, damaged or no tar archive: download it again";
     let file = open_file(path)?;
     let length = file.metadata()?.len();
+    if length == 0 {
+        return Err(fault("it is empty: it has 0 bytes", DAMAGED));
+    }
     let left = Rc::new(Cell::new(MOST_HEADER_BYTES));
     let mut archive = tar::Archive::new(Headers { reader: BufReader::new(file), left: Rc::clone(&left) });
-    let (mut members, mut names, mut total) = (Vec::new(), HashSet::new(), 0);
+    let (mut members, mut names, mut total, mut end) = (Vec::new(), HashSet::new(), 0, 0u64);
     for entry in archive.entries_with_seek().hint(|| DAMAGED)? {
         let entry = entry.hint(|| DAMAGED)?;
         left.set(MOST_HEADER_BYTES);
+        let blocks = entry.size().div_ceil(BLOCK);
+        end = entry.raw_file_position().saturating_add(blocks.saturating_mul(BLOCK));
         let name = String::from_utf8(entry.path_bytes().into_owned()).context("the name of a member is not UTF-8")?;
         let name = name.trim_start_matches("./");
         match entry.header().entry_type() {
@@ -143,7 +157,11 @@ fn list(path: &Path, limits: Limits) -> anyhow::Result<Vec<Member>> {
         anyhow::ensure!(names.insert(name.to_owned()), "two of its members have the name {name}");
         members.push(Member { name: name.to_owned(), bytes, offset });
     }
-    Ok(members)
+    let is_cut = length < end.saturating_add(2 * BLOCK);
+    let remark =
+        || format!("it looks cut off, as its end is missing: {} members were read; download it again", members.len());
+    let remark = is_cut.then(remark);
+    Ok((members, remark))
 }
 
 #[cfg(test)]
@@ -242,10 +260,24 @@ mod tests {
     fn a_cut_archive_says_to_download_again() {
         let (_folder, path) = archive(&[("a.jpg", &[7; 900], FILE)]);
         let whole = fs::read(&path).unwrap();
-        for length in [700, 100] {
+        for length in [700, 100, 0] {
             fs::write(&path, &whole[..length]).unwrap();
             let text = describe(&Archive::open(&path, SMALL).unwrap_err());
             assert!(text.contains("download it again"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_archive_that_is_cut_behind_a_member_says_how_many_were_read() {
+        let (_folder, path) = archive(&[("a.jpg", &[7; 900], FILE), ("b.jpg", &[8; 100], FILE)]);
+        let whole = fs::read(&path).unwrap();
+        assert_eq!((whole.len(), Archive::open(&path, SMALL).unwrap().remark()), (3584, None));
+        for (length, count) in [(1536, 1), (1412, 1), (2560, 2), (2148, 2), (3072, 2)] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let archive = Archive::open(&path, SMALL).unwrap();
+            assert_eq!(archive.members().len(), count, "{length}");
+            let expected = format!("it looks cut off, as its end is missing: {count} members were read");
+            assert!(archive.remark().is_some_and(|remark| remark.starts_with(&expected)), "{length}");
         }
     }
 }

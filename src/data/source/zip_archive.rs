@@ -1,9 +1,11 @@
 //! Reads zip archives of unknown origin: everything in them is checked, and nothing is believed that can be counted.
 //!
-//! An archive with an absolute path, a `..`, a backslash, a link, two members of one name, members that share bytes, or
+//! A backslash between folders, as old programs of Windows write it, counts as a slash. An archive with an absolute path, a
+//! `..`, a link, two members of one name, members that share bytes, or
 //! more than its limits is refused whole, before anything is read from it. A member that turns out larger than the list
 //! says, is damaged, encrypted or packed in a way that is not known is refused when it is read.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ pub struct Member {
 pub struct Archive {
     path: PathBuf,
     members: Vec<Member>,
+    remark: Option<String>,
 }
 
 impl Archive {
@@ -41,15 +44,20 @@ impl Archive {
     /// A file that cannot be read, is no zip archive, is cut or damaged, or is refused as the module says.
     pub fn open(path: &Path, limits: Limits) -> anyhow::Result<Self> {
         let mut zip = open_zip(path)?;
-        let members = check_members(&mut zip, limits)
+        let (members, remark) = check_members(&mut zip, limits)
             .with_context(|| format!("the archive {} is refused", path.display()))
             .hint(|| "use the archive as its publisher distributes it, or unpack it yourself and give the folder")?;
-        Ok(Self { path: path.to_owned(), members })
+        Ok(Self { path: path.to_owned(), members, remark })
     }
 
     /// The files in the archive, in its order.
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// What was read otherwise than it is written.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     /// Opens the archive once more, to read members of it.
@@ -104,7 +112,7 @@ fn damaged(error: ZipError) -> anyhow::Error {
     fault(error, hint)
 }
 
-fn check_members(zip: &mut Zip, limits: Limits) -> anyhow::Result<Vec<Member>> {
+fn check_members(zip: &mut Zip, limits: Limits) -> anyhow::Result<(Vec<Member>, Option<String>)> {
     anyhow::ensure!(
         zip.len() <= limits.num_members,
         "it has {} members, at most {} are accepted",
@@ -113,7 +121,7 @@ fn check_members(zip: &mut Zip, limits: Limits) -> anyhow::Result<Vec<Member>> {
     );
     anyhow::ensure!(!zip.has_duplicate_names(), "two of its members have the same name");
     let mut members = Vec::with_capacity(zip.len());
-    let mut total = 0u64;
+    let (mut names, mut num_mended, mut total) = (HashSet::new(), 0, 0u64);
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(damaged)?;
         let name = match std::str::from_utf8(entry.name_raw()) {
@@ -121,12 +129,16 @@ fn check_members(zip: &mut Zip, limits: Limits) -> anyhow::Result<Vec<Member>> {
             Ok(name) => name.to_owned(),
             Err(_) => entry.name().map_err(damaged)?.into_owned(),
         };
+        let is_mended = name.contains('\\');
+        let name = name.replace('\\', "/");
         check_name(&name)?;
         // The upper four of the 16 bits are the kind of the file; archives made without Unix have none.
         let kind = entry.unix_mode().unwrap_or(0) & 0o170_000;
         anyhow::ensure!(!entry.is_symlink() && kind != 0o120_000, "its member {name} is a link");
         anyhow::ensure!(matches!(kind, 0 | 0o100_000 | 0o040_000), "its member {name} is no file and no folder");
-        if !entry.is_dir() && !is_system_junk(&name) {
+        if !name.ends_with('/') && !is_system_junk(&name) {
+            num_mended += usize::from(is_mended);
+            anyhow::ensure!(names.insert(name.clone()), "two of its members have the same name {name}");
             let (bytes, compressed_bytes) = (entry.size(), entry.compressed_size());
             limits.check_member(&name, bytes, &mut total)?;
             limits.check_ratio(&name, bytes, compressed_bytes)?;
@@ -134,7 +146,8 @@ fn check_members(zip: &mut Zip, limits: Limits) -> anyhow::Result<Vec<Member>> {
         }
     }
     anyhow::ensure!(!zip.has_overlapping_files().map_err(damaged)?, "its members share bytes: a compression bomb");
-    Ok(members)
+    let remark = || format!("{num_mended} of its names have backslashes between folders: read as slashes");
+    Ok((members, (num_mended > 0).then(remark)))
 }
 
 #[cfg(test)]
@@ -214,6 +227,27 @@ mod tests {
             let text = refusal(&path);
             assert!(text.contains("unsafe path"), "{name}: {text}");
         }
+    }
+
+    #[test]
+    fn backslashes_between_folders_are_slashes_where_that_is_safe() {
+        let (_folder, path) = archive(&[("d+e+a.jpg", b"one"), ("d+b.txt", b"two")]);
+        patch(&path, b"d+e+a.jpg", b"d\\e\\a.jpg");
+        patch(&path, b"d+b.txt", b"d\\b.txt");
+        let opened = Archive::open(&path, SMALL).unwrap();
+        let names: Vec<&str> = opened.members().iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["d/e/a.jpg", "d/b.txt"]);
+        assert_eq!(opened.remark(), Some("2 of its names have backslashes between folders: read as slashes"));
+        assert_eq!(read_all(&path).unwrap(), [b"one".to_vec(), b"two".to_vec()]);
+        for name in ["d\\..\\..\\e.jpg", "C:\\evil.jpg", "\\\\host\\e.jpg", "\\abs\\il.jpg"] {
+            let placeholder = "N".repeat(name.len());
+            let (_folder, path) = archive(&[(&placeholder, b"x")]);
+            patch(&path, placeholder.as_bytes(), name.as_bytes());
+            assert!(refusal(&path).contains("unsafe path"), "{name}");
+        }
+        let (_folder, path) = archive(&[("d+a.jpg", b"x"), ("d/a.jpg", b"y")]);
+        patch(&path, b"d+a.jpg", b"d\\a.jpg");
+        assert!(refusal(&path).contains("same name d/a.jpg"));
     }
 
     #[test]
