@@ -18,7 +18,8 @@ const NUM_CASES: u64 = 56;
 const CASES_VARIABLE: &str = "CAPTION_TRAIN_PLACES";
 
 /// Names that some command writes, or that look as if.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
+    "SHA256SUMS",
     "dataset.json",
     "preparation.json",
     "source.json",
@@ -144,8 +145,29 @@ impl World {
         }
     }
 
-    fn command(&self, job: Job) -> Command {
-        let (mut command, place) = (binary(), self.path("place"));
+    /// Puts something of somebody's in the place of a picture or file that the program wrote, or of its folder.
+    fn replace_ours(&mut self) {
+        let place = self.path("place");
+        let mut files = files_below(&place);
+        files.sort();
+        let pictures = ["images", "data/images"].map(|name| place.join(name)).into_iter().find(|path| path.is_dir());
+        match (self.below(3), pictures, files.len()) {
+            (0, Some(pictures), _) => {
+                fs::rename(&pictures, self.path("elsewhere/moved")).unwrap();
+                link(&self.path("elsewhere"), &pictures);
+            }
+            (_, _, number) if number > 0 => {
+                let file = &files[self.below(number)];
+                // A new file, since some have several names.
+                fs::remove_file(file).unwrap();
+                fs::write(file, "changed by somebody").unwrap();
+            }
+            _ => {}
+        }
+    }
+
+    fn command(&self, job: Job, place: &Path) -> Command {
+        let (mut command, place) = (binary(), self.path("").join(place));
         let checkpoint = || last_checkpoint(&trained_run().join("run"));
         match job {
             Job::Prepare | Job::PrepareSmaller => {
@@ -223,7 +245,7 @@ fn what_is_somebodys_stays_as_it_is_whatever_is_written_beside_it() {
         if world.below(3) == 0 && !matches!(job, Job::Draw) {
             let without = tree(world.folder.path());
             fs::create_dir(world.path("place")).unwrap();
-            let before = world.command(job).output().unwrap();
+            let before = world.command(job, Path::new("place")).output().unwrap();
             ours = tree(world.folder.path());
             ours.retain(|path, content| without.get(path) != Some(content));
             assert!(before.status.success() || matches!(job, Job::Train), "{job:?}: {}", stderr(&before));
@@ -231,10 +253,14 @@ fn what_is_somebodys_stays_as_it_is_whatever_is_written_beside_it() {
         if !ours.is_empty() {
             world.grow();
         }
+        if world.below(2) == 0 {
+            world.replace_ours();
+        }
         for _ in 0..=world.below(3) {
             world.plant();
         }
-        let mut command = world.command(job);
+        let place = ["place", "place", "absent/../place", "source/../place"][world.below(4)];
+        let mut command = world.command(job, Path::new(place));
         let mut before = tree(world.folder.path());
         before.retain(|path, content| ours.get(path) != Some(content));
         for is_killed in [true, false] {
@@ -318,7 +344,7 @@ fn a_report_replaces_a_report_and_nothing_else() {
 #[test]
 fn an_interrupted_preparation_is_gone_on_with_and_a_picture_that_somebody_changed_stays() {
     let world = World::new(0);
-    let smaller = || world.command(Job::PrepareSmaller).output().unwrap();
+    let smaller = || world.command(Job::PrepareSmaller, Path::new("place")).output().unwrap();
     let output = smaller();
     assert!(output.status.success(), "{}", stderr(&output));
     let whole = tree(&world.path("place"));
