@@ -63,7 +63,7 @@ fn is_report(path: &Path) -> bool {
     read().is_ok_and(|bytes| {
         let head = String::from_utf8_lossy(&bytes);
         let is_older = || head.contains(" – training report</title>") && head.contains("img-src data:; style-src");
-        head.contains(GENERATOR) || is_older()
+        bytes.is_empty() || head.contains(GENERATOR) || is_older()
     })
 }
 

@@ -6,11 +6,16 @@ use crate::data::annotations::text::{NamedSplit, split_of_path};
 use crate::data::name_forms::{last_part, on_any_disk, tidy, without_coco};
 
 /// The split that the folders of a path speak of. The home of a person on another machine speaks of none: of a path from
-/// the root the last two folders count.
+/// the root the last folder counts, or the one before where the last is called `images` or the like.
 pub fn split_of_folders(reference: &str) -> Option<NamedSplit<'_>> {
     let folder = &reference[..reference.rfind(['/', '\\'])?];
     let is_from_root = folder.starts_with(['/', '\\', '~']) || folder.as_bytes().get(1) == Some(&b':');
-    let most = if is_from_root { 2 } else { usize::MAX };
+    let is_usual = |name: &str| ["images", "imgs", "img", "jpegimages"].contains(&name.to_lowercase().as_str());
+    let most = match folder.rsplit(['/', '\\']).next() {
+        _ if !is_from_root => usize::MAX,
+        Some(last) if is_usual(last) => 2,
+        _ => 1,
+    };
     folder.rsplit(['/', '\\']).take(most).find_map(split_of_path)
 }
 

@@ -1,14 +1,16 @@
 //! Whose the folder is that a data set goes into, and what of it is ours. It is decided before the first write: a folder
 //! that holds anything is ours only where a report or a mark of a preparation says so, and in it a file is replaced or
-//! removed only while it has the content that a preparation wrote, which `SHA256SUMS` records. A person's files, and the
-//! source through whichever links, stay as they are.
+//! removed only while it has the content that a preparation wrote, which `SHA256SUMS` records, and the mark of a preparation
+//! under way. A person's files, and the source through whichever links, stay as they are.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use rayon::prelude::*;
 
 use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::base::fault::fault;
@@ -31,10 +33,15 @@ const MARK: &str = concat!("Being prepared by ", env!("CARGO_PKG_NAME"), ".\n");
 const FILES: [&str; 6] = [DATASET_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, SUMS_FILE, MARKER_FILE];
 const HINT: &str = "choose an absent or empty folder with `--output` (in a config file: `data.directory`)";
 
-/// The files in a folder that preparations wrote, by their paths in it; with their SHA-256, unless it was an earlier version
-/// of the program that recorded none.
+/// The files in a folder that preparations wrote.
 #[derive(Clone, Debug, Default)]
-pub struct Ours(HashMap<String, Option<String>>);
+pub struct Ours {
+    /// By their paths in it: the SHA-256 of what was written; `None` where it was an earlier version of the program, which
+    /// recorded none.
+    files: HashMap<String, Option<Vec<String>>>,
+    /// The mark of the preparation under way, which gets the SHA-256 of each image before it is written.
+    mark: Option<Arc<Mutex<File>>>,
+}
 
 impl Ours {
     /// Writes `bytes` to the file `name` in `directory` unless they are there already, and gives whether it wrote. With
@@ -56,9 +63,20 @@ impl Ours {
             return Ok(false);
         }
         self.check(directory, name)?;
+        self.announce(directory, name, &digest::sha256(bytes))?;
         let write = if is_one_of_many { atomic_file::write_one_of_many } else { atomic_file::write };
         explain_write(write(&path, bytes), &path)?;
         Ok(true)
+    }
+
+    /// Says in the mark that a file of this SHA-256 is about to be written.
+    ///
+    /// # Errors
+    /// What writing gives.
+    pub(super) fn announce(&self, directory: &Path, name: &str, sum: &str) -> anyhow::Result<()> {
+        let Some(mark) = &self.mark else { return Ok(()) };
+        let mut mark = mark.lock().unwrap_or_else(PoisonError::into_inner);
+        explain_write(mark.write_all(format!("{sum}  {name}\n").as_bytes()), &directory.join(MARKER_FILE))
     }
 
     /// Makes sure that the file `name` in `directory` is absent or ours.
@@ -77,8 +95,8 @@ impl Ours {
 
     /// Whether the file at `path` is as a preparation wrote it.
     fn wrote(&self, name: &str, path: &Path) -> bool {
-        match self.0.get(name) {
-            Some(Some(expected)) => digest::sha256_file(path).is_ok_and(|found| found == *expected),
+        match self.files.get(name) {
+            Some(Some(written)) => digest::sha256_file(path).is_ok_and(|found| written.contains(&found)),
             Some(None) => true,
             None => false,
         }
@@ -101,7 +119,7 @@ impl Ours {
 
     /// The names of the images.
     pub(super) fn images(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().filter_map(|name| name.strip_prefix(IMAGE_FOLDER)?.strip_prefix('/'))
+        self.files.keys().filter_map(|name| name.strip_prefix(IMAGE_FOLDER)?.strip_prefix('/'))
     }
 }
 
@@ -116,13 +134,26 @@ pub(super) fn check(directory: &Path) -> anyhow::Result<()> {
 
 /// What of the folder is ours, and whether it is marked as being prepared.
 fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
-    let is_marked = is_marked(directory)?;
-    if let Some(ours) = recorded(directory)? {
-        return Ok((ours, is_marked));
+    let marked = marked(directory)?;
+    let is_marked = marked.is_some();
+    let mut files = HashMap::new();
+    let recorded = recorded(directory)?;
+    let reported = if recorded.is_some() { None } else { report::reported_images(directory)? };
+    if let Some(images) = &reported {
+        files.extend(images.iter().map(|image| (format!("{IMAGE_FOLDER}/{image}"), None)));
+        files.extend(FILES.map(|name| (name.to_owned(), None)));
     }
-    if let Some(images) = report::reported_images(directory)? {
-        let images = images.into_iter().map(|image| (format!("{IMAGE_FOLDER}/{image}"), None));
-        return Ok((Ours(images.chain(FILES.map(|name| (name.to_owned(), None))).collect()), is_marked));
+    let is_recorded = recorded.is_some();
+    for (name, sum) in recorded.into_iter().chain(marked).flatten() {
+        if let Some(written) = files.entry(name).or_insert_with(|| Some(Vec::new())) {
+            written.push(sum);
+        }
+    }
+    if is_recorded || is_marked {
+        files.extend([PREPARATION_FILE, RECORD_FILE, SUMS_FILE, MARKER_FILE].map(|name| (name.to_owned(), None)));
+    }
+    if is_recorded || reported.is_some() {
+        return Ok((Ours { files, mark: None }, is_marked));
     }
     let begun = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -132,7 +163,7 @@ fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
             || name == IMAGE_FOLDER && matches!(place::somebodys(path, |_| false), Ok(None))
     };
     match place::somebodys(directory, |path| is_marked || begun(path)) {
-        Ok(None) => Ok((Ours::default(), is_marked)),
+        Ok(None) => Ok((Ours { files, mark: None }, is_marked)),
         Ok(Some(entry)) => Err(fault(
             format!(
                 "{} is not a folder that a preparation made, and it is not empty: it holds {}",
@@ -145,12 +176,16 @@ fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
     }
 }
 
-fn is_marked(directory: &Path) -> anyhow::Result<bool> {
+/// Names and SHA-256 in the mark of a preparation under way; `None` where there is no mark.
+fn marked(directory: &Path) -> anyhow::Result<Option<Vec<(String, String)>>> {
     let path = directory.join(MARKER_FILE);
-    match bounded_file::read(&path, MARK.len() as u64) {
-        Ok(bytes) if bytes == MARK.as_bytes() => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-        Ok(_) | Err(_) => Err(fault(
+    let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    match String::from_utf8_lossy(&bytes).strip_prefix(MARK) {
+        Some(lines) => Ok(Some(lines.lines().filter_map(parse_sum).collect())),
+        None => Err(fault(
             format!("{} was not written by this version of the program", path.display()),
             format!("if a preparation by an older version was interrupted there, remove the folder; else {HINT}"),
         )),
@@ -158,7 +193,7 @@ fn is_marked(directory: &Path) -> anyhow::Result<bool> {
 }
 
 /// What `SHA256SUMS` in the folder lists, where a preparation wrote it. Names that would leave the folder are nobody's.
-fn recorded(directory: &Path) -> anyhow::Result<Option<Ours>> {
+fn recorded(directory: &Path) -> anyhow::Result<Option<Vec<(String, String)>>> {
     let is_prepared = [PREPARATION_FILE, MARKER_FILE].iter().any(|name| directory.join(name).is_file());
     let path = directory.join(SUMS_FILE);
     let text = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
@@ -168,17 +203,15 @@ fn recorded(directory: &Path) -> anyhow::Result<Option<Ours>> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let Some(lines) = text.strip_prefix(SUMS_HEADER) else { return Err(in_the_way(&path)) };
-    let mut files: HashMap<String, Option<String>> = lines.lines().filter_map(parse_sum).collect();
-    files.extend([PREPARATION_FILE, RECORD_FILE, SUMS_FILE, MARKER_FILE].map(|name| (name.to_owned(), None)));
-    Ok(Some(Ours(files)))
+    Ok(Some(lines.lines().filter_map(parse_sum).collect()))
 }
 
-/// A line of `SHA256SUMS`. No name of an image holds what `sha256sum` would write in another way.
-fn parse_sum(line: &str) -> Option<(String, Option<String>)> {
+/// A line of `SHA256SUMS`: name and sum. No name of an image holds what `sha256sum` would write in another way.
+fn parse_sum(line: &str) -> Option<(String, String)> {
     let (sum, name) = line.split_once("  ")?;
     let image = name.strip_prefix(IMAGE_FOLDER).and_then(|name| name.strip_prefix('/'));
     let is_inside = image.map_or(FILES.contains(&name), is_safe_relative);
-    (is_inside && sum.len() == 64).then(|| (name.to_owned(), Some(sum.to_owned())))
+    (is_inside && sum.len() == 64).then(|| (name.to_owned(), sum.to_owned()))
 }
 
 /// Writes down what was written into the folder: the images by name and SHA-256, and the files beside them.
@@ -210,7 +243,7 @@ pub(super) fn record<'a>(
 /// # Errors
 /// A folder that is somebody's, a file that is in the way, and what the file system gives.
 pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Ours> {
-    let (ours, is_marked) = ours(directory)?;
+    let (mut ours, is_marked) = ours(directory)?;
     refuse_links(directory, IMAGE_FOLDER)?;
     let images = directory.join(IMAGE_FOLDER);
     let (mut folders, mut wanted) = (BTreeSet::from([""]), HashSet::new());
@@ -220,16 +253,12 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
         {
             refuse_links(&images, folder)?;
         }
-        let path = images.join(name);
-        // What an interrupted preparation wrote has not been recorded yet: it is compared when its turn comes.
-        let is_known = is_marked || ours.0.contains_key(&format!("{IMAGE_FOLDER}/{name}"));
-        match fs::symlink_metadata(&path) {
-            Ok(there) if is_known && there.is_file() => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Ok(_) => return Err(in_the_way(&path)),
-            Err(error) => return Err(error).with_context(|| format!("cannot look at {}", path.display())),
-        }
         wanted.insert(name);
+    }
+    // Also with the content of each: a refusal later would leave a data set that is half the old one.
+    wanted.par_iter().try_for_each(|name| ours.check(directory, &format!("{IMAGE_FOLDER}/{name}")))?;
+    for name in [DATASET_FILE, SAMPLES_FILE, SUMS_FILE] {
+        ours.check(directory, name)?;
     }
     for path in FILES.map(|name| directory.join(name)) {
         if !place::is_free_or_file(&path).with_context(|| format!("cannot look at {}", path.display()))? {
@@ -237,7 +266,14 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
         }
     }
     explain_write(fs::create_dir_all(directory), directory)?;
-    write_if_changed(&directory.join(MARKER_FILE), MARK.as_bytes())?;
+    let mark = directory.join(MARKER_FILE);
+    if !is_marked {
+        write_if_changed(&mark, MARK.as_bytes())?;
+    }
+    let mut file = explain_write(place::open_to_append(&mark), &mark)?;
+    // A kill may have cut the last line off.
+    explain_write(file.write_all(b"\n"), &mark)?;
+    ours.mark = Some(Arc::new(Mutex::new(file)));
     for folder in &folders {
         let folder = images.join(folder);
         explain_write(fs::create_dir_all(&folder), &folder)?;
@@ -373,7 +409,8 @@ mod tests {
         let folder = prepared(&names);
         let own = folder.path().join("images/x/2.jpg");
         fs::write(&own, "a careful crop").unwrap();
-        let ours = begun(folder.path(), &["1.jpg", "x/2.jpg"]).unwrap();
+        assert!(describe(&begun(folder.path(), &["1.jpg", "x/2.jpg"]).unwrap_err()).contains("2.jpg is there"));
+        let ours = begun(folder.path(), &["1.jpg"]).unwrap();
         assert!(ours.write(folder.path(), "images/1.jpg", b"new", true).unwrap());
         assert!(!ours.write(folder.path(), "images/1.jpg", b"new", true).unwrap(), "it is there already");
         let text = describe(&ours.write(folder.path(), "images/x/2.jpg", b"new", true).unwrap_err());
@@ -385,14 +422,21 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_preparation_wrote_is_taken_over_and_what_was_put_there_since_is_not() {
+    fn what_an_interrupted_preparation_wrote_is_ours_and_what_was_put_there_since_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap();
-        fs::write(folder.path().join("images/1.jpg"), "same").unwrap();
-        fs::write(folder.path().join("images/2.jpg"), "mine").unwrap();
         let ours = begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap();
-        assert!(!ours.write(folder.path(), "images/1.jpg", b"same", true).unwrap());
-        assert!(ours.write(folder.path(), "images/2.jpg", b"other", true).is_err());
+        assert!(ours.write(folder.path(), "images/1.jpg", b"large", true).unwrap());
+        assert!(ours.write(folder.path(), "images/3.jpg", b"no longer wanted", true).unwrap());
+        let ours = begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap();
+        assert!(ours.write(folder.path(), "images/1.jpg", b"small", true).unwrap());
+        ours.remove_image(folder.path(), "3.jpg").unwrap();
+        assert!(!folder.path().join("images/3.jpg").exists());
+        fs::write(folder.path().join("images/2.jpg"), "mine").unwrap();
+        assert!(begun(folder.path(), &["1.jpg", "2.jpg"]).is_err());
+        assert!(begun(folder.path(), &["1.jpg"]).is_ok());
+        // A line that a kill cut off is none.
+        fs::write(folder.path().join(MARKER_FILE), format!("{MARK}{}  images/1.j", digest::sha256(b"small"))).unwrap();
+        assert!(begun(folder.path(), &["1.jpg"]).is_err());
     }
 
     #[test]
@@ -474,7 +518,7 @@ mod tests {
             let text = describe(&begun(folder.path(), &[wanted]).unwrap_err());
             assert!(text.contains(&format!("{name} is there")), "{text}");
             assert!(folder.path().join(name).is_symlink());
-            recorded(folder.path()).unwrap().unwrap().remove_image(folder.path(), "2.jpg").unwrap();
+            ours(folder.path()).unwrap().0.remove_image(folder.path(), "2.jpg").unwrap();
             assert!(elsewhere.path().join("2.jpg").exists());
         }
     }

@@ -244,6 +244,7 @@ pub fn finish(
     let preparation = summarize(raw, about, digest.clone());
     if old.as_ref() != Some(&digest) {
         ours.check(directory, DATASET_FILE)?;
+        ours.announce(directory, DATASET_FILE, &digest)?;
         explain_write(atomic_file::write_with(&dataset_path, |file| write_dataset(raw, file)), &dataset_path)?;
     }
     if let Some(record) = record {
