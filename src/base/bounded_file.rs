@@ -45,6 +45,16 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     })
 }
 
+/// The first bytes of a regular file of any size, `most` of them.
+///
+/// # Errors
+/// As [`open`], and what reading gives.
+pub fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    open(path)?.take(most).read_to_end(&mut start)?;
+    Ok(start)
+}
+
 /// Opens a regular file of any size for reading, without waiting for anybody.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -36,8 +36,7 @@ impl Holder {
 
     /// The one that is named in the file; `None` where nobody is.
     fn read(path: &Path) -> Option<Self> {
-        let mut bytes = Vec::new();
-        bounded_file::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+        let bytes = bounded_file::read_start(path, MOST_BYTES).ok()?;
         let line = String::from_utf8_lossy(&bytes).trim().to_owned();
         (!line.is_empty()).then_some(Self(line))
     }

@@ -1,6 +1,5 @@
 //! The pictures that a person names: files, and folders of files.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -93,9 +92,7 @@ impl Contents {
 
 /// The first bytes of a file; none where it cannot be read.
 fn start_of(path: &Path) -> Vec<u8> {
-    let mut start = Vec::new();
-    let read = bounded_file::open(path).map(|file| file.take(START).read_to_end(&mut start));
-    if matches!(read, Ok(Ok(_))) { start } else { Vec::new() }
+    bounded_file::read_start(path, START).unwrap_or_default()
 }
 
 #[cfg(test)]

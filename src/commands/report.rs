@@ -1,7 +1,6 @@
 //! `caption-train report`: one HTML page of a run.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -54,13 +53,8 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 fn is_report(path: &Path) -> bool {
     /// Bytes with the end of the page's head; the style that comes last in it is longer.
     const HEAD: u64 = 1 << 14;
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        bounded_file::open(path)?.take(HEAD).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
     // Earlier versions wrote no generator.
-    read().is_ok_and(|bytes| {
+    bounded_file::read_start(path, HEAD).is_ok_and(|bytes| {
         let head = String::from_utf8_lossy(&bytes);
         let is_older = || head.contains(" – training report</title>") && head.contains("img-src data:; style-src");
         bytes.is_empty() || head.contains(GENERATOR) || is_older()

@@ -63,9 +63,10 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
     let progress = Progress::new("drawing", scenes.len() as u64, 0);
     let draw = |(filename, scene): (&String, &Scene)| -> anyhow::Result<String> {
         let jpeg = picture(drawing, scene, filename).with_context(|| format!("cannot encode {filename}"))?;
-        ours.write(output, &format!("{IMAGE_FOLDER}/{filename}"), &jpeg, true)?;
+        let sum = digest::sha256(&jpeg);
+        ours.write(output, &format!("{IMAGE_FOLDER}/{filename}"), &jpeg, &sum, true)?;
         progress.advance(1, "");
-        Ok(digest::sha256(&jpeg))
+        Ok(sum)
     };
     let sums = names.par_iter().zip(&scenes).map(draw).collect::<anyhow::Result<Vec<String>>>()?;
     let image = |(number, scene): (usize, &Scene)| RawImage {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use image::ImageFormat;
 
+use crate::base::digest::sha256;
 use crate::data::annotations::{RawDataset, Repair};
 use crate::data::image_file::encode;
 use crate::data::prepare::contact_sheet::{Cell, contact_sheet};
@@ -68,5 +69,6 @@ pub(super) fn write_samples(
             Some(Cell { image: stored.thumbnail?, caption, label: image.filename.clone() })
         })
         .collect();
-    ours.write(directory, SAMPLES_FILE, &encode(&contact_sheet(&cells), ImageFormat::Jpeg)?, false).map(drop)
+    let sheet = encode(&contact_sheet(&cells), ImageFormat::Jpeg)?;
+    ours.write(directory, SAMPLES_FILE, &sheet, &sha256(&sheet), false).map(drop)
 }

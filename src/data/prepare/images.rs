@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image::{ImageFormat, RgbImage};
 
-use crate::base::digest::Hasher;
+use crate::base::digest::{Hasher, sha256};
 use crate::base::disk;
 use crate::base::fault::fault;
 use crate::base::terminal::Progress;
@@ -84,7 +84,7 @@ pub(super) fn take(
             Ok((Ok(image), bytes)) => {
                 let becomes_png = short_side.is_some() && becomes_png(&source.files()[wanted.file].path);
                 let encoding = Encoding { short_side, becomes_png };
-                let write = |name: &str, bytes: &[u8]| ours.write(directory, name, bytes, true);
+                let write = |name: &str, bytes: &[u8], sum: &str| ours.write(directory, name, bytes, sum, true);
                 Taken::Stored(store(&image, &bytes, wanted.filename, encoding, wanted.is_sample, write)?)
             }
             Ok((Err(error), bytes)) => Taken::Broken { reason: reason(&error), digest: digest_of(&bytes) },
@@ -133,14 +133,14 @@ struct Encoding {
     becomes_png: bool,
 }
 
-/// `write` takes the file's path in the data set's folder and its content.
+/// `write` takes the file's path in the data set's folder, its content and the SHA-256 of that.
 fn store(
     image: &RgbImage,
     bytes: &[u8],
     filename: &str,
     encoding: Encoding,
     is_sample: bool,
-    write: impl Fn(&str, &[u8]) -> anyhow::Result<bool>,
+    write: impl Fn(&str, &[u8], &str) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Stored> {
     let smaller = encoding.short_side.filter(|&side| image.width().min(image.height()) > side);
     let encoded = match smaller {
@@ -151,9 +151,9 @@ fn store(
         None if encoding.becomes_png => Some(encode(image, ImageFormat::Png)?),
         None => None,
     };
-    let written = write(&format!("{IMAGE_FOLDER}/{filename}"), encoded.as_deref().unwrap_or(bytes))?;
     let digest = digest_of(bytes);
-    let sum = encoded.map_or_else(|| hex(&digest), |encoded| hex(&digest_of(&encoded)));
+    let sum = encoded.as_ref().map_or_else(|| hex(&digest), |encoded| sha256(encoded));
+    let written = write(&format!("{IMAGE_FOLDER}/{filename}"), encoded.as_deref().unwrap_or(bytes), &sum)?;
     let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
     Ok(Stored { digest, sum, difference_hash: difference_hash(image), was_there: !written, thumbnail })
 }
@@ -275,7 +275,6 @@ pub(super) fn own_name<'a>(source: &Source, file: usize, filename: &'a str) -> &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::digest::sha256;
     use crate::base::fault::describe;
     use crate::data::write::write_if_changed;
 
@@ -291,7 +290,7 @@ mod tests {
     fn a_larger_image_is_stored_smaller_in_the_form_of_its_name() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(IMAGE_FOLDER)).unwrap();
-        let write = |name: &str, bytes: &[u8]| write_if_changed(&folder.path().join(name), bytes);
+        let write = |name: &str, bytes: &[u8], _: &str| write_if_changed(&folder.path().join(name), bytes);
         let image = RgbImage::from_fn(40, 80, |x, y| image::Rgb([x as u8 * 6, y as u8 * 3, 99]));
         for name in ["a.jpg", "a.png", "a.webp"] {
             let path = folder.path().join(IMAGE_FOLDER).join(name);

@@ -44,8 +44,8 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Writes `bytes` to the file `name` in `directory` unless they are there already, and gives whether it wrote. With
-    /// `is_one_of_many` whoever calls it syncs all files in the end.
+    /// Writes `bytes`, whose SHA-256 is `sum`, to the file `name` in `directory` unless they are there already, and gives
+    /// whether it wrote. With `is_one_of_many` whoever calls it syncs all files in the end.
     ///
     /// # Errors
     /// Something of somebody's in its place, and what writing gives.
@@ -54,6 +54,7 @@ impl Ours {
         directory: &Path,
         name: &str,
         bytes: &[u8],
+        sum: &str,
         is_one_of_many: bool,
     ) -> anyhow::Result<bool> {
         let path = directory.join(name);
@@ -63,7 +64,7 @@ impl Ours {
             return Ok(false);
         }
         self.check(directory, name)?;
-        self.announce(directory, name, &digest::sha256(bytes))?;
+        self.announce(directory, name, sum)?;
         let write = if is_one_of_many { atomic_file::write_one_of_many } else { atomic_file::write };
         explain_write(write(&path, bytes), &path)?;
         Ok(true)
@@ -257,14 +258,7 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
     }
     // Also with the content of each: a refusal later would leave a data set that is half the old one.
     wanted.par_iter().try_for_each(|name| ours.check(directory, &format!("{IMAGE_FOLDER}/{name}")))?;
-    for name in [DATASET_FILE, SAMPLES_FILE, SUMS_FILE] {
-        ours.check(directory, name)?;
-    }
-    for path in FILES.map(|name| directory.join(name)) {
-        if !place::is_free_or_file(&path).with_context(|| format!("cannot look at {}", path.display()))? {
-            return Err(in_the_way(&path));
-        }
-    }
+    FILES.iter().try_for_each(|name| ours.check(directory, name))?;
     explain_write(fs::create_dir_all(directory), directory)?;
     let mark = directory.join(MARKER_FILE);
     if !is_marked {
@@ -372,6 +366,10 @@ mod tests {
         begin(folder, names.iter().copied())
     }
 
+    fn written(ours: &Ours, folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<bool> {
+        ours.write(folder, name, bytes, &digest::sha256(bytes), true)
+    }
+
     /// A folder in which a preparation wrote these images, each with its own name as content.
     fn prepared(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -379,7 +377,7 @@ mod tests {
         let sums: Vec<String> = names.iter().map(|name| digest::sha256(name.as_bytes())).collect();
         for name in names {
             let path = format!("{IMAGE_FOLDER}/{name}");
-            assert!(ours.write(folder.path(), &path, name.as_bytes(), true).unwrap());
+            assert!(written(&ours, folder.path(), &path, name.as_bytes()).unwrap());
         }
         record(folder.path(), names.iter().copied().zip(sums.iter().map(String::as_str)), &digest::sha256(b""))
             .unwrap();
@@ -411,9 +409,9 @@ mod tests {
         fs::write(&own, "a careful crop").unwrap();
         assert!(describe(&begun(folder.path(), &["1.jpg", "x/2.jpg"]).unwrap_err()).contains("2.jpg is there"));
         let ours = begun(folder.path(), &["1.jpg"]).unwrap();
-        assert!(ours.write(folder.path(), "images/1.jpg", b"new", true).unwrap());
-        assert!(!ours.write(folder.path(), "images/1.jpg", b"new", true).unwrap(), "it is there already");
-        let text = describe(&ours.write(folder.path(), "images/x/2.jpg", b"new", true).unwrap_err());
+        assert!(written(&ours, folder.path(), "images/1.jpg", b"new").unwrap());
+        assert!(!written(&ours, folder.path(), "images/1.jpg", b"new").unwrap(), "it is there already");
+        let text = describe(&written(&ours, folder.path(), "images/x/2.jpg", b"new").unwrap_err());
         assert!(text.contains("2.jpg is there") && text.contains("hint: "), "{text}");
         names.iter().for_each(|name| ours.remove_image(folder.path(), name).unwrap());
         assert_eq!(fs::read_to_string(&own).unwrap(), "a careful crop");
@@ -425,10 +423,10 @@ mod tests {
     fn what_an_interrupted_preparation_wrote_is_ours_and_what_was_put_there_since_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let ours = begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap();
-        assert!(ours.write(folder.path(), "images/1.jpg", b"large", true).unwrap());
-        assert!(ours.write(folder.path(), "images/3.jpg", b"no longer wanted", true).unwrap());
+        assert!(written(&ours, folder.path(), "images/1.jpg", b"large").unwrap());
+        assert!(written(&ours, folder.path(), "images/3.jpg", b"no longer wanted").unwrap());
         let ours = begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap();
-        assert!(ours.write(folder.path(), "images/1.jpg", b"small", true).unwrap());
+        assert!(written(&ours, folder.path(), "images/1.jpg", b"small").unwrap());
         ours.remove_image(folder.path(), "3.jpg").unwrap();
         assert!(!folder.path().join("images/3.jpg").exists());
         fs::write(folder.path().join("images/2.jpg"), "mine").unwrap();

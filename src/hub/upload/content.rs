@@ -49,9 +49,8 @@ impl Content {
     /// Looks at the file's length and its beginning.
     pub(super) fn open(name: &str, path: &Path) -> anyhow::Result<Self> {
         let bytes = length(path).with_context(|| failed(path)).hint(check_file)?;
-        let mut sample = Vec::new();
-        let read = bounded_file::open(path).and_then(|file| file.take(SAMPLE_BYTES).read_to_end(&mut sample));
-        read.with_context(|| failed(path)).hint(check_file)?;
+        let sample = bounded_file::read_start(path, SAMPLE_BYTES);
+        let sample = sample.with_context(|| failed(path)).hint(check_file)?;
         Ok(Self {
             name: name.to_owned(),
             bytes,
