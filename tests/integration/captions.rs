@@ -32,6 +32,13 @@ pub(crate) fn prepare(source: &Path, extra: &[&str]) -> (Output, tempfile::TempD
     (command.args(extra).output().unwrap(), folder)
 }
 
+/// Why this was left out.
+#[track_caller]
+pub(crate) fn reason<'a>(report: &'a Preparation, what: &str) -> &'a str {
+    let reject = report.rejects.iter().find(|reject| reject.what == what);
+    &reject.unwrap_or_else(|| panic!("{what} is not left out: {:?}", report.rejects)).reason
+}
+
 /// The images in each split, the console, and the report.
 #[track_caller]
 pub(crate) fn prepared(source: &Path, extra: &[&str]) -> ([usize; 3], Vec<Vec<String>>, String, Preparation) {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::captions::refused;
+use crate::captions::{reason, refused};
 use crate::formats::{Images, TEST, TRAIN, VAL, picture, prepared, put};
 use crate::support::{binary, stderr};
 
@@ -78,8 +78,7 @@ fn an_image_of_that_name_in_another_folder_is_another_image() {
         let source = source(&[("c.csv", &format!("image,caption\n{rows}"))], pictures);
         let (_, images, report) = prepared(source.path(), &NO_DRAW);
         assert_eq!((images.len(), captions(&images, TRAIN).as_str()), (1, "A"), "{rows}");
-        let reject = report.rejects.iter().find(|reject| reject.what == missing);
-        assert!(reject.is_some_and(|reject| reject.reason.starts_with("there is no such image")), "{report:?}");
+        assert!(reason(&report, missing).starts_with("there is no such image"), "{report:?}");
     }
     for (name, text, path) in [
         ("c.json", r#"{"2020/0.jpg":"A","2020/1.jpg":"B"}"#, "2019/0.jpg"),
@@ -169,8 +168,7 @@ fn files_for_different_splits_mean_images_of_one_name_in_their_own_folders() {
         let (_, images, report) = prepared(source.path(), &[]);
         let captions: Vec<&[String]> = images.values().map(|(_, captions)| captions.as_slice()).collect();
         assert_eq!(captions, [["A"], ["B"]], "{report:?}");
-        let reject = report.rejects.iter().find(|reject| reject.what == "0.jpg");
-        assert!(reject.is_some_and(|reject| reject.reason.contains("no such image file (split val)")), "{report:?}");
+        assert!(reason(&report, "0.jpg").contains("no such image file (split val)"), "{report:?}");
     }
     let unclear = source(&[("train.csv", train), ("val.csv", val)], &["a/0.jpg", "b/0.jpg", "a/1.jpg"]);
     let text = refused(unclear.path(), &[]);

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::captions::{coco, prepared, refused, source, table};
+use crate::captions::{coco, prepared, reason, refused, source, table};
 use crate::formats::zip;
 
 #[test]
@@ -113,14 +113,9 @@ fn a_packed_file_of_another_split_beside_training_captions_is_an_error() {
     }
 }
 
-/// Texts beside the pictures 0 to 5.
-fn beside(texts: [(&str, &[u8]); 6]) -> tempfile::TempDir {
-    source(&texts)
-}
-
 #[test]
 fn a_text_beside_an_image_that_cannot_be_read_costs_that_image_alone() {
-    let source = beside([
+    let source = self::source(&[
         ("0.txt", b"A dog"),
         ("1.txt", b"Caf\xe9 x"),
         ("2.txt", b"A cat"),
@@ -132,10 +127,9 @@ fn a_text_beside_an_image_that_cannot_be_read_costs_that_image_alone() {
     assert_eq!(splits, [4, 0, 0], "{text}");
     for (name, expected) in [("1.jpg", "line 1 of 1.txt is not UTF-8 text"), ("3.jpg", "3.txt ends within a character")]
     {
-        let reject = report.rejects.iter().find(|reject| reject.what == name).unwrap();
-        assert!(reject.reason.contains(expected), "{reject:?}");
+        assert!(reason(&report, name).contains(expected), "{}", reason(&report, name));
     }
-    let source = beside([
+    let source = self::source(&[
         ("0.json", b"{\"caption\": \"A dog\"}"),
         ("1.json", b"{\"caption\": \"A ca"),
         ("2.json", b"{\"caption\": \"Caf\xe9\"}"),
@@ -152,8 +146,7 @@ fn a_text_beside_an_image_that_cannot_be_read_costs_that_image_alone() {
         ("4.jpg", "4.json holds no captions: a JSON object with the keys label, size"),
         ("5.jpg", "5.json cannot be read"),
     ] {
-        let reject = report.rejects.iter().find(|reject| reject.what == name).unwrap();
-        assert!(reject.reason.contains(expected), "{reject:?}");
+        assert!(reason(&report, name).contains(expected), "{}", reason(&report, name));
     }
     // Where none can be read it is an error.
     for (name, bytes) in [("0.txt", b"Caf\xe9".as_slice()), ("0.json", b"{\"caption\": \"A")] {
@@ -167,7 +160,7 @@ fn a_text_beside_an_image_that_cannot_be_read_costs_that_image_alone() {
 #[test]
 fn json_beside_images_without_captions_is_named() {
     let labels = br#"{"label": 3, "size": [1, 2]}"#;
-    let source = beside([
+    let source = self::source(&[
         ("0.json", labels),
         ("1.json", labels),
         ("2.json", labels),
