@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use base::process;
+use base::team::Team;
 use candle_core::Tensor;
-use caption_train::base::process;
-use caption_train::base::team::Team;
 use caption_train::commands::device::select_device;
 use caption_train::config::DecodingConfig;
 use caption_train::decoding::{Decoding, decode};

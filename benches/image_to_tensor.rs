@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use caption_train::base::process;
-use caption_train::data::image_file::load_rgb;
-use caption_train::data::image_processor::ImageProcessor;
+use base::process;
+use pixels::image_file::load_rgb;
+use pixels::image_processor::ImageProcessor;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

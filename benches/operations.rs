@@ -5,13 +5,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use base::process;
+use base::random::Stream;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use caption_train::base::process;
-use caption_train::base::random::Stream;
-use caption_train::ops::{
-    self, AdamW, AttentionOptions, Dropout, Gelu, LinearOptions, Precision, Weight, WeightLayout,
-};
 use criterion::{BenchmarkId, Criterion, Throughput};
+use ops::{self, AdamW, AttentionOptions, Dropout, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use caption_train::run::tracking::wandb::{Metadata, Run, Settings, Surroundings, WandbConfig, number};
 use serde_json::{Map, Value};
+use wandb::{Metadata, Options, Run, Settings, Surroundings, number};
 
-#[path = "../src/run/tracking/wandb/recorder.rs"]
+#[path = "../crates/wandb/src/recorder.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "the client's own tests need all of it")]
 mod recorder;
 
@@ -48,7 +48,7 @@ fn start(server: Server, folder: &Path) -> Result<(Run, Option<Recorder>)> {
         "WANDB_API_KEY" => Some(KEY.to_owned()),
         _ => None,
     };
-    let settings = Settings::resolve(&WandbConfig::default(), folder, &environment)?;
+    let settings = Settings::resolve(&Options::default(), folder, &environment)?;
     let mut surroundings = Surroundings::real(Arc::new(|_, _| {}));
     surroundings.pace.interval = Duration::from_millis(5);
     surroundings.pace.first_wait = Duration::from_millis(5);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use base::random::Stream;
+use base::team::Team;
+use base::{memory, process};
 use candle_core::{DType, Device, Tensor};
-use caption_train::base::random::Stream;
-use caption_train::base::team::Team;
-use caption_train::base::{memory, process};
 use caption_train::commands::device::select_device;
 use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, FeatureType, OptimizerConfig};
 use caption_train::data::batch::{Batch, Example};
@@ -26,11 +26,11 @@ use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
-use caption_train::ops::profile::{self, Part, Profile};
-use caption_train::ops::{LinearOptions, Precision, Weight, WeightLayout, linear};
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
 use clap::Parser;
+use ops::profile::{self, Part, Profile};
+use ops::{LinearOptions, Precision, Weight, WeightLayout, linear};
 use serde_json::json;
 
 #[global_allocator]

@@ -5,9 +5,9 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use base::process;
 use candle_core::{DType, Device, Tensor};
-use caption_train::base::process;
-use caption_train::ops::{self, AdamW};
+use ops::{self, AdamW};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

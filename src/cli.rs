@@ -4,11 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::base::fault::{UsageError, usage};
-use crate::base::process;
-use crate::base::terminal::{self, Verbosity};
-use crate::base::threads;
-use crate::base::visible::is_hidden;
 use crate::commands::caption::CaptionArgs;
 use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
@@ -25,6 +20,11 @@ use crate::commands::upload::UploadArgs;
 use crate::commands::version::VERSION;
 use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, report, score, train, upload};
 use crate::training::trainer::Outcome;
+use base::fault::{UsageError, usage};
+use base::process;
+use base::terminal::{self, Verbosity};
+use base::threads;
+use base::visible::is_hidden;
 
 /// Trains image-captioning models.
 #[derive(Debug, Parser)]

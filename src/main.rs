@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use caption_train::base::{fault, process, terminal};
+use base::{fault, process, terminal};
 use caption_train::cli;
 use caption_train::training::trainer::Outcome;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use caption_train::data::source::{Limits, tar_archive, zip_archive};
+use datasets::source::{Limits, tar_archive, zip_archive};
 
 use super::feature_store::checksum;
 use super::{json, scratch};

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use base::digest::sha256;
 use candle_core::Device;
-use caption_train::base::digest::sha256;
 use caption_train::config::apply_safe_overrides;
 use caption_train::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata};
 use caption_train::training::optimizer::Optimizer;

@@ -1,6 +1,6 @@
 //! The config file of a run, with what `--set` changes.
 
-use caption_train::base::fault::{describe, is_usage};
+use base::fault::{describe, is_usage};
 use caption_train::config::{apply_safe_overrides, first_unsafe_difference, parse, to_toml};
 
 /// Text; each line that begins with `--set ` is an override, the others are the file.

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::path::{Component, Path};
 
 use caption_train::config::SplitSource;
-use caption_train::data::annotations::flickr8k::{Texts, parse};
-use caption_train::data::annotations::{RawDataset, Reading, Wanted, choose, read_captions, read_scored};
-use caption_train::data::dataset::{DATASET_FILE, Dataset, Split};
-use caption_train::data::prepare::ownership;
-use caption_train::data::prepare::report::{About, PREPARATION_FILE, Preparation, finish, finished};
-use caption_train::data::source::Source;
 use caption_train::data::split::split_images;
+use datasets::annotations::flickr8k::{Texts, parse};
+use datasets::annotations::{RawDataset, Reading, Wanted, choose, read_captions, read_scored};
+use datasets::prepare::ownership;
+use datasets::prepare::report::{About, PREPARATION_FILE, Preparation, finish, finished};
+use datasets::prepared::{DATASET_FILE, Dataset, Split};
+use datasets::source::Source;
 use serde_json::json;
 
 use super::{json, scratch};

@@ -4,10 +4,10 @@ use std::fs;
 use std::io::Cursor;
 use std::panic::panic_any;
 
-use caption_train::data::image_file::guard::guarded;
-use caption_train::data::image_file::{decode_jpeg_both_ways, decode_rgb, inspect};
-use caption_train::data::image_processor::ImageProcessor;
 use image::{ImageReader, Rgb, RgbImage};
+use pixels::image_file::guard::guarded;
+use pixels::image_file::{decode_jpeg_both_ways, decode_rgb, inspect};
+use pixels::image_processor::ImageProcessor;
 use serde_json::Value;
 
 use super::{json, scratch};

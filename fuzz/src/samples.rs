@@ -6,7 +6,6 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::{EncoderKind, EncoderTraining, RunConfig};
-use caption_train::data::image_processor::ImageProcessor;
 use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
@@ -16,6 +15,7 @@ use caption_train::run::checkpoint::writer::write_checkpoint;
 use caption_train::run::tensor_file::write_tensors;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_state::TrainState;
+use pixels::image_processor::ImageProcessor;
 use serde_json::{Value, json};
 
 /// Tokens of [`tokenizer`].

@@ -6,18 +6,18 @@ use anyhow::Result;
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
-use crate::base::fault::{describe, fault};
-use crate::base::terminal;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::picture_files::picture_files;
-use crate::data::image_file::load_rgb;
 use crate::data::image_source::ImageInput;
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
+use base::fault::{describe, fault};
+use base::terminal;
+use pixels::image_file::load_rgb;
 
 /// Images that go through the model together.
 const BATCH_SIZE: usize = 16;

@@ -4,17 +4,17 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::base::terminal;
-use crate::data::dataset::Dataset;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
-use crate::metrics::bootstrap::NUM_RESAMPLES;
-use crate::metrics::score::{ScoreOptions, Scores};
 use crate::model::captioner::Captioner;
 use crate::run::checkpoint::reader::read_model;
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::trainer::Trainer;
+use base::terminal;
+use datasets::prepared::Dataset;
+use metrics::bootstrap::NUM_RESAMPLES;
+use metrics::score::{ScoreOptions, Scores};
 
 /// The images that are captioned, and those that were trained on.
 pub(super) struct Images<'a> {

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::base::fault::usage;
 use crate::config::{DecodingConfig, check_decoding};
 use crate::decoding::{Constraints, Decoding, Strategy};
 use crate::tokenizer::SpecialIds;
+use base::fault::usage;
 
 /// How captions are written; what is not given is as the model's own settings have it.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -150,7 +150,7 @@ const MOST_CAPTIONS: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::{describe, is_usage};
+    use base::fault::{describe, is_usage};
 
     const SPECIALS: SpecialIds = SpecialIds { pad: 0, start: 1, end: 2, unk: 3 };
 

@@ -2,9 +2,9 @@
 
 use candle_core::Device;
 
-use crate::base::fault::usage;
 use crate::config::{Precision, TrainingConfig};
-use crate::ops::has_fast_bf16;
+use base::fault::usage;
+use ops::has_fast_bf16;
 
 /// The device to train on.
 ///
@@ -55,8 +55,8 @@ fn gpu_number(name: &str) -> Option<usize> {
 
 #[cfg(feature = "cuda")]
 fn automatic_device() -> Device {
-    use crate::base::terminal;
-    use crate::ops::cuda::{self, CudaFailure, DRIVER};
+    use base::terminal;
+    use ops::cuda::{self, CudaFailure, DRIVER};
 
     match cuda::open(0) {
         Ok(device) => device,
@@ -79,15 +79,15 @@ fn automatic_device() -> Device {
 
 #[cfg(feature = "cuda")]
 fn gpu(name: &str, number: usize) -> anyhow::Result<Device> {
-    use crate::ops::cuda;
+    use ops::cuda;
 
     cuda::open(number).map_err(|failure| usage(format!("cannot compute on {name}: {failure}"), way_out(&failure)))
 }
 
 /// What to do about a GPU that cannot be used.
 #[cfg(feature = "cuda")]
-fn way_out(failure: &crate::ops::cuda::CudaFailure) -> &'static str {
-    use crate::ops::cuda::{CudaFailure, DRIVER};
+fn way_out(failure: &ops::cuda::CudaFailure) -> &'static str {
+    use ops::cuda::{CudaFailure, DRIVER};
 
     match failure {
         CudaFailure::Library { name: DRIVER, .. } => {
@@ -119,7 +119,7 @@ fn gpu(name: &str, _: usize) -> anyhow::Result<Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::describe;
+    use base::fault::describe;
 
     #[cfg(not(feature = "cuda"))]
     #[test]

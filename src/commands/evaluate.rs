@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::base::fault::{fault, usage};
-use crate::base::team::Team;
-use crate::base::terminal;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
@@ -15,18 +12,21 @@ use crate::commands::model_source::checkpoint_path;
 use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
 use crate::config::RunConfig;
-use crate::data::dataset::{Dataset, Split};
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
 use crate::data::split::split_images;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
-use crate::metrics::meteor::Meteor;
-use crate::metrics::score::ScoreOptions;
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::training::trainer::Outcome;
+use base::fault::{fault, usage};
+use base::team::Team;
+use base::terminal;
+use datasets::prepared::{Dataset, Split};
+use metrics::meteor::Meteor;
+use metrics::score::ScoreOptions;
 
 /// Captions a split and scores the captions.
 #[derive(Clone, Debug, clap::Args)]

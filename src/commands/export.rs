@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::Device;
 
-use crate::base::quoting::python_string;
-use crate::base::terminal;
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
 use crate::run::model_card::Card;
+use base::quoting::python_string;
+use base::terminal;
 
 /// Writes a model as a `VisionEncoderDecoderModel` folder.
 #[derive(Clone, Debug, clap::Args)]

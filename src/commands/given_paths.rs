@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use crate::base::fault::{one_line, usage};
-use crate::base::home::expand;
 use crate::config::RunConfig;
+use base::fault::{one_line, usage};
+use base::home::expand;
 
 /// Puts the home folder in place of `~` in the paths of a config. Those that `checkpoint`, whose run goes on, has too are
 /// what they were.
@@ -54,7 +54,7 @@ pub(crate) fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::{describe, is_usage};
+    use base::fault::{describe, is_usage};
 
     /// As [`expand`] with a home folder that is known here.
     fn at_home(path: &Path) -> Result<PathBuf> {

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::base::atomic_file;
-use crate::base::fault::{describe, one_line};
-use crate::base::stop::StopFlag;
-use crate::base::{terminal, threads};
 use crate::commands::upload::{Publication, publish, repository_name};
 use crate::config::{HubConfig, HubUpload};
 use crate::run::checkpoint::layout::best_file_name;
 use crate::run::model_card::Card;
 use crate::run::run_directory::{RunDirectory, upload_name};
 use crate::training::events::{Event, Observer, SavePoint};
+use base::atomic_file;
+use base::fault::{describe, one_line};
+use base::stop::StopFlag;
+use base::{terminal, threads};
 
 /// Between two looks at whether the end is waited for any longer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::base::terminal;
-use crate::base::visible::line;
 use crate::commands::given_paths::path_argument;
 use crate::config;
 use crate::run::checkpoint::layout::MODEL_PREFIX;
 use crate::run::checkpoint::reader::read_metadata;
+use base::terminal;
+use base::visible::line;
 
 /// Shows what a checkpoint holds.
 #[derive(Clone, Debug, clap::Args)]

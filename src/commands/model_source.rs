@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::base::fault::usage;
-use crate::base::{threads, visible};
 use crate::config::ModelConfig;
-use crate::hub::{self, ModelKind};
 use crate::run::initial_model::ModelFolders;
+use base::fault::usage;
+use base::{threads, visible};
+use hub::{self, ModelKind};
 
 /// The folders of the models that the config names.
 ///

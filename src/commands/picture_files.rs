@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::base::fault::{describe, fault};
-use crate::base::{bounded_file, terminal};
-use crate::data::picture_formats::{READ, format_of_name};
-use crate::data::source::{START, UnnamedPictures, UnreadPictures};
+use base::fault::{describe, fault};
+use base::{bounded_file, terminal};
+use datasets::source::{START, UnnamedPictures, UnreadPictures};
+use pixels::picture_formats::{READ, format_of_name};
 
 /// The files that are named, whatever they are called, and the pictures of the folders that are named, in order; and how
 /// many names lead nowhere. What a folder holds beside pictures that are read is told.

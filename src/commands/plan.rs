@@ -6,9 +6,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::base::memory;
-use crate::base::team::Team;
-use crate::base::terminal;
 use crate::commands::device::training_device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::train::{fresh_setup, settle};
@@ -17,6 +14,9 @@ use crate::data::image_source::ImageSource;
 use crate::run::room::memory_forecast;
 use crate::training::forecast;
 use crate::training::trainer::{Trainer, TrainingData};
+use base::memory;
+use base::team::Team;
+use base::terminal;
 
 /// Says what a run would do, with parameter counts, predicted memory and step time.
 #[derive(Clone, Debug, clap::Args)]

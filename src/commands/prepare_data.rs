@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::base::fault::{fault, usage};
-use crate::base::terminal;
 use crate::commands::dataset_source;
 use crate::commands::given_paths::path_argument;
-use crate::data::prepare::{self, Done, Request, SAMPLES_FILE, report};
+use base::fault::{fault, usage};
+use base::terminal;
+use datasets::prepare::{self, Done, Request, SAMPLES_FILE, report};
 
 /// Downloads or reads, checks and normalises a data set.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 
-use crate::base::fault::{WithHint as _, fault, usage};
-use crate::base::{atomic_file, bounded_file, terminal};
 use crate::commands::given_paths::path_argument;
-use crate::run::report::{GENERATOR, render};
 use crate::run::report_data::{Gathered, gather};
 use crate::run::run_directory::RunDirectory;
+use base::fault::{WithHint as _, fault, usage};
+use base::{atomic_file, bounded_file, terminal};
+use report::{GENERATOR, render};
 
 /// The page, in the run's folder.
 pub const REPORT_FILE: &str = "report.html";

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::base::terminal;
 use crate::commands::given_paths::path_argument;
 use crate::evaluation::caption_files::{read_caption_set, read_reference_lists};
-use crate::metrics::bootstrap::NUM_RESAMPLES;
-use crate::metrics::meteor::Meteor;
-use crate::metrics::score::{ScoreOptions, score};
+use base::terminal;
+use metrics::bootstrap::NUM_RESAMPLES;
+use metrics::meteor::Meteor;
+use metrics::score::{ScoreOptions, score};
 
 /// Scores captions as the COCO evaluation does: BLEU, METEOR, ROUGE-L, CIDEr-D. SPICE is not among them.
 #[derive(Clone, Debug, clap::Args)]

@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 
-use crate::base::fault::one_line;
-use crate::base::terminal;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
-use crate::data::image_file::budget::restrict_to_one_picture;
-use crate::data::image_file::decode_rgb;
 use crate::evaluation::caption_words::CaptionWord;
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::evaluation::description::{Description, describe};
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
-use crate::serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};
 use crate::training::trainer::Outcome;
+use base::fault::one_line;
+use base::terminal;
+use pixels::image_file::budget::restrict_to_one_picture;
+use pixels::image_file::decode_rgb;
+use serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};
 
 /// Opens a page to try a model with pictures.
 #[derive(Clone, Debug, clap::Args)]

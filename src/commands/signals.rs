@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::base::stop::StopFlag;
-use crate::base::{process, terminal, threads};
+use base::stop::StopFlag;
+use base::{process, terminal, threads};
 
 /// Exit code of a process that a signal stopped.
 pub(super) const STOPPED: i32 = 130;

@@ -6,11 +6,7 @@ use std::sync::mpsc::Receiver;
 
 use anyhow::Result;
 
-use crate::base::stop::StopFlag;
-use crate::base::{fault::one_line, terminal};
 use crate::config::{HubUpload, RunConfig};
-use crate::hub;
-use crate::metrics::score::Scores;
 use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
@@ -21,8 +17,11 @@ use crate::run::tracking::results_table::ResultsTable;
 use crate::run::tracking::sample_pictures::SamplePictures;
 use crate::run::tracking::tensorboard::TensorBoard;
 #[cfg(feature = "wandb")]
-use crate::run::tracking::weights_and_biases::{About, WeightsAndBiases, settings};
+use crate::run::tracking::wandb::{About, WeightsAndBiases, settings};
 use crate::training::events::Observer;
+use base::stop::StopFlag;
+use base::{fault::one_line, terminal};
+use metrics::score::Scores;
 
 /// The trackers of a run.
 pub(super) struct Trackers {
@@ -40,7 +39,7 @@ pub(super) fn check(config: &RunConfig) -> Result<()> {
     settings(&config.tracking.wandb, &RunDirectory::at(&config.output_dir))?;
     #[cfg(not(feature = "wandb"))]
     if config.tracking.wandb.mode.is_some_and(|mode| mode != crate::config::WandbMode::Disabled) {
-        return Err(crate::base::fault::usage(
+        return Err(base::fault::usage(
             "tracking.wandb.mode is set, and this program was built without the feature wandb",
             "remove it, or build with `--features wandb`",
         ));

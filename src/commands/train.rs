@@ -6,13 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 
-use crate::base::fault::{WithHint as _, fault, one_line, usage};
-use crate::base::home::expand;
-use crate::base::quoting::shell_path;
-use crate::base::stop::StopFlag;
-use crate::base::team::Team;
-use crate::base::terminal;
-use crate::base::{atomic_file, memory, visible};
 use crate::commands::caption_at_end::{Images, caption_at_end};
 use crate::commands::dataset_source::{self, OnChange};
 use crate::commands::device::training_device;
@@ -41,6 +34,13 @@ use crate::run::tracking::ownership::WhileOwned;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::{Event, Observer as _, SavePoint};
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
+use base::fault::{WithHint as _, fault, one_line, usage};
+use base::home::expand;
+use base::quoting::shell_path;
+use base::stop::StopFlag;
+use base::team::Team;
+use base::terminal;
+use base::{atomic_file, memory, visible};
 
 /// What to train.
 #[derive(Clone, Debug)]

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 
-use crate::base::fault::{WithHint as _, usage};
-use crate::base::stop::StopFlag;
-use crate::base::{terminal, threads};
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
-use crate::hub::{self, Upload, UploadStopped, Uploaded};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
 use crate::run::model_card::Card;
 use crate::training::trainer::Outcome;
+use base::fault::{WithHint as _, usage};
+use base::stop::StopFlag;
+use base::{terminal, threads};
+use hub::{self, Upload, UploadStopped, Uploaded};
 
 /// Uploads a model to the Hugging Face Hub.
 #[derive(Clone, Debug, clap::Args)]

@@ -13,8 +13,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::source_text::read_text;
 use super::{DecodingConfig, RunConfig, validate};
-use crate::base::fault::{fault, usage};
-use crate::base::visible;
+use base::fault::{fault, usage};
+use base::visible;
 
 /// Every key with its meaning and its default; tests hold it equal to the structs.
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
@@ -381,10 +381,10 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::base::fault::{describe, is_usage};
     use crate::config::{
         AugmentationConfig, EncoderArchitecture, EncoderKind, EncoderTraining, SaveInterval, WandbMode,
     };
+    use base::fault::{describe, is_usage};
 
     /// The least that a run needs.
     const SMALLEST: &str = "[data]\ndataset = \"shapes\"\n[model.encoder]\nname = \"vit\"\n";

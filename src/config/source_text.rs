@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use crate::base::fault::usage;
-use crate::base::visible;
+use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
+use base::fault::usage;
+use base::visible;
 
 /// Reads a config file: UTF-8, or UTF-16 with a byte order mark, as `>` of Windows PowerShell writes it.
 ///
@@ -52,7 +52,7 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::{describe, is_usage};
+    use base::fault::{describe, is_usage};
 
     const TEXT: &str = "name = \"кошка 🐈\"\r\nseed = 3\n";
 

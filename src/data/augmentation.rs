@@ -4,7 +4,7 @@
 use image::RgbImage;
 use image::imageops;
 
-use crate::base::random::Stream;
+use base::random::Stream;
 
 /// Widest and narrowest shape of the part, relative to a square: torchvision's default.
 const LOG_RATIO: f64 = 0.287_682_072_451_780_9; // ln(4 / 3)

@@ -105,8 +105,8 @@ mod tests {
     use image::{Rgb, RgbImage};
 
     use super::*;
-    use crate::data::image_processor::ImageProcessor;
     use crate::data::image_source::{ImageFiles, Views};
+    use pixels::image_processor::ImageProcessor;
 
     /// Pictures of one pixel, whose red value tells them apart.
     fn source(folder: &Path) -> ImageSource {

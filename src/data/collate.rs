@@ -3,7 +3,7 @@
 //! Padding is known by length, never by id: the padding id may be any token, the end token too.
 
 /// The label of a position that is no target.
-pub const IGNORE_LABEL: u32 = crate::ops::IGNORE_INDEX;
+pub const IGNORE_LABEL: u32 = ops::IGNORE_INDEX;
 
 /// Captions of one batch, row by row, each padded at its end to the longest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub fn frame(ids: &[u32], start: u32, end: u32, max_seq_len: usize) -> Vec<u32> 
 
 #[cfg(test)]
 mod tests {
+    use records::caption_lengths::CaptionLengths;
+
     use super::*;
 
     const START: u32 = 1;
@@ -97,5 +99,15 @@ mod tests {
         let batch = collate(&[], 0);
         assert_eq!((batch.batch_size, batch.length, batch.num_targets), (0, 0, 0));
         assert!(batch.input_ids.is_empty() && batch.labels.is_empty());
+    }
+
+    #[test]
+    fn what_counts_as_longer_is_what_is_cut() {
+        for positions in 1..6 {
+            let mut counted = CaptionLengths::default();
+            (0..8).for_each(|length| counted.add(length));
+            let is_cut = |&length: &usize| frame(&vec![9; length], 1, 2, positions).len() < length + 2;
+            assert_eq!(counted.num_longer_than(positions), (0..8).filter(is_cut).count(), "{positions} positions");
+        }
     }
 }

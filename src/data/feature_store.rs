@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use crate::base::fault::{WithHint as _, fault};
-use crate::base::lock::{Holder, Lock};
-use crate::base::{atomic_file, place};
+use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
+use base::fault::{WithHint as _, fault};
+use base::lock::{Holder, Lock};
+use base::{atomic_file, place};
 
 /// Version of the files. A store of another one is another store.
 pub const FORMAT_VERSION: u32 = 1;
@@ -323,7 +323,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::fault::describe;
+    use base::fault::describe;
 
     fn description() -> Description {
         Description { content: json!({"encoder": "a"}), row_bytes: 3 }

@@ -11,14 +11,13 @@ use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 use serde::Serialize;
 
-use crate::base::fault::fault;
 use crate::config::FeatureType;
 use crate::data::augmentation::Augmentation;
-use crate::data::dataset::Dataset;
 use crate::data::feature_store::{FeatureStore, Key};
-use crate::data::image_file::{load_known_rgb, load_rgb};
-use crate::data::image_processor::ImageProcessor;
-use crate::ops;
+use base::fault::fault;
+use datasets::prepared::Dataset;
+use pixels::image_file::{load_known_rgb, load_rgb};
+use pixels::image_processor::ImageProcessor;
 
 /// An image, whole or as one of its random views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -278,8 +277,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::fault::describe;
     use crate::data::feature_store::Description;
+    use base::fault::describe;
 
     /// A source of features (1, 2) of three images.
     fn stored(folder: &std::path::Path, number: FeatureType) -> ImageSource {

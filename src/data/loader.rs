@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 
 use anyhow::anyhow;
 
-use crate::base::fault::one_line;
-use crate::base::terminal;
-use crate::base::threads::spawn;
+use base::fault::one_line;
+use base::terminal;
+use base::threads::spawn;
 
 /// An ordered stream of results. Dropping it lets the jobs that run end, starts no others and joins the threads.
 pub struct Loader<T> {
@@ -164,7 +164,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::random::{element_bits, mix_key};
+    use base::random::{element_bits, mix_key};
 
     type Load = Arc<dyn Fn(usize) -> anyhow::Result<usize> + Send + Sync>;
 

@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use crate::base::random::Stream;
 use crate::config::BatchBy;
 use crate::data::batch::Example;
+use base::random::Stream;
 
 /// The order of the examples in an epoch: a permutation of their indices, a function of the seed, the epoch and the
 /// examples' images alone.

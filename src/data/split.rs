@@ -1,10 +1,10 @@
 //! Which images are for training, validation and testing. A split is by image, never by caption, so that no image
 //! stands on two sides.
 
-use crate::base::fault::fault;
-use crate::base::random::Stream;
 use crate::config::SplitSource;
-use crate::data::dataset::{Dataset, Split};
+use base::fault::fault;
+use base::random::Stream;
+use datasets::prepared::{Dataset, Split};
 
 /// Indices into [`Dataset::images`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,9 +109,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::base::fault::describe;
-    use crate::data::dataset::ImageRecord;
-    use crate::data::image_id::ImageId;
+    use base::fault::describe;
+    use datasets::image_id::ImageId;
+    use datasets::prepared::ImageRecord;
 
     fn dataset(images: impl Iterator<Item = (usize, Split)>) -> Dataset {
         let record = |(number, split)| ImageRecord {

@@ -1,9 +1,9 @@
 //! Sampling: tokens drawn by their probability, at a temperature, among the most probable ones (top-k: Fan et al. 2018;
 //! top-p: Holtzman et al. 2020), with the rules of transformers.
 
-use crate::base::random::Stream;
 use crate::decoding::constraints::Constraints;
 use crate::decoding::search::{DecodedCaption, NextToken, Search};
+use base::random::Stream;
 
 /// Captions of one image, each drawn by itself.
 pub(super) struct SampledSearch {

@@ -9,7 +9,7 @@ use crate::decoding::greedy::GreedySearch;
 use crate::decoding::sampling::SampledSearch;
 use crate::model::caption_decoder::CaptionDecoder;
 use crate::model::key_value_cache::KeyValueCache;
-use crate::ops::log_sum_exp;
+use ops::log_sum_exp;
 
 /// Images that are done leave the batch when they are at least one in this many: to leave means to copy the others.
 const LEAVING_SHARE: usize = 4;

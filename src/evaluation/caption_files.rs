@@ -9,12 +9,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::base::fault::{WithHint as _, fault, usage};
-use crate::data::annotations::{Folders, RawDataset, RawImage, Reading, are_others, read_captions, read_scored};
-use crate::data::dataset::Split;
-use crate::data::image_id::{IdMap, ImageId};
-use crate::data::source::{is_image_name, without_ending};
-use crate::metrics::corpus::Captions;
+use base::fault::{WithHint as _, fault, usage};
+use datasets::annotations::{Folders, RawDataset, RawImage, Reading, are_others, read_captions, read_scored};
+use datasets::image_id::{IdMap, ImageId};
+use datasets::prepared::Split;
+use datasets::source::{is_image_name, without_ending};
+use metrics::corpus::Captions;
 
 /// Images with a caption and references, in the order of the references.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -238,7 +238,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::base::fault::describe;
+    use base::fault::describe;
 
     fn read(candidates: &Value, references: Option<&Value>, split: Option<&str>) -> Result<CaptionSet> {
         let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::base::random::Stream;
+use base::random::Stream;
 
 /// Counts of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
-use crate::base::team::Team;
 use crate::config::DecodingConfig;
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::decoding::{DecodedCaption, Decoding, decode};
 use crate::model::captioner::Captioner;
 use crate::tokenizer::CaptionTokenizer;
+use base::team::Team;
 
 /// A model that captions, with its tokenizer.
 pub struct CaptionWriter<'a> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::evaluation::captioning::WrittenCaption;
-use crate::metrics::statistics::repeats_itself;
+use metrics::statistics::repeats_itself;
 
 /// Captions below which nothing is said: some of so few may well be equal.
 const MIN_CAPTIONS: usize = 4;

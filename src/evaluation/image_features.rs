@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use candle_core::{DType, Device};
 
-use crate::base::team::Team;
 use crate::data::image_source::{ImageInput, ImageSource, ImageView};
 use crate::data::loader::Loader;
 use crate::model::captioner::Captioner;
+use base::team::Team;
 
 /// How the images are read and encoded.
 #[derive(Clone, Debug)]

@@ -8,7 +8,6 @@ use crate::data::image_source::ImageInput;
 use crate::model::caption_decoder::Mode;
 use crate::model::captioner::Captioner;
 use crate::model::vision_block::Cut;
-use crate::ops;
 
 /// A sum of token losses in nats and the number of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -11,7 +11,7 @@ use crate::model::initialization::Initializer;
 use crate::model::key_value_cache::KeyValueCache;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::LayerNorm;
-use crate::ops::{self, AttentionOptions, Dropout, DropoutSite, Gelu, LinearOptions, Precision, Weight, WeightLayout};
+use ops::{self, AttentionOptions, Dropout, DropoutSite, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 /// Everything that decides the decoder's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

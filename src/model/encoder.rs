@@ -9,7 +9,7 @@ use crate::model::clip_vision::ClipVision;
 use crate::model::parameters::{Declaration, ParameterView};
 use crate::model::vision_block::Cut;
 use crate::model::vision_transformer::VisionTransformer;
-use crate::ops::Gelu;
+use ops::Gelu;
 
 /// Blocks that an encoder or a decoder may have. Each is declared before its weights are looked for, so that without a
 /// limit a number in a file would be memory.

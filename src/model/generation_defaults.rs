@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::base::fault::WithHint as _;
 use crate::config::{DecodingConfig, check_decoding};
 use crate::model::weight_files::{read_json, real_number, whole_number};
+use base::fault::WithHint as _;
 
 /// Settings that change captions and are not known here, and the values that change nothing.
 const CHANGING: [(&str, &[f64]); 12] = [

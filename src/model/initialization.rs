@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::base::random::Stream;
+use base::random::Stream;
 
 /// A distribution of first values.
 #[derive(Clone, Copy, Debug, PartialEq)]

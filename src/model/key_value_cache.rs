@@ -3,8 +3,6 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::ops;
-
 /// Keys and values of every block for B images with S captions each. All captions have the same length.
 #[derive(Clone, Debug)]
 pub struct KeyValueCache {

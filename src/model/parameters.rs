@@ -10,7 +10,7 @@ use candle_core::{DType, Device, DeviceLocation, Tensor, Var};
 
 use crate::model::initialization::Initializer;
 use crate::model::weight_fit::check_fit;
-use crate::ops::{GradientSink, Precision, Weight};
+use ops::{GradientSink, Precision, Weight};
 
 /// What a layer needs: a tensor of this name and shape.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use crate::base::fault::fault;
 use crate::model::captioner::CaptionerShape;
 use crate::model::pretrained_decoder::decoder_shape_of_config;
 use crate::model::pretrained_encoder::{PretrainedEncoder, encoder_from, is_captioner, shape_of_config};
 use crate::model::weight_files::{read_config, read_tensors};
 use crate::model::weight_names::{CaptionerParts, Renamed, rename_decoder, split_captioner};
+use base::fault::fault;
 
 /// A captioner as its folder describes it.
 #[derive(Clone, Debug)]

@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use crate::base::fault::fault;
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::encoder::HiddenActivation;
 use crate::model::weight_files::{boolean, read_config, read_tensors, real_number, whole_number};
 use crate::model::weight_names::{Renamed, rename_decoder};
+use base::fault::fault;
 
 /// A decoder as its folder describes it.
 #[derive(Clone, Debug)]

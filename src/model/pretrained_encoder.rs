@@ -7,12 +7,12 @@ use anyhow::{Context as _, bail};
 use candle_core::Tensor;
 use serde_json::Value;
 
-use crate::base::fault::fault;
 use crate::config::EncoderKind;
 use crate::model::encoder::{EncoderShape, HiddenActivation};
 use crate::model::position_table;
 use crate::model::weight_files::{boolean, read_config, read_tensors, real_number, whole_number};
 use crate::model::weight_names::{Renamed, rename_encoder, split_captioner};
+use base::fault::fault;
 
 /// An encoder as its folder describes it.
 #[derive(Clone, Debug)]
@@ -222,17 +222,17 @@ mod tests {
     #[test]
     fn another_family_is_refused_by_name() {
         let error = shape(r#"{"model_type": "swin"}"#).unwrap_err();
-        assert!(crate::base::fault::describe(&error).contains("\"swin\""));
+        assert!(base::fault::describe(&error).contains("\"swin\""));
     }
 
     #[test]
     fn a_folder_without_config_or_weights_is_an_error_with_a_hint() {
         let folder = tempfile::tempdir().unwrap();
-        let text = crate::base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
+        let text = base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
         assert!(text.contains("config.json") && text.contains("hint:"), "{text}");
         std::fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#).unwrap();
         std::fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
-        let text = crate::base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
+        let text = base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
         assert!(text.contains("pickle"), "{text}");
     }
 }

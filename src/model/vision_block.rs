@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 
 use crate::model::initialization::Initializer;
 use crate::model::parameters::{Declaration, ParameterView};
-use crate::ops::{self, AttentionOptions, Gelu, LinearOptions, Precision, Weight, WeightLayout};
+use ops::{self, AttentionOptions, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 /// A dense layer with the weight `[out, in]` of `torch.nn.Linear`.
 #[derive(Clone, Debug)]

@@ -10,9 +10,9 @@ use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES, MAX_TABLE_BYTES};
-use crate::base::fault::{WithHint as _, fault};
-use crate::base::memory;
+use base::bounded_file::{self, MAX_DESCRIPTION_BYTES, MAX_TABLE_BYTES};
+use base::fault::{WithHint as _, fault};
+use base::memory;
 
 /// The folder's `config.json`.
 ///

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use candle_core::Tensor;
 
-use crate::base::fault::fault;
 use crate::config::EncoderKind;
+use base::fault::fault;
 
 /// Tensors under the names used here, and what belongs to something else.
 #[derive(Clone, Debug, Default)]
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(renamed.tensors.into_keys().collect::<Vec<_>>(), ["transformer.wte.weight"]);
         let other = (&ones * 2.0).unwrap();
         let error = rename_decoder(with_head(other.clone()), true).unwrap_err();
-        assert!(crate::base::fault::describe(&error).contains("although config.json ties the two"), "{error:?}");
+        assert!(base::fault::describe(&error).contains("although config.json ties the two"), "{error:?}");
         assert_eq!(rename_decoder(with_head(other), false).unwrap().tensors.len(), 2);
     }
 

@@ -5,9 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 
-use crate::base::fault::WithHint as _;
 use crate::config::DecodingConfig;
-use crate::data::image_processor::ImageProcessor;
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::captioner::CaptionerShape;
 use crate::model::generation_defaults::GenerationDefaults;
@@ -21,6 +19,8 @@ use crate::run::pretrained_folder::{
     UNFIT_HINT, is_dispensable, new_note, read_processor, read_tokenizer, unfit, unused_note,
 };
 use crate::tokenizer::CaptionTokenizer;
+use base::fault::WithHint as _;
+use pixels::image_processor::ImageProcessor;
 
 /// Model, tokenizer and image processing.
 pub struct CaptioningModel {

@@ -3,12 +3,12 @@
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use crate::base::credentials::hidden;
-use crate::base::system_usage::{gpu_names, processor_name};
-use crate::base::{clock, memory};
 use crate::run::run_directory::RunDirectory;
 use crate::training::plan::RunPlan;
+use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
+use base::credentials::hidden;
+use base::system_usage::{gpu_names, processor_name};
+use base::{clock, memory};
 
 const FILE: &str = "environment.json";
 const FORMAT_VERSION: u32 = 1;

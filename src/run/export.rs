@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::base::fault::{WithHint as _, fault};
-use crate::base::{atomic_file, place};
 use crate::config::EncoderKind;
 use crate::model::export_config::{decoder_config, encoder_config};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::model_card::{self, Card};
 use crate::run::tensor_file::write_tensors;
+use base::fault::{WithHint as _, fault};
+use base::{atomic_file, place};
 
 /// Writes the folder. It is complete when `config.json` is there, which is written last.
 ///

@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use image::{ImageFormat, RgbImage};
 
-use crate::base::terminal::Progress;
-use crate::data::dataset::{Dataset, Split};
-use crate::data::image_file::{encode, load_rgb};
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::description::{Description, describe};
-use crate::metrics::corpus::Captions;
-use crate::metrics::score::cider_of_each;
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
-use crate::run::report::{GalleryImage, Word};
 use crate::run::report_data::{SplitCaptions, side};
+use base::terminal::Progress;
+use datasets::prepared::{Dataset, Split};
+use metrics::corpus::Captions;
+use metrics::score::cider_of_each;
+use pixels::image_file::{encode, load_rgb};
+use report::{GalleryImage, Word};
 
 /// Draws `num_images` pictures of the captioned split, or of the validation split where no split was captioned.
 ///

@@ -14,15 +14,8 @@ use candle_core::{DType, Device};
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::base::fault::fault;
-use crate::base::lock::Holder;
-use crate::base::team::Team;
-use crate::base::terminal::{self, Progress};
-use crate::base::{digest, disk};
 use crate::config::{FeatureType, Precision};
 use crate::data::feature_store::{Appender, Description, FORMAT_VERSION, FeatureStore, Key};
-use crate::data::image_file::DECODER_VERSION;
-use crate::data::image_processor::ImageProcessor;
 use crate::data::image_source::{ImageFiles, ImageSource, ImageView, StoredContent, StoredImages, feature_bytes};
 use crate::data::loader::Loader;
 use crate::evaluation::image_features::{EncodeSettings, encode_images};
@@ -32,6 +25,13 @@ use crate::model::parameters::Parameters;
 use crate::run::setup::Setup;
 use crate::training::forecast::ENCODE_BATCH;
 use crate::training::plan::ImagePath;
+use base::fault::fault;
+use base::lock::Holder;
+use base::team::Team;
+use base::terminal::{self, Progress};
+use base::{digest, disk};
+use pixels::image_file::DECODER_VERSION;
+use pixels::image_processor::ImageProcessor;
 
 /// Where the loop gets its images; what is not in the cache yet is put there first, and meanwhile `keep_going` is asked
 /// now and then. `None`: it said no; what was put there until then stays.
@@ -339,9 +339,9 @@ fn shown(title: &str, count: usize, fill: impl FnOnce(&Progress) -> Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::describe;
     use crate::config::{EncoderArchitecture, EncoderKind};
     use crate::data::augmentation::Augmentation;
+    use base::fault::describe;
 
     fn encoder() -> EncoderShape {
         EncoderShape::from_architecture(&EncoderArchitecture {

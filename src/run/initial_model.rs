@@ -7,11 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 
-use crate::base::fault::{WithHint as _, fault, usage};
-use crate::base::memory;
 use crate::config::{self, EncoderTraining, RunConfig};
-use crate::data::dataset::Dataset;
-use crate::data::image_processor::{FolderProcessing, ImageProcessor};
 use crate::data::split::SplitIndices;
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::captioner::CaptionerShape;
@@ -27,6 +23,10 @@ use crate::run::pretrained_folder::{
     UNFIT_HINT, is_dispensable, new_note, read_processor, read_tokenizer, unused_note,
 };
 use crate::tokenizer::CaptionTokenizer;
+use base::fault::{WithHint as _, fault, usage};
+use base::memory;
+use datasets::prepared::Dataset;
+use pixels::image_processor::{FolderProcessing, ImageProcessor};
 
 /// The local folders that the config's names stand for.
 #[derive(Clone, Debug, Default)]

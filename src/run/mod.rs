@@ -10,7 +10,6 @@ pub mod initial_model;
 mod markdown;
 pub mod model_card;
 pub mod pretrained_folder;
-pub mod report;
 pub mod report_data;
 pub mod room;
 pub mod run_directory;

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::base::visible;
 use crate::config::{self, RunConfig};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::markdown::plain as plain_markdown;
-use crate::run::report::SplitScores;
 use crate::run::report_data;
 use crate::run::run_directory::RunDirectory;
+use base::visible;
+use report::SplitScores;
 
 const FRONT_MATTER: &str = "---
 library_name: transformers

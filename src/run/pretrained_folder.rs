@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::base::fault::{WithHint as _, fault};
-use crate::base::visible;
 use crate::config::TokenizerConfig;
-use crate::data::image_processor::{FolderProcessing, ImageProcessor};
 use crate::model::caption_decoder::DecoderShape;
 use crate::model::encoder::EncoderShape;
 use crate::model::generation_defaults::GenerationDefaults;
 use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
+use base::fault::{WithHint as _, fault};
+use base::visible;
+use pixels::image_processor::{FolderProcessing, ImageProcessor};
 
 /// Names of tensors in a message; the rest are counted.
 const LISTED: usize = 4;

@@ -10,21 +10,22 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use serde::Deserialize;
 
-use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
-use crate::base::fault::one_line;
-use crate::base::quoting::shell_word;
 use crate::config::{self, RunConfig};
-use crate::data::dataset::{Dataset, Split};
-use crate::data::image_id::ImageId;
 use crate::data::split::split_images;
 use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX, best_file_name};
 use crate::run::checkpoint::newest::newest_in_run;
 use crate::run::checkpoint::reader::{TensorShapes, read_metadata};
 use crate::run::environment::{Environment, Process};
 use crate::run::gallery;
-use crate::run::report::{CaptionedImage, CaptionedSplit, FileLink, ReportData, SplitScores, Status, metrics_log};
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_scores;
+use base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
+use base::fault::one_line;
+use base::quoting::shell_word;
+use datasets::image_id::ImageId;
+use datasets::prepared::{Dataset, Split};
+use records::metrics_log;
+use report::{CaptionedImage, CaptionedSplit, FileLink, ReportData, SplitScores, Status};
 
 /// What a run's folder tells, and what could not be told.
 pub struct Gathered {

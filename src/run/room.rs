@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use crate::base::{disk, memory};
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
 use crate::training::forecast::{self, MemoryForecast};
+use base::{disk, memory};
 
 const GIGABYTE: f64 = 1e9;
 
@@ -89,7 +89,7 @@ mod tests {
         let run = RunDirectory::create(output.path(), "run").unwrap();
         fs::write(run.last_checkpoint(), [0; 100]).unwrap();
         fs::write(run.checkpoints().join("other.safetensors"), [0; 10]).unwrap();
-        crate::base::atomic_file::link_or_copy(&run.last_checkpoint(), &run.checkpoints().join("second")).unwrap();
+        base::atomic_file::link_or_copy(&run.last_checkpoint(), &run.checkpoints().join("second")).unwrap();
         assert_eq!(bytes_of_checkpoints(&run), 110);
     }
 }

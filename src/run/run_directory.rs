@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
-use crate::base::fault::{WithHint as _, fault};
-use crate::base::lock::{Attempt, Holder, LOCK_FILE, Lock};
-use crate::base::{atomic_file, place, terminal};
 use crate::run::checkpoint::layout::{LAST, epoch_of_file_name, step_of_file_name};
 use crate::training::train_state::TrainState;
+use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
+use base::fault::{WithHint as _, fault};
+use base::lock::{Attempt, Holder, LOCK_FILE, Lock};
+use base::{atomic_file, place, terminal};
 
 const CHECKPOINTS: &str = "checkpoints";
 const PREDICTIONS: &str = "predictions";
@@ -273,7 +273,7 @@ fn is_behind(line: &[u8], state: &TrainState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::describe;
+    use base::fault::describe;
 
     #[test]
     fn a_taken_name_gets_a_number_and_nothing_is_overwritten() {

@@ -9,27 +9,27 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use rayon::prelude::*;
 
-use crate::base::fault::{fault, usage};
 use crate::config::RunConfig;
 use crate::data::augmentation::Augmentation;
 use crate::data::batch::Example;
-use crate::data::caption_lengths::CaptionLengths;
 use crate::data::collate::frame;
-use crate::data::dataset::{Dataset, Split};
-use crate::data::image_processor::ImageProcessor;
 use crate::data::image_source::ImageFiles;
 use crate::data::split::{SplitIndices, split_images};
-use crate::metrics::meteor::Meteor;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::reader::Checkpoint;
 use crate::run::initial_model::{InitialModel, ModelFolders};
 use crate::tokenizer::CaptionTokenizer;
-use crate::training::caption_fit::CaptionFit;
 use crate::training::captioned_split::CaptionedSplit;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
+use base::fault::{fault, usage};
+use datasets::prepared::{Dataset, Split};
+use metrics::meteor::Meteor;
+use pixels::image_processor::ImageProcessor;
+use records::caption_fit::CaptionFit;
+use records::caption_lengths::CaptionLengths;
 
 /// A run that is ready to begin or to go on.
 pub struct Setup {

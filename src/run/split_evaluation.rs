@@ -8,18 +8,18 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
-use crate::base::fault::{WithHint as _, fault, usage};
-use crate::base::team::Team;
-use crate::base::terminal::{self, Progress};
-use crate::base::{atomic_file, digest};
-use crate::data::dataset::Dataset;
 use crate::data::image_source::ImageSource;
 use crate::decoding::Decoding;
 use crate::evaluation::caption_match::{CaptionMatch, match_captions};
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
-use crate::metrics::corpus::Captions;
-use crate::metrics::score::{ScoreOptions, ScoreReport, score};
+use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
+use base::fault::{WithHint as _, fault, usage};
+use base::team::Team;
+use base::terminal::{self, Progress};
+use base::{atomic_file, digest};
+use datasets::prepared::Dataset;
+use metrics::corpus::Captions;
+use metrics::score::{ScoreOptions, ScoreReport, score};
 
 /// Captions shown on the console.
 const SHOWN: usize = 3;

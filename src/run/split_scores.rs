@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::metrics::bootstrap::CONFIDENCE;
-use crate::metrics::score::SCORE_NAMES;
-use crate::run::report::{ScoreRow, SplitScores};
+use metrics::bootstrap::CONFIDENCE;
+use metrics::score::SCORE_NAMES;
+use report::{ScoreRow, SplitScores};
 
 /// The scores in a `SPLIT.scores.json`.
 ///

@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use crate::base::atomic_file;
+use base::atomic_file;
 
 /// Writes `tensors` in their order, with `metadata` in the header.
 ///

@@ -10,11 +10,11 @@ use tokenizers::Tokenizer;
 use tokenizers::models::bpe::BPE;
 
 use super::{CaptionTokenizer, byte_level, model_check, raw_from_json};
-use crate::base::atomic_file;
-use crate::base::bounded_file::{self, MAX_TABLE_BYTES};
-use crate::base::fault::{WithHint as _, fault};
-use crate::base::visible::quoted;
 use crate::config::TokenizerConfig;
+use base::atomic_file;
+use base::bounded_file::{self, MAX_TABLE_BYTES};
+use base::fault::{WithHint as _, fault};
+use base::visible::quoted;
 
 const TOKENIZER: &str = "tokenizer.json";
 const VOCAB: &str = "vocab.json";
@@ -161,7 +161,7 @@ fn two_files(whole: &str) -> anyhow::Result<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::describe;
+    use base::fault::describe;
 
     const CAPTIONS: [&str; 3] = ["A dog runs on the beach", "two \"dogs\" run on the béach", "the dog runs \\ <end>"];
 

@@ -20,10 +20,10 @@ use tokenizers::normalizers::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
 
-use crate::base::digest::sha256;
-use crate::base::fault::{fault, usage};
-use crate::base::visible;
 use crate::config::TokenizerConfig;
+use base::digest::sha256;
+use base::fault::{fault, usage};
+use base::visible;
 
 /// Characters of an error that the tokenizers crate gives.
 const MOST_QUOTED: usize = 200;
@@ -291,7 +291,7 @@ fn dense_vocab_size(tokenizer: &Tokenizer) -> anyhow::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::{describe, is_usage};
+    use base::fault::{describe, is_usage};
 
     const CAPTIONS: [&str; 4] =
         ["a dog runs on the beach", "two dogs run on the beach", "the dog runs", "a man walks the dog"];

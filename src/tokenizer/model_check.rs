@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::parts::KINDS;
-use crate::base::fault::fault;
-use crate::base::visible::quoted;
+use base::fault::fault;
+use base::visible::quoted;
 
 const ANEW: &str = "take the file anew from where it came from";
 const BYTE_LEVEL: &str = "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained";
@@ -166,7 +166,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::fault::describe;
+    use base::fault::describe;
 
     fn refusal(change: impl FnOnce(&mut Value)) -> String {
         let mut model = json!({ "type": "BPE", "vocab": { "a": 0, "b": 1, "ab": 2 }, "merges": [["a", "b"]] });

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use regex_automata::util::syntax;
 use serde_json::{Map, Value};
 
-use crate::base::fault::fault;
-use crate::base::visible::quoted;
+use base::fault::fault;
+use base::visible::quoted;
 
 const HINT: &str = "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained";
 /// Parts of a kind, those within sequences included.
@@ -214,7 +214,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::fault::describe;
+    use base::fault::describe;
 
     fn refusal(key: &str, part: &Value) -> String {
         let kind = KINDS.iter().find(|kind| kind.key == key).unwrap();

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use tokenizers::Tokenizer;
 
 use super::{CaptionTokenizer, lowercases};
-use crate::base::fault::{WithHint as _, fault};
 use crate::config::TokenizerConfig;
+use base::fault::{WithHint as _, fault};
 
 /// The ids that a model's config names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

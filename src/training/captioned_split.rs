@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::evaluation::captioning::WrittenCaption;
-use crate::metrics::corpus::Captions;
-use crate::metrics::meteor::Meteor;
-use crate::metrics::score::{ScoreOptions, SignedScores, score};
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::Sample;
+use metrics::corpus::Captions;
+use metrics::meteor::Meteor;
+use metrics::score::{ScoreOptions, SignedScores, score};
 
 /// The validation split as it is captioned.
 pub struct CaptionedSplit {

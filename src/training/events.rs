@@ -1,12 +1,12 @@
 //! What the loop tells its observers. An observer that fails stops the loop.
 
 use crate::evaluation::captioning::WrittenCaption;
-use crate::metrics::score::SignedScores;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::Alarm;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
 use crate::training::train_state::TrainState;
+use metrics::score::SignedScores;
 
 /// Why a checkpoint is due.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
 use crate::model::parameters::Parameters;
-use crate::ops::{self, GradientSink};
+use ops::{self, GradientSink};
 
 /// Adds up what the parts give, as it comes. The result does not depend on the order in which it comes: the terms are
 /// the leaves of a binary tree, and two that belong together are added when the second is there.

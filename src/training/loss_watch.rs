@@ -67,7 +67,7 @@ impl LossWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::random::Stream;
+    use base::random::Stream;
 
     fn falling_losses() -> impl Iterator<Item = (u64, f64)> {
         let mut noise = Stream::new(3, "losses", "");

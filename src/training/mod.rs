@@ -1,7 +1,6 @@
 //! Layer 4: the loop. Emits events; opens no output file and no socket of its own.
 
 pub mod alarms;
-pub mod caption_fit;
 pub mod captioned_split;
 pub mod events;
 pub mod forecast;

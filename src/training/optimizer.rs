@@ -9,8 +9,8 @@ use crate::config::{DecayScope, OptimizerConfig};
 use crate::model::captioner::CaptionerShape;
 use crate::model::encoder::encoder_depth;
 use crate::model::parameters::Parameters;
-use crate::ops::{PendingUpdate, UpdateRule, UpdatedParameter, Updater};
 use crate::training::gradients::Gradients;
+use ops::{PendingUpdate, UpdateRule, UpdatedParameter, Updater};
 
 /// The two moments of one parameter.
 #[derive(Clone, Debug)]

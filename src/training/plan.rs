@@ -9,11 +9,10 @@ use serde::Serialize;
 use crate::config::{BestMetric, EncoderTraining, Precision, RunConfig};
 use crate::data::image_source::Views;
 use crate::data::sampler;
-use crate::metrics::cider::FEW_IMAGES;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
-use crate::ops;
-use crate::training::caption_fit::CaptionFit;
+use metrics::cider::FEW_IMAGES;
+use records::caption_fit::CaptionFit;
 
 /// What becomes of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

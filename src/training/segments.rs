@@ -6,8 +6,6 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
-use crate::ops;
-
 /// The cuts of one forward pass.
 #[derive(Debug, Default)]
 pub struct Segments {

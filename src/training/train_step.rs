@@ -2,16 +2,16 @@
 
 use candle_core::Tensor;
 
-use crate::base::team::Team;
 use crate::data::batch::Batch;
 use crate::evaluation::token_loss::{LossSum, batch_loss, scalar};
 use crate::model::caption_decoder::Mode;
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::parameters::Parameters;
-use crate::ops::{Dropout, PendingUpdate, Precision, UpdateReport};
 use crate::training::gradients::{GradientSums, Gradients};
 use crate::training::optimizer::Optimizer;
 use crate::training::segments::Segments;
+use base::team::Team;
+use ops::{Dropout, PendingUpdate, Precision, UpdateReport};
 
 /// What stays the same over a run.
 #[derive(Clone, Copy, Debug)]

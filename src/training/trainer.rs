@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use candle_core::Device;
 
-use crate::base::fault::{explained, fault};
-use crate::base::stop::StopFlag;
-use crate::base::team::Team;
 use crate::config::SaveInterval;
 use crate::data::batch::{Batch, Example};
 use crate::data::image_source::{ImageSource, Purpose};
@@ -26,6 +23,9 @@ use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
 use crate::training::train_step::{PendingStep, StepOutcome, StepSettings, train_step};
+use base::fault::{explained, fault};
+use base::stop::StopFlag;
+use base::team::Team;
 
 /// Skipped updates one after the other at which a run gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_gpu_whose_memory_is_full_says_what_to_do() {
-        use crate::base::fault::describe;
+        use base::fault::describe;
         let full = explain(anyhow::anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
         assert!(describe(&full).contains("lower training.batch_size"), "{}", describe(&full));
         let other = describe(&explain(anyhow::anyhow!("DriverError(CUDA_ERROR_UNKNOWN)")));

@@ -1,6 +1,6 @@
 //! The kernels' sources.
 
-use caption_train::ops::cuda;
+use ops::cuda;
 
 #[test]
 fn every_kernel_compiles() {

@@ -12,9 +12,9 @@ mod training;
 
 use std::sync::OnceLock;
 
+use base::random::Stream;
 use candle_core::{DType, Device, Tensor};
-use caption_train::base::random::Stream;
-use caption_train::ops::cuda;
+use ops::cuda;
 
 /// The first GPU.
 fn gpu() -> Device {

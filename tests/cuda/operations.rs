@@ -1,7 +1,7 @@
 //! Each operation: its result and its gradients.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use caption_train::ops::{
+use ops::{
     self, AttentionOptions, Dropout, Gelu, IGNORE_INDEX, LinearOptions, Precision, UpdateReport, UpdateRule,
     UpdatedParameter, Updater, Weight, WeightLayout,
 };

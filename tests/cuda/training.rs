@@ -1,16 +1,16 @@
 //! Whole models: gradients, training step by step, captions.
 
+use base::team::Team;
 use candle_core::{DType, Device};
-use caption_train::base::team::Team;
 use caption_train::config::{DecodingConfig, EncoderKind, OptimizerConfig};
 use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{Decoding, decode};
 use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::parameters::Parameters;
-use caption_train::ops::Precision;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, compute_gradients, train_step};
+use ops::Precision;
 
 use crate::support::{batch, random_parameters, shape};
 use crate::{assert_close, gpu, largest};

@@ -5,8 +5,8 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use caption_train::base::fault::describe;
-use caption_train::base::random::Stream;
+use base::fault::describe;
+use base::random::Stream;
 use caption_train::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata, read_model};
 use serde_json::{Value, json};
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use caption_train::data::dataset::{Dataset, Split};
-use caption_train::data::prepare::report::Preparation;
+use datasets::prepare::report::Preparation;
+use datasets::prepared::{Dataset, Split};
 use serde_json::{Value, json};
 
 use crate::support::{binary, shapes_folder, stderr};

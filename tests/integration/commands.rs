@@ -222,8 +222,8 @@ fn an_altered_or_truncated_checkpoint_is_refused() {
 fn a_picture_that_vanished_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let drawing = caption_train::data::shapes::Drawing { num_train: 30, num_val: 4, num_test: 4, side: 32, seed: 3 };
-    caption_train::data::shapes::draw_with(&drawing, &data).unwrap();
+    let drawing = datasets::shapes::Drawing { num_train: 30, num_val: 4, num_test: 4, side: 32, seed: 3 };
+    datasets::shapes::draw_with(&drawing, &data).unwrap();
     let gone = std::fs::read_dir(data.join("images")).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
     std::fs::remove_file(&gone).unwrap();
     let config =
@@ -258,9 +258,8 @@ fn quiet_may_stand_before_a_command_and_a_config_may_not() {
 fn a_split_without_images_cannot_be_captioned() {
     let (code, text) = refused(|config| {
         let data = tempfile::tempdir().unwrap().keep();
-        let drawing =
-            caption_train::data::shapes::Drawing { num_train: 30, num_val: 4, num_test: 0, side: 32, seed: 4 };
-        caption_train::data::shapes::draw_with(&drawing, &data).unwrap();
+        let drawing = datasets::shapes::Drawing { num_train: 30, num_val: 4, num_test: 0, side: 32, seed: 4 };
+        datasets::shapes::draw_with(&drawing, &data).unwrap();
         config.replace(&shapes_folder().display().to_string(), &data.display().to_string())
             + "\n[evaluation]\ncaption_split = \"test\"\n"
     });

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use caption_train::base::fault::{describe, is_usage};
+use base::fault::{describe, is_usage};
 use caption_train::config::{RunConfig, load, parse, to_toml};
 
 fn configs() -> PathBuf {

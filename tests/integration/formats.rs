@@ -8,9 +8,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use caption_train::base::digest::sha256;
-use caption_train::data::dataset::{Dataset, Split};
-use caption_train::data::prepare::report::Preparation;
+use base::digest::sha256;
+use datasets::prepare::report::Preparation;
+use datasets::prepared::{Dataset, Split};
 
 use crate::support::{binary, files_below, model_fixture, shapes_folder, stderr};
 

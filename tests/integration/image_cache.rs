@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use caption_train::data::shapes::{Drawing, draw_with};
+use datasets::shapes::{Drawing, draw_with};
 
 use crate::support::{losses, small_config, stderr, train};
 

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
+use base::stop::StopFlag;
+use base::team::Team;
 use candle_core::Device;
-use caption_train::base::stop::StopFlag;
-use caption_train::base::team::Team;
 use caption_train::config;
 use caption_train::data::image_source::ImageSource;
 use caption_train::run::checkpoint::layout::Provenance;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use caption_train::base::random::Stream;
-use caption_train::data::dataset::Dataset;
+use base::random::Stream;
 use caption_train::run::checkpoint::reader::read_metadata;
+use datasets::prepared::Dataset;
 
 use crate::support::{binary, files_below, last_checkpoint, losses, shapes_folder};
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use base::team::Team;
 use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
-use caption_train::base::team::Team;
 use caption_train::config::{DecodingConfig, EncoderKind, EncoderTraining};
 use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{Decoding, Strategy, decode};
@@ -14,8 +14,8 @@ use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::key_value_cache::KeyValueCache;
 use caption_train::model::parameters::Parameters;
-use caption_train::ops::Precision;
 use caption_train::training::train_step::{StepSettings, compute_gradients};
+use ops::Precision;
 
 use crate::support::{VOCABULARY, batch, batch_of, max_difference, random_parameters, random_tensor, shape};
 

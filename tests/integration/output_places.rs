@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use caption_train::base::random::Stream;
+use base::random::Stream;
 
 use crate::support::{binary, files_below, last_checkpoint, shapes_folder, small_config, stderr, train};
 

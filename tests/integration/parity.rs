@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use base::team::Team;
 use candle_core::{DType, Device, Tensor};
-use caption_train::base::team::Team;
 use caption_train::config::DecodingConfig;
 use caption_train::config::{EncoderTraining, OptimizerConfig, ScheduleConfig, ScheduleKind};
 use caption_train::data::batch::Batch;
@@ -21,10 +21,10 @@ use caption_train::model::pretrained_decoder::decoder_shape_of_config;
 use caption_train::model::pretrained_encoder::read_encoder;
 use caption_train::model::weight_files::{read_config, read_tensors};
 use caption_train::model::weight_names::rename_decoder;
-use caption_train::ops::Precision;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::schedule::learning_rate_factor;
 use caption_train::training::train_step::{StepSettings, compute_gradients, train_step};
+use ops::Precision;
 use serde::Deserialize;
 
 use crate::support::{max_difference, model_fixture};

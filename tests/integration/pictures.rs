@@ -4,9 +4,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use caption_train::data::dataset::Dataset;
-use caption_train::data::image_file::inspect;
-use caption_train::data::prepare::report::Preparation;
+use datasets::prepare::report::Preparation;
+use datasets::prepared::Dataset;
+use pixels::image_file::inspect;
 
 use crate::commands::trained;
 use crate::support::{binary, last_checkpoint, shapes_folder, stderr};

@@ -20,7 +20,7 @@ fn source(files: &[(&str, &str)], pictures: &[&str]) -> tempfile::TempDir {
 const NO_DRAW: [&str; 2] = ["--validation-fraction", "0"];
 
 /// The captions of all images for this split, in order.
-fn captions(images: &Images, wanted: caption_train::data::dataset::Split) -> String {
+fn captions(images: &Images, wanted: datasets::prepared::Split) -> String {
     let of_split = images.values().filter(|(split, _)| *split == wanted);
     let mut all: Vec<String> = of_split.map(|(_, captions)| captions.join("+")).collect();
     all.sort();

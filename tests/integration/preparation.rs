@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
-use caption_train::base::fault::describe;
+use base::fault::describe;
 use caption_train::commands::dataset_source::{OnChange, ensure};
-use caption_train::data::dataset::Dataset;
+use datasets::prepared::Dataset;
 
 use crate::formats::{TEST, TRAIN, VAL, assert_images, picture, prepare, prepared, put, report, zip};
 use crate::support::{binary, files_below, small_config, stderr, train};

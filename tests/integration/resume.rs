@@ -233,8 +233,8 @@ fn another_data_set_than_that_of_the_checkpoint_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     assert!(train(folder.path(), &small_config(folder.path()), &[]).status.success());
     let other = folder.path().join("other");
-    let drawing = caption_train::data::shapes::Drawing { num_train: 30, num_val: 4, num_test: 4, side: 32, seed: 2 };
-    caption_train::data::shapes::draw_with(&drawing, &other).unwrap();
+    let drawing = datasets::shapes::Drawing { num_train: 30, num_val: 4, num_test: 4, side: 32, seed: 2 };
+    datasets::shapes::draw_with(&drawing, &other).unwrap();
     let output = binary()
         .arg("--resume")
         .arg(last_checkpoint(&folder.path().join("run")))
@@ -272,12 +272,12 @@ fn a_finished_checkpoint_elsewhere_makes_a_run_that_has_a_checkpoint() {
 fn an_unreadable_picture_costs_no_update() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let drawing = caption_train::data::shapes::Drawing { num_train: 60, num_val: 4, num_test: 4, side: 32, seed: 5 };
-    caption_train::data::shapes::draw_with(&drawing, &data).unwrap();
+    let drawing = datasets::shapes::Drawing { num_train: 60, num_val: 4, num_test: 4, side: 32, seed: 5 };
+    datasets::shapes::draw_with(&drawing, &data).unwrap();
     // The picture of the first epoch's last pair, so that some updates come before it.
-    let dataset = caption_train::data::dataset::Dataset::open(&data).unwrap();
+    let dataset = datasets::prepared::Dataset::open(&data).unwrap();
     let train_images: Vec<usize> = (0..dataset.images.len())
-        .filter(|&image| dataset.images[image].split == caption_train::data::dataset::Split::Train)
+        .filter(|&image| dataset.images[image].split == datasets::prepared::Split::Train)
         .collect();
     let image_of = |pair: u32| train_images[pair as usize / 4];
     let examples: Vec<Example> = (0..240).map(|pair| Example { image: pair / 4, tokens: Vec::new() }).collect();

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use caption_train::serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};
 use serde_json::{Value, json};
+use serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};
 
 /// Longer than anything here takes; it ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);

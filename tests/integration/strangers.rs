@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use base::visible::is_hidden;
 use candle_core::{Device, Tensor};
-use caption_train::base::visible::is_hidden;
 use serde_json::{Value, json};
 
 use crate::support::{

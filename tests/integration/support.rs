@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use base::digest::sha256;
+use base::random::Stream;
 use candle_core::{DType, Device, Tensor};
-use caption_train::base::digest::sha256;
-use caption_train::base::random::Stream;
 use caption_train::config::EncoderKind;
 use caption_train::data::batch::Batch;
 use caption_train::data::collate::collate;
 use caption_train::data::image_source::ImageInput;
-use caption_train::data::shapes::{Drawing, draw_with};
 use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
+use datasets::shapes::{Drawing, draw_with};
 use serde_json::Value;
 
 pub(crate) const VOCABULARY: usize = 13;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{files_below, last_checkpoint, small_config, stderr, train};
 
 #[cfg(feature = "wandb")]
-#[path = "../../src/run/tracking/wandb/recorder.rs"]
+#[path = "../../crates/wandb/src/recorder.rs"]
 #[expect(dead_code, reason = "the client's own tests need all of it")]
 mod recorder;
 
@@ -107,13 +107,13 @@ mod online {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use caption_train::base::stop::StopFlag;
+    use base::stop::StopFlag;
     use caption_train::run::environment::Process;
     use caption_train::run::tracking::jsonl::JsonLines;
     use caption_train::run::tracking::sample_pictures::SamplePictures;
-    use caption_train::run::tracking::wandb::Settings;
-    use caption_train::run::tracking::weights_and_biases::{About, WeightsAndBiases};
+    use caption_train::run::tracking::wandb::{About, WeightsAndBiases};
     use caption_train::training::events::{Event, Observer as _};
+    use wandb::Settings;
 
     use super::recorder::{Recorder, Request};
     use super::*;
@@ -161,7 +161,7 @@ mod online {
         // A folder that a run can be gone on from in place.
         run.write("config.resolved.toml", &caption_train::config::to_toml(config)).unwrap();
         let offline = |name: &str| (name == "WANDB_MODE").then(|| "offline".to_owned());
-        let settings = Settings::resolve(&config.tracking.wandb, run.path(), &offline).unwrap();
+        let settings = Settings::resolve(&wandb::Options::default(), run.path(), &offline).unwrap();
         let process = Process::of_this(&setup.plan, "a test".to_owned());
         let about = About { config, state: &setup.state, process: &process };
         let pictures = Rc::new(RefCell::new(SamplePictures::new(HashMap::new())));
@@ -176,7 +176,7 @@ mod online {
         assert!(outcome.is_err());
         // A process that is killed drops nothing, and its lock goes with it.
         std::mem::forget(wandb);
-        std::fs::remove_file(run.path().join(caption_train::base::lock::LOCK_FILE)).unwrap();
+        std::fs::remove_file(run.path().join(base::lock::LOCK_FILE)).unwrap();
 
         let recorder = Recorder::start();
         let output = telling(&recorder).arg("--resume").arg(last_checkpoint(run.path())).output().unwrap();
@@ -233,8 +233,8 @@ mod online {
 
     #[test]
     fn what_is_switched_off_is_in_no_request_and_no_file() {
-        let host = caption_train::base::system_usage::host_name().unwrap();
-        let memory = caption_train::base::memory::total_bytes().unwrap();
+        let host = base::system_usage::host_name().unwrap();
+        let memory = base::memory::total_bytes().unwrap();
         for off in [
             None,
             Some("images"),

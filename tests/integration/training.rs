@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
+use base::team::Team;
 use candle_core::{DType, Device};
-use caption_train::base::team::Team;
 use caption_train::config::{self, EncoderKind, RunConfig};
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::Captioner;
 use caption_train::model::parameters::Parameters;
-use caption_train::ops::Precision;
 use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::setup::Setup;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
+use ops::Precision;
 
 use crate::support::{batch, shape, shapes_folder, small_config};
 

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use caption_train::base::fault::describe;
-use caption_train::data::image_file::load_rgb;
+use base::fault::describe;
+use pixels::image_file::load_rgb;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);

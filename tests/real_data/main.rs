@@ -7,8 +7,6 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::TokenizerConfig;
-use caption_train::metrics::meteor::{Meteor, MeteorStatistics};
-use caption_train::metrics::ptb_tokenizer::PtbTokenizer;
 use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::Captioner;
 use caption_train::model::encoder::Encoder;
@@ -16,6 +14,8 @@ use caption_train::model::parameters::{Declaration, Parameters};
 use caption_train::model::pretrained_captioner::read_captioner;
 use caption_train::model::pretrained_encoder::read_encoder;
 use caption_train::tokenizer::CaptionTokenizer;
+use metrics::meteor::{Meteor, MeteorStatistics};
+use metrics::ptb_tokenizer::PtbTokenizer;
 
 /// Both sides in f64, twelve layers, states up to 30.
 const STATES_F64: f64 = 1e-9;

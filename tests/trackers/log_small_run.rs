@@ -6,11 +6,9 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use caption_train::base::clock::unix_seconds;
-use caption_train::run::tracking::wandb::{
-    Metadata, Picture, ResumePoint, Run, Settings, Surroundings, WandbConfig, number,
-};
+use base::clock::unix_seconds;
 use serde_json::{Map, Value, json};
+use wandb::{Metadata, Picture, ResumePoint, Run, Settings, Surroundings, number};
 
 fn row(value: &Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
@@ -23,7 +21,7 @@ fn main() -> anyhow::Result<()> {
         (Some(id), Some(step)) => Some(ResumePoint { run_id: id.clone(), step: step.parse()? }),
         _ => None,
     };
-    let settings = Settings::resolve(&WandbConfig::default(), dir.as_ref(), &|name| std::env::var(name).ok())?;
+    let settings = Settings::resolve(&wandb::Options::default(), dir.as_ref(), &|name| std::env::var(name).ok())?;
     let metadata = Metadata {
         config: json!({"lr": 1e-3, "tiny": 1e-7, "model": {"hidden": 8, "layers": [1, 2]}, "text": "yes", "none": null}),
         program: "train.py".to_owned(),

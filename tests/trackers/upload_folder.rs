@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use caption_train::base::stop::StopFlag;
-use caption_train::base::{fault, terminal};
-use caption_train::hub::{Upload, upload};
+use base::stop::StopFlag;
+use base::{fault, terminal};
+use hub::{Upload, upload};
 
 fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

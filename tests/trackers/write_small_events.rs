@@ -1,7 +1,7 @@
 //! Writes the event files that `tests/reference/tensorboard_reads.py --check` reads.
 
 use anyhow::Context as _;
-use caption_train::run::tracking::event_file::EventFile;
+use tensorboard::EventFile;
 
 fn main() -> anyhow::Result<()> {
     let folder = std::env::args().nth(1).context("a folder")?;

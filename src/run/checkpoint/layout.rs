@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::base::fault::fault;
 use crate::config::{RunConfig, TokenizerConfig};
-use crate::data::image_processor::ImageProcessor;
 use crate::model::captioner::CaptionerShape;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::train_state::TrainState;
+use base::fault::fault;
+use pixels::image_processor::ImageProcessor;
 
 /// Version of the format that is written.
 pub const FORMAT_VERSION: u32 = 3;

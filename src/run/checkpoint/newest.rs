@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
-use crate::base::fault::{WithHint as _, describe, fault};
-use crate::base::terminal;
 use crate::run::checkpoint::layout::LAST;
 use crate::run::checkpoint::reader::read_metadata;
 use crate::run::run_directory::RunDirectory;
+use base::fault::{WithHint as _, describe, fault};
+use base::terminal;
 
 /// The newest checkpoint of the run in `folder` that `read` takes, with its path. What is damaged is named in a warning
 /// and passed over.

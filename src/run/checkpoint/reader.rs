@@ -12,9 +12,6 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
-use crate::base::bounded_file;
-use crate::base::digest::{self, Hasher};
-use crate::base::fault::{WithHint as _, fault};
 use crate::config;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::layout::{
@@ -23,6 +20,9 @@ use crate::run::checkpoint::layout::{
 };
 use crate::run::checkpoint::writer::digest_head;
 use crate::training::optimizer::Moments;
+use base::bounded_file;
+use base::digest::{self, Hasher};
+use base::fault::{WithHint as _, fault};
 
 /// Longest header that is read, in bytes; real ones have a few hundred thousand.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -262,14 +262,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::fault::describe;
     use crate::config::{EncoderArchitecture, EncoderKind, RunConfig};
-    use crate::data::image_processor::ImageProcessor;
     use crate::model::caption_decoder::DecoderShape;
     use crate::model::captioner::CaptionerShape;
     use crate::model::encoder::{EncoderShape, HiddenActivation};
     use crate::run::tensor_file::write_tensors;
     use crate::training::train_state::TrainState;
+    use base::fault::describe;
+    use pixels::image_processor::ImageProcessor;
 
     fn sound() -> Value {
         let mut config = RunConfig::default();

@@ -6,8 +6,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 
-use crate::base::digest::{self, Hasher};
-use crate::base::fault::WithHint as _;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::layout::{
     CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_DIGEST_KEY, METADATA_KEY,
@@ -16,6 +14,8 @@ use crate::run::checkpoint::layout::{
 use crate::run::tensor_file::{for_each_block, write_tensors};
 use crate::training::optimizer::Optimizer;
 use crate::training::train_state::TrainState;
+use base::digest::{self, Hasher};
+use base::fault::WithHint as _;
 
 /// Writes the whole state of a run to `path`.
 ///

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::base::fault::WithHint as _;
-use crate::base::{atomic_file, terminal};
 use crate::run::checkpoint::layout::{Provenance, best_file_name, step_file_name};
 use crate::run::checkpoint::reader::read_metadata;
 use crate::run::checkpoint::retention::to_delete;
 use crate::run::checkpoint::writer::write_checkpoint;
 use crate::run::run_directory::RunDirectory;
 use crate::training::events::{Event, Observer, SavePoint};
+use base::fault::WithHint as _;
+use base::{atomic_file, terminal};
 
 /// The observer.
 pub struct CheckpointKeeper {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::base::terminal::{self, Progress};
 use crate::config::RunConfig;
 use crate::run::tracking::epoch_table::{EpochRow, EpochTable};
 use crate::training::events::{Event, Observer, StepReport};
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
+use base::terminal::{self, Progress};
 
 /// The observer.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::metrics::score::Scores;
+use metrics::score::Scores;
 
 /// What the line of an epoch says. What there is not stays empty.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::base::fault::WithHint as _;
-use crate::base::place;
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
 use crate::run::tracking::records::{of_captions, of_event};
 use crate::run::tracking::scalars::is_logged;
 use crate::training::events::{Event, Observer};
+use base::fault::WithHint as _;
+use base::place;
 
 /// The observer.
 pub struct JsonLines {

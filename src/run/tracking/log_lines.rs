@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use crate::base::clock::unix_seconds;
+use base::clock::unix_seconds;
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]

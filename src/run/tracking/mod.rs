@@ -3,11 +3,9 @@
 pub mod checkpoints;
 pub mod console;
 mod epoch_table;
-pub mod event_file;
 pub mod jsonl;
 pub mod log_lines;
 pub mod ownership;
-pub mod protobuf;
 pub mod records;
 pub mod results_table;
 pub mod sample_pictures;
@@ -16,12 +14,10 @@ pub mod system_monitor;
 pub mod tensorboard;
 #[cfg(feature = "wandb")]
 pub mod wandb;
-#[cfg(feature = "wandb")]
-pub mod weights_and_biases;
 
-use crate::base::fault::one_line;
-use crate::base::terminal;
 use crate::training::events::{Event, Observer};
+use base::fault::one_line;
+use base::terminal;
 
 /// Several observers, told one after the other. The first failure is returned, after all were told.
 pub struct Observers<'a>(pub Vec<Box<dyn Observer + 'a>>);

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use crate::training::events::{Event, StepReport};
 use crate::training::plan::RunPlan;
 use crate::training::train_state::TrainState;
+use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 
 /// The line that says how the captions of a run fit into its decoder.
 pub fn of_captions(plan: &RunPlan, state: &TrainState) -> Value {

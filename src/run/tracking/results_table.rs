@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::base::atomic_file;
-use crate::base::fault::WithHint as _;
-use crate::metrics::score::SCORE_NAMES;
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
 use crate::run::tracking::records::{self, lines};
 use crate::training::events::{Event, Observer};
+use base::atomic_file;
+use base::fault::WithHint as _;
+use metrics::score::SCORE_NAMES;
 
 const FILE: &str = "results.csv";
 const BEFORE_SCORES: [&str; 5] = ["epoch", "step", "learning_rate", "train_loss", "val_loss"];

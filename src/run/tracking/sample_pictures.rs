@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use image::ImageFormat;
 
-use crate::base::fault::one_line;
-use crate::base::terminal;
-use crate::data::image_file::{encode, load_rgb};
-use crate::data::image_processor::resize_rgb;
+use base::fault::one_line;
+use base::terminal;
+use pixels::image_file::{encode, load_rgb};
+use pixels::image_processor::resize_rgb;
 
 /// Longest side, in pixels.
 const SIDE: u32 = 256;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::base::clock::unix_seconds;
-use crate::base::fault::one_line;
-use crate::base::system_usage::{GpuUsage, ProcessorTime, gpus, memory_percent};
-use crate::base::{memory, terminal, threads};
+use base::clock::unix_seconds;
+use base::fault::one_line;
+use base::system_usage::{GpuUsage, ProcessorTime, gpus, memory_percent};
+use base::{memory, terminal, threads};
 
 /// Seconds between two looks: those of W&B.
 pub const INTERVAL: Duration = Duration::from_secs(15);

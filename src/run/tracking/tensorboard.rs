@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::base::clock::unix_seconds;
 use crate::run::markdown::plain;
 use crate::run::run_directory::RunDirectory;
-use crate::run::tracking::event_file::EventFile;
 use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
 use crate::run::tracking::scalars::{Scalars, is_logged, of_event};
 use crate::training::events::{Event, Observer, Sample};
+use base::clock::unix_seconds;
+use tensorboard::EventFile;
 
 /// The observer.
 pub struct TensorBoard {

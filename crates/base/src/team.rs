@@ -1,0 +1,88 @@
+//! Thread pools that compute side by side, each on a part of the work of its own.
+//!
+//! Two halves of a batch on one thread each take less time than the whole batch on two threads, because threads that
+//! share every operation wait for each other at the end of each.
+
+use anyhow::Result;
+use rayon::ThreadPool;
+
+use crate::threads;
+
+/// The members of a team; none when the caller works alone, with the global thread pool.
+#[derive(Debug)]
+pub struct Team {
+    members: Vec<ThreadPool>,
+}
+
+impl Team {
+    /// A team of one: the caller.
+    pub fn alone() -> Self {
+        Self { members: Vec::new() }
+    }
+
+    /// `num_members` members with `threads_each` threads.
+    ///
+    /// # Errors
+    /// Threads that cannot be started.
+    pub fn new(num_members: usize, threads_each: usize) -> Result<Self> {
+        if num_members <= 1 {
+            return Ok(Self::alone());
+        }
+        let pool = |member: usize| threads::pool(member, threads_each.max(1));
+        Ok(Self { members: (0..num_members).map(pool).collect::<Result<_>>()? })
+    }
+
+    /// How many work side by side: at least 1.
+    pub fn size(&self) -> usize {
+        self.members.len().max(1)
+    }
+
+    /// What `work` gives for each member's index, in order.
+    pub fn each<R: Send>(&self, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+        if self.members.is_empty() {
+            return vec![work(0)];
+        }
+        let mut results: Vec<Option<R>> = self.members.iter().map(|_| None).collect();
+        spawn(&self.members, 0, &mut results, &work);
+        results.into_iter().map(|result| result.expect("a scope ends when its tasks have ended")).collect()
+    }
+}
+
+/// Starts the first pool's task and, while it runs, those of the others.
+fn spawn<R: Send>(pools: &[ThreadPool], index: usize, results: &mut [Option<R>], work: &(impl Fn(usize) -> R + Sync)) {
+    let (Some((pool, other_pools)), Some((result, other_results))) = (pools.split_first(), results.split_first_mut())
+    else {
+        return;
+    };
+    pool.in_place_scope(|scope| {
+        scope.spawn(|_| *result = Some(work(index)));
+        spawn(other_pools, index + 1, other_results, work);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn members_work_at_the_same_time_and_results_come_in_their_order() {
+        let team = Team::new(3, 2).unwrap();
+        let all_there = Barrier::new(3);
+        let found = team.each(|member| {
+            all_there.wait();
+            (member, rayon::current_num_threads())
+        });
+        assert_eq!(found, [(0, 2), (1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn a_team_of_one_is_the_caller() {
+        let caller = std::thread::current().id();
+        for team in [Team::alone(), Team::new(1, 4).unwrap(), Team::new(0, 4).unwrap()] {
+            assert_eq!(team.size(), 1);
+            assert_eq!(team.each(|member| (member, std::thread::current().id())), [(0, caller)]);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Which of the annotations in a source are meant.
+
+use crate::annotations::candidates::Candidates;
+use crate::annotations::unread::Unread;
+use crate::annotations::{FORMATS, Format, Found, KnownDataset, Repair, TrainingFile, sidecar, training_files};
+use crate::source::Source;
+use base::digest::sha256;
+use base::fault::{fault, usage};
+use pixels::picture_formats::format_of_name;
+
+/// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever is there.
+    Any,
+    /// A known data set.
+    Dataset(KnownDataset),
+    /// A format.
+    Format(&'static Format),
+}
+
+impl Wanted {
+    /// What is called `name`.
+    ///
+    /// # Errors
+    /// A name that is not known: a mistake of usage.
+    pub fn named(name: &str) -> anyhow::Result<Self> {
+        if let Some(known) = KnownDataset::named(name) {
+            return Ok(Self::Dataset(known));
+        }
+        let names = || {
+            let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
+            datasets.chain(FORMATS.into_iter().map(Format::name)).collect::<Vec<_>>().join(", ")
+        };
+        Format::named(name).map(Self::Format).ok_or_else(|| {
+            usage(
+                format!("neither a data set nor a format is called {name:?}"),
+                format!("these are known: {}", names()),
+            )
+        })
+    }
+
+    fn allows(self, found: &Found) -> bool {
+        match self {
+            Self::Any => true,
+            // Annotations that name no data set may be of any.
+            Self::Dataset(known) => found.dataset.is_none_or(|dataset| dataset == known),
+            Self::Format(format) => found.format == format,
+        }
+    }
+}
+
+/// What is read of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The annotations that are read.
+    pub found: Found,
+    /// Files that hold captions, or could, and are not read, with the reasons.
+    pub notes: Vec<Repair>,
+    /// Files for training that are not read.
+    pub training_files: Vec<TrainingFile>,
+}
+
+/// The annotations in `source` that are meant.
+///
+/// # Errors
+/// None, or several that a person has to choose from; a file that belongs to those that are read and cannot be read.
+pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
+    let mut candidates = Candidates::of(source);
+    let mut all = Vec::new();
+    for format in FORMATS {
+        let found = (format.find)(&candidates)?;
+        found.iter().for_each(|found| candidates.claim(found));
+        all.extend(found);
+    }
+    remove_copies(source, &mut all);
+    let unread = Unread::of(&candidates);
+    let found = meant(source, wanted, &all, &unread)?;
+    let others: Vec<&Found> = all.iter().filter(|other| **other != found).collect();
+    unread.check(&found, &others, matches!(wanted, Wanted::Format(_)))?;
+    let training_files = training_files::of(source, &found, &others, &unread);
+    let mut notes = Vec::new();
+    for other in others {
+        let note = format!("found as well and not used: {}", other.describe(source));
+        notes.push(Repair::new("other annotations", note));
+    }
+    for &spare in &found.spare {
+        let path = source.files()[spare].path.as_str();
+        let first = &source.files()[found.files[0]].path;
+        notes.push(Repair::new(path, format!("not used: {first} is read instead")));
+    }
+    notes.extend(source.remarks().iter().map(|(path, remark)| Repair::new(path, remark)));
+    notes.extend(unread.notes(&found));
+    notes.extend(training_files::notes(&training_files));
+    if !all.iter().any(|found| *found.format == sidecar::FORMAT) {
+        notes.extend(sidecar::without_captions(source).map(|what| Repair::new("files beside images", what)));
+    }
+    Ok(Choice { found, notes, training_files })
+}
+
+/// Those of `all` that are read.
+fn meant(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) -> anyhow::Result<Found> {
+    let mut fitting: Vec<&Found> = all.iter().filter(|found| wanted.allows(found)).collect();
+    if let Wanted::Dataset(known) = wanted
+        && fitting.iter().any(|found| found.dataset == Some(known))
+    {
+        fitting.retain(|found| found.dataset == Some(known));
+        // The first is the one that has most to say, unless several are of one format.
+        let first = fitting[0];
+        if fitting.iter().filter(|found| found.format == first.format).count() == 1 {
+            return Ok(first.clone());
+        }
+    }
+    // What lies beside the images, or is nearly of a form, counts only where nothing surer speaks of them.
+    let surest = fitting.iter().map(|found| found.certainty).min();
+    fitting.retain(|found| Some(found.certainty) == surest);
+    match fitting.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(nothing_found(source, wanted, all, unread)),
+        [first, ..] => {
+            let names: Vec<String> = fitting.iter().map(|found| found.describe(source)).collect();
+            let message = format!("there are annotations of several kinds: {}", names.join(", "));
+            let one_format = fitting.iter().all(|found| found.format == first.format);
+            let choose = if one_format { "" } else { "choose one with `--dataset NAME`, or " };
+            Err(usage(message, format!("{choose}give a folder that has only one")))
+        }
+    }
+}
+
+/// Of annotation files of one name and content the first is kept, as an archive may lie beside some of its files.
+fn remove_copies(source: &Source, all: &mut Vec<Found>) {
+    // More are one for each image.
+    const MOST: usize = 200;
+    let mut seen: Vec<(&str, u64, Option<String>, usize)> = Vec::new();
+    for found in all.iter_mut().filter(|found| found.files.len() <= MOST) {
+        let mut kept = Vec::new();
+        for &index in &found.files {
+            let file = &source.files()[index];
+            let mut is_copy = false;
+            let alike = |(name, bytes, ..): &&mut (&str, u64, _, _)| *name == file.name() && *bytes == file.bytes;
+            for (.., digest, other) in seen.iter_mut().filter(alike).filter(|(.., other)| *other != index) {
+                let theirs = match digest {
+                    Some(digest) => digest.clone(),
+                    None => digest.insert(sha256(&source.glance(*other, u64::MAX))).clone(),
+                };
+                is_copy |= theirs == sha256(&source.glance(index, u64::MAX))
+                    && source.is_loose(*other) != source.is_loose(index);
+            }
+            if !is_copy {
+                seen.push((file.name(), file.bytes, None, index));
+                kept.push(index);
+            }
+        }
+        found.files = kept;
+    }
+    all.retain(|found| !found.files.is_empty());
+}
+
+fn nothing_found(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) -> anyhow::Error {
+    let num_images = source.find(|file| format_of_name(&file.path).is_some()).len();
+    let (what, forms): (String, Vec<&str>) = match wanted {
+        Wanted::Format(format) => (format!("of format {}", format.name()), vec![format.description()]),
+        Wanted::Dataset(known) => {
+            (format!("of {}", known.name()), FORMATS.into_iter().map(Format::description).collect())
+        }
+        Wanted::Any => ("of a known form".to_owned(), FORMATS.into_iter().map(Format::description).collect()),
+    };
+    let known = forms.join("; ");
+    if let Some(reason) = unread.only_one().filter(|_| all.is_empty()) {
+        return fault(reason, format!("known forms are: {known}"));
+    }
+    let mut message =
+        format!("no captions {what} are there, among {} files, {num_images} of them images", source.files().len());
+    if !all.is_empty() {
+        let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
+        message.push_str(&format!("; there is {}", others.join(", ")));
+    }
+    message.push_str(&unread.in_a_message());
+    message.extend(sidecar::without_captions(source).map(|what| format!("; {what}")));
+    message.push_str(&source.describe_left_aside());
+    message.extend(source.remarks().iter().map(|(path, remark)| format!("; {path}: {remark}")));
+    message.extend(source.unnamed_pictures(|_| false).map(|unnamed| format!("; {unnamed}")));
+    for unread in source.unread_pictures() {
+        message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));
+    }
+    fault(message, format!("put the captions beside the images, as one of: {known}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::fault::{describe, is_usage};
+
+    #[test]
+    fn an_unknown_name_is_a_mistake_of_usage_and_all_names_are_told() {
+        let error = Wanted::named("flickr9k").unwrap_err();
+        let text = describe(&error);
+        assert!(is_usage(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");
+        assert_eq!(Wanted::named("coco").unwrap(), Wanted::Dataset(KnownDataset::Coco));
+        assert_eq!(Wanted::named("table").unwrap(), Wanted::Format(Format::named("table").unwrap()));
+    }
+}

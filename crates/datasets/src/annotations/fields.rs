@@ -1,0 +1,315 @@
+//! The names under which files keep an image, its captions and what else is known of it: one list for the columns of
+//! tables and the keys of JSON. Case, blanks, underscores and hyphens do not count: `File Name` is `file_name`.
+
+use std::borrow::Cow;
+
+use crate::annotations::builder::is_missing;
+use crate::name_forms::{last_part, loosest, tidy};
+use crate::source::is_image_name;
+
+/// What a column or key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// What the image is called.
+    Reference(Reference),
+    /// The folder that the image lies in.
+    Folder,
+    /// Captions; of several kinds that of the lowest rank is meant, and all fields of that kind.
+    Captions(Kind),
+    /// Which split the image is in.
+    Split,
+    /// Perhaps which split the image is in: other things are called so as well.
+    MaybeSplit,
+    /// What a model wrote.
+    Prediction,
+    /// What people wrote, beside what a model wrote.
+    References,
+}
+
+/// A way to call an image; of several that of the lowest rank is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reference {
+    /// The place in the order in which ways are preferred.
+    pub(super) rank: u8,
+    /// What the value is.
+    pub(super) by: By,
+}
+
+impl Reference {
+    /// Whether other things than images are called so as well: `name`, `key`, `id`.
+    pub(super) fn is_weak(self) -> bool {
+        self.rank >= FIRST_WEAK
+    }
+
+    /// Whether the value is a path, or a folder beside a name.
+    pub(super) fn is_path(self) -> bool {
+        IMAGES[usize::from(self.rank)].0.ends_with("path")
+    }
+}
+
+/// What an image is called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum By {
+    /// The name, the path or the address of its file.
+    Name,
+    /// An id.
+    Id,
+}
+
+/// A kind of captions, as names tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    /// The place in the order in which kinds are preferred.
+    pub(super) rank: u8,
+    /// Whether the name says that there are several: `captions`.
+    pub(super) is_plural: bool,
+}
+
+const IMAGES: [(&str, By); 26] = [
+    ("filename", By::Name),
+    ("image", By::Name),
+    ("imagefile", By::Name),
+    ("imagefilename", By::Name),
+    ("imagefilepath", By::Name),
+    ("imagepath", By::Name),
+    ("imagename", By::Name),
+    ("filepath", By::Name),
+    ("file", By::Name),
+    ("path", By::Name),
+    ("img", By::Name),
+    ("imgfile", By::Name),
+    ("imgpath", By::Name),
+    ("imgname", By::Name),
+    ("picture", By::Name),
+    ("photo", By::Name),
+    ("imageid", By::Id),
+    ("cocoid", By::Id),
+    ("imgid", By::Id),
+    ("cocourl", By::Name),
+    ("imageurl", By::Name),
+    ("imgurl", By::Name),
+    ("url", By::Name),
+    ("name", By::Name),
+    ("key", By::Id),
+    ("id", By::Id),
+];
+/// The place of the first that is called so in other files too.
+const FIRST_WEAK: u8 = 23;
+/// Without their plural.
+const CAPTIONS: [&str; 9] =
+    ["caption", "sentence", "text", "comment", "description", "title", "rawcaption", "raw", "alttext"];
+const FOLDERS: [&str; 8] =
+    ["folder", "foldername", "imagefolder", "imgfolder", "directory", "dir", "imagedir", "subfolder"];
+const SPLITS: [&str; 3] = ["split", "subset", "partition"];
+const MAYBE_SPLITS: [&str; 6] = ["set", "phase", "fold", "usage", "mode", "type"];
+const PREDICTIONS: [&str; 7] =
+    ["prediction", "predictedcaption", "predicted", "generatedcaption", "generated", "hypothesis", "candidate"];
+const REFERENCES: [&str; 6] = ["references", "reference", "refs", "groundtruths", "groundtruth", "gts"];
+
+/// What the column or key called `name` holds; `None` where the name tells nothing.
+pub(super) fn field(name: &str) -> Option<Field> {
+    // No known name is longer. This is asked for every key of files of millions.
+    let (mut short, mut length) = ([0; 24], 0);
+    for byte in name.bytes().filter(|byte| !matches!(byte, b' ' | b'_' | b'-')) {
+        *short.get_mut(length)? = byte.to_ascii_lowercase();
+        length += 1;
+    }
+    let name = std::str::from_utf8(&short[..length]).ok()?;
+    if let Some(rank) = IMAGES.iter().position(|(known, _)| *known == name) {
+        return Some(Field::Reference(Reference { rank: rank as u8, by: IMAGES[rank].1 }));
+    }
+    let others = [
+        (&SPLITS[..], Field::Split),
+        (&MAYBE_SPLITS, Field::MaybeSplit),
+        (&FOLDERS, Field::Folder),
+        (&PREDICTIONS, Field::Prediction),
+        (&REFERENCES, Field::References),
+    ];
+    if let Some((_, field)) = others.iter().find(|(names, _)| names.contains(&name)) {
+        return Some(*field);
+    }
+    if name.contains("split") {
+        return Some(Field::MaybeSplit);
+    }
+    // `caption_0`, `caption_1`
+    let stem = name.trim_end_matches(|character: char| character.is_ascii_digit());
+    let singular = stem.strip_suffix('s').unwrap_or(stem);
+    let rank = CAPTIONS.iter().position(|&known| known == singular)? as u8;
+    Some(Field::Captions(Kind { rank, is_plural: singular != name && stem == name }))
+}
+
+/// The path of an image that is called `name` where something else beside it says where it lies: its whole path, or the
+/// folder that it is in.
+pub(super) fn placed<'n>(name: &'n str, place: &'n str) -> Cow<'n, str> {
+    let (name, place) = (file_of(name), place.trim());
+    let of_place = last_part(&tidy(place)).to_owned();
+    if place.is_empty() || is_missing(place) || name == place {
+        return Cow::Borrowed(name);
+    }
+    if is_image_name(&of_place) || loosest(&of_place) == loosest(name) {
+        // A path to a file of another name may be that of something else.
+        let is_same = !is_image_name(name) || loosest(&of_place) == loosest(last_part(&tidy(name)));
+        return Cow::Borrowed(if is_same { file_of(place) } else { name });
+    }
+    let folder = place.trim_end_matches(['/', '\\']);
+    let is_inside = name.strip_prefix(folder).is_some_and(|rest| rest.starts_with(['/', '\\']));
+    if is_inside { Cow::Borrowed(name) } else { Cow::Owned(format!("{folder}/{name}")) }
+}
+
+/// The file that a name is of: of an address what is behind its last `/`, without its query.
+pub(super) fn file_of(name: &str) -> &str {
+    if !name.starts_with("http://") && !name.starts_with("https://") {
+        return name;
+    }
+    let path = name.split(['?', '#']).next().unwrap_or(name);
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Which columns of a table hold what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// The image, or its id where no column names the image.
+    pub image: Option<usize>,
+    /// Other things than images are called so as well.
+    pub(super) is_weak: bool,
+    /// Where the image lies: its path or its folder, beside its name.
+    pub(super) place: Option<usize>,
+    /// The captions; what a model wrote where there are no others.
+    pub(super) captions: Vec<usize>,
+    /// The split.
+    pub split: Option<usize>,
+    /// What may be the split, where no column surely is.
+    pub maybe_split: Option<usize>,
+    /// Columns that could hold captions too, and are not read.
+    pub(super) unused: Vec<usize>,
+    /// What a model wrote.
+    pub(super) prediction: Option<usize>,
+}
+
+impl Columns {
+    /// The columns of a table with this header.
+    pub fn of<'a>(header: impl Iterator<Item = &'a str>) -> Self {
+        let fields: Vec<Option<Field>> = header.map(|name| field(name.trim())).collect();
+        let places = || fields.iter().enumerate().filter_map(|(place, field)| Some((place, (*field)?)));
+        let image_rank = |field| match field {
+            Field::Reference(reference) => Some(reference),
+            _ => None,
+        };
+        let caption_rank = |field| match field {
+            Field::Captions(kind) => Some(kind.rank),
+            _ => None,
+        };
+        let ranked = |(place, field)| Some((image_rank(field)?, place));
+        let kinds = || places().filter_map(|(place, field)| Some((caption_rank(field)?, place)));
+        let best = kinds().map(|(rank, _)| rank).min();
+        let (captions, unused): (Vec<_>, Vec<_>) = kinds().partition(|(rank, _)| Some(*rank) == best);
+        let is_prediction = |(_, field): &(usize, Field)| *field == Field::Prediction;
+        let prediction = places().find(is_prediction).map(|(place, _)| place);
+        let image = places().filter_map(ranked).min();
+        let is_place = |(_, field): &(usize, Field)| match field {
+            Field::Reference(reference) => image.is_some_and(|(best, _)| best < *reference) && reference.is_path(),
+            field => *field == Field::Folder,
+        };
+        let first = |wanted| places().find(|(_, field)| *field == wanted).map(|(place, _)| place);
+        let split = first(Field::Split);
+        let only_places = |all: Vec<(u8, usize)>| all.into_iter().map(|(_, place)| place).collect();
+        Self {
+            image: image.map(|(_, place)| place),
+            is_weak: image.is_some_and(|(reference, _)| reference.is_weak()),
+            captions: if captions.is_empty() { prediction.into_iter().collect() } else { only_places(captions) },
+            place: places()
+                .filter(|_| image.is_some_and(|(best, _)| best.by == By::Name))
+                .find(is_place)
+                .map(|(place, _)| place),
+            split,
+            maybe_split: first(Field::MaybeSplit).filter(|_| split.is_none()),
+            unused: only_places(unused),
+            prediction,
+        }
+    }
+
+    /// Whether an image has captions in it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.image.is_some() && !self.captions.is_empty()
+    }
+}
+
+/// The names that people are told to use.
+pub(super) const USUAL_NAMES: &str = "image or file_name for the image, caption or text for its caption";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_blanks_and_underscores_do_not_count() {
+        let reference = |rank, by| Some(Field::Reference(Reference { rank, by }));
+        for (name, expected) in [
+            ("file_name", reference(0, By::Name)),
+            ("File Name", reference(0, By::Name)),
+            ("fileName", reference(0, By::Name)),
+            ("IMAGE", reference(1, By::Name)),
+            ("image_id", reference(16, By::Id)),
+            ("coco-url", reference(19, By::Name)),
+            ("Captions", Some(Field::Captions(Kind { rank: 0, is_plural: true }))),
+            ("caption_12", Some(Field::Captions(Kind { rank: 0, is_plural: false }))),
+            ("Sentence 1", Some(Field::Captions(Kind { rank: 1, is_plural: false }))),
+            ("comment_number", None),
+            ("image_1", None),
+            ("captions_1", Some(Field::Captions(Kind { rank: 0, is_plural: false }))),
+            ("label", None),
+            ("", None),
+            ("12", None),
+            ("s", None),
+        ] {
+            assert_eq!(field(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_name_of_its_file() {
+        for (name, expected) in [
+            ("https://x.org/a/0.jpg?size=1#z", "0.jpg"),
+            ("http://x.org/0.jpg", "0.jpg"),
+            ("a/0.jpg", "a/0.jpg"),
+            ("why?.jpg", "why?.jpg"),
+            ("https://", ""),
+        ] {
+            assert_eq!(file_of(name), expected);
+        }
+    }
+
+    #[test]
+    fn every_name_means_one_thing() {
+        let images = IMAGES.map(|(name, _)| name);
+        let all = [&images[..], &CAPTIONS, &SPLITS, &MAYBE_SPLITS, &FOLDERS, &PREDICTIONS, &REFERENCES].concat();
+        let mut once = all.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), all.len());
+        assert_eq!(IMAGES[usize::from(FIRST_WEAK)].0, "name");
+        assert!(all.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase())), "else they are never found");
+    }
+
+    #[test]
+    fn columns_are_those_of_the_best_names() {
+        let columns = |header: &str| Columns::of(header.split(','));
+        let found = columns("image_id,Title,file_name,caption_2,split,caption_1");
+        let expected = Columns {
+            image: Some(2),
+            is_weak: false,
+            place: None,
+            captions: vec![3, 5],
+            split: Some(4),
+            maybe_split: None,
+            unused: vec![1],
+            prediction: None,
+        };
+        assert_eq!(found, expected);
+        assert!(columns("id,caption").is_complete() && !columns("id,label").is_complete());
+        let both = columns("image,prediction,caption");
+        assert_eq!((both.captions, both.prediction), (vec![2], Some(1)));
+        assert_eq!(columns("image,prediction").captions, [1]);
+        assert!(!columns("caption,split").is_complete());
+    }
+}

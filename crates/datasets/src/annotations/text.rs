@@ -1,0 +1,320 @@
+//! What the readers of text files share: lines with their numbers, tables with their columns, the words for splits.
+
+use anyhow::Context as _;
+use csv::{ByteRecord, ReaderBuilder};
+
+use crate::annotations::fields::{Field, field};
+use crate::prepared::Split;
+use crate::source::is_image_name;
+use base::fault::{WithHint as _, fault};
+
+/// The text without the mark that some editors put in front.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// The lines that are not blank, with their numbers from 1. They end as on Unix, on Windows or as on old Macs.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = if text.contains('\n') { '\n' } else { '\r' };
+    let lines = text.split(end).enumerate().map(|(index, line)| (index + 1, line.trim_end_matches('\r')));
+    lines.filter(|(_, line)| !line.trim().is_empty())
+}
+
+/// What a JSON file holds, or what is wrong with it.
+///
+/// # Errors
+/// JSON of another form.
+pub fn json<'a, T: serde::Deserialize<'a>>(file: &str, bytes: &'a [u8], form: &str) -> anyhow::Result<T> {
+    serde_json::from_slice(without_mark(bytes))
+        .with_context(|| format!("{file} has another form than expected"))
+        .hint(|| format!("expected {form}; take the file again if it was cut"))
+}
+
+/// A table with a header: values separated by commas or tabs, with quotes where they are needed (RFC 4180).
+pub struct Table<'a> {
+    file: &'a str,
+    separator: u8,
+    bytes: &'a [u8],
+    header: Vec<String>,
+    reader: csv::Reader<&'a [u8]>,
+}
+
+impl<'a> Table<'a> {
+    /// The table of a file's content, with this separator.
+    ///
+    /// # Errors
+    /// A header that cannot be read.
+    pub fn new(file: &'a str, bytes: &'a [u8], separator: u8) -> anyhow::Result<Self> {
+        let mut builder = ReaderBuilder::new();
+        builder.delimiter(separator).has_headers(false).flexible(true);
+        let bytes = without_mark(bytes);
+        let mut reader = builder.from_reader(bytes);
+        let mut first = ByteRecord::new();
+        let cannot = || format!("cannot read the header of {file}");
+        reader.read_byte_record(&mut first).with_context(cannot)?;
+        // Excel is told the separator by a line of its own.
+        if first.get(0).is_some_and(|cell| cell.to_ascii_lowercase().starts_with(b"sep=")) {
+            reader.read_byte_record(&mut first).with_context(cannot)?;
+        }
+        let header = first.iter().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
+        Ok(Self { file, separator, bytes, header, reader })
+    }
+
+    /// The table of a content that has no header: the columns are called as `header` says.
+    pub fn headless(file: &'a str, bytes: &'a [u8], separator: u8, header: &[&str]) -> Self {
+        let mut builder = ReaderBuilder::new();
+        builder.delimiter(separator).has_headers(false).flexible(true);
+        let header = header.iter().map(|&name| name.to_owned()).collect();
+        Self { file, separator, bytes, header, reader: builder.from_reader(bytes) }
+    }
+
+    /// The names of the columns, lower-cased.
+    pub fn header(&self) -> &[String] {
+        &self.header
+    }
+
+    /// The first column that has one of these names, in the order of the names.
+    pub fn column(&self, names: &[&str]) -> Option<usize> {
+        names.iter().find_map(|name| self.header.iter().position(|column| column == name))
+    }
+
+    /// Calls `row` with each row and a description of its place. Where a row has more values than columns, and only the
+    /// last column holds captions, the last values are one caption that lacks its quotes.
+    ///
+    /// # Errors
+    /// A row that is not UTF-8, has another number of values than columns, or holds further rows, since a quote in it is
+    /// not closed; and what `row` gives.
+    pub fn for_each_row(mut self, mut row: impl FnMut(&str, &[&str]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let separator = char::from(self.separator).to_string();
+        let is_caption = |name: &String| matches!(field(name), Some(Field::Captions(_)));
+        let only_last_is_caption = self.header.iter().position(is_caption) == self.header.len().checked_sub(1);
+        let mut record = ByteRecord::new();
+        let (file, bytes) = (self.file, self.bytes);
+        while self.reader.read_byte_record(&mut record).with_context(|| format!("cannot read {file}"))? {
+            // The reader leaves the second half of a line break to the next row.
+            let line_of = |at: &csv::Position| at.line() + u64::from(bytes.get(at.byte() as usize) == Some(&b'\n'));
+            let line = record.position().map_or(0, line_of);
+            let place = format!("line {line} of {file}");
+            let values: Vec<&str> = record.iter().map(|value| utf8(value, &place)).collect::<anyhow::Result<_>>()?;
+            let (expected, found) = (self.header.len(), values.len());
+            let swallowed = |value: &&str| {
+                let mut lines = value.lines().skip(1);
+                lines.any(|line| line.split(&separator).any(|part| is_image_name(part.trim_matches(['"', ' ']))))
+            };
+            if values.iter().any(swallowed) {
+                let message = format!("{place} has a quote that is not closed: it holds the rows below it");
+                return Err(fault(message, "write two quotes for one within quotes, and leave none open"));
+            }
+            let joined;
+            let mut values = values;
+            if found > expected && expected > 0 && only_last_is_caption {
+                joined = values[expected - 1..].join(&separator);
+                values.truncate(expected - 1);
+                values.push(&joined);
+            }
+            if values.len() != expected {
+                let message = format!("{place} has {found} values, expected {expected} as in its header");
+                return Err(fault(message, "put quotes around values that hold the separator or a line break"));
+            }
+            row(&place, &values)?;
+        }
+        Ok(())
+    }
+}
+
+/// What stands most often in the header: a tab, a semicolon or a comma.
+pub fn separator(header: &[u8]) -> u8 {
+    let count = |separator: u8| header.iter().filter(|&&byte| byte == separator).count();
+    b",;\t".iter().copied().max_by_key(|&separator| count(separator)).unwrap_or(b',')
+}
+
+/// The split that people call `word`.
+pub fn split_of_word(word: &str) -> Option<Split> {
+    let word = word.trim().to_ascii_lowercase();
+    // `Flickr_8k.trainImages.txt`
+    match word.strip_suffix("images").unwrap_or(&word) {
+        // `trainval` is VOC's word for what is not for testing.
+        "train" | "training" | "trainval" | "restval" => Some(Split::Train),
+        "val" | "valid" | "validation" | "dev" | "eval" => Some(Split::Val),
+        "test" | "testing" => Some(Split::Test),
+        _ => None,
+    }
+}
+
+/// The split that a file or folder name speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedSplit<'a> {
+    /// The split.
+    pub split: Split,
+    /// The name has no other words than those that names of splits have.
+    pub is_sure: bool,
+    /// The name.
+    pub name: &'a str,
+}
+
+/// The split that a path speaks of: `flickr30k_train.json`, `captions_val2017.json`, `test/`. The last name with such a
+/// word counts; one with words for two splits (`captions_train_val.json`) says nothing.
+pub fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
+    for name in path.rsplit('/') {
+        // A folder of "my test photos" is no split.
+        let words = || name.split(|character: char| !character.is_ascii_alphabetic() && character != ' ');
+        let mut splits = words().filter_map(split_of_word);
+        if let Some(split) = splits.next() {
+            let is_sure = words().all(|word| split_of_word(word).is_some() || says_nothing(word));
+            return splits.all(|other| other == split).then_some(NamedSplit { split, is_sure, name });
+        }
+    }
+    None
+}
+
+/// Whether a word in the name of a split tells nothing about what is in it.
+fn says_nothing(word: &str) -> bool {
+    const WORDS: [&str; 36] = [
+        "",
+        "annotation",
+        "annotations",
+        "archive",
+        "caption",
+        "captions",
+        "coco",
+        "csv",
+        "data",
+        "dataset",
+        "file",
+        "files",
+        "flickr",
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "json",
+        "jsonl",
+        "k",
+        "karpathy",
+        "list",
+        "metadata",
+        "part",
+        "photos",
+        "pictures",
+        "set",
+        "shard",
+        "shards",
+        "split",
+        "splits",
+        "tar",
+        "text",
+        "tsv",
+        "txt",
+        "zip",
+    ];
+    WORDS.contains(&word.trim().to_ascii_lowercase().as_str())
+}
+
+fn utf8<'a>(bytes: &'a [u8], what: &str) -> anyhow::Result<&'a str> {
+    std::str::from_utf8(bytes)
+        .with_context(|| format!("{what} is not UTF-8 text"))
+        .hint(|| "save the file as UTF-8, or take the one that is distributed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::fault::describe;
+
+    #[test]
+    fn names_of_files_and_folders_tell_the_split() {
+        for (path, expected) in [
+            ("flickr30k_train.json", Some(Split::Train)),
+            ("annotations/captions_val2017.json", Some(Split::Val)),
+            ("validation/metadata.jsonl", Some(Split::Val)),
+            ("Flickr_8k.devImages.txt", Some(Split::Val)),
+            ("my test photos/1.jpg", None),
+            ("shards/test-0001.tar/7", Some(Split::Test)),
+            ("train/val.csv", Some(Split::Val)),
+            ("captions.txt", None),
+            ("contest.json", None),
+            ("my_test_photos/1.jpg", Some(Split::Test)),
+            ("captions_train_val.json", None),
+            ("test/captions_train_val.json", None),
+            ("train2014+val2014.json", None),
+            ("train/train-part.json", Some(Split::Train)),
+        ] {
+            assert_eq!(split_of_path(path).map(|named| named.split), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_words_of_its_own_is_less_sure() {
+        for (path, is_sure, name) in [
+            ("val/1.jpg", true, "val"),
+            ("x/train2017/y", true, "train2017"),
+            ("captions_val2017.json", true, "captions_val2017.json"),
+            ("train-0001.tar", true, "train-0001.tar"),
+            ("Flickr_8k.testImages.txt", true, "Flickr_8k.testImages.txt"),
+            ("my_test_photos/1.jpg", false, "my_test_photos"),
+            ("test-tubes", false, "test-tubes"),
+            ("birds_val.csv", false, "birds_val.csv"),
+        ] {
+            let named = split_of_path(path).unwrap();
+            assert_eq!((named.is_sure, named.name), (is_sure, name), "{path}");
+        }
+    }
+
+    #[test]
+    fn lines_end_as_on_any_system() {
+        for text in ["a\n\n b \nc", "a\r\n\r\n b \r\nc\r\n", "a\r\r b \rc"] {
+            assert_eq!(lines(text).collect::<Vec<_>>(), [(1, "a"), (3, " b "), (4, "c")], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_reads_quotes_line_breaks_and_the_mark_of_editors() {
+        let bytes = b"\xef\xbb\xbfImage, Caption\r\na.jpg,\"A dog, running.\r\nFast \"\"dog\"\"\"\r\nb.jpg,B\n";
+        let table = Table::new("t.csv", bytes, b',').unwrap();
+        assert_eq!(table.header(), ["image", "caption"]);
+        assert_eq!((table.column(&["file", "image"]), table.column(&["text"])), (Some(0), None));
+        let mut rows = Vec::new();
+        let row = |place: &str, values: &[&str]| {
+            rows.push(format!("{place}: {}", values.join("|")));
+            Ok(())
+        };
+        table.for_each_row(row).unwrap();
+        assert_eq!(rows, ["line 2 of t.csv: a.jpg|A dog, running.\r\nFast \"dog\"", "line 4 of t.csv: b.jpg|B"]);
+    }
+
+    #[test]
+    fn the_line_that_tells_excel_the_separator_is_no_header() {
+        let table = Table::new("t.csv", b"sep=;\r\nimage;caption\r\na.jpg;A\r\n", b';').unwrap();
+        assert_eq!(table.header(), ["image", "caption"]);
+        let row = |place: &str, values: &[&str]| {
+            assert_eq!((place, values), ("line 3 of t.csv", ["a.jpg", "A"].as_slice()));
+            Ok(())
+        };
+        table.for_each_row(row).unwrap();
+    }
+
+    #[test]
+    fn a_caption_in_the_last_column_may_lack_its_quotes() {
+        let table = Table::new("t.csv", b"image,caption\na.jpg,A dog, brown, runs\n", b',').unwrap();
+        let row = |_: &str, values: &[&str]| {
+            assert_eq!(values, ["a.jpg", "A dog, brown, runs"]);
+            Ok(())
+        };
+        table.for_each_row(row).unwrap();
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_named() {
+        for (bytes, expected) in [
+            (b"image,caption\na.jpg,A\nb.jpg\n".as_slice(), "line 3 of t.csv has 1 values, expected 2"),
+            (b"image,caption\na.jpg,\xff\n", "line 2 of t.csv is not UTF-8 text"),
+            (b"image,caption\na.jpg,\"A\nb.jpg,B\n", "line 2 of t.csv has a quote that is not closed"),
+            (b"caption,image\nA, b,a.jpg\n", "line 2 of t.csv has 3 values, expected 2"),
+            (b"image,caption_1,caption_2\na.jpg,A, b,C\n", "line 2 of t.csv has 4 values, expected 3"),
+        ] {
+            let table = Table::new("t.csv", bytes, b',').unwrap();
+            let text = describe(&table.for_each_row(|_, _| Ok(())).unwrap_err());
+            assert!(text.contains(expected) && text.contains("hint: "), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a data set that is there already means for a request: it is what was asked for, has to be made anew, or is another.
+
+use std::path::Path;
+
+use crate::annotations::{KnownDataset, Wanted};
+use crate::prepare::Request;
+use crate::prepare::changes::{self, Standing};
+use crate::prepare::report::{self, Options, Preparation};
+use base::fault::fault;
+use base::terminal;
+
+const HINT: &str = "choose another `--output`, or remove the old folder first";
+
+const OLD_PIXELS: &str = "images were resized by an older version of the program, which read some JPEGs wrong,";
+
+/// The report of the data set in `directory`, called `name` if one is given, where it is what was asked for; `None` where it
+/// has to be made: it is not there or not finished, or its source has changed since, which is told.
+///
+/// # Errors
+/// A data set made with other options, of another format or of another source.
+pub(super) fn prepared(
+    name: Option<&str>,
+    request: &Request,
+    wanted: Wanted,
+    options: &Options,
+    directory: &Path,
+) -> anyhow::Result<Option<Preparation>> {
+    let Some(report) = report::finished(name, directory)? else { return Ok(None) };
+    if *options != report.options {
+        let found = serde_json::to_string(&report.options)?;
+        return Err(fault(format!("{} was prepared with other options: {found}", directory.display()), HINT));
+    }
+    if let Wanted::Format(format) = wanted
+        && format.name() != report.format
+    {
+        let message = format!("{} was prepared from captions of format {}", directory.display(), report.format);
+        return Err(fault(message, HINT));
+    }
+    // A source that has been removed since is no reason to doubt what was made of it.
+    let Some(source) = request.source.as_deref().filter(|source| source.exists()) else {
+        warn_of_old_pixels(&report, directory);
+        return Ok(Some(report));
+    };
+    match changes::since(&report, directory, source, wanted)? {
+        Standing::Same if report.has_old_pixels() => {
+            terminal::message(&format!("{OLD_PIXELS} in {}: they are made again", directory.display()));
+            Ok(None)
+        }
+        Standing::Same => Ok(Some(report)),
+        Standing::Changed(how) => {
+            let (source, directory) = (source.display(), directory.display());
+            terminal::message(&format!("{source} has changed since {directory} was prepared from it: {how}"));
+            Ok(None)
+        }
+        Standing::Other(which) => Err(fault(of_other_files(source, directory, &which), HINT)),
+    }
+}
+
+/// Warns where the images in `directory` have pixels that the source would no longer give.
+pub(super) fn warn_of_old_pixels(report: &Preparation, directory: &Path) {
+    if report.has_old_pixels() {
+        terminal::warning(&format!("{OLD_PIXELS} in {}; prepare it again from its source", directory.display()));
+    }
+}
+
+fn of_other_files(source: &Path, directory: &Path, which: &str) -> String {
+    format!("{} was prepared from other files than those in {}: {which}", directory.display(), source.display())
+}
+
+/// What became of `source` since the data set called `name` in `directory` was prepared, for a message; `None` where it
+/// is what the data set was made of, is gone, or never was its source: the folder is a person's own.
+///
+/// # Errors
+/// A folder that holds another data set, and what reading gives.
+pub fn source_changes(name: &str, directory: &Path, source: &Path) -> anyhow::Result<Option<String>> {
+    if !source.exists() {
+        return Ok(None);
+    }
+    let Some(report) = report::finished(Some(name), directory)? else { return Ok(None) };
+    let wanted = KnownDataset::named(name).map_or(Wanted::Any, Wanted::Dataset);
+    Ok(match changes::since(&report, directory, source, wanted)? {
+        Standing::Same => None,
+        Standing::Changed(how) => {
+            Some(format!("{} has changed since {} was prepared from it: {how}", source.display(), directory.display()))
+        }
+        Standing::Other(which) => Some(of_other_files(source, directory, &which)),
+    })
+}

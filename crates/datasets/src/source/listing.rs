@@ -1,0 +1,357 @@
+//! What lies in a folder, without looking into any file: paths, sizes and times. What cannot be listed or is no file is
+//! left aside with the reason and never opened: a named pipe would wait for a writer for ever.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+
+use crate::prepare::report::{MARKER_FILE, PREPARATION_FILE};
+use crate::source::limits::is_system_junk;
+use crate::source::{Kind, is_archive_name, kind_of};
+use base::fault::{WithHint as _, fault};
+
+/// Folders within one another; deeper ones are not looked into.
+const MAX_DEPTH: usize = 12;
+/// Files in all.
+const MAX_FILES: usize = 4_000_000;
+/// In each folder that a run made.
+const RUN_FILE: &str = "config.resolved.toml";
+
+/// A file in a [`Listing`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path below the root, with `/` between the parts.
+    pub path: String,
+    /// Its size and time.
+    pub stamp: Stamp,
+}
+
+/// What tells without reading a file whether it may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its size.
+    pub bytes: u64,
+    /// When its content was last changed, in nanoseconds since 1970; 0 where the system does not say.
+    pub modified: i64,
+    /// When it was last written, renamed or given other rights, which no program can set as it likes; 0 where the system
+    /// does not say. An archive that is unpacked over older files brings the times of contents along.
+    pub touched: i64,
+}
+
+impl Stamp {
+    /// That of the file at `path`.
+    ///
+    /// # Errors
+    /// What looking at the file gives.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        let modified = metadata.modified().map_or(0, nanoseconds);
+        Self { bytes: metadata.len(), modified, touched: touched(metadata) }
+    }
+}
+
+#[cfg(unix)]
+fn touched(metadata: &Metadata) -> i64 {
+    use std::os::unix::fs::MetadataExt as _;
+
+    metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn touched(_: &Metadata) -> i64 {
+    0
+}
+
+/// Since 1970; 0 for a time before.
+fn nanoseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).ok();
+    since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}
+
+/// The files of a folder and of the folders in it, in the order of their paths: those of a folder before those of its
+/// subfolders.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Files that are no archives.
+    pub files: Vec<Listed>,
+    /// Zip and tar archives.
+    pub archives: Vec<Listed>,
+    /// Archives of kinds that cannot be read.
+    pub packed: Vec<Listed>,
+    /// What is there and not taken, and why.
+    pub left_aside: Vec<(String, String)>,
+    /// When it was begun, in nanoseconds since 1970.
+    pub taken: i64,
+}
+
+impl Listing {
+    /// All files, archives of every kind among them.
+    pub fn all(&self) -> impl Iterator<Item = &Listed> {
+        self.files.iter().chain(&self.archives).chain(&self.packed)
+    }
+
+    /// Lists the folder `root`, or the archive. Hidden files and folders, folders that a preparation or a run made, the
+    /// folder `output` and what macOS adds are passed over. A folder that cannot be listed, a link that leads nowhere and
+    /// what is neither file nor folder are left aside.
+    ///
+    /// # Errors
+    /// A root that is neither or cannot be listed, and more files than any data set has.
+    pub fn of(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
+        let mut listing = Self { taken: nanoseconds(SystemTime::now()), ..Self::default() };
+        let Ok(metadata) = fs::metadata(root) else {
+            let message = format!("the source {} is not there", root.display());
+            return Err(fault(message, "give the folder with the archives as they are distributed, or unpacked"));
+        };
+        if metadata.is_dir() {
+            let output = output.and_then(|output| fs::canonicalize(output).ok());
+            Walk { root, output, linked: BTreeSet::new(), listing: &mut listing }.folder("", 0)?;
+            return Ok(listing);
+        }
+        let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        if !metadata.is_file() || !is_archive_name(&name) {
+            let message = format!("the source {} is neither a folder nor a zip or tar archive", root.display());
+            return Err(fault(message, "give the folder with the images and their captions"));
+        }
+        listing.archives.push(Listed { path: name, stamp: Stamp::from(&metadata) });
+        Ok(listing)
+    }
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    /// The folder that is made of the source: what is there already is not taken for it.
+    output: Option<PathBuf>,
+    /// Folders that links led to.
+    linked: BTreeSet<PathBuf>,
+    listing: &'a mut Listing,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &str, depth: usize) -> anyhow::Result<()> {
+        let path = self.root.join(folder);
+        let mut folders = Vec::new();
+        for name in self.names(folder)? {
+            let below = join(folder, &name);
+            let here = path.join(&name);
+            let metadata = match fs::metadata(&here) {
+                Ok(metadata) => metadata,
+                Err(error) => {
+                    let reason = why_not(&here, &error);
+                    self.listing.left_aside.push((below, reason));
+                    continue;
+                }
+            };
+            if metadata.is_dir() {
+                if self.is_wanted(&here) {
+                    folders.push(below);
+                }
+            } else if metadata.is_file() {
+                let file = Listed { path: below, stamp: Stamp::from(&metadata) };
+                match kind_of(&name) {
+                    Kind::Zip | Kind::Tar => self.listing.archives.push(file),
+                    Kind::Packed => self.listing.packed.push(file),
+                    Kind::Plain => self.listing.files.push(file),
+                }
+                anyhow::ensure!(self.listing.files.len() <= MAX_FILES, too_many(self.root));
+            } else {
+                self.leave_aside(below, "it is neither a file nor a folder");
+            }
+        }
+        for below in folders {
+            if depth >= MAX_DEPTH {
+                self.leave_aside(below, format!("it lies more than {MAX_DEPTH} folders deep"));
+                continue;
+            }
+            self.folder(&below, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// The names in a folder, in their order.
+    fn names(&mut self, folder: &str) -> anyhow::Result<Vec<String>> {
+        let path = self.root.join(folder);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if folder.is_empty() => {
+                let cannot = || format!("cannot list the source {}", path.display());
+                return Err(error).with_context(cannot).hint(|| "give a folder that you may read");
+            }
+            Err(error) => {
+                self.leave_aside(folder.to_owned(), format!("the folder cannot be listed: {error}"));
+                return Ok(Vec::new());
+            }
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = match entry {
+                Ok(entry) => entry.file_name(),
+                Err(error) => {
+                    let reason = format!("the folder cannot be listed to its end: {error}");
+                    self.leave_aside(if folder.is_empty() { "." } else { folder }.to_owned(), reason);
+                    break;
+                }
+            };
+            match name.into_string() {
+                Ok(name) if name.starts_with('.') || is_system_junk(&name) => {}
+                Ok(name) if name.contains('\\') => {
+                    self.leave_aside(
+                        join(folder, &name),
+                        "its name has a backslash, which separates folders elsewhere",
+                    );
+                }
+                Ok(name) => names.push(name),
+                // It stands in no annotation file.
+                Err(name) => self.leave_aside(join(folder, &name.to_string_lossy()), "its name is not UTF-8"),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Whether a folder is part of the source: none that was made of it, and none that a link led to before.
+    fn is_wanted(&mut self, folder: &Path) -> bool {
+        let is_made = [PREPARATION_FILE, MARKER_FILE, RUN_FILE].iter().any(|name| folder.join(name).is_file())
+            || self.output.is_some() && fs::canonicalize(folder).ok() == self.output;
+        let mut is_new = || !folder.is_symlink() || fs::canonicalize(folder).is_ok_and(|real| self.linked.insert(real));
+        !is_made && is_new()
+    }
+
+    fn leave_aside(&mut self, path: String, reason: impl Into<String>) {
+        self.listing.left_aside.push((path, reason.into()));
+    }
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// Why nothing can be learnt about the file at `path`.
+fn why_not(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound if path.is_symlink() => "it is a link that leads nowhere".to_owned(),
+        _ => format!("it cannot be looked at: {error}"),
+    }
+}
+
+/// The refusal of a source that is no data set.
+pub(super) fn too_many(root: &Path) -> anyhow::Error {
+    let message = format!("{} holds more than {MAX_FILES} files", root.display());
+    fault(message, "give only the folder of the data set")
+}
+
+/// Whether so many files are too many.
+pub(super) fn is_too_many(count: usize) -> bool {
+    count > MAX_FILES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(folder: &Path, path: &str) {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"x").unwrap();
+    }
+
+    fn paths(listing: &Listing) -> Vec<&str> {
+        listing.files.iter().map(|file| file.path.as_str()).collect()
+    }
+
+    #[test]
+    fn files_come_with_their_stamps_and_what_was_made_of_them_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["b/2.jpg", "1.jpg", "c.tar", "d.tgz", ".x/3.jpg", "__MACOSX/4.jpg", "out/images/1.jpg"] {
+            put(folder.path(), path);
+        }
+        for made in [PREPARATION_FILE, MARKER_FILE, RUN_FILE] {
+            put(folder.path(), &format!("made_{}/{made}", made.trim_start_matches('.')));
+            put(folder.path(), &format!("made_{}/5.jpg", made.trim_start_matches('.')));
+        }
+        let listing = Listing::of(folder.path(), Some(&folder.path().join("out"))).unwrap();
+        assert_eq!(paths(&listing), ["1.jpg", "b/2.jpg"]);
+        assert_eq!((listing.archives[0].path.as_str(), listing.packed[0].path.as_str()), ("c.tar", "d.tgz"));
+        assert_eq!(listing.files[0].stamp, Stamp::of(&folder.path().join("1.jpg")).unwrap());
+        assert!(listing.files[0].stamp.modified > 0 && listing.left_aside.is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_named_and_never_opened() {
+        use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::fs::symlink;
+        use std::os::unix::net::UnixListener;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        put(folder.path(), "a.jpg");
+        symlink("nowhere", path("dead.jpg")).unwrap();
+        symlink("loop.jpg", path("loop.jpg")).unwrap();
+        symlink(path("a.jpg"), path("link.jpg")).unwrap();
+        let _socket = UnixListener::bind(path("s.jpg")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe.jpg"), rustix::fs::Mode::RUSR).unwrap();
+        symlink("pipe.jpg", path("to_pipe.jpg")).unwrap();
+        fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.jpg")), b"x").unwrap();
+        put(folder.path(), r"b\c.jpg");
+        let deep = (0..MAX_DEPTH + 1).map(|depth| format!("{depth}/")).collect::<String>();
+        put(folder.path(), &format!("{deep}deep.jpg"));
+        let listing = Listing::of(folder.path(), None).unwrap();
+        assert_eq!(paths(&listing), ["a.jpg", "link.jpg"]);
+        for (name, expected) in [
+            ("dead.jpg", "a link that leads nowhere"),
+            ("loop.jpg", "cannot be looked at"),
+            ("s.jpg", "neither a file nor a folder"),
+            ("pipe.jpg", "neither a file nor a folder"),
+            ("to_pipe.jpg", "neither a file nor a folder"),
+            ("caf\u{fffd}.jpg", "its name is not UTF-8"),
+            (r"b\c.jpg", "has a backslash"),
+            (deep.trim_end_matches('/'), "more than 12 folders deep"),
+        ] {
+            let reason = listing.left_aside.iter().find(|(path, _)| path == name).map(|(_, reason)| reason.as_str());
+            assert!(reason.is_some_and(|reason| reason.contains(expected)), "{name}: {:?}", listing.left_aside);
+        }
+        assert_eq!(listing.left_aside.len(), 8, "{:?}", listing.left_aside);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_may_not_be_listed_is_left_aside() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "a.jpg");
+        put(folder.path(), "lost+found/b.jpg");
+        let closed = folder.path().join("lost+found");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        let listing = Listing::of(folder.path(), None).unwrap();
+        // An administrator may list every folder.
+        if fs::read_dir(&closed).is_ok() {
+            assert_eq!(paths(&listing), ["a.jpg", "lost+found/b.jpg"]);
+        } else {
+            assert_eq!(paths(&listing), ["a.jpg"]);
+            assert!(listing.left_aside[0].1.contains("cannot be listed"), "{:?}", listing.left_aside);
+        }
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_one_is_named() {
+        use base::fault::describe;
+
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "a.txt");
+        for (path, expected) in [("absent", "is not there"), ("a.txt", "neither a folder nor a zip or tar archive")] {
+            let text = describe(&Listing::of(&folder.path().join(path), None).unwrap_err());
+            assert!(text.contains(expected) && text.contains("hint: "), "{text}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Where the Hub is and where its cache is, from the environment; and how an address of it may be shown.
+
+use std::path::PathBuf;
+
+use reqwest::Url;
+
+use base::credentials;
+use base::fault::usage;
+
+const PUBLIC_HUB: &str = "https://huggingface.co";
+
+/// Where to download from and to.
+pub(super) struct Settings {
+    /// Absent: `HF_ENDPOINT`, else huggingface.co.
+    pub(super) endpoint: Option<String>,
+    /// Absent: `HF_HUB_CACHE`, else the folder `hub` in `HF_HOME`, else `~/.cache/huggingface/hub`.
+    pub(super) cache: Option<PathBuf>,
+    /// The cache alone.
+    pub(super) offline: bool,
+}
+
+impl Settings {
+    /// As the Hub's own tools.
+    pub(super) fn from_environment() -> Self {
+        let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
+        Self { endpoint: None, cache: None, offline }
+    }
+
+    /// The address of the Hub.
+    ///
+    /// # Errors
+    /// Something that is no address of a server.
+    pub(super) fn endpoint(&self) -> anyhow::Result<Url> {
+        let written = self.endpoint.clone().or_else(|| variable("HF_ENDPOINT"));
+        let url = Url::parse(written.as_deref().unwrap_or(PUBLIC_HUB).trim()).ok();
+        let url = url.filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        if let Some(password) = url.as_ref().and_then(Url::password) {
+            credentials::keep(password);
+        }
+        // What was written is not shown: it may hold a password.
+        url.ok_or_else(|| usage("HF_ENDPOINT is not the address of a server", format!("use one like {PUBLIC_HUB}")))
+    }
+
+    /// The folder of the Hub's cache.
+    pub(super) fn cache(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(hf_hub::resolve_cache_dir)
+    }
+}
+
+/// An address as it may be shown: that of a mirror may carry `user:password@`, or a key behind a question mark.
+pub(super) fn shown(address: &Url) -> String {
+    let mut address = address.clone();
+    // Only an address without a host refuses these.
+    let _ = address.set_username("");
+    let _ = address.set_password(None);
+    address.set_query(None);
+    address.set_fragment(None);
+    address.as_str().trim_end_matches('/').to_owned()
+}
+
+/// A variable that is set to more than spaces.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// The token: `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the
+/// one that the Hub's command line wrote; none when `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
+pub(super) fn token() -> Option<String> {
+    if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
+        return None;
+    }
+    let files = [variable("HF_TOKEN_PATH").map(PathBuf::from), Some(hf_hub::hf_home().join("token"))];
+    let mut written = files.into_iter().flatten().filter_map(|path| std::fs::read_to_string(path).ok());
+    let token = variable("HF_TOKEN").or_else(|| written.find(|token| !token.trim().is_empty()))?;
+    credentials::keep(token.trim());
+    Some(token.trim().to_owned())
+}
+
+/// The spellings that `huggingface_hub` takes for true.
+fn is_true(value: &str) -> bool {
+    ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::fault::describe;
+
+    fn settings(endpoint: &str) -> Settings {
+        Settings { endpoint: Some(endpoint.to_owned()), cache: None, offline: false }
+    }
+
+    #[test]
+    fn no_key_or_password_in_an_address_is_shown() {
+        for (address, expected) in [
+            ("https://me:SECRET@mirror.example/hub", "https://mirror.example/hub"),
+            ("https://SECRET@mirror.example:8080/", "https://mirror.example:8080"),
+            ("https://:SECRET@mirror.example", "https://mirror.example"),
+            ("https://me:a@SECRET@mirror.example//", "https://mirror.example"),
+            ("https:/me:SECRET@mirror.example", "https://mirror.example"),
+            ("https://mirror.example/a?token=SECRET", "https://mirror.example/a"),
+            ("https://mirror.example/a#SECRET", "https://mirror.example/a"),
+            (" https://huggingface.co ", "https://huggingface.co"),
+        ] {
+            assert_eq!(shown(&settings(address).endpoint().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_server_is_refused_and_not_shown() {
+        for address in [
+            "me:SECRET@mirror.example",
+            "SECRET",
+            "file:///SECRET",
+            "https://",
+            "https://me:SECRET/x@host",
+            "//me:SECRET@x",
+        ] {
+            let text = describe(&settings(address).endpoint().unwrap_err());
+            assert!(text.starts_with("HF_ENDPOINT is not") && !text.contains("SECRET"), "{address}: {text}");
+        }
+    }
+
+    #[test]
+    fn offline_is_spelled_as_the_hub_spells_it() {
+        assert!(["1", "ON", "yes", "True"].into_iter().all(is_true));
+        assert!(!["0", "", "false"].into_iter().any(is_true));
+    }
+}

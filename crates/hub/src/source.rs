@@ -1,0 +1,303 @@
+//! Files of one repository, all of one version: which commit, what of it is in the cache, what must be fetched and whether
+//! it fits. How bytes come is the matter of `transfer`.
+//!
+//! A server is believed in nothing that becomes a path: a commit has 40 hexadecimal digits, a content is called by its
+//! hash, and gets that name once it was checked.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::DownloadedFile;
+use super::cache::{Content, Found, RepositoryCache};
+use super::content_hash::{ContentHash, is_commit};
+use super::hints::{Place, Subject};
+use super::repository::{Repository, RepositoryKind};
+use super::settings::{Settings, shown, token};
+use super::transfer::Transfer;
+use super::wire::{Failure, Patience, Remote, Wire};
+use base::disk;
+use base::fault::{WithHint as _, fault};
+use base::terminal::{message, warning};
+
+const GIGABYTE: f64 = 1e9;
+
+/// What a download depends on beside its [`Settings`].
+pub(super) struct Conditions {
+    pub(super) token: Option<String>,
+    pub(super) patience: Patience,
+    /// The room where a path is; `None` where the system does not tell.
+    pub(super) free_bytes: fn(&Path) -> Option<u64>,
+    /// Tells a person the terms of use.
+    pub(super) say: fn(&str),
+}
+
+impl Conditions {
+    pub(super) fn from_environment() -> Self {
+        Self { token: token(), patience: Patience::default(), free_bytes: disk::free_bytes, say: message }
+    }
+}
+
+/// How much of a file is in the cache.
+pub(super) enum State {
+    /// All of it, under its name.
+    Named(Content),
+    /// All of it, from another commit.
+    Stored(Content, Remote),
+    /// Not all of it.
+    Absent(Remote),
+}
+
+impl State {
+    /// The length of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Named(content) | Self::Stored(content, _) => content.bytes,
+            Self::Absent(remote) => remote.bytes,
+        }
+    }
+}
+
+/// One repository, its cache, and the way to its Hub.
+pub(super) struct Source<'a> {
+    place: Place<'a>,
+    offline: bool,
+    /// Whether the Hub was asked and could not answer, so that the cache has to do.
+    is_cut_off: Cell<bool>,
+    cached_commit: Option<String>,
+    cache: RepositoryCache,
+    wire: Wire,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn open(
+        repository: &Repository<'a>,
+        settings: &Settings,
+        conditions: &Conditions,
+    ) -> anyhow::Result<Self> {
+        let (endpoint, folder) = (settings.endpoint()?, settings.cache());
+        let Repository { kind, id, revision, .. } = *repository;
+        let cache = RepositoryCache::new(&folder, kind, id);
+        let cached_commit = cache.commit(revision);
+        let mut patience = conditions.patience.clone();
+        if cached_commit.is_some() {
+            // Who has something to fall back on need not wait for a network that is not there.
+            patience.retries_unreached = 0;
+        }
+        let place = Place { repository: *repository, endpoint: shown(&endpoint), cache: folder };
+        let wire = Wire::open(endpoint, kind, id, conditions.token.as_deref(), patience)?;
+        Ok(Self { place, offline: settings.offline, is_cut_off: Cell::new(false), cached_commit, cache, wire })
+    }
+
+    /// The commit that all files will be of; `name` is a file that it must have.
+    ///
+    /// Where the Hub cannot be reached or does not answer, it is the commit that the revision stood for when it was last
+    /// asked, if there is one.
+    pub(super) fn commit(&self, name: &str) -> anyhow::Result<String> {
+        let Repository { kind, revision, id, .. } = self.place.repository;
+        if is_commit(revision) {
+            return Ok(revision.to_owned());
+        }
+        if self.offline {
+            let cached = self.cached_commit.clone();
+            return cached.ok_or_else(|| self.place.not_cached(format!("revision {revision}")));
+        }
+        let (subject, found) = match kind {
+            // Mirrors of models often know no other addresses than those of files.
+            RepositoryKind::Model => (Subject::File { name, revision }, self.wire.commit_of_file(revision, name)),
+            RepositoryKind::Dataset => (Subject::Revision, self.wire.commit(revision)),
+        };
+        match (found, &self.cached_commit) {
+            (Ok(commit), _) => Ok(commit),
+            (Err(failure), Some(cached)) if failure.may_pass() => {
+                warning(&format!("{}: {failure}; {id} is read from the cache", self.place.endpoint));
+                self.is_cut_off.set(true);
+                Ok(cached.clone())
+            }
+            (Err(failure), _) => Err(self.place.explain(subject, failure.into())),
+        }
+    }
+
+    /// What there is of a file that the repository must have.
+    pub(super) fn need(&self, commit: &str, name: &str) -> anyhow::Result<State> {
+        if let Some(state) = self.cached(commit, name)? {
+            return Ok(state);
+        }
+        if self.offline {
+            return Err(self.place.not_cached(name));
+        }
+        let remote = self.wire.describe(commit, name).map_err(|failure| self.explain(commit, name, failure.into()))?;
+        self.held(commit, name, remote)
+    }
+
+    /// What there is of a file; `None` where the repository does not have it. Where nobody can be asked, a file that is not
+    /// in the cache counts as one that the repository does not have.
+    pub(super) fn find(&self, commit: &str, name: &str) -> anyhow::Result<Option<State>> {
+        if let Some(state) = self.cached(commit, name)? {
+            return Ok(Some(state));
+        }
+        if self.is_alone() {
+            return Ok(None);
+        }
+        match self.wire.describe(commit, name) {
+            Ok(remote) => self.held(commit, name, remote).map(Some),
+            Err(Failure::Refused(refusal)) if refusal.is_about_a_file() => Ok(None),
+            Err(failure) => Err(self.explain(commit, name, failure.into())),
+        }
+    }
+
+    /// The files, after those were fetched that are not in the cache. Nothing is fetched before all is known to fit.
+    pub(super) fn fetch(
+        &self,
+        commit: &str,
+        states: Vec<(&str, State)>,
+        conditions: &Conditions,
+    ) -> anyhow::Result<Vec<DownloadedFile>> {
+        self.announce(&states, conditions)?;
+        states.into_iter().map(|(name, state)| self.complete(commit, name, state)).collect()
+    }
+
+    /// Notes that the revision stands for this commit: only when all its files are there, so that a branch never stands
+    /// for files that are not.
+    pub(super) fn finish(&self, commit: &str) -> PathBuf {
+        let revision = self.place.repository.revision;
+        if !self.is_alone() && commit != revision {
+            self.cache.note_commit(revision, commit);
+        }
+        self.cache.snapshot(commit)
+    }
+
+    /// Whether nobody can be asked.
+    pub(super) fn is_alone(&self) -> bool {
+        self.offline || self.is_cut_off.get()
+    }
+
+    /// The file in the cache, if it is right.
+    fn cached(&self, commit: &str, name: &str) -> anyhow::Result<Option<State>> {
+        let path = self.cache.snapshot(commit).join(name);
+        let Some(hash) = self.cache.linked_hash(commit, name) else {
+            // A file that is no link has no name to be checked by.
+            return match self.is_alone() && path.is_file() {
+                true => Ok(Some(State::Named(unchecked(&path)?))),
+                false => Ok(None),
+            };
+        };
+        match self.check(&path, &hash)? {
+            Found::Right(content) => Ok(Some(State::Named(content))),
+            Found::Wrong(found) if self.is_alone() => Err(self.place.damaged(&path, hash.as_str(), &found)),
+            Found::Wrong(_) => {
+                warning(&format!("{name} of {} is damaged in the cache and fetched again", self.place.repository.id));
+                Ok(None)
+            }
+            Found::Nothing => Ok(None),
+        }
+    }
+
+    /// What there is of a file, by what the server tells of it.
+    fn held(&self, commit: &str, name: &str, remote: Remote) -> anyhow::Result<State> {
+        if self.cache.linked_hash(commit, name).is_none()
+            && let Found::Right(content) = self.check(&self.cache.snapshot(commit).join(name), &remote.hash)?
+        {
+            return Ok(State::Named(content));
+        }
+        match self.check(&self.cache.blob(&remote.hash), &remote.hash)? {
+            Found::Right(content) => Ok(State::Stored(content, remote)),
+            _ => Ok(State::Absent(remote)),
+        }
+    }
+
+    fn check(&self, path: &Path, hash: &ContentHash) -> anyhow::Result<Found> {
+        self.cache.check(path, hash).hint(|| self.place.check_cache())
+    }
+
+    /// Says what follows, if anything will be fetched; an error where it does not fit.
+    fn announce(&self, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
+        let absent =
+            states.iter().filter_map(|(_, state)| if let State::Absent(remote) = state { Some(remote) } else { None });
+        let absent: Vec<&Remote> = absent.collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let there = |remote: &Remote| fs::metadata(self.cache.partial(&remote.hash)).map_or(0, |file| file.len());
+        let needed: u64 =
+            absent.iter().map(|remote| remote.bytes.saturating_sub(there(remote))).fold(0, u64::saturating_add);
+        let blobs = self.cache.blobs();
+        fs::create_dir_all(&blobs)
+            .with_context(|| format!("cannot write {}", blobs.display()))
+            .hint(|| self.place.check_cache())?;
+        self.check_room(needed, states, conditions)?;
+        if !self.place.repository.terms.is_empty() {
+            (conditions.say)(self.place.repository.terms);
+        }
+        Ok(())
+    }
+
+    /// Refuses a download that does not fit, or what is made of it afterwards.
+    fn check_room(&self, needed: u64, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
+        let blobs = self.cache.blobs();
+        let lacks = |bytes: u64, folder: &Path| (conditions.free_bytes)(folder).filter(|&free| free < bytes);
+        let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / GIGABYTE);
+        if let Some(free) = lacks(needed, &blobs) {
+            return Err(fault(
+                format!(
+                    "{} of {} are still to be fetched, and {} are free in {}",
+                    gigabytes(needed),
+                    self.place.repository.id,
+                    gigabytes(free),
+                    self.place.cache.display()
+                ),
+                "free some, or set HF_HUB_CACHE to a folder on a larger disk",
+            ));
+        }
+        let Some(folder) = self.place.repository.copied_to else { return Ok(()) };
+        let there = disk::nearest_folder(folder);
+        let copied = states.iter().map(|(_, state)| state.bytes()).fold(0, u64::saturating_add);
+        let shared = if disk::share_room(&blobs, there) { needed } else { 0 };
+        let Some(free) = lacks(copied.saturating_add(shared), there) else { return Ok(()) };
+        let fetched = if shared > 0 { format!(" beside {} to be fetched", gigabytes(shared)) } else { String::new() };
+        Err(fault(
+            format!(
+                "the images take about {} in {}{fetched}, and {} are free there",
+                gigabytes(copied),
+                folder.display(),
+                gigabytes(free)
+            ),
+            "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`",
+        ))
+    }
+
+    /// Fetches and names what is not.
+    fn complete(&self, commit: &str, name: &str, state: State) -> anyhow::Result<DownloadedFile> {
+        let explained = |error| self.explain(commit, name, error);
+        let content = match state {
+            State::Named(content) => content,
+            State::Stored(content, remote) => {
+                self.cache.link(commit, name, &remote.hash).map_err(explained)?;
+                content
+            }
+            State::Absent(remote) => {
+                let title = format!("{} {name}", self.place.repository.id);
+                let url = self.wire.file_address(commit, name).map_err(|failure| explained(failure.into()))?;
+                let transfer = Transfer { wire: &self.wire, cache: &self.cache, title: &title, url, remote: &remote };
+                let content = transfer.run().map_err(explained)?;
+                self.cache.link(commit, name, &remote.hash).map_err(explained)?;
+                content
+            }
+        };
+        let path = self.cache.snapshot(commit).join(name);
+        Ok(DownloadedFile { name: name.to_owned(), path, bytes: content.bytes, sha256: content.sha256 })
+    }
+
+    fn explain(&self, commit: &str, name: &str, error: anyhow::Error) -> anyhow::Error {
+        self.place.explain(Subject::File { name, revision: commit }, error)
+    }
+}
+
+/// Length and digest of a file of which nobody tells what it should hold.
+fn unchecked(path: &Path) -> anyhow::Result<Content> {
+    let failed = || format!("cannot read {}", path.display());
+    let bytes = fs::metadata(path).with_context(failed)?.len();
+    Ok(Content { bytes, sha256: base::digest::sha256_file(path).with_context(failed)? })
+}

@@ -1,0 +1,284 @@
+//! A Hub on this machine that speaks the protocol of the real one, and misbehaves when told to.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::content_hash::{ContentHash, ContentHasher};
+use super::settings::Settings;
+use super::source::Conditions;
+use super::wire::Patience;
+use base::digest::sha256;
+
+pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(super) const NEXT_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
+pub(super) const BIG: &str = "images.zip";
+pub(super) const SMALL: &str = "data/captions.json";
+pub(super) const TOKEN: &str = "hf_secret";
+
+/// Which request an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// For the commit of a branch: of a data set by its description, of a model by a file.
+    Revision,
+    Metadata,
+    Content,
+}
+
+/// What the Hub does instead of the right thing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer {
+    /// A status, and headers that end in `\r\n`.
+    Status(&'static str, &'static str),
+    /// These bytes and nothing else.
+    Raw(&'static [u8]),
+    /// The connection ends after so many bytes of the content.
+    Cut(usize),
+    /// The same, and the end of the answer looks regular.
+    CutWithoutLength(usize),
+    /// Nothing more comes after so many bytes of the content.
+    Stall(usize),
+    /// So many bytes of the content at a time, with pauses.
+    Trickle(usize, Duration),
+    /// The whole content, whatever range was asked for.
+    IgnoreRange,
+    /// The whole content cut after so many bytes, whatever range was asked for.
+    IgnoreRangeAndCut(usize),
+    /// The part from this byte on, whatever range was asked for.
+    OtherPart(usize),
+    /// A byte of the content is another one.
+    Damaged,
+    /// More bytes than the content has.
+    TooMuch,
+}
+
+pub(super) struct State {
+    pub(super) commit: &'static str,
+    /// Name, content, and whether it lies in the storage for large files.
+    pub(super) files: Vec<(&'static str, Vec<u8>, bool)>,
+    next: VecDeque<(To, Answer)>,
+    pub(super) always: Vec<(To, Answer)>,
+    requests: Vec<String>,
+}
+
+/// A Hub and its storage for large files, which is another server.
+pub(super) struct Hub {
+    pub(super) address: String,
+    pub(super) state: Arc<Mutex<State>>,
+}
+
+impl Hub {
+    /// With two files of a data set.
+    pub(super) fn new() -> Self {
+        Self::with(vec![(BIG, big(), true), (SMALL, b"{\"images\": []}\n".to_vec(), false)])
+    }
+
+    pub(super) fn with(files: Vec<(&'static str, Vec<u8>, bool)>) -> Self {
+        let state = State { commit: COMMIT, files, next: VecDeque::new(), always: Vec::new(), requests: Vec::new() };
+        let state = Arc::new(Mutex::new(state));
+        let storage = serve(Arc::clone(&state), String::new());
+        Self { address: serve(Arc::clone(&state), storage), state }
+    }
+
+    /// One misbehaviour after the other, each at the next request of its kind.
+    pub(super) fn next(self, to: To, answers: impl IntoIterator<Item = Answer>) -> Self {
+        self.state.lock().unwrap().next.extend(answers.into_iter().map(|answer| (to, answer)));
+        self
+    }
+
+    pub(super) fn always(self, to: To, answer: Answer) -> Self {
+        self.state.lock().unwrap().always.push((to, answer));
+        self
+    }
+
+    pub(super) fn behave(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.always.clear();
+        state.next.clear();
+        state.requests.clear();
+    }
+
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    /// The ranges of the requests for contents; empty for a whole one.
+    pub(super) fn ranges(&self) -> Vec<String> {
+        let requests = self.requests();
+        let contents = requests.iter().filter(|request| request.starts_with("GET /stored/"));
+        contents.map(|request| request.split_once(' ').unwrap().1.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+}
+
+/// Bytes that repeat nowhere.
+pub(super) fn big() -> Vec<u8> {
+    let mut value = 1u32;
+    let mut next = || {
+        value = value.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (value >> 24) as u8
+    };
+    (0..30_000).map(|_| next()).collect()
+}
+
+pub(super) fn git_blob(content: &[u8]) -> String {
+    let mut hasher = ContentHasher::new(&ContentHash::GitBlob(String::new()), content.len() as u64);
+    hasher.update(content);
+    hasher.finish().named
+}
+
+fn serve(state: Arc<Mutex<State>>, storage: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (state, storage) = (Arc::clone(&state), storage.clone());
+            // A client that went away is its own affair.
+            std::thread::spawn(move || _ = respond(&stream.unwrap(), &state, &storage));
+        }
+    });
+    address
+}
+
+fn respond(mut stream: &TcpStream, state: &Mutex<State>, storage: &str) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let request = lines.next().unwrap_or_default();
+    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let header = |name: &str| {
+        headers.iter().find_map(|line| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)))
+    };
+    let (method, path) = request.split_once(' ').unwrap_or_default();
+    let path = path.split(' ').next().unwrap_or_default();
+    let range = header("range").map_or("", |(_, range)| range);
+    let (to, answer, commit, file) = {
+        let mut state = state.lock().unwrap();
+        let with_token = if header("authorization").is_some() { " with token" } else { "" };
+        state.requests.push(
+            format!("{method} {path} {range}{with_token}").trim_end().to_owned()
+                + if range.is_empty() && with_token.is_empty() { " " } else { "" },
+        );
+        let to = match method {
+            _ if path.starts_with("/api/datasets/owner/name/revision/") => To::Revision,
+            "HEAD" if path.starts_with("/owner/name/resolve/main/") => To::Revision,
+            "HEAD" => To::Metadata,
+            _ => To::Content,
+        };
+        // A redirect is answered before anything goes wrong behind it.
+        let is_redirected = to == To::Content && !path.starts_with("/stored/");
+        let at = state.next.iter().position(|(wanted, _)| *wanted == to && !is_redirected);
+        let always = state.always.iter().find(|(wanted, _)| *wanted == to && !is_redirected).map(|(_, answer)| *answer);
+        let answer = at.and_then(|at| state.next.remove(at)).map(|(_, answer)| answer).or(always);
+        let file = state.files.iter().find(|(name, ..)| path.ends_with(&format!("/{name}"))).cloned();
+        (to, answer, state.commit, file)
+    };
+    if let Some(Answer::Status(status, headers)) = answer {
+        return write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    if let Some(Answer::Raw(bytes)) = answer {
+        return stream.write_all(bytes);
+    }
+    if to == To::Revision && method == "GET" {
+        let body = format!("{{\"id\": \"owner/name\", \"sha\": \"{commit}\"}}");
+        return write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    }
+    let Some((name, content, is_large)) = file else {
+        let head = "HTTP/1.1 404 Not Found\r\nX-Error-Code: EntryNotFound\r\nX-Error-Message: Entry not found";
+        return write!(stream, "{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    if !path.starts_with("/stored/") {
+        // The real Hub sends to its own cache for small files, and to the storage for large ones.
+        let (status, tag, base) = if is_large {
+            let linked = format!("X-Linked-Etag: \"{}\"\r\nX-Linked-Size: {}", sha256(&content), content.len());
+            ("302 Found", linked, storage)
+        } else {
+            ("307 Temporary Redirect", "Vary: Origin".to_owned(), "")
+        };
+        let head = format!("HTTP/1.1 {status}\r\n{tag}\r\nX-Repo-Commit: {commit}\r\nLocation: {base}/stored/{name}");
+        return write!(stream, "{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    let tag = if is_large { "\"of the storage\"".to_owned() } else { format!("W/\"{}\"", git_blob(&content)) };
+    let asked =
+        range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')).map(|from| from.parse().unwrap());
+    send(stream, method, &tag, content, asked, answer)
+}
+
+fn send(
+    mut stream: &TcpStream,
+    method: &str,
+    tag: &str,
+    mut content: Vec<u8>,
+    asked: Option<usize>,
+    answer: Option<Answer>,
+) -> std::io::Result<()> {
+    let from = match answer {
+        Some(Answer::IgnoreRange | Answer::IgnoreRangeAndCut(_)) => None,
+        Some(Answer::OtherPart(from)) => Some(from),
+        _ => asked,
+    };
+    let total = content.len();
+    match answer {
+        Some(Answer::Damaged) => content[total - 1] ^= 1,
+        Some(Answer::TooMuch) => content.extend(b"more"),
+        _ => {}
+    }
+    let part = &content[from.unwrap_or(0).min(content.len())..];
+    let status = match from {
+        Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total.saturating_sub(1)),
+        None => "200 OK".to_owned(),
+    };
+    let length = match answer {
+        Some(Answer::CutWithoutLength(_)) => String::new(),
+        _ => format!("Content-Length: {}\r\n", part.len()),
+    };
+    write!(stream, "HTTP/1.1 {status}\r\nETag: {tag}\r\n{length}Connection: close\r\n\r\n")?;
+    if method == "HEAD" {
+        return Ok(());
+    }
+    match answer {
+        Some(Answer::Cut(bytes) | Answer::CutWithoutLength(bytes) | Answer::IgnoreRangeAndCut(bytes)) => {
+            stream.write_all(&part[..bytes.min(part.len())])
+        }
+        Some(Answer::Stall(bytes)) => {
+            stream.write_all(&part[..bytes.min(part.len())])?;
+            std::thread::sleep(Duration::from_secs(5));
+            Ok(())
+        }
+        Some(Answer::Trickle(bytes, pause)) => part.chunks(bytes).try_for_each(|piece| {
+            std::thread::sleep(pause);
+            stream.write_all(piece)
+        }),
+        _ => stream.write_all(part),
+    }
+}
+
+thread_local! {
+    pub(super) static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(super) fn conditions() -> Conditions {
+    let patience = Patience {
+        retries: 3,
+        retries_unreached: 1,
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_secs(5),
+        connecting: Duration::from_secs(20),
+        silence: Duration::from_secs(20),
+    };
+    let say = |text: &str| SAID.with_borrow_mut(|said| said.push(text.to_owned()));
+    Conditions { token: None, patience, free_bytes: |_| Some(u64::MAX), say }
+}
+
+pub(super) fn settings(address: &str, cache: &Path) -> Settings {
+    Settings { endpoint: Some(address.to_owned()), cache: Some(cache.to_owned()), offline: false }
+}
+
+pub(super) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}

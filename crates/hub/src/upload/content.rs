@@ -1,0 +1,191 @@
+//! One file to be uploaded: what the Hub wants to know of it first, its hashes, and its bytes as often as they are sent.
+//!
+//! The bytes are read piece by piece, so that a large file is never held in memory. They are held against the hash that
+//! the Hub was told: the last piece of a content that has changed is not sent, so that the server never has all of it.
+
+use std::cell::OnceCell;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::calls::{Flow, check_stop};
+use crate::content_hash::{ContentHash, ContentHasher, Digests};
+use base::bounded_file;
+use base::digest::Hasher;
+use base::fault::{WithHint as _, fault};
+use base::stop::StopFlag;
+
+/// By how much of its beginning the Hub tells what a file is; its own tools send as much.
+const SAMPLE_BYTES: u64 = 512;
+/// A multiple of three: in base64 such pieces can be put one behind the other.
+const PIECE_BYTES: u64 = 3 << 16;
+
+/// In which way the Hub wants a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    /// To its storage for large files, named by SHA-256.
+    Lfs,
+    /// With the commit, named as git does.
+    Regular,
+}
+
+/// A file to be uploaded.
+pub(super) struct Content {
+    /// Its path in the repository.
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    /// How it begins.
+    pub(super) sample: Vec<u8>,
+    path: PathBuf,
+    as_large: OnceCell<Digests>,
+    as_regular: OnceCell<Digests>,
+}
+
+impl Content {
+    /// Looks at the file's length and its beginning.
+    pub(super) fn open(name: &str, path: &Path) -> anyhow::Result<Self> {
+        let bytes = length(path).with_context(|| failed(path)).hint(check_file)?;
+        let sample = bounded_file::read_start(path, SAMPLE_BYTES);
+        let sample = sample.with_context(|| failed(path)).hint(check_file)?;
+        Ok(Self {
+            name: name.to_owned(),
+            bytes,
+            sample,
+            path: path.to_owned(),
+            as_large: OnceCell::new(),
+            as_regular: OnceCell::new(),
+        })
+    }
+
+    /// The name that the Hub gives to the content, and its SHA-256; read from the file at the first call.
+    pub(super) fn digests(&self, mode: Mode, stop: &StopFlag) -> anyhow::Result<&Digests> {
+        let (known, kind) = match mode {
+            Mode::Lfs => (&self.as_large, ContentHash::Sha256(String::new())),
+            Mode::Regular => (&self.as_regular, ContentHash::GitBlob(String::new())),
+        };
+        if let Some(digests) = known.get() {
+            return Ok(digests);
+        }
+        let mut hasher = ContentHasher::new(&kind, self.bytes);
+        let mut pieces = self.pieces(0, self.bytes, Check::Later(Hasher::new()), Arc::new(Flow::new(stop)));
+        while pieces.left > 0 {
+            hasher.update(&pieces.read()?);
+        }
+        // What was added meanwhile would not be sent.
+        if length(&self.path).with_context(|| failed(&self.path))? != self.bytes {
+            return Err(changed(&self.name));
+        }
+        Ok(known.get_or_init(|| hasher.finish()))
+    }
+
+    /// All of a small content.
+    pub(super) fn read(&self, stop: &StopFlag) -> anyhow::Result<Vec<u8>> {
+        let mut pieces = self.pieces(0, self.bytes, Check::Later(Hasher::new()), Arc::new(Flow::new(stop)));
+        let mut all = Vec::new();
+        while pieces.left > 0 {
+            all.extend(pieces.read()?);
+        }
+        Ok(all)
+    }
+
+    /// The `bytes` bytes from `from` on, for the body of a request. They lie in the content.
+    pub(super) fn pieces(&self, from: u64, bytes: u64, check: Check, flow: Arc<Flow>) -> Pieces {
+        let (name, path) = (self.name.clone(), self.path.clone());
+        Pieces { name, path, reader: None, from, left: bytes, check, flow }
+    }
+}
+
+fn length(path: &Path) -> io::Result<u64> {
+    match fs::metadata(path)? {
+        found if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        found => Ok(found.len()),
+    }
+}
+
+fn open_at(path: &Path, from: u64) -> io::Result<File> {
+    let mut file = bounded_file::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    Ok(file)
+}
+
+fn failed(path: &Path) -> String {
+    format!("cannot read {}", path.display())
+}
+
+/// What is to be known when the last byte of some pieces is reached; the digest of all so far is then kept in the [`Flow`].
+pub(super) enum Check {
+    /// Nothing yet: others follow.
+    Later(Hasher),
+    /// The digest of all, this one, after what the hasher has seen.
+    Now(Hasher, String),
+}
+
+/// Bytes of a content, in pieces of a length that is a multiple of three, but for the last one.
+pub(super) struct Pieces {
+    name: String,
+    path: PathBuf,
+    reader: Option<File>,
+    from: u64,
+    left: u64,
+    check: Check,
+    flow: Arc<Flow>,
+}
+
+impl Pieces {
+    fn read(&mut self) -> anyhow::Result<Vec<u8>> {
+        check_stop(&self.flow.stop)?;
+        let wanted = self.left.min(PIECE_BYTES);
+        let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+        // Opened only now: a commit has many files, and a process may have few open.
+        let reader = match self.reader.take() {
+            Some(reader) => Ok(reader),
+            None => open_at(&self.path, self.from),
+        };
+        let read = reader.and_then(|mut reader| {
+            reader.by_ref().take(wanted).read_to_end(&mut piece)?;
+            self.reader = Some(reader);
+            Ok(())
+        });
+        read.with_context(|| failed(&self.path)).hint(check_file)?;
+        if piece.len() as u64 != wanted {
+            return Err(changed(&self.name));
+        }
+        self.left -= wanted;
+        let (Check::Later(hasher) | Check::Now(hasher, _)) = &mut self.check;
+        hasher.update(&piece);
+        if self.left == 0 {
+            if let Check::Now(hasher, expected) = &self.check
+                && hasher.clone().finish() != *expected
+            {
+                return Err(changed(&self.name));
+            }
+            let (Check::Later(hasher) | Check::Now(hasher, _)) = &self.check;
+            self.flow.keep(hasher.clone());
+        }
+        self.flow.hand_over(wanted);
+        Ok(piece)
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
+        (self.left > 0).then(|| self.read().map_err(|error| self.flow.fail(error)))
+    }
+}
+
+fn check_file() -> &'static str {
+    "check that the file is there and may be read"
+}
+
+fn changed(name: &str) -> anyhow::Error {
+    fault(
+        format!("{name} changed while it was uploaded"),
+        "wait until nothing writes to it, then give the same command again",
+    )
+}

@@ -1,0 +1,416 @@
+//! Requests to the Hub: addresses, redirects, who gets the token, and which failures pass when one waits.
+//!
+//! `hf-hub` has calls for these requests, and what a download needs is not in them (version 1.0.0): it takes `ETag` and
+//! `X-Repo-Commit` for parts of paths as they come, and compares no content with its hash; a file's metadata cannot be had
+//! for large files, because it follows the redirect to the storage, whose answer lacks the Hub's headers, and `paths-info`
+//! drops their SHA-256; a stream does not say whether the server kept to the range; nothing ends a connection that has
+//! gone silent. Its own Xet protocol is no loss: the same redirect gives the same bytes over plain HTTP, with ranges.
+//! Requests that carry something are sent by `upload::calls`, to the same rules.
+
+use std::cell::Cell;
+use std::fmt::{self, Display};
+use std::io::{self, Read as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
+};
+use reqwest::{Method, StatusCode, Url};
+
+use super::content_hash::{ContentHash, is_commit};
+use super::repository::RepositoryKind;
+use base::terminal::message;
+
+const LINKED_TAG: HeaderName = HeaderName::from_static("x-linked-etag");
+const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
+/// As in reqwest.
+const MOST_REDIRECTS: usize = 10;
+/// The description of a repository, which lists its files, is some megabytes at most.
+pub(super) const MOST_DESCRIPTION_BYTES: u64 = 64 << 20;
+const MOST_EXPLANATION_BYTES: u64 = 64 << 10;
+const MOST_EXPLANATION_CHARACTERS: usize = 300;
+
+/// How long failures are borne.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    /// Tries after a first failure, counted anew whenever there was progress.
+    pub(super) retries: u32,
+    /// The same as long as the server has not answered once: the likely reason is that there is no network.
+    pub(super) retries_unreached: u32,
+    /// The wait before the first retry; it doubles for each further one.
+    pub(super) first_wait: Duration,
+    /// The longest wait that a server may ask for. The Hub counts requests over five minutes.
+    pub(super) longest_wait: Duration,
+    /// A server that has not accepted a connection after so long counts as one that cannot be reached.
+    pub(super) connecting: Duration,
+    /// A connection on which nothing comes for so long counts as cut.
+    pub(super) silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            retries: 6,
+            retries_unreached: 3,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(330),
+            connecting: Duration::from_secs(10),
+            silence: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why there is no answer, or not the right one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no connection")]
+    Unreachable(#[source] reqwest::Error),
+    #[error("the connection was cut")]
+    Cut(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the connection was closed after {found} of {expected} bytes")]
+    Short { expected: u64, found: u64 },
+    #[error("the server sent nothing for {0:?}")]
+    Silent(Duration),
+    #[error("the server answered {0}")]
+    Refused(Refusal),
+    #[error("{0}")]
+    Malformed(String),
+    #[error("the server sent another content than it announced: expected the hash {expected}, found {found}")]
+    Damaged { expected: String, found: String },
+}
+
+impl Failure {
+    /// Whether another try may help.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Cut(_) | Self::Short { .. } | Self::Silent(_) => true,
+            Self::Refused(refusal) => {
+                let status = refusal.status;
+                status.is_server_error()
+                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status)
+            }
+            Self::Malformed(_) | Self::Damaged { .. } => false,
+        }
+    }
+
+    pub(super) fn is_refused_with(&self, status: StatusCode) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == status)
+    }
+}
+
+/// An answer that is not the one asked for.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// The Hub's word for it: `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, `GatedRepo`.
+    pub(super) code: Option<String>,
+    explanation: Option<String>,
+    /// How long to wait before the next request.
+    wait: Option<Duration>,
+}
+
+impl Refusal {
+    /// Whether the repository and its revision are there, and a file in it is not. A server that is no Hub does not tell
+    /// these apart.
+    pub(super) fn is_about_a_file(&self) -> bool {
+        let is_larger = matches!(self.code.as_deref(), Some("RepoNotFound" | "RevisionNotFound"));
+        self.status == StatusCode::NOT_FOUND && !is_larger
+    }
+
+    /// Whether the server's explanation holds the text.
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.explanation.as_ref().is_some_and(|explanation| explanation.contains(text))
+    }
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, " ({code})")?;
+        }
+        if let Some(explanation) = &self.explanation {
+            write!(f, ": {explanation}")?;
+        }
+        match self.wait {
+            Some(wait) => write!(f, "; it asks to wait {wait:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the server tells of a file before it is fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Remote {
+    pub(super) hash: ContentHash,
+    pub(super) bytes: u64,
+}
+
+/// A connection to one repository of a Hub.
+pub(super) struct Wire {
+    client: Client,
+    pub(super) endpoint: Url,
+    kind: RepositoryKind,
+    id: String,
+    pub(super) token: Option<HeaderValue>,
+    pub(super) patience: Patience,
+    /// Whether the server has answered at all.
+    pub(super) is_reached: Cell<bool>,
+}
+
+impl Wire {
+    pub(super) fn open(
+        endpoint: Url,
+        kind: RepositoryKind,
+        id: &str,
+        token: Option<&str>,
+        patience: Patience,
+    ) -> anyhow::Result<Self> {
+        let agent = format!("{}/{}", base::PROGRAM, base::VERSION);
+        // The blocking client's timeout is for each wait, not for the whole answer. Redirects are followed here, because
+        // the one to the storage has the headers that matter.
+        let client = Client::builder().user_agent(agent).connect_timeout(patience.connecting).timeout(patience.silence);
+        let client = client.redirect(reqwest::redirect::Policy::none()).build();
+        let token = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()).map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        Ok(Self {
+            client: client.context("cannot set up a connection to the Hub")?,
+            endpoint,
+            kind,
+            id: id.to_owned(),
+            token,
+            patience,
+            is_reached: Cell::new(false),
+        })
+    }
+
+    /// The commit that a branch or tag stands for; a commit that is there stands for itself.
+    pub(super) fn commit(&self, revision: &str) -> Result<String, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Description {
+            sha: String,
+        }
+        let url = self.address(["api", self.kind.plural()], ["revision", revision])?;
+        let description = self.patiently(&self.id, || {
+            let mut text = Vec::new();
+            let answer = self.send(&Method::GET, &url, None, &[])?;
+            let read = answer.take(MOST_DESCRIPTION_BYTES).read_to_end(&mut text);
+            read.map_err(|error| self.interrupted(error)).map(|_| text)
+        })?;
+        match serde_json::from_slice::<Description>(&description) {
+            Ok(Description { sha }) if is_commit(&sha) => Ok(sha),
+            _ => Err(Failure::Malformed("the server's description of the repository names no commit".to_owned())),
+        }
+    }
+
+    /// The same, from what the server tells of a file.
+    pub(super) fn commit_of_file(&self, revision: &str, name: &str) -> Result<String, Failure> {
+        let url = self.file_address(revision, name)?;
+        self.patiently(name, || {
+            let answer = self.send(&Method::HEAD, &url, None, &[REPO_COMMIT])?;
+            let commit = answer.headers().get(REPO_COMMIT).and_then(|commit| commit.to_str().ok());
+            let commit = commit.map(str::trim).filter(|commit| is_commit(commit));
+            let none = || Failure::Malformed(format!("the server does not tell the commit that {name} is of"));
+            commit.map(str::to_owned).ok_or_else(none)
+        })
+    }
+
+    /// Hash and size of a file.
+    pub(super) fn describe(&self, commit: &str, name: &str) -> Result<Remote, Failure> {
+        let url = self.file_address(commit, name)?;
+        self.patiently(name, || {
+            let answer = self.send(&Method::HEAD, &url, None, &[LINKED_TAG, LINKED_SIZE])?;
+            let text = |header: HeaderName| answer.headers().get(header)?.to_str().ok();
+            let tag = text(LINKED_TAG).or_else(|| text(reqwest::header::ETAG));
+            let size = text(LINKED_SIZE).or_else(|| text(reqwest::header::CONTENT_LENGTH));
+            match (tag.and_then(ContentHash::parse), size.and_then(|size| size.trim().parse().ok())) {
+                (Some(hash), Some(bytes)) => Ok(Remote { hash, bytes }),
+                _ => Err(Failure::Malformed(format!("the server does not tell the hash and the size of {name}"))),
+            }
+        })
+    }
+
+    /// The content of the file at `url`, from byte `from` on if the server keeps to that: see the answer's status.
+    pub(super) fn content(&self, url: &Url, from: u64) -> Result<Response, Failure> {
+        self.send(&Method::GET, url, (from > 0).then_some(from), &[])
+    }
+
+    /// More of an answer; 0 bytes are its end.
+    pub(super) fn read(&self, answer: &mut Response, buffer: &mut [u8]) -> Result<usize, Failure> {
+        answer.read(buffer).map_err(|error| self.interrupted(error))
+    }
+
+    /// Where a file is at a branch, tag or commit.
+    pub(super) fn file_address(&self, revision: &str, name: &str) -> Result<Url, Failure> {
+        self.address(self.kind.prefix(), ["resolve", revision].into_iter().chain(name.split('/')))
+    }
+
+    /// Tries that are repeated while they may pass.
+    pub(super) fn retries<'a>(&'a self, what: &'a str) -> Retries<'a> {
+        Retries { wire: self, what, failed: 0 }
+    }
+
+    fn patiently<T>(&self, what: &str, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut retries = self.retries(what);
+        loop {
+            match ask() {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => retries.wait(failure)?,
+            }
+        }
+    }
+
+    fn address<'p>(
+        &'p self,
+        first: impl IntoIterator<Item = &'p str>,
+        rest: impl IntoIterator<Item = &'p str>,
+    ) -> Result<Url, Failure> {
+        self.address_of(first.into_iter().chain(self.id.split('/')).chain(rest))
+    }
+
+    /// Each of `parts` is one part of the path, whatever is in it.
+    pub(super) fn address_of<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Result<Url, Failure> {
+        let mut url = self.endpoint.clone();
+        match url.path_segments_mut() {
+            Ok(mut path) => path.pop_if_empty().extend(parts),
+            Err(()) => return Err(Failure::Malformed("HF_ENDPOINT is no address of a server".to_owned())),
+        };
+        Ok(url)
+    }
+
+    /// The answer behind all redirects, or the first of them that has all headers in `wanted`, if there are any.
+    fn send(&self, method: &Method, url: &Url, from: Option<u64>, wanted: &[HeaderName]) -> Result<Response, Failure> {
+        let mut url = url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let mut headers = HeaderMap::new();
+            // A compressed answer would have the length and the tag of something else.
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            if let Some(range) = from.and_then(|from| HeaderValue::from_str(&format!("bytes={from}-")).ok()) {
+                headers.insert(RANGE, range);
+            }
+            // The storage behind the Hub has its own key, in its address, and is not to see the token.
+            if let Some(token) = self.token.as_ref().filter(|_| url.origin() == self.endpoint.origin()) {
+                headers.insert(AUTHORIZATION, token.clone());
+            }
+            let sent = self.client.request(method.clone(), url.clone()).headers(headers).send();
+            let answer = sent.map_err(|error| self.unsent(error))?;
+            self.is_reached.set(true);
+            let tells = !wanted.is_empty() && wanted.iter().all(|header| answer.headers().contains_key(header));
+            if answer.status().is_success() || (answer.status().is_redirection() && tells) {
+                return Ok(answer);
+            }
+            match redirected(&answer, &url) {
+                Some(next) => url = next,
+                None => return Err(Failure::Refused(refused(answer))),
+            }
+        }
+        Err(Failure::Malformed(format!("the server redirected the request {MOST_REDIRECTS} times")))
+    }
+
+    pub(super) fn unsent(&self, error: reqwest::Error) -> Failure {
+        match () {
+            // An address may carry a password, and one behind a redirect the storage's key.
+            () if error.is_connect() => Failure::Unreachable(error.without_url()),
+            () if error.is_timeout() => Failure::Silent(self.patience.silence),
+            () if error.is_builder() => Failure::Malformed("HF_ENDPOINT is no address of a server".to_owned()),
+            () => Failure::Cut(Box::new(error.without_url())),
+        }
+    }
+
+    fn interrupted(&self, error: io::Error) -> Failure {
+        match error.downcast::<reqwest::Error>() {
+            Ok(error) if error.is_timeout() => Failure::Silent(self.patience.silence),
+            Ok(error) => Failure::Cut(Box::new(error.without_url())),
+            Err(error) => Failure::Cut(Box::new(error)),
+        }
+    }
+}
+
+/// Where the answer sends to, if it does.
+fn redirected(answer: &Response, url: &Url) -> Option<Url> {
+    let location = answer.headers().get(LOCATION)?.to_str().ok()?;
+    let next = url.join(location).ok()?;
+    (answer.status().is_redirection() && ["http", "https"].contains(&next.scheme())).then_some(next)
+}
+
+fn refused(mut answer: Response) -> Refusal {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    refusal(status, &headers, || {
+        let mut body = Vec::new();
+        // Half of an explanation is not JSON, and then there is none.
+        let _ = (&mut answer).take(MOST_EXPLANATION_BYTES).read_to_end(&mut body);
+        body
+    })
+}
+
+pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: impl FnOnce() -> Vec<u8>) -> Refusal {
+    let text = |name: &str| Some(printable(headers.get(name)?.to_str().ok()?)).filter(|text| !text.is_empty());
+    let (code, explained) = (text("x-error-code"), text("x-error-message"));
+    let wait = (status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()).then(|| asked_wait(headers));
+    let explanation = explained.or_else(|| {
+        let body: serde_json::Value = serde_json::from_slice(&body()).ok()?;
+        let error = body.get("error").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let errors = body.get("errors").and_then(serde_json::Value::as_array).into_iter().flatten();
+        let errors: Vec<&str> = errors.filter_map(|error| error.get("message")?.as_str()).collect();
+        Some(printable(&error.unwrap_or_else(|| errors.join("; ")))).filter(|text| !text.is_empty())
+    });
+    Refusal { status, code, explanation, wait: wait.flatten() }
+}
+
+/// `Retry-After: SECONDS`, or the Hub's own `RateLimit: "api";r=0;t=SECONDS`.
+fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let limit = || text("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));
+    let seconds = text(RETRY_AFTER.as_str()).or_else(limit)?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// A server's words on one line, as they may go to a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST_EXPLANATION_CHARACTERS)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+/// The tries of one request or download.
+pub(super) struct Retries<'a> {
+    wire: &'a Wire,
+    what: &'a str,
+    failed: u32,
+}
+
+impl Retries<'_> {
+    /// There was progress: the count begins anew.
+    pub(super) fn reset(&mut self) {
+        self.failed = 0;
+    }
+
+    /// Waits until the next try; gives the failure back when there is none.
+    pub(super) fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
+        std::thread::sleep(self.next_wait(failure)?);
+        Ok(())
+    }
+
+    /// How long to wait until the next try; gives the failure back when there is none.
+    pub(super) fn next_wait(&mut self, failure: Failure) -> Result<Duration, Failure> {
+        let patience = &self.wire.patience;
+        let most = if self.wire.is_reached.get() { patience.retries } else { patience.retries_unreached };
+        let asked = if let Failure::Refused(refusal) = &failure { refusal.wait } else { None };
+        if !failure.may_pass() || self.failed >= most || asked.is_some_and(|wait| wait > patience.longest_wait) {
+            return Err(failure);
+        }
+        let wait = patience.first_wait.saturating_mul(1 << self.failed.min(16)).min(patience.longest_wait);
+        let wait = wait.max(asked.unwrap_or_default());
+        self.failed += 1;
+        message(&format!("{}: {failure}; trying again in {wait:?} ({} of {most})", self.what, self.failed));
+        Ok(wait)
+    }
+}

@@ -1,0 +1,67 @@
+//! Adding one tensor to another in place.
+
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::buffer::CHUNK;
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::operand::{ElementMut, elements, elements_mut};
+use super::vector_math::AddTo;
+use base::simd::vectorized;
+
+/// `sum + term`, written over `sum`: that must be contiguous, and nobody else may use its storage.
+///
+/// # Errors
+/// Tensors of different shapes or types, types other than f32 and f64.
+pub fn add_assign(sum: Tensor, term: &Tensor) -> Result<Tensor> {
+    if sum.shape() != term.shape() || sum.dtype() != term.dtype() {
+        bail!("cannot add {:?} of {:?} to {:?} of {:?}", term.dtype(), term.shape(), sum.dtype(), sum.shape());
+    }
+    sum.inplace_op2(&term.contiguous()?, &AddAssign)?;
+    Ok(sum)
+}
+
+struct AddAssign;
+
+impl InplaceOp2 for AddAssign {
+    fn name(&self) -> &'static str {
+        "add_assign"
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &mut CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<()> {
+        cuda::in_place::add_assign((s1, l1), (s2, l2))
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        match s1 {
+            CpuStorage::F32(_) => add::<f32>(elements_mut(s1, l1)?, elements(s2, l2)?),
+            CpuStorage::F64(_) => add::<f64>(elements_mut(s1, l1)?, elements(s2, l2)?),
+            _ => bail!("add_assign expected f32 or f64 values"),
+        }
+        Ok(())
+    }
+}
+
+fn add<T: ElementMut>(sums: &mut [T], values: &[T]) {
+    sums.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(sums, values)| {
+        vectorized(AddTo { sums, values });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{random, values};
+
+    #[test]
+    fn a_sum_in_place_equals_a_sum() {
+        let (a, b) = (random((300, 200), "a"), random((200, 300), "b").t().unwrap());
+        let expected = values(&(&a + &b).unwrap());
+        assert_eq!(values(&add_assign(a.copy().unwrap(), &b).unwrap()), expected);
+        assert!(add_assign(a.copy().unwrap(), &random((300, 100), "c")).is_err());
+    }
+}

@@ -1,0 +1,494 @@
+//! Scaled dot-product attention (Vaswani et al. 2017) with several heads, for projections that lie apart or fused.
+//!
+//! Nothing of size queries x keys leaves a thread: the backward pass recomputes the probabilities. Parallel over
+//! examples and heads.
+
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::backend::BackendStorage as _;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
+
+use super::attention_backward::{Gradients, backward};
+use super::attention_forward::forward;
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::dropout::DropoutSite;
+use super::narrow::Precision;
+use super::on_gpu;
+use super::operand::{elements, for_float, tensor_elements};
+use super::profile::Part;
+use super::vector_math::Element;
+
+/// What an attention is told besides its tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionOptions {
+    /// Number of heads; divides the hidden size.
+    pub num_heads: usize,
+    /// Query l of L sees keys 0 to N - L + l alone.
+    pub causal: bool,
+    /// Dropout of the probabilities.
+    pub dropout: Option<DropoutSite>,
+    /// What products are made in on a GPU; on a CPU they are made of the operands as they are.
+    pub precision: Precision,
+}
+
+/// `softmax(q k^T / sqrt(K)) v` per head: q (B, L, D), k (B, N, D), v (B, N, D) -> (B, L, D).
+///
+/// # Errors
+/// Shapes that do not fit, more queries than keys in a causal attention, types other than f32 and f64.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention(*options))
+}
+
+/// [`attention`] of fused projections: qkv (B, L, 3D), in the order of GPT-2's `c_attn`: q, k, v -> (B, L, D).
+///
+/// # Errors
+/// As [`attention`].
+pub fn self_attention(qkv: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    qkv.contiguous()?.apply_op1(Attention(*options))
+}
+
+/// [`attention`] with fused keys and values: q (B, L, D), kv (B, N, 2D) -> (B, L, D).
+///
+/// # Errors
+/// As [`attention`].
+pub fn cross_attention(q: &Tensor, kv: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    q.contiguous()?.apply_op2(&kv.contiguous()?, Attention(*options))
+}
+
+#[derive(Clone, Copy)]
+struct Attention(AttentionOptions);
+
+/// Sizes of one call and what does not depend on the type of the elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Geometry {
+    pub(crate) batch: usize,
+    pub(crate) heads: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) head_size: usize,
+    pub(crate) causal: bool,
+    pub(crate) dropout: Option<DropoutSite>,
+}
+
+impl Geometry {
+    fn new(options: &AttentionOptions, (batch, queries, hidden): (usize, usize, usize), keys: usize) -> Result<Self> {
+        let heads = options.num_heads;
+        if heads == 0 || hidden == 0 || hidden % heads != 0 {
+            bail!("attention: a hidden size of {hidden} cannot be split into {heads} heads");
+        }
+        if options.causal && queries > keys {
+            bail!("attention: {queries} causal queries need at least as many keys, found {keys}");
+        }
+        if keys == 0 {
+            bail!("attention: expected at least one key");
+        }
+        if let Some(site) = &options.dropout {
+            site.check()?;
+            if queries > 1 << 16 || keys > 1 << 16 {
+                bail!("attention: dropout can number 65536 queries and keys, found {queries} and {keys}");
+            }
+        }
+        let dropout = options.dropout.filter(|site| !site.is_off());
+        Ok(Self { batch, heads, queries, keys, head_size: hidden / heads, causal: options.causal, dropout })
+    }
+
+    /// The width of all heads together.
+    pub(crate) fn hidden(&self) -> usize {
+        self.heads * self.head_size
+    }
+
+    /// How many keys query `query` sees.
+    pub(crate) fn visible(&self, query: usize) -> usize {
+        if self.causal { self.keys - self.queries + query + 1 } else { self.keys }
+    }
+
+    /// How many queries are handled at once: scores of 256 KiB of f32 at most, and little of what a causal mask hides.
+    pub(crate) fn block(&self) -> usize {
+        let fits = ((1 << 16) / self.keys).max(16);
+        if self.causal { fits.min(64) } else { fits }
+    }
+
+    pub(crate) fn scale<T: Element>(&self) -> T {
+        T::of(1.0 / (self.head_size as f64).sqrt())
+    }
+
+    /// Multiplications of one product of queries and keys.
+    pub(crate) fn work(&self) -> usize {
+        self.batch * self.queries * self.keys * self.hidden()
+    }
+}
+
+/// One of q, k and v inside a tensor (B, rows, stride): columns `offset..offset + D`.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) rows: usize,
+    pub(crate) stride: usize,
+    pub(crate) offset: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    /// From the first row of a head of an example on; the next rows are `stride` further.
+    pub(crate) fn head(&self, example: usize, head: usize, head_size: usize) -> &'a [T] {
+        &self.values[example * self.rows * self.stride + self.offset + head * head_size..]
+    }
+}
+
+/// The three views.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands<'a, T> {
+    pub(crate) q: View<'a, T>,
+    pub(crate) k: View<'a, T>,
+    pub(crate) v: View<'a, T>,
+}
+
+fn dims(shape: &Shape, what: &str) -> Result<(usize, usize, usize)> {
+    match shape.dims() {
+        &[batch, rows, width] => Ok((batch, rows, width)),
+        other => bail!("attention: expected three dimensions of {what}, found {other:?}"),
+    }
+}
+
+impl Attention {
+    /// Sizes for the shapes of one (qkv), two (q, kv) or three (q, k, v) tensors.
+    fn geometry(&self, shapes: &[&Shape]) -> Result<Geometry> {
+        let unfit = || candle_core::Error::Msg(format!("attention: tensors {shapes:?} do not fit together"));
+        match shapes {
+            [qkv] => {
+                let (batch, rows, width) = dims(qkv, "qkv")?;
+                if width % 3 != 0 {
+                    return Err(unfit());
+                }
+                Geometry::new(&self.0, (batch, rows, width / 3), rows)
+            }
+            [q, rest @ ..] => {
+                let (batch, rows, hidden) = dims(q, "q")?;
+                let (_, keys, _) = dims(rest.first().ok_or_else(unfit)?, "k")?;
+                let width = if rest.len() == 1 { 2 * hidden } else { hidden };
+                if rest.iter().any(|shape| shape.dims() != [batch, keys, width]) {
+                    return Err(unfit());
+                }
+                Geometry::new(&self.0, (batch, rows, hidden), keys)
+            }
+            [] => Err(unfit()),
+        }
+    }
+
+    fn operands<'a, T: Element>(geometry: &Geometry, tensors: &[&'a [T]]) -> Operands<'a, T> {
+        let hidden = geometry.hidden();
+        let view = |values, rows, parts: usize, part: usize| View {
+            values,
+            rows,
+            stride: parts * hidden,
+            offset: part * hidden,
+        };
+        let (queries, keys) = (geometry.queries, geometry.keys);
+        match *tensors {
+            [qkv] => Operands { q: view(qkv, keys, 3, 0), k: view(qkv, keys, 3, 1), v: view(qkv, keys, 3, 2) },
+            [q, kv] => Operands { q: view(q, queries, 1, 0), k: view(kv, keys, 2, 0), v: view(kv, keys, 2, 1) },
+            [q, k, v] => Operands { q: view(q, queries, 1, 0), k: view(k, keys, 1, 0), v: view(v, keys, 1, 0) },
+            _ => unreachable!("an attention has one, two or three tensors"),
+        }
+    }
+
+    fn cpu_forward(&self, tensors: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
+        let shapes: Vec<&Shape> = tensors.iter().map(|(_, layout)| layout.shape()).collect();
+        let geometry = self.geometry(&shapes)?;
+        let storage = for_float!(tensors[0].0.dtype(), Part::Attention, T => {
+            let slices = tensors.iter().map(|(storage, layout)| elements::<T>(storage, layout));
+            let slices: Vec<&[T]> = slices.collect::<Result<_>>()?;
+            T::to_cpu_storage_owned(forward(&geometry, &Self::operands(&geometry, &slices))?)
+        });
+        Ok((storage, (geometry.batch, geometry.queries, geometry.hidden()).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn gpu_forward(&self, tensors: &[(&CudaStorage, &Layout)]) -> Result<(CudaStorage, Shape)> {
+        let shapes: Vec<&Shape> = tensors.iter().map(|(_, layout)| layout.shape()).collect();
+        let geometry = self.geometry(&shapes)?;
+        let out = cuda::attention::forward(&geometry, self.0.precision, tensors)?;
+        Ok((out, (geometry.batch, geometry.queries, geometry.hidden()).into()))
+    }
+
+    /// The gradient of each tensor that has one.
+    fn backward(&self, tensors: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let shapes: Vec<&Shape> = tensors.iter().map(|tensor| tensor.shape()).collect();
+        let geometry = self.geometry(&shapes)?;
+        let grad = grad.contiguous()?;
+        on_gpu!(grad => cuda::attention::backward(&geometry, self.0.precision, tensors, &grad));
+        for_float!(grad.dtype(), Part::Attention, T => Self::cpu_backward::<T>(&geometry, tensors, &grad))
+    }
+
+    fn cpu_backward<T: Element>(
+        geometry: &Geometry,
+        tensors: &[&Tensor],
+        grad: &Tensor,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let storages: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
+        let slices: Vec<&[T]> = storages.iter().map(tensor_elements::<T>).collect::<Result<_>>()?;
+        let grad_storage = grad.storage_and_layout();
+        let grad = tensor_elements::<T>(&grad_storage)?;
+        let mut gradients = Gradients::new(tensors.iter().map(|tensor| (tensor.elem_count(), tensor.track_op())));
+        backward(geometry, &Self::operands(geometry, &slices), grad, &mut gradients)?;
+        let values = gradients.into_values().into_iter().zip(tensors);
+        values.map(|(v, t)| v.map(|v| Tensor::from_vec(v, t.shape(), t.device())).transpose()).collect()
+    }
+}
+
+impl CustomOp1 for Attention {
+    fn name(&self) -> &'static str {
+        "self_attention"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.cpu_forward(&[(storage, layout)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward(&[(storage, layout)])
+    }
+
+    fn bwd(&self, qkv: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(self.backward(&[qkv], grad)?.pop().flatten())
+    }
+}
+
+impl CustomOp2 for Attention {
+    fn name(&self) -> &'static str {
+        "cross_attention"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.cpu_forward(&[(s1, l1), (s2, l2)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward(&[(s1, l1), (s2, l2)])
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        kv: &Tensor,
+        _result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let mut gradients = self.backward(&[q, kv], grad)?.into_iter();
+        Ok((gradients.next().flatten(), gradients.next().flatten()))
+    }
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.cpu_forward(&[(s1, l1), (s2, l2), (s3, l3)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.gpu_forward(&[(s1, l1), (s2, l2), (s3, l3)])
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut gradients = self.backward(&[q, k, v], grad)?.into_iter();
+        Ok((gradients.next().flatten(), gradients.next().flatten(), gradients.next().flatten()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{D, DType, Device, Var};
+
+    use super::*;
+    use crate::dropout::Dropout;
+    use crate::testing::{check, random, values};
+
+    const HEADS: usize = 2;
+    const PLAIN: AttentionOptions =
+        AttentionOptions { num_heads: HEADS, causal: false, dropout: None, precision: Precision::Full };
+    const CAUSAL: AttentionOptions = AttentionOptions { causal: true, ..PLAIN };
+    const DROPOUT: Dropout = Dropout { probability: 0.3, seed: 5, update: 2, first_example: 4 };
+
+    /// The definition in candle's own operations; `factors` (B, H, L, N) multiplies the probabilities.
+    fn composite(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool, factors: Option<&Tensor>) -> Result<Tensor> {
+        let (batch, queries, hidden) = q.dims3()?;
+        let keys = k.dim(1)?;
+        let split = |x: &Tensor, rows| x.reshape((batch, rows, HEADS, hidden / HEADS))?.transpose(1, 2)?.contiguous();
+        let (q, k, v) = (split(q, queries)?, split(k, keys)?, split(v, keys)?);
+        let mut scores = (q.matmul(&k.t()?)? / ((hidden / HEADS) as f64).sqrt())?; // (B, H, L, N)
+        if causal {
+            let hidden_from = |query: usize| keys - queries + query + 1;
+            let mask = (0..queries).flat_map(|l| (0..keys).map(move |n| if n < hidden_from(l) { 0.0 } else { -1e30 }));
+            let mask = Tensor::from_vec(mask.collect::<Vec<f64>>(), (queries, keys), &Device::Cpu)?;
+            scores = scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?;
+        }
+        let largest = scores.max_keepdim(D::Minus1)?.detach();
+        let exponentials = scores.broadcast_sub(&largest)?.exp()?;
+        let mut probabilities = exponentials.broadcast_div(&exponentials.sum_keepdim(D::Minus1)?)?;
+        if let Some(factors) = factors {
+            probabilities = (probabilities * factors)?;
+        }
+        probabilities.matmul(&v)?.transpose(1, 2)?.reshape((batch, queries, hidden))
+    }
+
+    /// The factors of the dropout of every head.
+    fn factors(site: &DropoutSite, batch: usize, queries: usize, keys: usize) -> Tensor {
+        let mut factors = Vec::new();
+        for (example, head) in (0..batch).flat_map(|example| (0..HEADS).map(move |head| (example, head))) {
+            let mask = site.head_mask(example, head);
+            for query in 0..queries {
+                factors.extend((0..keys).map(|key| mask.factor((query << 16 | key) as u32, site.kept::<f64>())));
+            }
+        }
+        Tensor::from_vec(factors, (batch, HEADS, queries, keys), &Device::Cpu).unwrap()
+    }
+
+    fn tensors(queries: usize, keys: usize) -> [Tensor; 3] {
+        [random((2, queries, 10), "q"), random((2, keys, 10), "k"), random((2, keys, 10), "v")]
+    }
+
+    #[test]
+    fn attention_equals_the_definition() {
+        for (queries, keys) in [(1, 7), (3, 7), (4, 4), (5, 1)] {
+            check(
+                &tensors(queries, keys),
+                |i| attention(&i[0], &i[1], &i[2], &PLAIN),
+                |i| composite(&i[0], &i[1], &i[2], false, None),
+            );
+        }
+    }
+
+    #[test]
+    fn causal_attention_equals_the_definition_with_cached_keys_too() {
+        for (queries, keys) in [(1, 1), (5, 5), (2, 6), (1, 4)] {
+            check(
+                &tensors(queries, keys),
+                |i| attention(&i[0], &i[1], &i[2], &CAUSAL),
+                |i| composite(&i[0], &i[1], &i[2], true, None),
+            );
+        }
+    }
+
+    #[test]
+    fn dropout_multiplies_the_probabilities() {
+        let site = DROPOUT.site(9);
+        let factors = factors(&site, 2, 4, 6);
+        for causal in [false, true] {
+            let options = AttentionOptions { causal, dropout: Some(site), ..PLAIN };
+            let reference =
+                |i: &[Tensor]| composite(&i[0], &i[1], &i[2], causal, Some(&factors.to_dtype(i[0].dtype())?));
+            check(&tensors(4, 6), |i| attention(&i[0], &i[1], &i[2], &options), reference);
+        }
+    }
+
+    #[test]
+    fn fused_projections_equal_separate_ones() {
+        let site = Some(DROPOUT.site(9));
+        for options in [PLAIN, CAUSAL, AttentionOptions { dropout: site, ..PLAIN }] {
+            let part = |x: &Tensor, part: usize| x.narrow(2, part * 10, 10);
+            check(
+                &[random((2, 5, 30), "qkv")],
+                |i| self_attention(&i[0], &options),
+                |i| attention(&part(&i[0], 0)?, &part(&i[0], 1)?, &part(&i[0], 2)?, &options),
+            );
+            check(
+                &[random((2, 3, 10), "q"), random((2, 7, 20), "kv")],
+                |i| cross_attention(&i[0], &i[1], &options),
+                |i| attention(&i[0], &part(&i[1], 0)?, &part(&i[1], 1)?, &options),
+            );
+        }
+    }
+
+    /// Result and gradients in f64, for sizes where finite differences take too long.
+    fn results(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) -> Vec<Tensor> {
+        let variables: Vec<Var> = inputs.iter().map(|input| Var::from_tensor(input).unwrap()).collect();
+        let operands: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+        let result = f(&operands).unwrap();
+        let gradients = result.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let mut all = vec![result];
+        all.extend(operands.iter().map(|operand| gradients.get(operand).unwrap().clone()));
+        all
+    }
+
+    #[test]
+    fn several_blocks_of_queries_equal_the_definition() {
+        for (queries, keys, causal) in [(150, 160, true), (100, 1000, false)] {
+            let inputs = tensors(queries, keys);
+            let options = AttentionOptions { causal, ..PLAIN };
+            let found = results(|i| attention(&i[0], &i[1], &i[2], &options), &inputs);
+            let expected = results(|i| composite(&i[0], &i[1], &i[2], causal, None), &inputs);
+            for (found, expected) in found.iter().zip(&expected) {
+                crate::testing::assert_close(found, expected, crate::testing::F64_TOLERANCE, "block");
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_key_changes_no_earlier_query() {
+        let qkv = random((1, 6, 30), "qkv");
+        let longer = Tensor::cat(&[&qkv, &random((1, 2, 30), "more")], 1).unwrap();
+        let options = AttentionOptions { dropout: Some(DROPOUT.site(9)), ..CAUSAL };
+        let found = self_attention(&longer, &options).unwrap().narrow(1, 0, 6).unwrap();
+        let expected = self_attention(&qkv, &options).unwrap();
+        crate::testing::assert_close(&found, &expected, 1e-14, "padding");
+    }
+
+    #[test]
+    fn micro_batches_equal_one_batch() {
+        let qkv = random((3, 4, 30), "qkv");
+        let run = |first: usize, count: usize| {
+            let site = Dropout { first_example: first as u64, ..DROPOUT }.site(9);
+            let options = AttentionOptions { dropout: Some(site), ..CAUSAL };
+            values(&self_attention(&qkv.narrow(0, first, count).unwrap(), &options).unwrap())
+        };
+        assert_eq!([run(0, 1), run(1, 2)].concat(), run(0, 3));
+    }
+
+    #[test]
+    fn two_runs_give_the_same_bits() {
+        let qkv = random((8, 40, 3 * 64), "qkv").to_dtype(DType::F32).unwrap();
+        let run = || results(|i| self_attention(&i[0], &CAUSAL), std::slice::from_ref(&qkv));
+        for (first, second) in run().iter().zip(run()) {
+            assert_eq!(values(first), values(&second));
+        }
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_errors() {
+        let [q, k, v] = tensors(3, 7);
+        assert!(attention(&q, &k, &v.narrow(1, 0, 6).unwrap(), &PLAIN).is_err());
+        assert!(attention(&q, &k, &v, &AttentionOptions { num_heads: 3, ..PLAIN }).is_err());
+        assert!(attention(&k, &q, &q, &CAUSAL).is_err(), "more causal queries than keys");
+        assert!(cross_attention(&q, &k, &PLAIN).is_err());
+        assert!(self_attention(&q, &PLAIN).is_err(), "a width of 10 is not three times the same");
+    }
+}

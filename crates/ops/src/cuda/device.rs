@@ -1,0 +1,130 @@
+//! A GPU, set up for training.
+#![expect(unsafe_code, reason = "the driver takes addresses, and one stream needs no events")]
+
+use std::ffi::c_void;
+
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
+use candle_core::{CudaDevice, DType, Device, Tensor, bail};
+
+use super::kernels;
+use super::libraries::{open_compiler, open_libraries};
+use crate::linear::{LinearOptions, Weight, WeightLayout, linear};
+use crate::narrow::Precision;
+
+/// Why a GPU cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CudaFailure {
+    /// No driver, or a library of CUDA is missing.
+    #[error("the library {name} cannot be opened: {reason}")]
+    Library {
+        /// Its file name.
+        name: &'static str,
+        /// What the loader says.
+        reason: String,
+    },
+    /// The driver is there and sees no GPU.
+    #[error("the NVIDIA driver finds no GPU")]
+    NoGpu,
+    /// There are fewer GPUs.
+    #[error("there is no GPU {ordinal}; the driver finds {count}, numbered from 0")]
+    NoSuchGpu {
+        /// The wanted one.
+        ordinal: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A GPU older than what the kernels are made for.
+    #[error("the GPU {ordinal} has compute capability {major}.{minor}; 8.0 or newer is needed")]
+    TooOld {
+        /// The GPU.
+        ordinal: usize,
+        /// Of its compute capability.
+        major: i32,
+        /// Of its compute capability.
+        minor: i32,
+    },
+    /// A first computation fails, most often because the driver is older than the CUDA that the program was built with.
+    #[error("a first computation fails, with a driver that knows CUDA {driver}: {reason}")]
+    Unusable {
+        /// The newest version that the driver knows.
+        driver: String,
+        /// What failed.
+        reason: String,
+    },
+    /// Anything else that the driver or a library says.
+    #[error("{0}")]
+    Driver(String),
+}
+
+/// The GPU with this number: one stream to compute on, memory that stays with the process when it is freed.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn open(ordinal: usize) -> Result<Device, CudaFailure> {
+    let driver = |error: &dyn std::fmt::Display| CudaFailure::Driver(error.to_string());
+    open_libraries().map_err(|(name, reason)| CudaFailure::Library { name, reason })?;
+    let count = match CudaContext::device_count() {
+        Ok(count) => usize::try_from(count).unwrap_or(0),
+        Err(error) if error.0 == sys::cudaError_enum::CUDA_ERROR_NO_DEVICE => 0,
+        Err(error) => return Err(driver(&error)),
+    };
+    match count {
+        0 => return Err(CudaFailure::NoGpu),
+        count if ordinal >= count => return Err(CudaFailure::NoSuchGpu { ordinal, count }),
+        _ => {}
+    }
+    let device = CudaDevice::new_with_stream(ordinal).map_err(|error| driver(&error))?;
+    let context = device.cuda_stream().context().clone();
+    let (major, minor) = context.compute_capability().map_err(|error| driver(&error))?;
+    if major < 8 {
+        return Err(CudaFailure::TooOld { ordinal, major, minor });
+    }
+    keep_freed_memory(&context).map_err(|error| driver(&error))?;
+    // SAFETY: all tensors are used on this one stream, and freed on it. What crosses to another, or to this machine's
+    // memory, is ordered by events of its own (`transfer`): cudarc's pinned memory waits for nothing from here on.
+    unsafe { device.disable_event_tracking() };
+    let device = Device::Cuda(device);
+    try_out(&device).map_err(|error| CudaFailure::Unusable { driver: driver_version(), reason: error.to_string() })?;
+    Ok(device)
+}
+
+/// One kernel of candle's, one of ours and one product: what does not work fails before a run begins.
+fn try_out(device: &Device) -> candle_core::Result<()> {
+    let options = LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Bf16, activation: None };
+    let x = Tensor::ones((8, 8), DType::F32, device)?.affine(2.0, 1.0)?;
+    let sum = linear(&x, &Weight::new(x.clone()), None, &options)?.to_vec2::<f32>()?[0][0];
+    if sum == 72.0 { Ok(()) } else { bail!("3 x 3, eight times added up, gave {sum}") }
+}
+
+/// The newest CUDA that the driver knows.
+fn driver_version() -> String {
+    let mut version = 0;
+    // SAFETY: it writes one number.
+    match unsafe { sys::cuDriverGetVersion(&mut version) }.result() {
+        Ok(()) => format!("{}.{}", version / 1000, version % 1000 / 10),
+        Err(_) => "?".to_owned(),
+    }
+}
+
+/// Compiles every kernel, which needs NVRTC and no GPU, and gives the number of source files.
+///
+/// # Errors
+/// NVRTC cannot be opened; what it says of a kernel.
+pub fn compile_kernels() -> Result<usize, CudaFailure> {
+    open_compiler().map_err(|(name, reason)| CudaFailure::Library { name, reason })?;
+    for &module in kernels::Module::ALL {
+        kernels::ptx(module).map_err(|error| CudaFailure::Driver(error.to_string()))?;
+    }
+    Ok(kernels::Module::ALL.len())
+}
+
+/// Without this the driver takes memory back each time that it is waited for.
+fn keep_freed_memory(context: &CudaContext) -> Result<(), result::DriverError> {
+    let mut most = u64::MAX;
+    // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, threshold, std::ptr::from_mut(&mut most).cast::<c_void>())
+    }
+}

@@ -1,0 +1,68 @@
+//! What a WebP takes of memory while it is decoded, from its headers. (The decoder is the crate `image`'s, which allows no
+//! limit.)
+
+use super::{FETCH_AGAIN, round_up};
+use base::fault::fault;
+
+/// Bytes that the decoder takes beside its output of this size. The chunks that it reads must be there as a whole.
+///
+/// # Errors
+/// A chunk that ends behind the file.
+pub(super) fn decoding_bytes(bytes: &[u8], width: u64, height: u64) -> anyhow::Result<u64> {
+    let canvas = width * height;
+    let mut found = Found::default();
+    found.walk(bytes, 12)?;
+    // Luma and chroma; what is lossless is in four bytes for a pixel, with its transforms in less than one more, and the
+    // alpha of a lossy picture in one of its own; a frame of an animation is apart from the canvas that it is put on.
+    let lossless = if found.is_lossless { 5 * canvas } else { 0 };
+    let alpha = if found.has_alpha { 6 * canvas } else { 0 };
+    let animation = if found.is_animated { 8 * canvas } else { 0 };
+    Ok(found.planes + lossless + alpha + animation)
+}
+
+#[derive(Default)]
+struct Found {
+    /// Of the largest lossy picture, whose header may say another size than the canvas has.
+    planes: u64,
+    is_lossless: bool,
+    has_alpha: bool,
+    is_animated: bool,
+}
+
+impl Found {
+    fn walk(&mut self, bytes: &[u8], mut place: usize) -> anyhow::Result<()> {
+        while let Some((name, rest)) = bytes.get(place..).and_then(|rest| rest.split_first_chunk::<4>()) {
+            let Some((length, rest)) = rest.split_first_chunk() else { break };
+            let length = u32::from_le_bytes(*length) as usize;
+            let is_known = [b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"EXIF"].contains(&name);
+            let Some(content) = rest.get(..length) else {
+                if is_known {
+                    let message = "the WebP data are damaged: one of its chunks is longer than the file";
+                    return Err(fault(message, FETCH_AGAIN));
+                }
+                break;
+            };
+            match name {
+                b"VP8 " => self.planes = self.planes.max(planes(content)),
+                b"VP8L" => self.is_lossless = true,
+                b"ALPH" => self.has_alpha = true,
+                b"ANMF" => {
+                    self.is_animated = true;
+                    self.walk(content, 16)?;
+                }
+                _ => {}
+            }
+            place += 8 + length + length % 2;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of luma and chroma of a lossy picture, in macroblocks of 16 x 16.
+fn planes(content: &[u8]) -> u64 {
+    let side = |at: usize| {
+        let side = content.get(at..at + 2).and_then(|side| side.try_into().ok()).map_or(0, u16::from_le_bytes);
+        round_up(u64::from(side & 0x3fff), 16)
+    };
+    side(6) * side(8) * 3 / 2
+}

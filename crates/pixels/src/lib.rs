@@ -1,0 +1,6 @@
+//! From the file of an image to the normalized pixels that an encoder takes, equal to what Pillow and the image
+//! processors of transformers compute.
+
+pub mod image_file;
+pub mod image_processor;
+pub mod picture_formats;

@@ -1,0 +1,266 @@
+//! Which charts a report has, from what was logged.
+
+use serde::Serialize;
+
+use super::charts::{Chart, Drawing, Mark, Series, Span, Style};
+use super::data::ReportData;
+use super::downsample::{Point, smooth};
+use records::metrics_log::{MetricsLog, StepPoint, ValidationPoint};
+
+/// Points of a smoothed line.
+const MAX_SMOOTHED: usize = 300;
+
+/// All charts over the course of the run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Curves {
+    /// Losses.
+    pub(super) loss: Option<Drawing>,
+    /// One for each score.
+    pub(super) scores: Vec<Drawing>,
+    /// Learning rate, gradients, speed.
+    pub(super) updates: Vec<Drawing>,
+    /// Charts for which nothing was logged.
+    pub(super) missing: Vec<&'static str>,
+}
+
+/// Draws what was logged.
+pub(super) fn curves(data: &ReportData) -> Curves {
+    let log = &data.metrics;
+    let x_high = log.last_step().unwrap_or(0) as f64;
+    let mut curves = Curves { loss: loss_chart(log, x_high), ..Curves::default() };
+    if curves.loss.is_none() {
+        curves.missing.push("loss");
+    }
+    curves.scores = score_charts(&log.validations);
+    let charts = [
+        ("learning rate", learning_rate_chart(log, x_high)),
+        ("gradient norm", grad_norm_chart(log, data.max_grad_norm, x_high)),
+        ("throughput", throughput_chart(log, x_high)),
+        ("wait share", wait_chart(data, x_high)),
+    ];
+    for (name, chart) in charts {
+        match chart.draw() {
+            Some(drawing) => curves.updates.push(drawing),
+            None => curves.missing.push(name),
+        }
+    }
+    curves
+}
+
+fn loss_chart(log: &MetricsLog, x_high: f64) -> Option<Drawing> {
+    let training = values(log, |point| point.loss);
+    let validation: Vec<Point> = log
+        .validations
+        .iter()
+        .filter_map(|point| Some(Point::new(point.step? as f64, point.val_loss?)))
+        .filter(|point| point.y.is_finite())
+        .collect();
+    let smoothed = smooth(&training, MAX_SMOOTHED);
+    // Where there is nothing to smooth, the losses themselves are the line.
+    let style = if smoothed.is_empty() { Style::Line } else { Style::Pale };
+    let mut marks = skipped(log);
+    marks.extend(not_finite(log, |point| point.loss));
+    let of_validations = log.validations.iter().filter(|point| !point.val_loss.is_some_and(f64::is_finite));
+    marks.extend(
+        of_validations.filter_map(|point| Some(Mark { x: point.step? as f64, what: "validation loss not finite" })),
+    );
+    let chart = Chart {
+        id: "loss",
+        title: "Loss".to_owned(),
+        unit: "nats per token".to_owned(),
+        x_name: "update",
+        x_high,
+        span: Span::Settled,
+        series: vec![
+            series("training", style, training),
+            series("training, smoothed", Style::Line, smoothed),
+            series("validation", Style::Dots, validation),
+        ],
+        rule: None,
+        marks,
+    };
+    chart.draw()
+}
+
+/// Each score has a chart of its own: one axis for all would show CIDEr alone.
+fn score_charts(validations: &[ValidationPoint]) -> Vec<Drawing> {
+    const SCORES: [(&str, &str, &str); 4] = [
+        ("bleu", "Bleu_4", "BLEU-4"),
+        ("meteor", "METEOR", "METEOR"),
+        ("rouge", "ROUGE_L", "ROUGE-L"),
+        ("cider", "CIDEr", "CIDEr"),
+    ];
+    let last = validations.last().map_or(0, |point| point.epoch) as f64;
+    let chart = |(id, key, title): (&'static str, &str, &str)| {
+        let of = |point: &ValidationPoint| Some((point.epoch as f64, *point.scores.as_ref()?.get(key)?));
+        let measured: Vec<(f64, Option<f64>)> = validations.iter().filter_map(of).collect();
+        let finite = measured.iter().filter_map(|&(x, score)| score.map(|score| Point::new(x, score)));
+        let lost = measured.iter().filter(|(_, score)| score.is_none());
+        Chart {
+            id,
+            title: title.to_owned(),
+            unit: "on validation images".to_owned(),
+            x_name: "epoch",
+            x_high: last,
+            span: Span::Fitted,
+            series: vec![series(title, Style::Dots, finite.collect())],
+            rule: None,
+            marks: lost.map(|&(x, _)| Mark { x, what: "not finite" }).collect(),
+        }
+        .draw()
+    };
+    SCORES.into_iter().filter_map(chart).collect()
+}
+
+fn learning_rate_chart(log: &MetricsLog, x_high: f64) -> Chart {
+    let rates = series("learning rate", Style::Line, values(log, |point| point.learning_rate));
+    step_chart("rate", "Learning rate", "of the decoder", x_high, vec![rates])
+}
+
+fn grad_norm_chart(log: &MetricsLog, max_grad_norm: Option<f64>, x_high: f64) -> Chart {
+    let norms = raw_and_smoothed("norm", values(log, |point| point.grad_norm));
+    let clipped = log.steps.iter().filter(|point| point.grad_norm > max_grad_norm).count();
+    let share = 100.0 * clipped as f64 / log.steps.len().max(1) as f64;
+    let unit = match max_grad_norm {
+        Some(_) => format!("before clipping; {share:.0} % are clipped"),
+        None => "gradients are not clipped".to_owned(),
+    };
+    let mut chart = step_chart("norm", "Gradient norm", &unit, x_high, norms);
+    chart.rule = max_grad_norm.map(|norm| (norm, "clipped at"));
+    chart.marks = skipped(log);
+    chart.marks.extend(not_finite(log, |point| point.grad_norm));
+    chart
+}
+
+fn throughput_chart(log: &MetricsLog, x_high: f64) -> Chart {
+    let speeds = raw_and_smoothed("images/s", values(log, |point| point.images_per_second));
+    step_chart("speed", "Throughput", "images per second", x_high, speeds)
+}
+
+fn wait_chart(data: &ReportData, x_high: f64) -> Chart {
+    let shares = values(&data.metrics, |point| wait_share(point, data.images_per_update).map(|share| 100.0 * share));
+    let median = median(shares.iter().map(|point| point.y)).unwrap_or(0.0);
+    let unit = format!("% of an update's time, median {median:.1}");
+    step_chart("wait", "Waiting for data", &unit, x_high, raw_and_smoothed("waiting, %", shares))
+}
+
+/// Part of an update's time that it spent waiting, from 0 to 1. Without its duration in the log that follows from its
+/// speed, which the last update of an epoch, that may have fewer pairs, makes a little too high: hence the limit.
+fn wait_share(point: &StepPoint, images_per_update: Option<u64>) -> Option<f64> {
+    let by_speed = || images_per_update.zip(point.images_per_second).map(|(images, speed)| images as f64 / speed);
+    let seconds = point.seconds.or_else(by_speed).filter(|seconds| *seconds > 0.0)?;
+    Some((point.wait_seconds? / seconds).clamp(0.0, 1.0))
+}
+
+/// The middle value of those that are finite.
+pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+fn values(log: &MetricsLog, value: impl Fn(&StepPoint) -> Option<f64>) -> Vec<Point> {
+    let points = log.steps.iter().filter_map(|point| Some(Point::new(point.step as f64, value(point)?)));
+    points.filter(|point| point.y.is_finite()).collect()
+}
+
+fn skipped(log: &MetricsLog) -> Vec<Mark> {
+    let skipped = log.steps.iter().filter(|point| point.skipped);
+    skipped.map(|point| Mark { x: point.step as f64, what: "skipped" }).collect()
+}
+
+/// Updates that were made and have no finite value.
+fn not_finite(log: &MetricsLog, value: impl Fn(&StepPoint) -> Option<f64>) -> Vec<Mark> {
+    let lost = log.steps.iter().filter(|point| !point.skipped && !value(point).is_some_and(f64::is_finite));
+    lost.map(|point| Mark { x: point.step as f64, what: "not finite" }).collect()
+}
+
+fn raw_and_smoothed(name: &str, points: Vec<Point>) -> Vec<Series> {
+    let smoothed = smooth(&points, MAX_SMOOTHED);
+    let style = if smoothed.is_empty() { Style::Line } else { Style::Pale };
+    vec![series(name, style, points), series("smoothed", Style::Line, smoothed)]
+}
+
+fn series(name: &str, style: Style, points: Vec<Point>) -> Series {
+    Series { name: name.to_owned(), style, points }
+}
+
+fn step_chart(id: &'static str, title: &str, unit: &str, x_high: f64, series: Vec<Series>) -> Chart {
+    Chart {
+        id,
+        title: title.to_owned(),
+        unit: unit.to_owned(),
+        x_name: "update",
+        x_high,
+        span: Span::FromZero,
+        series,
+        rule: None,
+        marks: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: u64, loss: Option<f64>) -> StepPoint {
+        StepPoint {
+            step,
+            loss,
+            learning_rate: Some(1e-4),
+            grad_norm: loss,
+            images_per_second: Some(50.0),
+            wait_seconds: Some(0.1),
+            ..StepPoint::default()
+        }
+    }
+
+    fn data(steps: Vec<StepPoint>) -> ReportData {
+        let metrics = MetricsLog { steps, ..MetricsLog::default() };
+        ReportData { metrics, images_per_update: Some(10), ..ReportData::default() }
+    }
+
+    #[test]
+    fn a_run_without_a_line_misses_every_chart() {
+        let curves = curves(&ReportData::default());
+        assert!(curves.loss.is_none() && curves.scores.is_empty() && curves.updates.is_empty());
+        assert_eq!(curves.missing, ["loss", "learning rate", "gradient norm", "throughput", "wait share"]);
+    }
+
+    #[test]
+    fn updates_without_a_finite_loss_are_marks_in_the_chart() {
+        let mut skipped = step(2, None);
+        skipped.skipped = true;
+        let curves = curves(&data(vec![step(1, Some(3.0)), skipped, step(3, None), step(4, Some(f64::NAN))]));
+        let json = serde_json::to_string(&curves.loss.unwrap()).unwrap();
+        assert!(json.contains("× skipped: update 2") && json.contains("× not finite: 2 updates, 3 to 4"), "{json}");
+    }
+
+    #[test]
+    fn waiting_is_a_share_of_the_updates_time() {
+        let point = step(1, Some(1.0));
+        assert_eq!(wait_share(&point, Some(10)), Some(0.5));
+        assert_eq!(wait_share(&point, None), None);
+        assert_eq!(wait_share(&StepPoint { seconds: Some(0.4), ..point }, None), Some(0.25));
+        assert_eq!(wait_share(&StepPoint { wait_seconds: Some(9.0), ..point }, Some(10)), Some(1.0));
+        assert_eq!(wait_share(&StepPoint { images_per_second: Some(f64::INFINITY), ..point }, Some(10)), None);
+    }
+
+    #[test]
+    fn each_score_has_a_chart_and_a_lost_one_is_a_mark() {
+        let scores = |cider: Option<f64>| Some([("CIDEr".to_owned(), cider), ("METEOR".to_owned(), Some(0.2))].into());
+        let point = |epoch, cider| ValidationPoint { epoch, scores: scores(cider), ..ValidationPoint::default() };
+        let unscored = ValidationPoint { epoch: 3, ..ValidationPoint::default() };
+        let charts = score_charts(&[point(1, Some(0.5)), point(2, None), unscored]);
+        let json: Vec<String> = charts.iter().map(|chart| serde_json::to_string(chart).unwrap()).collect();
+        assert!(json.len() == 2 && json[0].contains("METEOR") && json[1].contains("× not finite: epoch 2"), "{json:?}");
+    }
+
+    #[test]
+    fn the_share_of_clipped_updates_is_told() {
+        let mut data = data(vec![step(1, Some(0.5)), step(2, Some(2.0)), step(3, Some(3.0)), step(4, Some(0.1))]);
+        data.max_grad_norm = Some(1.0);
+        let json = serde_json::to_string(&curves(&data).updates).unwrap();
+        assert!(json.contains("50 % are clipped") && json.contains("clipped at 1.000"), "{json}");
+    }
+}

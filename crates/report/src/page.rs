@@ -1,0 +1,322 @@
+//! Puts the page together: the template with its style and script, the policy that allows these two alone, and the data.
+
+use anyhow::Context as _;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+use serde::Serialize;
+
+use super::GENERATOR;
+use super::charts::ChartData;
+use super::curves::{Curves, curves};
+use super::data::{FileLink, ReportData};
+use super::embedding::{policy_source, script_json};
+use super::epochs::{Alarms, EpochTable, alarms, epoch_table};
+use super::gallery::{CardData, Gallery, gallery};
+use super::histogram::{CaptionHistograms, histograms};
+use super::scores::{ScoreTable, score_tables};
+use super::summary::{Figure, StatusView, figures, log_remark, status};
+use super::visible::{self, MAX_CAPTION};
+
+const TEMPLATE: &str = include_str!("page.html");
+const STYLE: &str = concat!(
+    include_str!("page.css"),
+    include_str!("tables.css"),
+    include_str!("charts.css"),
+    include_str!("pictures.css")
+);
+const SCRIPT: &str = include_str!("page.js");
+
+/// What the template shows.
+#[derive(Serialize)]
+struct Page {
+    run_name: String,
+    written: String,
+    status: StatusView,
+    figures: Vec<Figure>,
+    cut_captions: Option<String>,
+    is_log_empty: bool,
+    log_remark: Option<String>,
+    curves: Curves,
+    epochs: EpochTable,
+    alarms: Alarms,
+    scores: Vec<ScoreTable>,
+    captions: Option<CaptionHistograms>,
+    gallery: Gallery,
+    config: Option<String>,
+    environment: Vec<(String, String)>,
+    files: Vec<FileView>,
+}
+
+#[derive(Serialize)]
+struct FileView {
+    address: String,
+    path: String,
+    what: String,
+}
+
+/// What the script reads.
+#[derive(Serialize)]
+struct ScriptData<'a> {
+    charts: Vec<&'a ChartData>,
+    gallery: &'a [CardData],
+}
+
+/// The page, as HTML.
+///
+/// # Errors
+/// A template that cannot be filled.
+pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
+    let page = page(data);
+    let lengths = page.captions.as_ref().and_then(|captions| captions.lengths.as_ref());
+    let curves = &page.curves;
+    let drawings = curves.loss.iter().chain(&curves.scores).chain(&curves.updates).chain(lengths);
+    let script_data =
+        ScriptData { charts: drawings.map(|drawing| &drawing.data).collect(), gallery: &page.gallery.data };
+    let script_data = script_json(&script_data).context("cannot encode the data of the report")?;
+    // A browser hashes what it parsed, without the carriage returns that a checkout may have added.
+    let (style, script) = (STYLE.replace('\r', ""), SCRIPT.replace('\r', ""));
+    let policy = format!(
+        "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
+        policy_source(&style),
+        policy_source(&script)
+    );
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.add_template("page.html", TEMPLATE).context("cannot read the template of the report")?;
+    let filled = environment.get_template("page.html").and_then(|template| {
+        template.render(context! {
+            page => Value::from_serialize(&page),
+            generator => Value::from_safe_string(GENERATOR.to_owned()),
+            policy => policy,
+            style => Value::from_safe_string(style),
+            script => Value::from_safe_string(script),
+            script_data => Value::from_safe_string(script_data),
+        })
+    });
+    filled.context("cannot fill the template of the report")
+}
+
+fn page(data: &ReportData) -> Page {
+    let line = |text: &str| visible::line(text, MAX_CAPTION);
+    let written = [Some(data.written_by.as_str()), data.written_at.as_deref()];
+    let written: Vec<String> = written.into_iter().flatten().filter(|text| !text.is_empty()).map(line).collect();
+    Page {
+        run_name: if data.run_name.trim().is_empty() {
+            "A run without a name".to_owned()
+        } else {
+            line(&data.run_name)
+        },
+        written: written.join(", "),
+        status: status(data),
+        figures: figures(data),
+        cut_captions: data.metrics.captions.and_then(|fit| fit.warning().or_else(|| fit.note())),
+        is_log_empty: data.metrics.is_empty(),
+        log_remark: log_remark(data),
+        curves: curves(data),
+        epochs: epoch_table(&data.metrics),
+        alarms: alarms(&data.metrics),
+        scores: score_tables(data),
+        captions: data.captions.as_ref().and_then(histograms),
+        gallery: gallery(&data.gallery),
+        config: data.config_toml.as_deref().filter(|text| !text.trim().is_empty()).map(visible::lines),
+        environment: data.environment.iter().map(|(name, value)| (line(name), line(value))).collect(),
+        files: data.files.iter().map(file_view).collect(),
+    }
+}
+
+fn file_view(file: &FileLink) -> FileView {
+    FileView {
+        address: relative_address(&file.path),
+        path: visible::line(&file.path, MAX_CAPTION),
+        what: visible::line(&file.what, MAX_CAPTION),
+    }
+}
+
+/// The path as an address that begins at the page's own folder, whatever it holds: a name such as `javascript:x` is the
+/// name of a file.
+fn relative_address(path: &str) -> String {
+    let mut address = ".".to_owned();
+    for part in path.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".") {
+        address.push('/');
+        for byte in part.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                address.push(char::from(byte));
+            } else {
+                address.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CaptionedImage, CaptionedSplit, GalleryImage, ScoreRow, SplitScores, Status, Word};
+    use records::caption_fit::{CaptionFit, SplitFit};
+    use records::metrics_log::{self, MetricsLog, ValidationPoint};
+
+    const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\"'&\u{2028}\u{202e}";
+
+    /// A report in which every text is `text`.
+    fn all_of(text: &str) -> ReportData {
+        let texts = |count: usize| vec![text.to_owned(); count];
+        let validation = ValidationPoint {
+            epoch: 1,
+            step: Some(1),
+            val_loss: Some(2.0),
+            alarms: texts(2),
+            signature: Some(text.to_owned()),
+            ..ValidationPoint::default()
+        };
+        ReportData {
+            run_name: text.to_owned(),
+            status: Status::Failed { message: text.to_owned() },
+            written_by: text.to_owned(),
+            written_at: Some(text.to_owned()),
+            metrics: MetricsLog { validations: vec![validation], ..MetricsLog::default() },
+            scores: vec![SplitScores {
+                split: text.to_owned(),
+                model: text.to_owned(),
+                checkpoint: text.to_owned(),
+                rows: vec![ScoreRow { name: text.to_owned(), value: f64::NAN, interval: Some((f64::NAN, 1.0)) }],
+                confidence: f64::NAN,
+                notes: texts(1),
+                signature: text.to_owned(),
+                figures: None,
+            }],
+            captions: Some(CaptionedSplit {
+                split: text.to_owned(),
+                images: vec![CaptionedImage { caption: text.to_owned(), references: texts(2) }; 2],
+            }),
+            gallery: vec![GalleryImage {
+                name: text.to_owned(),
+                picture: vec![0xff, 0xd8, 0xff],
+                grid: 1,
+                caption: text.to_owned(),
+                words: vec![Word { text: text.to_owned(), attention: vec![0.5, 0.5] }],
+                references: texts(2),
+                log_probability: Some(f64::NEG_INFINITY),
+                num_tokens: Some(0),
+                cider: None,
+            }],
+            config_toml: Some(text.to_owned()),
+            environment: vec![(text.to_owned(), text.to_owned())],
+            files: vec![FileLink { path: text.to_owned(), what: text.to_owned() }],
+            ..ReportData::default()
+        }
+    }
+
+    #[test]
+    fn nothing_that_data_say_becomes_markup() {
+        let (hostile, plain) = (render(&all_of(HOSTILE)).unwrap(), render(&all_of("plain")).unwrap());
+        for sign in ["<img src=x", "onerror=alert(1)>", "\u{2028}", "\u{202e}"] {
+            assert!(!hostile.contains(sign), "{sign:?}");
+        }
+        for tag in ["<script", "</script", "<img", "<style", "<a "] {
+            assert_eq!(hostile.matches(tag).count(), plain.matches(tag).count(), "{tag}");
+        }
+        assert!(hostile.contains("⟨U+202E⟩") && hostile.contains("&lt;img src=x"));
+    }
+
+    #[test]
+    fn the_page_asks_for_nothing_outside_of_it() {
+        let page = render(&all_of("plain")).unwrap();
+        for sign in ["http://", "https://", "@import", "url(", " style=", " onclick="] {
+            assert!(!page.contains(sign), "{sign}");
+        }
+        assert!(page.contains("default-src &#x27;none&#x27;; img-src data:"));
+    }
+
+    #[test]
+    fn the_policy_names_the_script_and_the_style_of_the_page() {
+        let page = render(&ReportData::default()).unwrap();
+        for (open, close) in [("<style>", "</style>"), ("<script>", "</script>")] {
+            let code = page.split(open).nth(1).unwrap().split(close).next().unwrap();
+            let source = policy_source(code).replace('\'', "&#x27;").replace('/', "&#x2f;");
+            assert!(page.contains(&source), "{open}");
+        }
+    }
+
+    #[test]
+    fn the_data_of_the_script_read_back() {
+        let page = render(&all_of(HOSTILE)).unwrap();
+        let json = page.split("id=\"report-data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let data: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(data["charts"][0]["id"], "loss");
+        assert_eq!(data["gallery"][0]["words"][0]["levels"], "/w==");
+    }
+
+    #[test]
+    fn a_report_of_nothing_says_what_is_missing() {
+        let page = render(&ReportData::default()).unwrap();
+        for part in
+            ["Nothing was logged yet", "No split was scored", "No pictures", "No config", "A run without a name"]
+        {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(!page.contains("<figure"));
+        let sections = page.matches("<section ").count();
+        assert_eq!(
+            (page.matches(" class=\"empty\">").count(), sections),
+            (8, 8),
+            "a heading for nothing is a small one"
+        );
+        let page = render(&all_of("plain")).unwrap();
+        assert_eq!(page.matches(" class=\"empty\">").count(), 0);
+    }
+
+    #[test]
+    fn the_line_at_which_gradients_are_clipped_is_named_in_the_legend_and_not_on_the_curve() {
+        let line = "{\"kind\":\"step\",\"step\":1,\"loss\":2.0,\"grad_norm\":1.5}\n";
+        let metrics = metrics_log::read(line.as_bytes()).unwrap();
+        let page = render(&ReportData { metrics, max_grad_norm: Some(1.0), ..ReportData::default() }).unwrap();
+        let legend = page.split("<ul class=\"legend\">").nth(1).unwrap().split("</ul>").next().unwrap();
+        assert!(legend.contains("<line class=\"rule\"") && legend.contains("clipped at 1.000"), "{legend}");
+        assert_eq!(page.matches("clipped at").count(), 1);
+    }
+
+    #[test]
+    fn captions_that_were_cut_are_told_and_whole_ones_are_not() {
+        let page = |cut| {
+            let train = SplitFit { captions: 9, cut, longest: 40 };
+            let fit = CaptionFit { max_seq_len: 16, train, fits_99_percent: 40, ..CaptionFit::default() };
+            let metrics = MetricsLog { captions: Some(fit), ..MetricsLog::default() };
+            render(&ReportData { metrics, ..ReportData::default() }).unwrap()
+        };
+        assert!(page(3).contains("3 of 9 training captions"));
+        assert!(page(3).contains("model.decoder.max_seq_len = 40"));
+        assert!(!page(0).contains("training captions"));
+    }
+
+    #[test]
+    fn a_long_run_gives_a_small_page() {
+        let mut lines = String::new();
+        for step in 1..=100_000 {
+            let loss = 2.0 + f64::from(step % 100) * 0.01;
+            lines.push_str(&format!(
+                "{{\"kind\":\"step\",\"step\":{step},\"loss\":{loss},\"learning_rate\":1e-4,\"grad_norm\":{loss},\
+                 \"images_per_second\":{loss},\"wait_seconds\":0.1}}\n"
+            ));
+        }
+        let metrics = metrics_log::read(lines.as_bytes()).unwrap();
+        let page = render(&ReportData { metrics, images_per_update: Some(8), ..ReportData::default() }).unwrap();
+        assert!(page.len() < 400_000, "{}", page.len());
+    }
+
+    #[test]
+    fn addresses_stay_below_the_page_and_are_no_schemes() {
+        let cases = [
+            ("checkpoints/last.safetensors", "./checkpoints/last.safetensors"),
+            ("javascript:alert(1)", "./javascript%3Aalert%281%29"),
+            ("//host/a b", "./host/a%20b"),
+            ("a\\ü", "./a/%C3%BC"),
+            ("", "."),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(relative_address(path), expected);
+        }
+    }
+}

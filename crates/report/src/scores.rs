@@ -1,0 +1,146 @@
+//! The scores of splits as tables.
+
+use serde::Serialize;
+
+use super::data::{ReportData, ScoreRow, SplitScores};
+use super::numbers::{grouped, percentage, score, significant};
+use super::visible::{self, MAX_CAPTION};
+use metrics::statistics::CaptionStatistics;
+use records::metrics_log::{EvaluationPoint, NamedScores};
+
+/// The order in which COCO prints them.
+const ORDER: [&str; 7] = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
+
+/// A split's scores.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ScoreTable {
+    split: String,
+    model: String,
+    rows: Vec<ScoreLine>,
+    /// Head of the column of intervals, where there is one.
+    interval_name: Option<String>,
+    notes: Vec<String>,
+    signature: String,
+    figures: Vec<(&'static str, String)>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ScoreLine {
+    name: String,
+    value: String,
+    interval: Option<String>,
+}
+
+/// The splits that were scored by themselves: those that the caller gives, and of those in the log the ones it does not,
+/// each as it was scored last.
+pub(super) fn score_tables(data: &ReportData) -> Vec<ScoreTable> {
+    let mut tables: Vec<ScoreTable> = data.scores.iter().map(table).collect();
+    let mut logged: Vec<&EvaluationPoint> = Vec::new();
+    for point in data.metrics.evaluations.iter().rev() {
+        let is_given = data.scores.iter().any(|scores| scores.split == point.split);
+        if !is_given && !logged.iter().any(|other| other.split == point.split) {
+            logged.push(point);
+        }
+    }
+    tables.extend(logged.into_iter().rev().map(|point| table(&of_log(point))));
+    tables
+}
+
+fn of_log(point: &EvaluationPoint) -> SplitScores {
+    SplitScores {
+        split: point.split.clone(),
+        model: point.checkpoint.clone().unwrap_or_default(),
+        rows: point.scores.as_ref().map(rows).unwrap_or_default(),
+        signature: point.signature.clone().unwrap_or_default(),
+        ..SplitScores::default()
+    }
+}
+
+fn rows(scores: &NamedScores) -> Vec<ScoreRow> {
+    let row = |name: &str, value: Option<f64>| ScoreRow {
+        name: name.to_owned(),
+        value: value.unwrap_or(f64::NAN),
+        interval: None,
+    };
+    let known = ORDER.iter().filter_map(|name| Some(row(name, *scores.get(*name)?)));
+    let others = scores.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
+    known.chain(others.map(|(name, &value)| row(name, value))).collect()
+}
+
+fn table(scores: &SplitScores) -> ScoreTable {
+    let line = |row: &ScoreRow| ScoreLine {
+        name: readable(&row.name),
+        value: score(row.value),
+        interval: row.interval.map(|(low, high)| format!("{} to {}", score(low), score(high))),
+    };
+    let has_intervals = scores.rows.iter().any(|row| row.interval.is_some());
+    let confidence = Some(scores.confidence).filter(|share| *share > 0.0 && *share <= 1.0);
+    let interval_name = match confidence {
+        Some(share) => format!("{:.0} % of resamples", 100.0 * share),
+        None => "interval".to_owned(),
+    };
+    ScoreTable {
+        split: visible::line(&scores.split, MAX_CAPTION),
+        model: visible::line(&scores.model, MAX_CAPTION),
+        rows: scores.rows.iter().map(line).collect(),
+        interval_name: has_intervals.then_some(interval_name),
+        notes: scores.notes.iter().map(|note| visible::line(note, MAX_CAPTION)).collect(),
+        signature: visible::line(&scores.signature, MAX_CAPTION),
+        figures: scores.figures.as_ref().map(figures).unwrap_or_default(),
+    }
+}
+
+/// `Bleu_4` as papers have it.
+fn readable(name: &str) -> String {
+    match name.strip_prefix("Bleu_") {
+        Some(order) => format!("BLEU-{}", visible::line(order, MAX_CAPTION)),
+        None if name == "ROUGE_L" => "ROUGE-L".to_owned(),
+        None => visible::line(name, MAX_CAPTION),
+    }
+}
+
+fn figures(figures: &CaptionStatistics) -> Vec<(&'static str, String)> {
+    let length = format!("{}, {} to {}", significant(figures.mean_length), figures.min_length, figures.max_length);
+    let mut lines = vec![
+        ("words of a caption", length),
+        ("different words", grouped(figures.vocabulary as u64)),
+        ("distinct captions", percentage(figures.distinct)),
+    ];
+    let novel = figures.novel.map_or_else(|| "not known: no training captions were given".to_owned(), percentage);
+    lines.push(("novel: no training image has them", novel));
+    lines.push(("repeat three words", percentage(figures.repeating)));
+    lines.extend(figures.without_end.map(|share| ("cut off without an end", percentage(share))));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use records::metrics_log::MetricsLog;
+
+    fn evaluation(split: &str, cider: f64) -> EvaluationPoint {
+        let scores = [("CIDEr".to_owned(), Some(cider)), ("Bleu_1".to_owned(), None), ("X".to_owned(), Some(1.0))];
+        EvaluationPoint { split: split.to_owned(), scores: Some(scores.into()), ..EvaluationPoint::default() }
+    }
+
+    #[test]
+    fn a_split_of_the_log_counts_where_the_caller_gives_none_and_the_later_wins() {
+        let evaluations = vec![evaluation("test", 0.1), evaluation("val", 0.2), evaluation("test", 0.3)];
+        let given = SplitScores { split: "val".to_owned(), ..SplitScores::default() };
+        let metrics = MetricsLog { evaluations, ..MetricsLog::default() };
+        let tables = score_tables(&ReportData { metrics, scores: vec![given], ..ReportData::default() });
+        assert_eq!((tables.len(), tables[1].split.as_str()), (2, "test"));
+        let lines: Vec<_> = tables[1].rows.iter().map(|row| (row.name.as_str(), row.value.as_str())).collect();
+        assert_eq!(lines, [("BLEU-1", "not finite"), ("CIDEr", "0.300"), ("X", "1.000")]);
+    }
+
+    #[test]
+    fn intervals_and_figures_are_written_out() {
+        let rows = vec![ScoreRow { name: "CIDEr".to_owned(), value: 0.5, interval: Some((0.45, 0.56)) }];
+        let figures = CaptionStatistics { distinct: 0.75, ..CaptionStatistics::default() };
+        let found = table(&SplitScores { rows, confidence: 0.95, figures: Some(figures), ..SplitScores::default() });
+        assert_eq!(found.rows[0].interval.as_deref(), Some("0.450 to 0.560"));
+        assert_eq!(found.interval_name.as_deref(), Some("95 % of resamples"));
+        assert!(found.figures.contains(&("distinct captions", "75.0 %".to_owned())));
+    }
+}
