@@ -27,6 +27,7 @@ mod pretrained;
 #[cfg(unix)]
 mod processes;
 mod readers;
+mod releases;
 mod resume;
 mod scores;
 #[cfg(feature = "serve")]

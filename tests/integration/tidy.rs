@@ -129,12 +129,13 @@ impl Crate {
             let length = (0..=absolute.len()).rev().find(|&length| self.modules.contains_key(&absolute[..length]))?;
             let module = &self.modules[&absolute[..length]];
             let Some(name) = absolute.get(length) else { return Some(&module.path) };
-            let passed_on = module.references.iter().find(|passed| {
-                passed.is_reexport && passed.segments.last() == Some(name) && passed.segments.len() > 1
-            });
-            match passed_on.and_then(|passed| {
-                absolute_of(&module.path, &passed.segments, |path| self.modules.contains_key(path))
-            }) {
+            let passed_on = module
+                .references
+                .iter()
+                .find(|passed| passed.is_reexport && passed.segments.last() == Some(name) && passed.segments.len() > 1);
+            match passed_on
+                .and_then(|passed| absolute_of(&module.path, &passed.segments, |path| self.modules.contains_key(path)))
+            {
                 Some(next) if next != absolute => absolute = next,
                 _ => return Some(&module.path),
             }
@@ -163,7 +164,10 @@ impl Crate {
         let mut found = Vec::new();
         for (room, edges) in &rooms {
             for circle in circles(edges) {
-                found.push(format!("in {}: {circle}", if room.is_empty() { "the root".into() } else { room.join("::") }));
+                found.push(format!(
+                    "in {}: {circle}",
+                    if room.is_empty() { "the root".into() } else { room.join("::") }
+                ));
             }
         }
         found
@@ -324,7 +328,8 @@ fn is_punct(token: &TokenTree, sign: char) -> bool {
 
 /// `::` at this place.
 fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
-    tokens.get(at).is_some_and(|token| is_punct(token, ':')) && tokens.get(at + 1).is_some_and(|token| is_punct(token, ':'))
+    tokens.get(at).is_some_and(|token| is_punct(token, ':'))
+        && tokens.get(at + 1).is_some_and(|token| is_punct(token, ':'))
 }
 
 /// A name with `::` and another name behind it.
@@ -338,7 +343,8 @@ fn follows_path(tokens: &[TokenTree], at: usize) -> bool {
 
 /// `(crate)` of `pub(crate)`, `(in crate::x)`.
 fn is_restriction(tokens: &[TokenTree], at: usize) -> bool {
-    at > 0 && matches!(&tokens[at - 1], TokenTree::Ident(name) if *name == "pub")
+    at > 0
+        && matches!(&tokens[at - 1], TokenTree::Ident(name) if *name == "pub")
         && matches!(&tokens[at], TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis)
 }
 
@@ -352,8 +358,7 @@ fn is_test_attribute(token: Option<&TokenTree>) -> bool {
 /// Behind the item that begins at `at`, its further attributes included.
 fn end_of_item(tokens: &[TokenTree], at: usize) -> usize {
     let is_end = |token: &TokenTree| {
-        is_punct(token, ';')
-            || matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
+        is_punct(token, ';') || matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
     };
     // `use a::{b, c};` has braces before its end.
     let is_use = matches!(tokens.get(at), Some(TokenTree::Ident(name)) if *name == "use");
@@ -407,7 +412,8 @@ fn imports_up(source: &Crate, crates: &[String]) -> Vec<String> {
                 None => crates.iter().find(|name| *name == first),
             };
             let place = format!("{}:{}", module.file.display(), reference.line);
-            if let Some(imported) = imported.filter(|imported| *imported != room && !allowed.contains(&imported.as_str()))
+            if let Some(imported) =
+                imported.filter(|imported| *imported != room && !allowed.contains(&imported.as_str()))
             {
                 found.push(format!("{place}: {room} must not import {imported}"));
             }
@@ -519,7 +525,11 @@ fn an_import_up_or_aside_is_found() {
         ("config/paths.rs", "use crate::training::plan::RunPlan;", "config must not import training"),
         ("model/vit.rs", "use crate::{tokenizer::Ids, training::{plan, x}};", "model must not import tokenizer"),
         ("model/vit.rs", "fn f() { super::super::tokenizer::f() }", "model must not import tokenizer"),
-        ("decoding/greedy.rs", "fn f<'a>(x: &'a str) { g(vec![crate::evaluation::h(x)]) }", "must not import evaluation"),
+        (
+            "decoding/greedy.rs",
+            "fn f<'a>(x: &'a str) { g(vec![crate::evaluation::h(x)]) }",
+            "must not import evaluation",
+        ),
         ("run/export.rs", "use hub::models;", "run must not import hub"),
         ("utils/mod.rs", "", "the room utils has no layer"),
         ("config/load.rs", "use candle_core::Tensor;", "no tensors"),
