@@ -1,7 +1,7 @@
 //! Rules about the source that no compiler checks: rooms import downwards and never in a circle, and every fault in the
 //! table of `tests/README.md` has its test. What no code may call stands in `clippy.toml`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -123,20 +123,20 @@ impl Crate {
 
     /// The module that a reference leads to, through names that modules pass on; `None` outside of this crate.
     fn target(&self, from: &[String], reference: &Reference) -> Option<&Vec<String>> {
-        let mut absolute = absolute(from, &reference.segments, |path| self.modules.contains_key(path))?;
+        let mut path = absolute(from, &reference.segments, |path| self.modules.contains_key(path))?;
         // A name is passed on a few times at most.
         for _ in 0..8 {
-            let length = (0..=absolute.len()).rev().find(|&length| self.modules.contains_key(&absolute[..length]))?;
-            let module = &self.modules[&absolute[..length]];
-            let Some(name) = absolute.get(length) else { return Some(&module.path) };
+            let length = (0..=path.len()).rev().find(|&length| self.modules.contains_key(&path[..length]))?;
+            let module = &self.modules[&path[..length]];
+            let Some(name) = path.get(length) else { return Some(&module.path) };
             let passed_on = module
                 .references
                 .iter()
                 .find(|passed| passed.is_reexport && passed.segments.last() == Some(name) && passed.segments.len() > 1);
             match passed_on
-                .and_then(|passed| absolute_of(&module.path, &passed.segments, |path| self.modules.contains_key(path)))
+                .and_then(|passed| absolute(&module.path, &passed.segments, |path| self.modules.contains_key(path)))
             {
-                Some(next) if next != absolute => absolute = next,
+                Some(next) if next != path => path = next,
                 _ => return Some(&module.path),
             }
         }
@@ -179,35 +179,35 @@ fn leak(name: String) -> &'static str {
     Box::leak(name.into_boxed_str())
 }
 
-/// Circles of a graph whose edges have a place each, one for each edge that closes one.
+/// The shortest circles of a graph whose edges have a place each; one that holds a shorter one is left out.
 fn circles(edges: &BTreeMap<(&str, &str), String>) -> Vec<String> {
-    let reach = |start: &str, goal: &str| -> Option<Vec<String>> {
-        let mut paths = vec![(start.to_owned(), vec![start.to_owned()])];
+    let way = |start: &str, goal: &str| -> Option<Vec<String>> {
+        let mut paths = VecDeque::from([vec![start.to_owned()]]);
         let mut seen = BTreeSet::from([start.to_owned()]);
-        while let Some((node, path)) = paths.pop() {
-            if node == goal {
+        while let Some(path) = paths.pop_front() {
+            let last = path.last()?.clone();
+            if last == goal {
                 return Some(path);
             }
-            for (_, to) in edges.keys().filter(|(from, _)| *from == node) {
+            for (_, to) in edges.keys().filter(|(from, _)| *from == last) {
                 if seen.insert((*to).to_owned()) {
-                    paths.push(((*to).to_owned(), [path.clone(), vec![(*to).to_owned()]].concat()));
+                    paths.push_back([path.clone(), vec![(*to).to_owned()]].concat());
                 }
             }
         }
         None
     };
+    let mut ways: Vec<(Vec<String>, &str)> =
+        edges.iter().filter_map(|((from, to), place)| Some((way(to, from)?, place.as_str()))).collect();
+    ways.sort_by_key(|(way, _)| way.len());
+    let mut told: Vec<BTreeSet<String>> = Vec::new();
     let mut found = Vec::new();
-    let mut told = BTreeSet::new();
-    for ((from, to), place) in edges {
-        if let Some(back) = reach(to, from) {
-            let members: BTreeSet<String> = back.iter().cloned().collect();
-            if told.insert(members) {
-                let way_back = edges
-                    .iter()
-                    .find(|((a, b), _)| *a == back[0] && back.get(1).is_some_and(|next| next == b))
-                    .map_or_else(String::new, |(_, place)| format!("; back at {place}"));
-                found.push(format!("{from} -> {} ({place}{way_back})", back.join(" -> ")));
-            }
+    for (way, place) in ways {
+        let members: BTreeSet<String> = way.iter().cloned().collect();
+        if !told.iter().any(|shorter| shorter.is_subset(&members)) {
+            let last = way.last().map_or("", String::as_str);
+            found.push(format!("{last} -> {} ({place}; back at {})", way.join(" -> "), edges[&(&*way[0], &*way[1])]));
+            told.push(members);
         }
     }
     found
@@ -233,10 +233,6 @@ fn module_path(file: &Path) -> Vec<String> {
 
 /// Where a path leads, from the crate's root on; `None` for one that leads to another crate.
 fn absolute(from: &[String], segments: &[String], is_module: impl Fn(&[String]) -> bool) -> Option<Vec<String>> {
-    absolute_of(from, segments, is_module)
-}
-
-fn absolute_of(from: &[String], segments: &[String], is_module: impl Fn(&[String]) -> bool) -> Option<Vec<String>> {
     let mut at = from.to_vec();
     let mut rest = segments;
     match rest.first()?.as_str() {
