@@ -1,6 +1,8 @@
 //! Gives the program what `--version` says: the git commit and the features. It is run again only when the commit
 //! changes, and needs neither git nor a repository.
 
+#![expect(clippy::disallowed_methods, reason = "reads files of git, without the crate that bounds reads")]
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Our side of `benches/peers/torch_beam_search.py`: captions of images whose encoder outputs are given, by beam search
 //! with an exported model. Prints one line of JSON; `--captions FILE` gets the tokens of each caption.
 
+#![expect(clippy::disallowed_methods, reason = "a bench writes files of its own")]
 #![expect(clippy::print_stdout, reason = "its result is its output")]
 
 use std::path::PathBuf;

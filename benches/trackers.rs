@@ -4,6 +4,8 @@
 //!
 //!     cargo bench --bench trackers
 
+#![expect(clippy::disallowed_methods, reason = "a bench writes files of its own")]
+
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;

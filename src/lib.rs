@@ -1,4 +1,5 @@
 #![doc = include_str!("ARCHITECTURE.md")]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
 pub mod cli;
 pub mod commands;

@@ -263,6 +263,7 @@ fn readable(path: &Path) -> Result<Option<File>> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "opens without truncating")]
 fn writable(path: &Path) -> Result<File> {
     place::refuse_link(path).with_context(|| format!("cannot write {}", path.display())).hint(|| ELSEWHERE)?;
     let mut options = OpenOptions::new();

@@ -1,6 +1,7 @@
 //! Everything that is tested from outside of the library, in one binary: one link for all of it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "tests write files of their own")]
 
 mod bad_checkpoints;
 mod captions;

@@ -1,10 +1,13 @@
 //! Layer 0: what every other layer may use and what uses none of them.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
+
 /// The name of the program, as it signs files and requests.
 pub const PROGRAM: &str = "caption-train";
 /// Its version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+#[expect(clippy::disallowed_methods, reason = "the one place that names files")]
 pub mod atomic_file;
 pub mod bounded_file;
 pub mod clock;
@@ -13,7 +16,9 @@ pub mod digest;
 pub mod disk;
 pub mod fault;
 pub mod home;
+#[expect(clippy::disallowed_methods, reason = "opens without truncating")]
 pub mod lock;
+#[expect(clippy::disallowed_methods, reason = "reads what the system says of itself")]
 pub mod memory;
 pub mod place;
 pub mod process;
@@ -22,8 +27,10 @@ pub mod quoting;
 pub mod random;
 pub mod simd;
 pub mod stop;
+#[expect(clippy::disallowed_methods, reason = "reads what the system says of itself")]
 pub mod system_usage;
 pub mod team;
+#[expect(clippy::disallowed_methods, reason = "the one module that prints")]
 pub mod terminal;
 pub mod threads;
 pub mod visible;

@@ -1,6 +1,8 @@
 //! From the files that people have (annotations of many formats, folders, archives) to a prepared data set: `images/` and
 //! `dataset.json`.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
+
 pub mod annotations;
 pub mod image_id;
 mod name_forms;

@@ -133,6 +133,7 @@ impl RepositoryCache {
 
     /// Waits until no other process fetches this content; none does while the file is open. The lock is that of the Hub's
     /// tools.
+    #[expect(clippy::disallowed_methods, reason = "opens without truncating")]
     pub(super) fn lock(&self, hash: &ContentHash, what: &str) -> anyhow::Result<File> {
         let path = self.locks.join(format!("{}.lock", hash.as_str()));
         let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&path);

@@ -1,6 +1,8 @@
 //! Layer 1: from the id of a Hugging Face Hub repository to a local folder, and from local files to a repository. Bytes and
 //! paths; nothing about models.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
+
 #[cfg(feature = "client")]
 mod cache;
 #[cfg(feature = "client")]

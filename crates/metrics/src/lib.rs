@@ -4,6 +4,8 @@
 //! PyPI package `pycocoevalcap` 1.2). Nothing is removed from a caption before it is scored, but what its PTB step
 //! removes. SPICE is out of scope: it needs the Stanford scene-graph parser.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
+
 pub mod bleu;
 pub mod bootstrap;
 pub mod cider;

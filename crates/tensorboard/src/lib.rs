@@ -4,6 +4,8 @@
 //! `Event` (event.proto, summary.proto, tensor.proto). Every start of the program writes its own file into the run's
 //! folder: TensorBoard reads the files of a folder in the order of their names, as one run.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};

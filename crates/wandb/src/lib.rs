@@ -4,6 +4,8 @@
 //! holds the training up; what did not arrive is sent by `wandb sync`. A run that goes on from a checkpoint keeps its id,
 //! its folder and its history: steps that are there already are not written again.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
+
 mod client;
 mod follower;
 mod log_file;

@@ -57,6 +57,7 @@ fn read_synonyms(path: &Path) -> anyhow::Result<Synonyms> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "takes a bounded number of bytes")]
 fn read_member(jar: &mut ZipArchive<BufReader<File>>, name: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     jar.by_name(name)?.take(MEMBER_BYTES + 1).read_to_string(&mut text)?;
