@@ -46,6 +46,15 @@ fn linear(criterion: &mut Criterion) {
             );
         }
     }
+    let (rows, inputs, outputs) = (1576, 3072, 768);
+    let (x, weight) = (random(&[rows, inputs]), Weight::new(random(&[outputs, inputs]).as_tensor().clone()));
+    for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
+        let options =
+            LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Full, activation: Some(kind) };
+        both_passes(criterion, &format!("linear of gelu {kind:?}"), 2 * rows * inputs * outputs, || {
+            ops::linear(&x, &weight, None, &options)
+        });
+    }
 }
 
 fn attention(criterion: &mut Criterion) {
@@ -66,9 +75,6 @@ fn element_wise(criterion: &mut Criterion) {
     let (x, weight, bias) = (random(&[1576, 768]), random(&[768]), random(&[768]));
     let elements = 1576 * 768;
     both_passes(criterion, "layer_norm", elements, || ops::layer_norm(&x, &weight, &bias, 1e-6));
-    for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
-        both_passes(criterion, &format!("gelu {kind:?}"), elements, || ops::gelu(&x, kind));
-    }
     let site = Dropout { probability: 0.1, seed: 0, update: 0, first_example: 0 }.site(0);
     both_passes(criterion, "dropout", elements, || ops::dropout(&x, &site));
 }

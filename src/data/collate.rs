@@ -3,7 +3,7 @@
 //! Padding is known by length, never by id: the padding id may be any token, the end token too.
 
 /// The label of a position that is no target.
-pub const IGNORE_LABEL: u32 = ops::IGNORE_INDEX;
+pub const IGNORE_LABEL: u32 = u32::MAX;
 
 /// Captions of one batch, row by row, each padded at its end to the longest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use ops::{
-    self, AttentionOptions, Dropout, Gelu, IGNORE_INDEX, LinearOptions, Precision, UpdateReport, UpdateRule,
+    self, AttentionOptions, Dropout, Gelu, LinearOptions, Precision, UpdateReport, UpdateRule,
     UpdatedParameter, Updater, Weight, WeightLayout,
 };
 
@@ -63,7 +63,7 @@ fn linear_equals_the_cpu_in_every_precision() {
                 WeightLayout::InOut => random((inputs, outputs), "weight"),
             };
             let operands = [random((rows, inputs), "x"), weight, random(outputs, "bias")];
-            for activation in [None, Some(Gelu::Tanh)] {
+            for activation in [None, Some(Gelu::Erf), Some(Gelu::Tanh), Some(Gelu::Quick)] {
                 for precision in [Precision::Full, Precision::Tf32, Precision::Bf16] {
                     let with = |precision| {
                         move |i: &[Tensor]| {
@@ -124,15 +124,6 @@ fn layer_norm_equals_the_cpu() {
 }
 
 #[test]
-fn every_gelu_equals_the_cpu() {
-    let x = (random((31, 17), "x") * 3.0).unwrap();
-    for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
-        let f = |i: &[Tensor]| ops::gelu(&i[0], kind);
-        check(&format!("gelu {kind:?}"), std::slice::from_ref(&x), SINGLE, f, f);
-    }
-}
-
-#[test]
 fn dropout_has_the_masks_of_the_cpu_bit_for_bit() {
     for shape in [(1, 1), (3, 1000), (5, 5000)] {
         let x = random(shape, "x");
@@ -148,8 +139,7 @@ fn dropout_has_the_masks_of_the_cpu_bit_for_bit() {
 fn cross_entropy_equals_the_cpu() {
     for (rows, vocabulary) in [(1, 1), (5, 3), (9, 700)] {
         let logits = (random((rows, vocabulary), "logits") * 4.0).unwrap();
-        let targets: Vec<u32> =
-            (0..rows).map(|row| if row % 3 == 1 { IGNORE_INDEX } else { (row * 5 % vocabulary) as u32 }).collect();
+        let targets: Vec<u32> = (0..rows).map(|row| (row * 5 % vocabulary) as u32).collect();
         for smoothing in [0.0, 0.1] {
             let f = |i: &[Tensor]| ops::cross_entropy(&i[0], &targets, smoothing);
             check(&format!("cross_entropy {rows} {vocabulary}"), std::slice::from_ref(&logits), SINGLE, f, f);
@@ -226,11 +216,8 @@ fn tensors_of_bf16_give_what_those_of_f32_give_on_the_cpu() {
     let inputs = [x.clone(), random(70, "weight"), random(70, "bias")];
     check_bf16("layer_norm", &inputs, |i, x| ops::layer_norm(x, &i[1], &i[2], 1e-5));
     let x = std::slice::from_ref(&x);
-    for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
-        check_bf16("gelu", x, |_, x| ops::gelu(x, kind));
-    }
     check_bf16("dropout", x, |_, x| ops::dropout(x, &DROPOUT.site(2)));
-    let targets = [3, IGNORE_INDEX, 69, 0, 1, 2, 3, 4, 5];
+    let targets = [3, 7, 69, 0, 1, 2, 3, 4, 5];
     check_bf16("cross_entropy", x, |_, x| ops::cross_entropy(x, &targets, 0.1)?.to_dtype(DType::F32));
     check_bf16("embedding", x, |_, x| ops::embedding(&Tensor::new(&[1_u32, 8, 1, 0], x.device())?, x));
     let narrow = |device: &Device| {

@@ -13,7 +13,7 @@ set -euo pipefail
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
-kernels=$(cd "$here/../../src/ops/cuda/kernels" && pwd)
+kernels=$(cd "$here/../../crates/ops/src/cuda/kernels" && pwd)
 nvrtc=${2:-emulated}
 objects=$out/objects
 mkdir -p "$objects"

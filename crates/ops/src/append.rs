@@ -1,69 +1,52 @@
-//! Grows what is kept of sequences by a row, while sequences change places: one copy for both. Not differentiable.
+//! Appends a row to sequences that change places at the same time. Not differentiable.
 
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CudaStorage, Result, Shape, Tensor, bail};
 
-use super::buffer::build;
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::operand::{elements, for_float};
-use super::profile::Part;
+use crate::operation::{Op, Operation};
+use crate::types::Operand;
+use crate::{cpu, cuda};
 
-/// Sequence i continues what was sequence `sequences[i]`: past (S', T, W), `sequences` of length S, next (S, 1, W) ->
+/// Sequence i continues the former sequence `sequences[i]`: past (S', T, W), `sequences` of length S, next (S, 1, W) ->
 /// (S, T + 1, W).
 ///
 /// # Errors
-/// Shapes that do not fit, an index outside of the past, types other than f32 and f64.
+/// Shapes that do not fit, an index that is no sequence of `past`, types other than f32 and f64.
 pub fn append(past: &Tensor, sequences: &[u32], next: &Tensor) -> Result<Tensor> {
-    past.contiguous()?.apply_op2_no_bwd(&next.contiguous()?, &Append { sequences: sequences.to_vec() })
+    past.contiguous()?.apply_op2_no_bwd(&next.contiguous()?, &Op(Append { sequences }))
 }
 
-struct Append {
-    sequences: Vec<u32>,
+struct Append<'a> {
+    sequences: &'a [u32],
 }
 
-impl Append {
-    /// Sequences, their length so far, width.
-    fn sizes(&self, past: &Shape, next: &Shape) -> Result<(usize, usize, usize)> {
+impl Operation<2> for Append<'_> {
+    const NAME: &'static str = "append";
+
+    /// Length so far, width.
+    type Sizes = (usize, usize);
+
+    fn check(&self, [past, next]: [&Shape; 2]) -> Result<((usize, usize), Shape)> {
         let (num_past, length, width) = past.dims3()?;
         let count = self.sequences.len();
         if next.dims() != [count, 1, width] {
             bail!("append: expected ({count}, 1, {width}) to append to {past:?}, found {next:?}");
         }
         if let Some(index) = self.sequences.iter().find(|&&index| index as usize >= num_past) {
-            bail!("append: sequence {index} is outside of {num_past}");
+            bail!("append: expected indices below {num_past}, found {index}");
         }
-        Ok((count, length, width))
-    }
-}
-
-impl CustomOp2 for Append {
-    fn name(&self) -> &'static str {
-        "append"
+        Ok(((length, width), (count, length + 1, width).into()))
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (count, length, width) = self.sizes(l1.shape(), l2.shape())?;
-        let (before, after) = (length * width, (length + 1) * width);
-        let storage = for_float!(s1.dtype(), Part::Attention, T => {
-            let (past, next) = (elements::<T>(s1, l1)?, elements::<T>(s2, l2)?);
-            let values: Vec<T> = build(count * after, after, |sequence, out| {
-                let source = self.sequences[sequence] as usize;
-                out[..before].copy_from_slice(&past[source * before..][..before]);
-                out[before..].copy_from_slice(&next[sequence * width..][..width]);
-            });
-            T::to_cpu_storage_owned(values)
-        });
-        Ok((storage, (count, length + 1, width).into()))
+    fn cpu_forward(&self, sizes: (usize, usize), [past, next]: [Operand<'_, CpuStorage>; 2]) -> Result<CpuStorage> {
+        cpu::append::append(past, next, self.sequences, sizes)
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
-        let (count, length, width) = self.sizes(l1.shape(), l2.shape())?;
-        let out = cuda::in_place::append((s1, l1), (s2, l2), &self.sequences, (length, width))?;
-        Ok((out, (count, length + 1, width).into()))
+    fn cuda_forward(&self, sizes: (usize, usize), [past, next]: [Operand<'_, CudaStorage>; 2]) -> Result<CudaStorage> {
+        cuda::in_place::append(past, next, self.sequences, sizes)
+    }
+
+    fn backward(&self, _: (usize, usize), _: [&Tensor; 2], _: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        Err(candle_core::Error::BackwardNotSupported { op: Self::NAME })
     }
 }
 
@@ -88,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_an_error() {
+    fn operands_that_do_not_fit_are_an_error() {
         let (past, next) = (tensor(&[1., 2.], (1, 1, 2)), tensor(&[3., 4.], (1, 1, 2)));
         assert!(append(&past, &[1], &next).is_err() && append(&past, &[0, 0], &next).is_err());
         assert!(append(&past, &[0], &tensor(&[3.], (1, 1, 1))).is_err());

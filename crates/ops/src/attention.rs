@@ -1,34 +1,23 @@
-//! Scaled dot-product attention (Vaswani et al. 2017) with several heads, for projections that lie apart or fused.
-//!
-//! Nothing of size queries x keys leaves a thread: the backward pass recomputes the probabilities. Parallel over
-//! examples and heads.
+//! Scaled dot-product attention (Vaswani et al. 2017) with several heads, for separate and for fused projections.
 
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CudaStorage, Result, Shape, Tensor, bail};
 
-use super::attention_backward::{Gradients, backward};
-use super::attention_forward::forward;
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::dropout::DropoutSite;
-use super::narrow::Precision;
-use super::on_gpu;
-use super::operand::{elements, for_float, tensor_elements};
-use super::profile::Part;
-use super::vector_math::Element;
+use crate::operation::{Op, Operation};
+use crate::types::Operand;
+use crate::types::attention::Geometry;
+use crate::types::dropout::DropoutSite;
+use crate::types::precision::Precision;
+use crate::{cpu, cuda};
 
-/// What an attention is told besides its tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionOptions {
-    /// Number of heads; divides the hidden size.
+    /// Divides the hidden size.
     pub num_heads: usize,
-    /// Query l of L sees keys 0 to N - L + l alone.
+    /// Query l of L sees only keys 0 to N - L + l.
     pub causal: bool,
     /// Dropout of the probabilities.
     pub dropout: Option<DropoutSite>,
-    /// What products are made in on a GPU; on a CPU they are made of the operands as they are.
+    /// Precision of the matrix products on a GPU; on a CPU they multiply the operands as they are.
     pub precision: Precision,
 }
 
@@ -37,7 +26,7 @@ pub struct AttentionOptions {
 /// # Errors
 /// Shapes that do not fit, more queries than keys in a causal attention, types other than f32 and f64.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention(*options))
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Op(Attention(*options)))
 }
 
 /// [`attention`] of fused projections: qkv (B, L, 3D), in the order of GPT-2's `c_attn`: q, k, v -> (B, L, D).
@@ -45,7 +34,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions)
 /// # Errors
 /// As [`attention`].
 pub fn self_attention(qkv: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-    qkv.contiguous()?.apply_op1(Attention(*options))
+    qkv.contiguous()?.apply_op1(Op(Attention(*options)))
 }
 
 /// [`attention`] with fused keys and values: q (B, L, D), kv (B, N, 2D) -> (B, L, D).
@@ -53,94 +42,56 @@ pub fn self_attention(qkv: &Tensor, options: &AttentionOptions) -> Result<Tensor
 /// # Errors
 /// As [`attention`].
 pub fn cross_attention(q: &Tensor, kv: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-    q.contiguous()?.apply_op2(&kv.contiguous()?, Attention(*options))
+    q.contiguous()?.apply_op2(&kv.contiguous()?, Op(Attention(*options)))
 }
 
-#[derive(Clone, Copy)]
 struct Attention(AttentionOptions);
 
-/// Sizes of one call and what does not depend on the type of the elements.
-#[derive(Clone, Copy)]
-pub(crate) struct Geometry {
-    pub(crate) batch: usize,
-    pub(crate) heads: usize,
-    pub(crate) queries: usize,
-    pub(crate) keys: usize,
-    pub(crate) head_size: usize,
-    pub(crate) causal: bool,
-    pub(crate) dropout: Option<DropoutSite>,
-}
+impl Attention {
+    /// The geometry for the shapes of one (qkv), two (q, kv) or three (q, k, v) tensors.
+    fn geometry(&self, shapes: &[&Shape]) -> Result<Geometry> {
+        let misfit = || candle_core::Error::Msg(format!("attention: tensors {shapes:?} do not fit together"));
+        match shapes {
+            [qkv] => {
+                let (batch, rows, width) = dims(qkv, "qkv")?;
+                if width % 3 != 0 {
+                    return Err(misfit());
+                }
+                self.geometry_of_sizes((batch, rows, width / 3), rows)
+            }
+            [q, rest @ ..] => {
+                let (batch, rows, hidden) = dims(q, "q")?;
+                let (_, keys, _) = dims(rest.first().ok_or_else(misfit)?, "k")?;
+                let width = if rest.len() == 1 { 2 * hidden } else { hidden };
+                if rest.iter().any(|shape| shape.dims() != [batch, keys, width]) {
+                    return Err(misfit());
+                }
+                self.geometry_of_sizes((batch, rows, hidden), keys)
+            }
+            [] => Err(misfit()),
+        }
+    }
 
-impl Geometry {
-    fn new(options: &AttentionOptions, (batch, queries, hidden): (usize, usize, usize), keys: usize) -> Result<Self> {
-        let heads = options.num_heads;
+    fn geometry_of_sizes(&self, (batch, queries, hidden): (usize, usize, usize), keys: usize) -> Result<Geometry> {
+        let AttentionOptions { num_heads: heads, causal, dropout, .. } = self.0;
         if heads == 0 || hidden == 0 || hidden % heads != 0 {
             bail!("attention: a hidden size of {hidden} cannot be split into {heads} heads");
         }
-        if options.causal && queries > keys {
+        if causal && queries > keys {
             bail!("attention: {queries} causal queries need at least as many keys, found {keys}");
         }
         if keys == 0 {
             bail!("attention: expected at least one key");
         }
-        if let Some(site) = &options.dropout {
+        if let Some(site) = &dropout {
             site.check()?;
             if queries > 1 << 16 || keys > 1 << 16 {
-                bail!("attention: dropout can number 65536 queries and keys, found {queries} and {keys}");
+                bail!("attention: dropout supports at most 65536 queries and keys, found {queries} and {keys}");
             }
         }
-        let dropout = options.dropout.filter(|site| !site.is_off());
-        Ok(Self { batch, heads, queries, keys, head_size: hidden / heads, causal: options.causal, dropout })
+        let dropout = dropout.filter(|site| !site.is_off());
+        Ok(Geometry { batch, heads, queries, keys, head_size: hidden / heads, causal, dropout })
     }
-
-    /// The width of all heads together.
-    pub(crate) fn hidden(&self) -> usize {
-        self.heads * self.head_size
-    }
-
-    /// How many keys query `query` sees.
-    pub(crate) fn visible(&self, query: usize) -> usize {
-        if self.causal { self.keys - self.queries + query + 1 } else { self.keys }
-    }
-
-    /// How many queries are handled at once: scores of 256 KiB of f32 at most, and little of what a causal mask hides.
-    pub(crate) fn block(&self) -> usize {
-        let fits = ((1 << 16) / self.keys).max(16);
-        if self.causal { fits.min(64) } else { fits }
-    }
-
-    pub(crate) fn scale<T: Element>(&self) -> T {
-        T::of(1.0 / (self.head_size as f64).sqrt())
-    }
-
-    /// Multiplications of one product of queries and keys.
-    pub(crate) fn work(&self) -> usize {
-        self.batch * self.queries * self.keys * self.hidden()
-    }
-}
-
-/// One of q, k and v inside a tensor (B, rows, stride): columns `offset..offset + D`.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a, T> {
-    pub(crate) values: &'a [T],
-    pub(crate) rows: usize,
-    pub(crate) stride: usize,
-    pub(crate) offset: usize,
-}
-
-impl<'a, T> View<'a, T> {
-    /// From the first row of a head of an example on; the next rows are `stride` further.
-    pub(crate) fn head(&self, example: usize, head: usize, head_size: usize) -> &'a [T] {
-        &self.values[example * self.rows * self.stride + self.offset + head * head_size..]
-    }
-}
-
-/// The three views.
-#[derive(Clone, Copy)]
-pub(crate) struct Operands<'a, T> {
-    pub(crate) q: View<'a, T>,
-    pub(crate) k: View<'a, T>,
-    pub(crate) v: View<'a, T>,
 }
 
 fn dims(shape: &Shape, what: &str) -> Result<(usize, usize, usize)> {
@@ -150,177 +101,32 @@ fn dims(shape: &Shape, what: &str) -> Result<(usize, usize, usize)> {
     }
 }
 
-impl Attention {
-    /// Sizes for the shapes of one (qkv), two (q, kv) or three (q, k, v) tensors.
-    fn geometry(&self, shapes: &[&Shape]) -> Result<Geometry> {
-        let unfit = || candle_core::Error::Msg(format!("attention: tensors {shapes:?} do not fit together"));
-        match shapes {
-            [qkv] => {
-                let (batch, rows, width) = dims(qkv, "qkv")?;
-                if width % 3 != 0 {
-                    return Err(unfit());
-                }
-                Geometry::new(&self.0, (batch, rows, width / 3), rows)
-            }
-            [q, rest @ ..] => {
-                let (batch, rows, hidden) = dims(q, "q")?;
-                let (_, keys, _) = dims(rest.first().ok_or_else(unfit)?, "k")?;
-                let width = if rest.len() == 1 { 2 * hidden } else { hidden };
-                if rest.iter().any(|shape| shape.dims() != [batch, keys, width]) {
-                    return Err(unfit());
-                }
-                Geometry::new(&self.0, (batch, rows, hidden), keys)
-            }
-            [] => Err(unfit()),
-        }
+/// Of one (qkv), two (q, kv) or three (q, k, v) tensors.
+impl<const N: usize> Operation<N> for Attention {
+    const NAME: &'static str = "attention";
+
+    type Sizes = Geometry;
+
+    fn check(&self, shapes: [&Shape; N]) -> Result<(Geometry, Shape)> {
+        let geometry = self.geometry(&shapes)?;
+        Ok((geometry, (geometry.batch, geometry.queries, geometry.hidden()).into()))
     }
 
-    fn operands<'a, T: Element>(geometry: &Geometry, tensors: &[&'a [T]]) -> Operands<'a, T> {
-        let hidden = geometry.hidden();
-        let view = |values, rows, parts: usize, part: usize| View {
-            values,
-            rows,
-            stride: parts * hidden,
-            offset: part * hidden,
+    fn cpu_forward(&self, geometry: Geometry, operands: [Operand<'_, CpuStorage>; N]) -> Result<CpuStorage> {
+        cpu::attention::forward(&geometry, &operands)
+    }
+
+    fn cuda_forward(&self, geometry: Geometry, operands: [Operand<'_, CudaStorage>; N]) -> Result<CudaStorage> {
+        cuda::attention::forward(&geometry, self.0.precision, &operands)
+    }
+
+    fn backward(&self, geometry: Geometry, operands: [&Tensor; N], grad: &Tensor) -> Result<[Option<Tensor>; N]> {
+        let mut gradients = if grad.device().is_cuda() {
+            cuda::attention::backward(&geometry, self.0.precision, &operands, grad)?
+        } else {
+            cpu::attention::backward(&geometry, &operands, grad)?
         };
-        let (queries, keys) = (geometry.queries, geometry.keys);
-        match *tensors {
-            [qkv] => Operands { q: view(qkv, keys, 3, 0), k: view(qkv, keys, 3, 1), v: view(qkv, keys, 3, 2) },
-            [q, kv] => Operands { q: view(q, queries, 1, 0), k: view(kv, keys, 2, 0), v: view(kv, keys, 2, 1) },
-            [q, k, v] => Operands { q: view(q, queries, 1, 0), k: view(k, keys, 1, 0), v: view(v, keys, 1, 0) },
-            _ => unreachable!("an attention has one, two or three tensors"),
-        }
-    }
-
-    fn cpu_forward(&self, tensors: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
-        let shapes: Vec<&Shape> = tensors.iter().map(|(_, layout)| layout.shape()).collect();
-        let geometry = self.geometry(&shapes)?;
-        let storage = for_float!(tensors[0].0.dtype(), Part::Attention, T => {
-            let slices = tensors.iter().map(|(storage, layout)| elements::<T>(storage, layout));
-            let slices: Vec<&[T]> = slices.collect::<Result<_>>()?;
-            T::to_cpu_storage_owned(forward(&geometry, &Self::operands(&geometry, &slices))?)
-        });
-        Ok((storage, (geometry.batch, geometry.queries, geometry.hidden()).into()))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn gpu_forward(&self, tensors: &[(&CudaStorage, &Layout)]) -> Result<(CudaStorage, Shape)> {
-        let shapes: Vec<&Shape> = tensors.iter().map(|(_, layout)| layout.shape()).collect();
-        let geometry = self.geometry(&shapes)?;
-        let out = cuda::attention::forward(&geometry, self.0.precision, tensors)?;
-        Ok((out, (geometry.batch, geometry.queries, geometry.hidden()).into()))
-    }
-
-    /// The gradient of each tensor that has one.
-    fn backward(&self, tensors: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let shapes: Vec<&Shape> = tensors.iter().map(|tensor| tensor.shape()).collect();
-        let geometry = self.geometry(&shapes)?;
-        let grad = grad.contiguous()?;
-        on_gpu!(grad => cuda::attention::backward(&geometry, self.0.precision, tensors, &grad));
-        for_float!(grad.dtype(), Part::Attention, T => Self::cpu_backward::<T>(&geometry, tensors, &grad))
-    }
-
-    fn cpu_backward<T: Element>(
-        geometry: &Geometry,
-        tensors: &[&Tensor],
-        grad: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let storages: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
-        let slices: Vec<&[T]> = storages.iter().map(tensor_elements::<T>).collect::<Result<_>>()?;
-        let grad_storage = grad.storage_and_layout();
-        let grad = tensor_elements::<T>(&grad_storage)?;
-        let mut gradients = Gradients::new(tensors.iter().map(|tensor| (tensor.elem_count(), tensor.track_op())));
-        backward(geometry, &Self::operands(geometry, &slices), grad, &mut gradients)?;
-        let values = gradients.into_values().into_iter().zip(tensors);
-        values.map(|(v, t)| v.map(|v| Tensor::from_vec(v, t.shape(), t.device())).transpose()).collect()
-    }
-}
-
-impl CustomOp1 for Attention {
-    fn name(&self) -> &'static str {
-        "self_attention"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.cpu_forward(&[(storage, layout)])
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.gpu_forward(&[(storage, layout)])
-    }
-
-    fn bwd(&self, qkv: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(self.backward(&[qkv], grad)?.pop().flatten())
-    }
-}
-
-impl CustomOp2 for Attention {
-    fn name(&self) -> &'static str {
-        "cross_attention"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.cpu_forward(&[(s1, l1), (s2, l2)])
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.gpu_forward(&[(s1, l1), (s2, l2)])
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        kv: &Tensor,
-        _result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.backward(&[q, kv], grad)?.into_iter();
-        Ok((gradients.next().flatten(), gradients.next().flatten()))
-    }
-}
-
-impl CustomOp3 for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.cpu_forward(&[(s1, l1), (s2, l2), (s3, l3)])
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-        s3: &CudaStorage,
-        l3: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.gpu_forward(&[(s1, l1), (s2, l2), (s3, l3)])
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        _result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.backward(&[q, k, v], grad)?.into_iter();
-        Ok((gradients.next().flatten(), gradients.next().flatten(), gradients.next().flatten()))
+        Ok(std::array::from_fn(|index| gradients[index].take()))
     }
 }
 
@@ -329,8 +135,9 @@ mod tests {
     use candle_core::{D, DType, Device, Var};
 
     use super::*;
-    use crate::dropout::Dropout;
+    use crate::cpu::dropout::Mask;
     use crate::testing::{check, random, values};
+    use crate::types::dropout::Dropout;
 
     const HEADS: usize = 2;
     const PLAIN: AttentionOptions =
@@ -364,9 +171,9 @@ mod tests {
     fn factors(site: &DropoutSite, batch: usize, queries: usize, keys: usize) -> Tensor {
         let mut factors = Vec::new();
         for (example, head) in (0..batch).flat_map(|example| (0..HEADS).map(move |head| (example, head))) {
-            let mask = site.head_mask(example, head);
+            let mask = Mask::of_head(site, example, head);
             for query in 0..queries {
-                factors.extend((0..keys).map(|key| mask.factor((query << 16 | key) as u32, site.kept::<f64>())));
+                factors.extend((0..keys).map(|key| mask.factor((query << 16 | key) as u32, site.kept())));
             }
         }
         Tensor::from_vec(factors, (batch, HEADS, queries, keys), &Device::Cpu).unwrap()

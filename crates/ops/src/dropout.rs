@@ -1,115 +1,15 @@
 //! Dropout whose mask is a function of its place, recomputed wherever it is needed and stored nowhere.
 //!
-//! The bit of an element depends on the seed, the update, the site in the model, the example's position in the update
-//! and the element's position in the example. So k micro-batches equal one batch, more padding changes no mask, and a
-//! resumed run needs no generator state.
+//! Whether an element is dropped depends on the seed, the update, the site in the model, the position of the example in
+//! the update and the position of the element in the example. So k micro-batches equal one batch, more padding changes no
+//! mask, and a resumed run needs no generator state.
 
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CudaStorage, Result, Shape, Tensor, bail};
 
-use super::buffer::{CHUNK, build};
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::operand::{elements, for_float};
-use super::profile::Part;
-use super::vector_math::Element;
-use base::random::{element_bits, mix_key};
-use base::simd::{Kernel, vectorized};
-
-/// The dropout of one forward pass.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dropout {
-    /// Probability that a value is set to 0: 0 to below 1.
-    pub probability: f64,
-    /// Seed of the run.
-    pub seed: u64,
-    /// Number of the update.
-    pub update: u64,
-    /// Position in the update of the first example of this batch.
-    pub first_example: u64,
-}
-
-impl Dropout {
-    /// The dropout of one place in the model; every place has its own number.
-    pub fn site(&self, site: u64) -> DropoutSite {
-        DropoutSite { dropout: *self, site }
-    }
-}
-
-/// The dropout of one place in the model in one forward pass.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DropoutSite {
-    dropout: Dropout,
-    site: u64,
-}
-
-/// The mask of one example, or of one head of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Mask {
-    key: u64,
-    /// Bits below this drop the element.
-    threshold: u32,
-}
-
-impl Mask {
-    /// The factor of an element: 0 or `kept`.
-    #[inline(always)]
-    pub(crate) fn factor<T: Element>(self, element: u32, kept: T) -> T {
-        if element_bits(self.key, element) >= self.threshold { kept } else { T::zero() }
-    }
-}
-
-impl DropoutSite {
-    /// Whether nothing is dropped.
-    pub fn is_off(&self) -> bool {
-        self.dropout.probability == 0.0
-    }
-
-    /// The factor of what is kept.
-    pub(crate) fn kept<T: Element>(&self) -> T {
-        T::of(1.0 / (1.0 - self.dropout.probability))
-    }
-
-    /// The mask of an example, by its position in the batch.
-    pub(crate) fn example_mask(&self, example: usize) -> Mask {
-        self.mask(self.example_key(example))
-    }
-
-    /// The mask of one attention head of an example.
-    pub(crate) fn head_mask(&self, example: usize, head: usize) -> Mask {
-        self.mask(mix_key(&[self.example_key(example), head as u64]))
-    }
-
-    /// What the keys of all masks begin with: seed, update, place in the model, position of the first example.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn key_words(&self) -> [u64; 4] {
-        let Dropout { seed, update, first_example, .. } = self.dropout;
-        [seed, update, self.site, first_example]
-    }
-
-    fn example_key(&self, example: usize) -> u64 {
-        let Dropout { seed, update, first_example, .. } = self.dropout;
-        mix_key(&[seed, update, self.site, first_example + example as u64])
-    }
-
-    fn mask(&self, key: u64) -> Mask {
-        Mask { key, threshold: self.threshold() }
-    }
-
-    /// Random bits below this drop an element.
-    pub(crate) fn threshold(&self) -> u32 {
-        (self.dropout.probability * 4_294_967_296.0).round() as u32
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        if !(0.0..1.0).contains(&self.dropout.probability) {
-            bail!("dropout: expected a probability from 0 to below 1, found {}", self.dropout.probability);
-        }
-        Ok(())
-    }
-}
+use crate::operation::{Op, Operation};
+use crate::types::Operand;
+use crate::types::dropout::DropoutSite;
+use crate::{cpu, cuda};
 
 /// Sets values to 0 with the site's probability and scales the others by `1 / (1 - probability)`: x (B, ..), examples
 /// first. With probability 0 the result is `x` itself.
@@ -121,87 +21,37 @@ pub fn dropout(x: &Tensor, site: &DropoutSite) -> Result<Tensor> {
     if site.is_off() {
         return Ok(x.clone());
     }
-    x.contiguous()?.apply_op1(Op { site: *site })
+    x.contiguous()?.apply_op1(Op(DropoutAt(*site)))
 }
 
-struct Op {
-    site: DropoutSite,
-}
+#[derive(Clone, Copy)]
+struct DropoutAt(DropoutSite);
 
-/// Elements of one example from number `first` on.
-struct Piece<'a, T> {
-    mask: Mask,
-    kept: T,
-    first: u32,
-    x: &'a [T],
-    out: &'a mut [T],
-}
+impl Operation<1> for DropoutAt {
+    const NAME: &'static str = "dropout";
 
-impl<T: Element> Kernel for Piece<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for (index, (out, &x)) in self.out.iter_mut().zip(self.x).enumerate() {
-            *out = x * self.mask.factor(self.first.wrapping_add(index as u32), self.kept);
-        }
-    }
-}
-
-impl Op {
     /// The number of examples.
-    fn check_width(layout: &Layout) -> Result<usize> {
-        let Some(&examples) = layout.dims().first() else { bail!("dropout: expected a dimension of examples") };
-        let width = layout.shape().elem_count() / examples.max(1);
+    type Sizes = usize;
+
+    fn check(&self, [x]: [&Shape; 1]) -> Result<(usize, Shape)> {
+        let Some(&examples) = x.dims().first() else { bail!("dropout: expected a dimension of examples") };
+        let width = x.elem_count() / examples.max(1);
         if u32::try_from(width).is_err() {
-            bail!("dropout: an example of {width} elements is more than a mask can number");
+            bail!("dropout: expected at most {} elements for each example, found {width}", u32::MAX);
         }
-        Ok(examples)
+        Ok((examples, x.clone()))
     }
 
-    fn apply<T: Element>(&self, x: &[T], examples: usize) -> Vec<T> {
-        let width = x.len() / examples.max(1);
-        // Chunks may cross examples: pieces of one example each.
-        build(x.len(), CHUNK, |index, out| {
-            let mut done = 0;
-            while done < out.len() {
-                let position = index * CHUNK + done;
-                let (example, element) = (position / width, position % width);
-                let count = (width - element).min(out.len() - done);
-                vectorized(Piece {
-                    mask: self.site.example_mask(example),
-                    kept: self.site.kept(),
-                    first: element as u32,
-                    x: &x[position..position + count],
-                    out: &mut out[done..done + count],
-                });
-                done += count;
-            }
-        })
-    }
-}
-
-impl CustomOp1 for Op {
-    fn name(&self) -> &'static str {
-        "dropout"
+    fn cpu_forward(&self, examples: usize, [x]: [Operand<'_, CpuStorage>; 1]) -> Result<CpuStorage> {
+        cpu::dropout::forward(&self.0, x, examples)
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let examples = Self::check_width(layout)?;
-        let storage = for_float!(storage.dtype(), Part::Dropout, T => {
-            T::to_cpu_storage_owned(self.apply(elements::<T>(storage, layout)?, examples))
-        });
-        Ok((storage, layout.shape().clone()))
+    fn cuda_forward(&self, examples: usize, [x]: [Operand<'_, CudaStorage>; 1]) -> Result<CudaStorage> {
+        cuda::dropout::forward(&self.0, x, examples)
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let examples = Self::check_width(layout)?;
-        Ok((cuda::dropout::forward(&self.site, storage, layout, examples)?, layout.shape().clone()))
-    }
-
-    fn bwd(&self, _x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(self)?))
+    fn backward(&self, _: usize, _: [&Tensor; 1], grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(grad.apply_op1_no_bwd(&Op(*self))?)])
     }
 }
 
@@ -211,6 +61,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{check, random, values};
+    use crate::types::dropout::Dropout;
 
     const DROPOUT: Dropout = Dropout { probability: 0.25, seed: 7, update: 3, first_example: 0 };
 

@@ -1,38 +1,30 @@
-//! Where the time of a step goes: seconds in each kind of operation, and in the matrix products and activations inside of
-//! them, times the threads that are at it or wait for it. Off unless asked for; then a call costs two readings of the
-//! clock.
+//! Where the time of a step goes: seconds in each kind of operation, and in the matrix products and activations inside
+//! them, multiplied by the number of threads that work or wait. Off by default; when on, a call reads the clock twice.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Part {
-    /// Matrix products, wherever they are made.
+    /// Matrix products of all operations.
     Gemm,
-    /// Affine maps, with their products and activations.
+    /// Affine maps, products and activations included.
     Linear,
     /// Attention, products included.
     Attention,
-    /// LayerNorm.
     LayerNorm,
-    /// GELU, alone or inside of an affine map.
+    /// GELU inside affine maps.
     Gelu,
     /// Dropout outside of attention.
     Dropout,
-    /// Loss from logits.
     CrossEntropy,
-    /// Embedding.
     Embedding,
-    /// Norm of the gradients.
     Norm,
-    /// Optimizer.
     AdamW,
 }
 
 impl Part {
-    /// What it is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gemm => "matrix products",
@@ -48,7 +40,6 @@ impl Part {
         }
     }
 
-    /// All parts.
     pub const ALL: [Self; 10] = [
         Self::Gemm,
         Self::Linear,
@@ -63,7 +54,6 @@ impl Part {
     ];
 }
 
-/// What was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// Seconds of each part, in the order of [`Part::ALL`], summed over threads.
@@ -76,7 +66,7 @@ static IS_ON: AtomicBool = AtomicBool::new(false);
 static NANOS: [AtomicU64; Part::ALL.len()] = [const { AtomicU64::new(0) }; Part::ALL.len()];
 static MULTIPLICATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Begins to measure, from nothing.
+/// Starts to measure, from zero.
 pub fn start() {
     for nanos in &NANOS {
         nanos.store(0, Ordering::Relaxed);
@@ -85,7 +75,7 @@ pub fn start() {
     IS_ON.store(true, Ordering::Relaxed);
 }
 
-/// Ends it and gives what was measured.
+/// Stops, and gives what was measured.
 pub fn stop() -> Profile {
     IS_ON.store(false, Ordering::Relaxed);
     let seconds = |part: Part| NANOS[part as usize].load(Ordering::Relaxed) as f64 / 1e9;
@@ -95,13 +85,13 @@ pub fn stop() -> Profile {
     }
 }
 
-/// Puts the time until it is dropped on the account of a part.
+/// Adds the time until it is dropped to a part.
 pub(crate) struct Timer {
     part: Part,
     started: Option<Instant>,
 }
 
-/// Starts the clock, if anybody measures.
+/// Starts the clock, if profiling is on.
 #[inline]
 pub(crate) fn timer(part: Part) -> Timer {
     Timer { part, started: IS_ON.load(Ordering::Relaxed).then(Instant::now) }
@@ -111,7 +101,7 @@ impl Drop for Timer {
     #[inline]
     fn drop(&mut self) {
         if let Some(started) = self.started {
-            // Threads that a parallel loop leaves idle wait with it.
+            // Idle threads of a parallel loop count too.
             add(self.part, started, rayon::current_num_threads() as u64);
         }
     }

@@ -1,4 +1,4 @@
-//! What the tests of every operation share: comparison with a composite of candle's own operations and with finite
+//! Shared by the tests of all operations: comparison with a composite of candle's own operations and with finite
 //! differences, in f64, and of f32 with f64.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -38,7 +38,7 @@ pub(crate) fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, wh
     }
 }
 
-/// A tensor of the same values whose last two dimensions lie transposed in memory.
+/// A tensor of the same values whose last two dimensions are transposed in memory.
 fn scrambled(tensor: &Tensor) -> Tensor {
     match tensor.rank() {
         0 | 1 => tensor.clone(),
@@ -78,7 +78,7 @@ fn weighted_sum(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> f
 }
 
 /// Checks the result and all gradients of an operation on f64 `inputs`: against `reference`, by finite differences, for
-/// f32, for inputs that are not contiguous, and with each input alone having a gradient.
+/// f32, for inputs that are not contiguous, and with a gradient of only one input.
 #[track_caller]
 pub(crate) fn check(
     inputs: &[Tensor],

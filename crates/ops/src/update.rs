@@ -1,108 +1,55 @@
-//! One update of all parameters: norm of the gradients, clipping, AdamW; nothing when loss or norm is not finite.
+//! One update of all parameters: norm of the gradients, clipping, AdamW. Nothing changes if loss or norm is not finite.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 
-use super::adamw::{AdamW, adamw_update};
-use super::reduce::sum_of_squares;
-
-#[cfg(feature = "cuda")]
-use super::cuda;
-
-/// One parameter and what an update needs of it. All four tensors are alike in shape and type.
-#[derive(Clone, Copy, Debug)]
-pub struct UpdatedParameter<'a> {
-    /// Written.
-    pub parameter: &'a Tensor,
-    /// Its gradient.
-    pub grad: &'a Tensor,
-    /// Running mean of the gradient; written.
-    pub exp_avg: &'a Tensor,
-    /// Running mean of its square; written.
-    pub exp_avg_sq: &'a Tensor,
-    /// Learning rate of this update.
-    pub learning_rate: f64,
-    /// Decoupled weight decay; multiplied by the learning rate.
-    pub weight_decay: f64,
-}
-
-/// What all parameters have in common.
-#[derive(Clone, Copy, Debug)]
-pub struct UpdateRule {
-    /// Decay rates of the moments.
-    pub betas: [f64; 2],
-    /// Added to the denominator.
-    pub eps: f64,
-    /// Gradients are scaled down to this 2-norm of all together.
-    pub max_grad_norm: Option<f64>,
-}
-
-/// What an update gave.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct UpdateReport {
-    /// Sum of the losses.
-    pub loss: f64,
-    /// 2-norm of the gradients before clipping.
-    pub grad_norm: f64,
-    /// Loss or norm was not finite, and nothing was changed.
-    pub skipped: bool,
-    /// Updates made so far; skipped ones do not count.
-    pub steps: u64,
-}
+use crate::cpu::adamw::{AdamW, adamw_update};
+use crate::cpu::sum_of_squares::sum_of_squares;
+use crate::cuda;
+use crate::types::update::{UpdateReport, UpdateRule, UpdatedParameter};
 
 /// Makes updates and counts them.
 #[derive(Debug, Default)]
 pub struct Updater {
     steps: u64,
-    #[cfg(feature = "cuda")]
     gpu: Option<cuda::update::GpuUpdater>,
 }
 
-/// An update that has been made, or that a GPU is about to make.
+/// An update that has been made, or that a GPU is going to make.
 #[derive(Debug)]
 pub struct PendingUpdate(Pending);
 
 #[derive(Debug)]
 enum Pending {
     Done(UpdateReport),
-    #[cfg(feature = "cuda")]
     OnGpu(cuda::update::PendingReport),
 }
 
 impl PendingUpdate {
-    /// Waits for the update, if it is still to be made.
-    ///
-    /// # Errors
-    /// What the driver says.
+    /// Waits for the update if a GPU has not made it yet.
     pub fn read(self) -> Result<UpdateReport> {
         match self.0 {
             Pending::Done(report) => Ok(report),
-            #[cfg(feature = "cuda")]
             Pending::OnGpu(pending) => pending.read(),
         }
     }
 }
 
 impl Updater {
-    /// With so many updates made.
+    /// An updater that has made `steps` updates.
     pub fn new(steps: u64) -> Self {
-        Self {
-            steps,
-            #[cfg(feature = "cuda")]
-            gpu: None,
-        }
+        Self { steps, gpu: None }
     }
 
-    /// Makes an update of a step whose parts have these `losses`, all scalars. On a GPU nothing waits for it.
+    /// Makes an update. `losses`, all scalars, are those of the parts of the step. On a GPU the caller does not wait.
     ///
     /// # Errors
-    /// Tensors that do not fit, types other than f32 and f64 (on a GPU f32 alone).
+    /// Tensors that do not fit, types other than f32 and f64 (other than f32 on a GPU).
     pub fn update(
         &mut self,
         parameters: &[UpdatedParameter<'_>],
         losses: &[Tensor],
         rule: &UpdateRule,
     ) -> Result<PendingUpdate> {
-        #[cfg(feature = "cuda")]
         if let Some(device) = losses.first().map(Tensor::device).filter(|device| device.is_cuda()) {
             let gpu = match self.gpu.take() {
                 Some(gpu) => gpu,
@@ -150,25 +97,9 @@ impl Updater {
     }
 }
 
-/// Factor on the gradients as `torch.nn.utils.clip_grad_norm_` computes it.
+/// The factor of the gradients, as `torch.nn.utils.clip_grad_norm_` computes it.
 fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {
     max_norm.map_or(1.0, |max_norm| (max_norm / (norm + 1e-6)).min(1.0))
-}
-
-/// Refuses what an update cannot write.
-pub(super) fn check_alike(parameter: &Tensor, others: [(&str, &Tensor); 3]) -> Result<()> {
-    for (name, tensor) in others {
-        if tensor.shape() != parameter.shape() || tensor.dtype() != parameter.dtype() {
-            bail!(
-                "adamw: the parameter is {:?} of {:?}, its {name} {:?} of {:?}",
-                parameter.dtype(),
-                parameter.shape(),
-                tensor.dtype(),
-                tensor.shape()
-            );
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

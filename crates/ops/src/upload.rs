@@ -1,12 +1,13 @@
-//! Input of the model as tensors of its device.
+//! Input of the model as tensors on its device.
 
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 
-/// Less than this is copied at once.
-#[cfg(feature = "cuda")]
-const WORTH_PINNED_MEMORY: usize = 64 * 1024;
+use crate::cuda;
 
-/// The values as a tensor. On a GPU large ones arrive while it computes; the caller waits for none of that.
+/// Less than this is copied directly.
+const MIN_PINNED_BYTES: usize = 64 * 1024;
+
+/// The values as a tensor. Large ones are copied to a GPU while it computes, and the caller does not wait for that.
 ///
 /// # Errors
 /// A shape of another number of elements, no memory on the device.
@@ -16,11 +17,10 @@ pub fn upload<T: WithDType + bytemuck::Pod>(
     device: &Device,
 ) -> Result<Tensor> {
     let shape = shape.into();
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(gpu) = device
-        && size_of_val(values.as_slice()) >= WORTH_PINNED_MEMORY
-    {
-        return super::cuda::upload(&values, T::DTYPE, shape, gpu);
+    match device {
+        Device::Cuda(gpu) if size_of_val(values.as_slice()) >= MIN_PINNED_BYTES => {
+            cuda::upload(&values, T::DTYPE, shape, gpu)
+        }
+        _ => Tensor::from_vec(values, shape, device),
     }
-    Tensor::from_vec(values, shape, device)
 }

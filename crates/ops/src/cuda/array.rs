@@ -9,8 +9,9 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage
 use half::bf16;
 
 use super::transfer::{Cargo, copy};
+use crate::types::Operand;
 
-/// Contiguous elements on the GPU. It owns nothing: whoever holds one keeps the tensor until the launch.
+/// Contiguous elements on the GPU. Owns nothing: the caller keeps the tensor until the launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Array {
     /// Of the first element.
@@ -23,7 +24,7 @@ pub(crate) struct Array {
 
 impl Array {
     /// The elements of an operand.
-    pub(crate) fn of_storage(storage: &CudaStorage, layout: &Layout) -> Result<Self> {
+    pub(crate) fn of_operand((storage, layout): Operand<'_, CudaStorage>) -> Result<Self> {
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("expected a contiguous tensor, found strides {:?} for {:?}", layout.stride(), layout.shape())
         };
@@ -41,12 +42,12 @@ impl Array {
     pub(crate) fn of(tensor: &Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         match &*storage {
-            Storage::Cuda(storage) => Self::of_storage(storage, layout),
+            Storage::Cuda(storage) => Self::of_operand((storage, layout)),
             _ => bail!("expected a tensor on the GPU"),
         }
     }
 
-    /// The elements of a contiguous tensor of f32, no more.
+    /// The elements of a contiguous tensor of f32.
     pub(crate) fn of_f32(tensor: &Tensor) -> Result<Self> {
         let array = Self::of(tensor)?;
         array.expect(DType::F32)?;
@@ -61,7 +62,7 @@ impl Array {
         Ok(())
     }
 
-    /// What the names of kernels for these elements end with.
+    /// The suffix of the names of kernels for these elements.
     pub(crate) fn suffix(&self) -> Result<&'static str> {
         match self.dtype {
             DType::F32 => Ok("f32"),
@@ -85,48 +86,44 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Memory for `len` elements of f32 or bf16.
     pub(crate) fn new(device: &CudaDevice, dtype: DType, len: usize) -> Result<Self> {
-        // The driver refuses to allocate nothing.
+        // The driver refuses to allocate 0 bytes.
         let shape = Shape::from(len.max(1));
         // SAFETY: the elements are numbers of any bits, and kernels write them before anything reads them.
         let storage = unsafe { device.alloc_uninit(&shape, dtype)? };
-        let array = Array { len, ..Array::of_storage(&storage, &Layout::contiguous(&shape))? };
+        let array = Array { len, ..Array::of_operand((&storage, &Layout::contiguous(&shape)))? };
         Ok(Self { storage, array })
     }
 
-    /// Zeros.
     pub(crate) fn zeros(device: &CudaDevice, dtype: DType, len: usize) -> Result<Self> {
         let shape = Shape::from(len.max(1));
         let storage = device.zeros_impl(&shape, dtype)?;
-        let array = Array { len, ..Array::of_storage(&storage, &Layout::contiguous(&shape))? };
+        let array = Array { len, ..Array::of_operand((&storage, &Layout::contiguous(&shape)))? };
         Ok(Self { storage, array })
     }
 
-    /// Where it is.
     pub(crate) fn array(&self) -> Array {
         self.array
     }
 
-    /// As what an operation gives back to candle.
     pub(crate) fn into_storage(self) -> CudaStorage {
         self.storage
     }
 
-    /// As a tensor of this shape, which has as many elements.
+    /// A tensor of this shape, which must have as many elements.
     pub(crate) fn into_tensor(self, shape: impl Into<Shape>) -> Tensor {
         Tensor::from_storage(Storage::Cuda(self.storage), shape, BackpropOp::none(), false)
     }
 }
 
-/// Memory for what is no tensor: addresses, sums in f64.
+/// Memory for values that are no tensor: addresses, sums in f64.
 pub(crate) struct Scratch<T> {
-    /// The memory.
     pub(crate) slice: CudaSlice<T>,
     /// Of its first element.
     pub(crate) address: u64,
 }
 
-/// More than this from plain memory the driver does not take at once; it would wait for the GPU.
-const TAKEN_AT_ONCE: usize = 16 * 1024;
+/// The driver copies at most this from plain memory at once; for more it would wait for the GPU.
+const MAX_DIRECT_BYTES: usize = 16 * 1024;
 
 impl<T: DeviceRepr> Scratch<T> {
     /// Memory for `len` elements, to be written before it is read.
@@ -135,13 +132,13 @@ impl<T: DeviceRepr> Scratch<T> {
         Ok(Self::of(unsafe { device.alloc::<T>(len.max(1))? }))
     }
 
-    /// A copy of values of this machine.
+    /// A copy of values in host memory.
     pub(crate) fn copy_of(device: &CudaDevice, values: &[T]) -> Result<Self>
     where
         T: bytemuck::NoUninit,
     {
         let mut scratch = Self::new(device, values.len())?;
-        if size_of_val(values) <= TAKEN_AT_ONCE {
+        if size_of_val(values) <= MAX_DIRECT_BYTES {
             device.cuda_stream().memcpy_htod(values, &mut scratch.slice).w()?;
         } else {
             copy(device, Cargo::Lists, bytemuck::cast_slice(values), scratch.address)?;
@@ -155,7 +152,6 @@ impl<T: DeviceRepr> Scratch<T> {
     }
 }
 
-/// The GPU that a tensor is on.
 pub(crate) fn device_of(tensor: &Tensor) -> Result<&CudaDevice> {
     tensor.device().as_cuda_device()
 }

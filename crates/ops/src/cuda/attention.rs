@@ -1,29 +1,30 @@
 //! Attention on a GPU: products of all heads at once by cuBLAS, softmax and dropout by a kernel between them.
 //!
-//! Scores and probabilities of all heads stand in memory for a while, and the backward pass makes them again. Rows of
-//! scores are padded, so that tensor cores can read them; what a mask hides is computed and set to 0.
+//! Scores and probabilities of all heads are in memory during a pass, and the backward pass computes them again. Rows of
+//! scores are padded so that tensor cores can read them; scores that a mask hides are computed and set to 0.
 
-use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Tensor, bail};
+use candle_core::{CudaDevice, CudaStorage, DType, Result, Tensor, bail};
 
 use super::array::{Array, Buffer, Scratch, device_of};
 use super::gemm::{Matrix, Product};
 use super::kernels::Module;
-use super::launch::{Argument, Grid, HEAD_LISTS, HeadLists, arguments, launch};
+use super::launch::{Argument, Grid, HeadLists, MAX_HEAD_LISTS, arguments, launch};
 use super::rows::Factors;
-use crate::attention::Geometry;
-use crate::narrow::Precision;
+use crate::types::Operand;
+use crate::types::attention::Geometry;
+use crate::types::precision::Precision;
 
-/// Rows of scores begin at multiples of so many elements: 16 bytes of bf16.
+/// Rows of scores start at multiples of this many elements: 16 bytes of bf16.
 const ALIGNMENT: usize = 8;
 
 /// The result (B, L, D), from the storages of one, two or three tensors.
 pub(crate) fn forward(
     geometry: &Geometry,
     precision: Precision,
-    tensors: &[(&CudaStorage, &Layout)],
+    tensors: &[Operand<'_, CudaStorage>],
 ) -> Result<CudaStorage> {
     let device = &tensors[0].0.device;
-    let arrays = tensors.iter().map(|(storage, layout)| Array::of_storage(storage, layout));
+    let arrays = tensors.iter().map(|&tensor| Array::of_operand(tensor));
     let mut heads = Heads::new(device, geometry, precision, &arrays.collect::<Result<Vec<_>>>()?)?;
     let (scores, weights) = (heads.matrices(DType::F32)?, heads.matrices(heads.factor_type)?);
     let out = Buffer::new(device, DType::F32, geometry.batch * geometry.queries * geometry.hidden())?;
@@ -91,8 +92,8 @@ pub(crate) fn backward(
     Ok(gradients.map(|(gradient, tensor)| gradient.map(|gradient| gradient.into_tensor(tensor.shape()))).collect())
 }
 
-/// Where q, k and v (0, 1, 2) are among one (qkv), two (q, kv) or three tensors: the tensor, how many parts share its
-/// rows, and which of them it is.
+/// Where part q, k or v (0, 1, 2) is among one (qkv), two (q, kv) or three tensors: the tensor, how many parts share its
+/// rows, and the position of the part among them.
 fn place_of(part: usize, tensors: usize) -> (usize, usize, usize) {
     match (tensors, part) {
         (1, _) => (0, 3, part),
@@ -102,8 +103,8 @@ fn place_of(part: usize, tensors: usize) -> (usize, usize, usize) {
     }
 }
 
-/// The precision that the heads' places in memory allow: a product whose operands do not begin at multiples of 16 bytes
-/// cannot be made by tensor cores, and cuBLAS looks at no address.
+/// The precision that the alignment of the heads allows: tensor cores need operands that start at multiples of 16 bytes,
+/// and cuBLAS does not check addresses.
 fn allowed(precision: Precision, head_size: usize) -> Precision {
     match precision {
         Precision::Bf16 if !head_size.is_multiple_of(8) => Precision::Full,
@@ -112,7 +113,7 @@ fn allowed(precision: Precision, head_size: usize) -> Precision {
     }
 }
 
-/// A matrix of each head: that of the first, and which list has the addresses of all.
+/// A matrix for each head: the first one, and the list that has the addresses of all.
 #[derive(Clone, Copy)]
 struct Part {
     matrix: Matrix,
@@ -131,7 +132,7 @@ struct Matrices {
     part: Part,
 }
 
-/// The operands of a call, split into heads, and where all matrices of its products lie.
+/// The operands of a call, split into heads, and where all matrices of its products are.
 struct Heads<'a> {
     device: &'a CudaDevice,
     geometry: Geometry,
@@ -190,11 +191,11 @@ impl<'a> Heads<'a> {
         Ok(Matrices { part: Part { matrix: Matrix::rows(values.array(), stride), list }, values })
     }
 
-    /// Notes where the matrices of all heads of all examples begin, which lie so many elements apart.
+    /// Notes where the matrices of all heads start; those of examples and heads are this many elements apart.
     fn list(&mut self, values: Array, first: usize, of_example: usize, of_head: usize) -> Result<usize> {
         let (list, size) = (self.num_lists, values.dtype.size_in_bytes());
-        if list == HEAD_LISTS {
-            bail!("an attention has at most {HEAD_LISTS} kinds of matrices");
+        if list == MAX_HEAD_LISTS {
+            bail!("an attention has at most {MAX_HEAD_LISTS} kinds of matrices");
         }
         self.lists.base[list] = values.address + (first * size) as u64;
         self.lists.example_stride[list] = (of_example * size) as u64;
@@ -203,7 +204,7 @@ impl<'a> Heads<'a> {
         Ok(list)
     }
 
-    /// Writes down all addresses in one launch, after which products can be made.
+    /// Writes all addresses in one launch; products can be made after it.
     fn products(&self) -> Result<Products<'a>> {
         let Geometry { batch, heads, .. } = self.geometry;
         let addresses = Scratch::new(self.device, self.num_lists * batch * heads)?;
@@ -216,7 +217,6 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// Makes the products of a call.
 struct Products<'a> {
     device: &'a CudaDevice,
     geometry: Geometry,
@@ -226,7 +226,7 @@ struct Products<'a> {
 }
 
 impl Products<'_> {
-    /// Rows of scores.
+    /// The number of rows of scores.
     fn rows(&self) -> usize {
         self.geometry.batch * self.geometry.heads * self.geometry.queries
     }
@@ -235,9 +235,9 @@ impl Products<'_> {
         Product::new(m, n, k, self.tf32)
     }
 
-    /// The same by what scores are scaled with.
+    /// The same, multiplied by the factor of the scores.
     fn scaled(&self, m: usize, n: usize, k: usize) -> Product {
-        Product { scale: self.geometry.scale(), ..self.size(m, n, k) }
+        Product { scale: self.geometry.scale() as f32, ..self.size(m, n, k) }
     }
 
     /// The product of each head: result, left and right.
@@ -253,11 +253,11 @@ impl Products<'_> {
         self.write(self.scaled(queries, keys, head_size), [scores.part, self.operands.0, self.operands.1])
     }
 
-    /// A kernel over all rows of scores: `given` comes first, and `weights` is what it writes.
+    /// A kernel over all rows of scores: `given` are its first arguments, and `weights` is its output.
     fn softmax(&self, name: &str, given: &[Argument], weights: Array) -> Result<()> {
         let Geometry { heads, queries, keys, causal, dropout, .. } = self.geometry;
         let ([seed, update, site, first_example], threshold, kept) = match dropout {
-            Some(site) => (site.key_words(), site.threshold(), site.kept::<f32>()),
+            Some(site) => (site.key_words(), site.threshold(), site.kept() as f32),
             None => ([0; 4], 0, 1.0),
         };
         let stride = keys.next_multiple_of(ALIGNMENT);

@@ -1,19 +1,15 @@
 //! Cross-entropy on a GPU: a block for each row.
 
-use candle_core::{CudaStorage, DType, Layout, Result, Tensor};
+use candle_core::{CudaStorage, DType, Result, Tensor};
 
 use super::array::{Array, Buffer, Scratch, device_of};
 use super::kernels::Module;
 use super::launch::{Grid, arguments, launch};
+use crate::types::Operand;
 
 /// The sum of the losses of the rows, a scalar of f32.
-pub(crate) fn forward(
-    storage: &CudaStorage,
-    layout: &Layout,
-    targets: &[u32],
-    label_smoothing: f64,
-) -> Result<CudaStorage> {
-    let (device, logits, rows) = (&storage.device, Array::of_storage(storage, layout)?, targets.len());
+pub(crate) fn forward(logits: Operand<'_, CudaStorage>, targets: &[u32], label_smoothing: f64) -> Result<CudaStorage> {
+    let (device, logits, rows) = (&logits.0.device, Array::of_operand(logits)?, targets.len());
     if rows == 0 {
         return Ok(Buffer::zeros(device, DType::F32, 1)?.into_storage());
     }

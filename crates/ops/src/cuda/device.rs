@@ -4,62 +4,45 @@
 use std::ffi::c_void;
 
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
-use candle_core::{CudaDevice, DType, Device, Tensor, bail};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, DType, Device, Storage, Tensor, bail};
 
-use super::kernels;
 use super::libraries::{open_compiler, open_libraries};
-use crate::linear::{LinearOptions, Weight, WeightLayout, linear};
-use crate::narrow::Precision;
+use super::{kernels, linear};
+use crate::types::linear::{LinearOptions, LinearSizes, WeightLayout};
+use crate::types::precision::Precision;
 
 /// Why a GPU cannot be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CudaFailure {
-    /// No driver, or a library of CUDA is missing.
+    /// The driver or a library of CUDA is missing.
     #[error("the library {name} cannot be opened: {reason}")]
     Library {
-        /// Its file name.
         name: &'static str,
-        /// What the loader says.
+        /// The message of the loader.
         reason: String,
     },
-    /// The driver is there and sees no GPU.
+    /// The driver is installed and finds no GPU.
     #[error("the NVIDIA driver finds no GPU")]
     NoGpu,
-    /// There are fewer GPUs.
     #[error("there is no GPU {ordinal}; the driver finds {count}, numbered from 0")]
-    NoSuchGpu {
-        /// The wanted one.
-        ordinal: usize,
-        /// How many there are.
-        count: usize,
-    },
-    /// A GPU older than what the kernels are made for.
+    NoSuchGpu { ordinal: usize, count: usize },
+    /// The GPU is older than the kernels support.
     #[error("the GPU {ordinal} has compute capability {major}.{minor}; 8.0 or newer is needed")]
-    TooOld {
-        /// The GPU.
-        ordinal: usize,
-        /// Of its compute capability.
-        major: i32,
-        /// Of its compute capability.
-        minor: i32,
-    },
+    TooOld { ordinal: usize, major: i32, minor: i32 },
     /// A first computation fails, most often because the driver is older than the CUDA that the program was built with.
     #[error("a first computation fails, with a driver that knows CUDA {driver}: {reason}")]
     Unusable {
         /// The newest version that the driver knows.
         driver: String,
-        /// What failed.
         reason: String,
     },
-    /// Anything else that the driver or a library says.
+    /// Any other error of the driver or a library.
     #[error("{0}")]
     Driver(String),
 }
 
-/// The GPU with this number: one stream to compute on, memory that stays with the process when it is freed.
-///
-/// # Errors
-/// Why it cannot be used.
+/// The GPU with this number, with one stream to compute on. The process keeps freed GPU memory.
 pub fn open(ordinal: usize) -> Result<Device, CudaFailure> {
     let driver = |error: &dyn std::fmt::Display| CudaFailure::Driver(error.to_string());
     open_libraries().map_err(|(name, reason)| CudaFailure::Library { name, reason })?;
@@ -80,23 +63,30 @@ pub fn open(ordinal: usize) -> Result<Device, CudaFailure> {
         return Err(CudaFailure::TooOld { ordinal, major, minor });
     }
     keep_freed_memory(&context).map_err(|error| driver(&error))?;
-    // SAFETY: all tensors are used on this one stream, and freed on it. What crosses to another, or to this machine's
-    // memory, is ordered by events of its own (`transfer`): cudarc's pinned memory waits for nothing from here on.
+    // SAFETY: all tensors are used and freed on this one stream. Copies to another stream or to host memory are ordered by
+    // events of their own (`transfer`): from here on cudarc's pinned memory waits for nothing.
     unsafe { device.disable_event_tracking() };
     let device = Device::Cuda(device);
     try_out(&device).map_err(|error| CudaFailure::Unusable { driver: driver_version(), reason: error.to_string() })?;
     Ok(device)
 }
 
-/// One kernel of candle's, one of ours and one product: what does not work fails before a run begins.
+/// Runs one kernel of candle, one of ours and one product, so that failures show before a run starts.
 fn try_out(device: &Device) -> candle_core::Result<()> {
     let options = LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Bf16, activation: None };
     let x = Tensor::ones((8, 8), DType::F32, device)?.affine(2.0, 1.0)?;
-    let sum = linear(&x, &Weight::new(x.clone()), None, &options)?.to_vec2::<f32>()?[0][0];
-    if sum == 72.0 { Ok(()) } else { bail!("3 x 3, eight times added up, gave {sum}") }
+    let product = {
+        let (storage, layout) = x.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else { bail!("expected a tensor on the GPU") };
+        let sizes = LinearSizes { rows: 8, inputs: 8, outputs: 8 };
+        linear::forward(&options, sizes, (storage, layout), (storage, layout), None)?
+    };
+    let product = Tensor::from_storage(Storage::Cuda(product), (8, 8), BackpropOp::none(), false);
+    let sum = product.to_vec2::<f32>()?[0][0];
+    if sum == 72.0 { Ok(()) } else { bail!("the sum of eight products 3 x 3 is 72, the GPU computed {sum}") }
 }
 
-/// The newest CUDA that the driver knows.
+/// The newest version of CUDA that the driver supports.
 fn driver_version() -> String {
     let mut version = 0;
     // SAFETY: it writes one number.
@@ -106,10 +96,7 @@ fn driver_version() -> String {
     }
 }
 
-/// Compiles every kernel, which needs NVRTC and no GPU, and gives the number of source files.
-///
-/// # Errors
-/// NVRTC cannot be opened; what it says of a kernel.
+/// Compiles every kernel, which needs NVRTC but no GPU, and gives the number of source files.
 pub fn compile_kernels() -> Result<usize, CudaFailure> {
     open_compiler().map_err(|(name, reason)| CudaFailure::Library { name, reason })?;
     for &module in kernels::Module::ALL {
@@ -118,7 +105,7 @@ pub fn compile_kernels() -> Result<usize, CudaFailure> {
     Ok(kernels::Module::ALL.len())
 }
 
-/// Without this the driver takes memory back each time that it is waited for.
+/// Without this the driver takes freed memory back at every synchronization.
 fn keep_freed_memory(context: &CudaContext) -> Result<(), result::DriverError> {
     let mut most = u64::MAX;
     // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.

@@ -1,24 +1,25 @@
 //! Rows of a table on a GPU.
 
-use candle_core::{CudaStorage, DType, Layout, Result, Tensor};
+use candle_core::{CudaStorage, DType, Result, Tensor};
 
 use super::array::{Array, Buffer, device_of};
 use super::kernels::Module;
 use super::launch::{Grid, arguments, launch};
+use crate::types::Operand;
 
 /// `PIECE` of the kernel.
 const THREADS_PER_ROW: usize = 128;
 
-/// The rows at the ids. An id outside of the table cannot be seen here without waiting for the GPU: its row is NaN, so
-/// that it shows in the loss.
+/// The rows at the ids. An id outside the table could not be reported without waiting for the GPU: its row is NaN, so
+/// that the loss shows it.
 pub(crate) fn forward(
-    table: (&CudaStorage, &Layout),
-    ids: (&CudaStorage, &Layout),
+    table: Operand<'_, CudaStorage>,
+    ids: Operand<'_, CudaStorage>,
     rows: usize,
     width: usize,
 ) -> Result<CudaStorage> {
     let device = &table.0.device;
-    let (table, ids) = (Array::of_storage(table.0, table.1)?, Array::of_storage(ids.0, ids.1)?);
+    let (table, ids) = (Array::of_operand(table)?, Array::of_operand(ids)?);
     ids.expect(DType::U32)?;
     let out = Buffer::new(device, table.dtype, ids.len * width)?;
     let name = format!("embedding_forward_{}", table.suffix()?);

@@ -20,12 +20,10 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// Rows `stride` apart.
     pub(crate) fn rows(array: Array, stride: usize) -> Self {
         Self { address: array.address, dtype: array.dtype, stride, transposed: false }
     }
 
-    /// Its transpose.
     pub(crate) fn transposed(self) -> Self {
         Self { transposed: !self.transposed, ..self }
     }
@@ -44,24 +42,22 @@ pub(crate) struct Product {
     pub(crate) scale: f32,
     /// 0 or 1.
     pub(crate) kept: f32,
-    /// Products of f32 are made of 10 bits of mantissa, as tensor cores do it.
+    /// Products of f32 use 10 bits of mantissa, as tensor cores do.
     pub(crate) tf32: bool,
 }
 
 impl Product {
-    /// Plain product.
     pub(crate) fn new(m: usize, n: usize, k: usize, tf32: bool) -> Self {
         Self { m, n, k, scale: 1.0, kept: 0.0, tf32 }
     }
 
-    /// Writes the product to `result`.
     pub(crate) fn write(&self, device: &CudaDevice, result: Matrix, left: Matrix, right: Matrix) -> Result<()> {
         if self.m == 0 || self.n == 0 {
             return Ok(());
         }
         let (call, blas) = self.begin(device, [result, left, right])?;
-        // cuBLAS counts columns first: a matrix of rows is its transpose there, and (left @ right)^T = right^T @ left^T.
-        // SAFETY: the callers give matrices that have as many elements as the sizes and strides say.
+        // cuBLAS is column-major: a row-major matrix is its transpose there, and (left @ right)^T = right^T @ left^T.
+        // SAFETY: the callers give matrices with as many elements as the sizes and strides say.
         unsafe {
             result::gemm_ex(
                 *blas.handle(),
@@ -89,8 +85,8 @@ impl Product {
         Ok(())
     }
 
-    /// The same for `count` products, the addresses of whose matrices stand in arrays on the GPU: those of the matrices
-    /// given here are not looked at, and `addresses` has those of the results, the left and the right matrices.
+    /// The same for `count` products whose matrices are listed in arrays on the GPU: `addresses` has the arrays of the
+    /// results, the left and the right matrices, and the addresses of the matrices given here are ignored.
     pub(crate) fn write_batch(
         &self,
         device: &CudaDevice,
@@ -132,7 +128,7 @@ impl Product {
         Ok(())
     }
 
-    /// Sizes and types of a call, and who makes it.
+    /// Sizes and types of a call, and the handle for it.
     fn begin(&self, device: &CudaDevice, [result, left, right]: [Matrix; 3]) -> Result<(Call, Arc<CudaBlas>)> {
         if left.dtype != right.dtype || result.transposed {
             bail!("a product of {:?} and {:?} into a matrix of rows is expected", left.dtype, right.dtype);
@@ -152,7 +148,7 @@ impl Product {
             result: data_type(result.dtype)?,
             compute,
         };
-        // cuBLAS works with what is current in the thread.
+        // cuBLAS uses the current context of the thread.
         device.cuda_stream().context().bind_to_thread().w()?;
         Ok((call, device.cublas_handle()))
     }

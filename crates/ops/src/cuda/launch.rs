@@ -8,46 +8,41 @@ use candle_core::{CudaDevice, Result, bail};
 use super::array::Array;
 use super::kernels::{Module, ptx};
 
-/// Threads of a block, unless said.
+/// Threads of a block by default.
 pub(crate) const THREADS: usize = 256;
-/// Elements of a thread where each is handled by itself; `ELEMENTS` of the kernels.
+/// Elements of a thread in element-wise kernels; `ELEMENTS` of the kernels.
 pub(crate) const ELEMENTS_PER_THREAD: usize = 4;
-/// Rows that a block handles with one warp for each.
+/// Rows of a block with one warp for each row.
 pub(crate) const ROWS_PER_BLOCK: usize = THREADS / 32;
 const MAX_BLOCKS_X: usize = i32::MAX as usize;
 const MAX_BLOCKS_Y: usize = 65_535;
 
-/// An argument of a kernel, in the type that the kernel has it.
+/// An argument of a kernel, in the type that the kernel declares.
 #[derive(Clone, Debug)]
 pub(crate) enum Argument {
     /// An address or a size.
     Long(u64),
-    /// A size that fits.
     Int(i32),
-    /// 32 bits.
     Word(u32),
-    /// A number.
     Float(f32),
-    /// A number.
     Double(f64),
-    /// Where matrices lie.
     Lists(Box<HeadLists>),
 }
 
 /// Lists of a launch of `head_pointers`; `LISTS` of the kernel.
-pub(crate) const HEAD_LISTS: usize = 12;
+pub(crate) const MAX_HEAD_LISTS: usize = 12;
 
-/// Where the matrices of heads lie, as the kernel has it: for each list the first, and how many bytes the next of another
-/// example and of another head is further.
+/// Where the matrices of heads are, laid out as in the kernel: for each list the address of the first matrix, and the
+/// distance in bytes to that of the next example and of the next head.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeadLists {
-    pub(crate) base: [u64; HEAD_LISTS],
-    pub(crate) example_stride: [u64; HEAD_LISTS],
-    pub(crate) head_stride: [u64; HEAD_LISTS],
+    pub(crate) base: [u64; MAX_HEAD_LISTS],
+    pub(crate) example_stride: [u64; MAX_HEAD_LISTS],
+    pub(crate) head_stride: [u64; MAX_HEAD_LISTS],
 }
 
-// SAFETY: `repr(C)` and numbers alone, without gaps.
+// SAFETY: `repr(C)` and only numbers, without padding.
 unsafe impl DeviceRepr for HeadLists {}
 
 impl From<HeadLists> for Argument {
@@ -129,7 +124,6 @@ impl Grid {
         Self { blocks: (rows.div_ceil(ROWS_PER_BLOCK), 1), threads: THREADS }
     }
 
-    /// So many blocks.
     pub(crate) fn blocks(x: usize, y: usize) -> Self {
         Self { blocks: (x, y), threads: THREADS }
     }
@@ -141,9 +135,6 @@ impl Grid {
 }
 
 /// Launches the kernel `name`. An empty grid launches nothing.
-///
-/// # Errors
-/// A kernel that cannot be compiled, a grid beyond what a GPU has, what the driver says.
 pub(crate) fn launch(
     device: &CudaDevice,
     module: Module,
@@ -156,7 +147,7 @@ pub(crate) fn launch(
         return Ok(());
     }
     if x > MAX_BLOCKS_X || y > MAX_BLOCKS_Y {
-        bail!("{name}: {x} x {y} blocks are more than a GPU takes at once; train with smaller batches");
+        bail!("{name}: {x} x {y} blocks are more than a GPU takes in one launch; train with smaller batches");
     }
     let function = device.get_or_load_custom_func(name, module.name(), ptx(module)?)?;
     let mut builder = function.builder();
@@ -173,7 +164,7 @@ pub(crate) fn launch(
     let config =
         LaunchConfig { grid_dim: (x as u32, y as u32, 1), block_dim: (grid.threads as u32, 1, 1), shared_mem_bytes: 0 };
     // SAFETY: the callers, all in this folder, give each kernel the arguments that its source declares, and arrays of the
-    // sizes that it reads and writes; tests hold each of them to its counterpart on the CPU.
+    // sizes that it reads and writes; tests compare each of them with its counterpart on the CPU.
     unsafe { builder.launch(config) }.w()?;
     Ok(())
 }

@@ -1,22 +1,16 @@
 //! LayerNorm on a GPU: a warp for each row.
 
-use candle_core::{CudaStorage, DType, Layout, Result, Tensor};
+use candle_core::{CudaStorage, DType, Result, Tensor};
 
 use super::array::{Array, Buffer, device_of};
 use super::kernels::Module;
 use super::launch::{Grid, THREADS, arguments, launch};
 use super::rows::{finish_sums, rows_of_stripe};
+use crate::types::Operand;
 
-/// The result, from the storages of x, weight and bias.
-pub(crate) fn forward(
-    eps: f64,
-    x: (&CudaStorage, &Layout),
-    weight: (&CudaStorage, &Layout),
-    bias: (&CudaStorage, &Layout),
-) -> Result<CudaStorage> {
-    let device = &x.0.device;
-    let x = Array::of_storage(x.0, x.1)?;
-    let (weight, bias) = (Array::of_storage(weight.0, weight.1)?, Array::of_storage(bias.0, bias.1)?);
+pub(crate) fn forward(eps: f64, [x, weight, bias]: [Operand<'_, CudaStorage>; 3]) -> Result<CudaStorage> {
+    let (device, x) = (&x.0.device, Array::of_operand(x)?);
+    let (weight, bias) = (Array::of_operand(weight)?, Array::of_operand(bias)?);
     weight.expect(DType::F32)?;
     bias.expect(DType::F32)?;
     let (width, rows) = (weight.len, x.len / weight.len);
@@ -28,16 +22,12 @@ pub(crate) fn forward(
     Ok(out.into_storage())
 }
 
-/// Gradients of x, and of weight and bias.
-type Gradients = (Option<Tensor>, Option<(Tensor, Tensor)>);
-
-/// Gradient of x if `input`, and of weight and bias if `parameters`.
+/// The gradients of x, weight and bias, those that are wanted.
 pub(crate) fn backward(
     eps: f64,
     (x, weight, grad): (&Tensor, &Tensor, &Tensor),
-    input: bool,
-    parameters: bool,
-) -> Result<Gradients> {
+    wanted: [bool; 3],
+) -> Result<[Option<Tensor>; 3]> {
     let device = device_of(x)?;
     let (values, weight, grad) = (Array::of(x)?, Array::of_f32(weight)?, Array::of(grad)?);
     grad.expect(values.dtype)?;
@@ -46,16 +36,15 @@ pub(crate) fn backward(
     let statistics = Buffer::new(device, DType::F32, 2 * rows)?;
     let (name, measured) = (format!("layer_norm_statistics_{suffix}"), statistics.array());
     launch(device, Module::LayerNorm, &name, grid, arguments![values, measured, rows, width, eps as f32])?;
-    let mut dx = None;
-    if input {
+    let mut gradients = [None, None, None];
+    if wanted[0] {
         let out = Buffer::new(device, values.dtype, values.len)?;
         let name = format!("layer_norm_backward_{suffix}");
         let arguments = arguments![values, weight, measured, grad, out.array(), rows, width];
         launch(device, Module::LayerNorm, &name, grid, arguments)?;
-        dx = Some(out.into_tensor(x.shape()));
+        gradients[0] = Some(out.into_tensor(x.shape()));
     }
-    let mut sums = None;
-    if parameters {
+    if wanted[1] || wanted[2] {
         let stripe = rows_of_stripe(rows);
         let stripes = rows.div_ceil(stripe);
         let partial = Buffer::new(device, DType::F32, stripes * 2 * width)?;
@@ -64,7 +53,11 @@ pub(crate) fn backward(
         let arguments = arguments![values, measured, grad, partial.array(), rows, width, stripe];
         launch(device, Module::LayerNorm, &name, grid, arguments)?;
         let both = finish_sums(device, partial, stripes, 2 * width)?.into_tensor((2, width));
-        sums = Some((both.get(0)?, both.get(1)?));
+        for index in 0..2 {
+            if wanted[index + 1] {
+                gradients[index + 1] = Some(both.get(index)?);
+            }
+        }
     }
-    Ok((dx, sums))
+    Ok(gradients)
 }

@@ -1,15 +1,14 @@
-//! Opens the libraries of CUDA, for a binary that is not linked against them.
-#![expect(unsafe_code, reason = "opening a library runs code of it")]
+//! Opens the libraries of CUDA: the binary is not linked against them.
+#![expect(unsafe_code, reason = "opening a library runs its code")]
 
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY};
 
-/// NVIDIA's driver; where it is missing there is no GPU.
+/// NVIDIA's driver; without it there is no GPU.
 pub const DRIVER: &str = "libcuda.so.1";
 
-/// What is needed, in an order in which each finds those that it needs itself, under the names of the versions that the
-/// functions called here are the same in.
+/// The libraries, each after those that it needs itself. The functions called here are the same in all versions listed.
 const LIBRARIES: [&[&str]; 5] = [
     &[DRIVER],
     &["libnvrtc.so.13", "libnvrtc.so.12"],
@@ -18,18 +17,15 @@ const LIBRARIES: [&[&str]; 5] = [
     &["libcurand.so.10"],
 ];
 
-/// Opens what compiles kernels, alone.
-///
-/// # Errors
-/// As [`open_libraries`].
+/// Opens only the compiler of kernels.
 pub(crate) fn open_compiler() -> Result<(), (&'static str, String)> {
     open_one(LIBRARIES[1])
 }
 
-/// Opens them once for the whole process; what comes of it is kept.
+/// Opens all libraries once for the whole process.
 ///
 /// # Errors
-/// The name of the first that cannot be opened, and why.
+/// The name of the first library that cannot be opened, and why.
 pub(crate) fn open_libraries() -> Result<(), (&'static str, String)> {
     static OPENED: OnceLock<Result<(), (&'static str, String)>> = OnceLock::new();
     OPENED.get_or_init(|| LIBRARIES.iter().try_for_each(|names| open_one(names))).clone()
@@ -39,7 +35,7 @@ fn open_one(names: &[&'static str]) -> Result<(), (&'static str, String)> {
     let mut first_error = None;
     for name in names {
         // SAFETY: these are the vendor's libraries, which may be opened in any process; they are never closed.
-        // Their functions become visible to all: a binary that was linked without them finds them at its first calls.
+        // RTLD_GLOBAL makes their functions visible: a binary that was linked without them finds them at the first calls.
         match unsafe { Library::open(Some(*name), RTLD_LAZY | RTLD_GLOBAL) } {
             Ok(library) => {
                 std::mem::forget(library);

@@ -1,31 +1,32 @@
 //! Affine maps on a GPU.
 
-use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Tensor};
+use candle_core::{CudaDevice, CudaStorage, DType, Result, Tensor};
 
 use super::array::{Array, Buffer, device_of};
 use super::gelu;
 use super::gemm::{Matrix, Product};
 use super::rows::{Factors, column_sums, filled, widened};
-use crate::linear::{LinearOptions, Sizes, WeightLayout};
-use crate::narrow::Precision;
+use crate::types::Operand;
+use crate::types::linear::{LinearOptions, LinearSizes, WeightLayout};
+use crate::types::precision::Precision;
 
-/// The result, from the storages of x, weight and bias.
+/// `activation(x) @ W + bias`.
 pub(crate) fn forward(
     options: &LinearOptions,
-    sizes: Sizes,
-    x: (&CudaStorage, &Layout),
-    weight: (&CudaStorage, &Layout),
-    bias: Option<(&CudaStorage, &Layout)>,
+    sizes: LinearSizes,
+    x: Operand<'_, CudaStorage>,
+    weight: Operand<'_, CudaStorage>,
+    bias: Option<Operand<'_, CudaStorage>>,
 ) -> Result<CudaStorage> {
     let device = &x.0.device;
-    let (x, weight) = (Array::of_storage(x.0, x.1)?, Array::of_storage(weight.0, weight.1)?);
-    let bias = bias.map(|(storage, layout)| Array::of_storage(storage, layout)).transpose()?;
-    let Sizes { rows, inputs, outputs } = sizes;
+    let (x, weight) = (Array::of_operand(x)?, Array::of_operand(weight)?);
+    let bias = bias.map(Array::of_operand).transpose()?;
+    let LinearSizes { rows, inputs, outputs } = sizes;
     let (x, weight) = (factors(device, options, x, true)?, factors(device, options, weight, false)?);
     let (left, right) = (Matrix::rows(x.array(), inputs), weight_matrix(options, weight.array(), sizes));
     let product = Product::new(rows, outputs, inputs, options.precision == Precision::Tf32);
     let out = match (options.precision, bias) {
-        // With the bias to be added anyway, half of the memory is written and read.
+        // A bias is added anyway: with a bf16 product half of the memory is written and read.
         (Precision::Bf16, Some(bias)) => {
             let narrow = Buffer::new(device, DType::BF16, rows * outputs)?;
             product.write(device, Matrix::rows(narrow.array(), outputs), left, right)?;
@@ -46,29 +47,21 @@ pub(crate) fn forward(
     Ok(out.into_storage())
 }
 
-/// Which gradients are wanted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) x: bool,
-    pub(crate) weight: bool,
-    pub(crate) bias: bool,
-}
-
-/// Gradients of x, weight and bias, in the shapes of x and weight and of as many elements as the bias has.
+/// The gradients of x, weight and bias, those that are wanted.
 pub(crate) fn backward(
     options: &LinearOptions,
-    sizes: Sizes,
+    sizes: LinearSizes,
     (x, weight, grad): (&Tensor, &Tensor, &Tensor),
-    wanted: Wanted,
+    wanted: [bool; 3],
 ) -> Result<[Option<Tensor>; 3]> {
     let device = device_of(x)?;
-    let Sizes { rows, inputs, outputs } = sizes;
+    let LinearSizes { rows, inputs, outputs } = sizes;
     let (x_array, weight_array, grad_array) = (Array::of_f32(x)?, Array::of_f32(weight)?, Array::of_f32(grad)?);
     let tf32 = options.precision == Precision::Tf32;
     let factors_of_grad = factors(device, options, grad_array, false)?;
     let grad_matrix = Matrix::rows(factors_of_grad.array(), outputs);
     let mut gradients = [None, None, None];
-    if wanted.x {
+    if wanted[0] {
         let weight = factors(device, options, weight_array, false)?;
         let right = weight_matrix(options, weight.array(), sizes).transposed();
         let product = Product::new(rows, inputs, outputs, tf32);
@@ -79,7 +72,7 @@ pub(crate) fn backward(
         }
         gradients[0] = Some(dx.into_tensor(x.shape()));
     }
-    if wanted.weight {
+    if wanted[1] {
         let x = factors(device, options, x_array, true)?;
         let x_matrix = Matrix::rows(x.array(), inputs);
         let dweight = Buffer::new(device, DType::F32, inputs * outputs)?;
@@ -99,13 +92,13 @@ pub(crate) fn backward(
         }
         gradients[1] = Some(dweight.into_tensor(weight.shape()));
     }
-    if wanted.bias {
+    if wanted[2] {
         gradients[2] = Some(column_sums(device, grad_array, outputs)?.into_tensor(outputs));
     }
     Ok(gradients)
 }
 
-/// What a product multiplies: the values, activated where they are the input, in the numbers of the precision.
+/// What a product multiplies: the values in the numbers of the precision, and activated if they are the input.
 fn factors(device: &CudaDevice, options: &LinearOptions, values: Array, is_input: bool) -> Result<Factors> {
     values.expect(DType::F32)?;
     let dtype = if options.precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
@@ -116,7 +109,7 @@ fn factors(device: &CudaDevice, options: &LinearOptions, values: Array, is_input
 }
 
 /// The weight as an (in, out) matrix.
-fn weight_matrix(options: &LinearOptions, weight: Array, sizes: Sizes) -> Matrix {
+fn weight_matrix(options: &LinearOptions, weight: Array, sizes: LinearSizes) -> Matrix {
     match options.layout {
         WeightLayout::OutIn => Matrix::rows(weight, sizes.inputs).transposed(),
         WeightLayout::InOut => Matrix::rows(weight, sizes.outputs),

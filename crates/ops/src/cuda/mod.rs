@@ -1,8 +1,8 @@
 //! The operations on NVIDIA GPUs: the same results as on a CPU up to rounding, the same dropout masks bit for bit.
 //!
-//! Everything is computed on one stream, in the order of the calls, and nothing here waits for the GPU but what reads
-//! numbers back; input comes on a second one (`transfer`). Elements are reached through plain addresses: memory that is freed is freed in the order of the stream too, behind
-//! what was launched before. Kernels are compiled by NVRTC when they are needed first; matrix products are cuBLAS's.
+//! Everything is computed on one stream, in the order of the calls; only reading numbers back waits for the GPU. Input
+//! comes on a second stream (`transfer`). Kernels get plain addresses: memory is freed in the order of the stream too,
+//! after the launches that use it. NVRTC compiles kernels when they are first used; cuBLAS computes matrix products.
 
 mod array;
 mod device;
@@ -12,6 +12,7 @@ mod launch;
 mod libraries;
 mod rows;
 mod transfer;
+mod upload;
 
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
@@ -25,4 +26,4 @@ pub(crate) mod update;
 
 pub use device::{CudaFailure, compile_kernels, open};
 pub use libraries::DRIVER;
-pub(crate) use transfer::upload;
+pub(crate) use upload::upload;

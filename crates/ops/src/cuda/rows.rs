@@ -6,13 +6,13 @@ use super::array::{Array, Buffer};
 use super::kernels::Module;
 use super::launch::{Grid, THREADS, arguments, launch};
 
-/// Fewest rows that one thread adds up, and most of such stripes: enough for all of a large GPU.
-const ROWS_OF_STRIPE: usize = 32;
-const STRIPES: usize = 256;
+/// One thread adds up a stripe of rows; this many stripes keep a large GPU busy.
+const MIN_ROWS_OF_STRIPE: usize = 32;
+const MAX_STRIPES: usize = 256;
 
-/// How many rows of `rows` go into one stripe of a sum.
+/// How many of `rows` rows one stripe of a sum has.
 pub(crate) fn rows_of_stripe(rows: usize) -> usize {
-    rows.div_ceil(STRIPES).max(ROWS_OF_STRIPE)
+    rows.div_ceil(MAX_STRIPES).max(MIN_ROWS_OF_STRIPE)
 }
 
 /// f32 as bf16, rounded to the nearest.
@@ -24,7 +24,7 @@ fn narrowed(device: &CudaDevice, x: Array) -> Result<Buffer> {
     Ok(out)
 }
 
-/// Operands of a product: as they are, or made for it.
+/// Operands of a product: as they are, or converted for it.
 pub(crate) enum Factors {
     AsTheyAre(Array),
     Made(Buffer),
@@ -37,7 +37,6 @@ impl Factors {
         if dtype == DType::BF16 { narrowed(device, values).map(Self::Made) } else { Ok(Self::AsTheyAre(values)) }
     }
 
-    /// Where they are.
     pub(crate) fn array(&self) -> Array {
         match self {
             Self::AsTheyAre(array) => *array,
@@ -74,7 +73,7 @@ pub(crate) fn column_sums(device: &CudaDevice, x: Array, width: usize) -> Result
     finish_sums(device, partial, rows.div_ceil(stripe), width)
 }
 
-/// Adds up the sums of stripes.
+/// The sum of the sums of all stripes.
 pub(crate) fn finish_sums(device: &CudaDevice, partial: Buffer, stripes: usize, width: usize) -> Result<Buffer> {
     match stripes {
         0 => Buffer::zeros(device, DType::F32, width),

@@ -1,8 +1,8 @@
-//! Between this machine's memory and the GPU's, without waiting: through pinned memory, input on a stream of its own beside
-//! what the GPU computes.
+//! Copies between host memory and the GPU without waiting: through pinned memory, input on a stream of its own while the
+//! GPU computes.
 //!
-//! cudarc orders nothing here, since its events are off: each copy has an event of ours, and pinned memory is neither read
-//! nor written nor freed before its event has come.
+//! cudarc orders nothing here, because its events are off. Each copy has an event of its own, and pinned memory is neither
+//! read nor written nor freed before that event.
 #![expect(unsafe_code, reason = "memory that the GPU reads and writes by itself")]
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,43 +11,40 @@ use candle_core::cuda_backend::WrapErr as _;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaEvent, CudaSlice, CudaStream, DevicePtr as _, DeviceRepr, PinnedHostSlice, ValidAsZeroBits, result, sys,
 };
-use candle_core::{CudaDevice, DType, Result, Shape, Tensor, bail};
+use candle_core::{CudaDevice, Result};
 
-use super::array::Buffer;
-
-/// Values of this machine that the GPU can read and write by itself, zeros at first.
+/// Host memory that the GPU can read and write by itself, filled with zeros.
 fn pinned<T: DeviceRepr + ValidAsZeroBits + Default>(device: &CudaDevice, len: usize) -> Result<PinnedHostSlice<T>> {
-    // SAFETY: it is filled before anything reads it. Without flags: the processor reads and writes it through its caches.
+    // SAFETY: it is filled before anything reads it. Without flags the processor reads and writes it through its caches.
     let mut host = unsafe { device.cuda_stream().context().alloc_pinned_with_flags::<T>(len, 0) }.w()?;
     host.as_mut_slice().w()?.fill_with(T::default);
     Ok(host)
 }
 
-/// An event that nothing has been recorded on; who waits for it sleeps.
+/// An event that has not been recorded; a thread that waits for it sleeps.
 fn event(device: &CudaDevice) -> Result<CudaEvent> {
     device.cuda_stream().context().new_event(Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC)).w()
 }
 
-/// Values on their way back from the GPU.
+/// Values that are copied back from the GPU.
 pub(crate) struct ReadBack {
     host: PinnedHostSlice<u64>,
     copied: CudaEvent,
 }
 
 impl ReadBack {
-    /// Room for `len` values.
     pub(crate) fn new(device: &CudaDevice, len: usize) -> Result<Self> {
         Ok(Self { host: pinned(device, len)?, copied: event(device)? })
     }
 
-    /// Has the GPU copy them when it has made what was launched before.
+    /// Makes the GPU copy them after all earlier launches.
     pub(crate) fn start(&mut self, device: &CudaDevice, values: &CudaSlice<u64>) -> Result<()> {
         let stream = device.cuda_stream();
         stream.memcpy_dtoh(values, &mut self.host).w()?;
         self.copied.record(&stream).w()
     }
 
-    /// Waits for them, not for what was launched behind.
+    /// Waits for them, not for later launches.
     pub(crate) fn wait(&self) -> Result<&[u64]> {
         self.copied.synchronize().w()?;
         self.host.as_slice().w()
@@ -56,23 +53,23 @@ impl ReadBack {
 
 impl Drop for ReadBack {
     fn drop(&mut self) {
-        // The memory is freed behind this; an error here would have no one to go to, and the next call meets it again.
+        // The memory is freed after this. An error has nowhere to go here, and the next call reports it again.
         let _ = self.copied.synchronize();
     }
 }
 
-/// A piece of memory on both sides.
+/// A piece of host memory and one of GPU memory.
 struct Slot {
     host: PinnedHostSlice<u8>,
     staged: CudaSlice<u8>,
-    /// The stream of copies has written `staged`.
+    /// Recorded after the stream of copies has written `staged`.
     copied: CudaEvent,
-    /// The stream of the computation has taken what was in `staged`.
+    /// Recorded after the stream of the computation has read `staged`.
     taken: CudaEvent,
 }
 
-/// Most slots: one is filled while another is copied and a third is taken out of.
-const SLOTS: usize = 3;
+/// One slot is filled while another is copied and a third is read.
+const MAX_SLOTS: usize = 3;
 
 #[derive(Default)]
 struct Slots {
@@ -80,12 +77,12 @@ struct Slots {
     made: usize,
 }
 
-/// What is copied: each kind has slots of its own, so that a short list does not wait behind images.
+/// What is copied. Each kind has its own slots, so that a short list does not wait for images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cargo {
     /// Images or their features.
     Input,
-    /// What an operation is told beside its tensors.
+    /// Arguments of operations that are no tensors.
     Lists,
 }
 
@@ -98,29 +95,10 @@ struct Uploader {
     returned: Condvar,
 }
 
-/// For each GPU and cargo that was used in this process.
+/// One for each GPU and cargo that this process has used.
 static UPLOADERS: Mutex<Vec<Arc<Uploader>>> = Mutex::new(Vec::new());
 
-/// A tensor on the GPU with these values. The caller waits for a copy within this machine, and for a slot, alone; it may be
-/// any thread.
-///
-/// # Errors
-/// A shape of another number of elements, no memory.
-pub(crate) fn upload<T: bytemuck::Pod>(
-    values: &[T],
-    dtype: DType,
-    shape: Shape,
-    device: &CudaDevice,
-) -> Result<Tensor> {
-    if shape.elem_count() != values.len() || dtype.size_in_bytes() != size_of::<T>() {
-        bail!("{} values cannot be a tensor {shape:?} of {dtype:?}", values.len());
-    }
-    let out = Buffer::new(device, dtype, values.len())?;
-    copy(device, Cargo::Input, bytemuck::cast_slice(values), out.array().address)?;
-    Ok(out.into_tensor(shape))
-}
-
-/// Copies bytes to where the GPU has room for them; what is launched from here on finds them there.
+/// Copies bytes to an address on the GPU; later launches find them there.
 pub(crate) fn copy(device: &CudaDevice, cargo: Cargo, bytes: &[u8], to: u64) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());
@@ -144,31 +122,31 @@ impl Uploader {
     fn copy(&self, bytes: &[u8], to: u64) -> Result<()> {
         let mut slot = self.take(bytes.len())?;
         let copied = self.copy_through(&mut slot, bytes, to);
-        // Also when it failed: others wait for the slot.
+        // Even if it failed: other threads wait for the slot.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).free.push(slot);
         self.returned.notify_one();
         copied
     }
 
     fn copy_through(&self, slot: &mut Slot, bytes: &[u8], to: u64) -> Result<()> {
-        // The last copy out of this memory is over.
+        // Waits until the last copy out of this memory is done.
         slot.copied.synchronize().w()?;
         let host = &mut slot.host.as_mut_slice().w()?[..bytes.len()];
         host.copy_from_slice(bytes);
         self.copies.wait(&slot.taken).w()?;
         let staged = slot.staged.device_ptr(&self.copies).0;
-        // SAFETY: both are live and have room for these bytes, and neither is written before `copied` has come.
+        // SAFETY: both are live and have room for these bytes, and neither is written before `copied` is recorded.
         unsafe { result::memcpy_htod_async(staged, host, self.copies.cu_stream()) }.w()?;
         slot.copied.record(&self.copies).w()?;
 
         let compute = self.device.cuda_stream();
         compute.wait(&slot.copied).w()?;
-        // SAFETY: both are live and have room for these bytes; the stream has the new memory from here on.
+        // SAFETY: both are live and have room for these bytes, and the stream orders this copy before later uses.
         unsafe { result::memcpy_dtod_async(to, staged, bytes.len(), compute.cu_stream()) }.w()?;
         slot.taken.record(&compute).w()
     }
 
-    /// A free slot with so much room, the smallest of them; waits while others have all of them.
+    /// The smallest free slot with room for `bytes`; waits while other threads use all slots.
     fn take(&self, bytes: usize) -> Result<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -176,11 +154,11 @@ impl Uploader {
             if let Some(index) = fitting.min_by_key(|(_, slot)| slot.host.len()).map(|(index, _)| index) {
                 return Ok(slots.free.swap_remove(index));
             }
-            if slots.made < SLOTS {
+            if slots.made < MAX_SLOTS {
                 slots.made += 1;
                 break;
             }
-            // All that are free are too small.
+            // All free slots are too small.
             if let Some(small) = slots.free.pop() {
                 drop(slots);
                 self.free(small)?;
@@ -195,7 +173,7 @@ impl Uploader {
     }
 
     fn make(&self, bytes: usize) -> Result<Slot> {
-        // Batches differ little in size: room for the next larger one too.
+        // Batches differ little in size: leave room for a slightly larger one.
         let room = bytes + bytes / 4;
         Ok(Slot {
             host: pinned(&self.device, room)?,
@@ -206,7 +184,7 @@ impl Uploader {
         })
     }
 
-    /// Frees a slot that nothing is copied through any more.
+    /// Frees a slot after its copies are done.
     fn free(&self, slot: Slot) -> Result<()> {
         slot.copied.synchronize().w()?;
         slot.taken.synchronize().w()

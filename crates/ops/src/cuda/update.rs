@@ -1,4 +1,4 @@
-//! An update of all parameters on a GPU: three launches for any number of them, and the decision to skip is the GPU's own.
+//! An update of all parameters on a GPU: three launches for any number of parameters, and the GPU decides whether to skip.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,12 @@ use super::array::{Array, Scratch};
 use super::kernels::Module;
 use super::launch::{Grid, arguments, launch};
 use super::transfer::ReadBack;
-use crate::update::{UpdateReport, UpdateRule, UpdatedParameter, check_alike};
+use crate::types::update::{UpdateReport, UpdateRule, UpdatedParameter, check_alike};
 
-/// Elements that one block handles: few enough that small models give all of a GPU work.
+/// Elements that one block handles: few enough that small models keep all of a GPU busy.
 const CHUNK: usize = 1 << 15;
 
-/// A piece of a parameter, as the kernels have it.
+/// A piece of a parameter, laid out as in the kernels.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::NoUninit)]
 struct Chunk {
@@ -27,7 +27,7 @@ struct Chunk {
     group: u32,
 }
 
-/// What parameters that are updated alike have in common, as the kernels have it.
+/// What parameters of a group have in common, laid out as in the kernels.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
 struct Group {
@@ -35,8 +35,8 @@ struct Group {
     weight_decay: f64,
 }
 
-/// What the kernels keep from update to update: loss, norm, factor of clipping, two corrections, updates made, whether
-/// this one was. Numbers of f64 as their bits.
+/// The state that the kernels keep between updates: loss, norm, clipping factor, two corrections, updates made, whether
+/// this one was made. Numbers of f64 as their bits.
 const STATE: usize = 7;
 const LOSS: usize = 0;
 const NORM: usize = 1;
@@ -44,21 +44,20 @@ const STEPS: usize = 5;
 const FINITE: usize = 6;
 
 #[expect(unsafe_code, reason = "plain data for kernels")]
-// SAFETY: `repr(C)` and numbers alone.
+// SAFETY: `repr(C)` and only numbers.
 unsafe impl DeviceRepr for Chunk {}
 
 #[expect(unsafe_code, reason = "plain data for kernels")]
 // SAFETY: as above.
 unsafe impl DeviceRepr for Group {}
 
-/// Makes the updates of a run.
 pub(crate) struct GpuUpdater {
     device: CudaDevice,
     state: Scratch<u64>,
     reports: FreeReports,
 }
 
-/// Memory for reports that have been read: to allocate it anew for each would make the GPU wait.
+/// Memory of reports that have been read: allocating it for each report would make the GPU wait.
 type FreeReports = Arc<Mutex<Vec<ReadBack>>>;
 
 impl fmt::Debug for GpuUpdater {
@@ -68,14 +67,13 @@ impl fmt::Debug for GpuUpdater {
 }
 
 impl GpuUpdater {
-    /// With so many updates made.
+    /// An updater that has made `steps` updates.
     pub(crate) fn new(device: &CudaDevice, steps: u64) -> Result<Self> {
         let mut state = [0; STATE];
         state[STEPS] = steps;
         Ok(Self { device: device.clone(), state: Scratch::copy_of(device, &state)?, reports: Arc::default() })
     }
 
-    /// Launches an update.
     pub(crate) fn update(
         &mut self,
         parameters: &[UpdatedParameter<'_>],
@@ -115,7 +113,7 @@ impl GpuUpdater {
     }
 }
 
-/// What the GPU writes when it has made the update.
+/// What the GPU writes after the update.
 pub(crate) struct PendingReport {
     state: ReadBack,
     free: FreeReports,
@@ -128,7 +126,7 @@ impl fmt::Debug for PendingReport {
 }
 
 impl PendingReport {
-    /// Waits for this update, not for what was launched behind it.
+    /// Waits for this update, not for later launches.
     pub(crate) fn read(self) -> Result<UpdateReport> {
         let state = self.state.wait()?;
         let report = UpdateReport {

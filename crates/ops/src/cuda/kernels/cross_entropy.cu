@@ -1,6 +1,5 @@
 // Cross-entropy of rows of logits against class numbers, and sums of losses. A block a row.
 
-constexpr u32 IGNORE_INDEX = 0xFFFFFFFF;
 // Logits that a thread reads at once.
 constexpr u32 BATCH = 4;
 constexpr float LOWEST = -3.4028234663852886e38f;
@@ -50,10 +49,6 @@ template <typename T>
 __device__ void cross_entropy(const T* logits, const u32* targets, float* losses, u64 vocabulary, float smoothing) {
     u32 target = targets[blockIdx.x];
     logits += blockIdx.x * vocabulary;
-    if (target == IGNORE_INDEX) {
-        if (threadIdx.x == 0) losses[blockIdx.x] = 0.0f;
-        return;
-    }
     RowSums sums = row_sums(logits, vocabulary);
     float sum = smoothing > 0.0f ? block_sum(sums.logits) : 0.0f;
     if (threadIdx.x != 0) return;
@@ -71,10 +66,6 @@ __device__ void cross_entropy_backward(
     u32 target = targets[blockIdx.x];
     logits += (u64)blockIdx.x * vocabulary;
     out += (u64)blockIdx.x * vocabulary;
-    if (target == IGNORE_INDEX) {
-        for (u32 index = threadIdx.x; index < vocabulary; index += blockDim.x) out[index] = from_float<T>(0.0f);
-        return;
-    }
     RowSums sums = row_sums(logits, vocabulary);
     float factor = (float)(scale / (double)sums.powers);
     float floor = (float)(scale * smoothing / (double)vocabulary);

@@ -1,4 +1,4 @@
-// The three GELU activations (Hendrycks, Gimpel 2016) in the forms of ops/gelu.rs.
+// The three GELU activations (Hendrycks, Gimpel 2016) in the forms of cpu/gelu.rs.
 
 constexpr int ERF = 0;
 constexpr int TANH = 1;
@@ -36,27 +36,21 @@ __device__ inline float gelu_slope(float x, int kind) {
     return gate + QUICK_SLOPE * x * gate * (1.0f - gate);
 }
 
-template <typename In, typename Out> __device__ void gelu_forward(const In* x, Out* out, u64 n, int kind) {
+template <typename Out> __device__ void gelu_forward(const float* x, Out* out, u64 n, int kind) {
     each_element(
-        n, [=](u64 index) { return gelu(to_float(x[index]), kind); },
+        n, [=](u64 index) { return gelu(x[index], kind); },
         [=](u64 index, float value) { out[index] = from_float<Out>(value); });
 }
 
-template <typename T> __device__ void gelu_backward(const T* x, const T* grad, T* out, u64 n, int kind) {
-    each_element(
-        n, [=](u64 index) { return to_float(grad[index]) * gelu_slope(to_float(x[index]), kind); },
-        [=](u64 index, float value) { out[index] = from_float<T>(value); });
-}
-
-#define GELU_FORWARD(NAME, In, Out)                                                                                    \
-    extern "C" __global__ void NAME(const In* x, Out* out, u64 n, int kind) { gelu_forward(x, out, n, kind); }
-GELU_FORWARD(gelu_forward_f32_f32, float, float)
-GELU_FORWARD(gelu_forward_f32_bf16, float, bf16)
-GELU_FORWARD(gelu_forward_bf16_bf16, bf16, bf16)
-
-// `out` may be `grad`.
-#define GELU_BACKWARD(SUFFIX, T)                                                                                       \
-    extern "C" __global__ void gelu_backward_##SUFFIX(const T* x, const T* grad, T* out, u64 n, int kind) {            \
-        gelu_backward(x, grad, out, n, kind);                                                                          \
+#define GELU_FORWARD(SUFFIX, Out)                                                                                      \
+    extern "C" __global__ void gelu_forward_f32_##SUFFIX(const float* x, Out* out, u64 n, int kind) {                  \
+        gelu_forward(x, out, n, kind);                                                                                 \
     }
-FOR_BOTH_TYPES(GELU_BACKWARD)
+FOR_BOTH_TYPES(GELU_FORWARD)
+
+// Multiplies `grad` by the slopes.
+extern "C" __global__ void gelu_backward_f32(const float* x, float* grad, u64 n, int kind) {
+    each_element(
+        n, [=](u64 index) { return grad[index] * gelu_slope(x[index], kind); },
+        [=](u64 index, float value) { grad[index] = value; });
+}

@@ -1,12 +1,12 @@
-//! The kernels' sources, compiled when they are needed first.
+//! The sources of the kernels, compiled when they are first used.
 
 use std::sync::OnceLock;
 
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use candle_core::{Result, bail};
 
-/// What comes before each of the others.
-const COMMON: &str = include_str!("kernels/common.cuh");
+/// Put before each of the others.
+const COMMON: &str = include_str!("common.cuh");
 /// The oldest GPUs that have bf16; PTX for them runs on all newer ones.
 const ARCHITECTURE: &str = "--gpu-architecture=compute_80";
 
@@ -19,37 +19,32 @@ macro_rules! modules {
         }
 
         impl Module {
-            /// The name that the driver knows it by.
             pub(crate) fn name(self) -> &'static str {
                 match self { $(Self::$variant => concat!("caption_train_", $file),)* }
             }
 
             fn source(self) -> &'static str {
-                match self { $(Self::$variant => include_str!(concat!("kernels/", $file, ".cu")),)* }
+                match self { $(Self::$variant => include_str!(concat!($file, ".cu")),)* }
             }
 
-            /// All of them.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
         }
     };
 }
 
 modules! {
-    /// Growing what is kept of sequences.
+    /// Appending to sequences.
     Append = "append",
     /// f32 to bf16.
     Convert = "convert",
-    /// Loss from logits.
     CrossEntropy = "cross_entropy",
     /// Dropout outside of attention.
     Dropout = "dropout",
     /// Rows of a table.
     Embedding = "embedding",
-    /// Activations.
     Gelu = "gelu",
     /// Addresses of attention heads.
     Heads = "heads",
-    /// LayerNorm.
     LayerNorm = "layer_norm",
     /// Norm of the gradients and AdamW.
     Optimizer = "optimizer",
@@ -62,9 +57,6 @@ modules! {
 static PTX: [OnceLock<String>; Module::ALL.len()] = [const { OnceLock::new() }; Module::ALL.len()];
 
 /// The compiled source.
-///
-/// # Errors
-/// What NVRTC says of it.
 pub(crate) fn ptx(module: Module) -> Result<&'static str> {
     let cell = &PTX[module as usize];
     if let Some(ptx) = cell.get() {

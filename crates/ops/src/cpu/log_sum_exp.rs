@@ -1,4 +1,4 @@
-//! The logarithm of a sum of exponentials, for probabilities of a few logits out of many. Not differentiable.
+//! The logarithm of a sum of exponentials, for the probabilities of a few logits out of many. Not differentiable.
 
 use super::vector_math::{Element as _, maximum, sum_map};
 use base::simd::{Kernel, vectorized};
@@ -17,7 +17,7 @@ impl Kernel for LogSumExp<'_> {
     }
 }
 
-/// `ln(sum(exp(values)))`; not a number when one of them is none.
+/// `ln(sum(exp(values)))`; NaN if one of the values is NaN or infinity.
 pub fn log_sum_exp(values: &[f32]) -> f64 {
     vectorized(LogSumExp { values })
 }
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_none() {
+    fn nan_and_infinity_give_nan() {
         assert!(log_sum_exp(&[0.0, f32::NAN, 1.0]).is_nan());
         assert!(log_sum_exp(&[0.0, f32::INFINITY]).is_nan());
     }

@@ -1,18 +1,10 @@
 //! Adding one tensor to another in place.
 
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
-use super::buffer::CHUNK;
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::operand::{ElementMut, elements, elements_mut};
-use super::vector_math::AddTo;
-use base::simd::vectorized;
+use crate::{cpu, cuda};
 
-/// `sum + term`, written over `sum`: that must be contiguous, and nobody else may use its storage.
+/// `sum + term`, written over `sum`, which must be contiguous and must not share its storage.
 ///
 /// # Errors
 /// Tensors of different shapes or types, types other than f32 and f64.
@@ -31,25 +23,13 @@ impl InplaceOp2 for AddAssign {
         "add_assign"
     }
 
-    #[cfg(feature = "cuda")]
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        cpu::add_assign::add_assign(s1, l1, (s2, l2))
+    }
+
     fn cuda_fwd(&self, s1: &mut CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<()> {
         cuda::in_place::add_assign((s1, l1), (s2, l2))
     }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        match s1 {
-            CpuStorage::F32(_) => add::<f32>(elements_mut(s1, l1)?, elements(s2, l2)?),
-            CpuStorage::F64(_) => add::<f64>(elements_mut(s1, l1)?, elements(s2, l2)?),
-            _ => bail!("add_assign expected f32 or f64 values"),
-        }
-        Ok(())
-    }
-}
-
-fn add<T: ElementMut>(sums: &mut [T], values: &[T]) {
-    sums.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(sums, values)| {
-        vectorized(AddTo { sums, values });
-    });
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! Sums over all elements, for gradients.
+//! The sum of squares of a tensor, for the norm of the gradients.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::buffer::CHUNK;
-use super::operand::{for_float, tensor_elements};
-use super::profile::Part;
+use super::storage::{for_float, tensor_elements};
 use super::vector_math::{Element, sum_map};
+use crate::profile::Part;
 use base::simd::{Kernel, vectorized};
 
 /// The sum of the squares of all elements, in f64 and in a fixed order.
 ///
 /// # Errors
-/// Types other than f32 and f64, a tensor that is not on the CPU.
+/// Types other than f32 and f64; a tensor that is not on the CPU.
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let tensor = tensor.contiguous()?;
     let storage = tensor.storage_and_layout();
@@ -45,7 +45,7 @@ mod tests {
     use crate::testing::{random, values};
 
     #[test]
-    fn sum_of_squares_is_that_of_f64() {
+    fn f32_and_f64_sum_in_f64() {
         for shape in [(1, 1), (3, 7), (300, 331)] {
             let tensor = random(shape, "x");
             let expected: f64 = values(&tensor).iter().map(|x| x * x).sum();

@@ -1,11 +1,11 @@
-//! From candle's storage to slices of one type.
+//! Slices of one type out of candle's storage.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, WithDType, bail};
 
 use super::vector_math::Element;
+use crate::types::Operand;
 
-/// Evaluates `$body` with `$T` standing for the float type of `$dtype`, on the account of `$part`; any other type is an
-/// error that names it.
+/// Evaluates `$body` with `$T` standing for the float type of `$dtype`, timed as `$part`. Any other type is an error.
 macro_rules! for_float {
     ($dtype:expr, $part:expr, $T:ident => $body:expr) => {{
         let _timer = $crate::profile::timer($part);
@@ -25,18 +25,18 @@ macro_rules! for_float {
 pub(crate) use for_float;
 
 /// The elements of a contiguous operand.
-pub(crate) fn elements<'a, T: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+pub(crate) fn elements<T: WithDType>((storage, layout): Operand<'_, CpuStorage>) -> Result<&[T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
         None => bail!("expected a contiguous tensor, found strides {:?} for {:?}", layout.stride(), layout.shape()),
     }
 }
 
-/// The elements of a contiguous tensor on the CPU, as `Tensor::storage_and_layout` locked it.
-pub(crate) fn tensor_elements<'a, T: Element>((storage, layout): &'a (StorageRef<'_>, &Layout)) -> Result<&'a [T]> {
+/// The elements of a contiguous tensor on the CPU, locked by `Tensor::storage_and_layout`.
+pub(crate) fn tensor_elements<'a, T: WithDType>((storage, layout): &'a (StorageRef<'_>, &Layout)) -> Result<&'a [T]> {
     match &**storage {
-        Storage::Cpu(storage) => elements(storage, layout),
-        _ => bail!("expected a tensor on the cpu"),
+        Storage::Cpu(storage) => elements((storage, layout)),
+        _ => bail!("expected a tensor on the CPU"),
     }
 }
 
@@ -48,9 +48,8 @@ pub(crate) fn elements_mut<'a, T: ElementMut>(storage: &'a mut CpuStorage, layou
     }
 }
 
-/// An [`Element`] whose storage can be written; candle's own trait reads only.
+/// An [`Element`] whose storage can be written; candle's own trait only reads.
 pub(crate) trait ElementMut: Element {
-    /// All elements of a storage.
     fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
 }
 

@@ -1,31 +1,31 @@
-//! The backward pass of attention, one head of one example at a time.
+//! The backward pass, one head of one example at a time.
 
 use candle_core::Result;
 
-use super::attention::{Geometry, Operands};
-use super::attention_forward::{Block, HeadRows, blocks, drop_block, exponentials, split_heads};
-use super::buffer::{CHUNK, build, for_each_task};
-use super::gemm::{Matrix, Product, Threads};
-use super::vector_math::{Element, sum_map_2};
+use super::heads::{HeadRows, Operands, split_heads};
+use super::softmax::{Block, block_size, blocks, drop_block, exponentials, work};
+use crate::cpu::buffer::{CHUNK, build, for_each_task};
+use crate::cpu::gemm::{Matrix, Product, Threads};
+use crate::cpu::vector_math::{Element, sum_map_2};
+use crate::types::attention::Geometry;
 use base::simd::{Kernel, vectorized};
 
-/// The gradients of one, two or three tensors (qkv; q, kv; q, k, v), each if it has one.
-pub(crate) struct Gradients<T> {
+/// The gradients of one (qkv), two (q, kv) or three (q, k, v) tensors; `None` for a tensor without gradient.
+pub(super) struct Gradients<T> {
     values: Vec<Option<Vec<T>>>,
 }
 
 impl<T: Element> Gradients<T> {
-    /// Zeros, from the number of elements of each tensor and whether it has a gradient.
-    pub(crate) fn new(tensors: impl Iterator<Item = (usize, bool)>) -> Self {
+    /// Zeros, given the number of elements of each tensor and whether it has a gradient.
+    pub(super) fn new(tensors: impl Iterator<Item = (usize, bool)>) -> Self {
         Self { values: tensors.map(|(len, tracked)| tracked.then(|| build(len, CHUNK, |_, _| ()))).collect() }
     }
 
-    /// The gradient of each tensor.
-    pub(crate) fn into_values(self) -> Vec<Option<Vec<T>>> {
+    pub(super) fn into_values(self) -> Vec<Option<Vec<T>>> {
         self.values
     }
 
-    /// The rows of q, k and v of each head, none where there is no gradient.
+    /// The rows of q, k and v of each head; `None` where there is no gradient.
     fn heads(&mut self, geometry: &Geometry) -> Vec<[Option<HeadRows<'_, T>>; 3]> {
         let (heads, size) = (geometry.heads, geometry.head_size);
         let parts_of: &[&[usize]] = match self.values.len() {
@@ -48,7 +48,7 @@ impl<T: Element> Gradients<T> {
 }
 
 /// Fills `gradients` from the gradient of the result (B, L, D).
-pub(crate) fn backward<T: Element>(
+pub(super) fn fill_gradients<T: Element>(
     geometry: &Geometry,
     operands: &Operands<'_, T>,
     grad: &[T],
@@ -57,7 +57,7 @@ pub(crate) fn backward<T: Element>(
     let tasks: Vec<_> = gradients.heads(geometry).into_iter().enumerate().collect();
     for_each_task(
         tasks,
-        geometry.work(),
+        work(geometry),
         || Scratch::new(geometry),
         |scratch, (index, rows)| {
             let head = Head {
@@ -95,7 +95,7 @@ struct Scratch<T> {
 impl<T: Element> Scratch<T> {
     fn new(geometry: &Geometry) -> Self {
         let Geometry { keys, head_size, queries, .. } = *geometry;
-        let most = geometry.block().min(queries);
+        let most = block_size(geometry).min(queries);
         let zeros = |len: usize| vec![T::zero(); len];
         Self {
             probabilities: zeros(most * keys),
@@ -203,12 +203,17 @@ impl<T: Element> Head<'_, T> {
         if self.wanted[0] {
             let k = Matrix::rows(operands.k.head(head.0, head.1, size), operands.k.stride);
             let dq = &mut scratch.dq[first * size..(first + count) * size];
-            product(count, size, keys, geometry.scale()).write(dq, size, slopes, k)?;
+            product(count, size, keys, T::of(geometry.scale())).write(dq, size, slopes, k)?;
         }
         if self.wanted[1] {
             let q = &operands.q.head(head.0, head.1, size)[first * operands.q.stride..];
             let q = Matrix::rows(q, operands.q.stride);
-            product(keys, size, count, geometry.scale()).add_to(&mut scratch.dk, size, slopes.transposed(), q)?;
+            product(keys, size, count, T::of(geometry.scale())).add_to(
+                &mut scratch.dk,
+                size,
+                slopes.transposed(),
+                q,
+            )?;
         }
         Ok(())
     }

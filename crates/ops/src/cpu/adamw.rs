@@ -8,16 +8,15 @@ use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, ba
 use rayon::prelude::*;
 
 use super::buffer::CHUNK;
-use super::operand::{ElementMut, elements, elements_mut, for_float};
-use super::profile::Part;
-use super::update::check_alike;
+use super::storage::{ElementMut, elements, elements_mut, for_float};
 use super::vector_math::Element;
+use crate::profile::Part;
+use crate::types::update::check_alike;
 use base::simd::{Kernel, vectorized};
 
 /// The settings of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
-    /// Learning rate of this update.
     pub learning_rate: f64,
     /// Decay of the mean of the gradient.
     pub beta1: f64,
@@ -31,8 +30,8 @@ pub struct AdamW {
     pub step: u64,
 }
 
-/// Updates `parameter`, `exp_avg` and `exp_avg_sq` in place with `grad * grad_scale`. The three are contiguous and
-/// share no storage; every other tensor on the parameter's storage sees the update.
+/// Updates `parameter`, `exp_avg` and `exp_avg_sq` in place with `grad * grad_scale`, on the CPU. The three are contiguous
+/// and share no storage; every other tensor on the parameter's storage sees the update.
 ///
 /// # Errors
 /// Shapes or types that differ, shared storage, step 0, types other than f32 and f64.
@@ -48,7 +47,7 @@ pub fn adamw_update(
     if settings.step == 0 {
         bail!("adamw: the first update has step 1, found step 0");
     }
-    // Each is locked while the next is: the same storage twice would wait for itself.
+    // Each is locked while the next is locked: the same storage twice would deadlock.
     let written = [parameter, exp_avg, exp_avg_sq].map(|tensor| ptr::from_ref(&*tensor.storage_and_layout().0));
     if written[0] == written[1] || written[0] == written[2] || written[1] == written[2] {
         bail!("adamw: parameter, exp_avg and exp_avg_sq must not share storage");
@@ -57,7 +56,6 @@ pub fn adamw_update(
     parameter.inplace_op2(&grad, &ParameterOp { exp_avg, exp_avg_sq, factors: Factors::new(settings, grad_scale) })
 }
 
-/// What an update multiplies by.
 #[derive(Clone, Copy)]
 struct Factors {
     grad_scale: f64,
@@ -130,8 +128,8 @@ fn update<T: Element>(factors: Factors, slices: Slices<'_, T>) {
     });
 }
 
-// candle lets one tensor be written at a time, so three in-place operations stand in each other, each holding what the
-// outer ones have borrowed.
+// candle writes one tensor at a time. So three in-place operations are nested, each holding what the outer ones have
+// borrowed.
 
 struct ParameterOp<'a> {
     exp_avg: &'a Tensor,
@@ -157,7 +155,7 @@ impl InplaceOp2 for ParameterOp<'_> {
 
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
         for_float!(s1.dtype(), Part::AdamW, T => {
-            let slices = RefCell::new((elements_mut::<T>(s1, l1)?, elements::<T>(s2, l2)?));
+            let slices = RefCell::new((elements_mut::<T>(s1, l1)?, elements::<T>((s2, l2))?));
             self.exp_avg.inplace_op1(&MeanOp { exp_avg_sq: self.exp_avg_sq, factors: self.factors, slices })
         })
     }
@@ -242,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_storage_and_unfit_shapes_are_errors() {
+    fn shared_storage_and_wrong_shapes_are_errors() {
         let tensor = |name| random((2, 3), name);
         let (p, g, m, v) = (tensor("p"), tensor("g"), tensor("m"), tensor("v"));
         assert!(adamw_update(&p, &g, &m, &m.detach(), 1.0, &SETTINGS).is_err());

@@ -1,8 +1,7 @@
-//! Elementary functions and reductions over slices, written so that the compiler vectorises them, and the run-time
-//! choice of the instruction set.
+//! Elementary functions and reductions over slices, written so that the compiler vectorises them.
 //!
 //! Sums always run in [`LANES`] accumulators joined in a fixed order, so that a result does not depend on the vector
-//! width that the machine has. No fused multiply-add: without hardware for it that is a slow library call.
+//! width of the machine. No fused multiply-add: without hardware support it is a slow library call.
 
 use base::simd::Kernel;
 use candle_core::WithDType;
@@ -14,14 +13,12 @@ pub(crate) const LANES: usize = 32;
 pub(crate) trait Element: WithDType + std::ops::Neg<Output = Self> + Default + gemmkit::GemmScalar {
     /// The nearest value to `value`.
     fn of(value: f64) -> Self;
-    /// The value as f64.
     fn wide(self) -> f64;
     /// Exponential. f32: about 2 ulp, 0 below -87.3, 2.4e38 above 88.3, NaN stays NaN.
     fn exp_fast(self) -> Self;
     /// Cumulative normal distribution, given `density = exp(-x^2 / 2)`. f32: relative error below 1e-6 where the
     /// result is a normal number.
     fn normal_cumulative(self, density: Self) -> Self;
-    /// Square root.
     fn square_root(self) -> Self;
 }
 
@@ -162,7 +159,7 @@ pub(crate) fn sum_map_2<T: Element>(left: &[T], right: &[T], f: impl Fn(T, T) ->
     join(lanes, |a, b| a + b)
 }
 
-/// The largest value, with NaN passed over; the lowest one for an empty slice.
+/// The largest value, ignoring NaN; minus infinity for an empty slice.
 #[inline(always)]
 pub(crate) fn maximum<T: Element>(values: &[T]) -> T {
     let larger = |a: T, b: T| if b > a { b } else { a };

@@ -1,6 +1,6 @@
-//! Outputs made in parallel: one chunk per task, so that no memory is cleared twice and page faults are shared.
+//! Outputs filled in parallel: one chunk per task, so that no memory is cleared twice and threads share the page faults.
 //!
-//! Chunks depend on shapes alone and results come back in the order of the chunks, whatever thread ran what.
+//! Chunks depend on shapes only, and results are in the order of the chunks, whichever thread ran what.
 
 use std::mem::MaybeUninit;
 
@@ -40,7 +40,7 @@ pub(crate) fn build_with<T: Element, R: Send>(
         spare.par_chunks_mut(chunk).enumerate().map(run).collect()
     };
     #[expect(unsafe_code, reason = "vec![0; n] would clear large outputs on one thread")]
-    // SAFETY: `cleared` initialised each of the `len` elements; a panic in `fill` does not come here.
+    // SAFETY: `cleared` initialised each of the `len` elements; a panic in `fill` does not get here.
     unsafe {
         values.set_len(len);
     }
@@ -88,16 +88,16 @@ pub(crate) fn join_sums<T: Element>(partials: impl IntoIterator<Item = Vec<T>>, 
     total
 }
 
-/// Runs `task` on every item, in parallel when there is more than one and `work` (in multiplications) is worth it.
-/// `scratch` makes the memory of a task, which the next one of the same thread gets as it was left.
+/// Runs `task` on every item, in parallel when there is more than one item and enough `work` (in multiplications).
+/// `scratch` allocates the memory of a task; the next task of the same thread gets it as the last one left it.
 pub(crate) fn for_each_task<I: Send, S>(
     items: Vec<I>,
     work: usize,
     scratch: impl Fn() -> S + Sync + Send,
     task: impl Fn(&mut S, I) -> Result<()> + Sync + Send,
 ) -> Result<()> {
-    const WORTH_A_THREAD: usize = 1 << 16;
-    if items.len() <= 1 || work < WORTH_A_THREAD {
+    const MIN_PARALLEL_WORK: usize = 1 << 16;
+    if items.len() <= 1 || work < MIN_PARALLEL_WORK {
         let mut scratch = scratch();
         items.into_iter().try_for_each(|item| task(&mut scratch, item))
     } else {

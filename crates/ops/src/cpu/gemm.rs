@@ -6,10 +6,10 @@
 use candle_core::{Result, bail};
 use gemmkit::{GemmScalar, Parallelism};
 
-use super::profile::timed_product;
+use crate::profile::timed_product;
 
 /// Below this many multiplications a product runs on the calling thread.
-const WORTH_THREADS: usize = 1 << 19;
+const MIN_PARALLEL_WORK: usize = 1 << 19;
 
 /// A matrix in a slice: its first element and the distance between rows and between columns.
 #[derive(Clone, Copy)]
@@ -25,7 +25,6 @@ impl<'a, T> Matrix<'a, T> {
         Self { values, row_stride, column_stride: 1 }
     }
 
-    /// The transpose.
     pub(crate) fn transposed(self) -> Self {
         Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
@@ -34,9 +33,9 @@ impl<'a, T> Matrix<'a, T> {
 /// Who computes a product.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
-    /// The calling thread alone: for products inside a parallel loop.
+    /// Only the calling thread: for products inside a parallel loop.
     One,
-    /// All of rayon's threads, if the product is worth it.
+    /// All of rayon's threads, if the product is large enough.
     All,
 }
 
@@ -49,9 +48,7 @@ pub(crate) struct Product<T> {
     pub(crate) n: usize,
     /// Length of the sums.
     pub(crate) k: usize,
-    /// Factor of the product.
     pub(crate) scale: T,
-    /// Who computes it.
     pub(crate) threads: Threads,
 }
 
@@ -63,7 +60,7 @@ impl<T: GemmScalar> Product<T> {
         self.check(left, right, len, self.n)?;
         #[expect(unsafe_code, reason = "gemmkit writes into memory that need not be cleared first")]
         // SAFETY: `check` passed for a result of `len` elements, which is the capacity. The product does not read the
-        // result and writes every one of its m * n elements (with k = 0, zeros), so that all are initialised.
+        // result and writes every one of its m * n elements (with k = 0, zeros), so all are initialised.
         unsafe {
             self.call(values.as_mut_ptr(), self.n, false, left, right);
             values.set_len(len);
@@ -104,7 +101,7 @@ impl<T: GemmScalar> Product<T> {
         self.check(left, right, result.len(), row_stride)?;
         #[expect(unsafe_code, reason = "gemmkit writes through pointers")]
         // SAFETY: `check` found every element that the strides reach inside its slice; `result` is borrowed mutably,
-        // so that it overlaps neither operand, and its rows do not overlap each other.
+        // so it overlaps neither operand, and its rows do not overlap each other.
         unsafe {
             self.call(result.as_mut_ptr(), row_stride, add, left, right);
         }
@@ -130,13 +127,13 @@ impl<T: GemmScalar> Product<T> {
         Ok(())
     }
 
-    #[expect(unsafe_code, reason = "gemmkit writes into memory that is not cleared through pointers alone")]
+    #[expect(unsafe_code, reason = "gemmkit writes through pointers")]
     // SAFETY: the caller has run `check` for these operands and a result of this many elements.
     unsafe fn call(self, result: *mut T, row_stride: usize, add: bool, left: Matrix<'_, T>, right: Matrix<'_, T>) {
         let Self { m, n, k, scale, threads } = self;
         let work = m * n * k;
         let parallelism = match (threads, rayon::current_num_threads()) {
-            (Threads::All, 2..) if work >= WORTH_THREADS => Parallelism::Rayon(rayon::current_num_threads()),
+            (Threads::All, 2..) if work >= MIN_PARALLEL_WORK => Parallelism::Rayon(rayon::current_num_threads()),
             _ => Parallelism::Serial,
         };
         let num_threads = if parallelism == Parallelism::Serial { 1 } else { rayon::current_num_threads() };

@@ -1,4 +1,4 @@
-//! The numbers that a matrix product multiplies: the operands' own, or bf16 made of them.
+//! The numbers that a matrix product multiplies: the operands themselves, or the operands rounded to bf16.
 
 use std::borrow::Cow;
 
@@ -11,34 +11,8 @@ use super::gemm::{Matrix, Product};
 use super::vector_math::Element;
 use base::simd::{Kernel, vectorized};
 
-/// What matrix products multiply. Sums are f32 in any case, and so is all that is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// The numbers as they are.
-    #[default]
-    Full,
-    /// bf16: operands are rounded to 8 bits of mantissa, as `torch.autocast` does it; so are results on a CPU, and on a GPU
-    /// those that a bias is added to. f32 tensors alone.
-    Bf16,
-    /// TF32: a GPU rounds the operands to 10 bits of mantissa. f32 tensors on a GPU alone.
-    Tf32,
-}
-
-/// Whether this machine multiplies bf16 faster than f32. It can do so in any case.
-pub fn has_fast_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
-/// A number that products of matrices of `T` are made with.
+/// A number that products of matrices of `T` multiply.
 pub(crate) trait Factor<T: Copy>: GemmScalar {
-    /// The values as factors.
     fn prepare(values: &[T]) -> Cow<'_, [Self]>;
 
     /// `left @ right * scale`, contiguous rows.

@@ -1,38 +1,11 @@
-//! The three GELU activations of the supported models (Hendrycks, Gimpel 2016).
+//! The GELU activations on the CPU and their slopes.
 
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
 use super::buffer::{CHUNK, build};
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::on_gpu;
-use super::operand::{elements, for_float};
-use super::profile::Part;
 use super::vector_math::{Element, sigmoid};
+use crate::types::linear::Gelu;
 use base::simd::{Kernel, vectorized};
-
-/// Which GELU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gelu {
-    /// `x Φ(x)`, exact: ViT (`gelu`).
-    Erf,
-    /// `x / 2 (1 + tanh(sqrt(2 / π) (x + 0.044715 x³)))`: GPT-2 (`gelu_new`).
-    Tanh,
-    /// `x sigmoid(1.702 x)`: CLIP (`quick_gelu`).
-    Quick,
-}
-
-/// The activation of every element.
-///
-/// # Errors
-/// Types other than f32 and f64.
-pub fn gelu(x: &Tensor, kind: Gelu) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Forward { kind })
-}
 
 /// The activation of every element of a slice.
 pub(crate) fn gelu_values<T: Element>(kind: Gelu, x: &[T]) -> Vec<T> {
@@ -50,14 +23,6 @@ pub(crate) fn scale_by_slopes<T: Element>(kind: Gelu, x: &[T], grad: &mut [T]) {
     } else {
         grad.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(scale);
     }
-}
-
-struct Forward {
-    kind: Gelu,
-}
-
-struct Backward {
-    kind: Gelu,
 }
 
 const QUICK_SLOPE: f64 = 1.702;
@@ -176,78 +141,25 @@ impl<T: Element> Kernel for Slopes<'_, T> {
     }
 }
 
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let storage = for_float!(storage.dtype(), Part::Gelu, T => {
-            T::to_cpu_storage_owned(gelu_values(self.kind, elements::<T>(storage, layout)?))
-        });
-        Ok((storage, layout.shape().clone()))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        Ok((cuda::gelu::forward(self.kind, storage, layout)?, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        on_gpu!(grad => Ok(Some(cuda::gelu::backward(self.kind, x, &grad.contiguous()?)?)));
-        Ok(Some(x.apply_op2_no_bwd(&grad.contiguous()?, &Backward { kind: self.kind })?))
-    }
-}
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "gelu_backward"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let storage = for_float!(s1.dtype(), Part::Gelu, T => {
-            let mut grad = elements::<T>(s2, l2)?.to_vec();
-            scale_by_slopes(self.kind, elements::<T>(s1, l1)?, &mut grad);
-            T::to_cpu_storage_owned(grad)
-        });
-        Ok((storage, l1.shape().clone()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{check, random};
 
-    fn composite(x: &Tensor, kind: Gelu) -> Result<Tensor> {
-        match kind {
-            // Not `gelu_erf`, whose gradient in candle is exact to 1e-7 only.
-            Gelu::Erf => (x * 0.5)? * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?,
-            Gelu::Tanh => {
-                let inner = ((x + (x.powf(3.0)? * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
-                (x * 0.5)? * (inner.tanh()? + 1.0)?
-            }
-            Gelu::Quick => x / ((x * -1.702)?.exp()? + 1.0)?,
-        }
-    }
+    const KINDS: [Gelu; 3] = [Gelu::Erf, Gelu::Tanh, Gelu::Quick];
 
-    #[test]
-    fn every_kind_equals_its_definition() {
-        let x = (random((5, 7), "x") * 3.0).unwrap();
-        for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
-            check(std::slice::from_ref(&x), |i| gelu(&i[0], kind), |i| composite(&i[0], kind));
-        }
+    fn slopes<T: Element>(kind: Gelu, x: &[T]) -> Vec<T> {
+        let mut slopes = vec![T::one(); x.len()];
+        scale_by_slopes(kind, x, &mut slopes);
+        slopes
     }
 
     #[test]
     fn far_from_zero_it_is_zero_or_the_identity() {
-        let x = Tensor::new(&[-1e30_f32, -100.0, 100.0, 1e30], &candle_core::Device::Cpu).unwrap();
-        for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
-            let var = candle_core::Var::from_tensor(&x).unwrap();
-            let result = gelu(&var, kind).unwrap();
-            let found = result.to_vec1::<f32>().unwrap();
+        let x = [-1e30_f32, -100.0, 100.0, 1e30];
+        for kind in KINDS {
+            let found = gelu_values(kind, &x);
             assert!(found[1].abs() < 1e-30 && found[2] == 100.0 && found[3] == 1e30, "{kind:?}: {found:?}");
-            let slopes = result.sum_all().unwrap().backward().unwrap().get(&var).unwrap().to_vec1::<f32>().unwrap();
+            let slopes = slopes(kind, &x);
             assert!(slopes[1].abs() < 1e-30 && slopes[2] == 1.0, "{kind:?}: {slopes:?}");
             assert!(slopes[0].abs() < 1e-6 && slopes[3] == 1.0, "{kind:?}: {slopes:?}");
         }
@@ -255,9 +167,20 @@ mod tests {
 
     #[test]
     fn nan_stays_nan() {
-        let x = Tensor::new(&[f32::NAN], &candle_core::Device::Cpu).unwrap();
-        for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
-            assert!(gelu(&x, kind).unwrap().to_vec1::<f32>().unwrap()[0].is_nan());
+        for kind in KINDS {
+            assert!(gelu_values(kind, &[f32::NAN])[0].is_nan() && slopes(kind, &[f32::NAN])[0].is_nan());
+        }
+    }
+
+    #[test]
+    fn elements_of_many_chunks_have_the_values_and_slopes_of_single_ones() {
+        let x: Vec<f32> = (0..3 * CHUNK + 5).map(|i| (i as f32 * 0.37).sin() * 6.0).collect();
+        for kind in KINDS {
+            let (values, slopes_of_all) = (gelu_values(kind, &x), slopes(kind, &x));
+            for index in [0, CHUNK, 3 * CHUNK + 4] {
+                assert_eq!(values[index], gelu_values(kind, &x[index..=index])[0]);
+                assert_eq!(slopes_of_all[index], slopes(kind, &x[index..=index])[0]);
+            }
         }
     }
 }
