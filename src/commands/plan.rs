@@ -12,6 +12,7 @@ use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
 use crate::run::room::memory_forecast;
+use crate::training::collective::Alone;
 use crate::training::forecast;
 use crate::training::trainer::{Trainer, TrainingData};
 use base::memory;
@@ -57,6 +58,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         state: setup.state,
         device,
         team: Team::new(plan.num_members, plan.threads_each)?,
+        collective: Box::new(Alone),
     };
     // What does not fit is not tried.
     let is_on_gpu = plan.gpu.is_some();

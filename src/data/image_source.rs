@@ -138,8 +138,6 @@ pub struct StoredImages {
 enum Images {
     Files(Arc<ImageFiles>),
     Stored(Arc<StoredImages>),
-    /// The same number everywhere, in the shape (N, D) of an image's features.
-    Constant(usize, usize),
 }
 
 /// Where the images of a batch come from.
@@ -169,11 +167,6 @@ impl ImageSource {
         Self { images: Images::Stored(images), views }
     }
 
-    /// Features of the shape (N, D) that stand in for those of any image, to time a step with.
-    pub fn constant((length, hidden): (usize, usize)) -> Self {
-        Self { images: Images::Constant(length, hidden), views: Views::Whole }
-    }
-
     /// The images with these indices as one tensor.
     ///
     /// # Errors
@@ -191,10 +184,6 @@ impl ImageSource {
         match &self.images {
             Images::Files(files) => pixel_tensor(&files.processor, views, device, |view| files.pixels(view)),
             Images::Stored(images) => images.load(views, device),
-            Images::Constant(length, hidden) => {
-                let shape = (views.len(), *length, *hidden);
-                Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * length * hidden], shape, device)?))
-            }
         }
     }
 }

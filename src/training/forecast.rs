@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
+use candle_core::Tensor;
 
 use crate::config::EncoderTraining;
 use crate::data::batch::{Batch, Example};
@@ -11,8 +12,10 @@ use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::sampler;
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::encoder::EncoderShape;
+use crate::training::collective::Alone;
+use crate::training::loss;
 use crate::training::plan::{ImagePath, RunPlan};
-use crate::training::train_step::{StepSettings, train_step};
+use crate::training::train_step::train_step;
 use crate::training::trainer::{LOADED_AHEAD, Trainer};
 
 /// Trial updates at least, of which the first warms up; the median of the later half counts.
@@ -208,13 +211,8 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, training.batch_by);
     let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
     let encoding = encoding_seconds(&trainer, files, &updates)?;
-    let settings = StepSettings {
-        precision: plan.precision(),
-        seed: plan.config.seed,
-        dropout: plan.shape.decoder.dropout,
-        label_smoothing: training.label_smoothing,
-        max_grad_norm: training.max_grad_norm,
-    };
+    let loss = loss::of(training);
+    let settings = plan.step_settings(&*loss, &Alone);
     let mut seconds: Vec<f64> = Vec::new();
     let began = Instant::now();
     for (number, update) in updates.iter().cycle().enumerate() {
@@ -254,18 +252,16 @@ fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
 /// The batches of an update and the seconds that reading their images took. For features that a run would have on disk
 /// constants stand in.
 fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
-    let (data, encoder, purpose) = (&trainer.data, &trainer.plan.shape.encoder, Purpose::Training { epoch: 1 });
-    let source = match trainer.plan.image_path {
-        ImagePath::EncodedOnce => ImageSource::constant((encoder.sequence_length(), encoder.hidden_size)),
-        _ => files.clone(),
-    };
+    let Trainer { data, plan, team, device, .. } = trainer;
+    let encoder = &plan.shape.encoder;
     let started = Instant::now();
-    let mut batches = Vec::new();
-    for indices in update {
-        let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
-        let num_parts = trainer.team.size();
-        batches.extend(Batch::load_parts(&source, &examples, purpose, num_parts, data.pad_id, &trainer.device)?);
-    }
+    let batches = data.update_batches(update, team.size(), device, |images| match plan.image_path {
+        ImagePath::EncodedOnce => {
+            let shape = (images.len(), encoder.sequence_length(), encoder.hidden_size);
+            Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * shape.1 * shape.2], shape, device)?))
+        }
+        _ => files.load(images, Purpose::Training { epoch: 1 }, device),
+    })?;
     Ok((batches, started.elapsed().as_secs_f64()))
 }
 

@@ -2,9 +2,11 @@
 
 pub mod alarms;
 pub mod captioned_split;
+pub mod collective;
 pub mod events;
 pub mod forecast;
 pub mod gradients;
+pub mod loss;
 pub mod loss_watch;
 pub mod optimizer;
 pub mod plan;

@@ -11,6 +11,9 @@ use crate::data::image_source::Views;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
+use crate::training::collective::Collective;
+use crate::training::loss::Loss;
+use crate::training::train_step::StepSettings;
 use metrics::cider::FEW_IMAGES;
 use records::caption_fit::CaptionFit;
 
@@ -150,6 +153,18 @@ impl RunPlan {
             ImagePath::EncodedOnce => images * encoder.sequence_length() * encoder.hidden_size * number,
             _ if self.config.data.cache_images => images * 3 * encoder.image_size * encoder.image_size,
             _ => 0,
+        }
+    }
+
+    /// What every update has in common.
+    pub fn step_settings<'a>(&self, loss: &'a dyn Loss, collective: &'a dyn Collective) -> StepSettings<'a> {
+        StepSettings {
+            loss,
+            precision: self.precision(),
+            seed: self.config.seed,
+            dropout: self.shape.decoder.dropout,
+            max_grad_norm: self.config.training.max_grad_norm,
+            collective,
         }
     }
 
