@@ -17,7 +17,7 @@ pub struct TokenBatch {
     pub targets: Vec<u32>,
 }
 
-/// Pads captions that [`frame`] made. Each must have at least two tokens.
+/// Pads framed captions. Each must have at least two tokens.
 pub fn collate(captions: &[&[u32]], pad_id: u32) -> TokenBatch {
     let longest = captions.iter().map(|caption| caption.len()).max().unwrap_or(1);
     let length = longest.saturating_sub(1);
@@ -35,23 +35,10 @@ pub fn collate(captions: &[&[u32]], pad_id: u32) -> TokenBatch {
     TokenBatch { batch_size: captions.len(), length, input_ids, rows, targets: all_targets }
 }
 
-/// `<start> ids <end>`, cut to `max_seq_len + 1` tokens (`max_seq_len` decoder positions, at least 1); a caption that
-/// is cut still ends with `<end>`.
-pub fn frame(ids: &[u32], start: u32, end: u32, max_seq_len: usize) -> Vec<u32> {
-    assert!(max_seq_len > 0, "a decoder has at least one position");
-    let kept = &ids[..ids.len().min(max_seq_len - 1)];
-    let mut caption = Vec::with_capacity(kept.len() + 2);
-    caption.push(start);
-    caption.extend_from_slice(kept);
-    caption.push(end);
-    caption
-}
-
 #[cfg(test)]
 mod tests {
-    use records::caption_lengths::CaptionLengths;
-
     use super::*;
+    use crate::data::examples::frame;
 
     const START: u32 = 1;
     const END: u32 = 2;
@@ -92,27 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn long_captions_are_cut_and_still_end() {
-        assert_eq!(frame(&[10, 11, 12], START, END, 4), [START, 10, 11, 12, END]);
-        assert_eq!(frame(&[10, 11, 12], START, END, 3), [START, 10, 11, END]);
-        assert_eq!(frame(&[10, 11, 12], START, END, 1), [START, END]);
-        assert_eq!(collate(&[&frame(&[10; 100], START, END, 16)], 0).length, 16);
-    }
-
-    #[test]
     fn no_captions_make_an_empty_batch() {
         let batch = collate(&[], 0);
         assert_eq!((batch.batch_size, batch.length), (0, 0));
         assert!(batch.input_ids.is_empty() && batch.rows.is_empty() && batch.targets.is_empty());
-    }
-
-    #[test]
-    fn what_counts_as_longer_is_what_is_cut() {
-        for positions in 1..6 {
-            let mut counted = CaptionLengths::default();
-            (0..8).for_each(|length| counted.add(length));
-            let is_cut = |&length: &usize| frame(&vec![9; length], 1, 2, positions).len() < length + 2;
-            assert_eq!(counted.num_longer_than(positions), (0..8).filter(is_cut).count(), "{positions} positions");
-        }
     }
 }

@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use image::{ImageFormat, RgbImage};
 
+use crate::data::image_source::ImageInput;
+use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::description::{Description, describe};
-use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::report_data::{SplitCaptions, side};
@@ -17,7 +18,7 @@ use base::terminal::Progress;
 use datasets::prepared::{Dataset, Split};
 use metrics::corpus::Captions;
 use metrics::score::cider_of_each;
-use pixels::image_file::{encode, load_rgb};
+use pixels::image_file::encode;
 use report::{GalleryImage, Word};
 
 /// Draws `num_images` pictures of the captioned split, or of the validation split where no split was captioned.
@@ -53,17 +54,15 @@ pub(super) fn draw(
         None => spread(images.len(), num_images).collect(),
     };
     let opened = CaptioningModel::open(checkpoint, device)?;
-    let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
-    let writer = CaptionWriter::new(&model, &opened.tokenizer, &opened.decoding);
+    let writer = CaptionWriter::new(&opened.captioner, &opened.tokenizer, &opened.decoding);
     let (height, width) = opened.processor.output_size();
     let mut gallery = Vec::new();
     let progress = Progress::new("images of the report", chosen.len() as u64, 0);
     for &place in &chosen {
         progress.advance(1, "");
-        let picture = load_rgb(&dataset.image_path(images[place]))?;
-        let pixels = opened.processor.pixels(&picture)?;
-        let values = opened.processor.normalize(&pixels);
-        let Description { captions, words } = describe(&writer, values, (height, width), true, device)?;
+        let ResizedImage { pixels, .. } = ResizedImage::of_path(&dataset.image_path(images[place]), &opened.processor)?;
+        let input = pixel_values([Ok(&pixels)].into_iter(), &opened.processor, device)?;
+        let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), true)?;
         let best = captions.into_iter().next().unwrap_or_default();
         let shown = RgbImage::from_raw(width as u32, height as u32, pixels).context("the picture lacks pixels")?;
         scored[place].candidate.clone_from(&best.text);
