@@ -5,6 +5,7 @@ pub mod captioned_split;
 pub mod collective;
 pub mod events;
 pub mod forecast;
+mod gpu_memory;
 pub mod gradients;
 pub mod loss;
 pub mod loss_watch;

@@ -18,14 +18,15 @@ use crate::model::parameters::Parameters;
 use crate::training::alarms::alarms;
 use crate::training::captioned_split::{Captioned, CaptionedSplit};
 use crate::training::collective::Collective;
-use crate::training::events::{Event, Observer, SavePoint, StepReport};
+use crate::training::events::{Event, MainOnly, Observer, SavePoint, StepReport};
+use crate::training::gpu_memory::explain;
 use crate::training::loss::{self, Loss};
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
 use crate::training::train_step::{PendingStep, StepOutcome, train_step};
-use base::fault::{explained, fault};
+use base::fault::fault;
 use base::stop::StopFlag;
 use base::team::Team;
 
@@ -437,32 +438,6 @@ impl TrainingData {
     }
 }
 
-/// Passes events on in the process that writes, and nowhere else.
-struct MainOnly<'a> {
-    observer: &'a mut dyn Observer,
-    is_main: bool,
-}
-
-impl Observer for MainOnly<'_> {
-    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        if self.is_main { self.observer.observe(event) } else { Ok(()) }
-    }
-}
-
-/// Adds what to do where a GPU says that its memory is full.
-fn explain(error: anyhow::Error) -> anyhow::Error {
-    let is_full = |text: &str| text.contains("OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED");
-    if !error.chain().any(|link| is_full(&link.to_string())) {
-        return error;
-    }
-    explained(
-        error,
-        "the memory of the GPU is full",
-        "in a new run lower training.batch_size and raise training.gradient_accumulation_steps as much; \
-         evaluation.batch_size and data.workers, whose batches wait there, can be lowered at any time",
-    )
-}
-
 /// Whether the state is to be saved after this update of the epoch, so long after the last save.
 fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_saved: Duration) -> bool {
     match interval {
@@ -475,15 +450,6 @@ fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_save
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_gpu_whose_memory_is_full_says_what_to_do() {
-        use base::fault::describe;
-        let full = explain(anyhow::anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
-        assert!(describe(&full).contains("lower training.batch_size"), "{}", describe(&full));
-        let other = describe(&explain(anyhow::anyhow!("DriverError(CUDA_ERROR_UNKNOWN)")));
-        assert!(!other.contains("batch_size"), "{other}");
-    }
 
     #[test]
     fn a_save_is_due_by_updates_or_by_minutes_as_asked() {
