@@ -14,7 +14,6 @@ use candle_core::Tensor;
 use caption_train::commands::device::select_device;
 use caption_train::config::DecodingConfig;
 use caption_train::decoding::{Decoding, decode};
-use caption_train::model::captioner::Captioner;
 use caption_train::run::captioning_model::CaptioningModel;
 use clap::Parser;
 
@@ -48,7 +47,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let device = select_device(&arguments.device)?;
     let opened = CaptioningModel::open(&arguments.model, &device)?;
-    let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
+    let model = &opened.captioner;
     let tensors = candle_core::safetensors::load(&arguments.features, &device)?;
     let features = tensors.get("encoder_hidden_states").context("the file holds no encoder_hidden_states")?;
     let config = DecodingConfig { num_beams: arguments.num_beams, ..opened.decoding.clone() };

@@ -16,7 +16,6 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::commands::device::select_device;
 use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, FeatureType, OptimizerConfig};
 use caption_train::data::batch::{Batch, Example};
-use caption_train::data::collate::collate;
 use caption_train::data::feature_store::{Description, FeatureStore};
 use caption_train::data::image_source::{
     ImageInput, ImageSource, ImageView, Purpose, StoredContent, StoredImages, Views, feature_bytes,
@@ -26,6 +25,8 @@ use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
+use caption_train::training::collective::Alone;
+use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
 use clap::Parser;
@@ -136,7 +137,7 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
         let images = bounds[1] - bounds[0];
         let mut caption = || -> Vec<u32> { (0..=args.seq).map(|_| 4 + stream.below(args.vocab - 4) as u32).collect() };
         let captions: Vec<Vec<u32>> = (0..images * each).map(|_| caption()).collect();
-        let tokens = collate(&captions.iter().map(Vec::as_slice).collect::<Vec<_>>(), 0);
+        let captions: Vec<&[u32]> = captions.iter().map(Vec::as_slice).collect();
         let input = match args.encoder.as_str() {
             "cached" => ImageInput::Features(random(
                 "features",
@@ -146,12 +147,10 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
             _ => ImageInput::Pixels(random("pixels", &[images, 3, encoder.image_size, encoder.image_size], device)?),
         };
         let rows: Vec<u32> = (0..(images * each) as u32).map(|pair| pair / each as u32).collect();
+        let image_indices = rows.iter().map(|&row| row as usize).collect();
         Ok(Batch {
-            images: input,
             image_rows: if each > 1 { Some(Tensor::new(rows, device)?) } else { None },
-            input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), device)?,
-            labels: tokens.labels,
-            num_targets: tokens.num_targets,
+            ..Batch::new(input, image_indices, &captions, 0, device)?
         })
     };
     bounds.windows(2).map(part).collect()
@@ -199,7 +198,8 @@ fn stored_updates(
     let device = device.clone();
     let load = move |examples: Vec<Example>| {
         let examples: Vec<&Example> = examples.iter().collect();
-        Batch::load_parts(&source, &examples, Purpose::Training { epoch: 1 }, parts, 0, &device)
+        let load = |images: &[usize]| source.load(images, Purpose::Training { epoch: 1 }, &device);
+        Batch::load_parts(&examples, parts, 0, &device, load)
     };
     let workers = rayon::current_num_threads();
     Ok(Loader::start(jobs, workers, workers + 1, Arc::new(load)))
@@ -271,8 +271,14 @@ fn main() -> Result<()> {
         let batches = batches(&args, &shape, team.size(), &device)?;
         Box::new(std::iter::repeat_with(move || Ok(batches.clone())))
     };
-    let settings =
-        StepSettings { precision, seed: 0, dropout: args.dropout, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
+    let settings = StepSettings {
+        loss: &TokenCrossEntropy { label_smoothing: 0.0 },
+        precision,
+        seed: 0,
+        dropout: args.dropout,
+        max_grad_norm: Some(1.0),
+        collective: &Alone,
+    };
     let (mut seconds, mut waited) = (Vec::new(), Vec::new());
     let (mut loss, mut in_flight) = (f64::NAN, None);
     for step in 0..args.warmup + args.steps {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use candle_core::{Device, Tensor};
 use caption_train::data::image_source::ImageInput;
 use caption_train::evaluation::captioning::CaptionWriter;
-use caption_train::model::captioner::{Captioner, CaptionerShape};
+use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::generation_defaults::GenerationDefaults;
 use caption_train::model::pretrained_decoder::decoder_shape_of_config;
 use caption_train::model::pretrained_encoder::{read_encoder, read_shape};
@@ -114,11 +114,10 @@ pub fn caption_with(path: &Path) {
     if height > MOST || longest > MOST || model.decoding.num_beams > MOST {
         return;
     }
-    let captioner = Captioner::build(&model.shape, &model.parameters.detached()).expect("every parameter is there");
     // A resize to another size before the crop may be refused for this picture.
     let Ok(values) = model.processor.process(&RgbImage::new(3, 2)) else { return };
     let pixels = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).expect("the processor fills its size");
-    let writer = CaptionWriter::new(&captioner, &model.tokenizer, &model.decoding);
+    let writer = CaptionWriter::new(&model.captioner, &model.tokenizer, &model.decoding);
     // Weights that are not finite have no most probable token: an error.
     if let Ok(captions) = writer.write(&ImageInput::Pixels(pixels), 0) {
         assert_eq!(captions.len(), 1);

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use crate::commands::decoding_args::DecodingArgs;
@@ -12,12 +11,11 @@ use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::picture_files::picture_files;
 use crate::data::image_source::ImageInput;
+use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
-use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use base::fault::{describe, fault};
 use base::terminal;
-use pixels::image_file::load_rgb;
 
 /// Images that go through the model together.
 const BATCH_SIZE: usize = 16;
@@ -59,23 +57,20 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     for note in &opened.notes {
         terminal::message(note);
     }
-    let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
     let tokenizer = &opened.tokenizer;
     let num_positions = opened.shape.decoder.num_positions;
     let decoding =
         args.decoding.resolve(&opened.decoding, tokenizer.special_ids(), num_positions, args.num_captions)?;
-    let writer = CaptionWriter { model: &model, tokenizer, decoding };
-    let (height, width) = opened.processor.output_size();
+    let writer = CaptionWriter { model: &opened.captioner, tokenizer, decoding };
 
     let (files, mut failed) = picture_files(&args.images);
     let mut num_captioned = 0;
     for chunk in files.chunks(BATCH_SIZE) {
-        let mut pixels = Vec::new();
-        let mut names = Vec::new();
+        let (mut images, mut names) = (Vec::new(), Vec::new());
         for path in chunk {
-            match load_rgb(path).and_then(|image| opened.processor.process(&image)) {
-                Ok(values) => {
-                    pixels.extend(values);
+            match ResizedImage::of_path(path, &opened.processor) {
+                Ok(image) => {
+                    images.push(image);
                     names.push(path);
                 }
                 Err(error) => {
@@ -87,8 +82,8 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         if names.is_empty() {
             continue;
         }
-        let input = ImageInput::Pixels(Tensor::from_vec(pixels, (names.len(), 3, height, width), &device)?);
-        let key_values = writer.key_values(&input)?;
+        let input = pixel_values(images.iter().map(|image| Ok(&image.pixels)), &opened.processor, &device)?;
+        let key_values = writer.key_values(&ImageInput::Pixels(input))?;
         let written = writer.write_from(&key_values, num_captioned)?;
         let attention = if args.attention { Some(writer.attention(&key_values, &written)?) } else { None };
         for (index, (path, captions)) in names.iter().zip(written).enumerate() {

@@ -15,7 +15,6 @@ use crate::config::RunConfig;
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
 use crate::data::split::split_images;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
-use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::run_directory::RunDirectory;
@@ -90,7 +89,6 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     };
     split_evaluation::check_output(&folder, split.name())?;
     let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
-    let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
     let num_threads = rayon::current_num_threads();
     // A GPU takes whole batches.
     let num_members = if device.is_cpu() { num_threads.min(args.batch_size) } else { 1 };
@@ -102,7 +100,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
         split: split.name(),
         images: &data.images,
         source: &ImageSource::files(Arc::new(files), Views::Whole),
-        writer: &CaptionWriter { model: &model, tokenizer: &opened.tokenizer, decoding },
+        writer: &CaptionWriter { model: &opened.captioner, tokenizer: &opened.tokenizer, decoding },
         model: ModelOrigin {
             path: &path,
             progress: opened.training.as_ref().map(|training| (training.state.epoch, training.state.global_step)),

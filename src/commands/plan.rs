@@ -12,7 +12,8 @@ use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
 use crate::run::room::memory_forecast;
-use crate::training::forecast;
+use crate::training::collective::Alone;
+use crate::training::stopwatch;
 use crate::training::trainer::{Trainer, TrainingData};
 use base::memory;
 use base::team::Team;
@@ -57,11 +58,12 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         state: setup.state,
         device,
         team: Team::new(plan.num_members, plan.threads_each)?,
+        collective: Box::new(Alone),
     };
     // What does not fit is not tried.
     let is_on_gpu = plan.gpu.is_some();
     let complaint = memory::available_bytes().filter(|_| !is_on_gpu).and_then(|available| counted.complaint(available));
-    let time = if complaint.is_none() { Some(forecast::time(trainer, &files)?) } else { None };
+    let time = if complaint.is_none() { Some(stopwatch::time(trainer, &files)?) } else { None };
     let needed = counted.with_trial_peak(memory::peak_resident_bytes());
 
     terminal::data(&config::to_toml(&plan.config))?;

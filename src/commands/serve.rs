@@ -10,16 +10,16 @@ use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
+use crate::data::image_source::ImageInput;
+use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::caption_words::CaptionWord;
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::evaluation::description::{Description, describe};
-use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use crate::training::trainer::Outcome;
 use base::fault::one_line;
 use base::terminal;
 use pixels::image_file::budget::restrict_to_one_picture;
-use pixels::image_file::decode_rgb;
 use serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};
 
 /// Opens a page to try a model with pictures.
@@ -62,7 +62,6 @@ fn name_of(checkpoint: &Path) -> String {
 
 struct Model {
     opened: CaptioningModel,
-    captioner: Captioner,
     device: Device,
 }
 
@@ -72,29 +71,26 @@ impl Model {
         for note in &opened.notes {
             terminal::message(note);
         }
-        let captioner = Captioner::build(&opened.shape, &opened.parameters.detached())?;
-        Ok(Self { opened, captioner, device })
+        Ok(Self { opened, device })
     }
 }
 
 impl Describe for Model {
     fn describe(&mut self, image: Vec<u8>, request: &Request) -> Result<Answer, Refusal> {
-        let CaptioningModel { processor, shape, tokenizer, decoding, .. } = &self.opened;
+        let CaptioningModel { captioner, processor, shape, tokenizer, decoding, .. } = &self.opened;
         let unusable = |error: anyhow::Error| Refusal::Picture(one_line(&error));
-        let picture = decode_rgb(&image).map_err(unusable)?;
-        drop(image);
-        let pixels = processor.process(&picture).map_err(unusable)?;
+        let ResizedImage { pixels, original_size } = ResizedImage::of_bytes(image, processor).map_err(unusable)?;
+        let input = pixel_values([Ok(pixels)].into_iter(), processor, &self.device)?;
         let [left, top, width, height] =
-            processor.visible_part(picture.width(), picture.height()).unwrap_or([0.0, 0.0, 1.0, 1.0]);
+            processor.visible_part(original_size.0, original_size.1).unwrap_or([0.0, 0.0, 1.0, 1.0]);
         let region = Region { left, top, width, height };
 
         let num_beams = request.num_beams.unwrap_or(decoding.num_beams.max(request.num_captions));
         let args = DecodingArgs { num_beams: Some(num_beams), ..DecodingArgs::default() };
         let num_positions = shape.decoder.num_positions;
         let decoding = args.resolve(decoding, tokenizer.special_ids(), num_positions, request.num_captions)?;
-        let writer = CaptionWriter { model: &self.captioner, tokenizer, decoding };
-        let Description { captions, words } =
-            describe(&writer, pixels, processor.output_size(), request.attention, &self.device)?;
+        let writer = CaptionWriter { model: captioner, tokenizer, decoding };
+        let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), request.attention)?;
         let (best, others) = captions.split_first().context("the model wrote no caption")?;
         // The class token has no place in the picture.
         let word = |CaptionWord { text, attention }| Word {

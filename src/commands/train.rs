@@ -32,6 +32,7 @@ use crate::run::tracking::console::Console;
 use crate::run::tracking::log_lines::LogLines;
 use crate::run::tracking::ownership::WhileOwned;
 use crate::tokenizer::CaptionTokenizer;
+use crate::training::collective::Alone;
 use crate::training::events::{Event, Observer as _, SavePoint};
 use crate::training::trainer::{Outcome, Trainer, TrainingData};
 use base::fault::{WithHint as _, fault, one_line, usage};
@@ -317,7 +318,8 @@ fn train_logged(
     let Setup { dataset, split, tokenizer, parameters, optimizer, state, train, val, .. } = setup;
     let pad_id = tokenizer.special_ids().pad;
     let data = TrainingData { train: Arc::new(train), val: Arc::new(val), source, pad_id, captioned };
-    let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team };
+    let collective = Box::new(Alone);
+    let mut trainer = Trainer { plan, data, parameters, optimizer, state, device: device.clone(), team, collective };
     let mut uploads = HubUploads::start(run, &trainer.plan.config.hub)?;
     let mut observers = Observers(vec![Box::new(Console::default())]);
     observers.0.extend(trackers.observers(run, &trainer.plan.config)?);

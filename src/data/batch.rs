@@ -1,11 +1,11 @@
-//! Image-caption pairs and their batches: pixels or encoder outputs beside token ids and labels.
+//! Image-caption pairs and their batches: pixels or encoder outputs beside token ids and targets.
 
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 
 use crate::data::collate::collate;
-use crate::data::image_source::{ImageInput, ImageSource, Purpose};
+use crate::data::image_source::ImageInput;
 
 /// One training example: an image and one of its captions.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,56 +16,73 @@ pub struct Example {
     pub tokens: Vec<u32>,
 }
 
-/// Pairs that go through the model together. U counts the different images, B the pairs.
+/// Pairs that go through the model together. U counts the different images, B the pairs, T the targets.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The different images.
     pub images: ImageInput,
-    /// For each pair the row of its image, u32 (B); absent when pair and image are in step.
+    /// For each pair the row of its image in `images`, u32 (B); absent when pair and image are in step.
     pub image_rows: Option<Tensor>,
+    /// For each pair the index of its image in the data set, by which a loss finds the image's references.
+    pub image_indices: Vec<usize>,
     /// Decoder input (B, L), u32.
     pub input_ids: Tensor,
-    /// Targets, B x L, with `IGNORE_LABEL` beyond the end.
-    pub labels: Vec<u32>,
-    /// Targets that count.
-    pub num_targets: usize,
+    /// The positions with a target, as indices into (B L), u32 (T).
+    pub target_rows: Tensor,
+    /// The token that must follow at each of these positions.
+    pub targets: Vec<u32>,
 }
 
 impl Batch {
-    /// Makes a batch of `examples`. Where pairs share images so much that these are half as many or fewer, each image
-    /// is loaded once; a few repetitions cost less than picking rows.
+    /// Makes a batch of `examples`. `load` gets the indices of the images that are needed and returns them in this order.
+    /// Where pairs share images so much that these are half as many or fewer, each image is loaded once; a few repetitions
+    /// cost less than picking rows.
     ///
     /// # Errors
-    /// As [`ImageSource::load`].
+    /// What `load` returns.
     pub fn load(
-        source: &ImageSource,
         examples: &[&Example],
-        purpose: Purpose,
         pad_id: u32,
         device: &Device,
+        load: impl Fn(&[usize]) -> anyhow::Result<ImageInput>,
     ) -> anyhow::Result<Self> {
-        let mut images = Vec::new();
+        let indices: Vec<usize> = examples.iter().map(|example| example.image).collect();
+        let mut distinct = Vec::new();
         let mut row_of = HashMap::new();
         let mut rows = Vec::with_capacity(examples.len());
-        for example in examples {
-            let row = *row_of.entry(example.image).or_insert_with(|| {
-                images.push(example.image);
-                images.len() - 1
+        for &image in &indices {
+            let row = *row_of.entry(image).or_insert_with(|| {
+                distinct.push(image);
+                distinct.len() - 1
             });
             rows.push(u32::try_from(row)?);
         }
-        let shared = 2 * images.len() <= examples.len();
-        if !shared {
-            images = examples.iter().map(|example| example.image).collect();
-        }
+        let is_shared = 2 * distinct.len() <= examples.len();
+        let images = load(if is_shared { &distinct } else { &indices })?;
+        let image_rows = if is_shared { Some(Tensor::new(rows, device)?) } else { None };
         let captions: Vec<&[u32]> = examples.iter().map(|example| example.tokens.as_slice()).collect();
-        let tokens = collate(&captions, pad_id);
+        Ok(Self { image_rows, ..Self::new(images, indices, &captions, pad_id, device)? })
+    }
+
+    /// A batch of captions with an image each.
+    ///
+    /// # Errors
+    /// A device without memory for it.
+    pub fn new(
+        images: ImageInput,
+        image_indices: Vec<usize>,
+        captions: &[&[u32]],
+        pad_id: u32,
+        device: &Device,
+    ) -> candle_core::Result<Self> {
+        let tokens = collate(captions, pad_id);
         Ok(Self {
-            images: source.load(&images, purpose, device)?,
-            image_rows: if shared { Some(Tensor::new(rows, device)?) } else { None },
+            images,
+            image_rows: None,
+            image_indices,
             input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), device)?,
-            labels: tokens.labels,
-            num_targets: tokens.num_targets,
+            target_rows: ops::upload(tokens.rows, tokens.targets.len(), device)?,
+            targets: tokens.targets,
         })
     }
 
@@ -73,27 +90,22 @@ impl Batch {
     /// `examples`.
     ///
     /// # Errors
-    /// As [`ImageSource::load`].
+    /// What `load` returns.
     pub fn load_parts(
-        source: &ImageSource,
         examples: &[&Example],
-        purpose: Purpose,
         num_parts: usize,
         pad_id: u32,
         device: &Device,
+        load: impl Fn(&[usize]) -> anyhow::Result<ImageInput>,
     ) -> anyhow::Result<Vec<Self>> {
         let num_parts = num_parts.clamp(1, examples.len().max(1));
         let bound = |part: usize| part * examples.len() / num_parts;
-        let load = |part| Self::load(source, &examples[bound(part)..bound(part + 1)], purpose, pad_id, device);
-        (0..num_parts).map(load).collect()
+        (0..num_parts).map(|part| Self::load(&examples[bound(part)..bound(part + 1)], pad_id, device, &load)).collect()
     }
 
     /// Pairs in the batch.
-    ///
-    /// # Errors
-    /// Never for a batch made here.
-    pub fn num_examples(&self) -> candle_core::Result<usize> {
-        self.input_ids.dim(0)
+    pub fn num_examples(&self) -> usize {
+        self.image_indices.len()
     }
 }
 
@@ -105,7 +117,7 @@ mod tests {
     use image::{Rgb, RgbImage};
 
     use super::*;
-    use crate::data::image_source::{ImageFiles, Views};
+    use crate::data::image_source::{ImageFiles, ImageSource, Purpose, Views};
     use pixels::image_processor::ImageProcessor;
 
     /// Pictures of one pixel, whose red value tells them apart.
@@ -128,8 +140,10 @@ mod tests {
 
     fn load(examples: &[Example]) -> Batch {
         let folder = tempfile::tempdir().unwrap();
+        let source = source(folder.path());
         let examples: Vec<&Example> = examples.iter().collect();
-        Batch::load(&source(folder.path()), &examples, Purpose::Evaluation, 0, &Device::Cpu).unwrap()
+        let load = |images: &[usize]| source.load(images, Purpose::Evaluation, &Device::Cpu);
+        Batch::load(&examples, 0, &Device::Cpu, load).unwrap()
     }
 
     /// The red value of each picture.
@@ -148,6 +162,7 @@ mod tests {
         let batch = load(&[example(2), example(0), example(2), example(2)]);
         assert_eq!(reds(&batch), [20, 0]);
         assert_eq!(batch.image_rows.unwrap().to_vec1::<u32>().unwrap(), [0, 1, 0, 0]);
+        assert_eq!(batch.image_indices, [2, 0, 2, 2]);
     }
 
     #[test]
@@ -157,8 +172,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = source(folder.path());
         for (num_parts, expected) in [(1, vec![5]), (2, vec![2, 3]), (3, vec![1, 2, 2]), (9, vec![1; 5])] {
-            let parts = Batch::load_parts(&source, &examples, Purpose::Evaluation, num_parts, 0, &Device::Cpu).unwrap();
-            let sizes: Vec<usize> = parts.iter().map(|part| part.num_examples().unwrap()).collect();
+            let load = |images: &[usize]| source.load(images, Purpose::Evaluation, &Device::Cpu);
+            let parts = Batch::load_parts(&examples, num_parts, 0, &Device::Cpu, load).unwrap();
+            let sizes: Vec<usize> = parts.iter().map(Batch::num_examples).collect();
             assert_eq!(sizes, expected, "{num_parts} parts");
         }
     }
@@ -167,7 +183,7 @@ mod tests {
     fn mostly_different_images_need_no_rows() {
         let batch = load(&[example(2), example(0), example(2)]);
         assert!(batch.image_rows.is_none());
-        assert_eq!(batch.num_examples().unwrap(), 3);
+        assert_eq!(batch.num_examples(), 3);
         assert_eq!(reds(&batch), [20, 0, 20]);
     }
 }

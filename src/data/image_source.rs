@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::config::FeatureType;
 use crate::data::augmentation::Augmentation;
 use crate::data::feature_store::{FeatureStore, Key};
+use crate::data::resized_image::{ResizedImage, pixel_values};
 use base::fault::fault;
 use datasets::prepared::Dataset;
 use pixels::image_file::{load_known_rgb, load_rgb};
@@ -105,7 +106,8 @@ impl ImageFiles {
             (_, Some(augmentation)) => whole.map(|whole| augmentation.apply(whole, &self.names[image], view)),
             (_, None) => bail!("view {view} of image {image} is asked for, and there is no augmentation"),
         };
-        self.processor.pixels(&shown).with_context(|| format!("cannot use image {}", path.display()))
+        let resized = ResizedImage::of_picture(&shown, &self.processor);
+        Ok(resized.with_context(|| format!("cannot use image {}", path.display()))?.pixels)
     }
 }
 
@@ -138,8 +140,6 @@ pub struct StoredImages {
 enum Images {
     Files(Arc<ImageFiles>),
     Stored(Arc<StoredImages>),
-    /// The same number everywhere, in the shape (N, D) of an image's features.
-    Constant(usize, usize),
 }
 
 /// Where the images of a batch come from.
@@ -169,11 +169,6 @@ impl ImageSource {
         Self { images: Images::Stored(images), views }
     }
 
-    /// Features of the shape (N, D) that stand in for those of any image, to time a step with.
-    pub fn constant((length, hidden): (usize, usize)) -> Self {
-        Self { images: Images::Constant(length, hidden), views: Views::Whole }
-    }
-
     /// The images with these indices as one tensor.
     ///
     /// # Errors
@@ -189,28 +184,13 @@ impl ImageSource {
     /// A file that cannot be read; a view that was not stored.
     pub fn load_views(&self, views: &[ImageView], device: &Device) -> Result<ImageInput> {
         match &self.images {
-            Images::Files(files) => pixel_tensor(&files.processor, views, device, |view| files.pixels(view)),
-            Images::Stored(images) => images.load(views, device),
-            Images::Constant(length, hidden) => {
-                let shape = (views.len(), *length, *hidden);
-                Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * length * hidden], shape, device)?))
+            Images::Files(files) => {
+                let pixels = views.iter().map(|&view| files.pixels(view));
+                Ok(ImageInput::Pixels(pixel_values(pixels, &files.processor, device)?))
             }
+            Images::Stored(images) => images.load(views, device),
         }
     }
-}
-
-fn pixel_tensor(
-    processor: &ImageProcessor,
-    views: &[ImageView],
-    device: &Device,
-    pixels: impl Fn(ImageView) -> Result<Vec<u8>>,
-) -> Result<ImageInput> {
-    let (height, width) = processor.output_size();
-    let mut values = Vec::with_capacity(views.len() * 3 * height * width);
-    for &view in views {
-        values.extend(processor.normalize(&pixels(view)?));
-    }
-    Ok(ImageInput::Pixels(ops::upload(values, (views.len(), 3, height, width), device)?))
 }
 
 impl StoredImages {
@@ -220,11 +200,14 @@ impl StoredImages {
 
     fn load(&self, views: &[ImageView], device: &Device) -> Result<ImageInput> {
         match &self.content {
-            StoredContent::Pixels(processor) => pixel_tensor(processor, views, device, |view| {
-                let mut row = vec![0; self.store.row_bytes()];
-                self.store.read(self.key(&view)?, &mut row)?;
-                Ok(row)
-            }),
+            StoredContent::Pixels(processor) => {
+                let pixels = views.iter().map(|view| {
+                    let mut row = vec![0; self.store.row_bytes()];
+                    self.store.read(self.key(view)?, &mut row)?;
+                    Ok(row)
+                });
+                Ok(ImageInput::Pixels(pixel_values(pixels, processor, device)?))
+            }
             StoredContent::Features { shape: (length, hidden), number } => {
                 let size = length * hidden;
                 let mut values = vec![0.0_f32; views.len() * size];

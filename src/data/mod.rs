@@ -3,8 +3,10 @@
 pub mod augmentation;
 pub mod batch;
 pub mod collate;
+pub mod examples;
 pub mod feature_store;
 pub mod image_source;
 pub mod loader;
+pub mod resized_image;
 pub mod sampler;
 pub mod split;

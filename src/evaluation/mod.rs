@@ -7,4 +7,5 @@ pub mod captioning;
 pub mod degeneration;
 pub mod description;
 pub mod image_features;
+pub mod teacher_forcing;
 pub mod token_loss;

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 
 use crate::config::DecodingConfig;
 use crate::model::caption_decoder::DecoderShape;
-use crate::model::captioner::CaptionerShape;
+use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::generation_defaults::GenerationDefaults;
 use crate::model::parameters::Parameters;
 use crate::model::pretrained_captioner::read_captioner;
@@ -28,6 +28,8 @@ pub struct CaptioningModel {
     pub shape: CaptionerShape,
     /// Its parameters.
     pub parameters: Parameters,
+    /// The model, built on its parameters for evaluation.
+    pub captioner: Captioner,
     /// Its tokenizer.
     pub tokenizer: CaptionTokenizer,
     /// How pixels become its input.
@@ -57,6 +59,7 @@ impl CaptioningModel {
             tokenizer: metadata
                 .read_tokenizer(&metadata.config.tokenizer)
                 .context("cannot use the tokenizer of the checkpoint")?,
+            captioner: Captioner::build(&metadata.shape, &parameters.detached())?,
             shape: metadata.shape.clone(),
             parameters,
             processor: metadata.image_processor.clone(),
@@ -87,6 +90,7 @@ impl CaptioningModel {
         Ok(Self {
             processor,
             decoding: within(defaults.decoding, &found.shape.decoder),
+            captioner: Captioner::build(&found.shape, &parameters.detached())?,
             shape: found.shape,
             parameters,
             tokenizer,

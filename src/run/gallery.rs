@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use image::{ImageFormat, RgbImage};
 
+use crate::data::image_source::ImageInput;
+use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::description::{Description, describe};
-use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::report_data::{SplitCaptions, side};
 use base::terminal::Progress;
 use datasets::prepared::{Dataset, Split};
-use metrics::corpus::Captions;
-use metrics::score::cider_of_each;
-use pixels::image_file::{encode, load_rgb};
+use metrics::cider::CiderScorer;
+use pixels::image_file::encode;
 use report::{GalleryImage, Word};
 
 /// Draws `num_images` pictures of the captioned split, or of the validation split where no split was captioned.
@@ -40,33 +40,26 @@ pub(super) fn draw(
         None => (side(&metadata.config, dataset, Split::Val)?, None),
     };
     let references = |&image: &usize| dataset.images[image].captions.clone();
-    let mut scored: Vec<Captions> = images
-        .iter()
-        .enumerate()
-        .map(|(place, image)| Captions {
-            candidate: written.as_ref().map_or_else(String::new, |written| written[place].clone()),
-            references: references(image),
-        })
-        .collect();
-    let chosen = match written.as_ref().and_then(|_| cider_of_each(&scored)) {
-        Some(scores) => choose(&scores, num_images),
+    let scorer = CiderScorer::new(&images.iter().map(references).collect::<Vec<_>>());
+    let chosen = match written.filter(|_| !scorer.weighs_nothing()) {
+        Some(written) => {
+            let captions: Vec<(usize, &str)> = written.iter().map(String::as_str).enumerate().collect();
+            choose(&scorer.score_each(&captions), num_images)
+        }
         None => spread(images.len(), num_images).collect(),
     };
     let opened = CaptioningModel::open(checkpoint, device)?;
-    let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
-    let writer = CaptionWriter::new(&model, &opened.tokenizer, &opened.decoding);
+    let writer = CaptionWriter::new(&opened.captioner, &opened.tokenizer, &opened.decoding);
     let (height, width) = opened.processor.output_size();
     let mut gallery = Vec::new();
     let progress = Progress::new("images of the report", chosen.len() as u64, 0);
     for &place in &chosen {
         progress.advance(1, "");
-        let picture = load_rgb(&dataset.image_path(images[place]))?;
-        let pixels = opened.processor.pixels(&picture)?;
-        let values = opened.processor.normalize(&pixels);
-        let Description { captions, words } = describe(&writer, values, (height, width), true, device)?;
+        let ResizedImage { pixels, .. } = ResizedImage::of_path(&dataset.image_path(images[place]), &opened.processor)?;
+        let input = pixel_values([Ok(&pixels)].into_iter(), &opened.processor, device)?;
+        let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), true)?;
         let best = captions.into_iter().next().unwrap_or_default();
         let shown = RgbImage::from_raw(width as u32, height as u32, pixels).context("the picture lacks pixels")?;
-        scored[place].candidate.clone_from(&best.text);
         gallery.push(GalleryImage {
             name: dataset.images[images[place]].filename.clone(),
             picture: encode(&shown, ImageFormat::Jpeg)?,
@@ -79,9 +72,12 @@ pub(super) fn draw(
             caption: best.text,
         });
     }
-    // Anew: the model may have written otherwise, with another search.
-    if let Some(cider) = cider_of_each(&scored) {
-        gallery.iter_mut().zip(chosen).for_each(|(image, place)| image.cider = Some(cider[place]));
+    if !scorer.weighs_nothing() {
+        // Again: with another search the model may have written something else.
+        let captions: Vec<(usize, &str)> =
+            chosen.into_iter().zip(gallery.iter().map(|image| image.caption.as_str())).collect();
+        let scores = scorer.score_each(&captions);
+        gallery.iter_mut().zip(scores).for_each(|(image, score)| image.cider = Some(score));
     }
     Ok(gallery)
 }

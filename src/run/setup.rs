@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
-use rayon::prelude::*;
 
 use crate::config::RunConfig;
 use crate::data::augmentation::Augmentation;
 use crate::data::batch::Example;
-use crate::data::collate::frame;
+use crate::data::examples::make_examples;
 use crate::data::image_source::ImageFiles;
 use crate::data::split::{SplitIndices, split_images};
 use crate::model::captioner::CaptionerShape;
@@ -29,7 +28,6 @@ use datasets::prepared::{Dataset, Split};
 use metrics::meteor::Meteor;
 use pixels::image_processor::ImageProcessor;
 use records::caption_fit::CaptionFit;
-use records::caption_lengths::CaptionLengths;
 
 /// A run that is ready to begin or to go on.
 pub struct Setup {
@@ -230,29 +228,4 @@ fn extra_images(config: &RunConfig, split: &SplitIndices) -> Vec<usize> {
         Some(Split::Train) if config.data.augmentation.is_some() => split.train.clone(),
         _ => Vec::new(),
     }
-}
-
-/// Each caption of each image as a training example, and how long the captions are before they are cut.
-fn make_examples(
-    dataset: &Dataset,
-    images: &[usize],
-    tokenizer: &CaptionTokenizer,
-    max_seq_len: usize,
-) -> Result<(Vec<Example>, CaptionLengths)> {
-    let specials = tokenizer.special_ids();
-    let of_image = |&image: &usize| -> Result<Vec<(Example, usize)>> {
-        let captions = dataset.images[image].captions.iter();
-        let example = |caption: &String| {
-            let ids = tokenizer.encode(caption)?;
-            Ok((Example { image, tokens: frame(&ids, specials.start, specials.end, max_seq_len) }, ids.len()))
-        };
-        captions.map(example).collect()
-    };
-    let encoded: Result<Vec<Vec<(Example, usize)>>> = images.par_iter().map(of_image).collect();
-    let mut lengths = CaptionLengths::default();
-    let examples = encoded?.into_iter().flatten().map(|(example, num_tokens)| {
-        lengths.add(num_tokens);
-        example
-    });
-    Ok((examples.collect(), lengths))
 }

@@ -152,3 +152,15 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).observe(event)
     }
 }
+
+/// Passes events on in the process that writes, and nowhere else.
+pub(super) struct MainOnly<'a> {
+    pub(super) observer: &'a mut dyn Observer,
+    pub(super) is_main: bool,
+}
+
+impl Observer for MainOnly<'_> {
+    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        if self.is_main { self.observer.observe(event) } else { Ok(()) }
+    }
+}

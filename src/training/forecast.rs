@@ -1,30 +1,15 @@
-//! What a run will need: memory from a count of its buffers and the peak of a few trial updates, time from these updates.
-//! They are thrown away.
-
-use std::time::Instant;
-
-use anyhow::Context as _;
+//! What a run will take in memory, from a count of its buffers and the peak of a few trial updates.
 
 use crate::config::EncoderTraining;
-use crate::data::batch::{Batch, Example};
-use crate::data::image_source::{ImageInput, ImageSource, Purpose};
+use crate::data::batch::Example;
 use crate::data::sampler;
-use crate::model::captioner::{Captioner, CaptionerShape};
+use crate::model::captioner::CaptionerShape;
 use crate::model::encoder::EncoderShape;
 use crate::training::plan::{ImagePath, RunPlan};
-use crate::training::train_step::{StepSettings, train_step};
-use crate::training::trainer::{LOADED_AHEAD, Trainer};
+use crate::training::trainer::LOADED_AHEAD;
 
-/// Trial updates at least, of which the first warms up; the median of the later half counts.
-const MIN_TRIALS: usize = 4;
-/// Seconds for trial updates, unless the least number takes longer: the first ones of a process are slow.
-const TRIAL_SECONDS: f64 = 4.0;
-/// An update longer than this is not repeated.
-const LONG_SECONDS: f64 = 10.0;
 /// Images that go through a frozen encoder together when all are encoded once.
 pub const ENCODE_BATCH: usize = 32;
-/// Images encoded to time the encoder.
-const TRIAL_IMAGES: usize = 16;
 /// Code, runtime, thread stacks, captions and what the allocator holds back, where the system does not tell, in bytes.
 const PROCESS_BYTES: usize = 100 << 20;
 
@@ -89,15 +74,6 @@ impl MemoryForecast {
         self.activations = self.activations.max(peak.saturating_sub(self.model + self.process));
         self
     }
-}
-
-/// Seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TimeForecast {
-    /// One update, reading its images included.
-    pub step: f64,
-    /// Encoding all images once; 0 when that is not done.
-    pub encoding: f64,
 }
 
 /// Counts the buffers of a run whose batches are at most `length` tokens long and hold `targets` targets, beside what
@@ -196,103 +172,6 @@ pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> (usize, usize) {
     };
     let sizes = order.chunks(plan.config.training.batch_size).map(size_of_batch);
     sizes.fold((0, 0), |largest: (usize, usize), size| (largest.0.max(size.0), largest.1.max(size.1)))
-}
-
-/// Makes trial updates with the captions and images of the first epoch. The trainer is used up by this.
-///
-/// # Errors
-/// An image that cannot be read; what the model gives.
-pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeForecast> {
-    let plan = trainer.plan.clone();
-    let training = &plan.config.training;
-    let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, training.batch_by);
-    let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
-    let encoding = encoding_seconds(&trainer, files, &updates)?;
-    let settings = StepSettings {
-        precision: plan.precision(),
-        seed: plan.config.seed,
-        dropout: plan.shape.decoder.dropout,
-        label_smoothing: training.label_smoothing,
-        max_grad_norm: training.max_grad_norm,
-    };
-    let mut seconds: Vec<f64> = Vec::new();
-    let began = Instant::now();
-    for (number, update) in updates.iter().cycle().enumerate() {
-        if number >= MIN_TRIALS && began.elapsed().as_secs_f64() > TRIAL_SECONDS {
-            break;
-        }
-        let (batches, loading) = load_trial(&trainer, files, update)?;
-        let started = Instant::now();
-        let step = number as u64;
-        let Trainer { parameters, optimizer, team, .. } = &mut trainer;
-        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, team)?.read(optimizer)?;
-        let computing = started.elapsed().as_secs_f64();
-        // Reading goes on beside the arithmetic and takes its share of the same cores.
-        seconds.push(with_loading(computing, loading, &plan));
-        // The first on a GPU compiles kernels.
-        if computing > LONG_SECONDS && (number > 0 || plan.gpu.is_none()) {
-            break;
-        }
-    }
-    seconds.drain(..seconds.len() / 2);
-    seconds.sort_by(f64::total_cmp);
-    let step = *seconds.get(seconds.len() / 2).context("there is no training pair")?;
-    Ok(TimeForecast { step, encoding })
-}
-
-/// Seconds of a job whose images are read beside the arithmetic: on the same cores, unless a GPU computes, and by no more
-/// than the threads that load.
-fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = plan.num_workers.min(cores);
-    if plan.gpu.is_some() {
-        return computing.max(loading / threads as f64);
-    }
-    (computing + loading / cores as f64).max(loading / threads as f64)
-}
-
-/// The batches of an update and the seconds that reading their images took. For features that a run would have on disk
-/// constants stand in.
-fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
-    let (data, encoder, purpose) = (&trainer.data, &trainer.plan.shape.encoder, Purpose::Training { epoch: 1 });
-    let source = match trainer.plan.image_path {
-        ImagePath::EncodedOnce => ImageSource::constant((encoder.sequence_length(), encoder.hidden_size)),
-        _ => files.clone(),
-    };
-    let started = Instant::now();
-    let mut batches = Vec::new();
-    for indices in update {
-        let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
-        let num_parts = trainer.team.size();
-        batches.extend(Batch::load_parts(&source, &examples, purpose, num_parts, data.pad_id, &trainer.device)?);
-    }
-    Ok((batches, started.elapsed().as_secs_f64()))
-}
-
-/// Seconds to read and encode all images once, from a few of them.
-fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u32>>]) -> anyhow::Result<f64> {
-    let plan = &trainer.plan;
-    if plan.image_path != ImagePath::EncodedOnce {
-        return Ok(0.0);
-    }
-    let indices = updates.iter().flatten().flatten().take(TRIAL_IMAGES);
-    let images: Vec<usize> = indices.map(|&index| trainer.data.train[index as usize].image).collect();
-    let model = Captioner::build(&plan.shape, &trainer.parameters.detached().in_precision(plan.precision()))?;
-    let (mut best, members) = (f64::INFINITY, trainer.team.size());
-    for _ in 0..2 {
-        let started = Instant::now();
-        let input = files.load(&images, Purpose::Training { epoch: 1 }, &trainer.device)?;
-        let loading = started.elapsed().as_secs_f64();
-        let started = Instant::now();
-        if let ImageInput::Pixels(pixel_values) = &input {
-            trainer.team.each(|_| model.encode(pixel_values)).into_iter().collect::<candle_core::Result<Vec<_>>>()?;
-        }
-        trainer.device.synchronize()?;
-        best = best.min(with_loading(started.elapsed().as_secs_f64(), loading * members as f64, plan));
-    }
-    let views = plan.training_views().count();
-    let all = plan.counts.train_images * views + plan.counts.val_images + plan.counts.extra_images;
-    Ok(best / (images.len() * members) as f64 * all as f64)
 }
 
 #[cfg(test)]

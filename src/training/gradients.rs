@@ -141,6 +141,11 @@ impl Gradients {
     pub fn get(&self, name: &str) -> anyhow::Result<&Tensor> {
         self.0.get(name).with_context(|| format!("the trainable parameter {name} got no gradient"))
     }
+
+    /// All of them, in the order of the parameters' names.
+    pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.0.values_mut()
+    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,19 @@
 
 pub mod alarms;
 pub mod captioned_split;
+pub mod collective;
 pub mod events;
 pub mod forecast;
+mod gpu_memory;
 pub mod gradients;
+pub mod loss;
 pub mod loss_watch;
 pub mod optimizer;
 pub mod plan;
+mod plan_text;
 pub mod schedule;
 pub mod segments;
+pub mod stopwatch;
 pub mod train_state;
 pub mod train_step;
 pub mod trainer;

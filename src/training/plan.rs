@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{BestMetric, EncoderTraining, Precision, RunConfig};
+use crate::config::{EncoderTraining, Precision, RunConfig};
 use crate::data::image_source::Views;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
-use metrics::cider::FEW_IMAGES;
+use crate::training::collective::Collective;
+use crate::training::loss::Loss;
+use crate::training::train_step::StepSettings;
 use records::caption_fit::CaptionFit;
 
 /// What becomes of the images.
@@ -153,6 +155,18 @@ impl RunPlan {
         }
     }
 
+    /// What every update has in common.
+    pub fn step_settings<'a>(&self, loss: &'a dyn Loss, collective: &'a dyn Collective) -> StepSettings<'a> {
+        StepSettings {
+            loss,
+            precision: self.precision(),
+            seed: self.config.seed,
+            dropout: self.shape.decoder.dropout,
+            max_grad_norm: self.config.training.max_grad_norm,
+            collective,
+        }
+    }
+
     /// What matrix products are made in.
     pub fn precision(&self) -> ops::Precision {
         match self.config.training.precision {
@@ -160,118 +174,6 @@ impl RunPlan {
             Precision::Bf16 => ops::Precision::Bf16,
             Precision::Tf32 => ops::Precision::Tf32,
         }
-    }
-
-    /// What a person should know about the plan before it begins.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let warmup = self.config.schedule.warmup_steps as u64;
-        if warmup >= self.total_updates {
-            warnings.push(format!(
-                "schedule.warmup_steps is {warmup} and the run has {} updates: the learning rate never reaches its top",
-                self.total_updates
-            ));
-        }
-        if self.config.training.batch_size > self.counts.train_examples {
-            warnings.push(format!(
-                "training.batch_size is {} and there are {} training pairs: every batch is the whole data set",
-                self.config.training.batch_size, self.counts.train_examples
-            ));
-        }
-        warnings.extend(self.counts.captions.warning());
-        warnings.extend(self.cider_complaint());
-        let encoder = &self.config.model.encoder;
-        if !encoder.pretrained && encoder.train == EncoderTraining::Frozen {
-            warnings.push(
-                "the encoder is random and is not trained: set model.encoder.train = \"full\" to train it".to_owned(),
-            );
-        }
-        warnings
-    }
-
-    /// Why the CIDEr-D of this run's validations says nothing or little.
-    fn cider_complaint(&self) -> Option<String> {
-        self.config.evaluation.metrics_interval?;
-        let decides = self.config.training.best_metric == BestMetric::Cider;
-        let key = if decides { "training.best_metric is \"cider\", and" } else { "in validations" };
-        let way_out = if decides { "set it to \"val_loss\", or validate" } else { "validate" };
-        let images = self.counts.val_images;
-        if self.counts.val_references <= 1 {
-            let of = if images == 1 { "one validation image" } else { "validation images that share their references" };
-            let never = if decides { ", so that no epoch is better than the first" } else { "" };
-            return Some(format!("{key} CIDEr-D of {of} is 0 by definition{never}: {way_out} on more images"));
-        }
-        (images < FEW_IMAGES).then(|| {
-            format!(
-                "{key} CIDEr-D of {images} validation images says little, since their references weigh its n-grams: \
-                 {way_out} on more images"
-            )
-        })
-    }
-
-    /// The plan as lines for a person.
-    pub fn describe(&self) -> String {
-        let (encoder, decoder) = (&self.shape.encoder, &self.shape.decoder);
-        let training = &self.config.training;
-        let images = match self.image_path {
-            ImagePath::EncodedOnce => "frozen, each image encoded once",
-            ImagePath::EncodedEachTime => "frozen, run in every update",
-            ImagePath::Trained => "trained",
-        };
-        let cached = self.cache_bytes();
-        let cache = if cached == 0 {
-            "none".to_owned()
-        } else {
-            format!("{:.2} GB on disk in {}", cached as f64 / 1e9, self.cache_folder().display())
-        };
-        let mut lines = vec![
-            format!(
-                "data        {} images with {} captions for training, {} with {} for validation",
-                self.counts.train_images, self.counts.train_examples, self.counts.val_images, self.counts.val_examples
-            ),
-            format!(
-                "encoder     {:?}, {} px, {} patches of {} px, {} wide, {} layers; {images}",
-                encoder.kind,
-                encoder.image_size,
-                encoder.sequence_length() - 1,
-                encoder.patch_size,
-                encoder.hidden_size,
-                encoder.num_hidden_layers
-            ),
-            format!("cache       {cache}"),
-            format!(
-                "decoder     {} wide, {} layers, {} heads, {} tokens, captions of at most {} tokens, dropout {}",
-                decoder.hidden_size,
-                decoder.num_layers,
-                decoder.num_heads,
-                decoder.vocab_size,
-                self.config.model.decoder.max_seq_len,
-                decoder.dropout
-            ),
-        ];
-        lines.extend(self.counts.captions.note().map(|text| format!("captions    {text}")));
-        lines.extend([
-            format!(
-                "parameters  {}, of which {} are trained; matrix products in {}{}",
-                self.num_parameters,
-                self.num_trainable_parameters,
-                match training.precision {
-                    Precision::F32 => "f32",
-                    Precision::Bf16 => "bf16",
-                    Precision::Tf32 => "tf32",
-                },
-                self.gpu.as_ref().map_or(String::new(), |gpu| format!(" on {gpu}"))
-            ),
-            format!(
-                "updates     {} x {} epochs of {} pairs ({} x {})",
-                self.updates_per_epoch,
-                training.num_epochs,
-                training.batch_size * training.gradient_accumulation_steps,
-                training.batch_size,
-                training.gradient_accumulation_steps
-            ),
-        ]);
-        lines.join("\n")
     }
 }
 

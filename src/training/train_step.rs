@@ -3,11 +3,13 @@
 use candle_core::Tensor;
 
 use crate::data::batch::Batch;
-use crate::evaluation::token_loss::{LossSum, batch_loss, scalar};
+use crate::evaluation::token_loss::{LossSum, scalar};
 use crate::model::caption_decoder::Mode;
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::parameters::Parameters;
+use crate::training::collective::Collective;
 use crate::training::gradients::{GradientSums, Gradients};
+use crate::training::loss::Loss;
 use crate::training::optimizer::Optimizer;
 use crate::training::segments::Segments;
 use base::team::Team;
@@ -15,24 +17,25 @@ use ops::{Dropout, PendingUpdate, Precision, UpdateReport};
 
 /// What stays the same over a run.
 #[derive(Clone, Copy, Debug)]
-pub struct StepSettings {
-    /// What matrix products are made in.
+pub struct StepSettings<'a> {
+    pub loss: &'a dyn Loss,
+    /// Of matrix products.
     pub precision: Precision,
-    /// Seed of the dropout masks.
+    /// Of the dropout masks.
     pub seed: u64,
     /// Dropout of the decoder.
     pub dropout: f64,
-    /// Label smoothing.
-    pub label_smoothing: f64,
-    /// Highest 2-norm of the gradients.
+    /// Gradients with a higher 2-norm are scaled down to it.
     pub max_grad_norm: Option<f64>,
+    /// The processes that make the update together.
+    pub collective: &'a dyn Collective,
 }
 
-/// What an update gave.
+/// What an update gave, over all processes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
-    /// Its token losses.
     pub loss: LossSum,
+    pub num_examples: u64,
     /// 2-norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Loss or gradient was not finite, and nothing was changed.
@@ -45,34 +48,38 @@ pub struct StepOutcome {
 pub struct PendingStep {
     update: PendingUpdate,
     count: u64,
+    num_examples: u64,
 }
 
 impl PendingStep {
     /// Waits for it. To be read in the order of the updates.
     ///
     /// # Errors
-    /// What the device says.
+    /// A failure of the device.
     pub fn read(self, optimizer: &mut Optimizer) -> anyhow::Result<StepOutcome> {
         let UpdateReport { loss, grad_norm, skipped, steps } = self.update.read()?;
         optimizer.note_steps(steps);
-        Ok(StepOutcome { loss: LossSum { sum: loss, count: self.count }, grad_norm, skipped })
+        let loss = LossSum { sum: loss, count: self.count };
+        Ok(StepOutcome { loss, num_examples: self.num_examples, grad_norm, skipped })
     }
 }
 
-/// The losses of an update, where they were computed.
+/// The losses of an update, on the device that computed them.
 #[derive(Debug)]
 pub struct Losses {
-    /// The sum of each part, a scalar.
+    /// Sums of parts, scalars; with several processes one sum over all of them.
     pub parts: Vec<Tensor>,
-    /// Tokens of all parts.
+    /// The terms of all these sums.
     pub count: u64,
+    /// Pairs in the update.
+    pub num_examples: u64,
 }
 
 impl Losses {
     /// Waits for them and adds them up.
     ///
     /// # Errors
-    /// What the device says.
+    /// A failure of the device.
     pub fn read(&self) -> anyhow::Result<LossSum> {
         let mut sum = 0.0;
         for part in &self.parts {
@@ -82,52 +89,59 @@ impl Losses {
     }
 }
 
-/// Loss and gradients of an update's batches: the gradient of (sum of token losses / number of targets). Each member
-/// of the team takes its share of the batches, one after the other.
+/// Loss and gradients of an update's batches: the gradient of (sum of the losses / their count), over all processes. Each
+/// member of the team takes its share of this process's batches, one after the other.
 ///
 /// # Errors
-/// A trainable parameter without a gradient; what the model gives.
+/// A trainable parameter without a gradient; a batch that does not fit the model; a process that is gone.
 pub fn compute_gradients(
     shape: &CaptionerShape,
     parameters: &Parameters,
     batches: &[Batch],
     global_step: u64,
-    settings: &StepSettings,
+    settings: &StepSettings<'_>,
     team: &Team,
 ) -> anyhow::Result<(Losses, Gradients)> {
-    let num_targets: usize = batches.iter().map(|batch| batch.num_targets).sum();
+    let &StepSettings { loss, precision, seed, dropout: probability, collective, .. } = settings;
     let mut firsts = Vec::with_capacity(batches.len());
-    let mut num_examples = 0;
+    let (mut count, mut num_examples) = (0, 0);
     for batch in batches {
         firsts.push(num_examples);
-        num_examples += batch.num_examples()? as u64;
+        count += loss.count(batch);
+        num_examples += batch.num_examples() as u64;
     }
+    let mut totals = [count as f64, num_examples as f64];
+    collective.sum(&mut totals)?;
+    let [count, num_examples] = totals;
     let sums = GradientSums::new(parameters, batches.len());
     let work = |member: usize| -> anyhow::Result<Vec<Tensor>> {
         let mut losses = Vec::new();
         for (part, batch) in batches.iter().enumerate().skip(member).step_by(team.size()) {
             let sinks = |name: &str| sums.sink(part, name);
-            let view = parameters.tracked().in_precision(settings.precision).with_sinks(&sinks);
+            let view = parameters.tracked().in_precision(precision).with_sinks(&sinks);
             let model = Captioner::build(shape, &view)?;
-            let first_example = firsts[part];
-            let dropout =
-                Dropout { probability: settings.dropout, seed: settings.seed, update: global_step, first_example };
+            let dropout = Dropout { probability, seed, update: global_step, first_example: firsts[part] };
             let mut segments = Segments::default();
-            let mode = Mode::Train(dropout);
-            let mut cut = |states| segments.cut(states);
-            let sum = batch_loss(&model, batch, mode, settings.label_smoothing, &mut cut)?;
+            let sum = loss.sum(&model, batch, Mode::Train(dropout), &mut |states| segments.cut(states))?;
             losses.push(sum.detach());
-            let mean = sum.affine(1.0 / num_targets as f64, 0.0)?;
+            let mean = sum.affine(1.0 / count, 0.0)?;
             drop(sum);
             segments.backward(mean, |store| sums.add(part, parameters, store))?;
         }
         Ok(losses)
     };
-    let mut losses = Losses { parts: Vec::with_capacity(batches.len()), count: num_targets as u64 };
-    for parts in team.each(work) {
-        losses.parts.extend(parts?);
+    let mut parts = Vec::with_capacity(batches.len());
+    for of_member in team.each(work) {
+        parts.extend(of_member?);
     }
-    Ok((losses, sums.finish(parameters)?))
+    let mut gradients = sums.finish(parameters)?;
+    // The loss is summed beside the gradients, so that all processes skip an update that is not finite, or none does.
+    if collective.size() > 1 {
+        let mut of_update = vec![Tensor::stack(&parts, 0)?.sum_all()?];
+        collective.sum_tensors(&mut of_update.iter_mut().chain(gradients.tensors_mut()).collect::<Vec<_>>())?;
+        parts = of_update;
+    }
+    Ok((Losses { parts, count: count as u64, num_examples: num_examples as u64 }, gradients))
 }
 
 /// Makes one update, or none when loss or gradient is not finite. On a GPU nothing here waits for it.
@@ -142,10 +156,10 @@ pub fn train_step(
     batches: &[Batch],
     global_step: u64,
     learning_rate: f64,
-    settings: &StepSettings,
+    settings: &StepSettings<'_>,
     team: &Team,
 ) -> anyhow::Result<PendingStep> {
     let (losses, gradients) = compute_gradients(shape, parameters, batches, global_step, settings, team)?;
     let update = optimizer.update(parameters, &gradients, &losses.parts, learning_rate, settings.max_grad_norm)?;
-    Ok(PendingStep { update, count: losses.count })
+    Ok(PendingStep { update, count: losses.count, num_examples: losses.num_examples })
 }

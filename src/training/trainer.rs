@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::ensure;
 use candle_core::Device;
 
 use crate::config::SaveInterval;
 use crate::data::batch::{Batch, Example};
-use crate::data::image_source::{ImageSource, Purpose};
+use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::data::sampler;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
@@ -17,13 +17,16 @@ use crate::model::captioner::Captioner;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::alarms;
 use crate::training::captioned_split::{Captioned, CaptionedSplit};
-use crate::training::events::{Event, Observer, SavePoint, StepReport};
+use crate::training::collective::Collective;
+use crate::training::events::{Event, MainOnly, Observer, SavePoint, StepReport};
+use crate::training::gpu_memory::explain;
+use crate::training::loss::{self, Loss};
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
-use crate::training::train_step::{PendingStep, StepOutcome, StepSettings, train_step};
-use base::fault::{explained, fault};
+use crate::training::train_step::{PendingStep, StepOutcome, train_step};
+use base::fault::fault;
 use base::stop::StopFlag;
 use base::team::Team;
 
@@ -58,19 +61,18 @@ pub struct TrainingData {
 
 /// The updates of an epoch that are not reported yet.
 #[derive(Default)]
-struct Flight {
-    last: Option<Launched>,
+struct Unreported {
+    last: Option<InFlight>,
     /// When the update before it was reported.
     reported: Option<Instant>,
 }
 
 /// An update on its way, and what its report needs.
-struct Launched {
+struct InFlight {
     step: PendingStep,
     global_step: u64,
     epoch: u64,
     learning_rate: f64,
-    num_examples: usize,
     started: Instant,
     waited: Duration,
 }
@@ -89,8 +91,10 @@ pub struct Trainer {
     pub state: TrainState,
     /// Where it computes.
     pub device: Device,
-    /// Who computes.
+    /// The threads that compute.
     pub team: Team,
+    /// The processes that compute.
+    pub collective: Box<dyn Collective>,
 }
 
 impl Trainer {
@@ -99,12 +103,16 @@ impl Trainer {
     /// # Errors
     /// An unreadable image, an observer that fails, ten updates in a row that are not finite.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
-        self.run_through(observer, stop).map_err(explain)
+        // Here, and nowhere else in the loop, it is decided who writes.
+        let mut observer = MainOnly { observer, is_main: self.collective.is_main() };
+        let outcome = self.run_through(&mut observer, stop).inspect_err(|_| self.collective.abort());
+        outcome.map_err(explain)
     }
 
     fn run_through(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let interval = self.plan.config.training.validation_interval as u64;
         let num_epochs = self.plan.config.training.num_epochs as u64;
+        let loss = loss::of(&self.plan.config.training);
         observer.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
         let mut outcome = Outcome::Completed;
         loop {
@@ -118,21 +126,27 @@ impl Trainer {
             if self.state.epoch >= num_epochs {
                 break;
             }
-            if self.state.is_out_of_patience(self.plan.config.training.patience) {
+            if self.collective.any(self.state.is_out_of_patience(self.plan.config.training.patience))? {
                 observer.observe(&Event::EndedEarly { state: &self.state })?;
                 break;
             }
-            if self.train_epoch(observer, stop)? == Outcome::Interrupted {
+            if self.train_epoch(&*loss, observer, stop)? == Outcome::Interrupted {
                 outcome = Outcome::Interrupted;
                 break;
             }
         }
         let interrupted = outcome == Outcome::Interrupted;
         observer.observe(&Event::Finished { state: &self.state, interrupted })?;
+        self.collective.barrier()?;
         Ok(outcome)
     }
 
-    fn train_epoch(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+    fn train_epoch(
+        &mut self,
+        loss: &dyn Loss,
+        observer: &mut dyn Observer,
+        stop: &StopFlag,
+    ) -> anyhow::Result<Outcome> {
         let epoch = self.state.epoch + 1;
         let save_interval = self.plan.config.training.save_interval;
         let mut saved = Instant::now();
@@ -142,43 +156,45 @@ impl Trainer {
             updates_done: self.state.updates_in_epoch,
         })?;
         let mut updates = self.load_updates(epoch);
-        let mut flight = Flight::default();
+        let mut unreported = Unreported::default();
         loop {
-            if stop.is_raised() {
-                self.report_last(&mut flight, observer)?;
+            if self.collective.any(stop.is_raised())? {
+                self.report_last(&mut unreported, observer)?;
                 self.save(observer, SavePoint::Last)?;
                 return Ok(Outcome::Interrupted);
             }
             let started = Instant::now();
             let Some(batches) = updates.next() else { break };
             let waited = started.elapsed();
-            let batches = match batches {
+            let batches = match self.agreed(batches) {
                 Ok(batches) => batches,
                 // The state between two updates is whole: an unreadable image must not cost the epoch.
                 Err(error) => {
-                    self.report_last(&mut flight, observer)?;
+                    self.report_last(&mut unreported, observer)?;
                     self.save(observer, SavePoint::Last)?;
+                    self.collective.barrier()?;
                     return Err(error);
                 }
             };
-            let launched = self.launch(&batches, started, waited)?;
-            let previous = flight.last.replace(launched);
+            let next = self.launch(loss, &batches, started, waited)?;
+            let previous = unreported.last.replace(next);
             if let Some(previous) = previous {
-                self.report(previous, &mut flight, observer)?;
+                self.report(previous, &mut unreported, observer)?;
             }
             // A GPU is given the next update while it makes this one; to wait for its report here would leave it idle.
             if self.device.is_cpu() {
-                self.report_last(&mut flight, observer)?;
+                self.report_last(&mut unreported, observer)?;
             }
             // The end of the epoch is a save point of its own.
             let is_last = self.state.updates_in_epoch >= self.plan.updates_per_epoch;
-            if !is_last && is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed()) {
-                self.report_last(&mut flight, observer)?;
+            let is_due = is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed());
+            if !is_last && self.collective.any(is_due)? {
+                self.report_last(&mut unreported, observer)?;
                 self.save(observer, SavePoint::Last)?;
                 saved = Instant::now();
             }
         }
-        self.report_last(&mut flight, observer)?;
+        self.report_last(&mut unreported, observer)?;
         self.complete_epoch();
         observer.observe(&Event::EpochTrained { state: &self.state })?;
         self.save(observer, SavePoint::Last)?;
@@ -198,27 +214,30 @@ impl Trainer {
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
         let purpose = Purpose::Training { epoch };
         let load = move |update: Vec<Vec<u32>>| {
-            let mut batches = Vec::new();
-            for indices in update {
-                let examples: Vec<&Example> = indices.iter().map(|&index| &data.train[index as usize]).collect();
-                batches.extend(Batch::load_parts(&data.source, &examples, purpose, num_parts, data.pad_id, &device)?);
-            }
-            Ok(batches)
+            data.update_batches(&update, num_parts, &device, |images| data.source.load(images, purpose, &device))
         };
         let workers = self.plan.num_workers;
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
 
+    /// What was loaded, unless a process could not load its part: then none of them goes on to compute.
+    fn agreed<T>(&self, loaded: anyhow::Result<T>) -> anyhow::Result<T> {
+        let has_failed = self.collective.any(loaded.is_err())?;
+        let loaded = loaded?;
+        ensure!(!has_failed, "another process could not load its images; its messages say why");
+        Ok(loaded)
+    }
+
     /// Starts the next update.
-    fn launch(&mut self, batches: &[Batch], started: Instant, waited: Duration) -> anyhow::Result<Launched> {
+    fn launch(
+        &mut self,
+        loss: &dyn Loss,
+        batches: &[Batch],
+        started: Instant,
+        waited: Duration,
+    ) -> anyhow::Result<InFlight> {
         let config = &self.plan.config;
-        let settings = StepSettings {
-            precision: self.plan.precision(),
-            seed: config.seed,
-            dropout: self.plan.shape.decoder.dropout,
-            label_smoothing: config.training.label_smoothing,
-            max_grad_norm: config.training.max_grad_norm,
-        };
+        let settings = self.plan.step_settings(loss, &*self.collective);
         let factor = learning_rate_factor(&config.schedule, self.state.global_step, self.plan.total_updates);
         let learning_rate = config.optimizer.learning_rate * factor;
         let step = train_step(
@@ -231,25 +250,26 @@ impl Trainer {
             &settings,
             &self.team,
         )?;
-        let mut num_examples = 0;
-        for batch in batches {
-            num_examples += batch.num_examples()?;
-        }
         let state = &mut self.state;
         state.global_step += 1;
         state.updates_in_epoch += 1;
         let (global_step, epoch) = (state.global_step, state.epoch + 1);
-        Ok(Launched { step, global_step, epoch, learning_rate, num_examples, started, waited })
+        Ok(InFlight { step, global_step, epoch, learning_rate, started, waited })
     }
 
-    /// Waits for an update and tells of it.
-    fn report(&mut self, launched: Launched, flight: &mut Flight, observer: &mut dyn Observer) -> anyhow::Result<()> {
-        let Launched { step, global_step, epoch, learning_rate, num_examples, started, waited } = launched;
-        let StepOutcome { loss, grad_norm, skipped } = step.read(&mut self.optimizer)?;
+    /// Waits for an update and reports it.
+    fn report(
+        &mut self,
+        update: InFlight,
+        unreported: &mut Unreported,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<()> {
+        let InFlight { step, global_step, epoch, learning_rate, started, waited } = update;
+        let StepOutcome { loss, num_examples, grad_norm, skipped } = step.read(&mut self.optimizer)?;
         // From the end of the update before, where that was still being made when this one began.
-        let began = flight.reported.map_or(started, |reported| reported.max(started));
+        let began = unreported.reported.map_or(started, |reported| reported.max(started));
         let now = Instant::now();
-        flight.reported = Some(now);
+        unreported.reported = Some(now);
         let seconds = (now - began).as_secs_f64();
         let state = &mut self.state;
         state.epoch_seconds += seconds;
@@ -268,7 +288,7 @@ impl Trainer {
             loss: loss.mean(),
             learning_rate,
             grad_norm,
-            num_examples,
+            num_examples: usize::try_from(num_examples).unwrap_or(usize::MAX),
             seconds,
             wait_seconds: waited.as_secs_f64(),
             skipped,
@@ -278,8 +298,8 @@ impl Trainer {
     }
 
     /// The same for the update that a GPU is still making, so that state and parameters belong together.
-    fn report_last(&mut self, flight: &mut Flight, observer: &mut dyn Observer) -> anyhow::Result<()> {
-        flight.last.take().map_or(Ok(()), |launched| self.report(launched, flight, observer))
+    fn report_last(&mut self, unreported: &mut Unreported, observer: &mut dyn Observer) -> anyhow::Result<()> {
+        unreported.last.take().map_or(Ok(()), |update| self.report(update, unreported, observer))
     }
 
     fn check_skipped(&self) -> anyhow::Result<()> {
@@ -315,25 +335,27 @@ impl Trainer {
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
-            Batch::load_parts(&data.source, &examples, Purpose::Evaluation, num_parts, data.pad_id, &device)
+            let load = |images: &[usize]| data.source.load(images, Purpose::Evaluation, &device);
+            Batch::load_parts(&examples, num_parts, data.pad_id, &device, load)
         };
         let mut loss = LossSum::default();
         let workers = self.plan.num_workers;
         for parts in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)) {
-            if stop.is_raised() {
+            if self.collective.any(stop.is_raised())? {
                 return Ok(Outcome::Interrupted);
             }
-            let parts = parts?;
+            let parts = self.agreed(parts)?;
             let evaluate = |member: usize| parts.get(member).map(|part| evaluate_batch(&model, part)).transpose();
             for part in self.team.each(evaluate) {
                 loss.add(part?.unwrap_or_default());
             }
             observer.observe(&Event::ValidationBatch)?;
         }
-        if loss.count == 0 {
-            bail!("the validation split has no caption");
-        }
-        let val_loss = loss.mean();
+        let mut totals = [loss.sum, loss.count as f64];
+        self.collective.sum(&mut totals)?;
+        let [sum, count] = totals;
+        ensure!(count > 0.0, "the validation split has no caption");
+        let val_loss = sum / count;
         // Weights that give no finite loss give no captions either.
         let captioned = if val_loss.is_finite() { self.caption(observer, stop)? } else { Some(Captioned::default()) };
         let Some(captioned) = captioned else { return Ok(Outcome::Interrupted) };
@@ -375,13 +397,14 @@ impl Trainer {
             device: self.device.clone(),
         };
         observer.observe(&Event::CaptioningStarted { num_images: images.len() as u64 })?;
-        let mut told = Ok(());
+        let mut stops = Ok(false);
         let advance = |count| {
-            told = observer.observe(&Event::ImagesCaptioned { num_images: count as u64 });
-            told.is_ok() && !stop.is_raised()
+            let observed = observer.observe(&Event::ImagesCaptioned { num_images: count as u64 });
+            stops = observed.and_then(|()| self.collective.any(stop.is_raised()));
+            matches!(stops, Ok(false))
         };
         let written = writer.write_all(&self.data.source, images, &settings, &self.team, advance)?;
-        told?;
+        stops?;
         Ok(written.map(|captions| {
             let scores = is_scored.then(|| captioned.score(&captions, config.seed));
             Captioned { captions, scores }
@@ -394,21 +417,28 @@ impl Trainer {
     }
 }
 
-/// Adds what to do where a GPU says that its memory is full.
-fn explain(error: anyhow::Error) -> anyhow::Error {
-    let is_full = |text: &str| text.contains("OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED");
-    if !error.chain().any(|link| is_full(&link.to_string())) {
-        return error;
+impl TrainingData {
+    /// The batches of an update: each of its micro-batches in at most `num_parts` parts. `load` loads images.
+    ///
+    /// # Errors
+    /// What `load` returns.
+    pub(crate) fn update_batches(
+        &self,
+        update: &[Vec<u32>],
+        num_parts: usize,
+        device: &Device,
+        load: impl Fn(&[usize]) -> anyhow::Result<ImageInput>,
+    ) -> anyhow::Result<Vec<Batch>> {
+        let mut batches = Vec::new();
+        for indices in update {
+            let examples: Vec<&Example> = indices.iter().map(|&index| &self.train[index as usize]).collect();
+            batches.extend(Batch::load_parts(&examples, num_parts, self.pad_id, device, &load)?);
+        }
+        Ok(batches)
     }
-    explained(
-        error,
-        "the memory of the GPU is full",
-        "in a new run lower training.batch_size and raise training.gradient_accumulation_steps as much; \
-         evaluation.batch_size and data.workers, whose batches wait there, can be lowered at any time",
-    )
 }
 
-/// Whether the state is to be saved behind this update of the epoch, so long after it was saved last.
+/// Whether the state is to be saved after this update of the epoch, so long after the last save.
 fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_saved: Duration) -> bool {
     match interval {
         Some(SaveInterval::Updates(interval)) => updates_in_epoch.is_multiple_of(interval),
@@ -420,15 +450,6 @@ fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_save
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_gpu_whose_memory_is_full_says_what_to_do() {
-        use base::fault::describe;
-        let full = explain(anyhow::anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
-        assert!(describe(&full).contains("lower training.batch_size"), "{}", describe(&full));
-        let other = describe(&explain(anyhow::anyhow!("DriverError(CUDA_ERROR_UNKNOWN)")));
-        assert!(!other.contains("batch_size"), "{other}");
-    }
 
     #[test]
     fn a_save_is_due_by_updates_or_by_minutes_as_asked() {

@@ -8,6 +8,8 @@ use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{Decoding, decode};
 use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::parameters::Parameters;
+use caption_train::training::collective::Alone;
+use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, compute_gradients, train_step};
 use ops::Precision;
@@ -16,8 +18,14 @@ use crate::support::{batch, random_parameters, shape};
 use crate::{assert_close, gpu, largest};
 
 const CAPTIONS: [&[u32]; 4] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2], &[1, 4, 4, 8, 2]];
-const SETTINGS: StepSettings =
-    StepSettings { precision: Precision::Full, seed: 3, dropout: 0.2, label_smoothing: 0.1, max_grad_norm: Some(1.0) };
+const SETTINGS: StepSettings<'_> = StepSettings {
+    loss: &TokenCrossEntropy { label_smoothing: 0.1 },
+    precision: Precision::Full,
+    seed: 3,
+    dropout: 0.2,
+    max_grad_norm: Some(1.0),
+    collective: &Alone,
+};
 
 /// Copies on another device.
 fn parameters_on(shape: &CaptionerShape, parameters: &Parameters, device: &Device) -> Parameters {
@@ -30,7 +38,12 @@ fn batch_on(batch: &Batch, device: &Device) -> Batch {
         ImageInput::Pixels(pixels) => ImageInput::Pixels(pixels.to_device(device).unwrap()),
         ImageInput::Features(features) => ImageInput::Features(features.to_device(device).unwrap()),
     };
-    Batch { images, input_ids: batch.input_ids.to_device(device).unwrap(), ..batch.clone() }
+    Batch {
+        images,
+        input_ids: batch.input_ids.to_device(device).unwrap(),
+        target_rows: batch.target_rows.to_device(device).unwrap(),
+        ..batch.clone()
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::run_directory::RunDirectory;
 use caption_train::run::setup::Setup;
 use caption_train::run::tracking::checkpoints::CheckpointKeeper;
+use caption_train::training::collective::Alone;
 use caption_train::training::events::{Event, Observer};
 use caption_train::training::trainer::{Outcome, Trainer, TrainingData};
 
@@ -85,6 +86,7 @@ pub(crate) fn run(
         state: setup.state,
         device: Device::Cpu,
         team: Team::new(2, 1).unwrap(),
+        collective: Box::new(Alone),
     };
     let outcome = trainer.run(&mut watcher, &stop);
     (outcome, watcher.steps, watcher.validations)

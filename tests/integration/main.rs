@@ -5,6 +5,7 @@
 
 mod bad_checkpoints;
 mod captions;
+mod collective;
 mod commands;
 mod config;
 mod copied_commands;

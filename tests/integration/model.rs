@@ -9,11 +9,13 @@ use candle_transformers::models::{clip, vit};
 use caption_train::config::{DecodingConfig, EncoderKind, EncoderTraining};
 use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{Decoding, Strategy, decode};
-use caption_train::evaluation::token_loss::{batch_loss, evaluate_batch, scalar};
+use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::key_value_cache::KeyValueCache;
 use caption_train::model::parameters::Parameters;
+use caption_train::training::collective::Alone;
+use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::train_step::{StepSettings, compute_gradients};
 use ops::Precision;
 
@@ -24,8 +26,14 @@ const EXACT: f64 = 1e-10;
 /// Both sides compute in f32 (candle-nn's LayerNorm knows no f64), through three blocks of values of about 1.
 const SINGLE: f64 = 2e-5;
 const CAPTIONS: [&[u32]; 3] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2]];
-const SETTINGS: StepSettings =
-    StepSettings { precision: Precision::Full, seed: 3, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: None };
+const SETTINGS: StepSettings<'_> = StepSettings {
+    loss: &TokenCrossEntropy { label_smoothing: 0.0 },
+    precision: Precision::Full,
+    seed: 3,
+    dropout: 0.0,
+    max_grad_norm: None,
+    collective: &Alone,
+};
 
 fn oracle_weights(parameters: &Parameters, prefix: &str) -> VarBuilder<'static> {
     let tensors: HashMap<String, Tensor> = parameters
@@ -225,7 +233,7 @@ fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
     let mut shape = shape(EncoderKind::Vit, true, true);
     shape.decoder.dropout = 0.3;
     let parameters = random_parameters(&shape, DType::F64);
-    let settings = StepSettings { dropout: 0.3, label_smoothing: 0.1, ..SETTINGS };
+    let settings = StepSettings { dropout: 0.3, loss: &TokenCrossEntropy { label_smoothing: 0.1 }, ..SETTINGS };
     let gradients = |split: &[&[&[u32]]], num_members: usize| {
         let batches: Vec<_> = split.iter().map(|captions| batch(&shape, captions, DType::F64)).collect();
         let team = Team::new(num_members, 1).unwrap();
@@ -377,10 +385,10 @@ fn a_frozen_parameter_is_not_tracked_and_an_evaluation_model_sees_updates() {
     let model = Captioner::build(&shape, &parameters.tracked()).unwrap();
     assert!(!model.encode(pixels).unwrap().track_op());
     let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
-    let before = scalar(&batch_loss(&evaluation, &batch, Mode::Eval, 0.0, &mut Ok).unwrap()).unwrap();
+    let before = evaluate_batch(&evaluation, &batch).unwrap().sum;
     let (_, var): (_, &Var) = parameters.trainable().next().unwrap();
     var.set(&(var.as_tensor() + 1.0).unwrap()).unwrap();
-    let after = scalar(&batch_loss(&evaluation, &batch, Mode::Eval, 0.0, &mut Ok).unwrap()).unwrap();
+    let after = evaluate_batch(&evaluation, &batch).unwrap().sum;
     assert_ne!(before, after);
 }
 

@@ -8,10 +8,9 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::config::DecodingConfig;
 use caption_train::config::{EncoderTraining, OptimizerConfig, ScheduleConfig, ScheduleKind};
 use caption_train::data::batch::Batch;
-use caption_train::data::collate::collate;
 use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{DecodedCaption, Decoding, decode};
-use caption_train::evaluation::token_loss::{batch_loss, scalar};
+use caption_train::evaluation::token_loss::scalar;
 use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::encoder::Encoder;
@@ -21,6 +20,8 @@ use caption_train::model::pretrained_decoder::decoder_shape_of_config;
 use caption_train::model::pretrained_encoder::read_encoder;
 use caption_train::model::weight_files::{read_config, read_tensors};
 use caption_train::model::weight_names::rename_decoder;
+use caption_train::training::collective::Alone;
+use caption_train::training::loss::{Loss as _, TokenCrossEntropy};
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::schedule::learning_rate_factor;
 use caption_train::training::train_step::{StepSettings, compute_gradients, train_step};
@@ -41,8 +42,14 @@ const GRADIENT_F32: f64 = 1e-4;
 const GRADIENT_F32_GLOBAL: f64 = 1e-6;
 /// In f32, over 20 updates.
 const LOSS_F32: f64 = 1e-4;
-const SETTINGS: StepSettings =
-    StepSettings { precision: Precision::Full, seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: None };
+const SETTINGS: StepSettings<'_> = StepSettings {
+    loss: &TokenCrossEntropy { label_smoothing: 0.0 },
+    precision: Precision::Full,
+    seed: 0,
+    dropout: 0.0,
+    max_grad_norm: None,
+    collective: &Alone,
+};
 
 fn fixtures() -> PathBuf {
     model_fixture("")
@@ -129,14 +136,8 @@ impl Case {
     }
 
     fn batch(&self, images: &[usize], frames: &[&[u32]]) -> Batch {
-        let tokens = collate(frames, self.pad);
-        Batch {
-            images: ImageInput::Pixels(self.pixels(images)),
-            image_rows: None,
-            input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), &Device::Cpu).unwrap(),
-            labels: tokens.labels,
-            num_targets: tokens.num_targets,
-        }
+        let pixels = ImageInput::Pixels(self.pixels(images));
+        Batch::new(pixels, images.to_vec(), frames, self.pad, &Device::Cpu).unwrap()
     }
 
     /// The two pictures with their captions.
@@ -244,8 +245,9 @@ fn the_loss_leaves_padding_out_also_where_pad_is_the_end_token() {
         assert_ne!(case.facts.frames[0].len(), case.facts.frames[1].len());
         assert_eq!(case.pad == case.end, name == "vit_gpt2");
         for (smoothing, expected) in [(0.0, case.facts.loss), (0.1, case.facts.smoothed_loss)] {
-            let sum = scalar(&batch_loss(&case.model(), &batch, Mode::Eval, smoothing, &mut Ok).unwrap()).unwrap();
-            let loss = sum / batch.num_targets as f64;
+            let cross_entropy = TokenCrossEntropy { label_smoothing: smoothing };
+            let sum = cross_entropy.sum(&case.model(), &batch, Mode::Eval, &mut Ok).unwrap();
+            let loss = scalar(&sum).unwrap() / cross_entropy.count(&batch) as f64;
             assert!((loss - expected).abs() < LOGITS_F64, "{name}: {loss} against {expected}");
         }
     }
@@ -298,8 +300,8 @@ fn train(case: &Case, run: &Run, mut after: impl FnMut(u64, &Parameters)) -> Vec
         ..OptimizerConfig::default()
     };
     let schedule = ScheduleConfig { kind: ScheduleKind::Linear, warmup_steps: run.warmup_steps };
-    let settings =
-        StepSettings { label_smoothing: run.label_smoothing, max_grad_norm: Some(run.max_grad_norm), ..SETTINGS };
+    let loss = TokenCrossEntropy { label_smoothing: run.label_smoothing };
+    let settings = StepSettings { loss: &loss, max_grad_norm: Some(run.max_grad_norm), ..SETTINGS };
     let mut optimizer = Optimizer::new(&case.parameters, &case.shape, &config).unwrap();
     let num_images = case.tensors["pixel_values"].dim(0).unwrap();
     let mut outcomes = Vec::new();

@@ -10,7 +10,6 @@ use base::random::Stream;
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::EncoderKind;
 use caption_train::data::batch::Batch;
-use caption_train::data::collate::collate;
 use caption_train::data::image_source::ImageInput;
 use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
@@ -87,14 +86,8 @@ pub(crate) fn batch(shape: &CaptionerShape, captions: &[&[u32]], dtype: DType) -
 }
 
 pub(crate) fn batch_of(pixel_values: Tensor, captions: &[&[u32]]) -> Batch {
-    let tokens = collate(captions, 0);
-    Batch {
-        images: ImageInput::Pixels(pixel_values),
-        image_rows: None,
-        input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), &Device::Cpu).unwrap(),
-        labels: tokens.labels,
-        num_targets: tokens.num_targets,
-    }
+    let image_indices = (0..captions.len()).collect();
+    Batch::new(ImageInput::Pixels(pixel_values), image_indices, captions, 0, &Device::Cpu).unwrap()
 }
 
 /// The largest difference between two tensors.

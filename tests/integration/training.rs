@@ -10,6 +10,8 @@ use caption_train::model::captioner::Captioner;
 use caption_train::model::parameters::Parameters;
 use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::setup::Setup;
+use caption_train::training::collective::Alone;
+use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
 use ops::Precision;
@@ -18,8 +20,14 @@ use crate::support::{batch, shape, shapes_folder, small_config};
 
 const CAPTIONS: [&[u32]; 4] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2], &[1, 4, 4, 8, 2]];
 
-const SETTINGS: StepSettings =
-    StepSettings { precision: Precision::Full, seed: 0, dropout: 0.0, label_smoothing: 0.0, max_grad_norm: Some(1.0) };
+const SETTINGS: StepSettings<'_> = StepSettings {
+    loss: &TokenCrossEntropy { label_smoothing: 0.0 },
+    precision: Precision::Full,
+    seed: 0,
+    dropout: 0.0,
+    max_grad_norm: Some(1.0),
+    collective: &Alone,
+};
 
 #[test]
 fn one_batch_is_learnt_by_heart() {

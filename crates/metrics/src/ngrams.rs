@@ -1,35 +1,43 @@
 //! Words and n-grams as numbers, so that captions are compared by merging short sorted lists.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Longest n-gram that a score looks at.
 pub(crate) const MAX_ORDER: usize = 4;
 /// Stands before the first word of an n-gram.
 const ROOT: u32 = u32::MAX;
 
-/// Numbers words and n-grams in the order in which they first come.
+/// Numbers words and n-grams in the order of their first occurrence.
 #[derive(Debug, Default)]
 pub(crate) struct NgramTable {
+    /// What was numbered before and is shared with other tables; own numbers follow it.
+    below: Option<Arc<NgramTable>>,
     words: HashMap<String, u32>,
     /// An n-gram by the n-gram without its last word, and that word.
     ids: HashMap<(u32, u32), u32>,
-    /// Words in each n-gram, less one.
+    /// Words in each own n-gram, less one.
     orders: Vec<u8>,
 }
 
-/// The n-grams of a caption, of one to four words.
+/// A caption's n-grams of one to four words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ngrams {
-    /// How many words the caption has.
+    /// Words, as white space of any kind separates them.
     pub(crate) length: usize,
-    /// What stands between its spaces: its words, where they hold no other white space; one empty word without any.
+    /// The numbers of what spaces alone separate; one empty word where there is no other.
     pub(crate) parts: Vec<u32>,
-    /// Each distinct n-gram and how often it comes, by number.
+    /// Each distinct n-gram and how often it occurs, by number.
     pub(crate) counts: Vec<(u32, u32)>,
 }
 
 impl NgramTable {
-    /// The n-grams of a caption whose words are separated by white space of any kind.
+    /// A table that knows all of `below` and numbers what is new without changing it.
+    pub(crate) fn above(below: &Arc<NgramTable>) -> Self {
+        Self { below: Some(Arc::clone(below)), ..Self::default() }
+    }
+
+    /// Counts a caption's n-grams.
     ///
     /// The PTB tokenizer leaves no-break spaces in numbers and telephone numbers. The reference implementation of BLEU
     /// and CIDEr takes them for ends of words (Python's `split()`), that of ROUGE does not (`split(" ")`).
@@ -51,32 +59,55 @@ impl NgramTable {
 
     /// Words in an n-gram, less one.
     pub(crate) fn order(&self, ngram: u32) -> usize {
-        usize::from(self.orders[ngram as usize])
+        let below = self.below.as_ref().filter(|below| (ngram as usize) < below.len());
+        below.map_or_else(|| usize::from(self.orders[ngram as usize - self.num_below()]), |below| below.order(ngram))
     }
 
     /// N-grams seen so far.
     pub(crate) fn len(&self) -> usize {
-        self.orders.len()
+        self.num_below() + self.orders.len()
+    }
+
+    fn num_below(&self) -> usize {
+        self.below.as_ref().map_or(0, |below| below.len())
     }
 
     fn word(&mut self, word: &str) -> u32 {
-        if let Some(&id) = self.words.get(word) {
+        if let Some(id) = self.find_word(word) {
             return id;
         }
-        let id = self.words.len() as u32;
+        let id = self.num_words() as u32;
         self.words.insert(word.to_owned(), id);
         id
     }
 
+    fn find_word(&self, word: &str) -> Option<u32> {
+        let below = self.below.as_ref().and_then(|below| below.find_word(word));
+        below.or_else(|| self.words.get(word).copied())
+    }
+
+    fn num_words(&self) -> usize {
+        self.below.as_ref().map_or(0, |below| below.num_words()) + self.words.len()
+    }
+
     fn extend(&mut self, prefix: u32, word: u32, order: u8) -> u32 {
+        if let Some(id) = self.below.as_ref().and_then(|below| below.find_ngram(prefix, word)) {
+            return id;
+        }
+        let next = self.len() as u32;
         *self.ids.entry((prefix, word)).or_insert_with(|| {
             self.orders.push(order);
-            (self.orders.len() - 1) as u32
+            next
         })
+    }
+
+    fn find_ngram(&self, prefix: u32, word: u32) -> Option<u32> {
+        let below = self.below.as_ref().and_then(|below| below.find_ngram(prefix, word));
+        below.or_else(|| self.ids.get(&(prefix, word)).copied())
     }
 }
 
-/// Calls `both(ngram, left, right)` for each n-gram that two captions share, with how often it comes in each.
+/// Calls `both(ngram, left, right)` for each n-gram that two captions share, with its counts in them.
 pub(crate) fn for_each_shared(left: &Ngrams, right: &Ngrams, mut both: impl FnMut(u32, u32, u32)) {
     let (mut left, mut right) = (left.counts.as_slice(), right.counts.as_slice());
     while let (Some(&(a, in_left)), Some(&(b, in_right))) = (left.first(), right.first()) {
@@ -109,6 +140,23 @@ mod tests {
         assert!(table.count("  ").counts.is_empty());
         let number = table.count("1\u{a0}1/2 cups");
         assert_eq!((number.length, number.parts.len()), (3, 2));
+    }
+
+    #[test]
+    fn a_table_above_another_keeps_its_numbers_and_leaves_it_unchanged() {
+        let mut below = NgramTable::default();
+        let known = below.count("a dog runs");
+        let below = Arc::new(below);
+        let (num_ngrams, num_words) = (below.len(), below.num_words());
+        let mut above = NgramTable::above(&below);
+        assert_eq!(above.count("a dog runs"), known);
+        let mixed = above.count("a dog eats dog dog");
+        assert_eq!((mixed.counts[0], mixed.counts.len()), ((known.counts[0].0, 1), 3 + 4 + 3 + 2));
+        let new = mixed.counts.iter().filter(|(ngram, _)| *ngram as usize >= num_ngrams).count();
+        // Of the n-grams "a", "dog" and "a dog" are known.
+        assert_eq!((new, above.len()), (9, num_ngrams + 9));
+        assert!((0..above.len() as u32).all(|ngram| above.order(ngram) < MAX_ORDER));
+        assert_eq!((below.len(), below.num_words()), (num_ngrams, num_words));
     }
 
     #[test]

@@ -147,21 +147,12 @@ impl ScoreReport {
 pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
     let tokenizer = PtbTokenizer::new();
     let tokenized = tokenized(images);
-    let documents = options
-        .document_references
-        .map(|documents| tokenize_groups(&tokenizer, &documents.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    let documents = options.document_references.map(|documents| tokenizer.groups_to_words(documents));
     let training = options.training_captions.map(|captions| {
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
-        tokenize(&tokenizer, &captions).into_iter().collect()
+        tokenizer.to_words(&captions).into_iter().collect()
     });
     score_tokenized(&tokenized, documents.as_deref(), training.as_ref(), options)
-}
-
-/// CIDEr-D of each image as [`score`] computes it, from 0 to 10; `None` where it is 0 for any caption.
-pub fn cider_of_each(images: &[Captions]) -> Option<Vec<f64>> {
-    let corpus = Corpus::new(&tokenized(images));
-    let frequencies = DocumentFrequencies::of_references(&corpus);
-    (!frequencies.weigh_nothing(&corpus)).then(|| cider_d(&corpus, &frequencies))
 }
 
 fn tokenized(images: &[Captions]) -> Vec<Captions> {
@@ -169,19 +160,9 @@ fn tokenized(images: &[Captions]) -> Vec<Captions> {
     let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
     let references: Vec<&[String]> = images.iter().map(|image| image.references.as_slice()).collect();
     let (candidates, references) =
-        rayon::join(|| tokenize(&tokenizer, &candidates), || tokenize_groups(&tokenizer, &references));
+        rayon::join(|| tokenizer.to_words(&candidates), || tokenizer.groups_to_words(&references));
     let pairs = candidates.into_iter().zip(references);
     pairs.map(|(candidate, references)| Captions { candidate, references }).collect()
-}
-
-fn tokenize(tokenizer: &PtbTokenizer, captions: &[&str]) -> Vec<String> {
-    tokenizer.tokenize_all(captions).into_iter().map(|tokens| tokens.join(" ")).collect()
-}
-
-fn tokenize_groups(tokenizer: &PtbTokenizer, groups: &[&[String]]) -> Vec<Vec<String>> {
-    let all: Vec<&str> = groups.iter().copied().flatten().map(String::as_str).collect();
-    let mut tokenized = tokenize(tokenizer, &all).into_iter();
-    groups.iter().map(|group| tokenized.by_ref().take(group.len()).collect()).collect()
 }
 
 fn score_tokenized(

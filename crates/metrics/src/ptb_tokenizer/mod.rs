@@ -82,6 +82,18 @@ impl PtbTokenizer {
         lines.finished
     }
 
+    /// [`Self::tokenize_all`] with the tokens of a caption joined by spaces.
+    pub(crate) fn to_words<S: AsRef<str>>(&self, captions: &[S]) -> Vec<String> {
+        self.tokenize_all(captions).into_iter().map(|tokens| tokens.join(" ")).collect()
+    }
+
+    /// The same for the captions of several images, one file for all of them.
+    pub(crate) fn groups_to_words<G: AsRef<[String]>>(&self, groups: &[G]) -> Vec<Vec<String>> {
+        let all: Vec<&String> = groups.iter().flat_map(AsRef::as_ref).collect();
+        let mut words = self.to_words(&all).into_iter();
+        groups.iter().map(|group| words.by_ref().take(group.as_ref().len()).collect()).collect()
+    }
+
     fn caches(&self) -> MutexGuard<'_, Vec<Cache>> {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,35 @@
+//! The model's predictions for captions that are given: what training losses and validation losses have in common.
+
+use candle_core::{Result, Tensor};
+
+use crate::data::batch::Batch;
+use crate::data::image_source::ImageInput;
+use crate::model::caption_decoder::Mode;
+use crate::model::captioner::Captioner;
+use crate::model::vision_block::Cut;
+
+/// Logits (T, V) of the batch's targets; `cut` gets the states between the encoder's parts.
+///
+/// # Errors
+/// A tensor of another shape or device than the model expects.
+pub fn target_logits(model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>) -> Result<Tensor> {
+    let key_values = batch_key_values(model, batch, cut)?;
+    let hidden = model.decoder().hidden_states(&batch.input_ids, &key_values, mode)?; // (B, L, D)
+    // The head is the largest product of the decoder: padded positions are left out before it. candle's own selection
+    // of rows has a backward pass that adds one row after the other on a GPU.
+    let hidden = ops::embedding(&batch.target_rows, &hidden.flatten(0, 1)?)?; // (T, D)
+    model.decoder().logits(&hidden)
+}
+
+/// Each decoder block's keys and values (B, N, 2 D).
+fn batch_key_values(model: &Captioner, batch: &Batch, cut: Cut<'_>) -> Result<Vec<Tensor>> {
+    let states = match &batch.images {
+        ImageInput::Pixels(pixel_values) => model.encode_cut(pixel_values, cut)?,
+        ImageInput::Features(features) => features.clone(),
+    };
+    let key_values = model.cross_key_values(&states)?;
+    match &batch.image_rows {
+        Some(rows) => key_values.iter().map(|tensor| tensor.index_select(rows, 0)).collect(),
+        None => Ok(key_values),
+    }
+}

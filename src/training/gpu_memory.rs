@@ -1,0 +1,31 @@
+//! What to do when the memory of a GPU is full.
+
+use base::fault::explained;
+
+/// Adds what to do where a GPU says that its memory is full.
+pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
+    let is_full = |text: &str| text.contains("OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED");
+    if !error.chain().any(|link| is_full(&link.to_string())) {
+        return error;
+    }
+    explained(
+        error,
+        "the memory of the GPU is full",
+        "in a new run lower training.batch_size and raise training.gradient_accumulation_steps as much; \
+         evaluation.batch_size and data.workers, whose batches wait there, can be lowered at any time",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_whose_memory_is_full_says_what_to_do() {
+        use base::fault::describe;
+        let full = explain(anyhow::anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
+        assert!(describe(&full).contains("lower training.batch_size"), "{}", describe(&full));
+        let other = describe(&explain(anyhow::anyhow!("DriverError(CUDA_ERROR_UNKNOWN)")));
+        assert!(!other.contains("batch_size"), "{other}");
+    }
+}

@@ -1,0 +1,124 @@
+//! What a run will take in time, from a few trial updates that are thrown away.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use candle_core::Tensor;
+
+use crate::data::batch::Batch;
+use crate::data::image_source::{ImageInput, ImageSource, Purpose};
+use crate::data::sampler;
+use crate::model::captioner::Captioner;
+use crate::training::collective::Alone;
+use crate::training::loss;
+use crate::training::plan::{ImagePath, RunPlan};
+use crate::training::train_step::train_step;
+use crate::training::trainer::Trainer;
+
+/// Trial updates at least, of which the first warms up; the median of the later half counts.
+const MIN_TRIALS: usize = 4;
+/// Seconds for trial updates, unless the least number takes longer: the first ones of a process are slow.
+const TRIAL_SECONDS: f64 = 4.0;
+/// An update longer than this is not repeated.
+const LONG_SECONDS: f64 = 10.0;
+/// Images encoded to time the encoder.
+const TRIAL_IMAGES: usize = 16;
+
+/// Seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TimeForecast {
+    /// One update, reading its images included.
+    pub step: f64,
+    /// Encoding all images once; 0 when that is not done.
+    pub encoding: f64,
+}
+
+/// Makes trial updates with the captions and images of the first epoch. The trainer is used up by this.
+///
+/// # Errors
+/// An image that cannot be read; what the model gives.
+pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeForecast> {
+    let plan = trainer.plan.clone();
+    let training = &plan.config.training;
+    let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, training.batch_by);
+    let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
+    let encoding = encoding_seconds(&trainer, files, &updates)?;
+    let loss = loss::of(training);
+    let settings = plan.step_settings(&*loss, &Alone);
+    let mut seconds: Vec<f64> = Vec::new();
+    let began = Instant::now();
+    for (number, update) in updates.iter().cycle().enumerate() {
+        if number >= MIN_TRIALS && began.elapsed().as_secs_f64() > TRIAL_SECONDS {
+            break;
+        }
+        let (batches, loading) = load_trial(&trainer, files, update)?;
+        let started = Instant::now();
+        let step = number as u64;
+        let Trainer { parameters, optimizer, team, .. } = &mut trainer;
+        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, team)?.read(optimizer)?;
+        let computing = started.elapsed().as_secs_f64();
+        // Reading goes on beside the arithmetic and takes its share of the same cores.
+        seconds.push(with_loading(computing, loading, &plan));
+        // The first on a GPU compiles kernels.
+        if computing > LONG_SECONDS && (number > 0 || plan.gpu.is_none()) {
+            break;
+        }
+    }
+    seconds.drain(..seconds.len() / 2);
+    seconds.sort_by(f64::total_cmp);
+    let step = *seconds.get(seconds.len() / 2).context("there is no training pair")?;
+    Ok(TimeForecast { step, encoding })
+}
+
+/// Seconds of a job whose images are read beside the arithmetic: on the same cores, unless a GPU computes, and by no more
+/// than the threads that load.
+fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = plan.num_workers.min(cores);
+    if plan.gpu.is_some() {
+        return computing.max(loading / threads as f64);
+    }
+    (computing + loading / cores as f64).max(loading / threads as f64)
+}
+
+/// The batches of an update and the seconds that reading their images took. For features that a run would have on disk
+/// constants stand in.
+fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
+    let Trainer { data, plan, team, device, .. } = trainer;
+    let encoder = &plan.shape.encoder;
+    let started = Instant::now();
+    let batches = data.update_batches(update, team.size(), device, |images| match plan.image_path {
+        ImagePath::EncodedOnce => {
+            let shape = (images.len(), encoder.sequence_length(), encoder.hidden_size);
+            Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * shape.1 * shape.2], shape, device)?))
+        }
+        _ => files.load(images, Purpose::Training { epoch: 1 }, device),
+    })?;
+    Ok((batches, started.elapsed().as_secs_f64()))
+}
+
+/// Seconds to read and encode all images once, from a few of them.
+fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u32>>]) -> anyhow::Result<f64> {
+    let plan = &trainer.plan;
+    if plan.image_path != ImagePath::EncodedOnce {
+        return Ok(0.0);
+    }
+    let indices = updates.iter().flatten().flatten().take(TRIAL_IMAGES);
+    let images: Vec<usize> = indices.map(|&index| trainer.data.train[index as usize].image).collect();
+    let model = Captioner::build(&plan.shape, &trainer.parameters.detached().in_precision(plan.precision()))?;
+    let (mut best, members) = (f64::INFINITY, trainer.team.size());
+    for _ in 0..2 {
+        let started = Instant::now();
+        let input = files.load(&images, Purpose::Training { epoch: 1 }, &trainer.device)?;
+        let loading = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        if let ImageInput::Pixels(pixel_values) = &input {
+            trainer.team.each(|_| model.encode(pixel_values)).into_iter().collect::<candle_core::Result<Vec<_>>>()?;
+        }
+        trainer.device.synchronize()?;
+        best = best.min(with_loading(started.elapsed().as_secs_f64(), loading * members as f64, plan));
+    }
+    let views = plan.training_views().count();
+    let all = plan.counts.train_images * views + plan.counts.val_images + plan.counts.extra_images;
+    Ok(best / (images.len() * members) as f64 * all as f64)
+}
