@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod captioned_split;
+pub mod checkpointer;
 pub mod events;
 pub mod forecast;
 pub mod gradients;

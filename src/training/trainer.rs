@@ -17,7 +17,8 @@ use crate::model::captioner::Captioner;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::alarms;
 use crate::training::captioned_split::{Captioned, CaptionedSplit};
-use crate::training::events::{Event, Observer, SavePoint, StepReport};
+use crate::training::checkpointer::{Checkpointer, SavePoint};
+use crate::training::events::{Event, Observer};
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
@@ -26,6 +27,7 @@ use crate::training::train_step::{PendingStep, StepOutcome, StepSettings, train_
 use base::fault::{explained, fault};
 use base::stop::StopFlag;
 use base::team::Team;
+use records::record::StepRecord;
 
 /// Skipped updates one after the other at which a run gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
@@ -97,19 +99,30 @@ impl Trainer {
     /// Trains to the end, or until `stop` is raised.
     ///
     /// # Errors
-    /// An unreadable image, an observer that fails, ten updates in a row that are not finite.
-    pub fn run(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
-        self.run_through(observer, stop).map_err(explain)
+    /// An unreadable image, a checkpoint that cannot be written, an observer that fails, ten updates in a row that are
+    /// not finite.
+    pub fn run(
+        &mut self,
+        observer: &mut dyn Observer,
+        checkpointer: &mut dyn Checkpointer,
+        stop: &StopFlag,
+    ) -> anyhow::Result<Outcome> {
+        self.run_through(observer, checkpointer, stop).map_err(explain)
     }
 
-    fn run_through(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+    fn run_through(
+        &mut self,
+        observer: &mut dyn Observer,
+        checkpointer: &mut dyn Checkpointer,
+        stop: &StopFlag,
+    ) -> anyhow::Result<Outcome> {
         let interval = self.plan.config.training.validation_interval as u64;
         let num_epochs = self.plan.config.training.num_epochs as u64;
         observer.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
         let mut outcome = Outcome::Completed;
         loop {
             if self.state.needs_validation(interval, num_epochs) {
-                if self.validate(observer, stop)? == Outcome::Interrupted {
+                if self.validate(observer, checkpointer, stop)? == Outcome::Interrupted {
                     outcome = Outcome::Interrupted;
                     break;
                 }
@@ -122,7 +135,7 @@ impl Trainer {
                 observer.observe(&Event::EndedEarly { state: &self.state })?;
                 break;
             }
-            if self.train_epoch(observer, stop)? == Outcome::Interrupted {
+            if self.train_epoch(observer, checkpointer, stop)? == Outcome::Interrupted {
                 outcome = Outcome::Interrupted;
                 break;
             }
@@ -132,7 +145,12 @@ impl Trainer {
         Ok(outcome)
     }
 
-    fn train_epoch(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+    fn train_epoch(
+        &mut self,
+        observer: &mut dyn Observer,
+        checkpointer: &mut dyn Checkpointer,
+        stop: &StopFlag,
+    ) -> anyhow::Result<Outcome> {
         let epoch = self.state.epoch + 1;
         let save_interval = self.plan.config.training.save_interval;
         let mut saved = Instant::now();
@@ -146,7 +164,7 @@ impl Trainer {
         loop {
             if stop.is_raised() {
                 self.report_last(&mut flight, observer)?;
-                self.save(observer, SavePoint::Last)?;
+                self.save(observer, checkpointer, SavePoint::Last)?;
                 return Ok(Outcome::Interrupted);
             }
             let started = Instant::now();
@@ -157,7 +175,7 @@ impl Trainer {
                 // The state between two updates is whole: an unreadable image must not cost the epoch.
                 Err(error) => {
                     self.report_last(&mut flight, observer)?;
-                    self.save(observer, SavePoint::Last)?;
+                    self.save(observer, checkpointer, SavePoint::Last)?;
                     return Err(error);
                 }
             };
@@ -174,14 +192,14 @@ impl Trainer {
             let is_last = self.state.updates_in_epoch >= self.plan.updates_per_epoch;
             if !is_last && is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed()) {
                 self.report_last(&mut flight, observer)?;
-                self.save(observer, SavePoint::Last)?;
+                self.save(observer, checkpointer, SavePoint::Last)?;
                 saved = Instant::now();
             }
         }
         self.report_last(&mut flight, observer)?;
         self.complete_epoch();
         observer.observe(&Event::EpochTrained { state: &self.state })?;
-        self.save(observer, SavePoint::Last)?;
+        self.save(observer, checkpointer, SavePoint::Last)?;
         Ok(Outcome::Completed)
     }
 
@@ -262,18 +280,17 @@ impl Trainer {
             state.epoch_loss_count += loss.count;
             state.loss_watch.observe(global_step, loss.mean());
         }
-        let report = StepReport {
-            global_step,
-            epoch,
-            loss: loss.mean(),
-            learning_rate,
-            grad_norm,
-            num_examples,
-            seconds,
-            wait_seconds: waited.as_secs_f64(),
+        observer.observe(&Event::Step(StepRecord {
+            step: global_step,
+            epoch: Some(epoch),
+            loss: Some(loss.mean()),
+            learning_rate: Some(learning_rate),
+            grad_norm: Some(grad_norm),
+            images_per_second: Some(num_examples as f64 / seconds),
+            seconds: Some(seconds),
+            wait_seconds: Some(waited.as_secs_f64()),
             skipped,
-        };
-        observer.observe(&Event::Step(report))?;
+        }))?;
         self.check_skipped()
     }
 
@@ -303,7 +320,12 @@ impl Trainer {
     }
 
     /// Validates; the newest state was saved before, so an interruption here loses only the validation.
-    fn validate(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+    fn validate(
+        &mut self,
+        observer: &mut dyn Observer,
+        checkpointer: &mut dyn Checkpointer,
+        stop: &StopFlag,
+    ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let model =
             Captioner::build(&self.plan.shape, &self.parameters.detached().in_precision(self.plan.precision()))?;
@@ -346,10 +368,10 @@ impl Trainer {
         let samples = self.data.captioned.samples(&captioned);
         observer.observe(&Event::Validated { state, val_loss, scores, seconds, is_best, alarms, samples: &samples })?;
         if is_best {
-            self.save(observer, SavePoint::Best { val_loss })?;
+            self.save(observer, checkpointer, SavePoint::Best { val_loss })?;
         }
         // The newest state now knows its validation, so that a resume does not repeat it.
-        self.save(observer, SavePoint::Last)?;
+        self.save(observer, checkpointer, SavePoint::Last)?;
         Ok(Outcome::Completed)
     }
 
@@ -388,9 +410,17 @@ impl Trainer {
         }))
     }
 
-    fn save(&self, observer: &mut dyn Observer, point: SavePoint) -> anyhow::Result<()> {
-        let (state, parameters, optimizer) = (&self.state, &self.parameters, &self.optimizer);
-        observer.observe(&Event::Save { point, state, parameters, optimizer })
+    /// Observers first: what they hold is on the disk when the checkpoint says that it is.
+    fn save(
+        &self,
+        observer: &mut dyn Observer,
+        checkpointer: &mut dyn Checkpointer,
+        point: SavePoint,
+    ) -> anyhow::Result<()> {
+        let state = &self.state;
+        observer.observe(&Event::Saving { state })?;
+        checkpointer.save(point, state, &self.parameters, &self.optimizer)?;
+        observer.observe(&Event::Saved { point, state })
     }
 }
 
@@ -408,7 +438,7 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     )
 }
 
-/// Whether the state is to be saved behind this update of the epoch, so long after it was saved last.
+/// Whether the state is to be saved after this update of the epoch, so long after it was saved last.
 fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_saved: Duration) -> bool {
     match interval {
         Some(SaveInterval::Updates(interval)) => updates_in_epoch.is_multiple_of(interval),

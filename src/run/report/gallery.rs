@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use image::{ImageFormat, RgbImage};
 
+use super::{SplitCaptions, side};
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::description::{Description, describe};
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
-use crate::run::report_data::{SplitCaptions, side};
 use base::terminal::Progress;
 use datasets::prepared::{Dataset, Split};
 use metrics::corpus::Captions;
