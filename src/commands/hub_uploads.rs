@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::commands::upload::{Publication, publish, repository_name};
 use crate::config::{HubConfig, HubUpload};
-use crate::run::checkpoint::layout::best_file_name;
+use crate::run::checkpoint_names::best_file_name;
 use crate::run::model_card::Card;
 use crate::run::run_directory::{RunDirectory, upload_name};
 use crate::run::session::Uploads;

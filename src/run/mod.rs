@@ -3,6 +3,7 @@
 pub mod capacity;
 pub mod captioning_model;
 pub mod checkpoint;
+pub mod checkpoint_names;
 pub mod environment;
 pub mod export;
 pub mod image_cache;

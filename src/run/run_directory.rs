@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::run::checkpoint::layout::{LAST, epoch_of_file_name, step_of_file_name};
+use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
 use crate::training::train_state::TrainState;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::fault::{WithHint as _, fault};

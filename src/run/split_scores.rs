@@ -80,119 +80,16 @@ impl From<SplitScores> for report::SplitScores {
 mod tests {
     use super::*;
 
-    /// As the present release writes it.
-    const FILE: &str = r#"{
-  "format_version": 1,
-  "split": "test",
-  "dataset": "shapes",
-  "dataset_digest": "0",
-  "checkpoint": "last.safetensors",
-  "epoch": 2,
-  "step": 14,
-  "decoding": {
-    "constraints": {
-      "start": 1,
-      "end": 2,
-      "min_new_tokens": 0,
-      "max_new_tokens": 16,
-      "no_repeat_ngram_size": 0
-    },
-    "strategy": {
-      "Beam": {
-        "num_beams": 3,
-        "length_penalty": 1.0,
-        "early_stopping": false
-      }
-    },
-    "num_captions": 1
-  },
-  "predictions_sha256": "1",
-  "report": {
-    "scores": {
-      "Bleu_1": 0.5,
-      "Bleu_2": 0.25,
-      "Bleu_3": 0.125,
-      "Bleu_4": 0.0,
-      "METEOR": 0.5,
-      "ROUGE_L": 0.5,
-      "CIDEr": null
-    },
-    "intervals": {
-      "Bleu_1": {
-        "low": 0.25,
-        "high": 0.75
-      },
-      "Bleu_2": {
-        "low": null,
-        "high": 0.75
-      },
-      "Bleu_3": {
-        "low": 0.0,
-        "high": 0.5
-      },
-      "Bleu_4": {
-        "low": 0.0,
-        "high": 0.0
-      },
-      "METEOR": {
-        "low": 0.25,
-        "high": 0.75
-      },
-      "ROUGE_L": {
-        "low": 0.25,
-        "high": 0.75
-      },
-      "CIDEr": {
-        "low": null,
-        "high": null
-      }
-    },
-    "bleu": {
-      "correct": [
-        4,
-        3,
-        2,
-        1
-      ],
-      "guess": [
-        8,
-        7,
-        6,
-        5
-      ],
-      "candidate_length": 8,
-      "reference_length": 8
-    },
-    "statistics": {
-      "mean_length": 8.0,
-      "min_length": 8,
-      "max_length": 8,
-      "vocabulary": 5,
-      "distinct": 1.0,
-      "novel": null,
-      "repeating": 0.0,
-      "without_end": 0.0
-    },
-    "notes": [
-      "a note"
-    ],
-    "signature": "s"
-  },
-  "word_for_word": {
-    "num_images": 4,
-    "matched": 1,
-    "best_constant": [
-      "a circle",
-      2
-    ],
-    "shuffled": 0
-  }
-}"#;
+    /// As version 0.1 wrote it.
+    const FILE: &str = include_str!("../../tests/fixtures/release_0_1/runs/run/predictions/test.scores.json");
 
     #[test]
     fn a_file_is_read_and_written_again_as_it_was() {
         let scores: SplitScores = serde_json::from_str(FILE).unwrap();
-        assert_eq!(serde_json::to_string_pretty(&scores).unwrap(), FILE);
+        assert_eq!(serde_json::to_string_pretty(&scores).unwrap(), FILE.trim_end());
+        let shown = report::SplitScores::from(scores);
+        assert_eq!(shown.model, "checkpoint_epoch_40_val_loss_0.2562.safetensors, epoch 40");
+        assert_eq!((shown.rows.len(), shown.rows[5].interval), (7, Some((0.78125, 0.96875))));
     }
 
     #[test]
@@ -201,11 +98,12 @@ mod tests {
         for key in ["epoch", "predictions_sha256", "word_for_word"] {
             file.as_object_mut().unwrap().remove(key).unwrap();
         }
-        let scores: SplitScores = serde_json::from_value(file).unwrap();
-        assert!(scores.predictions_sha256.is_none());
-        let shown = report::SplitScores::from(scores);
-        assert_eq!(shown.model, "last.safetensors");
-        assert_eq!(shown.rows.len(), 6);
-        assert_eq!((shown.rows[0].interval, shown.rows[1].interval), (Some((0.25, 0.75)), None));
+        for place in ["/report/scores/METEOR", "/report/intervals/Bleu_1/low"] {
+            *file.pointer_mut(place).unwrap() = serde_json::Value::Null;
+        }
+        let shown = report::SplitScores::from(serde_json::from_value::<SplitScores>(file).unwrap());
+        assert_eq!(shown.model, shown.checkpoint);
+        assert!(shown.rows.len() == 6 && shown.rows.iter().all(|row| row.name != "METEOR"));
+        assert!(shown.rows[0].interval.is_none() && shown.rows[1].interval.is_some());
     }
 }

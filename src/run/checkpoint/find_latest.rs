@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
-use crate::run::checkpoint::layout::LAST;
 use crate::run::checkpoint::reader::read_metadata;
+use crate::run::checkpoint_names::LAST;
 use crate::run::run_directory::RunDirectory;
 use base::fault::{WithHint as _, describe, fault};
 use base::terminal;

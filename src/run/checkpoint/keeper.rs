@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::model::parameters::Parameters;
-use crate::run::checkpoint::layout::{CheckpointMetadata, best_file_name, step_file_name};
+use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_metadata;
 use crate::run::checkpoint::retention::to_delete;
 use crate::run::checkpoint::writer::write_checkpoint;
+use crate::run::checkpoint_names::{best_file_name, step_file_name};
 use crate::run::run_directory::RunDirectory;
 use crate::training::checkpointer::{Checkpointer, SavePoint};
 use crate::training::optimizer::Optimizer;

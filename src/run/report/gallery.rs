@@ -7,48 +7,39 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use image::{ImageFormat, RgbImage};
 
-use super::{SplitCaptions, side};
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::description::{Description, describe};
 use crate::model::captioner::Captioner;
 use crate::run::captioning_model::CaptioningModel;
-use crate::run::checkpoint::layout::CheckpointMetadata;
 use base::terminal::Progress;
-use datasets::prepared::{Dataset, Split};
+use datasets::prepared::Dataset;
 use metrics::corpus::Captions;
 use metrics::score::cider_of_each;
 use pixels::image_file::{encode, load_rgb};
-use report::{GalleryImage, Word};
+use report::{CaptionedImage, GalleryImage, Word};
 
-/// Draws `num_images` pictures of the captioned split, or of the validation split where no split was captioned.
+/// Draws `num_images` pictures of `images`, of which `written` has the captions where there are some.
 ///
 /// # Errors
 /// A model or an image that cannot be used.
 pub(super) fn draw(
     checkpoint: &Path,
-    metadata: &CheckpointMetadata,
     dataset: &Dataset,
-    captions: Option<&SplitCaptions>,
+    images: &[usize],
+    written: Option<&[CaptionedImage]>,
     num_images: usize,
     device: &Device,
 ) -> Result<Vec<GalleryImage>> {
-    let (images, written) = match captions {
-        Some(captions) => {
-            let written = captions.split.images.iter().map(|image| image.caption.clone());
-            (captions.images.clone(), Some(written.collect::<Vec<_>>()))
-        }
-        None => (side(&metadata.config, dataset, Split::Val)?, None),
-    };
     let references = |&image: &usize| dataset.images[image].captions.clone();
     let mut scored: Vec<Captions> = images
         .iter()
         .enumerate()
         .map(|(place, image)| Captions {
-            candidate: written.as_ref().map_or_else(String::new, |written| written[place].clone()),
+            candidate: written.map_or_else(String::new, |written| written[place].caption.clone()),
             references: references(image),
         })
         .collect();
-    let chosen = match written.as_ref().and_then(|_| cider_of_each(&scored)) {
+    let chosen = match written.and_then(|_| cider_of_each(&scored)) {
         Some(scores) => choose(&scores, num_images),
         None => spread(images.len(), num_images).collect(),
     };

@@ -17,8 +17,9 @@ use serde::Deserialize;
 use crate::config::{self, RunConfig};
 use crate::data::split::split_images;
 use crate::run::checkpoint::find_latest::latest_in_run;
-use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX, best_file_name};
+use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX};
 use crate::run::checkpoint::reader::{TensorShapes, read_metadata};
+use crate::run::checkpoint_names::best_file_name;
 use crate::run::environment::{Environment, Process};
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_scores;
@@ -110,7 +111,13 @@ fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<Gath
     let gallery = match (&newest, &dataset) {
         (Some((path, (metadata, _))), Some(dataset)) if num_images > 0 => {
             let best = best_checkpoint(run, metadata).unwrap_or_else(|| path.clone());
-            let shown = gallery::draw(&best, metadata, dataset, captions.as_ref(), num_images, device);
+            let shown = match &captions {
+                Some(SplitCaptions { split, images }) => {
+                    gallery::draw(&best, dataset, images, Some(&split.images), num_images, device)
+                }
+                None => side(&metadata.config, dataset, Split::Val)
+                    .and_then(|images| gallery::draw(&best, dataset, &images, None, num_images, device)),
+            };
             shown.map_err(|error| note("no images", &error)).unwrap_or_default()
         }
         _ => Vec::new(),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::run::checkpoint::find_latest::latest_in_run;
-use crate::run::checkpoint::layout::best_file_name;
 use crate::run::checkpoint::reader::verify;
+use crate::run::checkpoint_names::best_file_name;
 use crate::run::report;
 use crate::run::run_directory::RunDirectory;
 use crate::run::status::RunStatus;

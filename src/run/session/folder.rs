@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result};
 
 use crate::config;
-use crate::run::checkpoint::layout::{CheckpointMetadata, best_file_name};
+use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_metadata;
+use crate::run::checkpoint_names::best_file_name;
 use crate::run::run_directory::{Claim, RunDirectory};
 use crate::run::setup::Setup;
 use base::{atomic_file, terminal};
