@@ -49,8 +49,7 @@ fn linear(criterion: &mut Criterion) {
     let (rows, inputs, outputs) = (1576, 3072, 768);
     let (x, weight) = (random(&[rows, inputs]), Weight::new(random(&[outputs, inputs]).as_tensor().clone()));
     for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
-        let options =
-            LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Full, activation: Some(kind) };
+        let options = LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Full, activation: Some(kind) };
         both_passes(criterion, &format!("linear of gelu {kind:?}"), 2 * rows * inputs * outputs, || {
             ops::linear(&x, &weight, None, &options)
         });

@@ -2,15 +2,13 @@
 
 use std::process::ExitCode;
 
-use base::{fault, process, terminal};
+use base::{fault, process, stop, terminal};
 use caption_train::cli;
 use caption_train::training::trainer::Outcome;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Stopped by a signal, after saving.
-const INTERRUPTED: u8 = 130;
 /// Wrong command line or config.
 const USAGE: u8 = 2;
 
@@ -18,7 +16,7 @@ fn main() -> ExitCode {
     process::prepare();
     match cli::run() {
         Ok(Outcome::Completed) => ExitCode::SUCCESS,
-        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(Outcome::Interrupted) => ExitCode::from(stop::EXIT_CODE),
         // Whoever reads stdout has seen enough (`| head`).
         Err(error) if is_closed_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {

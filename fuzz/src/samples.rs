@@ -10,7 +10,7 @@ use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
-use caption_train::run::checkpoint::layout::Provenance;
+use caption_train::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION};
 use caption_train::run::checkpoint::writer::write_checkpoint;
 use caption_train::run::tensor_file::write_tensors;
 use caption_train::training::optimizer::Optimizer;
@@ -140,16 +140,20 @@ pub fn checkpoint(folder: &Path) -> Vec<u8> {
         .expect("every parameter is there");
     shape.freeze(&mut parameters, EncoderTraining::Frozen);
     let optimizer = Optimizer::new(&parameters, &shape, &config.optimizer).expect("small moments can be made");
-    let provenance = Provenance {
+    let metadata = CheckpointMetadata {
+        format_version: FORMAT_VERSION,
         written_by: "fuzz".to_owned(),
+        state: TrainState::default(),
+        optimizer_step: 0,
         total_updates: 9,
         image_processor: ImageProcessor::plain(shape.encoder.image_size),
         tokenizer: tokenizer().to_string(),
         dataset_digest: "0".repeat(64),
         config,
         shape,
+        tensors_digest: String::new(),
     };
-    write_checkpoint(&path, &provenance, &TrainState::default(), &parameters, &optimizer)
+    write_checkpoint(&path, &metadata, &TrainState::default(), &parameters, &optimizer)
         .expect("a sound checkpoint can be written");
     fs::read(path).expect("what was written can be read")
 }

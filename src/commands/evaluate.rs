@@ -126,7 +126,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     }
     terminal::message(&format!("captions in {}", found.write(&folder)?.display()));
     if let Some(run) = run {
-        run.append_metrics(&found.metrics_line())?;
+        run.append_metrics(&found.record()?)?;
     }
     Ok(Outcome::Completed)
 }

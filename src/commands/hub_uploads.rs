@@ -1,4 +1,4 @@
-//! Uploads the best model beside a run. A failure is told and does not stop the run: the model is on the disk.
+//! Uploads the best model beside a run. A failure is a warning and does not stop the run: the model is on the disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,19 +9,21 @@ use anyhow::{Context as _, Result};
 
 use crate::commands::upload::{Publication, publish, repository_name};
 use crate::config::{HubConfig, HubUpload};
-use crate::run::checkpoint::layout::best_file_name;
+use crate::run::checkpoint_names::best_file_name;
 use crate::run::model_card::Card;
 use crate::run::run_directory::{RunDirectory, upload_name};
-use crate::training::events::{Event, Observer, SavePoint};
+use crate::run::session::Uploads;
+use crate::training::checkpointer::SavePoint;
+use crate::training::events::{Event, Observer};
 use base::atomic_file;
 use base::fault::{describe, one_line};
 use base::stop::StopFlag;
 use base::{terminal, threads};
 
-/// Between two looks at whether the end is waited for any longer.
+/// Between two questions whether to wait any longer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The observer, with a thread that uploads.
+/// A thread that uploads, and what it gets to do.
 pub(super) struct HubUploads {
     run: RunDirectory,
     config: HubConfig,
@@ -40,7 +42,7 @@ struct Work {
 
 #[derive(Default)]
 struct State {
-    /// The newest model; an older one that nobody took yet is not worth uploading.
+    /// The newest model; an older one that still waits is not worth uploading.
     waiting: Option<Model>,
     is_over: bool,
 }
@@ -65,7 +67,7 @@ impl HubUploads {
     ///
     /// # Errors
     /// A thread that cannot be started.
-    pub(super) fn start(run: &RunDirectory, config: &HubConfig) -> Result<Option<Self>> {
+    pub(super) fn start(run: &RunDirectory, config: &HubConfig) -> Result<Option<Box<dyn Uploads>>> {
         let Some(repo) = config.repo.clone().filter(|_| config.upload != HubUpload::Never) else { return Ok(None) };
         let (work, stop) = (Arc::<Work>::default(), StopFlag::default());
         let (theirs, stopped) = (Arc::clone(&work), stop.clone());
@@ -75,30 +77,13 @@ impl HubUploads {
                 let publication = Publication { repo: &repo, is_private, include_checkpoint };
                 match publish(&model.path, &model.card, &publication, &stopped) {
                     Ok(uploaded) => terminal::message(&format!("uploaded    {}", uploaded.url)),
-                    Err(_) if stopped.is_raised() => terminal::message("the upload was stopped"),
-                    Err(error) => terminal::warning(&format!("the model was not uploaded: {}", describe(&error))),
+                    Err(_) if stopped.is_raised() => terminal::message("upload stopped"),
+                    Err(error) => terminal::warning(&format!("cannot upload the model: {}", describe(&error))),
                 }
             }
         };
         let thread = Some(threads::spawn("upload", upload)?);
-        Ok(Some(Self { run: run.clone(), config: config.clone(), work, stop, thread, num_queued: 0 }))
-    }
-
-    /// Uploads the final model, with the scores that are known by now, and waits until all is done, or `keep_going` says
-    /// no.
-    pub(super) fn finish(mut self, best: &Path, mut keep_going: impl FnMut() -> bool) {
-        if let Err(error) = self.queue(best) {
-            terminal::warning(&format!("the model is not uploaded: {}", one_line(&error)));
-        }
-        terminal::message("waiting for the upload; Ctrl-C gives it up");
-        self.work.end();
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            if !keep_going() {
-                self.give_up();
-            }
-            std::thread::sleep(LOOK_INTERVAL);
-        }
-        self.join();
+        Ok(Some(Box::new(Self { run: run.clone(), config: config.clone(), work, stop, thread, num_queued: 0 })))
     }
 
     fn queue(&mut self, checkpoint: &Path) -> Result<()> {
@@ -106,7 +91,7 @@ impl HubUploads {
         let card = Card::of_checkpoint(title, checkpoint);
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
         self.num_queued += 1;
-        // By this ending a later start knows that nobody needs it any more.
+        // By this ending a later process knows that it is not needed any more.
         let path = self.run.path().join(upload_name(self.num_queued, &name));
         atomic_file::link_or_copy(checkpoint, &path)
             .with_context(|| format!("cannot keep {}", checkpoint.display()))?;
@@ -123,7 +108,7 @@ impl HubUploads {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            terminal::warning("the upload ended in an unforeseen way");
+            terminal::warning("the upload ended unexpectedly");
         }
     }
 }
@@ -172,14 +157,31 @@ impl Work {
 
 impl Observer for HubUploads {
     fn observe(&mut self, event: &Event<'_>) -> Result<()> {
-        let Event::Save { point: SavePoint::Best { val_loss }, state, .. } = event else { return Ok(()) };
+        let Event::Saved { point: SavePoint::Best { val_loss }, state } = event else { return Ok(()) };
         if self.config.upload != HubUpload::Best {
             return Ok(());
         }
         let path = self.run.checkpoints().join(best_file_name(state.epoch, *val_loss));
         if let Err(error) = self.queue(&path) {
-            terminal::warning(&format!("the best model is not uploaded: {}", one_line(&error)));
+            terminal::warning(&format!("cannot upload the best model: {}", one_line(&error)));
         }
         Ok(())
+    }
+}
+
+impl Uploads for HubUploads {
+    fn finish(mut self: Box<Self>, best: &Path, keep_going: &mut dyn FnMut() -> bool) {
+        if let Err(error) = self.queue(best) {
+            terminal::warning(&format!("cannot upload the model: {}", one_line(&error)));
+        }
+        terminal::message("waiting for the upload; Ctrl-C cancels it");
+        self.work.end();
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if !keep_going() {
+                self.give_up();
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        self.join();
     }
 }

@@ -1,7 +1,6 @@
 //! Layer 6: one file for each command. Below here there are only paths: a Hub id becomes a folder here.
 
 pub mod caption;
-mod caption_at_end;
 pub mod dataset_source;
 pub mod decoding_args;
 pub mod device;
@@ -19,7 +18,6 @@ pub mod score;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod signals;
-mod trackers;
 pub mod train;
 pub mod upload;
 pub mod version;

@@ -2,7 +2,6 @@
 //! be prepared is prepared, since the forecast needs its captions and images.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -11,10 +10,8 @@ use crate::commands::given_paths::path_argument;
 use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
-use crate::run::room::memory_forecast;
-use crate::training::collective::Alone;
+use crate::run::capacity::memory_forecast;
 use crate::training::stopwatch;
-use crate::training::trainer::{Trainer, TrainingData};
 use base::memory;
 use base::team::Team;
 use base::terminal;
@@ -43,23 +40,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let plan = setup.plan.clone();
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
-    let captioned = setup.captioned_split();
-    let trainer = Trainer {
-        plan: plan.clone(),
-        data: TrainingData {
-            train: Arc::new(setup.train),
-            val: Arc::new(setup.val),
-            source: files.clone(),
-            pad_id: setup.tokenizer.special_ids().pad,
-            captioned,
-        },
-        parameters: setup.parameters,
-        optimizer: setup.optimizer,
-        state: setup.state,
-        device,
-        team: Team::new(plan.num_members, plan.threads_each)?,
-        collective: Box::new(Alone),
-    };
+    let notes = setup.notes.clone();
+    let trainer = setup.into_trainer(files.clone(), device, Team::new(plan.num_members, plan.threads_each)?);
     // What does not fit is not tried.
     let is_on_gpu = plan.gpu.is_some();
     let complaint = memory::available_bytes().filter(|_| !is_on_gpu).and_then(|available| counted.complaint(available));
@@ -68,7 +50,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 
     terminal::data(&config::to_toml(&plan.config))?;
     terminal::data(&plan.describe())?;
-    for note in &setup.notes {
+    for note in &notes {
         terminal::data(&format!("weights     {note}"))?;
     }
     terminal::data(&format!(

@@ -1,22 +1,14 @@
 //! `caption-train report`: one HTML page of a run.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
-use candle_core::Device;
+use anyhow::Result;
 
 use crate::commands::given_paths::path_argument;
-use crate::run::report_data::{Gathered, gather};
+use crate::run::report::{NUM_IMAGES, REPORT_FILE, write};
 use crate::run::run_directory::RunDirectory;
-use base::fault::{WithHint as _, fault, usage};
-use base::{atomic_file, bounded_file, terminal};
-use report::{GENERATOR, render};
-
-/// The page, in the run's folder.
-pub const REPORT_FILE: &str = "report.html";
-/// Images that are shown.
-pub const NUM_IMAGES: usize = 24;
+use base::fault::usage;
+use base::terminal;
 
 /// Writes one HTML page of a run.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,39 +39,4 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     write(&RunDirectory::at(&args.run), &path, args.num_images)?;
     terminal::message(&format!("report      {}", path.display()));
     Ok(())
-}
-
-/// Whether a report was written to `path` before.
-fn is_report(path: &Path) -> bool {
-    /// Bytes with the end of the page's head; the style that comes last in it is longer.
-    const HEAD: u64 = 1 << 14;
-    // Earlier versions wrote no generator.
-    bounded_file::read_start(path, HEAD).is_ok_and(|bytes| {
-        let head = String::from_utf8_lossy(&bytes);
-        let is_older = || head.contains(" – training report</title>") && head.contains("img-src data:; style-src");
-        bytes.is_empty() || head.contains(GENERATOR) || is_older()
-    })
-}
-
-/// Writes the page of a run into a file.
-///
-/// # Errors
-/// As [`run`]; something else in the file's place.
-pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
-    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
-        return Err(fault(
-            format!("{} is there, and it is no report: it would be replaced", path.display()),
-            "move it away, or name another file with --output",
-        ));
-    }
-    let Gathered { mut data, missing } = gather(run, num_images, &Device::Cpu)?;
-    missing.iter().for_each(|what| terminal::warning(&format!("the report has {what}")));
-    // The page names the run's files by where they are beside it.
-    if path.parent() != Some(run.path()) {
-        data.files.clear();
-    }
-    let page = render(&data).context("cannot make the page")?;
-    atomic_file::write(path, page.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))
-        .hint(|| "free some disk space, or name another file with --output")
 }

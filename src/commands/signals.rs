@@ -6,11 +6,9 @@ use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use base::stop::StopFlag;
+use base::stop::{EXIT_CODE, StopFlag};
 use base::{process, terminal, threads};
 
-/// Exit code of a process that a signal stopped.
-pub(super) const STOPPED: i32 = 130;
 /// Signals this close to the first are the same wish: `timeout` and some job managers signal the process and then its
 /// whole group.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);
@@ -36,7 +34,7 @@ pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
         for signal in signals.forever() {
             if !raised.is_attended() {
                 terminal::message(before);
-                signal_hook::low_level::exit(STOPPED);
+                signal_hook::low_level::exit(EXIT_CODE.into());
             }
             raised.raise();
             // A terminal that closes tells so more than once, and nobody is there who is in a hurry.

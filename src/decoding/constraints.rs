@@ -1,7 +1,7 @@
 //! What a caption may not be: too short, too long, or with the same n-gram twice.
 
 /// Bounds of a caption and the tokens around it.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Constraints {
     /// Stands before every caption.
     pub start: u32,

@@ -45,7 +45,7 @@ impl DecodedCaption {
 }
 
 /// How a caption is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// The most probable token at each place.
@@ -73,7 +73,7 @@ pub enum Strategy {
 }
 
 /// How captions are written.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Decoding {
     /// What they may be.
     pub constraints: Constraints,

@@ -1,20 +1,22 @@
 //! Layer 5: what a run leaves on disk and how it is put together: folder, checkpoints, metrics, console.
 
+pub mod capacity;
 pub mod captioning_model;
 pub mod checkpoint;
+pub mod checkpoint_names;
 pub mod environment;
 pub mod export;
-mod gallery;
 pub mod image_cache;
 pub mod initial_model;
 mod markdown;
 pub mod model_card;
 pub mod pretrained_folder;
-pub mod report_data;
-pub mod room;
+pub mod report;
 pub mod run_directory;
+pub mod session;
 pub mod setup;
 pub mod split_evaluation;
 mod split_scores;
+pub mod status;
 pub mod tensor_file;
 pub mod tracking;

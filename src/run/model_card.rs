@@ -7,7 +7,7 @@ use crate::config::{self, RunConfig};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::markdown::plain as plain_markdown;
-use crate::run::report_data;
+use crate::run::report::{read_scores, sample_captions};
 use crate::run::run_directory::RunDirectory;
 use base::visible;
 use report::SplitScores;
@@ -60,10 +60,10 @@ impl Card {
         let mut card = Self { title: title.to_owned(), ..Self::default() };
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
         let Some(run) = RunDirectory::of_checkpoint(checkpoint) else { return card };
-        let scores = report_data::read_scores(&run).unwrap_or_default();
+        let scores = read_scores(&run).unwrap_or_default();
         card.scores = scores.into_iter().filter(|scores| scores.checkpoint == name).collect();
         if let Some(scores) = card.scores.first() {
-            card.samples = report_data::sample_captions(&run, &scores.split).unwrap_or_default();
+            card.samples = sample_captions(&run, &scores.split).unwrap_or_default();
         }
         card
     }

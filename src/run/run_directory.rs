@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::run::checkpoint::layout::{LAST, epoch_of_file_name, step_of_file_name};
+use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
 use crate::training::train_state::TrainState;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::fault::{WithHint as _, fault};
 use base::lock::{Attempt, Holder, LOCK_FILE, Lock};
 use base::{atomic_file, place, terminal};
+use records::record::{Line, Record};
 
 const CHECKPOINTS: &str = "checkpoints";
 const PREDICTIONS: &str = "predictions";
 const METRICS: &str = "metrics.jsonl";
+pub(super) const STATUS: &str = "status.json";
 /// Where the lines of `metrics.jsonl` go that a resume from an earlier step replaces.
 const SUPERSEDED: &str = "metrics.superseded.jsonl";
 
@@ -30,7 +32,7 @@ pub struct RunDirectory {
     lock: Option<Arc<Lock>>,
 }
 
-/// What came of the wish to write in a run's folder.
+/// What came of claiming a run's folder.
 #[derive(Debug)]
 pub enum Claim {
     /// No other process does: this is the folder with its lock.
@@ -81,7 +83,7 @@ impl RunDirectory {
         Self { path: path.to_owned(), lock: None }
     }
 
-    /// Locks the folder, so that this process alone trains in it.
+    /// Locks the folder, so that only this process trains in it.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -102,7 +104,7 @@ impl RunDirectory {
         match self.lock.as_ref().and_then(|lock| lock.lost_to()) {
             Some(holder) => Err(fault(
                 format!("the run in {} was taken over by another process: {holder}", self.path.display()),
-                "let that process go on, or end it and resume the run; this one writes nothing more there",
+                "let that process continue, or end it and resume the run; this one writes nothing more there",
             )),
             None => Ok(()),
         }
@@ -126,6 +128,11 @@ impl RunDirectory {
     /// One object for each logged update and validation.
     pub fn metrics(&self) -> PathBuf {
         self.path.join(METRICS)
+    }
+
+    /// How the run ended.
+    pub fn status(&self) -> PathBuf {
+        self.path.join(STATUS)
     }
 
     /// Folder of the tokenizer.
@@ -154,21 +161,22 @@ impl RunDirectory {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn append_metrics(&self, line: &serde_json::Value) -> anyhow::Result<()> {
+    pub fn append_metrics(&self, record: &Record) -> anyhow::Result<()> {
         let path = self.metrics();
         let mut file = place::open_to_append(&path)
             .with_context(|| format!("cannot open {}", path.display()))
             .hint(|| UNWRITABLE)?;
+        let line = record.to_line()?;
         // A line that a kill cut off stays a line of its own.
         let is_cut = bounded_file::read(&path, MAX_CAPTIONS_BYTES)
             .is_ok_and(|bytes| bytes.last().is_some_and(|&byte| byte != b'\n'));
         let start = if is_cut { "\n" } else { "" };
-        io::Write::write_all(&mut file, format!("{start}{line}\n").as_bytes())
+        io::Write::write_all(&mut file, format!("{start}{line}").as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))
             .hint(|| UNWRITABLE)
     }
 
-    /// Removes the files that an earlier process left unfinished.
+    /// Removes the files that an earlier process left unfinished, and no file of the user's.
     pub fn remove_unfinished(&self) {
         let folders = [self.path.clone(), self.checkpoints(), self.tokenizer(), self.predictions()];
         let folders = folders.iter().filter(|folder| !folder.is_symlink());
@@ -184,27 +192,43 @@ impl RunDirectory {
     /// Opens `train.log` for appending.
     ///
     /// # Errors
-    /// What opening gives.
+    /// A file that cannot be written.
     pub fn open_log(&self) -> anyhow::Result<File> {
         let path = self.path.join("train.log");
         let file = place::open_to_append(&path);
         file.with_context(|| format!("cannot open {}", path.display())).hint(|| UNWRITABLE)
     }
 
-    /// Moves the lines of `metrics.jsonl` that a run which goes on from `state` writes again to a file of their own.
+    /// The records of `metrics.jsonl`, without the lines that are none; empty where there is no file.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn records(&self) -> anyhow::Result<Vec<Record>> {
+        let bytes = self.read_metrics()?;
+        let record = |line: &[u8]| match Line::parse(line) {
+            Ok(Line::Record(record)) => Some(record),
+            Ok(Line::Unknown { .. }) | Err(_) => None,
+        };
+        Ok(bytes.split(|&byte| byte == b'\n').filter_map(record).collect())
+    }
+
+    /// Bytes: a line that was cut off may end inside of a character.
+    fn read_metrics(&self) -> anyhow::Result<Vec<u8>> {
+        let path = self.metrics();
+        match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Moves the lines of `metrics.jsonl` that a run resumed from `state` writes again to a file of their own.
     ///
     /// # Errors
     /// What reading or writing gives.
     pub fn rewind_metrics(&self, state: &TrainState) -> anyhow::Result<()> {
-        let path = self.metrics();
-        // Bytes: a line that was cut off may end inside of a character.
-        let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
+        let bytes = self.read_metrics()?;
         let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-        let (kept, replaced): (Vec<&[u8]>, Vec<&[u8]>) = lines.partition(|line| is_behind(line, state));
+        let (kept, replaced): (Vec<&[u8]>, Vec<&[u8]>) = lines.partition(|line| is_covered(line, state));
         if replaced.is_empty() {
             return Ok(());
         }
@@ -215,7 +239,7 @@ impl RunDirectory {
         io::Write::write_all(&mut log, &whole_lines(&replaced))
             .with_context(|| format!("cannot write {}", superseded.display()))
             .hint(|| UNWRITABLE)?;
-        write_file(&path, &whole_lines(&kept))
+        write_file(&self.metrics(), &whole_lines(&kept))
     }
 }
 
@@ -237,7 +261,8 @@ fn is_checkpoint(name: &str) -> bool {
 /// Whether a run writes a file of this name, in its folder or in one of those in it.
 fn is_written_by_a_run(name: &str) -> bool {
     let split = name.strip_suffix(".json").map(|split| split.strip_suffix(".scores").unwrap_or(split));
-    matches!(name, "config.toml" | "config.resolved.toml" | "environment.json" | "wandb.json" | "report.html" | METRICS)
+    matches!(name, "config.toml" | "config.resolved.toml" | "environment.json" | "wandb.json" | "report.html")
+        || matches!(name, METRICS | STATUS)
         || matches!(name, "tokenizer.json" | "vocab.json" | "merges.txt")
         || split.is_some_and(|split| matches!(split, "train" | "val" | "test"))
         || is_checkpoint(name)
@@ -259,14 +284,15 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     atomic_file::write(path, bytes).with_context(|| format!("cannot write {}", path.display())).hint(|| UNWRITABLE)
 }
 
-/// Whether a line of the metrics tells of something that the state holds. A line that was cut off in writing does not.
-fn is_behind(line: &[u8], state: &TrainState) -> bool {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(line) else { return false };
-    let number = |key: &str| value.get(key).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
-    match value.get("kind").and_then(serde_json::Value::as_str) {
-        Some("validation") => number("epoch") <= state.validated_epoch,
-        Some("epoch") => number("epoch") <= state.epoch,
-        _ => number("step") <= state.global_step,
+/// Whether the state holds what a line of the metrics is about. A line that was cut off in writing is about nothing.
+fn is_covered(line: &[u8], state: &TrainState) -> bool {
+    let is_done = |step: Option<u64>| step.is_some_and(|step| step <= state.global_step);
+    match Line::parse(line) {
+        Ok(Line::Record(Record::Validation(record))) => record.epoch <= state.validated_epoch,
+        Ok(Line::Record(Record::Epoch(record))) => record.epoch <= state.epoch,
+        Ok(Line::Record(record)) => is_done(record.step()),
+        Ok(Line::Unknown { step }) => is_done(step),
+        Err(_) => false,
     }
 }
 
@@ -274,6 +300,7 @@ fn is_behind(line: &[u8], state: &TrainState) -> bool {
 mod tests {
     use super::*;
     use base::fault::describe;
+    use records::record::StepRecord;
 
     #[test]
     fn a_taken_name_gets_a_number_and_nothing_is_overwritten() {
@@ -345,28 +372,35 @@ mod tests {
         for name in ["train.log", METRICS] {
             std::os::unix::fs::symlink(&own, run.path().join(name)).unwrap();
         }
-        assert!(run.open_log().is_err() && run.append_metrics(&serde_json::json!({})).is_err());
+        assert!(run.open_log().is_err() && run.append_metrics(&step(1)).is_err());
         assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
     }
 
-    #[test]
-    fn a_line_behind_one_that_was_cut_off_is_a_line_of_its_own() {
-        let output = tempfile::tempdir().unwrap();
-        let run = RunDirectory::create(output.path(), "run").unwrap();
-        fs::write(run.metrics(), "{\"step\":1}\n{\"st").unwrap();
-        for number in [2, 3] {
-            run.append_metrics(&serde_json::json!({ "step": number })).unwrap();
-        }
-        let expected = "{\"step\":1}\n{\"st\n{\"step\":2}\n{\"step\":3}\n";
-        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), expected);
+    fn step(step: u64) -> Record {
+        Record::Step(StepRecord { step, ..StepRecord::default() })
     }
 
     #[test]
-    fn metrics_behind_the_checkpoint_are_moved_and_not_lost() {
+    fn a_line_after_one_that_was_cut_off_is_a_line_of_its_own() {
         let output = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(output.path(), "run").unwrap();
-        let kept = "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"kind\":\"epoch\",\"epoch\":1}\n";
-        let replaced = b"{\"step\":2,\"kind\":\"validation\",\"epoch\":1}\n{\"step\":3}\n{\"alarms\":[\"\xe7\x8a";
+        fs::write(run.metrics(), "{\"kind\":\"step\",\"step\":1}\n{\"st").unwrap();
+        for number in [2, 3] {
+            run.append_metrics(&step(number)).unwrap();
+        }
+        let text = fs::read_to_string(run.metrics()).unwrap();
+        assert_eq!(text.lines().nth(1), Some("{\"st"), "{text}");
+        assert_eq!(run.records().unwrap(), [1, 2, 3].map(step));
+    }
+
+    #[test]
+    fn metrics_after_the_checkpoint_are_moved_and_not_lost() {
+        let output = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(output.path(), "run").unwrap();
+        run.rewind_metrics(&TrainState::default()).unwrap();
+        let kept = "{\"kind\":\"step\",\"step\":1}\n{\"kind\":\"weather\",\"step\":2}\n{\"step\":2,\"kind\":\"epoch\",\"epoch\":1}\n";
+        let replaced = b"{\"step\":2,\"kind\":\"validation\",\"epoch\":1}\n{\"kind\":\"step\",\"step\":3}\n\
+            {\"kind\":\"weather\",\"step\":3}\n{\"alarms\":[\"\xe7\x8a";
         fs::write(run.metrics(), [kept.as_bytes(), replaced].concat()).unwrap();
         run.rewind_metrics(&TrainState { epoch: 1, global_step: 2, ..TrainState::default() }).unwrap();
         assert_eq!(fs::read_to_string(run.metrics()).unwrap(), kept);

@@ -2,7 +2,9 @@
 //!
 //! Reads files; writes none, so that a mistake found here leaves nothing behind.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -12,48 +14,46 @@ use crate::config::RunConfig;
 use crate::data::augmentation::Augmentation;
 use crate::data::batch::Example;
 use crate::data::examples::make_examples;
-use crate::data::image_source::ImageFiles;
+use crate::data::image_source::{ImageFiles, ImageSource};
 use crate::data::split::{SplitIndices, split_images};
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
+use crate::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION};
 use crate::run::checkpoint::reader::Checkpoint;
 use crate::run::initial_model::{InitialModel, ModelFolders};
+use crate::run::tracking::sample_pictures::SamplePictures;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::captioned_split::CaptionedSplit;
+use crate::training::collective::Alone;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
+use crate::training::trainer::{Trainer, TrainingData};
 use base::fault::{fault, usage};
+use base::team::Team;
 use datasets::prepared::{Dataset, Split};
 use metrics::meteor::Meteor;
 use pixels::image_processor::ImageProcessor;
 use records::caption_fit::CaptionFit;
 
-/// A run that is ready to begin or to go on.
+/// A run that is ready to begin or to be resumed.
 pub struct Setup {
-    /// The data set.
-    pub dataset: Dataset,
-    /// Its split.
+    pub dataset: Arc<Dataset>,
     pub split: SplitIndices,
-    /// The tokenizer.
     pub tokenizer: CaptionTokenizer,
     /// How pixels become the encoder's input.
     pub processor: ImageProcessor,
-    /// The model's parameters.
     pub parameters: Parameters,
-    /// Its optimizer.
     pub optimizer: Optimizer,
-    /// Progress.
     pub state: TrainState,
     /// Training pairs.
     pub train: Vec<Example>,
     /// Validation pairs.
     pub val: Vec<Example>,
-    /// One of the scores.
     pub meteor: Arc<Meteor>,
     /// What will happen.
     pub plan: RunPlan,
-    /// What a person should know about where the weights come from.
+    /// What the user should know about where the weights come from.
     pub notes: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Setup {
         Ok(Self { notes, ..setup })
     }
 
-    /// A run that goes on from a checkpoint. `config` is that of the checkpoint with what a person changed.
+    /// A run that is resumed. `config` is that of the checkpoint with what the user changed.
     ///
     /// # Errors
     /// Another data set than that of the checkpoint; tensors that do not fit.
@@ -88,7 +88,7 @@ impl Setup {
                     metadata.dataset_digest,
                     dataset.digest
                 ),
-                "name the right folder with --set data.directory=FOLDER, or begin a new run",
+                "name the right folder with --set data.directory=FOLDER, or start a new run",
             ));
         }
         let tokenizer = metadata.read_tokenizer(&config.tokenizer)?;
@@ -154,7 +154,7 @@ impl Setup {
         };
         let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads());
         Ok(Self {
-            dataset,
+            dataset: Arc::new(dataset),
             split,
             tokenizer,
             processor,
@@ -166,6 +166,36 @@ impl Setup {
             meteor: Arc::new(meteor),
             plan,
             notes: Vec::new(),
+        })
+    }
+
+    /// The loop over the images of `source`, computed by `team` on `device`.
+    pub fn into_trainer(self, source: ImageSource, device: Device, team: Team) -> Trainer {
+        let captioned = self.captioned_split();
+        let pad_id = self.tokenizer.special_ids().pad;
+        let data = TrainingData { train: Arc::new(self.train), val: Arc::new(self.val), source, pad_id, captioned };
+        let Self { plan, parameters, optimizer, state, .. } = self;
+        Trainer { plan, data, parameters, optimizer, state, device, team, collective: Box::new(Alone) }
+    }
+
+    /// What a checkpoint of the run as it stands says beside its tensors, without their digest. `written_by` is the
+    /// program.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be written as JSON.
+    pub fn checkpoint_metadata(&self, written_by: String) -> Result<CheckpointMetadata> {
+        Ok(CheckpointMetadata {
+            format_version: FORMAT_VERSION,
+            written_by,
+            state: self.state.clone(),
+            optimizer_step: self.optimizer.step(),
+            total_updates: self.plan.total_updates,
+            config: self.plan.config.clone(),
+            shape: self.plan.shape.clone(),
+            image_processor: self.processor.clone(),
+            tokenizer: self.tokenizer.to_json()?,
+            dataset_digest: self.dataset.digest.clone(),
+            tensors_digest: String::new(),
         })
     }
 
@@ -190,6 +220,12 @@ impl Setup {
         let val = &self.split.val;
         let count = self.plan.config.evaluation.num_samples.min(val.len());
         (0..count).map(|sample| val[sample * val.len() / count]).collect()
+    }
+
+    /// Those images as trackers show them.
+    pub fn sample_pictures(&self) -> Rc<RefCell<SamplePictures>> {
+        let paths = self.samples().into_iter().map(|image| (image, self.dataset.image_path(image))).collect();
+        Rc::new(RefCell::new(SamplePictures::new(paths)))
     }
 
     /// What is captioned at validations.

@@ -5,14 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::data::image_source::ImageSource;
-use crate::decoding::Decoding;
-use crate::evaluation::caption_match::{CaptionMatch, match_captions};
+use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
-use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
+use crate::run::split_scores::{FORMAT_VERSION, SplitScores};
 use base::fault::{WithHint as _, fault, usage};
 use base::team::Team;
 use base::terminal::{self, Progress};
@@ -20,10 +19,10 @@ use base::{atomic_file, digest};
 use datasets::prepared::Dataset;
 use metrics::corpus::Captions;
 use metrics::score::{ScoreOptions, ScoreReport, score};
+use records::record::{EvaluationRecord, Record};
 
 /// Captions shown on the console.
 const SHOWN: usize = 3;
-const FORMAT_VERSION: u32 = 1;
 const UNWRITABLE: &str = "free some disk space and make the folder writable";
 
 /// What to caption, with what.
@@ -63,29 +62,8 @@ pub struct SplitEvaluation {
     scores: SplitScores,
 }
 
-#[derive(Serialize)]
-struct SplitScores {
-    format_version: u32,
-    split: String,
-    /// Folder of the data set.
-    dataset: String,
-    dataset_digest: String,
-    /// File or folder name of the model.
-    checkpoint: String,
-    epoch: Option<u64>,
-    step: Option<u64>,
-    decoding: Decoding,
-    /// Of the file with the captions.
-    predictions_sha256: String,
-    /// Of the one that it replaces: this file is written first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    former_predictions_sha256: Option<String>,
-    report: ScoreReport,
-    /// Beside two baselines that know nothing of the image.
-    word_for_word: CaptionMatch,
-}
-
-/// Captions the images and scores what was written. `keep_going` is asked now and then; `None`: it said no.
+/// Captions the images and scores what was written. `None`: `keep_going`, which is asked now and
+/// then, said no.
 ///
 /// # Errors
 /// An image that cannot be read; what the model gives.
@@ -125,10 +103,10 @@ pub fn evaluate(
             epoch: model.progress.map(|(epoch, _)| epoch),
             step: model.progress.map(|(_, step)| step),
             decoding: writer.decoding,
-            predictions_sha256: digest::sha256(predictions.as_bytes()),
+            predictions_sha256: Some(digest::sha256(predictions.as_bytes())),
             former_predictions_sha256: None,
             report,
-            word_for_word,
+            word_for_word: Some(word_for_word),
         },
         predictions,
     }))
@@ -156,20 +134,22 @@ impl SplitEvaluation {
     }
 
     /// The line for `metrics.jsonl`.
-    pub fn metrics_line(&self) -> Value {
+    ///
+    /// # Errors
+    /// Never for what the command line or a config says.
+    pub fn record(&self) -> Result<Record> {
         let SplitScores { split, dataset, checkpoint, epoch, step, decoding, report, .. } = &self.scores;
-        json!({
-            "kind": "evaluation",
-            "step": step,
-            "epoch": epoch,
-            "split": split,
-            "dataset": dataset,
-            "checkpoint": checkpoint,
-            "decoding": decoding,
-            "scores": report.scores,
-            "without_end": report.statistics.without_end,
-            "signature": report.signature,
-        })
+        Ok(Record::Evaluation(EvaluationRecord {
+            split: split.clone(),
+            dataset: Some(dataset.clone()),
+            epoch: *epoch,
+            step: *step,
+            checkpoint: Some(checkpoint.clone()),
+            decoding: serde_json::to_value(decoding)?,
+            scores: Some(report.scores.named().map(|(name, value)| (name.to_owned(), Some(value))).into()),
+            without_end: report.statistics.without_end,
+            signature: Some(report.signature.clone()),
+        }))
     }
 
     /// Everything that is known of the scores, as JSON.
@@ -186,6 +166,7 @@ impl SplitEvaluation {
         for line in &self.shown {
             terminal::message(line);
         }
+        let Some(word_for_word) = word_for_word else { return };
         let total = word_for_word.num_images;
         terminal::message(&format!("captions that are one of their picture's own references, of {total} in {split}:"));
         terminal::message(&format!("  the model                         {:>4}", word_for_word.matched));
@@ -205,27 +186,16 @@ fn files(folder: &Path, split: &str) -> [PathBuf; 2] {
 /// Makes sure that nothing in `folder` is replaced that no evaluation wrote.
 ///
 /// # Errors
-/// A file of somebody's by the name of one that is to be written, and what is no folder.
+/// A file of the user's by the name of one that is to be written, and what is no folder.
 pub fn check_output(folder: &Path, split: &str) -> Result<()> {
-    /// What all versions wrote.
-    #[derive(Deserialize)]
-    struct Written {
-        format_version: u32,
-        split: String,
-        dataset_digest: String,
-        predictions_sha256: Option<String>,
-        former_predictions_sha256: Option<String>,
-    }
     if folder.exists() && !folder.is_dir() {
         return Err(usage(format!("{} is not a folder", folder.display()), "name a folder with --output DIR"));
     }
     let [predictions, scores] = files(folder, split);
-    let written = || serde_json::from_slice::<Written>(&bounded_file::read(&scores, MAX_CAPTIONS_BYTES).ok()?).ok();
-    let written = written().filter(|written| {
-        written.format_version <= FORMAT_VERSION && written.split == split && written.dataset_digest.len() == 64
-    });
+    let written = SplitScores::read(&scores).ok();
+    let written = written.filter(|written| written.split == split && written.dataset_digest.len() == 64);
     let is_ours = |path: &Path| match &written {
-        Some(Written { predictions_sha256: Some(expected), former_predictions_sha256: former, .. })
+        Some(SplitScores { predictions_sha256: Some(expected), former_predictions_sha256: former, .. })
             if path == predictions =>
         {
             digest::sha256_file(path).is_ok_and(|found| found == *expected || former.as_ref() == Some(&found))

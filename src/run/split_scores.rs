@@ -1,34 +1,109 @@
-//! Reads the scores of a split that `split_evaluation` has written, for a report and a model card.
+//! `predictions/SPLIT.scores.json`: what the captions of a split are worth, and what wrote and measured them.
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
+use crate::decoding::Decoding;
+use crate::evaluation::caption_match::CaptionMatch;
+use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use metrics::bootstrap::CONFIDENCE;
-use metrics::score::SCORE_NAMES;
-use report::{ScoreRow, SplitScores};
+use metrics::score::ScoreReport;
 
-/// The scores in a `SPLIT.scores.json`.
-///
-/// # Errors
-/// Text that is no such file.
-pub(super) fn parse(bytes: &[u8]) -> Result<SplitScores> {
-    let file: Value = serde_json::from_slice(bytes).context("it is not JSON")?;
-    let report = file.get("report").context("it holds no report")?;
-    let rows = SCORE_NAMES.iter().filter_map(|&name| {
-        let interval = &report["intervals"][name];
-        let interval = interval["low"].as_f64().zip(interval["high"].as_f64());
-        Some(ScoreRow { name: name.to_owned(), value: report["scores"][name].as_f64()?, interval })
-    });
-    let checkpoint = file["checkpoint"].as_str().unwrap_or_default().to_owned();
-    let epoch = file["epoch"].as_u64().map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
-    Ok(SplitScores {
-        split: file["split"].as_str().context("it names no split")?.to_owned(),
-        model: format!("{checkpoint}{epoch}"),
-        checkpoint,
-        rows: rows.collect(),
-        confidence: CONFIDENCE,
-        notes: serde_json::from_value(report["notes"].clone()).unwrap_or_default(),
-        signature: report["signature"].as_str().unwrap_or_default().to_owned(),
-        figures: serde_json::from_value(report["statistics"].clone()).ok(),
-    })
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SplitScores {
+    pub(super) format_version: u32,
+    pub(super) split: String,
+    /// Name of the data set.
+    pub(super) dataset: String,
+    pub(super) dataset_digest: String,
+    /// File or folder name of the model.
+    pub(super) checkpoint: String,
+    /// Completed epochs of the model, where they are known.
+    pub(super) epoch: Option<u64>,
+    pub(super) step: Option<u64>,
+    pub(super) decoding: Decoding,
+    /// Of the file with the captions.
+    pub(super) predictions_sha256: Option<String>,
+    /// Of the one that it replaces: this file is written first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) former_predictions_sha256: Option<String>,
+    pub(super) report: ScoreReport,
+    /// Beside two baselines that know nothing of the image.
+    pub(super) word_for_word: Option<CaptionMatch>,
+}
+
+impl SplitScores {
+    /// # Errors
+    /// A file that cannot be read, or is of another kind or a newer version.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let cannot = || format!("cannot use {}", path.display());
+        let bytes = bounded_file::read(path, MAX_CAPTIONS_BYTES).with_context(cannot)?;
+        let scores: Self = serde_json::from_slice(&bytes).with_context(cannot)?;
+        anyhow::ensure!(
+            scores.format_version <= FORMAT_VERSION,
+            "{} has format version {}, and this program reads {FORMAT_VERSION}",
+            path.display(),
+            scores.format_version
+        );
+        Ok(scores)
+    }
+}
+
+impl From<SplitScores> for report::SplitScores {
+    /// As a report and a model card show them: without scores that are not finite.
+    fn from(scores: SplitScores) -> Self {
+        let SplitScores { split, checkpoint, epoch, report, .. } = scores;
+        let intervals = report.intervals.map(|intervals| intervals.named());
+        let rows = report.scores.named().into_iter().enumerate().map(|(index, (name, value))| {
+            let interval = intervals.map(|intervals| (intervals[index].1.low, intervals[index].1.high));
+            let interval = interval.filter(|(low, high)| low.is_finite() && high.is_finite());
+            report::ScoreRow { name: name.to_owned(), value, interval }
+        });
+        Self {
+            split,
+            model: epoch.map_or_else(|| checkpoint.clone(), |epoch| format!("{checkpoint}, epoch {epoch}")),
+            checkpoint,
+            rows: rows.filter(|row| row.value.is_finite()).collect(),
+            confidence: CONFIDENCE,
+            notes: report.notes,
+            signature: report.signature,
+            figures: Some(report.statistics),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As version 0.1 wrote it.
+    const FILE: &str = include_str!("../../tests/fixtures/release_0_1/runs/run/predictions/test.scores.json");
+
+    #[test]
+    fn a_file_is_read_and_written_again_as_it_was() {
+        let scores: SplitScores = serde_json::from_str(FILE).unwrap();
+        assert_eq!(serde_json::to_string_pretty(&scores).unwrap(), FILE.trim_end());
+        let shown = report::SplitScores::from(scores);
+        assert_eq!(shown.model, "checkpoint_epoch_40_val_loss_0.2562.safetensors, epoch 40");
+        assert_eq!((shown.rows.len(), shown.rows[5].interval), (7, Some((0.78125, 0.96875))));
+    }
+
+    #[test]
+    fn scores_that_are_not_finite_are_not_shown_and_what_an_old_file_lacks_is_absent() {
+        let mut file: serde_json::Value = serde_json::from_str(FILE).unwrap();
+        for key in ["epoch", "predictions_sha256", "word_for_word"] {
+            file.as_object_mut().unwrap().remove(key).unwrap();
+        }
+        for place in ["/report/scores/METEOR", "/report/intervals/Bleu_1/low"] {
+            *file.pointer_mut(place).unwrap() = serde_json::Value::Null;
+        }
+        let shown = report::SplitScores::from(serde_json::from_value::<SplitScores>(file).unwrap());
+        assert_eq!(shown.model, shown.checkpoint);
+        assert!(shown.rows.len() == 6 && shown.rows.iter().all(|row| row.name != "METEOR"));
+        assert!(shown.rows[0].interval.is_none() && shown.rows[1].interval.is_some());
+    }
 }

@@ -1,47 +1,12 @@
-//! What the loop tells its observers. An observer that fails stops the loop.
+//! What happens in the loop, for whoever observes it. An observer that fails stops the loop.
 
 use crate::evaluation::captioning::WrittenCaption;
-use crate::model::parameters::Parameters;
 use crate::training::alarms::Alarm;
-use crate::training::optimizer::Optimizer;
+use crate::training::checkpointer::SavePoint;
 use crate::training::plan::RunPlan;
 use crate::training::train_state::TrainState;
 use metrics::score::SignedScores;
-
-/// Why a checkpoint is due.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum SavePoint {
-    /// The newest state.
-    Last,
-    /// A new best model.
-    Best {
-        /// Its validation loss, in nats per token.
-        val_loss: f64,
-    },
-}
-
-/// One update.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Number of the update, from 1.
-    pub global_step: u64,
-    /// Epoch it belongs to, from 1.
-    pub epoch: u64,
-    /// Mean token loss, in nats.
-    pub loss: f64,
-    /// Learning rate of the decoder.
-    pub learning_rate: f64,
-    /// 2-norm of all gradients before clipping.
-    pub grad_norm: f64,
-    /// Pairs in the update.
-    pub num_examples: usize,
-    /// Its duration in seconds, waiting for data included.
-    pub seconds: f64,
-    /// How much of that was spent waiting for data.
-    pub wait_seconds: f64,
-    /// The update was skipped because loss or gradient was not finite.
-    pub skipped: bool,
-}
+use records::record::{CaptionsRecord, EpochRecord, Record, StepRecord, ValidationRecord};
 
 /// An image of the validation split with what a validation wrote about it.
 #[derive(Clone, Copy, Debug)]
@@ -56,14 +21,14 @@ pub struct Sample<'a> {
 
 /// Something that happened.
 pub enum Event<'a> {
-    /// The loop begins or goes on.
+    /// The loop begins or resumes.
     Started {
         /// What will happen.
         plan: &'a RunPlan,
         /// Where it begins.
         state: &'a TrainState,
     },
-    /// An epoch begins or goes on.
+    /// An epoch begins or resumes.
     EpochStarted {
         /// Its number, from 1.
         epoch: u64,
@@ -73,7 +38,7 @@ pub enum Event<'a> {
         updates_done: u64,
     },
     /// An update was made.
-    Step(StepReport),
+    Step(StepRecord),
     /// An epoch's updates are done.
     EpochTrained {
         /// Progress so far; `state.epoch` is the epoch.
@@ -118,16 +83,18 @@ pub enum Event<'a> {
         /// Progress so far.
         state: &'a TrainState,
     },
-    /// A checkpoint is due.
-    Save {
+    /// A checkpoint is about to be written. What an observer holds back must be on the disk when it returns: a resume from
+    /// the checkpoint does not repeat what came before it.
+    Saving {
+        /// Progress so far.
+        state: &'a TrainState,
+    },
+    /// The checkpoint is on the disk.
+    Saved {
         /// Which.
         point: SavePoint,
         /// Progress so far.
         state: &'a TrainState,
-        /// The model.
-        parameters: &'a Parameters,
-        /// Its optimizer.
-        optimizer: &'a Optimizer,
     },
     /// The loop ends.
     Finished {
@@ -138,29 +105,50 @@ pub enum Event<'a> {
     },
 }
 
-/// Someone who is told what happens.
+impl Event<'_> {
+    /// The line of `metrics.jsonl` that the event leaves; `None` for those that leave none.
+    pub fn record(&self) -> Option<Record> {
+        Some(match self {
+            Event::Started { plan, state } => Record::Captions(CaptionsRecord {
+                step: state.global_step,
+                epoch: state.epoch,
+                fit: plan.counts.captions,
+            }),
+            Event::Step(record) => Record::Step(*record),
+            Event::EpochTrained { state } => Record::Epoch(EpochRecord {
+                epoch: state.epoch,
+                step: Some(state.global_step),
+                train_loss: state.train_loss,
+                train_seconds: Some(state.train_seconds),
+                skipped_updates: Some(state.skipped_updates),
+            }),
+            Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
+                Record::Validation(ValidationRecord {
+                    epoch: state.epoch,
+                    step: Some(state.global_step),
+                    val_loss: Some(*val_loss),
+                    scores: scores
+                        .map(|signed| signed.scores.named().map(|(name, value)| (name.to_owned(), Some(value))).into()),
+                    signature: scores.map(|signed| signed.signature.clone()),
+                    val_seconds: Some(*seconds),
+                    best: *is_best,
+                    alarms: alarms.iter().map(ToString::to_string).collect(),
+                })
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Takes events.
 pub trait Observer {
-    /// Takes an event.
-    ///
     /// # Errors
-    /// A failure that must stop the run, such as a checkpoint that cannot be written.
+    /// A failure that must stop the run, such as a `metrics.jsonl` that cannot be written.
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()>;
 }
 
 impl<O: Observer + ?Sized> Observer for &mut O {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         (**self).observe(event)
-    }
-}
-
-/// Passes events on in the process that writes, and nowhere else.
-pub(super) struct MainOnly<'a> {
-    pub(super) observer: &'a mut dyn Observer,
-    pub(super) is_main: bool,
-}
-
-impl Observer for MainOnly<'_> {
-    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        if self.is_main { self.observer.observe(event) } else { Ok(()) }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod captioned_split;
+pub mod checkpointer;
 pub mod collective;
 pub mod events;
 pub mod forecast;
@@ -10,6 +11,7 @@ pub mod gradients;
 pub mod loss;
 pub mod loss_watch;
 pub mod optimizer;
+mod outputs;
 pub mod plan;
 mod plan_text;
 pub mod schedule;

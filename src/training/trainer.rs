@@ -17,11 +17,13 @@ use crate::model::captioner::Captioner;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::alarms;
 use crate::training::captioned_split::{Captioned, CaptionedSplit};
+use crate::training::checkpointer::{Checkpointer, SavePoint};
 use crate::training::collective::Collective;
-use crate::training::events::{Event, MainOnly, Observer, SavePoint, StepReport};
+use crate::training::events::{Event, Observer};
 use crate::training::gpu_memory::explain;
 use crate::training::loss::{self, Loss};
 use crate::training::optimizer::Optimizer;
+use crate::training::outputs::Outputs;
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
@@ -29,6 +31,7 @@ use crate::training::train_step::{PendingStep, StepOutcome, train_step};
 use base::fault::fault;
 use base::stop::StopFlag;
 use base::team::Team;
+use records::record::StepRecord;
 
 /// Skipped updates one after the other at which a run gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
@@ -101,23 +104,29 @@ impl Trainer {
     /// Trains to the end, or until `stop` is raised.
     ///
     /// # Errors
-    /// An unreadable image, an observer that fails, ten updates in a row that are not finite.
-    pub fn run(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+    /// An unreadable image, a checkpoint that cannot be written, an observer that fails, ten updates in a row that are
+    /// not finite.
+    pub fn run(
+        &mut self,
+        observer: &mut dyn Observer,
+        checkpointer: &mut dyn Checkpointer,
+        stop: &StopFlag,
+    ) -> anyhow::Result<Outcome> {
         // Here, and nowhere else in the loop, it is decided who writes.
-        let mut observer = MainOnly { observer, is_main: self.collective.is_main() };
-        let outcome = self.run_through(&mut observer, stop).inspect_err(|_| self.collective.abort());
+        let mut outputs = Outputs { observer, checkpointer, is_main: self.collective.is_main() };
+        let outcome = self.run_through(&mut outputs, stop).inspect_err(|_| self.collective.abort());
         outcome.map_err(explain)
     }
 
-    fn run_through(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+    fn run_through(&mut self, outputs: &mut Outputs<'_>, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let interval = self.plan.config.training.validation_interval as u64;
         let num_epochs = self.plan.config.training.num_epochs as u64;
         let loss = loss::of(&self.plan.config.training);
-        observer.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
+        outputs.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
         let mut outcome = Outcome::Completed;
         loop {
             if self.state.needs_validation(interval, num_epochs) {
-                if self.validate(observer, stop)? == Outcome::Interrupted {
+                if self.validate(outputs, stop)? == Outcome::Interrupted {
                     outcome = Outcome::Interrupted;
                     break;
                 }
@@ -127,30 +136,25 @@ impl Trainer {
                 break;
             }
             if self.collective.any(self.state.is_out_of_patience(self.plan.config.training.patience))? {
-                observer.observe(&Event::EndedEarly { state: &self.state })?;
+                outputs.observe(&Event::EndedEarly { state: &self.state })?;
                 break;
             }
-            if self.train_epoch(&*loss, observer, stop)? == Outcome::Interrupted {
+            if self.train_epoch(&*loss, outputs, stop)? == Outcome::Interrupted {
                 outcome = Outcome::Interrupted;
                 break;
             }
         }
         let interrupted = outcome == Outcome::Interrupted;
-        observer.observe(&Event::Finished { state: &self.state, interrupted })?;
+        outputs.observe(&Event::Finished { state: &self.state, interrupted })?;
         self.collective.barrier()?;
         Ok(outcome)
     }
 
-    fn train_epoch(
-        &mut self,
-        loss: &dyn Loss,
-        observer: &mut dyn Observer,
-        stop: &StopFlag,
-    ) -> anyhow::Result<Outcome> {
+    fn train_epoch(&mut self, loss: &dyn Loss, outputs: &mut Outputs<'_>, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let epoch = self.state.epoch + 1;
         let save_interval = self.plan.config.training.save_interval;
         let mut saved = Instant::now();
-        observer.observe(&Event::EpochStarted {
+        outputs.observe(&Event::EpochStarted {
             epoch,
             num_updates: self.plan.updates_per_epoch,
             updates_done: self.state.updates_in_epoch,
@@ -159,8 +163,8 @@ impl Trainer {
         let mut unreported = Unreported::default();
         loop {
             if self.collective.any(stop.is_raised())? {
-                self.report_last(&mut unreported, observer)?;
-                self.save(observer, SavePoint::Last)?;
+                self.report_last(&mut unreported, outputs)?;
+                self.save(outputs, SavePoint::Last)?;
                 return Ok(Outcome::Interrupted);
             }
             let started = Instant::now();
@@ -170,8 +174,8 @@ impl Trainer {
                 Ok(batches) => batches,
                 // The state between two updates is whole: an unreadable image must not cost the epoch.
                 Err(error) => {
-                    self.report_last(&mut unreported, observer)?;
-                    self.save(observer, SavePoint::Last)?;
+                    self.report_last(&mut unreported, outputs)?;
+                    self.save(outputs, SavePoint::Last)?;
                     self.collective.barrier()?;
                     return Err(error);
                 }
@@ -179,25 +183,25 @@ impl Trainer {
             let next = self.launch(loss, &batches, started, waited)?;
             let previous = unreported.last.replace(next);
             if let Some(previous) = previous {
-                self.report(previous, &mut unreported, observer)?;
+                self.report(previous, &mut unreported, outputs)?;
             }
             // A GPU is given the next update while it makes this one; to wait for its report here would leave it idle.
             if self.device.is_cpu() {
-                self.report_last(&mut unreported, observer)?;
+                self.report_last(&mut unreported, outputs)?;
             }
             // The end of the epoch is a save point of its own.
             let is_last = self.state.updates_in_epoch >= self.plan.updates_per_epoch;
             let is_due = is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed());
             if !is_last && self.collective.any(is_due)? {
-                self.report_last(&mut unreported, observer)?;
-                self.save(observer, SavePoint::Last)?;
+                self.report_last(&mut unreported, outputs)?;
+                self.save(outputs, SavePoint::Last)?;
                 saved = Instant::now();
             }
         }
-        self.report_last(&mut unreported, observer)?;
+        self.report_last(&mut unreported, outputs)?;
         self.complete_epoch();
-        observer.observe(&Event::EpochTrained { state: &self.state })?;
-        self.save(observer, SavePoint::Last)?;
+        outputs.observe(&Event::EpochTrained { state: &self.state })?;
+        self.save(outputs, SavePoint::Last)?;
         Ok(Outcome::Completed)
     }
 
@@ -262,7 +266,7 @@ impl Trainer {
         &mut self,
         update: InFlight,
         unreported: &mut Unreported,
-        observer: &mut dyn Observer,
+        outputs: &mut Outputs<'_>,
     ) -> anyhow::Result<()> {
         let InFlight { step, global_step, epoch, learning_rate, started, waited } = update;
         let StepOutcome { loss, num_examples, grad_norm, skipped } = step.read(&mut self.optimizer)?;
@@ -282,24 +286,23 @@ impl Trainer {
             state.epoch_loss_count += loss.count;
             state.loss_watch.observe(global_step, loss.mean());
         }
-        let report = StepReport {
-            global_step,
-            epoch,
-            loss: loss.mean(),
-            learning_rate,
-            grad_norm,
-            num_examples: usize::try_from(num_examples).unwrap_or(usize::MAX),
-            seconds,
-            wait_seconds: waited.as_secs_f64(),
+        outputs.observe(&Event::Step(StepRecord {
+            step: global_step,
+            epoch: Some(epoch),
+            loss: Some(loss.mean()),
+            learning_rate: Some(learning_rate),
+            grad_norm: Some(grad_norm),
+            images_per_second: Some(num_examples as f64 / seconds),
+            seconds: Some(seconds),
+            wait_seconds: Some(waited.as_secs_f64()),
             skipped,
-        };
-        observer.observe(&Event::Step(report))?;
+        }))?;
         self.check_skipped()
     }
 
     /// The same for the update that a GPU is still making, so that state and parameters belong together.
-    fn report_last(&mut self, unreported: &mut Unreported, observer: &mut dyn Observer) -> anyhow::Result<()> {
-        unreported.last.take().map_or(Ok(()), |update| self.report(update, unreported, observer))
+    fn report_last(&mut self, unreported: &mut Unreported, outputs: &mut Outputs<'_>) -> anyhow::Result<()> {
+        unreported.last.take().map_or(Ok(()), |update| self.report(update, unreported, outputs))
     }
 
     fn check_skipped(&self) -> anyhow::Result<()> {
@@ -323,7 +326,7 @@ impl Trainer {
     }
 
     /// Validates; the newest state was saved before, so an interruption here loses only the validation.
-    fn validate(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Outcome> {
+    fn validate(&mut self, outputs: &mut Outputs<'_>, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let model =
             Captioner::build(&self.plan.shape, &self.parameters.detached().in_precision(self.plan.precision()))?;
@@ -331,7 +334,7 @@ impl Trainer {
         let size = self.plan.config.evaluation.batch_size;
         let jobs: Vec<_> =
             (0..examples.len()).step_by(size).map(|first| first..(first + size).min(examples.len())).collect();
-        observer.observe(&Event::ValidationStarted { num_batches: jobs.len() as u64 })?;
+        outputs.observe(&Event::ValidationStarted { num_batches: jobs.len() as u64 })?;
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
@@ -349,7 +352,7 @@ impl Trainer {
             for part in self.team.each(evaluate) {
                 loss.add(part?.unwrap_or_default());
             }
-            observer.observe(&Event::ValidationBatch)?;
+            outputs.observe(&Event::ValidationBatch)?;
         }
         let mut totals = [loss.sum, loss.count as f64];
         self.collective.sum(&mut totals)?;
@@ -357,7 +360,7 @@ impl Trainer {
         ensure!(count > 0.0, "the validation split has no caption");
         let val_loss = sum / count;
         // Weights that give no finite loss give no captions either.
-        let captioned = if val_loss.is_finite() { self.caption(observer, stop)? } else { Some(Captioned::default()) };
+        let captioned = if val_loss.is_finite() { self.caption(outputs, stop)? } else { Some(Captioned::default()) };
         let Some(captioned) = captioned else { return Ok(Outcome::Interrupted) };
         let previous = self.state.val_loss;
         let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captioned.captions);
@@ -366,18 +369,18 @@ impl Trainer {
         let (seconds, scores) = (started.elapsed().as_secs_f64(), captioned.scores.as_ref());
         let (state, alarms) = (&self.state, alarms.as_slice());
         let samples = self.data.captioned.samples(&captioned);
-        observer.observe(&Event::Validated { state, val_loss, scores, seconds, is_best, alarms, samples: &samples })?;
+        outputs.observe(&Event::Validated { state, val_loss, scores, seconds, is_best, alarms, samples: &samples })?;
         if is_best {
-            self.save(observer, SavePoint::Best { val_loss })?;
+            self.save(outputs, SavePoint::Best { val_loss })?;
         }
         // The newest state now knows its validation, so that a resume does not repeat it.
-        self.save(observer, SavePoint::Last)?;
+        self.save(outputs, SavePoint::Last)?;
         Ok(Outcome::Completed)
     }
 
     /// Captions of the samples, or of the whole validation split with their scores where that is due; in f32 as all
     /// captions. `None`: stopped.
-    fn caption(&self, observer: &mut dyn Observer, stop: &StopFlag) -> anyhow::Result<Option<Captioned>> {
+    fn caption(&self, outputs: &mut Outputs<'_>, stop: &StopFlag) -> anyhow::Result<Option<Captioned>> {
         let captioned = &self.data.captioned;
         let model = Captioner::build(&self.plan.shape, &self.parameters.detached())?;
         let config = &self.plan.config;
@@ -396,10 +399,10 @@ impl Trainer {
             workers: self.plan.num_workers,
             device: self.device.clone(),
         };
-        observer.observe(&Event::CaptioningStarted { num_images: images.len() as u64 })?;
+        outputs.observe(&Event::CaptioningStarted { num_images: images.len() as u64 })?;
         let mut stops = Ok(false);
         let advance = |count| {
-            let observed = observer.observe(&Event::ImagesCaptioned { num_images: count as u64 });
+            let observed = outputs.observe(&Event::ImagesCaptioned { num_images: count as u64 });
             stops = observed.and_then(|()| self.collective.any(stop.is_raised()));
             matches!(stops, Ok(false))
         };
@@ -411,9 +414,12 @@ impl Trainer {
         }))
     }
 
-    fn save(&self, observer: &mut dyn Observer, point: SavePoint) -> anyhow::Result<()> {
-        let (state, parameters, optimizer) = (&self.state, &self.parameters, &self.optimizer);
-        observer.observe(&Event::Save { point, state, parameters, optimizer })
+    /// Observers first: what they hold is on the disk when the checkpoint says that it is.
+    fn save(&self, outputs: &mut Outputs<'_>, point: SavePoint) -> anyhow::Result<()> {
+        let state = &self.state;
+        outputs.observe(&Event::Saving { state })?;
+        outputs.save(point, state, &self.parameters, &self.optimizer)?;
+        outputs.observe(&Event::Saved { point, state })
     }
 }
 
@@ -438,7 +444,7 @@ impl TrainingData {
     }
 }
 
-/// Whether the state is to be saved after this update of the epoch, so long after the last save.
+/// Whether the state is to be saved after this update of the epoch, so long after it was saved last.
 fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_saved: Duration) -> bool {
     match interval {
         Some(SaveInterval::Updates(interval)) => updates_in_epoch.is_multiple_of(interval),

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use ops::{
-    self, AttentionOptions, Dropout, Gelu, LinearOptions, Precision, UpdateReport, UpdateRule,
-    UpdatedParameter, Updater, Weight, WeightLayout,
+    self, AttentionOptions, Dropout, Gelu, LinearOptions, Precision, UpdateReport, UpdateRule, UpdatedParameter,
+    Updater, Weight, WeightLayout,
 };
 
 use crate::{assert_close, gpu, random, values};

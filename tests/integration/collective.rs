@@ -12,12 +12,14 @@ use caption_train::config::{EncoderKind, RunConfig};
 use caption_train::data::image_source::{ImageFiles, ImageInput, ImageSource};
 use caption_train::model::parameters::Parameters;
 use caption_train::run::setup::Setup;
+use caption_train::training::checkpointer::{Checkpointer, SavePoint};
 use caption_train::training::collective::{Alone, Collective};
 use caption_train::training::events::{Event, Observer};
 use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::optimizer::Optimizer;
+use caption_train::training::train_state::TrainState;
 use caption_train::training::train_step::{StepSettings, train_step};
-use caption_train::training::trainer::{Outcome, Trainer, TrainingData};
+use caption_train::training::trainer::{Outcome, Trainer};
 use ops::Precision;
 
 use crate::interruption::fresh;
@@ -132,6 +134,7 @@ struct Trained {
     reported: Vec<u64>,
     /// All events.
     num_events: usize,
+    num_saves: usize,
     /// Updates made.
     global_step: u64,
     val_loss: Option<f64>,
@@ -151,12 +154,22 @@ impl Observer for Watcher {
     fn observe(&mut self, event: &Event<'_>) -> Result<()> {
         self.num_events += 1;
         if let Event::Step(report) = event {
-            self.reported.push(report.global_step);
-            if Some(report.global_step) == self.after {
+            self.reported.push(report.step);
+            if Some(report.step) == self.after {
                 ensure!(!self.fails, "an observer failed");
                 self.stop.raise();
             }
         }
+        Ok(())
+    }
+}
+
+/// Counts the checkpoints that it is asked for.
+struct Saves(usize);
+
+impl Checkpointer for Saves {
+    fn save(&mut self, _: SavePoint, _: &TrainState, _: &Parameters, _: &Optimizer) -> Result<()> {
+        self.0 += 1;
         Ok(())
     }
 }
@@ -169,25 +182,18 @@ fn train(
     stop: StopFlag,
     watch: Option<(u64, bool)>,
 ) -> Trained {
-    let (pad_id, captioned) = (setup.tokenizer.special_ids().pad, setup.captioned_split());
     let source = ImageSource::files(Arc::clone(files), setup.plan.views());
-    let mut trainer = Trainer {
-        plan: setup.plan,
-        data: TrainingData { train: Arc::new(setup.train), val: Arc::new(setup.val), source, pad_id, captioned },
-        parameters: setup.parameters,
-        optimizer: setup.optimizer,
-        state: setup.state,
-        device: Device::Cpu,
-        team: Team::new(2, 1).unwrap(),
-        collective,
-    };
+    let trainer = setup.into_trainer(source, Device::Cpu, Team::new(2, 1).unwrap());
+    let mut trainer = Trainer { collective, ..trainer };
     let (after, fails) = watch.map_or((None, false), |(after, fails)| (Some(after), fails));
     let mut watcher = Watcher { after, fails, stop: stop.clone(), reported: Vec::new(), num_events: 0 };
-    let outcome = trainer.run(&mut watcher, &stop);
+    let mut saves = Saves(0);
+    let outcome = trainer.run(&mut watcher, &mut saves, &stop);
     Trained {
         outcome,
         reported: watcher.reported,
         num_events: watcher.num_events,
+        num_saves: saves.0,
         global_step: trainer.state.global_step,
         val_loss: trainer.state.val_loss,
         parameters: bits(&trainer.parameters),
@@ -232,7 +238,8 @@ fn two_processes_with_the_same_batches_make_the_updates_of_one_and_one_of_them_r
     assert_eq!(other.parameters, expected.parameters);
     assert_eq!((main.val_loss, other.val_loss), (expected.val_loss, expected.val_loss));
     assert_eq!((main.num_events, &main.reported), (expected.num_events, &expected.reported));
-    assert_eq!(other.num_events, 0);
+    assert_eq!((other.num_events, other.num_saves), (0, 0));
+    assert!(main.num_saves > 0 && main.num_saves == expected.num_saves);
     assert_eq!(main.outcome.unwrap(), Outcome::Completed);
 }
 

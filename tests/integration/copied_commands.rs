@@ -87,7 +87,7 @@ fn the_command_that_goes_on_with_a_stopped_run_works_as_it_is_copied() {
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let text = stderr(&child.wait_with_output().unwrap());
-    let line = format!("{} --set training.num_epochs=1", behind(&text, "stopped; go on with: "));
+    let line = format!("{} --set training.num_epochs=1", behind(&text, "stopped; resume with: "));
     let output = in_a_shell(folder.path(), &line);
     assert!(stderr(&output).contains("best model"), "{line}\n{}", stderr(&output));
 }

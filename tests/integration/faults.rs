@@ -46,7 +46,7 @@ fn a_disk_that_is_full_leaves_the_checkpoint_before_and_names_it() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("cannot write the checkpoint") && text.contains("File too large"), "{text}");
     assert!(text.contains("hint: free some disk space"), "{text}");
-    assert!(text.contains(&format!("the last good checkpoint is {}, behind update 63", last.display())), "{text}");
+    assert!(text.contains(&format!("the last good checkpoint is {}, after update 63", last.display())), "{text}");
     assert_eq!(fs::read(&last).unwrap(), whole);
     assert_eq!(checkpoints(&run), before, "nothing half written stays");
     // With room again the run goes on as if nothing had happened.

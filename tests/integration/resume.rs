@@ -1,4 +1,4 @@
-//! Stopping and going on, with the binary and real signals.
+//! Stopping and resuming, with the binary and real signals.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -65,7 +65,7 @@ fn stopped_run_equals_undisturbed_run(encoder: &str, batch_by: &str, signal: &st
     let (metadata, _) = read_metadata(&last_checkpoint(&run)).unwrap();
     let state = &metadata.state;
     assert_eq!((state.epoch, state.updates_in_epoch), (0, state.global_step));
-    assert!((5..32).contains(&state.global_step), "stopped behind update {}", state.global_step);
+    assert!((5..32).contains(&state.global_step), "stopped after update {}", state.global_step);
 
     let output = binary().arg("--resume").arg(last_checkpoint(&run)).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
@@ -125,7 +125,7 @@ fn a_signal_while_data_are_prepared_ends_the_process_at_once_and_the_same_comman
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), INTERRUPTED);
-    assert!(stderr(&output).contains("the same command goes on where this one stopped"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("run the same command to continue"), "{}", stderr(&output));
     assert!(!folder.path().join("run").exists() && !folder.path().join("new/preparation.json").exists());
 }
 
@@ -264,7 +264,7 @@ fn a_finished_checkpoint_elsewhere_makes_a_run_that_has_a_checkpoint() {
     std::fs::copy(last_checkpoint(&folder.path().join("run")), &copy).unwrap();
     let output = binary().arg("--resume").arg(&copy).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("is not there: using the newest"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is not there: using the latest"), "{}", stderr(&output));
     assert!(last_checkpoint(&folder.path().join("run-2")).is_file());
 }
 
@@ -350,14 +350,17 @@ fn a_run_folder_or_auto_goes_on_from_the_newest_checkpoint_that_is_whole() {
     let bytes = std::fs::read(&last).unwrap();
     std::fs::write(&last, &bytes[..bytes.len() - 1]).unwrap();
     let (done, text) = resume("runs/run");
-    assert!(done && text.contains("last.safetensors is passed over") && text.contains("truncated"), "{text}");
+    assert!(
+        done && text.contains("skipping runs/run/checkpoints/last.safetensors: ") && text.contains("truncated"),
+        "{text}"
+    );
     assert!(folder.path().join("runs/run-2").is_dir(), "{text}");
 
     for file in std::fs::read_dir(run.join("checkpoints")).unwrap() {
         std::fs::write(file.unwrap().path(), "").unwrap();
     }
     let (done, text) = resume("runs/run");
-    assert!(!done && text.contains("there is no checkpoint in runs/run/checkpoints"), "{text}");
+    assert!(!done && text.contains("no resumable checkpoint in runs/run/checkpoints"), "{text}");
     let (done, text) = resume("auto");
-    assert!(done && text.contains("runs/run is passed over") && text.contains("from        runs/run-2/"), "{text}");
+    assert!(done && text.contains("skipping runs/run: ") && text.contains("from        runs/run-2/"), "{text}");
 }

@@ -17,6 +17,11 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// W&B's log of a run.
+fn log_file(run: &Path) -> PathBuf {
+    files_below(&run.join("wandb")).into_iter().find(|path| path.extension().is_some_and(|e| e == "wandb")).unwrap()
+}
+
 #[test]
 fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
     let folder = tempfile::tempdir().unwrap();
@@ -25,10 +30,7 @@ fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
     let run = folder.path().join("run");
     let wandb = names(&run.join("wandb"));
     assert!(wandb.len() == 1 && wandb[0].starts_with("offline-run-"), "{wandb:?}");
-    let log = |run: &Path| -> PathBuf {
-        files_below(&run.join("wandb")).into_iter().find(|path| path.extension().is_some_and(|e| e == "wandb")).unwrap()
-    };
-    let bytes = fs::read(log(&run)).unwrap();
+    let bytes = fs::read(log_file(&run)).unwrap();
     assert!(bytes.starts_with(b":W&B"));
     let text = String::from_utf8_lossy(&bytes);
     for expected in ["train/learning_rate", "val/loss", "epoch  train loss", "val/samples"] {
@@ -44,7 +46,7 @@ fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(names(&run.join("wandb")), wandb, "the same run");
     assert_eq!(fs::read_to_string(run.join("wandb.json")).unwrap(), id);
-    assert!(fs::read(log(&run)).unwrap().len() > bytes.len());
+    assert!(fs::read(log_file(&run)).unwrap().len() > bytes.len());
     assert_eq!(names(&run.join("tensorboard")).len(), 2);
     let table = fs::read_to_string(run.join("results.csv")).unwrap();
     let epochs: Vec<&str> = table.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
@@ -108,11 +110,21 @@ mod online {
     use std::time::Duration;
 
     use base::stop::StopFlag;
+    use base::team::Team;
+    use candle_core::Device;
+    use caption_train::data::image_source::ImageSource;
+    use caption_train::model::parameters::Parameters;
     use caption_train::run::environment::Process;
+    use caption_train::run::run_directory::RunDirectory;
+    use caption_train::run::setup::Setup;
     use caption_train::run::tracking::jsonl::JsonLines;
     use caption_train::run::tracking::sample_pictures::SamplePictures;
-    use caption_train::run::tracking::wandb::{About, WeightsAndBiases};
-    use caption_train::training::events::{Event, Observer as _};
+    use caption_train::run::tracking::tracker::{Tracker as _, TrackerContext};
+    use caption_train::run::tracking::wandb::WeightsAndBiases;
+    use caption_train::training::checkpointer::{Checkpointer, SavePoint};
+    use caption_train::training::events::{Event, Observer};
+    use caption_train::training::optimizer::Optimizer;
+    use caption_train::training::train_state::TrainState;
     use wandb::Settings;
 
     use super::recorder::{Recorder, Request};
@@ -153,25 +165,81 @@ mod online {
         rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect()
     }
 
+    /// W&B's tracker, which only writes its log.
+    fn offline(setup: &Setup, run: &RunDirectory) -> WeightsAndBiases {
+        let offline = |name: &str| (name == "WANDB_MODE").then(|| "offline".to_owned());
+        let settings = Settings::resolve(&wandb::Options::default(), run.path(), &offline).unwrap();
+        let process = Process::of_this(&setup.plan, "a test".to_owned());
+        let context = TrackerContext {
+            run,
+            config: &setup.plan.config,
+            state: &setup.state,
+            process: &process,
+            pictures: Rc::new(RefCell::new(SamplePictures::new(HashMap::new()))),
+        };
+        WeightsAndBiases::start(&settings, &context).unwrap()
+    }
+
+    /// Counts, each time a checkpoint is ordered, the updates whose rows are on the disk.
+    struct Orders<'a> {
+        run: &'a Path,
+        /// Updates done, updates in `metrics.jsonl`, and rows of updates in W&B's log.
+        found: Vec<[usize; 3]>,
+    }
+
+    impl Checkpointer for Orders<'_> {
+        fn save(&mut self, point: SavePoint, state: &TrainState, _: &Parameters, _: &Optimizer) -> anyhow::Result<()> {
+            let log = fs::read(log_file(self.run)).unwrap();
+            let rows = log.windows(13).filter(|window| window == b"train/wait_se").count();
+            let is_awaited = point == SavePoint::Last && state.needs_validation(1, 2);
+            self.found.push([
+                state.global_step as usize,
+                crate::support::losses(self.run).len(),
+                rows + usize::from(is_awaited),
+            ]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_trackers_hold_is_on_the_disk_before_a_checkpoint_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (setup, run) = (fresh(folder.path(), "save_interval = 1"), directory(folder.path()));
+        let (mut wandb, mut metrics) = (offline(&setup, &run), JsonLines::open(&run, 1).unwrap());
+        let mut observer = |event: &Event<'_>| {
+            metrics.observe(event).unwrap();
+            wandb.observe(event).unwrap();
+        };
+        struct Both<F>(F);
+        impl<F: FnMut(&Event<'_>)> Observer for Both<F> {
+            fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+                (self.0)(event);
+                Ok(())
+            }
+        }
+        let mut orders = Orders { run: run.path(), found: Vec::new() };
+        let source = ImageSource::files(setup.image_files(), setup.plan.views());
+        let mut trainer = setup.into_trainer(source, Device::Cpu, Team::new(2, 1).unwrap());
+        trainer.run(&mut Both(&mut observer), &mut orders, &StopFlag::default()).unwrap();
+        // Eight updates in two epochs: after each, and twice more after each validation.
+        assert_eq!(orders.found.len(), 12, "{:?}", orders.found);
+        for [done, logged, rows] in &orders.found {
+            assert_eq!([logged, rows], [done, done], "{:?}", orders.found);
+        }
+    }
+
     #[test]
     fn a_run_killed_within_a_validation_has_one_whole_row_for_the_epochs_last_update() {
         let folder = tempfile::tempdir().unwrap();
         let (setup, run) = (fresh(folder.path(), ""), directory(folder.path()));
-        let config = &setup.plan.config;
-        // A folder that a run can be gone on from in place.
-        run.write("config.resolved.toml", &caption_train::config::to_toml(config)).unwrap();
-        let offline = |name: &str| (name == "WANDB_MODE").then(|| "offline".to_owned());
-        let settings = Settings::resolve(&wandb::Options::default(), run.path(), &offline).unwrap();
-        let process = Process::of_this(&setup.plan, "a test".to_owned());
-        let about = About { config, state: &setup.state, process: &process };
-        let pictures = Rc::new(RefCell::new(SamplePictures::new(HashMap::new())));
-        let (console, stop) = (mpsc::channel().1, StopFlag::default());
-        let mut wandb = WeightsAndBiases::start(&settings, &run, &about, pictures, console, stop).unwrap();
+        // A folder in which the run can be resumed.
+        run.write("config.resolved.toml", &caption_train::config::to_toml(&setup.plan.config)).unwrap();
+        let mut wandb = offline(&setup, &run);
         let mut metrics = JsonLines::open(&run, 1).unwrap();
         let (outcome, ..) = interrupted(setup, &run, |event| {
             metrics.observe(event).unwrap();
             wandb.observe(event).unwrap();
-            if matches!(event, Event::ValidationStarted { .. }) { Then::Fail } else { Then::GoOn }
+            if matches!(event, Event::ValidationStarted { .. }) { Then::Fail } else { Then::Continue }
         });
         assert!(outcome.is_err());
         // A process that is killed drops nothing, and its lock goes with it.

@@ -171,7 +171,7 @@ fn a_run_uploads_its_best_model_and_one_that_cannot_ends_well_all_the_same() {
     let output = command.arg("--config").arg(config(folder.path(), "end")).output().unwrap();
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("the model was not uploaded") && text.contains("401"), "{text}");
+    assert!(text.contains("cannot upload the model") && text.contains("401"), "{text}");
     assert_eq!(leftover(folder.path()), 0);
 
     let folder = tempfile::tempdir().unwrap();

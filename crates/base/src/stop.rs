@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Exit code of a process that a signal stopped.
+pub const EXIT_CODE: u8 = 130;
+
 /// A flag that is raised once.
 #[derive(Clone, Debug, Default)]
 pub struct StopFlag(Arc<State>);

@@ -12,7 +12,7 @@ const TINY: f64 = 1e-15;
 const SMALL: f64 = 1e-9;
 
 /// What BLEU needs to know of an image; that of several is their sum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BleuStatistics {
     /// N-grams of the candidate that stand in a reference, each as often as in one reference at most.
     pub correct: [u64; MAX_ORDER],

@@ -9,12 +9,20 @@ pub const NUM_RESAMPLES: usize = 1000;
 pub const CONFIDENCE: f64 = 0.95;
 
 /// A score's interval.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Interval {
     /// 2.5 % of the resamples are below.
+    #[serde(deserialize_with = "nan_if_null")]
     pub low: f64,
     /// 2.5 % of the resamples are above.
+    #[serde(deserialize_with = "nan_if_null")]
     pub high: f64,
+}
+
+/// JSON has no NaN.
+fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value: Option<f64> = serde::Deserialize::deserialize(deserializer)?;
+    Ok(value.unwrap_or(f64::NAN))
 }
 
 /// The percentile interval of every score that `scores` gives for `num_images` images drawn with replacement. The draws

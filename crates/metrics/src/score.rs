@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bleu::{BleuStatistics, bleu_statistics};
 use super::bootstrap::{CONFIDENCE, Interval, intervals};
@@ -36,7 +36,7 @@ pub struct ScoreOptions<'a> {
 
 /// Scores of a set of captions, by the names that COCO uses. BLEU, METEOR and ROUGE-L are from 0 to 1, CIDEr from 0 to
 /// 10; tables often show them times 100.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(non_snake_case, reason = "the names that every COCO result has")]
 pub struct Scores<T> {
     /// BLEU of single words.
@@ -76,9 +76,10 @@ impl<T: Copy> Scores<T> {
 }
 
 /// What scoring a set of captions gives.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoreReport {
     /// The scores.
+    #[serde(deserialize_with = "nan_if_null")]
     pub scores: Scores<f64>,
     /// Their intervals; absent without resamples.
     pub intervals: Option<Scores<Interval>>,
@@ -90,6 +91,12 @@ pub struct ScoreReport {
     pub notes: Vec<String>,
     /// What was computed, how, on how much.
     pub signature: String,
+}
+
+/// JSON has no NaN.
+fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Scores<f64>, D::Error> {
+    let scores: Scores<Option<f64>> = Deserialize::deserialize(deserializer)?;
+    Ok(Scores::from_array(scores.named().map(|(_, value)| value.unwrap_or(f64::NAN))))
 }
 
 /// Scores with what makes them comparable.

@@ -3,3 +3,4 @@
 pub mod caption_fit;
 pub mod caption_lengths;
 pub mod metrics_log;
+pub mod record;

@@ -1,15 +1,12 @@
 //! Reads `metrics.jsonl` into series. Lines that it cannot read and kinds that it does not know are counted, not refused:
 //! a report is wanted most when something went wrong.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::caption_fit::CaptionFit;
-
-/// Scores by the names that COCO uses; `None` is a number that is not finite.
-pub type NamedScores = BTreeMap<String, Option<f64>>;
+use crate::record::{EpochRecord, EvaluationRecord, Line, Record, StepRecord, ValidationRecord};
 
 /// What a run logged, each list in the order of updates. Where an update, an epoch or a validation was logged twice, as a
 /// resumed run does, the later line counts.
@@ -18,110 +15,17 @@ pub struct MetricsLog {
     /// How the captions fit into the decoder.
     pub captions: Option<CaptionFit>,
     /// Logged updates.
-    pub steps: Vec<StepPoint>,
+    pub steps: Vec<StepRecord>,
     /// Completed epochs.
-    pub epochs: Vec<EpochPoint>,
+    pub epochs: Vec<EpochRecord>,
     /// Validations.
-    pub validations: Vec<ValidationPoint>,
+    pub validations: Vec<ValidationRecord>,
     /// Splits that were captioned and scored by themselves.
-    pub evaluations: Vec<EvaluationPoint>,
-    /// Lines that are no such object; a last line that is still being written is not counted.
+    pub evaluations: Vec<EvaluationRecord>,
+    /// Lines that cannot be read; a last line that is still being written is not counted.
     pub num_unreadable: u64,
     /// Lines of other kinds.
     pub num_unknown: u64,
-}
-
-/// A logged update. A number that is absent was not finite or not logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StepPoint {
-    /// Number of the update, from 1.
-    pub step: u64,
-    /// Its epoch, from 1.
-    pub epoch: Option<u64>,
-    /// Mean token loss, in nats.
-    pub loss: Option<f64>,
-    /// Learning rate.
-    pub learning_rate: Option<f64>,
-    /// 2-norm of all gradients before clipping.
-    pub grad_norm: Option<f64>,
-    /// Pairs of image and caption per second.
-    pub images_per_second: Option<f64>,
-    /// Seconds spent waiting for data.
-    pub wait_seconds: Option<f64>,
-    /// Seconds that the update took in all.
-    pub seconds: Option<f64>,
-    /// It was skipped because loss or gradient was not finite.
-    #[serde(default)]
-    pub skipped: bool,
-}
-
-/// A completed epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct EpochPoint {
-    /// Its number, from 1.
-    pub epoch: u64,
-    /// Updates done.
-    pub step: Option<u64>,
-    /// Mean token loss over the epoch, in nats.
-    pub train_loss: Option<f64>,
-    /// Seconds that its updates took.
-    pub train_seconds: Option<f64>,
-    /// Updates skipped so far.
-    pub skipped_updates: Option<u64>,
-}
-
-/// A validation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ValidationPoint {
-    /// Completed epochs.
-    pub epoch: u64,
-    /// Updates done.
-    pub step: Option<u64>,
-    /// Mean token loss, in nats.
-    pub val_loss: Option<f64>,
-    /// Scores of the captions, where they were scored.
-    pub scores: Option<NamedScores>,
-    /// What was computed.
-    pub signature: Option<String>,
-    /// Its duration.
-    pub val_seconds: Option<f64>,
-    /// Whether the model was the best so far.
-    #[serde(default)]
-    pub best: bool,
-    /// What it warned of.
-    #[serde(default)]
-    pub alarms: Vec<String>,
-}
-
-/// A split that was captioned and scored.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct EvaluationPoint {
-    /// The split.
-    pub split: String,
-    /// Completed epochs of the model, where that is known.
-    pub epoch: Option<u64>,
-    /// Its updates.
-    pub step: Option<u64>,
-    /// File or folder name of the model.
-    pub checkpoint: Option<String>,
-    /// The scores.
-    pub scores: Option<NamedScores>,
-    /// What was computed.
-    pub signature: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum Line {
-    Captions {
-        fit: CaptionFit,
-    },
-    Step(StepPoint),
-    Epoch(EpochPoint),
-    Validation(ValidationPoint),
-    Evaluation(EvaluationPoint),
-    #[serde(other)]
-    Unknown,
 }
 
 /// Reads all lines.
@@ -142,7 +46,7 @@ pub fn read(mut reader: impl BufRead) -> io::Result<MetricsLog> {
 }
 
 impl MetricsLog {
-    /// Whether the log holds nothing to show.
+    /// Whether there is nothing to show.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.epochs.is_empty() && self.validations.is_empty() && self.evaluations.is_empty()
     }
@@ -158,16 +62,22 @@ impl MetricsLog {
         if line.trim_ascii().is_empty() {
             return;
         }
-        match serde_json::from_slice(line) {
-            Ok(Line::Captions { fit }) => self.captions = Some(fit),
-            Ok(Line::Step(point)) => self.steps.push(point),
-            Ok(Line::Epoch(point)) => self.epochs.push(point),
-            Ok(Line::Validation(point)) => self.validations.push(point),
-            Ok(Line::Evaluation(point)) => self.evaluations.push(point),
-            Ok(Line::Unknown) => self.num_unknown += 1,
+        match Line::parse(line) {
+            Ok(Line::Record(record)) => self.add(record),
+            Ok(Line::Unknown { .. }) => self.num_unknown += 1,
             // Torn lines without an end are the last of a run that is under way.
             Err(_) if line.last() != Some(&b'\n') => {}
             Err(_) => self.num_unreadable += 1,
+        }
+    }
+
+    fn add(&mut self, record: Record) {
+        match record {
+            Record::Captions(record) => self.captions = Some(record.fit),
+            Record::Step(record) => self.steps.push(record),
+            Record::Epoch(record) => self.epochs.push(record),
+            Record::Validation(record) => self.validations.push(record),
+            Record::Evaluation(record) => self.evaluations.push(record),
         }
     }
 }
@@ -242,7 +152,7 @@ mod tests {
             "{\"kind\":\"step\",\"step\":2,\"lo",
         ));
         assert_eq!((log.num_unreadable, log.num_unknown), (3, 1));
-        assert_eq!(log.steps, [StepPoint { step: 1, skipped: true, ..StepPoint::default() }]);
+        assert_eq!(log.steps, [StepRecord { step: 1, skipped: true, ..StepRecord::default() }]);
         assert_eq!(read(&b"\xff\xfe\n"[..]).unwrap().num_unreadable, 1);
         assert!(read_text("").is_empty());
     }

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::charts::{Chart, Drawing, Mark, Series, Span, Style};
 use super::data::ReportData;
 use super::downsample::{Point, smooth};
-use records::metrics_log::{MetricsLog, StepPoint, ValidationPoint};
+use records::metrics_log::MetricsLog;
+use records::record::{StepRecord, ValidationRecord};
 
 /// Points of a smoothed line.
 const MAX_SMOOTHED: usize = 300;
@@ -83,7 +84,7 @@ fn loss_chart(log: &MetricsLog, x_high: f64) -> Option<Drawing> {
 }
 
 /// Each score has a chart of its own: one axis for all would show CIDEr alone.
-fn score_charts(validations: &[ValidationPoint]) -> Vec<Drawing> {
+fn score_charts(validations: &[ValidationRecord]) -> Vec<Drawing> {
     const SCORES: [(&str, &str, &str); 4] = [
         ("bleu", "Bleu_4", "BLEU-4"),
         ("meteor", "METEOR", "METEOR"),
@@ -92,7 +93,7 @@ fn score_charts(validations: &[ValidationPoint]) -> Vec<Drawing> {
     ];
     let last = validations.last().map_or(0, |point| point.epoch) as f64;
     let chart = |(id, key, title): (&'static str, &str, &str)| {
-        let of = |point: &ValidationPoint| Some((point.epoch as f64, *point.scores.as_ref()?.get(key)?));
+        let of = |point: &ValidationRecord| Some((point.epoch as f64, *point.scores.as_ref()?.get(key)?));
         let measured: Vec<(f64, Option<f64>)> = validations.iter().filter_map(of).collect();
         let finite = measured.iter().filter_map(|&(x, score)| score.map(|score| Point::new(x, score)));
         let lost = measured.iter().filter(|(_, score)| score.is_none());
@@ -146,7 +147,7 @@ fn wait_chart(data: &ReportData, x_high: f64) -> Chart {
 
 /// Part of an update's time that it spent waiting, from 0 to 1. Without its duration in the log that follows from its
 /// speed, which the last update of an epoch, that may have fewer pairs, makes a little too high: hence the limit.
-fn wait_share(point: &StepPoint, images_per_update: Option<u64>) -> Option<f64> {
+fn wait_share(point: &StepRecord, images_per_update: Option<u64>) -> Option<f64> {
     let by_speed = || images_per_update.zip(point.images_per_second).map(|(images, speed)| images as f64 / speed);
     let seconds = point.seconds.or_else(by_speed).filter(|seconds| *seconds > 0.0)?;
     Some((point.wait_seconds? / seconds).clamp(0.0, 1.0))
@@ -159,7 +160,7 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-fn values(log: &MetricsLog, value: impl Fn(&StepPoint) -> Option<f64>) -> Vec<Point> {
+fn values(log: &MetricsLog, value: impl Fn(&StepRecord) -> Option<f64>) -> Vec<Point> {
     let points = log.steps.iter().filter_map(|point| Some(Point::new(point.step as f64, value(point)?)));
     points.filter(|point| point.y.is_finite()).collect()
 }
@@ -170,7 +171,7 @@ fn skipped(log: &MetricsLog) -> Vec<Mark> {
 }
 
 /// Updates that were made and have no finite value.
-fn not_finite(log: &MetricsLog, value: impl Fn(&StepPoint) -> Option<f64>) -> Vec<Mark> {
+fn not_finite(log: &MetricsLog, value: impl Fn(&StepRecord) -> Option<f64>) -> Vec<Mark> {
     let lost = log.steps.iter().filter(|point| !point.skipped && !value(point).is_some_and(f64::is_finite));
     lost.map(|point| Mark { x: point.step as f64, what: "not finite" }).collect()
 }
@@ -203,19 +204,19 @@ fn step_chart(id: &'static str, title: &str, unit: &str, x_high: f64, series: Ve
 mod tests {
     use super::*;
 
-    fn step(step: u64, loss: Option<f64>) -> StepPoint {
-        StepPoint {
+    fn step(step: u64, loss: Option<f64>) -> StepRecord {
+        StepRecord {
             step,
             loss,
             learning_rate: Some(1e-4),
             grad_norm: loss,
             images_per_second: Some(50.0),
             wait_seconds: Some(0.1),
-            ..StepPoint::default()
+            ..StepRecord::default()
         }
     }
 
-    fn data(steps: Vec<StepPoint>) -> ReportData {
+    fn data(steps: Vec<StepRecord>) -> ReportData {
         let metrics = MetricsLog { steps, ..MetricsLog::default() };
         ReportData { metrics, images_per_update: Some(10), ..ReportData::default() }
     }
@@ -241,16 +242,16 @@ mod tests {
         let point = step(1, Some(1.0));
         assert_eq!(wait_share(&point, Some(10)), Some(0.5));
         assert_eq!(wait_share(&point, None), None);
-        assert_eq!(wait_share(&StepPoint { seconds: Some(0.4), ..point }, None), Some(0.25));
-        assert_eq!(wait_share(&StepPoint { wait_seconds: Some(9.0), ..point }, Some(10)), Some(1.0));
-        assert_eq!(wait_share(&StepPoint { images_per_second: Some(f64::INFINITY), ..point }, Some(10)), None);
+        assert_eq!(wait_share(&StepRecord { seconds: Some(0.4), ..point }, None), Some(0.25));
+        assert_eq!(wait_share(&StepRecord { wait_seconds: Some(9.0), ..point }, Some(10)), Some(1.0));
+        assert_eq!(wait_share(&StepRecord { images_per_second: Some(f64::INFINITY), ..point }, Some(10)), None);
     }
 
     #[test]
     fn each_score_has_a_chart_and_a_lost_one_is_a_mark() {
         let scores = |cider: Option<f64>| Some([("CIDEr".to_owned(), cider), ("METEOR".to_owned(), Some(0.2))].into());
-        let point = |epoch, cider| ValidationPoint { epoch, scores: scores(cider), ..ValidationPoint::default() };
-        let unscored = ValidationPoint { epoch: 3, ..ValidationPoint::default() };
+        let point = |epoch, cider| ValidationRecord { epoch, scores: scores(cider), ..ValidationRecord::default() };
+        let unscored = ValidationRecord { epoch: 3, ..ValidationRecord::default() };
         let charts = score_charts(&[point(1, Some(0.5)), point(2, None), unscored]);
         let json: Vec<String> = charts.iter().map(|chart| serde_json::to_string(chart).unwrap()).collect();
         assert!(json.len() == 2 && json[0].contains("METEOR") && json[1].contains("× not finite: epoch 2"), "{json:?}");

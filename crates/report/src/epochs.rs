@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::numbers::{duration, grouped, score, significant};
 use super::visible::{self, MAX_CAPTION};
-use records::metrics_log::{EpochPoint, MetricsLog, ValidationPoint};
+use records::metrics_log::MetricsLog;
+use records::record::{EpochRecord, ValidationRecord};
 
 /// Epochs that are shown, the last ones.
 const MAX_EPOCHS: usize = 100;
@@ -51,7 +52,7 @@ struct EpochAlarms {
 
 /// A row for each epoch that was completed or validated.
 pub(super) fn epoch_table(log: &MetricsLog) -> EpochTable {
-    let mut epochs: BTreeMap<u64, (Option<&EpochPoint>, Option<&ValidationPoint>)> = BTreeMap::new();
+    let mut epochs: BTreeMap<u64, (Option<&EpochRecord>, Option<&ValidationRecord>)> = BTreeMap::new();
     for point in &log.epochs {
         epochs.entry(point.epoch).or_default().0 = Some(point);
     }
@@ -64,7 +65,7 @@ pub(super) fn epoch_table(log: &MetricsLog) -> EpochTable {
     EpochTable { rows: rows.collect(), has_scores, num_hidden }
 }
 
-fn row(epoch: u64, trained: Option<&EpochPoint>, validated: Option<&ValidationPoint>) -> EpochRow {
+fn row(epoch: u64, trained: Option<&EpochRecord>, validated: Option<&ValidationRecord>) -> EpochRow {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
     let steps = trained.and_then(|point| point.step).or_else(|| validated.and_then(|point| point.step));
     // A validation that has no loss had one that was not finite.
@@ -83,7 +84,7 @@ fn row(epoch: u64, trained: Option<&EpochPoint>, validated: Option<&ValidationPo
 
 /// The alarms by epoch.
 pub(super) fn alarms(log: &MetricsLog) -> Alarms {
-    let warned: Vec<&ValidationPoint> = log.validations.iter().filter(|point| !point.alarms.is_empty()).collect();
+    let warned: Vec<&ValidationRecord> = log.validations.iter().filter(|point| !point.alarms.is_empty()).collect();
     let num_hidden = warned.len().saturating_sub(MAX_ALARMS);
     let count = warned.iter().map(|point| point.alarms.len()).sum();
     let epochs = warned.into_iter().skip(num_hidden).map(|point| EpochAlarms {
@@ -101,22 +102,22 @@ mod tests {
     fn epochs_and_validations_meet_in_a_row() {
         let log = MetricsLog {
             epochs: (1..=3)
-                .map(|epoch| EpochPoint {
+                .map(|epoch| EpochRecord {
                     epoch,
                     step: Some(10 * epoch),
                     train_loss: Some(2.5),
-                    ..EpochPoint::default()
+                    ..EpochRecord::default()
                 })
                 .collect(),
             validations: vec![
-                ValidationPoint {
+                ValidationRecord {
                     epoch: 2,
                     val_loss: Some(2.75),
                     scores: Some([("CIDEr".to_owned(), Some(0.5))].into()),
                     best: true,
-                    ..ValidationPoint::default()
+                    ..ValidationRecord::default()
                 },
-                ValidationPoint { epoch: 4, ..ValidationPoint::default() },
+                ValidationRecord { epoch: 4, ..ValidationRecord::default() },
             ],
             ..MetricsLog::default()
         };
@@ -129,10 +130,10 @@ mod tests {
 
     #[test]
     fn of_many_epochs_the_last_are_shown() {
-        let validations = (1..=500).map(|epoch| ValidationPoint {
+        let validations = (1..=500).map(|epoch| ValidationRecord {
             epoch,
             alarms: vec!["loud".to_owned()],
-            ..ValidationPoint::default()
+            ..ValidationRecord::default()
         });
         let log = MetricsLog { validations: validations.collect(), ..MetricsLog::default() };
         assert_eq!((epoch_table(&log).rows.len(), epoch_table(&log).num_hidden), (100, 400));

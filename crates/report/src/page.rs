@@ -156,20 +156,21 @@ mod tests {
     use super::*;
     use crate::{CaptionedImage, CaptionedSplit, GalleryImage, ScoreRow, SplitScores, Status, Word};
     use records::caption_fit::{CaptionFit, SplitFit};
-    use records::metrics_log::{self, MetricsLog, ValidationPoint};
+    use records::metrics_log::{self, MetricsLog};
+    use records::record::ValidationRecord;
 
     const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\"'&\u{2028}\u{202e}";
 
     /// A report in which every text is `text`.
     fn all_of(text: &str) -> ReportData {
         let texts = |count: usize| vec![text.to_owned(); count];
-        let validation = ValidationPoint {
+        let validation = ValidationRecord {
             epoch: 1,
             step: Some(1),
             val_loss: Some(2.0),
             alarms: texts(2),
             signature: Some(text.to_owned()),
-            ..ValidationPoint::default()
+            ..ValidationRecord::default()
         };
         ReportData {
             run_name: text.to_owned(),

@@ -6,7 +6,7 @@ use super::data::{ReportData, ScoreRow, SplitScores};
 use super::numbers::{grouped, percentage, score, significant};
 use super::visible::{self, MAX_CAPTION};
 use metrics::statistics::CaptionStatistics;
-use records::metrics_log::{EvaluationPoint, NamedScores};
+use records::record::{EvaluationRecord, NamedScores};
 
 /// The order in which COCO prints them.
 const ORDER: [&str; 7] = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
@@ -35,7 +35,7 @@ struct ScoreLine {
 /// each as it was scored last.
 pub(super) fn score_tables(data: &ReportData) -> Vec<ScoreTable> {
     let mut tables: Vec<ScoreTable> = data.scores.iter().map(table).collect();
-    let mut logged: Vec<&EvaluationPoint> = Vec::new();
+    let mut logged: Vec<&EvaluationRecord> = Vec::new();
     for point in data.metrics.evaluations.iter().rev() {
         let is_given = data.scores.iter().any(|scores| scores.split == point.split);
         if !is_given && !logged.iter().any(|other| other.split == point.split) {
@@ -46,7 +46,7 @@ pub(super) fn score_tables(data: &ReportData) -> Vec<ScoreTable> {
     tables
 }
 
-fn of_log(point: &EvaluationPoint) -> SplitScores {
+fn of_log(point: &EvaluationRecord) -> SplitScores {
     SplitScores {
         split: point.split.clone(),
         model: point.checkpoint.clone().unwrap_or_default(),
@@ -118,9 +118,9 @@ mod tests {
     use super::*;
     use records::metrics_log::MetricsLog;
 
-    fn evaluation(split: &str, cider: f64) -> EvaluationPoint {
+    fn evaluation(split: &str, cider: f64) -> EvaluationRecord {
         let scores = [("CIDEr".to_owned(), Some(cider)), ("Bleu_1".to_owned(), None), ("X".to_owned(), Some(1.0))];
-        EvaluationPoint { split: split.to_owned(), scores: Some(scores.into()), ..EvaluationPoint::default() }
+        EvaluationRecord { split: split.to_owned(), scores: Some(scores.into()), ..EvaluationRecord::default() }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::curves::median;
 use super::data::{ReportData, Status};
 use super::numbers::{counted, duration, grouped, large, score, significant};
 use super::visible::{self, MAX_CAPTION};
-use records::metrics_log::ValidationPoint;
+use records::record::ValidationRecord;
 
 /// How the run ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -59,8 +59,8 @@ pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
     let log = &data.metrics;
     let validations = &log.validations;
     let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
-    let of_loss = |point: &ValidationPoint| finite(point.val_loss);
-    let of_cider = |point: &ValidationPoint| finite(*point.scores.as_ref()?.get("CIDEr")?);
+    let of_loss = |point: &ValidationRecord| finite(point.val_loss);
+    let of_cider = |point: &ValidationRecord| finite(*point.scores.as_ref()?.get("CIDEr")?);
     let lowest = best(validations, |point| of_loss(point).map(|loss| -loss));
     let highest = best(validations, of_cider);
     let speed = median(log.steps.iter().filter_map(|point| point.images_per_second));
@@ -111,7 +111,7 @@ fn progress(data: &ReportData) -> Figure {
 }
 
 /// The highest value and its epoch; the first of equals.
-fn best(validations: &[ValidationPoint], value: impl Fn(&ValidationPoint) -> Option<f64>) -> Option<(f64, u64)> {
+fn best(validations: &[ValidationRecord], value: impl Fn(&ValidationRecord) -> Option<f64>) -> Option<(f64, u64)> {
     let values = validations.iter().filter_map(|point| Some((value(point)?, point.epoch)));
     values.reduce(|best, next| if next.0 > best.0 { next } else { best })
 }
@@ -134,7 +134,8 @@ pub(super) fn log_remark(data: &ReportData) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use records::metrics_log::{EpochPoint, MetricsLog, StepPoint};
+    use records::metrics_log::MetricsLog;
+    use records::record::{EpochRecord, StepRecord};
 
     fn named<'a>(figures: &'a [Figure], name: &str) -> (&'a str, &'a str) {
         let figure = figures.iter().find(|figure| figure.name == name).unwrap();
@@ -143,13 +144,13 @@ mod tests {
 
     #[test]
     fn key_figures_come_from_the_log() {
-        let validation = |epoch, loss, cider| ValidationPoint {
+        let validation = |epoch, loss, cider| ValidationRecord {
             epoch,
             step: Some(100 * epoch),
             val_loss: loss,
             scores: Some([("CIDEr".to_owned(), cider)].into()),
             val_seconds: Some(60.0),
-            ..ValidationPoint::default()
+            ..ValidationRecord::default()
         };
         let validations = vec![
             validation(1, Some(3.0), Some(0.1)),
@@ -159,8 +160,8 @@ mod tests {
         ];
         let speeds = [10.0, 30.0, 20.0].into_iter().zip(1..);
         let steps =
-            speeds.map(|(speed, step)| StepPoint { step, images_per_second: Some(speed), ..StepPoint::default() });
-        let epochs = vec![EpochPoint { epoch: 4, train_seconds: Some(3600.0), ..EpochPoint::default() }];
+            speeds.map(|(speed, step)| StepRecord { step, images_per_second: Some(speed), ..StepRecord::default() });
+        let epochs = vec![EpochRecord { epoch: 4, train_seconds: Some(3600.0), ..EpochRecord::default() }];
         let metrics = MetricsLog { steps: steps.collect(), epochs, validations, ..MetricsLog::default() };
         let found = figures(&ReportData { metrics, num_epochs: Some(10), ..ReportData::default() });
         assert_eq!(named(&found, "Best validation loss"), ("2.500", "nats per token, after epoch 2"));

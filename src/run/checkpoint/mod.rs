@@ -1,7 +1,8 @@
-//! Checkpoints: one safetensors file that is enough to go on with a run, or to caption an image.
+//! Checkpoints: one safetensors file that is enough to resume a run, or to caption an image.
 
+pub mod find_latest;
+pub mod keeper;
 pub mod layout;
-pub mod newest;
 pub mod reader;
 pub mod retention;
 pub mod writer;

@@ -1,6 +1,6 @@
 //! Which checkpoints may go when a new one has been written: a pure function of their names.
 
-use crate::run::checkpoint::layout::{LAST, epoch_of_file_name, step_of_file_name};
+use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
 
 /// The names among `files` to delete so that the newest `keep_best` best checkpoints, one at least, and the newest
 /// `keep_last` checkpoints of save points stay. Other names are never given.

@@ -8,8 +8,7 @@ use candle_core::Tensor;
 
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::layout::{
-    CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_DIGEST_KEY, METADATA_KEY,
-    MODEL_PREFIX, Provenance,
+    CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, METADATA_DIGEST_KEY, METADATA_KEY, MODEL_PREFIX,
 };
 use crate::run::tensor_file::{for_each_block, write_tensors};
 use crate::training::optimizer::Optimizer;
@@ -17,13 +16,14 @@ use crate::training::train_state::TrainState;
 use base::digest::{self, Hasher};
 use base::fault::WithHint as _;
 
-/// Writes the whole state of a run to `path`.
+/// Writes the whole state of a run to `path`. Of `run`, a description of the run at any time, all is taken but what the
+/// other arguments say.
 ///
 /// # Errors
 /// A disk that is full or cannot be written; the file that was there before is then untouched.
 pub fn write_checkpoint(
     path: &Path,
-    provenance: &Provenance,
+    run: &CheckpointMetadata,
     state: &TrainState,
     parameters: &Parameters,
     optimizer: &Optimizer,
@@ -38,17 +38,10 @@ pub fn write_checkpoint(
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     let metadata = CheckpointMetadata {
-        format_version: FORMAT_VERSION,
-        written_by: provenance.written_by.clone(),
         state: state.clone(),
         optimizer_step: optimizer.step(),
-        total_updates: provenance.total_updates,
-        config: provenance.config.clone(),
-        shape: provenance.shape.clone(),
-        image_processor: provenance.image_processor.clone(),
-        tokenizer: provenance.tokenizer.clone(),
-        dataset_digest: provenance.dataset_digest.clone(),
         tensors_digest: digest_tensors(&tensors)?,
+        ..run.clone()
     };
     let text = serde_json::to_string(&metadata).context("cannot write the metadata as JSON")?;
     let metadata = [(METADATA_DIGEST_KEY.to_owned(), digest::sha256(text.as_bytes())), (METADATA_KEY.to_owned(), text)];

@@ -3,23 +3,23 @@
 use std::time::{Duration, Instant};
 
 use crate::config::RunConfig;
-use crate::run::tracking::epoch_table::{EpochRow, EpochTable};
-use crate::training::events::{Event, Observer, StepReport};
+use crate::run::tracking::console_table::{ConsoleTable, EpochLine};
+use crate::training::events::{Event, Observer};
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
 use base::terminal::{self, Progress};
+use records::record::StepRecord;
 
-/// The observer.
 #[derive(Default)]
 pub struct Console {
     progress: Option<Progress>,
-    /// Mean loss of the last updates, smoothed for the eye alone.
+    /// Mean loss of the last updates, smoothed for the eye.
     smoothed_loss: Option<f64>,
     plan: Option<RunPlan>,
-    table: EpochTable,
+    table: ConsoleTable,
     /// The line of an epoch whose validation is not done.
-    waiting: Option<EpochRow<'static>>,
+    waiting: Option<EpochLine<'static>>,
     /// When this process began, and how many epochs were done by then.
     started: Option<(Instant, u64)>,
 }
@@ -30,11 +30,11 @@ const NEWEST: f64 = 0.05;
 impl Console {
     fn start(&mut self, plan: &RunPlan, state: &TrainState) {
         let RunConfig { training, evaluation, .. } = &plan.config;
-        self.table = EpochTable::new(training.num_epochs, evaluation.metrics_interval.is_some());
+        self.table = ConsoleTable::new(training.num_epochs, evaluation.metrics_interval.is_some());
         self.started = Some((Instant::now(), state.epoch));
         if state.global_step > 0 {
             terminal::message(&format!(
-                "going on behind update {} of {} (epoch {})",
+                "resuming after update {} of {} (epoch {})",
                 state.global_step,
                 plan.total_updates,
                 state.epoch + 1
@@ -47,20 +47,20 @@ impl Console {
         self.plan.as_ref().map_or(0, |plan| plan.config.training.num_epochs)
     }
 
-    /// The line of the last completed epoch, without its validation. What it says is the same in a run that goes on behind
-    /// its updates.
-    fn row(&self, state: &TrainState) -> Option<EpochRow<'static>> {
+    /// The line of the last completed epoch, without its validation. It is the same in a run that is resumed after that
+    /// epoch's updates.
+    fn row(&self, state: &TrainState) -> Option<EpochLine<'static>> {
         let plan = self.plan.as_ref()?;
         let RunConfig { optimizer, schedule, .. } = &plan.config;
         let factor = learning_rate_factor(schedule, state.global_step.saturating_sub(1), plan.total_updates);
-        Some(EpochRow {
+        Some(EpochLine {
             epoch: state.epoch,
             train_loss: state.train_loss,
             learning_rate: optimizer.learning_rate * factor,
             images_per_second: plan.counts.train_examples as f64 / state.train_seconds,
             seconds: state.train_seconds,
             left: self.time_left(state.epoch),
-            ..EpochRow::default()
+            ..EpochLine::default()
         })
     }
 
@@ -98,24 +98,27 @@ impl Console {
         }
     }
 
-    fn show(&mut self, row: &EpochRow<'_>) {
+    fn show(&mut self, row: &EpochLine<'_>) {
         self.table.lines(row).iter().for_each(|line| terminal::message(line));
     }
 
-    fn step(&mut self, report: &StepReport) {
-        if report.skipped {
+    fn step(&mut self, record: &StepRecord) {
+        let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        let loss = known(record.loss);
+        if record.skipped {
             terminal::warning(&format!(
-                "step {} was skipped: loss {}, gradient norm {}",
-                report.global_step, report.loss, report.grad_norm
+                "step {} was skipped: loss {loss}, gradient norm {}",
+                record.step,
+                known(record.grad_norm)
             ));
         } else {
-            let smoothed = self.smoothed_loss.unwrap_or(report.loss);
-            self.smoothed_loss = Some(smoothed + NEWEST * (report.loss - smoothed));
+            let smoothed = self.smoothed_loss.unwrap_or(loss);
+            self.smoothed_loss = Some(smoothed + NEWEST * (loss - smoothed));
         }
         if let Some(progress) = &self.progress {
-            let rate = report.num_examples as f64 / report.seconds;
-            let loss = self.smoothed_loss.unwrap_or(f64::NAN);
-            progress.advance(1, &format!("loss {loss:.4}  lr {:.2e}  {rate:.1} images/s", report.learning_rate));
+            let (rate, learning_rate) = (known(record.images_per_second), known(record.learning_rate));
+            let loss = known(self.smoothed_loss);
+            progress.advance(1, &format!("loss {loss:.4}  lr {learning_rate:.2e}  {rate:.1} images/s"));
         }
     }
 }
@@ -128,7 +131,7 @@ impl Observer for Console {
                 let title = format!("epoch {epoch}/{}", self.num_epochs());
                 self.progress = Some(Progress::new(&title, *num_updates, *updates_done));
             }
-            Event::Step(report) => self.step(report),
+            Event::Step(record) => self.step(record),
             Event::EpochTrained { state } => self.epoch_trained(state),
             Event::ValidationStarted { num_batches } => {
                 self.progress = Some(Progress::new("validation", *num_batches, 0));
@@ -141,7 +144,7 @@ impl Observer for Console {
             Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
                 (self.progress, self.waiting) = (None, None);
                 if let Some(row) = self.row(state) {
-                    self.show(&EpochRow {
+                    self.show(&EpochLine {
                         val_loss: Some(*val_loss),
                         scores: scores.map(|signed| &signed.scores),
                         seconds: row.seconds + seconds,
@@ -157,7 +160,7 @@ impl Observer for Console {
                 state.epoch, state.validations_since_best, state.best_epoch
             )),
             Event::Finished { .. } => self.end_epoch(),
-            Event::Save { .. } => {}
+            Event::Saving { .. } | Event::Saved { .. } => {}
         }
         Ok(())
     }

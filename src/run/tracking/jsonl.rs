@@ -5,16 +5,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use serde_json::Value;
 
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
-use crate::run::tracking::records::{of_captions, of_event};
-use crate::run::tracking::scalars::is_logged;
 use crate::training::events::{Event, Observer};
 use base::fault::WithHint as _;
 use base::place;
 
-/// The observer.
+/// Appends to the run's file. No tracker: a run that cannot keep its metrics stops.
 pub struct JsonLines {
     file: File,
     path: PathBuf,
@@ -22,8 +19,6 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    /// Appends to the run's file.
-    ///
     /// # Errors
     /// A file that cannot be opened.
     pub fn open(run: &RunDirectory, log_interval: usize) -> anyhow::Result<Self> {
@@ -32,22 +27,15 @@ impl JsonLines {
         let file = file.with_context(|| format!("cannot open {}", path.display())).hint(|| UNWRITABLE)?;
         Ok(Self { file, path, log_interval: log_interval as u64 })
     }
-
-    fn append(&mut self, value: &Value) -> anyhow::Result<()> {
-        let line = format!("{value}\n");
-        self.file
-            .write_all(line.as_bytes())
-            .with_context(|| format!("cannot write {}", self.path.display()))
-            .hint(|| UNWRITABLE)
-    }
 }
 
 impl Observer for JsonLines {
+    /// A line is written at once: a checkpoint that is saved later has its lines before it.
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        if let Event::Started { plan, state } = event {
-            return self.append(&of_captions(plan, state));
-        }
-        let Some(value) = of_event(event).filter(|_| is_logged(event, self.log_interval)) else { return Ok(()) };
-        self.append(&value)
+        let Some(record) = event.record().filter(|record| record.is_logged(self.log_interval)) else { return Ok(()) };
+        self.file
+            .write_all(record.to_line()?.as_bytes())
+            .with_context(|| format!("cannot write {}", self.path.display()))
+            .hint(|| UNWRITABLE)
     }
 }

@@ -23,7 +23,7 @@ pub struct LogLines {
 }
 
 impl LogLines {
-    /// The lines come out at the receiver; without one they go to the file alone.
+    /// The lines come out at the receiver; without one they go only to the file.
     pub fn new(file: File) -> (Self, Receiver<LogLine>) {
         let (lines, receiver) = mpsc::channel();
         (Self { file, lines, begun: Vec::new() }, receiver)
@@ -37,7 +37,7 @@ impl Write for LogLines {
         while let Some(end) = self.begun.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = self.begun.drain(..=end).collect();
             let text = String::from_utf8_lossy(&line[..end]).into_owned();
-            // Nobody listens any more: the file has it.
+            // Without a listener the file has it.
             let _ = self.lines.send(LogLine { time: unix_seconds(), text });
         }
         Ok(count)

@@ -6,10 +6,10 @@ use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::Observers;
 use crate::training::events::{Event, Observer};
 
-/// How long nobody looks; a checkpoint is written only after a look.
+/// Time between two checks; a checkpoint is written only after one.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Observers that are told only as long as the run's folder is this process's own.
+/// Observers that see events only as long as the run's folder is this process's own.
 pub struct WhileOwned<'a> {
     run: RunDirectory,
     observers: Observers<'a>,
@@ -26,7 +26,7 @@ impl<'a> WhileOwned<'a> {
 impl Observer for WhileOwned<'_> {
     fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         // A process that was suspended finds that the interval is over.
-        if matches!(event, Event::Save { .. }) || self.checked.elapsed() >= INTERVAL {
+        if matches!(event, Event::Saving { .. }) || self.checked.elapsed() >= INTERVAL {
             self.run.check_owned()?;
             self.checked = Instant::now();
         }

@@ -1,98 +1,102 @@
 //! `results.csv`: a row for each validation, as spreadsheets like it. It holds nothing that `metrics.jsonl` does not, and
-//! is written anew from those lines when a run goes on.
+//! is written anew from its records when a run is resumed.
 
-use std::path::PathBuf;
-
-use anyhow::Context as _;
-use serde_json::Value;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
 
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
-use crate::run::tracking::records::{self, lines};
-use crate::training::events::{Event, Observer};
+use crate::run::tracking::tracker::{Tracker, TrackerKind};
+use crate::training::events::Event;
 use base::atomic_file;
 use base::fault::WithHint as _;
 use metrics::score::SCORE_NAMES;
+use records::record::{EpochRecord, Record, ValidationRecord};
 
 const FILE: &str = "results.csv";
 const BEFORE_SCORES: [&str; 5] = ["epoch", "step", "learning_rate", "train_loss", "val_loss"];
-const BEHIND_SCORES: [&str; 3] = ["train_seconds", "val_seconds", "best"];
+const AFTER_SCORES: [&str; 3] = ["train_seconds", "val_seconds", "best"];
 
-/// The observer.
-pub struct ResultsTable {
-    path: PathBuf,
+pub(super) const KIND: TrackerKind =
+    TrackerKind { name: FILE, check: |_| Ok(()), start: |context| Ok(Some(Box::new(ResultsTable::new(context.run)))) };
+
+struct ResultsTable {
+    run: RunDirectory,
     rows: Vec<Vec<String>>,
-    learning_rate: Value,
-    epoch: Value,
+    /// Of the last update that was logged.
+    learning_rate: Option<f64>,
+    /// The last one that was completed.
+    epoch: EpochRecord,
 }
 
 impl ResultsTable {
-    /// Goes on from the lines that `metrics.jsonl` has.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub fn open(run: &RunDirectory) -> anyhow::Result<Self> {
-        let path = run.path().join(FILE);
-        let mut table = Self { path, rows: Vec::new(), learning_rate: Value::Null, epoch: Value::Null };
-        for line in lines(&run.metrics())? {
-            table.add(&line);
+    fn new(run: &RunDirectory) -> Self {
+        Self { run: run.clone(), rows: Vec::new(), learning_rate: None, epoch: EpochRecord::default() }
+    }
+
+    /// Takes the rows that the run has.
+    fn restore(&mut self) -> Result<()> {
+        for record in self.run.records()? {
+            self.add(&record);
         }
-        Ok(table)
+        Ok(())
     }
 
-    /// Takes a line of `metrics.jsonl`; says whether it made a row.
-    fn add(&mut self, line: &Value) -> bool {
-        match line["kind"].as_str() {
-            Some("step") => self.learning_rate = line["learning_rate"].clone(),
-            Some("epoch") => self.epoch = line.clone(),
-            Some("validation") => {
-                self.rows.push(self.row(line));
-                return true;
-            }
-            _ => {}
+    /// Whether the record made a row.
+    fn add(&mut self, record: &Record) -> bool {
+        match record {
+            Record::Step(record) => self.learning_rate = record.learning_rate,
+            Record::Epoch(record) => self.epoch = *record,
+            Record::Validation(record) => self.rows.push(self.row(record)),
+            Record::Captions(_) | Record::Evaluation(_) => {}
         }
-        false
+        matches!(record, Record::Validation(_))
     }
 
-    fn row(&self, line: &Value) -> Vec<String> {
-        let own = |key: &str| match key {
-            "learning_rate" => text(&self.learning_rate),
-            "train_loss" | "train_seconds" if self.epoch["epoch"] == line["epoch"] => text(&self.epoch[key]),
-            "train_loss" | "train_seconds" => String::new(),
-            _ => text(&line[key]),
-        };
-        let scores = SCORE_NAMES.iter().map(|name| text(&line["scores"][name]));
-        BEFORE_SCORES.map(own).into_iter().chain(scores).chain(BEHIND_SCORES.map(own)).collect()
+    fn row(&self, record: &ValidationRecord) -> Vec<String> {
+        let trained = Some(&self.epoch).filter(|epoch| epoch.epoch == record.epoch);
+        let before = [
+            text(record.epoch),
+            text(record.step),
+            text(self.learning_rate),
+            text(trained.map(|epoch| epoch.train_loss)),
+            text(record.val_loss),
+        ];
+        let scores = SCORE_NAMES.map(|name| text(record.scores.as_ref().and_then(|scores| scores.get(name))));
+        let after = [text(trained.map(|epoch| epoch.train_seconds)), text(record.val_seconds), text(record.best)];
+        before.into_iter().chain(scores).chain(after).collect()
     }
 
-    fn write(&self) -> anyhow::Result<()> {
+    fn write(&self) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let header = BEFORE_SCORES.into_iter().chain(SCORE_NAMES).chain(BEHIND_SCORES);
+        let header = BEFORE_SCORES.into_iter().chain(SCORE_NAMES).chain(AFTER_SCORES);
         writer.write_record(header).context("cannot write a row")?;
         for row in &self.rows {
             writer.write_record(row).context("cannot write a row")?;
         }
         let bytes = writer.into_inner().context("cannot write a row")?;
-        atomic_file::write(&self.path, &bytes)
-            .with_context(|| format!("cannot write {}", self.path.display()))
+        let path = self.run.path().join(FILE);
+        atomic_file::write(&path, &bytes)
+            .with_context(|| format!("cannot write {}", path.display()))
             .hint(|| UNWRITABLE)
     }
 }
 
-/// A number as it is written in JSON; nothing for nothing.
-fn text(value: &Value) -> String {
-    if value.is_null() { String::new() } else { value.to_string() }
+/// As it is written in JSON; empty where it is not known or not finite.
+fn text(value: impl Serialize) -> String {
+    let text = serde_json::to_string(&value).unwrap_or_default();
+    if text == "null" { String::new() } else { text }
 }
 
-impl Observer for ResultsTable {
-    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        match records::of_event(event) {
-            Some(line) if self.add(&line) => self.write(),
-            Some(_) => Ok(()),
-            // A run that goes on from an earlier save point has lost rows.
-            None if matches!(event, Event::Started { .. }) && (self.path.exists() || !self.rows.is_empty()) => {
-                self.write()
-            }
-            None => Ok(()),
+impl Tracker for ResultsTable {
+    fn observe(&mut self, event: &Event<'_>) -> Result<()> {
+        if let Event::Started { .. } = event {
+            self.restore()?;
+            // A run that is resumed from an earlier save point has lost rows.
+            return if self.run.path().join(FILE).exists() || !self.rows.is_empty() { self.write() } else { Ok(()) };
+        }
+        match event.record() {
+            Some(record) if self.add(&record) => self.write(),
+            _ => Ok(()),
         }
     }
 }
@@ -101,29 +105,45 @@ impl Observer for ResultsTable {
 mod tests {
     use std::fs;
 
-    use serde_json::json;
+    use records::record::StepRecord;
 
     use super::*;
 
-    fn validation(epoch: u64) -> Value {
-        json!({"kind": "validation", "epoch": epoch, "step": 10 * epoch, "val_loss": 2.5, "best": true, "val_seconds": 1.5})
+    fn validation(epoch: u64) -> ValidationRecord {
+        ValidationRecord {
+            epoch,
+            step: Some(10 * epoch),
+            val_loss: Some(2.5),
+            best: true,
+            val_seconds: Some(1.5),
+            ..ValidationRecord::default()
+        }
     }
 
     #[test]
     fn each_validation_is_a_row_and_what_was_not_measured_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path(), "run").unwrap();
-        let scored = json!({"kind": "validation", "epoch": 2, "step": 20, "val_loss": 2.25, "best": false,
-            "val_seconds": 2.0, "scores": {"Bleu_1": 0.5, "CIDEr": 1.25}});
-        for line in [
-            json!({"kind": "step", "step": 10, "learning_rate": 0.0005}),
-            json!({"kind": "epoch", "epoch": 1, "train_loss": 3.5, "train_seconds": 60.5}),
-            validation(1),
-            scored,
+        let scores = [("Bleu_1", Some(0.5)), ("METEOR", None), ("CIDEr", Some(1.25))];
+        let scored = ValidationRecord {
+            val_loss: Some(2.25),
+            best: false,
+            val_seconds: Some(2.0),
+            scores: Some(scores.map(|(name, value)| (name.to_owned(), value)).into()),
+            ..validation(2)
+        };
+        let (train_loss, train_seconds) = (Some(3.5), Some(60.5));
+        for record in [
+            Record::Step(StepRecord { step: 10, learning_rate: Some(0.0005), ..StepRecord::default() }),
+            Record::Epoch(EpochRecord { epoch: 1, train_loss, train_seconds, ..EpochRecord::default() }),
+            Record::Validation(validation(1)),
+            Record::Validation(scored),
         ] {
-            run.append_metrics(&line).unwrap();
+            run.append_metrics(&record).unwrap();
         }
-        ResultsTable::open(&run).unwrap().write().unwrap();
+        let mut table = ResultsTable::new(&run);
+        table.restore().unwrap();
+        table.write().unwrap();
         let expected = "epoch,step,learning_rate,train_loss,val_loss,Bleu_1,Bleu_2,Bleu_3,Bleu_4,METEOR,ROUGE_L,CIDEr,\
                         train_seconds,val_seconds,best\n\
                         1,10,0.0005,3.5,2.5,,,,,,,,60.5,1.5,true\n\
@@ -135,10 +155,12 @@ mod tests {
     fn rows_that_a_resume_replaces_are_gone() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path(), "run").unwrap();
-        let mut table = ResultsTable::open(&run).unwrap();
-        table.add(&validation(1));
+        let mut table = ResultsTable::new(&run);
+        table.add(&Record::Validation(validation(1)));
         table.write().unwrap();
         // The file of metrics was rewound to its beginning.
-        assert!(ResultsTable::open(&run).unwrap().rows.is_empty());
+        let mut resumed = ResultsTable::new(&run);
+        resumed.restore().unwrap();
+        assert!(resumed.rows.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use pixels::image_processor::resize_rgb;
 /// Longest side, in pixels.
 const SIDE: u32 = 256;
 /// Pictures that a tracker shows of a validation.
-pub const MOST: usize = 8;
+pub const MAX_SHOWN: usize = 8;
 
 /// A small picture.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl SamplePictures {
         let make = || {
             let path = paths.get(&image)?;
             let picture = small(path).map_err(|error| {
-                terminal::warning(&format!("trackers do not show {}: {}", path.display(), one_line(&error)));
+                terminal::warning(&format!("trackers cannot show {}: {}", path.display(), one_line(&error)));
             });
             picture.ok().map(Rc::new)
         };

@@ -4,16 +4,27 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use anyhow::Result;
+
 use crate::run::markdown::plain;
-use crate::run::run_directory::RunDirectory;
-use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
-use crate::run::tracking::scalars::{Scalars, is_logged, of_event};
-use crate::training::events::{Event, Observer, Sample};
+use crate::run::tracking::sample_pictures::{MAX_SHOWN, SamplePictures};
+use crate::run::tracking::scalars::{Scalars, of_record};
+use crate::run::tracking::tracker::{Tracker, TrackerContext, TrackerKind};
+use crate::training::events::{Event, Sample};
 use base::clock::unix_seconds;
+use metrics::score::Scores;
 use tensorboard::EventFile;
 
-/// The observer.
-pub struct TensorBoard {
+pub(super) const KIND: TrackerKind = TrackerKind {
+    name: "TensorBoard",
+    check: |_| Ok(()),
+    start: |context| {
+        let is_wanted = context.config.tracking.tensorboard;
+        Ok(is_wanted.then(|| Box::new(TensorBoard::new(context)) as Box<dyn Tracker>))
+    },
+};
+
+struct TensorBoard {
     folder: PathBuf,
     file: Option<EventFile>,
     pictures: Rc<RefCell<SamplePictures>>,
@@ -23,28 +34,26 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Writes into the run's folder, once the run begins.
-    pub fn new(run: &RunDirectory, pictures: Rc<RefCell<SamplePictures>>, log_interval: usize) -> Self {
-        let folder = run.path().join("tensorboard");
-        Self { folder, file: None, pictures, has_pictures: false, log_interval: log_interval as u64, last_step: 0 }
+    /// Makes no file before the loop begins.
+    fn new(context: &TrackerContext<'_>) -> Self {
+        Self {
+            folder: context.run.path().join("tensorboard"),
+            file: None,
+            pictures: Rc::clone(&context.pictures),
+            has_pictures: false,
+            log_interval: context.config.training.log_interval as u64,
+            last_step: 0,
+        }
     }
 
-    /// Numbers that are known behind the last update.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn at_the_end(&mut self, values: &[(String, f64)]) -> anyhow::Result<()> {
-        self.scalars(&Scalars { step: self.last_step, values: values.to_vec() })
-    }
-
-    fn scalars(&mut self, Scalars { step, values }: &Scalars) -> anyhow::Result<()> {
+    fn scalars(&mut self, Scalars { step, values }: &Scalars) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         file.scalars(*step, unix_seconds(), &values)?;
         file.flush()
     }
 
-    fn samples(&mut self, step: u64, samples: &[Sample<'_>]) -> anyhow::Result<()> {
+    fn samples(&mut self, step: u64, samples: &[Sample<'_>]) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         if samples.is_empty() {
             return Ok(());
@@ -52,7 +61,7 @@ impl TensorBoard {
         // The pictures do not change from one validation to the next.
         if !self.has_pictures {
             self.has_pictures = true;
-            for (number, sample) in samples.iter().take(MOST).enumerate() {
+            for (number, sample) in samples.iter().take(MAX_SHOWN).enumerate() {
                 if let Some(picture) = self.pictures.borrow_mut().get(sample.image) {
                     let tag = format!("val/sample_{number}");
                     file.image(step, unix_seconds(), &tag, picture.width, picture.height, &picture.png)?;
@@ -74,8 +83,8 @@ fn table(samples: &[Sample<'_>]) -> String {
     lines.join("\n")
 }
 
-impl Observer for TensorBoard {
-    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+impl Tracker for TensorBoard {
+    fn observe(&mut self, event: &Event<'_>) -> Result<()> {
         if let Event::Started { state, .. } = event {
             self.last_step = state.global_step;
             self.file = Some(match state.global_step {
@@ -83,15 +92,21 @@ impl Observer for TensorBoard {
                 done => EventFile::resume(&self.folder, unix_seconds(), done)?,
             });
         }
-        if let Event::Step(report) = event {
-            self.last_step = report.global_step;
+        if let Event::Step(record) = event {
+            self.last_step = record.step;
         }
-        if let Some(scalars) = of_event(event).filter(|_| is_logged(event, self.log_interval)) {
+        let record = event.record().filter(|record| record.is_logged(self.log_interval));
+        if let Some(scalars) = record.as_ref().and_then(of_record) {
             self.scalars(&scalars)?;
         }
         if let Event::Validated { state, samples, .. } = event {
             self.samples(state.global_step, samples)?;
         }
         Ok(())
+    }
+
+    fn scores(&mut self, split: &str, scores: &Scores<f64>) -> Result<()> {
+        let values = scores.named().map(|(name, value)| (format!("{split}/{name}"), value)).to_vec();
+        self.scalars(&Scalars { step: self.last_step, values })
     }
 }

@@ -1,10 +1,9 @@
-//! Tells Weights & Biases of a run: what happens, as its client takes it. The protocol and the files are in `wandb`.
+//! Weights & Biases. The protocol and the files are in the crate `wandb`.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -14,18 +13,28 @@ use crate::config::{RunConfig, WandbConfig, WandbMode};
 use crate::run::environment::Process;
 use crate::run::run_directory::RunDirectory;
 use crate::run::tracking::log_lines::LogLine;
-use crate::run::tracking::records;
-use crate::run::tracking::sample_pictures::{MOST, SamplePictures};
-use crate::run::tracking::scalars::{Scalars, is_logged, of_event, of_line};
+use crate::run::tracking::sample_pictures::{MAX_SHOWN, SamplePictures};
+use crate::run::tracking::scalars::{Scalars, of_record};
 use crate::run::tracking::system_monitor::{INTERVAL, SystemMonitor};
-use crate::training::events::{Event, Observer, Sample};
+use crate::run::tracking::tracker::{Tracker, TrackerContext, TrackerKind};
+use crate::training::events::{Event, Sample};
 use crate::training::train_state::TrainState;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::stop::StopFlag;
 use base::{system_usage, terminal};
+use metrics::score::Scores;
 use wandb::{Metadata, Mode, Options, Picture, ResumePoint, Run, Settings, Surroundings, Tone};
 
-/// Keeps the id of the run, so that it is the same when it goes on.
+pub(super) const KIND: TrackerKind = TrackerKind {
+    name: "Weights & Biases",
+    check: |config| settings(&config.tracking.wandb, &RunDirectory::at(&config.output_dir)).map(drop),
+    start: |context| {
+        let Some(settings) = settings(&context.config.tracking.wandb, context.run)? else { return Ok(None) };
+        Ok(Some(Box::new(WeightsAndBiases::start(&settings, context)?)))
+    },
+};
+
+/// Keeps the id of the run, so that it is the same after a resume.
 const ID_FILE: &str = "wandb.json";
 const FORMAT_VERSION: u32 = 1;
 
@@ -36,11 +45,11 @@ struct Identity {
     run_id: String,
 }
 
-/// Where a run is told to, from its config and the environment; `None` where nobody is told.
+/// Where and how a run is logged, from its config and the environment; `None` where it is not.
 ///
 /// # Errors
 /// A setting that cannot be, such as `online` without a key.
-pub fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Settings>> {
+fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Settings>> {
     let options = Options {
         mode: config.mode.map(|mode| match mode {
             WandbMode::Online => Mode::Online,
@@ -53,7 +62,7 @@ pub fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Setti
         tags: config.tags.clone(),
     };
     let mut settings = Settings::resolve(&options, run.path(), &|name| std::env::var(name).ok())?;
-    // Who has set nothing up for it need not hear of it.
+    // No messages for a user who has set nothing up for it.
     let is_wanted = config.mode.is_some() || std::env::var_os("WANDB_MODE").is_some();
     settings.silent |= !is_wanted && settings.mode == Mode::Offline;
     if settings.name.is_none() {
@@ -62,127 +71,57 @@ pub fn settings(config: &WandbConfig, run: &RunDirectory) -> Result<Option<Setti
     Ok(Some(settings).filter(|settings| settings.mode != Mode::Disabled))
 }
 
-/// What there is to tell of a run before its first update.
-#[derive(Clone, Copy)]
-pub struct About<'a> {
-    /// Its config.
-    pub config: &'a RunConfig,
-    /// Where it begins.
-    pub state: &'a TrainState,
-    /// What computes it.
-    pub process: &'a Process,
-}
-
-/// The observer.
 pub struct WeightsAndBiases {
     run: Run,
-    /// What it is told, beside numbers.
-    told: WandbConfig,
+    folder: RunDirectory,
+    /// What is sent beside numbers.
+    sent: WandbConfig,
     pictures: Rc<RefCell<SamplePictures>>,
     /// The name of this machine, where the console must not show it.
     hidden_host: Option<String>,
-    /// Absent where the machine is not told of.
+    /// Absent where nothing of the machine is sent.
     monitor: Option<SystemMonitor>,
-    console: Receiver<LogLine>,
-    stop: StopFlag,
     log_interval: u64,
     validation_interval: u64,
     num_epochs: u64,
-    /// The run's `metrics.jsonl`.
-    metrics: PathBuf,
-    /// A server that was slow at the start tells the address of the page later.
-    has_told_page: bool,
+    /// A server that is slow at the start gives the address of the run's page later.
+    has_shown_page: bool,
 }
 
 impl WeightsAndBiases {
-    /// Begins a run, or goes on with the one that this folder has begun. `console` gives what the console shows.
+    /// Begins a run, or resumes the one that the folder has begun.
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn start(
-        settings: &Settings,
-        run: &RunDirectory,
-        about: &About<'_>,
-        pictures: Rc<RefCell<SamplePictures>>,
-        console: Receiver<LogLine>,
-        stop: StopFlag,
-    ) -> Result<Self> {
-        let path = run.path().join(ID_FILE);
-        let resume = read_id(&path)?.map(|run_id| ResumePoint { run_id, step: about.state.global_step });
+    pub fn start(settings: &Settings, context: &TrackerContext<'_>) -> Result<Self> {
+        let TrackerContext { run: folder, config, state, process, pictures } = context;
+        let path = folder.path().join(ID_FILE);
+        let resume = read_id(&path)?.map(|run_id| ResumePoint { run_id, step: state.global_step });
         let say = Arc::new(|tone, text: &str| match tone {
             Tone::Message => terminal::message(text),
             Tone::Warning => terminal::warning(text),
         });
-        let told = about.config.tracking.wandb.clone();
+        let sent = config.tracking.wandb.clone();
         if !settings.silent {
-            terminal::message(&describe(&told));
+            terminal::message(&describe(&sent));
         }
-        let metadata = metadata(about.config, about.process);
-        let started = Run::start(settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
-        let identity = Identity { format_version: FORMAT_VERSION, run_id: started.id().to_owned() };
-        run.write(ID_FILE, &format!("{}\n", serde_json::to_string(&identity)?))?;
-        let training = &about.config.training;
-        let has_told_page = settings.mode != Mode::Online || started.url().is_some();
+        let metadata = metadata(config, process);
+        let run = Run::start(settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
+        let identity = Identity { format_version: FORMAT_VERSION, run_id: run.id().to_owned() };
+        folder.write(ID_FILE, &format!("{}\n", serde_json::to_string(&identity)?))?;
+        let training = &config.training;
         Ok(Self {
-            has_told_page,
-            run: started,
-            pictures,
-            monitor: told.system.then(|| SystemMonitor::start(INTERVAL)),
-            hidden_host: system_usage::host_name().filter(|host| !told.host && !host.is_empty()),
-            told,
-            console,
-            stop,
+            has_shown_page: settings.mode != Mode::Online || run.url().is_some(),
+            run,
+            folder: (*folder).clone(),
+            pictures: Rc::clone(pictures),
+            monitor: sent.system.then(|| SystemMonitor::start(INTERVAL)),
+            hidden_host: system_usage::host_name().filter(|host| !sent.host && !host.is_empty()),
+            sent,
             log_interval: training.log_interval as u64,
             validation_interval: training.validation_interval as u64,
             num_epochs: training.num_epochs as u64,
-            metrics: run.metrics(),
         })
-    }
-
-    /// Ends the run.
-    ///
-    /// # Errors
-    /// A log that cannot be written.
-    pub fn finish(mut self, exit_code: i32) -> Result<()> {
-        self.pass_on()?;
-        self.run.finish(exit_code)
-    }
-
-    /// Numbers that are known behind the last update.
-    ///
-    /// # Errors
-    /// A log that cannot be written.
-    pub fn summarize(&mut self, values: &[(String, f64)]) -> Result<()> {
-        self.pass_on()?;
-        let values = values.iter().map(|(name, value)| (name.clone(), wandb::number(*value)));
-        self.run.summary(&values.collect())
-    }
-
-    /// Logs what came up beside the loop, and asks for a stop where a person did so on the page of the run.
-    ///
-    /// # Errors
-    /// A log that cannot be written.
-    pub fn pass_on(&mut self) -> Result<()> {
-        for line in self.console.try_iter().filter(|_| self.told.sends_console()) {
-            match &self.hidden_host {
-                Some(host) => self.run.console_line(line.time, &without_word(&line.text, host))?,
-                None => self.run.console_line(line.time, &line.text)?,
-            }
-        }
-        for sample in self.monitor.iter().flat_map(SystemMonitor::take) {
-            self.run.system_metrics(sample.time, &sample.values)?;
-        }
-        if !self.has_told_page
-            && let Some(url) = self.run.url()
-        {
-            self.has_told_page = true;
-            terminal::message(&format!("Weights & Biases: {url}"));
-        }
-        if self.run.should_stop() && !self.stop.is_raised() {
-            terminal::message("stop was pressed on the page of the run");
-            self.stop.raise();
-        }
-        Ok(())
     }
 
     /// Whether the values of a validation will belong to the row of the newest update.
@@ -192,11 +131,12 @@ impl WeightsAndBiases {
 
     /// The row that a process left waiting for its validation, where it was killed within that.
     fn restore(&mut self, step: u64) -> Result<()> {
-        let lines = records::lines(&self.metrics)?;
-        for scalars in lines.iter().filter_map(of_line).filter(|scalars| scalars.step == step) {
-            self.log(scalars)?;
-        }
-        Ok(())
+        let records = self.folder.records()?;
+        records
+            .iter()
+            .filter_map(of_record)
+            .filter(|scalars| scalars.step == step)
+            .try_for_each(|scalars| self.log(scalars))
     }
 
     fn log(&mut self, Scalars { step, values }: Scalars) -> Result<()> {
@@ -205,11 +145,11 @@ impl WeightsAndBiases {
     }
 
     fn samples(&mut self, step: u64, samples: &[Sample<'_>]) -> Result<()> {
-        if !self.told.images {
+        if !self.sent.images {
             return Ok(());
         }
         let mut shown = Vec::new();
-        for sample in samples.iter().take(MOST) {
+        for sample in samples.iter().take(MAX_SHOWN) {
             if let Some(picture) = self.pictures.borrow_mut().get(sample.image) {
                 shown.push((picture, sample.caption.text.as_str()));
             }
@@ -227,10 +167,10 @@ impl WeightsAndBiases {
     }
 }
 
-impl Observer for WeightsAndBiases {
+impl Tracker for WeightsAndBiases {
     fn observe(&mut self, event: &Event<'_>) -> Result<()> {
-        self.pass_on()?;
-        if let Some(scalars) = of_event(event).filter(|_| is_logged(event, self.log_interval)) {
+        let record = event.record().filter(|record| record.is_logged(self.log_interval));
+        if let Some(scalars) = record.as_ref().and_then(of_record) {
             self.log(scalars)?;
         }
         match event {
@@ -245,13 +185,46 @@ impl Observer for WeightsAndBiases {
                 let best = best.into_iter().filter(|(_, value)| !value.is_null());
                 self.run.summary(&best.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
             }
-            // One row for an epoch's last update and its validation. A run that goes on from the checkpoint restores it; where
+            // One row for an epoch's last update and its validation. A run resumed from the checkpoint restores it; where
             // this process ends in an orderly way within the validation, it is written without that, which then is a second.
-            Event::Save { state, .. } if self.awaits_validation(state) => Ok(()),
-            // A run that goes on from the checkpoint finds the row.
-            Event::Save { .. } => self.run.commit(),
+            Event::Saving { state } if self.awaits_validation(state) => Ok(()),
+            // A run resumed from the checkpoint does not log the row again.
+            Event::Saving { .. } => self.run.commit(),
             _ => Ok(()),
         }
+    }
+
+    /// A stop is asked for on the page of the run.
+    fn poll(&mut self, log: &[LogLine], stop: &StopFlag) -> Result<()> {
+        for line in log.iter().filter(|_| self.sent.sends_console()) {
+            match &self.hidden_host {
+                Some(host) => self.run.console_line(line.time, &without_word(&line.text, host))?,
+                None => self.run.console_line(line.time, &line.text)?,
+            }
+        }
+        for sample in self.monitor.iter().flat_map(SystemMonitor::take) {
+            self.run.system_metrics(sample.time, &sample.values)?;
+        }
+        if !self.has_shown_page
+            && let Some(url) = self.run.url()
+        {
+            self.has_shown_page = true;
+            terminal::message(&format!("Weights & Biases: {url}"));
+        }
+        if self.run.should_stop() && !stop.is_raised() {
+            terminal::message("stop was pressed on the page of the run");
+            stop.raise();
+        }
+        Ok(())
+    }
+
+    fn scores(&mut self, split: &str, scores: &Scores<f64>) -> Result<()> {
+        let values = scores.named().map(|(name, value)| (format!("{split}/{name}"), wandb::number(value)));
+        self.run.summary(&values.into_iter().collect())
+    }
+
+    fn finish(self: Box<Self>, exit_code: i32) -> Result<()> {
+        self.run.finish(exit_code)
     }
 }
 
@@ -264,7 +237,7 @@ fn read_id(path: &Path) -> Result<Option<String>> {
     let identity: Identity = serde_json::from_slice(&bytes).with_context(cannot)?;
     anyhow::ensure!(
         identity.format_version == FORMAT_VERSION,
-        "{} has format version {}, and this program knows {FORMAT_VERSION}",
+        "{} has format version {}, and this program reads {FORMAT_VERSION}",
         path.display(),
         identity.format_version
     );
@@ -276,26 +249,26 @@ fn without_word(text: &str, word: &str) -> String {
     let is_part = |character: char| character.is_alphanumeric() || character == '-' || character == '_';
     let (mut kept, mut rest) = (String::new(), text);
     while let Some(at) = rest.find(word) {
-        let (before, behind) = (&rest[..at], &rest[at + word.len()..]);
+        let (before, after) = (&rest[..at], &rest[at + word.len()..]);
         let last = before.chars().next_back().or_else(|| kept.chars().next_back());
-        let is_alone = !last.is_some_and(is_part) && !behind.starts_with(is_part);
+        let is_alone = !last.is_some_and(is_part) && !after.starts_with(is_part);
         kept += before;
         kept += if is_alone { "HOST" } else { word };
-        rest = behind;
+        rest = after;
     }
     kept + rest
 }
 
-/// What is told of a run beside losses and scores, for its person.
-fn describe(told: &WandbConfig) -> String {
+/// What is sent of a run beside losses and scores, for the user.
+fn describe(sent: &WandbConfig) -> String {
     let parts = [
-        (told.config, "the config"),
-        (told.sends_command(), "the command line"),
-        (told.sends_console(), "what the console shows"),
-        (told.host, "the name of this machine"),
-        (told.paths, "its paths"),
-        (told.system, "what it has and how busy it is"),
-        (told.images, "pictures of the validation split with their captions"),
+        (sent.config, "the config"),
+        (sent.sends_command(), "the command line"),
+        (sent.sends_console(), "what the console shows"),
+        (sent.host, "the name of this machine"),
+        (sent.paths, "its paths"),
+        (sent.system, "what it has and how busy it is"),
+        (sent.images, "pictures of the validation split with their captions"),
     ];
     let name = |wanted: bool| parts.iter().filter(move |(is_sent, _)| *is_sent == wanted).map(|(_, name)| *name);
     let mut text = "Weights & Biases gets losses and scores".to_owned();
@@ -312,21 +285,21 @@ fn describe(told: &WandbConfig) -> String {
 }
 
 fn metadata(config: &RunConfig, process: &Process) -> Metadata {
-    let told = &config.tracking.wandb;
+    let sent = &config.tracking.wandb;
     let mut metadata = Metadata { program: "caption-train".to_owned(), ..Metadata::default() };
-    if told.config {
+    if sent.config {
         metadata.config = config_values(config);
     }
-    if told.sends_command() {
+    if sent.sends_command() {
         metadata.args = process.arguments.clone();
         metadata.executable = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
     }
-    if told.host {
+    if sent.host {
         metadata.host = system_usage::host_name().unwrap_or_default();
     }
-    if told.system {
+    if sent.system {
         let threads = process.num_processors as u64;
-        // Where there are none the driver need not be asked again.
+        // Without GPUs the driver need not be asked again.
         let usage = if process.gpus.is_empty() { Vec::new() } else { system_usage::gpus() };
         let gpus = process.gpus.iter().cloned().zip(usage);
         metadata.os = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
@@ -338,7 +311,7 @@ fn metadata(config: &RunConfig, process: &Process) -> Metadata {
     metadata
 }
 
-/// The config as an object; without what names a place of this machine, if it is not told.
+/// The config as an object; without what names a place of this machine, if paths are not sent.
 fn config_values(config: &RunConfig) -> Value {
     let mut values = serde_json::to_value(config).unwrap_or(Value::Null);
     if config.tracking.wandb.paths {

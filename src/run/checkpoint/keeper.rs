@@ -1,29 +1,33 @@
-//! Writes the checkpoints that the loop asks for, and deletes the best ones that are no longer to be kept.
+//! Writes the checkpoints that the loop asks for, and deletes those that are no longer kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::run::checkpoint::layout::{Provenance, best_file_name, step_file_name};
+use crate::model::parameters::Parameters;
+use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_metadata;
 use crate::run::checkpoint::retention::to_delete;
 use crate::run::checkpoint::writer::write_checkpoint;
+use crate::run::checkpoint_names::{best_file_name, step_file_name};
 use crate::run::run_directory::RunDirectory;
-use crate::training::events::{Event, Observer, SavePoint};
+use crate::training::checkpointer::{Checkpointer, SavePoint};
+use crate::training::optimizer::Optimizer;
+use crate::training::train_state::TrainState;
 use base::fault::WithHint as _;
 use base::{atomic_file, terminal};
 
-/// The observer.
+/// The checkpoints of a run's folder.
 pub struct CheckpointKeeper {
     run: RunDirectory,
-    provenance: Provenance,
+    /// What all of them say of the run.
+    metadata: CheckpointMetadata,
 }
 
 impl CheckpointKeeper {
-    /// Keeps the checkpoints of `run`.
-    pub fn new(run: RunDirectory, provenance: Provenance) -> Self {
-        Self { run, provenance }
+    pub fn new(run: RunDirectory, metadata: CheckpointMetadata) -> Self {
+        Self { run, metadata }
     }
 
     /// Gives the newest checkpoint a second name, which stays when the next one replaces it.
@@ -34,9 +38,13 @@ impl CheckpointKeeper {
             .hint(|| "free some disk space, or set checkpoint.keep_last to 1")
     }
 
-    fn number_if_missing(&self, global_step: u64) -> anyhow::Result<()> {
+    /// Gives the checkpoint of `global_step` its second name where the process before was killed between the two.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn number_if_missing(&self, global_step: u64) -> anyhow::Result<()> {
         let last = self.run.last_checkpoint();
-        let is_kept = self.provenance.config.checkpoint.keep_last > 1;
+        let is_kept = self.metadata.config.checkpoint.keep_last > 1;
         if is_kept && read_metadata(&last).is_ok_and(|(metadata, _)| metadata.state.global_step == global_step) {
             self.number_last(&last, global_step)?;
         }
@@ -49,7 +57,7 @@ impl CheckpointKeeper {
             fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
         };
         let names = names().with_context(|| format!("cannot list {}", folder.display()))?;
-        let config = &self.provenance.config.checkpoint;
+        let config = &self.metadata.config.checkpoint;
         for name in to_delete(&names, config.keep_best, config.keep_last) {
             let path: PathBuf = folder.join(name);
             if let Err(error) = fs::remove_file(&path) {
@@ -60,21 +68,21 @@ impl CheckpointKeeper {
     }
 }
 
-impl Observer for CheckpointKeeper {
-    fn observe(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
-        let (point, state, parameters, optimizer) = match event {
-            Event::Save { point, state, parameters, optimizer } => (point, state, parameters, optimizer),
-            // The process before may have been killed between the two names.
-            Event::Started { state, .. } => return self.number_if_missing(state.global_step),
-            _ => return Ok(()),
-        };
+impl Checkpointer for CheckpointKeeper {
+    fn save(
+        &mut self,
+        point: SavePoint,
+        state: &TrainState,
+        parameters: &Parameters,
+        optimizer: &Optimizer,
+    ) -> anyhow::Result<()> {
         let path = match point {
             SavePoint::Last => self.run.last_checkpoint(),
-            SavePoint::Best { val_loss } => self.run.checkpoints().join(best_file_name(state.epoch, *val_loss)),
+            SavePoint::Best { val_loss } => self.run.checkpoints().join(best_file_name(state.epoch, val_loss)),
         };
-        write_checkpoint(&path, &self.provenance, state, parameters, optimizer)?;
+        write_checkpoint(&path, &self.metadata, state, parameters, optimizer)?;
         terminal::detail(&format!("saved {}", path.display()));
-        if *point == SavePoint::Last && self.provenance.config.checkpoint.keep_last > 1 {
+        if point == SavePoint::Last && self.metadata.config.checkpoint.keep_last > 1 {
             self.number_last(&path, state.global_step)?;
         }
         self.delete_old()

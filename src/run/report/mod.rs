@@ -1,8 +1,12 @@
-//! Gathers what a report shows: what a run's folder holds, and where its best model looks in some of the images.
+//! Gathers what a report shows: what a run's folder holds, and where its best model looks in some of the images. The page
+//! itself is the crate `report`.
 //!
-//! What is missing or cannot be read is left out and told: a report is wanted most when something went wrong.
+//! What is missing or cannot be read is left out with a warning: a report is wanted most when something went wrong.
+
+mod gallery;
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -12,47 +16,89 @@ use serde::Deserialize;
 
 use crate::config::{self, RunConfig};
 use crate::data::split::split_images;
-use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX, best_file_name};
-use crate::run::checkpoint::newest::newest_in_run;
+use crate::run::checkpoint::find_latest::latest_in_run;
+use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX};
 use crate::run::checkpoint::reader::{TensorShapes, read_metadata};
+use crate::run::checkpoint_names::best_file_name;
 use crate::run::environment::{Environment, Process};
-use crate::run::gallery;
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_scores;
+use crate::run::status::RunStatus;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
-use base::fault::one_line;
+use base::fault::{WithHint as _, fault, one_line};
 use base::quoting::shell_word;
+use base::{atomic_file, terminal};
 use datasets::image_id::ImageId;
 use datasets::prepared::{Dataset, Split};
 use records::metrics_log;
-use report::{CaptionedImage, CaptionedSplit, FileLink, ReportData, SplitScores, Status};
+use report::{CaptionedImage, CaptionedSplit, FileLink, GENERATOR, ReportData, SplitScores, Status};
 
-/// What a run's folder tells, and what could not be told.
-pub struct Gathered {
-    /// For the page.
-    pub data: ReportData,
-    /// In words.
-    pub missing: Vec<String>,
-}
+/// The page, in the run's folder.
+pub const REPORT_FILE: &str = "report.html";
+/// Images that are shown.
+pub const NUM_IMAGES: usize = 24;
 
-/// Gathers it. `num_images` are shown with their captions; 0 needs neither data set nor model.
+/// Writes the page of a run into a file. `num_images` are shown with their captions; 0 needs neither data set nor model.
 ///
 /// # Errors
-/// A folder that is no run's.
-pub fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<Gathered> {
+/// A folder that is no run's; a file that cannot be written, or is there and no report.
+pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
+        return Err(fault(
+            format!("{} is there, and it is no report: it would be replaced", path.display()),
+            "move it away, or name another file with --output",
+        ));
+    }
+    let Gathered { mut data, missing } = gather(run, num_images, &Device::Cpu)?;
+    missing.iter().for_each(|what| terminal::warning(&format!("the report has {what}")));
+    // The page names the run's files by where they are beside it.
+    if path.parent() != Some(run.path()) {
+        data.files.clear();
+    }
+    let page = report::render(&data).context("cannot make the page")?;
+    atomic_file::write(path, page.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+        .hint(|| "free some disk space, or name another file with --output")
+}
+
+/// Whether a report was written to `path` before.
+fn is_report(path: &Path) -> bool {
+    /// Bytes with the end of the page's head; the style that comes last in it is longer.
+    const HEAD: u64 = 1 << 14;
+    // Earlier versions wrote no generator.
+    bounded_file::read_start(path, HEAD).is_ok_and(|bytes| {
+        let head = String::from_utf8_lossy(&bytes);
+        let is_older = || head.contains(" – training report</title>") && head.contains("img-src data:; style-src");
+        bytes.is_empty() || head.contains(GENERATOR) || is_older()
+    })
+}
+
+struct Gathered {
+    data: ReportData,
+    /// What could not be gathered, in words.
+    missing: Vec<String>,
+}
+
+fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<Gathered> {
     let mut missing = Vec::new();
     let toml = run.path().join("config.resolved.toml");
     let toml = bounded_file::read_text(&toml, MAX_DESCRIPTION_BYTES)
         .with_context(|| format!("cannot read {}", toml.display()))?;
     let config = config::parse(&toml, "config.resolved.toml", &[])?;
     let mut note = |what: &str, error: &anyhow::Error| missing.push(format!("{what}: {}", one_line(error)));
-    let newest = newest_in_run(run.path(), read_metadata);
+    let newest = latest_in_run(run.path(), read_metadata);
     let newest = newest.map_err(|error| note("no checkpoint", &error)).ok();
     let metadata = newest.as_ref().map(|(_, (metadata, _))| metadata);
     let dataset = open_dataset(&config, metadata);
     let dataset = dataset.map_err(|error| note("no data set", &error)).ok();
     let metrics = bounded_file::open(&run.metrics()).and_then(|file| metrics_log::read(BufReader::new(file)));
     let metrics = metrics.map_err(|error| note("no metrics", &error.into())).unwrap_or_default();
+    let status = RunStatus::read(run).map_err(|error| note("no status", &error));
+    let status = match status {
+        Ok(Some(status)) => shown(status),
+        Ok(None) => status_of_0_1(run, metadata, &config),
+        Err(()) => Status::Unfinished,
+    };
     let environment = Environment::read(run).map_err(|error| note("no environment", &error)).ok().flatten();
     let scores = read_scores(run).map_err(|error| note("no scores", &error)).unwrap_or_default();
     let captions = match (&dataset, scores.first()) {
@@ -65,14 +111,20 @@ pub fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<
     let gallery = match (&newest, &dataset) {
         (Some((path, (metadata, _))), Some(dataset)) if num_images > 0 => {
             let best = best_checkpoint(run, metadata).unwrap_or_else(|| path.clone());
-            let shown = gallery::draw(&best, metadata, dataset, captions.as_ref(), num_images, device);
+            let shown = match &captions {
+                Some(SplitCaptions { split, images }) => {
+                    gallery::draw(&best, dataset, images, Some(&split.images), num_images, device)
+                }
+                None => side(&metadata.config, dataset, Split::Val)
+                    .and_then(|images| gallery::draw(&best, dataset, &images, None, num_images, device)),
+            };
             shown.map_err(|error| note("no images", &error)).unwrap_or_default()
         }
         _ => Vec::new(),
     };
     let data = ReportData {
         run_name: run.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        status: status(run, metadata, &config),
+        status,
         written_by: metadata.map(|metadata| metadata.written_by.clone()).unwrap_or_default(),
         written_at: None,
         num_epochs: Some(config.training.num_epochs as u64),
@@ -97,11 +149,10 @@ fn num_parameters(tensors: &TensorShapes) -> u64 {
 }
 
 /// Captions of a split with the images that they are of.
-pub struct SplitCaptions {
-    /// As the page shows them.
-    pub split: CaptionedSplit,
-    /// The image of each, as index in the data set.
-    pub images: Vec<usize>,
+struct SplitCaptions {
+    split: CaptionedSplit,
+    /// The image of each caption, as index in the data set.
+    images: Vec<usize>,
 }
 
 fn open_dataset(config: &RunConfig, metadata: Option<&CheckpointMetadata>) -> Result<Dataset> {
@@ -118,8 +169,21 @@ fn best_checkpoint(run: &RunDirectory, metadata: &CheckpointMetadata) -> Option<
     Some(run.checkpoints().join(name)).filter(|path| path.is_file())
 }
 
-/// How the run ended, by its newest checkpoint and the last lines of its log.
-fn status(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, config: &RunConfig) -> Status {
+fn shown(status: RunStatus) -> Status {
+    match status {
+        RunStatus::Running => Status::Unfinished,
+        RunStatus::Finished => Status::Finished,
+        RunStatus::EndedEarly => Status::EndedEarly,
+        RunStatus::Interrupted { step } => Status::Interrupted { global_step: step },
+        RunStatus::Failed { message } => Status::Failed { message },
+    }
+}
+
+/// How a run ended whose folder is of version 0.1 from before `status.json`: by its latest checkpoint and the last lines of
+/// its log.
+fn status_of_0_1(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, config: &RunConfig) -> Status {
+    const FAILED: &str = "the run ended with an error: ";
+    const STOPPED: &str = "stopped; go on with: ";
     let state = metadata.map(|metadata| &metadata.state);
     if let Some(state) = state {
         if state.epoch >= config.training.num_epochs as u64 && state.validated_epoch == state.epoch {
@@ -141,33 +205,26 @@ fn status(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, config: &Ru
     last.unwrap_or(Status::Unfinished)
 }
 
-/// What the log says before the error that ended the run.
-pub const FAILED: &str = "the run ended with an error: ";
-/// What the log says when the run was stopped.
-pub const STOPPED: &str = "stopped; go on with: ";
-
 /// The scores of splits that a run's folder holds.
 ///
 /// # Errors
 /// A file that is no such file.
-pub(super) fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
+pub(crate) fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
     let mut found = Vec::new();
     for split in Split::ALL.into_iter().rev() {
         let path = run.predictions().join(format!("{}.scores.json", split.name()));
         if path.is_file() {
-            let cannot = || format!("cannot use {}", path.display());
-            let bytes = bounded_file::read(&path, MAX_CAPTIONS_BYTES).with_context(cannot)?;
-            found.push(split_scores::parse(&bytes).with_context(cannot)?);
+            found.push(split_scores::SplitScores::read(&path)?.into());
         }
     }
     Ok(found)
 }
 
-/// A few captions of a split: file, caption, and what a person wrote.
+/// A few captions of a split: file, caption, and a reference.
 ///
 /// # Errors
 /// A data set or captions that are not there.
-pub(super) fn sample_captions(run: &RunDirectory, split: &str) -> Result<Vec<[String; 3]>> {
+pub(crate) fn sample_captions(run: &RunDirectory, split: &str) -> Result<Vec<[String; 3]>> {
     const NUM_SHOWN: usize = 5;
     let toml = bounded_file::read_text(&run.path().join("config.resolved.toml"), MAX_DESCRIPTION_BYTES)?;
     let dataset = open_dataset(&config::parse(&toml, "config.resolved.toml", &[])?, None)?;
@@ -239,8 +296,8 @@ fn links(run: &RunDirectory) -> Vec<FileLink> {
     there.map(|(path, what)| FileLink { path: path.to_owned(), what: what.to_owned() }).collect()
 }
 
-/// The images of a side of a run's split.
-pub(super) fn side(config: &RunConfig, dataset: &Dataset, side: Split) -> Result<Vec<usize>> {
+/// The images of one side of a run's split.
+fn side(config: &RunConfig, dataset: &Dataset, side: Split) -> Result<Vec<usize>> {
     let indices = split_images(dataset, config.data.split, config.data.validation_fraction, config.seed)?;
     Ok(indices.into_side(side))
 }

@@ -1,4 +1,4 @@
-//! Finds the checkpoint to go on from: the newest one of a run that can be read whole.
+//! Finds the checkpoint to resume from: the latest of a run that can be read whole.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -7,45 +7,45 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
-use crate::run::checkpoint::layout::LAST;
 use crate::run::checkpoint::reader::read_metadata;
+use crate::run::checkpoint_names::LAST;
 use crate::run::run_directory::RunDirectory;
 use base::fault::{WithHint as _, describe, fault};
 use base::terminal;
 
-/// The newest checkpoint of the run in `folder` that `read` takes, with its path. What is damaged is named in a warning
-/// and passed over.
+/// The latest checkpoint of the run in `folder` that `read` takes, with its path. What is damaged is skipped with a
+/// warning.
 ///
 /// # Errors
 /// A folder that is no run's, or that holds no checkpoint that can be read.
-pub fn newest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
+pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
     let checkpoints = RunDirectory::at(folder).checkpoints();
     let mut found = Vec::new();
     for path in checkpoint_files(&checkpoints)? {
         match read_metadata(&path) {
-            // Of two of one update `last` was written last: it knows the validation, when there was one.
+            // Of two of one update `last` was written later: it knows the validation, if there was one.
             Ok((metadata, _)) => found.push((metadata.state.global_step, path.ends_with(LAST), path)),
-            Err(error) => pass_over(&path, &error),
+            Err(error) => skip(&path, &error),
         }
     }
     found.sort();
     while let Some((_, _, path)) = found.pop() {
         match read(&path) {
             Ok(checkpoint) => return Ok((path, checkpoint)),
-            Err(error) => pass_over(&path, &error),
+            Err(error) => skip(&path, &error),
         }
     }
     Err(fault(
-        format!("there is no checkpoint in {} that can be gone on from", checkpoints.display()),
-        "name another run or a checkpoint file, or begin a new run with --config",
+        format!("no resumable checkpoint in {}", checkpoints.display()),
+        "name another run or a checkpoint file, or start a new run with --config",
     ))
 }
 
-/// [`newest_in_run`] of the run in `output` whose checkpoints were written last and of which one can be read.
+/// [`latest_in_run`] of the run in `output` whose checkpoints were written last and of which one can be read.
 ///
 /// # Errors
 /// A folder that cannot be read, or that holds no run with such a checkpoint.
-pub fn newest_of_runs<T>(output: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
+pub fn latest_of_runs<T>(output: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
     let entries = fs::read_dir(output)
         .with_context(|| format!("cannot look for runs in {}", output.display()))
         .hint(|| "name the folder of the runs with --set output_dir=FOLDER, a run's folder or a checkpoint file")?;
@@ -58,14 +58,14 @@ pub fn newest_of_runs<T>(output: &Path, read: impl Fn(&Path) -> Result<T>) -> Re
     }
     runs.sort();
     for (_, run) in runs {
-        match newest_in_run(&run, &read) {
+        match latest_in_run(&run, &read) {
             Ok(found) => return Ok(found),
-            Err(error) => pass_over(&run, &error),
+            Err(error) => skip(&run, &error),
         }
     }
     Err(fault(
-        format!("no run in {} has a checkpoint that can be gone on from", output.display()),
-        "name a run's folder or a checkpoint file, or begin a new run with --config",
+        format!("no resumable checkpoint in any run in {}", output.display()),
+        "name a run's folder or a checkpoint file, or start a new run with --config",
     ))
 }
 
@@ -74,7 +74,7 @@ fn checkpoint_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(read)? {
         let path = entry.with_context(read)?.path();
-        // An unfinished file ends otherwise.
+        // An unfinished file has another ending.
         if path.extension().is_some_and(|extension| extension == "safetensors") {
             files.push(path);
         }
@@ -82,6 +82,6 @@ fn checkpoint_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn pass_over(path: &Path, error: &anyhow::Error) {
-    terminal::warning(&format!("{} is passed over: {}", path.display(), describe(error)));
+fn skip(path: &Path, error: &anyhow::Error) {
+    terminal::warning(&format!("skipping {}: {}", path.display(), describe(error)));
 }

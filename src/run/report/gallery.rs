@@ -12,38 +12,29 @@ use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::description::{Description, describe};
 use crate::run::captioning_model::CaptioningModel;
-use crate::run::checkpoint::layout::CheckpointMetadata;
-use crate::run::report_data::{SplitCaptions, side};
 use base::terminal::Progress;
-use datasets::prepared::{Dataset, Split};
+use datasets::prepared::Dataset;
 use metrics::cider::CiderScorer;
 use pixels::image_file::encode;
-use report::{GalleryImage, Word};
+use report::{CaptionedImage, GalleryImage, Word};
 
-/// Draws `num_images` pictures of the captioned split, or of the validation split where no split was captioned.
+/// Draws `num_images` pictures of `images`, of which `written` has the captions where there are some.
 ///
 /// # Errors
 /// A model or an image that cannot be used.
 pub(super) fn draw(
     checkpoint: &Path,
-    metadata: &CheckpointMetadata,
     dataset: &Dataset,
-    captions: Option<&SplitCaptions>,
+    images: &[usize],
+    written: Option<&[CaptionedImage]>,
     num_images: usize,
     device: &Device,
 ) -> Result<Vec<GalleryImage>> {
-    let (images, written) = match captions {
-        Some(captions) => {
-            let written = captions.split.images.iter().map(|image| image.caption.clone());
-            (captions.images.clone(), Some(written.collect::<Vec<_>>()))
-        }
-        None => (side(&metadata.config, dataset, Split::Val)?, None),
-    };
     let references = |&image: &usize| dataset.images[image].captions.clone();
     let scorer = CiderScorer::new(&images.iter().map(references).collect::<Vec<_>>());
     let chosen = match written.filter(|_| !scorer.weighs_nothing()) {
         Some(written) => {
-            let captions: Vec<(usize, &str)> = written.iter().map(String::as_str).enumerate().collect();
+            let captions: Vec<(usize, &str)> = written.iter().map(|image| image.caption.as_str()).enumerate().collect();
             choose(&scorer.score_each(&captions), num_images)
         }
         None => spread(images.len(), num_images).collect(),

@@ -6,7 +6,7 @@ use metrics::score::Scores;
 
 /// What the line of an epoch says. What there is not stays empty.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct EpochRow<'a> {
+pub(super) struct EpochLine<'a> {
     /// From 1.
     pub(super) epoch: u64,
     /// Mean token loss of its updates, in nats.
@@ -29,7 +29,7 @@ pub(super) struct EpochRow<'a> {
 
 /// The lines of the epochs, with a header above the first.
 #[derive(Debug, Default)]
-pub(super) struct EpochTable {
+pub(super) struct ConsoleTable {
     num_epochs: usize,
     has_scores: bool,
     is_begun: bool,
@@ -38,14 +38,14 @@ pub(super) struct EpochTable {
 /// What is between two columns.
 const GAP: &str = "  ";
 
-impl EpochTable {
+impl ConsoleTable {
     /// `has_scores`: some validations score captions.
     pub(super) fn new(num_epochs: usize, has_scores: bool) -> Self {
         Self { num_epochs, has_scores, is_begun: false }
     }
 
     /// The lines that come with an epoch.
-    pub(super) fn lines(&mut self, row: &EpochRow<'_>) -> Vec<String> {
+    pub(super) fn lines(&mut self, row: &EpochLine<'_>) -> Vec<String> {
         let number =
             |value: Option<f64>, decimals: usize| value.map_or_else(String::new, |value| format!("{value:.decimals$}"));
         let columns = [
@@ -106,8 +106,8 @@ fn left(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn row(epoch: u64) -> EpochRow<'static> {
-        EpochRow {
+    fn row(epoch: u64) -> EpochLine<'static> {
+        EpochLine {
             epoch,
             train_loss: Some(3.21),
             val_loss: Some(3.5),
@@ -115,16 +115,16 @@ mod tests {
             images_per_second: 123.4,
             seconds: 61.4,
             left: Some(Duration::from_secs(29)),
-            ..EpochRow::default()
+            ..EpochLine::default()
         }
     }
 
     #[test]
     fn an_epoch_is_a_line_below_a_header_that_comes_once() {
-        let mut table = EpochTable::new(10, false);
-        let mut lines = table.lines(&EpochRow { is_best: true, ..row(1) });
-        lines.extend(table.lines(&EpochRow { val_loss: None, ..row(2) }));
-        lines.extend(table.lines(&EpochRow { left: None, ..row(10) }));
+        let mut table = ConsoleTable::new(10, false);
+        let mut lines = table.lines(&EpochLine { is_best: true, ..row(1) });
+        lines.extend(table.lines(&EpochLine { val_loss: None, ..row(2) }));
+        lines.extend(table.lines(&EpochLine { left: None, ..row(10) }));
         let expected = "\
 epoch  train loss  val loss       lr  images/s     time    left
  1/10      3.2100    3.5000  5.00e-4     123.4     1:01  <1 min  best
@@ -145,7 +145,7 @@ epoch  train loss  val loss       lr  images/s     time    left
             ROUGE_L: others[1],
             CIDEr: others[2],
         };
-        let widest = EpochRow {
+        let widest = EpochLine {
             train_loss: Some(11.51),
             scores: Some(&scores),
             images_per_second: 123_456.7,
@@ -154,7 +154,7 @@ epoch  train loss  val loss       lr  images/s     time    left
             is_best: true,
             ..row(100)
         };
-        let lines = EpochTable::new(999, true).lines(&widest);
+        let lines = ConsoleTable::new(999, true).lines(&widest);
         let expected = "  epoch  train loss  val loss   CIDEr       lr  images/s     time    left
 100/999     11.5100    3.5000  10.000  5.00e-4  123456.7  9:59:59  99.7 h  best
        Bleu_1 to 4 0.712 0.543 0.412 0.301  METEOR 0.254  ROUGE_L 0.523";
