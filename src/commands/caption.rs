@@ -61,7 +61,7 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     }
     let model = Captioner::build(&opened.shape, &opened.parameters.detached())?;
     let tokenizer = &opened.tokenizer;
-    let num_positions = opened.shape.decoder.num_positions;
+    let num_positions = opened.shape.decoder.num_positions();
     let decoding =
         args.decoding.resolve(&opened.decoding, tokenizer.special_ids(), num_positions, args.num_captions)?;
     let writer = CaptionWriter { model: &model, tokenizer, decoding };

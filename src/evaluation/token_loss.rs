@@ -5,9 +5,9 @@ use candle_core::Tensor;
 use crate::data::batch::Batch;
 use crate::data::collate::IGNORE_LABEL;
 use crate::data::image_source::ImageInput;
-use crate::model::caption_decoder::Mode;
 use crate::model::captioner::Captioner;
-use crate::model::vision_block::Cut;
+use crate::model::decoders::Mode;
+use crate::model::layers::Cut;
 
 /// A sum of token losses in nats and the number of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

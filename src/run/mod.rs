@@ -3,18 +3,15 @@
 pub mod captioning_model;
 pub mod checkpoint;
 pub mod environment;
-pub mod export;
 mod gallery;
 pub mod image_cache;
 pub mod initial_model;
 mod markdown;
 pub mod model_card;
-pub mod pretrained_folder;
 pub mod report_data;
 pub mod room;
 pub mod run_directory;
 pub mod setup;
 pub mod split_evaluation;
 mod split_scores;
-pub mod tensor_file;
 pub mod tracking;

@@ -215,7 +215,7 @@ impl Trainer {
         let settings = StepSettings {
             precision: self.plan.precision(),
             seed: config.seed,
-            dropout: self.plan.shape.decoder.dropout,
+            dropout: self.plan.shape.decoder.dropout(),
             label_smoothing: config.training.label_smoothing,
             max_grad_norm: config.training.max_grad_norm,
         };
