@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
 
 use crate::model::initialization::Initializer;
-use crate::model::parameters::{ParameterSpec, Parameters};
-use crate::model::role::{Kind, Part, Role};
+use crate::model::parameters::Parameters;
+use crate::model::role::{Kind, ParameterSpec, Part, Role};
 use ops::{GradientSink, Precision, Weight};
 
 /// Where the gradient of the weight of this name goes.
@@ -35,6 +35,18 @@ pub struct Builder<'a> {
     connects: bool,
 }
 
+impl Parameters {
+    /// For building a model whose trained parameters take part in the backward pass.
+    pub fn tracked(&self) -> Builder<'_> {
+        Builder::new(Source::Parameters { parameters: self, tracked: true })
+    }
+
+    /// For building a model that records no operations. It shares the storage and sees every update.
+    pub fn detached(&self) -> Builder<'_> {
+        Builder::new(Source::Parameters { parameters: self, tracked: false })
+    }
+}
+
 /// What the layers that `build` makes need, in the order in which they ask for it. The layers get tensors without
 /// values.
 ///
@@ -50,11 +62,6 @@ impl<'a> Builder<'a> {
     fn new(source: Source<'a>) -> Self {
         let (part, depth) = (Part::Decoder, 0);
         Self { source, precision: Precision::Full, sinks: None, prefix: String::new(), part, depth, connects: false }
-    }
-
-    /// Fetches from `parameters`; with `tracked` those that are trained take part in the backward pass.
-    pub(super) fn over(parameters: &'a Parameters, tracked: bool) -> Self {
-        Self::new(Source::Parameters { parameters, tracked })
     }
 
     /// The same for a model whose matrix products are made in `precision`.

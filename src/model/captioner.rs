@@ -11,8 +11,8 @@ use crate::model::decoders::{DecoderConfig, Mode, TextDecoder};
 use crate::model::encoders::{EncoderConfig, ImageEncoder};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{Cut, Linear};
-use crate::model::parameters::{ParameterSpec, Parameters};
-use crate::model::role::{EncoderTraining, Part};
+use crate::model::parameters::Parameters;
+use crate::model::role::{EncoderTraining, ParameterSpec, Part};
 
 /// Everything that decides a captioner's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

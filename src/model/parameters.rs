@@ -8,23 +8,8 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use candle_core::{DType, Device, DeviceLocation, Tensor, Var};
 
-use crate::model::builder::Builder;
-use crate::model::initialization::Initializer;
-use crate::model::role::Role;
+use crate::model::role::{ParameterSpec, Role};
 use crate::model::weight_fit::check_fit;
-
-/// What a layer needs: a tensor of this name and shape.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParameterSpec {
-    /// Name, as in the files of transformers.
-    pub name: String,
-    /// Shape.
-    pub shape: Vec<usize>,
-    /// How it begins when nothing is loaded.
-    pub initializer: Initializer,
-    /// What it is.
-    pub role: Role,
-}
 
 /// One parameter.
 #[derive(Clone, Debug)]
@@ -133,15 +118,5 @@ impl Parameters {
     /// Number of values in trained parameters.
     pub fn num_trainable_values(&self) -> usize {
         self.trainable().map(|(_, var)| var.elem_count()).sum()
-    }
-
-    /// For building a model whose trained parameters take part in the backward pass.
-    pub fn tracked(&self) -> Builder<'_> {
-        Builder::over(self, true)
-    }
-
-    /// For building a model that records no operations. It shares the storage and sees every update.
-    pub fn detached(&self) -> Builder<'_> {
-        Builder::over(self, false)
     }
 }

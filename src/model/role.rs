@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::initialization::Initializer;
+
 /// The part of a captioner that a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -40,6 +42,19 @@ pub struct Role {
     pub used: bool,
     /// Whether it connects encoder and decoder, so that a model of text or of images alone lacks it.
     pub connects: bool,
+}
+
+/// A parameter that a layer needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    /// Name, as in the files of transformers.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Its first values where nothing is loaded.
+    pub initializer: Initializer,
+    /// What it is.
+    pub role: Role,
 }
 
 /// Which parameters of the encoder are trained.

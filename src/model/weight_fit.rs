@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::bail;
 use candle_core::Tensor;
 
-use crate::model::parameters::ParameterSpec;
+use crate::model::role::ParameterSpec;
 
 /// Names that an error lists of each kind; the rest are counted.
 const LISTED: usize = 12;

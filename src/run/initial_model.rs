@@ -17,8 +17,8 @@ use crate::hf::read::{read_captioner, read_decoder, read_encoder, read_encoder_c
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::EncoderConfig;
-use crate::model::parameters::{ParameterSpec, Parameters};
-use crate::model::role::Part;
+use crate::model::parameters::Parameters;
+use crate::model::role::{ParameterSpec, Part};
 use crate::model::weight_fit::check_fit;
 use crate::tokenizer::CaptionTokenizer;
 use base::fault::{WithHint as _, fault, usage};

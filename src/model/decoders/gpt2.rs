@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
-use crate::model::decoders::{DecoderFamily, KeyValueCache, Mode, TextDecoder};
+use crate::model::decoders::family::{DecoderFamily, Mode, TextDecoder};
+use crate::model::decoders::key_value_cache::KeyValueCache;
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{HiddenActivation, LayerNorm};

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
+use crate::model::encoders::family::{EncoderFamily, ImageEncoder, VisionSizes};
 use crate::model::encoders::vision_block::{
     BlockNames, BlockShape, PatchEmbedding, VisionBlock, add_class_and_positions, check_channels,
 };
-use crate::model::encoders::{EncoderFamily, ImageEncoder, VisionSizes};
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{Cut, HiddenActivation, LayerNorm};
