@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     let features = tensors.get("encoder_hidden_states").context("the file holds no encoder_hidden_states")?;
     let config = DecodingConfig { num_beams: arguments.num_beams, ..opened.decoding.clone() };
     let specials = opened.tokenizer.special_ids();
-    let decoding = Decoding::from_config(&config, specials.start, specials.end, opened.shape.decoder.num_positions);
+    let decoding = Decoding::from_config(&config, specials.start, specials.end, opened.shape.decoder.num_positions());
     let num_images = features.dim(0)?;
     // A GPU takes whole batches.
     let num_threads = if device.is_cpu() { rayon::current_num_threads() } else { 1 };

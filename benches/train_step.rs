@@ -14,16 +14,17 @@ use base::team::Team;
 use base::{memory, process};
 use candle_core::{DType, Device, Tensor};
 use caption_train::commands::device::select_device;
-use caption_train::config::{EncoderArchitecture, EncoderKind, EncoderTraining, FeatureType, OptimizerConfig};
+use caption_train::config::{EncoderTraining, FeatureType, OptimizerConfig};
 use caption_train::data::batch::{Batch, Example};
 use caption_train::data::feature_store::{Description, FeatureStore};
 use caption_train::data::image_source::{
     ImageInput, ImageSource, ImageView, Purpose, StoredContent, StoredImages, Views, feature_bytes,
 };
 use caption_train::data::loader::Loader;
-use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
-use caption_train::model::encoder::{EncoderShape, HiddenActivation};
+use caption_train::model::decoders::DecoderConfig;
+use caption_train::model::decoders::gpt2::Gpt2Config;
+use caption_train::model::layers::HiddenActivation;
 use caption_train::model::parameters::Parameters;
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::TokenCrossEntropy;
@@ -91,17 +92,16 @@ fn shape(args: &Args) -> Result<CaptionerShape> {
         "tiny" => (192, 3, 768),
         other => bail!("unknown ViT {other}"),
     };
-    let encoder = EncoderShape::from_architecture(&EncoderArchitecture {
-        kind: EncoderKind::Vit,
-        image_size: 224,
-        patch_size: 16,
-        hidden_size,
-        num_hidden_layers: 12,
-        num_attention_heads,
-        intermediate_size,
-        initializer_range: 0.02,
-    });
-    let decoder = DecoderShape {
+    let encoder = serde_json::from_value(json!({
+        "kind": "vit",
+        "image_size": 224,
+        "patch_size": 16,
+        "hidden_size": hidden_size,
+        "num_hidden_layers": 12,
+        "num_attention_heads": num_attention_heads,
+        "intermediate_size": intermediate_size,
+    }))?;
+    let decoder = DecoderConfig::Gpt2(Gpt2Config {
         vocab_size: args.vocab,
         hidden_size: args.dim,
         num_layers: args.layers,
@@ -113,7 +113,7 @@ fn shape(args: &Args) -> Result<CaptionerShape> {
         layer_norm_eps: 1e-5,
         initializer_range: 0.02,
         tie_word_embeddings: false,
-    };
+    });
     Ok(CaptionerShape { encoder, decoder })
 }
 
@@ -141,10 +141,12 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
         let input = match args.encoder.as_str() {
             "cached" => ImageInput::Features(random(
                 "features",
-                &[images, encoder.sequence_length(), encoder.hidden_size],
+                &[images, encoder.sequence_length(), encoder.hidden_size()],
                 device,
             )?),
-            _ => ImageInput::Pixels(random("pixels", &[images, 3, encoder.image_size, encoder.image_size], device)?),
+            _ => {
+                ImageInput::Pixels(random("pixels", &[images, 3, encoder.image_size(), encoder.image_size()], device)?)
+            }
         };
         let rows: Vec<u32> = (0..(images * each) as u32).map(|pair| pair / each as u32).collect();
         let image_indices = rows.iter().map(|&row| row as usize).collect();
@@ -168,7 +170,7 @@ fn stored_updates(
     device: &Device,
 ) -> Result<Loader<Vec<Batch>>> {
     let encoder = &shape.encoder;
-    let (length, hidden) = (encoder.sequence_length(), encoder.hidden_size);
+    let (length, hidden) = (encoder.sequence_length(), encoder.hidden_size());
     let description = Description { content: json!("bench"), row_bytes: 2 * length * hidden };
     let mut store = FeatureStore::open(folder, &description)?;
     let mut appender = store.append(|_| true)?.context("somebody else writes")?;
@@ -250,7 +252,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let shape = shape(&args)?;
     let device = select_device(&args.device)?;
-    let mut parameters = Parameters::create(&shape.parameter_specs(), Default::default(), 0, DType::F32, &device)?;
+    let mut parameters = Parameters::create(&shape.parameter_specs()?, Default::default(), 0, DType::F32, &device)?;
     let training = if args.encoder == "train" { EncoderTraining::Full } else { EncoderTraining::Frozen };
     shape.freeze(&mut parameters, training);
     let config = OptimizerConfig { learning_rate: 1e-4, ..OptimizerConfig::default() };

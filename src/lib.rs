@@ -7,6 +7,7 @@ pub mod config;
 pub mod data;
 pub mod decoding;
 pub mod evaluation;
+pub mod hf;
 pub mod model;
 pub mod run;
 pub mod tokenizer;

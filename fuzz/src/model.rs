@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 use candle_core::{Device, Tensor};
 use caption_train::data::image_source::ImageInput;
 use caption_train::evaluation::captioning::CaptionWriter;
+use caption_train::hf::companions::read_processor;
+use caption_train::hf::folder::read_config;
+use caption_train::hf::generation_config::GenerationDefaults;
+use caption_train::hf::read::{read_encoder, read_encoder_config};
 use caption_train::model::captioner::CaptionerShape;
-use caption_train::model::generation_defaults::GenerationDefaults;
-use caption_train::model::pretrained_decoder::decoder_shape_of_config;
-use caption_train::model::pretrained_encoder::{read_encoder, read_shape};
-use caption_train::model::weight_files::read_config;
+use caption_train::model::decoders::DecoderConfig;
 use caption_train::run::captioning_model::CaptioningModel;
-use caption_train::run::pretrained_folder::read_processor;
 use image::RgbImage;
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub fn model_config(data: &[u8]) {
     if !processor.is_file() {
         scratch::write(&processor, samples::preprocessor_config().to_string().as_bytes());
     }
-    let encoder = read_shape(&folder);
+    let encoder = read_encoder_config(&folder);
     if let Ok(shape) = &encoder {
         // As a run from scratch takes the image size of a config.
         if shape.validate().is_ok() {
@@ -43,10 +43,10 @@ pub fn model_config(data: &[u8]) {
     if let Ok(defaults) = GenerationDefaults::read(&folder, &config) {
         assert!(defaults.decoding.max_new_tokens > Some(0), "a caption has a token");
     }
-    let decoder = decoder_shape_of_config(config.get("decoder").unwrap_or(&config));
+    let decoder = DecoderConfig::from_hf(config.get("decoder").unwrap_or(&config));
     let encoder = encoder.ok().filter(|shape| shape.validate().is_ok()).unwrap_or(samples::shape().encoder);
     let decoder = decoder.unwrap_or(samples::shape().decoder);
-    let declared = CaptionerShape { encoder, decoder }.parameter_specs().len();
+    let declared = CaptionerShape { encoder, decoder }.parameter_specs().expect("sound configs").len();
     assert!(declared <= MOST_PARAMETERS, "{declared} parameters");
 }
 
@@ -86,7 +86,7 @@ pub fn weight_files(data: &[u8]) {
     }
     for image_size in [None, Some(8)] {
         if let Ok(encoder) = read_encoder(&folder, image_size) {
-            encoder.shape.validate().expect("a shape that was read is sound");
+            encoder.config.validate().expect("a shape that was read is sound");
         }
     }
     caption_with(&folder);
@@ -107,10 +107,10 @@ pub fn caption_with(path: &Path) {
     const MOST: usize = 64;
     let Ok(model) = CaptioningModel::open(path, &Device::Cpu) else { return };
     let longest = model.decoding.max_new_tokens.expect("an opened model knows its longest caption");
-    let longest = longest.min(model.shape.decoder.num_positions);
-    assert!(model.tokenizer.vocab_size() <= model.shape.decoder.vocab_size, "every token has an embedding");
+    let longest = longest.min(model.shape.decoder.num_positions());
+    assert!(model.tokenizer.vocab_size() <= model.shape.decoder.vocab_size(), "every token has an embedding");
     let (height, width) = model.processor.output_size();
-    assert_eq!((height, width), (model.shape.encoder.image_size, model.shape.encoder.image_size));
+    assert_eq!((height, width), (model.shape.encoder.image_size(), model.shape.encoder.image_size()));
     if height > MOST || longest > MOST || model.decoding.num_beams > MOST {
         return;
     }

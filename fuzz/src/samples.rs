@@ -5,14 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use caption_train::config::{EncoderKind, EncoderTraining, RunConfig};
-use caption_train::model::caption_decoder::DecoderShape;
+use caption_train::config::{EncoderTraining, RunConfig};
 use caption_train::model::captioner::CaptionerShape;
-use caption_train::model::encoder::{EncoderShape, HiddenActivation};
 use caption_train::model::parameters::Parameters;
+use caption_train::model::tensor_file::write_tensors;
 use caption_train::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION};
 use caption_train::run::checkpoint::writer::write_checkpoint;
-use caption_train::run::tensor_file::write_tensors;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_state::TrainState;
 use pixels::image_processor::ImageProcessor;
@@ -54,35 +52,32 @@ pub fn tokenizer() -> Value {
 
 /// The smallest captioner that has every part.
 pub fn shape() -> CaptionerShape {
-    CaptionerShape {
-        encoder: EncoderShape {
-            kind: EncoderKind::Vit,
-            image_size: 4,
-            patch_size: 2,
-            hidden_size: 2,
-            num_hidden_layers: 1,
-            num_attention_heads: 1,
-            intermediate_size: 2,
-            hidden_act: HiddenActivation::Gelu,
-            layer_norm_eps: 1e-6,
-            initializer_range: 0.02,
-            qkv_bias: true,
-            pooler: false,
+    let shape = json!({
+        "encoder": {
+            "kind": "vit",
+            "image_size": 4,
+            "patch_size": 2,
+            "hidden_size": 2,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "intermediate_size": 2,
+            "layer_norm_eps": 1e-6
         },
-        decoder: DecoderShape {
-            vocab_size: VOCABULARY,
-            hidden_size: 4,
-            num_layers: 1,
-            num_heads: 2,
-            intermediate_size: 4,
-            num_positions: 4,
-            hidden_act: HiddenActivation::GeluNew,
-            dropout: 0.0,
-            layer_norm_eps: 1e-5,
-            initializer_range: 0.02,
-            tie_word_embeddings: true,
-        },
-    }
+        "decoder": {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 4,
+            "num_layers": 1,
+            "num_heads": 2,
+            "intermediate_size": 4,
+            "num_positions": 4,
+            "hidden_act": "gelu_new",
+            "dropout": 0.0,
+            "layer_norm_eps": 1e-5,
+            "initializer_range": 0.02,
+            "tie_word_embeddings": true
+        }
+    });
+    serde_json::from_value(shape).expect("every field is there")
 }
 
 /// The `config.json` of that captioner.
@@ -117,7 +112,7 @@ pub fn preprocessor_config() -> Value {
 /// Zeros for every parameter of the captioner.
 fn tensors() -> BTreeMap<String, Tensor> {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).expect("small tensors can be made");
-    shape().parameter_specs().into_iter().map(|spec| (spec.name, zeros(&spec.shape))).collect()
+    shape().parameter_specs().expect("a sound shape").into_iter().map(|spec| (spec.name, zeros(&spec.shape))).collect()
 }
 
 /// The `model.safetensors` of that captioner.
@@ -134,10 +129,15 @@ pub fn checkpoint(folder: &Path) -> Vec<u8> {
     let mut config = RunConfig::default();
     config.data.directory = Some("data".into());
     config.model.encoder.name = Some("encoder".to_owned());
-    config.model.decoder.max_seq_len = shape.decoder.num_positions;
+    config.model.decoder.max_seq_len = shape.decoder.num_positions();
     config.tokenizer.lowercase = false;
-    let mut parameters = Parameters::from_complete(&shape.parameter_specs(), tensors(), DType::F32, &Device::Cpu)
-        .expect("every parameter is there");
+    let mut parameters = Parameters::from_complete(
+        &shape.parameter_specs().expect("a sound shape"),
+        tensors(),
+        DType::F32,
+        &Device::Cpu,
+    )
+    .expect("every parameter is there");
     shape.freeze(&mut parameters, EncoderTraining::Frozen);
     let optimizer = Optimizer::new(&parameters, &shape, &config.optimizer).expect("small moments can be made");
     let metadata = CheckpointMetadata {
@@ -146,7 +146,7 @@ pub fn checkpoint(folder: &Path) -> Vec<u8> {
         state: TrainState::default(),
         optimizer_step: 0,
         total_updates: 9,
-        image_processor: ImageProcessor::plain(shape.encoder.image_size),
+        image_processor: ImageProcessor::plain(shape.encoder.image_size()),
         tokenizer: tokenizer().to_string(),
         dataset_digest: "0".repeat(64),
         config,

@@ -58,7 +58,7 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         terminal::message(note);
     }
     let tokenizer = &opened.tokenizer;
-    let num_positions = opened.shape.decoder.num_positions;
+    let num_positions = opened.shape.decoder.num_positions();
     let decoding =
         args.decoding.resolve(&opened.decoding, tokenizer.special_ids(), num_positions, args.num_captions)?;
     let writer = CaptionWriter { model: &opened.captioner, tokenizer, decoding };

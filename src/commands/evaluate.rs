@@ -77,7 +77,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     for note in &opened.notes {
         terminal::message(note);
     }
-    let num_positions = opened.shape.decoder.num_positions;
+    let num_positions = opened.shape.decoder.num_positions();
     let decoding = args.decoding.resolve(&opened.decoding, opened.tokenizer.special_ids(), num_positions, 1)?;
     let data = EvaluatedData::open(args, split, &opened)?;
     let run = RunDirectory::of_checkpoint(&path).filter(|_| data.is_own);

@@ -87,15 +87,16 @@ impl Describe for Model {
 
         let num_beams = request.num_beams.unwrap_or(decoding.num_beams.max(request.num_captions));
         let args = DecodingArgs { num_beams: Some(num_beams), ..DecodingArgs::default() };
-        let num_positions = shape.decoder.num_positions;
+        let num_positions = shape.decoder.num_positions();
         let decoding = args.resolve(decoding, tokenizer.special_ids(), num_positions, request.num_captions)?;
         let writer = CaptionWriter { model: captioner, tokenizer, decoding };
         let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), request.attention)?;
         let (best, others) = captions.split_first().context("the model wrote no caption")?;
-        // The class token has no place in the picture.
+        // Class token and registers have no place in the picture.
+        let num_prefix_tokens = shape.encoder.num_prefix_tokens();
         let word = |CaptionWord { text, attention }| Word {
             text,
-            attention: request.attention.then(|| attention.get(1..).unwrap_or_default().to_vec()),
+            attention: request.attention.then(|| attention.get(num_prefix_tokens..).unwrap_or_default().to_vec()),
         };
         let other = |caption: &WrittenCaption| Alternative {
             caption: caption.text.clone(),

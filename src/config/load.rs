@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::source_text::read_text;
 use super::{DecodingConfig, RunConfig, validate};
+use crate::model::encoders::EncoderConfig;
 use base::fault::{fault, usage};
 use base::visible;
 
@@ -148,10 +149,31 @@ fn read<'a>(text: &'a str, origin: &'a str, overrides: &'a [String]) -> anyhow::
         merge(table.get_mut(), parsed.into_inner());
     }
     collect_entries(table.get_ref(), "", &mut document.entries);
+    check_encoder_fields(table.get_ref()).map_err(|error| document.refuse(&error))?;
     let mut config =
         RunConfig::deserialize(toml::Deserializer::from(table)).map_err(|error| document.refuse(&error))?;
     config.written = document.entries.iter().map(|entry| entry.path.clone()).collect();
     Ok((config, document))
+}
+
+/// Reads `model.encoder.config` as its family does. Which family it is stands in it, so that the whole config is read
+/// without the places of these keys; here mistakes still have theirs.
+fn check_encoder_fields(config: &DeTable<'_>) -> Result<(), toml::de::Error> {
+    let found = ["model", "encoder", "config"].iter().try_fold(None, |found: Option<&Spanned<DeValue<'_>>>, key| {
+        let table = found.map_or(Some(config), |value| value.get_ref().as_table())?;
+        table.get(*key).map(Some)
+    });
+    let Some((mut table, span)) =
+        found.flatten().and_then(|value| Some((value.get_ref().as_table()?.clone(), value.span())))
+    else {
+        return Ok(());
+    };
+    let Some(kind) = table.remove("kind") else { return Ok(()) };
+    let Some(kind) = kind.get_ref().as_str() else { return Ok(()) };
+    if !EncoderConfig::KINDS.contains(&kind) {
+        return Ok(());
+    }
+    EncoderConfig::of_kind(kind, toml::Deserializer::from(Spanned::new(span, table))).map(drop)
 }
 
 /// `section.key=value` in its two halves; the key is dotted and bare.
@@ -381,9 +403,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::{
-        AugmentationConfig, EncoderArchitecture, EncoderKind, EncoderTraining, SaveInterval, WandbMode,
-    };
+    use crate::config::{AugmentationConfig, EncoderTraining, SaveInterval, WandbMode};
     use base::fault::{describe, is_usage};
 
     /// The least that a run needs.
@@ -415,16 +435,9 @@ mod tests {
         config.model.decoder.name = Some("d".to_owned());
         config.model.encoder.name = Some("e".to_owned());
         config.model.encoder.image_size = Some(32);
-        config.model.encoder.config = Some(EncoderArchitecture {
-            kind: EncoderKind::ClipVision,
-            image_size: 32,
-            patch_size: 8,
-            hidden_size: 16,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 64,
-            initializer_range: 0.05,
-        });
+        let encoder = serde_json::json!({ "kind": "vit", "image_size": 32, "patch_size": 8, "hidden_size": 16,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "initializer_range": 0.05 });
+        config.model.encoder.config = Some(serde_json::from_value(encoder).unwrap());
         config.training.max_grad_norm = Some(1.0);
         config.training.save_interval = Some(SaveInterval::Updates(7));
         config.training.patience = Some(3);

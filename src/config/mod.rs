@@ -19,11 +19,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::role::EncoderTraining;
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig};
 pub use decoding::{DecodingConfig, EarlyStopping};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, check, check_decoding, load, overridden_text, parse, to_toml};
-pub use model::{DecoderConfig, EncoderArchitecture, EncoderConfig, EncoderKind, EncoderTraining, ModelConfig};
+pub use model::{DecoderSection, EncoderSection, ModelConfig};
 pub use paths::PathKey;
 pub use source_text::read_text;
 pub use tracking::{HubConfig, HubUpload, TrackingConfig, WandbConfig, WandbMode};

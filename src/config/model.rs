@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::decoders::DecoderConfig;
+use crate::model::decoders::gpt2::Gpt2Config;
+use crate::model::encoders::EncoderConfig;
+use crate::model::layers::HiddenActivation;
+use crate::model::role::EncoderTraining;
+
 /// Section `[model]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -10,87 +16,37 @@ pub struct ModelConfig {
     /// decoder). It brings encoder, decoder sizes and tokenizer.
     pub init_from: Option<String>,
     /// The image encoder.
-    pub encoder: EncoderConfig,
+    pub encoder: EncoderSection,
     /// The caption decoder.
-    pub decoder: DecoderConfig,
-}
-
-/// Which family an encoder belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EncoderKind {
-    /// `ViTModel` of transformers.
-    Vit,
-    /// `CLIPVisionModel` of transformers.
-    ClipVision,
-}
-
-/// Which parameters of the encoder are trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EncoderTraining {
-    /// None; each image is then encoded once.
-    Frozen,
-    /// All that have a gradient.
-    Full,
-    /// The last blocks, this many, and the final normalisation.
-    LastBlocks(usize),
+    pub decoder: DecoderSection,
 }
 
 /// Section `[model.encoder]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct EncoderConfig {
+pub struct EncoderSection {
     /// Folder in the Hub's format, or the id of a Hub repository: a ViT or a CLIP model, told apart by `config.json`.
     pub name: Option<String>,
     /// Start from the weights of `name`; with `false` from random ones, of the shape of `config` or of `name`.
     pub pretrained: bool,
     /// Shape of an encoder from scratch.
-    pub config: Option<EncoderArchitecture>,
+    pub config: Option<EncoderConfig>,
     /// Side of the square image in pixels, a multiple of the patch. Absent: what the encoder was made for.
     pub image_size: Option<usize>,
     /// Which parameters are trained.
     pub train: EncoderTraining,
 }
 
-impl Default for EncoderConfig {
+impl Default for EncoderSection {
     fn default() -> Self {
         Self { name: None, pretrained: true, config: None, image_size: None, train: EncoderTraining::Frozen }
     }
 }
 
-/// Shape of an encoder from scratch (`model.encoder.config`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EncoderArchitecture {
-    /// Family.
-    pub kind: EncoderKind,
-    /// Side of the square image in pixels.
-    pub image_size: usize,
-    /// Side of a patch in pixels.
-    pub patch_size: usize,
-    /// Width.
-    pub hidden_size: usize,
-    /// Number of blocks.
-    pub num_hidden_layers: usize,
-    /// Number of attention heads; divides `hidden_size`.
-    pub num_attention_heads: usize,
-    /// Inner width of the MLP.
-    pub intermediate_size: usize,
-    /// Standard deviation of the first weights (of a CLIP: of the embeddings; the others follow from the width).
-    #[serde(default = "initializer_range")]
-    pub initializer_range: f64,
-}
-
-/// As in `ViTConfig`, `CLIPVisionConfig` and `GPT2Config`.
-fn initializer_range() -> f64 {
-    0.02
-}
-
 /// Section `[model.decoder]`: a GPT-2 with cross-attention.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct DecoderConfig {
+pub struct DecoderSection {
     /// A GPT-2 to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
     pub name: Option<String>,
     /// Width.
@@ -113,7 +69,7 @@ pub struct DecoderConfig {
     pub tie_word_embeddings: bool,
 }
 
-impl Default for DecoderConfig {
+impl Default for DecoderSection {
     fn default() -> Self {
         Self {
             name: None,
@@ -124,9 +80,42 @@ impl Default for DecoderConfig {
             max_seq_len: 32,
             dropout: 0.1,
             layer_norm_eps: 1e-5,
-            initializer_range: initializer_range(),
+            initializer_range: 0.02,
             tie_word_embeddings: true,
         }
+    }
+}
+
+impl DecoderSection {
+    /// A decoder from scratch, for a vocabulary of `vocab_size` tokens.
+    pub fn from_scratch(&self, vocab_size: usize) -> DecoderConfig {
+        DecoderConfig::Gpt2(Gpt2Config {
+            vocab_size,
+            hidden_size: self.hidden_size,
+            num_layers: self.num_layers,
+            num_heads: self.num_heads,
+            intermediate_size: self.intermediate_size,
+            num_positions: self.max_seq_len,
+            hidden_act: HiddenActivation::GeluNew,
+            dropout: self.dropout,
+            layer_norm_eps: self.layer_norm_eps,
+            initializer_range: self.initializer_range,
+            tie_word_embeddings: self.tie_word_embeddings,
+        })
+    }
+
+    /// Takes over the sizes of a pretrained decoder. Captions get no longer than its positions.
+    pub fn take_sizes(&mut self, decoder: &DecoderConfig) {
+        let DecoderConfig::Gpt2(gpt2) = decoder;
+        self.hidden_size = gpt2.hidden_size;
+        self.num_layers = gpt2.num_layers;
+        self.num_heads = gpt2.num_heads;
+        self.intermediate_size = gpt2.intermediate_size;
+        self.max_seq_len = self.max_seq_len.min(gpt2.num_positions);
+        self.dropout = gpt2.dropout;
+        self.layer_norm_eps = gpt2.layer_norm_eps;
+        self.initializer_range = gpt2.initializer_range;
+        self.tie_word_embeddings = gpt2.tie_word_embeddings;
     }
 }
 

@@ -5,8 +5,9 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::paths::check_paths;
-use super::{BestMetric, DataConfig, DecoderConfig, DecodingConfig, EncoderArchitecture, EncoderTraining, ModelConfig};
+use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
 use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
+use crate::model::encoders::{EncoderConfig, VisionSizes};
 
 /// Most that a width, a batch or an interval can sensibly be.
 const MANY: usize = 65_536;
@@ -255,31 +256,34 @@ fn check_encoder(model: &ModelConfig) -> Checked {
     if let Some(size) = encoder.image_size {
         whole("model.encoder.image_size", size, 1..=MANY)?;
         if let Some(architecture) = &encoder.config {
-            multiple("model.encoder.image_size", size, "model.encoder.config.patch_size", architecture.patch_size)?;
+            multiple("model.encoder.image_size", size, "model.encoder.config.patch_size", architecture.patch_size())?;
         }
     }
     if let EncoderTraining::LastBlocks(count) = encoder.train {
-        let blocks = encoder.config.as_ref().map_or(MANY, |architecture| architecture.num_hidden_layers);
+        let blocks = encoder.config.as_ref().map_or(MANY, |architecture| architecture.num_layers());
         whole("model.encoder.train.last_blocks", count, 1..=blocks)?;
     }
     Ok(())
 }
 
-fn check_architecture(architecture: &EncoderArchitecture) -> Checked {
-    let EncoderArchitecture { hidden_size, num_attention_heads, image_size, patch_size, .. } = *architecture;
+fn check_architecture(architecture: &EncoderConfig) -> Checked {
+    let sizes = architecture.sizes();
+    let VisionSizes { hidden_size, num_attention_heads, image_size, patch_size, .. } = sizes;
     whole("model.encoder.config.image_size", image_size, 1..=MANY)?;
     whole("model.encoder.config.patch_size", patch_size, 1..=image_size)?;
     multiple("model.encoder.config.image_size", image_size, "model.encoder.config.patch_size", patch_size)?;
     whole("model.encoder.config.hidden_size", hidden_size, 1..=MANY)?;
-    whole("model.encoder.config.num_hidden_layers", architecture.num_hidden_layers, 1..=1024)?;
+    whole("model.encoder.config.num_hidden_layers", sizes.num_hidden_layers, 1..=1024)?;
     whole("model.encoder.config.num_attention_heads", num_attention_heads, 1..=hidden_size)?;
     multiple("model.encoder.config.hidden_size", hidden_size, "num_attention_heads", num_attention_heads)?;
-    whole("model.encoder.config.intermediate_size", architecture.intermediate_size, 1..=16 * MANY)?;
-    let range = architecture.initializer_range;
+    whole("model.encoder.config.intermediate_size", sizes.intermediate_size, 1..=16 * MANY)?;
+    let eps = sizes.layer_norm_eps;
+    real("model.encoder.config.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")?;
+    let range = sizes.initializer_range;
     real("model.encoder.config.initializer_range", range, range > 0.0 && range <= 1.0, "above 0 and at most 1")
 }
 
-fn check_decoder(decoder: &DecoderConfig) -> Checked {
+fn check_decoder(decoder: &DecoderSection) -> Checked {
     whole("model.decoder.hidden_size", decoder.hidden_size, 1..=MANY)?;
     whole("model.decoder.num_layers", decoder.num_layers, 1..=1024)?;
     whole("model.decoder.num_heads", decoder.num_heads, 1..=decoder.hidden_size)?;
@@ -390,7 +394,8 @@ mod tests {
 
     use super::*;
     use crate::config::AugmentationConfig;
-    use crate::config::{EncoderConfig, EncoderKind};
+    use crate::config::EncoderSection;
+    use crate::model::encoders::vit::VitConfig;
 
     fn valid() -> RunConfig {
         let mut config = RunConfig::default();
@@ -399,24 +404,17 @@ mod tests {
         config
     }
 
-    fn architecture() -> EncoderArchitecture {
-        EncoderArchitecture {
-            kind: EncoderKind::Vit,
-            image_size: 32,
-            patch_size: 8,
-            hidden_size: 16,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 64,
-            initializer_range: 0.05,
-        }
+    fn architecture() -> VitConfig {
+        let sizes = serde_json::json!({ "image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "intermediate_size": 64, "initializer_range": 0.05 });
+        serde_json::from_value(sizes).unwrap()
     }
 
     fn from_scratch() -> RunConfig {
         let mut config = valid();
         config.model.encoder.name = None;
         config.model.encoder.pretrained = false;
-        config.model.encoder.config = Some(architecture());
+        config.model.encoder.config = Some(EncoderConfig::Vit(architecture()));
         config
     }
 
@@ -535,7 +533,9 @@ mod tests {
             config.model.encoder.name = None;
             config.model.encoder.pretrained = false;
         });
-        refuses("model.encoder.config", |config| config.model.encoder.config = Some(architecture()));
+        refuses("model.encoder.config", |config| {
+            config.model.encoder.config = Some(EncoderConfig::Vit(architecture()))
+        });
         let mut config = from_scratch();
         config.model.encoder.pretrained = true;
         assert_refused(&config, "model.encoder.pretrained");
@@ -553,7 +553,7 @@ mod tests {
         refuses("model.encoder.name", |config| config.model.init_from = Some("captioner".to_owned()));
         refuses("model.encoder.config", |config| {
             whole(config);
-            config.model.encoder.config = Some(architecture());
+            config.model.encoder.config = Some(EncoderConfig::Vit(architecture()));
         });
         refuses("model.encoder.pretrained", |config| {
             whole(config);
@@ -568,10 +568,10 @@ mod tests {
 
     #[test]
     fn the_shape_of_an_encoder_from_scratch_is_checked() {
-        let refuses = |key: &str, change: fn(&mut EncoderConfig, &mut EncoderArchitecture)| {
+        let refuses = |key: &str, change: fn(&mut EncoderSection, &mut VitConfig)| {
             let (mut config, mut shape) = (from_scratch(), architecture());
             change(&mut config.model.encoder, &mut shape);
-            config.model.encoder.config = Some(shape);
+            config.model.encoder.config = Some(EncoderConfig::Vit(shape));
             assert_refused(&config, key);
         };
         refuses("model.encoder.config.image_size", |_, shape| shape.image_size = 0);
@@ -583,6 +583,7 @@ mod tests {
         refuses("model.encoder.config.num_hidden_layers", |_, shape| shape.num_hidden_layers = 0);
         refuses("model.encoder.config.num_attention_heads", |_, shape| shape.num_attention_heads = 0);
         refuses("model.encoder.config.intermediate_size", |_, shape| shape.intermediate_size = 0);
+        refuses("model.encoder.config.layer_norm_eps", |_, shape| shape.layer_norm_eps = 0.0);
         refuses("model.encoder.image_size", |encoder, _| encoder.image_size = Some(0));
         refuses("model.encoder.image_size", |encoder, _| encoder.image_size = Some(36));
         refuses("model.encoder.train.last_blocks", |encoder, _| encoder.train = EncoderTraining::LastBlocks(0));

@@ -7,8 +7,7 @@ use crate::decoding::beam_search::BeamSearch;
 use crate::decoding::constraints::Constraints;
 use crate::decoding::greedy::GreedySearch;
 use crate::decoding::sampling::SampledSearch;
-use crate::model::caption_decoder::CaptionDecoder;
-use crate::model::key_value_cache::KeyValueCache;
+use crate::model::decoders::{KeyValueCache, TextDecoder};
 use ops::log_sum_exp;
 
 /// Images that are done leave the batch when they are at least one in this many: to leave means to copy the others.
@@ -142,7 +141,7 @@ pub(super) trait Search {
 /// # Errors
 /// What the decoder gives; logits that are not numbers.
 pub fn decode(
-    decoder: &CaptionDecoder,
+    decoder: &dyn TextDecoder,
     key_values: &[Tensor],
     decoding: &Decoding,
     first_image: usize,

@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 
 use crate::data::batch::Batch;
 use crate::data::image_source::ImageInput;
-use crate::model::caption_decoder::Mode;
 use crate::model::captioner::Captioner;
-use crate::model::vision_block::Cut;
+use crate::model::decoders::Mode;
+use crate::model::layers::Cut;
 
 /// Logits (T, V) of the batch's targets; `cut` gets the states between the encoder's parts.
 ///

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 
 use crate::data::batch::Batch;
 use crate::evaluation::teacher_forcing::target_logits;
-use crate::model::caption_decoder::Mode;
 use crate::model::captioner::Captioner;
+use crate::model::decoders::Mode;
 
 /// A sum of losses (of tokens: in nats) and the number of its terms.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,84 +1,81 @@
 //! Encoder, projection and decoder as one model.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::config::EncoderTraining;
-use crate::model::caption_decoder::{CaptionDecoder, DecoderShape, Mode};
-use crate::model::encoder::{Encoder, EncoderShape, is_trained};
+use crate::model::builder::{Builder, record};
+use crate::model::decoders::{DecoderConfig, Mode, TextDecoder};
+use crate::model::encoders::{EncoderConfig, ImageEncoder};
 use crate::model::initialization::Initializer;
-use crate::model::parameters::{Declaration, ParameterSpec, ParameterView, Parameters};
-use crate::model::vision_block::{Cut, Linear};
+use crate::model::layers::{Cut, Linear};
+use crate::model::parameters::Parameters;
+use crate::model::role::{EncoderTraining, ParameterSpec, Part};
 
 /// Everything that decides a captioner's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptionerShape {
     /// The image encoder.
-    pub encoder: EncoderShape,
+    pub encoder: EncoderConfig,
     /// The caption decoder.
-    pub decoder: DecoderShape,
+    pub decoder: DecoderConfig,
 }
 
-/// What the names of the encoder's parameters begin with.
+/// What the names of the parts' parameters begin with, as in a `VisionEncoderDecoderModel`.
 pub const ENCODER: &str = "encoder";
-const PROJECTION: &str = "enc_to_dec_proj";
-const DECODER: &str = "decoder";
+/// See [`ENCODER`].
+pub const PROJECTION: &str = "enc_to_dec_proj";
+/// See [`ENCODER`].
+pub const DECODER: &str = "decoder";
 
 impl CaptionerShape {
     /// Every parameter of the model, with the names of a `VisionEncoderDecoderModel`.
-    pub fn parameter_specs(&self) -> Vec<ParameterSpec> {
-        let mut specs = Vec::new();
-        let mut declaration = Declaration::new(&mut specs);
-        Encoder::declare(&self.encoder, &mut declaration.under(ENCODER));
-        if self.has_projection() {
-            let (input, output) = (self.encoder.hidden_size, self.decoder.hidden_size);
-            // What torch.nn.Linear begins with.
-            let uniform = Initializer::Uniform((input as f64).powf(-0.5));
-            Linear::declare(&mut declaration.under(PROJECTION), input, output, uniform, Some(uniform));
-        }
-        CaptionDecoder::declare(&self.decoder, &mut declaration.under(DECODER));
-        specs
+    ///
+    /// # Errors
+    /// A config that its family cannot build.
+    pub fn parameter_specs(&self) -> Result<Vec<ParameterSpec>> {
+        record(|builder| Captioner::build(self, builder))
     }
 
     /// Whether the widths differ, so that a projection stands between encoder and decoder.
     pub fn has_projection(&self) -> bool {
-        self.encoder.hidden_size != self.decoder.hidden_size
+        self.encoder.hidden_size() != self.decoder.hidden_size()
     }
 
     /// Freezes the parameters of the encoder that are not to be trained.
     pub fn freeze(&self, parameters: &mut Parameters, training: EncoderTraining) {
-        parameters.freeze_unless(|name| self.trains(name, training));
-    }
-
-    /// Whether the parameter called `name` is trained.
-    pub fn trains(&self, name: &str, training: EncoderTraining) -> bool {
-        name.strip_prefix("encoder.").is_none_or(|inner| is_trained(inner, &self.encoder, training))
+        parameters.freeze_unless(|role| training.trains(role, self.encoder.num_layers()));
     }
 }
 
 /// A captioning model on given parameters.
 #[derive(Clone, Debug)]
 pub struct Captioner {
-    encoder: Encoder,
+    encoder: Arc<dyn ImageEncoder>,
     projection: Option<Linear>,
-    decoder: CaptionDecoder,
+    decoder: Arc<dyn TextDecoder>,
 }
 
 impl Captioner {
     /// Builds the model.
     ///
     /// # Errors
-    /// A parameter that was not declared.
-    pub fn build(shape: &CaptionerShape, view: &ParameterView<'_>) -> Result<Self> {
-        let projection =
-            if shape.has_projection() { Some(Linear::build(&view.under(PROJECTION), true)?) } else { None };
-        Ok(Self {
-            encoder: Encoder::build(&shape.encoder, &view.under(ENCODER))?,
-            projection,
-            decoder: CaptionDecoder::build(&shape.decoder, &view.under(DECODER))?,
-        })
+    /// A parameter that is missing or of another shape.
+    pub fn build(shape: &CaptionerShape, builder: &Builder<'_>) -> Result<Self> {
+        let encoder = shape.encoder.build(&builder.part(Part::Encoder, ENCODER))?;
+        let projection = || {
+            let (input, output) = (shape.encoder.hidden_size(), shape.decoder.hidden_size());
+            // What torch.nn.Linear begins with.
+            let uniform = Initializer::Uniform((input as f64).powf(-0.5));
+            let builder = builder.part(Part::Projection, PROJECTION).connecting();
+            Linear::new(&builder, input, output, uniform, Some(uniform))
+        };
+        let projection = shape.has_projection().then(projection).transpose()?;
+        let decoder = shape.decoder.build(&builder.part(Part::Decoder, DECODER))?;
+        Ok(Self { encoder, projection, decoder })
     }
 
     /// `pixel_values` (B, 3, image, image) to the encoder's last hidden states (B, N, D of the encoder).
@@ -89,7 +86,7 @@ impl Captioner {
         self.encode_cut(pixel_values, &mut Ok)
     }
 
-    /// [`Self::encode`] in parts: `cut` gets the states before each block and behind the last.
+    /// [`Self::encode`] in parts: `cut` gets the states before each block and after the last.
     ///
     /// # Errors
     /// Pixels of another shape; what `cut` gives.
@@ -110,14 +107,14 @@ impl Captioner {
     }
 
     /// The decoder, for its hidden states and logits.
-    pub fn decoder(&self) -> &CaptionDecoder {
-        &self.decoder
+    pub fn decoder(&self) -> &dyn TextDecoder {
+        &*self.decoder
     }
 
     /// `pixel_values` and `input_ids` (B, L) to logits (B, L, V).
     ///
     /// # Errors
-    /// What the parts give.
+    /// Inputs of other shapes.
     pub fn forward(&self, pixel_values: &Tensor, input_ids: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
         let key_values = self.cross_key_values(&self.encode(pixel_values)?)?;
         self.decoder.logits(&self.decoder.hidden_states(input_ids, &key_values, mode)?)

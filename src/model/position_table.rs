@@ -7,33 +7,33 @@ use candle_core::{DType, Device, Tensor};
 /// Coefficient of the cubic kernel in PyTorch.
 const CUBIC: f64 = -0.75;
 
-/// `table` (1 + g^2, D), class token first, to (1 + `grid`^2, D). A table that fits is returned as it is.
+/// `table` (prefix + g^2, D), prefix tokens first, to (prefix + `grid`^2, D). A table that fits is returned as it is.
 ///
 /// # Errors
-/// A table that is no square of patches and a class token.
-pub fn resample(table: &Tensor, grid: usize) -> anyhow::Result<Tensor> {
+/// A table that is not prefix tokens and a square of patches.
+pub fn resample(table: &Tensor, num_prefix_tokens: usize, grid: usize) -> anyhow::Result<Tensor> {
     let (rows, hidden) = table.dims2()?;
-    let source = (rows.saturating_sub(1) as f64).sqrt().round() as usize;
-    if source == 0 || source * source + 1 != rows {
-        bail!("a position table of {rows} rows is not a square of patches and a class token");
+    let source = (rows.saturating_sub(num_prefix_tokens) as f64).sqrt().round() as usize;
+    if source == 0 || source * source + num_prefix_tokens != rows {
+        bail!("a position table of {rows} rows is not a square of patches after {num_prefix_tokens} prefix tokens");
     }
     if source == grid {
         return Ok(table.clone());
     }
     let values: Vec<Vec<f64>> = table.to_dtype(DType::F64)?.to_vec2()?;
-    let taps = axis_taps(source, grid);
-    let mut output = values[0].clone();
+    let (patches, taps) = (&values[num_prefix_tokens..], axis_taps(source, grid));
+    let mut output = values[..num_prefix_tokens].concat();
     for row in &taps {
         for column in &taps {
             output.extend((0..hidden).map(|feature| {
                 let along = |line: usize| -> f64 {
-                    column.iter().map(|&(index, weight)| weight * values[1 + line * source + index][feature]).sum()
+                    column.iter().map(|&(index, weight)| weight * patches[line * source + index][feature]).sum()
                 };
                 row.iter().map(|&(line, weight)| weight * along(line)).sum::<f64>()
             }));
         }
     }
-    Ok(Tensor::from_vec(output, (1 + grid * grid, hidden), &Device::Cpu)?.to_dtype(table.dtype())?)
+    Ok(Tensor::from_vec(output, (num_prefix_tokens + grid * grid, hidden), &Device::Cpu)?.to_dtype(table.dtype())?)
 }
 
 /// For each output position the four input positions and their weights.
@@ -69,7 +69,7 @@ mod tests {
     fn values_equal_torch_interpolate() {
         // torch.nn.functional.interpolate(torch.arange(4.).reshape(1,1,2,2)**2, size=(3,3), mode="bicubic")
         let table = Tensor::from_vec(vec![7.0f64, 0.0, 1.0, 4.0, 9.0], (5, 1), &Device::Cpu).unwrap();
-        let resampled: Vec<f64> = resample(&table, 3).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let resampled: Vec<f64> = resample(&table, 1, 3).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(resampled.len(), 10);
         assert_eq!(resampled[0], 7.0);
         // The centre is the mean of the four by symmetry, and the whole is symmetric under no flip of these values.
@@ -79,15 +79,28 @@ mod tests {
     #[test]
     fn a_constant_table_stays_constant_and_the_same_size_is_untouched() {
         let table = Tensor::ones((17, 3), DType::F64, &Device::Cpu).unwrap();
-        for value in resample(&table, 7).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap() {
+        for value in resample(&table, 1, 7).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap() {
             assert!((value - 1.0).abs() < 1e-12);
         }
-        assert_eq!(resample(&table, 4).unwrap().dims(), table.dims());
+        assert_eq!(resample(&table, 1, 4).unwrap().dims(), table.dims());
+    }
+
+    #[test]
+    fn prefix_tokens_of_any_number_keep_their_rows() {
+        let values: Vec<f64> = (0..9).map(f64::from).collect();
+        let table =
+            |prefix: usize| Tensor::from_vec(values[..4 + prefix].to_vec(), (4 + prefix, 1), &Device::Cpu).unwrap();
+        for prefix in [0, 1, 5] {
+            let resampled =
+                resample(&table(prefix), prefix, 3).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            assert_eq!(resampled.len(), prefix + 9);
+            assert_eq!(resampled[..prefix], values[..prefix]);
+        }
     }
 
     #[test]
     fn a_table_that_is_no_square_is_an_error() {
         let table = Tensor::ones((12, 3), DType::F64, &Device::Cpu).unwrap();
-        assert!(resample(&table, 4).is_err());
+        assert!(resample(&table, 1, 4).is_err());
     }
 }

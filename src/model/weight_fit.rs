@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::bail;
 use candle_core::Tensor;
 
-use crate::model::parameters::ParameterSpec;
+use crate::model::role::ParameterSpec;
 
 /// Names that an error lists of each kind; the rest are counted.
 const LISTED: usize = 12;
@@ -18,10 +18,10 @@ const LISTED: usize = 12;
 pub fn check_fit(
     specs: &[ParameterSpec],
     loaded: &BTreeMap<String, Tensor>,
-    may_be_new: impl Fn(&str) -> bool,
+    may_be_new: impl Fn(&ParameterSpec) -> bool,
 ) -> anyhow::Result<Vec<String>> {
     let absent = specs.iter().filter(|spec| !loaded.contains_key(&spec.name));
-    let (new, missing): (Vec<&ParameterSpec>, Vec<_>) = absent.partition(|spec| may_be_new(&spec.name));
+    let (new, missing): (Vec<&ParameterSpec>, Vec<_>) = absent.partition(|spec| may_be_new(spec));
     let missing: Vec<String> = missing.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape)).collect();
     let declared: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     let left_over: Vec<String> = loaded.keys().filter(|name| !declared.contains(name.as_str())).cloned().collect();
@@ -53,13 +53,14 @@ mod tests {
 
     use super::*;
     use crate::model::initialization::Initializer;
+    use crate::model::role::{Kind, Part, Role};
 
     fn specs(names: &[&str]) -> Vec<ParameterSpec> {
         let spec = |name: &&str| ParameterSpec {
             name: (*name).to_owned(),
             shape: vec![2, 3],
             initializer: Initializer::Zeros,
-            used: true,
+            role: Role { part: Part::Decoder, depth: 0, kind: Kind::Weight, used: true, connects: false },
         };
         names.iter().map(spec).collect()
     }
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn only_what_may_be_new_is_left_to_begin_anew() {
         let loaded = tensors(&[("a", (2, 3))]);
-        let fits = |new: &str| check_fit(&specs(&["a", "b"]), &loaded, |name| name == new);
+        let fits = |new: &str| check_fit(&specs(&["a", "b"]), &loaded, |spec| spec.name == new);
         assert_eq!(fits("b").unwrap(), ["b"]);
         assert!(fits("a").unwrap_err().to_string().contains("missing (1):\n      b"));
     }

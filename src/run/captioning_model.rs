@@ -6,18 +6,19 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 
 use crate::config::DecodingConfig;
-use crate::model::caption_decoder::DecoderShape;
+use crate::hf::companions::{read_processor, read_tokenizer};
+use crate::hf::export::{self, Export};
+use crate::hf::folder::read_config;
+use crate::hf::generation_config::GenerationDefaults;
+use crate::hf::notes::{UNFIT_HINT, new_note, unfit, unused_note};
+use crate::hf::read::read_captioner;
 use crate::model::captioner::{Captioner, CaptionerShape};
-use crate::model::generation_defaults::GenerationDefaults;
+use crate::model::decoders::DecoderConfig;
 use crate::model::parameters::Parameters;
-use crate::model::pretrained_captioner::read_captioner;
-use crate::model::weight_files::read_config;
 use crate::model::weight_fit::check_fit;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_model;
-use crate::run::pretrained_folder::{
-    UNFIT_HINT, is_dispensable, new_note, read_processor, read_tokenizer, unfit, unused_note,
-};
+use crate::run::model_card::{self, Card};
 use crate::tokenizer::CaptionTokenizer;
 use base::fault::WithHint as _;
 use pixels::image_processor::ImageProcessor;
@@ -34,11 +35,11 @@ pub struct CaptioningModel {
     pub tokenizer: CaptionTokenizer,
     /// How pixels become its input.
     pub processor: ImageProcessor,
-    /// How it writes captions unless it is told otherwise.
+    /// The default way in which it writes captions.
     pub decoding: DecodingConfig,
     /// How it was trained, when it comes from a checkpoint.
     pub training: Option<CheckpointMetadata>,
-    /// What a person should know about where it comes from.
+    /// What the user should know about where it comes from.
     pub notes: Vec<String>,
 }
 
@@ -72,11 +73,12 @@ impl CaptioningModel {
     fn from_folder(folder: &Path, device: &Device) -> Result<Self> {
         let found = read_captioner(folder, None)?;
         let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
-        let (tokenizer, _) = read_tokenizer(folder, &defaults, &found.shape.decoder)?;
-        let specs = found.shape.parameter_specs();
+        let (tokenizer, _) = read_tokenizer(folder, &defaults, &found.config.decoder)?;
+        let specs = found.config.parameter_specs()?;
         let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
-        let new =
-            check_fit(&specs, &found.tensors, is_dispensable).with_context(|| unfit(folder)).hint(|| UNFIT_HINT)?;
+        let new = check_fit(&specs, &found.tensors, |spec| !spec.role.used)
+            .with_context(|| unfit(folder))
+            .hint(|| UNFIT_HINT)?;
         notes.extend(new_note(&new));
         if !defaults.not_followed.is_empty() {
             notes.push(format!(
@@ -85,23 +87,33 @@ impl CaptioningModel {
                 defaults.not_followed.join(", ")
             ));
         }
-        let processor = read_processor(folder, &found.shape.encoder, &mut notes)?;
+        let processor = read_processor(folder, &found.config.encoder, &mut notes)?;
         let parameters = Parameters::create(&specs, found.tensors, 0, DType::F32, device)?;
         Ok(Self {
             processor,
-            decoding: within(defaults.decoding, &found.shape.decoder),
-            captioner: Captioner::build(&found.shape, &parameters.detached())?,
-            shape: found.shape,
+            decoding: within(defaults.decoding, &found.config.decoder),
+            captioner: Captioner::build(&found.config, &parameters.detached())?,
+            shape: found.config,
             parameters,
             tokenizer,
             training: None,
             notes,
         })
     }
+
+    /// Writes it as a folder that transformers loads, with a card.
+    ///
+    /// # Errors
+    /// A folder that is not empty; a disk that cannot be written.
+    pub fn export(&self, folder: &Path, card: &Card) -> Result<()> {
+        let Self { shape, parameters, tokenizer, processor, decoding, .. } = self;
+        let card = model_card::render(self, card);
+        export::write(Export { shape, parameters, tokenizer, processor, decoding, card: &card }, folder)
+    }
 }
 
 /// No caption has more tokens than the decoder has positions.
-fn within(decoding: DecodingConfig, shape: &DecoderShape) -> DecodingConfig {
-    let longest = decoding.max_new_tokens.map(|count| count.min(shape.num_positions));
+fn within(decoding: DecodingConfig, decoder: &DecoderConfig) -> DecodingConfig {
+    let longest = decoding.max_new_tokens.map(|count| count.min(decoder.num_positions()));
     DecodingConfig { max_new_tokens: longest, ..decoding }
 }

@@ -19,9 +19,10 @@ use crate::data::feature_store::{Appender, Description, FORMAT_VERSION, FeatureS
 use crate::data::image_source::{ImageFiles, ImageSource, ImageView, StoredContent, StoredImages, feature_bytes};
 use crate::data::loader::Loader;
 use crate::evaluation::image_features::{EncodeSettings, encode_images};
-use crate::model::captioner::{Captioner, ENCODER};
-use crate::model::encoder::EncoderShape;
+use crate::model::captioner::Captioner;
+use crate::model::encoders::EncoderConfig;
 use crate::model::parameters::Parameters;
+use crate::model::role::Part;
 use crate::run::setup::Setup;
 use crate::training::forecast::ENCODE_BATCH;
 use crate::training::plan::ImagePath;
@@ -71,7 +72,7 @@ fn wanted_rows(setup: &Setup, files: &ImageFiles) -> Result<Option<(StoredConten
     let (plan, encoder) = (&setup.plan, &setup.plan.shape.encoder);
     let data = &plan.config.data;
     if plan.image_path == ImagePath::EncodedOnce {
-        let (shape, number) = ((encoder.sequence_length(), encoder.hidden_size), data.cache_number);
+        let (shape, number) = ((encoder.sequence_length(), encoder.hidden_size()), data.cache_number);
         let weights = encoder_digest(&setup.parameters)?;
         let precision = plan.config.training.precision;
         let description = features(encoder, &weights, &files.processor, precision, number, plan.gpu.is_some());
@@ -87,7 +88,7 @@ const ROWS_VERSION: u32 = 1;
 
 /// What the rows of a frozen encoder's outputs are.
 fn features(
-    encoder: &EncoderShape,
+    encoder: &EncoderConfig,
     weights: &str,
     processor: &ImageProcessor,
     precision: Precision,
@@ -100,7 +101,7 @@ fn features(
         "kind": "features",
         "version": ROWS_VERSION,
         "decoder": DECODER_VERSION,
-        "encoder": encoder,
+        "encoder": encoder.cache_identity(),
         "weights": weights,
         "processor": processor,
         "precision": precision,
@@ -110,7 +111,7 @@ fn features(
     if let (Some(device), Some(fields)) = (rounded_by, content.as_object_mut()) {
         fields.insert("device".to_owned(), device.into());
     }
-    Description { content, row_bytes: encoder.sequence_length() * encoder.hidden_size * number.num_bytes() }
+    Description { content, row_bytes: encoder.sequence_length() * encoder.hidden_size() * number.num_bytes() }
 }
 
 /// What the rows of resized pictures are.
@@ -130,9 +131,8 @@ const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "
 
 /// The SHA-256 of the encoder's parameters: names, shapes, values.
 fn encoder_digest(parameters: &Parameters) -> Result<String> {
-    let prefix = format!("{ENCODER}.");
     let mut hasher = digest::Hasher::new();
-    for (name, parameter) in parameters.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+    for (name, parameter) in parameters.iter().filter(|(_, parameter)| parameter.role.part == Part::Encoder) {
         let values: Vec<f32> = parameter.var.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         hasher.update(format!("{name} {:?}\n", parameter.var.dims()).as_bytes());
         hasher.update(bytemuck::cast_slice(&values));
@@ -339,28 +339,21 @@ fn shown(title: &str, count: usize, fill: impl FnOnce(&Progress) -> Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EncoderArchitecture, EncoderKind};
     use crate::data::augmentation::Augmentation;
+    use crate::model::encoders::vit::VitConfig;
     use base::fault::describe;
 
-    fn encoder() -> EncoderShape {
-        EncoderShape::from_architecture(&EncoderArchitecture {
-            kind: EncoderKind::Vit,
-            image_size: 32,
-            patch_size: 16,
-            hidden_size: 8,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 16,
-            initializer_range: 0.02,
-        })
+    fn vit() -> VitConfig {
+        let config = json!({ "image_size": 32, "patch_size": 16, "hidden_size": 8, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "intermediate_size": 16 });
+        serde_json::from_value(config).unwrap()
     }
 
     #[test]
     fn a_store_is_named_by_all_that_its_rows_depend_on() {
-        let (encoder, plain) = (encoder(), ImageProcessor::plain(32));
-        let other_eps = EncoderShape { layer_norm_eps: 1e-6, ..encoder.clone() };
-        let name = |encoder: &EncoderShape, weights: &str, processor: &ImageProcessor, precision, number| {
+        let (encoder, plain) = (EncoderConfig::Vit(vit()), ImageProcessor::plain(32));
+        let other_eps = EncoderConfig::Vit(VitConfig { layer_norm_eps: 1e-6, ..vit() });
+        let name = |encoder: &EncoderConfig, weights: &str, processor: &ImageProcessor, precision, number| {
             folder_name(&features(encoder, weights, processor, precision, number, false))
         };
         let (f32, f16) = (Precision::F32, FeatureType::F16);
@@ -383,7 +376,14 @@ mod tests {
     #[test]
     fn rows_of_another_version_of_the_decoders_are_another_store() {
         for mut description in [
-            features(&encoder(), "a", &ImageProcessor::plain(32), Precision::F32, FeatureType::F16, false),
+            features(
+                &EncoderConfig::Vit(vit()),
+                "a",
+                &ImageProcessor::plain(32),
+                Precision::F32,
+                FeatureType::F16,
+                false,
+            ),
             pixels(&ImageProcessor::plain(32)),
         ] {
             let now = folder_name(&description);

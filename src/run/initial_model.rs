@@ -9,19 +9,17 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::config::{self, EncoderTraining, RunConfig};
 use crate::data::split::SplitIndices;
-use crate::model::caption_decoder::DecoderShape;
-use crate::model::captioner::CaptionerShape;
-use crate::model::encoder::{EncoderShape, HiddenActivation};
-use crate::model::generation_defaults::GenerationDefaults;
-use crate::model::parameters::{ParameterSpec, Parameters};
-use crate::model::pretrained_captioner::read_captioner;
-use crate::model::pretrained_decoder::{is_cross_attention, read_decoder};
-use crate::model::pretrained_encoder::{read_encoder, read_shape};
-use crate::model::weight_files::read_config;
+use crate::hf::companions::{read_processor, read_tokenizer};
+use crate::hf::folder::read_config;
+use crate::hf::generation_config::GenerationDefaults;
+use crate::hf::notes::{UNFIT_HINT, new_note, unused_note};
+use crate::hf::read::{read_captioner, read_decoder, read_encoder, read_encoder_config};
+use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
+use crate::model::decoders::DecoderConfig;
+use crate::model::encoders::EncoderConfig;
+use crate::model::parameters::Parameters;
+use crate::model::role::{ParameterSpec, Part};
 use crate::model::weight_fit::check_fit;
-use crate::run::pretrained_folder::{
-    UNFIT_HINT, is_dispensable, new_note, read_processor, read_tokenizer, unused_note,
-};
 use crate::tokenizer::CaptionTokenizer;
 use base::fault::{WithHint as _, fault, usage};
 use base::memory;
@@ -60,14 +58,14 @@ pub struct InitialModel {
     pub tokenizer: CaptionTokenizer,
     /// How pixels become its input.
     pub processor: ImageProcessor,
-    /// What a person should know about where its weights come from.
+    /// What the user should know about where its weights come from.
     pub notes: Vec<String>,
 }
 
 /// The parts before they become one model.
 struct Parts {
-    encoder: EncoderShape,
-    decoder: DecoderShape,
+    encoder: EncoderConfig,
+    decoder: DecoderConfig,
     processor: ImageProcessor,
     tokenizer: CaptionTokenizer,
     config: RunConfig,
@@ -95,20 +93,21 @@ impl InitialModel {
         let Parts { encoder, decoder, processor, tokenizer, config, tensors, mut notes } = parts;
         let shape = CaptionerShape { encoder, decoder };
         check_shape(&shape, &config)?;
-        let specs = shape.parameter_specs();
+        let specs = shape.parameter_specs()?;
         check_memory(&specs, &shape, config.model.encoder.train, memory::available_bytes())?;
         let scratch_encoder = !config.model.encoder.pretrained;
         let scratch_decoder = !config.model.brings_decoder();
         let is_whole = folders.captioner.is_some();
         // A whole captioner brings its decoder and a pretrained encoder: nothing of it is from scratch.
-        let is_scratch = |name: &str| if name.starts_with("encoder.") { scratch_encoder } else { scratch_decoder };
-        let may_be_new = |name: &str| {
-            let is_between = is_cross_attention(name) || name.starts_with("enc_to_dec_proj.");
-            is_scratch(name) || is_dispensable(name) || (is_between && !is_whole)
+        let is_scratch = |spec: &ParameterSpec| match spec.role.part {
+            Part::Encoder => scratch_encoder,
+            Part::Projection | Part::Decoder => scratch_decoder,
         };
-        let mut new =
-            check_fit(&specs, &tensors, may_be_new).with_context(|| folders.describe()).hint(|| UNFIT_HINT)?;
-        new.retain(|name| !is_scratch(name));
+        let may_be_new =
+            |spec: &ParameterSpec| is_scratch(spec) || !spec.role.used || (spec.role.connects && !is_whole);
+        let new = check_fit(&specs, &tensors, may_be_new).with_context(|| folders.describe()).hint(|| UNFIT_HINT)?;
+        let is_noteworthy = |name: &String| specs.iter().any(|spec| spec.name == *name && !is_scratch(spec));
+        let new: Vec<String> = new.into_iter().filter(is_noteworthy).collect();
         notes.extend(new_note(&new));
         let mut parameters = Parameters::create(&specs, tensors, config.seed, DType::F32, device)?;
         shape.freeze(&mut parameters, config.model.encoder.train);
@@ -120,9 +119,10 @@ impl InitialModel {
 fn whole(config: RunConfig, folder: &Path) -> Result<Parts> {
     let found = read_captioner(folder, config.model.encoder.image_size)?;
     let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
-    let processor = read_processor(folder, &found.shape.encoder, &mut notes)?;
-    let (config, decoder, tokenizer) = settle_decoder(config, found.shape.decoder, folder)?;
-    Ok(Parts { encoder: found.shape.encoder, decoder, processor, tokenizer, config, tensors: found.tensors, notes })
+    let CaptionerShape { encoder, decoder } = found.config;
+    let processor = read_processor(folder, &encoder, &mut notes)?;
+    let (config, decoder, tokenizer) = settle_decoder(config, decoder, folder)?;
+    Ok(Parts { encoder, decoder, processor, tokenizer, config, tensors: found.tensors, notes })
 }
 
 /// Encoder and decoder each from where the config says.
@@ -131,10 +131,11 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
     let (encoder, processor) = match &folders.encoder {
         Some(folder) if config.model.encoder.pretrained => {
             let found = read_encoder(folder, config.model.encoder.image_size)?;
-            let processor = read_processor(folder, &found.shape, &mut notes)?;
+            let encoder = found.config.clone();
+            let processor = read_processor(folder, &encoder, &mut notes)?;
             notes.extend(unused_note(folder, &found.unused));
-            tensors.extend(found.tensors.into_iter().map(|(name, tensor)| (format!("encoder.{name}"), tensor)));
-            (found.shape, processor)
+            tensors.extend(found.into_part(ENCODER));
+            (encoder, processor)
         }
         folder => scratch_encoder(&config, folder.as_deref(), &mut notes)?,
     };
@@ -142,64 +143,55 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
         Some(folder) => {
             let found = read_decoder(folder)?;
             notes.extend(unused_note(folder, &found.unused));
-            tensors.extend(found.tensors.into_iter().map(|(name, tensor)| (format!("decoder.{name}"), tensor)));
-            settle_decoder(config, found.shape, folder)?
+            let decoder = found.config.clone();
+            tensors.extend(found.into_part(DECODER));
+            settle_decoder(config, decoder, folder)?
         }
         None => {
             let tokenizer = make_tokenizer(&config, dataset, split)?;
-            let decoder = decoder_shape(&config, tokenizer.vocab_size());
+            let decoder = config.model.decoder.from_scratch(tokenizer.vocab_size());
             (config, decoder, tokenizer)
         }
     };
     Ok(Parts { encoder, decoder, processor, tokenizer, config, tensors, notes })
 }
 
-/// The tokenizer of a pretrained decoder, and the config with all that the decoder settles. What a person wrote must
-/// agree with it; dropout and the length of captions remain theirs to choose.
+/// The tokenizer of a pretrained decoder, and the config with all that the decoder settles. What the user wrote must
+/// agree with it; dropout and the length of captions remain free.
 fn settle_decoder(
     config: RunConfig,
-    mut shape: DecoderShape,
+    mut decoder: DecoderConfig,
     folder: &Path,
-) -> Result<(RunConfig, DecoderShape, CaptionTokenizer)> {
+) -> Result<(RunConfig, DecoderConfig, CaptionTokenizer)> {
     let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
-    let (tokenizer, tokenizer_config) = read_tokenizer(folder, &defaults, &shape)?;
+    let (tokenizer, tokenizer_config) = read_tokenizer(folder, &defaults, &decoder)?;
     let is_written = |key: &str| config.written.contains(key);
-    if is_written("model.decoder.dropout") {
-        shape.dropout = config.model.decoder.dropout;
-    }
-    if is_written("model.decoder.initializer_range") {
-        shape.initializer_range = config.model.decoder.initializer_range;
-    }
-    let max_seq_len = config.model.decoder.max_seq_len;
-    if max_seq_len > shape.num_positions && is_written("model.decoder.max_seq_len") {
+    let section = &config.model.decoder;
+    decoder.set_training_options(
+        is_written("model.decoder.dropout").then_some(section.dropout),
+        is_written("model.decoder.initializer_range").then_some(section.initializer_range),
+    );
+    if section.max_seq_len > decoder.num_positions() && is_written("model.decoder.max_seq_len") {
         return Err(usage(
             format!(
-                "model.decoder.max_seq_len is {max_seq_len} and the model in {} has {} positions",
+                "model.decoder.max_seq_len is {} and the model in {} has {} positions",
+                section.max_seq_len,
                 folder.display(),
-                shape.num_positions
+                decoder.num_positions()
             ),
             "lower it, or leave it out",
         ));
     }
     let mut settled = config.clone();
     settled.tokenizer = tokenizer_config;
-    let decoder = &mut settled.model.decoder;
-    decoder.hidden_size = shape.hidden_size;
-    decoder.num_layers = shape.num_layers;
-    decoder.num_heads = shape.num_heads;
-    decoder.intermediate_size = shape.intermediate_size;
-    decoder.max_seq_len = max_seq_len.min(shape.num_positions);
-    decoder.dropout = shape.dropout;
-    decoder.layer_norm_eps = shape.layer_norm_eps;
-    decoder.initializer_range = shape.initializer_range;
-    decoder.tie_word_embeddings = shape.tie_word_embeddings;
+    settled.model.decoder.take_sizes(&decoder);
     if let Some(found) = config::first_written_difference(&config, &settled) {
         return Err(usage(
             format!("{} is {} in the config and {} in {}", found.key, found.written, found.other, folder.display()),
             "leave it out: a pretrained decoder brings its sizes and its tokenizer",
         ));
     }
-    Ok((settled, shape, tokenizer))
+    Ok((settled, decoder, tokenizer))
 }
 
 fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -> Result<CaptionTokenizer> {
@@ -213,16 +205,16 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
     CaptionTokenizer::train(captions.into_iter(), &config.tokenizer)
 }
 
-/// A folder gives the shape, and the image processing where it describes one.
+/// A folder gives the config, and the image processing where it describes one.
 fn scratch_encoder(
     config: &RunConfig,
     folder: Option<&Path>,
     notes: &mut Vec<String>,
-) -> Result<(EncoderShape, ImageProcessor)> {
-    let encoder = &config.model.encoder;
-    let mut shape = match (&encoder.config, folder) {
-        (Some(architecture), _) => EncoderShape::from_architecture(architecture),
-        (None, Some(folder)) => read_shape(folder)?,
+) -> Result<(EncoderConfig, ImageProcessor)> {
+    let section = &config.model.encoder;
+    let mut encoder = match (&section.config, folder) {
+        (Some(encoder), _) => encoder.clone(),
+        (None, Some(folder)) => read_encoder_config(folder)?,
         (None, None) => {
             return Err(usage(
                 "there is no encoder to train",
@@ -230,51 +222,34 @@ fn scratch_encoder(
             ));
         }
     };
-    if let Some(image_size) = encoder.image_size {
-        shape.image_size = image_size;
+    if let Some(image_size) = section.image_size {
+        encoder.set_image_size(image_size);
     }
-    check_encoder(&shape)?;
+    check_encoder(&encoder)?;
     let described = folder.map(ImageProcessor::from_folder).transpose()?.flatten();
     let processor = match described {
         Some(FolderProcessing { processor, note }) => {
             notes.extend(note);
-            processor.with_image_size(shape.image_size)
+            processor.with_image_size(encoder.image_size())
         }
-        None => ImageProcessor::plain(shape.image_size),
+        None => encoder.image_processor(),
     };
-    Ok((shape, processor))
+    Ok((encoder, processor))
 }
 
-fn decoder_shape(config: &RunConfig, vocab_size: usize) -> DecoderShape {
-    let decoder = &config.model.decoder;
-    DecoderShape {
-        vocab_size,
-        hidden_size: decoder.hidden_size,
-        num_layers: decoder.num_layers,
-        num_heads: decoder.num_heads,
-        intermediate_size: decoder.intermediate_size,
-        num_positions: decoder.max_seq_len,
-        hidden_act: HiddenActivation::GeluNew,
-        dropout: decoder.dropout,
-        layer_norm_eps: decoder.layer_norm_eps,
-        initializer_range: decoder.initializer_range,
-        tie_word_embeddings: decoder.tie_word_embeddings,
-    }
-}
-
-fn check_encoder(shape: &EncoderShape) -> Result<()> {
-    shape.validate().map_err(|error| usage(error, "change model.encoder.image_size or model.encoder.config"))
+fn check_encoder(encoder: &EncoderConfig) -> Result<()> {
+    encoder.validate().map_err(|error| usage(error, "change model.encoder.image_size or model.encoder.config"))
 }
 
 fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
     check_encoder(&shape.encoder)?;
     if let EncoderTraining::LastBlocks(count) = config.model.encoder.train
-        && count > shape.encoder.num_hidden_layers
+        && count > shape.encoder.num_layers()
     {
         return Err(usage(
             format!(
                 "model.encoder.train asks for the last {count} blocks; the encoder has {}",
-                shape.encoder.num_hidden_layers
+                shape.encoder.num_layers()
             ),
             "use \"full\" to train them all",
         ));
@@ -291,7 +266,7 @@ fn check_memory(
     available: Option<u64>,
 ) -> Result<()> {
     const GIGABYTE: f64 = 1e9;
-    let copies = |spec: &ParameterSpec| if shape.trains(&spec.name, training) { 4.0 } else { 1.0 };
+    let copies = |spec: &ParameterSpec| if training.trains(spec.role, shape.encoder.num_layers()) { 4.0 } else { 1.0 };
     let values = |spec: &ParameterSpec| spec.shape.iter().map(|&size| size as f64).product::<f64>();
     let needed: f64 = specs.iter().map(|spec| copies(spec) * values(spec) * size_of::<f32>() as f64).sum();
     match available {

@@ -77,18 +77,19 @@ pub fn render(model: &CaptioningModel, card: &Card) -> String {
     let base_lines: String = base.iter().map(|name| format!("- {}\n", yaml_string(name))).collect();
     let base_key = if base.is_empty() { String::new() } else { format!("base_model:\n{base_lines}") };
     let architecture = format!(
-        "Describes images in one sentence: a {:?} encoder ({} px, patches of {} px, {} wide, {} layers) and a GPT-2 \
+        "Describes images in one sentence: a {} encoder ({} px, patches of {} px, {} wide, {} layers) and a {} \
          decoder with cross-attention ({} wide, {} layers, {} heads, {} tokens, captions of at most {} tokens).\n",
-        encoder.kind,
-        encoder.image_size,
-        encoder.patch_size,
-        encoder.hidden_size,
-        encoder.num_hidden_layers,
-        decoder.hidden_size,
-        decoder.num_layers,
-        decoder.num_heads,
-        decoder.vocab_size,
-        model.decoding.max_new_tokens.unwrap_or(decoder.num_positions)
+        encoder.family(),
+        encoder.image_size(),
+        encoder.patch_size(),
+        encoder.hidden_size(),
+        encoder.num_layers(),
+        decoder.family(),
+        decoder.hidden_size(),
+        decoder.num_layers(),
+        decoder.num_heads(),
+        decoder.vocab_size(),
+        model.decoding.max_new_tokens.unwrap_or(decoder.num_positions())
     );
     let training = model.training.as_ref().map(training_section).unwrap_or_default();
     let dataset = model.training.as_ref().and_then(|training| training.config.data.dataset.as_deref());

@@ -127,17 +127,17 @@ impl Setup {
                 "name another split, or remove the key",
             ));
         }
-        if let Some(count) = config.decoding.max_new_tokens.filter(|&count| count > shape.decoder.num_positions) {
+        if let Some(count) = config.decoding.max_new_tokens.filter(|&count| count > shape.decoder.num_positions()) {
             return Err(usage(
                 format!(
                     "decoding.max_new_tokens is {count}, and the decoder has {} positions",
-                    shape.decoder.num_positions
+                    shape.decoder.num_positions()
                 ),
                 "lower it, or leave the key out",
             ));
         }
         let meteor = Meteor::open(config.evaluation.meteor_resources.as_deref())?;
-        let most_positions = config.model.brings_decoder().then_some(shape.decoder.num_positions);
+        let most_positions = config.model.brings_decoder().then_some(shape.decoder.num_positions());
         let counts = DataCounts {
             train_images: split.train.len(),
             train_examples: train.len(),

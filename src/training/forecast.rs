@@ -1,10 +1,8 @@
 //! What a run will take in memory, from a count of its buffers and the peak of a few trial updates.
 
-use crate::config::EncoderTraining;
 use crate::data::batch::Example;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
-use crate::model::encoder::EncoderShape;
 use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::trainer::LOADED_AHEAD;
 
@@ -84,8 +82,8 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     let batch = plan.config.training.batch_size.min(plan.counts.train_examples);
     let (encoder, trainable) = (&plan.shape.encoder, plan.num_trainable_parameters);
     let input = match plan.image_path {
-        ImagePath::EncodedOnce => encoder.sequence_length() * encoder.hidden_size,
-        _ => 3 * encoder.image_size * encoder.image_size,
+        ImagePath::EncodedOnce => encoder.sequence_length() * encoder.hidden_size(),
+        _ => 3 * encoder.image_size() * encoder.image_size(),
     };
     // The loop holds one update, the loader as many as it may begin ahead.
     let waiting = 1 + plan.num_workers + LOADED_AHEAD;
@@ -107,59 +105,38 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
 fn activation_values(plan: &RunPlan, batch: usize, length: usize, targets: usize) -> usize {
     let CaptionerShape { encoder, decoder } = &plan.shape;
     let states = batch * encoder.sequence_length();
-    let tokens = batch * length * decoder.hidden_size;
-    let inner = batch * length * decoder.intermediate_size;
-    let key_values = 2 * states * decoder.hidden_size;
-    // In a block: three LayerNorms, qkv, query, two attentions with their outputs, dropouts and sums, the MLP before
-    // its activation.
-    let block = 19 * tokens + inner + key_values;
-    let projected = if plan.shape.has_projection() { states * decoder.hidden_size } else { 0 };
+    let blocks = decoder.num_layers() * decoder.block_values(batch * length, states);
+    let projected = if plan.shape.has_projection() { states * decoder.hidden_size() } else { 0 };
     // Logits, their gradient, and its copy for the product with the head.
-    let logits = 3 * targets * decoder.vocab_size;
+    let logits = 3 * targets * decoder.vocab_size();
     // Gradients of one block's keys and values, and of the states below them.
-    let backward = 2 * key_values;
-    decoder.num_layers * block + projected + logits + backward + encoder_values(plan, encoder, batch)
+    let backward = 4 * states * decoder.hidden_size();
+    blocks + projected + logits + backward + encoder_values(plan, batch)
 }
 
 /// A batch of the validation: keys and values of all blocks, as if each pair had an image of its own, and the logits.
 fn validation_values(plan: &RunPlan, length: usize) -> usize {
     let CaptionerShape { encoder, decoder } = &plan.shape;
     let batch = plan.config.evaluation.batch_size.min(plan.counts.val_examples);
-    let key_values = decoder.num_layers * 2 * batch * encoder.sequence_length() * decoder.hidden_size;
-    let encoding = if plan.image_path == ImagePath::EncodedOnce { 0 } else { forward_values(encoder, batch) };
-    encoding.max(key_values + 2 * batch * length * decoder.vocab_size)
+    let key_values = decoder.num_layers() * 2 * batch * encoder.sequence_length() * decoder.hidden_size();
+    let encoding = if plan.image_path == ImagePath::EncodedOnce { 0 } else { encoder.inference_values(batch) };
+    encoding.max(key_values + 2 * batch * length * decoder.vocab_size())
 }
 
 /// A batch of images that a frozen encoder sees once, with the pictures that wait.
 fn encoding_values(plan: &RunPlan) -> usize {
     let encoder = &plan.shape.encoder;
-    let pixels = 3 * encoder.image_size * encoder.image_size;
+    let pixels = 3 * encoder.image_size() * encoder.image_size();
     let waiting = ENCODE_BATCH * (plan.num_workers + 2) * pixels;
-    if plan.image_path == ImagePath::EncodedOnce { waiting + forward_values(encoder, ENCODE_BATCH) } else { 0 }
+    if plan.image_path == ImagePath::EncodedOnce { waiting + encoder.inference_values(ENCODE_BATCH) } else { 0 }
 }
 
-/// What an encoder needs that keeps nothing for a backward pass: the block at work.
-fn forward_values(encoder: &EncoderShape, batch: usize) -> usize {
-    let states = batch * encoder.sequence_length() * encoder.hidden_size;
-    let inner = batch * encoder.sequence_length() * encoder.intermediate_size;
-    2 * 3 * batch * encoder.image_size * encoder.image_size + 8 * states + 2 * inner
-}
-
-fn encoder_values(plan: &RunPlan, encoder: &EncoderShape, batch: usize) -> usize {
-    let states = batch * encoder.sequence_length() * encoder.hidden_size;
-    let inner = batch * encoder.sequence_length() * encoder.intermediate_size;
-    let patches = 2 * 3 * batch * encoder.image_size * encoder.image_size;
-    // LayerNorms, query, key, value, attention, sums, the copy that the next segment begins with; and the MLP before
-    // its activation.
-    let block = 11 * states + inner;
-    match (plan.image_path, plan.config.model.encoder.train) {
-        (ImagePath::EncodedOnce, _) => 0,
-        (ImagePath::EncodedEachTime, _) | (_, EncoderTraining::Frozen) => forward_values(encoder, batch),
-        // Nothing is kept of the blocks that are frozen.
-        (ImagePath::Trained, EncoderTraining::LastBlocks(count)) => patches + (count + 1) * block,
-        (ImagePath::Trained, EncoderTraining::Full) => {
-            patches + encoder.num_hidden_layers * block + 4 * states + 2 * inner
-        }
+fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
+    let encoder = &plan.shape.encoder;
+    match plan.image_path {
+        ImagePath::EncodedOnce => 0,
+        ImagePath::EncodedEachTime => encoder.inference_values(batch),
+        ImagePath::Trained => encoder.training_values(batch, plan.config.model.encoder.train),
     }
 }
 

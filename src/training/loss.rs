@@ -7,9 +7,9 @@ use candle_core::Tensor;
 use crate::config::TrainingConfig;
 use crate::data::batch::Batch;
 use crate::evaluation::teacher_forcing::target_logits;
-use crate::model::caption_decoder::Mode;
 use crate::model::captioner::Captioner;
-use crate::model::vision_block::Cut;
+use crate::model::decoders::Mode;
+use crate::model::layers::Cut;
 
 /// A loss as a sum and a count. An update adds up the sums and the counts of all its batches, on all processes, and
 /// divides once, so that batch size, padding and accumulation do not change it.

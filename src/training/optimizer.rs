@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 use crate::config::{DecayScope, OptimizerConfig};
 use crate::model::captioner::CaptionerShape;
-use crate::model::encoder::encoder_depth;
 use crate::model::parameters::Parameters;
+use crate::model::role::{Kind, Part, Role};
 use crate::training::gradients::Gradients;
 use ops::{PendingUpdate, UpdateRule, UpdatedParameter, Updater};
 
@@ -50,10 +50,10 @@ impl Optimizer {
     pub fn new(parameters: &Parameters, shape: &CaptionerShape, config: &OptimizerConfig) -> anyhow::Result<Self> {
         let mut moments = BTreeMap::new();
         let mut groups = BTreeMap::new();
-        for (name, var) in parameters.trainable() {
-            let zeros = || var.zeros_like();
+        for (name, parameter) in parameters.iter().filter(|(_, parameter)| parameter.trainable) {
+            let zeros = || parameter.var.zeros_like();
             moments.insert(name.to_owned(), Moments { exp_avg: zeros()?, exp_avg_sq: zeros()? });
-            groups.insert(name.to_owned(), group_of(name, shape, config));
+            groups.insert(name.to_owned(), group_of(parameter.role, shape.encoder.num_layers(), config));
         }
         Ok(Self { moments, groups, betas: config.betas, eps: config.eps, step: 0, updater: Updater::new(0) })
     }
@@ -132,18 +132,16 @@ impl Optimizer {
     }
 }
 
-/// How the parameter `name` is updated.
-pub fn group_of(name: &str, shape: &CaptionerShape, config: &OptimizerConfig) -> Group {
-    let learning_rate_factor = match name.strip_prefix("encoder.") {
-        Some(inner) => {
+/// How a parameter is updated, in a model whose encoder has `num_blocks` blocks.
+pub fn group_of(role: Role, num_blocks: usize, config: &OptimizerConfig) -> Group {
+    let learning_rate_factor = match role.part {
+        Part::Encoder => {
             let rate = config.encoder_learning_rate.unwrap_or(config.learning_rate) / config.learning_rate;
-            let above = shape.encoder.num_hidden_layers + 1 - encoder_depth(inner, &shape.encoder);
+            let above = num_blocks + 1 - role.depth;
             rate * config.layer_decay.powi(i32::try_from(above).unwrap_or(i32::MAX))
         }
-        None => 1.0,
+        Part::Projection | Part::Decoder => 1.0,
     };
-    // LayerNorms are called ln_* or *norm* in the files of transformers.
-    let is_norm = name.rsplit('.').nth(1).is_some_and(|layer| layer.starts_with("ln_") || layer.contains("norm"));
-    let decays = config.decay == DecayScope::All || !(name.ends_with(".bias") || is_norm);
+    let decays = config.decay == DecayScope::All || matches!(role.kind, Kind::Weight | Kind::Embedding);
     Group { learning_rate_factor, weight_decay: if decays { config.weight_decay } else { 0.0 } }
 }

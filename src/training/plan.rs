@@ -149,8 +149,8 @@ impl RunPlan {
         let images = counts.train_images * self.training_views().count() + counts.val_images + counts.extra_images;
         let number = self.config.data.cache_number.num_bytes();
         match self.image_path {
-            ImagePath::EncodedOnce => images * encoder.sequence_length() * encoder.hidden_size * number,
-            _ if self.config.data.cache_images => images * 3 * encoder.image_size * encoder.image_size,
+            ImagePath::EncodedOnce => images * encoder.sequence_length() * encoder.hidden_size() * number,
+            _ if self.config.data.cache_images => images * 3 * encoder.image_size() * encoder.image_size(),
             _ => 0,
         }
     }
@@ -161,7 +161,7 @@ impl RunPlan {
             loss,
             precision: self.precision(),
             seed: self.config.seed,
-            dropout: self.shape.decoder.dropout,
+            dropout: self.shape.decoder.dropout(),
             max_grad_norm: self.config.training.max_grad_norm,
             collective,
         }

@@ -73,23 +73,23 @@ impl RunPlan {
                 self.counts.train_images, self.counts.train_examples, self.counts.val_images, self.counts.val_examples
             ),
             format!(
-                "encoder     {:?}, {} px, {} patches of {} px, {} wide, {} layers; {images}",
-                encoder.kind,
-                encoder.image_size,
-                encoder.sequence_length() - 1,
-                encoder.patch_size,
-                encoder.hidden_size,
-                encoder.num_hidden_layers
+                "encoder     {}, {} px, {} patches of {} px, {} wide, {} layers; {images}",
+                encoder.family(),
+                encoder.image_size(),
+                encoder.grid() * encoder.grid(),
+                encoder.patch_size(),
+                encoder.hidden_size(),
+                encoder.num_layers()
             ),
             format!("cache       {cache}"),
             format!(
                 "decoder     {} wide, {} layers, {} heads, {} tokens, captions of at most {} tokens, dropout {}",
-                decoder.hidden_size,
-                decoder.num_layers,
-                decoder.num_heads,
-                decoder.vocab_size,
+                decoder.hidden_size(),
+                decoder.num_layers(),
+                decoder.num_heads(),
+                decoder.vocab_size(),
                 self.config.model.decoder.max_seq_len,
-                decoder.dropout
+                decoder.dropout()
             ),
         ];
         lines.extend(self.counts.captions.note().map(|text| format!("captions    {text}")));

@@ -89,7 +89,7 @@ fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> an
     let started = Instant::now();
     let batches = data.update_batches(update, team.size(), device, |images| match plan.image_path {
         ImagePath::EncodedOnce => {
-            let shape = (images.len(), encoder.sequence_length(), encoder.hidden_size);
+            let shape = (images.len(), encoder.sequence_length(), encoder.hidden_size());
             Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * shape.1 * shape.2], shape, device)?))
         }
         _ => files.load(images, Purpose::Training { epoch: 1 }, device),

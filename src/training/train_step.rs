@@ -4,8 +4,8 @@ use candle_core::Tensor;
 
 use crate::data::batch::Batch;
 use crate::evaluation::token_loss::{LossSum, scalar};
-use crate::model::caption_decoder::Mode;
 use crate::model::captioner::{Captioner, CaptionerShape};
+use crate::model::decoders::Mode;
 use crate::model::parameters::Parameters;
 use crate::training::collective::Collective;
 use crate::training::gradients::{GradientSums, Gradients};

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use base::stop::StopFlag;
 use base::team::Team;
 use candle_core::{DType, Device, Tensor};
-use caption_train::config::{EncoderKind, RunConfig};
+use caption_train::config::RunConfig;
 use caption_train::data::image_source::{ImageFiles, ImageInput, ImageSource};
 use caption_train::model::parameters::Parameters;
 use caption_train::run::setup::Setup;
@@ -286,7 +286,7 @@ fn a_process_that_fails_takes_the_others_with_it() {
 #[test]
 fn an_update_whose_loss_is_not_finite_in_one_process_is_skipped_by_all() {
     let captions: [&[u32]; 2] = [&[1, 5, 6, 7, 2], &[1, 8, 2]];
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let before = bits(&random_parameters(&shape, DType::F32));
     let update = |process: &Process, is_broken: bool| {
         let parameters = random_parameters(&shape, DType::F32);

@@ -6,20 +6,20 @@ use base::team::Team;
 use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
-use caption_train::config::{DecodingConfig, EncoderKind, EncoderTraining};
+use caption_train::config::{DecodingConfig, EncoderTraining};
 use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{Decoding, Strategy, decode};
 use caption_train::evaluation::token_loss::evaluate_batch;
-use caption_train::model::caption_decoder::Mode;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
-use caption_train::model::key_value_cache::KeyValueCache;
+use caption_train::model::decoders::KeyValueCache;
+use caption_train::model::decoders::Mode;
 use caption_train::model::parameters::Parameters;
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::train_step::{StepSettings, compute_gradients};
 use ops::Precision;
 
-use crate::support::{VOCABULARY, batch, batch_of, max_difference, random_parameters, random_tensor, shape};
+use crate::support::{ENCODERS, VOCABULARY, batch, batch_of, max_difference, random_parameters, random_tensor, shape};
 
 /// Both sides compute in f64.
 const EXACT: f64 = 1e-10;
@@ -47,18 +47,18 @@ fn oracle_weights(parameters: &Parameters, prefix: &str) -> VarBuilder<'static> 
 
 #[test]
 fn vit_hidden_states_equal_those_of_candle_transformers() {
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let parameters = random_parameters(&shape, DType::F32);
     let encoder = &shape.encoder;
     let config = vit::Config {
-        hidden_size: encoder.hidden_size,
-        num_hidden_layers: encoder.num_hidden_layers,
-        num_attention_heads: encoder.num_attention_heads,
-        intermediate_size: encoder.intermediate_size,
+        hidden_size: encoder.hidden_size(),
+        num_hidden_layers: encoder.num_layers(),
+        num_attention_heads: encoder.sizes().num_attention_heads,
+        intermediate_size: encoder.sizes().intermediate_size,
         hidden_act: candle_nn::Activation::Gelu,
-        layer_norm_eps: encoder.layer_norm_eps,
-        image_size: encoder.image_size,
-        patch_size: encoder.patch_size,
+        layer_norm_eps: encoder.sizes().layer_norm_eps,
+        image_size: encoder.image_size(),
+        patch_size: encoder.patch_size(),
         num_channels: 3,
         qkv_bias: true,
     };
@@ -67,7 +67,7 @@ fn vit_hidden_states_equal_those_of_candle_transformers() {
     let embedded = vit::Embeddings::new(&config, false, weights.pp("embeddings")).unwrap();
     let states = embedded.forward(&pixels, None, false).unwrap();
     let states = vit::Encoder::new(&config, weights.pp("encoder")).unwrap().forward(&states).unwrap();
-    let norm = candle_nn::layer_norm(10, encoder.layer_norm_eps, weights.pp("layernorm")).unwrap();
+    let norm = candle_nn::layer_norm(10, encoder.sizes().layer_norm_eps, weights.pp("layernorm")).unwrap();
     let expected = norm.forward(&states).unwrap();
 
     let found = Captioner::build(&shape, &parameters.detached()).unwrap().encode(&pixels).unwrap();
@@ -76,19 +76,19 @@ fn vit_hidden_states_equal_those_of_candle_transformers() {
 
 #[test]
 fn clip_hidden_states_before_the_last_norm_equal_those_of_candle_transformers() {
-    let shape = shape(EncoderKind::ClipVision, true, true);
+    let shape = shape("clip_vision", true, true);
     let parameters = random_parameters(&shape, DType::F32);
     let encoder = &shape.encoder;
     let config = clip::vision_model::ClipVisionConfig {
-        embed_dim: encoder.hidden_size,
+        embed_dim: encoder.hidden_size(),
         activation: clip::text_model::Activation::QuickGelu,
-        intermediate_size: encoder.intermediate_size,
-        num_hidden_layers: encoder.num_hidden_layers,
-        num_attention_heads: encoder.num_attention_heads,
+        intermediate_size: encoder.sizes().intermediate_size,
+        num_hidden_layers: encoder.num_layers(),
+        num_attention_heads: encoder.sizes().num_attention_heads,
         projection_dim: 4,
         num_channels: 3,
-        image_size: encoder.image_size,
-        patch_size: encoder.patch_size,
+        image_size: encoder.image_size(),
+        patch_size: encoder.patch_size(),
     };
     let weights = oracle_weights(&parameters, "encoder.vision_model.");
     let pixels = random_tensor("pixels", &[2, 3, 21, 21], DType::F32);
@@ -103,7 +103,7 @@ fn clip_hidden_states_before_the_last_norm_equal_those_of_candle_transformers() 
 
 fn variants() -> Vec<(CaptionerShape, EncoderTraining)> {
     let mut variants = Vec::new();
-    for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
+    for kind in ENCODERS {
         for projection in [false, true] {
             for tied in [false, true] {
                 for training in [EncoderTraining::Frozen, EncoderTraining::Full, EncoderTraining::LastBlocks(2)] {
@@ -159,7 +159,7 @@ fn loss_with(shape: &CaptionerShape, parameters: &Parameters, name: &str, index:
 #[test]
 fn gradients_equal_finite_differences_of_the_loss() {
     const STEP: f64 = 1e-5;
-    for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
+    for kind in ENCODERS {
         let shape = shape(kind, true, true);
         let parameters = random_parameters(&shape, DType::F64);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
@@ -178,9 +178,9 @@ fn gradients_equal_finite_differences_of_the_loss() {
 
 #[test]
 fn the_first_loss_is_about_the_logarithm_of_the_vocabulary() {
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let parameters =
-        Parameters::create(&shape.parameter_specs(), Default::default(), 1, DType::F32, &Device::Cpu).unwrap();
+        Parameters::create(&shape.parameter_specs().unwrap(), Default::default(), 1, DType::F32, &Device::Cpu).unwrap();
     let model = Captioner::build(&shape, &parameters.detached()).unwrap();
     let loss = evaluate_batch(&model, &batch(&shape, &CAPTIONS, DType::F32)).unwrap().mean();
     assert!((loss - (VOCABULARY as f64).ln()).abs() < 0.05, "{loss}");
@@ -188,7 +188,7 @@ fn the_first_loss_is_about_the_logarithm_of_the_vocabulary() {
 
 #[test]
 fn more_padding_leaves_the_loss_unchanged() {
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let parameters = random_parameters(&shape, DType::F64);
     let model = Captioner::build(&shape, &parameters.detached()).unwrap();
     let sum = |captions: &[&[u32]]| evaluate_batch(&model, &batch(&shape, captions, DType::F64)).unwrap().sum;
@@ -199,7 +199,7 @@ fn more_padding_leaves_the_loss_unchanged() {
 
 #[test]
 fn a_changed_token_leaves_the_logits_before_it_unchanged() {
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let parameters = random_parameters(&shape, DType::F64);
     let model = Captioner::build(&shape, &parameters.detached()).unwrap();
     let pixels = random_tensor("pixels", &[1, 3, 21, 21], DType::F64);
@@ -215,7 +215,7 @@ fn a_changed_token_leaves_the_logits_before_it_unchanged() {
 
 #[test]
 fn the_picture_changes_the_logits_of_every_position() {
-    let shape = shape(EncoderKind::ClipVision, true, true);
+    let shape = shape("clip_vision", true, true);
     let parameters = random_parameters(&shape, DType::F64);
     let model = Captioner::build(&shape, &parameters.detached()).unwrap();
     let ids = Tensor::new(&[[1u32, 5, 6]], &Device::Cpu).unwrap();
@@ -230,8 +230,8 @@ fn the_picture_changes_the_logits_of_every_position() {
 
 #[test]
 fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
-    let mut shape = shape(EncoderKind::Vit, true, true);
-    shape.decoder.dropout = 0.3;
+    let mut shape = shape("vit", true, true);
+    shape.decoder.set_training_options(Some(0.3), None);
     let parameters = random_parameters(&shape, DType::F64);
     let settings = StepSettings { dropout: 0.3, loss: &TokenCrossEntropy { label_smoothing: 0.1 }, ..SETTINGS };
     let gradients = |split: &[&[&[u32]]], num_members: usize| {
@@ -257,7 +257,7 @@ fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
 
 #[test]
 fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let parameters = random_parameters(&shape, DType::F64);
     let picture = random_tensor("picture", &[1, 3, 21, 21], DType::F64);
     let captions = &CAPTIONS[..2];
@@ -274,7 +274,7 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
 
 /// A model, and the keys and values of three pictures for it.
 fn captioner_and_pictures(dtype: DType) -> (Captioner, Vec<Tensor>) {
-    let shape = shape(EncoderKind::Vit, true, false);
+    let shape = shape("vit", true, false);
     let parameters = random_parameters(&shape, dtype);
     let model = Captioner::build(&shape, &parameters.detached()).unwrap();
     let pixels = random_tensor("pixels", &[3, 3, 21, 21], dtype);
@@ -377,7 +377,7 @@ fn logits_that_are_no_numbers_are_an_error() {
 
 #[test]
 fn a_frozen_parameter_is_not_tracked_and_an_evaluation_model_sees_updates() {
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let mut parameters = random_parameters(&shape, DType::F64);
     shape.freeze(&mut parameters, EncoderTraining::Frozen);
     let batch = batch(&shape, &CAPTIONS, DType::F64);
@@ -397,7 +397,7 @@ const BF16_TOLERANCE: f64 = 0.05;
 
 #[test]
 fn products_in_bf16_reach_every_layer_and_stay_near_those_in_f32() {
-    for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
+    for kind in ENCODERS {
         let shape = shape(kind, true, false);
         let parameters = random_parameters(&shape, DType::F32);
         let gradients = |precision| {

@@ -11,15 +11,12 @@ use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{DecodedCaption, Decoding, decode};
 use caption_train::evaluation::token_loss::scalar;
-use caption_train::model::caption_decoder::Mode;
+use caption_train::hf::folder::read_config;
+use caption_train::hf::read::{read_captioner, read_decoder, read_encoder};
+use caption_train::model::builder::record;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
-use caption_train::model::encoder::Encoder;
-use caption_train::model::parameters::{Declaration, Parameters};
-use caption_train::model::pretrained_captioner::read_captioner;
-use caption_train::model::pretrained_decoder::decoder_shape_of_config;
-use caption_train::model::pretrained_encoder::read_encoder;
-use caption_train::model::weight_files::{read_config, read_tensors};
-use caption_train::model::weight_names::rename_decoder;
+use caption_train::model::decoders::Mode;
+use caption_train::model::parameters::Parameters;
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::{Loss as _, TokenCrossEntropy};
 use caption_train::training::optimizer::Optimizer;
@@ -108,7 +105,7 @@ impl Case {
     fn load(name: &str, dtype: DType) -> Self {
         let read = read_captioner(&fixtures().join(name), None).unwrap();
         assert!(read.unused.is_empty(), "{:?}", read.unused);
-        let specs = read.shape.parameter_specs();
+        let specs = read.config.parameter_specs().unwrap();
         let parameters = Parameters::from_complete(&specs, read.tensors, dtype, &Device::Cpu).unwrap();
         let facts = std::fs::read_to_string(fixtures().join(format!("expected_{name}.json"))).unwrap();
         let config = read_config(&fixtures().join(name)).unwrap();
@@ -117,7 +114,7 @@ impl Case {
             start: id("decoder_start_token_id"),
             end: id("eos_token_id"),
             pad: id("pad_token_id"),
-            shape: read.shape,
+            shape: read.config,
             parameters,
             tensors: expected_tensors(name),
             facts: serde_json::from_str(&facts).unwrap(),
@@ -176,12 +173,12 @@ fn another_image_size_gives_the_states_of_interpolated_positions() {
     for patches in [2, 5] {
         let side = 14 * patches;
         let read = read_captioner(&fixtures().join("vit_gpt2"), Some(side)).unwrap();
-        assert_eq!(read.shape.encoder.image_size, side);
-        let specs = read.shape.parameter_specs();
+        assert_eq!(read.config.encoder.image_size(), side);
+        let specs = read.config.parameter_specs().unwrap();
         let parameters = Parameters::from_complete(&specs, read.tensors, DType::F64, &Device::Cpu).unwrap();
         let pixels: Vec<f64> = (0..3 * side * side).map(|index| (index as f64 * 0.37).sin()).collect();
         let pixels = Tensor::from_vec(pixels, (1, 3, side, side), &Device::Cpu).unwrap();
-        let states = Captioner::build(&read.shape, &parameters.detached()).unwrap().encode(&pixels).unwrap();
+        let states = Captioner::build(&read.config, &parameters.detached()).unwrap().encode(&pixels).unwrap();
         let found = max_difference(&states, &expected[&format!("resampled.{patches}")]);
         assert!(found < RESAMPLED, "{patches} x {patches} patches: {found}");
     }
@@ -192,10 +189,9 @@ fn the_image_tower_of_a_whole_clip_gives_the_states_before_its_last_norm() {
     let read = read_encoder(&fixtures().join("clip"), None).unwrap();
     assert!(read.unused.iter().any(|name| name == "logit_scale"), "{:?}", read.unused);
     assert!(read.unused.iter().all(|name| !name.starts_with("vision_model.")), "{:?}", read.unused);
-    let mut specs = Vec::new();
-    Encoder::declare(&read.shape, &mut Declaration::new(&mut specs));
+    let specs = record(|builder| read.config.build(builder)).unwrap();
     let parameters = Parameters::from_complete(&specs, read.tensors, DType::F64, &Device::Cpu).unwrap();
-    let encoder = Encoder::build(&read.shape, &parameters.detached()).unwrap();
+    let encoder = read.config.build(&parameters.detached()).unwrap();
     let expected = expected_tensors("clip");
     let states = encoder.forward(&expected["pixel_values"].to_dtype(DType::F64).unwrap(), &mut Ok).unwrap();
     assert!(max_difference(&states, &expected["encoder_hidden_states"]) < LOGITS_F64);
@@ -218,14 +214,13 @@ fn logits_equal_those_of_transformers() {
 
 #[test]
 fn a_plain_gpt2_gives_the_logits_of_transformers_when_no_picture_speaks() {
-    let folder = fixtures().join("gpt2");
-    let decoder = decoder_shape_of_config(&read_config(&folder).unwrap()).unwrap();
-    let renamed = rename_decoder(read_tensors(&folder).unwrap(), decoder.tie_word_embeddings).unwrap();
-    assert!(renamed.unused.is_empty(), "{:?}", renamed.unused);
-    let encoder = read_captioner(&fixtures().join("clip_gpt2"), None).unwrap().shape.encoder;
-    let shape = CaptionerShape { encoder, decoder };
-    let loaded = renamed.tensors.into_iter().map(|(name, tensor)| (format!("decoder.{name}"), tensor)).collect();
-    let parameters = Parameters::create(&shape.parameter_specs(), loaded, 1, DType::F64, &Device::Cpu).unwrap();
+    let read = read_decoder(&fixtures().join("gpt2")).unwrap();
+    assert!(read.unused.is_empty(), "{:?}", read.unused);
+    let encoder = read_captioner(&fixtures().join("clip_gpt2"), None).unwrap().config.encoder;
+    let shape = CaptionerShape { encoder, decoder: read.config.clone() };
+    let loaded = read.into_part("decoder").collect();
+    let parameters =
+        Parameters::create(&shape.parameter_specs().unwrap(), loaded, 1, DType::F64, &Device::Cpu).unwrap();
     for (_, parameter) in parameters.iter().filter(|(name, _)| name.contains("crossattention.c_proj")) {
         parameter.var.set(&parameter.var.zeros_like().unwrap()).unwrap();
     }
@@ -364,7 +359,7 @@ fn captions(case: &Case, config: &DecodingConfig, num_captions: usize) -> Vec<Ve
     let model = Captioner::build(&case.shape, &case.parameters.detached()).unwrap();
     let images: Vec<usize> = (0..case.facts.greedy.len()).collect();
     let key_values = model.cross_key_values(&model.encode(&case.pixels(&images)).unwrap()).unwrap();
-    let mut decoding = Decoding::from_config(config, case.start, case.end, case.shape.decoder.num_positions);
+    let mut decoding = Decoding::from_config(config, case.start, case.end, case.shape.decoder.num_positions());
     decoding.num_captions = num_captions;
     decode(model.decoder(), &key_values, &decoding, 0).unwrap()
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use caption_train::model::pretrained_captioner::read_captioner;
-use caption_train::model::pretrained_encoder::read_encoder;
+use caption_train::hf::read::{read_captioner, read_encoder};
 
 use crate::support::{
     binary, files_below, last_checkpoint, losses, max_difference, model_fixture, shapes_folder, stderr, train,
@@ -59,7 +58,7 @@ fn shards_give_the_same_model_as_one_file() {
     std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
     let expected = read_captioner(&model_fixture("vit_gpt2"), None).unwrap();
     let found = read_captioner(folder.path(), None).unwrap();
-    assert_eq!(found.shape, expected.shape);
+    assert_eq!(found.config, expected.config);
     assert_equal(&found.tensors, &expected.tensors);
 }
 
@@ -99,7 +98,7 @@ fn an_encoder_is_read_alone_and_inside_of_a_captioner_under_each_of_its_names() 
             save(&named, folder.path().join("model.safetensors"));
             let alone = read_encoder(folder.path(), None).unwrap();
             assert!(alone.unused.is_empty(), "{:?}", alone.unused);
-            assert_eq!(alone.shape, inside.shape);
+            assert_eq!(alone.config, inside.config);
             assert_equal(&alone.tensors, &inside.tensors);
             assert_eq!(alone.tensors.len(), named.len());
         }
@@ -230,7 +229,7 @@ fn what_was_exported_is_exported_again_without_a_change() {
         }
         let source = read_captioner(&model_fixture(name), None).unwrap();
         let found = read_captioner(&first, None).unwrap();
-        assert_eq!(found.shape, source.shape);
+        assert_eq!(found.config, source.config);
         assert_equal(&found.tensors, &source.tensors);
         let tied =
             std::fs::read_to_string(first.join("config.json")).unwrap().contains("\"tie_word_embeddings\": true");

@@ -8,52 +8,55 @@ use std::sync::OnceLock;
 use base::digest::sha256;
 use base::random::Stream;
 use candle_core::{DType, Device, Tensor};
-use caption_train::config::EncoderKind;
 use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
-use caption_train::model::caption_decoder::DecoderShape;
 use caption_train::model::captioner::CaptionerShape;
-use caption_train::model::encoder::{EncoderShape, HiddenActivation};
+use caption_train::model::decoders::DecoderConfig;
+use caption_train::model::decoders::gpt2::Gpt2Config;
+use caption_train::model::encoders::EncoderConfig;
+use caption_train::model::layers::HiddenActivation;
 use caption_train::model::parameters::Parameters;
 use datasets::shapes::{Drawing, draw_with};
 use serde_json::Value;
 
 pub(crate) const VOCABULARY: usize = 13;
 
+/// The families of encoders.
+pub(crate) const ENCODERS: [&str; 2] = ["vit", "clip_vision"];
+
 /// A small model with odd sizes. Widths differ when there is a projection.
-pub(crate) fn shape(kind: EncoderKind, projection: bool, tied: bool) -> CaptionerShape {
-    let (hidden_act, layer_norm_eps) = match kind {
-        EncoderKind::Vit => (HiddenActivation::Gelu, 1e-6),
-        EncoderKind::ClipVision => (HiddenActivation::QuickGelu, 1e-5),
-    };
-    CaptionerShape {
-        encoder: EncoderShape {
-            kind,
-            image_size: 21,
-            patch_size: 7,
-            hidden_size: 10,
-            num_hidden_layers: 3,
-            num_attention_heads: 2,
-            intermediate_size: 14,
-            hidden_act,
-            layer_norm_eps,
-            initializer_range: 0.02,
-            qkv_bias: true,
-            pooler: false,
-        },
-        decoder: DecoderShape {
-            vocab_size: VOCABULARY,
-            hidden_size: if projection { 6 } else { 10 },
-            num_layers: 2,
-            num_heads: 2,
-            intermediate_size: 9,
-            num_positions: 8,
-            hidden_act: HiddenActivation::GeluNew,
-            dropout: 0.0,
-            layer_norm_eps: 1e-5,
-            initializer_range: 0.02,
-            tie_word_embeddings: tied,
-        },
+pub(crate) fn shape(encoder: &str, projection: bool, tied: bool) -> CaptionerShape {
+    CaptionerShape { encoder: encoder_config(encoder), decoder: DecoderConfig::Gpt2(decoder_config(projection, tied)) }
+}
+
+fn encoder_config(kind: &str) -> EncoderConfig {
+    let layer_norm_eps = if kind == "vit" { 1e-6 } else { 1e-5 };
+    let fields = serde_json::json!({
+        "kind": kind,
+        "image_size": 21,
+        "patch_size": 7,
+        "hidden_size": 10,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 14,
+        "layer_norm_eps": layer_norm_eps,
+    });
+    serde_json::from_value(fields).unwrap()
+}
+
+pub(crate) fn decoder_config(projection: bool, tied: bool) -> Gpt2Config {
+    Gpt2Config {
+        vocab_size: VOCABULARY,
+        hidden_size: if projection { 6 } else { 10 },
+        num_layers: 2,
+        num_heads: 2,
+        intermediate_size: 9,
+        num_positions: 8,
+        hidden_act: HiddenActivation::GeluNew,
+        dropout: 0.0,
+        layer_norm_eps: 1e-5,
+        initializer_range: 0.02,
+        tie_word_embeddings: tied,
     }
 }
 
@@ -61,13 +64,13 @@ pub(crate) fn shape(kind: EncoderKind, projection: bool, tied: bool) -> Captione
 /// activation or a dropped bias would not show.
 pub(crate) fn random_parameters(shape: &CaptionerShape, dtype: DType) -> Parameters {
     let mut loaded = BTreeMap::new();
-    for spec in shape.parameter_specs() {
+    for spec in shape.parameter_specs().unwrap() {
         let mut stream = Stream::new(11, "test parameters", &spec.name);
         let shift = if spec.name.ends_with("norm.weight") || spec.name.contains("ln_") { 1.0 } else { 0.0 };
         let values: Vec<f64> = (0..spec.shape.iter().product()).map(|_| shift + 0.25 * stream.normal()).collect();
         loaded.insert(spec.name, Tensor::from_vec(values, spec.shape, &Device::Cpu).unwrap());
     }
-    Parameters::from_complete(&shape.parameter_specs(), loaded, dtype, &Device::Cpu).unwrap()
+    Parameters::from_complete(&shape.parameter_specs().unwrap(), loaded, dtype, &Device::Cpu).unwrap()
 }
 
 pub(crate) fn random_tensor(name: &str, shape: &[usize], dtype: DType) -> Tensor {
@@ -78,7 +81,7 @@ pub(crate) fn random_tensor(name: &str, shape: &[usize], dtype: DType) -> Tensor
 
 /// A batch of random pixels with these captions.
 pub(crate) fn batch(shape: &CaptionerShape, captions: &[&[u32]], dtype: DType) -> Batch {
-    let size = shape.encoder.image_size;
+    let size = shape.encoder.image_size();
     // Each example has a picture of its own, whatever batch it is in: drawn by its first word.
     let pixels: Vec<Tensor> =
         captions.iter().map(|caption| random_tensor(&format!("{caption:?}"), &[1, 3, size, size], dtype)).collect();

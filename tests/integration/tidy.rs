@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Each room of `src/` and what it may import beside itself: other rooms and crates of this workspace.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
-    ("config", &["base"]),
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
+    ("config", &["base", "model"]),
     ("tokenizer", &["base", "config"]),
-    ("model", &["base", "config", "ops"]),
+    ("model", &["base", "ops", "pixels"]),
+    ("hf", &["base", "config", "model", "pixels", "tokenizer"]),
     ("data", &["base", "config", "datasets", "ops", "pixels", "records", "tokenizer"]),
     ("decoding", &["base", "config", "data", "model", "ops", "tokenizer"]),
     (
@@ -44,6 +45,7 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
             "datasets",
             "decoding",
             "evaluation",
+            "hf",
             "metrics",
             "model",
             "ops",
@@ -65,6 +67,7 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
             "datasets",
             "decoding",
             "evaluation",
+            "hf",
             "hub",
             "metrics",
             "model",

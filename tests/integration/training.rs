@@ -4,10 +4,11 @@ use std::path::Path;
 
 use base::team::Team;
 use candle_core::{DType, Device};
-use caption_train::config::{self, EncoderKind, RunConfig};
+use caption_train::config::{self, RunConfig};
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::Captioner;
 use caption_train::model::parameters::Parameters;
+use caption_train::model::role::{Kind, Part};
 use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::setup::Setup;
 use caption_train::training::collective::Alone;
@@ -16,7 +17,7 @@ use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_step::{StepSettings, train_step};
 use ops::Precision;
 
-use crate::support::{batch, shape, shapes_folder, small_config};
+use crate::support::{ENCODERS, batch, shape, shapes_folder, small_config};
 
 const CAPTIONS: [&[u32]; 4] = [&[1, 5, 6, 7, 2], &[1, 8, 2], &[1, 9, 10, 11, 12, 3, 2], &[1, 4, 4, 8, 2]];
 
@@ -31,10 +32,11 @@ const SETTINGS: StepSettings<'_> = StepSettings {
 
 #[test]
 fn one_batch_is_learnt_by_heart() {
-    for kind in [EncoderKind::Vit, EncoderKind::ClipVision] {
+    for kind in ENCODERS {
         let shape = shape(kind, true, true);
         let parameters =
-            Parameters::create(&shape.parameter_specs(), Default::default(), 5, DType::F32, &Device::Cpu).unwrap();
+            Parameters::create(&shape.parameter_specs().unwrap(), Default::default(), 5, DType::F32, &Device::Cpu)
+                .unwrap();
         let config = RunConfig::default();
         let mut optimizer = Optimizer::new(&parameters, &shape, &config.optimizer).unwrap();
         let batches = [batch(&shape, &CAPTIONS, DType::F32)];
@@ -51,9 +53,9 @@ fn one_batch_is_learnt_by_heart() {
 
 #[test]
 fn a_loss_that_is_not_finite_changes_nothing() {
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let parameters =
-        Parameters::create(&shape.parameter_specs(), Default::default(), 5, DType::F32, &Device::Cpu).unwrap();
+        Parameters::create(&shape.parameter_specs().unwrap(), Default::default(), 5, DType::F32, &Device::Cpu).unwrap();
     let mut optimizer = Optimizer::new(&parameters, &shape, &RunConfig::default().optimizer).unwrap();
     let (_, norm) = parameters.trainable().find(|(name, _)| name.ends_with("ln_f.weight")).unwrap();
     let broken = (norm.as_tensor() * f64::NAN).unwrap();
@@ -115,7 +117,7 @@ fn the_tokenizer_learns_from_training_captions_alone() {
 fn parameter_groups_follow_encoder_rate_layer_decay_and_decay_scope() {
     use caption_train::config::{DecayScope, OptimizerConfig};
     use caption_train::training::optimizer::group_of;
-    let shape = shape(EncoderKind::Vit, true, true);
+    let shape = shape("vit", true, true);
     let config = OptimizerConfig {
         learning_rate: 1e-3,
         encoder_learning_rate: Some(1e-4),
@@ -124,12 +126,17 @@ fn parameter_groups_follow_encoder_rate_layer_decay_and_decay_scope() {
         decay: DecayScope::Weights,
         ..OptimizerConfig::default()
     };
-    let factor = |name: &str| group_of(name, &shape, &config).learning_rate_factor;
+    let specs = shape.parameter_specs().unwrap();
+    let group = |name: &str, config: &OptimizerConfig| {
+        let spec = specs.iter().find(|spec| spec.name == name).unwrap_or_else(|| panic!("no parameter {name}"));
+        group_of(spec.role, shape.encoder.num_layers(), config)
+    };
+    let factor = |name: &str| group(name, &config).learning_rate_factor;
     assert_eq!(factor("decoder.transformer.ln_f.weight"), 1.0);
     assert!((factor("encoder.layernorm.weight") - 0.1).abs() < 1e-12);
     assert!((factor("encoder.encoder.layer.2.output.dense.weight") - 0.05).abs() < 1e-12);
     assert!((factor("encoder.embeddings.cls_token") - 0.1 / 16.0).abs() < 1e-12);
-    let decay = |name: &str| group_of(name, &shape, &config).weight_decay;
+    let decay = |name: &str| group(name, &config).weight_decay;
     assert_eq!(decay("decoder.transformer.h.0.mlp.c_fc.weight"), 0.1);
     assert_eq!(decay("decoder.transformer.wte.weight"), 0.1);
     for undecayed in [
@@ -137,10 +144,42 @@ fn parameter_groups_follow_encoder_rate_layer_decay_and_decay_scope() {
         "decoder.transformer.h.0.ln_cross_attn.weight",
         "encoder.layernorm.weight",
         "encoder.encoder.layer.0.layernorm_before.weight",
-        "encoder.vision_model.pre_layrnorm.weight",
     ] {
         assert_eq!(decay(undecayed), 0.0, "{undecayed}");
     }
     let all = OptimizerConfig { decay: DecayScope::All, ..config };
-    assert_eq!(group_of("encoder.layernorm.weight", &shape, &all).weight_decay, 0.1);
+    assert_eq!(group("encoder.layernorm.weight", &all).weight_decay, 0.1);
+}
+
+#[test]
+fn roles_say_what_names_say() {
+    for kind in ENCODERS {
+        for spec in shape(kind, true, false).parameter_specs().unwrap() {
+            let (name, role) = (spec.name.as_str(), spec.role);
+            let layer = name.rsplit('.').nth(1).unwrap_or_default();
+            let is_norm = layer.starts_with("ln_") || layer.contains("norm");
+            let is_table = ["cls_token", "class_embedding", "position_embedding", "wte", "wpe"];
+            let expected = match () {
+                () if is_norm => Kind::Norm,
+                () if name.ends_with(".bias") => Kind::Bias,
+                () if is_table.iter().any(|table| name.contains(table)) => Kind::Embedding,
+                () => Kind::Weight,
+            };
+            assert_eq!(role.kind, expected, "{name}");
+            let part = match name.split('.').next() {
+                Some("encoder") => Part::Encoder,
+                Some("decoder") => Part::Decoder,
+                _ => Part::Projection,
+            };
+            assert_eq!(role.part, part, "{name}");
+            let block = name.split('.').find_map(|part| part.parse::<usize>().ok());
+            let is_last = ["encoder.layernorm.", ".post_layernorm.", ".ln_f.", "lm_head."];
+            let num_blocks = if part == Part::Encoder { 3 } else { 2 };
+            let last = if is_last.iter().any(|last| name.contains(last)) { num_blocks + 1 } else { 0 };
+            assert_eq!(role.depth, block.map_or(last, |index| index + 1), "{name}");
+            assert_eq!(role.used, !name.contains("post_layernorm"), "{name}");
+            let connects = ["crossattention", "ln_cross_attn", "enc_to_dec_proj"];
+            assert_eq!(role.connects, connects.iter().any(|part| name.contains(part)), "{name}");
+        }
+    }
 }

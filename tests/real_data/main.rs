@@ -7,12 +7,11 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::TokenizerConfig;
-use caption_train::model::caption_decoder::Mode;
+use caption_train::hf::read::{read_captioner, read_encoder};
+use caption_train::model::builder::record;
 use caption_train::model::captioner::Captioner;
-use caption_train::model::encoder::Encoder;
-use caption_train::model::parameters::{Declaration, Parameters};
-use caption_train::model::pretrained_captioner::read_captioner;
-use caption_train::model::pretrained_encoder::read_encoder;
+use caption_train::model::decoders::Mode;
+use caption_train::model::parameters::Parameters;
 use caption_train::tokenizer::CaptionTokenizer;
 use metrics::meteor::{Meteor, MeteorStatistics};
 use metrics::ptb_tokenizer::PtbTokenizer;
@@ -49,11 +48,10 @@ fn largest(values: &[f64]) -> f64 {
 fn hidden_states_of_a_real_encoder_equal_those_of_transformers() {
     let expected = candle_core::safetensors::load(path("REFERENCE").join("encoder.safetensors"), &Device::Cpu).unwrap();
     let read = read_encoder(&path("ENCODER"), None).unwrap();
-    let mut specs = Vec::new();
-    Encoder::declare(&read.shape, &mut Declaration::new(&mut specs));
+    let specs = record(|builder| read.config.build(builder)).unwrap();
     let states = |dtype: DType| {
         let parameters = Parameters::from_complete(&specs, read.tensors.clone(), dtype, &Device::Cpu).unwrap();
-        let encoder = Encoder::build(&read.shape, &parameters.detached()).unwrap();
+        let encoder = read.config.build(&parameters.detached()).unwrap();
         encoder.forward(&expected["pixel_values"].to_dtype(dtype).unwrap(), &mut Ok).unwrap()
     };
     let (theirs, exact) = (&expected["encoder_hidden_states.f32"], &expected["encoder_hidden_states.f64"]);
@@ -83,9 +81,9 @@ fn logits_of_an_exported_model_equal_those_of_transformers() {
     let folder = path("EXPORTED");
     let expected = candle_core::safetensors::load(folder.join("check/logits.safetensors"), &Device::Cpu).unwrap();
     let read = read_captioner(&folder, None).unwrap();
-    let specs = read.shape.parameter_specs();
+    let specs = read.config.parameter_specs().unwrap();
     let parameters = Parameters::create(&specs, read.tensors, 0, DType::F32, &Device::Cpu).unwrap();
-    let model = Captioner::build(&read.shape, &parameters.detached()).unwrap();
+    let model = Captioner::build(&read.config, &parameters.detached()).unwrap();
     let input_ids = expected["input_ids"].to_dtype(DType::U32).unwrap();
     let logits = model.forward(&expected["pixel_values"], &input_ids, Mode::Eval).unwrap();
     let theirs = &expected["logits"];

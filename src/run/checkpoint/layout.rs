@@ -58,7 +58,7 @@ impl CheckpointMetadata {
     /// A damaged tokenizer, one that does not fit `config`, or one with more tokens than the model.
     pub fn read_tokenizer(&self, config: &TokenizerConfig) -> Result<CaptionTokenizer> {
         let tokenizer = CaptionTokenizer::from_json(&self.tokenizer, config)?;
-        let (found, most) = (tokenizer.vocab_size(), self.shape.decoder.vocab_size);
+        let (found, most) = (tokenizer.vocab_size(), self.shape.decoder.vocab_size());
         if found > most {
             let message = format!("the tokenizer of the checkpoint has {found} tokens and its model {most}");
             return Err(fault(message, "use another checkpoint of the same run"));

@@ -47,7 +47,7 @@ impl Checkpoint {
     /// # Errors
     /// Tensors that are missing, left over or of another shape than the metadata says.
     pub fn parameters(&self, device: &Device) -> Result<Parameters> {
-        let specs = self.metadata.shape.parameter_specs();
+        let specs = self.metadata.shape.parameter_specs()?;
         Parameters::from_complete(&specs, self.model.clone(), DType::F32, device)
             .context("the tensors of the checkpoint do not fit its own description")
     }
@@ -188,11 +188,11 @@ fn check_description(metadata: &CheckpointMetadata) -> Result<()> {
     shape.encoder.validate()?;
     shape.decoder.validate()?;
     image_processor.validate().context("its image processing cannot be used")?;
-    let (size, output) = (shape.encoder.image_size, image_processor.output_size());
+    let (size, output) = (shape.encoder.image_size(), image_processor.output_size());
     if output != (size, size) {
         bail!("its images are made {output:?} pixels in height and width, where its encoder expects {size}");
     }
-    let (max_seq_len, num_positions) = (config.model.decoder.max_seq_len, shape.decoder.num_positions);
+    let (max_seq_len, num_positions) = (config.model.decoder.max_seq_len, shape.decoder.num_positions());
     if max_seq_len > num_positions {
         bail!("its captions have {max_seq_len} tokens at most, where its decoder has {num_positions} positions");
     }
@@ -262,11 +262,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::{EncoderArchitecture, EncoderKind, RunConfig};
-    use crate::model::caption_decoder::DecoderShape;
-    use crate::model::captioner::CaptionerShape;
-    use crate::model::encoder::{EncoderShape, HiddenActivation};
-    use crate::run::tensor_file::write_tensors;
+    use crate::config::RunConfig;
+    use crate::model::tensor_file::write_tensors;
     use crate::training::train_state::TrainState;
     use base::fault::describe;
     use pixels::image_processor::ImageProcessor;
@@ -275,29 +272,13 @@ mod tests {
         let mut config = RunConfig::default();
         config.data.directory = Some("data".into());
         config.model.encoder.name = Some("encoder".to_owned());
-        let architecture = EncoderArchitecture {
-            kind: EncoderKind::Vit,
-            image_size: 8,
-            patch_size: 4,
-            hidden_size: 4,
-            num_hidden_layers: 1,
-            num_attention_heads: 1,
-            intermediate_size: 4,
-            initializer_range: 0.02,
-        };
-        let decoder = DecoderShape {
-            vocab_size: 260,
-            hidden_size: 4,
-            num_layers: 1,
-            num_heads: 1,
-            intermediate_size: 4,
-            num_positions: config.model.decoder.max_seq_len,
-            hidden_act: HiddenActivation::GeluNew,
-            dropout: 0.0,
-            layer_norm_eps: 1e-5,
-            initializer_range: 0.02,
-            tie_word_embeddings: true,
-        };
+        let shape = json!({
+            "encoder": { "kind": "vit", "image_size": 8, "patch_size": 4, "hidden_size": 4, "num_hidden_layers": 1,
+                "num_attention_heads": 1, "intermediate_size": 4 },
+            "decoder": { "vocab_size": 260, "hidden_size": 4, "num_layers": 1, "num_heads": 1, "intermediate_size": 4,
+                "num_positions": config.model.decoder.max_seq_len, "hidden_act": "gelu_new", "dropout": 0.0,
+                "layer_norm_eps": 1e-5, "initializer_range": 0.02, "tie_word_embeddings": true },
+        });
         let metadata = CheckpointMetadata {
             format_version: FORMAT_VERSION,
             written_by: "test".to_owned(),
@@ -305,7 +286,7 @@ mod tests {
             optimizer_step: 0,
             total_updates: 1,
             config,
-            shape: CaptionerShape { encoder: EncoderShape::from_architecture(&architecture), decoder },
+            shape: serde_json::from_value(shape).unwrap(),
             image_processor: ImageProcessor::plain(8),
             tokenizer: String::new(),
             dataset_digest: String::new(),

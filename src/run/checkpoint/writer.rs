@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 
 use crate::model::parameters::Parameters;
+use crate::model::tensor_file::{for_each_block, write_tensors};
 use crate::run::checkpoint::layout::{
     CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, METADATA_DIGEST_KEY, METADATA_KEY, MODEL_PREFIX,
 };
-use crate::run::tensor_file::{for_each_block, write_tensors};
 use crate::training::optimizer::Optimizer;
 use crate::training::train_state::TrainState;
 use base::digest::{self, Hasher};

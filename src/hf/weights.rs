@@ -1,6 +1,4 @@
-//! Reads what a folder in the Hub's format holds: `config.json`, and safetensors files in one piece or in shards.
-//!
-//! Nothing is downloaded here, and nothing but safetensors is opened for weights.
+//! The weights of a model's folder: safetensors in one piece or in shards. No other format is opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -10,75 +8,10 @@ use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use base::bounded_file::{self, MAX_DESCRIPTION_BYTES, MAX_TABLE_BYTES};
+use crate::hf::folder::{read_config, read_json_of};
+use base::bounded_file::{self, MAX_TABLE_BYTES};
 use base::fault::{WithHint as _, fault};
 use base::memory;
-
-/// The folder's `config.json`.
-///
-/// # Errors
-/// A folder or file that is not there, or no JSON.
-pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
-    if !folder.is_dir() {
-        return Err(fault(
-            format!("the model folder {} does not exist", folder.display()),
-            "name a folder in the Hub's format or the id of a Hub repository",
-        ));
-    }
-    let path = folder.join("config.json");
-    read_json(&path).hint(
-        || "a model folder holds config.json, model.safetensors, and processor_config.json or preprocessor_config.json",
-    )
-}
-
-/// A JSON file of a model's folder.
-///
-/// # Errors
-/// A file that cannot be read, or no JSON.
-pub(crate) fn read_json(path: &Path) -> anyhow::Result<Value> {
-    read_json_of(path, MAX_DESCRIPTION_BYTES)
-}
-
-fn read_json_of(path: &Path, most: u64) -> anyhow::Result<Value> {
-    let text = bounded_file::read_text(path, most).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
-}
-
-/// A whole number of a config; absent or null: the default.
-///
-/// # Errors
-/// Anything else.
-pub fn whole_number(config: &Value, name: &str, default: usize) -> anyhow::Result<usize> {
-    match config.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(value) => {
-            let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
-            number.with_context(|| format!("{name}: expected a whole number, found {value}"))
-        }
-    }
-}
-
-/// A number of a config; absent or null: the default.
-///
-/// # Errors
-/// Anything else.
-pub fn real_number(config: &Value, name: &str, default: f64) -> anyhow::Result<f64> {
-    match config.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(value) => value.as_f64().with_context(|| format!("{name}: expected a number, found {value}")),
-    }
-}
-
-/// A truth value of a config; absent or null: the default.
-///
-/// # Errors
-/// Anything else.
-pub fn boolean(config: &Value, name: &str, default: bool) -> anyhow::Result<bool> {
-    match config.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(value) => value.as_bool().with_context(|| format!("{name}: expected true or false, found {value}")),
-    }
-}
 
 /// Every tensor of the folder's `model.safetensors`, or of the shards that its index names, as f32.
 ///

@@ -1,13 +1,15 @@
 //! What a captioner's folder says about the tokens around a caption and about its length, as `generate` of
-//! transformers reads it: `generation_config.json`, then `config.json`, then the decoder's part of it.
+//! transformers reads it: `generation_config.json`, then `config.json`, then the decoder's part of it. And the first of
+//! them, written.
 
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::{DecodingConfig, check_decoding};
-use crate::model::weight_files::{read_json, real_number, whole_number};
+use crate::hf::folder::read_json;
+use crate::model::hf_fields::{real_number, whole_number};
 use base::fault::WithHint as _;
 
 /// Settings that change captions and are not known here, and the values that change nothing.
@@ -30,7 +32,7 @@ const CHANGING: [(&str, &[f64]); 12] = [
 /// default of 20 does not (transformers 4.50 and later).
 const MAX_NEW_TOKENS: usize = 20;
 
-/// How a captioner writes unless it is told otherwise.
+/// The default way in which a captioner writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationDefaults {
     /// Stands before a caption.
@@ -130,10 +132,27 @@ fn token_id(source: &Value, name: &str) -> anyhow::Result<Option<u32>> {
     id.map(Some).with_context(|| format!("{name}: expected a token id, found {value}"))
 }
 
+/// The `generation_config.json` of a model with these ids of special tokens.
+pub(super) fn generation_config(token_ids: Value, decoding: &DecodingConfig) -> Value {
+    let mut config = token_ids;
+    config["max_new_tokens"] = decoding.max_new_tokens.into();
+    config["do_sample"] = false.into();
+    config["num_beams"] = decoding.num_beams.into();
+    if decoding.num_beams > 1 {
+        config["length_penalty"] = decoding.length_penalty.into();
+        config["early_stopping"] = json!(decoding.early_stopping);
+    }
+    if decoding.no_repeat_ngram_size > 0 {
+        config["no_repeat_ngram_size"] = decoding.no_repeat_ngram_size.into();
+    }
+    if decoding.min_new_tokens > 0 {
+        config["min_new_tokens"] = decoding.min_new_tokens.into();
+    }
+    config
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::config::EarlyStopping;
 

@@ -1,5 +1,5 @@
-//! What a decoder keeps while it writes: the keys and values of the images and of the captions so far, so that each new
-//! token goes through the decoder alone.
+//! What a decoder keeps while it writes: the keys and values of the images and of the captions so far, so that at each
+//! step only the new token passes through the decoder.
 
 use candle_core::{Result, Tensor};
 
@@ -26,14 +26,14 @@ impl KeyValueCache {
         self.length
     }
 
-    /// Goes on with other captions of the same images: caption i continues what was caption `captions[i]`. How many
+    /// Continues with other captions of the same images: caption i continues what was caption `captions[i]`. How many
     /// captions an image has may change.
-    /// To be said once for each token.
+    /// Call it once for each token.
     pub fn select_captions(&mut self, captions: Vec<u32>) {
         self.selected = Some(captions);
     }
 
-    /// Keeps these images alone; their captions are selected apart from them.
+    /// Keeps only these images; their captions are selected apart from them.
     ///
     /// # Errors
     /// An index outside of the images.
@@ -45,12 +45,12 @@ impl KeyValueCache {
     }
 
     /// Keys and values of the images for a block.
-    pub(super) fn images(&self, block: usize) -> &Tensor {
+    pub(in crate::model) fn images(&self, block: usize) -> &Tensor {
         &self.images[block]
     }
 
     /// Adds a token's keys and values (B S, 1, 2 D) to a block and gives those of the captions so far.
-    pub(super) fn append(&mut self, block: usize, key_values: &Tensor) -> Result<&Tensor> {
+    pub(in crate::model) fn append(&mut self, block: usize, key_values: &Tensor) -> Result<&Tensor> {
         let kept = &mut self.captions[block];
         let all = match (kept.take(), &self.selected) {
             (Some(past), Some(selected)) => ops::append(&past, selected, key_values)?,
@@ -61,7 +61,7 @@ impl KeyValueCache {
     }
 
     /// Counts the token that every block has been given.
-    pub(super) fn advance(&mut self) {
+    pub(in crate::model) fn advance(&mut self) {
         self.length += 1;
         self.selected = None;
     }

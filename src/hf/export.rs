@@ -10,34 +10,57 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::config::EncoderKind;
-use crate::model::export_config::{decoder_config, encoder_config};
-use crate::run::captioning_model::CaptioningModel;
-use crate::run::model_card::{self, Card};
-use crate::run::tensor_file::write_tensors;
+use crate::config::DecodingConfig;
+use crate::hf::generation_config::generation_config;
+use crate::model::captioner::{CaptionerShape, ENCODER};
+use crate::model::parameters::Parameters;
+use crate::model::tensor_file::write_tensors;
+use crate::tokenizer::CaptionTokenizer;
 use base::fault::{WithHint as _, fault};
 use base::{atomic_file, place};
+use pixels::image_processor::ImageProcessor;
+
+/// The parts of a model's folder.
+#[derive(Clone, Copy)]
+pub struct Export<'a> {
+    /// The model's shape.
+    pub shape: &'a CaptionerShape,
+    /// Its parameters.
+    pub parameters: &'a Parameters,
+    /// Its tokenizer.
+    pub tokenizer: &'a CaptionTokenizer,
+    /// How pixels become its input.
+    pub processor: &'a ImageProcessor,
+    /// How it writes captions.
+    pub decoding: &'a DecodingConfig,
+    /// The text of its `README.md`.
+    pub card: &'a str,
+}
 
 /// Writes the folder. It is complete when `config.json` is there, which is written last.
 ///
 /// # Errors
-/// A folder that holds something already; a disk that cannot be written.
-pub fn write(model: &CaptioningModel, folder: &Path, card: &Card) -> Result<()> {
+/// A folder that is not empty; a disk that cannot be written.
+pub fn write(model: Export<'_>, folder: &Path) -> Result<()> {
     make_empty(folder)?;
-    let tokens = Tokens::of(model)?;
+    let tokens = Tokens::of(model.tokenizer)?;
     let hint = || "free some disk space or name another folder; remove the unfinished one first";
     let weights = folder.join("model.safetensors");
-    write_tensors(&weights, &tensors(model)?, HashMap::from([("format".to_owned(), "pt".to_owned())]))
-        .with_context(|| format!("cannot write {}", weights.display()))
-        .hint(hint)?;
+    write_tensors(
+        &weights,
+        &tensors(model.shape, model.parameters)?,
+        HashMap::from([("format".to_owned(), "pt".to_owned())]),
+    )
+    .with_context(|| format!("cannot write {}", weights.display()))
+    .hint(hint)?;
     model.tokenizer.save(folder).hint(hint)?;
     let texts = [
-        ("README.md", model_card::render(model, card)),
+        ("README.md", model.card.to_owned()),
         ("tokenizer_config.json", pretty(&tokens.tokenizer_config())?),
         ("special_tokens_map.json", pretty(&tokens.texts())?),
         ("preprocessor_config.json", pretty(&model.processor.to_preprocessor_config())?),
-        ("generation_config.json", pretty(&generation_config(model, &tokens))?),
-        ("config.json", pretty(&model_config(model, &tokens))?),
+        ("generation_config.json", pretty(&generation_config(tokens.ids(), model.decoding))?),
+        ("config.json", pretty(&model_config(model.shape, &tokens))?),
     ];
     for (name, text) in texts {
         let path = folder.join(name);
@@ -61,18 +84,12 @@ fn make_empty(folder: &Path) -> Result<()> {
     }
 }
 
-/// Every parameter under its own name. transformers builds a ViT with a pooler and has no config to say otherwise: one
-/// that the source lacks is written as zeros, since it would be drawn at random at every load.
-fn tensors(model: &CaptioningModel) -> Result<Vec<(String, Tensor)>> {
-    let parameters = model.parameters.iter();
+/// Every parameter under its own name, and zeros for what transformers would otherwise draw at random at every load.
+fn tensors(shape: &CaptionerShape, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
     let mut tensors: Vec<(String, Tensor)> =
-        parameters.map(|(name, parameter)| (name.to_owned(), parameter.var.as_detached_tensor())).collect();
-    let encoder = &model.shape.encoder;
-    if encoder.kind == EncoderKind::Vit && !encoder.pooler {
-        let hidden = encoder.hidden_size;
-        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
-        tensors.push(("encoder.pooler.dense.weight".to_owned(), zeros(&[hidden, hidden])?));
-        tensors.push(("encoder.pooler.dense.bias".to_owned(), zeros(&[hidden])?));
+        parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.var.as_detached_tensor())).collect();
+    for (name, shape) in shape.encoder.exported_zeros() {
+        tensors.push((format!("{ENCODER}.{name}"), Tensor::zeros(shape, DType::F32, &Device::Cpu)?));
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(tensors)
@@ -87,9 +104,9 @@ struct Tokens {
 }
 
 impl Tokens {
-    fn of(model: &CaptioningModel) -> Result<Self> {
-        let ids = model.tokenizer.special_ids();
-        let text = |id: u32| model.tokenizer.token(id).with_context(|| format!("the tokenizer has no token {id}"));
+    fn of(tokenizer: &CaptionTokenizer) -> Result<Self> {
+        let ids = tokenizer.special_ids();
+        let text = |id: u32| tokenizer.token(id).with_context(|| format!("the tokenizer has no token {id}"));
         Ok(Self {
             start: (ids.start, text(ids.start)?),
             end: (ids.end, text(ids.end)?),
@@ -121,26 +138,7 @@ impl Tokens {
     }
 }
 
-fn generation_config(model: &CaptioningModel, tokens: &Tokens) -> Value {
-    let mut config = tokens.ids();
-    let decoding = &model.decoding;
-    config["max_new_tokens"] = decoding.max_new_tokens.into();
-    config["do_sample"] = false.into();
-    config["num_beams"] = decoding.num_beams.into();
-    if decoding.num_beams > 1 {
-        config["length_penalty"] = decoding.length_penalty.into();
-        config["early_stopping"] = json!(decoding.early_stopping);
-    }
-    if decoding.no_repeat_ngram_size > 0 {
-        config["no_repeat_ngram_size"] = decoding.no_repeat_ngram_size.into();
-    }
-    if decoding.min_new_tokens > 0 {
-        config["min_new_tokens"] = decoding.min_new_tokens.into();
-    }
-    config
-}
-
-fn model_config(model: &CaptioningModel, tokens: &Tokens) -> Value {
+fn model_config(shape: &CaptionerShape, tokens: &Tokens) -> Value {
     let mut config = tokens.ids();
     config["model_type"] = "vision-encoder-decoder".into();
     config["architectures"] = json!(["VisionEncoderDecoderModel"]);
@@ -148,9 +146,9 @@ fn model_config(model: &CaptioningModel, tokens: &Tokens) -> Value {
     // Of encoder and decoder; the decoder's own head is in its own config.
     config["tie_word_embeddings"] = false.into();
     config["dtype"] = "float32".into();
-    config["encoder"] = encoder_config(&model.shape.encoder);
-    config["decoder"] = decoder_config(&model.shape.decoder);
-    // GPT-2's own are outside of a smaller vocabulary.
+    config["encoder"] = shape.encoder.to_hf();
+    config["decoder"] = shape.decoder.to_hf();
+    // The defaults of the decoder's class may be outside of a smaller vocabulary.
     for name in ["bos_token_id", "eos_token_id", "pad_token_id"] {
         config["decoder"][name] = config[name].clone();
     }

@@ -1,0 +1,53 @@
+//! What stands beside the weights in a model's folder: tokenizer and image processing.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::config::TokenizerConfig;
+use crate::hf::generation_config::GenerationDefaults;
+use crate::model::decoders::DecoderConfig;
+use crate::model::encoders::EncoderConfig;
+use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
+use base::fault::{WithHint as _, fault};
+use pixels::image_processor::{FolderProcessing, ImageProcessor};
+
+/// The tokenizer of a model's folder, and the config that describes it.
+///
+/// # Errors
+/// A folder without a tokenizer; one that has more tokens than the model.
+pub fn read_tokenizer(
+    folder: &Path,
+    defaults: &GenerationDefaults,
+    decoder: &DecoderConfig,
+) -> Result<(CaptionTokenizer, TokenizerConfig)> {
+    let ids = ModelTokenIds { start: defaults.start, end: defaults.end, pad: defaults.pad };
+    let (tokenizer, config) = CaptionTokenizer::from_model_folder(folder, ids)?;
+    if tokenizer.vocab_size() > decoder.vocab_size() {
+        return Err(fault(
+            format!(
+                "the tokenizer in {} has {} tokens and its model {}",
+                folder.display(),
+                tokenizer.vocab_size(),
+                decoder.vocab_size()
+            ),
+            "fetch tokenizer and weights again from one place",
+        ));
+    }
+    Ok((tokenizer, config))
+}
+
+/// The image processing of a model's folder, for the wanted image size. What the user should know about it goes to `notes`.
+///
+/// # Errors
+/// A folder that does not describe it; a description that cannot be used.
+pub fn read_processor(folder: &Path, encoder: &EncoderConfig, notes: &mut Vec<String>) -> Result<ImageProcessor> {
+    const HINT: &str = "processor_config.json or preprocessor_config.json says how the encoder's images were resized and \
+                        normalised: save the model's processor (AutoImageProcessor) into its folder too";
+    let FolderProcessing { processor, note } = ImageProcessor::from_folder(folder).hint(|| HINT)?.ok_or_else(|| {
+        let message = "neither a processor_config.json with an image_processor nor a preprocessor_config.json";
+        fault(format!("{} holds {message}", folder.display()), HINT)
+    })?;
+    notes.extend(note);
+    Ok(processor.with_image_size(encoder.image_size()))
+}

@@ -1,0 +1,45 @@
+//! The JSON files of a model's folder.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::model::hf_fields::model_type;
+use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
+use base::fault::{WithHint as _, fault};
+
+/// The folder's `config.json`.
+///
+/// # Errors
+/// A folder or file that is not there, or no JSON.
+pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
+    if !folder.is_dir() {
+        return Err(fault(
+            format!("the model folder {} does not exist", folder.display()),
+            "name a folder in the Hub's format or the id of a Hub repository",
+        ));
+    }
+    let path = folder.join("config.json");
+    read_json(&path).hint(
+        || "a model folder holds config.json, model.safetensors, and processor_config.json or preprocessor_config.json",
+    )
+}
+
+/// A JSON file of a model's folder.
+///
+/// # Errors
+/// A file that cannot be read, or no JSON.
+pub(super) fn read_json(path: &Path) -> anyhow::Result<Value> {
+    read_json_of(path, MAX_DESCRIPTION_BYTES)
+}
+
+pub(super) fn read_json_of(path: &Path, max_bytes: u64) -> anyhow::Result<Value> {
+    let text = bounded_file::read_text(path, max_bytes).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
+}
+
+/// Whether a `config.json` is that of a whole captioner.
+pub fn is_captioner(config: &Value) -> bool {
+    model_type(config) == "vision-encoder-decoder"
+}

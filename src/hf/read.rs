@@ -1,0 +1,171 @@
+//! An encoder, a decoder or a whole captioner from a folder: its config and its tensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use candle_core::Tensor;
+use serde_json::Value;
+
+use crate::hf::folder::{is_captioner, read_config};
+use crate::hf::weights::read_tensors;
+use crate::model::captioner::{CaptionerShape, DECODER, ENCODER, PROJECTION};
+use crate::model::decoders::DecoderConfig;
+use crate::model::encoders::{EncoderConfig, fit_positions};
+use crate::model::hf_fields::model_type;
+use crate::model::weight_names::Renamed;
+use base::fault::fault;
+
+/// A model or a part of one, as its folder describes it.
+#[derive(Clone, Debug)]
+pub struct Pretrained<C> {
+    /// Its config; of an encoder for the wanted image size.
+    pub config: C,
+    /// Its tensors, under the names that the part of the model gives them.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Names in the file that belong to something else, such as a classifier.
+    pub unused: Vec<String>,
+}
+
+impl<C> Pretrained<C> {
+    /// The tensors under the names of a captioner's part.
+    pub fn into_part(self, part: &str) -> impl Iterator<Item = (String, Tensor)> {
+        self.tensors.into_iter().map(move |(name, tensor)| (format!("{part}.{name}"), tensor))
+    }
+}
+
+/// Reads an encoder, by itself or out of a captioner.
+///
+/// # Errors
+/// A folder without `config.json` or weights; a model of another family; a position table that does not fit the config.
+pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<EncoderConfig>> {
+    let config = read_encoder_config(folder)?;
+    let mut tensors = read_tensors(folder)?;
+    let mut others = Vec::new();
+    if is_captioner(&read_config(folder)?) {
+        let parts = split_captioner(tensors);
+        tensors = parts.encoder;
+        others.extend(parts.decoder.into_keys().map(|name| format!("{DECODER}.{name}")));
+        others.extend(parts.projection.into_keys().chain(parts.unused));
+    }
+    let mut found = encoder_from(config, tensors, image_size)
+        .with_context(|| format!("cannot use the encoder in {}", folder.display()))?;
+    found.unused.extend(others);
+    Ok(found)
+}
+
+/// Reads only the config of an encoder.
+///
+/// # Errors
+/// A folder without `config.json`; a model of another family.
+pub fn read_encoder_config(folder: &Path) -> anyhow::Result<EncoderConfig> {
+    let config = read_config(folder)?;
+    EncoderConfig::from_hf(&config).with_context(|| format!("cannot use {}", folder.join("config.json").display()))
+}
+
+/// Reads a decoder, with or without cross-attention.
+///
+/// # Errors
+/// A folder without `config.json` or weights; a model of another family.
+pub fn read_decoder(folder: &Path) -> anyhow::Result<Pretrained<DecoderConfig>> {
+    let config = DecoderConfig::from_hf(&read_config(folder)?)
+        .with_context(|| format!("cannot use {}", folder.join("config.json").display()))?;
+    let Renamed { tensors, unused } = config
+        .take_names(read_tensors(folder)?)
+        .with_context(|| format!("cannot use the decoder in {}", folder.display()))?;
+    Ok(Pretrained { config, tensors, unused })
+}
+
+/// Reads a captioner.
+///
+/// # Errors
+/// A folder without `config.json` or weights; a model that is not a captioner, or has parts of other families.
+pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<CaptionerShape>> {
+    let config = read_config(folder)?;
+    if !is_captioner(&config) {
+        let model_type = model_type(&config);
+        return Err(fault(
+            format!("{} holds a model of model_type {model_type:?}, not a vision-encoder-decoder", folder.display()),
+            "set model.encoder.name to an encoder by itself, model.decoder.name to a GPT-2 by itself",
+        ));
+    }
+    let tensors = read_tensors(folder)?;
+    assemble(&config, tensors, image_size).with_context(|| format!("cannot use the model in {}", folder.display()))
+}
+
+fn assemble(
+    config: &Value,
+    tensors: BTreeMap<String, Tensor>,
+    image_size: Option<usize>,
+) -> anyhow::Result<Pretrained<CaptionerShape>> {
+    let decoder = DecoderConfig::from_hf(config.get("decoder").context("config.json has no decoder")?)?;
+    let encoder = EncoderConfig::from_hf(config.get("encoder").context("config.json has no encoder")?)?;
+    let parts = split_captioner(tensors);
+    let (mut tensors, mut unused) = (parts.projection, parts.unused);
+    let found = encoder_from(encoder, parts.encoder, image_size)?;
+    let encoder = found.config.clone();
+    unused.extend(found.unused.iter().map(|name| format!("{ENCODER}.{name}")));
+    tensors.extend(found.into_part(ENCODER));
+    let Renamed { tensors: of_decoder, unused: others } = decoder.take_names(parts.decoder)?;
+    unused.extend(others.into_iter().map(|name| format!("{DECODER}.{name}")));
+    tensors.extend(of_decoder.into_iter().map(|(name, tensor)| (format!("{DECODER}.{name}"), tensor)));
+    Ok(Pretrained { config: CaptionerShape { encoder, decoder }, tensors, unused })
+}
+
+/// An encoder of tensors under the names of some file.
+fn encoder_from(
+    mut config: EncoderConfig,
+    tensors: BTreeMap<String, Tensor>,
+    image_size: Option<usize>,
+) -> anyhow::Result<Pretrained<EncoderConfig>> {
+    let Renamed { mut tensors, unused } = config.take_names(tensors)?;
+    config.validate()?;
+    if let Some(image_size) = image_size {
+        let source = config.clone();
+        config.set_image_size(image_size);
+        config.validate()?;
+        fit_positions(&*source, &*config, &mut tensors)?;
+    }
+    Ok(Pretrained { config, tensors, unused })
+}
+
+/// The tensors of a `VisionEncoderDecoderModel`, by part.
+#[derive(Default)]
+struct CaptionerParts {
+    /// Under the names of some encoder's file.
+    encoder: BTreeMap<String, Tensor>,
+    /// Under the names of some decoder's file.
+    decoder: BTreeMap<String, Tensor>,
+    /// Under its whole names.
+    projection: BTreeMap<String, Tensor>,
+    unused: Vec<String>,
+}
+
+fn split_captioner(tensors: BTreeMap<String, Tensor>) -> CaptionerParts {
+    let mut parts = CaptionerParts::default();
+    for (name, tensor) in tensors {
+        match name.split_once('.') {
+            Some((ENCODER, inner)) => drop(parts.encoder.insert(inner.to_owned(), tensor)),
+            Some((DECODER, inner)) => drop(parts.decoder.insert(inner.to_owned(), tensor)),
+            Some((PROJECTION, _)) => drop(parts.projection.insert(name, tensor)),
+            _ => parts.unused.push(name),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_config_or_weights_is_an_error_with_a_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
+        assert!(text.contains("config.json") && text.contains("hint:"), "{text}");
+        std::fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#).unwrap();
+        std::fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
+        let text = base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
+        assert!(text.contains("pickle"), "{text}");
+    }
+}

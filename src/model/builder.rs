@@ -1,0 +1,204 @@
+//! The one pass over a model's layers: each layer names its parameters once, with shape, first values and role. A
+//! recording builder collects them; a builder over [`Parameters`] fetches them.
+
+use std::cell::RefCell;
+
+use anyhow::{Context as _, bail};
+use candle_core::{DType, Device, Tensor};
+
+use crate::model::initialization::Initializer;
+use crate::model::parameters::Parameters;
+use crate::model::role::{Kind, ParameterSpec, Part, Role};
+use ops::{GradientSink, Precision, Weight};
+
+/// Where the gradient of the weight of this name goes.
+pub type SinkOf<'a> = dyn Fn(&str) -> GradientSink + 'a;
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// Tensors of the right shape without values; what was asked for is kept.
+    Recording(&'a RefCell<Vec<ParameterSpec>>),
+    Parameters {
+        parameters: &'a Parameters,
+        tracked: bool,
+    },
+}
+
+/// Hands a model's layers their parameters while they are built.
+pub struct Builder<'a> {
+    source: Source<'a>,
+    precision: Precision,
+    sinks: Option<&'a SinkOf<'a>>,
+    prefix: String,
+    part: Part,
+    depth: usize,
+    connects: bool,
+}
+
+impl Parameters {
+    /// For building a model whose trained parameters take part in the backward pass.
+    pub fn tracked(&self) -> Builder<'_> {
+        Builder::new(Source::Parameters { parameters: self, tracked: true })
+    }
+
+    /// For building a model that records no operations. It shares the storage and sees every update.
+    pub fn detached(&self) -> Builder<'_> {
+        Builder::new(Source::Parameters { parameters: self, tracked: false })
+    }
+}
+
+/// What the layers that `build` makes need, in the order in which they ask for it. The layers get tensors without
+/// values.
+///
+/// # Errors
+/// What `build` gives.
+pub fn record<T>(build: impl FnOnce(&Builder<'_>) -> anyhow::Result<T>) -> anyhow::Result<Vec<ParameterSpec>> {
+    let specs = RefCell::new(Vec::new());
+    build(&Builder::new(Source::Recording(&specs)))?;
+    Ok(specs.into_inner())
+}
+
+impl<'a> Builder<'a> {
+    fn new(source: Source<'a>) -> Self {
+        let (part, depth) = (Part::Decoder, 0);
+        Self { source, precision: Precision::Full, sinks: None, prefix: String::new(), part, depth, connects: false }
+    }
+
+    /// The same for a model whose matrix products are made in `precision`.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The same for a model whose large weights hand their gradients to what `sinks` gives for their names.
+    pub fn with_sinks(self, sinks: &'a SinkOf<'a>) -> Self {
+        Self { sinks: Some(sinks), ..self }
+    }
+
+    /// What the model's matrix products are made in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The same under `PREFIX.name`.
+    pub fn under(&self, name: &str) -> Self {
+        Self { prefix: self.full_name(name), ..*self }
+    }
+
+    /// The same for a part of the model, under `PREFIX.name`.
+    pub fn part(&self, part: Part, name: &str) -> Self {
+        Self { part, ..self.under(name) }
+    }
+
+    /// The same at another depth: see [`Role::depth`].
+    pub fn at_depth(&self, depth: usize) -> Self {
+        Self { prefix: self.prefix.clone(), depth, ..*self }
+    }
+
+    /// The same for parameters that connect encoder and decoder.
+    pub fn connecting(&self) -> Self {
+        Self { prefix: self.prefix.clone(), connects: true, ..*self }
+    }
+
+    /// The parameter `PREFIX.name`.
+    ///
+    /// # Errors
+    /// A parameter that does not exist or has another shape.
+    pub fn tensor(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind) -> anyhow::Result<Tensor> {
+        Ok(self.get(name, shape, initializer, kind)?.0)
+    }
+
+    /// The parameter `PREFIX.name` as the weight of a matrix product.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn weight(&self, name: &str, shape: &[usize], initializer: Initializer) -> anyhow::Result<Weight> {
+        let found = self.get(name, shape, initializer, Kind::Weight)?;
+        Ok(self.with_sink(name, found))
+    }
+
+    /// The bias `PREFIX.name`.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn bias(&self, name: &str, size: usize, initializer: Initializer) -> anyhow::Result<Tensor> {
+        self.tensor(name, &[size], initializer, Kind::Bias)
+    }
+
+    /// A table of tokens or positions, or a token of its own.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn embedding(&self, name: &str, shape: &[usize], initializer: Initializer) -> anyhow::Result<Tensor> {
+        self.tensor(name, shape, initializer, Kind::Embedding)
+    }
+
+    /// A parameter `PREFIX.name` that was asked for before, as the weight of a matrix product: a tied head.
+    ///
+    /// # Errors
+    /// A parameter that does not exist.
+    pub fn shared_weight(&self, name: &str) -> anyhow::Result<Weight> {
+        let found = match self.source {
+            Source::Recording(specs) => {
+                let name = self.full_name(name);
+                let specs = specs.borrow();
+                let spec = specs.iter().find(|spec| spec.name == name);
+                let spec = spec.with_context(|| format!("the parameter {name} is shared before it is declared"))?;
+                (without_values(&spec.shape)?, false)
+            }
+            Source::Parameters { .. } => self.fetch(name)?,
+        };
+        Ok(self.with_sink(name, found))
+    }
+
+    /// Keeps a parameter that the forward pass does not use, for export.
+    pub fn store(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind) {
+        self.record(name, shape, initializer, kind, false);
+    }
+
+    fn record(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind, used: bool) {
+        if let Source::Recording(specs) = self.source {
+            let role = Role { part: self.part, depth: self.depth, kind, used, connects: self.connects };
+            let spec = ParameterSpec { name: self.full_name(name), shape: shape.to_vec(), initializer, role };
+            specs.borrow_mut().push(spec);
+        }
+    }
+
+    /// The parameter, and whether it takes part in the backward pass.
+    fn get(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind) -> anyhow::Result<(Tensor, bool)> {
+        if let Source::Recording(_) = self.source {
+            self.record(name, shape, initializer, kind, true);
+            return Ok((without_values(shape)?, false));
+        }
+        let found = self.fetch(name)?;
+        if found.0.dims() != shape {
+            bail!("the parameter {} has the shape {:?}, expected {shape:?}", self.full_name(name), found.0.dims());
+        }
+        Ok(found)
+    }
+
+    fn fetch(&self, name: &str) -> anyhow::Result<(Tensor, bool)> {
+        let name = self.full_name(name);
+        let Source::Parameters { parameters, tracked } = self.source else { bail!("{name}: nothing to fetch from") };
+        let parameter = parameters.get(&name).with_context(|| format!("the model has no parameter {name}"))?;
+        // A frozen weight is handed out detached, or candle would compute its gradient all the same.
+        let tracked = tracked && parameter.trainable;
+        let values = if tracked { parameter.var.as_tensor().clone() } else { parameter.var.as_detached_tensor() };
+        Ok((values, tracked))
+    }
+
+    fn with_sink(&self, name: &str, (values, tracked): (Tensor, bool)) -> Weight {
+        match self.sinks {
+            Some(sinks) if tracked => Weight::with_sink(values, sinks(&self.full_name(name))),
+            _ => Weight::new(values),
+        }
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+}
+
+/// One value, seen as a tensor of this shape: takes no memory, whatever the shape.
+fn without_values(shape: &[usize]) -> anyhow::Result<Tensor> {
+    Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
+}

@@ -1,0 +1,172 @@
+//! The pre-LayerNorm transformer block that ViT and CLIP share, the patch embedding, and the class token.
+
+use anyhow::{Result, bail};
+use candle_core::{D, Tensor};
+use serde_json::Value;
+
+use crate::model::builder::Builder;
+use crate::model::hf_fields::whole_number;
+use crate::model::initialization::Initializer;
+use crate::model::layers::{LayerNorm, Linear};
+use ops::{AttentionOptions, Gelu, LinearOptions, Precision, Weight, WeightLayout};
+
+/// The names of a block's parts in the files of one family.
+pub struct BlockNames {
+    /// LayerNorm before the attention.
+    pub norm_before: &'static str,
+    /// Query, key, value and output projections.
+    pub attention: [&'static str; 4],
+    /// LayerNorm before the MLP.
+    pub norm_after: &'static str,
+    /// The two dense layers of the MLP.
+    pub mlp: [&'static str; 2],
+}
+
+/// Sizes and first values of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockShape {
+    /// Width.
+    pub hidden_size: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Inner width of the MLP.
+    pub intermediate_size: usize,
+    /// Activation of the MLP.
+    pub activation: Gelu,
+    /// Added to the variance.
+    pub layer_norm_eps: f64,
+    /// Whether query, key and value have biases.
+    pub qkv_bias: bool,
+    /// First values of query, key, value; of the output; of the two dense layers of the MLP.
+    pub initializers: [Initializer; 4],
+}
+
+/// One block: attention and MLP, each behind a LayerNorm and added to its input.
+#[derive(Clone, Debug)]
+pub struct VisionBlock {
+    norm_before: LayerNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    norm_after: LayerNorm,
+    mlp_in: Linear,
+    mlp_out: Linear,
+    activation: Gelu,
+    num_heads: usize,
+    precision: Precision,
+}
+
+impl VisionBlock {
+    /// A block whose parameters are called `names`.
+    ///
+    /// # Errors
+    /// As [`Builder::tensor`].
+    pub fn new(shape: &BlockShape, names: &BlockNames, builder: &Builder<'_>) -> Result<Self> {
+        let (hidden, inner) = (shape.hidden_size, shape.intermediate_size);
+        let [of_qkv, of_output, of_mlp_in, of_mlp_out] = shape.initializers;
+        let (zeros, qkv_bias) = (Some(Initializer::Zeros), shape.qkv_bias.then_some(Initializer::Zeros));
+        let norm = |name: &str| LayerNorm::new(&builder.under(name), hidden, shape.layer_norm_eps);
+        let qkv = |name: &str| Linear::new(&builder.under(name), hidden, hidden, of_qkv, qkv_bias);
+        let [query, key, value, output] = names.attention;
+        Ok(Self {
+            norm_before: norm(names.norm_before)?,
+            query: qkv(query)?,
+            key: qkv(key)?,
+            value: qkv(value)?,
+            output: Linear::new(&builder.under(output), hidden, hidden, of_output, zeros)?,
+            norm_after: norm(names.norm_after)?,
+            mlp_in: Linear::new(&builder.under(names.mlp[0]), hidden, inner, of_mlp_in, zeros)?,
+            mlp_out: Linear::new(&builder.under(names.mlp[1]), inner, hidden, of_mlp_out, zeros)?,
+            activation: shape.activation,
+            num_heads: shape.num_attention_heads,
+            precision: builder.precision(),
+        })
+    }
+
+    /// (B, N, D) to (B, N, D).
+    ///
+    /// # Errors
+    /// An input of another width.
+    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let options =
+            AttentionOptions { num_heads: self.num_heads, causal: false, dropout: None, precision: self.precision };
+        let normed = self.norm_before.forward(x)?;
+        let (query, key, value) =
+            (self.query.forward(&normed)?, self.key.forward(&normed)?, self.value.forward(&normed)?);
+        let attended = ops::attention(&query, &key, &value, &options)?; // (B, N, D)
+        let x = (x + self.output.forward(&attended)?)?;
+        let inner = self.mlp_in.forward(&self.norm_after.forward(&x)?)?;
+        &x + self.mlp_out.forward_activated(&inner, Some(self.activation))?
+    }
+}
+
+/// Patches of an image as rows times a weight: a convolution whose stride is its kernel.
+#[derive(Clone, Debug)]
+pub struct PatchEmbedding {
+    weight: Weight,
+    bias: Option<Tensor>,
+    patch_size: usize,
+    precision: Precision,
+}
+
+impl PatchEmbedding {
+    /// A layer with the weight `[D, 3, P, P]` and, if wanted, the bias `[D]`.
+    ///
+    /// # Errors
+    /// As [`Builder::tensor`].
+    pub fn new(
+        builder: &Builder<'_>,
+        hidden_size: usize,
+        patch_size: usize,
+        weight: Initializer,
+        with_bias: bool,
+    ) -> Result<Self> {
+        let weight = builder.weight("weight", &[hidden_size, 3, patch_size, patch_size], weight)?;
+        let bias = with_bias.then(|| builder.bias("bias", hidden_size, Initializer::Zeros)).transpose()?;
+        Ok(Self { weight, bias, patch_size, precision: builder.precision() })
+    }
+
+    /// (B, 3, H, W) to (B, patches, D), row by row.
+    ///
+    /// # Errors
+    /// An image whose sides are not multiples of the patch.
+    pub fn forward(&self, pixel_values: &Tensor) -> candle_core::Result<Tensor> {
+        let (batch, channels, height, width) = pixel_values.dims4()?;
+        let (size, rows, columns) = (self.patch_size, height / self.patch_size, width / self.patch_size);
+        if rows * size != height || columns * size != width {
+            candle_core::bail!("an image of {width} x {height} pixels is not a multiple of the {size}-pixel patch");
+        }
+        let patches = pixel_values
+            .reshape(&[batch, channels, rows, size, columns, size][..])?
+            .permute([0, 2, 4, 1, 3, 5])?
+            .contiguous()?
+            .reshape((batch, rows * columns, channels * size * size))?; // (B, patches, 3 P P)
+        let weight = self.weight.flattened()?; // (D, 3 P P)
+        let options = LinearOptions { layout: WeightLayout::OutIn, precision: self.precision, activation: None };
+        ops::linear(&patches, &weight, self.bias.as_ref(), &options)
+    }
+}
+
+/// Checks that a `config.json` describes an encoder of pictures in colour.
+///
+/// # Errors
+/// Another number of channels.
+pub fn check_channels(config: &Value) -> Result<()> {
+    let channels = whole_number(config, "num_channels", 3)?;
+    if channels != 3 {
+        bail!("num_channels is {channels}; only pictures of 3 channels can be captioned");
+    }
+    Ok(())
+}
+
+/// Puts the class token before the patches and adds the positions: (B, patches, D) to (B, patches + 1, D).
+///
+/// # Errors
+/// A table of another length.
+pub fn add_class_and_positions(patches: &Tensor, class: &Tensor, positions: &Tensor) -> candle_core::Result<Tensor> {
+    let (batch, _, hidden) = patches.dims3()?;
+    let class = class.reshape((1, 1, hidden))?.broadcast_as((batch, 1, hidden))?;
+    let states = Tensor::cat(&[&class, patches], D::Minus2)?; // (B, N, D)
+    states.broadcast_add(&positions.reshape((1, (), hidden))?)
+}

@@ -1,0 +1,81 @@
+//! What a parameter is: freezing, weight decay and learning rates ask this, never its name.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::initialization::Initializer;
+
+/// The part of a captioner that a parameter belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The image encoder.
+    Encoder,
+    /// Between the widths of encoder and decoder.
+    Projection,
+    /// The text decoder.
+    Decoder,
+}
+
+/// What a parameter does in its layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Weight of a matrix product.
+    Weight,
+    /// Added to a product.
+    Bias,
+    /// Weight or bias of a normalisation.
+    Norm,
+    /// A table of tokens or positions, a class token.
+    Embedding,
+}
+
+/// Everything about a parameter that decides how it is trained and where its first values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Part of the model.
+    pub part: Part,
+    /// 0 before the first block of its part, 1 to n in the n blocks, n + 1 after the last.
+    pub depth: usize,
+    /// What it does.
+    pub kind: Kind,
+    /// Whether the forward pass uses it. One that it does not use (a pooler) is stored and exported, gets no gradient,
+    /// and may be missing in a pretrained file.
+    pub used: bool,
+    /// Whether it connects encoder and decoder, so that a model of text or of images alone lacks it.
+    pub connects: bool,
+}
+
+/// A parameter that a layer needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    /// Name, as in the files of transformers.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Its first values where nothing is loaded.
+    pub initializer: Initializer,
+    /// What it is.
+    pub role: Role,
+}
+
+/// Which parameters of the encoder are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncoderTraining {
+    /// None; each image is then encoded once.
+    Frozen,
+    /// All that have a gradient.
+    Full,
+    /// The last blocks, this many, and the final normalisation.
+    LastBlocks(usize),
+}
+
+impl EncoderTraining {
+    /// Whether a parameter of a captioner whose encoder has `num_blocks` blocks is trained.
+    pub fn trains(self, role: Role, num_blocks: usize) -> bool {
+        match (role.part, self) {
+            (Part::Projection | Part::Decoder, _) | (Part::Encoder, Self::Full) => true,
+            (Part::Encoder, Self::Frozen) => false,
+            (Part::Encoder, Self::LastBlocks(count)) => role.depth + count > num_blocks,
+        }
+    }
+}
