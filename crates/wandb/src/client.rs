@@ -13,9 +13,9 @@ use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 
-use super::follower::{AtServer, Offsets};
-use super::seen::Seen;
-use super::settings::Settings;
+use crate::follower::{AtServer, Offsets};
+use crate::history::HistoryTail;
+use crate::settings::Settings;
 
 /// Requests that carry data get at least so long.
 const LEAST_DATA_TIMEOUT: Duration = Duration::from_secs(180);
@@ -44,7 +44,7 @@ const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: 
 
 /// Why a request did not succeed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Another try may help, after `wait` where the server asked for it.
     Passing { message: String, wait: Option<Duration> },
     /// No try will.
@@ -56,7 +56,7 @@ impl Failure {
         Self::Final { message: message.into(), status: None }
     }
 
-    pub(super) fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         match self {
             Self::Passing { message, .. } | Self::Final { message, .. } => message,
         }
@@ -73,43 +73,41 @@ impl Failure {
 
 /// What the server is told of a run when it begins or goes on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Description {
-    pub(super) id: String,
+pub(crate) struct Description {
+    pub(crate) id: String,
     /// The config as JSON text.
-    pub(super) config: String,
-    pub(super) host: String,
-    pub(super) program: String,
-    pub(super) commit: Option<String>,
-    pub(super) repo: Option<String>,
+    pub(crate) config: String,
+    pub(crate) host: String,
+    pub(crate) program: String,
     /// Names and labels are only sent for a new run: later they belong to the person at the server's page.
-    pub(super) is_new: bool,
+    pub(crate) is_new: bool,
 }
 
 /// Where the server keeps a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) entity: String,
-    pub(super) project: String,
-    pub(super) run: String,
+pub(crate) struct Place {
+    pub(crate) entity: String,
+    pub(crate) project: String,
+    pub(crate) run: String,
 }
 
 /// Where a file is to be put.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) name: String,
+pub(crate) struct Target {
+    pub(crate) name: String,
     url: Url,
     headers: HeaderMap,
 }
 
 /// A connection to a server.
-pub(super) struct Client {
+pub(crate) struct Client {
     http: Http,
     settings: Settings,
     authorization: HeaderValue,
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let agent = format!("{}/{}", base::PROGRAM, base::VERSION);
         // A redirect would hand the run's data, or the key, to whatever host an answer names.
         let http = Http::builder().user_agent(agent).redirect(Policy::none());
@@ -122,7 +120,7 @@ impl Client {
     }
 
     /// Makes the run, or tells the server that it goes on.
-    pub(super) fn upsert(&self, run: &Description) -> Result<Place, Failure> {
+    pub(crate) fn upsert(&self, run: &Description) -> Result<Place, Failure> {
         let settings = &self.settings;
         let mut variables = json!({
             "name": run.id,
@@ -131,8 +129,6 @@ impl Client {
             "config": run.config,
             "host": run.host,
             "program": run.program,
-            "commit": run.commit,
-            "repo": run.repo,
         });
         if run.is_new {
             variables["displayName"] = json!(settings.name);
@@ -156,7 +152,7 @@ impl Client {
     }
 
     /// What the server has of the run; `None` where it does not know it.
-    pub(super) fn at_server(&self, id: &str) -> Result<Option<AtServer>, Failure> {
+    pub(crate) fn at_server(&self, id: &str) -> Result<Option<AtServer>, Failure> {
         let variables = json!({ "project": self.settings.project, "entity": self.settings.entity, "name": id });
         let answer = self.ask("RunResumeStatus", RESUME, &variables)?;
         let bucket = &answer["model"]["bucket"];
@@ -166,12 +162,12 @@ impl Client {
         let count = |name: &str| bucket[name].as_u64().unwrap_or(0);
         let history = count("historyLineCount");
         let offsets = Offsets { history, events: count("eventsLineCount"), lines: count("logLineCount") };
-        let seen = if history > 0 { end_of_history(bucket)? } else { Seen::default() };
-        Ok(Some(AtServer { offsets, seen }))
+        let tail = if history > 0 { end_of_history(bucket)? } else { HistoryTail::default() };
+        Ok(Some(AtServer { offsets, tail }))
     }
 
     /// Where to put files.
-    pub(super) fn targets(&self, place: &Place, names: &[String]) -> Result<Vec<Target>, Failure> {
+    pub(crate) fn targets(&self, place: &Place, names: &[String]) -> Result<Vec<Target>, Failure> {
         let variables = json!({ "entity": place.entity, "project": place.project, "run": place.run, "files": names });
         let answer = self.ask("CreateRunFiles", CREATE_FILES, &variables)?;
         let created = &answer["createRunFiles"];
@@ -187,14 +183,14 @@ impl Client {
     }
 
     /// Puts a file where the server said. The storage is not the server, so it does not get the key.
-    pub(super) fn upload(&self, target: &Target, content: Vec<u8>) -> Result<(), Failure> {
+    pub(crate) fn upload(&self, target: &Target, content: Vec<u8>) -> Result<(), Failure> {
         let request = self.http.put(target.url.clone()).headers(target.headers.clone());
         let request = request.timeout(self.settings.http_timeout.max(LEAST_DATA_TIMEOUT));
         send(request.body(content)).map(drop)
     }
 
     /// Sends lines; gives back whether a person pressed Stop.
-    pub(super) fn stream(&self, place: &Place, body: Vec<u8>) -> Result<bool, Failure> {
+    pub(crate) fn stream(&self, place: &Place, body: Vec<u8>) -> Result<bool, Failure> {
         let path = ["files", &place.entity, &place.project, &place.run, "file_stream"];
         let answer = self.post(&path, body, self.settings.http_timeout.max(LEAST_DATA_TIMEOUT))?;
         // An answer that is no JSON says nothing; the lines have arrived all the same.
@@ -223,7 +219,7 @@ impl Client {
 }
 
 /// Where the server keeps what a run's page shows.
-pub(super) fn page(app_url: &Url, place: &Place) -> Option<String> {
+pub(crate) fn page(app_url: &Url, place: &Place) -> Option<String> {
     address(app_url, &[&place.entity, &place.project, "runs", &place.run]).ok().map(String::from)
 }
 
@@ -238,23 +234,23 @@ fn address(base: &Url, parts: &[&str]) -> Result<Url, Failure> {
 }
 
 /// The last lines of the history, which the server gives as JSON in JSON; else the summary's step.
-fn end_of_history(bucket: &Value) -> Result<Seen, Failure> {
-    let tail: Option<Value> = bucket["historyTail"].as_str().and_then(|text| serde_json::from_str(text).ok());
-    let mut seen = Seen::default();
-    for line in tail.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+fn end_of_history(bucket: &Value) -> Result<HistoryTail, Failure> {
+    let lines: Option<Value> = bucket["historyTail"].as_str().and_then(|text| serde_json::from_str(text).ok());
+    let mut tail = HistoryTail::default();
+    for line in lines.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
         // Rows with NaN are no JSON, but the step can be read from the text with those as null.
         let row = line.as_str().and_then(parse_row);
         let Some(row) = row.as_ref().and_then(Value::as_object) else { continue };
         if let Some(step) = row.get("_step").and_then(step_of) {
-            seen.note(step, row.keys().map(String::as_str));
+            tail.add(step, row.keys().map(String::as_str));
         }
     }
     let summary = bucket["summaryMetrics"].as_str().and_then(parse_row);
     let summary_step = summary.as_ref().and_then(|summary| step_of(&summary["_step"]));
-    match (seen.step(), summary_step) {
-        (Some(step), Some(later)) if later > step => Ok(Seen::through(later)),
-        (Some(_), _) => Ok(seen),
-        (None, Some(step)) => Ok(Seen::through(step)),
+    match (tail.step(), summary_step) {
+        (Some(step), Some(later)) if later > step => Ok(HistoryTail::through(later)),
+        (Some(_), _) => Ok(tail),
+        (None, Some(step)) => Ok(HistoryTail::through(step)),
         // To go on would write the history twice.
         (None, None) => Err(Failure::last("the server has a history of the run and does not tell its last step")),
     }
@@ -375,19 +371,19 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::Item;
     use super::*;
+    use crate::history::Item;
 
     #[test]
     fn the_end_of_the_history_is_read_from_what_the_server_keeps() {
-        let tail = json!([r#"{"_step": 129, "loss": 1}"#, r#"{"_step": 130, "loss": NaN, "text": "a \"NaN"}"#]);
-        let bucket = json!({ "historyTail": tail.to_string(), "summaryMetrics": "{\"_step\": 130}" });
-        let seen = end_of_history(&bucket).unwrap();
-        assert_eq!(seen.step(), Some(130));
-        assert!(seen.is_new(130, "val") && !seen.is_new(130, "text") && !seen.is_new(129, "val"));
-        let later = json!({ "historyTail": tail.to_string(), "summaryMetrics": "{\"_step\": 140}" });
+        let lines = json!([r#"{"_step": 129, "loss": 1}"#, r#"{"_step": 130, "loss": NaN, "text": "a \"NaN"}"#]);
+        let bucket = json!({ "historyTail": lines.to_string(), "summaryMetrics": "{\"_step\": 130}" });
+        let tail = end_of_history(&bucket).unwrap();
+        assert_eq!(tail.step(), Some(130));
+        assert!(tail.is_new(130, "val") && !tail.is_new(130, "text") && !tail.is_new(129, "val"));
+        let later = json!({ "historyTail": lines.to_string(), "summaryMetrics": "{\"_step\": 140}" });
         assert_eq!(end_of_history(&later).unwrap().step(), Some(140));
-        assert_eq!(end_of_history(&json!({ "summaryMetrics": "{\"_step\": 7.0}" })).unwrap(), Seen::through(7));
+        assert_eq!(end_of_history(&json!({ "summaryMetrics": "{\"_step\": 7.0}" })).unwrap(), HistoryTail::through(7));
         assert!(end_of_history(&json!({ "historyTail": "[1, \"x\", null]", "summaryMetrics": 3 })).is_err());
     }
 

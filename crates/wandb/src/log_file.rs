@@ -19,21 +19,21 @@ const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
 /// A file that is being written. What [`LogWriter::append`] returned from has been handed to the system.
-pub(super) struct LogWriter {
+pub(crate) struct LogWriter {
     file: File,
     position: u64,
 }
 
 impl LogWriter {
     /// Makes a new file.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(&FILE_HEADER)?;
         Ok(Self { file, position: FILE_HEADER.len() as u64 })
     }
 
     /// Goes on with a file behind the record that ends at `end`; what is there is cut off.
-    pub(super) fn reopen(path: &Path, end: u64) -> io::Result<Self> {
+    pub(crate) fn reopen(path: &Path, end: u64) -> io::Result<Self> {
         place::refuse_link(path)?;
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(end)?;
@@ -47,7 +47,7 @@ impl LogWriter {
     }
 
     /// Adds a record.
-    pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let bytes = chunks(self.position, record);
         let written = self.file.write_all(&bytes);
         if written.is_err() {
@@ -60,12 +60,12 @@ impl LogWriter {
     }
 
     /// The end of the last record.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// Waits until all is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 }
@@ -107,7 +107,7 @@ fn checksum(kind: u8, part: &[u8]) -> u32 {
 }
 
 /// Reads the records of a file, also while they are being written.
-pub(super) struct LogReader {
+pub(crate) struct LogReader {
     file: File,
     position: u64,
     block: Vec<u8>,
@@ -117,7 +117,7 @@ pub(super) struct LogReader {
 
 impl LogReader {
     /// Reads from the first record on. A file without the right beginning has none.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut file = bounded_file::open(path)?;
         let mut header = Vec::new();
         (&mut file).take(FILE_HEADER.len() as u64).read_to_end(&mut header)?;
@@ -127,7 +127,7 @@ impl LogReader {
 
     /// The next record that ends at or before `limit`; `None` where there is none, or where the bytes are no record. The
     /// same place is tried again by the next call.
-    pub(super) fn next(&mut self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn next(&mut self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         if self.position < FILE_HEADER.len() as u64 {
             return Ok(None);
         }
@@ -165,7 +165,7 @@ impl LogReader {
     }
 
     /// The end of the last record that was read; 0 where the file does not begin as one of these.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 

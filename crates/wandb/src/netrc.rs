@@ -4,7 +4,7 @@
 //! not to learn it from here. Macros are skipped.
 
 /// The password of the first of `machines` that has an entry with one.
-pub(super) fn password(text: &str, machines: &[&str]) -> Option<String> {
+pub(crate) fn password(text: &str, machines: &[&str]) -> Option<String> {
     let words = words(text);
     machines.iter().find_map(|machine| password_of(&words, machine))
 }

@@ -7,10 +7,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::bail;
 use base64::Engine as _;
 use reqwest::Url;
 
-use super::{netrc, run_id};
+use crate::netrc;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::credentials;
 use base::fault::{WithHint as _, usage};
@@ -18,8 +19,12 @@ use base::fault::{WithHint as _, usage};
 const DEFAULT_SERVER: &str = "https://api.wandb.ai";
 const DEFAULT_PROJECT: &str = "caption-train";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const FEWEST_KEY_CHARACTERS: usize = 40;
-const MOST_PROJECT_CHARACTERS: usize = 128;
+const MIN_KEY_CHARACTERS: usize = 40;
+/// The official client's bounds for names of projects and runs.
+const MAX_NAME_CHARACTERS: usize = 128;
+const FORBIDDEN: [char; 6] = ['/', '\\', '#', '?', '%', ':'];
+const RUN_ID_DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+const RUN_ID_LENGTH: usize = 8;
 
 /// Where the data of a run go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +69,7 @@ pub struct ApiKey(String);
 
 impl ApiKey {
     /// The value of the header `Authorization`.
-    pub(super) fn authorization(&self) -> String {
+    pub(crate) fn authorization(&self) -> String {
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("api:{}", self.0)))
     }
 }
@@ -151,7 +156,7 @@ impl Settings {
         check_project(&project)?;
         let run_id = variable("WANDB_RUN_ID");
         if let Some(id) = &run_id {
-            run_id::check(id).hint(|| "change WANDB_RUN_ID")?;
+            check_run_id(id).hint(|| "change WANDB_RUN_ID")?;
         }
         let tags = if config.tags.is_empty() { words(variable("WANDB_TAGS")) } else { config.tags.clone() };
         Ok(Self {
@@ -239,9 +244,9 @@ fn api_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> anyhow:
         },
     };
     let characters = key.chars().count();
-    if characters < FEWEST_KEY_CHARACTERS {
+    if characters < MIN_KEY_CHARACTERS {
         return Err(usage(
-            format!("{source} has {characters} characters, a key has at least {FEWEST_KEY_CHARACTERS}"),
+            format!("{source} has {characters} characters, a key has at least {MIN_KEY_CHARACTERS}"),
             "copy the key again from the server's page /authorize",
         ));
     }
@@ -271,8 +276,8 @@ fn netrc_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> Optio
 }
 
 fn check_project(name: &str) -> anyhow::Result<()> {
-    if name.chars().count() > MOST_PROJECT_CHARACTERS || name.contains(['/', '\\', '#', '?', '%', ':']) {
-        let bounds = format!("use at most {MOST_PROJECT_CHARACTERS} characters and none of / \\ # ? % :");
+    if name.chars().count() > MAX_NAME_CHARACTERS || name.contains(FORBIDDEN) {
+        let bounds = format!("use at most {MAX_NAME_CHARACTERS} characters and none of / \\ # ? % :");
         return Err(usage(format!("the server takes no project named {name:?}"), bounds));
     }
     Ok(())
@@ -287,18 +292,41 @@ fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
 }
 
+/// A name made from random bits. Names are drawn from 2.8 trillion, the unevenness from the division is below 1e-6.
+pub(crate) fn random_run_id(mut bits: u64) -> String {
+    let mut name = String::with_capacity(RUN_ID_LENGTH);
+    for _ in 0..RUN_ID_LENGTH {
+        name.push(char::from(RUN_ID_DIGITS[(bits % 36) as usize]));
+        bits /= 36;
+    }
+    name
+}
+
+/// Refuses a name that the server or the file system would refuse.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_run_id(name: &str) -> anyhow::Result<()> {
+    if name.is_empty() || name.trim() != name {
+        bail!("a run id is not empty and neither begins nor ends with a space");
+    }
+    if name.chars().count() > MAX_NAME_CHARACTERS {
+        bail!("a run id has at most {MAX_NAME_CHARACTERS} characters, {name} has {}", name.chars().count());
+    }
+    if let Some(found) = name.chars().find(|c| FORBIDDEN.contains(c) || c.is_control()) {
+        bail!("a run id may not have the character {found:?}");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
     /// Settings from variables alone.
-    pub(in super::super) fn resolved(
-        config: &Options,
-        dir: &Path,
-        variables: &[(&str, &str)],
-    ) -> anyhow::Result<Settings> {
+    pub(crate) fn resolved(config: &Options, dir: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Settings> {
         let look_up = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         Settings::resolve(config, dir, &look_up)
     }
@@ -398,5 +426,24 @@ pub(super) mod tests {
         let settings = from_variables(&[("WANDB_API_KEY", KEY)]).unwrap();
         assert!(!format!("{settings:?}").contains(&KEY[..8]));
         assert_eq!(&settings.api_key.unwrap().authorization()[..10], "Basic YXBp");
+    }
+
+    #[test]
+    fn names_are_eight_base_36_characters() {
+        assert_eq!(random_run_id(0), "00000000");
+        assert_eq!(random_run_id(35 + 36 * 10), "za000000");
+        for bits in [1, u64::MAX, 0x0123_4567_89ab_cdef] {
+            let name = random_run_id(bits);
+            assert!(name.len() == 8 && name.bytes().all(|byte| RUN_ID_DIGITS.contains(&byte)), "{name}");
+            check_run_id(&name).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_that_would_leave_the_folder_or_the_address_are_refused() {
+        for name in ["", " a", "a/b", "..\\a", "a?b", "a#b", "50%", "a:b", "a\nb", &"a".repeat(129)] {
+            assert!(check_run_id(name).is_err(), "{name:?}");
+        }
+        check_run_id("my run-3.b").unwrap();
     }
 }

@@ -7,14 +7,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::client::{self, Client, Description, Failure, Place};
-use super::follower::{Batch, Follower, Offsets};
-use super::settings::{Resume, Settings};
-use super::shared::{Phase, Shared, State};
-use super::surroundings::{Pace, Say, Tone};
+use crate::client::{self, Client, Description, Failure, Place};
+use crate::context::{Pace, Say, Tone};
+use crate::follower::{Batch, Follower, Offsets};
+use crate::settings::{Resume, Settings};
 use base::place;
 use base::quoting::shell_path;
 
@@ -34,26 +33,26 @@ enum End {
 }
 
 /// The thread's part.
-pub(super) struct Streamer {
-    pub(super) client: Client,
-    pub(super) settings: Settings,
-    pub(super) pace: Pace,
-    pub(super) shared: Arc<Shared>,
-    pub(super) say: Say,
-    pub(super) description: Description,
-    pub(super) follower: Follower,
+pub(crate) struct Streamer {
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    pub(crate) pace: Pace,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) say: Say,
+    pub(crate) description: Description,
+    pub(crate) follower: Follower,
     /// Where the history of the log ended when this session began.
-    pub(super) last_step_here: Option<u64>,
+    pub(crate) last_local_step: Option<u64>,
     /// The run's folder.
-    pub(super) folder: PathBuf,
-    pub(super) uploads: Uploads,
+    pub(crate) folder: PathBuf,
+    pub(crate) uploads: Uploads,
     /// The person knows that the server is away; a network that comes and goes is told once.
-    pub(super) has_told: bool,
+    pub(crate) has_warned: bool,
 }
 
 impl Streamer {
     /// Sends until the log's end, or until the server refuses.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let end = self.work();
         if let Err(End::Refused(why)) = &end {
             (self.say)(
@@ -126,7 +125,7 @@ impl Streamer {
             self.follower.forget_uploads();
         }
         let known = known.unwrap_or_default();
-        if let Some(step) = known.seen.step().filter(|step| Some(*step) > self.last_step_here) {
+        if let Some(step) = known.tail.step().filter(|step| Some(*step) > self.last_local_step) {
             (self.say)(
                 Tone::Warning,
                 &format!(
@@ -165,8 +164,8 @@ impl Streamer {
                 return Err(End::Refused(failure.message().to_owned()));
             };
             failed += 1;
-            if failed == FAILURES_UNTIL_TOLD && !self.has_told {
-                self.has_told = true;
+            if failed == FAILURES_UNTIL_TOLD && !self.has_warned {
+                self.has_warned = true;
                 (self.say)(
                     Tone::Warning,
                     &format!(
@@ -175,7 +174,8 @@ impl Streamer {
                     ),
                 );
             }
-            let doubled = self.pace.first_wait.saturating_mul(1 << (failed - 1).min(16)).min(self.pace.longest_wait);
+            let doubled =
+                self.pace.min_retry_wait.saturating_mul(1 << (failed - 1).min(16)).min(self.pace.max_retry_wait);
             self.rest(wait.unwrap_or(doubled))?;
         }
     }
@@ -200,14 +200,14 @@ impl Streamer {
 
     /// Tries all that is left to upload, with pauses.
     fn upload_all(&mut self, place: &Place) -> Result<(), End> {
-        let mut pause = self.pace.first_wait;
+        let mut pause = self.pace.min_retry_wait;
         loop {
             self.upload_some(place);
             if self.uploads.waiting.is_empty() {
                 return Ok(());
             }
             self.rest(pause)?;
-            pause = pause.saturating_mul(2).min(self.pace.longest_wait);
+            pause = pause.saturating_mul(2).min(self.pace.max_retry_wait);
         }
     }
 
@@ -259,7 +259,7 @@ impl Streamer {
 /// Which files have been uploaded and which are still to be. The list survives on the disk, so that a run that goes on
 /// does not upload all its pictures again.
 #[derive(Debug, Default)]
-pub(super) struct Uploads {
+pub(crate) struct Uploads {
     /// Files and how often they have failed.
     waiting: VecDeque<(String, u32)>,
     /// Files that have arrived and that the server has not been told of.
@@ -270,7 +270,7 @@ pub(super) struct Uploads {
 
 impl Uploads {
     /// The uploads of the run in `folder`, and the names of those that arrived in earlier sessions.
-    pub(super) fn of(folder: &Path) -> (Self, BTreeSet<String>) {
+    pub(crate) fn of(folder: &Path) -> (Self, BTreeSet<String>) {
         let list = folder.join("logs").join("uploaded.txt");
         // Without the list all is uploaded again, which is harmless.
         let names = bounded_file::read_text(&list, MAX_DESCRIPTION_BYTES).unwrap_or_default();
@@ -294,5 +294,106 @@ impl Uploads {
             let opened = place::open_to_append(&self.list);
             let _ = opened.and_then(|mut file| file.write_all(text.as_bytes()));
         }
+    }
+}
+
+/// How far the run is, for the thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    #[default]
+    Running,
+    /// The log is whole: send the rest at once.
+    Finishing,
+    /// Nobody waits any more.
+    Abandoned,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    /// How far the log reaches.
+    pub(crate) published: u64,
+    pub(crate) url: Option<String>,
+    pub(crate) is_stopped: bool,
+    /// The thread has ended.
+    pub(crate) is_over: bool,
+    /// All has arrived.
+    pub(crate) is_complete: bool,
+    /// Requests that succeeded.
+    pub(crate) num_answers: u64,
+}
+
+/// How sending the rest of a log went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// All has arrived.
+    Complete,
+    /// The server takes no more; the thread has said so.
+    Refused,
+    /// The server does not answer.
+    Unanswered,
+}
+
+/// What the run and its thread share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    /// The state, for as long as the guard lives.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // The state is plain values, each of which is valid by itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes who waits for it.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `is_enough`, at most so long.
+    pub(crate) fn wait(&self, most: Duration, is_enough: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.state(), most, |state| !is_enough(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The log reaches so far.
+    pub(crate) fn publish(&self, position: u64) {
+        // No wake-up: the thread looks when its next request is due.
+        self.state().published = position;
+    }
+
+    /// Waits for the first answer; whether the server has taken the run.
+    pub(crate) fn wait_for_connection(&self, most: Duration) -> Option<String> {
+        self.wait(most, |state| state.url.is_some() || state.is_over).url.clone()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state().is_over
+    }
+
+    /// Lets the thread send the rest. Ends when nothing succeeded for `patience`.
+    pub(crate) fn finish(&self, patience: Duration) -> Finish {
+        self.set(|state| state.phase = Phase::Finishing);
+        loop {
+            let before = self.state().num_answers;
+            let state = self.wait(patience, |state| state.is_over || state.num_answers != before);
+            if state.is_over {
+                return if state.is_complete { Finish::Complete } else { Finish::Refused };
+            }
+            if state.num_answers == before {
+                drop(state);
+                self.abandon();
+                return Finish::Unanswered;
+            }
+        }
+    }
+
+    /// Lets the thread end where it is.
+    pub(crate) fn abandon(&self) {
+        self.set(|state| state.phase = Phase::Abandoned);
     }
 }

@@ -1,24 +1,24 @@
-//! Metrics as the server wants them: a path of keys and the value as JSON text.
+//! Rows of metrics, as a path of keys and the value as JSON text, and the end of the history that is already written.
 //!
-//! JSON has no NaN and no infinities, the server knows them as bare words. They travel as the texts that
-//! [`number`] gives and lose their quotation marks where the value is written.
+//! JSON has no NaN and no infinities; the server reads them as bare words. They are passed as the strings that [`number`]
+//! returns and lose their quotation marks when the value is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 /// A value and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// `["val", "loss"]` for `{"val": {"loss": ...}}`.
-    pub(super) path: Vec<String>,
+    pub(crate) path: Vec<String>,
     /// The value as JSON text.
-    pub(super) json: String,
+    pub(crate) json: String,
 }
 
 impl Item {
     /// A value on the first level.
-    pub(super) fn new(key: &str, value: &Value) -> Self {
+    pub(crate) fn new(key: &str, value: &Value) -> Self {
         Self { path: vec![key.to_owned()], json: json_text(value) }
     }
 }
@@ -34,7 +34,7 @@ pub fn number(value: f64) -> Value {
 }
 
 /// The values of nested objects, each with its path.
-pub(super) fn items(values: &Map<String, Value>) -> Vec<Item> {
+pub(crate) fn items(values: &Map<String, Value>) -> Vec<Item> {
     let mut found = Vec::new();
     collect(values, &mut Vec::new(), &mut found);
     found
@@ -60,7 +60,7 @@ fn json_text(value: &Value) -> String {
 
 /// Nested values by their paths, to be written as one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tree(BTreeMap<String, Node>);
+pub(crate) struct Tree(BTreeMap<String, Node>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
@@ -70,14 +70,14 @@ enum Node {
 
 impl Tree {
     /// The object that `items` describe; of two with one path the later one counts.
-    pub(super) fn of(items: &[Item]) -> Self {
+    pub(crate) fn of(items: &[Item]) -> Self {
         let mut tree = Self::default();
         items.iter().for_each(|item| tree.set(item));
         tree
     }
 
     /// Sets one value.
-    pub(super) fn set(&mut self, item: &Item) {
+    pub(crate) fn set(&mut self, item: &Item) {
         self.set_at(&item.path, &item.json);
     }
 
@@ -97,7 +97,7 @@ impl Tree {
     }
 
     /// The object as JSON text, in which NaN and infinities are bare words.
-    pub(super) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let mut text = String::from("{");
         for (index, (key, node)) in self.0.iter().enumerate() {
             if index > 0 {
@@ -113,6 +113,67 @@ impl Tree {
         text.push('}');
         text
     }
+}
+
+/// The end of a history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HistoryTail {
+    last: Option<Last>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Last {
+    step: u64,
+    /// `None` stands for all there may be.
+    keys: Option<BTreeSet<String>>,
+}
+
+impl HistoryTail {
+    /// A history of which only the last step is known: it counts as whole.
+    pub(crate) fn through(step: u64) -> Self {
+        Self { last: Some(Last { step, keys: None }) }
+    }
+
+    /// The last step.
+    pub(crate) fn step(&self) -> Option<u64> {
+        self.last.as_ref().map(|last| last.step)
+    }
+
+    /// These values are there at `step`.
+    pub(crate) fn add<'a>(&mut self, step: u64, keys: impl IntoIterator<Item = &'a str>) {
+        let keys = keys.into_iter().filter(|key| !is_internal(key)).map(str::to_owned);
+        match &mut self.last {
+            Some(last) if last.step > step => {}
+            Some(last) if last.step == step => {
+                if let Some(known) = &mut last.keys {
+                    known.extend(keys);
+                }
+            }
+            _ => self.last = Some(Last { step, keys: Some(keys.collect()) }),
+        }
+    }
+
+    /// Whether the value `key` of `step` is still to come.
+    pub(crate) fn is_new(&self, step: u64, key: &str) -> bool {
+        match &self.last {
+            None => true,
+            Some(last) if last.step == step => last.keys.as_ref().is_some_and(|keys| !keys.contains(key)),
+            Some(last) => last.step < step,
+        }
+    }
+
+    /// What is new of a row, and nothing where that is only its time.
+    pub(crate) fn new_of(&self, step: u64, items: Vec<Item>) -> Vec<Item> {
+        let first = |item: &Item| item.path.first().cloned().unwrap_or_default();
+        let kept: Vec<Item> =
+            items.into_iter().filter(|item| is_internal(&first(item)) || self.is_new(step, &first(item))).collect();
+        if kept.iter().all(|item| is_internal(&first(item))) { Vec::new() } else { kept }
+    }
+}
+
+/// `_step`, `_timestamp` and `_runtime` belong to every row.
+fn is_internal(key: &str) -> bool {
+    key.starts_with('_')
 }
 
 #[cfg(test)]
@@ -150,5 +211,38 @@ mod tests {
             items(value.as_object().unwrap()).iter().for_each(|item| tree.set(item));
         }
         assert_eq!(tree.to_json(), r#"{"a":{"b":2,"c":3}}"#);
+    }
+
+    fn keys(tail: &HistoryTail, step: u64) -> Vec<String> {
+        let row = json!({"_step": step, "loss": 1, "val": {"a": 1}});
+        let new = tail.new_of(step, items(row.as_object().unwrap()));
+        new.into_iter().map(|item| item.path[0].clone()).collect()
+    }
+
+    #[test]
+    fn a_row_is_new_once() {
+        let mut tail = HistoryTail::default();
+        assert_eq!(keys(&tail, 0), ["_step", "loss", "val"]);
+        tail.add(0, ["_step", "loss", "val"]);
+        assert!(keys(&tail, 0).is_empty());
+        assert_eq!(keys(&tail, 1).len(), 3);
+    }
+
+    #[test]
+    fn what_was_missing_at_the_last_step_is_still_taken() {
+        let mut tail = HistoryTail::default();
+        tail.add(130, ["loss"]);
+        assert_eq!(keys(&tail, 130), ["_step", "val"]);
+        assert!(keys(&tail, 129).is_empty());
+        tail.add(100, ["val"]);
+        assert_eq!(tail.step(), Some(130));
+        tail.add(130, ["val"]);
+        assert!(keys(&tail, 130).is_empty());
+    }
+
+    #[test]
+    fn a_last_step_of_unknown_content_counts_as_whole() {
+        let tail = HistoryTail::through(7);
+        assert!(keys(&tail, 7).is_empty() && !keys(&tail, 8).is_empty());
     }
 }
