@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::config::{DecodingConfig, check_decoding};
+use crate::config::{ConfigError, DecodingConfig, check_decoding};
 use crate::decoding::{Constraints, Decoding, Strategy};
 use crate::tokenizer::SpecialIds;
 use base::fault::usage;
@@ -58,9 +58,9 @@ impl DecodingArgs {
         config.no_repeat_ngram_size = self.no_repeat_ngram_size.unwrap_or(config.no_repeat_ngram_size);
         config.min_new_tokens = self.min_new_tokens.unwrap_or(config.min_new_tokens);
         config.max_new_tokens = self.max_new_tokens.or(config.max_new_tokens);
-        check_decoding(&config).map_err(|error| {
-            let text = error.root_cause().to_string();
-            usage(text.replace("decoding.", "--").replace('_', "-"), "--help tells what there can be")
+        check_decoding(&config).map_err(|ConfigError { key, problem, .. }| {
+            let option = key.trim_start_matches("decoding.").replace('_', "-");
+            usage(format!("--{option} {problem}"), "see --help for the range")
         })?;
         if let Some(count) = self.max_new_tokens.filter(|&count| count > num_positions) {
             return Err(usage(

@@ -12,8 +12,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::source_text::read_text;
-use super::{DecodingConfig, RunConfig, validate};
-use base::fault::{fault, usage};
+use super::validate::{self, ConfigError};
+use super::RunConfig;
+use base::fault::usage;
 use base::visible;
 
 /// Every key with its meaning and its default; tests hold it equal to the structs.
@@ -56,8 +57,9 @@ pub fn load(path: &Path, overrides: &[String]) -> anyhow::Result<RunConfig> {
 /// A usage error for invalid TOML, an unknown key, a wrong type and a value outside its documented range.
 pub fn parse(text: &str, origin: &str, overrides: &[String]) -> anyhow::Result<RunConfig> {
     let (config, document) = read(text, origin, overrides)?;
-    validate::check(&config)
-        .map_err(|found| mistake(&format!("{}{}", found.message, document.place_of(found.key)), &found.hint))?;
+    validate::check(&config).map_err(|ConfigError { key, problem, hint }| {
+        mistake(&format!("{key} {problem}{}", document.place_of(key)), &hint)
+    })?;
     Ok(config)
 }
 
@@ -66,15 +68,7 @@ pub fn parse(text: &str, origin: &str, overrides: &[String]) -> anyhow::Result<R
 /// # Errors
 /// A value outside its documented range.
 pub fn check(config: &RunConfig) -> anyhow::Result<()> {
-    validate::check(config).map_err(|found| fault(found.message, found.hint))
-}
-
-/// Checks the values of a section `[decoding]` that came from elsewhere.
-///
-/// # Errors
-/// A value outside its documented range.
-pub fn check_decoding(decoding: &DecodingConfig) -> anyhow::Result<()> {
-    validate::check_decoding(decoding).map_err(|found| fault(found.message, found.hint))
+    Ok(validate::check(config)?)
 }
 
 /// The config as TOML text, absent keys left out. [`parse`] of the text gives the same config.
@@ -357,23 +351,8 @@ fn plain_types(message: &str) -> String {
 
 /// The known name most like `found`, if one is like it.
 fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distances = known.iter().map(|name| (edit_distance(found, name), *name));
+    let distances = known.iter().map(|name| (strsim::levenshtein(found, name), *name));
     distances.min().filter(|&(distance, name)| distance <= 1 + name.len().min(found.len()) / 4).map(|(_, name)| name)
-}
-
-/// Levenshtein's distance, in bytes.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use base::fault::fault;
+
 use super::paths::check_paths;
 use super::{BestMetric, DataConfig, DecoderConfig, DecodingConfig, EncoderArchitecture, EncoderTraining, ModelConfig};
 use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
@@ -15,19 +17,25 @@ const MOST_BEAMS: usize = 1000;
 /// Most epochs, and most updates between two events.
 const MOST_ROUNDS: usize = 1_000_000_000;
 
-/// A value that cannot be, and what to write instead.
-pub(super) struct Violation {
+/// A value that is not allowed.
+#[derive(Debug)]
+pub struct ConfigError {
     /// The dotted key.
-    pub(super) key: &'static str,
-    /// What is wrong, beginning with the key.
-    pub(super) message: String,
-    /// What to do.
-    pub(super) hint: String,
+    pub key: &'static str,
+    /// What is wrong, to be read after the key.
+    pub problem: String,
+    pub hint: String,
 }
 
-pub(super) type Checked = Result<(), Violation>;
+impl From<ConfigError> for anyhow::Error {
+    fn from(error: ConfigError) -> Self {
+        fault(format!("{} {}", error.key, error.problem), error.hint)
+    }
+}
 
-/// Checks every value; the first that cannot be is returned.
+pub(super) type Checked = Result<(), ConfigError>;
+
+/// Checks every value; returns the first that is not allowed.
 pub(super) fn check(config: &RunConfig) -> Checked {
     check_paths(config)?;
     check_top(config)?;
@@ -102,7 +110,7 @@ fn check_hub(hub: &HubConfig) -> Checked {
 }
 
 /// Checks the section `[decoding]`.
-pub(super) fn check_decoding(decoding: &DecodingConfig) -> Checked {
+pub fn check_decoding(decoding: &DecodingConfig) -> Checked {
     whole("decoding.num_beams", decoding.num_beams, 1..=MOST_BEAMS)?;
     if !(-10.0..=10.0).contains(&decoding.length_penalty) {
         return violation(
@@ -340,8 +348,8 @@ fn check_optimizer(optimizer: &OptimizerConfig) -> Checked {
     real("optimizer.layer_decay", factor, factor > 0.0 && factor <= 1.0, "above 0 and at most 1")
 }
 
-pub(super) fn violation(key: &'static str, message: impl Display, hint: impl Display) -> Checked {
-    Err(Violation { key, message: format!("{key} {message}"), hint: hint.to_string() })
+pub(super) fn violation(key: &'static str, problem: impl Display, hint: impl Display) -> Checked {
+    Err(ConfigError { key, problem: problem.to_string(), hint: hint.to_string() })
 }
 
 fn not_empty(key: &'static str, empty: bool) -> Checked {

@@ -29,14 +29,14 @@ impl Hasher {
 
     /// The digest of all that was added.
     pub fn finish(self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in self.finish_bytes() {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is a hexadecimal digit"));
-            }
-        }
-        text
+        hex(&self.finish_bytes())
     }
+}
+
+/// Lower-case hexadecimal text, two characters a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The digest of `bytes`.

@@ -96,9 +96,24 @@ fn number(folder: &Path, name: &str) -> Option<u64> {
     fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
 }
 
+/// Whether an error says that the memory of a GPU is full. The driver's and cuBLAS's codes arrive as text through the
+/// layers above them.
+pub fn is_gpu_full(error: &anyhow::Error) -> bool {
+    let codes = ["OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"];
+    error.chain().map(ToString::to_string).any(|link| codes.iter().any(|code| link.contains(code)))
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_gpu_is_recognized_by_the_codes_of_its_libraries() {
+        let said = |text: &'static str| anyhow::anyhow!(text).context("update 3");
+        assert!(is_gpu_full(&said("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")));
+        assert!(is_gpu_full(&said("CublasError(CUBLAS_STATUS_ALLOC_FAILED)")));
+        assert!(!is_gpu_full(&said("DriverError(CUDA_ERROR_UNKNOWN)")));
+    }
 
     #[test]
     fn the_peak_is_at_least_what_is_resident_and_that_is_more_than_a_megabyte() {

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 
 use super::repository::Repository;
 use super::wire::Failure;
-use base::fault::fault;
+use base::fault::{explained, fault, with_hint};
 
 /// For a repository that is not there or not shown.
 const NOT_SHOWN: &str = "check the id; for a private or gated repository accept its terms on its page and set HF_TOKEN";
@@ -61,7 +61,7 @@ impl Place<'_> {
     pub(super) fn explain(&self, subject: Subject<'_>, error: anyhow::Error) -> anyhow::Error {
         let failure = match error.downcast::<Failure>() {
             Ok(failure) => failure,
-            Err(error) => return error.context(format!("hint: {}", self.check_cache())),
+            Err(error) => return with_hint(error, self.check_cache()),
         };
         let Repository { kind, id, manual, .. } = self.repository;
         let wanted = match subject {
@@ -92,7 +92,7 @@ impl Place<'_> {
             }
             Failure::Refused(_) | Failure::Damaged { .. } => (self.cannot_get(&wanted), later),
         };
-        anyhow::Error::new(failure).context(what).context(format!("hint: {hint}"))
+        explained(failure.into(), what, hint)
     }
 
     fn cannot_get(&self, wanted: &str) -> String {

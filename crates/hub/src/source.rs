@@ -22,7 +22,6 @@ use base::disk;
 use base::fault::{WithHint as _, fault};
 use base::terminal::{message, warning};
 
-const GIGABYTE: f64 = 1e9;
 
 /// What a download depends on beside its [`Settings`].
 pub(super) struct Conditions {
@@ -238,7 +237,7 @@ impl<'a> Source<'a> {
     fn check_room(&self, needed: u64, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
         let blobs = self.cache.blobs();
         let lacks = |bytes: u64, folder: &Path| (conditions.free_bytes)(folder).filter(|&free| free < bytes);
-        let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / GIGABYTE);
+        let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / base::GIGABYTE);
         if let Some(free) = lacks(needed, &blobs) {
             return Err(fault(
                 format!(

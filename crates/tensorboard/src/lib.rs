@@ -181,28 +181,10 @@ fn framed(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// CRC-32C, turned and shifted as in TensorFlow's record files, so that checksums of checksums stay sound.
+/// CRC-32C, rotated and offset as in TensorFlow's record files, so that checksums of checksums stay sound.
 fn masked_crc32c(data: &[u8]) -> u32 {
-    let crc = data.iter().fold(!0u32, |crc, byte| CRC32C[usize::from(crc as u8 ^ byte)] ^ (crc >> 8));
-    (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
-
-/// By Castagnoli's polynomial, its bits reversed.
-const CRC32C: [u32; 256] = {
-    let mut table = [0u32; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut crc = index as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { 0x82f6_3b78 ^ (crc >> 1) } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,7 @@ use super::repository::RepositoryKind;
 use super::settings::{Settings, shown, token};
 use super::wire::{Failure, Patience, Wire};
 use super::{Upload, Uploaded, is_id};
-use base::fault::{fault, usage};
+use base::fault::{explained, fault, usage};
 use base::stop::StopFlag;
 use base::terminal::{detail, warning};
 
@@ -280,7 +280,7 @@ impl Errand<'_> {
                 _ => format!("try again later; {KEPT}"),
             },
         };
-        anyhow::Error::new(failure).context(what).context(format!("hint: {hint}"))
+        explained(failure.into(), what, hint)
     }
 }
 
