@@ -27,7 +27,6 @@ pub struct PlanArgs {
     pub overrides: Vec<String>,
 }
 
-
 /// Prints the resolved config and the forecast.
 ///
 /// # Errors

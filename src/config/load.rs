@@ -11,9 +11,9 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::RunConfig;
 use super::source_text::read_text;
 use super::validate::{self, ConfigError};
-use super::RunConfig;
 use base::fault::usage;
 use base::visible;
 

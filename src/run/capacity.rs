@@ -9,7 +9,6 @@ use crate::run::setup::Setup;
 use crate::training::forecast::{self, MemoryForecast};
 use base::{disk, memory};
 
-
 /// What a run will need of memory, beside what this process holds by now.
 pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
     let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);

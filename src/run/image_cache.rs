@@ -211,7 +211,8 @@ fn announce(store: &FeatureStore, wanted: &[ImageView], missing: usize) -> Resul
     let bytes = (missing * store.row_bytes()) as u64;
     let free = disk::free_bytes(store.folder());
     let views = if wanted.iter().any(|view| view.view > 0) { "views of images" } else { "images" };
-    let room = free.map_or_else(String::new, |free| format!(" of {:.1} GB that are free", free as f64 / base::GIGABYTE));
+    let room =
+        free.map_or_else(String::new, |free| format!(" of {:.1} GB that are free", free as f64 / base::GIGABYTE));
     terminal::message(&format!(
         "cache       writing {missing} {views}, {:.2} GB{room}, to {}",
         bytes as f64 / base::GIGABYTE,

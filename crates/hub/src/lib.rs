@@ -10,9 +10,7 @@ mod content_hash;
 #[cfg(feature = "client")]
 mod dataset;
 #[cfg(feature = "client")]
-mod hints;
-#[cfg(feature = "client")]
-mod meter;
+mod http_client;
 #[cfg(feature = "client")]
 mod model;
 #[cfg(feature = "client")]
@@ -21,15 +19,12 @@ mod repository;
 mod settings;
 #[cfg(feature = "client")]
 mod source;
-#[cfg(feature = "client")]
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 mod testing;
 #[cfg(feature = "client")]
 mod transfer;
 #[cfg(feature = "client")]
 mod upload;
-#[cfg(feature = "client")]
-mod wire;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -5,23 +5,23 @@
 //! hash, and gets that name once it was checked.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use reqwest::StatusCode;
 
 use super::DownloadedFile;
 use super::cache::{Content, Found, RepositoryCache};
 use super::content_hash::{ContentHash, is_commit};
-use super::hints::{Place, Subject};
+use super::http_client::{Failure, HttpClient, Patience, Remote};
 use super::repository::{Repository, RepositoryKind};
 use super::settings::{Settings, shown, token};
 use super::transfer::Transfer;
-use super::wire::{Failure, Patience, Remote, Wire};
 use base::disk;
-use base::fault::{WithHint as _, fault};
+use base::fault::{WithHint as _, explained, fault, with_hint};
 use base::terminal::{message, warning};
-
 
 /// What a download depends on beside its [`Settings`].
 pub(super) struct Conditions {
@@ -67,7 +67,7 @@ pub(super) struct Source<'a> {
     is_cut_off: Cell<bool>,
     cached_commit: Option<String>,
     cache: RepositoryCache,
-    wire: Wire,
+    http: HttpClient,
 }
 
 impl<'a> Source<'a> {
@@ -86,8 +86,8 @@ impl<'a> Source<'a> {
             patience.retries_unreached = 0;
         }
         let place = Place { repository: *repository, endpoint: shown(&endpoint), cache: folder };
-        let wire = Wire::open(endpoint, kind, id, conditions.token.as_deref(), patience)?;
-        Ok(Self { place, offline: settings.offline, is_cut_off: Cell::new(false), cached_commit, cache, wire })
+        let http = HttpClient::open(endpoint, kind, id, conditions.token.as_deref(), patience)?;
+        Ok(Self { place, offline: settings.offline, is_cut_off: Cell::new(false), cached_commit, cache, http })
     }
 
     /// The commit that all files will be of; `name` is a file that it must have.
@@ -105,8 +105,8 @@ impl<'a> Source<'a> {
         }
         let (subject, found) = match kind {
             // Mirrors of models often know no other addresses than those of files.
-            RepositoryKind::Model => (Subject::File { name, revision }, self.wire.commit_of_file(revision, name)),
-            RepositoryKind::Dataset => (Subject::Revision, self.wire.commit(revision)),
+            RepositoryKind::Model => (Subject::File { name, revision }, self.http.commit_of_file(revision, name)),
+            RepositoryKind::Dataset => (Subject::Revision, self.http.commit(revision)),
         };
         match (found, &self.cached_commit) {
             (Ok(commit), _) => Ok(commit),
@@ -127,7 +127,7 @@ impl<'a> Source<'a> {
         if self.offline {
             return Err(self.place.not_cached(name));
         }
-        let remote = self.wire.describe(commit, name).map_err(|failure| self.explain(commit, name, failure.into()))?;
+        let remote = self.http.describe(commit, name).map_err(|failure| self.explain(commit, name, failure.into()))?;
         self.held(commit, name, remote)
     }
 
@@ -140,7 +140,7 @@ impl<'a> Source<'a> {
         if self.is_alone() {
             return Ok(None);
         }
-        match self.wire.describe(commit, name) {
+        match self.http.describe(commit, name) {
             Ok(remote) => self.held(commit, name, remote).map(Some),
             Err(Failure::Refused(refusal)) if refusal.is_about_a_file() => Ok(None),
             Err(failure) => Err(self.explain(commit, name, failure.into())),
@@ -278,8 +278,8 @@ impl<'a> Source<'a> {
             }
             State::Absent(remote) => {
                 let title = format!("{} {name}", self.place.repository.id);
-                let url = self.wire.file_address(commit, name).map_err(|failure| explained(failure.into()))?;
-                let transfer = Transfer { wire: &self.wire, cache: &self.cache, title: &title, url, remote: &remote };
+                let url = self.http.file_address(commit, name).map_err(|failure| explained(failure.into()))?;
+                let transfer = Transfer { http: &self.http, cache: &self.cache, title: &title, url, remote: &remote };
                 let content = transfer.run().map_err(explained)?;
                 self.cache.link(commit, name, &remote.hash).map_err(explained)?;
                 content
@@ -299,4 +299,126 @@ fn unchecked(path: &Path) -> anyhow::Result<Content> {
     let failed = || format!("cannot read {}", path.display());
     let bytes = fs::metadata(path).with_context(failed)?.len();
     Ok(Content { bytes, sha256: base::digest::sha256_file(path).with_context(failed)? })
+}
+
+/// For a repository that is not there or not shown.
+const NOT_SHOWN: &str = "check the id; for a private or gated repository accept its terms on its page and set HF_TOKEN";
+/// For a server that has had enough requests.
+const TOO_MANY: &str = "wait some minutes, or set HF_TOKEN, which raises the limit";
+
+/// What a failure was about.
+#[derive(Clone, Copy)]
+pub(super) enum Subject<'a> {
+    /// Which commit the repository's revision stands for.
+    Revision,
+    /// A file, at a revision or commit.
+    File { name: &'a str, revision: &'a str },
+}
+
+/// What messages name: the repository, where it is fetched from, and where to.
+pub(super) struct Place<'a> {
+    pub(super) repository: Repository<'a>,
+    /// The address of the Hub as it may be shown.
+    pub(super) endpoint: String,
+    pub(super) cache: PathBuf,
+}
+
+impl Place<'_> {
+    pub(super) fn check_cache(&self) -> String {
+        format!("check the space and the rights in {}, or set HF_HUB_CACHE to another folder", self.cache.display())
+    }
+
+    /// Something that must be in the cache when there is nothing else, and is not.
+    pub(super) fn not_cached(&self, what: impl Display) -> anyhow::Error {
+        let Repository { id, manual, .. } = self.repository;
+        fault(
+            format!("{what} of {id} is not in the cache {}, and HF_HUB_OFFLINE is set", self.cache.display()),
+            format!("unset HF_HUB_OFFLINE to download it, or {manual}"),
+        )
+    }
+
+    /// A file of the cache that has another content than its name says, and nobody to fetch it from.
+    pub(super) fn damaged(&self, path: &Path, expected: &str, found: &str) -> anyhow::Error {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        fault(
+            format!("{} is damaged: its hash should be {expected} and is {found}", path.display()),
+            format!(
+                "remove it, and run the same command with a network and without HF_HUB_OFFLINE to download it again; or {}",
+                self.repository.manual
+            ),
+        )
+    }
+
+    /// The failure, with what it means and a way out.
+    pub(super) fn explain(&self, subject: Subject<'_>, error: anyhow::Error) -> anyhow::Error {
+        let failure = match error.downcast::<Failure>() {
+            Ok(failure) => failure,
+            Err(error) => return with_hint(error, self.check_cache()),
+        };
+        let Repository { kind, id, manual, .. } = self.repository;
+        let wanted = match subject {
+            Subject::Revision => format!("the {} {id}", kind.noun()),
+            Subject::File { name, .. } => format!("{name} of {id}"),
+        };
+        let check_network = format!(
+            "check the network; without one set HF_HUB_OFFLINE=1 to use what was downloaded before, or {manual}"
+        );
+        let later = format!("try again later, or {manual}");
+        let (what, hint) = match &failure {
+            Failure::Unreachable(_) => (format!("cannot reach {} to get {wanted}", self.endpoint), check_network),
+            Failure::Refused(refusal) if refusal.status == StatusCode::TOO_MANY_REQUESTS => {
+                (self.cannot_get(&wanted), TOO_MANY.to_owned())
+            }
+            Failure::Refused(refusal) if refusal.status.is_client_error() => {
+                let code = refusal.code.as_deref();
+                self.not_there(subject, refusal.status, code, &wanted)
+                    .unwrap_or_else(|| (self.cannot_get(&wanted), later))
+            }
+            Failure::Cut(_) | Failure::Short { .. } | Failure::Silent(_) => {
+                let kept = "what has arrived is kept, and the same command resumes the download";
+                (self.cannot_get(&wanted), format!("{check_network}; {kept}"))
+            }
+            Failure::Malformed(_) => {
+                let hint = format!("check HF_ENDPOINT, which should name a Hub, or {manual}");
+                (self.cannot_get(&wanted), hint)
+            }
+            Failure::Refused(_) | Failure::Damaged { .. } => (self.cannot_get(&wanted), later),
+        };
+        explained(failure.into(), what, hint)
+    }
+
+    fn cannot_get(&self, wanted: &str) -> String {
+        format!("cannot get {wanted} from {}", self.endpoint)
+    }
+
+    /// What a refusal means that says that something is not there or not shown.
+    fn not_there(
+        &self,
+        subject: Subject<'_>,
+        status: StatusCode,
+        code: Option<&str>,
+        wanted: &str,
+    ) -> Option<(String, String)> {
+        let Self { repository, endpoint, .. } = self;
+        let Repository { kind, id, revision, .. } = repository;
+        let (page, noun) = (repository.page(endpoint), kind.noun());
+        Some(match (status, code, subject) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, ..) => {
+                (format!("{endpoint} does not show {wanted}"), format!("{NOT_SHOWN} ({page})"))
+            }
+            (StatusCode::NOT_FOUND, Some("RevisionNotFound"), _) => (
+                format!("{id} has no revision {revision}"),
+                format!("a revision is a branch, a tag or the full name of a commit; see {page}"),
+            ),
+            (StatusCode::NOT_FOUND, code, Subject::File { name, revision }) if code != Some("RepoNotFound") => (
+                format!("{id} has no file {name} at {revision}"),
+                format!("check the id; {page}/tree/{revision} shows the files"),
+            ),
+            (StatusCode::NOT_FOUND, code, _) => {
+                let revised = if code.is_none() { format!(" with a revision {revision}") } else { String::new() };
+                (format!("{endpoint} has no {noun} {id}{revised}"), NOT_SHOWN.to_owned())
+            }
+            _ => return None,
+        })
+    }
 }

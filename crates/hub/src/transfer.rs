@@ -15,16 +15,15 @@ use reqwest::header::{CONTENT_RANGE, TRANSFER_ENCODING};
 
 use super::cache::{Content, Found, RepositoryCache, feed};
 use super::content_hash::{ContentHasher, Digests};
-use super::meter::Meter;
-use super::wire::{Failure, Remote, Wire};
+use super::http_client::{Failure, HttpClient, Remote};
 use base::atomic_file;
-use base::terminal::{detail, warning};
+use base::terminal::{Progress, detail, message, warning};
 
 const BUFFER_BYTES: usize = 1 << 18;
 
 /// What is to be fetched, from where and to where.
 pub(super) struct Transfer<'a> {
-    pub(super) wire: &'a Wire,
+    pub(super) http: &'a HttpClient,
     pub(super) cache: &'a RepositoryCache,
     /// What it is called in messages.
     pub(super) title: &'a str,
@@ -70,7 +69,7 @@ impl Transfer<'_> {
     fn fetch(&self, path: &Path) -> anyhow::Result<Digests> {
         let mut partial = Partial::open(path, self.remote)?;
         let mut meter = Meter::start(self.title, self.remote.bytes, partial.bytes);
-        let mut retries = self.wire.retries(self.title);
+        let mut retries = self.http.retries(self.title);
         let mut furthest = partial.bytes;
         while partial.bytes < self.remote.bytes {
             let error = match self.receive(&mut partial, &mut meter) {
@@ -91,7 +90,7 @@ impl Transfer<'_> {
 
     /// Appends what one request brings. No error does not mean that all is there.
     fn receive(&self, partial: &mut Partial<'_>, meter: &mut Option<Meter>) -> anyhow::Result<Received> {
-        let mut answer = match self.wire.content(&self.url, partial.bytes) {
+        let mut answer = match self.http.content(&self.url, partial.bytes) {
             Err(failure) if failure.is_refused_with(StatusCode::RANGE_NOT_SATISFIABLE) && partial.bytes > 0 => {
                 detail(&format!("{}: the server cannot go on from byte {}", self.title, partial.bytes));
                 partial.clear(meter)?;
@@ -113,7 +112,7 @@ impl Transfer<'_> {
         let is_whole = is_whole(&answer);
         let mut buffer = vec![0; BUFFER_BYTES];
         while partial.bytes < self.remote.bytes {
-            let read = self.wire.read(&mut answer, &mut buffer)?;
+            let read = self.http.read(&mut answer, &mut buffer)?;
             if read == 0 && is_whole {
                 return Ok(Received::OtherContent);
             }
@@ -203,4 +202,49 @@ impl<'a> Partial<'a> {
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// What has fewer bytes shows no progress.
+const WORTH_SHOWING: u64 = 1_000_000;
+
+/// What is shown of one file under way.
+pub(super) struct Meter {
+    title: String,
+    total: u64,
+    done: u64,
+    bar: Progress,
+}
+
+impl Meter {
+    /// Announces a download of `total` bytes, `done` of which are there; `None` when it is not worth showing.
+    pub(super) fn start(title: &str, total: u64, done: u64) -> Option<Self> {
+        Self::begin("downloading", title, total, done)
+    }
+
+    /// As [`Meter::start`], for an upload.
+    pub(super) fn start_upload(title: &str, total: u64) -> Option<Self> {
+        Self::begin("uploading", title, total, 0)
+    }
+
+    fn begin(doing: &str, title: &str, total: u64, done: u64) -> Option<Self> {
+        if total < WORTH_SHOWING {
+            return None;
+        }
+        let megabytes = |bytes: u64| bytes / 1_000_000;
+        let there = if done > 0 { format!(", {} MB of them are there", megabytes(done)) } else { String::new() };
+        message(&format!("{doing} {title} ({} MB{there})", megabytes(total)));
+        Some(Self { title: title.to_owned(), total, done, bar: Progress::new(title, total, done) })
+    }
+
+    /// `bytes` of it are there. Fewer than before change nothing.
+    pub(super) fn reach(&mut self, bytes: u64) {
+        self.bar.advance(bytes.saturating_sub(self.done), "bytes");
+        self.done = bytes.max(self.done);
+    }
+
+    /// Nothing of it is there any more.
+    pub(super) fn rewind(&mut self) {
+        self.done = 0;
+        self.bar = Progress::new(&self.title, self.total, 0);
+    }
 }

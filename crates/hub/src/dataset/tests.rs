@@ -1,7 +1,6 @@
 //! Downloads of data sets from a Hub on this machine.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::testing::{
 };
 use base::digest::sha256;
 use base::fault::describe;
+use test_server::closed_address;
 
 const TERMS: &str = "for research alone";
 const MANUAL: &str = "put images.zip into a folder and give it with --source";
@@ -413,11 +413,10 @@ fn offline_without_the_files_is_an_error_that_tells_the_other_way() {
 #[test]
 fn a_hub_that_cannot_be_reached_is_named_with_the_other_way() {
     let cache = tempfile::tempdir().unwrap();
-    // Nothing listens on the port of a listener that was closed.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let settings = settings(&format!("http://me:password@{closed}"), cache.path());
+    let closed = closed_address();
+    let settings = settings(&closed.replace("http://", "http://me:password@"), cache.path());
     let text = describe(&files(&REQUEST, &settings, &conditions()).unwrap_err());
-    assert!(text.starts_with(&format!("cannot reach http://{closed} to get the data set owner/name")), "{text}");
+    assert!(text.starts_with(&format!("cannot reach {closed} to get the data set owner/name")), "{text}");
     assert!(text.contains("hint: check the network") && text.contains(MANUAL) && !text.contains("password"), "{text}");
 }
 
@@ -514,7 +513,7 @@ fn no_answer_of_a_server_is_taken_for_what_it_is_not() {
     for to in [To::Revision, To::Metadata, To::Content] {
         for answer in ODD {
             hub.behave();
-            hub.state.lock().unwrap().always.push((to, answer));
+            hub.state.lock().unwrap().faults.always(to, answer);
             let text = describe(&files(&BIG_REQUEST, &settings, &conditions()).unwrap_err());
             assert!(text.contains("owner/name") && text.contains("hint: "), "{to:?} {answer:?}: {text}");
             assert!(names(cache.path()).iter().all(|name| name == ".locks" || name == "datasets--owner--name"));

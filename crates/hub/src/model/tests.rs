@@ -1,13 +1,13 @@
 //! Downloads of models from a Hub on this machine.
 
 use std::fs;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use super::*;
 use crate::testing::{Answer, COMMIT, Hub, NEXT_COMMIT, To, big, conditions, git_blob, names, settings};
 use base::digest::sha256;
 use base::fault::describe;
+use test_server::closed_address;
 
 const TEXT: &[u8] = b"{\"model_type\": \"gpt2\"}\n";
 
@@ -32,11 +32,6 @@ fn fetch_from(address: &str, cache: &Path, offline: bool) -> anyhow::Result<Path
 
 fn fetch_offline(cache: &Path) -> anyhow::Result<PathBuf> {
     fetch_from("http://127.0.0.1:9", cache, true)
-}
-
-/// An address at which nothing listens.
-fn closed() -> String {
-    format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
 }
 
 /// The text of the failure of a download into an empty cache.
@@ -196,11 +191,11 @@ fn offline_without_a_cached_copy_is_an_error_that_says_so() {
 fn without_a_network_the_cached_copy_does_and_what_it_lacks_is_named() {
     let (hub, cache) = (hub(), tempfile::tempdir().unwrap());
     let folder = fetch(&hub, cache.path()).unwrap();
-    assert_eq!(fetch_from(&closed(), cache.path(), false).unwrap(), folder);
+    assert_eq!(fetch_from(&closed_address(), cache.path(), false).unwrap(), folder);
     let trouble = Answer::Status("503 Service Unavailable", "");
     assert_eq!(fetch(&hub.always(To::Revision, trouble), cache.path()).unwrap(), folder);
     fs::remove_file(folder.join(WEIGHTS)).unwrap();
-    let address = closed();
+    let address = closed_address();
     let text = describe(&fetch_from(&address, cache.path(), false).unwrap_err());
     assert!(text.starts_with(&format!("cannot reach {address} to get model.safetensors of owner/name")), "{text}");
     let empty = tempfile::tempdir().unwrap();
@@ -347,7 +342,9 @@ fn a_cached_model_is_used_once_it_was_found_right() {
         fs::write(&weights, &content).unwrap();
         let later = std::time::SystemTime::now() + Duration::from_secs(10);
         fs::File::options().append(true).open(&weights).unwrap().set_modified(later).unwrap();
-        for error in [fetch_offline(cache.path()), fetch_from(&closed(), cache.path(), false)].map(Result::unwrap_err) {
+        for error in
+            [fetch_offline(cache.path()), fetch_from(&closed_address(), cache.path(), false)].map(Result::unwrap_err)
+        {
             let text = describe(&error);
             let path = weights.canonicalize().unwrap();
             assert!(text.starts_with(&format!("{} is damaged: its hash should be", path.display())), "{text}");
@@ -373,7 +370,7 @@ fn no_failure_shows_the_password_in_the_address() {
         Hub::with(vec![(CONFIG, TEXT.to_vec(), false)]),
     ];
     let addresses: Vec<String> = misbehaved.iter().map(secret).collect();
-    for address in addresses.into_iter().chain([closed().replace("http://", "http://me:PASSWORD@")]) {
+    for address in addresses.into_iter().chain([closed_address().replace("http://", "http://me:PASSWORD@")]) {
         let cache = tempfile::tempdir().unwrap();
         let text = describe(&fetch_from(&address, cache.path(), false).unwrap_err());
         assert!(text.contains("owner/name") && !text.contains("PASSWORD"), "{text}");

@@ -13,8 +13,8 @@ use serde_json::json;
 use super::calls::{Body, Calls};
 use super::content::{Content, Mode};
 use crate::content_hash::is_commit;
+use crate::http_client::{Failure, printable};
 use crate::is_id;
-use crate::wire::{Failure, printable};
 use base::fault::fault;
 
 /// The branch that is committed to.
@@ -83,7 +83,7 @@ impl Api<'_> {
         struct Account {
             name: String,
         }
-        let url = self.calls.wire.address_of(["api", "whoami-v2"])?;
+        let url = self.calls.http.address_of(["api", "whoami-v2"])?;
         let request = || self.calls.request(Method::GET, url.clone(), Body::Nothing);
         let Account { name } = self.calls.patiently("the owner of the token", request)?.json("account")?;
         if is_id(&name) && !name.contains('/') {
@@ -95,7 +95,7 @@ impl Api<'_> {
     /// Makes the repository, unless there is one already.
     pub(super) fn create(&self, is_private: bool) -> anyhow::Result<()> {
         let (owner, name) = self.id.split_once('/').unwrap_or_default();
-        let url = self.calls.wire.address_of(["api", "repos", "create"])?;
+        let url = self.calls.http.address_of(["api", "repos", "create"])?;
         let visibility = if is_private { "private" } else { "public" };
         let body = json!({"name": name, "organization": owner, "visibility": visibility, "type": "model"});
         let request = || self.calls.request(Method::POST, url.clone(), Body::Json(body.clone()));
@@ -109,7 +109,7 @@ impl Api<'_> {
                 Failure::Refused(refusal) if refusal.status != StatusCode::CONFLICT => return Err(failure.into()),
                 Failure::Refused(refusal) if refusal.says("conflicting operation") && conflicts < MOST_CONFLICTS => {
                     conflicts += 1;
-                    self.calls.pause(self.calls.wire.patience.first_wait)?;
+                    self.calls.pause(self.calls.http.patience.first_wait)?;
                 }
                 Failure::Refused(_) => return Ok(()),
                 _ => return Err(failure.into()),
@@ -184,7 +184,7 @@ impl Api<'_> {
         }
         let (owner, name) = self.id.split_once('/').unwrap_or_default();
         let repository = format!("{name}.git");
-        let url = self.calls.wire.address_of([owner, &repository, "info", "lfs", "objects", "batch"])?;
+        let url = self.calls.http.address_of([owner, &repository, "info", "lfs", "objects", "batch"])?;
         let mut missing = HashMap::new();
         for contents in contents.chunks(MOST_FILES) {
             let object = |&(sha256, bytes): &(&str, u64)| json!({"oid": sha256, "size": bytes});
@@ -223,7 +223,7 @@ impl Api<'_> {
     /// An address of the repository among the models.
     pub(super) fn model(&self, rest: &[&str]) -> Result<Url, Failure> {
         let parts = ["api", "models"].into_iter().chain(self.id.split('/')).chain(rest.iter().copied());
-        self.calls.wire.address_of(parts)
+        self.calls.http.address_of(parts)
     }
 }
 

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::UploadStopped;
-use crate::wire::{Failure, MOST_DESCRIPTION_BYTES, Wire, refusal};
+use crate::http_client::{Failure, HttpClient, MOST_DESCRIPTION_BYTES, refusal};
 use base::digest::Hasher;
 use base::fault::WithHint as _;
 use base::stop::StopFlag;
@@ -115,14 +115,14 @@ impl Answer {
 
 /// The way to one Hub and its storage.
 pub(super) struct Calls<'a> {
-    pub(super) wire: &'a Wire,
+    pub(super) http: &'a HttpClient,
     pub(super) stop: &'a StopFlag,
     client: Client,
     runtime: Runtime,
 }
 
 impl<'a> Calls<'a> {
-    pub(super) fn new(wire: &'a Wire, stop: &'a StopFlag) -> anyhow::Result<Self> {
+    pub(super) fn new(http: &'a HttpClient, stop: &'a StopFlag) -> anyhow::Result<Self> {
         let failed = "cannot set up a connection to the Hub";
         let agent = format!("{}/{}", base::PROGRAM, base::VERSION);
         // A repository that was renamed is redirected to in this way; any other would make a GET of a POST.
@@ -137,13 +137,13 @@ impl<'a> Calls<'a> {
         // Between two requests a large file may be read: a connection that is kept may be closed by then.
         let client = Client::builder().user_agent(agent).redirect(redirects).pool_max_idle_per_host(0).build();
         let runtime = Builder::new_current_thread().enable_all().build();
-        Ok(Self { wire, stop, client: client.context(failed)?, runtime: runtime.context(failed)? })
+        Ok(Self { http, stop, client: client.context(failed)?, runtime: runtime.context(failed)? })
     }
 
     /// A request with the token, which goes to the Hub alone.
     pub(super) fn request(&self, method: Method, url: Url, body: Body) -> Request {
         let mut headers = HeaderMap::new();
-        if let Some(token) = self.wire.token.as_ref().filter(|_| url.origin() == self.wire.endpoint.origin()) {
+        if let Some(token) = self.http.token.as_ref().filter(|_| url.origin() == self.http.endpoint.origin()) {
             headers.insert(AUTHORIZATION, token.clone());
         }
         Request { method, url, headers, body }
@@ -151,7 +151,7 @@ impl<'a> Calls<'a> {
 
     /// The answer to a request that may be repeated, repeated while its failure may pass.
     pub(super) fn patiently(&self, what: &str, mut request: impl FnMut() -> Request) -> anyhow::Result<Answer> {
-        let mut retries = self.wire.retries(what);
+        let mut retries = self.http.retries(what);
         loop {
             match self.once(request(), &Flow::new(self.stop), |_| {}) {
                 Ok(answer) => return Ok(answer),
@@ -194,7 +194,7 @@ impl<'a> Calls<'a> {
         mut shown: impl FnMut(u64),
     ) -> anyhow::Result<Answer> {
         let mut exchange = pin!(exchange);
-        let patience = self.wire.patience.silence.saturating_mul(SILENCES);
+        let patience = self.http.patience.silence.saturating_mul(SILENCES);
         let (mut handed_over, mut moved) = (0, Instant::now());
         loop {
             let answer = tokio::time::timeout(TICK, exchange.as_mut()).await;
@@ -228,8 +228,8 @@ impl<'a> Calls<'a> {
             }
         };
         let sent = self.client.request(request.method, request.url).headers(headers).body(body).send().await;
-        let mut answer = sent.map_err(|error| self.wire.unsent(error))?;
-        self.wire.is_reached.set(true);
+        let mut answer = sent.map_err(|error| self.http.unsent(error))?;
+        self.http.is_reached.set(true);
         let (status, headers) = (answer.status(), answer.headers().clone());
         let mut body = Vec::new();
         loop {
@@ -239,7 +239,7 @@ impl<'a> Calls<'a> {
                 }
                 Ok(Some(more)) => body.extend_from_slice(&more),
                 Ok(None) => break,
-                Err(error) if status.is_success() => return Err(self.wire.unsent(error)),
+                Err(error) if status.is_success() => return Err(self.http.unsent(error)),
                 // The refusal counts, whatever became of its explanation.
                 Err(_) => break,
             }

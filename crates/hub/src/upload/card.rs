@@ -8,7 +8,7 @@ use serde_json::json;
 use super::api::Api;
 use super::calls::Body;
 use super::content::Content;
-use crate::wire::{Failure, printable};
+use crate::http_client::{Failure, printable};
 use base::fault::WithHint as _;
 use base::terminal::{detail, warning};
 
@@ -36,7 +36,7 @@ pub(super) fn check(api: &Api<'_>, card: &Content) -> anyhow::Result<()> {
     }
     let text = card.read(api.calls.stop)?;
     let body = json!({"content": String::from_utf8_lossy(&text), "repoType": "model"});
-    let url = api.calls.wire.address_of(["api", "validate-yaml"])?;
+    let url = api.calls.http.address_of(["api", "validate-yaml"])?;
     let request = || api.calls.request(Method::POST, url.clone(), Body::Json(body.clone()));
     let judgement = api.calls.patiently(CARD, request).and_then(|answer| Ok(answer.json("judgement of a card")?));
     let failure = match judgement {

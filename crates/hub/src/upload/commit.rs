@@ -15,7 +15,7 @@ use super::api::{Api, BRANCH};
 use super::calls::{Body, BodyPieces, Flow};
 use super::content::{Check, Content, Mode};
 use crate::content_hash::is_commit;
-use crate::wire::Failure;
+use crate::http_client::Failure;
 use base::digest::Hasher;
 
 /// A file that the repository does not have in this form.

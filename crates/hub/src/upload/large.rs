@@ -10,8 +10,8 @@ use serde_json::json;
 use super::api::{Action, Actions, Api, lfs_headers};
 use super::calls::{Answer, Body, Flow, Request};
 use super::content::{Check, Content};
-use crate::meter::Meter;
-use crate::wire::Failure;
+use crate::http_client::Failure;
+use crate::transfer::Meter;
 use base::digest::Hasher;
 
 /// The Hub's addresses hold for fifteen minutes at least, and are taken as long as a request begins before.
@@ -117,7 +117,7 @@ impl Large<'_> {
         meter: &mut Option<Meter>,
     ) -> anyhow::Result<(Answer, Hasher)> {
         let calls = &self.api.calls;
-        let mut retries = calls.wire.retries(self.title);
+        let mut retries = calls.http.retries(self.title);
         loop {
             let check = match from + bytes == self.content.bytes {
                 true => Check::Now(before.clone(), self.sha256.to_owned()),
@@ -143,7 +143,7 @@ impl Large<'_> {
     }
 
     fn address(&self, href: &str) -> Result<Url, Failure> {
-        let endpoint = &self.api.calls.wire.endpoint;
+        let endpoint = &self.api.calls.http.endpoint;
         let url = match href.strip_prefix(PUBLIC_HUB) {
             Some(rest) => Url::parse(&format!("{}/{rest}", endpoint.as_str().trim_end_matches('/'))),
             None => Url::parse(href),

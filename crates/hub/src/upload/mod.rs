@@ -23,9 +23,9 @@ use self::calls::Calls;
 use self::commit::Change;
 use self::content::{Content, Mode};
 use self::large::Large;
+use super::http_client::{Failure, HttpClient, Patience};
 use super::repository::RepositoryKind;
 use super::settings::{Settings, shown, token};
-use super::wire::{Failure, Patience, Wire};
 use super::{Upload, Uploaded, is_id};
 use base::fault::{explained, fault, usage};
 use base::stop::StopFlag;
@@ -74,15 +74,15 @@ pub(super) fn run(
     let address = settings.endpoint()?;
     let endpoint = shown(&address);
     let (kind, token) = (RepositoryKind::Model, conditions.token.as_deref());
-    let wire = Wire::open(address, kind, &request.repo, token, conditions.patience.clone())?;
-    if wire.token.is_none() {
+    let http = HttpClient::open(address, kind, &request.repo, token, conditions.patience.clone())?;
+    if http.token.is_none() {
         let refused =
             format!("cannot upload {} to {endpoint}: the token has characters that no token has", request.repo);
         return Err(usage(refused, "check HF_TOKEN, or log in anew with `hf auth login`"));
     }
     let contents = request.files.iter().map(|(name, source)| Content::open(name, source));
     let contents = contents.collect::<anyhow::Result<_>>()?;
-    let api = Api { calls: Calls::new(&wire, stop)?, id: request.repo.clone() };
+    let api = Api { calls: Calls::new(&http, stop)?, id: request.repo.clone() };
     let mut errand = Errand { request, endpoint, contents, api };
     errand.find_repository()?;
     errand.check_card()?;
@@ -140,9 +140,9 @@ impl Errand<'_> {
 
     /// The commit that has all files: made by this call, unless there is nothing to do.
     fn deliver(&mut self) -> anyhow::Result<String> {
-        let wire = self.api.calls.wire;
+        let http = self.api.calls.http;
         let title = format!("commit to {}", self.api.id);
-        let mut retries = wire.retries(&title);
+        let mut retries = http.retries(&title);
         let mut overtaken = 0;
         loop {
             // Asked before the files: what is committed in between is noticed.
@@ -163,7 +163,7 @@ impl Errand<'_> {
                 true => {
                     overtaken += 1;
                     detail(&format!("{title}: {failure}; looking again"));
-                    wire.patience.first_wait
+                    http.patience.first_wait
                 }
                 false => retries.next_wait(failure).map_err(|failure| self.explain(Step::Commit, failure.into()))?,
             };

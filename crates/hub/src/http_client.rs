@@ -150,7 +150,7 @@ pub(super) struct Remote {
 }
 
 /// A connection to one repository of a Hub.
-pub(super) struct Wire {
+pub(super) struct HttpClient {
     client: Client,
     pub(super) endpoint: Url,
     kind: RepositoryKind,
@@ -161,7 +161,7 @@ pub(super) struct Wire {
     pub(super) is_reached: Cell<bool>,
 }
 
-impl Wire {
+impl HttpClient {
     pub(super) fn open(
         endpoint: Url,
         kind: RepositoryKind,
@@ -252,7 +252,7 @@ impl Wire {
 
     /// Tries that are repeated while they may pass.
     pub(super) fn retries<'a>(&'a self, what: &'a str) -> Retries<'a> {
-        Retries { wire: self, what, failed: 0 }
+        Retries { http: self, what, failed: 0 }
     }
 
     fn patiently<T>(&self, what: &str, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
@@ -382,7 +382,7 @@ pub(super) fn printable(text: &str) -> String {
 
 /// The tries of one request or download.
 pub(super) struct Retries<'a> {
-    wire: &'a Wire,
+    http: &'a HttpClient,
     what: &'a str,
     failed: u32,
 }
@@ -401,8 +401,8 @@ impl Retries<'_> {
 
     /// How long to wait until the next try; gives the failure back when there is none.
     pub(super) fn next_wait(&mut self, failure: Failure) -> Result<Duration, Failure> {
-        let patience = &self.wire.patience;
-        let most = if self.wire.is_reached.get() { patience.retries } else { patience.retries_unreached };
+        let patience = &self.http.patience;
+        let most = if self.http.is_reached.get() { patience.retries } else { patience.retries_unreached };
         let asked = if let Failure::Refused(refusal) = &failure { refusal.wait } else { None };
         if !failure.may_pass() || self.failed >= most || asked.is_some_and(|wait| wait > patience.longest_wait) {
             return Err(failure);
