@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::axis::{Axis, LIMIT};
 use super::downsample::{Point, resample};
-use super::numbers::{counted, grouped, significant};
+use super::text::{counted, grouped, significant};
 
 /// Points of a curve in the page.
 const MAX_POINTS: usize = 600;

@@ -14,14 +14,10 @@ pub struct ReportData {
     pub status: Status,
     /// Program and version.
     pub written_by: String,
-    /// When the page was made, as text.
-    pub written_at: Option<String>,
     /// Epochs that were planned.
     pub num_epochs: Option<u64>,
     /// Parameters of the model.
     pub num_parameters: Option<u64>,
-    /// Those of them that are trained.
-    pub num_trained_parameters: Option<u64>,
     /// Pairs of image and caption in a full update; with it the log's waiting seconds become shares of the time.
     pub images_per_update: Option<u64>,
     /// 2-norm to which gradients are clipped.

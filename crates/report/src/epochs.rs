@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::numbers::{duration, grouped, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, duration, grouped, score, significant};
 use records::metrics_log::MetricsLog;
 use records::record::{EpochRecord, ValidationRecord};
 
@@ -89,7 +88,7 @@ pub(super) fn alarms(log: &MetricsLog) -> Alarms {
     let count = warned.iter().map(|point| point.alarms.len()).sum();
     let epochs = warned.into_iter().skip(num_hidden).map(|point| EpochAlarms {
         epoch: grouped(point.epoch),
-        texts: point.alarms.iter().take(MAX_ALARMS).map(|text| visible::line(text, MAX_CAPTION)).collect(),
+        texts: point.alarms.iter().take(MAX_ALARMS).map(|text| text::line(text, MAX_CAPTION)).collect(),
     });
     Alarms { epochs: epochs.collect(), num_hidden, count }
 }

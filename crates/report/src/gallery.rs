@@ -4,8 +4,7 @@ use serde::Serialize;
 
 use super::data::{GalleryImage, Word};
 use super::embedding::{base64, picture_uri};
-use super::numbers::{percentage, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, percentage, score, significant};
 
 /// Pictures at most among the best, and among the worst.
 const SHOWN: usize = 6;
@@ -113,14 +112,14 @@ impl Gallery {
         });
         let card = Card {
             index: self.data.len(),
-            name: visible::line(&image.name, MAX_CAPTION),
-            caption: visible::line(&image.caption, MAX_CAPTION),
+            name: text::line(&image.name, MAX_CAPTION),
+            caption: text::line(&image.caption, MAX_CAPTION),
             words: views.collect(),
             references: image
                 .references
                 .iter()
                 .take(MAX_REFERENCES)
-                .map(|text| visible::line(text, MAX_CAPTION))
+                .map(|text| text::line(text, MAX_CAPTION))
                 .collect(),
             num_hidden_references: image.references.len().saturating_sub(MAX_REFERENCES),
             cider: image.cider.map(score),
@@ -135,7 +134,7 @@ impl Gallery {
 
 fn shown_word(word: &Word) -> String {
     let text = word.text.trim();
-    if text.is_empty() { "end".to_owned() } else { visible::line(text, MAX_CAPTION) }
+    if text.is_empty() { "end".to_owned() } else { text::line(text, MAX_CAPTION) }
 }
 
 fn log_probability(sum: f64, num_tokens: Option<usize>) -> String {

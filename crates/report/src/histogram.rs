@@ -7,8 +7,7 @@ use serde::Serialize;
 use super::charts::{Chart, Drawing, Series, Span, Style};
 use super::data::{CaptionedImage, CaptionedSplit};
 use super::downsample::Point;
-use super::numbers::{grouped, percentage};
-use super::visible::{self, MAX_WORD};
+use super::text::{self, MAX_WORD, grouped, percentage};
 
 /// Captions of this many words and more share a bar.
 const MAX_LENGTH: usize = 30;
@@ -54,7 +53,7 @@ pub(super) fn histograms(split: &CaptionedSplit) -> Option<CaptionHistograms> {
     let (our_words, reference_words) = (counts(&ours), counts(&references));
     let distinct = ours.iter().collect::<HashSet<_>>().len() as f64 / ours.len() as f64;
     Some(CaptionHistograms {
-        split: visible::line(&split.split, MAX_WORD),
+        split: text::line(&split.split, MAX_WORD),
         num_captions: grouped(ours.len() as u64),
         num_references: grouped(references.len() as u64),
         lengths: length_chart(&ours, &references),
@@ -134,7 +133,7 @@ fn word_rows(ours: &HashMap<String, u64>, references: &HashMap<String, u64>) -> 
     let longest = rows.first().map_or(1.0, |row| row.1.max(row.2));
     let bar = |share: f64| format!("{:.1}%", 100.0 * share / longest);
     let row = |(word, ours, references): (&str, f64, f64)| WordRow {
-        word: visible::line(word, MAX_WORD),
+        word: text::line(word, MAX_WORD),
         ours: percentage(ours),
         references: percentage(references),
         our_bar: bar(ours),
@@ -148,7 +147,7 @@ fn unused(ours: &HashMap<String, u64>, references: &HashMap<String, u64>) -> Vec
         references.iter().filter(|(word, _)| !ours.contains_key(*word)).map(|(word, &count)| (word, count)).collect();
     words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     words.truncate(MAX_WORDS);
-    words.into_iter().map(|(word, _)| visible::line(word, MAX_WORD)).collect()
+    words.into_iter().map(|(word, _)| text::line(word, MAX_WORD)).collect()
 }
 
 fn repeated(images: &[CaptionedImage]) -> Vec<(String, String)> {
@@ -160,7 +159,7 @@ fn repeated(images: &[CaptionedImage]) -> Vec<(String, String)> {
     let mut captions: Vec<(&str, u64)> = counts.into_iter().filter(|(_, count)| *count > 1).collect();
     captions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     captions.truncate(MOST);
-    captions.into_iter().map(|(text, count)| (visible::line(text, visible::MAX_CAPTION), grouped(count))).collect()
+    captions.into_iter().map(|(text, count)| (text::line(text, text::MAX_CAPTION), grouped(count))).collect()
 }
 
 #[cfg(test)]

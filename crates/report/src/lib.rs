@@ -13,11 +13,10 @@ mod embedding;
 mod epochs;
 mod gallery;
 mod histogram;
-mod numbers;
 mod page;
 mod scores;
 mod summary;
-mod visible;
+mod text;
 
 pub use data::{
     CaptionedImage, CaptionedSplit, FileLink, GalleryImage, ReportData, ScoreRow, SplitScores, Status, Word,

@@ -14,7 +14,7 @@ use super::gallery::{CardData, Gallery, gallery};
 use super::histogram::{CaptionHistograms, histograms};
 use super::scores::{ScoreTable, score_tables};
 use super::summary::{Figure, StatusView, figures, log_remark, status};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION};
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = concat!(
@@ -29,7 +29,7 @@ const SCRIPT: &str = include_str!("page.js");
 #[derive(Serialize)]
 struct Page {
     run_name: String,
-    written: String,
+    written_by: String,
     status: StatusView,
     figures: Vec<Figure>,
     cut_captions: Option<String>,
@@ -99,16 +99,14 @@ pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
 }
 
 fn page(data: &ReportData) -> Page {
-    let line = |text: &str| visible::line(text, MAX_CAPTION);
-    let written = [Some(data.written_by.as_str()), data.written_at.as_deref()];
-    let written: Vec<String> = written.into_iter().flatten().filter(|text| !text.is_empty()).map(line).collect();
+    let line = |text: &str| text::line(text, MAX_CAPTION);
     Page {
         run_name: if data.run_name.trim().is_empty() {
             "A run without a name".to_owned()
         } else {
             line(&data.run_name)
         },
-        written: written.join(", "),
+        written_by: line(&data.written_by),
         status: status(data),
         figures: figures(data),
         cut_captions: data.metrics.captions.and_then(|fit| fit.warning().or_else(|| fit.note())),
@@ -120,7 +118,7 @@ fn page(data: &ReportData) -> Page {
         scores: score_tables(data),
         captions: data.captions.as_ref().and_then(histograms),
         gallery: gallery(&data.gallery),
-        config: data.config_toml.as_deref().filter(|text| !text.trim().is_empty()).map(visible::lines),
+        config: data.config_toml.as_deref().filter(|text| !text.trim().is_empty()).map(text::lines),
         environment: data.environment.iter().map(|(name, value)| (line(name), line(value))).collect(),
         files: data.files.iter().map(file_view).collect(),
     }
@@ -129,8 +127,8 @@ fn page(data: &ReportData) -> Page {
 fn file_view(file: &FileLink) -> FileView {
     FileView {
         address: relative_address(&file.path),
-        path: visible::line(&file.path, MAX_CAPTION),
-        what: visible::line(&file.what, MAX_CAPTION),
+        path: text::line(&file.path, MAX_CAPTION),
+        what: text::line(&file.what, MAX_CAPTION),
     }
 }
 
@@ -176,7 +174,6 @@ mod tests {
             run_name: text.to_owned(),
             status: Status::Failed { message: text.to_owned() },
             written_by: text.to_owned(),
-            written_at: Some(text.to_owned()),
             metrics: MetricsLog { validations: vec![validation], ..MetricsLog::default() },
             scores: vec![SplitScores {
                 split: text.to_owned(),

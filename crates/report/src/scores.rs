@@ -3,13 +3,10 @@
 use serde::Serialize;
 
 use super::data::{ReportData, ScoreRow, SplitScores};
-use super::numbers::{grouped, percentage, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, grouped, percentage, score, significant};
+use metrics::score::SCORE_NAMES;
 use metrics::statistics::CaptionStatistics;
 use records::record::{EvaluationRecord, NamedScores};
-
-/// The order in which COCO prints them.
-const ORDER: [&str; 7] = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
 
 /// A split's scores.
 #[derive(Clone, Debug, Serialize)]
@@ -62,8 +59,8 @@ fn rows(scores: &NamedScores) -> Vec<ScoreRow> {
         value: value.unwrap_or(f64::NAN),
         interval: None,
     };
-    let known = ORDER.iter().filter_map(|name| Some(row(name, *scores.get(*name)?)));
-    let others = scores.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
+    let known = SCORE_NAMES.iter().filter_map(|name| Some(row(name, *scores.get(*name)?)));
+    let others = scores.iter().filter(|(name, _)| !SCORE_NAMES.contains(&name.as_str()));
     known.chain(others.map(|(name, &value)| row(name, value))).collect()
 }
 
@@ -80,12 +77,12 @@ fn table(scores: &SplitScores) -> ScoreTable {
         None => "interval".to_owned(),
     };
     ScoreTable {
-        split: visible::line(&scores.split, MAX_CAPTION),
-        model: visible::line(&scores.model, MAX_CAPTION),
+        split: text::line(&scores.split, MAX_CAPTION),
+        model: text::line(&scores.model, MAX_CAPTION),
         rows: scores.rows.iter().map(line).collect(),
         interval_name: has_intervals.then_some(interval_name),
-        notes: scores.notes.iter().map(|note| visible::line(note, MAX_CAPTION)).collect(),
-        signature: visible::line(&scores.signature, MAX_CAPTION),
+        notes: scores.notes.iter().map(|note| text::line(note, MAX_CAPTION)).collect(),
+        signature: text::line(&scores.signature, MAX_CAPTION),
         figures: scores.figures.as_ref().map(figures).unwrap_or_default(),
     }
 }
@@ -93,9 +90,9 @@ fn table(scores: &SplitScores) -> ScoreTable {
 /// `Bleu_4` as papers have it.
 fn readable(name: &str) -> String {
     match name.strip_prefix("Bleu_") {
-        Some(order) => format!("BLEU-{}", visible::line(order, MAX_CAPTION)),
+        Some(order) => format!("BLEU-{}", text::line(order, MAX_CAPTION)),
         None if name == "ROUGE_L" => "ROUGE-L".to_owned(),
-        None => visible::line(name, MAX_CAPTION),
+        None => text::line(name, MAX_CAPTION),
     }
 }
 

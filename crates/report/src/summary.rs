@@ -4,8 +4,7 @@ use serde::Serialize;
 
 use super::curves::median;
 use super::data::{ReportData, Status};
-use super::numbers::{counted, duration, grouped, large, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, counted, duration, grouped, large, score, significant};
 use records::record::ValidationRecord;
 
 /// How the run ended.
@@ -40,7 +39,7 @@ pub(super) fn status(data: &ReportData) -> StatusView {
             view("■", "warning", format!("interrupted after update {}", grouped(*global_step)))
         }
         Status::Failed { message } => {
-            let detail = Some(visible::lines(message.trim()));
+            let detail = Some(text::lines(message.trim()));
             StatusView { detail, ..view("✕", "bad", "failed".to_owned()) }
         }
         Status::Unfinished => view(
@@ -66,7 +65,6 @@ pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
     let speed = median(log.steps.iter().filter_map(|point| point.images_per_second));
     let training: f64 = log.epochs.iter().filter_map(|point| finite(point.train_seconds)).sum();
     let validating: f64 = validations.iter().filter_map(|point| finite(point.val_seconds)).sum();
-    let trained = data.num_trained_parameters.map(|number| format!("{} of them trained", large(number)));
     let at_epoch = |epoch: u64, unit: &str| format!("{unit}after epoch {}", grouped(epoch));
     vec![
         figure(
@@ -84,11 +82,7 @@ pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
             speed.map(|speed| (significant(speed), "median of the logged updates".to_owned())),
             "no update was logged",
         ),
-        figure(
-            "Parameters",
-            data.num_parameters.map(|number| (large(number), trained.unwrap_or_default())),
-            "not known",
-        ),
+        figure("Parameters", data.num_parameters.map(|number| (large(number), String::new())), "not known"),
         figure(
             "Time",
             (training > 0.0).then(|| {
@@ -128,7 +122,7 @@ pub(super) fn log_remark(data: &ReportData) -> Option<String> {
         (log.num_unreadable > 0).then(|| format!("{} could not be read", counted(log.num_unreadable, "line")));
     let unknown = (log.num_unknown > 0).then(|| format!("{} of a kind unknown here", counted(log.num_unknown, "line")));
     let parts: Vec<String> = unreadable.into_iter().chain(unknown).collect();
-    (!parts.is_empty()).then(|| visible::line(&format!("In metrics.jsonl: {}.", parts.join(", ")), MAX_CAPTION))
+    (!parts.is_empty()).then(|| text::line(&format!("In metrics.jsonl: {}.", parts.join(", ")), MAX_CAPTION))
 }
 
 #[cfg(test)]

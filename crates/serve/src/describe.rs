@@ -89,11 +89,6 @@ pub struct Region {
     pub height: f64,
 }
 
-impl Region {
-    /// The whole picture.
-    pub const WHOLE: Self = Self { left: 0.0, top: 0.0, width: 1.0, height: 1.0 };
-}
-
 impl Answer {
     /// Makes sure that the page can show the answer: JSON has no NaN, and an attention has a weight for each patch.
     pub(super) fn check(&self) -> anyhow::Result<()> {
@@ -127,7 +122,7 @@ mod tests {
             log_probability: -1.5,
             alternatives: vec![Alternative { caption: "a cat".to_owned(), log_probability: -2.0 }],
             patches: [1, 2],
-            region: Region::WHOLE,
+            region: Region { left: 0.0, top: 0.0, width: 1.0, height: 1.0 },
         }
     }
 
