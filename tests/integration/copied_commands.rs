@@ -58,7 +58,7 @@ fn the_commands_that_a_run_prints_work_as_they_are_copied() {
         let output = in_a_shell(folder.path(), &line);
         assert!(output.status.success(), "{name:?}: {line}\n{}", stderr(&output));
         assert!(text.contains("caption-train serve --checkpoint "), "{text}");
-        let sync = behind(&text, "send the run with `").trim_end_matches('`');
+        let sync = behind(&text, "to upload this run: `").trim_end_matches('`');
         let output = in_a_shell(folder.path(), sync);
         let given = String::from_utf8(output.stdout).unwrap();
         let synced = given.strip_prefix("sync\n").unwrap().strip_suffix('\n').unwrap();

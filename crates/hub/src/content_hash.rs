@@ -1,13 +1,13 @@
 //! The hashes by which the Hub names contents, and how a content is checked against its name.
 //!
-//! A large file (LFS or Xet) is named by its SHA-256. A small one lies in git itself, where a content is named by the
-//! SHA-1 of `blob LENGTH`, a zero byte and the content. The latter is no protection against an attacker, only against
-//! damage; which data were used is told by SHA-256 for both.
+//! A large file (LFS or Xet) is named by its SHA-256. A small one is stored in git itself, where a content is named by the
+//! SHA-1 of `blob LENGTH`, a zero byte and the content. The latter protects only against damage, not against an attacker;
+//! provenance is recorded as SHA-256 for both.
 
 use base::digest::{Hasher, hex};
 use sha1::{Digest as _, Sha1};
 
-/// What the server calls a content.
+/// The server's name of a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContentHash {
     /// 64 lower-case hexadecimal characters.
@@ -17,8 +17,8 @@ pub(super) enum ContentHash {
 }
 
 impl ContentHash {
-    /// From an `ETag`, which may be weak and in quotes, or from the name of a file in the cache. `None`: it is no hash,
-    /// so that nothing could be checked; such a text must not become a file's name either.
+    /// From an `ETag`, which may be weak and in quotes, or from the name of a file in the cache. `None` if it is not a hash:
+    /// nothing could be checked, and the text must not become a file name.
     pub(super) fn parse(tag: &str) -> Option<Self> {
         let text = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
         match text.len() {
@@ -35,7 +35,7 @@ impl ContentHash {
     }
 }
 
-/// Whether the text is the full name of a commit.
+/// Whether the text is the full hash of a commit.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && is_hexadecimal(text)
 }
@@ -44,15 +44,15 @@ fn is_hexadecimal(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The digests of a content that is fed piece by piece.
+/// Computes the digests of a content piece by piece.
 pub(super) struct ContentHasher {
     sha256: Hasher,
-    /// For a content that is named by it.
+    /// Only for a content that is named by it.
     git_blob: Option<Sha1>,
 }
 
 impl ContentHasher {
-    /// For a content of `bytes` bytes that should be called `hash`.
+    /// For a content of `bytes` bytes whose name should be `hash`.
     pub(super) fn new(hash: &ContentHash, bytes: u64) -> Self {
         let git_blob = matches!(hash, ContentHash::GitBlob(_)).then(|| {
             let mut sha1 = Sha1::new();
@@ -75,9 +75,8 @@ impl ContentHasher {
     }
 }
 
-/// The digests of a whole content.
 pub(super) struct Digests {
-    /// The one to compare with the name.
+    /// To compare with the name.
     pub(super) named: String,
     pub(super) sha256: String,
 }

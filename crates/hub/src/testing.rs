@@ -1,4 +1,4 @@
-//! A Hub on this machine that speaks the protocol of the real one, and misbehaves when told to.
+//! A local Hub that speaks the protocol of the real one, and misbehaves on request.
 
 use std::cell::RefCell;
 use std::fs;
@@ -23,13 +23,13 @@ pub(super) const TOKEN: &str = "hf_secret";
 /// Which request an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum To {
-    /// For the commit of a branch: of a data set by its description, of a model by a file.
+    /// For the commit of a branch: of a dataset by its description, of a model by a file.
     Revision,
     Metadata,
     Content,
 }
 
-/// What the Hub does instead of the right thing.
+/// How the Hub misbehaves.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     /// A status, and headers that end in `\r\n`.
@@ -58,7 +58,7 @@ pub(super) enum Answer {
 
 pub(super) struct State {
     pub(super) commit: &'static str,
-    /// Name, content, and whether it lies in the storage for large files.
+    /// Name, content, and whether it is in the storage for large files.
     pub(super) files: Vec<(&'static str, Vec<u8>, bool)>,
     pub(super) faults: Faults<To, Answer>,
     requests: Vec<String>,
@@ -71,7 +71,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    /// With two files of a data set.
+    /// With two files of a dataset.
     pub(super) fn new() -> Self {
         Self::with(vec![(BIG, big(), true), (SMALL, b"{\"images\": []}\n".to_vec(), false)])
     }
@@ -230,7 +230,7 @@ pub(super) fn conditions() -> Conditions {
         retries: 3,
         retries_unreached: 1,
         first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_secs(5),
+        max_wait: Duration::from_secs(5),
         connecting: Duration::from_secs(20),
         silence: Duration::from_secs(20),
     };

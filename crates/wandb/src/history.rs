@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-/// A value and where it belongs.
+/// A value and its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     /// `["val", "loss"]` for `{"val": {"loss": ...}}`.
@@ -17,13 +17,13 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// A value on the first level.
+    /// A value at the top level.
     pub(crate) fn new(key: &str, value: &Value) -> Self {
         Self { path: vec![key.to_owned()], json: json_text(value) }
     }
 }
 
-/// A number for a row, also where it is NaN or infinite.
+/// A number for a row, which may be NaN or infinite.
 pub fn number(value: f64) -> Value {
     match serde_json::Number::from_f64(value) {
         Some(number) => Value::Number(number),
@@ -69,14 +69,13 @@ enum Node {
 }
 
 impl Tree {
-    /// The object that `items` describe; of two with one path the later one counts.
+    /// The object that `items` describe; a later item replaces an earlier one with the same path.
     pub(crate) fn of(items: &[Item]) -> Self {
         let mut tree = Self::default();
         items.iter().for_each(|item| tree.set(item));
         tree
     }
 
-    /// Sets one value.
     pub(crate) fn set(&mut self, item: &Item) {
         self.set_at(&item.path, &item.json);
     }
@@ -115,7 +114,11 @@ impl Tree {
     }
 }
 
-/// The end of a history.
+/// The end of a history: a resumed run neither leaves a hole nor writes a row twice.
+///
+/// A run that was killed at step 130 and resumes from a checkpoint of step 100 repeats steps 101 to 130 with equal values.
+/// The history only grows: a value is new if its step is after the last one, or if it is the first of its name at the last
+/// step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HistoryTail {
     last: Option<Last>,
@@ -124,22 +127,21 @@ pub(crate) struct HistoryTail {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Last {
     step: u64,
-    /// `None` stands for all there may be.
+    /// `None` means all keys.
     keys: Option<BTreeSet<String>>,
 }
 
 impl HistoryTail {
-    /// A history of which only the last step is known: it counts as whole.
+    /// A history of which only the last step is known: that step counts as complete.
     pub(crate) fn through(step: u64) -> Self {
         Self { last: Some(Last { step, keys: None }) }
     }
 
-    /// The last step.
     pub(crate) fn step(&self) -> Option<u64> {
         self.last.as_ref().map(|last| last.step)
     }
 
-    /// These values are there at `step`.
+    /// Adds values that the history has at `step`.
     pub(crate) fn add<'a>(&mut self, step: u64, keys: impl IntoIterator<Item = &'a str>) {
         let keys = keys.into_iter().filter(|key| !is_internal(key)).map(str::to_owned);
         match &mut self.last {
@@ -153,7 +155,7 @@ impl HistoryTail {
         }
     }
 
-    /// Whether the value `key` of `step` is still to come.
+    /// Whether the history lacks the value `key` of `step`.
     pub(crate) fn is_new(&self, step: u64, key: &str) -> bool {
         match &self.last {
             None => true,
@@ -162,7 +164,7 @@ impl HistoryTail {
         }
     }
 
-    /// What is new of a row, and nothing where that is only its time.
+    /// The new values of a row; none if only its time is new.
     pub(crate) fn new_of(&self, step: u64, items: Vec<Item>) -> Vec<Item> {
         let first = |item: &Item| item.path.first().cloned().unwrap_or_default();
         let kept: Vec<Item> =
@@ -171,7 +173,7 @@ impl HistoryTail {
     }
 }
 
-/// `_step`, `_timestamp` and `_runtime` belong to every row.
+/// `_step`, `_timestamp` and `_runtime` are part of every row.
 fn is_internal(key: &str) -> bool {
     key.starts_with('_')
 }

@@ -1,41 +1,33 @@
-//! What a run tells of itself: its config, the program and the machine; as the record, the file and the request need it.
+//! What a run reports about itself: its config, the program and the machine; for the record, the file and the request.
 
 use base::clock;
 use serde_json::{Map, Value, json};
 
 use crate::CLIENT_VERSION;
 
-/// What a run tells of itself.
+/// What a run reports about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
     /// The resolved config, an object.
     pub config: Value,
-    /// What the program is called.
+    /// The name of the program.
     pub program: String,
-    /// Its arguments.
     pub args: Vec<String>,
-    /// The file of the program.
+    /// Path of the program.
     pub executable: Option<String>,
-    /// The machine's name.
+    /// The host name.
     pub host: String,
     /// The operating system, such as `Linux-6.18-x86_64`.
     pub os: String,
-    /// Cores of the processor.
     pub cpu_cores: u64,
-    /// Threads that they run at once.
     pub cpu_threads: u64,
-    /// Main memory in bytes.
     pub memory_bytes: u64,
-    /// The graphics processors.
     pub gpus: Vec<Gpu>,
 }
 
-/// A graphics processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// What it is called.
     pub name: String,
-    /// Its memory in bytes.
     pub memory_bytes: u64,
 }
 
@@ -46,13 +38,13 @@ pub(crate) fn platform() -> String {
 }
 
 impl Metadata {
-    /// The values of the config; empty where it is no object.
+    /// The values of the config; empty if it is not an object.
     pub(crate) fn config_values(&self) -> Map<String, Value> {
         self.config.as_object().cloned().unwrap_or_default()
     }
 
-    /// The config as the server keeps it: each value wrapped, and `_wandb` beside them. Without `_wandb.t` the server does
-    /// not take the run for one that has begun, and it cannot be resumed.
+    /// The config as the server stores it: each value wrapped, plus `_wandb`. Without `_wandb.t` the server does not regard the
+    /// run as started, and it cannot be resumed.
     pub(crate) fn server_config(&self, writer_id: &str, started: f64) -> Map<String, Value> {
         let values = self.config_values();
         let mut config: Map<String, Value> =
@@ -104,7 +96,7 @@ pub(crate) fn yaml(config: &Map<String, Value>) -> String {
 fn write_block(values: &Map<String, Value>, depth: usize, text: &mut String) {
     for (key, value) in values {
         text.push_str(&"    ".repeat(depth));
-        // A text in JSON's quotation marks is one in YAML too, whatever is in it.
+        // A JSON string is also a YAML string, whatever it contains.
         text.push_str(&Value::from(key.as_str()).to_string());
         text.push(':');
         match value {
@@ -121,7 +113,7 @@ fn write_block(values: &Map<String, Value>, depth: usize, text: &mut String) {
     }
 }
 
-/// JSON is YAML, but for numbers such as `1e-5`, which YAML 1.1 reads as text without a point.
+/// JSON is YAML, except for numbers such as `1e-5`, which YAML 1.1 reads as text without a point.
 fn flow(value: &Value) -> String {
     match value {
         Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),

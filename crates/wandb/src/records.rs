@@ -11,7 +11,6 @@ use base::protobuf::{Fields, Message, Value};
 /// The oldest official client that reads such a file.
 const OLDEST_READER: &str = "0.70.0";
 
-// The parts of a record.
 const HISTORY: u32 = 2;
 const SUMMARY: u32 = 3;
 const CONFIG: u32 = 5;
@@ -24,47 +23,50 @@ const EXIT: u32 = 18;
 const HEADER: u32 = 21;
 const ENVIRONMENT: u32 = 26;
 
-// Fields that several parts share.
+// Fields of several parts.
 const KEY: u32 = 1;
 const NESTED_KEY: u32 = 2;
 const VALUE_JSON: u32 = 16;
 const FILE_IS_MEDIA: u64 = 2;
 const STANDARD_OUTPUT: u64 = 1;
 
-/// What a record says.
 #[derive(Debug)]
 pub(crate) enum Part {
-    /// Names the format.
     Header(Message),
-    /// Describes the run.
     Run(Message),
-    /// Where the run runs.
     Environment(Message),
-    /// Which client wrote it.
     Telemetry(Message),
-    /// Values of the config.
     Config(Vec<Item>),
     /// A row of metrics.
-    History { step: u64, items: Vec<Item> },
-    /// Values of the summary.
+    History {
+        step: u64,
+        items: Vec<Item>,
+    },
     Summary(Vec<Item>),
     /// Measurements of the machine at a moment, in seconds since 1970.
-    Stats { time: f64, items: Vec<Item> },
+    Stats {
+        time: f64,
+        items: Vec<Item>,
+    },
     /// A line of the console.
-    Line { time: f64, text: String },
+    Line {
+        time: f64,
+        text: String,
+    },
     /// Files to upload, relative to `files/`.
     Files(Vec<String>),
-    /// The end of the run.
-    Exit { code: i32, seconds: u64 },
+    Exit {
+        code: i32,
+        seconds: u64,
+    },
 }
 
-/// The first record of a file.
 pub(crate) fn header() -> Part {
     let version = Message::new().text(1, CLIENT_VERSION).text(2, OLDEST_READER);
     Part::Header(Message::new().message(1, &version))
 }
 
-/// The record that describes the run. `first_step` is the step behind the checkpoint that it goes on from.
+/// The record that describes the run. `first_step` is the step after the checkpoint that it resumes from.
 pub(crate) fn run(
     settings: &Settings,
     id: &str,
@@ -88,7 +90,6 @@ pub(crate) fn run(
     Part::Run(run)
 }
 
-/// The record of the machine and the program.
 pub(crate) fn environment(metadata: &Metadata, writer_id: &str, started: f64) -> Part {
     let message = Message::new().text(1, &metadata.os).message(3, &timestamp(started)).texts(5, &metadata.args);
     let message = message.text(6, &metadata.program);
@@ -103,7 +104,6 @@ pub(crate) fn environment(metadata: &Metadata, writer_id: &str, started: f64) ->
     Part::Environment(message.messages(24, gpus).text(199, writer_id))
 }
 
-/// The record of the client.
 pub(crate) fn telemetry() -> Part {
     Part::Telemetry(telemetry_message())
 }
@@ -117,7 +117,7 @@ fn timestamp(seconds: f64) -> Message {
     Message::new().signed(1, seconds.floor() as i64).unsigned(2, nanos.min(999_999_999))
 }
 
-/// How the keys of an item are written: the history's always as a path, as in the official client.
+/// How the keys of an item are written: those of the history always as a path, as in the official client.
 #[derive(Clone, Copy)]
 enum Nesting {
     Flat,
@@ -133,7 +133,6 @@ fn item_message(item: &Item, nesting: Nesting) -> Message {
 }
 
 impl Part {
-    /// The record as bytes.
     pub(crate) fn encode(&self, number: u64) -> Vec<u8> {
         let (field, message) = match self {
             Self::Header(message) => (HEADER, message.clone()),
@@ -162,7 +161,7 @@ impl Part {
         Message::new().unsigned(1, number).message(field, &message).into_bytes()
     }
 
-    /// What a record of a file says; `None` for a record of another kind.
+    /// Reads a record; `None` for one of another kind.
     pub(crate) fn decode(record: &[u8]) -> Option<Self> {
         Fields::new(record).find_map(|(field, part)| match field {
             HISTORY => {
@@ -197,7 +196,7 @@ impl Part {
     }
 }
 
-/// When the run of a record that describes one began, in seconds since 1970.
+/// When the run started, from the record that describes it, in seconds since 1970.
 pub(crate) fn started(record: &[u8]) -> Option<f64> {
     Fields::new(record).find(|(field, _)| *field == RUN).map(|(_, run)| time_of(run, 17))
 }

@@ -391,7 +391,7 @@ fn conditions() -> Conditions {
         retries: 3,
         retries_unreached: 1,
         first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_secs(5),
+        max_wait: Duration::from_secs(5),
         connecting: Duration::from_secs(20),
         silence: Duration::from_secs(20),
     };
@@ -522,7 +522,7 @@ fn nothing_private_goes_into_a_public_repository() {
     let hub = Hub::with_repository();
     hub.state().is_private = Some(false);
     insta::assert_snapshot!(refusal(&hub), @r"
-    owner/name is there already and public, and a private repository is wanted
+    owner/name already exists and is public, but a private repository was requested
       hint: make it private at HUB/owner/name/settings, choose another name, or upload it as public
     ");
     assert!(hub.requests("POST /api/models").is_empty());
@@ -531,24 +531,28 @@ fn nothing_private_goes_into_a_public_repository() {
 #[test]
 fn a_token_that_is_not_accepted_or_may_not_write_is_told_with_the_way_out() {
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Create, UNAUTHORIZED)), @r"
-    HUB does not accept the token, so that one cannot create the model owner/name
+    cannot create the model owner/name: HUB does not accept the token
       caused by: the server answered 401 Unauthorized: Invalid credentials
-      hint: log in anew with `hf auth login`, or set HF_TOKEN to a token of HUB/settings/tokens
+      hint: log in again with `hf auth login`, or set HF_TOKEN to a token from HUB/settings/tokens
     ");
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Create, FORBIDDEN)), @r"
-    the token may not create the model owner/name at HUB
+    the token has no permission to create the model owner/name at HUB
       caused by: the server answered 403 Forbidden: You have no rights here
-      hint: check that the owner is you or an organization of yours, and that the token may write: HUB/settings/tokens
+      hint: check that the owner is you or an organization of yours, and that the token has write access: HUB/settings/tokens
     ");
     for to in [To::Head, To::Preupload, To::Batch] {
-        for (answer, text) in [(UNAUTHORIZED, "does not accept the token"), (FORBIDDEN, "may not upload to the model")]
+        for (answer, text) in
+            [(UNAUTHORIZED, "does not accept the token"), (FORBIDDEN, "no permission to upload to the model")]
         {
             let hub = Hub::with_repository().always(to, answer);
             assert!(refusal(&hub).contains(text), "{to:?}");
             assert!(hub.requests("PUT ").is_empty() && hub.made() == 0);
         }
     }
-    assert!(refusal(&Hub::new().always(To::Commit, FORBIDDEN)).starts_with("the token may not commit to the model"));
+    assert!(
+        refusal(&Hub::new().always(To::Commit, FORBIDDEN))
+            .starts_with("the token has no permission to commit to the model")
+    );
 }
 
 #[test]
@@ -581,7 +585,7 @@ fn trouble_of_the_server_is_tried_again_until_it_stays() {
         let hub = Hub::new().always(to, TROUBLE);
         let text = describe(&upload(&hub, &wanted).unwrap_err());
         assert!(text.contains("caused by: the server answered 500 Internal Server Error"), "{to:?}: {text}");
-        assert!(text.contains("hint: try again later; what has arrived is kept"), "{to:?}: {text}");
+        assert!(text.contains("hint: try again later; run the same command to continue"), "{to:?}: {text}");
         assert!(hub.made() == 0);
     }
 }
@@ -595,7 +599,7 @@ fn a_wait_that_the_server_asks_for_is_kept_unless_it_is_too_long() {
     insta::assert_snapshot!(refusal(&hub), @r"
     cannot upload to the model owner/name at HUB
       caused by: the server answered 429 Too Many Requests; it asks to wait 99s
-      hint: wait some minutes; what has arrived is kept: the same command goes on from there
+      hint: wait a few minutes; what has arrived is kept: the same command goes on from there
     ");
     assert_eq!(hub.requests("POST /api/models").len(), 1);
 }
@@ -618,7 +622,7 @@ fn a_connection_that_is_cut_while_a_file_is_sent_costs_this_piece_alone() {
     assert_eq!(puts, ["1", "2", "2", "3"]);
     let text = refusal(&Hub::new().always(To::Put, Answer::Cut(1_000)));
     assert!(text.starts_with("cannot upload model.safetensors to the model owner/name at HUB"), "{text}");
-    assert!(text.contains("hint: check the network; what has arrived is kept"), "{text}");
+    assert!(text.contains("hint: check the network; run the same command to continue"), "{text}");
 }
 
 #[test]
@@ -703,10 +707,7 @@ fn a_stop_ends_the_upload_wherever_it_is_and_the_next_one_goes_on() {
         let hub = Hub::new().next(to, [answer]).hook(to, move |_| raised.raise());
         let error = run(&wanted, &settings(&hub.address), &conditions(), &stop).unwrap_err();
         assert!(error.chain().any(|link| link.is::<UploadStopped>()), "{to:?} {answer:?}: {error:?}");
-        assert_eq!(
-            describe(&error),
-            "the upload was stopped\n  hint: what has arrived is kept: the same command goes on from there"
-        );
+        assert_eq!(describe(&error), "upload stopped\n  hint: run the same command to continue");
         assert!(hub.made() == 0);
         upload(&hub, &wanted).unwrap();
         hub.assert_has(&wanted.files);
@@ -772,11 +773,11 @@ fn without_a_network_or_a_token_the_way_out_is_told_before_anything_is_sent() {
       hint: unset HF_HUB_OFFLINE, or upload the files later from a machine with a network
     ");
     insta::assert_snapshot!(text(&settings(&hub.address), None), @r"
-    cannot upload owner/name to HUB: there is no token
-      hint: make one that may write at HUB/settings/tokens, then `hf auth login` or set HF_TOKEN
+    cannot upload owner/name to HUB: no token found
+      hint: create a token with write access at HUB/settings/tokens, then run `hf auth login` or set HF_TOKEN
     ");
     let odd = text(&settings(&hub.address), Some("hf_\nsecret"));
-    assert!(odd.contains("the token has characters that no token has") && !odd.contains("secret"), "{odd}");
+    assert!(odd.contains("the token contains invalid characters") && !odd.contains("secret"), "{odd}");
     assert!(hub.state().requests.is_empty());
     let closed = closed_address();
     let away = text(&settings(&closed.replace("http://", "http://me:password@")), Some(TOKEN));
@@ -792,7 +793,7 @@ fn a_model_card_that_the_hub_would_refuse_is_told_before_anything_is_sent() {
     insta::assert_snapshot!(describe(&upload(&hub, &wanted).unwrap_err()), @r#"
     the Hub would refuse the metadata of README.md
       caused by: the server answered 400 Bad Request: "license" must be one of [mit]
-      hint: correct what stands between the lines --- at its beginning
+      hint: correct the block between the --- lines at its start
     "#);
     assert!(hub.requests("PUT ").is_empty());
     // A mirror may not judge at all.
@@ -922,5 +923,5 @@ fn addresses_and_parts_that_do_not_fit_the_file_are_refused() {
     let batch = json!({"objects": [{"oid": oid, "size": 1_000, "error": {"code": 422, "message": "too large"}}]});
     let body: &'static str = Box::leak(batch.to_string().into_boxed_str());
     let text = describe(&upload(&hub.always(To::Batch, Answer::Status("200 OK", "", body)), &wanted).unwrap_err());
-    assert!(text.starts_with(&format!("the server does not take the content {oid}: too large\n  hint: ")), "{text}");
+    assert!(text.starts_with(&format!("the server refuses the content {oid}: too large\n  hint: ")), "{text}");
 }

@@ -15,7 +15,7 @@ use crate::settings::tests::resolved;
 use crate::*;
 
 const KEY: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4";
-/// A condition that takes longer is never met; no test asserts on less.
+/// A condition that takes longer will never be met; no test asserts on less.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// What all runs of a test share: a folder, a clock and the messages.
@@ -24,7 +24,7 @@ struct Stage {
     clock: Arc<AtomicU64>,
     said: Arc<Mutex<Vec<String>>>,
     url: Option<String>,
-    /// Ends early once the server has answered or refused.
+    /// The wait ends early when the server has answered or refused.
     connect_wait: Duration,
     finish_wait: Duration,
 }
@@ -330,10 +330,10 @@ fn a_redirect_to_the_same_host_is_not_followed_either_and_one_to_nowhere_does_no
     for (path, expected) in [
         ("/elsewhere", "redirects to http://127.0.0.1:"),
         ("ftp://files.example/x", "redirects to ftp://files.example"),
-        ("//", "without an address"),
-        ("http://[::1", "without an address"),
-        ("\u{fc}", "without an address"),
-        ("data:text/plain,x", "without an address"),
+        ("//", "without a readable address"),
+        ("http://[::1", "without a readable address"),
+        ("\u{fc}", "without a readable address"),
+        ("data:text/plain,x", "without a readable address"),
     ] {
         let server = Recorder::start();
         server.redirect_to(path);
@@ -491,7 +491,7 @@ fn a_run_that_ended_goes_on_without_its_end() {
     assert_eq!(steps_on_disk(&folder, &point.run_id), (1..=22).collect::<Vec<_>>());
     let ends = parts(&folder, &point.run_id).iter().filter(|part| matches!(part, Part::Exit { .. })).count();
     assert_eq!(ends, 1);
-    // The name now belongs to the person at the page, and no picture is uploaded a second time.
+    // The name now belongs to the user of the page, and no image is uploaded a second time.
     let names: Vec<Value> = server.operations("UpsertBucket").iter().map(|run| run["displayName"].clone()).collect();
     assert_eq!(names, [json!("first"), Value::Null]);
     let later: Vec<Value> = server.operations("CreateRunFiles").split_off(uploads);
@@ -541,7 +541,7 @@ fn a_run_that_must_be_there_or_must_not_is_refused() {
     let cases = [
         (("WANDB_RESUME", "must"), ("WANDB_RUN_ID", "unknown"), "WANDB_RESUME=must"),
         (("WANDB_RESUME", "never"), ("WANDB_RUN_ID", "known"), "WANDB_RESUME=never"),
-        (("WANDB_RESUME", "allow"), ("WANDB_RUN_ID", "known"), "reaches step 7"),
+        (("WANDB_RESUME", "allow"), ("WANDB_RUN_ID", "known"), "already has steps up to 7"),
     ];
     for (resume, id, expected) in cases {
         let stage = Stage::new(Some(&server.url));
