@@ -180,8 +180,8 @@ fn a_home_folder_that_is_not_known_is_an_error_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(&folder.path().join("runs"));
     for (set, home, expected) in [
-        ("output_dir=~/runs", None, "is below the home folder, and"),
-        ("data.directory=~/set", Some(""), "is below the home folder, and"),
+        ("output_dir=~/runs", None, "cannot expand ~"),
+        ("data.directory=~/set", Some(""), "cannot expand ~"),
         ("data.source=~root/set", Some("/root"), "names the home folder of another user"),
         ("tokenizer.directory=~root", Some("/root"), "write ./~root"),
     ] {

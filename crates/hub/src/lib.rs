@@ -207,7 +207,7 @@ pub struct Upload {
 pub struct Uploaded {
     /// The page of the repository.
     pub url: String,
-    /// The full name of a commit that has all of them: the new one, or the newest where nothing was left to do.
+    /// The full hash of the commit with all files: the new one, or the newest if there was nothing to do.
     pub commit: String,
 }
 

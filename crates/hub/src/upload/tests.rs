@@ -599,7 +599,7 @@ fn a_wait_that_the_server_asks_for_is_kept_unless_it_is_too_long() {
     insta::assert_snapshot!(refusal(&hub), @r"
     cannot upload to the model owner/name at HUB
       caused by: the server answered 429 Too Many Requests; it asks to wait 99s
-      hint: wait a few minutes; what has arrived is kept: the same command goes on from there
+      hint: wait a few minutes; run the same command to continue
     ");
     assert_eq!(hub.requests("POST /api/models").len(), 1);
 }
