@@ -1,4 +1,4 @@
-//! How long captions are and which words they use: the model's beside those of people.
+//! Lengths and words of captions: the model's compared with the references.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,26 +9,24 @@ use super::data::{CaptionedImage, CaptionedSplit};
 use super::downsample::Point;
 use super::text::{self, MAX_WORD, grouped, percentage};
 
-/// Captions of this many words and more share a bar.
+/// Captions with this many or more words share a bar.
 const MAX_LENGTH: usize = 30;
-/// Words in a table.
 const MAX_WORDS: usize = 16;
 
-/// Lengths and words of a split's captions.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct CaptionHistograms {
     split: String,
     num_captions: String,
     num_references: String,
     pub(super) lengths: Option<Drawing>,
-    /// The most frequent words of either side.
+    /// The most frequent words of the captions and the references.
     words: Vec<WordRow>,
     our_vocabulary: String,
     reference_vocabulary: String,
-    /// Frequent words of people that the model never writes.
+    /// Frequent words of the references that the model never writes.
     unused: Vec<String>,
     distinct: String,
-    /// The captions that were written most often, with how often.
+    /// The most frequent captions and their counts.
     repeated: Vec<(String, String)>,
 }
 
@@ -37,12 +35,11 @@ struct WordRow {
     word: String,
     ours: String,
     references: String,
-    /// Lengths of the bars, in percent of the longest.
     our_bar: String,
     reference_bar: String,
 }
 
-/// Counts what the captions of a split hold; `None` without captions.
+/// Statistics of the captions of a split; `None` without captions.
 pub(super) fn histograms(split: &CaptionedSplit) -> Option<CaptionHistograms> {
     let images = &split.images;
     if images.is_empty() {
@@ -66,8 +63,7 @@ pub(super) fn histograms(split: &CaptionedSplit) -> Option<CaptionHistograms> {
     })
 }
 
-/// The words of a caption, lower case and without punctuation around them. Plainer than the tokenizer of the scores: this
-/// is for the eye.
+/// The words of a caption, in lower case without surrounding punctuation; simpler than the tokenizer of the scores.
 fn words(caption: &str) -> impl Iterator<Item = String> {
     let trimmed = caption.split_whitespace().map(|word| word.trim_matches(|letter: char| !letter.is_alphanumeric()));
     trimmed.filter(|word| !word.is_empty()).map(str::to_lowercase)
@@ -101,7 +97,6 @@ fn length_chart(ours: &[&str], references: &[&str]) -> Option<Drawing> {
     chart.draw()
 }
 
-/// Percent of the captions for each number of words.
 fn length_shares(captions: &[&str]) -> Vec<Point> {
     let mut bins = vec![0_u64; MAX_LENGTH + 1];
     let mut longest = 0;
@@ -127,7 +122,7 @@ fn word_rows(ours: &HashMap<String, u64>, references: &HashMap<String, u64>) -> 
         .into_iter()
         .map(|word| (word, share(ours, word, our_total), share(references, word, reference_total)))
         .collect();
-    // The alphabet decides between equal shares, so that the page does not depend on a hash.
+    // Equal shares are sorted alphabetically, so that the page does not depend on a hash.
     rows.sort_by(|a, b| b.1.max(b.2).total_cmp(&a.1.max(a.2)).then_with(|| a.0.cmp(b.0)));
     rows.truncate(MAX_WORDS);
     let longest = rows.first().map_or(1.0, |row| row.1.max(row.2));

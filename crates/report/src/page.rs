@@ -1,4 +1,4 @@
-//! Puts the page together: the template with its style and script, the policy that allows these two alone, and the data.
+//! Assembles the page: the template with its style and script, the policy that allows only these two, and the data.
 
 use anyhow::Context as _;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -25,7 +25,6 @@ const STYLE: &str = concat!(
 );
 const SCRIPT: &str = include_str!("page.js");
 
-/// What the template shows.
 #[derive(Serialize)]
 struct Page {
     run_name: String,
@@ -53,17 +52,12 @@ struct FileView {
     what: String,
 }
 
-/// What the script reads.
 #[derive(Serialize)]
 struct ScriptData<'a> {
     charts: Vec<&'a ChartData>,
     gallery: &'a [CardData],
 }
 
-/// The page, as HTML.
-///
-/// # Errors
-/// A template that cannot be filled.
 pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
     let page = page(data);
     let lengths = page.captions.as_ref().and_then(|captions| captions.lengths.as_ref());
@@ -72,7 +66,7 @@ pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
     let script_data =
         ScriptData { charts: drawings.map(|drawing| &drawing.data).collect(), gallery: &page.gallery.data };
     let script_data = script_json(&script_data).context("cannot encode the data of the report")?;
-    // A browser hashes what it parsed, without the carriage returns that a checkout may have added.
+    // A browser hashes what it parsed, without carriage returns that a checkout may have added.
     let (style, script) = (STYLE.replace('\r', ""), SCRIPT.replace('\r', ""));
     let policy = format!(
         "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
@@ -101,11 +95,7 @@ pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
 fn page(data: &ReportData) -> Page {
     let line = |text: &str| text::line(text, MAX_CAPTION);
     Page {
-        run_name: if data.run_name.trim().is_empty() {
-            "A run without a name".to_owned()
-        } else {
-            line(&data.run_name)
-        },
+        run_name: if data.run_name.trim().is_empty() { "Unnamed run".to_owned() } else { line(&data.run_name) },
         written_by: line(&data.written_by),
         status: status(data),
         figures: figures(data),
@@ -132,8 +122,7 @@ fn file_view(file: &FileLink) -> FileView {
     }
 }
 
-/// The path as an address that begins at the page's own folder, whatever it holds: a name such as `javascript:x` is the
-/// name of a file.
+/// The path as an address relative to the page's folder, whatever it contains: `javascript:x` is the name of a file.
 fn relative_address(path: &str) -> String {
     let mut address = ".".to_owned();
     for part in path.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".") {

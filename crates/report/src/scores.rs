@@ -1,4 +1,4 @@
-//! The scores of splits as tables.
+//! Score tables of splits.
 
 use serde::Serialize;
 
@@ -8,13 +8,12 @@ use metrics::score::SCORE_NAMES;
 use metrics::statistics::CaptionStatistics;
 use records::record::{EvaluationRecord, NamedScores};
 
-/// A split's scores.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ScoreTable {
     split: String,
     model: String,
     rows: Vec<ScoreLine>,
-    /// Head of the column of intervals, where there is one.
+    /// Header of the column of intervals, if there is one.
     interval_name: Option<String>,
     notes: Vec<String>,
     signature: String,
@@ -28,8 +27,8 @@ struct ScoreLine {
     interval: Option<String>,
 }
 
-/// The splits that were scored by themselves: those that the caller gives, and of those in the log the ones it does not,
-/// each as it was scored last.
+/// The splits that were evaluated separately: those given by the caller, then the last evaluations of other splits in the
+/// log.
 pub(super) fn score_tables(data: &ReportData) -> Vec<ScoreTable> {
     let mut tables: Vec<ScoreTable> = data.scores.iter().map(table).collect();
     let mut logged: Vec<&EvaluationRecord> = Vec::new();
@@ -87,7 +86,7 @@ fn table(scores: &SplitScores) -> ScoreTable {
     }
 }
 
-/// `Bleu_4` as papers have it.
+/// `Bleu_4` as written in papers.
 fn readable(name: &str) -> String {
     match name.strip_prefix("Bleu_") {
         Some(order) => format!("BLEU-{}", text::line(order, MAX_CAPTION)),
@@ -99,13 +98,13 @@ fn readable(name: &str) -> String {
 fn figures(figures: &CaptionStatistics) -> Vec<(&'static str, String)> {
     let length = format!("{}, {} to {}", significant(figures.mean_length), figures.min_length, figures.max_length);
     let mut lines = vec![
-        ("words of a caption", length),
-        ("different words", grouped(figures.vocabulary as u64)),
+        ("words per caption", length),
+        ("vocabulary", grouped(figures.vocabulary as u64)),
         ("distinct captions", percentage(figures.distinct)),
     ];
-    let novel = figures.novel.map_or_else(|| "not known: no training captions were given".to_owned(), percentage);
-    lines.push(("novel: no training image has them", novel));
-    lines.push(("repeat three words", percentage(figures.repeating)));
+    let novel = figures.novel.map_or_else(|| "unknown: no training captions given".to_owned(), percentage);
+    lines.push(("novel: not among the training captions", novel));
+    lines.push(("repeating three words", percentage(figures.repeating)));
     lines.extend(figures.without_end.map(|share| ("cut off without an end", percentage(share))));
     lines
 }

@@ -1,11 +1,11 @@
-//! How numbers and texts are written for a reader. Characters that a reader would not see, or that reverse the rest of a
-//! line, are named. Escaping for HTML is the template's part.
+//! Formats numbers and texts. Characters that are invisible or reverse the rest of a line are shown by code. The template
+//! escapes HTML.
 
 use base::visible::is_hidden;
 
-/// Characters of a caption that are shown: those of people are a line or two, and one without an end must not fill a page.
+/// Characters shown of a caption: one without an end must not fill the page.
 pub(super) const MAX_CAPTION: usize = 600;
-/// Characters of a word that are shown in a table.
+/// Characters shown of a word in a table.
 pub(super) const MAX_WORD: usize = 40;
 
 /// One line of at most `max_chars` characters.
@@ -24,7 +24,7 @@ pub(super) fn line(text: &str, max_chars: usize) -> String {
     shown
 }
 
-/// A text of many lines, whole.
+/// A text of several lines.
 pub(super) fn lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.replace("\r\n", "\n").chars() {
@@ -62,17 +62,17 @@ pub(super) fn significant(value: f64) -> String {
     with_minus(&text)
 }
 
-/// Three decimals, as tables of scores have them.
+/// Three decimals.
 pub(super) fn score(value: f64) -> String {
     if value.is_finite() { with_minus(&format!("{value:.3}")) } else { "not finite".to_owned() }
 }
 
-/// A share from 0 to 1 as a percentage.
+/// A fraction from 0 to 1 as a percentage.
 pub(super) fn percentage(share: f64) -> String {
     if share.is_finite() { with_minus(&format!("{:.1} %", 100.0 * share)) } else { "not finite".to_owned() }
 }
 
-/// A whole number, its thousands apart.
+/// A whole number with thousands separators.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -93,7 +93,7 @@ pub(super) fn large(number: u64) -> String {
     unit.map_or_else(|| number.to_string(), |(size, name)| format!("{:.1} {name}", value / size))
 }
 
-/// A number of something: `1 update`, `2 updates`.
+/// A count with its noun: `1 update`, `2 updates`.
 pub(super) fn counted(number: u64, singular: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {singular}{ending}", grouped(number))
@@ -116,7 +116,7 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// The true minus sign, which is as wide as a digit; the exponent's stays.
+/// Uses the typographic minus sign, except in the exponent.
 fn with_minus(text: &str) -> String {
     text.strip_prefix('-').map_or_else(|| text.to_owned(), |rest| format!("\u{2212}{rest}"))
 }

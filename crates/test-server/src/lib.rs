@@ -1,6 +1,8 @@
 //! An HTTP/1.1 server for tests. The test answers each request, and may also cut the connection, send nonsense or stay
 //! silent, which ready-made servers do not offer. One request per connection, one thread per connection.
 
+#![expect(clippy::disallowed_methods, reason = "only tests use it")]
+
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
