@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value};
-use wandb::{Metadata, Options, Run, Settings, Surroundings, number};
+use wandb::{Context, Metadata, Options, Run, Settings, number};
 
-#[path = "../crates/wandb/src/recorder.rs"]
+#[path = "../crates/wandb/src/tests/recorder.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "the client's own tests need all of it")]
 mod recorder;
 
@@ -38,7 +38,7 @@ enum Server {
 
 fn start(server: Server, folder: &Path) -> Result<(Run, Option<Recorder>)> {
     let recorder = matches!(server, Server::Healthy).then(Recorder::start);
-    let url = recorder.as_ref().map_or_else(Recorder::dead_url, |recorder| recorder.url.clone());
+    let url = recorder.as_ref().map_or_else(test_server::closed_address, |recorder| recorder.url.clone());
     let mode = match server {
         Server::Off => "disabled",
         Server::File => "offline",
@@ -51,12 +51,12 @@ fn start(server: Server, folder: &Path) -> Result<(Run, Option<Recorder>)> {
         _ => None,
     };
     let settings = Settings::resolve(&Options::default(), folder, &environment)?;
-    let mut surroundings = Surroundings::real(Arc::new(|_, _| {}));
-    surroundings.pace.interval = Duration::from_millis(5);
-    surroundings.pace.first_wait = Duration::from_millis(5);
-    surroundings.pace.longest_wait = Duration::from_millis(5);
-    surroundings.pace.connect_wait = Duration::from_secs(1);
-    let run = Run::start(&settings, &Metadata::default(), None, surroundings)?;
+    let mut context = Context::real(Arc::new(|_, _| {}));
+    context.pace.interval = Duration::from_millis(5);
+    context.pace.min_retry_wait = Duration::from_millis(5);
+    context.pace.max_retry_wait = Duration::from_millis(5);
+    context.pace.connect_wait = Duration::from_secs(1);
+    let run = Run::start(&settings, &Metadata::default(), None, context)?;
     Ok((run, recorder))
 }
 

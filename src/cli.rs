@@ -1,4 +1,4 @@
-//! The command line: what may be written, and which command it means.
+//! The command line: options and commands.
 
 use std::path::PathBuf;
 
@@ -32,25 +32,25 @@ use base::visible::is_hidden;
     name = "caption-train",
     version = VERSION,
     arg_required_else_help = true,
-    after_help = "Train with --config FILE, go on with --resume FILE; everything else is a command."
+    after_help = "Train with --config FILE, resume with --resume FILE; everything else is a command."
 )]
 struct Cli {
-    /// Train as this config file says
+    /// Train with this config file
     #[arg(long, value_name = "FILE", conflicts_with = "resume", value_parser = path_argument())]
     config: Option<PathBuf>,
-    /// Go on from this checkpoint, from the newest whole one of a run's folder, or of the newest run ("auto")
+    /// Resume from this checkpoint, from the newest intact one of a run directory, or of the newest run ("auto")
     #[arg(long, value_name = "FILE|RUN|auto", value_parser = path_argument())]
     resume: Option<PathBuf>,
-    /// Change a value of the config; may be repeated
+    /// Override a value of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     overrides: Vec<String>,
-    /// auto, cpu, cuda or cuda:N: the same as --set training.device=DEVICE
+    /// auto, cpu, cuda or cuda:N; short for --set training.device=DEVICE
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Only warnings and errors
+    /// Print only warnings and errors
     #[arg(long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// More detail
+    /// Print more details
     #[arg(long, global = true)]
     verbose: bool,
     #[command(subcommand)]
@@ -59,33 +59,30 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prepare a data set for training
+    /// Prepare a dataset for training
     PrepareData(PrepareDataArgs),
-    /// Describe images with a trained model
+    /// Caption images with a trained model
     Caption(CaptionArgs),
-    /// Caption a split of a data set with a model, and score the captions
+    /// Caption a dataset split with a model and score the captions
     Evaluate(EvaluateArgs),
-    /// Score captions that anybody wrote: BLEU, METEOR, ROUGE-L, CIDEr-D
+    /// Score captions from any source: BLEU, METEOR, ROUGE-L, CIDEr-D
     Score(ScoreArgs),
-    /// Write a model as a folder that Python's transformers loads
+    /// Export a model as a folder for Python's transformers
     Export(ExportArgs),
-    /// Upload a model to the Hugging Face Hub, with a card
+    /// Upload a model with a model card to the Hugging Face Hub
     Upload(UploadArgs),
-    /// Write one HTML page of a run: curves, captions, where the model looks
+    /// Write an HTML report of a run: curves, captions, attention
     Report(ReportArgs),
-    /// Open a page to try a model with pictures
+    /// Serve a local web page to try a model
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
-    /// Show what a checkpoint holds
+    /// Show the contents of a checkpoint
     Inspect(InspectArgs),
     /// Show what a run would do and need, without training
     Plan(PlanArgs),
 }
 
-/// Does what the command line asks for.
-///
-/// # Errors
-/// What the command gives; a usage error when nothing is asked for.
+/// Runs the command of the command line.
 pub fn run() -> anyhow::Result<Outcome> {
     let cli = Cli::try_parse().or_else(refuse)?;
     terminal::set_verbosity(match (cli.quiet, cli.verbose) {
@@ -97,8 +94,8 @@ pub fn run() -> anyhow::Result<Outcome> {
         && (cli.config.is_some() || cli.resume.is_some() || cli.device.is_some() || !cli.overrides.is_empty())
     {
         return Err(usage(
-            "--config, --resume, --set and --device before a command belong to training",
-            "write the command first, and its own options behind it",
+            "--config, --resume, --set and --device before a command are options of training",
+            "write the command first, followed by its own options",
         ));
     }
     match &cli.command {
@@ -127,8 +124,8 @@ pub fn run() -> anyhow::Result<Outcome> {
     }
 }
 
-/// Shows what clap has to say, in its colours; where it quotes an argument that would control the terminal, such as the name
-/// of a file that a shell filled in, as an error of our own.
+/// Prints clap's message, in its colours. If it quotes an argument that would control the terminal, such as a file name
+/// that a shell filled in, it becomes an error of our own.
 fn refuse(error: clap::Error) -> anyhow::Result<Cli> {
     let text = error.render().to_string();
     if !text.chars().any(|character| is_hidden(character) && character != '\n') {
@@ -142,8 +139,8 @@ fn request(cli: &Cli) -> anyhow::Result<TrainRequest> {
         (Some(config), _) => Ok(TrainRequest::Config(config.clone())),
         (None, Some(checkpoint)) => Ok(TrainRequest::Resume(checkpoint.clone())),
         (None, None) => Err(usage(
-            "there is nothing to train",
-            "name a config file with --config FILE, or a checkpoint, a run's folder or auto with --resume",
+            "nothing to train",
+            "give a config file with --config FILE, or a checkpoint, a run directory or auto with --resume",
         )),
     }
 }

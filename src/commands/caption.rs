@@ -1,4 +1,4 @@
-//! `caption-train caption`: describes images with the model of a checkpoint.
+//! `caption-train caption`: captions images with a trained model.
 
 use std::path::{Path, PathBuf};
 
@@ -20,25 +20,24 @@ use base::terminal;
 /// Images that go through the model together.
 const BATCH_SIZE: usize = 16;
 
-/// Describes images.
+/// Caption images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CaptionArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// JPEG, PNG, WebP, BMP, GIF or TIFF files, or folders of them; subfolders are not searched
     #[arg(required = true, value_name = "IMAGE", value_parser = path_argument())]
     pub images: Vec<PathBuf>,
-    /// Print a JSON object for each image: image, caption, tokens and their log-probabilities
+    /// Print a JSON object per image: image, caption, tokens and their log-probabilities
     #[arg(long)]
     pub json: bool,
-    /// Add to the JSON how much each token of the caption looks at each patch of the image
+    /// Add the attention of each token to each image patch to the JSON
     #[arg(long, requires = "json")]
     pub attention: bool,
-    /// Captions of each image, the best first
+    /// Number of captions per image, best first
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub num_captions: usize,
-    /// How captions are written.
     #[command(flatten)]
     pub decoding: DecodingArgs,
     /// auto, cpu, cuda or cuda:N
@@ -46,11 +45,8 @@ pub struct CaptionArgs {
     pub device: String,
 }
 
-/// Prints `PATH<TAB>CAPTION` in one line, or a JSON object, for each image. An image that cannot be read is an error of its own; the
-/// rest go on.
-///
-/// # Errors
-/// A checkpoint that cannot be used; at the end, when an image could not be read.
+/// Prints a line `PATH<TAB>CAPTION`, or a JSON object, for each image. Unreadable images are reported and skipped, and make
+/// the command fail at the end.
 pub fn run(args: &CaptionArgs) -> Result<()> {
     let device = select_device(&args.device)?;
     let opened = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &device)?;
@@ -101,14 +97,14 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     if failed > 0 {
         return Err(fault(
             format!("{failed} of {} images could not be captioned", files.len().max(failed)),
-            "the messages above say why",
+            "see the messages above",
         ));
     }
     Ok(())
 }
 
-/// One line, of the best caption, with the others behind it where several were asked for. `attention` has the weights of
-/// the class token and the patches, row by row, for each token, and the patches along a side.
+/// One line with the best caption, followed by the others if several were requested. `attention` holds, for each token, the
+/// weights of the class token and the patches, row by row, and the number of patches along a side.
 fn json(path: &Path, captions: &[WrittenCaption], attention: Option<(&Vec<Vec<f32>>, usize)>) -> String {
     let (best, others) =
         captions.split_first().map_or((Value::Null, captions), |(best, others)| (object(best), others));
@@ -126,8 +122,8 @@ fn json(path: &Path, captions: &[WrittenCaption], attention: Option<(&Vec<Vec<f3
     line.to_string()
 }
 
-/// The log-probabilities are natural logarithms: one for each token, and one for the end token where the caption has one;
-/// their sum is that of the caption.
+/// The log-probabilities are natural logarithms: one per token, including the end token if the caption has one; their sum is
+/// that of the caption.
 fn object(caption: &WrittenCaption) -> Value {
     json!({
         "caption": caption.text,

@@ -1,4 +1,4 @@
-//! Data sets that are on the Hub: which repository and files, and what a person should know before they are fetched.
+//! Datasets on the Hub: repositories, files and terms of use.
 
 use std::path::{Path, PathBuf};
 
@@ -14,44 +14,38 @@ const FLICKR30K: DatasetRequest<'static> = DatasetRequest {
     id: "nlphuji/flickr30k",
     files: &[flickr30k_hub::FILE, "flickr30k-images.zip"],
     revision: None,
-    terms: "Flickr30k is for research and education alone; its images belong to those who put them on Flickr, and fall \
-            under Flickr's terms of use (https://shannon.cs.illinois.edu/DenotationGraph/)",
-    manual: "get flickr_annotations_30k.csv and flickr30k-images.zip of the Hub data set \
+    terms: "Flickr30k is only for research and education; its images belong to their Flickr users and are subject to \
+            Flickr's terms of use (https://shannon.cs.illinois.edu/DenotationGraph/)",
+    manual: "get flickr_annotations_30k.csv and flickr30k-images.zip of the Hub dataset \
              nlphuji/flickr30k on another machine, put both into one folder, and run `caption-train prepare-data \
-             --dataset flickr30k --source FOLDER` (in a config file: `data.source`); images and captions of Flickr30k in \
-             any other form will do as well",
+             --dataset flickr30k --source FOLDER` (in a config file: `data.source`); Flickr30k in any other format \
+             works too",
     copied_to: None,
 };
 
-/// Files of a data set that are on this machine now.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Where they are.
     pub folder: PathBuf,
-    /// Where they came from.
     pub origin: Origin,
 }
 
-/// Whether the data set called `name` can be had from the Hub.
+/// Whether the dataset `name` can be downloaded from the Hub.
 pub fn is_on_the_hub(name: &str) -> bool {
     name == "flickr30k"
 }
 
-/// What [`fetch`] would do.
+/// Describes what [`fetch`] would do.
 pub fn describe(name: &str, revision: Option<&str>) -> String {
     let request = DatasetRequest { revision, ..FLICKR30K };
     format!(
-        "data set {name} would be downloaded from the Hub: {} of {} at {}, about 4.4 GB; then prepared",
+        "would download the dataset {name} from the Hub ({} of {} at {}, about 4.4 GB) and prepare it",
         request.files.join(" and "),
         request.id,
         revision.unwrap_or("main")
     )
 }
 
-/// Downloads what is not in the Hub's cache on this machine. `copied_to` is where its images will be stored as they are.
-///
-/// # Errors
-/// As [`dataset_files`].
+/// Downloads what the Hub's cache lacks. `copied_to` is the folder into which the images will be copied.
 pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> anyhow::Result<Fetched> {
     threads::check_network()?;
     let downloaded = dataset_files(&DatasetRequest { revision, copied_to, ..FLICKR30K })?;
@@ -64,42 +58,39 @@ pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> a
     Ok(Fetched { folder: downloaded.folder, origin })
 }
 
-/// What a run does when the source of its data set has changed since the data set was prepared. It never prepares it anew:
-/// other runs may be using it.
+/// What a run does if the source of its dataset has changed since the dataset was prepared. It never prepares it again: other
+/// runs may be using it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnChange {
-    /// It does not begin: a new run would be trained on what is out of date.
+    /// Fails: a new run would train on outdated data.
     Refuse,
-    /// It says so and keeps to the data set as it is: a resumed run cannot change to another one.
+    /// Warns and uses the dataset as it is: a resumed run cannot change its data.
     Warn,
 }
 
-/// Makes sure that `directory` holds the data set called `name`: from `source` where one is given, else from the Hub where
-/// it is there.
-///
-/// # Errors
-/// As [`ensure_dataset`] and [`fetch`], and a source that has changed, unless `on_change` says otherwise.
+/// Makes sure that `directory` holds the dataset `name`: from `source` if given, else from the Hub if it is there.
 pub fn ensure(name: &str, directory: &Path, source: Option<&Path>, on_change: OnChange) -> anyhow::Result<()> {
     if KnownDataset::named(name).is_none() {
         let names = KnownDataset::ALL.map(KnownDataset::name).join(", ");
-        let hint =
-            format!("these are known: {names}; for any other set data.directory to the folder that prepare-data made");
-        return Err(usage(format!("data.dataset = {name:?} is no data set that is known by name"), hint));
+        let hint = format!(
+            "known datasets: {names}; for another one, set data.directory to the output folder of prepare-data"
+        );
+        return Err(usage(format!("unknown dataset {name:?} (data.dataset)"), hint));
     }
     let is_there = is_there(name, directory)?;
     let changes = source.filter(|_| is_there).map(|source| (source, source_changes(name, directory, source)));
     match changes {
-        // The data set is there: a run does not need the source.
+        // The dataset exists, and the run does not need its source.
         Some((_, Err(error))) => {
-            terminal::warning(&format!("cannot tell whether its source has changed: {}", one_line(&error)))
+            terminal::warning(&format!("cannot check whether the dataset's source has changed: {}", one_line(&error)))
         }
         Some((source, Ok(Some(how)))) => match on_change {
-            OnChange::Warn => terminal::warning(&format!("{how}; the run keeps to the data set as it is")),
+            OnChange::Warn => terminal::warning(&format!("{how}; the run uses the dataset as it is")),
             OnChange::Refuse => {
                 let (source, directory) = (shell_path(source), shell_path(directory));
                 let hint = format!(
                     "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to prepare it \
-                     anew, or remove `data.source` to train on the data set as it is"
+                     again, or remove `data.source` to train on the dataset as it is"
                 );
                 return Err(fault(how, hint));
             }

@@ -1,47 +1,47 @@
-//! The options that say how captions are written, and what becomes of them beside a model's own settings.
+//! The options for generating captions, and how they combine with a model's own settings.
 
 use anyhow::Result;
 
-use crate::config::{DecodingConfig, check_decoding};
+use crate::config::{ConfigError, DecodingConfig, check_decoding};
 use crate::decoding::{Constraints, Decoding, Strategy};
 use crate::tokenizer::SpecialIds;
 use base::fault::usage;
 
-/// How captions are written; what is not given is as the model's own settings have it.
+/// How captions are generated; the defaults are the model's own settings.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "How captions are written")]
+#[command(next_help_heading = "Caption generation (default: the model's own settings)")]
 pub struct DecodingArgs {
-    /// Beginnings that a beam search keeps; 1 for a greedy search
+    /// Number of beams; 1 = greedy search
     #[arg(long, value_name = "N")]
     pub num_beams: Option<usize>,
-    /// A caption's score is its log-probability over its length to this power
+    /// Exponent of the caption length by which a beam's log-probability is divided
     #[arg(long, value_name = "POWER", allow_negative_numbers = true)]
     pub length_penalty: Option<f64>,
-    /// No n-gram of so many tokens comes twice in a caption; 0: it may
+    /// Forbid repeated n-grams of this size (0 = allow)
     #[arg(long, value_name = "N")]
     pub no_repeat_ngram_size: Option<usize>,
-    /// Tokens that a caption has at least, without the end token
+    /// Minimum number of tokens, without the end token
     #[arg(long, value_name = "N")]
     pub min_new_tokens: Option<usize>,
-    /// Tokens that a caption has at most, the end token included
+    /// Maximum number of tokens, including the end token
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<usize>,
-    /// Draw tokens by their probability; the logits are divided by this
+    /// Sample tokens; the logits are divided by this temperature
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// Draw among the most probable tokens, so many of them
+    /// Sample from this many of the most probable tokens
     #[arg(long, value_name = "N")]
     pub top_k: Option<usize>,
-    /// Draw among the fewest tokens that have this probability together
+    /// Sample from the smallest set of tokens with at least this total probability
     #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
-    /// Of the draws; 0 when it is not given
+    /// Seed for sampling [default: 0]
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
 }
 
 impl DecodingArgs {
-    /// How a model with the settings `own` writes `num_captions` captions of an image.
+    /// The decoding for `num_captions` captions of an image by a model with the settings `own`.
     ///
     /// # Errors
     /// A usage error for values out of range and for options that exclude each other.
@@ -58,14 +58,14 @@ impl DecodingArgs {
         config.no_repeat_ngram_size = self.no_repeat_ngram_size.unwrap_or(config.no_repeat_ngram_size);
         config.min_new_tokens = self.min_new_tokens.unwrap_or(config.min_new_tokens);
         config.max_new_tokens = self.max_new_tokens.or(config.max_new_tokens);
-        check_decoding(&config).map_err(|error| {
-            let text = error.root_cause().to_string();
-            usage(text.replace("decoding.", "--").replace('_', "-"), "--help tells what there can be")
+        check_decoding(&config).map_err(|ConfigError { key, problem, .. }| {
+            let option = key.trim_start_matches("decoding.").replace('_', "-");
+            usage(format!("--{option} {problem}"), "see --help for the range")
         })?;
         if let Some(count) = self.max_new_tokens.filter(|&count| count > num_positions) {
             return Err(usage(
-                format!("--max-new-tokens is {count}, and the model has {num_positions} positions"),
-                "the longest caption has as many tokens as the model has positions",
+                format!("--max-new-tokens is {count}, but the model has only {num_positions} positions"),
+                "a caption cannot have more tokens than the model has positions",
             ));
         }
         let mut decoding = Decoding::from_config(&config, specials.start, specials.end, num_positions);
@@ -74,49 +74,48 @@ impl DecodingArgs {
             decoding.strategy = sampling;
         }
         self.check_use(&decoding, num_positions)?;
-        let most = match decoding.strategy {
+        let max_captions = match decoding.strategy {
             Strategy::Greedy => 1,
             Strategy::Beam { num_beams, .. } => num_beams,
-            Strategy::Sample { .. } => MOST_CAPTIONS,
+            Strategy::Sample { .. } => MAX_CAPTIONS,
         };
-        if !(1..=most).contains(&num_captions) {
+        if !(1..=max_captions).contains(&num_captions) {
             return Err(usage(
-                format!("{num_captions} captions of an image are asked for, and there can be 1 to {most}"),
-                "a greedy search gives one, a beam search as many as --num-beams, and --temperature 1 draws as many \
-                 as are wanted",
+                format!("{num_captions} captions per image requested, expected 1 to {max_captions}"),
+                "a greedy search gives one, a beam search up to --num-beams; with --temperature 1 any number can be \
+                 sampled",
             ));
         }
         Ok(decoding)
     }
 
-    /// Makes sure that no option is given that changes nothing.
+    /// Refuses options that would have no effect.
     fn check_use(&self, decoding: &Decoding, num_positions: usize) -> Result<()> {
         let is_drawn = matches!(decoding.strategy, Strategy::Sample { .. });
         let has_beams = matches!(decoding.strategy, Strategy::Beam { .. });
         if self.seed.is_some() && !is_drawn {
-            return Err(usage("--seed is given, and nothing is drawn", "give --temperature, --top-k or --top-p too"));
+            return Err(usage("--seed has no effect without sampling", "add --temperature, --top-k or --top-p"));
         }
         if self.length_penalty.is_some() && !has_beams {
-            return Err(usage("--length-penalty is given, and there are no beams", "give --num-beams 5 too"));
+            return Err(usage("--length-penalty has no effect without beams", "add --num-beams 5"));
         }
         let Constraints { min_new_tokens, max_new_tokens, .. } = decoding.constraints;
         if min_new_tokens >= max_new_tokens {
-            let least =
-                if self.min_new_tokens.is_some() { "--min-new-tokens asks" } else { "the model's settings ask" };
-            let most = match self.max_new_tokens {
-                Some(_) => "--max-new-tokens allows".to_owned(),
-                None if max_new_tokens == num_positions => "the model has positions for".to_owned(),
-                None => "its settings allow".to_owned(),
+            let min = if self.min_new_tokens.is_some() { "--min-new-tokens asks" } else { "the model's settings ask" };
+            let max = match self.max_new_tokens {
+                Some(_) => "--max-new-tokens allows only",
+                None if max_new_tokens == num_positions => "the model has positions only for",
+                None => "its settings allow only",
             };
             return Err(usage(
                 format!(
-                    "{least} for at least {min_new_tokens} tokens in a caption, and {most} {max_new_tokens}, the end \
-                     token included"
+                    "{min} for at least {min_new_tokens} tokens in a caption, but {max} {max_new_tokens}, including the \
+                     end token"
                 ),
                 if max_new_tokens == num_positions {
-                    format!("give --min-new-tokens {} or less", max_new_tokens - 1)
+                    format!("set --min-new-tokens to at most {}", max_new_tokens - 1)
                 } else {
-                    format!("lower --min-new-tokens, or raise --max-new-tokens (to {num_positions} at most)")
+                    format!("lower --min-new-tokens, or raise --max-new-tokens (to at most {num_positions})")
                 },
             ));
         }
@@ -129,23 +128,26 @@ impl DecodingArgs {
         }
         if self.num_beams.is_some_and(|num_beams| num_beams > 1) {
             return Err(usage(
-                "--num-beams does not go together with --temperature, --top-k and --top-p",
-                "search with beams, or draw",
+                "--num-beams cannot be combined with --temperature, --top-k or --top-p",
+                "choose either beam search or sampling",
             ));
         }
         let (temperature, top_p) = (self.temperature.unwrap_or(1.0), self.top_p.unwrap_or(1.0));
         if !(temperature > 0.0 && temperature.is_finite()) {
-            return Err(usage(format!("--temperature must be above 0, found {temperature}"), "0.7 is a usual value"));
+            return Err(usage(format!("--temperature must be above 0, found {temperature}"), "0.7 is a common value"));
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(usage(format!("--top-p must be above 0 and at most 1, found {top_p}"), "0.9 is a usual value"));
+            return Err(usage(
+                format!("--top-p must be above 0 and at most 1, found {top_p}"),
+                "0.9 is a common value",
+            ));
         }
         Ok(Some(Strategy::Sample { temperature, top_k: self.top_k.unwrap_or(0), top_p, seed: self.seed.unwrap_or(0) }))
     }
 }
 
-/// Captions of an image that may be drawn at once: each is a row of the batch.
-const MOST_CAPTIONS: usize = 1000;
+/// Captions sampled at once for an image: each is a row of the batch.
+const MAX_CAPTIONS: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Turns `auto`, `cpu`, `cuda` and `cuda:N` into a device, and sees that it can compute in the wanted precision.
+//! Selects a device by `auto`, `cpu`, `cuda` or `cuda:N`, and checks that it supports the requested precision.
 
 use candle_core::Device;
 
@@ -6,10 +6,7 @@ use crate::config::{Precision, TrainingConfig};
 use base::fault::usage;
 use ops::has_fast_bf16;
 
-/// The device to train on.
-///
-/// # Errors
-/// A device that this binary cannot use; a precision that the device has no instructions for.
+/// The device to train on; an error if the device or its precision cannot be used.
 pub fn training_device(training: &TrainingConfig) -> anyhow::Result<Device> {
     let device = select_device(&training.device)?;
     if device.is_cpu() {
@@ -23,28 +20,25 @@ fn check_precision_of_cpu(precision: Precision, has_fast_bf16: bool) -> anyhow::
         Precision::Bf16 if !has_fast_bf16 => Err(usage(
             "training.precision = \"bf16\" needs a GPU or a CPU with AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or \
              Sapphire Rapids, or newer), and this machine has neither",
-            "train with training.precision = \"f32\", which cannot change while a run goes on: without these \
-             instructions bf16 would be slower",
+            "train with training.precision = \"f32\": without these instructions bf16 would be slower (a resumed run \
+             cannot change its precision)",
         )),
         Precision::Tf32 => Err(usage(
-            "training.precision = \"tf32\" needs a GPU, and the run would be computed on the CPU",
+            "training.precision = \"tf32\" needs a GPU, but the run would use the CPU",
             "train with training.precision = \"f32\", or on a GPU with training.device = \"cuda\"",
         )),
         Precision::F32 | Precision::Bf16 => Ok(()),
     }
 }
 
-/// The device to compute on. `auto` takes the first GPU where there is one.
-///
-/// # Errors
-/// A device that this binary cannot use.
+/// The device to compute on. `auto` is the first GPU, if there is one.
 pub fn select_device(name: &str) -> anyhow::Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
         "auto" => Ok(automatic_device()),
         _ => match gpu_number(name) {
             Some(number) => gpu(name, number),
-            None => Err(usage(format!("unknown device {name}"), "use auto, cpu, cuda or cuda:N, N a number from 0")),
+            None => Err(usage(format!("unknown device {name}"), "use auto, cpu, cuda or cuda:N, with N from 0")),
         },
     }
 }
@@ -60,11 +54,11 @@ fn automatic_device() -> Device {
 
     match cuda::open(0) {
         Ok(device) => device,
-        // A machine without a GPU is no reason for a word.
+        // A machine without a GPU needs no message.
         Err(CudaFailure::NoGpu | CudaFailure::Library { name: DRIVER, .. }) => Device::Cpu,
         Err(failure) => {
             terminal::warning(&format!(
-                "the GPU cannot be used, and everything is computed on the CPU: {failure}; {}",
+                "cannot use the GPU, computing on the CPU instead: {failure}; {}",
                 way_out(&failure)
             ));
             Device::Cpu
@@ -94,15 +88,13 @@ fn way_out(failure: &ops::cuda::CudaFailure) -> &'static str {
             "install NVIDIA's driver, or compute on the CPU with the device \"cpu\""
         }
         CudaFailure::Library { .. } => {
-            "install the CUDA that the program was built with, or name the folder that has the library in \
-             LD_LIBRARY_PATH; Python wheels have them in site-packages/nvidia/*/lib"
+            "install the CUDA version that the program was built with, or add the folder of the library to \
+             LD_LIBRARY_PATH; Python wheels have it in site-packages/nvidia/*/lib"
         }
-        CudaFailure::NoGpu => {
-            "see what nvidia-smi says, and whether CUDA_VISIBLE_DEVICES hides it; the device \"cpu\" does without"
-        }
-        CudaFailure::NoSuchGpu { .. } => "name one of those that are there",
+        CudaFailure::NoGpu => "check nvidia-smi and CUDA_VISIBLE_DEVICES, or use the device \"cpu\"",
+        CudaFailure::NoSuchGpu { .. } => "choose one of the available GPUs",
         CudaFailure::Unusable { .. } => {
-            "a program that scripts/build-cuda.sh built needs driver 580 or newer (CUDA 13); the device \"cpu\" does without"
+            "a program built by scripts/build-cuda.sh needs driver 580 or newer (CUDA 13); otherwise use the device \"cpu\""
         }
         CudaFailure::TooOld { .. } | CudaFailure::Driver(_) => "compute on the CPU with the device \"cpu\"",
     }
@@ -111,7 +103,7 @@ fn way_out(failure: &ops::cuda::CudaFailure) -> &'static str {
 #[cfg(not(feature = "cuda"))]
 fn gpu(name: &str, _: usize) -> anyhow::Result<Device> {
     Err(usage(
-        format!("the device {name} needs a build with CUDA, and this binary has none"),
+        format!("the device {name} needs a build with CUDA, but this program was built without it"),
         "build with --features cuda, or use the device auto or cpu",
     ))
 }

@@ -1,5 +1,5 @@
-//! Paths that a person gave, in a config or behind an option: a `~` at their beginning is the home folder. What is kept
-//! of a run has the whole path, so that it is the same whoever goes on with it.
+//! Paths in a config or on the command line: a `~` at their start is the home folder. A run stores the full path, so that it
+//! is the same whoever resumes the run.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,10 @@ use crate::config::RunConfig;
 use base::fault::{one_line, usage};
 use base::home::expand;
 
-/// Puts the home folder in place of `~` in the paths of a config. Those that `checkpoint`, whose run goes on, has too are
-/// what they were.
+/// Expands `~` in the paths of a config. Paths that equal those of `checkpoint`, whose run resumes, stay as they are.
 ///
 /// # Errors
-/// A usage error for `~user`, for a home folder that nothing names, and for one that a config cannot hold.
+/// A usage error for `~user`, an unknown home folder, and a path that a config cannot hold.
 pub(super) fn expand_config(config: &mut RunConfig, checkpoint: Option<&RunConfig>) -> Result<()> {
     expand_with(config, checkpoint, expand)
 }
@@ -36,17 +35,17 @@ fn expand_with(
     Ok(())
 }
 
-/// The path as a config's text holds it.
+/// The path as text.
 fn in_a_config(path: PathBuf) -> Result<String> {
     path.into_os_string().into_string().map_err(|path| {
         usage(
-            format!("{} is not UTF-8, and a config holds no other text", Path::new(&path).display()),
-            "write a path that is, such as that of a link",
+            format!("{} is not UTF-8, which a config needs", Path::new(&path).display()),
+            "use another path, such as that of a link to it",
         )
     })
 }
 
-/// Reads the path of an option: a shell leaves the `~` of `--option=~/x` as it is.
+/// Parses the path of an option: a shell does not expand the `~` of `--option=~/x`.
 pub(crate) fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| expand(&path).map_err(|error| one_line(&error)))
 }

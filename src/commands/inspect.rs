@@ -1,4 +1,4 @@
-//! `caption-train inspect`: what a checkpoint holds.
+//! `caption-train inspect`: shows the contents of a checkpoint.
 
 use std::path::PathBuf;
 
@@ -11,21 +11,17 @@ use crate::run::checkpoint::reader::read_metadata;
 use base::terminal;
 use base::visible::line;
 
-/// Shows what a checkpoint holds.
+/// Show the contents of a checkpoint.
 #[derive(Clone, Debug, clap::Args)]
 pub struct InspectArgs {
-    /// The checkpoint file
+    /// Checkpoint file
     #[arg(value_parser = path_argument())]
     pub checkpoint: PathBuf,
-    /// Print one JSON object with all metadata and every tensor's shape
+    /// Print one JSON object with all metadata and the shapes of all tensors
     #[arg(long)]
     pub json: bool,
 }
 
-/// Prints the content of a checkpoint.
-///
-/// # Errors
-/// A file that is no readable checkpoint.
 pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let (metadata, tensors) = read_metadata(&args.checkpoint)?;
     if args.json {

@@ -1,4 +1,4 @@
-//! The pictures that a person names: files, and folders of files.
+//! The images given on the command line: files, and folders of files.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use base::{bounded_file, terminal};
 use datasets::source::{START, UnnamedPictures, UnreadPictures};
 use pixels::picture_formats::{READ, format_of_name};
 
-/// The files that are named, whatever they are called, and the pictures of the folders that are named, in order; and how
-/// many names lead nowhere. What a folder holds beside pictures that are read is told.
+/// The given files, whatever their names, and the images of the given folders, in order; and the number of folders that
+/// failed. Prints what is skipped in a folder.
 pub(super) fn picture_files(paths: &[PathBuf]) -> (Vec<PathBuf>, usize) {
     let mut files = Vec::new();
     let mut failed = 0;
@@ -30,7 +30,6 @@ pub(super) fn picture_files(paths: &[PathBuf]) -> (Vec<PathBuf>, usize) {
     (files, failed)
 }
 
-/// What lies in a folder.
 #[derive(Debug, Default)]
 struct Contents {
     pictures: Vec<PathBuf>,
@@ -40,7 +39,7 @@ struct Contents {
 }
 
 impl Contents {
-    /// Hidden files, among them those that macOS adds, are passed over.
+    /// Hidden files, such as those that macOS adds, are skipped.
     fn of(folder: &Path) -> Result<Self> {
         let entries = || -> std::io::Result<Vec<PathBuf>> {
             std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
@@ -57,13 +56,13 @@ impl Contents {
         Ok(Self { pictures: files, unread, unnamed, num_subfolders: subfolders.len() })
     }
 
-    /// The pictures, once what is passed over is told.
+    /// The images, after printing what is skipped.
     fn pictures(self, folder: &Path) -> Result<Vec<PathBuf>> {
         let notes = self.notes();
         if self.pictures.is_empty() {
             let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
-            let message = format!("the folder {} holds no {READ} file{notes}", folder.display());
-            return Err(fault(message, "name another folder, or the files themselves"));
+            let message = format!("the folder {} contains no {READ} files{notes}", folder.display());
+            return Err(fault(message, "give another folder, or the files themselves"));
         }
         if !notes.is_empty() {
             terminal::message(&format!("{}: {}", folder.display(), notes.join("; ")));
@@ -77,20 +76,20 @@ impl Contents {
             .iter()
             .map(|unread| {
                 let are = if unread.count == 1 { "is" } else { "are" };
-                format!("{unread}, {are} skipped: this format is not read")
+                format!("{unread}, {are} skipped: unsupported format")
             })
             .collect();
-        notes.extend(self.unnamed.as_ref().map(|unnamed| format!("{unnamed}: name such a file itself to have it too")));
+        notes.extend(self.unnamed.as_ref().map(|unnamed| format!("{unnamed}: give such a file itself to include it")));
         match self.num_subfolders {
             0 => {}
-            1 => notes.push("1 subfolder is not searched: name it to have its pictures too".to_owned()),
-            count => notes.push(format!("{count} subfolders are not searched: name them to have their pictures too")),
+            1 => notes.push("1 subfolder is not searched: give it to include its images".to_owned()),
+            count => notes.push(format!("{count} subfolders are not searched: give them to include their images")),
         }
         notes
     }
 }
 
-/// The first bytes of a file; none where it cannot be read.
+/// The first bytes of a file; empty if it cannot be read.
 fn start_of(path: &Path) -> Vec<u8> {
     bounded_file::read_start(path, START).unwrap_or_default()
 }
@@ -135,9 +134,9 @@ mod tests {
         assert_eq!(
             contents.notes(),
             [
-                "2 HEIC pictures, such as 1.heic, are skipped: this format is not read",
-                "1 camera raw picture, such as r.nef, is skipped: this format is not read",
-                "2 subfolders are not searched: name them to have their pictures too",
+                "2 HEIC pictures, such as 1.heic, are skipped: unsupported format",
+                "1 camera raw picture, such as r.nef, is skipped: unsupported format",
+                "2 subfolders are not searched: give them to include their images",
             ]
         );
         let names = ["a.jfif", "b.JPG", "g.gif", "t.tiff"].map(|name| folder.path().join(name));

@@ -27,8 +27,6 @@ pub struct PlanArgs {
     pub overrides: Vec<String>,
 }
 
-const GIGABYTE: f64 = 1e9;
-
 /// Prints the resolved config and the forecast.
 ///
 /// # Errors
@@ -56,12 +54,12 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     terminal::data(&format!(
         "memory      {:.2} GB at the peak{}: model {:.2}, activations {:.2}, batches {:.2}, program and captions \
          {:.2}",
-        needed.total() as f64 / GIGABYTE,
+        needed.total() as f64 / base::GIGABYTE,
         if is_on_gpu { ", were it computed on the CPU" } else { "" },
-        needed.model as f64 / GIGABYTE,
-        needed.activations as f64 / GIGABYTE,
-        needed.batches as f64 / GIGABYTE,
-        needed.process as f64 / GIGABYTE
+        needed.model as f64 / base::GIGABYTE,
+        needed.activations as f64 / base::GIGABYTE,
+        needed.batches as f64 / base::GIGABYTE,
+        needed.process as f64 / base::GIGABYTE
     ))?;
     if let Some(time) = time {
         let epoch = time.step * plan.updates_per_epoch as f64;

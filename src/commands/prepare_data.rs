@@ -1,4 +1,4 @@
-//! `caption-train prepare-data`: makes a prepared data set. Its flags are its interface; it has no config file.
+//! `caption-train prepare-data`: prepares a dataset. It is controlled by its options; it has no config file.
 
 use std::path::PathBuf;
 
@@ -8,48 +8,45 @@ use base::fault::{fault, usage};
 use base::terminal;
 use datasets::prepare::{self, Done, Request, SAMPLES_FILE, report};
 
-/// Downloads or reads, checks and normalises a data set.
+/// Download or read, check and normalize a dataset.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PrepareDataArgs {
-    /// flickr30k, flickr8k, coco, shapes, or a format where a source holds several [default: what the source holds;
-    /// without a source flickr30k]
+    /// flickr30k, flickr8k, coco, shapes, or a format if a source holds several [default: detected from the source;
+    /// flickr30k without a source]
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
-    /// Folder to make [default: data/NAME]
+    /// Output folder [default: data/NAME]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
-    /// Folder or archive with images and captions; without it flickr30k comes from the Hub. When it has changed since the
-    /// data set was prepared from it, the data set is prepared anew
+    /// Folder or archive with images and captions; without it flickr30k is downloaded from the Hub. If it has changed since
+    /// the dataset was prepared, the dataset is prepared again
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
     pub revision: Option<String>,
-    /// Which image is for what: a Karpathy JSON, a JSON object from split to names, a table with the columns image and
-    /// split, or a folder with train.txt, val.txt and test.txt, a name on each line
+    /// Splits: a Karpathy JSON, a JSON object from split to image names, a table with the columns image and split, or a
+    /// folder with train.txt, val.txt and test.txt, one name per line
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub split_file: Option<PathBuf>,
-    /// Share of the training images drawn for validation where the captions name none [default: 0.1]
+    /// Fraction of the training images drawn for validation if there is no validation split [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     pub validation_fraction: Option<f64>,
-    /// Share of the training images drawn for testing where the captions name none [default: 0]
+    /// Fraction of the training images drawn for testing if there is no test split [default: 0]
     #[arg(long, value_name = "SHARE")]
     pub test_fraction: Option<f64>,
-    /// Take so many images at most, evenly spread
+    /// Use at most this many images, evenly spread
     #[arg(long, value_name = "NUMBER")]
     pub limit: Option<usize>,
-    /// Store larger images resized, so that their short side has so many pixels; BMP, GIF and TIFF become PNG
+    /// Shrink larger images so that their short side has this many pixels; BMP, GIF and TIFF become PNG
     #[arg(long, value_name = "SHORT_SIDE")]
     pub resize: Option<u32>,
-    /// Say what would happen, and write nothing
+    /// Print what would happen without writing anything
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Prepares the data set and says what came of it.
-///
-/// # Errors
-/// As [`prepare::prepare`] and [`dataset_source::fetch`].
+/// Prepares the dataset and prints a summary.
 pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
     let mut request = Request {
         dataset: args.dataset.clone(),
@@ -67,15 +64,15 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         let name = request.dataset.get_or_insert_with(|| "flickr30k".to_owned()).clone();
         let directory = request.output.get_or_insert_with(|| PathBuf::from("data").join(&name)).clone();
         if args.revision.is_some() && !dataset_source::is_on_the_hub(&name) {
-            return Err(usage(format!("--revision was given, and {name} is not on the Hub"), "leave it out"));
+            return Err(usage(format!("--revision has no effect: {name} is not on the Hub"), "remove --revision"));
         }
         if let Some(revision) = &args.revision
             && let Some(report) = report::finished(Some(&name), &directory)?
             && !report.origin.as_ref().is_some_and(|origin| origin.commit.starts_with(revision.as_str()))
         {
-            let commit = report.origin.map_or_else(|| "files of your own".to_owned(), |origin| origin.commit);
+            let commit = report.origin.map_or_else(|| "local files".to_owned(), |origin| origin.commit);
             let message = format!("{} was prepared from {commit}, not {revision}", directory.display());
-            return Err(fault(message, "name its commit, choose another `--output`, or remove the old folder first"));
+            return Err(fault(message, "give that commit, choose another `--output`, or remove the old folder first"));
         }
         if dataset_source::is_on_the_hub(&name) && !prepare::is_there(&name, &directory)? {
             prepare::check_options(&request)?;
@@ -83,7 +80,7 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
                 terminal::message(&dataset_source::describe(&name, args.revision.as_deref()));
                 return Ok(());
             }
-            // Smaller images take less, and nobody knows how much less.
+            // The size of resized images is not known in advance.
             let copied_to = args.resize.is_none().then_some(directory.as_path());
             let fetched = dataset_source::fetch(&name, args.revision.as_deref(), copied_to)?;
             (request.source, request.origin) = (Some(fetched.folder), Some(fetched.origin));
@@ -99,13 +96,13 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         Done::Prepared => {
             let samples = outcome.directory.join(SAMPLES_FILE);
             if samples.is_file() {
-                terminal::message(&format!("look at {}: some of the images with their captions", samples.display()));
+                terminal::message(&format!("sample images with captions: {}", samples.display()));
             }
             if lack.is_none() {
                 terminal::message(&prepare::next_step(&outcome));
             }
         }
-        Done::DryRun => terminal::message("nothing was written: leave out --dry-run to prepare it"),
+        Done::DryRun => terminal::message("nothing was written; run without --dry-run to prepare the dataset"),
         Done::AlreadyPrepared => {}
     }
     Ok(())

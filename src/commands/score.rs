@@ -1,4 +1,4 @@
-//! `caption-train score`: the scores of captions that anybody wrote.
+//! `caption-train score`: scores captions from any source.
 
 use std::path::PathBuf;
 
@@ -11,18 +11,18 @@ use metrics::bootstrap::NUM_RESAMPLES;
 use metrics::meteor::Meteor;
 use metrics::score::{ScoreOptions, score};
 
-/// Scores captions as the COCO evaluation does: BLEU, METEOR, ROUGE-L, CIDEr-D. SPICE is not among them.
+/// Score captions as in the COCO evaluation: BLEU, METEOR, ROUGE-L and CIDEr-D, but not SPICE.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// Captions, one for each image: COCO results, what `caption` prints (also with --json, of which the best caption
-    /// counts), or another form that prepare-data reads; or JSON objects with references beside the captions
+    /// One caption per image: COCO results, the output of `caption` (with --json the best caption counts), or another format
+    /// that prepare-data reads; or JSON objects with captions and references
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub candidates: PathBuf,
-    /// References: COCO annotations, a dataset_*.json in Karpathy's schema, or another form that prepare-data reads; a file
+    /// References: COCO annotations, a dataset_*.json in Karpathy's schema, or another format that prepare-data reads; a file
     /// or a folder
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub references: Option<PathBuf>,
-    /// Score against this split of the references only: train, val or test
+    /// Only score against this split of the references: train, val or test
     #[arg(long, value_name = "SPLIT", requires = "references")]
     pub split: Option<String>,
     /// How they are scored.
@@ -33,34 +33,27 @@ pub struct ScoreArgs {
     pub json: bool,
 }
 
-/// How captions are scored.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MetricArgs {
-    /// METEOR with synonyms and paraphrases: the folder `meteor` of the Python package pycocoevalcap
+    /// Folder `meteor` of the Python package pycocoevalcap, for METEOR with synonyms and paraphrases
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub meteor_resources: Option<PathBuf>,
-    /// Weigh the n-grams of CIDEr-D by these references, in any form that --references may have
+    /// Take CIDEr-D's document frequencies from these references, in any format of --references
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub document_frequencies: Option<PathBuf>,
-    /// Resamples for the confidence intervals; 0 for none
+    /// Number of bootstrap resamples for the confidence intervals (0 = no intervals)
     #[arg(long, value_name = "N", default_value_t = NUM_RESAMPLES)]
     pub bootstrap: usize,
 }
 
 impl MetricArgs {
-    /// The references that weigh n-grams, where a file is named.
-    ///
-    /// # Errors
-    /// A file that cannot be used.
+    /// The references for document frequencies, if given.
     pub fn documents(&self) -> Result<Option<Vec<Vec<String>>>> {
         self.document_frequencies.as_deref().map(read_reference_lists).transpose()
     }
 }
 
 /// Prints the scores.
-///
-/// # Errors
-/// Files that cannot be read or do not fit together.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let set = read_caption_set(&args.candidates, args.references.as_deref(), args.split.as_deref())?;
     for note in &set.notes {
@@ -68,7 +61,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     }
     if set.num_uncaptioned > 0 {
         terminal::warning(&format!(
-            "{} of {} images have references and no caption: they are not scored",
+            "{} of {} images have references but no caption and are not scored",
             set.num_uncaptioned,
             set.num_uncaptioned + set.captions.len()
         ));

@@ -1,4 +1,4 @@
-//! `caption-train serve`: a page on this machine to try a model with pictures, and a JSON endpoint.
+//! `caption-train serve`: a local web page to try a model, and a JSON endpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,13 @@ use base::terminal;
 use pixels::image_file::budget::restrict_to_one_picture;
 use serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};
 
-/// Opens a page to try a model with pictures.
+/// Serve a local web page to try a model.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
-    /// Port of this machine; 0 takes any that is free
+    /// Local port; 0 = any free port
     #[arg(long, value_name = "PORT", default_value_t = 7860)]
     pub port: u16,
     /// auto, cpu, cuda or cuda:N
@@ -36,10 +36,7 @@ pub struct ServeArgs {
     pub device: String,
 }
 
-/// Serves until a signal comes.
-///
-/// # Errors
-/// A checkpoint that cannot be used, a port that is taken.
+/// Serves until a signal arrives.
 pub fn run(args: &ServeArgs) -> Result<Outcome> {
     restrict_to_one_picture();
     let stop = watch_signals("stopped")?;
@@ -47,14 +44,14 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     let server = Server::bind(args.port)?;
     let model = Model::open(&checkpoint_path(&args.checkpoint)?, device)?;
     let settings = Settings { model: name_of(&args.checkpoint), limits: Limits::default() };
-    terminal::message(&format!("open http://{} in a browser; Ctrl-C stops", server.address()));
+    terminal::message(&format!("open http://{} in a browser; press Ctrl-C to stop", server.address()));
     stop.attend();
     server.run(model, settings, terminal::warning, || stop.is_raised())?;
     terminal::message("stopped");
     Ok(Outcome::Completed)
 }
 
-/// What answers call the model: not where it lies on this machine.
+/// The name of the model in answers, without its location on this machine.
 fn name_of(checkpoint: &Path) -> String {
     let local = checkpoint.file_name().filter(|_| checkpoint.exists());
     local.unwrap_or(checkpoint.as_os_str()).to_string_lossy().into_owned()

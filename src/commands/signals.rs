@@ -1,4 +1,4 @@
-//! What SIGINT, SIGTERM and SIGHUP do.
+//! Handles SIGINT, SIGTERM and SIGHUP.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,20 @@ use signal_hook::iterator::Signals;
 use base::stop::{EXIT_CODE, StopFlag};
 use base::{process, terminal, threads};
 
-/// Signals this close to the first are the same wish: `timeout` and some job managers signal the process and then its
-/// whole group.
+/// Signals this close to the first count as the same request: `timeout` and some job managers signal the process and then
+/// its whole group.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 
-/// The signals that ask for a stop. The last is sent when the terminal is closed or a connection is lost.
+/// The signals that request a stop. The last is sent when the terminal is closed or a connection is lost.
 #[cfg(unix)]
 const ASKING: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
 #[cfg(not(unix))]
 const ASKING: [i32; 2] = [SIGINT, SIGTERM];
 
-/// The first signal raises the flag; a later SIGINT or SIGTERM ends the process at once. Before anyone looks at the flag
-/// (data are prepared, a model is downloaded or read) the first does so too: every file is whole or unfinished by name,
-/// and the same command goes on from there. A signal that was ignored at the start (`nohup`, `&` in a script) stays
-/// ignored.
-/// `before` is said when the first signal comes so early.
+/// The first signal raises the flag; a later SIGINT or SIGTERM ends the process immediately. While the flag is not checked
+/// yet (data are prepared, a model is downloaded or read), the first signal does so too, after printing `before`: every file
+/// is complete or has an unfinished name, and the same command continues. A signal that was ignored at the start (`nohup`,
+/// `&` in a script) stays ignored.
 pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
     let signals = ASKING.into_iter().filter(|&signal| !process::ignores(signal));
     let mut signals = Signals::new(signals).context("cannot watch for signals")?;
@@ -37,7 +36,7 @@ pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
                 signal_hook::low_level::exit(EXIT_CODE.into());
             }
             raised.raise();
-            // A terminal that closes tells so more than once, and nobody is there who is in a hurry.
+            // A closing terminal sends its signal more than once, and no user is waiting.
             if ![SIGINT, SIGTERM].contains(&signal) {
                 continue;
             }

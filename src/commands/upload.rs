@@ -1,4 +1,4 @@
-//! `caption-train upload`: a model as a repository of the Hugging Face Hub, with a card.
+//! `caption-train upload`: uploads a model with a model card to the Hugging Face Hub.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,25 +17,24 @@ use base::stop::StopFlag;
 use base::{terminal, threads};
 use hub::{self, Upload, UploadStopped, Uploaded};
 
-/// Uploads a model to the Hugging Face Hub.
+/// Upload a model to the Hugging Face Hub.
 #[derive(Clone, Debug, clap::Args)]
 pub struct UploadArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
-    /// Repository: owner/name, or name for one of your own; it is made when it is not there
+    /// Repository: owner/name, or only name for one of your own; created if it does not exist
     #[arg(long, value_name = "REPO")]
     pub repo: String,
-    /// Make a repository that everybody sees
+    /// Create a public repository
     #[arg(long)]
     pub public: bool,
-    /// Upload the checkpoint too, from which the training can be gone on with; it holds the config as it was written, paths
-    /// of this machine included
+    /// Also upload the checkpoint, from which training can be resumed; it contains the config, including paths of this
+    /// machine
     #[arg(long)]
     pub include_checkpoint: bool,
 }
 
-/// What to upload, and where to.
 #[derive(Clone, Debug)]
 pub(super) struct Publication<'a> {
     pub(super) repo: &'a str,
@@ -43,22 +42,19 @@ pub(super) struct Publication<'a> {
     pub(super) include_checkpoint: bool,
 }
 
-/// Uploads the export, the card and, where it is asked for, the checkpoint.
-///
-/// # Errors
-/// A checkpoint that cannot be used; what the upload gives.
+/// Uploads the export, the card and, if requested, the checkpoint.
 pub fn run(args: &UploadArgs) -> Result<Outcome> {
     let stop = watch_signals("stopped; nothing was uploaded")?;
     hub::check_target(&args.repo)?;
     let path = checkpoint_path(&args.checkpoint)?;
     if args.include_checkpoint && path.is_dir() {
         return Err(usage(
-            format!("{} is no checkpoint of a run", path.display()),
-            "leave out --include-checkpoint, or name a checkpoint file",
+            format!("{} is not a checkpoint of a run", path.display()),
+            "remove --include-checkpoint, or give a checkpoint file",
         ));
     }
     if args.include_checkpoint && args.public {
-        terminal::warning("a checkpoint holds the config as it was written, paths of this machine included");
+        terminal::warning("the checkpoint contains the config, including paths of this machine");
     }
     let publication =
         Publication { repo: &args.repo, is_private: !args.public, include_checkpoint: args.include_checkpoint };
@@ -70,22 +66,19 @@ pub fn run(args: &UploadArgs) -> Result<Outcome> {
             Ok(Outcome::Completed)
         }
         Err(error) if error.chain().any(|link| link.is::<UploadStopped>()) => {
-            terminal::message("stopped; what has arrived is kept, and the same command goes on from there");
+            terminal::message("upload stopped; run the same command to continue");
             Ok(Outcome::Interrupted)
         }
         Err(error) => Err(error),
     }
 }
 
-/// The part of a repository's id that is its own.
+/// The name in a repository's id.
 pub(super) fn repository_name(repo: &str) -> &str {
     repo.rsplit('/').next().unwrap_or(repo)
 }
 
-/// Exports the model to a folder of its own and uploads it.
-///
-/// # Errors
-/// As [`run`].
+/// Exports the model to a temporary folder and uploads it.
 pub(super) fn publish(
     checkpoint: &Path,
     card: &Card,
@@ -97,8 +90,8 @@ pub(super) fn publish(
         return Err(UploadStopped.into());
     }
     let folder = tempfile::tempdir()
-        .context("cannot make a folder for the export")
-        .hint(|| "free some disk space, or set TMPDIR to a folder that can be written")?;
+        .context("cannot create a folder for the export")
+        .hint(|| "free some disk space, or set TMPDIR to a writable folder")?;
     model.export(folder.path(), card)?;
     drop(model);
     let mut files = Vec::new();

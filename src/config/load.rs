@@ -1,8 +1,8 @@
-//! From TOML text and `--set` overrides to a [`RunConfig`]; every mistake names its place and a way out.
+//! From TOML text and `--set` overrides to a [`RunConfig`]; every error names its place and a hint.
 //!
-//! The file and the overrides become one table whose spans tell them apart: an override is parsed behind as many
-//! spaces as there is text before it, so that one offset names one place. Nothing here looks at the file system
-//! except [`load`], and nothing looks at the environment. What a person wrote stands in a message as it can be shown.
+//! The file and the overrides become one table with unique spans: an override is parsed after as many spaces as there is
+//! text before it, so that each offset identifies one place. Only [`load`] reads the file system, and nothing reads the
+//! environment. Messages quote the user's text safely for a terminal.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,16 +11,17 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::RunConfig;
 use super::source_text::read_text;
-use super::{DecodingConfig, RunConfig, validate};
+use super::validate::{self, ConfigError};
 use crate::model::encoders::EncoderConfig;
-use base::fault::{fault, usage};
+use base::fault::usage;
 use base::visible;
 
-/// Every key with its meaning and its default; tests hold it equal to the structs.
+/// All keys with their meanings and defaults; tests keep it equal to the structs.
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
-/// What a resumed run may change: keys, and sections that end in a dot.
+/// What a resumed run may change: keys, and sections ending in a dot.
 const SAFE_ON_RESUME: [&str; 16] = [
     "name",
     "output_dir",
@@ -40,53 +41,41 @@ const SAFE_ON_RESUME: [&str; 16] = [
     "hub.",
 ];
 
-/// Reads the config file at `path`, applies the overrides (`section.key=value`) in their order and checks the result.
-///
-/// # Errors
-/// A usage error for a file that cannot be read and for everything that [`parse`] refuses.
+/// Reads the config file at `path`, applies the overrides (`section.key=value`) in order and checks the result. All errors
+/// are usage errors.
 pub fn load(path: &Path, overrides: &[String]) -> anyhow::Result<RunConfig> {
     parse(&read_text(path)?, &path.display().to_string(), overrides)
 }
 
 /// Reads a config from `text`, which came from `origin` (named in errors), applies the overrides and checks the result.
 ///
-/// The value of an override is read as TOML, and as a plain string where that fails: `training.batch_size=32`,
+/// The value of an override is read as TOML, or as a plain string if that fails: `training.batch_size=32`,
 /// `training.device=cuda:0`, `optimizer.betas=[0.9, 0.98]`.
 ///
 /// # Errors
 /// A usage error for invalid TOML, an unknown key, a wrong type and a value outside its documented range.
 pub fn parse(text: &str, origin: &str, overrides: &[String]) -> anyhow::Result<RunConfig> {
     let (config, document) = read(text, origin, overrides)?;
-    validate::check(&config)
-        .map_err(|found| mistake(&format!("{}{}", found.message, document.place_of(found.key)), &found.hint))?;
+    validate::check(&config).map_err(|ConfigError { key, problem, hint }| {
+        mistake(&format!("{key} {problem}{}", document.place_of(key)), &hint)
+    })?;
     Ok(config)
 }
 
 /// Checks the values of a config that [`parse`] has not read, such as that of a checkpoint.
-///
-/// # Errors
-/// A value outside its documented range.
 pub fn check(config: &RunConfig) -> anyhow::Result<()> {
-    validate::check(config).map_err(|found| fault(found.message, found.hint))
+    Ok(validate::check(config)?)
 }
 
-/// Checks the values of a section `[decoding]` that came from elsewhere.
-///
-/// # Errors
-/// A value outside its documented range.
-pub fn check_decoding(decoding: &DecodingConfig) -> anyhow::Result<()> {
-    validate::check_decoding(decoding).map_err(|found| fault(found.message, found.hint))
-}
-
-/// The config as TOML text, absent keys left out. [`parse`] of the text gives the same config.
+/// The config as TOML text without absent keys. [`parse`] of the text gives the same config.
 pub fn to_toml(config: &RunConfig) -> String {
     toml::to_string(config).expect("a checked config holds only what TOML can say")
 }
 
-/// Applies overrides to the config of a checkpoint, from which a run goes on.
+/// Applies overrides to the config of a checkpoint from which a run resumes.
 ///
 /// # Errors
-/// A usage error for everything that [`parse`] refuses and for a key that would make another run of it.
+/// A usage error for everything that [`parse`] refuses, and for a key that a resumed run cannot change.
 pub fn apply_safe_overrides(config: &RunConfig, overrides: &[String]) -> anyhow::Result<RunConfig> {
     let resumed = parse(&to_toml(config), "the config in the checkpoint", overrides)?;
     for text in overrides {
@@ -97,29 +86,26 @@ pub fn apply_safe_overrides(config: &RunConfig, overrides: &[String]) -> anyhow:
                 .map(|allowed| if allowed.ends_with('.') { format!("{allowed}*") } else { (*allowed).to_owned() })
                 .collect();
             return Err(usage(
-                format!("{key} cannot change while a run goes on from its checkpoint"),
-                format!("only these can: {}; for anything else start a new run", list.join(", ")),
+                format!("{key} cannot change when a run resumes from a checkpoint"),
+                format!("only these can: {}; for anything else, start a new run", list.join(", ")),
             ));
         }
     }
     Ok(resumed)
 }
 
-/// Whether a run may go on with another value of this dotted key.
+/// Whether a resumed run may change this dotted key.
 pub(super) fn is_safe_on_resume(key: &str) -> bool {
     let safe = |allowed: &&str| key == *allowed || (allowed.ends_with('.') && key.starts_with(*allowed));
     SAFE_ON_RESUME.iter().any(safe)
 }
 
-/// The text that the last override of `key` gives it, before anything is checked; `None` where there is no such override.
-///
-/// # Errors
-/// A usage error for an override that is none.
+/// The text value of `key` in the last override of it, before anything is checked.
 pub fn overridden_text(overrides: &[String], key: &str) -> anyhow::Result<Option<String>> {
     let mut found = None;
     for text in overrides {
         let line = override_line(text)?;
-        // What is no TOML is refused with its place when the config is read.
+        // Invalid TOML is refused with its place when the config is read.
         let Ok(table) = toml::from_str::<toml::Value>(&line) else { continue };
         let value = key.split('.').try_fold(&table, |table, part| table.get(part));
         found = value.and_then(toml::Value::as_str).map(str::to_owned).or(found);
@@ -127,12 +113,12 @@ pub fn overridden_text(overrides: &[String], key: &str) -> anyhow::Result<Option
     Ok(found)
 }
 
-/// A usage error whose texts hold what a person wrote.
+/// A usage error that quotes the user's text.
 fn mistake(message: &str, hint: &str) -> anyhow::Error {
     usage(visible::line(message), visible::line(hint))
 }
 
-/// The config without the checks of its values, and where each key came from.
+/// The config without checks of its values, and the origin of each key.
 fn read<'a>(text: &'a str, origin: &'a str, overrides: &'a [String]) -> anyhow::Result<(RunConfig, Document<'a>)> {
     let mut document = Document { origin, text, overrides, starts: Vec::new(), entries: Vec::new() };
     let mut table = DeTable::parse(text).map_err(|error| document.syntax_error(&error))?;
@@ -176,14 +162,14 @@ fn check_encoder_fields(config: &DeTable<'_>) -> Result<(), toml::de::Error> {
     EncoderConfig::of_kind(kind, toml::Deserializer::from(Spanned::new(span, table))).map(drop)
 }
 
-/// `section.key=value` in its two halves; the key is dotted and bare.
+/// Splits `section.key=value`; the key is dotted and bare.
 fn split_override(text: &str) -> anyhow::Result<(&str, &str)> {
     let hint = "write --set section.key=value, for example --set training.batch_size=32";
     let (key, value) = text.split_once('=').ok_or_else(|| mistake(&format!("--set {text} has no ="), hint))?;
     let (key, value) = (key.trim(), value.trim());
     let bare = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !key.split('.').all(bare) {
-        return Err(mistake(&format!("--set {text} does not begin with a key"), hint));
+        return Err(mistake(&format!("--set {text} does not start with a key"), hint));
     }
     Ok((key, value))
 }
@@ -191,12 +177,12 @@ fn split_override(text: &str) -> anyhow::Result<(&str, &str)> {
 fn override_line(text: &str) -> anyhow::Result<String> {
     let (key, value) = split_override(text)?;
     let line = format!("{key} = {value}");
-    // A value with a line break could bring in a second key; one that begins with a quote is meant as TOML.
+    // A value with a line break could add a second key; one that begins with a quote is meant as TOML.
     let is_toml = !value.contains('\n') && (value.starts_with(['"', '\'']) || DeTable::parse(&line).is_ok());
     Ok(if is_toml { line } else { format!("{key} = {}", toml::Value::from(value)) })
 }
 
-/// Puts `from` over `into`, table by table.
+/// Merges `from` into `into`, table by table.
 fn merge<'i>(into: &mut DeTable<'i>, from: DeTable<'i>) {
     for (key, value) in from {
         match (into.get_mut(&key).map(Spanned::get_mut), value.get_ref()) {
@@ -206,7 +192,7 @@ fn merge<'i>(into: &mut DeTable<'i>, from: DeTable<'i>) {
                 }
             }
             _ => {
-                // The old key goes too: it holds the old place.
+                // Also replaces the key, which holds the old place.
                 into.remove(&key);
                 into.insert(key, value);
             }
@@ -214,7 +200,7 @@ fn merge<'i>(into: &mut DeTable<'i>, from: DeTable<'i>) {
     }
 }
 
-/// Where a key and its value stand.
+/// The spans of a key and its value.
 struct Entry {
     path: String,
     key: Range<usize>,
@@ -231,12 +217,12 @@ fn collect_entries(table: &DeTable<'_>, prefix: &str, entries: &mut Vec<Entry>) 
     }
 }
 
-/// The text of the file, the overrides behind it, and what stands where.
+/// The text of the file, the overrides, and where each key is.
 struct Document<'a> {
     origin: &'a str,
     text: &'a str,
     overrides: &'a [String],
-    /// Offset at which each override begins.
+    /// Offset of each override.
     starts: Vec<usize>,
     entries: Vec<Entry>,
 }
@@ -253,7 +239,7 @@ impl Document<'_> {
         format!(" in {}, line {line}", self.origin)
     }
 
-    /// The line of the file, or the override, that an offset lies in.
+    /// The line of the file, or the override, at an offset.
     fn line_at(&self, offset: usize) -> String {
         let later = self.starts.iter().filter(|&&start| start <= offset).count();
         if later > 0 {
@@ -264,7 +250,7 @@ impl Document<'_> {
         self.text.get(from..).and_then(|text| text.lines().next()).unwrap_or_default().to_owned()
     }
 
-    /// The place of a key, or the file where the key is absent.
+    /// The place of a key, or the file if the key is absent.
     fn place_of(&self, path: &str) -> String {
         match self.entries.iter().find(|entry| entry.path == path) {
             Some(entry) => self.place(entry.key.start),
@@ -285,21 +271,21 @@ impl Document<'_> {
         let line = error.span().map_or_else(String::new, |span| self.line_at(span.start));
         let has_escape = line.split('"').skip(1).step_by(2).any(|quoted| quoted.contains('\\'));
         let hint = if has_escape {
-            "a backslash in \"...\" begins an escape: write a path of Windows in single quotes, such as 'C:\\data\\new', or \
+            "a backslash in \"...\" starts an escape: write a Windows path in single quotes, such as 'C:\\data\\new', or \
              with forward slashes"
         } else {
-            "a line is `key = value`, text stands in \"quotes\", a section is `[name]`"
+            "a line is `key = value`, a text is in \"quotes\", a section is `[name]`"
         };
         mistake(&format!("invalid TOML{place}: {}", error.message()), hint)
     }
 
-    /// What serde refused, in words for the person who wrote it.
+    /// Serde's error in words for the user.
     fn refuse(&self, error: &toml::de::Error) -> anyhow::Error {
         let span = error.span();
         let place = span.as_ref().map_or_else(|| format!(" in {}", self.origin), |span| self.place(span.start));
         let key = span.as_ref().and_then(|span| self.key_at(span));
         let message = error.message();
-        // serde quotes first what it found, then each name it knows.
+        // serde quotes first what it found, then all known names.
         let mut quoted = message.split('`').skip(1).step_by(2);
         let found = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted.collect();
@@ -309,19 +295,22 @@ impl Document<'_> {
         let key = key.unwrap_or("a value");
         if message.starts_with("unknown variant") {
             let hint = nearest(found, &known).map_or_else(
-                || format!("write one of: {}", known.join(", ")),
-                |near| format!("did you mean `{near}`? The choices are: {}", known.join(", ")),
+                || format!("choose one of: {}", known.join(", ")),
+                |near| format!("did you mean `{near}`? Choices: {}", known.join(", ")),
             );
-            return mistake(&format!("{key} has the unknown choice `{found}`{place}"), &hint);
+            return mistake(&format!("{key} has the unknown value `{found}`{place}"), &hint);
         }
         if message.starts_with("missing field") {
-            return mistake(&format!("{key} lacks the key {found}{place}"), "configs/reference.toml shows every key");
+            return mistake(&format!("{key} lacks the key {found}{place}"), "see configs/reference.toml for all keys");
         }
-        mistake(&format!("{key} is wrong{place}: {}", plain_types(message)), "configs/reference.toml shows every key")
+        mistake(
+            &format!("{key} is invalid{place}: {}", plain_types(message)),
+            "see configs/reference.toml for all keys",
+        )
     }
 }
 
-/// What to do about the unknown key `found` where serde knows the keys `known`.
+/// The hint for the unknown key `found` among the keys `known`.
 fn key_hint(found: &str, known: &[&str]) -> String {
     let sections: Vec<String> = known_paths()
         .iter()
@@ -333,11 +322,11 @@ fn key_hint(found: &str, known: &[&str]) -> String {
     }
     match nearest(found, known) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("the keys here are: {}; configs/reference.toml explains each", known.join(", ")),
+        None => format!("known keys here: {}; configs/reference.toml explains each", known.join(", ")),
     }
 }
 
-/// Every dotted key that has a value, in alphabetical order.
+/// All dotted keys with a value, in alphabetical order.
 fn known_paths() -> Vec<String> {
     let text = with_optional_keys(REFERENCE);
     let table = DeTable::parse(&text).expect("the reference is valid TOML, as a test shows");
@@ -347,7 +336,7 @@ fn known_paths() -> Vec<String> {
     entries.iter().filter(|entry| !is_section(&entry.path)).map(|entry| entry.path.clone()).collect()
 }
 
-/// The reference with the lines `# key = example` taken out of their comments.
+/// The reference with its commented lines `# key = example` uncommented.
 fn with_optional_keys(reference: &str) -> String {
     let mut text = String::with_capacity(reference.len());
     for line in reference.lines() {
@@ -379,23 +368,8 @@ fn plain_types(message: &str) -> String {
 
 /// The known name most like `found`, if one is like it.
 fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distances = known.iter().map(|name| (edit_distance(found, name), *name));
+    let distances = known.iter().map(|name| (strsim::levenshtein(found, name), *name));
     distances.min().filter(|&(distance, name)| distance <= 1 + name.len().min(found.len()) / 4).map(|(_, name)| name)
-}
-
-/// Levenshtein's distance, in bytes.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]
@@ -521,7 +495,7 @@ mod tests {
         ");
         insta::assert_snapshot!(refusal("[schedule]\nzebra = 3\n", &[]), @r"
         unknown key schedule.zebra in run.toml, line 2
-          hint: the keys here are: kind, warmup_steps; configs/reference.toml explains each
+          hint: known keys here: kind, warmup_steps; configs/reference.toml explains each
         ");
         insta::assert_snapshot!(refusal("[trainin]\nx = 3\n", &[]), @r"
         unknown key trainin in run.toml, line 1
@@ -544,7 +518,7 @@ mod tests {
             insta::allow_duplicates! {
                 insta::assert_snapshot!(refusal(text, &[]), @r"
                 model.encoder.config lacks the key image_size in run.toml, line 2
-                  hint: configs/reference.toml shows every key
+                  hint: see configs/reference.toml for all keys
                 ");
             }
         }
@@ -553,24 +527,24 @@ mod tests {
     #[test]
     fn a_wrong_type_or_choice_is_named_with_its_place() {
         insta::assert_snapshot!(refusal("[training]\nbatch_size = \"big\"\n", &[]), @r#"
-        training.batch_size is wrong in run.toml, line 2: found the string "big", expected a whole number, 0 or more
-          hint: configs/reference.toml shows every key
+        training.batch_size is invalid in run.toml, line 2: found the string "big", expected a whole number, 0 or more
+          hint: see configs/reference.toml for all keys
         "#);
         insta::assert_snapshot!(refusal("[training]\nbatch_size = -1\n", &[]), @r"
-        training.batch_size is wrong in run.toml, line 2: found the integer `-1`, expected a whole number, 0 or more
-          hint: configs/reference.toml shows every key
+        training.batch_size is invalid in run.toml, line 2: found the integer `-1`, expected a whole number, 0 or more
+          hint: see configs/reference.toml for all keys
         ");
         insta::assert_snapshot!(refusal("[optimizer]\nbetas = [0.9]\n", &[]), @r"
-        optimizer.betas is wrong in run.toml, line 2: found the length 1, expected an array of length 2
-          hint: configs/reference.toml shows every key
+        optimizer.betas is invalid in run.toml, line 2: found the length 1, expected an array of length 2
+          hint: see configs/reference.toml for all keys
         ");
         insta::assert_snapshot!(refusal("[schedule]\nkind = \"liner\"\n", &[]), @r"
-        schedule.kind has the unknown choice `liner` in run.toml, line 2
-          hint: did you mean `linear`? The choices are: linear, cosine, constant
+        schedule.kind has the unknown value `liner` in run.toml, line 2
+          hint: did you mean `linear`? Choices: linear, cosine, constant
         ");
         insta::assert_snapshot!(refusal("[model.encoder]\ntrain = \"none\"\n", &[]), @r"
-        model.encoder.train has the unknown choice `none` in run.toml, line 2
-          hint: write one of: frozen, full, last_blocks
+        model.encoder.train has the unknown value `none` in run.toml, line 2
+          hint: choose one of: frozen, full, last_blocks
         ");
     }
 
@@ -578,7 +552,7 @@ mod tests {
     fn invalid_toml_names_the_line() {
         insta::assert_snapshot!(refusal("seed = 1\nname = flickr\n", &[]), @r#"
         invalid TOML in run.toml, line 2: invalid boolean, expected `false`
-          hint: a line is `key = value`, text stands in "quotes", a section is `[name]`
+          hint: a line is `key = value`, a text is in "quotes", a section is `[name]`
         "#);
     }
 
@@ -672,19 +646,19 @@ mod tests {
           hint: did you mean `batch_size`?
         ");
         insta::assert_snapshot!(refusal(SMALLEST, &["training.batch_size=many"]), @r#"
-        training.batch_size is wrong in --set training.batch_size=many: found the string "many", expected a whole number, 0 or more
-          hint: configs/reference.toml shows every key
+        training.batch_size is invalid in --set training.batch_size=many: found the string "many", expected a whole number, 0 or more
+          hint: see configs/reference.toml for all keys
         "#);
         insta::assert_snapshot!(refusal(SMALLEST, &["training.batch_size=0", "seed=4"]), @r"
         training.batch_size must be 1 to 65536, found 0 in --set training.batch_size=0
-          hint: configs/reference.toml tells what it counts
+          hint: see its description in configs/reference.toml
         ");
         insta::assert_snapshot!(refusal(SMALLEST, &["training.batch_size"]), @r"
         --set training.batch_size has no =
           hint: write --set section.key=value, for example --set training.batch_size=32
         ");
         insta::assert_snapshot!(refusal(SMALLEST, &["[training]=1"]), @r"
-        --set [training]=1 does not begin with a key
+        --set [training]=1 does not start with a key
           hint: write --set section.key=value, for example --set training.batch_size=32
         ");
     }
@@ -705,7 +679,7 @@ mod tests {
         let text = format!("{SMALLEST}[model.decoder]\ndropout = 1\n");
         insta::assert_snapshot!(refusal(&text, &[]), @r"
         model.decoder.dropout must be 0 or more and below 1, found 1 in run.toml, line 6
-          hint: configs/reference.toml shows the default
+          hint: see its default in configs/reference.toml
         ");
     }
 
@@ -728,8 +702,8 @@ mod tests {
             describe(&error)
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
-        optimizer.learning_rate cannot change while a run goes on from its checkpoint
-          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, evaluation.*, decoding.*, checkpoint.*, tracking.*, hub.*; for anything else start a new run
+        optimizer.learning_rate cannot change when a run resumes from a checkpoint
+          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, evaluation.*, decoding.*, checkpoint.*, tracking.*, hub.*; for anything else, start a new run
         ");
         assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
         assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));

@@ -23,7 +23,7 @@ pub use crate::model::role::EncoderTraining;
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig};
 pub use decoding::{DecodingConfig, EarlyStopping};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
-pub use load::{apply_safe_overrides, check, check_decoding, load, overridden_text, parse, to_toml};
+pub use load::{apply_safe_overrides, check, load, overridden_text, parse, to_toml};
 pub use model::{DecoderSection, EncoderSection, ModelConfig};
 pub use paths::PathKey;
 pub use source_text::read_text;
@@ -32,6 +32,7 @@ pub use training::{
     BatchBy, BestMetric, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, SaveInterval,
     ScheduleConfig, ScheduleKind, TrainingConfig,
 };
+pub use validate::{ConfigError, check_decoding};
 
 /// Everything a run needs to know, as a person wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

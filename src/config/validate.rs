@@ -1,34 +1,42 @@
-//! The documented ranges of every value and the combinations that make sense. What needs a file or a model to be
-//! known (whether a folder exists, how many blocks an encoder has) is checked where that is read.
+//! Checks the documented ranges of all values and their combinations. What depends on a file or a model (whether a folder
+//! exists, how many blocks an encoder has) is checked where that is read.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+
+use base::fault::fault;
 
 use super::paths::check_paths;
 use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
 use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
 use crate::model::encoders::{EncoderConfig, VisionSizes};
 
-/// Most that a width, a batch or an interval can sensibly be.
-const MANY: usize = 65_536;
-/// Most beams of a search: each is a row of the batch.
-const MOST_BEAMS: usize = 1000;
-/// Most epochs, and most updates between two events.
-const MOST_ROUNDS: usize = 1_000_000_000;
+/// Limit for widths, batches and intervals.
+const MAX_SIZE: usize = 65_536;
+/// Each beam is a row of the batch.
+const MAX_BEAMS: usize = 1000;
+/// Limit for epochs, and for updates between two events.
+const MAX_ROUNDS: usize = 1_000_000_000;
 
-/// A value that cannot be, and what to write instead.
-pub(super) struct Violation {
+/// A value that is not allowed.
+#[derive(Debug)]
+pub struct ConfigError {
     /// The dotted key.
-    pub(super) key: &'static str,
-    /// What is wrong, beginning with the key.
-    pub(super) message: String,
-    /// What to do.
-    pub(super) hint: String,
+    pub key: &'static str,
+    /// What is wrong, to be read after the key.
+    pub problem: String,
+    pub hint: String,
 }
 
-pub(super) type Checked = Result<(), Violation>;
+impl From<ConfigError> for anyhow::Error {
+    fn from(error: ConfigError) -> Self {
+        fault(format!("{} {}", error.key, error.problem), error.hint)
+    }
+}
 
-/// Checks every value; the first that cannot be is returned.
+pub(super) type Checked = Result<(), ConfigError>;
+
+/// Checks every value; returns the first that is not allowed.
 pub(super) fn check(config: &RunConfig) -> Checked {
     check_paths(config)?;
     check_top(config)?;
@@ -40,32 +48,32 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_decoder(&config.model.decoder)?;
     check_training(&config.training)?;
     check_optimizer(&config.optimizer)?;
-    whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MOST_ROUNDS)?;
-    whole("evaluation.batch_size", config.evaluation.batch_size, 1..=MANY)?;
-    whole("evaluation.num_samples", config.evaluation.num_samples, 0..=MANY)?;
+    whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MAX_ROUNDS)?;
+    whole("evaluation.batch_size", config.evaluation.batch_size, 1..=MAX_SIZE)?;
+    whole("evaluation.num_samples", config.evaluation.num_samples, 0..=MAX_SIZE)?;
     if config.evaluation.meteor_resources.is_some()
         && config.evaluation.metrics_interval.is_none()
         && config.evaluation.caption_split.is_none()
     {
         return violation(
             "evaluation.meteor_resources",
-            "is set, and nothing is scored".to_owned(),
+            "is set, but nothing is scored".to_owned(),
             "set evaluation.metrics_interval or evaluation.caption_split, or remove the key",
         );
     }
     if let Some(interval) = config.evaluation.metrics_interval {
-        whole("evaluation.metrics_interval", interval, 1..=MOST_ROUNDS)?;
+        whole("evaluation.metrics_interval", interval, 1..=MAX_ROUNDS)?;
         if !interval.is_multiple_of(config.training.validation_interval) {
             return violation(
                 "evaluation.metrics_interval",
                 format!("must be a multiple of training.validation_interval, found {interval}"),
-                "captions are scored in validations",
+                "captions are scored during validation",
             );
         }
     } else if config.training.best_metric == BestMetric::Cider {
         return violation(
             "training.best_metric",
-            "is \"cider\", and evaluation.metrics_interval, which scores captions, is not set".to_owned(),
+            "is \"cider\", but evaluation.metrics_interval, which enables scoring, is not set".to_owned(),
             "set evaluation.metrics_interval = 1",
         );
     }
@@ -75,52 +83,52 @@ pub(super) fn check(config: &RunConfig) -> Checked {
         return violation(
             "evaluation.caption_split",
             format!("must be train, val or test, found \"{split}\""),
-            "leave the key out to write no captions at the end of the run",
+            "remove the key to write no captions at the end of the run",
         );
     }
     check_decoding(&config.decoding)?;
-    whole("checkpoint.keep_best", config.checkpoint.keep_best, 1..=MOST_ROUNDS)?;
-    whole("checkpoint.keep_last", config.checkpoint.keep_last, 1..=MOST_ROUNDS)?;
+    whole("checkpoint.keep_best", config.checkpoint.keep_best, 1..=MAX_ROUNDS)?;
+    whole("checkpoint.keep_last", config.checkpoint.keep_last, 1..=MAX_ROUNDS)?;
     check_hub(&config.hub)
 }
 
 fn check_hub(hub: &HubConfig) -> Checked {
-    const HINT: &str = "write owner/name, or name for a repository of your own";
+    const HINT: &str = "write owner/name, or only name for a repository of your own";
     let Some(repo) = &hub.repo else {
         if hub.upload == HubUpload::Never {
             return Ok(());
         }
-        return violation("hub.upload", "is set, and hub.repo is not".to_owned(), HINT);
+        return violation("hub.upload", "is set, but hub.repo is not".to_owned(), HINT);
     };
     let is_part = |part: &str| {
         let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
         !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(is_letter)
     };
     if repo.split('/').count() > 2 || !repo.split('/').all(is_part) {
-        return violation("hub.repo", format!("is no name of a repository: \"{repo}\""), HINT);
+        return violation("hub.repo", format!("is not the name of a repository: \"{repo}\""), HINT);
     }
     Ok(())
 }
 
 /// Checks the section `[decoding]`.
-pub(super) fn check_decoding(decoding: &DecodingConfig) -> Checked {
-    whole("decoding.num_beams", decoding.num_beams, 1..=MOST_BEAMS)?;
+pub fn check_decoding(decoding: &DecodingConfig) -> Checked {
+    whole("decoding.num_beams", decoding.num_beams, 1..=MAX_BEAMS)?;
     if !(-10.0..=10.0).contains(&decoding.length_penalty) {
         return violation(
             "decoding.length_penalty",
             format!("must be -10 to 10, found {}", decoding.length_penalty),
-            "1.0 scores a caption by its mean log-probability, 0.0 by the sum; more favours longer captions",
+            "1.0 ranks captions by mean log-probability, 0.0 by the sum; higher values favour longer captions",
         );
     }
-    whole("decoding.no_repeat_ngram_size", decoding.no_repeat_ngram_size, 0..=MANY)?;
-    whole("decoding.min_new_tokens", decoding.min_new_tokens, 0..=MANY)?;
+    whole("decoding.no_repeat_ngram_size", decoding.no_repeat_ngram_size, 0..=MAX_SIZE)?;
+    whole("decoding.min_new_tokens", decoding.min_new_tokens, 0..=MAX_SIZE)?;
     if let Some(count) = decoding.max_new_tokens {
-        whole("decoding.max_new_tokens", count, 1..=MANY)?;
+        whole("decoding.max_new_tokens", count, 1..=MAX_SIZE)?;
         if decoding.min_new_tokens >= count {
             return violation(
                 "decoding.min_new_tokens",
-                format!("must be below the most, {count} with the end token, found {}", decoding.min_new_tokens),
-                "no caption could end otherwise",
+                format!("must be below {count}, the maximum with the end token, found {}", decoding.min_new_tokens),
+                "otherwise no caption could end",
             );
         }
     }
@@ -133,8 +141,8 @@ fn check_top(config: &RunConfig) -> Checked {
     {
         return violation(
             "name",
-            format!("must be the name of one folder, found \"{name}\""),
-            "the run's folder is output_dir/NAME; put other folders into output_dir",
+            format!("must be a folder name without slashes, found \"{name}\""),
+            "the run directory is output_dir/NAME; write parent folders in output_dir",
         );
     }
     if config.seed > i64::MAX as u64 {
@@ -147,8 +155,8 @@ fn check_data(data: &DataConfig) -> Checked {
     if data.dataset.is_none() && data.directory.is_none() {
         return violation(
             "data.dataset",
-            "and data.directory are both absent: the run has no images and captions",
-            "write dataset = \"flickr8k\" or directory = \"FOLDER\" of a prepared data set under [data]",
+            "and data.directory are both missing: the run has no data",
+            "write dataset = \"flickr8k\", or directory = \"FOLDER\" of a prepared dataset, under [data]",
         );
     }
     not_empty("data.dataset", data.dataset.as_ref().is_some_and(|name| name.trim().is_empty()))?;
@@ -157,7 +165,7 @@ fn check_data(data: &DataConfig) -> Checked {
     if data.source.is_some() && data.dataset.is_none() {
         return violation(
             "data.source",
-            "holds the archives of a data set, but data.dataset does not say of which",
+            "is set, but data.dataset does not say which dataset it holds",
             "add dataset = \"NAME\", or remove source",
         );
     }
@@ -172,24 +180,24 @@ fn check_data(data: &DataConfig) -> Checked {
     whole("data.views", data.views, 1..=1000)
 }
 
-/// Views are random views that are kept: without either there is one.
+/// `data.views` needs random views that are cached.
 fn check_views(config: &RunConfig) -> Checked {
     let (data, is_kept) = (&config.data, config.keeps_views());
     match (&data.augmentation, data.views) {
         (None, 2..) => violation(
             "data.views",
-            format!("is {}, and without data.augmentation all views of an image are the same", data.views),
+            format!("is {}, but without data.augmentation all views of an image are the same", data.views),
             "add augmentation = { min_area = 0.5 } under [data], or remove views",
         ),
         (Some(_), 1) if is_kept => violation(
             "data.views",
-            "is 1: training would see one and the same random view of each image in every epoch",
-            "set data.views to 4 or more (each takes its room on the disk), or data.cache_features = false and \
+            "is 1: training would see the same random view of an image in every epoch",
+            "set data.views to 4 or more (each needs disk space), or data.cache_features = false and \
              data.cache_images = false for new views in every epoch",
         ),
         (Some(_), 2..) if !is_kept => violation(
             "data.views",
-            format!("is {}, and nothing is kept on disk: every epoch has new views", data.views),
+            format!("is {}, but nothing is cached: every epoch has new views", data.views),
             "remove views, or set data.cache_images = true",
         ),
         _ => Ok(()),
@@ -208,7 +216,7 @@ fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
     Ok(())
 }
 
-/// A whole captioner leaves no place for another encoder or decoder.
+/// A complete captioner excludes another encoder or decoder.
 fn check_sources(model: &ModelConfig) -> Checked {
     let is_empty = |name: &Option<String>| name.as_ref().is_some_and(|name| name.trim().is_empty());
     not_empty("model.init_from", is_empty(&model.init_from))?;
@@ -223,8 +231,8 @@ fn check_sources(model: &ModelConfig) -> Checked {
     match rivals.into_iter().find(|&(_, is_set)| is_set && model.init_from.is_some()) {
         Some((key, _)) => violation(
             key,
-            "and model.init_from both say where the model begins",
-            "remove one: init_from brings encoder, decoder and tokenizer",
+            "and model.init_from are both set",
+            "remove one: init_from provides encoder, decoder and tokenizer",
         ),
         None => Ok(()),
     }
@@ -236,31 +244,31 @@ fn check_encoder(model: &ModelConfig) -> Checked {
         (None, None) if model.init_from.is_some() => Ok(()),
         (None, None) => violation(
             "model.encoder.name",
-            "is absent: the run has no image encoder",
-            "name a folder or a Hub repository, such as \"google/vit-base-patch16-224-in21k\", or write pretrained = \
-             false and a config",
+            "is missing: the run has no image encoder",
+            "set a folder or a Hub repository, such as \"google/vit-base-patch16-224-in21k\", or pretrained = false \
+             and a config",
         ),
         (Some(_), Some(_)) => violation(
             "model.encoder.config",
-            "and model.encoder.name both give the encoder's shape",
-            "remove config to use the shape of name, or remove name to train the shape of config from scratch",
+            "and model.encoder.name are both set",
+            "remove config to use the architecture of name, or remove name to train that of config from scratch",
         ),
         (None, Some(_)) if encoder.pretrained => violation(
             "model.encoder.pretrained",
-            "is true, but model.encoder.name names no weights",
-            "write pretrained = false to train the encoder from scratch, or replace config by name",
+            "is true, but model.encoder.name is not set",
+            "set pretrained = false to train the encoder from scratch, or replace config with name",
         ),
         (None, Some(architecture)) => check_architecture(architecture),
         (Some(_), None) => Ok(()),
     }?;
     if let Some(size) = encoder.image_size {
-        whole("model.encoder.image_size", size, 1..=MANY)?;
+        whole("model.encoder.image_size", size, 1..=MAX_SIZE)?;
         if let Some(architecture) = &encoder.config {
             multiple("model.encoder.image_size", size, "model.encoder.config.patch_size", architecture.patch_size())?;
         }
     }
     if let EncoderTraining::LastBlocks(count) = encoder.train {
-        let blocks = encoder.config.as_ref().map_or(MANY, |architecture| architecture.num_layers());
+        let blocks = encoder.config.as_ref().map_or(MAX_SIZE, |architecture| architecture.num_layers());
         whole("model.encoder.train.last_blocks", count, 1..=blocks)?;
     }
     Ok(())
@@ -269,14 +277,14 @@ fn check_encoder(model: &ModelConfig) -> Checked {
 fn check_architecture(architecture: &EncoderConfig) -> Checked {
     let sizes = architecture.sizes();
     let VisionSizes { hidden_size, num_attention_heads, image_size, patch_size, .. } = sizes;
-    whole("model.encoder.config.image_size", image_size, 1..=MANY)?;
+    whole("model.encoder.config.image_size", image_size, 1..=MAX_SIZE)?;
     whole("model.encoder.config.patch_size", patch_size, 1..=image_size)?;
     multiple("model.encoder.config.image_size", image_size, "model.encoder.config.patch_size", patch_size)?;
-    whole("model.encoder.config.hidden_size", hidden_size, 1..=MANY)?;
+    whole("model.encoder.config.hidden_size", hidden_size, 1..=MAX_SIZE)?;
     whole("model.encoder.config.num_hidden_layers", sizes.num_hidden_layers, 1..=1024)?;
     whole("model.encoder.config.num_attention_heads", num_attention_heads, 1..=hidden_size)?;
     multiple("model.encoder.config.hidden_size", hidden_size, "num_attention_heads", num_attention_heads)?;
-    whole("model.encoder.config.intermediate_size", sizes.intermediate_size, 1..=16 * MANY)?;
+    whole("model.encoder.config.intermediate_size", sizes.intermediate_size, 1..=16 * MAX_SIZE)?;
     let eps = sizes.layer_norm_eps;
     real("model.encoder.config.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")?;
     let range = sizes.initializer_range;
@@ -284,12 +292,12 @@ fn check_architecture(architecture: &EncoderConfig) -> Checked {
 }
 
 fn check_decoder(decoder: &DecoderSection) -> Checked {
-    whole("model.decoder.hidden_size", decoder.hidden_size, 1..=MANY)?;
+    whole("model.decoder.hidden_size", decoder.hidden_size, 1..=MAX_SIZE)?;
     whole("model.decoder.num_layers", decoder.num_layers, 1..=1024)?;
     whole("model.decoder.num_heads", decoder.num_heads, 1..=decoder.hidden_size)?;
     multiple("model.decoder.hidden_size", decoder.hidden_size, "model.decoder.num_heads", decoder.num_heads)?;
-    whole("model.decoder.intermediate_size", decoder.intermediate_size, 1..=16 * MANY)?;
-    whole("model.decoder.max_seq_len", decoder.max_seq_len, 2..=MANY)?;
+    whole("model.decoder.intermediate_size", decoder.intermediate_size, 1..=16 * MAX_SIZE)?;
+    whole("model.decoder.max_seq_len", decoder.max_seq_len, 2..=MAX_SIZE)?;
     share("model.decoder.dropout", decoder.dropout)?;
     let eps = decoder.layer_norm_eps;
     real("model.decoder.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")?;
@@ -305,66 +313,66 @@ fn check_training(training: &TrainingConfig) -> Checked {
         return violation(
             "training.device",
             format!("must be auto, cpu, cuda or cuda:N, found \"{device}\""),
-            "N is the number of a GPU, from 0",
+            "N is the index of a GPU, from 0",
         );
     }
-    whole("training.batch_size", training.batch_size, 1..=MANY)?;
-    whole("training.gradient_accumulation_steps", training.gradient_accumulation_steps, 1..=MANY)?;
-    whole("training.num_epochs", training.num_epochs, 1..=MOST_ROUNDS)?;
-    whole("training.validation_interval", training.validation_interval, 1..=MOST_ROUNDS)?;
+    whole("training.batch_size", training.batch_size, 1..=MAX_SIZE)?;
+    whole("training.gradient_accumulation_steps", training.gradient_accumulation_steps, 1..=MAX_SIZE)?;
+    whole("training.num_epochs", training.num_epochs, 1..=MAX_ROUNDS)?;
+    whole("training.validation_interval", training.validation_interval, 1..=MAX_ROUNDS)?;
     if let Some(norm) = training.max_grad_norm {
         positive("training.max_grad_norm", norm, "leave the key out for no clipping")?;
     }
     share("training.label_smoothing", training.label_smoothing)?;
-    whole("training.log_interval", training.log_interval, 1..=MOST_ROUNDS)?;
+    whole("training.log_interval", training.log_interval, 1..=MAX_ROUNDS)?;
     if let Some(SaveInterval::Updates(interval) | SaveInterval::Minutes(interval)) = training.save_interval {
-        whole("training.save_interval", usize::try_from(interval).unwrap_or(usize::MAX), 1..=MOST_ROUNDS)?;
+        whole("training.save_interval", usize::try_from(interval).unwrap_or(usize::MAX), 1..=MAX_ROUNDS)?;
     }
     match training.patience {
-        Some(patience) => whole("training.patience", patience, 1..=MOST_ROUNDS),
+        Some(patience) => whole("training.patience", patience, 1..=MAX_ROUNDS),
         None => Ok(()),
     }
 }
 
 fn check_optimizer(optimizer: &OptimizerConfig) -> Checked {
-    positive("optimizer.learning_rate", optimizer.learning_rate, "5e-4 suits a decoder from scratch")?;
+    positive("optimizer.learning_rate", optimizer.learning_rate, "5e-4 is a good value for a new decoder")?;
     for beta in optimizer.betas {
         share("optimizer.betas", beta)?;
     }
     let eps = optimizer.eps;
-    // Below this it is 0 in f32, and a parameter that never had a gradient becomes 0 / 0.
+    // Smaller values are 0 in f32, and a parameter that never had a gradient becomes 0 / 0.
     real("optimizer.eps", eps, (1e-30..1.0).contains(&eps), "1e-30 to below 1")?;
     let decay = optimizer.weight_decay;
     real("optimizer.weight_decay", decay, decay >= 0.0 && decay.is_finite(), "0 or more and finite")?;
     if let Some(rate) = optimizer.encoder_learning_rate {
-        let hint = "leave the key out for the decoder's rate; model.encoder.train = \"frozen\" trains no encoder";
+        let hint = "remove the key to use the decoder's rate, or set model.encoder.train = \"frozen\"";
         positive("optimizer.encoder_learning_rate", rate, hint)?;
     }
     let factor = optimizer.layer_decay;
     real("optimizer.layer_decay", factor, factor > 0.0 && factor <= 1.0, "above 0 and at most 1")
 }
 
-pub(super) fn violation(key: &'static str, message: impl Display, hint: impl Display) -> Checked {
-    Err(Violation { key, message: format!("{key} {message}"), hint: hint.to_string() })
+pub(super) fn violation(key: &'static str, problem: impl Display, hint: impl Display) -> Checked {
+    Err(ConfigError { key, problem: problem.to_string(), hint: hint.to_string() })
 }
 
 fn not_empty(key: &'static str, empty: bool) -> Checked {
-    if empty { violation(key, "must not be empty", "write a value, or leave the key out") } else { Ok(()) }
+    if empty { violation(key, "must not be empty", "write a value, or remove the key") } else { Ok(()) }
 }
 
 fn whole<T: PartialOrd + Display>(key: &'static str, value: T, range: RangeInclusive<T>) -> Checked {
     if range.contains(&value) {
         return Ok(());
     }
-    let (least, most) = (range.start(), range.end());
-    violation(key, format!("must be {least} to {most}, found {value}"), "configs/reference.toml tells what it counts")
+    let (min, max) = (range.start(), range.end());
+    violation(key, format!("must be {min} to {max}, found {value}"), "see its description in configs/reference.toml")
 }
 
 fn real(key: &'static str, value: f64, fits: bool, range: &str) -> Checked {
     if fits {
         return Ok(());
     }
-    violation(key, format!("must be {range}, found {value}"), "configs/reference.toml shows the default")
+    violation(key, format!("must be {range}, found {value}"), "see its default in configs/reference.toml")
 }
 
 /// A probability that may be 0 but not 1.
@@ -422,8 +430,7 @@ mod tests {
     #[track_caller]
     fn assert_refused(config: &RunConfig, key: &str) {
         let found = check(config).err().unwrap_or_else(|| panic!("nothing is wrong, expected {key}"));
-        assert_eq!(found.key, key, "{}", found.message);
-        assert!(found.message.starts_with(key), "{}", found.message);
+        assert_eq!(found.key, key, "{}", found.problem);
         assert!(!found.hint.is_empty());
     }
 
@@ -440,7 +447,7 @@ mod tests {
         let mut config = valid();
         change(&mut config);
         if let Err(found) = check(&config) {
-            panic!("{}", found.message);
+            panic!("{} {}", found.key, found.problem);
         }
     }
 
@@ -628,7 +635,7 @@ mod tests {
             refuses("training.save_interval", |config| config.training.save_interval = Some(interval));
         }
         refuses("training.patience", |config| config.training.patience = Some(0));
-        refuses("evaluation.num_samples", |config| config.evaluation.num_samples = MANY + 1);
+        refuses("evaluation.num_samples", |config| config.evaluation.num_samples = MAX_SIZE + 1);
     }
 
     #[test]

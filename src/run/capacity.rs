@@ -9,8 +9,6 @@ use crate::run::setup::Setup;
 use crate::training::forecast::{self, MemoryForecast};
 use base::{disk, memory};
 
-const GIGABYTE: f64 = 1e9;
-
 /// What a run will need of memory, beside what this process holds by now.
 pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
     let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);
@@ -43,9 +41,9 @@ fn lack_of_room(needed: u64, taken: u64, free: u64, folder: &Path) -> Option<Str
         format!(
             "the run's checkpoints may take {:.2} GB; {:.2} GB of them are there and {:.2} GB are free in {}: free some, \
              lower checkpoint.keep_best and checkpoint.keep_last, or set output_dir elsewhere",
-            needed as f64 / GIGABYTE,
-            taken as f64 / GIGABYTE,
-            free as f64 / GIGABYTE,
+            needed as f64 / base::GIGABYTE,
+            taken as f64 / base::GIGABYTE,
+            free as f64 / base::GIGABYTE,
             folder.display()
         )
     })

@@ -126,7 +126,6 @@ fn pixels(processor: &ImageProcessor) -> Description {
     Description { content, row_bytes: 3 * height * width }
 }
 
-const GIGABYTE: f64 = 1e9;
 const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
 /// The SHA-256 of the encoder's parameters: names, shapes, values.
@@ -212,10 +211,11 @@ fn announce(store: &FeatureStore, wanted: &[ImageView], missing: usize) -> Resul
     let bytes = (missing * store.row_bytes()) as u64;
     let free = disk::free_bytes(store.folder());
     let views = if wanted.iter().any(|view| view.view > 0) { "views of images" } else { "images" };
-    let room = free.map_or_else(String::new, |free| format!(" of {:.1} GB that are free", free as f64 / GIGABYTE));
+    let room =
+        free.map_or_else(String::new, |free| format!(" of {:.1} GB that are free", free as f64 / base::GIGABYTE));
     terminal::message(&format!(
         "cache       writing {missing} {views}, {:.2} GB{room}, to {}",
-        bytes as f64 / GIGABYTE,
+        bytes as f64 / base::GIGABYTE,
         store.folder().display()
     ));
     check_room(store.folder(), bytes, free)
@@ -227,9 +227,9 @@ fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
         Some(free) if free < bytes + bytes / 20 => Err(fault(
             format!(
                 "the cache needs {:.2} GB in {}, and {:.2} GB are free there",
-                bytes as f64 / GIGABYTE,
+                bytes as f64 / base::GIGABYTE,
                 folder.display(),
-                free as f64 / GIGABYTE
+                free as f64 / base::GIGABYTE
             ),
             "name a folder on a larger disk in data.cache_directory, or begin a run with data.cache_features = false \
              (a frozen encoder then runs in every update) and data.cache_images = false",

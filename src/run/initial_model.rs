@@ -265,7 +265,6 @@ fn check_memory(
     training: EncoderTraining,
     available: Option<u64>,
 ) -> Result<()> {
-    const GIGABYTE: f64 = 1e9;
     let copies = |spec: &ParameterSpec| if training.trains(spec.role, shape.encoder.num_layers()) { 4.0 } else { 1.0 };
     let values = |spec: &ParameterSpec| spec.shape.iter().map(|&size| size as f64).product::<f64>();
     let needed: f64 = specs.iter().map(|spec| copies(spec) * values(spec) * size_of::<f32>() as f64).sum();
@@ -274,9 +273,9 @@ fn check_memory(
             format!(
                 "the model does not fit into memory: its {:.2} billion parameters, with gradients and moments of those \
                  that are trained, take {:.1} GB, and {:.1} GB are available",
-                specs.iter().map(values).sum::<f64>() / GIGABYTE,
-                needed / GIGABYTE,
-                available as f64 / GIGABYTE
+                specs.iter().map(values).sum::<f64>() / base::GIGABYTE,
+                needed / base::GIGABYTE,
+                available as f64 / base::GIGABYTE
             ),
             "choose a smaller decoder or encoder, or train less of the encoder (model.encoder.train)",
         )),

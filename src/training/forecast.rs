@@ -35,7 +35,6 @@ impl MemoryForecast {
 
     /// Why it will not do when only `available` bytes are there, with what would help. `None`: it will do.
     pub fn complaint(&self, available: u64) -> Option<String> {
-        const GIGABYTE: f64 = 1e9;
         let needed = self.total().saturating_sub(self.resident) as u64;
         if needed <= available {
             return None;
@@ -59,9 +58,9 @@ impl MemoryForecast {
         Some(format!(
             "the run needs about {:.2} GB more memory than it has now, and {:.2} GB are available. Most of it, {:.2} GB, \
              is {what}: {help}",
-            needed as f64 / GIGABYTE,
-            available as f64 / GIGABYTE,
-            bytes as f64 / GIGABYTE
+            needed as f64 / base::GIGABYTE,
+            available as f64 / base::GIGABYTE,
+            bytes as f64 / base::GIGABYTE
         ))
     }
 

@@ -1,11 +1,11 @@
 //! What to do when the memory of a GPU is full.
 
 use base::fault::explained;
+use base::memory;
 
 /// Adds what to do where a GPU says that its memory is full.
 pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
-    let is_full = |text: &str| text.contains("OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED");
-    if !error.chain().any(|link| is_full(&link.to_string())) {
+    if !memory::is_gpu_full(&error) {
         return error;
     }
     explained(

@@ -58,7 +58,7 @@ fn the_commands_that_a_run_prints_work_as_they_are_copied() {
         let output = in_a_shell(folder.path(), &line);
         assert!(output.status.success(), "{name:?}: {line}\n{}", stderr(&output));
         assert!(text.contains("caption-train serve --checkpoint "), "{text}");
-        let sync = behind(&text, "send the run with `").trim_end_matches('`');
+        let sync = behind(&text, "to upload this run: `").trim_end_matches('`');
         let output = in_a_shell(folder.path(), sync);
         let given = String::from_utf8(output.stdout).unwrap();
         let synced = given.strip_prefix("sync\n").unwrap().strip_suffix('\n').unwrap();
@@ -180,8 +180,8 @@ fn a_home_folder_that_is_not_known_is_an_error_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(&folder.path().join("runs"));
     for (set, home, expected) in [
-        ("output_dir=~/runs", None, "is below the home folder, and"),
-        ("data.directory=~/set", Some(""), "is below the home folder, and"),
+        ("output_dir=~/runs", None, "cannot expand ~"),
+        ("data.directory=~/set", Some(""), "cannot expand ~"),
         ("data.source=~root/set", Some("/root"), "names the home folder of another user"),
         ("tokenizer.directory=~root", Some("/root"), "write ./~root"),
     ] {

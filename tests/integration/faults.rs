@@ -224,18 +224,12 @@ fn secrets_in_the_environment_reach_no_file_and_no_output() {
 fn passwords_and_tokens_are_shown_nowhere_whatever_a_server_says() {
     const PASSWORD: &str = "pAsSwOrDoFaMiRrOr";
     const TOKEN: &str = "hf_tOkEnThAtIsEcHoEd";
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
-            // It repeats what it was sent.
-            let words = format!("X-Error-Message: no {TOKEN} or {PASSWORD} at http://me:{PASSWORD}@host");
-            let answer = format!("HTTP/1.1 403 Forbidden\r\n{words}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
-        }
+    let address = test_server::serve(|request| {
+        // It repeats what it was sent.
+        let words = format!("X-Error-Message: no {TOKEN} or {PASSWORD} at http://me:{PASSWORD}@host\r\n");
+        request.reply("403 Forbidden", &words, "")
     });
+    let address = address.trim_start_matches("http://");
     let folder = tempfile::tempdir().unwrap();
     let proxy = format!("http://me:{PASSWORD}@127.0.0.1:9");
     for (endpoint, expected) in [

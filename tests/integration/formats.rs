@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Cursor, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Cursor, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::digest::sha256;
 use datasets::prepare::report::Preparation;
 use datasets::prepared::{Dataset, Split};
+use test_server::Request;
 
 use crate::support::{binary, files_below, model_fixture, shapes_folder, stderr};
 
@@ -376,56 +377,34 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// A Hub on this machine that has the look-alike; the address it answers at. The first connection for the archive is cut
 /// in its middle.
 fn hub() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        let (files, mut is_first) = (look_alike(), true);
-        for stream in listener.incoming() {
-            answer(&stream.unwrap(), &files, &mut is_first);
-        }
-    });
-    address
+    let (files, is_first) = (look_alike(), AtomicBool::new(true));
+    test_server::serve(move |request| answer(request, &files, &is_first))
 }
 
-fn answer(mut stream: &TcpStream, files: &[(&str, Vec<u8>)], is_first: &mut bool) {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let request = lines.next().unwrap_or_default();
-    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let from = headers.iter().find_map(|line| {
-        let (key, value) = line.split_once(": ")?;
-        key.eq_ignore_ascii_case("range")
-            .then(|| value.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap())
-    });
-    let path = request.split(' ').nth(1).unwrap_or_default();
-    let file = files.iter().find(|(name, _)| path.ends_with(&format!("/resolve/{COMMIT}/{name}")));
-    let (status, tag, body) = match file {
-        _ if path == "/api/datasets/nlphuji/flickr30k/revision/main" => {
-            ("200 OK", String::new(), format!("{{\"sha\":\"{COMMIT}\"}}").into_bytes())
-        }
-        Some((_, body)) => {
-            let tag = sha256(body);
-            let tag = format!("ETag: \"{tag}\"\r\nX-Linked-Etag: \"{tag}\"\r\nX-Linked-Size: {}\r\n", body.len());
-            let status = if from.is_some() { "206 Partial Content" } else { "200 OK" };
-            (status, tag, body.clone())
-        }
-        None => ("404 Not Found", String::new(), Vec::new()),
-    };
-    let start = from.unwrap_or(0);
-    let range = from.map_or_else(String::new, |from: usize| {
-        format!("Content-Range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len())
-    });
-    let rest = &body[start.min(body.len())..];
-    let head = format!(
-        "HTTP/1.1 {status}\r\n{tag}{range}X-Repo-Commit: {COMMIT}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        rest.len()
-    );
-    let is_cut = request.starts_with("GET") && path.ends_with(".zip") && std::mem::take(is_first);
-    let sent = if is_cut { &rest[..rest.len() / 2] } else { rest };
-    let _ = stream.write_all(head.as_bytes());
-    if request.starts_with("GET") {
-        // A client that went away is its own affair.
-        let _ = stream.write_all(sent);
+fn answer(request: &mut Request, files: &[(&str, Vec<u8>)], is_first: &AtomicBool) -> io::Result<()> {
+    let path = request.path.clone();
+    if path == "/api/datasets/nlphuji/flickr30k/revision/main" {
+        return request.reply("200 OK", "", format!("{{\"sha\":\"{COMMIT}\"}}"));
     }
+    let file = files.iter().find(|(name, _)| path.ends_with(&format!("/resolve/{COMMIT}/{name}")));
+    let Some((_, body)) = file else { return request.reply("404 Not Found", "", "") };
+    let (start, total) = (request.range_start(), body.len());
+    let rest = &body[start.unwrap_or(0)..];
+    let status = match start {
+        Some(start) => format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{total}", total - 1),
+        None => "200 OK".to_owned(),
+    };
+    let (tag, length) = (sha256(body), rest.len());
+    let tags = format!("ETag: \"{tag}\"\r\nX-Linked-Etag: \"{tag}\"\r\nX-Linked-Size: {total}");
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{tags}\r\nX-Repo-Commit: {COMMIT}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    request.send(head.as_bytes())?;
+    if request.method == "HEAD" {
+        return Ok(());
+    }
+    let is_cut = path.ends_with(".zip") && is_first.swap(false, Ordering::Relaxed);
+    request.send(if is_cut { &rest[..length / 2] } else { rest })
 }
 
 #[test]

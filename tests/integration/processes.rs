@@ -183,7 +183,7 @@ fn threads_that_cannot_be_had_are_an_error_with_a_way_out() {
         let output = binary().args(&arguments).env("RUST_MIN_STACK", (1_u64 << 48).to_string()).output().unwrap();
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?} {text}");
-        assert!(text.contains("cannot start the threads that compute") && text.contains("hint: "), "{text}");
+        assert!(text.contains("cannot start the compute threads") && text.contains("hint: "), "{text}");
         assert!(!text.contains("panicked"), "{text}");
     }
     // What needs none is done all the same.

@@ -47,7 +47,7 @@ fn answer(request: &Request) -> Answer {
             .map(|_| Alternative { caption: "a <b>cat</b>".to_owned(), log_probability: -2.0 })
             .collect(),
         patches: [1, 2],
-        region: Region::WHOLE,
+        region: Region { left: 0.0, top: 0.0, width: 1.0, height: 1.0 },
     }
 }
 

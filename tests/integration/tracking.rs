@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{files_below, last_checkpoint, small_config, stderr, train};
 
 #[cfg(feature = "wandb")]
-#[path = "../../crates/wandb/src/recorder.rs"]
+#[path = "../../crates/wandb/src/tests/recorder.rs"]
 #[expect(dead_code, reason = "the client's own tests need all of it")]
 mod recorder;
 

@@ -2,13 +2,13 @@
 //! protocol and its failures have their tests beside the code.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
+use test_server::{Request, serve};
 
 use crate::commands::trained;
 use crate::support::{binary, files_below, small_config, stderr};
@@ -26,53 +26,17 @@ struct Kept {
 }
 
 fn hub() -> (String, Arc<Mutex<Kept>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
     let kept = Arc::<Mutex<Kept>>::default();
     let theirs = Arc::clone(&kept);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let kept = Arc::clone(&theirs);
-            std::thread::spawn(move || while answer(&stream, &kept).is_some() {});
-        }
-    });
-    (address, kept)
+    (serve(move |request| answer(request, &mut theirs.lock().unwrap())), kept)
 }
 
-/// Answers one request; `None` when the client has hung up.
-fn answer(mut stream: &TcpStream, kept: &Mutex<Kept>) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|&length| length > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let (mut length, mut is_chunked, mut is_refused) = (0, false, false);
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).ok()?;
-        let header = header.trim().to_ascii_lowercase();
-        if header.is_empty() {
-            break;
-        }
-        length = header.strip_prefix("content-length: ").map_or(length, |value| value.parse().unwrap());
-        is_refused |= header.starts_with("authorization: ") && header.ends_with(WRONG_TOKEN);
-        is_chunked |= header == "transfer-encoding: chunked";
+fn answer(request: &mut Request, kept: &mut Kept) -> io::Result<()> {
+    let body = request.body()?;
+    if request.header("authorization").is_some_and(|token| token.ends_with(WRONG_TOKEN)) {
+        return request.reply("401 Unauthorized", "", "");
     }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    while is_chunked {
-        let mut size = String::new();
-        reader.read_line(&mut size).ok()?;
-        let size = usize::from_str_radix(size.trim(), 16).unwrap();
-        let mut part = vec![0; size + 2];
-        reader.read_exact(&mut part).ok()?;
-        body.extend(&part[..size]);
-        is_chunked = size > 0;
-    }
-    if is_refused {
-        let reply = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
-        return stream.write_all(reply.as_bytes()).ok();
-    }
-    let mut kept = kept.lock().unwrap();
+    let path = request.path.as_str();
     kept.num_commits += usize::from(path.ends_with("/commit/main"));
     let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
     let reply = if path == "/api/repos/create" {
@@ -94,13 +58,7 @@ fn answer(mut stream: &TcpStream, kept: &Mutex<Kept>) -> Option<()> {
     } else {
         json!({"id": "me/captioner", "private": kept.is_private, "sha": null})
     };
-    let reply = reply.to_string();
-    write!(
-        stream,
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{reply}",
-        reply.len()
-    )
-    .ok()
+    request.reply("200 OK", "Content-Type: application/json\r\n", reply.to_string())
 }
 
 fn uploading(address: &str) -> Command {
@@ -179,7 +137,7 @@ fn a_run_uploads_its_best_model_and_one_that_cannot_ends_well_all_the_same() {
     command.env_remove("HF_TOKEN").env("HF_HOME", folder.path().join("hub"));
     let output = command.arg("--config").arg(config(folder.path(), "end")).output().unwrap();
     let text = stderr(&output);
-    assert!(!output.status.success() && text.contains("there is no token"), "{text}");
+    assert!(!output.status.success() && text.contains("no token found"), "{text}");
     assert!(!folder.path().join("run").exists(), "it is told before anything is made");
 }
 

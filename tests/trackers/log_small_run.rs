@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use base::clock::unix_seconds;
 use serde_json::{Map, Value, json};
-use wandb::{Metadata, Picture, ResumePoint, Run, Settings, Surroundings, number};
+use wandb::{Context, Metadata, Picture, ResumePoint, Run, Settings, number};
 
 fn row(value: &Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     let say = Arc::new(|_, text: &str| {
         let _ = writeln!(std::io::stderr(), "{text}");
     });
-    let mut run = Run::start(&settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
+    let mut run = Run::start(&settings, &metadata, resume.as_ref(), Context::real(say))?;
     writeln!(std::io::stdout(), "{}", json!({"id": run.id(), "folder": run.folder(), "url": run.url()}))?;
     let png = std::fs::read(png)?;
     run.console_line(unix_seconds(), "the run begins")?;

@@ -1,6 +1,6 @@
-//! The only place where a final file name appears: a temporary file in the same folder, synced, then renamed.
+//! Atomic file writes, the only way to a final file name: a temporary file in the same folder is synced, then renamed.
 //!
-//! A reader sees the old content or the new content, never a part; a crash leaves at most a file that ends in
+//! A reader sees the old content or the new one, never a part; a crash leaves at most a file that ends in
 //! [`TEMPORARY_SUFFIX`].
 
 use std::fs::{self, File, OpenOptions};
@@ -12,14 +12,14 @@ use crate::bounded_file;
 /// How the name of an unfinished file ends.
 pub const TEMPORARY_SUFFIX: &str = ".partial";
 
-/// Names that are tried for an unfinished file, beside the first.
-const MOST_TEMPORARIES: u32 = 999;
+/// Further names to try for an unfinished file.
+const MAX_TEMPORARY_NAMES: u32 = 999;
 
-/// Writes `path` whole or not at all; `fill` gives the content.
+/// Writes `path` atomically; `fill` writes the content.
 ///
 /// # Errors
-/// What `fill`, the file system or a sync gives. Unless it was the sync of the folder, which comes last, the file that was
-/// at `path` before is then untouched; the temporary file is removed.
+/// Errors of `fill`, the file system or a sync. Unless the sync of the folder failed, which comes last, an existing file at
+/// `path` is untouched; the temporary file is removed.
 pub fn write_with<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
@@ -27,27 +27,18 @@ pub fn write_with<E: From<io::Error>>(
     write_on(&Disk, path, fill)
 }
 
-/// Writes `bytes` to `path` whole or not at all.
-///
-/// # Errors
-/// As [`write_with`].
+/// Writes `bytes` to `path` atomically. Errors as for [`write_with`].
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// Writes one of many files, whole or not at all as long as the machine runs. It survives a power failure for certain only
-/// once [`sync_file_system`] has returned: to sync each file by itself takes longer than to write them all.
-///
-/// # Errors
-/// As [`write_with`].
+/// Writes one of many files, atomically as long as the machine runs. It is certain to survive a power failure only after
+/// [`sync_file_system`]: syncing each file takes longer than writing them all. Errors as for [`write_with`].
 pub fn write_one_of_many(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_on(&SyncedTogether, path, |file| file.write_all(bytes))
 }
 
-/// Waits until all that was written to the file system of `folder` is on its disk.
-///
-/// # Errors
-/// What the system gives, and what it could not write earlier.
+/// Waits until everything written to the file system of `folder` is on its disk; also reports earlier failures to write.
 pub fn sync_file_system(folder: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return Ok(rustix::fs::syncfs(File::open(folder)?)?);
@@ -55,20 +46,17 @@ pub fn sync_file_system(folder: &Path) -> io::Result<()> {
     return File::open(folder).map(drop);
 }
 
-/// Copies the file `from` to `to`, whole or not at all.
-///
-/// # Errors
-/// As [`write_with`]; a file that cannot be read.
+/// Copies the file `from` to `to` atomically.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     write_with(to, |file| io::copy(&mut bounded_file::open(from)?, file).map(|_| ()))
 }
 
-/// Gives the file `from` its final name `to` in the same folder, for a content that came over more than one start of the
-/// program and was complete when it was checked.
+/// Gives the file `from` its final name `to` in the same folder, for a content that was written over several starts of the
+/// program and has been checked.
 ///
 /// # Errors
-/// What the file system or a sync gives. Unless it was the sync of the folder, which comes last, the file that was at `to`
-/// before is then untouched, and `from` is still there.
+/// Errors of the file system or a sync. Unless the sync of the folder failed, which comes last, an existing file at `to` is
+/// untouched and `from` is still there.
 pub fn finish(from: &Path, to: &Path) -> io::Result<()> {
     let system = Disk;
     // Some systems sync only what was opened for writing.
@@ -77,10 +65,7 @@ pub fn finish(from: &Path, to: &Path) -> io::Result<()> {
     system.sync_folder(to)
 }
 
-/// Gives the file `from` the second name `to`: as a link where the file system has links, as a copy elsewhere.
-///
-/// # Errors
-/// As [`copy`].
+/// Gives the file `from` the second name `to`: a hard link if the file system has them, else a copy.
 pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     link_or_copy_on(&Disk, from, to)
 }
@@ -90,7 +75,7 @@ fn link_or_copy_on(system: &impl FileSystem, from: &Path, to: &Path) -> io::Resu
     match system.hard_link(from, &temporary) {
         Ok(()) => {
             let renamed = system.rename(&temporary, to).and_then(|()| system.sync_folder(to));
-            // It is still there when the rename failed, or when both names were links to one file.
+            // It is still there if the rename failed, or if both names were links to the same file.
             let _ = fs::remove_file(&temporary);
             renamed
         }
@@ -98,7 +83,7 @@ fn link_or_copy_on(system: &impl FileSystem, from: &Path, to: &Path) -> io::Resu
     }
 }
 
-/// What the writer asks of the system, so that tests can let each of it fail.
+/// The system calls of the writer, so that tests can let each of them fail.
 trait FileSystem {
     fn create(&self, path: &Path) -> io::Result<File>;
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -131,7 +116,7 @@ impl FileSystem for Disk {
     }
 }
 
-/// A disk whose files are synced together in the end, where the system can do that.
+/// A disk whose files are synced together at the end, if the system can do that.
 struct SyncedTogether;
 
 impl FileSystem for SyncedTogether {
@@ -170,13 +155,13 @@ fn write_on<E: From<io::Error>>(
     result
 }
 
-/// A file of a name that nothing has yet, be it a link, a file of somebody's or one that a process of the same number left.
+/// A file with an unused name: a link, another program's file, or one left by a process with the same number may be there.
 fn create_temporary(system: &impl FileSystem, path: &Path) -> io::Result<(PathBuf, File)> {
     let mut number = 0;
     loop {
         let temporary = temporary_name(path, number)?;
         match system.create(&temporary) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MOST_TEMPORARIES => number += 1,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MAX_TEMPORARY_NAMES => number += 1,
             created => return created.map(|file| (temporary, file)),
         }
     }
@@ -199,18 +184,18 @@ fn write_and_rename<E: From<io::Error>>(
     Ok(())
 }
 
-/// `number`: after those that are taken already.
+/// The name of the unfinished file for `path`; `number` counts tries.
 fn temporary_name(path: &Path, number: u32) -> io::Result<PathBuf> {
     let name = path
         .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())))?;
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a file name", path.display())))?;
     let mut temporary = name.to_os_string();
     let number = if number == 0 { String::new() } else { format!("{number:04}") };
     temporary.push(format!(".{}{number}{TEMPORARY_SUFFIX}", std::process::id()));
     Ok(path.with_file_name(temporary))
 }
 
-/// The name that the unfinished file `name` was to get; `None` where it is no unfinished file.
+/// The final name of the unfinished file `name`; `None` if it is not an unfinished file.
 pub fn final_name(name: &str) -> Option<&str> {
     let (name, process) = name.strip_suffix(TEMPORARY_SUFFIX)?.rsplit_once('.')?;
     let is_number = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
@@ -244,7 +229,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// A file system on which one thing fails.
+    /// A file system on which one call fails.
     struct Broken(&'static str);
 
     impl Broken {

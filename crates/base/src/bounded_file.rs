@@ -1,73 +1,64 @@
-//! Reads files that somebody else may have made: only regular ones, and no more of them than fits their kind.
+//! Reads untrusted files: only regular ones, up to a size limit for their kind.
 //!
-//! A pipe waits for a writer who never comes, a device never ends, and a file of gigabytes in place of a short text fills
+//! A pipe waits for a writer that never comes, a device never ends, and a file of gigabytes instead of a short text fills
 //! the memory. Links are followed, as everywhere.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Error, ErrorKind, Read as _};
 use std::path::Path;
 
-/// Bytes of a text that describes something: the config of a run, a model or an image processor. The largest in use name
-/// 22,000 classes in 2 MB.
+/// For a descriptive text: the config of a run, a model or an image processor. The largest in use name 22,000 classes in
+/// 2 MB.
 pub const MAX_DESCRIPTION_BYTES: u64 = 16 << 20;
-/// Bytes of a tokenizer's file, or of a table of a model's tensors. The largest in use have 35 MB.
+/// For a tokenizer's file, or a table of a model's tensors. The largest in use have 35 MB.
 pub const MAX_TABLE_BYTES: u64 = 64 << 20;
-/// Bytes of a file of captions or of a run's records. All captions of COCO have 150 MB with their annotations.
+/// For a file of captions or of a run's records. All captions of COCO have 150 MB with their annotations.
 pub const MAX_CAPTIONS_BYTES: u64 = 1 << 30;
 
-/// The content of a regular file of at most `most` bytes.
+/// The content of a regular file of at most `max` bytes.
 ///
 /// # Errors
-/// Anything else than a regular file, and a larger one; what opening and reading give.
-pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// Anything else than a regular file, or a larger one.
+pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let bytes = file.metadata()?.len();
-    if bytes > most {
-        return Err(too_large(bytes, most));
+    if bytes > max {
+        return Err(too_large(bytes, max));
     }
     let mut content = Vec::new();
-    // The length is that of now: the file may grow.
+    // The file may grow meanwhile.
     content.try_reserve_exact(usize::try_from(bytes).unwrap_or(usize::MAX))?;
-    file.take(most.saturating_add(1)).read_to_end(&mut content)?;
+    file.take(max.saturating_add(1)).read_to_end(&mut content)?;
     let read = content.len() as u64;
-    if read > most { Err(too_large(read, most)) } else { Ok(content) }
+    if read > max { Err(too_large(read, max)) } else { Ok(content) }
 }
 
-/// [`read`] of a text in UTF-8.
-///
-/// # Errors
-/// As [`read`]; bytes that are no UTF-8.
-pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    let text = String::from_utf8(read(path, most)?);
+/// Reads a UTF-8 text; see [`read`].
+pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    let text = String::from_utf8(read(path, max)?);
     text.map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         Error::new(ErrorKind::InvalidData, format!("it is not text in UTF-8: see its byte {place}"))
     })
 }
 
-/// The first bytes of a regular file of any size, `most` of them.
-///
-/// # Errors
-/// As [`open`], and what reading gives.
-pub fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// At most the first `max` bytes of a regular file of any size.
+pub fn read_start(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
-    open(path)?.take(most).read_to_end(&mut start)?;
+    open(path)?.take(max).read_to_end(&mut start)?;
     Ok(start)
 }
 
-/// Opens a regular file of any size for reading, without waiting for anybody.
-///
-/// # Errors
-/// Anything else than a regular file; what opening gives.
+/// Opens a regular file of any size for reading, without blocking; an error for anything else.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Some devices do something when they are opened.
+    // Opening some devices has effects.
     check_kind(&std::fs::metadata(path)?)?;
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
-        // A pipe may have taken the file's place by now.
+        // A pipe may have replaced the file by now.
         options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     }
     let file = options.open(path)?;
@@ -83,8 +74,8 @@ fn check_kind(metadata: &Metadata) -> io::Result<()> {
     }
 }
 
-fn too_large(found: u64, most: u64) -> Error {
-    Error::new(ErrorKind::FileTooLarge, format!("it has {found} bytes, expected at most {most}"))
+fn too_large(found: u64, max: u64) -> Error {
+    Error::new(ErrorKind::FileTooLarge, format!("it has {found} bytes, expected at most {max}"))
 }
 
 #[cfg(test)]

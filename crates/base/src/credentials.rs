@@ -1,27 +1,26 @@
 //! Keeps passwords, keys and tokens out of what is shown and stored.
 //!
-//! Whoever reads a secret says so with [`keep`]; whoever shows or stores a text that may have come from elsewhere (a server's
-//! words, an error of a library, the command line) takes [`hidden`] of it. `base::terminal` does so with all it prints.
+//! Code that reads a secret registers it with [`keep`]; code that shows or stores text from elsewhere (a server's answer, a
+//! library's error, the command line) passes it through [`hidden`]. `base::terminal` does so with everything it prints.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-/// What stands in place of a secret.
 const HIDDEN: &str = "[hidden]";
-/// A shorter secret stands in many words by chance.
-const FEWEST_CHARACTERS: usize = 8;
+/// A shorter secret occurs in many words by chance.
+const MIN_CHARACTERS: usize = 8;
 
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// From now on [`hidden`] takes this secret out of texts.
+/// Registers a secret: from now on [`hidden`] removes it from texts.
 pub fn keep(secret: &str) {
     let mut secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-    if secret.chars().count() >= FEWEST_CHARACTERS && !secrets.iter().any(|known| known == secret) {
+    if secret.chars().count() >= MIN_CHARACTERS && !secrets.iter().any(|known| known == secret) {
         secrets.push(secret.to_owned());
     }
 }
 
-/// The text without the secrets that are known, and without `user:password@` in addresses.
+/// The text without registered secrets, and without `user:password@` in addresses.
 pub fn hidden(text: &str) -> Cow<'_, str> {
     let mut text = without_passwords(text);
     for secret in SECRETS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -47,11 +46,11 @@ fn without_passwords(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// How many bytes before the host's name belong to the user; 0 where there are none.
+/// Bytes of `user:password@` before the host name.
 fn password_bytes(address: &str) -> usize {
     let word = address.split(|c: char| c.is_whitespace() || c == '"').next().unwrap_or_default();
     let server = word.split(['/', '?', '#']).next().unwrap_or_default();
-    // A password may hold such a sign unescaped; a port is a number.
+    // A password may contain such a character unescaped; a port is a number.
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let goes_on = server.split_once(':').is_some_and(|(_, port)| !server.starts_with('[') && !is_port(port));
     let at = server.rfind('@').or_else(|| word.rfind('@').filter(|_| goes_on));

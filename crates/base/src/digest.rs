@@ -7,57 +7,46 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bounded_file;
 
-/// A digest that is fed piece by piece; [`Hasher::finish`] gives 64 lower-case hexadecimal characters.
+/// Computes a digest piece by piece; [`Hasher::finish`] gives 64 lower-case hexadecimal characters.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// An empty digest.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all that was added, as bytes.
     pub fn finish_bytes(self) -> [u8; 32] {
         self.0.finalize().into()
     }
 
-    /// The digest of all that was added.
     pub fn finish(self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in self.finish_bytes() {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is a hexadecimal digit"));
-            }
-        }
-        text
+        hex(&self.finish_bytes())
     }
 }
 
-/// The digest of `bytes`.
+/// Lower-case hexadecimal text, two characters a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 pub fn sha256(bytes: &[u8]) -> String {
     let mut hasher = Hasher::new();
     hasher.update(bytes);
     hasher.finish()
 }
 
-/// The digest of a file's content, read in pieces.
-///
-/// # Errors
-/// What opening or reading the file gives.
+/// The digest of a file's content.
 pub fn sha256_file(path: &Path) -> io::Result<String> {
     Ok(hash_file(path)?.finish())
 }
 
-/// As [`sha256_file`], before it is finished.
-///
-/// # Errors
-/// What opening or reading the file gives.
+/// As [`sha256_file`], as a hasher to be continued.
 pub fn hash_file(path: &Path) -> io::Result<Hasher> {
     let mut file = bounded_file::open(path)?;
     let mut hasher = Hasher::new();

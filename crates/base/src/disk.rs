@@ -1,8 +1,8 @@
-//! Room on a disk.
+//! Free disk space.
 
 use std::path::Path;
 
-/// Bytes that this process may still write where `path` is; `None` where the system does not tell.
+/// Bytes that this process may still write at `path`; `None` if unknown.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
@@ -16,13 +16,13 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     }
 }
 
-/// The folder itself, or the nearest around it that is there.
+/// The folder itself, or its nearest ancestor that exists.
 pub fn nearest_folder(folder: &Path) -> &Path {
     let found = folder.ancestors().find(|folder| folder.is_dir());
     found.filter(|found| !found.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether two folders share their room; two of which the system does not tell count as apart.
+/// Whether two folders are on the same file system; `false` if unknown.
 pub fn share_room(one: &Path, other: &Path) -> bool {
     #[cfg(unix)]
     {

@@ -1,89 +1,113 @@
-//! How an error carries a way out and how it is shown.
+//! Errors with a hint, and how an error is shown.
 //!
-//! An error is an `anyhow` chain. A link that begins with `hint: ` says what to do and is shown last. A chain that
-//! holds a [`UsageError`] is a mistake on the command line or in a config file: exit code 2.
+//! An error is an `anyhow` chain. A [`Hint`] in it says what to do and is shown last. A chain that holds a [`UsageError`]
+//! is a mistake on the command line or in a config file: exit code 2.
 
-use std::fmt::Display;
+use std::error::Error;
+use std::fmt::{self, Display};
 
-/// Characters of one link of a chain that are shown. A library that quotes what it found may quote a whole file.
-const MOST_SHOWN: usize = 4000;
-const HINT: &str = "hint: ";
+/// Characters shown of one link of a chain. A library that quotes what it found may quote a whole file.
+const MAX_SHOWN: usize = 4000;
 
-/// A mistake in what a person wrote: the command line or a config file.
+/// A mistake on the command line or in a config file.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// An error with a message and a way out.
+/// What to do about the error below it in the chain.
+#[derive(Debug)]
+pub struct Hint {
+    text: String,
+    error: anyhow::Error,
+}
+
+impl Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hint: {}", self.text)
+    }
+}
+
+impl Error for Hint {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.error.as_ref())
+    }
+}
+
+/// An error with a hint.
 pub fn fault(message: impl Display, hint: impl Display) -> anyhow::Error {
-    anyhow::anyhow!("{message}").context(format!("{HINT}{hint}"))
+    with_hint(anyhow::anyhow!("{message}"), hint)
 }
 
-/// A mistake in what a person wrote, with a way out.
+/// A mistake on the command line or in a config file, with a hint.
 pub fn usage(message: impl Display, hint: impl Display) -> anyhow::Error {
-    anyhow::Error::new(UsageError(message.to_string())).context(format!("{HINT}{hint}"))
+    with_hint(UsageError(message.to_string()).into(), hint)
 }
 
-/// The error with what it means and a way out.
+/// The error with its meaning and a hint.
 pub fn explained(error: anyhow::Error, message: impl Display, hint: impl Display) -> anyhow::Error {
-    error.context(message.to_string()).context(format!("{HINT}{hint}"))
+    with_hint(error.context(message.to_string()), hint)
 }
 
-/// Adds a way out to a failure.
+/// The error with a hint.
+pub fn with_hint(error: anyhow::Error, hint: impl Display) -> anyhow::Error {
+    Hint { text: hint.to_string(), error }.into()
+}
+
+/// Adds a hint to the error of a result.
 pub trait WithHint<T> {
-    /// Adds `hint: TEXT` to the error, if there is one.
-    ///
-    /// # Errors
-    /// The error that was there.
+    /// Adds a hint to the error, if there is one.
     fn hint<D: Display>(self, text: impl FnOnce() -> D) -> anyhow::Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
     fn hint<D: Display>(self, text: impl FnOnce() -> D) -> anyhow::Result<T> {
-        self.map_err(|error| error.into().context(format!("{HINT}{}", text())))
+        self.map_err(|error| with_hint(error.into(), text()))
     }
+}
+
+/// The links of a chain that are no hints, each cut to a length that can be shown.
+pub fn causes(error: &anyhow::Error) -> Vec<String> {
+    error.chain().filter(|link| !link.is::<Hint>()).map(|link| cut(link.to_string())).collect()
+}
+
+fn hints(error: &anyhow::Error) -> impl Iterator<Item = String> {
+    error.chain().filter_map(|link| link.downcast_ref::<Hint>()).map(|hint| cut(hint.text.clone()))
 }
 
 /// The text of an error: its first line, a `caused by:` for each deeper one, then the hints.
 pub fn describe(error: &anyhow::Error) -> String {
-    let links: Vec<String> = error.chain().map(|link| cut(link.to_string())).collect();
-    let mut causes: Vec<&str> = links.iter().map(String::as_str).filter(|link| !link.starts_with(HINT)).collect();
-    // Some libraries repeat the text of their source in their own.
-    causes.dedup();
-    let hints = links.iter().map(String::as_str).filter(|link| link.starts_with(HINT));
-    let mut text = causes.first().copied().unwrap_or("unknown failure").to_owned();
-    for cause in causes.iter().skip(1) {
-        text.push_str("\n  caused by: ");
-        text.push_str(cause);
-    }
-    for hint in hints {
-        text.push_str("\n  ");
-        text.push_str(hint);
+    let mut text = message(error, "\n  caused by: ");
+    for hint in hints(error) {
+        text.push_str(&format!("\n  hint: {hint}"));
     }
     text
 }
 
+/// The text of an error in one line, its hints in brackets.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let hints: String = hints(error).map(|hint| format!(" ({hint})")).collect();
+    format!("{}{hints}", message(error, ": ")).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn message(error: &anyhow::Error, separator: &str) -> String {
+    let mut causes = causes(error);
+    // Some libraries repeat the text of their source in their own.
+    causes.dedup();
+    causes.join(separator)
+}
+
 fn cut(mut link: String) -> String {
-    if let Some((end, _)) = link.char_indices().nth(MOST_SHOWN) {
+    if let Some((end, _)) = link.char_indices().nth(MAX_SHOWN) {
         let left_out = link[end..].chars().count();
         link.truncate(end);
-        link.push_str(&format!("… and {left_out} characters more"));
+        link.push_str(&format!("… and {left_out} more characters"));
     }
     link
 }
 
-/// The text of an error in one line, its way out in brackets.
-pub fn one_line(error: &anyhow::Error) -> String {
-    let text = describe(error).replace("\n  caused by: ", ": ");
-    let mut lines = text.split(&format!("\n  {HINT}")).map(str::to_owned).collect::<Vec<_>>().into_iter();
-    let message = lines.next().unwrap_or_default();
-    let hints: String = lines.map(|hint| format!(" ({hint})")).collect();
-    format!("{message}{hints}").split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Whether the error is a mistake of usage.
+/// Whether the error is a mistake on the command line or in a config file.
 pub fn is_usage(error: &anyhow::Error) -> bool {
-    error.chain().any(|link| link.downcast_ref::<UsageError>().is_some())
+    error.chain().any(|link| link.is::<UsageError>())
 }
 
 #[cfg(test)]
@@ -101,13 +125,20 @@ mod tests {
     #[test]
     fn a_link_without_an_end_is_cut_and_its_hint_stays() {
         let text = describe(&fault("犬".repeat(5000), "make a new one"));
-        assert_eq!(text, format!("{}… and 1000 characters more\n  hint: make a new one", "犬".repeat(4000)));
+        assert_eq!(text, format!("{}… and 1000 more characters\n  hint: make a new one", "犬".repeat(4000)));
     }
 
     #[test]
     fn hints_come_last_and_causes_in_order() {
         let error = fault("the file is empty", "make a new one").context("cannot read a.json");
         assert_eq!(describe(&error), "cannot read a.json\n  caused by: the file is empty\n  hint: make a new one");
+    }
+
+    #[test]
+    fn a_text_that_begins_like_a_hint_is_none() {
+        let error = fault("hint: not one", "a real one");
+        assert_eq!(describe(&error), "hint: not one\n  hint: a real one");
+        assert_eq!(one_line(&error), "hint: not one (a real one)");
     }
 
     #[test]

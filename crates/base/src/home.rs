@@ -1,5 +1,5 @@
-//! The home folder in place of `~` at the beginning of a path. A shell puts it there for a word that begins with `~`;
-//! nobody does in a config file and behind the `=` of `--option=~/x`.
+//! Expands `~` at the start of a path to the home folder. A shell does so for a word that begins with `~`, but not in a
+//! config file and not after the `=` of `--option=~/x`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,24 +11,24 @@ use super::visible;
 /// The variable that names the home folder.
 const VARIABLE: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 
-/// The path with the home folder for `~`; any other path as it is.
+/// The path with `~` expanded; any other path unchanged.
 ///
 /// # Errors
-/// A usage error for `~user`, for `~` where the environment names no home folder, and for a way through a folder that is
-/// not there.
+/// A usage error for `~user`, for `~` if the environment names no home folder, and for a path through a folder that does not
+/// exist.
 pub fn expand(path: &Path) -> anyhow::Result<PathBuf> {
     let whole = expand_with(path, std::env::var_os(VARIABLE).as_deref())?;
     refuse_detour(&whole)?;
     Ok(whole)
 }
 
-/// Refuses `absent/../folder`: it leads nowhere until `absent` is made, and then to a folder that nobody has looked at.
+/// Refuses `absent/../folder`: it leads nowhere until `absent` is created, and then to a folder that was never checked.
 fn refuse_detour(path: &Path) -> anyhow::Result<()> {
     let mut before = PathBuf::new();
     for part in path.components() {
         if part == Component::ParentDir && !before.as_os_str().is_empty() && fs::symlink_metadata(&before).is_err() {
             return Err(usage(
-                format!("{} leads through {}, which is not there", shown(path), shown(&before)),
+                format!("{} leads through {}, which does not exist", shown(path), shown(&before)),
                 "write the path without the detour",
             ));
         }
@@ -46,14 +46,14 @@ fn expand_with(path: &Path, home: Option<&OsStr>) -> anyhow::Result<PathBuf> {
     let written = || shown(path);
     if rest.first().is_some_and(|&byte| !std::path::is_separator(char::from(byte))) {
         return Err(usage(
-            format!("{} names the home folder of another user, which is not looked up", written()),
-            format!("write the whole path; where the name of the file begins with ~, write ./{}", written()),
+            format!("{} names the home folder of another user, which is not supported", written()),
+            format!("write the full path; if the file name itself begins with ~, write ./{}", written()),
         ));
     }
     let Some(home) = home.filter(|home| !home.is_empty()) else {
         return Err(usage(
-            format!("{} is below the home folder, and {VARIABLE} does not say where that is", written()),
-            format!("write the whole path, or set {VARIABLE}"),
+            format!("cannot expand {}: {VARIABLE} is not set", written()),
+            format!("write the full path, or set {VARIABLE}"),
         ));
     };
     // Joined part by part: a rest such as //x would replace the home folder.
@@ -113,11 +113,11 @@ mod tests {
     #[test]
     fn the_home_of_another_user_and_a_home_that_nobody_names_are_refused() {
         insta::assert_snapshot!(refusal("~bob/runs", Some("/home/ann")), @r"
-        ~bob/runs names the home folder of another user, which is not looked up
-          hint: write the whole path; where the name of the file begins with ~, write ./~bob/runs
+        ~bob/runs names the home folder of another user, which is not supported
+          hint: write the full path; if the file name itself begins with ~, write ./~bob/runs
         ");
         for home in [None, Some("")] {
-            assert!(refusal("~/runs", home).starts_with("~/runs is below the home folder, and "));
+            assert!(refusal("~/runs", home).starts_with("cannot expand ~/runs: "));
         }
         assert!(refusal("~\u{1b}[31m", None).starts_with("~\\u{1b}[31m names"));
     }

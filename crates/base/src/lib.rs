@@ -1,11 +1,13 @@
-//! Layer 0: what every other layer may use and what uses none of them.
+//! What every other crate may use and what uses none of them.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
 /// The name of the program, as it signs files and requests.
 pub const PROGRAM: &str = "caption-train";
-/// Its version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Bytes, as sizes are shown.
+pub const GIGABYTE: f64 = 1e9;
 
 #[expect(clippy::disallowed_methods, reason = "the one place that names files")]
 pub mod atomic_file;

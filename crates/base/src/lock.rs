@@ -1,7 +1,7 @@
-//! Locks between processes: a file that one process at a time has locked, with a line in it that says which.
+//! Locks between processes: a file that only one process at a time can lock, with a line that names the holder.
 //!
-//! The system frees a lock when its process ends, however it ends. Where a file system has no locks, and where one loses
-//! them while a machine is suspended, the line is what is left: whoever finds another one there has lost the folder.
+//! The system releases a lock when its process ends, however it ends. On a file system without locks, or one that loses them
+//! while the machine is suspended, the line remains: a process that finds another's line there has lost the folder.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,11 +14,11 @@ use crate::{bounded_file, clock, place, system_usage, terminal, visible};
 
 /// The lock of a folder.
 pub const LOCK_FILE: &str = ".caption-train.lock";
-/// How often it is looked whether another process is done.
+/// How often to check whether another process has finished.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of the line that are read.
-const MOST_BYTES: u64 = 500;
-/// Tries to read the line of a holder that may be about to write it, and to lock a file that the holder before is about to
+const MAX_BYTES: u64 = 500;
+/// Tries to read the line of a holder that is about to write it, and to lock a file that the previous holder is about to
 /// remove.
 const TRIES: usize = 20;
 
@@ -27,16 +27,16 @@ const TRIES: usize = 20;
 pub struct Holder(String);
 
 impl Holder {
-    /// This process, from now on.
+    /// This process, starting now.
     fn this() -> Self {
         let host = system_usage::host_name().filter(|host| !host.is_empty());
         let place = host.map_or_else(String::new, |host| format!(" on {}", visible::cut(&host, 100)));
         Self(format!("process {}{place}, since {}", std::process::id(), clock::utc(clock::unix_seconds())))
     }
 
-    /// The one that is named in the file; `None` where nobody is.
+    /// The holder named in the file, if any.
     fn read(path: &Path) -> Option<Self> {
-        let bytes = bounded_file::read_start(path, MOST_BYTES).ok()?;
+        let bytes = bounded_file::read_start(path, MAX_BYTES).ok()?;
         let line = String::from_utf8_lossy(&bytes).trim().to_owned();
         (!line.is_empty()).then_some(Self(line))
     }
@@ -53,36 +53,31 @@ impl fmt::Display for Holder {
 pub struct Lock {
     file: File,
     path: PathBuf,
-    /// What stands in the file; absent where it could not be written.
+    /// The line in the file; absent if it could not be written.
     holder: Option<Holder>,
-    /// Whether the file goes with the lock.
+    /// Whether the file is removed with the lock.
     is_removed: bool,
 }
 
-/// What came of the wish for a lock.
+/// The result of trying to lock.
 #[derive(Debug)]
 pub enum Attempt {
-    /// This process has it.
     Held(Lock),
-    /// Another one has it.
+    /// Another process holds the lock.
     Taken(Holder),
 }
 
 impl Lock {
-    /// Locks the file `path`, which is made where it is absent and stays. On a file system without locks there is a
-    /// warning, and this process goes on as if it were alone.
+    /// Locks the file `path`, which is created if needed and kept. On a file system without locks a warning is printed and the
+    /// lock counts as held.
     ///
     /// # Errors
-    /// A file that cannot be opened for writing; a link, or anything else that is no file.
+    /// A file that cannot be opened for writing; a link, or anything else that is not a file.
     pub fn attempt(path: &Path) -> io::Result<Attempt> {
         attempt_on(&File::try_lock, path)
     }
 
-    /// [`Lock::attempt`], again and again while another process holds the lock and `keep_waiting` says so. `None`: it no
-    /// longer does.
-    ///
-    /// # Errors
-    /// As [`Lock::attempt`].
+    /// Repeats [`Lock::attempt`] while another process holds the lock; `None` when `keep_waiting` returns false.
     pub fn wait(path: &Path, mut keep_waiting: impl FnMut(&Holder) -> bool) -> io::Result<Option<Self>> {
         loop {
             match Self::attempt(path)? {
@@ -93,17 +88,17 @@ impl Lock {
         }
     }
 
-    /// Has the file removed with the lock, for a folder that others than this program read.
+    /// Removes the file with the lock, for a folder that other programs read.
     #[must_use]
     pub fn removed_at_the_end(mut self) -> Self {
         self.is_removed = true;
         self
     }
 
-    /// The lock of a file that this process has locked, with its line in it.
+    /// The lock of a file that this process has locked; writes its line.
     fn held(file: File, path: &Path) -> Self {
         let holder = Holder::this();
-        // A full disk is told by what is written next: the line is for others alone.
+        // A full disk will be reported by the next write: the line is only for other processes.
         let written = file.set_len(0).and_then(|()| (&file).write_all(format!("{holder}\n").as_bytes()));
         if written.is_err() {
             let _ = file.set_len(0);
@@ -112,8 +107,8 @@ impl Lock {
         Self { file, path: path.to_owned(), holder, is_removed: false }
     }
 
-    /// Who took the lock over, though this process never gave it back: on a file system without locks, or with locks
-    /// that end when a machine is suspended.
+    /// The process that took over the lock although it was never released: on a file system without locks, or with locks that
+    /// end when the machine is suspended.
     pub fn lost_to(&self) -> Option<Holder> {
         let held = self.holder.as_ref()?;
         Holder::read(&self.path).filter(|found| found != held)
@@ -125,7 +120,7 @@ impl Drop for Lock {
         if self.lost_to().is_some() {
             return;
         }
-        // The line tells of a machine and is of no use any more. The lock itself goes with the file's handle.
+        // The line is obsolete. The lock itself ends with the file's handle.
         let _ = self.file.set_len(0);
         if self.is_removed && cfg!(unix) {
             let _ = fs::remove_file(&self.path);
@@ -134,7 +129,7 @@ impl Drop for Lock {
 }
 
 fn attempt_on(try_lock: &impl Fn(&File) -> Result<(), TryLockError>, path: &Path) -> io::Result<Attempt> {
-    // What a link leads to must stay as it is.
+    // The target of a link must not change.
     place::refuse_link(path)?;
     #[cfg(unix)]
     if fs::metadata(path).is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) > 1) {
@@ -150,14 +145,14 @@ fn attempt_on(try_lock: &impl Fn(&File) -> Result<(), TryLockError>, path: &Path
                 if let Some(holder) = Holder::read(path) {
                     return Ok(Attempt::Taken(holder));
                 }
-                // The holder is about to write its line; or there is none any more, and a process that it started has its
-                // handle until it runs its own program.
+                // The holder is about to write its line; or it has ended, and a process that it started has its handle
+                // until it executes its own program.
                 thread::sleep(Duration::from_millis(10));
                 file = open()?;
             }
             Err(TryLockError::Error(error)) => {
                 terminal::warning(&format!(
-                    "cannot lock {}: {error}; on a file system without locks let one process at a time write there",
+                    "cannot lock {}: {error}; on a file system without locks, run one process at a time there",
                     path.display()
                 ));
                 return Ok(Attempt::Held(Lock::held(file, path)));
@@ -167,7 +162,7 @@ fn attempt_on(try_lock: &impl Fn(&File) -> Result<(), TryLockError>, path: &Path
     Ok(Attempt::Taken(Holder("another process".to_owned())))
 }
 
-/// Whether the holder before removed the file after it was opened here: a lock of it would keep nobody out.
+/// Whether the previous holder removed the file after it was opened here: locking it would have no effect.
 fn is_gone(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {

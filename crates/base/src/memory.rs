@@ -1,20 +1,23 @@
-//! How much memory the process has used and may still take, as the operating system counts it.
+//! How much memory the process uses and may still use, as counted by the operating system.
+//!
+//! Not from the crate `sysinfo`: it has neither the peak nor the limit of the address space, and its free memory of a
+//! control group counts droppable file pages as used, of which reading data makes many.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Largest resident size so far in bytes; nothing where the system does not tell (it is read from `/proc`).
+/// Largest resident size so far in bytes; `None` if unknown, as for all values here on systems without `/proc`.
 pub fn peak_resident_bytes() -> Option<u64> {
     status("VmHWM:")
 }
 
-/// Resident size now in bytes; nothing where the system does not tell.
+/// Current resident size in bytes.
 pub fn resident_bytes() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// Bytes that may still be taken before the system swaps or a limit of the process's control group (a container) ends it;
-/// nothing where the system does not tell.
+/// Bytes that can still be allocated before the system swaps or a limit of the process's control group (a container) ends
+/// it.
 pub fn available_bytes() -> Option<u64> {
     let system = kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -22,13 +25,13 @@ pub fn available_bytes() -> Option<u64> {
     Some(group.map_or(system, |group| group.min(system)))
 }
 
-/// The machine's memory in bytes; nothing where the system does not tell.
+/// The machine's memory in bytes.
 pub fn total_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
-/// Bytes that the process may take at most: what the machine has, or less where a control group (a container) or a limit
-/// of its address space allows less; nothing where the system does not tell.
+/// The most memory the process may use, in bytes: that of the machine, or less if a control group (a container) or a limit
+/// of its address space allows less.
 pub fn capacity_bytes() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = groups(&own).iter().filter_map(|folder| group_limit(folder)).min();
@@ -36,13 +39,13 @@ pub fn capacity_bytes() -> Option<u64> {
     Some([group, space].into_iter().flatten().fold(total_bytes()?, u64::min))
 }
 
-/// Bytes of address space that the process may still map where a limit is set (`ulimit -v`).
+/// Bytes of address space that the process may still map, if there is a limit (`ulimit -v`).
 pub fn address_space_left() -> Option<u64> {
     let limit = address_space(&fs::read_to_string("/proc/self/limits").ok()?)?;
     Some(limit.saturating_sub(status("VmSize:")?))
 }
 
-/// What `ulimit -v` says, from `/proc/self/limits`.
+/// The limit of `ulimit -v`, from `/proc/self/limits`.
 fn address_space(limits: &str) -> Option<u64> {
     limits.lines().find_map(|line| line.strip_prefix("Max address space"))?.split_whitespace().next()?.parse().ok()
 }
@@ -57,9 +60,9 @@ fn kibibytes(text: &str, key: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Folders of the control groups that limit the process, from `/proc/self/cgroup`: of version 2 the group and those
-/// above it, of version 1 the one that counts memory. Inside a container the path may be that of the host, and the
-/// group is the root of what is mounted.
+/// Folders of the control groups that limit the process, from `/proc/self/cgroup`: for version 2 the group and its
+/// ancestors, for version 1 the one for memory. Inside a container the path may be that of the host, and the group is the
+/// root of what is mounted.
 fn groups(own: &str) -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/sys/fs/cgroup/memory")];
     for line in own.lines() {
@@ -76,8 +79,8 @@ fn groups(own: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// What a control group may still take: its limit less what it uses, files that can be dropped not counted. Nothing
-/// without a limit.
+/// Bytes that a control group can still allocate: its limit minus its usage without droppable file pages. `None` without a
+/// limit.
 fn group_available(folder: &Path) -> Option<u64> {
     let limit = group_limit(folder)?;
     let used = number(folder, "memory.current").or_else(|| number(folder, "memory.usage_in_bytes"))?;
@@ -87,7 +90,7 @@ fn group_available(folder: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(droppable)))
 }
 
-/// The limit of a control group; nothing without one.
+/// The limit of a control group, if it has one.
 fn group_limit(folder: &Path) -> Option<u64> {
     number(folder, "memory.max").or_else(|| number(folder, "memory.limit_in_bytes"))
 }
@@ -96,9 +99,24 @@ fn number(folder: &Path, name: &str) -> Option<u64> {
     fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
 }
 
+/// Whether an error says that the memory of a GPU is full. The driver's and cuBLAS's codes arrive as text through the
+/// layers above them.
+pub fn is_gpu_full(error: &anyhow::Error) -> bool {
+    let codes = ["OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"];
+    error.chain().map(ToString::to_string).any(|link| codes.iter().any(|code| link.contains(code)))
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_gpu_is_recognized_by_the_codes_of_its_libraries() {
+        let said = |text: &'static str| anyhow::anyhow!(text).context("update 3");
+        assert!(is_gpu_full(&said("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")));
+        assert!(is_gpu_full(&said("CublasError(CUBLAS_STATUS_ALLOC_FAILED)")));
+        assert!(!is_gpu_full(&said("DriverError(CUDA_ERROR_UNKNOWN)")));
+    }
 
     #[test]
     fn the_peak_is_at_least_what_is_resident_and_that_is_more_than_a_megabyte() {

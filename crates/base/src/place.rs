@@ -1,18 +1,18 @@
-//! Whose a folder is that somebody named to be written into. It is asked before the first write: nothing that this program
-//! did not write is replaced or removed.
+//! Checks before the first write into a folder that the user named: nothing that this program did not write is replaced or
+//! removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// What systems put into folders by themselves. It makes no folder somebody's, and is never touched.
+/// Files that systems put into folders. They do not count as the user's, and are never touched.
 const OF_SYSTEMS: [&str; 5] = [".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini", "lost+found"];
 
-/// The first entry by name of `folder` that makes it somebody's: one that no system puts there by itself and that is not
-/// `ours`, which is asked with its path. `None` also where the folder is absent.
+/// The first entry by name of `folder` that is somebody else's: not put there by the system, and not `ours`, which gets its
+/// path. `None` also if the folder does not exist.
 ///
 /// # Errors
-/// A folder that cannot be listed, a file in its place, or a link that leads nowhere.
+/// A folder that cannot be listed, a file in its place, or a dangling link.
 pub fn somebodys(folder: &Path, ours: impl Fn(&Path) -> bool) -> io::Result<Option<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -27,11 +27,8 @@ pub fn somebodys(folder: &Path, ours: impl Fn(&Path) -> bool) -> io::Result<Opti
     Ok(paths.into_iter().min())
 }
 
-/// Whether a file may be renamed to `path` if what is there is ours: nothing is there, or a regular file. A link in its
-/// place is somebody's.
-///
-/// # Errors
-/// What looking gives.
+/// Whether a file may be renamed to `path`, assuming that what is there is ours: nothing, or a regular file. A link is
+/// somebody else's.
 pub fn is_free_or_file(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(metadata.is_file()),
@@ -40,10 +37,7 @@ pub fn is_free_or_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Refuses to write through a link: what it leads to may be somebody's.
-///
-/// # Errors
-/// A link, and what is no file.
+/// Refuses to write through a link, whose target may be somebody else's, and to anything that is not a file.
 pub fn refuse_link(path: &Path) -> io::Result<()> {
     if is_free_or_file(path)? {
         return Ok(());
@@ -51,10 +45,7 @@ pub fn refuse_link(path: &Path) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::InvalidInput, "expected a file, found a link or something else"))
 }
 
-/// Opens a file of ours to write behind what is there; it is made where it is absent.
-///
-/// # Errors
-/// As [`refuse_link`], and what opening gives.
+/// Opens one of our files for appending and creates it if needed; refuses links as [`refuse_link`].
 pub fn open_to_append(path: &Path) -> io::Result<File> {
     refuse_link(path)?;
     OpenOptions::new().create(true).append(true).open(path)

@@ -1,25 +1,25 @@
-//! Settings of the whole process that have to be made before anything else runs.
+//! Settings of the whole process, to be made before anything else runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Read by candle for the helpers of its element-wise operations, which wait actively and are pinned to cores.
+/// Read by candle for the helper threads of its element-wise operations, which busy-wait and are pinned to cores.
 pub(super) const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
 
-/// mimalloc's `mi_option_purge_delay`, which its crate has no name for.
+/// mimalloc's `mi_option_purge_delay`, which its crate does not name.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 // Its neighbours are named.
 const _: () = assert!(PURGE_DELAY == libmimalloc_sys::mi_option_use_numa_nodes - 1);
 
 static KEEPS_FREED_MEMORY: AtomicBool = AtomicBool::new(false);
 
-/// A file that grows beyond `ulimit -f` shall be an error of the write, not the end of the process.
+/// Makes a file that grows beyond `ulimit -f` an error of the write instead of the end of the process.
 #[cfg(unix)]
 fn survive_file_limit() {
-    // Where no handler can be set the limit ends the process, as it would have done.
+    // If no handler can be set, the limit ends the process, as it would have done.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
 }
 
-/// Whether whoever started the process had it ignore this signal, as `nohup` does. To be asked before a handler is set.
+/// Whether the process was started with this signal ignored, as `nohup` does. Call it before a handler is set.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "no safe library asks the system for this")]
 pub fn ignores(signal: i32) -> bool {
@@ -30,14 +30,13 @@ pub fn ignores(signal: i32) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Whether whoever started the process had it ignore this signal.
 #[cfg(not(unix))]
 pub fn ignores(_signal: i32) -> bool {
     false
 }
 
-/// Prepares the process for computing; what the environment says goes first. To be called at the start of `main`,
-/// before any other thread runs.
+/// Prepares the process for computing; the environment takes precedence. Call it at the start of `main`, before any other
+/// thread runs.
 #[expect(unsafe_code, reason = "candle has no other setting")]
 pub fn prepare() {
     if std::env::var_os(CANDLE_THREADS).is_none() {
@@ -50,16 +49,16 @@ pub fn prepare() {
     survive_file_limit();
 }
 
-/// Freed memory stays with the process from now on: a step of training frees and takes gigabytes, and giving them back to
-/// the system in between costs a page fault for each page, a quarter of the time of a step. To be called before other
-/// threads run; what the environment says goes first.
+/// Keeps freed memory in the process from now on: a training step frees and allocates gigabytes, and returning them to the
+/// system in between costs a page fault for each page, a quarter of the time of a step. Call it before other threads run;
+/// the environment takes precedence.
 pub fn keep_freed_memory() {
     KEEPS_FREED_MEMORY.store(true, Ordering::Relaxed);
     set_purge_delay(-1);
 }
 
-/// Freed memory goes back to the system at once from now on, and not after some time: for what is to stay small beside
-/// other programs. To be called before other threads run; what the environment says goes first.
+/// Returns freed memory to the system immediately from now on, to stay small next to other programs. Call it before other
+/// threads run; the environment takes precedence.
 pub fn give_back_freed_memory() {
     set_purge_delay(0);
 }
@@ -72,12 +71,11 @@ fn set_purge_delay(milliseconds: std::ffi::c_long) {
     }
 }
 
-/// Gives to the system at once what was freed; for whoever has freed very much. Nothing where [`keep_freed_memory`] was
-/// called.
+/// Returns freed memory to the system now, after freeing a lot. Does nothing after [`keep_freed_memory`].
 #[expect(unsafe_code, reason = "mimalloc has no other call")]
 pub fn give_back_memory() {
     if !KEEPS_FREED_MEMORY.load(Ordering::Relaxed) {
-        // SAFETY: any thread may call it at any time; it looks after its own free blocks and those that nobody has.
+        // SAFETY: any thread may call it at any time; it only touches its own free blocks and abandoned ones.
         unsafe {
             libmimalloc_sys::mi_collect(true);
         }

@@ -1,19 +1,18 @@
 //! Protobuf messages as bytes: as much of the format as TensorBoard's and Weights & Biases' files need.
 //!
-//! There are no schemas and no generated code: who writes a message names the fields by number, who reads one goes
-//! through its fields. Groups, which are long deprecated, are not read.
+//! There are no schemas and no generated code: fields are written by number and read by iterating over them. Groups, which
+//! are long deprecated, are not read.
 
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 const FIXED_32: u64 = 5;
 
-/// A message that is being written. Fields are written in the order of the calls, defaults too.
+/// A message that is being written. Fields are written in the order of the calls, including defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// A message without fields.
     pub fn new() -> Self {
         Self::default()
     }
@@ -69,7 +68,7 @@ impl Message {
         self.bytes(field, value.as_bytes())
     }
 
-    /// A field of type `string` that is left out where there is no value.
+    /// A field of type `string`, skipped if there is no value.
     #[must_use]
     pub fn optional_text(self, field: u32, value: Option<&str>) -> Self {
         match value {
@@ -84,7 +83,7 @@ impl Message {
         values.into_iter().fold(self, |message, value| message.text(field, value.as_ref()))
     }
 
-    /// A field that is a message itself.
+    /// A field that is a message.
     #[must_use]
     pub fn message(self, field: u32, value: &Self) -> Self {
         self.bytes(field, &value.0)
@@ -96,7 +95,6 @@ impl Message {
         values.into_iter().fold(self, |message, value| message.message(field, &value))
     }
 
-    /// The message as bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -105,7 +103,7 @@ impl Message {
         self.varint(u64::from(field) << 3 | wire_type);
     }
 
-    /// Seven bits a byte, the lowest first; the high bit says that more follow.
+    /// Seven bits per byte, the lowest first; the high bit says that more follow.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -115,10 +113,10 @@ impl Message {
     }
 }
 
-/// The value of a field, by its form in the file.
+/// The value of a field, by its wire type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// An integer, an enum or a truth value.
+    /// An integer, an enum or a boolean.
     Varint(u64),
     /// Eight bytes.
     Fixed64(u64),
@@ -129,7 +127,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The fields of a message; none where this is not one.
+    /// The fields of a message; none if this is not a message.
     pub fn fields(self) -> Fields<'a> {
         match self {
             Self::Bytes(bytes) => Fields::new(bytes),
@@ -137,7 +135,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text; empty where this is none.
+    /// The text; empty if this is not a text.
     pub fn text(self) -> String {
         match self {
             Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -145,7 +143,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The integer; 0 where this is none.
+    /// The integer; 0 if this is not an integer.
     pub fn signed(self) -> i64 {
         match self {
             Self::Varint(value) => value.cast_signed(),
@@ -154,7 +152,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of a message, as number and value, until the end or the first byte that fits no message.
+/// The fields of a message, as number and value, up to the end or the first invalid byte.
 #[derive(Clone, Debug)]
 pub struct Fields<'a>(&'a [u8]);
 

@@ -1,5 +1,5 @@
-//! Names and paths inside of commands, config lines and code that are printed to be copied: what is copied means the
-//! same file again, whatever its name holds, and nothing of it acts on the terminal that shows it.
+//! Quotes names and paths in commands, config lines and code that are printed to be copied: the copy refers to the same file,
+//! whatever its name contains, and nothing controls the terminal that shows it.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,13 +7,13 @@ use std::path::Path;
 
 use super::visible::is_hidden;
 
-/// Characters that mean nothing to a shell, wherever they stand in a word.
+/// Characters without a meaning to a shell, anywhere in a word.
 fn is_plain(character: char) -> bool {
     character.is_alphanumeric() || "_./:=@%+,-".contains(character)
 }
 
-/// A word of a command for a POSIX shell: as it is where that is safe, else in single quotes, or in `$'...'` where it
-/// holds what a terminal would not show.
+/// A word of a command for a POSIX shell: unchanged if that is safe, else in single quotes, or in `$'...'` if it contains
+/// what a terminal would not show.
 pub fn shell_word(word: &str) -> String {
     quoted_for_shell(word.as_bytes())
 }
@@ -23,7 +23,7 @@ pub fn shell_path(path: &Path) -> String {
     quoted_for_shell(below_here(path).as_os_str().as_encoded_bytes())
 }
 
-/// `./-name` for `-name`, which would be taken for an option, and `./~` for `~`, which would be the home folder.
+/// `./-name` for `-name`, which would be an option, and `./~` for `~`, which would be the home folder.
 fn below_here(path: &Path) -> Cow<'_, Path> {
     match path.as_os_str().as_encoded_bytes() {
         [b'-' | b'~', ..] => Path::new(".").join(path).into(),
@@ -34,14 +34,14 @@ fn below_here(path: &Path) -> Cow<'_, Path> {
 fn quoted_for_shell(bytes: &[u8]) -> String {
     let is_shown = |text: &str| !text.contains(is_hidden);
     match std::str::from_utf8(bytes) {
-        // zsh takes =NAME for the path of a program.
+        // zsh expands =NAME to the path of a program.
         Ok(text) if !matches!(bytes, [] | [b'=', ..]) && text.chars().all(is_plain) => text.to_owned(),
         Ok(text) if is_shown(text) => format!("'{}'", text.replace('\'', r"'\''")),
         _ => ansi_quoted(bytes),
     }
 }
 
-/// `$'...'`, which bash, zsh, ksh and POSIX of 2024 know: bytes as octal numbers of three digits.
+/// `$'...'`, which bash, zsh, ksh and POSIX 2024 support: bytes as octal numbers of three digits.
 fn ansi_quoted(bytes: &[u8]) -> String {
     let mut quoted = "$'".to_owned();
     for chunk in bytes.utf8_chunks() {
@@ -67,7 +67,7 @@ fn push_octal(quoted: &mut String, bytes: &[u8]) {
     }
 }
 
-/// `KEY = VALUE` as a line of a TOML file; `None` for a path that is not UTF-8, which TOML cannot say.
+/// `KEY = VALUE` as a line of a TOML file; `None` for a path that is not UTF-8, which TOML cannot express.
 pub fn toml_line(key: &str, path: &Path) -> Option<String> {
     let path = below_here(path);
     let text = path.to_str()?;
@@ -78,7 +78,7 @@ pub fn toml_line(key: &str, path: &Path) -> Option<String> {
     })
 }
 
-/// A string of Python. A byte that is no UTF-8 is what `os.fsdecode` makes of it.
+/// A Python string. Bytes that are not UTF-8 become what `os.fsdecode` makes of them.
 pub fn python_string(path: &Path) -> String {
     let mut quoted = "\"".to_owned();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
@@ -91,7 +91,7 @@ pub fn python_string(path: &Path) -> String {
     quoted
 }
 
-/// A text in double quotes with what a terminal would not show as `\uXXXX`: a basic string of TOML.
+/// A basic string of TOML: in double quotes, with hidden characters as `\uXXXX`.
 fn escaped_string(text: &str) -> String {
     let mut quoted = "\"".to_owned();
     push_escaped(&mut quoted, text);
@@ -116,7 +116,7 @@ fn push_escaped(quoted: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    /// Names that a shell would take apart, take for something else, or that a terminal would act on.
+    /// Names that a shell would split or interpret, or that would control a terminal.
     const NAMES: [&str; 20] = [
         "plain-1.5_a/b",
         "my run (1) & more",

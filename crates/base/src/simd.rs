@@ -2,11 +2,10 @@
 
 /// A loop over slices that is compiled once per instruction set.
 pub trait Kernel {
-    /// What the loop gives.
     type Output;
 
-    /// The loop. To be marked `#[inline(always)]`, like all that it calls: what is not inlined is compiled for the
-    /// baseline alone. That is why it is a trait: functions passed as values are not inlined reliably.
+    /// The loop. Mark it `#[inline(always)]`, like all that it calls: what is not inlined is compiled only for the baseline.
+    /// This is a trait because functions passed as values are not inlined reliably.
     fn run(self) -> Self::Output;
 }
 

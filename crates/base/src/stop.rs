@@ -1,4 +1,4 @@
-//! A request to stop, shared between whoever receives it and whoever can end the work in an orderly way.
+//! A request to stop, shared between the code that receives it and the code that can stop cleanly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,22 +17,20 @@ struct State {
 }
 
 impl StopFlag {
-    /// Asks for a stop.
     pub fn raise(&self) {
         self.0.raised.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a stop was asked for.
     pub fn is_raised(&self) -> bool {
         self.0.raised.load(Ordering::Relaxed)
     }
 
-    /// Promises that the flag is looked at from now on.
+    /// Promises that the flag is checked from now on.
     pub fn attend(&self) {
         self.0.attended.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody looks at the flag. Before, there is nothing that an orderly end would save.
+    /// Whether the flag is checked. Before that, a clean stop would have nothing to save.
     pub fn is_attended(&self) -> bool {
         self.0.attended.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! How busy the machine is, as the operating system and the driver of an NVIDIA GPU tell it.
+//! How busy the machine is, from the operating system and the driver of NVIDIA GPUs.
 
 use std::fs;
 use std::io::Read as _;
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use crate::memory;
 
 /// How long `nvidia-smi` may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Processor time since some moment in the past, in ticks.
+/// Processor time since an arbitrary moment, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessorTime {
-    /// Of all processors of the machine, idle ones included.
+    /// Of all processors of the machine, including idle time.
     pub total: u64,
-    /// Of these, spent on nothing.
+    /// Idle time.
     pub idle: u64,
     /// Of this process.
     pub own: u64,
 }
 
 impl ProcessorTime {
-    /// The time up to now; `None` where the system does not tell (it is read from `/proc`).
+    /// The time up to now, from `/proc`; `None` if unknown.
     pub fn now() -> Option<Self> {
         let machine = fs::read_to_string("/proc/stat").ok()?;
         let own = fs::read_to_string("/proc/self/stat").ok()?;
@@ -32,10 +32,10 @@ impl ProcessorTime {
     fn parse(machine: &str, own: &str) -> Option<Self> {
         let numbers = |text: &str| text.split_whitespace().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>();
         let ticks = numbers(machine.lines().next()?.strip_prefix("cpu ")?)?;
-        // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in user and nice already.
+        // user, nice, system, idle, iowait, irq, softirq, steal; the rest is already included in user and nice.
         let total = ticks.iter().take(8).sum();
         let idle = ticks.get(3)? + ticks.get(4)?;
-        // The name of the program, in brackets, may hold anything.
+        // The name of the program, in brackets, may contain anything.
         let fields: Vec<&str> = own.rsplit_once(')')?.1.split_whitespace().collect();
         let own = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
         Some(Self { total, idle, own })
@@ -50,20 +50,20 @@ impl ProcessorTime {
     }
 }
 
-/// Percent of the machine's memory that is in use; `None` where the system does not tell.
+/// Percent of the machine's memory in use; `None` if unknown.
 pub fn memory_percent() -> Option<f64> {
     let total = memory::total_bytes()? as f64;
     Some(100.0 * (1.0 - memory::available_bytes()? as f64 / total).max(0.0))
 }
 
-/// One NVIDIA GPU.
+/// One NVIDIA GPU; NaN for what the driver does not report.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GpuUsage {
-    /// Percent of the time in which it computed.
+    /// Percent of the time in which it was computing.
     pub busy_percent: f64,
     /// Memory in use, in bytes.
     pub memory_bytes: f64,
-    /// Its memory, in bytes.
+    /// Total memory in bytes.
     pub memory_total_bytes: f64,
     /// In degrees Celsius.
     pub temperature: f64,
@@ -71,8 +71,7 @@ pub struct GpuUsage {
     pub power: f64,
 }
 
-/// What `nvidia-smi` says of each GPU; nothing where there is no such program or no GPU. What a driver does not tell is
-/// NaN.
+/// Usage of each GPU, from `nvidia-smi`; empty without that program or a GPU.
 pub fn gpus() -> Vec<GpuUsage> {
     const QUERY: [&str; 2] = [
         "--query-gpu=utilization.gpu,memory.used,memory.total,temperature.gpu,power.draw",
@@ -87,7 +86,7 @@ pub fn gpu_names() -> Vec<String> {
     names.lines().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
-/// What it prints; nothing where it fails, or takes longer than [`PATIENCE`]: a driver that hangs must not hold up a run.
+/// The output of `nvidia-smi`; empty if it fails or exceeds [`TIMEOUT`]: a hanging driver must not delay a run.
 fn nvidia_smi(arguments: &[&str]) -> String {
     let mut command = Command::new("nvidia-smi");
     let command = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -95,17 +94,17 @@ fn nvidia_smi(arguments: &[&str]) -> String {
     let started = Instant::now();
     loop {
         match child.try_wait() {
-            Ok(None) if started.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            Ok(None) if started.elapsed() < TIMEOUT => std::thread::sleep(Duration::from_millis(10)),
             Ok(Some(status)) if status.success() => break,
             _ => {
-                // It may have ended by itself by now.
+                // It may have ended meanwhile.
                 let _ = child.kill().and_then(|()| child.wait().map(drop));
                 return String::new();
             }
         }
     }
     let mut text = String::new();
-    // A few lines, which fit into the pipe.
+    // A few lines, which fit in the pipe.
     match child.stdout.take().map(|mut stdout| stdout.read_to_string(&mut text)) {
         Some(Ok(_)) => text,
         _ => String::new(),
@@ -125,12 +124,12 @@ fn parse_gpu(line: &str) -> Option<GpuUsage> {
     })
 }
 
-/// The name of the machine; `None` where the system does not tell.
+/// The host name; `None` if unknown.
 pub fn host_name() -> Option<String> {
     Some(fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned())
 }
 
-/// The name of the processor; `None` where the system does not tell.
+/// The name of the processor; `None` if unknown.
 pub fn processor_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;

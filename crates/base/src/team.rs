@@ -1,29 +1,26 @@
-//! Thread pools that compute side by side, each on a part of the work of its own.
+//! Thread pools that compute in parallel, each on its own part of the work.
 //!
-//! Two halves of a batch on one thread each take less time than the whole batch on two threads, because threads that
-//! share every operation wait for each other at the end of each.
+//! Two halves of a batch on one thread each take less time than the whole batch on two threads: threads that share every
+//! operation wait for each other at the end of each.
 
 use anyhow::Result;
 use rayon::ThreadPool;
 
 use crate::threads;
 
-/// The members of a team; none when the caller works alone, with the global thread pool.
+/// Thread pools; none if the caller does the work, with the global thread pool.
 #[derive(Debug)]
 pub struct Team {
     members: Vec<ThreadPool>,
 }
 
 impl Team {
-    /// A team of one: the caller.
+    /// Only the caller.
     pub fn alone() -> Self {
         Self { members: Vec::new() }
     }
 
-    /// `num_members` members with `threads_each` threads.
-    ///
-    /// # Errors
-    /// Threads that cannot be started.
+    /// `num_members` pools with `threads_each` threads.
     pub fn new(num_members: usize, threads_each: usize) -> Result<Self> {
         if num_members <= 1 {
             return Ok(Self::alone());
@@ -32,12 +29,12 @@ impl Team {
         Ok(Self { members: (0..num_members).map(pool).collect::<Result<_>>()? })
     }
 
-    /// How many work side by side: at least 1.
+    /// The number of pools: at least 1.
     pub fn size(&self) -> usize {
         self.members.len().max(1)
     }
 
-    /// What `work` gives for each member's index, in order.
+    /// The results of `work` for the index of each pool, in order.
     pub fn each<R: Send>(&self, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
         if self.members.is_empty() {
             return vec![work(0)];

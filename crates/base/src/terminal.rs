@@ -1,7 +1,7 @@
 //! The only code that prints. Messages, warnings and progress go to stderr; data goes to stdout.
 //!
-//! On a terminal progress is a bar; elsewhere it is a plain line now and then, so that a log file stays readable. What
-//! strangers wrote (captions, names of files and tensors) cannot control the terminal: see [`visible`].
+//! On a terminal progress is a bar; elsewhere it is an occasional line, so that a log file stays readable. Text from outside
+//! (captions, names of files and tensors) cannot control the terminal: see [`visible`].
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -13,11 +13,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{credentials, visible};
 
-/// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Verbosity {
-    /// Warnings and errors alone.
+    /// Only warnings and errors.
     Quiet = 0,
     /// Also messages and progress.
     Normal = 1,
@@ -28,60 +27,50 @@ pub enum Verbosity {
 static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Normal as u8);
 static LOG: Mutex<Option<Box<dyn Write + Send>>> = Mutex::new(None);
 
-/// How often progress is reported where there is no terminal.
+/// How often progress is reported without a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Sets how much is said from now on.
 pub fn set_verbosity(verbosity: Verbosity) {
     VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
 }
 
-/// Copies every message from now on to `log` too (the `train.log` of a run); `None` ends that.
+/// Also copies every message to `log` (the `train.log` of a run); `None` ends that.
 pub fn set_log(log: Option<Box<dyn Write + Send>>) {
     *LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = log;
 }
 
-/// A message for the person, on stderr.
+/// Prints a message to stderr.
 pub fn message(text: &str) {
     say(Verbosity::Normal, text);
 }
 
-/// A detail, shown with `--verbose` alone.
+/// Prints a detail, only with `--verbose`.
 pub fn detail(text: &str) {
     say(Verbosity::Verbose, text);
 }
 
-/// A warning: shown always.
+/// Prints a warning, even with `--quiet`.
 pub fn warning(text: &str) {
     say(Verbosity::Quiet, &format!("warning: {text}"));
 }
 
-/// An error: shown always.
+/// Prints an error, even with `--quiet`.
 pub fn error(text: &str) {
     say(Verbosity::Quiet, &format!("error: {text}"));
 }
 
-/// Data for people on stdout: one or more lines.
-///
-/// # Errors
-/// What writing gives; a closed pipe is such an error and ends the output.
+/// Prints one or more lines of data to stdout. A closed pipe is an error.
 pub fn data(text: &str) -> io::Result<()> {
     write_data(&visible::lines(text))
 }
 
-/// Columns of one line of data on stdout, with tabs between them. Tabs and ends of lines within a column are written out.
-///
-/// # Errors
-/// As [`data`].
+/// Prints tab-separated columns to stdout. Tabs and line breaks within a column are escaped.
 pub fn columns(columns: &[&str]) -> io::Result<()> {
     let columns: Vec<Cow<'_, str>> = columns.iter().map(|column| visible::line(column)).collect();
     write_data(&columns.join("\t"))
 }
 
-/// A line of JSON on stdout.
-///
-/// # Errors
-/// As [`data`].
+/// Prints a line of JSON to stdout.
 pub fn json(text: &str) -> io::Result<()> {
     write_data(&visible::json(text))
 }
@@ -92,7 +81,7 @@ fn write_data(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// The text with its second and later lines set in, so that none can pass for a message of its own.
+/// The text with its second and later lines indented, so that none looks like a message of its own.
 fn hanging(text: &str) -> String {
     let mut lines = text.lines();
     let mut set_in = lines.next().unwrap_or_default().to_owned();
@@ -111,7 +100,7 @@ fn say(level: Verbosity, text: &str) {
         let _ = writeln!(log, "{text}").and_then(|()| log.flush());
     }
     if VERBOSITY.load(Ordering::Relaxed) >= level as u8 {
-        // A closed stderr is no reason to stop. Where there are bars the message must go above them.
+        // A closed stderr is no reason to stop. A message must be printed above any bars.
         if bars().is_hidden() || bars().println(text).is_err() {
             let _ = writeln!(io::stderr().lock(), "{text}");
         }
@@ -127,7 +116,7 @@ fn bars() -> &'static MultiProgress {
     })
 }
 
-/// The progress of one long job.
+/// The progress of a long job.
 pub struct Progress {
     bar: ProgressBar,
     title: String,
@@ -143,7 +132,7 @@ struct PlainProgress {
 }
 
 impl Progress {
-    /// A job of `total` units named `title` ("extracting"), of which `done` were done before it began.
+    /// A job of `total` units named `title` ("extracting"), of which `done` were done before it started.
     pub fn new(title: &str, total: u64, done: u64) -> Self {
         let bar = if VERBOSITY.load(Ordering::Relaxed) == Verbosity::Quiet as u8 {
             ProgressBar::hidden()
@@ -162,7 +151,7 @@ impl Progress {
         Self { bar, title, total, plain: Mutex::new(PlainProgress { before: done, done, started: now, reported: now }) }
     }
 
-    /// `units` more are done; `note` stands beside the bar (empty for none).
+    /// `units` more are done; `note` is shown next to the bar (empty for none).
     pub fn advance(&self, units: u64, note: &str) {
         self.bar.set_message(visible::line(note).into_owned());
         self.bar.inc(units);

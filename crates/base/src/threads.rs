@@ -1,6 +1,6 @@
-//! Threads: how many compute, and what is said where one cannot be had.
+//! Threads: how many compute, and the error if one cannot be started.
 //!
-//! The same number of threads gives the same bits, so a run never computes with fewer than it was asked to.
+//! The same number of threads gives the same bits, so a run never computes with fewer than requested.
 
 use std::io;
 use std::num::NonZero;
@@ -16,17 +16,17 @@ use crate::fault::{explained, usage};
 use crate::process::CANDLE_THREADS;
 use crate::visible;
 
-/// What says how many threads compute; the first that is set counts.
+/// The variables for the number of compute threads; the first that is set counts.
 const COMPUTE_THREADS: [&str; 2] = ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"];
-/// Compute threads for each processor, at most: more would only wait for each other.
-const MOST_FOR_A_PROCESSOR: usize = 8;
-/// At least so many are allowed everywhere, so that a run of a larger machine can be resumed on a small one.
+/// More threads per processor would only wait for each other.
+const MAX_PER_PROCESSOR: usize = 8;
+/// Always allowed, so that a run of a larger machine can be resumed on a small one.
 const ALWAYS_ALLOWED: usize = 128;
 
-/// Starts the threads that compute. To be called once, before anything is computed.
+/// Starts the compute threads. Call it once, before anything is computed.
 ///
 /// # Errors
-/// A number in the environment that is none or is too large; threads that the system does not give.
+/// An invalid or too large number in the environment; threads that the system refuses.
 pub fn start() -> Result<()> {
     let mut wanted = None;
     for name in COMPUTE_THREADS.into_iter().chain([CANDLE_THREADS]) {
@@ -36,47 +36,37 @@ pub fn start() -> Result<()> {
             wanted = wanted.or(number);
         }
     }
-    // Zero stands for as many as there are processors.
+    // Zero means one per processor.
     let builder = ThreadPoolBuilder::new().num_threads(wanted.unwrap_or_else(processors));
-    builder.build_global().map_err(|error| unavailable("the threads that compute", error))
+    builder.build_global().map_err(|error| unavailable("the compute threads", error))
 }
 
-/// A pool of threads that compute, named `compute-LABEL-NUMBER`.
-///
-/// # Errors
-/// Threads that the system does not give.
+/// A pool of compute threads named `compute-LABEL-NUMBER`.
 pub fn pool(label: usize, num_threads: usize) -> Result<ThreadPool> {
     let builder = ThreadPoolBuilder::new()
         .num_threads(num_threads)
         .thread_name(move |thread| format!("compute-{label}-{thread}"));
-    builder.build().map_err(|error| unavailable("the threads that compute", error))
+    builder.build().map_err(|error| unavailable("the compute threads", error))
 }
 
-/// Starts a thread.
-///
-/// # Errors
-/// A thread that the system does not give.
 pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map_err(|error| unavailable(&format!("the thread {name:?}"), error))
 }
 
-/// Makes sure that the threads can be had that libraries for HTTP take for granted, and panic without: for their loops, to
-/// look up names, and for transfers as many as there are processors.
-///
-/// # Errors
-/// Threads that the system does not give.
+/// Checks that the threads can be started that HTTP libraries rely on, and panic without: for their event loops, to look up
+/// names, and one per processor for transfers.
 pub fn check_network() -> Result<()> {
-    check_spare(6 + processors()).map_err(|error| unavailable("the threads that a connection needs", error))
+    check_spare(6 + processors()).map_err(|error| unavailable("the threads for a connection", error))
 }
 
-/// Starts so many threads, which are there at once, and ends them.
+/// Starts `count` simultaneous threads and ends them.
 fn check_spare(count: usize) -> io::Result<()> {
     let (stay, end) = mpsc::channel::<()>();
     let end = Arc::new(Mutex::new(end));
     let start = |_| {
         let end = Arc::clone(&end);
-        // What is received is that the sender is gone.
+        // Returns when the sender is dropped.
         thread::Builder::new().spawn(move || _ = end.lock().map(|end| end.recv()))
     };
     let threads: Vec<io::Result<JoinHandle<()>>> = (0..count).map(start).collect();
@@ -89,43 +79,43 @@ fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// A number of threads; `None` for nothing and for 0.
+/// A number of threads; `None` for an empty text and for 0.
 fn number(name: &str, text: &str) -> Result<Option<usize>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let most = ALWAYS_ALLOWED.max(MOST_FOR_A_PROCESSOR * processors());
-    let hint = || format!("leave {name} out for as many threads as there are processors, {} here", processors());
+    let max = ALWAYS_ALLOWED.max(MAX_PER_PROCESSOR * processors());
+    let hint = || format!("unset {name} to use one thread per processor, {} here", processors());
     match text.trim().parse() {
-        Ok(number) if number > most => {
-            Err(usage(format!("{name} is {number}, and at most {most} threads are started on this machine"), hint()))
+        Ok(number) if number > max => {
+            Err(usage(format!("{name} is {number}, but at most {max} threads are allowed on this machine"), hint()))
         }
         Ok(number) => Ok(Some(number).filter(|&number| number > 0)),
         Err(_) => {
             let found = visible::quoted(text);
-            Err(usage(format!("expected {name} to be a number of threads from 1 to {most}, found {found}"), hint()))
+            Err(usage(format!("expected {name} to be a number of threads from 1 to {max}, found {found}"), hint()))
         }
     }
 }
 
-/// The error about threads that the system does not give.
+/// The error for threads that the system refuses.
 pub fn unavailable(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
     let limits = limits();
     let limits = if limits.is_empty() { String::new() } else { format!(": {}", limits.join(", ")) };
     explained(
         anyhow::Error::new(error),
         format!("cannot start {what}{limits}"),
-        "raise that limit, end other processes, or compute with fewer threads: RAYON_NUM_THREADS=1 (with another number \
-         of threads results differ in their last digits)",
+        "raise that limit, end other processes, or compute with fewer threads: RAYON_NUM_THREADS=1 (another number of \
+         threads changes the last digits of results)",
     )
 }
 
-/// A text in which the system tells of itself.
+/// A text file of the system.
 fn of_system(path: &Path) -> std::io::Result<String> {
     bounded_file::read_text(path, MAX_DESCRIPTION_BYTES)
 }
 
-/// What the system says of how many threads there may be.
+/// The system's limits on threads, in words.
 fn limits() -> Vec<String> {
     let of_user = of_system("/proc/self/limits".as_ref()).ok().and_then(|text| limit_of_user(&text));
     let of_group = of_system("/proc/self/cgroup".as_ref()).ok().and_then(|text| limit_of_group(&text));
@@ -139,7 +129,7 @@ fn limit_of_user(limits: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The smallest limit of the group and of those around it.
+/// The smallest limit of the group and its ancestors.
 fn limit_of_group(groups: &str) -> Option<u64> {
     let group = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -171,7 +161,7 @@ mod tests {
         for text in ["100000", "18446744073709551616", "-1", "two", "\u{1b}[2J"] {
             let error = number("N", text).unwrap_err();
             let said = describe(&error);
-            assert!(is_usage(&error) && said.contains("hint: leave N out") && !said.contains('\u{1b}'), "{said}");
+            assert!(is_usage(&error) && said.contains("hint: unset N") && !said.contains('\u{1b}'), "{said}");
         }
     }
 

@@ -1,16 +1,15 @@
-//! Texts that strangers wrote, as a terminal, a log or a model card may show them: a character that controls a terminal
-//! or turns the rest of a line around is written out, such as `\u{1b}`. Letters of every script, combining marks, joiners
-//! and emoji stay as they are.
+//! Makes text from outside safe for a terminal, a log or a model card: characters that control a terminal or reverse the rest
+//! of a line are escaped, such as `\u{1b}`. Letters of every script, combining marks, joiners and emoji are unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Characters of a quoted text that are shown.
-const MOST_QUOTED: usize = 120;
+/// Characters shown of a quoted text.
+const MAX_QUOTED: usize = 120;
 
-/// Control characters, ends of lines and paragraphs other than `\n`, embeddings, overrides and isolates of bidirectional
-/// text, byte order marks, and the tags and annotations that no text should have. The marks and joiners that right-to-left
-/// and Indic texts and emoji need are not among them.
+/// Control characters, line and paragraph separators, embeddings, overrides and isolates of bidirectional text, byte order
+/// marks, and the tags and annotations that no text should have; not the marks and joiners that right-to-left and Indic
+/// text and emoji need.
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -25,32 +24,32 @@ pub fn is_hidden(character: char) -> bool {
         )
 }
 
-/// A text of one or more lines: `\n` and `\t` stay.
+/// Text of one or more lines: `\n` and `\t` are unchanged.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_hidden(character) && !matches!(character, '\n' | '\t'))
 }
 
-/// A text in one line and one column: `\n` and `\t` are written out too.
+/// Text in one line and one column: `\n` and `\t` are escaped too.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden)
 }
 
-/// The text in one line with quotation marks around it, cut where it is long.
+/// The text in one line in quotation marks, cut if it is long.
 pub fn quoted(text: &str) -> String {
-    let shown = cut(text, MOST_QUOTED);
+    let shown = cut(text, MAX_QUOTED);
     if shown.len() == line(text).len() {
         return format!("\"{shown}\"");
     }
     format!("\"{shown}…\" ({} characters)", text.chars().count())
 }
 
-/// The beginning of the text in one line of at most `most` characters.
-pub fn cut(text: &str, most: usize) -> String {
+/// The start of the text in one line of at most `max` characters.
+pub fn cut(text: &str, max: usize) -> String {
     let (mut shown, mut length) = (String::new(), 0);
     for character in text.chars() {
         let next: String = if is_hidden(character) { character.escape_default().collect() } else { character.into() };
         length += next.chars().count();
-        if length > most {
+        if length > max {
             break;
         }
         shown.push_str(&next);
@@ -58,9 +57,9 @@ pub fn cut(text: &str, most: usize) -> String {
     shown
 }
 
-/// A JSON text that means the same: what is hidden is escaped as JSON does it.
+/// Equivalent JSON text in which hidden characters are escaped.
 pub fn json(text: &str) -> Cow<'_, str> {
-    // Outside of strings JSON has no hidden characters but white space.
+    // Outside strings, JSON has no hidden characters except white space.
     if !text.chars().any(|character| is_hidden(character) && !character.is_ascii_whitespace()) {
         return Cow::Borrowed(text);
     }

@@ -1,7 +1,7 @@
-//! The part of the Hub's cache that belongs to one repository, in the layout of the Hub's own tools:
-//! `blobs/HASH` holds a content, `snapshots/COMMIT/NAME` is a link to it, `refs/BRANCH` names a commit, and
-//! `.locks` beside the repositories holds a lock for each content. One folder is added, which those tools leave alone:
-//! the contents that were read and found right, so that gigabytes are not read again at every start.
+//! One repository's part of the Hub's cache, in the layout of the Hub's own tools: `blobs/HASH` holds a content,
+//! `snapshots/COMMIT/NAME` is a link to it, `refs/BRANCH` names a commit, and `.locks` next to the repositories holds a lock
+//! for each content. One folder is added, which those tools ignore: it lists verified contents, so that gigabytes are not
+//! read again at every start.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -17,48 +17,47 @@ use base::atomic_file;
 use base::bounded_file;
 use base::terminal::{detail, message, warning};
 
-/// Where it is noted which contents were read and found right.
+/// The folder that lists verified contents.
 const CHECKED: &str = ".caption-train";
 const FORMAT_VERSION: u32 = 1;
-/// Bytes of a note, or of the name of a commit.
+/// Bytes of a note, or of a file that names a commit.
 const MAX_NOTE_BYTES: u64 = 4096;
-/// How often it is looked whether another process is done.
+/// How often to check whether another process has finished.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A content that is there and right.
+/// A verified content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) bytes: u64,
     pub(super) sha256: String,
 }
 
-/// What a file that should hold a certain content holds.
+/// The result of a check of a file.
 pub(super) enum Found {
     Nothing,
     Right(Content),
-    /// Something else, of this hash.
+    /// Another content, with this hash.
     Wrong(String),
 }
 
-/// What is noted of a content that was found right.
+/// What is recorded about a verified content.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
     format_version: u32,
     bytes: u64,
-    /// When the file was written, in nanoseconds since 1970: another time is another content.
+    /// When the file was written, in nanoseconds since 1970: another time means another content.
     modified_ns: u64,
     sha256: String,
 }
 
-/// The cache of one repository.
 pub(super) struct RepositoryCache {
     folder: PathBuf,
     locks: PathBuf,
 }
 
 impl RepositoryCache {
-    /// Of the repository `id` in the Hub's cache `cache`. Touches no file.
+    /// The part of the repository `id` in the Hub's cache `cache`. Touches no file.
     pub(super) fn new(cache: &Path, kind: RepositoryKind, id: &str) -> Self {
         let name = format!("{}--{}", kind.plural(), id.replace('/', "--"));
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
@@ -76,19 +75,19 @@ impl RepositoryCache {
         self.blobs().join(hash.as_str())
     }
 
-    /// Where a content is while it is not whole; the Hub's tools look for it at the same place.
+    /// The path of an incomplete content; the Hub's tools use the same one.
     pub(super) fn partial(&self, hash: &ContentHash) -> PathBuf {
         self.blobs().join(format!("{}.incomplete", hash.as_str()))
     }
 
-    /// The commit that a branch or tag stood for when it was last asked.
+    /// The last known commit of a branch or tag.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
         let text = bounded_file::read_text(&self.folder.join("refs").join(revision), MAX_NOTE_BYTES).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// Notes the commit that a branch or tag stands for. Without it the next start without a network does not find the
-    /// files, which is no reason to fail now.
+    /// Stores the commit of a branch or tag. If that fails, the next start without a network does not find the files, which
+    /// is only worth a warning.
     pub(super) fn note_commit(&self, revision: &str, commit: &str) {
         if self.commit(revision).as_deref() == Some(commit) {
             return;
@@ -100,14 +99,13 @@ impl RepositoryCache {
         }
     }
 
-    /// The hash of the content that a snapshot's file is a link to; `None` where it is no link, as on a system without
-    /// them.
+    /// The hash of the content that a snapshot's file links to; `None` if it is not a link, as on a system without links.
     pub(super) fn linked_hash(&self, commit: &str, name: &str) -> Option<ContentHash> {
         let target = fs::read_link(self.snapshot(commit).join(name)).ok()?;
         ContentHash::parse(target.file_name()?.to_str()?)
     }
 
-    /// Gives a content its file name in a snapshot.
+    /// Links a content under its file name in a snapshot.
     pub(super) fn link(&self, commit: &str, name: &str, hash: &ContentHash) -> anyhow::Result<()> {
         let path = self.snapshot(commit).join(name);
         if path.exists() && self.linked_hash(commit, name).as_ref() == Some(hash) {
@@ -120,7 +118,7 @@ impl RepositoryCache {
         }
         #[cfg(unix)]
         {
-            // Relative, so that the cache may be moved as a whole.
+            // Relative, so that the cache can be moved.
             let up = "../".repeat(name.split('/').count() + 1);
             let linked = std::os::unix::fs::symlink(format!("{up}blobs/{}", hash.as_str()), &path);
             // Another process may have been first.
@@ -131,7 +129,7 @@ impl RepositoryCache {
         atomic_file::link_or_copy(&self.blob(hash), &path).with_context(failed)
     }
 
-    /// Waits until no other process fetches this content; none does while the file is open. The lock is that of the Hub's
+    /// Waits until no other process downloads this content; none does while the file is open. The lock is that of the Hub's
     /// tools.
     #[expect(clippy::disallowed_methods, reason = "opens without truncating")]
     pub(super) fn lock(&self, hash: &ContentHash, what: &str) -> anyhow::Result<File> {
@@ -145,27 +143,27 @@ impl RepositoryCache {
                 Ok(()) => return Ok(lock),
                 Err(TryLockError::WouldBlock) => {
                     if !std::mem::replace(&mut is_said, true) {
-                        message(&format!("waiting for another process that fetches {what}"));
+                        message(&format!("waiting for another process that downloads {what}"));
                     }
                     std::thread::sleep(LOCK_INTERVAL);
                 }
-                // Some network file systems have no locks. Two processes at once then spoil each other's file, which
-                // its hash tells.
+                // Some network file systems have no locks. Two processes at once then damage each other's file, which
+                // its hash reveals.
                 Err(TryLockError::Error(error)) => {
-                    warning(&format!("cannot lock {}: {error}; let one process fetch at a time", path.display()));
+                    warning(&format!("cannot lock {}: {error}; run one download at a time", path.display()));
                     return Ok(lock);
                 }
             }
         }
     }
 
-    /// Whether the file at `path` holds the content called `hash`: as noted, if the file is still the one that was read,
-    /// else by reading it.
+    /// Whether the file at `path` holds the content named `hash`: as recorded, if the file has not changed since, else by
+    /// reading it.
     pub(super) fn check(&self, path: &Path, hash: &ContentHash) -> anyhow::Result<Found> {
         let failed = || format!("cannot read {}", path.display());
         let metadata = match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => metadata,
-            Ok(_) => anyhow::bail!("{} is no file", path.display()),
+            Ok(_) => anyhow::bail!("{} is not a file", path.display()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error).with_context(failed),
         };
@@ -198,7 +196,7 @@ impl RepositoryCache {
         is_same.then_some(note.sha256)
     }
 
-    /// Notes that the content was found right. A cache that cannot be written is read each time.
+    /// Records that the content was verified. A cache that cannot be written is read each time.
     pub(super) fn note(&self, path: &Path, hash: &ContentHash, content: &Content) {
         let Some(modified_ns) = modified_ns(path) else { return };
         let Content { bytes, sha256 } = content.clone();
@@ -223,7 +221,7 @@ fn modified_ns(path: &Path) -> Option<u64> {
     u64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
 
-/// Feeds all that is left of the file to the hasher; gives its length.
+/// Feeds the rest of the file to the hasher; returns its length.
 pub(super) fn feed(file: &mut File, hasher: &mut ContentHasher) -> io::Result<u64> {
     let (mut buffer, mut bytes) = (vec![0; 1 << 20], 0);
     loop {

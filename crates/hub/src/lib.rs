@@ -1,5 +1,5 @@
-//! Layer 1: from the id of a Hugging Face Hub repository to a local folder, and from local files to a repository. Bytes and
-//! paths; nothing about models.
+//! From the id of a Hugging Face Hub repository to a local folder, and from local files to a repository. Bytes and paths;
+//! nothing about models.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
@@ -10,9 +10,7 @@ mod content_hash;
 #[cfg(feature = "client")]
 mod dataset;
 #[cfg(feature = "client")]
-mod hints;
-#[cfg(feature = "client")]
-mod meter;
+mod http_client;
 #[cfg(feature = "client")]
 mod model;
 #[cfg(feature = "client")]
@@ -21,15 +19,12 @@ mod repository;
 mod settings;
 #[cfg(feature = "client")]
 mod source;
-#[cfg(feature = "client")]
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 mod testing;
 #[cfg(feature = "client")]
 mod transfer;
 #[cfg(feature = "client")]
 mod upload;
-#[cfg(feature = "client")]
-mod wire;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -37,12 +32,12 @@ use std::path::{Path, PathBuf};
 use base::fault::usage;
 use base::stop::StopFlag;
 
-/// Which files of a repository are wanted beside `config.json` and the weights, where it has them.
+/// Which files of a repository are downloaded, if it has them, in addition to `config.json` and the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
     /// `processor_config.json` and `preprocessor_config.json`, either of which describes the image processing.
     Encoder,
-    /// Also those of the tokenizer and `generation_config.json`.
+    /// Also the tokenizer's files and `generation_config.json`.
     WithTokenizer,
 }
 
@@ -63,7 +58,7 @@ impl ModelKind {
         }
     }
 
-    /// How weights in PyTorch's own format become safetensors.
+    /// How to convert weights in PyTorch's own format to safetensors.
     fn conversion(self) -> &'static str {
         match self {
             Self::Encoder => {
@@ -78,17 +73,17 @@ impl ModelKind {
     }
 }
 
-/// The folder with `config.json`, the weights and the files of `kind` of the Hub repository `id` (`owner/name`, or
-/// `name` alone for the oldest ones): what is not in the Hub's ordinary cache is downloaded into it, as by
-/// [`dataset_files`], and checked in the same way.
+/// The folder with `config.json`, the weights and the files of `kind` of the Hub repository `id` (`owner/name`, or only
+/// `name` for the oldest ones). What the Hub's ordinary cache lacks is downloaded into it and checked, as by
+/// [`dataset_files`].
 ///
 /// The weights are `model.safetensors`, or `model.safetensors.index.json` and the shards that it names. The
 /// environment variables are those of the Hub's own tools: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
 /// `HF_HUB_OFFLINE`.
 ///
 /// # Errors
-/// An id that cannot be one; a repository or file that is not there or not shown; weights in PyTorch's own format
-/// alone; no network and no cached copy; a program that was built without the feature `hub`.
+/// An invalid id; a repository or file that does not exist or is not accessible; weights only in PyTorch's own format; no
+/// network and no cached copy; a program built without the feature `hub`.
 #[cfg_attr(not(feature = "client"), expect(unused_variables, reason = "nothing can be downloaded"))]
 pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
     if !is_id(id) {
@@ -102,66 +97,62 @@ pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
     #[cfg(not(feature = "client"))]
     return Err(base::fault::fault(
         format!("cannot download {id} from the Hub: this program was built without the feature hub"),
-        "give a local folder in place of the id, or build with `--features hub`",
+        "give a local folder instead of the id, or build with `--features hub`",
     ));
 }
 
-/// What to fetch of a data-set repository.
+/// What to download from a dataset repository.
 #[derive(Clone, Copy, Debug)]
 pub struct DatasetRequest<'a> {
     /// `owner/name`, such as `nlphuji/flickr30k`.
     pub id: &'a str,
     /// Names of files in the repository, with `/` between folders.
     pub files: &'a [&'a str],
-    /// A branch, a tag, or the full name of a commit. Absent: `main`.
+    /// A branch, a tag, or the full hash of a commit. Absent: `main`.
     pub revision: Option<&'a str>,
-    /// Under which terms the data may be used: said before anything is fetched, and not when all is in the cache.
+    /// The terms of use: printed before anything is downloaded, and not if everything is in the cache.
     pub terms: &'a str,
-    /// What to do without a network, as the end of a hint: which files to get, and where to put them.
+    /// What to do without a network, as the end of a hint: which files to get and where to put them.
     pub manual: &'a str,
-    /// Folder into which all that the files hold goes afterwards, a second time: there must be room for that too.
+    /// Folder into which the content of the files is copied afterwards, which needs disk space too.
     pub copied_to: Option<&'a Path>,
 }
 
-/// Files of a data-set repository, all of one version.
+/// Files of a dataset repository, all of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadedDataset {
-    /// The folder in which they have the names that they have in the repository.
+    /// The folder in which they have their names in the repository.
     pub folder: PathBuf,
-    /// The full name of the commit that they are of.
+    /// The full hash of their commit.
     pub commit: String,
-    /// One for each file that was asked for, in that order.
+    /// One for each requested file, in that order.
     pub files: Vec<DownloadedFile>,
 }
 
-/// One file of a [`DownloadedDataset`]: whole, with the content that the server has.
+/// One file of a [`DownloadedDataset`], checked against the server's hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadedFile {
-    /// As it was asked for.
+    /// As requested.
     pub name: String,
-    /// Where it lies.
     pub path: PathBuf,
-    /// Its length.
     pub bytes: u64,
-    /// Its digest, 64 lower-case hexadecimal characters.
+    /// 64 lower-case hexadecimal characters.
     pub sha256: String,
 }
 
-/// The files of a data-set repository: what is not in the Hub's ordinary cache is downloaded into it.
+/// The files of a dataset repository: what the Hub's ordinary cache lacks is downloaded into it.
 ///
-/// A branch or tag is resolved to a commit first, and all files are of that commit. The server's hash of each is asked for
-/// before it is fetched, and what was fetched gets its name once it has that hash; a file that is in the cache is read once
-/// to see that it has. A download that was cut, by the network or with the program, is resumed. Failures that may pass are
-/// waited out. Where the Hub cannot be reached or does not answer, the commit is the one that the branch had when it was
-/// last asked.
+/// A branch or tag is resolved to a commit first, and all files are of that commit. The server's hash of a file is requested
+/// before the file, which gets its name only when it has that hash; a file in the cache is read once to check it. An
+/// interrupted download is resumed. Temporary failures are retried. If the Hub cannot be reached or does not answer, the
+/// last known commit of the branch is used.
 ///
-/// The environment variables are those of [`model_folder`]; with `HF_HUB_OFFLINE` the Hub is not asked.
+/// The environment variables are those of [`model_folder`]; with `HF_HUB_OFFLINE` the Hub is not contacted.
 ///
 /// # Errors
-/// An id, revision or file name that cannot be one; a repository, revision or file that is not there or not shown; no
-/// network, or one that stays away; a server that refuses for too long or keeps sending something else than it announces;
-/// too little room; a cache that cannot be written; a file that is not in the cache where there is nothing else; a program
-/// that was built without the feature `hub`.
+/// An invalid id, revision or file name; a repository, revision or file that does not exist or is not accessible; no network;
+/// a server that refuses for too long or sends other content than it announced; too little disk space; a cache that cannot
+/// be written; offline, a file that is not in the cache; a program built without the feature `hub`.
 pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
     check_request(request)?;
     #[cfg(feature = "client")]
@@ -173,19 +164,19 @@ pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedD
     ));
 }
 
-/// Refuses what is no id, and names that would lead out of the cache's folder.
+/// Refuses invalid ids and names that would lead out of the cache's folder.
 fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> {
     let DatasetRequest { id, files, revision, .. } = request;
     if !is_id(id) {
         return Err(usage(
-            format!("\"{id}\" is not the id of a data set on the Hub"),
+            format!("\"{id}\" is not the id of a dataset on the Hub"),
             "an id is owner/name, such as nlphuji/flickr30k",
         ));
     }
     if let Some(revision) = revision.filter(|revision| !is_relative(revision)) {
         return Err(usage(
             format!("{revision:?} cannot be a revision of {id}"),
-            "a revision is a branch, a tag or the full name of a commit",
+            "a revision is a branch, a tag or the full hash of a commit",
         ));
     }
     if let Some(name) = files.iter().find(|name| !is_relative(name)) {
@@ -197,17 +188,17 @@ fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What to put into a model repository, as one commit on its branch `main`.
+/// What to upload to a model repository, as one commit on its branch `main`.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// `owner/name`, or `name` alone for a repository of whom the token belongs to. It is made where there is none.
+    /// `owner/name`, or only `name` for a repository of the token's owner. It is created if it does not exist.
     pub repo: String,
-    /// Whether the repository is one that only its owner sees. A public one that is there already is then refused.
+    /// Whether only the owner can see the repository. An existing public repository is then refused.
     pub private: bool,
-    /// What the history of the repository says of the commit.
+    /// The commit message.
     pub message: String,
-    /// Paths in the repository, with `/` between folders, and the local files that belong there, which must not change
-    /// meanwhile. Files with other paths stay.
+    /// Paths in the repository, with `/` between folders, and their local files, which must not change during the upload. Files
+    /// with other paths stay.
     pub files: Vec<(String, PathBuf)>,
 }
 
@@ -216,28 +207,27 @@ pub struct Upload {
 pub struct Uploaded {
     /// The page of the repository.
     pub url: String,
-    /// The full name of a commit that has all of them: the new one, or the newest where nothing was left to do.
+    /// The full hash of the commit with all files: the new one, or the newest if there was nothing to do.
     pub commit: String,
 }
 
-/// Why an upload ended before its commit: a stop was asked for.
+/// An upload ended before its commit because a stop was requested.
 #[derive(Debug, thiserror::Error)]
-#[error("the upload was stopped")]
+#[error("upload stopped")]
 pub struct UploadStopped;
 
-/// Puts files into a model repository of the Hub.
+/// Uploads files to a model repository on the Hub.
 ///
-/// What the repository or its storage has already is not sent again, so that the same call goes on after a failure or a
-/// stop. Large files are read piece by piece. Failures that may pass are waited out; a commit whose answer was lost is
-/// looked for before it is made again.
+/// What the repository or its storage already has is not sent again, so the same call resumes after a failure or a stop.
+/// Large files are read piece by piece. Temporary failures are retried; a commit whose answer was lost is looked for before
+/// it is made again.
 ///
-/// `HF_TOKEN`, or the token that `hf auth login` stored, must allow to write; `HF_ENDPOINT` names another Hub.
+/// `HF_TOKEN`, or the token that `hf auth login` stored, must have write access; `HF_ENDPOINT` names another Hub.
 ///
 /// # Errors
-/// An id or a path that cannot be one, two files with one path, no message; `HF_HUB_OFFLINE`; no token, or one that may not
-/// write; a public repository where a private one is wanted; no network, or one that stays away; a server that refuses; a
-/// file that cannot be read, or changes meanwhile; a stop, with [`UploadStopped`] in the chain; a program that was built
-/// without the feature `hub`.
+/// An invalid id or path, two files with one path, no message; `HF_HUB_OFFLINE`; no token, or one without write access; an
+/// existing public repository if a private one is requested; no network; a server that refuses; a file that cannot be read
+/// or changes during the upload; a stop, with [`UploadStopped`] in the chain; a program built without the feature `hub`.
 #[cfg_attr(not(feature = "client"), expect(unused_variables, reason = "nothing can be uploaded"))]
 pub fn upload(request: &Upload, stop: &StopFlag) -> anyhow::Result<Uploaded> {
     check_upload(request)?;
@@ -252,10 +242,10 @@ pub fn upload(request: &Upload, stop: &StopFlag) -> anyhow::Result<Uploaded> {
     return Err(built_without(&request.repo));
 }
 
-/// Looks at what an upload to `repo` needs, as far as that can be told without a server.
+/// Checks what an upload to `repo` needs, as far as possible without the server.
 ///
 /// # Errors
-/// An id that cannot be one; `HF_HUB_OFFLINE`; no token; a program that was built without the feature `hub`.
+/// An invalid id; `HF_HUB_OFFLINE`; no token; a program built without the feature `hub`.
 pub fn check_target(repo: &str) -> anyhow::Result<()> {
     check_repository(repo)?;
     #[cfg(feature = "client")]
@@ -278,19 +268,19 @@ fn check_repository(repo: &str) -> anyhow::Result<()> {
     }
     Err(usage(
         format!("\"{repo}\" is not the id of a model on the Hub"),
-        "an id is owner/name, such as google/vit-base-patch16-224-in21k, or a name alone for one of your own",
+        "an id is owner/name, such as google/vit-base-patch16-224-in21k, or only a name for one of your own",
     ))
 }
 
-/// Refuses what is no id, and paths that the Hub would take for something else.
+/// Refuses invalid ids, and paths that the Hub would interpret differently.
 fn check_upload(request: &Upload) -> anyhow::Result<()> {
     let Upload { repo, message, files, .. } = request;
     check_repository(repo)?;
     if message.trim().is_empty() {
-        return Err(usage(format!("the commit to {repo} has no message"), "say in a few words what is uploaded"));
+        return Err(usage(format!("the commit to {repo} has no message"), "describe the upload in a few words"));
     }
     if files.is_empty() {
-        return Err(usage(format!("there is no file to upload to {repo}"), "name at least one"));
+        return Err(usage(format!("no files to upload to {repo}"), "name at least one"));
     }
     let is_gits = |name: &str| name.split('/').any(|part| part.eq_ignore_ascii_case(".git"));
     if let Some((name, _)) = files.iter().find(|(name, _)| !is_relative(name) || is_gits(name)) {
@@ -301,12 +291,12 @@ fn check_upload(request: &Upload) -> anyhow::Result<()> {
     }
     let mut names = HashSet::new();
     if let Some((name, _)) = files.iter().find(|(name, _)| !names.insert(name)) {
-        return Err(usage(format!("two files would be {name} in {repo}"), "give each another path"));
+        return Err(usage(format!("two files have the path {name} in {repo}"), "give each its own path"));
     }
     Ok(())
 }
 
-/// Whether the path stays below the folder that it is put behind, on every system.
+/// Whether the path stays below the folder that it is joined to, on every system.
 fn is_relative(path: &str) -> bool {
     let is_plain = |part: &str| !matches!(part, "" | "." | "..");
     path.split('/').all(is_plain) && !path.contains(|c: char| c.is_control() || matches!(c, '\\' | ':'))

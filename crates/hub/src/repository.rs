@@ -1,11 +1,10 @@
-//! Which repository of a Hub, and what depends on whether it is a model or a data set.
+//! A repository of a Hub, and what depends on whether it is a model or a dataset.
 
 use std::path::Path;
 
-/// The branch that is meant where none is named.
+/// The default branch.
 pub(super) const MAIN: &str = "main";
 
-/// What a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RepositoryKind {
     Model,
@@ -13,15 +12,15 @@ pub(super) enum RepositoryKind {
 }
 
 impl RepositoryKind {
-    /// As people call it.
+    /// Its name in messages.
     pub(super) fn noun(self) -> &'static str {
         match self {
             Self::Model => "model",
-            Self::Dataset => "data set",
+            Self::Dataset => "dataset",
         }
     }
 
-    /// As the Hub calls it, in its addresses and in its cache.
+    /// Its name in the Hub's addresses and cache.
     pub(super) fn plural(self) -> &'static str {
         match self {
             Self::Model => "models",
@@ -29,24 +28,24 @@ impl RepositoryKind {
         }
     }
 
-    /// What stands before the id in the addresses of its page and of its files.
+    /// The part before the id in the addresses of pages and files.
     pub(super) fn prefix(self) -> Option<&'static str> {
         (self == Self::Dataset).then(|| self.plural())
     }
 }
 
-/// A repository at one revision, and what to say about its download.
+/// A repository at one revision, and what to print about its download.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Repository<'a> {
     pub(super) kind: RepositoryKind,
     pub(super) id: &'a str,
-    /// A branch, a tag, or the full name of a commit.
+    /// A branch, a tag, or the full hash of a commit.
     pub(super) revision: &'a str,
-    /// The terms of use, said before anything is fetched; may be empty.
+    /// The terms of use, printed before anything is downloaded; may be empty.
     pub(super) terms: &'a str,
     /// What to do without a network, as the end of a hint.
     pub(super) manual: &'a str,
-    /// Folder into which all that the files hold goes afterwards, a second time.
+    /// Folder into which the content of the files is copied afterwards.
     pub(super) copied_to: Option<&'a Path>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the Hub is and where its cache is, from the environment; and how an address of it may be shown.
+//! The addresses of the Hub and of its cache, from the environment, and how an address may be shown.
 
 use std::path::PathBuf;
 
@@ -9,27 +9,23 @@ use base::fault::usage;
 
 const PUBLIC_HUB: &str = "https://huggingface.co";
 
-/// Where to download from and to.
 pub(super) struct Settings {
     /// Absent: `HF_ENDPOINT`, else huggingface.co.
     pub(super) endpoint: Option<String>,
     /// Absent: `HF_HUB_CACHE`, else the folder `hub` in `HF_HOME`, else `~/.cache/huggingface/hub`.
     pub(super) cache: Option<PathBuf>,
-    /// The cache alone.
+    /// Whether to use only the cache.
     pub(super) offline: bool,
 }
 
 impl Settings {
-    /// As the Hub's own tools.
+    /// As in the Hub's own tools.
     pub(super) fn from_environment() -> Self {
         let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
         Self { endpoint: None, cache: None, offline }
     }
 
     /// The address of the Hub.
-    ///
-    /// # Errors
-    /// Something that is no address of a server.
     pub(super) fn endpoint(&self) -> anyhow::Result<Url> {
         let written = self.endpoint.clone().or_else(|| variable("HF_ENDPOINT"));
         let url = Url::parse(written.as_deref().unwrap_or(PUBLIC_HUB).trim()).ok();
@@ -37,17 +33,16 @@ impl Settings {
         if let Some(password) = url.as_ref().and_then(Url::password) {
             credentials::keep(password);
         }
-        // What was written is not shown: it may hold a password.
+        // The value is not shown: it may contain a password.
         url.ok_or_else(|| usage("HF_ENDPOINT is not the address of a server", format!("use one like {PUBLIC_HUB}")))
     }
 
-    /// The folder of the Hub's cache.
     pub(super) fn cache(&self) -> PathBuf {
         self.cache.clone().unwrap_or_else(hf_hub::resolve_cache_dir)
     }
 }
 
-/// An address as it may be shown: that of a mirror may carry `user:password@`, or a key behind a question mark.
+/// An address without its secrets: that of a mirror may contain `user:password@`, or a key in its query.
 pub(super) fn shown(address: &Url) -> String {
     let mut address = address.clone();
     // Only an address without a host refuses these.
@@ -58,13 +53,13 @@ pub(super) fn shown(address: &Url) -> String {
     address.as_str().trim_end_matches('/').to_owned()
 }
 
-/// A variable that is set to more than spaces.
+/// A variable that is set and not blank.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// The token: `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the
-/// one that the Hub's command line wrote; none when `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
+/// The token: `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the one that the Hub's command line wrote; none if
+/// `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
 #[expect(clippy::disallowed_methods, reason = "the user's own token, which may come through a pipe")]
 pub(super) fn token() -> Option<String> {
     if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
@@ -77,7 +72,7 @@ pub(super) fn token() -> Option<String> {
     Some(token.trim().to_owned())
 }
 
-/// The spellings that `huggingface_hub` takes for true.
+/// The spellings of true in `huggingface_hub`.
 fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
 }

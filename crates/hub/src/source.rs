@@ -1,36 +1,35 @@
-//! Files of one repository, all of one version: which commit, what of it is in the cache, what must be fetched and whether
-//! it fits. How bytes come is the matter of `transfer`.
+//! Files of one repository, all of one commit: which commit, what the cache has of it, what must be downloaded, whether it
+//! fits, and what failures mean for the user. `transfer` gets the bytes.
 //!
-//! A server is believed in nothing that becomes a path: a commit has 40 hexadecimal digits, a content is called by its
-//! hash, and gets that name once it was checked.
+//! A server is not trusted with anything that becomes a path: a commit has 40 hexadecimal digits, and a content is named by
+//! its hash after it was checked.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use reqwest::StatusCode;
 
 use super::DownloadedFile;
 use super::cache::{Content, Found, RepositoryCache};
 use super::content_hash::{ContentHash, is_commit};
-use super::hints::{Place, Subject};
+use super::http_client::{Failure, HttpClient, Patience, Remote};
 use super::repository::{Repository, RepositoryKind};
 use super::settings::{Settings, shown, token};
 use super::transfer::Transfer;
-use super::wire::{Failure, Patience, Remote, Wire};
 use base::disk;
-use base::fault::{WithHint as _, fault};
+use base::fault::{WithHint as _, explained, fault, with_hint};
 use base::terminal::{message, warning};
 
-const GIGABYTE: f64 = 1e9;
-
-/// What a download depends on beside its [`Settings`].
+/// What a download depends on in addition to its [`Settings`].
 pub(super) struct Conditions {
     pub(super) token: Option<String>,
     pub(super) patience: Patience,
-    /// The room where a path is; `None` where the system does not tell.
+    /// Free space at a path; `None` if unknown.
     pub(super) free_bytes: fn(&Path) -> Option<u64>,
-    /// Tells a person the terms of use.
+    /// Prints the terms of use.
     pub(super) say: fn(&str),
 }
 
@@ -40,18 +39,17 @@ impl Conditions {
     }
 }
 
-/// How much of a file is in the cache.
+/// What the cache has of a file.
 pub(super) enum State {
-    /// All of it, under its name.
+    /// Everything, under its name.
     Named(Content),
-    /// All of it, from another commit.
+    /// Everything, from another commit.
     Stored(Content, Remote),
-    /// Not all of it.
+    /// Nothing or a part.
     Absent(Remote),
 }
 
 impl State {
-    /// The length of the file.
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Named(content) | Self::Stored(content, _) => content.bytes,
@@ -60,15 +58,15 @@ impl State {
     }
 }
 
-/// One repository, its cache, and the way to its Hub.
+/// One repository, its cache and its Hub.
 pub(super) struct Source<'a> {
     place: Place<'a>,
     offline: bool,
-    /// Whether the Hub was asked and could not answer, so that the cache has to do.
+    /// Whether the Hub could not answer, so that only the cache is used.
     is_cut_off: Cell<bool>,
     cached_commit: Option<String>,
     cache: RepositoryCache,
-    wire: Wire,
+    http: HttpClient,
 }
 
 impl<'a> Source<'a> {
@@ -83,18 +81,17 @@ impl<'a> Source<'a> {
         let cached_commit = cache.commit(revision);
         let mut patience = conditions.patience.clone();
         if cached_commit.is_some() {
-            // Who has something to fall back on need not wait for a network that is not there.
+            // With a cached copy there is no need to wait for a missing network.
             patience.retries_unreached = 0;
         }
         let place = Place { repository: *repository, endpoint: shown(&endpoint), cache: folder };
-        let wire = Wire::open(endpoint, kind, id, conditions.token.as_deref(), patience)?;
-        Ok(Self { place, offline: settings.offline, is_cut_off: Cell::new(false), cached_commit, cache, wire })
+        let http = HttpClient::open(endpoint, kind, id, conditions.token.as_deref(), patience)?;
+        Ok(Self { place, offline: settings.offline, is_cut_off: Cell::new(false), cached_commit, cache, http })
     }
 
-    /// The commit that all files will be of; `name` is a file that it must have.
+    /// The commit of all files; `name` is a file that it must have.
     ///
-    /// Where the Hub cannot be reached or does not answer, it is the commit that the revision stood for when it was last
-    /// asked, if there is one.
+    /// If the Hub cannot be reached or does not answer, the last known commit of the revision, if there is one.
     pub(super) fn commit(&self, name: &str) -> anyhow::Result<String> {
         let Repository { kind, revision, id, .. } = self.place.repository;
         if is_commit(revision) {
@@ -105,14 +102,14 @@ impl<'a> Source<'a> {
             return cached.ok_or_else(|| self.place.not_cached(format!("revision {revision}")));
         }
         let (subject, found) = match kind {
-            // Mirrors of models often know no other addresses than those of files.
-            RepositoryKind::Model => (Subject::File { name, revision }, self.wire.commit_of_file(revision, name)),
-            RepositoryKind::Dataset => (Subject::Revision, self.wire.commit(revision)),
+            // Mirrors of models often have only the addresses of files.
+            RepositoryKind::Model => (Subject::File { name, revision }, self.http.commit_of_file(revision, name)),
+            RepositoryKind::Dataset => (Subject::Revision, self.http.commit(revision)),
         };
         match (found, &self.cached_commit) {
             (Ok(commit), _) => Ok(commit),
             (Err(failure), Some(cached)) if failure.may_pass() => {
-                warning(&format!("{}: {failure}; {id} is read from the cache", self.place.endpoint));
+                warning(&format!("{}: {failure}; using the cached copy of {id}", self.place.endpoint));
                 self.is_cut_off.set(true);
                 Ok(cached.clone())
             }
@@ -120,7 +117,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What there is of a file that the repository must have.
+    /// The state of a file that the repository must have.
     pub(super) fn need(&self, commit: &str, name: &str) -> anyhow::Result<State> {
         if let Some(state) = self.cached(commit, name)? {
             return Ok(state);
@@ -128,27 +125,27 @@ impl<'a> Source<'a> {
         if self.offline {
             return Err(self.place.not_cached(name));
         }
-        let remote = self.wire.describe(commit, name).map_err(|failure| self.explain(commit, name, failure.into()))?;
+        let remote = self.http.describe(commit, name).map_err(|failure| self.explain(commit, name, failure.into()))?;
         self.held(commit, name, remote)
     }
 
-    /// What there is of a file; `None` where the repository does not have it. Where nobody can be asked, a file that is not
-    /// in the cache counts as one that the repository does not have.
+    /// The state of a file; `None` if the repository does not have it. Offline, a file that is not in the cache counts as
+    /// missing in the repository.
     pub(super) fn find(&self, commit: &str, name: &str) -> anyhow::Result<Option<State>> {
         if let Some(state) = self.cached(commit, name)? {
             return Ok(Some(state));
         }
-        if self.is_alone() {
+        if self.is_offline() {
             return Ok(None);
         }
-        match self.wire.describe(commit, name) {
+        match self.http.describe(commit, name) {
             Ok(remote) => self.held(commit, name, remote).map(Some),
             Err(Failure::Refused(refusal)) if refusal.is_about_a_file() => Ok(None),
             Err(failure) => Err(self.explain(commit, name, failure.into())),
         }
     }
 
-    /// The files, after those were fetched that are not in the cache. Nothing is fetched before all is known to fit.
+    /// The files, after downloading those that are not in the cache. Nothing is downloaded before everything is known to fit.
     pub(super) fn fetch(
         &self,
         commit: &str,
@@ -159,43 +156,45 @@ impl<'a> Source<'a> {
         states.into_iter().map(|(name, state)| self.complete(commit, name, state)).collect()
     }
 
-    /// Notes that the revision stands for this commit: only when all its files are there, so that a branch never stands
-    /// for files that are not.
+    /// Stores the commit of the revision, and only once all its files are there, so that a branch never names missing files.
     pub(super) fn finish(&self, commit: &str) -> PathBuf {
         let revision = self.place.repository.revision;
-        if !self.is_alone() && commit != revision {
+        if !self.is_offline() && commit != revision {
             self.cache.note_commit(revision, commit);
         }
         self.cache.snapshot(commit)
     }
 
-    /// Whether nobody can be asked.
-    pub(super) fn is_alone(&self) -> bool {
+    /// Whether the Hub cannot be asked.
+    pub(super) fn is_offline(&self) -> bool {
         self.offline || self.is_cut_off.get()
     }
 
-    /// The file in the cache, if it is right.
+    /// The file in the cache, if it is intact.
     fn cached(&self, commit: &str, name: &str) -> anyhow::Result<Option<State>> {
         let path = self.cache.snapshot(commit).join(name);
         let Some(hash) = self.cache.linked_hash(commit, name) else {
-            // A file that is no link has no name to be checked by.
-            return match self.is_alone() && path.is_file() {
+            // A file that is not a link has no hash in its name to check it by.
+            return match self.is_offline() && path.is_file() {
                 true => Ok(Some(State::Named(unchecked(&path)?))),
                 false => Ok(None),
             };
         };
         match self.check(&path, &hash)? {
             Found::Right(content) => Ok(Some(State::Named(content))),
-            Found::Wrong(found) if self.is_alone() => Err(self.place.damaged(&path, hash.as_str(), &found)),
+            Found::Wrong(found) if self.is_offline() => Err(self.place.damaged(&path, hash.as_str(), &found)),
             Found::Wrong(_) => {
-                warning(&format!("{name} of {} is damaged in the cache and fetched again", self.place.repository.id));
+                warning(&format!(
+                    "{name} of {} is damaged in the cache; downloading it again",
+                    self.place.repository.id
+                ));
                 Ok(None)
             }
             Found::Nothing => Ok(None),
         }
     }
 
-    /// What there is of a file, by what the server tells of it.
+    /// The state of a file that the server has described.
     fn held(&self, commit: &str, name: &str, remote: Remote) -> anyhow::Result<State> {
         if self.cache.linked_hash(commit, name).is_none()
             && let Found::Right(content) = self.check(&self.cache.snapshot(commit).join(name), &remote.hash)?
@@ -212,7 +211,7 @@ impl<'a> Source<'a> {
         self.cache.check(path, hash).hint(|| self.place.check_cache())
     }
 
-    /// Says what follows, if anything will be fetched; an error where it does not fit.
+    /// Prints the terms of use if anything will be downloaded; an error if it does not fit.
     fn announce(&self, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
         let absent =
             states.iter().filter_map(|(_, state)| if let State::Absent(remote) = state { Some(remote) } else { None });
@@ -234,21 +233,21 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Refuses a download that does not fit, or what is made of it afterwards.
+    /// Refuses a download that does not fit on the disk, alone or with the copy made of it afterwards.
     fn check_room(&self, needed: u64, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
         let blobs = self.cache.blobs();
         let lacks = |bytes: u64, folder: &Path| (conditions.free_bytes)(folder).filter(|&free| free < bytes);
-        let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / GIGABYTE);
+        let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / base::GIGABYTE);
         if let Some(free) = lacks(needed, &blobs) {
             return Err(fault(
                 format!(
-                    "{} of {} are still to be fetched, and {} are free in {}",
-                    gigabytes(needed),
+                    "downloading {} needs {}, but only {} are free in {}",
                     self.place.repository.id,
+                    gigabytes(needed),
                     gigabytes(free),
                     self.place.cache.display()
                 ),
-                "free some, or set HF_HUB_CACHE to a folder on a larger disk",
+                "free some space, or set HF_HUB_CACHE to a folder on a larger disk",
             ));
         }
         let Some(folder) = self.place.repository.copied_to else { return Ok(()) };
@@ -256,19 +255,20 @@ impl<'a> Source<'a> {
         let copied = states.iter().map(|(_, state)| state.bytes()).fold(0, u64::saturating_add);
         let shared = if disk::share_room(&blobs, there) { needed } else { 0 };
         let Some(free) = lacks(copied.saturating_add(shared), there) else { return Ok(()) };
-        let fetched = if shared > 0 { format!(" beside {} to be fetched", gigabytes(shared)) } else { String::new() };
+        let fetched =
+            if shared > 0 { format!(" in addition to a download of {}", gigabytes(shared)) } else { String::new() };
         Err(fault(
             format!(
-                "the images take about {} in {}{fetched}, and {} are free there",
+                "the images need about {} in {}{fetched}, but only {} are free there",
                 gigabytes(copied),
                 folder.display(),
                 gigabytes(free)
             ),
-            "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`",
+            "free some space, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`",
         ))
     }
 
-    /// Fetches and names what is not.
+    /// Downloads and links what is missing.
     fn complete(&self, commit: &str, name: &str, state: State) -> anyhow::Result<DownloadedFile> {
         let explained = |error| self.explain(commit, name, error);
         let content = match state {
@@ -279,8 +279,8 @@ impl<'a> Source<'a> {
             }
             State::Absent(remote) => {
                 let title = format!("{} {name}", self.place.repository.id);
-                let url = self.wire.file_address(commit, name).map_err(|failure| explained(failure.into()))?;
-                let transfer = Transfer { wire: &self.wire, cache: &self.cache, title: &title, url, remote: &remote };
+                let url = self.http.file_address(commit, name).map_err(|failure| explained(failure.into()))?;
+                let transfer = Transfer { http: &self.http, cache: &self.cache, title: &title, url, remote: &remote };
                 let content = transfer.run().map_err(explained)?;
                 self.cache.link(commit, name, &remote.hash).map_err(explained)?;
                 content
@@ -295,9 +295,130 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Length and digest of a file of which nobody tells what it should hold.
+/// Length and digest of a file whose expected content is unknown.
 fn unchecked(path: &Path) -> anyhow::Result<Content> {
     let failed = || format!("cannot read {}", path.display());
     let bytes = fs::metadata(path).with_context(failed)?.len();
     Ok(Content { bytes, sha256: base::digest::sha256_file(path).with_context(failed)? })
+}
+
+/// For a repository that does not exist or is not accessible.
+const NO_ACCESS: &str = "check the id; for a private or gated repository accept its terms on its page and set HF_TOKEN";
+/// For too many requests.
+const TOO_MANY: &str = "wait a few minutes, or set HF_TOKEN, which raises the limit";
+
+/// What a failure was about.
+#[derive(Clone, Copy)]
+pub(super) enum Subject<'a> {
+    /// The commit of the repository's revision.
+    Revision,
+    /// A file, at a revision or commit.
+    File { name: &'a str, revision: &'a str },
+}
+
+/// What messages name: the repository, the Hub and the cache.
+pub(super) struct Place<'a> {
+    pub(super) repository: Repository<'a>,
+    /// The address of the Hub without secrets.
+    pub(super) endpoint: String,
+    pub(super) cache: PathBuf,
+}
+
+impl Place<'_> {
+    pub(super) fn check_cache(&self) -> String {
+        format!("check free space and permissions in {}, or set HF_HUB_CACHE to another folder", self.cache.display())
+    }
+
+    /// The error for something that is missing in the cache, offline.
+    pub(super) fn not_cached(&self, what: impl Display) -> anyhow::Error {
+        let Repository { id, manual, .. } = self.repository;
+        fault(
+            format!("{what} of {id} is not in the cache {}, and HF_HUB_OFFLINE is set", self.cache.display()),
+            format!("unset HF_HUB_OFFLINE to download it, or {manual}"),
+        )
+    }
+
+    /// The error for a damaged file of the cache, offline.
+    pub(super) fn damaged(&self, path: &Path, expected: &str, found: &str) -> anyhow::Error {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        fault(
+            format!("{} is damaged: its hash should be {expected} and is {found}", path.display()),
+            format!(
+                "remove it and run the same command with a network and without HF_HUB_OFFLINE to download it again; or {}",
+                self.repository.manual
+            ),
+        )
+    }
+
+    /// The failure with its meaning and a hint.
+    pub(super) fn explain(&self, subject: Subject<'_>, error: anyhow::Error) -> anyhow::Error {
+        let failure = match error.downcast::<Failure>() {
+            Ok(failure) => failure,
+            Err(error) => return with_hint(error, self.check_cache()),
+        };
+        let Repository { kind, id, manual, .. } = self.repository;
+        let wanted = match subject {
+            Subject::Revision => format!("the {} {id}", kind.noun()),
+            Subject::File { name, .. } => format!("{name} of {id}"),
+        };
+        let check_network =
+            format!("check the network; without one, set HF_HUB_OFFLINE=1 to use earlier downloads, or {manual}");
+        let later = format!("try again later, or {manual}");
+        let (what, hint) = match &failure {
+            Failure::Unreachable(_) => (format!("cannot reach {} to get {wanted}", self.endpoint), check_network),
+            Failure::Refused(refusal) if refusal.status == StatusCode::TOO_MANY_REQUESTS => {
+                (self.cannot_get(&wanted), TOO_MANY.to_owned())
+            }
+            Failure::Refused(refusal) if refusal.status.is_client_error() => {
+                let code = refusal.code.as_deref();
+                self.not_there(subject, refusal.status, code, &wanted)
+                    .unwrap_or_else(|| (self.cannot_get(&wanted), later))
+            }
+            Failure::Cut(_) | Failure::Short { .. } | Failure::Silent(_) => {
+                let kept = "run the same command to resume the download";
+                (self.cannot_get(&wanted), format!("{check_network}; {kept}"))
+            }
+            Failure::Malformed(_) => {
+                let hint = format!("check that HF_ENDPOINT is the address of a Hub, or {manual}");
+                (self.cannot_get(&wanted), hint)
+            }
+            Failure::Refused(_) | Failure::Damaged { .. } => (self.cannot_get(&wanted), later),
+        };
+        explained(failure.into(), what, hint)
+    }
+
+    fn cannot_get(&self, wanted: &str) -> String {
+        format!("cannot get {wanted} from {}", self.endpoint)
+    }
+
+    /// The meaning of a refusal that says that something does not exist or is not accessible.
+    fn not_there(
+        &self,
+        subject: Subject<'_>,
+        status: StatusCode,
+        code: Option<&str>,
+        wanted: &str,
+    ) -> Option<(String, String)> {
+        let Self { repository, endpoint, .. } = self;
+        let Repository { kind, id, revision, .. } = repository;
+        let (page, noun) = (repository.page(endpoint), kind.noun());
+        Some(match (status, code, subject) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, ..) => {
+                (format!("no access to {wanted} at {endpoint}"), format!("{NO_ACCESS} ({page})"))
+            }
+            (StatusCode::NOT_FOUND, Some("RevisionNotFound"), _) => (
+                format!("{id} has no revision {revision}"),
+                format!("a revision is a branch, a tag or the full hash of a commit; see {page}"),
+            ),
+            (StatusCode::NOT_FOUND, code, Subject::File { name, revision }) if code != Some("RepoNotFound") => (
+                format!("{id} has no file {name} at {revision}"),
+                format!("check the id; {page}/tree/{revision} lists the files"),
+            ),
+            (StatusCode::NOT_FOUND, code, _) => {
+                let revised = if code.is_none() { format!(" with a revision {revision}") } else { String::new() };
+                (format!("{endpoint} has no {noun} {id}{revised}"), NO_ACCESS.to_owned())
+            }
+            _ => return None,
+        })
+    }
 }

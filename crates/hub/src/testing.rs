@@ -1,19 +1,18 @@
-//! A Hub on this machine that speaks the protocol of the real one, and misbehaves when told to.
+//! A local Hub that speaks the protocol of the real one, and misbehaves on request.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::content_hash::{ContentHash, ContentHasher};
+use super::http_client::Patience;
 use super::settings::Settings;
 use super::source::Conditions;
-use super::wire::Patience;
 use base::digest::sha256;
+use test_server::{Faults, Request, serve};
 
 pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(super) const NEXT_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
@@ -24,13 +23,13 @@ pub(super) const TOKEN: &str = "hf_secret";
 /// Which request an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum To {
-    /// For the commit of a branch: of a data set by its description, of a model by a file.
+    /// For the commit of a branch: of a dataset by its description, of a model by a file.
     Revision,
     Metadata,
     Content,
 }
 
-/// What the Hub does instead of the right thing.
+/// How the Hub misbehaves.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     /// A status, and headers that end in `\r\n`.
@@ -59,10 +58,9 @@ pub(super) enum Answer {
 
 pub(super) struct State {
     pub(super) commit: &'static str,
-    /// Name, content, and whether it lies in the storage for large files.
+    /// Name, content, and whether it is in the storage for large files.
     pub(super) files: Vec<(&'static str, Vec<u8>, bool)>,
-    next: VecDeque<(To, Answer)>,
-    pub(super) always: Vec<(To, Answer)>,
+    pub(super) faults: Faults<To, Answer>,
     requests: Vec<String>,
 }
 
@@ -73,33 +71,32 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    /// With two files of a data set.
+    /// With two files of a dataset.
     pub(super) fn new() -> Self {
         Self::with(vec![(BIG, big(), true), (SMALL, b"{\"images\": []}\n".to_vec(), false)])
     }
 
     pub(super) fn with(files: Vec<(&'static str, Vec<u8>, bool)>) -> Self {
-        let state = State { commit: COMMIT, files, next: VecDeque::new(), always: Vec::new(), requests: Vec::new() };
+        let state = State { commit: COMMIT, files, faults: Faults::default(), requests: Vec::new() };
         let state = Arc::new(Mutex::new(state));
-        let storage = serve(Arc::clone(&state), String::new());
-        Self { address: serve(Arc::clone(&state), storage), state }
+        let storage = start(&state, String::new());
+        Self { address: start(&state, storage), state }
     }
 
     /// One misbehaviour after the other, each at the next request of its kind.
     pub(super) fn next(self, to: To, answers: impl IntoIterator<Item = Answer>) -> Self {
-        self.state.lock().unwrap().next.extend(answers.into_iter().map(|answer| (to, answer)));
+        self.state.lock().unwrap().faults.next(to, answers);
         self
     }
 
     pub(super) fn always(self, to: To, answer: Answer) -> Self {
-        self.state.lock().unwrap().always.push((to, answer));
+        self.state.lock().unwrap().faults.always(to, answer);
         self
     }
 
     pub(super) fn behave(&self) {
         let mut state = self.state.lock().unwrap();
-        state.always.clear();
-        state.next.clear();
+        state.faults.clear();
         state.requests.clear();
     }
 
@@ -131,63 +128,41 @@ pub(super) fn git_blob(content: &[u8]) -> String {
     hasher.finish().named
 }
 
-fn serve(state: Arc<Mutex<State>>, storage: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (state, storage) = (Arc::clone(&state), storage.clone());
-            // A client that went away is its own affair.
-            std::thread::spawn(move || _ = respond(&stream.unwrap(), &state, &storage));
-        }
-    });
-    address
+fn start(state: &Arc<Mutex<State>>, storage: String) -> String {
+    let state = Arc::clone(state);
+    serve(move |request| respond(request, &state, &storage))
 }
 
-fn respond(mut stream: &TcpStream, state: &Mutex<State>, storage: &str) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let request = lines.next().unwrap_or_default();
-    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let header = |name: &str| {
-        headers.iter().find_map(|line| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)))
-    };
-    let (method, path) = request.split_once(' ').unwrap_or_default();
-    let path = path.split(' ').next().unwrap_or_default();
-    let range = header("range").map_or("", |(_, range)| range);
+fn respond(request: &mut Request, state: &Mutex<State>, storage: &str) -> io::Result<()> {
+    let (method, path) = (request.method.clone(), request.path.clone());
     let (to, answer, commit, file) = {
         let mut state = state.lock().unwrap();
-        let with_token = if header("authorization").is_some() { " with token" } else { "" };
-        state.requests.push(
-            format!("{method} {path} {range}{with_token}").trim_end().to_owned()
-                + if range.is_empty() && with_token.is_empty() { " " } else { "" },
-        );
-        let to = match method {
+        let range = request.header("range").unwrap_or_default();
+        let with_token = if request.header("authorization").is_some() { " with token" } else { "" };
+        state.requests.push(format!("{method} {path} {range}{with_token}").replace("  ", " "));
+        let to = match method.as_str() {
             _ if path.starts_with("/api/datasets/owner/name/revision/") => To::Revision,
             "HEAD" if path.starts_with("/owner/name/resolve/main/") => To::Revision,
             "HEAD" => To::Metadata,
             _ => To::Content,
         };
-        // A redirect is answered before anything goes wrong behind it.
+        // A redirect is answered before anything goes wrong at its target.
         let is_redirected = to == To::Content && !path.starts_with("/stored/");
-        let at = state.next.iter().position(|(wanted, _)| *wanted == to && !is_redirected);
-        let always = state.always.iter().find(|(wanted, _)| *wanted == to && !is_redirected).map(|(_, answer)| *answer);
-        let answer = at.and_then(|at| state.next.remove(at)).map(|(_, answer)| answer).or(always);
+        let answer = state.faults.take(|kind| kind == to && !is_redirected);
         let file = state.files.iter().find(|(name, ..)| path.ends_with(&format!("/{name}"))).cloned();
         (to, answer, state.commit, file)
     };
-    if let Some(Answer::Status(status, headers)) = answer {
-        return write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    if let Some(Answer::Raw(bytes)) = answer {
-        return stream.write_all(bytes);
+    match answer {
+        Some(Answer::Status(status, headers)) => return request.reply(status, headers, ""),
+        Some(Answer::Raw(bytes)) => return request.send(bytes),
+        _ => {}
     }
     if to == To::Revision && method == "GET" {
-        let body = format!("{{\"id\": \"owner/name\", \"sha\": \"{commit}\"}}");
-        return write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        return request.reply("200 OK", "", format!("{{\"id\": \"owner/name\", \"sha\": \"{commit}\"}}"));
     }
     let Some((name, content, is_large)) = file else {
-        let head = "HTTP/1.1 404 Not Found\r\nX-Error-Code: EntryNotFound\r\nX-Error-Message: Entry not found";
-        return write!(stream, "{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let headers = "X-Error-Code: EntryNotFound\r\nX-Error-Message: Entry not found\r\n";
+        return request.reply("404 Not Found", headers, "");
     };
     if !path.starts_with("/stored/") {
         // The real Hub sends to its own cache for small files, and to the storage for large ones.
@@ -197,27 +172,18 @@ fn respond(mut stream: &TcpStream, state: &Mutex<State>, storage: &str) -> std::
         } else {
             ("307 Temporary Redirect", "Vary: Origin".to_owned(), "")
         };
-        let head = format!("HTTP/1.1 {status}\r\n{tag}\r\nX-Repo-Commit: {commit}\r\nLocation: {base}/stored/{name}");
-        return write!(stream, "{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let headers = format!("{tag}\r\nX-Repo-Commit: {commit}\r\nLocation: {base}/stored/{name}\r\n");
+        return request.reply(status, &headers, "");
     }
     let tag = if is_large { "\"of the storage\"".to_owned() } else { format!("W/\"{}\"", git_blob(&content)) };
-    let asked =
-        range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')).map(|from| from.parse().unwrap());
-    send(stream, method, &tag, content, asked, answer)
+    send(request, &tag, content, answer)
 }
 
-fn send(
-    mut stream: &TcpStream,
-    method: &str,
-    tag: &str,
-    mut content: Vec<u8>,
-    asked: Option<usize>,
-    answer: Option<Answer>,
-) -> std::io::Result<()> {
+fn send(request: &mut Request, tag: &str, mut content: Vec<u8>, answer: Option<Answer>) -> io::Result<()> {
     let from = match answer {
         Some(Answer::IgnoreRange | Answer::IgnoreRangeAndCut(_)) => None,
         Some(Answer::OtherPart(from)) => Some(from),
-        _ => asked,
+        _ => request.range_start(),
     };
     let total = content.len();
     match answer {
@@ -234,24 +200,24 @@ fn send(
         Some(Answer::CutWithoutLength(_)) => String::new(),
         _ => format!("Content-Length: {}\r\n", part.len()),
     };
-    write!(stream, "HTTP/1.1 {status}\r\nETag: {tag}\r\n{length}Connection: close\r\n\r\n")?;
-    if method == "HEAD" {
+    request.send(format!("HTTP/1.1 {status}\r\nETag: {tag}\r\n{length}Connection: close\r\n\r\n").as_bytes())?;
+    if request.method == "HEAD" {
         return Ok(());
     }
     match answer {
         Some(Answer::Cut(bytes) | Answer::CutWithoutLength(bytes) | Answer::IgnoreRangeAndCut(bytes)) => {
-            stream.write_all(&part[..bytes.min(part.len())])
+            request.send(&part[..bytes.min(part.len())])
         }
         Some(Answer::Stall(bytes)) => {
-            stream.write_all(&part[..bytes.min(part.len())])?;
+            request.send(&part[..bytes.min(part.len())])?;
             std::thread::sleep(Duration::from_secs(5));
             Ok(())
         }
         Some(Answer::Trickle(bytes, pause)) => part.chunks(bytes).try_for_each(|piece| {
             std::thread::sleep(pause);
-            stream.write_all(piece)
+            request.send(piece)
         }),
-        _ => stream.write_all(part),
+        _ => request.send(part),
     }
 }
 
@@ -264,7 +230,7 @@ pub(super) fn conditions() -> Conditions {
         retries: 3,
         retries_unreached: 1,
         first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_secs(5),
+        max_wait: Duration::from_secs(5),
         connecting: Duration::from_secs(20),
         silence: Duration::from_secs(20),
     };

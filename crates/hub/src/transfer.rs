@@ -1,7 +1,8 @@
-//! One content from the server into the cache: continued where it was cut, checked, and only then named.
+//! Downloads one content into the cache: resumed after an interruption, checked, and only then named. Shows the progress of
+//! large downloads and uploads.
 //!
-//! The bytes go to a file beside the blob. Whatever ends the process, that file stays, and the next start goes on from
-//! its end; nothing is to be done when a stop is asked for.
+//! The bytes go to a file next to the blob. Whatever ends the process, that file stays, and the next start resumes at its
+//! end; a request to stop needs no special handling.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -15,30 +16,29 @@ use reqwest::header::{CONTENT_RANGE, TRANSFER_ENCODING};
 
 use super::cache::{Content, Found, RepositoryCache, feed};
 use super::content_hash::{ContentHasher, Digests};
-use super::meter::Meter;
-use super::wire::{Failure, Remote, Wire};
+use super::http_client::{Failure, HttpClient, Remote};
 use base::atomic_file;
-use base::terminal::{detail, warning};
+use base::terminal::{Progress, detail, message, warning};
 
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// What is to be fetched, from where and to where.
+/// What to download, from where and to where.
 pub(super) struct Transfer<'a> {
-    pub(super) wire: &'a Wire,
+    pub(super) http: &'a HttpClient,
     pub(super) cache: &'a RepositoryCache,
-    /// What it is called in messages.
+    /// The name in messages.
     pub(super) title: &'a str,
     pub(super) url: Url,
     pub(super) remote: &'a Remote,
 }
 
 impl Transfer<'_> {
-    /// Fetches the content into its blob, unless another process did so meanwhile.
+    /// Downloads the content into its blob, unless another process has done so meanwhile.
     ///
-    /// A content with a wrong hash is removed and fetched anew, once: a part from an earlier start may have been spoiled.
+    /// A content with a wrong hash is removed and downloaded again, once: a part from an earlier start may have been damaged.
     ///
     /// # Errors
-    /// A [`Failure`] of the server or the network; what the file system gives.
+    /// A [`Failure`] of the server or the network, or an error of the file system.
     pub(super) fn run(&self) -> anyhow::Result<Content> {
         let (cache, hash) = (self.cache, &self.remote.hash);
         let (blob, path) = (cache.blob(hash), cache.partial(hash));
@@ -51,7 +51,7 @@ impl Transfer<'_> {
         }
         let mut digests = self.fetch(&path)?;
         if digests.named != hash.as_str() {
-            warning(&format!("{} arrived damaged and is fetched again", self.title));
+            warning(&format!("{} arrived damaged; downloading it again", self.title));
             remove(&path)?;
             digests = self.fetch(&path)?;
         }
@@ -66,20 +66,20 @@ impl Transfer<'_> {
         Ok(content)
     }
 
-    /// Completes the partial file; gives the digests of all of it.
+    /// Completes the partial file; returns the digests of the whole content.
     fn fetch(&self, path: &Path) -> anyhow::Result<Digests> {
         let mut partial = Partial::open(path, self.remote)?;
         let mut meter = Meter::start(self.title, self.remote.bytes, partial.bytes);
-        let mut retries = self.wire.retries(self.title);
+        let mut retries = self.http.retries(self.title);
         let mut furthest = partial.bytes;
         while partial.bytes < self.remote.bytes {
             let error = match self.receive(&mut partial, &mut meter) {
                 Ok(Received::Part) => continue,
-                // Its hash says so too.
+                // Its hash will not match.
                 Ok(Received::OtherContent) => break,
                 Err(error) => error,
             };
-            // A server that begins anew each time makes no progress until it comes further than before.
+            // A server that restarts each time makes no progress until it gets further than before.
             if partial.bytes > furthest {
                 furthest = partial.bytes;
                 retries.reset();
@@ -89,11 +89,11 @@ impl Transfer<'_> {
         Ok(partial.hasher.finish())
     }
 
-    /// Appends what one request brings. No error does not mean that all is there.
+    /// Appends the answer to one request. Success does not mean that the content is complete.
     fn receive(&self, partial: &mut Partial<'_>, meter: &mut Option<Meter>) -> anyhow::Result<Received> {
-        let mut answer = match self.wire.content(&self.url, partial.bytes) {
+        let mut answer = match self.http.content(&self.url, partial.bytes) {
             Err(failure) if failure.is_refused_with(StatusCode::RANGE_NOT_SATISFIABLE) && partial.bytes > 0 => {
-                detail(&format!("{}: the server cannot go on from byte {}", self.title, partial.bytes));
+                detail(&format!("{}: the server cannot resume from byte {}", self.title, partial.bytes));
                 partial.clear(meter)?;
                 return Ok(Received::Part);
             }
@@ -102,25 +102,25 @@ impl Transfer<'_> {
         let start = first_byte(&answer)?;
         let asked = partial.bytes;
         if start != asked {
-            detail(&format!("{}: asked for byte {asked} on, got {start} on", self.title));
+            detail(&format!("{}: asked for the range from byte {asked}, got that from {start}", self.title));
             partial.clear(meter)?;
             match start {
                 0 => {}
                 _ if asked > 0 => return Ok(Received::Part),
-                _ => return Err(Failure::Malformed("the server sent a part of the file unasked".to_owned()).into()),
+                _ => return Err(Failure::Malformed("the server sent only a part of the file".to_owned()).into()),
             }
         }
         let is_whole = is_whole(&answer);
         let mut buffer = vec![0; BUFFER_BYTES];
         while partial.bytes < self.remote.bytes {
-            let read = self.wire.read(&mut answer, &mut buffer)?;
+            let read = self.http.read(&mut answer, &mut buffer)?;
             if read == 0 && is_whole {
                 return Ok(Received::OtherContent);
             }
             if read == 0 {
                 return Err(Failure::Short { expected: self.remote.bytes, found: partial.bytes }.into());
             }
-            // What is too much is not kept; whether the rest is right, its hash tells.
+            // Excess bytes are dropped; the hash tells whether the rest is right.
             let room = usize::try_from(self.remote.bytes - partial.bytes).unwrap_or(usize::MAX);
             partial.append(&buffer[..read.min(room)])?;
             if let Some(meter) = meter {
@@ -131,21 +131,21 @@ impl Transfer<'_> {
     }
 }
 
-/// What a request brought, if it did not fail.
+/// The result of a request that did not fail.
 enum Received {
     /// Some of the content, or the rest of it.
     Part,
-    /// All of another, shorter content: a page in place of the file.
+    /// All of another, shorter content, such as a web page instead of the file.
     OtherContent,
 }
 
-/// Whether the end of the answer, if one comes to it, is the end of the content that the server has, and no cut.
+/// Whether the end of the answer is the end of the server's content, and not an interruption.
 fn is_whole(answer: &Response) -> bool {
     let tells_its_end = answer.content_length().is_some() || answer.headers().contains_key(TRANSFER_ENCODING);
     answer.status() != StatusCode::PARTIAL_CONTENT && tells_its_end
 }
 
-/// Which byte of the content an answer begins with.
+/// The position of an answer's first byte in the content.
 fn first_byte(answer: &Response) -> Result<u64, Failure> {
     if answer.status() != StatusCode::PARTIAL_CONTENT {
         return Ok(0);
@@ -153,10 +153,10 @@ fn first_byte(answer: &Response) -> Result<u64, Failure> {
     let range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     let start = range.and_then(|range| range.trim().strip_prefix("bytes")?.trim_start().split('-').next());
     let start = start.and_then(|start| start.parse().ok());
-    start.ok_or_else(|| Failure::Malformed("the server sent a part and does not tell which".to_owned()))
+    start.ok_or_else(|| Failure::Malformed("the server sent a part without saying which".to_owned()))
 }
 
-/// The file that a content is written to, and the hash of what it holds.
+/// The file that a content is written to, and the hash of its bytes so far.
 struct Partial<'a> {
     path: PathBuf,
     file: File,
@@ -166,7 +166,7 @@ struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// Takes over what is there.
+    /// Opens the file and reads what it already holds.
     fn open(path: &Path, remote: &'a Remote) -> anyhow::Result<Self> {
         let failed = || format!("cannot write {}", path.display());
         let file = OpenOptions::new().read(true).append(true).create(true).open(path).with_context(failed)?;
@@ -189,7 +189,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Begins anew.
+    /// Starts over.
     fn clear(&mut self, meter: &mut Option<Meter>) -> anyhow::Result<()> {
         self.file.set_len(0).with_context(|| format!("cannot write {}", self.path.display()))?;
         self.hasher = ContentHasher::new(&self.remote.hash, self.remote.bytes);
@@ -203,4 +203,49 @@ impl<'a> Partial<'a> {
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Smaller transfers show no progress.
+const MIN_SHOWN_BYTES: u64 = 1_000_000;
+
+/// The progress of one file.
+pub(super) struct Meter {
+    title: String,
+    total: u64,
+    done: u64,
+    bar: Progress,
+}
+
+impl Meter {
+    /// Announces a download of `total` bytes, `done` of which are there; `None` if it is too small to show.
+    pub(super) fn start(title: &str, total: u64, done: u64) -> Option<Self> {
+        Self::begin("downloading", title, total, done)
+    }
+
+    /// As [`Meter::start`], for an upload.
+    pub(super) fn start_upload(title: &str, total: u64) -> Option<Self> {
+        Self::begin("uploading", title, total, 0)
+    }
+
+    fn begin(doing: &str, title: &str, total: u64, done: u64) -> Option<Self> {
+        if total < MIN_SHOWN_BYTES {
+            return None;
+        }
+        let megabytes = |bytes: u64| bytes / 1_000_000;
+        let there = if done > 0 { format!(", {} MB already there", megabytes(done)) } else { String::new() };
+        message(&format!("{doing} {title} ({} MB{there})", megabytes(total)));
+        Some(Self { title: title.to_owned(), total, done, bar: Progress::new(title, total, done) })
+    }
+
+    /// `bytes` bytes are there. A smaller number than before changes nothing.
+    pub(super) fn reach(&mut self, bytes: u64) {
+        self.bar.advance(bytes.saturating_sub(self.done), "bytes");
+        self.done = bytes.max(self.done);
+    }
+
+    /// Back to 0 bytes.
+    pub(super) fn rewind(&mut self) {
+        self.done = 0;
+        self.bar = Progress::new(&self.title, self.total, 0);
+    }
 }

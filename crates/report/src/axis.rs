@@ -1,6 +1,6 @@
-//! An axis: where it begins and ends, its ticks and their labels.
+//! An axis: its range, ticks and labels.
 
-/// Beyond this nothing is drawn: a difference of two such values would not be finite.
+/// Larger values are not drawn: a difference of two of them might not be finite.
 pub(super) const LIMIT: f64 = 1e30;
 
 /// A range of values with its ticks.
@@ -12,11 +12,11 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis around both values, that begins and ends with a tick.
+    /// An axis around both values that starts and ends with a tick.
     pub(super) fn around(low: f64, high: f64, num_steps: usize) -> Self {
         let (low, high) = spread(low, high);
         let step = nice_step((high - low) / num_steps.max(1) as f64);
-        // A hair of tolerance: 0.6 / 0.2 is not 3.
+        // With tolerance: 0.6 / 0.2 is not 3.
         Self { low: (low / step + 1e-6).floor() * step, high: (high / step - 1e-6).ceil() * step, step }
     }
 
@@ -27,7 +27,7 @@ impl Axis {
         Self { low, high, step }
     }
 
-    /// Where a value lies: 0 at the beginning, 1 at the end.
+    /// The position of a value: 0 at the start, 1 at the end.
     pub(super) fn place(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
@@ -41,7 +41,7 @@ impl Axis {
         inside.map(|value| (value, self.label(value))).collect()
     }
 
-    /// As many decimals as tell one tick from the next.
+    /// Enough decimals to distinguish neighbouring ticks.
     fn label(&self, value: f64) -> String {
         // 0.3 - 3 * 0.1 is not 0.
         if value.abs() < 1e-6 * self.step {
@@ -74,7 +74,7 @@ fn digits_between(large: f64, step: f64) -> usize {
     if digits > 0.0 { (digits as usize).min(12) } else { 0 }
 }
 
-/// Both values in order, apart from each other and drawable.
+/// Both values in order, distinct and drawable.
 fn spread(low: f64, high: f64) -> (f64, f64) {
     if !low.is_finite() || !high.is_finite() {
         return (0.0, 1.0);
@@ -82,7 +82,7 @@ fn spread(low: f64, high: f64) -> (f64, f64) {
     let (low, high) = (low.clamp(-LIMIT, LIMIT), high.clamp(-LIMIT, LIMIT));
     let (low, high) = if low <= high { (low, high) } else { (high, low) };
     let largest = low.abs().max(high.abs());
-    // Closer together, neighbouring ticks would be the same number. Denormal numbers have no steps to speak of.
+    // Closer together, neighbouring ticks would be the same number. Denormal numbers have no useful steps.
     if high - low > 1e-9 * largest && largest > 1e-30 {
         return (low, high);
     }
@@ -93,7 +93,7 @@ fn spread(low: f64, high: f64) -> (f64, f64) {
     }
 }
 
-/// The step of 1, 2 or 5 times a power of ten that is not below `rough`.
+/// The smallest step of 1, 2 or 5 times a power of ten that is not below `rough`.
 fn nice_step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.log10().floor());
     [1.0, 2.0, 5.0, 10.0]

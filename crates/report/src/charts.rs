@@ -1,8 +1,8 @@
-//! A chart as what the template draws: places in percent of the plot, paths in thousandths of it, ticks, and the numbers
-//! behind the curves for the page's script.
+//! A chart as the template draws it: positions in percent of the plot, paths in thousandths of it, ticks, and the values of
+//! the curves for the page's script.
 //!
-//! Lines are stretched to the plot's size and texts are not, so a chart reads alike on a phone and on a wide screen. All
-//! colours are classes, so it follows light and dark.
+//! Lines are stretched to the plot's size and texts are not, so that a chart is readable on a phone and on a wide screen.
+//! All colours are classes, so that it follows light and dark mode.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,23 @@ use serde::Serialize;
 
 use super::axis::{Axis, LIMIT};
 use super::downsample::{Point, resample};
-use super::numbers::{counted, grouped, significant};
+use super::text::{counted, grouped, significant};
 
 /// Points of a curve in the page.
 const MAX_POINTS: usize = 600;
-/// Places along a chart at which marks are told apart.
+/// Positions along a chart at which marks are distinguished.
 const MARK_SLOTS: f64 = 100.0;
 /// Side of the square in which paths are drawn.
 const SIDE: f64 = 1000.0;
 
-/// How a series is drawn, and the class that the style sheet knows it by.
+/// How a series is drawn; also the class in the style sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Style {
     /// A thin pale line behind the others.
     Pale,
-    /// A line.
     Line,
-    /// A broken line with dots: measured now and then.
+    /// A dashed line with dots: measured occasionally.
     Dots,
     /// Filled bars.
     Bars,
@@ -42,29 +41,27 @@ pub(super) enum Span {
     FromZero,
     /// From the lowest to the highest.
     Fitted,
-    /// From the lowest on; the steep beginning of a loss and the end of one that diverges may lie above, since they would
-    /// press flat all the rest.
+    /// From the lowest; the steep start of a loss and the end of a diverging one may be above the chart, since they would
+    /// flatten everything else.
     Settled,
 }
 
-/// A curve.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) style: Style,
-    /// Sorted by x; what is not finite is left out.
+    /// Sorted by x; values that are not finite are dropped.
     pub(super) points: Vec<Point>,
 }
 
-/// Something that happened at a place and has no value.
+/// An event at a position, without a value.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     pub(super) x: f64,
-    /// What, as it stands before `: update 12`.
+    /// The text before `: update 12`.
     pub(super) what: &'static str,
 }
 
-/// What to draw.
 #[derive(Clone, Debug)]
 pub(super) struct Chart {
     /// Unique in the page, of letters and hyphens.
@@ -72,11 +69,10 @@ pub(super) struct Chart {
     pub(super) title: String,
     /// Unit and meaning of the values.
     pub(super) unit: String,
-    /// What is counted along the chart, in the singular.
+    /// The unit of the x axis, in the singular.
     pub(super) x_name: &'static str,
-    /// Where it ends.
+    /// The end of the x axis.
     pub(super) x_high: f64,
-    /// Where the vertical axis begins and ends.
     pub(super) span: Span,
     /// The most important first.
     pub(super) series: Vec<Series>,
@@ -85,13 +81,12 @@ pub(super) struct Chart {
     pub(super) marks: Vec<Mark>,
 }
 
-/// What the template needs.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Drawing {
     id: &'static str,
     title: String,
     unit: String,
-    /// The chart in words, for those who do not see it.
+    /// The chart in words, for screen readers.
     summary: String,
     legend: Vec<LegendEntry>,
     x_name: String,
@@ -172,7 +167,7 @@ struct Note {
 }
 
 impl Chart {
-    /// The drawing; `None` without a single value to draw.
+    /// The drawing; `None` without values.
     pub(super) fn draw(mut self) -> Option<Drawing> {
         let mut num_undrawable = 0;
         for series in &mut self.series {
@@ -183,7 +178,7 @@ impl Chart {
         self.series.retain(|series| !series.points.is_empty());
         let summary = self.summary()?;
         let is_bars = self.series.iter().any(|series| matches!(series.style, Style::Bars | Style::Outline));
-        // Bars stand around their place: half a place of room at both ends.
+        // Bars are centred on their position and need half a unit of space at both ends.
         let low = if is_bars { -0.5 } else { 0.0 };
         let furthest = self.series.iter().filter_map(|series| series.points.last()).map(|point| point.x);
         let x_high = furthest.fold(self.x_high, f64::max) - low;
@@ -227,8 +222,7 @@ impl Chart {
         Some(drawing)
     }
 
-    /// The values' range. Of many values the highest few may lie above it, where the others would be pressed flat
-    /// otherwise.
+    /// The range of the values. Of many values the highest few may be above it if they would flatten the others.
     fn vertical_axis(&self) -> Axis {
         let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
         for series in &self.series {
@@ -239,15 +233,15 @@ impl Chart {
         }
         let ruled = self.rule.map(|(value, _)| value).filter(|value| is_drawable(*value) && *value <= 2.0 * highest);
         let highest = highest.max(ruled.unwrap_or(f64::NEG_INFINITY));
-        // An axis that begins not far above 0 may as well begin there.
+        // An axis that would start slightly above 0 starts at 0.
         let is_near_zero = (0.0..0.15 * highest).contains(&lowest);
         let lowest = if self.span == Span::FromZero || is_near_zero { lowest.min(0.0) } else { lowest };
         Axis::around(lowest, highest, 4)
     }
 
-    /// Marks at the same place become one. All of them are told in words too.
+    /// Marks at the same position become one. All are also listed in words.
     fn place_marks(&self, x: &Axis) -> (Vec<Note>, Vec<String>) {
-        // First place, last place, and how many.
+        // First position, last position, and count.
         const NONE: (f64, f64, u64) = (f64::INFINITY, f64::NEG_INFINITY, 0);
         let mut slots: BTreeMap<(i64, &str), (f64, f64, u64)> = BTreeMap::new();
         let mut totals: BTreeMap<&str, (f64, f64, u64)> = BTreeMap::new();
@@ -266,7 +260,7 @@ impl Chart {
     }
 
     fn note_above(&self, y: &Axis) -> Option<String> {
-        // A line over pale values is their mean, and its points are no values of their own.
+        // A line over pale values is their mean; its points are not measured values.
         let is_smoothed = self.series.iter().any(|series| series.style == Style::Pale);
         let measured = self.series.iter().filter(|series| !(is_smoothed && series.style == Style::Line));
         let above: Vec<&Point> = measured.flat_map(|series| &series.points).filter(|point| point.y > y.high).collect();
@@ -280,7 +274,6 @@ impl Chart {
         ))
     }
 
-    /// First, last and extreme values of the first series.
     fn summary(&self) -> Option<String> {
         let series = self.series.first()?;
         let (first, last) = (series.points.first()?, series.points.last()?);
@@ -331,15 +324,15 @@ impl Drawing {
     }
 }
 
-/// Whether a value can stand in a chart: differences of such values are finite.
+/// Whether a value can be drawn: differences of such values are finite.
 fn is_drawable(value: f64) -> bool {
     value.is_finite() && value.abs() <= LIMIT
 }
 
-/// The highest of sorted values; without the highest fiftieth, or twentieth of a loss, where that lies far above the rest.
+/// The highest of sorted values; without the top 2 %, or 5 % of a loss, if that is far above the rest.
 fn top(sorted: &[f64], span: Span) -> f64 {
     let (Some(&low), Some(&high)) = (sorted.first(), sorted.last()) else { return f64::NEG_INFINITY };
-    // Few values are few reasons to call one of them an outlier.
+    // With few values none is an outlier.
     let (part, patience) = match sorted.len() {
         ..8 => return high,
         8..50 => (50, 10.0),
@@ -351,7 +344,7 @@ fn top(sorted: &[f64], span: Span) -> f64 {
     let spread = usual - low;
     let top = if spread > 0.0 && high - usual > patience * spread { usual + 0.2 * spread } else { high };
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(high);
-    // Of a loss that diverges, far more than a twentieth is far above the rest.
+    // Of a diverging loss, far more than 5 % is far above the rest.
     if part == 20 && median > low { top.min(low + 10.0 * (median - low)) } else { top }
 }
 
@@ -371,7 +364,7 @@ fn percent(place: f64) -> String {
     format!("{:.2}%", 100.0 * place)
 }
 
-/// Five significant digits: more than a reader or a pixel can tell.
+/// Five significant digits: more than is visible.
 fn short(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
 }

@@ -1,4 +1,4 @@
-//! Which charts a report has, from what was logged.
+//! The charts of logged values.
 
 use serde::Serialize;
 
@@ -11,20 +11,17 @@ use records::record::{StepRecord, ValidationRecord};
 /// Points of a smoothed line.
 const MAX_SMOOTHED: usize = 300;
 
-/// All charts over the course of the run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Curves {
-    /// Losses.
     pub(super) loss: Option<Drawing>,
-    /// One for each score.
+    /// One per score.
     pub(super) scores: Vec<Drawing>,
     /// Learning rate, gradients, speed.
     pub(super) updates: Vec<Drawing>,
-    /// Charts for which nothing was logged.
+    /// Charts without logged values.
     pub(super) missing: Vec<&'static str>,
 }
 
-/// Draws what was logged.
 pub(super) fn curves(data: &ReportData) -> Curves {
     let log = &data.metrics;
     let x_high = log.last_step().unwrap_or(0) as f64;
@@ -57,7 +54,7 @@ fn loss_chart(log: &MetricsLog, x_high: f64) -> Option<Drawing> {
         .filter(|point| point.y.is_finite())
         .collect();
     let smoothed = smooth(&training, MAX_SMOOTHED);
-    // Where there is nothing to smooth, the losses themselves are the line.
+    // If there is nothing to smooth, the losses themselves are the line.
     let style = if smoothed.is_empty() { Style::Line } else { Style::Pale };
     let mut marks = skipped(log);
     marks.extend(not_finite(log, |point| point.loss));
@@ -83,7 +80,7 @@ fn loss_chart(log: &MetricsLog, x_high: f64) -> Option<Drawing> {
     chart.draw()
 }
 
-/// Each score has a chart of its own: one axis for all would show CIDEr alone.
+/// Each score has its own chart: on a shared axis only CIDEr would be visible.
 fn score_charts(validations: &[ValidationRecord]) -> Vec<Drawing> {
     const SCORES: [(&str, &str, &str); 4] = [
         ("bleu", "Bleu_4", "BLEU-4"),
@@ -124,7 +121,7 @@ fn grad_norm_chart(log: &MetricsLog, max_grad_norm: Option<f64>, x_high: f64) ->
     let share = 100.0 * clipped as f64 / log.steps.len().max(1) as f64;
     let unit = match max_grad_norm {
         Some(_) => format!("before clipping; {share:.0} % are clipped"),
-        None => "gradients are not clipped".to_owned(),
+        None => "no clipping".to_owned(),
     };
     let mut chart = step_chart("norm", "Gradient norm", &unit, x_high, norms);
     chart.rule = max_grad_norm.map(|norm| (norm, "clipped at"));
@@ -145,15 +142,15 @@ fn wait_chart(data: &ReportData, x_high: f64) -> Chart {
     step_chart("wait", "Waiting for data", &unit, x_high, raw_and_smoothed("waiting, %", shares))
 }
 
-/// Part of an update's time that it spent waiting, from 0 to 1. Without its duration in the log that follows from its
-/// speed, which the last update of an epoch, that may have fewer pairs, makes a little too high: hence the limit.
+/// Fraction of an update's time spent waiting, from 0 to 1. If its duration was not logged, it follows from the speed; the
+/// last update of an epoch may have fewer pairs, which makes the fraction slightly too high, hence the clamp.
 fn wait_share(point: &StepRecord, images_per_update: Option<u64>) -> Option<f64> {
     let by_speed = || images_per_update.zip(point.images_per_second).map(|(images, speed)| images as f64 / speed);
     let seconds = point.seconds.or_else(by_speed).filter(|seconds| *seconds > 0.0)?;
     Some((point.wait_seconds? / seconds).clamp(0.0, 1.0))
 }
 
-/// The middle value of those that are finite.
+/// The median of the finite values.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
@@ -170,7 +167,7 @@ fn skipped(log: &MetricsLog) -> Vec<Mark> {
     skipped.map(|point| Mark { x: point.step as f64, what: "skipped" }).collect()
 }
 
-/// Updates that were made and have no finite value.
+/// Updates that were not skipped and have no finite value.
 fn not_finite(log: &MetricsLog, value: impl Fn(&StepRecord) -> Option<f64>) -> Vec<Mark> {
     let lost = log.steps.iter().filter(|point| !point.skipped && !value(point).is_some_and(f64::is_finite));
     lost.map(|point| Mark { x: point.step as f64, what: "not finite" }).collect()

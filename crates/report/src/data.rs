@@ -1,56 +1,44 @@
-//! What a report is made of: plain data, that a caller gathers from a run's folder.
+//! The data of a report, which the caller gathers from a run directory.
 
 use serde::Serialize;
 
 use metrics::statistics::CaptionStatistics;
 use records::metrics_log::MetricsLog;
 
-/// Everything that the page shows. `ReportData::default()` is the report of a run of which nothing is known.
+/// Everything that the page shows. `ReportData::default()` is the report of an unknown run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ReportData {
-    /// Name of the run.
     pub run_name: String,
-    /// How it ended.
     pub status: Status,
-    /// Program and version.
     pub written_by: String,
-    /// When the page was made, as text.
-    pub written_at: Option<String>,
-    /// Epochs that were planned.
+    /// Planned epochs.
     pub num_epochs: Option<u64>,
-    /// Parameters of the model.
     pub num_parameters: Option<u64>,
-    /// Those of them that are trained.
-    pub num_trained_parameters: Option<u64>,
-    /// Pairs of image and caption in a full update; with it the log's waiting seconds become shares of the time.
+    /// Image-caption pairs in a full update, to compute fractions of time from the logged waiting seconds.
     pub images_per_update: Option<u64>,
-    /// 2-norm to which gradients are clipped.
+    /// Maximum 2-norm of gradients.
     pub max_grad_norm: Option<f64>,
-    /// What was logged.
     pub metrics: MetricsLog,
-    /// Scores of splits, as they were measured by themselves.
+    /// Scores of splits from separate evaluations.
     pub scores: Vec<SplitScores>,
-    /// Captions of a split beside their references, for lengths and words.
+    /// Captions of a split with their references, for lengths and words.
     pub captions: Option<CaptionedSplit>,
-    /// Pictures with their captions.
     pub gallery: Vec<GalleryImage>,
     /// The resolved config, as TOML.
     pub config_toml: Option<String>,
-    /// Names and values: device, threads, versions.
     pub environment: Vec<(String, String)>,
     /// Files of the run to link to.
     pub files: Vec<FileLink>,
 }
 
-/// How a run ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// After its last epoch.
     Finished,
-    /// Before its last epoch, since validations brought no better model any more.
+    /// Before its last epoch, because validations brought no better model.
     EndedEarly,
-    /// It was asked to stop, and saved.
+    /// It was stopped and saved.
     Interrupted {
         /// Updates done.
         global_step: u64,
@@ -60,99 +48,89 @@ pub enum Status {
         /// Its text.
         message: String,
     },
-    /// Nothing says that it ended: it goes on, or was killed.
+    /// No end was recorded: it is running, or was killed.
     #[default]
     Unfinished,
 }
 
-/// Scores of the captions of a split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SplitScores {
-    /// The split.
     pub split: String,
-    /// What captioned it: a checkpoint's name, an epoch.
+    /// The model: a checkpoint's name, an epoch.
     pub model: String,
-    /// The checkpoint's name alone.
+    /// Only the checkpoint's name.
     pub checkpoint: String,
-    /// The scores, in the order in which they are shown.
+    /// The scores, in the order shown.
     pub rows: Vec<ScoreRow>,
-    /// Share of the resamples that lie inside of an interval, from 0 to 1.
+    /// Fraction of resamples inside an interval, from 0 to 1.
     pub confidence: f64,
-    /// What a reader must know to take a score for what it is.
+    /// What a reader must know to interpret the scores.
     pub notes: Vec<String>,
-    /// What was computed, how, on how much.
+    /// What was computed, how, and on how much data.
     pub signature: String,
-    /// What the captions are like.
+    /// Statistics of the captions.
     pub figures: Option<CaptionStatistics>,
 }
 
-/// A score.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ScoreRow {
-    /// Its name, as COCO's results have it.
+    /// The name in COCO's results.
     pub name: String,
-    /// Its value, not times 100.
+    /// Not multiplied by 100.
     pub value: f64,
-    /// Its interval, low and high.
+    /// Low and high.
     pub interval: Option<(f64, f64)>,
 }
 
-/// Captions of a split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CaptionedSplit {
-    /// The split.
     pub split: String,
-    /// Its images.
     pub images: Vec<CaptionedImage>,
 }
 
-/// What the model and what people wrote about an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CaptionedImage {
-    /// By the model.
+    /// Written by the model.
     pub caption: String,
-    /// By people.
+    /// Written by humans.
     pub references: Vec<String>,
 }
 
-/// A picture with what the model writes about it.
+/// A picture with its captions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct GalleryImage {
-    /// Its file name.
+    /// The file name.
     pub name: String,
-    /// JPEG, PNG or WebP, cut as the model sees it: the attention lies over the whole of it.
+    /// JPEG, PNG or WebP, cropped as the model sees it: the attention covers all of it.
     pub picture: Vec<u8>,
     /// Patches along a side.
     pub grid: usize,
-    /// The caption.
     pub caption: String,
-    /// The caption again, by words.
+    /// The caption, split into words.
     pub words: Vec<Word>,
-    /// What people wrote.
+    /// Captions written by humans.
     pub references: Vec<String>,
-    /// Natural logarithm of the caption's probability, its end included.
+    /// Natural logarithm of the caption's probability, including its end.
     pub log_probability: Option<f64>,
-    /// Tokens of the caption, its end included.
+    /// Tokens of the caption, including its end.
     pub num_tokens: Option<usize>,
-    /// CIDEr of this caption alone, from 0 to 10.
+    /// CIDEr of this caption, from 0 to 10.
     pub cider: Option<f64>,
 }
 
 /// A word of a caption: the tokens from one space to the next.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Word {
-    /// The word without spaces around it; empty for the end of the caption.
+    /// The word without surrounding spaces; empty for the end of the caption.
     pub text: String,
-    /// How much it looks at the class token and then at each patch, row by row, as a mean over its tokens; empty where
-    /// that is not known.
+    /// Attention to the class token and then to each patch, row by row, as a mean over its tokens; empty if unknown.
     pub attention: Vec<f32>,
 }
 
-/// A file of the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FileLink {
-    /// Its path below the folder in which the page lies.
+    /// The path relative to the page's folder.
     pub path: String,
-    /// What it holds.
+    /// Description of the content.
     pub what: String,
 }

@@ -1,11 +1,11 @@
-//! Fewer points for the same picture: a run of a million updates must not make a page of a million points.
+//! Reduces the points of a curve without changing its look: a run of a million updates must not make a page of a million
+//! points.
 
-/// Part of the points over which a smoothed line takes its mean, on each side.
+/// Fraction of the points on each side over which a smoothed line averages.
 const SMOOTHING: usize = 60;
-/// Points below which a smoothed line would say nothing new.
+/// With fewer points a smoothed line would show nothing new.
 const MIN_SMOOTHED: usize = 20;
 
-/// A point of a curve.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Point {
     pub(super) x: f64,
@@ -42,9 +42,9 @@ pub(super) fn resample(points: &[Point], max_points: usize) -> Vec<Point> {
     kept
 }
 
-/// At most about `max_points` means over the points around; empty where there are too few points. The window narrows
-/// towards the beginning, so that the line begins where the curve does, however steep it is there. At the end it looks back
-/// alone: narrowed, it would end with the noise of the last point.
+/// At most about `max_points` means over surrounding points; empty if there are too few points. The window narrows towards
+/// the start, so that the line starts where the curve does, however steep it is there. At the end it only looks back:
+/// narrowed, it would end with the noise of the last point.
 pub(super) fn smooth(points: &[Point], max_points: usize) -> Vec<Point> {
     if points.len() < MIN_SMOOTHED {
         return Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn smooth(points: &[Point], max_points: usize) -> Vec<Point> {
         .map(|centre| {
             let before = reach.min(centre);
             let window = &points[centre - before..=(centre + before).min(last)];
-            // Divided first: a sum of huge values would not be finite.
+            // Divided first: a sum of huge values might not be finite.
             let mean = window.iter().map(|point| point.y / window.len() as f64).sum();
             Point::new(points[centre].x, mean)
         })

@@ -1,4 +1,4 @@
-//! How bytes, data and code stand inside of the page.
+//! Embeds bytes, data and code in the page.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The picture as an address of its own; `None` where the bytes do not begin as JPEG, PNG or WebP do.
+/// The picture as a `data:` address; `None` if the bytes do not start like JPEG, PNG or WebP.
 pub(super) fn picture_uri(bytes: &[u8]) -> Option<String> {
     let kind = match bytes {
         [0xff, 0xd8, 0xff, ..] => "jpeg",
@@ -21,15 +21,12 @@ pub(super) fn picture_uri(bytes: &[u8]) -> Option<String> {
     Some(format!("data:image/{kind};base64,{}", base64(bytes)))
 }
 
-/// JSON that can stand in a `<script>`: nothing in it ends the element, opens a comment or ends a line of a script.
-///
-/// # Errors
-/// Data that JSON does not know.
+/// JSON that is safe in a `<script>`: nothing in it ends the element, opens a comment or ends a line of a script.
 pub(super) fn script_json(value: &impl Serialize) -> anyhow::Result<String> {
     let json = serde_json::to_string(value)?;
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
-        // All of these stand inside of strings alone.
+        // All of these only occur in strings.
         match character {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
             _ => text.push(character),
@@ -38,7 +35,7 @@ pub(super) fn script_json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The source expression of a Content-Security-Policy that allows this inline script or style and no other.
+/// The source expression of a Content-Security-Policy that allows only this inline script or style.
 pub(super) fn policy_source(code: &str) -> String {
     format!("'sha256-{}'", base64(&Sha256::digest(code.as_bytes())))
 }

@@ -1,22 +1,20 @@
-//! The run by epochs: a table, and the alarms of its validations.
+//! A table of epochs, and the alarms of validations.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::numbers::{duration, grouped, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, duration, grouped, score, significant};
 use records::metrics_log::MetricsLog;
 use records::record::{EpochRecord, ValidationRecord};
 
-/// Epochs that are shown, the last ones.
+/// Epochs shown, the last ones.
 const MAX_EPOCHS: usize = 100;
-/// Alarms that are shown, the last ones.
+/// Alarms shown, the last ones.
 const MAX_ALARMS: usize = 60;
-/// Scores of the table, as the log names them.
+/// Scores of the table, by their names in the log.
 const SCORES: [&str; 4] = ["Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
 
-/// The table.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct EpochTable {
     rows: Vec<EpochRow>,
@@ -35,12 +33,11 @@ struct EpochRow {
     is_best: bool,
 }
 
-/// What validations warned of.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Alarms {
     epochs: Vec<EpochAlarms>,
     num_hidden: usize,
-    /// Of all epochs.
+    /// In all epochs.
     pub(super) count: usize,
 }
 
@@ -50,7 +47,7 @@ struct EpochAlarms {
     texts: Vec<String>,
 }
 
-/// A row for each epoch that was completed or validated.
+/// A row per completed or validated epoch.
 pub(super) fn epoch_table(log: &MetricsLog) -> EpochTable {
     let mut epochs: BTreeMap<u64, (Option<&EpochRecord>, Option<&ValidationRecord>)> = BTreeMap::new();
     for point in &log.epochs {
@@ -68,7 +65,7 @@ pub(super) fn epoch_table(log: &MetricsLog) -> EpochTable {
 fn row(epoch: u64, trained: Option<&EpochRecord>, validated: Option<&ValidationRecord>) -> EpochRow {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
     let steps = trained.and_then(|point| point.step).or_else(|| validated.and_then(|point| point.step));
-    // A validation that has no loss had one that was not finite.
+    // A validation without a loss had one that was not finite.
     let val_loss = validated.map(|point| point.val_loss.map_or_else(|| "not finite".to_owned(), significant));
     let of = |name: &str| validated.and_then(|point| *point.scores.as_ref()?.get(name)?);
     EpochRow {
@@ -82,14 +79,13 @@ fn row(epoch: u64, trained: Option<&EpochRecord>, validated: Option<&ValidationR
     }
 }
 
-/// The alarms by epoch.
 pub(super) fn alarms(log: &MetricsLog) -> Alarms {
     let warned: Vec<&ValidationRecord> = log.validations.iter().filter(|point| !point.alarms.is_empty()).collect();
     let num_hidden = warned.len().saturating_sub(MAX_ALARMS);
     let count = warned.iter().map(|point| point.alarms.len()).sum();
     let epochs = warned.into_iter().skip(num_hidden).map(|point| EpochAlarms {
         epoch: grouped(point.epoch),
-        texts: point.alarms.iter().take(MAX_ALARMS).map(|text| visible::line(text, MAX_CAPTION)).collect(),
+        texts: point.alarms.iter().take(MAX_ALARMS).map(|text| text::line(text, MAX_CAPTION)).collect(),
     });
     Alarms { epochs: epochs.collect(), num_hidden, count }
 }

@@ -1,20 +1,18 @@
-//! Pictures with their captions: the best, the worst and the others; and where each word looks.
+//! Pictures with their captions, the best, the worst and others, and the attention of each word.
 
 use serde::Serialize;
 
 use super::data::{GalleryImage, Word};
 use super::embedding::{base64, picture_uri};
-use super::numbers::{percentage, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, percentage, score, significant};
 
-/// Pictures at most among the best, and among the worst.
+/// Pictures among the best, and among the worst.
 const SHOWN: usize = 6;
-/// Patches along a side that a page can hold for every word.
+/// Patches along a side for which a page can show the attention of every word.
 const MAX_GRID: usize = 128;
-/// References of a picture that are shown.
+/// References shown per picture.
 const MAX_REFERENCES: usize = 10;
 
-/// The pictures, in sections.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Gallery {
     sections: Vec<Section>,
@@ -27,7 +25,7 @@ pub(super) struct Gallery {
 #[derive(Clone, Debug, Serialize)]
 struct Section {
     title: &'static str,
-    /// Whether it is shown without being asked for.
+    /// Whether the section is initially open.
     is_open: bool,
     cards: Vec<Card>,
 }
@@ -50,12 +48,12 @@ struct Card {
 #[derive(Clone, Debug, Serialize)]
 struct WordView {
     text: String,
-    /// It stands for the caption's end.
+    /// The end of the caption.
     is_end: bool,
     has_attention: bool,
 }
 
-/// What the script draws over a picture.
+/// The attention maps that the script draws over a picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct CardData {
     grid: usize,
@@ -64,15 +62,15 @@ pub(super) struct CardData {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct WordData {
-    /// A byte for each patch in base64: 255 for the strongest.
+    /// One byte per patch in base64: 255 for the strongest.
     levels: String,
     /// The weights in words.
     reading: String,
-    /// Where the strongest patch is, for those who do not see it.
+    /// The position of the strongest patch, for screen readers.
     place: String,
 }
 
-/// Sorts the pictures into sections: best and worst by CIDEr without one standing in both, and the others as they came.
+/// Sorts the pictures into sections: the best and the worst by CIDEr, without overlap, and the others in their order.
 pub(super) fn gallery(images: &[GalleryImage]) -> Gallery {
     let mut scored: Vec<(usize, f64)> = images
         .iter()
@@ -113,14 +111,14 @@ impl Gallery {
         });
         let card = Card {
             index: self.data.len(),
-            name: visible::line(&image.name, MAX_CAPTION),
-            caption: visible::line(&image.caption, MAX_CAPTION),
+            name: text::line(&image.name, MAX_CAPTION),
+            caption: text::line(&image.caption, MAX_CAPTION),
             words: views.collect(),
             references: image
                 .references
                 .iter()
                 .take(MAX_REFERENCES)
-                .map(|text| visible::line(text, MAX_CAPTION))
+                .map(|text| text::line(text, MAX_CAPTION))
                 .collect(),
             num_hidden_references: image.references.len().saturating_sub(MAX_REFERENCES),
             cider: image.cider.map(score),
@@ -135,7 +133,7 @@ impl Gallery {
 
 fn shown_word(word: &Word) -> String {
     let text = word.text.trim();
-    if text.is_empty() { "end".to_owned() } else { visible::line(text, MAX_CAPTION) }
+    if text.is_empty() { "end".to_owned() } else { text::line(text, MAX_CAPTION) }
 }
 
 fn log_probability(sum: f64, num_tokens: Option<usize>) -> String {
@@ -143,8 +141,7 @@ fn log_probability(sum: f64, num_tokens: Option<usize>) -> String {
     mean.map_or_else(|| significant(sum), |mean| format!("{}, {mean} per token", significant(sum)))
 }
 
-/// The weights as levels and in words; `None` where they do not fit the grid or say nothing. A weight that is no number
-/// counts as none.
+/// The weights as levels and in words; `None` if they do not fit the grid or are all zero. NaN counts as zero.
 fn attention(word: &Word, grid: usize) -> Option<WordData> {
     let (&class, patches) = word.attention.split_first()?;
     if !(1..=MAX_GRID).contains(&grid) || patches.len() != grid * grid {

@@ -1,4 +1,4 @@
-//! How long captions are and which words they use: the model's beside those of people.
+//! Lengths and words of captions: the model's compared with the references.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,29 +7,26 @@ use serde::Serialize;
 use super::charts::{Chart, Drawing, Series, Span, Style};
 use super::data::{CaptionedImage, CaptionedSplit};
 use super::downsample::Point;
-use super::numbers::{grouped, percentage};
-use super::visible::{self, MAX_WORD};
+use super::text::{self, MAX_WORD, grouped, percentage};
 
-/// Captions of this many words and more share a bar.
+/// Captions with this many or more words share a bar.
 const MAX_LENGTH: usize = 30;
-/// Words in a table.
 const MAX_WORDS: usize = 16;
 
-/// Lengths and words of a split's captions.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct CaptionHistograms {
     split: String,
     num_captions: String,
     num_references: String,
     pub(super) lengths: Option<Drawing>,
-    /// The most frequent words of either side.
+    /// The most frequent words of the captions and the references.
     words: Vec<WordRow>,
     our_vocabulary: String,
     reference_vocabulary: String,
-    /// Frequent words of people that the model never writes.
+    /// Frequent words of the references that the model never writes.
     unused: Vec<String>,
     distinct: String,
-    /// The captions that were written most often, with how often.
+    /// The most frequent captions and their counts.
     repeated: Vec<(String, String)>,
 }
 
@@ -38,12 +35,11 @@ struct WordRow {
     word: String,
     ours: String,
     references: String,
-    /// Lengths of the bars, in percent of the longest.
     our_bar: String,
     reference_bar: String,
 }
 
-/// Counts what the captions of a split hold; `None` without captions.
+/// Statistics of the captions of a split; `None` without captions.
 pub(super) fn histograms(split: &CaptionedSplit) -> Option<CaptionHistograms> {
     let images = &split.images;
     if images.is_empty() {
@@ -54,7 +50,7 @@ pub(super) fn histograms(split: &CaptionedSplit) -> Option<CaptionHistograms> {
     let (our_words, reference_words) = (counts(&ours), counts(&references));
     let distinct = ours.iter().collect::<HashSet<_>>().len() as f64 / ours.len() as f64;
     Some(CaptionHistograms {
-        split: visible::line(&split.split, MAX_WORD),
+        split: text::line(&split.split, MAX_WORD),
         num_captions: grouped(ours.len() as u64),
         num_references: grouped(references.len() as u64),
         lengths: length_chart(&ours, &references),
@@ -67,8 +63,7 @@ pub(super) fn histograms(split: &CaptionedSplit) -> Option<CaptionHistograms> {
     })
 }
 
-/// The words of a caption, lower case and without punctuation around them. Plainer than the tokenizer of the scores: this
-/// is for the eye.
+/// The words of a caption, in lower case without surrounding punctuation; simpler than the tokenizer of the scores.
 fn words(caption: &str) -> impl Iterator<Item = String> {
     let trimmed = caption.split_whitespace().map(|word| word.trim_matches(|letter: char| !letter.is_alphanumeric()));
     trimmed.filter(|word| !word.is_empty()).map(str::to_lowercase)
@@ -102,7 +97,6 @@ fn length_chart(ours: &[&str], references: &[&str]) -> Option<Drawing> {
     chart.draw()
 }
 
-/// Percent of the captions for each number of words.
 fn length_shares(captions: &[&str]) -> Vec<Point> {
     let mut bins = vec![0_u64; MAX_LENGTH + 1];
     let mut longest = 0;
@@ -128,13 +122,13 @@ fn word_rows(ours: &HashMap<String, u64>, references: &HashMap<String, u64>) -> 
         .into_iter()
         .map(|word| (word, share(ours, word, our_total), share(references, word, reference_total)))
         .collect();
-    // The alphabet decides between equal shares, so that the page does not depend on a hash.
+    // Equal shares are sorted alphabetically, so that the page does not depend on a hash.
     rows.sort_by(|a, b| b.1.max(b.2).total_cmp(&a.1.max(a.2)).then_with(|| a.0.cmp(b.0)));
     rows.truncate(MAX_WORDS);
     let longest = rows.first().map_or(1.0, |row| row.1.max(row.2));
     let bar = |share: f64| format!("{:.1}%", 100.0 * share / longest);
     let row = |(word, ours, references): (&str, f64, f64)| WordRow {
-        word: visible::line(word, MAX_WORD),
+        word: text::line(word, MAX_WORD),
         ours: percentage(ours),
         references: percentage(references),
         our_bar: bar(ours),
@@ -148,7 +142,7 @@ fn unused(ours: &HashMap<String, u64>, references: &HashMap<String, u64>) -> Vec
         references.iter().filter(|(word, _)| !ours.contains_key(*word)).map(|(word, &count)| (word, count)).collect();
     words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     words.truncate(MAX_WORDS);
-    words.into_iter().map(|(word, _)| visible::line(word, MAX_WORD)).collect()
+    words.into_iter().map(|(word, _)| text::line(word, MAX_WORD)).collect()
 }
 
 fn repeated(images: &[CaptionedImage]) -> Vec<(String, String)> {
@@ -160,7 +154,7 @@ fn repeated(images: &[CaptionedImage]) -> Vec<(String, String)> {
     let mut captions: Vec<(&str, u64)> = counts.into_iter().filter(|(_, count)| *count > 1).collect();
     captions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     captions.truncate(MOST);
-    captions.into_iter().map(|(text, count)| (visible::line(text, visible::MAX_CAPTION), grouped(count))).collect()
+    captions.into_iter().map(|(text, count)| (text::line(text, text::MAX_CAPTION), grouped(count))).collect()
 }
 
 #[cfg(test)]

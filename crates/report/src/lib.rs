@@ -1,8 +1,8 @@
-//! One self-contained HTML page of a run: how it went, what the model learned, what it writes and where it looks.
+//! A self-contained HTML report of a run: its course, scores, captions and attention.
 //!
-//! Plain data in, text out: no file is read or written here, no model is run. The page needs no network and no server, it
-//! opens from a disk. Its own script and style are named by their hashes in its Content-Security-Policy, so that nothing
-//! that a caption or a config says can run.
+//! Plain data in, text out: no file is read or written here, and no model is run. The page needs neither a network nor a
+//! server. Its Content-Security-Policy allows only its own script and style, by their hashes, so that nothing in a caption
+//! or a config can run.
 
 mod axis;
 mod charts;
@@ -13,26 +13,25 @@ mod embedding;
 mod epochs;
 mod gallery;
 mod histogram;
-mod numbers;
 mod page;
 mod scores;
 mod summary;
-mod visible;
+mod text;
 
 pub use data::{
     CaptionedImage, CaptionedSplit, FileLink, GalleryImage, ReportData, ScoreRow, SplitScores, Status, Word,
 };
 
-/// In the head of each page: by it a report is told from a file of somebody's.
+/// In the head of each page: distinguishes a report from other files.
 pub const GENERATOR: &str = "<meta name=\"generator\" content=\"caption-train\">";
 
 /// The page, as HTML.
 ///
-/// Parts for which there are no data say what is missing. Values that are not finite, lists of unequal length and texts
-/// of any content are no errors.
+/// Sections without data say what is missing. Values that are not finite, lists of unequal length and arbitrary texts are
+/// not errors.
 ///
 /// # Errors
-/// A template that cannot be filled: a fault of this module.
+/// A template that cannot be filled: a bug of this crate.
 pub fn render(data: &ReportData) -> anyhow::Result<String> {
     page::render(data)
 }

@@ -1,4 +1,4 @@
-//! Puts the page together: the template with its style and script, the policy that allows these two alone, and the data.
+//! Assembles the page: the template with its style and script, the policy that allows only these two, and the data.
 
 use anyhow::Context as _;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -14,7 +14,7 @@ use super::gallery::{CardData, Gallery, gallery};
 use super::histogram::{CaptionHistograms, histograms};
 use super::scores::{ScoreTable, score_tables};
 use super::summary::{Figure, StatusView, figures, log_remark, status};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION};
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = concat!(
@@ -25,11 +25,10 @@ const STYLE: &str = concat!(
 );
 const SCRIPT: &str = include_str!("page.js");
 
-/// What the template shows.
 #[derive(Serialize)]
 struct Page {
     run_name: String,
-    written: String,
+    written_by: String,
     status: StatusView,
     figures: Vec<Figure>,
     cut_captions: Option<String>,
@@ -53,17 +52,12 @@ struct FileView {
     what: String,
 }
 
-/// What the script reads.
 #[derive(Serialize)]
 struct ScriptData<'a> {
     charts: Vec<&'a ChartData>,
     gallery: &'a [CardData],
 }
 
-/// The page, as HTML.
-///
-/// # Errors
-/// A template that cannot be filled.
 pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
     let page = page(data);
     let lengths = page.captions.as_ref().and_then(|captions| captions.lengths.as_ref());
@@ -72,7 +66,7 @@ pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
     let script_data =
         ScriptData { charts: drawings.map(|drawing| &drawing.data).collect(), gallery: &page.gallery.data };
     let script_data = script_json(&script_data).context("cannot encode the data of the report")?;
-    // A browser hashes what it parsed, without the carriage returns that a checkout may have added.
+    // A browser hashes what it parsed, without carriage returns that a checkout may have added.
     let (style, script) = (STYLE.replace('\r', ""), SCRIPT.replace('\r', ""));
     let policy = format!(
         "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
@@ -99,16 +93,10 @@ pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
 }
 
 fn page(data: &ReportData) -> Page {
-    let line = |text: &str| visible::line(text, MAX_CAPTION);
-    let written = [Some(data.written_by.as_str()), data.written_at.as_deref()];
-    let written: Vec<String> = written.into_iter().flatten().filter(|text| !text.is_empty()).map(line).collect();
+    let line = |text: &str| text::line(text, MAX_CAPTION);
     Page {
-        run_name: if data.run_name.trim().is_empty() {
-            "A run without a name".to_owned()
-        } else {
-            line(&data.run_name)
-        },
-        written: written.join(", "),
+        run_name: if data.run_name.trim().is_empty() { "Unnamed run".to_owned() } else { line(&data.run_name) },
+        written_by: line(&data.written_by),
         status: status(data),
         figures: figures(data),
         cut_captions: data.metrics.captions.and_then(|fit| fit.warning().or_else(|| fit.note())),
@@ -120,7 +108,7 @@ fn page(data: &ReportData) -> Page {
         scores: score_tables(data),
         captions: data.captions.as_ref().and_then(histograms),
         gallery: gallery(&data.gallery),
-        config: data.config_toml.as_deref().filter(|text| !text.trim().is_empty()).map(visible::lines),
+        config: data.config_toml.as_deref().filter(|text| !text.trim().is_empty()).map(text::lines),
         environment: data.environment.iter().map(|(name, value)| (line(name), line(value))).collect(),
         files: data.files.iter().map(file_view).collect(),
     }
@@ -129,13 +117,12 @@ fn page(data: &ReportData) -> Page {
 fn file_view(file: &FileLink) -> FileView {
     FileView {
         address: relative_address(&file.path),
-        path: visible::line(&file.path, MAX_CAPTION),
-        what: visible::line(&file.what, MAX_CAPTION),
+        path: text::line(&file.path, MAX_CAPTION),
+        what: text::line(&file.what, MAX_CAPTION),
     }
 }
 
-/// The path as an address that begins at the page's own folder, whatever it holds: a name such as `javascript:x` is the
-/// name of a file.
+/// The path as an address relative to the page's folder, whatever it contains: `javascript:x` is the name of a file.
 fn relative_address(path: &str) -> String {
     let mut address = ".".to_owned();
     for part in path.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".") {
@@ -176,7 +163,6 @@ mod tests {
             run_name: text.to_owned(),
             status: Status::Failed { message: text.to_owned() },
             written_by: text.to_owned(),
-            written_at: Some(text.to_owned()),
             metrics: MetricsLog { validations: vec![validation], ..MetricsLog::default() },
             scores: vec![SplitScores {
                 split: text.to_owned(),

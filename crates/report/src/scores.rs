@@ -1,23 +1,19 @@
-//! The scores of splits as tables.
+//! Score tables of splits.
 
 use serde::Serialize;
 
 use super::data::{ReportData, ScoreRow, SplitScores};
-use super::numbers::{grouped, percentage, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, grouped, percentage, score, significant};
+use metrics::score::SCORE_NAMES;
 use metrics::statistics::CaptionStatistics;
 use records::record::{EvaluationRecord, NamedScores};
 
-/// The order in which COCO prints them.
-const ORDER: [&str; 7] = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
-
-/// A split's scores.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ScoreTable {
     split: String,
     model: String,
     rows: Vec<ScoreLine>,
-    /// Head of the column of intervals, where there is one.
+    /// Header of the column of intervals, if there is one.
     interval_name: Option<String>,
     notes: Vec<String>,
     signature: String,
@@ -31,8 +27,8 @@ struct ScoreLine {
     interval: Option<String>,
 }
 
-/// The splits that were scored by themselves: those that the caller gives, and of those in the log the ones it does not,
-/// each as it was scored last.
+/// The splits that were evaluated separately: those given by the caller, then the last evaluations of other splits in the
+/// log.
 pub(super) fn score_tables(data: &ReportData) -> Vec<ScoreTable> {
     let mut tables: Vec<ScoreTable> = data.scores.iter().map(table).collect();
     let mut logged: Vec<&EvaluationRecord> = Vec::new();
@@ -62,8 +58,8 @@ fn rows(scores: &NamedScores) -> Vec<ScoreRow> {
         value: value.unwrap_or(f64::NAN),
         interval: None,
     };
-    let known = ORDER.iter().filter_map(|name| Some(row(name, *scores.get(*name)?)));
-    let others = scores.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
+    let known = SCORE_NAMES.iter().filter_map(|name| Some(row(name, *scores.get(*name)?)));
+    let others = scores.iter().filter(|(name, _)| !SCORE_NAMES.contains(&name.as_str()));
     known.chain(others.map(|(name, &value)| row(name, value))).collect()
 }
 
@@ -80,35 +76,35 @@ fn table(scores: &SplitScores) -> ScoreTable {
         None => "interval".to_owned(),
     };
     ScoreTable {
-        split: visible::line(&scores.split, MAX_CAPTION),
-        model: visible::line(&scores.model, MAX_CAPTION),
+        split: text::line(&scores.split, MAX_CAPTION),
+        model: text::line(&scores.model, MAX_CAPTION),
         rows: scores.rows.iter().map(line).collect(),
         interval_name: has_intervals.then_some(interval_name),
-        notes: scores.notes.iter().map(|note| visible::line(note, MAX_CAPTION)).collect(),
-        signature: visible::line(&scores.signature, MAX_CAPTION),
+        notes: scores.notes.iter().map(|note| text::line(note, MAX_CAPTION)).collect(),
+        signature: text::line(&scores.signature, MAX_CAPTION),
         figures: scores.figures.as_ref().map(figures).unwrap_or_default(),
     }
 }
 
-/// `Bleu_4` as papers have it.
+/// `Bleu_4` as written in papers.
 fn readable(name: &str) -> String {
     match name.strip_prefix("Bleu_") {
-        Some(order) => format!("BLEU-{}", visible::line(order, MAX_CAPTION)),
+        Some(order) => format!("BLEU-{}", text::line(order, MAX_CAPTION)),
         None if name == "ROUGE_L" => "ROUGE-L".to_owned(),
-        None => visible::line(name, MAX_CAPTION),
+        None => text::line(name, MAX_CAPTION),
     }
 }
 
 fn figures(figures: &CaptionStatistics) -> Vec<(&'static str, String)> {
     let length = format!("{}, {} to {}", significant(figures.mean_length), figures.min_length, figures.max_length);
     let mut lines = vec![
-        ("words of a caption", length),
-        ("different words", grouped(figures.vocabulary as u64)),
+        ("words per caption", length),
+        ("vocabulary", grouped(figures.vocabulary as u64)),
         ("distinct captions", percentage(figures.distinct)),
     ];
-    let novel = figures.novel.map_or_else(|| "not known: no training captions were given".to_owned(), percentage);
-    lines.push(("novel: no training image has them", novel));
-    lines.push(("repeat three words", percentage(figures.repeating)));
+    let novel = figures.novel.map_or_else(|| "unknown: no training captions given".to_owned(), percentage);
+    lines.push(("novel: not among the training captions", novel));
+    lines.push(("repeating three words", percentage(figures.repeating)));
     lines.extend(figures.without_end.map(|share| ("cut off without an end", percentage(share))));
     lines
 }

@@ -1,26 +1,22 @@
-//! What a reader wants to know first: how the run ended, and its key figures.
+//! The status of the run and its key figures.
 
 use serde::Serialize;
 
 use super::curves::median;
 use super::data::{ReportData, Status};
-use super::numbers::{counted, duration, grouped, large, score, significant};
-use super::visible::{self, MAX_CAPTION};
+use super::text::{self, MAX_CAPTION, counted, duration, grouped, large, score, significant};
 use records::record::ValidationRecord;
 
-/// How the run ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct StatusView {
-    /// A sign beside the words, which stand for themselves.
+    /// A symbol; the words do not depend on it.
     sign: &'static str,
-    /// For the style sheet.
     class: &'static str,
     text: String,
-    /// Text of an error.
+    /// The text of an error.
     detail: Option<String>,
 }
 
-/// A figure with its name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Figure {
     name: &'static str,
@@ -28,19 +24,16 @@ pub(super) struct Figure {
     detail: String,
 }
 
-/// The status in words.
 pub(super) fn status(data: &ReportData) -> StatusView {
     let view = |sign, class, text: String| StatusView { sign, class, text, detail: None };
     match &data.status {
         Status::Finished => view("✓", "good", "finished".to_owned()),
-        Status::EndedEarly => {
-            view("✓", "good", "finished early: validations brought no better model any more".to_owned())
-        }
+        Status::EndedEarly => view("✓", "good", "stopped early: validations brought no better model".to_owned()),
         Status::Interrupted { global_step } => {
             view("■", "warning", format!("interrupted after update {}", grouped(*global_step)))
         }
         Status::Failed { message } => {
-            let detail = Some(visible::lines(message.trim()));
+            let detail = Some(text::lines(message.trim()));
             StatusView { detail, ..view("✕", "bad", "failed".to_owned()) }
         }
         Status::Unfinished => view(
@@ -48,13 +41,13 @@ pub(super) fn status(data: &ReportData) -> StatusView {
             "warning",
             match data.metrics.last_step() {
                 Some(step) => format!("not finished: the last logged update is {}", grouped(step)),
-                None => "not finished: nothing was logged yet".to_owned(),
+                None => "not finished: nothing logged yet".to_owned(),
             },
         ),
     }
 }
 
-/// The key figures; those that are not known say why.
+/// The key figures; unknown ones say why.
 pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
     let log = &data.metrics;
     let validations = &log.validations;
@@ -66,13 +59,12 @@ pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
     let speed = median(log.steps.iter().filter_map(|point| point.images_per_second));
     let training: f64 = log.epochs.iter().filter_map(|point| finite(point.train_seconds)).sum();
     let validating: f64 = validations.iter().filter_map(|point| finite(point.val_seconds)).sum();
-    let trained = data.num_trained_parameters.map(|number| format!("{} of them trained", large(number)));
     let at_epoch = |epoch: u64, unit: &str| format!("{unit}after epoch {}", grouped(epoch));
     vec![
         figure(
             "Best validation loss",
             lowest.map(|(loss, epoch)| (significant(-loss), at_epoch(epoch, "nats per token, "))),
-            if validations.is_empty() { "no validation yet" } else { "no validation gave a finite loss" },
+            if validations.is_empty() { "no validation yet" } else { "no finite loss" },
         ),
         figure(
             "Best CIDEr",
@@ -84,11 +76,7 @@ pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
             speed.map(|speed| (significant(speed), "median of the logged updates".to_owned())),
             "no update was logged",
         ),
-        figure(
-            "Parameters",
-            data.num_parameters.map(|number| (large(number), trained.unwrap_or_default())),
-            "not known",
-        ),
+        figure("Parameters", data.num_parameters.map(|number| (large(number), String::new())), "not known"),
         figure(
             "Time",
             (training > 0.0).then(|| {
@@ -121,14 +109,14 @@ fn figure(name: &'static str, known: Option<(String, String)>, otherwise: &str) 
     Figure { name, value, detail }
 }
 
-/// What of the log could not be shown, in a sentence.
+/// A sentence about lines of the log that could not be shown.
 pub(super) fn log_remark(data: &ReportData) -> Option<String> {
     let log = &data.metrics;
     let unreadable =
         (log.num_unreadable > 0).then(|| format!("{} could not be read", counted(log.num_unreadable, "line")));
-    let unknown = (log.num_unknown > 0).then(|| format!("{} of a kind unknown here", counted(log.num_unknown, "line")));
+    let unknown = (log.num_unknown > 0).then(|| format!("{} of an unknown kind", counted(log.num_unknown, "line")));
     let parts: Vec<String> = unreadable.into_iter().chain(unknown).collect();
-    (!parts.is_empty()).then(|| visible::line(&format!("In metrics.jsonl: {}.", parts.join(", ")), MAX_CAPTION))
+    (!parts.is_empty()).then(|| text::line(&format!("In metrics.jsonl: {}.", parts.join(", ")), MAX_CAPTION))
 }
 
 #[cfg(test)]
@@ -191,10 +179,7 @@ mod tests {
     fn lines_that_could_not_be_read_are_told() {
         let metrics = MetricsLog { num_unreadable: 1, num_unknown: 2, ..MetricsLog::default() };
         let remark = log_remark(&ReportData { metrics, ..ReportData::default() });
-        assert_eq!(
-            remark.as_deref(),
-            Some("In metrics.jsonl: 1 line could not be read, 2 lines of a kind unknown here.")
-        );
+        assert_eq!(remark.as_deref(), Some("In metrics.jsonl: 1 line could not be read, 2 lines of an unknown kind."));
         assert_eq!(log_remark(&ReportData::default()), None);
     }
 }

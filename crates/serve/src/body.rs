@@ -1,4 +1,4 @@
-//! Takes in the picture of a request, up to a size and for a time, once there is room for it.
+//! Reads the picture of a request, with limits on size and time, when there is memory for it.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 use super::limits::Limits;
 use super::problem::Problem;
 
-/// Bytes for which one permit stands.
+/// Bytes per permit.
 const ROOM_UNIT: usize = 1024;
 
-/// The content of a picture's file, as long as which it has its room.
+/// The content of a picture's file, with its reserved memory.
 #[derive(Debug)]
 pub(super) struct Image {
     pub(super) bytes: Vec<u8>,
     pub(super) room: OwnedSemaphorePermit,
 }
 
-/// The room for all pictures.
+/// The memory for all pictures.
 pub(super) fn room(limits: &Limits) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(units(limits.all_bodies_bytes.max(limits.body_bytes)) as usize))
 }
@@ -34,8 +34,8 @@ fn units(bytes: usize) -> u32 {
 /// The whole body.
 ///
 /// # Errors
-/// Status 503: there is no room for it in time. Status 413: larger than it may be, which is told before the body is read where its length is declared. Status 408:
-/// it takes too long. Status 400: it breaks off. Status 422: it is empty.
+/// Status 503: no memory in time. Status 413: too large, reported before the body is read if its length is declared. Status
+/// 408: timeout. Status 400: incomplete. Status 422: empty.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
@@ -46,29 +46,33 @@ pub(super) async fn read(
     if declared.is_some_and(|length| length > limits.body_bytes as u64) {
         return Err(too_large(limits));
     }
-    let most = declared.map_or(limits.body_bytes, |length| length as usize);
-    let permit = timeout(limits.body, Arc::clone(room).acquire_many_owned(units(most))).await.map_err(|_| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many large pictures are on their way; try again in a moment")
+    let max = declared.map_or(limits.body_bytes, |length| length as usize);
+    let permit = timeout(limits.body, Arc::clone(room).acquire_many_owned(units(max))).await.map_err(|_| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many large pictures are being processed; try again shortly")
     })?;
-    let permit = permit.expect("nobody closes the semaphore");
-    let bytes = timeout(limits.body, collect(body, most, limits)).await.map_err(|_| {
+    let permit = permit.expect("the semaphore is never closed");
+    let bytes = timeout(limits.body, collect(body, max, limits)).await.map_err(|_| {
         let seconds = limits.body.as_secs_f64();
         Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the picture did not arrive within {seconds} seconds"))
     })??;
     if bytes.is_empty() {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the request holds no picture: its body is empty"));
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the request contains no picture: its body is empty",
+        ));
     }
     Ok(Image { bytes, room: permit })
 }
 
-/// At most `most` bytes, which are not moved while they become more.
-async fn collect(mut body: Body, most: usize, limits: &Limits) -> Result<Vec<u8>, Problem> {
-    let mut image = Vec::with_capacity(most);
+/// At max `max` bytes, in a buffer that is not moved while it grows.
+async fn collect(mut body: Body, max: usize, limits: &Limits) -> Result<Vec<u8>, Problem> {
+    let mut image = Vec::with_capacity(max);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the picture broke off on its way"))?;
-        // What is no data are trailers, which say nothing here.
+        let frame =
+            frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the picture did not arrive completely"))?;
+        // Frames without data are trailers, which are ignored.
         let Ok(data) = frame.into_data() else { continue };
-        if image.len() + data.len() > most {
+        if image.len() + data.len() > max {
             return Err(too_large(limits));
         }
         image.extend_from_slice(&data);
@@ -78,5 +82,5 @@ async fn collect(mut body: Body, most: usize, limits: &Limits) -> Result<Vec<u8>
 
 fn too_large(limits: &Limits) -> Problem {
     let limit = limits.body_bytes;
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the picture has more than {limit} bytes; store it smaller"))
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the picture has more than {limit} bytes; use a smaller one"))
 }

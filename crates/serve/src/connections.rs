@@ -1,7 +1,7 @@
-//! Accepts connections, gives each a time to take, and ends in an orderly way.
+//! Accepts connections, enforces timeouts, and shuts down gracefully.
 //!
-//! A connection serves one request: on one machine a new one costs nothing, and none has to be kept alive or to be
-//! waited for when the server stops.
+//! A connection serves one request: on one machine a new one costs nothing, and none has to be kept alive or waited for when
+//! the server stops.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -28,26 +28,26 @@ use super::limits::Limits;
 use super::problem::Problem;
 use super::unanswered::Unanswered;
 
-/// Bytes of the head of a request; browsers send less than 2 KiB. It is also the piece in which a body is read.
+/// Bytes of the head of a request; browsers send less than 2 KiB. Also the size of the pieces in which a body is read.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// How often it is asked whether to stop.
+/// How often to check whether to stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long it waits when a connection cannot be accepted, most often for too many open files.
+/// Pause after a connection could not be accepted, most often because of too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether a connection is worth waiting for when the server stops.
+/// Whether a connection is waited for when the server stops.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Phase(Arc<AtomicBool>);
 
 impl Phase {
-    /// The request is being answered: it is finished.
+    /// The request is being answered and will be finished.
     pub(super) fn answer(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// More of the request has to arrive: it is not waited for.
+    /// More of the request has to arrive; it is not waited for.
     pub(super) fn receive(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -57,8 +57,8 @@ impl Phase {
     }
 }
 
-/// Serves until `is_stopped` says yes, calls `on_stop`, and finishes what is being answered. Gives the time by which all
-/// has to be over. `log` is told once of connections that cannot be accepted.
+/// Serves until `is_stopped` returns true, calls `on_stop`, and finishes what is being answered. Returns the deadline for
+/// everything else. Connections that cannot be accepted are logged once.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -75,11 +75,11 @@ pub(super) async fn serve(
     }
     drop(listener);
     on_stop();
-    // There may be no connection that listens.
+    // There may be no open connection.
     let _ = stop.send(true);
     let deadline = Instant::now() + limits.finish;
     let finished = async { while connections.join_next().await.is_some() {} };
-    // What is not finished by then is broken off with the set.
+    // Dropping the set aborts what is not finished by then.
     let _ = timeout_at(deadline, finished).await;
     deadline
 }
@@ -98,21 +98,21 @@ async fn accept(
     stopping: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) -> Infallible {
-    let mut is_told = false;
+    let mut is_logged = false;
     let permits = Arc::new(Semaphore::new(limits.num_connections));
     loop {
-        // The permit comes first: who finds none waits in the system's own queue and takes no file handle.
-        let permit = Arc::clone(&permits).acquire_owned().await.expect("nobody closes the semaphore");
+        // The permit comes first: a client without one waits in the system's queue and uses no file handle.
+        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
                 connections.spawn(connection(stream, router.clone(), limits, stopping.clone(), permit));
             }
             Err(error) => {
-                if !is_told && !is_of_client(&error) {
-                    is_told = true;
+                if !is_logged && !is_of_client(&error) {
+                    is_logged = true;
                     log(&format!(
-                        "connections have to wait, none can be accepted: {error} (for too many open files, raise the \
-                         limit that `ulimit -n` shows, or end other programs)"
+                        "cannot accept connections, clients have to wait: {error} (if too many files are open, raise the \
+                         limit shown by `ulimit -n`, or end other programs)"
                     ));
                 }
                 sleep(ACCEPT_PAUSE).await;
@@ -153,26 +153,25 @@ async fn connection(
     let Ok(Some(ended)) = timeout(limits.connection(), whole).await else { return };
     let parts = exchange.into_parts();
     let refusal = ended.as_ref().err().and_then(|error| parts.io.refusal(error, !parts.read_buf.is_empty()));
-    // A client that breaks off is no failure of ours.
+    // A client that disconnects is not a failure of the server.
     if ended.is_ok() || refusal.is_some() {
         let refusal = refusal.map_or_else(Vec::new, Problem::into_bytes);
         let _ = timeout(limits.linger, hang_up(parts.io.into_stream(), &refusal)).await;
     }
 }
 
-/// Whether a connection ended before it was accepted.
 fn is_of_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 async fn stop_announced(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone, which is a stop too.
+    // An error means that the server has ended, which is a stop too.
     let _ = stopping.wait_for(|&is_stopping| is_stopping).await;
 }
 
-/// Sends the rest of the answer, ends our side and reads away what the client still sends. To close with unread bytes would reset the connection, and
-/// the client could lose the answer: that its picture is too large, for instance.
+/// Sends the rest of the answer, closes our side and discards what the client still sends. Closing with unread bytes would
+/// reset the connection, and the client could lose the answer, for instance that its picture is too large.
 async fn hang_up(mut stream: TcpStream, rest: &[u8]) -> io::Result<()> {
     stream.write_all(rest).await?;
     stream.shutdown().await?;

@@ -1,35 +1,29 @@
-//! What a model must do to be served, and what it is asked and answers.
+//! The interface of a served model: requests and answers.
 
 use serde::Serialize;
 
-/// A model that describes pictures. It is moved to a thread of its own and gets one picture at a time.
+/// A model that describes pictures. It runs on its own thread and gets one picture at a time.
 pub trait Describe: Send + 'static {
-    /// Describes the picture in the file content `image`. A panic is caught and taken for [`Refusal::Inner`].
-    ///
-    /// # Errors
-    /// A picture that cannot be used, or a failure of the model.
+    /// Describes the picture in the file content `image`. A panic is caught and counts as [`Refusal::Inner`].
     fn describe(&mut self, image: Vec<u8>, request: &Request) -> Result<Answer, Refusal>;
 }
 
-/// How a picture is to be described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Captions, 1 to 10. Default 1.
+    /// Number of captions, 1 to 10. Default 1.
     pub num_captions: usize,
-    /// Beginnings that a beam search keeps, `num_captions` to 16. Where it is not given the model searches as its own
-    /// settings say, but with `num_captions` beams at least: otherwise a model that searches greedily could give no
-    /// alternatives.
+    /// Number of beams, `num_captions` to 16. Default: that of the model's own settings, but at least `num_captions`:
+    /// otherwise a model with greedy search could not give alternatives.
     pub num_beams: Option<usize>,
-    /// Whether the words have their attention. Default false.
+    /// Whether to return the attention of each word. Default false.
     pub attention: bool,
 }
 
-/// Why there is no answer.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The picture cannot be used, and why; shown to the person.
+    /// Why the picture cannot be used; shown to the user.
     Picture(String),
-    /// A failure that a person at the page can do nothing about; told to the log alone.
+    /// A failure of the model; only logged.
     Inner(anyhow::Error),
 }
 
@@ -39,63 +33,48 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
-/// The captions of a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The best caption.
     pub caption: String,
     /// Its words, in order.
     pub words: Vec<Word>,
-    /// Its log-probability, a natural logarithm.
+    /// Natural logarithm of the probability of the best caption.
     pub log_probability: f64,
-    /// The other captions, the best first.
+    /// The other captions, best first.
     pub alternatives: Vec<Alternative>,
     /// Rows and columns of patches.
     pub patches: [usize; 2],
-    /// The part of the picture that the patches cover.
     pub region: Region,
 }
 
-/// A word of a caption.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Word {
-    /// The word as it stands in the caption, without spaces.
+    /// The word, without spaces.
     pub text: String,
-    /// How much it looks at each patch, row by row. What is missing from a sum of 1 went to the class token.
+    /// Attention to each patch, row by row. The rest of the sum of 1 is the attention to the class token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<Vec<f32>>,
 }
 
-/// Another caption.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Alternative {
-    /// The text.
     pub caption: String,
-    /// Its log-probability, a natural logarithm.
+    /// Natural logarithm of the probability of the best caption.
     pub log_probability: f64,
 }
 
-/// A part of an upright picture, in shares of its width and height. A centre crop makes it smaller than the picture;
-/// one that is filled up makes it larger.
+/// A part of an upright picture, in fractions of its width and height. A centre crop makes it smaller than the picture,
+/// padding larger.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Region {
-    /// Where it begins, from the left.
     pub left: f64,
-    /// Where it begins, from the top.
     pub top: f64,
-    /// How wide it is.
     pub width: f64,
-    /// How high it is.
     pub height: f64,
 }
 
-impl Region {
-    /// The whole picture.
-    pub const WHOLE: Self = Self { left: 0.0, top: 0.0, width: 1.0, height: 1.0 };
-}
-
 impl Answer {
-    /// Makes sure that the page can show the answer: JSON has no NaN, and an attention has a weight for each patch.
+    /// Checks that the page can show the answer: JSON has no NaN, and there must be a weight for each patch.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let [rows, columns] = self.patches;
         for Word { text, attention } in &self.words {
@@ -127,7 +106,7 @@ mod tests {
             log_probability: -1.5,
             alternatives: vec![Alternative { caption: "a cat".to_owned(), log_probability: -2.0 }],
             patches: [1, 2],
-            region: Region::WHOLE,
+            region: Region { left: 0.0, top: 0.0, width: 1.0, height: 1.0 },
         }
     }
 

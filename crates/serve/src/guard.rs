@@ -1,12 +1,12 @@
-//! Which requests are let in, and what every response tells the browser.
+//! Which requests are admitted, and the security headers of every response.
 //!
-//! A server on 127.0.0.1 is reached by every page that the person's browser has open. Three rules keep those out:
-//! - The `Host` must be a name of this machine with our port. A page of another site whose name is made to lead to
-//!   127.0.0.1 (DNS rebinding) gives that name away here.
-//! - A `POST` must come from our own page, or from a program that is no browser: browsers send `Origin`, and
+//! A server on 127.0.0.1 can be reached by every page that is open in the user's browser. Three rules keep those out:
+//! - The `Host` must be a name of this machine with our port. A page of another site whose name resolves to 127.0.0.1 (DNS
+//!   rebinding) has another one.
+//! - A `POST` must come from our own page, or from a program that is not a browser: browsers send `Origin` and
 //!   `Sec-Fetch-Site`, which no script can change.
-//! - A picture has a content type that no HTML form can send, so that a browser must ask before another site sends one
-//!   (a CORS preflight), and is refused.
+//! - A picture must have a content type that no HTML form can send, so that a browser has to ask before another site sends
+//!   one (a CORS preflight), and is refused.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -15,20 +15,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::problem::Problem;
 
-/// Names of this machine, as browsers write them. None of them is looked up in a DNS.
+/// Names of this machine, as browsers write them. None of them needs a DNS lookup.
 const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
-/// The port that browsers leave out.
+/// The port that browsers omit.
 const DEFAULT_PORT: u16 = 80;
 
-/// Nothing is loaded but our own script and style, and pictures that the page made itself; the page sends to us alone,
-/// is in no frame, and no text becomes markup. `data:` is for the icon, which is empty.
+/// Only our own script and style are loaded, and pictures that the page made itself; the page only sends to us, cannot be
+/// framed, and no text becomes markup. `data:` is for the empty icon.
 const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
 );
 
-/// What every response has. Other sites can neither embed nor read it, and no cache keeps it.
+/// Headers of every response. Other sites can neither embed nor read it, and no cache stores it.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -38,28 +38,25 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Whether a request may go on to its route.
+/// Whether a request is admitted.
 ///
 /// # Errors
 /// Status 421: it is for another host. Status 403: another site sent it.
 pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), Problem> {
     let host = own_host(uri, headers, port).ok_or_else(|| {
         let message = format!(
-            "this server answers to 127.0.0.1:{port} and localhost:{port} alone; a tunnel to it must have the same port \
-             on both ends"
+            "this server only answers to 127.0.0.1:{port} and localhost:{port}; a tunnel to it must use the same port on \
+             both ends"
         );
         Problem::new(StatusCode::MISDIRECTED_REQUEST, message)
     })?;
     if matches!(*method, Method::GET | Method::HEAD) || is_from_here(headers, host) {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "pictures are taken from this server's own page, not from another site"))
+    Err(Problem::new(StatusCode::FORBIDDEN, "pictures are only accepted from this server's own page"))
 }
 
-/// Whether the body is of a kind that a picture can have.
-///
-/// # Errors
-/// Status 415.
+/// Whether the content type is one of a picture, else status 415.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let found = only(headers, &CONTENT_TYPE).unwrap_or("").split(';').next().unwrap_or("").trim();
     let found = found.to_ascii_lowercase();
@@ -74,12 +71,12 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-/// Adds to a response what browsers are to know.
+/// Adds the security headers to a response.
 pub(super) fn seal(headers: &mut HeaderMap) {
     headers.extend(HEADERS);
 }
 
-/// The `Host`, when it is us. A request line may name a host too, and must then mean the same.
+/// The `Host`, if it is us. A host in the request line must be the same.
 fn own_host<'a>(uri: &Uri, headers: &'a HeaderMap, port: u16) -> Option<&'a str> {
     let host = only(headers, &HOST).filter(|host| names_us(host, port))?;
     let named = uri.authority().is_none_or(|authority| authority.as_str().eq_ignore_ascii_case(host));
@@ -94,7 +91,7 @@ fn names_us(authority: &str, port: u16) -> bool {
     })
 }
 
-/// Whether our own page sent it, or a program that is no browser and sends neither header.
+/// Whether our own page sent it, or a program that is not a browser and sends neither header.
 fn is_from_here(headers: &HeaderMap, host: &str) -> bool {
     let own_origin =
         |origin: &str| origin.strip_prefix("http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host));
@@ -104,7 +101,7 @@ fn is_from_here(headers: &HeaderMap, host: &str) -> bool {
     is_own_origin && is_own_site
 }
 
-/// The value of a header that comes exactly once and is plain text.
+/// The value of a header that occurs exactly once and is plain text.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;

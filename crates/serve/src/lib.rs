@@ -1,13 +1,15 @@
-//! Layer 1: a page on this machine where a person drops a picture and sees its caption, and the JSON endpoint behind it.
+//! A local web page that captions a dropped picture, and its JSON endpoint.
 //!
-//! - `describe` is what a model must do to be served.
-//! - `queue` holds those who wait for the model, `model_thread` takes them from it one by one.
-//! - `guard` says which requests are let in, `routes` answers them, `body` and `query` read them.
-//! - `unanswered` puts our answers in the place of the HTTP library's own.
-//! - `connections` accepts, sets the times that a client may take, and ends in an orderly way.
-//! - `page/` is what the browser gets; it is part of the binary.
+//! - `describe` is the interface of a model.
+//! - `queue` holds waiting requests, `model_thread` processes them one by one.
+//! - `guard` decides which requests are admitted, `routes` answers them, `body` and `query` parse them.
+//! - `unanswered` replaces the HTTP library's own error answers.
+//! - `connections` accepts, enforces timeouts, and shuts down gracefully. `axum::serve` would not do: it has no limit of
+//!   connections, no timeout for the head of a request, no answer in our format to what is not HTTP, and at a shutdown it
+//!   waits for idle clients.
+//! - `page/` is the web page; it is part of the binary.
 //!
-//! It listens on 127.0.0.1 alone. There are no accounts and no encryption, so it is no server for a network.
+//! It only listens on 127.0.0.1. There are no accounts and no encryption, so it must not be exposed to a network.
 
 mod body;
 mod connections;
@@ -34,54 +36,50 @@ use self::queue::Queue;
 use self::routes::App;
 use base::fault::{WithHint as _, fault};
 
-/// A port that was taken, before there is a model: a port in use is told before a model is loaded.
+/// A bound port. It is bound before the model is loaded, so that a port in use is reported first.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// What a server is told beside its model.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The name of the model, as answers give it.
+    /// The name of the model in answers.
     pub model: String,
-    /// What a client may take.
     pub limits: Limits,
 }
 
 impl Server {
-    /// Listens on this port of 127.0.0.1; 0 takes a free one. Who connects before [`Self::run`] waits.
+    /// Listens on this port of 127.0.0.1; 0 means a free one. Clients that connect before [`Self::run`] wait.
     ///
     /// # Errors
-    /// A port that is in use or that needs more rights.
+    /// A port that is in use or needs more permissions.
     pub fn bind(port: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| match error.kind() {
-            ErrorKind::AddrInUse => fault(
-                format!("port {port} of this machine is in use"),
-                "give another one with --port, or --port 0 for any that is free",
-            ),
-            ErrorKind::PermissionDenied => {
-                fault(format!("port {port} of this machine may not be taken"), "give one from 1024 up with --port")
+            ErrorKind::AddrInUse => {
+                fault(format!("port {port} is in use"), "choose another one with --port, or --port 0 for any free port")
             }
-            _ => anyhow::Error::new(error).context(format!("cannot listen on port {port} of this machine")),
+            ErrorKind::PermissionDenied => {
+                fault(format!("no permission to use port {port}"), "choose one from 1024 upwards with --port")
+            }
+            _ => anyhow::Error::new(error).context(format!("cannot listen on port {port}")),
         })?;
         listener.set_nonblocking(true).context("cannot set up the port")?;
-        let address = listener.local_addr().context("cannot tell which port was taken")?;
+        let address = listener.local_addr().context("cannot determine the port")?;
         Ok(Self { listener, address })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves `model` until `is_stopped` says yes, which is asked ten times a second. Then nobody is let in, those who
-    /// wait are sent away, and who is being answered gets the answer, within [`Limits::finish`]. `log` is told what a
-    /// client is not: failures of the model.
+    /// Serves `model` until `is_stopped` returns true, which is checked ten times a second. Then no requests are accepted,
+    /// waiting ones are refused, and those being answered are finished, within [`Limits::finish`]. `log` gets what clients are
+    /// not told: failures of the model.
     ///
     /// # Errors
-    /// A thread or a runtime that cannot be started. What a client does is never an error.
+    /// A thread or a runtime that cannot be started. Nothing that a client does is an error.
     pub fn run(
         self,
         model: impl Describe,
@@ -94,7 +92,7 @@ impl Server {
             .enable_io()
             .enable_time()
             .build()
-            .hint(|| "the system may have no file handles left: `ulimit -n` shows how many there can be")
+            .hint(|| "the process may be out of file handles: `ulimit -n` shows the limit")
             .context("cannot start the server")?;
         let queue = Queue::new(limits.num_waiting);
         let thread = model_thread::start(model, Arc::clone(&queue))?;
@@ -117,7 +115,7 @@ impl Server {
                 connections::serve(listener, routes::router(app), limits, &told, is_stopped, || queue.close()).await;
             if !model_thread::ended(&thread, deadline).await {
                 // A thread cannot be ended from outside; it ends with the process.
-                log("the model was still at work on a picture when the server stopped");
+                log("the model was still processing a picture when the server stopped");
             }
             Ok(())
         });
@@ -139,10 +137,7 @@ mod tests {
         let error = describe(&Server::bind(port).unwrap_err());
         assert_eq!(
             error,
-            format!(
-                "port {port} of this machine is in use\n  hint: give another one with --port, or --port 0 for any \
-                 that is free"
-            )
+            format!("port {port} is in use\n  hint: choose another one with --port, or --port 0 for any free port")
         );
     }
 }

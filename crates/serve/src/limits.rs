@@ -1,28 +1,28 @@
-//! What a client may take of the machine, and for how long.
+//! Limits of what clients may use, and for how long.
 
 use std::time::Duration;
 
-/// What a client may take. The defaults suit one person at a browser.
+/// Limits of what clients may use. The defaults suit one user at a browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that wait while the model is at work on another; the next is sent away. Default 8.
+    /// Requests that wait while the model is busy; further ones are refused. Default 8.
     pub num_waiting: usize,
-    /// Connections at a time; more wait in the system's own queue. Each may hold a picture. Default 16.
+    /// Simultaneous connections; more wait in the system's queue. Each may hold a picture. Default 16.
     pub num_connections: usize,
     /// Bytes of a picture. Default 32 MiB.
     pub body_bytes: usize,
-    /// Bytes of all pictures that are on their way, wait or are being described; one that finds no room is received later.
-    /// No less than those of a picture. Default 48 MiB.
+    /// Bytes of all pictures that are being received, waiting or processed; a picture that does not fit is received later. At
+    /// least the bytes of one picture. Default 48 MiB.
     pub all_bodies_bytes: usize,
-    /// How long the head of a request may take to arrive, from the moment of connecting. Default 10 s.
+    /// Time for the head of a request to arrive, from the moment of connecting. Default 10 s.
     pub header: Duration,
-    /// How long a picture may take to arrive, and as long again it may wait for room. Default 30 s.
+    /// Time for a picture to arrive, and also for waiting for memory. Default 30 s.
     pub body: Duration,
-    /// How long a caption may take, waiting included. Default 120 s.
+    /// Time for a caption, including waiting. Default 120 s.
     pub answer: Duration,
-    /// How long an answered client may take to hang up. Default 2 s.
+    /// Time for an answered client to disconnect. Default 2 s.
     pub linger: Duration,
-    /// How long the work that is under way may take when the server is stopped. Default 10 s.
+    /// Time to finish current work when the server is stopped. Default 10 s.
     pub finish: Duration,
 }
 
@@ -43,8 +43,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How long a connection may take up to the end of the answer. Each step has its own limit; this one holds for a
-    /// client that does not take its answer, which may need as long as the head of a request.
+    /// Time for a connection up to the end of the answer. Each step has its own limit; this one is for a client that does not
+    /// read its answer, which may take as long as the head of a request.
     pub(super) fn connection(&self) -> Duration {
         self.header + 2 * self.body + self.answer + self.header
     }

@@ -1,4 +1,4 @@
-//! The thread on which the model works, apart from the one that talks to clients.
+//! The thread of the model, separate from the one that serves clients.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +13,10 @@ use super::describe::{Answer, Describe, Refusal, Request};
 use super::queue::{Outcome, Queue};
 use base::threads;
 
-/// How often it is asked whether the thread has ended; a thread cannot be awaited.
+/// How often to check whether the thread has ended; a thread cannot be awaited.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Has `model` describe what is in the queue until the queue is closed.
+/// Describes pictures from the queue until it is closed.
 pub(super) fn start(mut model: impl Describe, queue: Arc<Queue>) -> anyhow::Result<JoinHandle<()>> {
     threads::spawn("model", move || {
         while let Some(job) = queue.next() {
@@ -25,13 +25,13 @@ pub(super) fn start(mut model: impl Describe, queue: Arc<Queue>) -> anyhow::Resu
             let result = describe(&mut model, bytes, &job.request);
             drop(room);
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            // Who asked may have left.
+            // The client may have disconnected.
             let _ = job.reply.send(Outcome { result, milliseconds });
         }
     })
 }
 
-/// Waits for the end of the thread until `deadline`, and tells whether it came.
+/// Waits for the end of the thread until `deadline`; returns whether it ended.
 pub(super) async fn ended(thread: &JoinHandle<()>, deadline: Instant) -> bool {
     let end = async {
         while !thread.is_finished() {
@@ -41,8 +41,7 @@ pub(super) async fn ended(thread: &JoinHandle<()>, deadline: Instant) -> bool {
     timeout_at(deadline, end).await.is_ok()
 }
 
-/// One picture. A panic, for instance of an image decoder, is a failure of this picture alone: the model is only read,
-/// so the next one finds it as it was.
+/// Describes one picture. A panic, for instance in an image decoder, only affects this picture: the model is not modified.
 fn describe(model: &mut impl Describe, image: Vec<u8>, request: &Request) -> Result<Answer, Refusal> {
     let described = catch_unwind(AssertUnwindSafe(|| model.describe(image, request)));
     let answer = described.unwrap_or_else(|panic| {

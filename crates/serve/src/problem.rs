@@ -1,4 +1,4 @@
-//! A request that is not answered with a caption: the status, and a sentence for the person.
+//! An answer without a caption: a status, and a sentence for the user.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::guard;
 
-/// Seconds after which a client may try again that found the model busy.
+/// Seconds after which a client may retry if the model was busy.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// Why a request is refused.
@@ -23,7 +23,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// The whole response as it is sent, sealed, where there is no request that it could be given for.
+    /// The whole response as bytes with security headers, for when there is no request to answer.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let body = self.body();
         let mut response = self.into_response();

@@ -1,4 +1,4 @@
-//! From the query of a request to what is asked of the model.
+//! Parses the query of a request.
 
 use std::ops::RangeInclusive;
 
@@ -10,11 +10,10 @@ use super::problem::Problem;
 const CAPTIONS: RangeInclusive<usize> = 1..=10;
 const BEAMS: RangeInclusive<usize> = 1..=16;
 
-/// Reads `num_captions=3&num_beams=5&attention=true`, each of which may be missing. The values have no characters that
-/// a query must escape, so nothing is unescaped.
+/// Reads `num_captions=3&num_beams=5&attention=true`, all optional. No value needs escaping, so nothing is unescaped.
 ///
 /// # Errors
-/// Status 400: an unknown name, a name that comes twice, a value out of range.
+/// Status 400: an unknown or repeated name, or a value out of range.
 pub(super) fn parse(query: &str) -> Result<Request, Problem> {
     let (mut num_captions, mut num_beams, mut attention) = (None, None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -31,7 +30,7 @@ pub(super) fn parse(query: &str) -> Result<Request, Problem> {
     }
     let num_captions = num_captions.unwrap_or(1);
     if let Some(num_beams) = num_beams.filter(|&num_beams| num_beams < num_captions) {
-        return Err(bad(format!("{num_captions} captions need as many beams, found num_beams={num_beams}")));
+        return Err(bad(format!("{num_captions} captions need at least as many beams, found num_beams={num_beams}")));
     }
     Ok(Request { num_captions, num_beams, attention: attention.unwrap_or(false) })
 }
@@ -73,7 +72,7 @@ mod tests {
             ("num_beams=-1", "found \"-1\""),
             ("attention=yes", "expected true or false, found \"yes\""),
             ("attention=true&attention=true", "attention is given twice"),
-            ("num_captions=3&num_beams=2", "3 captions need as many beams"),
+            ("num_captions=3&num_beams=2", "3 captions need at least as many beams"),
             ("path=/etc/passwd", "found \"path\""),
             ("%6eum_captions=1", "found \"%6eum_captions\""),
         ] {

@@ -1,4 +1,4 @@
-//! Those who wait for the model: a bounded queue, in which a place is given up by leaving.
+//! A bounded queue of requests that wait for the model. A client that disconnects gives up its place.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use super::body::Image;
 use super::describe::{Answer, Refusal, Request};
 
-/// A picture that waits for the model.
 pub(super) struct Job {
     pub(super) image: Image,
     pub(super) request: Request,
@@ -16,23 +15,21 @@ pub(super) struct Job {
     number: u64,
 }
 
-/// What became of a picture.
 pub(super) struct Outcome {
     pub(super) result: Result<Answer, Refusal>,
-    /// How long the model was at work on it, without the time in the queue.
+    /// Computing time, without the time in the queue.
     pub(super) milliseconds: u64,
 }
 
-/// Why nobody can join the queue, or why the wait ended without an outcome.
+/// Why a request cannot join the queue, or left it without an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoPlace {
-    /// As many wait as may.
+    /// The queue is full.
     Full,
-    /// The server is being stopped.
+    /// The server is stopping.
     Closed,
 }
 
-/// The queue.
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -48,19 +45,19 @@ struct State {
 }
 
 impl Queue {
-    /// A queue in which `num_waiting` may wait while the model is at work on another.
+    /// A queue in which `num_waiting` requests may wait while the model is busy.
     pub(super) fn new(num_waiting: usize) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), num_waiting })
     }
 
-    /// Takes a place at the end.
+    /// Takes the last place.
     pub(super) fn join(self: &Arc<Self>, image: Image, request: Request) -> Result<Place, NoPlace> {
         let (reply, outcome) = oneshot::channel();
         let mut state = self.state();
         if state.is_closed {
             return Err(NoPlace::Closed);
         }
-        // One more while the model is free, for it has only not yet taken the first.
+        // One more while the model is free: it has not taken the first one yet.
         if state.waiting.len() + usize::from(state.is_busy) > self.num_waiting {
             return Err(NoPlace::Full);
         }
@@ -72,7 +69,7 @@ impl Queue {
         Ok(Place { queue: Arc::clone(self), outcome, number })
     }
 
-    /// The next picture, for which it waits; the one before it is done. `None` when the queue is closed.
+    /// Waits for the next picture; the previous one is done. `None` when the queue is closed.
     pub(super) fn next(&self) -> Option<Job> {
         let mut state = self.state();
         state.is_busy = false;
@@ -88,7 +85,7 @@ impl Queue {
         }
     }
 
-    /// Sends all away who wait, and lets nobody in any more.
+    /// Refuses all waiting and future requests.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
@@ -102,7 +99,7 @@ impl Queue {
     }
 }
 
-/// A place in the queue. Dropping it gives it up; a picture that the model has begun is finished, for nobody.
+/// A place in the queue. Dropping it gives it up; a picture that the model has started is finished anyway.
 pub(super) struct Place {
     queue: Arc<Queue>,
     outcome: oneshot::Receiver<Outcome>,
@@ -110,7 +107,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Waits for the outcome. An error when the queue was closed before the turn came.
+    /// Waits for the outcome; an error if the queue was closed before.
     pub(super) async fn outcome(&mut self) -> Result<Outcome, NoPlace> {
         (&mut self.outcome).await.map_err(|_| NoPlace::Closed)
     }

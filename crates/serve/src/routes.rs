@@ -1,6 +1,6 @@
-//! The three files of the page, the endpoint that captions, and one that tells that the server is there.
+//! The three files of the page, the caption endpoint, and a health check.
 //!
-//! The files are part of the binary; no name in a request ever becomes a path of this machine.
+//! The files are part of the binary; no name in a request ever becomes a local path.
 
 use std::sync::Arc;
 
@@ -25,18 +25,16 @@ use super::queue::{NoPlace, Outcome, Queue};
 use super::{body, guard, query};
 use base::fault::describe;
 
-/// What the routes share.
 pub(super) struct App {
     pub(super) queue: Arc<Queue>,
     pub(super) limits: Limits,
-    /// For the pictures that are held.
+    /// Memory for pictures.
     pub(super) room: Arc<Semaphore>,
     pub(super) port: u16,
     pub(super) model: String,
     pub(super) log: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// All that is served.
 pub(super) fn router(app: App) -> Router {
     let app = Arc::new(app);
     Router::new()
@@ -45,9 +43,9 @@ pub(super) fn router(app: App) -> Router {
         .route("/page.js", asset("text/javascript; charset=utf-8", include_str!("page/page.js")))
         .route("/health", get(health))
         .route("/api/caption", post(caption))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing under this address"))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address is not used in this way")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not support this method")
         })
         .layer(from_fn_with_state(Arc::clone(&app), admit))
         .with_state(app)
@@ -70,7 +68,7 @@ async fn health(State(app): State<Arc<App>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], json!({ "status": "ok", "model": app.model }).to_string()).into_response()
 }
 
-/// What the endpoint gives: the answer, who gave it, and how long the model took.
+/// The answer of the endpoint, with the name of the model and its computing time.
 #[derive(Serialize)]
 struct Described<'a> {
     caption: &'a str,
@@ -95,13 +93,13 @@ async fn caption(
     phase.receive();
     let image = body::read(&headers, body, &app.limits, &app.room).await;
     phase.answer();
-    // Dropped with this future when the client goes away, which gives up the place.
+    // Dropped with this future when the client disconnects, which gives up the place.
     let mut place = app.queue.join(image?, request).map_err(no_place)?;
     let Outcome { result, milliseconds } = timeout(app.limits.answer, place.outcome())
         .await
         .map_err(|_| {
             let seconds = app.limits.answer.as_secs_f64();
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("there was no caption within {seconds} seconds"))
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("no caption within {seconds} seconds"))
         })?
         .map_err(no_place)?;
     match result {
@@ -126,15 +124,15 @@ async fn caption(
 
 fn no_place(reason: NoPlace) -> Problem {
     let message = match reason {
-        NoPlace::Full => "the model is busy, and as many pictures wait for it as may; try again in a moment",
-        NoPlace::Closed => "the server is being stopped",
+        NoPlace::Full => "the model is busy and its queue is full; try again shortly",
+        NoPlace::Closed => "the server is stopping",
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-/// A failure may name files and sizes of this machine, which are no client's business.
+/// A failure may name local files, which clients must not see.
 fn failure(app: &App, error: &anyhow::Error) -> Problem {
     (app.log)(&describe(error));
-    let message = "the model failed on this picture; the terminal that the server runs in tells why";
+    let message = "the model failed on this picture; see the terminal of the server for the reason";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, message)
 }

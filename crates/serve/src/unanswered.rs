@@ -1,5 +1,4 @@
-//! A connection on which the HTTP library answers what is no request by itself: those answers, which have no content, are
-//! held back, and ours are sent in their place.
+//! The HTTP library answers invalid requests itself, without content: such answers are held back and replaced with ours.
 
 use std::io;
 use std::pin::Pin;
@@ -14,10 +13,10 @@ use tokio::net::TcpStream;
 
 use super::problem::Problem;
 
-/// Bytes of an answer that are looked at, for its status.
-const MOST_HELD: usize = 64;
+/// Bytes of an answer that are kept, for its status.
+const MAX_HELD: usize = 64;
 
-/// A stream that sends nothing until there is a request.
+/// A stream that sends nothing until there is a valid request.
 pub(super) struct Unanswered {
     stream: TokioIo<TcpStream>,
     has_request: Arc<AtomicBool>,
@@ -25,12 +24,12 @@ pub(super) struct Unanswered {
 }
 
 impl Unanswered {
-    /// `has_request` is set by whoever gets the request.
+    /// `has_request` is set when the request is received.
     pub(super) fn new(stream: TcpStream, has_request: Arc<AtomicBool>) -> Self {
         Self { stream: TokioIo::new(stream), has_request, held: Vec::new() }
     }
 
-    /// Why what came is not answered, where the library gave this error; `has_begun` tells whether a part of a head came.
+    /// Our answer to an invalid request for which the library gave this error; `has_begun` says whether part of a head came.
     pub(super) fn refusal(&self, error: &hyper::Error, has_begun: bool) -> Option<Problem> {
         if self.has_request.load(Ordering::Relaxed) {
             return None;
@@ -46,7 +45,7 @@ impl Unanswered {
             StatusCode::REQUEST_TIMEOUT => "the head of the request did not arrive in time",
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the head of the request is too large",
             StatusCode::URI_TOO_LONG => "the address of the request is too long",
-            _ => "this is no HTTP/1.1 request",
+            _ => "not an HTTP/1.1 request",
         };
         Some(Problem::new(status, message))
     }
@@ -71,7 +70,7 @@ impl Write for Unanswered {
         if self.has_request.load(Ordering::Relaxed) {
             return Pin::new(&mut self.stream).poll_write(context, bytes);
         }
-        let room = MOST_HELD - self.held.len();
+        let room = MAX_HELD - self.held.len();
         self.held.extend(bytes.iter().take(room));
         Poll::Ready(Ok(bytes.len()))
     }

@@ -1,8 +1,8 @@
-//! TensorBoard's event files: scalars, text and images, written so that a crash loses the last record at most.
+//! TensorBoard's event files: scalars, text and images, written so that a crash loses at most the last record.
 //!
-//! A file is a row of records, each a length and a message with a checksum behind both. The messages are TensorFlow's
-//! `Event` (event.proto, summary.proto, tensor.proto). Every start of the program writes its own file into the run's
-//! folder: TensorBoard reads the files of a folder in the order of their names, as one run.
+//! A file is a sequence of records, each a length and a message, both followed by a checksum. The messages are TensorFlow's
+//! `Event` (event.proto, summary.proto, tensor.proto). Every start of the program writes its own file into the run's folder:
+//! TensorBoard reads the files of a folder in the order of their names, as one run.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
@@ -18,7 +18,7 @@ use base::system_usage;
 
 const NAME_START: &str = "events.out.tfevents.";
 const VERSION: &str = "brain.Event:2";
-const UNWRITABLE: &str = "is the disk full, or the folder not yours?";
+const UNWRITABLE: &str = "check free disk space and permissions";
 
 // Fields of Event, Summary and Summary.Value.
 const WALL_TIME: u32 = 1;
@@ -43,13 +43,10 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Opens a new file in `folder`, which is made where it is missing. `wall_time` is in seconds since 1970.
-    ///
-    /// # Errors
-    /// A folder or a file that cannot be written.
+    /// Opens a new file in `folder`, which is created if needed. `wall_time` is in seconds since 1970.
     pub fn create(folder: &Path, wall_time: f64) -> anyhow::Result<Self> {
         let opened = fs::create_dir_all(folder).and_then(|()| open_last(folder, wall_time));
-        let opened = opened.with_context(|| format!("cannot make an event file in {}", folder.display()));
+        let opened = opened.with_context(|| format!("cannot create an event file in {}", folder.display()));
         let (file, path) = opened.hint(|| UNWRITABLE)?;
         let mut events = Self { file: BufWriter::new(file), path };
         events.event(wall_time, None, |event| event.text(FILE_VERSION, VERSION))?;
@@ -57,34 +54,25 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Opens a new file in the folder of a run that goes on behind step `done`: what the former files hold of later steps
-    /// is no longer shown, because the run goes through those steps again.
-    ///
-    /// # Errors
-    /// As [`EventFile::create`].
+    /// Opens a new file in the folder of a run that resumes after step `done`: later steps in earlier files are no longer
+    /// shown, because the run repeats them.
     pub fn resume(folder: &Path, wall_time: f64, done: u64) -> anyhow::Result<Self> {
         let mut events = Self::create(folder, wall_time)?;
-        // TensorBoard drops the events at and behind the step of such an event.
+        // TensorBoard drops earlier events from the step of this event on.
         let start = Message::new().unsigned(1, SESSION_STARTS);
         events.event(wall_time, Some(done.saturating_add(1)), |event| event.message(SESSION_LOG, &start))?;
         events.flush()?;
         Ok(events)
     }
 
-    /// Writes one point of each of some curves.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
+    /// Writes one point of several curves.
     pub fn scalars(&mut self, step: u64, wall_time: f64, values: &[(&str, f64)]) -> anyhow::Result<()> {
-        // The old form: TensorBoard's own newer one, a tensor, is not among the scalars of its reading API.
+        // The old format: the newer one, a tensor, is not among the scalars of TensorBoard's API for reading.
         let values = values.iter().map(|(tag, value)| Message::new().text(TAG, tag).float(SIMPLE_VALUE, *value as f32));
         self.summary(step, wall_time, values)
     }
 
     /// Writes a text, which is shown as Markdown.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
     pub fn text(&mut self, step: u64, wall_time: f64, tag: &str, text: &str) -> anyhow::Result<()> {
         let plugin = Message::new().text(1, "text");
         let metadata = Message::new().message(1, &plugin);
@@ -94,10 +82,7 @@ impl EventFile {
         self.summary(step, wall_time, [value])
     }
 
-    /// Writes an RGB image; `png` is the file, `width` and `height` are in pixels.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
+    /// Writes an RGB image; `png` is the content of the file, `width` and `height` are in pixels.
     pub fn image(
         &mut self,
         step: u64,
@@ -112,16 +97,12 @@ impl EventFile {
         self.summary(step, wall_time, [Message::new().text(TAG, tag).message(IMAGE, &image)])
     }
 
-    /// Hands what was written to the system, so that TensorBoard sees it and a kill does not lose it.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
+    /// Hands buffered records to the system, so that TensorBoard sees them and a kill does not lose them.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         let flushed = self.file.flush();
         flushed.with_context(|| format!("cannot write {}", self.path.display())).hint(|| UNWRITABLE)
     }
 
-    /// The file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -144,7 +125,7 @@ impl EventFile {
     }
 }
 
-/// A new file whose name comes behind those of all event files of the folder, even if the clock was set back or the program
+/// A new file whose name sorts after those of all event files of the folder, even if the clock was set back or the program
 /// was started twice in a second.
 fn open_last(folder: &Path, wall_time: f64) -> io::Result<(File, PathBuf)> {
     let mut seconds = wall_time.max(0.0) as u64;
@@ -163,14 +144,14 @@ fn open_last(folder: &Path, wall_time: f64) -> io::Result<(File, PathBuf)> {
     }
 }
 
-/// The name of this machine as it may stand in a file name. TensorBoard only wants to have something there.
+/// The host name for a file name. TensorBoard accepts anything there.
 fn host_name() -> String {
     let name = system_usage::host_name().unwrap_or_default();
     let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-/// A record: length, its checksum, data, their checksum.
+/// A record: length, checksum of the length, data, checksum of the data.
 fn framed(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let mut record = Vec::with_capacity(data.len() + 16);
@@ -181,28 +162,10 @@ fn framed(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// CRC-32C, turned and shifted as in TensorFlow's record files, so that checksums of checksums stay sound.
+/// CRC-32C, rotated and offset as in TensorFlow's record files, so that checksums of checksums stay sound.
 fn masked_crc32c(data: &[u8]) -> u32 {
-    let crc = data.iter().fold(!0u32, |crc, byte| CRC32C[usize::from(crc as u8 ^ byte)] ^ (crc >> 8));
-    (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
-
-/// By Castagnoli's polynomial, its bits reversed.
-const CRC32C: [u32; 256] = {
-    let mut table = [0u32; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut crc = index as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { 0x82f6_3b78 ^ (crc >> 1) } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
-//! The requests to a Weights & Biases server, each made once, and which failures pass when one waits.
+//! Requests to a Weights & Biases server, each made once, and which failures may be retried.
 //!
 //! The operations and their variables are those of the official client (`core/api/graphql`, `core/internal/filestream`).
-//! No answer is trusted: what is missing in one is an error or a default.
+//! No answer is trusted: a missing value is an error or a default.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 
-use super::follower::{AtServer, Offsets};
-use super::seen::Seen;
-use super::settings::Settings;
+use crate::follower::{AtServer, Offsets};
+use crate::history::HistoryTail;
+use crate::settings::Settings;
 
-/// Requests that carry data get at least so long.
-const LEAST_DATA_TIMEOUT: Duration = Duration::from_secs(180);
-const MOST_ANSWER_BYTES: u64 = 16 << 20;
-const MOST_EXPLANATION_CHARACTERS: usize = 300;
-const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(60);
+/// Of requests that carry data.
+const MIN_DATA_TIMEOUT: Duration = Duration::from_secs(180);
+const MAX_ANSWER_BYTES: u64 = 16 << 20;
+const MAX_EXPLANATION_CHARACTERS: usize = 300;
+const MAX_ASKED_WAIT: Duration = Duration::from_secs(60);
 
 const UPSERT: &str = "mutation UpsertBucket($id: String, $name: String, $project: String, $entity: String, \
     $groupName: String, $description: String, $displayName: String, $notes: String, $commit: String, \
@@ -42,12 +42,12 @@ const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: 
     $files: [String!]!) { createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, \
     files: $files}) { runID uploadHeaders files { name uploadUrl } } }";
 
-/// Why a request did not succeed.
+/// Why a request failed.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// Another try may help, after `wait` where the server asked for it.
+pub(crate) enum Failure {
+    /// A retry may help, after `wait` if the server asked for it.
     Passing { message: String, wait: Option<Duration> },
-    /// No try will.
+    /// A retry does not help.
     Final { message: String, status: Option<StatusCode> },
 }
 
@@ -56,13 +56,13 @@ impl Failure {
         Self::Final { message: message.into(), status: None }
     }
 
-    pub(super) fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         match self {
             Self::Passing { message, .. } | Self::Final { message, .. } => message,
         }
     }
 
-    /// The same, as one that may pass, where its status is `status`.
+    /// Makes the failure passing if its status is `wanted`.
     fn passing_if(self, wanted: StatusCode) -> Self {
         match self {
             Self::Final { message, status: Some(status) } if status == wanted => Self::Passing { message, wait: None },
@@ -71,58 +71,54 @@ impl Failure {
     }
 }
 
-/// What the server is told of a run when it begins or goes on.
+/// What the server is told about a run that starts or resumes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Description {
-    pub(super) id: String,
+pub(crate) struct Description {
+    pub(crate) id: String,
     /// The config as JSON text.
-    pub(super) config: String,
-    pub(super) host: String,
-    pub(super) program: String,
-    pub(super) commit: Option<String>,
-    pub(super) repo: Option<String>,
-    /// Names and labels are only sent for a new run: later they belong to the person at the server's page.
-    pub(super) is_new: bool,
+    pub(crate) config: String,
+    pub(crate) host: String,
+    pub(crate) program: String,
+    /// Names and labels are only sent for a new run: afterwards they belong to the user of the server's page.
+    pub(crate) is_new: bool,
 }
 
-/// Where the server keeps a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) entity: String,
-    pub(super) project: String,
-    pub(super) run: String,
+pub(crate) struct Place {
+    pub(crate) entity: String,
+    pub(crate) project: String,
+    pub(crate) run: String,
 }
 
-/// Where a file is to be put.
+/// Where to upload a file.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) name: String,
+pub(crate) struct Target {
+    pub(crate) name: String,
     url: Url,
     headers: HeaderMap,
 }
 
-/// A connection to a server.
-pub(super) struct Client {
+pub(crate) struct Client {
     http: Http,
     settings: Settings,
     authorization: HeaderValue,
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let agent = format!("{}/{}", base::PROGRAM, base::VERSION);
-        // A redirect would hand the run's data, or the key, to whatever host an answer names.
+        // A redirect would send the run's data, or the key, to whatever host an answer names.
         let http = Http::builder().user_agent(agent).redirect(Policy::none());
         let http = http.connect_timeout(settings.http_timeout).build();
-        let key = settings.api_key.as_ref().context("there is no key for Weights & Biases")?;
+        let key = settings.api_key.as_ref().context("no API key for Weights & Biases")?;
         let mut authorization =
             HeaderValue::from_str(&key.authorization()).context("the key for Weights & Biases fits no request")?;
         authorization.set_sensitive(true);
         Ok(Self { http: http.context("cannot set up requests")?, settings: settings.clone(), authorization })
     }
 
-    /// Makes the run, or tells the server that it goes on.
-    pub(super) fn upsert(&self, run: &Description) -> Result<Place, Failure> {
+    /// Creates the run, or reports that it resumes.
+    pub(crate) fn upsert(&self, run: &Description) -> Result<Place, Failure> {
         let settings = &self.settings;
         let mut variables = json!({
             "name": run.id,
@@ -131,8 +127,6 @@ impl Client {
             "config": run.config,
             "host": run.host,
             "program": run.program,
-            "commit": run.commit,
-            "repo": run.repo,
         });
         if run.is_new {
             variables["displayName"] = json!(settings.name);
@@ -142,21 +136,21 @@ impl Client {
             variables["tags"] = json!(settings.tags);
         }
         let answer = self.ask("UpsertBucket", UPSERT, &variables);
-        // Two processes that make one project at the same moment get this answer.
+        // Two processes that create a project at the same moment get this answer.
         let answer = answer.map_err(|failure| failure.passing_if(StatusCode::CONFLICT))?;
         let bucket = &answer["upsertBucket"]["bucket"];
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let project = &bucket["project"];
         let entity = text(&project["entity"]["name"]).or_else(|| settings.entity.clone());
         Ok(Place {
-            entity: entity.ok_or_else(|| Failure::last("the server does not tell whose the run is"))?,
+            entity: entity.ok_or_else(|| Failure::last("the server's answer does not name the owner of the run"))?,
             project: text(&project["name"]).unwrap_or_else(|| settings.project.clone()),
             run: text(&bucket["name"]).unwrap_or_else(|| run.id.clone()),
         })
     }
 
-    /// What the server has of the run; `None` where it does not know it.
-    pub(super) fn at_server(&self, id: &str) -> Result<Option<AtServer>, Failure> {
+    /// What the server has of the run; `None` if it does not know the run.
+    pub(crate) fn at_server(&self, id: &str) -> Result<Option<AtServer>, Failure> {
         let variables = json!({ "project": self.settings.project, "entity": self.settings.entity, "name": id });
         let answer = self.ask("RunResumeStatus", RESUME, &variables)?;
         let bucket = &answer["model"]["bucket"];
@@ -166,19 +160,19 @@ impl Client {
         let count = |name: &str| bucket[name].as_u64().unwrap_or(0);
         let history = count("historyLineCount");
         let offsets = Offsets { history, events: count("eventsLineCount"), lines: count("logLineCount") };
-        let seen = if history > 0 { end_of_history(bucket)? } else { Seen::default() };
-        Ok(Some(AtServer { offsets, seen }))
+        let tail = if history > 0 { end_of_history(bucket)? } else { HistoryTail::default() };
+        Ok(Some(AtServer { offsets, tail }))
     }
 
-    /// Where to put files.
-    pub(super) fn targets(&self, place: &Place, names: &[String]) -> Result<Vec<Target>, Failure> {
+    /// Where to upload files.
+    pub(crate) fn targets(&self, place: &Place, names: &[String]) -> Result<Vec<Target>, Failure> {
         let variables = json!({ "entity": place.entity, "project": place.project, "run": place.run, "files": names });
         let answer = self.ask("CreateRunFiles", CREATE_FILES, &variables)?;
         let created = &answer["createRunFiles"];
         let headers = upload_headers(&created["uploadHeaders"]);
         let files = created["files"].as_array().map(Vec::as_slice).unwrap_or_default();
         let target = |file: &Value| {
-            // A server of one's own may give an address without a host.
+            // A self-hosted server may give an address without a host.
             let url = self.settings.base_url.join(file["uploadUrl"].as_str()?).ok()?;
             let name = file["name"].as_str()?.to_owned();
             ["http", "https"].contains(&url.scheme()).then(|| Target { name, url, headers: headers.clone() })
@@ -186,18 +180,18 @@ impl Client {
         Ok(files.iter().filter_map(target).collect())
     }
 
-    /// Puts a file where the server said. The storage is not the server, so it does not get the key.
-    pub(super) fn upload(&self, target: &Target, content: Vec<u8>) -> Result<(), Failure> {
+    /// Uploads a file to where the server said. The storage is another server and does not get the key.
+    pub(crate) fn upload(&self, target: &Target, content: Vec<u8>) -> Result<(), Failure> {
         let request = self.http.put(target.url.clone()).headers(target.headers.clone());
-        let request = request.timeout(self.settings.http_timeout.max(LEAST_DATA_TIMEOUT));
+        let request = request.timeout(self.settings.http_timeout.max(MIN_DATA_TIMEOUT));
         send(request.body(content)).map(drop)
     }
 
-    /// Sends lines; gives back whether a person pressed Stop.
-    pub(super) fn stream(&self, place: &Place, body: Vec<u8>) -> Result<bool, Failure> {
+    /// Sends lines; returns whether the user pressed Stop.
+    pub(crate) fn stream(&self, place: &Place, body: Vec<u8>) -> Result<bool, Failure> {
         let path = ["files", &place.entity, &place.project, &place.run, "file_stream"];
-        let answer = self.post(&path, body, self.settings.http_timeout.max(LEAST_DATA_TIMEOUT))?;
-        // An answer that is no JSON says nothing; the lines have arrived all the same.
+        let answer = self.post(&path, body, self.settings.http_timeout.max(MIN_DATA_TIMEOUT))?;
+        // An answer that is not JSON says nothing; the lines have arrived anyway.
         let answer: Value = read(answer).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Ok(answer["stopped"].as_bool().unwrap_or(false))
     }
@@ -206,7 +200,7 @@ impl Client {
         let body = json!({ "operationName": operation, "query": query, "variables": variables });
         let bytes = read(self.post(&["graphql"], body.to_string().into_bytes(), self.settings.http_timeout)?)?;
         let answer: Value = serde_json::from_slice(&bytes)
-            .map_err(|_| Failure::last(format!("the server's answer to {operation} is no JSON")))?;
+            .map_err(|_| Failure::last(format!("the server's answer to {operation} is not JSON")))?;
         if let Some(errors) = answer["errors"].as_array().filter(|errors| !errors.is_empty()) {
             let messages: Vec<&str> = errors.iter().filter_map(|error| error["message"].as_str()).collect();
             return Err(Failure::last(format!("the server refuses {operation}: {}", printable(&messages.join("; ")))));
@@ -222,41 +216,41 @@ impl Client {
     }
 }
 
-/// Where the server keeps what a run's page shows.
-pub(super) fn page(app_url: &Url, place: &Place) -> Option<String> {
+/// The address of a run's page.
+pub(crate) fn page(app_url: &Url, place: &Place) -> Option<String> {
     address(app_url, &[&place.entity, &place.project, "runs", &place.run]).ok().map(String::from)
 }
 
-/// Each of `parts` is one part of the path, whatever is in it.
+/// Each of `parts` is one part of the path, whatever it contains.
 fn address(base: &Url, parts: &[&str]) -> Result<Url, Failure> {
     let mut url = base.clone();
     match url.path_segments_mut() {
         Ok(mut path) => path.pop_if_empty().extend(parts),
-        Err(()) => return Err(Failure::last("WANDB_BASE_URL is no address of a server")),
+        Err(()) => return Err(Failure::last("WANDB_BASE_URL is not the address of a server")),
     };
     Ok(url)
 }
 
-/// The last lines of the history, which the server gives as JSON in JSON; else the summary's step.
-fn end_of_history(bucket: &Value) -> Result<Seen, Failure> {
-    let tail: Option<Value> = bucket["historyTail"].as_str().and_then(|text| serde_json::from_str(text).ok());
-    let mut seen = Seen::default();
-    for line in tail.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
-        // Rows with NaN are no JSON, but the step can be read from the text with those as null.
+/// The last lines of the history, which the server gives as JSON in JSON, or the summary's step.
+fn end_of_history(bucket: &Value) -> Result<HistoryTail, Failure> {
+    let lines: Option<Value> = bucket["historyTail"].as_str().and_then(|text| serde_json::from_str(text).ok());
+    let mut tail = HistoryTail::default();
+    for line in lines.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+        // Rows with NaN are not JSON, but can be read with null in its place.
         let row = line.as_str().and_then(parse_row);
         let Some(row) = row.as_ref().and_then(Value::as_object) else { continue };
         if let Some(step) = row.get("_step").and_then(step_of) {
-            seen.note(step, row.keys().map(String::as_str));
+            tail.add(step, row.keys().map(String::as_str));
         }
     }
     let summary = bucket["summaryMetrics"].as_str().and_then(parse_row);
     let summary_step = summary.as_ref().and_then(|summary| step_of(&summary["_step"]));
-    match (seen.step(), summary_step) {
-        (Some(step), Some(later)) if later > step => Ok(Seen::through(later)),
-        (Some(_), _) => Ok(seen),
-        (None, Some(step)) => Ok(Seen::through(step)),
-        // To go on would write the history twice.
-        (None, None) => Err(Failure::last("the server has a history of the run and does not tell its last step")),
+    match (tail.step(), summary_step) {
+        (Some(step), Some(later)) if later > step => Ok(HistoryTail::through(later)),
+        (Some(_), _) => Ok(tail),
+        (None, Some(step)) => Ok(HistoryTail::through(step)),
+        // Continuing would write the history twice.
+        (None, None) => Err(Failure::last("the server has a history of the run but does not give its last step")),
     }
 }
 
@@ -264,7 +258,7 @@ fn step_of(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().filter(|step| *step >= 0.0).map(|step| step as u64))
 }
 
-/// A line of the server as JSON, with NaN and infinities, which JSON does not know, as null.
+/// A line of the server as JSON, with null for NaN and infinities.
 fn parse_row(text: &str) -> Option<Value> {
     if let Ok(value) = serde_json::from_str(text) {
         return Some(value);
@@ -301,12 +295,12 @@ fn upload_headers(list: &Value) -> HeaderMap {
 }
 
 fn send(request: RequestBuilder) -> Result<Response, Failure> {
-    // An address of the storage carries a key of its own.
+    // The error is not shown with its address: one of the storage carries a key.
     let answer = request.send().map_err(|error| {
         let what = match () {
-            () if error.is_timeout() => "the server does not answer in time",
+            () if error.is_timeout() => "the server did not answer in time",
             () if error.is_connect() => "no connection to the server",
-            () if error.is_builder() => return Failure::last("the address is none that can be asked"),
+            () if error.is_builder() => return Failure::last("the address cannot be requested"),
             () => "the connection was cut",
         };
         Failure::Passing { message: what.to_owned(), wait: None }
@@ -319,7 +313,7 @@ fn send(request: RequestBuilder) -> Result<Response, Failure> {
         return Err(Failure::last(redirected(&answer)));
     }
     let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let wait = wait.map(|seconds| Duration::from_secs(seconds).min(LONGEST_ASKED_WAIT));
+    let wait = wait.map(|seconds| Duration::from_secs(seconds).min(MAX_ASKED_WAIT));
     let message = match read(answer).ok().and_then(|body| explanation(&body)) {
         Some(explanation) => format!("the server answered {status}: {explanation}"),
         None => format!("the server answered {status}"),
@@ -330,7 +324,7 @@ fn send(request: RequestBuilder) -> Result<Response, Failure> {
     }
 }
 
-/// Names the host that an answer redirects to. The rest of the address may hold a password or a signature.
+/// Names the host that an answer redirects to. The rest of the address may contain a password or a signature.
 fn redirected(answer: &Response) -> String {
     let (status, from) = (answer.status(), origin(answer.url()));
     let location = answer.headers().get(LOCATION).and_then(|value| answer.url().join(value.to_str().ok()?).ok());
@@ -342,7 +336,7 @@ fn redirected(answer: &Response) -> String {
                  Weights & Biases has moved, set WANDB_BASE_URL to its new address"
             )
         }
-        None => format!("{from} redirects ({status}) without an address that can be read"),
+        None => format!("{from} redirects ({status}) without a readable address"),
     }
 }
 
@@ -354,7 +348,7 @@ fn origin(url: &Url) -> String {
 
 fn read(answer: Response) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    match answer.take(MOST_ANSWER_BYTES).read_to_end(&mut bytes) {
+    match answer.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
         Err(_) => Err(Failure::Passing { message: "the connection was cut".to_owned(), wait: None }),
     }
@@ -367,27 +361,27 @@ fn explanation(body: &[u8]) -> Option<String> {
     Some(printable(text)).filter(|text| !text.is_empty())
 }
 
-/// A server's words on one line, as they may go to a terminal.
+/// A server's text on one line, safe for a terminal.
 fn printable(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.take(MOST_EXPLANATION_CHARACTERS).collect::<String>().trim().to_owned()
+    plain.take(MAX_EXPLANATION_CHARACTERS).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::Item;
     use super::*;
+    use crate::history::Item;
 
     #[test]
     fn the_end_of_the_history_is_read_from_what_the_server_keeps() {
-        let tail = json!([r#"{"_step": 129, "loss": 1}"#, r#"{"_step": 130, "loss": NaN, "text": "a \"NaN"}"#]);
-        let bucket = json!({ "historyTail": tail.to_string(), "summaryMetrics": "{\"_step\": 130}" });
-        let seen = end_of_history(&bucket).unwrap();
-        assert_eq!(seen.step(), Some(130));
-        assert!(seen.is_new(130, "val") && !seen.is_new(130, "text") && !seen.is_new(129, "val"));
-        let later = json!({ "historyTail": tail.to_string(), "summaryMetrics": "{\"_step\": 140}" });
+        let lines = json!([r#"{"_step": 129, "loss": 1}"#, r#"{"_step": 130, "loss": NaN, "text": "a \"NaN"}"#]);
+        let bucket = json!({ "historyTail": lines.to_string(), "summaryMetrics": "{\"_step\": 130}" });
+        let tail = end_of_history(&bucket).unwrap();
+        assert_eq!(tail.step(), Some(130));
+        assert!(tail.is_new(130, "val") && !tail.is_new(130, "text") && !tail.is_new(129, "val"));
+        let later = json!({ "historyTail": lines.to_string(), "summaryMetrics": "{\"_step\": 140}" });
         assert_eq!(end_of_history(&later).unwrap().step(), Some(140));
-        assert_eq!(end_of_history(&json!({ "summaryMetrics": "{\"_step\": 7.0}" })).unwrap(), Seen::through(7));
+        assert_eq!(end_of_history(&json!({ "summaryMetrics": "{\"_step\": 7.0}" })).unwrap(), HistoryTail::through(7));
         assert!(end_of_history(&json!({ "historyTail": "[1, \"x\", null]", "summaryMetrics": 3 })).is_err());
     }
 

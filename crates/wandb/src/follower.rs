@@ -1,43 +1,40 @@
-//! Reads a run's log and makes of it what the server is still to get.
+//! Reads a run's log and turns it into the requests that the server still lacks.
 //!
-//! Because the log is the queue, nothing that the run logs waits in memory, however long the server is away. A run that
-//! goes on is read from its beginning: what the server has is left out, what it lacks is sent.
+//! The log is the queue: nothing that the run logs waits in memory, however long the server is unreachable. The log of a
+//! resumed run is read from its start; what the server has is skipped.
 
 use std::collections::BTreeSet;
 use std::io;
 
+use base::clock;
 use serde_json::{Value, json};
 
-use super::log_file::LogReader;
-use super::offline::Before;
-use super::records::Part;
-use super::row::{Item, Tree};
-use super::seen::Seen;
-use super::times;
+use crate::history::{HistoryTail, Item, Tree};
+use crate::local_run::Before;
+use crate::log_file::LogReader;
+use crate::records::Part;
 
-/// Escaped inside a request, text can double; the server takes ten mebibytes.
-const MOST_BATCH_BYTES: usize = 4 << 20;
+/// Text can double in size when it is escaped; the server accepts 10 MiB.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// What the server has of a run.
 #[derive(Debug, Default)]
-pub(super) struct AtServer {
-    /// Its lines.
-    pub(super) offsets: Offsets,
-    /// The end of its history.
-    pub(super) seen: Seen,
+pub(crate) struct AtServer {
+    pub(crate) offsets: Offsets,
+    pub(crate) tail: HistoryTail,
 }
 
-/// How many lines of each stream are at the server.
+/// Lines of each stream that the server has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Offsets {
-    pub(super) history: u64,
-    pub(super) events: u64,
-    pub(super) lines: u64,
+pub(crate) struct Offsets {
+    pub(crate) history: u64,
+    pub(crate) events: u64,
+    pub(crate) lines: u64,
 }
 
 impl Offsets {
-    /// The offsets behind a batch.
-    pub(super) fn behind(self, batch: &Batch) -> Self {
+    /// The offsets after a batch.
+    pub(crate) fn after(self, batch: &Batch) -> Self {
         Self {
             history: self.history + batch.history.len() as u64,
             events: self.events + batch.events.len() as u64,
@@ -48,28 +45,27 @@ impl Offsets {
 
 /// What one request sends.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Batch {
-    pub(super) history: Vec<String>,
-    pub(super) events: Vec<String>,
-    pub(super) lines: Vec<String>,
-    pub(super) summary: Option<String>,
-    /// Files to upload.
-    pub(super) files: Vec<String>,
-    /// The exit code, where the run is over.
-    pub(super) exit: Option<i32>,
-    /// The log has more.
-    pub(super) is_full: bool,
+pub(crate) struct Batch {
+    pub(crate) history: Vec<String>,
+    pub(crate) events: Vec<String>,
+    pub(crate) lines: Vec<String>,
+    pub(crate) summary: Option<String>,
+    pub(crate) files: Vec<String>,
+    /// The exit code of a finished run.
+    pub(crate) exit: Option<i32>,
+    /// The log holds more.
+    pub(crate) is_full: bool,
     bytes: usize,
 }
 
 impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let streams = [&self.history, &self.events, &self.lines];
         streams.iter().all(|lines| lines.is_empty()) && self.summary.is_none() && self.exit.is_none()
     }
 
-    /// The body of the request; `uploaded` names files that have arrived.
-    pub(super) fn body(&self, offsets: Offsets, uploaded: &[String]) -> Vec<u8> {
+    /// The body of the request; `uploaded` names uploaded files.
+    pub(crate) fn body(&self, offsets: Offsets, uploaded: &[String]) -> Vec<u8> {
         let streams = [
             ("wandb-history.jsonl", offsets.history, &self.history),
             ("wandb-events.jsonl", offsets.events, &self.events),
@@ -99,15 +95,15 @@ impl Batch {
     }
 }
 
-/// Reads a log behind its writer.
-pub(super) struct Follower {
+/// Reads a log after its writer.
+pub(crate) struct Follower {
     reader: LogReader,
-    /// A part that did not fit into the last batch.
+    /// A part that did not fit in the last batch.
     held: Option<Part>,
-    at_server: Seen,
+    at_server: HistoryTail,
     skip_lines: u64,
     skip_events: u64,
-    /// Events of earlier sessions that are still to come, and when the run began for them and for later ones.
+    /// Events of earlier sessions that have not been read yet.
     earlier_events: u64,
     started: (f64, f64),
     summary: Tree,
@@ -115,13 +111,13 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Reads from the beginning. `before` is what the log held when this session began, `started` is when the run would
-    /// have begun had it run without a break, `uploaded` names the files that the server has.
-    pub(super) fn new(reader: LogReader, before: &Before, started: f64, uploaded: BTreeSet<String>) -> Self {
+    /// Reads from the start. `before` is what the log held when this session started, `started` is when the run would have
+    /// started had it never been interrupted, `uploaded` names the files that the server has.
+    pub(crate) fn new(reader: LogReader, before: &Before, started: f64, uploaded: BTreeSet<String>) -> Self {
         Self {
             reader,
             held: None,
-            at_server: Seen::default(),
+            at_server: HistoryTail::default(),
             skip_lines: before.lines,
             skip_events: before.events,
             earlier_events: before.events,
@@ -131,20 +127,20 @@ impl Follower {
         }
     }
 
-    /// The server does not know the run: what another one had is uploaded again.
-    pub(super) fn forget_uploads(&mut self) {
+    /// The server does not know the run: what another server had is uploaded again.
+    pub(crate) fn forget_uploads(&mut self) {
         self.uploaded.clear();
     }
 
-    /// Leaves out what the server has. Lines of this session are never among that: the log may be new while the run is old.
-    pub(super) fn leave_out(&mut self, at_server: &AtServer) {
-        self.at_server = at_server.seen.clone();
+    /// Skips what the server has. That never includes lines of this session: the log may be new while the run is old.
+    pub(crate) fn leave_out(&mut self, at_server: &AtServer) {
+        self.at_server = at_server.tail.clone();
         self.skip_lines = self.skip_lines.min(at_server.offsets.lines);
         self.skip_events = self.skip_events.min(at_server.offsets.events);
     }
 
-    /// What comes next of the log, as far as `limit`.
-    pub(super) fn next_batch(&mut self, limit: u64) -> io::Result<Batch> {
+    /// The next part of the log, up to `limit`.
+    pub(crate) fn next_batch(&mut self, limit: u64) -> io::Result<Batch> {
         let mut batch = Batch::default();
         let mut summary_changed = false;
         while batch.exit.is_none() {
@@ -156,7 +152,7 @@ impl Follower {
                 },
             };
             let Some(part) = part else { continue };
-            if batch.bytes > 0 && batch.bytes + size(&part) > MOST_BATCH_BYTES {
+            if batch.bytes > 0 && batch.bytes + size(&part) > MAX_BATCH_BYTES {
                 self.held = Some(part);
                 batch.is_full = true;
                 break;
@@ -193,7 +189,7 @@ impl Follower {
                 if self.skip_lines > 0 {
                     self.skip_lines -= 1;
                 } else {
-                    batch.lines.push(format!("{} {text}", times::with_microseconds(time)));
+                    batch.lines.push(format!("{} {text}", clock::iso_microseconds(time)));
                 }
             }
             Part::Files(names) => {
@@ -205,7 +201,7 @@ impl Follower {
     }
 }
 
-/// A measurement as a line: the server draws what begins with `system.`.
+/// A measurement as a line: the server draws keys that begin with `system.`.
 fn event(time: f64, started: f64, items: Vec<Item>) -> String {
     let named = |item: Item| Item { path: vec![format!("system.{}", item.path.join("."))], json: item.json };
     let about = [("_timestamp", json!(time)), ("_runtime", json!((time - started).max(0.0))), ("_wandb", json!(true))];
@@ -227,9 +223,9 @@ fn size(part: &Part) -> usize {
 mod tests {
     use std::path::Path;
 
-    use super::super::log_file::LogWriter;
-    use super::super::row::items;
     use super::*;
+    use crate::history::items;
+    use crate::log_file::LogWriter;
 
     fn log(path: &Path, parts: &[Part]) -> u64 {
         let mut writer = LogWriter::create(path).unwrap();
@@ -285,7 +281,7 @@ mod tests {
             "exitcode": 3,
         });
         assert_eq!(body, expected);
-        assert_eq!(Offsets::default().behind(&batch), Offsets { history: 1, events: 1, lines: 1 });
+        assert_eq!(Offsets::default().after(&batch), Offsets { history: 1, events: 1, lines: 1 });
         assert_eq!(Batch::default().body(Offsets::default(), &[]), b"{}");
     }
 
@@ -296,10 +292,10 @@ mod tests {
         let parts =
             [history(1, "a"), history(2, "a"), history(2, "b"), history(3, "a"), line("1"), line("2"), line("3")];
         let end = log(&path, &parts);
-        let mut seen = Seen::default();
-        seen.note(2, ["a"]);
-        let at_server = AtServer { offsets: Offsets { history: 2, events: 5, lines: 1 }, seen };
-        // The last line belongs to the session that begins.
+        let mut tail = HistoryTail::default();
+        tail.add(2, ["a"]);
+        let at_server = AtServer { offsets: Offsets { history: 2, events: 5, lines: 1 }, tail };
+        // The last line belongs to the session that starts.
         let mut follower = follow(&path, &Before { lines: 2, ..Before::default() });
         follower.leave_out(&at_server);
         let batch = follower.next_batch(end).unwrap();
@@ -307,7 +303,10 @@ mod tests {
         assert_eq!(batch.lines.len(), 2);
 
         let mut follower = follow(&path, &Before::default());
-        follower.leave_out(&AtServer { offsets: Offsets { lines: 9, ..Offsets::default() }, seen: Seen::through(2) });
+        follower.leave_out(&AtServer {
+            offsets: Offsets { lines: 9, ..Offsets::default() },
+            tail: HistoryTail::through(2),
+        });
         let batch = follower.next_batch(end).unwrap();
         assert_eq!((batch.history.len(), batch.lines.len()), (1, 3), "a new log of an old run");
     }
@@ -316,7 +315,7 @@ mod tests {
     fn a_long_log_is_sent_in_parts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let long = "x".repeat(MOST_BATCH_BYTES / 2);
+        let long = "x".repeat(MAX_BATCH_BYTES / 2);
         let end = log(&path, &[line(&long), line(&long), line(&long), line("end")]);
         let mut follower = follow(&path, &Before::default());
         let mut counts = Vec::new();

@@ -1,67 +1,61 @@
-//! Weights & Biases: a run's metrics, pictures and console, on the disk and, when online, at the server.
+//! Weights & Biases: a run's metrics, images and console, on disk and, when online, at the server.
 //!
 //! Everything is written to the run's log first. A thread sends what the log holds, so that a slow or dead server never
-//! holds the training up; what did not arrive is sent by `wandb sync`. A run that goes on from a checkpoint keeps its id,
-//! its folder and its history: steps that are there already are not written again.
+//! delays the training; what did not arrive is sent by `wandb sync`. A run that resumes from a checkpoint keeps its id, its
+//! folder and its history: steps that are already there are not written again.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
 mod client;
+mod context;
 mod follower;
+mod history;
+mod local_run;
 mod log_file;
 mod metadata;
 mod netrc;
-mod offline;
-mod recording;
 mod records;
-mod row;
-mod run_id;
-mod seen;
 mod settings;
-mod shared;
 mod stream;
-mod surroundings;
-mod times;
 
-#[cfg(test)]
-mod recorder;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use base::quoting::shell_path;
+use base::threads;
 use serde_json::{Map, Value, json};
 
+pub use context::{Context, Pace, Say, Tone};
+pub use history::number;
 pub use metadata::{Gpu, Metadata};
-pub use row::number;
 pub use settings::{ApiKey, Mode, Options, Resume, Settings};
-pub use surroundings::{Pace, Say, Surroundings, Tone};
 
-use base::threads;
 use client::{Client, Description};
 use follower::Follower;
+use history::{HistoryTail, Item, Tree};
+use local_run::{Before, LocalRun};
 use log_file::LogReader;
-use offline::{Before, LocalRun};
-use recording::Recording;
 use records::Part;
-use row::Item;
-use shared::Shared;
-use stream::{Streamer, Uploads};
+use stream::{Finish, Shared, Streamer, Uploads};
 
 /// The official client whose protocol and files these are. The server's pages show it as the client's version.
 const CLIENT_VERSION: &str = "0.31.0";
+/// How long a run that was stopped or failed waits without progress.
+const MAX_WAIT_AFTER_STOP: Duration = Duration::from_secs(10);
 
-/// Where a run goes on.
+/// Where a run resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumePoint {
-    /// The run.
     pub run_id: String,
-    /// The last step that the checkpoint knows.
+    /// The last step of the checkpoint.
     pub step: u64,
 }
 
-/// A picture to log.
+/// An image to log.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
     /// The content of a PNG file.
@@ -70,39 +64,39 @@ pub struct Picture<'a> {
     pub width: u32,
     /// In pixels.
     pub height: u32,
-    /// What stands below it.
     pub caption: &'a str,
 }
 
-/// A run that is being logged. One that is dropped without [`Run::finish`] counts as broken off and can go on later.
+/// A run that is being logged. One that is dropped without [`Run::finish`] counts as interrupted and can be resumed.
 pub struct Run {
     id: String,
+    /// Absent when disabled.
     active: Option<Recording>,
 }
 
 impl Run {
-    /// Begins a run, or goes on with one. When online, waits a little for the server's answer, so that the address of the
-    /// run's page can be told; a server that does not answer, or refuses, is only warned of.
+    /// Starts or resumes a run. When online, waits briefly for the server's answer, so that the address of the run's page
+    /// can be printed; a server that does not answer, or refuses, only causes a warning.
     ///
     /// # Errors
-    /// A folder that cannot be written; an id that is none.
+    /// A folder that cannot be written, or an invalid id.
     pub fn start(
         settings: &Settings,
         metadata: &Metadata,
         resume: Option<&ResumePoint>,
-        surroundings: Surroundings,
+        context: Context,
     ) -> anyhow::Result<Self> {
         let is_drawn = settings.run_id.is_none() && resume.is_none();
         let id = settings.run_id.clone().or_else(|| resume.map(|point| point.run_id.clone()));
-        let id = id.unwrap_or_else(|| run_id::from_random(surroundings.random[0]));
-        run_id::check(&id)?;
+        let id = id.unwrap_or_else(|| settings::random_run_id(context.random[0]));
+        settings::check_run_id(&id)?;
         if settings.mode == Mode::Disabled {
             return Ok(Self { id, active: None });
         }
-        let now = (surroundings.clock)();
+        let now = (context.clock)();
         let (mut local, before) = open(settings, &id, resume.is_some(), now)?;
         let started = now - before.seconds;
-        let writer_id = uuid(surroundings.random[1], surroundings.random[2]);
+        let writer_id = uuid(context.random[1], context.random[2]);
         let config: Vec<Item> = metadata.config_values().iter().map(|(key, value)| Item::new(key, value)).collect();
         if local.num_records() == 1 {
             let first_step = resume.map(|point| point.step.saturating_add(1));
@@ -123,22 +117,20 @@ impl Run {
                 config: Value::Object(server_config).to_string(),
                 host: metadata.host.clone(),
                 program: metadata.program.clone(),
-                commit: metadata.git_commit.clone(),
-                repo: metadata.git_remote.clone(),
                 is_new: is_drawn,
             };
-            Some(connect(settings, &surroundings, &local, &before, started, description)?)
+            Some(connect(settings, &context, &local, &before, started, description)?)
         } else {
             None
         };
-        let (seen, summary, is_silent) = (before.seen, before.summary, settings.silent);
-        let active = Recording { local, seen, summary, pending: None, started, surroundings, is_silent, shared };
+        let (written, summary, is_silent) = (before.tail, before.summary, settings.silent);
+        let active = Recording { local, written, summary, pending: None, started, context, is_silent, shared };
         active.greet();
         Ok(Self { id, active: Some(active) })
     }
 
-    /// Logs values of a step. Values of one step make one row; a value that the history has already is left out, as is all
-    /// of an earlier step. Numbers that may be NaN or infinite are made with [`number`].
+    /// Logs values of a step. Values of one step form one row; values that the history already has, and those of an earlier
+    /// step, are skipped. Use [`number`] for numbers that may be NaN or infinite.
     ///
     /// # Errors
     /// A log that cannot be written.
@@ -146,8 +138,8 @@ impl Run {
         self.active.as_mut().map_or(Ok(()), |active| active.log(step, values))
     }
 
-    /// Writes the row of the newest step, which otherwise waits for the next step: to be called before a checkpoint is
-    /// saved, so that a run that goes on from it finds the row.
+    /// Writes the row of the newest step, which otherwise waits for the next step. Call it before a checkpoint is saved, so
+    /// that a run that resumes from it finds the row.
     ///
     /// # Errors
     /// A log that cannot be written.
@@ -165,7 +157,7 @@ impl Run {
         active.write(&Part::Stats { time, items })
     }
 
-    /// Logs what was printed at `time`, in seconds since 1970; each line becomes one.
+    /// Logs what was printed at `time`, in seconds since 1970, line by line.
     ///
     /// # Errors
     /// A log that cannot be written.
@@ -178,10 +170,10 @@ impl Run {
         Ok(())
     }
 
-    /// Logs pictures of a step under one name.
+    /// Logs images of a step under one name.
     ///
     /// # Errors
-    /// A picture or a log that cannot be written.
+    /// An image or a log that cannot be written.
     pub fn images(&mut self, key: &str, step: u64, pictures: &[Picture<'_>]) -> anyhow::Result<()> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let Some(first) = pictures.first().filter(|_| active.takes(step, key)) else { return Ok(()) };
@@ -207,20 +199,19 @@ impl Run {
     /// # Errors
     /// A log that cannot be written.
     pub fn summary(&mut self, values: &Map<String, Value>) -> anyhow::Result<()> {
-        self.active.as_mut().map_or(Ok(()), |active| active.summarize(row::items(values)))
+        self.active.as_mut().map_or(Ok(()), |active| active.summarize(history::items(values)))
     }
 
-    /// Whether a person pressed Stop on the run's page.
+    /// Whether the user pressed Stop on the run's page.
     pub fn should_stop(&self) -> bool {
-        self.shared().is_some_and(Shared::is_stopped)
+        self.shared().is_some_and(|shared| shared.state().is_stopped)
     }
 
-    /// The address of the run's page, once the server has told it.
+    /// The address of the run's page, once the server has given it.
     pub fn url(&self) -> Option<String> {
-        self.shared().and_then(Shared::url)
+        self.shared().and_then(|shared| shared.state().url.clone())
     }
 
-    /// The run's id.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -230,7 +221,7 @@ impl Run {
         self.active.as_ref().map(|active| active.local.folder())
     }
 
-    /// Ends the run with an exit code, 0 for success, and waits for what is still on its way as long as there is progress.
+    /// Ends the run with an exit code, 0 for success, and waits for unsent data as long as there is progress.
     ///
     /// # Errors
     /// A log that cannot be written.
@@ -243,7 +234,7 @@ impl Run {
     }
 }
 
-/// The folder of a run that goes on, or a new one.
+/// The folder of a run that resumes, or a new one.
 fn open(settings: &Settings, id: &str, is_resumed: bool, now: f64) -> anyhow::Result<(LocalRun, Before)> {
     if is_resumed && let Some(opened) = LocalRun::reopen(&settings.dir, id)? {
         return Ok(opened);
@@ -251,10 +242,10 @@ fn open(settings: &Settings, id: &str, is_resumed: bool, now: f64) -> anyhow::Re
     Ok((LocalRun::create(&settings.dir, id, settings.mode, now)?, Before::default()))
 }
 
-/// Starts the thread.
+/// Starts the thread that sends the log.
 fn connect(
     settings: &Settings,
-    surroundings: &Surroundings,
+    context: &Context,
     local: &LocalRun,
     before: &Before,
     started: f64,
@@ -268,15 +259,15 @@ fn connect(
     let streamer = Streamer {
         client: Client::new(settings)?,
         settings: settings.clone(),
-        pace: surroundings.pace.clone(),
+        pace: context.pace.clone(),
         shared: Arc::clone(&shared),
-        say: Arc::clone(&surroundings.say),
+        say: Arc::clone(&context.say),
         description,
         follower: Follower::new(reader, before, started, uploaded),
-        last_step_here: before.seen.step(),
+        last_local_step: before.tail.step(),
         folder: local.folder().to_owned(),
         uploads,
-        has_told: false,
+        has_warned: false,
     };
     threads::spawn("wandb", move || streamer.run())?;
     Ok(shared)
@@ -288,4 +279,127 @@ fn uuid(high: u64, low: u64) -> String {
     let low = (low & !(3 << 62)) | 1 << 63;
     let (first, second, third) = (high >> 32, high >> 16 & 0xffff, high & 0xffff);
     format!("{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
+}
+
+/// A run that is not disabled: it gathers rows, writes each to the log once, and waits for the end of sending.
+struct Recording {
+    local: LocalRun,
+    written: HistoryTail,
+    summary: Tree,
+    /// The row of the newest step: values of one step arrive in several calls and form one row.
+    pending: Option<Pending>,
+    /// When the run would have started had it never been interrupted, in seconds since 1970.
+    started: f64,
+    context: Context,
+    is_silent: bool,
+    /// Absent when offline.
+    shared: Option<Arc<Shared>>,
+}
+
+struct Pending {
+    step: u64,
+    time: f64,
+    values: Map<String, Value>,
+}
+
+impl Recording {
+    /// Prints the address of the run's page if the server gives it soon.
+    fn greet(&self) {
+        let Some(shared) = &self.shared else { return };
+        if let Some(url) = shared.wait_for_connection(self.context.pace.connect_wait) {
+            self.say(Tone::Message, &format!("Weights & Biases: {url}"));
+        }
+    }
+
+    fn say(&self, tone: Tone, text: &str) {
+        if tone == Tone::Warning || !self.is_silent {
+            (self.context.say)(tone, text);
+        }
+    }
+
+    /// Whether the history still lacks a value.
+    fn takes(&self, step: u64, key: &str) -> bool {
+        self.pending.as_ref().is_none_or(|pending| pending.step <= step) && self.written.is_new(step, key)
+    }
+
+    fn log(&mut self, step: u64, values: &Map<String, Value>) -> anyhow::Result<()> {
+        let new: Vec<_> = values.iter().filter(|(key, _)| self.takes(step, key)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        if self.pending.as_ref().is_some_and(|pending| pending.step != step) {
+            self.commit()?;
+        }
+        let new: Vec<(String, Value)> = new.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let time = (self.context.clock)();
+        let pending = self.pending.get_or_insert_with(|| Pending { step, time, values: Map::new() });
+        pending.values.extend(new);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> anyhow::Result<()> {
+        let Some(Pending { step, time, values }) = self.pending.take() else { return Ok(()) };
+        let mut items = history::items(&values);
+        let seconds = (time - self.started).max(0.0);
+        for (key, value) in [("_step", json!(step)), ("_timestamp", json!(time)), ("_runtime", json!(seconds))] {
+            items.push(Item::new(key, &value));
+        }
+        // Before the history, as in the official client: then no row lacks its summary.
+        self.summarize(items.clone())?;
+        self.write(&Part::History { step, items })?;
+        self.written.add(step, values.keys().map(String::as_str));
+        Ok(())
+    }
+
+    fn summarize(&mut self, items: Vec<Item>) -> anyhow::Result<()> {
+        items.iter().for_each(|item| self.summary.set(item));
+        self.write(&Part::Summary(items))
+    }
+
+    fn write(&mut self, part: &Part) -> anyhow::Result<()> {
+        self.local.write(part)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Lets the thread send what the log holds now.
+    fn publish(&self) {
+        if let Some(shared) = &self.shared {
+            shared.publish(self.local.position());
+        }
+    }
+
+    fn finish(mut self, code: i32) -> anyhow::Result<()> {
+        self.commit()?;
+        let seconds = ((self.context.clock)() - self.started).max(0.0) as u64;
+        let runtime = Item { path: vec!["_wandb".to_owned(), "runtime".to_owned()], json: seconds.to_string() };
+        self.summarize(vec![runtime])?;
+        self.local.write_file("wandb-summary.json", self.summary.to_json().as_bytes())?;
+        self.write(&Part::Exit { code, seconds })?;
+        self.local.sync()?;
+        // Whoever stops a run may kill it soon.
+        let patience = self.context.pace.finish_wait;
+        let patience = if code == 0 { patience } else { patience.min(MAX_WAIT_AFTER_STOP) };
+        let sync = format!("`wandb sync {}`", shell_path(self.local.folder()));
+        match &self.shared {
+            None => self.say(Tone::Message, &format!("Weights & Biases: to upload this run: {sync}")),
+            // The thread has said why.
+            Some(shared) if shared.is_over() => {}
+            Some(shared) if shared.finish(patience) != Finish::Unanswered => {}
+            Some(_) => {
+                self.say(Tone::Warning, &format!("Weights & Biases does not answer; send the rest with {sync}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // A destructor cannot report a failure.
+        let _ = self.commit();
+        if let Some(shared) = &self.shared {
+            shared.abandon();
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The `.wandb` file: records in LevelDB's log format, which `wandb sync` reads.
 //!
-//! The file begins with seven bytes and goes on in blocks of 32 KiB. A record is one chunk or, where it does not fit into
-//! the block, several. Each chunk has a checksum, so that a record which a crash cut off is seen and cut away. The
+//! Seven bytes are followed by blocks of 32 KiB. A record is one chunk or, if it does not fit into the block, several. Each
+//! chunk has a checksum, so that a record that a crash left incomplete is detected and removed. The
 //! checksum is the plain CRC-32, not LevelDB's masked CRC-32C (`core/internal/transactionlog` of the official client).
 
 use std::fs::{File, OpenOptions};
@@ -18,22 +18,21 @@ const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
-/// A file that is being written. What [`LogWriter::append`] returned from has been handed to the system.
-pub(super) struct LogWriter {
+/// A file that is being written. Records are handed to the system when [`LogWriter::append`] returns.
+pub(crate) struct LogWriter {
     file: File,
     position: u64,
 }
 
 impl LogWriter {
-    /// Makes a new file.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(&FILE_HEADER)?;
         Ok(Self { file, position: FILE_HEADER.len() as u64 })
     }
 
-    /// Goes on with a file behind the record that ends at `end`; what is there is cut off.
-    pub(super) fn reopen(path: &Path, end: u64) -> io::Result<Self> {
+    /// Continues a file after the record that ends at `end`; what follows is cut off.
+    pub(crate) fn reopen(path: &Path, end: u64) -> io::Result<Self> {
         place::refuse_link(path)?;
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(end)?;
@@ -46,12 +45,11 @@ impl LogWriter {
         Ok(Self { file, position: end.max(FILE_HEADER.len() as u64) })
     }
 
-    /// Adds a record.
-    pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let bytes = chunks(self.position, record);
         let written = self.file.write_all(&bytes);
         if written.is_err() {
-            // A part of a record would hide all that follow. The first error is the one to report.
+            // An incomplete record would hide all that follow. The first error is the one to report.
             let _ = self.file.set_len(self.position).and_then(|()| self.file.seek(SeekFrom::Start(self.position)));
         } else {
             self.position += bytes.len() as u64;
@@ -60,17 +58,17 @@ impl LogWriter {
     }
 
     /// The end of the last record.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Waits until all is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    /// Waits until everything is on disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 }
 
-/// A record as it stands in the file from `position` on.
+/// A record as it is written at `position`.
 fn chunks(position: u64, record: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(record.len() + 2 * CHUNK_HEADER as usize);
     let mut rest = record;
@@ -106,18 +104,18 @@ fn checksum(kind: u8, part: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Reads the records of a file, also while they are being written.
-pub(super) struct LogReader {
+/// Reads the records of a file, even while it is being written.
+pub(crate) struct LogReader {
     file: File,
     position: u64,
     block: Vec<u8>,
-    /// Where `block` begins.
+    /// Where `block` starts.
     block_start: u64,
 }
 
 impl LogReader {
-    /// Reads from the first record on. A file without the right beginning has none.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// Reads from the first record. A file with another start has none.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut file = bounded_file::open(path)?;
         let mut header = Vec::new();
         (&mut file).take(FILE_HEADER.len() as u64).read_to_end(&mut header)?;
@@ -125,15 +123,15 @@ impl LogReader {
         Ok(Self { file, position, block: Vec::new(), block_start: u64::MAX })
     }
 
-    /// The next record that ends at or before `limit`; `None` where there is none, or where the bytes are no record. The
-    /// same place is tried again by the next call.
-    pub(super) fn next(&mut self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    /// The next record that ends at or before `limit`; `None` if there is none, or if the bytes are not a record. The next
+    /// call tries the same position again.
+    pub(crate) fn next(&mut self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         if self.position < FILE_HEADER.len() as u64 {
             return Ok(None);
         }
         let mut position = self.position;
         let mut record = Vec::new();
-        // A first chunk may be empty: a block's last seven bytes are a header alone.
+        // A first chunk may be empty: a block's last seven bytes are only a header.
         let mut is_first = true;
         loop {
             let room = BLOCK - position % BLOCK;
@@ -164,8 +162,8 @@ impl LogReader {
         }
     }
 
-    /// The end of the last record that was read; 0 where the file does not begin as one of these.
-    pub(super) fn position(&self) -> u64 {
+    /// The end of the last record that was read; 0 if the file is not a log.
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
@@ -177,7 +175,7 @@ impl LogReader {
         let block_start = position - position % BLOCK;
         let from = (position - block_start) as usize;
         let to = from + length as usize;
-        // The block may have grown since it was read. What lies behind the limit may still change, so it is not kept.
+        // The block may have grown since it was read. What follows the limit may still change, so it is not kept.
         if self.block_start != block_start || self.block.len() < to {
             self.block.clear();
             self.file.seek(SeekFrom::Start(block_start))?;
@@ -210,7 +208,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.wandb");
         let mut writer = LogWriter::create(&path).unwrap();
-        // Around the end of a block every room from 0 to 8 bytes occurs.
+        // At the end of a block, every remaining space from 0 to 8 bytes occurs.
         let block = BLOCK as usize;
         let lengths = [1, 100, block - 7 - 7, block - 7 - 8 - 107, 3 * block, block - 7, 5, 70_000];
         let mut expected = Vec::new();

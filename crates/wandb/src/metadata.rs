@@ -1,63 +1,51 @@
-//! What a run tells of itself: its config, the program and the machine; as the record, the file and the request need it.
+//! What a run reports about itself: its config, the program and the machine; for the record, the file and the request.
 
+use base::clock;
 use serde_json::{Map, Value, json};
 
-use super::CLIENT_VERSION;
-use super::times;
+use crate::CLIENT_VERSION;
 
-/// What a run tells of itself.
+/// What a run reports about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
     /// The resolved config, an object.
     pub config: Value,
-    /// What the program is called.
+    /// The name of the program.
     pub program: String,
-    /// Its arguments.
     pub args: Vec<String>,
-    /// The file of the program.
+    /// Path of the program.
     pub executable: Option<String>,
-    /// The machine's name.
+    /// The host name.
     pub host: String,
     /// The operating system, such as `Linux-6.18-x86_64`.
     pub os: String,
-    /// The commit of the repository that the run was started in.
-    pub git_commit: Option<String>,
-    /// The address of that repository.
-    pub git_remote: Option<String>,
-    /// Cores of the processor.
     pub cpu_cores: u64,
-    /// Threads that they run at once.
     pub cpu_threads: u64,
-    /// Main memory in bytes.
     pub memory_bytes: u64,
-    /// The graphics processors.
     pub gpus: Vec<Gpu>,
 }
 
-/// A graphics processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// What it is called.
     pub name: String,
-    /// Its memory in bytes.
     pub memory_bytes: u64,
 }
 
 /// The system and processor that this program was built for, as `linux-x86_64`.
-pub(super) fn platform() -> String {
+pub(crate) fn platform() -> String {
     let system = if std::env::consts::OS == "macos" { "darwin" } else { std::env::consts::OS };
     format!("{system}-{}", std::env::consts::ARCH)
 }
 
 impl Metadata {
-    /// The values of the config; empty where it is no object.
-    pub(super) fn config_values(&self) -> Map<String, Value> {
+    /// The values of the config; empty if it is not an object.
+    pub(crate) fn config_values(&self) -> Map<String, Value> {
         self.config.as_object().cloned().unwrap_or_default()
     }
 
-    /// The config as the server keeps it: each value wrapped, and `_wandb` beside them. Without `_wandb.t` the server does
-    /// not take the run for one that has begun, and it cannot be resumed.
-    pub(super) fn server_config(&self, writer_id: &str, started: f64) -> Map<String, Value> {
+    /// The config as the server stores it: each value wrapped, plus `_wandb`. Without `_wandb.t` the server does not regard the
+    /// run as started, and it cannot be resumed.
+    pub(crate) fn server_config(&self, writer_id: &str, started: f64) -> Map<String, Value> {
         let values = self.config_values();
         let mut config: Map<String, Value> =
             values.into_iter().map(|(key, value)| (key, json!({ "value": value }))).collect();
@@ -72,10 +60,10 @@ impl Metadata {
     }
 
     /// The content of `wandb-metadata.json`.
-    pub(super) fn file(&self, writer_id: &str, started: f64) -> Value {
+    pub(crate) fn file(&self, writer_id: &str, started: f64) -> Value {
         let mut file = json!({
             "os": self.os,
-            "startedAt": format!("{}Z", times::with_microseconds(started)),
+            "startedAt": format!("{}Z", clock::iso_microseconds(started)),
             "args": self.args,
             "program": self.program,
             "host": self.host,
@@ -88,12 +76,6 @@ impl Metadata {
         if let Some(executable) = &self.executable {
             file["executable"] = json!(executable);
         }
-        if let Some(commit) = &self.git_commit {
-            file["git"] = json!({ "commit": commit });
-            if let Some(remote) = &self.git_remote {
-                file["git"]["remote"] = json!(remote);
-            }
-        }
         if let Some(gpu) = self.gpus.first() {
             file["gpu"] = json!(gpu.name);
             file["gpu_count"] = json!(self.gpus.len());
@@ -105,7 +87,7 @@ impl Metadata {
 }
 
 /// The content of `config.yaml`: the config of the server in block style.
-pub(super) fn yaml(config: &Map<String, Value>) -> String {
+pub(crate) fn yaml(config: &Map<String, Value>) -> String {
     let mut text = String::new();
     write_block(config, 0, &mut text);
     text
@@ -114,7 +96,7 @@ pub(super) fn yaml(config: &Map<String, Value>) -> String {
 fn write_block(values: &Map<String, Value>, depth: usize, text: &mut String) {
     for (key, value) in values {
         text.push_str(&"    ".repeat(depth));
-        // A text in JSON's quotation marks is one in YAML too, whatever is in it.
+        // A JSON string is also a YAML string, whatever it contains.
         text.push_str(&Value::from(key.as_str()).to_string());
         text.push(':');
         match value {
@@ -131,7 +113,7 @@ fn write_block(values: &Map<String, Value>, depth: usize, text: &mut String) {
     }
 }
 
-/// JSON is YAML, but for numbers such as `1e-5`, which YAML 1.1 reads as text without a point.
+/// JSON is YAML, except for numbers such as `1e-5`, which YAML 1.1 reads as text without a point.
 fn flow(value: &Value) -> String {
     match value {
         Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),
@@ -174,14 +156,13 @@ mod tests {
         let metadata = Metadata {
             config: json!({"lr": 0.1}),
             gpus: vec![Gpu { name: "H200".to_owned(), memory_bytes: 5 }],
-            git_commit: Some("abc".to_owned()),
             ..Metadata::default()
         };
         let config = metadata.server_config("writer", 0.0);
         assert_eq!(config["lr"], json!({"value": 0.1}));
         assert_eq!(config["_wandb"]["value"]["t"]["5"], CLIENT_VERSION);
         let environment = &config["_wandb"]["value"]["e"]["writer"];
-        assert_eq!((&environment["gpu"], &environment["git"]["commit"]), (&json!("H200"), &json!("abc")));
+        assert_eq!(environment["gpu"], "H200");
         assert_eq!(environment["startedAt"], "1970-01-01T00:00:00.000000Z");
         assert!(Metadata::default().config_values().is_empty());
     }

@@ -1,10 +1,10 @@
 //! Reads the password of one machine from a netrc file.
 //!
-//! `wandb login` keeps the key there. An entry `default` is not used: it is a password for other servers, and those are
-//! not to learn it from here. Macros are skipped.
+//! `wandb login` stores the key there. An entry `default` is not used: it is a password for other servers, which must not
+//! be disclosed to this one. Macros are skipped.
 
 /// The password of the first of `machines` that has an entry with one.
-pub(super) fn password(text: &str, machines: &[&str]) -> Option<String> {
+pub(crate) fn password(text: &str, machines: &[&str]) -> Option<String> {
     let words = words(text);
     machines.iter().find_map(|machine| password_of(&words, machine))
 }
@@ -31,15 +31,15 @@ fn password_of(words: &[String], machine: &str) -> Option<String> {
     None
 }
 
-/// The words of the file without comments and macros. A quoted word may have spaces, a backslash takes the next character
-/// as it is.
+/// The words of the file without comments and macros. A quoted word may contain spaces; a backslash escapes the next
+/// character.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let found = words_of_line(line);
         if found.iter().any(|word| word == "macdef") {
-            // A macro reaches to the next empty line.
+            // A macro ends at the next empty line.
             lines.by_ref().find(|line| line.trim().is_empty());
         } else {
             words.extend(found);
@@ -54,7 +54,7 @@ fn words_of_line(line: &str) -> Vec<String> {
     loop {
         while rest.next_if(|c| c.is_whitespace()).is_some() {}
         match rest.peek() {
-            // A password may begin with this sign.
+            // A password may begin with this character.
             Some('#') if words.last().is_none_or(|word| word != "password") => return words,
             Some(_) => {}
             None => return words,

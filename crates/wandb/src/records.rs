@@ -2,16 +2,15 @@
 //!
 //! A record is a message with its number and one of many parts. Only what this program writes is read.
 
-use super::CLIENT_VERSION;
-use super::metadata::Metadata;
-use super::row::Item;
-use super::settings::Settings;
+use crate::CLIENT_VERSION;
+use crate::history::Item;
+use crate::metadata::Metadata;
+use crate::settings::Settings;
 use base::protobuf::{Fields, Message, Value};
 
 /// The oldest official client that reads such a file.
 const OLDEST_READER: &str = "0.70.0";
 
-// The parts of a record.
 const HISTORY: u32 = 2;
 const SUMMARY: u32 = 3;
 const CONFIG: u32 = 5;
@@ -24,48 +23,51 @@ const EXIT: u32 = 18;
 const HEADER: u32 = 21;
 const ENVIRONMENT: u32 = 26;
 
-// Fields that several parts share.
+// Fields of several parts.
 const KEY: u32 = 1;
 const NESTED_KEY: u32 = 2;
 const VALUE_JSON: u32 = 16;
 const FILE_IS_MEDIA: u64 = 2;
 const STANDARD_OUTPUT: u64 = 1;
 
-/// What a record says.
 #[derive(Debug)]
-pub(super) enum Part {
-    /// Names the format.
+pub(crate) enum Part {
     Header(Message),
-    /// Describes the run.
     Run(Message),
-    /// Where the run runs.
     Environment(Message),
-    /// Which client wrote it.
     Telemetry(Message),
-    /// Values of the config.
     Config(Vec<Item>),
     /// A row of metrics.
-    History { step: u64, items: Vec<Item> },
-    /// Values of the summary.
+    History {
+        step: u64,
+        items: Vec<Item>,
+    },
     Summary(Vec<Item>),
     /// Measurements of the machine at a moment, in seconds since 1970.
-    Stats { time: f64, items: Vec<Item> },
+    Stats {
+        time: f64,
+        items: Vec<Item>,
+    },
     /// A line of the console.
-    Line { time: f64, text: String },
+    Line {
+        time: f64,
+        text: String,
+    },
     /// Files to upload, relative to `files/`.
     Files(Vec<String>),
-    /// The end of the run.
-    Exit { code: i32, seconds: u64 },
+    Exit {
+        code: i32,
+        seconds: u64,
+    },
 }
 
-/// The first record of a file.
-pub(super) fn header() -> Part {
+pub(crate) fn header() -> Part {
     let version = Message::new().text(1, CLIENT_VERSION).text(2, OLDEST_READER);
     Part::Header(Message::new().message(1, &version))
 }
 
-/// The record that describes the run. `first_step` is the step behind the checkpoint that it goes on from.
-pub(super) fn run(
+/// The record that describes the run. `first_step` is the step after the checkpoint that it resumes from.
+pub(crate) fn run(
     settings: &Settings,
     id: &str,
     metadata: &Metadata,
@@ -85,20 +87,12 @@ pub(super) fn run(
     let run = run.message(17, &timestamp(started));
     let run = if first_step.is_some() { run.boolean(18, true) } else { run };
     let run = run.message(19, &telemetry_message());
-    Part::Run(match &metadata.git_commit {
-        Some(commit) => run.message(21, &git(metadata, commit)),
-        None => run,
-    })
+    Part::Run(run)
 }
 
-/// The record of the machine and the program.
-pub(super) fn environment(metadata: &Metadata, writer_id: &str, started: f64) -> Part {
+pub(crate) fn environment(metadata: &Metadata, writer_id: &str, started: f64) -> Part {
     let message = Message::new().text(1, &metadata.os).message(3, &timestamp(started)).texts(5, &metadata.args);
     let message = message.text(6, &metadata.program);
-    let message = match &metadata.git_commit {
-        Some(commit) => message.message(9, &git(metadata, commit)),
-        None => message,
-    };
     let message = message.text(12, &metadata.host).optional_text(14, metadata.executable.as_deref());
     let message = message.unsigned(16, metadata.cpu_cores).unsigned(17, metadata.cpu_threads);
     let message = match metadata.gpus.first() {
@@ -110,17 +104,12 @@ pub(super) fn environment(metadata: &Metadata, writer_id: &str, started: f64) ->
     Part::Environment(message.messages(24, gpus).text(199, writer_id))
 }
 
-/// The record of the client.
-pub(super) fn telemetry() -> Part {
+pub(crate) fn telemetry() -> Part {
     Part::Telemetry(telemetry_message())
 }
 
 fn telemetry_message() -> Message {
-    Message::new().text(5, CLIENT_VERSION).text(12, CLIENT_VERSION).text(13, &super::metadata::platform())
-}
-
-fn git(metadata: &Metadata, commit: &str) -> Message {
-    Message::new().optional_text(1, metadata.git_remote.as_deref()).text(2, commit)
+    Message::new().text(5, CLIENT_VERSION).text(12, CLIENT_VERSION).text(13, &crate::metadata::platform())
 }
 
 fn timestamp(seconds: f64) -> Message {
@@ -128,7 +117,7 @@ fn timestamp(seconds: f64) -> Message {
     Message::new().signed(1, seconds.floor() as i64).unsigned(2, nanos.min(999_999_999))
 }
 
-/// How the keys of an item are written: the history's always as a path, as in the official client.
+/// How the keys of an item are written: those of the history always as a path, as in the official client.
 #[derive(Clone, Copy)]
 enum Nesting {
     Flat,
@@ -144,8 +133,7 @@ fn item_message(item: &Item, nesting: Nesting) -> Message {
 }
 
 impl Part {
-    /// The record as bytes.
-    pub(super) fn encode(&self, number: u64) -> Vec<u8> {
+    pub(crate) fn encode(&self, number: u64) -> Vec<u8> {
         let (field, message) = match self {
             Self::Header(message) => (HEADER, message.clone()),
             Self::Run(message) => (RUN, message.clone()),
@@ -173,8 +161,8 @@ impl Part {
         Message::new().unsigned(1, number).message(field, &message).into_bytes()
     }
 
-    /// What a record of a file says; `None` for a record of another kind.
-    pub(super) fn decode(record: &[u8]) -> Option<Self> {
+    /// Reads a record; `None` for one of another kind.
+    pub(crate) fn decode(record: &[u8]) -> Option<Self> {
         Fields::new(record).find_map(|(field, part)| match field {
             HISTORY => {
                 let items = items_of(part, 1);
@@ -208,8 +196,8 @@ impl Part {
     }
 }
 
-/// When the run of a record that describes one began, in seconds since 1970.
-pub(super) fn started(record: &[u8]) -> Option<f64> {
+/// When the run started, from the record that describes it, in seconds since 1970.
+pub(crate) fn started(record: &[u8]) -> Option<f64> {
     Fields::new(record).find(|(field, _)| *field == RUN).map(|(_, run)| time_of(run, 17))
 }
 
@@ -248,8 +236,8 @@ fn time_of(part: Value<'_>, field: u32) -> f64 {
 mod tests {
     use serde_json::json;
 
-    use super::super::row::items;
     use super::*;
+    use crate::history::items;
 
     fn round_trip(part: &Part) -> Part {
         Part::decode(&part.encode(7)).unwrap()

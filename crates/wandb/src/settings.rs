@@ -1,16 +1,17 @@
-//! What a run needs to know of Weights & Biases, from the config file, the environment and netrc.
+//! The settings of Weights & Biases, from the config file, the environment and netrc.
 //!
-//! As in the official client, a value that stands in the config beats the environment, as an argument of `wandb.init` does,
-//! and the environment beats the default. The key comes from the environment or from netrc alone and is never shown.
+//! As in the official client, the config takes precedence over the environment, like an argument of `wandb.init`, and the
+//! environment over the defaults. The key comes only from the environment or from netrc and is never shown.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::bail;
 use base64::Engine as _;
 use reqwest::Url;
 
-use super::{netrc, run_id};
+use crate::netrc;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::credentials;
 use base::fault::{WithHint as _, usage};
@@ -18,24 +19,26 @@ use base::fault::{WithHint as _, usage};
 const DEFAULT_SERVER: &str = "https://api.wandb.ai";
 const DEFAULT_PROJECT: &str = "caption-train";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const FEWEST_KEY_CHARACTERS: usize = 40;
-const MOST_PROJECT_CHARACTERS: usize = 128;
+const MIN_KEY_CHARACTERS: usize = 40;
+/// The official client's bounds for names of projects and runs.
+const MAX_NAME_CHARACTERS: usize = 128;
+const FORBIDDEN: [char; 6] = ['/', '\\', '#', '?', '%', ':'];
+const RUN_ID_DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+const RUN_ID_LENGTH: usize = 8;
 
-/// Where the data of a run go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// To the server, and to a log on disk.
+    /// Log to the server and to a log on disk.
     Online,
-    /// Only to the log on disk, for `wandb sync`.
+    /// Log only to disk, for `wandb sync`.
     Offline,
-    /// Nowhere.
     Disabled,
 }
 
-/// What a program may set, as the arguments of `wandb.init`. What is absent is taken from the environment.
+/// What the program may set, like the arguments of `wandb.init`. Absent values are taken from the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `WANDB_MODE`; without that, online if there is a key.
+    /// Default: `WANDB_MODE`, else online if there is a key.
     pub mode: Option<Mode>,
     /// `WANDB_PROJECT`.
     pub project: Option<String>,
@@ -47,24 +50,24 @@ pub struct Options {
     pub tags: Vec<String>,
 }
 
-/// What to do where the server knows the run already, or does not.
+/// Whether the run may exist on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// Go on with it, or begin it.
+    /// Resume or start it.
     Allow,
-    /// It must be there.
+    /// It must exist.
     Must,
-    /// It must not be there.
+    /// It must not exist.
     Never,
 }
 
-/// The key of an account. It is shown nowhere: not even `Debug` tells it.
+/// The API key of an account. It is shown nowhere, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
 impl ApiKey {
     /// The value of the header `Authorization`.
-    pub(super) fn authorization(&self) -> String {
+    pub(crate) fn authorization(&self) -> String {
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("api:{}", self.0)))
     }
 }
@@ -75,49 +78,40 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The settings of one run.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the data go.
     pub mode: Mode,
-    /// The account's key; there where `mode` is online.
+    /// Present if `mode` is online.
     pub api_key: Option<ApiKey>,
-    /// The server's address for programs.
+    /// The address of the server's API.
     pub base_url: Url,
-    /// The server's address for people.
+    /// The address of the server's pages.
     pub app_url: Url,
-    /// The project.
     pub project: String,
-    /// Its owner; the server has a default.
+    /// The owner of the project; the server has a default.
     pub entity: Option<String>,
-    /// The run's id, where a person chose it.
+    /// The run's id, if the user chose it.
     pub run_id: Option<String>,
-    /// What to do where the server knows the run already.
     pub resume: Resume,
     /// The name that is shown for the run.
     pub name: Option<String>,
-    /// Remarks.
     pub notes: Option<String>,
-    /// Labels.
     pub tags: Vec<String>,
-    /// The group the run belongs to.
     pub group: Option<String>,
-    /// What kind of job it is.
     pub job_type: Option<String>,
-    /// The folder in which `wandb/` is made.
+    /// The folder that contains `wandb/`.
     pub dir: PathBuf,
-    /// Messages are not wanted; warnings still come.
+    /// Only warnings are shown.
     pub silent: bool,
-    /// How long to wait for an answer.
     pub http_timeout: Duration,
 }
 
 impl Settings {
-    /// Joins config, environment and defaults. `environment` looks up a variable; `default_dir` is the folder in which
-    /// `wandb/` is made unless `WANDB_DIR` names another.
+    /// Combines config, environment and defaults. `environment` looks up a variable; `default_dir` is the folder in which
+    /// `wandb/` is created unless `WANDB_DIR` names another.
     ///
     /// # Errors
-    /// A mode, an address, a key, a project or an id that is none; online without a key.
+    /// An invalid mode, address, key, project or id; online without a key.
     pub fn resolve(
         config: &Options,
         default_dir: &Path,
@@ -133,7 +127,7 @@ impl Settings {
             (Some(mode), _) => Some(mode),
             (None, name) => name.map(|name| mode(&name)).transpose()?,
         };
-        // A key that nobody needs may be anything.
+        // A key that is not needed is not checked.
         let api_key = match wanted {
             Some(Mode::Offline | Mode::Disabled) => None,
             Some(Mode::Online) | None => api_key(&variable, &base_url)?,
@@ -142,7 +136,7 @@ impl Settings {
         let mode = wanted.unwrap_or(default);
         if mode == Mode::Online && api_key.is_none() {
             return Err(usage(
-                format!("Weights & Biases is to be online, and there is no key for {}", host(&base_url)),
+                format!("Weights & Biases is set to online, but there is no API key for {}", host(&base_url)),
                 "set WANDB_API_KEY, or run `wandb login`, or use the mode offline",
             ));
         }
@@ -151,7 +145,7 @@ impl Settings {
         check_project(&project)?;
         let run_id = variable("WANDB_RUN_ID");
         if let Some(id) = &run_id {
-            run_id::check(id).hint(|| "change WANDB_RUN_ID")?;
+            check_run_id(id).hint(|| "change WANDB_RUN_ID")?;
         }
         let tags = if config.tags.is_empty() { words(variable("WANDB_TAGS")) } else { config.tags.clone() };
         Ok(Self {
@@ -197,12 +191,12 @@ fn timeout(seconds: Option<String>) -> anyhow::Result<Duration> {
     let Some(seconds) = seconds else { return Ok(DEFAULT_TIMEOUT) };
     let parsed = seconds.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
     let duration = parsed.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| usage(format!("WANDB_HTTP_TIMEOUT is {seconds:?}"), "give the seconds, such as 30"))
+    duration.ok_or_else(|| usage(format!("WANDB_HTTP_TIMEOUT is {seconds:?}"), "give a number of seconds, such as 30"))
 }
 
 fn server(address: Option<String>) -> anyhow::Result<Url> {
     let url = address_of("WANDB_BASE_URL", address.as_deref().unwrap_or(DEFAULT_SERVER))?;
-    // The addresses of the pages, which people copy from their browser, answer no program.
+    // The addresses of the pages, which users copy from their browser, have no API.
     match url.host_str() {
         Some("wandb.ai" | "www.wandb.ai" | "app.wandb.ai") => address_of("WANDB_BASE_URL", DEFAULT_SERVER),
         _ => Ok(url),
@@ -212,8 +206,10 @@ fn server(address: Option<String>) -> anyhow::Result<Url> {
 fn address_of(variable: &str, address: &str) -> anyhow::Result<Url> {
     let url = Url::parse(address).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
     let url = url.filter(|url| url.host_str().is_some() && url.username().is_empty() && url.password().is_none());
-    // The address is not shown: it may hold a password.
-    url.ok_or_else(|| usage(format!("{variable} is no address of a server"), format!("use one like {DEFAULT_SERVER}")))
+    // The address is not shown: it may contain a password.
+    url.ok_or_else(|| {
+        usage(format!("{variable} is not the address of a server"), format!("use one like {DEFAULT_SERVER}"))
+    })
 }
 
 fn people_address(base: &Url) -> Url {
@@ -224,7 +220,7 @@ fn people_address(base: &Url) -> Url {
     address
 }
 
-/// Host and port, as netrc and messages name the server.
+/// Host and port, as in netrc and messages.
 fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -239,15 +235,15 @@ fn api_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> anyhow:
         },
     };
     let characters = key.chars().count();
-    if characters < FEWEST_KEY_CHARACTERS {
+    if characters < MIN_KEY_CHARACTERS {
         return Err(usage(
-            format!("{source} has {characters} characters, a key has at least {FEWEST_KEY_CHARACTERS}"),
+            format!("{source} has {characters} characters, expected at least {MIN_KEY_CHARACTERS}"),
             "copy the key again from the server's page /authorize",
         ));
     }
     if key.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(usage(
-            format!("{source} has a space in it"),
+            format!("{source} contains a space"),
             "copy the key again from the server's page /authorize",
         ));
     }
@@ -265,15 +261,15 @@ fn netrc_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> Optio
         (None, Some(home)) => vec![home.join(".netrc"), home.join("_netrc")],
         (None, None) => Vec::new(),
     };
-    // A file that cannot be read is as good as none: the person has not named it.
+    // An unreadable file is ignored: the user has not named it.
     let text = files.iter().find_map(|path| bounded_file::read_text(path, MAX_DESCRIPTION_BYTES).ok())?;
     netrc::password(&text, &[&host(base_url), base_url.host_str()?])
 }
 
 fn check_project(name: &str) -> anyhow::Result<()> {
-    if name.chars().count() > MOST_PROJECT_CHARACTERS || name.contains(['/', '\\', '#', '?', '%', ':']) {
-        let bounds = format!("use at most {MOST_PROJECT_CHARACTERS} characters and none of / \\ # ? % :");
-        return Err(usage(format!("the server takes no project named {name:?}"), bounds));
+    if name.chars().count() > MAX_NAME_CHARACTERS || name.contains(FORBIDDEN) {
+        let bounds = format!("use at most {MAX_NAME_CHARACTERS} characters and none of / \\ # ? % :");
+        return Err(usage(format!("the project name {name:?} is not allowed"), bounds));
     }
     Ok(())
 }
@@ -287,18 +283,38 @@ fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
 }
 
+/// A run id from random bits, one of 2.8 trillion; the bias of the division is below 1e-6.
+pub(crate) fn random_run_id(mut bits: u64) -> String {
+    let mut name = String::with_capacity(RUN_ID_LENGTH);
+    for _ in 0..RUN_ID_LENGTH {
+        name.push(char::from(RUN_ID_DIGITS[(bits % 36) as usize]));
+        bits /= 36;
+    }
+    name
+}
+
+/// Refuses a run id that the server or the file system would refuse.
+pub(crate) fn check_run_id(name: &str) -> anyhow::Result<()> {
+    if name.is_empty() || name.trim() != name {
+        bail!("a run id must not be empty and must not begin or end with a space");
+    }
+    if name.chars().count() > MAX_NAME_CHARACTERS {
+        bail!("a run id has at most {MAX_NAME_CHARACTERS} characters, {name} has {}", name.chars().count());
+    }
+    if let Some(found) = name.chars().find(|c| FORBIDDEN.contains(c) || c.is_control()) {
+        bail!("a run id must not contain the character {found:?}");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
     /// Settings from variables alone.
-    pub(in super::super) fn resolved(
-        config: &Options,
-        dir: &Path,
-        variables: &[(&str, &str)],
-    ) -> anyhow::Result<Settings> {
+    pub(crate) fn resolved(config: &Options, dir: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Settings> {
         let look_up = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         Settings::resolve(config, dir, &look_up)
     }
@@ -398,5 +414,24 @@ pub(super) mod tests {
         let settings = from_variables(&[("WANDB_API_KEY", KEY)]).unwrap();
         assert!(!format!("{settings:?}").contains(&KEY[..8]));
         assert_eq!(&settings.api_key.unwrap().authorization()[..10], "Basic YXBp");
+    }
+
+    #[test]
+    fn names_are_eight_base_36_characters() {
+        assert_eq!(random_run_id(0), "00000000");
+        assert_eq!(random_run_id(35 + 36 * 10), "za000000");
+        for bits in [1, u64::MAX, 0x0123_4567_89ab_cdef] {
+            let name = random_run_id(bits);
+            assert!(name.len() == 8 && name.bytes().all(|byte| RUN_ID_DIGITS.contains(&byte)), "{name}");
+            check_run_id(&name).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_that_would_leave_the_folder_or_the_address_are_refused() {
+        for name in ["", " a", "a/b", "..\\a", "a?b", "a#b", "50%", "a:b", "a\nb", &"a".repeat(129)] {
+            assert!(check_run_id(name).is_err(), "{name:?}");
+        }
+        check_run_id("my run-3.b").unwrap();
     }
 }

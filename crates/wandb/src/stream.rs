@@ -1,31 +1,30 @@
-//! The thread that sends a run's log to the server while the run goes on.
+//! The thread that sends a run's log to the server during the run, and what the two share.
 //!
-//! It reads the log behind its writer and never holds the run up: the run tells it how far the log reaches, and that is
-//! all they share on the way. A server that is away is asked again and again, with growing pauses; when it refuses for good
-//! the thread ends, and what it would have sent is in the log for `wandb sync`.
+//! The thread reads the log after its writer and never delays the run, which only publishes how far the log reaches. An
+//! unreachable server is retried with growing pauses; when it refuses for good the thread ends, and the log keeps the rest
+//! for `wandb sync`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::client::{self, Client, Description, Failure, Place};
-use super::follower::{Batch, Follower, Offsets};
-use super::settings::{Resume, Settings};
-use super::shared::{Phase, Shared, State};
-use super::surroundings::{Pace, Say, Tone};
+use crate::client::{self, Client, Description, Failure, Place};
+use crate::context::{Pace, Say, Tone};
+use crate::follower::{Batch, Follower, Offsets};
+use crate::settings::{Resume, Settings};
 use base::place;
 use base::quoting::shell_path;
 
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
 
-/// Failures in a row until the person is told.
-const FAILURES_UNTIL_TOLD: u32 = 3;
-/// How often a file is tried; the lines are worth more than a picture.
-const MOST_UPLOAD_TRIES: u32 = 4;
-/// How many files one request may name.
-const MOST_FILES_AT_ONCE: usize = 50;
+/// Consecutive failures before the user is warned.
+const FAILURES_BEFORE_WARNING: u32 = 3;
+/// Tries to upload a file; metrics matter more than an image.
+const MAX_UPLOAD_TRIES: u32 = 4;
+/// Files named by one request.
+const MAX_FILES_PER_REQUEST: usize = 50;
 
 /// Why the thread ends early.
 enum End {
@@ -33,33 +32,31 @@ enum End {
     Abandoned,
 }
 
-/// The thread's part.
-pub(super) struct Streamer {
-    pub(super) client: Client,
-    pub(super) settings: Settings,
-    pub(super) pace: Pace,
-    pub(super) shared: Arc<Shared>,
-    pub(super) say: Say,
-    pub(super) description: Description,
-    pub(super) follower: Follower,
-    /// Where the history of the log ended when this session began.
-    pub(super) last_step_here: Option<u64>,
-    /// The run's folder.
-    pub(super) folder: PathBuf,
-    pub(super) uploads: Uploads,
-    /// The person knows that the server is away; a network that comes and goes is told once.
-    pub(super) has_told: bool,
+pub(crate) struct Streamer {
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    pub(crate) pace: Pace,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) say: Say,
+    pub(crate) description: Description,
+    pub(crate) follower: Follower,
+    /// Where the history of the log ended when this session started.
+    pub(crate) last_local_step: Option<u64>,
+    pub(crate) folder: PathBuf,
+    pub(crate) uploads: Uploads,
+    /// The user was warned that the server cannot be reached; an unstable network is reported once.
+    pub(crate) has_warned: bool,
 }
 
 impl Streamer {
     /// Sends until the log's end, or until the server refuses.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let end = self.work();
         if let Err(End::Refused(why)) = &end {
             (self.say)(
                 Tone::Warning,
                 &format!(
-                    "Weights & Biases refused the run's data: {why}; training goes on, send them later with `wandb sync {}`",
+                    "Weights & Biases refused the run's data: {why}; training continues, send the data later with `wandb sync {}`",
                     shell_path(&self.folder)
                 ),
             );
@@ -75,7 +72,7 @@ impl Streamer {
         self.uploads.queue(["config.yaml", "wandb-metadata.json"].map(str::to_owned));
         let mut sent = Instant::now();
         loop {
-            // Read before the log is: what was published then is read now.
+            // Taken before the log is read, which then holds at least what was published.
             let (limit, phase) = {
                 let state = self.shared.state();
                 (state.published, state.phase)
@@ -94,7 +91,7 @@ impl Streamer {
             let is_due = !batch.is_empty() || self.uploads.has_news() || sent.elapsed() >= self.pace.heartbeat;
             if is_due {
                 self.send(&place, &batch, offsets)?;
-                offsets = offsets.behind(&batch);
+                offsets = offsets.after(&batch);
                 sent = Instant::now();
             }
             if batch.exit.is_some() {
@@ -111,12 +108,12 @@ impl Streamer {
 
     fn connect(&mut self) -> Result<(Place, Offsets), End> {
         let id = self.description.id.clone();
-        // An id that was just drawn is nobody's.
+        // A newly drawn id belongs to no run.
         let known = if self.description.is_new { None } else { self.patiently(|client| client.at_server(&id))? };
         match (self.settings.resume, &known) {
-            (Resume::Must, None) => return Err(End::Refused(format!("WANDB_RESUME=must, and there is no run {id}"))),
+            (Resume::Must, None) => return Err(End::Refused(format!("WANDB_RESUME=must, but there is no run {id}"))),
             (Resume::Never, Some(_)) => {
-                return Err(End::Refused(format!("WANDB_RESUME=never, and there is a run {id} already")));
+                return Err(End::Refused(format!("WANDB_RESUME=never, but the run {id} exists")));
             }
             _ => {}
         }
@@ -126,12 +123,10 @@ impl Streamer {
             self.follower.forget_uploads();
         }
         let known = known.unwrap_or_default();
-        if let Some(step) = known.seen.step().filter(|step| Some(*step) > self.last_step_here) {
+        if let Some(step) = known.tail.step().filter(|step| Some(*step) > self.last_local_step) {
             (self.say)(
                 Tone::Warning,
-                &format!(
-                    "the history of the run {id} at Weights & Biases reaches step {step}: only later steps are sent"
-                ),
+                &format!("the run {id} at Weights & Biases already has steps up to {step}; only later steps are sent"),
             );
         }
         self.follower.leave_out(&known);
@@ -150,7 +145,7 @@ impl Streamer {
         Ok(())
     }
 
-    /// Makes a request until it succeeds, is refused or is no longer wanted.
+    /// Repeats a request until it succeeds, is refused or is abandoned.
     fn patiently<T>(&mut self, ask: impl Fn(&Client) -> Result<T, Failure>) -> Result<T, End> {
         let mut failed = 0u32;
         loop {
@@ -165,22 +160,23 @@ impl Streamer {
                 return Err(End::Refused(failure.message().to_owned()));
             };
             failed += 1;
-            if failed == FAILURES_UNTIL_TOLD && !self.has_told {
-                self.has_told = true;
+            if failed == FAILURES_BEFORE_WARNING && !self.has_warned {
+                self.has_warned = true;
                 (self.say)(
                     Tone::Warning,
                     &format!(
-                        "Weights & Biases cannot be reached: {message}; training goes on, the data wait in {}",
+                        "Weights & Biases cannot be reached: {message}; training continues, the data are kept in {}",
                         self.folder.display()
                     ),
                 );
             }
-            let doubled = self.pace.first_wait.saturating_mul(1 << (failed - 1).min(16)).min(self.pace.longest_wait);
+            let doubled =
+                self.pace.min_retry_wait.saturating_mul(1 << (failed - 1).min(16)).min(self.pace.max_retry_wait);
             self.rest(wait.unwrap_or(doubled))?;
         }
     }
 
-    /// A pause between tries, which ends early when the run does.
+    /// A pause between tries that ends early when the run does.
     fn rest(&self, pause: Duration) -> Result<(), End> {
         let phase = self.shared.state().phase;
         let is_enough = |state: &State| state.phase != phase || state.phase == Phase::Abandoned;
@@ -198,31 +194,31 @@ impl Streamer {
         }
     }
 
-    /// Tries all that is left to upload, with pauses.
+    /// Uploads all remaining files, with pauses between tries.
     fn upload_all(&mut self, place: &Place) -> Result<(), End> {
-        let mut pause = self.pace.first_wait;
+        let mut pause = self.pace.min_retry_wait;
         loop {
             self.upload_some(place);
             if self.uploads.waiting.is_empty() {
                 return Ok(());
             }
             self.rest(pause)?;
-            pause = pause.saturating_mul(2).min(self.pace.longest_wait);
+            pause = pause.saturating_mul(2).min(self.pace.max_retry_wait);
         }
     }
 
-    /// Tries each waiting file once. A file that fails stays for the next round, until it has failed too often.
+    /// Tries each waiting file once. A file that fails is kept for the next round until it has failed too often.
     fn upload_some(&mut self, place: &Place) {
-        for _ in 0..self.uploads.waiting.len().div_ceil(MOST_FILES_AT_ONCE) {
+        for _ in 0..self.uploads.waiting.len().div_ceil(MAX_FILES_PER_REQUEST) {
             let round: Vec<(String, u32)> =
-                self.uploads.waiting.drain(..self.uploads.waiting.len().min(MOST_FILES_AT_ONCE)).collect();
+                self.uploads.waiting.drain(..self.uploads.waiting.len().min(MAX_FILES_PER_REQUEST)).collect();
             let names: Vec<String> = round.iter().map(|(name, _)| name.clone()).collect();
             let targets = self.client.targets(place, &names);
             for (name, tries) in round {
                 let uploaded = match &targets {
                     Err(failure) => Err(failure.message().to_owned()),
                     Ok(targets) => match targets.iter().find(|target| target.name == name) {
-                        None => Err("the server gives no place for it".to_owned()),
+                        None => Err("the server gives no address for it".to_owned()),
                         Some(target) => bounded_file::read(&self.folder.join("files").join(&name), MAX_CAPTIONS_BYTES)
                             .map_err(|error| error.to_string())
                             .and_then(|content| {
@@ -235,7 +231,7 @@ impl Streamer {
                         self.shared.set(|state| state.num_answers += 1);
                         self.uploads.news.push(name);
                     }
-                    Err(_) if tries + 1 < MOST_UPLOAD_TRIES => self.uploads.waiting.push_back((name, tries + 1)),
+                    Err(_) if tries + 1 < MAX_UPLOAD_TRIES => self.uploads.waiting.push_back((name, tries + 1)),
                     Err(why) => self.give_up(&name, &why),
                 }
             }
@@ -256,13 +252,12 @@ impl Streamer {
     }
 }
 
-/// Which files have been uploaded and which are still to be. The list survives on the disk, so that a run that goes on
-/// does not upload all its pictures again.
+/// Uploaded and waiting files. The list is kept on disk, so that a resumed run does not upload all its images again.
 #[derive(Debug, Default)]
-pub(super) struct Uploads {
-    /// Files and how often they have failed.
+pub(crate) struct Uploads {
+    /// Files and their numbers of failures.
     waiting: VecDeque<(String, u32)>,
-    /// Files that have arrived and that the server has not been told of.
+    /// Uploaded files that have not been reported to the server.
     news: Vec<String>,
     has_given_up: bool,
     list: PathBuf,
@@ -270,9 +265,9 @@ pub(super) struct Uploads {
 
 impl Uploads {
     /// The uploads of the run in `folder`, and the names of those that arrived in earlier sessions.
-    pub(super) fn of(folder: &Path) -> (Self, BTreeSet<String>) {
+    pub(crate) fn of(folder: &Path) -> (Self, BTreeSet<String>) {
         let list = folder.join("logs").join("uploaded.txt");
-        // Without the list all is uploaded again, which is harmless.
+        // Without the list everything is uploaded again, which is harmless.
         let names = bounded_file::read_text(&list, MAX_DESCRIPTION_BYTES).unwrap_or_default();
         let names = names.lines().map(str::to_owned).collect();
         (Self { list, ..Self::default() }, names)
@@ -286,7 +281,7 @@ impl Uploads {
         !self.news.is_empty()
     }
 
-    /// The server knows of the files that arrived.
+    /// The server knows of the uploaded files.
     fn keep_news(&mut self) {
         let text: String = self.news.drain(..).map(|name| name + "\n").collect();
         if !text.is_empty() {
@@ -294,5 +289,103 @@ impl Uploads {
             let opened = place::open_to_append(&self.list);
             let _ = opened.and_then(|mut file| file.write_all(text.as_bytes()));
         }
+    }
+}
+
+/// The state of the run, for the thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    #[default]
+    Running,
+    /// The log is complete: send the rest now.
+    Finishing,
+    /// The run no longer waits.
+    Abandoned,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    /// How far the log reaches.
+    pub(crate) published: u64,
+    pub(crate) url: Option<String>,
+    pub(crate) is_stopped: bool,
+    pub(crate) is_over: bool,
+    /// Everything has arrived.
+    pub(crate) is_complete: bool,
+    /// Requests that succeeded.
+    pub(crate) num_answers: u64,
+}
+
+/// How sending the rest of a log went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// Everything has arrived.
+    Complete,
+    /// The server refuses; the thread has printed why.
+    Refused,
+    Unanswered,
+}
+
+/// What the run and its thread share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // The state is plain values, each valid by itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes waiting threads.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `is_enough`, at most for `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration, is_enough: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.state(), timeout, |state| !is_enough(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Sets how far the log reaches.
+    pub(crate) fn publish(&self, position: u64) {
+        // No wake-up: the thread checks when its next request is due.
+        self.state().published = position;
+    }
+
+    /// Waits for the first answer; gives the address of the run's page if the server accepted the run.
+    pub(crate) fn wait_for_connection(&self, timeout: Duration) -> Option<String> {
+        self.wait(timeout, |state| state.url.is_some() || state.is_over).url.clone()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state().is_over
+    }
+
+    /// Lets the thread send the rest. Returns when nothing has succeeded for `patience`.
+    pub(crate) fn finish(&self, patience: Duration) -> Finish {
+        self.set(|state| state.phase = Phase::Finishing);
+        loop {
+            let before = self.state().num_answers;
+            let state = self.wait(patience, |state| state.is_over || state.num_answers != before);
+            if state.is_over {
+                return if state.is_complete { Finish::Complete } else { Finish::Refused };
+            }
+            if state.num_answers == before {
+                drop(state);
+                self.abandon();
+                return Finish::Unanswered;
+            }
+        }
+    }
+
+    /// Lets the thread end without sending the rest.
+    pub(crate) fn abandon(&self) {
+        self.set(|state| state.phase = Phase::Abandoned);
     }
 }

@@ -23,7 +23,7 @@ use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::stop::StopFlag;
 use base::{system_usage, terminal};
 use metrics::score::Scores;
-use wandb::{Metadata, Mode, Options, Picture, ResumePoint, Run, Settings, Surroundings, Tone};
+use wandb::{Context, Metadata, Mode, Options, Picture, ResumePoint, Run, Settings, Tone};
 
 pub(super) const KIND: TrackerKind = TrackerKind {
     name: "Weights & Biases",
@@ -106,7 +106,7 @@ impl WeightsAndBiases {
             terminal::message(&describe(&sent));
         }
         let metadata = metadata(config, process);
-        let run = Run::start(settings, &metadata, resume.as_ref(), Surroundings::real(say))?;
+        let run = Run::start(settings, &metadata, resume.as_ref(), Context::real(say))?;
         let identity = Identity { format_version: FORMAT_VERSION, run_id: run.id().to_owned() };
         folder.write(ID_FILE, &format!("{}\n", serde_json::to_string(&identity)?))?;
         let training = &config.training;

@@ -113,12 +113,11 @@ pub(super) fn check_room(source: &Source, wanted: &[Wanted<'_>], folder: &Path) 
 }
 
 fn lack_of_room(missing: u64, free: Option<u64>, folder: &Path) -> anyhow::Result<()> {
-    const GIGABYTE: f64 = 1e9;
     let Some(free) = free.filter(|&free| missing > free) else { return Ok(()) };
     let message = format!(
         "the images take {:.2} GB more, and {:.2} GB are free where {} is",
-        missing as f64 / GIGABYTE,
-        free as f64 / GIGABYTE,
+        missing as f64 / base::GIGABYTE,
+        free as f64 / base::GIGABYTE,
         folder.display()
     );
     Err(fault(message, "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`"))
@@ -195,7 +194,7 @@ pub(super) fn format_of(path: &Path) -> ImageFormat {
 /// source.
 fn reason(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for link in error.chain().map(ToString::to_string).filter(|link| !link.starts_with("hint: ")) {
+    for link in base::fault::causes(error) {
         let text = link.split_whitespace().collect::<Vec<_>>().join(" ");
         if !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);

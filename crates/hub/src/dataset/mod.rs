@@ -1,4 +1,4 @@
-//! Files of a data-set repository that are named.
+//! Named files of a dataset repository.
 
 use super::repository::{MAIN, Repository, RepositoryKind};
 use super::settings::Settings;
@@ -16,7 +16,7 @@ pub(super) fn files(
         Repository { kind: RepositoryKind::Dataset, id, revision: revision.unwrap_or(MAIN), terms, manual, copied_to };
     let source = Source::open(&repository, settings, conditions)?;
     let commit = source.commit(files.first().copied().unwrap_or_default())?;
-    // Nothing is fetched before all is known to be there.
+    // Nothing is downloaded before all files are known to exist.
     let mut states = Vec::new();
     for &name in files {
         states.push((name, source.need(&commit, name)?));

@@ -1,7 +1,6 @@
 //! Downloads of data sets from a Hub on this machine.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +10,9 @@ use crate::testing::{
 };
 use base::digest::sha256;
 use base::fault::describe;
+use test_server::closed_address;
 
-const TERMS: &str = "for research alone";
+const TERMS: &str = "for research only";
 const MANUAL: &str = "put images.zip into a folder and give it with --source";
 const REQUEST: DatasetRequest<'_> = DatasetRequest {
     id: "owner/name",
@@ -256,14 +256,14 @@ fn an_empty_file_is_a_file() {
 fn what_is_not_shown_is_an_error_that_tells_how_to_get_it() {
     let hub = Hub::new().always(To::Revision, Answer::Status("401 Unauthorized", "X-Error-Code: RepoNotFound\r\n"));
     insta::assert_snapshot!(refusal(&hub, &REQUEST), @r"
-    HUB does not show the data set owner/name
+    no access to the dataset owner/name at HUB
       caused by: the server answered 401 Unauthorized (RepoNotFound)
       hint: check the id; for a private or gated repository accept its terms on its page and set HF_TOKEN (HUB/datasets/owner/name)
     ");
     let gated = "X-Error-Code: GatedRepo\r\nX-Error-Message: Access to it is restricted\r\n";
     let hub = Hub::new().always(To::Metadata, Answer::Status("403 Forbidden", gated));
     insta::assert_snapshot!(refusal(&hub, &REQUEST), @r"
-    HUB does not show images.zip of owner/name
+    no access to images.zip of owner/name at HUB
       caused by: the server answered 403 Forbidden (GatedRepo): Access to it is restricted
       hint: check the id; for a private or gated repository accept its terms on its page and set HF_TOKEN (HUB/datasets/owner/name)
     ");
@@ -274,7 +274,7 @@ fn what_is_not_shown_is_an_error_that_tells_how_to_get_it() {
 fn a_repository_a_revision_and_a_file_that_are_not_there_are_told_apart() {
     let repository = Answer::Status("404 Not Found", "X-Error-Code: RepoNotFound\r\n");
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Revision, repository), &REQUEST), @r"
-    HUB has no data set owner/name
+    HUB has no dataset owner/name
       caused by: the server answered 404 Not Found (RepoNotFound)
       hint: check the id; for a private or gated repository accept its terms on its page and set HF_TOKEN
     ");
@@ -283,14 +283,14 @@ fn a_repository_a_revision_and_a_file_that_are_not_there_are_told_apart() {
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Revision, revision), &other), @r"
     owner/name has no revision v2
       caused by: the server answered 404 Not Found (RevisionNotFound)
-      hint: a revision is a branch, a tag or the full name of a commit; see HUB/datasets/owner/name
+      hint: a revision is a branch, a tag or the full hash of a commit; see HUB/datasets/owner/name
     ");
     let absent = DatasetRequest { files: &[BIG, "absent.zip"], ..REQUEST };
     let hub = Hub::new();
     insta::assert_snapshot!(refusal(&hub, &absent), @r"
     owner/name has no file absent.zip at 0123456789abcdef0123456789abcdef01234567
       caused by: the server answered 404 Not Found (EntryNotFound): Entry not found
-      hint: check the id; HUB/datasets/owner/name/tree/0123456789abcdef0123456789abcdef01234567 shows the files
+      hint: check the id; HUB/datasets/owner/name/tree/0123456789abcdef0123456789abcdef01234567 lists the files
     ");
     assert!(hub.ranges().is_empty(), "nothing is fetched before all files are known to be there");
     let pinned = DatasetRequest { revision: Some(COMMIT), ..REQUEST };
@@ -308,7 +308,7 @@ fn too_many_requests_are_waited_out_as_long_as_the_server_asks() {
     let hub =
         Hub::new().always(To::Revision, Answer::Status("429 Too Many Requests", "RateLimit: \"api\";r=0;t=9\r\n"));
     let text = refusal(&hub, &REQUEST);
-    assert!(text.contains("it asks to wait 9s") && text.contains("hint: wait some minutes"), "{text}");
+    assert!(text.contains("it asks to wait 9s") && text.contains("hint: wait a few minutes"), "{text}");
     assert_eq!(hub.requests().len(), 1, "a wait that is too long is not begun");
 }
 
@@ -413,11 +413,10 @@ fn offline_without_the_files_is_an_error_that_tells_the_other_way() {
 #[test]
 fn a_hub_that_cannot_be_reached_is_named_with_the_other_way() {
     let cache = tempfile::tempdir().unwrap();
-    // Nothing listens on the port of a listener that was closed.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let settings = settings(&format!("http://me:password@{closed}"), cache.path());
+    let closed = closed_address();
+    let settings = settings(&closed.replace("http://", "http://me:password@"), cache.path());
     let text = describe(&files(&REQUEST, &settings, &conditions()).unwrap_err());
-    assert!(text.starts_with(&format!("cannot reach http://{closed} to get the data set owner/name")), "{text}");
+    assert!(text.starts_with(&format!("cannot reach {closed} to get the dataset owner/name")), "{text}");
     assert!(text.contains("hint: check the network") && text.contains(MANUAL) && !text.contains("password"), "{text}");
 }
 
@@ -439,8 +438,8 @@ fn too_little_room_is_told_before_anything_is_fetched_and_what_is_there_counts()
     let settings = settings(&hub.address, cache.path());
     let tight = Conditions { free_bytes: |_| Some(19_999), ..conditions() };
     let text = describe(&files(&BIG_REQUEST, &settings, &tight).unwrap_err());
-    assert!(text.contains("0.00 GB of owner/name are still to be fetched, and 0.00 GB are free in "), "{text}");
-    assert!(text.contains("hint: free some, or set HF_HUB_CACHE"), "{text}");
+    assert!(text.contains("downloading owner/name needs 0.00 GB, but only 0.00 GB are free in "), "{text}");
+    assert!(text.contains("hint: free some space, or set HF_HUB_CACHE"), "{text}");
     assert!(hub.ranges().is_empty() && SAID.take() == [TERMS], "the terms were said by the first start alone");
     let enough = Conditions { free_bytes: |_| Some(20_000), ..conditions() };
     assert_is_big(&files(&BIG_REQUEST, &settings, &enough).unwrap());
@@ -455,7 +454,7 @@ fn there_must_be_room_for_what_is_made_of_the_files_too() {
     // Enough for the file, and not for its images beside it.
     let tight = Conditions { free_bytes: |_| Some(2 * big().len() as u64 - 1), ..conditions() };
     let text = describe(&files(&request, &settings, &tight).unwrap_err());
-    assert!(text.contains(&format!("in {} beside 0.00 GB to be fetched", output.display())), "{text}");
+    assert!(text.contains(&format!("in {} in addition to a download of 0.00 GB", output.display())), "{text}");
     assert!(text.contains("--resize SHORT_SIDE") && hub.ranges().is_empty() && SAID.take().is_empty(), "{text}");
     let enough = Conditions { free_bytes: |_| Some(2 * big().len() as u64), ..conditions() };
     assert_is_big(&files(&request, &settings, &enough).unwrap());
@@ -465,7 +464,7 @@ fn there_must_be_room_for_what_is_made_of_the_files_too() {
 fn a_cache_that_cannot_be_written_is_told() {
     let cache = tempfile::NamedTempFile::new().unwrap();
     let text = describe(&fetch(&Hub::new(), cache.path(), &REQUEST).unwrap_err());
-    assert!(text.starts_with("cannot ") && text.contains("hint: check the space and the rights in "), "{text}");
+    assert!(text.starts_with("cannot ") && text.contains("hint: check free space and permissions in "), "{text}");
 }
 
 #[cfg(target_os = "linux")]
@@ -477,7 +476,7 @@ fn a_disk_that_fills_up_meanwhile_is_told_and_is_not_tried_again() {
     std::os::unix::fs::symlink("/dev/full", blobs.join(format!("{}.incomplete", sha256(&big())))).unwrap();
     let text = describe(&fetch(&hub, cache.path(), &BIG_REQUEST).unwrap_err());
     assert!(text.starts_with("cannot write ") && text.contains("caused by: No space left on device"), "{text}");
-    assert!(text.contains("hint: check the space and the rights in "), "{text}");
+    assert!(text.contains("hint: check free space and permissions in "), "{text}");
     assert_eq!(hub.ranges(), [""]);
 }
 
@@ -514,7 +513,7 @@ fn no_answer_of_a_server_is_taken_for_what_it_is_not() {
     for to in [To::Revision, To::Metadata, To::Content] {
         for answer in ODD {
             hub.behave();
-            hub.state.lock().unwrap().always.push((to, answer));
+            hub.state.lock().unwrap().faults.always(to, answer);
             let text = describe(&files(&BIG_REQUEST, &settings, &conditions()).unwrap_err());
             assert!(text.contains("owner/name") && text.contains("hint: "), "{to:?} {answer:?}: {text}");
             assert!(names(cache.path()).iter().all(|name| name == ".locks" || name == "datasets--owner--name"));

@@ -1,4 +1,4 @@
-//! The files of a model: which of them a repository has, and which it must have.
+//! The files of a model: which of them a repository has and which it must have.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use base::fault::fault;
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// The same weights in the format that is a program, which is never read.
+/// The same weights in a format that can run code and is never read.
 const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// What to do without a network.
-const LOCAL_FOLDER: &str = "get the repository's files on a machine with a network and give their folder in place of \
+const LOCAL_FOLDER: &str = "get the repository's files on a machine with a network and give their folder instead of \
                             the id";
-/// Files of weights that an index may name: twice those of the largest open models.
-const MOST_SHARDS: usize = 512;
+/// Weight files that an index may name: twice those of the largest open models.
+const MAX_SHARDS: usize = 512;
 
 /// See [`super::model_folder`].
 pub(super) fn folder(
@@ -49,10 +49,10 @@ pub(super) fn folder(
         files.push((WEIGHTS, weights));
     } else if let Some(index) = source.find(&commit, INDEX)? {
         check_size(id, INDEX, &index)?;
-        // It says what else is needed, and is the only file that is fetched before all is known to fit.
+        // It names the other files, and is the only one that is downloaded before everything is known to fit.
         let index = source.fetch(&commit, vec![(INDEX, index)], conditions)?.remove(0);
         shards = read_index(&index.path).with_context(|| format!("{INDEX} of {id} cannot be used"))?;
-    } else if source.is_alone() {
+    } else if source.is_offline() {
         files.push((WEIGHTS, source.need(&commit, WEIGHTS)?));
     } else {
         return Err(no_weights(id, &source, &commit, kind));
@@ -67,7 +67,7 @@ pub(super) fn folder(
     Ok(source.finish(&commit))
 }
 
-/// Refuses a file that is announced with more bytes than are read of its kind.
+/// Refuses a file that is announced as larger than what is read of its kind.
 fn check_size(id: &str, name: &str, state: &State) -> anyhow::Result<()> {
     if state.bytes() <= MAX_TABLE_BYTES {
         return Ok(());
@@ -80,7 +80,7 @@ fn no_weights(id: &str, source: &Source<'_>, commit: &str, kind: ModelKind) -> a
     let pickled = |name: &&&str| source.find(commit, name).is_ok_and(|state| state.is_some());
     if let Some(name) = PICKLED.iter().find(pickled) {
         return fault(
-            format!("{id} has its weights only as {name}, a format that can run code when it is read"),
+            format!("{id} has its weights only as {name}, a format that can run code when it is loaded"),
             kind.conversion(),
         );
     }
@@ -104,8 +104,8 @@ fn shard_names(index: &str) -> anyhow::Result<BTreeSet<String>> {
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
         anyhow::bail!("{name:?} is not the name of a safetensors file");
     }
-    anyhow::ensure!(!names.is_empty(), "it names no file");
-    anyhow::ensure!(names.len() <= MOST_SHARDS, "it names {} files, expected at most {MOST_SHARDS}", names.len());
+    anyhow::ensure!(!names.is_empty(), "it names no files");
+    anyhow::ensure!(names.len() <= MAX_SHARDS, "it names {} files, expected at most {MAX_SHARDS}", names.len());
     Ok(names)
 }
 

@@ -1,5 +1,4 @@
-//! What a Hub is asked in an upload, and what it answers; each question one call. The shapes are those that
-//! `huggingface_hub` 2.4.0 sends and reads.
+//! The requests of an upload, one call each. Their shapes are those of `huggingface_hub` 2.4.0.
 
 use std::collections::HashMap;
 
@@ -13,34 +12,32 @@ use serde_json::json;
 use super::calls::{Body, Calls};
 use super::content::{Content, Mode};
 use crate::content_hash::is_commit;
+use crate::http_client::{Failure, printable};
 use crate::is_id;
-use crate::wire::{Failure, printable};
 use base::fault::fault;
 
 /// The branch that is committed to.
 pub(super) const BRANCH: &str = "main";
-/// Files in one question, as in `huggingface_hub`.
-const MOST_FILES: usize = 256;
-/// Tries to create a repository while the Hub is creating another one for the same person.
-const MOST_CONFLICTS: u32 = 5;
+/// Files in one request, as in `huggingface_hub`.
+const MAX_FILES: usize = 256;
+/// Tries to create a repository while the Hub is creating another one for the same user.
+const MAX_CONFLICTS: u32 = 5;
 
-/// One repository on its Hub.
 pub(super) struct Api<'a> {
     pub(super) calls: Calls<'a>,
     /// `owner/name`.
     pub(super) id: String,
 }
 
-/// What the Hub tells of a repository.
 pub(super) struct Head {
-    /// As it is called now: one that was renamed is found under its old name.
+    /// Its current name: a renamed repository is also found under its old one.
     pub(super) id: Option<String>,
     pub(super) is_private: Option<bool>,
     /// The newest commit on the branch, if there is one.
     pub(super) commit: Option<String>,
 }
 
-/// How the Hub wants a file, and what it has under the file's name.
+/// How the Hub wants a file, and what it has under that path.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Verdict {
@@ -49,27 +46,27 @@ pub(super) struct Verdict {
     /// Whether the repository's `.gitignore` names it.
     #[serde(default)]
     pub(super) should_ignore: bool,
-    /// The name of the content that is there.
+    /// The hash of the content that is there.
     pub(super) oid: Option<String>,
     #[serde(skip)]
     is_empty: bool,
 }
 
 impl Verdict {
-    /// The storage refuses empty files, so that those always go with the commit.
+    /// The storage refuses empty files, so they always go with the commit.
     pub(super) fn mode(&self) -> Mode {
         if self.is_empty { Mode::Regular } else { self.upload_mode }
     }
 }
 
-/// How to bring a content into the storage.
+/// How to upload a content to the storage.
 #[derive(Clone, Deserialize)]
 pub(super) struct Actions {
     pub(super) upload: Option<Action>,
     pub(super) verify: Option<Action>,
 }
 
-/// An address, and what to send along; for a content in parts also their addresses.
+/// An address and its headers; for a content in parts also their addresses.
 #[derive(Clone, Deserialize)]
 pub(super) struct Action {
     pub(super) href: String,
@@ -83,7 +80,7 @@ impl Api<'_> {
         struct Account {
             name: String,
         }
-        let url = self.calls.wire.address_of(["api", "whoami-v2"])?;
+        let url = self.calls.http.address_of(["api", "whoami-v2"])?;
         let request = || self.calls.request(Method::GET, url.clone(), Body::Nothing);
         let Account { name } = self.calls.patiently("the owner of the token", request)?.json("account")?;
         if is_id(&name) && !name.contains('/') {
@@ -92,10 +89,10 @@ impl Api<'_> {
         Err(Failure::Malformed("the server's answer names no account".to_owned()).into())
     }
 
-    /// Makes the repository, unless there is one already.
+    /// Creates the repository, unless it exists.
     pub(super) fn create(&self, is_private: bool) -> anyhow::Result<()> {
         let (owner, name) = self.id.split_once('/').unwrap_or_default();
-        let url = self.calls.wire.address_of(["api", "repos", "create"])?;
+        let url = self.calls.http.address_of(["api", "repos", "create"])?;
         let visibility = if is_private { "private" } else { "public" };
         let body = json!({"name": name, "organization": owner, "visibility": visibility, "type": "model"});
         let request = || self.calls.request(Method::POST, url.clone(), Body::Json(body.clone()));
@@ -107,9 +104,9 @@ impl Api<'_> {
             };
             match &failure {
                 Failure::Refused(refusal) if refusal.status != StatusCode::CONFLICT => return Err(failure.into()),
-                Failure::Refused(refusal) if refusal.says("conflicting operation") && conflicts < MOST_CONFLICTS => {
+                Failure::Refused(refusal) if refusal.says("conflicting operation") && conflicts < MAX_CONFLICTS => {
                     conflicts += 1;
-                    self.calls.pause(self.calls.wire.patience.first_wait)?;
+                    self.calls.pause(self.calls.http.patience.first_wait)?;
                 }
                 Failure::Refused(_) => return Ok(()),
                 _ => return Err(failure.into()),
@@ -117,7 +114,7 @@ impl Api<'_> {
         }
     }
 
-    /// How the repository is, and where its branch stands.
+    /// The state of the repository and of its branch.
     pub(super) fn head(&self) -> anyhow::Result<Head> {
         #[derive(Deserialize)]
         struct Description {
@@ -135,7 +132,6 @@ impl Api<'_> {
         Ok(Head { id: id.filter(|id| is_id(id) && id.contains('/')), is_private: private, commit: sha })
     }
 
-    /// One verdict for each content.
     pub(super) fn verdicts(&self, contents: &[Content]) -> anyhow::Result<Vec<Verdict>> {
         #[derive(Deserialize)]
         struct Verdicts {
@@ -143,7 +139,7 @@ impl Api<'_> {
         }
         let url = self.model(&["preupload", BRANCH])?;
         let mut verdicts = Vec::new();
-        for contents in contents.chunks(MOST_FILES) {
+        for contents in contents.chunks(MAX_FILES) {
             let file = |Content { name, bytes, sample, .. }: &Content| {
                 let sample = STANDARD.encode(sample);
                 json!({"path": name, "sample": sample, "size": bytes})
@@ -155,7 +151,7 @@ impl Api<'_> {
                 files.into_iter().map(|verdict| (verdict.path.clone(), verdict)).collect();
             for content in contents {
                 let Some(mut verdict) = named.remove(&content.name) else {
-                    let unknown = format!("the server does not tell how it wants {}", content.name);
+                    let unknown = format!("the server does not say how to upload {}", content.name);
                     return Err(Failure::Malformed(unknown).into());
                 };
                 verdict.is_empty = content.bytes == 0;
@@ -165,8 +161,7 @@ impl Api<'_> {
         Ok(verdicts)
     }
 
-    /// How to bring contents, given by SHA-256 and length, into the storage; by their SHA-256, and without those that are
-    /// there.
+    /// How to upload contents, given by SHA-256 and length, to the storage; by SHA-256, without those that it has.
     pub(super) fn missing(&self, contents: &[(&str, u64)]) -> anyhow::Result<HashMap<String, Actions>> {
         #[derive(Deserialize)]
         struct Batch {
@@ -184,9 +179,9 @@ impl Api<'_> {
         }
         let (owner, name) = self.id.split_once('/').unwrap_or_default();
         let repository = format!("{name}.git");
-        let url = self.calls.wire.address_of([owner, &repository, "info", "lfs", "objects", "batch"])?;
+        let url = self.calls.http.address_of([owner, &repository, "info", "lfs", "objects", "batch"])?;
         let mut missing = HashMap::new();
-        for contents in contents.chunks(MOST_FILES) {
+        for contents in contents.chunks(MAX_FILES) {
             let object = |&(sha256, bytes): &(&str, u64)| json!({"oid": sha256, "size": bytes});
             let body = json!({
                 "operation": "upload",
@@ -205,12 +200,12 @@ impl Api<'_> {
                 objects.into_iter().map(|object| (object.oid.clone(), object)).collect();
             for &(sha256, _) in contents {
                 let Some(Object { actions, error, .. }) = named.remove(sha256) else {
-                    let unknown = format!("the server does not tell whether it has the content {sha256}");
+                    let unknown = format!("the server does not say whether it has the content {sha256}");
                     return Err(Failure::Malformed(unknown).into());
                 };
                 if let Some(Refused { message }) = error {
-                    let refused = format!("the server does not take the content {sha256}: {}", printable(&message));
-                    return Err(fault(refused, "see what the server says; the other files are not sent either"));
+                    let refused = format!("the server refuses the content {sha256}: {}", printable(&message));
+                    return Err(fault(refused, "see the server's message; no other files were sent"));
                 }
                 if let Some(actions) = actions.filter(|actions| actions.upload.is_some()) {
                     missing.insert(sha256.to_owned(), actions);
@@ -220,14 +215,14 @@ impl Api<'_> {
         Ok(missing)
     }
 
-    /// An address of the repository among the models.
+    /// An address of the repository in the API for models.
     pub(super) fn model(&self, rest: &[&str]) -> Result<Url, Failure> {
         let parts = ["api", "models"].into_iter().chain(self.id.split('/')).chain(rest.iter().copied());
-        self.calls.wire.address_of(parts)
+        self.calls.http.address_of(parts)
     }
 }
 
-/// Those of every question about large files.
+/// The headers of all requests about large files.
 pub(super) fn lfs_headers() -> HeaderMap {
     let kind = HeaderValue::from_static("application/vnd.git-lfs+json");
     HeaderMap::from_iter([(ACCEPT, kind.clone()), (CONTENT_TYPE, kind)])

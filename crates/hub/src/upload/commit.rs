@@ -1,4 +1,4 @@
-//! The commit: one request that holds the small files and names the large ones.
+//! The commit: one request with the small files and the names of the large ones.
 
 use std::io;
 use std::iter;
@@ -15,20 +15,20 @@ use super::api::{Api, BRANCH};
 use super::calls::{Body, BodyPieces, Flow};
 use super::content::{Check, Content, Mode};
 use crate::content_hash::is_commit;
-use crate::wire::Failure;
+use crate::http_client::Failure;
 use base::digest::Hasher;
 
-/// A file that the repository does not have in this form.
+/// A file whose content the repository lacks.
 pub(super) struct Change<'a> {
     pub(super) content: &'a Content,
     pub(super) mode: Mode,
     pub(super) sha256: &'a str,
 }
 
-/// Makes the commit on top of `parent`, in one try; gives its full name.
+/// Makes the commit on top of `parent`, in one try; returns its full hash.
 ///
 /// # Errors
-/// A [`Failure`], after which it is open whether the commit was made; a file that cannot be read or has changed; a stop.
+/// A [`Failure`], after which it is unknown whether the commit was made; a file that cannot be read or has changed; a stop.
 pub(super) fn commit(
     api: &Api<'_>,
     parent: Option<&str>,
@@ -51,11 +51,11 @@ pub(super) fn commit(
     Err(Failure::Malformed("the server's answer to the commit does not name it".to_owned()).into())
 }
 
-/// One line of JSON for each thing to do. The small files are read while they are sent.
+/// One line of JSON for each change. The small files are read while they are sent.
 fn body(parent: Option<&str>, message: &str, changes: &[Change<'_>], flow: &Arc<Flow>) -> Body {
     let mut header = json!({"summary": message, "description": ""});
     if let Some(parent) = parent {
-        // The server refuses when somebody, or an earlier try, has committed meanwhile.
+        // The server refuses if another client, or an earlier try, has committed meanwhile.
         header["parentCommit"] = parent.into();
     }
     let mut lines = Lines { pieces: Vec::new(), bytes: 0 };
@@ -77,7 +77,6 @@ fn body(parent: Option<&str>, message: &str, changes: &[Change<'_>], flow: &Arc<
     Body::Pieces { pieces: Box::new(lines.pieces.into_iter().flatten()), bytes: lines.bytes }
 }
 
-/// A body in the making.
 struct Lines {
     pieces: Vec<BodyPieces>,
     bytes: u64,

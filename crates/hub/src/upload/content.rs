@@ -1,7 +1,7 @@
-//! One file to be uploaded: what the Hub wants to know of it first, its hashes, and its bytes as often as they are sent.
+//! One file to upload: its length and start, its hashes, and its bytes each time they are sent.
 //!
-//! The bytes are read piece by piece, so that a large file is never held in memory. They are held against the hash that
-//! the Hub was told: the last piece of a content that has changed is not sent, so that the server never has all of it.
+//! The bytes are read piece by piece, so that a large file is never held in memory. They are compared with the hash that
+//! the Hub was given: the last piece of a content that has changed is not sent, so that the server never has all of it.
 
 use std::cell::OnceCell;
 use std::fs::{self, File};
@@ -18,27 +18,26 @@ use base::digest::Hasher;
 use base::fault::{WithHint as _, fault};
 use base::stop::StopFlag;
 
-/// By how much of its beginning the Hub tells what a file is; its own tools send as much.
+/// Bytes of the start of a file by which the Hub recognizes its kind; its own tools send as many.
 const SAMPLE_BYTES: u64 = 512;
-/// A multiple of three: in base64 such pieces can be put one behind the other.
+/// A multiple of three: in base64 such pieces can be concatenated.
 const PIECE_BYTES: u64 = 3 << 16;
 
-/// In which way the Hub wants a file.
+/// How the Hub wants a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Mode {
     /// To its storage for large files, named by SHA-256.
     Lfs,
-    /// With the commit, named as git does.
+    /// With the commit, named as in git.
     Regular,
 }
 
-/// A file to be uploaded.
 pub(super) struct Content {
     /// Its path in the repository.
     pub(super) name: String,
     pub(super) bytes: u64,
-    /// How it begins.
+    /// The start of the file.
     pub(super) sample: Vec<u8>,
     path: PathBuf,
     as_large: OnceCell<Digests>,
@@ -46,7 +45,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Looks at the file's length and its beginning.
+    /// Reads the file's length and start.
     pub(super) fn open(name: &str, path: &Path) -> anyhow::Result<Self> {
         let bytes = length(path).with_context(|| failed(path)).hint(check_file)?;
         let sample = bounded_file::read_start(path, SAMPLE_BYTES);
@@ -61,7 +60,7 @@ impl Content {
         })
     }
 
-    /// The name that the Hub gives to the content, and its SHA-256; read from the file at the first call.
+    /// The Hub's name of the content, and its SHA-256; computed at the first call.
     pub(super) fn digests(&self, mode: Mode, stop: &StopFlag) -> anyhow::Result<&Digests> {
         let (known, kind) = match mode {
             Mode::Lfs => (&self.as_large, ContentHash::Sha256(String::new())),
@@ -75,14 +74,14 @@ impl Content {
         while pieces.left > 0 {
             hasher.update(&pieces.read()?);
         }
-        // What was added meanwhile would not be sent.
+        // Bytes added meanwhile would not be sent.
         if length(&self.path).with_context(|| failed(&self.path))? != self.bytes {
             return Err(changed(&self.name));
         }
         Ok(known.get_or_init(|| hasher.finish()))
     }
 
-    /// All of a small content.
+    /// A small content as a whole.
     pub(super) fn read(&self, stop: &StopFlag) -> anyhow::Result<Vec<u8>> {
         let mut pieces = self.pieces(0, self.bytes, Check::Later(Hasher::new()), Arc::new(Flow::new(stop)));
         let mut all = Vec::new();
@@ -92,7 +91,7 @@ impl Content {
         Ok(all)
     }
 
-    /// The `bytes` bytes from `from` on, for the body of a request. They lie in the content.
+    /// The `bytes` bytes from `from`, for the body of a request. They must be inside the content.
     pub(super) fn pieces(&self, from: u64, bytes: u64, check: Check, flow: Arc<Flow>) -> Pieces {
         let (name, path) = (self.name.clone(), self.path.clone());
         Pieces { name, path, reader: None, from, left: bytes, check, flow }
@@ -116,15 +115,15 @@ fn failed(path: &Path) -> String {
     format!("cannot read {}", path.display())
 }
 
-/// What is to be known when the last byte of some pieces is reached; the digest of all so far is then kept in the [`Flow`].
+/// What to check at the last byte of the pieces; the digest of everything so far is then kept in the [`Flow`].
 pub(super) enum Check {
-    /// Nothing yet: others follow.
+    /// Nothing: more pieces follow.
     Later(Hasher),
-    /// The digest of all, this one, after what the hasher has seen.
+    /// The digest of the whole content, continued from the hasher.
     Now(Hasher, String),
 }
 
-/// Bytes of a content, in pieces of a length that is a multiple of three, but for the last one.
+/// Bytes of a content, in pieces whose length is a multiple of three, except for the last one.
 pub(super) struct Pieces {
     name: String,
     path: PathBuf,
@@ -140,7 +139,7 @@ impl Pieces {
         check_stop(&self.flow.stop)?;
         let wanted = self.left.min(PIECE_BYTES);
         let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        // Opened only now: a commit has many files, and a process may have few open.
+        // Opened only now: a commit has many files, and a process may open few.
         let reader = match self.reader.take() {
             Some(reader) => Ok(reader),
             None => open_at(&self.path, self.from),
@@ -180,12 +179,12 @@ impl Iterator for Pieces {
 }
 
 fn check_file() -> &'static str {
-    "check that the file is there and may be read"
+    "check that the file exists and is readable"
 }
 
 fn changed(name: &str) -> anyhow::Error {
     fault(
         format!("{name} changed while it was uploaded"),
-        "wait until nothing writes to it, then give the same command again",
+        "wait until nothing writes to it, then run the same command again",
     )
 }

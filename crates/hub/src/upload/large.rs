@@ -1,4 +1,4 @@
-//! One large content into the storage: in one piece or in parts, and again with new addresses when they have expired.
+//! Uploads one large content to the storage: in one piece or in parts, and again with new addresses when they have expired.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,30 +10,30 @@ use serde_json::json;
 use super::api::{Action, Actions, Api, lfs_headers};
 use super::calls::{Answer, Body, Flow, Request};
 use super::content::{Check, Content};
-use crate::meter::Meter;
-use crate::wire::Failure;
+use crate::http_client::Failure;
+use crate::transfer::Meter;
 use base::digest::Hasher;
 
-/// The Hub's addresses hold for fifteen minutes at least, and are taken as long as a request begins before.
+/// The Hub's addresses are valid for at least fifteen minutes, for requests that start within that time.
 const FRESH: Duration = Duration::from_secs(5 * 60);
-/// New addresses for one content after the storage refused.
-const MOST_RENEWALS: u32 = 2;
-/// What the addresses of a Hub begin with that does not know that it is called by another name.
+/// Times that new addresses for one content are requested after the storage refused.
+const MAX_RENEWALS: u32 = 2;
+/// The prefix of addresses from a Hub that does not know its other name.
 const PUBLIC_HUB: &str = "https://huggingface.co/";
-/// S3 has no more.
-const MOST_PARTS: u64 = 10_000;
+/// The limit of S3.
+const MAX_PARTS: u64 = 10_000;
 
 /// A content that the storage does not have.
 pub(super) struct Large<'a> {
     pub(super) api: &'a Api<'a>,
     pub(super) content: &'a Content,
     pub(super) sha256: &'a str,
-    /// What it is called in messages.
+    /// The name in messages.
     pub(super) title: &'a str,
 }
 
 impl Large<'_> {
-    /// Brings the content into the storage; `actions` are what the Hub said to do, at the moment `said`.
+    /// Uploads the content; `actions` are the Hub's instructions from the moment `said`.
     ///
     /// # Errors
     /// A [`Failure`] of the server, the storage or the network; a file that cannot be read or has changed; a stop.
@@ -45,9 +45,9 @@ impl Large<'_> {
                 Ok(()) => return Ok(()),
                 Err(error) => error.downcast::<Failure>()?,
             };
-            // Addresses expire; and an answer that was lost may have been a success.
+            // Addresses expire, and a lost answer may have been a success.
             let may_be_over = matches!(failure, Failure::Refused(_)) && !failure.may_pass();
-            if !may_be_over || renewals >= MOST_RENEWALS {
+            if !may_be_over || renewals >= MAX_RENEWALS {
                 return Err(failure.into());
             }
             renewals += 1;
@@ -91,7 +91,7 @@ impl Large<'_> {
             let (answer, sent) = self.put(&url, &HeaderMap::new(), part.from, part.bytes, &hasher, meter)?;
             hasher = sent;
             let Some(tag) = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok()) else {
-                return Err(Failure::Malformed("the storage does not tell what it calls a part".to_owned()).into());
+                return Err(Failure::Malformed("the storage does not give the tag of a part".to_owned()).into());
             };
             received.push(json!({"partNumber": number, "etag": tag}));
         }
@@ -105,8 +105,8 @@ impl Large<'_> {
         Ok(())
     }
 
-    /// Sends some bytes, from their first on after each failure that may pass; `before` has seen all that are before them.
-    /// Gives the digest of all up to their end.
+    /// Sends bytes, all of them again after each temporary failure; `before` is the digest of those before them. Returns the
+    /// digest up to their end.
     fn put(
         &self,
         url: &Url,
@@ -117,7 +117,7 @@ impl Large<'_> {
         meter: &mut Option<Meter>,
     ) -> anyhow::Result<(Answer, Hasher)> {
         let calls = &self.api.calls;
-        let mut retries = calls.wire.retries(self.title);
+        let mut retries = calls.http.retries(self.title);
         loop {
             let check = match from + bytes == self.content.bytes {
                 true => Check::Now(before.clone(), self.sha256.to_owned()),
@@ -143,26 +143,26 @@ impl Large<'_> {
     }
 
     fn address(&self, href: &str) -> Result<Url, Failure> {
-        let endpoint = &self.api.calls.wire.endpoint;
+        let endpoint = &self.api.calls.http.endpoint;
         let url = match href.strip_prefix(PUBLIC_HUB) {
             Some(rest) => Url::parse(&format!("{}/{rest}", endpoint.as_str().trim_end_matches('/'))),
             None => Url::parse(href),
         };
-        // It is not shown: it may hold a key.
-        url.ok().filter(|url| ["http", "https"].contains(&url.scheme())).ok_or_else(|| {
-            Failure::Malformed("the server gives something as the address of its storage that is none".to_owned())
-        })
+        // The address is not shown: it may contain a key.
+        url.ok()
+            .filter(|url| ["http", "https"].contains(&url.scheme()))
+            .ok_or_else(|| Failure::Malformed("the server gives an invalid address of its storage".to_owned()))
     }
 }
 
-/// Bytes of the content that have an address of their own.
+/// Bytes of the content with an address of their own.
 struct Part<'a> {
     href: &'a str,
     from: u64,
     bytes: u64,
 }
 
-/// The parts of a content of `bytes` bytes: their addresses have numbers for names.
+/// The parts of a content of `bytes` bytes: their addresses are named by numbers.
 fn parts<'a>(upload: &'a Action, part_bytes: &serde_json::Value, bytes: u64) -> Result<Vec<Part<'a>>, Failure> {
     let wrong = || Failure::Malformed("the server's list of parts does not fit the file".to_owned());
     let written = part_bytes.as_u64().or_else(|| part_bytes.as_str()?.parse().ok());
@@ -175,14 +175,14 @@ fn parts<'a>(upload: &'a Action, part_bytes: &serde_json::Value, bytes: u64) -> 
     addresses.sort_unstable();
     let num_parts = bytes.div_ceil(part_bytes);
     let are_in_order = addresses.iter().zip(1..).all(|((number, _), expected)| *number == expected);
-    if num_parts > MOST_PARTS || addresses.len() as u64 != num_parts || !are_in_order {
+    if num_parts > MAX_PARTS || addresses.len() as u64 != num_parts || !are_in_order {
         return Err(wrong());
     }
     let part = |((_, href), from): ((u64, &'a str), u64)| Part { href, from, bytes: part_bytes.min(bytes - from) };
     Ok(addresses.into_iter().zip((0..num_parts).map(|index| index * part_bytes)).map(part).collect())
 }
 
-/// What the server wants to be sent along with an action.
+/// The headers that the server wants with an action.
 fn headers_of(action: &Action) -> HeaderMap {
     let header = action.header.iter().flatten();
     let sent = header.filter_map(|(name, value)| {

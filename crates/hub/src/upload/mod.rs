@@ -1,10 +1,10 @@
-//! Local files into a model repository: which repository, what of the files it lacks, the large ones into its storage, then
-//! one commit; and failures in words that say what to do.
+//! Uploads local files to a model repository: finds the repository, determines which files it lacks, sends the large ones to
+//! its storage and makes one commit; failures come with hints.
 //!
-//! `hf-hub` has a call for it, `upload_folder`, which does not do (version 1.0.0): where the server does not speak the Xet
-//! protocol it puts files of any size into the commit, held in memory; it sends unchanged files again and makes an empty
-//! commit; it waits half a minute at most whatever a server asks for, repeats a commit whose answer was lost, and cannot be
-//! stopped. The calls here are those of `huggingface_hub` without Xet, which every Hub understands.
+//! `hf-hub` has a call for it, `upload_folder`, which is not good enough (version 1.0.0): if the server does not speak the
+//! Xet protocol, it puts files of any size into the commit, held in memory; it sends unchanged files again and makes an
+//! empty commit; it waits at most half a minute whatever a server asks for, repeats a commit whose answer was lost, and
+//! cannot be stopped. The calls here are those of `huggingface_hub` without Xet, which every Hub understands.
 
 mod api;
 mod calls;
@@ -23,19 +23,19 @@ use self::calls::Calls;
 use self::commit::Change;
 use self::content::{Content, Mode};
 use self::large::Large;
+use super::http_client::{Failure, HttpClient, Patience};
 use super::repository::RepositoryKind;
 use super::settings::{Settings, shown, token};
-use super::wire::{Failure, Patience, Wire};
 use super::{Upload, Uploaded, is_id};
-use base::fault::{fault, usage};
+use base::fault::{explained, fault, usage};
 use base::stop::StopFlag;
 use base::terminal::{detail, warning};
 
-/// How often a commit is made anew on what others have committed meanwhile.
-const MOST_OVERTAKEN: u32 = 5;
-const KEPT: &str = "what has arrived is kept: the same command goes on from there";
+/// Times that a commit is rebased on commits made meanwhile.
+const MAX_OVERTAKEN: u32 = 5;
+const KEPT: &str = "run the same command to continue";
 
-/// What an upload depends on beside its [`Settings`].
+/// What an upload depends on in addition to its [`Settings`].
 pub(super) struct Conditions {
     pub(super) token: Option<String>,
     pub(super) patience: Patience,
@@ -55,9 +55,10 @@ pub(super) fn check(repo: &str, settings: &Settings, conditions: &Conditions) ->
         return Err(fault(refused, "unset HF_HUB_OFFLINE, or upload the files later from a machine with a network"));
     }
     if conditions.token.is_none() {
-        let refused = format!("cannot upload {repo} to {endpoint}: there is no token");
-        let hint =
-            format!("make one that may write at {endpoint}/settings/tokens, then `hf auth login` or set HF_TOKEN");
+        let refused = format!("cannot upload {repo} to {endpoint}: no token found");
+        let hint = format!(
+            "create a token with write access at {endpoint}/settings/tokens, then run `hf auth login` or set HF_TOKEN"
+        );
         return Err(fault(refused, hint));
     }
     Ok(())
@@ -74,20 +75,19 @@ pub(super) fn run(
     let address = settings.endpoint()?;
     let endpoint = shown(&address);
     let (kind, token) = (RepositoryKind::Model, conditions.token.as_deref());
-    let wire = Wire::open(address, kind, &request.repo, token, conditions.patience.clone())?;
-    if wire.token.is_none() {
-        let refused =
-            format!("cannot upload {} to {endpoint}: the token has characters that no token has", request.repo);
-        return Err(usage(refused, "check HF_TOKEN, or log in anew with `hf auth login`"));
+    let http = HttpClient::open(address, kind, &request.repo, token, conditions.patience.clone())?;
+    if http.token.is_none() {
+        let refused = format!("cannot upload {} to {endpoint}: the token contains invalid characters", request.repo);
+        return Err(usage(refused, "check HF_TOKEN, or log in again with `hf auth login`"));
     }
     let contents = request.files.iter().map(|(name, source)| Content::open(name, source));
     let contents = contents.collect::<anyhow::Result<_>>()?;
-    let api = Api { calls: Calls::new(&wire, stop)?, id: request.repo.clone() };
-    let mut errand = Errand { request, endpoint, contents, api };
-    errand.find_repository()?;
-    errand.check_card()?;
-    let commit = errand.deliver()?;
-    Ok(Uploaded { url: format!("{}/{}", errand.endpoint, errand.api.id), commit })
+    let api = Api { calls: Calls::new(&http, stop)?, id: request.repo.clone() };
+    let mut job = Job { request, endpoint, contents, api };
+    job.find_repository()?;
+    job.check_card()?;
+    let commit = job.deliver()?;
+    Ok(Uploaded { url: format!("{}/{}", job.endpoint, job.api.id), commit })
 }
 
 /// What a failure was about.
@@ -101,15 +101,15 @@ enum Step<'a> {
 }
 
 /// One upload.
-struct Errand<'a> {
+struct Job<'a> {
     request: &'a Upload,
     endpoint: String,
     contents: Vec<Content>,
     api: Api<'a>,
 }
 
-impl Errand<'_> {
-    /// Completes the id, and sees to it that there is such a repository.
+impl Job<'_> {
+    /// Completes the id and creates the repository if needed.
     fn find_repository(&mut self) -> anyhow::Result<()> {
         if !self.api.id.contains('/') {
             let owner = self.api.account().map_err(|error| self.explain(Step::Account, error))?;
@@ -120,7 +120,7 @@ impl Errand<'_> {
             self.api.id = id;
         }
         let Err(error) = self.api.create(self.request.private) else { return Ok(()) };
-        // A token may be for one repository and must not make any.
+        // A token may be limited to one repository and unable to create any.
         let statuses = [StatusCode::UNAUTHORIZED, StatusCode::PAYMENT_REQUIRED, StatusCode::FORBIDDEN];
         let failure = error.downcast_ref::<Failure>();
         let is_forbidden =
@@ -138,18 +138,18 @@ impl Errand<'_> {
         }
     }
 
-    /// The commit that has all files: made by this call, unless there is nothing to do.
+    /// The commit with all files: made by this call, unless there is nothing to do.
     fn deliver(&mut self) -> anyhow::Result<String> {
-        let wire = self.api.calls.wire;
+        let http = self.api.calls.http;
         let title = format!("commit to {}", self.api.id);
-        let mut retries = wire.retries(&title);
+        let mut retries = http.retries(&title);
         let mut overtaken = 0;
         loop {
-            // Asked before the files: what is committed in between is noticed.
+            // Before the files, so that a commit made in between is noticed.
             let parent = self.look()?;
             let changes = self.changes()?;
             if changes.is_empty() {
-                let none = || Failure::Malformed("the server has all files and names no commit".to_owned());
+                let none = || Failure::Malformed("the server has all files but names no commit".to_owned());
                 return parent.ok_or_else(|| self.explain(Step::Ask, none().into()));
             }
             self.store(&changes)?;
@@ -158,12 +158,12 @@ impl Errand<'_> {
                 Ok(commit) => return Ok(commit),
                 Err(error) => error.downcast::<Failure>()?,
             };
-            // Whether it was made is open. If so, nothing is left to do in the next round.
-            let wait = match is_overtaken(&failure) && overtaken < MOST_OVERTAKEN {
+            // It may have been made. If so, nothing is left to do in the next round.
+            let wait = match is_overtaken(&failure) && overtaken < MAX_OVERTAKEN {
                 true => {
                     overtaken += 1;
                     detail(&format!("{title}: {failure}; looking again"));
-                    wire.patience.first_wait
+                    http.patience.first_wait
                 }
                 false => retries.next_wait(failure).map_err(|failure| self.explain(Step::Commit, failure.into()))?,
             };
@@ -180,7 +180,7 @@ impl Errand<'_> {
         let id = &self.api.id;
         if self.request.private && head.is_private == Some(false) {
             return Err(fault(
-                format!("{id} is there already and public, and a private repository is wanted"),
+                format!("{id} already exists and is public, but a private repository was requested"),
                 format!(
                     "make it private at {}/{id}/settings, choose another name, or upload it as public",
                     self.endpoint
@@ -190,20 +190,20 @@ impl Errand<'_> {
         Ok(head.commit)
     }
 
-    /// The files that the repository does not have in this form.
+    /// The files whose content the repository lacks.
     fn changes(&self) -> anyhow::Result<Vec<Change<'_>>> {
         let verdicts = self.api.verdicts(&self.contents).map_err(|error| self.explain(Step::Ask, error))?;
         let mut changes = Vec::new();
         for (content, verdict) in self.contents.iter().zip(verdicts) {
             if verdict.should_ignore {
                 let id = &self.api.id;
-                warning(&format!("{} is not uploaded: the .gitignore of {id} names it", content.name));
+                warning(&format!("skipping {}: it is in the .gitignore of {id}", content.name));
                 continue;
             }
             let mode = verdict.mode();
             let digests = content.digests(mode, self.api.calls.stop)?;
             if verdict.oid.as_ref() == Some(&digests.named) {
-                detail(&format!("{} is there already", content.name));
+                detail(&format!("{} is unchanged", content.name));
                 continue;
             }
             changes.push(Change { content, mode, sha256: &digests.sha256 });
@@ -211,10 +211,10 @@ impl Errand<'_> {
         Ok(changes)
     }
 
-    /// Brings the large files into the storage.
+    /// Uploads the large files to the storage.
     fn store(&self, changes: &[Change<'_>]) -> anyhow::Result<()> {
         let large = || changes.iter().filter(|change| change.mode == Mode::Lfs);
-        // Two files may have one content.
+        // Two files may have the same content.
         let wanted: BTreeSet<(&str, u64)> = large().map(|change| (change.sha256, change.content.bytes)).collect();
         if wanted.is_empty() {
             return Ok(());
@@ -224,7 +224,7 @@ impl Errand<'_> {
         let mut missing = missing.map_err(|error| self.explain(Step::Ask, error))?;
         for Change { content, sha256, .. } in large() {
             let Some(actions) = missing.remove(*sha256) else {
-                detail(&format!("the storage has {} already", content.name));
+                detail(&format!("the storage already has {}", content.name));
                 continue;
             };
             let title = format!("{} {}", self.api.id, content.name);
@@ -241,7 +241,7 @@ impl Errand<'_> {
         };
         let (id, endpoint) = (&self.api.id, &self.endpoint);
         let task = match step {
-            Step::Account => "find out whose the token is".to_owned(),
+            Step::Account => "find the owner of the token".to_owned(),
             Step::Create => format!("create the model {id}"),
             Step::Ask => format!("upload to the model {id}"),
             Step::Store(name) => format!("upload {name} to the model {id}"),
@@ -256,35 +256,35 @@ impl Errand<'_> {
             }
             Failure::Cut(_) | Failure::Short { .. } | Failure::Silent(_) => format!("check the network; {KEPT}"),
             Failure::Malformed(_) | Failure::Damaged { .. } => {
-                format!("check HF_ENDPOINT, which should name a Hub; {KEPT}")
+                format!("check that HF_ENDPOINT is the address of a Hub; {KEPT}")
             }
             Failure::Refused(refusal) => match refusal.status {
                 StatusCode::UNAUTHORIZED if !is_storage => {
-                    what = format!("{endpoint} does not accept the token, so that one cannot {task}");
+                    what = format!("cannot {task}: {endpoint} does not accept the token");
                     format!(
-                        "log in anew with `hf auth login`, or set HF_TOKEN to a token of {endpoint}/settings/tokens"
+                        "log in again with `hf auth login`, or set HF_TOKEN to a token from {endpoint}/settings/tokens"
                     )
                 }
                 StatusCode::FORBIDDEN if !is_storage => {
-                    what = format!("the token may not {task} at {endpoint}");
+                    what = format!("the token has no permission to {task} at {endpoint}");
                     format!(
-                        "check that the owner is you or an organization of yours, and that the token may write: \
+                        "check that the owner is you or an organization of yours, and that the token has write access: \
                          {endpoint}/settings/tokens"
                     )
                 }
                 StatusCode::NOT_FOUND => format!("check the id and HF_ENDPOINT; see {endpoint}/{id}"),
-                StatusCode::TOO_MANY_REQUESTS => format!("wait some minutes; {KEPT}"),
+                StatusCode::TOO_MANY_REQUESTS => format!("wait a few minutes; {KEPT}"),
                 status if status.is_client_error() && !is_storage => {
-                    format!("see what the server says, and change that; {KEPT}")
+                    format!("fix what the server reports; {KEPT}")
                 }
                 _ => format!("try again later; {KEPT}"),
             },
         };
-        anyhow::Error::new(failure).context(what).context(format!("hint: {hint}"))
+        explained(failure.into(), what, hint)
     }
 }
 
-/// Whether the commit was refused because of another one, or answered in a way that leaves it open.
+/// Whether the commit was refused because of another one, or its outcome is unknown.
 fn is_overtaken(failure: &Failure) -> bool {
     let statuses = [StatusCode::PRECONDITION_FAILED, StatusCode::CONFLICT];
     matches!(failure, Failure::Malformed(_)) || statuses.into_iter().any(|status| failure.is_refused_with(status))

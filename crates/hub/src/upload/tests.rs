@@ -1,10 +1,9 @@
 //! Uploads to a Hub on this machine that speaks the protocol of the real one, keeps what it gets, and misbehaves when told
 //! to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,9 +14,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::UploadStopped;
-use crate::content_hash::{ContentHash, ContentHasher};
+use crate::testing::git_blob;
 use base::digest::sha256;
 use base::fault::{describe, is_usage};
+use test_server::{Faults, Request, closed_address, serve};
 
 const TOKEN: &str = "hf_secret";
 const ID: &str = "owner/name";
@@ -87,8 +87,7 @@ struct State {
     commits: Vec<(String, Vec<String>)>,
     verified: Vec<Value>,
     requests: Vec<String>,
-    next: VecDeque<(To, Answer)>,
-    always: Vec<(To, Answer)>,
+    faults: Faults<To, Answer>,
     /// Done when the next request of a kind has come.
     hook: Option<(To, Hook)>,
     ignored: &'static str,
@@ -113,8 +112,8 @@ impl Hub {
     fn new() -> Self {
         let state = State { most_at_once: 300_000, part_bytes: 200_000, ..State::default() };
         let state = Arc::new(Mutex::new(state));
-        let storage = serve(&state, String::new());
-        Self { address: serve(&state, storage), state }
+        let storage = start(&state, String::new());
+        Self { address: start(&state, storage), state }
     }
 
     /// One with the repository.
@@ -128,12 +127,12 @@ impl Hub {
     }
 
     fn next(self, to: To, answers: impl IntoIterator<Item = Answer>) -> Self {
-        self.state().next.extend(answers.into_iter().map(|answer| (to, answer)));
+        self.state().faults.next(to, answers);
         self
     }
 
     fn always(self, to: To, answer: Answer) -> Self {
-        self.state().always.push((to, answer));
+        self.state().faults.always(to, answer);
         self
     }
 
@@ -144,8 +143,7 @@ impl Hub {
 
     fn behave(&self) {
         let mut state = self.state();
-        state.always.clear();
-        state.next.clear();
+        state.faults.clear();
         state.requests.clear();
     }
 
@@ -187,24 +185,9 @@ fn bytes(length: usize, seed: u32) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-fn git_blob(content: &[u8]) -> String {
-    let mut hasher = ContentHasher::new(&ContentHash::GitBlob(String::new()), content.len() as u64);
-    hasher.update(content);
-    hasher.finish().named
-}
-
-fn serve(state: &Arc<Mutex<State>>, storage: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (state, own) = (Arc::clone(state), address.clone());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (state, own, storage) = (Arc::clone(&state), own.clone(), storage.clone());
-            // A client that went away is its own affair.
-            std::thread::spawn(move || _ = respond(&stream.unwrap(), &state, &own, &storage));
-        }
-    });
-    address
+fn start(state: &Arc<Mutex<State>>, storage: String) -> String {
+    let state = Arc::clone(state);
+    serve(move |request| respond(request, &state, &storage))
 }
 
 fn kind(method: &str, path: &str) -> Option<To> {
@@ -223,66 +206,42 @@ fn kind(method: &str, path: &str) -> Option<To> {
     })
 }
 
-fn respond(mut stream: &TcpStream, state: &Mutex<State>, own: &str, storage: &str) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let mut head = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        match line.trim_end() {
-            "" => break,
-            line => head.push(line.to_owned()),
-        }
-    }
-    let header = |name: &str| {
-        let mut pairs = head.iter().filter_map(|line| line.split_once(": "));
-        pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
-    };
-    let (method, path) = head[0].split_once(' ').unwrap();
-    let path = path.split(' ').next().unwrap();
-    let length: usize = header("content-length").map_or(0, |length| length.parse().unwrap());
-    assert!(header("transfer-encoding").is_none(), "the storage takes no chunks: {head:?}");
-    let to = kind(method, path);
+fn respond(request: &mut Request, state: &Mutex<State>, storage: &str) -> io::Result<()> {
+    let (method, path) = (request.method.clone(), request.path.clone());
+    assert!(request.header("transfer-encoding").is_none(), "the storage takes no chunks");
+    let to = kind(&method, &path);
     let (answer, hook) = {
         let mut state = state.lock().unwrap();
-        let token = header("authorization").map_or(String::new(), |token| format!(" with {token}"));
+        let token = request.header("authorization").map_or(String::new(), |token| format!(" with {token}"));
         state.requests.push(format!("{method} {path}{token}"));
-        let at = state.next.iter().position(|(wanted, _)| Some(*wanted) == to);
-        let always = state.always.iter().find(|(wanted, _)| Some(*wanted) == to).map(|(_, answer)| *answer);
-        let answer = at.and_then(|at| state.next.remove(at)).map(|(_, answer)| answer).or(always);
-        let hook = state.hook.take_if(|(wanted, _)| Some(*wanted) == to);
-        (answer, hook)
+        (state.faults.take(|kind| Some(kind) == to), state.hook.take_if(|(kind, _)| Some(*kind) == to))
     };
     if let Some((_, mut hook)) = hook {
         hook(&mut state.lock().unwrap());
     }
     match answer {
-        Some(Answer::Cut(bytes)) => return reader.take(bytes as u64).read_to_end(&mut Vec::new()).map(|_| ()),
+        Some(Answer::Cut(bytes)) => return request.read_some(bytes),
         Some(Answer::Stall(bytes)) => {
-            reader.take(bytes as u64).read_to_end(&mut Vec::new())?;
+            request.read_some(bytes)?;
             std::thread::sleep(Duration::from_secs(20));
             return Ok(());
         }
         _ => {}
     }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
+    let body = request.body()?;
     let (status, headers, reply) = match answer {
-        Some(Answer::Raw(bytes)) => return stream.write_all(bytes),
-        Some(Answer::Status(status, headers, body)) => (status.to_owned(), headers.to_owned(), body.to_owned()),
+        Some(Answer::Raw(bytes)) => return request.send(bytes),
+        Some(Answer::Status(status, headers, body)) => return request.reply(status, headers, body),
         _ if path.contains("/old/") => {
-            let place = path.replace("/old/", "/name/");
-            ("307 Temporary Redirect".to_owned(), format!("Location: {place}\r\n"), String::new())
+            let headers = format!("Location: {}\r\n", path.replace("/old/", "/name/"));
+            return request.reply("307 Temporary Redirect", &headers, "");
         }
-        _ => handle(to, path, &body, &mut state.lock().unwrap(), own, storage),
+        _ => handle(to, &path, &body, &mut state.lock().unwrap(), &request.server(), storage),
     };
     if let Some(Answer::Mute) = answer {
         return Ok(());
     }
-    let length = reply.len();
-    write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{reply}")
+    request.reply(&status, &headers, reply)
 }
 
 type Reply = (String, String, String);
@@ -432,7 +391,7 @@ fn conditions() -> Conditions {
         retries: 3,
         retries_unreached: 1,
         first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_secs(5),
+        max_wait: Duration::from_secs(5),
         connecting: Duration::from_secs(20),
         silence: Duration::from_secs(20),
     };
@@ -563,7 +522,7 @@ fn nothing_private_goes_into_a_public_repository() {
     let hub = Hub::with_repository();
     hub.state().is_private = Some(false);
     insta::assert_snapshot!(refusal(&hub), @r"
-    owner/name is there already and public, and a private repository is wanted
+    owner/name already exists and is public, but a private repository was requested
       hint: make it private at HUB/owner/name/settings, choose another name, or upload it as public
     ");
     assert!(hub.requests("POST /api/models").is_empty());
@@ -572,24 +531,28 @@ fn nothing_private_goes_into_a_public_repository() {
 #[test]
 fn a_token_that_is_not_accepted_or_may_not_write_is_told_with_the_way_out() {
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Create, UNAUTHORIZED)), @r"
-    HUB does not accept the token, so that one cannot create the model owner/name
+    cannot create the model owner/name: HUB does not accept the token
       caused by: the server answered 401 Unauthorized: Invalid credentials
-      hint: log in anew with `hf auth login`, or set HF_TOKEN to a token of HUB/settings/tokens
+      hint: log in again with `hf auth login`, or set HF_TOKEN to a token from HUB/settings/tokens
     ");
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Create, FORBIDDEN)), @r"
-    the token may not create the model owner/name at HUB
+    the token has no permission to create the model owner/name at HUB
       caused by: the server answered 403 Forbidden: You have no rights here
-      hint: check that the owner is you or an organization of yours, and that the token may write: HUB/settings/tokens
+      hint: check that the owner is you or an organization of yours, and that the token has write access: HUB/settings/tokens
     ");
     for to in [To::Head, To::Preupload, To::Batch] {
-        for (answer, text) in [(UNAUTHORIZED, "does not accept the token"), (FORBIDDEN, "may not upload to the model")]
+        for (answer, text) in
+            [(UNAUTHORIZED, "does not accept the token"), (FORBIDDEN, "no permission to upload to the model")]
         {
             let hub = Hub::with_repository().always(to, answer);
             assert!(refusal(&hub).contains(text), "{to:?}");
             assert!(hub.requests("PUT ").is_empty() && hub.made() == 0);
         }
     }
-    assert!(refusal(&Hub::new().always(To::Commit, FORBIDDEN)).starts_with("the token may not commit to the model"));
+    assert!(
+        refusal(&Hub::new().always(To::Commit, FORBIDDEN))
+            .starts_with("the token has no permission to commit to the model")
+    );
 }
 
 #[test]
@@ -622,7 +585,7 @@ fn trouble_of_the_server_is_tried_again_until_it_stays() {
         let hub = Hub::new().always(to, TROUBLE);
         let text = describe(&upload(&hub, &wanted).unwrap_err());
         assert!(text.contains("caused by: the server answered 500 Internal Server Error"), "{to:?}: {text}");
-        assert!(text.contains("hint: try again later; what has arrived is kept"), "{to:?}: {text}");
+        assert!(text.contains("hint: try again later; run the same command to continue"), "{to:?}: {text}");
         assert!(hub.made() == 0);
     }
 }
@@ -636,7 +599,7 @@ fn a_wait_that_the_server_asks_for_is_kept_unless_it_is_too_long() {
     insta::assert_snapshot!(refusal(&hub), @r"
     cannot upload to the model owner/name at HUB
       caused by: the server answered 429 Too Many Requests; it asks to wait 99s
-      hint: wait some minutes; what has arrived is kept: the same command goes on from there
+      hint: wait a few minutes; run the same command to continue
     ");
     assert_eq!(hub.requests("POST /api/models").len(), 1);
 }
@@ -651,7 +614,7 @@ fn a_connection_that_is_cut_while_a_file_is_sent_costs_this_piece_alone() {
     hub.assert_has(&wanted.files);
     assert_eq!(hub.requests("PUT ").len(), 3);
     // The second part is cut once, the others are sent once.
-    let hub = Hub::new().hook(To::Put, |state| state.next.push_back((To::Put, Answer::Cut(100_000))));
+    let hub = Hub::new().hook(To::Put, |state| state.faults.next(To::Put, [Answer::Cut(100_000)]));
     let wanted = request(vec![on_disk(folder.path(), "a.safetensors", &bytes(PARTED_BYTES, 2))]);
     upload(&hub, &wanted).unwrap();
     hub.assert_has(&wanted.files);
@@ -659,7 +622,7 @@ fn a_connection_that_is_cut_while_a_file_is_sent_costs_this_piece_alone() {
     assert_eq!(puts, ["1", "2", "2", "3"]);
     let text = refusal(&Hub::new().always(To::Put, Answer::Cut(1_000)));
     assert!(text.starts_with("cannot upload model.safetensors to the model owner/name at HUB"), "{text}");
-    assert!(text.contains("hint: check the network; what has arrived is kept"), "{text}");
+    assert!(text.contains("hint: check the network; run the same command to continue"), "{text}");
 }
 
 #[test]
@@ -744,10 +707,7 @@ fn a_stop_ends_the_upload_wherever_it_is_and_the_next_one_goes_on() {
         let hub = Hub::new().next(to, [answer]).hook(to, move |_| raised.raise());
         let error = run(&wanted, &settings(&hub.address), &conditions(), &stop).unwrap_err();
         assert!(error.chain().any(|link| link.is::<UploadStopped>()), "{to:?} {answer:?}: {error:?}");
-        assert_eq!(
-            describe(&error),
-            "the upload was stopped\n  hint: what has arrived is kept: the same command goes on from there"
-        );
+        assert_eq!(describe(&error), "upload stopped\n  hint: run the same command to continue");
         assert!(hub.made() == 0);
         upload(&hub, &wanted).unwrap();
         hub.assert_has(&wanted.files);
@@ -813,16 +773,15 @@ fn without_a_network_or_a_token_the_way_out_is_told_before_anything_is_sent() {
       hint: unset HF_HUB_OFFLINE, or upload the files later from a machine with a network
     ");
     insta::assert_snapshot!(text(&settings(&hub.address), None), @r"
-    cannot upload owner/name to HUB: there is no token
-      hint: make one that may write at HUB/settings/tokens, then `hf auth login` or set HF_TOKEN
+    cannot upload owner/name to HUB: no token found
+      hint: create a token with write access at HUB/settings/tokens, then run `hf auth login` or set HF_TOKEN
     ");
     let odd = text(&settings(&hub.address), Some("hf_\nsecret"));
-    assert!(odd.contains("the token has characters that no token has") && !odd.contains("secret"), "{odd}");
+    assert!(odd.contains("the token contains invalid characters") && !odd.contains("secret"), "{odd}");
     assert!(hub.state().requests.is_empty());
-    // Nothing listens on the port of a listener that was closed.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = text(&settings(&format!("http://me:password@{closed}")), Some(TOKEN));
-    assert!(away.starts_with(&format!("cannot reach http://{closed} to create the model owner/name\n")), "{away}");
+    let closed = closed_address();
+    let away = text(&settings(&closed.replace("http://", "http://me:password@")), Some(TOKEN));
+    assert!(away.starts_with(&format!("cannot reach {closed} to create the model owner/name\n")), "{away}");
     assert!(away.contains("hint: check the network") && !away.contains("password"), "{away}");
 }
 
@@ -834,7 +793,7 @@ fn a_model_card_that_the_hub_would_refuse_is_told_before_anything_is_sent() {
     insta::assert_snapshot!(describe(&upload(&hub, &wanted).unwrap_err()), @r#"
     the Hub would refuse the metadata of README.md
       caused by: the server answered 400 Bad Request: "license" must be one of [mit]
-      hint: correct what stands between the lines --- at its beginning
+      hint: correct the block between the --- lines at its start
     "#);
     assert!(hub.requests("PUT ").is_empty());
     // A mirror may not judge at all.
@@ -964,5 +923,5 @@ fn addresses_and_parts_that_do_not_fit_the_file_are_refused() {
     let batch = json!({"objects": [{"oid": oid, "size": 1_000, "error": {"code": 422, "message": "too large"}}]});
     let body: &'static str = Box::leak(batch.to_string().into_boxed_str());
     let text = describe(&upload(&hub.always(To::Batch, Answer::Status("200 OK", "", body)), &wanted).unwrap_err());
-    assert!(text.starts_with(&format!("the server does not take the content {oid}: too large\n  hint: ")), "{text}");
+    assert!(text.starts_with(&format!("the server refuses the content {oid}: too large\n  hint: ")), "{text}");
 }

@@ -1,8 +1,8 @@
-//! A run's folder: the log that `wandb sync` sends, the files beside it, and what they hold when the run goes on.
+//! A run's folder: the log that `wandb sync` sends, its other files, and what they hold when the run resumes.
 //!
-//! `wandb/offline-run-DATE_TIME-ID/` (`run-...` when online) has `run-ID.wandb`, `files/` and `logs/`, as the official client
-//! lays them. The log is the truth: it is written first, and what is sent is read from it. A resumed run goes on in its
-//! old folder; the official client makes a new one, whose log alone is not the whole run.
+//! `wandb/offline-run-DATE_TIME-ID/` (`run-...` when online) has `run-ID.wandb`, `files/` and `logs/`, as with the official
+//! client. The log is written first, and what is sent is read from it. A resumed run continues in its folder; the official
+//! client makes a new one, whose log alone is not the whole run.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -10,41 +10,37 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::log_file::{LogReader, LogWriter};
-use super::records::{self, Part};
-use super::row::Tree;
-use super::seen::Seen;
-use super::settings::Mode;
-use super::times;
+use crate::history::{HistoryTail, Tree};
+use crate::log_file::{LogReader, LogWriter};
+use crate::records::{self, Part};
+use crate::settings::Mode;
 use base::atomic_file;
+use base::clock;
 use base::digest::Hasher;
 use base::fault::WithHint as _;
 use base::place;
 
 const UNWRITABLE: &str =
-    "is the disk full, or the folder not yours? WANDB_DIR names another, WANDB_MODE=disabled does without";
-/// As many characters of the hash as the official client puts into the name of a picture.
+    "check free space and permissions; WANDB_DIR selects another folder, WANDB_MODE=disabled turns logging off";
+/// Characters of the hash in the name of an image, as in the official client.
 const NAME_HASH_CHARACTERS: usize = 20;
 
 /// What a log held when it was opened.
 #[derive(Debug, Default)]
-pub(super) struct Before {
-    /// The end of its history.
-    pub(super) seen: Seen,
-    /// Its summary.
-    pub(super) summary: Tree,
-    /// How many console lines it has.
-    pub(super) lines: u64,
-    /// How many measurements of the machine it has.
-    pub(super) events: u64,
-    /// How long the run had been running, in seconds.
-    pub(super) seconds: f64,
-    /// When the run began, in seconds since 1970.
-    pub(super) started: Option<f64>,
+pub(crate) struct Before {
+    pub(crate) tail: HistoryTail,
+    pub(crate) summary: Tree,
+    /// Number of console lines.
+    pub(crate) lines: u64,
+    /// Number of measurements of the machine.
+    pub(crate) events: u64,
+    /// How long the run had run, in seconds.
+    pub(crate) seconds: f64,
+    /// In seconds since 1970.
+    pub(crate) started: Option<f64>,
 }
 
-/// A run on the disk.
-pub(super) struct LocalRun {
+pub(crate) struct LocalRun {
     folder: PathBuf,
     log_path: PathBuf,
     log: LogWriter,
@@ -53,10 +49,10 @@ pub(super) struct LocalRun {
 }
 
 impl LocalRun {
-    /// Makes the folder of a new run below `dir`.
-    pub(super) fn create(dir: &Path, id: &str, mode: Mode, now: f64) -> anyhow::Result<Self> {
+    /// Creates the folder of a new run below `dir`.
+    pub(crate) fn create(dir: &Path, id: &str, mode: Mode, now: f64) -> anyhow::Result<Self> {
         let prefix = if mode == Mode::Online { "run" } else { "offline-run" };
-        let folder = dir.join("wandb").join(format!("{prefix}-{}-{id}", times::compact(now)));
+        let folder = dir.join("wandb").join(format!("{prefix}-{}-{id}", clock::compact(now)));
         let made = || -> io::Result<Self> {
             fs::create_dir_all(folder.join("files"))?;
             fs::create_dir_all(folder.join("logs"))?;
@@ -64,14 +60,14 @@ impl LocalRun {
             let log = LogWriter::create(&log_path)?;
             Ok(Self { console: console(&folder)?, folder: folder.clone(), log_path, log, num_records: 0 })
         };
-        let mut run = made().with_context(|| format!("cannot make {}", folder.display())).hint(|| UNWRITABLE)?;
+        let mut run = made().with_context(|| format!("cannot create {}", folder.display())).hint(|| UNWRITABLE)?;
         run.write(&records::header())?;
         Ok(run)
     }
 
-    /// Goes on with the newest folder of the run below `dir`; `None` where it has none. What a crash left of a last record
-    /// is cut off, and the end of the run is taken back.
-    pub(super) fn reopen(dir: &Path, id: &str) -> anyhow::Result<Option<(Self, Before)>> {
+    /// Reopens the newest folder of the run below `dir`; `None` if there is none. A record that a crash left incomplete is cut
+    /// off, as is the end of the run.
+    pub(crate) fn reopen(dir: &Path, id: &str) -> anyhow::Result<Option<(Self, Before)>> {
         let Some(folder) = newest_folder(&dir.join("wandb"), id) else { return Ok(None) };
         let log_path = log_path(&folder, id);
         let opened = || -> io::Result<(Self, Before)> {
@@ -82,7 +78,7 @@ impl LocalRun {
             let console = console(&folder)?;
             Ok((Self { folder: folder.clone(), log_path: log_path.clone(), log, num_records, console }, before))
         };
-        let opened = opened().with_context(|| format!("cannot go on with {}", log_path.display()));
+        let opened = opened().with_context(|| format!("cannot continue {}", log_path.display()));
         let (mut run, before) = opened.hint(|| UNWRITABLE)?;
         if run.num_records == 0 {
             run.write(&records::header())?;
@@ -90,31 +86,30 @@ impl LocalRun {
         Ok(Some((run, before)))
     }
 
-    /// Adds a record to the log.
-    pub(super) fn write(&mut self, part: &Part) -> anyhow::Result<()> {
+    pub(crate) fn write(&mut self, part: &Part) -> anyhow::Result<()> {
         let written = self.log.append(&part.encode(self.num_records + 1));
         written.with_context(|| format!("cannot write {}", self.log_path.display())).hint(|| UNWRITABLE)?;
         self.num_records += 1;
         Ok(())
     }
 
-    /// Adds a line of the console to the log and to `files/output.log`.
-    pub(super) fn write_line(&mut self, time: f64, line: &str) -> anyhow::Result<()> {
+    /// Adds a console line to the log and to `files/output.log`.
+    pub(crate) fn write_line(&mut self, time: f64, line: &str) -> anyhow::Result<()> {
         self.write(&Part::Line { time, text: line.to_owned() })?;
         let written = self.console.write_all(format!("{line}\n").as_bytes());
         written.with_context(|| format!("cannot write {}/output.log", self.files().display())).hint(|| UNWRITABLE)
     }
 
-    /// Writes a file into `files/`. It is not synced: that would hold the training up for each picture.
-    pub(super) fn write_file(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+    /// Writes a file into `files/`. It is not synced: that would delay the training for each image.
+    pub(crate) fn write_file(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.files().join(name);
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         let written = made.and_then(|()| atomic_file::write_one_of_many(&path, content));
         written.with_context(|| format!("cannot write {}", path.display())).hint(|| UNWRITABLE)
     }
 
-    /// Writes a PNG into `files/` and gives its name there.
-    pub(super) fn write_image(&mut self, key: &str, step: u64, png: &[u8]) -> anyhow::Result<String> {
+    /// Writes a PNG into `files/` and returns its name there.
+    pub(crate) fn write_image(&mut self, key: &str, step: u64, png: &[u8]) -> anyhow::Result<String> {
         let mut hasher = Hasher::new();
         hasher.update(png);
         let hash = hasher.finish();
@@ -124,25 +119,25 @@ impl LocalRun {
         Ok(name)
     }
 
-    /// Waits until the log is on the disk.
-    pub(super) fn sync(&self) -> anyhow::Result<()> {
+    /// Waits until the log is on disk.
+    pub(crate) fn sync(&self) -> anyhow::Result<()> {
         self.log.sync().with_context(|| format!("cannot write {}", self.log_path.display())).hint(|| UNWRITABLE)
     }
 
-    /// How far the log reaches, in bytes.
-    pub(super) fn position(&self) -> u64 {
+    /// The length of the log in bytes.
+    pub(crate) fn position(&self) -> u64 {
         self.log.position()
     }
 
-    pub(super) fn num_records(&self) -> u64 {
+    pub(crate) fn num_records(&self) -> u64 {
         self.num_records
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub(super) fn log_path(&self) -> &Path {
+    pub(crate) fn log_path(&self) -> &Path {
         &self.log_path
     }
 
@@ -172,7 +167,7 @@ fn newest_folder(wandb: &Path, id: &str) -> Option<PathBuf> {
     dated.max().map(|(_, folder)| folder)
 }
 
-/// What a log holds, where its last record ends, and how many there are; without the end of the run.
+/// What a log holds, where its last record ends, and the number of records; without the end of the run.
 fn scan(path: &Path) -> io::Result<(Before, u64, u64)> {
     let mut reader = LogReader::open(path)?;
     let mut before = Before::default();
@@ -181,7 +176,7 @@ fn scan(path: &Path) -> io::Result<(Before, u64, u64)> {
     while let Some(record) = reader.next(u64::MAX)? {
         match Part::decode(&record) {
             Some(Part::History { step, items }) => {
-                before.seen.note(step, items.iter().filter_map(|item| item.path.first()).map(String::as_str));
+                before.tail.add(step, items.iter().filter_map(|item| item.path.first()).map(String::as_str));
                 let seconds =
                     items.iter().find(|item| item.path == ["_runtime"]).and_then(|item| item.json.parse().ok());
                 before.seconds = before.seconds.max(seconds.unwrap_or(0.0));
@@ -189,7 +184,7 @@ fn scan(path: &Path) -> io::Result<(Before, u64, u64)> {
             Some(Part::Summary(items)) => items.iter().for_each(|item| before.summary.set(item)),
             Some(Part::Line { .. }) => before.lines += 1,
             Some(Part::Stats { .. }) => before.events += 1,
-            // The run goes on, and the official client reads nothing behind an end.
+            // The run continues, and the official client reads nothing after an end.
             Some(Part::Exit { seconds, .. }) => {
                 before.seconds = before.seconds.max(seconds as f64);
                 return Ok((before, end, num_records));
@@ -203,7 +198,7 @@ fn scan(path: &Path) -> io::Result<(Before, u64, u64)> {
     Ok((before, end, num_records))
 }
 
-/// A metric's name as part of a path: its slashes make folders, nothing leaves the folder.
+/// A metric's name as part of a path: its slashes become folders, and the path stays inside the folder.
 fn path_of(key: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_-.= ".contains(c);
     let part = |part: &str| -> String {
@@ -217,8 +212,8 @@ fn path_of(key: &str) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::row::{Item, items};
     use super::*;
+    use crate::history::{Item, items};
 
     fn history(step: u64) -> Part {
         let row = json!({"_step": step, "_runtime": step as f64 / 2.0, "loss": 1.0});
@@ -243,8 +238,8 @@ mod tests {
 
         let (again, before) = LocalRun::reopen(dir.path(), "abc").unwrap().unwrap();
         assert_eq!((again.position(), again.num_records(), again.folder()), (end, 6, run.folder()));
-        assert_eq!((before.seen.step(), before.lines, before.events, before.seconds), (Some(130), 1, 1, 99.0));
-        assert!(!before.seen.is_new(130, "loss") && before.seen.is_new(130, "val/loss"));
+        assert_eq!((before.tail.step(), before.lines, before.events, before.seconds), (Some(130), 1, 1, 99.0));
+        assert!(!before.tail.is_new(130, "loss") && before.tail.is_new(130, "val/loss"));
         assert_eq!(before.summary.to_json(), r#"{"loss":1.0}"#);
         assert_eq!(fs::metadata(again.log_path()).unwrap().len(), end);
         assert_eq!(fs::read_to_string(run.folder().join("files/output.log")).unwrap(), "hello\n");
@@ -269,7 +264,7 @@ mod tests {
         for content in [&b""[..], b":W&", b"no log"] {
             fs::write(run.log_path(), content).unwrap();
             let (again, before) = LocalRun::reopen(dir.path(), "abc").unwrap().unwrap();
-            assert_eq!((again.num_records(), before.seen.step()), (1, None));
+            assert_eq!((again.num_records(), before.tail.step()), (1, None));
         }
     }
 

@@ -1,12 +1,11 @@
-//! A small HTTP server for tests that does what Weights & Biases does with a run, and misbehaves when told to.
+//! A server that does with a run what Weights & Biases does, and misbehaves on request.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
 
 use serde_json::{Value, json};
+use test_server::{Faults, serve};
 
 pub(super) const ENTITY: &str = "someone";
 
@@ -29,6 +28,7 @@ pub(super) enum Fault {
 pub(super) struct Request {
     pub(super) path: String,
     pub(super) authorization: Option<String>,
+    server: String,
     pub(super) body: Vec<u8>,
 }
 
@@ -45,14 +45,11 @@ struct State {
     runs: BTreeMap<String, BTreeMap<String, BTreeMap<u64, String>>>,
     configs: BTreeMap<String, Value>,
     uploads: BTreeMap<String, Vec<u8>>,
-    /// Faults of the next requests whose path ends so.
-    faults: VecDeque<(&'static str, Fault)>,
-    /// A fault of all requests whose path ends so.
-    lasting: Option<(&'static str, Fault)>,
+    /// Of requests by the end of their path.
+    faults: Faults<&'static str, Fault>,
     redirect_to: String,
     is_stopped: bool,
     is_released: bool,
-    port: u16,
 }
 
 #[derive(Clone)]
@@ -63,27 +60,9 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn start() -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").unwrap())
-    }
-
-    pub(super) fn on(listener: TcpListener) -> Self {
-        let port = listener.local_addr().unwrap().port();
-        let state = Arc::new((Mutex::new(State { port, ..State::default() }), Condvar::new()));
-        let recorder = Self { state, url: format!("http://127.0.0.1:{port}") };
-        let served = recorder.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let recorder = served.clone();
-                thread::spawn(move || recorder.serve(&stream));
-            }
-        });
-        recorder
-    }
-
-    /// An address at which nobody listens.
-    pub(super) fn dead_url() -> String {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        format!("http://127.0.0.1:{port}")
+        let state = Arc::<(Mutex<State>, Condvar)>::default();
+        let served = Self { state: Arc::clone(&state), url: String::new() };
+        Self { state, url: serve(move |request| served.serve(request)) }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -93,11 +72,15 @@ impl Recorder {
     }
 
     pub(super) fn fault_next(&self, path: &'static str, faults: &[Fault]) {
-        self.with(|state| state.faults.extend(faults.iter().map(|fault| (path, *fault))));
+        self.with(|state| state.faults.next(path, faults.iter().copied()));
     }
 
-    pub(super) fn fault_always(&self, path: &'static str, fault: Option<Fault>) {
-        self.with(|state| state.lasting = fault.map(|fault| (path, fault)));
+    pub(super) fn fault_always(&self, path: &'static str, fault: Fault) {
+        self.with(|state| state.faults.always(path, fault));
+    }
+
+    pub(super) fn behave(&self) {
+        self.with(|state| state.faults.clear());
     }
 
     pub(super) fn redirect_to(&self, address: &str) {
@@ -147,41 +130,32 @@ impl Recorder {
         });
     }
 
-    fn serve(&self, stream: &TcpStream) {
-        let mut reader = BufReader::new(stream);
-        while let Some(request) = read_request(&mut reader) {
-            let fault = self.with(|state| {
-                state.requests.push(request.clone());
-                let next = state.faults.iter().position(|(path, _)| request.path.ends_with(path));
-                let next = next.and_then(|index| state.faults.remove(index));
-                let lasting = state.lasting.filter(|(path, _)| request.path.ends_with(path));
-                next.or(lasting).map(|(_, fault)| fault)
-            });
-            let mut location = String::new();
-            let answer = match fault {
-                Some(Fault::Cut) => return,
-                Some(Fault::Redirect(status)) => {
-                    location = self.with(|state| format!("Location: {}\r\n", state.redirect_to));
-                    (status, json!({}))
-                }
-                Some(Fault::Status(status)) => (status, json!({ "error": "as told" })),
-                Some(Fault::Unanswered) => {
-                    self.answer(&request);
-                    return;
-                }
-                Some(Fault::Hold) => {
-                    let held = self.state.0.lock().unwrap();
-                    drop(self.state.1.wait_while(held, |state| !state.is_released).unwrap());
-                    (200, self.answer(&request))
-                }
-                None => (200, self.answer(&request)),
-            };
-            let body = answer.1.to_string();
-            let head = format!("HTTP/1.1 {} x\r\n{location}Content-Length: {}\r\n\r\n", answer.0, body.len());
-            if (&mut &*stream).write_all(format!("{head}{body}").as_bytes()).is_err() {
-                return;
+    fn serve(&self, asked: &mut test_server::Request) -> io::Result<()> {
+        let authorization = asked.header("authorization").map(str::to_owned);
+        let request = Request { path: asked.path.clone(), authorization, server: asked.server(), body: asked.body()? };
+        let (fault, location) = self.with(|state| {
+            state.requests.push(request.clone());
+            (state.faults.take(|path| request.path.ends_with(path)), state.redirect_to.clone())
+        });
+        match fault {
+            Some(Fault::Cut) => return Ok(()),
+            Some(Fault::Redirect(status)) => {
+                return asked.reply(&format!("{status} x"), &format!("Location: {location}\r\n"), "{}");
             }
+            Some(Fault::Status(status)) => {
+                return asked.reply(&format!("{status} x"), "", json!({ "error": "as requested" }).to_string());
+            }
+            Some(Fault::Unanswered) => {
+                self.answer(&request);
+                return Ok(());
+            }
+            Some(Fault::Hold) => {
+                let held = self.state.0.lock().unwrap();
+                drop(self.state.1.wait_while(held, |state| !state.is_released).unwrap());
+            }
+            None => {}
         }
+        asked.reply("200 OK", "", self.answer(&request).to_string())
     }
 
     fn answer(&self, request: &Request) -> Value {
@@ -194,7 +168,7 @@ impl Recorder {
                     state.uploads.insert(name.join("/"), request.body.clone());
                     json!({})
                 }
-                _ => json!({ "data": state.graphql(&body) }),
+                _ => json!({ "data": state.graphql(&body, &request.server) }),
             }
         })
     }
@@ -210,7 +184,7 @@ impl State {
         if self.is_stopped { json!({ "stopped": true }) } else { json!({ "exitcode": null }) }
     }
 
-    fn graphql(&mut self, body: &Value) -> Value {
+    fn graphql(&mut self, body: &Value, server: &str) -> Value {
         let variables = &body["variables"];
         let name = variables["name"].as_str().unwrap_or_default();
         match body["operationName"].as_str().unwrap_or_default() {
@@ -239,13 +213,11 @@ impl State {
             }
             "CreateRunFiles" => {
                 let names = variables["files"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
-                let port = self.port;
-                let file =
-                    |name| json!({ "name": name, "uploadUrl": format!("http://127.0.0.1:{port}/storage/{name}") });
+                let file = |name| json!({ "name": name, "uploadUrl": format!("{server}/storage/{name}") });
                 let files: Vec<Value> = names.map(file).collect();
                 json!({ "createRunFiles": { "runID": "1", "uploadHeaders": ["X-Test: yes"], "files": files } })
             }
-            other => panic!("an operation that this server does not know: {other:?}"),
+            other => panic!("an unknown operation: {other:?}"),
         }
     }
 }
@@ -253,25 +225,4 @@ impl State {
 /// A row, in which NaN is no JSON.
 fn parse(row: &str) -> Value {
     serde_json::from_str(&row.replace(":NaN", ":null")).unwrap()
-}
-
-/// `None` at the end of the connection.
-fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let (mut length, mut authorization) = (0, None);
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).ok().filter(|length| *length > 0)?;
-        let Some((name, value)) = header.trim_end().split_once(": ") else { break };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.parse().ok()?,
-            "authorization" => authorization = Some(value.to_owned()),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Request { path, authorization, body })
 }

@@ -1,4 +1,48 @@
-//! How numbers are written for a reader.
+//! Formats numbers and texts. Characters that are invisible or reverse the rest of a line are shown by code. The template
+//! escapes HTML.
+
+use base::visible::is_hidden;
+
+/// Characters shown of a caption: one without an end must not fill the page.
+pub(super) const MAX_CAPTION: usize = 600;
+/// Characters shown of a word in a table.
+pub(super) const MAX_WORD: usize = 40;
+
+/// One line of at most `max_chars` characters.
+pub(super) fn line(text: &str, max_chars: usize) -> String {
+    let mut shown = String::new();
+    for (index, character) in text.chars().enumerate() {
+        if index == max_chars {
+            shown.push('…');
+            break;
+        }
+        match character {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            _ => push(&mut shown, character),
+        }
+    }
+    shown
+}
+
+/// A text of several lines.
+pub(super) fn lines(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.replace("\r\n", "\n").chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            _ => push(&mut shown, character),
+        }
+    }
+    shown
+}
+
+fn push(shown: &mut String, character: char) {
+    if is_hidden(character) {
+        shown.push_str(&format!("⟨U+{:04X}⟩", u32::from(character)));
+    } else {
+        shown.push(character);
+    }
+}
 
 /// About four significant digits.
 pub(super) fn significant(value: f64) -> String {
@@ -18,17 +62,17 @@ pub(super) fn significant(value: f64) -> String {
     with_minus(&text)
 }
 
-/// Three decimals, as tables of scores have them.
+/// Three decimals.
 pub(super) fn score(value: f64) -> String {
     if value.is_finite() { with_minus(&format!("{value:.3}")) } else { "not finite".to_owned() }
 }
 
-/// A share from 0 to 1 as a percentage.
+/// A fraction from 0 to 1 as a percentage.
 pub(super) fn percentage(share: f64) -> String {
     if share.is_finite() { with_minus(&format!("{:.1} %", 100.0 * share)) } else { "not finite".to_owned() }
 }
 
-/// A whole number, its thousands apart.
+/// A whole number with thousands separators.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -49,7 +93,7 @@ pub(super) fn large(number: u64) -> String {
     unit.map_or_else(|| number.to_string(), |(size, name)| format!("{:.1} {name}", value / size))
 }
 
-/// A number of something: `1 update`, `2 updates`.
+/// A count with its noun: `1 update`, `2 updates`.
 pub(super) fn counted(number: u64, singular: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {singular}{ending}", grouped(number))
@@ -72,7 +116,7 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// The true minus sign, which is as wide as a digit; the exponent's stays.
+/// Uses the typographic minus sign, except in the exponent.
 fn with_minus(text: &str) -> String {
     text.strip_prefix('-').map_or_else(|| text.to_owned(), |rest| format!("\u{2212}{rest}"))
 }
@@ -80,6 +124,24 @@ fn with_minus(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_that_hide_or_turn_around_are_named() {
+        assert_eq!(line("a\u{202e}b\u{2028}c\0d", 99), "a⟨U+202E⟩b⟨U+2028⟩c⟨U+0000⟩d");
+        assert_eq!(line("one\ntwo\tthree", 99), "one two three");
+        assert_eq!(line("שלום 日本 👩‍🚒", 99), "שלום 日本 👩‍🚒");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(line("犬犬犬", 2), "犬犬…");
+        assert_eq!(line("犬犬", 2), "犬犬");
+    }
+
+    #[test]
+    fn lines_keep_their_ends() {
+        assert_eq!(lines("a = 1\r\nb\t= \u{1b}2\n"), "a = 1\nb\t= ⟨U+001B⟩2\n");
+    }
 
     #[test]
     fn numbers_have_four_digits_at_any_size() {

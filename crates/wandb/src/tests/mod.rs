@@ -1,5 +1,7 @@
 //! Whole runs against a small server.
 
+mod recorder;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::recorder::{ENTITY, Fault, Recorder};
-use super::row::Tree;
-use super::settings::tests::resolved;
-use super::*;
+use self::recorder::{ENTITY, Fault, Recorder};
+use crate::history::Tree;
+use crate::settings::tests::resolved;
+use crate::*;
 
 const KEY: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4";
-/// A condition that takes longer is never met; no test asserts on less.
+/// A condition that takes longer will never be met; no test asserts on less.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// What all runs of a test share: a folder, a clock and the messages.
@@ -22,7 +24,7 @@ struct Stage {
     clock: Arc<AtomicU64>,
     said: Arc<Mutex<Vec<String>>>,
     url: Option<String>,
-    /// Ends early once the server has answered or refused.
+    /// The wait ends early when the server has answered or refused.
     connect_wait: Duration,
     finish_wait: Duration,
 }
@@ -56,15 +58,15 @@ impl Stage {
     fn start_with(&self, settings: &Settings, resume: Option<&ResumePoint>) -> Run {
         let (clock, said) = (Arc::clone(&self.clock), Arc::clone(&self.said));
         let short = Duration::from_millis(5);
-        let surroundings = Surroundings {
+        let context = Context {
             clock: Box::new(move || clock.fetch_add(1, Ordering::Relaxed) as f64),
             random: [u64::from(self.url.is_some()) + 7, 8, 9],
             say: Arc::new(move |tone, text| said.lock().unwrap().push(format!("{tone:?}: {text}"))),
             pace: Pace {
                 interval: short,
                 heartbeat: 4 * short,
-                first_wait: short,
-                longest_wait: 2 * short,
+                min_retry_wait: short,
+                max_retry_wait: 2 * short,
                 connect_wait: self.connect_wait,
                 finish_wait: self.finish_wait,
             },
@@ -75,7 +77,7 @@ impl Stage {
             host: "here".to_owned(),
             ..Metadata::default()
         };
-        Run::start(settings, &metadata, resume, surroundings).unwrap()
+        Run::start(settings, &metadata, resume, context).unwrap()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -256,7 +258,7 @@ fn a_server_that_holds_a_request_does_not_hold_the_run() {
 
 #[test]
 fn a_dead_server_is_warned_of_once_and_nothing_is_lost() {
-    let mut stage = Stage::new(Some(&Recorder::dead_url()));
+    let mut stage = Stage::new(Some(&test_server::closed_address()));
     stage.connect_wait = Duration::from_millis(5);
     stage.finish_wait = Duration::from_millis(50);
     let mut run = stage.start(None);
@@ -284,7 +286,7 @@ fn a_dead_server_is_warned_of_once_and_nothing_is_lost() {
 #[test]
 fn a_refused_key_is_warned_of_once_and_the_run_goes_on() {
     let server = Recorder::start();
-    server.fault_always("/graphql", Some(Fault::Status(401)));
+    server.fault_always("/graphql", Fault::Status(401));
     let stage = Stage::new(Some(&server.url));
     let mut run = stage.start(None);
     let (id, folder) = (run.id().to_owned(), run.folder().unwrap().to_owned());
@@ -303,7 +305,7 @@ fn a_redirect_gets_neither_data_nor_key_and_its_host_is_named() {
             let (server, other) = (Recorder::start(), Recorder::start());
             let host = other.url.trim_start_matches("http://");
             server.redirect_to(&format!("http://user:passw0rd@{host}/s1gnature?token=t0ken#fr4gment"));
-            server.fault_always(path, Some(Fault::Redirect(status)));
+            server.fault_always(path, Fault::Redirect(status));
             let stage = Stage::new(Some(&server.url));
             let mut run = stage.start(None);
             let (id, folder) = (run.id().to_owned(), run.folder().unwrap().to_owned());
@@ -328,14 +330,14 @@ fn a_redirect_to_the_same_host_is_not_followed_either_and_one_to_nowhere_does_no
     for (path, expected) in [
         ("/elsewhere", "redirects to http://127.0.0.1:"),
         ("ftp://files.example/x", "redirects to ftp://files.example"),
-        ("//", "without an address"),
-        ("http://[::1", "without an address"),
-        ("\u{fc}", "without an address"),
-        ("data:text/plain,x", "without an address"),
+        ("//", "without a readable address"),
+        ("http://[::1", "without a readable address"),
+        ("\u{fc}", "without a readable address"),
+        ("data:text/plain,x", "without a readable address"),
     ] {
         let server = Recorder::start();
         server.redirect_to(path);
-        server.fault_always("/graphql", Some(Fault::Redirect(308)));
+        server.fault_always("/graphql", Fault::Redirect(308));
         let stage = Stage::new(Some(&server.url));
         let mut run = stage.start(None);
         log_steps(&mut run, 1..=3);
@@ -349,7 +351,7 @@ fn a_redirect_to_the_same_host_is_not_followed_either_and_one_to_nowhere_does_no
 #[test]
 fn a_run_that_is_deleted_at_the_server_goes_on_here() {
     let server = Recorder::start();
-    server.fault_always("/file_stream", Some(Fault::Status(410)));
+    server.fault_always("/file_stream", Fault::Status(410));
     let stage = Stage::new(Some(&server.url));
     let mut run = stage.start(None);
     log_steps(&mut run, 1..=5);
@@ -362,7 +364,7 @@ fn a_run_that_is_deleted_at_the_server_goes_on_here() {
 #[test]
 fn a_file_that_the_storage_refuses_does_not_hold_up_the_lines() {
     let server = Recorder::start();
-    server.fault_always(".png", Some(Fault::Status(403)));
+    server.fault_always(".png", Fault::Status(403));
     let stage = Stage::new(Some(&server.url));
     let mut run = stage.start(None);
     let id = run.id().to_owned();
@@ -410,7 +412,7 @@ fn killed_and_resumed(is_online: bool, lose_folder: bool) {
         wait_until("90 steps", || server.steps(&point.run_id).len() == 90);
         // From here on the server is away, so that the log is ahead of it.
         if !lose_folder {
-            server.fault_always("/file_stream", Some(Fault::Status(500)));
+            server.fault_always("/file_stream", Fault::Status(500));
         }
     }
     log_steps(&mut run, 91..=130);
@@ -419,7 +421,7 @@ fn killed_and_resumed(is_online: bool, lose_folder: bool) {
         wait_until("130 steps", || server.steps(&point.run_id).len() == 130);
     }
     drop(run);
-    server.fault_always("/file_stream", None);
+    server.behave();
     if lose_folder {
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -489,7 +491,7 @@ fn a_run_that_ended_goes_on_without_its_end() {
     assert_eq!(steps_on_disk(&folder, &point.run_id), (1..=22).collect::<Vec<_>>());
     let ends = parts(&folder, &point.run_id).iter().filter(|part| matches!(part, Part::Exit { .. })).count();
     assert_eq!(ends, 1);
-    // The name now belongs to the person at the page, and no picture is uploaded a second time.
+    // The name now belongs to the user of the page, and no image is uploaded a second time.
     let names: Vec<Value> = server.operations("UpsertBucket").iter().map(|run| run["displayName"].clone()).collect();
     assert_eq!(names, [json!("first"), Value::Null]);
     let later: Vec<Value> = server.operations("CreateRunFiles").split_off(uploads);
@@ -539,7 +541,7 @@ fn a_run_that_must_be_there_or_must_not_is_refused() {
     let cases = [
         (("WANDB_RESUME", "must"), ("WANDB_RUN_ID", "unknown"), "WANDB_RESUME=must"),
         (("WANDB_RESUME", "never"), ("WANDB_RUN_ID", "known"), "WANDB_RESUME=never"),
-        (("WANDB_RESUME", "allow"), ("WANDB_RUN_ID", "known"), "reaches step 7"),
+        (("WANDB_RESUME", "allow"), ("WANDB_RUN_ID", "known"), "already has steps up to 7"),
     ];
     for (resume, id, expected) in cases {
         let stage = Stage::new(Some(&server.url));
@@ -555,17 +557,7 @@ fn a_run_that_must_be_there_or_must_not_is_refused() {
 #[test]
 fn answers_that_make_no_sense_do_no_harm() {
     for answer in ["", "[]", "null", "{\"data\": {\"upsertBucket\": 3}}", "{\"errors\": [{\"message\": \"no\\n\"}]}"] {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                use std::io::{Read as _, Write as _};
-                let _ = (&stream).read(&mut [0; 1 << 16]);
-                let text =
-                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
-                let _ = (&stream).write_all(text.as_bytes());
-            }
-        });
+        let url = test_server::serve(move |request| request.reply("200 OK", "", answer));
         let stage = Stage::new(Some(&url));
         let mut run = stage.start(None);
         log_steps(&mut run, 1..=3);

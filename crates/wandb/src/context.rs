@@ -1,4 +1,4 @@
-//! What a run needs of the world around it: a clock, random bits, someone to tell, and its pace.
+//! What a run takes from its caller: a clock, random bits, where messages go, and its timing.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use base::clock::unix_seconds;
 
-/// What a run needs of the world around it.
-pub struct Surroundings {
+/// What a run takes from its caller.
+pub struct Context {
     /// Seconds since 1970.
     pub clock: Box<dyn Fn() -> f64 + Send>,
     /// Bits that no other run has.
     pub random: [u64; 3],
-    /// Who is told messages and warnings; also called from the thread.
+    /// Receives messages and warnings, also from the sending thread.
     pub say: Say,
-    /// How often and how long.
     pub pace: Pace,
 }
 
-impl Surroundings {
+impl Context {
     /// The system's clock and randomness.
     pub fn real(say: Say) -> Self {
         // The standard library's hash tables are seeded by the system.
@@ -26,29 +25,26 @@ impl Surroundings {
         Self { clock: Box::new(unix_seconds), random: [random(), random(), random()], say, pace: Pace::default() }
     }
 }
-/// How a text is meant.
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// Good to know.
     Message,
-    /// Something is amiss.
     Warning,
 }
 
-/// Who is told messages and warnings.
+/// Receives messages and warnings.
 pub type Say = Arc<dyn Fn(Tone, &str) + Send + Sync>;
 
-/// How often and how long.
+/// Intervals and timeouts.
 #[derive(Clone, Debug)]
 pub struct Pace {
     /// Between two requests with data.
     pub interval: Duration,
-    /// Without data a sign of life is sent after so long.
+    /// Between two requests without data, which keep the run alive.
     pub heartbeat: Duration,
-    /// The pause after a first failure; it doubles for each further one.
-    pub first_wait: Duration,
-    /// The longest pause.
-    pub longest_wait: Duration,
+    /// The pause after a first failure; it doubles after each further one.
+    pub min_retry_wait: Duration,
+    pub max_retry_wait: Duration,
     /// How long the start of a run waits for the server.
     pub connect_wait: Duration,
     /// How long the end of a run waits without progress.
@@ -61,8 +57,8 @@ impl Default for Pace {
         Self {
             interval: Duration::from_secs(15),
             heartbeat: Duration::from_secs(30),
-            first_wait: Duration::from_secs(2),
-            longest_wait: Duration::from_secs(60),
+            min_retry_wait: Duration::from_secs(2),
+            max_retry_wait: Duration::from_secs(60),
             connect_wait: Duration::from_secs(10),
             finish_wait: Duration::from_secs(60),
         }

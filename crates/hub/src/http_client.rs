@@ -1,11 +1,11 @@
-//! Requests to the Hub: addresses, redirects, who gets the token, and which failures pass when one waits.
+//! Requests to the Hub: addresses, redirects, who gets the token, and which failures are retried.
 //!
-//! `hf-hub` has calls for these requests, and what a download needs is not in them (version 1.0.0): it takes `ETag` and
-//! `X-Repo-Commit` for parts of paths as they come, and compares no content with its hash; a file's metadata cannot be had
-//! for large files, because it follows the redirect to the storage, whose answer lacks the Hub's headers, and `paths-info`
-//! drops their SHA-256; a stream does not say whether the server kept to the range; nothing ends a connection that has
-//! gone silent. Its own Xet protocol is no loss: the same redirect gives the same bytes over plain HTTP, with ranges.
-//! Requests that carry something are sent by `upload::calls`, to the same rules.
+//! `hf-hub` has calls for these requests, but they lack what a download needs (version 1.0.0): it uses `ETag` and
+//! `X-Repo-Commit` as parts of paths without checking them, and compares no content with its hash; it cannot get the
+//! metadata of large files, because it follows the redirect to the storage, whose answer lacks the Hub's headers, and
+//! `paths-info` drops their SHA-256; a stream does not say whether the server honoured the range; nothing ends a silent
+//! connection. Its Xet protocol is not needed: the same redirect gives the same bytes over plain HTTP, with ranges.
+//! Requests with a body are sent by `upload::calls`, under the same rules.
 
 use std::cell::Cell;
 use std::fmt::{self, Display};
@@ -27,26 +27,26 @@ const LINKED_TAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
 /// As in reqwest.
-const MOST_REDIRECTS: usize = 10;
-/// The description of a repository, which lists its files, is some megabytes at most.
-pub(super) const MOST_DESCRIPTION_BYTES: u64 = 64 << 20;
-const MOST_EXPLANATION_BYTES: u64 = 64 << 10;
-const MOST_EXPLANATION_CHARACTERS: usize = 300;
+const MAX_REDIRECTS: usize = 10;
+/// The description of a repository, which lists its files, is a few megabytes at most.
+pub(super) const MAX_DESCRIPTION_BYTES: u64 = 64 << 20;
+const MAX_EXPLANATION_BYTES: u64 = 64 << 10;
+const MAX_EXPLANATION_CHARACTERS: usize = 300;
 
-/// How long failures are borne.
+/// How long failures are retried.
 #[derive(Clone, Debug)]
 pub(super) struct Patience {
-    /// Tries after a first failure, counted anew whenever there was progress.
+    /// Tries after a first failure; any progress resets the count.
     pub(super) retries: u32,
-    /// The same as long as the server has not answered once: the likely reason is that there is no network.
+    /// The same while the server has never answered: most likely there is no network.
     pub(super) retries_unreached: u32,
     /// The wait before the first retry; it doubles for each further one.
     pub(super) first_wait: Duration,
     /// The longest wait that a server may ask for. The Hub counts requests over five minutes.
-    pub(super) longest_wait: Duration,
-    /// A server that has not accepted a connection after so long counts as one that cannot be reached.
+    pub(super) max_wait: Duration,
+    /// Timeout for accepting a connection.
     pub(super) connecting: Duration,
-    /// A connection on which nothing comes for so long counts as cut.
+    /// A connection that is silent for this long counts as interrupted.
     pub(super) silence: Duration,
 }
 
@@ -56,14 +56,14 @@ impl Default for Patience {
             retries: 6,
             retries_unreached: 3,
             first_wait: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(330),
+            max_wait: Duration::from_secs(330),
             connecting: Duration::from_secs(10),
             silence: Duration::from_secs(60),
         }
     }
 }
 
-/// Why there is no answer, or not the right one.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("no connection")]
@@ -83,7 +83,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether another try may help.
+    /// Whether a retry may help.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Cut(_) | Self::Short { .. } | Self::Silent(_) => true,
@@ -101,26 +101,26 @@ impl Failure {
     }
 }
 
-/// An answer that is not the one asked for.
+/// An answer with an error status.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    /// The Hub's word for it: `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, `GatedRepo`.
+    /// The Hub's error code: `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, `GatedRepo`.
     pub(super) code: Option<String>,
     explanation: Option<String>,
-    /// How long to wait before the next request.
+    /// How long the server asks to wait.
     wait: Option<Duration>,
 }
 
 impl Refusal {
-    /// Whether the repository and its revision are there, and a file in it is not. A server that is no Hub does not tell
-    /// these apart.
+    /// Whether the repository and its revision exist, but not the file. A server that is not a Hub does not distinguish
+    /// these.
     pub(super) fn is_about_a_file(&self) -> bool {
         let is_larger = matches!(self.code.as_deref(), Some("RepoNotFound" | "RevisionNotFound"));
         self.status == StatusCode::NOT_FOUND && !is_larger
     }
 
-    /// Whether the server's explanation holds the text.
+    /// Whether the server's explanation contains the text.
     pub(super) fn says(&self, text: &str) -> bool {
         self.explanation.as_ref().is_some_and(|explanation| explanation.contains(text))
     }
@@ -142,26 +142,26 @@ impl Display for Refusal {
     }
 }
 
-/// What the server tells of a file before it is fetched.
+/// The server's description of a file, requested before the download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Remote {
     pub(super) hash: ContentHash,
     pub(super) bytes: u64,
 }
 
-/// A connection to one repository of a Hub.
-pub(super) struct Wire {
+/// A client for one repository of a Hub.
+pub(super) struct HttpClient {
     client: Client,
     pub(super) endpoint: Url,
     kind: RepositoryKind,
     id: String,
     pub(super) token: Option<HeaderValue>,
     pub(super) patience: Patience,
-    /// Whether the server has answered at all.
+    /// Whether the server has ever answered.
     pub(super) is_reached: Cell<bool>,
 }
 
-impl Wire {
+impl HttpClient {
     pub(super) fn open(
         endpoint: Url,
         kind: RepositoryKind,
@@ -170,8 +170,8 @@ impl Wire {
         patience: Patience,
     ) -> anyhow::Result<Self> {
         let agent = format!("{}/{}", base::PROGRAM, base::VERSION);
-        // The blocking client's timeout is for each wait, not for the whole answer. Redirects are followed here, because
-        // the one to the storage has the headers that matter.
+        // The blocking client's timeout applies to each wait, not to the whole answer. Redirects are followed here,
+        // because the one to the storage has the headers that matter.
         let client = Client::builder().user_agent(agent).connect_timeout(patience.connecting).timeout(patience.silence);
         let client = client.redirect(reqwest::redirect::Policy::none()).build();
         let token = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()).map(|mut value| {
@@ -189,7 +189,7 @@ impl Wire {
         })
     }
 
-    /// The commit that a branch or tag stands for; a commit that is there stands for itself.
+    /// The commit of a branch, a tag or an existing commit.
     pub(super) fn commit(&self, revision: &str) -> Result<String, Failure> {
         #[derive(serde::Deserialize)]
         struct Description {
@@ -199,7 +199,7 @@ impl Wire {
         let description = self.patiently(&self.id, || {
             let mut text = Vec::new();
             let answer = self.send(&Method::GET, &url, None, &[])?;
-            let read = answer.take(MOST_DESCRIPTION_BYTES).read_to_end(&mut text);
+            let read = answer.take(MAX_DESCRIPTION_BYTES).read_to_end(&mut text);
             read.map_err(|error| self.interrupted(error)).map(|_| text)
         })?;
         match serde_json::from_slice::<Description>(&description) {
@@ -208,14 +208,14 @@ impl Wire {
         }
     }
 
-    /// The same, from what the server tells of a file.
+    /// The same, from the server's answer about a file.
     pub(super) fn commit_of_file(&self, revision: &str, name: &str) -> Result<String, Failure> {
         let url = self.file_address(revision, name)?;
         self.patiently(name, || {
             let answer = self.send(&Method::HEAD, &url, None, &[REPO_COMMIT])?;
             let commit = answer.headers().get(REPO_COMMIT).and_then(|commit| commit.to_str().ok());
             let commit = commit.map(str::trim).filter(|commit| is_commit(commit));
-            let none = || Failure::Malformed(format!("the server does not tell the commit that {name} is of"));
+            let none = || Failure::Malformed(format!("the server does not give the commit of {name}"));
             commit.map(str::to_owned).ok_or_else(none)
         })
     }
@@ -230,29 +230,29 @@ impl Wire {
             let size = text(LINKED_SIZE).or_else(|| text(reqwest::header::CONTENT_LENGTH));
             match (tag.and_then(ContentHash::parse), size.and_then(|size| size.trim().parse().ok())) {
                 (Some(hash), Some(bytes)) => Ok(Remote { hash, bytes }),
-                _ => Err(Failure::Malformed(format!("the server does not tell the hash and the size of {name}"))),
+                _ => Err(Failure::Malformed(format!("the server does not give the hash and the size of {name}"))),
             }
         })
     }
 
-    /// The content of the file at `url`, from byte `from` on if the server keeps to that: see the answer's status.
+    /// The content of the file at `url`, from byte `from` if the server honours that: see the answer's status.
     pub(super) fn content(&self, url: &Url, from: u64) -> Result<Response, Failure> {
         self.send(&Method::GET, url, (from > 0).then_some(from), &[])
     }
 
-    /// More of an answer; 0 bytes are its end.
+    /// Reads more of an answer; 0 bytes mean its end.
     pub(super) fn read(&self, answer: &mut Response, buffer: &mut [u8]) -> Result<usize, Failure> {
         answer.read(buffer).map_err(|error| self.interrupted(error))
     }
 
-    /// Where a file is at a branch, tag or commit.
+    /// The address of a file at a branch, tag or commit.
     pub(super) fn file_address(&self, revision: &str, name: &str) -> Result<Url, Failure> {
         self.address(self.kind.prefix(), ["resolve", revision].into_iter().chain(name.split('/')))
     }
 
-    /// Tries that are repeated while they may pass.
+    /// The tries of a request.
     pub(super) fn retries<'a>(&'a self, what: &'a str) -> Retries<'a> {
-        Retries { wire: self, what, failed: 0 }
+        Retries { http: self, what, failed: 0 }
     }
 
     fn patiently<T>(&self, what: &str, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
@@ -273,27 +273,27 @@ impl Wire {
         self.address_of(first.into_iter().chain(self.id.split('/')).chain(rest))
     }
 
-    /// Each of `parts` is one part of the path, whatever is in it.
+    /// Each of `parts` is one part of the path, whatever it contains.
     pub(super) fn address_of<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Result<Url, Failure> {
         let mut url = self.endpoint.clone();
         match url.path_segments_mut() {
             Ok(mut path) => path.pop_if_empty().extend(parts),
-            Err(()) => return Err(Failure::Malformed("HF_ENDPOINT is no address of a server".to_owned())),
+            Err(()) => return Err(Failure::Malformed("HF_ENDPOINT is not the address of a server".to_owned())),
         };
         Ok(url)
     }
 
-    /// The answer behind all redirects, or the first of them that has all headers in `wanted`, if there are any.
+    /// The answer after all redirects, or the first that has all headers in `wanted`, if any are wanted.
     fn send(&self, method: &Method, url: &Url, from: Option<u64>, wanted: &[HeaderName]) -> Result<Response, Failure> {
         let mut url = url.clone();
-        for _ in 0..=MOST_REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let mut headers = HeaderMap::new();
-            // A compressed answer would have the length and the tag of something else.
+            // A compressed answer would have another length and tag.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if let Some(range) = from.and_then(|from| HeaderValue::from_str(&format!("bytes={from}-")).ok()) {
                 headers.insert(RANGE, range);
             }
-            // The storage behind the Hub has its own key, in its address, and is not to see the token.
+            // The Hub's storage has its own key, in its address, and must not see the token.
             if let Some(token) = self.token.as_ref().filter(|_| url.origin() == self.endpoint.origin()) {
                 headers.insert(AUTHORIZATION, token.clone());
             }
@@ -309,15 +309,15 @@ impl Wire {
                 None => return Err(Failure::Refused(refused(answer))),
             }
         }
-        Err(Failure::Malformed(format!("the server redirected the request {MOST_REDIRECTS} times")))
+        Err(Failure::Malformed(format!("the server redirected the request {MAX_REDIRECTS} times")))
     }
 
     pub(super) fn unsent(&self, error: reqwest::Error) -> Failure {
         match () {
-            // An address may carry a password, and one behind a redirect the storage's key.
+            // An address may contain a password, and one after a redirect the storage's key.
             () if error.is_connect() => Failure::Unreachable(error.without_url()),
             () if error.is_timeout() => Failure::Silent(self.patience.silence),
-            () if error.is_builder() => Failure::Malformed("HF_ENDPOINT is no address of a server".to_owned()),
+            () if error.is_builder() => Failure::Malformed("HF_ENDPOINT is not the address of a server".to_owned()),
             () => Failure::Cut(Box::new(error.without_url())),
         }
     }
@@ -331,7 +331,7 @@ impl Wire {
     }
 }
 
-/// Where the answer sends to, if it does.
+/// The target of a redirect.
 fn redirected(answer: &Response, url: &Url) -> Option<Url> {
     let location = answer.headers().get(LOCATION)?.to_str().ok()?;
     let next = url.join(location).ok()?;
@@ -342,8 +342,8 @@ fn refused(mut answer: Response) -> Refusal {
     let (status, headers) = (answer.status(), answer.headers().clone());
     refusal(status, &headers, || {
         let mut body = Vec::new();
-        // Half of an explanation is not JSON, and then there is none.
-        let _ = (&mut answer).take(MOST_EXPLANATION_BYTES).read_to_end(&mut body);
+        // An incomplete explanation is not JSON and is ignored.
+        let _ = (&mut answer).take(MAX_EXPLANATION_BYTES).read_to_end(&mut body);
         body
     })
 }
@@ -370,11 +370,11 @@ fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// A server's words on one line, as they may go to a terminal.
+/// A server's text on one line, safe for a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MOST_EXPLANATION_CHARACTERS)
+        .take(MAX_EXPLANATION_CHARACTERS)
         .collect::<String>()
         .trim()
         .to_owned()
@@ -382,32 +382,32 @@ pub(super) fn printable(text: &str) -> String {
 
 /// The tries of one request or download.
 pub(super) struct Retries<'a> {
-    wire: &'a Wire,
+    http: &'a HttpClient,
     what: &'a str,
     failed: u32,
 }
 
 impl Retries<'_> {
-    /// There was progress: the count begins anew.
+    /// Resets the count after progress.
     pub(super) fn reset(&mut self) {
         self.failed = 0;
     }
 
-    /// Waits until the next try; gives the failure back when there is none.
+    /// Waits until the next try; returns the failure if there is none.
     pub(super) fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
         std::thread::sleep(self.next_wait(failure)?);
         Ok(())
     }
 
-    /// How long to wait until the next try; gives the failure back when there is none.
+    /// How long to wait until the next try; returns the failure if there is none.
     pub(super) fn next_wait(&mut self, failure: Failure) -> Result<Duration, Failure> {
-        let patience = &self.wire.patience;
-        let most = if self.wire.is_reached.get() { patience.retries } else { patience.retries_unreached };
+        let patience = &self.http.patience;
+        let most = if self.http.is_reached.get() { patience.retries } else { patience.retries_unreached };
         let asked = if let Failure::Refused(refusal) = &failure { refusal.wait } else { None };
-        if !failure.may_pass() || self.failed >= most || asked.is_some_and(|wait| wait > patience.longest_wait) {
+        if !failure.may_pass() || self.failed >= most || asked.is_some_and(|wait| wait > patience.max_wait) {
             return Err(failure);
         }
-        let wait = patience.first_wait.saturating_mul(1 << self.failed.min(16)).min(patience.longest_wait);
+        let wait = patience.first_wait.saturating_mul(1 << self.failed.min(16)).min(patience.max_wait);
         let wait = wait.max(asked.unwrap_or_default());
         self.failed += 1;
         message(&format!("{}: {failure}; trying again in {wait:?} ({} of {most})", self.what, self.failed));
