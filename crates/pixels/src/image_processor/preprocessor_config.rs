@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Class, Filter, ImageProcessor, MAX_SIDE, Normalization, Resize, Size, Target};
+use crate::image_processor::processor::{Class, ImageProcessor, MAX_SIDE, Normalization};
+use crate::image_processor::resize::{Filter, Resize, Size, Target};
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::fault::fault;
 
@@ -64,6 +65,34 @@ impl ImageProcessor {
     /// of different sizes.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
         resolve(read(path)?, path)
+    }
+
+    /// The content of a `preprocessor_config.json` from which transformers makes the same processing.
+    pub fn to_preprocessor_config(&self) -> Value {
+        let mut config = json!({
+            "image_processor_type": self.class,
+            "do_convert_rgb": true,
+            "do_resize": self.resize.is_some(),
+            "do_center_crop": self.resize.is_none_or(|resize| resize.target != Target::Exact(self.output)),
+            "crop_size": self.output,
+            "do_rescale": self.rescale_factor.is_some(),
+            "do_normalize": self.normalization.is_some(),
+        });
+        if let Some(Resize { target, filter }) = self.resize {
+            config["size"] = match target {
+                Target::Exact(size) => json!(size),
+                Target::ShortestEdge(edge) => json!({ "shortest_edge": edge }),
+            };
+            config["resample"] = json!(filter.pillow_code());
+        }
+        if let Some(factor) = self.rescale_factor {
+            config["rescale_factor"] = json!(factor);
+        }
+        if let Some(Normalization { mean, std }) = self.normalization {
+            config["image_mean"] = json!(mean);
+            config["image_std"] = json!(std);
+        }
+        config
     }
 }
 

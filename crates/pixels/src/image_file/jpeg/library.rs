@@ -9,7 +9,8 @@ use mozjpeg::{ColorSpace, CompInfoExt as _};
 use super::planes::{Plane, Planes, picture};
 use super::structure::{Structure, damaged};
 use crate::image_file::budget::Share;
-use crate::image_file::{guard::caught, rgb_of_inks};
+use crate::image_file::decoded::rgb_of_inks;
+use crate::image_file::guard::caught;
 use base::fault::fault;
 
 /// The picture, and the share that `take` gave for the bytes of decoding it.

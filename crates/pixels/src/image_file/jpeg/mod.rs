@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use image::RgbImage;
 use image::metadata::Orientation;
 
-use super::{CONVERT, Decoded, FETCH_AGAIN, check_size, share_for};
+use crate::image_file::decoded::{Decoded, check_size, share_for};
 
 /// The pixels.
 ///

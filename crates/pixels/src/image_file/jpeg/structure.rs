@@ -1,5 +1,6 @@
 //! What the markers of a JPEG say (ITU-T T.81, annex B), without decoding it.
 
+use crate::image_file::decoded::{CONVERT, FETCH_AGAIN};
 use base::fault::{explained, fault};
 
 /// Scans that a JPEG may have: each one costs time for the whole picture. Encoders write ten or so.
@@ -41,11 +42,11 @@ pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
     }
     let Some(frame) = frame else { return Err(damaged("it holds no image")) };
     if !segments.is_complete {
-        return Err(fault("the JPEG is truncated: it has no end-of-image marker", super::FETCH_AGAIN));
+        return Err(fault("the JPEG is truncated: it has no end-of-image marker", FETCH_AGAIN));
     }
     if num_scans > MAX_SCANS {
         let message = format!("the JPEG has {num_scans} scans, more than {MAX_SCANS}");
-        return Err(fault(message, super::CONVERT));
+        return Err(fault(message, CONVERT));
     }
     Ok(Structure { size: frame.size, sample_bytes: frame.sample_bytes(), is_in_scans, exif })
 }
@@ -152,10 +153,10 @@ impl Frame {
 }
 
 fn not_supported(what: &str) -> anyhow::Error {
-    fault(format!("not supported: a JPEG with {what}"), super::CONVERT)
+    fault(format!("not supported: a JPEG with {what}"), CONVERT)
 }
 
 /// An error about data that nothing can be made of.
 pub(super) fn damaged(reason: &str) -> anyhow::Error {
-    explained(anyhow::anyhow!("{reason}"), "the JPEG data are damaged", super::FETCH_AGAIN)
+    explained(anyhow::anyhow!("{reason}"), "the JPEG data are damaged", FETCH_AGAIN)
 }
