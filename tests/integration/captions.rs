@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use datasets::prepare::report::Preparation;
+use datasets::output::Preparation;
 use datasets::prepared::{Dataset, Split};
 use serde_json::{Value, json};
 

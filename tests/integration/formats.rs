@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use base::digest::sha256;
-use datasets::prepare::report::Preparation;
+use datasets::output::Preparation;
 use datasets::prepared::{Dataset, Split};
 
 use crate::support::{binary, files_below, model_fixture, shapes_folder, stderr};

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use datasets::prepare::report::Preparation;
+use datasets::output::Preparation;
 use datasets::prepared::Dataset;
 use pixels::image_file::inspect;
 

@@ -7,7 +7,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use percent_encoding::percent_decode_str;
 use unicase::UniCase;
 
-use crate::source::is_image_name;
+use pixels::picture_formats::is_image_name;
 
 /// How far apart two names of one file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +121,12 @@ pub(crate) fn on_any_disk(path: &str) -> String {
 /// The name at the end of a path.
 pub(crate) fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The path without the ending of its last part.
+pub(crate) fn without_ending(path: &str) -> &str {
+    let name_at = path.rfind('/').map_or(0, |at| at + 1);
+    path[name_at..].rfind('.').map_or(path, |dot| &path[..name_at + dot])
 }
 
 /// COCO's files of 2017 are those of 2014 without what their names begin with: `COCO_val2014_`.

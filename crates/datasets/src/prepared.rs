@@ -1,7 +1,6 @@
-//! Reads a prepared data set: a folder with `images/` and `dataset.json` in Karpathy's schema.
+//! A prepared data set: a folder with `images/` and `dataset.json`.
 //!
-//! What is read is checked whole at the start, so that a run does not stop at image 20,000. Pixels are not read here,
-//! and nothing is prepared here (see `data::prepare`).
+//! What is read is checked whole at the start, so that a run does not stop at image 20,000. Pixels are not read here.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -10,17 +9,26 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset_file::{DatasetFile, ImageEntry};
 use crate::image_id::ImageId;
-use crate::prepare::report::{MARKER_FILE, PREPARATION_FILE};
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::fault::{WithHint as _, fault};
 use base::{digest, terminal};
 
 /// The folder of the images inside a prepared data set.
 pub const IMAGE_FOLDER: &str = "images";
-/// The file with splits and captions inside a prepared data set.
+/// The file with splits and captions.
 pub const DATASET_FILE: &str = "dataset.json";
-
+/// The file that says how a data set was made; it is written last.
+pub const PREPARATION_FILE: &str = "preparation.json";
+/// Lies in the folder while it is being prepared, and lists what was written.
+pub const MARKER_FILE: &str = ".preparing";
+/// All files of the source as they were when the data set was made.
+pub(crate) const RECORD_FILE: &str = "source.json";
+/// The SHA-256 of each image, of `dataset.json` and of `samples.jpg`, as `sha256sum -c` reads them.
+pub const SUMS_FILE: &str = "SHA256SUMS";
+/// Some of the images with their captions, to look at.
+pub const SAMPLES_FILE: &str = "samples.jpg";
 /// Longest caption in characters: more than any text that somebody wrote about a picture, and what a tokenizer still
 /// takes in a moment.
 pub const MAX_CAPTION_CHARS: usize = 10_000;
@@ -137,32 +145,6 @@ impl Dataset {
     pub fn image_path(&self, image: usize) -> PathBuf {
         self.directory.join(IMAGE_FOLDER).join(&self.images[image].filename)
     }
-}
-
-/// `dataset.json`; keys that nothing is made of here are passed over, so that they take no memory.
-#[derive(Deserialize)]
-struct DatasetFile {
-    #[serde(default)]
-    dataset: String,
-    images: Vec<ImageEntry>,
-}
-
-/// One image of [`DatasetFile`].
-#[derive(Deserialize)]
-struct ImageEntry {
-    filename: String,
-    split: String,
-    #[serde(default)]
-    imgid: Option<ImageId>,
-    #[serde(default)]
-    cocoid: Option<ImageId>,
-    sentences: Vec<SentenceEntry>,
-}
-
-/// One caption of [`ImageEntry`].
-#[derive(Deserialize)]
-struct SentenceEntry {
-    raw: String,
 }
 
 /// A caption as it is used: without white space around it, and with a space in place of each control character, which

@@ -15,8 +15,8 @@ use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 
 use crate::annotations::{RawDataset, RawImage, SplitFrom};
-use crate::prepare::ownership;
-use crate::prepare::report::{self, Preparation};
+use crate::output;
+use crate::output::{Preparation, ownership};
 use crate::prepared::{IMAGE_FOLDER, Split};
 use base::digest;
 use base::random::Stream;
@@ -78,7 +78,7 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
     };
     let images = scenes.iter().enumerate().map(image).collect();
     let raw = RawDataset { name: "shapes".to_owned(), images, has_paths: true, ..RawDataset::default() };
-    report::finish(output, &raw, report::About::default(), &ours, &sums)
+    output::finish(output, &raw, output::About::default(), &ours, &sums)
 }
 
 fn filename(number: usize) -> String {
@@ -107,7 +107,7 @@ const RELATIONS: [(&str, &str); 4] = [
 
 /// An object without its size: index into [`COLOURS`] and into [`SHAPE_NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Kind {
+struct ObjectKind {
     colour: usize,
     shape: usize,
 }
@@ -116,7 +116,7 @@ struct Kind {
 #[derive(Clone, Copy, Debug)]
 struct Scene {
     split: Split,
-    kinds: [Kind; 2],
+    kinds: [ObjectKind; 2],
     /// Indices into [`SIZES`].
     sizes: [usize; 2],
     /// Index into [`RELATIONS`].
@@ -125,7 +125,7 @@ struct Scene {
 
 impl Scene {
     fn object(&self, which: usize) -> String {
-        let Kind { colour, shape } = self.kinds[which];
+        let ObjectKind { colour, shape } = self.kinds[which];
         format!("a {} {} {}", SIZES[self.sizes[which]].0, COLOURS[colour].0, SHAPE_NAMES[shape])
     }
 
@@ -144,9 +144,10 @@ impl Scene {
 
 /// What all pictures show: first those for training, then validation, then testing.
 fn compose(drawing: &Drawing) -> Vec<Scene> {
-    let kinds: Vec<Kind> =
-        (0..COLOURS.len()).flat_map(|colour| (0..SHAPE_NAMES.len()).map(move |shape| Kind { colour, shape })).collect();
-    let mut pairs: Vec<[Kind; 2]> = Vec::new();
+    let kinds: Vec<ObjectKind> = (0..COLOURS.len())
+        .flat_map(|colour| (0..SHAPE_NAMES.len()).map(move |shape| ObjectKind { colour, shape }))
+        .collect();
+    let mut pairs: Vec<[ObjectKind; 2]> = Vec::new();
     for (index, &first) in kinds.iter().enumerate() {
         pairs.extend(kinds[index + 1..].iter().map(|&second| [first, second]));
     }
@@ -168,7 +169,7 @@ fn compose(drawing: &Drawing) -> Vec<Scene> {
 }
 
 /// Every scene that shows one of `pairs`.
-fn arrangements(split: Split, pairs: &[[Kind; 2]]) -> Vec<Scene> {
+fn arrangements(split: Split, pairs: &[[ObjectKind; 2]]) -> Vec<Scene> {
     let mut scenes = Vec::new();
     for &kinds in pairs {
         for relation in 0..RELATIONS.len() {
@@ -299,7 +300,7 @@ mod tests {
         scenes.iter().filter(|scene| scene.split == split).collect()
     }
 
-    fn pair(scene: &Scene) -> [Kind; 2] {
+    fn pair(scene: &Scene) -> [ObjectKind; 2] {
         let mut kinds = scene.kinds;
         kinds.sort_unstable();
         kinds
@@ -331,7 +332,7 @@ mod tests {
         for scene in &train {
             relations[scene.relation] += 1;
             for which in 0..2 {
-                let Kind { colour, shape } = scene.kinds[which];
+                let ObjectKind { colour, shape } = scene.kinds[which];
                 *objects.entry((scene.sizes[which], colour, shape)).or_default() += 1;
             }
         }
@@ -359,7 +360,7 @@ mod tests {
     fn captions_name_both_objects_from_both_sides() {
         let scene = Scene {
             split: Split::Train,
-            kinds: [Kind { colour: 0, shape: 0 }, Kind { colour: 2, shape: 1 }],
+            kinds: [ObjectKind { colour: 0, shape: 0 }, ObjectKind { colour: 2, shape: 1 }],
             sizes: [0, 1],
             relation: 2,
         };
@@ -424,6 +425,6 @@ mod tests {
         let dataset = Dataset::open(folders[0].path()).unwrap();
         assert_eq!(dataset.images.len(), 20);
         assert!(dataset.images.iter().all(|image| image.captions.len() == 4));
-        assert_eq!(report::finished(Some("shapes"), folders[0].path()).unwrap().unwrap().images.train, 12);
+        assert_eq!(output::finished(Some("shapes"), folders[0].path()).unwrap().unwrap().images.train, 12);
     }
 }

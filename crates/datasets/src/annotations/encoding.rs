@@ -14,7 +14,7 @@ pub fn decode(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
 }
 
 /// [`decode`] for the first bytes of a file, which may end within a character.
-pub(super) fn decode_start(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
+pub(crate) fn decode_start(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
     decode_part(file, bytes, false)
 }
 

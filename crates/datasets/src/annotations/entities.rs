@@ -54,7 +54,7 @@ const NAMED: [(&str, &str); 45] = [
 const MOST_TIMES: usize = 3;
 
 /// The text with characters in place of entities; borrowed where there are none.
-pub(super) fn decode(text: &str) -> Cow<'_, str> {
+pub(crate) fn decode(text: &str) -> Cow<'_, str> {
     let mut decoded = Cow::Borrowed(text);
     for _ in 0..MOST_TIMES {
         match decode_once(&decoded) {

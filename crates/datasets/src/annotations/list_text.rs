@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::annotations::fields::{Field, Kind, field};
+use crate::annotations::fields::{CaptionKind, Field, field};
 
 /// Lists within one another.
 const MAX_DEPTH: usize = 4;
@@ -15,7 +15,7 @@ const BEGINNINGS: [&str; 9] = ["['", "[\"", "[b'", "[b\"", "{'", "{\"", "[{'", "
 ///
 /// # Errors
 /// What the text is, where it is written like a list and does not hold texts alone.
-pub(super) fn texts_of(text: Cow<'_, str>) -> Result<Vec<Cow<'_, str>>, &'static str> {
+pub(crate) fn texts_of(text: Cow<'_, str>) -> Result<Vec<Cow<'_, str>>, &'static str> {
     let trimmed = text.trim();
     let is_written = trimmed.starts_with(['[', '(', '{']) || trimmed.starts_with("array(") || is_bytes(trimmed);
     if !is_written {
@@ -73,7 +73,7 @@ fn texts(value: Value) -> Result<Vec<String>, &'static str> {
             Ok(all)
         }
         Value::Dictionary(entries) => {
-            let mut best: Option<(Kind, Value)> = None;
+            let mut best: Option<(CaptionKind, Value)> = None;
             for (key, value) in entries {
                 if let Value::Text(key) = key
                     && let Some(Field::Captions(kind)) = field(&key)

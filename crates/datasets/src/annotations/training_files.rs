@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::annotations::candidates::{is_about, is_other_of_coco, key_of, may_hold_captions};
-use crate::annotations::text::{split_of_path, split_of_word};
-use crate::annotations::unread::Unread;
-use crate::annotations::wrappings::{Wrapping, stem, wrapping};
-use crate::annotations::{Found, Repair};
+use crate::annotations::file_names::{Wrapping, is_about, is_other_of_coco, key_of, may_hold_captions, stem, wrapping};
+use crate::annotations::format::Match;
+use crate::annotations::raw_dataset::Repair;
+use crate::annotations::split_names::{split_of_path, split_of_word};
+use crate::annotations::unread::UnreadFiles;
 use crate::prepared::Split;
-use crate::source::{Source, is_image_name};
+use crate::source::Source;
+use pixels::picture_formats::is_image_name;
 
 /// Files that are named; more would be one for each image.
 const MOST: usize = 100;
@@ -49,18 +50,18 @@ pub struct TrainingFile {
 }
 
 /// Notes about those that nothing else is told of.
-pub(super) fn notes(files: &[TrainingFile]) -> impl Iterator<Item = Repair> {
+pub(crate) fn notes(files: &[TrainingFile]) -> impl Iterator<Item = Repair> {
     const MOST: usize = 5;
     let untold = files.iter().filter(|file| !file.is_told);
     untold.take(MOST).map(|file| Repair::new(file.path.clone(), format!("{}; {}", file.reason, file.way_out)))
 }
 
 /// Those of `source`, where `found` is read, and `others` could have been.
-pub(super) fn of(source: &Source, found: &Found, others: &[&Found], unread: &Unread<'_>) -> Vec<TrainingFile> {
+pub(crate) fn of(source: &Source, found: &Match, others: &[&Match], unread: &UnreadFiles<'_>) -> Vec<TrainingFile> {
     let files = source.files();
     let read: HashSet<usize> = found.files.iter().copied().collect();
     let format_of =
-        |of: &Found| of.files.iter().chain(&of.spare).map(|&file| (file, of.format.name())).collect::<Vec<_>>();
+        |of: &Match| of.files.iter().chain(&of.spare).map(|&file| (file, of.format.name)).collect::<Vec<_>>();
     let formats: HashMap<usize, &str> = others.iter().copied().chain([found]).flat_map(format_of).collect();
     let images: HashSet<&str> = files.iter().filter(|file| is_image_name(&file.path)).map(key_of).collect();
     // What lies beside an image is about that one, unless it could be read as its caption.
@@ -113,7 +114,7 @@ fn is_training_word(word: &str) -> bool {
     split_of_word(&word) == Some(Split::Train) || word.starts_with("train") && !word.starts_with("trainer")
 }
 
-fn training_file(path: String, format: Option<&str>, unread: &Unread<'_>) -> TrainingFile {
+fn training_file(path: String, format: Option<&str>, unread: &UnreadFiles<'_>) -> TrainingFile {
     const RENAME: &str = "if it holds captions, give it an ending such as .csv, .tsv, .txt, .json or .jsonl";
     const REPAIR: &str = "repair it, or write it in the form of the others";
     let name = path.rsplit('/').next().unwrap_or(&path);

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use crate::annotations::{KnownDataset, Wanted};
-use crate::prepare::Request;
-use crate::prepare::changes::{self, Standing};
-use crate::prepare::report::{self, Options, Preparation};
+use crate::annotations::{KnownDataset, Selector};
+use crate::output;
+use crate::output::{Options, Preparation};
+use crate::prepare::changes;
+use crate::prepare::differences::Standing;
+use crate::prepare::request::Request;
 use base::fault::fault;
 use base::terminal;
 
@@ -21,17 +23,17 @@ const OLD_PIXELS: &str = "images were resized by an older version of the program
 pub(super) fn prepared(
     name: Option<&str>,
     request: &Request,
-    wanted: Wanted,
+    wanted: Selector,
     options: &Options,
     directory: &Path,
 ) -> anyhow::Result<Option<Preparation>> {
-    let Some(report) = report::finished(name, directory)? else { return Ok(None) };
+    let Some(report) = output::finished(name, directory)? else { return Ok(None) };
     if *options != report.options {
         let found = serde_json::to_string(&report.options)?;
         return Err(fault(format!("{} was prepared with other options: {found}", directory.display()), HINT));
     }
-    if let Wanted::Format(format) = wanted
-        && format.name() != report.format
+    if let Selector::Format(format) = wanted
+        && format.name != report.format
     {
         let message = format!("{} was prepared from captions of format {}", directory.display(), report.format);
         return Err(fault(message, HINT));
@@ -76,8 +78,8 @@ pub fn source_changes(name: &str, directory: &Path, source: &Path) -> anyhow::Re
     if !source.exists() {
         return Ok(None);
     }
-    let Some(report) = report::finished(Some(name), directory)? else { return Ok(None) };
-    let wanted = KnownDataset::named(name).map_or(Wanted::Any, Wanted::Dataset);
+    let Some(report) = output::finished(Some(name), directory)? else { return Ok(None) };
+    let wanted = KnownDataset::named(name).map_or(Selector::Any, Selector::Dataset);
     Ok(match changes::since(&report, directory, source, wanted)? {
         Standing::Same => None,
         Standing::Changed(how) => {

@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::annotations::{Choice, KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
-use crate::prepare::image_files::{Contents, FoundFiles, find_files, shared_names, two_of};
-use crate::prepare::image_index::ImageIndex;
-use crate::prepare::report::Options;
+use crate::annotations::{Choice, KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom, unnamed_pictures};
+use crate::output::Options;
+use crate::prepare::image_files::{Contents, FoundFiles, ImageIndex, find_files, shared_names, two_of};
 use crate::prepare::split_file::{Answer, SplitFile};
 use crate::prepare::splitting::{DEFAULT_VALIDATION, check_official};
-use crate::prepare::{guessed_splits, images, split_lists};
+use crate::prepare::{guessed_splits, images};
 use crate::prepared::{Split, is_safe_relative};
 use crate::source::{Source, UnreadPictures};
 use base::fault::fault;
@@ -16,7 +15,7 @@ use pixels::picture_formats::how_to_convert_file;
 
 /// Images with captions whose files are there.
 #[derive(Debug)]
-pub(super) struct Gathered {
+pub(super) struct Resolved {
     /// With the names that the images get.
     pub(super) raw: RawDataset,
     /// The file of each image.
@@ -39,7 +38,7 @@ pub(super) fn gather(
     split_file: Option<&SplitFile>,
     options: &Options,
     choice: &Choice,
-) -> anyhow::Result<Gathered> {
+) -> anyhow::Result<Resolved> {
     for (path, reason) in source.left_aside() {
         raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
     }
@@ -78,7 +77,7 @@ pub(super) fn gather(
         return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
     }
     if split_file.is_none() && !is_drawn && raw.images.iter().all(|image| image.split.is_none()) {
-        split_lists::check(source, &names, &choice.found.files)?;
+        guessed_splits::check_lists(source, &names, &choice.found.files)?;
     }
     check_clear(&found, num_images, &mut raw.repairs)?;
     if found.num_missing > found.files.len()
@@ -97,7 +96,7 @@ pub(super) fn gather(
     note_images_without_captions(&mut raw.rejects, source, &index, &files);
     note_unread_images(&mut raw.rejects, source, &unread);
     let taken: HashSet<usize> = files.iter().copied().collect();
-    if let Some(unnamed) = source.unnamed_pictures(|file| taken.contains(&file)) {
+    if let Some(unnamed) = unnamed_pictures(source, |file| taken.contains(&file)) {
         let reason =
             format!("they have no names of pictures, such as {}: give each an ending such as .jpg", unnamed.first);
         raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
@@ -128,7 +127,7 @@ pub(super) fn gather(
     }
     // A split that a person brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
-    Ok(Gathered { raw, files, weighed, default_validation })
+    Ok(Resolved { raw, files, weighed, default_validation })
 }
 
 /// Makes sure that names which fit several files cost few images, and tells what they cost: a mistake in a few names should
@@ -174,7 +173,7 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
         );
         return fault(message, how_to_convert_file(&first.first, first.format));
     }
-    let unnamed = source.unnamed_pictures(|_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
+    let unnamed = unnamed_pictures(source, |_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
     let message = format!(
         "{annotated}, and none of the image files is there: {} image files were found{}{unnamed}{unread_in_words}{left_aside}",
         index.images().len(),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::name_forms::{Difference, difference, last_part, loosest, number, tidy};
-use crate::source::is_image_name;
+use pixels::picture_formats::is_image_name;
 
 /// Paths that can be searched from their ends.
 pub(super) struct NameIndex<'a> {

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use crate::annotations::{Folders, are_others, decode, split_of_path};
 use crate::name_forms::{last_part, tidy};
 use crate::prepare::name_index::{Lookup, NameIndex, Scope};
-use crate::prepare::split_forms::{self, Entries, FORMS};
+use crate::prepare::split_forms;
+use crate::prepare::split_forms::{FORMS, SplitList};
 use crate::prepared::Split;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::digest::Hasher;
@@ -50,7 +51,7 @@ impl SplitFile {
     /// A file that cannot be read or is of none of the forms, a split that is not known, an image in two splits, and no
     /// image at all.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let mut entries = Entries::default();
+        let mut entries = SplitList::default();
         let (mut files, unused) = files_of(path)?;
         // Beside `train` and `val` the list `trainval` says less.
         files.sort_by_key(|file| is_trainval(file));
@@ -59,7 +60,7 @@ impl SplitFile {
             let bytes = bounded_file::read(&file, MAX_CAPTIONS_BYTES)
                 .with_context(|| format!("cannot read the split file {}", file.display()))?;
             let text = decode(&file.to_string_lossy(), bytes).with_context(cannot)?;
-            let mut of_file = Entries::default();
+            let mut of_file = SplitList::default();
             split_forms::parse(&file, &text, &mut of_file).with_context(cannot)?;
             if is_trainval(&file) {
                 let known: HashSet<&str> = entries.named.iter().map(|(name, _)| name.trim()).collect();
@@ -67,7 +68,7 @@ impl SplitFile {
             }
             entries.add(of_file);
         }
-        let Entries { named: mut entries, num_without, first_without } = entries;
+        let SplitList { named: mut entries, num_without, first_without } = entries;
         // Which images and for what: neither the order nor the division into files matters.
         entries.sort_unstable();
         let mut hasher = Hasher::new();

@@ -70,7 +70,7 @@ pub(super) fn assign(
     Ok(splits)
 }
 
-/// Notes whether the annotated split is the one that papers report on. A split of which nothing is annotated tells nothing.
+/// NameDifferences whether the annotated split is the one that papers report on. A split of which nothing is annotated tells nothing.
 pub(super) fn check_official(known: KnownDataset, counts: [usize; 3], repairs: &mut Vec<Repair>) {
     let Some(expected) = known.official_sizes() else { return };
     let has_a_test = counts[1..].iter().any(|&count| count > 0);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::prepare::report::{Counts, PREPARATION_FILE};
-use crate::prepare::{Done, Outcome};
+use crate::output::Counts;
+use crate::prepare::request::{Done, Outcome};
+use crate::prepared::PREPARATION_FILE;
 use base::quoting::toml_line;
 use base::visible::line;
 

@@ -9,9 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use crate::prepare::report::{MARKER_FILE, PREPARATION_FILE};
+use crate::prepared::{MARKER_FILE, PREPARATION_FILE};
+use crate::source::archive::ArchiveFormat;
 use crate::source::limits::is_system_junk;
-use crate::source::{Kind, is_archive_name, kind_of};
 use base::fault::{WithHint as _, fault};
 
 /// Folders within one another; deeper ones are not looked into.
@@ -20,6 +20,39 @@ const MAX_DEPTH: usize = 12;
 const MAX_FILES: usize = 4_000_000;
 /// In each folder that a run made.
 const RUN_FILE: &str = "config.resolved.toml";
+
+/// Whether a file of this name is taken for an archive.
+pub fn is_archive_name(name: &str) -> bool {
+    matches!(kind_of(name), FileKind::Archive(_))
+}
+
+/// Whether a file of this name is taken for an archive of a kind that cannot be read.
+pub fn is_packed_name(name: &str) -> bool {
+    matches!(kind_of(name), FileKind::Packed)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    Archive(ArchiveFormat),
+    /// An archive, or a packed file, of a kind that cannot be read.
+    Packed,
+    Plain,
+}
+
+pub(super) fn kind_of(name: &str) -> FileKind {
+    let name = name.to_ascii_lowercase();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    match () {
+        () if ends(&[".zip"]) => FileKind::Archive(ArchiveFormat::Zip),
+        () if ends(&[".tar"]) => FileKind::Archive(ArchiveFormat::Tar),
+        () if ends(&[".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".zstd"]) => {
+            FileKind::Packed
+        }
+        () if ends(&[".lz4", ".br", ".7z", ".rar", ".parquet", ".arrow"]) => FileKind::Packed,
+        () if ends(&[".pkl", ".pickle", ".p"]) => FileKind::Packed,
+        () => FileKind::Plain,
+    }
+}
 
 /// A file in a [`Listing`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,9 +190,9 @@ impl Walk<'_> {
             } else if metadata.is_file() {
                 let file = Listed { path: below, stamp: Stamp::from(&metadata) };
                 match kind_of(&name) {
-                    Kind::Zip | Kind::Tar => self.listing.archives.push(file),
-                    Kind::Packed => self.listing.packed.push(file),
-                    Kind::Plain => self.listing.files.push(file),
+                    FileKind::Archive(_) => self.listing.archives.push(file),
+                    FileKind::Packed => self.listing.packed.push(file),
+                    FileKind::Plain => self.listing.files.push(file),
                 }
                 anyhow::ensure!(self.listing.files.len() <= MAX_FILES, too_many(self.root));
             } else {

@@ -1,10 +1,10 @@
 //! Image files to pixels, compared with Pillow.
 
-use image::codecs::jpeg::JpegEncoder;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
+use image::codecs::jpeg::JpegEncoder;
 use image::{
     DynamicImage, ExtendedColorType, GrayImage, ImageBuffer, ImageEncoder as _, ImageFormat, Luma, LumaA, Rgb,
     RgbImage, Rgba, RgbaImage,

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use image::Rgb;
-
 use image::RgbImage;
 use serde::Deserialize;
 use serde_json::{Value, json};
