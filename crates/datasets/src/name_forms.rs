@@ -124,7 +124,7 @@ pub(crate) fn last_part(path: &str) -> &str {
 }
 
 /// The path without the ending of its last part.
-pub(crate) fn without_ending(path: &str) -> &str {
+pub fn without_ending(path: &str) -> &str {
     let name_at = path.rfind('/').map_or(0, |at| at + 1);
     path[name_at..].rfind('.').map_or(path, |dot| &path[..name_at + dot])
 }
