@@ -183,7 +183,7 @@ fn a_source_of_nothing_but_pictures_that_are_not_read_says_so() {
         stderr(&result)
     };
     for text in [run(""), run("image,caption\na.heic,A.\nb.heic,B.\n")] {
-        assert!(text.contains("2 HEIC pictures, such as a.heic, are not read"), "{text}");
+        assert!(text.contains("2 HEIC pictures, such as a.heic, are not supported"), "{text}");
     }
 }
 

@@ -40,14 +40,11 @@ pub enum Split {
     /// Training. Karpathy's `restval` is training data too.
     #[serde(alias = "restval")]
     Train,
-    /// Validation.
     Val,
-    /// Testing.
     Test,
 }
 
 impl Split {
-    /// All splits.
     pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
 
     /// The split that a file calls `name`; `restval` is [`Split::Train`].
@@ -108,15 +105,12 @@ impl Dataset {
         // Old captions may lie beside new images.
         if directory.join(MARKER_FILE).exists() && !directory.join(PREPARATION_FILE).exists() {
             let message = format!("the preparation of {} was interrupted", directory.display());
-            return Err(fault(message, "run the same `caption-train prepare-data` again: it goes on where it stopped"));
+            return Err(fault(message, "run the same `caption-train prepare-data` again: it continues where it stopped"));
         }
         Self::open_unfinished(directory)
     }
 
     /// [`Dataset::open`] where a preparation may be under way.
-    ///
-    /// # Errors
-    /// As there.
     pub(crate) fn open_unfinished(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(DATASET_FILE);
         let bytes = read_dataset_file(directory, &path)?;
@@ -126,7 +120,7 @@ impl Dataset {
                 "expected {\"images\": [{\"filename\", \"split\", \"sentences\": [{\"raw\"}]}]}; prepare the data \
                  again into an empty folder if the file was cut"
             })?;
-        let images = check_images(file.images).with_context(|| format!("{} cannot be used", path.display()))?;
+        let images = check_images(file.images).with_context(|| format!("cannot use {}", path.display()))?;
         let folder_name = || directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
             directory: directory.to_owned(),
@@ -169,7 +163,7 @@ fn read_dataset_file(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
     let prepare = "make it with `caption-train prepare-data` (`--dataset NAME --output DIR`), or correct \
                    `data.directory`";
     if !directory.is_dir() {
-        return Err(fault(format!("the data set folder {} is not there", directory.display()), prepare));
+        return Err(fault(format!("the data set folder {} does not exist", directory.display()), prepare));
     }
     match bounded_file::read(path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => Ok(bytes),

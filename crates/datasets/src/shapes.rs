@@ -45,17 +45,11 @@ const NUM_HELD_OUT_PAIRS: usize = 24;
 const JPEG_QUALITY: u8 = 92;
 
 /// Draws the data set `shapes` into `output`: `images/`, `dataset.json`, `preparation.json`.
-///
-/// # Errors
-/// An output that cannot be written.
 pub fn draw(output: &Path) -> anyhow::Result<Preparation> {
     draw_with(&SHAPES, output)
 }
 
 /// Draws a data set of another size.
-///
-/// # Errors
-/// As [`draw`].
 pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation> {
     let scenes = compose(drawing);
     let names: Vec<String> = (0..scenes.len()).map(filename).collect();

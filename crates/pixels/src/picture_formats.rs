@@ -4,13 +4,11 @@
 /// A format that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PictureFormat {
-    /// JPEG.
     Jpeg,
     /// PNG; of an animation the first frame.
     Png,
     /// WebP; of an animation the first frame.
     WebP,
-    /// BMP.
     Bmp,
     /// GIF; of an animation the first frame.
     Gif,

@@ -25,7 +25,6 @@ pub enum Reading {
     References,
 }
 
-/// A data set in the making.
 #[derive(Default)]
 pub(crate) struct Builder {
     /// What the captions are for.
@@ -84,7 +83,6 @@ struct NumberedImage {
 }
 
 impl Builder {
-    /// An empty one.
     pub(crate) fn new(reading: Reading) -> Self {
         Self { reading, ..Self::default() }
     }
@@ -112,7 +110,6 @@ impl Builder {
         self.position.contains_key(reference)
     }
 
-    /// The reference of an image.
     pub(crate) fn reference(&self, image: usize) -> &str {
         &self.images[image].image.filename
     }
@@ -162,7 +159,7 @@ impl Builder {
         }
         if let Some(number) = number {
             if !self.seen.insert(self.hasher.hash_one((image, number, &caption))) {
-                self.rejects.push(Reject::new(what(self), "the caption stands there twice"));
+                self.rejects.push(Reject::new(what(self), "the caption is listed twice"));
                 return;
             }
             if !self.numbers.insert(self.hasher.hash_one((image, number))) {
@@ -219,7 +216,7 @@ impl Builder {
             (Some((_, Some(split))), _) => self.split(image, split),
             (None, Some(named)) => self.split(image, named),
             (Some((word, None)), _) => {
-                let note = format!("split {word:?} is none of train, val and test: counted as without a split");
+                let note = format!("split {word:?} is not train, val or test: treated as no split");
                 self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
             }
             (None, None) => {}
@@ -252,10 +249,10 @@ impl Builder {
                 continue;
             }
             let note = match &odd {
-                Some(odd) if !is_called_so => format!("not taken as the split: it holds {odd:?} too"),
-                _ if !leaves_training => "not taken as the split: none of its values is for training".to_owned(),
-                Some(odd) => format!("taken as the split; {odd:?} in it is none of train, val and test"),
-                None => "taken as the split: it holds words for splits".to_owned(),
+                Some(odd) if !is_called_so => format!("not used as the split: it holds {odd:?} too"),
+                _ if !leaves_training => "not used as the split: none of its values is for training".to_owned(),
+                Some(odd) => format!("used as the split; {odd:?} in it is not train, val or test"),
+                None => "used as the split: it holds words for splits".to_owned(),
             };
             if leaves_training && (odd.is_none() || is_called_so) {
                 said.into_iter().for_each(|(image, split)| self.split(image, split));
@@ -284,13 +281,13 @@ impl Builder {
         }
         let (count, word, image) = &self.missing;
         if *count > 0 {
-            let reason = format!("pandas writes such a word for a missing value: first {word} for {image}");
+            let reason = format!("pandas writes this word for a missing value: first {word} for {image}");
             self.rejects.push(Reject::new(format!("{count} captions"), reason));
         }
         let mut images = Vec::with_capacity(self.images.len());
         for NumberedImage { mut image, numbers } in self.images {
             if image.captions.is_empty() {
-                self.rejects.push(Reject::new(image.filename, "has no caption that is not empty"));
+                self.rejects.push(Reject::new(image.filename, "has no caption left"));
                 continue;
             }
             if numbers.len() == image.captions.len() && !numbers.is_sorted() {
@@ -429,10 +426,10 @@ mod tests {
             rejects,
             [
                 "a.jpg#1: the caption has 1048576 characters, more than 10000",
-                "a.jpg#2: the caption stands there twice",
+                "a.jpg#2: the caption is listed twice",
                 "a.jpg#3: the caption is empty",
                 "a caption of empty.jpg: the caption is empty",
-                "empty.jpg: has no caption that is not empty",
+                "empty.jpg: has no caption left",
             ]
         );
         let repairs: Vec<&str> = raw.repairs.iter().map(|repair| repair.repair.as_str()).collect();

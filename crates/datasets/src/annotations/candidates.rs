@@ -30,7 +30,7 @@ const NOT_READ: [(&str, &str); 12] = [
     (".hdf5", "an HDF5 file: save it as CSV or JSON Lines"),
     (".npy", "a NumPy file: save it as CSV or JSON Lines"),
     (".npz", "a NumPy file: save it as CSV or JSON Lines"),
-    (".sqlite", "a data base: save it as CSV or JSON Lines"),
+    (".sqlite", "a database: save it as CSV or JSON Lines"),
     (".xml", "XML: save it as CSV or JSON Lines"),
     (".yaml", "YAML: save it as CSV or JSON Lines"),
     (".yml", "YAML: save it as CSV or JSON Lines"),
@@ -43,13 +43,10 @@ const MOST_BYTES: u64 = 1 << 16;
 /// What a file holds.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    /// JSON.
     Json(JsonShape),
-    /// Lines of text.
     Text(Layout),
     /// It cannot be read.
     Broken {
-        /// Why.
         reason: String,
         /// Captions or images are spoken of in it.
         speaks_of_captions: bool,
@@ -195,7 +192,7 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
         return broken("it is a Git LFS pointer: fetch the file with `git lfs pull`".to_owned());
     }
     if ["<!doctype html", "<html"].iter().any(|tag| seen.trim_start().starts_with(tag)) {
-        return broken("it is a page of the web: download the file itself".to_owned());
+        return broken("it is a web page: download the file itself".to_owned());
     }
     let is_json = has_one_of(name, &[".json", ".jsonl", ".ndjson"]);
     if start.trim_start().starts_with(['{', '[']) {

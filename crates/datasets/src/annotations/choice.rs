@@ -16,19 +16,13 @@ use pixels::picture_formats::format_of_name;
 /// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selector {
-    /// Whatever is there.
     Any,
-    /// A known data set.
     Dataset(KnownDataset),
-    /// A format.
     Format(&'static Format),
 }
 
 impl Selector {
     /// What is called `name`.
-    ///
-    /// # Errors
-    /// A name that is not known: a mistake of usage.
     pub fn named(name: &str) -> anyhow::Result<Self> {
         if let Some(known) = KnownDataset::named(name) {
             return Ok(Self::Dataset(known));
@@ -39,8 +33,8 @@ impl Selector {
         };
         FORMATS.iter().find(|format| format.name == name).map(|format| Self::Format(format)).ok_or_else(|| {
             usage(
-                format!("neither a data set nor a format is called {name:?}"),
-                format!("these are known: {}", names()),
+                format!("unknown data set or format {name:?}"),
+                format!("known names: {}", names()),
             )
         })
     }
@@ -67,9 +61,6 @@ pub struct Choice {
 }
 
 /// The annotations in `source` that are meant.
-///
-/// # Errors
-/// None, or several that a person has to choose from; a file that belongs to those that are read and cannot be read.
 pub fn choose(source: &Source, wanted: Selector) -> anyhow::Result<Choice> {
     let mut candidates = Candidates::of(source);
     let mut all = Vec::new();
@@ -86,7 +77,7 @@ pub fn choose(source: &Source, wanted: Selector) -> anyhow::Result<Choice> {
     let training_files = training_files::of(source, &found, &others, &unread);
     let mut notes = Vec::new();
     for other in others {
-        let note = format!("found as well and not used: {}", other.describe(source));
+        let note = format!("also found, and not used: {}", other.describe(source));
         notes.push(Repair::new("other annotations", note));
     }
     for &spare in &found.spare {
@@ -124,7 +115,7 @@ fn meant(source: &Source, wanted: Selector, all: &[Match], unread: &UnreadFiles<
         [] => Err(nothing_found(source, wanted, all, unread)),
         [first, ..] => {
             let names: Vec<String> = fitting.iter().map(|found| found.describe(source)).collect();
-            let message = format!("there are annotations of several kinds: {}", names.join(", "));
+            let message = format!("the source holds several kinds of annotations: {}", names.join(", "));
             let one_format = fitting.iter().all(|found| found.format == first.format);
             let choose = if one_format { "" } else { "choose one with `--dataset NAME`, or " };
             Err(usage(message, format!("{choose}give a folder that has only one")))
@@ -168,17 +159,17 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
         Selector::Dataset(known) => {
             (format!("of {}", known.name()), FORMATS.into_iter().map(|format| format.description).collect())
         }
-        Selector::Any => ("of a known form".to_owned(), FORMATS.into_iter().map(|format| format.description).collect()),
+        Selector::Any => ("in a known format".to_owned(), FORMATS.into_iter().map(|format| format.description).collect()),
     };
     let known = forms.join("; ");
     if let Some(reason) = unread.only_one().filter(|_| all.is_empty()) {
-        return fault(reason, format!("known forms are: {known}"));
+        return fault(reason, format!("known formats: {known}"));
     }
     let mut message =
         format!("no captions {what} are there, among {} files, {num_images} of them images", source.files().len());
     if !all.is_empty() {
         let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
-        message.push_str(&format!("; there is {}", others.join(", ")));
+        message.push_str(&format!("; found {}", others.join(", ")));
     }
     message.push_str(&unread.in_a_message());
     message.extend(beside_images::without_captions(source).map(|what| format!("; {what}")));
@@ -186,7 +177,7 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
     message.extend(source.remarks().iter().map(|(path, remark)| format!("; {path}: {remark}")));
     message.extend(unnamed_pictures(source, |_| false).map(|unnamed| format!("; {unnamed}")));
     for unread in source.unread_pictures() {
-        message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));
+        message.push_str(&format!("; {unread}, are not supported: convert them to JPEG or PNG"));
     }
     fault(message, format!("put the captions beside the images, as one of: {known}"))
 }

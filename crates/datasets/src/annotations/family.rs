@@ -10,7 +10,6 @@ use crate::prepared::Split;
 pub(crate) struct Family {
     /// Its words without the split and the number of the part: equal for files that belong together.
     pub(crate) name: String,
-    /// The split.
     pub(crate) split: Option<Split>,
     /// The number of the part.
     pub(crate) part: Option<String>,

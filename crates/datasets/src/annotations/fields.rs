@@ -46,7 +46,6 @@ impl Reference {
 pub(crate) enum By {
     /// The name, the path or the address of its file.
     Name,
-    /// An id.
     Id,
 }
 
@@ -143,7 +142,6 @@ pub struct Columns {
     pub(crate) place: Option<usize>,
     /// The captions; what a model wrote where there are no others.
     pub(crate) captions: Vec<usize>,
-    /// The split.
     pub split: Option<usize>,
     /// What may be the split, where no column surely is.
     pub maybe_split: Option<usize>,

@@ -71,7 +71,6 @@ pub(crate) fn unfinished(path: &str) -> Option<&str> {
 /// What was done to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrapping {
-    /// It is packed.
     Packed,
     /// An editor or a person kept it when it was changed.
     Backup,

@@ -33,7 +33,7 @@ impl Eq for Format {}
 /// How sure it is that files were meant as captions. The surest count; of the others it is said that they are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Certainty {
-    /// They are exactly of a known form.
+    /// They are exactly in a known format.
     Sure,
     /// They can be read as captions in one way only.
     Near,
@@ -81,17 +81,11 @@ impl Match {
     }
 
     /// Images and captions, for a data set.
-    ///
-    /// # Errors
-    /// Files that are not of the form, with the place.
     pub fn read(&self, source: &Source) -> anyhow::Result<RawDataset> {
         self.read_as(source, Reading::Preparation)
     }
 
     /// Images and captions for `reading`.
-    ///
-    /// # Errors
-    /// As [`Match::read`].
     pub fn read_as(&self, source: &Source, reading: Reading) -> anyhow::Result<RawDataset> {
         (self.format.read)(&Input { source, files: &self.files, reading })
     }

@@ -94,7 +94,6 @@ impl<'a> Neighbours<'a> {
 
 /// A file that is read.
 pub(crate) struct AnnotationFile<'p> {
-    /// Its path below the source.
     pub(crate) path: &'p str,
     /// The split of its images that have none of their own.
     pub(crate) split: Option<NamedSplit<'p>>,
@@ -104,7 +103,6 @@ pub(crate) struct AnnotationFile<'p> {
 
 /// What names of images are relative to.
 enum Beside<'p> {
-    /// Anything.
     Anything,
     /// The folder of the file.
     Folder,

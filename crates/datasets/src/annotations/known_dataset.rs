@@ -6,18 +6,14 @@ use crate::prepared::Split;
 /// A data set that a person may ask for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownDataset {
-    /// Flickr8k.
     Flickr8k,
-    /// Flickr30k.
     Flickr30k,
-    /// COCO captions.
     Coco,
     /// The synthetic data set that the program draws itself.
     Shapes,
 }
 
 impl KnownDataset {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Flickr8k, Self::Flickr30k, Self::Coco, Self::Shapes];
 
     /// The name on the command line and in `data.dataset`.

@@ -100,7 +100,7 @@ fn explain(table: &TableLayout, first: &[(usize, &str)]) -> String {
         }
     }
     let (number, line) = first[0];
-    format!("line {number} is of no known form: {}", shown(line))
+    format!("line {number} is in no known format: {}", shown(line))
 }
 
 impl TableLayout {
@@ -261,12 +261,12 @@ mod tests {
             ("a.jpg\tA\t0.5\nb.jpg\tB\t0.7\n", "lines of an image and its caption, but with other values too"),
             ("a.jpg\tb.jpg#1\t1\t1\n", "but with other values too (give the columns a header"),
             ("# mine\na.jpg\tA\n", "lines of an image and its caption, but not line 1: \"# mine\""),
-            ("a.jpg 1,2,3,4,0\nb.jpg 5,6,7,8,1\n", "line 1 is of no known form"),
+            ("a.jpg 1,2,3,4,0\nb.jpg 5,6,7,8,1\n", "line 1 is in no known format"),
             ("a.jpg,train\nb.jpg,val\n", "but with other values too"),
             ("image\na.jpg\n", "a table with the columns image, none of them for captions"),
             ("a.jpg\nb.jpg\n", "a list of image names, without captions false"),
-            ("A dog\ta.jpg\n", "line 1 is of no known form: \"A dog\\ta.jpg\" true"),
-            ("Some words.\n", "line 1 is of no known form: \"Some words.\" false"),
+            ("A dog\ta.jpg\n", "line 1 is in no known format: \"A dog\\ta.jpg\" true"),
+            ("Some words.\n", "line 1 is in no known format: \"Some words.\" false"),
             ("\n \n", "it is empty true"),
         ] {
             assert!(name(text).contains(expected), "{text}: {}", name(text));

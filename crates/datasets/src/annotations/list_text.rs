@@ -12,9 +12,6 @@ const BEGINNINGS: [&str; 9] = ["['", "[\"", "[b'", "[b\"", "{'", "{\"", "[{'", "
 
 /// The texts of a list that is written as a text; the text itself where it is no such list. What Python and pandas write
 /// for nothing is one of the texts, `None` or `nan`.
-///
-/// # Errors
-/// What the text is, where it is written like a list and does not hold texts alone.
 pub(crate) fn texts_of(text: Cow<'_, str>) -> Result<Vec<Cow<'_, str>>, &'static str> {
     let trimmed = text.trim();
     let is_written = trimmed.starts_with(['[', '(', '{']) || trimmed.starts_with("array(") || is_bytes(trimmed);
@@ -59,8 +56,8 @@ enum Value {
 fn texts(value: Value) -> Result<Vec<String>, &'static str> {
     match value {
         Value::Text(text) | Value::Nothing(text) => Ok(vec![text]),
-        Value::Bytes(bytes) => String::from_utf8(bytes).map(|text| vec![text]).map_err(|_| "bytes that are no UTF-8"),
-        Value::Other => Err("a list of something else than texts"),
+        Value::Bytes(bytes) => String::from_utf8(bytes).map(|text| vec![text]).map_err(|_| "bytes that are not UTF-8"),
+        Value::Other => Err("a list of something other than texts"),
         Value::Several(values) => {
             let mut all = Vec::with_capacity(values.len());
             for value in values {
@@ -261,7 +258,7 @@ mod tests {
             ("[1, 2]", "something else than texts"),
             ("['a', True]", "something else than texts"),
             ("[['a', 'dog'], ['b']]", "lists within a list"),
-            (r"b'\xff'", "bytes that are no UTF-8"),
+            (r"b'\xff'", "bytes that are not UTF-8"),
             ("[[[[[[['a']]]]]]]", ""),
         ] {
             match texts_of(Cow::Borrowed(text)) {

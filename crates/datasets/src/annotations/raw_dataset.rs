@@ -61,7 +61,6 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// A repair of `what`.
     pub fn new(what: impl Into<String>, repair: impl Into<String>) -> Self {
         Self { what: what.into(), repair: repair.into() }
     }
@@ -73,12 +72,10 @@ impl Repair {
 pub struct Reject {
     /// The image, caption or number of them.
     pub what: String,
-    /// Why.
     pub reason: String,
 }
 
 impl Reject {
-    /// A reject of `what`.
     pub fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { what: what.into(), reason: reason.into() }
     }

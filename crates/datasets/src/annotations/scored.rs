@@ -38,9 +38,6 @@ pub fn read_captions(path: &Path, reading: Reading) -> anyhow::Result<RawDataset
 
 /// The objects of a JSON file or of JSON Lines that have both a caption and its references; `None` where there are no
 /// objects. The second are those that have one of them only.
-///
-/// # Errors
-/// A file that cannot be read.
 pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Reject>)>> {
     let source = open(path)?;
     let candidates = Candidates::of(&source);
@@ -83,7 +80,7 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
         })
         .map(drop),
     };
-    walked.map_err(|error| fault(format!("{name} cannot be read: {error}"), "take the file again"))?;
+    walked.map_err(|error| fault(format!("{name} cannot be read: {error}"), "download the file again"))?;
     Ok(Some((scored, rejects)))
 }
 

@@ -18,11 +18,9 @@ pub fn split_of_word(word: &str) -> Option<Split> {
 /// The split that a file or folder name speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedSplit<'a> {
-    /// The split.
     pub split: Split,
     /// The name has no other words than those that names of splits have.
     pub is_sure: bool,
-    /// The name.
     pub name: &'a str,
 }
 

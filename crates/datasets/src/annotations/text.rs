@@ -31,13 +31,10 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// What a JSON file holds, or what is wrong with it.
-///
-/// # Errors
-/// JSON of another form.
 pub fn json<'a, T: serde::Deserialize<'a>>(file: &str, bytes: &'a [u8], form: &str) -> anyhow::Result<T> {
     serde_json::from_slice(without_mark(bytes))
-        .with_context(|| format!("{file} has another form than expected"))
-        .hint(|| format!("expected {form}; take the file again if it was cut"))
+        .with_context(|| format!("{file} does not have the expected form"))
+        .hint(|| format!("expected {form}; download the file again if it was cut off"))
 }
 
 /// A table with a header: values separated by commas or tabs, with quotes where they are needed (RFC 4180).
@@ -51,9 +48,6 @@ pub struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The table of a file's content, with this separator.
-    ///
-    /// # Errors
-    /// A header that cannot be read.
     pub fn new(file: &'a str, bytes: &'a [u8], separator: u8) -> anyhow::Result<Self> {
         let mut builder = ReaderBuilder::new();
         builder.delimiter(separator).has_headers(false).flexible(true);
@@ -90,10 +84,6 @@ impl<'a> Table<'a> {
 
     /// Calls `row` with each row and a description of its place. Where a row has more values than columns, and only the
     /// last column holds captions, the last values are one caption that lacks its quotes.
-    ///
-    /// # Errors
-    /// A row that is not UTF-8, has another number of values than columns, or holds further rows, since a quote in it is
-    /// not closed; and what `row` gives.
     pub fn for_each_row(mut self, mut row: impl FnMut(&str, &[&str]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let separator = char::from(self.separator).to_string();
         let is_caption = |name: &String| matches!(field(name), Some(Field::Captions(_)));
@@ -141,7 +131,7 @@ pub fn separator(header: &[u8]) -> u8 {
 fn utf8<'a>(bytes: &'a [u8], what: &str) -> anyhow::Result<&'a str> {
     std::str::from_utf8(bytes)
         .with_context(|| format!("{what} is not UTF-8 text"))
-        .hint(|| "save the file as UTF-8, or take the one that is distributed")
+        .hint(|| "save the file as UTF-8, or use the file as it is distributed")
 }
 
 #[cfg(test)]

@@ -37,7 +37,6 @@ const OTHER_ENDINGS: [&str; 16] = [
 /// A file that is not read, and whose name says that it is for training.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainingFile {
-    /// Its path below the source.
     pub path: String,
     /// What it is, or why it is not read.
     pub reason: String,
@@ -120,24 +119,24 @@ fn training_file(path: String, format: Option<&str>, unread: &UnreadFiles<'_>) -
     let name = path.rsplit('/').next().unwrap_or(&path);
     let is_sure = split_of_path(stem(name)).is_some_and(|named| named.is_sure && named.split == Split::Train);
     let (reason, way_out) = match (unread.reason(&path), format, wrapping(&path)) {
-        (_, Some(format), _) => (format!("is of the format {format} and not read"), REPAIR),
+        (_, Some(format), _) => (format!("is in the format {format} and not used"), REPAIR),
         (Some(reason), ..) if reason.contains("a list of image names") => {
             (reason.to_owned(), "give the folder with the lists of all splits as `--split-file`")
         }
-        (Some(reason), None, Some((Wrapping::Packed, _))) if reason.starts_with("was left aside") => {
+        (Some(reason), None, Some((Wrapping::Packed, _))) if reason.starts_with("was skipped") => {
             (reason.to_owned(), REPAIR)
         }
-        (_, None, Some((Wrapping::Packed, _))) => ("is packed, and not read".to_owned(), "unpack it"),
+        (_, None, Some((Wrapping::Packed, _))) => ("is compressed, and not read".to_owned(), "unpack it"),
         (Some(reason), None, _) => (reason.to_owned(), REPAIR),
         (None, None, Some((Wrapping::Backup, _))) => (
             "is not read: its name says that it is a backup".to_owned(),
-            "give it its own name if it is the one that is meant",
+            "rename it if it is the file you want",
         ),
         (None, None, Some((Wrapping::Unfinished, _))) => {
             ("is not read: its name says that its download is not finished".to_owned(), "download it again")
         }
         (None, None, None) if may_hold_captions(&path) => (
-            "is not read: so many of one kind in a folder are one for each image, and no image of its name lies beside it"
+            "is not read: that many files of one kind in a folder are one for each image, and no image with its name is beside it"
                 .to_owned(),
             "put the images beside such files",
         ),

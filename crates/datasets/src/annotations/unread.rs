@@ -28,7 +28,7 @@ const WORDS: [&str; 6] = ["caption", "annotation", "metadata", "dataset", "sente
 pub(crate) struct UnreadFiles<'a> {
     source: &'a Source,
     files: Vec<UnreadFile<'a>>,
-    /// What was left aside when the source was opened, which is told elsewhere.
+    /// What was skipped when the source was opened, which is told elsewhere.
     left_aside: Vec<UnreadFile<'a>>,
     /// Files of which there are so many in a folder that none was looked into: the first, and their number.
     many: Vec<(&'a str, usize)>,
@@ -68,17 +68,13 @@ impl<'a> UnreadFiles<'a> {
         let left_aside = left_aside.map(|(path, reason)| {
             let is_meant = is_packed_text(&path) || may_hold_captions(&path);
             let kind = if is_meant && names_captions(&path) { Relevance::Broken } else { Relevance::Near };
-            UnreadFile { path: path.into(), reason: format!("was left aside: {reason}"), kind, is_text: false }
+            UnreadFile { path: path.into(), reason: format!("was skipped: {reason}"), kind, is_text: false }
         });
         let many = candidates.many.iter().map(|&(file, count)| (path(file), count)).collect();
         Self { source, files: looked_at.chain(packed).collect(), left_aside: left_aside.collect(), many }
     }
 
     /// Makes sure that nothing is missing of what is read.
-    ///
-    /// # Errors
-    /// A file that belongs to those of `found` by its name, and cannot be read or is of another form; where only texts
-    /// beside the images were found, and nobody asked for them, one that seems to hold captions and cannot be read.
     pub(crate) fn check(&self, found: &Match, others: &[&Match], is_asked_for: bool) -> anyhow::Result<()> {
         if found.certainty == Certainty::Beside {
             return self.check_beside(found, is_asked_for);
@@ -172,7 +168,7 @@ impl<'a> UnreadFiles<'a> {
         };
         let (orphans, files): (Vec<&UnreadFile<'_>>, Vec<&UnreadFile<'_>>) = self.files.iter().partition(is_orphan);
         if let Some(first) = orphans.first() {
-            let note = format!("not used: no images of their names lie beside them, such as {}", first.path);
+            let note = format!("not used: no images with their names are beside them, such as {}", first.path);
             notes.push(Repair::new(format!("{} texts", orphans.len()), note));
         }
         let named: Vec<&UnreadFile<'_>> = files.iter().copied().filter(|file| file.kind != Relevance::Other).collect();
@@ -186,11 +182,10 @@ impl<'a> UnreadFiles<'a> {
             files.iter().filter(|file| file.kind == Relevance::Other).map(|file| &*file.path).collect();
         if let Some(first) = others.first() {
             let what = format!("{} other files", others.len());
-            notes.push(Repair::new(what, format!("not used: they hold no captions of a known form, such as {first}")));
+            notes.push(Repair::new(what, format!("not used: they hold no captions in a known format, such as {first}")));
         }
         for (first, count) in &self.many {
-            let note = "not read: so many of one kind in a folder are one for each image, and no images of their names \
-                        lie beside them";
+            let note = "not read: that many files of one kind in a folder are one for each image, and no images with their names are beside them";
             notes.push(Repair::new(format!("{count} files such as {first}"), note));
         }
         notes
@@ -263,7 +258,7 @@ impl<'a> UnreadFile<'a> {
                 let is_list = has_ending(path, ".txt") && !WORDS.iter().any(|word| has_word(path, word));
                 (reason.clone(), if is_list && !is_near { Relevance::Other } else { near(*is_near) })
             }
-            Content::Text(_) => ("the images that it names are not there".to_owned(), Relevance::Near),
+            Content::Text(_) => ("the images that it names are not in the source".to_owned(), Relevance::Near),
         };
         let reason = format!("holds no captions that can be read: {reason}");
         Self { path: path.into(), reason, kind, is_text: true }

@@ -19,9 +19,6 @@ use base::{atomic_file, digest};
 
 /// Writes `dataset.json`, the record of the source where there is one and, once all images are on the disk for certain,
 /// `preparation.json`. Images without a split count as training images. `sums`: the SHA-256 of each as it is stored.
-///
-/// # Errors
-/// A `dataset.json` of somebody's, and what writing gives.
 pub fn finish(
     directory: &Path,
     raw: &RawDataset,

@@ -43,9 +43,6 @@ pub struct Ours {
 impl Ours {
     /// Writes `bytes`, whose SHA-256 is `sum`, to the file `name` in `directory` unless they are there already, and gives
     /// whether it wrote. With `is_one_of_many` whoever calls it syncs all files in the end.
-    ///
-    /// # Errors
-    /// Something of somebody's in its place, and what writing gives.
     pub(crate) fn write(
         &self,
         directory: &Path,
@@ -68,9 +65,6 @@ impl Ours {
     }
 
     /// Says in the mark that a file of this SHA-256 is about to be written.
-    ///
-    /// # Errors
-    /// What writing gives.
     pub(crate) fn announce(&self, directory: &Path, name: &str, sum: &str) -> anyhow::Result<()> {
         let Some(mark) = &self.mark else { return Ok(()) };
         let mut mark = mark.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,16 +72,13 @@ impl Ours {
     }
 
     /// Makes sure that the file `name` in `directory` is absent or ours.
-    ///
-    /// # Errors
-    /// Something of somebody's.
     pub(crate) fn check(&self, directory: &Path, name: &str) -> anyhow::Result<()> {
         let path = directory.join(name);
         match fs::symlink_metadata(&path) {
             Ok(there) if there.is_file() && self.wrote(name, &path) => Ok(()),
             Ok(_) => Err(in_the_way(&path)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+            Err(error) => Err(error).with_context(|| format!("cannot access {}", path.display())),
         }
     }
 
@@ -101,9 +92,6 @@ impl Ours {
     }
 
     /// Removes the image `filename` from the folder; one that is not as a preparation wrote it stays.
-    ///
-    /// # Errors
-    /// What removing gives.
     pub(crate) fn remove_image(&self, directory: &Path, filename: &str) -> anyhow::Result<()> {
         let name = format!("{IMAGE_FOLDER}/{filename}");
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -122,9 +110,6 @@ impl Ours {
 }
 
 /// Makes sure that the folder may be filled: it is absent, empty or one that a preparation made.
-///
-/// # Errors
-/// A folder that is somebody's, or that cannot be looked at.
 pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     ours(directory)?;
     refuse_links(directory, IMAGE_FOLDER)
@@ -164,7 +149,7 @@ fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
         Ok(None) => Ok((Ours { files, mark: None }, is_marked)),
         Ok(Some(entry)) => Err(fault(
             format!(
-                "{} is not a folder that a preparation made, and it is not empty: it holds {}",
+                "{} was not made by a preparation and is not empty: it holds {}",
                 directory.display(),
                 entry.strip_prefix(directory).unwrap_or(&entry).display()
             ),
@@ -213,9 +198,6 @@ fn parse_sum(line: &str) -> Option<(String, String)> {
 }
 
 /// Writes down what was written into the folder: the images by name and SHA-256, and the files beside them.
-///
-/// # Errors
-/// What reading and writing gives.
 pub(crate) fn record<'a>(
     directory: &Path,
     images: impl Iterator<Item = (&'a str, &'a str)>,
@@ -237,9 +219,6 @@ pub(crate) fn record<'a>(
 
 /// Begins to fill the folder: makes it, its `images/` and their subfolders, marks it as being prepared, and removes what an
 /// interrupted preparation left half written of images with these names and the report of what is about to change.
-///
-/// # Errors
-/// A folder that is somebody's, a file that is in the way, and what the file system gives.
 pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Ours> {
     let (mut ours, is_marked) = ours(directory)?;
     refuse_links(directory, IMAGE_FOLDER)?;
@@ -281,7 +260,7 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
 }
 
 fn in_the_way(path: &Path) -> anyhow::Error {
-    let message = format!("{} is there, and no preparation wrote it: it would be replaced", path.display());
+    let message = format!("{} exists and was not written by a preparation: it would be replaced", path.display());
     fault(message, format!("move it away, or {HINT}"))
 }
 
@@ -294,7 +273,7 @@ fn refuse_links(images: &Path, folder: &str) -> anyhow::Result<()> {
             Ok(there) if there.is_dir() => {}
             Ok(_) => return Err(in_the_way(&path)),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).with_context(|| format!("cannot look at {}", path.display())),
+            Err(error) => return Err(error).with_context(|| format!("cannot access {}", path.display())),
         }
     }
     Ok(())

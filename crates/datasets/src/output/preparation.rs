@@ -108,11 +108,8 @@ pub struct FileDigest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// Training.
     pub train: usize,
-    /// Validation.
     pub val: usize,
-    /// Testing.
     pub test: usize,
 }
 
@@ -128,9 +125,6 @@ impl Counts {
 
 /// The report of a finished preparation in `directory`, of the data set called `name` if one is given; `None` where there
 /// is none, or where images are missing, so that it has to be done (again).
-///
-/// # Errors
-/// A report that cannot be read, that is about another data set, or that does not belong to the `dataset.json` there.
 pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let Some(preparation) = read(directory)? else { return Ok(None) };
     if let Some(name) = name.filter(|&name| preparation.dataset != name) {
@@ -216,9 +210,6 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
 
 /// The names of the images of the data set in `directory`; `None` where no preparation made it. Where its `dataset.json` is
 /// not the one that was prepared, there are none.
-///
-/// # Errors
-/// A report that cannot be read.
 pub(crate) fn reported_images(directory: &Path) -> anyhow::Result<Option<Vec<String>>> {
     let Some(preparation) = read(directory)? else { return Ok(None) };
     let path = directory.join(DATASET_FILE);

@@ -32,7 +32,6 @@ pub(crate) struct SourceRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileRecord {
-    /// Its path below the source.
     pub(crate) path: String,
     bytes: u64,
     /// In nanoseconds since 1970; 0 where the time does not tell whether the file was changed since.
@@ -104,9 +103,6 @@ impl SourceRecord {
     }
 
     /// Writes it for the data set whose `dataset.json` has this SHA-256.
-    ///
-    /// # Errors
-    /// What writing gives.
     pub(crate) fn write(mut self, directory: &Path, dataset_sha256: &str) -> anyhow::Result<()> {
         dataset_sha256.clone_into(&mut self.dataset_sha256);
         self.save(directory)

@@ -27,7 +27,7 @@ pub(crate) fn explain_write<T>(result: io::Result<T>, path: &Path) -> anyhow::Re
     let kind = result.as_ref().err().map(io::Error::kind);
     result.with_context(|| format!("cannot write {}", path.display())).hint(|| match kind {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-            "free some space and run the same command again: it goes on where it stopped"
+            "free some space and run the same command again: it continues where it stopped"
         }
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => "choose a folder that may be written",
         _ => "check that the path names a folder that may be written",
@@ -43,9 +43,6 @@ pub(crate) struct Turn {
 }
 
 /// Waits until no other process prepares `directory`, which is made where it is absent.
-///
-/// # Errors
-/// A folder that cannot be made or written.
 pub(crate) fn wait(directory: &Path) -> anyhow::Result<Turn> {
     explain_write(fs::create_dir_all(directory), directory)?;
     let path = directory.join(LOCK_FILE);

@@ -17,9 +17,6 @@ const OLD_PIXELS: &str = "images were resized by an older version of the program
 
 /// The report of the data set in `directory`, called `name` if one is given, where it is what was asked for; `None` where it
 /// has to be made: it is not there or not finished, or its source has changed since, which is told.
-///
-/// # Errors
-/// A data set made with other options, of another format or of another source.
 pub(super) fn prepared(
     name: Option<&str>,
     request: &Request,
@@ -45,7 +42,7 @@ pub(super) fn prepared(
     };
     match changes::since(&report, directory, source, wanted)? {
         Standing::Same if report.has_old_pixels() => {
-            terminal::message(&format!("{OLD_PIXELS} in {}: they are made again", directory.display()));
+            terminal::message(&format!("{OLD_PIXELS} in {}: they will be made again", directory.display()));
             Ok(None)
         }
         Standing::Same => Ok(Some(report)),
@@ -71,9 +68,6 @@ fn of_other_files(source: &Path, directory: &Path, which: &str) -> String {
 
 /// What became of `source` since the data set called `name` in `directory` was prepared, for a message; `None` where it
 /// is what the data set was made of, is gone, or never was its source: the folder is a person's own.
-///
-/// # Errors
-/// A folder that holds another data set, and what reading gives.
 pub fn source_changes(name: &str, directory: &Path, source: &Path) -> anyhow::Result<Option<String>> {
     if !source.exists() {
         return Ok(None);

@@ -16,9 +16,6 @@ use pixels::picture_formats::is_image_name;
 
 /// Compares `source` with what the data set in `directory`, whose report is `report`, was made of. `wanted` is what is asked
 /// for.
-///
-/// # Errors
-/// A source that cannot be listed.
 pub(super) fn since(
     report: &Preparation,
     directory: &Path,

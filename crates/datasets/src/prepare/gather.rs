@@ -28,9 +28,6 @@ pub(super) struct Resolved {
 
 /// Finds the files of the images of `raw`, which was read from what `choice` says, follows a person's split, and keeps as many images as `options` say, evenly
 /// spread.
-///
-/// # Errors
-/// No image left; a file for training that is not read, where none is read.
 pub(super) fn gather(
     mut raw: RawDataset,
     source: &Source,
@@ -40,7 +37,7 @@ pub(super) fn gather(
     choice: &Choice,
 ) -> anyhow::Result<Resolved> {
     for (path, reason) in source.left_aside() {
-        raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
+        raw.repairs.push(Repair::new(path, format!("skipped: {reason}")));
     }
     if raw.images.is_empty() {
         let read = choice.found.describe(source);
@@ -98,7 +95,7 @@ pub(super) fn gather(
     let taken: HashSet<usize> = files.iter().copied().collect();
     if let Some(unnamed) = unnamed_pictures(source, |file| taken.contains(&file)) {
         let reason =
-            format!("they have no names of pictures, such as {}: give each an ending such as .jpg", unnamed.first);
+            format!("their names have no picture ending, such as {}: give each an ending such as .jpg", unnamed.first);
         raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
     }
     if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
@@ -106,7 +103,7 @@ pub(super) fn gather(
         let is_kept = |place: usize| place * limit / num_there != (place + 1) * limit / num_there;
         raw.images = keep(raw.images, is_kept);
         files = keep(files, is_kept);
-        let note = format!("kept of {num_there} with a file, as was asked for");
+        let note = format!("kept of {num_there} with a file, as requested");
         raw.repairs.push(Repair::new(format!("{limit} images"), note));
     }
     let names = images::filenames(source, &files, options.resize.is_some());
@@ -114,7 +111,7 @@ pub(super) fn gather(
     for (image, name) in raw.images.iter_mut().zip(names) {
         is_safe.push(is_safe_relative(&name));
         if !is_safe_relative(&name) {
-            raw.rejects.push(Reject::new(name.clone(), "its name cannot be kept on every system"));
+            raw.rejects.push(Reject::new(name.clone(), "its name is not valid on every system"));
         }
         image.filename = name;
     }
@@ -122,7 +119,7 @@ pub(super) fn gather(
     files = keep(files, |place| is_safe[place]);
     if let (true, Some(reject)) = (raw.images.is_empty(), raw.rejects.last()) {
         let message =
-            format!("no image is left: {} and others have names that cannot be kept on every system", reject.what);
+            format!("no image is left: {} and others have names that are not valid on every system", reject.what);
         return Err(fault(message, "give the image files other names"));
     }
     // A split that a person brings is whole as it is.
@@ -143,15 +140,15 @@ fn check_clear(found: &FoundFiles, num_images: usize, repairs: &mut Vec<Repair>)
     let what = format!("{} of {num_images} images", found.num_unclear);
     let such = found.unclear.join(", and ");
     if found.num_unclear * ONE_IN > num_images {
-        let message = format!("nothing says which files are those of {what}, such as {such}");
+        let message = format!("it is unclear which files belong to {what}, such as {such}");
         return Err(fault(message, NAME_WITH_FOLDERS));
     }
-    repairs.push(Repair::new(what, format!("left out, since nothing says which files are theirs, such as {such}")));
+    repairs.push(Repair::new(what, format!("left out, since it is unclear which files are theirs, such as {such}")));
     Ok(())
 }
 
 const NAME_WITH_FOLDERS: &str =
-    "name the images with their folders, or give only the folder with the files that are meant";
+    "name the images with their folders, or give only the folder with the files you mean";
 
 /// Why none of the images with captions has a file; `counts` are those of images and captions.
 fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, counts: [usize; 2]) -> anyhow::Error {
@@ -163,19 +160,19 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
         );
         return fault(message, NAME_WITH_FOLDERS);
     }
-    let annotated = format!("{num_images} images with {num_captions} captions are annotated");
+    let annotated = format!("the annotations have {num_images} images with {num_captions} captions");
     let unread = source.unread_pictures();
-    let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not read")).collect();
+    let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not supported")).collect();
     let left_aside = source.describe_left_aside();
     if let Some(first) = unread.first().filter(|_| !found.unread.is_empty()) {
         let message = format!(
-            "{annotated}, and none of their files is there in a format that is read{unread_in_words}{left_aside}"
+            "{annotated}, and none of their files is in a supported format{unread_in_words}{left_aside}"
         );
         return fault(message, how_to_convert_file(&first.first, first.format));
     }
     let unnamed = unnamed_pictures(source, |_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
     let message = format!(
-        "{annotated}, and none of the image files is there: {} image files were found{}{unnamed}{unread_in_words}{left_aside}",
+        "{annotated}, and none of the image files was found: {} image files were found{}{unnamed}{unread_in_words}{left_aside}",
         index.images().len(),
         found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
     );
@@ -214,7 +211,7 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
         || split_file.names().iter().zip(&is_used).filter(|(_, is_used)| !**is_used).map(|(name, _)| name.as_str());
     if raw.images.is_empty() {
         let message = match (unnamed.is_empty(), raw.rejects.last()) {
-            (true, Some(last)) => format!("the split file settles no image's split: of {}, {}", last.what, last.reason),
+            (true, Some(last)) => format!("the split file gives no image a split: of {}, {}", last.what, last.reason),
             _ => format!(
                 "the split file names none of the images: it has names such as {}, the images are called such as {}",
                 two_of(unused()),
@@ -229,7 +226,7 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
     }
     if let Some(first) = unused().next() {
         let note = format!(
-            "{} of its {} names are those of no image with a caption, such as {first}",
+            "{} of its {} names match no image with a caption, such as {first}",
             unused().count(),
             is_used.len()
         );
@@ -241,7 +238,7 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
         raw.repairs.push(Repair::new("the split file", note));
     }
     for name in &split_file.unused {
-        raw.repairs.push(Repair::new(name.clone(), "not used as a list of a split: its name says none"));
+        raw.repairs.push(Repair::new(name.clone(), "not used as a split list: its name contains no split"));
     }
     Ok(())
 }
@@ -259,7 +256,7 @@ fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, inde
     if let Some(&first) = without.first() {
         rejects.push(Reject::new(
             format!("{} image files", without.len()),
-            format!("no image with captions has them, such as {}", source.files()[first].path),
+            format!("no captions name them, such as {}", source.files()[first].path),
         ));
     }
 }

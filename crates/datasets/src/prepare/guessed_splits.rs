@@ -20,10 +20,6 @@ use base::quoting::shell_path;
 /// Makes sure that images for validation and testing do not become training images because a file for training is not
 /// read, or says nothing. `read` are the paths of the files that are read, `unread` those for training that are not;
 /// `is_drawn` says that a person asked for shares of all images.
-///
-/// # Errors
-/// Such a file, where no image is for training and files are read that are called for something else; or where nothing
-/// is said of any image, and one of `unread` is called for training and nothing else.
 pub(super) fn check_training<'a>(
     raw: &RawDataset,
     read: impl Iterator<Item = &'a str>,
@@ -122,7 +118,7 @@ fn forget(raw: &mut RawDataset, is_meant: impl Fn(&RawImage) -> bool) -> bool {
 fn refuse(raw: &mut RawDataset, why: &str) {
     let kept: BTreeSet<Split> = raw.images.iter().filter_map(|image| image.split).collect();
     for (split, name) in raw.split_names.iter().filter(|(split, _)| !kept.contains(split)) {
-        let note = format!("not taken as the name of the split {}: {why}", split.name());
+        let note = format!("not used as the name of the split {}: {why}", split.name());
         raw.repairs.push(Repair::new(name.clone(), note));
     }
 }
@@ -131,9 +127,6 @@ fn refuse(raw: &mut RawDataset, why: &str) {
 const MAX_LISTS: usize = 50;
 
 /// Makes sure that no file of the source but those in `read` holds out images that are called by `names`.
-///
-/// # Errors
-/// Such a file.
 pub(super) fn check_lists(source: &Source, names: &[String], read: &[usize]) -> anyhow::Result<()> {
     let names: HashSet<String> = names.iter().map(|name| form(name)).collect();
     let may_be = |(file, path): &(usize, &str)| {
@@ -246,7 +239,7 @@ mod tests {
         let (splits, notes) = settled(&[(None, STATED), (TEST, DOUBTFUL), (VAL, SURE)], false);
         assert_eq!(splits, [None, None, VAL]);
         assert!(
-            notes[0].starts_with("x_test: not taken as the name of the split test") && notes[1].contains("val from"),
+            notes[0].starts_with("x_test: not used as the name of the split test") && notes[1].contains("val from"),
             "{notes:?}"
         );
     }

@@ -102,7 +102,7 @@ pub(super) fn find_files(
                 let convert = how_to_convert_file(path, format);
                 let num_captions = image.captions.len();
                 let reason =
-                    format!("the format {format} of {path} is not read; {convert}; captions left out: {num_captions}");
+                    format!("the format {format} of {path} is not supported; {convert}; captions left out: {num_captions}");
                 raw.rejects.push(Reject::new(image.filename, reason));
             }
             Assigned::Missing => {
@@ -232,14 +232,14 @@ impl Assignment<'_> {
                 if !self.contents.are_same(self.source, &files) {
                     let more = files.len() - 2;
                     let more = if more > 0 { format!(", or one of {more} more") } else { String::new() };
-                    return Assigned::Unclear(format!("it may be {} or {}{more}", path(files[0]), path(files[1])));
+                    return Assigned::Unclear(format!("it could be {} or {}{more}", path(files[0]), path(files[1])));
                 }
                 (files[0], difference, true)
             }
             Lookup::Missing => return Assigned::Missing,
         };
         if !self.taken.insert(file) {
-            return Assigned::Unclear(format!("its file {} is that of another image too", path(file)));
+            return Assigned::Unclear(format!("its file {} also belongs to another image", path(file)));
         }
         Assigned::File(FoundFile { file, difference, is_one_of_several })
     }
@@ -306,7 +306,7 @@ impl NameDifferences {
             }
         }
         if self.num_several > 0 {
-            let note = format!("their files are there several times: the first is taken, such as {}", self.several);
+            let note = format!("their files exist several times: the first is used, such as {}", self.several);
             repairs.push(Repair::new(format!("{} images", self.num_several), note));
         }
     }
@@ -334,7 +334,6 @@ impl<'a> ImageIndex<'a> {
         Self { images, names: NameIndex::new(names) }
     }
 
-    /// All image files.
     pub(super) fn images(&self) -> &[usize] {
         &self.images
     }

@@ -36,7 +36,6 @@ pub(super) struct ImageJob<'a> {
 
 /// What became of an image.
 pub(super) enum StoreResult {
-    /// It is stored.
     Stored(StoredImage),
     /// It cannot be decoded.
     Broken {
@@ -65,10 +64,6 @@ pub(super) struct StoredImage {
 
 /// Stores the images in `directory/images`, at most `short_side` pixels high and wide where one is given: a larger one is resized
 /// and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
-///
-/// # Errors
-/// A source that is gone, and what writing gives; an image that cannot be read or decoded is no error, and its file is
-/// removed.
 pub(super) fn take(
     source: &Source,
     wanted: &[ImageJob<'_>],
@@ -76,7 +71,7 @@ pub(super) fn take(
     ours: &Ours,
     short_side: Option<u32>,
 ) -> anyhow::Result<Vec<StoreResult>> {
-    let progress = Progress::new("taking images", wanted.len() as u64, 0);
+    let progress = Progress::new("storing images", wanted.len() as u64, 0);
     let files: Vec<usize> = wanted.iter().map(|wanted| wanted.file).collect();
     source.for_each(&files, |position, content| {
         let wanted = &wanted[position];
@@ -99,9 +94,6 @@ pub(super) fn take(
 }
 
 /// Refuses to begin where the disk does not hold what is missing in `folder`.
-///
-/// # Errors
-/// Too little room.
 pub(super) fn check_room(source: &Source, wanted: &[ImageJob<'_>], folder: &Path) -> anyhow::Result<()> {
     let missing: u64 = wanted
         .iter()
@@ -219,9 +211,6 @@ pub(super) fn loose(source: &Source, wanted: &[ImageJob<'_>], taken: &[StoreResu
 }
 
 /// Removes those of the images in `directory` that the data set had before and has no longer.
-///
-/// # Errors
-/// What removing gives.
 pub(super) fn remove_others<'a>(
     directory: &Path,
     ours: &Ours,

@@ -24,7 +24,6 @@ pub(super) enum Scope {
     Name,
     /// The name and the folder it lies in, or the whole path.
     Folder,
-    /// The whole path.
     Path,
 }
 
@@ -35,7 +34,6 @@ pub(super) enum Lookup {
     One(usize, Difference),
     /// Several, of which nothing says which is meant.
     Several(Vec<usize>, Difference),
-    /// None.
     Missing,
 }
 

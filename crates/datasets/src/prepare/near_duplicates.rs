@@ -26,10 +26,10 @@ pub(super) fn note_shared_pictures(raw: &mut RawDataset, digests: &[[u8; 32]], h
     };
     let mut repairs = Vec::new();
     for &(one, other) in same.iter().take(MAX_NAMED) {
-        repairs.push(Repair::new(name(one), format!("the same picture stands in another split: {}", name(other))));
+        repairs.push(Repair::new(name(one), format!("the same picture is in another split: {}", name(other))));
     }
     if same.len() > MAX_NAMED {
-        repairs.push(Repair::new(format!("{} more", same.len() - MAX_NAMED), "pictures stand in two splits"));
+        repairs.push(Repair::new(format!("{} more", same.len() - MAX_NAMED), "pictures are in two splits"));
     }
     for &(one, other, distance) in near.closest.iter().take(MAX_NAMED) {
         let note = format!("looks like {} of another split ({distance} of 64 bits differ)", name(other));

@@ -20,14 +20,9 @@ use base::fault::{fault, usage};
 use base::quoting::shell_path;
 use base::terminal;
 
-/// Images on it.
 const NUM_SAMPLES: usize = 25;
 
 /// Prepares a data set.
-///
-/// # Errors
-/// A data set that cannot be prepared, a source that is missing or unusable, an output that cannot be written or that
-/// holds something else.
 pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     let wanted = request.dataset.as_deref().map_or(Ok(Selector::Any), Selector::named)?;
     let (options, split_file) = read_options(request)?;
@@ -56,7 +51,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     raw.name = name_of(dataset.map(KnownDataset::name), path);
     if dataset.is_none() && KnownDataset::named(&raw.name.to_lowercase()).is_some() {
         let own = format!("{}-own", raw.name);
-        let note = format!("the source is called so, and holds another data set: it is called {own}");
+        let note = format!("the source has this name, but holds another data set: it is named {own}");
         raw.repairs.push(Repair::new(std::mem::replace(&mut raw.name, own), note));
     }
     raw.repairs.extend(choice.notes.iter().cloned());
@@ -91,9 +86,6 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
 /// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
 /// needed from a person, or `source` is given. What is there already stays as it is, whatever became of its source (see
 /// [`source_changes`]), and so does a folder with a `dataset.json` of a person's own.
-///
-/// # Errors
-/// As [`prepare`].
 pub fn ensure_dataset(
     name: &str,
     directory: &Path,
@@ -115,9 +107,6 @@ pub fn ensure_dataset(
 }
 
 /// Whether `directory` holds the prepared data set called `name`, or one of a person's own.
-///
-/// # Errors
-/// A folder that holds another data set, or one that cannot be read.
 pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
     let is_prepared = directory.join(PREPARATION_FILE).exists() || directory.join(MARKER_FILE).exists();
     let own = directory.join(DATASET_FILE).is_file() && !is_prepared;
@@ -159,7 +148,7 @@ fn name_of(known: Option<&str>, source: &Path) -> String {
 
 fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
     let Some(name) = known else {
-        return usage("there is no source", "give the folder or archive with images and captions with `--source PATH`");
+        return usage("no source is given", "give the folder or archive with images and captions with `--source PATH`");
     };
     let place = output.map_or_else(String::new, |output| format!(" is not in {}", output.display()));
     let message = format!("data set {name}{place} and its source is not given");
@@ -233,7 +222,7 @@ fn make(
     let was_there = |taken: &&StoreResult| matches!(taken, StoreResult::Stored(stored) if stored.was_there);
     let num_kept = taken.iter().filter(was_there).count();
     if num_kept > 0 {
-        terminal::message(&format!("{num_kept} of {num_images} images were there already"));
+        terminal::message(&format!("{num_kept} of {num_images} images were already there"));
     }
     drop(wanted);
     let stored = keep_whole(&mut raw, taken, |place, name| images::own_name(source, files[place], name))?;
@@ -269,7 +258,7 @@ fn keep_whole(
     raw.images = kept;
     if raw.images.is_empty() {
         let first = raw.rejects.last().map_or_else(String::new, |last| format!(": {}: {}", last.what, last.reason));
-        let hint = "download them again if they are damaged, convert them, or give yourself the right to read them";
+        let hint = "download them again if they are damaged, convert them, or make them readable";
         return Err(fault(format!("none of the images can be read and decoded, such as the last{first}"), hint));
     }
     Ok(stored)

@@ -34,7 +34,6 @@ pub struct Request {
 /// What a preparation came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was done.
     pub done: Done,
     /// The report, whenever it was written.
     pub report: Preparation,
@@ -42,14 +41,13 @@ pub struct Outcome {
     pub directory: PathBuf,
 }
 
-/// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
     /// It was prepared now.
     Prepared,
     /// It had been prepared before; nothing was changed.
     AlreadyPrepared,
-    /// Nothing, as was asked for.
+    /// Nothing, as requested.
     DryRun,
 }
 

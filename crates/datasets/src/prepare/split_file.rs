@@ -29,7 +29,6 @@ pub(super) struct SplitFile {
     pub(super) unused: Vec<String>,
     /// Names that have no split beside them.
     pub(super) num_without: usize,
-    /// The first of them.
     pub(super) first_without: String,
 }
 
@@ -46,10 +45,6 @@ pub(super) enum Answer {
 
 impl SplitFile {
     /// Reads the file or folder at `path`.
-    ///
-    /// # Errors
-    /// A file that cannot be read or is of none of the forms, a split that is not known, an image in two splits, and no
-    /// image at all.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let mut entries = SplitList::default();
         let (mut files, unused) = files_of(path)?;
@@ -236,9 +231,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_used_says_why() {
         for (name, text, expected) in [
-            ("s.json", "{", "has another form than expected"),
+            ("s.json", "{", "does not have the expected form"),
             ("s.json", r#"{"odd":["1"]}"#, "split \"odd\" is not known"),
-            ("s.json", "[1, 2]", "has another form than expected"),
+            ("s.json", "[1, 2]", "does not have the expected form"),
             ("s.jsonl", "{\"image\":\"1\"}\n", "line 1"),
             ("s.csv", "image,part\n1,train\n", "no column for the image or none for the split"),
             ("s.csv", "image,split\n1,odd\n", "line 2"),

@@ -59,9 +59,6 @@ pub(super) fn stem(path: &Path) -> String {
 }
 
 /// Adds what the file at `path` says.
-///
-/// # Errors
-/// Text of none of the forms, and a split that is not known.
 pub(super) fn parse(path: &Path, text: &str, entries: &mut SplitList) -> anyhow::Result<()> {
     let name = path.to_string_lossy();
     let of_file = split_of_path(&stem(path)).map(|named| named.split);
@@ -132,7 +129,7 @@ fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Spli
         return Ok(());
     }
     const FORM: &str = r#"{"train": ["1.jpg"], "val": ["2.jpg"]}"#;
-    let other = || fault(format!("{name} has another form than expected"), format!("expected {FORM}; or {FORMS}"));
+    let other = || fault(format!("{name} does not have the expected form"), format!("expected {FORM}; or {FORMS}"));
     match json::<Value>(name, text.as_bytes(), FORM)? {
         Value::Object(object) => {
             if let Some(Value::Array(images)) = object.get("images") {
@@ -165,7 +162,7 @@ fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Spli
 fn parse_lines(text: &str, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<()> {
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = || format!("line {}", number + 1);
-        let form = || fault("it has another form", r#"expected {"image": "1.jpg", "split": "train"}"#);
+        let form = || fault("it does not have the expected form", r#"expected {"image": "1.jpg", "split": "train"}"#);
         let value: Value = serde_json::from_str(line).map_err(|_| form()).with_context(place)?;
         add_value(&value, of_file, entries).with_context(place)?.ok_or_else(form).with_context(place)?;
     }
@@ -285,7 +282,7 @@ fn parse_list(text: &str, of_file: Option<Split>, entries: &mut SplitList) -> an
         };
         let Some(split) = of_file.or_else(said) else {
             let message = if place == 0 {
-                "it is of no known form".to_owned()
+                "it is in no known format".to_owned()
             } else {
                 format!("line {} names no split", number + 1)
             };

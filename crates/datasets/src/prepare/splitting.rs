@@ -21,9 +21,6 @@ pub(super) struct Candidate<'a> {
 /// The split of each image; images without one are for training, and of the training images the shares asked for are
 /// drawn for validation and testing; `default` for validation where none is asked for. The draw depends on names and contents alone, and pictures of one content come to
 /// one side.
-///
-/// # Errors
-/// A share asked for of a split that the annotations have.
 pub(super) fn assign(
     images: &[Candidate<'_>],
     validation: Option<f64>,
@@ -35,13 +32,13 @@ pub(super) fn assign(
     for (flag, asked, split) in [("validation", validation, Split::Val), ("test", test, Split::Test)] {
         if asked.is_some() && has(split) {
             let message = format!("--{flag}-fraction was given, and the annotations name {} images", split.name());
-            return Err(usage(message, "leave it out, or bring a split of your own with `--split-file`"));
+            return Err(usage(message, "leave it out, or give a split of your own with `--split-file`"));
         }
     }
     let mut splits: Vec<Split> = images.iter().map(|image| image.split.unwrap_or(Split::Train)).collect();
     let num_without = images.iter().filter(|image| image.split.is_none()).count();
     if num_without > 0 && num_without < images.len() {
-        let note = "the annotations name no split for them: counted as training images";
+        let note = "the annotations name no split for them: used for training";
         repairs.push(Repair::new(format!("{num_without} images"), note));
     }
     let share = validation.unwrap_or(if has(Split::Val) { 0.0 } else { default });
@@ -64,7 +61,7 @@ pub(super) fn assign(
             taken += group.len();
             group.into_iter().for_each(|index| splits[index] = split);
         }
-        let note = format!("drawn for {} among the training images: nothing says which they are", split.name());
+        let note = format!("drawn for {} from the training images, since no list says which", split.name());
         repairs.push(Repair::new(format!("{taken} images"), note));
     }
     Ok(splits)

@@ -103,7 +103,7 @@ fn archives_become_a_data_set_and_everything_left_out_is_reported() {
     assert!(reason("d.jpg").contains("none of the split lists"));
     assert!(
         reason("1 image files")
-            .contains("no image with captions has them, such as Flickr8k_Dataset.zip/Flicker8k_Dataset/d.jpg")
+            .contains("no captions name them, such as Flickr8k_Dataset.zip/Flicker8k_Dataset/d.jpg")
     );
     assert!(reason("c.jpg").contains("JPEG"), "{}", reason("c.jpg"));
     assert!(!reason("c.jpg").contains(output.path().to_str().unwrap()) && reason("c.jpg").lines().count() == 1);
@@ -217,13 +217,13 @@ fn an_image_of_the_same_name_in_another_folder_is_not_taken() {
     }
     fs::write(source.path().join("validation/1.jpg"), jpeg(1)).unwrap();
     let text = describe(&prepare(&request(None, Some(source.path()), output.path())).unwrap_err());
-    assert!(text.contains("none of the image files is there"), "{text}");
+    assert!(text.contains("none of the image files was found"), "{text}");
 }
 
 #[test]
 fn captions_without_images_and_images_without_captions_are_told() {
     for (absent, expected) in [
-        ("Flickr8k_Dataset.zip", "4 images with 8 captions are annotated, and none of the image files is there"),
+        ("Flickr8k_Dataset.zip", "4 images with 8 captions are annotated, and none of the image files was found"),
         ("Flickr8k_text.zip", "no captions of flickr8k are there, among 4 files, 4 of them images"),
     ] {
         let (source, output) = (archives(), tempfile::tempdir().unwrap());

@@ -43,7 +43,7 @@ impl Archive {
         };
         let (members, remark) = listed
             .with_context(|| format!("the archive {} is refused", path.display()))
-            .hint(|| "use the archive as its publisher distributes it, or unpack it yourself and give the folder")?;
+            .hint(|| "use the archive as it is distributed, or unpack it yourself and give the folder")?;
         Ok(Self { path: path.to_owned(), format, members, remark })
     }
 

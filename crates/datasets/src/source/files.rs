@@ -28,7 +28,6 @@ const MAX_FILE_BYTES: u64 = 4 << 30;
 pub struct SourceFile {
     /// Its path below the source, with `/` between the parts.
     pub path: String,
-    /// Its size.
     pub bytes: u64,
     place: Place,
 }
@@ -68,7 +67,7 @@ enum Place {
 pub struct Source {
     root: PathBuf,
     files: Vec<SourceFile>,
-    /// Those that were left aside too.
+    /// Those that were skipped too.
     archive_files: Vec<Listed>,
     archives: Vec<(String, Archive)>,
     packed: Vec<Listed>,
@@ -85,9 +84,6 @@ pub struct Source {
 impl Source {
     /// Lists the folder or archive `root` as [`Listing::of`] does, and what is in its archives. An archive in a folder that
     /// is damaged, refused or lies there unpacked as well is left aside.
-    ///
-    /// # Errors
-    /// As [`Listing::of`], and an archive named as the source that is damaged or refused.
     pub fn open(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
         let listing = Listing::of(root, output)?;
         let is_folder = root.is_dir();
@@ -118,15 +114,12 @@ impl Source {
     }
 
     /// One file, whatever its name.
-    ///
-    /// # Errors
-    /// A path at which there is no file.
     pub fn file(path: &Path) -> anyhow::Result<Self> {
         let file = bounded_file::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let bytes = file.metadata()?.len();
         if bytes > MAX_FILE_BYTES {
             let message = format!("{} has {bytes} bytes, expected at most {MAX_FILE_BYTES}", path.display());
-            return Err(fault(message, "give the file of the captions"));
+            return Err(fault(message, "give the caption file"));
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
@@ -169,7 +162,7 @@ impl Source {
         self.packed.iter().map(|file| file.path.as_str())
     }
 
-    /// Files, folders and archives that were left aside, and why, in one line.
+    /// Files, folders and archives that were skipped, and why, in one line.
     pub fn left_aside(&self) -> Vec<(String, String)> {
         let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         let unreadable = unreadable.iter().map(|(path, reason)| (path.clone(), reason.clone()));
@@ -185,9 +178,9 @@ impl Source {
     pub fn describe_left_aside(&self) -> String {
         const NUM_SHOWN: usize = 3;
         let all = self.left_aside();
-        let shown = all.iter().take(NUM_SHOWN).map(|(path, reason)| format!("; {path} was left aside: {reason}"));
+        let shown = all.iter().take(NUM_SHOWN).map(|(path, reason)| format!("; {path} was skipped: {reason}"));
         let more = all.len().saturating_sub(NUM_SHOWN);
-        let more = if more > 0 { format!("; and {more} more were left aside") } else { String::new() };
+        let more = if more > 0 { format!("; and {more} more were skipped") } else { String::new() };
         shown.chain([more]).collect()
     }
 
@@ -202,26 +195,17 @@ impl Source {
     }
 
     /// The whole content of a file.
-    ///
-    /// # Errors
-    /// What reading gives.
     pub fn read(&self, file: usize) -> anyhow::Result<Vec<u8>> {
         self.read_start(file, u64::MAX)
     }
 
     /// The first bytes of a file, `most` of them.
-    ///
-    /// # Errors
-    /// What reading gives.
     pub fn read_start(&self, file: usize, most: u64) -> anyhow::Result<Vec<u8>> {
         self.looked_into.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
         self.peek(file, most)
     }
 
     /// [`Source::read_start`] of a file that decides nothing about a data set.
-    ///
-    /// # Errors
-    /// What reading gives.
     pub fn peek(&self, file: usize, most: u64) -> anyhow::Result<Vec<u8>> {
         Handle::default().read(self, &self.files[file], most)
     }
@@ -238,9 +222,6 @@ impl Source {
 
     /// Reads the files at `wanted` on all threads, those of an archive one after the other, and gives what `work` makes
     /// of each: its place in `wanted`, and its content or why it cannot be read.
-    ///
-    /// # Errors
-    /// An archive that can no longer be opened, a source that is gone, and what `work` gives.
     pub fn for_each<T: Send>(
         &self,
         wanted: &[usize],
@@ -275,9 +256,6 @@ impl Source {
 
     /// What `work` makes of the place in `wanted` and the whole content of each file, to tell what it is. One that cannot be
     /// read has none and is left aside.
-    ///
-    /// # Errors
-    /// As [`Source::for_each`].
     pub fn look_into_each<T: Send>(
         &self,
         wanted: &[usize],
@@ -300,7 +278,7 @@ impl Source {
     fn check_there(&self) -> anyhow::Result<()> {
         let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { &self.root };
         let there = fs::read_dir(root).with_context(|| format!("the source {} can no longer be read", root.display()));
-        there.map(drop).hint(|| "make it readable again and run the same command: it goes on where it stopped")
+        there.map(drop).hint(|| "make it readable again and run the same command: it continues where it stopped")
     }
 
     /// What to digest so that a data set's origin is known: the archive that holds a file, or the file itself.
@@ -326,7 +304,7 @@ impl Source {
             let (aside, remarks) = (self.left_aside.len(), self.remarks.len());
             let reason = match self.add_archive(path.clone()) {
                 Ok(()) if is_too_many(self.files.len()) => return Err(too_many(&self.root)),
-                Ok(()) if self.is_unpacked(&path, files, &loose) => "all its files lie beside it, unpacked".to_owned(),
+                Ok(()) if self.is_unpacked(&path, files, &loose) => "all its files are beside it, unpacked".to_owned(),
                 Ok(()) => continue,
                 Err(error) => one_line(&error),
             };
@@ -367,7 +345,7 @@ impl Source {
         self.remarks.extend(archive.remark().map(|remark| (path.clone(), remark.to_owned())));
         self.archives.push((path, archive));
         let inner = self.files[first..].iter().filter(|file| is_archive_name(&file.path));
-        let reason = "it is an archive within another one: unpack the outer one";
+        let reason = "it is an archive inside another one: unpack the outer one";
         self.left_aside.extend(inner.map(|file| (file.path.clone(), reason.to_owned())));
         Ok(())
     }
@@ -525,7 +503,7 @@ mod tests {
         assert_eq!(source.glance(0, 9), b"");
         assert_eq!(source.glance(1, 2), b"tw");
         assert!(source.left_aside()[0].1.contains("cannot read"), "{:?}", source.left_aside());
-        assert!(source.describe_left_aside().starts_with("; a.txt was left aside: cannot read"));
+        assert!(source.describe_left_aside().starts_with("; a.txt was skipped: cannot read"));
         let is_read = |_: usize, content: anyhow::Result<Vec<u8>>| Ok(content.is_ok());
         assert_eq!(source.for_each(&[0, 1], is_read).unwrap(), [false, true]);
         fs::remove_dir_all(&root).unwrap();
@@ -539,7 +517,7 @@ mod tests {
         (0..5).for_each(|number| put(folder.path(), &format!("{number}.zip"), b"no zip"));
         let text = Source::open(folder.path(), None).unwrap().describe_left_aside();
         assert!(
-            text.contains("2.zip") && !text.contains("3.zip") && text.ends_with("; and 2 more were left aside"),
+            text.contains("2.zip") && !text.contains("3.zip") && text.ends_with("; and 2 more were skipped"),
             "{text}"
         );
     }

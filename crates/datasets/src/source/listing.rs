@@ -16,7 +16,6 @@ use base::fault::{WithHint as _, fault};
 
 /// Folders within one another; deeper ones are not looked into.
 const MAX_DEPTH: usize = 12;
-/// Files in all.
 const MAX_FILES: usize = 4_000_000;
 /// In each folder that a run made.
 const RUN_FILE: &str = "config.resolved.toml";
@@ -66,7 +65,6 @@ pub struct Listed {
 /// What tells without reading a file whether it may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Its size.
     pub bytes: u64,
     /// When its content was last changed, in nanoseconds since 1970; 0 where the system does not say.
     pub modified: i64,
@@ -77,9 +75,6 @@ pub struct Stamp {
 
 impl Stamp {
     /// That of the file at `path`.
-    ///
-    /// # Errors
-    /// What looking at the file gives.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::from(&metadata))
     }
@@ -135,14 +130,11 @@ impl Listing {
     /// Lists the folder `root`, or the archive. Hidden files and folders, folders that a preparation or a run made, the
     /// folder `output` and what macOS adds are passed over. A folder that cannot be listed, a link that leads nowhere and
     /// what is neither file nor folder are left aside.
-    ///
-    /// # Errors
-    /// A root that is neither or cannot be listed, and more files than any data set has.
     pub fn of(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
         let mut listing = Self { taken: nanoseconds(SystemTime::now()), ..Self::default() };
         let Ok(metadata) = fs::metadata(root) else {
-            let message = format!("the source {} is not there", root.display());
-            return Err(fault(message, "give the folder with the archives as they are distributed, or unpacked"));
+            let message = format!("the source {} does not exist", root.display());
+            return Err(fault(message, "give the folder with the archives, as they are distributed or unpacked"));
         };
         if metadata.is_dir() {
             let output = output.and_then(|output| fs::canonicalize(output).ok());
@@ -201,7 +193,7 @@ impl Walk<'_> {
         }
         for below in folders {
             if depth >= MAX_DEPTH {
-                self.leave_aside(below, format!("it lies more than {MAX_DEPTH} folders deep"));
+                self.leave_aside(below, format!("it is more than {MAX_DEPTH} folders deep"));
                 continue;
             }
             self.folder(&below, depth + 1)?;
@@ -228,7 +220,7 @@ impl Walk<'_> {
             let name = match entry {
                 Ok(entry) => entry.file_name(),
                 Err(error) => {
-                    let reason = format!("the folder cannot be listed to its end: {error}");
+                    let reason = format!("the folder cannot be listed completely: {error}");
                     self.leave_aside(if folder.is_empty() { "." } else { folder }.to_owned(), reason);
                     break;
                 }
@@ -270,8 +262,8 @@ fn join(folder: &str, name: &str) -> String {
 /// Why nothing can be learnt about the file at `path`.
 fn why_not(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::NotFound if path.is_symlink() => "it is a link that leads nowhere".to_owned(),
-        _ => format!("it cannot be looked at: {error}"),
+        ErrorKind::NotFound if path.is_symlink() => "it is a broken link".to_owned(),
+        _ => format!("it cannot be accessed: {error}"),
     }
 }
 

@@ -9,9 +9,7 @@ use pixels::picture_formats::{format_of_content, how_to_convert_file, is_image_n
 /// Pictures of one format that is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadPictures {
-    /// The format.
     pub format: &'static str,
-    /// How many there are.
     pub count: usize,
     /// The path of the first one.
     pub first: String,
@@ -33,7 +31,7 @@ impl UnreadPictures {
     /// Why they are left out, with a way out.
     pub fn reason(&self) -> String {
         format!(
-            "the format {} is not read, such as {}; {}",
+            "the format {} is not supported, such as {}; {}",
             self.format,
             self.first,
             how_to_convert_file(&self.first, self.format)
@@ -55,7 +53,6 @@ pub const START: u64 = 64;
 /// Files that are pictures by their content alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnnamedPictures {
-    /// How many there are.
     pub count: usize,
     /// The path of the first one.
     pub first: String,

@@ -22,7 +22,6 @@ const LARGE_PART: u64 = 16;
 
 static BUDGETS: OnceLock<Budgets> = OnceLock::new();
 
-/// The budgets of the process.
 #[derive(Debug)]
 pub struct Budgets {
     /// Contents of files.
@@ -63,7 +62,6 @@ pub fn restrict_to_one_picture() {
     let _ = BUDGETS.set(Budgets::for_one_picture(memory()));
 }
 
-/// The budgets of the process.
 pub fn budgets() -> &'static Budgets {
     BUDGETS.get_or_init(|| Budgets::for_many_pictures(memory()))
 }
@@ -93,20 +91,17 @@ impl Budget {
     }
 
     /// So many bytes, once they are free. `what` says in an error what takes them, as in "its 3x2 pixels take".
-    ///
-    /// # Errors
-    /// More than there are.
     pub fn take(&'static self, bytes: u64, what: impl FnOnce() -> String) -> anyhow::Result<Share> {
         if bytes > self.limit {
             let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
             return Err(fault(
                 format!(
-                    "{} {} MB of memory, more than the {} MB that they may take here",
+                    "{} {} MB of memory, more than the {} MB that is available for it here",
                     what(),
                     megabytes(bytes),
                     self.limit / 1_000_000
                 ),
-                "store it smaller: a model sees no more than some hundred pixels of each side",
+                "store it smaller: a model sees only a few hundred pixels per side",
             ));
         }
         let mut state = self.state();
@@ -217,7 +212,7 @@ mod tests {
         let shared = budget(3_000_000);
         let held = take(shared, 3_000_000);
         let error = shared.take(3_000_001, || "decoding its 9x9 pixels takes".to_owned()).unwrap_err();
-        let expected = "decoding its 9x9 pixels takes 4 MB of memory, more than the 3 MB that they may take here";
+        let expected = "decoding its 9x9 pixels takes 4 MB of memory, more than the 3 MB that is available for it here";
         assert!(describe(&error).starts_with(expected) && describe(&error).contains("hint: store it smaller"));
         drop(held);
         drop(take(shared, 0));

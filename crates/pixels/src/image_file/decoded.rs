@@ -26,9 +26,6 @@ pub(super) struct Decoded {
 
 /// The share of a picture of this size: `decoding` are the bytes that its decoder takes, pixels included, and `kept` those
 /// of the pixels when it has finished, which are as many again while they are turned.
-///
-/// # Errors
-/// A picture that is too large.
 pub(super) fn share_for(
     [width, height]: [u32; 2],
     decoding: u64,

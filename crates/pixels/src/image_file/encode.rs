@@ -10,9 +10,6 @@ use image::{ImageFormat, RgbImage};
 const JPEG_QUALITY: u8 = 95;
 
 /// The content of a file of this format: JPEG of quality 95, PNG, or WebP without loss.
-///
-/// # Errors
-/// A picture that the format has no room for, or another format.
 pub fn encode(image: &RgbImage, format: ImageFormat) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match format {

@@ -12,9 +12,6 @@ use base::fault::WithHint as _;
 
 /// The pixels of the first frame on its canvas. Transparent pixels have the colour that the palette gives them, and so
 /// has what the frame leaves free.
-///
-/// # Errors
-/// A file that is damaged, cut off in its first frame, or too large.
 pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let damaged = || "the GIF data are damaged";
     let mut options = DecodeOptions::new();

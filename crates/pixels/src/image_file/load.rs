@@ -73,15 +73,12 @@ pub fn load_rgb(path: &Path) -> anyhow::Result<Picture> {
 }
 
 /// [`load_rgb`] of a file that must have this SHA-256.
-///
-/// # Errors
-/// Also another content.
 pub fn load_known_rgb(path: &Path, digest: &[u8; 32]) -> anyhow::Result<Picture> {
     let known = |content: Content| {
         let mut hasher = Hasher::new();
         hasher.update(&content.bytes);
         if hasher.finish_bytes() != *digest {
-            return Err(fault("it was changed while it was read", "begin again when the images are all in place"));
+            return Err(fault("it was changed while it was read", "start again when all images are in place"));
         }
         decode_rgb(&content.bytes)
     };
@@ -89,9 +86,6 @@ pub fn load_known_rgb(path: &Path, digest: &[u8; 32]) -> anyhow::Result<Picture>
 }
 
 /// Checks an image file as [`load_rgb`] does, decoding it whole, and gives its (width, height) once turned upright.
-///
-/// # Errors
-/// As [`load_rgb`].
 pub fn inspect(path: &Path) -> anyhow::Result<(u32, u32)> {
     let decoded = read(path).and_then(|content| decode(&content.bytes));
     let decoded = decoded.with_context(|| format!("cannot read image {}", path.display()))?;
@@ -100,9 +94,6 @@ pub fn inspect(path: &Path) -> anyhow::Result<(u32, u32)> {
 }
 
 /// The pixels of an image file's content; see [`load_rgb`].
-///
-/// # Errors
-/// As [`load_rgb`], except for those of reading.
 pub fn decode_rgb(bytes: &[u8]) -> anyhow::Result<Picture> {
     let Decoded { image, orientation, share } = decode(bytes)?;
     let mut upright = DynamicImage::ImageRgb8(image);
@@ -112,11 +103,8 @@ pub fn decode_rgb(bytes: &[u8]) -> anyhow::Result<Picture> {
 
 /// The pixels of a JPEG as its fast decoder has them, which knows one kind, and as libjpeg-turbo has them. They must be
 /// the same: fuzzing holds one against the other.
-///
-/// # Errors
-/// As [`decode_rgb`], and a file of another format.
 pub fn decode_jpeg_both_ways(bytes: &[u8]) -> anyhow::Result<(Option<RgbImage>, RgbImage)> {
-    anyhow::ensure!(format_of_content(bytes) == Some(PictureFormat::Jpeg), "it is no JPEG");
+    anyhow::ensure!(format_of_content(bytes) == Some(PictureFormat::Jpeg), "it is not a JPEG");
     guarded(|| jpeg::decode_both_ways(bytes))
 }
 
@@ -126,7 +114,7 @@ fn read(path: &Path) -> anyhow::Result<Content> {
         return Err(fault(format!("it is a folder, expected a {READ} file"), "give the files inside it"));
     }
     // A device or a pipe might never end.
-    anyhow::ensure!(metadata.is_file(), "it is no regular file, expected a {READ} file");
+    anyhow::ensure!(metadata.is_file(), "it is not a regular file, expected a {READ} file");
     let too_large = || fault(format!("it has more than {MAX_FILE_BYTES} bytes"), "store it smaller");
     if metadata.len() > MAX_FILE_BYTES {
         return Err(too_large());

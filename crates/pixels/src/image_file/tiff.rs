@@ -16,9 +16,6 @@ use base::fault::{WithHint as _, explained, fault};
 const DNG_VERSION: Tag = Tag::Unknown(50_706);
 
 /// The pixels. Alpha is dropped.
-///
-/// # Errors
-/// A file that is damaged, too large, or of a kind that is not read.
 pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let limits = |bytes: u64| {
         let mut limits = Limits::default();

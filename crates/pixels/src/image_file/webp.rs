@@ -15,9 +15,6 @@ pub(super) fn check_complete(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Bytes that the decoder takes beside its output of this size. The chunks that it reads must be there as a whole.
-///
-/// # Errors
-/// A chunk that ends behind the file.
 pub(super) fn decoding_bytes(bytes: &[u8], width: u64, height: u64) -> anyhow::Result<u64> {
     let canvas = width * height;
     let mut chunks = Chunks::default();

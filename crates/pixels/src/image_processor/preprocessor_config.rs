@@ -25,7 +25,6 @@ const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 /// The image processing of a model's folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FolderProcessing {
-    /// The processing.
     pub processor: ImageProcessor,
     /// What a person should know where two files describe it.
     pub note: Option<String>,
@@ -34,9 +33,6 @@ pub struct FolderProcessing {
 impl ImageProcessor {
     /// Reads the image processing of a model's folder. As in transformers the key `image_processor` of
     /// `processor_config.json` goes first, then `preprocessor_config.json`; `None` where the folder has neither.
-    ///
-    /// # Errors
-    /// As [`Self::from_file`].
     pub fn from_folder(folder: &Path) -> anyhow::Result<Option<FolderProcessing>> {
         let (first, second) = (folder.join(PROCESSOR_FILE), folder.join(PREPROCESSOR_FILE));
         let nested = if first.exists() { read(&first)?.get_mut(IMAGE_PROCESSOR).map(Value::take) } else { None };
@@ -59,10 +55,6 @@ impl ImageProcessor {
     /// Reads a `preprocessor_config.json` of the classes `ViTImageProcessor` and `CLIPImageProcessor`, of their `Fast`
     /// forms or of the older feature extractors. What the file leaves out is what transformers takes for its class; a
     /// file that names no class is CLIP's when it speaks of a crop or a shortest edge, else ViT's.
-    ///
-    /// # Errors
-    /// A file that cannot be read, another class, values that make no sense, and processing that would give pictures
-    /// of different sizes.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
         resolve(read(path)?, path)
     }

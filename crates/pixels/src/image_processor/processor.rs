@@ -115,9 +115,6 @@ impl ImageProcessor {
     }
 
     /// The values of one picture: (3, height, width), row-major, resized, cropped, rescaled and normalised.
-    ///
-    /// # Errors
-    /// As [`Self::pixels`].
     pub fn process(&self, image: &RgbImage) -> anyhow::Result<Vec<f32>> {
         Ok(self.normalize(&self.pixels(image)?))
     }

@@ -61,9 +61,6 @@ impl Resize {
 
     /// The share of what a resize takes: the pixels after each of its two steps, and the weights, which are as many as the
     /// filter reaches over.
-    ///
-    /// # Errors
-    /// More than there may be.
     fn share_for([width, height]: [u32; 2], [new_width, new_height]: [u32; 2]) -> anyhow::Result<Share> {
         /// Of a number and of what is made of it for the loop.
         const WEIGHT_BYTES: u64 = 16;
@@ -91,9 +88,6 @@ impl Resize {
 }
 
 /// A picture in another size, antialiased and bilinear.
-///
-/// # Errors
-/// A picture without pixels, or a size that does not fit into memory.
 pub fn resize_rgb(image: &RgbImage, width: u32, height: u32) -> anyhow::Result<RgbImage> {
     let size = Size { height: height as usize, width: width as usize };
     let resize = Resize { target: Target::Exact(size), filter: Filter::Bilinear };

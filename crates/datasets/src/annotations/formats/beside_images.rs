@@ -73,7 +73,7 @@ fn describe_json(text: &str) -> String {
     let (text, _) = without_nan(text);
     match serde_json::from_str::<Record<'_>>(&text) {
         Ok(record) if text.trim_start().starts_with('{') => format!("a JSON object with the keys {}", record.keys()),
-        Ok(_) => "JSON that is no object".to_owned(),
+        Ok(_) => "JSON that is not an object".to_owned(),
         Err(error) => explain(&error, &text),
     }
 }
@@ -114,9 +114,6 @@ pub(crate) struct ChosenTexts {
 }
 
 /// Chooses among the pairs of each of the [`KINDS`]; none where no text has words in it.
-///
-/// # Errors
-/// A source that is gone.
 pub(crate) fn chosen(source: &Source, kinds: &[Vec<Pair>; 2]) -> anyhow::Result<ChosenTexts> {
     let [texts, json] = kinds;
     if texts.is_empty() || json.is_empty() {
@@ -152,9 +149,6 @@ pub(crate) fn chosen(source: &Source, kinds: &[Vec<Pair>; 2]) -> anyhow::Result<
 }
 
 /// Whether any text of the pairs has words in it.
-///
-/// # Errors
-/// A source that is gone.
 pub(crate) fn any_has_words(source: &Source, pairs: &[Pair]) -> anyhow::Result<bool> {
     let (mut rest, mut count) = (pairs, 16);
     while !rest.is_empty() {
@@ -284,9 +278,6 @@ fn alike<'a>(images: impl Iterator<Item = &'a str>, texts: impl Iterator<Item = 
 }
 
 /// The data set of these pairs. Folders that are called like splits are splits. A text that cannot be read costs its image.
-///
-/// # Errors
-/// Texts of which none can be read.
 fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDataset> {
     let (source, pairs) = (input.source, chosen.pairs.as_slice());
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
@@ -310,14 +301,14 @@ fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDatas
                 captions.iter().for_each(|caption| builder.caption(image, None, caption));
             }
             Err(error) => {
-                let reason = format!("the file of its captions is left out: {}", one_line(&error));
+                let reason = format!("its caption file cannot be used: {}", one_line(&error));
                 builder.rejects.push(Reject::new(file.path.clone(), reason));
             }
         }
     }
     if let (false, Some(last)) = (is_any_read, builder.rejects.last()) {
         let message = format!(
-            "none of the {} files of captions beside the images can be used, such as that of {}: {}",
+            "none of the {} caption files beside the images can be used, such as the one of {}: {}",
             pairs.len(),
             last.what,
             last.reason
@@ -352,7 +343,7 @@ fn note_alike(source: &Source, pairs: &[Pair]) -> Option<Repair> {
     let alike = || pairs.iter().filter(|pair| key_of(file(pair.image)) != key_of(file(pair.text)));
     let first = alike().next()?;
     let (text, image) = (&file(first.text).path, &file(first.image).path);
-    let note = format!("their texts are called a little otherwise, such as {text} for {image}");
+    let note = format!("the names of their texts differ slightly, such as {text} for {image}");
     Some(Repair::new(format!("{} images", alike().count()), note))
 }
 
@@ -370,7 +361,7 @@ fn note_unpaired(source: &Source, pairs: &[Pair]) -> Option<Repair> {
         !taken.contains(&file) && images.contains(key) && !read.contains(key) && !read.contains(stem)
     });
     let note =
-        format!("not used: no images of their names lie beside them, such as {}", files[*unpaired.first()?].path);
+        format!("not used: no images with their names are beside them, such as {}", files[*unpaired.first()?].path);
     Some(Repair::new(format!("{} texts", unpaired.len()), note))
 }
 
@@ -381,16 +372,13 @@ fn note_others(source: &Source, pairs: &[Pair]) -> Option<Repair> {
     let name = |file: usize| source.files()[file].path.as_str();
     let what = format!("{} and {}", name(first), name(other));
     let note = match both().count() {
-        1 => "both lie beside an image; the first is used".to_owned(),
-        count => format!("both lie beside an image; the first is used ({count} images have both)"),
+        1 => "both are beside an image; the first is used".to_owned(),
+        count => format!("both are beside an image; the first is used ({count} images have both)"),
     };
     Some(Repair::new(what, note))
 }
 
 /// The captions of a JSON object about one image.
-///
-/// # Errors
-/// JSON that is no object, or one without captions.
 pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<Vec<String>> {
     const EXPECTED: &str = r#"expected {"caption": "a caption"}"#;
     let (mut is_object, mut keys, mut captions) = (false, None, Vec::new());
@@ -407,7 +395,7 @@ pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) ->
         Ok(())
     })?;
     match keys {
-        _ if !is_object => Err(fault(format!("{path} is no JSON object"), EXPECTED)),
+        _ if !is_object => Err(fault(format!("{path} is not a JSON object"), EXPECTED)),
         Some(keys) => Err(fault(format!("{path} holds no captions: a JSON object with the keys {keys}"), EXPECTED)),
         None => Ok(captions),
     }
@@ -436,7 +424,7 @@ mod webdataset_tests {
         let mut builder = Builder::default();
         let mut read = |text| captions_of_json(&mut builder, "a.json", text).map_err(|error| describe(&error));
         assert!(read(r#"{"caption":3}"#).unwrap().is_empty());
-        assert!(read("[\"A\"]").unwrap_err().contains("a.json is no JSON object"));
+        assert!(read("[\"A\"]").unwrap_err().contains("a.json is not a JSON object"));
         assert!(read(r#"{"caption":"#).unwrap_err().contains("cut off"));
         assert!(
             read(r#"{"label":1,"size":2}"#)

@@ -89,7 +89,6 @@ pub(crate) struct EntryReader<'b, 'f> {
 }
 
 impl<'b, 'f> EntryReader<'b, 'f> {
-    /// Nothing of `file` yet.
     pub(crate) fn new(builder: &'b mut Builder, file: &'f AnnotationFile<'f>) -> Self {
         Self { builder, file, count: 0 }
     }
@@ -251,7 +250,7 @@ mod tests {
         let raw = builder.finish("");
         let rejects: Vec<String> =
             raw.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
-        let empty = |name: &str| format!("{name}: has no caption that is not empty");
+        let empty = |name: &str| format!("{name}: has no caption left");
         let expected = [
             "a caption of a.jpg: it is a number, not a text".to_owned(),
             "entry 1 of c.json: it names no image".to_owned(),

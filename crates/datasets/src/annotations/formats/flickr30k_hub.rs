@@ -29,14 +29,14 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
     let table = Table::new(file, text.as_bytes(), b',')?;
     let column = |name: &str| {
-        let missing = || fault(format!("{file} has no column {name}"), "take the file that is on the Hub");
+        let missing = || fault(format!("{file} has no column {name}"), "use the file from the Hub");
         table.column(&[name]).ok_or_else(missing)
     };
     let (raw, split, filename) = (column("raw")?, column("split")?, column("filename")?);
     table.for_each_row(|place, values| {
         let captions: Vec<String> = serde_json::from_str(values[raw])
-            .with_context(|| format!("{place}: the captions are no JSON list of texts"))
-            .hint(|| "take the file that is on the Hub")?;
+            .with_context(|| format!("{place}: the captions are not a JSON list of texts"))
+            .hint(|| "use the file from the Hub")?;
         let image = builder.image(values[filename].trim());
         builder.split_as_written(image, Some(values[split]), None);
         captions.iter().for_each(|caption| builder.caption(image, None, caption));

@@ -33,10 +33,10 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
     for (line_number, line) in lines(text).skip(1) {
         let row = parts(line)
-            .with_context(|| format!("line {line_number} of {file} has another form: {line:?}"))
+            .with_context(|| format!("line {line_number} of {file} has an unexpected form: {line:?}"))
             .hint(|| "expected NAME.jpg| N| caption")?;
         if row.is_mended {
-            let note = format!("line {line_number} lacked the delimiter after its number, which was put in");
+            let note = format!("line {line_number} lacked the delimiter after its number: it was added");
             builder.repairs.push(Repair::new(format!("{}#{}", row.name, row.number), note));
         }
         let image = builder.image(row.name);

@@ -27,7 +27,6 @@ pub(crate) static FORMAT: Format = Format {
 /// The file with the captions.
 pub const TOKEN_FILE: &str = "Flickr8k.token.txt";
 
-/// The list of a split.
 pub fn list_file(split: Split) -> &'static str {
     match split {
         Split::Train => "Flickr_8k.trainImages.txt",
@@ -86,9 +85,6 @@ impl Texts {
 }
 
 /// Reads captions and lists. Any list may be absent; where there is one, images in none of the lists are left out.
-///
-/// # Errors
-/// Text that is not UTF-8 or a line of another form, both with the line.
 pub fn parse(texts: &Texts) -> anyhow::Result<RawDataset> {
     parse_for(texts, Reading::Preparation)
 }
@@ -97,14 +93,14 @@ fn parse_for(texts: &Texts, reading: Reading) -> anyhow::Result<RawDataset> {
     let mut builder = Builder::new(reading);
     token_lines::parse(&mut builder, &AnnotationFile::alone(TOKEN_FILE), &decode(TOKEN_FILE, texts.token.clone())?)?;
     if Split::ALL.iter().all(|&split| texts.list(split).is_none()) {
-        let note = format!("none of the lists is there: {}", Split::ALL.map(list_file).join(", "));
+        let note = format!("none of the lists was found: {}", Split::ALL.map(list_file).join(", "));
         builder.repairs.push(Repair::new("the split of flickr8k", note));
         return Ok(builder.finish("flickr8k"));
     }
     let mut without_captions: HashMap<String, Split> = HashMap::new();
     for split in Split::ALL {
         let Some(list) = texts.list(split) else {
-            let note = format!("the list is not there: no image is in the {} split", split.name());
+            let note = format!("the list was not found: no image is in the {} split", split.name());
             builder.repairs.push(Repair::new(list_file(split), note));
             continue;
         };
@@ -174,7 +170,7 @@ mod tests {
         assert_eq!(raw.images[0].captions, ["A"]);
         assert_eq!(reject(&raw, ghost), "in none of the split lists");
         assert_eq!(reject(&raw, "a.jpg#1"), "the caption is empty");
-        assert_eq!(reject(&raw, "empty.jpg"), "has no caption that is not empty");
+        assert_eq!(reject(&raw, "empty.jpg"), "has no caption left");
         assert_eq!(reject(&raw, "other.jpg"), "in none of the split lists");
         assert_eq!(reject(&raw, "mute.jpg"), "listed in Flickr_8k.devImages.txt, but has no captions");
     }

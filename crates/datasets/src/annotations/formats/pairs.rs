@@ -39,7 +39,7 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
     for (number, line) in lines(text) {
         let (name, caption) = layout
             .and_then(|layout| layout.parts(line))
-            .with_context(|| format!("line {number} of {} has another form: {line:?}", file.path))
+            .with_context(|| format!("line {number} of {} has an unexpected form: {line:?}", file.path))
             .hint(|| "expected the name of an image, a separator and its caption, as in the lines before it")?;
         let image = file.image(builder, name);
         let caption = unquoted(caption, &mut has_backslashes);

@@ -49,9 +49,6 @@ pub(crate) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 /// Adds the rows of a table.
-///
-/// # Errors
-/// A table without columns for images or captions, and a row that cannot be read.
 pub(crate) fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
     let separator = TableLayout::of_text(text).separator;
     let mended = backslash_quotes::doubled(text, separator);

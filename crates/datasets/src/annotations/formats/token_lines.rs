@@ -30,13 +30,10 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 /// Adds the captions of a token file.
-///
-/// # Errors
-/// A line of another form, with its number.
 pub(crate) fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
     for (number, line) in lines(text) {
         let (name, caption_number, caption) = token_parts(line)
-            .with_context(|| format!("line {number} of {} has another form: {line:?}", file.path))
+            .with_context(|| format!("line {number} of {} has an unexpected form: {line:?}", file.path))
             .hint(|| "expected NAME.jpg#N, a tab and the caption")?;
         let image = file.image(builder, name);
         builder.cell(image, Some(caption_number), caption, || format!("line {number} of {}", file.path));

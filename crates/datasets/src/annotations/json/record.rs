@@ -25,7 +25,6 @@ pub(crate) struct Record<'a> {
     ids: Vec<(Reference, ImageId)>,
     /// Where the image lies: its path beside its name, or its folder, as `filepath` is in Karpathy's file of COCO.
     place: Option<Cow<'a, str>>,
-    /// Captions of all kinds.
     captions: Vec<(CaptionKind, Cow<'a, str>)>,
     /// Its split, as it is written.
     pub(crate) split: Option<Cow<'a, str>>,
@@ -43,7 +42,6 @@ pub(crate) struct Record<'a> {
     keys: Vec<Cow<'a, str>>,
     /// What it is called is that of an image, not of something else.
     is_of_image: bool,
-    /// What was in it.
     pub(crate) has: Has,
 }
 
@@ -56,7 +54,6 @@ pub(crate) struct Has {
     pub(crate) id: bool,
     /// There is an `id`, perhaps of something else.
     pub(crate) weak_id: bool,
-    /// There are captions.
     pub(crate) captions: bool,
     /// There is a list under `sentences`.
     pub(crate) sentences: bool,
@@ -88,7 +85,6 @@ pub(crate) struct ListSummary {
     pub(crate) first_image: Option<String>,
     /// The first keys, in their order.
     pub(crate) keys: Vec<String>,
-    /// How many there are.
     pub(crate) count: usize,
 }
 
@@ -451,9 +447,9 @@ mod tests {
         let deep = format!("{{\"captions\": {}\"A\"{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(record(&deep).odd, Some("nested too deep"));
         assert_eq!(record(r#"{"captions": [["a", "dog"], ["B"]]}"#).odd, Some("lists within a list"));
-        assert_eq!(record(r#"{"captions": "['A', 3]"}"#).odd, Some("a list of something else than texts"));
+        assert_eq!(record(r#"{"captions": "['A', 3]"}"#).odd, Some("a list of something other than texts"));
         assert_eq!(record(r#"{"caption": 3}"#).odd, Some("a number"));
-        assert_eq!(record(r#"{"caption": ["A", 3]}"#).odd, Some("a list of something else than texts"));
+        assert_eq!(record(r#"{"caption": ["A", 3]}"#).odd, Some("a list of something other than texts"));
         assert_eq!(record(r#"{"caption": "\ud83d"}"#).odd, Some("half of a character"));
     }
 

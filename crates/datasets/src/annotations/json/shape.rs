@@ -51,9 +51,6 @@ pub(crate) struct KeyedEntries {
 
 impl JsonShape {
     /// The shape of a file's content.
-    ///
-    /// # Errors
-    /// Text that is no JSON.
     pub(crate) fn of(text: &str) -> Result<Self, serde_json::Error> {
         let mut document = Document::default();
         if walk(text, &mut |place, record| document.add(place, record))? == IsAll(false) {
@@ -141,7 +138,7 @@ impl Document {
             shown.join(", ")
         };
         if self.images().is_some() {
-            return "it lists images as COCO's files do, and no captions for them".to_owned();
+            return "it lists images as COCO's files do, but no captions for them".to_owned();
         }
         let largest = self.lists.iter().find(|(_, seen)| seen.has.captions || seen.has.name || seen.has.id);
         if let Some((name, seen)) = largest.or(self.lists.first()) {
@@ -156,14 +153,14 @@ impl Document {
         }
         let keys = quoted(&self.whole.keys);
         if self.entries.under_image_names > 0 {
-            format!("a JSON object whose keys are images and whose values are no captions: {keys}")
+            format!("a JSON object whose keys are images and whose values are not captions: {keys}")
         } else if self.whole.has.name || self.whole.has.captions {
             let lacks = if self.whole.has.name { "it holds no captions" } else { "it names no image" };
             format!("a JSON object with the keys {keys}: {lacks}")
         } else if keys.is_empty() {
             "JSON without any object".to_owned()
         } else {
-            format!("a JSON object with the keys {keys}: none of them is an image that is there")
+            format!("a JSON object with the keys {keys}: none of them is an image in the source")
         }
     }
 }
@@ -172,7 +169,7 @@ impl ListSummary {
     /// What is missing in such objects.
     pub(crate) fn lacks(&self) -> &'static str {
         match (self.has.name || self.has.id, self.has.captions) {
-            (true, true) => "the images that they name are not there",
+            (true, true) => "the images that they name are not in the source",
             (true, false) => "none of them holds captions",
             (false, true) => "none of them names the image",
             (false, false) => "none of them names an image or holds captions",
@@ -261,7 +258,7 @@ mod tests {
             ),
             (
                 r#"{"a.jpg":{"en":["A"]}}"#,
-                "a JSON object whose keys are images and whose values are no captions: a.jpg",
+                "a JSON object whose keys are images and whose values are not captions: a.jpg",
             ),
             ("[]", "JSON without any object"),
             ("[1]", "a JSON list without objects"),

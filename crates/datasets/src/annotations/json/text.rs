@@ -11,9 +11,6 @@ use base::fault::fault;
 const NOT_NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
 /// Reads a JSON file with `parse`. What Python writes for no number counts as nothing, and is noted.
-///
-/// # Errors
-/// Text that is no JSON, with the file and the place.
 pub(crate) fn read_json(
     builder: &mut Builder,
     path: &str,
@@ -70,7 +67,7 @@ pub(crate) fn explain(error: &serde_json::Error, text: &str) -> String {
     let words = words.split(" at line ").next().unwrap_or_default();
     let found = character_at(text, line, column);
     let what = match words {
-        "trailing comma" => "a comma too many".to_owned(),
+        "trailing comma" => "an extra comma".to_owned(),
         "expected `,` or `}`" | "expected `,` or `]`" | "expected `:`" => match found {
             Some(found) => format!("{words}, found {found:?}"),
             None => words.to_owned(),
@@ -119,7 +116,7 @@ mod tests {
     fn what_is_wrong_is_said_with_its_place() {
         let explained = |text: &str| explain(&serde_json::from_str::<serde_json::Value>(text).unwrap_err(), text);
         for (text, expected) in [
-            ("{\"a\": \"x\",\n}", "a comma too many at line 2, column 1"),
+            ("{\"a\": \"x\",\n}", "an extra comma at line 2, column 1"),
             ("[1,2", "cut off: it ends at byte 4 (line 1"),
             ("{\"a\": \"x", "cut off: it ends at byte 8"),
             ("{'a': 1}", "single quotes, as Python prints them"),

@@ -48,7 +48,7 @@ fn texts_within(raw: &str, depth: usize) -> Result<Vec<Cow<'_, str>>, &'static s
                         [only] => all.push(std::mem::take(only)),
                         _ => return Err("lists within a list"),
                     },
-                    _ => return Err("a list of something else than texts"),
+                    _ => return Err("a list of something other than texts"),
                 }
             }
             Ok(all)

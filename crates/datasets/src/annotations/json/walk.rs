@@ -44,9 +44,6 @@ pub(crate) fn is_wrapper(key: &str) -> bool {
 
 /// Calls `each` with every object of a document: the elements of a list, and the values of an object, each list among
 /// which counts element by element.
-///
-/// # Errors
-/// Text that is no JSON.
 pub(crate) fn walk<'a>(
     text: &'a str,
     each: &mut dyn FnMut(Position<'_>, Record<'a>),
@@ -61,9 +58,6 @@ pub(crate) fn walk<'a>(
 pub(crate) struct IsAll(pub(crate) bool);
 
 /// Calls `each` with every one of the objects that follow one another, as in JSON Lines; they may go over several lines.
-///
-/// # Errors
-/// Text that is no JSON.
 pub(crate) fn walk_lines<'a>(text: &'a str, mut each: impl FnMut(Record<'a>)) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     while deserializer.end().is_err() {

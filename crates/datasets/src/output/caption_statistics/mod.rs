@@ -36,7 +36,6 @@ const LEAST_IMAGES_OF_A_WORD: usize = 5;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptionStatistics {
-    /// Captions.
     pub captions: usize,
     /// Words in a caption.
     pub words: LengthStatistics,
@@ -133,7 +132,7 @@ impl CaptionStatistics {
         let LengthStatistics { min, mean, median, p95, max } = self.words;
         let mut text = format!(
             "{} captions of {min} to {max} words (median {median}, mean {mean:.1}, 95% at most {p95}); {} different \
-             words, {} seen once; {} captions also stand at another image",
+             words, {} seen once; {} captions also belong to another image",
             self.captions, self.vocabulary, self.words_seen_once, self.repeated_captions
         );
         let counts = self.num_outliers;
@@ -187,7 +186,7 @@ impl Usual<'_> {
             (OutlierKind::OtherScript, format!("most letters are {}, not {}", script.name(), usual.name()))
         } else if let Some(num_usual) = self.few_usual_words(&plain, num_words) {
             let reason = format!(
-                "{num_usual} of its {num_words} words stand at {LEAST_IMAGES_OF_A_WORD} or more images, fewer than a \
+                "{num_usual} of its {num_words} words appear with {LEAST_IMAGES_OF_A_WORD} or more images, fewer than a \
                  third"
             );
             (OutlierKind::UnusualWords, reason)
@@ -377,7 +376,7 @@ mod tests {
     fn the_summary_names_the_kinds_that_are_there() {
         let found = statistics(&[vec!["a dog runs", "a cat sits here"], vec!["a dog runs"]]);
         let line = "3 captions of 3 to 4 words (median 3, mean 3.3, 95% at most 4); 6 different words, 3 seen once; 2 \
-                    captions also stand at another image";
+                    captions also belong to another image";
         assert_eq!(found.summary(), line);
         let found = statistics(&singles([1, 5, 5, 51].map(of_words)));
         assert!(found.summary().ends_with("\ncaptions worth a look: 1 very long, 1 very short"), "{}", found.summary());

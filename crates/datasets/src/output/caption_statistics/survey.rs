@@ -13,15 +13,12 @@ use crate::output::caption_statistics::words::words;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LengthStatistics {
-    /// The shortest.
     pub min: usize,
-    /// The mean.
     pub mean: f64,
     /// The least length that half of the captions do not exceed.
     pub median: usize,
     /// The least length that 95 of 100 captions do not exceed.
     pub p95: usize,
-    /// The longest.
     pub max: usize,
 }
 

@@ -20,9 +20,6 @@ use pixels::image_file::encode;
 use pixels::image_processor::resize_rgb;
 
 /// Writes the sheet of the images that were kept for it.
-///
-/// # Errors
-/// What writing gives.
 pub(super) fn write_samples(
     raw: &RawDataset,
     stored: Vec<images::StoredImage>,

@@ -8,7 +8,7 @@ const MAX_SCANS: usize = 500;
 
 /// What is known of a JPEG before it is decoded.
 pub(super) struct Structure<'a> {
-    /// Width and height.
+    /// Width, height.
     pub(super) size: [u32; 2],
     /// Samples of all components, in whole units.
     pub(super) sample_bytes: u64,
@@ -19,9 +19,6 @@ pub(super) struct Structure<'a> {
 }
 
 /// Follows the markers to the end of the image.
-///
-/// # Errors
-/// A kind of JPEG that cannot be read, a file without an image, a file that was cut off.
 pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
     let mut segments = Segments::new(bytes);
     let (mut frame, mut exif, mut num_scans, mut is_in_scans) = (None, None, 0, false);
