@@ -23,12 +23,12 @@ pub(crate) enum Difference {
     Case,
     /// In endings that mean one kind of file as well: `.jpg` and `.jpeg`.
     Ending,
-    /// One is a number, and the other that number with zeros before it, or `.0` behind it.
+    /// One is a number, and the other that number with zeros before it, or `.0` after it.
     Number,
 }
 
 impl Difference {
-    /// All of them that a person is told of.
+    /// Those that are reported.
     pub(crate) const TOLD: [Self; 5] = [Self::Form, Self::Ligature, Self::Case, Self::Ending, Self::Number];
 
     /// In what the names differ, for a message.
@@ -39,7 +39,7 @@ impl Difference {
             Self::Ligature => "ligatures, such as \u{fb01} for fi",
             Self::Case => "letter case",
             Self::Ending => "their endings, which mean the same",
-            Self::Number => "how a number is written: zeros before it, or .0 behind it",
+            Self::Number => "how a number is written: zeros before it, or .0 after it",
         }
     }
 }

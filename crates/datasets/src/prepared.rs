@@ -57,7 +57,6 @@ impl Split {
         }
     }
 
-    /// The name in `dataset.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -67,12 +66,9 @@ impl Split {
     }
 }
 
-/// One image with its captions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRecord {
-    /// File name inside `images/`.
     pub filename: String,
-    /// What the file says it is for.
     pub split: Split,
     /// Captions, trimmed; at least one, none empty.
     pub captions: Vec<String>,
@@ -81,14 +77,11 @@ pub struct ImageRecord {
     pub image_id: ImageId,
 }
 
-/// A prepared data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// Its folder.
     pub directory: PathBuf,
     /// The name in the file; that of the folder where it has none.
     pub name: String,
-    /// Images in the order of the file.
     pub images: Vec<ImageRecord>,
     /// SHA-256 of `dataset.json`, 64 hexadecimal characters.
     pub digest: String,
@@ -105,7 +98,10 @@ impl Dataset {
         // Old captions may lie beside new images.
         if directory.join(MARKER_FILE).exists() && !directory.join(PREPARATION_FILE).exists() {
             let message = format!("the preparation of {} was interrupted", directory.display());
-            return Err(fault(message, "run the same `caption-train prepare-data` again: it continues where it stopped"));
+            return Err(fault(
+                message,
+                "run the same `caption-train prepare-data` again: it continues where it stopped",
+            ));
         }
         Self::open_unfinished(directory)
     }
@@ -130,12 +126,10 @@ impl Dataset {
         })
     }
 
-    /// All captions of these images.
     pub fn captions_of(&self, images: &[usize]) -> Vec<String> {
         images.iter().flat_map(|&image| self.images[image].captions.iter().cloned()).collect()
     }
 
-    /// Where the image at index `image` is.
     pub fn image_path(&self, image: usize) -> PathBuf {
         self.directory.join(IMAGE_FOLDER).join(&self.images[image].filename)
     }

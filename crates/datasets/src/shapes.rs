@@ -4,7 +4,7 @@
 //! It is for trying things out within minutes and without a download. It still asks for more than remembering: no pair
 //! of (colour, shape) objects of a validation or test picture is together in any training picture, and no two pictures
 //! of these splits have a caption in common. There are so many training pictures that a model learns to look: one that
-//! sees the same few often remembers which objects go together. Everything is a function of [`Drawing`] alone: every
+//! sees the same few often remembers which objects go together. Everything is a function of [`Drawing`] only: every
 //! run gives the same bytes.
 
 use std::path::Path;
@@ -22,7 +22,6 @@ use base::digest;
 use base::random::Stream;
 use base::terminal::Progress;
 
-/// How many pictures are drawn, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Drawing {
     /// Training pictures. Beyond 3,648 they show a scene again, placed and coloured anew.
@@ -37,7 +36,6 @@ pub struct Drawing {
     pub seed: u64,
 }
 
-/// The data set `shapes`.
 pub const SHAPES: Drawing = Drawing { num_train: 22_000, num_val: 100, num_test: 100, side: 64, seed: 20 };
 
 /// Pairs of objects that only validation pictures show, and as many that only test pictures show, of 276.
@@ -49,7 +47,6 @@ pub fn draw(output: &Path) -> anyhow::Result<Preparation> {
     draw_with(&SHAPES, output)
 }
 
-/// Draws a data set of another size.
 pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation> {
     let scenes = compose(drawing);
     let names: Vec<String> = (0..scenes.len()).map(filename).collect();
@@ -193,7 +190,7 @@ const SWAY: f64 = 2.5;
 
 /// Places the two objects on a horizontal or vertical line: clearly apart along it, nearly level across it.
 fn place(scene: &Scene, stream: &mut Stream) -> [Placed; 2] {
-    let mut between = |least: f64, most: f64| least + stream.uniform() * (most - least);
+    let mut between = |least: f64, max: f64| least + stream.uniform() * (max - least);
     let radii = scene.sizes.map(|size| between(SIZES[size].1, SIZES[size].2));
     // Along the line: the object that comes first (left or above), then the other.
     let first_leads = matches!(RELATIONS[scene.relation].0, "to the left of" | "above");

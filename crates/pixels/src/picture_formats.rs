@@ -1,7 +1,6 @@
 //! Which files are pictures, by name and by content: formats that are read, and formats that are known by name so that
-//! they are not passed over.
+//! they are not skipped.
 
-/// A format that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PictureFormat {
     Jpeg,
@@ -27,7 +26,7 @@ const READ_ENDINGS: [(&str, PictureFormat); 18] = [
     ("jfif", PictureFormat::Jpeg),
     ("jfi", PictureFormat::Jpeg),
     ("jif", PictureFormat::Jpeg),
-    // Photographs of two lenses: a JPEG with others behind it.
+    // Photographs of two lenses: a JPEG with others after it.
     ("jps", PictureFormat::Jpeg),
     ("mpo", PictureFormat::Jpeg),
     ("pjpeg", PictureFormat::Jpeg),
@@ -42,7 +41,6 @@ const READ_ENDINGS: [(&str, PictureFormat); 18] = [
     ("tiff", PictureFormat::Tiff),
 ];
 
-/// A format that is not read.
 struct Unread {
     name: &'static str,
     endings: &'static [&'static str],
@@ -135,13 +133,13 @@ pub fn is_image_name(name: &str) -> bool {
     format_of_name(name).is_some() || unread_format_of_name(name).is_some()
 }
 
-/// The format that is read of a file that is called so.
+/// The format that is read of a file that has this name.
 pub fn format_of_name(name: &str) -> Option<PictureFormat> {
     let ending = ending(name)?;
     READ_ENDINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(ending)).map(|(_, format)| *format)
 }
 
-/// The format that is not read of a picture that is called so.
+/// The format that is not read of a picture that has this name.
 pub fn unread_format_of_name(name: &str) -> Option<&'static str> {
     let ending = ending(name)?;
     let is_named = |format: &&Unread| format.endings.iter().any(|known| known.eq_ignore_ascii_case(ending));

@@ -1,12 +1,12 @@
 //! Quotes within quotes that have a backslash in front, `"a \"red\" dog"`, as Spark, MySQL and pandas' `escapechar` write
 //! them in place of two quotes.
 
-/// What is said of a file that is read so.
+/// The note on a file that is read this way.
 pub(crate) const NOTE: &str =
     "quotes within quotes have a backslash in front, as Spark and MySQL write them: they are read as quotes";
 
 /// The text of a table with two quotes for each such one; nothing where it is written as usual: unless fewer values have
-/// something behind the quote that closes them when it is read so.
+/// something after the quote that closes them when it is read so.
 pub(crate) fn doubled(text: &str, separator: u8) -> Option<String> {
     if !text.contains("\\\"") {
         return None;
@@ -34,11 +34,11 @@ enum State {
     Start,
     Plain,
     Quoted,
-    /// Behind a quote within quotes.
+    /// After a quote within quotes.
     Closed,
 }
 
-/// Goes through a table, and counts what no program writes.
+/// Scans a table, and counts quotes that no program writes.
 struct Quotes {
     separator: u8,
     place: State,

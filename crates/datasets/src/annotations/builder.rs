@@ -13,10 +13,9 @@ use crate::annotations::text::is_missing;
 use crate::image_id::ImageId;
 use crate::prepared::{MAX_CAPTION_CHARS, Split, clean_caption};
 
-/// What captions are read for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
-    /// A data set: captions are cleaned, and those that nobody can have meant are left out.
+    /// A data set: captions are cleaned, and those that cannot have been meant are left out.
     #[default]
     Preparation,
     /// What a model wrote, to be scored: captions stay as they are written.
@@ -27,7 +26,6 @@ pub enum Reading {
 
 #[derive(Default)]
 pub(crate) struct Builder {
-    /// What the captions are for.
     pub(crate) reading: Reading,
     images: Vec<NumberedImage>,
     position: HashMap<String, usize>,
@@ -42,9 +40,7 @@ pub(crate) struct Builder {
     split_names: Vec<(Split, String)>,
     /// What columns or keys say that may be splits.
     maybe_splits: Vec<MaybeSplits>,
-    /// What was mended or noticed.
     pub(crate) repairs: Vec<Repair>,
-    /// What was left out.
     pub(crate) rejects: Vec<Reject>,
 }
 
@@ -105,7 +101,6 @@ impl Builder {
         index
     }
 
-    /// Whether an image of this reference is known.
     pub(crate) fn knows(&self, reference: &str) -> bool {
         self.position.contains_key(reference)
     }
@@ -126,7 +121,7 @@ impl Builder {
         }
     }
 
-    /// Adds a caption. Where captions have numbers they are brought into their order, and one that stands there twice
+    /// Adds a caption. Where captions have numbers they are brought into their order, and one that is listed twice
     /// under one number is left out. Captions that are to be scored are kept as they are. A missing value is none.
     pub(crate) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
         if is_missing(text) {
@@ -180,7 +175,7 @@ impl Builder {
         gathered.numbers.extend(number);
     }
 
-    /// Says what an image is for. What is said of the image counts more than a word in the name of a file or folder. Of two
+    /// Sets the split of an image. What is said of the image counts more than a word in the name of a file or folder. Of two
     /// answers that count alike that with the later split counts (validation, then testing): that is the one that must not
     /// be seen in training.
     pub(crate) fn split<'a>(&mut self, image: usize, said: impl Into<SplitClaim<'a>>) {
@@ -209,7 +204,7 @@ impl Builder {
         self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
     }
 
-    /// Says what an image is for, in the words of the file: of its own, else of the file's.
+    /// Sets the split of an image as the file writes it: beside the image, else in the name of the file.
     pub(crate) fn split_as_written(&mut self, image: usize, own: Option<&str>, of_file: Option<NamedSplit<'_>>) {
         let own = own.filter(|word| !word.trim().is_empty());
         match (own.map(|word| (word, split_of_word(word))), of_file) {
@@ -223,7 +218,7 @@ impl Builder {
         }
     }
 
-    /// Hears what the column or key called `name` says, which may be the split.
+    /// Records what the column or key called `name` says, which may be the split.
     pub(crate) fn maybe_split(&mut self, image: usize, name: &str, word: &str) {
         if word.trim().is_empty() || is_missing(word) {
             return;
@@ -261,7 +256,6 @@ impl Builder {
         }
     }
 
-    /// Gives an image its id.
     pub(crate) fn id(&mut self, image: usize, id: ImageId) {
         self.images[image].image.cocoid = Some(id);
     }

@@ -35,17 +35,15 @@ const NOT_READ: [(&str, &str); 12] = [
     (".yaml", "YAML: save it as CSV or JSON Lines"),
     (".yml", "YAML: save it as CSV or JSON Lines"),
 ];
-/// So many in one folder are one for each image.
-const MOST_IN_FOLDER: usize = 100;
+/// More in one folder are one for each image.
+const MAX_IN_FOLDER: usize = 100;
 /// Bytes that are looked at, of files that are not JSON.
-const MOST_BYTES: u64 = 1 << 16;
+const MAX_BYTES: u64 = 1 << 16;
 
-/// What a file holds.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     Json(JsonShape),
     Text(Layout),
-    /// It cannot be read.
     Broken {
         reason: String,
         /// Captions or images are spoken of in it.
@@ -57,7 +55,6 @@ pub(crate) enum Content {
     Foreign(&'static str),
 }
 
-/// Files that may hold captions.
 pub(crate) struct Candidates<'a> {
     pub(crate) source: &'a Source,
     /// Those that no format has claimed.
@@ -66,12 +63,11 @@ pub(crate) struct Candidates<'a> {
     pub(crate) is_alone: bool,
     /// Files that were not looked into, of many in one folder: an example, their number, what they are.
     pub(crate) many: Vec<(usize, usize)>,
-    /// As [`loosest`] has them.
+    /// In their [`loosest`] forms.
     names: OnceCell<HashSet<String>>,
 }
 
 impl<'a> Candidates<'a> {
-    /// Looks into the files of `source`.
     pub(crate) fn of(source: &'a Source) -> Self {
         let is_alone = source.files().len() == 1;
         let (few, many) = listed(source);
@@ -79,17 +75,17 @@ impl<'a> Candidates<'a> {
         Self { source, open, is_alone, many, names: OnceCell::new() }
     }
 
-    /// The files that nobody has claimed and whose content is wanted.
+    /// The unclaimed files whose content is wanted.
     pub(crate) fn files(&self, is_wanted: impl Fn(&Content) -> bool) -> Vec<usize> {
         self.open.iter().filter(|(_, content)| is_wanted(content)).map(|(file, _)| *file).collect()
     }
 
-    /// What the file holds, where nobody has claimed it.
+    /// What the file holds, where it is unclaimed.
     pub(crate) fn content(&self, file: usize) -> Option<&Content> {
         self.open.iter().find(|(open, _)| *open == file).map(|(_, content)| content)
     }
 
-    /// The files that nobody has claimed.
+    /// The unclaimed files.
     pub(crate) fn open(&self) -> &[(usize, Content)] {
         &self.open
     }
@@ -100,7 +96,7 @@ impl<'a> Candidates<'a> {
         self.open.retain(|(file, _)| !claimed.contains(file));
     }
 
-    /// Whether an image of this source is called so, with or without its ending.
+    /// Whether an image of this source has this name, with or without its ending.
     pub(crate) fn has_image(&self, name: &str) -> bool {
         let names = self.names.get_or_init(|| {
             let images = self.source.files().iter().filter(|file| is_image_name(&file.path));
@@ -151,10 +147,10 @@ fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
         }
     }
     let is_many = |file: usize| {
-        ending(file).is_some_and(|ending| in_folder[&(files[file].folder(), ending)].len() > MOST_IN_FOLDER)
+        ending(file).is_some_and(|ending| in_folder[&(files[file].folder(), ending)].len() > MAX_IN_FOLDER)
     };
     let mut many: Vec<(usize, usize)> =
-        in_folder.values().filter(|all| all.len() > MOST_IN_FOLDER).map(|all| (all[0], all.len())).collect();
+        in_folder.values().filter(|all| all.len() > MAX_IN_FOLDER).map(|all| (all[0], all.len())).collect();
     many.sort_unstable();
     (listed.into_iter().filter(|&file| !is_many(file)).collect(), many)
 }
@@ -172,11 +168,11 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
     if let Some((_, what)) = NOT_READ.iter().find(|(ending, _)| has_ending(name, ending)) {
         return Content::NotRead(what);
     }
-    let bytes = match source.read_start(file, MOST_BYTES) {
+    let bytes = match source.read_start(file, MAX_BYTES) {
         Ok(bytes) => bytes,
         Err(error) => return Content::Broken { reason: one_line(&error), speaks_of_captions: false },
     };
-    let is_whole = (bytes.len() as u64) < MOST_BYTES;
+    let is_whole = (bytes.len() as u64) < MAX_BYTES;
     let seen = String::from_utf8_lossy(&bytes).replace('\0', "").to_ascii_lowercase();
     let speaks_of_captions =
         seen.contains("caption") || [".jp", ".png", ".webp"].iter().any(|word| seen.contains(word));

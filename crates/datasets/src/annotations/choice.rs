@@ -31,12 +31,11 @@ impl Selector {
             let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
             datasets.chain(FORMATS.into_iter().map(|format| format.name)).collect::<Vec<_>>().join(", ")
         };
-        FORMATS.iter().find(|format| format.name == name).map(|format| Self::Format(format)).ok_or_else(|| {
-            usage(
-                format!("unknown data set or format {name:?}"),
-                format!("known names: {}", names()),
-            )
-        })
+        FORMATS
+            .iter()
+            .find(|format| format.name == name)
+            .map(|format| Self::Format(format))
+            .ok_or_else(|| usage(format!("unknown data set or format {name:?}"), format!("known names: {}", names())))
     }
 
     fn allows(self, found: &Match) -> bool {
@@ -52,7 +51,6 @@ impl Selector {
 /// What is read of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The annotations that are read.
     pub found: Match,
     /// Files that hold captions, or could, and are not read, with the reasons.
     pub notes: Vec<Repair>,
@@ -126,9 +124,9 @@ fn meant(source: &Source, wanted: Selector, all: &[Match], unread: &UnreadFiles<
 /// Of annotation files of one name and content the first is kept, as an archive may lie beside some of its files.
 fn remove_copies(source: &Source, all: &mut Vec<Match>) {
     // More are one for each image.
-    const MOST: usize = 200;
+    const MAX_COMPARED: usize = 200;
     let mut seen: Vec<(&str, u64, Option<String>, usize)> = Vec::new();
-    for found in all.iter_mut().filter(|found| found.files.len() <= MOST) {
+    for found in all.iter_mut().filter(|found| found.files.len() <= MAX_COMPARED) {
         let mut kept = Vec::new();
         for &index in &found.files {
             let file = &source.files()[index];
@@ -159,7 +157,9 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
         Selector::Dataset(known) => {
             (format!("of {}", known.name()), FORMATS.into_iter().map(|format| format.description).collect())
         }
-        Selector::Any => ("in a known format".to_owned(), FORMATS.into_iter().map(|format| format.description).collect()),
+        Selector::Any => {
+            ("in a known format".to_owned(), FORMATS.into_iter().map(|format| format.description).collect())
+        }
     };
     let known = forms.join("; ");
     if let Some(reason) = unread.only_one().filter(|_| all.is_empty()) {
@@ -173,7 +173,7 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
     }
     message.push_str(&unread.in_a_message());
     message.extend(beside_images::without_captions(source).map(|what| format!("; {what}")));
-    message.push_str(&source.describe_left_aside());
+    message.push_str(&source.describe_skipped());
     message.extend(source.remarks().iter().map(|(path, remark)| format!("; {path}: {remark}")));
     message.extend(unnamed_pictures(source, |_| false).map(|unnamed| format!("; {unnamed}")));
     for unread in source.unread_pictures() {

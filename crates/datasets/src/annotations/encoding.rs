@@ -48,7 +48,7 @@ fn decode_part(file: &str, mut bytes: Vec<u8>, is_whole: bool) -> anyhow::Result
 /// How two bytes make a unit of UTF-16.
 type Unit = fn([u8; 2]) -> u16;
 
-/// UTF-16 begins with a mark, or is told by the zeros of its first letters.
+/// UTF-16 begins with a mark, or is recognized by the zeros of its first letters.
 fn utf_16(bytes: &[u8]) -> Option<Unit> {
     const LOOKED_AT: usize = 64;
     if bytes.starts_with(b"\xff\xfe") {

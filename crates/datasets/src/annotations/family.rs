@@ -11,14 +11,12 @@ pub(crate) struct Family {
     /// Its words without the split and the number of the part: equal for files that belong together.
     pub(crate) name: String,
     pub(crate) split: Option<Split>,
-    /// The number of the part.
     pub(crate) part: Option<String>,
     /// The words of the file's own name, where it has some beside its split.
     of_file: Option<String>,
 }
 
 impl Family {
-    /// The family of the file at `path`.
     pub(crate) fn of(path: &str) -> Self {
         let stem = stem(path);
         let is_digit = |character: char| character.is_ascii_digit();

@@ -1,20 +1,15 @@
 //! The names under which files keep an image, its captions and what else is known of it: one list for the columns of
 //! tables and the keys of JSON. Case, blanks, underscores and hyphens do not count: `File Name` is `file_name`.
 
-/// What a column or key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
-    /// What the image is called.
     Reference(Reference),
-    /// The folder that the image lies in.
     Folder,
     /// Captions; of several kinds that of the lowest rank is meant, and all fields of that kind.
     Captions(CaptionKind),
-    /// Which split the image is in.
     Split,
-    /// Perhaps which split the image is in: other things are called so as well.
+    /// Perhaps which split the image is in: other things have this name as well.
     MaybeSplit,
-    /// What a model wrote.
     Prediction,
     /// What people wrote, beside what a model wrote.
     References,
@@ -25,12 +20,11 @@ pub(crate) enum Field {
 pub(crate) struct Reference {
     /// The place in the order in which ways are preferred.
     pub(crate) rank: u8,
-    /// What the value is.
     pub(crate) by: By,
 }
 
 impl Reference {
-    /// Whether other things than images are called so as well: `name`, `key`, `id`.
+    /// Whether other things than images have this name as well: `name`, `key`, `id`.
     pub(crate) fn is_weak(self) -> bool {
         self.rank >= FIRST_WEAK
     }
@@ -41,7 +35,6 @@ impl Reference {
     }
 }
 
-/// What an image is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum By {
     /// The name, the path or the address of its file.
@@ -86,7 +79,7 @@ const IMAGES: [(&str, By); 26] = [
     ("key", By::Id),
     ("id", By::Id),
 ];
-/// The place of the first that is called so in other files too.
+/// The place of the first that has this name in other files too.
 const FIRST_WEAK: u8 = 23;
 /// Without their plural.
 const CAPTIONS: [&str; 9] =
@@ -136,7 +129,7 @@ pub(crate) fn field(name: &str) -> Option<Field> {
 pub struct Columns {
     /// The image, or its id where no column names the image.
     pub image: Option<usize>,
-    /// Other things than images are called so as well.
+    /// Other things than images have this name as well.
     pub(crate) is_weak: bool,
     /// Where the image lies: its path or its folder, beside its name.
     pub(crate) place: Option<usize>,
@@ -147,12 +140,10 @@ pub struct Columns {
     pub maybe_split: Option<usize>,
     /// Columns that could hold captions too, and are not read.
     pub(crate) unused: Vec<usize>,
-    /// What a model wrote.
     pub(crate) prediction: Option<usize>,
 }
 
 impl Columns {
-    /// The columns of a table with this header.
     pub fn of<'a>(header: impl Iterator<Item = &'a str>) -> Self {
         let fields: Vec<Option<Field>> = header.map(|name| field(name.trim())).collect();
         let places = || fields.iter().enumerate().filter_map(|(place, field)| Some((place, (*field)?)));
@@ -199,7 +190,7 @@ impl Columns {
     }
 }
 
-/// The names that people are told to use.
+/// The names that messages recommend.
 pub(crate) const USUAL_NAMES: &str = "image or file_name for the image, caption or text for its caption";
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ pub(crate) const ABOUT: [&str; 9] =
 /// COCO's files of other things.
 pub(crate) const OTHERS_OF_COCO: [&str; 5] = ["instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_"];
 
-/// Whether a file of this name may hold captions.
 pub fn may_hold_captions(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     has_one_of(name, &READ) || has_one_of(name, &BESIDE) || speaks_of_captions(name)
@@ -68,11 +67,10 @@ pub(crate) fn unfinished(path: &str) -> Option<&str> {
     has_one_of(unwrapped(whole), &READ).then_some(whole)
 }
 
-/// What was done to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrapping {
     Packed,
-    /// An editor or a person kept it when it was changed.
+    /// An editor or the user kept it when it was changed.
     Backup,
     /// Its download is not finished.
     Unfinished,

@@ -44,9 +44,7 @@ pub(crate) enum Certainty {
 /// Annotations in a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// How they are written.
     pub format: &'static Format,
-    /// The known data set they are of.
     pub dataset: Option<KnownDataset>,
     /// Their files, as indices into [`Source::files`].
     pub files: Vec<usize>,
@@ -60,7 +58,6 @@ impl Match {
         Self { format, dataset, files, spare: Vec::new(), certainty: Certainty::Sure }
     }
 
-    /// Nothing where there are no files.
     pub(crate) fn some(format: &'static Format, dataset: Option<KnownDataset>, files: Vec<usize>) -> Vec<Self> {
         if files.is_empty() { Vec::new() } else { vec![Self::new(format, dataset, files)] }
     }

@@ -20,7 +20,6 @@ pub(crate) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// What `parse` makes of each file, given its path and text.
     pub(crate) fn build(
         &self,
         mut parse: impl FnMut(&mut Builder, &str, &str) -> anyhow::Result<()>,
@@ -92,7 +91,6 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-/// A file that is read.
 pub(crate) struct AnnotationFile<'p> {
     pub(crate) path: &'p str,
     /// The split of its images that have none of their own.
@@ -104,7 +102,6 @@ pub(crate) struct AnnotationFile<'p> {
 /// What names of images are relative to.
 enum Beside<'p> {
     Anything,
-    /// The folder of the file.
     Folder,
     /// The folder of the file, or of its split, where the image is there.
     Images(&'p Neighbours<'p>),

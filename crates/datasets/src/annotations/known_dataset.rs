@@ -3,7 +3,7 @@
 use crate::annotations::raw_dataset::RawDataset;
 use crate::prepared::Split;
 
-/// A data set that a person may ask for by name.
+/// A data set that the user may ask for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownDataset {
     Flickr8k,
@@ -61,7 +61,7 @@ impl KnownDataset {
     }
 
     /// Whether `raw` has as many images as this data set: in each split of which there are any, or in all where no split is
-    /// named. A set of a person's own in the same form has not.
+    /// named. A set of your own in the same form has not.
     pub fn has_size_of(self, raw: &RawDataset) -> bool {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         let counts = Split::ALL.map(count);

@@ -9,7 +9,7 @@ use pixels::picture_formats::is_image_name;
 /// What may stand between columns. One that captions hold seldom comes before one that they hold often.
 const SEPARATORS: [u8; 4] = [b'\t', b'|', b';', b','];
 /// Lines that are looked at.
-const MOST_LINES: usize = 50;
+const MAX_LINES: usize = 50;
 
 /// How the lines are laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub(crate) struct PairLayout {
 impl Layout {
     /// The layout of a file that begins with `start`; `is_whole` where nothing follows.
     pub(crate) fn of(start: &str, is_whole: bool) -> Self {
-        let mut first: Vec<(usize, &str)> = lines(start).take(MOST_LINES + 1).collect();
+        let mut first: Vec<(usize, &str)> = lines(start).take(MAX_LINES + 1).collect();
         // The last line may be cut.
-        if first.len() > MOST_LINES || first.len() > 1 && !is_whole {
+        if first.len() > MAX_LINES || first.len() > 1 && !is_whole {
             first.pop();
         }
         let Some(&(_, line)) = first.first() else { return Self::Other("it is empty".to_owned(), true) };
@@ -188,7 +188,7 @@ impl PairLayout {
     }
 }
 
-/// The name of an image at the start of a line, and what is behind the separator.
+/// The name of an image at the start of a line, and what follows the separator.
 fn name_and_rest(line: &str, separator: u8) -> Option<(&str, &str)> {
     let separator = char::from(separator);
     let parts = line.match_indices(separator).map(|(at, _)| (&line[..at], &line[at + 1..]));
@@ -212,10 +212,10 @@ pub(crate) fn token_parts(line: &str) -> Option<(&str, u32, &str)> {
         return Some((&key.trim()[..length], number, caption));
     }
     let at = line.match_indices('#').map(|(at, _)| at).find(|&at| is_image_name(line[..at].trim()))?;
-    let behind = &line[at + 1..];
-    let digits = behind.find(|character: char| !character.is_ascii_digit())?;
-    let caption = behind[digits..].strip_prefix([' ', ',', ';', '|'])?;
-    Some((line[..at].trim(), behind[..digits].parse().ok()?, caption))
+    let after = &line[at + 1..];
+    let digits = after.find(|character: char| !character.is_ascii_digit())?;
+    let caption = after[digits..].strip_prefix([' ', ',', ';', '|'])?;
+    Some((line[..at].trim(), after[..digits].parse().ok()?, caption))
 }
 
 #[cfg(test)]

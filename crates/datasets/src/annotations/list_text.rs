@@ -84,7 +84,7 @@ fn texts(value: Value) -> Result<Vec<String>, &'static str> {
     }
 }
 
-/// The value at the start of `text`, and what is behind it.
+/// The value at the start of `text`, and what follows it.
 fn value(text: &str, depth: usize) -> Option<(Value, &str)> {
     if depth > MAX_DEPTH {
         return None;
@@ -132,45 +132,45 @@ fn is_quote(byte: Option<&u8>) -> bool {
 fn several(text: &str, end: char, depth: usize) -> Option<(Value, &str)> {
     let (mut values, mut rest) = (Vec::new(), text.trim_start());
     loop {
-        if let Some(behind) = rest.strip_prefix(end) {
-            return Some((Value::Several(values), behind));
+        if let Some(after) = rest.strip_prefix(end) {
+            return Some((Value::Several(values), after));
         }
-        let (one, behind) = value(rest, depth + 1)?;
+        let (one, after) = value(rest, depth + 1)?;
         values.push(one);
-        let behind = behind.trim_start();
+        let after = after.trim_start();
         // numpy writes none.
-        rest = behind.strip_prefix(',').unwrap_or(behind).trim_start();
+        rest = after.strip_prefix(',').unwrap_or(after).trim_start();
     }
 }
 
 fn set_or_dictionary(text: &str, depth: usize) -> Option<(Value, &str)> {
     let (mut values, mut entries, mut rest) = (Vec::new(), Vec::new(), text.trim_start());
     loop {
-        if let Some(behind) = rest.strip_prefix('}') {
+        if let Some(after) = rest.strip_prefix('}') {
             return match (values.is_empty(), entries.is_empty()) {
-                (_, true) => Some((Value::Several(values), behind)),
-                (true, false) => Some((Value::Dictionary(entries), behind)),
+                (_, true) => Some((Value::Several(values), after)),
+                (true, false) => Some((Value::Dictionary(entries), after)),
                 (false, false) => None,
             };
         }
-        let (one, behind) = value(rest, depth + 1)?;
-        let mut behind = behind.trim_start();
-        if let Some(of_key) = behind.strip_prefix(':') {
+        let (one, after) = value(rest, depth + 1)?;
+        let mut after = after.trim_start();
+        if let Some(of_key) = after.strip_prefix(':') {
             let (second, rest) = value(of_key.trim_start(), depth + 1)?;
             entries.push((one, second));
-            behind = rest.trim_start();
+            after = rest.trim_start();
         } else {
             values.push(one);
         }
-        rest = match behind.strip_prefix(',') {
+        rest = match after.strip_prefix(',') {
             Some(rest) => rest.trim_start(),
-            None if behind.starts_with('}') => behind,
+            None if after.starts_with('}') => after,
             None => return None,
         };
     }
 }
 
-/// A string as Python writes it at the start of `text`, and what is behind it.
+/// A string as Python writes it at the start of `text`, and what follows it.
 fn literal(text: &str, is_bytes: bool) -> Option<(String, &str)> {
     let quote = text.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
     let (mut read, mut characters) = (String::new(), text[1..].char_indices());

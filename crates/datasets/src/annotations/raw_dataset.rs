@@ -8,21 +8,16 @@ use crate::prepared::Split;
 /// Images and captions as a reader found them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawDataset {
-    /// Name of the data set.
     pub name: String,
-    /// Images in the order of the annotations.
     pub images: Vec<RawImage>,
     /// The names of the images are their paths below the source: a file of that name elsewhere is another one.
     pub has_paths: bool,
     /// For each split that names of files or folders speak of the first such name.
     pub split_names: Vec<(Split, String)>,
-    /// What was mended or noticed.
     pub repairs: Vec<Repair>,
-    /// What was left out.
     pub rejects: Vec<Reject>,
 }
 
-/// One image of a [`RawDataset`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawImage {
     /// Its file: as the annotations write it, and once the file is found, the name inside `images/`.
@@ -31,7 +26,6 @@ pub struct RawImage {
     pub captions: Vec<String>,
     /// What the annotations say it is for, if they say it.
     pub split: Option<Split>,
-    /// Where they say it.
     pub split_from: SplitFrom,
     /// What the annotations call it, if they give ids.
     pub cocoid: Option<ImageId>,
@@ -54,9 +48,7 @@ pub enum SplitFrom {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Repair {
-    /// The file, image or line.
     pub what: String,
-    /// What was done about it.
     pub repair: String,
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn placed<'n>(name: &'n str, place: &'n str) -> Cow<'n, str> {
     if is_inside { Cow::Borrowed(name) } else { Cow::Owned(format!("{folder}/{name}")) }
 }
 
-/// The file that a name is of: of an address what is behind its last `/`, without its query.
+/// The file that a name is of: of an address what follows its last `/`, without its query.
 pub(crate) fn file_of(name: &str) -> &str {
     if !name.starts_with("http://") && !name.starts_with("https://") {
         return name;
@@ -36,18 +36,18 @@ pub(crate) fn file_of(name: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The split that the folders of a path speak of. The home of a person on another machine speaks of none: of a path from
+/// The split that the folders of a path speak of. A home folder on another machine speaks of none: of a path from
 /// the root the last folder counts, or the one before where the last is called `images` or the like.
 pub fn split_of_folders(reference: &str) -> Option<NamedSplit<'_>> {
     let folder = &reference[..reference.rfind(['/', '\\'])?];
     let is_from_root = folder.starts_with(['/', '\\', '~']) || folder.as_bytes().get(1) == Some(&b':');
     let is_usual = |name: &str| ["images", "imgs", "img", "jpegimages"].contains(&name.to_lowercase().as_str());
-    let most = match folder.rsplit(['/', '\\']).next() {
+    let max = match folder.rsplit(['/', '\\']).next() {
         _ if !is_from_root => usize::MAX,
         Some(last) if is_usual(last) => 2,
         _ => 1,
     };
-    folder.rsplit(['/', '\\']).take(most).find_map(split_of_path)
+    folder.rsplit(['/', '\\']).take(max).find_map(split_of_path)
 }
 
 /// The folders that some paths lie in, to be asked for by their ends.
@@ -76,7 +76,7 @@ impl Folders {
 
 /// Whether folders say that `reference`, one of paths in the folders `listed`, is another image than the one of its name at
 /// `path`, one of paths in the folders `there`: they are called by different splits, or the folder of the one is among the
-/// folders of the other's paths, or they differ in their numbers alone. A folder that is missing, or called otherwise
+/// folders of the other's paths, or they differ in their numbers only. A folder that is missing, or called otherwise
 /// for all images, says nothing.
 pub fn are_others(reference: &str, listed: &Folders, path: &str, there: &Folders) -> bool {
     let (one, other) = (parts(reference), parts(path));

@@ -56,7 +56,7 @@ impl<'a> Table<'a> {
         let mut first = ByteRecord::new();
         let cannot = || format!("cannot read the header of {file}");
         reader.read_byte_record(&mut first).with_context(cannot)?;
-        // Excel is told the separator by a line of its own.
+        // Excel reads the separator from a line of its own.
         if first.get(0).is_some_and(|cell| cell.to_ascii_lowercase().starts_with(b"sep=")) {
             reader.read_byte_record(&mut first).with_context(cannot)?;
         }

@@ -13,7 +13,7 @@ use crate::source::Source;
 use pixels::picture_formats::is_image_name;
 
 /// Files that are named; more would be one for each image.
-const MOST: usize = 100;
+const MAX_NAMED: usize = 100;
 /// Endings of programs, settings and papers, which hold no captions.
 const OTHER_ENDINGS: [&str; 16] = [
     "py",
@@ -44,15 +44,15 @@ pub struct TrainingFile {
     pub way_out: &'static str,
     /// Its own name says nothing else.
     pub is_sure: bool,
-    /// It is told of elsewhere.
+    /// Another note names it.
     is_told: bool,
 }
 
-/// Notes about those that nothing else is told of.
+/// Notes about those that no other note names.
 pub(crate) fn notes(files: &[TrainingFile]) -> impl Iterator<Item = Repair> {
-    const MOST: usize = 5;
+    const MAX_NAMED: usize = 5;
     let untold = files.iter().filter(|file| !file.is_told);
-    untold.take(MOST).map(|file| Repair::new(file.path.clone(), format!("{}; {}", file.reason, file.way_out)))
+    untold.take(MAX_NAMED).map(|file| Repair::new(file.path.clone(), format!("{}; {}", file.reason, file.way_out)))
 }
 
 /// Those of `source`, where `found` is read, and `others` could have been.
@@ -68,11 +68,11 @@ pub(crate) fn of(source: &Source, found: &Match, others: &[&Match], unread: &Unr
         !read.contains(&file) && (formats.contains_key(&file) || !images.contains(key_of(&files[file])))
     };
     let inside = (0..files.len()).filter(is_meant).map(|file| (files[file].path.clone(), formats.get(&file).copied()));
-    let outside = source.packed().map(str::to_owned).chain(source.left_aside().into_iter().map(|(path, _)| path));
+    let outside = source.packed().map(str::to_owned).chain(source.skipped().into_iter().map(|(path, _)| path));
     let mut all: Vec<TrainingFile> = inside
         .chain(outside.map(|path| (path, None)))
         .filter(|(path, _)| is_for_training(path))
-        .take(MOST)
+        .take(MAX_NAMED)
         .map(|(path, format)| training_file(path, format, unread))
         .collect();
     all.sort_by_key(|file| !file.is_sure);

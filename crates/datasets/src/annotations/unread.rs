@@ -18,9 +18,9 @@ use base::fault::fault;
 use pixels::picture_formats::is_image_name;
 
 /// Files that are named in a message.
-const MOST_IN_A_MESSAGE: usize = 5;
+const MAX_IN_A_MESSAGE: usize = 5;
 /// Files that are named in the notes; of each kind the rest are counted.
-const MOST_IN_NOTES: usize = 50;
+const MAX_IN_NOTES: usize = 50;
 /// Words in the names of files that hold captions.
 const WORDS: [&str; 6] = ["caption", "annotation", "metadata", "dataset", "sentence", "description"];
 
@@ -28,8 +28,8 @@ const WORDS: [&str; 6] = ["caption", "annotation", "metadata", "dataset", "sente
 pub(crate) struct UnreadFiles<'a> {
     source: &'a Source,
     files: Vec<UnreadFile<'a>>,
-    /// What was skipped when the source was opened, which is told elsewhere.
-    left_aside: Vec<UnreadFile<'a>>,
+    /// What was skipped when the source was opened, which is reported elsewhere.
+    skipped: Vec<UnreadFile<'a>>,
     /// Files of which there are so many in a folder that none was looked into: the first, and their number.
     many: Vec<(&'a str, usize)>,
 }
@@ -64,14 +64,14 @@ impl<'a> UnreadFiles<'a> {
             let reason = format!("cannot be read: {}", way_out(path));
             UnreadFile { path: path.into(), reason, kind, is_text: false }
         });
-        let left_aside = source.left_aside().into_iter().filter(|(path, _)| !is_image_name(path));
-        let left_aside = left_aside.map(|(path, reason)| {
+        let skipped = source.skipped().into_iter().filter(|(path, _)| !is_image_name(path));
+        let skipped = skipped.map(|(path, reason)| {
             let is_meant = is_packed_text(&path) || may_hold_captions(&path);
             let kind = if is_meant && names_captions(&path) { Relevance::Broken } else { Relevance::Near };
             UnreadFile { path: path.into(), reason: format!("was skipped: {reason}"), kind, is_text: false }
         });
         let many = candidates.many.iter().map(|&(file, count)| (path(file), count)).collect();
-        Self { source, files: looked_at.chain(packed).collect(), left_aside: left_aside.collect(), many }
+        Self { source, files: looked_at.chain(packed).collect(), skipped: skipped.collect(), many }
     }
 
     /// Makes sure that nothing is missing of what is read.
@@ -114,7 +114,7 @@ impl<'a> UnreadFiles<'a> {
             (!is_there).then_some((family, sister.1))
         };
         let has_train = read.iter().any(|(family, _)| family.split == Some(Split::Train));
-        for file in self.files.iter().chain(&self.left_aside) {
+        for file in self.files.iter().chain(&self.skipped) {
             let Some((family, sister)) = missing(&file.path) else { continue };
             let lacks_train = family.split == Some(Split::Train) && !has_train;
             if file.kind == Relevance::Broken || file.kind == Relevance::Near && lacks_train {
@@ -149,9 +149,9 @@ impl<'a> UnreadFiles<'a> {
         Ok(())
     }
 
-    /// What is known of the file at `path`, where it was looked at or left aside.
+    /// What is known of the file at `path`, where it was looked at or skipped.
     pub(crate) fn reason(&self, path: &str) -> Option<&str> {
-        let file = self.files.iter().chain(&self.left_aside).find(|file| file.path == path)?;
+        let file = self.files.iter().chain(&self.skipped).find(|file| file.path == path)?;
         Some(&file.reason)
     }
 
@@ -172,17 +172,18 @@ impl<'a> UnreadFiles<'a> {
             notes.push(Repair::new(format!("{} texts", orphans.len()), note));
         }
         let named: Vec<&UnreadFile<'_>> = files.iter().copied().filter(|file| file.kind != Relevance::Other).collect();
-        for file in named.iter().take(MOST_IN_NOTES) {
+        for file in named.iter().take(MAX_IN_NOTES) {
             notes.push(Repair::new(&*file.path, file.reason.clone()));
         }
-        if let Some(rest) = named.len().checked_sub(MOST_IN_NOTES).filter(|&rest| rest > 0) {
+        if let Some(rest) = named.len().checked_sub(MAX_IN_NOTES).filter(|&rest| rest > 0) {
             notes.push(Repair::new(format!("{rest} more files"), "not used either"));
         }
         let others: Vec<&str> =
             files.iter().filter(|file| file.kind == Relevance::Other).map(|file| &*file.path).collect();
         if let Some(first) = others.first() {
             let what = format!("{} other files", others.len());
-            notes.push(Repair::new(what, format!("not used: they hold no captions in a known format, such as {first}")));
+            notes
+                .push(Repair::new(what, format!("not used: they hold no captions in a known format, such as {first}")));
         }
         for (first, count) in &self.many {
             let note = "not read: that many files of one kind in a folder are one for each image, and no images with their names are beside them";
@@ -214,11 +215,11 @@ impl<'a> UnreadFiles<'a> {
             Relevance::Other => 2,
         });
         let mut message = String::new();
-        for file in files.iter().take(MOST_IN_A_MESSAGE) {
+        for file in files.iter().take(MAX_IN_A_MESSAGE) {
             message.push_str(&format!("; {} {}", file.path, file.reason));
         }
-        if files.len() > MOST_IN_A_MESSAGE {
-            message.push_str(&format!("; {} more files are not read either", files.len() - MOST_IN_A_MESSAGE));
+        if files.len() > MAX_IN_A_MESSAGE {
+            message.push_str(&format!("; {} more files are not read either", files.len() - MAX_IN_A_MESSAGE));
         }
         if let Some((first, count)) = self.many.first() {
             message.push_str(&format!("; {count} files such as {first} have no images of the same names beside them"));

@@ -1,7 +1,7 @@
-//! Whose the folder is that a data set goes into, and what of it is ours. It is decided before the first write: a folder
+//! Who owns the folder that a data set goes into, and which of its files are ours. This is decided before the first write: a folder
 //! that holds anything is ours only where a report or a mark of a preparation says so, and in it a file is replaced or
 //! removed only while it has the content that a preparation wrote, which `SHA256SUMS` records, and the mark of a preparation
-//! under way. A person's files, and the source through whichever links, stay as they are.
+//! under way. The user's files, and the source through whichever links, stay as they are.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
@@ -42,7 +42,7 @@ pub struct Ours {
 
 impl Ours {
     /// Writes `bytes`, whose SHA-256 is `sum`, to the file `name` in `directory` unless they are there already, and gives
-    /// whether it wrote. With `is_one_of_many` whoever calls it syncs all files in the end.
+    /// whether it wrote. With `is_one_of_many` the caller syncs all files at the end.
     pub(crate) fn write(
         &self,
         directory: &Path,
@@ -103,7 +103,6 @@ impl Ours {
         Ok(())
     }
 
-    /// The names of the images.
     pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
         self.files.keys().filter_map(|name| name.strip_prefix(IMAGE_FOLDER)?.strip_prefix('/'))
     }

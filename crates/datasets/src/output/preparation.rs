@@ -26,9 +26,7 @@ const FORMAT_VERSION: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preparation {
-    /// Version of this file's format.
     pub format_version: u32,
-    /// Name of the data set.
     pub dataset: String,
     /// How its annotations were written; empty for a data set that the program draws.
     #[serde(default)]
@@ -39,27 +37,21 @@ pub struct Preparation {
     /// Version of the decoders whose pixels are stored; absent where the files are stored as they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<u32>,
-    /// Where it was downloaded from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// What it was made from; empty for a data set that the program draws.
     pub sources: Vec<FileDigest>,
-    /// Images in each split.
     pub images: Counts,
-    /// Captions in each split.
     pub captions: Counts,
-    /// What was mended or noticed.
     pub repairs: Vec<Repair>,
-    /// What was left out.
     pub rejects: Vec<Reject>,
-    /// About the captions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<CaptionStatistics>,
     /// SHA-256 of `dataset.json`.
     pub dataset_sha256: String,
 }
 
-/// What a person may ask of a preparation.
+/// What the user may ask of a preparation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
@@ -72,7 +64,6 @@ pub struct Options {
     /// Share of the training images that is drawn for testing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_fraction: Option<f64>,
-    /// Images at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Longest short side of a stored image, in pixels.
@@ -104,7 +95,6 @@ pub struct FileDigest {
     pub sha256: String,
 }
 
-/// A number for each split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {

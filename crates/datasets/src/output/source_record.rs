@@ -15,7 +15,6 @@ use base::{atomic_file, bounded_file};
 
 const FORMAT_VERSION: u32 = 1;
 
-/// What a data set was made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceRecord {
@@ -28,7 +27,6 @@ pub(crate) struct SourceRecord {
     pub(crate) files: Vec<FileRecord>,
 }
 
-/// A file of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileRecord {
@@ -41,7 +39,6 @@ pub(crate) struct FileRecord {
     pub(crate) used: Use,
 }
 
-/// What was made of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Use {

@@ -16,7 +16,7 @@ const HINT: &str = "choose another `--output`, or remove the old folder first";
 const OLD_PIXELS: &str = "images were resized by an older version of the program, which read some JPEGs wrong,";
 
 /// The report of the data set in `directory`, called `name` if one is given, where it is what was asked for; `None` where it
-/// has to be made: it is not there or not finished, or its source has changed since, which is told.
+/// has to be made: it is not there or not finished, or its source has changed since, which is reported.
 pub(super) fn prepared(
     name: Option<&str>,
     request: &Request,
@@ -67,7 +67,7 @@ fn of_other_files(source: &Path, directory: &Path, which: &str) -> String {
 }
 
 /// What became of `source` since the data set called `name` in `directory` was prepared, for a message; `None` where it
-/// is what the data set was made of, is gone, or never was its source: the folder is a person's own.
+/// is what the data set was made of, is gone, or never was its source: the folder is your own.
 pub fn source_changes(name: &str, directory: &Path, source: &Path) -> anyhow::Result<Option<String>> {
     if !source.exists() {
         return Ok(None);

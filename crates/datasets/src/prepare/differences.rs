@@ -37,7 +37,6 @@ impl Files {
     }
 }
 
-/// What differs.
 #[derive(Debug, Default)]
 pub(super) struct Differences {
     changed: Files,

@@ -1,4 +1,4 @@
-//! Brings captions and image files together: which file each image is, which are kept, and how they are called.
+//! Brings captions and image files together: the file of each image, which images are kept, and their names.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,6 @@ use pixels::picture_formats::how_to_convert_file;
 pub(super) struct Resolved {
     /// With the names that the images get.
     pub(super) raw: RawDataset,
-    /// The file of each image.
     pub(super) files: Vec<usize>,
     /// Files that might have been those of images.
     pub(super) weighed: Vec<usize>,
@@ -26,7 +25,7 @@ pub(super) struct Resolved {
     pub(super) default_validation: f64,
 }
 
-/// Finds the files of the images of `raw`, which was read from what `choice` says, follows a person's split, and keeps as many images as `options` say, evenly
+/// Finds the files of the images of `raw`, which was read from what `choice` says, follows the user's split, and keeps as many images as `options` say, evenly
 /// spread.
 pub(super) fn gather(
     mut raw: RawDataset,
@@ -36,7 +35,7 @@ pub(super) fn gather(
     options: &Options,
     choice: &Choice,
 ) -> anyhow::Result<Resolved> {
-    for (path, reason) in source.left_aside() {
+    for (path, reason) in source.skipped() {
         raw.repairs.push(Repair::new(path, format!("skipped: {reason}")));
     }
     if raw.images.is_empty() {
@@ -47,7 +46,7 @@ pub(super) fn gather(
             0 => String::new(),
             count => format!("; left out: {count}, such as {}", left_out.join(", and ")),
         };
-        let aside = source.describe_left_aside();
+        let aside = source.describe_skipped();
         let message = format!("the annotations name no image with a caption, in {read}{left_out}{aside}");
         return Err(fault(message, "give at least one image a caption"));
     }
@@ -122,13 +121,13 @@ pub(super) fn gather(
             format!("no image is left: {} and others have names that are not valid on every system", reject.what);
         return Err(fault(message, "give the image files other names"));
     }
-    // A split that a person brings is whole as it is.
+    // A split that the user brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
     Ok(Resolved { raw, files, weighed, default_validation })
 }
 
-/// Makes sure that names which fit several files cost few images, and tells what they cost: a mistake in a few names should
-/// not stop anybody, and a data set of which a part is missing is another one.
+/// Allows a few names that fit several files, and notes them: a mistake in a few names should not stop a preparation, but a
+/// data set without a large part of its images is a different one.
 ///
 /// # Errors
 /// More than one image in twenty of `num_images`.
@@ -147,8 +146,7 @@ fn check_clear(found: &FoundFiles, num_images: usize, repairs: &mut Vec<Repair>)
     Ok(())
 }
 
-const NAME_WITH_FOLDERS: &str =
-    "name the images with their folders, or give only the folder with the files you mean";
+const NAME_WITH_FOLDERS: &str = "name the images with their folders, or give only the folder with the files you mean";
 
 /// Why none of the images with captions has a file; `counts` are those of images and captions.
 fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, counts: [usize; 2]) -> anyhow::Error {
@@ -162,17 +160,15 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
     }
     let annotated = format!("the annotations have {num_images} images with {num_captions} captions");
     let unread = source.unread_pictures();
-    let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not supported")).collect();
-    let left_aside = source.describe_left_aside();
+    let unsupported: String = unread.iter().map(|unread| format!("; {unread}, are not supported")).collect();
+    let skipped = source.describe_skipped();
     if let Some(first) = unread.first().filter(|_| !found.unread.is_empty()) {
-        let message = format!(
-            "{annotated}, and none of their files is in a supported format{unread_in_words}{left_aside}"
-        );
+        let message = format!("{annotated}, and none of their files is in a supported format{unsupported}{skipped}");
         return fault(message, how_to_convert_file(&first.first, first.format));
     }
     let unnamed = unnamed_pictures(source, |_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
     let message = format!(
-        "{annotated}, and none of the image files was found: {} image files were found{}{unnamed}{unread_in_words}{left_aside}",
+        "{annotated}, and none of the image files was found: {} image files were found{}{unnamed}{unsupported}{skipped}",
         index.images().len(),
         found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
     );
@@ -190,7 +186,7 @@ fn num_captions(images: &[RawImage]) -> usize {
     images.iter().map(|image| image.captions.len()).sum()
 }
 
-/// Gives the images the splits that a person brings; those that it does not name are left out.
+/// Gives the images the splits that the user brings; those that it does not name are left out.
 fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
     let shared = shared_names(raw.images.iter().map(|image| image.filename.as_str()));
     let mut is_used = vec![false; split_file.names().len()];

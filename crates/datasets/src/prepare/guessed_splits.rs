@@ -1,4 +1,4 @@
-//! Splits that nobody stated: a word in the name of a file or folder, such as `val` in `captions_val.json`. It is believed
+//! Splits that are only a word in the name of a file or folder, such as `val` in `captions_val.json`. It is believed
 //! where names divide the images, and not where it would leave nothing to train on.
 //! Files of the source that list images for splits, and were not given as the split file, are refused.
 
@@ -19,7 +19,7 @@ use base::quoting::shell_path;
 
 /// Makes sure that images for validation and testing do not become training images because a file for training is not
 /// read, or says nothing. `read` are the paths of the files that are read, `unread` those for training that are not;
-/// `is_drawn` says that a person asked for shares of all images.
+/// `is_drawn` says that the user asked for shares of all images.
 pub(super) fn check_training<'a>(
     raw: &RawDataset,
     read: impl Iterator<Item = &'a str>,

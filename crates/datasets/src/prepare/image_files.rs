@@ -101,8 +101,9 @@ pub(super) fn find_files(
                 let path = &source.files()[file].path;
                 let convert = how_to_convert_file(path, format);
                 let num_captions = image.captions.len();
-                let reason =
-                    format!("the format {format} of {path} is not supported; {convert}; captions left out: {num_captions}");
+                let reason = format!(
+                    "the format {format} of {path} is not supported; {convert}; captions left out: {num_captions}"
+                );
                 raw.rejects.push(Reject::new(image.filename, reason));
             }
             Assigned::Missing => {
@@ -178,7 +179,6 @@ fn missing(image: &RawImage) -> String {
     format!("there is no such image file{split}; captions left out: {}", image.captions.len())
 }
 
-/// What became of an image.
 enum Assigned {
     File(FoundFile),
     /// It has no file of its own: why.
@@ -197,7 +197,6 @@ impl Assigned {
     }
 }
 
-/// The file of an image.
 #[derive(Clone, Copy)]
 struct FoundFile {
     file: usize,
@@ -271,12 +270,12 @@ impl Contents {
     }
 }
 
-/// What a person should know about files that were found by other names, or several times.
+/// What the user should know about files that were found by other names, or several times.
 #[derive(Default)]
 struct NameDifferences {
     num_several: usize,
     several: String,
-    /// For each difference that is told, how many files have it and the first of them.
+    /// For each difference that is reported, how many files have it and the first of them.
     loose: [(usize, String); Difference::TOLD.len()],
 }
 

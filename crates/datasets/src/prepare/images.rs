@@ -1,4 +1,4 @@
-//! Takes the images of a data set: reads each, decodes it whole, stores it, and keeps what the checks need of it.
+//! Stores the images of a data set: reads and decodes each, writes it, and keeps what the checks need.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -23,7 +23,7 @@ use pixels::picture_formats::{PictureFormat, format_of_name};
 /// Longest side of what is kept of an image for the contact sheet.
 const THUMBNAIL: u32 = 320;
 
-/// An image to be taken.
+/// An image to be stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ImageJob<'a> {
     /// Its place in the source.
@@ -34,7 +34,6 @@ pub(super) struct ImageJob<'a> {
     pub(super) is_sample: bool,
 }
 
-/// What became of an image.
 pub(super) enum StoreResult {
     Stored(StoredImage),
     /// It cannot be decoded.
@@ -175,7 +174,7 @@ fn scaled(image: &RgbImage, factor: f64) -> (u32, u32) {
     (side(image.width()), side(image.height()))
 }
 
-/// The form of a file that is called so; JPEG for any other ending.
+/// The form of a file that has this name; JPEG for any other ending.
 pub(super) fn format_of(path: &Path) -> ImageFormat {
     match ImageFormat::from_path(path) {
         Ok(format @ (ImageFormat::Png | ImageFormat::WebP)) => format,
@@ -251,7 +250,7 @@ pub(super) fn filenames(source: &Source, files: &[usize], is_resized: bool) -> V
     names
 }
 
-/// What a person calls the file of an image that gets the name `filename` in the folder of images.
+/// What the user calls the file of an image that gets the name `filename` in the folder of images.
 pub(super) fn own_name<'a>(source: &Source, file: usize, filename: &'a str) -> &'a str {
     let file = &source.files()[file];
     let own = [file.path.len(), file.name().len()].into_iter().find(|&length| {

@@ -1,6 +1,6 @@
 //! Images of different splits that show the same picture: equal to the byte, or scaled, encoded again or touched up.
 //!
-//! Works on digests and hashes alone and reads no file. Pairs inside one split are not looked for: they make a set
+//! Works on digests and hashes only and reads no file. Pairs inside one split are not looked for: they make a set
 //! smaller than it seems, but no score better than it is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,9 +60,9 @@ const NO_STRUCTURE: u64 = 0;
 const COMPARED_BITS: std::ops::RangeInclusive<u32> = 6..=58;
 /// Of 255: the contrast of the 9x8 picture below which its hash is noise. The least of 7,000 photographs of Flickr8k is
 /// 37; a plain surface of 160x160 pixels under noise of 20 to either side has 3.
-const LEAST_CONTRAST: u32 = 10;
+const MIN_CONTRAST: u32 = 10;
 /// In pixels. No JPEG is longer, and the resizer's table for a line that long takes 3 MB.
-const LONGEST_SIDE: u32 = 65_535;
+const MAX_SIDE: u32 = 65_535;
 /// Columns and rows of the picture that is hashed; neighbours in a row give the 8x8 bits.
 const COLUMNS: u32 = 9;
 const ROWS: u32 = 8;
@@ -93,7 +93,7 @@ pub(super) struct Pairs {
 pub(super) fn difference_hash(image: &RgbImage) -> u64 {
     let Some(pixels) = shrink(image) else { return NO_STRUCTURE };
     let (darkest, brightest) = pixels.iter().fold((u16::MAX, 0), |(low, high), &gray| (low.min(gray), high.max(gray)));
-    if u32::from(brightest - darkest) < LEAST_CONTRAST * STEP {
+    if u32::from(brightest - darkest) < MIN_CONTRAST * STEP {
         return NO_STRUCTURE;
     }
     let neighbours = pixels.chunks_exact(COLUMNS as usize).flat_map(|row| row.windows(2));
@@ -179,7 +179,7 @@ impl Pairs {
 /// The pixels of the 9x8 gray picture, row by row.
 fn shrink(image: &RgbImage) -> Option<Vec<u16>> {
     let (width, height) = image.dimensions();
-    if width.min(height) == 0 || width.max(height) > LONGEST_SIDE {
+    if width.min(height) == 0 || width.max(height) > MAX_SIDE {
         return None;
     }
     let gray: Vec<u8> = image.pixels().flat_map(|&pixel| gray(pixel).to_ne_bytes()).collect();

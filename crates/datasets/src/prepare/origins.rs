@@ -13,7 +13,7 @@ use crate::source::{Source, Stamp};
 use base::digest::{Hasher, sha256_file};
 
 /// Archives, annotation files and images that a data set is made of, and the record of the whole source, which is at
-/// `path`; `weighed` are files that might have been images of it. Annotation files beyond a few are one each for an image, and are told as one.
+/// `path`; `weighed` are files that might have been images of it. Many annotation files are one for each image, and are listed as one.
 pub(super) fn sources(
     source: &Source,
     path: &Path,
@@ -22,7 +22,7 @@ pub(super) fn sources(
     annotations: &[usize],
     weighed: &[usize],
 ) -> (Vec<FileDigest>, SourceRecord) {
-    const MOST: usize = 50;
+    const MAX_NAMED: usize = 50;
     let archived = wanted.iter().map(|wanted| wanted.file).filter(|&file| !source.is_loose(file));
     let paths: BTreeSet<&str> = annotations.iter().copied().chain(archived).map(|file| source.origin(file)).collect();
     let stamps: HashMap<&str, Stamp> = source.on_disk().filter(|(path, _)| paths.contains(path)).collect();
@@ -40,7 +40,7 @@ pub(super) fn sources(
             Err(_) if loose.contains(path) => Use::Unreadable,
             Err(_) => Use::Seen,
         };
-        let is_one_of_many = loose.len() > MOST && loose.contains(path);
+        let is_one_of_many = loose.len() > MAX_NAMED && loose.contains(path);
         if used != Use::Unreadable {
             let file = FileDigest { name: path.to_owned(), bytes, sha256: digest.unwrap_or_default() };
             if is_one_of_many { texts.push(file) } else { sources.push(file) }

@@ -22,7 +22,6 @@ use base::terminal;
 
 const NUM_SAMPLES: usize = 25;
 
-/// Prepares a data set.
 pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     let wanted = request.dataset.as_deref().map_or(Ok(Selector::Any), Selector::named)?;
     let (options, split_file) = read_options(request)?;
@@ -45,7 +44,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     let choice = choose(&source, wanted)?;
     let found = &choice.found;
     let mut raw = found.read(&source)?;
-    // Files of a person's own may be called like those of a known data set, or be written like them.
+    // Files of your own may be called like those of a known data set, or be written like them.
     let called = found.dataset.or(KnownDataset::named(&raw.name));
     let dataset = known.and_then(KnownDataset::named).or(called.filter(|called| called.has_size_of(&raw)));
     raw.name = name_of(dataset.map(KnownDataset::name), path);
@@ -84,8 +83,8 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
 }
 
 /// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
-/// needed from a person, or `source` is given. What is there already stays as it is, whatever became of its source (see
-/// [`source_changes`]), and so does a folder with a `dataset.json` of a person's own.
+/// needed from the user, or `source` is given. What is there already stays as it is, whatever became of its source (see
+/// [`source_changes`]), and so does a folder with a `dataset.json` of your own.
 pub fn ensure_dataset(
     name: &str,
     directory: &Path,
@@ -106,7 +105,7 @@ pub fn ensure_dataset(
     Ok(())
 }
 
-/// Whether `directory` holds the prepared data set called `name`, or one of a person's own.
+/// Whether `directory` holds the prepared data set called `name`, or one of your own.
 pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
     let is_prepared = directory.join(PREPARATION_FILE).exists() || directory.join(MARKER_FILE).exists();
     let own = directory.join(DATASET_FILE).is_file() && !is_prepared;
@@ -236,7 +235,7 @@ fn make(
     Ok((Done::Prepared, output::finish(directory, &raw, about, &ours, &sums)?))
 }
 
-/// Leaves out the images that cannot be read or decoded; `own_name` tells what a person calls the image at a place.
+/// Leaves out the images that cannot be read or decoded; `own_name` tells what the user calls the image at a place.
 fn keep_whole(
     raw: &mut RawDataset,
     taken: Vec<StoreResult>,

@@ -6,7 +6,6 @@ use crate::output::{Options, Origin, Preparation};
 use crate::prepare::split_file::SplitFile;
 use base::fault::usage;
 
-/// What is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// A known data set or a format; absent: what is found in the source.
@@ -17,7 +16,7 @@ pub struct Request {
     pub origin: Option<Origin>,
     /// Folder to make; absent: `data/` and the data set's name.
     pub output: Option<PathBuf>,
-    /// A split of a person's own.
+    /// A split of your own.
     pub split_file: Option<PathBuf>,
     /// As [`Options::validation_fraction`].
     pub validation_fraction: Option<f64>,
@@ -31,19 +30,15 @@ pub struct Request {
     pub is_dry_run: bool,
 }
 
-/// What a preparation came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub done: Done,
-    /// The report, whenever it was written.
     pub report: Preparation,
-    /// The folder of the data set.
     pub directory: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It was prepared now.
     Prepared,
     /// It had been prepared before; nothing was changed.
     AlreadyPrepared,
@@ -51,7 +46,7 @@ pub enum Done {
     DryRun,
 }
 
-/// Looks at the options alone, as far as that can be done without a source.
+/// Looks at the options only, as far as that can be done without a source.
 ///
 /// # Errors
 /// A share that leaves nothing to train on, a limit or size of nothing, or a split file that cannot be used.

@@ -1,4 +1,4 @@
-//! A split that a person brings: `--split-file`, in one of the forms that [`split_forms`](super::split_forms) reads.
+//! A split that the user brings: `--split-file`, in one of the forms that [`split_forms`](super::split_forms) reads.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -94,7 +94,6 @@ impl SplitFile {
         Ok(Self { names, splits, index, folders, digest, unused, num_without, first_without })
     }
 
-    /// All names, in their order.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }

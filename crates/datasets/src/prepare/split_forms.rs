@@ -1,4 +1,4 @@
-//! The forms of a split that a person brings: JSON in Karpathy's schema or as a list of images with their splits, a JSON
+//! The forms of a split that the user brings: JSON in Karpathy's schema or as a list of images with their splits, a JSON
 //! object from split to names or from name to split, lines of JSON, a table with a column for the image and one for the
 //! split, or a list of names for each split, one to a line (`train.txt`, `val.txt`, `test.txt`).
 
@@ -88,11 +88,11 @@ fn without_comments(text: &str) -> Cow<'_, str> {
         if !is_comment(line) {
             return line.to_owned();
         }
-        let behind = line.trim_start().trim_start_matches(['#', ' ']);
-        let cells = cells(behind);
+        let after = line.trim_start().trim_start_matches(['#', ' ']);
+        let cells = cells(after);
         let found = columns(&cells.iter().map(String::as_str).collect::<Vec<_>>());
         let is_header = Some(number) == first && found.image.is_some() && found.split.is_some();
-        if is_header { behind.to_owned() } else { String::new() }
+        if is_header { after.to_owned() } else { String::new() }
     };
     Cow::Owned(text.lines().enumerate().map(line).collect::<Vec<_>>().join("\n"))
 }

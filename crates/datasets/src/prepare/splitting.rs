@@ -1,4 +1,4 @@
-//! Which image is for what: as the annotations say, as a person's file says, or drawn.
+//! Which image is for what: as the annotations say, as the user's file says, or drawn.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use base::random::Stream;
 /// Share of the images that are drawn for validation where nobody says which.
 pub(super) const DEFAULT_VALIDATION: f64 = 0.1;
 
-/// An image as a draw sees it.
 pub(super) struct Candidate<'a> {
     pub(super) filename: &'a str,
     pub(super) split: Option<Split>,
@@ -19,7 +18,7 @@ pub(super) struct Candidate<'a> {
 }
 
 /// The split of each image; images without one are for training, and of the training images the shares asked for are
-/// drawn for validation and testing; `default` for validation where none is asked for. The draw depends on names and contents alone, and pictures of one content come to
+/// drawn for validation and testing; `default` for validation where none is asked for. The draw depends on names and contents only, and pictures of one content come to
 /// one side.
 pub(super) fn assign(
     images: &[Candidate<'_>],

@@ -102,8 +102,7 @@ fn archives_become_a_data_set_and_everything_left_out_is_reported() {
     assert!(reason("e.jpg").contains("no such image file (split train)"));
     assert!(reason("d.jpg").contains("none of the split lists"));
     assert!(
-        reason("1 image files")
-            .contains("no captions name them, such as Flickr8k_Dataset.zip/Flicker8k_Dataset/d.jpg")
+        reason("1 image files").contains("no captions name them, such as Flickr8k_Dataset.zip/Flicker8k_Dataset/d.jpg")
     );
     assert!(reason("c.jpg").contains("JPEG"), "{}", reason("c.jpg"));
     assert!(!reason("c.jpg").contains(output.path().to_str().unwrap()) && reason("c.jpg").lines().count() == 1);
@@ -388,7 +387,7 @@ fn training_gets_its_data_set_or_the_call_that_makes_it() {
     assert!(text.contains("caption-train prepare-data --dataset flickr8k --source DIR --output"), "{text}");
     ensure_dataset("flickr8k", &directory, Some(source.path()), None).unwrap();
     ensure_dataset("flickr8k", &directory, None, None).unwrap();
-    // Without its report the folder is a person's own.
+    // Without its report the folder is your own.
     fs::remove_file(directory.join(PREPARATION_FILE)).unwrap();
     ensure_dataset("flickr30k", &directory, None, None).unwrap();
     assert!(!directory.join(PREPARATION_FILE).exists());

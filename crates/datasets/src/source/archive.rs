@@ -28,7 +28,6 @@ pub struct Archive {
     remark: Option<String>,
 }
 
-/// An archive that is open for reading.
 pub enum Reader {
     Zip(Zip),
     Tar(File),
@@ -291,7 +290,7 @@ mod tar_tests {
         let mut reader = archive.reader().unwrap();
         let names: Vec<&str> = archive.members().iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["d/a.jpg", "b.txt"]);
-        let mut read = |member: usize, most| archive.read(&mut reader, &archive.members()[member], most).unwrap();
+        let mut read = |member: usize, max| archive.read(&mut reader, &archive.members()[member], max).unwrap();
         assert_eq!(
             (read(1, u64::MAX), read(0, u64::MAX), read(0, 1)),
             (b"two".to_vec(), b"one".to_vec(), b"o".to_vec())

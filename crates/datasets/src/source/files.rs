@@ -23,7 +23,6 @@ use pixels::image_file::budget::budgets;
 /// Bytes of a file that lies in a folder and is read as a whole.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
-/// A file of a [`Source`].
 #[derive(Clone, Debug)]
 pub struct SourceFile {
     /// Its path below the source, with `/` between the parts.
@@ -33,7 +32,6 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// The last part of the path.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
@@ -43,7 +41,6 @@ impl SourceFile {
         self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
     }
 
-    /// Whether it lies in a tar archive.
     pub fn is_in_tar(&self) -> bool {
         matches!(self.place, Place::Archive { is_tar: true, .. })
     }
@@ -62,7 +59,7 @@ enum Place {
     Archive { archive: usize, member: usize, is_tar: bool },
 }
 
-/// What a person has.
+/// What you have.
 #[derive(Debug)]
 pub struct Source {
     root: PathBuf,
@@ -71,7 +68,7 @@ pub struct Source {
     archive_files: Vec<Listed>,
     archives: Vec<(String, Archive)>,
     packed: Vec<Listed>,
-    left_aside: Vec<(String, String)>,
+    skipped: Vec<(String, String)>,
     /// What was noticed of archives that are read.
     remarks: Vec<(String, String)>,
     listed_at: i64,
@@ -83,7 +80,7 @@ pub struct Source {
 
 impl Source {
     /// Lists the folder or archive `root` as [`Listing::of`] does, and what is in its archives. An archive in a folder that
-    /// is damaged, refused or lies there unpacked as well is left aside.
+    /// is damaged, refused or is also there unpacked is skipped.
     pub fn open(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
         let listing = Listing::of(root, output)?;
         let is_folder = root.is_dir();
@@ -100,7 +97,7 @@ impl Source {
             archive_files: listing.archives,
             archives: Vec::new(),
             packed: listing.packed,
-            left_aside: listing.left_aside,
+            skipped: listing.skipped,
             remarks: Vec::new(),
             listed_at: listing.taken,
             unreadable: Mutex::default(),
@@ -128,7 +125,7 @@ impl Source {
             archive_files: Vec::new(),
             archives: Vec::new(),
             packed: Vec::new(),
-            left_aside: Vec::new(),
+            skipped: Vec::new(),
             remarks: Vec::new(),
             listed_at: 0,
             unreadable: Mutex::default(),
@@ -147,7 +144,6 @@ impl Source {
         loose.chain(self.archive_files.iter().chain(&self.packed).map(|file| (file.path.as_str(), file.stamp)))
     }
 
-    /// When it was listed, in nanoseconds since 1970.
     pub fn listed_at(&self) -> i64 {
         self.listed_at
     }
@@ -163,10 +159,10 @@ impl Source {
     }
 
     /// Files, folders and archives that were skipped, and why, in one line.
-    pub fn left_aside(&self) -> Vec<(String, String)> {
+    pub fn skipped(&self) -> Vec<(String, String)> {
         let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         let unreadable = unreadable.iter().map(|(path, reason)| (path.clone(), reason.clone()));
-        self.left_aside.iter().cloned().chain(unreadable).collect()
+        self.skipped.iter().cloned().chain(unreadable).collect()
     }
 
     /// What was noticed of archives that are read.
@@ -174,45 +170,42 @@ impl Source {
         &self.remarks
     }
 
-    /// The first of [`Source::left_aside`] as the end of a message; empty where there are none.
-    pub fn describe_left_aside(&self) -> String {
+    /// The first of [`Source::skipped`] as the end of a message; empty where there are none.
+    pub fn describe_skipped(&self) -> String {
         const NUM_SHOWN: usize = 3;
-        let all = self.left_aside();
+        let all = self.skipped();
         let shown = all.iter().take(NUM_SHOWN).map(|(path, reason)| format!("; {path} was skipped: {reason}"));
         let more = all.len().saturating_sub(NUM_SHOWN);
         let more = if more > 0 { format!("; and {more} more were skipped") } else { String::new() };
         shown.chain([more]).collect()
     }
 
-    /// Indices of the files for which `is_wanted` holds.
     pub fn find(&self, is_wanted: impl Fn(&SourceFile) -> bool) -> Vec<usize> {
         (0..self.files.len()).filter(|&file| is_wanted(&self.files[file])).collect()
     }
 
-    /// Pictures of formats that are not read.
     pub fn unread_pictures(&self) -> Vec<UnreadPictures> {
         UnreadPictures::among(self.files.iter().map(|file| file.path.as_str()))
     }
 
-    /// The whole content of a file.
     pub fn read(&self, file: usize) -> anyhow::Result<Vec<u8>> {
         self.read_start(file, u64::MAX)
     }
 
-    /// The first bytes of a file, `most` of them.
-    pub fn read_start(&self, file: usize, most: u64) -> anyhow::Result<Vec<u8>> {
+    /// The first bytes of a file, `max` of them.
+    pub fn read_start(&self, file: usize, max: u64) -> anyhow::Result<Vec<u8>> {
         self.looked_into.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
-        self.peek(file, most)
+        self.peek(file, max)
     }
 
     /// [`Source::read_start`] of a file that decides nothing about a data set.
-    pub fn peek(&self, file: usize, most: u64) -> anyhow::Result<Vec<u8>> {
-        Handle::default().read(self, &self.files[file], most)
+    pub fn peek(&self, file: usize, max: u64) -> anyhow::Result<Vec<u8>> {
+        Handle::default().read(self, &self.files[file], max)
     }
 
-    /// The first bytes of a file, `most` of them, to tell what it is. One that cannot be read has none and is left aside.
-    pub fn glance(&self, file: usize, most: u64) -> Vec<u8> {
-        self.read_start(file, most).unwrap_or_else(|error| self.unread(file, &error))
+    /// The first bytes of a file, `max` of them, to tell what it is. A file that cannot be read gives no bytes and is skipped.
+    pub fn glance(&self, file: usize, max: u64) -> Vec<u8> {
+        self.read_start(file, max).unwrap_or_else(|error| self.unread(file, &error))
     }
 
     /// The files that were read or looked into so far, but for those that [`Source::for_each`] read.
@@ -227,10 +220,10 @@ impl Source {
         wanted: &[usize],
         work: impl Fn(usize, anyhow::Result<Vec<u8>>) -> anyhow::Result<T> + Sync,
     ) -> anyhow::Result<Vec<T>> {
-        const LEAST: usize = 64;
+        const MIN: usize = 64;
         let mut order: Vec<usize> = (0..wanted.len()).collect();
         order.sort_by_key(|&position| wanted[position]);
-        let part = wanted.len().div_ceil(4 * rayon::current_num_threads()).max(LEAST);
+        let part = wanted.len().div_ceil(4 * rayon::current_num_threads()).max(MIN);
         let parts = order.par_chunks(part).map(|part| {
             let mut handle = Handle::default();
             let result = |&position: &usize| {
@@ -255,7 +248,7 @@ impl Source {
     }
 
     /// What `work` makes of the place in `wanted` and the whole content of each file, to tell what it is. One that cannot be
-    /// read has none and is left aside.
+    /// read has none and is skipped.
     pub fn look_into_each<T: Send>(
         &self,
         wanted: &[usize],
@@ -301,7 +294,7 @@ impl Source {
         let loose: HashMap<String, u64> = self.files.iter().map(|file| (file.path.clone(), file.bytes)).collect();
         for path in paths {
             let (files, archives) = (self.files.len(), self.archives.len());
-            let (aside, remarks) = (self.left_aside.len(), self.remarks.len());
+            let (aside, remarks) = (self.skipped.len(), self.remarks.len());
             let reason = match self.add_archive(path.clone()) {
                 Ok(()) if is_too_many(self.files.len()) => return Err(too_many(&self.root)),
                 Ok(()) if self.is_unpacked(&path, files, &loose) => "all its files are beside it, unpacked".to_owned(),
@@ -310,9 +303,9 @@ impl Source {
             };
             self.files.truncate(files);
             self.archives.truncate(archives);
-            self.left_aside.truncate(aside);
+            self.skipped.truncate(aside);
             self.remarks.truncate(remarks);
-            self.left_aside.push((path, reason));
+            self.skipped.push((path, reason));
         }
         Ok(())
     }
@@ -346,7 +339,7 @@ impl Source {
         self.archives.push((path, archive));
         let inner = self.files[first..].iter().filter(|file| is_archive_name(&file.path));
         let reason = "it is an archive inside another one: unpack the outer one";
-        self.left_aside.extend(inner.map(|file| (file.path.clone(), reason.to_owned())));
+        self.skipped.extend(inner.map(|file| (file.path.clone(), reason.to_owned())));
         Ok(())
     }
 }
@@ -356,7 +349,6 @@ impl Source {
 struct Handle(Option<(usize, Reader)>);
 
 impl Handle {
-    /// Opens the archive that holds `file`.
     fn open(&mut self, source: &Source, file: &SourceFile) -> anyhow::Result<()> {
         if let Some(index) = file.container()
             && self.0.as_ref().is_none_or(|(open, _)| *open != index)
@@ -379,10 +371,10 @@ impl Handle {
     }
 }
 
-fn read_loose(path: &Path, most: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
+fn read_loose(path: &Path, max: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
     let file = bounded_file::open(path).with_context(cannot)?;
-    let bytes = read_to_limit(file, most.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
+    let bytes = read_to_limit(file, max.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("{} has more than {MAX_FILE_BYTES} bytes", path.display());
         return Err(fault(message, "divide it into several files"));
@@ -466,9 +458,9 @@ mod tests {
         let paths: Vec<&str> = source.files().iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["a/x/1.jpg", "b/1.jpg", "b.zip/1.jpg", "b.zip/2.jpg"]);
         assert_eq!(source.read(3).unwrap(), b"two");
-        let left: Vec<String> = source.left_aside().into_iter().map(|(path, _)| path).collect();
+        let left: Vec<String> = source.skipped().into_iter().map(|(path, _)| path).collect();
         assert_eq!(left, ["a.zip", "half.zip"]);
-        assert!(source.left_aside()[1].1.contains("download it again"), "{:?}", source.left_aside());
+        assert!(source.skipped()[1].1.contains("download it again"), "{:?}", source.skipped());
     }
 
     #[test]
@@ -502,8 +494,8 @@ mod tests {
         fs::remove_file(root.join("a.txt")).unwrap();
         assert_eq!(source.glance(0, 9), b"");
         assert_eq!(source.glance(1, 2), b"tw");
-        assert!(source.left_aside()[0].1.contains("cannot read"), "{:?}", source.left_aside());
-        assert!(source.describe_left_aside().starts_with("; a.txt was skipped: cannot read"));
+        assert!(source.skipped()[0].1.contains("cannot read"), "{:?}", source.skipped());
+        assert!(source.describe_skipped().starts_with("; a.txt was skipped: cannot read"));
         let is_read = |_: usize, content: anyhow::Result<Vec<u8>>| Ok(content.is_ok());
         assert_eq!(source.for_each(&[0, 1], is_read).unwrap(), [false, true]);
         fs::remove_dir_all(&root).unwrap();
@@ -515,7 +507,7 @@ mod tests {
     fn many_things_left_aside_are_told_in_a_few_words() {
         let folder = tempfile::tempdir().unwrap();
         (0..5).for_each(|number| put(folder.path(), &format!("{number}.zip"), b"no zip"));
-        let text = Source::open(folder.path(), None).unwrap().describe_left_aside();
+        let text = Source::open(folder.path(), None).unwrap().describe_skipped();
         assert!(
             text.contains("2.zip") && !text.contains("3.zip") && text.ends_with("; and 2 more were skipped"),
             "{text}"

@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use crate::prepared::is_safe_relative;
 use pixels::picture_formats::format_of_name;
 
-/// What an archive may hold at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub num_members: usize,
@@ -33,7 +32,6 @@ impl Limits {
     }
 }
 
-/// A file in an archive.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Its path in the archive, checked: relative, with `/` between the parts.

@@ -11,7 +11,6 @@ use pixels::picture_formats::{format_of_content, how_to_convert_file, is_image_n
 pub struct UnreadPictures {
     pub format: &'static str,
     pub count: usize,
-    /// The path of the first one.
     pub first: String,
 }
 
@@ -28,7 +27,7 @@ impl UnreadPictures {
         found.into_values().collect()
     }
 
-    /// Why they are left out, with a way out.
+    /// Why they are left out, and what to do about it.
     pub fn reason(&self) -> String {
         format!(
             "the format {} is not supported, such as {}; {}",
@@ -50,11 +49,10 @@ impl Display for UnreadPictures {
 /// Bytes that tell whether a file is a picture.
 pub const START: u64 = 64;
 
-/// Files that are pictures by their content alone.
+/// Files that are pictures by their content only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnnamedPictures {
     pub count: usize,
-    /// The path of the first one.
     pub first: String,
 }
 
@@ -62,8 +60,8 @@ impl UnnamedPictures {
     /// Those among the files of these paths; `start` gives the first bytes of one.
     pub fn among<P: AsRef<str>>(paths: impl IntoIterator<Item = P>, start: impl Fn(&P) -> Vec<u8>) -> Option<Self> {
         /// Files that are looked into.
-        const MOST: usize = 10_000;
-        let unnamed = paths.into_iter().filter(|path| !is_image_name(path.as_ref())).take(MOST);
+        const MAX_LOOKED_INTO: usize = 10_000;
+        let unnamed = paths.into_iter().filter(|path| !is_image_name(path.as_ref())).take(MAX_LOOKED_INTO);
         let mut found = unnamed.filter(|path| format_of_content(&start(path)).is_some());
         let first = found.next()?.as_ref().to_owned();
         Some(Self { count: 1 + found.count(), first })

@@ -13,7 +13,7 @@ const MAX_SIDE: u64 = 65_535;
 /// Bytes that a decoder may take for what is not pixels: profiles, texts, tables.
 pub(super) const METADATA_BYTES: u64 = 16 << 20;
 /// Bytes that a decoder takes in any case.
-const LEAST_BYTES: u64 = 1 << 20;
+const MIN_BYTES: u64 = 1 << 20;
 pub(super) const FETCH_AGAIN: &str = "fetch the file again or leave it out";
 pub(super) const CONVERT: &str = "convert it to a usual JPEG or PNG, or leave it out";
 
@@ -34,7 +34,7 @@ pub(super) fn share_for(
 ) -> anyhow::Result<Share> {
     check_size(width.into(), height.into())?;
     let turned = if swaps_sides(orientation) { 3 * u64::from(width) * u64::from(height) } else { 0 };
-    let need = LEAST_BYTES + decoding.max(kept + turned);
+    let need = MIN_BYTES + decoding.max(kept + turned);
     budgets().pixels.take(need, || format!("decoding its {width}x{height} pixels takes"))
 }
 

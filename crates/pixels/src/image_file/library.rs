@@ -10,7 +10,6 @@ use crate::image_file::decoded::{CONVERT, Decoded, FETCH_AGAIN, METADATA_BYTES, 
 use crate::image_file::webp;
 use base::fault::{explained, fault};
 
-/// Decodes with the crate `image`.
 pub(super) fn decode(bytes: &[u8], format: ImageFormat, name: &str) -> anyhow::Result<Decoded> {
     let fault_of = |error: ImageError| match error {
         ImageError::Unsupported(what) => fault(format!("not supported: {what}"), CONVERT),

@@ -21,7 +21,6 @@ use base::fault::fault;
 /// To be raised whenever the same file may give other pixels than before: what was kept of images is then made again.
 /// Version 2: JPEGs have the pixels of libjpeg-turbo.
 pub const DECODER_VERSION: u32 = 2;
-/// Bytes that a file may have.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// A picture in memory, as long as which it has a share of what pictures may take.

@@ -19,14 +19,14 @@ const DEFAULT_SIDE: usize = 224;
 const PROCESSOR_FILE: &str = "processor_config.json";
 /// Where it holds that of the images. Older ones do not.
 const IMAGE_PROCESSOR: &str = "image_processor";
-/// The file of the image processing alone.
+/// The file of the image processing only.
 const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 
 /// The image processing of a model's folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FolderProcessing {
     pub processor: ImageProcessor,
-    /// What a person should know where two files describe it.
+    /// What the user should know where two files describe it.
     pub note: Option<String>,
 }
 

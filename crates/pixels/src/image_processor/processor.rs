@@ -18,7 +18,7 @@ const HALF: [f64; 3] = [0.5; 3];
 /// The longest side that pictures are made.
 pub(super) const MAX_SIDE: usize = 8192;
 
-/// The processing of one encoder, every default resolved. It serialises into a checkpoint.
+/// The processing of one encoder, every default resolved. It serializes into a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageProcessor {
@@ -114,7 +114,7 @@ impl ImageProcessor {
         (self.output.height, self.output.width)
     }
 
-    /// The values of one picture: (3, height, width), row-major, resized, cropped, rescaled and normalised.
+    /// The values of one picture: (3, height, width), row-major, resized, cropped, rescaled and normalized.
     pub fn process(&self, image: &RgbImage) -> anyhow::Result<Vec<f32>> {
         Ok(self.normalize(&self.pixels(image)?))
     }
@@ -168,7 +168,7 @@ impl ImageProcessor {
         found.iter().all(|share| share.is_finite()).then_some(found)
     }
 
-    /// [`Self::pixels`] rescaled and normalised: (3, height, width), row-major.
+    /// [`Self::pixels`] rescaled and normalized: (3, height, width), row-major.
     pub fn normalize(&self, pixels: &[u8]) -> Vec<f32> {
         let plane = self.output.height * self.output.width;
         let mut values = vec![0.0; 3 * plane];

@@ -169,7 +169,6 @@ fn with_words(source: &Source, pairs: &[Pair]) -> anyhow::Result<HashSet<usize>>
     Ok(pairs.iter().zip(are_words).filter(|(_, has_words)| *has_words).map(|(pair, _)| pair.image).collect())
 }
 
-/// A text as far as it can be read.
 pub(crate) fn text_of(path: &str, bytes: Vec<u8>) -> String {
     let lossy = String::from_utf8_lossy(&bytes).into_owned();
     decode_start(path, bytes).unwrap_or(lossy)
@@ -177,16 +176,16 @@ pub(crate) fn text_of(path: &str, bytes: Vec<u8>) -> String {
 
 fn has_words(path: &str, mut bytes: Vec<u8>) -> bool {
     /// Bytes of a text that are looked at.
-    const MOST_BYTES: usize = 1000;
+    const MAX_BYTES: usize = 1000;
     if has_ending(path, ".json") {
         let text = text_of(path, bytes);
         let (text, _) = without_nan(&text);
-        // What cannot be read may have been meant as a caption, and is told.
+        // What cannot be read may have been meant as a caption, and is reported.
         return text.trim_start().starts_with('{')
             && serde_json::from_str::<Record<'_>>(&text)
                 .map_or_else(|_| text.to_ascii_lowercase().contains("caption"), |record| record.has.captions);
     }
-    bytes.truncate(MOST_BYTES);
+    bytes.truncate(MAX_BYTES);
     text_of(path, bytes).chars().any(char::is_alphabetic)
 }
 

@@ -84,7 +84,6 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
 pub(crate) struct EntryReader<'b, 'f> {
     builder: &'b mut Builder,
     file: &'f AnnotationFile<'f>,
-    /// How many there were.
     count: usize,
 }
 

@@ -12,7 +12,6 @@ use crate::annotations::raw_dataset::RawDataset;
 use crate::annotations::text::Table;
 use base::fault::{WithHint as _, fault};
 
-/// The file of the captions.
 pub const FILE: &str = "flickr_annotations_30k.csv";
 
 pub(crate) static FORMAT: Format = Format { name: "flickr30k-hub", description: FILE, find, read };

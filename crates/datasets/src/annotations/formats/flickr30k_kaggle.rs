@@ -57,10 +57,10 @@ fn parts(line: &str) -> Option<Row<'_>> {
     let (name, rest) = (name.trim(), rest.trim_start());
     let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
     let number = rest[..digits].parse().ok().filter(|_| !name.is_empty())?;
-    let behind = &rest[digits..];
-    match behind.trim_start().strip_prefix('|') {
+    let after = &rest[digits..];
+    match after.trim_start().strip_prefix('|') {
         Some(caption) => Some(Row { name, number, caption, is_mended: false }),
-        None if behind.starts_with(char::is_whitespace) => Some(Row { name, number, caption: behind, is_mended: true }),
+        None if after.starts_with(char::is_whitespace) => Some(Row { name, number, caption: after, is_mended: true }),
         None => None,
     }
 }

@@ -24,7 +24,6 @@ pub(crate) static FORMAT: Format = Format {
     read,
 };
 
-/// The file with the captions.
 pub const TOKEN_FILE: &str = "Flickr8k.token.txt";
 
 pub fn list_file(split: Split) -> &'static str {
@@ -64,13 +63,9 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 /// The text files of the data set, as bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
-    /// `Flickr8k.token.txt`.
     pub token: Vec<u8>,
-    /// `Flickr_8k.trainImages.txt`.
     pub train: Option<Vec<u8>>,
-    /// `Flickr_8k.devImages.txt`.
     pub val: Option<Vec<u8>>,
-    /// `Flickr_8k.testImages.txt`.
     pub test: Option<Vec<u8>>,
 }
 

@@ -1,5 +1,5 @@
 //! `dataset_flickr8k.json`, `dataset_flickr30k.json` and `dataset_coco.json` as Karpathy and Fei-Fei (2015) distribute
-//! them, and files of a person's own in that schema. COCO's add `filepath` and `cocoid`; `restval` is training data.
+//! them, and files of your own in that schema. COCO's add `filepath` and `cocoid`; `restval` is training data.
 
 use crate::annotations::builder::{Builder, Reading};
 use crate::annotations::candidates::{Candidates, Content};

@@ -17,7 +17,7 @@ pub(crate) static FORMAT: Format =
     Format { name: "pairs", description: "lines of an image, a tab and its caption, without a header", find, read };
 
 /// Bytes that tell the layout.
-const MOST_BYTES: usize = 1 << 16;
+const MAX_BYTES: usize = 1 << 16;
 
 fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match>> {
     let files = candidates.files(|content| matches!(content, Content::Text(Layout::Pairs(_))));
@@ -30,7 +30,7 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
-    let start = text.get(..text.floor_char_boundary(MOST_BYTES)).unwrap_or(text);
+    let start = text.get(..text.floor_char_boundary(MAX_BYTES)).unwrap_or(text);
     let layout = match Layout::of(start, start.len() == text.len()) {
         Layout::Pairs(layout) => Some(layout),
         _ => PairLayout::of_any_names(text),

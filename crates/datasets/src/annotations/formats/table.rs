@@ -48,7 +48,6 @@ pub(crate) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
     Ok(input.build(|builder, path, text| parse(builder, &files.file(path), text))?.finish(""))
 }
 
-/// Adds the rows of a table.
 pub(crate) fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
     let separator = TableLayout::of_text(text).separator;
     let mended = backslash_quotes::doubled(text, separator);
@@ -119,7 +118,7 @@ fn find_flickr8k_kaggle(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match
 /// What may stand between captions; of two that do the first counts.
 const SEPARATORS: [&str; 5] = ["||", "|", "\n", "\t", ";"];
 /// Cells that tell how a column is written.
-const LEAST: usize = 2;
+const MIN_CELLS: usize = 2;
 
 /// How the cells of a column are read.
 pub(crate) struct Cells {
@@ -131,7 +130,6 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// The captions in a cell of the column.
     pub(crate) fn captions<'a>(&self, cell: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
         let is_list = self.is_plural && !cell.trim().is_empty() && !is_missing(cell);
         let separator = self.separator.filter(|_| is_list);
@@ -144,7 +142,7 @@ fn parts<'a>(cell: &'a str, separator: &'static str) -> impl Iterator<Item = &'a
     cell.split(separator).filter(|part| !part.trim().is_empty())
 }
 
-/// How the cells of these columns are read. A row that is of no form is told when it is read.
+/// How the cells of these columns are read. A row in no known form is reported when it is read.
 pub(crate) fn cells_of(table: Table<'_>, columns: &[usize]) -> Vec<Cells> {
     let is_plural =
         |column: usize| matches!(field(&table.header()[column]), Some(Field::Captions(kind)) if kind.is_plural);
@@ -165,7 +163,7 @@ pub(crate) fn cells_of(table: Table<'_>, columns: &[usize]) -> Vec<Cells> {
     });
     if all.is_ok() {
         for (cells, (count, open)) in cells.iter_mut().zip(seen) {
-            cells.separator = open.first().copied().filter(|_| count >= LEAST);
+            cells.separator = open.first().copied().filter(|_| count >= MIN_CELLS);
         }
     }
     cells
@@ -180,7 +178,7 @@ fn is_between(separator: &'static str, cell: &str) -> bool {
         && texts_of(cell.into()).is_ok_and(|texts| matches!(texts.as_slice(), [one] if one == cell))
 }
 
-/// What is said of columns in whose cells there are several captions, or seem to be.
+/// Notes on columns whose cells hold several captions, or seem to.
 pub(crate) fn cell_notes(cells: &[Cells], header: &[String], path: &str) -> Vec<Repair> {
     let note = |cells: &Cells| {
         let (separator, name) = (cells.separator?, &header[cells.column]);

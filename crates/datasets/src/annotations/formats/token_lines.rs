@@ -29,7 +29,6 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
     Ok(input.build(|builder, path, text| parse(builder, &files.file(path), text))?.finish(""))
 }
 
-/// Adds the captions of a token file.
 pub(crate) fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
     for (number, line) in lines(text) {
         let (name, caption_number, caption) = token_parts(line)

@@ -14,8 +14,8 @@ use crate::annotations::references::{file_of, placed};
 use crate::image_id::ImageId;
 use pixels::picture_formats::is_image_name;
 
-/// Unknown keys that are remembered, for a message.
-const MOST_KEYS: usize = 12;
+/// Unknown keys that are kept, for a message.
+const MAX_KEYS: usize = 12;
 
 /// An object, or an element of a list that stands for one.
 #[derive(Debug, Default)]
@@ -26,19 +26,16 @@ pub(crate) struct Record<'a> {
     /// Where the image lies: its path beside its name, or its folder, as `filepath` is in Karpathy's file of COCO.
     place: Option<Cow<'a, str>>,
     captions: Vec<(CaptionKind, Cow<'a, str>)>,
-    /// Its split, as it is written.
     pub(crate) split: Option<Cow<'a, str>>,
     /// The key and the value of what may be its split.
     pub(crate) maybe_split: Option<(Cow<'a, str>, Cow<'a, str>)>,
-    /// What a model wrote.
     pub(crate) prediction: Option<Cow<'a, str>>,
     /// What people wrote, where `captions` may be the model's.
     pub(crate) references: Vec<Cow<'a, str>>,
-    /// A caption or reference that is no text, and what it is.
+    /// A caption or reference that is not a text, and what it is.
     pub(crate) odd: Option<&'static str>,
     /// Its only key is the image, and the value of that its captions.
     pub(crate) is_lone: bool,
-    /// The first keys, in their order.
     keys: Vec<Cow<'a, str>>,
     /// What it is called is that of an image, not of something else.
     is_of_image: bool,
@@ -48,9 +45,7 @@ pub(crate) struct Record<'a> {
 /// What there is in an object, or in any object of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Has {
-    /// An image is named.
     pub(crate) name: bool,
-    /// An image has an id.
     pub(crate) id: bool,
     /// There is an `id`, perhaps of something else.
     pub(crate) weak_id: bool,
@@ -79,17 +74,14 @@ impl Has {
 /// What the objects of a list told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListSummary {
-    /// What there is in any of them.
     pub(crate) has: Has,
     /// The first image that is named, or its id.
     pub(crate) first_image: Option<String>,
-    /// The first keys, in their order.
     pub(crate) keys: Vec<String>,
     pub(crate) count: usize,
 }
 
 impl ListSummary {
-    /// Adds what another object tells.
     pub(crate) fn add(&mut self, record: &Record<'_>) {
         self.has = self.has.or(record.has);
         self.count += 1;
@@ -97,13 +89,12 @@ impl ListSummary {
             self.first_image = record.surely_image().map(str::to_owned);
         }
         for key in &record.keys {
-            if self.keys.len() < MOST_KEYS && !self.keys.iter().any(|known| known == key) {
+            if self.keys.len() < MAX_KEYS && !self.keys.iter().any(|known| known == key) {
                 self.keys.push(key.clone().into_owned());
             }
         }
     }
 
-    /// What one object tells.
     pub(crate) fn of(record: &Record<'_>) -> Self {
         let mut seen = Self::default();
         seen.add(record);
@@ -122,7 +113,7 @@ impl ListSummary {
 }
 
 impl<'a> Record<'a> {
-    /// One of captions alone, as a list of texts is.
+    /// One of captions only, as a list of texts is.
     pub(crate) fn of_texts(texts: impl IntoIterator<Item = Cow<'a, str>>) -> Self {
         let kind = CaptionKind { rank: 0, is_plural: false };
         let captions: Vec<_> = texts.into_iter().map(|text| (kind, text)).collect();
@@ -130,7 +121,7 @@ impl<'a> Record<'a> {
         Self { captions, has, ..Self::default() }
     }
 
-    /// One of captions alone, as a text is that may be a list.
+    /// One of captions only, as a text is that may be a list.
     pub(crate) fn of_text(text: Cow<'a, str>) -> Self {
         match texts_of(text) {
             Ok(texts) => Self::of_texts(texts),
@@ -210,7 +201,6 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Takes in what is under a key.
     pub(crate) fn set(&mut self, key: &str, raw: &'a str) {
         match field(key) {
             Some(Field::Reference(reference)) => self.set_reference(reference, raw),
@@ -253,7 +243,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Calls its image so.
+    /// Names its image.
     fn name(&mut self, name: Cow<'a, str>) {
         self.reference = Some((Reference { rank: 0, by: By::Name }, name));
         (self.has.name, self.is_of_image) = (true, true);
@@ -371,7 +361,7 @@ impl<'de> Visitor<'de> for Element {
                 None => drop(map.next_value::<IgnoredAny>()?),
                 Some(_) => record.set(&key, map.next_value::<&'de RawValue>()?.get()),
             }
-            if record.keys.len() < MOST_KEYS {
+            if record.keys.len() < MAX_KEYS {
                 record.keys.push(key);
             }
         }

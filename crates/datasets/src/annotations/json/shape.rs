@@ -6,12 +6,11 @@ use crate::annotations::json::walk::{IsAll, Position, walk, walk_lines};
 use crate::annotations::split_names::split_of_word;
 use pixels::picture_formats::is_image_name;
 
-/// Keys of entries that are remembered.
-const MOST_KEYS: usize = 20;
-/// Lists that are remembered.
-const MOST_LISTS: usize = 20;
+/// Keys of entries that are kept.
+const MAX_KEYS: usize = 20;
+/// Lists that are kept.
+const MAX_LISTS: usize = 20;
 
-/// What a JSON file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JsonShape {
     /// One value.
@@ -36,7 +35,6 @@ pub(crate) struct Document {
 /// The entries of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyedEntries {
-    /// The first keys.
     pub(crate) keys: Vec<String>,
     /// How many values there are, elements of lists counted each.
     pub(crate) count: usize,
@@ -50,7 +48,6 @@ pub(crate) struct KeyedEntries {
 }
 
 impl JsonShape {
-    /// The shape of a file's content.
     pub(crate) fn of(text: &str) -> Result<Self, serde_json::Error> {
         let mut document = Document::default();
         if walk(text, &mut |place, record| document.add(place, record))? == IsAll(false) {
@@ -80,7 +77,7 @@ impl Document {
             let known = self.lists.iter().position(|(name, _)| name == place.list);
             match known {
                 Some(known) => self.lists[known].1.add(&record),
-                None if self.lists.len() < MOST_LISTS => {
+                None if self.lists.len() < MAX_LISTS => {
                     self.lists.push((place.list.to_owned(), ListSummary::of(&record)));
                 }
                 None => {}
@@ -96,7 +93,7 @@ impl Document {
             entries.first_image = entries.first_image.take().or_else(first);
         }
         entries.under_image_names += usize::from(is_image_name(key));
-        if entries.keys.len() < MOST_KEYS && !entries.keys.iter().any(|known| known == key) {
+        if entries.keys.len() < MAX_KEYS && !entries.keys.iter().any(|known| known == key) {
             entries.keys.push(key.to_owned());
         }
     }
@@ -166,7 +163,6 @@ impl Document {
 }
 
 impl ListSummary {
-    /// What is missing in such objects.
     pub(crate) fn lacks(&self) -> &'static str {
         match (self.has.name || self.has.id, self.has.captions) {
             (true, true) => "the images that they name are not in the source",

@@ -1,5 +1,5 @@
 //! JSON as programs write it, and what is wrong with it in words that help: Python writes `NaN` and `Infinity`, which are
-//! no JSON, and downloads are cut.
+//! not JSON, and downloads are cut.
 
 use std::borrow::Cow;
 
@@ -57,7 +57,6 @@ pub(crate) fn without_nan(text: &str) -> (Cow<'_, str>, usize) {
     (Cow::Owned(clean), count)
 }
 
-/// What is wrong with JSON, and where.
 pub(crate) fn explain(error: &serde_json::Error, text: &str) -> String {
     let (line, column) = (error.line(), error.column());
     if error.is_eof() {

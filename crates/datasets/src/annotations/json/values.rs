@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::annotations::fields::{Field, field};
 use crate::annotations::list_text::texts_of;
 
-/// The string that a JSON token writes; `None` where it is no text, as one with half of a character.
+/// The string that a JSON token writes; `None` where it is not a text, as one with half of a character.
 pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     if !raw.starts_with('"') {
         return None;

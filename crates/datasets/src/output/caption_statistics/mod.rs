@@ -1,6 +1,6 @@
 //! What the captions of a data set are like, and which of them are worth a look.
 //!
-//! It judges nothing: an outlier is listed for a person, and stays in the data set. Two passes are made over captions
+//! It judges nothing: an outlier is listed for the user, and stays in the data set. Two passes are made over captions
 //! that are in memory already; what is kept of a caption is 16 bytes.
 
 mod script;
@@ -19,15 +19,15 @@ pub use self::survey::LengthStatistics;
 /// Outliers that are listed at most.
 pub const NUM_LISTED: usize = 100;
 /// Words that a caption has at least.
-const LEAST_WORDS: usize = 3;
+const MIN_WORDS: usize = 3;
 /// Words that a caption may have whatever the others have.
 const ALWAYS_ALLOWED_WORDS: usize = 50;
 /// Captions from which on it can be told what words are usual.
-const LEAST_CAPTIONS_FOR_USUAL_WORDS: usize = 1000;
+const MIN_CAPTIONS_FOR_USUAL_WORDS: usize = 1000;
 /// Words from which on a share of usual ones says something.
-const LEAST_WORDS_FOR_A_SHARE: usize = 4;
+const MIN_WORDS_FOR_A_SHARE: usize = 4;
 /// Images at which a usual word stands.
-const LEAST_IMAGES_OF_A_WORD: usize = 5;
+const MIN_IMAGES_OF_A_WORD: usize = 5;
 
 /// Numbers about all captions of a data set.
 ///
@@ -37,9 +37,7 @@ const LEAST_IMAGES_OF_A_WORD: usize = 5;
 #[serde(deny_unknown_fields)]
 pub struct CaptionStatistics {
     pub captions: usize,
-    /// Words in a caption.
     pub words: LengthStatistics,
-    /// Different words.
     pub vocabulary: usize,
     /// Those of them that are there once.
     pub words_seen_once: usize,
@@ -81,7 +79,6 @@ pub enum OutlierKind {
     Short,
 }
 
-/// A caption that is worth a look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outlier {
@@ -101,7 +98,7 @@ impl CaptionStatistics {
         let words = survey.lengths();
         let usual = Usual {
             script: survey.main_script(),
-            vocabulary: (survey.num_captions() >= LEAST_CAPTIONS_FOR_USUAL_WORDS).then_some(&survey.vocabulary),
+            vocabulary: (survey.num_captions() >= MIN_CAPTIONS_FOR_USUAL_WORDS).then_some(&survey.vocabulary),
             median: words.median,
         };
         let mut num_outliers = OutlierCounts::default();
@@ -127,11 +124,11 @@ impl CaptionStatistics {
         }
     }
 
-    /// One line for a person, and a second one where captions are worth a look.
+    /// One line for the user, and a second one where captions are worth a look.
     pub fn summary(&self) -> String {
         let LengthStatistics { min, mean, median, p95, max } = self.words;
         let mut text = format!(
-            "{} captions of {min} to {max} words (median {median}, mean {mean:.1}, 95% at most {p95}); {} different \
+            "{} captions of {min} to {max} words (median {median}, mean {mean:.1}, 95% at max {p95}); {} different \
              words, {} seen once; {} captions also belong to another image",
             self.captions, self.vocabulary, self.words_seen_once, self.repeated_captions
         );
@@ -153,7 +150,6 @@ impl CaptionStatistics {
 }
 
 impl OutlierKind {
-    /// All of them, in the order of their values.
     const ALL: [Self; 4] = [Self::OtherScript, Self::UnusualWords, Self::Long, Self::Short];
 }
 
@@ -186,13 +182,13 @@ impl Usual<'_> {
             (OutlierKind::OtherScript, format!("most letters are {}, not {}", script.name(), usual.name()))
         } else if let Some(num_usual) = self.few_usual_words(&plain, num_words) {
             let reason = format!(
-                "{num_usual} of its {num_words} words appear with {LEAST_IMAGES_OF_A_WORD} or more images, fewer than a \
+                "{num_usual} of its {num_words} words appear with {MIN_IMAGES_OF_A_WORD} or more images, fewer than a \
                  third"
             );
             (OutlierKind::UnusualWords, reason)
         } else if num_words > ALWAYS_ALLOWED_WORDS.max(4 * self.median) {
             (OutlierKind::Long, format!("{num_words} words, where the median is {}", self.median))
-        } else if num_words < LEAST_WORDS {
+        } else if num_words < MIN_WORDS {
             (OutlierKind::Short, format!("{num_words} word{}", if num_words == 1 { "" } else { "s" }))
         } else {
             return None;
@@ -209,10 +205,9 @@ impl Usual<'_> {
     /// The number of usual words, where it is low.
     fn few_usual_words(&self, plain: &str, num_words: usize) -> Option<usize> {
         let vocabulary = self.vocabulary?;
-        let is_usual =
-            |word: &&str| vocabulary.get(*word).is_some_and(|word| word.num_images >= LEAST_IMAGES_OF_A_WORD);
+        let is_usual = |word: &&str| vocabulary.get(*word).is_some_and(|word| word.num_images >= MIN_IMAGES_OF_A_WORD);
         let num_usual = words(plain).filter(is_usual).count();
-        (num_words >= LEAST_WORDS_FOR_A_SHARE && 3 * num_usual < num_words).then_some(num_usual)
+        (num_words >= MIN_WORDS_FOR_A_SHARE && 3 * num_usual < num_words).then_some(num_usual)
     }
 }
 

@@ -28,7 +28,6 @@ impl Script {
         Self::Other,
     ];
 
-    /// What a person calls it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Latin => "Latin",

@@ -1,4 +1,4 @@
-//! A sheet of small pictures with their captions, by which a person sees whether both belong together.
+//! A sheet of small pictures with their captions, by which the user sees whether both belong together.
 //!
 //! Draws only: which images to show, and reading and writing them, is the business of others.
 

@@ -52,7 +52,7 @@ pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
 /// marker too, inside a segment, which is why the segments are walked.
 pub(super) struct Segments<'a> {
     rest: &'a [u8],
-    /// Whether the end-of-image marker was reached. Bytes behind it do not matter.
+    /// Whether the end-of-image marker was reached. Bytes after it do not matter.
     is_complete: bool,
 }
 
@@ -130,8 +130,8 @@ impl Frame {
         let factors = components.chunks_exact(3).map(|component| [component[1] >> 4, component[1] & 15]);
         let factors: Vec<[u8; 2]> = factors.take(num_components.into()).collect();
         for side in 0..2 {
-            let most = factors.iter().map(|factors| factors[side]).max().unwrap_or(0);
-            if factors.iter().any(|factors| factors[side] > 0 && most % factors[side] != 0) {
+            let max = factors.iter().map(|factors| factors[side]).max().unwrap_or(0);
+            if factors.iter().any(|factors| factors[side] > 0 && max % factors[side] != 0) {
                 return Err(not_supported("components whose sizes are not multiples of one another"));
             }
         }
@@ -141,8 +141,8 @@ impl Frame {
     /// Samples of all components, which fill whole units of eight by eight of the smallest.
     fn sample_bytes(&self) -> u64 {
         let units = |side: usize| {
-            let most = self.factors.iter().map(|factors| factors[side]).max().unwrap_or(1).max(1);
-            u64::from(self.size[side].div_ceil(8 * u32::from(most)))
+            let max = self.factors.iter().map(|factors| factors[side]).max().unwrap_or(1).max(1);
+            u64::from(self.size[side].div_ceil(8 * u32::from(max)))
         };
         let blocks: u64 = self.factors.iter().map(|factors| u64::from(factors[0]) * u64::from(factors[1])).sum();
         64 * blocks * units(0) * units(1)
