@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use datasets::source::{Limits, tar_archive, zip_archive};
+use datasets::source::{Archive, ArchiveFormat, Limits};
 
 use super::feature_store::checksum;
 use super::{json, scratch};
@@ -34,7 +34,7 @@ pub fn archive(data: &[u8]) {
 }
 
 fn read_zip(path: &Path) {
-    let Ok(archive) = zip_archive::Archive::open(path, LIMITS) else { return };
+    let Ok(archive) = Archive::open(path, ArchiveFormat::Zip, LIMITS) else { return };
     check_list(archive.members().iter().map(|member| (member.name.as_str(), member.bytes)));
     let mut reader = archive.reader().expect("what was opened can be opened again");
     for member in archive.members() {
@@ -45,7 +45,7 @@ fn read_zip(path: &Path) {
 }
 
 fn read_tar(path: &Path) {
-    let Ok(archive) = tar_archive::Archive::open(path, LIMITS) else { return };
+    let Ok(archive) = Archive::open(path, ArchiveFormat::Tar, LIMITS) else { return };
     check_list(archive.members().iter().map(|member| (member.name.as_str(), member.bytes)));
     let mut reader = archive.reader().expect("what was opened can be opened again");
     for member in archive.members() {

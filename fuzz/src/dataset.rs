@@ -6,10 +6,10 @@ use std::path::{Component, Path};
 use caption_train::config::SplitSource;
 use caption_train::data::split::split_images;
 use datasets::annotations::flickr8k::{Texts, parse};
-use datasets::annotations::{RawDataset, Reading, Wanted, choose, read_captions, read_scored};
-use datasets::prepare::ownership;
-use datasets::prepare::report::{About, PREPARATION_FILE, Preparation, finish, finished};
-use datasets::prepared::{DATASET_FILE, Dataset, Split};
+use datasets::annotations::{RawDataset, Reading, Selector, choose, read_captions, read_scored};
+use datasets::output::ownership;
+use datasets::output::{About, Preparation, finish, finished};
+use datasets::prepared::{DATASET_FILE, Dataset, PREPARATION_FILE, Split};
 use datasets::source::Source;
 use serde_json::json;
 
@@ -56,7 +56,7 @@ pub fn annotations(data: &[u8]) {
     let path = folder.join(NAMES[usize::from(kind) % NAMES.len()]);
     scratch::write(&path, content);
     let source = Source::open(&folder, None).expect("a folder of files can be listed");
-    if let Ok(choice) = choose(&source, Wanted::Any)
+    if let Ok(choice) = choose(&source, Selector::Any)
         && let Ok(raw) = choice.found.read(&source)
     {
         check_raw(&raw);

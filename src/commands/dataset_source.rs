@@ -6,7 +6,7 @@ use base::fault::{fault, one_line, usage};
 use base::quoting::shell_path;
 use base::{terminal, threads};
 use datasets::annotations::{KnownDataset, flickr30k_hub};
-use datasets::prepare::report::{Origin, SourceFile};
+use datasets::output::{FileDigest, Origin};
 use datasets::prepare::{ensure_dataset, is_there, source_changes};
 use hub::{DatasetRequest, dataset_files};
 
@@ -49,7 +49,7 @@ pub fn describe(name: &str, revision: Option<&str>) -> String {
 pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> anyhow::Result<Fetched> {
     threads::check_network()?;
     let downloaded = dataset_files(&DatasetRequest { revision, copied_to, ..FLICKR30K })?;
-    let file = |file: hub::DownloadedFile| SourceFile { name: file.name, bytes: file.bytes, sha256: file.sha256 };
+    let file = |file: hub::DownloadedFile| FileDigest { name: file.name, bytes: file.bytes, sha256: file.sha256 };
     let origin = Origin {
         repository: FLICKR30K.id.to_owned(),
         commit: downloaded.commit,

@@ -6,7 +6,9 @@ use crate::commands::dataset_source;
 use crate::commands::given_paths::path_argument;
 use base::fault::{fault, usage};
 use base::terminal;
-use datasets::prepare::{self, Done, Request, SAMPLES_FILE, report};
+use datasets::output::finished;
+use datasets::prepare::{self, Done, Request};
+use datasets::prepared::SAMPLES_FILE;
 
 /// Download or read, check and normalize a dataset.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -67,7 +69,7 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
             return Err(usage(format!("--revision has no effect: {name} is not on the Hub"), "remove --revision"));
         }
         if let Some(revision) = &args.revision
-            && let Some(report) = report::finished(Some(&name), &directory)?
+            && let Some(report) = finished(Some(&name), &directory)?
             && !report.origin.as_ref().is_some_and(|origin| origin.commit.starts_with(revision.as_str()))
         {
             let commit = report.origin.map_or_else(|| "local files".to_owned(), |origin| origin.commit);

@@ -13,8 +13,9 @@ use base::fault::{WithHint as _, fault, usage};
 use datasets::annotations::{Folders, RawDataset, RawImage, Reading, are_others, read_captions, read_scored};
 use datasets::image_id::{IdMap, ImageId};
 use datasets::prepared::Split;
-use datasets::source::{is_image_name, without_ending};
+use datasets::source::without_ending;
 use metrics::corpus::Captions;
+use pixels::picture_formats::is_image_name;
 
 /// Images with a caption and references, in the order of the references.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use datasets::prepare::report::Preparation;
+use datasets::output::Preparation;
 use datasets::prepared::{Dataset, Split};
 use serde_json::{Value, json};
 
@@ -201,7 +201,7 @@ fn files_that_are_not_read_are_named_and_so_is_one_that_seems_to_hold_the_captio
     for expected in [
         "old_captions.json: cannot be read: it is cut off",
         "labels.csv: holds no captions that can be read: a table with the columns image, label, none of them for captions",
-        "found as well and not used: sidecar (0.txt)",
+        "also found, and not used: sidecar (0.txt)",
         "2 other files: not used",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
@@ -248,7 +248,7 @@ fn a_file_that_is_nearly_of_a_form_is_read_where_it_can_be_meant_in_one_way() {
 #[test]
 fn a_file_that_is_nearly_of_a_form_and_cannot_be_read_is_named_with_what_does_not_fit() {
     for (name, text, expected) in [
-        ("captions.json", "{\"0.jpg\": \"A\",\n\"1.jpg\": \"B\",\n}", "a comma too many at line 3, column 1"),
+        ("captions.json", "{\"0.jpg\": \"A\",\n\"1.jpg\": \"B\",\n}", "an extra comma at line 3, column 1"),
         ("captions.json", "[{\"image\": \"0.jpg\"\n \"caption\": \"A\"}]", "found '\"' at line 2, column 2"),
         ("captions.json", "[{\"bild\": \"0.jpg\", \"caption\": \"A\"}]", "none of them names the image"),
         (
@@ -258,7 +258,7 @@ fn a_file_that_is_nearly_of_a_form_and_cannot_be_read_is_named_with_what_does_no
         ),
         ("captions.csv", "0.jpg,A,0.5,x\n1.jpg\n", "but not line 2: \"1.jpg\""),
         ("captions.csv", "image,label\n0.jpg,A\n", "none of them for captions"),
-        ("captions.txt", "A dog runs.\n", "line 1 is of no known form: \"A dog runs.\""),
+        ("captions.txt", "A dog runs.\n", "line 1 is in no known format: \"A dog runs.\""),
         ("instances_train.json", "{\"images\": []}", "COCO's boxes"),
     ] {
         let source = source(&[(name, text.as_bytes())]);
@@ -336,7 +336,7 @@ fn of_two_texts_beside_an_image_it_is_said_once_which_is_read() {
     let source = source(&files);
     let (_, captions, text, _) = prepared(source.path(), &["--validation-fraction", "0"]);
     assert_eq!(captions[5], ["A 5"]);
-    let note = "note: 0.caption and 0.TXT: both lie beside an image; the first is used (6 images have both)";
+    let note = "note: 0.caption and 0.TXT: both are beside an image; the first is used (6 images have both)";
     assert_eq!(text.matches(note).count(), 1, "{text}");
 
     let both = self::source(&[

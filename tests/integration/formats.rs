@@ -9,7 +9,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::digest::sha256;
-use datasets::prepare::report::Preparation;
+use datasets::output::Preparation;
 use datasets::prepared::{Dataset, Split};
 use test_server::Request;
 
@@ -347,7 +347,7 @@ fn an_archive_that_would_leave_its_folder_or_plant_a_link_is_refused_whatever_it
         let output = prepare(source.path(), &source.path().join("b/out"), &[]);
         assert_eq!(output.status.code(), Some(1));
         let text = stderr(&output);
-        assert!(text.contains(&format!("{name} was left aside")) && text.contains("is refused"), "{text}");
+        assert!(text.contains(&format!("{name} was skipped")) && text.contains("is refused"), "{text}");
         assert_eq!(files_below(source.path()).len(), 2, "nothing was written");
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use datasets::prepare::report::Preparation;
+use datasets::output::Preparation;
 use datasets::prepared::Dataset;
 use pixels::image_file::inspect;
 
@@ -183,7 +183,7 @@ fn a_source_of_nothing_but_pictures_that_are_not_read_says_so() {
         stderr(&result)
     };
     for text in [run(""), run("image,caption\na.heic,A.\nb.heic,B.\n")] {
-        assert!(text.contains("2 HEIC pictures, such as a.heic, are not read"), "{text}");
+        assert!(text.contains("2 HEIC pictures, such as a.heic, are not supported"), "{text}");
     }
 }
 

@@ -89,7 +89,7 @@ fn an_image_of_that_name_in_another_folder_is_another_image() {
         ),
     ] {
         let text = refused(source(&[(name, text)], &[path]).path(), &[]);
-        assert!(text.contains("none of the image files is there") && text.contains(path), "{text}");
+        assert!(text.contains("none of the image files was found") && text.contains(path), "{text}");
     }
     // A folder that is missing or called otherwise for all images says nothing.
     for (folder, there) in [
@@ -218,18 +218,18 @@ fn columns_and_keys_that_hold_words_for_splits_are_the_split() {
         let json = format!(
             r#"[{{"image":"0.jpg","caption":"A","{name}":"train"}},{{"{name}":"val","image":"1.jpg","caption":"B"}},{{"image":"2.jpg","caption":"C","{name}":"test"}}]"#
         );
-        told(&source(&[("c.csv", &table("test"))], &pictures), ["A", "B", "C"], name, "taken as the split");
-        told(&source(&[("c.json", &json)], &pictures), ["A", "B", "C"], name, "taken as the split");
+        told(&source(&[("c.csv", &table("test"))], &pictures), ["A", "B", "C"], name, "used as the split");
+        told(&source(&[("c.json", &json)], &pictures), ["A", "B", "C"], name, "used as the split");
         let odd = source(&[("c.csv", &table("odd"))], &pictures);
         match name.contains("split") {
-            true => told(&odd, ["A C", "B", ""], name, "taken as the split; \"odd\" in it is none of"),
-            false => told(&odd, ["A B C", "", ""], name, "not taken as the split: it holds \"odd\" too"),
+            true => told(&odd, ["A C", "B", ""], name, "used as the split; \"odd\" in it is none of"),
+            false => told(&odd, ["A B C", "", ""], name, "not used as the split: it holds \"odd\" too"),
         }
     }
     let folds = source(&[("c.csv", "image,caption,fold\n0.jpg,A,0\n1.jpg,B,1\n")], &pictures[..2]);
     assert!(assert_splits(folds.path(), ["A B", "", ""], "fold").iter().all(|note| !note.contains("fold")));
     let all = source(&[("c.csv", "image,caption,mode\n0.jpg,A,test\n1.jpg,B,test\n")], &pictures[..2]);
-    told(&all, ["A B", "", ""], "mode", "not taken as the split: none of its values is for training");
+    told(&all, ["A B", "", ""], "mode", "not used as the split: none of its values is for training");
     let both =
         source(&[("c.csv", "image,caption,type,split\n0.jpg,A,test,train\n1.jpg,B,train,val\n")], &pictures[..2]);
     assert_splits(both.path(), ["A", "B", ""], "split");

@@ -189,7 +189,7 @@ fn a_changed_source_that_cannot_be_prepared_leaves_the_data_set_as_it_was() {
     let refused = prepare(source.path(), &output, &[]);
     let text = stderr(&refused);
     assert_eq!(refused.status.code(), Some(1), "{text}");
-    assert!(text.contains("\nerror: no captions of a known form are there") && text.contains("hint: "), "{text}");
+    assert!(text.contains("\nerror: found no captions in a known format") && text.contains("hint: "), "{text}");
     assert_eq!(fs::read(output.join("preparation.json")).unwrap(), before);
     assert_eq!(captions(&output).len(), 3);
 }
@@ -407,7 +407,7 @@ fn a_word_in_a_name_leaves_images_to_train_on() {
             "{captions}{folder}: {text}"
         );
         assert!(text.contains("next: train") && text.contains("drawn for val"), "{text}");
-        assert_eq!(text.contains("not taken as the name of the split"), noted, "{captions}{folder}: {text}");
+        assert_eq!(text.contains("not used as the name of the split"), noted, "{captions}{folder}: {text}");
     }
 }
 
@@ -425,7 +425,7 @@ fn folders_that_are_splits_are_believed_and_others_are_not() {
     let notes: Vec<String> =
         report.repairs.iter().map(|repair| format!("{}: {}", repair.what, repair.repair)).collect();
     assert!(
-        notes.iter().any(|note| note.starts_with("test_tubes: not taken as the name of the split test")),
+        notes.iter().any(|note| note.starts_with("test_tubes: not used as the name of the split test")),
         "{notes:?}"
     );
     assert!(
@@ -573,7 +573,7 @@ fn what_cannot_be_read_is_left_out_by_name() {
     assert!(reject.reason.contains("cannot read"), "{reject:?}");
     for name in ["dead.jpg", "0.csv"] {
         let note = report.repairs.iter().find(|repair| repair.what == name).unwrap();
-        assert_eq!(note.repair, "left aside: it is a link that leads nowhere");
+        assert_eq!(note.repair, "skipped: it is a broken link");
     }
     // Once it can be read it is taken.
     fs::remove_file(source.path().join("3.jpg")).unwrap();

@@ -22,7 +22,7 @@ fn a_training_file_that_is_not_read_is_an_error_and_never_makes_training_images_
         ("train.gz", b"\x1f\x8b", "val.csv", &val, "unpack it"),
         ("train.tar.gz", b"\x1f\x8b", "val.csv", &val, "unpack it"),
         ("captions_train2017.json.gz", b"\x1f\x8b", "captions_val2017.json", &val_coco, "unpack it"),
-        ("train.csv.zip", damaged, "val.csv", &val, "was left aside"),
+        ("train.csv.zip", damaged, "val.csv", &val, "was skipped"),
         ("data.zip", &nested, "val.csv", &val, "data.zip/train.csv.gz"),
         ("train.csv~", train.as_bytes(), "val.csv", &val, "it is a backup"),
         ("train.csv.bak", train.as_bytes(), "val.csv", &val, "it is a backup"),
@@ -49,7 +49,7 @@ fn a_training_file_that_is_not_read_is_an_error_and_never_makes_training_images_
     let mut files: Vec<(&str, &[u8])> = texts.iter().map(|path| (path.as_str(), b"A dog".as_slice())).collect();
     files.push(("val.csv", val.as_bytes()));
     let text = refused(source(&files).path(), &[]);
-    assert!(text.contains("no image of its name lies beside it (nor are many more)"), "{text}");
+    assert!(text.contains("no image with its name is beside it (nor are many more)"), "{text}");
     // Nor does one that is read and gives no image a caption.
     let empty = source(&[("train.csv", b"image,caption\n0.jpg,\n"), ("val.csv", val.as_bytes())]);
     let text = refused(empty.path(), &[]);
@@ -142,7 +142,7 @@ fn a_text_beside_an_image_that_cannot_be_read_costs_that_image_alone() {
     for (name, expected) in [
         ("1.jpg", "1.json cannot be read: it is cut off"),
         ("2.jpg", "2.json is not UTF-8 text"),
-        ("3.jpg", "3.json is no JSON object"),
+        ("3.jpg", "3.json is not a JSON object"),
         ("4.jpg", "4.json holds no captions: a JSON object with the keys label, size"),
         ("5.jpg", "5.json cannot be read"),
     ] {
@@ -251,10 +251,10 @@ fn cells_that_are_no_captions_as_they_stand_are_read_or_told_with_their_line() {
     let rejects: Vec<String> =
         report.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
     for expected in [
-        "3 captions: pandas writes such a word for a missing value: first None for 2.jpg",
-        "4.jpg: has no caption that is not empty",
+        "3 captions: pandas writes this word for a missing value: first None for 2.jpg",
+        "4.jpg: has no caption left",
         "a caption of 5.jpg: line 11 of captions.csv: it is a list that is cut off",
-        "a caption of 5.jpg: line 12 of captions.csv: it is a list of something else than texts, not a text",
+        "a caption of 5.jpg: line 12 of captions.csv: it is a list of something other than texts, not a text",
     ] {
         assert!(rejects.iter().any(|reject| reject.starts_with(expected)), "{expected}: {rejects:?}");
     }

@@ -44,7 +44,7 @@ fn ids_that_are_numbers_find_the_only_file_of_that_number() {
     assert!(text.contains("7: it may be x/007.jpg or x/07.jpg"), "{text}");
     // What is called like a file is that file and no other.
     let named = source(&[("c.csv", b"image,caption\n03.jpg,A\n")]);
-    assert!(refused(named.path(), &[]).contains("none of the image files is there"));
+    assert!(refused(named.path(), &[]).contains("none of the image files was found"));
 }
 
 #[test]
@@ -57,10 +57,7 @@ fn names_that_fit_several_files_cost_few_images_or_are_an_error() {
     assert!(note.repair.contains("Img.jpg: it may be x/IMG.jpg or y/img.jpg"), "{note:?}");
     let source = many("Img.jpg,A\nIMG.JPG,B\n", &[("x/IMG.jpg", 31), ("y/img.jpg", 32), ("z/a.jpg", 33)]);
     let text = refused(source.path(), &[]);
-    assert!(
-        text.contains("nothing says which files are those of 2 of 32 images, such as Img.jpg: it may be"),
-        "{text}"
-    );
+    assert!(text.contains("it is unclear which files belong to 2 of 32 images, such as Img.jpg: it may be"), "{text}");
     assert!(text.contains("hint: name the images with their folders"), "{text}");
 }
 
@@ -161,7 +158,7 @@ fn of_images_of_one_name_those_without_captions_are_counted_and_copies_are_not()
     }
     let (_, images, report) = prepared(source.path(), &["--validation-fraction", "0"]);
     assert_eq!(images.len(), 2);
-    assert_eq!(reason(&report, "2 image files"), "no image with captions has them, such as y/1.jpg");
+    assert_eq!(reason(&report, "2 image files"), "no captions name them, such as y/1.jpg");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn every_text_is_looked_at_before_all_are_said_to_hold_no_captions() {
     }
     let (splits, captions, text, report) = prepared(folder.path(), &ALL);
     assert_eq!((splits, captions[0].as_slice()), ([1, 0, 0], ["A dog 29".to_owned()].as_slice()), "{text}");
-    let empty = report.rejects.iter().filter(|reject| reject.reason == "has no caption that is not empty");
+    let empty = report.rejects.iter().filter(|reject| reject.reason == "has no caption left");
     assert_eq!(empty.count(), 29, "{text}");
     // Of an image whose text is empty a caption in JSON counts.
     put(folder.path(), "00.json", json(0));
@@ -94,7 +94,7 @@ fn names_with_dots_in_tar_archives_are_paired_as_in_a_folder() {
     let (splits, captions, text, _) = prepared(folder.path(), &ALL);
     assert_eq!((splits, captions[4].as_slice()), ([5, 0, 0], ["X".to_owned()].as_slice()), "{text}");
     let expected =
-        "1 texts: not used: no images of their names lie beside them, such as a.tar/Screenshot 2024.01.09.txt";
+        "1 texts: not used: no images with their names are beside them, such as a.tar/Screenshot 2024.01.09.txt";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -104,7 +104,7 @@ fn texts_without_images_are_said_to_lack_them() {
     for source in both(&texts) {
         let (splits, _, text, _) = prepared(source.path(), &ALL);
         assert_eq!(splits, [6, 0, 0]);
-        assert!(text.contains("3 texts: not used: no images of their names lie beside them, such as "), "{text}");
+        assert!(text.contains("3 texts: not used: no images with their names are beside them, such as "), "{text}");
         assert!(text.contains("6.txt") && !text.contains("hold no captions"), "{text}");
     }
 }
@@ -127,14 +127,14 @@ fn archives_that_are_cut_empty_or_within_one_another_are_told() {
     put(folder.path(), "1.tar", b"");
     let (splits, _, text, _) = prepared(folder.path(), &ALL);
     assert_eq!(splits, [2, 0, 0]);
-    assert!(text.contains("1.tar: left aside: ") && text.contains("it is empty: it has 0 bytes"), "{text}");
+    assert!(text.contains("1.tar: skipped: ") && text.contains("it is empty: it has 0 bytes"), "{text}");
     assert!(refused(&folder.path().join("1.tar"), &[]).contains("it is empty: it has 0 bytes"));
     let inner = zip(&members((0..6).map(|number| (format!("{number}.jpg"), picture(number)))));
     let captions = ("captions.csv".to_owned(), table(0..6).into_bytes());
     let nested = tempfile::tempdir().unwrap();
     put(nested.path(), "a.zip", zip(&[("images.zip".to_owned(), inner), captions]));
     let text = refused(nested.path(), &[]);
-    assert!(text.contains("a.zip/images.zip was left aside: it is an archive within another one: unpack"), "{text}");
+    assert!(text.contains("a.zip/images.zip was skipped: it is an archive inside another one: unpack"), "{text}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_missing_value_is_no_caption_when_captions_are_scored() {
     fs::write(&references, text(["a dog runs", "a cat", "a red car"])).unwrap();
     let console = stderr(&score());
     assert!(console.contains("1 of 3 images have references and no caption"), "{console}");
-    assert!(console.contains("pandas writes such a word for a missing value: first nan for 1.jpg"), "{console}");
+    assert!(console.contains("pandas writes this word for a missing value: first nan for 1.jpg"), "{console}");
     fs::write(&candidates, text(["a dog runs", "a cat", "a red car"])).unwrap();
     fs::write(&references, text(["a dog runs", "None", "a red car"])).unwrap();
     let output = score();

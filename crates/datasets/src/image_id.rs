@@ -9,7 +9,6 @@ use std::fmt;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// The id of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum ImageId {
@@ -119,7 +118,6 @@ impl<T> Default for IdMap<T> {
 }
 
 impl<T: Copy> IdMap<T> {
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty()
     }

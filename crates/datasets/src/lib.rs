@@ -1,13 +1,17 @@
-//! From the files that people have (annotations of many formats, folders, archives) to a prepared data set: `images/` and
+//! From the files that you have (annotations of many formats, folders, archives) to a prepared data set: `images/` and
 //! `dataset.json`.
+//!
+//! Imports go down: `image_id`, `name_forms` < `dataset_file` < `prepared` < `source` < `annotations` < `output` < `shapes` <
+//! `prepare`. Every `mod.rs` with files below it says their order.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
 pub mod annotations;
+mod dataset_file;
 pub mod image_id;
 mod name_forms;
+pub mod output;
 pub mod prepare;
 pub mod prepared;
 pub mod shapes;
 pub mod source;
-mod write;

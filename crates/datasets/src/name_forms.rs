@@ -7,7 +7,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use percent_encoding::percent_decode_str;
 use unicase::UniCase;
 
-use crate::source::is_image_name;
+use pixels::picture_formats::is_image_name;
 
 /// How far apart two names of one file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,12 +23,12 @@ pub(crate) enum Difference {
     Case,
     /// In endings that mean one kind of file as well: `.jpg` and `.jpeg`.
     Ending,
-    /// One is a number, and the other that number with zeros before it, or `.0` behind it.
+    /// One is a number, and the other that number with zeros before it, or `.0` after it.
     Number,
 }
 
 impl Difference {
-    /// All of them that a person is told of.
+    /// Those that are reported.
     pub(crate) const TOLD: [Self; 5] = [Self::Form, Self::Ligature, Self::Case, Self::Ending, Self::Number];
 
     /// In what the names differ, for a message.
@@ -39,7 +39,7 @@ impl Difference {
             Self::Ligature => "ligatures, such as \u{fb01} for fi",
             Self::Case => "letter case",
             Self::Ending => "their endings, which mean the same",
-            Self::Number => "how a number is written: zeros before it, or .0 behind it",
+            Self::Number => "how a number is written: zeros before it, or .0 after it",
         }
     }
 }
@@ -121,6 +121,12 @@ pub(crate) fn on_any_disk(path: &str) -> String {
 /// The name at the end of a path.
 pub(crate) fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The path without the ending of its last part.
+pub fn without_ending(path: &str) -> &str {
+    let name_at = path.rfind('/').map_or(0, |at| at + 1);
+    path[name_at..].rfind('.').map_or(path, |dot| &path[..name_at + dot])
 }
 
 /// COCO's files of 2017 are those of 2014 without what their names begin with: `COCO_val2014_`.

@@ -1,7 +1,6 @@
-//! Reads a prepared data set: a folder with `images/` and `dataset.json` in Karpathy's schema.
+//! A prepared data set: a folder with `images/` and `dataset.json`.
 //!
-//! What is read is checked whole at the start, so that a run does not stop at image 20,000. Pixels are not read here,
-//! and nothing is prepared here (see `data::prepare`).
+//! What is read is checked whole at the start, so that a run does not stop at image 20,000. Pixels are not read here.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -10,17 +9,26 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset_file::{DatasetFile, ImageEntry};
 use crate::image_id::ImageId;
-use crate::prepare::report::{MARKER_FILE, PREPARATION_FILE};
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::fault::{WithHint as _, fault};
 use base::{digest, terminal};
 
 /// The folder of the images inside a prepared data set.
 pub const IMAGE_FOLDER: &str = "images";
-/// The file with splits and captions inside a prepared data set.
+/// The file with splits and captions.
 pub const DATASET_FILE: &str = "dataset.json";
-
+/// The file that says how a data set was made; it is written last.
+pub const PREPARATION_FILE: &str = "preparation.json";
+/// Lies in the folder while it is being prepared, and lists what was written.
+pub const MARKER_FILE: &str = ".preparing";
+/// All files of the source as they were when the data set was made.
+pub(crate) const RECORD_FILE: &str = "source.json";
+/// The SHA-256 of each image, of `dataset.json` and of `samples.jpg`, as `sha256sum -c` reads them.
+pub const SUMS_FILE: &str = "SHA256SUMS";
+/// Some of the images with their captions, to look at.
+pub const SAMPLES_FILE: &str = "samples.jpg";
 /// Longest caption in characters: more than any text that somebody wrote about a picture, and what a tokenizer still
 /// takes in a moment.
 pub const MAX_CAPTION_CHARS: usize = 10_000;
@@ -32,14 +40,11 @@ pub enum Split {
     /// Training. Karpathy's `restval` is training data too.
     #[serde(alias = "restval")]
     Train,
-    /// Validation.
     Val,
-    /// Testing.
     Test,
 }
 
 impl Split {
-    /// All splits.
     pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
 
     /// The split that a file calls `name`; `restval` is [`Split::Train`].
@@ -52,7 +57,6 @@ impl Split {
         }
     }
 
-    /// The name in `dataset.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -62,12 +66,9 @@ impl Split {
     }
 }
 
-/// One image with its captions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRecord {
-    /// File name inside `images/`.
     pub filename: String,
-    /// What the file says it is for.
     pub split: Split,
     /// Captions, trimmed; at least one, none empty.
     pub captions: Vec<String>,
@@ -76,14 +77,11 @@ pub struct ImageRecord {
     pub image_id: ImageId,
 }
 
-/// A prepared data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// Its folder.
     pub directory: PathBuf,
     /// The name in the file; that of the folder where it has none.
     pub name: String,
-    /// Images in the order of the file.
     pub images: Vec<ImageRecord>,
     /// SHA-256 of `dataset.json`, 64 hexadecimal characters.
     pub digest: String,
@@ -100,15 +98,15 @@ impl Dataset {
         // Old captions may lie beside new images.
         if directory.join(MARKER_FILE).exists() && !directory.join(PREPARATION_FILE).exists() {
             let message = format!("the preparation of {} was interrupted", directory.display());
-            return Err(fault(message, "run the same `caption-train prepare-data` again: it goes on where it stopped"));
+            return Err(fault(
+                message,
+                "run the same `caption-train prepare-data` again: it continues where it stopped",
+            ));
         }
         Self::open_unfinished(directory)
     }
 
     /// [`Dataset::open`] where a preparation may be under way.
-    ///
-    /// # Errors
-    /// As there.
     pub(crate) fn open_unfinished(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(DATASET_FILE);
         let bytes = read_dataset_file(directory, &path)?;
@@ -118,7 +116,7 @@ impl Dataset {
                 "expected {\"images\": [{\"filename\", \"split\", \"sentences\": [{\"raw\"}]}]}; prepare the data \
                  again into an empty folder if the file was cut"
             })?;
-        let images = check_images(file.images).with_context(|| format!("{} cannot be used", path.display()))?;
+        let images = check_images(file.images).with_context(|| format!("cannot use {}", path.display()))?;
         let folder_name = || directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
             directory: directory.to_owned(),
@@ -128,41 +126,13 @@ impl Dataset {
         })
     }
 
-    /// All captions of these images.
     pub fn captions_of(&self, images: &[usize]) -> Vec<String> {
         images.iter().flat_map(|&image| self.images[image].captions.iter().cloned()).collect()
     }
 
-    /// Where the image at index `image` is.
     pub fn image_path(&self, image: usize) -> PathBuf {
         self.directory.join(IMAGE_FOLDER).join(&self.images[image].filename)
     }
-}
-
-/// `dataset.json`; keys that nothing is made of here are passed over, so that they take no memory.
-#[derive(Deserialize)]
-struct DatasetFile {
-    #[serde(default)]
-    dataset: String,
-    images: Vec<ImageEntry>,
-}
-
-/// One image of [`DatasetFile`].
-#[derive(Deserialize)]
-struct ImageEntry {
-    filename: String,
-    split: String,
-    #[serde(default)]
-    imgid: Option<ImageId>,
-    #[serde(default)]
-    cocoid: Option<ImageId>,
-    sentences: Vec<SentenceEntry>,
-}
-
-/// One caption of [`ImageEntry`].
-#[derive(Deserialize)]
-struct SentenceEntry {
-    raw: String,
 }
 
 /// A caption as it is used: without white space around it, and with a space in place of each control character, which
@@ -187,7 +157,7 @@ fn read_dataset_file(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
     let prepare = "make it with `caption-train prepare-data` (`--dataset NAME --output DIR`), or correct \
                    `data.directory`";
     if !directory.is_dir() {
-        return Err(fault(format!("the data set folder {} is not there", directory.display()), prepare));
+        return Err(fault(format!("the data set folder {} does not exist", directory.display()), prepare));
     }
     match bounded_file::read(path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => Ok(bytes),

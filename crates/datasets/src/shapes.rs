@@ -4,7 +4,7 @@
 //! It is for trying things out within minutes and without a download. It still asks for more than remembering: no pair
 //! of (colour, shape) objects of a validation or test picture is together in any training picture, and no two pictures
 //! of these splits have a caption in common. There are so many training pictures that a model learns to look: one that
-//! sees the same few often remembers which objects go together. Everything is a function of [`Drawing`] alone: every
+//! sees the same few often remembers which objects go together. Everything is a function of [`Drawing`] only: every
 //! run gives the same bytes.
 
 use std::path::Path;
@@ -15,14 +15,13 @@ use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 
 use crate::annotations::{RawDataset, RawImage, SplitFrom};
-use crate::prepare::ownership;
-use crate::prepare::report::{self, Preparation};
+use crate::output;
+use crate::output::{Preparation, ownership};
 use crate::prepared::{IMAGE_FOLDER, Split};
 use base::digest;
 use base::random::Stream;
 use base::terminal::Progress;
 
-/// How many pictures are drawn, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Drawing {
     /// Training pictures. Beyond 3,648 they show a scene again, placed and coloured anew.
@@ -37,7 +36,6 @@ pub struct Drawing {
     pub seed: u64,
 }
 
-/// The data set `shapes`.
 pub const SHAPES: Drawing = Drawing { num_train: 22_000, num_val: 100, num_test: 100, side: 64, seed: 20 };
 
 /// Pairs of objects that only validation pictures show, and as many that only test pictures show, of 276.
@@ -45,17 +43,10 @@ const NUM_HELD_OUT_PAIRS: usize = 24;
 const JPEG_QUALITY: u8 = 92;
 
 /// Draws the data set `shapes` into `output`: `images/`, `dataset.json`, `preparation.json`.
-///
-/// # Errors
-/// An output that cannot be written.
 pub fn draw(output: &Path) -> anyhow::Result<Preparation> {
     draw_with(&SHAPES, output)
 }
 
-/// Draws a data set of another size.
-///
-/// # Errors
-/// As [`draw`].
 pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation> {
     let scenes = compose(drawing);
     let names: Vec<String> = (0..scenes.len()).map(filename).collect();
@@ -78,7 +69,7 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
     };
     let images = scenes.iter().enumerate().map(image).collect();
     let raw = RawDataset { name: "shapes".to_owned(), images, has_paths: true, ..RawDataset::default() };
-    report::finish(output, &raw, report::About::default(), &ours, &sums)
+    output::finish(output, &raw, output::About::default(), &ours, &sums)
 }
 
 fn filename(number: usize) -> String {
@@ -107,7 +98,7 @@ const RELATIONS: [(&str, &str); 4] = [
 
 /// An object without its size: index into [`COLOURS`] and into [`SHAPE_NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Kind {
+struct ObjectKind {
     colour: usize,
     shape: usize,
 }
@@ -116,7 +107,7 @@ struct Kind {
 #[derive(Clone, Copy, Debug)]
 struct Scene {
     split: Split,
-    kinds: [Kind; 2],
+    kinds: [ObjectKind; 2],
     /// Indices into [`SIZES`].
     sizes: [usize; 2],
     /// Index into [`RELATIONS`].
@@ -125,7 +116,7 @@ struct Scene {
 
 impl Scene {
     fn object(&self, which: usize) -> String {
-        let Kind { colour, shape } = self.kinds[which];
+        let ObjectKind { colour, shape } = self.kinds[which];
         format!("a {} {} {}", SIZES[self.sizes[which]].0, COLOURS[colour].0, SHAPE_NAMES[shape])
     }
 
@@ -144,9 +135,10 @@ impl Scene {
 
 /// What all pictures show: first those for training, then validation, then testing.
 fn compose(drawing: &Drawing) -> Vec<Scene> {
-    let kinds: Vec<Kind> =
-        (0..COLOURS.len()).flat_map(|colour| (0..SHAPE_NAMES.len()).map(move |shape| Kind { colour, shape })).collect();
-    let mut pairs: Vec<[Kind; 2]> = Vec::new();
+    let kinds: Vec<ObjectKind> = (0..COLOURS.len())
+        .flat_map(|colour| (0..SHAPE_NAMES.len()).map(move |shape| ObjectKind { colour, shape }))
+        .collect();
+    let mut pairs: Vec<[ObjectKind; 2]> = Vec::new();
     for (index, &first) in kinds.iter().enumerate() {
         pairs.extend(kinds[index + 1..].iter().map(|&second| [first, second]));
     }
@@ -168,7 +160,7 @@ fn compose(drawing: &Drawing) -> Vec<Scene> {
 }
 
 /// Every scene that shows one of `pairs`.
-fn arrangements(split: Split, pairs: &[[Kind; 2]]) -> Vec<Scene> {
+fn arrangements(split: Split, pairs: &[[ObjectKind; 2]]) -> Vec<Scene> {
     let mut scenes = Vec::new();
     for &kinds in pairs {
         for relation in 0..RELATIONS.len() {
@@ -198,7 +190,7 @@ const SWAY: f64 = 2.5;
 
 /// Places the two objects on a horizontal or vertical line: clearly apart along it, nearly level across it.
 fn place(scene: &Scene, stream: &mut Stream) -> [Placed; 2] {
-    let mut between = |least: f64, most: f64| least + stream.uniform() * (most - least);
+    let mut between = |least: f64, max: f64| least + stream.uniform() * (max - least);
     let radii = scene.sizes.map(|size| between(SIZES[size].1, SIZES[size].2));
     // Along the line: the object that comes first (left or above), then the other.
     let first_leads = matches!(RELATIONS[scene.relation].0, "to the left of" | "above");
@@ -299,7 +291,7 @@ mod tests {
         scenes.iter().filter(|scene| scene.split == split).collect()
     }
 
-    fn pair(scene: &Scene) -> [Kind; 2] {
+    fn pair(scene: &Scene) -> [ObjectKind; 2] {
         let mut kinds = scene.kinds;
         kinds.sort_unstable();
         kinds
@@ -331,7 +323,7 @@ mod tests {
         for scene in &train {
             relations[scene.relation] += 1;
             for which in 0..2 {
-                let Kind { colour, shape } = scene.kinds[which];
+                let ObjectKind { colour, shape } = scene.kinds[which];
                 *objects.entry((scene.sizes[which], colour, shape)).or_default() += 1;
             }
         }
@@ -359,7 +351,7 @@ mod tests {
     fn captions_name_both_objects_from_both_sides() {
         let scene = Scene {
             split: Split::Train,
-            kinds: [Kind { colour: 0, shape: 0 }, Kind { colour: 2, shape: 1 }],
+            kinds: [ObjectKind { colour: 0, shape: 0 }, ObjectKind { colour: 2, shape: 1 }],
             sizes: [0, 1],
             relation: 2,
         };
@@ -424,6 +416,6 @@ mod tests {
         let dataset = Dataset::open(folders[0].path()).unwrap();
         assert_eq!(dataset.images.len(), 20);
         assert!(dataset.images.iter().all(|image| image.captions.len() == 4));
-        assert_eq!(report::finished(Some("shapes"), folders[0].path()).unwrap().unwrap().images.train, 12);
+        assert_eq!(output::finished(Some("shapes"), folders[0].path()).unwrap().unwrap().images.train, 12);
     }
 }

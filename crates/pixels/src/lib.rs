@@ -1,5 +1,5 @@
 //! From the file of an image to the normalized pixels that an encoder takes, equal to what Pillow and the image
-//! processors of transformers compute.
+//! processors of transformers compute. Imports go down: `picture_formats` < `image_file` < `image_processor`.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 

@@ -1,16 +1,13 @@
 //! Which files are pictures, by name and by content: formats that are read, and formats that are known by name so that
-//! they are not passed over.
+//! they are not skipped.
 
-/// A format that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// JPEG.
+pub enum PictureFormat {
     Jpeg,
     /// PNG; of an animation the first frame.
     Png,
     /// WebP; of an animation the first frame.
     WebP,
-    /// BMP.
     Bmp,
     /// GIF; of an animation the first frame.
     Gif,
@@ -22,29 +19,28 @@ pub enum Format {
 pub const READ: &str = "JPEG, PNG, WebP, BMP, GIF or TIFF";
 
 /// How files of a format that is read are called.
-const READ_ENDINGS: [(&str, Format); 18] = [
-    ("jpg", Format::Jpeg),
-    ("jpeg", Format::Jpeg),
-    ("jpe", Format::Jpeg),
-    ("jfif", Format::Jpeg),
-    ("jfi", Format::Jpeg),
-    ("jif", Format::Jpeg),
-    // Photographs of two lenses: a JPEG with others behind it.
-    ("jps", Format::Jpeg),
-    ("mpo", Format::Jpeg),
-    ("pjpeg", Format::Jpeg),
-    ("pjp", Format::Jpeg),
-    ("png", Format::Png),
-    ("apng", Format::Png),
-    ("webp", Format::WebP),
-    ("bmp", Format::Bmp),
-    ("dib", Format::Bmp),
-    ("gif", Format::Gif),
-    ("tif", Format::Tiff),
-    ("tiff", Format::Tiff),
+const READ_ENDINGS: [(&str, PictureFormat); 18] = [
+    ("jpg", PictureFormat::Jpeg),
+    ("jpeg", PictureFormat::Jpeg),
+    ("jpe", PictureFormat::Jpeg),
+    ("jfif", PictureFormat::Jpeg),
+    ("jfi", PictureFormat::Jpeg),
+    ("jif", PictureFormat::Jpeg),
+    // Photographs of two lenses: a JPEG with others after it.
+    ("jps", PictureFormat::Jpeg),
+    ("mpo", PictureFormat::Jpeg),
+    ("pjpeg", PictureFormat::Jpeg),
+    ("pjp", PictureFormat::Jpeg),
+    ("png", PictureFormat::Png),
+    ("apng", PictureFormat::Png),
+    ("webp", PictureFormat::WebP),
+    ("bmp", PictureFormat::Bmp),
+    ("dib", PictureFormat::Bmp),
+    ("gif", PictureFormat::Gif),
+    ("tif", PictureFormat::Tiff),
+    ("tiff", PictureFormat::Tiff),
 ];
 
-/// A format that is not read.
 struct Unread {
     name: &'static str,
     endings: &'static [&'static str],
@@ -130,20 +126,20 @@ const UNREAD: [Unread; 26] = [
 ];
 
 /// What the data of a camera's sensor are called; many are TIFF files with a small picture in front.
-pub(super) const RAW: &str = "camera raw";
+pub(crate) const RAW: &str = "camera raw";
 
 /// Whether a file of this name is taken for a picture, be its format read or not.
 pub fn is_image_name(name: &str) -> bool {
     format_of_name(name).is_some() || unread_format_of_name(name).is_some()
 }
 
-/// The format that is read of a file that is called so.
-pub fn format_of_name(name: &str) -> Option<Format> {
+/// The format that is read of a file that has this name.
+pub fn format_of_name(name: &str) -> Option<PictureFormat> {
     let ending = ending(name)?;
     READ_ENDINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(ending)).map(|(_, format)| *format)
 }
 
-/// The format that is not read of a picture that is called so.
+/// The format that is not read of a picture that has this name.
 pub fn unread_format_of_name(name: &str) -> Option<&'static str> {
     let ending = ending(name)?;
     let is_named = |format: &&Unread| format.endings.iter().any(|known| known.eq_ignore_ascii_case(ending));
@@ -164,26 +160,26 @@ pub fn how_to_convert_file(path: &str, format: &str) -> String {
 }
 
 /// The format that is read of a file that begins so.
-pub fn format_of_content(bytes: &[u8]) -> Option<Format> {
+pub fn format_of_content(bytes: &[u8]) -> Option<PictureFormat> {
     match bytes {
-        [0xff, 0xd8, 0xff, ..] => Some(Format::Jpeg),
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
+        [0xff, 0xd8, 0xff, ..] => Some(PictureFormat::Jpeg),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(PictureFormat::Png),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(PictureFormat::WebP),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(PictureFormat::Gif),
         // The size of the second header tells a BMP from a text that begins with BM.
         [b'B', b'M', _, _, _, _, _, _, _, _, _, _, _, _, 12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0, ..] => {
-            Some(Format::Bmp)
+            Some(PictureFormat::Bmp)
         }
         // What cameras write may begin as a TIFF does.
         [b'I', b'I', 0x2a | 0x2b, 0, ..] | [b'M', b'M', 0, 0x2a | 0x2b, ..] => {
-            unread_format_of_content(bytes).is_none().then_some(Format::Tiff)
+            unread_format_of_content(bytes).is_none().then_some(PictureFormat::Tiff)
         }
         _ => None,
     }
 }
 
 /// The format that is not read of a file that begins so.
-pub(super) fn unread_format_of_content(bytes: &[u8]) -> Option<&'static str> {
+pub(crate) fn unread_format_of_content(bytes: &[u8]) -> Option<&'static str> {
     let start = &bytes[..bytes.len().min(512)];
     UNREAD.iter().find(|format| (format.is_start)(start)).map(|format| format.name)
 }
@@ -268,7 +264,7 @@ mod tests {
         for other in [&b""[..], b"BMW is a brand of cars and", b"Paris", b"<html><body>", b"\0\0\0\x18ftypmp42"] {
             assert_eq!((format_of_content(other), unread_format_of_content(other)), (None, None), "{other:?}");
         }
-        assert_eq!(format_of_content(b"GIF89a\x01"), Some(Format::Gif));
-        assert_eq!(format_of_content(b"MM\0\x2a\0\0\0\x08"), Some(Format::Tiff));
+        assert_eq!(format_of_content(b"GIF89a\x01"), Some(PictureFormat::Gif));
+        assert_eq!(format_of_content(b"MM\0\x2a\0\0\0\x08"), Some(PictureFormat::Tiff));
     }
 }

@@ -1,13 +1,13 @@
 //! Quotes within quotes that have a backslash in front, `"a \"red\" dog"`, as Spark, MySQL and pandas' `escapechar` write
 //! them in place of two quotes.
 
-/// What is said of a file that is read so.
-pub(super) const NOTE: &str =
+/// The note on a file that is read this way.
+pub(crate) const NOTE: &str =
     "quotes within quotes have a backslash in front, as Spark and MySQL write them: they are read as quotes";
 
 /// The text of a table with two quotes for each such one; nothing where it is written as usual: unless fewer values have
-/// something behind the quote that closes them when it is read so.
-pub(super) fn doubled(text: &str, separator: u8) -> Option<String> {
+/// something after the quote that closes them when it is read so.
+pub(crate) fn doubled(text: &str, separator: u8) -> Option<String> {
     if !text.contains("\\\"") {
         return None;
     }
@@ -15,7 +15,7 @@ pub(super) fn doubled(text: &str, separator: u8) -> Option<String> {
     text.bytes().for_each(|byte| usual.take(byte));
     let (mut written, mut characters) = (String::with_capacity(text.len()), text.chars().peekable());
     while let Some(character) = characters.next() {
-        let is_escape = character == '\\' && mended.place == Place::Quoted;
+        let is_escape = character == '\\' && mended.place == State::Quoted;
         match characters.next_if(|&next| is_escape && matches!(next, '"' | '\\')) {
             Some('"') => written.push_str("\"\""),
             Some(other) => written.push(other),
@@ -30,43 +30,43 @@ pub(super) fn doubled(text: &str, separator: u8) -> Option<String> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum State {
     Start,
     Plain,
     Quoted,
-    /// Behind a quote within quotes.
+    /// After a quote within quotes.
     Closed,
 }
 
-/// Goes through a table, and counts what no program writes.
+/// Scans a table, and counts quotes that no program writes.
 struct Quotes {
     separator: u8,
-    place: Place,
+    place: State,
     num_odd: usize,
 }
 
 impl Quotes {
     fn new(separator: u8) -> Self {
-        Self { separator, place: Place::Start, num_odd: 0 }
+        Self { separator, place: State::Start, num_odd: 0 }
     }
 
     fn take(&mut self, byte: u8) {
         let ends = byte == self.separator || matches!(byte, b'\n' | b'\r');
         self.place = match (self.place, byte) {
-            (Place::Start | Place::Closed, b'"') => Place::Quoted,
-            (Place::Quoted, b'"') => Place::Closed,
-            (Place::Quoted, _) => Place::Quoted,
-            _ if ends => Place::Start,
-            (Place::Closed, _) => {
+            (State::Start | State::Closed, b'"') => State::Quoted,
+            (State::Quoted, b'"') => State::Closed,
+            (State::Quoted, _) => State::Quoted,
+            _ if ends => State::Start,
+            (State::Closed, _) => {
                 self.num_odd += 1;
-                Place::Plain
+                State::Plain
             }
-            (Place::Start | Place::Plain, _) => Place::Plain,
+            (State::Start | State::Plain, _) => State::Plain,
         };
     }
 
     fn num_odd(&self) -> usize {
-        self.num_odd + usize::from(self.place == Place::Quoted)
+        self.num_odd + usize::from(self.place == State::Quoted)
     }
 }
 

@@ -5,32 +5,29 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
-use crate::annotations::encoding::decode;
 use crate::annotations::entities;
-use crate::annotations::input::{Input, Reading};
 use crate::annotations::list_text::texts_of;
-use crate::annotations::text::split_of_word;
-use crate::annotations::{NamedSplit, RawDataset, RawImage, Reject, Repair, SplitFrom};
+use crate::annotations::raw_dataset::{RawDataset, RawImage, Reject, Repair, SplitFrom};
+use crate::annotations::split_names::{NamedSplit, split_of_word};
+use crate::annotations::text::is_missing;
 use crate::image_id::ImageId;
 use crate::prepared::{MAX_CAPTION_CHARS, Split, clean_caption};
 
-/// What pandas writes, and reads, in place of a value that is missing; in these letters and no others.
-const MISSING: [&str; 18] = [
-    "nan", "NaN", "-nan", "-NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A",
-    "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN",
-];
-
-/// Whether this is all that stands in place of a value that is missing.
-pub(super) fn is_missing(text: &str) -> bool {
-    MISSING.contains(&text.trim())
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// A data set: captions are cleaned, and those that cannot have been meant are left out.
+    #[default]
+    Preparation,
+    /// What a model wrote, to be scored: captions stay as they are written.
+    Candidates,
+    /// What people wrote about the same images: likewise.
+    References,
 }
 
-/// A data set in the making.
 #[derive(Default)]
-pub(super) struct Builder {
-    /// What the captions are for.
-    pub(super) reading: Reading,
-    images: Vec<Gathered>,
+pub(crate) struct Builder {
+    pub(crate) reading: Reading,
+    images: Vec<NumberedImage>,
     position: HashMap<String, usize>,
     /// Hashes of (image, number) and of (image, number, caption): the captions themselves would be held twice.
     numbers: HashSet<u64>,
@@ -43,28 +40,26 @@ pub(super) struct Builder {
     split_names: Vec<(Split, String)>,
     /// What columns or keys say that may be splits.
     maybe_splits: Vec<MaybeSplits>,
-    /// What was mended or noticed.
-    pub(super) repairs: Vec<Repair>,
-    /// What was left out.
-    pub(super) rejects: Vec<Reject>,
+    pub(crate) repairs: Vec<Repair>,
+    pub(crate) rejects: Vec<Reject>,
 }
 
 /// What is said about the split of an image.
 #[derive(Clone, Copy)]
-pub(super) enum Said<'a> {
+pub(crate) enum SplitClaim<'a> {
     /// Of the image itself.
     OfImage(Split),
     /// By the name of a file or folder.
     ByName(NamedSplit<'a>),
 }
 
-impl From<Split> for Said<'_> {
+impl From<Split> for SplitClaim<'_> {
     fn from(split: Split) -> Self {
         Self::OfImage(split)
     }
 }
 
-impl<'a> From<NamedSplit<'a>> for Said<'a> {
+impl<'a> From<NamedSplit<'a>> for SplitClaim<'a> {
     fn from(named: NamedSplit<'a>) -> Self {
         Self::ByName(named)
     }
@@ -78,35 +73,18 @@ struct MaybeSplits {
     odd: Option<String>,
 }
 
-struct Gathered {
+struct NumberedImage {
     image: RawImage,
     numbers: Vec<u32>,
 }
 
 impl Builder {
-    /// An empty one.
-    pub(super) fn new(reading: Reading) -> Self {
+    pub(crate) fn new(reading: Reading) -> Self {
         Self { reading, ..Self::default() }
     }
 
-    /// What `parse` makes of each file, given its path and text.
-    ///
-    /// # Errors
-    /// What reading and `parse` give.
-    pub(super) fn read(
-        input: &Input<'_>,
-        mut parse: impl FnMut(&mut Self, &str, &str) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Self> {
-        let mut builder = Self::new(input.reading);
-        for &file in input.files {
-            let path = &input.source.files()[file].path;
-            parse(&mut builder, path, &decode(path, input.source.read(file)?)?)?;
-        }
-        Ok(builder)
-    }
-
     /// The image called `reference`, made when it is new. References are compared as they are written.
-    pub(super) fn image(&mut self, reference: &str) -> usize {
+    pub(crate) fn image(&mut self, reference: &str) -> usize {
         if let Some(&index) = self.position.get(reference) {
             return index;
         }
@@ -119,22 +97,20 @@ impl Builder {
             split_from: SplitFrom::default(),
             cocoid: None,
         };
-        self.images.push(Gathered { image, numbers: Vec::new() });
+        self.images.push(NumberedImage { image, numbers: Vec::new() });
         index
     }
 
-    /// Whether an image of this reference is known.
-    pub(super) fn knows(&self, reference: &str) -> bool {
+    pub(crate) fn knows(&self, reference: &str) -> bool {
         self.position.contains_key(reference)
     }
 
-    /// The reference of an image.
-    pub(super) fn reference(&self, image: usize) -> &str {
+    pub(crate) fn reference(&self, image: usize) -> &str {
         &self.images[image].image.filename
     }
 
     /// Adds what stands in place of a caption in a file of text: one, or a list of them that was written as a text.
-    pub(super) fn cell(&mut self, image: usize, number: Option<u32>, text: &str, place: impl FnOnce() -> String) {
+    pub(crate) fn cell(&mut self, image: usize, number: Option<u32>, text: &str, place: impl FnOnce() -> String) {
         match texts_of(Cow::Borrowed(text)) {
             Ok(texts) => texts.iter().for_each(|text| self.caption(image, number, text)),
             Err(_) if self.reading != Reading::Preparation => self.caption(image, number, text),
@@ -145,9 +121,9 @@ impl Builder {
         }
     }
 
-    /// Adds a caption. Where captions have numbers they are brought into their order, and one that stands there twice
+    /// Adds a caption. Where captions have numbers they are brought into their order, and one that is listed twice
     /// under one number is left out. Captions that are to be scored are kept as they are. A missing value is none.
-    pub(super) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
+    pub(crate) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
         if is_missing(text) {
             if self.missing.0 == 0 {
                 (self.missing.1, self.missing.2) = (text.trim().to_owned(), self.reference(image).to_owned());
@@ -178,7 +154,7 @@ impl Builder {
         }
         if let Some(number) = number {
             if !self.seen.insert(self.hasher.hash_one((image, number, &caption))) {
-                self.rejects.push(Reject::new(what(self), "the caption stands there twice"));
+                self.rejects.push(Reject::new(what(self), "the caption is listed twice"));
                 return;
             }
             if !self.numbers.insert(self.hasher.hash_one((image, number))) {
@@ -199,13 +175,13 @@ impl Builder {
         gathered.numbers.extend(number);
     }
 
-    /// Says what an image is for. What is said of the image counts more than a word in the name of a file or folder. Of two
+    /// Sets the split of an image. What is said of the image counts more than a word in the name of a file or folder. Of two
     /// answers that count alike that with the later split counts (validation, then testing): that is the one that must not
     /// be seen in training.
-    pub(super) fn split<'a>(&mut self, image: usize, said: impl Into<Said<'a>>) {
+    pub(crate) fn split<'a>(&mut self, image: usize, said: impl Into<SplitClaim<'a>>) {
         let (split, from) = match said.into() {
-            Said::OfImage(split) => (split, SplitFrom::Annotations),
-            Said::ByName(NamedSplit { split, is_sure, name }) => {
+            SplitClaim::OfImage(split) => (split, SplitFrom::Annotations),
+            SplitClaim::ByName(NamedSplit { split, is_sure, name }) => {
                 if !self.split_names.iter().any(|(known, _)| *known == split) {
                     self.split_names.push((split, name.to_owned()));
                 }
@@ -228,22 +204,22 @@ impl Builder {
         self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
     }
 
-    /// Says what an image is for, in the words of the file: of its own, else of the file's.
-    pub(super) fn split_as_written(&mut self, image: usize, own: Option<&str>, of_file: Option<NamedSplit<'_>>) {
+    /// Sets the split of an image as the file writes it: beside the image, else in the name of the file.
+    pub(crate) fn split_as_written(&mut self, image: usize, own: Option<&str>, of_file: Option<NamedSplit<'_>>) {
         let own = own.filter(|word| !word.trim().is_empty());
         match (own.map(|word| (word, split_of_word(word))), of_file) {
             (Some((_, Some(split))), _) => self.split(image, split),
             (None, Some(named)) => self.split(image, named),
             (Some((word, None)), _) => {
-                let note = format!("split {word:?} is none of train, val and test: counted as without a split");
+                let note = format!("split {word:?} is not train, val or test: treated as no split");
                 self.repairs.push(Repair::new(self.reference(image).to_owned(), note));
             }
             (None, None) => {}
         }
     }
 
-    /// Hears what the column or key called `name` says, which may be the split.
-    pub(super) fn maybe_split(&mut self, image: usize, name: &str, word: &str) {
+    /// Records what the column or key called `name` says, which may be the split.
+    pub(crate) fn maybe_split(&mut self, image: usize, name: &str, word: &str) {
         if word.trim().is_empty() || is_missing(word) {
             return;
         }
@@ -268,10 +244,10 @@ impl Builder {
                 continue;
             }
             let note = match &odd {
-                Some(odd) if !is_called_so => format!("not taken as the split: it holds {odd:?} too"),
-                _ if !leaves_training => "not taken as the split: none of its values is for training".to_owned(),
-                Some(odd) => format!("taken as the split; {odd:?} in it is none of train, val and test"),
-                None => "taken as the split: it holds words for splits".to_owned(),
+                Some(odd) if !is_called_so => format!("not used as the split: it holds {odd:?} too"),
+                _ if !leaves_training => "not used as the split: none of its values is for training".to_owned(),
+                Some(odd) => format!("used as the split; {odd:?} in it is not train, val or test"),
+                None => "used as the split: it holds words for splits".to_owned(),
             };
             if leaves_training && (odd.is_none() || is_called_so) {
                 said.into_iter().for_each(|(image, split)| self.split(image, split));
@@ -280,18 +256,17 @@ impl Builder {
         }
     }
 
-    /// Gives an image its id.
-    pub(super) fn id(&mut self, image: usize, id: ImageId) {
+    pub(crate) fn id(&mut self, image: usize, id: ImageId) {
         self.images[image].image.cocoid = Some(id);
     }
 
     /// [`Builder::finish`] where images were named by their paths below the source.
-    pub(super) fn finish_with_paths(self) -> RawDataset {
+    pub(crate) fn finish_with_paths(self) -> RawDataset {
         RawDataset { has_paths: true, ..self.finish("") }
     }
 
     /// The data set, without images that have no caption left.
-    pub(super) fn finish(mut self, name: &str) -> RawDataset {
+    pub(crate) fn finish(mut self, name: &str) -> RawDataset {
         self.settle_maybe_splits();
         if self.with_entities.0 > 0 {
             let (count, example) = &self.with_entities;
@@ -300,13 +275,13 @@ impl Builder {
         }
         let (count, word, image) = &self.missing;
         if *count > 0 {
-            let reason = format!("pandas writes such a word for a missing value: first {word} for {image}");
+            let reason = format!("pandas writes this word for a missing value: first {word} for {image}");
             self.rejects.push(Reject::new(format!("{count} captions"), reason));
         }
         let mut images = Vec::with_capacity(self.images.len());
-        for Gathered { mut image, numbers } in self.images {
+        for NumberedImage { mut image, numbers } in self.images {
             if image.captions.is_empty() {
-                self.rejects.push(Reject::new(image.filename, "has no caption that is not empty"));
+                self.rejects.push(Reject::new(image.filename, "has no caption left"));
                 continue;
             }
             if numbers.len() == image.captions.len() && !numbers.is_sorted() {
@@ -445,10 +420,10 @@ mod tests {
             rejects,
             [
                 "a.jpg#1: the caption has 1048576 characters, more than 10000",
-                "a.jpg#2: the caption stands there twice",
+                "a.jpg#2: the caption is listed twice",
                 "a.jpg#3: the caption is empty",
                 "a caption of empty.jpg: the caption is empty",
-                "empty.jpg: has no caption that is not empty",
+                "empty.jpg: has no caption left",
             ]
         );
         let repairs: Vec<&str> = raw.repairs.iter().map(|repair| repair.repair.as_str()).collect();

@@ -1,28 +1,25 @@
 //! The files of a source that may hold captions, and what each of them is: told by its content, whatever it is called.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use crate::annotations::encoding::{decode, decode_start};
-use crate::annotations::family::Family;
-use crate::annotations::fields::file_of;
-use crate::annotations::json_shape::JsonShape;
-use crate::annotations::json_text::{explain, without_nan};
-use crate::annotations::layout::{Layout, PairLayout};
-use crate::annotations::text::split_of_path;
-use crate::annotations::wrappings::{Wrapping, unwrapped, wrapping};
-use crate::annotations::{Certainty, Format, Found, many_images};
+use crate::annotations::file_names::{
+    BESIDE, READ, has_ending, has_one_of, is_about, is_other_of_coco, key_of, may_hold_captions, speaks_of_captions,
+    unfinished,
+};
+use crate::annotations::json::shape::{JsonShape, KeyedEntries};
+use crate::annotations::json::text::{explain, without_nan};
+use crate::annotations::layout::{Layout, PairLayout, token_parts};
+use crate::annotations::references::file_of;
+use crate::annotations::text::lines;
 use crate::name_forms::{last_part, loosest, number};
-use crate::prepare::report::PREPARATION_FILE;
-use crate::source::{Source, SourceFile, is_image_name, without_ending};
+use crate::prepared::PREPARATION_FILE;
+use crate::source::{START, Source, UnnamedPictures};
 use base::fault::{describe, one_line};
 use pixels::picture_formats::format_of_name;
+use pixels::picture_formats::is_image_name;
 
-/// Files of these endings are looked into; so are those without one that speak of captions.
-const READ: [&str; 11] =
-    [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".psv", ".txt", ".token", ".caption", ".captions"];
-/// Endings of files that are one for each image where they have its name.
-pub(super) const BESIDE: [&str; 6] = [".txt", ".caption", ".json", ".xml", ".yaml", ".yml"];
 /// Files that hold captions perhaps, and are not read.
 const NOT_READ: [(&str, &str); 12] = [
     (".xlsx", "a spreadsheet: save it as CSV"),
@@ -33,31 +30,21 @@ const NOT_READ: [(&str, &str); 12] = [
     (".hdf5", "an HDF5 file: save it as CSV or JSON Lines"),
     (".npy", "a NumPy file: save it as CSV or JSON Lines"),
     (".npz", "a NumPy file: save it as CSV or JSON Lines"),
-    (".sqlite", "a data base: save it as CSV or JSON Lines"),
+    (".sqlite", "a database: save it as CSV or JSON Lines"),
     (".xml", "XML: save it as CSV or JSON Lines"),
     (".yaml", "YAML: save it as CSV or JSON Lines"),
     (".yml", "YAML: save it as CSV or JSON Lines"),
 ];
-/// Names of files about a data set, which hold none of it.
-const ABOUT: [&str; 9] =
-    ["readme", "license", "licence", "copying", "notice", "changelog", "citation", "requirements", "package"];
-/// COCO's files of other things.
-const OTHERS_OF_COCO: [&str; 5] = ["instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_"];
-/// So many in one folder are one for each image.
-const MOST_IN_FOLDER: usize = 100;
+/// More in one folder are one for each image.
+const MAX_IN_FOLDER: usize = 100;
 /// Bytes that are looked at, of files that are not JSON.
-const MOST_BYTES: u64 = 1 << 16;
+const MAX_BYTES: u64 = 1 << 16;
 
-/// What a file holds.
 #[derive(Clone, Debug)]
-pub(super) enum Content {
-    /// JSON.
+pub(crate) enum Content {
     Json(JsonShape),
-    /// Lines of text.
     Text(Layout),
-    /// It cannot be read.
     Broken {
-        /// Why.
         reason: String,
         /// Captions or images are spoken of in it.
         speaks_of_captions: bool,
@@ -68,51 +55,49 @@ pub(super) enum Content {
     Foreign(&'static str),
 }
 
-/// Files that may hold captions.
-pub(super) struct Candidates<'a> {
-    pub(super) source: &'a Source,
+pub(crate) struct Candidates<'a> {
+    pub(crate) source: &'a Source,
     /// Those that no format has claimed.
     open: Vec<(usize, Content)>,
     /// The source is one file: it holds captions if anything can be taken for them.
-    pub(super) is_alone: bool,
+    pub(crate) is_alone: bool,
     /// Files that were not looked into, of many in one folder: an example, their number, what they are.
-    pub(super) many: Vec<(usize, usize)>,
-    /// As [`loosest`] has them.
+    pub(crate) many: Vec<(usize, usize)>,
+    /// In their [`loosest`] forms.
     names: OnceCell<HashSet<String>>,
 }
 
 impl<'a> Candidates<'a> {
-    /// Looks into the files of `source`.
-    pub(super) fn of(source: &'a Source) -> Self {
+    pub(crate) fn of(source: &'a Source) -> Self {
         let is_alone = source.files().len() == 1;
         let (few, many) = listed(source);
         let open = few.into_iter().map(|file| (file, look(source, file, is_alone))).collect();
         Self { source, open, is_alone, many, names: OnceCell::new() }
     }
 
-    /// The files that nobody has claimed and whose content is wanted.
-    pub(super) fn files(&self, is_wanted: impl Fn(&Content) -> bool) -> Vec<usize> {
+    /// The unclaimed files whose content is wanted.
+    pub(crate) fn files(&self, is_wanted: impl Fn(&Content) -> bool) -> Vec<usize> {
         self.open.iter().filter(|(_, content)| is_wanted(content)).map(|(file, _)| *file).collect()
     }
 
-    /// What the file holds, where nobody has claimed it.
-    pub(super) fn content(&self, file: usize) -> Option<&Content> {
+    /// What the file holds, where it is unclaimed.
+    pub(crate) fn content(&self, file: usize) -> Option<&Content> {
         self.open.iter().find(|(open, _)| *open == file).map(|(_, content)| content)
     }
 
-    /// The files that nobody has claimed.
-    pub(super) fn open(&self) -> &[(usize, Content)] {
+    /// The unclaimed files.
+    pub(crate) fn open(&self) -> &[(usize, Content)] {
         &self.open
     }
 
     /// Takes away files, so that no other format finds them.
-    pub(super) fn claim(&mut self, found: &Found) {
-        let claimed: HashSet<usize> = found.files.iter().chain(&found.spare).copied().collect();
+    pub(crate) fn claim(&mut self, files: impl Iterator<Item = usize>) {
+        let claimed: HashSet<usize> = files.collect();
         self.open.retain(|(file, _)| !claimed.contains(file));
     }
 
-    /// Whether an image of this source is called so, with or without its ending.
-    pub(super) fn has_image(&self, name: &str) -> bool {
+    /// Whether an image of this source has this name, with or without its ending.
+    pub(crate) fn has_image(&self, name: &str) -> bool {
         let names = self.names.get_or_init(|| {
             let images = self.source.files().iter().filter(|file| is_image_name(&file.path));
             images.flat_map(|file| [Some(loosest(file.name())), as_number(file.name())]).flatten().collect()
@@ -123,45 +108,9 @@ impl<'a> Candidates<'a> {
     }
 
     /// Whether a name is taken for that of an image: it has an ending, or an image of this name is there.
-    pub(super) fn is_image(&self, name: &str) -> bool {
+    pub(crate) fn is_image(&self, name: &str) -> bool {
         let name = file_of(name);
         self.is_alone || is_image_name(name) || self.has_image(name)
-    }
-
-    /// The files as annotations of `format`: those together that are the splits of one data set, by their names alone where
-    /// all of them name one.
-    pub(super) fn grouped(
-        &self,
-        format: &'static Format,
-        files: Vec<usize>,
-        certainty: impl Fn(usize) -> Certainty,
-    ) -> Vec<Found> {
-        let name = |file: usize| self.source.files()[file].name();
-        if files.len() > 1 && files.iter().all(|&file| split_of_path(name(file)).is_some()) {
-            let certainty = files.iter().map(|&file| certainty(file)).min().unwrap_or(Certainty::Near);
-            return vec![Found { certainty, ..Found::new(format, None, files) }];
-        }
-        self.by_family(format, files, certainty)
-    }
-
-    /// The files as annotations of `format`: those together whose names differ in their splits only.
-    pub(super) fn by_family(
-        &self,
-        format: &'static Format,
-        files: Vec<usize>,
-        certainty: impl Fn(usize) -> Certainty,
-    ) -> Vec<Found> {
-        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for file in files {
-            groups.entry(Family::of(&self.source.files()[file].path).name).or_default().push(file);
-        }
-        let found = |files: Vec<usize>| {
-            let certainty = files.iter().map(|&file| certainty(file)).min().unwrap_or(Certainty::Near);
-            Found { certainty, ..Found::new(format, None, files) }
-        };
-        let mut all: Vec<Found> = groups.into_values().map(found).collect();
-        all.sort_by_key(|found| found.files[0]);
-        all
     }
 }
 
@@ -170,42 +119,12 @@ fn as_number(name: &str) -> Option<String> {
     number(name).map(|number| format!("/{number}"))
 }
 
-/// Whether a file of this name may hold captions.
-pub fn may_hold_captions(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    has_one_of(name, &READ) || has_one_of(name, &BESIDE) || speaks_of_captions(name)
-}
-
-/// Whether a name without an ending speaks of captions.
-fn speaks_of_captions(name: &str) -> bool {
-    !name.contains('.') && (has_word(name, "caption") || has_word(name, "annotation"))
-}
-
-/// Whether a path ends so, in capital letters or not.
-pub(super) fn has_ending(path: &str, ending: &str) -> bool {
-    let start = path.len().checked_sub(ending.len());
-    start.is_some_and(|start| path.as_bytes()[start..].eq_ignore_ascii_case(ending.as_bytes()))
-}
-
-fn has_one_of(path: &str, endings: &[&str]) -> bool {
-    endings.iter().any(|ending| has_ending(path, ending))
-}
-
-/// The part of a path that an image and the files about it share: in a tar archive up to the first dot of the name.
-pub(super) fn key_of(file: &SourceFile) -> &str {
-    if !file.is_in_tar() {
-        return without_ending(&file.path);
-    }
-    let name_at = file.path.rfind('/').map_or(0, |at| at + 1);
-    file.path[name_at..].find('.').map_or(&file.path, |dot| &file.path[..name_at + dot])
-}
-
 /// The files to look into, and those that are too many: the first of each folder and their number.
 fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
     let files = source.files();
     // `captions.pdf` beside `captions.json` is no picture with its caption.
     let images: HashSet<&str> = files.iter().filter(|file| format_of_name(&file.path).is_some()).map(key_of).collect();
-    let of_many = many_images::files(source);
+    let of_many = files_of_many(source);
     let is_listed = |&index: &usize| {
         let file = &files[index];
         let name = file.name();
@@ -228,34 +147,12 @@ fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
         }
     }
     let is_many = |file: usize| {
-        ending(file).is_some_and(|ending| in_folder[&(files[file].folder(), ending)].len() > MOST_IN_FOLDER)
+        ending(file).is_some_and(|ending| in_folder[&(files[file].folder(), ending)].len() > MAX_IN_FOLDER)
     };
     let mut many: Vec<(usize, usize)> =
-        in_folder.values().filter(|all| all.len() > MOST_IN_FOLDER).map(|all| (all[0], all.len())).collect();
+        in_folder.values().filter(|all| all.len() > MAX_IN_FOLDER).map(|all| (all[0], all.len())).collect();
     many.sort_unstable();
     (listed.into_iter().filter(|&file| !is_many(file)).collect(), many)
-}
-
-/// Whether a file of this name is about a data set and holds none of it.
-pub(super) fn is_about(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or(name);
-    ABOUT.iter().any(|about| stem.eq_ignore_ascii_case(about))
-}
-
-/// Whether a file of this name is one of COCO's that hold no captions.
-pub(super) fn is_other_of_coco(name: &str) -> bool {
-    OTHERS_OF_COCO.iter().any(|start| name.starts_with(start))
-}
-
-/// Whether a name has this word in it, in capital letters or not.
-pub(super) fn has_word(name: &str, word: &str) -> bool {
-    name.to_ascii_lowercase().contains(word)
-}
-
-/// What a file will be called when its download is finished; `None` for one that is called like a whole file.
-pub(super) fn unfinished(path: &str) -> Option<&str> {
-    let (_, whole) = wrapping(path).filter(|(what, _)| *what == Wrapping::Unfinished)?;
-    has_one_of(unwrapped(whole), &READ).then_some(whole)
 }
 
 fn look(source: &Source, file: usize, is_alone: bool) -> Content {
@@ -271,11 +168,11 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
     if let Some((_, what)) = NOT_READ.iter().find(|(ending, _)| has_ending(name, ending)) {
         return Content::NotRead(what);
     }
-    let bytes = match source.read_start(file, MOST_BYTES) {
+    let bytes = match source.read_start(file, MAX_BYTES) {
         Ok(bytes) => bytes,
         Err(error) => return Content::Broken { reason: one_line(&error), speaks_of_captions: false },
     };
-    let is_whole = (bytes.len() as u64) < MOST_BYTES;
+    let is_whole = (bytes.len() as u64) < MAX_BYTES;
     let seen = String::from_utf8_lossy(&bytes).replace('\0', "").to_ascii_lowercase();
     let speaks_of_captions =
         seen.contains("caption") || [".jp", ".png", ".webp"].iter().any(|word| seen.contains(word));
@@ -291,7 +188,7 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
         return broken("it is a Git LFS pointer: fetch the file with `git lfs pull`".to_owned());
     }
     if ["<!doctype html", "<html"].iter().any(|tag| seen.trim_start().starts_with(tag)) {
-        return broken("it is a page of the web: download the file itself".to_owned());
+        return broken("it is a web page: download the file itself".to_owned());
     }
     let is_json = has_one_of(name, &[".json", ".jsonl", ".ndjson"]);
     if start.trim_start().starts_with(['{', '[']) {
@@ -330,4 +227,68 @@ fn reason(error: &anyhow::Error, path: &str) -> String {
         Some(rest) => format!("it{rest}"),
         None => message.replace(&format!(" of {path}"), ""),
     }
+}
+
+/// More files of one kind beside images are one for each of them.
+const MAX_OF_MANY: usize = 20;
+
+/// The files beside images that are about many: `flowers.json` beside `flowers.jpg` may hold the captions of all.
+pub(crate) fn files_of_many(source: &Source) -> HashSet<usize> {
+    let files = source.files();
+    let images: HashSet<&str> = files.iter().filter(|file| format_of_name(&file.path).is_some()).map(key_of).collect();
+    let mut found = HashSet::new();
+    for ending in BESIDE {
+        let beside =
+            source.find(|file| !file.is_in_tar() && has_ending(&file.path, ending) && images.contains(key_of(file)));
+        if beside.len() <= MAX_OF_MANY {
+            found.extend(beside.into_iter().filter(|&file| is_of_many(source, file)));
+        }
+    }
+    found
+}
+
+fn is_of_many(source: &Source, file: usize) -> bool {
+    let path = &source.files()[file].path;
+    let Ok(text) = decode(path, source.glance(file, u64::MAX)) else { return false };
+    if has_ending(path, ".json") {
+        return JsonShape::of(&without_nan(&text).0).is_ok_and(|shape| json_is_of_many(&shape));
+    }
+    let has_several = |name_of: &dyn Fn(&str) -> Option<String>| {
+        lines(&text).filter_map(|(_, line)| name_of(line)).collect::<HashSet<String>>().len() > 1
+    };
+    match Layout::of(&text, true) {
+        Layout::Table(table) => table.first_image.is_some(),
+        Layout::Tokens(_) => has_several(&|line| Some(token_parts(line)?.0.to_owned())),
+        Layout::Pairs(pairs) => has_several(&|line| Some(pairs.parts(line)?.0.to_owned())),
+        Layout::Other(..) => false,
+    }
+}
+
+/// One object may name its image as it was called elsewhere.
+fn json_is_of_many(shape: &JsonShape) -> bool {
+    match shape {
+        JsonShape::Document(document) => {
+            let KeyedEntries { under_image_names, with_captions, .. } = document.entries;
+            document.is_coco()
+                || document.is_karpathy()
+                || document.first_of_table.is_some()
+                || document.lists.iter().any(|(_, seen)| seen.is_complete() && seen.count > 1)
+                || under_image_names > 1 && with_captions > 1
+        }
+        JsonShape::Lines(seen) => seen.is_complete() && seen.count > 1,
+    }
+}
+
+/// Files that are pictures by their content only, except those that hold texts by their names and those for which
+/// `is_known` holds.
+pub(crate) fn unnamed_pictures(source: &Source, is_known: impl Fn(usize) -> bool) -> Option<UnnamedPictures> {
+    struct Path<'a>(usize, &'a str);
+    impl AsRef<str> for Path<'_> {
+        fn as_ref(&self) -> &str {
+            self.1
+        }
+    }
+    let paths = source.files().iter().enumerate().map(|(file, of)| Path(file, &of.path));
+    let open = paths.filter(|Path(file, path)| !is_known(*file) && !may_hold_captions(path));
+    UnnamedPictures::among(open, |Path(file, _)| source.peek(*file, START).unwrap_or_default())
 }

@@ -1,8 +1,13 @@
 //! Which of the annotations in a source are meant.
 
-use crate::annotations::candidates::Candidates;
-use crate::annotations::unread::Unread;
-use crate::annotations::{FORMATS, Format, Found, KnownDataset, Repair, TrainingFile, sidecar, training_files};
+use crate::annotations::candidates::{Candidates, unnamed_pictures};
+use crate::annotations::format::{Format, Match};
+use crate::annotations::formats::{FORMATS, beside_images};
+use crate::annotations::known_dataset::KnownDataset;
+use crate::annotations::raw_dataset::Repair;
+use crate::annotations::training_files;
+use crate::annotations::training_files::TrainingFile;
+use crate::annotations::unread::UnreadFiles;
 use crate::source::Source;
 use base::digest::sha256;
 use base::fault::{fault, usage};
@@ -10,37 +15,30 @@ use pixels::picture_formats::format_of_name;
 
 /// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Whatever is there.
+pub enum Selector {
     Any,
-    /// A known data set.
     Dataset(KnownDataset),
-    /// A format.
     Format(&'static Format),
 }
 
-impl Wanted {
+impl Selector {
     /// What is called `name`.
-    ///
-    /// # Errors
-    /// A name that is not known: a mistake of usage.
     pub fn named(name: &str) -> anyhow::Result<Self> {
         if let Some(known) = KnownDataset::named(name) {
             return Ok(Self::Dataset(known));
         }
         let names = || {
             let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
-            datasets.chain(FORMATS.into_iter().map(Format::name)).collect::<Vec<_>>().join(", ")
+            datasets.chain(FORMATS.into_iter().map(|format| format.name)).collect::<Vec<_>>().join(", ")
         };
-        Format::named(name).map(Self::Format).ok_or_else(|| {
-            usage(
-                format!("neither a data set nor a format is called {name:?}"),
-                format!("these are known: {}", names()),
-            )
-        })
+        FORMATS
+            .iter()
+            .find(|format| format.name == name)
+            .map(|format| Self::Format(format))
+            .ok_or_else(|| usage(format!("unknown data set or format {name:?}"), format!("known names: {}", names())))
     }
 
-    fn allows(self, found: &Found) -> bool {
+    fn allows(self, found: &Match) -> bool {
         match self {
             Self::Any => true,
             // Annotations that name no data set may be of any.
@@ -53,8 +51,7 @@ impl Wanted {
 /// What is read of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The annotations that are read.
-    pub found: Found,
+    pub found: Match,
     /// Files that hold captions, or could, and are not read, with the reasons.
     pub notes: Vec<Repair>,
     /// Files for training that are not read.
@@ -62,26 +59,23 @@ pub struct Choice {
 }
 
 /// The annotations in `source` that are meant.
-///
-/// # Errors
-/// None, or several that a person has to choose from; a file that belongs to those that are read and cannot be read.
-pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
+pub fn choose(source: &Source, wanted: Selector) -> anyhow::Result<Choice> {
     let mut candidates = Candidates::of(source);
     let mut all = Vec::new();
     for format in FORMATS {
         let found = (format.find)(&candidates)?;
-        found.iter().for_each(|found| candidates.claim(found));
+        found.iter().for_each(|found| candidates.claim(found.files.iter().chain(&found.spare).copied()));
         all.extend(found);
     }
     remove_copies(source, &mut all);
-    let unread = Unread::of(&candidates);
+    let unread = UnreadFiles::of(&candidates);
     let found = meant(source, wanted, &all, &unread)?;
-    let others: Vec<&Found> = all.iter().filter(|other| **other != found).collect();
-    unread.check(&found, &others, matches!(wanted, Wanted::Format(_)))?;
+    let others: Vec<&Match> = all.iter().filter(|other| **other != found).collect();
+    unread.check(&found, &others, matches!(wanted, Selector::Format(_)))?;
     let training_files = training_files::of(source, &found, &others, &unread);
     let mut notes = Vec::new();
     for other in others {
-        let note = format!("found as well and not used: {}", other.describe(source));
+        let note = format!("also found, and not used: {}", other.describe(source));
         notes.push(Repair::new("other annotations", note));
     }
     for &spare in &found.spare {
@@ -92,16 +86,16 @@ pub fn choose(source: &Source, wanted: Wanted) -> anyhow::Result<Choice> {
     notes.extend(source.remarks().iter().map(|(path, remark)| Repair::new(path, remark)));
     notes.extend(unread.notes(&found));
     notes.extend(training_files::notes(&training_files));
-    if !all.iter().any(|found| *found.format == sidecar::FORMAT) {
-        notes.extend(sidecar::without_captions(source).map(|what| Repair::new("files beside images", what)));
+    if !all.iter().any(|found| *found.format == beside_images::SIDECAR) {
+        notes.extend(beside_images::without_captions(source).map(|what| Repair::new("files beside images", what)));
     }
     Ok(Choice { found, notes, training_files })
 }
 
 /// Those of `all` that are read.
-fn meant(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) -> anyhow::Result<Found> {
-    let mut fitting: Vec<&Found> = all.iter().filter(|found| wanted.allows(found)).collect();
-    if let Wanted::Dataset(known) = wanted
+fn meant(source: &Source, wanted: Selector, all: &[Match], unread: &UnreadFiles<'_>) -> anyhow::Result<Match> {
+    let mut fitting: Vec<&Match> = all.iter().filter(|found| wanted.allows(found)).collect();
+    if let Selector::Dataset(known) = wanted
         && fitting.iter().any(|found| found.dataset == Some(known))
     {
         fitting.retain(|found| found.dataset == Some(known));
@@ -119,7 +113,7 @@ fn meant(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) ->
         [] => Err(nothing_found(source, wanted, all, unread)),
         [first, ..] => {
             let names: Vec<String> = fitting.iter().map(|found| found.describe(source)).collect();
-            let message = format!("there are annotations of several kinds: {}", names.join(", "));
+            let message = format!("the source holds several kinds of annotations: {}", names.join(", "));
             let one_format = fitting.iter().all(|found| found.format == first.format);
             let choose = if one_format { "" } else { "choose one with `--dataset NAME`, or " };
             Err(usage(message, format!("{choose}give a folder that has only one")))
@@ -128,11 +122,11 @@ fn meant(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) ->
 }
 
 /// Of annotation files of one name and content the first is kept, as an archive may lie beside some of its files.
-fn remove_copies(source: &Source, all: &mut Vec<Found>) {
+fn remove_copies(source: &Source, all: &mut Vec<Match>) {
     // More are one for each image.
-    const MOST: usize = 200;
+    const MAX_COMPARED: usize = 200;
     let mut seen: Vec<(&str, u64, Option<String>, usize)> = Vec::new();
-    for found in all.iter_mut().filter(|found| found.files.len() <= MOST) {
+    for found in all.iter_mut().filter(|found| found.files.len() <= MAX_COMPARED) {
         let mut kept = Vec::new();
         for &index in &found.files {
             let file = &source.files()[index];
@@ -156,32 +150,34 @@ fn remove_copies(source: &Source, all: &mut Vec<Found>) {
     all.retain(|found| !found.files.is_empty());
 }
 
-fn nothing_found(source: &Source, wanted: Wanted, all: &[Found], unread: &Unread<'_>) -> anyhow::Error {
+fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &UnreadFiles<'_>) -> anyhow::Error {
     let num_images = source.find(|file| format_of_name(&file.path).is_some()).len();
     let (what, forms): (String, Vec<&str>) = match wanted {
-        Wanted::Format(format) => (format!("of format {}", format.name()), vec![format.description()]),
-        Wanted::Dataset(known) => {
-            (format!("of {}", known.name()), FORMATS.into_iter().map(Format::description).collect())
+        Selector::Format(format) => (format!("of format {}", format.name), vec![format.description]),
+        Selector::Dataset(known) => {
+            (format!("of {}", known.name()), FORMATS.into_iter().map(|format| format.description).collect())
         }
-        Wanted::Any => ("of a known form".to_owned(), FORMATS.into_iter().map(Format::description).collect()),
+        Selector::Any => {
+            ("in a known format".to_owned(), FORMATS.into_iter().map(|format| format.description).collect())
+        }
     };
     let known = forms.join("; ");
     if let Some(reason) = unread.only_one().filter(|_| all.is_empty()) {
-        return fault(reason, format!("known forms are: {known}"));
+        return fault(reason, format!("known formats: {known}"));
     }
     let mut message =
         format!("no captions {what} are there, among {} files, {num_images} of them images", source.files().len());
     if !all.is_empty() {
         let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
-        message.push_str(&format!("; there is {}", others.join(", ")));
+        message.push_str(&format!("; found {}", others.join(", ")));
     }
     message.push_str(&unread.in_a_message());
-    message.extend(sidecar::without_captions(source).map(|what| format!("; {what}")));
-    message.push_str(&source.describe_left_aside());
+    message.extend(beside_images::without_captions(source).map(|what| format!("; {what}")));
+    message.push_str(&source.describe_skipped());
     message.extend(source.remarks().iter().map(|(path, remark)| format!("; {path}: {remark}")));
-    message.extend(source.unnamed_pictures(|_| false).map(|unnamed| format!("; {unnamed}")));
+    message.extend(unnamed_pictures(source, |_| false).map(|unnamed| format!("; {unnamed}")));
     for unread in source.unread_pictures() {
-        message.push_str(&format!("; {unread}, are not read: convert them to JPEG or PNG"));
+        message.push_str(&format!("; {unread}, are not supported: convert them to JPEG or PNG"));
     }
     fault(message, format!("put the captions beside the images, as one of: {known}"))
 }
@@ -193,10 +189,13 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_a_mistake_of_usage_and_all_names_are_told() {
-        let error = Wanted::named("flickr9k").unwrap_err();
+        let error = Selector::named("flickr9k").unwrap_err();
         let text = describe(&error);
         assert!(is_usage(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");
-        assert_eq!(Wanted::named("coco").unwrap(), Wanted::Dataset(KnownDataset::Coco));
-        assert_eq!(Wanted::named("table").unwrap(), Wanted::Format(Format::named("table").unwrap()));
+        assert_eq!(Selector::named("coco").unwrap(), Selector::Dataset(KnownDataset::Coco));
+        assert_eq!(
+            Selector::named("table").unwrap(),
+            Selector::Format(FORMATS.iter().find(|format| format.name == "table").unwrap())
+        );
     }
 }

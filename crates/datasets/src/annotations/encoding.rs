@@ -3,24 +3,21 @@
 
 use base::fault::fault;
 
-const SAVE: &str = "save the file as UTF-8, or take the one that is distributed";
+const SAVE: &str = "save the file as UTF-8, or use the file as it is distributed";
 
 /// The text of a file's content, without the mark that says how it is encoded.
-///
-/// # Errors
-/// Content in another encoding, or that ends within a character; with the file and the line.
 pub fn decode(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
     decode_part(file, bytes, true)
 }
 
 /// [`decode`] for the first bytes of a file, which may end within a character.
-pub(super) fn decode_start(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
+pub(crate) fn decode_start(file: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
     decode_part(file, bytes, false)
 }
 
 fn decode_part(file: &str, mut bytes: Vec<u8>, is_whole: bool) -> anyhow::Result<String> {
     if bytes.starts_with(b"\xff\xfe\0\0") || bytes.starts_with(b"\0\0\xfe\xff") {
-        return Err(fault(format!("{file} is UTF-32 text, which is not read"), SAVE));
+        return Err(fault(format!("{file} is UTF-32 text, which is not supported"), SAVE));
     }
     if let Some(unit) = utf_16(&bytes) {
         return decode_utf_16(file, &bytes, unit, is_whole);
@@ -41,7 +38,7 @@ fn decode_part(file: &str, mut bytes: Vec<u8>, is_whole: bool) -> anyhow::Result
     let line = 1 + bytes[..valid].iter().filter(|&&byte| byte == b'\n').count();
     if is_cut {
         let message = format!("line {line} of {file} ends within a character: the file was cut off");
-        return Err(fault(message, "take the whole file again"));
+        return Err(fault(message, "download the whole file again"));
     }
     let other = if bytes.contains(&0) { "" } else { ", perhaps Latin-1 or Windows-1252" };
     let message = format!("line {line} of {file} is not UTF-8 text: it has the byte 0x{:02X}{other}", bytes[valid]);
@@ -51,7 +48,7 @@ fn decode_part(file: &str, mut bytes: Vec<u8>, is_whole: bool) -> anyhow::Result
 /// How two bytes make a unit of UTF-16.
 type Unit = fn([u8; 2]) -> u16;
 
-/// UTF-16 begins with a mark, or is told by the zeros of its first letters.
+/// UTF-16 begins with a mark, or is recognized by the zeros of its first letters.
 fn utf_16(bytes: &[u8]) -> Option<Unit> {
     const LOOKED_AT: usize = 64;
     if bytes.starts_with(b"\xff\xfe") {
@@ -90,7 +87,7 @@ fn decode_utf_16(file: &str, bytes: &[u8], unit: Unit, is_whole: bool) -> anyhow
     }
     if is_cut && is_whole {
         let message = format!("{file} ends within a character of UTF-16: the file was cut off");
-        return Err(fault(message, "take the whole file again"));
+        return Err(fault(message, "download the whole file again"));
     }
     Ok(text)
 }

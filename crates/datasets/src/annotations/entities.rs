@@ -51,12 +51,12 @@ const NAMED: [(&str, &str); 45] = [
     ("oslash", "ø"),
 ];
 /// `&amp;quot;` was written twice as entities.
-const MOST_TIMES: usize = 3;
+const MAX_TIMES: usize = 3;
 
 /// The text with characters in place of entities; borrowed where there are none.
-pub(super) fn decode(text: &str) -> Cow<'_, str> {
+pub(crate) fn decode(text: &str) -> Cow<'_, str> {
     let mut decoded = Cow::Borrowed(text);
-    for _ in 0..MOST_TIMES {
+    for _ in 0..MAX_TIMES {
         match decode_once(&decoded) {
             Some(next) => decoded = Cow::Owned(next),
             None => break,
@@ -68,12 +68,12 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
 /// `None` where there are none.
 fn decode_once(text: &str) -> Option<String> {
     /// Letters and digits of the longest entity.
-    const LONGEST: usize = 10;
+    const MAX_LENGTH: usize = 10;
     let (mut decoded, mut copied) = (String::new(), 0);
     for (at, _) in text.match_indices('&') {
-        let behind = &text[at + 1..];
-        let Some(end) = behind.bytes().take(LONGEST + 1).position(|byte| byte == b';') else { continue };
-        let Some(character) = character(&behind[..end]) else { continue };
+        let after = &text[at + 1..];
+        let Some(end) = after.bytes().take(MAX_LENGTH + 1).position(|byte| byte == b';') else { continue };
+        let Some(character) = character(&after[..end]) else { continue };
         decoded.push_str(&text[copied..at]);
         decoded.push_str(&character);
         copied = at + 1 + end + 1;

@@ -1,27 +1,24 @@
 //! Files that belong together by their names: `captions_train.json` and `captions_val.json`, `train/metadata.csv` and
 //! `val/metadata.csv`, `part-00000-of-00002.csv` and the next.
 
-use crate::annotations::text::{split_of_path, split_of_word};
-use crate::annotations::wrappings;
+use crate::annotations::file_names::stem;
+use crate::annotations::split_names::{split_of_path, split_of_word};
 use crate::prepared::Split;
 
 /// What the path of a file says of the set that it is a part of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Family {
+pub(crate) struct Family {
     /// Its words without the split and the number of the part: equal for files that belong together.
-    pub(super) name: String,
-    /// The split.
-    pub(super) split: Option<Split>,
-    /// The number of the part.
-    pub(super) part: Option<String>,
+    pub(crate) name: String,
+    pub(crate) split: Option<Split>,
+    pub(crate) part: Option<String>,
     /// The words of the file's own name, where it has some beside its split.
     of_file: Option<String>,
 }
 
 impl Family {
-    /// The family of the file at `path`.
-    pub(super) fn of(path: &str) -> Self {
-        let stem = wrappings::stem(path);
+    pub(crate) fn of(path: &str) -> Self {
+        let stem = stem(path);
         let is_digit = |character: char| character.is_ascii_digit();
         let (mut words, mut part, mut last) = (Vec::new(), None, None);
         for folder in stem.split('/') {
@@ -50,12 +47,12 @@ impl Family {
 
     /// Whether both are parts of one set: their paths are alike but for the split, or the names of the files are, and say
     /// so by more than the split.
-    pub(super) fn is_sister(&self, other: &Self) -> bool {
+    pub(crate) fn is_sister(&self, other: &Self) -> bool {
         self.name == other.name || self.of_file.is_some() && self.of_file == other.of_file
     }
 
     /// Whether both are the same part of one set.
-    pub(super) fn is_same_part(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_part(&self, other: &Self) -> bool {
         self.is_sister(other) && (self.split, &self.part) == (other.split, &other.part)
     }
 }

@@ -1,26 +1,15 @@
 //! The names under which files keep an image, its captions and what else is known of it: one list for the columns of
 //! tables and the keys of JSON. Case, blanks, underscores and hyphens do not count: `File Name` is `file_name`.
 
-use std::borrow::Cow;
-
-use crate::annotations::builder::is_missing;
-use crate::name_forms::{last_part, loosest, tidy};
-use crate::source::is_image_name;
-
-/// What a column or key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
-    /// What the image is called.
+pub(crate) enum Field {
     Reference(Reference),
-    /// The folder that the image lies in.
     Folder,
     /// Captions; of several kinds that of the lowest rank is meant, and all fields of that kind.
-    Captions(Kind),
-    /// Which split the image is in.
+    Captions(CaptionKind),
     Split,
-    /// Perhaps which split the image is in: other things are called so as well.
+    /// Perhaps which split the image is in: other things have this name as well.
     MaybeSplit,
-    /// What a model wrote.
     Prediction,
     /// What people wrote, beside what a model wrote.
     References,
@@ -28,41 +17,38 @@ pub(super) enum Field {
 
 /// A way to call an image; of several that of the lowest rank is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Reference {
+pub(crate) struct Reference {
     /// The place in the order in which ways are preferred.
-    pub(super) rank: u8,
-    /// What the value is.
-    pub(super) by: By,
+    pub(crate) rank: u8,
+    pub(crate) by: By,
 }
 
 impl Reference {
-    /// Whether other things than images are called so as well: `name`, `key`, `id`.
-    pub(super) fn is_weak(self) -> bool {
+    /// Whether other things than images have this name as well: `name`, `key`, `id`.
+    pub(crate) fn is_weak(self) -> bool {
         self.rank >= FIRST_WEAK
     }
 
     /// Whether the value is a path, or a folder beside a name.
-    pub(super) fn is_path(self) -> bool {
+    pub(crate) fn is_path(self) -> bool {
         IMAGES[usize::from(self.rank)].0.ends_with("path")
     }
 }
 
-/// What an image is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum By {
+pub(crate) enum By {
     /// The name, the path or the address of its file.
     Name,
-    /// An id.
     Id,
 }
 
 /// A kind of captions, as names tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind {
+pub(crate) struct CaptionKind {
     /// The place in the order in which kinds are preferred.
-    pub(super) rank: u8,
+    pub(crate) rank: u8,
     /// Whether the name says that there are several: `captions`.
-    pub(super) is_plural: bool,
+    pub(crate) is_plural: bool,
 }
 
 const IMAGES: [(&str, By); 26] = [
@@ -93,7 +79,7 @@ const IMAGES: [(&str, By); 26] = [
     ("key", By::Id),
     ("id", By::Id),
 ];
-/// The place of the first that is called so in other files too.
+/// The place of the first that has this name in other files too.
 const FIRST_WEAK: u8 = 23;
 /// Without their plural.
 const CAPTIONS: [&str; 9] =
@@ -107,7 +93,7 @@ const PREDICTIONS: [&str; 7] =
 const REFERENCES: [&str; 6] = ["references", "reference", "refs", "groundtruths", "groundtruth", "gts"];
 
 /// What the column or key called `name` holds; `None` where the name tells nothing.
-pub(super) fn field(name: &str) -> Option<Field> {
+pub(crate) fn field(name: &str) -> Option<Field> {
     // No known name is longer. This is asked for every key of files of millions.
     let (mut short, mut length) = ([0; 24], 0);
     for byte in name.bytes().filter(|byte| !matches!(byte, b' ' | b'_' | b'-')) {
@@ -135,34 +121,7 @@ pub(super) fn field(name: &str) -> Option<Field> {
     let stem = name.trim_end_matches(|character: char| character.is_ascii_digit());
     let singular = stem.strip_suffix('s').unwrap_or(stem);
     let rank = CAPTIONS.iter().position(|&known| known == singular)? as u8;
-    Some(Field::Captions(Kind { rank, is_plural: singular != name && stem == name }))
-}
-
-/// The path of an image that is called `name` where something else beside it says where it lies: its whole path, or the
-/// folder that it is in.
-pub(super) fn placed<'n>(name: &'n str, place: &'n str) -> Cow<'n, str> {
-    let (name, place) = (file_of(name), place.trim());
-    let of_place = last_part(&tidy(place)).to_owned();
-    if place.is_empty() || is_missing(place) || name == place {
-        return Cow::Borrowed(name);
-    }
-    if is_image_name(&of_place) || loosest(&of_place) == loosest(name) {
-        // A path to a file of another name may be that of something else.
-        let is_same = !is_image_name(name) || loosest(&of_place) == loosest(last_part(&tidy(name)));
-        return Cow::Borrowed(if is_same { file_of(place) } else { name });
-    }
-    let folder = place.trim_end_matches(['/', '\\']);
-    let is_inside = name.strip_prefix(folder).is_some_and(|rest| rest.starts_with(['/', '\\']));
-    if is_inside { Cow::Borrowed(name) } else { Cow::Owned(format!("{folder}/{name}")) }
-}
-
-/// The file that a name is of: of an address what is behind its last `/`, without its query.
-pub(super) fn file_of(name: &str) -> &str {
-    if !name.starts_with("http://") && !name.starts_with("https://") {
-        return name;
-    }
-    let path = name.split(['?', '#']).next().unwrap_or(name);
-    path.rsplit('/').next().unwrap_or(path)
+    Some(Field::Captions(CaptionKind { rank, is_plural: singular != name && stem == name }))
 }
 
 /// Which columns of a table hold what.
@@ -170,24 +129,21 @@ pub(super) fn file_of(name: &str) -> &str {
 pub struct Columns {
     /// The image, or its id where no column names the image.
     pub image: Option<usize>,
-    /// Other things than images are called so as well.
-    pub(super) is_weak: bool,
+    /// Other things than images have this name as well.
+    pub(crate) is_weak: bool,
     /// Where the image lies: its path or its folder, beside its name.
-    pub(super) place: Option<usize>,
+    pub(crate) place: Option<usize>,
     /// The captions; what a model wrote where there are no others.
-    pub(super) captions: Vec<usize>,
-    /// The split.
+    pub(crate) captions: Vec<usize>,
     pub split: Option<usize>,
     /// What may be the split, where no column surely is.
     pub maybe_split: Option<usize>,
     /// Columns that could hold captions too, and are not read.
-    pub(super) unused: Vec<usize>,
-    /// What a model wrote.
-    pub(super) prediction: Option<usize>,
+    pub(crate) unused: Vec<usize>,
+    pub(crate) prediction: Option<usize>,
 }
 
 impl Columns {
-    /// The columns of a table with this header.
     pub fn of<'a>(header: impl Iterator<Item = &'a str>) -> Self {
         let fields: Vec<Option<Field>> = header.map(|name| field(name.trim())).collect();
         let places = || fields.iter().enumerate().filter_map(|(place, field)| Some((place, (*field)?)));
@@ -229,13 +185,13 @@ impl Columns {
     }
 
     /// Whether an image has captions in it.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.image.is_some() && !self.captions.is_empty()
     }
 }
 
-/// The names that people are told to use.
-pub(super) const USUAL_NAMES: &str = "image or file_name for the image, caption or text for its caption";
+/// The names that messages recommend.
+pub(crate) const USUAL_NAMES: &str = "image or file_name for the image, caption or text for its caption";
 
 #[cfg(test)]
 mod tests {
@@ -251,31 +207,18 @@ mod tests {
             ("IMAGE", reference(1, By::Name)),
             ("image_id", reference(16, By::Id)),
             ("coco-url", reference(19, By::Name)),
-            ("Captions", Some(Field::Captions(Kind { rank: 0, is_plural: true }))),
-            ("caption_12", Some(Field::Captions(Kind { rank: 0, is_plural: false }))),
-            ("Sentence 1", Some(Field::Captions(Kind { rank: 1, is_plural: false }))),
+            ("Captions", Some(Field::Captions(CaptionKind { rank: 0, is_plural: true }))),
+            ("caption_12", Some(Field::Captions(CaptionKind { rank: 0, is_plural: false }))),
+            ("Sentence 1", Some(Field::Captions(CaptionKind { rank: 1, is_plural: false }))),
             ("comment_number", None),
             ("image_1", None),
-            ("captions_1", Some(Field::Captions(Kind { rank: 0, is_plural: false }))),
+            ("captions_1", Some(Field::Captions(CaptionKind { rank: 0, is_plural: false }))),
             ("label", None),
             ("", None),
             ("12", None),
             ("s", None),
         ] {
             assert_eq!(field(name), expected, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_the_name_of_its_file() {
-        for (name, expected) in [
-            ("https://x.org/a/0.jpg?size=1#z", "0.jpg"),
-            ("http://x.org/0.jpg", "0.jpg"),
-            ("a/0.jpg", "a/0.jpg"),
-            ("why?.jpg", "why?.jpg"),
-            ("https://", ""),
-        ] {
-            assert_eq!(file_of(name), expected);
         }
     }
 

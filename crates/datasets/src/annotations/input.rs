@@ -3,35 +3,37 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use crate::annotations::builder::Builder;
-use crate::annotations::fields::file_of;
-use crate::annotations::text::{NamedSplit, split_of_path};
+use crate::annotations::builder::{Builder, Reading};
+use crate::annotations::encoding::decode;
+use crate::annotations::references::file_of;
+use crate::annotations::split_names::{NamedSplit, split_of_path};
 use crate::name_forms::{difference, last_part, loosest, tidy};
-use crate::source::{Source, is_image_name};
-
-/// What captions are read for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reading {
-    /// A data set: captions are cleaned, and those that nobody can have meant are left out.
-    #[default]
-    Preparation,
-    /// What a model wrote, to be scored: captions stay as they are written.
-    Candidates,
-    /// What people wrote about the same images: likewise.
-    References,
-}
+use crate::source::Source;
+use pixels::picture_formats::is_image_name;
 
 /// The files that one reader reads together.
-pub(super) struct Input<'a> {
-    pub(super) source: &'a Source,
+pub(crate) struct Input<'a> {
+    pub(crate) source: &'a Source,
     /// Indices into [`Source::files`].
-    pub(super) files: &'a [usize],
-    pub(super) reading: Reading,
+    pub(crate) files: &'a [usize],
+    pub(crate) reading: Reading,
 }
 
 impl<'a> Input<'a> {
+    pub(crate) fn build(
+        &self,
+        mut parse: impl FnMut(&mut Builder, &str, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Builder> {
+        let mut builder = Builder::new(self.reading);
+        for &file in self.files {
+            let path = &self.source.files()[file].path;
+            parse(&mut builder, path, &decode(path, self.source.read(file)?)?)?;
+        }
+        Ok(builder)
+    }
+
     /// What is known of each file by where it lies.
-    pub(super) fn neighbours(&self) -> Neighbours<'a> {
+    pub(crate) fn neighbours(&self) -> Neighbours<'a> {
         let files = self.source.files();
         let has_place = |&file: &usize| !files[file].folder().is_empty() || split_of_path(files[file].name()).is_some();
         let is_asked = self.files.iter().any(has_place);
@@ -45,7 +47,7 @@ impl<'a> Input<'a> {
 }
 
 /// The images of a source, by their paths.
-pub(super) struct Neighbours<'a> {
+pub(crate) struct Neighbours<'a> {
     images: HashSet<&'a str>,
     /// By the loosest forms of their names.
     by_name: HashMap<String, Vec<&'a str>>,
@@ -55,7 +57,7 @@ pub(super) struct Neighbours<'a> {
 impl<'a> Neighbours<'a> {
     /// The only image called `name` in the folders of the split of `file`, else in the folder of `file` and not in those of
     /// another split.
-    fn of_file(&self, file: &TheFile<'_>, name: &str) -> Option<&'a str> {
+    fn of_file(&self, file: &AnnotationFile<'_>, name: &str) -> Option<&'a str> {
         let name = tidy(name);
         let called = self.by_name.get(&loosest(last_part(&name)))?;
         let ends_so = |path: &&&str| path.strip_suffix(&*name).is_some_and(|folder| folder.ends_with('/'));
@@ -77,53 +79,49 @@ impl<'a> Neighbours<'a> {
     }
 
     /// The file at `path`, whose name or folders tell its split.
-    pub(super) fn file_of_folder<'p>(&'p self, path: &'p str) -> TheFile<'p> {
-        TheFile { split: split_of_path(path), ..self.file(path) }
+    pub(crate) fn file_of_folder<'p>(&'p self, path: &'p str) -> AnnotationFile<'p> {
+        AnnotationFile { split: split_of_path(path), ..self.file(path) }
     }
 
     /// The file at `path`. Its name tells its split; where several are read together, its folder does so too.
-    pub(super) fn file<'p>(&'p self, path: &'p str) -> TheFile<'p> {
+    pub(crate) fn file<'p>(&'p self, path: &'p str) -> AnnotationFile<'p> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let of_folder = || split_of_path(folder).filter(|_| self.has_several);
-        TheFile { path, split: split_of_path(name).or_else(of_folder), folder, beside: Beside::Images(self) }
+        AnnotationFile { path, split: split_of_path(name).or_else(of_folder), folder, beside: Beside::Images(self) }
     }
 }
 
-/// A file that is read.
-pub(super) struct TheFile<'p> {
-    /// Its path below the source.
-    pub(super) path: &'p str,
+pub(crate) struct AnnotationFile<'p> {
+    pub(crate) path: &'p str,
     /// The split of its images that have none of their own.
-    pub(super) split: Option<NamedSplit<'p>>,
+    pub(crate) split: Option<NamedSplit<'p>>,
     folder: &'p str,
     beside: Beside<'p>,
 }
 
 /// What names of images are relative to.
 enum Beside<'p> {
-    /// Anything.
     Anything,
-    /// The folder of the file.
     Folder,
     /// The folder of the file, or of its split, where the image is there.
     Images(&'p Neighbours<'p>),
 }
 
-impl<'p> TheFile<'p> {
+impl<'p> AnnotationFile<'p> {
     /// A file beside nothing. Its name tells its split.
-    pub(super) fn alone(path: &'p str) -> Self {
+    pub(crate) fn alone(path: &'p str) -> Self {
         let name = path.rsplit('/').next().unwrap_or(path);
         Self { path, split: split_of_path(name), folder: "", beside: Beside::Anything }
     }
 
     /// A file whose images lie beside it, and whose folder tells their split.
-    pub(super) fn relative(path: &'p str) -> Self {
+    pub(crate) fn relative(path: &'p str) -> Self {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         Self { path, split: split_of_path(folder), folder, beside: Beside::Folder }
     }
 
     /// An image as the file calls it: where one of that name lies beside the file, one elsewhere is not meant.
-    pub(super) fn reference<'n>(&self, name: &'n str) -> Cow<'n, str> {
+    pub(crate) fn reference<'n>(&self, name: &'n str) -> Cow<'n, str> {
         let name = match self.beside {
             Beside::Folder => name.trim_start_matches("./"),
             Beside::Anything | Beside::Images(_) => file_of(name),
@@ -140,7 +138,7 @@ impl<'p> TheFile<'p> {
     }
 
     /// The image that the file calls `name`, in the file's split.
-    pub(super) fn image(&self, builder: &mut Builder, name: &str) -> usize {
+    pub(crate) fn image(&self, builder: &mut Builder, name: &str) -> usize {
         let image = builder.image(&self.reference(name));
         if let Some(split) = self.split {
             builder.split(image, split);

@@ -2,18 +2,18 @@
 //! `1.jpg<TAB>caption`, or lines `1.jpg#0<TAB>caption`.
 
 use crate::annotations::fields::{Columns, USUAL_NAMES};
-use crate::annotations::text::{lines, split_of_word};
-use crate::annotations::token_lines;
-use crate::source::is_image_name;
+use crate::annotations::split_names::split_of_word;
+use crate::annotations::text::lines;
+use pixels::picture_formats::is_image_name;
 
 /// What may stand between columns. One that captions hold seldom comes before one that they hold often.
 const SEPARATORS: [u8; 4] = [b'\t', b'|', b';', b','];
 /// Lines that are looked at.
-const MOST_LINES: usize = 50;
+const MAX_LINES: usize = 50;
 
 /// How the lines are laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// A header, with columns for the image and its captions.
     Table(TableLayout),
     /// `1.jpg#0<TAB>caption`; the first image.
@@ -26,39 +26,39 @@ pub(super) enum Layout {
 
 /// The columns of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TableLayout {
+pub(crate) struct TableLayout {
     /// What stands between them.
-    pub(super) separator: u8,
+    pub(crate) separator: u8,
     /// Their names, as they are written.
-    pub(super) header: Vec<String>,
+    pub(crate) header: Vec<String>,
     /// What they hold.
-    pub(super) columns: Columns,
+    pub(crate) columns: Columns,
     /// The image of the first row.
-    pub(super) first_image: Option<String>,
+    pub(crate) first_image: Option<String>,
 }
 
 /// How an image and its caption stand in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PairLayout {
+pub(crate) struct PairLayout {
     /// What stands between them.
-    pub(super) separator: u8,
+    pub(crate) separator: u8,
     /// There is the number of the caption between them.
-    pub(super) has_numbers: bool,
+    pub(crate) has_numbers: bool,
     /// Only an image's name may come first.
-    pub(super) needs_image_name: bool,
+    pub(crate) needs_image_name: bool,
 }
 
 impl Layout {
     /// The layout of a file that begins with `start`; `is_whole` where nothing follows.
-    pub(super) fn of(start: &str, is_whole: bool) -> Self {
-        let mut first: Vec<(usize, &str)> = lines(start).take(MOST_LINES + 1).collect();
+    pub(crate) fn of(start: &str, is_whole: bool) -> Self {
+        let mut first: Vec<(usize, &str)> = lines(start).take(MAX_LINES + 1).collect();
         // The last line may be cut.
-        if first.len() > MOST_LINES || first.len() > 1 && !is_whole {
+        if first.len() > MAX_LINES || first.len() > 1 && !is_whole {
             first.pop();
         }
         let Some(&(_, line)) = first.first() else { return Self::Other("it is empty".to_owned(), true) };
-        if let Some((name, ..)) = token_lines::parts(line)
-            && first.iter().all(|(_, line)| token_lines::parts(line).is_some())
+        if let Some((name, ..)) = token_parts(line)
+            && first.iter().all(|(_, line)| token_parts(line).is_some())
         {
             return Self::Tokens(name.to_owned());
         }
@@ -100,12 +100,12 @@ fn explain(table: &TableLayout, first: &[(usize, &str)]) -> String {
         }
     }
     let (number, line) = first[0];
-    format!("line {number} is of no known form: {}", shown(line))
+    format!("line {number} is in no known format: {}", shown(line))
 }
 
 impl TableLayout {
     /// The layout of a table, whatever its columns hold.
-    pub(super) fn of_text(text: &str) -> Self {
+    pub(crate) fn of_text(text: &str) -> Self {
         Self::of(&lines(text).take(3).collect::<Vec<_>>())
     }
 
@@ -171,14 +171,14 @@ impl PairLayout {
     }
 
     /// A file of one tab in each line, whose images may be called by anything.
-    pub(super) fn of_any_names(text: &str) -> Option<Self> {
+    pub(crate) fn of_any_names(text: &str) -> Option<Self> {
         let layout = Self { separator: b'\t', has_numbers: false, needs_image_name: false };
         let mut all = lines(text).map(|(_, line)| line).peekable();
         (all.peek().is_some() && all.all(|line| line.matches('\t').count() == 1)).then_some(layout)
     }
 
     /// The image and the caption of a line.
-    pub(super) fn parts(self, line: &str) -> Option<(&str, &str)> {
+    pub(crate) fn parts(self, line: &str) -> Option<(&str, &str)> {
         let (name, rest) = match self.needs_image_name {
             true => name_and_rest(line, self.separator)?,
             false => line.split_once(char::from(self.separator))?,
@@ -188,7 +188,7 @@ impl PairLayout {
     }
 }
 
-/// The name of an image at the start of a line, and what is behind the separator.
+/// The name of an image at the start of a line, and what follows the separator.
 fn name_and_rest(line: &str, separator: u8) -> Option<(&str, &str)> {
     let separator = char::from(separator);
     let parts = line.match_indices(separator).map(|(at, _)| (&line[..at], &line[at + 1..]));
@@ -199,6 +199,23 @@ fn number_and_rest(rest: &str, separator: u8) -> Option<&str> {
     let (number, rest) = rest.split_once(char::from(separator))?;
     let number = number.trim();
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(rest)
+}
+
+/// The name, the number and the caption of a line. Where a blank is in place of the tab, the name must be an image's.
+pub(crate) fn token_parts(line: &str) -> Option<(&str, u32, &str)> {
+    let of_key = |key: &'_ str| {
+        let (name, number) = key.trim().rsplit_once('#')?;
+        (!name.is_empty()).then_some((name.len(), number.parse().ok()?))
+    };
+    if let Some((key, caption)) = line.split_once('\t') {
+        let (length, number) = of_key(key)?;
+        return Some((&key.trim()[..length], number, caption));
+    }
+    let at = line.match_indices('#').map(|(at, _)| at).find(|&at| is_image_name(line[..at].trim()))?;
+    let after = &line[at + 1..];
+    let digits = after.find(|character: char| !character.is_ascii_digit())?;
+    let caption = after[digits..].strip_prefix([' ', ',', ';', '|'])?;
+    Some((line[..at].trim(), after[..digits].parse().ok()?, caption))
 }
 
 #[cfg(test)]
@@ -244,12 +261,12 @@ mod tests {
             ("a.jpg\tA\t0.5\nb.jpg\tB\t0.7\n", "lines of an image and its caption, but with other values too"),
             ("a.jpg\tb.jpg#1\t1\t1\n", "but with other values too (give the columns a header"),
             ("# mine\na.jpg\tA\n", "lines of an image and its caption, but not line 1: \"# mine\""),
-            ("a.jpg 1,2,3,4,0\nb.jpg 5,6,7,8,1\n", "line 1 is of no known form"),
+            ("a.jpg 1,2,3,4,0\nb.jpg 5,6,7,8,1\n", "line 1 is in no known format"),
             ("a.jpg,train\nb.jpg,val\n", "but with other values too"),
             ("image\na.jpg\n", "a table with the columns image, none of them for captions"),
             ("a.jpg\nb.jpg\n", "a list of image names, without captions false"),
-            ("A dog\ta.jpg\n", "line 1 is of no known form: \"A dog\\ta.jpg\" true"),
-            ("Some words.\n", "line 1 is of no known form: \"Some words.\" false"),
+            ("A dog\ta.jpg\n", "line 1 is in no known format: \"A dog\\ta.jpg\" true"),
+            ("Some words.\n", "line 1 is in no known format: \"Some words.\" false"),
             ("\n \n", "it is empty true"),
         ] {
             assert!(name(text).contains(expected), "{text}: {}", name(text));

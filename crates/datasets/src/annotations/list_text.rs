@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::annotations::fields::{Field, Kind, field};
+use crate::annotations::fields::{CaptionKind, Field, field};
 
 /// Lists within one another.
 const MAX_DEPTH: usize = 4;
@@ -12,10 +12,7 @@ const BEGINNINGS: [&str; 9] = ["['", "[\"", "[b'", "[b\"", "{'", "{\"", "[{'", "
 
 /// The texts of a list that is written as a text; the text itself where it is no such list. What Python and pandas write
 /// for nothing is one of the texts, `None` or `nan`.
-///
-/// # Errors
-/// What the text is, where it is written like a list and does not hold texts alone.
-pub(super) fn texts_of(text: Cow<'_, str>) -> Result<Vec<Cow<'_, str>>, &'static str> {
+pub(crate) fn texts_of(text: Cow<'_, str>) -> Result<Vec<Cow<'_, str>>, &'static str> {
     let trimmed = text.trim();
     let is_written = trimmed.starts_with(['[', '(', '{']) || trimmed.starts_with("array(") || is_bytes(trimmed);
     if !is_written {
@@ -59,8 +56,8 @@ enum Value {
 fn texts(value: Value) -> Result<Vec<String>, &'static str> {
     match value {
         Value::Text(text) | Value::Nothing(text) => Ok(vec![text]),
-        Value::Bytes(bytes) => String::from_utf8(bytes).map(|text| vec![text]).map_err(|_| "bytes that are no UTF-8"),
-        Value::Other => Err("a list of something else than texts"),
+        Value::Bytes(bytes) => String::from_utf8(bytes).map(|text| vec![text]).map_err(|_| "bytes that are not UTF-8"),
+        Value::Other => Err("a list of something other than texts"),
         Value::Several(values) => {
             let mut all = Vec::with_capacity(values.len());
             for value in values {
@@ -73,7 +70,7 @@ fn texts(value: Value) -> Result<Vec<String>, &'static str> {
             Ok(all)
         }
         Value::Dictionary(entries) => {
-            let mut best: Option<(Kind, Value)> = None;
+            let mut best: Option<(CaptionKind, Value)> = None;
             for (key, value) in entries {
                 if let Value::Text(key) = key
                     && let Some(Field::Captions(kind)) = field(&key)
@@ -87,7 +84,7 @@ fn texts(value: Value) -> Result<Vec<String>, &'static str> {
     }
 }
 
-/// The value at the start of `text`, and what is behind it.
+/// The value at the start of `text`, and what follows it.
 fn value(text: &str, depth: usize) -> Option<(Value, &str)> {
     if depth > MAX_DEPTH {
         return None;
@@ -135,45 +132,45 @@ fn is_quote(byte: Option<&u8>) -> bool {
 fn several(text: &str, end: char, depth: usize) -> Option<(Value, &str)> {
     let (mut values, mut rest) = (Vec::new(), text.trim_start());
     loop {
-        if let Some(behind) = rest.strip_prefix(end) {
-            return Some((Value::Several(values), behind));
+        if let Some(after) = rest.strip_prefix(end) {
+            return Some((Value::Several(values), after));
         }
-        let (one, behind) = value(rest, depth + 1)?;
+        let (one, after) = value(rest, depth + 1)?;
         values.push(one);
-        let behind = behind.trim_start();
+        let after = after.trim_start();
         // numpy writes none.
-        rest = behind.strip_prefix(',').unwrap_or(behind).trim_start();
+        rest = after.strip_prefix(',').unwrap_or(after).trim_start();
     }
 }
 
 fn set_or_dictionary(text: &str, depth: usize) -> Option<(Value, &str)> {
     let (mut values, mut entries, mut rest) = (Vec::new(), Vec::new(), text.trim_start());
     loop {
-        if let Some(behind) = rest.strip_prefix('}') {
+        if let Some(after) = rest.strip_prefix('}') {
             return match (values.is_empty(), entries.is_empty()) {
-                (_, true) => Some((Value::Several(values), behind)),
-                (true, false) => Some((Value::Dictionary(entries), behind)),
+                (_, true) => Some((Value::Several(values), after)),
+                (true, false) => Some((Value::Dictionary(entries), after)),
                 (false, false) => None,
             };
         }
-        let (one, behind) = value(rest, depth + 1)?;
-        let mut behind = behind.trim_start();
-        if let Some(of_key) = behind.strip_prefix(':') {
+        let (one, after) = value(rest, depth + 1)?;
+        let mut after = after.trim_start();
+        if let Some(of_key) = after.strip_prefix(':') {
             let (second, rest) = value(of_key.trim_start(), depth + 1)?;
             entries.push((one, second));
-            behind = rest.trim_start();
+            after = rest.trim_start();
         } else {
             values.push(one);
         }
-        rest = match behind.strip_prefix(',') {
+        rest = match after.strip_prefix(',') {
             Some(rest) => rest.trim_start(),
-            None if behind.starts_with('}') => behind,
+            None if after.starts_with('}') => after,
             None => return None,
         };
     }
 }
 
-/// A string as Python writes it at the start of `text`, and what is behind it.
+/// A string as Python writes it at the start of `text`, and what follows it.
 fn literal(text: &str, is_bytes: bool) -> Option<(String, &str)> {
     let quote = text.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
     let (mut read, mut characters) = (String::new(), text[1..].char_indices());
@@ -261,7 +258,7 @@ mod tests {
             ("[1, 2]", "something else than texts"),
             ("['a', True]", "something else than texts"),
             ("[['a', 'dog'], ['b']]", "lists within a list"),
-            (r"b'\xff'", "bytes that are no UTF-8"),
+            (r"b'\xff'", "bytes that are not UTF-8"),
             ("[[[[[[['a']]]]]]]", ""),
         ] {
             match texts_of(Cow::Borrowed(text)) {

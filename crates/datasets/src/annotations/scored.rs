@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
+use crate::annotations::builder::Reading;
 use crate::annotations::candidates::{Candidates, Content};
-use crate::annotations::choice::{Choice, Wanted, choose};
+use crate::annotations::choice::{Choice, Selector, choose};
 use crate::annotations::encoding::decode;
-use crate::annotations::input::Reading;
-use crate::annotations::json_shape::JsonShape;
-use crate::annotations::json_text::without_nan;
-use crate::annotations::json_walk::{walk, walk_lines};
-use crate::annotations::record::Record;
-use crate::annotations::{RawDataset, Reject};
+use crate::annotations::json::record::Record;
+use crate::annotations::json::shape::JsonShape;
+use crate::annotations::json::text::without_nan;
+use crate::annotations::json::walk::{walk, walk_lines};
+use crate::annotations::raw_dataset::{RawDataset, Reject};
 use crate::source::Source;
 use base::fault::fault;
 
@@ -30,7 +30,7 @@ pub struct Scored {
 /// Nothing that can be read, with what is wrong with it; several kinds of captions.
 pub fn read_captions(path: &Path, reading: Reading) -> anyhow::Result<RawDataset> {
     let source = open(path)?;
-    let Choice { found, notes, .. } = choose(&source, Wanted::Any)?;
+    let Choice { found, notes, .. } = choose(&source, Selector::Any)?;
     let mut raw = found.read_as(&source, reading)?;
     raw.repairs.extend(notes);
     Ok(raw)
@@ -38,9 +38,6 @@ pub fn read_captions(path: &Path, reading: Reading) -> anyhow::Result<RawDataset
 
 /// The objects of a JSON file or of JSON Lines that have both a caption and its references; `None` where there are no
 /// objects. The second are those that have one of them only.
-///
-/// # Errors
-/// A file that cannot be read.
 pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Reject>)>> {
     let source = open(path)?;
     let candidates = Candidates::of(&source);
@@ -83,7 +80,7 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
         })
         .map(drop),
     };
-    walked.map_err(|error| fault(format!("{name} cannot be read: {error}"), "take the file again"))?;
+    walked.map_err(|error| fault(format!("{name} cannot be read: {error}"), "download the file again"))?;
     Ok(Some((scored, rejects)))
 }
 

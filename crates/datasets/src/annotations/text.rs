@@ -1,12 +1,22 @@
-//! What the readers of text files share: lines with their numbers, tables with their columns, the words for splits.
+//! What the readers of text files share: lines with their numbers, tables with their columns, words for missing values.
 
 use anyhow::Context as _;
 use csv::{ByteRecord, ReaderBuilder};
 
 use crate::annotations::fields::{Field, field};
-use crate::prepared::Split;
-use crate::source::is_image_name;
 use base::fault::{WithHint as _, fault};
+use pixels::picture_formats::is_image_name;
+
+/// What pandas writes, and reads, in place of a value that is missing; in these letters and no others.
+const MISSING: [&str; 18] = [
+    "nan", "NaN", "-nan", "-NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A",
+    "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN",
+];
+
+/// Whether this is all that stands in place of a value that is missing.
+pub(crate) fn is_missing(text: &str) -> bool {
+    MISSING.contains(&text.trim())
+}
 
 /// The text without the mark that some editors put in front.
 fn without_mark(bytes: &[u8]) -> &[u8] {
@@ -14,20 +24,17 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
 }
 
 /// The lines that are not blank, with their numbers from 1. They end as on Unix, on Windows or as on old Macs.
-pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let end = if text.contains('\n') { '\n' } else { '\r' };
     let lines = text.split(end).enumerate().map(|(index, line)| (index + 1, line.trim_end_matches('\r')));
     lines.filter(|(_, line)| !line.trim().is_empty())
 }
 
 /// What a JSON file holds, or what is wrong with it.
-///
-/// # Errors
-/// JSON of another form.
 pub fn json<'a, T: serde::Deserialize<'a>>(file: &str, bytes: &'a [u8], form: &str) -> anyhow::Result<T> {
     serde_json::from_slice(without_mark(bytes))
-        .with_context(|| format!("{file} has another form than expected"))
-        .hint(|| format!("expected {form}; take the file again if it was cut"))
+        .with_context(|| format!("{file} does not have the expected form"))
+        .hint(|| format!("expected {form}; download the file again if it was cut off"))
 }
 
 /// A table with a header: values separated by commas or tabs, with quotes where they are needed (RFC 4180).
@@ -41,9 +48,6 @@ pub struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The table of a file's content, with this separator.
-    ///
-    /// # Errors
-    /// A header that cannot be read.
     pub fn new(file: &'a str, bytes: &'a [u8], separator: u8) -> anyhow::Result<Self> {
         let mut builder = ReaderBuilder::new();
         builder.delimiter(separator).has_headers(false).flexible(true);
@@ -52,7 +56,7 @@ impl<'a> Table<'a> {
         let mut first = ByteRecord::new();
         let cannot = || format!("cannot read the header of {file}");
         reader.read_byte_record(&mut first).with_context(cannot)?;
-        // Excel is told the separator by a line of its own.
+        // Excel reads the separator from a line of its own.
         if first.get(0).is_some_and(|cell| cell.to_ascii_lowercase().starts_with(b"sep=")) {
             reader.read_byte_record(&mut first).with_context(cannot)?;
         }
@@ -80,10 +84,6 @@ impl<'a> Table<'a> {
 
     /// Calls `row` with each row and a description of its place. Where a row has more values than columns, and only the
     /// last column holds captions, the last values are one caption that lacks its quotes.
-    ///
-    /// # Errors
-    /// A row that is not UTF-8, has another number of values than columns, or holds further rows, since a quote in it is
-    /// not closed; and what `row` gives.
     pub fn for_each_row(mut self, mut row: impl FnMut(&str, &[&str]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let separator = char::from(self.separator).to_string();
         let is_caption = |name: &String| matches!(field(name), Some(Field::Captions(_)));
@@ -128,137 +128,16 @@ pub fn separator(header: &[u8]) -> u8 {
     b",;\t".iter().copied().max_by_key(|&separator| count(separator)).unwrap_or(b',')
 }
 
-/// The split that people call `word`.
-pub fn split_of_word(word: &str) -> Option<Split> {
-    let word = word.trim().to_ascii_lowercase();
-    // `Flickr_8k.trainImages.txt`
-    match word.strip_suffix("images").unwrap_or(&word) {
-        // `trainval` is VOC's word for what is not for testing.
-        "train" | "training" | "trainval" | "restval" => Some(Split::Train),
-        "val" | "valid" | "validation" | "dev" | "eval" => Some(Split::Val),
-        "test" | "testing" => Some(Split::Test),
-        _ => None,
-    }
-}
-
-/// The split that a file or folder name speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamedSplit<'a> {
-    /// The split.
-    pub split: Split,
-    /// The name has no other words than those that names of splits have.
-    pub is_sure: bool,
-    /// The name.
-    pub name: &'a str,
-}
-
-/// The split that a path speaks of: `flickr30k_train.json`, `captions_val2017.json`, `test/`. The last name with such a
-/// word counts; one with words for two splits (`captions_train_val.json`) says nothing.
-pub fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
-    for name in path.rsplit('/') {
-        // A folder of "my test photos" is no split.
-        let words = || name.split(|character: char| !character.is_ascii_alphabetic() && character != ' ');
-        let mut splits = words().filter_map(split_of_word);
-        if let Some(split) = splits.next() {
-            let is_sure = words().all(|word| split_of_word(word).is_some() || says_nothing(word));
-            return splits.all(|other| other == split).then_some(NamedSplit { split, is_sure, name });
-        }
-    }
-    None
-}
-
-/// Whether a word in the name of a split tells nothing about what is in it.
-fn says_nothing(word: &str) -> bool {
-    const WORDS: [&str; 36] = [
-        "",
-        "annotation",
-        "annotations",
-        "archive",
-        "caption",
-        "captions",
-        "coco",
-        "csv",
-        "data",
-        "dataset",
-        "file",
-        "files",
-        "flickr",
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "json",
-        "jsonl",
-        "k",
-        "karpathy",
-        "list",
-        "metadata",
-        "part",
-        "photos",
-        "pictures",
-        "set",
-        "shard",
-        "shards",
-        "split",
-        "splits",
-        "tar",
-        "text",
-        "tsv",
-        "txt",
-        "zip",
-    ];
-    WORDS.contains(&word.trim().to_ascii_lowercase().as_str())
-}
-
 fn utf8<'a>(bytes: &'a [u8], what: &str) -> anyhow::Result<&'a str> {
     std::str::from_utf8(bytes)
         .with_context(|| format!("{what} is not UTF-8 text"))
-        .hint(|| "save the file as UTF-8, or take the one that is distributed")
+        .hint(|| "save the file as UTF-8, or use the file as it is distributed")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use base::fault::describe;
-
-    #[test]
-    fn names_of_files_and_folders_tell_the_split() {
-        for (path, expected) in [
-            ("flickr30k_train.json", Some(Split::Train)),
-            ("annotations/captions_val2017.json", Some(Split::Val)),
-            ("validation/metadata.jsonl", Some(Split::Val)),
-            ("Flickr_8k.devImages.txt", Some(Split::Val)),
-            ("my test photos/1.jpg", None),
-            ("shards/test-0001.tar/7", Some(Split::Test)),
-            ("train/val.csv", Some(Split::Val)),
-            ("captions.txt", None),
-            ("contest.json", None),
-            ("my_test_photos/1.jpg", Some(Split::Test)),
-            ("captions_train_val.json", None),
-            ("test/captions_train_val.json", None),
-            ("train2014+val2014.json", None),
-            ("train/train-part.json", Some(Split::Train)),
-        ] {
-            assert_eq!(split_of_path(path).map(|named| named.split), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_name_with_words_of_its_own_is_less_sure() {
-        for (path, is_sure, name) in [
-            ("val/1.jpg", true, "val"),
-            ("x/train2017/y", true, "train2017"),
-            ("captions_val2017.json", true, "captions_val2017.json"),
-            ("train-0001.tar", true, "train-0001.tar"),
-            ("Flickr_8k.testImages.txt", true, "Flickr_8k.testImages.txt"),
-            ("my_test_photos/1.jpg", false, "my_test_photos"),
-            ("test-tubes", false, "test-tubes"),
-            ("birds_val.csv", false, "birds_val.csv"),
-        ] {
-            let named = split_of_path(path).unwrap();
-            assert_eq!((named.is_sure, named.name), (is_sure, name), "{path}");
-        }
-    }
 
     #[test]
     fn lines_end_as_on_any_system() {

@@ -3,16 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::annotations::candidates::{is_about, is_other_of_coco, key_of, may_hold_captions};
-use crate::annotations::text::{split_of_path, split_of_word};
-use crate::annotations::unread::Unread;
-use crate::annotations::wrappings::{Wrapping, stem, wrapping};
-use crate::annotations::{Found, Repair};
+use crate::annotations::file_names::{Wrapping, is_about, is_other_of_coco, key_of, may_hold_captions, stem, wrapping};
+use crate::annotations::format::Match;
+use crate::annotations::raw_dataset::Repair;
+use crate::annotations::split_names::{split_of_path, split_of_word};
+use crate::annotations::unread::UnreadFiles;
 use crate::prepared::Split;
-use crate::source::{Source, is_image_name};
+use crate::source::Source;
+use pixels::picture_formats::is_image_name;
 
 /// Files that are named; more would be one for each image.
-const MOST: usize = 100;
+const MAX_NAMED: usize = 100;
 /// Endings of programs, settings and papers, which hold no captions.
 const OTHER_ENDINGS: [&str; 16] = [
     "py",
@@ -36,7 +37,6 @@ const OTHER_ENDINGS: [&str; 16] = [
 /// A file that is not read, and whose name says that it is for training.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainingFile {
-    /// Its path below the source.
     pub path: String,
     /// What it is, or why it is not read.
     pub reason: String,
@@ -44,23 +44,23 @@ pub struct TrainingFile {
     pub way_out: &'static str,
     /// Its own name says nothing else.
     pub is_sure: bool,
-    /// It is told of elsewhere.
+    /// Another note names it.
     is_told: bool,
 }
 
-/// Notes about those that nothing else is told of.
-pub(super) fn notes(files: &[TrainingFile]) -> impl Iterator<Item = Repair> {
-    const MOST: usize = 5;
+/// Notes about those that no other note names.
+pub(crate) fn notes(files: &[TrainingFile]) -> impl Iterator<Item = Repair> {
+    const MAX_NAMED: usize = 5;
     let untold = files.iter().filter(|file| !file.is_told);
-    untold.take(MOST).map(|file| Repair::new(file.path.clone(), format!("{}; {}", file.reason, file.way_out)))
+    untold.take(MAX_NAMED).map(|file| Repair::new(file.path.clone(), format!("{}; {}", file.reason, file.way_out)))
 }
 
 /// Those of `source`, where `found` is read, and `others` could have been.
-pub(super) fn of(source: &Source, found: &Found, others: &[&Found], unread: &Unread<'_>) -> Vec<TrainingFile> {
+pub(crate) fn of(source: &Source, found: &Match, others: &[&Match], unread: &UnreadFiles<'_>) -> Vec<TrainingFile> {
     let files = source.files();
     let read: HashSet<usize> = found.files.iter().copied().collect();
     let format_of =
-        |of: &Found| of.files.iter().chain(&of.spare).map(|&file| (file, of.format.name())).collect::<Vec<_>>();
+        |of: &Match| of.files.iter().chain(&of.spare).map(|&file| (file, of.format.name)).collect::<Vec<_>>();
     let formats: HashMap<usize, &str> = others.iter().copied().chain([found]).flat_map(format_of).collect();
     let images: HashSet<&str> = files.iter().filter(|file| is_image_name(&file.path)).map(key_of).collect();
     // What lies beside an image is about that one, unless it could be read as its caption.
@@ -68,11 +68,11 @@ pub(super) fn of(source: &Source, found: &Found, others: &[&Found], unread: &Unr
         !read.contains(&file) && (formats.contains_key(&file) || !images.contains(key_of(&files[file])))
     };
     let inside = (0..files.len()).filter(is_meant).map(|file| (files[file].path.clone(), formats.get(&file).copied()));
-    let outside = source.packed().map(str::to_owned).chain(source.left_aside().into_iter().map(|(path, _)| path));
+    let outside = source.packed().map(str::to_owned).chain(source.skipped().into_iter().map(|(path, _)| path));
     let mut all: Vec<TrainingFile> = inside
         .chain(outside.map(|path| (path, None)))
         .filter(|(path, _)| is_for_training(path))
-        .take(MOST)
+        .take(MAX_NAMED)
         .map(|(path, format)| training_file(path, format, unread))
         .collect();
     all.sort_by_key(|file| !file.is_sure);
@@ -113,30 +113,30 @@ fn is_training_word(word: &str) -> bool {
     split_of_word(&word) == Some(Split::Train) || word.starts_with("train") && !word.starts_with("trainer")
 }
 
-fn training_file(path: String, format: Option<&str>, unread: &Unread<'_>) -> TrainingFile {
+fn training_file(path: String, format: Option<&str>, unread: &UnreadFiles<'_>) -> TrainingFile {
     const RENAME: &str = "if it holds captions, give it an ending such as .csv, .tsv, .txt, .json or .jsonl";
     const REPAIR: &str = "repair it, or write it in the form of the others";
     let name = path.rsplit('/').next().unwrap_or(&path);
     let is_sure = split_of_path(stem(name)).is_some_and(|named| named.is_sure && named.split == Split::Train);
     let (reason, way_out) = match (unread.reason(&path), format, wrapping(&path)) {
-        (_, Some(format), _) => (format!("is of the format {format} and not read"), REPAIR),
+        (_, Some(format), _) => (format!("is in the format {format} and not used"), REPAIR),
         (Some(reason), ..) if reason.contains("a list of image names") => {
             (reason.to_owned(), "give the folder with the lists of all splits as `--split-file`")
         }
-        (Some(reason), None, Some((Wrapping::Packed, _))) if reason.starts_with("was left aside") => {
+        (Some(reason), None, Some((Wrapping::Packed, _))) if reason.starts_with("was skipped") => {
             (reason.to_owned(), REPAIR)
         }
-        (_, None, Some((Wrapping::Packed, _))) => ("is packed, and not read".to_owned(), "unpack it"),
+        (_, None, Some((Wrapping::Packed, _))) => ("is compressed, and not read".to_owned(), "unpack it"),
         (Some(reason), None, _) => (reason.to_owned(), REPAIR),
         (None, None, Some((Wrapping::Backup, _))) => (
             "is not read: its name says that it is a backup".to_owned(),
-            "give it its own name if it is the one that is meant",
+            "rename it if it is the file you want",
         ),
         (None, None, Some((Wrapping::Unfinished, _))) => {
             ("is not read: its name says that its download is not finished".to_owned(), "download it again")
         }
         (None, None, None) if may_hold_captions(&path) => (
-            "is not read: so many of one kind in a folder are one for each image, and no image of its name lies beside it"
+            "is not read: that many files of one kind in a folder are one for each image, and no image with its name is beside it"
                 .to_owned(),
             "put the images beside such files",
         ),

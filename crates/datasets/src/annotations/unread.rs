@@ -4,44 +4,47 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::annotations::candidates::{Candidates, Content, has_ending, has_word, may_hold_captions};
+use crate::annotations::candidates::{Candidates, Content};
 use crate::annotations::family::Family;
-use crate::annotations::json_shape::JsonShape;
+use crate::annotations::file_names::{has_ending, has_word, may_hold_captions, unwrapped, wrapping};
+use crate::annotations::format::{Certainty, Match};
+use crate::annotations::formats::beside_images;
+use crate::annotations::json::shape::JsonShape;
 use crate::annotations::layout::Layout;
-use crate::annotations::wrappings::{unwrapped, wrapping};
-use crate::annotations::{Certainty, Found, Repair, webdataset};
+use crate::annotations::raw_dataset::Repair;
 use crate::prepared::Split;
-use crate::source::{Source, is_image_name};
+use crate::source::Source;
 use base::fault::fault;
+use pixels::picture_formats::is_image_name;
 
 /// Files that are named in a message.
-const MOST_IN_A_MESSAGE: usize = 5;
+const MAX_IN_A_MESSAGE: usize = 5;
 /// Files that are named in the notes; of each kind the rest are counted.
-const MOST_IN_NOTES: usize = 50;
+const MAX_IN_NOTES: usize = 50;
 /// Words in the names of files that hold captions.
 const WORDS: [&str; 6] = ["caption", "annotation", "metadata", "dataset", "sentence", "description"];
 
 /// The files of a source that nobody reads.
-pub(super) struct Unread<'a> {
+pub(crate) struct UnreadFiles<'a> {
     source: &'a Source,
-    files: Vec<File<'a>>,
-    /// What was left aside when the source was opened, which is told elsewhere.
-    left_aside: Vec<File<'a>>,
+    files: Vec<UnreadFile<'a>>,
+    /// What was skipped when the source was opened, which is reported elsewhere.
+    skipped: Vec<UnreadFile<'a>>,
     /// Files of which there are so many in a folder that none was looked into: the first, and their number.
     many: Vec<(&'a str, usize)>,
 }
 
-struct File<'a> {
+struct UnreadFile<'a> {
     path: Cow<'a, str>,
     reason: String,
-    kind: Kind,
+    kind: Relevance,
     /// It is text or was meant to be.
     is_text: bool,
 }
 
 /// What is known of a file that is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Relevance {
     /// It cannot be read, and seems to hold captions.
     Broken,
     /// It can be read, and seems to have been meant to hold captions.
@@ -50,62 +53,58 @@ enum Kind {
     Other,
 }
 
-impl<'a> Unread<'a> {
+impl<'a> UnreadFiles<'a> {
     /// What no format has claimed.
-    pub(super) fn of(candidates: &Candidates<'a>) -> Self {
+    pub(crate) fn of(candidates: &Candidates<'a>) -> Self {
         let source = candidates.source;
         let path = |file: usize| source.files()[file].path.as_str();
-        let looked_at = candidates.open().iter().map(|(file, content)| File::of(path(*file), content));
+        let looked_at = candidates.open().iter().map(|(file, content)| UnreadFile::of(path(*file), content));
         let packed = source.packed().map(|path| {
-            let kind = if is_packed_text(path) && names_captions(path) { Kind::Broken } else { Kind::Near };
+            let kind = if is_packed_text(path) && names_captions(path) { Relevance::Broken } else { Relevance::Near };
             let reason = format!("cannot be read: {}", way_out(path));
-            File { path: path.into(), reason, kind, is_text: false }
+            UnreadFile { path: path.into(), reason, kind, is_text: false }
         });
-        let left_aside = source.left_aside().into_iter().filter(|(path, _)| !is_image_name(path));
-        let left_aside = left_aside.map(|(path, reason)| {
+        let skipped = source.skipped().into_iter().filter(|(path, _)| !is_image_name(path));
+        let skipped = skipped.map(|(path, reason)| {
             let is_meant = is_packed_text(&path) || may_hold_captions(&path);
-            let kind = if is_meant && names_captions(&path) { Kind::Broken } else { Kind::Near };
-            File { path: path.into(), reason: format!("was left aside: {reason}"), kind, is_text: false }
+            let kind = if is_meant && names_captions(&path) { Relevance::Broken } else { Relevance::Near };
+            UnreadFile { path: path.into(), reason: format!("was skipped: {reason}"), kind, is_text: false }
         });
         let many = candidates.many.iter().map(|&(file, count)| (path(file), count)).collect();
-        Self { source, files: looked_at.chain(packed).collect(), left_aside: left_aside.collect(), many }
+        Self { source, files: looked_at.chain(packed).collect(), skipped: skipped.collect(), many }
     }
 
     /// Makes sure that nothing is missing of what is read.
-    ///
-    /// # Errors
-    /// A file that belongs to those of `found` by its name, and cannot be read or is of another form; where only texts
-    /// beside the images were found, and nobody asked for them, one that seems to hold captions and cannot be read.
-    pub(super) fn check(&self, found: &Found, others: &[&Found], is_asked_for: bool) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, found: &Match, others: &[&Match], is_asked_for: bool) -> anyhow::Result<()> {
         if found.certainty == Certainty::Beside {
             return self.check_beside(found, is_asked_for);
         }
         // Each image has a file of its own.
-        if *found.format == webdataset::FORMAT {
+        if *found.format == beside_images::WEBDATASET {
             return Ok(());
         }
         self.check_sisters(found, others, is_asked_for)
     }
 
-    /// [`Unread::check`] where texts beside the images were found.
-    fn check_beside(&self, found: &Found, is_asked_for: bool) -> anyhow::Result<()> {
-        let is_meant = |file: &File<'_>| file.is_text || has_word(&file.path, "caption");
-        let mut broken = self.files.iter().filter(|file| file.kind == Kind::Broken && is_meant(file));
+    /// [`UnreadFiles::check`] where texts beside the images were found.
+    fn check_beside(&self, found: &Match, is_asked_for: bool) -> anyhow::Result<()> {
+        let is_meant = |file: &UnreadFile<'_>| file.is_text || has_word(&file.path, "caption");
+        let mut broken = self.files.iter().filter(|file| file.kind == Relevance::Broken && is_meant(file));
         match broken.next().filter(|_| !is_asked_for) {
             None => Ok(()),
             Some(file) => {
                 let message = format!("{} {}", file.path, file.reason);
                 let hint = format!(
                     "repair it or move it out of the source; to use the files beside the images instead, give --dataset {}",
-                    found.format.name()
+                    found.format.name
                 );
                 Err(fault(message, hint))
             }
         }
     }
 
-    /// [`Unread::check`] where files of captions were found.
-    fn check_sisters(&self, found: &Found, others: &[&Found], is_asked_for: bool) -> anyhow::Result<()> {
+    /// [`UnreadFiles::check`] where files of captions were found.
+    fn check_sisters(&self, found: &Match, others: &[&Match], is_asked_for: bool) -> anyhow::Result<()> {
         let path = |file: usize| self.source.files()[file].path.as_str();
         let read: Vec<(Family, &str)> = found.files.iter().map(|&file| (Family::of(path(file)), path(file))).collect();
         let missing = |other: &str| {
@@ -115,10 +114,10 @@ impl<'a> Unread<'a> {
             (!is_there).then_some((family, sister.1))
         };
         let has_train = read.iter().any(|(family, _)| family.split == Some(Split::Train));
-        for file in self.files.iter().chain(&self.left_aside) {
+        for file in self.files.iter().chain(&self.skipped) {
             let Some((family, sister)) = missing(&file.path) else { continue };
             let lacks_train = family.split == Some(Split::Train) && !has_train;
-            if file.kind == Kind::Broken || file.kind == Kind::Near && lacks_train {
+            if file.kind == Relevance::Broken || file.kind == Relevance::Near && lacks_train {
                 let message = format!(
                     "{sister} can be used, but {}, which belongs with it by its name, {}",
                     file.path, file.reason
@@ -129,15 +128,16 @@ impl<'a> Unread<'a> {
                 ));
             }
         }
-        let are_few = |other: &&&Found| other.certainty != Certainty::Beside && *other.format != webdataset::FORMAT;
+        let are_few =
+            |other: &&&Match| other.certainty != Certainty::Beside && *other.format != beside_images::WEBDATASET;
         for other in others.iter().filter(are_few).filter(|_| !is_asked_for) {
             for &file in &other.files {
                 if let Some((_, sister)) = missing(path(file)) {
                     let message = format!(
                         "{sister} is read as {}, and {}, which belongs with it by its name, as {}",
-                        found.format.name(),
+                        found.format.name,
                         path(file),
-                        other.format.name()
+                        other.format.name
                     );
                     return Err(fault(
                         message,
@@ -149,76 +149,77 @@ impl<'a> Unread<'a> {
         Ok(())
     }
 
-    /// What is known of the file at `path`, where it was looked at or left aside.
-    pub(super) fn reason(&self, path: &str) -> Option<&str> {
-        let file = self.files.iter().chain(&self.left_aside).find(|file| file.path == path)?;
+    /// What is known of the file at `path`, where it was looked at or skipped.
+    pub(crate) fn reason(&self, path: &str) -> Option<&str> {
+        let file = self.files.iter().chain(&self.skipped).find(|file| file.path == path)?;
         Some(&file.reason)
     }
 
     /// A line for each file that has something to do with captions; the others are counted, and so are those like the texts
     /// beside images that are read.
-    pub(super) fn notes(&self, found: &Found) -> Vec<Repair> {
+    pub(crate) fn notes(&self, found: &Match) -> Vec<Repair> {
         let mut notes = Vec::new();
         let beside = self.beside_images(found);
-        let is_orphan = |file: &&File<'_>| {
+        let is_orphan = |file: &&UnreadFile<'_>| {
             file.is_text
-                && file.kind != Kind::Broken
+                && file.kind != Relevance::Broken
                 && beside.contains(&folder_and_ending(&file.path))
                 && !names_captions(&file.path)
         };
-        let (orphans, files): (Vec<&File<'_>>, Vec<&File<'_>>) = self.files.iter().partition(is_orphan);
+        let (orphans, files): (Vec<&UnreadFile<'_>>, Vec<&UnreadFile<'_>>) = self.files.iter().partition(is_orphan);
         if let Some(first) = orphans.first() {
-            let note = format!("not used: no images of their names lie beside them, such as {}", first.path);
+            let note = format!("not used: no images with their names are beside them, such as {}", first.path);
             notes.push(Repair::new(format!("{} texts", orphans.len()), note));
         }
-        let named: Vec<&File<'_>> = files.iter().copied().filter(|file| file.kind != Kind::Other).collect();
-        for file in named.iter().take(MOST_IN_NOTES) {
+        let named: Vec<&UnreadFile<'_>> = files.iter().copied().filter(|file| file.kind != Relevance::Other).collect();
+        for file in named.iter().take(MAX_IN_NOTES) {
             notes.push(Repair::new(&*file.path, file.reason.clone()));
         }
-        if let Some(rest) = named.len().checked_sub(MOST_IN_NOTES).filter(|&rest| rest > 0) {
+        if let Some(rest) = named.len().checked_sub(MAX_IN_NOTES).filter(|&rest| rest > 0) {
             notes.push(Repair::new(format!("{rest} more files"), "not used either"));
         }
-        let others: Vec<&str> = files.iter().filter(|file| file.kind == Kind::Other).map(|file| &*file.path).collect();
+        let others: Vec<&str> =
+            files.iter().filter(|file| file.kind == Relevance::Other).map(|file| &*file.path).collect();
         if let Some(first) = others.first() {
             let what = format!("{} other files", others.len());
-            notes.push(Repair::new(what, format!("not used: they hold no captions of a known form, such as {first}")));
+            notes
+                .push(Repair::new(what, format!("not used: they hold no captions in a known format, such as {first}")));
         }
         for (first, count) in &self.many {
-            let note = "not read: so many of one kind in a folder are one for each image, and no images of their names \
-                        lie beside them";
+            let note = "not read: that many files of one kind in a folder are one for each image, and no images with their names are beside them";
             notes.push(Repair::new(format!("{count} files such as {first}"), note));
         }
         notes
     }
 
     /// The folders of texts beside images, and how these end.
-    fn beside_images(&self, found: &Found) -> HashSet<(&str, &str)> {
-        let is_beside = found.certainty == Certainty::Beside || *found.format == webdataset::FORMAT;
+    fn beside_images(&self, found: &Match) -> HashSet<(&str, &str)> {
+        let is_beside = found.certainty == Certainty::Beside || *found.format == beside_images::WEBDATASET;
         let texts = found.files.iter().filter(|_| is_beside);
         texts.map(|&file| folder_and_ending(&self.source.files()[file].path)).collect()
     }
 
     /// What is wrong with the file where the source is that one.
-    pub(super) fn only_one(&self) -> Option<String> {
+    pub(crate) fn only_one(&self) -> Option<String> {
         let [only] = self.source.files() else { return None };
         let file = self.files.iter().find(|file| file.path == only.path)?;
         Some(format!("{} {}", file.path, file.reason))
     }
 
     /// The files in a message that says that nothing was found; what has something to do with captions comes first.
-    pub(super) fn in_a_message(&self) -> String {
-        let mut files: Vec<&File<'_>> = self.files.iter().collect();
+    pub(crate) fn in_a_message(&self) -> String {
+        let mut files: Vec<&UnreadFile<'_>> = self.files.iter().collect();
         files.sort_by_key(|file| match file.kind {
-            Kind::Broken => 0,
-            Kind::Near => 1,
-            Kind::Other => 2,
+            Relevance::Broken => 0,
+            Relevance::Near => 1,
+            Relevance::Other => 2,
         });
         let mut message = String::new();
-        for file in files.iter().take(MOST_IN_A_MESSAGE) {
+        for file in files.iter().take(MAX_IN_A_MESSAGE) {
             message.push_str(&format!("; {} {}", file.path, file.reason));
         }
-        if files.len() > MOST_IN_A_MESSAGE {
-            message.push_str(&format!("; {} more files are not read either", files.len() - MOST_IN_A_MESSAGE));
+        if files.len() > MAX_IN_A_MESSAGE {
+            message.push_str(&format!("; {} more files are not read either", files.len() - MAX_IN_A_MESSAGE));
         }
         if let Some((first, count)) = self.many.first() {
             message.push_str(&format!("; {count} files such as {first} have no images of the same names beside them"));
@@ -227,23 +228,23 @@ impl<'a> Unread<'a> {
     }
 }
 
-impl<'a> File<'a> {
+impl<'a> UnreadFile<'a> {
     fn of(path: &'a str, content: &Content) -> Self {
-        let near = |is_near: bool| if is_near || names_captions(path) { Kind::Near } else { Kind::Other };
+        let near = |is_near: bool| if is_near || names_captions(path) { Relevance::Near } else { Relevance::Other };
         let (reason, kind) = match content {
             Content::Broken { reason, speaks_of_captions } => {
                 // Notes about images come as texts.
                 let is_meant = *speaks_of_captions && !has_ending(path, ".txt") || names_captions(path);
-                let kind = if is_meant { Kind::Broken } else { Kind::Other };
+                let kind = if is_meant { Relevance::Broken } else { Relevance::Other };
                 let reason = format!("cannot be read: {reason}");
                 return Self { path: path.into(), reason, kind, is_text: true };
             }
             Content::NotRead(what) => {
-                let kind = if names_captions(path) { Kind::Broken } else { Kind::Other };
+                let kind = if names_captions(path) { Relevance::Broken } else { Relevance::Other };
                 let reason = format!("cannot be read: it is {what}");
                 return Self { path: path.into(), reason, kind, is_text: false };
             }
-            Content::Foreign(what) => ((*what).to_owned(), Kind::Near),
+            Content::Foreign(what) => ((*what).to_owned(), Relevance::Near),
             Content::Json(JsonShape::Lines(seen)) => {
                 let keys = seen.keys.join(", ");
                 let is_near = seen.has.captions || seen.has.name;
@@ -256,9 +257,9 @@ impl<'a> File<'a> {
             Content::Text(Layout::Other(reason, is_near)) => {
                 // Lists of the images of a split are often beside captions.
                 let is_list = has_ending(path, ".txt") && !WORDS.iter().any(|word| has_word(path, word));
-                (reason.clone(), if is_list && !is_near { Kind::Other } else { near(*is_near) })
+                (reason.clone(), if is_list && !is_near { Relevance::Other } else { near(*is_near) })
             }
-            Content::Text(_) => ("the images that it names are not there".to_owned(), Kind::Near),
+            Content::Text(_) => ("the images that it names are not in the source".to_owned(), Relevance::Near),
         };
         let reason = format!("holds no captions that can be read: {reason}");
         Self { path: path.into(), reason, kind, is_text: true }

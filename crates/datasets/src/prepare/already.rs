@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use crate::annotations::{KnownDataset, Wanted};
-use crate::prepare::Request;
-use crate::prepare::changes::{self, Standing};
-use crate::prepare::report::{self, Options, Preparation};
+use crate::annotations::{KnownDataset, Selector};
+use crate::output;
+use crate::output::{Options, Preparation};
+use crate::prepare::changes;
+use crate::prepare::differences::Standing;
+use crate::prepare::request::Request;
 use base::fault::fault;
 use base::terminal;
 
@@ -14,24 +16,21 @@ const HINT: &str = "choose another `--output`, or remove the old folder first";
 const OLD_PIXELS: &str = "images were resized by an older version of the program, which read some JPEGs wrong,";
 
 /// The report of the data set in `directory`, called `name` if one is given, where it is what was asked for; `None` where it
-/// has to be made: it is not there or not finished, or its source has changed since, which is told.
-///
-/// # Errors
-/// A data set made with other options, of another format or of another source.
+/// has to be made: it is not there or not finished, or its source has changed since, which is reported.
 pub(super) fn prepared(
     name: Option<&str>,
     request: &Request,
-    wanted: Wanted,
+    wanted: Selector,
     options: &Options,
     directory: &Path,
 ) -> anyhow::Result<Option<Preparation>> {
-    let Some(report) = report::finished(name, directory)? else { return Ok(None) };
+    let Some(report) = output::finished(name, directory)? else { return Ok(None) };
     if *options != report.options {
         let found = serde_json::to_string(&report.options)?;
         return Err(fault(format!("{} was prepared with other options: {found}", directory.display()), HINT));
     }
-    if let Wanted::Format(format) = wanted
-        && format.name() != report.format
+    if let Selector::Format(format) = wanted
+        && format.name != report.format
     {
         let message = format!("{} was prepared from captions of format {}", directory.display(), report.format);
         return Err(fault(message, HINT));
@@ -43,7 +42,7 @@ pub(super) fn prepared(
     };
     match changes::since(&report, directory, source, wanted)? {
         Standing::Same if report.has_old_pixels() => {
-            terminal::message(&format!("{OLD_PIXELS} in {}: they are made again", directory.display()));
+            terminal::message(&format!("{OLD_PIXELS} in {}: they will be made again", directory.display()));
             Ok(None)
         }
         Standing::Same => Ok(Some(report)),
@@ -68,16 +67,13 @@ fn of_other_files(source: &Path, directory: &Path, which: &str) -> String {
 }
 
 /// What became of `source` since the data set called `name` in `directory` was prepared, for a message; `None` where it
-/// is what the data set was made of, is gone, or never was its source: the folder is a person's own.
-///
-/// # Errors
-/// A folder that holds another data set, and what reading gives.
+/// is what the data set was made of, is gone, or never was its source: the folder is your own.
 pub fn source_changes(name: &str, directory: &Path, source: &Path) -> anyhow::Result<Option<String>> {
     if !source.exists() {
         return Ok(None);
     }
-    let Some(report) = report::finished(Some(name), directory)? else { return Ok(None) };
-    let wanted = KnownDataset::named(name).map_or(Wanted::Any, Wanted::Dataset);
+    let Some(report) = output::finished(Some(name), directory)? else { return Ok(None) };
+    let wanted = KnownDataset::named(name).map_or(Selector::Any, Selector::Dataset);
     Ok(match changes::since(&report, directory, source, wanted)? {
         Standing::Same => None,
         Standing::Changed(how) => {

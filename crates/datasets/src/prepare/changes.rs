@@ -1,36 +1,27 @@
 //! Whether a source is still what a data set was made of: by sizes and times, and by content where these do not tell.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::annotations::{Choice, Wanted, choose, may_hold_captions};
+use crate::annotations::{Choice, Selector, choose};
+use crate::output::{FileRecord, Preparation, SourceRecord, Use, place_of};
+use crate::prepare::differences::{Differences, Standing, may_matter};
 use crate::prepare::old_report;
-use crate::prepare::report::Preparation;
-use crate::prepare::source_record::{FileRecord, SourceRecord, Use, place_of};
-use crate::source::{Listed, Listing, Source, is_archive_name, is_image_name, is_packed_name};
+use crate::source::{Listed, Listing, Source, is_archive_name, is_packed_name};
 use base::bounded_file;
 use base::digest::sha256_file;
-
-/// How a source stands to the data set that was made of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It is what the data set was made of.
-    Same,
-    /// It has changed since: how.
-    Changed(String),
-    /// The data set was made of another one: of which, and how they differ.
-    Other(String),
-}
+use pixels::picture_formats::is_image_name;
 
 /// Compares `source` with what the data set in `directory`, whose report is `report`, was made of. `wanted` is what is asked
 /// for.
-///
-/// # Errors
-/// A source that cannot be listed.
-pub(super) fn since(report: &Preparation, directory: &Path, source: &Path, wanted: Wanted) -> anyhow::Result<Standing> {
+pub(super) fn since(
+    report: &Preparation,
+    directory: &Path,
+    source: &Path,
+    wanted: Selector,
+) -> anyhow::Result<Standing> {
     let listing = Listing::of(source, Some(directory))?;
     let Some(record) = SourceRecord::read(directory, &report.dataset_sha256) else {
         return old_report::since(report, directory, source, &listing, wanted);
@@ -51,101 +42,6 @@ pub(super) fn since(report: &Preparation, directory: &Path, source: &Path, wante
     } else {
         Standing::Other(format!("{}; there is a difference: {differences}", record.path))
     })
-}
-
-/// Files of one kind of difference.
-#[derive(Debug, Default)]
-struct Files {
-    count: usize,
-    first: String,
-    /// All of them are texts, which may be captions or not.
-    are_texts: bool,
-}
-
-impl Files {
-    /// `is_text`: reading the captions again tells whether the file matters.
-    fn add(&mut self, path: &str, is_text: bool) {
-        if self.count == 0 {
-            (self.first, self.are_texts) = (path.to_owned(), true);
-        }
-        self.count += 1;
-        self.are_texts &= is_text;
-    }
-}
-
-/// What differs.
-#[derive(Debug, Default)]
-pub(super) struct Differences {
-    changed: Files,
-    added: Files,
-    removed: Files,
-    /// Files of which nothing is in the data set.
-    changed_beside: Files,
-    removed_beside: Files,
-}
-
-impl Differences {
-    /// A file with another content.
-    pub(super) fn changed(&mut self, path: &str) {
-        self.changed.add(path, false);
-    }
-
-    /// A file with another content, of which nothing is in the data set.
-    fn changed_beside(&mut self, path: &str) {
-        self.changed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
-    }
-
-    /// A file that was not there.
-    pub(super) fn added(&mut self, path: &str) {
-        self.added.add(path, !is_image_name(path) && !is_archive_name(path));
-    }
-
-    /// A file that is no longer there.
-    pub(super) fn removed(&mut self, path: &str) {
-        self.removed.add(path, false);
-    }
-
-    /// A file that is no longer there, of which nothing is in the data set.
-    fn removed_beside(&mut self, path: &str) {
-        self.removed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.all().iter().all(|(files, _)| files.count == 0)
-    }
-
-    fn are_texts_alone(&self) -> bool {
-        !self.is_empty() && self.all().iter().all(|(files, _)| files.count == 0 || files.are_texts)
-    }
-
-    fn all(&self) -> [(&Files, &'static str); 5] {
-        [
-            (&self.changed, "changed"),
-            (&self.added, "added"),
-            (&self.removed, "removed"),
-            (&self.changed_beside, "changed"),
-            (&self.removed_beside, "removed"),
-        ]
-    }
-}
-
-impl fmt::Display for Differences {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |(files, what): (&Files, &str)| match files.count {
-            0 => None,
-            1 => Some(format!("1 file was {what} ({})", files.first)),
-            count => Some(format!("{count} files were {what} (such as {})", files.first)),
-        };
-        // What is in the data set says enough.
-        let num_kinds = if self.changed.count + self.removed.count > 0 { 3 } else { 5 };
-        let parts: Vec<String> = self.all().into_iter().take(num_kinds).filter_map(part).collect();
-        formatter.write_str(&parts.join(", "))
-    }
-}
-
-/// Whether a new file may change what is made of a source.
-pub(super) fn may_matter(path: &str) -> bool {
-    is_image_name(path) || is_archive_name(path) || is_packed_name(path) || may_hold_captions(path)
 }
 
 /// What differs, and whether files have other times and the same content.
@@ -202,7 +98,7 @@ fn compare(record: &SourceRecord, listing: &Listing, root: &Path) -> (Difference
 }
 
 /// Whether captions would be read from the same files as before, whatever texts lie beside them now.
-fn reads_the_same(record: &SourceRecord, source: &Path, directory: &Path, wanted: Wanted) -> bool {
+fn reads_the_same(record: &SourceRecord, source: &Path, directory: &Path, wanted: Selector) -> bool {
     let Ok(source) = Source::open(source, Some(directory)) else { return false };
     let Ok(Choice { found, .. }) = choose(&source, wanted) else { return false };
     let now: BTreeSet<&str> =

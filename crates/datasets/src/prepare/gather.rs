@@ -1,14 +1,13 @@
-//! Brings captions and image files together: which file each image is, which are kept, and how they are called.
+//! Brings captions and image files together: the file of each image, which images are kept, and their names.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::annotations::{Choice, KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom};
-use crate::prepare::image_files::{Contents, FoundFiles, find_files, shared_names, two_of};
-use crate::prepare::image_index::ImageIndex;
-use crate::prepare::report::Options;
+use crate::annotations::{Choice, KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom, unnamed_pictures};
+use crate::output::Options;
+use crate::prepare::image_files::{Contents, FoundFiles, ImageIndex, find_files, shared_names, two_of};
 use crate::prepare::split_file::{Answer, SplitFile};
 use crate::prepare::splitting::{DEFAULT_VALIDATION, check_official};
-use crate::prepare::{guessed_splits, images, split_lists};
+use crate::prepare::{guessed_splits, images};
 use crate::prepared::{Split, is_safe_relative};
 use crate::source::{Source, UnreadPictures};
 use base::fault::fault;
@@ -16,10 +15,9 @@ use pixels::picture_formats::how_to_convert_file;
 
 /// Images with captions whose files are there.
 #[derive(Debug)]
-pub(super) struct Gathered {
+pub(super) struct Resolved {
     /// With the names that the images get.
     pub(super) raw: RawDataset,
-    /// The file of each image.
     pub(super) files: Vec<usize>,
     /// Files that might have been those of images.
     pub(super) weighed: Vec<usize>,
@@ -27,11 +25,8 @@ pub(super) struct Gathered {
     pub(super) default_validation: f64,
 }
 
-/// Finds the files of the images of `raw`, which was read from what `choice` says, follows a person's split, and keeps as many images as `options` say, evenly
+/// Finds the files of the images of `raw`, which was read from what `choice` says, follows the user's split, and keeps as many images as `options` say, evenly
 /// spread.
-///
-/// # Errors
-/// No image left; a file for training that is not read, where none is read.
 pub(super) fn gather(
     mut raw: RawDataset,
     source: &Source,
@@ -39,9 +34,9 @@ pub(super) fn gather(
     split_file: Option<&SplitFile>,
     options: &Options,
     choice: &Choice,
-) -> anyhow::Result<Gathered> {
-    for (path, reason) in source.left_aside() {
-        raw.repairs.push(Repair::new(path, format!("left aside: {reason}")));
+) -> anyhow::Result<Resolved> {
+    for (path, reason) in source.skipped() {
+        raw.repairs.push(Repair::new(path, format!("skipped: {reason}")));
     }
     if raw.images.is_empty() {
         let read = choice.found.describe(source);
@@ -51,7 +46,7 @@ pub(super) fn gather(
             0 => String::new(),
             count => format!("; left out: {count}, such as {}", left_out.join(", and ")),
         };
-        let aside = source.describe_left_aside();
+        let aside = source.describe_skipped();
         let message = format!("the annotations name no image with a caption, in {read}{left_out}{aside}");
         return Err(fault(message, "give at least one image a caption"));
     }
@@ -78,7 +73,7 @@ pub(super) fn gather(
         return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
     }
     if split_file.is_none() && !is_drawn && raw.images.iter().all(|image| image.split.is_none()) {
-        split_lists::check(source, &names, &choice.found.files)?;
+        guessed_splits::check_lists(source, &names, &choice.found.files)?;
     }
     check_clear(&found, num_images, &mut raw.repairs)?;
     if found.num_missing > found.files.len()
@@ -97,9 +92,9 @@ pub(super) fn gather(
     note_images_without_captions(&mut raw.rejects, source, &index, &files);
     note_unread_images(&mut raw.rejects, source, &unread);
     let taken: HashSet<usize> = files.iter().copied().collect();
-    if let Some(unnamed) = source.unnamed_pictures(|file| taken.contains(&file)) {
+    if let Some(unnamed) = unnamed_pictures(source, |file| taken.contains(&file)) {
         let reason =
-            format!("they have no names of pictures, such as {}: give each an ending such as .jpg", unnamed.first);
+            format!("their names have no picture ending, such as {}: give each an ending such as .jpg", unnamed.first);
         raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
     }
     if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
@@ -107,7 +102,7 @@ pub(super) fn gather(
         let is_kept = |place: usize| place * limit / num_there != (place + 1) * limit / num_there;
         raw.images = keep(raw.images, is_kept);
         files = keep(files, is_kept);
-        let note = format!("kept of {num_there} with a file, as was asked for");
+        let note = format!("kept of {num_there} with a file, as requested");
         raw.repairs.push(Repair::new(format!("{limit} images"), note));
     }
     let names = images::filenames(source, &files, options.resize.is_some());
@@ -115,7 +110,7 @@ pub(super) fn gather(
     for (image, name) in raw.images.iter_mut().zip(names) {
         is_safe.push(is_safe_relative(&name));
         if !is_safe_relative(&name) {
-            raw.rejects.push(Reject::new(name.clone(), "its name cannot be kept on every system"));
+            raw.rejects.push(Reject::new(name.clone(), "its name is not valid on every system"));
         }
         image.filename = name;
     }
@@ -123,16 +118,16 @@ pub(super) fn gather(
     files = keep(files, |place| is_safe[place]);
     if let (true, Some(reject)) = (raw.images.is_empty(), raw.rejects.last()) {
         let message =
-            format!("no image is left: {} and others have names that cannot be kept on every system", reject.what);
+            format!("no image is left: {} and others have names that are not valid on every system", reject.what);
         return Err(fault(message, "give the image files other names"));
     }
-    // A split that a person brings is whole as it is.
+    // A split that the user brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
-    Ok(Gathered { raw, files, weighed, default_validation })
+    Ok(Resolved { raw, files, weighed, default_validation })
 }
 
-/// Makes sure that names which fit several files cost few images, and tells what they cost: a mistake in a few names should
-/// not stop anybody, and a data set of which a part is missing is another one.
+/// Allows a few names that fit several files, and notes them: a mistake in a few names should not stop a preparation, but a
+/// data set without a large part of its images is a different one.
 ///
 /// # Errors
 /// More than one image in twenty of `num_images`.
@@ -144,15 +139,14 @@ fn check_clear(found: &FoundFiles, num_images: usize, repairs: &mut Vec<Repair>)
     let what = format!("{} of {num_images} images", found.num_unclear);
     let such = found.unclear.join(", and ");
     if found.num_unclear * ONE_IN > num_images {
-        let message = format!("nothing says which files are those of {what}, such as {such}");
+        let message = format!("it is unclear which files belong to {what}, such as {such}");
         return Err(fault(message, NAME_WITH_FOLDERS));
     }
-    repairs.push(Repair::new(what, format!("left out, since nothing says which files are theirs, such as {such}")));
+    repairs.push(Repair::new(what, format!("left out, since it is unclear which files are theirs, such as {such}")));
     Ok(())
 }
 
-const NAME_WITH_FOLDERS: &str =
-    "name the images with their folders, or give only the folder with the files that are meant";
+const NAME_WITH_FOLDERS: &str = "name the images with their folders, or give only the folder with the files you mean";
 
 /// Why none of the images with captions has a file; `counts` are those of images and captions.
 fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, counts: [usize; 2]) -> anyhow::Error {
@@ -164,19 +158,17 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
         );
         return fault(message, NAME_WITH_FOLDERS);
     }
-    let annotated = format!("{num_images} images with {num_captions} captions are annotated");
+    let annotated = format!("the annotations have {num_images} images with {num_captions} captions");
     let unread = source.unread_pictures();
-    let unread_in_words: String = unread.iter().map(|unread| format!("; {unread}, are not read")).collect();
-    let left_aside = source.describe_left_aside();
+    let unsupported: String = unread.iter().map(|unread| format!("; {unread}, are not supported")).collect();
+    let skipped = source.describe_skipped();
     if let Some(first) = unread.first().filter(|_| !found.unread.is_empty()) {
-        let message = format!(
-            "{annotated}, and none of their files is there in a format that is read{unread_in_words}{left_aside}"
-        );
+        let message = format!("{annotated}, and none of their files is in a supported format{unsupported}{skipped}");
         return fault(message, how_to_convert_file(&first.first, first.format));
     }
-    let unnamed = source.unnamed_pictures(|_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
+    let unnamed = unnamed_pictures(source, |_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
     let message = format!(
-        "{annotated}, and none of the image files is there: {} image files were found{}{unnamed}{unread_in_words}{left_aside}",
+        "{annotated}, and none of the image files was found: {} image files were found{}{unnamed}{unsupported}{skipped}",
         index.images().len(),
         found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
     );
@@ -194,7 +186,7 @@ fn num_captions(images: &[RawImage]) -> usize {
     images.iter().map(|image| image.captions.len()).sum()
 }
 
-/// Gives the images the splits that a person brings; those that it does not name are left out.
+/// Gives the images the splits that the user brings; those that it does not name are left out.
 fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
     let shared = shared_names(raw.images.iter().map(|image| image.filename.as_str()));
     let mut is_used = vec![false; split_file.names().len()];
@@ -215,7 +207,7 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
         || split_file.names().iter().zip(&is_used).filter(|(_, is_used)| !**is_used).map(|(name, _)| name.as_str());
     if raw.images.is_empty() {
         let message = match (unnamed.is_empty(), raw.rejects.last()) {
-            (true, Some(last)) => format!("the split file settles no image's split: of {}, {}", last.what, last.reason),
+            (true, Some(last)) => format!("the split file gives no image a split: of {}, {}", last.what, last.reason),
             _ => format!(
                 "the split file names none of the images: it has names such as {}, the images are called such as {}",
                 two_of(unused()),
@@ -230,7 +222,7 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
     }
     if let Some(first) = unused().next() {
         let note = format!(
-            "{} of its {} names are those of no image with a caption, such as {first}",
+            "{} of its {} names match no image with a caption, such as {first}",
             unused().count(),
             is_used.len()
         );
@@ -242,7 +234,7 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
         raw.repairs.push(Repair::new("the split file", note));
     }
     for name in &split_file.unused {
-        raw.repairs.push(Repair::new(name.clone(), "not used as a list of a split: its name says none"));
+        raw.repairs.push(Repair::new(name.clone(), "not used as a split list: its name contains no split"));
     }
     Ok(())
 }
@@ -260,7 +252,7 @@ fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, inde
     if let Some(&first) = without.first() {
         rejects.push(Reject::new(
             format!("{} image files", without.len()),
-            format!("no image with captions has them, such as {}", source.files()[first].path),
+            format!("no captions name them, such as {}", source.files()[first].path),
         ));
     }
 }

@@ -1,21 +1,25 @@
-//! Splits that nobody stated: a word in the name of a file or folder, such as `val` in `captions_val.json`. It is believed
+//! Splits that are only a word in the name of a file or folder, such as `val` in `captions_val.json`. It is believed
 //! where names divide the images, and not where it would leave nothing to train on.
+//! Files of the source that list images for splits, and were not given as the split file, are refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 
 use crate::annotations::{
-    NamedSplit, RawDataset, RawImage, Repair, SplitFrom, TrainingFile, split_of_folders, split_of_path,
+    NamedSplit, RawDataset, RawImage, Repair, SplitFrom, TrainingFile, decode, split_of_folders, split_of_path,
 };
+use crate::name_forms::{last_part, loosest, tidy};
+use crate::prepare::split_forms;
+use crate::prepare::split_forms::{ENDINGS, SplitList};
 use crate::prepared::Split;
+use crate::source::Source;
+use base::bounded_file::MAX_CAPTIONS_BYTES;
 use base::fault::fault;
+use base::quoting::shell_path;
 
 /// Makes sure that images for validation and testing do not become training images because a file for training is not
 /// read, or says nothing. `read` are the paths of the files that are read, `unread` those for training that are not;
-/// `is_drawn` says that a person asked for shares of all images.
-///
-/// # Errors
-/// Such a file, where no image is for training and files are read that are called for something else; or where nothing
-/// is said of any image, and one of `unread` is called for training and nothing else.
+/// `is_drawn` says that the user asked for shares of all images.
 pub(super) fn check_training<'a>(
     raw: &RawDataset,
     read: impl Iterator<Item = &'a str>,
@@ -110,13 +114,60 @@ fn forget(raw: &mut RawDataset, is_meant: impl Fn(&RawImage) -> bool) -> bool {
     is_any
 }
 
-/// Notes that names whose images have no split any more were not believed.
+/// NameDifferences that names whose images have no split any more were not believed.
 fn refuse(raw: &mut RawDataset, why: &str) {
     let kept: BTreeSet<Split> = raw.images.iter().filter_map(|image| image.split).collect();
     for (split, name) in raw.split_names.iter().filter(|(split, _)| !kept.contains(split)) {
-        let note = format!("not taken as the name of the split {}: {why}", split.name());
+        let note = format!("not used as the name of the split {}: {why}", split.name());
         raw.repairs.push(Repair::new(name.clone(), note));
     }
+}
+
+/// Files that are looked into.
+const MAX_LISTS: usize = 50;
+
+/// Makes sure that no file of the source but those in `read` holds out images that are called by `names`.
+pub(super) fn check_lists(source: &Source, names: &[String], read: &[usize]) -> anyhow::Result<()> {
+    let names: HashSet<String> = names.iter().map(|name| form(name)).collect();
+    let may_be = |(file, path): &(usize, &str)| {
+        let path = Path::new(path);
+        let ending = path.extension().map_or_else(String::new, |ending| ending.to_string_lossy().to_lowercase());
+        // What is called like an image is about that one.
+        !read.contains(file)
+            && ENDINGS.contains(&ending.as_str())
+            && !names.contains(&form(&split_forms::stem(path)))
+            && source.files()[*file].bytes <= MAX_CAPTIONS_BYTES
+    };
+    let files = source.files().iter().enumerate().map(|(file, there)| (file, there.path.as_str()));
+    for (file, path) in files.filter(may_be).take(MAX_LISTS) {
+        let mut entries = SplitList::default();
+        let Some(text) = source.read(file).ok().and_then(|bytes| decode(path, bytes).ok()) else { continue };
+        if split_forms::parse(Path::new(path), &text, &mut entries).is_err() {
+            continue;
+        }
+        let known: Vec<Split> =
+            entries.named.iter().filter(|(name, _)| names.contains(&form(name))).map(|(_, split)| *split).collect();
+        let num_held_out = known.iter().filter(|split| **split != Split::Train).count();
+        if num_held_out == 0 || 2 * known.len() < entries.named.len() {
+            continue;
+        }
+        let message = format!(
+            "{path} says what images are for, and nothing that is read does: {num_held_out} images that it holds out \
+             would be trained on"
+        );
+        let is_whole = known.contains(&Split::Train);
+        let what = match is_whole {
+            true if !source.is_loose(file) => "unpack it and give it as `--split-file`".to_owned(),
+            true => format!("give it as `--split-file {}`", shell_path(&source.locate(path))),
+            false => "give the folder with the lists of all splits as `--split-file`".to_owned(),
+        };
+        return Err(fault(message, format!("{what}, or move it out of the source to prepare without it")));
+    }
+    Ok(())
+}
+
+fn form(name: &str) -> String {
+    loosest(last_part(&tidy(name)))
 }
 
 #[cfg(test)]
@@ -188,7 +239,7 @@ mod tests {
         let (splits, notes) = settled(&[(None, STATED), (TEST, DOUBTFUL), (VAL, SURE)], false);
         assert_eq!(splits, [None, None, VAL]);
         assert!(
-            notes[0].starts_with("x_test: not taken as the name of the split test") && notes[1].contains("val from"),
+            notes[0].starts_with("x_test: not used as the name of the split test") && notes[1].contains("val from"),
             "{notes:?}"
         );
     }

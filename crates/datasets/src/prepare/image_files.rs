@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::annotations::{Folders, RawDataset, RawImage, Reject, Repair, are_others};
 use crate::name_forms::{Difference, last_part, tidy};
-use crate::prepare::image_index::ImageIndex;
-use crate::prepare::name_index::{Lookup, Scope};
+use crate::prepare::name_index::{Lookup, NameIndex, Scope};
 use crate::source::Source;
 use base::digest::Hasher;
+use pixels::picture_formats::format_of_name;
 use pixels::picture_formats::{how_to_convert_file, unread_format_of_name};
 
 /// The files of a data set's images.
@@ -63,10 +63,10 @@ pub(super) fn find_files(
         Assignment { source, taken: HashSet::new(), contents: Contents::default(), weighed: Vec::new() };
     let exactly = |(image, &scope): (&RawImage, &Scope)| may_be(image, index.exactly(&image.filename, scope));
     let exact: Vec<Lookup> = images.iter().zip(&scopes).map(exactly).collect();
-    let mut chosen: Vec<Choice> = exact.into_iter().map(|found| assignment.choose(found)).collect();
+    let mut chosen: Vec<Assigned> = exact.into_iter().map(|found| assignment.choose(found)).collect();
     let others = LazyCell::new(|| ImageIndex::others(source));
     for ((image, &scope), choice) in images.iter().zip(&scopes).zip(&mut chosen) {
-        if matches!(choice, Choice::Missing) {
+        if matches!(choice, Assigned::Missing) {
             *choice = match may_be(image, index.loosely(&image.filename, scope)) {
                 Lookup::Missing => {
                     let others = among_others(&others, source, &image.filename, scope);
@@ -80,32 +80,33 @@ pub(super) fn find_files(
     raw.images = images;
     settle(raw, &paths);
     let images = std::mem::take(&mut raw.images);
-    let mut notes = Notes::default();
+    let mut notes = NameDifferences::default();
     let mut found = FoundFiles::default();
     for (image, choice) in images.into_iter().zip(chosen) {
         match choice {
-            Choice::File(chosen) => {
+            Assigned::File(chosen) => {
                 notes.add(&image, chosen, source);
                 found.files.push(chosen.file);
                 raw.images.push(image);
             }
-            Choice::Unclear(reason) => {
+            Assigned::Unclear(reason) => {
                 found.num_unclear += 1;
                 if found.num_unclear <= 2 {
                     found.unclear.push(format!("{}: {reason}", image.filename));
                 }
                 raw.rejects.push(Reject::new(image.filename, reason));
             }
-            Choice::Unread(file, format) => {
+            Assigned::Unread(file, format) => {
                 found.unread.push(file);
                 let path = &source.files()[file].path;
                 let convert = how_to_convert_file(path, format);
                 let num_captions = image.captions.len();
-                let reason =
-                    format!("the format {format} of {path} is not read; {convert}; captions left out: {num_captions}");
+                let reason = format!(
+                    "the format {format} of {path} is not supported; {convert}; captions left out: {num_captions}"
+                );
                 raw.rejects.push(Reject::new(image.filename, reason));
             }
-            Choice::Missing => {
+            Assigned::Missing => {
                 found.num_missing += 1;
                 if found.num_missing <= 2 {
                     found.first_missing.push(image.filename.clone());
@@ -178,9 +179,8 @@ fn missing(image: &RawImage) -> String {
     format!("there is no such image file{split}; captions left out: {}", image.captions.len())
 }
 
-/// What became of an image.
-enum Choice {
-    File(Chosen),
+enum Assigned {
+    File(FoundFile),
     /// It has no file of its own: why.
     Unclear(String),
     /// Its file is of a format that is not read.
@@ -188,7 +188,7 @@ enum Choice {
     Missing,
 }
 
-impl Choice {
+impl Assigned {
     fn file(&self) -> Option<usize> {
         match self {
             Self::File(chosen) => Some(chosen.file),
@@ -197,9 +197,8 @@ impl Choice {
     }
 }
 
-/// The file of an image.
 #[derive(Clone, Copy)]
-struct Chosen {
+struct FoundFile {
     file: usize,
     difference: Difference,
     /// Whether other files are as good.
@@ -215,15 +214,15 @@ struct Assignment<'a> {
 
 impl Assignment<'_> {
     /// The file of what was found among those that are not called like pictures that are read.
-    fn choose_other(&mut self, found: Lookup) -> Choice {
+    fn choose_other(&mut self, found: Lookup) -> Assigned {
         match unread_file(&found, self.source) {
-            Some((file, format)) => Choice::Unread(file, format),
+            Some((file, format)) => Assigned::Unread(file, format),
             None => self.choose(found),
         }
     }
 
     /// The file of what was found.
-    fn choose(&mut self, found: Lookup) -> Choice {
+    fn choose(&mut self, found: Lookup) -> Assigned {
         let path = |file: usize| &self.source.files()[file].path;
         let (file, difference, is_one_of_several) = match found {
             Lookup::One(file, difference) => (file, difference, false),
@@ -232,16 +231,16 @@ impl Assignment<'_> {
                 if !self.contents.are_same(self.source, &files) {
                     let more = files.len() - 2;
                     let more = if more > 0 { format!(", or one of {more} more") } else { String::new() };
-                    return Choice::Unclear(format!("it may be {} or {}{more}", path(files[0]), path(files[1])));
+                    return Assigned::Unclear(format!("it could be {} or {}{more}", path(files[0]), path(files[1])));
                 }
                 (files[0], difference, true)
             }
-            Lookup::Missing => return Choice::Missing,
+            Lookup::Missing => return Assigned::Missing,
         };
         if !self.taken.insert(file) {
-            return Choice::Unclear(format!("its file {} is that of another image too", path(file)));
+            return Assigned::Unclear(format!("its file {} also belongs to another image", path(file)));
         }
-        Choice::File(Chosen { file, difference, is_one_of_several })
+        Assigned::File(FoundFile { file, difference, is_one_of_several })
     }
 }
 
@@ -271,17 +270,17 @@ impl Contents {
     }
 }
 
-/// What a person should know about files that were found by other names, or several times.
+/// What the user should know about files that were found by other names, or several times.
 #[derive(Default)]
-struct Notes {
+struct NameDifferences {
     num_several: usize,
     several: String,
-    /// For each difference that is told, how many files have it and the first of them.
+    /// For each difference that is reported, how many files have it and the first of them.
     loose: [(usize, String); Difference::TOLD.len()],
 }
 
-impl Notes {
-    fn add(&mut self, image: &RawImage, chosen: Chosen, source: &Source) {
+impl NameDifferences {
+    fn add(&mut self, image: &RawImage, chosen: FoundFile, source: &Source) {
         let path = &source.files()[chosen.file].path;
         if chosen.is_one_of_several {
             self.num_several += 1;
@@ -306,8 +305,54 @@ impl Notes {
             }
         }
         if self.num_several > 0 {
-            let note = format!("their files are there several times: the first is taken, such as {}", self.several);
+            let note = format!("their files exist several times: the first is used, such as {}", self.several);
             repairs.push(Repair::new(format!("{} images", self.num_several), note));
+        }
+    }
+}
+
+/// Image files of a source, by name.
+pub(super) struct ImageIndex<'a> {
+    images: Vec<usize>,
+    names: NameIndex<'a>,
+}
+
+impl<'a> ImageIndex<'a> {
+    /// The images of formats that are read.
+    pub(super) fn new(source: &'a Source) -> Self {
+        Self::of(source, source.find(|file| format_of_name(&file.path).is_some()))
+    }
+
+    /// All other files: pictures of formats that are not read, and what is not called like a picture.
+    pub(super) fn others(source: &'a Source) -> Self {
+        Self::of(source, source.find(|file| format_of_name(&file.path).is_none()))
+    }
+
+    fn of(source: &'a Source, images: Vec<usize>) -> Self {
+        let names = images.iter().map(|&file| Cow::Borrowed(source.files()[file].path.as_str())).collect();
+        Self { images, names: NameIndex::new(names) }
+    }
+
+    pub(super) fn images(&self) -> &[usize] {
+        &self.images
+    }
+
+    /// As [`NameIndex::exactly`], in files of the source.
+    pub(super) fn exactly(&self, reference: &str, scope: Scope) -> Lookup {
+        self.in_source(self.names.exactly(reference, scope))
+    }
+
+    /// As [`NameIndex::loosely`], in files of the source.
+    pub(super) fn loosely(&self, reference: &str, scope: Scope) -> Lookup {
+        self.in_source(self.names.loosely(reference, scope))
+    }
+
+    fn in_source(&self, lookup: Lookup) -> Lookup {
+        let file = |place: usize| self.images[place];
+        match lookup {
+            Lookup::One(place, difference) => Lookup::One(file(place), difference),
+            Lookup::Several(places, difference) => Lookup::Several(places.into_iter().map(file).collect(), difference),
+            Lookup::Missing => Lookup::Missing,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Takes the images of a data set: reads each, decodes it whole, stores it, and keeps what the checks need of it.
+//! Stores the images of a data set: reads and decodes each, writes it, and keeps what the checks need.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -7,9 +7,9 @@ use std::path::Path;
 use image::{ImageFormat, RgbImage};
 
 use crate::name_forms::on_any_disk;
+use crate::output::FileDigest;
+use crate::output::ownership::Ours;
 use crate::prepare::near_duplicates::difference_hash;
-use crate::prepare::ownership::Ours;
-use crate::prepare::report::SourceFile;
 use crate::prepared::IMAGE_FOLDER;
 use crate::source::Source;
 use base::digest::{Hasher, sha256};
@@ -18,14 +18,14 @@ use base::fault::fault;
 use base::terminal::Progress;
 use pixels::image_file::{self, encode};
 use pixels::image_processor::resize_rgb;
-use pixels::picture_formats::{Format, format_of_name};
+use pixels::picture_formats::{PictureFormat, format_of_name};
 
 /// Longest side of what is kept of an image for the contact sheet.
 const THUMBNAIL: u32 = 320;
 
-/// An image to be taken.
+/// An image to be stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted<'a> {
+pub(super) struct ImageJob<'a> {
     /// Its place in the source.
     pub(super) file: usize,
     /// Its name in the folder of images.
@@ -34,10 +34,8 @@ pub(super) struct Wanted<'a> {
     pub(super) is_sample: bool,
 }
 
-/// What became of an image.
-pub(super) enum Taken {
-    /// It is stored.
-    Stored(Stored),
+pub(super) enum StoreResult {
+    Stored(StoredImage),
     /// It cannot be decoded.
     Broken {
         /// Why, in one line.
@@ -50,7 +48,7 @@ pub(super) enum Taken {
 }
 
 /// What is known of a stored image.
-pub(super) struct Stored {
+pub(super) struct StoredImage {
     /// SHA-256 of the file in the source.
     pub(super) digest: [u8; 32],
     /// SHA-256 of what is stored.
@@ -65,18 +63,14 @@ pub(super) struct Stored {
 
 /// Stores the images in `directory/images`, at most `short_side` pixels high and wide where one is given: a larger one is resized
 /// and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
-///
-/// # Errors
-/// A source that is gone, and what writing gives; an image that cannot be read or decoded is no error, and its file is
-/// removed.
 pub(super) fn take(
     source: &Source,
-    wanted: &[Wanted<'_>],
+    wanted: &[ImageJob<'_>],
     directory: &Path,
     ours: &Ours,
     short_side: Option<u32>,
-) -> anyhow::Result<Vec<Taken>> {
-    let progress = Progress::new("taking images", wanted.len() as u64, 0);
+) -> anyhow::Result<Vec<StoreResult>> {
+    let progress = Progress::new("storing images", wanted.len() as u64, 0);
     let files: Vec<usize> = wanted.iter().map(|wanted| wanted.file).collect();
     source.for_each(&files, |position, content| {
         let wanted = &wanted[position];
@@ -85,12 +79,12 @@ pub(super) fn take(
                 let becomes_png = short_side.is_some() && becomes_png(&source.files()[wanted.file].path);
                 let encoding = Encoding { short_side, becomes_png };
                 let write = |name: &str, bytes: &[u8], sum: &str| ours.write(directory, name, bytes, sum, true);
-                Taken::Stored(store(&image, &bytes, wanted.filename, encoding, wanted.is_sample, write)?)
+                StoreResult::Stored(store(&image, &bytes, wanted.filename, encoding, wanted.is_sample, write)?)
             }
-            Ok((Err(error), bytes)) => Taken::Broken { reason: reason(&error), digest: digest_of(&bytes) },
-            Err(error) => Taken::Unreadable(reason(&error)),
+            Ok((Err(error), bytes)) => StoreResult::Broken { reason: reason(&error), digest: digest_of(&bytes) },
+            Err(error) => StoreResult::Unreadable(reason(&error)),
         };
-        if !matches!(taken, Taken::Stored(_)) {
+        if !matches!(taken, StoreResult::Stored(_)) {
             ours.remove_image(directory, wanted.filename)?;
         }
         progress.advance(1, "images");
@@ -99,10 +93,7 @@ pub(super) fn take(
 }
 
 /// Refuses to begin where the disk does not hold what is missing in `folder`.
-///
-/// # Errors
-/// Too little room.
-pub(super) fn check_room(source: &Source, wanted: &[Wanted<'_>], folder: &Path) -> anyhow::Result<()> {
+pub(super) fn check_room(source: &Source, wanted: &[ImageJob<'_>], folder: &Path) -> anyhow::Result<()> {
     let missing: u64 = wanted
         .iter()
         .map(|wanted| (source.files()[wanted.file].bytes, folder.join(wanted.filename)))
@@ -140,7 +131,7 @@ fn store(
     encoding: Encoding,
     is_sample: bool,
     write: impl Fn(&str, &[u8], &str) -> anyhow::Result<bool>,
-) -> anyhow::Result<Stored> {
+) -> anyhow::Result<StoredImage> {
     let smaller = encoding.short_side.filter(|&side| image.width().min(image.height()) > side);
     let encoded = match smaller {
         Some(side) => {
@@ -154,7 +145,7 @@ fn store(
     let sum = encoded.as_ref().map_or_else(|| hex(&digest), |encoded| sha256(encoded));
     let written = write(&format!("{IMAGE_FOLDER}/{filename}"), encoded.as_deref().unwrap_or(bytes), &sum)?;
     let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
-    Ok(Stored { digest, sum, difference_hash: difference_hash(image), was_there: !written, thumbnail })
+    Ok(StoredImage { digest, sum, difference_hash: difference_hash(image), was_there: !written, thumbnail })
 }
 
 /// A digest as text.
@@ -182,7 +173,7 @@ fn scaled(image: &RgbImage, factor: f64) -> (u32, u32) {
     (side(image.width()), side(image.height()))
 }
 
-/// The form of a file that is called so; JPEG for any other ending.
+/// The form of a file that has this name; JPEG for any other ending.
 pub(super) fn format_of(path: &Path) -> ImageFormat {
     match ImageFormat::from_path(path) {
         Ok(format @ (ImageFormat::Png | ImageFormat::WebP)) => format,
@@ -204,23 +195,20 @@ fn reason(error: &anyhow::Error) -> String {
 }
 
 /// The images that were taken from folders; nothing where all came from archives.
-pub(super) fn loose(source: &Source, wanted: &[Wanted<'_>], taken: &[Taken]) -> Option<Vec<SourceFile>> {
-    let file = |(wanted, taken): (&Wanted<'_>, &Taken)| match taken {
-        Taken::Stored(stored) if source.is_loose(wanted.file) => Some(SourceFile {
+pub(super) fn loose(source: &Source, wanted: &[ImageJob<'_>], taken: &[StoreResult]) -> Option<Vec<FileDigest>> {
+    let file = |(wanted, taken): (&ImageJob<'_>, &StoreResult)| match taken {
+        StoreResult::Stored(stored) if source.is_loose(wanted.file) => Some(FileDigest {
             name: wanted.filename.to_owned(),
             bytes: source.files()[wanted.file].bytes,
             sha256: hex(&stored.digest),
         }),
-        Taken::Stored(_) | Taken::Broken { .. } | Taken::Unreadable(_) => None,
+        StoreResult::Stored(_) | StoreResult::Broken { .. } | StoreResult::Unreadable(_) => None,
     };
-    let files: Vec<SourceFile> = wanted.iter().zip(taken).filter_map(file).collect();
+    let files: Vec<FileDigest> = wanted.iter().zip(taken).filter_map(file).collect();
     (!files.is_empty()).then_some(files)
 }
 
 /// Removes those of the images in `directory` that the data set had before and has no longer.
-///
-/// # Errors
-/// What removing gives.
 pub(super) fn remove_others<'a>(
     directory: &Path,
     ours: &Ours,
@@ -234,7 +222,7 @@ pub(super) fn remove_others<'a>(
 
 /// Whether a picture of this name is of a format that is not written, so that it cannot be stored smaller as it is.
 fn becomes_png(name: &str) -> bool {
-    matches!(format_of_name(name), Some(Format::Bmp | Format::Gif | Format::Tiff))
+    matches!(format_of_name(name), Some(PictureFormat::Bmp | PictureFormat::Gif | PictureFormat::Tiff))
 }
 
 /// Names in the folder of images: the files' own where no two are alike (in letter case and Unicode form, which some
@@ -261,7 +249,7 @@ pub(super) fn filenames(source: &Source, files: &[usize], is_resized: bool) -> V
     names
 }
 
-/// What a person calls the file of an image that gets the name `filename` in the folder of images.
+/// What the user calls the file of an image that gets the name `filename` in the folder of images.
 pub(super) fn own_name<'a>(source: &Source, file: usize, filename: &'a str) -> &'a str {
     let file = &source.files()[file];
     let own = [file.path.len(), file.name().len()].into_iter().find(|&length| {
@@ -274,7 +262,6 @@ pub(super) fn own_name<'a>(source: &Source, file: usize, filename: &'a str) -> &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::write::write_if_changed;
     use base::fault::describe;
 
     #[test]
@@ -289,7 +276,12 @@ mod tests {
     fn a_larger_image_is_stored_smaller_in_the_form_of_its_name() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(IMAGE_FOLDER)).unwrap();
-        let write = |name: &str, bytes: &[u8], _: &str| write_if_changed(&folder.path().join(name), bytes);
+        let write = |name: &str, bytes: &[u8], _: &str| {
+            let path = folder.path().join(name);
+            let is_new = !fs::read(&path).is_ok_and(|old| old == bytes);
+            fs::write(path, bytes)?;
+            Ok(is_new)
+        };
         let image = RgbImage::from_fn(40, 80, |x, y| image::Rgb([x as u8 * 6, y as u8 * 3, 99]));
         for name in ["a.jpg", "a.png", "a.webp"] {
             let path = folder.path().join(IMAGE_FOLDER).join(name);

@@ -1,12 +1,14 @@
-//! Links of a source that lead out of it: they are followed, since data sets are made of links in many places, and told,
-//! since what a stranger's archive or repository links to may be private.
+//! Links of a source. Those that lead out of it are followed, since data sets are made of links in many places, and
+//! reported, since what a stranger's archive or repository links to may be private. Those that lead into the output are
+//! refused.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::annotations::Repair;
 use crate::source::Source;
+use base::fault::fault;
 
 /// A note on the links that lead out of the source; `None` where none does.
 pub(super) fn followed(source: &Source) -> Option<Repair> {
@@ -44,12 +46,44 @@ fn outside(source: &Source, root: &Path, path: &str) -> Option<(String, PathBuf)
     (!target.starts_with(root)).then(|| (path.to_owned(), target))
 }
 
+/// Refuses to make a data set where its source lies or around it, and where links lead from one into the other: the images
+/// that are there would be replaced.
+pub(super) fn apart_from_source(path: &Path, source: &Source, directory: &Path) -> anyhow::Result<()> {
+    let (Ok(root), Ok(output)) = (fs::canonicalize(path), fs::canonicalize(directory)) else { return Ok(()) };
+    let refuse =
+        |message: String| Err(fault(message, "choose another folder with `--output`: the source is left as it is"));
+    if root.starts_with(&output) {
+        return refuse(format!("the output {} holds the source {}", directory.display(), path.display()));
+    }
+    match leading_into(source, &output) {
+        Some(link) => refuse(format!("{} of the source leads into the output {}", link.display(), directory.display())),
+        None => Ok(()),
+    }
+}
+
+/// A file of the source that is in the folder `output` once links are followed.
+fn leading_into(source: &Source, output: &Path) -> Option<PathBuf> {
+    let mut folders: HashMap<PathBuf, bool> = HashMap::new();
+    let is_inside = |path: &Path| fs::canonicalize(path).is_ok_and(|target| target.starts_with(output));
+    let paths: HashSet<&str> = (0..source.files().len()).map(|file| source.origin(file)).collect();
+    paths.into_iter().map(|path| source.locate(path)).find(|path| {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let known = folders.get(folder).copied();
+        let is_folder_inside = known.unwrap_or_else(|| is_inside(folder));
+        if known.is_none() {
+            folders.insert(folder.to_owned(), is_folder_inside);
+        }
+        is_folder_inside || path.is_symlink() && is_inside(path)
+    })
+}
+
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use base::fault::describe;
 
     fn note(make: impl FnOnce(&Path, &Path)) -> Option<(String, String)> {
         let folder = tempfile::tempdir().unwrap();
@@ -93,5 +127,26 @@ mod tests {
         fs::write(folder.path().join("real/1.jpg"), "x").unwrap();
         symlink("real", folder.path().join("named")).unwrap();
         assert!(followed(&Source::open(&folder.path().join("named"), None).unwrap()).is_none());
+    }
+
+    #[test]
+    fn source_and_output_that_links_join_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, output) = (folder.path().join("source"), folder.path().join("output"));
+        let refusal = |link: &Path, target: &Path| {
+            for path in [&source, &output] {
+                let _ = fs::remove_dir_all(path);
+                fs::create_dir_all(path.join("sub")).unwrap();
+            }
+            fs::write(source.join("sub/1.jpg"), "x").unwrap();
+            fs::write(output.join("sub/1.jpg"), "x").unwrap();
+            symlink(target, link).unwrap();
+            let opened = Source::open(&source, Some(&output)).unwrap();
+            describe(&apart_from_source(&source, &opened, &output).unwrap_err())
+        };
+        for (link, target) in [("2.jpg", "sub/1.jpg"), ("more", "sub")] {
+            let text = refusal(&source.join(link), &output.join(target));
+            assert!(text.contains("leads into the output"), "{text}");
+        }
     }
 }

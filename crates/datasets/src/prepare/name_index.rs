@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::name_forms::{Difference, difference, last_part, loosest, number, tidy};
-use crate::source::is_image_name;
+use pixels::picture_formats::is_image_name;
 
 /// Paths that can be searched from their ends.
 pub(super) struct NameIndex<'a> {
@@ -24,7 +24,6 @@ pub(super) enum Scope {
     Name,
     /// The name and the folder it lies in, or the whole path.
     Folder,
-    /// The whole path.
     Path,
 }
 
@@ -35,7 +34,6 @@ pub(super) enum Lookup {
     One(usize, Difference),
     /// Several, of which nothing says which is meant.
     Several(Vec<usize>, Difference),
-    /// None.
     Missing,
 }
 

@@ -1,6 +1,6 @@
 //! Images of different splits that show the same picture: equal to the byte, or scaled, encoded again or touched up.
 //!
-//! Works on digests and hashes alone and reads no file. Pairs inside one split are not looked for: they make a set
+//! Works on digests and hashes only and reads no file. Pairs inside one split are not looked for: they make a set
 //! smaller than it seems, but no score better than it is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,33 +10,62 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 
+use crate::annotations::{RawDataset, Repair};
+
+/// NameDifferences pictures that stand, or seem to stand, in two splits.
+pub(super) fn note_shared_pictures(raw: &mut RawDataset, digests: &[[u8; 32]], hashes: &[u64]) {
+    /// Pairs that are named.
+    const MAX_NAMED: usize = 20;
+    let splits = || raw.images.iter().map(|image| image.split);
+    let same = same_content(&digests.iter().copied().zip(splits()).collect::<Vec<_>>());
+    let is_same = |one: usize, other: usize| digests[one] == digests[other];
+    let near = pairs_across(&hashes.iter().copied().zip(splits()).collect::<Vec<_>>(), MAX_DISTANCE, is_same);
+    let name = |index: usize| {
+        let image = &raw.images[index];
+        format!("{} ({})", image.filename, image.split.map_or("", |split| split.name()))
+    };
+    let mut repairs = Vec::new();
+    for &(one, other) in same.iter().take(MAX_NAMED) {
+        repairs.push(Repair::new(name(one), format!("the same picture is in another split: {}", name(other))));
+    }
+    if same.len() > MAX_NAMED {
+        repairs.push(Repair::new(format!("{} more", same.len() - MAX_NAMED), "pictures are in two splits"));
+    }
+    for &(one, other, distance) in near.closest.iter().take(MAX_NAMED) {
+        let note = format!("looks like {} of another split ({distance} of 64 bits differ)", name(other));
+        repairs.push(Repair::new(name(one), note));
+    }
+    if near.count > MAX_NAMED {
+        repairs
+            .push(Repair::new(format!("{} more pairs", near.count - MAX_NAMED), "pictures of two splits look alike"));
+    }
+    if near.num_not_compared > 0 {
+        let note = format!("{} not compared with those of other splits", near.num_not_compared);
+        repairs.push(Repair::new("pictures without structure", note));
+    }
+    raw.repairs.extend(repairs);
+}
+
 /// The distance up to which two pictures count as the same, in bits of 64. Of the 24 million pairs of 7,000 photographs
 /// of Flickr8k only one is as near, and shows the same picture; of 1,000 of these photographs, 2 are farther from
 /// themselves once saved as JPEG of quality 50, and none once made half as large.
 pub(super) const MAX_DISTANCE: u32 = 4;
-
 /// Pairs that [`Pairs::closest`] holds at most.
 pub(super) const NUM_LISTED: usize = 100;
-
 /// The hash of a picture without structure.
 const NO_STRUCTURE: u64 = 0;
-
 /// Set bits of a hash that is compared. A picture that grows brighter or darker all the way from left to right, as a
 /// sky or an empty page does, has next to none or nearly all 64, whatever else it shows. Of 7,000 photographs of
 /// Flickr8k one is outside.
 const COMPARED_BITS: std::ops::RangeInclusive<u32> = 6..=58;
-
 /// Of 255: the contrast of the 9x8 picture below which its hash is noise. The least of 7,000 photographs of Flickr8k is
 /// 37; a plain surface of 160x160 pixels under noise of 20 to either side has 3.
-const LEAST_CONTRAST: u32 = 10;
-
+const MIN_CONTRAST: u32 = 10;
 /// In pixels. No JPEG is longer, and the resizer's table for a line that long takes 3 MB.
-const LONGEST_SIDE: u32 = 65_535;
-
+const MAX_SIDE: u32 = 65_535;
 /// Columns and rows of the picture that is hashed; neighbours in a row give the 8x8 bits.
 const COLUMNS: u32 = 9;
 const ROWS: u32 = 8;
-
 /// What one step of an 8-bit value is in 16 bits.
 const STEP: u32 = 257;
 
@@ -64,7 +93,7 @@ pub(super) struct Pairs {
 pub(super) fn difference_hash(image: &RgbImage) -> u64 {
     let Some(pixels) = shrink(image) else { return NO_STRUCTURE };
     let (darkest, brightest) = pixels.iter().fold((u16::MAX, 0), |(low, high), &gray| (low.min(gray), high.max(gray)));
-    if u32::from(brightest - darkest) < LEAST_CONTRAST * STEP {
+    if u32::from(brightest - darkest) < MIN_CONTRAST * STEP {
         return NO_STRUCTURE;
     }
     let neighbours = pixels.chunks_exact(COLUMNS as usize).flat_map(|row| row.windows(2));
@@ -150,7 +179,7 @@ impl Pairs {
 /// The pixels of the 9x8 gray picture, row by row.
 fn shrink(image: &RgbImage) -> Option<Vec<u16>> {
     let (width, height) = image.dimensions();
-    if width.min(height) == 0 || width.max(height) > LONGEST_SIDE {
+    if width.min(height) == 0 || width.max(height) > MAX_SIDE {
         return None;
     }
     let gray: Vec<u8> = image.pixels().flat_map(|&pixel| gray(pixel).to_ne_bytes()).collect();

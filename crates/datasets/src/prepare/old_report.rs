@@ -6,13 +6,14 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::annotations::{Choice, Wanted, choose};
-use crate::prepare::changes::{Differences, Standing, may_matter};
+use crate::annotations::{Choice, Selector, choose};
+use crate::output::{FileDigest, LOOSE_CAPTIONS, LOOSE_IMAGES, Preparation};
+use crate::prepare::differences::{Differences, Standing, may_matter};
 use crate::prepare::origins::together;
-use crate::prepare::report::{LOOSE_CAPTIONS, LOOSE_IMAGES, PREPARATION_FILE, Preparation, SourceFile};
-use crate::prepared::Dataset;
-use crate::source::{Listed, Listing, Source, Stamp, is_archive_name, is_image_name};
+use crate::prepared::{Dataset, PREPARATION_FILE};
+use crate::source::{Listed, Listing, Source, Stamp, is_archive_name};
 use base::digest::sha256_file;
+use pixels::picture_formats::is_image_name;
 
 /// As [`changes::since`](super::changes::since). A file that is older than the report and has its size counts as it was.
 pub(super) fn since(
@@ -20,7 +21,7 @@ pub(super) fn since(
     directory: &Path,
     source: &Path,
     listing: &Listing,
-    wanted: Wanted,
+    wanted: Selector,
 ) -> anyhow::Result<Standing> {
     let root = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
     let time = Stamp::of(&directory.join(PREPARATION_FILE)).map_or(0, |stamp| stamp.modified);
@@ -63,7 +64,7 @@ fn is_text(path: &str) -> bool {
 
 /// Finds the images of the data set by the names that they have in it: those of their files, or their paths.
 fn compare_images(
-    expected: &SourceFile,
+    expected: &FileDigest,
     directory: &Path,
     root: &Path,
     listing: &Listing,
@@ -91,12 +92,12 @@ fn compare_images(
     if !differences.is_empty() || is_same_size && !found.iter().any(|(_, file)| is_newer(file)) {
         return Ok(());
     }
-    let digested = |(name, file): &(&str, &Listed)| SourceFile {
+    let digested = |(name, file): &(&str, &Listed)| FileDigest {
         name: (*name).to_owned(),
         bytes: file.stamp.bytes,
         sha256: sha256_file(&root.join(&file.path)).unwrap_or_default(),
     };
-    let files: Vec<SourceFile> = found.par_iter().map(digested).collect();
+    let files: Vec<FileDigest> = found.par_iter().map(digested).collect();
     if together(LOOSE_IMAGES, &files) != *expected {
         let newer = found.iter().find(|(_, file)| is_newer(file)).or(found.first());
         newer.into_iter().for_each(|(_, file)| differences.changed(&file.path));
@@ -104,13 +105,13 @@ fn compare_images(
     Ok(())
 }
 
-fn has_same_texts(expected: &SourceFile, source: &Path, directory: &Path, wanted: Wanted) -> bool {
+fn has_same_texts(expected: &FileDigest, source: &Path, directory: &Path, wanted: Selector) -> bool {
     let Ok(source) = Source::open(source, Some(directory)) else { return false };
     let Ok(Choice { found, .. }) = choose(&source, wanted) else { return false };
     let mut paths: Vec<&str> =
         found.files.iter().filter(|&&file| source.is_loose(file)).map(|&file| source.origin(file)).collect();
     paths.sort_unstable();
-    let digested = |path: &&str| SourceFile {
+    let digested = |path: &&str| FileDigest {
         name: (*path).to_owned(),
         bytes: Stamp::of(&source.locate(path)).map_or(0, |stamp| stamp.bytes),
         sha256: sha256_file(&source.locate(path)).unwrap_or_default(),

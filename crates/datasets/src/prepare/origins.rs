@@ -5,23 +5,24 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::prepare::images::{self, Taken};
-use crate::prepare::report::{self, SourceFile};
-use crate::prepare::source_record::{SourceRecord, Use};
+use crate::output;
+use crate::output::{FileDigest, SourceRecord, Use};
+use crate::prepare::images;
+use crate::prepare::images::StoreResult;
 use crate::source::{Source, Stamp};
 use base::digest::{Hasher, sha256_file};
 
 /// Archives, annotation files and images that a data set is made of, and the record of the whole source, which is at
-/// `path`; `weighed` are files that might have been images of it. Annotation files beyond a few are one each for an image, and are told as one.
+/// `path`; `weighed` are files that might have been images of it. Many annotation files are one for each image, and are listed as one.
 pub(super) fn sources(
     source: &Source,
     path: &Path,
-    wanted: &[images::Wanted<'_>],
-    taken: &[Taken],
+    wanted: &[images::ImageJob<'_>],
+    taken: &[StoreResult],
     annotations: &[usize],
     weighed: &[usize],
-) -> (Vec<SourceFile>, SourceRecord) {
-    const MOST: usize = 50;
+) -> (Vec<FileDigest>, SourceRecord) {
+    const MAX_NAMED: usize = 50;
     let archived = wanted.iter().map(|wanted| wanted.file).filter(|&file| !source.is_loose(file));
     let paths: BTreeSet<&str> = annotations.iter().copied().chain(archived).map(|file| source.origin(file)).collect();
     let stamps: HashMap<&str, Stamp> = source.on_disk().filter(|(path, _)| paths.contains(path)).collect();
@@ -39,23 +40,23 @@ pub(super) fn sources(
             Err(_) if loose.contains(path) => Use::Unreadable,
             Err(_) => Use::Seen,
         };
-        let is_one_of_many = loose.len() > MOST && loose.contains(path);
+        let is_one_of_many = loose.len() > MAX_NAMED && loose.contains(path);
         if used != Use::Unreadable {
-            let file = SourceFile { name: path.to_owned(), bytes, sha256: digest.unwrap_or_default() };
+            let file = FileDigest { name: path.to_owned(), bytes, sha256: digest.unwrap_or_default() };
             if is_one_of_many { texts.push(file) } else { sources.push(file) }
         }
         uses.insert(path, used);
     }
     if !texts.is_empty() {
-        sources.push(together(report::LOOSE_CAPTIONS, &texts));
+        sources.push(together(output::LOOSE_CAPTIONS, &texts));
     }
-    sources.extend(images::loose(source, wanted, taken).map(|files| together(report::LOOSE_IMAGES, &files)));
+    sources.extend(images::loose(source, wanted, taken).map(|files| together(output::LOOSE_IMAGES, &files)));
     for (wanted, taken) in wanted.iter().zip(taken).filter(|(wanted, _)| source.is_loose(wanted.file)) {
         let used = match taken {
-            Taken::Stored(images::Stored { digest, .. }) | Taken::Broken { digest, .. } => {
+            StoreResult::Stored(images::StoredImage { digest, .. }) | StoreResult::Broken { digest, .. } => {
                 Use::Read(images::hex(digest))
             }
-            Taken::Unreadable(_) => Use::Unreadable,
+            StoreResult::Unreadable(_) => Use::Unreadable,
         };
         uses.insert(&source.files()[wanted.file].path, used);
     }
@@ -77,8 +78,8 @@ pub(super) fn sources(
 }
 
 /// Many files as one: the sum of their sizes, and the SHA-256 of the lines `SHA-256  NAME`.
-pub(super) fn together(name: &str, files: &[SourceFile]) -> SourceFile {
+pub(super) fn together(name: &str, files: &[FileDigest]) -> FileDigest {
     let mut hasher = Hasher::new();
     files.iter().for_each(|file| hasher.update(format!("{}  {}\n", file.sha256, file.name).as_bytes()));
-    SourceFile { name: name.to_owned(), bytes: files.iter().map(|file| file.bytes).sum(), sha256: hasher.finish() }
+    FileDigest { name: name.to_owned(), bytes: files.iter().map(|file| file.bytes).sum(), sha256: hasher.finish() }
 }

@@ -1,4 +1,4 @@
-//! A split that a person brings: `--split-file`, in one of the forms that [`split_forms`](super::split_forms) reads.
+//! A split that the user brings: `--split-file`, in one of the forms that [`split_forms`](super::split_forms) reads.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use crate::annotations::{Folders, are_others, decode, split_of_path};
 use crate::name_forms::{last_part, tidy};
 use crate::prepare::name_index::{Lookup, NameIndex, Scope};
-use crate::prepare::split_forms::{self, Entries, FORMS};
+use crate::prepare::split_forms;
+use crate::prepare::split_forms::{FORMS, SplitList};
 use crate::prepared::Split;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::digest::Hasher;
@@ -28,7 +29,6 @@ pub(super) struct SplitFile {
     pub(super) unused: Vec<String>,
     /// Names that have no split beside them.
     pub(super) num_without: usize,
-    /// The first of them.
     pub(super) first_without: String,
 }
 
@@ -45,12 +45,8 @@ pub(super) enum Answer {
 
 impl SplitFile {
     /// Reads the file or folder at `path`.
-    ///
-    /// # Errors
-    /// A file that cannot be read or is of none of the forms, a split that is not known, an image in two splits, and no
-    /// image at all.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let mut entries = Entries::default();
+        let mut entries = SplitList::default();
         let (mut files, unused) = files_of(path)?;
         // Beside `train` and `val` the list `trainval` says less.
         files.sort_by_key(|file| is_trainval(file));
@@ -59,7 +55,7 @@ impl SplitFile {
             let bytes = bounded_file::read(&file, MAX_CAPTIONS_BYTES)
                 .with_context(|| format!("cannot read the split file {}", file.display()))?;
             let text = decode(&file.to_string_lossy(), bytes).with_context(cannot)?;
-            let mut of_file = Entries::default();
+            let mut of_file = SplitList::default();
             split_forms::parse(&file, &text, &mut of_file).with_context(cannot)?;
             if is_trainval(&file) {
                 let known: HashSet<&str> = entries.named.iter().map(|(name, _)| name.trim()).collect();
@@ -67,7 +63,7 @@ impl SplitFile {
             }
             entries.add(of_file);
         }
-        let Entries { named: mut entries, num_without, first_without } = entries;
+        let SplitList { named: mut entries, num_without, first_without } = entries;
         // Which images and for what: neither the order nor the division into files matters.
         entries.sort_unstable();
         let mut hasher = Hasher::new();
@@ -98,7 +94,6 @@ impl SplitFile {
         Ok(Self { names, splits, index, folders, digest, unused, num_without, first_without })
     }
 
-    /// All names, in their order.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }
@@ -235,9 +230,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_used_says_why() {
         for (name, text, expected) in [
-            ("s.json", "{", "has another form than expected"),
+            ("s.json", "{", "does not have the expected form"),
             ("s.json", r#"{"odd":["1"]}"#, "split \"odd\" is not known"),
-            ("s.json", "[1, 2]", "has another form than expected"),
+            ("s.json", "[1, 2]", "does not have the expected form"),
             ("s.jsonl", "{\"image\":\"1\"}\n", "line 1"),
             ("s.csv", "image,part\n1,train\n", "no column for the image or none for the split"),
             ("s.csv", "image,split\n1,odd\n", "line 2"),

@@ -1,4 +1,4 @@
-//! The forms of a split that a person brings: JSON in Karpathy's schema or as a list of images with their splits, a JSON
+//! The forms of a split that the user brings: JSON in Karpathy's schema or as a list of images with their splits, a JSON
 //! object from split to names or from name to split, lines of JSON, a table with a column for the image and one for the
 //! split, or a list of names for each split, one to a line (`train.txt`, `val.txt`, `test.txt`).
 
@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::annotations::{Columns, Table, json, separator, split_of_path, split_of_word};
+use crate::dataset_file;
 use crate::prepared::Split;
-use crate::source::is_image_name;
 use base::fault::fault;
+use pixels::picture_formats::is_image_name;
 
 pub(super) const FORMS: &str = "give a Karpathy JSON, a JSON object from split to names, a table with the columns image \
                                 and split, or a folder with train.txt, val.txt and test.txt";
@@ -21,7 +21,7 @@ pub(super) const ENDINGS: [&str; 7] = ["txt", "lst", "list", "csv", "tsv", "json
 
 /// What files say.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
+pub(super) struct SplitList {
     /// Names with their splits.
     pub(super) named: Vec<(String, Split)>,
     /// How many names have no split beside them.
@@ -30,7 +30,7 @@ pub(super) struct Entries {
     pub(super) first_without: String,
 }
 
-impl Entries {
+impl SplitList {
     /// Adds what another file says.
     pub(super) fn add(&mut self, other: Self) {
         self.named.extend(other.named);
@@ -59,10 +59,7 @@ pub(super) fn stem(path: &Path) -> String {
 }
 
 /// Adds what the file at `path` says.
-///
-/// # Errors
-/// Text of none of the forms, and a split that is not known.
-pub(super) fn parse(path: &Path, text: &str, entries: &mut Entries) -> anyhow::Result<()> {
+pub(super) fn parse(path: &Path, text: &str, entries: &mut SplitList) -> anyhow::Result<()> {
     let name = path.to_string_lossy();
     let of_file = split_of_path(&stem(path)).map(|named| named.split);
     let ending = path.extension().map_or_else(String::new, |ending| ending.to_string_lossy().to_lowercase());
@@ -91,11 +88,11 @@ fn without_comments(text: &str) -> Cow<'_, str> {
         if !is_comment(line) {
             return line.to_owned();
         }
-        let behind = line.trim_start().trim_start_matches(['#', ' ']);
-        let cells = cells(behind);
+        let after = line.trim_start().trim_start_matches(['#', ' ']);
+        let cells = cells(after);
         let found = columns(&cells.iter().map(String::as_str).collect::<Vec<_>>());
         let is_header = Some(number) == first && found.image.is_some() && found.split.is_some();
-        if is_header { behind.to_owned() } else { String::new() }
+        if is_header { after.to_owned() } else { String::new() }
     };
     Cow::Owned(text.lines().enumerate().map(line).collect::<Vec<_>>().join("\n"))
 }
@@ -124,27 +121,15 @@ fn columns(names: &[&str]) -> Columns {
     columns
 }
 
-#[derive(Deserialize)]
-struct Karpathy {
-    images: Vec<KarpathyImage>,
-}
-
-#[derive(Deserialize)]
-struct KarpathyImage {
-    filename: String,
-    split: String,
-}
-
-fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
-    // Its captions, which are most of it, are passed over.
-    if let Ok(file) = serde_json::from_str::<Karpathy>(text) {
-        for image in file.images {
-            entries.push(image.filename, said(Some(&image.split))?);
+fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<()> {
+    if let Some(images) = dataset_file::splits(text) {
+        for (filename, split) in images {
+            entries.push(filename, said(Some(&split))?);
         }
         return Ok(());
     }
     const FORM: &str = r#"{"train": ["1.jpg"], "val": ["2.jpg"]}"#;
-    let other = || fault(format!("{name} has another form than expected"), format!("expected {FORM}; or {FORMS}"));
+    let other = || fault(format!("{name} does not have the expected form"), format!("expected {FORM}; or {FORMS}"));
     match json::<Value>(name, text.as_bytes(), FORM)? {
         Value::Object(object) => {
             if let Some(Value::Array(images)) = object.get("images") {
@@ -174,10 +159,10 @@ fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Entr
     }
 }
 
-fn parse_lines(text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
+fn parse_lines(text: &str, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<()> {
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = || format!("line {}", number + 1);
-        let form = || fault("it has another form", r#"expected {"image": "1.jpg", "split": "train"}"#);
+        let form = || fault("it does not have the expected form", r#"expected {"image": "1.jpg", "split": "train"}"#);
         let value: Value = serde_json::from_str(line).map_err(|_| form()).with_context(place)?;
         add_value(&value, of_file, entries).with_context(place)?.ok_or_else(form).with_context(place)?;
     }
@@ -185,7 +170,7 @@ fn parse_lines(text: &str, of_file: Option<Split>, entries: &mut Entries) -> any
 }
 
 /// Adds an image with its split; `None` where the value says neither.
-fn add_value(value: &Value, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<Option<()>> {
+fn add_value(value: &Value, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<Option<()>> {
     let Some(image) = image_of(value) else { return Ok(None) };
     let object = value.as_object();
     let keys: Vec<&str> = object.map_or_else(Vec::new, |object| object.keys().map(String::as_str).collect());
@@ -252,7 +237,7 @@ fn headless_columns(cells: &[&str]) -> Option<Vec<&'static str>> {
     (!is_header).then(|| (0..cells.len()).map(name).collect())
 }
 
-fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
+fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<()> {
     let separator = separator(first_line(text).as_bytes());
     let cells = cells(first_line(text));
     let table = match headless_columns(&cells.iter().map(String::as_str).collect::<Vec<_>>()) {
@@ -280,7 +265,7 @@ fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Ent
 }
 
 /// A name on each line. A label may follow it, as image classifiers have it, or the split where the file's name says none.
-fn parse_list(text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyhow::Result<()> {
+fn parse_list(text: &str, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<()> {
     let lines: Vec<(usize, &str)> =
         text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()).collect();
     let is_header = |line: &str| lines.len() > 1 && !is_image_name(line) && columns(&[line]).image.is_some();
@@ -297,7 +282,7 @@ fn parse_list(text: &str, of_file: Option<Split>, entries: &mut Entries) -> anyh
         };
         let Some(split) = of_file.or_else(said) else {
             let message = if place == 0 {
-                "it is of no known form".to_owned()
+                "it is in no known format".to_owned()
             } else {
                 format!("line {} names no split", number + 1)
             };
@@ -318,7 +303,7 @@ mod tests {
 
     #[track_caller]
     fn entries(name: &str, text: &str) -> Vec<(String, &'static str)> {
-        let mut entries = Entries::default();
+        let mut entries = SplitList::default();
         parse(Path::new(name), text, &mut entries).unwrap();
         entries.named.into_iter().map(|(name, split)| (name, split.name())).collect()
     }
@@ -383,7 +368,7 @@ mod tests {
                 "{\"image\":\"a.jpg\",\"split\":\"train\"}\n{\"image\":\"b.jpg\",\"split\":null}\n{\"image\":\"c.jpg\",\"split\":\"\"}\n",
             ),
         ] {
-            let mut entries = Entries::default();
+            let mut entries = SplitList::default();
             parse(Path::new(name), text, &mut entries).unwrap();
             assert_eq!(entries.named, [("a.jpg".to_owned(), Split::Train)], "{name}");
             assert_eq!((entries.num_without, entries.first_without.as_str()), (2, "b.jpg"), "{name}");

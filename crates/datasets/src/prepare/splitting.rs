@@ -1,4 +1,4 @@
-//! Which image is for what: as the annotations say, as a person's file says, or drawn.
+//! Which image is for what: as the annotations say, as the user's file says, or drawn.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use base::random::Stream;
 /// Share of the images that are drawn for validation where nobody says which.
 pub(super) const DEFAULT_VALIDATION: f64 = 0.1;
 
-/// An image as a draw sees it.
 pub(super) struct Candidate<'a> {
     pub(super) filename: &'a str,
     pub(super) split: Option<Split>,
@@ -19,11 +18,8 @@ pub(super) struct Candidate<'a> {
 }
 
 /// The split of each image; images without one are for training, and of the training images the shares asked for are
-/// drawn for validation and testing; `default` for validation where none is asked for. The draw depends on names and contents alone, and pictures of one content come to
+/// drawn for validation and testing; `default` for validation where none is asked for. The draw depends on names and contents only, and pictures of one content come to
 /// one side.
-///
-/// # Errors
-/// A share asked for of a split that the annotations have.
 pub(super) fn assign(
     images: &[Candidate<'_>],
     validation: Option<f64>,
@@ -35,13 +31,13 @@ pub(super) fn assign(
     for (flag, asked, split) in [("validation", validation, Split::Val), ("test", test, Split::Test)] {
         if asked.is_some() && has(split) {
             let message = format!("--{flag}-fraction was given, and the annotations name {} images", split.name());
-            return Err(usage(message, "leave it out, or bring a split of your own with `--split-file`"));
+            return Err(usage(message, "leave it out, or give a split of your own with `--split-file`"));
         }
     }
     let mut splits: Vec<Split> = images.iter().map(|image| image.split.unwrap_or(Split::Train)).collect();
     let num_without = images.iter().filter(|image| image.split.is_none()).count();
     if num_without > 0 && num_without < images.len() {
-        let note = "the annotations name no split for them: counted as training images";
+        let note = "the annotations name no split for them: used for training";
         repairs.push(Repair::new(format!("{num_without} images"), note));
     }
     let share = validation.unwrap_or(if has(Split::Val) { 0.0 } else { default });
@@ -64,13 +60,13 @@ pub(super) fn assign(
             taken += group.len();
             group.into_iter().for_each(|index| splits[index] = split);
         }
-        let note = format!("drawn for {} among the training images: nothing says which they are", split.name());
+        let note = format!("drawn for {} from the training images, since no list says which", split.name());
         repairs.push(Repair::new(format!("{taken} images"), note));
     }
     Ok(splits)
 }
 
-/// Notes whether the annotated split is the one that papers report on. A split of which nothing is annotated tells nothing.
+/// NameDifferences whether the annotated split is the one that papers report on. A split of which nothing is annotated tells nothing.
 pub(super) fn check_official(known: KnownDataset, counts: [usize; 3], repairs: &mut Vec<Repair>) {
     let Some(expected) = known.official_sizes() else { return };
     let has_a_test = counts[1..].iter().any(|&count| count > 0);

@@ -1,13 +1,14 @@
-//! What a person wants to know about a preparation, in a few lines.
+//! What the user wants to know about a preparation, in a few lines.
 
 use std::collections::BTreeMap;
 
-use crate::prepare::report::{Counts, PREPARATION_FILE};
-use crate::prepare::{Done, Outcome};
+use crate::output::Counts;
+use crate::prepare::request::{Done, Outcome};
+use crate::prepared::PREPARATION_FILE;
 use base::quoting::toml_line;
 use base::visible::line;
 
-/// The outcome as lines for a person. What happened to many is told once, with an example.
+/// The outcome as lines for the user. What happened to many is reported once, with an example.
 pub fn summary(outcome: &Outcome) -> String {
     const NUM_SHOWN: usize = 12;
     let report = &outcome.report;
@@ -72,7 +73,7 @@ pub fn next_step(outcome: &Outcome) -> String {
 }
 
 /// One line for each kind of note, in the order of their first: notes are of a kind when they differ in numbers and
-/// names of files alone.
+/// names of files only.
 fn kinds(notes: &[(&str, &str)]) -> Vec<String> {
     let mut place: BTreeMap<String, usize> = BTreeMap::new();
     let mut kinds: Vec<(usize, &str, &str)> = Vec::new();

@@ -1,16 +1,14 @@
-//! What archives of unknown origin may hold.
+//! What archives of unknown origin may hold, and the list of their members while it is checked.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 
 use crate::prepared::is_safe_relative;
 use pixels::picture_formats::format_of_name;
 
-/// What an archive may hold at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Number of members.
     pub num_members: usize,
-    /// Bytes of an image.
     pub image_bytes: u64,
     /// Bytes of any other member, uncompressed.
     pub text_bytes: u64,
@@ -25,21 +23,47 @@ impl Limits {
     pub const DATASET: Self =
         Self { num_members: 500_000, image_bytes: 64 << 20, text_bytes: 1 << 30, total_bytes: 64 << 30, ratio: 200 };
 
-    /// Checks the size that a list of members gives, and adds it to `total`.
-    pub(super) fn check_member(&self, name: &str, bytes: u64, total: &mut u64) -> anyhow::Result<()> {
-        let most = if format_of_name(name).is_some() { self.image_bytes } else { self.text_bytes };
-        anyhow::ensure!(bytes <= most, "its member {name} has {bytes} bytes, at most {most} are accepted");
-        *total = total.saturating_add(bytes);
-        anyhow::ensure!(*total <= self.total_bytes, "its members have more than {} bytes together", self.total_bytes);
-        Ok(())
-    }
-
-    /// Checks how much a member grows.
     pub(super) fn check_ratio(&self, name: &str, bytes: u64, compressed_bytes: u64) -> anyhow::Result<()> {
         // A short text compresses as well as a bomb.
         const RATIO_FROM: u64 = 1 << 20;
         let grows = bytes > RATIO_FROM && bytes / self.ratio > compressed_bytes;
         anyhow::ensure!(!grows, "its member {name} grows by more than {} times: a compression bomb", self.ratio);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its path in the archive, checked: relative, with `/` between the parts.
+    pub name: String,
+    /// Its size, uncompressed.
+    pub bytes: u64,
+    /// Its index in a zip archive; in a tar archive the offset of its content.
+    pub(super) place: u64,
+}
+
+/// Members that have been checked so far.
+pub(super) struct Members {
+    limits: Limits,
+    pub(super) list: Vec<Member>,
+    names: HashSet<String>,
+    total_bytes: u64,
+}
+
+impl Members {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, list: Vec::new(), names: HashSet::new(), total_bytes: 0 }
+    }
+
+    pub(super) fn add(&mut self, name: &str, bytes: u64, place: u64) -> anyhow::Result<()> {
+        let Limits { num_members, image_bytes, text_bytes, total_bytes, .. } = self.limits;
+        anyhow::ensure!(self.names.insert(name.to_owned()), "two of its members have the same name {name}");
+        let max = if format_of_name(name).is_some() { image_bytes } else { text_bytes };
+        anyhow::ensure!(bytes <= max, "its member {name} has {bytes} bytes, at most {max} are accepted");
+        self.total_bytes = self.total_bytes.saturating_add(bytes);
+        anyhow::ensure!(self.total_bytes <= total_bytes, "its members have more than {total_bytes} bytes together");
+        anyhow::ensure!(self.list.len() < num_members, "it has more than the {num_members} members that are accepted");
+        self.list.push(Member { name: name.to_owned(), bytes, place });
         Ok(())
     }
 }
@@ -56,10 +80,10 @@ pub(super) fn is_system_junk(name: &str) -> bool {
     name.split('/').any(|part| part == "__MACOSX") || file_name.starts_with("._") || file_name == ".DS_Store"
 }
 
-/// Reads `content` to its end or to `most` bytes; `expected` are likely, and believed for a first mebibyte alone.
-pub(super) fn read_to_limit(content: impl Read, most: u64, expected: u64) -> io::Result<Vec<u8>> {
-    const FIRST: u64 = 1 << 20;
-    let mut bytes = Vec::with_capacity(most.min(expected).min(FIRST) as usize);
-    content.take(most).read_to_end(&mut bytes)?;
+/// Reads `content` to its end or to `max` bytes. `expected` is a hint about its length that is trusted for one mebibyte.
+pub(super) fn read_to_limit(content: impl Read, max: u64, expected: u64) -> io::Result<Vec<u8>> {
+    const MAX_TRUSTED: u64 = 1 << 20;
+    let mut bytes = Vec::with_capacity(max.min(expected).min(MAX_TRUSTED) as usize);
+    content.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

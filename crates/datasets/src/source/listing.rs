@@ -1,5 +1,5 @@
 //! What lies in a folder, without looking into any file: paths, sizes and times. What cannot be listed or is no file is
-//! left aside with the reason and never opened: a named pipe would wait for a writer for ever.
+//! skipped with the reason and never opened: a named pipe would wait for a writer forever.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -9,31 +9,59 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use crate::prepare::report::{MARKER_FILE, PREPARATION_FILE};
+use crate::prepared::{MARKER_FILE, PREPARATION_FILE};
+use crate::source::archive::ArchiveFormat;
 use crate::source::limits::is_system_junk;
-use crate::source::{Kind, is_archive_name, kind_of};
 use base::fault::{WithHint as _, fault};
 
 /// Folders within one another; deeper ones are not looked into.
 const MAX_DEPTH: usize = 12;
-/// Files in all.
 const MAX_FILES: usize = 4_000_000;
 /// In each folder that a run made.
 const RUN_FILE: &str = "config.resolved.toml";
 
-/// A file in a [`Listing`].
+pub fn is_archive_name(name: &str) -> bool {
+    matches!(kind_of(name), FileKind::Archive(_))
+}
+
+/// Whether a file of this name is taken for an archive of a kind that cannot be read.
+pub fn is_packed_name(name: &str) -> bool {
+    matches!(kind_of(name), FileKind::Packed)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    Archive(ArchiveFormat),
+    /// An archive, or a packed file, of a kind that cannot be read.
+    Packed,
+    Plain,
+}
+
+pub(super) fn kind_of(name: &str) -> FileKind {
+    let name = name.to_ascii_lowercase();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    match () {
+        () if ends(&[".zip"]) => FileKind::Archive(ArchiveFormat::Zip),
+        () if ends(&[".tar"]) => FileKind::Archive(ArchiveFormat::Tar),
+        () if ends(&[".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".zstd"]) => {
+            FileKind::Packed
+        }
+        () if ends(&[".lz4", ".br", ".7z", ".rar", ".parquet", ".arrow"]) => FileKind::Packed,
+        () if ends(&[".pkl", ".pickle", ".p"]) => FileKind::Packed,
+        () => FileKind::Plain,
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Its path below the root, with `/` between the parts.
     pub path: String,
-    /// Its size and time.
     pub stamp: Stamp,
 }
 
 /// What tells without reading a file whether it may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Its size.
     pub bytes: u64,
     /// When its content was last changed, in nanoseconds since 1970; 0 where the system does not say.
     pub modified: i64,
@@ -43,10 +71,6 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// That of the file at `path`.
-    ///
-    /// # Errors
-    /// What looking at the file gives.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::from(&metadata))
     }
@@ -83,13 +107,12 @@ fn nanoseconds(time: SystemTime) -> i64 {
 pub struct Listing {
     /// Files that are no archives.
     pub files: Vec<Listed>,
-    /// Zip and tar archives.
     pub archives: Vec<Listed>,
     /// Archives of kinds that cannot be read.
     pub packed: Vec<Listed>,
-    /// What is there and not taken, and why.
-    pub left_aside: Vec<(String, String)>,
-    /// When it was begun, in nanoseconds since 1970.
+    /// What is skipped, and why.
+    pub skipped: Vec<(String, String)>,
+    /// When listing began, in nanoseconds since 1970.
     pub taken: i64,
 }
 
@@ -100,16 +123,13 @@ impl Listing {
     }
 
     /// Lists the folder `root`, or the archive. Hidden files and folders, folders that a preparation or a run made, the
-    /// folder `output` and what macOS adds are passed over. A folder that cannot be listed, a link that leads nowhere and
-    /// what is neither file nor folder are left aside.
-    ///
-    /// # Errors
-    /// A root that is neither or cannot be listed, and more files than any data set has.
+    /// folder `output` and what macOS adds are skipped. A folder that cannot be listed, a link that leads nowhere and
+    /// what is neither file nor folder are skipped.
     pub fn of(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
         let mut listing = Self { taken: nanoseconds(SystemTime::now()), ..Self::default() };
         let Ok(metadata) = fs::metadata(root) else {
-            let message = format!("the source {} is not there", root.display());
-            return Err(fault(message, "give the folder with the archives as they are distributed, or unpacked"));
+            let message = format!("the source {} does not exist", root.display());
+            return Err(fault(message, "give the folder with the archives, as they are distributed or unpacked"));
         };
         if metadata.is_dir() {
             let output = output.and_then(|output| fs::canonicalize(output).ok());
@@ -130,7 +150,7 @@ struct Walk<'a> {
     root: &'a Path,
     /// The folder that is made of the source: what is there already is not taken for it.
     output: Option<PathBuf>,
-    /// Folders that links led to.
+    /// Targets of links that were followed.
     linked: BTreeSet<PathBuf>,
     listing: &'a mut Listing,
 }
@@ -146,7 +166,7 @@ impl Walk<'_> {
                 Ok(metadata) => metadata,
                 Err(error) => {
                     let reason = why_not(&here, &error);
-                    self.listing.left_aside.push((below, reason));
+                    self.listing.skipped.push((below, reason));
                     continue;
                 }
             };
@@ -157,18 +177,18 @@ impl Walk<'_> {
             } else if metadata.is_file() {
                 let file = Listed { path: below, stamp: Stamp::from(&metadata) };
                 match kind_of(&name) {
-                    Kind::Zip | Kind::Tar => self.listing.archives.push(file),
-                    Kind::Packed => self.listing.packed.push(file),
-                    Kind::Plain => self.listing.files.push(file),
+                    FileKind::Archive(_) => self.listing.archives.push(file),
+                    FileKind::Packed => self.listing.packed.push(file),
+                    FileKind::Plain => self.listing.files.push(file),
                 }
                 anyhow::ensure!(self.listing.files.len() <= MAX_FILES, too_many(self.root));
             } else {
-                self.leave_aside(below, "it is neither a file nor a folder");
+                self.skip(below, "it is neither a file nor a folder");
             }
         }
         for below in folders {
             if depth >= MAX_DEPTH {
-                self.leave_aside(below, format!("it lies more than {MAX_DEPTH} folders deep"));
+                self.skip(below, format!("it is more than {MAX_DEPTH} folders deep"));
                 continue;
             }
             self.folder(&below, depth + 1)?;
@@ -176,7 +196,6 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The names in a folder, in their order.
     fn names(&mut self, folder: &str) -> anyhow::Result<Vec<String>> {
         let path = self.root.join(folder);
         let entries = match fs::read_dir(&path) {
@@ -186,7 +205,7 @@ impl Walk<'_> {
                 return Err(error).with_context(cannot).hint(|| "give a folder that you may read");
             }
             Err(error) => {
-                self.leave_aside(folder.to_owned(), format!("the folder cannot be listed: {error}"));
+                self.skip(folder.to_owned(), format!("the folder cannot be listed: {error}"));
                 return Ok(Vec::new());
             }
         };
@@ -195,22 +214,19 @@ impl Walk<'_> {
             let name = match entry {
                 Ok(entry) => entry.file_name(),
                 Err(error) => {
-                    let reason = format!("the folder cannot be listed to its end: {error}");
-                    self.leave_aside(if folder.is_empty() { "." } else { folder }.to_owned(), reason);
+                    let reason = format!("the folder cannot be listed completely: {error}");
+                    self.skip(if folder.is_empty() { "." } else { folder }.to_owned(), reason);
                     break;
                 }
             };
             match name.into_string() {
                 Ok(name) if name.starts_with('.') || is_system_junk(&name) => {}
                 Ok(name) if name.contains('\\') => {
-                    self.leave_aside(
-                        join(folder, &name),
-                        "its name has a backslash, which separates folders elsewhere",
-                    );
+                    self.skip(join(folder, &name), "its name has a backslash, which separates folders elsewhere");
                 }
                 Ok(name) => names.push(name),
                 // It stands in no annotation file.
-                Err(name) => self.leave_aside(join(folder, &name.to_string_lossy()), "its name is not UTF-8"),
+                Err(name) => self.skip(join(folder, &name.to_string_lossy()), "its name is not UTF-8"),
             }
         }
         names.sort_unstable();
@@ -225,8 +241,8 @@ impl Walk<'_> {
         !is_made && is_new()
     }
 
-    fn leave_aside(&mut self, path: String, reason: impl Into<String>) {
-        self.listing.left_aside.push((path, reason.into()));
+    fn skip(&mut self, path: String, reason: impl Into<String>) {
+        self.listing.skipped.push((path, reason.into()));
     }
 }
 
@@ -234,11 +250,11 @@ fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// Why nothing can be learnt about the file at `path`.
+/// Why the metadata of the file at `path` cannot be read.
 fn why_not(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::NotFound if path.is_symlink() => "it is a link that leads nowhere".to_owned(),
-        _ => format!("it cannot be looked at: {error}"),
+        ErrorKind::NotFound if path.is_symlink() => "it is a broken link".to_owned(),
+        _ => format!("it cannot be accessed: {error}"),
     }
 }
 
@@ -248,7 +264,7 @@ pub(super) fn too_many(root: &Path) -> anyhow::Error {
     fault(message, "give only the folder of the data set")
 }
 
-/// Whether so many files are too many.
+/// Whether this is more than [`MAX_FILES`].
 pub(super) fn is_too_many(count: usize) -> bool {
     count > MAX_FILES
 }
@@ -281,7 +297,7 @@ mod tests {
         assert_eq!(paths(&listing), ["1.jpg", "b/2.jpg"]);
         assert_eq!((listing.archives[0].path.as_str(), listing.packed[0].path.as_str()), ("c.tar", "d.tgz"));
         assert_eq!(listing.files[0].stamp, Stamp::of(&folder.path().join("1.jpg")).unwrap());
-        assert!(listing.files[0].stamp.modified > 0 && listing.left_aside.is_empty());
+        assert!(listing.files[0].stamp.modified > 0 && listing.skipped.is_empty());
     }
 
     #[cfg(unix)]
@@ -316,10 +332,10 @@ mod tests {
             (r"b\c.jpg", "has a backslash"),
             (deep.trim_end_matches('/'), "more than 12 folders deep"),
         ] {
-            let reason = listing.left_aside.iter().find(|(path, _)| path == name).map(|(_, reason)| reason.as_str());
-            assert!(reason.is_some_and(|reason| reason.contains(expected)), "{name}: {:?}", listing.left_aside);
+            let reason = listing.skipped.iter().find(|(path, _)| path == name).map(|(_, reason)| reason.as_str());
+            assert!(reason.is_some_and(|reason| reason.contains(expected)), "{name}: {:?}", listing.skipped);
         }
-        assert_eq!(listing.left_aside.len(), 8, "{:?}", listing.left_aside);
+        assert_eq!(listing.skipped.len(), 8, "{:?}", listing.skipped);
     }
 
     #[cfg(unix)]
@@ -338,7 +354,7 @@ mod tests {
             assert_eq!(paths(&listing), ["a.jpg", "lost+found/b.jpg"]);
         } else {
             assert_eq!(paths(&listing), ["a.jpg"]);
-            assert!(listing.left_aside[0].1.contains("cannot be listed"), "{:?}", listing.left_aside);
+            assert!(listing.skipped[0].1.contains("cannot be listed"), "{:?}", listing.skipped);
         }
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     }

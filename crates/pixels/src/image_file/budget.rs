@@ -11,21 +11,19 @@ use base::fault::fault;
 use base::{memory, process};
 
 /// A photograph of 108 megapixels needs 468 MiB: a JPEG of usual kind, or a PNG.
-const LEAST_FOR_PIXELS: u64 = 472 << 20;
-const MOST_FOR_PIXELS: u64 = 4 << 30;
+const MIN_FOR_PIXELS: u64 = 472 << 20;
+const MAX_FOR_PIXELS: u64 = 4 << 30;
 
 /// Of this machine's memory, where the system does not tell.
 const UNKNOWN_MEMORY: u64 = 4 << 30;
 
-/// What a share is of its budget, at least, to go back to the system at once and not to the program alone.
+/// What a share is of its budget, at least, to go back to the system at once and not to the program only.
 const LARGE_PART: u64 = 16;
 
 static BUDGETS: OnceLock<Budgets> = OnceLock::new();
 
-/// The budgets of the process.
 #[derive(Debug)]
 pub struct Budgets {
-    /// Contents of files.
     pub files: Budget,
     /// Pixels, and what their decoder takes.
     pub pixels: Budget,
@@ -63,7 +61,6 @@ pub fn restrict_to_one_picture() {
     let _ = BUDGETS.set(Budgets::for_one_picture(memory()));
 }
 
-/// The budgets of the process.
 pub fn budgets() -> &'static Budgets {
     BUDGETS.get_or_init(|| Budgets::for_many_pictures(memory()))
 }
@@ -77,12 +74,12 @@ fn memory() -> u64 {
 impl Budgets {
     /// A quarter of this memory is for pixels.
     fn for_many_pictures(memory: u64) -> Self {
-        let pixels = (memory / 4).clamp(LEAST_FOR_PIXELS, MOST_FOR_PIXELS).min(memory / 2);
+        let pixels = (memory / 4).clamp(MIN_FOR_PIXELS, MAX_FOR_PIXELS).min(memory / 2);
         Self { files: Budget::new(pixels / 4), pixels: Budget::new(pixels), resizing: Budget::new(pixels / 2) }
     }
 
     fn for_one_picture(memory: u64) -> Self {
-        let pixels = LEAST_FOR_PIXELS.min(memory / 2);
+        let pixels = MIN_FOR_PIXELS.min(memory / 2);
         Self { files: Budget::new(pixels / 4), pixels: Budget::new(pixels), resizing: Budget::new(pixels / 16) }
     }
 }
@@ -93,20 +90,17 @@ impl Budget {
     }
 
     /// So many bytes, once they are free. `what` says in an error what takes them, as in "its 3x2 pixels take".
-    ///
-    /// # Errors
-    /// More than there are.
     pub fn take(&'static self, bytes: u64, what: impl FnOnce() -> String) -> anyhow::Result<Share> {
         if bytes > self.limit {
             let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
             return Err(fault(
                 format!(
-                    "{} {} MB of memory, more than the {} MB that they may take here",
+                    "{} {} MB of memory, more than the {} MB that is available for it here",
                     what(),
                     megabytes(bytes),
                     self.limit / 1_000_000
                 ),
-                "store it smaller: a model sees no more than some hundred pixels of each side",
+                "store it smaller: a model sees only a few hundred pixels per side",
             ));
         }
         let mut state = self.state();
@@ -160,15 +154,15 @@ mod tests {
     #[test]
     fn threads_together_never_have_more_than_the_whole_and_all_are_served() {
         let shared = budget(100);
-        let (now, most, served) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let (now, max, served) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         thread::scope(|scope| {
             for thread in 0..8_u64 {
-                let (now, most, served) = (&now, &most, &served);
+                let (now, max, served) = (&now, &max, &served);
                 scope.spawn(move || {
                     for round in 0..50 {
                         let bytes = 1 + (37 * thread + 13 * round) % 100;
                         let share = take(shared, bytes);
-                        most.fetch_max(now.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+                        max.fetch_max(now.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
                         thread::yield_now();
                         now.fetch_sub(bytes, Ordering::SeqCst);
                         drop(share);
@@ -178,8 +172,8 @@ mod tests {
             }
         });
         assert_eq!(served.into_inner(), 400);
-        let most = most.into_inner();
-        assert!((60..=100).contains(&most), "{most}");
+        let max = max.into_inner();
+        assert!((60..=100).contains(&max), "{max}");
         assert_eq!(shared.state().taken, 0);
     }
 
@@ -217,7 +211,7 @@ mod tests {
         let shared = budget(3_000_000);
         let held = take(shared, 3_000_000);
         let error = shared.take(3_000_001, || "decoding its 9x9 pixels takes".to_owned()).unwrap_err();
-        let expected = "decoding its 9x9 pixels takes 4 MB of memory, more than the 3 MB that they may take here";
+        let expected = "decoding its 9x9 pixels takes 4 MB of memory, more than the 3 MB that is available for it here";
         assert!(describe(&error).starts_with(expected) && describe(&error).contains("hint: store it smaller"));
         drop(held);
         drop(take(shared, 0));

@@ -7,14 +7,11 @@ use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
 
-use super::{Decoded, FETCH_AGAIN, MAX_PIXELS, share_for};
+use crate::image_file::decoded::{Decoded, FETCH_AGAIN, MAX_PIXELS, share_for};
 use base::fault::WithHint as _;
 
 /// The pixels of the first frame on its canvas. Transparent pixels have the colour that the palette gives them, and so
 /// has what the frame leaves free.
-///
-/// # Errors
-/// A file that is damaged, cut off in its first frame, or too large.
 pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let damaged = || "the GIF data are damaged";
     let mut options = DecodeOptions::new();

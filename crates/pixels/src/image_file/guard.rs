@@ -14,9 +14,6 @@ thread_local! {
 
 /// What `decode` gives. A panic in it becomes an error, and the panic hook is not told of it: it would print a message
 /// that names no picture. Panics elsewhere reach the hook as before.
-///
-/// # Errors
-/// Those of `decode`, and its panic.
 pub fn guarded<T>(decode: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     caught(decode).unwrap_or_else(|panic| {
         let message = format!("the decoder failed on it: {panic}");

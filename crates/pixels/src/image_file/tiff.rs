@@ -9,16 +9,13 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::{CONVERT, Decoded, FETCH_AGAIN, METADATA_BYTES, check_size, share_for};
+use crate::image_file::decoded::{CONVERT, Decoded, FETCH_AGAIN, METADATA_BYTES, check_size, rgb_of_inks, share_for};
 use crate::picture_formats::{RAW, how_to_convert};
 use base::fault::{WithHint as _, explained, fault};
 
 const DNG_VERSION: Tag = Tag::Unknown(50_706);
 
 /// The pixels. Alpha is dropped.
-///
-/// # Errors
-/// A file that is damaged, too large, or of a kind that is not read.
 pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let limits = |bytes: u64| {
         let mut limits = Limits::default();
@@ -88,7 +85,7 @@ impl Samples {
                 samples.as_chunks().0.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect()
             }
             (ColorType::CMYK(8), Self::Bytes(samples)) => {
-                samples.as_chunks().0.iter().flat_map(|&inks: &[u8; 4]| super::rgb_of_inks(inks)).collect()
+                samples.as_chunks().0.iter().flat_map(|&inks: &[u8; 4]| rgb_of_inks(inks)).collect()
             }
             // As in a PNG of 16 bits.
             (ColorType::Gray(16), Self::Words(samples)) => {

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Class, Filter, ImageProcessor, MAX_SIDE, Normalization, Resize, Size, Target};
+use crate::image_processor::processor::{Class, ImageProcessor, MAX_SIDE, Normalization};
+use crate::image_processor::resize::{Filter, Resize, Size, Target};
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::fault::fault;
 
@@ -18,24 +19,20 @@ const DEFAULT_SIDE: usize = 224;
 const PROCESSOR_FILE: &str = "processor_config.json";
 /// Where it holds that of the images. Older ones do not.
 const IMAGE_PROCESSOR: &str = "image_processor";
-/// The file of the image processing alone.
+/// The file of the image processing only.
 const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 
 /// The image processing of a model's folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FolderProcessing {
-    /// The processing.
     pub processor: ImageProcessor,
-    /// What a person should know where two files describe it.
+    /// What the user should know where two files describe it.
     pub note: Option<String>,
 }
 
 impl ImageProcessor {
     /// Reads the image processing of a model's folder. As in transformers the key `image_processor` of
     /// `processor_config.json` goes first, then `preprocessor_config.json`; `None` where the folder has neither.
-    ///
-    /// # Errors
-    /// As [`Self::from_file`].
     pub fn from_folder(folder: &Path) -> anyhow::Result<Option<FolderProcessing>> {
         let (first, second) = (folder.join(PROCESSOR_FILE), folder.join(PREPROCESSOR_FILE));
         let nested = if first.exists() { read(&first)?.get_mut(IMAGE_PROCESSOR).map(Value::take) } else { None };
@@ -58,12 +55,36 @@ impl ImageProcessor {
     /// Reads a `preprocessor_config.json` of the classes `ViTImageProcessor` and `CLIPImageProcessor`, of their `Fast`
     /// forms or of the older feature extractors. What the file leaves out is what transformers takes for its class; a
     /// file that names no class is CLIP's when it speaks of a crop or a shortest edge, else ViT's.
-    ///
-    /// # Errors
-    /// A file that cannot be read, another class, values that make no sense, and processing that would give pictures
-    /// of different sizes.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
         resolve(read(path)?, path)
+    }
+
+    /// The content of a `preprocessor_config.json` from which transformers makes the same processing.
+    pub fn to_preprocessor_config(&self) -> Value {
+        let mut config = json!({
+            "image_processor_type": self.class,
+            "do_convert_rgb": true,
+            "do_resize": self.resize.is_some(),
+            "do_center_crop": self.resize.is_none_or(|resize| resize.target != Target::Exact(self.output)),
+            "crop_size": self.output,
+            "do_rescale": self.rescale_factor.is_some(),
+            "do_normalize": self.normalization.is_some(),
+        });
+        if let Some(Resize { target, filter }) = self.resize {
+            config["size"] = match target {
+                Target::Exact(size) => json!(size),
+                Target::ShortestEdge(edge) => json!({ "shortest_edge": edge }),
+            };
+            config["resample"] = json!(filter.pillow_code());
+        }
+        if let Some(factor) = self.rescale_factor {
+            config["rescale_factor"] = json!(factor);
+        }
+        if let Some(Normalization { mean, std }) = self.normalization {
+            config["image_mean"] = json!(mean);
+            config["image_std"] = json!(std);
+        }
+        config
     }
 }
 

@@ -1,21 +1,47 @@
-//! A sheet of small pictures with their captions, by which a person sees whether both belong together.
+//! A sheet of small pictures with their captions, by which the user sees whether both belong together.
 //!
 //! Draws only: which images to show, and reading and writing them, is the business of others.
 
 mod text;
 
+use std::path::Path;
+
+use image::ImageFormat;
 use image::imageops;
 use image::{Rgb, RgbImage};
 
+use self::text::{Height, cut_beginning, draw, letters_in, wrap};
+use crate::annotations::RawDataset;
+use crate::output::ownership::Ours;
+use crate::prepare::images;
+use crate::prepared::SAMPLES_FILE;
+use base::digest::sha256;
+use pixels::image_file::encode;
 use pixels::image_processor::resize_rgb;
 
-use self::text::{Height, cut_beginning, draw, letters_in, wrap};
+/// Writes the sheet of the images that were kept for it.
+pub(super) fn write_samples(
+    raw: &RawDataset,
+    stored: Vec<images::StoredImage>,
+    directory: &Path,
+    ours: &Ours,
+) -> anyhow::Result<()> {
+    let cells: Vec<Cell> = raw
+        .images
+        .iter()
+        .zip(stored)
+        .filter_map(|(image, stored)| {
+            let caption = image.captions.first().cloned().unwrap_or_default();
+            Some(Cell { image: stored.thumbnail?, caption, label: image.filename.clone() })
+        })
+        .collect();
+    let sheet = encode(&contact_sheet(&cells), ImageFormat::Jpeg)?;
+    ours.write(directory, SAMPLES_FILE, &sheet, &sha256(&sheet), false).map(drop)
+}
 
 /// Cells that a sheet shows; what is beyond is left out.
 pub(super) const MAX_CELLS: usize = 25;
-
 const COLUMNS: usize = 5;
-
 /// Width and height in pixels of the place that a picture is fitted into.
 const PLACE: (u32, u32) = (240, 180);
 /// Pixels around cells.
@@ -26,7 +52,6 @@ const TEXT_GAP: u32 = 8;
 const LABEL_GAP: u32 = 3;
 /// Lines for the caption; the label has one more, of low letters.
 const CAPTION_LINES: usize = 3;
-
 const PAPER: Rgb<u8> = Rgb([250, 250, 250]);
 /// Shows where a picture ends that does not fill its place.
 const MARGIN: Rgb<u8> = Rgb([226, 226, 226]);

@@ -4,12 +4,11 @@
 //! The pixels are those of `library`, to the bit, which is why it may be left out. It gives up on whatever is not plain,
 //! or not as it should be: no decision about damaged data is made here.
 
-use base::simd::{Kernel, vectorized};
-
 use super::bits::{Bits, Table};
-use super::inverse_dct::{BLOCKS, Coefficients, MOST, inverse_dct};
+use super::inverse_dct::{BLOCKS, Coefficients, MAX_SUM, inverse_dct};
 use super::planes::{Plane, Planes, gray_to_rgb};
 use super::structure::Segments;
+use base::simd::{Kernel, vectorized};
 
 /// From the order in which coefficients are coded to that of rows.
 const NATURAL_ORDER: [u8; 64] = [
@@ -41,7 +40,6 @@ struct Frame {
     components: Vec<(u8, [usize; 2], u8)>,
 }
 
-/// A component of the scan.
 struct Component {
     /// Blocks in a unit, across and down.
     blocks: [usize; 2],
@@ -291,7 +289,7 @@ impl Component {
             coefficients[usize::from(place % 64)][lane] = value;
             index += 1;
         }
-        (index <= 64 && sum <= MOST && !bits.is_exhausted()).then_some(())
+        (index <= 64 && sum <= MAX_SUM && !bits.is_exhausted()).then_some(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bits and Huffman codes of coded JPEG data (ITU-T T.81, annexes C and F).
 
-/// Reads bits from coded data. Behind their end there are zeros; [`Bits::is_exhausted`] tells whether some were used.
+/// Reads bits from coded data. After their end there are zeros; [`Bits::is_exhausted`] tells whether some were used.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
@@ -95,7 +95,6 @@ fn extend(bits: usize, size: u32) -> i32 {
 const LOOK_AHEAD: u32 = 10;
 const NUM_LOOKED_UP: usize = 1 << LOOK_AHEAD;
 
-/// A Huffman table.
 #[derive(Clone)]
 pub(super) struct Table {
     /// By the next bits: symbol and length of a code that they begin with; length 0 for a longer one.
@@ -116,7 +115,7 @@ pub(super) struct Coefficient {
     pub(super) run: u8,
     /// Bits; 0 where it is not known.
     length: u8,
-    /// Its value; 0 for a run of zeros alone, which ends the block if it is not 15.
+    /// Its value; 0 for a run of zeros only, which ends the block if it is not 15.
     pub(super) value: i16,
 }
 

@@ -13,7 +13,7 @@ pub(super) type Coefficients = [Lane; 64];
 
 /// The sum of a block's absolute coefficients up to which nothing here overflows 32 bits. Of 8-bit samples it is at most
 /// 8192, and somewhat more with the errors of quantisation.
-pub(super) const MOST: u32 = 15_000;
+pub(super) const MAX_SUM: u32 = 15_000;
 
 /// Transforms the coefficients and gives `write` each row of samples: the row's number and, for each block, eight samples.
 #[inline(always)]
@@ -38,7 +38,7 @@ pub(super) fn inverse_dct(coefficients: &mut Coefficients, mut write: impl FnMut
     }
 }
 
-/// Around 128, as libjpeg's table `range_limit` has it, which looks at the lower ten bits alone.
+/// Around 128, as libjpeg's table `range_limit` has it, which looks at the lower ten bits only.
 #[inline(always)]
 fn sample(value: i32) -> u8 {
     (((value << 22) >> 22) + 128).clamp(0, 255) as u8
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn the_largest_coefficients_do_not_overflow() {
         for place in 0..64 {
-            for value in [MOST as i32, -(MOST as i32)] {
+            for value in [MAX_SUM as i32, -(MAX_SUM as i32)] {
                 let mut coefficients = [[0; BLOCKS]; 64];
                 coefficients[place] = [value; BLOCKS];
                 coefficients[(place + 1) % 64][0] = 0;

@@ -9,13 +9,11 @@ use mozjpeg::{ColorSpace, CompInfoExt as _};
 use super::planes::{Plane, Planes, picture};
 use super::structure::{Structure, damaged};
 use crate::image_file::budget::Share;
-use crate::image_file::{guard::caught, rgb_of_inks};
+use crate::image_file::decoded::rgb_of_inks;
+use crate::image_file::guard::caught;
 use base::fault::fault;
 
 /// The picture, and the share that `take` gave for the bytes of decoding it.
-///
-/// # Errors
-/// Data that nothing can be made of, and those of `take`.
 pub(super) fn decode(
     bytes: &[u8],
     structure: &Structure<'_>,
@@ -24,7 +22,7 @@ pub(super) fn decode(
     let work = || {
         let image = Decompress::new_mem(bytes)?;
         if image.size() != (structure.size[0] as usize, structure.size[1] as usize) {
-            return Err(io::Error::other("it has another size behind its header"));
+            return Err(io::Error::other("its size differs from the one in its header"));
         }
         match take(decoding_bytes(&image, structure)) {
             Ok(share) => Ok(Ok(decompress(image)?.map(|picture| (picture, share)))),

@@ -11,12 +11,8 @@ use anyhow::Context as _;
 use image::RgbImage;
 use image::metadata::Orientation;
 
-use super::{CONVERT, Decoded, FETCH_AGAIN, check_size, share_for};
+use crate::image_file::decoded::{Decoded, check_size, share_for};
 
-/// The pixels.
-///
-/// # Errors
-/// A JPEG that is damaged, cut off, too large or of a kind that cannot be read.
 pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let structure = structure::structure(bytes)?;
     let [width, height] = structure.size;
@@ -36,9 +32,6 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
 }
 
 /// The pixels of a JPEG, as they are stored, from the fast decoder, if it takes a JPEG of this kind, and from the library.
-///
-/// # Errors
-/// As [`decode`].
 pub(super) fn decode_both_ways(bytes: &[u8]) -> anyhow::Result<(Option<RgbImage>, RgbImage)> {
     let structure = structure::structure(bytes)?;
     check_size(structure.size[0].into(), structure.size[1].into())?;

@@ -36,7 +36,6 @@ impl Planes {
     }
 }
 
-/// Gray samples as RGB.
 pub(super) fn gray_to_rgb(plane: &Plane) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(3 * plane.width * plane.height);
     for y in 0..plane.height {
@@ -45,7 +44,6 @@ pub(super) fn gray_to_rgb(plane: &Plane) -> Vec<u8> {
     pixels
 }
 
-/// A picture of these pixels.
 pub(super) fn picture(width: usize, height: usize, pixels: Vec<u8>) -> Option<RgbImage> {
     RgbImage::from_raw(u32::try_from(width).ok()?, u32::try_from(height).ok()?, pixels)
 }

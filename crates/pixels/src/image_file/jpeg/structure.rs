@@ -1,5 +1,6 @@
 //! What the markers of a JPEG say (ITU-T T.81, annex B), without decoding it.
 
+use crate::image_file::decoded::{CONVERT, FETCH_AGAIN};
 use base::fault::{explained, fault};
 
 /// Scans that a JPEG may have: each one costs time for the whole picture. Encoders write ten or so.
@@ -7,7 +8,7 @@ const MAX_SCANS: usize = 500;
 
 /// What is known of a JPEG before it is decoded.
 pub(super) struct Structure<'a> {
-    /// Width and height.
+    /// Width, height.
     pub(super) size: [u32; 2],
     /// Samples of all components, in whole units.
     pub(super) sample_bytes: u64,
@@ -18,9 +19,6 @@ pub(super) struct Structure<'a> {
 }
 
 /// Follows the markers to the end of the image.
-///
-/// # Errors
-/// A kind of JPEG that cannot be read, a file without an image, a file that was cut off.
 pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
     let mut segments = Segments::new(bytes);
     let (mut frame, mut exif, mut num_scans, mut is_in_scans) = (None, None, 0, false);
@@ -41,11 +39,11 @@ pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
     }
     let Some(frame) = frame else { return Err(damaged("it holds no image")) };
     if !segments.is_complete {
-        return Err(fault("the JPEG is truncated: it has no end-of-image marker", super::FETCH_AGAIN));
+        return Err(fault("the JPEG is truncated: it has no end-of-image marker", FETCH_AGAIN));
     }
     if num_scans > MAX_SCANS {
         let message = format!("the JPEG has {num_scans} scans, more than {MAX_SCANS}");
-        return Err(fault(message, super::CONVERT));
+        return Err(fault(message, CONVERT));
     }
     Ok(Structure { size: frame.size, sample_bytes: frame.sample_bytes(), is_in_scans, exif })
 }
@@ -54,7 +52,7 @@ pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
 /// marker too, inside a segment, which is why the segments are walked.
 pub(super) struct Segments<'a> {
     rest: &'a [u8],
-    /// Whether the end-of-image marker was reached. Bytes behind it do not matter.
+    /// Whether the end-of-image marker was reached. Bytes after it do not matter.
     is_complete: bool,
 }
 
@@ -132,8 +130,8 @@ impl Frame {
         let factors = components.chunks_exact(3).map(|component| [component[1] >> 4, component[1] & 15]);
         let factors: Vec<[u8; 2]> = factors.take(num_components.into()).collect();
         for side in 0..2 {
-            let most = factors.iter().map(|factors| factors[side]).max().unwrap_or(0);
-            if factors.iter().any(|factors| factors[side] > 0 && most % factors[side] != 0) {
+            let max = factors.iter().map(|factors| factors[side]).max().unwrap_or(0);
+            if factors.iter().any(|factors| factors[side] > 0 && max % factors[side] != 0) {
                 return Err(not_supported("components whose sizes are not multiples of one another"));
             }
         }
@@ -143,8 +141,8 @@ impl Frame {
     /// Samples of all components, which fill whole units of eight by eight of the smallest.
     fn sample_bytes(&self) -> u64 {
         let units = |side: usize| {
-            let most = self.factors.iter().map(|factors| factors[side]).max().unwrap_or(1).max(1);
-            u64::from(self.size[side].div_ceil(8 * u32::from(most)))
+            let max = self.factors.iter().map(|factors| factors[side]).max().unwrap_or(1).max(1);
+            u64::from(self.size[side].div_ceil(8 * u32::from(max)))
         };
         let blocks: u64 = self.factors.iter().map(|factors| u64::from(factors[0]) * u64::from(factors[1])).sum();
         64 * blocks * units(0) * units(1)
@@ -152,10 +150,10 @@ impl Frame {
 }
 
 fn not_supported(what: &str) -> anyhow::Error {
-    fault(format!("not supported: a JPEG with {what}"), super::CONVERT)
+    fault(format!("not supported: a JPEG with {what}"), CONVERT)
 }
 
 /// An error about data that nothing can be made of.
 pub(super) fn damaged(reason: &str) -> anyhow::Error {
-    explained(anyhow::anyhow!("{reason}"), "the JPEG data are damaged", super::FETCH_AGAIN)
+    explained(anyhow::anyhow!("{reason}"), "the JPEG data are damaged", FETCH_AGAIN)
 }

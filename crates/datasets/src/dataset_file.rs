@@ -1,0 +1,117 @@
+//! `dataset.json` of a prepared data set, in Karpathy's schema: how it is written and read, and what split files of that
+//! schema say. (What others distribute in it varies, and is read by `annotations::formats::karpathy`.)
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::image_id::ImageId;
+
+/// The file as it is read; other keys are ignored, so that they take no memory.
+#[derive(Deserialize)]
+pub(crate) struct DatasetFile {
+    #[serde(default)]
+    pub(crate) dataset: String,
+    pub(crate) images: Vec<ImageEntry>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ImageEntry {
+    pub(crate) filename: String,
+    pub(crate) split: String,
+    #[serde(default)]
+    pub(crate) imgid: Option<ImageId>,
+    #[serde(default)]
+    pub(crate) cocoid: Option<ImageId>,
+    pub(crate) sentences: Vec<SentenceEntry>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct SentenceEntry {
+    pub(crate) raw: String,
+}
+
+/// The file names of a file in this schema with their splits, as they are written; `None` for any other JSON. Captions,
+/// which are most of the file, are skipped.
+pub(crate) fn splits(text: &str) -> Option<Vec<(String, String)>> {
+    #[derive(Deserialize)]
+    struct File {
+        images: Vec<Image>,
+    }
+    #[derive(Deserialize)]
+    struct Image {
+        filename: String,
+        split: String,
+    }
+    let file: File = serde_json::from_str(text).ok()?;
+    Some(file.images.into_iter().map(|image| (image.filename, image.split)).collect())
+}
+
+/// An image to be written.
+pub(crate) struct NewImage<'a> {
+    pub(crate) filename: &'a str,
+    pub(crate) split: &'a str,
+    pub(crate) cocoid: Option<&'a ImageId>,
+    pub(crate) captions: &'a [String],
+}
+
+/// Writes the file, image by image.
+pub(crate) fn write<'a>(
+    name: &str,
+    images: impl Iterator<Item = NewImage<'a>>,
+    output: &mut impl io::Write,
+) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Image<'a> {
+        filename: &'a str,
+        split: &'a str,
+        sentids: Vec<u64>,
+        imgid: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cocoid: Option<&'a ImageId>,
+        sentences: Vec<Sentence<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Sentence<'a> {
+        raw: &'a str,
+        tokens: Vec<String>,
+        sentid: u64,
+        imgid: u64,
+    }
+    output.write_all(b"{\"dataset\":")?;
+    serde_json::to_writer(&mut *output, name)?;
+    output.write_all(b",\"images\":[")?;
+    let mut num_sentences = 0;
+    for (imgid, NewImage { filename, split, cocoid, captions }) in (0u64..).zip(images) {
+        let first = num_sentences;
+        num_sentences += captions.len() as u64;
+        let sentence = |(sentid, raw): (u64, &'a String)| Sentence { raw, tokens: tokens(raw), sentid, imgid };
+        let sentences = (first..).zip(captions).map(sentence).collect();
+        let entry = Image { filename, split, sentids: (first..num_sentences).collect(), imgid, cocoid, sentences };
+        if imgid > 0 {
+            output.write_all(b",")?;
+        }
+        serde_json::to_writer(&mut *output, &entry)?;
+    }
+    output.write_all(b"]}\n")
+}
+
+fn tokens(caption: &str) -> Vec<String> {
+    plain(caption).split_whitespace().map(str::to_owned).collect()
+}
+
+/// A caption in lower case and without ASCII punctuation, as the tokens in Karpathy's files are.
+pub(crate) fn plain(caption: &str) -> String {
+    let bare: String = caption.chars().filter(|character| !character.is_ascii_punctuation()).collect();
+    bare.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_lower_case_words_without_punctuation() {
+        assert_eq!(tokens("A man 's  hat, two-tone ."), ["a", "man", "s", "hat", "twotone"]);
+    }
+}

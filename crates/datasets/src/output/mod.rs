@@ -1,0 +1,16 @@
+//! What a preparation writes: the files beside the images, and whose the folder is.
+//!
+//! Imports go down: `caption_statistics`, `source_record`, `write` < `preparation` < `ownership` < `finish`.
+
+pub mod caption_statistics;
+mod finish;
+pub mod ownership;
+mod preparation;
+mod source_record;
+mod write;
+
+pub use finish::finish;
+pub use preparation::{About, Counts, FileDigest, Options, Origin, Preparation, finished, summarize};
+pub(crate) use preparation::{LOOSE_CAPTIONS, LOOSE_IMAGES};
+pub(crate) use source_record::{FileRecord, SourceRecord, Use, place_of};
+pub(crate) use write::wait;

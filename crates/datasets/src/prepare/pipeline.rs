@@ -1,0 +1,283 @@
+//! A preparation from the source to the finished folder.
+
+use std::path::{Path, PathBuf};
+
+use crate::annotations::{KnownDataset, RawDataset, Reject, Repair, Selector, choose};
+use crate::output::{About, Options, Origin, Preparation, ownership};
+use crate::prepare::contact_sheet::write_samples;
+use crate::prepare::gather::Resolved;
+use crate::prepare::images::StoreResult;
+use crate::prepare::near_duplicates::note_shared_pictures;
+use crate::prepare::origins::sources;
+use crate::prepare::request::{Done, Outcome, Request, read_options};
+use crate::prepare::splitting::Candidate;
+use crate::prepare::summary::summary;
+use crate::prepare::{already, gather, images, links, splitting};
+use crate::prepared::{DATASET_FILE, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE};
+use crate::source::Source;
+use crate::{output, shapes};
+use base::fault::{fault, usage};
+use base::quoting::shell_path;
+use base::terminal;
+
+const NUM_SAMPLES: usize = 25;
+
+pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
+    let wanted = request.dataset.as_deref().map_or(Ok(Selector::Any), Selector::named)?;
+    let (options, split_file) = read_options(request)?;
+    if wanted == Selector::Dataset(KnownDataset::Shapes) {
+        return draw_shapes(request, &options);
+    }
+    let known = match wanted {
+        Selector::Dataset(known) => Some(known.name()),
+        Selector::Any | Selector::Format(_) => None,
+    };
+    // What is there already needs no source.
+    let directory = request.output.clone().or_else(|| known.map(|name| Path::new("data").join(name)));
+    if let Some(directory) = &directory
+        && let Some(report) = already::prepared(known, request, wanted, &options, directory)?
+    {
+        return Ok(Outcome { done: Done::AlreadyPrepared, report, directory: directory.clone() });
+    }
+    let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
+    let source = Source::open(path, directory.as_deref())?;
+    let choice = choose(&source, wanted)?;
+    let found = &choice.found;
+    let mut raw = found.read(&source)?;
+    // Files of your own may be called like those of a known data set, or be written like them.
+    let called = found.dataset.or(KnownDataset::named(&raw.name));
+    let dataset = known.and_then(KnownDataset::named).or(called.filter(|called| called.has_size_of(&raw)));
+    raw.name = name_of(dataset.map(KnownDataset::name), path);
+    if dataset.is_none() && KnownDataset::named(&raw.name.to_lowercase()).is_some() {
+        let own = format!("{}-own", raw.name);
+        let note = format!("the source has this name, but holds another data set: it is named {own}");
+        raw.repairs.push(Repair::new(std::mem::replace(&mut raw.name, own), note));
+    }
+    raw.repairs.extend(choice.notes.iter().cloned());
+    // What was downloaded is made of links by the cache that holds it.
+    if request.origin.is_none() {
+        raw.repairs.extend(links::followed(&source));
+    }
+    let directory = directory.unwrap_or_else(|| Path::new("data").join(&raw.name));
+    if request.output.is_none()
+        && known.is_none()
+        && let Some(report) = already::prepared(Some(&raw.name), request, wanted, &options, &directory)?
+    {
+        return Ok(Outcome { done: Done::AlreadyPrepared, report, directory });
+    }
+    links::apart_from_source(path, &source, &directory)?;
+    ownership::check(&directory)?;
+    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options, &choice)?;
+    let about = About {
+        format: found.format.name.to_owned(),
+        options: options.clone(),
+        origin: request.origin.clone(),
+        ..About::default()
+    };
+    if request.is_dry_run {
+        return dry_run(gathered, about, directory);
+    }
+    let made_meanwhile = || already::prepared(known, request, wanted, &options, &directory);
+    let (done, report) = make(&source, path, gathered, about, &found.files, &directory, made_meanwhile)?;
+    Ok(Outcome { done, report, directory })
+}
+
+/// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
+/// needed from the user, or `source` is given. What is there already stays as it is, whatever became of its source (see
+/// [`source_changes`]), and so does a folder with a `dataset.json` of your own.
+pub fn ensure_dataset(
+    name: &str,
+    directory: &Path,
+    source: Option<&Path>,
+    origin: Option<Origin>,
+) -> anyhow::Result<()> {
+    if is_there(name, directory)? {
+        return Ok(());
+    }
+    let outcome = prepare(&Request {
+        dataset: Some(name.to_owned()),
+        source: source.map(Path::to_owned),
+        origin,
+        output: Some(directory.to_owned()),
+        ..Request::default()
+    })?;
+    terminal::message(&summary(&outcome));
+    Ok(())
+}
+
+/// Whether `directory` holds the prepared data set called `name`, or one of your own.
+pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
+    let is_prepared = directory.join(PREPARATION_FILE).exists() || directory.join(MARKER_FILE).exists();
+    let own = directory.join(DATASET_FILE).is_file() && !is_prepared;
+    let report = output::finished(Some(name), directory)?;
+    if let Some(report) = &report {
+        already::warn_of_old_pixels(report, directory);
+    }
+    Ok(own || report.is_some())
+}
+
+fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> {
+    if request.source.is_some() || *options != Options::default() {
+        let message = "data set shapes takes neither a source nor options: the program draws it";
+        return Err(usage(message, "leave them out"));
+    }
+    let directory = request.output.clone().unwrap_or_else(|| PathBuf::from("data/shapes"));
+    let outcome = |done, report| Outcome { done, report, directory: directory.clone() };
+    if let Some(report) = output::finished(Some("shapes"), &directory)? {
+        return Ok(outcome(Done::AlreadyPrepared, report));
+    }
+    if request.is_dry_run {
+        return Err(usage("data set shapes is drawn in a moment: it has no dry run", "leave out --dry-run"));
+    }
+    ownership::check(&directory)?;
+    let turn = output::wait(&directory)?;
+    match output::finished(Some("shapes"), &directory)?.filter(|_| turn.has_waited) {
+        Some(report) => Ok(outcome(Done::AlreadyPrepared, report)),
+        None => Ok(outcome(Done::Prepared, shapes::draw(&directory)?)),
+    }
+}
+
+/// A known data set's name, else that of the folder or archive it comes from.
+fn name_of(known: Option<&str>, source: &Path) -> String {
+    let full = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
+    let stem = if full.is_dir() { full.file_name() } else { full.file_stem() };
+    let folder = || stem.map_or_else(|| "dataset".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    known.map_or_else(folder, str::to_owned)
+}
+
+fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
+    let Some(name) = known else {
+        return usage("no source is given", "give the folder or archive with images and captions with `--source PATH`");
+    };
+    let place = output.map_or_else(String::new, |output| format!(" is not in {}", output.display()));
+    let message = format!("data set {name}{place} and its source is not given");
+    let output = output.map_or_else(String::new, |output| format!(" --output {}", shell_path(output)));
+    let hint = format!(
+        "run `caption-train prepare-data --dataset {name} --source DIR{output}`; DIR is the folder with its archives as \
+         they are distributed, or unpacked (in a config file: `data.source`)"
+    );
+    fault(message, hint)
+}
+
+fn dry_run(gathered: Resolved, about: About, directory: PathBuf) -> anyhow::Result<Outcome> {
+    let Resolved { mut raw, default_validation, .. } = gathered;
+    let names: Vec<String> = raw.images.iter().map(|image| image.filename.clone()).collect();
+    let candidates: Vec<Candidate<'_>> = names
+        .iter()
+        .zip(&raw.images)
+        .map(|(filename, image)| {
+            // Contents are not known yet: each image counts as one of its own.
+            let mut hasher = base::digest::Hasher::new();
+            hasher.update(filename.as_bytes());
+            Candidate { filename, split: image.split, content: hasher.finish_bytes() }
+        })
+        .collect();
+    let (validation_fraction, test_fraction) = (about.options.validation_fraction, about.options.test_fraction);
+    let splits =
+        splitting::assign(&candidates, validation_fraction, test_fraction, default_validation, &mut raw.repairs)?;
+    raw.images.iter_mut().zip(splits).for_each(|(image, split)| image.split = Some(split));
+    let report = output::summarize(&raw, about, String::new());
+    Ok(Outcome { done: Done::DryRun, report, directory })
+}
+
+/// `made_meanwhile` gives the report of what another process made while this one waited for it.
+fn make(
+    source: &Source,
+    path: &Path,
+    gathered: Resolved,
+    mut about: About,
+    annotations: &[usize],
+    directory: &Path,
+    made_meanwhile: impl Fn() -> anyhow::Result<Option<Preparation>>,
+) -> anyhow::Result<(Done, Preparation)> {
+    let Resolved { mut raw, files, weighed, default_validation } = gathered;
+    let image_folder = directory.join(IMAGE_FOLDER);
+    let num_images = raw.images.len();
+    let step = num_images.div_ceil(NUM_SAMPLES).max(1);
+    let wanted: Vec<images::ImageJob<'_>> = raw
+        .images
+        .iter()
+        .zip(&files)
+        .enumerate()
+        .map(|(index, (image, &file))| images::ImageJob {
+            file,
+            filename: &image.filename,
+            is_sample: index % step == 0,
+        })
+        .collect();
+    if about.options.resize.is_none() {
+        images::check_room(source, &wanted, &image_folder)?;
+    }
+    let turn = output::wait(directory)?;
+    if turn.has_waited
+        && let Some(report) = made_meanwhile()?
+    {
+        return Ok((Done::AlreadyPrepared, report));
+    }
+    let ours = ownership::begin(directory, wanted.iter().map(|wanted| wanted.filename))?;
+    let taken = images::take(source, &wanted, directory, &ours, about.options.resize)?;
+    let (sources, record) = sources(source, path, &wanted, &taken, annotations, &weighed);
+    (about.sources, about.record) = (sources, Some(record));
+    let was_there = |taken: &&StoreResult| matches!(taken, StoreResult::Stored(stored) if stored.was_there);
+    let num_kept = taken.iter().filter(was_there).count();
+    if num_kept > 0 {
+        terminal::message(&format!("{num_kept} of {num_images} images were already there"));
+    }
+    drop(wanted);
+    let stored = keep_whole(&mut raw, taken, |place, name| images::own_name(source, files[place], name))?;
+    settle_splits(&mut raw, &stored, &about.options, default_validation)?;
+    let digests: Vec<[u8; 32]> = stored.iter().map(|stored| stored.digest).collect();
+    let hashes: Vec<u64> = stored.iter().map(|stored| stored.difference_hash).collect();
+    note_shared_pictures(&mut raw, &digests, &hashes);
+    let sums: Vec<String> = stored.iter().map(|stored| stored.sum.clone()).collect();
+    write_samples(&raw, stored, directory, &ours)?;
+    images::remove_others(directory, &ours, raw.images.iter().map(|image| image.filename.as_str()))?;
+    Ok((Done::Prepared, output::finish(directory, &raw, about, &ours, &sums)?))
+}
+
+/// Leaves out the images that cannot be read or decoded; `own_name` tells what the user calls the image at a place.
+fn keep_whole(
+    raw: &mut RawDataset,
+    taken: Vec<StoreResult>,
+    own_name: impl Fn(usize, &str) -> &str,
+) -> anyhow::Result<Vec<images::StoredImage>> {
+    let mut stored = Vec::with_capacity(taken.len());
+    let mut kept = Vec::with_capacity(taken.len());
+    for (place, (image, taken)) in std::mem::take(&mut raw.images).into_iter().zip(taken).enumerate() {
+        match taken {
+            StoreResult::Stored(one) => {
+                stored.push(one);
+                kept.push(image);
+            }
+            StoreResult::Broken { reason, .. } | StoreResult::Unreadable(reason) => {
+                raw.rejects.push(Reject::new(own_name(place, &image.filename), reason));
+            }
+        }
+    }
+    raw.images = kept;
+    if raw.images.is_empty() {
+        let first = raw.rejects.last().map_or_else(String::new, |last| format!(": {}: {}", last.what, last.reason));
+        let hint = "download them again if they are damaged, convert them, or make them readable";
+        return Err(fault(format!("none of the images can be read and decoded, such as the last{first}"), hint));
+    }
+    Ok(stored)
+}
+
+fn settle_splits(
+    raw: &mut RawDataset,
+    stored: &[images::StoredImage],
+    options: &Options,
+    default_validation: f64,
+) -> anyhow::Result<()> {
+    let candidates: Vec<Candidate<'_>> = raw
+        .images
+        .iter()
+        .zip(stored)
+        .map(|(image, stored)| Candidate { filename: &image.filename, split: image.split, content: stored.digest })
+        .collect();
+    let (validation_fraction, test_fraction) = (options.validation_fraction, options.test_fraction);
+    let splits =
+        splitting::assign(&candidates, validation_fraction, test_fraction, default_validation, &mut raw.repairs)?;
+    raw.images.iter_mut().zip(splits).for_each(|(image, split)| image.split = Some(split));
+    Ok(())
+}
