@@ -8,6 +8,7 @@ mod captions;
 mod commands;
 mod config;
 mod copied_commands;
+mod documentation;
 mod faults;
 mod foreign_files;
 mod formats;
