@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 
 use base::fault::fault;
 
-use super::paths::check_paths;
 use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
 use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
 use crate::model::encoders::{EncoderConfig, VisionSizes};
@@ -396,6 +395,32 @@ fn multiple(key: &'static str, value: usize, divisor_key: &str, divisor: usize) 
     violation(key, format!("must be a multiple of {divisor_key} = {divisor}, found {value}"), hint)
 }
 
+/// Finds paths whose backslashes TOML has read as line breaks and tabs, such as `"C:\new"` and `"data\bench"`: a path with
+/// control characters is hardly ever meant.
+fn check_paths(config: &RunConfig) -> Checked {
+    for (key, path) in config.clone().paths_mut() {
+        let text = path.path().to_string_lossy();
+        // A model may be an id of the Hub as well, and is looked up before anything is made of its name.
+        if text.contains(char::is_control) && (!key.starts_with("model.") || has_lost_backslash(&text)) {
+            return violation(
+                key,
+                format!("holds a line break, a tab or the like: {text:?}"),
+                "a backslash in \"...\" begins an escape: write a path of Windows in single quotes, such as \
+                 'C:\\data\\new', or with forward slashes",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether it begins as a path of Windows does.
+fn has_lost_backslash(text: &str) -> bool {
+    let has_drive =
+        text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && text.as_bytes().get(1) == Some(&b':');
+    let follows_dots = text.trim_start_matches('.').starts_with(char::is_control) && text.starts_with('.');
+    has_drive || follows_dots || text.starts_with('\\')
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -657,5 +682,21 @@ mod tests {
         refuses("evaluation.caption_split", |config| config.evaluation.caption_split = Some("dev".to_owned()));
         refuses("checkpoint.keep_best", |config| config.checkpoint.keep_best = 0);
         refuses("checkpoint.keep_last", |config| config.checkpoint.keep_last = 0);
+    }
+
+    #[test]
+    fn a_path_with_control_characters_was_misread_and_is_refused() {
+        let checked = |text: &str| check_paths(&RunConfig { output_dir: text.into(), ..RunConfig::default() });
+        for text in ["C:\new", "\\server\new", ".\new", "..\table", "wr\new", "data\u{8}ench", "runs\u{7f}"] {
+            assert!(checked(text).is_err(), "{text:?}");
+        }
+        let mut named = RunConfig::default();
+        for (name, is_refused) in [("C:\new", true), ("owner/\u{1b}[2J", false)] {
+            named.model.encoder.name = Some(name.to_owned());
+            assert_eq!(check_paths(&named).is_err(), is_refused, "{name:?}");
+        }
+        for text in ["C:\\new", "C:/new", "my runs", "data\\bench", ".hidden", "..", "катя/кот 🐈"] {
+            assert!(checked(text).is_ok(), "{text:?}");
+        }
     }
 }

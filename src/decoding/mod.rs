@@ -5,9 +5,11 @@
 
 mod beam_search;
 mod constraints;
+mod decode;
 mod greedy;
 mod sampling;
 mod search;
 
 pub use constraints::Constraints;
-pub use search::{DecodedCaption, Decoding, Strategy, decode};
+pub use decode::decode;
+pub use search::{DecodedCaption, Decoding, Strategy};

@@ -18,7 +18,6 @@ use crate::model::parameters::Parameters;
 use crate::model::weight_fit::check_fit;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_model;
-use crate::run::model_card::{self, Card};
 use crate::tokenizer::CaptionTokenizer;
 use base::fault::WithHint as _;
 use pixels::image_processor::ImageProcessor;
@@ -101,14 +100,13 @@ impl CaptioningModel {
         })
     }
 
-    /// Writes it as a folder that transformers loads, with a card.
+    /// Writes it as a folder that transformers loads. `card` becomes its `README.md`.
     ///
     /// # Errors
     /// A folder that is not empty; a disk that cannot be written.
-    pub fn export(&self, folder: &Path, card: &Card) -> Result<()> {
+    pub fn export(&self, folder: &Path, card: &str) -> Result<()> {
         let Self { shape, parameters, tokenizer, processor, decoding, .. } = self;
-        let card = model_card::render(self, card);
-        export::write(Export { shape, parameters, tokenizer, processor, decoding, card: &card }, folder)
+        export::write(Export { shape, parameters, tokenizer, processor, decoding, card }, folder)
     }
 }
 

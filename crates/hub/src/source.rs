@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use reqwest::StatusCode;
 
-use super::DownloadedFile;
 use super::cache::{Content, Found, RepositoryCache};
 use super::content_hash::{ContentHash, is_commit};
 use super::http_client::{Failure, HttpClient, Patience, Remote};
 use super::repository::{Repository, RepositoryKind};
 use super::settings::{Settings, shown, token};
 use super::transfer::Transfer;
+use crate::requests::DownloadedFile;
 use base::disk;
 use base::fault::{WithHint as _, explained, fault, with_hint};
 use base::terminal::{message, warning};

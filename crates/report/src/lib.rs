@@ -21,17 +21,4 @@ mod text;
 pub use data::{
     CaptionedImage, CaptionedSplit, FileLink, GalleryImage, ReportData, ScoreRow, SplitScores, Status, Word,
 };
-
-/// In the head of each page: distinguishes a report from other files.
-pub const GENERATOR: &str = "<meta name=\"generator\" content=\"caption-train\">";
-
-/// The page, as HTML.
-///
-/// Sections without data say what is missing. Values that are not finite, lists of unequal length and arbitrary texts are
-/// not errors.
-///
-/// # Errors
-/// A template that cannot be filled: a bug of this crate.
-pub fn render(data: &ReportData) -> anyhow::Result<String> {
-    page::render(data)
-}
+pub use page::{GENERATOR, render};

@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
-use super::GENERATOR;
 use super::charts::ChartData;
 use super::curves::{Curves, curves};
 use super::data::{FileLink, ReportData};
@@ -15,6 +14,9 @@ use super::histogram::{CaptionHistograms, histograms};
 use super::scores::{ScoreTable, score_tables};
 use super::summary::{Figure, StatusView, figures, log_remark, status};
 use super::text::{self, MAX_CAPTION};
+
+/// In the head of each page: distinguishes a report from other files.
+pub const GENERATOR: &str = "<meta name=\"generator\" content=\"caption-train\">";
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = concat!(
@@ -58,7 +60,14 @@ struct ScriptData<'a> {
     gallery: &'a [CardData],
 }
 
-pub(super) fn render(data: &ReportData) -> anyhow::Result<String> {
+/// The page, as HTML.
+///
+/// Sections without data say what is missing. Values that are not finite, lists of unequal length and arbitrary texts are
+/// not errors.
+///
+/// # Errors
+/// A template that cannot be filled: a bug of this crate.
+pub fn render(data: &ReportData) -> anyhow::Result<String> {
     let page = page(data);
     let lengths = page.captions.as_ref().and_then(|captions| captions.lengths.as_ref());
     let curves = &page.curves;

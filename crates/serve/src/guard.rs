@@ -1,4 +1,4 @@
-//! Which requests are admitted, and the security headers of every response.
+//! Which requests are admitted.
 //!
 //! A server on 127.0.0.1 can be reached by every page that is open in the user's browser. Three rules keep those out:
 //! - The `Host` must be a name of this machine with our port. A page of another site whose name resolves to 127.0.0.1 (DNS
@@ -8,10 +8,8 @@
 //! - A picture must have a content type that no HTML form can send, so that a browser has to ask before another site sends
 //!   one (a CORS preflight), and is refused.
 
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
 use super::problem::Problem;
 
@@ -20,23 +18,6 @@ const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
 /// The port that browsers omit.
 const DEFAULT_PORT: u16 = 80;
-
-/// Only our own script and style are loaded, and pictures that the page made itself; the page only sends to us, cannot be
-/// framed, and no text becomes markup. `data:` is for the empty icon.
-const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
-);
-
-/// Headers of every response. Other sites can neither embed nor read it, and no cache stores it.
-const HEADERS: [(HeaderName, HeaderValue); 6] = [
-    (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
-    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-];
 
 /// Whether a request is admitted.
 ///
@@ -69,11 +50,6 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
             "content-type: expected image/jpeg, image/png, image/webp or application/octet-stream, found {found:?}"
         ),
     ))
-}
-
-/// Adds the security headers to a response.
-pub(super) fn seal(headers: &mut HeaderMap) {
-    headers.extend(HEADERS);
 }
 
 /// The `Host`, if it is us. A host in the request line must be the same.
@@ -110,6 +86,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

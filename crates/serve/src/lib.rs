@@ -21,6 +21,7 @@ mod problem;
 mod query;
 mod queue;
 mod routes;
+mod security_headers;
 mod unanswered;
 
 use std::io::ErrorKind;

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::guard;
+use super::security_headers::seal;
 
 /// Seconds after which a client may retry if the model was busy.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -28,7 +28,7 @@ impl Problem {
         let body = self.body();
         let mut response = self.into_response();
         let status = response.status();
-        guard::seal(response.headers_mut());
+        seal(response.headers_mut());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();

@@ -22,7 +22,7 @@ use super::describe::{Alternative, Refusal, Region, Word};
 use super::limits::Limits;
 use super::problem::Problem;
 use super::queue::{NoPlace, Outcome, Queue};
-use super::{body, guard, query};
+use super::{body, guard, query, security_headers};
 use base::fault::describe;
 
 pub(super) struct App {
@@ -60,7 +60,7 @@ async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
-    guard::seal(response.headers_mut());
+    security_headers::seal(response.headers_mut());
     response
 }
 

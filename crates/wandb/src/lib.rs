@@ -42,8 +42,6 @@ use log_file::LogReader;
 use records::Part;
 use stream::{Finish, Shared, Streamer, Uploads};
 
-/// The official client whose protocol and files these are. The server's pages show it as the client's version.
-const CLIENT_VERSION: &str = "0.31.0";
 /// How long a run that was stopped or failed waits without progress.
 const MAX_WAIT_AFTER_STOP: Duration = Duration::from_secs(10);
 

@@ -3,7 +3,7 @@
 use base::clock;
 use serde_json::{Map, Value, json};
 
-use crate::CLIENT_VERSION;
+use crate::settings::CLIENT_VERSION;
 
 /// What a run reports about itself.
 #[derive(Clone, Debug, Default)]

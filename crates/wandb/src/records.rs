@@ -2,10 +2,9 @@
 //!
 //! A record is a message with its number and one of many parts. Only what this program writes is read.
 
-use crate::CLIENT_VERSION;
 use crate::history::Item;
 use crate::metadata::Metadata;
-use crate::settings::Settings;
+use crate::settings::{CLIENT_VERSION, Settings};
 use base::protobuf::{Fields, Message, Value};
 
 /// The oldest official client that reads such a file.

@@ -16,6 +16,8 @@ use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::credentials;
 use base::fault::{WithHint as _, usage};
 
+/// The official client whose protocol and files these are. The server's pages show it as the client's version.
+pub(super) const CLIENT_VERSION: &str = "0.31.0";
 const DEFAULT_SERVER: &str = "https://api.wandb.ai";
 const DEFAULT_PROJECT: &str = "caption-train";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);

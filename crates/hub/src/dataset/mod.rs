@@ -3,7 +3,7 @@
 use super::repository::{MAIN, Repository, RepositoryKind};
 use super::settings::Settings;
 use super::source::{Conditions, Source};
-use super::{DatasetRequest, DownloadedDataset};
+use crate::requests::{DatasetRequest, DownloadedDataset};
 
 /// See [`super::dataset_files`].
 pub(super) fn files(

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::ModelKind;
 use super::repository::{MAIN, Repository, RepositoryKind};
 use super::settings::Settings;
 use super::source::{Conditions, Source, State};
+use crate::requests::ModelKind;
 use base::bounded_file::{self, MAX_TABLE_BYTES};
 use base::fault::fault;
 
@@ -100,7 +100,8 @@ fn shard_names(index: &str) -> anyhow::Result<BTreeSet<String>> {
     }
     let index: Index = serde_json::from_str(index).context("expected {\"weight_map\": {\"tensor\": \"file\"}}")?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
-    let is_plain = |name: &str| super::is_relative(name) && !name.contains('/') && name.ends_with(".safetensors");
+    let is_plain =
+        |name: &str| crate::requests::is_relative(name) && !name.contains('/') && name.ends_with(".safetensors");
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
         anyhow::bail!("{name:?} is not the name of a safetensors file");
     }

@@ -13,7 +13,7 @@ use super::calls::{Body, Calls};
 use super::content::{Content, Mode};
 use crate::content_hash::is_commit;
 use crate::http_client::{Failure, printable};
-use crate::is_id;
+use crate::requests::is_id;
 use base::fault::fault;
 
 /// The branch that is committed to.

@@ -18,8 +18,8 @@ use reqwest::{Client, Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::UploadStopped;
 use crate::http_client::{Failure, HttpClient, MAX_DESCRIPTION_BYTES, refusal};
+use crate::requests::UploadStopped;
 use base::digest::Hasher;
 use base::fault::WithHint as _;
 use base::stop::StopFlag;

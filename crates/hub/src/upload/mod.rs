@@ -26,7 +26,7 @@ use self::large::Large;
 use super::http_client::{Failure, HttpClient, Patience};
 use super::repository::RepositoryKind;
 use super::settings::{Settings, shown, token};
-use super::{Upload, Uploaded, is_id};
+use crate::requests::{Upload, Uploaded, is_id};
 use base::fault::{explained, fault, usage};
 use base::stop::StopFlag;
 use base::terminal::{detail, warning};

@@ -1,0 +1,213 @@
+//! What can be asked of the Hub, and what is checked of a request before anything is sent.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use base::fault::usage;
+
+/// Which files of a repository are downloaded, if it has them, in addition to `config.json` and the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    /// `processor_config.json` and `preprocessor_config.json`, either of which describes the image processing.
+    Encoder,
+    /// Also the tokenizer's files and `generation_config.json`.
+    WithTokenizer,
+}
+
+#[cfg(feature = "client")]
+impl ModelKind {
+    pub(super) fn files(self) -> &'static [&'static str] {
+        const FILES: [&str; 6] = [
+            "processor_config.json",
+            "preprocessor_config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "vocab.json",
+            "merges.txt",
+        ];
+        match self {
+            Self::Encoder => &FILES[..2],
+            Self::WithTokenizer => &FILES,
+        }
+    }
+
+    /// How to convert weights in PyTorch's own format to safetensors.
+    pub(super) fn conversion(self) -> &'static str {
+        match self {
+            Self::Encoder => {
+                "convert it once in Python: from_pretrained(ID).save_pretrained(FOLDER) of AutoModel and of \
+                 AutoImageProcessor, and give the folder"
+            }
+            Self::WithTokenizer => {
+                "convert it once in Python: from_pretrained(ID).save_pretrained(FOLDER) of VisionEncoderDecoderModel or \
+                 GPT2LMHeadModel, of AutoTokenizer and of AutoImageProcessor, and give the folder"
+            }
+        }
+    }
+}
+
+/// What to download from a dataset repository.
+#[derive(Clone, Copy, Debug)]
+pub struct DatasetRequest<'a> {
+    /// `owner/name`, such as `nlphuji/flickr30k`.
+    pub id: &'a str,
+    /// Names of files in the repository, with `/` between folders.
+    pub files: &'a [&'a str],
+    /// A branch, a tag, or the full hash of a commit. Absent: `main`.
+    pub revision: Option<&'a str>,
+    /// The terms of use: printed before anything is downloaded, and not if everything is in the cache.
+    pub terms: &'a str,
+    /// What to do without a network, as the end of a hint: which files to get and where to put them.
+    pub manual: &'a str,
+    /// Folder into which the content of the files is copied afterwards, which needs disk space too.
+    pub copied_to: Option<&'a Path>,
+}
+
+/// Files of a dataset repository, all of one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadedDataset {
+    /// The folder in which they have their names in the repository.
+    pub folder: PathBuf,
+    /// The full hash of their commit.
+    pub commit: String,
+    /// One for each requested file, in that order.
+    pub files: Vec<DownloadedFile>,
+}
+
+/// One file of a [`DownloadedDataset`], checked against the server's hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadedFile {
+    /// As requested.
+    pub name: String,
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// 64 lower-case hexadecimal characters.
+    pub sha256: String,
+}
+
+/// Refuses invalid ids and names that would lead out of the cache's folder.
+pub(super) fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> {
+    let DatasetRequest { id, files, revision, .. } = request;
+    if !is_id(id) {
+        return Err(usage(
+            format!("\"{id}\" is not the id of a dataset on the Hub"),
+            "an id is owner/name, such as nlphuji/flickr30k",
+        ));
+    }
+    if let Some(revision) = revision.filter(|revision| !is_relative(revision)) {
+        return Err(usage(
+            format!("{revision:?} cannot be a revision of {id}"),
+            "a revision is a branch, a tag or the full hash of a commit",
+        ));
+    }
+    if let Some(name) = files.iter().find(|name| !is_relative(name)) {
+        return Err(usage(
+            format!("{name:?} cannot be the name of a file of {id}"),
+            "a name is a path in the repository, such as data/train.json",
+        ));
+    }
+    Ok(())
+}
+
+/// What to upload to a model repository, as one commit on its branch `main`.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// `owner/name`, or only `name` for a repository of the token's owner. It is created if it does not exist.
+    pub repo: String,
+    /// Whether only the owner can see the repository. An existing public repository is then refused.
+    pub private: bool,
+    /// The commit message.
+    pub message: String,
+    /// Paths in the repository, with `/` between folders, and their local files, which must not change during the upload. Files
+    /// with other paths stay.
+    pub files: Vec<(String, PathBuf)>,
+}
+
+/// Where the files of an [`Upload`] are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// The page of the repository.
+    pub url: String,
+    /// The full hash of the commit with all files: the new one, or the newest if there was nothing to do.
+    pub commit: String,
+}
+
+/// An upload ended before its commit because a stop was requested.
+#[derive(Debug, thiserror::Error)]
+#[error("upload stopped")]
+pub struct UploadStopped;
+
+pub(super) fn check_repository(repo: &str) -> anyhow::Result<()> {
+    if is_id(repo) {
+        return Ok(());
+    }
+    Err(usage(
+        format!("\"{repo}\" is not the id of a model on the Hub"),
+        "an id is owner/name, such as google/vit-base-patch16-224-in21k, or only a name for one of your own",
+    ))
+}
+
+/// Refuses invalid ids, and paths that the Hub would interpret differently.
+pub(super) fn check_upload(request: &Upload) -> anyhow::Result<()> {
+    let Upload { repo, message, files, .. } = request;
+    check_repository(repo)?;
+    if message.trim().is_empty() {
+        return Err(usage(format!("the commit to {repo} has no message"), "describe the upload in a few words"));
+    }
+    if files.is_empty() {
+        return Err(usage(format!("no files to upload to {repo}"), "name at least one"));
+    }
+    let is_gits = |name: &str| name.split('/').any(|part| part.eq_ignore_ascii_case(".git"));
+    if let Some((name, _)) = files.iter().find(|(name, _)| !is_relative(name) || is_gits(name)) {
+        return Err(usage(
+            format!("{name:?} cannot be the path of a file in {repo}"),
+            "a path is relative, with / between folders, such as tokenizer/vocab.json; no part of it is .. or .git",
+        ));
+    }
+    let mut names = HashSet::new();
+    if let Some((name, _)) = files.iter().find(|(name, _)| !names.insert(name)) {
+        return Err(usage(format!("two files have the path {name} in {repo}"), "give each its own path"));
+    }
+    Ok(())
+}
+
+/// Whether the path stays below the folder that it is joined to, on every system.
+pub(super) fn is_relative(path: &str) -> bool {
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+    path.split('/').all(is_plain) && !path.contains(|c: char| c.is_control() || matches!(c, '\\' | ':'))
+}
+
+/// The Hub's own rules for ids (`validate_repo_id` of `huggingface_hub`).
+pub(super) fn is_id(id: &str) -> bool {
+    let is_part = |part: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && part.chars().all(allowed) && !part.starts_with(['-', '.']) && !part.ends_with(['-', '.'])
+    };
+    let parts: Vec<&str> = id.split('/').collect();
+    let fits = parts.len() <= 2 && id.len() <= 96 && !id.contains("--") && !id.contains("..");
+    fits && !id.ends_with(".git") && parts.into_iter().all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "client")]
+    #[test]
+    fn either_form_of_an_image_processor_is_fetched_with_every_model() {
+        for kind in [ModelKind::Encoder, ModelKind::WithTokenizer] {
+            for name in ["processor_config.json", "preprocessor_config.json"] {
+                assert!(kind.files().contains(&name), "{kind:?} {name}");
+            }
+        }
+        assert!(!ModelKind::Encoder.files().contains(&"tokenizer.json"));
+    }
+
+    #[test]
+    fn ids_of_the_hub_are_accepted() {
+        for id in ["google/vit-base-patch16-224-in21k", "gpt2", "WinKawaks/vit-tiny-patch16-224", "a/b_c.d-e", "timm/x"]
+        {
+            assert!(is_id(id), "{id}");
+        }
+    }
+}
