@@ -55,8 +55,8 @@ impl RunConfig {
     }
 }
 
-/// Finds paths whose backslashes TOML has read as line breaks and tabs, such as `"C:\new"` and `"data\bench"`: a path with
-/// control characters is hardly ever meant.
+/// Finds paths whose backslashes TOML has read as line breaks and tabs, such as `"C:\new"` and `"data\bench"`: a path
+/// with control characters is hardly ever meant.
 pub(super) fn check_paths(config: &RunConfig) -> Checked {
     for (key, path) in config.clone().paths_mut() {
         let text = path.path().to_string_lossy();

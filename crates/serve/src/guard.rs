@@ -1,12 +1,12 @@
 //! Which requests are admitted, and the security headers of every response.
 //!
 //! A server on 127.0.0.1 can be reached by every page that is open in the user's browser. Three rules keep those out:
-//! - The `Host` must be a name of this machine with our port. A page of another site whose name resolves to 127.0.0.1 (DNS
-//!   rebinding) has another one.
+//! - The `Host` must be a name of this machine with our port. A page of another site whose name resolves to 127.0.0.1
+//!   (DNS rebinding) has another one.
 //! - A `POST` must come from our own page, or from a program that is not a browser: browsers send `Origin` and
 //!   `Sec-Fetch-Site`, which no script can change.
-//! - A picture must have a content type that no HTML form can send, so that a browser has to ask before another site sends
-//!   one (a CORS preflight), and is refused.
+//! - A picture must have a content type that no HTML form can send, so that a browser has to ask before another site
+//!   sends one (a CORS preflight), and is refused.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -21,8 +21,8 @@ const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 /// The port that browsers omit.
 const DEFAULT_PORT: u16 = 80;
 
-/// Only our own script and style are loaded, and pictures that the page made itself; the page only sends to us, cannot be
-/// framed, and no text becomes markup. `data:` is for the empty icon.
+/// Only our own script and style are loaded, and pictures that the page made itself; the page only sends to us, cannot
+/// be framed, and no text becomes markup. `data:` is for the empty icon.
 const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
@@ -45,8 +45,8 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
 pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), Problem> {
     let host = own_host(uri, headers, port).ok_or_else(|| {
         let message = format!(
-            "this server only answers to 127.0.0.1:{port} and localhost:{port}; a tunnel to it must use the same port on \
-             both ends"
+            "this server only answers to 127.0.0.1:{port} and localhost:{port}; a tunnel to it must use the same port \
+             on both ends"
         );
         Problem::new(StatusCode::MISDIRECTED_REQUEST, message)
     })?;
