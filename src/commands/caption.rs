@@ -45,8 +45,8 @@ pub struct CaptionArgs {
     pub device: String,
 }
 
-/// Prints a line `PATH<TAB>CAPTION`, or a JSON object, for each image. Unreadable images are reported and skipped, and make
-/// the command fail at the end.
+/// Prints a line `PATH<TAB>CAPTION`, or a JSON object, for each image. Unreadable images are reported and skipped, and
+/// make the command fail at the end.
 pub fn run(args: &CaptionArgs) -> Result<()> {
     let device = select_device(&args.device)?;
     let opened = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &device)?;
@@ -103,8 +103,8 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     Ok(())
 }
 
-/// One line with the best caption, followed by the others if several were requested. `attention` holds, for each token, the
-/// weights of the class token and the patches, row by row, and the number of patches along a side.
+/// One line with the best caption, followed by the others if several were requested. `attention` holds, for each token,
+/// the weights of the class token and the patches, row by row, and the number of patches along a side.
 fn json(path: &Path, captions: &[WrittenCaption], attention: Option<(&Vec<Vec<f32>>, usize)>) -> String {
     let (best, others) =
         captions.split_first().map_or((Value::Null, captions), |(best, others)| (object(best), others));
@@ -122,8 +122,8 @@ fn json(path: &Path, captions: &[WrittenCaption], attention: Option<(&Vec<Vec<f3
     line.to_string()
 }
 
-/// The log-probabilities are natural logarithms: one per token, including the end token if the caption has one; their sum is
-/// that of the caption.
+/// The log-probabilities are natural logarithms: one per token, including the end token if the caption has one; their
+/// sum is that of the caption.
 fn object(caption: &WrittenCaption) -> Value {
     json!({
         "caption": caption.text,

@@ -58,8 +58,8 @@ pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> a
     Ok(Fetched { folder: downloaded.folder, origin })
 }
 
-/// What a run does if the source of its dataset has changed since the dataset was prepared. It never prepares it again: other
-/// runs may be using it.
+/// What a run does if the source of its dataset has changed since the dataset was prepared. It never prepares it again:
+/// other runs may be using it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnChange {
     /// Fails: a new run would train on outdated data.
@@ -89,8 +89,8 @@ pub fn ensure(name: &str, directory: &Path, source: Option<&Path>, on_change: On
             OnChange::Refuse => {
                 let (source, directory) = (shell_path(source), shell_path(directory));
                 let hint = format!(
-                    "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to prepare it \
-                     again, or remove `data.source` to train on the dataset as it is"
+                    "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to prepare \
+                     it again, or remove `data.source` to train on the dataset as it is"
                 );
                 return Err(fault(how, hint));
             }

@@ -109,8 +109,8 @@ impl DecodingArgs {
             };
             return Err(usage(
                 format!(
-                    "{min} for at least {min_new_tokens} tokens in a caption, but {max} {max_new_tokens}, including the \
-                     end token"
+                    "{min} for at least {min_new_tokens} tokens in a caption, but {max} {max_new_tokens}, including \
+                     the end token"
                 ),
                 if max_new_tokens == num_positions {
                     format!("set --min-new-tokens to at most {}", max_new_tokens - 1)

@@ -1,5 +1,5 @@
-//! `caption-train plan`: what a run would do and need. Trains nothing and makes no run; a data set that is absent and can
-//! be prepared is prepared, since the forecast needs its captions and images.
+//! `caption-train plan`: what a run would do and need. Trains nothing and makes no run; a data set that is absent and
+//! can be prepared is prepared, since the forecast needs its captions and images.
 
 use std::path::PathBuf;
 

@@ -20,8 +20,8 @@ pub struct PrepareDataArgs {
     /// Output folder [default: data/NAME]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
-    /// Folder or archive with images and captions; without it flickr30k is downloaded from the Hub. If it has changed since
-    /// the dataset was prepared, the dataset is prepared again
+    /// Folder or archive with images and captions; without it flickr30k is downloaded from the Hub. If it has changed
+    /// since the dataset was prepared, the dataset is prepared again
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]

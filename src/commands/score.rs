@@ -14,12 +14,12 @@ use metrics::score::{ScoreOptions, score};
 /// Score captions as in the COCO evaluation: BLEU, METEOR, ROUGE-L and CIDEr-D, but not SPICE.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// One caption per image: COCO results, the output of `caption` (with --json the best caption counts), or another format
-    /// that prepare-data reads; or JSON objects with captions and references
+    /// One caption per image: COCO results, the output of `caption` (with --json the best caption counts), or another
+    /// format that prepare-data reads; or JSON objects with captions and references
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub candidates: PathBuf,
-    /// References: COCO annotations, a dataset_*.json in Karpathy's schema, or another format that prepare-data reads; a file
-    /// or a folder
+    /// References: COCO annotations, a dataset_*.json in Karpathy's schema, or another format that prepare-data reads;
+    /// a file or a folder
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub references: Option<PathBuf>,
     /// Only score against this split of the references: train, val or test

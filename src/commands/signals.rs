@@ -9,8 +9,8 @@ use signal_hook::iterator::Signals;
 use base::stop::{EXIT_CODE, StopFlag};
 use base::{process, terminal, threads};
 
-/// Signals this close to the first count as the same request: `timeout` and some job managers signal the process and then
-/// its whole group.
+/// Signals this close to the first count as the same request: `timeout` and some job managers signal the process and
+/// then its whole group.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 
 /// The signals that request a stop. The last is sent when the terminal is closed or a connection is lost.
@@ -19,10 +19,10 @@ const ASKING: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
 #[cfg(not(unix))]
 const ASKING: [i32; 2] = [SIGINT, SIGTERM];
 
-/// The first signal raises the flag; a later SIGINT or SIGTERM ends the process immediately. While the flag is not checked
-/// yet (data are prepared, a model is downloaded or read), the first signal does so too, after printing `before`: every file
-/// is complete or has an unfinished name, and the same command continues. A signal that was ignored at the start (`nohup`,
-/// `&` in a script) stays ignored.
+/// The first signal raises the flag; a later SIGINT or SIGTERM ends the process immediately. While the flag is not
+/// checked yet (data are prepared, a model is downloaded or read), the first signal does so too, after printing
+/// `before`: every file is complete or has an unfinished name, and the same command continues. A signal that was
+/// ignored at the start (`nohup`, `&` in a script) stays ignored.
 pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
     let signals = ASKING.into_iter().filter(|&signal| !process::ignores(signal));
     let mut signals = Signals::new(signals).context("cannot watch for signals")?;

@@ -29,8 +29,8 @@ use base::{terminal, visible};
 pub enum TrainRequest {
     /// A new run of this config file.
     Config(PathBuf),
-    /// A run resumed from this checkpoint, from the latest whole one of the run in this folder, or (`auto`) of the latest
-    /// run.
+    /// A run resumed from this checkpoint, from the latest whole one of the run in this folder, or (`auto`) of the
+    /// latest run.
     Resume(PathBuf),
 }
 

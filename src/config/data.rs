@@ -59,8 +59,8 @@ pub struct DataConfig {
     pub dataset: Option<String>,
     /// Folder of a prepared data set (`images/` and `dataset.json`). With `dataset`: where it is or will be.
     pub directory: Option<PathBuf>,
-    /// Folder or archive with images and captions of `dataset`, used when it has to be prepared first. If it has changed
-    /// since, a new run does not begin and a resumed one warns.
+    /// Folder or archive with images and captions of `dataset`, used when it has to be prepared first. If it has
+    /// changed since, a new run does not begin and a resumed one warns.
     pub source: Option<PathBuf>,
     /// Who decides the split.
     pub split: SplitSource,

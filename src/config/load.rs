@@ -1,8 +1,8 @@
 //! From TOML text and `--set` overrides to a [`RunConfig`]; every error names its place and a hint.
 //!
-//! The file and the overrides become one table with unique spans: an override is parsed after as many spaces as there is
-//! text before it, so that each offset identifies one place. Only [`load`] reads the file system, and nothing reads the
-//! environment. Messages quote the user's text safely for a terminal.
+//! The file and the overrides become one table with unique spans: an override is parsed after as many spaces as there
+//! is text before it, so that each offset identifies one place. Only [`load`] reads the file system, and nothing reads
+//! the environment. Messages quote the user's text safely for a terminal.
 
 use std::ops::Range;
 use std::path::Path;
@@ -41,8 +41,8 @@ const SAFE_ON_RESUME: [&str; 16] = [
     "hub.",
 ];
 
-/// Reads the config file at `path`, applies the overrides (`section.key=value`) in order and checks the result. All errors
-/// are usage errors.
+/// Reads the config file at `path`, applies the overrides (`section.key=value`) in order and checks the result. All
+/// errors are usage errors.
 pub fn load(path: &Path, overrides: &[String]) -> anyhow::Result<RunConfig> {
     parse(&read_text(path)?, &path.display().to_string(), overrides)
 }

@@ -38,7 +38,8 @@ pub use validate::{ConfigError, check_decoding};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// Name of the run's folder inside `output_dir`; a number is added when the name is taken. Absent: the name of the config file.
+    /// Name of the run's folder inside `output_dir`; a number is added when the name is taken. Absent: the name of the
+    /// config file.
     pub name: Option<String>,
     /// Seed of every random choice of the run: 0 to 2^63 - 1.
     pub seed: u64,
@@ -72,7 +73,8 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// How captions are written: `decoding`, with the longest length that the decoder was trained with where none is given.
+    /// How captions are written: `decoding`, with the longest length that the decoder was trained with where none is
+    /// given.
     pub fn decoding_of_captions(&self) -> DecodingConfig {
         let longest = self.decoding.max_new_tokens.unwrap_or(self.model.decoder.max_seq_len);
         DecodingConfig { max_new_tokens: Some(longest), ..self.decoding.clone() }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct TrainingConfig {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// What the products with weights are made in, in training, validation and the cached features. Captions are written
-    /// in f32.
+    /// What the products with weights are made in, in training, validation and the cached features. Captions are
+    /// written in f32.
     pub precision: Precision,
     /// Image-caption pairs in a batch.
     pub batch_size: usize,
@@ -117,8 +117,8 @@ impl<'de> Deserialize<'de> for SaveInterval {
 pub enum Precision {
     /// 24 bits of mantissa.
     F32,
-    /// 8 bits of mantissa, in half the time on a machine made for it: operands of these products are rounded to them; on a
-    /// CPU results too, gradients of weights among them, and on a GPU those that a bias is added to.
+    /// 8 bits of mantissa, in half the time on a machine made for it: operands of these products are rounded to them;
+    /// on a CPU results too, gradients of weights among them, and on a GPU those that a bias is added to.
     Bf16,
     /// 10 bits of mantissa in the operands, on a GPU alone.
     Tf32,

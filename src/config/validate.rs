@@ -1,5 +1,5 @@
-//! Checks the documented ranges of all values and their combinations. What depends on a file or a model (whether a folder
-//! exists, how many blocks an encoder has) is checked where that is read.
+//! Checks the documented ranges of all values and their combinations. What depends on a file or a model (whether a
+//! folder exists, how many blocks an encoder has) is checked where that is read.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

@@ -420,7 +420,7 @@ fn the_bare_command_fetches_flickr30k_and_prepares_it() {
     let output = run(&address);
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("for research and education alone"), "{text}");
+    assert!(text.contains("only for research and education"), "{text}");
     let directory = folder.path().join("data/flickr30k");
     let report = report(&directory);
     assert_eq!((report.images.train, report.images.val, report.images.test, report.captions.train), (40, 5, 5, 200));

@@ -519,7 +519,7 @@ fn stopped_server_finishes_the_answer_that_is_under_way_and_no_other() {
     // Who had no place yet when the server was stopped gets no answer.
     if !response.is_empty() {
         assert_eq!(status(&response), 503);
-        assert!(error(&response).contains("the server is being stopped"));
+        assert!(error(&response).contains("the server is stopping"));
     }
     assert_eq!((rest(&mut idle), rest(&mut sending)), (String::new(), String::new()));
     assert!(TcpStream::connect(server.address).is_err());
@@ -536,7 +536,7 @@ fn stopped_server_does_not_wait_for_ever() {
     assert_eq!(server.next_seen(), b"held");
     assert!(server.stop().is_ok());
     assert_eq!(rest(&mut held), "");
-    assert_eq!(*server.log.lock().unwrap(), ["the model was still at work on a picture when the server stopped"]);
+    assert_eq!(*server.log.lock().unwrap(), ["the model was still processing a picture when the server stopped"]);
 }
 
 #[test]

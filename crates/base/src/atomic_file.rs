@@ -18,8 +18,8 @@ const MAX_TEMPORARY_NAMES: u32 = 999;
 /// Writes `path` atomically; `fill` writes the content.
 ///
 /// # Errors
-/// Errors of `fill`, the file system or a sync. Unless the sync of the folder failed, which comes last, an existing file at
-/// `path` is untouched; the temporary file is removed.
+/// Errors of `fill`, the file system or a sync. Unless the sync of the folder failed, which comes last, an existing
+/// file at `path` is untouched; the temporary file is removed.
 pub fn write_with<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
@@ -32,13 +32,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// Writes one of many files, atomically as long as the machine runs. It is certain to survive a power failure only after
-/// [`sync_file_system`]: syncing each file takes longer than writing them all. Errors as for [`write_with`].
+/// Writes one of many files, atomically as long as the machine runs. It is certain to survive a power failure only
+/// after [`sync_file_system`]: syncing each file takes longer than writing them all. Errors as for [`write_with`].
 pub fn write_one_of_many(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_on(&SyncedTogether, path, |file| file.write_all(bytes))
 }
 
-/// Waits until everything written to the file system of `folder` is on its disk; also reports earlier failures to write.
+/// Waits until everything written to the file system of `folder` is on its disk; also reports earlier failures to
+/// write.
 pub fn sync_file_system(folder: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return Ok(rustix::fs::syncfs(File::open(folder)?)?);
@@ -51,12 +52,12 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     write_with(to, |file| io::copy(&mut bounded_file::open(from)?, file).map(|_| ()))
 }
 
-/// Gives the file `from` its final name `to` in the same folder, for a content that was written over several starts of the
-/// program and has been checked.
+/// Gives the file `from` its final name `to` in the same folder, for a content that was written over several starts of
+/// the program and has been checked.
 ///
 /// # Errors
-/// Errors of the file system or a sync. Unless the sync of the folder failed, which comes last, an existing file at `to` is
-/// untouched and `from` is still there.
+/// Errors of the file system or a sync. Unless the sync of the folder failed, which comes last, an existing file at
+/// `to` is untouched and `from` is still there.
 pub fn finish(from: &Path, to: &Path) -> io::Result<()> {
     let system = Disk;
     // Some systems sync only what was opened for writing.
@@ -155,7 +156,8 @@ fn write_on<E: From<io::Error>>(
     result
 }
 
-/// A file with an unused name: a link, another program's file, or one left by a process with the same number may be there.
+/// A file with an unused name: a link, another program's file, or one left by a process with the same number may be
+/// there.
 fn create_temporary(system: &impl FileSystem, path: &Path) -> io::Result<(PathBuf, File)> {
     let mut number = 0;
     loop {

@@ -1,14 +1,14 @@
 //! Reads untrusted files: only regular ones, up to a size limit for their kind.
 //!
-//! A pipe waits for a writer that never comes, a device never ends, and a file of gigabytes instead of a short text fills
-//! the memory. Links are followed, as everywhere.
+//! A pipe waits for a writer that never comes, a device never ends, and a file of gigabytes instead of a short text
+//! fills the memory. Links are followed, as everywhere.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Error, ErrorKind, Read as _};
 use std::path::Path;
 
-/// For a descriptive text: the config of a run, a model or an image processor. The largest in use name 22,000 classes in
-/// 2 MB.
+/// For a descriptive text: the config of a run, a model or an image processor. The largest in use name 22,000 classes
+/// in 2 MB.
 pub const MAX_DESCRIPTION_BYTES: u64 = 16 << 20;
 /// For a tokenizer's file, or a table of a model's tensors. The largest in use have 35 MB.
 pub const MAX_TABLE_BYTES: u64 = 64 << 20;

@@ -1,7 +1,8 @@
 //! Keeps passwords, keys and tokens out of what is shown and stored.
 //!
-//! Code that reads a secret registers it with [`keep`]; code that shows or stores text from elsewhere (a server's answer, a
-//! library's error, the command line) passes it through [`hidden`]. `base::terminal` does so with everything it prints.
+//! Code that reads a secret registers it with [`keep`]; code that shows or stores text from elsewhere (a server's
+//! answer, a library's error, the command line) passes it through [`hidden`]. `base::terminal` does so with everything
+//! it prints.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Errors with a hint, and how an error is shown.
 //!
-//! An error is an `anyhow` chain. A [`Hint`] in it says what to do and is shown last. A chain that holds a [`UsageError`]
-//! is a mistake on the command line or in a config file: exit code 2.
+//! An error is an `anyhow` chain. A [`Hint`] in it says what to do and is shown last. A chain that holds a
+//! [`UsageError`] is a mistake on the command line or in a config file: exit code 2.
 
 use std::error::Error;
 use std::fmt::{self, Display};

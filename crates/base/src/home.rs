@@ -14,8 +14,8 @@ const VARIABLE: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 /// The path with `~` expanded; any other path unchanged.
 ///
 /// # Errors
-/// A usage error for `~user`, for `~` if the environment names no home folder, and for a path through a folder that does not
-/// exist.
+/// A usage error for `~user`, for `~` if the environment names no home folder, and for a path through a folder that
+/// does not exist.
 pub fn expand(path: &Path) -> anyhow::Result<PathBuf> {
     let whole = expand_with(path, std::env::var_os(VARIABLE).as_deref())?;
     refuse_detour(&whole)?;

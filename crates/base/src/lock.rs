@@ -1,7 +1,8 @@
 //! Locks between processes: a file that only one process at a time can lock, with a line that names the holder.
 //!
-//! The system releases a lock when its process ends, however it ends. On a file system without locks, or one that loses them
-//! while the machine is suspended, the line remains: a process that finds another's line there has lost the folder.
+//! The system releases a lock when its process ends, however it ends. On a file system without locks, or one that loses
+//! them while the machine is suspended, the line remains: a process that finds another's line there has lost the
+//! folder.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -18,8 +19,8 @@ pub const LOCK_FILE: &str = ".caption-train.lock";
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of the line that are read.
 const MAX_BYTES: u64 = 500;
-/// Tries to read the line of a holder that is about to write it, and to lock a file that the previous holder is about to
-/// remove.
+/// Tries to read the line of a holder that is about to write it, and to lock a file that the previous holder is about
+/// to remove.
 const TRIES: usize = 20;
 
 /// Who holds a lock, as that process wrote it.
@@ -68,8 +69,8 @@ pub enum Attempt {
 }
 
 impl Lock {
-    /// Locks the file `path`, which is created if needed and kept. On a file system without locks a warning is printed and the
-    /// lock counts as held.
+    /// Locks the file `path`, which is created if needed and kept. On a file system without locks a warning is printed
+    /// and the lock counts as held.
     ///
     /// # Errors
     /// A file that cannot be opened for writing; a link, or anything else that is not a file.
@@ -107,8 +108,8 @@ impl Lock {
         Self { file, path: path.to_owned(), holder, is_removed: false }
     }
 
-    /// The process that took over the lock although it was never released: on a file system without locks, or with locks that
-    /// end when the machine is suspended.
+    /// The process that took over the lock although it was never released: on a file system without locks, or with
+    /// locks that end when the machine is suspended.
     pub fn lost_to(&self) -> Option<Holder> {
         let held = self.holder.as_ref()?;
         Holder::read(&self.path).filter(|found| found != held)

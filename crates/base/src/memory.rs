@@ -16,8 +16,8 @@ pub fn resident_bytes() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// Bytes that can still be allocated before the system swaps or a limit of the process's control group (a container) ends
-/// it.
+/// Bytes that can still be allocated before the system swaps or a limit of the process's control group (a container)
+/// ends it.
 pub fn available_bytes() -> Option<u64> {
     let system = kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -30,8 +30,8 @@ pub fn total_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
-/// The most memory the process may use, in bytes: that of the machine, or less if a control group (a container) or a limit
-/// of its address space allows less.
+/// The most memory the process may use, in bytes: that of the machine, or less if a control group (a container) or a
+/// limit of its address space allows less.
 pub fn capacity_bytes() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = groups(&own).iter().filter_map(|folder| group_limit(folder)).min();
@@ -61,8 +61,8 @@ fn kibibytes(text: &str, key: &str) -> Option<u64> {
 }
 
 /// Folders of the control groups that limit the process, from `/proc/self/cgroup`: for version 2 the group and its
-/// ancestors, for version 1 the one for memory. Inside a container the path may be that of the host, and the group is the
-/// root of what is mounted.
+/// ancestors, for version 1 the one for memory. Inside a container the path may be that of the host, and the group is
+/// the root of what is mounted.
 fn groups(own: &str) -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/sys/fs/cgroup/memory")];
     for line in own.lines() {
@@ -79,8 +79,8 @@ fn groups(own: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// Bytes that a control group can still allocate: its limit minus its usage without droppable file pages. `None` without a
-/// limit.
+/// Bytes that a control group can still allocate: its limit minus its usage without droppable file pages. `None`
+/// without a limit.
 fn group_available(folder: &Path) -> Option<u64> {
     let limit = group_limit(folder)?;
     let used = number(folder, "memory.current").or_else(|| number(folder, "memory.usage_in_bytes"))?;

@@ -35,8 +35,8 @@ pub fn ignores(_signal: i32) -> bool {
     false
 }
 
-/// Prepares the process for computing; the environment takes precedence. Call it at the start of `main`, before any other
-/// thread runs.
+/// Prepares the process for computing; the environment takes precedence. Call it at the start of `main`, before any
+/// other thread runs.
 #[expect(unsafe_code, reason = "candle has no other setting")]
 pub fn prepare() {
     if std::env::var_os(CANDLE_THREADS).is_none() {
@@ -49,16 +49,16 @@ pub fn prepare() {
     survive_file_limit();
 }
 
-/// Keeps freed memory in the process from now on: a training step frees and allocates gigabytes, and returning them to the
-/// system in between costs a page fault for each page, a quarter of the time of a step. Call it before other threads run;
-/// the environment takes precedence.
+/// Keeps freed memory in the process from now on: a training step frees and allocates gigabytes, and returning them to
+/// the system in between costs a page fault for each page, a quarter of the time of a step. Call it before other
+/// threads run; the environment takes precedence.
 pub fn keep_freed_memory() {
     KEEPS_FREED_MEMORY.store(true, Ordering::Relaxed);
     set_purge_delay(-1);
 }
 
-/// Returns freed memory to the system immediately from now on, to stay small next to other programs. Call it before other
-/// threads run; the environment takes precedence.
+/// Returns freed memory to the system immediately from now on, to stay small next to other programs. Call it before
+/// other threads run; the environment takes precedence.
 pub fn give_back_freed_memory() {
     set_purge_delay(0);
 }

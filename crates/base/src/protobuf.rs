@@ -1,7 +1,7 @@
 //! Protobuf messages as bytes: as much of the format as TensorBoard's and Weights & Biases' files need.
 //!
-//! There are no schemas and no generated code: fields are written by number and read by iterating over them. Groups, which
-//! are long deprecated, are not read.
+//! There are no schemas and no generated code: fields are written by number and read by iterating over them. Groups,
+//! which are long deprecated, are not read.
 
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;

@@ -1,5 +1,5 @@
-//! Quotes names and paths in commands, config lines and code that are printed to be copied: the copy refers to the same file,
-//! whatever its name contains, and nothing controls the terminal that shows it.
+//! Quotes names and paths in commands, config lines and code that are printed to be copied: the copy refers to the same
+//! file, whatever its name contains, and nothing controls the terminal that shows it.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,8 +12,8 @@ fn is_plain(character: char) -> bool {
     character.is_alphanumeric() || "_./:=@%+,-".contains(character)
 }
 
-/// A word of a command for a POSIX shell: unchanged if that is safe, else in single quotes, or in `$'...'` if it contains
-/// what a terminal would not show.
+/// A word of a command for a POSIX shell: unchanged if that is safe, else in single quotes, or in `$'...'` if it
+/// contains what a terminal would not show.
 pub fn shell_word(word: &str) -> String {
     quoted_for_shell(word.as_bytes())
 }

@@ -1,7 +1,7 @@
 //! All randomness of the program: seeded generators named by purpose, and a counter-based hash for dropout.
 //!
-//! A stream is a function of (seed, purpose, name) only, so that adding a parameter or a dataset never changes what another
-//! one draws, and a resumed run needs no generator state. Nothing here reads the clock or the system.
+//! A stream is a function of (seed, purpose, name) only, so that adding a parameter or a dataset never changes what
+//! another one draws, and a resumed run needs no generator state. Nothing here reads the clock or the system.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

@@ -4,8 +4,8 @@
 pub trait Kernel {
     type Output;
 
-    /// The loop. Mark it `#[inline(always)]`, like all that it calls: what is not inlined is compiled only for the baseline.
-    /// This is a trait because functions passed as values are not inlined reliably.
+    /// The loop. Mark it `#[inline(always)]`, like all that it calls: what is not inlined is compiled only for the
+    /// baseline. This is a trait because functions passed as values are not inlined reliably.
     fn run(self) -> Self::Output;
 }
 

@@ -1,7 +1,7 @@
 //! Thread pools that compute in parallel, each on its own part of the work.
 //!
-//! Two halves of a batch on one thread each take less time than the whole batch on two threads: threads that share every
-//! operation wait for each other at the end of each.
+//! Two halves of a batch on one thread each take less time than the whole batch on two threads: threads that share
+//! every operation wait for each other at the end of each.
 
 use anyhow::Result;
 use rayon::ThreadPool;

@@ -1,7 +1,7 @@
 //! The only code that prints. Messages, warnings and progress go to stderr; data goes to stdout.
 //!
-//! On a terminal progress is a bar; elsewhere it is an occasional line, so that a log file stays readable. Text from outside
-//! (captions, names of files and tensors) cannot control the terminal: see [`visible`].
+//! On a terminal progress is a bar; elsewhere it is an occasional line, so that a log file stays readable. Text from
+//! outside (captions, names of files and tensors) cannot control the terminal: see [`visible`].
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};

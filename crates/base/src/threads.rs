@@ -54,8 +54,8 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
     started.map_err(|error| unavailable(&format!("the thread {name:?}"), error))
 }
 
-/// Checks that the threads can be started that HTTP libraries rely on, and panic without: for their event loops, to look up
-/// names, and one per processor for transfers.
+/// Checks that the threads can be started that HTTP libraries rely on, and panic without: for their event loops, to
+/// look up names, and one per processor for transfers.
 pub fn check_network() -> Result<()> {
     check_spare(6 + processors()).map_err(|error| unavailable("the threads for a connection", error))
 }

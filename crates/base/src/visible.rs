@@ -1,5 +1,6 @@
-//! Makes text from outside safe for a terminal, a log or a model card: characters that control a terminal or reverse the rest
-//! of a line are escaped, such as `\u{1b}`. Letters of every script, combining marks, joiners and emoji are unchanged.
+//! Makes text from outside safe for a terminal, a log or a model card: characters that control a terminal or reverse
+//! the rest of a line are escaped, such as `\u{1b}`. Letters of every script, combining marks, joiners and emoji are
+//! unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,9 +8,9 @@ use std::fmt::Write as _;
 /// Characters shown of a quoted text.
 const MAX_QUOTED: usize = 120;
 
-/// Control characters, line and paragraph separators, embeddings, overrides and isolates of bidirectional text, byte order
-/// marks, and the tags and annotations that no text should have; not the marks and joiners that right-to-left and Indic
-/// text and emoji need.
+/// Control characters, line and paragraph separators, embeddings, overrides and isolates of bidirectional text, byte
+/// order marks, and the tags and annotations that no text should have; not the marks and joiners that right-to-left and
+/// Indic text and emoji need.
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(

@@ -1,7 +1,7 @@
 //! One repository's part of the Hub's cache, in the layout of the Hub's own tools: `blobs/HASH` holds a content,
-//! `snapshots/COMMIT/NAME` is a link to it, `refs/BRANCH` names a commit, and `.locks` next to the repositories holds a lock
-//! for each content. One folder is added, which those tools ignore: it lists verified contents, so that gigabytes are not
-//! read again at every start.
+//! `snapshots/COMMIT/NAME` is a link to it, `refs/BRANCH` names a commit, and `.locks` next to the repositories holds a
+//! lock for each content. One folder is added, which those tools ignore: it lists verified contents, so that gigabytes
+//! are not read again at every start.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -86,8 +86,8 @@ impl RepositoryCache {
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// Stores the commit of a branch or tag. If that fails, the next start without a network does not find the files, which
-    /// is only worth a warning.
+    /// Stores the commit of a branch or tag. If that fails, the next start without a network does not find the files,
+    /// which is only worth a warning.
     pub(super) fn note_commit(&self, revision: &str, commit: &str) {
         if self.commit(revision).as_deref() == Some(commit) {
             return;
@@ -99,7 +99,8 @@ impl RepositoryCache {
         }
     }
 
-    /// The hash of the content that a snapshot's file links to; `None` if it is not a link, as on a system without links.
+    /// The hash of the content that a snapshot's file links to; `None` if it is not a link, as on a system without
+    /// links.
     pub(super) fn linked_hash(&self, commit: &str, name: &str) -> Option<ContentHash> {
         let target = fs::read_link(self.snapshot(commit).join(name)).ok()?;
         ContentHash::parse(target.file_name()?.to_str()?)
@@ -129,8 +130,8 @@ impl RepositoryCache {
         atomic_file::link_or_copy(&self.blob(hash), &path).with_context(failed)
     }
 
-    /// Waits until no other process downloads this content; none does while the file is open. The lock is that of the Hub's
-    /// tools.
+    /// Waits until no other process downloads this content; none does while the file is open. The lock is that of the
+    /// Hub's tools.
     #[expect(clippy::disallowed_methods, reason = "opens without truncating")]
     pub(super) fn lock(&self, hash: &ContentHash, what: &str) -> anyhow::Result<File> {
         let path = self.locks.join(format!("{}.lock", hash.as_str()));
@@ -157,8 +158,8 @@ impl RepositoryCache {
         }
     }
 
-    /// Whether the file at `path` holds the content named `hash`: as recorded, if the file has not changed since, else by
-    /// reading it.
+    /// Whether the file at `path` holds the content named `hash`: as recorded, if the file has not changed since, else
+    /// by reading it.
     pub(super) fn check(&self, path: &Path, hash: &ContentHash) -> anyhow::Result<Found> {
         let failed = || format!("cannot read {}", path.display());
         let metadata = match fs::metadata(path) {

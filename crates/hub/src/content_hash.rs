@@ -1,8 +1,8 @@
 //! The hashes by which the Hub names contents, and how a content is checked against its name.
 //!
-//! A large file (LFS or Xet) is named by its SHA-256. A small one is stored in git itself, where a content is named by the
-//! SHA-1 of `blob LENGTH`, a zero byte and the content. The latter protects only against damage, not against an attacker;
-//! provenance is recorded as SHA-256 for both.
+//! A large file (LFS or Xet) is named by its SHA-256. A small one is stored in git itself, where a content is named by
+//! the SHA-1 of `blob LENGTH`, a zero byte and the content. The latter protects only against damage, not against an
+//! attacker; provenance is recorded as SHA-256 for both.
 
 use base::digest::{Hasher, hex};
 use sha1::{Digest as _, Sha1};
@@ -17,8 +17,8 @@ pub(super) enum ContentHash {
 }
 
 impl ContentHash {
-    /// From an `ETag`, which may be weak and in quotes, or from the name of a file in the cache. `None` if it is not a hash:
-    /// nothing could be checked, and the text must not become a file name.
+    /// From an `ETag`, which may be weak and in quotes, or from the name of a file in the cache. `None` if it is not a
+    /// hash: nothing could be checked, and the text must not become a file name.
     pub(super) fn parse(tag: &str) -> Option<Self> {
         let text = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
         match text.len() {

@@ -58,8 +58,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// The token: `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the one that the Hub's command line wrote; none if
-/// `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
+/// The token: `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the one that the Hub's command line wrote;
+/// none if `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
 #[expect(clippy::disallowed_methods, reason = "the user's own token, which may come through a pipe")]
 pub(super) fn token() -> Option<String> {
     if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {

@@ -1,8 +1,8 @@
-//! Files of one repository, all of one commit: which commit, what the cache has of it, what must be downloaded, whether it
-//! fits, and what failures mean for the user. `transfer` gets the bytes.
+//! Files of one repository, all of one commit: which commit, what the cache has of it, what must be downloaded, whether
+//! it fits, and what failures mean for the user. `transfer` gets the bytes.
 //!
-//! A server is not trusted with anything that becomes a path: a commit has 40 hexadecimal digits, and a content is named by
-//! its hash after it was checked.
+//! A server is not trusted with anything that becomes a path: a commit has 40 hexadecimal digits, and a content is
+//! named by its hash after it was checked.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -129,8 +129,8 @@ impl<'a> Source<'a> {
         self.held(commit, name, remote)
     }
 
-    /// The state of a file; `None` if the repository does not have it. Offline, a file that is not in the cache counts as
-    /// missing in the repository.
+    /// The state of a file; `None` if the repository does not have it. Offline, a file that is not in the cache counts
+    /// as missing in the repository.
     pub(super) fn find(&self, commit: &str, name: &str) -> anyhow::Result<Option<State>> {
         if let Some(state) = self.cached(commit, name)? {
             return Ok(Some(state));
@@ -145,7 +145,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The files, after downloading those that are not in the cache. Nothing is downloaded before everything is known to fit.
+    /// The files, after downloading those that are not in the cache. Nothing is downloaded before everything is known
+    /// to fit.
     pub(super) fn fetch(
         &self,
         commit: &str,
@@ -156,7 +157,8 @@ impl<'a> Source<'a> {
         states.into_iter().map(|(name, state)| self.complete(commit, name, state)).collect()
     }
 
-    /// Stores the commit of the revision, and only once all its files are there, so that a branch never names missing files.
+    /// Stores the commit of the revision, and only once all its files are there, so that a branch never names missing
+    /// files.
     pub(super) fn finish(&self, commit: &str) -> PathBuf {
         let revision = self.place.repository.revision;
         if !self.is_offline() && commit != revision {
@@ -344,7 +346,8 @@ impl Place<'_> {
         fault(
             format!("{} is damaged: its hash should be {expected} and is {found}", path.display()),
             format!(
-                "remove it and run the same command with a network and without HF_HUB_OFFLINE to download it again; or {}",
+                "remove it and run the same command with a network and without HF_HUB_OFFLINE to download it again; or \
+                 {}",
                 self.repository.manual
             ),
         )

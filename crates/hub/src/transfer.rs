@@ -1,8 +1,8 @@
-//! Downloads one content into the cache: resumed after an interruption, checked, and only then named. Shows the progress of
-//! large downloads and uploads.
+//! Downloads one content into the cache: resumed after an interruption, checked, and only then named. Shows the
+//! progress of large downloads and uploads.
 //!
-//! The bytes go to a file next to the blob. Whatever ends the process, that file stays, and the next start resumes at its
-//! end; a request to stop needs no special handling.
+//! The bytes go to a file next to the blob. Whatever ends the process, that file stays, and the next start resumes at
+//! its end; a request to stop needs no special handling.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -35,7 +35,8 @@ pub(super) struct Transfer<'a> {
 impl Transfer<'_> {
     /// Downloads the content into its blob, unless another process has done so meanwhile.
     ///
-    /// A content with a wrong hash is removed and downloaded again, once: a part from an earlier start may have been damaged.
+    /// A content with a wrong hash is removed and downloaded again, once: a part from an earlier start may have been
+    /// damaged.
     ///
     /// # Errors
     /// A [`Failure`] of the server or the network, or an error of the file system.

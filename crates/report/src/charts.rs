@@ -1,8 +1,8 @@
-//! A chart as the template draws it: positions in percent of the plot, paths in thousandths of it, ticks, and the values of
-//! the curves for the page's script.
+//! A chart as the template draws it: positions in percent of the plot, paths in thousandths of it, ticks, and the
+//! values of the curves for the page's script.
 //!
-//! Lines are stretched to the plot's size and texts are not, so that a chart is readable on a phone and on a wide screen.
-//! All colours are classes, so that it follows light and dark mode.
+//! Lines are stretched to the plot's size and texts are not, so that a chart is readable on a phone and on a wide
+//! screen. All colours are classes, so that it follows light and dark mode.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +41,8 @@ pub(super) enum Span {
     FromZero,
     /// From the lowest to the highest.
     Fitted,
-    /// From the lowest; the steep start of a loss and the end of a diverging one may be above the chart, since they would
-    /// flatten everything else.
+    /// From the lowest; the steep start of a loss and the end of a diverging one may be above the chart, since they
+    /// would flatten everything else.
     Settled,
 }
 

@@ -142,8 +142,8 @@ fn wait_chart(data: &ReportData, x_high: f64) -> Chart {
     step_chart("wait", "Waiting for data", &unit, x_high, raw_and_smoothed("waiting, %", shares))
 }
 
-/// Fraction of an update's time spent waiting, from 0 to 1. If its duration was not logged, it follows from the speed; the
-/// last update of an epoch may have fewer pairs, which makes the fraction slightly too high, hence the clamp.
+/// Fraction of an update's time spent waiting, from 0 to 1. If its duration was not logged, it follows from the speed;
+/// the last update of an epoch may have fewer pairs, which makes the fraction slightly too high, hence the clamp.
 fn wait_share(point: &StepRecord, images_per_update: Option<u64>) -> Option<f64> {
     let by_speed = || images_per_update.zip(point.images_per_second).map(|(images, speed)| images as f64 / speed);
     let seconds = point.seconds.or_else(by_speed).filter(|seconds| *seconds > 0.0)?;

@@ -1,5 +1,5 @@
-//! Reduces the points of a curve without changing its look: a run of a million updates must not make a page of a million
-//! points.
+//! Reduces the points of a curve without changing its look: a run of a million updates must not make a page of a
+//! million points.
 
 /// Fraction of the points on each side over which a smoothed line averages.
 const SMOOTHING: usize = 60;
@@ -18,8 +18,8 @@ impl Point {
     }
 }
 
-/// At most `max_points` (4 or more) of the points: the first, the last, and of each bucket between them the lowest and the
-/// highest, so that no spike is lost.
+/// At most `max_points` (4 or more) of the points: the first, the last, and of each bucket between them the lowest and
+/// the highest, so that no spike is lost.
 pub(super) fn resample(points: &[Point], max_points: usize) -> Vec<Point> {
     let max_points = max_points.max(4);
     let (first, inner, last) = match points {
@@ -42,9 +42,9 @@ pub(super) fn resample(points: &[Point], max_points: usize) -> Vec<Point> {
     kept
 }
 
-/// At most about `max_points` means over surrounding points; empty if there are too few points. The window narrows towards
-/// the start, so that the line starts where the curve does, however steep it is there. At the end it only looks back:
-/// narrowed, it would end with the noise of the last point.
+/// At most about `max_points` means over surrounding points; empty if there are too few points. The window narrows
+/// towards the start, so that the line starts where the curve does, however steep it is there. At the end it only looks
+/// back: narrowed, it would end with the noise of the last point.
 pub(super) fn smooth(points: &[Point], max_points: usize) -> Vec<Point> {
     if points.len() < MIN_SMOOTHED {
         return Vec::new();

@@ -27,8 +27,8 @@ struct ScoreLine {
     interval: Option<String>,
 }
 
-/// The splits that were evaluated separately: those given by the caller, then the last evaluations of other splits in the
-/// log.
+/// The splits that were evaluated separately: those given by the caller, then the last evaluations of other splits in
+/// the log.
 pub(super) fn score_tables(data: &ReportData) -> Vec<ScoreTable> {
     let mut tables: Vec<ScoreTable> = data.scores.iter().map(table).collect();
     let mut logged: Vec<&EvaluationRecord> = Vec::new();

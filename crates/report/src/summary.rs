@@ -169,7 +169,7 @@ mod tests {
     fn every_status_is_told_in_words() {
         let text = |status| super::status(&ReportData { status, ..ReportData::default() }).text;
         assert_eq!(text(Status::Interrupted { global_step: 1200 }), "interrupted after update 1,200");
-        assert_eq!(text(Status::Unfinished), "not finished: nothing was logged yet");
+        assert_eq!(text(Status::Unfinished), "not finished: nothing logged yet");
         let failed = Status::Failed { message: "disk\nfull\u{202e}".to_owned() };
         let view = super::status(&ReportData { status: failed, ..ReportData::default() });
         assert_eq!((view.text.as_str(), view.detail.as_deref()), ("failed", Some("disk\nfull⟨U+202E⟩")));

@@ -1,5 +1,5 @@
-//! Formats numbers and texts. Characters that are invisible or reverse the rest of a line are shown by code. The template
-//! escapes HTML.
+//! Formats numbers and texts. Characters that are invisible or reverse the rest of a line are shown by code. The
+//! template escapes HTML.
 
 use base::visible::is_hidden;
 

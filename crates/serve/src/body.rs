@@ -34,8 +34,8 @@ fn units(bytes: usize) -> u32 {
 /// The whole body.
 ///
 /// # Errors
-/// Status 503: no memory in time. Status 413: too large, reported before the body is read if its length is declared. Status
-/// 408: timeout. Status 400: incomplete. Status 422: empty.
+/// Status 503: no memory in time. Status 413: too large, reported before the body is read if its length is declared.
+/// Status 408: timeout. Status 400: incomplete. Status 422: empty.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,

@@ -1,7 +1,7 @@
 //! Accepts connections, enforces timeouts, and shuts down gracefully.
 //!
-//! A connection serves one request: on one machine a new one costs nothing, and none has to be kept alive or waited for when
-//! the server stops.
+//! A connection serves one request: on one machine a new one costs nothing, and none has to be kept alive or waited for
+//! when the server stops.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -57,8 +57,8 @@ impl Phase {
     }
 }
 
-/// Serves until `is_stopped` returns true, calls `on_stop`, and finishes what is being answered. Returns the deadline for
-/// everything else. Connections that cannot be accepted are logged once.
+/// Serves until `is_stopped` returns true, calls `on_stop`, and finishes what is being answered. Returns the deadline
+/// for everything else. Connections that cannot be accepted are logged once.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -111,8 +111,8 @@ async fn accept(
                 if !is_logged && !is_of_client(&error) {
                     is_logged = true;
                     log(&format!(
-                        "cannot accept connections, clients have to wait: {error} (if too many files are open, raise the \
-                         limit shown by `ulimit -n`, or end other programs)"
+                        "cannot accept connections, clients have to wait: {error} (if too many files are open, raise \
+                         the limit shown by `ulimit -n`, or end other programs)"
                     ));
                 }
                 sleep(ACCEPT_PAUSE).await;
@@ -170,8 +170,8 @@ async fn stop_announced(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|&is_stopping| is_stopping).await;
 }
 
-/// Sends the rest of the answer, closes our side and discards what the client still sends. Closing with unread bytes would
-/// reset the connection, and the client could lose the answer, for instance that its picture is too large.
+/// Sends the rest of the answer, closes our side and discards what the client still sends. Closing with unread bytes
+/// would reset the connection, and the client could lose the answer, for instance that its picture is too large.
 async fn hang_up(mut stream: TcpStream, rest: &[u8]) -> io::Result<()> {
     stream.write_all(rest).await?;
     stream.shutdown().await?;

@@ -4,9 +4,9 @@
 //! - `queue` holds waiting requests, `model_thread` processes them one by one.
 //! - `guard` decides which requests are admitted, `routes` answers them, `body` and `query` parse them.
 //! - `unanswered` replaces the HTTP library's own error answers.
-//! - `connections` accepts, enforces timeouts, and shuts down gracefully. `axum::serve` would not do: it has no limit of
-//!   connections, no timeout for the head of a request, no answer in our format to what is not HTTP, and at a shutdown it
-//!   waits for idle clients.
+//! - `connections` accepts, enforces timeouts, and shuts down gracefully. `axum::serve` would not do: it has no limit
+//!   of connections, no timeout for the head of a request, no answer in our format to what is not HTTP, and at a
+//!   shutdown it waits for idle clients.
 //! - `page/` is the web page; it is part of the binary.
 //!
 //! It only listens on 127.0.0.1. There are no accounts and no encryption, so it must not be exposed to a network.
@@ -75,9 +75,9 @@ impl Server {
         self.address
     }
 
-    /// Serves `model` until `is_stopped` returns true, which is checked ten times a second. Then no requests are accepted,
-    /// waiting ones are refused, and those being answered are finished, within [`Limits::finish`]. `log` gets what clients are
-    /// not told: failures of the model.
+    /// Serves `model` until `is_stopped` returns true, which is checked ten times a second. Then no requests are
+    /// accepted, waiting ones are refused, and those being answered are finished, within [`Limits::finish`]. `log` gets
+    /// what clients are not told: failures of the model.
     ///
     /// # Errors
     /// A thread or a runtime that cannot be started. Nothing that a client does is an error.

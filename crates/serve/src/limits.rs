@@ -11,8 +11,8 @@ pub struct Limits {
     pub num_connections: usize,
     /// Bytes of a picture. Default 32 MiB.
     pub body_bytes: usize,
-    /// Bytes of all pictures that are being received, waiting or processed; a picture that does not fit is received later. At
-    /// least the bytes of one picture. Default 48 MiB.
+    /// Bytes of all pictures that are being received, waiting or processed; a picture that does not fit is received
+    /// later. At least the bytes of one picture. Default 48 MiB.
     pub all_bodies_bytes: usize,
     /// Time for the head of a request to arrive, from the moment of connecting. Default 10 s.
     pub header: Duration,
@@ -43,8 +43,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Time for a connection up to the end of the answer. Each step has its own limit; this one is for a client that does not
-    /// read its answer, which may take as long as the head of a request.
+    /// Time for a connection up to the end of the answer. Each step has its own limit; this one is for a client that
+    /// does not read its answer, which may take as long as the head of a request.
     pub(super) fn connection(&self) -> Duration {
         self.header + 2 * self.body + self.answer + self.header
     }

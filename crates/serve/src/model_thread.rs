@@ -41,7 +41,8 @@ pub(super) async fn ended(thread: &JoinHandle<()>, deadline: Instant) -> bool {
     timeout_at(deadline, end).await.is_ok()
 }
 
-/// Describes one picture. A panic, for instance in an image decoder, only affects this picture: the model is not modified.
+/// Describes one picture. A panic, for instance in an image decoder, only affects this picture: the model is not
+/// modified.
 fn describe(model: &mut impl Describe, image: Vec<u8>, request: &Request) -> Result<Answer, Refusal> {
     let described = catch_unwind(AssertUnwindSafe(|| model.describe(image, request)));
     let answer = described.unwrap_or_else(|panic| {

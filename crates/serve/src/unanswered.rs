@@ -1,4 +1,5 @@
-//! The HTTP library answers invalid requests itself, without content: such answers are held back and replaced with ours.
+//! The HTTP library answers invalid requests itself, without content: such answers are held back and replaced with
+//! ours.
 
 use std::io;
 use std::pin::Pin;
@@ -29,7 +30,8 @@ impl Unanswered {
         Self { stream: TokioIo::new(stream), has_request, held: Vec::new() }
     }
 
-    /// Our answer to an invalid request for which the library gave this error; `has_begun` says whether part of a head came.
+    /// Our answer to an invalid request for which the library gave this error; `has_begun` says whether part of a head
+    /// came.
     pub(super) fn refusal(&self, error: &hyper::Error, has_begun: bool) -> Option<Problem> {
         if self.has_request.load(Ordering::Relaxed) {
             return None;

@@ -1,8 +1,8 @@
 //! TensorBoard's event files: scalars, text and images, written so that a crash loses at most the last record.
 //!
-//! A file is a sequence of records, each a length and a message, both followed by a checksum. The messages are TensorFlow's
-//! `Event` (event.proto, summary.proto, tensor.proto). Every start of the program writes its own file into the run's folder:
-//! TensorBoard reads the files of a folder in the order of their names, as one run.
+//! A file is a sequence of records, each a length and a message, both followed by a checksum. The messages are
+//! TensorFlow's `Event` (event.proto, summary.proto, tensor.proto). Every start of the program writes its own file into
+//! the run's folder: TensorBoard reads the files of a folder in the order of their names, as one run.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
@@ -54,8 +54,8 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Opens a new file in the folder of a run that resumes after step `done`: later steps in earlier files are no longer
-    /// shown, because the run repeats them.
+    /// Opens a new file in the folder of a run that resumes after step `done`: later steps in earlier files are no
+    /// longer shown, because the run repeats them.
     pub fn resume(folder: &Path, wall_time: f64, done: u64) -> anyhow::Result<Self> {
         let mut events = Self::create(folder, wall_time)?;
         // TensorBoard drops earlier events from the step of this event on.
@@ -125,8 +125,8 @@ impl EventFile {
     }
 }
 
-/// A new file whose name sorts after those of all event files of the folder, even if the clock was set back or the program
-/// was started twice in a second.
+/// A new file whose name sorts after those of all event files of the folder, even if the clock was set back or the
+/// program was started twice in a second.
 fn open_last(folder: &Path, wall_time: f64) -> io::Result<(File, PathBuf)> {
     let mut seconds = wall_time.max(0.0) as u64;
     for entry in fs::read_dir(folder)? {

@@ -9,7 +9,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-/// A request whose body has not been read yet, and the way to answer it. Returning without an answer cuts the connection.
+/// A request whose body has not been read yet, and the way to answer it. Returning without an answer cuts the
+/// connection.
 pub struct Request {
     pub method: String,
     /// With the query.

@@ -1,7 +1,7 @@
 //! Requests to a Weights & Biases server, each made once, and which failures may be retried.
 //!
-//! The operations and their variables are those of the official client (`core/api/graphql`, `core/internal/filestream`).
-//! No answer is trusted: a missing value is an error or a default.
+//! The operations and their variables are those of the official client (`core/api/graphql`,
+//! `core/internal/filestream`). No answer is trusted: a missing value is an error or a default.
 
 use std::io::Read as _;
 use std::time::Duration;

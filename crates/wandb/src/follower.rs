@@ -1,7 +1,7 @@
 //! Reads a run's log and turns it into the requests that the server still lacks.
 //!
-//! The log is the queue: nothing that the run logs waits in memory, however long the server is unreachable. The log of a
-//! resumed run is read from its start; what the server has is skipped.
+//! The log is the queue: nothing that the run logs waits in memory, however long the server is unreachable. The log of
+//! a resumed run is read from its start; what the server has is skipped.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -111,8 +111,8 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Reads from the start. `before` is what the log held when this session started, `started` is when the run would have
-    /// started had it never been interrupted, `uploaded` names the files that the server has.
+    /// Reads from the start. `before` is what the log held when this session started, `started` is when the run would
+    /// have started had it never been interrupted, `uploaded` names the files that the server has.
     pub(crate) fn new(reader: LogReader, before: &Before, started: f64, uploaded: BTreeSet<String>) -> Self {
         Self {
             reader,

@@ -1,7 +1,7 @@
 //! Rows of metrics, as a path of keys and the value as JSON text, and the end of the history that is already written.
 //!
-//! JSON has no NaN and no infinities; the server reads them as bare words. They are passed as the strings that [`number`]
-//! returns and lose their quotation marks when the value is written.
+//! JSON has no NaN and no infinities; the server reads them as bare words. They are passed as the strings that
+//! [`number`] returns and lose their quotation marks when the value is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,9 +116,9 @@ impl Tree {
 
 /// The end of a history: a resumed run neither leaves a hole nor writes a row twice.
 ///
-/// A run that was killed at step 130 and resumes from a checkpoint of step 100 repeats steps 101 to 130 with equal values.
-/// The history only grows: a value is new if its step is after the last one, or if it is the first of its name at the last
-/// step.
+/// A run that was killed at step 130 and resumes from a checkpoint of step 100 repeats steps 101 to 130 with equal
+/// values. The history only grows: a value is new if its step is after the last one, or if it is the first of its name
+/// at the last step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HistoryTail {
     last: Option<Last>,

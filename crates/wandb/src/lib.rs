@@ -1,8 +1,8 @@
 //! Weights & Biases: a run's metrics, images and console, on disk and, when online, at the server.
 //!
 //! Everything is written to the run's log first. A thread sends what the log holds, so that a slow or dead server never
-//! delays the training; what did not arrive is sent by `wandb sync`. A run that resumes from a checkpoint keeps its id, its
-//! folder and its history: steps that are already there are not written again.
+//! delays the training; what did not arrive is sent by `wandb sync`. A run that resumes from a checkpoint keeps its id,
+//! its folder and its history: steps that are already there are not written again.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
@@ -73,8 +73,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts or resumes a run. When online, waits briefly for the server's answer, so that the address of the run's page
-    /// can be printed; a server that does not answer, or refuses, only causes a warning.
+    /// Starts or resumes a run. When online, waits briefly for the server's answer, so that the address of the run's
+    /// page can be printed; a server that does not answer, or refuses, only causes a warning.
     ///
     /// # Errors
     /// A folder that cannot be written, or an invalid id.
@@ -127,8 +127,8 @@ impl Run {
         Ok(Self { id, active: Some(active) })
     }
 
-    /// Logs values of a step. Values of one step form one row; values that the history already has, and those of an earlier
-    /// step, are skipped. Use [`number`] for numbers that may be NaN or infinite.
+    /// Logs values of a step. Values of one step form one row; values that the history already has, and those of an
+    /// earlier step, are skipped. Use [`number`] for numbers that may be NaN or infinite.
     ///
     /// # Errors
     /// A log that cannot be written.
@@ -136,8 +136,8 @@ impl Run {
         self.active.as_mut().map_or(Ok(()), |active| active.log(step, values))
     }
 
-    /// Writes the row of the newest step, which otherwise waits for the next step. Call it before a checkpoint is saved, so
-    /// that a run that resumes from it finds the row.
+    /// Writes the row of the newest step, which otherwise waits for the next step. Call it before a checkpoint is
+    /// saved, so that a run that resumes from it finds the row.
     ///
     /// # Errors
     /// A log that cannot be written.

@@ -1,8 +1,8 @@
 //! A run's folder: the log that `wandb sync` sends, its other files, and what they hold when the run resumes.
 //!
-//! `wandb/offline-run-DATE_TIME-ID/` (`run-...` when online) has `run-ID.wandb`, `files/` and `logs/`, as with the official
-//! client. The log is written first, and what is sent is read from it. A resumed run continues in its folder; the official
-//! client makes a new one, whose log alone is not the whole run.
+//! `wandb/offline-run-DATE_TIME-ID/` (`run-...` when online) has `run-ID.wandb`, `files/` and `logs/`, as with the
+//! official client. The log is written first, and what is sent is read from it. A resumed run continues in its folder;
+//! the official client makes a new one, whose log alone is not the whole run.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -65,8 +65,8 @@ impl LocalRun {
         Ok(run)
     }
 
-    /// Reopens the newest folder of the run below `dir`; `None` if there is none. A record that a crash left incomplete is cut
-    /// off, as is the end of the run.
+    /// Reopens the newest folder of the run below `dir`; `None` if there is none. A record that a crash left incomplete
+    /// is cut off, as is the end of the run.
     pub(crate) fn reopen(dir: &Path, id: &str) -> anyhow::Result<Option<(Self, Before)>> {
         let Some(folder) = newest_folder(&dir.join("wandb"), id) else { return Ok(None) };
         let log_path = log_path(&folder, id);

@@ -1,8 +1,8 @@
 //! The `.wandb` file: records in LevelDB's log format, which `wandb sync` reads.
 //!
-//! Seven bytes are followed by blocks of 32 KiB. A record is one chunk or, if it does not fit into the block, several. Each
-//! chunk has a checksum, so that a record that a crash left incomplete is detected and removed. The
-//! checksum is the plain CRC-32, not LevelDB's masked CRC-32C (`core/internal/transactionlog` of the official client).
+//! Seven bytes are followed by blocks of 32 KiB. A record is one chunk or, if it does not fit into the block, several.
+//! Each chunk has a checksum, so that a record that a crash left incomplete is detected and removed. The checksum is
+//! the plain CRC-32, not LevelDB's masked CRC-32C (`core/internal/transactionlog` of the official client).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -123,8 +123,8 @@ impl LogReader {
         Ok(Self { file, position, block: Vec::new(), block_start: u64::MAX })
     }
 
-    /// The next record that ends at or before `limit`; `None` if there is none, or if the bytes are not a record. The next
-    /// call tries the same position again.
+    /// The next record that ends at or before `limit`; `None` if there is none, or if the bytes are not a record. The
+    /// next call tries the same position again.
     pub(crate) fn next(&mut self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         if self.position < FILE_HEADER.len() as u64 {
             return Ok(None);

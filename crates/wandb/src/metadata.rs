@@ -43,8 +43,8 @@ impl Metadata {
         self.config.as_object().cloned().unwrap_or_default()
     }
 
-    /// The config as the server stores it: each value wrapped, plus `_wandb`. Without `_wandb.t` the server does not regard the
-    /// run as started, and it cannot be resumed.
+    /// The config as the server stores it: each value wrapped, plus `_wandb`. Without `_wandb.t` the server does not
+    /// regard the run as started, and it cannot be resumed.
     pub(crate) fn server_config(&self, writer_id: &str, started: f64) -> Map<String, Value> {
         let values = self.config_values();
         let mut config: Map<String, Value> =

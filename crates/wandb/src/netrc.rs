@@ -1,7 +1,7 @@
 //! Reads the password of one machine from a netrc file.
 //!
-//! `wandb login` stores the key there. An entry `default` is not used: it is a password for other servers, which must not
-//! be disclosed to this one. Macros are skipped.
+//! `wandb login` stores the key there. An entry `default` is not used: it is a password for other servers, which must
+//! not be disclosed to this one. Macros are skipped.
 
 /// The password of the first of `machines` that has an entry with one.
 pub(crate) fn password(text: &str, machines: &[&str]) -> Option<String> {

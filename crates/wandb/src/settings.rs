@@ -1,7 +1,7 @@
 //! The settings of Weights & Biases, from the config file, the environment and netrc.
 //!
-//! As in the official client, the config takes precedence over the environment, like an argument of `wandb.init`, and the
-//! environment over the defaults. The key comes only from the environment or from netrc and is never shown.
+//! As in the official client, the config takes precedence over the environment, like an argument of `wandb.init`, and
+//! the environment over the defaults. The key comes only from the environment or from netrc and is never shown.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -109,8 +109,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Combines config, environment and defaults. `environment` looks up a variable; `default_dir` is the folder in which
-    /// `wandb/` is created unless `WANDB_DIR` names another.
+    /// Combines config, environment and defaults. `environment` looks up a variable; `default_dir` is the folder in
+    /// which `wandb/` is created unless `WANDB_DIR` names another.
     ///
     /// # Errors
     /// An invalid mode, address, key, project or id; online without a key.

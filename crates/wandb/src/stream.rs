@@ -1,8 +1,8 @@
 //! The thread that sends a run's log to the server during the run, and what the two share.
 //!
 //! The thread reads the log after its writer and never delays the run, which only publishes how far the log reaches. An
-//! unreachable server is retried with growing pauses; when it refuses for good the thread ends, and the log keeps the rest
-//! for `wandb sync`.
+//! unreachable server is retried with growing pauses; when it refuses for good the thread ends, and the log keeps the
+//! rest for `wandb sync`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Write as _;
@@ -56,7 +56,8 @@ impl Streamer {
             (self.say)(
                 Tone::Warning,
                 &format!(
-                    "Weights & Biases refused the run's data: {why}; training continues, send the data later with `wandb sync {}`",
+                    "Weights & Biases refused the run's data: {why}; training continues, send the data \
+                     later with `wandb sync {}`",
                     shell_path(&self.folder)
                 ),
             );

@@ -1,8 +1,8 @@
 //! Requests with a body: it is read while it is sent, and the request ends when nothing moves or a stop is requested.
 //!
-//! The blocking client of `http_client` cannot be used here. Its timeout includes sending the body, so a large one would
-//! need a timeout of hours, in which neither a dead connection nor a stop is noticed. Here a request is a future: dropping
-//! it closes its connection.
+//! The blocking client of `http_client` cannot be used here. Its timeout includes sending the body, so a large one
+//! would need a timeout of hours, in which neither a dead connection nor a stop is noticed. Here a request is a future:
+//! dropping it closes its connection.
 
 use std::io;
 use std::pin::pin;
@@ -26,8 +26,8 @@ use base::stop::StopFlag;
 
 /// How often a request is checked.
 const TICK: Duration = Duration::from_millis(100);
-/// Multiple of the timeout for silence. Sent bytes may still be in the system's buffers, some megabytes that take a minute on
-/// a slow line; and a commit of many files keeps the server busy.
+/// Multiple of the timeout for silence. Sent bytes may still be in the system's buffers, some megabytes that take a
+/// minute on a slow line; and a commit of many files keeps the server busy.
 const SILENCES: u32 = 5;
 /// As in reqwest.
 const MAX_REDIRECTS: usize = 10;

@@ -1,5 +1,5 @@
-//! Has the Hub check a model card before anything is sent: a commit with an invalid one is refused, and by then all large
-//! files have been sent.
+//! Has the Hub check a model card before anything is sent: a commit with an invalid one is refused, and by then all
+//! large files have been sent.
 
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;

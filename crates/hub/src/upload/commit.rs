@@ -28,7 +28,8 @@ pub(super) struct Change<'a> {
 /// Makes the commit on top of `parent`, in one try; returns its full hash.
 ///
 /// # Errors
-/// A [`Failure`], after which it is unknown whether the commit was made; a file that cannot be read or has changed; a stop.
+/// A [`Failure`], after which it is unknown whether the commit was made; a file that cannot be read or has changed; a
+/// stop.
 pub(super) fn commit(
     api: &Api<'_>,
     parent: Option<&str>,

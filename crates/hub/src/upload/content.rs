@@ -1,7 +1,8 @@
 //! One file to upload: its length and start, its hashes, and its bytes each time they are sent.
 //!
-//! The bytes are read piece by piece, so that a large file is never held in memory. They are compared with the hash that
-//! the Hub was given: the last piece of a content that has changed is not sent, so that the server never has all of it.
+//! The bytes are read piece by piece, so that a large file is never held in memory. They are compared with the hash
+//! that the Hub was given: the last piece of a content that has changed is not sent, so that the server never has all
+//! of it.
 
 use std::cell::OnceCell;
 use std::fs::{self, File};

@@ -1,4 +1,5 @@
-//! Uploads one large content to the storage: in one piece or in parts, and again with new addresses when they have expired.
+//! Uploads one large content to the storage: in one piece or in parts, and again with new addresses when they have
+//! expired.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,8 +106,8 @@ impl Large<'_> {
         Ok(())
     }
 
-    /// Sends bytes, all of them again after each temporary failure; `before` is the digest of those before them. Returns the
-    /// digest up to their end.
+    /// Sends bytes, all of them again after each temporary failure; `before` is the digest of those before them.
+    /// Returns the digest up to their end.
     fn put(
         &self,
         url: &Url,

@@ -1,10 +1,10 @@
-//! Uploads local files to a model repository: finds the repository, determines which files it lacks, sends the large ones to
-//! its storage and makes one commit; failures come with hints.
+//! Uploads local files to a model repository: finds the repository, determines which files it lacks, sends the large
+//! ones to its storage and makes one commit; failures come with hints.
 //!
-//! `hf-hub` has a call for it, `upload_folder`, which is not good enough (version 1.0.0): if the server does not speak the
-//! Xet protocol, it puts files of any size into the commit, held in memory; it sends unchanged files again and makes an
-//! empty commit; it waits at most half a minute whatever a server asks for, repeats a commit whose answer was lost, and
-//! cannot be stopped. The calls here are those of `huggingface_hub` without Xet, which every Hub understands.
+//! `hf-hub` has a call for it, `upload_folder`, which is not good enough (version 1.0.0): if the server does not speak
+//! the Xet protocol, it puts files of any size into the commit, held in memory; it sends unchanged files again and
+//! makes an empty commit; it waits at most half a minute whatever a server asks for, repeats a commit whose answer was
+//! lost, and cannot be stopped. The calls here are those of `huggingface_hub` without Xet, which every Hub understands.
 
 mod api;
 mod calls;

@@ -1,5 +1,5 @@
-//! Uploads to a Hub on this machine that speaks the protocol of the real one, keeps what it gets, and misbehaves when told
-//! to.
+//! Uploads to a Hub on this machine that speaks the protocol of the real one, keeps what it gets, and misbehaves when
+//! told to.
 
 use std::collections::BTreeMap;
 use std::fs;
