@@ -198,4 +198,14 @@ mod tests {
             Selector::Format(FORMATS.iter().find(|format| format.name == "table").unwrap())
         );
     }
+
+    #[test]
+    fn every_name_means_one_thing() {
+        let mut names: Vec<&str> = KnownDataset::ALL.into_iter().map(KnownDataset::name).collect();
+        names.extend(FORMATS.iter().map(|format| format.name));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
 }
