@@ -60,8 +60,8 @@ impl KnownDataset {
         }
     }
 
-    /// Whether `raw` has as many images as this data set: in each split of which there are any, or in all where no split is
-    /// named. A set of your own in the same form has not.
+    /// Whether `raw` has as many images as this data set: in each split of which there are any, or in all where no
+    /// split is named. A set of your own in the same form has not.
     pub fn has_size_of(self, raw: &RawDataset) -> bool {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         let counts = Split::ALL.map(count);

@@ -1,5 +1,5 @@
-//! Pictures that are skipped, counted so that the user does not look for them in vain: those of formats that are not read,
-//! and those whose names are not those of pictures.
+//! Pictures that are skipped, counted so that the user does not look for them in vain: those of formats that are not
+//! read, and those whose names are not those of pictures.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
