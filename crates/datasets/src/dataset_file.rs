@@ -1,5 +1,5 @@
-//! `dataset.json` of a prepared data set, in Karpathy's schema: how it is written and read, and what split files of that
-//! schema say. (What others distribute in it varies, and is read by `annotations::formats::karpathy`.)
+//! `dataset.json` of a prepared data set, in Karpathy's schema: how it is written and read, and what split files of
+//! that schema say. (What others distribute in it varies, and is read by `annotations::formats::karpathy`.)
 
 use std::io;
 

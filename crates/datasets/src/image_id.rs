@@ -1,7 +1,7 @@
 //! What annotations call an image: a key that ties captions to images, and nothing that is computed with.
 //!
-//! JSON writers spell one key in several ways: `7`, `7.0` (pandas), `"7"`. They are one key here; so is `"007"` where no
-//! other image has it.
+//! JSON writers spell one key in several ways: `7`, `7.0` (pandas), `"7"`. They are one key here; so is `"007"` where
+//! no other image has it.
 
 use std::collections::HashMap;
 use std::fmt;

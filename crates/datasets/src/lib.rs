@@ -1,8 +1,8 @@
 //! From the files that you have (annotations of many formats, folders, archives) to a prepared data set: `images/` and
 //! `dataset.json`.
 //!
-//! Imports go down: `image_id`, `name_forms` < `dataset_file` < `prepared` < `source` < `annotations` < `output` < `shapes` <
-//! `prepare`. Every `mod.rs` with files below it says their order.
+//! Imports go down: `image_id`, `name_forms` < `dataset_file` < `prepared` < `source` < `annotations` < `output` <
+//! `shapes` < `prepare`. Every `mod.rs` with files below it says their order.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 

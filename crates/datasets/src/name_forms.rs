@@ -1,5 +1,5 @@
-//! The ways in which one file name is written. macOS takes letters apart (`é` is `e` and an accent), Windows does not tell
-//! `IMG.JPG` from `img.jpg`, browsers write `%20` for a blank: people see one name.
+//! The ways in which one file name is written. macOS takes letters apart (`é` is `e` and an accent), Windows does not
+//! tell `IMG.JPG` from `img.jpg`, browsers write `%20` for a blank: people see one name.
 
 use std::borrow::Cow;
 

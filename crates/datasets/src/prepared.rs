@@ -26,12 +26,12 @@ pub const MARKER_FILE: &str = ".preparing";
 /// All files of the source as they were when the data set was made.
 pub(crate) const RECORD_FILE: &str = "source.json";
 /// The SHA-256 of each image, of `dataset.json` and of `samples.jpg`, as `sha256sum -c` reads them.
-pub const SUMS_FILE: &str = "SHA256SUMS";
+pub(crate) const SUMS_FILE: &str = "SHA256SUMS";
 /// Some of the images with their captions, to look at.
 pub const SAMPLES_FILE: &str = "samples.jpg";
 /// Longest caption in characters: more than any text that somebody wrote about a picture, and what a tokenizer still
 /// takes in a moment.
-pub const MAX_CAPTION_CHARS: usize = 10_000;
+pub(crate) const MAX_CAPTION_CHARS: usize = 10_000;
 
 /// What an image is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,8 +72,8 @@ pub struct ImageRecord {
     pub split: Split,
     /// Captions, trimmed; at least one, none empty.
     pub captions: Vec<String>,
-    /// `cocoid`, what the annotations called the image; else `imgid`; the position in the file where it has neither. Where
-    /// two images would have the same, their file names.
+    /// `cocoid`, what the annotations called the image; else `imgid`; the position in the file where it has neither.
+    /// Where two images would have the same, their file names.
     pub image_id: ImageId,
 }
 
@@ -91,9 +91,9 @@ impl Dataset {
     /// Reads and checks `dataset.json` of `directory`. The images themselves are not looked at.
     ///
     /// # Errors
-    /// A preparation that is not finished, a missing folder or file, broken JSON, a file name that leaves `images/` or appears twice, an image without
-    /// captions, a caption that is empty or longer than [`MAX_CAPTION_CHARS`], an unknown split, no image at all.
-    /// Control characters in captions are read as spaces, with a warning.
+    /// A preparation that is not finished, a missing folder or file, broken JSON, a file name that leaves `images/` or
+    /// appears twice, an image without captions, a caption that is empty or longer than [`MAX_CAPTION_CHARS`], an
+    /// unknown split, no image at all. Control characters in captions are read as spaces, with a warning.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         // Old captions may lie beside new images.
         if directory.join(MARKER_FILE).exists() && !directory.join(PREPARATION_FILE).exists() {

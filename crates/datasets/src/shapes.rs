@@ -15,8 +15,7 @@ use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 
 use crate::annotations::{RawDataset, RawImage, SplitFrom};
-use crate::output;
-use crate::output::{Preparation, ownership};
+use crate::output::{self, Preparation, ownership};
 use crate::prepared::{IMAGE_FOLDER, Split};
 use base::digest;
 use base::random::Stream;

@@ -1,12 +1,12 @@
-//! Quotes within quotes that have a backslash in front, `"a \"red\" dog"`, as Spark, MySQL and pandas' `escapechar` write
-//! them in place of two quotes.
+//! Quotes within quotes that have a backslash in front, `"a \"red\" dog"`, as Spark, MySQL and pandas' `escapechar`
+//! write them in place of two quotes.
 
 /// The note on a file that is read this way.
 pub(crate) const NOTE: &str =
     "quotes within quotes have a backslash in front, as Spark and MySQL write them: they are read as quotes";
 
-/// The text of a table with two quotes for each such one; nothing where it is written as usual: unless fewer values have
-/// something after the quote that closes them when it is read so.
+/// The text of a table with two quotes for each such one; nothing where it is written as usual: unless fewer values
+/// have something after the quote that closes them when it is read so.
 pub(crate) fn doubled(text: &str, separator: u8) -> Option<String> {
     if !text.contains("\\\"") {
         return None;

@@ -175,9 +175,9 @@ impl Builder {
         gathered.numbers.extend(number);
     }
 
-    /// Sets the split of an image. What is said of the image counts more than a word in the name of a file or folder. Of two
-    /// answers that count alike that with the later split counts (validation, then testing): that is the one that must not
-    /// be seen in training.
+    /// Sets the split of an image. What is said of the image counts more than a word in the name of a file or folder.
+    /// Of two answers that count alike that with the later split counts (validation, then testing): that is the one
+    /// that must not be seen in training.
     pub(crate) fn split<'a>(&mut self, image: usize, said: impl Into<SplitClaim<'a>>) {
         let (split, from) = match said.into() {
             SplitClaim::OfImage(split) => (split, SplitFrom::Annotations),
@@ -234,8 +234,8 @@ impl Builder {
         }
     }
 
-    /// Takes what columns or keys say as the splits where all of it is words for splits and images are left to train on; it
-    /// suffices that one is called a split.
+    /// Takes what columns or keys say as the splits where all of it is words for splits and images are left to train
+    /// on; it suffices that one is called a split.
     fn settle_maybe_splits(&mut self) {
         for MaybeSplits { name, said, odd } in std::mem::take(&mut self.maybe_splits) {
             let is_called_so = name.to_ascii_lowercase().contains("split");

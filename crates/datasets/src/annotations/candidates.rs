@@ -17,8 +17,7 @@ use crate::name_forms::{last_part, loosest, number};
 use crate::prepared::PREPARATION_FILE;
 use crate::source::{START, Source, UnnamedPictures};
 use base::fault::{describe, one_line};
-use pixels::picture_formats::format_of_name;
-use pixels::picture_formats::is_image_name;
+use pixels::picture_formats::{format_of_name, is_image_name};
 
 /// Files that hold captions perhaps, and are not read.
 const NOT_READ: [(&str, &str); 12] = [

@@ -5,8 +5,7 @@ use crate::annotations::format::{Format, Match};
 use crate::annotations::formats::{FORMATS, beside_images};
 use crate::annotations::known_dataset::KnownDataset;
 use crate::annotations::raw_dataset::Repair;
-use crate::annotations::training_files;
-use crate::annotations::training_files::TrainingFile;
+use crate::annotations::training_files::{self, TrainingFile};
 use crate::annotations::unread::UnreadFiles;
 use crate::source::Source;
 use base::digest::sha256;
@@ -197,5 +196,15 @@ mod tests {
             Selector::named("table").unwrap(),
             Selector::Format(FORMATS.iter().find(|format| format.name == "table").unwrap())
         );
+    }
+
+    #[test]
+    fn every_name_means_one_thing() {
+        let mut names: Vec<&str> = KnownDataset::ALL.into_iter().map(KnownDataset::name).collect();
+        names.extend(FORMATS.iter().map(|format| format.name));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 }

@@ -45,8 +45,8 @@ impl Family {
         Self { name: words.join("/"), split: split_of_path(stem).map(|named| named.split), part, of_file }
     }
 
-    /// Whether both are parts of one set: their paths are alike but for the split, or the names of the files are, and say
-    /// so by more than the split.
+    /// Whether both are parts of one set: their paths are alike but for the split, or the names of the files are, and
+    /// say so by more than the split.
     pub(crate) fn is_sister(&self, other: &Self) -> bool {
         self.name == other.name || self.of_file.is_some() && self.of_file == other.of_file
     }

@@ -16,7 +16,7 @@ pub(crate) const ABOUT: [&str; 9] =
 /// COCO's files of other things.
 pub(crate) const OTHERS_OF_COCO: [&str; 5] = ["instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_"];
 
-pub fn may_hold_captions(path: &str) -> bool {
+pub(crate) fn may_hold_captions(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     has_one_of(name, &READ) || has_one_of(name, &BESIDE) || speaks_of_captions(name)
 }
@@ -127,7 +127,8 @@ pub(crate) fn unwrapped(mut path: &str) -> &str {
     path
 }
 
-/// The path without all that was done to the file, and without its own ending, unless that is a split: `captions.train`.
+/// The path without all that was done to the file, and without its own ending, unless that is a split:
+/// `captions.train`.
 pub(crate) fn stem(path: &str) -> &str {
     let path = unwrapped(path);
     let stem = without_ending(path);

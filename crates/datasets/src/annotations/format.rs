@@ -16,8 +16,8 @@ use crate::source::Source;
 pub struct Format {
     pub name: &'static str,
     pub description: &'static str,
-    /// Annotations of this format among the files that no earlier format has claimed; several where they are of different
-    /// data sets.
+    /// Annotations of this format among the files that no earlier format has claimed; several where they are of
+    /// different data sets.
     pub(crate) find: fn(&Candidates<'_>) -> anyhow::Result<Vec<Match>>,
     pub(crate) read: fn(&Input<'_>) -> anyhow::Result<RawDataset>,
 }

@@ -55,8 +55,8 @@ pub(crate) struct Neighbours<'a> {
 }
 
 impl<'a> Neighbours<'a> {
-    /// The only image called `name` in the folders of the split of `file`, else in the folder of `file` and not in those of
-    /// another split.
+    /// The only image called `name` in the folders of the split of `file`, else in the folder of `file` and not in
+    /// those of another split.
     fn of_file(&self, file: &AnnotationFile<'_>, name: &str) -> Option<&'a str> {
         let name = tidy(name);
         let called = self.by_name.get(&loosest(last_part(&name)))?;

@@ -60,8 +60,8 @@ impl KnownDataset {
         }
     }
 
-    /// Whether `raw` has as many images as this data set: in each split of which there are any, or in all where no split is
-    /// named. A set of your own in the same form has not.
+    /// Whether `raw` has as many images as this data set: in each split of which there are any, or in all where no
+    /// split is named. A set of your own in the same form has not.
     pub fn has_size_of(self, raw: &RawDataset) -> bool {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         let counts = Split::ALL.map(count);
@@ -83,5 +83,58 @@ impl KnownDataset {
             words().filter_map(year).any(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
         };
         [Self::Flickr8k, Self::Flickr30k, Self::Coco].into_iter().find(speaks_of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotations::raw_dataset::RawImage;
+
+    #[test]
+    fn a_known_data_set_is_known_by_its_size() {
+        let raw = |counts: &[(usize, Option<Split>)]| {
+            let image = |split| RawImage { split, ..RawImage::default() };
+            let images = counts.iter().flat_map(|&(count, split)| vec![image(split); count]).collect();
+            RawDataset { images, ..RawDataset::default() }
+        };
+        let [train, val, test] = Split::ALL.map(Some);
+        for (known, counts) in [
+            (KnownDataset::Coco, &[(113_287, train), (5_000, val), (5_000, test)][..]),
+            (KnownDataset::Coco, &[(118_287, train), (5_000, val)]),
+            (KnownDataset::Coco, &[(40_504, val)]),
+            (KnownDataset::Coco, &[(123_287, None)]),
+            (KnownDataset::Flickr8k, &[(8_092, None)]),
+            (KnownDataset::Flickr8k, &[(6_000, train)]),
+            (KnownDataset::Flickr30k, &[(29_000, train), (1_014, val), (1_000, test)]),
+            (KnownDataset::Flickr30k, &[(31_783, None)]),
+        ] {
+            assert!(known.has_size_of(&raw(counts)), "{known:?} {counts:?}");
+        }
+        for (known, counts) in [
+            (KnownDataset::Coco, &[(6, None)][..]),
+            (KnownDataset::Coco, &[(118_287, train), (5_001, val)]),
+            (KnownDataset::Coco, &[(5_000, val), (1, None)]),
+            (KnownDataset::Flickr8k, &[(31_783, None)]),
+            (KnownDataset::Shapes, &[(1, None)]),
+            (KnownDataset::Flickr30k, &[]),
+        ] {
+            assert!(!known.has_size_of(&raw(counts)), "{known:?} {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_speaks_of_a_known_data_set_by_a_word() {
+        for (path, expected) in [
+            ("dataset_coco.json", Some(KnownDataset::Coco)),
+            ("annotations/coco_karpathy_train", Some(KnownDataset::Coco)),
+            ("MSCOCO2017-val", Some(KnownDataset::Coco)),
+            ("flickr30k_test.json", Some(KnownDataset::Flickr30k)),
+            ("dataset_flickr8k.json", Some(KnownDataset::Flickr8k)),
+            ("coconuts/pairs", None),
+            ("captions", None),
+        ] {
+            assert_eq!(KnownDataset::of_path(path), expected, "{path}");
+        }
     }
 }

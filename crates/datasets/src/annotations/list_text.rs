@@ -1,5 +1,5 @@
-//! Lists that were written as texts: pandas writes a list in a cell as `['a dog', "it's"]`, a set as `{'a dog'}`, an array
-//! without commas or as `array(['a dog'], dtype=object)`, bytes as `b'a dog'`; others write JSON.
+//! Lists that were written as texts: pandas writes a list in a cell as `['a dog', "it's"]`, a set as `{'a dog'}`, an
+//! array without commas or as `array(['a dog'], dtype=object)`, bytes as `b'a dog'`; others write JSON.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ const MAX_DEPTH: usize = 4;
 /// A text that begins so is no caption, whatever follows.
 const BEGINNINGS: [&str; 9] = ["['", "[\"", "[b'", "[b\"", "{'", "{\"", "[{'", "[{\"", "array(["];
 
-/// The texts of a list that is written as a text; the text itself where it is no such list. What Python and pandas write
-/// for nothing is one of the texts, `None` or `nan`.
+/// The texts of a list that is written as a text; the text itself where it is no such list. What Python and pandas
+/// write for nothing is one of the texts, `None` or `nan`.
 pub(crate) fn texts_of(text: Cow<'_, str>) -> Result<Vec<Cow<'_, str>>, &'static str> {
     let trimmed = text.trim();
     let is_written = trimmed.starts_with(['[', '(', '{']) || trimmed.starts_with("array(") || is_bytes(trimmed);

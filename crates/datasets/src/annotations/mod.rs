@@ -1,11 +1,12 @@
 //! The captions of a source: which of its files hold some, in which format, and what they say.
 //!
-//! `candidates` looks into the files that may hold captions. A format says which of them are its own (`find`), and turns
-//! them into a [`RawDataset`] (`read`). It decides nothing silently: what it mended is a [`Repair`], what it left out is a
-//! [`Reject`], and a file that no format takes is named by `unread`. Image files are the business of `prepare`.
+//! `candidates` looks into the files that may hold captions. A format says which of them are its own (`find`), and
+//! turns them into a [`RawDataset`] (`read`). It decides nothing silently: what it mended is a [`Repair`], what it left
+//! out is a [`Reject`], and a file that no format takes is named by `unread`. Image files are the business of
+//! `prepare`.
 //!
-//! Imports go down: words and texts (`split_names`, `fields`, `text`, ...) < `builder` < `json`, `layout` < `candidates` <
-//! `format` < `formats` < `unread` < `choice` < `scored`.
+//! Imports go down: words and texts (`split_names`, `fields`, `text`, ...) < `builder` < `json`, `layout` <
+//! `candidates` < `format` < `formats` < `unread` < `choice` < `scored`.
 
 mod backslash_quotes;
 mod builder;
@@ -36,13 +37,14 @@ pub(crate) use candidates::unnamed_pictures;
 pub use choice::{Choice, Selector, choose};
 pub use encoding::decode;
 pub use fields::Columns;
-pub use file_names::may_hold_captions;
+pub(crate) use file_names::may_hold_captions;
 pub use format::{Format, Match};
 pub use formats::{FORMATS, flickr8k, flickr30k_hub};
 pub use known_dataset::KnownDataset;
 pub use raw_dataset::{RawDataset, RawImage, Reject, Repair, SplitFrom};
-pub use references::{Folders, are_others, split_of_folders};
+pub(crate) use references::split_of_folders;
+pub use references::{Folders, are_others};
 pub use scored::{Scored, read_captions, read_scored};
-pub use split_names::{NamedSplit, split_of_path, split_of_word};
+pub(crate) use split_names::{NamedSplit, split_of_path, split_of_word};
 pub use text::{Table, json, separator};
 pub use training_files::TrainingFile;

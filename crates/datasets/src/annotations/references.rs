@@ -1,5 +1,5 @@
-//! What a name of an image in annotations says: which file is meant, its split, and that it is not the image of that name
-//! in other folders.
+//! What a name of an image in annotations says: which file is meant, its split, and that it is not the image of that
+//! name in other folders.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -38,7 +38,7 @@ pub(crate) fn file_of(name: &str) -> &str {
 
 /// The split that the folders of a path speak of. A home folder on another machine speaks of none: of a path from
 /// the root the last folder counts, or the one before where the last is called `images` or the like.
-pub fn split_of_folders(reference: &str) -> Option<NamedSplit<'_>> {
+pub(crate) fn split_of_folders(reference: &str) -> Option<NamedSplit<'_>> {
     let folder = &reference[..reference.rfind(['/', '\\'])?];
     let is_from_root = folder.starts_with(['/', '\\', '~']) || folder.as_bytes().get(1) == Some(&b':');
     let is_usual = |name: &str| ["images", "imgs", "img", "jpegimages"].contains(&name.to_lowercase().as_str());
@@ -74,10 +74,10 @@ impl Folders {
     }
 }
 
-/// Whether folders say that `reference`, one of paths in the folders `listed`, is another image than the one of its name at
-/// `path`, one of paths in the folders `there`: they are called by different splits, or the folder of the one is among the
-/// folders of the other's paths, or they differ in their numbers only. A folder that is missing, or called otherwise
-/// for all images, says nothing.
+/// Whether folders say that `reference`, one of paths in the folders `listed`, is another image than the one of its
+/// name at `path`, one of paths in the folders `there`: they are called by different splits, or the folder of the one
+/// is among the folders of the other's paths, or they differ in their numbers only. A folder that is missing, or called
+/// otherwise for all images, says nothing.
 pub fn are_others(reference: &str, listed: &Folders, path: &str, there: &Folders) -> bool {
     let (one, other) = (parts(reference), parts(path));
     let name = tidy(reference);

@@ -3,7 +3,7 @@
 use crate::prepared::Split;
 
 /// The split that people call `word`.
-pub fn split_of_word(word: &str) -> Option<Split> {
+pub(crate) fn split_of_word(word: &str) -> Option<Split> {
     let word = word.trim().to_ascii_lowercase();
     // `Flickr_8k.trainImages.txt`
     match word.strip_suffix("images").unwrap_or(&word) {
@@ -17,7 +17,7 @@ pub fn split_of_word(word: &str) -> Option<Split> {
 
 /// The split that a file or folder name speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamedSplit<'a> {
+pub(crate) struct NamedSplit<'a> {
     pub split: Split,
     /// The name has no other words than those that names of splits have.
     pub is_sure: bool,
@@ -26,7 +26,7 @@ pub struct NamedSplit<'a> {
 
 /// The split that a path speaks of: `flickr30k_train.json`, `captions_val2017.json`, `test/`. The last name with such a
 /// word counts; one with words for two splits (`captions_train_val.json`) says nothing.
-pub fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
+pub(crate) fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
     for name in path.rsplit('/') {
         // A folder of "my test photos" is no split.
         let words = || name.split(|character: char| !character.is_ascii_alphabetic() && character != ' ');

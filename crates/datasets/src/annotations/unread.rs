@@ -1,5 +1,6 @@
-//! Files that hold captions, or could, and that no reader takes: each is named with the reason. One that belongs to files
-//! that are read, as `captions_train.json` does to `captions_val.json`, is an error: its captions would be missing.
+//! Files that hold captions, or could, and that no reader takes: each is named with the reason. One that belongs to
+//! files that are read, as `captions_train.json` does to `captions_val.json`, is an error: its captions would be
+//! missing.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -155,8 +156,8 @@ impl<'a> UnreadFiles<'a> {
         Some(&file.reason)
     }
 
-    /// A line for each file that has something to do with captions; the others are counted, and so are those like the texts
-    /// beside images that are read.
+    /// A line for each file that has something to do with captions; the others are counted, and so are those like the
+    /// texts beside images that are read.
     pub(crate) fn notes(&self, found: &Match) -> Vec<Repair> {
         let mut notes = Vec::new();
         let beside = self.beside_images(found);

@@ -1,5 +1,5 @@
-//! The files that end a preparation: `dataset.json`, then `source.json` and `SHA256SUMS`, and last `preparation.json`, which
-//! says that all is done.
+//! The files that end a preparation: `dataset.json`, then `source.json` and `SHA256SUMS`, and last `preparation.json`,
+//! which says that all is done.
 
 use std::fs;
 use std::io::{self};
@@ -8,10 +8,8 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::annotations::RawDataset;
-use crate::dataset_file;
-use crate::dataset_file::NewImage;
-use crate::output::ownership;
-use crate::output::ownership::Ours;
+use crate::dataset_file::{self, NewImage};
+use crate::output::ownership::{self, Ours};
 use crate::output::preparation::{About, Preparation, summarize};
 use crate::output::write::{explain_write, write_if_changed};
 use crate::prepared::{DATASET_FILE, MARKER_FILE, PREPARATION_FILE, Split};

@@ -1,7 +1,7 @@
-//! Who owns the folder that a data set goes into, and which of its files are ours. This is decided before the first write: a folder
-//! that holds anything is ours only where a report or a mark of a preparation says so, and in it a file is replaced or
-//! removed only while it has the content that a preparation wrote, which `SHA256SUMS` records, and the mark of a preparation
-//! under way. The user's files, and the source through whichever links, stay as they are.
+//! Who owns the folder that a data set goes into, and which of its files are ours. This is decided before the first
+//! write: a folder that holds anything is ours only where a report or a mark of a preparation says so, and in it a file
+//! is replaced or removed only while it has the content that a preparation wrote, which `SHA256SUMS` records, and the
+//! mark of a preparation under way. The user's files, and the source through whichever links, stay as they are.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
@@ -33,16 +33,16 @@ const HINT: &str = "choose an absent or empty folder with `--output` (in a confi
 /// The files in a folder that preparations wrote.
 #[derive(Clone, Debug, Default)]
 pub struct Ours {
-    /// By their paths in it: the SHA-256 of what was written; `None` where it was an earlier version of the program, which
-    /// recorded none.
+    /// By their paths in it: the SHA-256 of what was written; `None` where it was an earlier version of the program,
+    /// which recorded none.
     files: HashMap<String, Option<Vec<String>>>,
     /// The mark of the preparation under way, which gets the SHA-256 of each image before it is written.
     mark: Option<Arc<Mutex<File>>>,
 }
 
 impl Ours {
-    /// Writes `bytes`, whose SHA-256 is `sum`, to the file `name` in `directory` unless they are there already, and gives
-    /// whether it wrote. With `is_one_of_many` the caller syncs all files at the end.
+    /// Writes `bytes`, whose SHA-256 is `sum`, to the file `name` in `directory` unless they are there already, and
+    /// gives whether it wrote. With `is_one_of_many` the caller syncs all files at the end.
     pub(crate) fn write(
         &self,
         directory: &Path,
@@ -216,8 +216,9 @@ pub(crate) fn record<'a>(
     explain_write(written, &path)
 }
 
-/// Begins to fill the folder: makes it, its `images/` and their subfolders, marks it as being prepared, and removes what an
-/// interrupted preparation left half written of images with these names and the report of what is about to change.
+/// Begins to fill the folder: makes it, its `images/` and their subfolders, marks it as being prepared, and removes
+/// what an interrupted preparation left half written of images with these names and the report of what is about to
+/// change.
 pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Ours> {
     let (mut ours, is_marked) = ours(directory)?;
     refuse_links(directory, IMAGE_FOLDER)?;

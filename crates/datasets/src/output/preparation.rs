@@ -113,8 +113,8 @@ impl Counts {
     }
 }
 
-/// The report of a finished preparation in `directory`, of the data set called `name` if one is given; `None` where there
-/// is none, or where images are missing, so that it has to be done (again).
+/// The report of a finished preparation in `directory`, of the data set called `name` if one is given; `None` where
+/// there is none, or where images are missing, so that it has to be done (again).
 pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let Some(preparation) = read(directory)? else { return Ok(None) };
     if let Some(name) = name.filter(|&name| preparation.dataset != name) {
@@ -198,8 +198,8 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
     }
 }
 
-/// The names of the images of the data set in `directory`; `None` where no preparation made it. Where its `dataset.json` is
-/// not the one that was prepared, there are none.
+/// The names of the images of the data set in `directory`; `None` where no preparation made it. Where its
+/// `dataset.json` is not the one that was prepared, there are none.
 pub(crate) fn reported_images(directory: &Path) -> anyhow::Result<Option<Vec<String>>> {
     let Some(preparation) = read(directory)? else { return Ok(None) };
     let path = directory.join(DATASET_FILE);

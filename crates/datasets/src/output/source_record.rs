@@ -1,5 +1,5 @@
-//! `source.json`: all files of the source as they were when a data set was made of it, so that a later change is noticed
-//! by sizes and times, without reading 100,000 images again.
+//! `source.json`: all files of the source as they were when a data set was made of it, so that a later change is
+//! noticed by sizes and times, without reading 100,000 images again.
 
 use std::collections::HashMap;
 use std::fs;
@@ -72,8 +72,8 @@ impl FileRecord {
 }
 
 impl SourceRecord {
-    /// The record of the source at `path`, which was listed before it was read. `uses` tells of files by their paths; an
-    /// archive that it does not tell of was looked into.
+    /// The record of the source at `path`, which was listed before it was read. `uses` tells of files by their paths;
+    /// an archive that it does not tell of was looked into.
     pub(crate) fn new(path: &Path, source: &Source, mut uses: HashMap<&str, Use>) -> Self {
         let record = |(path, stamp): (&str, Stamp)| {
             let otherwise = if is_archive_name(path) || is_packed_name(path) { Use::Seen } else { Use::Unused };
@@ -91,8 +91,8 @@ impl SourceRecord {
         Self { format_version: FORMAT_VERSION, dataset_sha256: String::new(), path: place_of(path), files }
     }
 
-    /// The record in `directory` of the data set whose `dataset.json` has this SHA-256; `None` where there is none that can
-    /// be used: an earlier release wrote none.
+    /// The record in `directory` of the data set whose `dataset.json` has this SHA-256; `None` where there is none that
+    /// can be used: an earlier release wrote none.
     pub(crate) fn read(directory: &Path, dataset_sha256: &str) -> Option<Self> {
         let file = bounded_file::open(&directory.join(RECORD_FILE)).ok()?;
         let record: Self = serde_json::from_reader(BufReader::new(file)).ok()?;
@@ -105,8 +105,8 @@ impl SourceRecord {
         self.save(directory)
     }
 
-    /// Takes over the times of files whose contents have turned out to be the same. A folder that cannot be written keeps
-    /// the old record, which is as true.
+    /// Takes over the times of files whose contents have turned out to be the same. A folder that cannot be written
+    /// keeps the old record, which is as true.
     pub(crate) fn refresh(mut self, directory: &Path, listing: &Listing) {
         let stamps: HashMap<&str, Stamp> = listing.all().map(|file| (file.path.as_str(), file.stamp)).collect();
         for file in self.files.iter_mut().filter(|file| matches!(file.used, Use::Read(_) | Use::Weighed(_))) {

@@ -6,11 +6,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use base::atomic_file;
-use base::bounded_file;
 use base::fault::WithHint as _;
 use base::lock::{LOCK_FILE, Lock};
-use base::terminal;
+use base::{atomic_file, bounded_file, terminal};
 
 /// Writes `bytes` to `path` unless they are there already; gives whether it wrote.
 pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {

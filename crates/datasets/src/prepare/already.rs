@@ -1,10 +1,10 @@
-//! What a data set that is there already means for a request: it is what was asked for, has to be made anew, or is another.
+//! What a data set that is there already means for a request: it is what was asked for, has to be made anew, or is
+//! another.
 
 use std::path::Path;
 
 use crate::annotations::{KnownDataset, Selector};
-use crate::output;
-use crate::output::{Options, Preparation};
+use crate::output::{self, Options, Preparation};
 use crate::prepare::changes;
 use crate::prepare::differences::Standing;
 use crate::prepare::request::Request;
@@ -15,8 +15,8 @@ const HINT: &str = "choose another `--output`, or remove the old folder first";
 
 const OLD_PIXELS: &str = "images were resized by an older version of the program, which read some JPEGs wrong,";
 
-/// The report of the data set in `directory`, called `name` if one is given, where it is what was asked for; `None` where it
-/// has to be made: it is not there or not finished, or its source has changed since, which is reported.
+/// The report of the data set in `directory`, called `name` if one is given, where it is what was asked for; `None`
+/// where it has to be made: it is not there or not finished, or its source has changed since, which is reported.
 pub(super) fn prepared(
     name: Option<&str>,
     request: &Request,

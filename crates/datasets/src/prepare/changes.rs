@@ -14,8 +14,8 @@ use base::bounded_file;
 use base::digest::sha256_file;
 use pixels::picture_formats::is_image_name;
 
-/// Compares `source` with what the data set in `directory`, whose report is `report`, was made of. `wanted` is what is asked
-/// for.
+/// Compares `source` with what the data set in `directory`, whose report is `report`, was made of. `wanted` is what is
+/// asked for.
 pub(super) fn since(
     report: &Preparation,
     directory: &Path,

@@ -25,8 +25,8 @@ pub(super) struct Resolved {
     pub(super) default_validation: f64,
 }
 
-/// Finds the files of the images of `raw`, which was read from what `choice` says, follows the user's split, and keeps as many images as `options` say, evenly
-/// spread.
+/// Finds the files of the images of `raw`, which was read from what `choice` says, follows the user's split, and keeps
+/// as many images as `options` say, evenly spread.
 pub(super) fn gather(
     mut raw: RawDataset,
     source: &Source,
@@ -126,8 +126,8 @@ pub(super) fn gather(
     Ok(Resolved { raw, files, weighed, default_validation })
 }
 
-/// Allows a few names that fit several files, and notes them: a mistake in a few names should not stop a preparation, but a
-/// data set without a large part of its images is a different one.
+/// Allows a few names that fit several files, and notes them: a mistake in a few names should not stop a preparation,
+/// but a data set without a large part of its images is a different one.
 ///
 /// # Errors
 /// More than one image in twenty of `num_images`.

@@ -9,8 +9,7 @@ use crate::annotations::{
     NamedSplit, RawDataset, RawImage, Repair, SplitFrom, TrainingFile, decode, split_of_folders, split_of_path,
 };
 use crate::name_forms::{last_part, loosest, tidy};
-use crate::prepare::split_forms;
-use crate::prepare::split_forms::{ENDINGS, SplitList};
+use crate::prepare::split_forms::{self, ENDINGS, SplitList};
 use crate::prepared::Split;
 use crate::source::Source;
 use base::bounded_file::MAX_CAPTIONS_BYTES;
@@ -60,8 +59,8 @@ pub(super) fn check_training<'a>(
     Err(fault(message, format!("give its images captions, {MOVE}")))
 }
 
-/// Gives images of which nothing is said the splits that their folders speak of: as the annotations write them, else where
-/// their files, at `paths`, are found.
+/// Gives images of which nothing is said the splits that their folders speak of: as the annotations write them, else
+/// where their files, at `paths`, are found.
 pub(super) fn hear_folders(raw: &mut RawDataset, paths: &[Option<&str>]) {
     let RawDataset { images, split_names, .. } = raw;
     for (image, path) in images.iter_mut().zip(paths).filter(|(image, _)| image.split.is_none()) {
@@ -74,8 +73,8 @@ pub(super) fn hear_folders(raw: &mut RawDataset, paths: &[Option<&str>]) {
     }
 }
 
-/// Settles which of the splits that are taken from names count. `is_known` says that the data set is one of which the names
-/// of files are known.
+/// Settles which of the splits that are taken from names count. `is_known` says that the data set is one of which the
+/// names of files are known.
 pub(super) fn settle(raw: &mut RawDataset, is_known: bool) {
     let is_named = |image: &RawImage| image.split.is_some() && image.split_from != SplitFrom::Annotations;
     if !raw.images.iter().any(is_named) {

@@ -9,8 +9,7 @@ use crate::name_forms::{Difference, last_part, tidy};
 use crate::prepare::name_index::{Lookup, NameIndex, Scope};
 use crate::source::Source;
 use base::digest::Hasher;
-use pixels::picture_formats::format_of_name;
-use pixels::picture_formats::{how_to_convert_file, unread_format_of_name};
+use pixels::picture_formats::{format_of_name, how_to_convert_file, unread_format_of_name};
 
 /// The files of a data set's images.
 #[derive(Default)]
@@ -42,9 +41,9 @@ impl FoundFiles {
     }
 }
 
-/// Finds the file of each image. Images without one, and those whose file another image has, go to the rejects. A file whose
-/// name is exactly the one sought goes to that image before it goes to any other. `settle` gets the data set while all images
-/// are in it, and the path of each whose file is found.
+/// Finds the file of each image. Images without one, and those whose file another image has, go to the rejects. A file
+/// whose name is exactly the one sought goes to that image before it goes to any other. `settle` gets the data set
+/// while all images are in it, and the path of each whose file is found.
 pub(super) fn find_files(
     raw: &mut RawDataset,
     source: &Source,
@@ -121,8 +120,8 @@ pub(super) fn find_files(
     found
 }
 
-/// What is found among the files that are not called like pictures that are read: a picture of another format, or a file
-/// that is called just as the annotations say, whatever its ending.
+/// What is found among the files that are not called like pictures that are read: a picture of another format, or a
+/// file that is called just as the annotations say, whatever its ending.
 fn among_others(others: &ImageIndex<'_>, source: &Source, reference: &str, scope: Scope) -> Lookup {
     let exactly = others.exactly(reference, scope);
     let name = tidy(reference);

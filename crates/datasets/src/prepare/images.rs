@@ -61,8 +61,8 @@ pub(super) struct StoredImage {
     pub(super) thumbnail: Option<RgbImage>,
 }
 
-/// Stores the images in `directory/images`, at most `short_side` pixels high and wide where one is given: a larger one is resized
-/// and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
+/// Stores the images in `directory/images`, at most `short_side` pixels high and wide where one is given: a larger one
+/// is resized and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
 pub(super) fn take(
     source: &Source,
     wanted: &[ImageJob<'_>],

@@ -46,8 +46,8 @@ fn outside(source: &Source, root: &Path, path: &str) -> Option<(String, PathBuf)
     (!target.starts_with(root)).then(|| (path.to_owned(), target))
 }
 
-/// Refuses to make a data set where its source lies or around it, and where links lead from one into the other: the images
-/// that are there would be replaced.
+/// Refuses to make a data set where its source lies or around it, and where links lead from one into the other: the
+/// images that are there would be replaced.
 pub(super) fn apart_from_source(path: &Path, source: &Source, directory: &Path) -> anyhow::Result<()> {
     let (Ok(root), Ok(output)) = (fs::canonicalize(path), fs::canonicalize(directory)) else { return Ok(()) };
     let refuse =

@@ -1,11 +1,11 @@
-//! Makes a prepared data set of what you have: finds images and captions, decodes and stores the images, settles the split,
-//! looks for what would spoil scores later, writes `dataset.json` and last `preparation.json`.
+//! Makes a prepared data set of what you have: finds images and captions, decodes and stores the images, settles the
+//! split, looks for what would spoil scores later, writes `dataset.json` and last `preparation.json`.
 //!
-//! A preparation can be stopped at any moment; the same command continues it. A finished one does nothing when it is asked
-//! for again, unless its source has changed.
+//! A preparation can be stopped at any moment; the same command continues it. A finished one does nothing when it is
+//! asked for again, unless its source has changed.
 //!
-//! Imports go down: `name_index` < `split_forms` < `split_file` < `request` < `image_files`, `images`, `guessed_splits`,
-//! `splitting` < `gather`, `differences` < `changes` < `already` < `pipeline`.
+//! Imports go down: `name_index` < `split_forms` < `split_file` < `request` < `image_files`, `images`,
+//! `guessed_splits`, `splitting` < `gather`, `differences` < `changes` < `already` < `pipeline`.
 
 mod already;
 mod changes;

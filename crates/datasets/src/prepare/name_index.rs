@@ -81,8 +81,8 @@ impl<'a> NameIndex<'a> {
         }
     }
 
-    /// The path that has the name of `reference` but for the way in which it is written; of several the one whose folders
-    /// agree most, then the one whose name differs least.
+    /// The path that has the name of `reference` but for the way in which it is written; of several the one whose
+    /// folders agree most, then the one whose name differs least.
     pub(super) fn loosely(&self, reference: &str, scope: Scope) -> Lookup {
         let loose = self
             .loose
@@ -154,8 +154,8 @@ impl<'a> Order<'a> {
         self.paths[place].rsplit('/')
     }
 
-    /// For the name of `reference`, and for its name with one, two and more of its folders, the paths that end so; as far as
-    /// there are any.
+    /// For the name of `reference`, and for its name with one, two and more of its folders, the paths that end so; as
+    /// far as there are any.
     fn search(&self, reference: &str) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for (depth, part) in reference.rsplit('/').enumerate() {

@@ -128,8 +128,8 @@ pub(super) fn pairs_across<S: Copy + Ord + Sync>(
 }
 
 /// Pairs of images in different splits with the same digest, as (index, larger index) in ascending order. Each image of
-/// a group of equal ones is paired with the first image of the group that is in another split, so that a picture that is
-/// there a thousand times gives a thousand pairs and not a million.
+/// a group of equal ones is paired with the first image of the group that is in another split, so that a picture that
+/// is there a thousand times gives a thousand pairs and not a million.
 pub(super) fn same_content<S: Copy + PartialEq>(images: &[([u8; 32], S)]) -> Vec<(usize, usize)> {
     let mut order: Vec<usize> = (0..images.len()).collect();
     // The sort is stable: equal ones stay in the order of their indices.

@@ -15,7 +15,8 @@ use crate::source::{Listed, Listing, Source, Stamp, is_archive_name};
 use base::digest::sha256_file;
 use pixels::picture_formats::is_image_name;
 
-/// As [`changes::since`](super::changes::since). A file that is older than the report and has its size counts as it was.
+/// As [`changes::since`](super::changes::since). A file that is older than the report and has its size counts as it
+/// was.
 pub(super) fn since(
     report: &Preparation,
     directory: &Path,

@@ -5,15 +5,14 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::output;
-use crate::output::{FileDigest, SourceRecord, Use};
-use crate::prepare::images;
-use crate::prepare::images::StoreResult;
+use crate::output::{self, FileDigest, SourceRecord, Use};
+use crate::prepare::images::{self, StoreResult};
 use crate::source::{Source, Stamp};
 use base::digest::{Hasher, sha256_file};
 
 /// Archives, annotation files and images that a data set is made of, and the record of the whole source, which is at
-/// `path`; `weighed` are files that might have been images of it. Many annotation files are one for each image, and are listed as one.
+/// `path`; `weighed` are files that might have been images of it. Many annotation files are one for each image, and are
+/// listed as one.
 pub(super) fn sources(
     source: &Source,
     path: &Path,

@@ -1,6 +1,6 @@
-//! The forms of a split that the user brings: JSON in Karpathy's schema or as a list of images with their splits, a JSON
-//! object from split to names or from name to split, lines of JSON, a table with a column for the image and one for the
-//! split, or a list of names for each split, one to a line (`train.txt`, `val.txt`, `test.txt`).
+//! The forms of a split that the user brings: JSON in Karpathy's schema or as a list of images with their splits, a
+//! JSON object from split to names or from name to split, lines of JSON, a table with a column for the image and one
+//! for the split, or a list of names for each split, one to a line (`train.txt`, `val.txt`, `test.txt`).
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -76,8 +76,8 @@ pub(super) fn parse(path: &Path, text: &str, entries: &mut SplitList) -> anyhow:
     }
 }
 
-/// The text with blank lines in place of comments, and the header where it is written as one. A name of an image may begin
-/// with `#`.
+/// The text with blank lines in place of comments, and the header where it is written as one. A name of an image may
+/// begin with `#`.
 fn without_comments(text: &str) -> Cow<'_, str> {
     let is_comment = |line: &str| line.trim_start().starts_with('#') && !line.split(SEPARATORS).any(is_quoted_image);
     if !text.lines().any(is_comment) {
@@ -264,7 +264,8 @@ fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Spl
     })
 }
 
-/// A name on each line. A label may follow it, as image classifiers have it, or the split where the file's name says none.
+/// A name on each line. A label may follow it, as image classifiers have it, or the split where the file's name says
+/// none.
 fn parse_list(text: &str, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<()> {
     let lines: Vec<(usize, &str)> =
         text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()).collect();

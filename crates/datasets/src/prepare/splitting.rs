@@ -18,8 +18,8 @@ pub(super) struct Candidate<'a> {
 }
 
 /// The split of each image; images without one are for training, and of the training images the shares asked for are
-/// drawn for validation and testing; `default` for validation where none is asked for. The draw depends on names and contents only, and pictures of one content come to
-/// one side.
+/// drawn for validation and testing; `default` for validation where none is asked for. The draw depends on names and
+/// contents only, and pictures of one content come to one side.
 pub(super) fn assign(
     images: &[Candidate<'_>],
     validation: Option<f64>,
@@ -66,7 +66,8 @@ pub(super) fn assign(
     Ok(splits)
 }
 
-/// NameDifferences whether the annotated split is the one that papers report on. A split of which nothing is annotated tells nothing.
+/// NameDifferences whether the annotated split is the one that papers report on. A split of which nothing is annotated
+/// tells nothing.
 pub(super) fn check_official(known: KnownDataset, counts: [usize; 3], repairs: &mut Vec<Repair>) {
     let Some(expected) = known.official_sizes() else { return };
     let has_a_test = counts[1..].iter().any(|&count| count > 0);

@@ -1,6 +1,6 @@
 //! A zip or tar archive of unknown origin. An archive with an absolute path, a `..`, a link, two members of one name,
-//! members that share bytes, or more than its limits is refused whole, before anything is read from it. Folders and what
-//! macOS adds (`__MACOSX/`, `._*`, `.DS_Store`) are left out of the list.
+//! members that share bytes, or more than its limits is refused whole, before anything is read from it. Folders and
+//! what macOS adds (`__MACOSX/`, `._*`, `.DS_Store`) are left out of the list.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -41,7 +41,7 @@ impl SourceFile {
         self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
     }
 
-    pub fn is_in_tar(&self) -> bool {
+    pub(crate) fn is_in_tar(&self) -> bool {
         matches!(self.place, Place::Archive { is_tar: true, .. })
     }
 
@@ -79,8 +79,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Lists the folder or archive `root` as [`Listing::of`] does, and what is in its archives. An archive in a folder that
-    /// is damaged, refused or is also there unpacked is skipped.
+    /// Lists the folder or archive `root` as [`Listing::of`] does, and what is in its archives. An archive in a folder
+    /// that is damaged, refused or is also there unpacked is skipped.
     pub fn open(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
         let listing = Listing::of(root, output)?;
         let is_folder = root.is_dir();
@@ -144,7 +144,7 @@ impl Source {
         loose.chain(self.archive_files.iter().chain(&self.packed).map(|file| (file.path.as_str(), file.stamp)))
     }
 
-    pub fn listed_at(&self) -> i64 {
+    pub(crate) fn listed_at(&self) -> i64 {
         self.listed_at
     }
 
@@ -166,12 +166,12 @@ impl Source {
     }
 
     /// What was noticed of archives that are read.
-    pub fn remarks(&self) -> &[(String, String)] {
+    pub(crate) fn remarks(&self) -> &[(String, String)] {
         &self.remarks
     }
 
     /// The first of [`Source::skipped`] as the end of a message; empty where there are none.
-    pub fn describe_skipped(&self) -> String {
+    pub(crate) fn describe_skipped(&self) -> String {
         const NUM_SHOWN: usize = 3;
         let all = self.skipped();
         let shown = all.iter().take(NUM_SHOWN).map(|(path, reason)| format!("; {path} was skipped: {reason}"));
@@ -184,7 +184,7 @@ impl Source {
         (0..self.files.len()).filter(|&file| is_wanted(&self.files[file])).collect()
     }
 
-    pub fn unread_pictures(&self) -> Vec<UnreadPictures> {
+    pub(crate) fn unread_pictures(&self) -> Vec<UnreadPictures> {
         UnreadPictures::among(self.files.iter().map(|file| file.path.as_str()))
     }
 
@@ -203,13 +203,14 @@ impl Source {
         Handle::default().read(self, &self.files[file], max)
     }
 
-    /// The first bytes of a file, `max` of them, to tell what it is. A file that cannot be read gives no bytes and is skipped.
-    pub fn glance(&self, file: usize, max: u64) -> Vec<u8> {
+    /// The first bytes of a file, `max` of them, to tell what it is. A file that cannot be read gives no bytes and is
+    /// skipped.
+    pub(crate) fn glance(&self, file: usize, max: u64) -> Vec<u8> {
         self.read_start(file, max).unwrap_or_else(|error| self.unread(file, &error))
     }
 
     /// The files that were read or looked into so far, but for those that [`Source::for_each`] read.
-    pub fn looked_into(&self) -> BTreeSet<usize> {
+    pub(crate) fn looked_into(&self) -> BTreeSet<usize> {
         self.looked_into.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -247,9 +248,9 @@ impl Source {
         Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
-    /// What `work` makes of the place in `wanted` and the whole content of each file, to tell what it is. One that cannot be
-    /// read has none and is skipped.
-    pub fn look_into_each<T: Send>(
+    /// What `work` makes of the place in `wanted` and the whole content of each file, to tell what it is. One that
+    /// cannot be read has none and is skipped.
+    pub(crate) fn look_into_each<T: Send>(
         &self,
         wanted: &[usize],
         work: impl Fn(usize, Vec<u8>) -> T + Sync,
@@ -281,12 +282,12 @@ impl Source {
     }
 
     /// Whether a file lies in a folder rather than in an archive.
-    pub fn is_loose(&self, file: usize) -> bool {
+    pub(crate) fn is_loose(&self, file: usize) -> bool {
         self.files[file].container().is_none()
     }
 
     /// Where the file or archive at `path` below the source is.
-    pub fn locate(&self, path: &str) -> PathBuf {
+    pub(crate) fn locate(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 

@@ -80,7 +80,8 @@ pub(super) fn is_system_junk(name: &str) -> bool {
     name.split('/').any(|part| part == "__MACOSX") || file_name.starts_with("._") || file_name == ".DS_Store"
 }
 
-/// Reads `content` to its end or to `max` bytes. `expected` is a hint about its length that is trusted for one mebibyte.
+/// Reads `content` to its end or to `max` bytes. `expected` is a hint about its length that is trusted for one
+/// mebibyte.
 pub(super) fn read_to_limit(content: impl Read, max: u64, expected: u64) -> io::Result<Vec<u8>> {
     const MAX_TRUSTED: u64 = 1 << 20;
     let mut bytes = Vec::with_capacity(max.min(expected).min(MAX_TRUSTED) as usize);

@@ -20,12 +20,12 @@ const MAX_FILES: usize = 4_000_000;
 /// In each folder that a run made.
 const RUN_FILE: &str = "config.resolved.toml";
 
-pub fn is_archive_name(name: &str) -> bool {
+pub(crate) fn is_archive_name(name: &str) -> bool {
     matches!(kind_of(name), FileKind::Archive(_))
 }
 
 /// Whether a file of this name is taken for an archive of a kind that cannot be read.
-pub fn is_packed_name(name: &str) -> bool {
+pub(crate) fn is_packed_name(name: &str) -> bool {
     matches!(kind_of(name), FileKind::Packed)
 }
 
@@ -65,8 +65,8 @@ pub struct Stamp {
     pub bytes: u64,
     /// When its content was last changed, in nanoseconds since 1970; 0 where the system does not say.
     pub modified: i64,
-    /// When it was last written, renamed or given other rights, which no program can set as it likes; 0 where the system
-    /// does not say. An archive that is unpacked over older files brings the times of contents along.
+    /// When it was last written, renamed or given other rights, which no program can set as it likes; 0 where the
+    /// system does not say. An archive that is unpacked over older files brings the times of contents along.
     pub touched: i64,
 }
 

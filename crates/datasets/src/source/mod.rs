@@ -1,5 +1,5 @@
-//! The files that you have, in folders and archives. Imports go down: `limits` < `zip_archive`, `tar_archive` < `archive` <
-//! `listing` < `pictures` < `files`.
+//! The files that you have, in folders and archives. Imports go down: `limits` < `zip_archive`, `tar_archive` <
+//! `archive` < `listing` < `pictures` < `files`.
 
 mod archive;
 mod files;
@@ -13,5 +13,6 @@ pub use crate::name_forms::without_ending;
 pub use archive::{Archive, ArchiveFormat};
 pub use files::{Source, SourceFile};
 pub use limits::Limits;
-pub use listing::{Listed, Listing, Stamp, is_archive_name, is_packed_name};
+pub use listing::{Listed, Listing, Stamp};
+pub(crate) use listing::{is_archive_name, is_packed_name};
 pub use pictures::{START, UnnamedPictures, UnreadPictures};

@@ -1,5 +1,5 @@
-//! Pictures that are skipped, counted so that the user does not look for them in vain: those of formats that are not read,
-//! and those whose names are not those of pictures.
+//! Pictures that are skipped, counted so that the user does not look for them in vain: those of formats that are not
+//! read, and those whose names are not those of pictures.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -88,5 +88,16 @@ mod tests {
         let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["2 HEIC pictures, such as b/2.heic", "1 Photoshop picture, such as c.psd"]);
         assert!(found[0].reason().contains("`magick a.heic a.png`"), "{}", found[0].reason());
+    }
+
+    #[test]
+    fn pictures_are_told_by_their_content_where_their_names_say_nothing() {
+        let content = |path: &&str| match *path {
+            "img" | "a/1.photo" | "b.jpg" => b"\xff\xd8\xff\xe0".to_vec(),
+            _ => b"words".to_vec(),
+        };
+        let found = UnnamedPictures::among(["b.jpg", "img", "notes", "a/1.photo"], content).unwrap();
+        assert_eq!(found.to_string(), "2 files are pictures by their content and not by their names, such as img");
+        assert_eq!(UnnamedPictures::among(["b.jpg", "notes"], content), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Tar archives, such as the shards of a web data set. Members are stored as they are, so that each is read from its offset.
+//! Tar archives, such as the shards of a web data set. Members are stored as they are, so that each is read from its
+//! offset.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -11,8 +12,8 @@ use tar::EntryType;
 use crate::source::limits::{Limits, Member, Members, check_name, is_system_junk, read_to_limit};
 use base::fault::{WithHint as _, fault};
 
-/// Bytes of all headers of one member. They hold its name, which some programs write as a member of its own; the library
-/// reads all of them into memory.
+/// Bytes of all headers of one member. They hold its name, which some programs write as a member of its own; the
+/// library reads all of them into memory.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// The first `max` bytes of a member's content.

@@ -1,5 +1,5 @@
-//! Zip archives: the checked list of their members, and their contents. A member that turns out larger than the list says,
-//! is damaged, encrypted or compressed in an unknown way is refused when it is read.
+//! Zip archives: the checked list of their members, and their contents. A member that turns out larger than the list
+//! says, is damaged, encrypted or compressed in an unknown way is refused when it is read.
 
 use std::fs::File;
 use std::io::BufReader;

@@ -1,9 +1,9 @@
-//! How much memory pictures may take, all threads together. A picture's need is known from its header; who decodes waits
-//! until that much is free, and a need that is above the whole is an error.
+//! How much memory pictures may take, all threads together. A picture's need is known from its header; who decodes
+//! waits until that much is free, and a need that is above the whole is an error.
 //!
-//! There are three budgets, which are taken from in one order: files as they are read, pixels while they are decoded and
-//! used, and what is made of pixels. Nobody who holds a share waits for another one of the same budget or of one before
-//! it, so each wait ends. (None of them is held where rayon may begin another picture on the same thread.)
+//! There are three budgets, which are taken from in one order: files as they are read, pixels while they are decoded
+//! and used, and what is made of pixels. Nobody who holds a share waits for another one of the same budget or of one
+//! before it, so each wait ends. (None of them is held where rayon may begin another picture on the same thread.)
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -54,8 +54,8 @@ pub struct Share {
     bytes: u64,
 }
 
-/// Restricts the process to what a single large photograph needs, whatever memory there is. To be called before a picture
-/// is read.
+/// Restricts the process to what a single large photograph needs, whatever memory there is. To be called before a
+/// picture is read.
 pub fn restrict_to_one_picture() {
     // Once budgets are in use they stay as they are.
     let _ = BUDGETS.set(Budgets::for_one_picture(memory()));

@@ -24,8 +24,8 @@ pub(super) struct Decoded {
     pub(super) share: Share,
 }
 
-/// The share of a picture of this size: `decoding` are the bytes that its decoder takes, pixels included, and `kept` those
-/// of the pixels when it has finished, which are as many again while they are turned.
+/// The share of a picture of this size: `decoding` are the bytes that its decoder takes, pixels included, and `kept`
+/// those of the pixels when it has finished, which are as many again while they are turned.
 pub(super) fn share_for(
     [width, height]: [u32; 2],
     decoding: u64,

@@ -19,8 +19,9 @@ pub(super) fn decoding_bytes(bytes: &[u8], width: u64, height: u64) -> anyhow::R
     let canvas = width * height;
     let mut chunks = Chunks::default();
     chunks.walk(bytes, 12)?;
-    // Luma and chroma; what is lossless is in four bytes for a pixel, with its transforms in less than one more, and the
-    // alpha of a lossy picture in one of its own; a frame of an animation is apart from the canvas that it is put on.
+    // Luma and chroma; what is lossless is in four bytes for a pixel, with its transforms in less than one more, and
+    // the alpha of a lossy picture in one of its own; a frame of an animation is apart from the canvas that it is put
+    // on.
     let lossless = if chunks.is_lossless { 5 * canvas } else { 0 };
     let alpha = if chunks.has_alpha { 6 * canvas } else { 0 };
     let animation = if chunks.is_animated { 8 * canvas } else { 0 };

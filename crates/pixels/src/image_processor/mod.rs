@@ -1,5 +1,5 @@
-//! From RGB pixels to what an encoder reads, as `preprocessor_config.json` says. Reading image files is in `image_file`.
-//! Imports go down: `resize` < `processor` < `preprocessor_config`.
+//! From RGB pixels to what an encoder reads, as `preprocessor_config.json` says. Reading image files is in
+//! `image_file`. Imports go down: `resize` < `processor` < `preprocessor_config`.
 
 mod preprocessor_config;
 mod processor;

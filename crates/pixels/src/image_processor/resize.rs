@@ -59,8 +59,8 @@ impl Resize {
         self.filter.resize(image, new_width, new_height)
     }
 
-    /// The share of what a resize takes: the pixels after each of its two steps, and the weights, which are as many as the
-    /// filter reaches over.
+    /// The share of what a resize takes: the pixels after each of its two steps, and the weights, which are as many as
+    /// the filter reaches over.
     fn share_for([width, height]: [u32; 2], [new_width, new_height]: [u32; 2]) -> anyhow::Result<Share> {
         /// Of a number and of what is made of it for the loop.
         const WEIGHT_BYTES: u64 = 16;

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use image::Rgb;
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
-//! Texts beside images, one for each image. A sidecar: `X.jpg` and `X.txt` or `X.caption`, each line a caption; or `X.json`
-//! with the captions under `caption`, `text` or another of their names. A web data set: the same in tar archives, where a
-//! key ends at the first dot of the file's name, or at the last one where an image and a text have all before it in common.
+//! Texts beside images, one for each image. A sidecar: `X.jpg` and `X.txt` or `X.caption`, each line a caption; or
+//! `X.json` with the captions under `caption`, `text` or another of their names. A web data set: the same in tar
+//! archives, where a key ends at the first dot of the file's name, or at the last one where an image and a text have
+//! all before it in common.
 //!
 //! Where several kinds of texts lie beside images, the kind that captions most images is read, and the other for images
 //! that only it captions; boxes and classes of objects come as numbers in files of the same names.
@@ -26,8 +27,7 @@ use crate::annotations::text::lines;
 use crate::name_forms::{loosest, without_ending};
 use crate::source::{Source, SourceFile};
 use base::fault::{fault, one_line};
-use pixels::picture_formats::format_of_name;
-use pixels::picture_formats::is_image_name;
+use pixels::picture_formats::{format_of_name, is_image_name};
 
 pub(crate) static SIDECAR: Format = Format {
     name: "sidecar",
@@ -260,7 +260,8 @@ fn pairs_by<'a>(
     if pairs.iter().any(|pair| is_read(pair.image)) { pairs } else { Vec::new() }
 }
 
-/// Keys of images without a text of their own, and the only key of a text that is alike, where it is that of no other image.
+/// Keys of images without a text of their own, and the only key of a text that is alike, where it is that of no other
+/// image.
 fn alike<'a>(images: impl Iterator<Item = &'a str>, texts: impl Iterator<Item = &'a str>) -> HashMap<&'a str, &'a str> {
     let mut without: HashSet<&str> = images.collect();
     let texts: Vec<&str> = texts.filter(|text| !without.remove(text)).collect();
@@ -276,7 +277,8 @@ fn alike<'a>(images: impl Iterator<Item = &'a str>, texts: impl Iterator<Item = 
     images.into_iter().filter_map(|(form, image)| Some((image?, (*texts.get(&form)?)?))).collect()
 }
 
-/// The data set of these pairs. Folders that are called like splits are splits. A text that cannot be read costs its image.
+/// The data set of these pairs. Folders that are called like splits are splits. A text that cannot be read costs its
+/// image.
 fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDataset> {
     let (source, pairs) = (input.source, chosen.pairs.as_slice());
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();

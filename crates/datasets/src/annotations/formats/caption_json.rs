@@ -2,8 +2,9 @@
 //! object that holds them; a list of objects that name an image and its captions, also under a key such as `data`, or
 //! `train` and `val`; the columns of a table, as pandas writes them.
 //!
-//! Also JSON Lines, and the JSON of BLIP and LAVIS (Li et al. 2022): `flickr30k_train.json`, a list of `{"image", "caption",
-//! "image_id"}` with an entry for each caption, and `flickr30k_val.json` and `flickr30k_test.json`, where `caption` is a list.
+//! Also JSON Lines, and the JSON of BLIP and LAVIS (Li et al. 2022): `flickr30k_train.json`, a list of `{"image",
+//! "caption", "image_id"}` with an entry for each caption, and `flickr30k_val.json` and `flickr30k_test.json`, where
+//! `caption` is a list.
 
 use crate::annotations::builder::{Builder, Reading};
 use crate::annotations::candidates::{Candidates, Content};

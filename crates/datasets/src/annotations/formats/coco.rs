@@ -1,5 +1,5 @@
-//! COCO captions (Chen et al. 2015): `captions_train2014.json`, `captions_val2014.json` and those of 2017, and files of a
-//! person's own in that form. The names of file and folders tell the split.
+//! COCO captions (Chen et al. 2015): `captions_train2014.json`, `captions_val2014.json` and those of 2017, and files of
+//! a person's own in that form. The names of file and folders tell the split.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! Flickr30k as it is on the Hub (`nlphuji/flickr30k`): `flickr_annotations_30k.csv`, a comma CSV with the columns `raw` (a
-//! JSON list of five captions, in quotes), `sentids`, `split`, `filename` and `img_id`, beside `flickr30k-images.zip`.
+//! Flickr30k as it is on the Hub (`nlphuji/flickr30k`): `flickr_annotations_30k.csv`, a comma CSV with the columns
+//! `raw` (a JSON list of five captions, in quotes), `sentids`, `split`, `filename` and `img_id`, beside
+//! `flickr30k-images.zip`.
 
 use anyhow::Context as _;
 

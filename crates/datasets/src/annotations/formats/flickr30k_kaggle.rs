@@ -1,6 +1,6 @@
-//! Flickr30k as it is on Kaggle: `results.csv`, `|` between the columns `image_name| comment_number| comment`, a space in
-//! front of names and values, no quotes. One row of the distributed file lacks a delimiter
-//! (`2199200615.jpg| 4   A dog runs across the grass .`) and is mended. It names no splits.
+//! Flickr30k as it is on Kaggle: `results.csv`, `|` between the columns `image_name| comment_number| comment`, a space
+//! in front of names and values, no quotes. One row of the distributed file lacks a delimiter (`2199200615.jpg| 4   A
+//! dog runs across the grass .`) and is mended. It names no splits.
 
 use anyhow::Context as _;
 

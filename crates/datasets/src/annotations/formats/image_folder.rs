@@ -1,6 +1,6 @@
-//! A folder of images with `metadata.jsonl` or `metadata.csv` beside them, as the library `datasets` reads it: `file_name`
-//! relative to that file, and the captions in `text`, `caption`, `captions` or `caption_0`, `caption_1` and so on.
-//! Folders called `train`, `validation` and `test` are splits.
+//! A folder of images with `metadata.jsonl` or `metadata.csv` beside them, as the library `datasets` reads it:
+//! `file_name` relative to that file, and the captions in `text`, `caption`, `captions` or `caption_0`, `caption_1` and
+//! so on. Folders called `train`, `validation` and `test` are splits.
 
 use crate::annotations::builder::Builder;
 use crate::annotations::candidates::{Candidates, Content};

@@ -1,5 +1,5 @@
-//! Lines of an image and its caption without a header, with a tab or another separator between them, as `caption` prints
-//! them.
+//! Lines of an image and its caption without a header, with a tab or another separator between them, as `caption`
+//! prints them.
 
 use anyhow::Context as _;
 

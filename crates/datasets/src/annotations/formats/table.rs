@@ -1,6 +1,6 @@
-//! A table with a header: a column for the image (`image`, `filepath`, `file_name` ...), one or several for its captions
-//! (`caption`, `caption_1`, `title` ...), and perhaps one for the split. Between columns stand commas, semicolons, tabs or
-//! `|`, whatever the file is called. `train.csv` and `val.csv` beside one another are splits.
+//! A table with a header: a column for the image (`image`, `filepath`, `file_name` ...), one or several for its
+//! captions (`caption`, `caption_1`, `title` ...), and perhaps one for the split. Between columns stand commas,
+//! semicolons, tabs or `|`, whatever the file is called. `train.csv` and `val.csv` beside one another are splits.
 //!
 //! Also Flickr8k as it is on Kaggle, and copies of Flickr30k there in the same form: `captions.txt` with the header
 //! `image,caption` or `image_name,comment_number,comment`, quotes only where a caption holds a comma, and the folder

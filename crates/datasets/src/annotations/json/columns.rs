@@ -1,5 +1,5 @@
-//! A table as a JSON object of its columns, as pandas writes it: `{"image": {"0": "1.jpg"}, "caption": {"0": "A dog."}}`, or
-//! a list for each column; also `{"columns": [...], "data": [[...]]}`.
+//! A table as a JSON object of its columns, as pandas writes it: `{"image": {"0": "1.jpg"}, "caption": {"0": "A
+//! dog."}}`, or a list for each column; also `{"columns": [...], "data": [[...]]}`.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,8 @@ use crate::annotations::fields::Columns;
 use crate::annotations::json::record::Record;
 use crate::annotations::json::values::{entries, string};
 
-/// Whether the keys at the top of an object are the columns of a table of images and captions, or say that there are some.
+/// Whether the keys at the top of an object are the columns of a table of images and captions, or say that there are
+/// some.
 pub(crate) fn is_table(keys: &[String]) -> bool {
     let has = |wanted: &str| keys.iter().any(|key| key == wanted);
     Columns::of(keys.iter().map(String::as_str)).is_complete() || has("columns") && has("data")

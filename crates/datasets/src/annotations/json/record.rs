@@ -1,4 +1,5 @@
-//! What one JSON object says of an image: `{"file_name": "1.jpg", "caption": "A dog."}` and all that means it (`fields`).
+//! What one JSON object says of an image: `{"file_name": "1.jpg", "caption": "A dog."}` and all that means it
+//! (`fields`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -139,8 +140,8 @@ impl<'a> Record<'a> {
         self.reference.as_ref().filter(|_| self.is_of_image).map(|(_, name)| file_of(name))
     }
 
-    /// The captions: those of the kind that is preferred, texts that are blank aside; what a model wrote where there are no
-    /// others.
+    /// The captions: those of the kind that is preferred, texts that are blank aside; what a model wrote where there
+    /// are no others.
     pub(crate) fn captions(&self) -> Vec<&str> {
         let own = self.own_captions();
         if own.is_empty() { self.prediction.iter().map(AsRef::as_ref).collect() } else { own }
@@ -171,8 +172,8 @@ impl<'a> Record<'a> {
         several.or_else(|| beside_prediction().filter(|captions| !captions.is_empty()))
     }
 
-    /// The caption under a name that says there is one, where another name says that there are several: the first may be
-    /// a model's.
+    /// The caption under a name that says there is one, where another name says that there are several: the first may
+    /// be a model's.
     fn single_beside_several(&self) -> Option<(&str, Vec<&str>)> {
         let texts = |wanted: bool| {
             let of_kind = move |(kind, _): &&(CaptionKind, Cow<'a, str>)| kind.is_plural == wanted;

@@ -119,7 +119,8 @@ impl Document {
         self.list("images").is_some_and(|images| images.has.name && images.has.sentences)
     }
 
-    /// The first image of a list in which images and their captions are together, or of an object whose values have both.
+    /// The first image of a list in which images and their captions are together, or of an object whose values have
+    /// both.
     pub(crate) fn first_image(&self) -> Option<&str> {
         let KeyedEntries { count, complete, first_image, .. } = &self.entries;
         let is_object = self.images().is_none() && 2 * complete >= *count;

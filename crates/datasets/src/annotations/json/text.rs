@@ -1,5 +1,5 @@
-//! JSON as programs write it, and what is wrong with it in words that help: Python writes `NaN` and `Infinity`, which are
-//! not JSON, and downloads are cut.
+//! JSON as programs write it, and what is wrong with it in words that help: Python writes `NaN` and `Infinity`, which
+//! are not JSON, and downloads are cut.
 
 use std::borrow::Cow;
 

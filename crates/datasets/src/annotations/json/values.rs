@@ -18,8 +18,8 @@ pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Key<'_>>(raw).ok().map(|text| text.0)
 }
 
-/// The texts of a JSON value: a text, a list of them, or of objects that hold one each; and a text that is a list itself.
-/// What it is instead, where it is something else.
+/// The texts of a JSON value: a text, a list of them, or of objects that hold one each; and a text that is a list
+/// itself. What it is instead, where it is something else.
 pub(crate) fn texts(raw: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     texts_within(raw, 0)
 }

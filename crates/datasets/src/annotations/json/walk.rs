@@ -57,7 +57,8 @@ pub(crate) fn walk<'a>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IsAll(pub(crate) bool);
 
-/// Calls `each` with every one of the objects that follow one another, as in JSON Lines; they may go over several lines.
+/// Calls `each` with every one of the objects that follow one another, as in JSON Lines; they may go over several
+/// lines.
 pub(crate) fn walk_lines<'a>(text: &'a str, mut each: impl FnMut(Record<'a>)) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     while deserializer.end().is_err() {

@@ -6,9 +6,7 @@ mod text;
 
 use std::path::Path;
 
-use image::ImageFormat;
-use image::imageops;
-use image::{Rgb, RgbImage};
+use image::{ImageFormat, Rgb, RgbImage, imageops};
 
 use self::text::{Height, cut_beginning, draw, letters_in, wrap};
 use crate::annotations::RawDataset;

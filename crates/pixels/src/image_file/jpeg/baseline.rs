@@ -1,8 +1,8 @@
-//! The plain JPEG that nearly all photographs are, decoded fast: 8 bits, Huffman codes, all components in one scan, gray
-//! or luma with chroma of the same or half the size.
+//! The plain JPEG that nearly all photographs are, decoded fast: 8 bits, Huffman codes, all components in one scan,
+//! gray or luma with chroma of the same or half the size.
 //!
-//! The pixels are those of `library`, to the bit, which is why it may be left out. It gives up on whatever is not plain,
-//! or not as it should be: no decision about damaged data is made here.
+//! The pixels are those of `library`, to the bit, which is why it may be left out. It gives up on whatever is not
+//! plain, or not as it should be: no decision about damaged data is made here.
 
 use super::bits::{Bits, Table};
 use super::inverse_dct::{BLOCKS, Coefficients, MAX_SUM, inverse_dct};

@@ -1,6 +1,6 @@
-//! The inverse transform of a JPEG's blocks, 16 at a time, with the numbers of libjpeg's `jpeg_idct_islow`
-//! (jidctint.c; C. Loeffler, A. Ligtenberg and G. Moschytz, "Practical fast 1-D DCT algorithms with 11
-//! multiplications", ICASSP 1989). Blocks side by side are what vector instructions need: no row has to become a column.
+//! The inverse transform of a JPEG's blocks, 16 at a time, with the numbers of libjpeg's `jpeg_idct_islow` (jidctint.c;
+//! C. Loeffler, A. Ligtenberg and G. Moschytz, "Practical fast 1-D DCT algorithms with 11 multiplications", ICASSP
+//! 1989). Blocks side by side are what vector instructions need: no row has to become a column.
 
 /// Blocks that are transformed together.
 pub(super) const BLOCKS: usize = 16;
@@ -11,11 +11,12 @@ type Lane = [i32; BLOCKS];
 /// Coefficients of 16 blocks, dequantised, in the order of rows.
 pub(super) type Coefficients = [Lane; 64];
 
-/// The sum of a block's absolute coefficients up to which nothing here overflows 32 bits. Of 8-bit samples it is at most
-/// 8192, and somewhat more with the errors of quantisation.
+/// The sum of a block's absolute coefficients up to which nothing here overflows 32 bits. Of 8-bit samples it is at
+/// most 8192, and somewhat more with the errors of quantisation.
 pub(super) const MAX_SUM: u32 = 15_000;
 
-/// Transforms the coefficients and gives `write` each row of samples: the row's number and, for each block, eight samples.
+/// Transforms the coefficients and gives `write` each row of samples: the row's number and, for each block, eight
+/// samples.
 #[inline(always)]
 pub(super) fn inverse_dct(coefficients: &mut Coefficients, mut write: impl FnMut(usize, &[[u8; 8]; BLOCKS])) {
     for column in 0..8 {

@@ -31,7 +31,8 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     Ok(Decoded { image, orientation, share })
 }
 
-/// The pixels of a JPEG, as they are stored, from the fast decoder, if it takes a JPEG of this kind, and from the library.
+/// The pixels of a JPEG, as they are stored, from the fast decoder, if it takes a JPEG of this kind, and from the
+/// library.
 pub(super) fn decode_both_ways(bytes: &[u8]) -> anyhow::Result<(Option<RgbImage>, RgbImage)> {
     let structure = structure::structure(bytes)?;
     check_size(structure.size[0].into(), structure.size[1].into())?;
