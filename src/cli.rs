@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::caption::CaptionArgs;
 use crate::commands::evaluate::EvaluateArgs;
@@ -82,6 +82,11 @@ enum Command {
     Plan(PlanArgs),
 }
 
+/// All commands and options, so that tests can hold the documentation to them.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command of the command line.
 pub fn run() -> anyhow::Result<Outcome> {
     let cli = Cli::try_parse().or_else(refuse)?;
@@ -152,8 +157,6 @@ fn overrides(cli: &Cli) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

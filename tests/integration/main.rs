@@ -9,6 +9,7 @@ mod collective;
 mod commands;
 mod config;
 mod copied_commands;
+mod documentation;
 mod faults;
 mod foreign_files;
 mod formats;
