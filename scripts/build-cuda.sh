@@ -3,13 +3,12 @@
 #
 #   scripts/build-cuda.sh [CARGO_COMMAND...]        default: build --release
 #
-# The toolkit comes from PyPI into a cache folder (about 1.5 GB, once): CUDA_CACHE, else
-# ~/.cache/caption-train/cuda. Nothing is linked against the libraries of CUDA: the binary opens them when a GPU is asked
-# for, so that it also starts where there are none. CUDA_COMPUTE_CAP is the oldest GPU it will run on, 80 by default (A100).
-# Outputs go to target/cuda, unless CARGO_TARGET_DIR says otherwise: the flags below would rebuild everything in target.
+# The toolkit comes from PyPI (about 1.5 GB, once) into a cache folder: CUDA_CACHE, else ~/.cache/caption-train/cuda.
+# Nothing is linked against the CUDA libraries: the binary opens them when a GPU is asked for, so it also starts without
+# them. CUDA_COMPUTE_CAP is the oldest GPU it will run on, 80 by default (A100). Outputs go to target/cuda, unless
+# CARGO_TARGET_DIR says otherwise, since the flags below would rebuild everything in target.
 #
-# Needs python3 with venv, gcc and g++. On a machine with CUDA 12 or 13 installed, `cargo build --release --features cuda`
-# does.
+# Needs python3 with venv, gcc and g++. With CUDA 12 or 13 installed, `cargo build --release --features cuda` is enough.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,8 +29,8 @@ toolkit=$(echo "$cache/toolkit-$key"/lib/python3*/site-packages/nvidia/cu13)
 [ -x "$toolkit/bin/nvcc" ] || { echo "no nvcc in $toolkit; remove $cache and try again" >&2; exit 1; }
 [ -e "$toolkit/lib64" ] || ln -s lib "$toolkit/lib64"
 
-# What the linker is given in place of the libraries: empty ones, which it drops since nothing comes from them, and the
-# static runtime, which opens the driver by itself.
+# Empty libraries for the linker, which drops them since nothing comes from them, and the static runtime, which opens
+# the driver by itself.
 stubs=$cache/stubs-$key
 mkdir -p "$stubs"
 for name in cuda cublas cublasLt curand nvrtc; do
@@ -43,7 +42,7 @@ export CUDA_HOME=$toolkit CUDA_PATH=$toolkit NVCC=$toolkit/bin/nvcc PATH="$toolk
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
 export LIBRARY_PATH="$stubs${LIBRARY_PATH:+:$LIBRARY_PATH}"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/cuda}
-# Functions of CUDA are looked up when they are called first, which is after the libraries have been opened.
+# CUDA functions are resolved at their first call, which is after the libraries have been opened.
 export RUSTFLAGS="-C relro-level=partial -C link-arg=-Wl,-z,lazy -C link-arg=-Wl,--unresolved-symbols=ignore-all"
 
 command=("$@")

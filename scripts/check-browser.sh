@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Opens the report of a run and the page of `serve` with the run's newest checkpoint in headless Chromium, and uses both
-# with the mouse, with touch and with the keyboard. Takes half a minute on two cores.
+# Opens the report of a run, and the page of `serve` with the run's newest checkpoint, in headless Chromium and uses
+# both with mouse, touch and keyboard. Takes half a minute on two cores.
 #
 #   scripts/check-browser.sh RUN_FOLDER [SCREENSHOT_FOLDER]
 #
-# Run it where the run's paths hold, and with a run whose model writes captions already. Needs Python and Chromium, which
-# CHROMIUM names when it is not on the path. CAPTION_TRAIN names another program than the one in target/release.
+# Run it in the folder the run was started in, with a run whose model already writes captions. Needs Python and
+# Chromium; CHROMIUM names it if it is not on the path. CAPTION_TRAIN names a program other than the one in
+# target/release.
 set -euo pipefail
 
 scripts=$(realpath "$(dirname "$0")")

@@ -1,13 +1,13 @@
 #!/bin/bash
-# What of the part for NVIDIA GPUs can be checked on a machine without one:
+# Checks as much of the GPU code as a machine without a GPU can:
 #
 #   scripts/check-cuda.sh
 #
-# that it builds and links, without warnings; that the program starts and says what is missing; that NVRTC compiles every
-# kernel; and, with a stand-in for the libraries of CUDA that runs kernels on the CPU (tests/cuda_emulator), that every
-# kernel equals plain loops, that operations, gradients, training and captions equal those of the CPU, and that a run can
-# be trained and gone on with on another device. The stand-in shows nothing of speed, and nothing of what only a
-# real GPU does; scripts/gpu-check.sh is for those.
+# It builds and links without warnings; the program starts and says what is missing; NVRTC compiles every kernel. With a
+# stand-in for the CUDA libraries that runs kernels on the CPU (tests/cuda_emulator), every kernel equals plain loops,
+# operations, gradients, training and captions equal those of the CPU, and a run can be trained and resumed on another
+# device. The stand-in says nothing about speed or about what only a real GPU does; that is what scripts/gpu-check.sh is
+# for.
 #
 # Needs what scripts/build-cuda.sh needs. The first run takes half an hour on two cores, mostly for the build.
 set -euo pipefail
@@ -49,7 +49,7 @@ tests/cuda_emulator/build.sh "$work/emulator"
 LD_LIBRARY_PATH=$work/emulator "$tests"
 EMULATOR_ORDER=reverse EMULATOR_GUARD=1 EMULATOR_LATE=1 LD_LIBRARY_PATH=$work/emulator "$tests" --quiet
 
-say "runs on the stand-in and on the CPU end in the same loss, and one goes on where the other was"
+say "runs on the stand-in and on the CPU end in the same loss, and one resumes where the other was"
 "$program" prepare-data --quiet --dataset shapes --output "$work/shapes"
 "$program" prepare-data --quiet --source "$work/shapes" --output "$work/small" --limit 300
 cat > "$work/run.toml" << CONFIG

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Lets real disks run full and turn read-only under a preparation, a run and a cache, on small file systems in memory, and
-# checks that each failure is told, that what was whole stays whole, and that the same command goes on when there is room.
+# Lets disks fill up and turn read-only under a preparation, a run and a cache, on small file systems in memory. Checks
+# that each failure is reported, that complete files stay complete, and that the same command continues once there is
+# space.
 #
 #   scripts/check-full-disk.sh       needs root (it mounts tmpfs) and about 3 minutes
 set -euo pipefail
@@ -14,7 +15,7 @@ mount -t tmpfs -o size=3m tmpfs "$disk"
 trap 'umount "$disk"; rm -rf "$folder"' EXIT
 cd "$folder"
 
-# Runs a command that must fail with code 1 and these words in its messages.
+# Runs a command that must fail with code 1 and print these words.
 must_fail() {
     local words=$1 code=0
     shift
@@ -69,7 +70,7 @@ save_interval = 10
 [checkpoint]
 keep_last = 3
 END
-# A checkpoint has about 9 MB: two find room, a third does not.
+# A checkpoint takes about 9 MB: two fit, a third does not.
 resize size=24m
 must_fail "cannot write the checkpoint" "$program" --config run.toml
 grep -F "No space left on device" "$folder/out"

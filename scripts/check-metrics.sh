@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Holds the PTB tokenizer, METEOR and the scores against the Java tools and the published results, on real captions.
+# Compares the PTB tokenizer, METEOR and the scores with the Java tools and with published results, on real captions.
 # Takes about three minutes on two cores.
 #
 #   PYTHON=VENV/bin/python scripts/check-metrics.sh DATA_FOLDER [WORK_FOLDER]
 #
 # DATA_FOLDER has flickr30k_text/flickr30k.zip, flickr8k/Flickr8k_text.zip and metrics/ with
-# candidates_and_references.json and published_scores.json. PYTHON has pycocoevalcap==1.2; Java must be there.
+# candidates_and_references.json and published_scores.json. PYTHON has pycocoevalcap==1.2; Java must be installed.
 set -euo pipefail
 
 python=$(realpath -s "${PYTHON:?set PYTHON to an interpreter with pycocoevalcap}")

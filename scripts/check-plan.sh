@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Holds what `plan` predicts against what a run needs: peak memory within 20 %, time of an update within 30 %.
+# Compares the predictions of `plan` with a run: peak memory within 20 %, time per update within 30 %.
 #
 #   scripts/check-plan.sh SECONDS CONFIG [ARGUMENT...]
 #
-# Trains CONFIG for SECONDS and stops. The machine should have nothing else to do.
+# Trains CONFIG for SECONDS and stops. The machine should be idle otherwise.
 set -euo pipefail
 
 seconds=$1
@@ -23,7 +23,7 @@ timeout --signal=TERM "$seconds" "$program" --config "$config" "$@" \
 [ "$code" = 0 ] || [ "$code" = 124 ] || [ "$code" = 130 ] || { cat "$runs/log" >&2; exit 1; }
 memory=$(sed -n 's/^peak memory \([0-9.]*\) GB.*/\1/p' "$runs/log")
 pairs=$(sed -n 's/^updates .* epochs of \([0-9]*\) pairs.*/\1/p' "$runs/log")
-# The median of the updates, the first ones left out.
+# The median over the updates, without the first ones.
 time=$(grep '"kind":"step"' "$runs/run/metrics.jsonl" | tail -n +4 |
     sed 's/.*"images_per_second":\([0-9.]*\).*/\1/' | sort -n |
     awk -v pairs="$pairs" '{ rate[NR] = $1 } END { print pairs / rate[int((NR + 1) / 2)] }')

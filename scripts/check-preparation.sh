@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measures a preparation: the memory for a million captions, and for a million samples of a web data set by what each more
-# takes, which must stay below 1 GiB; and the time for the archives of Flickr8k beside that of unzip, which neither looks
-# into the images nor waits for the disk. Needs GNU time, unzip and python3.
+# Measures preparations: the memory for a million captions, and for a million samples of a WebDataset (extrapolated),
+# which must stay below 1 GiB; and the time for the archives of Flickr8k, compared with unzip, which neither decodes
+# images nor waits for the disk. Needs GNU time, unzip and python3.
 #
 #   scripts/check-preparation.sh FLICKR8K_ARCHIVES [WORK_FOLDER]
 set -euo pipefail
@@ -21,7 +21,7 @@ measured() { /usr/bin/time -o measured -f "%e %M" "$@" >/dev/null 2>&1; }
 "$program" --quiet prepare-data --dataset shapes --output shapes
 mkdir -p source
 ln -f shapes/images/* source/
-# So many captions for each picture.
+# Captions per picture.
 for each in 5 46; do
     {
         echo image,caption
@@ -35,7 +35,7 @@ for each in 5 46; do
 done
 [ "$kilobytes" -lt 1048576 ] || fail "a million captions take 1 GiB or more"
 
-# As many samples, each the same small picture and a caption.
+# This many samples, each the same small picture and a caption.
 shards() {
     python3 - "$1" "$2" "$(find source -name '*.jpg' | head -1)" <<'END'
 import io, pathlib, sys, tarfile
@@ -61,7 +61,7 @@ for number in 20000 60000; do
     before=$kilobytes
 done
 rm -rf shards prepared
-# In KiB for 1,000 samples; of what a million take, 940,000 are still to come.
+# In KiB per 1,000 samples; 940,000 of a million are extrapolated.
 million=$((kilobytes + growth * 940))
 echo "a million samples at this growth: $((million / 1024)) MiB"
 [ "$million" -lt 1048576 ] || fail "a million samples take 1 GiB or more"
@@ -74,7 +74,7 @@ for round in 1 2 3; do
     read -r theirs _ <measured
     images=$(find flickr8k/images -type f | wc -l)
     awk -v ours="$ours" -v theirs="$theirs" -v images="$images" -v memory="$memory" 'BEGIN {
-        printf "%d images: %.0f images/s, %d MiB; unzip alone %.0f images/s\n", images, images / ours, memory / 1024, images / theirs
+        printf "%d images: %.0f images/s, %d MiB; unzip %.0f images/s\n", images, images / ours, memory / 1024, images / theirs
     }'
 done
 echo "all checks passed"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prepares the real Flickr8k, holds tokenizer, encoder and an exported model against Python, trains with a real ViT and
-# holds the losses against what PyTorch reaches with the same recipe. Takes about 20 minutes on two cores.
+# Prepares the real Flickr8k, compares tokenizer, encoder and an exported model with Python, trains with a real ViT and
+# compares the losses with those of PyTorch for the same recipe. Takes about 20 minutes on two cores.
 #
 #   PYTHON=VENV/bin/python scripts/check-real-data.sh FLICKR8K_ARCHIVES ENCODER_FOLDER [WORK_FOLDER]
 #
-# PYTHON has what tests/reference/real_data.py and scripts/check-metrics.sh name in their first lines; the folder above
-# FLICKR8K_ARCHIVES has what the latter needs.
+# PYTHON has the packages that tests/reference/real_data.py and scripts/check-metrics.sh name in their first lines. The
+# folder above FLICKR8K_ARCHIVES has the data that the latter needs.
 set -euo pipefail
 
 python=$(realpath -s "${PYTHON:?set PYTHON to an interpreter with torch and transformers}")
@@ -32,7 +32,7 @@ grep -q "nothing to do" second.log || fail "a second preparation did something"
 [ "$(find data/flickr8k/images -type f | wc -l)" = 7000 ] || fail "expected 7000 images"
 grep -q 2258277193_586949ec62.jpg.1 data/flickr8k/preparation.json || fail "the ghost id is not reported"
 
-# All captions of Flickr30k, without its images.
+# All captions of Flickr30k, without the images.
 "$program" prepare-data --source "$(dirname "$archives")/flickr30k_text" --output data/flickr30k >text.log 2>&1 &&
     fail "captions without images became a data set"
 grep -q "31014 images with 155070 captions are annotated, and none of the image files is there" text.log ||
@@ -66,7 +66,7 @@ echo "validation loss after epoch 1: $first (at most 3.59), after epoch 3: $thir
 at_most "$first" 3.59 || fail "the loss after epoch 1 is too high"
 at_most "$third" 3.00 || fail "the loss after epoch 3 is too high"
 
-# Another run finds what the first has encoded.
+# A second run finds what the first has encoded.
 "$program" --config "$root/configs/flickr8k_vit_tiny.toml" \
     --set "model.encoder.name=$encoder" --set output_dir=runs --set name=again 2>again.log &
 trainer=$!

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Holds what trackers and the Hub are told against the official clients: the bodies that a server of Weights & Biases gets,
-# `wandb sync` of our offline runs, TensorBoard's reader on our event files, and the requests of an upload to the Hub.
+# Compares trackers and uploads with the official clients: the requests that a Weights & Biases server gets, `wandb
+# sync` of our offline runs, TensorBoard's reader on our event files, and the requests of an upload to the Hub.
 # Everything stays on this machine.
 #
 #   PYTHON=VENV/bin/python scripts/check-trackers.sh
@@ -12,7 +12,7 @@ python=${PYTHON:?set PYTHON to an interpreter with wandb, pyyaml, tensorboard an
 python=$(realpath -s "$python")
 cd "$(dirname "$0")/.."
 
-# The program that cargo makes of such a test target.
+# The program that cargo builds from such a test target.
 program() {
     cargo test --release --no-run --test "$1" --message-format=json 2>/dev/null |
         "$python" -c 'import json, sys

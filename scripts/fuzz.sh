@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Fuzzes every reader of files that a stranger may have made: fuzz/fuzz_targets, what they assert is in fuzz/src.
+# Fuzzes every reader of untrusted files. The targets are in fuzz/fuzz_targets, what they assert is in fuzz/src.
 #
 #   scripts/fuzz.sh [RUNS] [TARGET...]
 #
-# RUNS executions of each target (1,000,000), one target after the other; a line for each tells how many there were, in
-# how many seconds, and what came of it. Inputs that reach new code go to fuzz/target/corpus, from where the next call
-# goes on; an input that crashed goes to fuzz/artifacts, the log to fuzz/target/logs.
+# RUNS executions (1,000,000 by default) of each target, one target after the other, with a line for each: executions,
+# seconds and result. Inputs that reach new code go to fuzz/target/corpus, where the next call starts from; inputs that
+# crash go to fuzz/artifacts, logs to fuzz/target/logs.
 #
-# Needed: cargo install cargo-fuzz --locked, and a C++ compiler for libFuzzer. Where rustup has no nightly toolchain, the
-# stable one is told to allow what the sanitizers need.
+# Needs `cargo install cargo-fuzz --locked` and a C++ compiler for libFuzzer. Without a nightly toolchain, the stable
+# one runs with RUSTC_BOOTSTRAP for the sanitizers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ shift || true
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(fuzz list)
 
-# Bytes of the longest input: what a file needs to reach all of its reader, no more.
+# Maximum length of an input in bytes: enough to reach all of the reader, no more.
 longest() {
     case $1 in
         archive | decoder_guard | image | weight_files) echo 4096 ;;
@@ -33,8 +33,8 @@ longest() {
     esac
 }
 
-# The address sanitizer looks over the unsafe code of decoders, inflation and mapped files. The other readers are safe code
-# throughout, and those that build a tokenizer or a whole model make 30 to 200 executions in a second with it, about 1,000
+# The address sanitizer checks the unsafe code of decoders, decompression and mapped files. The other readers are safe
+# code, and those that build a tokenizer or a whole model make 30 to 200 executions per second with it, about 1,000
 # without.
 sanitizer() {
     case $1 in
@@ -43,15 +43,15 @@ sanitizer() {
     esac
 }
 
-# A file system in memory: most targets write a file in each execution.
+# A file system in memory, since most targets write a file in each execution.
 memory=/dev/shm
 [ -d "$memory" ] || memory=${TMPDIR:-/tmp}
 TMPDIR=$(mktemp -d -p "$memory" caption-train-fuzz.XXXXXX)
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
-# One target is one thread, whatever the library would like.
+# One target uses one thread.
 export RAYON_NUM_THREADS=1
-# An error with a backtrace takes longer than what it is about.
+# A backtrace would take longer than the error it is for.
 export RUST_LIB_BACKTRACE=0
 
 mkdir -p fuzz/target/logs
@@ -60,13 +60,13 @@ for target in "${targets[@]}"; do
     own=fuzz/target/corpus/$target
     log=fuzz/target/logs/$target.log
     mkdir -p "$own"
-    # Safe code frees what it has; looking for leaks took half of the time. What grows meets the limit on memory.
+    # Safe code does not leak, and looking for leaks took half of the time. Growth meets the memory limit.
     arguments=("-runs=$runs" "-max_len=$(longest "$target")" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512
         -detect_leaks=0)
     [ ! -f "fuzz/dictionaries/$target.dict" ] || arguments+=("-dict=fuzz/dictionaries/$target.dict")
     corpora=("$own" "fuzz/corpus/$target")
     [ ! -d "fuzz/regressions/$target" ] || corpora+=("fuzz/regressions/$target")
-    # Artefacts with and without a sanitizer would take turns in one folder.
+    # In one folder, builds with and without a sanitizer would overwrite each other.
     build=(--sanitizer "$(sanitizer "$target")" --target-dir "fuzz/target/$(sanitizer "$target")" "$target")
     fuzz build "${build[@]}" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
     started=$SECONDS

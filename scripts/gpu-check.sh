@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
-# Checks and times the program on a machine with an NVIDIA GPU that has neither a network nor a compiler:
+# Checks and times the program on a machine with an NVIDIA GPU, but without a network or a compiler:
 #
 #   scripts/gpu-check.sh pack FLICKR8K_FOLDER ENCODER_FOLDER OUT.tar.xz    on the machine that builds
-#   gpu-check/gpu-check.sh run [--again] [STAGE...]                        on that with the GPU, after unpacking
+#   gpu-check/gpu-check.sh run [--again] [STAGE...]                        on the machine with the GPU, after unpacking
 #   gpu-check/gpu-check.sh table
 #
-# pack builds with scripts/build-cuda.sh and takes along 1,000 photographs and the encoder, a ViT-Ti: 60 MiB at most in all.
-# Where there is no xz, `python3 -m tarfile -e OUT.tar.xz` unpacks it.
+# pack builds with scripts/build-cuda.sh and adds 1,000 photographs and the encoder, a ViT-Ti: at most 60 MiB in all. If
+# xz is missing, `python3 -m tarfile -e OUT.tar.xz` unpacks it.
 #
-# A stage takes 8 minutes at most. What it has found is kept in RESULTS (results beside the script), and it is not repeated
-# without --again; stopped in its middle it is repeated, the stage throughput from the row on that it was at. The stages:
+# A stage takes at most 8 minutes. Its results are kept in RESULTS (the folder results next to the script), and it is
+# not repeated without --again. An interrupted stage is repeated; throughput continues from its current row. The stages:
 #
 #   parity      tests/cuda: operations, gradients, updates and captions against the CPU
-#   training    125 updates with dropout in f32 on the GPU, 100 on the CPU, the losses within 1e-3 of each other; in bf16;
+#   training    125 updates with dropout in f32 on the GPU, 100 on the CPU, the losses within 1e-3 of each other; in
+#   bf16;
 #               from each device's save point on the other
 #   throughput  ours, PyTorch's and PyTorch's compiled training steps and captions in turn
 #   profile     our step at several batch sizes, with the GPU's memory; only when named
 #
-# `run` without a stage runs the first three and ends with the table. It exits with 1 when a stage failed or did not finish;
-# a ratio below what is asked for stands in the table.
+# `run` without a stage runs the first three and prints the table. It exits with 1 if a stage failed or did not finish.
+# A ratio that misses its goal only shows in the table.
 #
-# PYTHON (python3) has torch, transformers, numpy and pillow on the machine with the GPU; on the other nothing.
+# PYTHON (python3) needs torch, transformers, numpy and pillow on the machine with the GPU, and no packages on the
+# other.
 set -euo pipefail
 
 self=$(realpath "$0")
@@ -31,7 +33,7 @@ export RESULTS
 
 most_bytes=$((60 * 1024 * 1024))
 stage_seconds=480
-# Up to here the losses of the two devices are compared; from here the other device goes on.
+# The last update whose losses are compared, and the save point that the other device resumes from.
 last_compared=100
 save_point=20
 
@@ -42,7 +44,7 @@ fail() {
 
 # ---- On the machine that builds ----
 
-# The file that cargo made of a target.
+# The file that cargo built from a target.
 built() { # KIND NAME CARGO_COMMAND...
     "$root/scripts/build-cuda.sh" "${@:3}" --message-format=json-render-diagnostics | "$python" -c '
 import json, sys
@@ -105,14 +107,14 @@ END
     mv runs/training/reference/metrics.jsonl reference/
     rm -rf runs
 
-    # The binaries have much in common, which a dictionary finds that holds a whole one.
+    # The binaries have much in common; a dictionary that holds a whole one finds it.
     tar -C "$staging" --owner=0 --group=0 --sort=name -c gpu-check | xz --lzma2=preset=9,dict=128MiB >"$archive.partial"
     local bytes
     bytes=$(stat -c %s "$archive.partial")
     if [ "$bytes" -gt $most_bytes ]; then
         du -ah --apparent-size --max-depth=2 "$folder" | sort -rh | head -12 >&2
         rm "$archive.partial"
-        fail "the archive has $((bytes >> 20)) MiB, and $((most_bytes >> 20)) are allowed; above is what is in it"
+        fail "the archive has $((bytes >> 20)) MiB, and at most $((most_bytes >> 20)) are allowed; its content is listed above"
     fi
     mv "$archive.partial" "$archive"
     echo "$archive: $bytes bytes of $most_bytes allowed, commit $(cat commit)"
@@ -167,27 +169,27 @@ END
 
 # ---- On both ----
 
-# These three become the program, so that a signal reaches it: called with & or in parentheses.
+# These three exec the program, so that a signal reaches it. Call them with & or in parentheses.
 
-# A program of ours, with the libraries of CUDA that were found.
+# One of our programs, with the CUDA libraries that were found.
 ours() {
     [ -z "${OURS_LIBRARY_PATH:-}" ] || export LD_LIBRARY_PATH=$OURS_LIBRARY_PATH
     exec "$@"
 }
 
-# A run of the config, in runs/training/NAME; what it says goes to a file.
+# Trains with the config in runs/training/NAME; its output goes to a file.
 train() { # NAME DEVICE [OPTION...]
     mkdir -p runs
     ours bin/caption-train --config config.toml --device "$2" --set "name=$1" "${@:3}" >"runs/$1.log" 2>&1
 }
 
-# A run that goes on from a save point of another.
-go_on() { # NAME DEVICE OTHER
+# Resumes from a save point of another run.
+resume() { # NAME DEVICE OTHER
     ours bin/caption-train --resume "runs/training/$3/checkpoints/last_step_$save_point.safetensors" --device "$2" \
         --set "name=$1" >"runs/$1.log" 2>&1
 }
 
-# Waits until a run in the background has made so many updates, for a time, and stops it.
+# Stops a run in the background after this many updates or seconds.
 end_after() { # METRICS UPDATES PROCESS SECONDS
     local deadline=$((SECONDS + $4)) code=0
     while kill -0 "$3" 2>/dev/null && ! grep -qs "\"step\":$2,\"wait" "$1" && [ $SECONDS -lt $deadline ]; do
@@ -195,7 +197,7 @@ end_after() { # METRICS UPDATES PROCESS SECONDS
     done
     kill -TERM "$3" 2>/dev/null || true
     wait "$3" || code=$?
-    # A run that was told to stop saves and exits with 130.
+    # A stopped run saves and exits with 130.
     [ $code = 0 ] || [ $code = 130 ]
 }
 
@@ -204,7 +206,7 @@ end_after() { # METRICS UPDATES PROCESS SECONDS
 compute() { "$python" "$here/peers/torch_gpu.py" "$@"; }
 
 stage_parity() {
-    # One after the other: they share a GPU, and its handles are made for one thread.
+    # One after the other: they share a GPU, and its handles belong to one thread.
     (ours bin/cuda --test-threads=1) | tee "$RESULTS/parity.log" || true
     compute parity "$RESULTS/parity.log"
 }
@@ -215,15 +217,15 @@ stage_training() {
         echo "run $2 on $3"
         ("$@") || { echo "run $2 failed:"; tail -n 5 "runs/$2.log"; }
     }
-    # Beside the runs on the GPU, which take little of the CPU.
+    # At the same time as the runs on the GPU, which use little of the CPU.
     train cpu cpu &
     local on_cpu=$!
     attempt train gpu cuda:0
     attempt train gpu_bf16 cuda:0 --set training.precision=bf16 --set training.save_interval=100000
-    attempt go_on gpu_from_gpu cuda:0 gpu
+    attempt resume gpu_from_gpu cuda:0 gpu
     end_after runs/training/cpu/metrics.jsonl $last_compared $on_cpu 180 || tail -n 5 runs/cpu.log
-    attempt go_on gpu_from_cpu cuda:0 cpu
-    go_on cpu_from_gpu cpu gpu &
+    attempt resume gpu_from_cpu cuda:0 cpu
+    resume cpu_from_gpu cpu gpu &
     end_after runs/training/cpu_from_gpu/metrics.jsonl $((2 * save_point)) $! 90 || tail -n 5 runs/cpu_from_gpu.log
     compute training "$last_compared" "$save_point"
 }
@@ -250,13 +252,13 @@ run() {
     for stage in "${stages[@]}"; do
         if $again; then rm -f "$RESULTS/$stage".json "$RESULTS/$stage"-*.json; fi
         if [ -e "$RESULTS/$stage.json" ]; then
-            echo "== $stage: was done before"
+            echo "== $stage: already done"
             grep -q '"ok": true' "$RESULTS/$stage.json" || failed=1
             continue
         fi
         echo "== $stage"
         code=0 SECONDS=0
-        # In a group of processes of its own, which ends as a whole.
+        # In its own process group, which ends as a whole.
         timeout -k 15 $stage_seconds "$self" stage "$stage" &
         running=$!
         trap 'kill "$running" 2>/dev/null; wait "$running" || true; exit 130' INT TERM
@@ -264,7 +266,7 @@ run() {
         trap - INT TERM
         case $code in
             0) echo "== $stage: done in $SECONDS s" ;;
-            124 | 137) echo "== $stage: did not finish in $stage_seconds s; the same command goes on with it" ;;
+            124 | 137) echo "== $stage: did not finish in $stage_seconds s; run the same command again" ;;
             *) echo "== $stage: FAILED in $SECONDS s" ;;
         esac
         [ $code = 0 ] || failed=1
@@ -278,7 +280,7 @@ case ${1:-} in
     pack) pack "${@:2}" ;;
     run) run "${@:2}" ;;
     table) compute table ;;
-    # One stage without a limit of time, for `run`.
+    # One stage without a time limit, for `run`.
     stage) "stage_$2" ;;
     *) sed -n '2,/^set -e/s/^# \{0,1\}//p' "$self" ;;
 esac
