@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Makes JPEGs of every kind with libjpeg-turbo's cjpeg and holds the program's pixels against Pillow's.
+"""Makes JPEGs of every kind with libjpeg-turbo's cjpeg and compares the program's pixels with Pillow's.
 
     apt-get install libjpeg-turbo-progs
     pip install pillow==13.0.0 numpy==2.4.6
     python scripts/check-jpegs.py [--sizes 33x17,100x75] [--keep FOLDER]
 
-Every combination of a coding (baseline, progressive, arithmetic; components in one scan or in several; restart markers),
-a sampling of the components and a size that cjpeg agrees to, and some kinds that only Pillow writes. A line for each
-coding: the files, how many have just Pillow's pixels, the largest difference of a sample and the largest mean of a file
-(of 255), and how many are refused or panic. Fails where a file that Pillow opens is refused or differs by more than
-MOST_MEAN or MOST, and where one that Pillow refuses is called damaged.
+Every combination that cjpeg accepts of a coding (baseline, progressive, arithmetic; components in one scan or several;
+restart markers), a sampling of the components and a size, and some kinds that only Pillow writes. Prints a line per
+coding: the files, how many have exactly Pillow's pixels, the largest difference of a sample and the largest mean of a
+file (of 255), and how many are refused or panic. Fails if a file that Pillow opens is refused or differs by more than
+MAX_MEAN or MAX, and if one that Pillow refuses is called damaged.
 """
 
 import argparse
@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_MEAN, MOST = 1.0, 8
+MAX_MEAN, MAX = 1.0, 8
 SIZES = "1x1,7x5,8x8,16x16,17x33,33x17,64x48,100x75,1x64,200x1,161x121"
-# Columns and rows of samples of Y, Cb and Cr in a unit; what is left out is 1x1. Also chroma finer than luma.
+# Columns and rows of samples of Y, Cb and Cr in a unit; 1x1 if omitted. Includes chroma finer than luma.
 SAMPLINGS = """
     1x1 2x1 1x2 2x2 4x1 1x4 4x2 2x4 4x4 3x1 1x3 3x3 3x2 2x1,1x2,1x1 2x2,2x1,1x1 2x2,1x2,2x1 2x2,2x1,1x2 2x2,2x2,1x1
     2x2,1x1,2x2 1x1,2x1,2x1 1x1,1x2,1x2 1x1,2x2,2x2 1x2,2x1,2x1 2x1,1x2,1x2 1x1,2x2,1x1 1x1,1x1,2x4 4x2,2x1,1x2
@@ -128,7 +128,7 @@ def compare(folder, scratch):
             expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
         except OSError:
             if not isinstance(found, str) or "not supported" not in found:
-                wrong.append(f"{path.name}: Pillow refuses it, expected to be told that it is not supported: {found}")
+                wrong.append(f"{path.name}: Pillow refuses it, expected the message that it is not supported: {found}")
             continue
         if isinstance(found, str):
             wrong.append(f"{path.name}: {' '.join(found.split())}")
@@ -137,7 +137,7 @@ def compare(folder, scratch):
         most, mean = difference.max(), difference.mean()
         row["exact"] += most == 0
         row["most"], row["mean"] = max(row["most"], most), max(row["mean"], mean)
-        if most > MOST or mean > MOST_MEAN:
+        if most > MAX or mean > MAX_MEAN:
             wrong.append(f"{path.name}: off by {most}, on the mean by {mean:.2f}")
     return rows, wrong
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Shows that the tests find mistakes: each row of the table below is made on purpose, and a test must fail.
+"""Shows that the tests find mistakes: makes each mistake in the table below on purpose, and a test must fail.
 
     scripts/check-mutations.py [--target FOLDER] [NAME...]
 
-Works on a copy of the last commit. FOLDER keeps what is compiled between calls (the dependencies take some minutes once).
-Each row compiles the program once, in about a minute on two cores. Exit code 1 when a mistake passes unseen.
+Works on a copy of the last commit. FOLDER keeps build outputs between calls (dependencies take some minutes, once).
+Each row compiles the program once, in about a minute on two cores. Exit code 1 if a mistake goes unnoticed.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# name, file, what stands there once, what stands there instead.
+# name, file, a text that occurs in it once, its replacement.
 MUTATIONS = [
     ("gelu is the tanh form", "src/model/encoder.rs", "Self::Gelu => Gelu::Erf", "Self::Gelu => Gelu::Tanh"),
     ("gelu_new is the erf form", "src/model/encoder.rs", "Self::GeluNew => Gelu::Tanh", "Self::GeluNew => Gelu::Erf"),
@@ -85,7 +85,7 @@ MUTATIONS = [
         "        self.norm.forward(&states)?;\n        Ok(states)\n",
     ),
     (
-        "CLIP normalised behind its last block",
+        "CLIP normalised after its last block",
         "src/model/clip_vision.rs",
         "        Ok(states)\n    }\n}",
         "        self.norm_before.forward(&states)\n    }\n}",
@@ -109,7 +109,7 @@ MUTATIONS = [
         "labels.extend(targets.iter().map(|&id| if id == pad_id { IGNORE_LABEL } else { id }));",
     ),
     (
-        "weight decay behind the step",
+        "weight decay after the step",
         "crates/ops/src/cpu/adamw.rs",
         "*parameter = *parameter * decay - step_size * (*mean / denominator);",
         "*parameter = (*parameter - step_size * (*mean / denominator)) * decay;",
@@ -135,7 +135,7 @@ MUTATIONS = [
 ]
 
 
-# Tests of the program as a whole, which take long without optimisation, and of the tree.
+# Tests of the whole program, which take long without optimisation, and of the source tree.
 SLOW = ["tidy", "resume", "interruption", "commands", "pretrained"]
 
 

@@ -12,9 +12,8 @@
 # not repeated without --again. An interrupted stage is repeated; throughput continues from its current row. The stages:
 #
 #   parity      tests/cuda: operations, gradients, updates and captions against the CPU
-#   training    125 updates with dropout in f32 on the GPU, 100 on the CPU, the losses within 1e-3 of each other; in
-#   bf16;
-#               from each device's save point on the other
+#   training    125 updates with dropout in f32 on the GPU, 100 on the CPU, the losses within 1e-3 of each other; the
+#               same in bf16; and resumed from each device's save point on the other
 #   throughput  ours, PyTorch's and PyTorch's compiled training steps and captions in turn
 #   profile     our step at several batch sizes, with the GPU's memory; only when named
 #

@@ -7,12 +7,12 @@ use datasets::source::{Archive, ArchiveFormat, Limits};
 use super::feature_store::checksum;
 use super::{json, scratch};
 
-/// As small as lets every limit be met.
+/// Small, so that inputs reach every limit.
 const LIMITS: Limits =
     Limits { num_members: 8, image_bytes: 1 << 18, text_bytes: 3 << 19, total_bytes: 2 << 20, ratio: 20 };
 
-/// A byte 1 in front: descriptions of members up to a 0xff, then patches. A byte 2: a tar archive follows. Otherwise all
-/// bytes are a zip archive.
+/// First byte 1: descriptions of members up to a 0xff, then patches. First byte 2: a tar archive. Otherwise all bytes
+/// are a zip archive.
 pub fn archive(data: &[u8]) {
     let path = scratch::folder("archive").join("a");
     match data.split_first() {

@@ -1,4 +1,4 @@
-//! A checkpoint file of unknown origin: inspected, gone on from and captioned with.
+//! A checkpoint file of unknown origin: inspected, resumed from and captioned with.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -63,7 +63,7 @@ fn sound() -> &'static Sound {
     })
 }
 
-/// A safetensors file of this header, with as many of `values`, then zeros, as the header speaks of.
+/// A safetensors file with this header and as many bytes as it declares: `values`, then zeros.
 fn around(header: &[u8], values: &[u8]) -> Vec<u8> {
     const MOST: u64 = 1 << 14;
     let parsed: Value = serde_json::from_slice(header).unwrap_or_default();
@@ -77,7 +77,8 @@ fn around(header: &[u8], values: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The sound file with other metadata. The header is put together as text: writing it anew takes as long as reading.
+/// The valid file with other metadata. The header is put together as text, since serialising it takes as long as
+/// reading.
 fn with_metadata(sound: &Sound, metadata: &str) -> Vec<u8> {
     let digest = sha256(metadata.as_bytes());
     let metadata = json!({ "__metadata__": { "caption_train": metadata, "caption_train_sha256": digest } }).to_string();
@@ -91,10 +92,10 @@ fn read_everything(path: &Path, num_bytes: usize) {
     let head = read_metadata(path);
     if let Ok((metadata, shapes)) = &head {
         let values: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        // Four bits are the least that a value of a safetensors file takes.
+        // A value of a safetensors file takes at least four bits.
         assert!(values <= num_bytes * 2, "a file of {num_bytes} bytes holds {values} values");
         // As `inspect` shows it and a resume takes it.
-        let read = apply_safe_overrides(&metadata.config, &[]).expect("the config of a checkpoint can be gone on with");
+        let read = apply_safe_overrides(&metadata.config, &[]).expect("the config of a checkpoint can be resumed with");
         assert!(read == metadata.config, "the config of a checkpoint survives its own text: {read:?}");
     }
     match read_checkpoint(path) {
@@ -102,7 +103,7 @@ fn read_everything(path: &Path, num_bytes: usize) {
             assert!(head.is_ok(), "what can be read whole has a head");
             go_on(checkpoint);
         }
-        // Moments that do not pair are no matter to captions.
+        // Captions do not need the moments.
         Err(_) if head.is_err() => return,
         Err(_) => {}
     }
@@ -116,6 +117,6 @@ fn go_on(checkpoint: Checkpoint) {
     metadata.shape.freeze(&mut parameters, metadata.config.model.encoder.train);
     let mut optimizer = Optimizer::new(&parameters, &metadata.shape, &metadata.config.optimizer)
         .expect("moments of parameters that are there can be made");
-    // Moments that do not fit are an error, which is all that is asked.
+    // Moments that do not fit must be an error.
     let _ = optimizer.restore(checkpoint.moments, metadata.optimizer_step);
 }

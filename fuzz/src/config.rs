@@ -3,7 +3,7 @@
 use base::fault::{describe, is_usage};
 use caption_train::config::{apply_safe_overrides, first_unsafe_difference, parse, to_toml};
 
-/// Text; each line that begins with `--set ` is an override, the others are the file.
+/// Text: lines that start with `--set ` are overrides, the others are the file.
 pub fn config(data: &[u8]) {
     // A file that is not UTF-8 is refused where it is read.
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -30,5 +30,5 @@ fn check(text: &str, overrides: &[String]) {
     assert!(read == config, "a config survives its own text:\n{written}");
     assert_eq!(to_toml(&read), written);
     assert_eq!(first_unsafe_difference(&read, &config), None);
-    assert!(apply_safe_overrides(&config, &[]).expect("a config can be gone on with") == config);
+    assert!(apply_safe_overrides(&config, &[]).expect("a config can be resumed with") == config);
 }

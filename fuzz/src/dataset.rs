@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{json, scratch};
 
 /// The texts of Flickr8k, one after the other with lines `===` between them: captions, lists of training, validation
-/// and test images. A list that is missing or that is the one word `absent` is not there.
+/// and test images. A list that is missing or just the word `absent` does not exist.
 pub fn flickr8k(data: &[u8]) {
     let mut parts = split(data, b"\n===\n").into_iter();
     let mut part = || parts.next().filter(|part| *part != b"absent").map(<[u8]>::to_vec);
@@ -28,8 +28,8 @@ pub fn flickr8k(data: &[u8]) {
     check_raw(&raw);
 }
 
-/// Annotations of any format, as a data set and to be scored. The first byte chooses the file's name, and with it the format that is meant; the images
-/// `0.jpg` to `3.jpg` lie beside it.
+/// Annotations of any format, as a data set and as captions to score. The first byte chooses the file's name, and so
+/// the expected format. The images `0.jpg` to `3.jpg` are beside it.
 pub fn annotations(data: &[u8]) {
     const NAMES: [&str; 15] = [
         "dataset_flickr30k.json",
@@ -73,7 +73,7 @@ pub fn annotations(data: &[u8]) {
     scratch::remove(&path);
 }
 
-/// What must hold of whatever was read; and it can be written, and is then read as it was.
+/// What must hold for everything that was read. It can also be written and read back unchanged.
 fn check_raw(raw: &RawDataset) {
     let mut seen = HashSet::new();
     for image in &raw.images {
@@ -117,7 +117,7 @@ fn split<'a>(mut data: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
     parts
 }
 
-/// `dataset.json`, whole or as edits of a sound one; behind a byte 16 `preparation.json` in the same way.
+/// `dataset.json`, whole or as edits of a valid one; after a byte 16, `preparation.json` in the same way.
 pub fn dataset_json(data: &[u8]) {
     let folder = scratch::folder("dataset_json");
     let sentence = json!({ "raw": "A dog.", "tokens": ["a", "dog"], "sentid": 0, "imgid": 0 });

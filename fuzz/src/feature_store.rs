@@ -1,4 +1,4 @@
-//! The files of a cache that were damaged, or made by someone else.
+//! Cache files that are damaged or of unknown origin.
 
 use caption_train::data::feature_store::{Description, FeatureStore, Key};
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::{json, scratch};
 
 /// Bytes of a row.
 const ROW: usize = 5;
-/// The row that is appended to whatever was there.
+/// The row that is appended to the existing ones.
 const NEW: (Key, [u8; ROW]) = (*b"the key of the row that is added", *b"a new");
 
 /// The first byte says what the others are: 1 `store.json`; 2 `index.bin`, its length first, and `rows.bin`; else the
@@ -34,14 +34,14 @@ pub fn feature_store(data: &[u8]) {
             scratch::write(&rows, &data[..end].iter().flat_map(|&byte| [byte; ROW]).collect::<Vec<u8>>());
         }
     }
-    // A fuzzer finds out what its bytes are compared with.
+    // The fuzzer finds values that its bytes are compared with.
     keys.retain(|key| *key != NEW.0);
     let Ok(mut opened) = FeatureStore::open(&folder, &description) else { return };
     let before = read_all(&opened, &keys);
     if opened.contains(&NEW.0) {
         return;
     }
-    let mut appender = opened.append(|_| true).expect("a cache can be appended to").expect("nobody holds the lock");
+    let mut appender = opened.append(|_| true).expect("a cache can be appended to").expect("the lock is free");
     appender.push(&[NEW.0], &NEW.1).expect("a new row can be appended");
     appender.finish().expect("a new row can be appended");
     keys.push(NEW.0);

@@ -1,5 +1,5 @@
-//! Damage that stays well-formed: a sound JSON document with some of its values replaced, swapped or removed, so that
-//! a fuzzer gets past the parser and to what is made of the values.
+//! Damage that stays well-formed: a valid JSON document with some values replaced, swapped or removed, so that a fuzzer
+//! gets past the parser.
 
 use serde_json::{Value, json};
 
@@ -12,12 +12,12 @@ pub fn document(data: &[u8], bases: &[Value]) -> Vec<u8> {
     }
 }
 
-/// Edits that are carried out; more only cost time.
+/// Edits that are applied; more only cost time.
 const MOST_EDITS: usize = 8;
-/// Values inside of one that is copied elsewhere, at most: a document must not double with each edit.
+/// Maximum number of values inside a copied value, so that a document does not double with each edit.
 const MOST_COPIED: usize = 32;
 
-/// `base` with each pair of `edits` carried out: which value, and what becomes of it.
+/// `base` with each pair of `edits` applied: which value, and what becomes of it.
 pub fn edited(base: &Value, edits: &[u8]) -> Value {
     let mut document = base.clone();
     let values = values();

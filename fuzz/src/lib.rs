@@ -1,8 +1,8 @@
-//! What each fuzzer does with its bytes: it reads them as the program would read a stranger's file and asserts what
-//! must hold of whatever was read. An input that is refused with an error is fine; a panic is a fault of the program.
+//! What each fuzzer does with its bytes: it reads them as the program reads an untrusted file, and asserts what must
+//! hold for the result. An input that is refused with an error is fine; a panic is a bug.
 //!
 //! The same functions replay `corpus/` and `regressions/` in the ordinary tests (`tests/integration/fuzz_corpus.rs`),
-//! which is why they change nothing of the process: files go into a folder of the thread, removed with it.
+//! so they do not change the process: files go into a folder of the thread, removed with it.
 
 mod archive;
 mod checkpoint;

@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 
 use super::{json, samples, scratch};
 
-/// Most parameters of a model that a `config.json` may ask for: those of the deepest that the program accepts.
+/// Maximum number of parameters that a `config.json` may ask for: those of the deepest model that the program accepts.
 const MOST_PARAMETERS: usize = 64 * 1024;
 
-/// A `config.json`, whole or as edits of a sound one, which is `generation_config.json` too.
+/// A `config.json`, whole or as edits of a valid one; also used as `generation_config.json`.
 pub fn model_config(data: &[u8]) {
     let folder = scratch::folder("model_config");
     static BASES: OnceLock<[Value; 5]> = OnceLock::new();
@@ -50,7 +50,7 @@ pub fn model_config(data: &[u8]) {
     assert!(declared <= MOST_PARAMETERS, "{declared} parameters");
 }
 
-/// Sound configs, one for each way to read one.
+/// Valid configs, one per way of reading one.
 fn configs() -> [Value; 5] {
     let timm = json!({ "architecture": "vit_tiny_patch16_224", "pretrained_cfg": { "input_size": [3, 224, 224] } });
     let clip =
@@ -58,8 +58,8 @@ fn configs() -> [Value; 5] {
     [samples::captioner_config(), samples::vit_config(), samples::gpt2_config(), timm, clip]
 }
 
-/// The weights of a sound folder. The first byte says what the others are: 1 the index of shards, of which one is
-/// there, 2 patches of the sound weights, 3 edits of their header. Otherwise all bytes are `model.safetensors`.
+/// The weights of a valid folder. The first byte says what the others are: 1 the index of shards, of which one exists,
+/// 2 patches of the valid weights, 3 edits of their header. Otherwise all bytes are `model.safetensors`.
 pub fn weight_files(data: &[u8]) {
     static SOUND: OnceLock<Vec<u8>> = OnceLock::new();
     let folder = scratch::folder("weight_files");
@@ -101,9 +101,9 @@ fn with_edited_header(sound: &[u8], edits: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), values].concat()
 }
 
-/// Opens a checkpoint or a model's folder as `caption` does, and captions a picture with it where it can be opened.
+/// Opens a checkpoint or a model's folder as `caption` does, and captions a picture if it opens.
 pub fn caption_with(path: &Path) {
-    /// Wider pictures and longer captions are sound, and take longer than a fuzzer has.
+    /// Larger pictures and longer captions are valid, but too slow for a fuzzer.
     const MOST: usize = 64;
     let Ok(model) = CaptioningModel::open(path, &Device::Cpu) else { return };
     let longest = model.decoding.max_new_tokens.expect("an opened model knows its longest caption");

@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::{json, scratch};
 
-/// Most pixels that a fuzzed picture may declare. A larger one may be sound (a WebP of 40 bytes can be a plain area of
-/// any size); the program's own limit is a test of `data::image_file`.
+/// Maximum number of pixels that a fuzzed picture may declare. A larger one may be valid (a WebP of 40 bytes can be a
+/// plain area of any size); the program's own limit has its own tests.
 const MOST_PIXELS: u64 = 1 << 18;
-/// Longest side that a picture is processed to here; the program's own limit is 8192.
+/// Maximum side that a picture is processed to here; the program's own limit is 8192.
 const MOST_SIDE: u64 = 64;
 
 /// An image file.
@@ -40,7 +40,7 @@ pub fn image(data: &[u8]) {
     }
 }
 
-/// Whatever a decoder does with the bytes behind the first, which chooses one that panics or the program's own.
+/// The first byte chooses a decoder that panics or the program's own; it gets the other bytes.
 pub fn decoder_guard(data: &[u8]) {
     let Some((&choice, bytes)) = data.split_first() else { return };
     if declares_many_pixels(bytes) {
@@ -67,7 +67,7 @@ pub fn decoder_guard(data: &[u8]) {
     }
 }
 
-/// A decoder of others may panic, which the guard is for; that of JPEG is our own.
+/// Decoders of other crates may panic, which the guard is for; the JPEG decoder is ours.
 fn refuse_panics_of_ours(data: &[u8], error: &anyhow::Error) {
     let is_panic = format!("{error:#}").contains("the decoder failed on it");
     assert!(!(is_panic && data.starts_with(b"\xff\xd8")), "{error:#}");

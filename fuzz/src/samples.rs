@@ -1,4 +1,4 @@
-//! The smallest sound files that the fuzzers damage.
+//! The smallest valid files, for the fuzzers to damage.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -50,7 +50,7 @@ pub fn tokenizer() -> Value {
     })
 }
 
-/// The smallest captioner that has every part.
+/// The smallest captioner with every part.
 pub fn shape() -> CaptionerShape {
     let shape = json!({
         "encoder": {
@@ -85,7 +85,7 @@ pub fn captioner_config() -> Value {
     json!({ "model_type": "vision-encoder-decoder", "encoder": vit_config(), "decoder": gpt2_config() })
 }
 
-/// The `config.json` of its encoder alone.
+/// The `config.json` of just its encoder.
 pub fn vit_config() -> Value {
     json!({
         "model_type": "vit", "image_size": 4, "patch_size": 2, "hidden_size": 2, "num_hidden_layers": 1,
@@ -94,7 +94,7 @@ pub fn vit_config() -> Value {
     })
 }
 
-/// The `config.json` of its decoder alone.
+/// The `config.json` of just its decoder.
 pub fn gpt2_config() -> Value {
     json!({
         "model_type": "gpt2", "vocab_size": VOCABULARY, "n_embd": 4, "n_layer": 1, "n_head": 2, "n_inner": 4,

@@ -1,4 +1,4 @@
-//! Files for readers that want a path: in memory where the system has such a folder, one folder for each thread.
+//! Files for readers that need a path: in memory if the system has such a folder, one folder per thread.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ const IN_MEMORY: &str = "/dev/shm";
 
 thread_local! {
     static FOLDER: TempDir = {
-        // A person's TMPDIR counts more; scripts/fuzz.sh sets it to a folder that it removes.
+        // TMPDIR takes precedence; scripts/fuzz.sh sets it to a folder that it removes.
         let parent = if std::env::var_os("TMPDIR").is_none() && Path::new(IN_MEMORY).is_dir() {
             PathBuf::from(IN_MEMORY)
         } else {
@@ -20,7 +20,7 @@ thread_local! {
     };
 }
 
-/// The folder of this name, which lasts as long as the thread.
+/// The folder of this name, which exists as long as the thread.
 pub fn folder(name: &str) -> PathBuf {
     let folder = FOLDER.with(|folder| folder.path().join(name));
     if !folder.is_dir() {

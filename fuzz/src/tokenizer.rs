@@ -17,7 +17,7 @@ const CAPTIONS: [&str; 5] = [
     "don't't TWO 12's",
 ];
 
-/// `tokenizer.json`, whole or as edits of a sound one; behind a byte 16 `vocab.json` and, after an empty line,
+/// `tokenizer.json`, whole or as edits of a valid one; after a byte 16, `vocab.json` and, after an empty line,
 /// `merges.txt`.
 pub fn tokenizer(data: &[u8]) {
     static BASES: OnceLock<[Value; 2]> = OnceLock::new();
@@ -32,7 +32,7 @@ pub fn tokenizer(data: &[u8]) {
     } else {
         scratch::write(&whole, &json::document(data, BASES.get_or_init(|| [samples::tokenizer(), with_others()])));
     }
-    // What the config says of the four tokens, for files that fit no model.
+    // The four tokens of the config, for files that fit no model.
     let config = TokenizerConfig { lowercase: data.len() % 2 == 1, ..TokenizerConfig::default() };
     if let Ok(Some(tokenizer)) = CaptionTokenizer::from_directory(&folder, &config) {
         use_it(&tokenizer, &config);
@@ -44,7 +44,7 @@ pub fn tokenizer(data: &[u8]) {
     }
 }
 
-/// The sound tokenizer with parts that others have.
+/// The valid tokenizer with parts that other tokenizers have.
 fn with_others() -> Value {
     let mut other = samples::tokenizer();
     other["normalizer"] =
@@ -73,7 +73,7 @@ fn use_it(tokenizer: &CaptionTokenizer, config: &TokenizerConfig) {
     let specials = tokenizer.special_ids();
     assert!([specials.pad, specials.start, specials.end, specials.unk].iter().all(|&id| id < size));
     for caption in CAPTIONS {
-        // A caption may have characters that the vocabulary has not: an error, or left out.
+        // A caption may have characters that are not in the vocabulary: an error, or left out.
         let Ok(ids) = tokenizer.encode(caption) else { continue };
         assert!(ids.iter().all(|&id| id < size), "{caption:?}: {ids:?}");
         tokenizer.decode(&ids).expect("what was encoded can be decoded");
@@ -84,7 +84,7 @@ fn use_it(tokenizer: &CaptionTokenizer, config: &TokenizerConfig) {
 }
 
 fn save(tokenizer: &CaptionTokenizer, config: &TokenizerConfig, folder: &Path) {
-    // Two files can say less than one: that is an error of `save`.
+    // Two files can express less than one; `save` then returns an error.
     if tokenizer.save(folder).is_ok() {
         let read = CaptionTokenizer::from_directory(folder, config).expect("a tokenizer that was saved can be read");
         assert_eq!(read.map(|read| read.digest()), Some(tokenizer.digest()));

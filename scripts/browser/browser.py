@@ -1,6 +1,6 @@
-"""Headless Chromium and one page in it, spoken to over a pipe (the DevTools protocol, with --remote-debugging-pipe).
+"""Headless Chromium with one page, driven over a pipe (the DevTools protocol, with --remote-debugging-pipe).
 
-Needs Chromium, which $CHROMIUM names or which is on the path, and nothing else but Python.
+Needs Python and Chromium, which is on the path or named by $CHROMIUM.
 """
 
 import base64
@@ -30,7 +30,7 @@ class Browser:
     def __init__(self, folder):
         program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
         if not program:
-            sys.exit("error: there is no Chromium\n  hint: apt-get install chromium, or name one in CHROMIUM")
+            sys.exit("error: Chromium was not found\n  hint: apt-get install chromium, or name one in CHROMIUM")
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -43,7 +43,7 @@ class Browser:
         flags = ["--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars",
                  "--disable-dev-shm-usage", "--disable-background-networking", f"--user-data-dir={self.profile.name}"]
         if os.geteuid() == 0:
-            flags.append("--no-sandbox")  # it cannot be had as root
+            flags.append("--no-sandbox")  # not available as root
         self.process = subprocess.Popen(["bash", "-c", script, "bash", program, *flags, "about:blank"],
                                         pass_fds=[command_read, answer_write],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -142,7 +142,7 @@ class Browser:
             if value:
                 return value
             if time.monotonic() > deadline:
-                raise AssertionError(f"{what}: did not come to be")
+                raise AssertionError(f"{what}: did not happen")
             time.sleep(0.05)
 
     # Pages.
@@ -161,7 +161,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def answer_with(self, pattern=None, status=200, content=None):
-        """From now on gives this answer to requests to such an address; without an address everything goes on as before."""
+        """Answers requests to matching addresses with this from now on; without a pattern, stops doing so."""
         if pattern is None:
             self.answer = None
             self.call("Fetch.disable")
@@ -189,7 +189,7 @@ class Browser:
         return found
 
     def requests(self):
-        """The addresses that the page asked for since it was opened, without those that hold their content themselves."""
+        """The addresses that the page requested since it was opened, without data: and blob: ones."""
         self.run("0")
         asked = (event["params"]["request"]["url"] for event in self.events
                  if event["method"] == "Network.requestWillBeSent")
@@ -200,7 +200,7 @@ class Browser:
         check(not found, f"no error on the console {when} {found or ''}".rstrip())
 
     def check_width(self, when):
-        """Checks that nothing makes one scroll sideways."""
+        """Checks that the page does not scroll sideways."""
         wide = self.run("document.documentElement.scrollWidth") - self.width
         check(wide <= 0, f"nothing to scroll sideways {when}" + (f": {wide} px" if wide > 0 else ""))
 
@@ -215,7 +215,7 @@ class Browser:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **more)["data"]))
         print(f"  {path}", flush=True)
 
-    # A person's hands.
+    # Mouse, touch and keyboard.
 
     def box(self, element):
         """Left, top, width and height of an element, which a JavaScript expression gives, after scrolling to it."""

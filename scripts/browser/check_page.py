@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Opens the page of `caption-train serve` in headless Chromium and uses it as a person would.
+"""Opens the page of `caption-train serve` in headless Chromium and uses it as a user would.
 
     check_page.py PROGRAM CHECKPOINT SCREENSHOT_FOLDER
 
-Drops, chooses and pastes pictures, waits for the captions, goes over the words with the mouse, with touch and with the
-keyboard, tries what must fail, and leaves screenshots. A failed check or an error on the console that was not asked for
-ends it with status 1. The model must write at least two words.
+Drops, chooses and pastes pictures, waits for the captions, moves over the words with mouse, touch and keyboard, tries
+what must fail, and leaves screenshots. A failed check or an unexpected error on the console ends it with status 1. The
+model must write at least two words.
 """
 
 import os
@@ -18,7 +18,7 @@ import threading
 
 from browser import PATIENCE, Browser, check
 
-# A landscape, as a file of the wanted size and type; with an orientation, a JPEG that says how it is to be turned.
+# A landscape, as a file of a given size and type; with an orientation, a JPEG with Exif rotation.
 TOOLS = r"""
 window.test = {
   async file(width, height, type = 'image/jpeg', orientation = 0) {
@@ -52,7 +52,7 @@ window.test = {
     clipboardData.items.add(file);
     document.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
   },
-  // How much the veil differs from place to place; 0 where there is none, or where it does not lie over the picture.
+  // How much the overlay varies over the picture; 0 if there is none, or if it does not cover the picture.
   veil() {
     const overlay = document.getElementById('overlay');
     if (overlay.hidden || !overlay.checkVisibility()) return 0;
@@ -97,12 +97,12 @@ def use_the_mouse(browser, url):
     open_page(browser, url)
     browser.screenshot("page-empty")
     check(browser.run("document.getElementById('result').hidden"), "no result before there is a picture")
-    # Whatever the status says on the way, for a fast model says it for a moment only.
+    # Records every status, since a fast model shows it only for a moment.
     browser.run("test.said = []; new MutationObserver(() => test.said.push(test.text('status')))"
                 ".observe(document.getElementById('status'), { childList: true, characterData: true, subtree: true })")
     browser.run("(async () => { const file = await test.file(3000, 2000); test.drop(file, file); })()")
     browser.until(DONE, "a caption")
-    check(browser.run("test.said.some((text) => text.startsWith('Writing'))"), "the page tells that it is at work")
+    check(browser.run("test.said.some((text) => text.startsWith('Writing'))"), "the page says that it is working")
     print(f"     caption: {browser.run('test.text(`caption`)')}")
     check(browser.run("test.size()") == "1024 x 683", "a large picture is made smaller")
     check(browser.run("test.text('caption').trim().length > 0 && image.alt === test.text('caption')"),
@@ -203,7 +203,7 @@ def get_odd_answers(browser, url):
     browser.tap(*browser.place("document.getElementById('again')"))
     browser.until(DONE, "a caption after all")
     check(browser.run("test.text('problem') === ''"), "what may work later can be tried again")
-    # The browser itself tells of answers that are failures.
+    # The browser itself reports failed responses.
     check(all("status of" in fault for fault in browser.faults()), "no other error on the console")
 
 
@@ -216,15 +216,15 @@ def try_what_must_fail(browser, url):
     browser.mouse(*browser.place("test.words()[0]"))
     browser.until(SEEN, "attention over a turned picture")
     browser.run("test.drop(new File(['no picture'], 'notes.txt', { type: 'text/plain' }))")
-    browser.until("test.text('problem').includes('cannot read this file')", "a word about a file that is no picture")
-    check(browser.run("document.getElementById('again').hidden"), "a file that is no picture is told of")
+    browser.until("test.text('problem').includes('cannot read this file')", "a message about a file that is not a picture")
+    check(browser.run("document.getElementById('again').hidden"), "a file that is not a picture is reported")
     browser.screenshot("page-problem")
     browser.run("test.drop()")
     browser.until("test.text('problem').includes('no picture file')", "a word about a drop without a file")
-    browser.check_faults("with files that are no pictures")
+    browser.check_faults("with files that are not pictures")
     elsewhere = [asked for asked in browser.requests() if not asked.startswith(url)]
-    check(not elsewhere, f"the page asks nobody but its server {elsewhere or ''}".rstrip())
-    # The rules for what the page may load hold.
+    check(not elsewhere, f"the page only asks its server {elsewhere or ''}".rstrip())
+    # The rules for what the page may load are in force.
     browser.run("(() => { const script = document.createElement('script'); script.append('window.hit = 1');"
                 " document.body.append(script) })()")
     check(browser.run("window.hit === undefined"), "a script in the page does not run")
@@ -233,7 +233,7 @@ def try_what_must_fail(browser, url):
           "text cannot become markup")
     check(browser.run("fetch('/api/caption?x=1', { method: 'POST', body: new Blob(['x'], { type: 'image/png' }) })"
                       ".then((response) => response.status)") == 400, "the page itself may send pictures")
-    check(len(browser.faults()) > 0, "and the console tells of each")
+    check(len(browser.faults()) > 0, "and the console reports each")
 
 
 def lose_the_server(browser, url, server):

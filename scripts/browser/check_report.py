@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Opens the report of a run in headless Chromium and uses it as a person would.
+"""Opens the report of a run in headless Chromium and uses it as a user would.
 
     check_report.py REPORT SCREENSHOT_FOLDER
 
-The report asks for nothing, has no error on the console, is never wider than the window, and shows its pictures; its
-charts tell their values and its words their attention, with the mouse, with touch and with the keyboard. Leaves
-screenshots. A failed check ends it with status 1. The run must have logged updates, and pictures with attention.
+The report requests nothing, has no error on the console, is never wider than the window, and shows its pictures. Its
+charts show their values and its words their attention, with mouse, touch and keyboard. Leaves screenshots. A failed check
+ends it with status 1. The run must have logged updates, and pictures with attention.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ TOOLS = r"""
 window.test = {
   card: [...document.querySelectorAll('.card')].find((card) => card.querySelector('button.word')),
   words: () => [...test.card.querySelectorAll('button.word')],
-  // How much the veil differs from place to place; 0 where there is none, or where it does not lie over the picture.
+  // How much the overlay varies over the picture; 0 if there is none, or if it does not cover the picture.
   veil() {
     const canvas = test.card.querySelector('canvas');
     if (canvas.hidden || !canvas.checkVisibility()) return 0;
@@ -31,13 +31,13 @@ window.test = {
     for (let at = 3; at < data.length; at += 4) { least = Math.min(least, data[at]); most = Math.max(most, data[at]); }
     return isOver ? most - least : 0;
   },
-  // How much is between a caption and what stands below it, in pixels.
+  // The gap between a caption and what is below it, in pixels.
   gap: () => test.card.querySelector('.pairs').getBoundingClientRect().top
     - test.card.querySelector('.caption').getBoundingClientRect().bottom,
   reading: () => test.card.querySelector('.reading').innerText,
   tip: (id) => document.querySelector(`#${id} .tip`),
   charts: () => [...document.querySelectorAll('.plot')].filter((plot) => plot.querySelector('.tip')).map((plot) => plot.id),
-  // The texts that reach over the edges of what they stand in.
+  // Texts that overflow their boxes.
   cut: () => [...document.querySelectorAll('.card, .chart, .table, .figures > div')]
     .filter((part) => part.checkVisibility() && part.scrollWidth > part.clientWidth + 1)
     .map((part) => part.className + ': ' + part.innerText.slice(0, 40)),
@@ -62,7 +62,7 @@ def look(browser, url):
             open_report(browser, url)
             browser.check_faults(f"at {width} px, {scheme}")
             asked = browser.requests()
-            check(asked == [url], f"no request but for the page itself {asked[1:] or ''}".rstrip())
+            check(asked == [url], f"no request except for the page itself {asked[1:] or ''}".rstrip())
             browser.check_width(f"at {width} px")
             if name != "narrow":
                 browser.screenshot(f"report-{name}-{scheme}", whole=True)
@@ -70,8 +70,8 @@ def look(browser, url):
             browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
             browser.check_width(f"at {width} px with everything unfolded")
             cut = browser.run("test.cut()")
-            check(not cut, f"nothing reaches over an edge {cut or ''}".rstrip())
-    check(len(grounds) == 2, "the dark has colours of its own")
+            check(not cut, f"nothing overflows {cut or ''}".rstrip())
+    check(len(grounds) == 2, "dark mode has its own colours")
     browser.view(1280, 900)
     open_report(browser, url)
     count = browser.run("document.images.length")
@@ -88,11 +88,11 @@ def use_the_mouse(browser, url):
     for chart in charts:
         browser.mouse(*browser.place(f"document.getElementById('{chart}')", across=0.4))
         tip = browser.run(f"test.tip('{chart}').checkVisibility() && test.tip('{chart}').innerText").split("\n")
-        check(len(tip) > 1 and any(map(str.isdigit, tip[-1])), f"a chart tells its values: {', '.join(tip)}")
+        check(len(tip) > 1 and any(map(str.isdigit, tip[-1])), f"a chart shows its values: {', '.join(tip)}")
         if chart == "plot-loss":
             browser.screenshot("report-values")
     browser.mouse(5, 5)
-    check(browser.run("[...document.querySelectorAll('.tip')].every((tip) => tip.hidden)"), "values go with the mouse")
+    check(browser.run("[...document.querySelectorAll('.tip')].every((tip) => tip.hidden)"), "values disappear with the mouse")
     check(browser.run("test.veil() === 0"), "pictures are clear at first")
     gap, height = browser.run("[test.gap(), test.card.offsetHeight]")
     check(gap < 12, f"no gap is left below a caption: {gap:.0f} px")
@@ -103,7 +103,7 @@ def use_the_mouse(browser, url):
     check(browser.run("test.card.offsetHeight") == height, "and nothing moves")
     browser.screenshot("report-word")
     browser.mouse(5, 5)
-    check(browser.run("test.veil() === 0"), "it goes with the mouse")
+    check(browser.run("test.veil() === 0"), "it disappears with the mouse")
     browser.click(*browser.place(f"test.words()[{word}]"))
     browser.mouse(5, 5)
     check(browser.run(SEEN), "a click holds it")
@@ -120,7 +120,7 @@ def use_the_keyboard(browser, url):
     browser.key("Escape")
     check(browser.run("test.tip('plot-loss').hidden"), "Escape ends it")
     check(browser.run("test.words().filter((word) => word.tabIndex === 0).length") == 1, "a caption is one stop of Tab")
-    # From what stands before the first caption, the next stop of Tab is its first word.
+    # From before the first caption, Tab moves to its first word.
     browser.run("const start = document.createElement('button'); test.card.prepend(start); start.focus(); start.remove()")
     browser.key("Tab")
     check(browser.run(f"document.activeElement === test.words()[0] && {SEEN}"), "Tab comes to the words")
@@ -147,8 +147,8 @@ def use_a_phone(browser, url):
             left, right = browser.run(f"(() => {{ const box = test.tip('{chart}').getBoundingClientRect();"
                                       " return [box.left, box.right]; })()")
             if left < 0 or right > 390:
-                raise AssertionError(f"the values of {chart} reach over the screen: {left:.0f} to {right:.0f}")
-    check(True, "tapping a chart tells its values inside of the screen")
+                raise AssertionError(f"the values of {chart} overflow the screen: {left:.0f} to {right:.0f}")
+    check(True, "tapping a chart shows its values on the screen")
     browser.screenshot("report-values-phone")
     word = min(2, browser.run("test.words().length") - 1)
     browser.tap(*browser.place(f"test.words()[{word}]"))
