@@ -14,11 +14,13 @@ use datasets::annotations::FORMATS;
 
 use crate::support::{binary, files_below, shapes_folder, small_config, stderr, train};
 
-/// What a config needs at least, for a block that shows only some sections.
+/// The least that a config needs, for a block that shows only some sections.
 const DATA: &str = "dataset = \"shapes\"";
 const MODEL: &str = "encoder = { name = \"a/b\" }";
-/// Programs of others that stand in a block of commands.
+/// Programs of others that a block of commands may call.
 const OTHERS: [&str; 1] = ["curl"];
+/// Code that starts like this is a path in the repository.
+const FOLDERS: [&str; 8] = ["src/", "crates/", "configs/", "docs/", "scripts/", "tests/", "benches/", "fuzz/"];
 
 /// A Markdown file and what its code says.
 struct Page {
@@ -84,7 +86,7 @@ fn pages() -> Vec<Page> {
     names.iter().map(|name| Page::read(name)).collect()
 }
 
-/// The words of a line as a shell takes it apart, up to a comment.
+/// The words of a line, split as a shell does, up to a comment.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for character in line.chars() {
@@ -145,7 +147,7 @@ fn complaint_of_ours(arguments: &[&str]) -> Option<String> {
 
 /// Whether a run's config has this key, given as a path with dots.
 fn is_key(path: &str) -> bool {
-    // A list fits hardly any key, and serde says so in other words.
+    // A list fits hardly any key; for a known one, serde then complains about its type.
     match toml::from_str::<RunConfig>(&format!("{path} = []")) {
         Ok(_) => true,
         Err(error) => !error.message().contains("unknown field"),
@@ -270,7 +272,7 @@ fn the_documented_files_of_a_data_set_are_those_that_a_preparation_writes() {
     let prepared = prepared.unwrap();
     assert!(prepared.status.success(), "{}", stderr(&prepared));
     let mut written: BTreeSet<String> = entries(&output).collect();
-    // The lock is between two preparations.
+    // The lock remains.
     written.retain(|name| !name.starts_with('.'));
     assert_eq!(Page::read("docs/formats.md").first_column("writes a data set"), written);
 }
@@ -296,7 +298,7 @@ fn the_documented_files_of_a_run_are_those_that_it_writes() {
     assert_eq!(row.split('`').skip(3).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>(), tokenizer);
 }
 
-/// What a folder holds; folders end in a slash.
+/// The names in a folder; those of folders end in a slash.
 fn entries(folder: &Path) -> impl Iterator<Item = String> + use<> {
     fs::read_dir(folder).unwrap().map(|entry| {
         let entry = entry.unwrap();
@@ -319,17 +321,9 @@ fn every_file_that_the_documentation_names_exists() {
         let folder = page.path.parent().unwrap();
         let links = page.text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
         let links = links.filter(|link| !link.contains("://")).map(|link| folder.join(link.split('#').next().unwrap()));
-        // A name in capitals stands for another.
+        // `NAME` is a placeholder.
         let is_path = |span: &&String| {
-            ["src/", "crates/", "configs/", "docs/", "scripts/", "tests/", "benches/", "fuzz/"]
-                .iter()
-                .any(|room| span.starts_with(room))
-                && !span.contains(char::is_whitespace)
-                && !span.split(['/', '.', '_']).any(|part| {
-                    part.len() > 1
-                        && part.chars().all(|c| c.is_ascii_uppercase())
-                        && !["RESULTS", "README"].contains(&part)
-                })
+            FOLDERS.iter().any(|folder| span.starts_with(folder)) && !span.contains("NAME") && !span.contains(' ')
         };
         let spans = page.spans.iter().filter(is_path).map(PathBuf::from);
         for path in links.chain(spans) {
