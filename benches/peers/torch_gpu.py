@@ -65,11 +65,11 @@ def opened(name):
 
 
 def look_up(name):
-    """SYSTEM where it finds the library, else its folder, nothing where nobody has it."""
+    """SYSTEM if the system finds the library, else its folder, None if it is missing."""
     if opened(name):
         return SYSTEM
     holders = [folder for folder in folders() if (folder / name).is_file()]
-    # NVRTC opens its built-in functions by itself, from beside it.
+    # NVRTC opens its built-in functions by itself, from its own folder.
     complete = [folder for folder in holders if "nvrtc" not in name or any(folder.glob("libnvrtc-builtins.so.*"))]
     if holders and not complete:
         print(f"libraries: {holders[0]} has {name} without libnvrtc-builtins beside it", file=sys.stderr)
@@ -199,7 +199,7 @@ def is_within(gap):
 
 
 def training(last, save_point):
-    """Compares the curves of the runs up to the update `last`; some went on from `save_point` on the other device."""
+    """Compares the curves of the runs up to the update `last`; some resumed from `save_point` on the other device."""
     last = int(last)
     runs = {name: read_run(RUNS / "training" / name) for name in NAMES}
     losses = {name: run[0] for name, run in runs.items()}
@@ -274,7 +274,7 @@ ROWS = [
 
 
 class NoResultError(Exception):
-    """Why there is no number."""
+    """Why a number is missing."""
 
 
 def options(log, is_ours=False):
@@ -314,7 +314,7 @@ class Peer:
         self.started = time.monotonic()
 
     def answer(self, seconds, since=None):
-        """What it says next, within so many seconds from `since` or now."""
+        """What it prints next, within this many seconds from `since` or now."""
         passed = time.monotonic() - since if since else 0.0
         is_late = threading.Event()
         timer = threading.Timer(max(1.0, seconds - passed), lambda: (is_late.set(), self.process.kill()))

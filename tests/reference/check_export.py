@@ -59,7 +59,7 @@ def captions_there(folder, images):
 
 
 def write_logits(model, inputs, folder):
-    """Padding stands behind the captions, where it changes nothing before it."""
+    """Padding comes after the captions, where it changes nothing before it."""
     pixel_values = torch.cat([pixels for pixels, _ in inputs])
     input_ids = torch.nn.utils.rnn.pad_sequence([ids for _, ids in inputs], batch_first=True)
     with torch.no_grad():

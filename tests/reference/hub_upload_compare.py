@@ -9,7 +9,7 @@ server speaks the Hub's protocol without Xet, writes down each request and keeps
 - a first upload, a second one after some files changed, and a third one of the same again: the requests agree in method,
   path, content type, in who gets the token, and in their bodies, parsed; large files by their digest.
 Differences that are meant: ours also asks for the head of the branch before it asks about files, and names it in the
-commit (the official client is told it, so that the commits agree); the official client lets a card be judged twice, and
+commit (the official client gets it as an argument, so that the commits agree); the official client lets a card be judged twice, and
 asks for a place for large files that have not changed. The order of files, and of requests to the storage, is free.
 """
 
@@ -211,7 +211,7 @@ def compare(step, theirs, own, unchanged):
                 theirs.remove(request)
     stored = [sorted(filter(is_of_storage, requests), key=str) for requests in (theirs, own)]
     others = [[request for request in requests if not is_of_storage(request)] for requests in (theirs, own)]
-    # Files are listed in the order of a folder, which is nobody's.
+    # Files are listed in the order of a folder, which is arbitrary.
     for requests in others:
         for request in requests:
             said = request[4]

@@ -37,7 +37,7 @@ def read(folder):
 
 
 def check(program):
-    """The program writes steps 1 to 13, is killed, and goes on behind step 10 to step 20 with other values."""
+    """The program writes steps 1 to 13, is killed, and resumes after step 10 up to step 20 with other values."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([program, folder], check=True)
         found = read(folder)

@@ -40,22 +40,22 @@ ENVIRONMENT = {
 KNOWN = {
     "requests.OrganizationCoreWeaveOrganizationID": "a question of the vendor's own cloud, not asked every time",
     "requests.ServerFeaturesQuery": "no feature is used that a server may lack",
-    "requests.UpsertBucket": "we tell the config once, with the environment; the official client tells it in parts",
+    "requests.UpsertBucket": "we send the config once, with the environment; the official client sends it in parts",
     "upload.requirements.txt": "there are no Python packages",
     "config._wandb.python_version": "there is no Python",
     "config._wandb.t.3": "numbers of features of the Python client",
     "config._wandb.t.4": "there is no Python",
     "config.yaml.tiny": "the official client writes 1e-07, which YAML 1.1 reads as text",
     "metadata.python": "there is no Python",
-    "metadata.executable": "the small run does not tell its file",
+    "metadata.executable": "the small run does not send its file",
     "metadata.codePath": "code is not saved",
     "metadata.codePathLocal": "code is not saved",
     "metadata.root": "code is not saved",
-    "metadata.cpu_count": "the official client tells it with the measurements, which are off",
-    "metadata.cpu_count_logical": "the official client tells it with the measurements, which are off",
-    "metadata.memory": "the official client tells it with the measurements, which are off",
+    "metadata.cpu_count": "the official client sends it with the measurements, which are off",
+    "metadata.cpu_count_logical": "the official client sends it with the measurements, which are off",
+    "metadata.memory": "the official client sends it with the measurements, which are off",
     "metadata.args": "the two were started with other arguments",
-    "metadata.os": "the small run tells a short name",
+    "metadata.os": "the small run sends a short name",
 }
 
 OFFICIAL = """
@@ -84,7 +84,7 @@ def record(command, folder, recorder=None, returncode=0, **more):
 
 
 def view(recorder):
-    """What a run told the server, by name, without what changes from run to run."""
+    """What a run sent to the server, by name, without what changes from run to run."""
     first = recorder.operations("UpsertBucket")[0]
     config = json.loads([v["config"] for v in recorder.operations("UpsertBucket") if v.get("config")][-1])
     about = config.pop("_wandb")["value"]
@@ -127,7 +127,7 @@ def view(recorder):
 
 
 def check_resume(binary, folder, picture):
-    """A run that is killed before all was sent, and one that ended, go on: every row is at the server once."""
+    """A run that is killed before everything was sent, and one that ended, resume: every row is at the server once."""
     for end in ("kill", "finish"):
         killed = -signal.SIGABRT if end == "kill" else 0
         name = f"resumed{end}"

@@ -2,7 +2,7 @@
 
     python wandb_sync.py PATH/TO/log-small-run
 
-Three runs are sent: one that ended, one that was killed, and one that was killed and then went on. Needs `wandb==0.31.0`.
+Three runs are sent: one that ended, one that was killed, and one that was killed and then resumed. Needs `wandb==0.31.0`.
 """
 
 import json
@@ -51,7 +51,7 @@ def check(recorder, run, sessions, exit_code):
     created = recorder.operations("UpsertBucket")
     first, config = created[0], json.loads([v["config"] for v in created if v.get("config")][-1])
     assert config["model"]["value"] == {"hidden": 8, "layers": [1, 2]} and config["tiny"]["value"] == 1e-7
-    assert config["_wandb"]["value"]["t"]["5"], "the server would not take the run for one that has begun"
+    assert config["_wandb"]["value"]["t"]["5"], "the server would not take the run for one that has started"
     assert first["name"] == run["id"] and first["displayName"] == "my name" and first["tags"] == ["x", "y"]
     assert first["groupName"] == "g" and first["jobType"] == "train" and first["notes"] == "some notes"
     summary = json.loads(recorder.stream_last("wandb-summary.json"))
