@@ -251,7 +251,7 @@ fn every_key_and_option_that_the_documentation_names_exists() {
 #[test]
 fn every_caption_format_is_documented() {
     let named = Page::read("docs/formats.md").first_column("## Caption formats");
-    let known: BTreeSet<String> = FORMATS.iter().map(|format| format.name().to_owned()).collect();
+    let known: BTreeSet<String> = FORMATS.iter().map(|format| format.name.to_owned()).collect();
     assert_eq!(named, known);
 }
 
