@@ -10,7 +10,7 @@ use crate::tokenizer::CaptionTokenizer;
 pub struct CaptionWord {
     /// The word as it stands in the caption, without spaces.
     pub text: String,
-    /// How much it looks at the class token and then at each patch, row by row, of sum 1: the mean of its tokens. Empty
+    /// How much it looks at prefix tokens (the class token) and then at each patch, row by row, of sum 1: the mean of its tokens. Empty
     /// where that is not known.
     pub attention: Vec<f32>,
 }
