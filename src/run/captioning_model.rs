@@ -7,7 +7,6 @@ use candle_core::{DType, Device};
 
 use crate::config::DecodingConfig;
 use crate::hf::companions::{read_processor, read_tokenizer};
-use crate::hf::export::{self, Export};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
 use crate::hf::notes::{UNFIT_HINT, new_note, unfit, unused_note};
@@ -18,7 +17,6 @@ use crate::model::parameters::Parameters;
 use crate::model::weight_fit::check_fit;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_model;
-use crate::run::model_card::{self, Card};
 use crate::tokenizer::CaptionTokenizer;
 use base::fault::WithHint as _;
 use pixels::image_processor::ImageProcessor;
@@ -99,16 +97,6 @@ impl CaptioningModel {
             training: None,
             notes,
         })
-    }
-
-    /// Writes it as a folder that transformers loads, with a card.
-    ///
-    /// # Errors
-    /// A folder that is not empty; a disk that cannot be written.
-    pub fn export(&self, folder: &Path, card: &Card) -> Result<()> {
-        let Self { shape, parameters, tokenizer, processor, decoding, .. } = self;
-        let card = model_card::render(self, card);
-        export::write(Export { shape, parameters, tokenizer, processor, decoding, card: &card }, folder)
     }
 }
 
