@@ -104,7 +104,8 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
 }
 
 /// One line with the best caption, followed by the others if several were requested. `attention` holds, for each token,
-/// the weights of the class token and the patches, row by row, and the number of patches along a side.
+/// the weights of the prefix tokens (the class token) and the patches, row by row, and the number of patches along a
+/// side.
 fn json(path: &Path, captions: &[WrittenCaption], attention: Option<(&Vec<Vec<f32>>, usize)>) -> String {
     let (best, others) =
         captions.split_first().map_or((Value::Null, captions), |(best, others)| (object(best), others));

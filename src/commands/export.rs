@@ -8,7 +8,8 @@ use candle_core::Device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::run::captioning_model::CaptioningModel;
-use crate::run::model_card::{self, Card};
+use crate::run::export;
+use crate::run::model_card::Card;
 use base::quoting::python_string;
 use base::terminal;
 
@@ -33,7 +34,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         terminal::message(note);
     }
     let title = args.output.file_name().map_or_else(|| "caption-train".into(), |name| name.to_string_lossy());
-    model.export(&args.output, &model_card::render(&model, &Card::of_checkpoint(&title, &args.checkpoint)))?;
+    export::write(&model, &args.output, &Card::of_checkpoint(&title, &args.checkpoint))?;
     terminal::message(&format!(
         "exported to {}; in Python: VisionEncoderDecoderModel.from_pretrained({})",
         args.output.display(),

@@ -10,7 +10,8 @@ use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::signals::watch_signals;
 use crate::run::captioning_model::CaptioningModel;
-use crate::run::model_card::{self, Card};
+use crate::run::export;
+use crate::run::model_card::Card;
 use crate::training::trainer::Outcome;
 use base::fault::{WithHint as _, usage};
 use base::stop::StopFlag;
@@ -92,7 +93,7 @@ pub(super) fn publish(
     let folder = tempfile::tempdir()
         .context("cannot create a folder for the export")
         .hint(|| "free some disk space, or set TMPDIR to a writable folder")?;
-    model.export(folder.path(), &model_card::render(&model, card))?;
+    export::write(&model, folder.path(), card)?;
     drop(model);
     let mut files = Vec::new();
     let entries = fs::read_dir(folder.path()).context("cannot list the export")?;

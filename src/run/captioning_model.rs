@@ -7,7 +7,6 @@ use candle_core::{DType, Device};
 
 use crate::config::DecodingConfig;
 use crate::hf::companions::{read_processor, read_tokenizer};
-use crate::hf::export::{self, Export};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
 use crate::hf::notes::{UNFIT_HINT, new_note, unfit, unused_note};
@@ -98,15 +97,6 @@ impl CaptioningModel {
             training: None,
             notes,
         })
-    }
-
-    /// Writes it as a folder that transformers loads. `card` becomes its `README.md`.
-    ///
-    /// # Errors
-    /// A folder that is not empty; a disk that cannot be written.
-    pub fn export(&self, folder: &Path, card: &str) -> Result<()> {
-        let Self { shape, parameters, tokenizer, processor, decoding, .. } = self;
-        export::write(Export { shape, parameters, tokenizer, processor, decoding, card }, folder)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod captioning_model;
 pub mod checkpoint;
 pub mod checkpoint_names;
 pub mod environment;
+pub mod export;
 pub mod image_cache;
 pub mod initial_model;
 mod markdown;

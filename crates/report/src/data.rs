@@ -103,6 +103,8 @@ pub struct GalleryImage {
     pub name: String,
     /// JPEG, PNG or WebP, cropped as the model sees it: the attention covers all of it.
     pub picture: Vec<u8>,
+    /// Tokens of the encoder before the patches: a class token, registers.
+    pub num_prefix_tokens: usize,
     /// Patches along a side.
     pub grid: usize,
     pub caption: String,
@@ -123,7 +125,7 @@ pub struct GalleryImage {
 pub struct Word {
     /// The word without surrounding spaces; empty for the end of the caption.
     pub text: String,
-    /// Attention to the class token and then to each patch, row by row, as a mean over its tokens; empty if unknown.
+    /// Attention to the prefix tokens and then to each patch, row by row, as a mean over its tokens; empty if unknown.
     pub attention: Vec<f32>,
 }
 

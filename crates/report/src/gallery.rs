@@ -100,7 +100,7 @@ pub(super) fn gallery(images: &[GalleryImage]) -> Gallery {
 impl Gallery {
     fn add(&mut self, image: &GalleryImage) -> Card {
         let picture = picture_uri(&image.picture);
-        let look = |word: &Word| picture.as_ref().and_then(|_| attention(word, image.grid));
+        let look = |word: &Word| picture.as_ref().and_then(|_| attention(word, image.num_prefix_tokens, image.grid));
         let words: Vec<Option<WordData>> = image.words.iter().map(look).collect();
         let has_attention = words.iter().any(Option::is_some);
         self.has_attention |= has_attention;
@@ -142,8 +142,8 @@ fn log_probability(sum: f64, num_tokens: Option<usize>) -> String {
 }
 
 /// The weights as levels and in words; `None` if they do not fit the grid or are all zero. NaN counts as zero.
-fn attention(word: &Word, grid: usize) -> Option<WordData> {
-    let (&class, patches) = word.attention.split_first()?;
+fn attention(word: &Word, num_prefix_tokens: usize, grid: usize) -> Option<WordData> {
+    let (prefix, patches) = word.attention.split_at_checked(num_prefix_tokens)?;
     if !(1..=MAX_GRID).contains(&grid) || patches.len() != grid * grid {
         return None;
     }
@@ -155,11 +155,18 @@ fn attention(word: &Word, grid: usize) -> Option<WordData> {
         .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
         .filter(|(_, strongest)| *strongest > 0.0)?;
     let levels: Vec<u8> = patches.iter().map(|&patch| (255.0 * (weight(patch) / strongest)).round() as u8).collect();
+    let on_prefix = match prefix {
+        [] => String::new(),
+        [class] => format!("{} on the class token, ", percentage(f64::from(weight(*class)))),
+        tokens => {
+            let sum: f64 = tokens.iter().map(|&token| f64::from(weight(token))).sum();
+            format!("{} on the class token and registers, ", percentage(sum))
+        }
+    };
     let reading = format!(
-        "{} on the class token, up to {} on a patch (spread evenly: {})",
-        percentage(f64::from(weight(class))),
+        "{on_prefix}up to {} on a patch (spread evenly: {})",
         percentage(f64::from(strongest)),
-        percentage(1.0 / (patches.len() + 1) as f64)
+        percentage(1.0 / word.attention.len() as f64)
     );
     let place = format!("; the strongest patch is in row {}, column {} of {grid}", place / grid + 1, place % grid + 1);
     Some(WordData { levels: base64(&levels), reading, place })
@@ -173,6 +180,7 @@ mod tests {
         GalleryImage {
             name: name.to_owned(),
             picture: vec![0xff, 0xd8, 0xff, 0xe0],
+            num_prefix_tokens: 1,
             grid: 2,
             cider,
             words: vec![Word { text: "dog".to_owned(), attention: vec![0.5, 0.1, 0.2, 0.0, 0.2] }],
@@ -206,22 +214,36 @@ mod tests {
 
     #[test]
     fn weights_become_levels_of_the_strongest_patch_and_words() {
-        let found = attention(&image("a", None).words[0], 2).unwrap();
+        let found = attention(&image("a", None).words[0], 1, 2).unwrap();
         assert_eq!(found.levels, base64(&[128, 255, 0, 255]));
         assert_eq!(found.reading, "50.0 % on the class token, up to 20.0 % on a patch (spread evenly: 20.0 %)");
         assert_eq!(found.place, "; the strongest patch is in row 1, column 2 of 2");
     }
 
     #[test]
+    fn an_encoder_may_have_no_class_token_or_registers_beside_it() {
+        let word = Word { text: "dog".to_owned(), attention: vec![0.1, 0.2, 0.3, 0.4] };
+        let found = attention(&word, 0, 2).unwrap();
+        assert_eq!(found.reading, "up to 40.0 % on a patch (spread evenly: 25.0 %)");
+        let word = Word { text: "dog".to_owned(), attention: vec![0.25, 0.25, 0.1, 0.2, 0.1, 0.1] };
+        let found = attention(&word, 2, 2).unwrap();
+        assert!(
+            found.reading.starts_with("50.0 % on the class token and registers, up to 20.0 %"),
+            "{}",
+            found.reading
+        );
+    }
+
+    #[test]
     fn weights_that_do_not_fit_or_say_nothing_are_no_attention() {
         let word = |attention: &[f32]| Word { text: "a".to_owned(), attention: attention.to_vec() };
-        assert!(attention(&word(&[]), 2).is_none());
-        assert!(attention(&word(&[1.0]), 0).is_none());
-        assert!(attention(&word(&[0.2; 4]), 2).is_none());
-        assert!(attention(&word(&[0.0; 5]), 2).is_none());
-        assert!(attention(&word(&[f32::NAN; 5]), 2).is_none());
-        assert!(attention(&word(&[0.2; 5]), usize::MAX).is_none());
-        let some = attention(&word(&[f32::NAN, f32::INFINITY, -1.0, f32::NAN, 1e-40]), 2).unwrap();
+        assert!(attention(&word(&[]), 1, 2).is_none());
+        assert!(attention(&word(&[1.0]), 1, 0).is_none());
+        assert!(attention(&word(&[0.2; 4]), 1, 2).is_none());
+        assert!(attention(&word(&[0.0; 5]), 1, 2).is_none());
+        assert!(attention(&word(&[f32::NAN; 5]), 1, 2).is_none());
+        assert!(attention(&word(&[0.2; 5]), 1, usize::MAX).is_none());
+        let some = attention(&word(&[f32::NAN, f32::INFINITY, -1.0, f32::NAN, 1e-40]), 1, 2).unwrap();
         assert_eq!(some.levels, base64(&[0, 0, 0, 255]));
     }
 

@@ -190,6 +190,7 @@ mod tests {
             gallery: vec![GalleryImage {
                 name: text.to_owned(),
                 picture: vec![0xff, 0xd8, 0xff],
+                num_prefix_tokens: 1,
                 grid: 1,
                 caption: text.to_owned(),
                 words: vec![Word { text: text.to_owned(), attention: vec![0.5, 0.5] }],

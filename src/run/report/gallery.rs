@@ -54,6 +54,7 @@ pub(super) fn draw(
         gallery.push(GalleryImage {
             name: dataset.images[images[place]].filename.clone(),
             picture: encode(&shown, ImageFormat::Jpeg)?,
+            num_prefix_tokens: opened.shape.encoder.num_prefix_tokens(),
             grid: opened.shape.encoder.grid(),
             words: words.into_iter().map(|word| Word { text: word.text, attention: word.attention }).collect(),
             references: references(&images[place]),
