@@ -1,4 +1,4 @@
-// Grows what is kept of sequences by a row, while sequences change places. A thread an element, blocks of y a sequence.
+// Appends a row to sequences that change places. One thread for each element, blockIdx.y is the sequence.
 
 #define APPEND(SUFFIX, T)                                                                                              \
     extern "C" __global__ void append_##SUFFIX(                                                                        \

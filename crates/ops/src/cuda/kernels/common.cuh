@@ -1,5 +1,5 @@
-// What the kernels share. This text stands before that of one kernel file when it is compiled at run time, where there
-// are no headers: nothing is included, and bf16 is a type of our own.
+// Shared by all kernels. Put before the text of a kernel file when it is compiled at run time, where there are no
+// headers: nothing is included, and bf16 is a type defined here.
 //
 // Nothing uses atomics, and every sum has a fixed order: equal inputs give equal bits.
 
@@ -57,8 +57,8 @@ template <> __device__ inline bf16 from_float<bf16>(float value) { return to_bf1
 // Elements of a thread in `each_element`.
 constexpr u32 ELEMENTS = 4;
 
-// `write(index, read(index))` for a thread's elements of n. All are read before one is written, so that the reads are on
-// their way together.
+// `write(index, read(index))` for the elements of a thread, of n. All are read before the first is written, so that the
+// reads overlap.
 template <typename Read, typename Write> __device__ void each_element(u64 n, Read read, Write write) {
     u64 first = (u64)blockIdx.x * blockDim.x * ELEMENTS + threadIdx.x;
     float values[ELEMENTS];
@@ -72,7 +72,7 @@ template <typename Read, typename Write> __device__ void each_element(u64 n, Rea
     }
 }
 
-// The element of a launch with a thread for each.
+// The element of a thread in a launch with one thread for each element.
 __device__ inline u64 element_index() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
 
 template <typename V> __device__ V warp_sum(V value) {
@@ -80,7 +80,7 @@ template <typename V> __device__ V warp_sum(V value) {
     return value;
 }
 
-// NaN is passed over.
+// Ignores NaN.
 __device__ inline float warp_maximum(float value) {
     for (u32 distance = WARP / 2; distance > 0; distance /= 2) {
         value = fmaxf(value, __shfl_xor_sync(ALL_LANES, value, distance));
@@ -88,11 +88,11 @@ __device__ inline float warp_maximum(float value) {
     return value;
 }
 
-// Gives every thread the sum over the block, whose threads are whole warps.
+// Gives every thread the sum over the block, which must consist of whole warps.
 template <typename V> __device__ V block_sum(V value) {
     __shared__ V sums[WARP];
     value = warp_sum(value);
-    // A sum before this one may not have been read by all.
+    // Other threads may still read the previous sum.
     __syncthreads();
     if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = value;
     __syncthreads();
@@ -101,7 +101,7 @@ template <typename V> __device__ V block_sum(V value) {
     return total;
 }
 
-// As `block_sum`; NaN is passed over.
+// As `block_sum`; ignores NaN.
 __device__ inline float block_maximum(float value) {
     __shared__ float maxima[WARP];
     value = warp_maximum(value);
@@ -113,8 +113,8 @@ __device__ inline float block_maximum(float value) {
     return largest;
 }
 
-// Calls `f(slot, column)` for each column of a row that is this lane's. Slots below HELD are constants once the loop is
-// unrolled, so that arrays they index stay in registers; further columns all have the slot HELD.
+// Calls `f(slot, column)` for each column of a row that belongs to this lane. Slots below HELD are constants once the loop is
+// unrolled, so that arrays they index stay in registers; all further columns have the slot HELD.
 template <u32 HELD, typename F> __device__ void for_lane(u32 width, F f) {
     u32 lane = threadIdx.x % WARP;
 #pragma unroll
@@ -124,7 +124,8 @@ template <u32 HELD, typename F> __device__ void for_lane(u32 width, F f) {
     for (u32 column = lane + HELD * WARP; column < width; column += WARP) f(HELD, column);
 }
 
-// A lane's part of a row of `read(slot, column)`: read once into registers, read again beyond the first HELD.
+// The part of a row of `read(slot, column)` that belongs to this lane: the first HELD values are read once into
+// registers, the others at each use.
 template <u32 HELD, typename Read> struct LaneRow {
     Read read;
     float held[HELD];

@@ -1,10 +1,10 @@
-// Cross-entropy of rows of logits against class numbers, and sums of losses. A block a row.
+// Cross-entropy of rows of logits against class numbers, and sums of losses. One block for each row.
 
 // Logits that a thread reads at once.
 constexpr u32 BATCH = 4;
 constexpr float LOWEST = -3.4028234663852886e38f;
 
-// Reads every `blockDim.x`th logit from `first` on, minus infinity beyond the last.
+// Reads every `blockDim.x`th logit from `first` on; minus infinity after the last.
 template <typename T> __device__ void read_batch(const T* logits, u32 first, u32 vocabulary, float (&batch)[BATCH]) {
 #pragma unroll
     for (u32 i = 0; i < BATCH; ++i) {
@@ -21,8 +21,8 @@ struct RowSums {
     float logits;
 };
 
-// In one pass: what has been summed shrinks when a larger logit comes. The largest starts at a finite number, so that
-// minus infinity counts nothing. NaN, infinity, or minus infinity alone give a sum that makes NaN of loss and gradient.
+// In one pass: the sum so far is scaled down when a larger logit comes. The largest starts at a finite number, so that
+// minus infinity adds nothing. With NaN, infinity, or only minus infinity, loss and gradient become NaN.
 template <typename T> __device__ RowSums row_sums(const T* logits, u32 vocabulary) {
     RowSums sums{LOWEST, 0.0f, 0.0f};
     for (u32 first = threadIdx.x; first < vocabulary; first += BATCH * blockDim.x) {

@@ -1,4 +1,4 @@
-// Dropout with the mask of ops/dropout.rs, a function of the place of an element. A thread four elements.
+// Dropout with the masks of cpu/dropout.rs, a function of the place of an element. Four elements for each thread.
 
 template <typename T>
 __device__ void dropout(

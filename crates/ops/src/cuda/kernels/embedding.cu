@@ -1,8 +1,8 @@
-// Rows of a table by id. Forward a block a row of the result, backward a block a row of the table.
+// Rows of a table by id. Forward: one block for each row of the result; backward: one for each row of the table.
 
-// Ids that are compared at once: as many as a block has threads, `THREADS_PER_ROW` of the host.
+// Ids that are compared at once: the number of threads of a block, `THREADS_PER_ROW` of the host.
 constexpr u32 PIECE = 128;
-// Room for matches; once a piece might not fit they are added up.
+// Room for matches; they are added up when the next piece might not fit.
 constexpr u32 MATCHES = 512;
 // Columns of a thread.
 constexpr u32 COLUMNS = 8;
@@ -28,7 +28,7 @@ __device__ void add_matches(
     }
 }
 
-// Every warp looks at all ids of a piece, so that all agree without a barrier whether it holds any that match. Few do.
+// Every warp checks all ids of a piece, so that all warps agree without a barrier whether any match. Few pieces have any.
 template <typename T>
 __device__ void embedding_backward(const T* grad, const u32* ids, float* out, u32 count, u64 width) {
     __shared__ u32 matches[MATCHES];
@@ -39,7 +39,7 @@ __device__ void embedding_backward(const T* grad, const u32* ids, float* out, u3
 #pragma unroll
         for (u32 k = 0; k < COLUMNS; ++k) {
             u64 column = first + k * PIECE + threadIdx.x;
-            // Beyond the last column it is read again and not written, which spares a branch at each load.
+            // After the last column it is read again and not written, which saves a branch at each load.
             columns[k] = column < width ? column : width - 1;
             sums[k] = 0.0f;
         }

@@ -1,6 +1,6 @@
 // Addresses of the matrices of batched products: one for each head of each example. Strides are in bytes.
 
-// As many kinds of matrices as an attention has; `HEAD_LISTS` of the host.
+// The number of kinds of matrices of an attention; `MAX_HEAD_LISTS` of the host.
 constexpr int LISTS = 12;
 
 struct HeadLists {

@@ -1,5 +1,5 @@
-// Layer normalisation of rows (Ba, Kiros, Hinton 2016), as `torch.nn.functional.layer_norm`. A warp a row, but for the
-// gradients of the parameters.
+// Layer normalisation of rows (Ba, Kiros, Hinton 2016), as `torch.nn.functional.layer_norm`. One warp for each row,
+// except for the gradients of the parameters.
 
 // Rows up to 1024 wide are read once.
 constexpr u32 HELD = 32;
@@ -9,10 +9,10 @@ struct Statistics {
     float inverse;
 };
 
-// The first row of this warp's, beyond the last one for warps without work.
+// The row of this warp; after the last one for warps without work.
 __device__ inline u64 warp_row() { return (u64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP; }
 
-// Two passes: the sum of squares less the squared sum would lose the digits of rows far from 0.
+// Two passes: the sum of squares minus the squared sum would lose the digits of rows far from 0.
 template <typename Row> __device__ Statistics row_statistics(const Row& x, u32 width, float eps) {
     float scale = 1.0f / width;
     float mean = row_sum<HELD>(width, [&](u32 slot, u32 column) { return x.at(slot, column); }) * scale;
@@ -74,7 +74,7 @@ __device__ void layer_norm_backward(
     });
 }
 
-// A thread a column of a stripe of rows. `partial[blockIdx.y]`: the gradients of the weight, then those of the bias.
+// One thread for each column of a stripe of rows. `partial[blockIdx.y]`: the gradients of the weight, then of the bias.
 template <typename T>
 __device__ void layer_norm_parameters(
     const T* x, const float* statistics, const T* grad, float* partial, u64 rows, u64 width, u64 rows_per_block) {

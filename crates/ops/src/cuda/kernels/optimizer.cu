@@ -1,5 +1,5 @@
 // The update of `torch.optim.AdamW` (Loshchilov, Hutter 2019) with clipping of the gradient's norm, for all parameters
-// at once and without a word from the host in between. A block a chunk of a parameter.
+// at once, without synchronizing with the host. One block for each chunk of a parameter.
 
 struct Chunk {
     float* parameter;
@@ -21,12 +21,12 @@ struct State {
     double scale;
     double correction1;
     double root_correction2;
-    // Updates that were made: those with a finite loss and norm.
+    // Updates made: those with a finite loss and norm.
     u64 steps;
     u64 finite;
 };
 
-// `partials[blockIdx.x]`: the sum of the squares of a chunk's gradient. f32 would overflow at 2e19.
+// `partials[blockIdx.x]`: the sum of squares of the gradient of a chunk. f32 would overflow at 2e19.
 extern "C" __global__ void gradient_norm(const Chunk* chunks, double* partials) {
     Chunk chunk = chunks[blockIdx.x];
     double sum = 0.0;
@@ -39,7 +39,7 @@ extern "C" __global__ void gradient_norm(const Chunk* chunks, double* partials) 
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-// One block. Nothing but loss, norm and `finite` changes when they are not finite.
+// One block. If loss or norm is not finite, only loss, norm and `finite` change.
 extern "C" __global__ void begin_update(
     const double* partials, u64 num_chunks, const float* losses, u64 num_losses, double max_norm, double beta1,
     double beta2, State* state) {
@@ -61,7 +61,7 @@ extern "C" __global__ void begin_update(
     state->root_correction2 = sqrt(1.0 - pow(beta2, (double)state->steps));
 }
 
-// The formula of ops/adamw.rs; factors are rounded to f32 once.
+// The formula of cpu/adamw.rs; factors are rounded to f32 once.
 extern "C" __global__ void adamw(
     const Chunk* chunks, const Group* groups, const State* state, double beta1, double beta2, double eps) {
     if (!state->finite) return;

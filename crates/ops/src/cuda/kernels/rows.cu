@@ -1,4 +1,4 @@
-// Sums of matrices with rows, of their rows, and of two of them.
+// Bias rows, column sums, and sums of two matrices.
 
 extern "C" __global__ void fill_rows_f32(const float* bias, float* out, u64 rows, u64 width) {
     each_element(
@@ -12,7 +12,7 @@ extern "C" __global__ void widen_rows(const bf16* x, const float* bias, float* o
         [=](u64 index, float value) { out[index] = value; });
 }
 
-// A thread a column of a stripe of rows: `partial[blockIdx.y]` is the sum of the stripe.
+// One thread for each column of a stripe of rows: `partial[blockIdx.y]` is the sum of the stripe.
 template <typename T>
 __device__ void column_sums(const T* x, float* partial, u64 rows, u64 width, u64 rows_per_block) {
     u64 column = element_index();

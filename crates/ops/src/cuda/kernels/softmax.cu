@@ -1,4 +1,4 @@
-// Softmax and dropout of attention scores, forward and backward. A warp a row: the scores of one query.
+// Softmax and dropout of attention scores, forward and backward. One warp for each row: the scores of one query.
 
 // Rows up to 256 keys are read once.
 constexpr u32 HELD = 8;
@@ -72,7 +72,7 @@ template <typename T> __device__ void softmax(const float* scores, T* out, const
     hide(out, query, attention);
 }
 
-// `grad` is the gradient of the dropped probabilities; `weights` gets these again, unless it is null.
+// `grad` is the gradient of the probabilities after dropout; `weights` gets these again, unless it is null.
 template <typename T>
 __device__ void softmax_backward(
     const float* scores, const float* grad, T* weights, T* out, const Attention& attention) {
