@@ -1,4 +1,4 @@
-//! Image-caption pairs and their batches: pixels or encoder outputs beside token ids and targets.
+//! Image-caption pairs and their batches: pixels or encoder outputs with token ids and targets.
 
 use std::collections::HashMap;
 

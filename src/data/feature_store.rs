@@ -1,7 +1,7 @@
 //! Bytes by key on disk: rows of one size, appended and never changed, shared by all runs that look for the same thing.
 //!
 //! A folder holds `store.json` (what the rows are), `rows.bin` (one row after the other) and `index.bin` (for each row its
-//! key and its checksum, written when the row is on the disk). A crash loses the newest rows alone; a row that is
+//! key and its checksum, written when the row is on the disk). A crash loses only the newest rows; a row that is
 //! damaged later is an error when it is read. What keys and rows mean is the business of `image_cache`.
 
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ pub type Key = [u8; 32];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
-    /// Everything that the rows depend on beside their keys.
+    /// Everything that the rows depend on besides their keys.
     pub content: Value,
     /// Bytes of a row.
     pub row_bytes: usize,
@@ -135,7 +135,7 @@ impl FeatureStore {
         self.read_index()?;
         let path = self.folder.join(INDEX);
         let cut = || format!("cannot write {}", path.display());
-        // What a crash left behind the last whole entry.
+        // What a crash left after the last whole entry.
         writable(&path)?.set_len((self.entries.len() * ENTRY_BYTES) as u64).with_context(cut)?;
         place::refuse_link(&path).with_context(cut)?;
         let index = OpenOptions::new().append(true).open(&path).with_context(cut)?;
@@ -429,12 +429,12 @@ mod tests {
         let mut first = open(folder.path());
         let mut appender = first.append(|_| panic!("nobody else writes")).unwrap().unwrap();
         let path = folder.path().to_owned();
-        let (told, waits) = std::sync::mpsc::channel();
+        let (locked, waits) = std::sync::mpsc::channel();
         let second = std::thread::spawn(move || {
             let mut store = open(&path);
             let wait = |_: &Holder| {
                 // Nobody listens any more once the first turn was waited for.
-                let _ = told.send(());
+                let _ = locked.send(());
                 true
             };
             let appender = store.append(wait).unwrap().unwrap();
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_behind_a_key_that_was_there_before_are_not_believed() {
+    fn entries_after_a_key_that_was_there_before_are_not_believed() {
         let folder = tempfile::tempdir().unwrap();
         drop(open(folder.path()));
         let entries: Vec<u8> =

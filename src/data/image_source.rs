@@ -1,5 +1,4 @@
-//! Where the images of a batch come from: files, or what is kept of them on disk. Which view of an image a batch gets
-//! is decided here too.
+//! Where the images of a batch come from: files, or the cache on disk; and which view of an image a batch gets.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -33,10 +32,7 @@ pub struct ImageView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// An update; epochs are counted from 1.
-    Training {
-        /// The epoch.
-        epoch: u64,
-    },
+    Training { epoch: u64 },
     /// Validation and captioning: whole images.
     Evaluation,
 }
@@ -47,7 +43,7 @@ pub enum Purpose {
 pub enum Views {
     /// The whole image in every epoch.
     Whole,
-    /// This many random views, one after the other from epoch to epoch.
+    /// This many random views, the next one in each epoch.
     Cycle(u32),
     /// A new random view in every epoch.
     Fresh,
@@ -58,7 +54,7 @@ impl Views {
     pub fn of(self, image: usize, purpose: Purpose) -> ImageView {
         let view = match (self, purpose) {
             (Self::Whole, _) | (_, Purpose::Evaluation) => 0,
-            // Images begin at different views, so that an epoch has all of them.
+            // Images start at different views, so that an epoch has all views.
             (Self::Cycle(count), Purpose::Training { epoch }) => {
                 1 + ((epoch + image as u64) % u64::from(count.max(1))) as u32
             }
@@ -73,13 +69,13 @@ impl Views {
 pub struct ImageFiles {
     /// Path of each image of the data set.
     pub paths: Vec<PathBuf>,
-    /// The name of each in the data set, by which its random views are drawn.
+    /// The name of each in the data set, which seeds its random views.
     pub names: Vec<String>,
-    /// The SHA-256 of files that have to be those that were looked at before.
+    /// The SHA-256 of files that must not have changed since they were hashed.
     pub digests: HashMap<usize, Key>,
     /// How pixels become the encoder's input.
     pub processor: ImageProcessor,
-    /// How views differ from images; absent when there are none.
+    /// How views are drawn; absent when there are none.
     pub augmentation: Option<Augmentation>,
 }
 
@@ -104,7 +100,7 @@ impl ImageFiles {
         let shown = match (view, &self.augmentation) {
             (0, _) => whole,
             (_, Some(augmentation)) => whole.map(|whole| augmentation.apply(whole, &self.names[image], view)),
-            (_, None) => bail!("view {view} of image {image} is asked for, and there is no augmentation"),
+            (_, None) => bail!("view {view} of image {image} was requested, and there is no augmentation"),
         };
         let resized = ResizedImage::of_picture(&shown, &self.processor);
         Ok(resized.with_context(|| format!("cannot use image {}", path.display()))?.pixels)
@@ -118,21 +114,19 @@ pub enum StoredContent {
     Features {
         /// (N, D) of an image.
         shape: (usize, usize),
-        /// How a number is kept.
+        /// How a number is stored.
         number: FeatureType,
     },
     /// Pixels in the encoder's size.
     Pixels(ImageProcessor),
 }
 
-/// Images of which a store holds what the model needs.
+/// Images for which a store holds what the model needs.
 #[derive(Debug)]
 pub struct StoredImages {
-    /// The rows.
     pub store: FeatureStore,
     /// The row of each view.
     pub keys: HashMap<ImageView, Key>,
-    /// What a row is.
     pub content: StoredContent,
 }
 
@@ -149,7 +143,7 @@ pub struct ImageSource {
     views: Views,
 }
 
-/// What the model gets of the images.
+/// The images as the model takes them.
 #[derive(Clone, Debug)]
 pub enum ImageInput {
     /// (U, 3, height, width), normalised.
@@ -159,12 +153,10 @@ pub enum ImageInput {
 }
 
 impl ImageSource {
-    /// Images as files.
     pub fn files(files: Arc<ImageFiles>, views: Views) -> Self {
         Self { images: Images::Files(files), views }
     }
 
-    /// What a store holds of them.
     pub fn stored(images: Arc<StoredImages>, views: Views) -> Self {
         Self { images: Images::Stored(images), views }
     }
@@ -235,7 +227,7 @@ impl StoredImages {
 pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
         return Err(fault(
-            format!("the encoder gave {value}"),
+            format!("the encoder returned {value}"),
             "are its weights sound? With training.precision = \"bf16\", try \"f32\"",
         ));
     }
@@ -246,7 +238,7 @@ pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
             narrow.convert_from_f32_slice(values);
             if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
                 return Err(fault(
-                    format!("the encoder gave {}, which is more than 16 bits can hold", values[index]),
+                    format!("the encoder returned {}, which does not fit into 16 bits", values[index]),
                     "set data.cache_number = \"f32\"",
                 ));
             }

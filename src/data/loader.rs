@@ -1,4 +1,4 @@
-//! Runs jobs on several threads ahead of their use and hands the results over in the order of the jobs.
+//! Runs jobs on several threads ahead of their use and returns the results in the order of the jobs.
 //!
 //! The result does not depend on the number of threads. Nothing here knows what a job is.
 
@@ -14,7 +14,7 @@ use base::fault::one_line;
 use base::terminal;
 use base::threads::spawn;
 
-/// An ordered stream of results. Dropping it lets the jobs that run end, starts no others and joins the threads.
+/// An ordered stream of results. Dropping it starts no more jobs, lets the running ones end and joins the threads.
 pub struct Loader<T> {
     shared: Arc<Shared<T>>,
     threads: Vec<JoinHandle<()>>,
@@ -69,7 +69,7 @@ impl<T: Send + 'static> Loader<T> {
                     break;
                 }
                 Err(error) => {
-                    tell_once(threads.len(), &error);
+                    warn_once(threads.len(), &error);
                     break;
                 }
             }
@@ -105,10 +105,10 @@ impl<T> Shared<T> {
     }
 }
 
-/// Says that there are fewer threads than were asked for, which give the same results more slowly.
-fn tell_once(num_threads: usize, error: &anyhow::Error) {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(|| terminal::warning(&format!("data are loaded by {num_threads} threads: {}", one_line(error))));
+/// Warns of fewer threads than were asked for, which give the same results more slowly.
+fn warn_once(num_threads: usize, error: &anyhow::Error) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| terminal::warning(&format!("data are loaded by {num_threads} threads: {}", one_line(error))));
 }
 
 fn panic_error(panic: &(dyn Any + Send)) -> anyhow::Error {

@@ -1,6 +1,6 @@
 //! The order of the training examples: a new permutation for each epoch, cut into updates and micro-batches.
 //!
-//! Nothing here has state: an epoch that is resumed at update k is the same plan without its first k updates.
+//! Nothing here has state: an epoch resumed at update k is the same plan without its first k updates.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use crate::config::BatchBy;
 use crate::data::batch::Example;
 use base::random::Stream;
 
-/// The order of the examples in an epoch: a permutation of their indices, a function of the seed, the epoch and the
-/// examples' images alone.
+/// The order of the examples in an epoch: a permutation of their indices that depends only on the seed, the epoch and the
+/// examples' images.
 pub fn epoch_order(seed: u64, epoch: u64, examples: &[Example], batch_by: BatchBy) -> Vec<u32> {
     let num_examples = u32::try_from(examples.len()).expect("a data set has fewer than 2^32 examples");
     let mut order: Vec<u32> = (0..num_examples).collect();
@@ -20,13 +20,13 @@ pub fn epoch_order(seed: u64, epoch: u64, examples: &[Example], batch_by: BatchB
     }
 }
 
-/// The same examples, those of one image together where the first of them stood.
+/// The same examples, with those of an image moved to the place of the first of them.
 fn by_image(order: &[u32], examples: &[Example]) -> Vec<u32> {
     let mut of_image: HashMap<usize, Vec<u32>> = HashMap::new();
     for &index in order {
         of_image.entry(examples[index as usize].image).or_default().push(index);
     }
-    // An image is taken out when it first comes, so that its later examples find nothing.
+    // An image is removed at its first example, so that its later examples find nothing.
     let take = |&index: &u32| of_image.remove(&examples[index as usize].image).unwrap_or_default();
     order.iter().flat_map(take).collect()
 }
@@ -69,13 +69,13 @@ mod tests {
     }
 
     #[test]
-    fn by_image_the_captions_of_an_image_stand_together_and_none_is_lost() {
+    fn by_image_the_captions_of_an_image_are_together_and_none_is_lost() {
         let examples = examples(100);
         let order = super::epoch_order(7, 3, &examples, BatchBy::Image);
         let images: Vec<usize> = order.iter().map(|&index| examples[index as usize].image).collect();
         let mut runs = images.clone();
         runs.dedup();
-        assert_eq!(runs.len(), 34, "an image comes twice");
+        assert_eq!(runs.len(), 34, "an image occurs twice");
         assert!(!runs.is_sorted());
         let mut sorted = order.clone();
         sorted.sort_unstable();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn order_depends_on_seed_and_epoch_alone() {
+    fn order_depends_only_on_seed_and_epoch() {
         assert_eq!(epoch_order(7, 3, 100), epoch_order(7, 3, 100));
         assert_ne!(epoch_order(7, 3, 100), epoch_order(7, 4, 100));
         assert_ne!(epoch_order(7, 3, 100), epoch_order(8, 3, 100));

@@ -1,5 +1,5 @@
-//! Which images are for training, validation and testing. A split is by image, never by caption, so that no image
-//! stands on two sides.
+//! Which images are for training, validation and testing. A split is by image, never by caption, so that no image is on two
+//! sides.
 
 use crate::config::SplitSource;
 use base::fault::fault;
@@ -31,8 +31,8 @@ impl SplitIndices {
 /// Splits the images of `dataset`.
 ///
 /// From the file, each side keeps the order of the file. At random, `validation_fraction` (above 0, below 1) of the
-/// images that are not for testing become the validation side, at least one image on each side; the draw depends on
-/// `seed` and the sorted file names alone, and each side is in the order of the names.
+/// images that are not for testing become the validation side, at least one image on each side; the draw depends
+/// only on `seed` and the sorted file names, and each side is in the order of the names.
 ///
 /// # Errors
 /// A side that is empty, or a fraction out of range.

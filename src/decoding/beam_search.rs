@@ -1,4 +1,4 @@
-//! Beam search as `generate` of transformers (5.x) does it: of all tokens behind all running beams the most probable
+//! Beam search as `generate` of transformers (5.x) does it: of all next tokens of all running beams the most probable
 //! continuations are looked at, twice as many as there are beams; those that end are kept as captions when they are among
 //! the first, the rest run on.
 //!
@@ -35,7 +35,7 @@ struct Finished {
     score: f64,
 }
 
-/// A running beam and the token behind it.
+/// A running beam and its next token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Continuation {
     beam: usize,
@@ -143,7 +143,7 @@ impl Search for BeamSearch {
 }
 
 impl BeamSearch {
-    /// All images of a batch have as many running beams. Where fewer can be gone on with, the rest are impossible ones,
+    /// All images of a batch have the same number of running beams. Where fewer can be continued, the rest are impossible,
     /// out of which nothing grows.
     fn fill_up(&mut self, before: &[Beam], parents: &mut Vec<usize>) {
         while self.running.len() < self.num_beams {

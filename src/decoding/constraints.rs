@@ -5,13 +5,12 @@
 pub struct Constraints {
     /// Stands before every caption.
     pub start: u32,
-    /// Ends a caption.
     pub end: u32,
     /// Tokens that a caption has at least, without the end token.
     pub min_new_tokens: usize,
     /// Tokens that a caption has at most, the end token included.
     pub max_new_tokens: usize,
-    /// No n-gram of so many tokens comes twice, the start token included; 0: it may.
+    /// No n-gram of this size occurs twice, the start token included; 0: repetitions are allowed.
     pub no_repeat_ngram_size: usize,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct SampledSearch {
 }
 
 impl SampledSearch {
-    /// The draws of caption `c` of image `image` are a function of (seed, image, c) alone.
+    /// The draws of caption `c` of image `image` depend only on (seed, image, c).
     pub(super) fn new(
         constraints: Constraints,
         temperature: f64,
@@ -110,7 +110,7 @@ fn draw(logits: &[f32], temperature: f64, top_k: usize, top_p: f64, stream: &mut
             return *token as u32;
         }
     }
-    // Rounding may leave a rest behind the last one.
+    // Rounding may leave a rest after the last one.
     tokens[weights.len() - 1] as u32
 }
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn top_k_and_top_p_leave_the_most_probable_alone() {
+    fn top_k_and_top_p_leave_only_the_most_probable() {
         assert_near(frequencies(1.0, 2, 1.0), [0.0, 0.4, 0.0, 0.25, 0.0]);
         assert_near(frequencies(1.0, 0, 0.6), [0.0, 0.4, 0.0, 0.25, 0.0]);
         assert_near(frequencies(1.0, 0, 0.7), [0.0, 0.4, 0.0, 0.25, 0.2]);

@@ -52,11 +52,10 @@ pub enum Strategy {
     Sample {
         /// Divides the logits; above 0.
         temperature: f64,
-        /// Draws among the most probable tokens alone, so many of them; 0: among all.
+        /// Draws only among this many most probable tokens; 0: among all.
         top_k: usize,
-        /// Draws among the fewest tokens alone that have this probability together; 1: among all.
+        /// Draws only among the fewest tokens that together have this probability; 1: among all.
         top_p: f64,
-        /// Of the draws.
         seed: u64,
     },
 }
@@ -92,7 +91,7 @@ impl Decoding {
     }
 }
 
-/// The logits of the token behind a caption so far, with what makes them probabilities.
+/// The logits of the next token of an unfinished caption, and their normalization.
 pub(super) struct NextToken<'a> {
     /// One for each token; a search may forbid some.
     pub(super) logits: &'a mut [f32],
@@ -109,10 +108,10 @@ impl NextToken<'_> {
 
 /// The captions of one image while they are written.
 pub(super) trait Search {
-    /// The newest token of each caption that is gone on with; as many as [`Search::width`] says.
+    /// The newest token of each caption that is continued; [`Search::width`] of them.
     fn newest_tokens(&self) -> Vec<u32>;
 
-    /// How many captions are gone on with; 1 before the first token.
+    /// How many captions are continued; 1 before the first token.
     fn width(&self) -> usize;
 
     /// Takes what may follow each caption; gives the caption out of which each of the next ones grows.

@@ -1,7 +1,7 @@
 //! Files of captions to score: what a model wrote, and what people wrote about the same images.
 //!
 //! Both are read by the readers of `data::annotations`, in any form that can be prepared: COCO results and annotations,
-//! Karpathy's files, tables, JSON, JSON Lines, and what `caption` prints. References may also stand beside the captions,
+//! Karpathy's files, tables, JSON, JSON Lines, and what `caption` prints. References may also be in the same file,
 //! object by object.
 
 use std::collections::HashMap;
@@ -98,7 +98,7 @@ fn notes(found: &RawDataset, path: &Path) -> Vec<String> {
     [count(rejects, "left out"), count(repairs, "noticed")].into_iter().flatten().collect()
 }
 
-/// Captions whose references stand beside them.
+/// Captions with their references in the same file.
 fn inline(path: &Path) -> Result<CaptionSet> {
     let no_references =
         |what: &str| fault(format!("{what} has no references"), "name the file with the references: --references FILE");
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn references_may_stand_beside_the_predictions() {
+    fn references_may_be_in_the_file_of_the_predictions() {
         let inline = json!([{ "image_name": "a.jpg", "prediction": "x", "captions": ["a", "b"] }]);
         let set = read(&inline, None, None).unwrap();
         assert_eq!(set.captions, [captions("x", &["a", "b"])]);

@@ -1,4 +1,4 @@
-//! How many images got a caption that is, word for word, one of their own references; beside two baselines that know
+//! How many images got a caption that is, word for word, one of their own references; compared with two baselines that know
 //! nothing of the image.
 //!
 //! A measure for data sets whose captions follow from the picture. For photographs it is close to 0.
@@ -12,7 +12,6 @@ use base::random::Stream;
 /// Counts of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptionMatch {
-    /// Images scored.
     pub num_images: usize,
     /// Images whose caption is one of their references.
     pub matched: usize,

@@ -1,4 +1,4 @@
-//! From tokens to the words that a person points at.
+//! From tokens to the words of a caption.
 
 use anyhow::Result;
 
@@ -36,7 +36,7 @@ pub fn words(
     Ok(split(&caption.text, &ends, attention))
 }
 
-/// `token_ends` tells for each token where it ends in `caption`, in bytes.
+/// `token_ends` has for each token where it ends in `caption`, in bytes.
 fn split(caption: &str, token_ends: &[usize], attention: &[Vec<f32>]) -> Vec<CaptionWord> {
     let word = |text: &str| {
         // `split_whitespace` gives parts of `caption` itself.

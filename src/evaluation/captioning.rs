@@ -17,16 +17,13 @@ use base::team::Team;
 pub struct CaptionWriter<'a> {
     /// The model, built on detached parameters.
     pub model: &'a Captioner,
-    /// Its tokenizer.
     pub tokenizer: &'a CaptionTokenizer,
-    /// How it writes.
     pub decoding: Decoding,
 }
 
 /// A caption as text, with what it was decoded to.
 #[derive(Clone, Debug, Default)]
 pub struct WrittenCaption {
-    /// The text.
     pub text: String,
     /// Its tokens and their probabilities.
     pub decoded: DecodedCaption,
@@ -44,7 +41,7 @@ impl<'a> CaptionWriter<'a> {
     /// that are captioned.
     ///
     /// # Errors
-    /// What model and tokenizer give.
+    /// An input that does not fit the model; logits that are not numbers; a token that the tokenizer does not know.
     pub fn write(&self, input: &ImageInput, first_image: usize) -> Result<Vec<Vec<WrittenCaption>>> {
         self.write_from(&self.key_values(input)?, first_image)
     }
@@ -52,7 +49,7 @@ impl<'a> CaptionWriter<'a> {
     /// [`Self::write`] from [`Self::key_values`].
     ///
     /// # Errors
-    /// What model and tokenizer give.
+    /// As [`Self::write`].
     pub fn write_from(&self, key_values: &[Tensor], first_image: usize) -> Result<Vec<Vec<WrittenCaption>>> {
         let captions = decode(self.model.decoder(), key_values, &self.decoding, first_image)?;
         let text =
@@ -63,7 +60,7 @@ impl<'a> CaptionWriter<'a> {
     /// What each block of the decoder sees of the images: keys and values (B, N, 2 D).
     ///
     /// # Errors
-    /// What the model gives.
+    /// An input that does not fit the model.
     pub fn key_values(&self, input: &ImageInput) -> Result<Vec<Tensor>> {
         let states = match input {
             ImageInput::Pixels(pixel_values) => self.model.encode(pixel_values)?,
@@ -72,11 +69,11 @@ impl<'a> CaptionWriter<'a> {
         Ok(self.model.cross_key_values(&states)?)
     }
 
-    /// For each token of the best caption of each image, and for its end where it has one: how much it looks at the class
+    /// For each token of the best caption of each image, and for its end where it has one: how much attention it pays to the class
     /// token and at each patch, of sum 1, as a mean over all heads and blocks of the decoder.
     ///
     /// # Errors
-    /// What the model gives.
+    /// Keys and values that do not fit the model.
     pub fn attention(&self, key_values: &[Tensor], written: &[Vec<WrittenCaption>]) -> Result<Vec<Vec<Vec<f32>>>> {
         let best = |image: usize| written.get(image).and_then(|captions| captions.first());
         let tokens: Vec<&[u32]> =
@@ -96,11 +93,11 @@ impl<'a> CaptionWriter<'a> {
         Ok(weights)
     }
 
-    /// The best caption for each of the images with these indices. `advance` is told how many more are done and says
-    /// whether to go on; `None` is returned when it does not.
+    /// The best caption for each of the images with these indices. `advance` gets how many more are done and
+    /// returns whether to continue; the result is `None` if not.
     ///
     /// # Errors
-    /// An image that cannot be read; what model and tokenizer give.
+    /// An image that cannot be read; what [`Self::write`] returns.
     pub fn write_all(
         &self,
         source: &ImageSource,

@@ -19,19 +19,16 @@ pub enum Degeneration {
         count: usize,
         /// Images captioned.
         of: usize,
-        /// The caption.
         caption: String,
     },
-    /// Captions that go on to the longest length.
+    /// Captions that run to the maximum length.
     NoEnd {
-        /// How many.
         count: usize,
         /// Images captioned.
         of: usize,
     },
     /// Captions that say the same three words more than once.
     Repetition {
-        /// How many.
         count: usize,
         /// Images captioned.
         of: usize,

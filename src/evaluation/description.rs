@@ -1,4 +1,4 @@
-//! One picture, its captions, and where the model looks.
+//! One image, its captions, and what the model attends to.
 
 use anyhow::Result;
 
@@ -6,16 +6,16 @@ use crate::data::image_source::ImageInput;
 use crate::evaluation::caption_words::{CaptionWord, words};
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 
-/// What a model says of a picture.
+/// What a model writes about an image.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
-    /// Its captions, the best first; at least one.
+    /// The best first; at least one.
     pub captions: Vec<WrittenCaption>,
     /// The words of the best one.
     pub words: Vec<CaptionWord>,
 }
 
-/// Describes the only picture of `input`. Words have their attention where it is asked for.
+/// Describes the only image of `input`. With `with_attention` words have their attention.
 ///
 /// # Errors
 /// An input that does not fit the model; a token that the tokenizer does not know.

@@ -21,11 +21,11 @@ pub struct EncodeSettings {
     pub device: Device,
 }
 
-/// Encodes `views`. `keep` gets some of them with their outputs, one after the other, and says whether to go on; so does
-/// the result.
+/// Encodes `views`. `keep` gets some of them at a time with their outputs, and returns whether to continue; the result is
+/// whether all were encoded.
 ///
 /// # Errors
-/// An image that cannot be read; what the encoder and `keep` give.
+/// An image that cannot be read; what `keep` returns.
 pub fn encode_images(
     model: &Captioner,
     source: &ImageSource,

@@ -1,4 +1,4 @@
-//! Layer 3: what a model is worth: its loss on held-out captions, and its own captions beside the references.
+//! Layer 3: how good a model is: its loss on held-out captions, and its own captions compared with the references.
 
 pub mod caption_files;
 pub mod caption_match;

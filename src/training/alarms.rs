@@ -1,4 +1,4 @@
-//! What a validation warns of: signs that a run goes wrong though every number is finite.
+//! What a validation warns of: signs that a run is going wrong, even where every number is finite.
 
 use std::fmt;
 
@@ -12,15 +12,10 @@ const VALIDATION_JUMP: f64 = 1.2;
 /// A sign that something is wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Alarm {
-    /// The validation loss is no finite number.
+    /// The validation loss is not finite.
     ValidationNotFinite(f64),
     /// The validation loss rose by more than a fifth at once.
-    ValidationJumped {
-        /// Before.
-        from: f64,
-        /// Now.
-        to: f64,
-    },
+    ValidationJumped { from: f64, to: f64 },
     /// Training losses jumped since the last validation.
     TrainingJumped(Jumps),
     /// The captions have degenerated.
@@ -29,26 +24,26 @@ pub enum Alarm {
 
 impl fmt::Display for Alarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const CALMER: &str = "a lower optimizer.learning_rate, a longer warm-up or training.max_grad_norm calms it";
+        const ADVICE: &str = "try a lower optimizer.learning_rate, a longer warm-up or training.max_grad_norm";
         match self {
-            Self::ValidationNotFinite(loss) => write!(f, "the validation loss is {loss}: {CALMER}"),
+            Self::ValidationNotFinite(loss) => write!(f, "the validation loss is {loss}: {ADVICE}"),
             Self::ValidationJumped { from, to } => {
-                write!(f, "the validation loss jumped from {from:.4} to {to:.4}: {CALMER}")
+                write!(f, "the validation loss jumped from {from:.4} to {to:.4}: {ADVICE}")
             }
             Self::TrainingJumped(Jumps { count, highest, step, mean }) => write!(
                 f,
                 "the training loss jumped in {count} updates, most to {highest:.4} in update {step} (about {mean:.4} \
-                 before it): {CALMER}"
+                 before it): {ADVICE}"
             ),
             Self::Captions(degeneration) => {
-                write!(f, "{degeneration}; usual when training begins, a fault when it lasts")
+                write!(f, "{degeneration}; usual at the start of training, a problem if it lasts")
             }
         }
     }
 }
 
-/// What a validation has to warn of: its loss beside that of the validation before, the jumps in between, and some
-/// captions.
+/// What a validation warns of: a loss that is not finite or has jumped since the last validation, jumps of training losses
+/// in between, and degenerate captions.
 pub fn alarms(val_loss: f64, previous: Option<f64>, jumps: Option<Jumps>, captions: &[WrittenCaption]) -> Vec<Alarm> {
     let mut alarms = Vec::new();
     if !val_loss.is_finite() {

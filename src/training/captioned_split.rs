@@ -1,4 +1,4 @@
-//! The images that are captioned at validations: a few to see whether captions are any good, all of them to score them.
+//! The images that are captioned at validations: a few as samples, or all of them to score.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,11 +16,9 @@ pub struct CaptionedSplit {
     pub images: Vec<usize>,
     /// Those that every validation captions.
     pub samples: Vec<usize>,
-    /// What people wrote about each of `images`.
+    /// The references of each of `images`.
     pub references: Vec<Vec<String>>,
-    /// Turns tokens into text.
     pub tokenizer: CaptionTokenizer,
-    /// One of the scores.
     pub meteor: Arc<Meteor>,
 }
 
@@ -29,7 +27,7 @@ pub struct CaptionedSplit {
 pub struct Captioned {
     /// Captions of the samples, or of the whole split.
     pub captions: Vec<WrittenCaption>,
-    /// Their scores, where they are of the whole split.
+    /// Their scores, if the whole split was captioned.
     pub scores: Option<SignedScores>,
 }
 

@@ -6,9 +6,9 @@ use crate::model::captioner::CaptionerShape;
 use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::trainer::LOADED_AHEAD;
 
-/// Images that go through a frozen encoder together when all are encoded once.
+/// Images in a batch of a frozen encoder that encodes all of them once.
 pub const ENCODE_BATCH: usize = 32;
-/// Code, runtime, thread stacks, captions and what the allocator holds back, where the system does not tell, in bytes.
+/// Code, runtime, thread stacks, captions and what the allocator holds back, where the system does not say, in bytes.
 const PROCESS_BYTES: usize = 100 << 20;
 
 /// Memory in bytes, by what takes it.
@@ -16,24 +16,24 @@ const PROCESS_BYTES: usize = 100 << 20;
 pub struct MemoryForecast {
     /// Parameters, their gradients and the optimizer's moments.
     pub model: usize,
-    /// The most that one phase needs beside that: an update with what its backward pass keeps, a batch of the
-    /// validation, or a batch of images that is encoded.
+    /// The most that one phase needs in addition: an update with what its backward pass keeps, a batch of the validation,
+    /// or a batch of images that is encoded.
     pub activations: usize,
     /// Batches that wait for the loop.
     pub batches: usize,
     /// The program itself, with the captions.
     pub process: usize,
-    /// How much of all that the process holds by now.
+    /// How much of all that the process already holds.
     pub resident: usize,
 }
 
 impl MemoryForecast {
-    /// All together: the peak.
+    /// The peak.
     pub fn total(&self) -> usize {
         self.model + self.activations + self.batches + self.process
     }
 
-    /// Why it will not do when only `available` bytes are there, with what would help. `None`: it will do.
+    /// Why `available` bytes are not enough, and what would help. `None`: they are enough.
     pub fn complaint(&self, available: u64) -> Option<String> {
         let needed = self.total().saturating_sub(self.resident) as u64;
         if needed <= available {
@@ -64,8 +64,8 @@ impl MemoryForecast {
         ))
     }
 
-    /// The same when the trial updates, which hold no waiting batches, took more than was counted:
-    /// the allocator keeps what it was given, most of all with many small tensors.
+    /// The same when the trial updates, which hold no waiting batches, took more than was counted: the allocator keeps
+    /// freed memory, most of all with many small tensors.
     pub fn with_trial_peak(mut self, bytes: Option<u64>) -> Self {
         let peak = bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
         self.activations = self.activations.max(peak.saturating_sub(self.model + self.process));
@@ -73,8 +73,8 @@ impl MemoryForecast {
     }
 }
 
-/// Counts the buffers of a run whose batches are at most `length` tokens long and hold `targets` targets, beside what
-/// is `resident` in bytes when data, parameters and `moments` values of the optimizer have been read.
+/// Counts the buffers of a run whose batches are at most `length` tokens long with `targets` targets. `resident` is what
+/// the process holds, in bytes, once data, parameters and `moments` values of the optimizer have been read.
 pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u64>, moments: usize) -> MemoryForecast {
     let float = size_of::<f32>();
     let resident = resident.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -100,7 +100,7 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     }
 }
 
-/// Values that live at the moment when the backward pass begins, and the largest gradients beside them.
+/// Values that live when the backward pass begins, and the largest gradients.
 fn activation_values(plan: &RunPlan, batch: usize, length: usize, targets: usize) -> usize {
     let CaptionerShape { encoder, decoder } = &plan.shape;
     let states = batch * encoder.sequence_length();
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_that_does_not_suffice_is_explained_by_what_takes_most_and_memory_that_does_is_not() {
+    fn too_little_memory_is_explained_by_what_takes_most_and_enough_memory_is_not() {
         let (model, activations, batches, process, resident) = (4 << 30, 6 << 30, 1 << 30, 1 << 30, 1 << 30);
         let forecast = MemoryForecast { model, activations, batches, process, resident };
         assert_eq!(forecast.complaint(11 << 30), None);

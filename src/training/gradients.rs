@@ -1,5 +1,5 @@
-//! The gradients of one update, by parameter name: the sum over the parts of its batches, whichever thread has computed
-//! which part, and however far apart the parts are.
+//! The gradients of one update, by parameter name: the sum over the parts of its batches, whichever thread computed which
+//! part, in whatever order.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +11,11 @@ use candle_core::backprop::GradStore;
 use crate::model::parameters::Parameters;
 use ops::{self, GradientSink};
 
-/// Adds up what the parts give, as it comes. The result does not depend on the order in which it comes: the terms are
-/// the leaves of a binary tree, and two that belong together are added when the second is there.
+/// Adds up the gradients of the parts as they arrive. The result does not depend on the order of arrival: the terms are the
+/// leaves of a binary tree, and siblings are added when the second has arrived.
 pub struct GradientSums {
     num_parts: usize,
-    /// From weights of matrix products, each tensor used by nothing else.
+    /// Of weights of matrix products; nothing else holds these tensors.
     products: BTreeMap<String, Arc<TreeSum>>,
     /// From candle's backward pass.
     others: BTreeMap<String, TreeSum>,
@@ -42,10 +42,10 @@ impl GradientSums {
         })
     }
 
-    /// Takes what a backward pass of the part with this number gave.
+    /// Takes the gradients of a backward pass of the part with this number.
     ///
     /// # Errors
-    /// What adding the tensors gives.
+    /// A part that gives a gradient twice.
     pub fn add(&self, part: usize, parameters: &Parameters, mut store: GradStore) -> anyhow::Result<()> {
         for (name, var) in parameters.trainable() {
             if let (Some(gradient), Some(sum)) = (store.remove(var), self.others.get(name)) {
@@ -56,14 +56,12 @@ impl GradientSums {
         Ok(())
     }
 
-    /// The sums.
-    ///
     /// # Errors
     /// A trainable parameter that got no gradient: somewhere the graph is cut.
     pub fn finish(self, parameters: &Parameters) -> anyhow::Result<Gradients> {
         let mut gradients = BTreeMap::new();
         for (name, var) in parameters.trainable() {
-            let whole = || format!("the gradient of the trainable parameter {name} is not whole");
+            let whole = || format!("the gradient of the trainable parameter {name} is incomplete");
             let product =
                 self.products.get(name).map_or(Ok(None), |sum| sum.take(self.num_parts)).with_context(whole)?;
             let other = self.others.get(name).map_or(Ok(None), |sum| sum.take(self.num_parts)).with_context(whole)?;
@@ -72,7 +70,7 @@ impl GradientSums {
                 (None, Some(other)) => other.contiguous()?,
                 (Some(product), Some(other)) => ops::add_assign(product.reshape(var.shape())?, &other)?,
                 (None, None) => anyhow::bail!(
-                    "the trainable parameter {name} got no gradient: an operation on its path has no backward"
+                    "the trainable parameter {name} got no gradient: an operation on its path has no backward pass"
                 ),
             };
             gradients.insert(name.to_owned(), gradient);
@@ -81,7 +79,7 @@ impl GradientSums {
     }
 }
 
-/// A sum over parts. What waits for its sibling is known by its level in the tree and its place there.
+/// A sum over parts. Sums that wait for their sibling, each with its level in the tree and its place there.
 #[derive(Default)]
 struct TreeSum(Mutex<Vec<(usize, usize, Tensor)>>);
 
@@ -96,7 +94,7 @@ impl TreeSum {
         let (mut level, mut place, mut width, mut sum) = (0, part, num_parts, term);
         while width > 1 {
             let sibling = place ^ 1;
-            // The last of an odd number goes up alone.
+            // The last of an odd number has no sibling.
             if sibling < width {
                 let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(found) = waiting.iter().position(|&(at, other, _)| (at, other) == (level, sibling)) else {
@@ -117,14 +115,14 @@ impl TreeSum {
         Ok(())
     }
 
-    /// The sum; nothing when no part gave anything.
+    /// The sum; `None` when no part gave anything.
     fn take(&self, num_parts: usize) -> anyhow::Result<Option<Tensor>> {
         let mut waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let root = num_parts.max(1).next_power_of_two().ilog2() as usize;
         match waiting.pop() {
             None => Ok(None),
             Some((level, _, sum)) if waiting.is_empty() && level == root => Ok(Some(sum)),
-            Some(_) => anyhow::bail!("some parts of the update gave one and others gave none"),
+            Some(_) => anyhow::bail!("some parts of the update have a gradient and others have none"),
         }
     }
 }
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_does_not_depend_on_the_order_in_which_parts_come() {
+    fn a_sum_does_not_depend_on_the_order_of_its_parts() {
         // In f32 these give another sum in almost every order.
         let values = [1e8_f32, 1.0, -1e8, 3.5, 7e-3, 2e4, -1.5];
         let sum = |order: &[usize]| {
@@ -176,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_missing_or_comes_twice_is_seen() {
+    fn a_part_that_is_missing_or_arrives_twice_is_an_error() {
         let sum = TreeSum::default();
         let add = |part, count| sum.add(part, count, term(1.0), ops::add_assign);
         assert!(sum.take(4).unwrap().is_none());

@@ -1,20 +1,20 @@
-//! Notices training losses that jump: a sign of a learning rate that is too high, or of broken data.
+//! Detects training losses that jump: a sign of a learning rate that is too high, or of broken data.
 //!
-//! Its numbers are part of a run's state, so that a resumed run warns as the undisturbed one would. It changes nothing of
-//! the training itself.
+//! Its numbers are part of a run's state, so that a resumed run warns as an uninterrupted one would. It does not affect
+//! training.
 
 use serde::{Deserialize, Serialize};
 
-/// Weight of the newest loss in the running means: some fifty updates count.
+/// Weight of the newest loss in the running means, which span about fifty updates.
 const NEWEST: f64 = 0.02;
-/// Losses before which nothing is called a jump.
+/// Losses to see before anything counts as a jump.
 const MIN_SEEN: u64 = 50;
 /// A jump is this many running mean deviations above the running mean,
 const MIN_DEVIATIONS: f64 = 8.0;
 /// and this factor above it.
 const MIN_FACTOR: f64 = 1.3;
 
-/// Running means, and the jumps since they were last told.
+/// Running means, and the jumps since the last report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossWatch {
@@ -28,9 +28,7 @@ pub struct LossWatch {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Jumps {
-    /// How many.
     pub count: u64,
-    /// The highest.
     pub highest: f64,
     /// The update that had it.
     pub step: u64,
@@ -58,7 +56,7 @@ impl LossWatch {
         self.mean += weight * (loss - self.mean);
     }
 
-    /// The jumps since this was last asked.
+    /// The jumps since the last call.
     pub fn take_jumps(&mut self) -> Option<Jumps> {
         self.jumps.take()
     }
@@ -75,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_falls_with_noise_is_no_jump() {
+    fn a_noisy_falling_loss_is_not_a_jump() {
         let mut watch = LossWatch::default();
         falling_losses().for_each(|(step, loss)| watch.observe(step, loss));
         assert_eq!(watch.take_jumps(), None);

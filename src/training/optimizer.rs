@@ -46,7 +46,7 @@ impl Optimizer {
     /// An optimizer that has made no update.
     ///
     /// # Errors
-    /// What making the moments gives.
+    /// A device without memory for the moments.
     pub fn new(parameters: &Parameters, shape: &CaptionerShape, config: &OptimizerConfig) -> anyhow::Result<Self> {
         let mut moments = BTreeMap::new();
         let mut groups = BTreeMap::new();
@@ -86,7 +86,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Makes one update, or none when a loss or a gradient is not finite. `learning_rate` is the scheduled one; gradients
+    /// Makes one update, or none if a loss or a gradient is not finite. `learning_rate` is the scheduled one; gradients
     /// are scaled down to the 2-norm `max_grad_norm`.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl Optimizer {
         Ok(self.updater.update(&updated, losses, &rule)?)
     }
 
-    /// Keeps how many updates have been made, as the last one reported it.
+    /// Records how many updates have been made, as the last one reported.
     pub(crate) fn note_steps(&mut self, steps: u64) {
         self.step = steps;
     }

@@ -1,5 +1,5 @@
-//! What a run will do, settled before it does anything: after this nothing consults a default, the environment or the
-//! clock to decide.
+//! What a run will do, decided before it does anything: after this no decision depends on a default, the environment or
+//! the clock.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::training::loss::Loss;
 use crate::training::train_step::StepSettings;
 use records::caption_fit::CaptionFit;
 
-/// What becomes of the images.
+/// What happens to the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImagePath {
@@ -28,40 +28,33 @@ pub enum ImagePath {
     Trained,
 }
 
-/// How much there is of what.
+/// The size of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DataCounts {
-    /// Training images.
     pub train_images: usize,
-    /// Training pairs.
     pub train_examples: usize,
-    /// Validation images.
     pub val_images: usize,
-    /// Validation pairs.
     pub val_examples: usize,
-    /// Validation images that have references of their own: images with the same references count once.
+    /// Distinct references of validation images: images with the same references count once.
     pub val_references: usize,
-    /// Images that are captioned at the end and that neither has in this view.
+    /// Images that are captioned at the end and used in this view by neither training nor validation.
     pub extra_images: usize,
     /// How the captions fit into the decoder.
     pub captions: CaptionFit,
 }
 
-/// Threads that read and decode images, unless more are asked for: each may hold an update in memory.
-const MOST_WORKERS: usize = 8;
-/// The same beside a GPU, which waits for them and does not share their cores.
-const MOST_WORKERS_BESIDE_A_GPU: usize = 16;
+/// Threads that read and decode images, unless the config asks for more: each may hold an update in memory.
+const MAX_WORKERS: usize = 8;
+/// The same with a GPU, which waits for them and does not share their cores.
+const MAX_WORKERS_WITH_GPU: usize = 16;
 
-/// What will happen.
+/// A run as it will be.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunPlan {
     /// The config with every default written out.
     pub config: RunConfig,
-    /// The model.
     pub shape: CaptionerShape,
-    /// The data.
     pub counts: DataCounts,
-    /// What becomes of the images.
     pub image_path: ImagePath,
     /// Values in all parameters.
     pub num_parameters: usize,
@@ -75,14 +68,11 @@ pub struct RunPlan {
     pub threads_each: usize,
     /// Threads that read and decode images.
     pub num_workers: usize,
-    /// Updates in an epoch.
     pub updates_per_epoch: u64,
-    /// Updates in all.
     pub total_updates: u64,
 }
 
 impl RunPlan {
-    /// Settles a run.
     pub fn new(
         config: RunConfig,
         shape: CaptionerShape,
@@ -91,12 +81,12 @@ impl RunPlan {
         num_threads: usize,
     ) -> Self {
         let gpu = parameters.gpu().map(|number| format!("cuda:{number}"));
-        // A GPU takes whole batches, and leaves the threads of the CPU to those who load images.
-        let (num_members, most_workers) = match gpu {
-            Some(_) => (1, MOST_WORKERS_BESIDE_A_GPU),
-            None => (team_size(config.training.batch_size.min(counts.train_examples), num_threads), MOST_WORKERS),
+        // A GPU takes whole batches and leaves the threads of the CPU to the loading of images.
+        let (num_members, max_workers) = match gpu {
+            Some(_) => (1, MAX_WORKERS_WITH_GPU),
+            None => (team_size(config.training.batch_size.min(counts.train_examples), num_threads), MAX_WORKERS),
         };
-        let num_workers = config.data.workers.unwrap_or(num_threads.min(most_workers));
+        let num_workers = config.data.workers.unwrap_or(num_threads.min(max_workers));
         let updates_per_epoch = sampler::num_updates(
             counts.train_examples,
             config.training.batch_size,
@@ -136,14 +126,13 @@ impl RunPlan {
         }
     }
 
-    /// The folder of the cache.
     pub fn cache_folder(&self) -> PathBuf {
         let data = &self.config.data;
-        let beside = || data.directory.as_deref().unwrap_or(Path::new(".")).join("cache");
-        data.cache_directory.clone().unwrap_or_else(beside)
+        let default = || data.directory.as_deref().unwrap_or(Path::new(".")).join("cache");
+        data.cache_directory.clone().unwrap_or_else(default)
     }
 
-    /// Bytes of all that the run looks for in the cache; 0 when there is none.
+    /// Bytes of all that the run looks for in the cache; 0 when it has none.
     pub fn cache_bytes(&self) -> usize {
         let (encoder, counts) = (&self.shape.encoder, self.counts);
         let images = counts.train_images * self.training_views().count() + counts.val_images + counts.extra_images;
@@ -167,7 +156,7 @@ impl RunPlan {
         }
     }
 
-    /// What matrix products are made in.
+    /// The precision of matrix products.
     pub fn precision(&self) -> ops::Precision {
         match self.config.training.precision {
             Precision::F32 => ops::Precision::Full,
@@ -177,12 +166,12 @@ impl RunPlan {
     }
 }
 
-/// Parts of a batch that are worth a thread or more of their own: as many as there are threads, if each gets enough
-/// pairs that its products stay efficient, and so that no thread is left over.
+/// Into how many parts a batch is split: as many as there are threads, if each part has enough pairs for its products to
+/// stay efficient, and so that no thread is left over.
 fn team_size(batch_size: usize, num_threads: usize) -> usize {
-    const WORTH_A_MEMBER: usize = 4;
-    let most = (batch_size / WORTH_A_MEMBER).min(num_threads).max(1);
-    (1..=most).rev().find(|&members| num_threads.is_multiple_of(members)).unwrap_or(1)
+    const MIN_PAIRS: usize = 4;
+    let max = (batch_size / MIN_PAIRS).min(num_threads).max(1);
+    (1..=max).rev().find(|&members| num_threads.is_multiple_of(members)).unwrap_or(1)
 }
 
 fn image_path(config: &RunConfig) -> ImagePath {
@@ -198,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_divided_among_threads_that_each_get_enough_and_none_is_left_over() {
+    fn a_batch_is_split_among_threads_that_each_get_enough_and_none_is_left_over() {
         for ((batch_size, num_threads), expected) in [
             ((64, 2), 2),
             ((64, 16), 16),

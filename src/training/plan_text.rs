@@ -5,13 +5,13 @@ use crate::training::plan::{ImagePath, RunPlan};
 use metrics::cider::FEW_IMAGES;
 
 impl RunPlan {
-    /// What a person should know about the plan before it begins.
+    /// What the user should know before the run starts.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let warmup = self.config.schedule.warmup_steps as u64;
         if warmup >= self.total_updates {
             warnings.push(format!(
-                "schedule.warmup_steps is {warmup} and the run has {} updates: the learning rate never reaches its top",
+                "schedule.warmup_steps is {warmup} and the run has {} updates: the learning rate never reaches its peak",
                 self.total_updates
             ));
         }
@@ -32,7 +32,7 @@ impl RunPlan {
         warnings
     }
 
-    /// Why the CIDEr-D of this run's validations says nothing or little.
+    /// Why the CIDEr-D of this run's validations means little or nothing.
     fn cider_complaint(&self) -> Option<String> {
         self.config.evaluation.metrics_interval?;
         let decides = self.config.training.best_metric == BestMetric::Cider;
@@ -52,7 +52,7 @@ impl RunPlan {
         })
     }
 
-    /// The plan as lines for a person.
+    /// The plan as lines to print.
     pub fn describe(&self) -> String {
         let (encoder, decoder) = (&self.shape.encoder, &self.shape.decoder);
         let training = &self.config.training;

@@ -2,9 +2,8 @@
 
 use crate::config::{ScheduleConfig, ScheduleKind};
 
-/// Factor on the highest learning rate at the update with this number, counted from 0, of `total_steps`.
-///
-/// With a warm-up the first update has the factor 0.
+/// Factor on the peak learning rate for update number `step`, counted from 0, of `total_steps`. With a warm-up the first
+/// update has the factor 0.
 pub fn learning_rate_factor(schedule: &ScheduleConfig, step: u64, total_steps: u64) -> f64 {
     let warmup = schedule.warmup_steps as u64;
     if step < warmup {
@@ -37,13 +36,13 @@ mod tests {
     }
 
     #[test]
-    fn no_warmup_begins_at_the_top() {
+    fn no_warmup_begins_at_the_peak() {
         assert_eq!(factors(ScheduleKind::Constant, 0), [1.0; 6]);
         assert_eq!(factors(ScheduleKind::Linear, 0)[0], 1.0);
     }
 
     #[test]
-    fn cosine_falls_to_zero_behind_the_last_update() {
+    fn cosine_falls_to_zero_after_the_last_update() {
         let schedule = ScheduleConfig { kind: ScheduleKind::Cosine, warmup_steps: 2 };
         assert!((learning_rate_factor(&schedule, 4, 6) - 0.5).abs() < 1e-12);
         assert!(learning_rate_factor(&schedule, 6, 6).abs() < 1e-12);

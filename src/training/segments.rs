@@ -1,7 +1,7 @@
 //! A forward pass in segments, so that its backward pass needs little memory.
 //!
-//! candle keeps every intermediate result until the whole backward pass is over, and all gradients beside them. Cut into
-//! segments whose graphs do not hang together, what a segment kept is freed as soon as its own backward pass is done.
+//! candle keeps every intermediate result, and every gradient, until the whole backward pass is over. With the graph cut
+//! into separate segments, what a segment kept is freed as soon as its own backward pass is done.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
@@ -14,10 +14,10 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Ends a segment with `states` and gives what the next begins with. States without gradient need no cut.
+    /// Ends a segment with `states` and returns what the next begins with. States without gradient need no cut.
     ///
     /// # Errors
-    /// What copying the tensor gives.
+    /// A device without memory for a copy.
     pub fn cut(&mut self, states: Tensor) -> Result<Tensor> {
         if !states.track_op() {
             return Ok(states);
@@ -31,14 +31,14 @@ impl Segments {
     /// The backward pass from `loss`, segment by segment from the last; `take` gets the gradients of each.
     ///
     /// # Errors
-    /// What an operation or `take` gives.
+    /// What `take` returns; an operation without a backward pass.
     pub fn backward(self, loss: Tensor, mut take: impl FnMut(GradStore) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut end = loss;
         let mut cuts = self.cuts;
         loop {
             let mut store = end.backward()?;
             let Some((states, start)) = cuts.pop() else { return take(store) };
-            // Nothing came through: what is before does not matter to the loss.
+            // Nothing came through: the loss does not depend on what is before.
             let gradient = store.remove(&start);
             take(store)?;
             let Some(gradient) = gradient else { return Ok(()) };

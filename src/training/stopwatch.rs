@@ -15,16 +15,16 @@ use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::train_step::train_step;
 use crate::training::trainer::Trainer;
 
-/// Trial updates at least, of which the first warms up; the median of the later half counts.
+/// Trial updates, at least; the first warms up, and the median of the later half counts.
 const MIN_TRIALS: usize = 4;
-/// Seconds for trial updates, unless the least number takes longer: the first ones of a process are slow.
+/// Seconds for trial updates, unless [`MIN_TRIALS`] take longer: the first ones of a process are slow.
 const TRIAL_SECONDS: f64 = 4.0;
 /// An update longer than this is not repeated.
 const LONG_SECONDS: f64 = 10.0;
 /// Images encoded to time the encoder.
 const TRIAL_IMAGES: usize = 16;
 
-/// Seconds.
+/// Durations in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TimeForecast {
     /// One update, reading its images included.
@@ -33,10 +33,10 @@ pub struct TimeForecast {
     pub encoding: f64,
 }
 
-/// Makes trial updates with the captions and images of the first epoch. The trainer is used up by this.
+/// Makes trial updates with the captions and images of the first epoch. They leave the trainer useless.
 ///
 /// # Errors
-/// An image that cannot be read; what the model gives.
+/// An image that cannot be read.
 pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeForecast> {
     let plan = trainer.plan.clone();
     let training = &plan.config.training;
@@ -57,7 +57,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         let Trainer { parameters, optimizer, team, .. } = &mut trainer;
         train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, team)?.read(optimizer)?;
         let computing = started.elapsed().as_secs_f64();
-        // Reading goes on beside the arithmetic and takes its share of the same cores.
+        // Reading continues during the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));
         // The first on a GPU compiles kernels.
         if computing > LONG_SECONDS && (number > 0 || plan.gpu.is_none()) {
@@ -70,8 +70,8 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     Ok(TimeForecast { step, encoding })
 }
 
-/// Seconds of a job whose images are read beside the arithmetic: on the same cores, unless a GPU computes, and by no more
-/// than the threads that load.
+/// Seconds of a job whose images are read during the arithmetic: on the same cores, unless a GPU computes, and by at most
+/// the threads that load.
 fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = plan.num_workers.min(cores);
@@ -81,8 +81,8 @@ fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
     (computing + loading / cores as f64).max(loading / threads as f64)
 }
 
-/// The batches of an update and the seconds that reading their images took. For features that a run would have on disk
-/// constants stand in.
+/// The batches of an update and the seconds that reading their images took. Constants stand in for features that a run
+/// would have on disk.
 fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
     let Trainer { data, plan, team, device, .. } = trainer;
     let encoder = &plan.shape.encoder;

@@ -1,4 +1,4 @@
-//! Everything about the progress of a run that a resume needs, beside parameters and optimizer moments.
+//! The progress of a run: all that a resume needs besides parameters and optimizer moments.
 //!
 //! The order of the examples and every dropout mask are functions of the seed and these counters, so no generator
 //! state is kept.
@@ -14,15 +14,15 @@ use crate::training::loss_watch::LossWatch;
 pub struct TrainState {
     /// Completed epochs.
     pub epoch: u64,
-    /// Updates done in the epoch after those.
+    /// Updates done in the current epoch.
     pub updates_in_epoch: u64,
     /// Updates done in all, skipped ones included: the schedule's clock.
     pub global_step: u64,
-    /// Sum of token losses in the running epoch.
+    /// Sum of token losses in the current epoch.
     pub epoch_loss_sum: f64,
     /// Tokens in that sum.
     pub epoch_loss_count: u64,
-    /// Seconds spent on the updates of the running epoch.
+    /// Seconds spent on the updates of the current epoch.
     pub epoch_seconds: f64,
     /// Mean training loss of the last completed epoch; absent before it.
     pub train_loss: Option<f64>,
@@ -37,14 +37,13 @@ pub struct TrainState {
     /// CIDEr-D of the best epoch's captions, when they were scored.
     #[serde(default)]
     pub best_cider: Option<f64>,
-    /// The best epoch.
     pub best_epoch: u64,
-    /// Validations since then that might have been better.
+    /// Validations since then that could have been better.
     #[serde(default)]
     pub validations_since_best: u64,
     /// Updates skipped because the loss or a gradient was not finite.
     pub skipped_updates: u64,
-    /// Those skipped one after the other up to now.
+    /// Those skipped in a row up to now.
     pub skipped_in_a_row: u64,
     /// Training losses that jumped.
     #[serde(default)]

@@ -33,9 +33,9 @@ use base::stop::StopFlag;
 use base::team::Team;
 use records::record::StepRecord;
 
-/// Skipped updates one after the other at which a run gives up.
+/// Skipped updates in a row after which a run gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
-/// Updates or batches that wait in memory for the loop, beside one for each thread that loads.
+/// Updates or batches that wait in memory for the loop, in addition to one for each thread that loads.
 pub(crate) const LOADED_AHEAD: usize = 1;
 
 /// How a run ended.
@@ -224,7 +224,7 @@ impl Trainer {
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
 
-    /// What was loaded, unless a process could not load its part: then none of them goes on to compute.
+    /// What was loaded, unless a process could not load its part: then all of them stop.
     fn agreed<T>(&self, loaded: anyhow::Result<T>) -> anyhow::Result<T> {
         let has_failed = self.collective.any(loaded.is_err())?;
         let loaded = loaded?;
@@ -270,7 +270,7 @@ impl Trainer {
     ) -> anyhow::Result<()> {
         let InFlight { step, global_step, epoch, learning_rate, started, waited } = update;
         let StepOutcome { loss, num_examples, grad_norm, skipped } = step.read(&mut self.optimizer)?;
-        // From the end of the update before, where that was still being made when this one began.
+        // From the end of the previous update, if this one began before that.
         let began = unreported.reported.map_or(started, |reported| reported.max(started));
         let now = Instant::now();
         unreported.reported = Some(now);
@@ -359,7 +359,7 @@ impl Trainer {
         let [sum, count] = totals;
         ensure!(count > 0.0, "the validation split has no caption");
         let val_loss = sum / count;
-        // Weights that give no finite loss give no captions either.
+        // Weights without a finite loss write no captions.
         let captioned = if val_loss.is_finite() { self.caption(outputs, stop)? } else { Some(Captioned::default()) };
         let Some(captioned) = captioned else { return Ok(Outcome::Interrupted) };
         let previous = self.state.val_loss;
@@ -390,7 +390,7 @@ impl Trainer {
         });
         let images = if is_scored { &captioned.images } else { &captioned.samples };
         if !is_scored {
-            // Greedy: samples show whether captions are any good, in little time.
+            // Greedy: samples are quick to write and show whether captions are any good.
             decoding.num_beams = 1;
         }
         let writer = CaptionWriter::new(&model, &captioned.tokenizer, &decoding);

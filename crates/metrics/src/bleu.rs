@@ -11,10 +11,10 @@ use super::ngrams::{MAX_ORDER, NgramTable, for_each_shared};
 const TINY: f64 = 1e-15;
 const SMALL: f64 = 1e-9;
 
-/// What BLEU needs to know of an image; that of several is their sum.
+/// The counts of an image from which BLEU follows; those of several images are their sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BleuStatistics {
-    /// N-grams of the candidate that stand in a reference, each as often as in one reference at most.
+    /// N-grams of the candidate that occur in a reference, each at most as often as in one reference.
     pub correct: [u64; MAX_ORDER],
     /// N-grams of the candidate.
     pub guess: [u64; MAX_ORDER],

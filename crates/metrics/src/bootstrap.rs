@@ -5,7 +5,7 @@ use base::random::Stream;
 
 /// Resamples of a report.
 pub const NUM_RESAMPLES: usize = 1000;
-/// Share of the resamples that lie inside of an interval.
+/// Share of the resamples inside an interval.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// A score's interval.
@@ -26,7 +26,7 @@ fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64,
 }
 
 /// The percentile interval of every score that `scores` gives for `num_images` images drawn with replacement. The draws
-/// depend on `seed` alone. No interval without images.
+/// depend only on `seed`. `None` without images.
 pub fn intervals<const N: usize>(
     num_images: usize,
     num_resamples: usize,

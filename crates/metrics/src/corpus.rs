@@ -1,13 +1,11 @@
-//! The captions that are scored, beside their references, as words and n-grams.
+//! The captions that are scored, and their references, as words and n-grams.
 
 use super::ngrams::{NgramTable, Ngrams};
 
 /// An image's caption and its references: words separated by spaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captions {
-    /// What a model wrote.
     pub candidate: String,
-    /// What people wrote.
     pub references: Vec<String>,
 }
 
@@ -26,7 +24,7 @@ pub(super) struct Image {
 }
 
 impl Corpus {
-    /// Counts the words of `images`, which are separated by white space; what a tokenizer is to do was done before.
+    /// Counts the words of `images`, which are tokenized: separated by white space.
     pub fn new(images: &[Captions]) -> Self {
         let mut table = NgramTable::default();
         let images = images.iter().map(|image| Image {
@@ -36,7 +34,6 @@ impl Corpus {
         Self { images: images.collect(), table }
     }
 
-    /// How many images there are.
     pub(super) fn num_images(&self) -> usize {
         self.images.len()
     }

@@ -1,5 +1,5 @@
 //! ROUGE-L (Lin 2004), as `pycocoevalcap` computes it: from the longest common subsequence of words, with the highest
-//! precision and the highest recall over the references taken apart from each other.
+//! precision and the highest recall over the references, taken independently.
 
 use super::corpus::{Corpus, Image};
 
@@ -27,7 +27,7 @@ fn of_image(image: &Image, row: &mut Vec<usize>) -> f64 {
     (1.0 + beta) * precision * recall / (recall + beta * precision)
 }
 
-/// `row` is memory that is used again.
+/// `row` is scratch memory.
 fn longest_common_subsequence(left: &[u32], right: &[u32], row: &mut Vec<usize>) -> usize {
     row.clear();
     row.resize(right.len() + 1, 0);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_without_words_equal_each_other_alone() {
+    fn texts_without_words_equal_only_each_other() {
         assert_eq!(rouge_l(&corpus(&[("", &["a dog"]), ("a dog", &[""]), ("", &[""])])), [0.0, 0.0, 1.0]);
     }
 }

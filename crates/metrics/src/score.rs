@@ -20,17 +20,15 @@ const NUM_SCORES: usize = 7;
 /// Their names, in the order in which COCO prints them.
 pub const SCORE_NAMES: [&str; NUM_SCORES] = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr"];
 
-/// What is computed beside the plain scores.
+/// What is computed in addition to the plain scores.
 pub struct ScoreOptions<'a> {
-    /// The METEOR to use.
     pub meteor: &'a Meteor,
-    /// References of other images, from which the weights of CIDEr-D come; absent: from those that are scored against.
+    /// References of other images, from which the weights of CIDEr-D come; absent: those that are scored against.
     pub document_references: Option<&'a [Vec<String>]>,
-    /// Captions that the model learned from.
+    /// Captions that the model was trained on.
     pub training_captions: Option<&'a [String]>,
     /// Resamples of the bootstrap; 0: no intervals.
     pub num_resamples: usize,
-    /// Of the resamples.
     pub seed: u64,
 }
 
@@ -75,19 +73,16 @@ impl<T: Copy> Scores<T> {
     }
 }
 
-/// What scoring a set of captions gives.
+/// The result of scoring a set of captions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoreReport {
-    /// The scores.
     #[serde(deserialize_with = "nan_if_null")]
     pub scores: Scores<f64>,
     /// Their intervals; absent without resamples.
     pub intervals: Option<Scores<Interval>>,
-    /// What BLEU counted.
     pub bleu: BleuStatistics,
-    /// What the captions are like.
     pub statistics: CaptionStatistics,
-    /// What a reader must know to take a score for what it is.
+    /// What a reader must know to interpret the scores.
     pub notes: Vec<String>,
     /// What was computed, how, on how much.
     pub signature: String,
@@ -102,19 +97,18 @@ fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Scor
 /// Scores with what makes them comparable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SignedScores {
-    /// The scores.
     pub scores: Scores<f64>,
     /// What was computed, how, on how much.
     pub signature: String,
 }
 
 impl ScoreReport {
-    /// The scores alone, with their signature.
+    /// Only the scores and their signature.
     pub fn signed(self) -> SignedScores {
         SignedScores { scores: self.scores, signature: self.signature }
     }
 
-    /// The report for the eye, by lines.
+    /// The report as lines to print.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let intervals = self.intervals.map(|intervals| intervals.named());
@@ -150,7 +144,7 @@ impl ScoreReport {
     }
 }
 
-/// Scores captions as people and models write them; the PTB tokenizer goes over both sides first.
+/// Scores captions as people and models write them; both sides are tokenized first.
 pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
     let tokenizer = PtbTokenizer::new();
     let tokenized = tokenized(images);
@@ -220,7 +214,7 @@ fn score_tokenized(
     }
 }
 
-/// Why CIDEr-D says nothing or little, where the references that weigh its n-grams are those of too few images.
+/// Why CIDEr-D means little or nothing, if the references that weigh its n-grams are those of too few images.
 fn cider_note(frequencies: &DocumentFrequencies, corpus: &Corpus) -> Option<String> {
     const WAY_OUT: &str =
         "weigh them by the references of many images: --document-frequencies FILE of score and evaluate";

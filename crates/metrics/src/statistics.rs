@@ -1,11 +1,11 @@
-//! What captions are like, without a look at their images: length, vocabulary, variety, novelty, repetition.
+//! Properties of captions, regardless of their images: length, vocabulary, variety, novelty, repetition.
 
 use std::collections::HashSet;
 
-/// Words in a row whose repetition counts.
+/// How many words in a row make a repetition.
 const REPEATED_WORDS: usize = 3;
 
-/// Figures of a set of captions, one for each image.
+/// Properties of a set of captions, one for each image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CaptionStatistics {
     /// Mean number of words.
@@ -14,20 +14,20 @@ pub struct CaptionStatistics {
     pub min_length: usize,
     /// Words of the longest caption.
     pub max_length: usize,
-    /// Different words.
+    /// Distinct words.
     pub vocabulary: usize,
-    /// Different captions, as a share of all.
+    /// Distinct captions, as a share of all.
     pub distinct: f64,
     /// Captions that no training image has, as a share of all; absent when the training captions are not known.
     pub novel: Option<f64>,
-    /// Captions that say three words in a row more than once, as a share of all.
+    /// Captions that repeat three words in a row, as a share of all.
     pub repeating: f64,
     /// Captions that were cut off at the longest length, as a share of all; absent where only their texts are known.
     pub without_end: Option<f64>,
 }
 
-/// The figures of `captions`, whose words are separated by white space; `training` has the captions that the model
-/// learned from, written the same way.
+/// The properties of `captions`, whose words are separated by white space; `training` has the captions that the model was
+/// trained on, written the same way.
 pub fn caption_statistics(captions: &[&str], training: Option<&HashSet<String>>) -> CaptionStatistics {
     if captions.is_empty() {
         return CaptionStatistics::default();
@@ -49,7 +49,7 @@ pub fn caption_statistics(captions: &[&str], training: Option<&HashSet<String>>)
     }
 }
 
-/// Whether three words in a row come twice. Where words are not spaced nothing is found.
+/// Whether three words in a row occur twice. Nothing is found where words are not separated.
 pub fn repeats_itself(caption: &str) -> bool {
     let words: Vec<&str> = caption.split_whitespace().collect();
     let mut seen = HashSet::new();
