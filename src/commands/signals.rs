@@ -21,7 +21,7 @@ const ASKING: [i32; 2] = [SIGINT, SIGTERM];
 
 /// The first signal raises the flag; a later SIGINT or SIGTERM ends the process at once. Before anyone looks at the flag
 /// (data are prepared, a model is downloaded or read) the first does so too: every file is whole or unfinished by name,
-/// and the same command goes on from there. A signal that was ignored at the start (`nohup`, `&` in a script) stays
+/// and the same command continues from there. A signal that was ignored at the start (`nohup`, `&` in a script) stays
 /// ignored.
 /// `before` is said when the first signal comes so early.
 pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
@@ -37,7 +37,7 @@ pub(crate) fn watch_signals(before: &'static str) -> Result<StopFlag> {
                 signal_hook::low_level::exit(EXIT_CODE.into());
             }
             raised.raise();
-            // A terminal that closes tells so more than once, and nobody is there who is in a hurry.
+            // A terminal that closes sends it more than once, and its user is gone.
             if ![SIGINT, SIGTERM].contains(&signal) {
                 continue;
             }

@@ -301,3 +301,23 @@ fn side(config: &RunConfig, dataset: &Dataset, side: Split) -> Result<Vec<usize>
     let indices = split_images(dataset, config.data.split, config.data.validation_fraction, config.seed)?;
     Ok(indices.into_side(side))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_0_1_ended_as_its_log_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path(), "run").unwrap();
+        let status = |log: &str| {
+            fs::write(run.path().join("train.log"), log).unwrap();
+            status_of_0_1(&run, None, &RunConfig::default())
+        };
+        assert_eq!(status("epoch 1\n"), Status::Unfinished);
+        let stopped = "stopped; go on with: caption-train --resume last.safetensors\n";
+        assert_eq!(status(stopped), Status::Interrupted { global_step: 0 });
+        let failed = format!("{stopped}the run ended with an error: no disk\n");
+        assert_eq!(status(&failed), Status::Failed { message: "no disk".to_owned() });
+    }
+}
