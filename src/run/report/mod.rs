@@ -45,7 +45,7 @@ pub const NUM_IMAGES: usize = 24;
 pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
         return Err(fault(
-            format!("{} is there, and it is no report: it would be replaced", path.display()),
+            format!("{} exists and is not a report: it would be replaced", path.display()),
             "move it away, or name another file with --output",
         ));
     }
