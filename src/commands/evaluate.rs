@@ -65,7 +65,7 @@ pub struct EvaluateArgs {
 /// A checkpoint or data that cannot be used, an image that cannot be read, a disk that cannot be written.
 pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let Some(split) = Split::parse(&args.split) else {
-        return Err(usage(format!("there is no split {:?}", args.split), "name train, val or test"));
+        return Err(usage(format!("unknown split {:?}", args.split), "name train, val or test"));
     };
     if args.batch_size == 0 {
         return Err(usage("--batch-size must be at least 1", "64 is a usual value"));
@@ -83,7 +83,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let run = RunDirectory::of_checkpoint(&path).filter(|_| data.is_own);
     let Some(folder) = args.output.clone().or_else(|| run.as_ref().map(RunDirectory::predictions)) else {
         return Err(usage(
-            "the checkpoint is in no run that was trained on this data set, so that nothing says where captions go",
+            "the checkpoint is in no run that was trained on this data set, so there is no default folder for captions",
             "name a folder with --output DIR",
         ));
     };
@@ -147,14 +147,14 @@ impl EvaluatedData {
         let training = opened.training.as_ref();
         let own = training.and_then(|training| training.config.data.directory.as_deref());
         let Some(directory) = args.data.as_deref().or(own) else {
-            return Err(usage("nothing says which data set is to be captioned", "name its folder with --data DIR"));
+            return Err(usage("no data set to caption", "name its folder with --data DIR"));
         };
         let dataset = Dataset::open(directory)?;
         let training = training.filter(|training| training.dataset_digest == dataset.digest);
         if training.is_none() && args.data.is_none() {
             return Err(fault(
                 format!("the data set in {} is not the one that the checkpoint was trained on", directory.display()),
-                "name the data set that is meant with --data DIR",
+                "name another data set with --data DIR",
             ));
         }
         let (images, training_captions) = match training {

@@ -1,4 +1,4 @@
-//! Whether memory and disk will do for a run, told before it begins.
+//! Whether memory and disk suffice for a run, before it begins.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,14 +9,14 @@ use crate::run::setup::Setup;
 use crate::training::forecast::{self, MemoryForecast};
 use base::{disk, memory};
 
-/// What a run will need of memory, beside what this process holds by now.
+/// The memory that a run needs beside what this process holds by now.
 pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
     let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);
     let moments = setup.optimizer.moments().map(|(_, moments)| 2 * moments.exp_avg.elem_count()).sum();
     forecast::memory(&setup.plan, length, targets, memory::resident_bytes(), moments)
 }
 
-/// Why the machine's memory will not do. `None`: it will, or the system does not tell; that of a GPU is not forecast.
+/// Why the machine's memory does not suffice. `None`: it does, or the system does not say; that of a GPU is not forecast.
 pub fn memory_complaint(setup: &Setup) -> Option<String> {
     if setup.plan.gpu.is_some() {
         return None;
@@ -25,7 +25,7 @@ pub fn memory_complaint(setup: &Setup) -> Option<String> {
 }
 
 /// Why the disk will not hold the checkpoints that are kept and the one being written. `None`: it will, or the system
-/// does not tell.
+/// does not say.
 pub fn disk_complaint(setup: &Setup, run: &RunDirectory) -> Option<String> {
     let (plan, kept) = (&setup.plan, &setup.plan.config.checkpoint);
     let one = (size_of::<f32>() * (plan.num_parameters + 2 * plan.num_trainable_parameters)) as u64;
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_of_room_is_told_and_checkpoints_that_are_there_count_as_room() {
+    fn a_lack_of_room_is_a_warning_and_checkpoints_that_are_there_count_as_room() {
         const GB: u64 = 1_000_000_000;
         let lack = |taken, free| lack_of_room(4 * GB, taken, free, Path::new("runs/a"));
         let text = lack(GB, 2 * GB).unwrap();

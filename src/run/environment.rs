@@ -13,17 +13,14 @@ use base::{clock, memory};
 const FILE: &str = "environment.json";
 const FORMAT_VERSION: u32 = 1;
 
-/// The file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
-    /// Version of this file's format.
     pub format_version: u32,
-    /// The first began the run, later ones went on with it.
+    /// The first began the run, later ones resumed it.
     pub processes: Vec<Process>,
 }
 
-/// One process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
@@ -35,11 +32,11 @@ pub struct Process {
     pub arguments: Vec<String>,
     /// Operating system and architecture.
     pub system: String,
-    /// Name of the processor, where the system tells.
+    /// Name of the processor, where the system says.
     pub processor: Option<String>,
     /// Processors that the process may use.
     pub num_processors: usize,
-    /// The machine's memory in bytes, where the system tells.
+    /// The machine's memory in bytes, where the system says.
     pub memory_bytes: Option<u64>,
     /// Names of the GPUs.
     pub gpus: Vec<String>,
@@ -52,7 +49,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// This process, which begins or goes on with a run.
+    /// This process, which begins or resumes a run.
     pub fn of_this(plan: &RunPlan, program: String) -> Self {
         Self {
             started_at: clock::unix_seconds() as u64,
@@ -100,7 +97,7 @@ impl Environment {
         let environment: Self = serde_json::from_slice(&bytes).with_context(cannot)?;
         anyhow::ensure!(
             environment.format_version == FORMAT_VERSION,
-            "{} has format version {}, and this program knows {FORMAT_VERSION}",
+            "{} has format version {}, and this program reads {FORMAT_VERSION}",
             path.display(),
             environment.format_version
         );

@@ -58,8 +58,8 @@ pub fn image_source(
         terminal::message(&format!("cache       {} has all images", folder.display()));
     } else {
         let files = Arc::new(ImageFiles { digests, ..ImageFiles::clone(&files) });
-        let mut job = Filling { setup, files, keys: &keys, device, team, keep_going };
-        if !job.fill(&mut store, &wanted, &content)? {
+        let mut filler = CacheFiller { setup, files, keys: &keys, device, team, keep_going };
+        if !filler.fill(&mut store, &wanted, &content)? {
             return Ok(None);
         }
     }
@@ -95,7 +95,7 @@ fn features(
     number: FeatureType,
     is_on_gpu: bool,
 ) -> Description {
-    // In f32 the two differ in the last digits alone, and may share rows.
+    // In f32 the two differ only in the last digits, and may share rows.
     let rounded_by = (is_on_gpu && precision != Precision::F32).then_some("gpu");
     let mut content = json!({
         "kind": "features",
@@ -155,7 +155,7 @@ fn wanted_views(setup: &Setup) -> Vec<ImageView> {
     wanted
 }
 
-/// Files that are read between two questions whether to go on.
+/// Files that are read between two questions whether to continue.
 const HASHED_AT_ONCE: usize = 128;
 
 /// The digest of the file of each image in `wanted`. `None`: stopped.
@@ -231,15 +231,15 @@ fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
                 folder.display(),
                 free as f64 / base::GIGABYTE
             ),
-            "name a folder on a larger disk in data.cache_directory, or begin a run with data.cache_features = false \
+            "name a folder on a larger disk in data.cache_directory, or start a run with data.cache_features = false \
              (a frozen encoder then runs in every update) and data.cache_images = false",
         )),
         _ => Ok(()),
     }
 }
 
-/// The making of rows.
-struct Filling<'a> {
+/// Makes the rows that a cache lacks.
+struct CacheFiller<'a> {
     setup: &'a Setup,
     files: Arc<ImageFiles>,
     keys: &'a HashMap<ImageView, Key>,
@@ -248,8 +248,8 @@ struct Filling<'a> {
     keep_going: &'a mut dyn FnMut() -> bool,
 }
 
-impl Filling<'_> {
-    /// Makes what is missing; says whether it came to the end.
+impl CacheFiller<'_> {
+    /// Makes what is missing. `false`: `keep_going` said no.
     fn fill(&mut self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
         let (mut is_said, keep_going) = (false, &mut *self.keep_going);
         let keep_waiting = |holder: &Holder| {
@@ -265,7 +265,7 @@ impl Filling<'_> {
             StoredContent::Features { number, .. } => self.encode(&missing, *number, &mut appender),
             StoredContent::Pixels(_) => self.resize(&missing, &mut appender),
         };
-        // What was made is kept, whatever came then.
+        // What was made is kept, whatever stopped it.
         let finished = appender.finish();
         let filled = filled?;
         finished?;

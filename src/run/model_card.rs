@@ -1,4 +1,4 @@
-//! The `README.md` of an exported model: what the Hub reads at its top, and what a person should know.
+//! The `README.md` of an exported model: what the Hub reads at its top, and what its users should know.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -50,7 +50,7 @@ pub struct Card {
     pub title: String,
     /// What the model's captions of a split are worth.
     pub scores: Vec<SplitScores>,
-    /// Some of them: file, caption, and what a person wrote.
+    /// Some of them: file, caption, and a reference.
     pub samples: Vec<[String; 3]>,
 }
 
@@ -171,7 +171,7 @@ fn is_id(name: &str) -> bool {
     parts.len() == 2 && parts.iter().all(|part| is_part(part)) && !Path::new(name).exists()
 }
 
-/// The config without the paths of one machine, which are nobody else's business.
+/// The config without the paths of this machine, which are private.
 fn shared_config(training: &CheckpointMetadata) -> RunConfig {
     const LOCAL: &str = "a local folder";
     let mut config = training.config.clone();

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_lost_the_folder_to_another_process_is_told() {
+    fn a_folder_that_another_process_took_over_is_an_error() {
         let output = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(output.path(), "run").unwrap();
         fs::write(run.path().join(LOCK_FILE), "process 7 on elsewhere, since then\n").unwrap();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_files_of_a_run_are_removed_and_those_of_somebody_are_not() {
+    fn unfinished_files_of_a_run_are_removed_and_those_of_the_user_are_not() {
         let output = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(output.path(), "run").unwrap();
         fs::create_dir(run.predictions()).unwrap();

@@ -1,6 +1,6 @@
 //! Puts a run together from its config, or from a checkpoint: data, split, tokenizer, model, optimizer, plan.
 //!
-//! Reads files; writes none, so that a mistake found here leaves nothing behind.
+//! Reads files; writes none, so that a mistake found here leaves nothing.
 
 use std::cell::RefCell;
 use std::collections::HashSet;

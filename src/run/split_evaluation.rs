@@ -205,7 +205,7 @@ pub fn check_output(folder: &Path, split: &str) -> Result<()> {
     for path in [&predictions, &scores] {
         if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_ours(path)) {
             return Err(fault(
-                format!("{} is there, and no evaluation wrote it: it would be replaced", path.display()),
+                format!("{} exists and was not written by an evaluation: it would be replaced", path.display()),
                 "move it away, or name another folder with --output DIR",
             ));
         }

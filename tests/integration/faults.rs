@@ -1,14 +1,14 @@
-//! Runs whose disk, folders or losses fail: what was good stays good, the failure is told, and the run can be gone on
-//! with.
+//! Runs whose disk, folders or losses fail: what was good stays good, the failure is named, and the run can be resumed.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use caption_train::run::checkpoint::reader::{read_checkpoint, read_metadata};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{binary, files_below, last_checkpoint, losses, small_config, stderr, train};
+use crate::support::{binary, files_below, last_checkpoint, losses, small_config, stderr, train, with_default_signals};
 
 fn checkpoints(run: &Path) -> Vec<String> {
     let files = fs::read_dir(run.join("checkpoints")).unwrap();
@@ -53,6 +53,67 @@ fn a_disk_that_is_full_leaves_the_checkpoint_before_and_names_it() {
     let output = binary().arg("--resume").arg(&last).args(&more[..2]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(losses(&run).len(), 2 * 63);
+}
+
+/// What `status.json` says, and the report.
+fn status(run: &Path) -> (Value, String) {
+    let status = serde_json::from_slice(&fs::read(run.join("status.json")).unwrap()).unwrap();
+    let output = binary().arg("report").arg(run).args(["--num-images", "0"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    (status, fs::read_to_string(run.join("report.html")).unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_says_in_its_folder_how_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    assert!(train(folder.path(), &small_config(folder.path()), &[]).status.success());
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains(">finished<"), "the run's own page says so");
+    assert_eq!(status(&run).0, json!({"format_version": 1, "status": "finished"}));
+
+    // Killed, and then stopped, after some updates.
+    let mut updates = 63;
+    let num_processes = || {
+        let environment: Value = serde_json::from_slice(&fs::read(run.join("environment.json")).unwrap()).unwrap();
+        environment["processes"].as_array().unwrap().len()
+    };
+    for (number, (signal, code)) in [("-KILL", None), ("-TERM", Some(130))].into_iter().enumerate() {
+        let mut command = binary();
+        with_default_signals(&mut command);
+        command.arg("--resume").arg(last_checkpoint(&run)).args(["--set", "training.num_epochs=9999"]);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        // A process writes itself down once the metrics are rewound.
+        while num_processes() < number + 2 || losses(&run).len() < updates + 20 {
+            assert!(started.elapsed() < Duration::from_secs(120), "no update was logged");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let (found, page) = status(&run);
+        assert_eq!(found, json!({"format_version": 1, "status": "running"}));
+        assert!(page.contains("not finished: the last logged update is"));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), code);
+        updates = read_metadata(&last_checkpoint(&run)).unwrap().0.state.global_step as usize;
+        let (found, page) = status(&run);
+        match code {
+            None => assert!(found["status"] == "running" && page.contains("not finished"), "{found}"),
+            Some(_) => {
+                assert_eq!(found, json!({"format_version": 1, "status": "interrupted", "step": updates}));
+                assert!(page.contains(&format!("interrupted after update {updates}")), "{updates}");
+            }
+        }
+    }
+
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -f 64; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_caption-train")]);
+    command.arg("--resume").arg(last_checkpoint(&run));
+    assert_eq!(command.env("WANDB_MODE", "disabled").output().unwrap().status.code(), Some(1));
+    let (found, page) = status(&run);
+    let message = found["message"].as_str().unwrap();
+    assert!(found["status"] == "failed" && message.contains("File too large"), "{found}");
+    assert!(page.contains("File too large"));
 }
 
 #[test]
@@ -113,6 +174,7 @@ fn a_run_ends_when_its_validation_loss_has_not_fallen_for_as_long_as_its_patienc
     assert!(output.status.success(), "{text}");
     assert!(text.contains("the run ends after epoch 3: 2 validations in a row"), "{text}");
     assert_eq!(metrics(&run, "validation").len(), 3);
+    assert_eq!(status(&run).0["status"], "ended_early");
     // It stays ended, unless more patience is asked for.
     let resume = |set: &[&str]| {
         let output = binary().arg("--resume").arg(last_checkpoint(&run)).args(set).output().unwrap();

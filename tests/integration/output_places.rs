@@ -313,7 +313,7 @@ fn an_evaluation_replaces_its_own_files_and_nobody_elses() {
     fs::write(&captions, "[]").unwrap();
     let output = evaluate();
     let text = stderr(&output);
-    assert!(!output.status.success() && text.contains("no evaluation wrote it"), "{text}");
+    assert!(!output.status.success() && text.contains("was not written by an evaluation"), "{text}");
     assert_eq!(fs::read_to_string(&captions).unwrap(), "[]");
 }
 
@@ -337,7 +337,7 @@ fn a_report_replaces_a_report_and_nothing_else() {
     fs::write(&page, "<html><title>my holidays</title>").unwrap();
     let output = report();
     let text = stderr(&output);
-    assert!(!output.status.success() && text.contains("it is no report"), "{text}");
+    assert!(!output.status.success() && text.contains("is not a report"), "{text}");
     assert_eq!(fs::read_to_string(&page).unwrap(), "<html><title>my holidays</title>");
 }
 

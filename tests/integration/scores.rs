@@ -130,7 +130,7 @@ fn evaluate_says_what_it_cannot_do() {
     fs::copy(&checkpoint, &copy).unwrap();
     let copy = copy.display().to_string();
     for (arguments, code, expected) in [
-        (vec!["--checkpoint", &checkpoint, "--split", "dev"], 2, "there is no split \"dev\""),
+        (vec!["--checkpoint", &checkpoint, "--split", "dev"], 2, "unknown split \"dev\""),
         (vec!["--checkpoint", &copy], 2, "name a folder with --output"),
         (vec!["--checkpoint", &checkpoint, "--batch-size", "0"], 2, "must be at least 1"),
         (vec!["--checkpoint", &checkpoint, "--data", "absent"], 1, "absent"),

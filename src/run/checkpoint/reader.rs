@@ -1,5 +1,5 @@
 //! Reads and checks a checkpoint: header, names both ways, shapes, digest. One tensor at a time, so that a reader that
-//! wants the model alone never holds the optimizer's moments.
+//! wants only the model never holds the optimizer's moments.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,7 +37,7 @@ pub struct Checkpoint {
     pub metadata: CheckpointMetadata,
     /// The model's tensors, by parameter name.
     pub model: BTreeMap<String, Tensor>,
-    /// The optimizer's moments, by parameter name; empty when the model alone was read.
+    /// The optimizer's moments, by parameter name; empty when only the model was read.
     pub moments: BTreeMap<String, Moments>,
 }
 
@@ -69,7 +69,7 @@ pub fn read_model(path: &Path) -> Result<Checkpoint> {
     read(path, Want::Model)
 }
 
-/// Checks all that [`read_checkpoint`] checks of the file, and keeps its metadata alone.
+/// Checks all that [`read_checkpoint`] checks of the file, and keeps only its metadata.
 ///
 /// # Errors
 /// As [`read_checkpoint`].
@@ -77,7 +77,7 @@ pub fn verify(path: &Path) -> Result<CheckpointMetadata> {
     Ok(read(path, Want::Nothing)?.metadata)
 }
 
-/// Reads the metadata alone, and the names and shapes of the tensors.
+/// Reads only the metadata, and the names and shapes of the tensors.
 ///
 /// # Errors
 /// As [`read_checkpoint`], except for the digest, which is not verified.
@@ -103,7 +103,7 @@ fn read(path: &Path, want: Want) -> Result<Checkpoint> {
         .hint(|| "use another checkpoint of the same run")
 }
 
-/// The file behind its header, the header, and what stands in it.
+/// The file after its header, the header, and the metadata in it.
 fn open(path: &Path) -> Result<(BufReader<File>, Metadata, CheckpointMetadata)> {
     if path.is_dir() {
         return Err(fault(

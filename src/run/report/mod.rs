@@ -45,7 +45,7 @@ pub const NUM_IMAGES: usize = 24;
 pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
         return Err(fault(
-            format!("{} is there, and it is no report: it would be replaced", path.display()),
+            format!("{} exists and is not a report: it would be replaced", path.display()),
             "move it away, or name another file with --output",
         ));
     }
@@ -298,4 +298,24 @@ fn links(run: &RunDirectory) -> Vec<FileLink> {
 fn side(config: &RunConfig, dataset: &Dataset, side: Split) -> Result<Vec<usize>> {
     let indices = split_images(dataset, config.data.split, config.data.validation_fraction, config.seed)?;
     Ok(indices.into_side(side))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_0_1_ended_as_its_log_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path(), "run").unwrap();
+        let status = |log: &str| {
+            fs::write(run.path().join("train.log"), log).unwrap();
+            status_of_0_1(&run, None, &RunConfig::default())
+        };
+        assert_eq!(status("epoch 1\n"), Status::Unfinished);
+        let stopped = "stopped; go on with: caption-train --resume last.safetensors\n";
+        assert_eq!(status(stopped), Status::Interrupted { global_step: 0 });
+        let failed = format!("{stopped}the run ended with an error: no disk\n");
+        assert_eq!(status(&failed), Status::Failed { message: "no disk".to_owned() });
+    }
 }

@@ -35,7 +35,7 @@ pub(super) fn best_checkpoint(run: &RunDirectory, state: &TrainState) -> Result<
     if !path.is_file() {
         return Err(fault(
             format!("the run left no checkpoint in {}", run.checkpoints().display()),
-            "was the folder changed while the run was going on?",
+            "was the folder changed during the run?",
         ));
     }
     Ok(path)

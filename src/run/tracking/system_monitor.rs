@@ -46,9 +46,9 @@ impl SystemMonitor {
                 }
             }
         };
-        let told =
-            |error: &anyhow::Error| terminal::warning(&format!("the machine is not measured: {}", one_line(error)));
-        let thread = threads::spawn("system", look).inspect_err(told).ok();
+        let warn =
+            |error: &anyhow::Error| terminal::warning(&format!("cannot measure the machine: {}", one_line(error)));
+        let thread = threads::spawn("system", look).inspect_err(warn).ok();
         Self { samples, end: Some(end), thread }
     }
 

@@ -317,7 +317,7 @@ fn config_values(config: &RunConfig) -> Value {
     if config.tracking.wandb.paths {
         return values;
     }
-    // An id of the Hub goes too: it cannot be told from a folder that was moved.
+    // An id of the Hub goes too: it looks like a folder that was moved.
     for (key, _) in config.clone().paths_mut() {
         let pointer = format!("/{}", key.replace('.', "/"));
         if let Some(value) = values.pointer_mut(&pointer) {
