@@ -28,7 +28,7 @@ impl Selector {
         }
         let names = || {
             let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
-            datasets.chain(FORMATS.into_iter().map(|format| format.name)).collect::<Vec<_>>().join(", ")
+            datasets.chain(FORMATS.iter().map(|format| format.name)).collect::<Vec<_>>().join(", ")
         };
         FORMATS
             .iter()
@@ -154,10 +154,10 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
     let (what, forms): (String, Vec<&str>) = match wanted {
         Selector::Format(format) => (format!("of format {}", format.name), vec![format.description]),
         Selector::Dataset(known) => {
-            (format!("of {}", known.name()), FORMATS.into_iter().map(|format| format.description).collect())
+            (format!("of {}", known.name()), FORMATS.iter().map(|format| format.description).collect())
         }
         Selector::Any => {
-            ("in a known format".to_owned(), FORMATS.into_iter().map(|format| format.description).collect())
+            ("in a known format".to_owned(), FORMATS.iter().map(|format| format.description).collect())
         }
     };
     let known = forms.join("; ");

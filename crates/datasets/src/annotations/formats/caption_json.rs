@@ -164,7 +164,7 @@ pub(crate) fn parse_lines(builder: &mut Builder, file: &AnnotationFile<'_>, text
 }
 
 pub(crate) static BLIP: Format =
-    Format { name: "blip", description: "a JSON list of {\"image\", \"caption\"}", find: find_blip, read: read };
+    Format { name: "blip", description: "a JSON list of {\"image\", \"caption\"}", find: find_blip, read };
 
 fn find_blip(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match>> {
     let is_ours = |content: &Content| match content {

@@ -105,7 +105,7 @@ pub(crate) static FLICKR8K_KAGGLE: Format = Format {
     name: "flickr8k-kaggle",
     description: "captions.txt with the header image,caption",
     find: find_flickr8k_kaggle,
-    read: read,
+    read,
 };
 
 fn find_flickr8k_kaggle(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match>> {
