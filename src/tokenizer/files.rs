@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 use tokenizers::models::bpe::BPE;
 
-use super::{CaptionTokenizer, byte_level, model_check, raw_from_json};
+use super::{CaptionTokenizer, byte_level_bpe, contract, raw_from_json};
 use crate::config::TokenizerConfig;
 use base::atomic_file;
 use base::bounded_file::{self, MAX_TABLE_BYTES};
@@ -99,7 +99,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
     let ids: std::collections::HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
         .with_context(|| format!("{} is not a table from tokens to ids", vocab.display()))
         .hint(|| "expected {\"token\": id, ...}, as GPT-2's vocab.json")?;
-    model_check::check_tokens(ids.iter().map(|(token, &id)| (token.as_str(), Some(u64::from(id)))))
+    contract::check_tokens(ids.iter().map(|(token, &id)| (token.as_str(), Some(u64::from(id)))))
         .with_context(|| format!("{} cannot be used", vocab.display()))?;
     let text = read(merges)?;
     let unfit = || format!("{} and {} do not fit together", vocab.display(), merges.display());
@@ -120,7 +120,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
                 "take the file anew from where it came from",
             )
         })?;
-        model_check::check_merge(left, right, |token| ids.contains_key(token)).with_context(unfit)?;
+        byte_level_bpe::check_merge(left, right, |token| ids.contains_key(token)).with_context(unfit)?;
         pairs.push((left.to_owned(), right.to_owned()));
     }
     let model = BPE::builder()
@@ -128,7 +128,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
         .build()
         .map_err(anyhow::Error::from_boxed)
         .with_context(unfit)?;
-    byte_level(model, lowercase)
+    byte_level_bpe::around(model, lowercase)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

@@ -1,47 +1,29 @@
-//! Layer 1: byte-level BPE for captions: trained, read, written, encoded and decoded (on the `tokenizers` crate).
+//! Captions to ids and back (on the `tokenizers` crate). What is required of a tokenizer is in `contract.rs`; the one kind
+//! of it is byte-level BPE.
 //!
-//! The ids are those of Python's `tokenizers.ByteLevelBPETokenizer`. No special token is ever made from the text of a
-//! caption: where one belongs is decided by who builds a sequence, not by what a caption says.
+//! No special token is ever made from the text of a caption: where one belongs is decided by who builds a sequence, not by
+//! what a caption says.
 
+mod byte_level_bpe;
+mod contract;
 mod files;
 mod model_check;
 mod parts;
 mod pretrained;
 
-pub use pretrained::ModelTokenIds;
-
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use anyhow::Context as _;
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::models::{ModelWrapper, TrainerWrapper};
-use tokenizers::normalizers::Lowercase;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
+use tokenizers::Tokenizer;
 
 use crate::config::TokenizerConfig;
 use base::digest::sha256;
-use base::fault::{fault, usage};
 use base::visible;
+use contract::Accepted;
+
+pub use contract::SpecialIds;
+pub use pretrained::ModelTokenIds;
 
 /// Characters of an error that the tokenizers crate gives.
-const MOST_QUOTED: usize = 200;
-/// Every byte is a token.
-const BYTES: usize = 256;
-
-/// Ids of the special tokens. Two are equal where a loaded tokenizer uses one token for both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpecialIds {
-    /// Fills up a batch.
-    pub pad: u32,
-    /// Stands before every caption.
-    pub start: u32,
-    /// Stands behind every caption.
-    pub end: u32,
-    /// Stands for what cannot be encoded.
-    pub unk: u32,
-}
+const MAX_QUOTED: usize = 200;
 
 /// A vocabulary that turns captions into ids and back.
 #[derive(Clone, Debug)]
@@ -52,48 +34,14 @@ pub struct CaptionTokenizer {
 }
 
 impl CaptionTokenizer {
-    /// Learns a vocabulary of at most `config.vocab_size` tokens: ids 0 to 3 are pad, start, end and unk (fewer where
+    /// Learns a byte-level BPE of at most `config.vocab_size` tokens: ids 0 to 3 are pad, start, end and unk (fewer where
     /// two are the same text), then the bytes, then the merges. The same captions give the same file, byte for byte.
     ///
     /// # Errors
     /// No caption with text in it; a vocabulary too small for bytes and special tokens; a special token whose text
     /// the vocabulary also makes from captions.
     pub fn train<'a>(captions: impl Iterator<Item = &'a str> + Send, config: &TokenizerConfig) -> anyhow::Result<Self> {
-        let specials = special_tokens(config);
-        let smallest = BYTES + specials.len();
-        if config.vocab_size < smallest {
-            return Err(usage(
-                format!(
-                    "tokenizer.vocab_size must be {smallest} or more to hold every byte and the special tokens, found {}",
-                    config.vocab_size
-                ),
-                "a few thousand tokens suit a caption data set",
-            ));
-        }
-        let mut inner = empty_tokenizer(config)?;
-        let mut trainer = TrainerWrapper::BpeTrainer(
-            BpeTrainer::builder()
-                .show_progress(false)
-                .vocab_size(config.vocab_size)
-                .min_frequency(config.min_frequency)
-                .special_tokens(specials)
-                .initial_alphabet(ByteLevel::alphabet().into_iter().collect::<HashSet<char>>())
-                .build(),
-        );
-        let any_text = AtomicBool::new(false);
-        let seen = captions.inspect(|caption| {
-            if !caption.trim().is_empty() {
-                any_text.store(true, Ordering::Relaxed);
-            }
-        });
-        inner.train(&mut trainer, seen).map_err(anyhow::Error::from_boxed).context("cannot train the tokenizer")?;
-        if !any_text.into_inner() {
-            return Err(fault(
-                "there is no caption to train the tokenizer on",
-                "check that the data set has training images with captions",
-            ));
-        }
-        Self::checked(inner, config)
+        Self::checked(byte_level_bpe::train(captions, config)?, config)
     }
 
     /// Reads the text of a `tokenizer.json`, such as a checkpoint holds.
@@ -105,35 +53,19 @@ impl CaptionTokenizer {
     }
 
     /// The text of a `tokenizer.json`; [`Self::from_json`] gives back the same tokenizer.
-    ///
-    /// # Errors
-    /// None that is known.
     pub fn to_json(&self) -> anyhow::Result<String> {
         self.inner.to_string(false).map_err(anyhow::Error::from_boxed).context("cannot write the tokenizer as JSON")
     }
 
     /// The ids of a caption, without special tokens before, behind or in it.
-    ///
-    /// # Errors
-    /// What the tokenizer gives.
     pub fn encode(&self, caption: &str) -> anyhow::Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(caption, false)
-            .map_err(anyhow::Error::from_boxed)
-            .with_context(|| format!("cannot encode the caption {caption:?}"))?;
-        Ok(encoding.get_ids().to_vec())
+        contract::encode(&self.inner, caption)
     }
 
     /// The text of `ids`, special tokens left out, without white space at its ends. An id beyond the vocabulary, which
     /// a model with a padded embedding can give, has no text.
-    ///
-    /// # Errors
-    /// What the tokenizer gives.
     pub fn decode(&self, ids: &[u32]) -> anyhow::Result<String> {
-        let text =
-            self.inner.decode(ids, true).map_err(anyhow::Error::from_boxed).context("cannot decode token ids")?;
-        Ok(text.trim().to_owned())
+        contract::decode(&self.inner, ids)
     }
 
     /// Ids of the special tokens.
@@ -156,136 +88,23 @@ impl CaptionTokenizer {
         sha256(self.to_json().expect("a tokenizer that was read or trained can be written").as_bytes())
     }
 
-    /// Makes sure that a tokenizer is what the config says, and marks the special tokens.
-    fn checked(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Self> {
-        let id_of = |key: &str, text: &str| {
-            inner.token_to_id(text).ok_or_else(|| {
-                usage(
-                    format!("the tokenizer has no token {text}, which is tokenizer.{key} in the config"),
-                    format!("set tokenizer.{key} to a token that it has, or let a new tokenizer be trained"),
-                )
-            })
-        };
-        let special_ids = SpecialIds {
-            pad: id_of("pad_token", &config.pad_token)?,
-            start: id_of("start_token", &config.start_token)?,
-            end: id_of("end_token", &config.end_token)?,
-            unk: id_of("unk_token", &config.unk_token)?,
-        };
-        inner.add_special_tokens(special_tokens(config)).map_err(anyhow::Error::from_boxed)?;
-        inner.set_encode_special_tokens(true);
-        let vocab_size = dense_vocab_size(&inner)?;
-        if vocab_size > config.vocab_size {
-            return Err(usage(
-                format!(
-                    "tokenizer.vocab_size is {} in the config, the tokenizer has {vocab_size} tokens",
-                    config.vocab_size
-                ),
-                format!("write tokenizer.vocab_size = {vocab_size}, or let a new tokenizer be trained"),
-            ));
-        }
-        let lowercase = lowercases(&inner)?;
-        if lowercase != config.lowercase {
-            let does = if lowercase { "lower-cases" } else { "does not lower-case" };
-            return Err(usage(
-                format!("tokenizer.lowercase is {} in the config, the tokenizer {does} captions", config.lowercase),
-                format!("write tokenizer.lowercase = {lowercase}, or let a new tokenizer be trained"),
-            ));
-        }
-        let tokenizer = Self { inner, special_ids, vocab_size };
-        tokenizer.check_captions_make_no_special_token(config)?;
-        tokenizer.check_text_survives()?;
-        Ok(tokenizer)
+    /// Makes sure that a tokenizer keeps to the contract.
+    fn checked(inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Self> {
+        let Accepted { inner, special_ids, vocab_size } = contract::accept(inner, config)?;
+        Ok(Self { inner, special_ids, vocab_size })
     }
-
-    /// A special token such as `end` without brackets could also be the last merge of a word.
-    fn check_captions_make_no_special_token(&self, config: &TokenizerConfig) -> anyhow::Result<()> {
-        let SpecialIds { pad, start, end, .. } = self.special_ids;
-        for text in [&config.pad_token, &config.start_token, &config.end_token] {
-            if self.encode(text)?.iter().any(|id| [pad, start, end].contains(id)) {
-                return Err(usage(
-                    format!("the special token {text} can also come from the words of a caption"),
-                    "write special tokens with brackets, such as <end>",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// A vocabulary of words, for instance, would lose the spaces.
-    fn check_text_survives(&self) -> anyhow::Result<()> {
-        let text = "a man, two dogs";
-        let decoded = self.decode(&self.encode(text)?)?;
-        if decoded != text {
-            return Err(fault(
-                format!("the tokenizer is not byte-level: it turns {text:?} into {}", visible::quoted(&decoded)),
-                "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// The special tokens in the order of their ids, each text once.
-fn special_tokens(config: &TokenizerConfig) -> Vec<AddedToken> {
-    let mut texts: Vec<&str> = Vec::new();
-    for text in [&config.pad_token, &config.start_token, &config.end_token, &config.unk_token] {
-        if !texts.contains(&text.as_str()) {
-            texts.push(text);
-        }
-    }
-    texts.into_iter().map(|text| AddedToken::from(text, true)).collect()
-}
-
-/// What `ByteLevelBPETokenizer` of Python's `tokenizers` is before it is trained.
-fn empty_tokenizer(config: &TokenizerConfig) -> anyhow::Result<Tokenizer> {
-    byte_level(BPE::default(), config.lowercase)
 }
 
 fn raw_from_json(text: &str) -> anyhow::Result<Tokenizer> {
     let inner = Tokenizer::from_bytes(model_check::check(text)?).map_err(quoted_error).context("not a tokenizer")?;
     // A file that names no model is read as whichever fits.
-    anyhow::ensure!(matches!(inner.get_model(), ModelWrapper::BPE(_)), "the tokenizer is not byte-level: no BPE");
+    anyhow::ensure!(byte_level_bpe::is_kind_of(&inner), "the tokenizer is not byte-level: no BPE");
     Ok(inner)
 }
 
 /// An error of the crate, which may quote the whole file.
 fn quoted_error(error: tokenizers::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}", visible::cut(&error.to_string(), MOST_QUOTED))
-}
-
-fn byte_level(model: BPE, lowercase: bool) -> anyhow::Result<Tokenizer> {
-    let mut inner = Tokenizer::new(model);
-    if lowercase {
-        inner.with_normalizer(Some(Lowercase)).map_err(anyhow::Error::from_boxed)?;
-    }
-    // As Python's defaults: no space before the first word, offsets untrimmed.
-    let bytes = ByteLevel::default().add_prefix_space(false);
-    inner.with_pre_tokenizer(Some(bytes));
-    inner.with_decoder(Some(ByteLevel::default()));
-    inner.with_post_processor(Some(ByteLevel::default().trim_offsets(false)));
-    Ok(inner)
-}
-
-fn lowercases(tokenizer: &Tokenizer) -> anyhow::Result<bool> {
-    let mut text = NormalizedString::from("ABC");
-    if let Some(normalizer) = tokenizer.get_normalizer() {
-        normalizer.normalize(&mut text).map_err(anyhow::Error::from_boxed)?;
-    }
-    Ok(text.get().contains("abc"))
-}
-
-/// The number of tokens, which is one more than the highest id.
-fn dense_vocab_size(tokenizer: &Tokenizer) -> anyhow::Result<usize> {
-    let vocab = tokenizer.get_vocab(true);
-    let ids: HashSet<u32> = vocab.values().copied().collect();
-    match (0..ids.len() as u32).find(|id| !ids.contains(id)) {
-        None => Ok(ids.len()),
-        Some(gap) => Err(fault(
-            format!("the tokenizer's {} ids are not 0 to {}: {gap} is missing", ids.len(), ids.len() - 1),
-            "let a new tokenizer be trained",
-        )),
-    }
+    anyhow::anyhow!("{}", visible::cut(&error.to_string(), MAX_QUOTED))
 }
 
 #[cfg(test)]

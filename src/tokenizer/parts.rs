@@ -1,4 +1,4 @@
-//! What the parts around the model of a `tokenizer.json` may be: those that byte-level tokenizers have, each with the
+//! Checks of the parts around the model of a `tokenizer.json`: only those that a kind of tokenizer lists, each with the
 //! parameters that it knows. Anything else could multiply a text without end, or take what the `tokenizers` crate does
 //! not expect.
 
@@ -6,69 +6,30 @@ use anyhow::Context as _;
 use regex_automata::util::syntax;
 use serde_json::{Map, Value};
 
+use super::contract::KNOWN_KINDS;
 use base::fault::fault;
 use base::visible::quoted;
 
-const HINT: &str = "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained";
+/// The part that stands for each byte.
+pub(super) const BYTE_LEVEL: &str = "ByteLevel";
 /// Parts of a kind, those within sequences included.
-const MOST_PARTS: usize = 16;
+const MAX_PARTS: usize = 16;
 /// Characters of a regular expression.
-const MOST_PATTERN: usize = 1000;
+const MAX_PATTERN: usize = 1000;
 /// What the repetitions of a regular expression, such as `{1,3}`, make of it at most: each is written out as often.
-const MOST_REPETITIONS: usize = 100;
+const MAX_REPETITIONS: usize = 100;
 
 /// The parts of one kind.
-pub(super) struct Kind {
+pub(super) struct PartKind {
     /// Its key in the file.
     pub(super) key: &'static str,
     /// Where a sequence of this kind has its parts.
-    list: &'static str,
+    pub(super) list: &'static str,
     /// Types with their parameters.
-    types: &'static [(&'static str, &'static [&'static str])],
+    pub(super) types: &'static [(&'static str, &'static [&'static str])],
 }
 
-const BYTE_LEVEL: (&str, &[&str]) = ("ByteLevel", &["add_prefix_space", "trim_offsets", "use_regex"]);
-
-/// All kinds.
-pub(super) const KINDS: [Kind; 4] = [
-    Kind {
-        key: "normalizer",
-        list: "normalizers",
-        types: &[
-            ("Lowercase", &[]),
-            ("NFC", &[]),
-            ("NFD", &[]),
-            ("NFKC", &[]),
-            ("NFKD", &[]),
-            ("StripAccents", &[]),
-            ("Strip", &["strip_left", "strip_right"]),
-            ("Replace", &["pattern", "content"]),
-        ],
-    },
-    Kind {
-        key: "pre_tokenizer",
-        list: "pretokenizers",
-        types: &[
-            BYTE_LEVEL,
-            ("Split", &["pattern", "behavior", "invert"]),
-            ("Digits", &["individual_digits"]),
-            ("Punctuation", &["behavior"]),
-        ],
-    },
-    Kind {
-        key: "post_processor",
-        list: "processors",
-        types: &[
-            BYTE_LEVEL,
-            ("TemplateProcessing", &["single", "pair", "special_tokens"]),
-            ("RobertaProcessing", &["sep", "cls", "trim_offsets", "add_prefix_space"]),
-            ("BertProcessing", &["sep", "cls"]),
-        ],
-    },
-    Kind { key: "decoder", list: "decoders", types: &[BYTE_LEVEL, ("Fuse", &[])] },
-];
-
-impl Kind {
+impl PartKind {
     /// Makes sure that a part of this kind, with those in it, is one of the list.
     ///
     /// # Errors
@@ -79,7 +40,7 @@ impl Kind {
             self.walk(part, &mut seen)?;
         }
         // Each turns a byte into a character of one or two bytes, and the next one those bytes again.
-        if seen.iter().filter(|&&kind| kind == BYTE_LEVEL.0).count() > 1 {
+        if seen.iter().filter(|&&kind| kind == BYTE_LEVEL).count() > 1 {
             return Err(self.refused("has ByteLevel more than once"));
         }
         Ok(())
@@ -100,8 +61,8 @@ impl Kind {
             return Err(self.refused(&format!("has a part of the type {}, expected one of {expected}", quoted(found))));
         };
         seen.push(known);
-        if seen.len() > MOST_PARTS {
-            return Err(self.refused(&format!("has more than {MOST_PARTS} parts")));
+        if seen.len() > MAX_PARTS {
+            return Err(self.refused(&format!("has more than {MAX_PARTS} parts")));
         }
         self.check_parameters(known, table, parameters)?;
         let checked = match *known {
@@ -121,7 +82,7 @@ impl Kind {
     }
 
     fn refused(&self, what: &str) -> anyhow::Error {
-        fault(format!("the tokenizer's {} {what}", self.key), HINT)
+        fault(format!("the tokenizer's {} {what}", self.key), KNOWN_KINDS)
     }
 }
 
@@ -137,7 +98,7 @@ fn check_replace(table: &Map<String, Value>) -> anyhow::Result<()> {
     };
     if least == 0 || content.len() > least {
         let content = quoted(content);
-        return Err(fault(format!("it would make a text longer: it puts {content} for {least} bytes"), HINT));
+        return Err(fault(format!("it would make a text longer: it puts {content} for {least} bytes"), KNOWN_KINDS));
     }
     Ok(())
 }
@@ -153,14 +114,14 @@ fn check_pattern(pattern: &Value) -> anyhow::Result<Pattern<'_>> {
     let found = text("String").map(Pattern::Text).or_else(|| text("Regex").map(Pattern::Regex));
     let found = found.context("its pattern is neither a String nor a Regex")?;
     let (Pattern::Text(text) | Pattern::Regex(text)) = found;
-    if text.chars().count() > MOST_PATTERN {
+    if text.chars().count() > MAX_PATTERN {
         return Err(fault(
-            format!("expected a pattern of at most {MOST_PATTERN} characters, found {}", quoted(text)),
-            HINT,
+            format!("expected a pattern of at most {MAX_PATTERN} characters, found {}", quoted(text)),
+            KNOWN_KINDS,
         ));
     }
-    if matches!(found, Pattern::Regex(_)) && repetitions(text).is_none_or(|count| count > MOST_REPETITIONS) {
-        return Err(fault(format!("the repetitions of the pattern {} are too many", quoted(text)), HINT));
+    if matches!(found, Pattern::Regex(_)) && repetitions(text).is_none_or(|count| count > MAX_REPETITIONS) {
+        return Err(fault(format!("the repetitions of the pattern {} are too many", quoted(text)), KNOWN_KINDS));
     }
     Ok(found)
 }
@@ -205,7 +166,7 @@ fn check_template(table: &Map<String, Value>) -> anyhow::Result<()> {
     match places.as_slice() {
         // The second text is looked up in a list of as many texts as are encoded: one.
         [first] if *first == "A" => Ok(()),
-        _ => Err(fault("expected one place for the text in its template for a single text", HINT)),
+        _ => Err(fault("expected one place for the text in its template for a single text", KNOWN_KINDS)),
     }
 }
 
@@ -213,16 +174,17 @@ fn check_template(table: &Map<String, Value>) -> anyhow::Result<()> {
 mod tests {
     use serde_json::json;
 
+    use super::super::byte_level_bpe::PARTS;
     use super::*;
     use base::fault::describe;
 
     fn refusal(key: &str, part: &Value) -> String {
-        let kind = KINDS.iter().find(|kind| kind.key == key).unwrap();
+        let kind = PARTS.iter().find(|kind| kind.key == key).unwrap();
         kind.check(part).err().map_or_else(String::new, |error| describe(&error))
     }
 
     fn sequence(key: &str, parts: &[Value]) -> Value {
-        let list = KINDS.iter().find(|kind| kind.key == key).unwrap().list;
+        let list = PARTS.iter().find(|kind| kind.key == key).unwrap().list;
         json!({ "type": "Sequence", list: parts })
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use tokenizers::Tokenizer;
 
-use super::{CaptionTokenizer, lowercases};
+use super::CaptionTokenizer;
+use super::contract::lowercases;
 use crate::config::TokenizerConfig;
 use base::fault::{WithHint as _, fault};
 

@@ -1,0 +1,203 @@
+//! What is required of a tokenizer, whatever its kind.
+//!
+//! - Its ids are 0 to n - 1, each token has one of its own, and n is at most `tokenizer.vocab_size`.
+//! - It has the special tokens that the config names, and no text of a caption makes one of them.
+//! - A caption that is encoded and decoded is the same text, lower-cased if the config says so.
+//! - A caption is always encoded in the same way, and to no more than its length. This is not seen from outside: each kind
+//!   says which models and parts of a `tokenizer.json` keep to it.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context as _;
+use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
+
+use crate::config::TokenizerConfig;
+use base::fault::{fault, usage};
+use base::visible::quoted;
+
+/// What to do about a damaged file.
+pub(super) const ANEW: &str = "take the file anew from where it came from";
+/// What to do about a tokenizer of a kind that is not known.
+pub(super) const KNOWN_KINDS: &str =
+    "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained";
+/// Bytes of a token: several times those of the longest in use.
+const MAX_TOKEN_BYTES: usize = 1000;
+
+/// Ids of the special tokens. Two are equal where a loaded tokenizer uses one token for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecialIds {
+    /// Fills up a batch.
+    pub pad: u32,
+    /// Stands before every caption.
+    pub start: u32,
+    /// Stands after every caption.
+    pub end: u32,
+    /// Stands for what cannot be encoded.
+    pub unk: u32,
+}
+
+/// A tokenizer that keeps to the contract.
+pub(super) struct Accepted {
+    pub(super) inner: Tokenizer,
+    pub(super) special_ids: SpecialIds,
+    pub(super) vocab_size: usize,
+}
+
+/// Makes sure that a tokenizer is what the config says, and marks the special tokens.
+///
+/// # Errors
+/// The first requirement that it does not meet.
+pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Accepted> {
+    let id_of = |key: &str, text: &str| {
+        inner.token_to_id(text).ok_or_else(|| {
+            usage(
+                format!("the tokenizer has no token {text}, which is tokenizer.{key} in the config"),
+                format!("set tokenizer.{key} to a token that it has, or let a new tokenizer be trained"),
+            )
+        })
+    };
+    let special_ids = SpecialIds {
+        pad: id_of("pad_token", &config.pad_token)?,
+        start: id_of("start_token", &config.start_token)?,
+        end: id_of("end_token", &config.end_token)?,
+        unk: id_of("unk_token", &config.unk_token)?,
+    };
+    inner.add_special_tokens(special_tokens(config)).map_err(anyhow::Error::from_boxed)?;
+    inner.set_encode_special_tokens(true);
+    let vocab_size = dense_vocab_size(&inner)?;
+    if vocab_size > config.vocab_size {
+        return Err(usage(
+            format!(
+                "tokenizer.vocab_size is {} in the config, the tokenizer has {vocab_size} tokens",
+                config.vocab_size
+            ),
+            format!("write tokenizer.vocab_size = {vocab_size}, or let a new tokenizer be trained"),
+        ));
+    }
+    let lowercase = lowercases(&inner)?;
+    if lowercase != config.lowercase {
+        let does = if lowercase { "lower-cases" } else { "does not lower-case" };
+        return Err(usage(
+            format!("tokenizer.lowercase is {} in the config, the tokenizer {does} captions", config.lowercase),
+            format!("write tokenizer.lowercase = {lowercase}, or let a new tokenizer be trained"),
+        ));
+    }
+    check_captions_make_no_special_token(&inner, special_ids, config)?;
+    check_text_survives(&inner)?;
+    Ok(Accepted { inner, special_ids, vocab_size })
+}
+
+/// A special token such as `end` without brackets could also be the last merge of a word.
+fn check_captions_make_no_special_token(
+    inner: &Tokenizer,
+    special_ids: SpecialIds,
+    config: &TokenizerConfig,
+) -> anyhow::Result<()> {
+    let SpecialIds { pad, start, end, .. } = special_ids;
+    for text in [&config.pad_token, &config.start_token, &config.end_token] {
+        if encode(inner, text)?.iter().any(|id| [pad, start, end].contains(id)) {
+            return Err(usage(
+                format!("the special token {text} can also come from the words of a caption"),
+                "write special tokens with brackets, such as <end>",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A vocabulary of words, for instance, would lose the spaces.
+fn check_text_survives(inner: &Tokenizer) -> anyhow::Result<()> {
+    let text = "a man, two dogs";
+    let decoded = decode(inner, &encode(inner, text)?)?;
+    if decoded != text {
+        return Err(fault(
+            format!("the tokenizer is not byte-level: it turns {text:?} into {}", quoted(&decoded)),
+            KNOWN_KINDS,
+        ));
+    }
+    Ok(())
+}
+
+/// The ids of a caption, without special tokens before, after or in it.
+///
+/// # Errors
+/// A text that the tokenizer cannot encode.
+pub(super) fn encode(inner: &Tokenizer, caption: &str) -> anyhow::Result<Vec<u32>> {
+    let encoding = inner
+        .encode_fast(caption, false)
+        .map_err(anyhow::Error::from_boxed)
+        .with_context(|| format!("cannot encode the caption {caption:?}"))?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+/// The text of `ids`, special tokens left out, without white space at its ends.
+///
+/// # Errors
+/// Ids that the tokenizer cannot decode.
+pub(super) fn decode(inner: &Tokenizer, ids: &[u32]) -> anyhow::Result<String> {
+    let text = inner.decode(ids, true).map_err(anyhow::Error::from_boxed).context("cannot decode token ids")?;
+    Ok(text.trim().to_owned())
+}
+
+/// The special tokens in the order of their ids, each text once.
+pub(super) fn special_tokens(config: &TokenizerConfig) -> Vec<AddedToken> {
+    let mut texts: Vec<&str> = Vec::new();
+    for text in [&config.pad_token, &config.start_token, &config.end_token, &config.unk_token] {
+        if !texts.contains(&text.as_str()) {
+            texts.push(text);
+        }
+    }
+    texts.into_iter().map(|text| AddedToken::from(text, true)).collect()
+}
+
+/// Whether it lower-cases captions.
+///
+/// # Errors
+/// A normaliser that fails.
+pub(super) fn lowercases(tokenizer: &Tokenizer) -> anyhow::Result<bool> {
+    let mut text = NormalizedString::from("ABC");
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        normalizer.normalize(&mut text).map_err(anyhow::Error::from_boxed)?;
+    }
+    Ok(text.get().contains("abc"))
+}
+
+/// The number of tokens, which is one more than the highest id.
+fn dense_vocab_size(tokenizer: &Tokenizer) -> anyhow::Result<usize> {
+    let vocab = tokenizer.get_vocab(true);
+    let ids: HashSet<u32> = vocab.values().copied().collect();
+    match (0..ids.len() as u32).find(|id| !ids.contains(id)) {
+        None => Ok(ids.len()),
+        Some(gap) => Err(fault(
+            format!("the tokenizer's {} ids are not 0 to {}: {gap} is missing", ids.len(), ids.len() - 1),
+            "let a new tokenizer be trained",
+        )),
+    }
+}
+
+/// A caption is made of tokens: their length bounds that of a caption.
+pub(super) fn check_length(token: &str) -> anyhow::Result<()> {
+    if token.len() > MAX_TOKEN_BYTES {
+        let message = format!("expected tokens of at most {MAX_TOKEN_BYTES} bytes, found {}", quoted(token));
+        return Err(fault(message, ANEW));
+    }
+    Ok(())
+}
+
+/// Makes sure that no token is overlong and that each has an id of its own: of two with one id a text of the model would
+/// name either.
+///
+/// # Errors
+/// An overlong token, an id that is none, or that two tokens have.
+pub(super) fn check_tokens<'a>(vocab: impl Iterator<Item = (&'a str, Option<u64>)>) -> anyhow::Result<()> {
+    let mut seen = HashMap::new();
+    for (token, id) in vocab {
+        check_length(token)?;
+        let id = id.with_context(|| format!("the id of the token {} is no whole number", quoted(token)))?;
+        if let Some(other) = seen.insert(id, token) {
+            let message = format!("the tokens {} and {} have the same id, {id}", quoted(other), quoted(token));
+            return Err(fault(message, ANEW));
+        }
+    }
+    Ok(())
+}
