@@ -20,7 +20,8 @@ mod requests;
 mod settings;
 #[cfg(feature = "client")]
 mod source;
-#[cfg(all(test, feature = "client"))]
+#[cfg(feature = "client")]
+#[cfg(test)]
 mod testing;
 #[cfg(feature = "client")]
 mod transfer;
