@@ -83,7 +83,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let run = RunDirectory::of_checkpoint(&path).filter(|_| data.is_own);
     let Some(folder) = args.output.clone().or_else(|| run.as_ref().map(RunDirectory::predictions)) else {
         return Err(usage(
-            "the checkpoint is in no run that was trained on this data set, so there is no default folder for captions",
+            "the checkpoint is not in a run that was trained on this data set, so there is no default folder for captions",
             "name a folder with --output DIR",
         ));
     };

@@ -1,5 +1,5 @@
 //! Paths in a config or on the command line: a `~` at their start is the home folder. A run stores the full path, so
-//! that it is the same whoever resumes the run.
+//! that it is the same for every resume of the run.
 
 use std::path::{Path, PathBuf};
 

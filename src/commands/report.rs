@@ -27,7 +27,7 @@ pub struct ReportArgs {
 /// Writes the page.
 ///
 /// # Errors
-/// A folder that is no run's, a file that cannot be written.
+/// A folder that is not a run's, a file that cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
     if !args.run.join("config.resolved.toml").is_file() {
         return Err(usage(

@@ -55,7 +55,7 @@ impl Default for AugmentationConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// Name of a known data set. Prepared into `data/NAME` when absent there, if that needs nothing from a person.
+    /// Name of a known data set. Prepared into `data/NAME` when absent there, if that needs nothing from the user.
     pub dataset: Option<String>,
     /// Folder of a prepared data set (`images/` and `dataset.json`). With `dataset`: where it is or will be.
     pub directory: Option<PathBuf>,
@@ -118,7 +118,7 @@ pub struct TokenizerConfig {
     pub pad_token: String,
     /// Stands before every caption.
     pub start_token: String,
-    /// Stands behind every caption.
+    /// Ends every caption.
     pub end_token: String,
     /// Stands for what cannot be encoded (a byte-level vocabulary never needs it).
     pub unk_token: String,

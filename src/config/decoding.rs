@@ -12,7 +12,7 @@ pub struct DecodingConfig {
     pub length_penalty: f64,
     /// When a beam search has found enough.
     pub early_stopping: EarlyStopping,
-    /// No n-gram of so many tokens comes twice in a caption; 0: it may.
+    /// Forbids repeated n-grams of this size; 0 allows them.
     pub no_repeat_ngram_size: usize,
     /// Tokens that a caption has at least, without the end token.
     pub min_new_tokens: usize,

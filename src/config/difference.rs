@@ -14,12 +14,12 @@ pub fn first_unsafe_difference(checkpoint: &RunConfig, config: &RunConfig) -> Op
     let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
     let mut differing: Vec<&String> = keys.filter(|key| old.get(*key) != new.get(*key)).collect();
     differing.sort();
-    // What a pretrained model brings stands in the checkpoint, and in the config only where a person wrote it.
+    // What comes with a pretrained model is in the checkpoint, and in the config only if the user wrote it.
     let is_brought = |key: &str| {
         let section = key.starts_with("tokenizer.") || key.starts_with("model.decoder.");
         section && config.model.brings_decoder() && !config.written.contains(key)
     };
-    // Where a run goes on from is no part of what it computes.
+    // Where a run resumes does not change what it computes.
     let counts = |key: &&String| !is_safe_on_resume(key) && *key != "training.resume_from" && !is_brought(key);
     differing.into_iter().find(counts).cloned()
 }
@@ -29,13 +29,13 @@ pub fn first_unsafe_difference(checkpoint: &RunConfig, config: &RunConfig) -> Op
 pub struct WrittenDifference {
     /// The dotted key.
     pub key: String,
-    /// What a person wrote.
+    /// What the user wrote.
     pub written: Value,
     /// What stands in the other config.
     pub other: Value,
 }
 
-/// The first key that a person wrote in `config` and that has another value in `other`.
+/// The first key that the user wrote in `config` and that has another value in `other`.
 pub fn first_written_difference(config: &RunConfig, other: &RunConfig) -> Option<WrittenDifference> {
     let (ours, mut theirs) = (flatten(config), flatten(other));
     let written = ours.into_iter().filter(|(key, _)| config.written.contains(key));

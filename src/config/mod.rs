@@ -1,4 +1,4 @@
-//! Layer 1: what a person may write in a run's TOML file, as data: no tensors, no command line, no environment.
+//! What may stand in a run's TOML file, as data: no tensors, no command line, no environment.
 //!
 //! Every section refuses unknown keys. [`RunConfig`] is what was written; what will happen is the plan that
 //! `training::plan` makes of it.
@@ -34,7 +34,7 @@ pub use training::{
 };
 pub use validate::{ConfigError, check_decoding};
 
-/// Everything a run needs to know, as a person wrote it.
+/// Everything a run needs to know, as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
@@ -63,7 +63,7 @@ pub struct RunConfig {
     pub decoding: DecodingConfig,
     /// Which checkpoints are kept.
     pub checkpoint: CheckpointConfig,
-    /// Who is told of the run.
+    /// Where the run is logged.
     pub tracking: TrackingConfig,
     /// Where its model goes.
     pub hub: HubConfig,
@@ -91,7 +91,7 @@ impl RunConfig {
     }
 }
 
-/// Dotted keys that a person wrote, to tell a default from a wish. Two configs that say the same are equal, however
+/// Dotted keys that the user wrote, to tell defaults from choices. Two configs that say the same are equal, however
 /// much of it was written out.
 #[derive(Clone, Debug, Default)]
 pub struct WrittenKeys(BTreeSet<String>);

@@ -25,7 +25,7 @@ pub struct ModelConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EncoderSection {
-    /// Folder in the Hub's format, or the id of a Hub repository: a ViT or a CLIP model, told apart by `config.json`.
+    /// Folder in the Hub's format, or the id of a Hub repository: a ViT or a CLIP model, as `config.json` says.
     pub name: Option<String>,
     /// Start from the weights of `name`; with `false` from random ones, of the shape of `config` or of `name`.
     pub pretrained: bool,

@@ -9,7 +9,7 @@ use base::visible;
 /// Reads a config file: UTF-8, or UTF-16 with a byte order mark, as `>` of Windows PowerShell writes it.
 ///
 /// # Errors
-/// A usage error for a file that cannot be read or is no such text.
+/// A usage error for a file that cannot be read or is not such a text.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let name = path.to_string_lossy();
     let name = visible::line(&name);

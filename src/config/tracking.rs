@@ -1,4 +1,4 @@
-//! The sections `[tracking]` and `[hub]`: who is told of a run, and where its model goes.
+//! The sections `[tracking]` and `[hub]`: where a run is logged, and where its model is uploaded.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ impl Default for TrackingConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WandbConfig {
-    /// Where the run is told to. Absent: `WANDB_MODE`, else online where there is a key, else offline.
+    /// Where the run is logged. Absent: `WANDB_MODE`, else online if there is a key, else offline.
     pub mode: Option<WandbMode>,
     /// Project. Absent: `WANDB_PROJECT`, else `caption-train`.
     pub project: Option<String>,
@@ -79,13 +79,13 @@ impl WandbConfig {
     }
 }
 
-/// Where a run is told to.
+/// Where a run is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WandbMode {
     /// To the server, and a file in the run's folder.
     Online,
-    /// To the file alone.
+    /// Only to the file.
     Offline,
     /// Nowhere.
     Disabled,
@@ -101,7 +101,7 @@ pub struct HubConfig {
     pub private: bool,
     /// When the model is uploaded.
     pub upload: HubUpload,
-    /// Whether the checkpoint goes along, from which the training can be gone on with.
+    /// Whether the checkpoint, from which training can resume, is uploaded too.
     pub include_checkpoint: bool,
 }
 

@@ -29,13 +29,13 @@ pub struct TrainingConfig {
     pub label_smoothing: f64,
     /// Updates between two lines of `metrics.jsonl`.
     pub log_interval: usize,
-    /// How often `last.safetensors` is written within an epoch. Absent: at the end of each epoch alone.
+    /// How often `last.safetensors` is written within an epoch. Absent: only at the end of each epoch.
     pub save_interval: Option<SaveInterval>,
     /// What makes a checkpoint the best.
     pub best_metric: BestMetric,
     /// Validations in a row that brought no new best after which the run ends. Absent: it goes through all epochs.
     pub patience: Option<usize>,
-    /// A checkpoint to go on from. Absent or "": from scratch; a file that is not there: a warning, then from scratch.
+    /// A checkpoint to resume from. Absent or "": from scratch; a missing file: a warning, then from scratch.
     pub resume_from: Option<PathBuf>,
 }
 
@@ -120,7 +120,7 @@ pub enum Precision {
     /// 8 bits of mantissa, in half the time on a machine made for it: operands of these products are rounded to them;
     /// on a CPU results too, gradients of weights among them, and on a GPU those that a bias is added to.
     Bf16,
-    /// 10 bits of mantissa in the operands, on a GPU alone.
+    /// 10 bits of mantissa in the operands; GPU only.
     Tf32,
 }
 
@@ -231,7 +231,7 @@ pub struct EvaluationConfig {
     /// Epochs between two validations that caption and score the whole validation split; the last epoch's does too.
     /// Absent: none does.
     pub metrics_interval: Option<usize>,
-    /// Folder with the resources of METEOR. Absent: it counts exact and stem matches alone.
+    /// Folder with the resources of METEOR. Absent: it counts only exact and stem matches.
     pub meteor_resources: Option<PathBuf>,
 }
 

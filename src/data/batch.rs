@@ -120,7 +120,7 @@ mod tests {
     use crate::data::image_source::{ImageFiles, ImageSource, Purpose, Views};
     use pixels::image_processor::ImageProcessor;
 
-    /// Pictures of one pixel, whose red value tells them apart.
+    /// Pictures of one pixel, each with its own red value.
     fn source(folder: &Path) -> ImageSource {
         let picture = |image: u8| {
             let path = folder.join(format!("{image}.png"));

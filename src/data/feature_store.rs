@@ -143,7 +143,7 @@ impl FeatureStore {
     }
 
     /// Reads the entries up to the first that is not whole, or whose row is not, or whose key was there before: rows
-    /// are appended behind as many as there are entries.
+    /// are appended after as many as there are entries.
     fn read_index(&mut self) -> Result<()> {
         let path = self.folder.join(INDEX);
         let read = || format!("cannot read {}", path.display());
@@ -212,9 +212,9 @@ impl Appender<'_> {
 
     fn check(&mut self, result: io::Result<()>) -> Result<()> {
         self.failed |= result.is_err();
-        result
-            .with_context(|| format!("cannot write the cache {}", self.store.folder.display()))
-            .hint(|| "what was written before stays usable; make room, or name another folder in data.cache_directory")
+        result.with_context(|| format!("cannot write the cache {}", self.store.folder.display())).hint(
+            || "what was written before stays usable; free some space, or set data.cache_directory to another folder",
+        )
     }
 }
 
@@ -238,10 +238,10 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 name == LOCK || atomic_file::final_name(&name) == Some(DESCRIPTION)
             };
-            let found = place::somebodys(folder, begun).with_context(|| format!("cannot list {}", folder.display()))?;
+            let found = place::users_own(folder, begun).with_context(|| format!("cannot list {}", folder.display()))?;
             if let Some(entry) = found {
                 let message =
-                    format!("{} is no cache, and it is not empty: it holds {}", folder.display(), entry.display());
+                    format!("{} is not a cache, and not empty: it holds {}", folder.display(), entry.display());
                 return Err(fault(message, ELSEWHERE));
             }
             let file = DescriptionFile { format_version: FORMAT_VERSION, description: description.clone() };
@@ -252,7 +252,7 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
     }
 }
 
-const ELSEWHERE: &str = "name a folder that can be written in data.cache_directory";
+const ELSEWHERE: &str = "set data.cache_directory to a writable folder";
 
 /// A file to read, if it is there. A cache that is complete may lie where nothing can be written.
 fn readable(path: &Path) -> Result<Option<File>> {
@@ -427,7 +427,7 @@ mod tests {
     fn a_second_writer_waits_and_then_sees_the_rows_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = open(folder.path());
-        let mut appender = first.append(|_| panic!("nobody else writes")).unwrap().unwrap();
+        let mut appender = first.append(|_| panic!("no other process writes")).unwrap().unwrap();
         let path = folder.path().to_owned();
         let (locked, waits) = std::sync::mpsc::channel();
         let second = std::thread::spawn(move || {
@@ -474,7 +474,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(ROWS), "mine").unwrap();
         let text = describe(&FeatureStore::open(folder.path(), &description()).unwrap_err());
-        assert!(text.contains("is no cache, and it is not empty") && text.contains("data.cache_directory"), "{text}");
+        assert!(text.contains("is not a cache, and not empty") && text.contains("data.cache_directory"), "{text}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

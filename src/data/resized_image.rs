@@ -22,7 +22,7 @@ impl ResizedImage {
     /// The picture in a file.
     ///
     /// # Errors
-    /// A file that cannot be read, is no picture, or cannot be resized.
+    /// A file that cannot be read, is not a picture, or cannot be resized.
     pub fn of_path(path: &Path, processor: &ImageProcessor) -> Result<Self> {
         Self::of_picture(&*load_rgb(path)?, processor).with_context(|| format!("cannot use image {}", path.display()))
     }

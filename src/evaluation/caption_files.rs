@@ -1,4 +1,4 @@
-//! Files of captions to score: what a model wrote, and what people wrote about the same images.
+//! Files of captions to score: captions of a model, and references for the same images.
 //!
 //! Both are read by the readers of `data::annotations`, in any form that can be prepared: COCO results and annotations,
 //! Karpathy's files, tables, JSON, JSON Lines, and what `caption` prints. References may also be in the same file,
@@ -33,7 +33,7 @@ pub struct CaptionSet {
 ///
 /// # Errors
 /// A file that is missing, damaged or of another form; several captions of one image; a caption of an image without
-/// references, or of which it cannot be told which image it is; references in neither file.
+/// references, or whose image cannot be determined; references in neither file.
 pub fn read_caption_set(candidates: &Path, references: Option<&Path>, split: Option<&str>) -> Result<CaptionSet> {
     let Some(path) = references else { return inline(candidates) };
     let mut set = CaptionSet::default();

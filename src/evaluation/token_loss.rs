@@ -39,7 +39,7 @@ pub fn evaluate_batch(model: &Captioner, batch: &Batch) -> candle_core::Result<L
 /// A scalar tensor as f64.
 ///
 /// # Errors
-/// A tensor that is no scalar.
+/// A tensor that is not a scalar.
 pub fn scalar(tensor: &Tensor) -> candle_core::Result<f64> {
     tensor.to_dtype(candle_core::DType::F64)?.to_scalar()
 }

@@ -71,12 +71,12 @@ pub fn write(model: Export<'_>, folder: &Path) -> Result<()> {
 }
 
 fn make_empty(folder: &Path) -> Result<()> {
-    match place::somebodys(folder, |path| path.ends_with(".git"))
+    match place::users_own(folder, |path| path.ends_with(".git"))
         .with_context(|| format!("cannot use the folder {}", folder.display()))?
     {
         None => fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))
-            .hint(|| "name a folder that can be written"),
+            .hint(|| "name a writable folder"),
         Some(entry) => Err(fault(
             format!("the folder {} is not empty: it holds {}", folder.display(), entry.display()),
             "nothing is overwritten: name a new folder with --output, or empty this one",

@@ -56,7 +56,9 @@ impl GenerationDefaults {
         let path = folder.join("generation_config.json");
         let generation = if path.exists() { read_json(&path)? } else { Value::Null };
         Self::of(&[&generation, config, config.get("decoder").unwrap_or(&Value::Null)])
-            .with_context(|| format!("cannot tell how the model in {} begins and ends a caption", folder.display()))
+            .with_context(|| {
+                format!("cannot determine how the model in {} begins and ends a caption", folder.display())
+            })
             .hint(|| "write decoder_start_token_id, eos_token_id and pad_token_id into its config.json")
     }
 

@@ -54,7 +54,7 @@ fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, T
     let mut tensors = BTreeMap::new();
     for shard in map.values().filter_map(Value::as_str).collect::<BTreeSet<_>>() {
         if Path::new(shard).file_name().is_none_or(|name| name != shard) {
-            bail!("{} names the shard {shard:?}, which is no plain file name", index.display());
+            bail!("{} names the shard {shard:?}, which is not a plain file name", index.display());
         }
         let path = folder.join(shard);
         tensors.extend(read_file(&path).hint(|| format!("{} names it: fetch the missing shard", index.display()))?);

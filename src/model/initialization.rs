@@ -20,7 +20,7 @@ pub enum Initializer {
 }
 
 impl Initializer {
-    /// First values of the parameter `name`: a function of (seed, name, shape) alone.
+    /// First values of the parameter `name`: a function of (seed, name, shape) only.
     ///
     /// # Errors
     /// What making the tensor gives.

@@ -40,7 +40,7 @@ pub struct Role {
     /// Whether the forward pass uses it. One that it does not use (a pooler) is stored and exported, gets no gradient,
     /// and may be missing in a pretrained file.
     pub used: bool,
-    /// Whether it connects encoder and decoder, so that a model of text or of images alone lacks it.
+    /// Whether it connects encoder and decoder, so that a model of only text or only images lacks it.
     pub connects: bool,
 }
 

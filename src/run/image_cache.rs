@@ -82,7 +82,7 @@ fn wanted_rows(setup: &Setup, files: &ImageFiles) -> Result<Option<(StoredConten
     Ok(data.cache_images.then(pixels))
 }
 
-/// To be raised by whoever changes what comes out for the same pixels: the resize, the drawing of views, the arithmetic of
+/// Raise it after any change to what comes out for the same pixels: the resize, the drawing of views, the arithmetic of
 /// an encoder. The decoders have [`DECODER_VERSION`].
 const ROWS_VERSION: u32 = 1;
 

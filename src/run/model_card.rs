@@ -147,7 +147,7 @@ fn scores_section(card: &Card) -> String {
         let _ = write!(text, "\n`{}`\n", scores.signature.replace('`', "'"));
     }
     if !card.samples.is_empty() {
-        text.push_str("\n## Some of its captions\n\n| image | the model | a person |\n|---|---|---|\n");
+        text.push_str("\n## Some of its captions\n\n| image | model | reference |\n|---|---|---|\n");
         for sample in &card.samples {
             let [image, caption, reference] = sample.each_ref().map(|text| plain_markdown(text));
             let _ = writeln!(text, "| {image} | {caption} | {reference} |");

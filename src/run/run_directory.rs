@@ -199,7 +199,7 @@ impl RunDirectory {
         file.with_context(|| format!("cannot open {}", path.display())).hint(|| UNWRITABLE)
     }
 
-    /// The records of `metrics.jsonl`, without the lines that are none; empty where there is no file.
+    /// The records of `metrics.jsonl`, without unreadable lines; empty without a file.
     ///
     /// # Errors
     /// A file that cannot be read.

@@ -186,7 +186,7 @@ fn files(folder: &Path, split: &str) -> [PathBuf; 2] {
 /// Makes sure that nothing in `folder` is replaced that no evaluation wrote.
 ///
 /// # Errors
-/// A file of the user's by the name of one that is to be written, and what is no folder.
+/// A file of the user with the name of one to be written; an output that is not a folder.
 pub fn check_output(folder: &Path, split: &str) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
         return Err(usage(format!("{} is not a folder", folder.display()), "name a folder with --output DIR"));

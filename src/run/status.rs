@@ -46,7 +46,7 @@ impl RunStatus {
     /// `None`: the version that wrote the run knew no such file.
     ///
     /// # Errors
-    /// A file that cannot be read, or is none of ours.
+    /// A file that cannot be read, or is not ours.
     pub fn read(run: &RunDirectory) -> anyhow::Result<Option<Self>> {
         #[derive(Deserialize)]
         struct Version {

@@ -124,7 +124,7 @@ pub(super) fn train<'a>(
     inner.train(&mut trainer, seen).map_err(anyhow::Error::from_boxed).context("cannot train the tokenizer")?;
     if !any_text.into_inner() {
         return Err(fault(
-            "there is no caption to train the tokenizer on",
+            "there are no captions to train the tokenizer on",
             "check that the data set has training images with captions",
         ));
     }
@@ -151,7 +151,7 @@ pub(super) fn around(model: BPE, lowercase: bool) -> anyhow::Result<Tokenizer> {
 /// Makes sure that a model can be built, and that it encodes a caption always in the same way.
 ///
 /// # Errors
-/// An unknown parameter, a prefix, dropout, an overlong suffix; merges of what is no token.
+/// An unknown parameter, a prefix, dropout, an overlong suffix; merges of something other than tokens.
 pub(super) fn check_model(model: &Map<String, Value>) -> anyhow::Result<()> {
     if let Some(key) = model.keys().find(|key| !MODEL_KEYS.contains(&key.as_str())) {
         return Err(fault(format!("the tokenizer's model has the unknown parameter {}", quoted(key)), KNOWN_KINDS));
@@ -194,7 +194,7 @@ pub(super) fn check_merge(left: &str, right: &str, is_token: impl Fn(&str) -> bo
     for token in [left, right, &format!("{left}{right}")] {
         if !is_token(token) {
             let [left, right, token] = [left, right, token].map(quoted);
-            return Err(fault(format!("the merge of {left} and {right}: {token} is no token"), ANEW));
+            return Err(fault(format!("the merge of {left} and {right}: {token} is not a token"), ANEW));
         }
     }
     Ok(())

@@ -188,12 +188,12 @@ pub(super) fn check_length(token: &str) -> anyhow::Result<()> {
 /// name either.
 ///
 /// # Errors
-/// An overlong token, an id that is none, or that two tokens have.
+/// An overlong token, an invalid id, or one that two tokens have.
 pub(super) fn check_tokens<'a>(vocab: impl Iterator<Item = (&'a str, Option<u64>)>) -> anyhow::Result<()> {
     let mut seen = HashMap::new();
     for (token, id) in vocab {
         check_length(token)?;
-        let id = id.with_context(|| format!("the id of the token {} is no whole number", quoted(token)))?;
+        let id = id.with_context(|| format!("the id of the token {} is not a whole number", quoted(token)))?;
         if let Some(other) = seen.insert(id, token) {
             let message = format!("the tokens {} and {} have the same id, {id}", quoted(other), quoted(token));
             return Err(fault(message, ANEW));

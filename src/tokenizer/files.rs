@@ -35,13 +35,13 @@ impl CaptionTokenizer {
         checked.with_context(|| format!("cannot use the tokenizer in {}", folder.display())).map(Some)
     }
 
-    /// What stands in the files, unchecked. Two files alone say nothing of lower-casing; the models that have them
+    /// What is in the files, unchecked. The two files say nothing about lower-casing; the models that have them
     /// do not.
     pub(super) fn raw_from_directory(folder: &Path) -> anyhow::Result<Option<Tokenizer>> {
         Self::raw(folder, false)
     }
 
-    /// `lowercase` is what `vocab.json` and `merges.txt` do not tell.
+    /// `lowercase` is not in `vocab.json` and `merges.txt`.
     fn raw(folder: &Path, lowercase: bool) -> anyhow::Result<Option<Tokenizer>> {
         let whole = folder.join(TOKENIZER);
         if is_there(&whole)? {

@@ -47,7 +47,7 @@ impl CaptionTokenizer {
     /// Reads the text of a `tokenizer.json`, such as a checkpoint holds.
     ///
     /// # Errors
-    /// Text that is no tokenizer; a tokenizer that does not fit `config`.
+    /// Text that is not a tokenizer; a tokenizer that does not fit `config`.
     pub fn from_json(text: &str, config: &TokenizerConfig) -> anyhow::Result<Self> {
         Self::checked(raw_from_json(text)?, config)
     }
@@ -57,7 +57,7 @@ impl CaptionTokenizer {
         self.inner.to_string(false).map_err(anyhow::Error::from_boxed).context("cannot write the tokenizer as JSON")
     }
 
-    /// The ids of a caption, without special tokens before, behind or in it.
+    /// The ids of a caption, without special tokens before, after or in it.
     pub fn encode(&self, caption: &str) -> anyhow::Result<Vec<u32>> {
         contract::encode(&self.inner, caption)
     }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn captions_without_text_and_a_vocabulary_too_small_are_errors() {
         let empty = CaptionTokenizer::train(["", " \n"].into_iter(), &config(300));
-        assert!(refusal(empty).starts_with("there is no caption"));
+        assert!(refusal(empty).starts_with("there are no captions"));
         let small = CaptionTokenizer::train(CAPTIONS.into_iter(), &config(259)).err().unwrap();
         assert!(is_usage(&small));
         assert!(describe(&small).contains("must be 260 or more"), "{}", describe(&small));

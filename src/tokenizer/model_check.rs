@@ -35,7 +35,7 @@ struct File {
 /// checked, as text.
 ///
 /// # Errors
-/// Text that is no tokenizer; a model of another kind, with a prefix or with dropout; merges of what is no token; parts
+/// Text that is not a tokenizer; a model of another kind, with a prefix or with dropout; merges of something other than tokens; parts
 /// that its kind does not list.
 pub(super) fn check(text: &str) -> anyhow::Result<String> {
     let mut file: File = serde_json::from_str(text).context("not a tokenizer")?;
@@ -94,7 +94,7 @@ mod tests {
     fn what_would_panic_is_refused() {
         for merge in [json!(["a", "c"]), json!(["c", "b"]), json!(["ab", "ab"]), json!("ab ab")] {
             let text = refusal(|model| model["merges"] = json!([merge]));
-            assert!(text.contains("is no token") && text.contains("hint: "), "{text}");
+            assert!(text.contains("is not a token") && text.contains("hint: "), "{text}");
         }
         let text = refusal(|model| model["vocab"]["ab"] = json!(1));
         assert!(text.contains("have the same id, 1"), "{text}");

@@ -1,4 +1,4 @@
-//! What happens in the loop, for whoever observes it. An observer that fails stops the loop.
+//! What happens in the loop, for observers. An observer that fails stops the loop.
 
 use crate::evaluation::captioning::WrittenCaption;
 use crate::training::alarms::Alarm;
@@ -15,7 +15,7 @@ pub struct Sample<'a> {
     pub image: usize,
     /// The model's caption.
     pub caption: &'a WrittenCaption,
-    /// What people wrote.
+    /// The references.
     pub references: &'a [String],
 }
 

@@ -188,8 +188,8 @@ mod tests {
             add(part, 4).unwrap();
         }
         assert!(sum.take(4).unwrap().is_some());
-        let alone = TreeSum::default();
-        alone.add(0, 1, term(1.0), ops::add_assign).unwrap();
-        assert!(alone.add(0, 1, term(1.0), ops::add_assign).is_err());
+        let sum = TreeSum::default();
+        sum.add(0, 1, term(1.0), ops::add_assign).unwrap();
+        assert!(sum.add(0, 1, term(1.0), ops::add_assign).is_err());
     }
 }

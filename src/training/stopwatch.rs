@@ -66,7 +66,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     }
     seconds.drain(..seconds.len() / 2);
     seconds.sort_by(f64::total_cmp);
-    let step = *seconds.get(seconds.len() / 2).context("there is no training pair")?;
+    let step = *seconds.get(seconds.len() / 2).context("there are no training pairs")?;
     Ok(TimeForecast { step, encoding })
 }
 

@@ -255,7 +255,7 @@ mod tests {
         let second = held(attempt_on(&no_locks, &path));
         assert_eq!(first.lost_to(), second.holder);
         drop(first);
-        assert_eq!(second.lost_to(), None, "the first leaves the line of the second alone");
+        assert_eq!(second.lost_to(), None, "the first leaves the line of the second");
         assert!(Holder::read(&path).is_some());
     }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 /// Files that systems put into folders. They do not count as the user's, and are never touched.
 const OF_SYSTEMS: [&str; 5] = [".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini", "lost+found"];
 
-/// The first entry by name of `folder` that is somebody else's: not put there by the system, and not `ours`, which gets
+/// The first entry by name of `folder` that belongs to the user: not put there by the system, and not `ours`, which gets
 /// its path. `None` also if the folder does not exist.
 ///
 /// # Errors
 /// A folder that cannot be listed, a file in its place, or a dangling link.
-pub fn somebodys(folder: &Path, ours: impl Fn(&Path) -> bool) -> io::Result<Option<PathBuf>> {
+pub fn users_own(folder: &Path, ours: impl Fn(&Path) -> bool) -> io::Result<Option<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound && !folder.is_symlink() => return Ok(None),
@@ -28,7 +28,7 @@ pub fn somebodys(folder: &Path, ours: impl Fn(&Path) -> bool) -> io::Result<Opti
 }
 
 /// Whether a file may be renamed to `path`, assuming that what is there is ours: nothing, or a regular file. A link is
-/// somebody else's.
+/// the user's.
 pub fn is_free_or_file(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(metadata.is_file()),
@@ -37,7 +37,7 @@ pub fn is_free_or_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Refuses to write through a link, whose target may be somebody else's, and to anything that is not a file.
+/// Refuses to write through a link, whose target may be the user's, and to anything that is not a file.
 pub fn refuse_link(path: &Path) -> io::Result<()> {
     if is_free_or_file(path)? {
         return Ok(());
@@ -58,22 +58,22 @@ mod tests {
     #[test]
     fn an_absent_folder_and_one_with_what_systems_leave_are_nobodys() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(somebodys(&folder.path().join("absent"), |_| false).unwrap(), None);
+        assert_eq!(users_own(&folder.path().join("absent"), |_| false).unwrap(), None);
         fs::create_dir(folder.path().join("lost+found")).unwrap();
         fs::write(folder.path().join(".DS_Store"), "x").unwrap();
-        assert_eq!(somebodys(folder.path(), |_| false).unwrap(), None);
+        assert_eq!(users_own(folder.path(), |_| false).unwrap(), None);
         for name in ["b.txt", "a.txt"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
-        assert_eq!(somebodys(folder.path(), |_| false).unwrap(), Some(folder.path().join("a.txt")));
+        assert_eq!(users_own(folder.path(), |_| false).unwrap(), Some(folder.path().join("a.txt")));
         let ours = |path: &Path| path.ends_with("a.txt");
-        assert_eq!(somebodys(folder.path(), ours).unwrap(), Some(folder.path().join("b.txt")));
+        assert_eq!(users_own(folder.path(), ours).unwrap(), Some(folder.path().join("b.txt")));
     }
 
     #[test]
     fn a_file_in_place_of_a_folder_is_an_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(somebodys(file.path(), |_| true).is_err());
+        assert!(users_own(file.path(), |_| true).is_err());
     }
 
     #[cfg(unix)]
@@ -82,7 +82,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (link, file) = (folder.path().join("link"), folder.path().join("file"));
         std::os::unix::fs::symlink("absent", &link).unwrap();
-        assert!(somebodys(&link, |_| true).is_err());
+        assert!(users_own(&link, |_| true).is_err());
         assert!(!is_free_or_file(&link).unwrap());
         assert!(is_free_or_file(&file).unwrap());
         fs::write(&file, "x").unwrap();

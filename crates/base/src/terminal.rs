@@ -100,7 +100,7 @@ fn say(level: Verbosity, text: &str) {
         let _ = writeln!(log, "{text}").and_then(|()| log.flush());
     }
     if VERBOSITY.load(Ordering::Relaxed) >= level as u8 {
-        // A closed stderr is no reason to stop. A message must be printed above any bars.
+        // A closed stderr is not a reason to stop. A message must be printed above any bars.
         if bars().is_hidden() || bars().println(text).is_err() {
             let _ = writeln!(io::stderr().lock(), "{text}");
         }

@@ -235,7 +235,7 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Refuses a download that does not fit on the disk, alone or with the copy made of it afterwards.
+    /// Refuses a download that does not fit on the disk, by itself or with the copy made of it afterwards.
     fn check_room(&self, needed: u64, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
         let blobs = self.cache.blobs();
         let lacks = |bytes: u64, folder: &Path| (conditions.free_bytes)(folder).filter(|&free| free < bytes);

@@ -36,17 +36,17 @@ pub(super) enum Answer {
     Status(&'static str, &'static str),
     /// These bytes and nothing else.
     Raw(&'static [u8]),
-    /// The connection ends after so many bytes of the content.
+    /// The connection ends after this many bytes of the content.
     Cut(usize),
     /// The same, and the end of the answer looks regular.
     CutWithoutLength(usize),
-    /// Nothing more comes after so many bytes of the content.
+    /// Nothing more comes after this many bytes of the content.
     Stall(usize),
     /// So many bytes of the content at a time, with pauses.
     Trickle(usize, Duration),
     /// The whole content, whatever range was asked for.
     IgnoreRange,
-    /// The whole content cut after so many bytes, whatever range was asked for.
+    /// The whole content, cut after this many bytes, whatever range was asked for.
     IgnoreRangeAndCut(usize),
     /// The part from this byte on, whatever range was asked for.
     OtherPart(usize),

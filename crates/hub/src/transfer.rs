@@ -121,7 +121,7 @@ impl Transfer<'_> {
             if read == 0 {
                 return Err(Failure::Short { expected: self.remote.bytes, found: partial.bytes }.into());
             }
-            // Excess bytes are dropped; the hash tells whether the rest is right.
+            // Excess bytes are dropped; the hash shows whether the rest is right.
             let room = usize::try_from(self.remote.bytes - partial.bytes).unwrap_or(usize::MAX);
             partial.append(&buffer[..read.min(room)])?;
             if let Some(meter) = meter {

@@ -119,7 +119,7 @@ pub struct CiderScorer {
 }
 
 impl CiderScorer {
-    /// The references of each image, as people write them.
+    /// The references of each image, untokenized.
     pub fn new<R: AsRef<[String]>>(references: &[R]) -> Self {
         let tokenizer = PtbTokenizer::new();
         let mut table = NgramTable::default();
@@ -144,7 +144,7 @@ impl CiderScorer {
         self.weighs_nothing
     }
 
-    /// CIDEr-D, from 0 to 10, of captions as people and models write them. Each comes with the place of its image among
+    /// CIDEr-D, from 0 to 10, of untokenized captions. Each comes with the place of its image among
     /// those of [`Self::new`]; panics where there is no such image. They are tokenized together, as COCO does.
     pub fn score_each(&self, captions: &[(usize, &str)]) -> Vec<f64> {
         let texts: Vec<&str> = captions.iter().map(|(_, text)| *text).collect();
@@ -263,9 +263,9 @@ mod tests {
         let among = corpus(&[DOGS, CARS]);
         let expected = cider_d(&among, &DocumentFrequencies::of_references(&among))[0];
         let texts = |references: &[&str]| references.iter().map(|text| (*text).to_owned()).collect();
-        let mut alone = corpus(&[DOGS]);
-        let given = DocumentFrequencies::of_others(&mut alone, &[texts(DOGS.1), texts(CARS.1)]);
-        assert_eq!(cider_d(&alone, &given), [expected]);
+        let mut single = corpus(&[DOGS]);
+        let given = DocumentFrequencies::of_others(&mut single, &[texts(DOGS.1), texts(CARS.1)]);
+        assert_eq!(cider_d(&single, &given), [expected]);
     }
 
     fn references(images: &[(&str, &[&str])]) -> Vec<Vec<String>> {

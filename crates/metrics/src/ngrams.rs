@@ -25,7 +25,7 @@ pub(crate) struct NgramTable {
 pub(crate) struct Ngrams {
     /// Words, as white space of any kind separates them.
     pub(crate) length: usize,
-    /// The numbers of what spaces alone separate; one empty word where there is no other.
+    /// The numbers of what spaces separate; one empty word where there is no other.
     pub(crate) parts: Vec<u32>,
     /// Each distinct n-gram and how often it occurs, by number.
     pub(crate) counts: Vec<(u32, u32)>,

@@ -144,7 +144,7 @@ impl ScoreReport {
     }
 }
 
-/// Scores captions as people and models write them; both sides are tokenized first.
+/// Scores untokenized captions; both sides are tokenized first.
 pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
     let tokenizer = PtbTokenizer::new();
     let tokenized = tokenized(images);

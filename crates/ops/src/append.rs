@@ -10,7 +10,7 @@ use crate::{cpu, cuda};
 /// (S, T + 1, W).
 ///
 /// # Errors
-/// Shapes that do not fit, an index that is no sequence of `past`, types other than f32 and f64.
+/// Shapes that do not fit, an index that is not a sequence of `past`, types other than f32 and f64.
 pub fn append(past: &Tensor, sequences: &[u32], next: &Tensor) -> Result<Tensor> {
     past.contiguous()?.apply_op2_no_bwd(&next.contiguous()?, &Op(Append { sequences }))
 }

@@ -115,7 +115,7 @@ pub(crate) fn check(
         for (index, found) in alone.iter().enumerate() {
             if index == tracked {
                 let (found, expected) = (found.as_ref().unwrap(), gradients[index].as_ref().unwrap());
-                assert_eq!(values(found), values(expected), "gradient of input {index} alone");
+                assert_eq!(values(found), values(expected), "gradient of input {index} only");
             } else {
                 assert!(found.is_none(), "input {index} is frozen and got a gradient");
             }

@@ -166,7 +166,7 @@ pub fn format_of_content(bytes: &[u8]) -> Option<PictureFormat> {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(PictureFormat::Png),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(PictureFormat::WebP),
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(PictureFormat::Gif),
-        // The size of the second header tells a BMP from a text that begins with BM.
+        // The size of the second header distinguishes a BMP from a text that begins with BM.
         [b'B', b'M', _, _, _, _, _, _, _, _, _, _, _, _, 12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0, ..] => {
             Some(PictureFormat::Bmp)
         }

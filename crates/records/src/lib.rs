@@ -1,4 +1,4 @@
-//! The lines of a run's `metrics.jsonl`: what an update, an epoch, a validation and an evaluation leave behind.
+//! The lines of a run's `metrics.jsonl`: what an update, an epoch, a validation and an evaluation leave.
 
 pub mod caption_fit;
 pub mod caption_lengths;

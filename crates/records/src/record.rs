@@ -1,4 +1,4 @@
-//! A line of `metrics.jsonl`: one object, told by its `kind`.
+//! A line of `metrics.jsonl`: one object; its `kind` says which.
 //!
 //! Reading is lenient: a number that is absent was not finite, which JSON cannot say, or was not logged by the version
 //! that wrote the file.
@@ -129,7 +129,7 @@ impl Record {
         Ok(format!("{}\n", serde_json::to_value(self)?))
     }
 
-    /// Whether the record is logged where one of `interval` updates is: skipped updates and all that is no update are.
+    /// Whether the record is logged where one of `interval` updates is: skipped updates are, and everything that is not an update.
     pub fn is_logged(&self, interval: u64) -> bool {
         match self {
             Self::Step(record) => record.step.is_multiple_of(interval) || record.skipped,
@@ -162,7 +162,7 @@ pub enum Line {
 
 impl Line {
     /// # Errors
-    /// A line that was cut off in writing, is no object, or lacks what its kind has.
+    /// A line that is truncated, is not an object, or lacks a field of its kind.
     pub fn parse(line: &[u8]) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]

@@ -23,7 +23,7 @@ const SIDE: f64 = 1000.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Style {
-    /// A thin pale line behind the others.
+    /// A thin pale line under the others.
     Pale,
     Line,
     /// A dashed line with dots: measured occasionally.

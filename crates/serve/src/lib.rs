@@ -77,7 +77,7 @@ impl Server {
 
     /// Serves `model` until `is_stopped` returns true, which is checked ten times a second. Then no requests are
     /// accepted, waiting ones are refused, and those being answered are finished, within [`Limits::finish`]. `log` gets
-    /// what clients are not told: failures of the model.
+    /// what clients do not see: failures of the model.
     ///
     /// # Errors
     /// A thread or a runtime that cannot be started. Nothing that a client does is an error.

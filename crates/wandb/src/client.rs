@@ -71,7 +71,7 @@ impl Failure {
     }
 }
 
-/// What the server is told about a run that starts or resumes.
+/// What the server learns about a run that starts or resumes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Description {
     pub(crate) id: String,

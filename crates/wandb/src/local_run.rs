@@ -2,7 +2,7 @@
 //!
 //! `wandb/offline-run-DATE_TIME-ID/` (`run-...` when online) has `run-ID.wandb`, `files/` and `logs/`, as with the
 //! official client. The log is written first, and what is sent is read from it. A resumed run continues in its folder;
-//! the official client makes a new one, whose log alone is not the whole run.
+//! the official client makes a new one, whose log is not the whole run.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};

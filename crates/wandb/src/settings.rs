@@ -315,7 +315,7 @@ pub(crate) mod tests {
 
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
-    /// Settings from variables alone.
+    /// Settings from variables only.
     pub(crate) fn resolved(config: &Options, dir: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Settings> {
         let look_up = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         Settings::resolve(config, dir, &look_up)

@@ -107,6 +107,6 @@ pub trait DecoderFamily {
     /// Two tensors of one name; tensors that contradict the config.
     fn take_names(&self, tensors: BTreeMap<String, Tensor>) -> anyhow::Result<Renamed>;
 
-    /// Values of one block that live when the backward pass begins, for so many tokens of captions and states of images.
+    /// Values of one block that live when the backward pass begins, for this many tokens of captions and states of images.
     fn block_values(&self, tokens: usize, states: usize) -> usize;
 }

@@ -358,7 +358,7 @@ impl Block {
         let attended = ops::cross_attention(&qkv.narrow(2, 0, hidden)?, past, &options)?;
         let x = (x + self.self_output.forward(&attended.reshape((batch, captions, hidden))?)?)?;
 
-        // The captions of an image are so many queries to it.
+        // Each caption of an image is one query to it.
         let attended = ops::cross_attention(&self.cross_query(&x)?, cache.images(index), &options)?;
         let x = (&x + self.cross_output.forward(&attended)?)?;
         &x + self.mlp(&x)?
@@ -476,7 +476,7 @@ mod tests {
     fn sizes_that_no_model_has_are_errors() {
         let text = |name: &str, size: u64| gpt2(name, size.into()).unwrap_err().to_string();
         assert!(text("n_embd", u64::MAX).contains("width is 18446744073709551615"));
-        assert!(text("n_embd", (1 << 62) + 1).contains("width is 4611686018427387905"), "its quadruple is no number");
+        assert!(text("n_embd", (1 << 62) + 1).contains("width is 4611686018427387905"), "four times that does not fit");
         assert!(text("n_layer", 1025).contains("number of layers is 1025; expected 1 to 1024"));
     }
 

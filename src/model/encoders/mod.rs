@@ -88,7 +88,7 @@ families! {
 }
 
 impl EncoderConfig {
-    /// The encoder that a `config.json` describes, alone or in a captioner, for the image size that it names.
+    /// The encoder that a `config.json` describes, by itself or in a captioner, for the image size that it names.
     ///
     /// # Errors
     /// A model of another family; values of another type.

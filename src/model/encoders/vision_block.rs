@@ -41,7 +41,7 @@ pub struct BlockShape {
     pub initializers: [Initializer; 4],
 }
 
-/// One block: attention and MLP, each behind a LayerNorm and added to its input.
+/// One block: attention and MLP, each after a LayerNorm and added to its input.
 #[derive(Clone, Debug)]
 pub struct VisionBlock {
     norm_before: LayerNorm,

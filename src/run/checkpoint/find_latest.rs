@@ -17,7 +17,7 @@ use base::terminal;
 /// warning.
 ///
 /// # Errors
-/// A folder that is no run's, or that holds no checkpoint that can be read.
+/// A folder that is not a run's, or that holds no checkpoint that can be read.
 pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
     let checkpoints = RunDirectory::at(folder).checkpoints();
     let mut found = Vec::new();

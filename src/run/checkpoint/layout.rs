@@ -25,7 +25,7 @@ pub const EXP_AVG_PREFIX: &str = "optimizer.exp_avg.";
 /// Before the name of a parameter: the running mean of its squared gradient.
 pub const EXP_AVG_SQ_PREFIX: &str = "optimizer.exp_avg_sq.";
 
-/// All of a checkpoint that is no tensor. Between two checkpoints of a run only `state`, `optimizer_step` and
+/// Everything in a checkpoint that is not a tensor. Between two checkpoints of a run only `state`, `optimizer_step` and
 /// `tensors_digest` differ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointMetadata {

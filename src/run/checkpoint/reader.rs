@@ -33,7 +33,7 @@ pub type TensorShapes = Vec<(String, Vec<usize>)>;
 /// A checkpoint in memory.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// All that is no tensor.
+    /// Everything that is not a tensor.
     pub metadata: CheckpointMetadata,
     /// The model's tensors, by parameter name.
     pub model: BTreeMap<String, Tensor>,

@@ -41,7 +41,7 @@ pub const NUM_IMAGES: usize = 24;
 /// Writes the page of a run into a file. `num_images` are shown with their captions; 0 needs neither data set nor model.
 ///
 /// # Errors
-/// A folder that is no run's; a file that cannot be written, or is there and no report.
+/// A folder that is not a run's; a file that cannot be written, or exists and is not a report.
 pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
         return Err(fault(
@@ -206,7 +206,7 @@ fn status_of_0_1(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, conf
 /// The scores of splits that a run's folder holds.
 ///
 /// # Errors
-/// A file that is no such file.
+/// A file of another kind.
 pub(crate) fn read_scores(run: &RunDirectory) -> Result<Vec<SplitScores>> {
     let mut found = Vec::new();
     for split in Split::ALL.into_iter().rev() {

@@ -139,7 +139,7 @@ impl Session {
         let mut trackers = self.begin(lines).inspect_err(log_failure)?;
         // A failure is logged before the trackers learn of the end: they keep what the log says.
         let ended = self.train(&mut trackers, uploads).inspect_err(log_failure);
-        // What is left to be written is no longer this process's to write.
+        // Another process owns the folder now.
         if run.check_owned().is_err() {
             return ended;
         }

@@ -142,9 +142,9 @@ fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
         // What a preparation leaves that was killed before it had written its mark.
         name == LOCK_FILE
             || atomic_file::final_name(&name) == Some(MARKER_FILE)
-            || name == IMAGE_FOLDER && matches!(place::somebodys(path, |_| false), Ok(None))
+            || name == IMAGE_FOLDER && matches!(place::users_own(path, |_| false), Ok(None))
     };
-    match place::somebodys(directory, |path| is_marked || begun(path)) {
+    match place::users_own(directory, |path| is_marked || begun(path)) {
         Ok(None) => Ok((Ours { files, mark: None }, is_marked)),
         Ok(Some(entry)) => Err(fault(
             format!(

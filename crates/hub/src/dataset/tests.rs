@@ -22,7 +22,7 @@ const REQUEST: DatasetRequest<'_> = DatasetRequest {
     manual: MANUAL,
     copied_to: None,
 };
-/// The large file alone.
+/// Only the large file.
 const BIG_REQUEST: DatasetRequest<'_> = DatasetRequest { files: &[BIG], ..REQUEST };
 
 fn fetch(hub: &Hub, cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
@@ -440,7 +440,7 @@ fn too_little_room_is_told_before_anything_is_fetched_and_what_is_there_counts()
     let text = describe(&files(&BIG_REQUEST, &settings, &tight).unwrap_err());
     assert!(text.contains("downloading owner/name needs 0.00 GB, but only 0.00 GB are free in "), "{text}");
     assert!(text.contains("hint: free some space, or set HF_HUB_CACHE"), "{text}");
-    assert!(hub.ranges().is_empty() && SAID.take() == [TERMS], "the terms were said by the first start alone");
+    assert!(hub.ranges().is_empty() && SAID.take() == [TERMS], "only the first start printed the terms");
     let enough = Conditions { free_bytes: |_| Some(20_000), ..conditions() };
     assert_is_big(&files(&BIG_REQUEST, &settings, &enough).unwrap());
 }

@@ -60,9 +60,9 @@ enum Answer {
     Status(&'static str, &'static str, &'static str),
     /// These bytes and nothing else.
     Raw(&'static [u8]),
-    /// The connection ends after so many bytes of what is sent.
+    /// The connection ends after this many bytes of what is sent.
     Cut(usize),
-    /// No more than so many bytes of what is sent are read.
+    /// No more than this many bytes of what is sent are read.
     Stall(usize),
     /// The right thing, and then not a word.
     Mute,
@@ -373,7 +373,7 @@ fn commit(body: &[u8], state: &mut State) -> Reply {
                 );
                 (oid, content.clone())
             }
-            key => panic!("{key} is no key"),
+            key => panic!("unknown key {key}"),
         };
         state.files.insert(path.clone(), content);
         paths.push(path);
@@ -670,7 +670,7 @@ fn addresses_that_have_expired_are_asked_for_anew() {
 
 #[test]
 fn parts_that_were_put_together_unheard_are_not_sent_again() {
-    // The next try is told that there is no such upload any more.
+    // The answer to the next try is that the upload no longer exists.
     let (hub, folder) = (Hub::new().next(To::Complete, [Answer::Mute]), tempfile::tempdir().unwrap());
     let wanted = request(model(folder.path()));
     upload(&hub, &wanted).unwrap();

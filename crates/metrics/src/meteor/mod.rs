@@ -1,4 +1,4 @@
-//! METEOR 1.5 as the COCO caption evaluation uses it, without Java: `meteor-1.5.jar -l en -norm` behind PyPI's
+//! METEOR 1.5 as the COCO caption evaluation uses it, without Java: `meteor-1.5.jar -l en -norm` after PyPI's
 //! `pycocoevalcap` 1.2.
 //!
 //! A candidate is aligned to each of its references: words match if they are equal, have the same stem, share a WordNet
@@ -48,13 +48,13 @@ impl Meteor {
         Ok(Self { resources: Some(Resources::read(folder)?) })
     }
 
-    /// With the modules exact and stem alone, which need no resources: the Java tool with `-m "exact stem"` and
+    /// With only the modules exact and stem, which need no resources: the Java tool with `-m "exact stem"` and
     /// `-w "1.0 0.6"`. The function words and abbreviations, two short lists, are built in, for both ways.
     pub fn exact_and_stem() -> Self {
         Self { resources: None }
     }
 
-    /// With all four modules where there is a folder of resources, with exact and stem alone where there is none.
+    /// With all four modules where there is a folder of resources, with only exact and stem without one.
     ///
     /// # Errors
     /// As [`Self::from_resources`].

@@ -45,7 +45,7 @@ pub(super) fn read(reader: impl Read + Send) -> Result<Paraphrases, ParaphraseFa
     })
 }
 
-/// Sends whole lines until the end, an error, or until nobody receives them.
+/// Sends whole lines until the end, an error, or until the receiver is gone.
 fn unpack(mut reader: impl Read, limit: u64, sender: &SyncSender<Vec<u8>>) -> io::Result<()> {
     let mut rest = Vec::new();
     let mut num_bytes = 0;
@@ -207,6 +207,6 @@ mod tests {
         let mut damaged = whole;
         let last = damaged.len() - 6;
         damaged[last] ^= 1;
-        assert!(matches!(read(damaged.as_slice()), Err(ParaphraseFault::Io(_))), "the checksum tells");
+        assert!(matches!(read(damaged.as_slice()), Err(ParaphraseFault::Io(_))), "the checksum shows it");
     }
 }

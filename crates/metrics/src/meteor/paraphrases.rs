@@ -240,7 +240,7 @@ mod tests {
         let table = table(&[("looks at", "watches"), ("a lot of", "many"), ("a lot of", "lots of")]);
         assert_eq!(pairs(&table, "he looks at me", "she watches and watches"), [[1, 2, 1, 1], [1, 2, 3, 1]]);
         assert_eq!(pairs(&table, "she watches", "he looks at"), [[0; 4]; 0]);
-        assert_eq!(pairs(&table, "looks", "watches"), [[0; 4]; 0], "the beginning of a phrase is no phrase");
+        assert_eq!(pairs(&table, "looks", "watches"), [[0; 4]; 0], "the beginning of a phrase is not a phrase");
         assert_eq!(pairs(&table, "a lot of", "x lots"), [[0; 4]; 0], "nor is that of a paraphrase");
         assert_eq!(pairs(&table, "a lot of a lot of", "unknown lots of"), [[0, 3, 1, 2], [3, 3, 1, 2]]);
     }

@@ -23,7 +23,7 @@ pub(super) struct Synonyms {
 pub(super) struct Synsets<'a> {
     own: &'a [u32],
     base: &'a [u32],
-    /// One bit for each synset: most pairs of words are told apart by it alone.
+    /// One bit for each synset: this bit is enough to distinguish most pairs of words.
     filter: u64,
 }
 

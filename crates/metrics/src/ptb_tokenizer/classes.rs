@@ -1,4 +1,4 @@
-//! What the rules tell apart in a caption: the class of each UTF-16 unit, one byte.
+//! What the rules distinguish in a caption: the class of each UTF-16 unit, one byte.
 //!
 //! An ASCII character is its own class. A character beyond the first Unicode plane is two units that no rule knows,
 //! because the Java tool reads it as two.

@@ -133,7 +133,7 @@ impl<'a> Rest<'a> {
         &self.text[..end]
     }
 
-    /// Goes on so many units.
+    /// Advances by this many units.
     fn skip(&mut self, units: usize) {
         self.taken += units;
         let mut start = 0;
@@ -157,7 +157,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Adds what the tool writes, which may go on in the next line, as a tag does.
+    /// Adds what the tool writes, which may continue in the next line, as a tag does.
     fn push(&mut self, written: &str) {
         for (index, line) in written.split('\n').enumerate() {
             if index > 0 {
@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(all(&[]), [""; 0]);
         assert_eq!(all(&["", "a", "", ""]), ["", "a", "", ""]);
         assert_eq!(all(&["a\nb", "c\r\nd\r", "e\u{2028}f"]), ["a b", "c d", "e f"]);
-        assert_eq!(all(&["a <b c=\"d", "e\"> f"]), ["a <b\u{A0}c=\"d", "e\"> f"], "a tag goes on in the next line");
+        assert_eq!(all(&["a <b c=\"d", "e\"> f"]), ["a <b\u{A0}c=\"d", "e\"> f"], "a tag continues in the next line");
     }
 
     #[test]

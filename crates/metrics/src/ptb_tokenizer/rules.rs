@@ -18,7 +18,7 @@ use Form::{
 pub(super) enum Extent {
     /// All of it.
     Whole,
-    /// All but so many units at the end.
+    /// All but this many units at the end.
     AllBut(usize),
     /// The first unit.
     FirstUnit,
@@ -37,7 +37,7 @@ pub(super) enum Extent {
 /// What becomes of a token's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// It is no token.
+    /// It is not a token.
     Dropped,
     /// It ends a line.
     LineEnd,

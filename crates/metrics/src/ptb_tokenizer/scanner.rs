@@ -72,7 +72,7 @@ impl<'a> Scanner<'a> {
             }
             .expect(TOTAL);
             if state.is_match() {
-                // The automaton tells of a match one unit late.
+                // The automaton reports a match one unit late.
                 (end, matched) = (position, state);
                 self.visited.clear();
             } else if state.is_dead() {

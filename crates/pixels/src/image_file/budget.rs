@@ -14,7 +14,7 @@ use base::{memory, process};
 const MIN_FOR_PIXELS: u64 = 472 << 20;
 const MAX_FOR_PIXELS: u64 = 4 << 30;
 
-/// Of this machine's memory, where the system does not tell.
+/// This machine's memory, if the system does not say.
 const UNKNOWN_MEMORY: u64 = 4 << 30;
 
 /// What a share is of its budget, at least, to go back to the system at once and not to the program only.
@@ -31,7 +31,7 @@ pub struct Budgets {
     pub resizing: Budget,
 }
 
-/// Bytes that threads share. Who comes first is served first, so that a large need is not passed over for ever.
+/// Bytes that threads share. First come, first served, so that a large need does not wait forever.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,

@@ -1,4 +1,4 @@
-//! Decoders of other people are run so that a panic in one is an error about one picture.
+//! Runs third-party decoders so that a panic in one becomes an error about one picture.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -12,7 +12,7 @@ thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `decode` gives. A panic in it becomes an error, and the panic hook is not told of it: it would print a message
+/// What `decode` gives. A panic in it becomes an error, and the panic hook does not see it: it would print a message
 /// that names no picture. Panics elsewhere reach the hook as before.
 pub fn guarded<T>(decode: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     caught(decode).unwrap_or_else(|panic| {

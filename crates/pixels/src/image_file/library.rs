@@ -55,7 +55,7 @@ fn is_16_bit_gray_png(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x89PNG") && bytes.get(24..26) == Some(&[16, 0])
 }
 
-/// Width and height in the header of a PNG, whose lines its decoder makes room for before it tells.
+/// Width and height in the header of a PNG, whose lines its decoder allocates before it reports them.
 fn png_size(bytes: &[u8]) -> Option<[u32; 2]> {
     let header = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(8..16)?;
     let (sides, _) = header.as_chunks::<4>();

@@ -37,8 +37,8 @@ impl ImageProcessor {
         let (first, second) = (folder.join(PROCESSOR_FILE), folder.join(PREPROCESSOR_FILE));
         let nested = if first.exists() { read(&first)?.get_mut(IMAGE_PROCESSOR).map(Value::take) } else { None };
         let Some(nested) = nested.filter(|config| !config.is_null()) else {
-            let alone = if second.exists() { Some(Self::from_file(&second)?) } else { None };
-            return Ok(alone.map(|processor| FolderProcessing { processor, note: None }));
+            let only = if second.exists() { Some(Self::from_file(&second)?) } else { None };
+            return Ok(only.map(|processor| FolderProcessing { processor, note: None }));
         };
         let processor = resolve(nested, &first)?;
         let differs = second.is_file() && !Self::from_file(&second).is_ok_and(|other| other == processor);

@@ -273,7 +273,7 @@ fn a_dead_server_is_warned_of_once_and_nothing_is_lost() {
         warnings[0].contains("cannot be reached") && warnings[1].contains(&format!("wandb sync {}", folder.display()))
     );
 
-    // When it goes on, the server gets all of it.
+    // After the resume, the server gets all of it.
     let server = Recorder::start();
     stage.url = Some(server.url.clone());
     (stage.connect_wait, stage.finish_wait) = (LONG_ENOUGH, LONG_ENOUGH);

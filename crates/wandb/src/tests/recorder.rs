@@ -222,7 +222,7 @@ impl State {
     }
 }
 
-/// A row, in which NaN is no JSON.
+/// A row; NaN is not JSON.
 fn parse(row: &str) -> Value {
     serde_json::from_str(&row.replace(":NaN", ":null")).unwrap()
 }

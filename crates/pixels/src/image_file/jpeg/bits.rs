@@ -1,6 +1,6 @@
 //! Bits and Huffman codes of coded JPEG data (ITU-T T.81, annexes C and F).
 
-/// Reads bits from coded data. After their end there are zeros; [`Bits::is_exhausted`] tells whether some were used.
+/// Reads bits from coded data. After their end there are zeros; [`Bits::is_exhausted`] says whether some were used.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
@@ -226,7 +226,7 @@ mod tests {
             (0..5).map(|_| table().coefficient(&mut bits).map(|found| (found.run, found.value)).unwrap()).collect();
         assert_eq!(found, [(3, 3), (0, 1), (3, -3), (15, 0), (0, 0)]);
         assert_eq!((bits.end(), bits.is_exhausted()), (Some(4), false));
-        // 0xff 0x00 stands for 0xff: 1111 1111 1111 is no code.
+        // 0xff 0x00 stands for 0xff: 1111 1111 1111 is not a code.
         assert!(table().coefficient(&mut Bits::new(&[0xff, 0, 0xff, 0], 0)).is_none());
         let mut bits = Bits::new(&[0b0101_0101, 0xff, 0xd9], 0);
         while !bits.is_exhausted() {
