@@ -139,8 +139,8 @@ fn pictures_in_formats_that_are_not_read_are_named_or_counted() {
     assert!(has(&["h.heic: the format HEIC", "not read", "magick", "captions left out: 2"]), "{texts:#?}");
     assert!(has(&["i.avif: the format AVIF", "captions left out: 2"]), "{texts:#?}");
     // Its text belongs to the JPEG beside it.
-    assert!(has(&["1 image files: the format Photoshop is not read, such as a.psd"]), "{texts:#?}");
-    assert!(has(&["2 image files: the format camera raw is not read, such as x/1.dng"]), "{texts:#?}");
+    assert!(has(&["1 image files: the format Photoshop is not supported, such as a.psd"]), "{texts:#?}");
+    assert!(has(&["2 image files: the format camera raw is not supported, such as x/1.dng"]), "{texts:#?}");
 
     let table = tempfile::tempdir().unwrap();
     put(
