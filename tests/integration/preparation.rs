@@ -533,10 +533,7 @@ fn split_files_are_read_in_every_form_that_captions_have() {
         );
         let notes: Vec<&str> = report.repairs.iter().map(|repair| repair.repair.as_str()).collect();
         if name == "lists" {
-            assert!(
-                notes[0].contains("1 of its 5 names match no image") && notes[0].contains("gone.jpg"),
-                "{notes:?}"
-            );
+            assert!(notes[0].contains("1 of its 5 names match no image") && notes[0].contains("gone.jpg"), "{notes:?}");
             assert!(report.repairs[1].what == "selection.txt", "{:?}", report.repairs);
         } else {
             assert!(notes.is_empty(), "{name}: {notes:?}");

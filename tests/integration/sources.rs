@@ -57,7 +57,7 @@ fn names_that_fit_several_files_cost_few_images_or_are_an_error() {
     assert!(note.repair.contains("Img.jpg: it may be x/IMG.jpg or y/img.jpg"), "{note:?}");
     let source = many("Img.jpg,A\nIMG.JPG,B\n", &[("x/IMG.jpg", 31), ("y/img.jpg", 32), ("z/a.jpg", 33)]);
     let text = refused(source.path(), &[]);
-    assert!(text.contains("it is unclear which files belong to 2 of 32 images, such as Img.jpg: it could be"), "{text}");
+    assert!(text.contains("it is unclear which files belong to 2 of 32 images, such as Img.jpg: it may be"), "{text}");
     assert!(text.contains("hint: name the images with their folders"), "{text}");
 }
 

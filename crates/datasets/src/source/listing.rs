@@ -365,7 +365,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "a.txt");
-        for (path, expected) in [("absent", "is not there"), ("a.txt", "neither a folder nor a zip or tar archive")] {
+        for (path, expected) in [("absent", "does not exist"), ("a.txt", "neither a folder nor a zip or tar archive")] {
             let text = describe(&Listing::of(&folder.path().join(path), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");
         }
