@@ -304,7 +304,7 @@ mod tests {
             (json!([]), None, "holds no caption"),
             (json!([{ "image_id": 1 }]), None, "it has no text under \"caption\""),
             (json!([one(1)]), None, "has no references"),
-            (json!([{ "caption": "x", "references": ["a", 5] }]), None, "its references are a list of something else"),
+            (json!([{ "caption": "x", "references": ["a", 5] }]), None, "its references are a list of something other"),
             (json!([{ "prediction": "x", "captions": "a" }, { "prediction": "x" }]), None, "entry 1 of"),
             (json!([one(1), one(1)]), Some(&references), "image 1 has 2 captions"),
             (json!([one(2)]), Some(&references), "no references for image 2"),

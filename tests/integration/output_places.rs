@@ -356,7 +356,7 @@ fn an_interrupted_preparation_is_gone_on_with_and_a_picture_that_somebody_change
     fs::write(&picture, "a careful crop").unwrap();
     let output = smaller();
     let text = stderr(&output);
-    assert!(!output.status.success() && text.contains("1.jpg is there, and no preparation wrote it"), "{text}");
+    assert!(!output.status.success() && text.contains("1.jpg exists and was not written by a preparation"), "{text}");
     assert_eq!(fs::read_to_string(&picture).unwrap(), "a careful crop");
     fs::remove_file(&picture).unwrap();
     let output = smaller();

@@ -136,11 +136,11 @@ fn pictures_in_formats_that_are_not_read_are_named_or_counted() {
     assert_eq!(found, ["a.jpg", "b.png"]);
     let texts = left_out(&report);
     let has = |parts: &[&str]| texts.iter().any(|text| parts.iter().all(|part| text.contains(part)));
-    assert!(has(&["h.heic: the format HEIC", "not read", "magick", "captions left out: 2"]), "{texts:#?}");
+    assert!(has(&["h.heic: the format HEIC", "not supported", "magick", "captions left out: 2"]), "{texts:#?}");
     assert!(has(&["i.avif: the format AVIF", "captions left out: 2"]), "{texts:#?}");
     // Its text belongs to the JPEG beside it.
-    assert!(has(&["1 image files: the format Photoshop is not read, such as a.psd"]), "{texts:#?}");
-    assert!(has(&["2 image files: the format camera raw is not read, such as x/1.dng"]), "{texts:#?}");
+    assert!(has(&["1 image files: the format Photoshop is not supported, such as a.psd"]), "{texts:#?}");
+    assert!(has(&["2 image files: the format camera raw is not supported, such as x/1.dng"]), "{texts:#?}");
 
     let table = tempfile::tempdir().unwrap();
     put(
@@ -157,9 +157,9 @@ fn pictures_in_formats_that_are_not_read_are_named_or_counted() {
     assert_eq!(found, ["a.jpg", "k.data"], "a file that is named is an image, whatever its ending");
     let texts = left_out(&report);
     let has = |parts: &[&str]| texts.iter().any(|text| parts.iter().all(|part| text.contains(part)));
-    assert!(has(&["h.heic: the format HEIC of h.heic is not read"]), "{texts:#?}");
-    assert!(has(&["old/v.svg: the format SVG of v.svg is not read"]), "{texts:#?}");
-    assert!(has(&["j: the format JPEG XL of j.jxl is not read"]), "{texts:#?}");
+    assert!(has(&["h.heic: the format HEIC of h.heic is not supported"]), "{texts:#?}");
+    assert!(has(&["old/v.svg: the format SVG of v.svg is not supported"]), "{texts:#?}");
+    assert!(has(&["j: the format JPEG XL of j.jxl is not supported"]), "{texts:#?}");
     assert!(has(&["gone.jxl: there is no such image file"]), "{texts:#?}");
     assert_eq!(texts.len(), 4, "{texts:#?}");
 }

@@ -222,7 +222,7 @@ fn columns_and_keys_that_hold_words_for_splits_are_the_split() {
         told(&source(&[("c.json", &json)], &pictures), ["A", "B", "C"], name, "used as the split");
         let odd = source(&[("c.csv", &table("odd"))], &pictures);
         match name.contains("split") {
-            true => told(&odd, ["A C", "B", ""], name, "used as the split; \"odd\" in it is none of"),
+            true => told(&odd, ["A C", "B", ""], name, "used as the split; \"odd\" in it is not train"),
             false => told(&odd, ["A B C", "", ""], name, "not used as the split: it holds \"odd\" too"),
         }
     }

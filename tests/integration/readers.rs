@@ -58,7 +58,7 @@ fn a_training_file_that_is_not_read_is_an_error_and_never_makes_training_images_
     let lines = "{\"image\":\"0.jpg\",\"caption\":\"A\"}\n";
     let two = source(&[("train.jsonl", lines.as_bytes()), ("val.csv", val.as_bytes())]);
     let text = refused(two.path(), &["--dataset", "table"]);
-    assert!(text.contains("train.jsonl") && text.contains("is of the format jsonl"), "{text}");
+    assert!(text.contains("train.jsonl") && text.contains("is in the format jsonl"), "{text}");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_text_beside_an_image_that_cannot_be_read_costs_that_image_alone() {
     for (name, bytes) in [("0.txt", b"Caf\xe9".as_slice()), ("0.json", b"{\"caption\": \"A")] {
         let source = self::source(&[(name, bytes)]);
         let text = refused(source.path(), &[]);
-        assert!(text.contains("none of the 1 files of captions beside the images can be used"), "{text}");
+        assert!(text.contains("none of the 1 caption files beside the images can be used"), "{text}");
         assert!(text.contains(name), "{text}");
     }
 }

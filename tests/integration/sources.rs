@@ -87,7 +87,7 @@ fn files_that_were_looked_into_or_weighed_are_watched() {
     // A copy of a file that was taken.
     let source = many("a.jpg,A\n", &[("x/a.jpg", 31), ("y/a.jpg", 31)]);
     let output = out.path().join("copies");
-    assert!(!again(source.path(), &output).contains("left out, since nothing says"));
+    assert!(!again(source.path(), &output).contains("left out, since it is unclear"));
     put(source.path(), "y/a.jpg", picture(32));
     let text = again(source.path(), &output);
     assert!(text.contains("1 file was changed (y/a.jpg)") && text.contains("a.jpg: it may be x/a.jpg or"), "{text}");
@@ -206,7 +206,7 @@ fn a_folder_of_a_persons_own_is_no_known_data_set_whatever_it_is_called() {
             binary().arg("prepare-data").arg("--source").arg(&source).current_dir(folder.path()).output().unwrap();
         let text = stderr(&output);
         assert!(text.starts_with(&format!("data set {name}-own prepared in data/{name}-own\n")), "{text}");
-        assert!(text.contains("the source is called so, and holds another data set"), "{text}");
+        assert!(text.contains("the source has this name, but holds another data set"), "{text}");
         assert!(!folder.path().join("data").join(name).exists());
     }
     let own = folder.path().join("data/coco-own");

@@ -163,7 +163,7 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
         return fault(reason, format!("known formats: {known}"));
     }
     let mut message =
-        format!("no captions {what} are there, among {} files, {num_images} of them images", source.files().len());
+        format!("found no captions {what} among {} files, {num_images} of them images", source.files().len());
     if !all.is_empty() {
         let others: Vec<String> = all.iter().map(|found| found.describe(source)).collect();
         message.push_str(&format!("; found {}", others.join(", ")));

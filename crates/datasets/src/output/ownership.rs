@@ -414,7 +414,7 @@ mod tests {
         let own = folder.path().join("images/2.jpg");
         fs::write(&own, "mine").unwrap();
         let text = describe(&begun(folder.path(), &["1.jpg", "2.jpg"]).unwrap_err());
-        assert!(text.contains("2.jpg is there, and no preparation wrote it"), "{text}");
+        assert!(text.contains("2.jpg exists and was not written by a preparation"), "{text}");
         assert!(folder.path().join(PREPARATION_FILE).exists() && !folder.path().join(MARKER_FILE).exists());
         begun(folder.path(), &["1.jpg"]).unwrap();
         assert_eq!(fs::read_to_string(&own).unwrap(), "mine");

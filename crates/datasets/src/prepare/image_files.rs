@@ -230,7 +230,7 @@ impl Assignment<'_> {
                 if !self.contents.are_same(self.source, &files) {
                     let more = files.len() - 2;
                     let more = if more > 0 { format!(", or one of {more} more") } else { String::new() };
-                    return Assigned::Unclear(format!("it could be {} or {}{more}", path(files[0]), path(files[1])));
+                    return Assigned::Unclear(format!("it may be {} or {}{more}", path(files[0]), path(files[1])));
                 }
                 (files[0], difference, true)
             }
@@ -399,7 +399,10 @@ mod tests {
         let (files, raw) = found(&[("a.jpg", "1"), ("b.jpeg", "2")], &["A.jpg", "a.jpg", "b.jpg"]);
         assert_eq!(files, ["a.jpg", "b.jpeg"]);
         assert_eq!(raw.images.iter().map(|image| image.filename.as_str()).collect::<Vec<_>>(), ["a.jpg", "b.jpg"]);
-        assert!(raw.rejects[0].what == "A.jpg" && raw.rejects[0].reason.contains("that of another image"), "{raw:?}");
+        assert!(
+            raw.rejects[0].what == "A.jpg" && raw.rejects[0].reason.contains("also belongs to another image"),
+            "{raw:?}"
+        );
         let note =
             "their files were found by names that differ in their endings, which mean the same: b.jpeg for b.jpg";
         assert_eq!((raw.repairs.len(), raw.repairs[0].repair.as_str()), (1, note));

@@ -241,7 +241,7 @@ mod tests {
             ("s.csv", "image,split\n,train\n", "line 2"),
             ("s.csv", "image,split\n1.jpg,\n", "names no image"),
             ("s.json", r#"{"1.jpg":"odd"}"#, "the key \"1.jpg\""),
-            ("names.txt", "1\n", "of no known form"),
+            ("names.txt", "1\n", "in no known format"),
             ("s.txt", "1.jpg train\n2.jpg\n", "line 2"),
         ] {
             let text = describe(&read(name, text).map(|file| file.names).unwrap_err());

@@ -222,7 +222,10 @@ fn an_image_of_the_same_name_in_another_folder_is_not_taken() {
 #[test]
 fn captions_without_images_and_images_without_captions_are_told() {
     for (absent, expected) in [
-        ("Flickr8k_Dataset.zip", "4 images with 8 captions are annotated, and none of the image files was found"),
+        (
+            "Flickr8k_Dataset.zip",
+            "the annotations have 4 images with 8 captions, and none of the image files was found",
+        ),
         ("Flickr8k_text.zip", "no captions of flickr8k are there, among 4 files, 4 of them images"),
     ] {
         let (source, output) = (archives(), tempfile::tempdir().unwrap());

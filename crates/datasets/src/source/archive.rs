@@ -305,14 +305,14 @@ mod tar_tests {
         for kind in [EntryType::Symlink, EntryType::Link] {
             assert!(refusal(&[("a.jpg", b"", kind)]).contains("a.jpg is a link"));
         }
-        assert!(refusal(&[("a.jpg", b"", EntryType::Char)]).contains("no file and no folder"));
+        assert!(refusal(&[("a.jpg", b"", EntryType::Char)]).contains("neither a file nor a folder"));
     }
 
     #[test]
     fn more_than_the_limits_and_two_of_a_name_are_refused() {
         let one = |name: &'static str| (name, b"x".as_slice(), FILE);
         assert!(refusal(&[one("a"), one("b"), one("c"), one("d")]).contains("more than the 3 members"));
-        assert!(refusal(&[one("a"), one("a")]).contains("have the name a"));
+        assert!(refusal(&[one("a"), one("a")]).contains("have the same name a"));
         assert!(refusal(&[("a.jpg", &[0; 1001], FILE)]).contains("at most 1000 are accepted"));
         assert!(refusal(&[("a", &[0; 1500], FILE), ("b", &[0; 1500], FILE)]).contains("more than 2500 bytes together"));
     }

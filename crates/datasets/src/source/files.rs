@@ -438,7 +438,7 @@ mod tests {
         put(folder.path(), "a.txt", b"x");
         put(folder.path(), "b/c.zip", b"no zip");
         for (path, expected) in [
-            ("absent", "absent is not there"),
+            ("absent", "absent does not exist"),
             ("a.txt", "a.txt is neither a folder nor a zip or tar archive"),
             ("b/c.zip", "c.zip is not a whole zip archive"),
         ] {

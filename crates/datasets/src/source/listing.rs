@@ -123,7 +123,7 @@ impl Listing {
     }
 
     /// Lists the folder `root`, or the archive. Hidden files and folders, folders that a preparation or a run made, the
-    /// folder `output` and what macOS adds are skipped. A folder that cannot be listed, a link that leads nowhere and
+    /// folder `output` and what macOS adds are skipped. A folder that cannot be listed, a broken link and
     /// what is neither file nor folder are skipped.
     pub fn of(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
         let mut listing = Self { taken: nanoseconds(SystemTime::now()), ..Self::default() };
@@ -323,8 +323,8 @@ mod tests {
         let listing = Listing::of(folder.path(), None).unwrap();
         assert_eq!(paths(&listing), ["a.jpg", "link.jpg"]);
         for (name, expected) in [
-            ("dead.jpg", "a link that leads nowhere"),
-            ("loop.jpg", "cannot be looked at"),
+            ("dead.jpg", "a broken link"),
+            ("loop.jpg", "cannot be accessed"),
             ("s.jpg", "neither a file nor a folder"),
             ("pipe.jpg", "neither a file nor a folder"),
             ("to_pipe.jpg", "neither a file nor a folder"),
@@ -365,7 +365,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "a.txt");
-        for (path, expected) in [("absent", "is not there"), ("a.txt", "neither a folder nor a zip or tar archive")] {
+        for (path, expected) in [("absent", "does not exist"), ("a.txt", "neither a folder nor a zip or tar archive")] {
             let text = describe(&Listing::of(&folder.path().join(path), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");
         }

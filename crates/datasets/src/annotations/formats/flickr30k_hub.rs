@@ -72,6 +72,6 @@ mod tests {
     fn a_row_without_a_list_is_named() {
         let text = TEXT.replace("[\"\"F\"\"]", "F");
         let text = describe(&parse(&mut Builder::default(), FILE, &text).unwrap_err());
-        assert!(text.contains("line 3") && text.contains("no JSON list"), "{text}");
+        assert!(text.contains("line 3") && text.contains("not a JSON list"), "{text}");
     }
 }

@@ -174,8 +174,8 @@ mod tests {
     fn unreadable_lines_are_named() {
         for (token, expected) in [
             (b"a.jpg#0\tA\na.jpg#1\t\xff\n".as_slice(), "line 2 of Flickr8k.token.txt is not UTF-8"),
-            (b"image,caption\n", "line 1 of Flickr8k.token.txt has another form"),
-            (b"a.jpg#x\tA\n", "line 1 of Flickr8k.token.txt has another form"),
+            (b"image,caption\n", "line 1 of Flickr8k.token.txt has an unexpected form"),
+            (b"a.jpg#x\tA\n", "line 1 of Flickr8k.token.txt has an unexpected form"),
         ] {
             let text = describe(&parse(&texts(token, "a.jpg\n", "")).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");

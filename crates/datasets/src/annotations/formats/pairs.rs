@@ -91,7 +91,7 @@ mod tests {
         let text = (0..60).map(|number| format!("{number}.jpg\tA\n")).collect::<String>() + "caption only\n";
         let text = describe(&parse(&mut Builder::default(), &AnnotationFile::alone("t.txt"), &text).unwrap_err());
         assert!(
-            text.contains("line 61 of t.txt has another form: \"caption only\"") && text.contains("hint: "),
+            text.contains("line 61 of t.txt has an unexpected form: \"caption only\"") && text.contains("hint: "),
             "{text}"
         );
     }

@@ -317,7 +317,7 @@ mod tests {
         assert_eq!((large.captions, large.num_outliers.unusual_words), (1000, 3));
         assert_eq!(large.outliers[0].what, "caption 0 of image 995.jpg");
         let reason =
-            "0 of its 6 words stand at 5 or more images, fewer than a third: \"ein hund rennt über die wiese\"";
+            "0 of its 6 words appear with 5 or more images, fewer than a third: \"ein hund rennt über die wiese\"";
         assert_eq!(large.outliers[0].reason, reason);
         assert_eq!(large.outliers[2].what, "caption 0 of image 998.jpg");
         assert_eq!(found(994).num_outliers, OutlierCounts::default());
