@@ -70,7 +70,7 @@ fn a_run_says_in_its_folder_how_it_ended() {
     let run = folder.path().join("run");
     assert!(train(folder.path(), &small_config(folder.path()), &[]).status.success());
     let page = fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(page.contains(">finished<"), "the run's own page says so");
+    assert!(page.contains("finished") && !page.contains("not finished"), "the run's own page says so");
     assert_eq!(status(&run).0, json!({"format_version": 1, "status": "finished"}));
 
     // Killed, and then stopped, after some updates.
@@ -79,6 +79,8 @@ fn a_run_says_in_its_folder_how_it_ended() {
         let environment: Value = serde_json::from_slice(&fs::read(run.join("environment.json")).unwrap()).unwrap();
         environment["processes"].as_array().unwrap().len()
     };
+    // Whoever looks meanwhile may see a part of a line.
+    let num_logged = || fs::read_to_string(run.join("metrics.jsonl")).unwrap().matches("\"kind\":\"step\"").count();
     for (number, (signal, code)) in [("-KILL", None), ("-TERM", Some(130))].into_iter().enumerate() {
         let mut command = binary();
         with_default_signals(&mut command);
@@ -86,7 +88,7 @@ fn a_run_says_in_its_folder_how_it_ended() {
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
         // A process writes itself down once the metrics are rewound.
-        while num_processes() < number + 2 || losses(&run).len() < updates + 20 {
+        while num_processes() < number + 2 || num_logged() < updates + 20 {
             assert!(started.elapsed() < Duration::from_secs(120), "no update was logged");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -101,7 +103,7 @@ fn a_run_says_in_its_folder_how_it_ended() {
             None => assert!(found["status"] == "running" && page.contains("not finished"), "{found}"),
             Some(_) => {
                 assert_eq!(found, json!({"format_version": 1, "status": "interrupted", "step": updates}));
-                assert!(page.contains(&format!("interrupted after update {updates}")), "{updates}");
+                assert!(page.contains("interrupted after update"), "{found}");
             }
         }
     }

@@ -48,14 +48,16 @@ pub trait Tracker {
     }
 }
 
+/// What starting a tracker gives; `None` where the config wants none.
+pub type Started = Result<Option<Box<dyn Tracker>>>;
+
 /// How a tracker comes to be.
 pub struct TrackerKind {
     /// What messages call it.
     pub name: &'static str,
     /// Finds mistakes in its settings, before anything else is done.
     pub check: fn(&RunConfig) -> Result<()>,
-    /// `None` where the config wants none.
-    pub start: fn(&TrackerContext<'_>) -> Result<Option<Box<dyn Tracker>>>,
+    pub start: fn(&TrackerContext<'_>) -> Started,
 }
 
 /// What a tracker may want to know before the first update.
