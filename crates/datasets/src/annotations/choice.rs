@@ -156,9 +156,7 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
         Selector::Dataset(known) => {
             (format!("of {}", known.name()), FORMATS.iter().map(|format| format.description).collect())
         }
-        Selector::Any => {
-            ("in a known format".to_owned(), FORMATS.iter().map(|format| format.description).collect())
-        }
+        Selector::Any => ("in a known format".to_owned(), FORMATS.iter().map(|format| format.description).collect()),
     };
     let known = forms.join("; ");
     if let Some(reason) = unread.only_one().filter(|_| all.is_empty()) {
