@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
@@ -57,22 +58,18 @@ pub struct ClipVisionConfig {
     /// Standard deviation of the first embeddings; the other first weights follow from the width.
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
-    /// Read and not used: checkpoints of version 0.1 have it for every family.
-    #[serde(default, skip_serializing)]
-    qkv_bias: Ignored,
+    /// Checkpoints of version 0.1 have it for every family. A CLIP has no other value.
+    #[serde(default, skip_serializing, deserialize_with = "only::<_, true>")]
+    qkv_bias: (),
     /// Likewise.
-    #[serde(default, skip_serializing)]
-    pooler: Ignored,
+    #[serde(default, skip_serializing, deserialize_with = "only::<_, false>")]
+    pooler: (),
 }
 
-/// A flag that says nothing about a CLIP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "bool")]
-struct Ignored;
-
-impl From<bool> for Ignored {
-    fn from(_: bool) -> Self {
-        Self
+fn only<'de, D: Deserializer<'de>, const EXPECTED: bool>(deserializer: D) -> std::result::Result<(), D::Error> {
+    match bool::deserialize(deserializer)? == EXPECTED {
+        true => Ok(()),
+        false => Err(D::Error::custom(format!("of a CLIP it can only be {EXPECTED}"))),
     }
 }
 
@@ -118,8 +115,8 @@ impl ClipVisionConfig {
             hidden_act,
             layer_norm_eps: real_number(config, "layer_norm_eps", LAYER_NORM_EPS)?,
             initializer_range: real_number(config, "initializer_range", 0.02)?,
-            qkv_bias: Ignored,
-            pooler: Ignored,
+            qkv_bias: (),
+            pooler: (),
         })
     }
 
@@ -289,7 +286,9 @@ mod tests {
         assert_eq!(serde_json::from_value::<ClipVisionConfig>(json.clone()).unwrap(), clip);
         json["qkv_bias"] = true.into();
         json["pooler"] = false.into();
-        assert_eq!(serde_json::from_value::<ClipVisionConfig>(json).unwrap(), clip, "as version 0.1 wrote it");
+        assert_eq!(serde_json::from_value::<ClipVisionConfig>(json.clone()).unwrap(), clip, "as version 0.1 wrote it");
+        json["pooler"] = true.into();
+        assert!(serde_json::from_value::<ClipVisionConfig>(json).is_err());
     }
 
     #[test]
