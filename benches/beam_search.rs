@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use base::process;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use candle_core::Tensor;
 use caption_train::commands::device::select_device;
 use caption_train::config::DecodingConfig;
@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     let num_images = features.dim(0)?;
     // A GPU takes whole batches.
     let num_threads = if device.is_cpu() { rayon::current_num_threads() } else { 1 };
-    let team = Team::new(num_threads, 1)?;
+    let pools = WorkerPools::new(num_threads, 1)?;
 
     let captions_of = |images: usize| -> Result<Vec<Vec<u32>>> {
         let mut captions = Vec::with_capacity(images);
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
                 let found = decode(model.decoder(), &model.cross_key_values(&states)?, &decoding, first + start)?;
                 Ok(found.into_iter().map(|captions| captions.into_iter().next().unwrap_or_default().tokens).collect())
             };
-            for found in team.each(write) {
+            for found in pools.each(write) {
                 captions.extend(found?);
             }
         }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use base::random::Stream;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use base::{memory, process};
 use candle_core::{DType, Device, Tensor};
 use caption_train::commands::device::select_device;
@@ -123,7 +123,7 @@ fn random(name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, device)?)
 }
 
-/// Parts of one batch, one for each member of the team.
+/// Parts of one batch, one for each member of the pools.
 fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -> Result<Vec<Batch>> {
     let mut stream = Stream::new(1, "bench", "captions");
     let each = args.captions_per_image;
@@ -231,12 +231,12 @@ fn large_products(precision: Precision) -> Result<f64> {
     let x = random("rows", &[rows, inputs], &Device::Cpu)?;
     let weight = Weight::new(random("weight", &[outputs, inputs], &Device::Cpu)?);
     let threads = rayon::current_num_threads();
-    let team = Team::new(threads, 1)?;
+    let pools = WorkerPools::new(threads, 1)?;
     let options = LinearOptions { layout: WeightLayout::OutIn, precision, activation: None };
     let mut rates = Vec::new();
     for _ in 0..7 {
         profile::start();
-        for result in team.each(|_| linear(&x, &weight, None, &options)) {
+        for result in pools.each(|_| linear(&x, &weight, None, &options)) {
             result?;
         }
         let measured = profile::stop();
@@ -265,12 +265,12 @@ fn main() -> Result<()> {
     };
     let threads = rayon::current_num_threads();
     let members = if device.is_cpu() { threads.min(args.batch / args.captions_per_image / 4).max(1) } else { 1 };
-    let team = Team::new(members, 1)?;
+    let pools = WorkerPools::new(members, 1)?;
     let folder = tempfile::tempdir()?;
     let mut updates: Box<dyn Iterator<Item = Result<Vec<Batch>>>> = if args.encoder == "stored" {
-        Box::new(stored_updates(&args, &shape, team.size(), folder.path(), &device)?)
+        Box::new(stored_updates(&args, &shape, pools.size(), folder.path(), &device)?)
     } else {
-        let batches = batches(&args, &shape, team.size(), &device)?;
+        let batches = batches(&args, &shape, pools.size(), &device)?;
         Box::new(std::iter::repeat_with(move || Ok(batches.clone())))
     };
     let settings = StepSettings {
@@ -290,7 +290,7 @@ fn main() -> Result<()> {
         let started = Instant::now();
         let batches = updates.next().context("the updates ended early")??;
         waited.push(started.elapsed().as_secs_f64());
-        let pending = train_step(&shape, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &team)?;
+        let pending = train_step(&shape, &parameters, &mut optimizer, &batches, step as u64, 1e-4, &settings, &pools)?;
         // As in a run: a GPU has the next step before the report of the last is read.
         let read = if device.is_cpu() { Some(pending) } else { in_flight.replace(pending) };
         if let Some(read) = read {

@@ -20,7 +20,7 @@ use crate::commands::upload::UploadArgs;
 use crate::commands::version::VERSION;
 use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, report, score, train, upload};
 use crate::training::trainer::Outcome;
-use base::fault::{UsageError, usage};
+use base::error::{UsageError, usage_error};
 use base::process;
 use base::terminal::{self, Verbosity};
 use base::threads;
@@ -98,7 +98,7 @@ pub fn run() -> anyhow::Result<Outcome> {
     if cli.command.is_some()
         && (cli.config.is_some() || cli.resume.is_some() || cli.device.is_some() || !cli.overrides.is_empty())
     {
-        return Err(usage(
+        return Err(usage_error(
             "--config, --resume, --set and --device before a command are options of training",
             "write the command first, followed by its own options",
         ));
@@ -143,7 +143,7 @@ fn request(cli: &Cli) -> anyhow::Result<TrainRequest> {
     match (&cli.config, &cli.resume) {
         (Some(config), _) => Ok(TrainRequest::Config(config.clone())),
         (None, Some(checkpoint)) => Ok(TrainRequest::Resume(checkpoint.clone())),
-        (None, None) => Err(usage(
+        (None, None) => Err(usage_error(
             "nothing to train",
             "give a config file with --config FILE, or a checkpoint, a run directory or auto with --resume",
         )),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use base::{fault, process, stop, terminal};
+use base::{error, process, stop, terminal};
 use caption_train::cli;
 use caption_train::training::trainer::Outcome;
 
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
         // Whoever reads stdout has seen enough (`| head`).
         Err(error) if is_closed_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            terminal::error(&fault::describe(&error));
-            if fault::is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            terminal::error(&error::describe(&error));
+            if error::is_usage_error(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

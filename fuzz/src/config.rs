@@ -1,6 +1,6 @@
 //! The config file of a run, with what `--set` changes.
 
-use base::fault::{describe, is_usage};
+use base::error::{describe, is_usage_error};
 use caption_train::config::{apply_safe_overrides, first_unsafe_difference, parse, to_toml};
 
 /// Text: lines that start with `--set ` are overrides, the others are the file.
@@ -20,7 +20,7 @@ fn check(text: &str, overrides: &[String]) {
     let config = match parse(text, "run.toml", overrides) {
         Ok(config) => config,
         Err(error) => {
-            assert!(is_usage(&error), "a mistake in a config is a mistake of usage: {error:?}");
+            assert!(is_usage_error(&error), "a mistake in a config is a mistake of usage: {error:?}");
             assert!(describe(&error).contains("\n  hint: "), "every mistake has a way out: {error:?}");
             return;
         }

@@ -14,7 +14,7 @@ use crate::data::image_source::ImageInput;
 use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::run::captioning_model::CaptioningModel;
-use base::fault::{describe, fault};
+use base::error::{describe, failure};
 use base::terminal;
 
 /// Images that go through the model together.
@@ -95,7 +95,7 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         num_captioned += names.len();
     }
     if failed > 0 {
-        return Err(fault(
+        return Err(failure(
             format!("{failed} of {} images could not be captioned", files.len().max(failed)),
             "see the messages above",
         ));

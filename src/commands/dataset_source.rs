@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use base::fault::{fault, one_line, usage};
+use base::error::{failure, one_line, usage_error};
 use base::quoting::shell_path;
 use base::{terminal, threads};
 use datasets::annotations::{KnownDataset, flickr30k_hub};
@@ -75,7 +75,7 @@ pub fn ensure(name: &str, directory: &Path, source: Option<&Path>, on_change: On
         let hint = format!(
             "known datasets: {names}; for another one, set data.directory to the output folder of prepare-data"
         );
-        return Err(usage(format!("unknown dataset {name:?} (data.dataset)"), hint));
+        return Err(usage_error(format!("unknown dataset {name:?} (data.dataset)"), hint));
     }
     let is_there = is_there(name, directory)?;
     let changes = source.filter(|_| is_there).map(|source| (source, source_changes(name, directory, source)));
@@ -92,7 +92,7 @@ pub fn ensure(name: &str, directory: &Path, source: Option<&Path>, on_change: On
                     "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to prepare \
                      it again, or remove `data.source` to train on the dataset as it is"
                 );
-                return Err(fault(how, hint));
+                return Err(failure(how, hint));
             }
         },
         Some((_, Ok(None))) | None => {}

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::config::{ConfigError, DecodingConfig, check_decoding};
 use crate::decoding::{Constraints, Decoding, Strategy};
 use crate::tokenizer::SpecialIds;
-use base::fault::usage;
+use base::error::usage_error;
 
 /// How captions are generated; the defaults are the model's own settings.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -60,10 +60,10 @@ impl DecodingArgs {
         config.max_new_tokens = self.max_new_tokens.or(config.max_new_tokens);
         check_decoding(&config).map_err(|ConfigError { key, problem, .. }| {
             let option = key.trim_start_matches("decoding.").replace('_', "-");
-            usage(format!("--{option} {problem}"), "see --help for the range")
+            usage_error(format!("--{option} {problem}"), "see --help for the range")
         })?;
         if let Some(count) = self.max_new_tokens.filter(|&count| count > num_positions) {
-            return Err(usage(
+            return Err(usage_error(
                 format!("--max-new-tokens is {count}, but the model has only {num_positions} positions"),
                 "a caption cannot have more tokens than the model has positions",
             ));
@@ -80,7 +80,7 @@ impl DecodingArgs {
             Strategy::Sample { .. } => MAX_CAPTIONS,
         };
         if !(1..=max_captions).contains(&num_captions) {
-            return Err(usage(
+            return Err(usage_error(
                 format!("{num_captions} captions per image requested, expected 1 to {max_captions}"),
                 "a greedy search gives one, a beam search up to --num-beams; with --temperature 1 any number can be \
                  sampled",
@@ -94,10 +94,10 @@ impl DecodingArgs {
         let is_drawn = matches!(decoding.strategy, Strategy::Sample { .. });
         let has_beams = matches!(decoding.strategy, Strategy::Beam { .. });
         if self.seed.is_some() && !is_drawn {
-            return Err(usage("--seed has no effect without sampling", "add --temperature, --top-k or --top-p"));
+            return Err(usage_error("--seed has no effect without sampling", "add --temperature, --top-k or --top-p"));
         }
         if self.length_penalty.is_some() && !has_beams {
-            return Err(usage("--length-penalty has no effect without beams", "add --num-beams 5"));
+            return Err(usage_error("--length-penalty has no effect without beams", "add --num-beams 5"));
         }
         let Constraints { min_new_tokens, max_new_tokens, .. } = decoding.constraints;
         if min_new_tokens >= max_new_tokens {
@@ -107,7 +107,7 @@ impl DecodingArgs {
                 None if max_new_tokens == num_positions => "the model has positions only for",
                 None => "its settings allow only",
             };
-            return Err(usage(
+            return Err(usage_error(
                 format!(
                     "{min} for at least {min_new_tokens} tokens in a caption, but {max} {max_new_tokens}, including \
                      the end token"
@@ -127,17 +127,20 @@ impl DecodingArgs {
             return Ok(None);
         }
         if self.num_beams.is_some_and(|num_beams| num_beams > 1) {
-            return Err(usage(
+            return Err(usage_error(
                 "--num-beams cannot be combined with --temperature, --top-k or --top-p",
                 "choose either beam search or sampling",
             ));
         }
         let (temperature, top_p) = (self.temperature.unwrap_or(1.0), self.top_p.unwrap_or(1.0));
         if !(temperature > 0.0 && temperature.is_finite()) {
-            return Err(usage(format!("--temperature must be above 0, found {temperature}"), "0.7 is a common value"));
+            return Err(usage_error(
+                format!("--temperature must be above 0, found {temperature}"),
+                "0.7 is a common value",
+            ));
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(usage(
+            return Err(usage_error(
                 format!("--top-p must be above 0 and at most 1, found {top_p}"),
                 "0.9 is a common value",
             ));
@@ -152,7 +155,7 @@ const MAX_CAPTIONS: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::{describe, is_usage};
+    use base::error::{describe, is_usage_error};
 
     const SPECIALS: SpecialIds = SpecialIds { pad: 0, start: 1, end: 2, unk: 3 };
 
@@ -195,7 +198,7 @@ mod tests {
             (none, 2),
         ] {
             let error = resolve(&args, num_captions).unwrap_err();
-            assert!(is_usage(&error) && !describe(&error).contains('_'), "{args:?}: {error:#}");
+            assert!(is_usage_error(&error) && !describe(&error).contains('_'), "{args:?}: {error:#}");
         }
     }
 }

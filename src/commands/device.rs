@@ -3,7 +3,7 @@
 use candle_core::Device;
 
 use crate::config::{Precision, TrainingConfig};
-use base::fault::usage;
+use base::error::usage_error;
 use ops::has_fast_bf16;
 
 /// The device to train on; an error if the device or its precision cannot be used.
@@ -17,13 +17,13 @@ pub fn training_device(training: &TrainingConfig) -> anyhow::Result<Device> {
 
 fn check_precision_of_cpu(precision: Precision, has_fast_bf16: bool) -> anyhow::Result<()> {
     match precision {
-        Precision::Bf16 if !has_fast_bf16 => Err(usage(
+        Precision::Bf16 if !has_fast_bf16 => Err(usage_error(
             "training.precision = \"bf16\" needs a GPU or a CPU with AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or \
              Sapphire Rapids, or newer), and this machine has neither",
             "train with training.precision = \"f32\": without these instructions bf16 would be slower (a resumed run \
              cannot change its precision)",
         )),
-        Precision::Tf32 => Err(usage(
+        Precision::Tf32 => Err(usage_error(
             "training.precision = \"tf32\" needs a GPU, but the run would use the CPU",
             "train with training.precision = \"f32\", or on a GPU with training.device = \"cuda\"",
         )),
@@ -38,7 +38,7 @@ pub fn select_device(name: &str) -> anyhow::Result<Device> {
         "auto" => Ok(automatic_device()),
         _ => match gpu_number(name) {
             Some(number) => gpu(name, number),
-            None => Err(usage(format!("unknown device {name}"), "use auto, cpu, cuda or cuda:N, with N from 0")),
+            None => Err(usage_error(format!("unknown device {name}"), "use auto, cpu, cuda or cuda:N, with N from 0")),
         },
     }
 }
@@ -75,7 +75,7 @@ fn automatic_device() -> Device {
 fn gpu(name: &str, number: usize) -> anyhow::Result<Device> {
     use ops::cuda;
 
-    cuda::open(number).map_err(|failure| usage(format!("cannot compute on {name}: {failure}"), way_out(&failure)))
+    cuda::open(number).map_err(|failure| usage_error(format!("cannot compute on {name}: {failure}"), way_out(&failure)))
 }
 
 /// What to do about a GPU that cannot be used.
@@ -102,7 +102,7 @@ fn way_out(failure: &ops::cuda::CudaFailure) -> &'static str {
 
 #[cfg(not(feature = "cuda"))]
 fn gpu(name: &str, _: usize) -> anyhow::Result<Device> {
-    Err(usage(
+    Err(usage_error(
         format!("the device {name} needs a build with CUDA, but this program was built without it"),
         "build with --features cuda, or use the device auto or cpu",
     ))
@@ -111,7 +111,7 @@ fn gpu(name: &str, _: usize) -> anyhow::Result<Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[cfg(not(feature = "cuda"))]
     #[test]

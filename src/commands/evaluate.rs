@@ -20,9 +20,9 @@ use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::training::trainer::Outcome;
-use base::fault::{fault, usage};
-use base::team::Team;
+use base::error::{failure, usage_error};
 use base::terminal;
+use base::worker_pools::WorkerPools;
 use datasets::prepared::{Dataset, Split};
 use metrics::meteor::Meteor;
 use metrics::score::ScoreOptions;
@@ -65,10 +65,10 @@ pub struct EvaluateArgs {
 /// A checkpoint or data that cannot be used, an image that cannot be read, a disk that cannot be written.
 pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let Some(split) = Split::parse(&args.split) else {
-        return Err(usage(format!("unknown split {:?}", args.split), "name train, val or test"));
+        return Err(usage_error(format!("unknown split {:?}", args.split), "name train, val or test"));
     };
     if args.batch_size == 0 {
-        return Err(usage("--batch-size must be at least 1", "64 is a usual value"));
+        return Err(usage_error("--batch-size must be at least 1", "64 is a usual value"));
     }
     let stop = watch_signals("stopped; nothing was written")?;
     let device = select_device(&args.device)?;
@@ -82,7 +82,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let data = EvaluatedData::open(args, split, &opened)?;
     let run = RunDirectory::of_checkpoint(&path).filter(|_| data.is_own);
     let Some(folder) = args.output.clone().or_else(|| run.as_ref().map(RunDirectory::predictions)) else {
-        return Err(usage(
+        return Err(usage_error(
             "the checkpoint is not in a run that was trained on this data set, so there is no default folder for captions",
             "name a folder with --output DIR",
         ));
@@ -91,8 +91,8 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
     let num_threads = rayon::current_num_threads();
     // A GPU takes whole batches.
-    let num_members = if device.is_cpu() { num_threads.min(args.batch_size) } else { 1 };
-    let team = Team::new(num_members, 1)?;
+    let num_pools = if device.is_cpu() { num_threads.min(args.batch_size) } else { 1 };
+    let pools = WorkerPools::new(num_pools, 1)?;
     let files = ImageFiles::of_dataset(&data.dataset, opened.processor.clone(), None);
     stop.attend();
     let request = split_evaluation::Request {
@@ -114,7 +114,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             seed: 0,
         },
     };
-    let Some(mut found) = split_evaluation::evaluate(&request, &team, || !stop.is_raised())? else {
+    let Some(mut found) = split_evaluation::evaluate(&request, &pools, || !stop.is_raised())? else {
         terminal::warning("captioning was stopped; nothing was written");
         return Ok(Outcome::Interrupted);
     };
@@ -147,12 +147,12 @@ impl EvaluatedData {
         let training = opened.training.as_ref();
         let own = training.and_then(|training| training.config.data.directory.as_deref());
         let Some(directory) = args.data.as_deref().or(own) else {
-            return Err(usage("no data set to caption", "name its folder with --data DIR"));
+            return Err(usage_error("no data set to caption", "name its folder with --data DIR"));
         };
         let dataset = Dataset::open(directory)?;
         let training = training.filter(|training| training.dataset_digest == dataset.digest);
         if training.is_none() && args.data.is_none() {
-            return Err(fault(
+            return Err(failure(
                 format!("the data set in {} is not the one that the checkpoint was trained on", directory.display()),
                 "name another data set with --data DIR",
             ));
@@ -170,7 +170,7 @@ impl EvaluatedData {
             }
         };
         if images.is_empty() {
-            return Err(fault(
+            return Err(failure(
                 format!("the data set in {} has no image in the split {}", dataset.directory.display(), split.name()),
                 "name another split with --split, or another data set with --data",
             ));

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::config::RunConfig;
-use base::fault::{one_line, usage};
+use base::error::{one_line, usage_error};
 use base::home::expand;
 
 /// Expands `~` in the paths of a config. Paths that equal those of `checkpoint`, whose run resumes, stay as they are.
@@ -38,7 +38,7 @@ fn expand_with(
 /// The path as text.
 fn in_a_config(path: PathBuf) -> Result<String> {
     path.into_os_string().into_string().map_err(|path| {
-        usage(
+        usage_error(
             format!("{} is not UTF-8, which a config needs", Path::new(&path).display()),
             "use another path, such as that of a link to it",
         )
@@ -53,7 +53,7 @@ pub(crate) fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::{describe, is_usage};
+    use base::error::{describe, is_usage_error};
 
     /// As [`expand`] with a home folder that is known here.
     fn at_home(path: &Path) -> Result<PathBuf> {
@@ -91,7 +91,7 @@ mod tests {
         let mut config = RunConfig::default();
         config.data.source = Some("~ann/archives".into());
         let error = expand_config(&mut config, None).unwrap_err();
-        assert!(is_usage(&error));
+        assert!(is_usage_error(&error));
         let text = describe(&error);
         assert!(text.starts_with("cannot use data.source\n  caused by: ~ann/archives names the home folder"), "{text}");
     }

@@ -16,7 +16,7 @@ use crate::run::session::Uploads;
 use crate::training::checkpointer::SavePoint;
 use crate::training::events::{Event, Observer};
 use base::atomic_file;
-use base::fault::{describe, one_line};
+use base::error::{describe, one_line};
 use base::stop::StopFlag;
 use base::{terminal, threads};
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::config::ModelConfig;
 use crate::run::initial_model::ModelFolders;
-use base::fault::usage;
+use base::error::usage_error;
 use base::{threads, visible};
 use hub::{self, ModelKind};
 
@@ -43,7 +43,7 @@ fn folder_of(name: &str, what: &str, kind: ModelKind) -> Result<PathBuf> {
     // A Hub id is `name` or `owner/name`; anything that looks like a path is one.
     let looks_local = path.is_absolute() || name.starts_with('.') || name.matches('/').count() > 1;
     if looks_local {
-        return Err(usage(
+        return Err(usage_error(
             format!("{what} does not exist"),
             "give a folder in the Hub's format or the id of a Hub repository, such as google/vit-base-patch16-224-in21k",
         ));

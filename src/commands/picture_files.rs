@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use base::fault::{describe, fault};
+use base::error::{describe, failure};
 use base::{bounded_file, terminal};
 use datasets::source::{START, UnnamedPictures, UnreadPictures};
 use pixels::picture_formats::{READ, format_of_name};
@@ -62,7 +62,7 @@ impl Contents {
         if self.pictures.is_empty() {
             let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
             let message = format!("the folder {} contains no {READ} files{notes}", folder.display());
-            return Err(fault(message, "give another folder, or the files themselves"));
+            return Err(failure(message, "give another folder, or the files themselves"));
         }
         if !notes.is_empty() {
             terminal::message(&format!("{}: {}", folder.display(), notes.join("; ")));

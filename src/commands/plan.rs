@@ -13,8 +13,8 @@ use crate::data::image_source::ImageSource;
 use crate::run::capacity::memory_forecast;
 use crate::training::stopwatch;
 use base::memory;
-use base::team::Team;
 use base::terminal;
+use base::worker_pools::WorkerPools;
 
 /// Says what a run would do, with parameter counts, predicted memory and step time.
 #[derive(Clone, Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
     let notes = setup.notes.clone();
-    let trainer = setup.into_trainer(files.clone(), device, Team::new(plan.num_members, plan.threads_each)?);
+    let trainer = setup.into_trainer(files.clone(), device, WorkerPools::new(plan.num_pools, plan.threads_each)?);
     // What does not fit is not tried.
     let is_on_gpu = plan.gpu.is_some();
     let complaint = memory::available_bytes().filter(|_| !is_on_gpu).and_then(|available| counted.complaint(available));

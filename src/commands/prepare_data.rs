@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::commands::dataset_source;
 use crate::commands::given_paths::path_argument;
-use base::fault::{fault, usage};
+use base::error::{failure, usage_error};
 use base::terminal;
 use datasets::output::finished;
 use datasets::prepare::{self, Done, Request};
@@ -66,7 +66,10 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         let name = request.dataset.get_or_insert_with(|| "flickr30k".to_owned()).clone();
         let directory = request.output.get_or_insert_with(|| PathBuf::from("data").join(&name)).clone();
         if args.revision.is_some() && !dataset_source::is_on_the_hub(&name) {
-            return Err(usage(format!("--revision has no effect: {name} is not on the Hub"), "remove --revision"));
+            return Err(usage_error(
+                format!("--revision has no effect: {name} is not on the Hub"),
+                "remove --revision",
+            ));
         }
         if let Some(revision) = &args.revision
             && let Some(report) = finished(Some(&name), &directory)?
@@ -74,7 +77,10 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         {
             let commit = report.origin.map_or_else(|| "local files".to_owned(), |origin| origin.commit);
             let message = format!("{} was prepared from {commit}, not {revision}", directory.display());
-            return Err(fault(message, "give that commit, choose another `--output`, or remove the old folder first"));
+            return Err(failure(
+                message,
+                "give that commit, choose another `--output`, or remove the old folder first",
+            ));
         }
         if dataset_source::is_on_the_hub(&name) && !prepare::is_there(&name, &directory)? {
             prepare::check_options(&request)?;

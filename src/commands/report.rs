@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::commands::given_paths::path_argument;
 use crate::run::report::{NUM_IMAGES, REPORT_FILE, write};
 use crate::run::run_directory::RunDirectory;
-use base::fault::usage;
+use base::error::usage_error;
 use base::terminal;
 
 /// Writes one HTML page of a run.
@@ -30,7 +30,7 @@ pub struct ReportArgs {
 /// A folder that is not a run's, a file that cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
     if !args.run.join("config.resolved.toml").is_file() {
-        return Err(usage(
+        return Err(usage_error(
             format!("{} is not the folder of a run", args.run.display()),
             "name a folder such as runs/NAME, which holds config.resolved.toml",
         ));

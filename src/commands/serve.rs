@@ -17,7 +17,7 @@ use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::evaluation::description::{Description, describe};
 use crate::run::captioning_model::CaptioningModel;
 use crate::training::trainer::Outcome;
-use base::fault::one_line;
+use base::error::one_line;
 use base::terminal;
 use pixels::image_file::budget::restrict_to_one_picture;
 use serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Server, Settings, Word};

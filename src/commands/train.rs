@@ -19,7 +19,7 @@ use crate::run::session::Session;
 use crate::run::setup::Setup;
 use crate::run::tracking;
 use crate::training::trainer::Outcome;
-use base::fault::usage;
+use base::error::usage_error;
 use base::home::expand;
 use base::stop::StopFlag;
 use base::{terminal, visible};
@@ -87,7 +87,7 @@ fn train(session: Session) -> Result<Outcome> {
 fn resume_with(path: &Path, mut config: RunConfig, stop: StopFlag) -> Result<Outcome> {
     let checkpoint = read_checkpoint(path)?;
     if let Some(key) = config::first_unsafe_difference(&checkpoint.metadata.config, &config) {
-        return Err(usage(
+        return Err(usage_error(
             format!("{key} in the config is not what the checkpoint {} was trained with", path.display()),
             "set it back, or remove training.resume_from to start a new run",
         ));

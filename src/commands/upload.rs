@@ -13,7 +13,7 @@ use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
 use crate::run::model_card::Card;
 use crate::training::trainer::Outcome;
-use base::fault::{WithHint as _, usage};
+use base::error::{WithHint as _, usage_error};
 use base::stop::StopFlag;
 use base::{terminal, threads};
 use hub::{self, Upload, UploadStopped, Uploaded};
@@ -49,7 +49,7 @@ pub fn run(args: &UploadArgs) -> Result<Outcome> {
     hub::check_target(&args.repo)?;
     let path = checkpoint_path(&args.checkpoint)?;
     if args.include_checkpoint && path.is_dir() {
-        return Err(usage(
+        return Err(usage_error(
             format!("{} is not a checkpoint of a run", path.display()),
             "remove --include-checkpoint, or give a checkpoint file",
         ));

@@ -15,7 +15,7 @@ use super::RunConfig;
 use super::source_text::read_text;
 use super::validate::{self, ConfigError};
 use crate::model::encoders::EncoderConfig;
-use base::fault::usage;
+use base::error::usage_error;
 use base::visible;
 
 /// All keys with their meanings and defaults; tests keep it equal to the structs.
@@ -85,7 +85,7 @@ pub fn apply_safe_overrides(config: &RunConfig, overrides: &[String]) -> anyhow:
                 .iter()
                 .map(|allowed| if allowed.ends_with('.') { format!("{allowed}*") } else { (*allowed).to_owned() })
                 .collect();
-            return Err(usage(
+            return Err(usage_error(
                 format!("{key} cannot change when a run resumes from a checkpoint"),
                 format!("only these can: {}; for anything else, start a new run", list.join(", ")),
             ));
@@ -115,7 +115,7 @@ pub fn overridden_text(overrides: &[String], key: &str) -> anyhow::Result<Option
 
 /// A usage error that quotes the user's text.
 fn mistake(message: &str, hint: &str) -> anyhow::Error {
-    usage(visible::line(message), visible::line(hint))
+    usage_error(visible::line(message), visible::line(hint))
 }
 
 /// The config without checks of its values, and the origin of each key.
@@ -378,7 +378,7 @@ mod tests {
 
     use super::*;
     use crate::config::{AugmentationConfig, EncoderTraining, SaveInterval, WandbMode};
-    use base::fault::{describe, is_usage};
+    use base::error::{describe, is_usage_error};
 
     /// The least that a run needs.
     const SMALLEST: &str = "[data]\ndataset = \"shapes\"\n[model.encoder]\nname = \"vit\"\n";
@@ -386,7 +386,7 @@ mod tests {
     fn refusal(text: &str, overrides: &[&str]) -> String {
         let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
         let error = parse(text, "run.toml", &overrides).unwrap_err();
-        assert!(is_usage(&error), "{error:?}");
+        assert!(is_usage_error(&error), "{error:?}");
         describe(&error)
     }
 
@@ -615,7 +615,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_a_usage_error() {
         let error = load(Path::new("no/such/file.toml"), &[]).unwrap_err();
-        assert!(is_usage(&error));
+        assert!(is_usage_error(&error));
         assert!(describe(&error).starts_with("cannot read the config file no/such/file.toml: "));
     }
 
@@ -699,7 +699,7 @@ mod tests {
         let config = with(&[]).unwrap();
         let refused = |text: &str| {
             let error = apply_safe_overrides(&config, &[text.to_owned()]).unwrap_err();
-            assert!(is_usage(&error));
+            assert!(is_usage_error(&error));
             describe(&error)
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use base::fault::usage;
+use base::error::usage_error;
 use base::visible;
 
 /// Reads a config file: UTF-8, or UTF-16 with a byte order mark, as `>` of Windows PowerShell writes it.
@@ -14,13 +14,13 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let name = path.to_string_lossy();
     let name = visible::line(&name);
     let bytes = bounded_file::read(path, MAX_DESCRIPTION_BYTES).map_err(|error| {
-        usage(
+        usage_error(
             format!("cannot read the config file {name}: {error}"),
             "name a TOML file that exists; configs/reference.toml shows every key",
         )
     })?;
     decode(&bytes).map_err(|what| {
-        usage(
+        usage_error(
             format!("the config file {name} {what}"),
             "save it as UTF-8 in your editor, or in PowerShell with `Set-Content -Encoding utf8`",
         )
@@ -52,7 +52,7 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::{describe, is_usage};
+    use base::error::{describe, is_usage_error};
 
     const TEXT: &str = "name = \"кошка 🐈\"\r\nseed = 3\n";
 
@@ -65,7 +65,7 @@ mod tests {
         let path = folder.path().join("run.toml");
         std::fs::write(&path, bytes).unwrap();
         let error = read_text(&path).unwrap_err();
-        assert!(is_usage(&error));
+        assert!(is_usage_error(&error));
         describe(&error)
     }
 

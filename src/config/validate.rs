@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use base::fault::fault;
+use base::error::failure;
 
 use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
 use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
@@ -29,7 +29,7 @@ pub struct ConfigError {
 
 impl From<ConfigError> for anyhow::Error {
     fn from(error: ConfigError) -> Self {
-        fault(format!("{} {}", error.key, error.problem), error.hint)
+        failure(format!("{} {}", error.key, error.problem), error.hint)
     }
 }
 

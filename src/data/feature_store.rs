@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use base::lock::{Holder, Lock};
 use base::{atomic_file, place};
 
@@ -112,7 +112,7 @@ impl FeatureStore {
         read_at(rows, row, number * self.row_bytes as u64)
             .with_context(|| format!("cannot read {}", self.folder.join(ROWS).display()))?;
         if crc32fast::hash(row) != *checksum {
-            return Err(fault(
+            return Err(failure(
                 format!("row {number} of the cache {} is damaged", self.folder.display()),
                 "remove that folder: it is made again from the images",
             ));
@@ -226,7 +226,7 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
             let fits =
                 found.is_ok_and(|found| found.format_version == FORMAT_VERSION && found.description == *description);
             if !fits {
-                return Err(fault(
+                return Err(failure(
                     format!("{} describes something else, or is of another version", path.display()),
                     "remove that folder: it is made again from the images",
                 ));
@@ -242,7 +242,7 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
             if let Some(entry) = found {
                 let message =
                     format!("{} is not a cache, and not empty: it holds {}", folder.display(), entry.display());
-                return Err(fault(message, ELSEWHERE));
+                return Err(failure(message, ELSEWHERE));
             }
             let file = DescriptionFile { format_version: FORMAT_VERSION, description: description.clone() };
             let write = || format!("cannot write {}", path.display());
@@ -324,7 +324,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn description() -> Description {
         Description { content: json!({"encoder": "a"}), row_bytes: 3 }

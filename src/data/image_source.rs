@@ -14,7 +14,7 @@ use crate::config::FeatureType;
 use crate::data::augmentation::Augmentation;
 use crate::data::feature_store::{FeatureStore, Key};
 use crate::data::resized_image::{ResizedImage, pixel_values};
-use base::fault::fault;
+use base::error::failure;
 use datasets::prepared::Dataset;
 use pixels::image_file::{load_known_rgb, load_rgb};
 use pixels::image_processor::ImageProcessor;
@@ -226,7 +226,7 @@ impl StoredImages {
 /// A number that is not finite, or that f16 cannot hold.
 pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-        return Err(fault(
+        return Err(failure(
             format!("the encoder returned {value}"),
             "are its weights sound? With training.precision = \"bf16\", try \"f32\"",
         ));
@@ -237,7 +237,7 @@ pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
             let mut narrow = vec![f16::ZERO; values.len()];
             narrow.convert_from_f32_slice(values);
             if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
-                return Err(fault(
+                return Err(failure(
                     format!("the encoder returned {}, which does not fit into 16 bits", values[index]),
                     "set data.cache_number = \"f32\"",
                 ));
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::data::feature_store::Description;
-    use base::fault::describe;
+    use base::error::describe;
 
     /// A source of features (1, 2) of three images.
     fn stored(folder: &std::path::Path, number: FeatureType) -> ImageSource {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use anyhow::anyhow;
 
-use base::fault::one_line;
+use base::error::one_line;
 use base::terminal;
 use base::threads::spawn;
 

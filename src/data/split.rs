@@ -2,7 +2,7 @@
 //! sides.
 
 use crate::config::SplitSource;
-use base::fault::fault;
+use base::error::failure;
 use base::random::Stream;
 use datasets::prepared::{Dataset, Split};
 
@@ -60,7 +60,7 @@ pub fn split_images(
                 val.len(),
                 test.len()
             );
-            return Err(fault(message, hint_without(&indices)));
+            return Err(failure(message, hint_without(&indices)));
         }
     }
     Ok(indices)
@@ -79,7 +79,7 @@ fn hint_without(indices: &SplitIndices) -> &'static str {
 fn draw(dataset: &Dataset, fraction: f64, seed: u64) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
     if !(fraction > 0.0 && fraction < 1.0) {
         let message = format!("expected `data.validation_fraction` above 0 and below 1, found {fraction}");
-        return Err(fault(message, "0.1 holds out a tenth of the images"));
+        return Err(failure(message, "0.1 holds out a tenth of the images"));
     }
     let name = |&image: &usize| dataset.images[image].filename.as_str();
     let mut images: Vec<usize> =
@@ -90,7 +90,7 @@ fn draw(dataset: &Dataset, fraction: f64, seed: u64) -> anyhow::Result<(Vec<usiz
             dataset.directory.display(),
             images.len()
         );
-        return Err(fault(message, "a training and a validation side need an image each"));
+        return Err(failure(message, "a training and a validation side need an image each"));
     }
     images.sort_unstable_by(|a, b| name(a).cmp(name(b)));
     Stream::new(seed, "split", "validation").shuffle(&mut images);
@@ -109,7 +109,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
     use datasets::image_id::ImageId;
     use datasets::prepared::ImageRecord;
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use base::fault::{WithHint as _, fault, usage};
+use base::error::{WithHint as _, failure, usage_error};
 use datasets::annotations::{Folders, RawDataset, RawImage, Reading, are_others, read_captions, read_scored};
 use datasets::image_id::{IdMap, ImageId};
 use datasets::prepared::Split;
@@ -59,7 +59,7 @@ pub fn read_reference_lists(path: &Path) -> Result<Vec<Vec<String>>> {
 
 fn read_references(path: &Path, split: Option<&str>, noticed: &mut Vec<String>) -> Result<Vec<RawImage>> {
     let known = |word: &str| {
-        let unknown = || usage(format!("there is no split {word:?}"), "expected train, val or test");
+        let unknown = || usage_error(format!("there is no split {word:?}"), "expected train, val or test");
         Split::parse(word).ok_or_else(unknown)
     };
     let split = split.map(known).transpose()?;
@@ -100,31 +100,32 @@ fn notes(found: &RawDataset, path: &Path) -> Vec<String> {
 
 /// Captions with their references in the same file.
 fn inline(path: &Path) -> Result<CaptionSet> {
-    let no_references =
-        |what: &str| fault(format!("{what} has no references"), "name the file with the references: --references FILE");
+    let no_references = |what: &str| {
+        failure(format!("{what} has no references"), "name the file with the references: --references FILE")
+    };
     let Some((scored, lacking)) = read_scored(path).with_context(|| format!("cannot use {}", path.display()))? else {
         return Err(no_references(&path.display().to_string()));
     };
     let mut set = CaptionSet::default();
     if let Some(reject) = lacking.first() {
         let message = format!("{} of {} cannot be scored: {}", reject.what, path.display(), reject.reason);
-        return Err(fault(message, "name the file with the references: --references FILE"));
+        return Err(failure(message, "name the file with the references: --references FILE"));
     }
     for (index, scored) in scored.into_iter().enumerate() {
         let [candidate] = scored.candidates.as_slice() else {
             let message = format!("entry {index} of {} has {} captions", path.display(), scored.candidates.len());
-            return Err(fault(message, "give one caption of the model for each image"));
+            return Err(failure(message, "give one caption of the model for each image"));
         };
         set.captions.push(Captions { candidate: candidate.clone(), references: scored.references });
     }
     if set.captions.is_empty() {
-        return Err(fault(format!("{} holds no caption", path.display()), "there is nothing to score"));
+        return Err(failure(format!("{} holds no caption", path.display()), "there is nothing to score"));
     }
     Ok(set)
 }
 
 fn several_captions(name: &str, number: usize) -> anyhow::Error {
-    fault(
+    failure(
         format!("image {name} has {number} captions, and one of each image is scored"),
         "keep the best of each; of what `caption --num-captions N --json` prints the best is taken",
     )
@@ -225,7 +226,7 @@ fn join(candidates: Vec<RawImage>, references: Vec<RawImage>, set: &mut CaptionS
         }
     }
     if set.captions.is_empty() {
-        return Err(fault("no image has a caption", SAME_IMAGES));
+        return Err(failure("no image has a caption", SAME_IMAGES));
     }
     Ok(())
 }
@@ -239,7 +240,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn read(candidates: &Value, references: Option<&Value>, split: Option<&str>) -> Result<CaptionSet> {
         let folder = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use crate::data::loader::Loader;
 use crate::decoding::{DecodedCaption, Decoding, decode};
 use crate::model::captioner::Captioner;
 use crate::tokenizer::CaptionTokenizer;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 
 /// A model that captions, with its tokenizer.
 pub struct CaptionWriter<'a> {
@@ -103,17 +103,17 @@ impl<'a> CaptionWriter<'a> {
         source: &ImageSource,
         images: &[usize],
         settings: &CaptioningSettings,
-        team: &Team,
+        pools: &WorkerPools,
         mut advance: impl FnMut(usize) -> bool,
     ) -> Result<Option<Vec<WrittenCaption>>> {
-        let size = settings.batch_size.div_ceil(team.size());
+        let size = settings.batch_size.div_ceil(pools.size());
         let jobs: Vec<Vec<usize>> = images.chunks(size).map(<[usize]>::to_vec).collect();
         let (source, device) = (source.clone(), settings.device.clone());
         let load = move |job: Vec<usize>| source.load(&job, Purpose::Evaluation, &device);
         let mut captions = Vec::with_capacity(images.len());
-        let mut loader = Loader::start(jobs, settings.workers, settings.workers + team.size(), Arc::new(load));
+        let mut loader = Loader::start(jobs, settings.workers, settings.workers + pools.size(), Arc::new(load));
         loop {
-            let inputs = loader.by_ref().take(team.size()).collect::<Result<Vec<_>>>()?;
+            let inputs = loader.by_ref().take(pools.size()).collect::<Result<Vec<_>>>()?;
             if inputs.is_empty() {
                 return Ok(Some(captions));
             }
@@ -122,7 +122,7 @@ impl<'a> CaptionWriter<'a> {
                 let input = inputs.get(member);
                 input.map(|input| self.write(input, before + member * size)).transpose()
             };
-            for written in team.each(write) {
+            for written in pools.each(write) {
                 let best = |captions: Vec<WrittenCaption>| captions.into_iter().next().unwrap_or_default();
                 captions.extend(written?.unwrap_or_default().into_iter().map(best));
             }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use crate::data::image_source::{ImageInput, ImageSource, ImageView};
 use crate::data::loader::Loader;
 use crate::model::captioner::Captioner;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 
 /// How the images are read and encoded.
 #[derive(Clone, Debug)]
@@ -31,24 +31,24 @@ pub fn encode_images(
     source: &ImageSource,
     views: &[ImageView],
     settings: &EncodeSettings,
-    team: &Team,
+    pools: &WorkerPools,
     mut keep: impl FnMut(&[ImageView], &[f32]) -> Result<bool>,
 ) -> Result<bool> {
     let jobs: Vec<Vec<ImageView>> =
-        views.chunks(settings.batch_size.div_ceil(team.size())).map(<[ImageView]>::to_vec).collect();
+        views.chunks(settings.batch_size.div_ceil(pools.size())).map(<[ImageView]>::to_vec).collect();
     let (source, device) = (source.clone(), settings.device.clone());
     let load = move |job: Vec<ImageView>| {
         let input = source.load_views(&job, &device)?;
         Ok((job, input))
     };
-    let mut loader = Loader::start(jobs, settings.workers, settings.workers + team.size(), Arc::new(load));
+    let mut loader = Loader::start(jobs, settings.workers, settings.workers + pools.size(), Arc::new(load));
     loop {
-        let loaded = loader.by_ref().take(team.size()).collect::<Result<Vec<_>>>()?;
+        let loaded = loader.by_ref().take(pools.size()).collect::<Result<Vec<_>>>()?;
         if loaded.is_empty() {
             return Ok(true);
         }
         let encode = |member: usize| loaded.get(member).map(|(_, input)| encode(model, input)).transpose();
-        for ((job, _), values) in loaded.iter().zip(team.each(encode)) {
+        for ((job, _), values) in loaded.iter().zip(pools.each(encode)) {
             if !keep(job, &values?.unwrap_or_default())? {
                 return Ok(false);
             }

@@ -9,7 +9,7 @@ use crate::hf::generation_config::GenerationDefaults;
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::EncoderConfig;
 use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use pixels::image_processor::{FolderProcessing, ImageProcessor};
 
 /// The tokenizer of a model's folder, and the config that describes it.
@@ -24,7 +24,7 @@ pub fn read_tokenizer(
     let ids = ModelTokenIds { start: defaults.start, end: defaults.end, pad: defaults.pad };
     let (tokenizer, config) = CaptionTokenizer::from_model_folder(folder, ids)?;
     if tokenizer.vocab_size() > decoder.vocab_size() {
-        return Err(fault(
+        return Err(failure(
             format!(
                 "the tokenizer in {} has {} tokens and its model {}",
                 folder.display(),
@@ -46,7 +46,7 @@ pub fn read_processor(folder: &Path, encoder: &EncoderConfig, notes: &mut Vec<St
                         normalised: save the model's processor (AutoImageProcessor) into its folder too";
     let FolderProcessing { processor, note } = ImageProcessor::from_folder(folder).hint(|| HINT)?.ok_or_else(|| {
         let message = "neither a processor_config.json with an image_processor nor a preprocessor_config.json";
-        fault(format!("{} holds {message}", folder.display()), HINT)
+        failure(format!("{} holds {message}", folder.display()), HINT)
     })?;
     notes.extend(note);
     Ok(processor.with_image_size(encoder.image_size()))

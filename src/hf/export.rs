@@ -16,7 +16,7 @@ use crate::model::captioner::{CaptionerShape, ENCODER};
 use crate::model::parameters::Parameters;
 use crate::model::tensor_file::write_tensors;
 use crate::tokenizer::CaptionTokenizer;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use base::{atomic_file, place};
 use pixels::image_processor::ImageProcessor;
 
@@ -77,7 +77,7 @@ fn make_empty(folder: &Path) -> Result<()> {
         None => fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))
             .hint(|| "name a writable folder"),
-        Some(entry) => Err(fault(
+        Some(entry) => Err(failure(
             format!("the folder {} is not empty: it holds {}", folder.display(), entry.display()),
             "nothing is overwritten: name a new folder with --output, or empty this one",
         )),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::model::hf_fields::model_type;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 /// The folder's `config.json`.
 ///
@@ -15,7 +15,7 @@ use base::fault::{WithHint as _, fault};
 /// A folder or file that is not there, or no JSON.
 pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
     if !folder.is_dir() {
-        return Err(fault(
+        return Err(failure(
             format!("the model folder {} does not exist", folder.display()),
             "name a folder in the Hub's format or the id of a Hub repository",
         ));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::{DecodingConfig, check_decoding};
 use crate::hf::folder::read_json;
 use crate::model::hf_fields::{real_number, whole_number};
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 /// Settings that change captions and are not known here, and the values that change nothing.
 const CHANGING: [(&str, &[f64]); 12] = [

@@ -14,7 +14,7 @@ use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::{EncoderConfig, fit_positions};
 use crate::model::hf_fields::model_type;
 use crate::model::weight_names::Renamed;
-use base::fault::fault;
+use base::error::failure;
 
 /// A model or a part of one, as its folder describes it.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Resul
     let config = read_config(folder)?;
     if !is_captioner(&config) {
         let model_type = model_type(&config);
-        return Err(fault(
+        return Err(failure(
             format!("{} holds a model of model_type {model_type:?}, not a vision-encoder-decoder", folder.display()),
             "set model.encoder.name to an encoder by itself, model.decoder.name to a GPT-2 by itself",
         ));
@@ -161,11 +161,11 @@ mod tests {
     #[test]
     fn a_folder_without_config_or_weights_is_an_error_with_a_hint() {
         let folder = tempfile::tempdir().unwrap();
-        let text = base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
+        let text = base::error::describe(&read_encoder(folder.path(), None).unwrap_err());
         assert!(text.contains("config.json") && text.contains("hint:"), "{text}");
         std::fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#).unwrap();
         std::fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
-        let text = base::fault::describe(&read_encoder(folder.path(), None).unwrap_err());
+        let text = base::error::describe(&read_encoder(folder.path(), None).unwrap_err());
         assert!(text.contains("pickle"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::hf::folder::{read_config, read_json_of};
 use base::bounded_file::{self, MAX_TABLE_BYTES};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use base::memory;
 
 /// Every tensor of the folder's `model.safetensors`, or of the shards that its index names, as f32.
@@ -37,7 +37,7 @@ pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
         None => "a model folder holds config.json and model.safetensors, or shards with model.safetensors.index.json"
             .to_owned(),
     };
-    Err(fault(format!("{} holds no model.safetensors", folder.display()), hint))
+    Err(failure(format!("{} holds no model.safetensors", folder.display()), hint))
 }
 
 /// The class of transformers that the folder's `config.json` names.
@@ -93,7 +93,7 @@ fn read_weights(path: &Path) -> anyhow::Result<Vec<u8>> {
     let header = file.read_exact(&mut length).map(|()| u64::from_le_bytes(length));
     let fits = |header: u64| (2..=found.saturating_sub(LENGTH_BYTES)).contains(&header);
     if !header.is_ok_and(fits) {
-        return Err(fault("it is not a safetensors file, or only the beginning of one", unusable(path)));
+        return Err(failure("it is not a safetensors file, or only the beginning of one", unusable(path)));
     }
     let most = memory::available_bytes().unwrap_or(u64::MAX);
     bounded_file::read(path, most).hint(|| "weights must fit into memory: choose a smaller model")

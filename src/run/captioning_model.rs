@@ -18,7 +18,7 @@ use crate::model::weight_fit::check_fit;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_model;
 use crate::tokenizer::CaptionTokenizer;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use pixels::image_processor::ImageProcessor;
 
 /// Model, tokenizer and image processing.

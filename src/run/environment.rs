@@ -64,7 +64,7 @@ impl Process {
             memory_bytes: memory::total_bytes(),
             gpus: gpu_names(),
             device: plan.gpu.clone().unwrap_or_else(|| "cpu".to_owned()),
-            compute_threads: plan.num_members * plan.threads_each,
+            compute_threads: plan.num_pools * plan.threads_each,
             loader_threads: plan.num_workers,
         }
     }

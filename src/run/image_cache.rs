@@ -26,10 +26,10 @@ use crate::model::role::Part;
 use crate::run::setup::Setup;
 use crate::training::forecast::ENCODE_BATCH;
 use crate::training::plan::ImagePath;
-use base::fault::fault;
+use base::error::failure;
 use base::lock::Holder;
-use base::team::Team;
 use base::terminal::{self, Progress};
+use base::worker_pools::WorkerPools;
 use base::{digest, disk};
 use pixels::image_file::DECODER_VERSION;
 use pixels::image_processor::ImageProcessor;
@@ -42,7 +42,7 @@ use pixels::image_processor::ImageProcessor;
 pub fn image_source(
     setup: &Setup,
     device: &Device,
-    team: &Team,
+    pools: &WorkerPools,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<Option<ImageSource>> {
     let (plan, files) = (&setup.plan, setup.image_files());
@@ -58,7 +58,7 @@ pub fn image_source(
         terminal::message(&format!("cache       {} has all images", folder.display()));
     } else {
         let files = Arc::new(ImageFiles { digests, ..ImageFiles::clone(&files) });
-        let mut filler = CacheFiller { setup, files, keys: &keys, device, team, keep_going };
+        let mut filler = CacheFiller { setup, files, keys: &keys, device, pools, keep_going };
         if !filler.fill(&mut store, &wanted, &content)? {
             return Ok(None);
         }
@@ -224,7 +224,7 @@ fn announce(store: &FeatureStore, wanted: &[ImageView], missing: usize) -> Resul
 /// A twentieth more than the rows has to be free: the index, and some room for the run itself.
 fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
     match free {
-        Some(free) if free < bytes + bytes / 20 => Err(fault(
+        Some(free) if free < bytes + bytes / 20 => Err(failure(
             format!(
                 "the cache needs {:.2} GB in {}, and {:.2} GB are free there",
                 bytes as f64 / base::GIGABYTE,
@@ -244,7 +244,7 @@ struct CacheFiller<'a> {
     files: Arc<ImageFiles>,
     keys: &'a HashMap<ImageView, Key>,
     device: &'a Device,
-    team: &'a Team,
+    pools: &'a WorkerPools,
     keep_going: &'a mut dyn FnMut() -> bool,
 }
 
@@ -274,14 +274,14 @@ impl CacheFiller<'_> {
 
     /// Puts the encoder's outputs into the store; says whether it came to the end.
     fn encode(&mut self, missing: &[ImageView], number: FeatureType, appender: &mut Appender<'_>) -> Result<bool> {
-        let Self { setup, team, .. } = *self;
+        let Self { setup, pools, .. } = *self;
         let plan = &setup.plan;
         let model = Captioner::build(&plan.shape, &setup.parameters.detached().in_precision(plan.precision()))?;
         let settings =
             EncodeSettings { batch_size: ENCODE_BATCH, workers: plan.num_workers, device: self.device.clone() };
         let source = ImageSource::files(Arc::clone(&self.files), plan.views());
         shown("encoding images", missing.len(), |progress| {
-            encode_images(&model, &source, missing, &settings, team, |views, values| {
+            encode_images(&model, &source, missing, &settings, pools, |views, values| {
                 let mut rows = Vec::new();
                 let each = (values.len() / views.len().max(1)).max(1);
                 for (view, values) in views.iter().zip(values.chunks_exact(each)) {
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
     use crate::data::augmentation::Augmentation;
     use crate::model::encoders::vit::VitConfig;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn vit() -> VitConfig {
         let config = json!({ "image_size": 32, "patch_size": 16, "hidden_size": 8, "num_hidden_layers": 2,

@@ -21,7 +21,7 @@ use crate::model::parameters::Parameters;
 use crate::model::role::{ParameterSpec, Part};
 use crate::model::weight_fit::check_fit;
 use crate::tokenizer::CaptionTokenizer;
-use base::fault::{WithHint as _, fault, usage};
+use base::error::{WithHint as _, failure, usage_error};
 use base::memory;
 use datasets::prepared::Dataset;
 use pixels::image_processor::{FolderProcessing, ImageProcessor};
@@ -172,7 +172,7 @@ fn settle_decoder(
         is_written("model.decoder.initializer_range").then_some(section.initializer_range),
     );
     if section.max_seq_len > decoder.num_positions() && is_written("model.decoder.max_seq_len") {
-        return Err(usage(
+        return Err(usage_error(
             format!(
                 "model.decoder.max_seq_len is {} and the model in {} has {} positions",
                 section.max_seq_len,
@@ -186,7 +186,7 @@ fn settle_decoder(
     settled.tokenizer = tokenizer_config;
     settled.model.decoder.take_sizes(&decoder);
     if let Some(found) = config::first_written_difference(&config, &settled) {
-        return Err(usage(
+        return Err(usage_error(
             format!("{} is {} in the config and {} in {}", found.key, found.written, found.other, folder.display()),
             "leave it out: a pretrained decoder brings its sizes and its tokenizer",
         ));
@@ -216,7 +216,7 @@ fn scratch_encoder(
         (Some(encoder), _) => encoder.clone(),
         (None, Some(folder)) => read_encoder_config(folder)?,
         (None, None) => {
-            return Err(usage(
+            return Err(usage_error(
                 "there is no encoder to train",
                 "set model.encoder.name, or model.encoder.pretrained = false and model.encoder.config = { .. }",
             ));
@@ -238,7 +238,7 @@ fn scratch_encoder(
 }
 
 fn check_encoder(encoder: &EncoderConfig) -> Result<()> {
-    encoder.validate().map_err(|error| usage(error, "change model.encoder.image_size or model.encoder.config"))
+    encoder.validate().map_err(|error| usage_error(error, "change model.encoder.image_size or model.encoder.config"))
 }
 
 fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
@@ -246,7 +246,7 @@ fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
     if let EncoderTraining::LastBlocks(count) = config.model.encoder.train
         && count > shape.encoder.num_layers()
     {
-        return Err(usage(
+        return Err(usage_error(
             format!(
                 "model.encoder.train asks for the last {count} blocks; the encoder has {}",
                 shape.encoder.num_layers()
@@ -269,7 +269,7 @@ fn check_memory(
     let values = |spec: &ParameterSpec| spec.shape.iter().map(|&size| size as f64).product::<f64>();
     let needed: f64 = specs.iter().map(|spec| copies(spec) * values(spec) * size_of::<f32>() as f64).sum();
     match available {
-        Some(available) if needed > available as f64 => Err(fault(
+        Some(available) if needed > available as f64 => Err(failure(
             format!(
                 "the model does not fit into memory: its {:.2} billion parameters, with gradients and moments of those \
                  that are trained, take {:.1} GB, and {:.1} GB are available",

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
 use crate::training::train_state::TrainState;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use base::lock::{Attempt, Holder, LOCK_FILE, Lock};
 use base::{atomic_file, place, terminal};
 use records::record::{Line, Record};
@@ -102,7 +102,7 @@ impl RunDirectory {
     /// Another process is at work there.
     pub fn check_owned(&self) -> anyhow::Result<()> {
         match self.lock.as_ref().and_then(|lock| lock.lost_to()) {
-            Some(holder) => Err(fault(
+            Some(holder) => Err(failure(
                 format!("the run in {} was taken over by another process: {holder}", self.path.display()),
                 "let that process continue, or end it and resume the run; this one writes nothing more there",
             )),
@@ -299,7 +299,7 @@ fn is_covered(line: &[u8], state: &TrainState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
     use records::record::StepRecord;
 
     #[test]

@@ -29,8 +29,8 @@ use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
 use crate::training::trainer::{Trainer, TrainingData};
-use base::fault::{fault, usage};
-use base::team::Team;
+use base::error::{failure, usage_error};
+use base::worker_pools::WorkerPools;
 use datasets::prepared::{Dataset, Split};
 use metrics::meteor::Meteor;
 use pixels::image_processor::ImageProcessor;
@@ -80,7 +80,7 @@ impl Setup {
         let metadata = &checkpoint.metadata;
         let (dataset, split) = open_data(&config)?;
         if dataset.digest != metadata.dataset_digest {
-            return Err(fault(
+            return Err(failure(
                 format!(
                     "the data set in {} is not the one that the checkpoint was trained on: expected dataset.json with \
                      SHA-256 {}, found {}",
@@ -122,13 +122,13 @@ impl Setup {
         if let Some(name) = &config.evaluation.caption_split
             && split_of(&split, name).is_empty()
         {
-            return Err(usage(
+            return Err(usage_error(
                 format!("evaluation.caption_split = {name:?}, and the data set has no image in that split"),
                 "name another split, or remove the key",
             ));
         }
         if let Some(count) = config.decoding.max_new_tokens.filter(|&count| count > shape.decoder.num_positions()) {
-            return Err(usage(
+            return Err(usage_error(
                 format!(
                     "decoding.max_new_tokens is {count}, and the decoder has {} positions",
                     shape.decoder.num_positions()
@@ -169,13 +169,13 @@ impl Setup {
         })
     }
 
-    /// The loop over the images of `source`, computed by `team` on `device`.
-    pub fn into_trainer(self, source: ImageSource, device: Device, team: Team) -> Trainer {
+    /// The loop over the images of `source`, computed by `pools` on `device`.
+    pub fn into_trainer(self, source: ImageSource, device: Device, pools: WorkerPools) -> Trainer {
         let captioned = self.captioned_split();
         let pad_id = self.tokenizer.special_ids().pad;
         let data = TrainingData { train: Arc::new(self.train), val: Arc::new(self.val), source, pad_id, captioned };
         let Self { plan, parameters, optimizer, state, .. } = self;
-        Trainer { plan, data, parameters, optimizer, state, device, team, collective: Box::new(Alone) }
+        Trainer { plan, data, parameters, optimizer, state, device, pools, collective: Box::new(Alone) }
     }
 
     /// What a checkpoint of the run as it stands says beside its tensors, without their digest. `written_by` is the

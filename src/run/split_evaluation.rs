@@ -12,9 +12,9 @@ use crate::data::image_source::ImageSource;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::run::split_scores::{FORMAT_VERSION, SplitScores};
-use base::fault::{WithHint as _, fault, usage};
-use base::team::Team;
+use base::error::{WithHint as _, failure, usage_error};
 use base::terminal::{self, Progress};
+use base::worker_pools::WorkerPools;
 use base::{atomic_file, digest};
 use datasets::prepared::Dataset;
 use metrics::corpus::Captions;
@@ -69,12 +69,12 @@ pub struct SplitEvaluation {
 /// An image that cannot be read; what the model gives.
 pub fn evaluate(
     request: &Request<'_>,
-    team: &Team,
+    pools: &WorkerPools,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<SplitEvaluation>> {
     let Request { dataset, split, images, source, writer, model, settings, options } = request;
     let progress = Progress::new(&format!("captioning {split}"), images.len() as u64, 0);
-    let written = writer.write_all(source, images, settings, team, |count| {
+    let written = writer.write_all(source, images, settings, pools, |count| {
         progress.advance(count as u64, "");
         keep_going()
     })?;
@@ -189,7 +189,7 @@ fn files(folder: &Path, split: &str) -> [PathBuf; 2] {
 /// A file of the user with the name of one to be written; an output that is not a folder.
 pub fn check_output(folder: &Path, split: &str) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
-        return Err(usage(format!("{} is not a folder", folder.display()), "name a folder with --output DIR"));
+        return Err(usage_error(format!("{} is not a folder", folder.display()), "name a folder with --output DIR"));
     }
     let [predictions, scores] = files(folder, split);
     let written = SplitScores::read(&scores).ok();
@@ -204,7 +204,7 @@ pub fn check_output(folder: &Path, split: &str) -> Result<()> {
     };
     for path in [&predictions, &scores] {
         if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_ours(path)) {
-            return Err(fault(
+            return Err(failure(
                 format!("{} exists and was not written by an evaluation: it would be replaced", path.display()),
                 "move it away, or name another folder with --output DIR",
             ));

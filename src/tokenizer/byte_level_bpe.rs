@@ -15,7 +15,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use super::contract::{ANEW, KNOWN_KINDS, check_tokens, special_tokens};
 use super::parts::{self, PartKind};
 use crate::config::TokenizerConfig;
-use base::fault::{fault, usage};
+use base::error::{failure, usage_error};
 use base::visible::quoted;
 
 /// The model's type in a `tokenizer.json`.
@@ -97,7 +97,7 @@ pub(super) fn train<'a>(
     let specials = special_tokens(config);
     let smallest = BYTES + specials.len();
     if config.vocab_size < smallest {
-        return Err(usage(
+        return Err(usage_error(
             format!(
                 "tokenizer.vocab_size must be {smallest} or more to hold every byte and the special tokens, found {}",
                 config.vocab_size
@@ -123,7 +123,7 @@ pub(super) fn train<'a>(
     });
     inner.train(&mut trainer, seen).map_err(anyhow::Error::from_boxed).context("cannot train the tokenizer")?;
     if !any_text.into_inner() {
-        return Err(fault(
+        return Err(failure(
             "there are no captions to train the tokenizer on",
             "check that the data set has training images with captions",
         ));
@@ -154,24 +154,24 @@ pub(super) fn around(model: BPE, lowercase: bool) -> anyhow::Result<Tokenizer> {
 /// An unknown parameter, a prefix, dropout, an overlong suffix; merges of something other than tokens.
 pub(super) fn check_model(model: &Map<String, Value>) -> anyhow::Result<()> {
     if let Some(key) = model.keys().find(|key| !MODEL_KEYS.contains(&key.as_str())) {
-        return Err(fault(format!("the tokenizer's model has the unknown parameter {}", quoted(key)), KNOWN_KINDS));
+        return Err(failure(format!("the tokenizer's model has the unknown parameter {}", quoted(key)), KNOWN_KINDS));
     }
     let is_set = |value: &&Value| !value.is_null() && value.as_str() != Some("") && value.as_f64() != Some(0.0);
     for key in ["continuing_subword_prefix", "dropout"] {
         if let Some(value) = model.get(key).filter(is_set) {
             let found = quoted(&value.to_string());
             let message = format!("the tokenizer is not byte-level: expected no {key} in its model, found {found}");
-            return Err(fault(message, KNOWN_KINDS));
+            return Err(failure(message, KNOWN_KINDS));
         }
     }
     let suffix = model.get("end_of_word_suffix").and_then(Value::as_str).unwrap_or_default();
     if suffix.len() > MAX_SUFFIX_BYTES {
         let message =
             format!("expected an end_of_word_suffix of at most {MAX_SUFFIX_BYTES} bytes, found {}", quoted(suffix));
-        return Err(fault(message, KNOWN_KINDS));
+        return Err(failure(message, KNOWN_KINDS));
     }
     let (Some(Value::Object(vocab)), Some(Value::Array(merges))) = (model.get("vocab"), model.get("merges")) else {
-        return Err(fault("the tokenizer has no vocab and merges, which make a BPE", KNOWN_KINDS));
+        return Err(failure("the tokenizer has no vocab and merges, which make a BPE", KNOWN_KINDS));
     };
     check_tokens(vocab.iter().map(|(token, id)| (token.as_str(), id.as_u64())))?;
     for merge in merges {
@@ -194,7 +194,7 @@ pub(super) fn check_merge(left: &str, right: &str, is_token: impl Fn(&str) -> bo
     for token in [left, right, &format!("{left}{right}")] {
         if !is_token(token) {
             let [left, right, token] = [left, right, token].map(quoted);
-            return Err(fault(format!("the merge of {left} and {right}: {token} is not a token"), ANEW));
+            return Err(failure(format!("the merge of {left} and {right}: {token} is not a token"), ANEW));
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
 
 use crate::config::TokenizerConfig;
-use base::fault::{fault, usage};
+use base::error::{failure, usage_error};
 use base::visible::quoted;
 
 /// What to do about a damaged file.
@@ -50,7 +50,7 @@ pub(super) struct Accepted {
 pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Accepted> {
     let id_of = |key: &str, text: &str| {
         inner.token_to_id(text).ok_or_else(|| {
-            usage(
+            usage_error(
                 format!("the tokenizer has no token {text}, which is tokenizer.{key} in the config"),
                 format!("set tokenizer.{key} to a token that it has, or let a new tokenizer be trained"),
             )
@@ -66,7 +66,7 @@ pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::
     inner.set_encode_special_tokens(true);
     let vocab_size = dense_vocab_size(&inner)?;
     if vocab_size > config.vocab_size {
-        return Err(usage(
+        return Err(usage_error(
             format!(
                 "tokenizer.vocab_size is {} in the config, the tokenizer has {vocab_size} tokens",
                 config.vocab_size
@@ -77,7 +77,7 @@ pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::
     let lowercase = lowercases(&inner)?;
     if lowercase != config.lowercase {
         let does = if lowercase { "lower-cases" } else { "does not lower-case" };
-        return Err(usage(
+        return Err(usage_error(
             format!("tokenizer.lowercase is {} in the config, the tokenizer {does} captions", config.lowercase),
             format!("write tokenizer.lowercase = {lowercase}, or let a new tokenizer be trained"),
         ));
@@ -96,7 +96,7 @@ fn check_captions_make_no_special_token(
     let SpecialIds { pad, start, end, .. } = special_ids;
     for text in [&config.pad_token, &config.start_token, &config.end_token] {
         if encode(inner, text)?.iter().any(|id| [pad, start, end].contains(id)) {
-            return Err(usage(
+            return Err(usage_error(
                 format!("the special token {text} can also come from the words of a caption"),
                 "write special tokens with brackets, such as <end>",
             ));
@@ -110,7 +110,7 @@ fn check_text_survives(inner: &Tokenizer) -> anyhow::Result<()> {
     let text = "a man, two dogs";
     let decoded = decode(inner, &encode(inner, text)?)?;
     if decoded != text {
-        return Err(fault(
+        return Err(failure(
             format!("the tokenizer is not byte-level: it turns {text:?} into {}", quoted(&decoded)),
             KNOWN_KINDS,
         ));
@@ -168,7 +168,7 @@ fn dense_vocab_size(tokenizer: &Tokenizer) -> anyhow::Result<usize> {
     let ids: HashSet<u32> = vocab.values().copied().collect();
     match (0..ids.len() as u32).find(|id| !ids.contains(id)) {
         None => Ok(ids.len()),
-        Some(gap) => Err(fault(
+        Some(gap) => Err(failure(
             format!("the tokenizer's {} ids are not 0 to {}: {gap} is missing", ids.len(), ids.len() - 1),
             "let a new tokenizer be trained",
         )),
@@ -179,7 +179,7 @@ fn dense_vocab_size(tokenizer: &Tokenizer) -> anyhow::Result<usize> {
 pub(super) fn check_length(token: &str) -> anyhow::Result<()> {
     if token.len() > MAX_TOKEN_BYTES {
         let message = format!("expected tokens of at most {MAX_TOKEN_BYTES} bytes, found {}", quoted(token));
-        return Err(fault(message, ANEW));
+        return Err(failure(message, ANEW));
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ pub(super) fn check_tokens<'a>(vocab: impl Iterator<Item = (&'a str, Option<u64>
         let id = id.with_context(|| format!("the id of the token {} is not a whole number", quoted(token)))?;
         if let Some(other) = seen.insert(id, token) {
             let message = format!("the tokens {} and {} have the same id, {id}", quoted(other), quoted(token));
-            return Err(fault(message, ANEW));
+            return Err(failure(message, ANEW));
         }
     }
     Ok(())

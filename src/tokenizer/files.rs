@@ -13,7 +13,7 @@ use super::{CaptionTokenizer, byte_level_bpe, contract, raw_from_json};
 use crate::config::TokenizerConfig;
 use base::atomic_file;
 use base::bounded_file::{self, MAX_TABLE_BYTES};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use base::visible::quoted;
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -56,7 +56,7 @@ impl CaptionTokenizer {
                 .map(Some),
             (has_vocab, _) => {
                 let (there, absent) = if has_vocab { (vocab, MERGES) } else { (merges, VOCAB) };
-                Err(fault(
+                Err(failure(
                     format!("{} is there without {absent}", there.display()),
                     format!("put {absent} beside it, or name another folder to have a tokenizer trained there"),
                 ))
@@ -110,7 +110,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
         }
         let pair = line.split_once(' ').filter(|(_, right)| !right.is_empty() && !right.contains(' '));
         let (left, right) = pair.ok_or_else(|| {
-            fault(
+            failure(
                 format!(
                     "{} line {}: expected two tokens with a space between, found {}",
                     merges.display(),
@@ -140,7 +140,7 @@ fn two_files(whole: &str) -> anyhow::Result<(String, String)> {
     let whole: Value = serde_json::from_str(whole).context("the tokenizer's own JSON is damaged")?;
     let model = &whole["model"];
     let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
-        return Err(fault("the tokenizer is not a BPE: it has no merges", "use a byte-level BPE tokenizer"));
+        return Err(failure("the tokenizer is not a BPE: it has no merges", "use a byte-level BPE tokenizer"));
     };
     let mut entries: Vec<(&String, u64)> = vocab.iter().filter_map(|(text, id)| Some((text, id.as_u64()?))).collect();
     entries.sort_by_key(|(_, id)| *id);
@@ -161,7 +161,7 @@ fn two_files(whole: &str) -> anyhow::Result<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     const CAPTIONS: [&str; 3] = ["A dog runs on the beach", "two \"dogs\" run on the béach", "the dog runs \\ <end>"];
 

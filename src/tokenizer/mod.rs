@@ -110,7 +110,7 @@ fn quoted_error(error: tokenizers::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::{describe, is_usage};
+    use base::error::{describe, is_usage_error};
 
     const CAPTIONS: [&str; 4] =
         ["a dog runs on the beach", "two dogs run on the beach", "the dog runs", "a man walks the dog"];
@@ -237,7 +237,7 @@ mod tests {
         let empty = CaptionTokenizer::train(["", " \n"].into_iter(), &config(300));
         assert!(refusal(empty).starts_with("there are no captions"));
         let small = CaptionTokenizer::train(CAPTIONS.into_iter(), &config(259)).err().unwrap();
-        assert!(is_usage(&small));
+        assert!(is_usage_error(&small));
         assert!(describe(&small).contains("must be 260 or more"), "{}", describe(&small));
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::byte_level_bpe;
 use super::contract::{ANEW, KNOWN_KINDS, check_length};
-use base::fault::fault;
+use base::error::failure;
 use base::visible::quoted;
 
 /// Tokens beside the model's: three times those of the model with the most.
@@ -46,7 +46,7 @@ pub(super) fn check(text: &str) -> anyhow::Result<String> {
     let model = file.model.get("type").map_or(byte_level_bpe::MODEL, |model| model.as_str().unwrap_or("unknown"));
     if model != byte_level_bpe::MODEL {
         let message = format!("the tokenizer is not byte-level: expected the model BPE, found {}", quoted(model));
-        return Err(fault(message, KNOWN_KINDS));
+        return Err(failure(message, KNOWN_KINDS));
     }
     byte_level_bpe::check_model(&file.model)?;
     check_added(&file.added_tokens)?;
@@ -58,11 +58,11 @@ pub(super) fn check(text: &str) -> anyhow::Result<String> {
 /// The tokens beside the model's.
 fn check_added(tokens: &Value) -> anyhow::Result<()> {
     let Some(tokens) = tokens.as_array() else {
-        return if tokens.is_null() { Ok(()) } else { Err(fault("the tokenizer's added_tokens are no list", ANEW)) };
+        return if tokens.is_null() { Ok(()) } else { Err(failure("the tokenizer's added_tokens are no list", ANEW)) };
     };
     if tokens.len() > MAX_ADDED {
         let message = format!("the tokenizer has {} added_tokens, at most {MAX_ADDED} are accepted", tokens.len());
-        return Err(fault(message, ANEW));
+        return Err(failure(message, ANEW));
     }
     tokens.iter().filter_map(|token| token["content"].as_str()).try_for_each(check_length)
 }
@@ -72,7 +72,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn refusal(change: impl FnOnce(&mut Value)) -> String {
         let mut model = json!({ "type": "BPE", "vocab": { "a": 0, "b": 1, "ab": 2 }, "merges": [["a", "b"]] });

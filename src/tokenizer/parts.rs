@@ -7,7 +7,7 @@ use regex_automata::util::syntax;
 use serde_json::{Map, Value};
 
 use super::contract::KNOWN_KINDS;
-use base::fault::fault;
+use base::error::failure;
 use base::visible::quoted;
 
 /// The part that stands for each byte.
@@ -82,7 +82,7 @@ impl PartKind {
     }
 
     fn refused(&self, what: &str) -> anyhow::Error {
-        fault(format!("the tokenizer's {} {what}", self.key), KNOWN_KINDS)
+        failure(format!("the tokenizer's {} {what}", self.key), KNOWN_KINDS)
     }
 }
 
@@ -98,7 +98,7 @@ fn check_replace(table: &Map<String, Value>) -> anyhow::Result<()> {
     };
     if least == 0 || content.len() > least {
         let content = quoted(content);
-        return Err(fault(format!("it would make a text longer: it puts {content} for {least} bytes"), KNOWN_KINDS));
+        return Err(failure(format!("it would make a text longer: it puts {content} for {least} bytes"), KNOWN_KINDS));
     }
     Ok(())
 }
@@ -115,13 +115,13 @@ fn check_pattern(pattern: &Value) -> anyhow::Result<Pattern<'_>> {
     let found = found.context("its pattern is neither a String nor a Regex")?;
     let (Pattern::Text(text) | Pattern::Regex(text)) = found;
     if text.chars().count() > MAX_PATTERN {
-        return Err(fault(
+        return Err(failure(
             format!("expected a pattern of at most {MAX_PATTERN} characters, found {}", quoted(text)),
             KNOWN_KINDS,
         ));
     }
     if matches!(found, Pattern::Regex(_)) && repetitions(text).is_none_or(|count| count > MAX_REPETITIONS) {
-        return Err(fault(format!("the repetitions of the pattern {} are too many", quoted(text)), KNOWN_KINDS));
+        return Err(failure(format!("the repetitions of the pattern {} are too many", quoted(text)), KNOWN_KINDS));
     }
     Ok(found)
 }
@@ -166,7 +166,7 @@ fn check_template(table: &Map<String, Value>) -> anyhow::Result<()> {
     match places.as_slice() {
         // The second text is looked up in a list of as many texts as are encoded: one.
         [first] if *first == "A" => Ok(()),
-        _ => Err(fault("expected one place for the text in its template for a single text", KNOWN_KINDS)),
+        _ => Err(failure("expected one place for the text in its template for a single text", KNOWN_KINDS)),
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
 
     use super::super::byte_level_bpe::PARTS;
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn refusal(key: &str, part: &Value) -> String {
         let kind = PARTS.iter().find(|kind| kind.key == key).unwrap();

@@ -8,7 +8,7 @@ use tokenizers::Tokenizer;
 use super::CaptionTokenizer;
 use super::contract::lowercases;
 use crate::config::TokenizerConfig;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 /// The ids that a model's config names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl CaptionTokenizer {
     /// A folder without a tokenizer, a damaged one, one that is not byte-level, an id that it does not have.
     pub fn from_model_folder(folder: &Path, ids: ModelTokenIds) -> anyhow::Result<(Self, TokenizerConfig)> {
         let inner = Self::raw_from_directory(folder)?.ok_or_else(|| {
-            fault(
+            failure(
                 format!("{} holds no tokenizer", folder.display()),
                 "a captioner's folder holds tokenizer.json, or vocab.json and merges.txt",
             )

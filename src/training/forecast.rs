@@ -88,7 +88,7 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     let waiting = 1 + plan.num_workers + LOADED_AHEAD;
     let accumulation = plan.config.training.gradient_accumulation_steps;
     // Two moments, and the sums of gradients that wait for each other in a binary tree.
-    let copies = 2 + ((plan.num_members * accumulation).next_power_of_two().ilog2() as usize).max(1);
+    let copies = 2 + ((plan.num_pools * accumulation).next_power_of_two().ilog2() as usize).max(1);
     let phases =
         [activation_values(plan, batch, length, targets), validation_values(plan, length), encoding_values(plan)];
     MemoryForecast {

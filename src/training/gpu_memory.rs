@@ -1,6 +1,6 @@
 //! What to do when the memory of a GPU is full.
 
-use base::fault::explained;
+use base::error::explained;
 use base::memory;
 
 /// Adds what to do where a GPU says that its memory is full.
@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn a_gpu_whose_memory_is_full_says_what_to_do() {
-        use base::fault::describe;
+        use base::error::describe;
         let full = explain(anyhow::anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
         assert!(describe(&full).contains("lower training.batch_size"), "{}", describe(&full));
         let other = describe(&explain(anyhow::anyhow!("DriverError(CUDA_ERROR_UNKNOWN)")));

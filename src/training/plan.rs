@@ -63,7 +63,7 @@ pub struct RunPlan {
     /// The GPU that computes, as `cuda:N`.
     pub gpu: Option<String>,
     /// Parts of each batch that are computed side by side.
-    pub num_members: usize,
+    pub num_pools: usize,
     /// Threads for each of them.
     pub threads_each: usize,
     /// Threads that read and decode images.
@@ -82,9 +82,9 @@ impl RunPlan {
     ) -> Self {
         let gpu = parameters.gpu().map(|number| format!("cuda:{number}"));
         // A GPU takes whole batches and leaves the threads of the CPU to the loading of images.
-        let (num_members, max_workers) = match gpu {
+        let (num_pools, max_workers) = match gpu {
             Some(_) => (1, MAX_WORKERS_WITH_GPU),
-            None => (team_size(config.training.batch_size.min(counts.train_examples), num_threads), MAX_WORKERS),
+            None => (num_pools_for(config.training.batch_size.min(counts.train_examples), num_threads), MAX_WORKERS),
         };
         let num_workers = config.data.workers.unwrap_or(num_threads.min(max_workers));
         let updates_per_epoch = sampler::num_updates(
@@ -101,8 +101,8 @@ impl RunPlan {
             shape,
             counts,
             gpu,
-            num_members,
-            threads_each: num_threads / num_members,
+            num_pools,
+            threads_each: num_threads / num_pools,
             num_workers,
             updates_per_epoch,
             total_updates,
@@ -168,7 +168,7 @@ impl RunPlan {
 
 /// Into how many parts a batch is split: as many as there are threads, if each part has enough pairs for its products to
 /// stay efficient, and so that no thread is left over.
-fn team_size(batch_size: usize, num_threads: usize) -> usize {
+fn num_pools_for(batch_size: usize, num_threads: usize) -> usize {
     const MIN_PAIRS: usize = 4;
     let max = (batch_size / MIN_PAIRS).min(num_threads).max(1);
     (1..=max).rev().find(|&members| num_threads.is_multiple_of(members)).unwrap_or(1)
@@ -198,7 +198,7 @@ mod tests {
             ((64, 7), 7),
             ((24, 7), 1),
         ] {
-            assert_eq!(team_size(batch_size, num_threads), expected, "{batch_size} pairs on {num_threads} threads");
+            assert_eq!(num_pools_for(batch_size, num_threads), expected, "{batch_size} pairs on {num_threads} threads");
         }
     }
 }

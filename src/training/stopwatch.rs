@@ -54,8 +54,8 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         let (batches, loading) = load_trial(&trainer, files, update)?;
         let started = Instant::now();
         let step = number as u64;
-        let Trainer { parameters, optimizer, team, .. } = &mut trainer;
-        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, team)?.read(optimizer)?;
+        let Trainer { parameters, optimizer, pools, .. } = &mut trainer;
+        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, pools)?.read(optimizer)?;
         let computing = started.elapsed().as_secs_f64();
         // Reading continues during the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));
@@ -84,10 +84,10 @@ fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
 /// The batches of an update and the seconds that reading their images took. Constants stand in for features that a run
 /// would have on disk.
 fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
-    let Trainer { data, plan, team, device, .. } = trainer;
+    let Trainer { data, plan, pools, device, .. } = trainer;
     let encoder = &plan.shape.encoder;
     let started = Instant::now();
-    let batches = data.update_batches(update, team.size(), device, |images| match plan.image_path {
+    let batches = data.update_batches(update, pools.size(), device, |images| match plan.image_path {
         ImagePath::EncodedOnce => {
             let shape = (images.len(), encoder.sequence_length(), encoder.hidden_size());
             Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * shape.1 * shape.2], shape, device)?))
@@ -106,14 +106,14 @@ fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u
     let indices = updates.iter().flatten().flatten().take(TRIAL_IMAGES);
     let images: Vec<usize> = indices.map(|&index| trainer.data.train[index as usize].image).collect();
     let model = Captioner::build(&plan.shape, &trainer.parameters.detached().in_precision(plan.precision()))?;
-    let (mut best, members) = (f64::INFINITY, trainer.team.size());
+    let (mut best, members) = (f64::INFINITY, trainer.pools.size());
     for _ in 0..2 {
         let started = Instant::now();
         let input = files.load(&images, Purpose::Training { epoch: 1 }, &trainer.device)?;
         let loading = started.elapsed().as_secs_f64();
         let started = Instant::now();
         if let ImageInput::Pixels(pixel_values) = &input {
-            trainer.team.each(|_| model.encode(pixel_values)).into_iter().collect::<candle_core::Result<Vec<_>>>()?;
+            trainer.pools.each(|_| model.encode(pixel_values)).into_iter().collect::<candle_core::Result<Vec<_>>>()?;
         }
         trainer.device.synchronize()?;
         best = best.min(with_loading(started.elapsed().as_secs_f64(), loading * members as f64, plan));

@@ -12,7 +12,7 @@ use crate::training::gradients::{GradientSums, Gradients};
 use crate::training::loss::Loss;
 use crate::training::optimizer::Optimizer;
 use crate::training::segments::Segments;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use ops::{Dropout, PendingUpdate, Precision, UpdateReport};
 
 /// What stays the same over a run.
@@ -90,7 +90,7 @@ impl Losses {
 }
 
 /// Loss and gradients of an update's batches: the gradient of (sum of the losses / their count), over all processes. Each
-/// member of the team takes its share of this process's batches, one after the other.
+/// member of the pools takes its share of this process's batches, one after the other.
 ///
 /// # Errors
 /// A trainable parameter without a gradient; a batch that does not fit the model; a process that is gone.
@@ -100,7 +100,7 @@ pub fn compute_gradients(
     batches: &[Batch],
     global_step: u64,
     settings: &StepSettings<'_>,
-    team: &Team,
+    pools: &WorkerPools,
 ) -> anyhow::Result<(Losses, Gradients)> {
     let &StepSettings { loss, precision, seed, dropout: probability, collective, .. } = settings;
     let mut firsts = Vec::with_capacity(batches.len());
@@ -116,7 +116,7 @@ pub fn compute_gradients(
     let sums = GradientSums::new(parameters, batches.len());
     let work = |member: usize| -> anyhow::Result<Vec<Tensor>> {
         let mut losses = Vec::new();
-        for (part, batch) in batches.iter().enumerate().skip(member).step_by(team.size()) {
+        for (part, batch) in batches.iter().enumerate().skip(member).step_by(pools.size()) {
             let sinks = |name: &str| sums.sink(part, name);
             let view = parameters.tracked().in_precision(precision).with_sinks(&sinks);
             let model = Captioner::build(shape, &view)?;
@@ -131,7 +131,7 @@ pub fn compute_gradients(
         Ok(losses)
     };
     let mut parts = Vec::with_capacity(batches.len());
-    for of_member in team.each(work) {
+    for of_member in pools.each(work) {
         parts.extend(of_member?);
     }
     let mut gradients = sums.finish(parameters)?;
@@ -157,9 +157,9 @@ pub fn train_step(
     global_step: u64,
     learning_rate: f64,
     settings: &StepSettings<'_>,
-    team: &Team,
+    pools: &WorkerPools,
 ) -> anyhow::Result<PendingStep> {
-    let (losses, gradients) = compute_gradients(shape, parameters, batches, global_step, settings, team)?;
+    let (losses, gradients) = compute_gradients(shape, parameters, batches, global_step, settings, pools)?;
     let update = optimizer.update(parameters, &gradients, &losses.parts, learning_rate, settings.max_grad_norm)?;
     Ok(PendingStep { update, count: losses.count, num_examples: losses.num_examples })
 }

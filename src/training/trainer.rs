@@ -28,9 +28,9 @@ use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
 use crate::training::train_step::{PendingStep, StepOutcome, train_step};
-use base::fault::fault;
+use base::error::failure;
 use base::stop::StopFlag;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use records::record::StepRecord;
 
 /// Skipped updates in a row after which a run gives up.
@@ -95,7 +95,7 @@ pub struct Trainer {
     /// Where it computes.
     pub device: Device,
     /// The threads that compute.
-    pub team: Team,
+    pub pools: WorkerPools,
     /// The processes that compute.
     pub collective: Box<dyn Collective>,
 }
@@ -215,7 +215,7 @@ impl Trainer {
                 .into_iter()
                 .skip(done)
                 .collect();
-        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
+        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.pools.size());
         let purpose = Purpose::Training { epoch };
         let load = move |update: Vec<Vec<u32>>| {
             data.update_batches(&update, num_parts, &device, |images| data.source.load(images, purpose, &device))
@@ -252,7 +252,7 @@ impl Trainer {
             self.state.global_step,
             learning_rate,
             &settings,
-            &self.team,
+            &self.pools,
         )?;
         let state = &mut self.state;
         state.global_step += 1;
@@ -307,7 +307,7 @@ impl Trainer {
 
     fn check_skipped(&self) -> anyhow::Result<()> {
         if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
-            return Err(fault(
+            return Err(failure(
                 format!("loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row"),
                 "start a new run with a lower optimizer.learning_rate, a longer schedule.warmup_steps or \
                  training.max_grad_norm = 1.0",
@@ -335,7 +335,7 @@ impl Trainer {
         let jobs: Vec<_> =
             (0..examples.len()).step_by(size).map(|first| first..(first + size).min(examples.len())).collect();
         outputs.observe(&Event::ValidationStarted { num_batches: jobs.len() as u64 })?;
-        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.team.size());
+        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.pools.size());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
             let load = |images: &[usize]| data.source.load(images, Purpose::Evaluation, &device);
@@ -349,7 +349,7 @@ impl Trainer {
             }
             let parts = self.agreed(parts)?;
             let evaluate = |member: usize| parts.get(member).map(|part| evaluate_batch(&model, part)).transpose();
-            for part in self.team.each(evaluate) {
+            for part in self.pools.each(evaluate) {
                 loss.add(part?.unwrap_or_default());
             }
             outputs.observe(&Event::ValidationBatch)?;
@@ -406,7 +406,7 @@ impl Trainer {
             stops = observed.and_then(|()| self.collective.any(stop.is_raised()));
             matches!(stops, Ok(false))
         };
-        let written = writer.write_all(&self.data.source, images, &settings, &self.team, advance)?;
+        let written = writer.write_all(&self.data.source, images, &settings, &self.pools, advance)?;
         stops?;
         Ok(written.map(|captions| {
             let scores = is_scored.then(|| captioned.score(&captions, config.seed));

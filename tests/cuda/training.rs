@@ -1,6 +1,6 @@
 //! Whole models: gradients, training step by step, captions.
 
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device};
 use caption_train::config::{DecodingConfig, OptimizerConfig};
 use caption_train::data::batch::Batch;
@@ -56,10 +56,11 @@ fn the_gradients_of_whole_models_equal_those_of_the_cpu() {
             let on_cpu = random_parameters(&shape, DType::F32);
             let batches = [batch(&shape, &CAPTIONS[..2], DType::F32), batch(&shape, &CAPTIONS[2..], DType::F32)];
             let (expected_loss, expected) =
-                compute_gradients(&shape, &on_cpu, &batches, 4, &SETTINGS, &Team::alone()).unwrap();
+                compute_gradients(&shape, &on_cpu, &batches, 4, &SETTINGS, &WorkerPools::alone()).unwrap();
             let on_gpu = parameters_on(&shape, &on_cpu, &gpu());
             let batches = batches.map(|batch| batch_on(&batch, &gpu()));
-            let (loss, found) = compute_gradients(&shape, &on_gpu, &batches, 4, &settings, &Team::alone()).unwrap();
+            let (loss, found) =
+                compute_gradients(&shape, &on_gpu, &batches, 4, &settings, &WorkerPools::alone()).unwrap();
             let (loss, expected_loss) = (loss.read().unwrap().mean(), expected_loss.read().unwrap().mean());
             assert!((loss - expected_loss).abs() < of_loss, "{kind:?} {precision:?}: {loss}, expected {expected_loss}");
             let of_all = on_cpu.trainable().map(|(name, _)| largest(expected.get(name).unwrap())).fold(0.0, f64::max);
@@ -83,7 +84,8 @@ fn training(shape: &CaptionerShape, device: &Device) -> Vec<f64> {
     let (mut losses, mut last) = (Vec::new(), None);
     for step in 0..100 {
         let next =
-            train_step(shape, &parameters, &mut optimizer, &batches, step, 0.003, &SETTINGS, &Team::alone()).unwrap();
+            train_step(shape, &parameters, &mut optimizer, &batches, step, 0.003, &SETTINGS, &WorkerPools::alone())
+                .unwrap();
         if let Some(pending) = last.replace(next) {
             losses.push(pending.read(&mut optimizer).unwrap().loss.mean());
         }

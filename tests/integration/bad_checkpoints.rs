@@ -5,7 +5,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use base::fault::describe;
+use base::error::describe;
 use base::random::Stream;
 use caption_train::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_metadata, read_model};
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use anyhow::{Result, ensure};
 use base::stop::StopFlag;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::RunConfig;
 use caption_train::data::image_source::{ImageFiles, ImageInput, ImageSource};
@@ -174,7 +174,7 @@ impl Checkpointer for Saves {
     }
 }
 
-/// Trains with two members of a team. `stop` is that of this process.
+/// Trains with two members of a pools. `stop` is that of this process.
 fn train(
     setup: Setup,
     collective: Box<dyn Collective>,
@@ -183,7 +183,7 @@ fn train(
     watch: Option<(u64, bool)>,
 ) -> Trained {
     let source = ImageSource::files(Arc::clone(files), setup.plan.views());
-    let trainer = setup.into_trainer(source, Device::Cpu, Team::new(2, 1).unwrap());
+    let trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap());
     let mut trainer = Trainer { collective, ..trainer };
     let (after, fails) = watch.map_or((None, false), |(after, fails)| (Some(after), fails));
     let mut watcher = Watcher { after, fails, stop: stop.clone(), reported: Vec::new(), num_events: 0 };
@@ -305,7 +305,8 @@ fn an_update_whose_loss_is_not_finite_in_one_process_is_skipped_by_all() {
             collective: process,
         };
         let pending =
-            train_step(&shape, &parameters, &mut optimizer, &[batch], 0, 0.1, &settings, &Team::alone()).unwrap();
+            train_step(&shape, &parameters, &mut optimizer, &[batch], 0, 0.1, &settings, &WorkerPools::alone())
+                .unwrap();
         let outcome = pending.read(&mut optimizer).unwrap();
         (outcome, bits(&parameters))
     };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use base::fault::{describe, is_usage};
+use base::error::{describe, is_usage_error};
 use caption_train::config::{RunConfig, load, parse, to_toml};
 
 fn configs() -> PathBuf {
@@ -42,7 +42,7 @@ fn the_reference_gives_the_defaults() {
 #[test]
 fn an_empty_config_says_what_is_missing_first() {
     let error = parse("", "run.toml", &[]).unwrap_err();
-    assert!(is_usage(&error));
+    assert!(is_usage_error(&error));
     insta::assert_snapshot!(describe(&error), @r#"
     data.dataset and data.directory are both absent: the run has no images and captions in run.toml
       hint: write dataset = "flickr8k" or directory = "FOLDER" of a prepared data set under [data]

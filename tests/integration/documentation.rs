@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use base::fault::describe;
+use base::error::describe;
 use caption_train::cli;
 use caption_train::config::{self, RunConfig};
 use clap::error::ErrorKind;

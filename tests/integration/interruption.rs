@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use base::stop::StopFlag;
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use candle_core::Device;
 use caption_train::config;
 use caption_train::data::image_source::ImageSource;
@@ -62,7 +62,7 @@ pub(crate) fn run(
     let source = ImageSource::files(setup.image_files(), setup.plan.views());
     let mut keeper = CheckpointKeeper::new(folder.clone(), setup.checkpoint_metadata("a test".to_owned()).unwrap());
     let mut watcher = Watcher { stop: stop.clone(), decide, steps: Vec::new(), validations: Vec::new() };
-    let mut trainer = setup.into_trainer(source, Device::Cpu, Team::new(2, 1).unwrap());
+    let mut trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap());
     let outcome = trainer.run(&mut watcher, &mut keeper, &stop);
     (outcome, watcher.steps, watcher.validations)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
@@ -121,7 +121,8 @@ fn every_trainable_parameter_of_every_variant_gets_a_gradient() {
         let mut parameters = random_parameters(&shape, DType::F64);
         shape.freeze(&mut parameters, training);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
-        let (_, gradients) = compute_gradients(&shape, &parameters, &[batch], 0, &SETTINGS, &Team::alone()).unwrap();
+        let (_, gradients) =
+            compute_gradients(&shape, &parameters, &[batch], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
         let mut trained = 0;
         for (name, var) in parameters.trainable() {
             let gradient = gradients.get(name).unwrap();
@@ -163,7 +164,8 @@ fn gradients_equal_finite_differences_of_the_loss() {
         let shape = shape(kind, true, true);
         let parameters = random_parameters(&shape, DType::F64);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
-        let (_, gradients) = compute_gradients(&shape, &parameters, &[batch], 0, &SETTINGS, &Team::alone()).unwrap();
+        let (_, gradients) =
+            compute_gradients(&shape, &parameters, &[batch], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
         let names: Vec<String> = parameters.trainable().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let gradient: Vec<f64> = gradients.get(&name).unwrap().flatten_all().unwrap().to_vec1().unwrap();
@@ -234,24 +236,30 @@ fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
     shape.decoder.set_training_options(Some(0.3), None);
     let parameters = random_parameters(&shape, DType::F64);
     let settings = StepSettings { dropout: 0.3, loss: &TokenCrossEntropy { label_smoothing: 0.1 }, ..SETTINGS };
-    let gradients = |split: &[&[&[u32]]], num_members: usize| {
+    let gradients = |split: &[&[&[u32]]], num_pools: usize| {
         let batches: Vec<_> = split.iter().map(|captions| batch(&shape, captions, DType::F64)).collect();
-        let team = Team::new(num_members, 1).unwrap();
-        let (losses, gradients) = compute_gradients(&shape, &parameters, &batches, 4, &settings, &team).unwrap();
+        let pools = WorkerPools::new(num_pools, 1).unwrap();
+        let (losses, gradients) = compute_gradients(&shape, &parameters, &batches, 4, &settings, &pools).unwrap();
         (losses.read().unwrap(), gradients)
     };
     let (loss, whole) = gradients(&[&CAPTIONS], 1);
     // Alone, with fewer members than parts, and with a member that has nothing to do.
-    for num_members in [1, 2, 4] {
-        let (split_loss, split) = gradients(&[&CAPTIONS[..1], &CAPTIONS[1..2], &CAPTIONS[2..]], num_members);
+    for num_pools in [1, 2, 4] {
+        let (split_loss, split) = gradients(&[&CAPTIONS[..1], &CAPTIONS[1..2], &CAPTIONS[2..]], num_pools);
         assert!((loss.mean() - split_loss.mean()).abs() < EXACT);
         for (name, _) in parameters.trainable() {
             let difference = max_difference(whole.get(name).unwrap(), split.get(name).unwrap());
             assert!(difference < EXACT, "{name}: {difference}");
         }
     }
-    let plain =
-        compute_gradients(&shape, &parameters, &[batch(&shape, &CAPTIONS, DType::F64)], 4, &SETTINGS, &Team::alone());
+    let plain = compute_gradients(
+        &shape,
+        &parameters,
+        &[batch(&shape, &CAPTIONS, DType::F64)],
+        4,
+        &SETTINGS,
+        &WorkerPools::alone(),
+    );
     assert!((plain.unwrap().0.read().unwrap().mean() - loss.mean()).abs() > 1e-3, "dropout did nothing");
 }
 
@@ -264,8 +272,10 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
     let copies = batch_of(Tensor::cat(&[&picture, &picture], 0).unwrap(), captions);
     let mut shared = batch_of(picture, captions);
     shared.image_rows = Some(Tensor::new(&[0u32, 0], &Device::Cpu).unwrap());
-    let (loss, expected) = compute_gradients(&shape, &parameters, &[copies], 0, &SETTINGS, &Team::alone()).unwrap();
-    let (shared_loss, found) = compute_gradients(&shape, &parameters, &[shared], 0, &SETTINGS, &Team::alone()).unwrap();
+    let (loss, expected) =
+        compute_gradients(&shape, &parameters, &[copies], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+    let (shared_loss, found) =
+        compute_gradients(&shape, &parameters, &[shared], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
     assert!((loss.read().unwrap().sum - shared_loss.read().unwrap().sum).abs() < EXACT);
     for (name, _) in parameters.trainable() {
         assert!(max_difference(expected.get(name).unwrap(), found.get(name).unwrap()) < EXACT, "{name}");
@@ -404,7 +414,7 @@ fn products_in_bf16_reach_every_layer_and_stay_near_those_in_f32() {
             let settings = StepSettings { precision, ..SETTINGS };
             let batch = [batch(&shape, &CAPTIONS, DType::F32)];
             let (losses, gradients) =
-                compute_gradients(&shape, &parameters, &batch, 0, &settings, &Team::alone()).unwrap();
+                compute_gradients(&shape, &parameters, &batch, 0, &settings, &WorkerPools::alone()).unwrap();
             (losses.read().unwrap(), gradients)
         };
         let ((loss, full), (narrow_loss, narrow)) = (gradients(Precision::Full), gradients(Precision::Bf16));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::DecodingConfig;
 use caption_train::config::{EncoderTraining, OptimizerConfig, ScheduleConfig, ScheduleKind};
@@ -253,9 +253,9 @@ fn the_gradient_of_every_parameter_equals_that_of_torch() {
     for name in NAMES {
         for dtype in [DType::F64, DType::F32] {
             let case = Case::load(name, dtype);
-            let team = Team::alone();
+            let pools = WorkerPools::alone();
             let (_, gradients) =
-                compute_gradients(&case.shape, &case.parameters, &[case.two()], 0, &SETTINGS, &team).unwrap();
+                compute_gradients(&case.shape, &case.parameters, &[case.two()], 0, &SETTINGS, &pools).unwrap();
             let expected: HashMap<&str, &Tensor> = case
                 .tensors
                 .iter()
@@ -310,9 +310,9 @@ fn train(case: &Case, run: &Run, mut after: impl FnMut(u64, &Parameters)) -> Vec
             })
             .collect();
         let rate = run.learning_rate * learning_rate_factor(&schedule, step, run.num_updates);
-        let team = Team::alone();
+        let pools = WorkerPools::alone();
         let pending =
-            train_step(&case.shape, &case.parameters, &mut optimizer, &batches, step, rate, &settings, &team).unwrap();
+            train_step(&case.shape, &case.parameters, &mut optimizer, &batches, step, rate, &settings, &pools).unwrap();
         let outcome = pending.read(&mut optimizer).unwrap();
         outcomes.push((outcome.loss.mean(), outcome.grad_norm));
         after(step, &case.parameters);
@@ -449,7 +449,7 @@ fn a_frozen_encoder_of_the_fixture_trains_the_decoder_alone() {
     let mut case = Case::load("vit_gpt2", DType::F64);
     case.shape.freeze(&mut case.parameters, EncoderTraining::Frozen);
     let (_, gradients) =
-        compute_gradients(&case.shape, &case.parameters, &[case.two()], 0, &SETTINGS, &Team::alone()).unwrap();
+        compute_gradients(&case.shape, &case.parameters, &[case.two()], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
     for (name, _) in case.parameters.trainable() {
         assert!(!name.starts_with("encoder."));
         let expected = &case.tensors[&format!("gradient.{name}")];

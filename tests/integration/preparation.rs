@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
-use base::fault::describe;
+use base::error::describe;
 use caption_train::commands::dataset_source::{OnChange, ensure};
 use datasets::prepared::Dataset;
 

@@ -110,7 +110,7 @@ mod online {
     use std::time::Duration;
 
     use base::stop::StopFlag;
-    use base::team::Team;
+    use base::worker_pools::WorkerPools;
     use candle_core::Device;
     use caption_train::data::image_source::ImageSource;
     use caption_train::model::parameters::Parameters;
@@ -220,7 +220,7 @@ mod online {
         }
         let mut orders = Orders { run: run.path(), found: Vec::new() };
         let source = ImageSource::files(setup.image_files(), setup.plan.views());
-        let mut trainer = setup.into_trainer(source, Device::Cpu, Team::new(2, 1).unwrap());
+        let mut trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap());
         trainer.run(&mut Both(&mut observer), &mut orders, &StopFlag::default()).unwrap();
         // Eight updates in two epochs: after each, and after each validation, twice where the model is the best.
         assert!(orders.found.len() >= 11, "{:?}", orders.found);

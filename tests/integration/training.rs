@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use base::team::Team;
+use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device};
 use caption_train::config::{self, RunConfig};
 use caption_train::evaluation::token_loss::evaluate_batch;
@@ -42,7 +42,7 @@ fn one_batch_is_learnt_by_heart() {
         let batches = [batch(&shape, &CAPTIONS, DType::F32)];
         for step in 0..400 {
             let pending =
-                train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &SETTINGS, &Team::alone());
+                train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &SETTINGS, &WorkerPools::alone());
             pending.unwrap().read(&mut optimizer).unwrap();
         }
         let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
@@ -66,7 +66,8 @@ fn a_loss_that_is_not_finite_changes_nothing() {
     };
     let before = values(&parameters);
     let batches = [batch(&shape, &CAPTIONS, DType::F32)];
-    let pending = train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &SETTINGS, &Team::alone()).unwrap();
+    let pending =
+        train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &SETTINGS, &WorkerPools::alone()).unwrap();
     let outcome = pending.read(&mut optimizer).unwrap();
     assert!(outcome.skipped);
     assert_eq!(optimizer.step(), 0);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use base::fault::describe;
+use base::error::describe;
 use pixels::image_file::load_rgb;
 
 fn main() -> Result<()> {

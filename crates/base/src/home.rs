@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::fault::usage;
+use super::error::usage_error;
 use super::visible;
 
 /// The variable that names the home folder.
@@ -27,7 +27,7 @@ fn refuse_detour(path: &Path) -> anyhow::Result<()> {
     let mut before = PathBuf::new();
     for part in path.components() {
         if part == Component::ParentDir && !before.as_os_str().is_empty() && fs::symlink_metadata(&before).is_err() {
-            return Err(usage(
+            return Err(usage_error(
                 format!("{} leads through {}, which does not exist", shown(path), shown(&before)),
                 "write the path without the detour",
             ));
@@ -45,13 +45,13 @@ fn expand_with(path: &Path, home: Option<&OsStr>) -> anyhow::Result<PathBuf> {
     let Some(rest) = path.as_os_str().as_encoded_bytes().strip_prefix(b"~") else { return Ok(path.to_owned()) };
     let written = || shown(path);
     if rest.first().is_some_and(|&byte| !std::path::is_separator(char::from(byte))) {
-        return Err(usage(
+        return Err(usage_error(
             format!("{} names the home folder of another user, which is not supported", written()),
             format!("write the full path; if the file name itself begins with ~, write ./{}", written()),
         ));
     }
     let Some(home) = home.filter(|home| !home.is_empty()) else {
-        return Err(usage(
+        return Err(usage_error(
             format!("cannot expand {}: {VARIABLE} is not set", written()),
             format!("write the full path, or set {VARIABLE}"),
         ));
@@ -63,7 +63,7 @@ fn expand_with(path: &Path, home: Option<&OsStr>) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{describe, is_usage};
+    use crate::error::{describe, is_usage_error};
 
     fn expanded(path: &str) -> PathBuf {
         expand_with(Path::new(path), Some(OsStr::new("/home/ann"))).unwrap()
@@ -71,7 +71,7 @@ mod tests {
 
     fn refusal(path: &str, home: Option<&str>) -> String {
         let error = expand_with(Path::new(path), home.map(OsStr::new)).unwrap_err();
-        assert!(is_usage(&error));
+        assert!(is_usage_error(&error));
         describe(&error)
     }
 
@@ -83,7 +83,7 @@ mod tests {
             [("absent/../there", true), ("there/x/../../there", true), ("there/../there", false), ("absent", false)]
         {
             let found = refuse_detour(&folder.path().join(path));
-            assert_eq!(found.is_err_and(|error| is_usage(&error)), is_refused, "{path}");
+            assert_eq!(found.is_err_and(|error| is_usage_error(&error)), is_refused, "{path}");
         }
         assert!(refuse_detour(Path::new("../x")).is_ok() && refuse_detour(Path::new("./../x")).is_ok());
     }

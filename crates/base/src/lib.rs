@@ -16,7 +16,7 @@ pub mod clock;
 pub mod credentials;
 pub mod digest;
 pub mod disk;
-pub mod fault;
+pub mod error;
 pub mod home;
 #[expect(clippy::disallowed_methods, reason = "opens without truncating")]
 pub mod lock;
@@ -31,8 +31,8 @@ pub mod simd;
 pub mod stop;
 #[expect(clippy::disallowed_methods, reason = "reads what the system says of itself")]
 pub mod system_usage;
-pub mod team;
 #[expect(clippy::disallowed_methods, reason = "the one module that prints")]
 pub mod terminal;
 pub mod threads;
 pub mod visible;
+pub mod worker_pools;

@@ -12,7 +12,7 @@ use anyhow::Result;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use crate::fault::{explained, usage};
+use crate::error::{explained, usage_error};
 use crate::process::CANDLE_THREADS;
 use crate::visible;
 
@@ -87,13 +87,17 @@ fn number(name: &str, text: &str) -> Result<Option<usize>> {
     let max = ALWAYS_ALLOWED.max(MAX_PER_PROCESSOR * processors());
     let hint = || format!("unset {name} to use one thread per processor, {} here", processors());
     match text.trim().parse() {
-        Ok(number) if number > max => {
-            Err(usage(format!("{name} is {number}, but at most {max} threads are allowed on this machine"), hint()))
-        }
+        Ok(number) if number > max => Err(usage_error(
+            format!("{name} is {number}, but at most {max} threads are allowed on this machine"),
+            hint(),
+        )),
         Ok(number) => Ok(Some(number).filter(|&number| number > 0)),
         Err(_) => {
             let found = visible::quoted(text);
-            Err(usage(format!("expected {name} to be a number of threads from 1 to {max}, found {found}"), hint()))
+            Err(usage_error(
+                format!("expected {name} to be a number of threads from 1 to {max}, found {found}"),
+                hint(),
+            ))
         }
     }
 }
@@ -149,7 +153,7 @@ fn limit_of_group(groups: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{describe, is_usage};
+    use crate::error::{describe, is_usage_error};
 
     #[test]
     fn a_number_of_threads_that_is_none_or_too_large_is_a_mistake_of_usage() {
@@ -161,7 +165,7 @@ mod tests {
         for text in ["100000", "18446744073709551616", "-1", "two", "\u{1b}[2J"] {
             let error = number("N", text).unwrap_err();
             let said = describe(&error);
-            assert!(is_usage(&error) && said.contains("hint: unset N") && !said.contains('\u{1b}'), "{said}");
+            assert!(is_usage_error(&error) && said.contains("hint: unset N") && !said.contains('\u{1b}'), "{said}");
         }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset_file::{DatasetFile, ImageEntry};
 use crate::image_id::ImageId;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use base::{digest, terminal};
 
 /// The folder of the images inside a prepared data set.
@@ -98,7 +98,7 @@ impl Dataset {
         // Old captions may lie beside new images.
         if directory.join(MARKER_FILE).exists() && !directory.join(PREPARATION_FILE).exists() {
             let message = format!("the preparation of {} was interrupted", directory.display());
-            return Err(fault(
+            return Err(failure(
                 message,
                 "run the same `caption-train prepare-data` again: it continues where it stopped",
             ));
@@ -157,20 +157,21 @@ fn read_dataset_file(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
     let prepare = "make it with `caption-train prepare-data` (`--dataset NAME --output DIR`), or correct \
                    `data.directory`";
     if !directory.is_dir() {
-        return Err(fault(format!("the data set folder {} does not exist", directory.display()), prepare));
+        return Err(failure(format!("the data set folder {} does not exist", directory.display()), prepare));
     }
     match bounded_file::read(path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(fault(format!("{} has no {DATASET_FILE}: it is not a prepared data set", directory.display()), prepare))
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(failure(
+            format!("{} has no {DATASET_FILE}: it is not a prepared data set", directory.display()),
+            prepare,
+        )),
         Err(error) => Err(anyhow::Error::new(error).context(format!("cannot read {}", path.display()))),
     }
 }
 
 fn check_images(entries: Vec<ImageEntry>) -> anyhow::Result<Vec<ImageRecord>> {
     if entries.is_empty() {
-        return Err(fault("it lists no images", "prepare the data again"));
+        return Err(failure("it lists no images", "prepare the data again"));
     }
     let wild = entries.iter().flat_map(|entry| &entry.sentences).filter(|sentence| clean_caption(&sentence.raw).1);
     let num_wild = wild.count();
@@ -182,7 +183,7 @@ fn check_images(entries: Vec<ImageEntry>) -> anyhow::Result<Vec<ImageRecord>> {
     for (index, entry) in entries.into_iter().enumerate() {
         if !seen.insert(entry.filename.clone()) {
             let message = format!("image {} is listed twice", entry.filename);
-            return Err(fault(message, "list each image once, with all its captions"));
+            return Err(failure(message, "list each image once, with all its captions"));
         }
         images.push(check_image(index, entry)?);
     }
@@ -203,26 +204,26 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
     let ImageEntry { filename, split, imgid, cocoid, sentences, .. } = entry;
     if !is_safe_relative(&filename) {
         let message = format!("the file name {filename:?} of image {index} leaves the folder {IMAGE_FOLDER}/");
-        return Err(fault(message, "use names relative to that folder, without `..`, `\\` or a leading `/`"));
+        return Err(failure(message, "use names relative to that folder, without `..`, `\\` or a leading `/`"));
     }
     let Some(split) = Split::parse(&split) else {
         let message = format!("image {filename}: expected split train, restval, val or test, found {split:?}");
-        return Err(fault(message, "correct `split` of that image"));
+        return Err(failure(message, "correct `split` of that image"));
     };
     if sentences.is_empty() {
-        return Err(fault(format!("image {filename} has no captions"), "give it a caption or remove it"));
+        return Err(failure(format!("image {filename} has no captions"), "give it a caption or remove it"));
     }
     let captions: Vec<String> = sentences.into_iter().map(|sentence| clean_caption(&sentence.raw).0).collect();
     if let Some(empty) = captions.iter().position(String::is_empty) {
         let message = format!("caption {empty} of image {filename} is empty");
-        return Err(fault(message, "remove that caption, or prepare the data again"));
+        return Err(failure(message, "remove that caption, or prepare the data again"));
     }
     if let Some(long) = captions.iter().position(|caption| caption.chars().count() > MAX_CAPTION_CHARS) {
         let message = format!(
             "caption {long} of image {filename} has {} characters, more than {MAX_CAPTION_CHARS}",
             captions[long].chars().count()
         );
-        return Err(fault(message, "shorten or remove that caption, or prepare the data again"));
+        return Err(failure(message, "shorten or remove that caption, or prepare the data again"));
     }
     Ok(ImageRecord { filename, split, captions, image_id: cocoid.or(imgid).unwrap_or(ImageId::Natural(index as u64)) })
 }
@@ -232,7 +233,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn open(json: &str) -> anyhow::Result<Dataset> {
         let folder = tempfile::tempdir().unwrap();

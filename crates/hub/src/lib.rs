@@ -30,7 +30,7 @@ mod upload;
 
 use std::path::PathBuf;
 
-use base::fault::usage;
+use base::error::usage_error;
 use base::stop::StopFlag;
 
 pub use requests::{DatasetRequest, DownloadedDataset, DownloadedFile, ModelKind, Upload, UploadStopped, Uploaded};
@@ -51,7 +51,7 @@ use requests::{check_repository, check_request, check_upload, is_id};
 #[cfg_attr(not(feature = "client"), expect(unused_variables, reason = "nothing can be downloaded"))]
 pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
     if !is_id(id) {
-        return Err(usage(
+        return Err(usage_error(
             format!("\"{id}\" is neither a folder that exists nor the id of a Hub repository"),
             "an id is owner/name, such as google/vit-base-patch16-224-in21k; for a folder check the path",
         ));
@@ -59,7 +59,7 @@ pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
     #[cfg(feature = "client")]
     return model::folder(id, kind, &settings::Settings::from_environment(), &source::Conditions::from_environment());
     #[cfg(not(feature = "client"))]
-    return Err(base::fault::fault(
+    return Err(base::error::failure(
         format!("cannot download {id} from the Hub: this program was built without the feature hub"),
         "give a local folder instead of the id, or build with `--features hub`",
     ));
@@ -83,7 +83,7 @@ pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedD
     #[cfg(feature = "client")]
     return dataset::files(request, &settings::Settings::from_environment(), &source::Conditions::from_environment());
     #[cfg(not(feature = "client"))]
-    return Err(base::fault::fault(
+    return Err(base::error::failure(
         format!("cannot download {} from the Hub: this program was built without the feature hub", request.id),
         format!("build with `--features hub`, or {}", request.manual),
     ));
@@ -129,7 +129,7 @@ pub fn check_target(repo: &str) -> anyhow::Result<()> {
 
 #[cfg(not(feature = "client"))]
 fn built_without(repo: &str) -> anyhow::Error {
-    base::fault::fault(
+    base::error::failure(
         format!("cannot upload {repo} to the Hub: this program was built without the feature hub"),
         "build with `--features hub`, or upload the files with `hf upload`",
     )
@@ -139,14 +139,14 @@ fn built_without(repo: &str) -> anyhow::Error {
 mod tests {
     use super::*;
     use crate::requests::{check_request, check_upload};
-    use base::fault::is_usage;
+    use base::error::is_usage_error;
 
     #[test]
     fn paths_and_mistyped_ids_are_refused_before_any_download() {
         for id in ["", "/", "./vit", "../vit", "a/b/c", "a//b", "owner/", "/name", "a b/c", "a/b--c", "a/-b", "a/b.git"]
         {
             let error = model_folder(id, ModelKind::Encoder).unwrap_err();
-            assert!(is_usage(&error), "{id}: {error:?}");
+            assert!(is_usage_error(&error), "{id}: {error:?}");
         }
         assert!(model_folder(&"x".repeat(97), ModelKind::Encoder).is_err());
     }
@@ -160,11 +160,11 @@ mod tests {
         for name in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", "a\\..\\b", "C:x", "a\nb", ".."] {
             for request in [request("owner/name", &["good", name], None), request("owner/name", &[], Some(name))] {
                 let error = dataset_files(&request).unwrap_err();
-                assert!(is_usage(&error), "{name:?}: {error:?}");
+                assert!(is_usage_error(&error), "{name:?}: {error:?}");
             }
         }
         for id in ["", "..", "a/b/c", "a--b", "../b"] {
-            assert!(is_usage(&dataset_files(&request(id, &["a"], None)).unwrap_err()), "{id}");
+            assert!(is_usage_error(&dataset_files(&request(id, &["a"], None)).unwrap_err()), "{id}");
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
         ];
         for request in bad_paths.iter().chain(&others) {
             let error = upload(request, &StopFlag::default()).unwrap_err();
-            assert!(is_usage(&error), "{request:?}: {error:?}");
+            assert!(is_usage_error(&error), "{request:?}: {error:?}");
         }
         for name in ["config.json", "a/b c/ü.txt", "..a", ".gitattributes", ".github/x"] {
             assert!(check_upload(&wanted("name", &[name], "first")).is_ok(), "{name}");

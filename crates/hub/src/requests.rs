@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use base::fault::usage;
+use base::error::usage_error;
 
 /// Which files of a repository are downloaded, if it has them, in addition to `config.json` and the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,19 +89,19 @@ pub struct DownloadedFile {
 pub(super) fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> {
     let DatasetRequest { id, files, revision, .. } = request;
     if !is_id(id) {
-        return Err(usage(
+        return Err(usage_error(
             format!("\"{id}\" is not the id of a dataset on the Hub"),
             "an id is owner/name, such as nlphuji/flickr30k",
         ));
     }
     if let Some(revision) = revision.filter(|revision| !is_relative(revision)) {
-        return Err(usage(
+        return Err(usage_error(
             format!("{revision:?} cannot be a revision of {id}"),
             "a revision is a branch, a tag or the full hash of a commit",
         ));
     }
     if let Some(name) = files.iter().find(|name| !is_relative(name)) {
-        return Err(usage(
+        return Err(usage_error(
             format!("{name:?} cannot be the name of a file of {id}"),
             "a name is a path in the repository, such as data/train.json",
         ));
@@ -141,7 +141,7 @@ pub(super) fn check_repository(repo: &str) -> anyhow::Result<()> {
     if is_id(repo) {
         return Ok(());
     }
-    Err(usage(
+    Err(usage_error(
         format!("\"{repo}\" is not the id of a model on the Hub"),
         "an id is owner/name, such as google/vit-base-patch16-224-in21k, or only a name for one of your own",
     ))
@@ -152,21 +152,21 @@ pub(super) fn check_upload(request: &Upload) -> anyhow::Result<()> {
     let Upload { repo, message, files, .. } = request;
     check_repository(repo)?;
     if message.trim().is_empty() {
-        return Err(usage(format!("the commit to {repo} has no message"), "describe the upload in a few words"));
+        return Err(usage_error(format!("the commit to {repo} has no message"), "describe the upload in a few words"));
     }
     if files.is_empty() {
-        return Err(usage(format!("no files to upload to {repo}"), "name at least one"));
+        return Err(usage_error(format!("no files to upload to {repo}"), "name at least one"));
     }
     let is_gits = |name: &str| name.split('/').any(|part| part.eq_ignore_ascii_case(".git"));
     if let Some((name, _)) = files.iter().find(|(name, _)| !is_relative(name) || is_gits(name)) {
-        return Err(usage(
+        return Err(usage_error(
             format!("{name:?} cannot be the path of a file in {repo}"),
             "a path is relative, with / between folders, such as tokenizer/vocab.json; no part of it is .. or .git",
         ));
     }
     let mut names = HashSet::new();
     if let Some((name, _)) = files.iter().find(|(name, _)| !names.insert(name)) {
-        return Err(usage(format!("two files have the path {name} in {repo}"), "give each its own path"));
+        return Err(usage_error(format!("two files have the path {name} in {repo}"), "give each its own path"));
     }
     Ok(())
 }

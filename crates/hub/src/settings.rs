@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reqwest::Url;
 
 use base::credentials;
-use base::fault::usage;
+use base::error::usage_error;
 
 const PUBLIC_HUB: &str = "https://huggingface.co";
 
@@ -34,7 +34,9 @@ impl Settings {
             credentials::keep(password);
         }
         // The value is not shown: it may contain a password.
-        url.ok_or_else(|| usage("HF_ENDPOINT is not the address of a server", format!("use one like {PUBLIC_HUB}")))
+        url.ok_or_else(|| {
+            usage_error("HF_ENDPOINT is not the address of a server", format!("use one like {PUBLIC_HUB}"))
+        })
     }
 
     pub(super) fn cache(&self) -> PathBuf {
@@ -80,7 +82,7 @@ fn is_true(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn settings(endpoint: &str) -> Settings {
         Settings { endpoint: Some(endpoint.to_owned()), cache: None, offline: false }

@@ -20,7 +20,7 @@ use super::settings::{Settings, shown, token};
 use super::transfer::Transfer;
 use crate::requests::DownloadedFile;
 use base::disk;
-use base::fault::{WithHint as _, explained, fault, with_hint};
+use base::error::{WithHint as _, explained, failure, with_hint};
 use base::terminal::{message, warning};
 
 /// What a download depends on in addition to its [`Settings`].
@@ -241,7 +241,7 @@ impl<'a> Source<'a> {
         let lacks = |bytes: u64, folder: &Path| (conditions.free_bytes)(folder).filter(|&free| free < bytes);
         let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / base::GIGABYTE);
         if let Some(free) = lacks(needed, &blobs) {
-            return Err(fault(
+            return Err(failure(
                 format!(
                     "downloading {} needs {}, but only {} are free in {}",
                     self.place.repository.id,
@@ -259,7 +259,7 @@ impl<'a> Source<'a> {
         let Some(free) = lacks(copied.saturating_add(shared), there) else { return Ok(()) };
         let fetched =
             if shared > 0 { format!(" in addition to a download of {}", gigabytes(shared)) } else { String::new() };
-        Err(fault(
+        Err(failure(
             format!(
                 "the images need about {} in {}{fetched}, but only {} are free there",
                 gigabytes(copied),
@@ -334,7 +334,7 @@ impl Place<'_> {
     /// The error for something that is missing in the cache, offline.
     pub(super) fn not_cached(&self, what: impl Display) -> anyhow::Error {
         let Repository { id, manual, .. } = self.repository;
-        fault(
+        failure(
             format!("{what} of {id} is not in the cache {}, and HF_HUB_OFFLINE is set", self.cache.display()),
             format!("unset HF_HUB_OFFLINE to download it, or {manual}"),
         )
@@ -343,7 +343,7 @@ impl Place<'_> {
     /// The error for a damaged file of the cache, offline.
     pub(super) fn damaged(&self, path: &Path, expected: &str, found: &str) -> anyhow::Error {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        fault(
+        failure(
             format!("{} is damaged: its hash should be {expected} and is {found}", path.display()),
             format!(
                 "remove it and run the same command with a network and without HF_HUB_OFFLINE to download it again; or \

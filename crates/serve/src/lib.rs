@@ -35,7 +35,7 @@ pub use self::limits::Limits;
 
 use self::queue::Queue;
 use self::routes::App;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 /// A bound port. It is bound before the model is loaded, so that a port in use is reported first.
 #[derive(Debug)]
@@ -58,11 +58,12 @@ impl Server {
     /// A port that is in use or needs more permissions.
     pub fn bind(port: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| match error.kind() {
-            ErrorKind::AddrInUse => {
-                fault(format!("port {port} is in use"), "choose another one with --port, or --port 0 for any free port")
-            }
+            ErrorKind::AddrInUse => failure(
+                format!("port {port} is in use"),
+                "choose another one with --port, or --port 0 for any free port",
+            ),
             ErrorKind::PermissionDenied => {
-                fault(format!("no permission to use port {port}"), "choose one from 1024 upwards with --port")
+                failure(format!("no permission to use port {port}"), "choose one from 1024 upwards with --port")
             }
             _ => anyhow::Error::new(error).context(format!("cannot listen on port {port}")),
         })?;
@@ -128,7 +129,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn port_in_use_is_told_with_a_way_out() {

@@ -23,7 +23,7 @@ use super::limits::Limits;
 use super::problem::Problem;
 use super::queue::{NoPlace, Outcome, Queue};
 use super::{body, guard, query, security_headers};
-use base::fault::describe;
+use base::error::describe;
 
 pub(super) struct App {
     pub(super) queue: Arc<Queue>,

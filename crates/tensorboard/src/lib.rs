@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use base::protobuf::Message;
 use base::system_usage;
 
@@ -231,6 +231,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let failed = EventFile::create(&folder.path().join("file"), 0.0).err().unwrap();
-        assert!(base::fault::describe(&failed).contains("hint: "));
+        assert!(base::error::describe(&failed).contains("hint: "));
     }
 }

@@ -17,7 +17,7 @@ use crate::settings::Mode;
 use base::atomic_file;
 use base::clock;
 use base::digest::Hasher;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use base::place;
 
 const UNWRITABLE: &str =

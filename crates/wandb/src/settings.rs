@@ -14,7 +14,7 @@ use reqwest::Url;
 use crate::netrc;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::credentials;
-use base::fault::{WithHint as _, usage};
+use base::error::{WithHint as _, usage_error};
 
 /// The official client whose protocol and files these are. The server's pages show it as the client's version.
 pub(super) const CLIENT_VERSION: &str = "0.31.0";
@@ -44,7 +44,7 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// `WANDB_PROJECT`.
     pub project: Option<String>,
-    /// User or team: `WANDB_ENTITY`.
+    /// User or pools: `WANDB_ENTITY`.
     pub entity: Option<String>,
     /// Name of the run: `WANDB_NAME`.
     pub name: Option<String>,
@@ -137,7 +137,7 @@ impl Settings {
         let default = if api_key.is_some() { Mode::Online } else { Mode::Offline };
         let mode = wanted.unwrap_or(default);
         if mode == Mode::Online && api_key.is_none() {
-            return Err(usage(
+            return Err(usage_error(
                 format!("Weights & Biases is set to online, but there is no API key for {}", host(&base_url)),
                 "set WANDB_API_KEY, or run `wandb login`, or use the mode offline",
             ));
@@ -176,7 +176,7 @@ fn mode(name: &str) -> anyhow::Result<Mode> {
         "online" | "run" => Ok(Mode::Online),
         "offline" | "dryrun" => Ok(Mode::Offline),
         "disabled" => Ok(Mode::Disabled),
-        _ => Err(usage(format!("WANDB_MODE is {name:?}"), "use online, offline or disabled")),
+        _ => Err(usage_error(format!("WANDB_MODE is {name:?}"), "use online, offline or disabled")),
     }
 }
 
@@ -185,7 +185,7 @@ fn resume(name: Option<String>) -> anyhow::Result<Resume> {
         None | Some("allow" | "auto") => Ok(Resume::Allow),
         Some("must") => Ok(Resume::Must),
         Some("never") => Ok(Resume::Never),
-        Some(other) => Err(usage(format!("WANDB_RESUME is {other:?}"), "use allow, must, never or auto")),
+        Some(other) => Err(usage_error(format!("WANDB_RESUME is {other:?}"), "use allow, must, never or auto")),
     }
 }
 
@@ -193,7 +193,9 @@ fn timeout(seconds: Option<String>) -> anyhow::Result<Duration> {
     let Some(seconds) = seconds else { return Ok(DEFAULT_TIMEOUT) };
     let parsed = seconds.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
     let duration = parsed.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| usage(format!("WANDB_HTTP_TIMEOUT is {seconds:?}"), "give a number of seconds, such as 30"))
+    duration.ok_or_else(|| {
+        usage_error(format!("WANDB_HTTP_TIMEOUT is {seconds:?}"), "give a number of seconds, such as 30")
+    })
 }
 
 fn server(address: Option<String>) -> anyhow::Result<Url> {
@@ -210,7 +212,7 @@ fn address_of(variable: &str, address: &str) -> anyhow::Result<Url> {
     let url = url.filter(|url| url.host_str().is_some() && url.username().is_empty() && url.password().is_none());
     // The address is not shown: it may contain a password.
     url.ok_or_else(|| {
-        usage(format!("{variable} is not the address of a server"), format!("use one like {DEFAULT_SERVER}"))
+        usage_error(format!("{variable} is not the address of a server"), format!("use one like {DEFAULT_SERVER}"))
     })
 }
 
@@ -238,13 +240,13 @@ fn api_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> anyhow:
     };
     let characters = key.chars().count();
     if characters < MIN_KEY_CHARACTERS {
-        return Err(usage(
+        return Err(usage_error(
             format!("{source} has {characters} characters, expected at least {MIN_KEY_CHARACTERS}"),
             "copy the key again from the server's page /authorize",
         ));
     }
     if key.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(usage(
+        return Err(usage_error(
             format!("{source} contains a space"),
             "copy the key again from the server's page /authorize",
         ));
@@ -271,7 +273,7 @@ fn netrc_key(variable: &dyn Fn(&str) -> Option<String>, base_url: &Url) -> Optio
 fn check_project(name: &str) -> anyhow::Result<()> {
     if name.chars().count() > MAX_NAME_CHARACTERS || name.contains(FORBIDDEN) {
         let bounds = format!("use at most {MAX_NAME_CHARACTERS} characters and none of / \\ # ? % :");
-        return Err(usage(format!("the project name {name:?} is not allowed"), bounds));
+        return Err(usage_error(format!("the project name {name:?} is not allowed"), bounds));
     }
     Ok(())
 }
@@ -410,7 +412,7 @@ pub(crate) mod tests {
             &[("WANDB_API_KEY", "secret 789 123456789 123456789 123456789 123456789")],
         ];
         for variables in cases {
-            let text = base::fault::describe(&from_variables(variables).unwrap_err());
+            let text = base::error::describe(&from_variables(variables).unwrap_err());
             assert!(text.contains("hint: ") && !text.contains("secret"), "{text}");
         }
         let settings = from_variables(&[("WANDB_API_KEY", KEY)]).unwrap();

@@ -18,7 +18,7 @@ use crate::model::initialization::Initializer;
 use crate::model::layers::{HiddenActivation, LayerNorm};
 use crate::model::limits::{MAX_DECODER_SIZE, MAX_LAYERS, check_sizes};
 use crate::model::weight_names::Renamed;
-use base::fault::fault;
+use base::error::failure;
 use ops::{self, AttentionOptions, DropoutSite, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 const TOKENS: &str = "transformer.wte.weight";
@@ -68,7 +68,7 @@ impl Gpt2Config {
     /// An option that changes the arithmetic and is not supported; values of another type or that no model has.
     pub fn from_hf(config: &Value) -> Result<Self> {
         if !boolean(config, "scale_attn_weights", true)? || boolean(config, "scale_attn_by_inverse_layer_idx", false)? {
-            return Err(fault(
+            return Err(failure(
                 "a GPT-2 with scale_attn_weights = false or scale_attn_by_inverse_layer_idx = true is not supported",
                 "use one with the ordinary attention, as gpt2 and distilgpt2 are",
             ));
@@ -185,7 +185,7 @@ impl DecoderFamily for Gpt2Config {
             let is_body = ["wte.", "wpe.", "h.", "ln_f."].iter().any(|part| inner.starts_with(part));
             if source == HEAD && self.tie_word_embeddings {
                 if !embedding.as_ref().is_some_and(|embedding| is_equal(embedding, &tensor)) {
-                    return Err(fault(
+                    return Err(failure(
                         format!("{HEAD} is not the token embedding, although config.json ties the two"),
                         "write \"tie_word_embeddings\": false for the decoder into its config.json",
                     ));
@@ -509,7 +509,7 @@ mod tests {
         assert_eq!(renamed.tensors.into_keys().collect::<Vec<_>>(), ["transformer.wte.weight"]);
         let other = (&ones * 2.0).unwrap();
         let error = config(true).take_names(with_head(other.clone())).unwrap_err();
-        assert!(base::fault::describe(&error).contains("although config.json ties the two"), "{error:?}");
+        assert!(base::error::describe(&error).contains("although config.json ties the two"), "{error:?}");
         assert_eq!(config(false).take_names(with_head(other)).unwrap().tensors.len(), 2);
     }
 }

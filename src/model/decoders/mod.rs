@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::hf_fields::model_type;
-use base::fault::fault;
+use base::error::failure;
 
 pub use family::{DecoderFamily, Mode, TextDecoder};
 pub use key_value_cache::KeyValueCache;
@@ -47,7 +47,7 @@ macro_rules! families {
                 })*
                 let known: Vec<String> =
                     [$(<$config>::MODEL_TYPES),*].concat().iter().map(|name| format!("{name:?}")).collect();
-                Err(fault(
+                Err(failure(
                     format!(
                         "expected a decoder of model_type {}, found {:?}", known.join(" or "), model_type(config)
                     ),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::hf_fields::model_type;
-use base::fault::fault;
+use base::error::failure;
 
 pub use family::{EncoderFamily, ImageEncoder, VisionSizes, fit_positions};
 
@@ -56,7 +56,7 @@ macro_rules! families {
                 let (last, others) = known.split_last().map_or((String::new(), String::new()), |(last, others)| {
                     (last.clone(), others.join(", "))
                 });
-                Err(fault(
+                Err(failure(
                     format!("expected model_type {others} or {last}, found {:?}", model_type(config)),
                     "use a ViT or CLIP checkpoint, e.g. google/vit-base-patch16-224-in21k or \
                      openai/clip-vit-base-patch32",
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn another_family_is_refused_by_name() {
         let error = EncoderConfig::from_hf(&serde_json::json!({ "model_type": "swin" })).unwrap_err();
-        let text = base::fault::describe(&error);
+        let text = base::error::describe(&error);
         assert!(
             text.contains("expected model_type \"vit\", \"clip\" or \"clip_vision_model\", found \"swin\""),
             "{text}"

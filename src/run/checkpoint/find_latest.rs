@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::run::checkpoint::reader::read_metadata;
 use crate::run::checkpoint_names::LAST;
 use crate::run::run_directory::RunDirectory;
-use base::fault::{WithHint as _, describe, fault};
+use base::error::{WithHint as _, describe, failure};
 use base::terminal;
 
 /// The latest checkpoint of the run in `folder` that `read` takes, with its path. What is damaged is skipped with a
@@ -35,7 +35,7 @@ pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Res
             Err(error) => skip(&path, &error),
         }
     }
-    Err(fault(
+    Err(failure(
         format!("no resumable checkpoint in {}", checkpoints.display()),
         "name another run or a checkpoint file, or start a new run with --config",
     ))
@@ -63,7 +63,7 @@ pub fn latest_of_runs<T>(output: &Path, read: impl Fn(&Path) -> Result<T>) -> Re
             Err(error) => skip(&run, &error),
         }
     }
-    Err(fault(
+    Err(failure(
         format!("no resumable checkpoint in any run in {}", output.display()),
         "name a run's folder or a checkpoint file, or start a new run with --config",
     ))

@@ -15,7 +15,7 @@ use crate::run::run_directory::RunDirectory;
 use crate::training::checkpointer::{Checkpointer, SavePoint};
 use crate::training::optimizer::Optimizer;
 use crate::training::train_state::TrainState;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use base::{atomic_file, terminal};
 
 /// The checkpoints of a run's folder.

@@ -7,7 +7,7 @@ use crate::config::{RunConfig, TokenizerConfig};
 use crate::model::captioner::CaptionerShape;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::train_state::TrainState;
-use base::fault::fault;
+use base::error::failure;
 use pixels::image_processor::ImageProcessor;
 
 /// Version of the format that is written.
@@ -61,7 +61,7 @@ impl CheckpointMetadata {
         let (found, most) = (tokenizer.vocab_size(), self.shape.decoder.vocab_size());
         if found > most {
             let message = format!("the tokenizer of the checkpoint has {found} tokens and its model {most}");
-            return Err(fault(message, "use another checkpoint of the same run"));
+            return Err(failure(message, "use another checkpoint of the same run"));
         }
         Ok(tokenizer)
     }

@@ -22,7 +22,7 @@ use crate::run::checkpoint::writer::digest_head;
 use crate::training::optimizer::Moments;
 use base::bounded_file;
 use base::digest::{self, Hasher};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 /// Longest header that is read, in bytes; real ones have a few hundred thousand.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -106,7 +106,7 @@ fn read(path: &Path, want: Want) -> Result<Checkpoint> {
 /// The file after its header, the header, and the metadata in it.
 fn open(path: &Path) -> Result<(BufReader<File>, Metadata, CheckpointMetadata)> {
     if path.is_dir() {
-        return Err(fault(
+        return Err(failure(
             format!("{} is a folder, not a checkpoint file", path.display()),
             "name a file, e.g. checkpoints/last.safetensors in a run's folder",
         ));
@@ -265,7 +265,7 @@ mod tests {
     use crate::config::RunConfig;
     use crate::model::tensor_file::write_tensors;
     use crate::training::train_state::TrainState;
-    use base::fault::describe;
+    use base::error::describe;
     use pixels::image_processor::ImageProcessor;
 
     fn sound() -> Value {

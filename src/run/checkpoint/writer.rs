@@ -14,7 +14,7 @@ use crate::run::checkpoint::layout::{
 use crate::training::optimizer::Optimizer;
 use crate::training::train_state::TrainState;
 use base::digest::{self, Hasher};
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 /// Writes the whole state of a run to `path`. Of `run`, a description of the run at any time, all is taken but what the
 /// other arguments say.

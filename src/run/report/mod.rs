@@ -25,7 +25,7 @@ use crate::run::run_directory::RunDirectory;
 use crate::run::split_scores;
 use crate::run::status::RunStatus;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
-use base::fault::{WithHint as _, fault, one_line};
+use base::error::{WithHint as _, failure, one_line};
 use base::quoting::shell_word;
 use base::{atomic_file, terminal};
 use datasets::image_id::ImageId;
@@ -44,7 +44,7 @@ pub const NUM_IMAGES: usize = 24;
 /// A folder that is not a run's; a file that cannot be written, or exists and is not a report.
 pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
-        return Err(fault(
+        return Err(failure(
             format!("{} exists and is not a report: it would be replaced", path.display()),
             "move it away, or name another file with --output",
         ));

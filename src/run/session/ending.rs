@@ -11,7 +11,7 @@ use crate::run::report;
 use crate::run::run_directory::RunDirectory;
 use crate::run::status::RunStatus;
 use crate::training::train_state::TrainState;
-use base::fault::{fault, one_line};
+use base::error::{failure, one_line};
 use base::quoting::shell_path;
 use base::{memory, terminal};
 
@@ -33,7 +33,7 @@ pub(super) fn best_checkpoint(run: &RunDirectory, state: &TrainState) -> Result<
         None => run.last_checkpoint(),
     };
     if !path.is_file() {
-        return Err(fault(
+        return Err(failure(
             format!("the run left no checkpoint in {}", run.checkpoints().display()),
             "was the folder changed during the run?",
         ));

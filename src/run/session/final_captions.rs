@@ -46,7 +46,7 @@ impl FinalCaptions {
         trainer: &Trainer,
         keep_going: impl FnMut() -> bool,
     ) -> Result<Option<Scores<f64>>> {
-        let Trainer { plan, data, device, team, .. } = trainer;
+        let Trainer { plan, data, device, pools, .. } = trainer;
         let config = &plan.config;
         let checkpoint = read_model(best)?;
         let parameters = checkpoint.parameters(device)?;
@@ -72,7 +72,7 @@ impl FinalCaptions {
                 seed: config.seed,
             },
         };
-        let Some(mut found) = split_evaluation::evaluate(&request, team, keep_going)? else { return Ok(None) };
+        let Some(mut found) = split_evaluation::evaluate(&request, pools, keep_going)? else { return Ok(None) };
         found.write(&run.predictions())?;
         run.append_metrics(&found.record()?)?;
         found.show();

@@ -30,10 +30,10 @@ use crate::training::checkpointer::{Checkpointer as _, SavePoint};
 use crate::training::events::Observer;
 use crate::training::trainer::Outcome;
 use base::credentials::hidden;
-use base::fault::{WithHint as _, one_line};
+use base::error::{WithHint as _, one_line};
 use base::stop::{EXIT_CODE, StopFlag};
-use base::team::Team;
 use base::terminal;
+use base::worker_pools::WorkerPools;
 use final_captions::FinalCaptions;
 
 /// A run that is ready to train in its folder, which no other process writes.
@@ -41,7 +41,7 @@ pub struct Session {
     setup: Setup,
     run: RunDirectory,
     device: Device,
-    team: Team,
+    pools: WorkerPools,
     stop: StopFlag,
     /// Program and version, as files record it.
     written_by: String,
@@ -61,7 +61,7 @@ impl Session {
     /// Threads that cannot be had, a folder that cannot be made.
     pub fn fresh(setup: Setup, written: &str, device: Device, stop: StopFlag, written_by: String) -> Result<Self> {
         stop.attend();
-        let team = team_of(&setup)?;
+        let pools = pools_of(&setup)?;
         let run = folder::create(&setup)?;
         run.write("config.toml", written)?;
         if let Some(directory) = &setup.plan.config.tokenizer.directory
@@ -69,7 +69,7 @@ impl Session {
         {
             setup.tokenizer.save(directory)?;
         }
-        Ok(Self { setup, run, device, team, stop, written_by })
+        Ok(Self { setup, run, device, pools, stop, written_by })
     }
 
     /// Resumes the run of the file `checkpoint`, whose metadata are `metadata`: in its folder if nothing there would be
@@ -92,19 +92,19 @@ impl Session {
                 metadata.total_updates, setup.plan.total_updates
             ));
         }
-        let team = team_of(&setup)?;
+        let pools = pools_of(&setup)?;
         let former = RunDirectory::of_checkpoint(checkpoint);
         if let Some(former) = &former
             && let Some(run) = folder::claim_in_place(former, metadata, &setup)?
         {
             folder::rewind(&run, &setup)?;
-            return Ok(Self { setup, run, device, team, stop, written_by });
+            return Ok(Self { setup, run, device, pools, stop, written_by });
         }
         let run = folder::create(&setup)?;
         if let Some(former) = former {
             folder::bring_best(&former, &run, &setup)?;
         }
-        let session = Self { setup, run, device, team, stop, written_by };
+        let session = Self { setup, run, device, pools, stop, written_by };
         // Whatever happens next, the new folder can be resumed.
         session.save_last(&mut session.checkpointer()?)?;
         Ok(session)
@@ -172,7 +172,7 @@ impl Session {
         self.describe();
         let mut checkpointer = self.checkpointer()?;
         let keep_going = &mut || trackers.keep_going();
-        let Some(source) = image_cache::image_source(&self.setup, &self.device, &self.team, keep_going)? else {
+        let Some(source) = image_cache::image_source(&self.setup, &self.device, &self.pools, keep_going)? else {
             // Nothing was trained, but a resume needs a checkpoint.
             self.save_last(&mut checkpointer)?;
             ending::print_resume_command(&self.run);
@@ -180,8 +180,8 @@ impl Session {
         };
         checkpointer.number_if_missing(self.setup.state.global_step)?;
         let final_captions = FinalCaptions::of(&self.setup);
-        let Self { setup, run, device, team, stop, .. } = self;
-        let mut trainer = setup.into_trainer(source, device, team);
+        let Self { setup, run, device, pools, stop, .. } = self;
+        let mut trainer = setup.into_trainer(source, device, pools);
         let training = trainer.plan.config.training.clone();
         let outcome = {
             let (mut console, mut metrics) = (Console::default(), JsonLines::open(&run, training.log_interval)?);
@@ -242,8 +242,8 @@ impl Session {
 }
 
 /// The threads that compute.
-fn team_of(setup: &Setup) -> Result<Team> {
-    Team::new(setup.plan.num_members, setup.plan.threads_each)
+fn pools_of(setup: &Setup) -> Result<WorkerPools> {
+    WorkerPools::new(setup.plan.num_pools, setup.plan.threads_each)
 }
 
 fn log_failure(error: &anyhow::Error) {

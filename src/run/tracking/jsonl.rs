@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::run::run_directory::{RunDirectory, UNWRITABLE};
 use crate::training::events::{Event, Observer};
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use base::place;
 
 /// Appends to the run's file. No tracker: a run that cannot keep its metrics stops.

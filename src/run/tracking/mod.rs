@@ -22,7 +22,7 @@ use crate::config::RunConfig;
 use crate::run::tracking::log_lines::LogLine;
 use crate::run::tracking::tracker::{Tracker, TrackerContext, TrackerKind};
 use crate::training::events::{Event, Observer};
-use base::fault::one_line;
+use base::error::one_line;
 use base::stop::StopFlag;
 use base::terminal;
 use metrics::score::Scores;

@@ -8,7 +8,7 @@ use crate::run::run_directory::{RunDirectory, UNWRITABLE};
 use crate::run::tracking::tracker::{Tracker, TrackerKind};
 use crate::training::events::Event;
 use base::atomic_file;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use metrics::score::SCORE_NAMES;
 use records::record::{EpochRecord, Record, ValidationRecord};
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use image::ImageFormat;
 
-use base::fault::one_line;
+use base::error::one_line;
 use base::terminal;
 use pixels::image_file::{encode, load_rgb};
 use pixels::image_processor::resize_rgb;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use base::clock::unix_seconds;
-use base::fault::one_line;
+use base::error::one_line;
 use base::system_usage::{GpuUsage, ProcessorTime, gpus, memory_percent};
 use base::{memory, terminal, threads};
 

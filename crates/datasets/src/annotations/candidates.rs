@@ -16,7 +16,7 @@ use crate::annotations::text::lines;
 use crate::name_forms::{last_part, loosest, number};
 use crate::prepared::PREPARATION_FILE;
 use crate::source::{START, Source, UnnamedPictures};
-use base::fault::{describe, one_line};
+use base::error::{describe, one_line};
 use pixels::picture_formats::{format_of_name, is_image_name};
 
 /// Files that hold captions perhaps, and are not read.

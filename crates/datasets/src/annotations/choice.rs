@@ -9,7 +9,7 @@ use crate::annotations::training_files::{self, TrainingFile};
 use crate::annotations::unread::UnreadFiles;
 use crate::source::Source;
 use base::digest::sha256;
-use base::fault::{fault, usage};
+use base::error::{failure, usage_error};
 use pixels::picture_formats::format_of_name;
 
 /// What `--dataset` asks for: a known data set, whatever its format, or any data set of a format.
@@ -30,11 +30,9 @@ impl Selector {
             let datasets = KnownDataset::ALL.into_iter().map(KnownDataset::name);
             datasets.chain(FORMATS.iter().map(|format| format.name)).collect::<Vec<_>>().join(", ")
         };
-        FORMATS
-            .iter()
-            .find(|format| format.name == name)
-            .map(|format| Self::Format(format))
-            .ok_or_else(|| usage(format!("unknown data set or format {name:?}"), format!("known names: {}", names())))
+        FORMATS.iter().find(|format| format.name == name).map(|format| Self::Format(format)).ok_or_else(|| {
+            usage_error(format!("unknown data set or format {name:?}"), format!("known names: {}", names()))
+        })
     }
 
     fn allows(self, found: &Match) -> bool {
@@ -115,7 +113,7 @@ fn meant(source: &Source, wanted: Selector, all: &[Match], unread: &UnreadFiles<
             let message = format!("the source holds several kinds of annotations: {}", names.join(", "));
             let one_format = fitting.iter().all(|found| found.format == first.format);
             let choose = if one_format { "" } else { "choose one with `--dataset NAME`, or " };
-            Err(usage(message, format!("{choose}give a folder that has only one")))
+            Err(usage_error(message, format!("{choose}give a folder that has only one")))
         }
     }
 }
@@ -160,7 +158,7 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
     };
     let known = forms.join("; ");
     if let Some(reason) = unread.only_one().filter(|_| all.is_empty()) {
-        return fault(reason, format!("known formats: {known}"));
+        return failure(reason, format!("known formats: {known}"));
     }
     let mut message =
         format!("found no captions {what} among {} files, {num_images} of them images", source.files().len());
@@ -176,19 +174,19 @@ fn nothing_found(source: &Source, wanted: Selector, all: &[Match], unread: &Unre
     for unread in source.unread_pictures() {
         message.push_str(&format!("; {unread}, are not supported: convert them to JPEG or PNG"));
     }
-    fault(message, format!("put the captions beside the images, as one of: {known}"))
+    failure(message, format!("put the captions beside the images, as one of: {known}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::{describe, is_usage};
+    use base::error::{describe, is_usage_error};
 
     #[test]
     fn an_unknown_name_is_a_mistake_of_usage_and_all_names_are_told() {
         let error = Selector::named("flickr9k").unwrap_err();
         let text = describe(&error);
-        assert!(is_usage(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");
+        assert!(is_usage_error(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");
         assert_eq!(Selector::named("coco").unwrap(), Selector::Dataset(KnownDataset::Coco));
         assert_eq!(
             Selector::named("table").unwrap(),

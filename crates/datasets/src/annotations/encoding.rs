@@ -1,7 +1,7 @@
 //! The text of a file, in the encodings that programs write by themselves: UTF-8, and UTF-16 as Excel and PowerShell
 //! save it. An encoding that cannot be told from others (Latin-1, Windows-1252) is refused, with the place.
 
-use base::fault::fault;
+use base::error::failure;
 
 const SAVE: &str = "save the file as UTF-8, or use the file as it is distributed";
 
@@ -17,7 +17,7 @@ pub(crate) fn decode_start(file: &str, bytes: Vec<u8>) -> anyhow::Result<String>
 
 fn decode_part(file: &str, mut bytes: Vec<u8>, is_whole: bool) -> anyhow::Result<String> {
     if bytes.starts_with(b"\xff\xfe\0\0") || bytes.starts_with(b"\0\0\xfe\xff") {
-        return Err(fault(format!("{file} is UTF-32 text, which is not supported"), SAVE));
+        return Err(failure(format!("{file} is UTF-32 text, which is not supported"), SAVE));
     }
     if let Some(unit) = utf_16(&bytes) {
         return decode_utf_16(file, &bytes, unit, is_whole);
@@ -38,11 +38,11 @@ fn decode_part(file: &str, mut bytes: Vec<u8>, is_whole: bool) -> anyhow::Result
     let line = 1 + bytes[..valid].iter().filter(|&&byte| byte == b'\n').count();
     if is_cut {
         let message = format!("line {line} of {file} ends within a character: the file was cut off");
-        return Err(fault(message, "download the whole file again"));
+        return Err(failure(message, "download the whole file again"));
     }
     let other = if bytes.contains(&0) { "" } else { ", perhaps Latin-1 or Windows-1252" };
     let message = format!("line {line} of {file} is not UTF-8 text: it has the byte 0x{:02X}{other}", bytes[valid]);
-    Err(fault(message, SAVE))
+    Err(failure(message, SAVE))
 }
 
 /// How two bytes make a unit of UTF-16.
@@ -81,13 +81,13 @@ fn decode_utf_16(file: &str, bytes: &[u8], unit: Unit, is_whole: bool) -> anyhow
             Err(_) => {
                 let line = 1 + text.matches('\n').count();
                 let message = format!("line {line} of {file} is not UTF-16 text: it has half of a character");
-                return Err(fault(message, SAVE));
+                return Err(failure(message, SAVE));
             }
         }
     }
     if is_cut && is_whole {
         let message = format!("{file} ends within a character of UTF-16: the file was cut off");
-        return Err(fault(message, "download the whole file again"));
+        return Err(failure(message, "download the whole file again"));
     }
     Ok(text)
 }
@@ -95,7 +95,7 @@ fn decode_utf_16(file: &str, bytes: &[u8], unit: Unit, is_whole: bool) -> anyhow
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn utf_16(text: &str, mark: &[u8], bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
         mark.iter().copied().chain(text.encode_utf16().flat_map(bytes)).collect()

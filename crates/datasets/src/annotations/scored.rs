@@ -12,7 +12,7 @@ use crate::annotations::json::text::without_nan;
 use crate::annotations::json::walk::{walk, walk_lines};
 use crate::annotations::raw_dataset::{RawDataset, Reject};
 use crate::source::Source;
-use base::fault::fault;
+use base::error::failure;
 
 /// A caption of a model with what people wrote beside it, in one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
     let shape = match content {
         Content::Json(shape) => shape,
         Content::Broken { reason, .. } => {
-            return Err(fault(format!("{name} cannot be read: {reason}"), "repair the file, or download it again"));
+            return Err(failure(format!("{name} cannot be read: {reason}"), "repair the file, or download it again"));
         }
         _ => return Ok(None),
     };
@@ -80,7 +80,7 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
         })
         .map(drop),
     };
-    walked.map_err(|error| fault(format!("{name} cannot be read: {error}"), "download the file again"))?;
+    walked.map_err(|error| failure(format!("{name} cannot be read: {error}"), "download the file again"))?;
     Ok(Some((scored, rejects)))
 }
 

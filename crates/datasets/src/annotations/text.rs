@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use csv::{ByteRecord, ReaderBuilder};
 
 use crate::annotations::fields::{Field, field};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use pixels::picture_formats::is_image_name;
 
 /// What pandas writes, and reads, in place of a value that is missing; in these letters and no others.
@@ -103,7 +103,7 @@ impl<'a> Table<'a> {
             };
             if values.iter().any(swallowed) {
                 let message = format!("{place} has a quote that is not closed: it holds the rows below it");
-                return Err(fault(message, "write two quotes for one within quotes, and leave none open"));
+                return Err(failure(message, "write two quotes for one within quotes, and leave none open"));
             }
             let joined;
             let mut values = values;
@@ -114,7 +114,7 @@ impl<'a> Table<'a> {
             }
             if values.len() != expected {
                 let message = format!("{place} has {found} values, expected {expected} as in its header");
-                return Err(fault(message, "put quotes around values that hold the separator or a line break"));
+                return Err(failure(message, "put quotes around values that hold the separator or a line break"));
             }
             row(&place, &values)?;
         }
@@ -137,7 +137,7 @@ fn utf8<'a>(bytes: &'a [u8], what: &str) -> anyhow::Result<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn lines_end_as_on_any_system() {

@@ -15,7 +15,7 @@ use crate::annotations::layout::Layout;
 use crate::annotations::raw_dataset::Repair;
 use crate::prepared::Split;
 use crate::source::Source;
-use base::fault::fault;
+use base::error::failure;
 use pixels::picture_formats::is_image_name;
 
 /// Files that are named in a message.
@@ -99,7 +99,7 @@ impl<'a> UnreadFiles<'a> {
                     "repair it or move it out of the source; to use the files beside the images instead, give --dataset {}",
                     found.format.name
                 );
-                Err(fault(message, hint))
+                Err(failure(message, hint))
             }
         }
     }
@@ -123,7 +123,7 @@ impl<'a> UnreadFiles<'a> {
                     "{sister} can be used, but {}, which belongs with it by its name, {}",
                     file.path, file.reason
                 );
-                return Err(fault(
+                return Err(failure(
                     message,
                     "repair the file, or move it out of the source to prepare the rest without it",
                 ));
@@ -140,7 +140,7 @@ impl<'a> UnreadFiles<'a> {
                         path(file),
                         other.format.name
                     );
-                    return Err(fault(
+                    return Err(failure(
                         message,
                         "write both in one form, or move one out of the source to prepare the rest without it",
                     ));

@@ -83,7 +83,7 @@ mod tests {
     use crate::annotations::{Reject, Repair};
     use crate::output::preparation::{Options, finished};
     use crate::prepared::Dataset;
-    use base::fault::describe;
+    use base::error::describe;
     use pixels::image_file::DECODER_VERSION;
 
     fn raw(captions: &[&str]) -> RawDataset {

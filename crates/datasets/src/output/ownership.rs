@@ -18,7 +18,7 @@ use crate::prepared::{
     DATASET_FILE, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, SUMS_FILE, is_safe_relative,
 };
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
-use base::fault::fault;
+use base::error::failure;
 use base::lock::LOCK_FILE;
 use base::{atomic_file, digest, place};
 
@@ -146,7 +146,7 @@ fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
     };
     match place::users_own(directory, |path| is_marked || begun(path)) {
         Ok(None) => Ok((Ours { files, mark: None }, is_marked)),
-        Ok(Some(entry)) => Err(fault(
+        Ok(Some(entry)) => Err(failure(
             format!(
                 "{} was not made by a preparation and is not empty: it holds {}",
                 directory.display(),
@@ -167,7 +167,7 @@ fn marked(directory: &Path) -> anyhow::Result<Option<Vec<(String, String)>>> {
     };
     match String::from_utf8_lossy(&bytes).strip_prefix(MARK) {
         Some(lines) => Ok(Some(lines.lines().filter_map(parse_sum).collect())),
-        None => Err(fault(
+        None => Err(failure(
             format!("{} was not written by this version of the program", path.display()),
             format!("if a preparation by an older version was interrupted there, remove the folder; else {HINT}"),
         )),
@@ -261,7 +261,7 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
 
 fn in_the_way(path: &Path) -> anyhow::Error {
     let message = format!("{} exists and was not written by a preparation: it would be replaced", path.display());
-    fault(message, format!("move it away, or {HINT}"))
+    failure(message, format!("move it away, or {HINT}"))
 }
 
 /// Refuses to write into a folder below `images/` through a link, and where a file is in its place.
@@ -302,7 +302,7 @@ fn remove_half_written(root: &Path, folder: &str, is_ours: &dyn Fn(&str) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn begun(folder: &Path, names: &[&str]) -> anyhow::Result<Ours> {
         begin(folder, names.iter().copied())

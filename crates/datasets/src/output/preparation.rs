@@ -12,7 +12,7 @@ use crate::output::source_record::SourceRecord;
 use crate::prepared::{DATASET_FILE, Dataset, PREPARATION_FILE, Split};
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::digest;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use pixels::image_file::DECODER_VERSION;
 
 /// What stands for all images that were taken from folders among the sources.
@@ -119,7 +119,7 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
     let Some(preparation) = read(directory)? else { return Ok(None) };
     if let Some(name) = name.filter(|&name| preparation.dataset != name) {
         let message = format!("{} holds data set {}, not {name}", directory.display(), preparation.dataset);
-        return Err(fault(message, "choose another folder"));
+        return Err(failure(message, "choose another folder"));
     }
     match digest::sha256_file(&directory.join(DATASET_FILE)) {
         Ok(found) if found == preparation.dataset_sha256 => {}
@@ -129,7 +129,7 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
             let message = format!("{DATASET_FILE} in {} is not the one that was prepared", directory.display());
             let hint =
                 format!("remove {PREPARATION_FILE} to make the folder your own, or remove both to prepare again");
-            return Err(fault(message, hint));
+            return Err(failure(message, hint));
         }
     }
     let dataset = Dataset::open(directory)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use base::lock::{LOCK_FILE, Lock};
 use base::{atomic_file, bounded_file, terminal};
 

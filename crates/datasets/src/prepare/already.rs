@@ -8,7 +8,7 @@ use crate::output::{self, Options, Preparation};
 use crate::prepare::changes;
 use crate::prepare::differences::Standing;
 use crate::prepare::request::Request;
-use base::fault::fault;
+use base::error::failure;
 use base::terminal;
 
 const HINT: &str = "choose another `--output`, or remove the old folder first";
@@ -27,13 +27,13 @@ pub(super) fn prepared(
     let Some(report) = output::finished(name, directory)? else { return Ok(None) };
     if *options != report.options {
         let found = serde_json::to_string(&report.options)?;
-        return Err(fault(format!("{} was prepared with other options: {found}", directory.display()), HINT));
+        return Err(failure(format!("{} was prepared with other options: {found}", directory.display()), HINT));
     }
     if let Selector::Format(format) = wanted
         && format.name != report.format
     {
         let message = format!("{} was prepared from captions of format {}", directory.display(), report.format);
-        return Err(fault(message, HINT));
+        return Err(failure(message, HINT));
     }
     // A source that has been removed since is no reason to doubt what was made of it.
     let Some(source) = request.source.as_deref().filter(|source| source.exists()) else {
@@ -51,7 +51,7 @@ pub(super) fn prepared(
             terminal::message(&format!("{source} has changed since {directory} was prepared from it: {how}"));
             Ok(None)
         }
-        Standing::Other(which) => Err(fault(of_other_files(source, directory, &which), HINT)),
+        Standing::Other(which) => Err(failure(of_other_files(source, directory, &which), HINT)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::prepare::splitting::{DEFAULT_VALIDATION, check_official};
 use crate::prepare::{guessed_splits, images};
 use crate::prepared::{Split, is_safe_relative};
 use crate::source::{Source, UnreadPictures};
-use base::fault::fault;
+use base::error::failure;
 use pixels::picture_formats::how_to_convert_file;
 
 /// Images with captions whose files are there.
@@ -48,7 +48,7 @@ pub(super) fn gather(
         };
         let aside = source.describe_skipped();
         let message = format!("the annotations name no image with a caption, in {read}{left_out}{aside}");
-        return Err(fault(message, "give at least one image a caption"));
+        return Err(failure(message, "give at least one image a caption"));
     }
     let is_drawn = options.validation_fraction.or(options.test_fraction).is_some();
     match split_file {
@@ -119,7 +119,7 @@ pub(super) fn gather(
     if let (true, Some(reject)) = (raw.images.is_empty(), raw.rejects.last()) {
         let message =
             format!("no image is left: {} and others have names that are not valid on every system", reject.what);
-        return Err(fault(message, "give the image files other names"));
+        return Err(failure(message, "give the image files other names"));
     }
     // A split that the user brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
@@ -140,7 +140,7 @@ fn check_clear(found: &FoundFiles, num_images: usize, repairs: &mut Vec<Repair>)
     let such = found.unclear.join(", and ");
     if found.num_unclear * ONE_IN > num_images {
         let message = format!("it is unclear which files belong to {what}, such as {such}");
-        return Err(fault(message, NAME_WITH_FOLDERS));
+        return Err(failure(message, NAME_WITH_FOLDERS));
     }
     repairs.push(Repair::new(what, format!("left out, since it is unclear which files are theirs, such as {such}")));
     Ok(())
@@ -156,7 +156,7 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
             "none of the {num_images} annotated images has a file of its own, {} have none at all; such as {unclear}",
             found.num_missing
         );
-        return fault(message, NAME_WITH_FOLDERS);
+        return failure(message, NAME_WITH_FOLDERS);
     }
     let annotated = format!("the annotations have {num_images} images with {num_captions} captions");
     let unread = source.unread_pictures();
@@ -164,7 +164,7 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
     let skipped = source.describe_skipped();
     if let Some(first) = unread.first().filter(|_| !found.unread.is_empty()) {
         let message = format!("{annotated}, and none of their files is in a supported format{unsupported}{skipped}");
-        return fault(message, how_to_convert_file(&first.first, first.format));
+        return failure(message, how_to_convert_file(&first.first, first.format));
     }
     let unnamed = unnamed_pictures(source, |_| false).map_or_else(String::new, |unnamed| format!("; {unnamed}"));
     let message = format!(
@@ -172,7 +172,7 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
         index.images().len(),
         found.compare_names(source, index).map_or_else(String::new, |names| format!("; {names}")),
     );
-    fault(
+    failure(
         message,
         "put the images, or the archive that holds them, beside the captions, and name them as the captions do",
     )
@@ -214,7 +214,7 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
                 two_of(unnamed.iter().map(String::as_str))
             ),
         };
-        return Err(fault(message, "its names must be those of the image files"));
+        return Err(failure(message, "its names must be those of the image files"));
     }
     if let Some(first) = unnamed.first() {
         let reason = format!("the split file does not name them, such as {first}");

@@ -13,7 +13,7 @@ use crate::prepare::split_forms::{self, ENDINGS, SplitList};
 use crate::prepared::Split;
 use crate::source::Source;
 use base::bounded_file::MAX_CAPTIONS_BYTES;
-use base::fault::fault;
+use base::error::failure;
 use base::quoting::shell_path;
 
 /// Makes sure that images for validation and testing do not become training images because a file for training is not
@@ -49,14 +49,14 @@ pub(super) fn check_training<'a>(
             _ => " (nor are many more)".to_owned(),
         };
         let message = format!("{what}, and {}, which is for training by its name, {}{more}", file.path, file.reason);
-        return Err(fault(message, format!("{}; {MOVE}", file.way_out)));
+        return Err(failure(message, format!("{}; {MOVE}", file.way_out)));
     }
     let empty = named.iter().find(|(_, split)| *split == Split::Train).filter(|_| held_out.is_some());
     let Some((path, _)) = empty else { return Ok(()) };
     let first =
         raw.rejects.first().map_or_else(String::new, |first| format!(", such as {}: {}", first.what, first.reason));
     let message = format!("{what}, and {path}, which is for training by its name, gives no image a caption{first}");
-    Err(fault(message, format!("give its images captions, {MOVE}")))
+    Err(failure(message, format!("give its images captions, {MOVE}")))
 }
 
 /// Gives images of which nothing is said the splits that their folders speak of: as the annotations write them, else
@@ -160,7 +160,7 @@ pub(super) fn check_lists(source: &Source, names: &[String], read: &[usize]) -> 
             true => format!("give it as `--split-file {}`", shell_path(&source.locate(path))),
             false => "give the folder with the lists of all splits as `--split-file`".to_owned(),
         };
-        return Err(fault(message, format!("{what}, or move it out of the source to prepare without it")));
+        return Err(failure(message, format!("{what}, or move it out of the source to prepare without it")));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::prepared::IMAGE_FOLDER;
 use crate::source::Source;
 use base::digest::{Hasher, sha256};
 use base::disk;
-use base::fault::fault;
+use base::error::failure;
 use base::terminal::Progress;
 use pixels::image_file::{self, encode};
 use pixels::image_processor::resize_rgb;
@@ -111,7 +111,7 @@ fn lack_of_room(missing: u64, free: Option<u64>, folder: &Path) -> anyhow::Resul
         free as f64 / base::GIGABYTE,
         folder.display()
     );
-    Err(fault(message, "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`"))
+    Err(failure(message, "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`"))
 }
 
 /// When a picture is encoded anew.
@@ -185,7 +185,7 @@ pub(super) fn format_of(path: &Path) -> ImageFormat {
 /// source.
 fn reason(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for link in base::fault::causes(error) {
+    for link in base::error::causes(error) {
         let text = link.split_whitespace().collect::<Vec<_>>().join(" ");
         if !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
@@ -262,7 +262,7 @@ pub(super) fn own_name<'a>(source: &Source, file: usize, filename: &'a str) -> &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn a_lack_of_room_is_told_before_anything_is_written() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::annotations::Repair;
 use crate::source::Source;
-use base::fault::fault;
+use base::error::failure;
 
 /// A note on the links that lead out of the source; `None` where none does.
 pub(super) fn followed(source: &Source) -> Option<Repair> {
@@ -51,7 +51,7 @@ fn outside(source: &Source, root: &Path, path: &str) -> Option<(String, PathBuf)
 pub(super) fn apart_from_source(path: &Path, source: &Source, directory: &Path) -> anyhow::Result<()> {
     let (Ok(root), Ok(output)) = (fs::canonicalize(path), fs::canonicalize(directory)) else { return Ok(()) };
     let refuse =
-        |message: String| Err(fault(message, "choose another folder with `--output`: the source is left as it is"));
+        |message: String| Err(failure(message, "choose another folder with `--output`: the source is left as it is"));
     if root.starts_with(&output) {
         return refuse(format!("the output {} holds the source {}", directory.display(), path.display()));
     }
@@ -83,7 +83,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn note(make: impl FnOnce(&Path, &Path)) -> Option<(String, String)> {
         let folder = tempfile::tempdir().unwrap();

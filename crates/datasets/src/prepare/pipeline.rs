@@ -16,7 +16,7 @@ use crate::prepare::{already, gather, images, links, splitting};
 use crate::prepared::{DATASET_FILE, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE};
 use crate::source::Source;
 use crate::{output, shapes};
-use base::fault::{fault, usage};
+use base::error::{failure, usage_error};
 use base::quoting::shell_path;
 use base::terminal;
 
@@ -119,7 +119,7 @@ pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
 fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> {
     if request.source.is_some() || *options != Options::default() {
         let message = "data set shapes takes neither a source nor options: the program draws it";
-        return Err(usage(message, "leave them out"));
+        return Err(usage_error(message, "leave them out"));
     }
     let directory = request.output.clone().unwrap_or_else(|| PathBuf::from("data/shapes"));
     let outcome = |done, report| Outcome { done, report, directory: directory.clone() };
@@ -127,7 +127,7 @@ fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> 
         return Ok(outcome(Done::AlreadyPrepared, report));
     }
     if request.is_dry_run {
-        return Err(usage("data set shapes is drawn in a moment: it has no dry run", "leave out --dry-run"));
+        return Err(usage_error("data set shapes is drawn in a moment: it has no dry run", "leave out --dry-run"));
     }
     ownership::check(&directory)?;
     let turn = output::wait(&directory)?;
@@ -147,7 +147,10 @@ fn name_of(known: Option<&str>, source: &Path) -> String {
 
 fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
     let Some(name) = known else {
-        return usage("no source is given", "give the folder or archive with images and captions with `--source PATH`");
+        return usage_error(
+            "no source is given",
+            "give the folder or archive with images and captions with `--source PATH`",
+        );
     };
     let place = output.map_or_else(String::new, |output| format!(" is not in {}", output.display()));
     let message = format!("data set {name}{place} and its source is not given");
@@ -156,7 +159,7 @@ fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
         "run `caption-train prepare-data --dataset {name} --source DIR{output}`; DIR is the folder with its archives as \
          they are distributed, or unpacked (in a config file: `data.source`)"
     );
-    fault(message, hint)
+    failure(message, hint)
 }
 
 fn dry_run(gathered: Resolved, about: About, directory: PathBuf) -> anyhow::Result<Outcome> {
@@ -258,7 +261,7 @@ fn keep_whole(
     if raw.images.is_empty() {
         let first = raw.rejects.last().map_or_else(String::new, |last| format!(": {}: {}", last.what, last.reason));
         let hint = "download them again if they are damaged, convert them, or make them readable";
-        return Err(fault(format!("none of the images can be read and decoded, such as the last{first}"), hint));
+        return Err(failure(format!("none of the images can be read and decoded, such as the last{first}"), hint));
     }
     Ok(stored)
 }

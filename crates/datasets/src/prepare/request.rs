@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::output::{Options, Origin, Preparation};
 use crate::prepare::split_file::SplitFile;
-use base::fault::usage;
+use base::error::usage_error;
 
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -58,16 +58,19 @@ pub(super) fn read_options(request: &Request) -> anyhow::Result<(Options, Option
     for (flag, fraction) in [("validation", request.validation_fraction), ("test", request.test_fraction)] {
         if let Some(fraction) = fraction.filter(|fraction| !(0.0..1.0).contains(fraction)) {
             let message = format!("expected --{flag}-fraction of 0 or more and below 1, found {fraction}");
-            return Err(usage(message, "0.1 holds out a tenth of the images"));
+            return Err(usage_error(message, "0.1 holds out a tenth of the images"));
         }
     }
     if request.validation_fraction.unwrap_or(0.0) + request.test_fraction.unwrap_or(0.0) >= 1.0 {
-        return Err(usage("--validation-fraction and --test-fraction leave nothing to train on", "lower one of them"));
+        return Err(usage_error(
+            "--validation-fraction and --test-fraction leave nothing to train on",
+            "lower one of them",
+        ));
     }
     if let Some(number) =
         request.limit.filter(|&limit| limit == 0).or(request.resize.filter(|&side| side == 0).map(|_| 0))
     {
-        return Err(usage(
+        return Err(usage_error(
             format!("expected --limit and --resize of 1 or more, found {number}"),
             "leave it out for all",
         ));

@@ -14,7 +14,7 @@ use crate::prepare::split_forms::{self, FORMS, SplitList};
 use crate::prepared::Split;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::digest::Hasher;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 /// What each image is for.
 pub(super) struct SplitFile {
@@ -77,7 +77,7 @@ impl SplitFile {
                 Some(other) => {
                     let (first, second) = (other.name(), split.name());
                     let message = format!("{}: image {name} is in the splits {first} and {second}", path.display());
-                    return Err(fault(message, "name each image in one split"));
+                    return Err(failure(message, "name each image in one split"));
                 }
                 None => {
                     names.push(name);
@@ -86,7 +86,7 @@ impl SplitFile {
             }
         }
         if names.is_empty() {
-            return Err(fault(format!("the split file {} names no image", path.display()), FORMS));
+            return Err(failure(format!("the split file {} names no image", path.display()), FORMS));
         }
         let index = NameIndex::new(names.iter().cloned().map(Cow::Owned).collect());
         let folders = Folders::of(names.iter().map(String::as_str));
@@ -158,7 +158,7 @@ fn files_of(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<String>)> {
     files.sort_unstable();
     unused.sort_unstable();
     if files.is_empty() {
-        return Err(fault(format!("{} holds no lists of splits", path.display()), FORMS));
+        return Err(failure(format!("{} holds no lists of splits", path.display()), FORMS));
     }
     Ok((files, unused))
 }
@@ -166,7 +166,7 @@ fn files_of(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn read(name: &str, text: impl AsRef<[u8]>) -> anyhow::Result<SplitFile> {
         let folder = tempfile::tempdir().unwrap();

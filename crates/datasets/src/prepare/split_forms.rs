@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::annotations::{Columns, Table, json, separator, split_of_path, split_of_word};
 use crate::dataset_file;
 use crate::prepared::Split;
-use base::fault::fault;
+use base::error::failure;
 use pixels::picture_formats::is_image_name;
 
 pub(super) const FORMS: &str = "give a Karpathy JSON, a JSON object from split to names, a table with the columns image \
@@ -105,7 +105,7 @@ fn is_quoted_image(part: &str) -> bool {
 }
 
 fn known(word: &str) -> anyhow::Result<Split> {
-    let unknown = || fault(format!("split {word:?} is not known"), "use train, val and test");
+    let unknown = || failure(format!("split {word:?} is not known"), "use train, val and test");
     split_of_word(word).ok_or_else(unknown)
 }
 
@@ -129,7 +129,7 @@ fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Spli
         return Ok(());
     }
     const FORM: &str = r#"{"train": ["1.jpg"], "val": ["2.jpg"]}"#;
-    let other = || fault(format!("{name} does not have the expected form"), format!("expected {FORM}; or {FORMS}"));
+    let other = || failure(format!("{name} does not have the expected form"), format!("expected {FORM}; or {FORMS}"));
     match json::<Value>(name, text.as_bytes(), FORM)? {
         Value::Object(object) => {
             if let Some(Value::Array(images)) = object.get("images") {
@@ -162,7 +162,7 @@ fn parse_json(name: &str, text: &str, of_file: Option<Split>, entries: &mut Spli
 fn parse_lines(text: &str, of_file: Option<Split>, entries: &mut SplitList) -> anyhow::Result<()> {
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = || format!("line {}", number + 1);
-        let form = || fault("it does not have the expected form", r#"expected {"image": "1.jpg", "split": "train"}"#);
+        let form = || failure("it does not have the expected form", r#"expected {"image": "1.jpg", "split": "train"}"#);
         let value: Value = serde_json::from_str(line).map_err(|_| form()).with_context(place)?;
         add_value(&value, of_file, entries).with_context(place)?.ok_or_else(form).with_context(place)?;
     }
@@ -250,14 +250,14 @@ fn parse_table(name: &str, text: &str, of_file: Option<Split>, entries: &mut Spl
         return parse_list(text, of_file, entries);
     }
     let (Some(image), true) = (image, split.is_some() || of_file.is_some()) else {
-        return Err(fault("it has no column for the image or none for the split", FORMS));
+        return Err(failure("it has no column for the image or none for the split", FORMS));
     };
     table.for_each_row(|place, values| {
         let split = said(split.map(|split| values[split])).with_context(|| place.to_owned())?;
         match values[image].trim() {
             // Spreadsheets have rows of nothing at their ends.
             "" if values.iter().all(|value| value.trim().is_empty()) => {}
-            "" => return Err(fault(format!("{place} names no image"), "name the image, or remove the line")),
+            "" => return Err(failure(format!("{place} names no image"), "name the image, or remove the line")),
             name => entries.push(name.to_owned(), split.or(of_file)),
         }
         Ok(())
@@ -287,7 +287,7 @@ fn parse_list(text: &str, of_file: Option<Split>, entries: &mut SplitList) -> an
             } else {
                 format!("line {} names no split", number + 1)
             };
-            return Err(fault(message, FORMS));
+            return Err(failure(message, FORMS));
         };
         entries.push(unquoted(name.trim()).to_owned(), Some(split));
     }

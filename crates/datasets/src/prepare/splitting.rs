@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::annotations::{KnownDataset, Repair};
 use crate::prepared::Split;
-use base::fault::usage;
+use base::error::usage_error;
 use base::random::Stream;
 
 /// Share of the images that are drawn for validation where nobody says which.
@@ -31,7 +31,7 @@ pub(super) fn assign(
     for (flag, asked, split) in [("validation", validation, Split::Val), ("test", test, Split::Test)] {
         if asked.is_some() && has(split) {
             let message = format!("--{flag}-fraction was given, and the annotations name {} images", split.name());
-            return Err(usage(message, "leave it out, or give a split of your own with `--split-file`"));
+            return Err(usage_error(message, "leave it out, or give a split of your own with `--split-file`"));
         }
     }
     let mut splits: Vec<Split> = images.iter().map(|image| image.split.unwrap_or(Split::Train)).collect();
@@ -155,7 +155,7 @@ mod tests {
         let splits = assign(&images, None, None, DEFAULT_VALIDATION, &mut repairs).unwrap();
         assert_eq!((count(&splits, Split::Val), splits[3]), (1, Split::Val));
         assert_eq!(repairs[0].what, "1 images");
-        assert!(base::fault::is_usage(
+        assert!(base::error::is_usage_error(
             &assign(&images, Some(0.5), None, DEFAULT_VALIDATION, &mut repairs).unwrap_err()
         ));
         assert_eq!(count(&assign(&images, None, Some(0.5), DEFAULT_VALIDATION, &mut repairs).unwrap(), Split::Test), 5);

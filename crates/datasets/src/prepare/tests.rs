@@ -12,7 +12,7 @@ use zip::write::SimpleFileOptions;
 use super::*;
 use crate::output::ownership;
 use crate::prepared::{Dataset, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE, RECORD_FILE, SUMS_FILE, Split};
-use base::fault::describe;
+use base::error::describe;
 
 const GHOST: &str = "2258277193_586949ec62.jpg.1";
 
@@ -378,7 +378,7 @@ fn options_that_make_no_sense_are_mistakes_of_usage() {
         Request { source: None, ..base },
     ] {
         let error = prepare(&wrong).unwrap_err();
-        assert!(base::fault::is_usage(&error), "{wrong:?}: {error:?}");
+        assert!(base::error::is_usage_error(&error), "{wrong:?}: {error:?}");
     }
 }
 
@@ -400,5 +400,5 @@ fn training_gets_its_data_set_or_the_call_that_makes_it() {
 fn the_data_set_that_is_drawn_takes_no_source() {
     let folder = tempfile::tempdir().unwrap();
     let error = prepare(&request(Some("shapes"), Some(folder.path()), folder.path())).unwrap_err();
-    assert!(base::fault::is_usage(&error));
+    assert!(base::error::is_usage_error(&error));
 }

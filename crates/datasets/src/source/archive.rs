@@ -11,7 +11,7 @@ use crate::source::limits::{Limits, Member};
 use crate::source::zip_archive::Zip;
 use crate::source::{tar_archive, zip_archive};
 use base::bounded_file;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFormat {
@@ -92,7 +92,7 @@ mod zip_tests {
     use zip::{CompressionMethod, ZipWriter};
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     const SMALL: Limits =
         Limits { num_members: 5, image_bytes: 4 << 20, text_bytes: 5 << 20, total_bytes: 6 << 20, ratio: 200 };
@@ -252,7 +252,7 @@ mod tar_tests {
     use tempfile::TempDir;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     const SMALL: Limits = Limits { num_members: 3, image_bytes: 1000, text_bytes: 2000, total_bytes: 2500, ratio: 200 };
 

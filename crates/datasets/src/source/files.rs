@@ -17,7 +17,7 @@ use crate::source::limits::{Limits, read_to_limit};
 use crate::source::listing::{FileKind, Listed, Listing, Stamp, is_archive_name, is_too_many, kind_of, too_many};
 use crate::source::pictures::UnreadPictures;
 use base::bounded_file;
-use base::fault::{WithHint as _, fault, one_line};
+use base::error::{WithHint as _, failure, one_line};
 use pixels::image_file::budget::budgets;
 
 /// Bytes of a file that lies in a folder and is read as a whole.
@@ -116,7 +116,7 @@ impl Source {
         let bytes = file.metadata()?.len();
         if bytes > MAX_FILE_BYTES {
             let message = format!("{} has {bytes} bytes, expected at most {MAX_FILE_BYTES}", path.display());
-            return Err(fault(message, "give the caption file"));
+            return Err(failure(message, "give the caption file"));
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
@@ -378,7 +378,7 @@ fn read_loose(path: &Path, max: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
     let bytes = read_to_limit(file, max.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("{} has more than {MAX_FILE_BYTES} bytes", path.display());
-        return Err(fault(message, "divide it into several files"));
+        return Err(failure(message, "divide it into several files"));
     }
     Ok(bytes)
 }
@@ -388,7 +388,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn put(folder: &Path, path: &str, bytes: &[u8]) {
         let path = folder.join(path);

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use crate::prepared::{MARKER_FILE, PREPARATION_FILE};
 use crate::source::archive::ArchiveFormat;
 use crate::source::limits::is_system_junk;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 /// Folders within one another; deeper ones are not looked into.
 const MAX_DEPTH: usize = 12;
@@ -129,7 +129,7 @@ impl Listing {
         let mut listing = Self { taken: nanoseconds(SystemTime::now()), ..Self::default() };
         let Ok(metadata) = fs::metadata(root) else {
             let message = format!("the source {} does not exist", root.display());
-            return Err(fault(message, "give the folder with the archives, as they are distributed or unpacked"));
+            return Err(failure(message, "give the folder with the archives, as they are distributed or unpacked"));
         };
         if metadata.is_dir() {
             let output = output.and_then(|output| fs::canonicalize(output).ok());
@@ -139,7 +139,7 @@ impl Listing {
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         if !metadata.is_file() || !is_archive_name(&name) {
             let message = format!("the source {} is neither a folder nor a zip or tar archive", root.display());
-            return Err(fault(message, "give the folder with the images and their captions"));
+            return Err(failure(message, "give the folder with the images and their captions"));
         }
         listing.archives.push(Listed { path: name, stamp: Stamp::from(&metadata) });
         Ok(listing)
@@ -261,7 +261,7 @@ fn why_not(path: &Path, error: &io::Error) -> String {
 /// The refusal of a source that is no data set.
 pub(super) fn too_many(root: &Path) -> anyhow::Error {
     let message = format!("{} holds more than {MAX_FILES} files", root.display());
-    fault(message, "give only the folder of the data set")
+    failure(message, "give only the folder of the data set")
 }
 
 /// Whether this is more than [`MAX_FILES`].
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_source_that_cannot_be_one_is_named() {
-        use base::fault::describe;
+        use base::error::describe;
 
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "a.txt");

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tar::EntryType;
 
 use crate::source::limits::{Limits, Member, Members, check_name, is_system_junk, read_to_limit};
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 /// Bytes of all headers of one member. They hold its name, which some programs write as a member of its own; the
 /// library reads all of them into memory.
@@ -28,7 +28,7 @@ pub(super) fn read(file: &mut File, member: &Member, max: u64) -> anyhow::Result
 }
 
 fn cut() -> anyhow::Error {
-    fault("the archive ends within it", "the file is cut: download it again")
+    failure("the archive ends within it", "the file is cut: download it again")
 }
 
 /// Reads the headers of an archive, `left` bytes for each member; contents are skipped by seeking.
@@ -60,7 +60,7 @@ pub(super) fn list(file: &File, limits: Limits) -> anyhow::Result<(Vec<Member>, 
     const DAMAGED: &str = "the file is cut, damaged or not a tar archive: download it again";
     let length = file.metadata()?.len();
     if length == 0 {
-        return Err(fault("it is empty: it has 0 bytes", DAMAGED));
+        return Err(failure("it is empty: it has 0 bytes", DAMAGED));
     }
     let left = Rc::new(Cell::new(MAX_HEADER_BYTES));
     let mut archive = tar::Archive::new(Headers { reader: BufReader::new(file), left: Rc::clone(&left) });

@@ -8,7 +8,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use crate::source::limits::{Limits, Member, Members, check_name, is_system_junk, read_to_limit};
-use base::fault::fault;
+use base::error::failure;
 
 pub(super) type Zip = ZipArchive<BufReader<File>>;
 
@@ -23,7 +23,7 @@ pub(super) fn read(zip: &mut Zip, member: &Member, max: u64) -> anyhow::Result<V
     let bytes = read_to_limit(content, max, member.bytes).map_err(|error| damaged(error.into()))?;
     if bytes.len() as u64 > member.bytes {
         let message = format!("it has more than the {} bytes that the archive lists", member.bytes);
-        return Err(fault(message, "the file is damaged: download it again"));
+        return Err(failure(message, "the file is damaged: download it again"));
     }
     Ok(bytes)
 }
@@ -32,14 +32,14 @@ fn damaged(error: ZipError) -> anyhow::Error {
     let hint = match &error {
         ZipError::Io(io) if io.raw_os_error().is_some() => return anyhow::Error::new(error),
         ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
-            return fault("it is encrypted", "unpack the archive yourself and give the folder");
+            return failure("it is encrypted", "unpack the archive yourself and give the folder");
         }
         ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
             "unpack the archive yourself and give the folder"
         }
         _ => "the file is cut or damaged: download it again",
     };
-    fault(error, hint)
+    failure(error, hint)
 }
 
 /// The members, and what to report about their names.

@@ -9,7 +9,7 @@ use crate::testing::{
     Answer, BIG, COMMIT, Hub, NEXT_COMMIT, SAID, SMALL, TOKEN, To, big, conditions, git_blob, names, settings,
 };
 use base::digest::sha256;
-use base::fault::describe;
+use base::error::describe;
 use test_server::closed_address;
 
 const TERMS: &str = "for research only";

@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::source::{Conditions, Source, State};
 use crate::requests::ModelKind;
 use base::bounded_file::{self, MAX_TABLE_BYTES};
-use base::fault::fault;
+use base::error::failure;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -73,18 +73,18 @@ fn check_size(id: &str, name: &str, state: &State) -> anyhow::Result<()> {
         return Ok(());
     }
     let found = format!("{name} of {id} has {} bytes, expected at most {MAX_TABLE_BYTES}", state.bytes());
-    Err(fault(found, "choose another repository, or check HF_ENDPOINT"))
+    Err(failure(found, "choose another repository, or check HF_ENDPOINT"))
 }
 
 fn no_weights(id: &str, source: &Source<'_>, commit: &str, kind: ModelKind) -> anyhow::Error {
     let pickled = |name: &&&str| source.find(commit, name).is_ok_and(|state| state.is_some());
     if let Some(name) = PICKLED.iter().find(pickled) {
-        return fault(
+        return failure(
             format!("{id} has its weights only as {name}, a format that can run code when it is loaded"),
             kind.conversion(),
         );
     }
-    fault(format!("{id} has neither {WEIGHTS} nor {INDEX}"), "choose a repository with safetensors weights")
+    failure(format!("{id} has neither {WEIGHTS} nor {INDEX}"), "choose a repository with safetensors weights")
 }
 
 fn read_index(path: &Path) -> anyhow::Result<BTreeSet<String>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::testing::{Answer, COMMIT, Hub, NEXT_COMMIT, To, big, conditions, git_blob, names, settings};
 use base::digest::sha256;
-use base::fault::describe;
+use base::error::describe;
 use test_server::closed_address;
 
 const TEXT: &[u8] = b"{\"model_type\": \"gpt2\"}\n";

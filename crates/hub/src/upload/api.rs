@@ -14,7 +14,7 @@ use super::content::{Content, Mode};
 use crate::content_hash::is_commit;
 use crate::http_client::{Failure, printable};
 use crate::requests::is_id;
-use base::fault::fault;
+use base::error::failure;
 
 /// The branch that is committed to.
 pub(super) const BRANCH: &str = "main";
@@ -205,7 +205,7 @@ impl Api<'_> {
                 };
                 if let Some(Refused { message }) = error {
                     let refused = format!("the server refuses the content {sha256}: {}", printable(&message));
-                    return Err(fault(refused, "see the server's message; no other files were sent"));
+                    return Err(failure(refused, "see the server's message; no other files were sent"));
                 }
                 if let Some(actions) = actions.filter(|actions| actions.upload.is_some()) {
                     missing.insert(sha256.to_owned(), actions);

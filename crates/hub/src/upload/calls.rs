@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::http_client::{Failure, HttpClient, MAX_DESCRIPTION_BYTES, refusal};
 use crate::requests::UploadStopped;
 use base::digest::Hasher;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 use base::stop::StopFlag;
 
 /// How often a request is checked.

@@ -9,7 +9,7 @@ use super::api::Api;
 use super::calls::Body;
 use super::content::Content;
 use crate::http_client::{Failure, printable};
-use base::fault::explained;
+use base::error::explained;
 use base::terminal::{detail, warning};
 
 /// The path of a model card.

@@ -16,7 +16,7 @@ use super::calls::{Flow, check_stop};
 use crate::content_hash::{ContentHash, ContentHasher, Digests};
 use base::bounded_file;
 use base::digest::Hasher;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 use base::stop::StopFlag;
 
 /// Bytes of the start of a file by which the Hub recognizes its kind; its own tools send as many.
@@ -184,7 +184,7 @@ fn check_file() -> &'static str {
 }
 
 fn changed(name: &str) -> anyhow::Error {
-    fault(
+    failure(
         format!("{name} changed while it was uploaded"),
         "wait until nothing writes to it, then run the same command again",
     )

@@ -27,7 +27,7 @@ use super::http_client::{Failure, HttpClient, Patience};
 use super::repository::RepositoryKind;
 use super::settings::{Settings, shown, token};
 use crate::requests::{Upload, Uploaded, is_id};
-use base::fault::{explained, fault, usage};
+use base::error::{explained, failure, usage_error};
 use base::stop::StopFlag;
 use base::terminal::{detail, warning};
 
@@ -52,14 +52,14 @@ pub(super) fn check(repo: &str, settings: &Settings, conditions: &Conditions) ->
     let endpoint = shown(&settings.endpoint()?);
     if settings.offline {
         let refused = format!("cannot upload {repo} to {endpoint}: HF_HUB_OFFLINE is set");
-        return Err(fault(refused, "unset HF_HUB_OFFLINE, or upload the files later from a machine with a network"));
+        return Err(failure(refused, "unset HF_HUB_OFFLINE, or upload the files later from a machine with a network"));
     }
     if conditions.token.is_none() {
         let refused = format!("cannot upload {repo} to {endpoint}: no token found");
         let hint = format!(
             "create a token with write access at {endpoint}/settings/tokens, then run `hf auth login` or set HF_TOKEN"
         );
-        return Err(fault(refused, hint));
+        return Err(failure(refused, hint));
     }
     Ok(())
 }
@@ -78,7 +78,7 @@ pub(super) fn run(
     let http = HttpClient::open(address, kind, &request.repo, token, conditions.patience.clone())?;
     if http.token.is_none() {
         let refused = format!("cannot upload {} to {endpoint}: the token contains invalid characters", request.repo);
-        return Err(usage(refused, "check HF_TOKEN, or log in again with `hf auth login`"));
+        return Err(usage_error(refused, "check HF_TOKEN, or log in again with `hf auth login`"));
     }
     let contents = request.files.iter().map(|(name, source)| Content::open(name, source));
     let contents = contents.collect::<anyhow::Result<_>>()?;
@@ -115,7 +115,10 @@ impl Job<'_> {
             let owner = self.api.account().map_err(|error| self.explain(Step::Account, error))?;
             let id = format!("{owner}/{}", self.api.id);
             if !is_id(&id) {
-                return Err(usage(format!("\"{id}\" is not the id of a model on the Hub"), "choose a shorter name"));
+                return Err(usage_error(
+                    format!("\"{id}\" is not the id of a model on the Hub"),
+                    "choose a shorter name",
+                ));
             }
             self.api.id = id;
         }
@@ -179,7 +182,7 @@ impl Job<'_> {
         }
         let id = &self.api.id;
         if self.request.private && head.is_private == Some(false) {
-            return Err(fault(
+            return Err(failure(
                 format!("{id} already exists and is public, but a private repository was requested"),
                 format!(
                     "make it private at {}/{id}/settings, choose another name, or upload it as public",

@@ -16,7 +16,7 @@ use super::*;
 use crate::UploadStopped;
 use crate::testing::git_blob;
 use base::digest::sha256;
-use base::fault::{describe, is_usage};
+use base::error::{describe, is_usage_error};
 use test_server::{Faults, Request, closed_address, serve};
 
 const TOKEN: &str = "hf_secret";
@@ -886,7 +886,7 @@ fn no_answer_of_a_server_is_taken_for_what_it_is_not() {
                 let text = describe(&error);
                 assert!(text.contains("  hint: ") && !text.contains("  hint: run me"), "{to:?} {answer:?}: {text}");
                 assert!(!text.contains('\u{1b}') && !text.contains(TOKEN), "{to:?} {answer:?}: {text}");
-                assert!(!is_usage(&error), "{to:?} {answer:?}: {text}");
+                assert!(!is_usage_error(&error), "{to:?} {answer:?}: {text}");
                 assert!(to != To::Card || text.contains("400 Bad Request"), "{text}");
             }
         }

@@ -12,7 +12,7 @@ use super::paraphrase_file::{self, ParaphraseFault};
 use super::paraphrases::Paraphrases;
 use super::synonyms::{SynonymFault, Synonyms};
 use base::bounded_file;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 const JAR: &str = "meteor-1.5.jar";
 const SYNSETS: &str = "synonym/english.synsets";
@@ -87,7 +87,7 @@ pub(super) mod tests {
     use zip::{CompressionMethod, ZipWriter};
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     /// A folder with a jar of these members and a table of these pairs.
     pub(crate) fn folder(members: &[(&str, &str)], paraphrases: &[(&str, &str)]) -> TempDir {

@@ -7,7 +7,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use base::fault::fault;
+use base::error::failure;
 use base::{memory, process};
 
 /// A photograph of 108 megapixels needs 468 MiB: a JPEG of usual kind, or a PNG.
@@ -93,7 +93,7 @@ impl Budget {
     pub fn take(&'static self, bytes: u64, what: impl FnOnce() -> String) -> anyhow::Result<Share> {
         if bytes > self.limit {
             let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
-            return Err(fault(
+            return Err(failure(
                 format!(
                     "{} {} MB of memory, more than the {} MB that is available for it here",
                     what(),
@@ -141,7 +141,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn budget(limit: u64) -> &'static Budget {
         Box::leak(Box::new(Budget::new(limit)))

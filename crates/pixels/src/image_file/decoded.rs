@@ -4,7 +4,7 @@ use image::RgbImage;
 use image::metadata::Orientation;
 
 use crate::image_file::budget::{Share, budgets};
-use base::fault::fault;
+use base::error::failure;
 
 /// Pixels that an image may have; the number at which Pillow suspects a decompression bomb and refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -40,7 +40,7 @@ pub(super) fn share_for(
 
 pub(super) fn check_size(width: u64, height: u64) -> anyhow::Result<()> {
     let smaller =
-        |limit: String| fault(format!("it declares {width}x{height} pixels, more than {limit}"), "store it smaller");
+        |limit: String| failure(format!("it declares {width}x{height} pixels, more than {limit}"), "store it smaller");
     if width.saturating_mul(height) > MAX_PIXELS {
         return Err(smaller(MAX_PIXELS.to_string()));
     }

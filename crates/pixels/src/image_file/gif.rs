@@ -8,7 +8,7 @@ use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
 
 use crate::image_file::decoded::{Decoded, FETCH_AGAIN, MAX_PIXELS, share_for};
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 /// The pixels of the first frame on its canvas. Transparent pixels have the colour that the palette gives them, and so
 /// has what the frame leaves free.

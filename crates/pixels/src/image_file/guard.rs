@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
-use base::fault::fault;
+use base::error::failure;
 
 thread_local! {
     /// Whether this thread runs a decoder whose panic is caught here.
@@ -17,7 +17,7 @@ thread_local! {
 pub fn guarded<T>(decode: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     caught(decode).unwrap_or_else(|panic| {
         let message = format!("the decoder failed on it: {panic}");
-        Err(fault(message, "convert it to another format or leave it out"))
+        Err(failure(message, "convert it to another format or leave it out"))
     })
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn a_decoder_that_panics_is_an_error_and_the_next_picture_is_decoded() {

@@ -8,12 +8,12 @@ use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limit
 
 use crate::image_file::decoded::{CONVERT, Decoded, FETCH_AGAIN, METADATA_BYTES, check_size, share_for};
 use crate::image_file::webp;
-use base::fault::{explained, fault};
+use base::error::{explained, failure};
 
 pub(super) fn decode(bytes: &[u8], format: ImageFormat, name: &str) -> anyhow::Result<Decoded> {
     let fault_of = |error: ImageError| match error {
-        ImageError::Unsupported(what) => fault(format!("not supported: {what}"), CONVERT),
-        ImageError::Limits(what) => fault(format!("the {name} is too large: {what}"), "store it smaller"),
+        ImageError::Unsupported(what) => failure(format!("not supported: {what}"), CONVERT),
+        ImageError::Limits(what) => failure(format!("the {name} is too large: {what}"), "store it smaller"),
         error => explained(error.into(), format!("the {name} data are damaged"), FETCH_AGAIN),
     };
     if let Some([width, height]) = png_size(bytes) {
@@ -76,7 +76,7 @@ fn to_rgb(samples: Vec<u8>, kind: ColorType, clip_gray: bool) -> anyhow::Result<
         ColorType::La16 => narrowed(samples, |[a, b, _, _]: [u8; 4]| gray([a, b])),
         ColorType::Rgb16 => narrowed(samples, |[a, b, c, d, e, f]: [u8; 6]| [[a, b], [c, d], [e, f]].map(high)),
         ColorType::Rgba16 => narrowed(samples, |[a, b, c, d, e, f, ..]: [u8; 8]| [[a, b], [c, d], [e, f]].map(high)),
-        other => return Err(fault(format!("not supported: samples of the kind {other:?}"), CONVERT)),
+        other => return Err(failure(format!("not supported: samples of the kind {other:?}"), CONVERT)),
     })
 }
 

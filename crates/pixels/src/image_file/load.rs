@@ -16,7 +16,7 @@ use crate::image_file::{gif, jpeg, library, tiff};
 use crate::picture_formats::{PictureFormat, READ, format_of_content};
 use base::bounded_file;
 use base::digest::Hasher;
-use base::fault::fault;
+use base::error::failure;
 
 /// To be raised whenever the same file may give other pixels than before: what was kept of images is then made again.
 /// Version 2: JPEGs have the pixels of libjpeg-turbo.
@@ -77,7 +77,7 @@ pub fn load_known_rgb(path: &Path, digest: &[u8; 32]) -> anyhow::Result<Picture>
         let mut hasher = Hasher::new();
         hasher.update(&content.bytes);
         if hasher.finish_bytes() != *digest {
-            return Err(fault("it was changed while it was read", "start again when all images are in place"));
+            return Err(failure("it was changed while it was read", "start again when all images are in place"));
         }
         decode_rgb(&content.bytes)
     };
@@ -110,11 +110,11 @@ pub fn decode_jpeg_both_ways(bytes: &[u8]) -> anyhow::Result<(Option<RgbImage>, 
 fn read(path: &Path) -> anyhow::Result<Content> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
-        return Err(fault(format!("it is a folder, expected a {READ} file"), "give the files inside it"));
+        return Err(failure(format!("it is a folder, expected a {READ} file"), "give the files inside it"));
     }
     // A device or a pipe might never end.
     anyhow::ensure!(metadata.is_file(), "it is not a regular file, expected a {READ} file");
-    let too_large = || fault(format!("it has more than {MAX_FILE_BYTES} bytes"), "store it smaller");
+    let too_large = || failure(format!("it has more than {MAX_FILE_BYTES} bytes"), "store it smaller");
     if metadata.len() > MAX_FILE_BYTES {
         return Err(too_large());
     }

@@ -2,7 +2,7 @@
 
 use crate::image_file::decoded::FETCH_AGAIN;
 use crate::picture_formats::{READ, how_to_convert, unread_format_of_content};
-use base::fault::fault;
+use base::error::failure;
 
 /// Says what was found where an image was expected.
 pub(super) fn not_an_image(bytes: &[u8]) -> anyhow::Error {
@@ -10,17 +10,20 @@ pub(super) fn not_an_image(bytes: &[u8]) -> anyhow::Error {
     let start = &bytes[..bytes.len().min(256)];
     let text = start.utf8_chunks().next().map_or("", |chunk| chunk.valid()).trim_start();
     if let Some(format) = unread_format_of_content(bytes) {
-        fault(format!("not supported: a picture of the format {format}"), how_to_convert(format))
+        failure(format!("not supported: a picture of the format {format}"), how_to_convert(format))
     } else if bytes.is_empty() {
-        fault("the file is empty", FETCH_AGAIN)
+        failure("the file is empty", FETCH_AGAIN)
     } else if text.starts_with("version https://git-lfs") {
-        fault(format!("{expected} a Git LFS pointer"), "fetch the content with `git lfs pull`")
+        failure(format!("{expected} a Git LFS pointer"), "fetch the content with `git lfs pull`")
     } else if text.starts_with('<') {
-        fault(format!("{expected} an HTML or XML page"), "the download gave a page instead of the file: fetch it again")
+        failure(
+            format!("{expected} an HTML or XML page"),
+            "the download gave a page instead of the file: fetch it again",
+        )
     } else if start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) {
-        fault(format!("{expected} text"), FETCH_AGAIN)
+        failure(format!("{expected} text"), FETCH_AGAIN)
     } else {
         let first: Vec<String> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        fault(format!("{expected} an unknown format that begins with the bytes {}", first.join(" ")), FETCH_AGAIN)
+        failure(format!("{expected} an unknown format that begins with the bytes {}", first.join(" ")), FETCH_AGAIN)
     }
 }

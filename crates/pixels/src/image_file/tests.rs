@@ -11,7 +11,7 @@ use image::{
 };
 
 use super::*;
-use base::fault::describe;
+use base::error::describe;
 
 /// 24 x 16, red grows to the right, green downwards.
 fn picture() -> RgbImage {

@@ -11,7 +11,7 @@ use tiff::{ColorType, TiffError};
 
 use crate::image_file::decoded::{CONVERT, Decoded, FETCH_AGAIN, METADATA_BYTES, check_size, rgb_of_inks, share_for};
 use crate::picture_formats::{RAW, how_to_convert};
-use base::fault::{WithHint as _, explained, fault};
+use base::error::{WithHint as _, explained, failure};
 
 const DNG_VERSION: Tag = Tag::Unknown(50_706);
 
@@ -31,7 +31,7 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let mut number = |tag: Tag| decoder.find_tag_unsigned::<u32>(tag);
     let is_small_copy = number(Tag::NewSubfileType).ok().flatten().unwrap_or(0) & 1 == 1;
     if is_small_copy || !matches!(number(DNG_VERSION), Ok(None)) {
-        return Err(fault(format!("not supported: a picture of the format {RAW}"), how_to_convert(RAW)));
+        return Err(failure(format!("not supported: a picture of the format {RAW}"), how_to_convert(RAW)));
     }
     let orientation = number(Tag::Orientation).ok().flatten().and_then(|value| u8::try_from(value).ok());
     let orientation = orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms);
@@ -112,13 +112,13 @@ fn unpacked(packed: &[u8], bits: u8, width: usize) -> impl Iterator<Item = u8> {
 }
 
 fn not_supported(what: &str) -> anyhow::Error {
-    fault(format!("not supported: this kind of TIFF ({what})"), CONVERT)
+    failure(format!("not supported: this kind of TIFF ({what})"), CONVERT)
 }
 
 fn fault_of(error: TiffError) -> anyhow::Error {
     match error {
         TiffError::UnsupportedError(what) => not_supported(&what.to_string()),
-        TiffError::LimitsExceeded => fault("it needs more memory than is allowed", "store it smaller"),
+        TiffError::LimitsExceeded => failure("it needs more memory than is allowed", "store it smaller"),
         error => explained(error.into(), "the TIFF data are damaged", FETCH_AGAIN),
     }
 }

@@ -2,14 +2,14 @@
 //! accepts no limit) takes.
 
 use crate::image_file::decoded::FETCH_AGAIN;
-use base::fault::fault;
+use base::error::failure;
 
 /// Refuses a WebP that was cut off, which may lose its end unnoticed.
 pub(super) fn check_complete(bytes: &[u8]) -> anyhow::Result<()> {
     let declared = bytes.get(4..8).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
     let (expected, found) = (u64::from(declared) + 8, bytes.len());
     if (found as u64) < expected {
-        return Err(fault(format!("the WebP is truncated: it has {found} of {expected} bytes"), FETCH_AGAIN));
+        return Err(failure(format!("the WebP is truncated: it has {found} of {expected} bytes"), FETCH_AGAIN));
     }
     Ok(())
 }
@@ -46,7 +46,7 @@ impl Chunks {
             let Some(content) = rest.get(..length) else {
                 if is_known {
                     let message = "the WebP data are damaged: one of its chunks is longer than the file";
-                    return Err(fault(message, FETCH_AGAIN));
+                    return Err(failure(message, FETCH_AGAIN));
                 }
                 break;
             };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::image_processor::processor::{Class, ImageProcessor, MAX_SIDE, Normalization};
 use crate::image_processor::resize::{Filter, Resize, Size, Target};
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use base::fault::fault;
+use base::error::failure;
 
 /// The side that both classes take when the file names none.
 const DEFAULT_SIDE: usize = 224;
@@ -146,7 +146,7 @@ impl Source {
         } else if let Some(Resize { target: Target::Exact(size), .. }) = resize {
             size
         } else {
-            return Err(fault(
+            return Err(failure(
                 "pictures would keep different shapes",
                 "set do_center_crop and crop_size, or do_resize and a size with height and width",
             ));
@@ -188,7 +188,7 @@ impl Source {
             "CLIPImageProcessor" | "CLIPImageProcessorFast" | "CLIPImageProcessorPil" | "CLIPFeatureExtractor" => {
                 Ok(Class::Clip)
             }
-            _ => Err(fault(
+            _ => Err(failure(
                 format!("its class is {name}, expected ViTImageProcessor or CLIPImageProcessor"),
                 "choose a ViT or CLIP encoder",
             )),
@@ -233,7 +233,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

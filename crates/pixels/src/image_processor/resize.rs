@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image_file::MAX_PIXELS;
 use crate::image_file::budget::{Share, budgets};
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

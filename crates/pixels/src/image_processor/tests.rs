@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::image_processor::resize::Size;
-use base::fault::describe;
+use base::error::describe;
 
 /// Of 255. Pillow rounds its filter weights to 22 bits, the resizer here to 16 or fewer.
 const PIXEL_TOLERANCE: f32 = 1.0;

@@ -26,7 +26,7 @@ use crate::annotations::split_names::split_of_path;
 use crate::annotations::text::lines;
 use crate::name_forms::{loosest, without_ending};
 use crate::source::{Source, SourceFile};
-use base::fault::{fault, one_line};
+use base::error::{failure, one_line};
 use pixels::picture_formats::{format_of_name, is_image_name};
 
 pub(crate) static SIDECAR: Format = Format {
@@ -314,7 +314,7 @@ fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDatas
             last.what,
             last.reason
         );
-        return Err(fault(message, "save them as UTF-8 text, or as JSON with the captions under \"caption\""));
+        return Err(failure(message, "save them as UTF-8 text, or as JSON with the captions under \"caption\""));
     }
     Ok(builder.finish_with_paths())
 }
@@ -396,8 +396,8 @@ pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) ->
         Ok(())
     })?;
     match keys {
-        _ if !is_object => Err(fault(format!("{path} is not a JSON object"), EXPECTED)),
-        Some(keys) => Err(fault(format!("{path} holds no captions: a JSON object with the keys {keys}"), EXPECTED)),
+        _ if !is_object => Err(failure(format!("{path} is not a JSON object"), EXPECTED)),
+        Some(keys) => Err(failure(format!("{path} holds no captions: a JSON object with the keys {keys}"), EXPECTED)),
         None => Ok(captions),
     }
 }
@@ -406,7 +406,7 @@ pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) ->
 mod webdataset_tests {
     use crate::annotations::builder::Builder;
     use crate::annotations::formats::beside_images::captions_of_json;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn captions_are_under_any_of_their_names() {

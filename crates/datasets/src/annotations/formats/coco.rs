@@ -14,7 +14,7 @@ use crate::annotations::json::walk::walk;
 use crate::annotations::known_dataset::KnownDataset;
 use crate::annotations::raw_dataset::{RawDataset, Reject};
 use crate::image_id::IdMap;
-use base::fault::fault;
+use base::error::failure;
 use pixels::picture_formats::is_image_name;
 
 pub(crate) static FORMAT: Format =
@@ -87,9 +87,9 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
         Ok(())
     })?;
     match same {
-        Some(same) => Err(fault(same, "give each image an id of its own: nothing else tells whose the captions are")),
+        Some(same) => Err(failure(same, "give each image an id of its own: nothing else tells whose the captions are")),
         None => orphans.map_or(Ok(()), |orphans| {
-            Err(fault(orphans, "the image_id of each annotation must be the id of an image in the same file"))
+            Err(failure(orphans, "the image_id of each annotation must be the id of an image in the same file"))
         }),
     }
 }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::image_id::ImageId;
     use crate::prepared::Split;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn annotations_find_their_images_by_number_and_the_name_tells_the_split() {

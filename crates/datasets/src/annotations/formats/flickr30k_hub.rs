@@ -11,7 +11,7 @@ use crate::annotations::input::Input;
 use crate::annotations::known_dataset::KnownDataset;
 use crate::annotations::raw_dataset::RawDataset;
 use crate::annotations::text::Table;
-use base::fault::{WithHint as _, fault};
+use base::error::{WithHint as _, failure};
 
 pub const FILE: &str = "flickr_annotations_30k.csv";
 
@@ -29,7 +29,7 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
     let table = Table::new(file, text.as_bytes(), b',')?;
     let column = |name: &str| {
-        let missing = || fault(format!("{file} has no column {name}"), "use the file from the Hub");
+        let missing = || failure(format!("{file} has no column {name}"), "use the file from the Hub");
         table.column(&[name]).ok_or_else(missing)
     };
     let (raw, split, filename) = (column("raw")?, column("split")?, column("filename")?);
@@ -48,7 +48,7 @@ fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::prepared::Split;
-    use base::fault::describe;
+    use base::error::describe;
 
     const TEXT: &str = concat!(
         "raw,sentids,split,filename,img_id\n",

@@ -12,7 +12,7 @@ use crate::annotations::known_dataset::KnownDataset;
 use crate::annotations::layout::Layout;
 use crate::annotations::raw_dataset::{RawDataset, Repair};
 use crate::annotations::text::lines;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 const HEADER: [&str; 3] = ["image_name", "comment_number", "comment"];
 
@@ -68,7 +68,7 @@ fn parts(line: &str) -> Option<Row<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn the_row_without_a_delimiter_is_mended_and_reported() {

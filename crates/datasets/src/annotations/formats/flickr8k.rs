@@ -128,7 +128,7 @@ fn parse_for(texts: &Texts, reading: Reading) -> anyhow::Result<RawDataset> {
 mod tests {
     use super::*;
     use crate::annotations::raw_dataset::RawImage;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn texts(token: &[u8], train: &str, val: &str) -> Texts {
         Texts { token: token.to_vec(), train: Some(train.into()), val: Some(val.into()), test: None }

@@ -56,7 +56,7 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 mod tests {
     use super::*;
     use crate::prepared::Split;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn lines_of_json_name_images_beside_them() {

@@ -74,7 +74,7 @@ fn parse(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<String
 mod tests {
     use super::*;
     use crate::prepared::Split;
-    use base::fault::describe;
+    use base::error::describe;
 
     #[test]
     fn the_file_of_coco_is_read_with_its_folders_numbers_and_restval() {

@@ -11,7 +11,7 @@ use crate::annotations::input::{AnnotationFile, Input};
 use crate::annotations::layout::{Layout, PairLayout};
 use crate::annotations::raw_dataset::{RawDataset, Repair};
 use crate::annotations::text::lines;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 pub(crate) static FORMAT: Format =
     Format { name: "pairs", description: "lines of an image, a tab and its caption, without a header", find, read };
@@ -64,7 +64,7 @@ fn unquoted(value: &str, has_backslashes: &mut bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::fault::describe;
+    use base::error::describe;
 
     fn images(text: &str) -> Vec<String> {
         let mut builder = Builder::default();

@@ -18,7 +18,7 @@ use crate::annotations::raw_dataset::{RawDataset, Reject, Repair};
 use crate::annotations::references::{file_of, placed};
 use crate::annotations::text::{Table, is_missing};
 use crate::annotations::{backslash_quotes, entities};
-use base::fault::fault;
+use base::error::failure;
 
 pub(crate) static FORMAT: Format =
     Format { name: "table", description: "a CSV or TSV with columns such as image and caption", find, read };
@@ -57,7 +57,7 @@ pub(crate) fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str
     let columns = Columns::of(table.header().iter().map(String::as_str));
     let (Some(image), false) = (columns.image, columns.captions.is_empty()) else {
         let message = format!("{} has no column for the image or none for the caption", file.path);
-        return Err(fault(message, format!("known names of columns are {USUAL_NAMES}")));
+        return Err(failure(message, format!("known names of columns are {USUAL_NAMES}")));
     };
     if !columns.unused.is_empty() {
         let names = |columns: &[usize]| {

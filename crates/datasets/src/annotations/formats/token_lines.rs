@@ -13,7 +13,7 @@ use crate::annotations::known_dataset::KnownDataset;
 use crate::annotations::layout::{Layout, token_parts};
 use crate::annotations::raw_dataset::RawDataset;
 use crate::annotations::text::lines;
-use base::fault::WithHint as _;
+use base::error::WithHint as _;
 
 pub(crate) static FORMAT: Format =
     Format { name: "token-lines", description: "a text file with lines NAME.jpg#N, a tab and a caption", find, read };

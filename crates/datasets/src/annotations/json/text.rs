@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::annotations::builder::Builder;
 use crate::annotations::raw_dataset::Repair;
-use base::fault::fault;
+use base::error::failure;
 
 /// Words that Python writes for numbers that JSON does not know.
 const NOT_NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
@@ -23,7 +23,7 @@ pub(crate) fn read_json(
         builder.repairs.push(Repair::new(path, note));
     }
     let broken = |error: serde_json::Error| {
-        fault(format!("{path} cannot be read: {}", explain(&error, &text)), "repair the file, or download it again")
+        failure(format!("{path} cannot be read: {}", explain(&error, &text)), "repair the file, or download it again")
     };
     parse(builder, &text).map_err(broken)
 }

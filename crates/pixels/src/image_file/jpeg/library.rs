@@ -11,7 +11,7 @@ use super::structure::{Structure, damaged};
 use crate::image_file::budget::Share;
 use crate::image_file::decoded::rgb_of_inks;
 use crate::image_file::guard::caught;
-use base::fault::fault;
+use base::error::failure;
 
 /// The picture, and the share that `take` gave for the bytes of decoding it.
 pub(super) fn decode(
@@ -38,7 +38,7 @@ pub(super) fn decode(
         Err(panic) => panic.trim_start_matches("libjpeg fatal error: ").to_owned(),
     };
     if reason.starts_with("Insufficient memory") {
-        return Err(fault("there is not enough memory to decode it", "store it smaller"));
+        return Err(failure("there is not enough memory to decode it", "store it smaller"));
     }
     Err(damaged(&reason))
 }

@@ -1,7 +1,7 @@
 //! What the markers of a JPEG say (ITU-T T.81, annex B), without decoding it.
 
 use crate::image_file::decoded::{CONVERT, FETCH_AGAIN};
-use base::fault::{explained, fault};
+use base::error::{explained, failure};
 
 /// Scans that a JPEG may have: each one costs time for the whole picture. Encoders write ten or so.
 const MAX_SCANS: usize = 500;
@@ -39,11 +39,11 @@ pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
     }
     let Some(frame) = frame else { return Err(damaged("it holds no image")) };
     if !segments.is_complete {
-        return Err(fault("the JPEG is truncated: it has no end-of-image marker", FETCH_AGAIN));
+        return Err(failure("the JPEG is truncated: it has no end-of-image marker", FETCH_AGAIN));
     }
     if num_scans > MAX_SCANS {
         let message = format!("the JPEG has {num_scans} scans, more than {MAX_SCANS}");
-        return Err(fault(message, CONVERT));
+        return Err(failure(message, CONVERT));
     }
     Ok(Structure { size: frame.size, sample_bytes: frame.sample_bytes(), is_in_scans, exif })
 }
@@ -150,7 +150,7 @@ impl Frame {
 }
 
 fn not_supported(what: &str) -> anyhow::Error {
-    fault(format!("not supported: a JPEG with {what}"), CONVERT)
+    failure(format!("not supported: a JPEG with {what}"), CONVERT)
 }
 
 /// An error about data that nothing can be made of.

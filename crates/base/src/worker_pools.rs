@@ -10,23 +10,23 @@ use crate::threads;
 
 /// Thread pools; none if the caller does the work, with the global thread pool.
 #[derive(Debug)]
-pub struct Team {
+pub struct WorkerPools {
     members: Vec<ThreadPool>,
 }
 
-impl Team {
+impl WorkerPools {
     /// Only the caller.
     pub fn alone() -> Self {
         Self { members: Vec::new() }
     }
 
-    /// `num_members` pools with `threads_each` threads.
-    pub fn new(num_members: usize, threads_each: usize) -> Result<Self> {
-        if num_members <= 1 {
+    /// `num_pools` pools with `threads_each` threads.
+    pub fn new(num_pools: usize, threads_each: usize) -> Result<Self> {
+        if num_pools <= 1 {
             return Ok(Self::alone());
         }
         let pool = |member: usize| threads::pool(member, threads_each.max(1));
-        Ok(Self { members: (0..num_members).map(pool).collect::<Result<_>>()? })
+        Ok(Self { members: (0..num_pools).map(pool).collect::<Result<_>>()? })
     }
 
     /// The number of pools: at least 1.
@@ -65,9 +65,9 @@ mod tests {
 
     #[test]
     fn members_work_at_the_same_time_and_results_come_in_their_order() {
-        let team = Team::new(3, 2).unwrap();
+        let pools = WorkerPools::new(3, 2).unwrap();
         let all_there = Barrier::new(3);
-        let found = team.each(|member| {
+        let found = pools.each(|member| {
             all_there.wait();
             (member, rayon::current_num_threads())
         });
@@ -77,9 +77,9 @@ mod tests {
     #[test]
     fn a_team_of_one_is_the_caller() {
         let caller = std::thread::current().id();
-        for team in [Team::alone(), Team::new(1, 4).unwrap(), Team::new(0, 4).unwrap()] {
-            assert_eq!(team.size(), 1);
-            assert_eq!(team.each(|member| (member, std::thread::current().id())), [(0, caller)]);
+        for pools in [WorkerPools::alone(), WorkerPools::new(1, 4).unwrap(), WorkerPools::new(0, 4).unwrap()] {
+            assert_eq!(pools.size(), 1);
+            assert_eq!(pools.each(|member| (member, std::thread::current().id())), [(0, caller)]);
         }
     }
 }

@@ -34,12 +34,12 @@ impl Error for Hint {
 }
 
 /// An error with a hint.
-pub fn fault(message: impl Display, hint: impl Display) -> anyhow::Error {
+pub fn failure(message: impl Display, hint: impl Display) -> anyhow::Error {
     with_hint(anyhow::anyhow!("{message}"), hint)
 }
 
 /// A mistake on the command line or in a config file, with a hint.
-pub fn usage(message: impl Display, hint: impl Display) -> anyhow::Error {
+pub fn usage_error(message: impl Display, hint: impl Display) -> anyhow::Error {
     with_hint(UsageError(message.to_string()).into(), hint)
 }
 
@@ -106,7 +106,7 @@ fn cut(mut link: String) -> String {
 }
 
 /// Whether the error is a mistake on the command line or in a config file.
-pub fn is_usage(error: &anyhow::Error) -> bool {
+pub fn is_usage_error(error: &anyhow::Error) -> bool {
     error.chain().any(|link| link.is::<UsageError>())
 }
 
@@ -118,33 +118,33 @@ mod tests {
 
     #[test]
     fn one_line_holds_causes_and_the_way_out() {
-        let error = fault("the file\nis empty", "make a new one").context("cannot read a.json");
+        let error = failure("the file\nis empty", "make a new one").context("cannot read a.json");
         assert_eq!(one_line(&error), "cannot read a.json: the file is empty (make a new one)");
     }
 
     #[test]
     fn a_link_without_an_end_is_cut_and_its_hint_stays() {
-        let text = describe(&fault("犬".repeat(5000), "make a new one"));
+        let text = describe(&failure("犬".repeat(5000), "make a new one"));
         assert_eq!(text, format!("{}… and 1000 more characters\n  hint: make a new one", "犬".repeat(4000)));
     }
 
     #[test]
     fn hints_come_last_and_causes_in_order() {
-        let error = fault("the file is empty", "make a new one").context("cannot read a.json");
+        let error = failure("the file is empty", "make a new one").context("cannot read a.json");
         assert_eq!(describe(&error), "cannot read a.json\n  caused by: the file is empty\n  hint: make a new one");
     }
 
     #[test]
     fn a_text_that_begins_like_a_hint_is_none() {
-        let error = fault("hint: not one", "a real one");
+        let error = failure("hint: not one", "a real one");
         assert_eq!(describe(&error), "hint: not one\n  hint: a real one");
         assert_eq!(one_line(&error), "hint: not one (a real one)");
     }
 
     #[test]
     fn usage_is_seen_through_context() {
-        let failed: anyhow::Result<()> = Err(usage("unknown key", "remove it"));
-        assert!(is_usage(&failed.context("config run.toml").unwrap_err()));
-        assert!(!is_usage(&fault("a", "b")));
+        let failed: anyhow::Result<()> = Err(usage_error("unknown key", "remove it"));
+        assert!(is_usage_error(&failed.context("config run.toml").unwrap_err()));
+        assert!(!is_usage_error(&failure("a", "b")));
     }
 }
