@@ -1,4 +1,4 @@
-//! The one pass over a model's layers: each layer names its parameters once, with shape, first values and role. A
+//! One pass over a model's layers: each layer names its parameters once, with shape, first values and role. A
 //! recording builder collects them; a builder over [`Parameters`] fetches them.
 
 use std::cell::RefCell;

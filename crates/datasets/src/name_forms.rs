@@ -1,5 +1,5 @@
 //! The ways in which one file name is written. macOS takes letters apart (`é` is `e` and an accent), Windows does not
-//! tell `IMG.JPG` from `img.jpg`, browsers write `%20` for a blank: people see one name.
+//! tell `IMG.JPG` from `img.jpg`, browsers write `%20` for a blank: all are one name to the user.
 
 use std::borrow::Cow;
 
@@ -113,7 +113,7 @@ pub(crate) fn number(name: &str) -> Option<&str> {
     })
 }
 
-/// A path as a system that does not tell letter case or Unicode forms apart keeps it.
+/// A path as a system that ignores letter case and Unicode forms stores it.
 pub(crate) fn on_any_disk(path: &str) -> String {
     fold(&compose(path))
 }

@@ -29,7 +29,7 @@ pub(crate) const RECORD_FILE: &str = "source.json";
 pub(crate) const SUMS_FILE: &str = "SHA256SUMS";
 /// Some of the images with their captions, to look at.
 pub const SAMPLES_FILE: &str = "samples.jpg";
-/// Longest caption in characters: more than any text that somebody wrote about a picture, and what a tokenizer still
+/// Longest caption in characters: more than any description of a picture, and what a tokenizer still
 /// takes in a moment.
 pub(crate) const MAX_CAPTION_CHARS: usize = 10_000;
 

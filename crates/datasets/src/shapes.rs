@@ -3,7 +3,7 @@
 //!
 //! It is for trying things out within minutes and without a download. It still asks for more than remembering: no pair
 //! of (colour, shape) objects of a validation or test picture is together in any training picture, and no two pictures
-//! of these splits have a caption in common. There are so many training pictures that a model learns to look: one that
+//! of these splits have a caption in common. There are enough training pictures that a model learns to look: one that
 //! sees the same few often remembers which objects go together. Everything is a function of [`Drawing`] only: every
 //! run gives the same bytes.
 
@@ -119,7 +119,7 @@ impl Scene {
         format!("a {} {} {}", SIZES[self.sizes[which]].0, COLOURS[colour].0, SHAPE_NAMES[shape])
     }
 
-    /// Two templates, each told from both objects.
+    /// Two templates, each phrased from both objects.
     fn captions(&self) -> Vec<String> {
         let (forward, backward) = RELATIONS[self.relation];
         let (first, second) = (self.object(0), self.object(1));

@@ -20,7 +20,7 @@ pub enum Reading {
     Preparation,
     /// What a model wrote, to be scored: captions stay as they are written.
     Candidates,
-    /// What people wrote about the same images: likewise.
+    /// References of the same images: likewise.
     References,
 }
 
@@ -69,7 +69,7 @@ impl<'a> From<NamedSplit<'a>> for SplitClaim<'a> {
 struct MaybeSplits {
     name: String,
     said: Vec<(usize, Split)>,
-    /// The first value that is no word for a split.
+    /// The first value that is not a word for a split.
     odd: Option<String>,
 }
 
@@ -122,7 +122,7 @@ impl Builder {
     }
 
     /// Adds a caption. Where captions have numbers they are brought into their order, and one that is listed twice
-    /// under one number is left out. Captions that are to be scored are kept as they are. A missing value is none.
+    /// under one number is left out. Captions that are to be scored are kept as they are. A missing value does not count.
     pub(crate) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
         if is_missing(text) {
             if self.missing.0 == 0 {

@@ -1,4 +1,4 @@
-//! The files of a source that may hold captions, and what each of them is: told by its content, whatever it is called.
+//! The files of a source that may hold captions, and what each of them is, judged by its content.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};

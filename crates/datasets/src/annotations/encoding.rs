@@ -1,5 +1,5 @@
 //! The text of a file, in the encodings that programs write by themselves: UTF-8, and UTF-16 as Excel and PowerShell
-//! save it. An encoding that cannot be told from others (Latin-1, Windows-1252) is refused, with the place.
+//! save it. An encoding that cannot be distinguished from others (Latin-1, Windows-1252) is refused, with the place.
 
 use base::error::failure;
 

@@ -11,7 +11,7 @@ pub(crate) enum Field {
     /// Perhaps which split the image is in: other things have this name as well.
     MaybeSplit,
     Prediction,
-    /// What people wrote, beside what a model wrote.
+    /// References beside captions of a model.
     References,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum By {
     Id,
 }
 
-/// A kind of captions, as names tell them apart.
+/// A kind of captions, as names distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CaptionKind {
     /// The place in the order in which kinds are preferred.
@@ -92,7 +92,7 @@ const PREDICTIONS: [&str; 7] =
     ["prediction", "predictedcaption", "predicted", "generatedcaption", "generated", "hypothesis", "candidate"];
 const REFERENCES: [&str; 6] = ["references", "reference", "refs", "groundtruths", "groundtruth", "gts"];
 
-/// What the column or key called `name` holds; `None` where the name tells nothing.
+/// What the column or key called `name` holds; `None` if the name says nothing.
 pub(crate) fn field(name: &str) -> Option<Field> {
     // No known name is longer. This is asked for every key of files of millions.
     let (mut short, mut length) = ([0; 24], 0);

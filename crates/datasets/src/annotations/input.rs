@@ -78,12 +78,12 @@ impl<'a> Neighbours<'a> {
         only(&of_split).or_else(|| inside(if of_split.is_empty() { &there } else { &of_split }))
     }
 
-    /// The file at `path`, whose name or folders tell its split.
+    /// The file at `path`, whose name or folders say its split.
     pub(crate) fn file_of_folder<'p>(&'p self, path: &'p str) -> AnnotationFile<'p> {
         AnnotationFile { split: split_of_path(path), ..self.file(path) }
     }
 
-    /// The file at `path`. Its name tells its split; where several are read together, its folder does so too.
+    /// The file at `path`. Its name says its split; if several are read together, so does its folder.
     pub(crate) fn file<'p>(&'p self, path: &'p str) -> AnnotationFile<'p> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let of_folder = || split_of_path(folder).filter(|_| self.has_several);
@@ -108,13 +108,13 @@ enum Beside<'p> {
 }
 
 impl<'p> AnnotationFile<'p> {
-    /// A file beside nothing. Its name tells its split.
-    pub(crate) fn alone(path: &'p str) -> Self {
+    /// A file beside nothing. Its name says its split.
+    pub(crate) fn single(path: &'p str) -> Self {
         let name = path.rsplit('/').next().unwrap_or(path);
         Self { path, split: split_of_path(name), folder: "", beside: Beside::Anything }
     }
 
-    /// A file whose images lie beside it, and whose folder tells their split.
+    /// A file whose images lie beside it, and whose folder says their split.
     pub(crate) fn relative(path: &'p str) -> Self {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         Self { path, split: split_of_path(folder), folder, beside: Beside::Folder }

@@ -1,4 +1,4 @@
-//! How the lines of a text file are laid out, told by the first of them: a table with a header, lines
+//! How the lines of a text file are laid out, judged by the first of them: a table with a header, lines
 //! `1.jpg<TAB>caption`, or lines `1.jpg#0<TAB>caption`.
 
 use crate::annotations::fields::{Columns, USUAL_NAMES};
@@ -112,8 +112,8 @@ impl TableLayout {
     fn of(first: &[(usize, &str)]) -> Self {
         let (mut header, mut separators, mut row) =
             (first.first().map_or("", |(_, line)| line), SEPARATORS.to_vec(), first.get(1));
-        let told = header.trim().get(..4).filter(|word| word.eq_ignore_ascii_case("sep="));
-        if told.is_some()
+        let sep = header.trim().get(..4).filter(|word| word.eq_ignore_ascii_case("sep="));
+        if sep.is_some()
             && let (Some(&separator), Some((_, second))) = (header.trim().as_bytes().get(4), first.get(1))
         {
             (header, separators, row) = (second, vec![separator], first.get(2));

@@ -95,7 +95,7 @@ fn value(text: &str, depth: usize) -> Option<(Value, &str)> {
         b'{' => set_or_dictionary(&text[1..], depth),
         b'\'' | b'"' => literal(text, false).map(|(text, rest)| (Value::Text(text), rest)),
         b'b' if is_quote(text.as_bytes().get(1)) => {
-            // Python writes a byte that is no letter as `\xe9`, which becomes the character of that number.
+            // Python writes a byte that is not a letter as `\xe9`, which becomes the character of that number.
             let (read, rest) = literal(&text[1..], true)?;
             let bytes: Option<Vec<u8>> =
                 read.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect();
@@ -263,7 +263,7 @@ mod tests {
         ] {
             match texts_of(Cow::Borrowed(text)) {
                 Err(found) => assert!(found.contains(expected), "{text}: {found}"),
-                // Nothing is within so many lists.
+                // Nothing is nested this deep.
                 Ok(texts) => assert!(expected.is_empty() && texts == [text], "{text}: {texts:?}"),
             }
         }

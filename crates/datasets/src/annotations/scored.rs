@@ -1,4 +1,4 @@
-//! Captions in one file or folder, as they stand there, to be scored: what a model wrote, or what people wrote.
+//! Captions in one file or folder, as they are, to be scored: captions of a model, or references.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ use crate::annotations::raw_dataset::{RawDataset, Reject};
 use crate::source::Source;
 use base::error::failure;
 
-/// A caption of a model with what people wrote beside it, in one object.
+/// A caption of a model with its references, in one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scored {
     /// What the model wrote: several where the object has a list of them.
     pub candidates: Vec<String>,
-    /// What people wrote.
+    /// The references.
     pub references: Vec<String>,
 }
 

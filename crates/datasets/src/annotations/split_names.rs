@@ -2,7 +2,7 @@
 
 use crate::prepared::Split;
 
-/// The split that people call `word`.
+/// The split called `word`.
 pub(crate) fn split_of_word(word: &str) -> Option<Split> {
     let word = word.trim().to_ascii_lowercase();
     // `Flickr_8k.trainImages.txt`
@@ -39,7 +39,7 @@ pub(crate) fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
     None
 }
 
-/// Whether a word in the name of a split tells nothing about what is in it.
+/// Whether a word in the name of a split says nothing about what is in it.
 fn says_nothing(word: &str) -> bool {
     const WORDS: [&str; 36] = [
         "",

@@ -1,5 +1,5 @@
 //! Files for training that are not read, be they packed, damaged, backups or of no known kind. Where no file for
-//! training is read, the images of those for validation would be trained on: whoever settles the splits makes these
+//! training is read, the images of those for validation would be trained on: the code that settles the splits makes these
 //! files an error.
 
 use std::collections::{HashMap, HashSet};
@@ -108,7 +108,7 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `train`, `training`, `trainset`, `trainval`; not what a program that trains leaves behind.
+/// `train`, `training`, `trainset`, `trainval`; not what a training program writes.
 fn is_training_word(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     split_of_word(&word) == Some(Split::Train) || word.starts_with("train") && !word.starts_with("trainer")

@@ -25,13 +25,13 @@ const MAX_IN_NOTES: usize = 50;
 /// Words in the names of files that hold captions.
 const WORDS: [&str; 6] = ["caption", "annotation", "metadata", "dataset", "sentence", "description"];
 
-/// The files of a source that nobody reads.
+/// The files of a source that are not read.
 pub(crate) struct UnreadFiles<'a> {
     source: &'a Source,
     files: Vec<UnreadFile<'a>>,
     /// What was skipped when the source was opened, which is reported elsewhere.
     skipped: Vec<UnreadFile<'a>>,
-    /// Files of which there are so many in a folder that none was looked into: the first, and their number.
+    /// Files too numerous in a folder to be looked into: the first, and their number.
     many: Vec<(&'a str, usize)>,
 }
 

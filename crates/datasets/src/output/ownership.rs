@@ -174,7 +174,7 @@ fn marked(directory: &Path) -> anyhow::Result<Option<Vec<(String, String)>>> {
     }
 }
 
-/// What `SHA256SUMS` in the folder lists, where a preparation wrote it. Names that would leave the folder are nobody's.
+/// What `SHA256SUMS` in the folder lists, if a preparation wrote it. Names that would leave the folder are ignored.
 fn recorded(directory: &Path) -> anyhow::Result<Option<Vec<(String, String)>>> {
     let is_prepared = [PREPARATION_FILE, MARKER_FILE].iter().any(|name| directory.join(name).is_file());
     let path = directory.join(SUMS_FILE);
@@ -374,7 +374,7 @@ mod tests {
         fs::write(folder.path().join("images/2.jpg"), "mine").unwrap();
         assert!(begun(folder.path(), &["1.jpg", "2.jpg"]).is_err());
         assert!(begun(folder.path(), &["1.jpg"]).is_ok());
-        // A line that a kill cut off is none.
+        // A line truncated by a kill does not count.
         fs::write(folder.path().join(MARKER_FILE), format!("{MARK}{}  images/1.j", digest::sha256(b"small"))).unwrap();
         assert!(begun(folder.path(), &["1.jpg"]).is_err());
     }

@@ -32,7 +32,7 @@ pub(crate) struct SourceRecord {
 pub(crate) struct FileRecord {
     pub(crate) path: String,
     bytes: u64,
-    /// In nanoseconds since 1970; 0 where the time does not tell whether the file was changed since.
+    /// In nanoseconds since 1970; 0 if the time does not show whether the file was changed since.
     modified: i64,
     touched: i64,
     #[serde(rename = "use")]
@@ -72,8 +72,8 @@ impl FileRecord {
 }
 
 impl SourceRecord {
-    /// The record of the source at `path`, which was listed before it was read. `uses` tells of files by their paths;
-    /// an archive that it does not tell of was looked into.
+    /// The record of the source at `path`, which was listed before it was read. `uses` lists files by their paths;
+    /// an archive that it does not list was looked into.
     pub(crate) fn new(path: &Path, source: &Source, mut uses: HashMap<&str, Use>) -> Self {
         let record = |(path, stamp): (&str, Stamp)| {
             let otherwise = if is_archive_name(path) || is_packed_name(path) { Use::Seen } else { Use::Unused };
@@ -82,7 +82,7 @@ impl SourceRecord {
             FileRecord {
                 path: path.to_owned(),
                 bytes: stamp.bytes,
-                modified: if is_read { telling(stamp, source.listed_at()) } else { stamp.modified },
+                modified: if is_read { settled_time(stamp, source.listed_at()) } else { stamp.modified },
                 touched: stamp.touched,
                 used,
             }
@@ -111,7 +111,7 @@ impl SourceRecord {
         let stamps: HashMap<&str, Stamp> = listing.all().map(|file| (file.path.as_str(), file.stamp)).collect();
         for file in self.files.iter_mut().filter(|file| matches!(file.used, Use::Read(_) | Use::Weighed(_))) {
             if let Some(stamp) = stamps.get(file.path.as_str()) {
-                (file.modified, file.touched) = (telling(*stamp, listing.taken), stamp.touched);
+                (file.modified, file.touched) = (settled_time(*stamp, listing.taken), stamp.touched);
             }
         }
         let _ = self.save(directory);
@@ -134,7 +134,7 @@ pub(crate) fn place_of(path: &Path) -> String {
 
 /// The time of a file; 0 where it lies so close to that of the listing that a later change may get the same: some file
 /// systems count in steps of two seconds.
-fn telling(stamp: Stamp, listed_at: i64) -> i64 {
+fn settled_time(stamp: Stamp, listed_at: i64) -> i64 {
     const STEP: i64 = 2_000_000_000;
     if stamp.modified.max(stamp.touched).saturating_add(STEP) > listed_at { 0 } else { stamp.modified }
 }

@@ -1,4 +1,4 @@
-//! Whether a source is still what a data set was made of: by sizes and times, and by content where these do not tell.
+//! Whether a source is still what a data set was made of: by sizes and times, and by content if these are not enough.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

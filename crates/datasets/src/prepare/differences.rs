@@ -27,7 +27,7 @@ struct Files {
 }
 
 impl Files {
-    /// `is_text`: reading the captions again tells whether the file matters.
+    /// `is_text`: reading the captions again shows whether the file matters.
     fn add(&mut self, path: &str, is_text: bool) {
         if self.count == 0 {
             (self.first, self.are_texts) = (path.to_owned(), true);

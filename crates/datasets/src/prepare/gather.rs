@@ -257,7 +257,7 @@ fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, inde
     }
 }
 
-/// Pictures of formats that are not read, but for those in `named`, which were told of one by one.
+/// Pictures of formats that are not read, but for those in `named`, which were reported one by one.
 fn note_unread_images(rejects: &mut Vec<Reject>, source: &Source, named: &[usize]) {
     let named: HashSet<usize> = named.iter().copied().collect();
     let files = source.files().iter().enumerate().filter(|(file, _)| !named.contains(file));

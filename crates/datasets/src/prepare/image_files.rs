@@ -31,7 +31,7 @@ pub(super) struct FoundFiles {
 }
 
 impl FoundFiles {
-    /// Names that were sought beside names that are there and nobody sought; nothing where every file was sought.
+    /// Names that were sought beside existing names that were not; nothing where every file was sought.
     pub(super) fn compare_names(&self, source: &Source, index: &ImageIndex<'_>) -> Option<String> {
         let taken: HashSet<usize> = self.files.iter().copied().collect();
         let others = index.images().iter().filter(|file| !taken.contains(file));

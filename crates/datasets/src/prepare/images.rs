@@ -226,7 +226,7 @@ fn becomes_png(name: &str) -> bool {
 }
 
 /// Names in the folder of images: the files' own where no two are alike (in letter case and Unicode form, which some
-/// systems do not tell apart), else with their folders. Where images are resized, those that become PNG are called
+/// systems treat as one), else with their folders. Where images are resized, those that become PNG are called
 /// `a.bmp.png`.
 pub(super) fn filenames(source: &Source, files: &[usize], is_resized: bool) -> Vec<String> {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Paths that are searched by what people call them: exactly first, then as [`name_forms`] says that names are alike.
+//! Paths searched by the names that captions use: exactly first, then as [`name_forms`] says that names are alike.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -172,7 +172,7 @@ impl<'a> Order<'a> {
         ranges
     }
 
-    /// The first path of a range that has so many parts, which all of the range share.
+    /// The first path of a range with this many parts, which all of the range share.
     fn whole(&self, range: &Range<usize>, num_parts: usize) -> Option<usize> {
         // One that has no further part comes before those that have.
         let first = *self.order.get(range.start)?;

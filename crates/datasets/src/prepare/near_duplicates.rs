@@ -76,7 +76,7 @@ pub(super) struct Pairs {
     pub count: usize,
     /// The closest of them, at most [`NUM_LISTED`]: (index, larger index, distance in bits), by distance, then index.
     pub closest: Vec<(usize, usize, u32)>,
-    /// Images that were not compared, since their pictures have too little structure to tell them apart.
+    /// Images that were not compared, since their pictures have too little structure to distinguish them.
     pub num_not_compared: usize,
 }
 

@@ -37,7 +37,7 @@ pub(super) fn since(
                     differences.changed(&named.name);
                 }
             }
-            // Nothing tells whether it is the same source at all.
+            // Nothing shows whether it is the same source at all.
             Some(_) => return Ok(other(&named.name, "has another size")),
             None => return Ok(other(&named.name, "is not there")),
         }

@@ -238,7 +238,7 @@ fn make(
     Ok((Done::Prepared, output::finish(directory, &raw, about, &ours, &sums)?))
 }
 
-/// Leaves out the images that cannot be read or decoded; `own_name` tells what the user calls the image at a place.
+/// Leaves out the images that cannot be read or decoded; `own_name` gives the user's name of the image at a place.
 fn keep_whole(
     raw: &mut RawDataset,
     taken: Vec<StoreResult>,

@@ -7,7 +7,7 @@ use crate::prepared::Split;
 use base::error::usage_error;
 use base::random::Stream;
 
-/// Share of the images that are drawn for validation where nobody says which.
+/// Share of the images that are drawn for validation if no list says which.
 pub(super) const DEFAULT_VALIDATION: f64 = 0.1;
 
 pub(super) struct Candidate<'a> {
@@ -67,7 +67,7 @@ pub(super) fn assign(
 }
 
 /// NameDifferences whether the annotated split is the one that papers report on. A split of which nothing is annotated
-/// tells nothing.
+/// says nothing.
 pub(super) fn check_official(known: KnownDataset, counts: [usize; 3], repairs: &mut Vec<Repair>) {
     let Some(expected) = known.official_sizes() else { return };
     let has_a_test = counts[1..].iter().any(|&count| count > 0);

@@ -269,7 +269,7 @@ fn the_options_limit_draw_and_shrink() {
     assert_eq!(prepare(&with_options).unwrap().done, Done::AlreadyPrepared);
     let summary = summary(&outcome);
     assert!(summary.contains("drawn for val") && summary.contains("kept of 40"), "{summary}");
-    // What remains of an interrupted run is gone on with.
+    // What an interrupted run left is continued.
     ownership::begin(&outcome.directory, std::iter::empty()).unwrap();
     assert_eq!(prepare(&with_options).unwrap().report, *report);
 }

@@ -203,7 +203,7 @@ impl Source {
         Handle::default().read(self, &self.files[file], max)
     }
 
-    /// The first bytes of a file, `max` of them, to tell what it is. A file that cannot be read gives no bytes and is
+    /// The first bytes of a file, `max` of them, to find out what it is. A file that cannot be read gives no bytes and is
     /// skipped.
     pub(crate) fn glance(&self, file: usize, max: u64) -> Vec<u8> {
         self.read_start(file, max).unwrap_or_else(|error| self.unread(file, &error))
@@ -248,7 +248,7 @@ impl Source {
         Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
-    /// What `work` makes of the place in `wanted` and the whole content of each file, to tell what it is. One that
+    /// What `work` makes of the place in `wanted` and the whole content of each file, to find out what it is. One that
     /// cannot be read has none and is skipped.
     pub(crate) fn look_into_each<T: Send>(
         &self,
@@ -427,9 +427,9 @@ mod tests {
         let work = |position: usize, content: anyhow::Result<Vec<u8>>| Ok((position, String::from_utf8(content?)?));
         let read = source.for_each(&[1, 0, 2], work).unwrap();
         assert_eq!(read, [(0, "one".to_owned()), (1, "two".to_owned()), (2, "text".to_owned())]);
-        let alone = Source::open(&folder.path().join("a.zip"), None).unwrap();
-        assert_eq!(alone.files()[0].path, "a.zip/x/1.jpg");
-        assert_eq!(alone.read(0).unwrap(), b"one");
+        let single = Source::open(&folder.path().join("a.zip"), None).unwrap();
+        assert_eq!(single.files()[0].path, "a.zip/x/1.jpg");
+        assert_eq!(single.read(0).unwrap(), b"one");
     }
 
     #[test]

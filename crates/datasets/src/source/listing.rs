@@ -59,7 +59,7 @@ pub struct Listed {
     pub stamp: Stamp,
 }
 
-/// What tells without reading a file whether it may have changed.
+/// What shows whether a file may have changed, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub bytes: u64,
@@ -258,7 +258,7 @@ fn why_not(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// The refusal of a source that is no data set.
+/// The refusal of a source that is not a data set.
 pub(super) fn too_many(root: &Path) -> anyhow::Error {
     let message = format!("{} holds more than {MAX_FILES} files", root.display());
     failure(message, "give only the folder of the data set")

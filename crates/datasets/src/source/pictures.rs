@@ -46,7 +46,7 @@ impl Display for UnreadPictures {
     }
 }
 
-/// Bytes that tell whether a file is a picture.
+/// Bytes needed to recognize a picture.
 pub const START: u64 = 64;
 
 /// Files that are pictures by their content only.

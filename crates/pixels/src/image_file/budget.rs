@@ -181,7 +181,7 @@ mod tests {
     fn a_large_need_waits_and_is_not_passed_over() {
         let shared = budget(10);
         let first = take(shared, 4);
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let wait_for = |count: u64| {
             while shared.state().next < count {
                 thread::sleep(Duration::from_millis(1));
@@ -189,20 +189,20 @@ mod tests {
         };
         thread::scope(|scope| {
             for (count, name, bytes) in [(2, "large", 9), (3, "small", 1)] {
-                let tell = tell.clone();
+                let sender = sender.clone();
                 scope.spawn(move || {
                     let share = take(shared, bytes);
-                    tell.send(name).unwrap();
+                    sender.send(name).unwrap();
                     drop(share);
                 });
                 wait_for(count);
             }
             assert!(
-                told.recv_timeout(Duration::from_millis(50)).is_err(),
+                receiver.recv_timeout(Duration::from_millis(50)).is_err(),
                 "there is no room, and the small one is second"
             );
             drop(first);
-            assert_eq!([told.recv().unwrap(), told.recv().unwrap()], ["large", "small"]);
+            assert_eq!([receiver.recv().unwrap(), receiver.recv().unwrap()], ["large", "small"]);
         });
     }
 

@@ -189,7 +189,7 @@ fn has_words(path: &str, mut bytes: Vec<u8>) -> bool {
     text_of(path, bytes).chars().any(char::is_alphabetic)
 }
 
-/// The image and the text of one key, or of two keys that people take for one.
+/// The image and the text of one key, or of two keys that mean the same.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair {
     pub(crate) image: usize,

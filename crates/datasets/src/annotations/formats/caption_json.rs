@@ -50,7 +50,7 @@ fn certainty(candidates: &Candidates<'_>, document: &Document) -> Option<Certain
     } else {
         let is_near = document.first_image().is_some_and(|image| candidates.is_image(image))
             || document.first_of_table.as_ref().is_some_and(|image| candidates.is_image(image))
-            // Ids of images that nobody lists.
+            // Ids of images that are not listed.
             || candidates.is_alone && all_have_captions && document.lists.is_empty();
         is_near.then_some(Certainty::Near)
     }
@@ -188,7 +188,7 @@ mod tests {
 
     fn images(text: &str) -> Vec<(String, Vec<String>)> {
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("c.json"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("c.json"), text).unwrap();
         builder.finish("").images.into_iter().map(|image| (image.filename, image.captions)).collect()
     }
 
@@ -197,9 +197,9 @@ mod tests {
         let mut builder = Builder::default();
         let train = r#"[{"image":"flickr30k-images/1.jpg","caption":"A","image_id":0},
             {"image":"flickr30k-images/1.jpg","caption":"B \u00e9","image_id":0}]"#;
-        parse(&mut builder, &AnnotationFile::alone("flickr30k_train.json"), train).unwrap();
+        parse(&mut builder, &AnnotationFile::single("flickr30k_train.json"), train).unwrap();
         let val = r#"[{"image":"flickr30k-images/2.jpg","caption":["C","D"]}]"#;
-        parse(&mut builder, &AnnotationFile::alone("flickr30k_val.json"), val).unwrap();
+        parse(&mut builder, &AnnotationFile::single("flickr30k_val.json"), val).unwrap();
         let raw = builder.finish("");
         assert_eq!(raw.images[0].captions, ["A", "B é"]);
         assert_eq!(raw.images[1].captions, ["C", "D"]);
@@ -236,7 +236,7 @@ mod tests {
             r#"{"train":{"a":"A"},"val":{"b":["B"]}}"#,
         ] {
             let mut builder = Builder::default();
-            parse(&mut builder, &AnnotationFile::alone("c.json"), text).unwrap();
+            parse(&mut builder, &AnnotationFile::single("c.json"), text).unwrap();
             let splits: Vec<_> = builder.finish("").images.into_iter().map(|image| image.split).collect();
             assert_eq!(splits, [Some(Split::Train), Some(Split::Val)], "{text}");
         }
@@ -246,7 +246,7 @@ mod tests {
     fn what_is_no_caption_and_what_names_no_image_is_told() {
         let mut builder = Builder::default();
         let text = r#"[{"image":"a.jpg","caption":3},{"caption":"B"},{"image":"c.jpg","caption":NaN},{"image":"d.jpg"},{"n":1}]"#;
-        parse(&mut builder, &AnnotationFile::alone("c.json"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("c.json"), text).unwrap();
         let raw = builder.finish("");
         let rejects: Vec<String> =
             raw.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();

@@ -1,5 +1,5 @@
 //! COCO captions (Chen et al. 2015): `captions_train2014.json`, `captions_val2014.json` and those of 2017, and files of
-//! a person's own in that form. The names of file and folders tell the split.
+//! a user's own in that form. The names of file and folders say the split.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,7 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
         Ok(())
     })?;
     match same {
-        Some(same) => Err(failure(same, "give each image an id of its own: nothing else tells whose the captions are")),
+        Some(same) => Err(failure(same, "give each image an id of its own: nothing else says whose the captions are")),
         None => orphans.map_or(Ok(()), |orphans| {
             Err(failure(orphans, "the image_id of each annotation must be the id of an image in the same file"))
         }),
@@ -222,7 +222,7 @@ mod tests {
             "licenses":[],"annotations":[{"id":1,"image_id":9,"caption":"A \"bowl\"."},{"id":2,"image_id":9,"caption":"Two"},
             {"id":3,"image_id":8,"caption":"Nobody"},{"id":4,"image_id":7,"bbox":[]}]}"#;
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("annotations/captions_val2017.json"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("annotations/captions_val2017.json"), text).unwrap();
         let raw = builder.finish("coco");
         assert_eq!(raw.images.len(), 1);
         assert_eq!(raw.images[0].captions, ["A \"bowl\".", "Two"]);
@@ -239,7 +239,7 @@ mod tests {
         let (captions, images) = (list(captions), list(images));
         let text = format!(r#"{{"annotations":[{captions}],"images":[{images}],"captions":[{{"image_id":8}}]}}"#);
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("c.json"), &text)?;
+        parse(&mut builder, &AnnotationFile::single("c.json"), &text)?;
         Ok(builder.finish("").images.into_iter().map(|image| (image.filename, image.captions.join("|"))).collect())
     }
 
@@ -284,7 +284,7 @@ mod tests {
         let text = r#"{"images":[{"id":1,"file_name":"a.jpg"}],"annotations":[{"image_id":1,"bbox":[1]},
             {"image_id":1,"caption":"A"},{"image_id":1,"caption":null},{"image_id":1,"caption":4}]}"#;
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("c.json"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("c.json"), text).unwrap();
         let raw = builder.finish("");
         assert_eq!(raw.images[0].captions, ["A"]);
         let rejects: Vec<String> =

@@ -86,7 +86,7 @@ pub fn parse(texts: &Texts) -> anyhow::Result<RawDataset> {
 
 fn parse_for(texts: &Texts, reading: Reading) -> anyhow::Result<RawDataset> {
     let mut builder = Builder::new(reading);
-    token_lines::parse(&mut builder, &AnnotationFile::alone(TOKEN_FILE), &decode(TOKEN_FILE, texts.token.clone())?)?;
+    token_lines::parse(&mut builder, &AnnotationFile::single(TOKEN_FILE), &decode(TOKEN_FILE, texts.token.clone())?)?;
     if Split::ALL.iter().all(|&split| texts.list(split).is_none()) {
         let note = format!("none of the lists was found: {}", Split::ALL.map(list_file).join(", "));
         builder.repairs.push(Repair::new("the split of flickr8k", note));

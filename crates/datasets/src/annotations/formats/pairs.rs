@@ -16,7 +16,7 @@ use base::error::WithHint as _;
 pub(crate) static FORMAT: Format =
     Format { name: "pairs", description: "lines of an image, a tab and its caption, without a header", find, read };
 
-/// Bytes that tell the layout.
+/// Bytes needed to recognize the layout.
 const MAX_BYTES: usize = 1 << 16;
 
 fn find(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match>> {
@@ -49,7 +49,7 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
     Ok(())
 }
 
-/// A value without the quotes around it, and with one quote for two in it, or for one behind a backslash.
+/// A value without the quotes around it, and with one quote for two in it, or for one after a backslash.
 fn unquoted(value: &str, has_backslashes: &mut bool) -> String {
     match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
         Some(inside) if !inside.replace("\"\"", "").contains('"') => inside.replace("\"\"", "\""),
@@ -68,7 +68,7 @@ mod tests {
 
     fn images(text: &str) -> Vec<String> {
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("t.txt"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("t.txt"), text).unwrap();
         let images = builder.finish("").images;
         images.into_iter().map(|image| format!("{}: {}", image.filename, image.captions.join("|"))).collect()
     }
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_line_of_another_form_is_named() {
         let text = (0..60).map(|number| format!("{number}.jpg\tA\n")).collect::<String>() + "caption only\n";
-        let text = describe(&parse(&mut Builder::default(), &AnnotationFile::alone("t.txt"), &text).unwrap_err());
+        let text = describe(&parse(&mut Builder::default(), &AnnotationFile::single("t.txt"), &text).unwrap_err());
         assert!(
             text.contains("line 61 of t.txt has an unexpected form: \"caption only\"") && text.contains("hint: "),
             "{text}"

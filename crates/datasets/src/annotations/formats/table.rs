@@ -117,7 +117,7 @@ fn find_flickr8k_kaggle(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match
 
 /// What may stand between captions; of two that do the first counts.
 const SEPARATORS: [&str; 5] = ["||", "|", "\n", "\t", ";"];
-/// Cells that tell how a column is written.
+/// Cells needed to see how a column is written.
 const MIN_CELLS: usize = 2;
 
 /// How the cells of a column are read.
@@ -202,7 +202,7 @@ mod tests {
 
     fn images(path: &str, text: &str) -> Vec<(String, Vec<String>, Option<Split>)> {
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone(path), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single(path), text).unwrap();
         builder.finish("").images.into_iter().map(|image| (image.filename, image.captions, image.split)).collect()
     }
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn rows_of_nothing_are_passed_over_and_one_without_an_image_is_told() {
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("t.csv"), "image,caption\na.jpg,A\n\n,\n,B\nnan,C\n").unwrap();
+        parse(&mut builder, &AnnotationFile::single("t.csv"), "image,caption\na.jpg,A\n\n,\n,B\nnan,C\n").unwrap();
         let raw = builder.finish("");
         assert_eq!((raw.images.len(), raw.rejects.len()), (1, 2));
         assert_eq!(
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_column_that_could_hold_captions_and_is_not_read_is_named() {
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("t.csv"), "image,title,caption\na.jpg,T,C\n").unwrap();
+        parse(&mut builder, &AnnotationFile::single("t.csv"), "image,title,caption\na.jpg,T,C\n").unwrap();
         let raw = builder.finish("");
         assert_eq!(raw.images[0].captions, ["C"]);
         assert_eq!(raw.repairs[0].repair, "captions are read from caption; not read: title");
@@ -261,7 +261,7 @@ mod tests {
     fn a_row_without_a_known_split_is_reported() {
         let mut builder = Builder::default();
         let text = "image,caption,split\na.jpg,A,odd\nb.jpg,B,\n";
-        parse(&mut builder, &AnnotationFile::alone("t.csv"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("t.csv"), text).unwrap();
         let raw = builder.finish("");
         assert!(raw.images.iter().all(|image| image.split.is_none()));
         assert_eq!(raw.repairs.len(), 1);
@@ -277,12 +277,12 @@ mod kaggle_tests {
     fn captions_with_commas_stand_in_quotes() {
         let text = "image,caption\r\n1.jpg,A dog runs .\r\n1.jpg,\"A dog , a cat , and a \"\"bird\"\" .\"\r\n";
         let mut builder = Builder::default();
-        parse(&mut builder, &AnnotationFile::alone("captions.txt"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("captions.txt"), text).unwrap();
         let raw = builder.finish("flickr8k");
         assert_eq!(raw.images[0].captions, ["A dog runs .", "A dog , a cat , and a \"bird\" ."]);
         let mut builder = Builder::default();
         let text = "image_name,comment_number,comment\n1.jpg,0,A dog, brown .\n";
-        parse(&mut builder, &AnnotationFile::alone("captions.txt"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("captions.txt"), text).unwrap();
         assert_eq!(builder.finish("").images[0].captions, ["A dog, brown ."]);
     }
 }

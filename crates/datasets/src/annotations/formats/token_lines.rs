@@ -52,7 +52,7 @@ fn find_flickr30k(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match>> {
 
 fn read_flickr30k(input: &Input<'_>) -> anyhow::Result<RawDataset> {
     let parse_alone =
-        |builder: &mut Builder, path: &str, text: &str| parse(builder, &AnnotationFile::alone(path), text);
+        |builder: &mut Builder, path: &str, text: &str| parse(builder, &AnnotationFile::single(path), text);
     Ok(input.build(parse_alone)?.finish("flickr30k"))
 }
 
@@ -88,7 +88,7 @@ mod flickr30k_tests {
     fn captions_are_kept_as_they_are_spaced() {
         let mut builder = Builder::default();
         let text = "1000092795.jpg#0\tTwo young guys with shaggy hair look at their hands .\n1000092795.jpg#1\tHair , long .\n";
-        parse(&mut builder, &AnnotationFile::alone("results_20130124.token"), text).unwrap();
+        parse(&mut builder, &AnnotationFile::single("results_20130124.token"), text).unwrap();
         let raw = builder.finish("flickr30k");
         assert_eq!(raw.images[0].captions[1], "Hair , long .");
         assert_eq!(raw.images[0].split, None);

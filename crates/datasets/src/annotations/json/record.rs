@@ -31,7 +31,7 @@ pub(crate) struct Record<'a> {
     /// The key and the value of what may be its split.
     pub(crate) maybe_split: Option<(Cow<'a, str>, Cow<'a, str>)>,
     pub(crate) prediction: Option<Cow<'a, str>>,
-    /// What people wrote, where `captions` may be the model's.
+    /// References, if `captions` may be the model's.
     pub(crate) references: Vec<Cow<'a, str>>,
     /// A caption or reference that is not a text, and what it is.
     pub(crate) odd: Option<&'static str>,
@@ -72,7 +72,7 @@ impl Has {
     }
 }
 
-/// What the objects of a list told.
+/// What is known from the objects of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListSummary {
     pub(crate) has: Has,
@@ -162,7 +162,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// What people wrote, where it stands beside what a model wrote.
+    /// References beside captions of a model.
     pub(crate) fn inline_references(&self) -> Option<Vec<&str>> {
         if !self.references.is_empty() {
             return Some(self.references.iter().map(AsRef::as_ref).collect());

@@ -1,4 +1,4 @@
-//! What a JSON file is about, told by its keys without keeping its content.
+//! What a JSON file is about, judged by its keys without keeping its content.
 
 use crate::annotations::json::columns::{is_table, rows};
 use crate::annotations::json::record::{ListSummary, Record};
@@ -28,7 +28,7 @@ pub(crate) struct Document {
     pub(crate) entries: KeyedEntries,
     /// The first image of a table, where the keys are its columns.
     pub(crate) first_of_table: Option<String>,
-    /// What the keys at the top tell.
+    /// What the top-level keys say.
     whole: ListSummary,
 }
 

@@ -22,7 +22,7 @@ pub const NUM_LISTED: usize = 100;
 const MIN_WORDS: usize = 3;
 /// Words that a caption may have whatever the others have.
 const ALWAYS_ALLOWED_WORDS: usize = 50;
-/// Captions from which on it can be told what words are usual.
+/// Number of captions from which usual words can be recognized.
 const MIN_CAPTIONS_FOR_USUAL_WORDS: usize = 1000;
 /// Words from which on a share of usual ones says something.
 const MIN_WORDS_FOR_A_SHARE: usize = 4;
@@ -168,7 +168,7 @@ impl OutlierCounts {
 struct Usual<'a> {
     /// `None` in a set of several scripts.
     script: Option<Script>,
-    /// `None` in a set that is too small to tell.
+    /// `None` if the set is too small.
     vocabulary: Option<&'a Vocabulary>,
     median: usize,
 }

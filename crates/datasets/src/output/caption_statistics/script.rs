@@ -1,4 +1,4 @@
-//! The script of a text by the code points of its letters: good enough to tell a foreign caption, no more.
+//! The script of a text by the code points of its letters: good enough to spot a foreign caption, no more.
 //!
 //! Source: the block names of the Unicode standard.
 

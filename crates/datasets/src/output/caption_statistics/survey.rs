@@ -1,4 +1,4 @@
-//! What one pass over all captions finds: the vocabulary, lengths, scripts, and texts that stand at several images.
+//! What one pass over all captions finds: the vocabulary, lengths, scripts, and texts that several images share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
