@@ -15,7 +15,7 @@ trap 'rm -rf "$runs"' EXIT
 
 plan=$("$program" plan --config "$config" "$@")
 predicted_memory=$(sed -n 's/^memory *\([0-9.]*\) GB.*/\1/p' <<<"$plan")
-predicted_time=$(sed -n 's/^time *\([0-9.]*\) s for an update.*/\1/p' <<<"$plan")
+predicted_time=$(sed -n 's/^time *\([0-9.]*\) s per update.*/\1/p' <<<"$plan")
 
 code=0
 timeout --signal=TERM "$seconds" "$program" --config "$config" "$@" \

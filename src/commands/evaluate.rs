@@ -30,16 +30,16 @@ use metrics::score::ScoreOptions;
 /// Captions a split and scores the captions.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// train, val or test
     #[arg(long, value_name = "SPLIT", default_value = "test")]
     pub split: String,
-    /// A prepared data set; by default the one that the checkpoint was trained on
+    /// Prepared data set [default: the one that the checkpoint was trained on]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub data: Option<PathBuf>,
-    /// Where SPLIT.json and SPLIT.scores.json go; by default predictions/ in the folder of the checkpoint's run
+    /// Folder for SPLIT.json and SPLIT.scores.json [default: predictions/ in the folder of the checkpoint's run]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
     /// Images captioned at a time
@@ -65,10 +65,10 @@ pub struct EvaluateArgs {
 /// A checkpoint or data that cannot be used, an image that cannot be read, a disk that cannot be written.
 pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let Some(split) = Split::parse(&args.split) else {
-        return Err(usage_error(format!("unknown split {:?}", args.split), "name train, val or test"));
+        return Err(usage_error(format!("unknown split {:?}", args.split), "use train, val or test"));
     };
     if args.batch_size == 0 {
-        return Err(usage_error("--batch-size must be at least 1", "64 is a usual value"));
+        return Err(usage_error("--batch-size must be at least 1", "64 is a common value"));
     }
     let stop = watch_signals("stopped; nothing was written")?;
     let device = select_device(&args.device)?;
@@ -84,7 +84,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let Some(folder) = args.output.clone().or_else(|| run.as_ref().map(RunDirectory::predictions)) else {
         return Err(usage_error(
             "the checkpoint is not in a run that was trained on this data set, so there is no default folder for captions",
-            "name a folder with --output DIR",
+            "choose a folder with --output DIR",
         ));
     };
     split_evaluation::check_output(&folder, split.name())?;
@@ -147,14 +147,14 @@ impl EvaluatedData {
         let training = opened.training.as_ref();
         let own = training.and_then(|training| training.config.data.directory.as_deref());
         let Some(directory) = args.data.as_deref().or(own) else {
-            return Err(usage_error("no data set to caption", "name its folder with --data DIR"));
+            return Err(usage_error("no data set to caption", "give its folder with --data DIR"));
         };
         let dataset = Dataset::open(directory)?;
         let training = training.filter(|training| training.dataset_digest == dataset.digest);
         if training.is_none() && args.data.is_none() {
             return Err(failure(
                 format!("the data set in {} is not the one that the checkpoint was trained on", directory.display()),
-                "name another data set with --data DIR",
+                "give another data set with --data DIR",
             ));
         }
         let (images, training_captions) = match training {
@@ -171,8 +171,8 @@ impl EvaluatedData {
         };
         if images.is_empty() {
             return Err(failure(
-                format!("the data set in {} has no image in the split {}", dataset.directory.display(), split.name()),
-                "name another split with --split, or another data set with --data",
+                format!("the data set in {} has no images in the split {}", dataset.directory.display(), split.name()),
+                "choose another split with --split, or another data set with --data",
             ));
         }
         Ok(Self { dataset, images, is_own: training.is_some(), training_captions })

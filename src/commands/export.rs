@@ -16,10 +16,10 @@ use base::terminal;
 /// Writes a model as a `VisionEncoderDecoderModel` folder.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExportArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or the id of one on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
-    /// The folder to write; it must be absent or empty
+    /// Output folder; it must be absent or empty
     #[arg(long, value_name = "FOLDER", value_parser = path_argument())]
     pub output: PathBuf,
 }

@@ -94,7 +94,7 @@ impl HubUploads {
         // By this ending a later process knows that it is not needed any more.
         let path = self.run.path().join(upload_name(self.num_queued, &name));
         atomic_file::link_or_copy(checkpoint, &path)
-            .with_context(|| format!("cannot keep {}", checkpoint.display()))?;
+            .with_context(|| format!("cannot keep a copy of {} for the upload", checkpoint.display()))?;
         self.work.put(Model { path, card });
         Ok(())
     }

@@ -22,7 +22,7 @@ pub struct PlanArgs {
     /// The run's config file
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub config: PathBuf,
-    /// Change a value of the config
+    /// Override a value of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
 }
@@ -55,7 +55,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         "memory      {:.2} GB at the peak{}: model {:.2}, activations {:.2}, batches {:.2}, program and captions \
          {:.2}",
         needed.total() as f64 / base::GIGABYTE,
-        if is_on_gpu { ", were it computed on the CPU" } else { "" },
+        if is_on_gpu { " if computed on the CPU" } else { "" },
         needed.model as f64 / base::GIGABYTE,
         needed.activations as f64 / base::GIGABYTE,
         needed.batches as f64 / base::GIGABYTE,
@@ -64,7 +64,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     if let Some(time) = time {
         let epoch = time.step * plan.updates_per_epoch as f64;
         terminal::data(&format!(
-            "time        {:.3} s for an update, {:.0} s for an epoch, at most {:.0} s for encoding the images",
+            "time        {:.3} s per update, {:.0} s per epoch, at most {:.0} s to encode the images",
             time.step, epoch, time.encoding
         ))?;
     }

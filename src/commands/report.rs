@@ -19,7 +19,7 @@ pub struct ReportArgs {
     /// File to write [default: report.html in the run's folder]
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub output: Option<PathBuf>,
-    /// Images that are shown with their captions; 0 needs neither data set nor model
+    /// Number of images shown with their captions; 0 needs neither data set nor model
     #[arg(long, value_name = "N", default_value_t = NUM_IMAGES)]
     pub num_images: usize,
 }
@@ -31,8 +31,8 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs) -> Result<()> {
     if !args.run.join("config.resolved.toml").is_file() {
         return Err(usage_error(
-            format!("{} is not the folder of a run", args.run.display()),
-            "name a folder such as runs/NAME, which holds config.resolved.toml",
+            format!("{} is not a run folder", args.run.display()),
+            "give a folder such as runs/NAME, which contains config.resolved.toml",
         ));
     }
     let path = args.output.clone().unwrap_or_else(|| args.run.join(REPORT_FILE));

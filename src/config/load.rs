@@ -274,7 +274,7 @@ impl Document<'_> {
             "a backslash in \"...\" starts an escape: write a Windows path in single quotes, such as 'C:\\data\\new', or \
              with forward slashes"
         } else {
-            "a line is `key = value`, a text is in \"quotes\", a section is `[name]`"
+            "a line is `key = value`, a string is in \"quotes\", a section is `[name]`"
         };
         mistake(&format!("invalid TOML{place}: {}", error.message()), hint)
     }
@@ -301,7 +301,10 @@ impl Document<'_> {
             return mistake(&format!("{key} has the unknown value `{found}`{place}"), &hint);
         }
         if message.starts_with("missing field") {
-            return mistake(&format!("{key} lacks the key {found}{place}"), "see configs/reference.toml for all keys");
+            return mistake(
+                &format!("{key} is missing the key {found}{place}"),
+                "see configs/reference.toml for all keys",
+            );
         }
         mistake(
             &format!("{key} is invalid{place}: {}", plain_types(message)),
@@ -518,7 +521,7 @@ mod tests {
         for text in ["[model.encoder]\nconfig = { kind = \"vit\" }\n", "[model.encoder]\nconfig.kind = \"vit\"\n"] {
             insta::allow_duplicates! {
                 insta::assert_snapshot!(refusal(text, &[]), @r"
-                model.encoder.config lacks the key image_size in run.toml, line 2
+                model.encoder.config is missing the key image_size in run.toml, line 2
                   hint: see configs/reference.toml for all keys
                 ");
             }
@@ -553,7 +556,7 @@ mod tests {
     fn invalid_toml_names_the_line() {
         insta::assert_snapshot!(refusal("seed = 1\nname = flickr\n", &[]), @r#"
         invalid TOML in run.toml, line 2: invalid boolean, expected `false`
-          hint: a line is `key = value`, a text is in "quotes", a section is `[name]`
+          hint: a line is `key = value`, a string is in "quotes", a section is `[name]`
         "#);
     }
 
@@ -566,14 +569,17 @@ mod tests {
             {
                 let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
                 let text = refusal(&text, &overrides);
-                assert!(text.starts_with("invalid TOML in ") && text.contains("write a path of Windows in"), "{text}");
+                assert!(text.starts_with("invalid TOML in ") && text.contains("write a Windows path in"), "{text}");
             }
         }
         // TOML finds nothing wrong with these.
         for directory in [r#""C:\new""#, r#""C:\table\frogs""#, r#""\\server\new""#, r#"".\new""#] {
             let text = refusal(&format!("[data]\ndirectory = {directory}\n"), &[]);
-            assert!(text.starts_with("data.directory holds a line break, a tab or the like: "), "{text}");
-            assert!(text.contains("in run.toml, line 2") && text.contains("write a path of Windows in"), "{text}");
+            assert!(
+                text.starts_with("data.directory contains a line break, a tab or another control character: "),
+                "{text}"
+            );
+            assert!(text.contains("in run.toml, line 2") && text.contains("write a Windows path in"), "{text}");
         }
         for override_ in
             [r"data.directory=C:\data\new", r"data.directory='C:\data\new'", r#"data.directory="C:\\data""#]

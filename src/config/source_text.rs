@@ -16,7 +16,7 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let bytes = bounded_file::read(path, MAX_DESCRIPTION_BYTES).map_err(|error| {
         usage_error(
             format!("cannot read the config file {name}: {error}"),
-            "name a TOML file that exists; configs/reference.toml shows every key",
+            "give a TOML file that exists; configs/reference.toml shows every key",
         )
     })?;
     decode(&bytes).map_err(|what| {
@@ -33,7 +33,7 @@ fn decode(bytes: &[u8]) -> Result<String, String> {
         [0xff, 0xfe, rest @ ..] => utf_16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf_16(rest, u16::from_be_bytes),
         _ if bytes.contains(&0) => {
-            Err("holds zero bytes: it is UTF-16 without a byte order mark, or no text".to_owned())
+            Err("contains zero bytes: it is UTF-16 without a byte order mark, or not text".to_owned())
         }
         _ => std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| {
             let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
@@ -46,7 +46,7 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     let (units, rest) = bytes.as_chunks();
     let units: Vec<u16> = units.iter().copied().map(unit).collect();
     let text = String::from_utf16(&units).ok().filter(|_| rest.is_empty());
-    text.ok_or_else(|| "begins like UTF-16 text and is damaged".to_owned())
+    text.ok_or_else(|| "begins like UTF-16 text but is damaged".to_owned())
 }
 
 #[cfg(test)]
@@ -81,9 +81,9 @@ mod tests {
     fn what_is_no_such_text_is_refused_with_the_way_to_save_it() {
         let little = utf_16_of(TEXT, u16::to_le_bytes);
         for (bytes, expected) in [
-            (&little[2..], "run.toml holds zero bytes: it is UTF-16 without"),
-            (&little[..little.len() - 1], "run.toml begins like UTF-16 text and is damaged"),
-            (b"\xff\xfe\x00\xd8a\0", "run.toml begins like UTF-16 text and is damaged"),
+            (&little[2..], "run.toml contains zero bytes: it is UTF-16 without"),
+            (&little[..little.len() - 1], "run.toml begins like UTF-16 text but is damaged"),
+            (b"\xff\xfe\x00\xd8a\0", "run.toml begins like UTF-16 text but is damaged"),
             (b"seed = 1\nname = \"caf\xe9\"\n", "run.toml is not UTF-8 text, line 2"),
         ] {
             let text = refusal(bytes);

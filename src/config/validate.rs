@@ -82,7 +82,7 @@ pub(super) fn check(config: &RunConfig) -> Checked {
         return violation(
             "evaluation.caption_split",
             format!("must be train, val or test, found \"{split}\""),
-            "remove the key to write no captions at the end of the run",
+            "or remove the key to skip the captions at the end of the run",
         );
     }
     check_decoding(&config.decoding)?;
@@ -164,7 +164,7 @@ fn check_data(data: &DataConfig) -> Checked {
     if data.source.is_some() && data.dataset.is_none() {
         return violation(
             "data.source",
-            "is set, but data.dataset does not say which dataset it holds",
+            "is set, but data.dataset does not say which dataset it contains",
             "add dataset = \"NAME\", or remove source",
         );
     }
@@ -320,7 +320,7 @@ fn check_training(training: &TrainingConfig) -> Checked {
     whole("training.num_epochs", training.num_epochs, 1..=MAX_ROUNDS)?;
     whole("training.validation_interval", training.validation_interval, 1..=MAX_ROUNDS)?;
     if let Some(norm) = training.max_grad_norm {
-        positive("training.max_grad_norm", norm, "leave the key out for no clipping")?;
+        positive("training.max_grad_norm", norm, "remove the key for no clipping")?;
     }
     share("training.label_smoothing", training.label_smoothing)?;
     whole("training.log_interval", training.log_interval, 1..=MAX_ROUNDS)?;
@@ -404,8 +404,8 @@ fn check_paths(config: &RunConfig) -> Checked {
         if text.contains(char::is_control) && (!key.starts_with("model.") || has_lost_backslash(&text)) {
             return violation(
                 key,
-                format!("holds a line break, a tab or the like: {text:?}"),
-                "a backslash in \"...\" begins an escape: write a path of Windows in single quotes, such as \
+                format!("contains a line break, a tab or another control character: {text:?}"),
+                "a backslash in \"...\" starts an escape: write a Windows path in single quotes, such as \
                  'C:\\data\\new', or with forward slashes",
             );
         }

@@ -106,7 +106,7 @@ impl FeatureStore {
     /// # Errors
     /// A row that is not there, cannot be read or is damaged.
     pub fn read(&self, key: &Key, row: &mut [u8]) -> Result<()> {
-        let (number, checksum) = self.entries.get(key).context("a row is asked for that is not in the cache")?;
+        let (number, checksum) = self.entries.get(key).context("the requested row is not in the cache")?;
         ensure!(row.len() == self.row_bytes, "a row has {} bytes, not {}", self.row_bytes, row.len());
         let rows = self.rows.as_ref().context("the cache has no rows")?;
         read_at(rows, row, number * self.row_bytes as u64)
@@ -183,7 +183,7 @@ impl Appender<'_> {
         self.check(written)?;
         for (key, row) in keys.iter().zip(rows.chunks_exact(size)) {
             let (number, checksum) = (self.store.entries.len() as u64, crc32fast::hash(row));
-            ensure!(self.store.entries.insert(*key, (number, checksum)).is_none(), "a row was made twice");
+            ensure!(self.store.entries.insert(*key, (number, checksum)).is_none(), "a row was added twice");
             self.waiting.push((*key, checksum));
         }
         if self.waiting.len() * size >= SYNC_BYTES { self.sync() } else { Ok(()) }
@@ -213,7 +213,7 @@ impl Appender<'_> {
     fn check(&mut self, result: io::Result<()>) -> Result<()> {
         self.failed |= result.is_err();
         result.with_context(|| format!("cannot write the cache {}", self.store.folder.display())).hint(
-            || "what was written before stays usable; free some space, or set data.cache_directory to another folder",
+            || "the rows written before stay usable; free some space, or set data.cache_directory to another folder",
         )
     }
 }
@@ -227,7 +227,7 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
                 found.is_ok_and(|found| found.format_version == FORMAT_VERSION && found.description == *description);
             if !fits {
                 return Err(failure(
-                    format!("{} describes something else, or is of another version", path.display()),
+                    format!("{} describes another cache, or is of another version", path.display()),
                     "remove that folder: it is made again from the images",
                 ));
             }
@@ -241,7 +241,7 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
             let found = place::users_own(folder, begun).with_context(|| format!("cannot list {}", folder.display()))?;
             if let Some(entry) = found {
                 let message =
-                    format!("{} is not a cache, and not empty: it holds {}", folder.display(), entry.display());
+                    format!("{} is neither a cache nor empty: it contains {}", folder.display(), entry.display());
                 return Err(failure(message, ELSEWHERE));
             }
             let file = DescriptionFile { format_version: FORMAT_VERSION, description: description.clone() };
@@ -419,7 +419,7 @@ mod tests {
             Description { content: json!({"encoder": "a"}), row_bytes: 4 },
         ] {
             let text = describe(&FeatureStore::open(folder.path(), &other).unwrap_err());
-            assert!(text.contains("describes something else"), "{text}");
+            assert!(text.contains("describes another cache"), "{text}");
         }
     }
 
@@ -474,7 +474,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(ROWS), "mine").unwrap();
         let text = describe(&FeatureStore::open(folder.path(), &description()).unwrap_err());
-        assert!(text.contains("is not a cache, and not empty") && text.contains("data.cache_directory"), "{text}");
+        assert!(text.contains("is neither a cache nor empty") && text.contains("data.cache_directory"), "{text}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

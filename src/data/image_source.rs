@@ -100,7 +100,7 @@ impl ImageFiles {
         let shown = match (view, &self.augmentation) {
             (0, _) => whole,
             (_, Some(augmentation)) => whole.map(|whole| augmentation.apply(whole, &self.names[image], view)),
-            (_, None) => bail!("view {view} of image {image} was requested, and there is no augmentation"),
+            (_, None) => bail!("view {view} of image {image} was requested, but there is no augmentation"),
         };
         let resized = ResizedImage::of_picture(&shown, &self.processor);
         Ok(resized.with_context(|| format!("cannot use image {}", path.display()))?.pixels)
@@ -228,7 +228,7 @@ pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
         return Err(failure(
             format!("the encoder returned {value}"),
-            "are its weights sound? With training.precision = \"bf16\", try \"f32\"",
+            "check its weights; with training.precision = \"bf16\", try \"f32\"",
         ));
     }
     match number {

@@ -108,7 +108,8 @@ impl<T> Shared<T> {
 /// Warns of fewer threads than were asked for, which give the same results more slowly.
 fn warn_once(num_threads: usize, error: &anyhow::Error) {
     static WARNED: Once = Once::new();
-    WARNED.call_once(|| terminal::warning(&format!("data are loaded by {num_threads} threads: {}", one_line(error))));
+    WARNED
+        .call_once(|| terminal::warning(&format!("loading data with only {num_threads} threads: {}", one_line(error))));
 }
 
 fn panic_error(panic: &(dyn Any + Send)) -> anyhow::Error {

@@ -70,7 +70,7 @@ pub fn split_images(
 fn hint_without(indices: &SplitIndices) -> &'static str {
     const PREPARE: &str = "prepare the data with a split of your own: `caption-train prepare-data --split-file PATH`";
     match (indices.train.len(), indices.val.len()) {
-        (0, 2..) => "set `data.split = \"random\"` to draw training and validation images among those for validation",
+        (0, 2..) => "set `data.split = \"random\"` to draw training and validation images from those for validation",
         (2.., 0) => "set `data.split = \"random\"` to draw the validation images",
         _ => PREPARE,
     }
@@ -90,7 +90,7 @@ fn draw(dataset: &Dataset, fraction: f64, seed: u64) -> anyhow::Result<(Vec<usiz
             dataset.directory.display(),
             images.len()
         );
-        return Err(failure(message, "a training and a validation side need an image each"));
+        return Err(failure(message, "training and validation each need at least one image"));
     }
     images.sort_unstable_by(|a, b| name(a).cmp(name(b)));
     Stream::new(seed, "split", "validation").shuffle(&mut images);

@@ -68,14 +68,14 @@ fn read_references(path: &Path, split: Option<&str>, noticed: &mut Vec<String>) 
         noticed.extend(notes(&found, path));
         if let Some(split) = split {
             if !found.images.is_empty() && found.images.iter().all(|image| image.split.is_none()) {
-                bail!("it names no splits, and {} was asked for", split.name());
+                bail!("it names no splits, but {} was requested", split.name());
             }
             found.images.retain(|image| image.split == Some(split));
         }
         if found.images.is_empty() {
             let of_split = split.map_or_else(String::new, |split| format!(" of the split {}", split.name()));
             let first = found.rejects.first().map(|reject| format!(": {}: {}", reject.what, reject.reason));
-            bail!("it holds no references{of_split}{}", first.unwrap_or_default());
+            bail!("it contains no references{of_split}{}", first.unwrap_or_default());
         }
         Ok(found.images)
     };
@@ -101,7 +101,7 @@ fn notes(found: &RawDataset, path: &Path) -> Vec<String> {
 /// Captions with their references in the same file.
 fn inline(path: &Path) -> Result<CaptionSet> {
     let no_references = |what: &str| {
-        failure(format!("{what} has no references"), "name the file with the references: --references FILE")
+        failure(format!("{what} has no references"), "give the file with the references: --references FILE")
     };
     let Some((scored, lacking)) = read_scored(path).with_context(|| format!("cannot use {}", path.display()))? else {
         return Err(no_references(&path.display().to_string()));
@@ -109,7 +109,7 @@ fn inline(path: &Path) -> Result<CaptionSet> {
     let mut set = CaptionSet::default();
     if let Some(reject) = lacking.first() {
         let message = format!("{} of {} cannot be scored: {}", reject.what, path.display(), reject.reason);
-        return Err(failure(message, "name the file with the references: --references FILE"));
+        return Err(failure(message, "give the file with the references: --references FILE"));
     }
     for (index, scored) in scored.into_iter().enumerate() {
         let [candidate] = scored.candidates.as_slice() else {
@@ -119,15 +119,15 @@ fn inline(path: &Path) -> Result<CaptionSet> {
         set.captions.push(Captions { candidate: candidate.clone(), references: scored.references });
     }
     if set.captions.is_empty() {
-        return Err(failure(format!("{} holds no caption", path.display()), "there is nothing to score"));
+        return Err(failure(format!("{} contains no captions", path.display()), "there is nothing to score"));
     }
     Ok(set)
 }
 
 fn several_captions(name: &str, number: usize) -> anyhow::Error {
     failure(
-        format!("image {name} has {number} captions, and one of each image is scored"),
-        "keep the best of each; of what `caption --num-captions N --json` prints the best is taken",
+        format!("image {name} has {number} captions, but only one per image can be scored"),
+        "keep the best one of each image; in the output of `caption --num-captions N --json` it is chosen for you",
     )
 }
 
@@ -178,14 +178,14 @@ impl<'a> Places<'a> {
         let by_id = id.as_ref().and_then(|id| self.by_id.get(id));
         match (by_name, by_id, &id) {
             (Some(one), Some(other), Some(id)) if one != other && image.cocoid.is_some() => {
-                bail!("the caption of {name} has the id {id}, which is that of {}", self.images[other].filename)
+                bail!("the caption of {name} has the id {id}, which belongs to {}", self.images[other].filename)
             }
             (Some(place), ..) => Ok(place),
             (None, Some(place), Some(id)) => match self.shared.get(&id.to_string()) {
                 None => Ok(place),
                 Some(places) => {
                     let [one, other] = places.map(|place| &self.images[place].filename);
-                    bail!("the id {id} is that of two images, {one} and {other}")
+                    bail!("two images have the id {id}: {one} and {other}")
                 }
             },
             _ if named.iter().any(|place| place.is_none()) => bail!("several images with references are called {name}"),
@@ -231,7 +231,7 @@ fn join(candidates: Vec<RawImage>, references: Vec<RawImage>, set: &mut CaptionS
     Ok(())
 }
 
-const SAME_IMAGES: &str = "captions and references must be of the same images, called by the same ids or file names";
+const SAME_IMAGES: &str = "captions and references must be of the same images, with the same ids or file names";
 
 #[cfg(test)]
 mod tests {
@@ -301,8 +301,8 @@ mod tests {
         let references = json!({ "annotations": [{ "image_id": 1, "caption": "a" }] });
         let one = |id: u32| json!({ "image_id": id, "caption": "x" });
         let cases = [
-            (json!({}), None, "holds no caption"),
-            (json!([]), None, "holds no caption"),
+            (json!({}), None, "contains no captions"),
+            (json!([]), None, "contains no captions"),
             (json!([{ "image_id": 1 }]), None, "it has no text under \"caption\""),
             (json!([one(1)]), None, "has no references"),
             (json!([{ "caption": "x", "references": ["a", 5] }]), None, "its references are a list of something other"),
@@ -319,7 +319,10 @@ mod tests {
             (json!([]), "holds no captions that can be read"),
             (json!({ "annotations": [{ "image_id": 1 }] }), "none of them holds captions"),
             (json!({ "images": [{ "filename": "a" }] }), "none of them holds captions"),
-            (json!({ "images": [{ "filename": "a", "sentences": [] }] }), "it holds no references: a: has no caption"),
+            (
+                json!({ "images": [{ "filename": "a", "sentences": [] }] }),
+                "it contains no references: a: has no caption",
+            ),
             (json!({ "images": [] }), "holds no captions that can be read"),
         ] {
             let text = describe(&read(&json!([one(1)]), Some(&broken), None).unwrap_err());

@@ -26,12 +26,12 @@ pub fn read_tokenizer(
     if tokenizer.vocab_size() > decoder.vocab_size() {
         return Err(failure(
             format!(
-                "the tokenizer in {} has {} tokens and its model {}",
+                "the tokenizer in {} has {} tokens, but its model has {}",
                 folder.display(),
                 tokenizer.vocab_size(),
                 decoder.vocab_size()
             ),
-            "fetch tokenizer and weights again from one place",
+            "download tokenizer and weights again from the same source",
         ));
     }
     Ok((tokenizer, config))
@@ -46,7 +46,7 @@ pub fn read_processor(folder: &Path, encoder: &EncoderConfig, notes: &mut Vec<St
                         normalised: save the model's processor (AutoImageProcessor) into its folder too";
     let FolderProcessing { processor, note } = ImageProcessor::from_folder(folder).hint(|| HINT)?.ok_or_else(|| {
         let message = "neither a processor_config.json with an image_processor nor a preprocessor_config.json";
-        failure(format!("{} holds {message}", folder.display()), HINT)
+        failure(format!("{} contains {message}", folder.display()), HINT)
     })?;
     notes.extend(note);
     Ok(processor.with_image_size(encoder.image_size()))

@@ -44,7 +44,7 @@ pub struct Export<'a> {
 pub fn write(model: Export<'_>, folder: &Path) -> Result<()> {
     make_empty(folder)?;
     let tokens = Tokens::of(model.tokenizer)?;
-    let hint = || "free some disk space or name another folder; remove the unfinished one first";
+    let hint = || "free some disk space or choose another folder; remove the unfinished one first";
     let weights = folder.join("model.safetensors");
     write_tensors(
         &weights,
@@ -75,11 +75,11 @@ fn make_empty(folder: &Path) -> Result<()> {
         .with_context(|| format!("cannot use the folder {}", folder.display()))?
     {
         None => fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))
-            .hint(|| "name a writable folder"),
+            .with_context(|| format!("cannot create the folder {}", folder.display()))
+            .hint(|| "choose a writable folder"),
         Some(entry) => Err(failure(
-            format!("the folder {} is not empty: it holds {}", folder.display(), entry.display()),
-            "nothing is overwritten: name a new folder with --output, or empty this one",
+            format!("the folder {} is not empty: it contains {}", folder.display(), entry.display()),
+            "nothing is overwritten: choose a new folder with --output, or empty this one",
         )),
     }
 }

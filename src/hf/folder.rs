@@ -17,13 +17,14 @@ pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
     if !folder.is_dir() {
         return Err(failure(
             format!("the model folder {} does not exist", folder.display()),
-            "name a folder in the Hub's format or the id of a Hub repository",
+            "give a folder in the Hub's format or the id of a Hub repository",
         ));
     }
     let path = folder.join("config.json");
-    read_json(&path).hint(
-        || "a model folder holds config.json, model.safetensors, and processor_config.json or preprocessor_config.json",
-    )
+    read_json(&path).hint(|| {
+        "a model folder contains config.json, model.safetensors, and processor_config.json or \
+            preprocessor_config.json"
+    })
 }
 
 /// A JSON file of a model's folder.

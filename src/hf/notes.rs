@@ -10,7 +10,8 @@ const MAX_LISTED: usize = 4;
 const MAX_NAME: usize = 100;
 
 /// What to do about weights that do not fit.
-pub const UNFIT_HINT: &str = "config.json and the weights must be of one model: fetch them again from one place";
+pub const UNFIT_HINT: &str = "config.json and the weights must belong to the same model: download them again from the \
+                              same source";
 
 /// The head of an error about weights that do not fit.
 pub fn unfit(folder: &Path) -> String {

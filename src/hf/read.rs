@@ -85,8 +85,8 @@ pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Resul
     if !is_captioner(&config) {
         let model_type = model_type(&config);
         return Err(failure(
-            format!("{} holds a model of model_type {model_type:?}, not a vision-encoder-decoder", folder.display()),
-            "set model.encoder.name to an encoder by itself, model.decoder.name to a GPT-2 by itself",
+            format!("{} contains a model of model_type {model_type:?}, not a vision-encoder-decoder", folder.display()),
+            "for a single encoder set model.encoder.name, for a single GPT-2 model.decoder.name",
         ));
     }
     let tensors = read_tensors(folder)?;

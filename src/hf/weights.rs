@@ -30,14 +30,16 @@ pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let hint = match pickles.iter().find(|name| folder.join(name).is_file()) {
         Some(name) => format!(
             "{name} is a pickle, which can run code and is not read. Convert it once in Python: \
-             {}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and take the files of tokenizer and image processor \
-             along",
+             {}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and copy the files of the tokenizer and the \
+             image processor to the new folder",
             class_name(folder)
         ),
-        None => "a model folder holds config.json and model.safetensors, or shards with model.safetensors.index.json"
-            .to_owned(),
+        None => {
+            "a model folder contains config.json and model.safetensors, or shards with model.safetensors.index.json"
+                .to_owned()
+        }
     };
-    Err(failure(format!("{} holds no model.safetensors", folder.display()), hint))
+    Err(failure(format!("{} contains no model.safetensors", folder.display()), hint))
 }
 
 /// The class of transformers that the folder's `config.json` names.
@@ -57,7 +59,7 @@ fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, T
             bail!("{} names the shard {shard:?}, which is not a plain file name", index.display());
         }
         let path = folder.join(shard);
-        tensors.extend(read_file(&path).hint(|| format!("{} names it: fetch the missing shard", index.display()))?);
+        tensors.extend(read_file(&path).hint(|| format!("{} lists it: download the missing shard", index.display()))?);
     }
     Ok(tensors)
 }
@@ -93,7 +95,7 @@ fn read_weights(path: &Path) -> anyhow::Result<Vec<u8>> {
     let header = file.read_exact(&mut length).map(|()| u64::from_le_bytes(length));
     let fits = |header: u64| (2..=found.saturating_sub(LENGTH_BYTES)).contains(&header);
     if !header.is_ok_and(fits) {
-        return Err(failure("it is not a safetensors file, or only the beginning of one", unusable(path)));
+        return Err(failure("it is truncated or not a safetensors file", unusable(path)));
     }
     let most = memory::available_bytes().unwrap_or(u64::MAX);
     bounded_file::read(path, most).hint(|| "weights must fit into memory: choose a smaller model")
@@ -102,5 +104,5 @@ fn read_weights(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// What to do about weights that cannot be used: in the Hub's cache the file to remove is the one that is linked to.
 fn unusable(path: &Path) -> String {
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    format!("it may be truncated, a page or a Git LFS pointer: remove {} and fetch it again", file.display())
+    format!("it may be truncated, a web page or a Git LFS pointer: remove {} and download it again", file.display())
 }

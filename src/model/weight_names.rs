@@ -22,7 +22,7 @@ impl Renamed {
     /// A name that is taken.
     pub fn insert(&mut self, name: String, tensor: Tensor, source: &str) -> anyhow::Result<()> {
         if self.tensors.insert(name.clone(), tensor).is_some() {
-            bail!("two tensors of the file are {name}, the second is called {source}");
+            bail!("two tensors of the file map to {name}; the second is {source}");
         }
         Ok(())
     }

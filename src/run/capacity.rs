@@ -39,8 +39,8 @@ pub fn disk_complaint(setup: &Setup, run: &RunDirectory) -> Option<String> {
 fn lack_of_room(needed: u64, taken: u64, free: u64, folder: &Path) -> Option<String> {
     (needed > free.saturating_add(taken)).then(|| {
         format!(
-            "the run's checkpoints may take {:.2} GB; {:.2} GB of them are there and {:.2} GB are free in {}: free some, \
-             lower checkpoint.keep_best and checkpoint.keep_last, or set output_dir elsewhere",
+            "the run's checkpoints may take {:.2} GB; {:.2} GB of them are already there, but only {:.2} GB are free \
+             in {}: free some space, lower checkpoint.keep_best and checkpoint.keep_last, or set output_dir elsewhere",
             needed as f64 / base::GIGABYTE,
             taken as f64 / base::GIGABYTE,
             free as f64 / base::GIGABYTE,
@@ -77,7 +77,10 @@ mod tests {
         const GB: u64 = 1_000_000_000;
         let lack = |taken, free| lack_of_room(4 * GB, taken, free, Path::new("runs/a"));
         let text = lack(GB, 2 * GB).unwrap();
-        assert!(text.contains("may take 4.00 GB; 1.00 GB of them are there and 2.00 GB are free in runs/a"), "{text}");
+        assert!(
+            text.contains("may take 4.00 GB; 1.00 GB of them are already there, but only 2.00 GB are free in runs/a"),
+            "{text}"
+        );
         assert_eq!((lack(GB, 3 * GB), lack(0, 4 * GB)), (None, None));
     }
 

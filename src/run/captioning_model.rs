@@ -80,7 +80,7 @@ impl CaptioningModel {
         notes.extend(new_note(&new));
         if !defaults.not_followed.is_empty() {
             notes.push(format!(
-                "these settings of {} are not followed: {}",
+                "these settings of {} are ignored: {}",
                 folder.display(),
                 defaults.not_followed.join(", ")
             ));

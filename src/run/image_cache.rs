@@ -226,12 +226,12 @@ fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
     match free {
         Some(free) if free < bytes + bytes / 20 => Err(failure(
             format!(
-                "the cache needs {:.2} GB in {}, and {:.2} GB are free there",
+                "the cache needs {:.2} GB in {}, but only {:.2} GB are free there",
                 bytes as f64 / base::GIGABYTE,
                 folder.display(),
                 free as f64 / base::GIGABYTE
             ),
-            "name a folder on a larger disk in data.cache_directory, or start a run with data.cache_features = false \
+            "set data.cache_directory to a folder on a larger disk, or start a run with data.cache_features = false \
              (a frozen encoder then runs in every update) and data.cache_images = false",
         )),
         _ => Ok(()),
@@ -287,7 +287,7 @@ impl CacheFiller<'_> {
                 for (view, values) in views.iter().zip(values.chunks_exact(each)) {
                     let path = &self.files.paths[view.image];
                     let row = feature_bytes(values, number);
-                    rows.extend(row.with_context(|| format!("cannot keep the features of {}", path.display()))?);
+                    rows.extend(row.with_context(|| format!("cannot store the features of {}", path.display()))?);
                 }
                 self.push(views, &rows, appender, progress)
             })

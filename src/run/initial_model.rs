@@ -174,12 +174,12 @@ fn settle_decoder(
     if section.max_seq_len > decoder.num_positions() && is_written("model.decoder.max_seq_len") {
         return Err(usage_error(
             format!(
-                "model.decoder.max_seq_len is {} and the model in {} has {} positions",
+                "model.decoder.max_seq_len is {}, but the model in {} has {} positions",
                 section.max_seq_len,
                 folder.display(),
                 decoder.num_positions()
             ),
-            "lower it, or leave it out",
+            "lower or remove it",
         ));
     }
     let mut settled = config.clone();
@@ -187,8 +187,8 @@ fn settle_decoder(
     settled.model.decoder.take_sizes(&decoder);
     if let Some(found) = config::first_written_difference(&config, &settled) {
         return Err(usage_error(
-            format!("{} is {} in the config and {} in {}", found.key, found.written, found.other, folder.display()),
-            "leave it out: a pretrained decoder brings its sizes and its tokenizer",
+            format!("{} is {} in the config, but {} in {}", found.key, found.written, found.other, folder.display()),
+            "remove it: a pretrained decoder comes with its sizes and its tokenizer",
         ));
     }
     Ok((settled, decoder, tokenizer))
@@ -248,7 +248,7 @@ fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
     {
         return Err(usage_error(
             format!(
-                "model.encoder.train asks for the last {count} blocks; the encoder has {}",
+                "model.encoder.train asks for the last {count} blocks, but the encoder has only {}",
                 shape.encoder.num_layers()
             ),
             "use \"full\" to train them all",
@@ -271,8 +271,8 @@ fn check_memory(
     match available {
         Some(available) if needed > available as f64 => Err(failure(
             format!(
-                "the model does not fit into memory: its {:.2} billion parameters, with gradients and moments of those \
-                 that are trained, take {:.1} GB, and {:.1} GB are available",
+                "the model does not fit into memory: its {:.2} billion parameters, with gradients and moments of \
+                 those that are trained, take {:.1} GB, but only {:.1} GB are available",
                 specs.iter().map(values).sum::<f64>() / base::GIGABYTE,
                 needed / base::GIGABYTE,
                 available as f64 / base::GIGABYTE

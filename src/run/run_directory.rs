@@ -48,22 +48,22 @@ impl RunDirectory {
     /// A folder that cannot be made or locked.
     pub fn create(output: &Path, name: &str) -> anyhow::Result<Self> {
         fs::create_dir_all(output)
-            .with_context(|| format!("cannot make the folder {}", output.display()))
-            .hint(|| "set output_dir to a folder that can be written")?;
+            .with_context(|| format!("cannot create the folder {}", output.display()))
+            .hint(|| "set output_dir to a writable folder")?;
         for number in 1.. {
             let path = output.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
             match fs::create_dir(&path) {
                 Ok(()) => {
                     let Claim::Ours(run) = Self::at(&path).claim()? else { continue };
                     fs::create_dir(run.checkpoints())
-                        .with_context(|| format!("cannot make the folder {}", run.checkpoints().display()))?;
+                        .with_context(|| format!("cannot create the folder {}", run.checkpoints().display()))?;
                     return Ok(run);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(error)
-                        .with_context(|| format!("cannot make the folder {}", path.display()))
-                        .hint(|| "set output_dir to a folder that can be written");
+                        .with_context(|| format!("cannot create the folder {}", path.display()))
+                        .hint(|| "set output_dir to a writable folder");
                 }
             }
         }
@@ -147,7 +147,7 @@ impl RunDirectory {
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let path = self.path.join(name);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         }
         write_file(&path, text.as_bytes())
     }

@@ -88,7 +88,7 @@ impl Setup {
                     metadata.dataset_digest,
                     dataset.digest
                 ),
-                "name the right folder with --set data.directory=FOLDER, or start a new run",
+                "give the right folder with --set data.directory=FOLDER, or start a new run",
             ));
         }
         let tokenizer = metadata.read_tokenizer(&config.tokenizer)?;
@@ -123,17 +123,17 @@ impl Setup {
             && split_of(&split, name).is_empty()
         {
             return Err(usage_error(
-                format!("evaluation.caption_split = {name:?}, and the data set has no image in that split"),
-                "name another split, or remove the key",
+                format!("evaluation.caption_split = {name:?}, but the data set has no images in that split"),
+                "choose another split, or remove the key",
             ));
         }
         if let Some(count) = config.decoding.max_new_tokens.filter(|&count| count > shape.decoder.num_positions()) {
             return Err(usage_error(
                 format!(
-                    "decoding.max_new_tokens is {count}, and the decoder has {} positions",
+                    "decoding.max_new_tokens is {count}, but the decoder has only {} positions",
                     shape.decoder.num_positions()
                 ),
-                "lower it, or leave the key out",
+                "lower it, or remove the key",
             ));
         }
         let meteor = Meteor::open(config.evaluation.meteor_resources.as_deref())?;
@@ -247,7 +247,7 @@ impl Setup {
 }
 
 fn open_data(config: &RunConfig) -> Result<(Dataset, SplitIndices)> {
-    let directory = config.data.directory.as_deref().context("data.directory is not settled")?;
+    let directory = config.data.directory.as_deref().context("data.directory is not set")?;
     let dataset = Dataset::open(directory)?;
     let split = split_images(&dataset, config.data.split, config.data.validation_fraction, config.seed)?;
     Ok((dataset, split))

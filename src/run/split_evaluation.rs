@@ -124,7 +124,7 @@ impl SplitEvaluation {
     /// A disk that cannot be written.
     pub fn write(&mut self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))
+            .with_context(|| format!("cannot create the folder {}", folder.display()))
             .hint(|| UNWRITABLE)?;
         let [predictions, scores] = files(folder, &self.scores.split);
         self.scores.former_predictions_sha256 = digest::sha256_file(&predictions).ok();
@@ -168,13 +168,13 @@ impl SplitEvaluation {
         }
         let Some(word_for_word) = word_for_word else { return };
         let total = word_for_word.num_images;
-        terminal::message(&format!("captions that are one of their picture's own references, of {total} in {split}:"));
+        terminal::message(&format!("captions that equal one of their picture's references, of {total} in {split}:"));
         terminal::message(&format!("  the model                         {:>4}", word_for_word.matched));
         terminal::message(&format!(
             "  best constant caption             {:>4}  ({:?})",
             word_for_word.best_constant.1, word_for_word.best_constant.0
         ));
-        terminal::message(&format!("  the model's, of shuffled pictures {:>4}", word_for_word.shuffled));
+        terminal::message(&format!("  the model's, on shuffled pictures {:>4}", word_for_word.shuffled));
     }
 }
 
@@ -189,7 +189,7 @@ fn files(folder: &Path, split: &str) -> [PathBuf; 2] {
 /// A file of the user with the name of one to be written; an output that is not a folder.
 pub fn check_output(folder: &Path, split: &str) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
-        return Err(usage_error(format!("{} is not a folder", folder.display()), "name a folder with --output DIR"));
+        return Err(usage_error(format!("{} is not a folder", folder.display()), "choose a folder with --output DIR"));
     }
     let [predictions, scores] = files(folder, split);
     let written = SplitScores::read(&scores).ok();
@@ -206,7 +206,7 @@ pub fn check_output(folder: &Path, split: &str) -> Result<()> {
         if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_ours(path)) {
             return Err(failure(
                 format!("{} exists and was not written by an evaluation: it would be replaced", path.display()),
-                "move it away, or name another folder with --output DIR",
+                "move it away, or choose another folder with --output DIR",
             ));
         }
     }

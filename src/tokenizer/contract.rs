@@ -16,7 +16,7 @@ use base::error::{failure, usage_error};
 use base::visible::quoted;
 
 /// What to do about a damaged file.
-pub(super) const ANEW: &str = "take the file anew from where it came from";
+pub(super) const ANEW: &str = "download the file again from its source";
 /// What to do about a tokenizer of a kind that is not known.
 pub(super) const KNOWN_KINDS: &str =
     "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained";
@@ -68,7 +68,7 @@ pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::
     if vocab_size > config.vocab_size {
         return Err(usage_error(
             format!(
-                "tokenizer.vocab_size is {} in the config, the tokenizer has {vocab_size} tokens",
+                "tokenizer.vocab_size is {} in the config, but the tokenizer has {vocab_size} tokens",
                 config.vocab_size
             ),
             format!("write tokenizer.vocab_size = {vocab_size}, or let a new tokenizer be trained"),
@@ -78,7 +78,7 @@ pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::
     if lowercase != config.lowercase {
         let does = if lowercase { "lower-cases" } else { "does not lower-case" };
         return Err(usage_error(
-            format!("tokenizer.lowercase is {} in the config, the tokenizer {does} captions", config.lowercase),
+            format!("tokenizer.lowercase is {} in the config, but the tokenizer {does} captions", config.lowercase),
             format!("write tokenizer.lowercase = {lowercase}, or let a new tokenizer be trained"),
         ));
     }
@@ -97,7 +97,7 @@ fn check_captions_make_no_special_token(
     for text in [&config.pad_token, &config.start_token, &config.end_token] {
         if encode(inner, text)?.iter().any(|id| [pad, start, end].contains(id)) {
             return Err(usage_error(
-                format!("the special token {text} can also come from the words of a caption"),
+                format!("the special token {text} can also result from the words of a caption"),
                 "write special tokens with brackets, such as <end>",
             ));
         }

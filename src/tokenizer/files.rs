@@ -57,8 +57,8 @@ impl CaptionTokenizer {
             (has_vocab, _) => {
                 let (there, absent) = if has_vocab { (vocab, MERGES) } else { (merges, VOCAB) };
                 Err(failure(
-                    format!("{} is there without {absent}", there.display()),
-                    format!("put {absent} beside it, or name another folder to have a tokenizer trained there"),
+                    format!("{} is there, but {absent} is missing", there.display()),
+                    format!("put {absent} beside it, or choose another folder to have a tokenizer trained there"),
                 ))
             }
         }
@@ -74,7 +74,7 @@ impl CaptionTokenizer {
     /// # Errors
     /// What making the folder or writing gives.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let whole = self.to_json()?;
         let (vocab, merges) = two_files(&whole)?;
         // The file that says all is written first: it can be read without the others, and they cannot without one another.
@@ -117,7 +117,7 @@ fn from_two_files(vocab: &Path, merges: &Path, lowercase: bool) -> anyhow::Resul
                     index + 1,
                     quoted(line)
                 ),
-                "take the file anew from where it came from",
+                "download the file again from its source",
             )
         })?;
         byte_level_bpe::check_merge(left, right, |token| ids.contains_key(token)).with_context(unfit)?;
@@ -221,6 +221,6 @@ mod tests {
         fs::write(&merges, "#version: 0.2\nzzz b\n").unwrap();
         assert!(refusal().contains("do not fit together"), "{}", refusal());
         fs::remove_file(&merges).unwrap();
-        assert!(refusal().contains("vocab.json is there without merges.txt"), "{}", refusal());
+        assert!(refusal().contains("vocab.json is there, but merges.txt is missing"), "{}", refusal());
     }
 }

@@ -246,7 +246,7 @@ mod tests {
         let config = TokenizerConfig { end_token: "dog".to_owned(), ..config(300) };
         let captions = ["dog dog", "dog", "dog"];
         let refused = refusal(CaptionTokenizer::train(captions.into_iter(), &config));
-        assert!(refused.starts_with("the special token dog can also come from"), "{refused}");
+        assert!(refused.starts_with("the special token dog can also result from"), "{refused}");
     }
 
     #[test]
@@ -262,11 +262,11 @@ mod tests {
         let size = trained().vocab_size();
         let read = |config: &TokenizerConfig| refusal(CaptionTokenizer::from_json(&json, config));
         insta::assert_snapshot!(read(&config(size - 1)), @r"
-        tokenizer.vocab_size is 276 in the config, the tokenizer has 277 tokens
+        tokenizer.vocab_size is 276 in the config, but the tokenizer has 277 tokens
           hint: write tokenizer.vocab_size = 277, or let a new tokenizer be trained
         ");
         insta::assert_snapshot!(read(&TokenizerConfig { lowercase: false, ..config(300) }), @r"
-        tokenizer.lowercase is false in the config, the tokenizer lower-cases captions
+        tokenizer.lowercase is false in the config, but the tokenizer lower-cases captions
           hint: write tokenizer.lowercase = true, or let a new tokenizer be trained
         ");
         insta::assert_snapshot!(read(&TokenizerConfig { start_token: "<s>".to_owned(), ..config(300) }), @r"

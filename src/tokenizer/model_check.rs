@@ -58,7 +58,11 @@ pub(super) fn check(text: &str) -> anyhow::Result<String> {
 /// The tokens beside the model's.
 fn check_added(tokens: &Value) -> anyhow::Result<()> {
     let Some(tokens) = tokens.as_array() else {
-        return if tokens.is_null() { Ok(()) } else { Err(failure("the tokenizer's added_tokens are no list", ANEW)) };
+        return if tokens.is_null() {
+            Ok(())
+        } else {
+            Err(failure("the tokenizer's added_tokens are not a list", ANEW))
+        };
     };
     if tokens.len() > MAX_ADDED {
         let message = format!("the tokenizer has {} added_tokens, at most {MAX_ADDED} are accepted", tokens.len());
@@ -126,7 +130,7 @@ mod tests {
             assert!(text.contains("xxx…\" (") && text.chars().count() < 600, "{text}");
         }
         assert!(added(json!(vec![json!({}); 20_001])).contains("20001 added_tokens"));
-        assert!(added(json!("x")).contains("no list"));
+        assert!(added(json!("x")).contains("not a list"));
     }
 
     #[test]

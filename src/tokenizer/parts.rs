@@ -88,7 +88,7 @@ impl PartKind {
 
 /// A replacement that cannot make a text longer, however often it is done.
 fn check_replace(table: &Map<String, Value>) -> anyhow::Result<()> {
-    let content = table.get("content").and_then(Value::as_str).context("its content is not a text")?;
+    let content = table.get("content").and_then(Value::as_str).context("its content is not a string")?;
     let least = match check_pattern(&table["pattern"])? {
         Pattern::Text(text) => text.len(),
         Pattern::Regex(regex) => {
@@ -98,7 +98,10 @@ fn check_replace(table: &Map<String, Value>) -> anyhow::Result<()> {
     };
     if least == 0 || content.len() > least {
         let content = quoted(content);
-        return Err(failure(format!("it would make a text longer: it puts {content} for {least} bytes"), KNOWN_KINDS));
+        return Err(failure(
+            format!("it would make a text longer: it replaces {least} bytes with {content}"),
+            KNOWN_KINDS,
+        ));
     }
     Ok(())
 }

@@ -30,13 +30,13 @@ impl CaptionTokenizer {
     pub fn from_model_folder(folder: &Path, ids: ModelTokenIds) -> anyhow::Result<(Self, TokenizerConfig)> {
         let inner = Self::raw_from_directory(folder)?.ok_or_else(|| {
             failure(
-                format!("{} holds no tokenizer", folder.display()),
-                "a captioner's folder holds tokenizer.json, or vocab.json and merges.txt",
+                format!("{} contains no tokenizer", folder.display()),
+                "a captioner's folder contains tokenizer.json, or vocab.json and merges.txt",
             )
         })?;
         let config = describe(&inner, ids)
             .with_context(|| format!("the tokenizer in {} does not fit the model", folder.display()))
-            .hint(|| "fetch tokenizer and config.json again from one place")?;
+            .hint(|| "download tokenizer and config.json again from the same source")?;
         let tokenizer = Self::checked(inner, &config)
             .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
         Ok((tokenizer, config))
@@ -112,6 +112,6 @@ mod tests {
         let error = CaptionTokenizer::from_model_folder(&fixtures().join("gpt2"), lacking).err().unwrap();
         assert!(format!("{error:#}").contains("no token with the id 302"), "{error:#}");
         let error = CaptionTokenizer::from_model_folder(&fixtures().join("clip"), lacking).err().unwrap();
-        assert!(format!("{error:#}").contains("holds no tokenizer"), "{error:#}");
+        assert!(format!("{error:#}").contains("contains no tokenizer"), "{error:#}");
     }
 }

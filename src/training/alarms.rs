@@ -32,8 +32,8 @@ impl fmt::Display for Alarm {
             }
             Self::TrainingJumped(Jumps { count, highest, step, mean }) => write!(
                 f,
-                "the training loss jumped in {count} updates, most to {highest:.4} in update {step} (about {mean:.4} \
-                 before it): {ADVICE}"
+                "the training loss jumped in {count} updates, the highest to {highest:.4} in update {step} (about \
+                 {mean:.4} before it): {ADVICE}"
             ),
             Self::Captions(degeneration) => {
                 write!(f, "{degeneration}; usual at the start of training, a problem if it lasts")
@@ -74,6 +74,6 @@ mod tests {
         let jumps = Jumps { count: 2, highest: 9.0, step: 30, mean: 2.5 };
         let text: Vec<String> = alarms(3.0, Some(2.0), Some(jumps), &[]).iter().map(Alarm::to_string).collect();
         assert!(text[0].contains("jumped from 2.0000 to 3.0000") && text[0].contains("optimizer.learning_rate"));
-        assert!(text[1].contains("in 2 updates, most to 9.0000 in update 30") && text[1].contains("2.5000"));
+        assert!(text[1].contains("in 2 updates, the highest to 9.0000 in update 30") && text[1].contains("2.5000"));
     }
 }

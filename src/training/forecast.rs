@@ -52,12 +52,12 @@ impl MemoryForecast {
                 "lower training.batch_size and raise \
               training.gradient_accumulation_steps by the same factor, or lower evaluation.batch_size",
             ),
-            (self.batches, "batches that wait for the loop", "lower data.workers"),
+            (self.batches, "batches that are loaded ahead", "lower data.workers"),
         ];
         let (bytes, what, help) = parts.into_iter().max_by_key(|(bytes, ..)| *bytes)?;
         Some(format!(
-            "the run needs about {:.2} GB more memory than it has now, and {:.2} GB are available. Most of it, {:.2} GB, \
-             is {what}: {help}",
+            "the run needs about {:.2} GB more memory than it has now, but only {:.2} GB are available. Most of it, \
+             {:.2} GB, is {what}: {help}",
             needed as f64 / base::GIGABYTE,
             available as f64 / base::GIGABYTE,
             bytes as f64 / base::GIGABYTE

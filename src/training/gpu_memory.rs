@@ -11,8 +11,8 @@ pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
     explained(
         error,
         "the memory of the GPU is full",
-        "in a new run lower training.batch_size and raise training.gradient_accumulation_steps as much; \
-         evaluation.batch_size and data.workers, whose batches wait there, can be lowered at any time",
+        "in a new run lower training.batch_size and raise training.gradient_accumulation_steps by the same factor; \
+         evaluation.batch_size and data.workers, whose batches take GPU memory too, can be lowered at any time",
     )
 }
 

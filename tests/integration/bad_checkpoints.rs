@@ -168,14 +168,14 @@ fn tensors_that_are_missing_or_that_nobody_knows_are_refused() {
 fn metadata_of_another_version_or_none_are_refused_and_say_so() {
     let scratch = Scratch::new();
     scratch.refused(&with_metadata(|metadata| metadata["format_version"] = 4.into()), "a newer one wrote it");
-    scratch.refused(&with_metadata(|metadata| metadata["format_version"] = 1.into()), "this program reads from 2 on");
+    scratch.refused(&with_metadata(|metadata| metadata["format_version"] = 1.into()), "this program reads 2 and newer");
     scratch.refused(&with_metadata(|metadata| metadata["format_version"] = "3".into()), "no format_version");
     scratch.refused(&with_metadata(|metadata| metadata["state"]["colour"] = 1.into()), "cannot be understood");
     scratch.refused(&with_metadata(|metadata| metadata["config"]["seed"] = (-1).into()), "cannot be understood");
     scratch.refused(&with_metadata(|metadata| *metadata = json!("text")), "format_version");
     let (mut header, _, values) = split_checkpoint(bytes());
     header["__metadata__"] = json!({"format": "pt"});
-    scratch.refused(&with_length(&header, &values), "no checkpoint of caption-train");
+    scratch.refused(&with_length(&header, &values), "not a checkpoint of caption-train");
 }
 
 fn place_of(bytes: &[u8], text: &str) -> usize {

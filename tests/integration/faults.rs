@@ -235,7 +235,7 @@ fn a_batch_that_no_memory_holds_is_foreseen_by_plan_and_not_tried() {
     assert!(text.contains("warning: the run needs about"), "{text}");
     assert!(text.contains("is what a batch needs: lower training.batch_size"), "{text}");
     let plan = String::from_utf8(output.stdout).unwrap();
-    assert!(plan.contains("memory  ") && !plan.contains("for an update"), "{plan}");
+    assert!(plan.contains("memory  ") && !plan.contains("per update"), "{plan}");
 }
 
 #[test]

@@ -270,10 +270,10 @@ fn refused(model: &str) -> (Option<i32>, String) {
 fn a_written_value_that_contradicts_the_model_is_a_usage_error_and_a_default_is_not() {
     let (code, text) = refused(&format!("{}[model.decoder]\nhidden_size = 512\n", init_from("vit_gpt2")));
     assert_eq!(code, Some(2));
-    assert!(text.contains("model.decoder.hidden_size is 512 in the config and 8 in"), "{text}");
+    assert!(text.contains("model.decoder.hidden_size is 512 in the config, but 8 in"), "{text}");
     let (code, text) = refused(&format!("[tokenizer]\nlowercase = true\n{}", init_from("vit_gpt2")));
     assert_eq!(code, Some(2));
-    assert!(text.contains("tokenizer.lowercase is true in the config and false in"), "{text}");
+    assert!(text.contains("tokenizer.lowercase is true in the config, but false in"), "{text}");
     let (code, text) = refused(&format!("{}[model.decoder]\nmax_seq_len = 25\n", init_from("vit_gpt2")));
     assert_eq!(code, Some(2));
     assert!(text.contains("max_seq_len is 25") && text.contains("has 24 positions"), "{text}");

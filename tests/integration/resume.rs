@@ -264,7 +264,7 @@ fn a_finished_checkpoint_elsewhere_makes_a_run_that_has_a_checkpoint() {
     std::fs::copy(last_checkpoint(&folder.path().join("run")), &copy).unwrap();
     let output = binary().arg("--resume").arg(&copy).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("is not there: using the latest"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is missing: using the latest"), "{}", stderr(&output));
     assert!(last_checkpoint(&folder.path().join("run-2")).is_file());
 }
 

@@ -61,7 +61,7 @@ fn a_report_without_the_data_set_says_what_it_lacks() {
 
     let output = binary().arg("report").arg(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("is not the folder of a run"));
+    assert!(stderr(&output).contains("is not a run folder"));
 }
 
 #[cfg(all(unix, feature = "serve"))]

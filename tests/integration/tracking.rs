@@ -321,7 +321,7 @@ mod online {
             let text = stderr(&output);
             assert!(output.status.success(), "{text}");
             assert!(text.contains("Weights & Biases gets losses and scores"), "{text}");
-            assert_eq!(text.contains("; kept here: "), off.is_some(), "{text}");
+            assert_eq!(text.contains("; not sent: "), off.is_some(), "{text}");
             let told = told(&recorder, &folder.path().join("run"));
             assert!(told.iter().any(|(_, content)| has(content, b"train/loss")));
             let is_told = |texts: &[Vec<u8>]| {
@@ -352,7 +352,7 @@ mod online {
         let output = tracked(&recorder, &config).args(["--set", "training.num_epochs=100000"]).output().unwrap();
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(130), "{text}");
-        assert!(text.contains("stop was pressed on the page of the run"), "{text}");
+        assert!(text.contains("stop was pressed on the run's page"), "{text}");
         assert!(last_checkpoint(&folder.path().join("run")).is_file());
         let end = recorder.requests().iter().map(Request::json).find(|body| body["complete"] == true);
         assert_eq!(end.unwrap()["exitcode"], 130);

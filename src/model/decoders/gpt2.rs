@@ -70,7 +70,7 @@ impl Gpt2Config {
         if !boolean(config, "scale_attn_weights", true)? || boolean(config, "scale_attn_by_inverse_layer_idx", false)? {
             return Err(failure(
                 "a GPT-2 with scale_attn_weights = false or scale_attn_by_inverse_layer_idx = true is not supported",
-                "use one with the ordinary attention, as gpt2 and distilgpt2 are",
+                "use one with ordinary attention, such as gpt2 or distilgpt2",
             ));
         }
         let hidden_act = activation(config, "activation_function", HiddenActivation::GeluNew)?;

@@ -69,7 +69,7 @@ pub struct ClipVisionConfig {
 fn only<'de, D: Deserializer<'de>, const EXPECTED: bool>(deserializer: D) -> std::result::Result<(), D::Error> {
     match bool::deserialize(deserializer)? == EXPECTED {
         true => Ok(()),
-        false => Err(D::Error::custom(format!("of a CLIP it can only be {EXPECTED}"))),
+        false => Err(D::Error::custom(format!("in a CLIP it can only be {EXPECTED}"))),
     }
 }
 

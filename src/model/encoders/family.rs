@@ -195,7 +195,7 @@ pub fn fit_positions(
     tensors: &mut BTreeMap<String, Tensor>,
 ) -> anyhow::Result<()> {
     let Some(name) = target.position_table() else { return Ok(()) };
-    let table = tensors.get(name).with_context(|| format!("the file holds no tensor {name}"))?;
+    let table = tensors.get(name).with_context(|| format!("the file contains no tensor {name}"))?;
     let rank = table.rank();
     let flat = table.flatten_to(rank.saturating_sub(2))?;
     let (expected, rows) = (source.sequence_length(), flat.dim(0)?);

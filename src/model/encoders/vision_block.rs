@@ -155,7 +155,7 @@ impl PatchEmbedding {
 pub fn check_channels(config: &Value) -> Result<()> {
     let channels = whole_number(config, "num_channels", 3)?;
     if channels != 3 {
-        bail!("num_channels is {channels}; only pictures of 3 channels can be captioned");
+        bail!("num_channels is {channels}; only pictures with 3 channels can be captioned");
     }
     Ok(())
 }

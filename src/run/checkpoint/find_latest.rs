@@ -37,7 +37,7 @@ pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Res
     }
     Err(failure(
         format!("no resumable checkpoint in {}", checkpoints.display()),
-        "name another run or a checkpoint file, or start a new run with --config",
+        "give another run or a checkpoint file, or start a new run with --config",
     ))
 }
 
@@ -48,7 +48,7 @@ pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Res
 pub fn latest_of_runs<T>(output: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
     let entries = fs::read_dir(output)
         .with_context(|| format!("cannot look for runs in {}", output.display()))
-        .hint(|| "name the folder of the runs with --set output_dir=FOLDER, a run's folder or a checkpoint file")?;
+        .hint(|| "give the folder of the runs with --set output_dir=FOLDER, or a run's folder or a checkpoint file")?;
     let mut runs: Vec<(Reverse<SystemTime>, PathBuf)> = Vec::new();
     for entry in entries {
         let folder = entry.with_context(|| format!("cannot read {}", output.display()))?.path();
@@ -65,7 +65,7 @@ pub fn latest_of_runs<T>(output: &Path, read: impl Fn(&Path) -> Result<T>) -> Re
     }
     Err(failure(
         format!("no resumable checkpoint in any run in {}", output.display()),
-        "name a run's folder or a checkpoint file, or start a new run with --config",
+        "give a run's folder or a checkpoint file, or start a new run with --config",
     ))
 }
 

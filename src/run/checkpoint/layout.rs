@@ -60,7 +60,7 @@ impl CheckpointMetadata {
         let tokenizer = CaptionTokenizer::from_json(&self.tokenizer, config)?;
         let (found, most) = (tokenizer.vocab_size(), self.shape.decoder.vocab_size());
         if found > most {
-            let message = format!("the tokenizer of the checkpoint has {found} tokens and its model {most}");
+            let message = format!("the tokenizer of the checkpoint has {found} tokens, but its model has {most}");
             return Err(failure(message, "use another checkpoint of the same run"));
         }
         Ok(tokenizer)

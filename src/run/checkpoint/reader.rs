@@ -108,7 +108,7 @@ fn open(path: &Path) -> Result<(BufReader<File>, Metadata, CheckpointMetadata)> 
     if path.is_dir() {
         return Err(failure(
             format!("{} is a folder, not a checkpoint file", path.display()),
-            "name a file, e.g. checkpoints/last.safetensors in a run's folder",
+            "give a file, e.g. checkpoints/last.safetensors in a run's folder",
         ));
     }
     let file = bounded_file::open(path)
@@ -154,7 +154,7 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
     }
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
     let text = text.with_context(|| {
-        format!("it has no {METADATA_KEY} metadata: it holds weights, but no checkpoint of caption-train")
+        format!("it has no {METADATA_KEY} metadata: it contains weights, but is not a checkpoint of caption-train")
     })?;
     let version: Version = serde_json::from_str(text).context("its metadata has no format_version")?;
     let version = version.format_version;
@@ -162,7 +162,7 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
         bail!("its format version is {version}, and this program reads up to {FORMAT_VERSION}: a newer one wrote it");
     }
     if version < OLDEST_FORMAT_VERSION {
-        bail!("its format version is {version}, and this program reads from {OLDEST_FORMAT_VERSION} on");
+        bail!("its format version is {version}, and this program reads {OLDEST_FORMAT_VERSION} and newer");
     }
     let digest = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_DIGEST_KEY));
     // The oldest version had none; one that is there holds whatever the version says.
@@ -177,7 +177,7 @@ fn read_description(header: &Metadata) -> Result<CheckpointMetadata> {
         }
     }
     let metadata: CheckpointMetadata = serde_json::from_value(metadata).context("its metadata cannot be understood")?;
-    check_description(&metadata).context("its metadata cannot be right")?;
+    check_description(&metadata).context("its metadata is inconsistent")?;
     Ok(metadata)
 }
 
@@ -190,11 +190,11 @@ fn check_description(metadata: &CheckpointMetadata) -> Result<()> {
     image_processor.validate().context("its image processing cannot be used")?;
     let (size, output) = (shape.encoder.image_size(), image_processor.output_size());
     if output != (size, size) {
-        bail!("its images are made {output:?} pixels in height and width, where its encoder expects {size}");
+        bail!("its images are resized to {output:?} pixels in height and width, but its encoder expects {size}");
     }
     let (max_seq_len, num_positions) = (config.model.decoder.max_seq_len, shape.decoder.num_positions());
     if max_seq_len > num_positions {
-        bail!("its captions have {max_seq_len} tokens at most, where its decoder has {num_positions} positions");
+        bail!("its captions have {max_seq_len} tokens at most, but its decoder has {num_positions} positions");
     }
     Ok(())
 }
@@ -211,7 +211,7 @@ fn read_tensors(
     let mut names = header.offset_keys();
     // The digest goes by name; this program writes the tensors in that order, so that reading is one pass.
     if !names.is_sorted() {
-        bail!("its tensors do not stand in the order of their names");
+        bail!("its tensors are not sorted by name");
     }
     let mut hasher = Hasher::new();
     let (mut model, mut exp_avg, mut exp_avg_sq) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -319,13 +319,13 @@ mod tests {
     fn values_that_the_program_never_writes_are_refused() {
         for (place, value, expected) in [
             ("/config/seed", json!(u64::MAX), "seed must be 0 to 2^63 - 1"),
-            ("/config/model/decoder/max_seq_len", json!(33), "33 tokens at most, where its decoder has 32 positions"),
+            ("/config/model/decoder/max_seq_len", json!(33), "33 tokens at most, but its decoder has 32 positions"),
             ("/shape/encoder/patch_size", json!(0), "the encoder's patch_size is 0"),
             ("/shape/encoder/num_hidden_layers", json!(1 << 20), "expected 1 to 1024"),
             ("/shape/decoder/num_layers", json!(1 << 24), "expected 1 to 1024"),
             ("/image_processor/output/height", json!(1_u64 << 40), "its image processing cannot be used"),
             ("/image_processor/rescale_factor", json!(1e300), "its image processing cannot be used"),
-            ("/image_processor/output/height", json!(9), "its images are made (9, 8) pixels"),
+            ("/image_processor/output/height", json!(9), "its images are resized to (9, 8) pixels"),
         ] {
             let mut metadata = sound();
             *metadata.pointer_mut(place).unwrap() = value;

@@ -46,7 +46,7 @@ pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
         return Err(failure(
             format!("{} exists and is not a report: it would be replaced", path.display()),
-            "move it away, or name another file with --output",
+            "move it away, or choose another file with --output",
         ));
     }
     let Gathered { mut data, missing } = gather(run, num_images, &Device::Cpu)?;
@@ -55,10 +55,10 @@ pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
     if path.parent() != Some(run.path()) {
         data.files.clear();
     }
-    let page = report::render(&data).context("cannot make the page")?;
+    let page = report::render(&data).context("cannot create the page")?;
     atomic_file::write(path, page.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
-        .hint(|| "free some disk space, or name another file with --output")
+        .hint(|| "free some disk space, or choose another file with --output")
 }
 
 /// Whether a report was written to `path` before.
@@ -154,7 +154,7 @@ struct SplitCaptions {
 }
 
 fn open_dataset(config: &RunConfig, metadata: Option<&CheckpointMetadata>) -> Result<Dataset> {
-    let directory = config.data.directory.as_deref().context("data.directory is not settled")?;
+    let directory = config.data.directory.as_deref().context("data.directory is not set")?;
     let dataset = Dataset::open(directory)?;
     let is_own = metadata.is_none_or(|metadata| metadata.dataset_digest == dataset.digest);
     anyhow::ensure!(is_own, "{} is not the data set that the run was trained on", directory.display());
@@ -286,7 +286,7 @@ fn links(run: &RunDirectory) -> Vec<FileLink> {
         ("metrics.jsonl", "an object for each logged update, epoch and validation"),
         ("results.csv", "a row for each validation"),
         ("train.log", "what the console showed"),
-        ("environment.json", "on what it was computed"),
+        ("environment.json", "machine, program and command line"),
         ("checkpoints/last.safetensors", "the newest state"),
         ("predictions", "captions of splits, and their scores"),
     ];

@@ -27,7 +27,7 @@ pub(super) fn best_checkpoint(run: &RunDirectory, state: &TrainState) -> Result<
     let path = match best {
         Some(path) if path.is_file() => path,
         Some(path) => {
-            terminal::warning(&format!("the best checkpoint {} is not there: using the latest", path.display()));
+            terminal::warning(&format!("the best checkpoint {} is missing: using the latest", path.display()));
             run.last_checkpoint()
         }
         None => run.last_checkpoint(),
@@ -68,8 +68,8 @@ pub(super) fn write_report(run: &RunDirectory) {
 pub(super) fn summarise(run: &RunDirectory, best: &Path) {
     print_peak_memory();
     terminal::message(&format!(
-        "done; everything is in {}. Caption a picture of your own, or try the model on a page on this machine:\n  \
-         caption-train caption --checkpoint {best} PICTURE\n  caption-train serve --checkpoint {best}",
+        "done; everything is in {}. Caption a picture of your own, or try the model in a browser:\n  caption-train \
+         caption --checkpoint {best} PICTURE\n  caption-train serve --checkpoint {best}",
         run.path().display(),
         best = shell_path(best)
     ));

@@ -88,7 +88,7 @@ impl Session {
         stop.attend();
         if setup.plan.total_updates != metadata.total_updates {
             terminal::warning(&format!(
-                "the schedule was laid out for {} updates and is now for {}: the learning rate jumps accordingly",
+                "the schedule was planned for {} updates and now has {}: the learning rate jumps accordingly",
                 metadata.total_updates, setup.plan.total_updates
             ));
         }

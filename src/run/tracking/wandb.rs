@@ -212,7 +212,7 @@ impl Tracker for WeightsAndBiases {
             terminal::message(&format!("Weights & Biases: {url}"));
         }
         if self.run.should_stop() && !stop.is_raised() {
-            terminal::message("stop was pressed on the page of the run");
+            terminal::message("stop was pressed on the run's page");
             stop.raise();
         }
         Ok(())
@@ -264,10 +264,10 @@ fn describe(sent: &WandbConfig) -> String {
     let parts = [
         (sent.config, "the config"),
         (sent.sends_command(), "the command line"),
-        (sent.sends_console(), "what the console shows"),
+        (sent.sends_console(), "the console output"),
         (sent.host, "the name of this machine"),
         (sent.paths, "its paths"),
-        (sent.system, "what it has and how busy it is"),
+        (sent.system, "its hardware and load"),
         (sent.images, "pictures of the validation split with their captions"),
     ];
     let name = |wanted: bool| parts.iter().filter(move |(is_sent, _)| *is_sent == wanted).map(|(_, name)| *name);
@@ -277,9 +277,9 @@ fn describe(sent: &WandbConfig) -> String {
     }
     let kept: Vec<&str> = name(false).collect();
     if kept.is_empty() {
-        text += " (the keys of [tracking.wandb] keep each of these here)";
+        text += " (each can be turned off under [tracking.wandb])";
     } else {
-        text += &format!("; kept here: {}", kept.join(", "));
+        text += &format!("; not sent: {}", kept.join(", "));
     }
     text
 }
