@@ -566,14 +566,14 @@ mod tests {
             {
                 let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
                 let text = refusal(&text, &overrides);
-                assert!(text.starts_with("invalid TOML in ") && text.contains("write a path of Windows in"), "{text}");
+                assert!(text.starts_with("invalid TOML in ") && text.contains("write a Windows path in"), "{text}");
             }
         }
         // TOML finds nothing wrong with these.
         for directory in [r#""C:\new""#, r#""C:\table\frogs""#, r#""\\server\new""#, r#"".\new""#] {
             let text = refusal(&format!("[data]\ndirectory = {directory}\n"), &[]);
             assert!(text.starts_with("data.directory holds a line break, a tab or the like: "), "{text}");
-            assert!(text.contains("in run.toml, line 2") && text.contains("write a path of Windows in"), "{text}");
+            assert!(text.contains("in run.toml, line 2") && text.contains("write a Windows path in"), "{text}");
         }
         for override_ in
             [r"data.directory=C:\data\new", r"data.directory='C:\data\new'", r#"data.directory="C:\\data""#]

@@ -405,7 +405,7 @@ fn check_paths(config: &RunConfig) -> Checked {
             return violation(
                 key,
                 format!("holds a line break, a tab or the like: {text:?}"),
-                "a backslash in \"...\" begins an escape: write a path of Windows in single quotes, such as \
+                "a backslash in \"...\" starts an escape: write a Windows path in single quotes, such as \
                  'C:\\data\\new', or with forward slashes",
             );
         }
