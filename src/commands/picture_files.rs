@@ -151,8 +151,8 @@ mod tests {
         for name in ["img_1", "a.photo"] {
             std::fs::write(folder.path().join(name), b"\xff\xd8\xff\xe0").unwrap();
         }
-        let expected = "2 files are pictures by their content and not by their names, such as a.photo: name such a file \
-                        itself to have it too";
+        let expected = "2 files are pictures by their content and not by their names, such as a.photo: give such a file \
+                        itself to include it";
         assert_eq!(Contents::of(folder.path()).unwrap().notes(), [expected]);
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let folder = folder_of(&["1.avif", "sub/"]);
         let text = describe(&Contents::of(folder.path()).unwrap().pictures(folder.path()).unwrap_err());
         assert!(
-            text.contains("holds no JPEG") && text.contains("1 AVIF picture") && text.contains("1 subfolder"),
+            text.contains("contains no JPEG") && text.contains("1 AVIF picture") && text.contains("1 subfolder"),
             "{text}"
         );
         let (files, failed) = picture_files(&[folder.path().to_owned(), PathBuf::from("named.heic")]);

@@ -18,6 +18,8 @@ use records::record::{Line, Record};
 const CHECKPOINTS: &str = "checkpoints";
 const PREDICTIONS: &str = "predictions";
 const METRICS: &str = "metrics.jsonl";
+/// The table of the validations.
+pub(super) const RESULTS: &str = "results.csv";
 pub(super) const STATUS: &str = "status.json";
 /// Where the lines of `metrics.jsonl` go that a resume from an earlier step replaces.
 const SUPERSEDED: &str = "metrics.superseded.jsonl";
@@ -262,7 +264,7 @@ fn is_checkpoint(name: &str) -> bool {
 fn is_written_by_a_run(name: &str) -> bool {
     let split = name.strip_suffix(".json").map(|split| split.strip_suffix(".scores").unwrap_or(split));
     matches!(name, "config.toml" | "config.resolved.toml" | "environment.json" | "wandb.json" | "report.html")
-        || matches!(name, METRICS | STATUS)
+        || matches!(name, METRICS | RESULTS | STATUS)
         || matches!(name, "tokenizer.json" | "vocab.json" | "merges.txt")
         || split.is_some_and(|split| matches!(split, "train" | "val" | "test"))
         || is_checkpoint(name)
@@ -342,6 +344,8 @@ mod tests {
         fs::create_dir(run.predictions()).unwrap();
         let ours = [
             "config.resolved.toml.7.partial",
+            "results.csv.7.partial",
+            "status.json.7.partial",
             "upload_1_last.safetensors.partial",
             "checkpoints/last.safetensors.70001.partial",
             "predictions/val.scores.json.7.partial",
@@ -358,7 +362,7 @@ mod tests {
             fs::write(run.path().join(name), "x").unwrap();
         }
         run.remove_unfinished();
-        assert_eq!(ours.map(|name| run.path().join(name).exists()), [false; 4]);
+        assert_eq!(ours.map(|name| run.path().join(name).exists()), [false; 6]);
         assert_eq!(own.map(|name| run.path().join(name).exists()), [true; 6]);
     }
 

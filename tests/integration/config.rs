@@ -44,7 +44,7 @@ fn an_empty_config_says_what_is_missing_first() {
     let error = parse("", "run.toml", &[]).unwrap_err();
     assert!(is_usage_error(&error));
     insta::assert_snapshot!(describe(&error), @r#"
-    data.dataset and data.directory are both absent: the run has no images and captions in run.toml
-      hint: write dataset = "flickr8k" or directory = "FOLDER" of a prepared data set under [data]
+    data.dataset and data.directory are both missing: the run has no data in run.toml
+      hint: write dataset = "flickr8k", or directory = "FOLDER" of a prepared dataset, under [data]
     "#);
 }

@@ -204,7 +204,7 @@ fn a_number_of_threads_that_no_machine_has_is_a_mistake_of_usage() {
             binary().args(["caption", "--checkpoint", "a.safetensors", "a.jpg"]).env(name, number).output().unwrap();
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(text.contains(name) && text.contains(number) && text.contains("hint: leave"), "{text}");
+        assert!(text.contains(name) && text.contains(number) && text.contains("hint: unset"), "{text}");
         assert!(started.elapsed() < Duration::from_secs(20), "{name}={number}");
     }
 }

@@ -166,7 +166,7 @@ fn score_prints_a_table_and_warns_of_images_without_a_caption() {
     {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    assert!(stderr(&output).contains("warning: 1 of 3 images have references and no caption"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("warning: 1 of 3 images have references but no caption"), "{}", stderr(&output));
     let weighed = run(&[
         "score",
         "--candidates",

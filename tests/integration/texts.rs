@@ -204,7 +204,7 @@ fn a_missing_value_is_no_caption_when_captions_are_scored() {
     fs::write(&candidates, text(["a dog runs", "nan", "a red car"])).unwrap();
     fs::write(&references, text(["a dog runs", "a cat", "a red car"])).unwrap();
     let console = stderr(&score());
-    assert!(console.contains("1 of 3 images have references and no caption"), "{console}");
+    assert!(console.contains("1 of 3 images have references but no caption"), "{console}");
     assert!(console.contains("pandas writes this word for a missing value: first nan for 1.jpg"), "{console}");
     fs::write(&candidates, text(["a dog runs", "a cat", "a red car"])).unwrap();
     fs::write(&references, text(["a dog runs", "None", "a red car"])).unwrap();

@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn an_address_keeps_the_servers_path_and_escapes_names() {
         let base = Url::parse("https://host/wandb/").unwrap();
-        let url = address(&base, &["files", "a pools", "p?", "r"]).unwrap();
+        let url = address(&base, &["files", "a team", "p?", "r"]).unwrap();
         assert_eq!(url.as_str(), "https://host/wandb/files/a%20team/p%3F/r");
     }
 }

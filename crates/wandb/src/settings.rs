@@ -44,7 +44,7 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// `WANDB_PROJECT`.
     pub project: Option<String>,
-    /// User or pools: `WANDB_ENTITY`.
+    /// User or team: `WANDB_ENTITY`.
     pub entity: Option<String>,
     /// Name of the run: `WANDB_NAME`.
     pub name: Option<String>,

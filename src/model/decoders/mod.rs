@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn another_family_is_refused_by_name() {
         let error = DecoderConfig::from_hf(&serde_json::json!({ "model_type": "bert" })).unwrap_err();
-        assert!(error.to_string().contains("expected a decoder of model_type \"gpt2\", found \"bert\""), "{error}");
+        assert!(
+            base::error::describe(&error).contains("expected a decoder of model_type \"gpt2\", found \"bert\""),
+            "{error}"
+        );
     }
 
     #[test]

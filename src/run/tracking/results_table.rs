@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::run::run_directory::{RunDirectory, UNWRITABLE};
+use crate::run::run_directory::{RESULTS, RunDirectory, UNWRITABLE};
 use crate::run::tracking::tracker::{Tracker, TrackerKind};
 use crate::training::events::Event;
 use base::atomic_file;
@@ -12,12 +12,14 @@ use base::error::WithHint as _;
 use metrics::score::SCORE_NAMES;
 use records::record::{EpochRecord, Record, ValidationRecord};
 
-const FILE: &str = "results.csv";
 const BEFORE_SCORES: [&str; 5] = ["epoch", "step", "learning_rate", "train_loss", "val_loss"];
 const AFTER_SCORES: [&str; 3] = ["train_seconds", "val_seconds", "best"];
 
-pub(super) const KIND: TrackerKind =
-    TrackerKind { name: FILE, check: |_| Ok(()), start: |context| Ok(Some(Box::new(ResultsTable::new(context.run)))) };
+pub(super) const KIND: TrackerKind = TrackerKind {
+    name: RESULTS,
+    check: |_| Ok(()),
+    start: |context| Ok(Some(Box::new(ResultsTable::new(context.run)))),
+};
 
 struct ResultsTable {
     run: RunDirectory,
@@ -74,7 +76,7 @@ impl ResultsTable {
             writer.write_record(row).context("cannot write a row")?;
         }
         let bytes = writer.into_inner().context("cannot write a row")?;
-        let path = self.run.path().join(FILE);
+        let path = self.run.path().join(RESULTS);
         atomic_file::write(&path, &bytes)
             .with_context(|| format!("cannot write {}", path.display()))
             .hint(|| UNWRITABLE)
@@ -92,7 +94,7 @@ impl Tracker for ResultsTable {
         if let Event::Started { .. } = event {
             self.restore()?;
             // A run that is resumed from an earlier save point has lost rows.
-            return if self.run.path().join(FILE).exists() || !self.rows.is_empty() { self.write() } else { Ok(()) };
+            return if self.run.path().join(RESULTS).exists() || !self.rows.is_empty() { self.write() } else { Ok(()) };
         }
         match event.record() {
             Some(record) if self.add(&record) => self.write(),
@@ -148,7 +150,7 @@ mod tests {
                         train_seconds,val_seconds,best\n\
                         1,10,0.0005,3.5,2.5,,,,,,,,60.5,1.5,true\n\
                         2,20,0.0005,,2.25,0.5,,,,,,1.25,,2.0,false\n";
-        assert_eq!(fs::read_to_string(run.path().join(FILE)).unwrap(), expected);
+        assert_eq!(fs::read_to_string(run.path().join(RESULTS)).unwrap(), expected);
     }
 
     #[test]

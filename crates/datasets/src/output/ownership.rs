@@ -349,12 +349,15 @@ mod tests {
         let folder = prepared(&names);
         let own = folder.path().join("images/x/2.jpg");
         fs::write(&own, "a careful crop").unwrap();
-        assert!(describe(&begun(folder.path(), &["1.jpg", "x/2.jpg"]).unwrap_err()).contains("2.jpg is there"));
+        assert!(
+            describe(&begun(folder.path(), &["1.jpg", "x/2.jpg"]).unwrap_err())
+                .contains("2.jpg exists and was not written")
+        );
         let ours = begun(folder.path(), &["1.jpg"]).unwrap();
         assert!(written(&ours, folder.path(), "images/1.jpg", b"new").unwrap());
         assert!(!written(&ours, folder.path(), "images/1.jpg", b"new").unwrap(), "it is there already");
         let text = describe(&written(&ours, folder.path(), "images/x/2.jpg", b"new").unwrap_err());
-        assert!(text.contains("2.jpg is there") && text.contains("hint: "), "{text}");
+        assert!(text.contains("2.jpg exists and was not written") && text.contains("hint: "), "{text}");
         names.iter().for_each(|name| ours.remove_image(folder.path(), name).unwrap());
         assert_eq!(fs::read_to_string(&own).unwrap(), "a careful crop");
         assert_eq!(fs::read(folder.path().join("images/1.jpg")).unwrap(), b"new");
@@ -456,7 +459,7 @@ mod tests {
             }
             symlink(elsewhere.path(), folder.path().join(name)).unwrap();
             let text = describe(&begun(folder.path(), &[wanted]).unwrap_err());
-            assert!(text.contains(&format!("{name} is there")), "{text}");
+            assert!(text.contains(&format!("{name} exists and was not written")), "{text}");
             assert!(folder.path().join(name).is_symlink());
             ours(folder.path()).unwrap().0.remove_image(folder.path(), "2.jpg").unwrap();
             assert!(elsewhere.path().join("2.jpg").exists());

@@ -226,7 +226,7 @@ fn captions_without_images_and_images_without_captions_are_told() {
             "Flickr8k_Dataset.zip",
             "the annotations have 4 images with 8 captions, and none of the image files was found",
         ),
-        ("Flickr8k_text.zip", "no captions of flickr8k are there, among 4 files, 4 of them images"),
+        ("Flickr8k_text.zip", "found no captions of flickr8k among 4 files, 4 of them images"),
     ] {
         let (source, output) = (archives(), tempfile::tempdir().unwrap());
         fs::remove_file(source.path().join(absent)).unwrap();

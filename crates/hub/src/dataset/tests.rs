@@ -210,7 +210,10 @@ fn a_server_that_always_begins_anew_and_never_ends_is_given_up() {
     let hub = Hub::new().always(To::Content, Answer::IgnoreRangeAndCut(1000));
     let text = refusal(&hub, &BIG_REQUEST);
     assert_eq!(hub.ranges().len(), 4, "none of the retries came further than the first try");
-    assert!(text.starts_with("cannot get images.zip of owner/name from HUB") && text.contains("resumes"), "{text}");
+    assert!(
+        text.starts_with("cannot get images.zip of owner/name from HUB") && text.contains("to resume the download"),
+        "{text}"
+    );
 }
 
 #[test]

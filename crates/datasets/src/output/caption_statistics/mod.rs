@@ -128,7 +128,7 @@ impl CaptionStatistics {
     pub fn summary(&self) -> String {
         let LengthStatistics { min, mean, median, p95, max } = self.words;
         let mut text = format!(
-            "{} captions of {min} to {max} words (median {median}, mean {mean:.1}, 95% at max {p95}); {} different \
+            "{} captions of {min} to {max} words (median {median}, mean {mean:.1}, 95% at most {p95}); {} different \
              words, {} seen once; {} captions also belong to another image",
             self.captions, self.vocabulary, self.words_seen_once, self.repeated_captions
         );
