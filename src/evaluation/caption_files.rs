@@ -309,21 +309,21 @@ mod tests {
             (json!([{ "prediction": "x", "captions": "a" }, { "prediction": "x" }]), None, "entry 1 of"),
             (json!([one(1), one(1)]), Some(&references), "image 1 has 2 captions"),
             (json!([one(2)]), Some(&references), "no references for image 2"),
-            (json!([]), Some(&references), "holds no captions that can be read"),
+            (json!([]), Some(&references), "contains no captions that can be read"),
         ];
         for (candidates, references, expected) in cases {
             let text = describe(&read(&candidates, references, None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{candidates}: {text}");
         }
         for (broken, expected) in [
-            (json!([]), "holds no captions that can be read"),
-            (json!({ "annotations": [{ "image_id": 1 }] }), "none of them holds captions"),
-            (json!({ "images": [{ "filename": "a" }] }), "none of them holds captions"),
+            (json!([]), "contains no captions that can be read"),
+            (json!({ "annotations": [{ "image_id": 1 }] }), "none of them contains captions"),
+            (json!({ "images": [{ "filename": "a" }] }), "none of them contains captions"),
             (
                 json!({ "images": [{ "filename": "a", "sentences": [] }] }),
                 "it contains no references: a: has no caption",
             ),
-            (json!({ "images": [] }), "holds no captions that can be read"),
+            (json!({ "images": [] }), "contains no captions that can be read"),
         ] {
             let text = describe(&read(&json!([one(1)]), Some(&broken), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{broken}: {text}");

@@ -200,7 +200,8 @@ fn files_that_are_not_read_are_named_and_so_is_one_that_seems_to_hold_the_captio
     assert_eq!(splits, [6, 0, 0]);
     for expected in [
         "old_captions.json: cannot be read: it is cut off",
-        "labels.csv: holds no captions that can be read: a table with the columns image, label, none of them for captions",
+        "labels.csv: contains no captions that can be read: a table with the columns image, label, none of them \
+         for captions",
         "also found, and not used: sidecar (0.txt)",
         "2 other files: not used",
     ] {
@@ -254,7 +255,7 @@ fn a_file_that_is_nearly_of_a_form_and_cannot_be_read_is_named_with_what_does_no
         (
             "captions.jsonl",
             "{\"image\": \"0.jpg\", \"label\": 3}\n{\"image\": \"1.jpg\"}\n",
-            "none of them holds captions",
+            "none of them contains captions",
         ),
         ("captions.csv", "0.jpg,A,0.5,x\n1.jpg\n", "but not line 2: \"1.jpg\""),
         ("captions.csv", "image,label\n0.jpg,A\n", "none of them for captions"),

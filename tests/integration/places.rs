@@ -223,7 +223,7 @@ fn columns_and_keys_that_hold_words_for_splits_are_the_split() {
         let odd = source(&[("c.csv", &table("odd"))], &pictures);
         match name.contains("split") {
             true => told(&odd, ["A C", "B", ""], name, "used as the split; \"odd\" in it is not train"),
-            false => told(&odd, ["A B C", "", ""], name, "not used as the split: it holds \"odd\" too"),
+            false => told(&odd, ["A B C", "", ""], name, "not used as the split: it also contains \"odd\""),
         }
     }
     let folds = source(&[("c.csv", "image,caption,fold\n0.jpg,A,0\n1.jpg,B,1\n")], &pictures[..2]);

@@ -27,15 +27,15 @@ fn a_training_file_that_is_not_read_is_an_error_and_never_makes_training_images_
         ("train.csv~", train.as_bytes(), "val.csv", &val, "it is a backup"),
         ("train.csv.bak", train.as_bytes(), "val.csv", &val, "it is a backup"),
         ("train.csv.gz.part", b"\x1f\x8b", "val.csv", &val, "its download is not finished"),
-        ("train.lst", b"\0\x01\xff", "val.csv", &val, "give it an ending such as .csv"),
-        ("train", train.as_bytes(), "val.csv", &val, "give it an ending such as .csv"),
-        ("train.dat", train.as_bytes(), "val.csv", &val, "give it an ending such as .csv"),
-        ("captions.train", train.as_bytes(), "captions.val.csv", &val, "give it an ending such as .csv"),
+        ("train.lst", b"\0\x01\xff", "val.csv", &val, "give it an extension such as .csv"),
+        ("train", train.as_bytes(), "val.csv", &val, "give it an extension such as .csv"),
+        ("train.dat", train.as_bytes(), "val.csv", &val, "give it an extension such as .csv"),
+        ("captions.train", train.as_bytes(), "captions.val.csv", &val, "give it an extension such as .csv"),
         ("train.parquet", b"PAR1", "val.csv", &val, "turn it into CSV or JSON Lines"),
         ("train.xlsx", b"PK", "val.csv", &val, "a spreadsheet"),
         ("my_training_data.pkl", b"\x80", "val.csv", &val, "a pickle"),
         ("train_labels.csv", b"image,label\n0.jpg,3\n", "val.csv", &val, "none of them for captions"),
-        ("train/notes.dat", b"\0", "val/captions.csv", &val, "give it an ending such as .csv"),
+        ("train/notes.dat", b"\0", "val/captions.csv", &val, "give it an extension such as .csv"),
         ("train.txt", b"0.jpg\n1.jpg\n2.jpg\n3.jpg\n", "val.csv", &val, "--split-file"),
     ];
     for (train, bytes, held_out, text, expected) in cases {
@@ -143,7 +143,7 @@ fn a_text_beside_an_image_that_cannot_be_read_costs_that_image_alone() {
         ("1.jpg", "1.json cannot be read: it is cut off"),
         ("2.jpg", "2.json is not UTF-8 text"),
         ("3.jpg", "3.json is not a JSON object"),
-        ("4.jpg", "4.json holds no captions: a JSON object with the keys label, size"),
+        ("4.jpg", "4.json contains no captions: a JSON object with the keys label, size"),
         ("5.jpg", "5.json cannot be read"),
     ] {
         assert!(reason(&report, name).contains(expected), "{}", reason(&report, name));
@@ -168,7 +168,7 @@ fn json_beside_images_without_captions_is_named() {
         ("4.json", labels),
         ("5.json", labels),
     ]);
-    let expected = "6 files beside images hold no captions, such as 0.json: a JSON object with the keys label, size";
+    let expected = "6 files beside images contain no captions, such as 0.json: a JSON object with the keys label, size";
     let text = refused(source.path(), &[]);
     assert!(text.contains(expected), "{text}");
     fs::write(source.path().join("captions.csv"), table(0..6)).unwrap();

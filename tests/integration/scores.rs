@@ -282,8 +282,8 @@ fn score_says_which_captions_do_not_fit() {
             "has the id 8, which belongs to c.jpg",
         ),
         ("cut.json", r#"[{"image":"a.jpg","caption":"A"}"#, &references, "cut.json cannot be read: it is cut off"),
-        ("nothing.json", r#"{"a":1}"#, &references, "nothing.json holds no captions that can be read"),
-        ("words.txt", "some words\n", &references, "words.txt holds no captions that can be read"),
+        ("nothing.json", r#"{"a":1}"#, &references, "nothing.json contains no captions that can be read"),
+        ("words.txt", "some words\n", &references, "words.txt contains no captions that can be read"),
         ("split.txt", "z/b.jpg\tA\n", &folder.path().join("absent.json").display().to_string(), "absent.json"),
     ] {
         let candidates = put(name, text);

@@ -169,7 +169,7 @@ fn pictures_that_are_not_called_so_are_counted_and_named() {
     put(source.path(), "x/notes", "words");
     let (_, _, report) = prepared(source.path(), &[]);
     let left_out = reason(&report, "2 image files");
-    assert!(left_out.contains("such as x/img_7: give each an ending such as .jpg"), "{left_out}");
+    assert!(left_out.contains("such as x/img_7: give each an extension such as .jpg"), "{left_out}");
     // Where the captions name them just so, they are the images.
     put(source.path(), "captions.csv", "image,caption\nimg_7,A\nimg_8.photo,B\n");
     assert_eq!(prepared(source.path(), &["--validation-fraction", "0"]).1.len(), 2);
@@ -206,11 +206,11 @@ fn a_folder_of_a_persons_own_is_no_known_data_set_whatever_it_is_called() {
             binary().arg("prepare-data").arg("--source").arg(&source).current_dir(folder.path()).output().unwrap();
         let text = stderr(&output);
         assert!(text.starts_with(&format!("data set {name}-own prepared in data/{name}-own\n")), "{text}");
-        assert!(text.contains("the source has this name, but holds another data set"), "{text}");
+        assert!(text.contains("the source has this name, but contains another data set"), "{text}");
         assert!(!folder.path().join("data").join(name).exists());
     }
     let own = folder.path().join("data/coco-own");
     let source = folder.path().join("sources/coco");
     let text = stderr(&prepare(&source, &own, &["--dataset", "coco"]));
-    assert!(text.contains("holds data set coco-own, not coco"), "{text}");
+    assert!(text.contains("contains data set coco-own, not coco"), "{text}");
 }

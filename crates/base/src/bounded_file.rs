@@ -38,7 +38,7 @@ pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
     let text = String::from_utf8(read(path, max)?);
     text.map_err(|error| {
         let place = error.utf8_error().valid_up_to();
-        Error::new(ErrorKind::InvalidData, format!("it is not text in UTF-8: see its byte {place}"))
+        Error::new(ErrorKind::InvalidData, format!("it is not UTF-8 text: see its byte {place}"))
     })
 }
 

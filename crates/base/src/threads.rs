@@ -57,7 +57,7 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
 /// Checks that the threads can be started that HTTP libraries rely on, and panic without: for their event loops, to
 /// look up names, and one per processor for transfers.
 pub fn check_network() -> Result<()> {
-    check_spare(6 + processors()).map_err(|error| unavailable("the threads for a connection", error))
+    check_spare(6 + processors()).map_err(|error| unavailable("the threads of a connection", error))
 }
 
 /// Starts `count` simultaneous threads and ends them.

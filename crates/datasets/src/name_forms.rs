@@ -38,7 +38,7 @@ impl Difference {
             Self::Form => "Unicode form, blanks or percent escapes",
             Self::Ligature => "ligatures, such as \u{fb01} for fi",
             Self::Case => "letter case",
-            Self::Ending => "their endings, which mean the same",
+            Self::Ending => "their extensions, which mean the same",
             Self::Number => "how a number is written: zeros before it, or .0 after it",
         }
     }

@@ -154,7 +154,7 @@ pub(crate) fn is_safe_relative(name: &str) -> bool {
 }
 
 fn read_dataset_file(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let prepare = "make it with `caption-train prepare-data` (`--dataset NAME --output DIR`), or correct \
+    let prepare = "create it with `caption-train prepare-data` (`--dataset NAME --output DIR`), or correct \
                    `data.directory`";
     if !directory.is_dir() {
         return Err(failure(format!("the data set folder {} does not exist", directory.display()), prepare));
@@ -176,7 +176,7 @@ fn check_images(entries: Vec<ImageEntry>) -> anyhow::Result<Vec<ImageRecord>> {
     let wild = entries.iter().flat_map(|entry| &entry.sentences).filter(|sentence| clean_caption(&sentence.raw).1);
     let num_wild = wild.count();
     if num_wild > 0 {
-        terminal::warning(&format!("{num_wild} captions hold control characters, which are read as spaces"));
+        terminal::warning(&format!("{num_wild} captions contain control characters, which are read as spaces"));
     }
     let mut seen = HashSet::with_capacity(entries.len());
     let mut images = Vec::with_capacity(entries.len());
@@ -297,7 +297,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for directory in [folder.path().to_owned(), folder.path().join("absent")] {
             let text = describe(&Dataset::open(&directory).unwrap_err());
-            assert!(text.contains("hint: make it with `caption-train prepare-data`"), "{text}");
+            assert!(text.contains("hint: create it with `caption-train prepare-data`"), "{text}");
         }
     }
 

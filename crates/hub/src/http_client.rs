@@ -78,7 +78,7 @@ pub(super) enum Failure {
     Refused(Refusal),
     #[error("{0}")]
     Malformed(String),
-    #[error("the server sent another content than it announced: expected the hash {expected}, found {found}")]
+    #[error("the server sent other content than it announced: expected the hash {expected}, found {found}")]
     Damaged { expected: String, found: String },
 }
 

@@ -344,7 +344,7 @@ impl Place<'_> {
     pub(super) fn damaged(&self, path: &Path, expected: &str, found: &str) -> anyhow::Error {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         failure(
-            format!("{} is damaged: its hash should be {expected} and is {found}", path.display()),
+            format!("{} is damaged: its hash should be {expected} but is {found}", path.display()),
             format!(
                 "remove it and run the same command with a network and without HF_HUB_OFFLINE to download it again; or \
                  {}",

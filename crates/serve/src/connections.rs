@@ -112,7 +112,7 @@ async fn accept(
                     is_logged = true;
                     log(&format!(
                         "cannot accept connections, clients have to wait: {error} (if too many files are open, raise \
-                         the limit shown by `ulimit -n`, or end other programs)"
+                         the limit shown by `ulimit -n`, or close other programs)"
                     ));
                 }
                 sleep(ACCEPT_PAUSE).await;

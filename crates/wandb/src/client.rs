@@ -111,8 +111,10 @@ impl Client {
         let http = Http::builder().user_agent(agent).redirect(Policy::none());
         let http = http.connect_timeout(settings.http_timeout).build();
         let key = settings.api_key.as_ref().context("no API key for Weights & Biases")?;
-        let mut authorization =
-            HeaderValue::from_str(&key.authorization()).context("the key for Weights & Biases fits no request")?;
+        let mut authorization = HeaderValue::from_str(&key.authorization()).context(
+            "the key for Weights & Biases contains characters \
+                                                                 that cannot be sent",
+        )?;
         authorization.set_sensitive(true);
         Ok(Self { http: http.context("cannot set up requests")?, settings: settings.clone(), authorization })
     }

@@ -114,7 +114,7 @@ impl Streamer {
         match (self.settings.resume, &known) {
             (Resume::Must, None) => return Err(End::Refused(format!("WANDB_RESUME=must, but there is no run {id}"))),
             (Resume::Never, Some(_)) => {
-                return Err(End::Refused(format!("WANDB_RESUME=never, but the run {id} exists")));
+                return Err(End::Refused(format!("WANDB_RESUME=never, but the run {id} already exists")));
             }
             _ => {}
         }

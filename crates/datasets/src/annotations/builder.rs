@@ -244,10 +244,10 @@ impl Builder {
                 continue;
             }
             let note = match &odd {
-                Some(odd) if !is_called_so => format!("not used as the split: it holds {odd:?} too"),
+                Some(odd) if !is_called_so => format!("not used as the split: it also contains {odd:?}"),
                 _ if !leaves_training => "not used as the split: none of its values is for training".to_owned(),
                 Some(odd) => format!("used as the split; {odd:?} in it is not train, val or test"),
-                None => "used as the split: it holds words for splits".to_owned(),
+                None => "used as the split: it contains names of splits".to_owned(),
             };
             if leaves_training && (odd.is_none() || is_called_so) {
                 said.into_iter().for_each(|(image, split)| self.split(image, split));

@@ -110,7 +110,7 @@ fn meant(source: &Source, wanted: Selector, all: &[Match], unread: &UnreadFiles<
         [] => Err(nothing_found(source, wanted, all, unread)),
         [first, ..] => {
             let names: Vec<String> = fitting.iter().map(|found| found.describe(source)).collect();
-            let message = format!("the source holds several kinds of annotations: {}", names.join(", "));
+            let message = format!("the source contains several kinds of annotations: {}", names.join(", "));
             let one_format = fitting.iter().all(|found| found.format == first.format);
             let choose = if one_format { "" } else { "choose one with `--dataset NAME`, or " };
             Err(usage_error(message, format!("{choose}give a folder that has only one")))

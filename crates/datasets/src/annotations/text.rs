@@ -102,8 +102,8 @@ impl<'a> Table<'a> {
                 lines.any(|line| line.split(&separator).any(|part| is_image_name(part.trim_matches(['"', ' ']))))
             };
             if values.iter().any(swallowed) {
-                let message = format!("{place} has a quote that is not closed: it holds the rows below it");
-                return Err(failure(message, "write two quotes for one within quotes, and leave none open"));
+                let message = format!("{place} has a quote that is not closed: it includes the rows below it");
+                return Err(failure(message, "double a quote within quotes, and close every quote"));
             }
             let joined;
             let mut values = values;
@@ -114,7 +114,7 @@ impl<'a> Table<'a> {
             }
             if values.len() != expected {
                 let message = format!("{place} has {found} values, expected {expected} as in its header");
-                return Err(failure(message, "put quotes around values that hold the separator or a line break"));
+                return Err(failure(message, "put quotes around values that contain the separator or a line break"));
             }
             row(&place, &values)?;
         }

@@ -115,8 +115,8 @@ fn is_training_word(word: &str) -> bool {
 }
 
 fn training_file(path: String, format: Option<&str>, unread: &UnreadFiles<'_>) -> TrainingFile {
-    const RENAME: &str = "if it holds captions, give it an ending such as .csv, .tsv, .txt, .json or .jsonl";
-    const REPAIR: &str = "repair it, or write it in the form of the others";
+    const RENAME: &str = "if it contains captions, give it an extension such as .csv, .tsv, .txt, .json or .jsonl";
+    const REPAIR: &str = "repair it, or write it in the same form as the others";
     let name = path.rsplit('/').next().unwrap_or(&path);
     let is_sure = split_of_path(stem(name)).is_some_and(|named| named.is_sure && named.split == Split::Train);
     let (reason, way_out) = match (unread.reason(&path), format, wrapping(&path)) {
@@ -129,15 +129,15 @@ fn training_file(path: String, format: Option<&str>, unread: &UnreadFiles<'_>) -
         }
         (_, None, Some((Wrapping::Packed, _))) => ("is compressed, and not read".to_owned(), "unpack it"),
         (Some(reason), None, _) => (reason.to_owned(), REPAIR),
-        (None, None, Some((Wrapping::Backup, _))) => (
-            "is not read: its name says that it is a backup".to_owned(),
-            "rename it if it is the file you want",
-        ),
+        (None, None, Some((Wrapping::Backup, _))) => {
+            ("is not read: its name says that it is a backup".to_owned(), "rename it if it is the file you want")
+        }
         (None, None, Some((Wrapping::Unfinished, _))) => {
             ("is not read: its name says that its download is not finished".to_owned(), "download it again")
         }
         (None, None, None) if may_hold_captions(&path) => (
-            "is not read: that many files of one kind in a folder are one for each image, and no image with its name is beside it"
+            "is not read: so many files of one kind in a folder should be one per image, but no image with its name \
+             is beside it"
                 .to_owned(),
             "put the images beside such files",
         ),

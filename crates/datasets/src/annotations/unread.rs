@@ -183,11 +183,14 @@ impl<'a> UnreadFiles<'a> {
             files.iter().filter(|file| file.kind == Relevance::Other).map(|file| &*file.path).collect();
         if let Some(first) = others.first() {
             let what = format!("{} other files", others.len());
-            notes
-                .push(Repair::new(what, format!("not used: they hold no captions in a known format, such as {first}")));
+            notes.push(Repair::new(
+                what,
+                format!("not used: they contain no captions in a known format, such as {first}"),
+            ));
         }
         for (first, count) in &self.many {
-            let note = "not read: that many files of one kind in a folder are one for each image, and no images with their names are beside them";
+            let note = "not read: so many files of one kind in a folder should be one per image, but no images with \
+                        their names are beside them";
             notes.push(Repair::new(format!("{count} files such as {first}"), note));
         }
         notes
@@ -262,7 +265,7 @@ impl<'a> UnreadFile<'a> {
             }
             Content::Text(_) => ("the images that it names are not in the source".to_owned(), Relevance::Near),
         };
-        let reason = format!("holds no captions that can be read: {reason}");
+        let reason = format!("contains no captions that can be read: {reason}");
         Self { path: path.into(), reason, kind, is_text: true }
     }
 }

@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_folder_of_another_data_set_or_an_edited_one_is_left_alone() {
         let (folder, _) = prepared();
-        assert!(describe(&finished(Some("y"), folder.path()).unwrap_err()).contains("holds data set x, not y"));
+        assert!(describe(&finished(Some("y"), folder.path()).unwrap_err()).contains("contains data set x, not y"));
         let path = folder.path().join(DATASET_FILE);
         fs::write(&path, fs::read_to_string(&path).unwrap().replace("dog", "cat")).unwrap();
         assert!(

@@ -148,7 +148,7 @@ fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
         Ok(None) => Ok((Ours { files, mark: None }, is_marked)),
         Ok(Some(entry)) => Err(failure(
             format!(
-                "{} was not made by a preparation and is not empty: it holds {}",
+                "{} was not made by a preparation and is not empty: it contains {}",
                 directory.display(),
                 entry.strip_prefix(directory).unwrap_or(&entry).display()
             ),

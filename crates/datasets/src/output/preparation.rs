@@ -118,7 +118,7 @@ impl Counts {
 pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let Some(preparation) = read(directory)? else { return Ok(None) };
     if let Some(name) = name.filter(|&name| preparation.dataset != name) {
-        let message = format!("{} holds data set {}, not {name}", directory.display(), preparation.dataset);
+        let message = format!("{} contains data set {}, not {name}", directory.display(), preparation.dataset);
         return Err(failure(message, "choose another folder"));
     }
     match digest::sha256_file(&directory.join(DATASET_FILE)) {

@@ -27,8 +27,8 @@ pub(crate) fn explain_write<T>(result: io::Result<T>, path: &Path) -> anyhow::Re
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             "free some space and run the same command again: it continues where it stopped"
         }
-        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => "choose a folder that may be written",
-        _ => "check that the path names a folder that may be written",
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => "choose a writable folder",
+        _ => "check that the path is that of a writable folder",
     })
 }
 

@@ -40,7 +40,7 @@ pub(super) fn since(
     Ok(if record.path == place_of(source) {
         Standing::Changed(differences.to_string())
     } else {
-        Standing::Other(format!("{}; there is a difference: {differences}", record.path))
+        Standing::Other(format!("{}, with differences: {differences}", record.path))
     })
 }
 

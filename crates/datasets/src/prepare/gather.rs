@@ -93,8 +93,10 @@ pub(super) fn gather(
     note_unread_images(&mut raw.rejects, source, &unread);
     let taken: HashSet<usize> = files.iter().copied().collect();
     if let Some(unnamed) = unnamed_pictures(source, |file| taken.contains(&file)) {
-        let reason =
-            format!("their names have no picture ending, such as {}: give each an ending such as .jpg", unnamed.first);
+        let reason = format!(
+            "their names have no image extension, such as {}: give each an extension such as .jpg",
+            unnamed.first
+        );
         raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
     }
     if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
@@ -174,7 +176,7 @@ fn no_image_left(found: &FoundFiles, source: &Source, index: &ImageIndex<'_>, co
     );
     failure(
         message,
-        "put the images, or the archive that holds them, beside the captions, and name them as the captions do",
+        "put the images, or the archive that contains them, beside the captions, and name them as the captions do",
     )
 }
 
@@ -207,7 +209,9 @@ fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
         || split_file.names().iter().zip(&is_used).filter(|(_, is_used)| !**is_used).map(|(name, _)| name.as_str());
     if raw.images.is_empty() {
         let message = match (unnamed.is_empty(), raw.rejects.last()) {
-            (true, Some(last)) => format!("the split file gives no image a split: of {}, {}", last.what, last.reason),
+            (true, Some(last)) => {
+                format!("the split file assigns no split to any image: of {}, {}", last.what, last.reason)
+            }
             _ => format!(
                 "the split file names none of the images: it has names such as {}, the images are called such as {}",
                 two_of(unused()),

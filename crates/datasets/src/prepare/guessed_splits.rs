@@ -28,7 +28,7 @@ pub(super) fn check_training<'a>(
     if raw.images.iter().any(|image| image.split == Some(Split::Train)) {
         return Ok(());
     }
-    const MOVE: &str = "or move it out of the source to prepare the rest without it";
+    const MOVE: &str = "or move it out of the source to prepare the rest";
     let named: Vec<(&str, Split)> = read.filter_map(|path| Some((path, split_of_path(path)?.split))).collect();
     let held_out = named.iter().find(|(_, split)| *split != Split::Train);
     let nothing_is_said = raw.images.iter().all(|image| image.split.is_none());
@@ -84,7 +84,7 @@ pub(super) fn settle(raw: &mut RawDataset, is_known: bool) {
     let all_have_one = raw.images.iter().all(|image| image.split.is_some());
     let is_doubtful = |image: &RawImage| !all_have_one && image.split_from == (SplitFrom::Name { is_sure: false });
     if forget(raw, is_doubtful) {
-        let note = "it has other words too, and no name says a split of the other images";
+        let note = "it has other words too, and no name gives a split for the other images";
         refuse(raw, note);
     }
     let splits: BTreeSet<Option<Split>> = raw.images.iter().map(|image| image.split).collect();

@@ -404,7 +404,7 @@ mod tests {
             "{raw:?}"
         );
         let note =
-            "their files were found by names that differ in their endings, which mean the same: b.jpeg for b.jpg";
+            "their files were found by names that differ in their extensions, which mean the same: b.jpeg for b.jpg";
         assert_eq!((raw.repairs.len(), raw.repairs[0].repair.as_str()), (1, note));
     }
 

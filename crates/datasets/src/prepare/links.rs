@@ -53,7 +53,7 @@ pub(super) fn apart_from_source(path: &Path, source: &Source, directory: &Path) 
     let refuse =
         |message: String| Err(failure(message, "choose another folder with `--output`: the source is left as it is"));
     if root.starts_with(&output) {
-        return refuse(format!("the output {} holds the source {}", directory.display(), path.display()));
+        return refuse(format!("the output {} contains the source {}", directory.display(), path.display()));
     }
     match leading_into(source, &output) {
         Some(link) => refuse(format!("{} of the source leads into the output {}", link.display(), directory.display())),

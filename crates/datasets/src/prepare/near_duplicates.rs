@@ -37,7 +37,7 @@ pub(super) fn note_shared_pictures(raw: &mut RawDataset, digests: &[[u8; 32]], h
     }
     if near.count > MAX_NAMED {
         repairs
-            .push(Repair::new(format!("{} more pairs", near.count - MAX_NAMED), "pictures of two splits look alike"));
+            .push(Repair::new(format!("{} more pairs", near.count - MAX_NAMED), "pictures in two splits look alike"));
     }
     if near.num_not_compared > 0 {
         let note = format!("{} not compared with those of other splits", near.num_not_compared);

@@ -50,7 +50,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     raw.name = name_of(dataset.map(KnownDataset::name), path);
     if dataset.is_none() && KnownDataset::named(&raw.name.to_lowercase()).is_some() {
         let own = format!("{}-own", raw.name);
-        let note = format!("the source has this name, but holds another data set: it is named {own}");
+        let note = format!("the source has this name, but contains another data set: it is named {own}");
         raw.repairs.push(Repair::new(std::mem::replace(&mut raw.name, own), note));
     }
     raw.repairs.extend(choice.notes.iter().cloned());
@@ -153,7 +153,7 @@ fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
         );
     };
     let place = output.map_or_else(String::new, |output| format!(" is not in {}", output.display()));
-    let message = format!("data set {name}{place} and its source is not given");
+    let message = format!("data set {name}{place}, and its source is not given");
     let output = output.map_or_else(String::new, |output| format!(" --output {}", shell_path(output)));
     let hint = format!(
         "run `caption-train prepare-data --dataset {name} --source DIR{output}`; DIR is the folder with its archives as \

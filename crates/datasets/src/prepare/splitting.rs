@@ -30,7 +30,8 @@ pub(super) fn assign(
     let has = |split| images.iter().any(|image| image.split == Some(split));
     for (flag, asked, split) in [("validation", validation, Split::Val), ("test", test, Split::Test)] {
         if asked.is_some() && has(split) {
-            let message = format!("--{flag}-fraction was given, and the annotations name {} images", split.name());
+            let message =
+                format!("--{flag}-fraction was given, but the annotations already name {} images", split.name());
             return Err(usage_error(message, "leave it out, or give a split of your own with `--split-file`"));
         }
     }

@@ -187,7 +187,7 @@ fn a_source_is_never_written_into() {
     let source = table(2);
     for output in [source.path().to_owned(), source.path().parent().unwrap().to_owned()] {
         let text = describe(&prepare(&request(None, Some(source.path()), &output)).unwrap_err());
-        assert!(text.contains("holds the source") && text.contains("hint: "), "{text}");
+        assert!(text.contains("contains the source") && text.contains("hint: "), "{text}");
     }
     assert_eq!(fs::read_dir(source.path()).unwrap().count(), 3);
 }

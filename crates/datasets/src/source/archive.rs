@@ -357,7 +357,7 @@ mod tar_tests {
             fs::write(&path, &whole[..length]).unwrap();
             let archive = Archive::open(&path, ArchiveFormat::Tar, SMALL).unwrap();
             assert_eq!(archive.members().len(), count, "{length}");
-            let expected = format!("it looks cut off, as its end is missing: {count} members were read");
+            let expected = format!("it looks truncated, as its end is missing: {count} members were read");
             assert!(archive.remark().is_some_and(|remark| remark.starts_with(&expected)), "{length}");
         }
     }

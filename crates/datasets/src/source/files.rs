@@ -378,7 +378,7 @@ fn read_loose(path: &Path, max: u64, expected: u64) -> anyhow::Result<Vec<u8>> {
     let bytes = read_to_limit(file, max.min(MAX_FILE_BYTES + 1), expected + 1).with_context(cannot)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("{} has more than {MAX_FILE_BYTES} bytes", path.display());
-        return Err(failure(message, "divide it into several files"));
+        return Err(failure(message, "split it into several files"));
     }
     Ok(bytes)
 }

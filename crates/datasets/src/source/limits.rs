@@ -27,7 +27,11 @@ impl Limits {
         // A short text compresses as well as a bomb.
         const RATIO_FROM: u64 = 1 << 20;
         let grows = bytes > RATIO_FROM && bytes / self.ratio > compressed_bytes;
-        anyhow::ensure!(!grows, "its member {name} grows by more than {} times: a compression bomb", self.ratio);
+        anyhow::ensure!(
+            !grows,
+            "its member {name} unpacks to more than {} times its size: a compression bomb",
+            self.ratio
+        );
         Ok(())
     }
 }

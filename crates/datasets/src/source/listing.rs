@@ -260,7 +260,7 @@ fn why_not(path: &Path, error: &io::Error) -> String {
 
 /// The refusal of a source that is not a data set.
 pub(super) fn too_many(root: &Path) -> anyhow::Error {
-    let message = format!("{} holds more than {MAX_FILES} files", root.display());
+    let message = format!("{} contains more than {MAX_FILES} files", root.display());
     failure(message, "give only the folder of the data set")
 }
 

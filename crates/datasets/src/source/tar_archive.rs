@@ -28,7 +28,7 @@ pub(super) fn read(file: &mut File, member: &Member, max: u64) -> anyhow::Result
 }
 
 fn cut() -> anyhow::Error {
-    failure("the archive ends within it", "the file is cut: download it again")
+    failure("the archive ends within it", "the file is truncated: download it again")
 }
 
 /// Reads the headers of an archive, `left` bytes for each member; contents are skipped by seeking.
@@ -57,7 +57,7 @@ impl<R: Seek> Seek for Headers<R> {
 /// The members, and a warning where the two blocks of zeros are missing that every program writes at the end.
 pub(super) fn list(file: &File, limits: Limits) -> anyhow::Result<(Vec<Member>, Option<String>)> {
     const BLOCK: u64 = 512;
-    const DAMAGED: &str = "the file is cut, damaged or not a tar archive: download it again";
+    const DAMAGED: &str = "the file is truncated, damaged or not a tar archive: download it again";
     let length = file.metadata()?.len();
     if length == 0 {
         return Err(failure("it is empty: it has 0 bytes", DAMAGED));
@@ -90,6 +90,6 @@ pub(super) fn list(file: &File, limits: Limits) -> anyhow::Result<(Vec<Member>, 
     let is_cut = length < end.saturating_add(2 * BLOCK);
     let num_members = members.list.len();
     let remark =
-        || format!("it looks cut off, as its end is missing: {num_members} members were read; download it again");
+        || format!("it looks truncated, as its end is missing: {num_members} members were read; download it again");
     Ok((members.list, is_cut.then(remark)))
 }

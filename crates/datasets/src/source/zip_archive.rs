@@ -37,7 +37,7 @@ fn damaged(error: ZipError) -> anyhow::Error {
         ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
             "unpack the archive yourself and give the folder"
         }
-        _ => "the file is cut or damaged: download it again",
+        _ => "the file is truncated or damaged: download it again",
     };
     failure(error, hint)
 }

@@ -296,7 +296,7 @@ fn a_file_that_arrives_damaged_is_fetched_again_and_never_kept() {
         hub.state.lock().unwrap().files.truncate(1);
         hub.state.lock().unwrap().files.push((WEIGHTS, big(), true));
         let text = describe(&fetch(&hub, cache.path()).unwrap_err());
-        assert!(text.contains("sent another content than it announced: expected the hash "), "{text}");
+        assert!(text.contains("sent other content than it announced: expected the hash "), "{text}");
         assert!(names(&repository(cache.path()).join("blobs")).is_empty(), "{answer:?}");
         assert!(!repository(cache.path()).join("snapshots").exists() && fetch_offline(cache.path()).is_err());
         hub.behave();

@@ -165,7 +165,7 @@ impl Job<'_> {
             let wait = match is_overtaken(&failure) && overtaken < MAX_OVERTAKEN {
                 true => {
                     overtaken += 1;
-                    detail(&format!("{title}: {failure}; looking again"));
+                    detail(&format!("{title}: {failure}; checking again"));
                     http.patience.first_wait
                 }
                 false => retries.next_wait(failure).map_err(|failure| self.explain(Step::Commit, failure.into()))?,

@@ -20,7 +20,7 @@ const EXCEPTIONS: &str = "synonym/english.exceptions";
 const PARAPHRASES: &str = "data/paraphrase-en.gz";
 /// Largest member of the jar that is read: 18 times the largest in use.
 const MEMBER_BYTES: u64 = 64 << 20;
-const HINT: &str = "install the Python package pycocoevalcap 1.2 anew and give its folder pycocoevalcap/meteor";
+const HINT: &str = "install the Python package pycocoevalcap 1.2 again and give its folder pycocoevalcap/meteor";
 
 /// Synonyms and paraphrases.
 #[derive(Debug, Default)]

@@ -31,7 +31,7 @@ pub enum CudaFailure {
     #[error("the GPU {ordinal} has compute capability {major}.{minor}; 8.0 or newer is needed")]
     TooOld { ordinal: usize, major: i32, minor: i32 },
     /// A first computation fails, most often because the driver is older than the CUDA that the program was built with.
-    #[error("a first computation fails, with a driver that knows CUDA {driver}: {reason}")]
+    #[error("a first computation failed (the driver supports CUDA {driver}): {reason}")]
     Unusable {
         /// The newest version that the driver knows.
         driver: String,

@@ -131,7 +131,7 @@ impl Product {
     /// Sizes and types of a call, and the handle for it.
     fn begin(&self, device: &CudaDevice, [result, left, right]: [Matrix; 3]) -> Result<(Call, Arc<CudaBlas>)> {
         if left.dtype != right.dtype || result.transposed {
-            bail!("a product of {:?} and {:?} into a matrix of rows is expected", left.dtype, right.dtype);
+            bail!("expected a product of {:?} and {:?} into a matrix of rows", left.dtype, right.dtype);
         }
         let compute = match (self.tf32, left.dtype) {
             (true, DType::F32) => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,

@@ -95,7 +95,7 @@ impl Budget {
             let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
             return Err(failure(
                 format!(
-                    "{} {} MB of memory, more than the {} MB that is available for it here",
+                    "{} {} MB of memory, more than the {} MB that are available for it here",
                     what(),
                     megabytes(bytes),
                     self.limit / 1_000_000
@@ -211,7 +211,8 @@ mod tests {
         let shared = budget(3_000_000);
         let held = take(shared, 3_000_000);
         let error = shared.take(3_000_001, || "decoding its 9x9 pixels takes".to_owned()).unwrap_err();
-        let expected = "decoding its 9x9 pixels takes 4 MB of memory, more than the 3 MB that is available for it here";
+        let expected =
+            "decoding its 9x9 pixels takes 4 MB of memory, more than the 3 MB that are available for it here";
         assert!(describe(&error).starts_with(expected) && describe(&error).contains("hint: store it smaller"));
         drop(held);
         drop(take(shared, 0));

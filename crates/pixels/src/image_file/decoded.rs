@@ -14,8 +14,8 @@ const MAX_SIDE: u64 = 65_535;
 pub(super) const METADATA_BYTES: u64 = 16 << 20;
 /// Bytes that a decoder takes in any case.
 const MIN_BYTES: u64 = 1 << 20;
-pub(super) const FETCH_AGAIN: &str = "fetch the file again or leave it out";
-pub(super) const CONVERT: &str = "convert it to a usual JPEG or PNG, or leave it out";
+pub(super) const FETCH_AGAIN: &str = "download the file again or leave it out";
+pub(super) const CONVERT: &str = "convert it to a standard JPEG or PNG, or leave it out";
 
 /// What a decoder gives: the pixels as they are stored, and how they are to be turned.
 pub(super) struct Decoded {

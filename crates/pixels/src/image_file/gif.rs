@@ -21,7 +21,7 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Decoded> {
     let mut decoder = options.read_info(Cursor::new(bytes)).hint(|| FETCH_AGAIN).with_context(damaged)?;
     let (screen_width, screen_height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     let first = decoder.next_frame_info().hint(|| FETCH_AGAIN).with_context(damaged)?;
-    let first = first.context("it has no picture").hint(|| FETCH_AGAIN).with_context(damaged)?;
+    let first = first.context("it contains no picture").hint(|| FETCH_AGAIN).with_context(damaged)?;
     // A frame may reach beyond the canvas that was declared.
     let [width, height] = [
         screen_width.max(u32::from(first.left) + u32::from(first.width)),

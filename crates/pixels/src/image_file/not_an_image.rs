@@ -18,7 +18,7 @@ pub(super) fn not_an_image(bytes: &[u8]) -> anyhow::Error {
     } else if text.starts_with('<') {
         failure(
             format!("{expected} an HTML or XML page"),
-            "the download gave a page instead of the file: fetch it again",
+            "a web page was downloaded instead of the file: download it again",
         )
     } else if start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) {
         failure(format!("{expected} text"), FETCH_AGAIN)

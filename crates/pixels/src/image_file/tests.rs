@@ -86,7 +86,7 @@ fn truncated_jpeg_is_refused_even_where_its_thumbnail_ends() {
         for missing in [1, 2, 10, 100] {
             let text = refused(&whole[..whole.len() - missing]);
             assert!(text.contains("the JPEG is truncated"), "{missing} bytes less: {text}");
-            assert!(text.contains("hint: fetch the file again"), "{text}");
+            assert!(text.contains("hint: download the file again"), "{text}");
         }
     }
 }
@@ -95,7 +95,7 @@ fn truncated_jpeg_is_refused_even_where_its_thumbnail_ends() {
 fn truncated_png_and_webp_are_refused() {
     for format in [ImageFormat::Png, ImageFormat::WebP] {
         let whole = encode(picture(), format);
-        assert!(refused(&whole[..whole.len() / 2]).contains("hint: fetch the file again"));
+        assert!(refused(&whole[..whole.len() / 2]).contains("hint: download the file again"));
     }
 }
 

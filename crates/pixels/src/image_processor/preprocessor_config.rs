@@ -44,8 +44,7 @@ impl ImageProcessor {
         let differs = second.is_file() && !Self::from_file(&second).is_ok_and(|other| other == processor);
         let note = differs.then(|| {
             format!(
-                "images are processed as {PROCESSOR_FILE} in {} says, as in transformers; {PREPROCESSOR_FILE} says \
-                 something else",
+                "images are processed as {PROCESSOR_FILE} in {} says, as in transformers; {PREPROCESSOR_FILE} differs",
                 folder.display()
             )
         });
@@ -147,7 +146,7 @@ impl Source {
             size
         } else {
             return Err(failure(
-                "pictures would keep different shapes",
+                "pictures would have different shapes",
                 "set do_center_crop and crop_size, or do_resize and a size with height and width",
             ));
         };
@@ -288,7 +287,7 @@ mod tests {
         for other in [clip(32), json!("damaged")] {
             let (processor, note) = both(processor(&clip(40)), other);
             assert_eq!(processor, of(&clip(40)));
-            assert!(note.unwrap().ends_with("preprocessor_config.json says something else"));
+            assert!(note.unwrap().ends_with("preprocessor_config.json differs"));
         }
         // Before transformers 5 the file held no image processor.
         for old in [json!({ "processor_class": "CLIPProcessor" }), processor(&Value::Null)] {

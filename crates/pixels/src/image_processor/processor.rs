@@ -63,7 +63,7 @@ impl ImageProcessor {
         let is_finite = (0..3).flat_map(|channel| self.channel_values(channel)).all(f32::is_finite);
         anyhow::ensure!(
             is_finite,
-            "with its rescale_factor, image_mean and image_std a pixel becomes more than a 32-bit number can hold"
+            "with its rescale_factor, image_mean and image_std a pixel exceeds the range of a 32-bit number"
         );
         Ok(())
     }

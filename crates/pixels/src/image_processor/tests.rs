@@ -179,7 +179,7 @@ fn numbers_that_make_no_pixel_are_refused() {
         ("image_std", json!([1.0, 1.0, 1e-320])),
     ] {
         let text = describe(&read(json!({ key: value })).unwrap_err());
-        assert!(text.contains("a pixel becomes more than a 32-bit number can hold"), "{key}: {text}");
+        assert!(text.contains("a pixel exceeds the range of a 32-bit number"), "{key}: {text}");
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn without_captions(source: &Source) -> Option<String> {
         true => describe_json(&text_of(path, source.glance(first, u64::MAX))),
         false => "no words".to_owned(),
     };
-    Some(format!("{} files beside images hold no captions, such as {path}: {what}", pairs.len()))
+    Some(format!("{} files beside images contain no captions, such as {path}: {what}", pairs.len()))
 }
 
 fn describe_json(text: &str) -> String {
@@ -397,7 +397,9 @@ pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) ->
     })?;
     match keys {
         _ if !is_object => Err(failure(format!("{path} is not a JSON object"), EXPECTED)),
-        Some(keys) => Err(failure(format!("{path} holds no captions: a JSON object with the keys {keys}"), EXPECTED)),
+        Some(keys) => {
+            Err(failure(format!("{path} contains no captions: a JSON object with the keys {keys}"), EXPECTED))
+        }
         None => Ok(captions),
     }
 }
@@ -430,7 +432,7 @@ mod webdataset_tests {
         assert!(
             read(r#"{"label":1,"size":2}"#)
                 .unwrap_err()
-                .contains("holds no captions: a JSON object with the keys label, size")
+                .contains("contains no captions: a JSON object with the keys label, size")
         );
         assert_eq!(builder.rejects[0].reason, "it is a number, not a text");
     }

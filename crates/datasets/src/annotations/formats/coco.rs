@@ -87,7 +87,9 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
         Ok(())
     })?;
     match same {
-        Some(same) => Err(failure(same, "give each image an id of its own: nothing else says whose the captions are")),
+        Some(same) => {
+            Err(failure(same, "give each image its own id: nothing else says which image a caption describes"))
+        }
         None => orphans.map_or(Ok(()), |orphans| {
             Err(failure(orphans, "the image_id of each annotation must be the id of an image in the same file"))
         }),

@@ -36,7 +36,7 @@ fn parse(builder: &mut Builder, file: &str, text: &str) -> anyhow::Result<()> {
             .with_context(|| format!("line {line_number} of {file} has an unexpected form: {line:?}"))
             .hint(|| "expected NAME.jpg| N| caption")?;
         if row.is_mended {
-            let note = format!("line {line_number} lacked the delimiter after its number: it was added");
+            let note = format!("line {line_number} was missing the delimiter after its number: it was added");
             builder.repairs.push(Repair::new(format!("{}#{}", row.name, row.number), note));
         }
         let image = builder.image(row.name);

@@ -153,7 +153,7 @@ impl Document {
         if self.entries.under_image_names > 0 {
             format!("a JSON object whose keys are images and whose values are not captions: {keys}")
         } else if self.whole.has.name || self.whole.has.captions {
-            let lacks = if self.whole.has.name { "it holds no captions" } else { "it names no image" };
+            let lacks = if self.whole.has.name { "it contains no captions" } else { "it names no image" };
             format!("a JSON object with the keys {keys}: {lacks}")
         } else if keys.is_empty() {
             "JSON without any object".to_owned()
@@ -167,9 +167,9 @@ impl ListSummary {
     pub(crate) fn lacks(&self) -> &'static str {
         match (self.has.name || self.has.id, self.has.captions) {
             (true, true) => "the images that they name are not in the source",
-            (true, false) => "none of them holds captions",
+            (true, false) => "none of them contains captions",
             (false, true) => "none of them names the image",
-            (false, false) => "none of them names an image or holds captions",
+            (false, false) => "none of them names an image or contains captions",
         }
     }
 }
@@ -241,7 +241,7 @@ mod tests {
         for (text, expected) in [
             (
                 r#"[{"image":"a","label":1}]"#,
-                "a JSON list of objects with the keys image, label: none of them holds captions",
+                "a JSON list of objects with the keys image, label: none of them contains captions",
             ),
             (
                 r#"{"data":[{"caption":"a"}]}"#,
@@ -251,7 +251,7 @@ mod tests {
             (r#"{"name":"x"}"#, "a JSON object with the keys name: none of them is an image"),
             (
                 r#"{"file_name":"x","prompt":"y"}"#,
-                "a JSON object with the keys file_name, prompt: it holds no captions",
+                "a JSON object with the keys file_name, prompt: it contains no captions",
             ),
             (
                 r#"{"a.jpg":{"en":["A"]}}"#,

@@ -37,7 +37,7 @@ pub(super) fn structure(bytes: &[u8]) -> anyhow::Result<Structure<'_>> {
             _ => {}
         }
     }
-    let Some(frame) = frame else { return Err(damaged("it holds no image")) };
+    let Some(frame) = frame else { return Err(damaged("it contains no image")) };
     if !segments.is_complete {
         return Err(failure("the JPEG is truncated: it has no end-of-image marker", FETCH_AGAIN));
     }
