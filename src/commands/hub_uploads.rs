@@ -23,7 +23,7 @@ use base::{terminal, threads};
 /// Between two questions whether to wait any longer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A thread that uploads, and what it gets to do.
+/// A thread that uploads, and its queue.
 pub(super) struct HubUploads {
     run: RunDirectory,
     config: HubConfig,

@@ -1,4 +1,4 @@
-//! `caption-train plan`: what a run would do and need. Trains nothing and makes no run; a data set that is absent and
+//! `caption-train plan`: what a run would do and need. Trains nothing and creates no run; a data set that is absent and
 //! can be prepared is prepared, since the forecast needs its captions and images.
 
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub struct PlanArgs {
 /// Prints the resolved config and the forecast.
 ///
 /// # Errors
-/// What setting up the run gives.
+/// Errors of setting up the run.
 pub fn run(args: &PlanArgs) -> Result<()> {
     let config = settle(config::load(&args.config, &args.overrides)?, &args.config)?;
     let device = training_device(&config.training)?;

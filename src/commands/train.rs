@@ -34,7 +34,7 @@ pub enum TrainRequest {
     Resume(PathBuf),
 }
 
-/// What stands for the latest run.
+/// The value of `--resume` for the latest run.
 const AUTO: &str = "auto";
 
 /// Trains; says whether the run was completed or stopped.
@@ -83,7 +83,7 @@ fn train(session: Session) -> Result<Outcome> {
     session.run(uploads)
 }
 
-/// Resumes from the checkpoint that the config names; the two must agree on all that makes the run what it is.
+/// Resumes from the checkpoint that the config names; the two must agree on everything that affects the updates.
 fn resume_with(path: &Path, mut config: RunConfig, stop: StopFlag) -> Result<Outcome> {
     let checkpoint = read_checkpoint(path)?;
     if let Some(key) = config::first_unsafe_difference(&checkpoint.metadata.config, &config) {

@@ -74,7 +74,7 @@ pub struct DataConfig {
     pub cache_number: FeatureType,
     /// Images that go through the encoder in every update are decoded and resized once, and kept on disk like that.
     pub cache_images: bool,
-    /// Where that is. Absent: the folder `cache` in that of the data set.
+    /// Folder of the cache. Absent: the folder `cache` in that of the data set.
     pub cache_directory: Option<PathBuf>,
     /// Random views in training. Absent: whole images.
     pub augmentation: Option<AugmentationConfig>,
@@ -116,11 +116,11 @@ pub struct TokenizerConfig {
     pub lowercase: bool,
     /// Fills up a batch; known by position, never by id.
     pub pad_token: String,
-    /// Stands before every caption.
+    /// Precedes every caption.
     pub start_token: String,
     /// Ends every caption.
     pub end_token: String,
-    /// Stands for what cannot be encoded (a byte-level vocabulary never needs it).
+    /// Replaces what cannot be encoded (a byte-level vocabulary never needs it).
     pub unk_token: String,
 }
 

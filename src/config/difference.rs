@@ -7,8 +7,7 @@ use toml::Value;
 use crate::config::RunConfig;
 use crate::config::load::{is_safe_on_resume, to_toml};
 
-/// The first key, in the order of the alphabet, that differs between the two and that may not change while a run goes
-/// on.
+/// The first key, in the order of the alphabet, that differs between the two and that a resumed run may not change.
 pub fn first_unsafe_difference(checkpoint: &RunConfig, config: &RunConfig) -> Option<String> {
     let (old, new) = (flatten(checkpoint), flatten(config));
     let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
@@ -31,7 +30,7 @@ pub struct WrittenDifference {
     pub key: String,
     /// What the user wrote.
     pub written: Value,
-    /// What stands in the other config.
+    /// The value in the other config.
     pub other: Value,
 }
 

@@ -1,4 +1,4 @@
-//! What may stand in a run's TOML file, as data: no tensors, no command line, no environment.
+//! The contents of a run's TOML file, as data: no tensors, no command line, no environment.
 //!
 //! Every section refuses unknown keys. [`RunConfig`] is what was written; what will happen is the plan that
 //! `training::plan` makes of it.
@@ -43,7 +43,7 @@ pub struct RunConfig {
     pub name: Option<String>,
     /// Seed of every random choice of the run: 0 to 2^63 - 1.
     pub seed: u64,
-    /// Folder in which the run's folder is made.
+    /// Folder in which the run's folder is created.
     pub output_dir: PathBuf,
     /// Where images and captions come from.
     pub data: DataConfig,

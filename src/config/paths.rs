@@ -1,4 +1,5 @@
-//! The keys of a config that hold paths, in one list: who starts a run puts the home folder in place of `~` there.
+//! The keys of a config that contain paths, in one list: before a run starts, `~` in them is replaced by the home
+//! folder.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ impl PathKey<'_> {
         }
     }
 
-    /// Puts another path in its place.
+    /// Replaces the path.
     pub fn replace(self, text: String) {
         match self {
             Self::Path(path) => *path = PathBuf::from(text),

@@ -26,7 +26,7 @@ pub struct WandbConfig {
     pub mode: Option<WandbMode>,
     /// Project. Absent: `WANDB_PROJECT`, else `caption-train`.
     pub project: Option<String>,
-    /// User or pools. Absent: `WANDB_ENTITY`, else the key's own.
+    /// User or team. Absent: `WANDB_ENTITY`, else the owner of the key.
     pub entity: Option<String>,
     /// The run's name. Absent: `WANDB_NAME`, else that of the run's folder.
     pub name: Option<String>,
@@ -34,15 +34,15 @@ pub struct WandbConfig {
     pub tags: Vec<String>,
     /// Whether it gets pictures of the validation split, with the captions that the model writes.
     pub images: bool,
-    /// Whether it gets what the console shows.
+    /// Whether it gets the console output.
     pub console: bool,
     /// Whether it gets the command line.
     pub command: bool,
     /// Whether it gets the name of the machine.
     pub host: bool,
-    /// Whether it gets what paths of the machine are in: paths of the config, the command line, the console.
+    /// Whether it gets paths of the machine: those in the config, the command line and the console output.
     pub paths: bool,
-    /// Whether it gets what the machine has and how busy it is.
+    /// Whether it gets the hardware and its load.
     pub system: bool,
     /// Whether it gets the config.
     pub config: bool,
@@ -68,7 +68,7 @@ impl Default for WandbConfig {
 }
 
 impl WandbConfig {
-    /// Whether the command line is sent, which holds paths.
+    /// Whether the command line is sent, which contains paths.
     pub fn sends_command(&self) -> bool {
         self.command && self.paths
     }
@@ -97,7 +97,7 @@ pub enum WandbMode {
 pub struct HubConfig {
     /// Repository of the model: `owner/name`, or `name` in the token's own account.
     pub repo: Option<String>,
-    /// Whether a repository that is made is private.
+    /// Whether a new repository is private.
     pub private: bool,
     /// When the model is uploaded.
     pub upload: HubUpload,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct TrainingConfig {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// What the products with weights are made in, in training, validation and the cached features. Captions are
-    /// written in f32.
+    /// Precision of the products with weights, in training, validation and the cached features. Captions are written in
+    /// f32.
     pub precision: Precision,
     /// Image-caption pairs in a batch.
     pub batch_size: usize,
@@ -110,8 +110,8 @@ impl<'de> Deserialize<'de> for SaveInterval {
     }
 }
 
-/// What matrix products are made in: those with weights and, on a GPU, those of attention. Weights, optimizer, sums and
-/// all other operations are f32 in any case.
+/// Precision of matrix products: those with weights and, on a GPU, those of attention. Weights, optimizer, sums and all
+/// other operations are f32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {

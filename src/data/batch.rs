@@ -34,9 +34,9 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Makes a batch of `examples`. `load` gets the indices of the images that are needed and returns them in this order.
-    /// Where pairs share images so much that these are half as many or fewer, each image is loaded once; a few repetitions
-    /// cost less than picking rows.
+    /// Builds a batch of `examples`. `load` gets the indices of the images that are needed and returns them in this
+    /// order. Where pairs share images so much that these are half as many or fewer, each image is loaded once; a few
+    /// repetitions cost less than picking rows.
     ///
     /// # Errors
     /// What `load` returns.

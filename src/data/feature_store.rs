@@ -1,8 +1,8 @@
 //! Bytes by key on disk: rows of one size, appended and never changed, shared by all runs that look for the same thing.
 //!
-//! A folder holds `store.json` (what the rows are), `rows.bin` (one row after the other) and `index.bin` (for each row its
-//! key and its checksum, written when the row is on the disk). A crash loses only the newest rows; a row that is
-//! damaged later is an error when it is read. What keys and rows mean is the business of `image_cache`.
+//! A folder contains `store.json` (what the rows are), `rows.bin` (one row after the other) and `index.bin` (for each
+//! row its key and its checksum, written when the row is on the disk). A crash loses only the newest rows; a row that
+//! is damaged later is an error when it is read. What keys and rows mean is the business of `image_cache`.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -29,7 +29,7 @@ const ENTRY_BYTES: usize = 40;
 /// Rows are brought to the disk when this many bytes wait.
 const SYNC_BYTES: usize = 64 << 20;
 
-/// What a row is found by: a SHA-256.
+/// The key of a row: a SHA-256.
 pub type Key = [u8; 32];
 
 /// What the rows of a store are; a store of another description is another store.
@@ -71,10 +71,10 @@ pub struct Appender<'a> {
 }
 
 impl FeatureStore {
-    /// Opens the store in `folder`, or makes an empty one.
+    /// Opens the store in `folder`, or creates an empty one.
     ///
     /// # Errors
-    /// A folder that cannot be made or read; one that holds something else.
+    /// A folder that cannot be created or read; one that contains something else.
     pub fn open(folder: &Path, description: &Description) -> Result<Self> {
         let store = || format!("cannot open the cache {}", folder.display());
         fs::create_dir_all(folder).with_context(store).hint(|| ELSEWHERE)?;
@@ -189,7 +189,7 @@ impl Appender<'_> {
         if self.waiting.len() * size >= SYNC_BYTES { self.sync() } else { Ok(()) }
     }
 
-    /// Brings everything to the disk; after an error there is nothing left that could be.
+    /// Writes everything to disk; after an error nothing more can be written.
     ///
     /// # Errors
     /// A disk that cannot be written.

@@ -121,7 +121,7 @@ pub enum StoredContent {
     Pixels(ImageProcessor),
 }
 
-/// Images for which a store holds what the model needs.
+/// Images whose encoder outputs or pixels are in a store.
 #[derive(Debug)]
 pub struct StoredImages {
     pub store: FeatureStore,
@@ -223,7 +223,7 @@ impl StoredImages {
 /// Features as the bytes of rows.
 ///
 /// # Errors
-/// A number that is not finite, or that f16 cannot hold.
+/// A number that is not finite, or outside the range of f16.
 pub fn feature_bytes(values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
         return Err(failure(

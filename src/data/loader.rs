@@ -83,7 +83,7 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next job and its index, once there is room for its result; `None` when there is nothing more to do.
+    /// The next job and its index, once there is space for its result; `None` if there is nothing more to do.
     fn claim<J>(&self, jobs: &Mutex<std::vec::IntoIter<J>>, ahead: usize) -> Option<(usize, J)> {
         let full = |state: &mut State<T>| {
             !state.stopped && state.next_job < state.num_jobs && state.next_job - state.next_result >= ahead

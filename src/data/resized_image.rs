@@ -27,10 +27,10 @@ impl ResizedImage {
         Self::of_picture(&*load_rgb(path)?, processor).with_context(|| format!("cannot use image {}", path.display()))
     }
 
-    /// The picture that a file with these bytes would hold.
+    /// The picture of a file with these bytes.
     ///
     /// # Errors
-    /// Bytes that are no picture, or one that cannot be resized.
+    /// Bytes that are not a picture, or one that cannot be resized.
     pub fn of_bytes(bytes: Vec<u8>, processor: &ImageProcessor) -> Result<Self> {
         let picture = decode_rgb(&bytes)?;
         // Both need not be in memory while it is resized.

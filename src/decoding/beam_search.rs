@@ -70,7 +70,7 @@ impl BeamSearch {
 
     fn finish(&mut self, beam: Beam) {
         let score = self.score(beam.log_probability, self.length);
-        // Behind those that are as good: they were found before.
+        // After those that are as good: they were found earlier.
         let place = self.finished.partition_point(|other| other.score >= score);
         self.finished.insert(place, Finished { caption: beam.caption, score });
         self.finished.truncate(self.num_beams);

@@ -3,7 +3,7 @@
 /// Bounds of a caption and the tokens around it.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Constraints {
-    /// Stands before every caption.
+    /// Precedes every caption.
     pub start: u32,
     pub end: u32,
     /// Tokens that a caption has at least, without the end token.

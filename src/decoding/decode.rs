@@ -16,7 +16,7 @@ const LEAVING_SHARE: usize = 4;
 /// `decoding.num_captions` for each, the best first. `first_image` is the number of the first image: draws depend on it.
 ///
 /// # Errors
-/// What the decoder gives; logits that are not numbers.
+/// Errors of the decoder; logits that are not numbers.
 pub fn decode(
     decoder: &dyn TextDecoder,
     key_values: &[Tensor],

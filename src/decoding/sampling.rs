@@ -5,7 +5,7 @@ use crate::decoding::constraints::Constraints;
 use crate::decoding::search::{DecodedCaption, NextToken, Search};
 use base::random::Stream;
 
-/// Captions of one image, each drawn by itself.
+/// Captions of one image, each sampled independently.
 pub(super) struct SampledSearch {
     constraints: Constraints,
     temperature: f64,

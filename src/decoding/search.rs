@@ -8,8 +8,8 @@ use crate::decoding::constraints::Constraints;
 pub struct DecodedCaption {
     /// Its tokens, without start and end token.
     pub tokens: Vec<u32>,
-    /// The natural logarithm of the probability that the model gives each token, and the end token where the caption has
-    /// one; without regard to temperature and constraints.
+    /// The natural logarithm of the probability of each token, and the end token where the caption has one; without
+    /// regard to temperature and constraints.
     pub log_probabilities: Vec<f64>,
 }
 
@@ -114,7 +114,7 @@ pub(super) trait Search {
     /// How many captions are continued; 1 before the first token.
     fn width(&self) -> usize;
 
-    /// Takes what may follow each caption; gives the caption out of which each of the next ones grows.
+    /// Takes the possible next tokens of each caption; returns which caption each of the next ones continues.
     fn advance(&mut self, next: Vec<NextToken<'_>>) -> Vec<usize>;
 
     /// Whether nothing can change any more.

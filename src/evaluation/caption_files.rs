@@ -169,7 +169,7 @@ impl<'a> Places<'a> {
         let name = &image.filename;
         let forms = forms(name, self.has_no_ids);
         let named: Vec<&Option<usize>> = forms.iter().filter_map(|form| self.by_name.get(form)).collect();
-        // The image of that name in another folder is another one.
+        // An image with the same name in another folder is a different one.
         let is_other =
             |place: &usize| are_others(name, &Folders::default(), &self.images[*place].filename, &self.folders);
         let by_name = named.iter().find_map(|place| **place).filter(|place| !is_other(place));

@@ -8,7 +8,7 @@ use crate::tokenizer::CaptionTokenizer;
 /// A word of a caption and what it looks at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaptionWord {
-    /// The word as it stands in the caption, without spaces.
+    /// The word as written in the caption, without spaces.
     pub text: String,
     /// How much it looks at the prefix tokens (class token, registers) and then at each patch, row by row, of sum 1: the
     /// mean of its tokens. Empty if unknown.
@@ -19,7 +19,7 @@ pub struct CaptionWord {
 /// `CaptionWriter::attention` gives it; without rows the words have none.
 ///
 /// # Errors
-/// What the tokenizer gives.
+/// Errors of the tokenizer.
 pub fn words(
     caption: &WrittenCaption,
     tokenizer: &CaptionTokenizer,
@@ -39,7 +39,7 @@ pub fn words(
 /// `token_ends` has for each token where it ends in `caption`, in bytes.
 fn split(caption: &str, token_ends: &[usize], attention: &[Vec<f32>]) -> Vec<CaptionWord> {
     let word = |text: &str| {
-        // `split_whitespace` gives parts of `caption` itself.
+        // `split_whitespace` returns slices of `caption` itself.
         let start = text.as_ptr() as usize - caption.as_ptr() as usize;
         let attention = mean(tokens_of(start, start + text.len(), token_ends, attention));
         CaptionWord { text: text.to_owned(), attention }

@@ -1,4 +1,4 @@
-//! Tells from a few captions whether a model describes its images at all: the ways in which captioners fail that a
+//! Judges from a few captions whether a model describes its images at all: the ways in which captioners fail that a
 //! validation loss does not show.
 
 use std::collections::HashMap;

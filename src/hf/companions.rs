@@ -1,4 +1,4 @@
-//! What stands beside the weights in a model's folder: tokenizer and image processing.
+//! What comes with the weights in a model's folder: tokenizer and image processing.
 
 use std::path::Path;
 

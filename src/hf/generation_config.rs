@@ -35,7 +35,7 @@ const MAX_NEW_TOKENS: usize = 20;
 /// The default way in which a captioner writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationDefaults {
-    /// Stands before a caption.
+    /// Precedes a caption.
     pub start: u32,
     /// Ends a caption.
     pub end: u32,
@@ -62,7 +62,7 @@ impl GenerationDefaults {
             .hint(|| "write decoder_start_token_id, eos_token_id and pad_token_id into its config.json")
     }
 
-    /// `sources`: the first that names a value gives it.
+    /// The first of `sources` that has a value decides.
     fn of(sources: &[&Value]) -> anyhow::Result<Self> {
         // The search is that of generation_config.json where there is one, whatever the other files say.
         let search = match sources {

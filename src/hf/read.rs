@@ -21,7 +21,7 @@ use base::error::failure;
 pub struct Pretrained<C> {
     /// Its config; of an encoder for the wanted image size.
     pub config: C,
-    /// Its tensors, under the names that the part of the model gives them.
+    /// Its tensors, under the names that they have in the part of the model.
     pub tensors: BTreeMap<String, Tensor>,
     /// Names in the file that belong to something else, such as a classifier.
     pub unused: Vec<String>,
@@ -34,7 +34,7 @@ impl<C> Pretrained<C> {
     }
 }
 
-/// Reads an encoder, by itself or out of a captioner.
+/// Reads an encoder, alone or out of a captioner.
 ///
 /// # Errors
 /// A folder without `config.json` or weights; a model of another family; a position table that does not fit the config.

@@ -47,11 +47,11 @@ impl Parameters {
     }
 }
 
-/// What the layers that `build` makes need, in the order in which they ask for it. The layers get tensors without
-/// values.
+/// The parameters that the layers built by `build` need, in the order in which they request them. The layers get
+/// tensors without values.
 ///
 /// # Errors
-/// What `build` gives.
+/// Errors of `build`.
 pub fn record<T>(build: impl FnOnce(&Builder<'_>) -> anyhow::Result<T>) -> anyhow::Result<Vec<ParameterSpec>> {
     let specs = RefCell::new(Vec::new());
     build(&Builder::new(Source::Recording(&specs)))?;
@@ -64,17 +64,17 @@ impl<'a> Builder<'a> {
         Self { source, precision: Precision::Full, sinks: None, prefix: String::new(), part, depth, connects: false }
     }
 
-    /// The same for a model whose matrix products are made in `precision`.
+    /// The same for a model whose matrix products have this `precision`.
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
-    /// The same for a model whose large weights hand their gradients to what `sinks` gives for their names.
+    /// The same for a model whose large weights pass their gradients to the sinks that `sinks` returns for their names.
     pub fn with_sinks(self, sinks: &'a SinkOf<'a>) -> Self {
         Self { sinks: Some(sinks), ..self }
     }
 
-    /// What the model's matrix products are made in.
+    /// Precision of the model's matrix products.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -23,7 +23,7 @@ impl Initializer {
     /// First values of the parameter `name`: a function of (seed, name, shape) only.
     ///
     /// # Errors
-    /// What making the tensor gives.
+    /// Errors of creating the tensor.
     pub fn draw(self, seed: u64, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
         let mut stream = Stream::new(seed, "initialization", name);
         let mut next = || match self {

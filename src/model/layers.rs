@@ -84,8 +84,8 @@ impl LayerNorm {
     }
 }
 
-/// Gets states that a model hands from one part to the next, and gives what the next part takes: the states themselves
-/// (`&mut Ok`), or an equal tensor that begins a graph of its own.
+/// Gets the states that a model passes from one part to the next, and returns what the next part takes: the states
+/// themselves (`&mut Ok`), or an equal tensor that begins a graph of its own.
 pub type Cut<'a> = &'a mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>;
 
 /// Activation of the MLP, under the names that transformers uses.

@@ -29,7 +29,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Makes every parameter of `specs`: from `loaded` where it has the name, else by initialisation. All are trainable
+    /// Creates every parameter of `specs`: from `loaded` if it has the name, else by initialisation. All are trainable
     /// that the forward pass uses.
     ///
     /// # Errors

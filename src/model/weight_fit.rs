@@ -10,7 +10,7 @@ use crate::model::role::ParameterSpec;
 /// Names that an error lists of each kind; the rest are counted.
 const LISTED: usize = 12;
 
-/// Holds `loaded` against what a model declares. Gives the names of the parameters that are not in `loaded`, each of
+/// Compares `loaded` with what a model declares. Returns the names of the parameters that are not in `loaded`, each of
 /// which `may_be_new` accepted.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use crate::run::setup::Setup;
 use crate::training::forecast::{self, MemoryForecast};
 use base::{disk, memory};
 
-/// The memory that a run needs beside what this process holds by now.
+/// The memory that a run needs in addition to what this process uses now.
 pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
     let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);
     let moments = setup.optimizer.moments().map(|(_, moments)| 2 * moments.exp_avg.elem_count()).sum();
@@ -24,8 +24,8 @@ pub fn memory_complaint(setup: &Setup) -> Option<String> {
     memory_forecast(setup).complaint(memory::available_bytes()?)
 }
 
-/// Why the disk will not hold the checkpoints that are kept and the one being written. `None`: it will, or the system
-/// does not say.
+/// Why the disk has too little space for the checkpoints that are kept and the one being written. `None`: it will, or
+/// the system does not say.
 pub fn disk_complaint(setup: &Setup, run: &RunDirectory) -> Option<String> {
     let (plan, kept) = (&setup.plan, &setup.plan.config.checkpoint);
     let one = (size_of::<f32>() * (plan.num_parameters + 2 * plan.num_trainable_parameters)) as u64;

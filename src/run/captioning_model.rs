@@ -47,7 +47,8 @@ impl CaptioningModel {
     /// # Errors
     /// A file or folder that cannot be used; weights that do not fit their description.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        // The folder of a run or of its checkpoints holds no config.json; the checkpoint reader says what to name.
+        // The folder of a run or of its checkpoints contains no config.json; the checkpoint reader says what to give
+        // instead.
         if path.is_dir() && !path.join("checkpoints").is_dir() && path.file_name().is_none_or(|n| n != "checkpoints") {
             return Self::from_folder(path, device);
         }

@@ -1,4 +1,4 @@
-//! `environment.json`: on what a run was computed, once for each process that had a part in it.
+//! `environment.json`: machine and program of a run, with an entry for each process that computed a part of it.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};

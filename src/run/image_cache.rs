@@ -38,7 +38,7 @@ use pixels::image_processor::ImageProcessor;
 /// now and then. `None`: it said no; what was put there until then stays.
 ///
 /// # Errors
-/// An image that cannot be read, a disk that cannot be written or has no room, an encoder whose output is of no use.
+/// An image that cannot be read, a disk that is full or cannot be written, an encoder whose output cannot be used.
 pub fn image_source(
     setup: &Setup,
     device: &Device,
@@ -206,7 +206,7 @@ fn missing_views(store: &FeatureStore, wanted: &[ImageView], keys: &HashMap<Imag
     wanted.iter().filter(|view| !store.contains(&keys[view]) && seen.insert(keys[view])).copied().collect()
 }
 
-/// Says how much will be written and where; there must be room for it.
+/// Prints how much will be written and where. The disk must have space for it.
 fn announce(store: &FeatureStore, wanted: &[ImageView], missing: usize) -> Result<()> {
     let bytes = (missing * store.row_bytes()) as u64;
     let free = disk::free_bytes(store.folder());
@@ -221,7 +221,7 @@ fn announce(store: &FeatureStore, wanted: &[ImageView], missing: usize) -> Resul
     check_room(store.folder(), bytes, free)
 }
 
-/// A twentieth more than the rows has to be free: the index, and some room for the run itself.
+/// A twentieth more than the rows must be free: for the index, and some space for the run itself.
 fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
     match free {
         Some(free) if free < bytes + bytes / 20 => Err(failure(
@@ -238,7 +238,7 @@ fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
     }
 }
 
-/// Makes the rows that a cache lacks.
+/// Computes the rows that a cache lacks.
 struct CacheFiller<'a> {
     setup: &'a Setup,
     files: Arc<ImageFiles>,
@@ -249,7 +249,7 @@ struct CacheFiller<'a> {
 }
 
 impl CacheFiller<'_> {
-    /// Makes what is missing. `false`: `keep_going` said no.
+    /// Adds the missing rows. `false`: `keep_going` returned `false`.
     fn fill(&mut self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
         let (mut is_said, keep_going) = (false, &mut *self.keep_going);
         let keep_waiting = |holder: &Holder| {
@@ -265,7 +265,7 @@ impl CacheFiller<'_> {
             StoredContent::Features { number, .. } => self.encode(&missing, *number, &mut appender),
             StoredContent::Pixels(_) => self.resize(&missing, &mut appender),
         };
-        // What was made is kept, whatever stopped it.
+        // Finished rows are kept, whatever stopped the rest.
         let finished = appender.finish();
         let filled = filled?;
         finished?;

@@ -26,7 +26,7 @@ use base::memory;
 use datasets::prepared::Dataset;
 use pixels::image_processor::{FolderProcessing, ImageProcessor};
 
-/// The local folders that the config's names stand for.
+/// The local folders for the names in the config.
 #[derive(Clone, Debug, Default)]
 pub struct ModelFolders {
     /// Of `model.init_from`.

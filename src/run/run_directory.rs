@@ -44,10 +44,10 @@ pub enum Claim {
 }
 
 impl RunDirectory {
-    /// Makes and locks `OUTPUT/NAME`, or `OUTPUT/NAME-2` and so on when that is taken.
+    /// Creates and locks `OUTPUT/NAME`, or `OUTPUT/NAME-2` and so on if that is taken.
     ///
     /// # Errors
-    /// A folder that cannot be made or locked.
+    /// A folder that cannot be created or locked.
     pub fn create(output: &Path, name: &str) -> anyhow::Result<Self> {
         fs::create_dir_all(output)
             .with_context(|| format!("cannot create the folder {}", output.display()))
@@ -72,7 +72,7 @@ impl RunDirectory {
         unreachable!("the numbers of runs do not end")
     }
 
-    /// The run that a checkpoint stands in, if it does.
+    /// The run whose checkpoint this file is, if it is in a run's folder.
     pub fn of_checkpoint(checkpoint: &Path) -> Option<Self> {
         let checkpoint = checkpoint.canonicalize().ok()?;
         let folder = checkpoint.parent()?;
@@ -98,7 +98,7 @@ impl RunDirectory {
         })
     }
 
-    /// Makes sure that no other process has taken the folder over, where a file system has no locks or lost them.
+    /// Checks that no other process has taken over the folder, which can happen on file systems without reliable locks.
     ///
     /// # Errors
     /// Another process is at work there.
@@ -286,7 +286,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     atomic_file::write(path, bytes).with_context(|| format!("cannot write {}", path.display())).hint(|| UNWRITABLE)
 }
 
-/// Whether the state holds what a line of the metrics is about. A line that was cut off in writing is about nothing.
+/// Whether the state includes what a line of the metrics reports. A truncated line reports nothing.
 fn is_covered(line: &[u8], state: &TrainState) -> bool {
     let is_done = |step: Option<u64>| step.is_some_and(|step| step <= state.global_step);
     match Line::parse(line) {

@@ -58,7 +58,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A new run. `data.directory` is set in `config`; `folders` are what the names in its model section stand for.
+    /// A new run. `data.directory` is set in `config`; `folders` are the local folders for the names in its model
+    /// section.
     ///
     /// # Errors
     /// Data, tokenizer or weights that cannot be used; a config that does not fit them.
@@ -178,8 +179,8 @@ impl Setup {
         Trainer { plan, data, parameters, optimizer, state, device, pools, collective: Box::new(Alone) }
     }
 
-    /// What a checkpoint of the run as it stands says beside its tensors, without their digest. `written_by` is the
-    /// program.
+    /// The metadata of a checkpoint of the run in its current state, without the digest of the tensors. `written_by` is
+    /// the program.
     ///
     /// # Errors
     /// A tokenizer that cannot be written as JSON.

@@ -183,7 +183,7 @@ fn files(folder: &Path, split: &str) -> [PathBuf; 2] {
     ["json", "scores.json"].map(|ending| folder.join(format!("{split}.{ending}")))
 }
 
-/// Makes sure that nothing in `folder` is replaced that no evaluation wrote.
+/// Checks that only files of an earlier evaluation would be replaced in `folder`.
 ///
 /// # Errors
 /// A file of the user with the name of one to be written; an output that is not a folder.

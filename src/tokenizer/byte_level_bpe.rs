@@ -148,7 +148,7 @@ pub(super) fn around(model: BPE, lowercase: bool) -> anyhow::Result<Tokenizer> {
     Ok(inner)
 }
 
-/// Makes sure that a model can be built, and that it encodes a caption always in the same way.
+/// Checks that a model can be built, and that it always encodes a caption in the same way.
 ///
 /// # Errors
 /// An unknown parameter, a prefix, dropout, an overlong suffix; merges of something other than tokens.
@@ -186,7 +186,7 @@ pub(super) fn check_model(model: &Map<String, Value>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes sure that two tokens and what they merge to are in the vocabulary.
+/// Checks that two tokens and what they merge to are in the vocabulary.
 ///
 /// # Errors
 /// One that is not.

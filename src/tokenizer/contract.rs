@@ -28,11 +28,11 @@ const MAX_TOKEN_BYTES: usize = 1000;
 pub struct SpecialIds {
     /// Fills up a batch.
     pub pad: u32,
-    /// Stands before every caption.
+    /// Precedes every caption.
     pub start: u32,
-    /// Stands after every caption.
+    /// Follows every caption.
     pub end: u32,
-    /// Stands for what cannot be encoded.
+    /// Replaces what cannot be encoded.
     pub unk: u32,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Accepted {
     pub(super) vocab_size: usize,
 }
 
-/// Makes sure that a tokenizer is what the config says, and marks the special tokens.
+/// Checks that a tokenizer is what the config says, and marks the special tokens.
 ///
 /// # Errors
 /// The first requirement that it does not meet.

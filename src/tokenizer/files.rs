@@ -64,15 +64,15 @@ impl CaptionTokenizer {
         }
     }
 
-    /// Whether `folder` holds a file of a tokenizer.
+    /// Whether `folder` contains a file of a tokenizer.
     pub fn is_in(folder: &Path) -> bool {
         [TOKENIZER, VOCAB, MERGES].iter().any(|name| fs::symlink_metadata(folder.join(name)).is_ok())
     }
 
-    /// Writes `tokenizer.json`, `vocab.json` and `merges.txt` into `folder`, which is made where it is absent.
+    /// Writes `tokenizer.json`, `vocab.json` and `merges.txt` into `folder`, which is created if absent.
     ///
     /// # Errors
-    /// What making the folder or writing gives.
+    /// A folder that cannot be created or written.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let whole = self.to_json()?;

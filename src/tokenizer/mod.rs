@@ -22,7 +22,7 @@ use contract::Accepted;
 pub use contract::SpecialIds;
 pub use pretrained::ModelTokenIds;
 
-/// Characters of an error that the tokenizers crate gives.
+/// Length in characters to which an error of the tokenizers crate is cut.
 const MAX_QUOTED: usize = 200;
 
 /// A vocabulary that turns captions into ids and back.
@@ -44,7 +44,7 @@ impl CaptionTokenizer {
         Self::checked(byte_level_bpe::train(captions, config)?, config)
     }
 
-    /// Reads the text of a `tokenizer.json`, such as a checkpoint holds.
+    /// Reads the text of a `tokenizer.json`, such as that in a checkpoint.
     ///
     /// # Errors
     /// Text that is not a tokenizer; a tokenizer that does not fit `config`.
@@ -52,7 +52,7 @@ impl CaptionTokenizer {
         Self::checked(raw_from_json(text)?, config)
     }
 
-    /// The text of a `tokenizer.json`; [`Self::from_json`] gives back the same tokenizer.
+    /// The text of a `tokenizer.json`; [`Self::from_json`] returns the same tokenizer.
     pub fn to_json(&self) -> anyhow::Result<String> {
         self.inner.to_string(false).map_err(anyhow::Error::from_boxed).context("cannot write the tokenizer as JSON")
     }
@@ -88,7 +88,7 @@ impl CaptionTokenizer {
         sha256(self.to_json().expect("a tokenizer that was read or trained can be written").as_bytes())
     }
 
-    /// Makes sure that a tokenizer keeps to the contract.
+    /// Checks that a tokenizer meets the contract.
     fn checked(inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Self> {
         let Accepted { inner, special_ids, vocab_size } = contract::accept(inner, config)?;
         Ok(Self { inner, special_ids, vocab_size })

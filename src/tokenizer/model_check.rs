@@ -13,7 +13,7 @@ use base::visible::quoted;
 /// Tokens beside the model's: three times those of the model with the most.
 const MAX_ADDED: usize = 20_000;
 
-/// What is read of a `tokenizer.json`. A key that stands there twice is refused, so that what is checked is what is used.
+/// What is read of a `tokenizer.json`. A key that occurs twice is refused, so that what is checked is what is used.
 #[derive(Deserialize, Serialize)]
 struct File {
     #[serde(default)]

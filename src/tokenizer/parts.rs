@@ -10,7 +10,7 @@ use super::contract::KNOWN_KINDS;
 use base::error::failure;
 use base::visible::quoted;
 
-/// The part that stands for each byte.
+/// The part that represents each byte.
 pub(super) const BYTE_LEVEL: &str = "ByteLevel";
 /// Parts of a kind, those within sequences included.
 const MAX_PARTS: usize = 16;

@@ -13,7 +13,7 @@ use base::error::{WithHint as _, failure};
 /// The ids that a model's config names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelTokenIds {
-    /// Stands before a caption.
+    /// Precedes a caption.
     pub start: u32,
     /// Ends a caption.
     pub end: u32,
@@ -22,7 +22,7 @@ pub struct ModelTokenIds {
 }
 
 impl CaptionTokenizer {
-    /// Reads the tokenizer of a model's folder, and gives the config that describes it. The token for the unknown is
+    /// Reads the tokenizer of a model's folder, and returns the config that describes it. The token for the unknown is
     /// the model's own where it has one, else the end token, as GPT-2's.
     ///
     /// # Errors

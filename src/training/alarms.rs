@@ -1,4 +1,4 @@
-//! What a validation warns of: signs that a run is going wrong, even where every number is finite.
+//! Warnings after a validation: signs that a run is going wrong although every number is finite.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Where the loop leaves its state for a resume.
+//! How the loop saves its state for a resume.
 
 use crate::model::parameters::Parameters;
 use crate::training::optimizer::Optimizer;
@@ -18,7 +18,7 @@ pub enum SavePoint {
 
 /// Writes checkpoints.
 pub trait Checkpointer {
-    /// Writes all that a resume needs; when it returns, the checkpoint is on the disk.
+    /// Writes everything a resume needs. When it returns, the checkpoint is on disk.
     ///
     /// # Errors
     /// A checkpoint that cannot be written: the loop stops.

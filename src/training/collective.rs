@@ -1,9 +1,9 @@
 //! What the loop asks of the other processes that train the same model. Another way to connect them is a file like this
 //! one; the loop knows none of them.
 //!
-//! Each process runs the whole loop and takes the same decisions, since it decides on nothing but what all of them know:
-//! sums over all processes, and questions that [`Collective::any`] settles. Gradients, losses and counts are added up and
-//! divided once. Every process therefore calls these functions in the same order, from the thread that trains.
+//! Each process runs the whole loop and makes the same decisions, since it uses only what all of them know: sums over
+//! all processes, and questions that [`Collective::any`] settles. Gradients, losses and counts are added up and divided
+//! once. Every process therefore calls these functions in the same order, from the thread that trains.
 
 use std::fmt;
 
@@ -54,11 +54,11 @@ pub trait Collective: fmt::Debug {
     /// A process that is gone.
     fn barrier(&self) -> Result<()>;
 
-    /// Says that this process leaves with an error, so that the others do not wait for it.
+    /// Announces that this process ends with an error, so that the others do not wait for it.
     fn abort(&self);
 }
 
-/// One process that trains by itself.
+/// A single process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 

@@ -8,7 +8,7 @@ use crate::training::train_state::TrainState;
 use metrics::score::SignedScores;
 use records::record::{CaptionsRecord, EpochRecord, Record, StepRecord, ValidationRecord};
 
-/// An image of the validation split with what a validation wrote about it.
+/// An image of the validation split with the caption that a validation generated.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// Its number in the data set.
@@ -37,7 +37,7 @@ pub enum Event<'a> {
         /// Those done before.
         updates_done: u64,
     },
-    /// An update was made.
+    /// An update is done.
     Step(StepRecord),
     /// An epoch's updates are done.
     EpochTrained {
@@ -73,7 +73,7 @@ pub enum Event<'a> {
         seconds: f64,
         /// Whether the model is the best so far.
         is_best: bool,
-        /// What it warns of.
+        /// Its warnings.
         alarms: &'a [Alarm],
         /// The images that every validation captions (`evaluation.num_samples`); none where the loss was not finite.
         samples: &'a [Sample<'a>],
@@ -83,7 +83,7 @@ pub enum Event<'a> {
         /// Progress so far.
         state: &'a TrainState,
     },
-    /// A checkpoint is about to be written. What an observer holds back must be on the disk when it returns: a resume from
+    /// A checkpoint is about to be written. Anything an observer buffers must be on disk when it returns: a resume from
     /// the checkpoint does not repeat what came before it.
     Saving {
         /// Progress so far.
@@ -106,7 +106,7 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The line of `metrics.jsonl` that the event leaves; `None` for those that leave none.
+    /// The line of `metrics.jsonl` for the event, if it has one.
     pub fn record(&self) -> Option<Record> {
         Some(match self {
             Event::Started { plan, state } => Record::Captions(CaptionsRecord {

@@ -1,4 +1,4 @@
-//! What a run will take in memory, from a count of its buffers and the peak of a few trial updates.
+//! Predicts the memory of a run from a count of its buffers and the peak of a few trial updates.
 
 use crate::data::batch::Example;
 use crate::data::sampler;
@@ -8,7 +8,8 @@ use crate::training::trainer::LOADED_AHEAD;
 
 /// Images in a batch of a frozen encoder that encodes all of them once.
 pub const ENCODE_BATCH: usize = 32;
-/// Code, runtime, thread stacks, captions and what the allocator holds back, where the system does not say, in bytes.
+/// Code, runtime, thread stacks, captions and memory kept by the allocator, in bytes, if the system does not report
+/// them.
 const PROCESS_BYTES: usize = 100 << 20;
 
 /// Memory in bytes, by what takes it.
@@ -19,11 +20,11 @@ pub struct MemoryForecast {
     /// The most that one phase needs in addition: an update with what its backward pass keeps, a batch of the validation,
     /// or a batch of images that is encoded.
     pub activations: usize,
-    /// Batches that wait for the loop.
+    /// Batches loaded ahead of the loop.
     pub batches: usize,
     /// The program itself, with the captions.
     pub process: usize,
-    /// How much of all that the process already holds.
+    /// How much of all that the process has already allocated.
     pub resident: usize,
 }
 
@@ -64,7 +65,7 @@ impl MemoryForecast {
         ))
     }
 
-    /// The same when the trial updates, which hold no waiting batches, took more than was counted: the allocator keeps
+    /// The same if the trial updates, which have no waiting batches, took more than was counted: the allocator keeps
     /// freed memory, most of all with many small tensors.
     pub fn with_trial_peak(mut self, bytes: Option<u64>) -> Self {
         let peak = bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
@@ -84,7 +85,7 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
         ImagePath::EncodedOnce => encoder.sequence_length() * encoder.hidden_size(),
         _ => 3 * encoder.image_size() * encoder.image_size(),
     };
-    // The loop holds one update, the loader as many as it may begin ahead.
+    // The loop has one update in memory, the loader as many as it may load ahead.
     let waiting = 1 + plan.num_workers + LOADED_AHEAD;
     let accumulation = plan.config.training.gradient_accumulation_steps;
     // Two moments, and the sums of gradients that wait for each other in a binary tree.

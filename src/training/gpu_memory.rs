@@ -3,7 +3,7 @@
 use base::error::explained;
 use base::memory;
 
-/// Adds what to do where a GPU says that its memory is full.
+/// Adds a hint to an error of a GPU whose memory is full.
 pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
     if !memory::is_gpu_full(&error) {
         return error;

@@ -15,7 +15,7 @@ use ops::{self, GradientSink};
 /// leaves of a binary tree, and siblings are added when the second has arrived.
 pub struct GradientSums {
     num_parts: usize,
-    /// Of weights of matrix products; nothing else holds these tensors.
+    /// Gradients of the weights of matrix products; nothing else refers to these tensors.
     products: BTreeMap<String, Arc<TreeSum>>,
     /// From candle's backward pass.
     others: BTreeMap<String, TreeSum>,
@@ -45,11 +45,11 @@ impl GradientSums {
     /// Takes the gradients of a backward pass of the part with this number.
     ///
     /// # Errors
-    /// A part that gives a gradient twice.
+    /// A part that passes a gradient twice.
     pub fn add(&self, part: usize, parameters: &Parameters, mut store: GradStore) -> anyhow::Result<()> {
         for (name, var) in parameters.trainable() {
             if let (Some(gradient), Some(sum)) = (store.remove(var), self.others.get(name)) {
-                // A gradient may still hold the graph it came from, and two may share their storage.
+                // A gradient may still refer to the graph it came from, and two may share their storage.
                 sum.add(part, self.num_parts, gradient.detach(), |sum, term| sum + term)?;
             }
         }
@@ -115,7 +115,7 @@ impl TreeSum {
         Ok(())
     }
 
-    /// The sum; `None` when no part gave anything.
+    /// The sum; `None` if no part added anything.
     fn take(&self, num_parts: usize) -> anyhow::Result<Option<Tensor>> {
         let mut waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let root = num_parts.max(1).next_power_of_two().ilog2() as usize;

@@ -1,4 +1,4 @@
-//! What an update minimises. A new loss is a type here that implements [`Loss`] and an arm of [`of`].
+//! The loss that an update minimises. A new one is a type here that implements [`Loss`] and an arm of [`of`].
 
 use std::fmt;
 

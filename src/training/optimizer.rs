@@ -37,13 +37,13 @@ pub struct Optimizer {
     groups: BTreeMap<String, Group>,
     betas: [f64; 2],
     eps: f64,
-    /// Updates made; skipped ones do not count.
+    /// Number of updates, without skipped ones.
     step: u64,
     updater: Updater,
 }
 
 impl Optimizer {
-    /// An optimizer that has made no update.
+    /// An optimizer before its first update.
     ///
     /// # Errors
     /// A device without memory for the moments.
@@ -58,7 +58,7 @@ impl Optimizer {
         Ok(Self { moments, groups, betas: config.betas, eps: config.eps, step: 0, updater: Updater::new(0) })
     }
 
-    /// The same with the moments and the number of updates of a checkpoint.
+    /// An optimizer with the moments and the number of updates of a checkpoint.
     ///
     /// # Errors
     /// Moments that are missing, left over or of another shape.
@@ -86,8 +86,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Makes one update, or none if a loss or a gradient is not finite. `learning_rate` is the scheduled one; gradients
-    /// are scaled down to the 2-norm `max_grad_norm`.
+    /// Performs one update, or none if a loss or a gradient is not finite. `learning_rate` is the scheduled one;
+    /// gradients are scaled down to the 2-norm `max_grad_norm`.
     ///
     /// # Errors
     /// A trainable parameter without a gradient.
@@ -116,12 +116,12 @@ impl Optimizer {
         Ok(self.updater.update(&updated, losses, &rule)?)
     }
 
-    /// Records how many updates have been made, as the last one reported.
+    /// Records the number of updates, as the last one reported it.
     pub(crate) fn note_steps(&mut self, steps: u64) {
         self.step = steps;
     }
 
-    /// Updates made, of those whose reports have been read.
+    /// Number of updates whose reports have been read.
     pub fn step(&self) -> u64 {
         self.step
     }

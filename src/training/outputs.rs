@@ -1,4 +1,4 @@
-//! What the loop hands out: news to observers, and its state to the checkpointer.
+//! Passes events to the observers and the state to the checkpointer.
 
 use crate::model::parameters::Parameters;
 use crate::training::checkpointer::{Checkpointer, SavePoint};

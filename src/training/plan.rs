@@ -43,12 +43,12 @@ pub struct DataCounts {
     pub captions: CaptionFit,
 }
 
-/// Threads that read and decode images, unless the config asks for more: each may hold an update in memory.
+/// Threads that read and decode images, unless the config asks for more: each may keep an update in memory.
 const MAX_WORKERS: usize = 8;
 /// The same with a GPU, which waits for them and does not share their cores.
 const MAX_WORKERS_WITH_GPU: usize = 16;
 
-/// A run as it will be.
+/// Everything that is decided about a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunPlan {
     /// The config with every default written out.
@@ -144,7 +144,7 @@ impl RunPlan {
         }
     }
 
-    /// What every update has in common.
+    /// The settings that all updates share.
     pub fn step_settings<'a>(&self, loss: &'a dyn Loss, collective: &'a dyn Collective) -> StepSettings<'a> {
         StepSettings {
             loss,

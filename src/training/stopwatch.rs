@@ -1,4 +1,4 @@
-//! What a run will take in time, from a few trial updates that are thrown away.
+//! Predicts the duration of a run from a few trial updates, which are discarded.
 
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ pub struct TimeForecast {
     pub encoding: f64,
 }
 
-/// Makes trial updates with the captions and images of the first epoch. They leave the trainer useless.
+/// Runs trial updates with the captions and images of the first epoch. The trainer cannot be used afterwards.
 ///
 /// # Errors
 /// An image that cannot be read.

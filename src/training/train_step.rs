@@ -15,7 +15,7 @@ use crate::training::segments::Segments;
 use base::worker_pools::WorkerPools;
 use ops::{Dropout, PendingUpdate, Precision, UpdateReport};
 
-/// What stays the same over a run.
+/// The settings that stay the same throughout a run.
 #[derive(Clone, Copy, Debug)]
 pub struct StepSettings<'a> {
     pub loss: &'a dyn Loss,
@@ -27,11 +27,11 @@ pub struct StepSettings<'a> {
     pub dropout: f64,
     /// Gradients with a higher 2-norm are scaled down to it.
     pub max_grad_norm: Option<f64>,
-    /// The processes that make the update together.
+    /// The processes that compute the update together.
     pub collective: &'a dyn Collective,
 }
 
-/// What an update gave, over all processes.
+/// The result of an update, over all processes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     pub loss: LossSum,
@@ -42,7 +42,7 @@ pub struct StepOutcome {
     pub skipped: bool,
 }
 
-/// An update that a GPU may still be about to make.
+/// An update that a GPU may not have finished.
 #[derive(Debug)]
 #[must_use]
 pub struct PendingStep {
@@ -144,7 +144,7 @@ pub fn compute_gradients(
     Ok((Losses { parts, count: count as u64, num_examples: num_examples as u64 }, gradients))
 }
 
-/// Makes one update, or none when loss or gradient is not finite. On a GPU nothing here waits for it.
+/// Performs one update, or none if the loss or a gradient is not finite. On a GPU nothing here waits for it.
 ///
 /// # Errors
 /// As [`compute_gradients`].

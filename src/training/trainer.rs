@@ -43,7 +43,7 @@ pub(crate) const LOADED_AHEAD: usize = 1;
 pub enum Outcome {
     /// All epochs are done.
     Completed,
-    /// A stop was asked for; the newest state was saved.
+    /// A stop was requested; the newest state was saved.
     Interrupted,
 }
 
@@ -80,7 +80,7 @@ struct InFlight {
     waited: Duration,
 }
 
-/// A run: what will happen, with what, and how far it is.
+/// A run: its plan, its parts and its progress.
 pub struct Trainer {
     /// What will happen.
     pub plan: RunPlan,
@@ -185,11 +185,11 @@ impl Trainer {
             if let Some(previous) = previous {
                 self.report(previous, &mut unreported, outputs)?;
             }
-            // A GPU is given the next update while it makes this one; to wait for its report here would leave it idle.
+            // A GPU gets the next update while it computes this one; waiting for its report here would leave it idle.
             if self.device.is_cpu() {
                 self.report_last(&mut unreported, outputs)?;
             }
-            // The end of the epoch is a save point of its own.
+            // The end of the epoch is a save point anyway.
             let is_last = self.state.updates_in_epoch >= self.plan.updates_per_epoch;
             let is_due = is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed());
             if !is_last && self.collective.any(is_due)? {
@@ -205,7 +205,7 @@ impl Trainer {
         Ok(Outcome::Completed)
     }
 
-    /// The batches of the epoch's updates that are still to be made, in order.
+    /// The batches of the epoch's remaining updates, in order.
     fn load_updates(&self, epoch: u64) -> Loader<Vec<Batch>> {
         let training = &self.plan.config.training;
         let order = sampler::epoch_order(self.plan.config.seed, epoch, &self.data.train, training.batch_by);
@@ -414,7 +414,7 @@ impl Trainer {
         }))
     }
 
-    /// Observers first: what they hold is on the disk when the checkpoint says that it is.
+    /// Observers first: whatever they buffer must be on disk before the checkpoint claims that it is.
     fn save(&self, outputs: &mut Outputs<'_>, point: SavePoint) -> anyhow::Result<()> {
         let state = &self.state;
         outputs.observe(&Event::Saving { state })?;
@@ -444,7 +444,7 @@ impl TrainingData {
     }
 }
 
-/// Whether the state is to be saved after this update of the epoch, so long after it was saved last.
+/// Whether to save the state after this update of the epoch, given the time since the last save.
 fn is_save_due(interval: Option<SaveInterval>, updates_in_epoch: u64, since_saved: Duration) -> bool {
     match interval {
         Some(SaveInterval::Updates(interval)) => updates_in_epoch.is_multiple_of(interval),

@@ -1,4 +1,4 @@
-//! What every family of text decoders gives the rest of the program.
+//! What every family of text decoders provides to the rest of the program.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -33,7 +33,7 @@ const PATCHES: &str = "embeddings.patch_embedding";
 const POSITIONS: &str = "embeddings.position_embedding.weight";
 const LAYER_NORM_EPS: f64 = 1e-5;
 
-/// The config of CLIP's image tower. What may be left out has the value that `CLIPVisionConfig` gives it.
+/// The config of CLIP's image tower. Absent fields have the defaults of `CLIPVisionConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClipVisionConfig {

@@ -1,4 +1,4 @@
-//! What every family of image encoders gives the rest of the program.
+//! What every family of image encoders provides to the rest of the program.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

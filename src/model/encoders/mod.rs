@@ -103,7 +103,7 @@ impl EncoderConfig {
 }
 
 impl EncoderConfig {
-    /// The config as the names of caches hold it.
+    /// The config as it is part of the names of caches.
     pub fn cache_identity(&self) -> Value {
         let mut identity = serde_json::json!(self);
         if let (Some(identity), Value::Object(retired)) = (identity.as_object_mut(), self.retired_fields()) {

@@ -36,7 +36,7 @@ const POSITIONS: &str = "embeddings.position_embeddings";
 const POOLER: [&str; 2] = ["pooler.dense.weight", "pooler.dense.bias"];
 const LAYER_NORM_EPS: f64 = 1e-12;
 
-/// The config of a ViT. What may be left out has the value that `ViTConfig` gives it.
+/// The config of a ViT. Absent fields have the defaults of `ViTConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VitConfig {

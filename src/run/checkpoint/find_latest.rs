@@ -17,7 +17,7 @@ use base::terminal;
 /// warning.
 ///
 /// # Errors
-/// A folder that is not a run's, or that holds no checkpoint that can be read.
+/// A folder that is not a run's, or that contains no readable checkpoint.
 pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
     let checkpoints = RunDirectory::at(folder).checkpoints();
     let mut found = Vec::new();
@@ -44,7 +44,7 @@ pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Res
 /// [`latest_in_run`] of the run in `output` whose checkpoints were written last and of which one can be read.
 ///
 /// # Errors
-/// A folder that cannot be read, or that holds no run with such a checkpoint.
+/// A folder that cannot be read, or that contains no run with such a checkpoint.
 pub fn latest_of_runs<T>(output: &Path, read: impl Fn(&Path) -> Result<T>) -> Result<(PathBuf, T)> {
     let entries = fs::read_dir(output)
         .with_context(|| format!("cannot look for runs in {}", output.display()))

@@ -30,7 +30,7 @@ impl CheckpointKeeper {
         Self { run, metadata }
     }
 
-    /// Gives the newest checkpoint a second name, which stays when the next one replaces it.
+    /// Links the newest checkpoint under a second name, which stays when the next one replaces it.
     fn number_last(&self, last: &Path, global_step: u64) -> anyhow::Result<()> {
         let path = self.run.checkpoints().join(step_file_name(global_step));
         atomic_file::link_or_copy(last, &path)

@@ -1,4 +1,4 @@
-//! What a checkpoint holds and how its parts are called.
+//! The contents of a checkpoint and the names of its parts.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -14,15 +14,15 @@ use pixels::image_processor::ImageProcessor;
 pub const FORMAT_VERSION: u32 = 3;
 /// The oldest version that is read: it has no digest of the metadata.
 pub const OLDEST_FORMAT_VERSION: u32 = 2;
-/// Key of the safetensors header under which the metadata stands, as JSON.
+/// Key of the safetensors header for the metadata, as JSON.
 pub const METADATA_KEY: &str = "caption_train";
-/// Key of the safetensors header under which the SHA-256 of that JSON text stands.
+/// Key of the safetensors header for the SHA-256 of that JSON text.
 pub const METADATA_DIGEST_KEY: &str = "caption_train_sha256";
-/// Before the name of a parameter.
+/// Prefix of the name of a parameter.
 pub const MODEL_PREFIX: &str = "model.";
-/// Before the name of a parameter: the running mean of its gradient.
+/// Prefix of the name of a parameter: the running mean of its gradient.
 pub const EXP_AVG_PREFIX: &str = "optimizer.exp_avg.";
-/// Before the name of a parameter: the running mean of its squared gradient.
+/// Prefix of the name of a parameter: the running mean of its squared gradient.
 pub const EXP_AVG_SQ_PREFIX: &str = "optimizer.exp_avg_sq.";
 
 /// Everything in a checkpoint that is not a tensor. Between two checkpoints of a run only `state`, `optimizer_step` and
@@ -34,9 +34,9 @@ pub struct CheckpointMetadata {
     pub written_by: String,
     /// Progress: epoch, step, best validation loss and the rest.
     pub state: TrainState,
-    /// Updates that the optimizer made.
+    /// Updates done by the optimizer.
     pub optimizer_step: u64,
-    /// Updates that the schedule was laid out for.
+    /// Updates that the schedule was planned for.
     pub total_updates: u64,
     /// The resolved config, the seed included.
     pub config: RunConfig,

@@ -1,5 +1,5 @@
-//! Gathers what a report shows: what a run's folder holds, and where its best model looks in some of the images. The page
-//! itself is the crate `report`.
+//! Gathers the data of a report: the contents of a run's folder, and where its best model looks in some of the images.
+//! The page itself is the crate `report`.
 //!
 //! What is missing or cannot be read is left out with a warning: a report is wanted most when something went wrong.
 
@@ -75,7 +75,7 @@ fn is_report(path: &Path) -> bool {
 
 struct Gathered {
     data: ReportData,
-    /// What could not be gathered, in words.
+    /// Descriptions of what could not be gathered.
     missing: Vec<String>,
 }
 
@@ -203,7 +203,7 @@ fn status_of_0_1(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, conf
     last.unwrap_or(Status::Unfinished)
 }
 
-/// The scores of splits that a run's folder holds.
+/// The scores of splits in a run's folder.
 ///
 /// # Errors
 /// A file of another kind.

@@ -44,7 +44,7 @@ pub(super) fn claim_in_place(
     }
 }
 
-/// Whether the run holds no checkpoint that is further than this one.
+/// Whether the run has no later checkpoint than this one.
 fn is_latest(run: &RunDirectory, checkpoint: &CheckpointMetadata) -> bool {
     let last = read_metadata(&run.last_checkpoint());
     last.is_ok_and(|(metadata, _)| metadata.state.global_step <= checkpoint.state.global_step)

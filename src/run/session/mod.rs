@@ -55,10 +55,10 @@ pub trait Uploads: Observer {
 }
 
 impl Session {
-    /// A new run in a folder of its own; `written` is its config as the user wrote it.
+    /// A new run in a new folder; `written` is its config as the user wrote it.
     ///
     /// # Errors
-    /// Threads that cannot be had, a folder that cannot be made.
+    /// Threads that cannot be started, a folder that cannot be created.
     pub fn fresh(setup: Setup, written: &str, device: Device, stop: StopFlag, written_by: String) -> Result<Self> {
         stop.attend();
         let pools = pools_of(&setup)?;
@@ -121,7 +121,7 @@ impl Session {
     /// Trains, and does what comes after the last epoch. How the run ended is in its folder, its log and its trackers.
     ///
     /// # Errors
-    /// What training gives; a disk that cannot be written.
+    /// Errors of training; a disk that cannot be written.
     pub fn run(self, uploads: Option<Box<dyn Uploads>>) -> Result<Outcome> {
         let (log, lines) = LogLines::new(self.run.open_log()?);
         terminal::set_log(Some(Box::new(log)));

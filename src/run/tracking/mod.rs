@@ -1,4 +1,4 @@
-//! Who takes down what happens in a run. A new tracker is a file with its [`TrackerKind`] and a line in [`TRACKERS`].
+//! The trackers that record a run. A new tracker is a file with its [`TrackerKind`] and a line in [`TRACKERS`].
 
 pub mod console;
 mod console_table;
@@ -33,7 +33,7 @@ const TRACKERS: [&TrackerKind; 3] = [&results_table::KIND, &tensorboard::KIND, &
 /// Finds mistakes in the settings of all trackers.
 ///
 /// # Errors
-/// A setting that cannot be.
+/// An invalid setting.
 pub fn check(config: &RunConfig) -> Result<()> {
     TRACKERS.iter().try_for_each(|kind| (kind.check)(config))
 }
@@ -63,7 +63,8 @@ pub struct Trackers {
 }
 
 impl Trackers {
-    /// Starts those that the config wants. `log` gives the lines of the log; `stop` is raised where a tracker asks for it.
+    /// Starts the trackers that the config enables. `log` yields the lines of the log; `stop` is raised if a tracker
+    /// requests it.
     pub fn start(context: &TrackerContext<'_>, log: Receiver<LogLine>, stop: StopFlag) -> Self {
         let mut trackers = Vec::new();
         for &TrackerKind { name, start, .. } in TRACKERS {

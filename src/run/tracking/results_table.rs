@@ -1,5 +1,5 @@
-//! `results.csv`: a row for each validation, as spreadsheets like it. It holds nothing that `metrics.jsonl` does not, and
-//! is written anew from its records when a run is resumed.
+//! `results.csv`: a row for each validation, for spreadsheets. It contains nothing that `metrics.jsonl` does not, and
+//! is rewritten from its records when a run is resumed.
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -43,7 +43,7 @@ impl ResultsTable {
         Ok(())
     }
 
-    /// Whether the record made a row.
+    /// Whether the record completed a row.
     fn add(&mut self, record: &Record) -> bool {
         match record {
             Record::Step(record) => self.learning_rate = record.learning_rate,

@@ -1,4 +1,4 @@
-//! Looks at the machine every few seconds from a thread of its own: asking the driver of a GPU takes longer than an update.
+//! Samples the machine every few seconds in a separate thread: asking the driver of a GPU takes longer than an update.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -11,10 +11,10 @@ use base::error::one_line;
 use base::system_usage::{GpuUsage, ProcessorTime, gpus, memory_percent};
 use base::{memory, terminal, threads};
 
-/// Seconds between two looks: those of W&B.
+/// Seconds between two samples: the interval of W&B.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
-/// What was seen at a look.
+/// A sample.
 #[derive(Clone, Debug)]
 pub struct SystemSample {
     /// When, in seconds since 1970.
@@ -31,7 +31,7 @@ pub struct SystemMonitor {
 }
 
 impl SystemMonitor {
-    /// Looks every `interval`. Where no thread can be started there are no samples.
+    /// Takes a sample every `interval`; none if no thread can be started.
     pub fn start(interval: Duration) -> Self {
         let (sender, samples) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
@@ -52,7 +52,7 @@ impl SystemMonitor {
         Self { samples, end: Some(end), thread }
     }
 
-    /// What was seen since the last call.
+    /// The samples since the last call.
     pub fn take(&self) -> Vec<SystemSample> {
         self.samples.try_iter().collect()
     }

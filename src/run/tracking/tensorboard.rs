@@ -34,7 +34,7 @@ struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Makes no file before the loop begins.
+    /// Creates no file before the loop begins.
     fn new(context: &TrackerContext<'_>) -> Self {
         Self {
             folder: context.run.path().join("tensorboard"),

@@ -1,4 +1,4 @@
-//! What a tracker is, and how one comes to be.
+//! What a tracker is, and how one is started.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,11 +15,11 @@ use crate::training::train_state::TrainState;
 use base::stop::StopFlag;
 use metrics::score::Scores;
 
-/// Logs a run. What it holds back must be on the disk when it returns from [`Event::Saving`], since a run resumed from that
-/// checkpoint does not log it again; it is sent elsewhere only after that.
+/// Logs a run. Whatever it buffers must be on disk when it returns from [`Event::Saving`], since a run resumed from
+/// that checkpoint does not log it again; it is sent elsewhere only after that.
 pub trait Tracker {
     /// # Errors
-    /// What makes it useless for the rest of the run.
+    /// A failure after which it cannot be used for the rest of the run.
     fn observe(&mut self, event: &Event<'_>) -> Result<()>;
 
     /// Takes what came up beside the loop, such as the lines of the log since the last call, and may ask for a stop. Called
@@ -51,7 +51,7 @@ pub trait Tracker {
 /// What starting a tracker gives; `None` where the config wants none.
 pub type Started = Result<Option<Box<dyn Tracker>>>;
 
-/// How a tracker comes to be.
+/// How a tracker is started.
 pub struct TrackerKind {
     /// What messages call it.
     pub name: &'static str,

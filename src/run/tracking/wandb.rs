@@ -194,7 +194,7 @@ impl Tracker for WeightsAndBiases {
         }
     }
 
-    /// A stop is asked for on the page of the run.
+    /// A stop was requested on the run's page.
     fn poll(&mut self, log: &[LogLine], stop: &StopFlag) -> Result<()> {
         for line in log.iter().filter(|_| self.sent.sends_console()) {
             match &self.hidden_host {
@@ -244,7 +244,7 @@ fn read_id(path: &Path) -> Result<Option<String>> {
     Ok(Some(identity.run_id))
 }
 
-/// The text with `HOST` where `word` stands by itself.
+/// The text with `HOST` wherever `word` occurs as a whole word.
 fn without_word(text: &str, word: &str) -> String {
     let is_part = |character: char| character.is_alphanumeric() || character == '-' || character == '_';
     let (mut kept, mut rest) = (String::new(), text);
@@ -259,7 +259,7 @@ fn without_word(text: &str, word: &str) -> String {
     kept + rest
 }
 
-/// What is sent of a run beside losses and scores, for the user.
+/// Tells the user what is sent in addition to losses and scores.
 fn describe(sent: &WandbConfig) -> String {
     let parts = [
         (sent.config, "the config"),
