@@ -16,7 +16,7 @@ pub enum ImageId {
     Natural(u64),
     /// A whole number below 0.
     Negative(i64),
-    /// A text, or a number that is not whole or has more digits than an integer holds.
+    /// A text, or a number that is not whole or has more digits than an integer can have.
     Text(String),
 }
 
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for ImageId {
 /// A number without what changes nothing of its value: `1.0` and `1e0` are `1`. Digits are never lost: a number of more
 /// digits than a float holds stays as it is written.
 fn whole(token: &str) -> String {
-    /// Up to here every whole number is a float of its own.
+    /// Up to here every whole number is a distinct float.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let plain = match token.split_once('.') {
         Some((digits, fraction)) if fraction.bytes().all(|byte| byte == b'0') => digits,

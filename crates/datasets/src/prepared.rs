@@ -19,11 +19,11 @@ use base::{digest, terminal};
 pub const IMAGE_FOLDER: &str = "images";
 /// The file with splits and captions.
 pub const DATASET_FILE: &str = "dataset.json";
-/// The file that says how a data set was made; it is written last.
+/// The file that says how a data set was prepared; it is written last.
 pub const PREPARATION_FILE: &str = "preparation.json";
 /// Lies in the folder while it is being prepared, and lists what was written.
 pub const MARKER_FILE: &str = ".preparing";
-/// All files of the source as they were when the data set was made.
+/// All files of the source as they were when the data set was prepared.
 pub(crate) const RECORD_FILE: &str = "source.json";
 /// The SHA-256 of each image, of `dataset.json` and of `samples.jpg`, as `sha256sum -c` reads them.
 pub(crate) const SUMS_FILE: &str = "SHA256SUMS";

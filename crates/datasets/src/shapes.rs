@@ -4,8 +4,8 @@
 //! It is for trying things out within minutes and without a download. It still asks for more than remembering: no pair
 //! of (colour, shape) objects of a validation or test picture is together in any training picture, and no two pictures
 //! of these splits have a caption in common. There are enough training pictures that a model learns to look: one that
-//! sees the same few often remembers which objects go together. Everything is a function of [`Drawing`] only: every
-//! run gives the same bytes.
+//! sees the same few often remembers which objects go together. Everything is a function of [`Drawing`] only: every run
+//! writes the same bytes.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use base::terminal::Progress;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Drawing {
-    /// Training pictures. Beyond 3,648 they show a scene again, placed and coloured anew.
+    /// Training pictures. Beyond 3,648 they repeat a scene with other places and colours.
     pub num_train: usize,
     /// Validation pictures: at most 384.
     pub num_val: usize,
@@ -184,7 +184,7 @@ const CANVAS: f64 = 64.0;
 /// Least distance of an object to the border, and of the two objects from each other.
 const MARGIN: f64 = 1.5;
 const GAP: f64 = 4.0;
-/// How far each object may be off the line on which the two stand.
+/// How far each object may be off the line between the two.
 const SWAY: f64 = 2.5;
 
 /// Places the two objects on a horizontal or vertical line: clearly apart along it, nearly level across it.

@@ -25,8 +25,8 @@ fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64,
     Ok(value.unwrap_or(f64::NAN))
 }
 
-/// The percentile interval of every score that `scores` gives for `num_images` images drawn with replacement. The draws
-/// depend only on `seed`. `None` without images.
+/// The percentile interval of every score that `scores` returns for `num_images` images drawn with replacement. The
+/// draws depend only on `seed`. `None` without images.
 pub fn intervals<const N: usize>(
     num_images: usize,
     num_resamples: usize,

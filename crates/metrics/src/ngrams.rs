@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Longest n-gram that a score looks at.
 pub(crate) const MAX_ORDER: usize = 4;
-/// Stands before the first word of an n-gram.
+/// Precedes the first word of an n-gram.
 const ROOT: u32 = u32::MAX;
 
 /// Numbers words and n-grams in the order of their first occurrence.

@@ -1,5 +1,5 @@
-//! Gathers what a reader finds, caption by caption, and keeps the rules that hold for every format: nothing empty,
-//! nothing overlong, no control characters, no caption twice under one number, an image in one split.
+//! Gathers what a reader finds, caption by caption, and applies the rules for every format: nothing empty, nothing
+//! overlong, no control characters, no caption twice under one number, an image in one split.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -83,7 +83,7 @@ impl Builder {
         Self { reading, ..Self::default() }
     }
 
-    /// The image called `reference`, made when it is new. References are compared as they are written.
+    /// The image called `reference`, added if it is new. References are compared as they are written.
     pub(crate) fn image(&mut self, reference: &str) -> usize {
         if let Some(&index) = self.position.get(reference) {
             return index;
@@ -109,7 +109,7 @@ impl Builder {
         &self.images[image].image.filename
     }
 
-    /// Adds what stands in place of a caption in a file of text: one, or a list of them that was written as a text.
+    /// Adds what a text file has in place of a caption: one, or a list of them that was written as a text.
     pub(crate) fn cell(&mut self, image: usize, number: Option<u32>, text: &str, place: impl FnOnce() -> String) {
         match texts_of(Cow::Borrowed(text)) {
             Ok(texts) => texts.iter().for_each(|text| self.caption(image, number, text)),

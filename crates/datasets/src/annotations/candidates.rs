@@ -1,4 +1,4 @@
-//! The files of a source that may hold captions, and what each of them is, judged by its content.
+//! The files of a source that may contain captions, and what each of them is, judged by its content.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -19,7 +19,7 @@ use crate::source::{START, Source, UnnamedPictures};
 use base::error::{describe, one_line};
 use pixels::picture_formats::{format_of_name, is_image_name};
 
-/// Files that hold captions perhaps, and are not read.
+/// Files that may contain captions and are not read.
 const NOT_READ: [(&str, &str); 12] = [
     (".xlsx", "a spreadsheet: save it as CSV"),
     (".xls", "a spreadsheet: save it as CSV"),
@@ -50,7 +50,7 @@ pub(crate) enum Content {
     },
     /// It is of a kind that is not read.
     NotRead(&'static str),
-    /// It is known, and holds no captions.
+    /// It is known, and contains no captions.
     Foreign(&'static str),
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Candidates<'a> {
     pub(crate) source: &'a Source,
     /// Those that no format has claimed.
     open: Vec<(usize, Content)>,
-    /// The source is one file: it holds captions if anything can be taken for them.
+    /// The source is one file: it contains captions if anything can be taken for them.
     pub(crate) is_alone: bool,
     /// Files that were not looked into, of many in one folder: an example, their number, what they are.
     pub(crate) many: Vec<(usize, usize)>,
@@ -79,7 +79,7 @@ impl<'a> Candidates<'a> {
         self.open.iter().filter(|(_, content)| is_wanted(content)).map(|(file, _)| *file).collect()
     }
 
-    /// What the file holds, where it is unclaimed.
+    /// What the file contains, if no format has claimed it.
     pub(crate) fn content(&self, file: usize) -> Option<&Content> {
         self.open.iter().find(|(open, _)| *open == file).map(|(_, content)| content)
     }
@@ -121,7 +121,7 @@ fn as_number(name: &str) -> Option<String> {
 /// The files to look into, and those that are too many: the first of each folder and their number.
 fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
     let files = source.files();
-    // `captions.pdf` beside `captions.json` is no picture with its caption.
+    // `captions.pdf` beside `captions.json` is not a picture with its caption.
     let images: HashSet<&str> = files.iter().filter(|file| format_of_name(&file.path).is_some()).map(key_of).collect();
     let of_many = files_of_many(source);
     let is_listed = |&index: &usize| {

@@ -49,7 +49,7 @@ impl Selector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub found: Match,
-    /// Files that hold captions, or could, and are not read, with the reasons.
+    /// Files that contain captions, or could, and are not read, with the reasons.
     pub notes: Vec<Repair>,
     /// Files for training that are not read.
     pub training_files: Vec<TrainingFile>,

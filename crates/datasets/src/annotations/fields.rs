@@ -92,7 +92,7 @@ const PREDICTIONS: [&str; 7] =
     ["prediction", "predictedcaption", "predicted", "generatedcaption", "generated", "hypothesis", "candidate"];
 const REFERENCES: [&str; 6] = ["references", "reference", "refs", "groundtruths", "groundtruth", "gts"];
 
-/// What the column or key called `name` holds; `None` if the name says nothing.
+/// What the column or key called `name` contains; `None` if the name says nothing.
 pub(crate) fn field(name: &str) -> Option<Field> {
     // No known name is longer. This is asked for every key of files of millions.
     let (mut short, mut length) = ([0; 24], 0);
@@ -124,7 +124,7 @@ pub(crate) fn field(name: &str) -> Option<Field> {
     Some(Field::Captions(CaptionKind { rank, is_plural: singular != name && stem == name }))
 }
 
-/// Which columns of a table hold what.
+/// What the columns of a table contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
     /// The image, or its id where no column names the image.
@@ -138,7 +138,7 @@ pub struct Columns {
     pub split: Option<usize>,
     /// What may be the split, where no column surely is.
     pub maybe_split: Option<usize>,
-    /// Columns that could hold captions too, and are not read.
+    /// Columns that could contain captions too, and are not read.
     pub(crate) unused: Vec<usize>,
     pub(crate) prediction: Option<usize>,
 }

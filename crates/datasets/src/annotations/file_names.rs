@@ -1,4 +1,4 @@
-//! What the name of a file says about it: whether it may hold captions, and what was done to it. `train.csv.gz`,
+//! What the name of a file says about it: whether it may contain captions, and what was done to it. `train.csv.gz`,
 //! `train.csv~` and `train.csv.part` were or will be `train.csv`.
 
 use crate::annotations::split_names::split_of_word;
@@ -10,7 +10,7 @@ pub(crate) const READ: [&str; 11] =
     [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".psv", ".txt", ".token", ".caption", ".captions"];
 /// Endings of files that are one for each image where they have its name.
 pub(crate) const BESIDE: [&str; 6] = [".txt", ".caption", ".json", ".xml", ".yaml", ".yml"];
-/// Names of files about a data set, which hold none of it.
+/// Names of files about a data set, which contain none of it.
 pub(crate) const ABOUT: [&str; 9] =
     ["readme", "license", "licence", "copying", "notice", "changelog", "citation", "requirements", "package"];
 /// COCO's files of other things.
@@ -45,13 +45,13 @@ pub(crate) fn key_of(file: &SourceFile) -> &str {
     file.path[name_at..].find('.').map_or(&file.path, |dot| &file.path[..name_at + dot])
 }
 
-/// Whether a file of this name is about a data set and holds none of it.
+/// Whether a file with this name is about a data set and contains none of it.
 pub(crate) fn is_about(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name);
     ABOUT.iter().any(|about| stem.eq_ignore_ascii_case(about))
 }
 
-/// Whether a file of this name is one of COCO's that hold no captions.
+/// Whether a file with this name is one of COCO's that contain no captions.
 pub(crate) fn is_other_of_coco(name: &str) -> bool {
     OTHERS_OF_COCO.iter().any(|start| name.starts_with(start))
 }

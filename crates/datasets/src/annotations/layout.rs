@@ -6,7 +6,7 @@ use crate::annotations::split_names::split_of_word;
 use crate::annotations::text::lines;
 use pixels::picture_formats::is_image_name;
 
-/// What may stand between columns. One that captions hold seldom comes before one that they hold often.
+/// Separators between columns. One that is rare in captions comes before one that is common in them.
 const SEPARATORS: [u8; 4] = [b'\t', b'|', b';', b','];
 /// Lines that are looked at.
 const MAX_LINES: usize = 50;
@@ -20,7 +20,7 @@ pub(crate) enum Layout {
     Tokens(String),
     /// An image and its caption, without a header.
     Pairs(PairLayout),
-    /// None of them: what the text resembles, and whether it may have been meant to hold captions.
+    /// None of them: what the text resembles, and whether it may have been meant to contain captions.
     Other(String, bool),
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct TableLayout {
     pub(crate) first_image: Option<String>,
 }
 
-/// How an image and its caption stand in a line.
+/// How a line has an image and its caption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PairLayout {
     /// What stands between them.
@@ -104,7 +104,7 @@ fn explain(table: &TableLayout, first: &[(usize, &str)]) -> String {
 }
 
 impl TableLayout {
-    /// The layout of a table, whatever its columns hold.
+    /// The layout of a table, whatever its columns contain.
     pub(crate) fn of_text(text: &str) -> Self {
         Self::of(&lines(text).take(3).collect::<Vec<_>>())
     }

@@ -7,7 +7,7 @@ use crate::annotations::fields::{CaptionKind, Field, field};
 
 /// Lists within one another.
 const MAX_DEPTH: usize = 4;
-/// A text that begins so is no caption, whatever follows.
+/// A text that begins like this is not a caption, whatever follows.
 const BEGINNINGS: [&str; 9] = ["['", "[\"", "[b'", "[b\"", "{'", "{\"", "[{'", "[{\"", "array(["];
 
 /// The texts of a list that is written as a text; the text itself where it is no such list. What Python and pandas
@@ -128,7 +128,7 @@ fn is_quote(byte: Option<&u8>) -> bool {
     matches!(byte, Some(b'\'' | b'"'))
 }
 
-/// What stands before `end`, with commas or blanks between.
+/// What precedes `end`, with commas or blanks between.
 fn several(text: &str, end: char, depth: usize) -> Option<(Value, &str)> {
     let (mut values, mut rest) = (Vec::new(), text.trim_start());
     loop {

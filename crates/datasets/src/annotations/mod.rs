@@ -1,4 +1,4 @@
-//! The captions of a source: which of its files hold some, in which format, and what they say.
+//! The captions of a source: which of its files contain some, in which format, and what they say.
 //!
 //! `candidates` looks into the files that may hold captions. A format says which of them are its own (`find`), and
 //! turns them into a [`RawDataset`] (`read`). It decides nothing silently: what it mended is a [`Repair`], what it left

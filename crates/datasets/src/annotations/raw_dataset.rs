@@ -1,4 +1,4 @@
-//! What a reader makes of annotations: images and captions, and a word about all that was mended or left out.
+//! The result of reading annotations: images and captions, and notes on everything that was repaired or left out.
 
 use serde::{Deserialize, Serialize};
 

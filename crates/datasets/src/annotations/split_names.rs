@@ -28,7 +28,7 @@ pub(crate) struct NamedSplit<'a> {
 /// word counts; one with words for two splits (`captions_train_val.json`) says nothing.
 pub(crate) fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
     for name in path.rsplit('/') {
-        // A folder of "my test photos" is no split.
+        // A folder of "my test photos" is not a split.
         let words = || name.split(|character: char| !character.is_ascii_alphabetic() && character != ' ');
         let mut splits = words().filter_map(split_of_word);
         if let Some(split) = splits.next() {

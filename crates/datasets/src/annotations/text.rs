@@ -30,7 +30,7 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     lines.filter(|(_, line)| !line.trim().is_empty())
 }
 
-/// What a JSON file holds, or what is wrong with it.
+/// What a JSON file contains, or what is wrong with it.
 pub fn json<'a, T: serde::Deserialize<'a>>(file: &str, bytes: &'a [u8], form: &str) -> anyhow::Result<T> {
     serde_json::from_slice(without_mark(bytes))
         .with_context(|| format!("{file} does not have the expected form"))
@@ -56,7 +56,7 @@ impl<'a> Table<'a> {
         let mut first = ByteRecord::new();
         let cannot = || format!("cannot read the header of {file}");
         reader.read_byte_record(&mut first).with_context(cannot)?;
-        // Excel reads the separator from a line of its own.
+        // Excel reads the separator from a separate line.
         if first.get(0).is_some_and(|cell| cell.to_ascii_lowercase().starts_with(b"sep=")) {
             reader.read_byte_record(&mut first).with_context(cannot)?;
         }
@@ -122,7 +122,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What stands most often in the header: a tab, a semicolon or a comma.
+/// The most frequent in the header: a tab, a semicolon or a comma.
 pub fn separator(header: &[u8]) -> u8 {
     let count = |separator: u8| header.iter().filter(|&&byte| byte == separator).count();
     b",;\t".iter().copied().max_by_key(|&separator| count(separator)).unwrap_or(b',')

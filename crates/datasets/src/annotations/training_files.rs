@@ -15,7 +15,7 @@ use pixels::picture_formats::is_image_name;
 
 /// Files that are named; more would be one for each image.
 const MAX_NAMED: usize = 100;
-/// Endings of programs, settings and papers, which hold no captions.
+/// Extensions of programs, settings and papers, which contain no captions.
 const OTHER_ENDINGS: [&str; 16] = [
     "py",
     "ipynb",

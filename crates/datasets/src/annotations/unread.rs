@@ -1,4 +1,4 @@
-//! Files that hold captions, or could, and that no reader takes: each is named with the reason. One that belongs to
+//! Files that contain captions, or could, and that no reader takes: each is named with the reason. One that belongs to
 //! files that are read, as `captions_train.json` does to `captions_val.json`, is an error: its captions would be
 //! missing.
 
@@ -22,7 +22,7 @@ use pixels::picture_formats::is_image_name;
 const MAX_IN_A_MESSAGE: usize = 5;
 /// Files that are named in the notes; of each kind the rest are counted.
 const MAX_IN_NOTES: usize = 50;
-/// Words in the names of files that hold captions.
+/// Words in the names of files that contain captions.
 const WORDS: [&str; 6] = ["caption", "annotation", "metadata", "dataset", "sentence", "description"];
 
 /// The files of a source that are not read.
@@ -46,9 +46,9 @@ struct UnreadFile<'a> {
 /// What is known of a file that is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Relevance {
-    /// It cannot be read, and seems to hold captions.
+    /// It cannot be read, and seems to contain captions.
     Broken,
-    /// It can be read, and seems to have been meant to hold captions.
+    /// It can be read, and seems to have been meant to contain captions.
     Near,
     /// It says nothing of images or captions.
     Other,
@@ -75,12 +75,12 @@ impl<'a> UnreadFiles<'a> {
         Self { source, files: looked_at.chain(packed).collect(), skipped: skipped.collect(), many }
     }
 
-    /// Makes sure that nothing is missing of what is read.
+    /// Checks that nothing is missing of what is read.
     pub(crate) fn check(&self, found: &Match, others: &[&Match], is_asked_for: bool) -> anyhow::Result<()> {
         if found.certainty == Certainty::Beside {
             return self.check_beside(found, is_asked_for);
         }
-        // Each image has a file of its own.
+        // Each image has its own file.
         if *found.format == beside_images::WEBDATASET {
             return Ok(());
         }
@@ -275,7 +275,7 @@ fn folder_and_ending(path: &str) -> (&str, &str) {
     (folder, name.rsplit_once('.').map_or("", |(_, ending)| ending))
 }
 
-/// Whether the name of a file says that it holds captions, or a split.
+/// Whether the name of a file says that it contains captions, or a split.
 fn names_captions(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     WORDS.iter().any(|word| has_word(name, word)) || Family::of(name).split.is_some()

@@ -26,7 +26,7 @@ pub fn finish(
 ) -> anyhow::Result<Preparation> {
     let record = about.record.take();
     let (dataset_path, path) = (directory.join(DATASET_FILE), directory.join(PREPARATION_FILE));
-    // Written out twice, to be digested and to be kept: held whole it would take more room than all captions.
+    // Serialized twice, to be digested and to be written: in memory it would take more space than all captions.
     let mut hasher = digest::Hasher::new();
     write_dataset(raw, &mut Digesting(&mut hasher)).context("cannot encode the data set")?;
     let digest = hasher.finish();

@@ -24,7 +24,7 @@ use base::{atomic_file, digest, place};
 
 /// Its first line.
 const SUMS_HEADER: &str = "# Written by caption-train: files that differ are not replaced.";
-/// What stands in the mark of a preparation.
+/// The content of the mark of a preparation.
 const MARK: &str = "Being prepared by caption-train.\n";
 /// Files beside the images.
 const FILES: [&str; 6] = [DATASET_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, SUMS_FILE, MARKER_FILE];
@@ -71,7 +71,7 @@ impl Ours {
         explain_write(mark.write_all(format!("{sum}  {name}\n").as_bytes()), &directory.join(MARKER_FILE))
     }
 
-    /// Makes sure that the file `name` in `directory` is absent or ours.
+    /// Checks that the file `name` in `directory` is absent or ours.
     pub(crate) fn check(&self, directory: &Path, name: &str) -> anyhow::Result<()> {
         let path = directory.join(name);
         match fs::symlink_metadata(&path) {
@@ -108,7 +108,7 @@ impl Ours {
     }
 }
 
-/// Makes sure that the folder may be filled: it is absent, empty or one that a preparation made.
+/// Checks that the folder may be filled: it is absent, empty or was created by a preparation.
 pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     ours(directory)?;
     refuse_links(directory, IMAGE_FOLDER)
@@ -216,7 +216,7 @@ pub(crate) fn record<'a>(
     explain_write(written, &path)
 }
 
-/// Begins to fill the folder: makes it, its `images/` and their subfolders, marks it as being prepared, and removes
+/// Begins to fill the folder: creates it, its `images/` and their subfolders, marks it as being prepared, and removes
 /// what an interrupted preparation left half written of images with these names and the report of what is about to
 /// change.
 pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Ours> {

@@ -1,4 +1,4 @@
-//! `preparation.json`: how a data set was made.
+//! `preparation.json`: how a data set was prepared.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,9 +15,9 @@ use base::digest;
 use base::error::{WithHint as _, failure};
 use pixels::image_file::DECODER_VERSION;
 
-/// What stands for all images that were taken from folders among the sources.
+/// Represents, among the sources, all images that were taken from folders.
 pub(crate) const LOOSE_IMAGES: &str = "images in folders";
-/// What stands for all captions where each image has a file of its own for them.
+/// Represents all captions if each image has its own caption file.
 pub(crate) const LOOSE_CAPTIONS: &str = "captions in folders";
 /// Version 1 knew neither formats nor options.
 const FORMAT_VERSION: u32 = 2;
@@ -39,7 +39,7 @@ pub struct Preparation {
     pub decoder: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// What it was made from; empty for a data set that the program draws.
+    /// What it was prepared from; empty for a data set that the program draws.
     pub sources: Vec<FileDigest>,
     pub images: Counts,
     pub captions: Counts,
@@ -83,7 +83,7 @@ pub struct Origin {
     pub files: Vec<FileDigest>,
 }
 
-/// A file or folder that a data set was made from.
+/// A file or folder that a data set was prepared from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileDigest {

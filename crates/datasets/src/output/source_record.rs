@@ -1,4 +1,4 @@
-//! `source.json`: all files of the source as they were when a data set was made of it, so that a later change is
+//! `source.json`: all files of the source as they were when a data set was prepared from it, so that a later change is
 //! noticed by sizes and times, without reading 100,000 images again.
 
 use std::collections::HashMap;

@@ -10,7 +10,7 @@ use base::error::WithHint as _;
 use base::lock::{LOCK_FILE, Lock};
 use base::{atomic_file, bounded_file, terminal};
 
-/// Writes `bytes` to `path` unless they are there already; gives whether it wrote.
+/// Writes `bytes` to `path` unless they are there already; returns whether it wrote.
 pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
     let there = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == bytes.len() as u64);
     if there && bounded_file::read(path, bytes.len() as u64).is_ok_and(|old| old == bytes) {
@@ -40,7 +40,7 @@ pub(crate) struct Turn {
     _lock: Lock,
 }
 
-/// Waits until no other process prepares `directory`, which is made where it is absent.
+/// Waits until no other process prepares `directory`, which is created if absent.
 pub(crate) fn wait(directory: &Path) -> anyhow::Result<Turn> {
     explain_write(fs::create_dir_all(directory), directory)?;
     let path = directory.join(LOCK_FILE);

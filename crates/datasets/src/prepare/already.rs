@@ -1,5 +1,4 @@
-//! What a data set that is there already means for a request: it is what was asked for, has to be made anew, or is
-//! another.
+//! What an existing data set means for a request: it is what was requested, has to be prepared again, or is another.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Whether a source is still what a data set was made of: by sizes and times, and by content if these are not enough.
+//! Whether a source is still what a data set was prepared from: by sizes and times, and by content if these are not
+//! enough.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

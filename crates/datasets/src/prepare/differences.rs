@@ -1,4 +1,4 @@
-//! How a source may differ from what a data set was made of.
+//! How a source may differ from what a data set was prepared from.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use crate::annotations::may_hold_captions;
 use crate::source::{is_archive_name, is_packed_name};
 use pixels::picture_formats::is_image_name;
 
-/// How a source stands to the data set that was made of one.
+/// How a source relates to a data set that was prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It is what the data set was made of.
+    /// The data set was prepared from it.
     Same,
     /// It has changed since: how.
     Changed(String),
-    /// The data set was made of another one: of which, and how they differ.
+    /// The data set was prepared from another one: from which, and how they differ.
     Other(String),
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for Differences {
     }
 }
 
-/// Whether a new file may change what is made of a source.
+/// Whether a new file may change what is prepared from a source.
 pub(super) fn may_matter(path: &str) -> bool {
     is_image_name(path) || is_archive_name(path) || is_packed_name(path) || may_hold_captions(path)
 }

@@ -188,7 +188,7 @@ fn num_captions(images: &[RawImage]) -> usize {
     images.iter().map(|image| image.captions.len()).sum()
 }
 
-/// Gives the images the splits that the user brings; those that it does not name are left out.
+/// Assigns the images the splits of the user's split file; images that it does not name are left out.
 fn follow(raw: &mut RawDataset, split_file: &SplitFile) -> anyhow::Result<()> {
     let shared = shared_names(raw.images.iter().map(|image| image.filename.as_str()));
     let mut is_used = vec![false; split_file.names().len()];
@@ -248,7 +248,7 @@ fn note_images_without_captions(rejects: &mut Vec<Reject>, source: &Source, inde
     let alike = |file: usize| (source.files()[file].name(), source.files()[file].bytes);
     let taken_alike: HashMap<(&str, u64), usize> = files.iter().map(|&file| (alike(file), file)).collect();
     let mut contents = Contents::default();
-    // A copy of a file that is taken is no other image.
+    // A copy of a file that is used is not another image.
     let mut is_copy =
         |file: usize| taken_alike.get(&alike(file)).is_some_and(|&taken| contents.are_same(source, &[taken, file]));
     let without = index.images().iter().copied().filter(|file| !all_taken.contains(file));

@@ -104,7 +104,7 @@ pub(super) fn settle(raw: &mut RawDataset, is_known: bool) {
     }
 }
 
-/// Takes the splits of some images away; gives whether there were any.
+/// Removes the splits of some images; returns whether there were any.
 fn forget(raw: &mut RawDataset, is_meant: impl Fn(&RawImage) -> bool) -> bool {
     let mut is_any = false;
     for image in raw.images.iter_mut().filter(|image| is_meant(image)) {
@@ -125,7 +125,7 @@ fn refuse(raw: &mut RawDataset, why: &str) {
 /// Files that are looked into.
 const MAX_LISTS: usize = 50;
 
-/// Makes sure that no file of the source but those in `read` holds out images that are called by `names`.
+/// Checks that no file of the source except those in `read` holds out images called by `names`.
 pub(super) fn check_lists(source: &Source, names: &[String], read: &[usize]) -> anyhow::Result<()> {
     let names: HashSet<String> = names.iter().map(|name| form(name)).collect();
     let may_be = |(file, path): &(usize, &str)| {

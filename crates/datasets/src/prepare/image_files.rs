@@ -1,4 +1,4 @@
-//! Gives each image of the annotations its file, each file to one image.
+//! Assigns each image of the annotations its file, and each file to one image.
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
@@ -180,7 +180,7 @@ fn missing(image: &RawImage) -> String {
 
 enum Assigned {
     File(FoundFile),
-    /// It has no file of its own: why.
+    /// Why it has no file of its own.
     Unclear(String),
     /// Its file is of a format that is not read.
     Unread(usize, &'static str),

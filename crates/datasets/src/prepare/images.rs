@@ -92,7 +92,7 @@ pub(super) fn take(
     })
 }
 
-/// Refuses to begin where the disk does not hold what is missing in `folder`.
+/// Refuses to begin if the disk has too little space for what is missing in `folder`.
 pub(super) fn check_room(source: &Source, wanted: &[ImageJob<'_>], folder: &Path) -> anyhow::Result<()> {
     let missing: u64 = wanted
         .iter()
@@ -114,7 +114,7 @@ fn lack_of_room(missing: u64, free: Option<u64>, folder: &Path) -> anyhow::Resul
     Err(failure(message, "free some, choose another `--output`, or store smaller images with `--resize SHORT_SIDE`"))
 }
 
-/// When a picture is encoded anew.
+/// When a picture is encoded again.
 #[derive(Clone, Copy)]
 struct Encoding {
     /// Where it is higher and wider than this.

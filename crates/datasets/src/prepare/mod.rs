@@ -1,4 +1,4 @@
-//! Makes a prepared data set of what you have: finds images and captions, decodes and stores the images, settles the
+//! Turns what you have into a prepared data set: finds images and captions, decodes and stores the images, settles the
 //! split, looks for what would spoil scores later, writes `dataset.json` and last `preparation.json`.
 //!
 //! A preparation can be stopped at any moment; the same command continues it. A finished one does nothing when it is

@@ -11,7 +11,7 @@ use pixels::picture_formats::is_image_name;
 /// Paths that can be searched from their ends.
 pub(super) struct NameIndex<'a> {
     exact: Order<'a>,
-    /// By the loosest forms; made when an exact search fails for the first time.
+    /// By the loosest forms; built when an exact search fails for the first time.
     loose: OnceLock<Order<'static>>,
     /// By the numbers that names are.
     numbers: OnceLock<HashMap<String, Vec<usize>>>,

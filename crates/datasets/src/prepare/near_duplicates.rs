@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::annotations::{RawDataset, Repair};
 
-/// NameDifferences pictures that stand, or seem to stand, in two splits.
+/// Finds pictures that are, or seem to be, in two splits.
 pub(super) fn note_shared_pictures(raw: &mut RawDataset, digests: &[[u8; 32]], hashes: &[u64]) {
     /// Pairs that are named.
     const MAX_NAMED: usize = 20;
@@ -50,7 +50,7 @@ pub(super) fn note_shared_pictures(raw: &mut RawDataset, digests: &[[u8; 32]], h
 /// of Flickr8k only one is as near, and shows the same picture; of 1,000 of these photographs, 2 are farther from
 /// themselves once saved as JPEG of quality 50, and none once made half as large.
 pub(super) const MAX_DISTANCE: u32 = 4;
-/// Pairs that [`Pairs::closest`] holds at most.
+/// Maximum number of pairs in [`Pairs::closest`].
 pub(super) const NUM_LISTED: usize = 100;
 /// The hash of a picture without structure.
 const NO_STRUCTURE: u64 = 0;

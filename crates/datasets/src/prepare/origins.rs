@@ -1,4 +1,4 @@
-//! What a data set was made of, with digests.
+//! What a data set was prepared from, with digests.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

@@ -82,7 +82,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     Ok(Outcome { done, report, directory })
 }
 
-/// Makes sure that `directory` holds the prepared data set called `name`: prepares it when it is absent and nothing is
+/// Ensures that `directory` contains the prepared data set called `name`: prepares it when it is absent and nothing is
 /// needed from the user, or `source` is given. What is there already stays as it is, whatever became of its source (see
 /// [`source_changes`]), and so does a folder with a `dataset.json` of your own.
 pub fn ensure_dataset(
@@ -105,7 +105,7 @@ pub fn ensure_dataset(
     Ok(())
 }
 
-/// Whether `directory` holds the prepared data set called `name`, or one of your own.
+/// Whether `directory` contains the prepared data set called `name`, or one of your own.
 pub fn is_there(name: &str, directory: &Path) -> anyhow::Result<bool> {
     let is_prepared = directory.join(PREPARATION_FILE).exists() || directory.join(MARKER_FILE).exists();
     let own = directory.join(DATASET_FILE).is_file() && !is_prepared;
@@ -169,7 +169,7 @@ fn dry_run(gathered: Resolved, about: About, directory: PathBuf) -> anyhow::Resu
         .iter()
         .zip(&raw.images)
         .map(|(filename, image)| {
-            // Contents are not known yet: each image counts as one of its own.
+            // Contents are not known yet: each image counts as distinct.
             let mut hasher = base::digest::Hasher::new();
             hasher.update(filename.as_bytes());
             Candidate { filename, split: image.split, content: hasher.finish_bytes() }

@@ -36,7 +36,7 @@ pub(super) struct SplitFile {
 pub(super) enum Answer {
     /// Its split, and the places of the names that say so.
     Split(Split, Vec<usize>),
-    /// Names that may be the image's stand in different splits.
+    /// Names that may be the image's are in different splits.
     Unclear(String),
     /// No name is the image's.
     Unnamed,
@@ -101,7 +101,7 @@ impl SplitFile {
     /// name, in other folders.
     pub(super) fn of(&self, reference: &str, is_shared: bool) -> Answer {
         let path = tidy(reference);
-        // A name without a folder means the images of that name in every folder.
+        // A name without a folder means the images with this name in every folder.
         let (scope, bare) = if is_shared { (Scope::Folder, last_part(&path)) } else { (Scope::Name, &*path) };
         type Search<'a> = fn(&NameIndex<'a>, &str, Scope) -> Lookup;
         let searches: [Search<'static>; 2] = [NameIndex::exactly, NameIndex::loosely];
@@ -135,7 +135,7 @@ fn is_trainval(file: &Path) -> bool {
 fn files_of(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<String>)> {
     let cannot = || format!("cannot read the split file {}", path.display());
     let metadata = fs::metadata(path).with_context(cannot).hint(|| FORMS)?;
-    // What is no file is refused when it is read.
+    // What is not a file is refused when it is read.
     if !metadata.is_dir() {
         return Ok((vec![path.to_owned()], Vec::new()));
     }

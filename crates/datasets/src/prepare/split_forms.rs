@@ -97,7 +97,7 @@ fn without_comments(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.lines().enumerate().map(line).collect::<Vec<_>>().join("\n"))
 }
 
-/// What may stand between a name and what is said of it.
+/// Separators between a name and its value.
 const SEPARATORS: [char; 5] = [' ', '\t', ',', ';', '|'];
 
 fn is_quoted_image(part: &str) -> bool {

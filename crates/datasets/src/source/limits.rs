@@ -1,4 +1,4 @@
-//! What archives of unknown origin may hold, and the list of their members while it is checked.
+//! What archives of unknown origin may contain, and the list of their members while it is checked.
 
 use std::collections::HashSet;
 use std::io::{self, Read};

@@ -17,7 +17,7 @@ use base::error::{WithHint as _, failure};
 /// Folders within one another; deeper ones are not looked into.
 const MAX_DEPTH: usize = 12;
 const MAX_FILES: usize = 4_000_000;
-/// In each folder that a run made.
+/// In each folder of a run.
 const RUN_FILE: &str = "config.resolved.toml";
 
 pub(crate) fn is_archive_name(name: &str) -> bool {
@@ -105,7 +105,7 @@ fn nanoseconds(time: SystemTime) -> i64 {
 /// subfolders.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Files that are no archives.
+    /// Files that are not archives.
     pub files: Vec<Listed>,
     pub archives: Vec<Listed>,
     /// Archives of kinds that cannot be read.
@@ -148,7 +148,7 @@ impl Listing {
 
 struct Walk<'a> {
     root: &'a Path,
-    /// The folder that is made of the source: what is there already is not taken for it.
+    /// The folder that is prepared from the source: what is there already is not taken for it.
     output: Option<PathBuf>,
     /// Targets of links that were followed.
     linked: BTreeSet<PathBuf>,
@@ -225,7 +225,7 @@ impl Walk<'_> {
                     self.skip(join(folder, &name), "its name has a backslash, which separates folders elsewhere");
                 }
                 Ok(name) => names.push(name),
-                // It stands in no annotation file.
+                // It is in no annotation file.
                 Err(name) => self.skip(join(folder, &name.to_string_lossy()), "its name is not UTF-8"),
             }
         }
@@ -233,7 +233,7 @@ impl Walk<'_> {
         Ok(names)
     }
 
-    /// Whether a folder is part of the source: none that was made of it, and none that a link led to before.
+    /// Whether a folder is part of the source: not one that was prepared from it, nor one that a link led to before.
     fn is_wanted(&mut self, folder: &Path) -> bool {
         let is_made = [PREPARATION_FILE, MARKER_FILE, RUN_FILE].iter().any(|name| folder.join(name).is_file())
             || self.output.is_some() && fs::canonicalize(folder).ok() == self.output;

@@ -57,7 +57,7 @@ pub struct UnnamedPictures {
 }
 
 impl UnnamedPictures {
-    /// Those among the files of these paths; `start` gives the first bytes of one.
+    /// Those among the files of these paths; `start` returns the first bytes of one.
     pub fn among<P: AsRef<str>>(paths: impl IntoIterator<Item = P>, start: impl Fn(&P) -> Vec<u8>) -> Option<Self> {
         /// Files that are looked into.
         const MAX_LOOKED_INTO: usize = 10_000;

@@ -12,7 +12,7 @@ use tar::EntryType;
 use crate::source::limits::{Limits, Member, Members, check_name, is_system_junk, read_to_limit};
 use base::error::{WithHint as _, failure};
 
-/// Bytes of all headers of one member. They hold its name, which some programs write as a member of its own; the
+/// Bytes of all headers of one member. They contain its name, which some programs write as a separate member; the
 /// library reads all of them into memory.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 

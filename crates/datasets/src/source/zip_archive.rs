@@ -63,7 +63,7 @@ pub(super) fn list(zip: &mut Zip, limits: Limits) -> anyhow::Result<(Vec<Member>
         let has_backslash = name.contains('\\');
         let name = name.replace('\\', "/");
         check_name(&name)?;
-        // The upper four of the 16 bits are the kind of the file; archives made without Unix have none.
+        // The upper four of the 16 bits are the kind of the file; archives from other systems than Unix have none.
         let kind = entry.unix_mode().unwrap_or(0) & 0o170_000;
         anyhow::ensure!(!entry.is_symlink() && kind != 0o120_000, "its member {name} is a link");
         anyhow::ensure!(matches!(kind, 0 | 0o100_000 | 0o040_000), "its member {name} is neither a file nor a folder");

@@ -1,7 +1,7 @@
 //! Chooses among all matches those that make the best alignment, by the beam search of METEOR 1.5.
 //!
 //! The search goes through the reference from left to right. It keeps the 40 best alignments of what it has seen; which
-//! of equally good ones is kept depends on the order in which they were made, so that order is part of the result.
+//! of equally good ones is kept depends on the order in which they were created, so that order is part of the result.
 
 use std::cmp::Reverse;
 
@@ -9,7 +9,7 @@ use super::matches::{Match, Module};
 
 /// Alignments that are followed at a time.
 const BEAM_SIZE: usize = 40;
-/// Paths beyond which the worse ones are dropped before all are made. It changes nothing but the memory.
+/// Paths beyond which the worse ones are dropped before all are built. It changes nothing but the memory.
 const PATHS_TO_PRUNE: usize = 1000;
 
 /// The chosen matches, by their first word in the reference. No word of either sentence is in two of them.
@@ -153,7 +153,7 @@ impl Beam {
         Self { paths: vec![Path::default()], used: vec![0; row_length], row_length, steps: Vec::new() }
     }
 
-    /// Goes on with each path in all ways that the word at `position` allows.
+    /// Extends each path in all ways that the word at `position` allows.
     fn advance(&mut self, position: u32, lattice: &Lattice) {
         let mut paths = Vec::with_capacity(2 * self.paths.len());
         for mut path in self.paths.iter().copied() {

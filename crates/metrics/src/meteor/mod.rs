@@ -43,7 +43,7 @@ impl Meteor {
     /// They take 130 MB and between one and two seconds.
     ///
     /// # Errors
-    /// A file that is missing, damaged or holds something else.
+    /// A file that is missing, damaged or contains something else.
     pub fn from_resources(folder: &Path) -> anyhow::Result<Self> {
         Ok(Self { resources: Some(Resources::read(folder)?) })
     }
@@ -67,12 +67,12 @@ impl Meteor {
         if self.resources.is_some() { "exact+stem+synonym+paraphrase" } else { "exact+stem" }
     }
 
-    /// The statistics of a candidate and the reference that gives it the best score, the first of equal ones; zeros
+    /// The statistics of a candidate and the reference with which it has the best score, the first of equal ones; zeros
     /// without a reference.
     ///
-    /// The texts are what the PTB tokenizer made of captions: lower-case tokens joined by a space. Any text will do; it
-    /// is normalized as the Java tool does, after what `pycocoevalcap` does: `|||` is dropped from the candidate, pairs
-    /// of spaces in it become one, and `|||` separates references. Time grows with the product of the two lengths.
+    /// The texts are the output of the PTB tokenizer: lower-case tokens joined by a space. Any text will do; it is
+    /// normalized as the Java tool does, after what `pycocoevalcap` does: `|||` is dropped from the candidate, pairs of
+    /// spaces in it become one, and `|||` separates references. Time grows with the product of the two lengths.
     pub fn segment<S: AsRef<str>>(&self, candidate: &str, references: &[S]) -> MeteorStatistics {
         let candidate = candidate.replace("|||", "").replace("  ", " ");
         let candidate = Sentence::new(&candidate, self.resources.as_ref());

@@ -19,16 +19,16 @@ const TABLE_BYTES: u64 = 2 << 30;
 /// Why a table cannot be read.
 #[derive(Debug)]
 pub(super) enum ParaphraseFault {
-    /// The file gives no bytes, or the compression is damaged.
+    /// The file cannot be read, or the compression is damaged.
     Io(io::Error),
     /// What is wrong, with the number of the line.
     Content(String),
 }
 
-/// The table that `reader` gives.
+/// The table that `reader` contains.
 ///
 /// # Errors
-/// What reading gives, damage, lines that are no such triple.
+/// Errors of reading, damage, lines that are not such triples.
 pub(super) fn read(reader: impl Read + Send) -> Result<Paraphrases, ParaphraseFault> {
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(NUM_CHUNKS_AHEAD);

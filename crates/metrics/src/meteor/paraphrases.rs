@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::phrase_trie::{Node, PhraseTrie};
 use super::quick_hash::QuickMap;
 
-/// What stands for a word that the table does not have.
+/// Represents a word that the table does not have.
 const UNKNOWN: u32 = u32::MAX;
 /// Bits of a [`Filter`].
 const FILTER_BITS: usize = 1 << 12;
@@ -69,7 +69,7 @@ impl Paraphrases {
         PhraseView { words, phrases, filter }
     }
 
-    /// Calls `add` with each phrase of `from` and each place of `to` where one of its paraphrases stands: by the
+    /// Calls `add` with each phrase of `from` and each place of `to` where one of its paraphrases occurs: by the
     /// phrase's first word, its length, the order of the table, and the first word of the place.
     pub(super) fn for_each_pair(&self, from: &PhraseView, to: &PhraseView, mut add: impl FnMut(Place, Place)) {
         for phrase in &from.phrases {
@@ -95,11 +95,11 @@ impl Paraphrases {
     }
 }
 
-/// Makes a table of its entries.
+/// Builds a table from its entries.
 #[derive(Default)]
 pub(super) struct TableBuilder {
     table: Paraphrases,
-    /// The current phrase as it stands in the file, its node, and the number of its first paraphrase.
+    /// The current phrase as in the file, its node, and the number of its first paraphrase.
     phrase: Vec<u8>,
     node: Node,
     first: u32,
@@ -110,7 +110,7 @@ impl TableBuilder {
     /// Begins the entries of a phrase, unless it is that of the last entry.
     ///
     /// # Errors
-    /// What was expected instead, if it has no words or had entries before: those of a phrase stand together.
+    /// What was expected instead, if it has no words or had entries before: those of a phrase are adjacent.
     pub(super) fn phrase(&mut self, phrase: &[u8]) -> Result<(), &'static str> {
         if self.node != 0 && phrase == self.phrase {
             return Ok(());
@@ -181,7 +181,7 @@ impl TableBuilder {
     }
 }
 
-/// Tells for most sequences of words that they are not in a sentence.
+/// Rules out most sequences of words that are not in a sentence.
 #[derive(Debug)]
 struct Filter([u64; FILTER_BITS / 64]);
 

@@ -31,7 +31,7 @@ impl PhraseTrie {
         })
     }
 
-    /// Gives back the memory that was kept for more phrases.
+    /// Releases the memory that was reserved for more phrases.
     pub(super) fn shrink_to_fit(&mut self) {
         self.next.shrink_to_fit();
     }

@@ -33,7 +33,7 @@ impl Resources {
     /// Reads `meteor-1.5.jar` and `data/paraphrase-en.gz` in `folder`.
     ///
     /// # Errors
-    /// A file that cannot be read, is damaged or holds something else.
+    /// A file that cannot be read, is damaged or contains something else.
     pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
         let synonyms = read_synonyms(&folder.join(JAR)).hint(|| HINT)?;
         let paraphrases = read_paraphrases(&folder.join(PARAPHRASES)).hint(|| HINT)?;

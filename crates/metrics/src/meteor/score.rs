@@ -21,7 +21,7 @@ pub(super) fn score(statistics: &MeteorStatistics) -> f64 {
     if score.is_nan() { 0.0 } else { score.max(0.0) }
 }
 
-/// What a score is made of. Each can be NaN where nothing is matched.
+/// The components of a score. Each can be NaN where nothing is matched.
 struct Parts {
     f_mean: f64,
     fragmentation_penalty: f64,

@@ -17,9 +17,9 @@ pub struct MeteorStatistics {
     pub candidate_function_words: u64,
     /// Those of the reference that are function words.
     pub reference_function_words: u64,
-    /// Matched words of the candidate that are no function words.
+    /// Matched words of the candidate that are not function words.
     pub candidate_content_matches: [u64; 4],
-    /// Matched words of the reference that are no function words.
+    /// Matched words of the reference that are not function words.
     pub reference_content_matches: [u64; 4],
     /// Matched function words of the candidate.
     pub candidate_function_matches: [u64; 4],

@@ -161,7 +161,7 @@ impl Stem {
         self.units.extend(replacement.encode_utf16());
     }
 
-    /// Whether a vowel stands before the last `length` units.
+    /// Whether there is a vowel before the last `length` units.
     fn has_vowel_before(&self, length: usize) -> bool {
         self.units.len() > length && self.units[..self.units.len() - length].iter().any(|&unit| is_vowel(unit))
     }

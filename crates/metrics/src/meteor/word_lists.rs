@@ -1,7 +1,7 @@
 //! The two short word lists that METEOR 1.5 uses for English: function words and abbreviations.
 //!
 //! They are written out here because scoring without any resource needs them too. Both are facts about English and
-//! equal, as sets, to what `meteor-1.5.jar` holds in `function/english.words` and `nonbreaking/english.prefixes`.
+//! equal, as sets, to what `meteor-1.5.jar` contains in `function/english.words` and `nonbreaking/english.prefixes`.
 
 /// Whether `word`, lower-cased, is one of the most frequent English words, which count for less than the others.
 pub(super) fn is_function_word(word: &str) -> bool {

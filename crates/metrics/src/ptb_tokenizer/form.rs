@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::rules::Form;
 
-/// The text of a token that stands as `text` in the caption.
+/// The text of a token that is written `text` in the caption.
 pub(super) fn written(form: Form, text: &str) -> Cow<'_, str> {
     match form {
         Form::Dropped | Form::LineEnd | Form::Text | Form::TextAndStop | Form::AcronymAndStop => text.into(),

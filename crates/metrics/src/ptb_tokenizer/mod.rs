@@ -1,7 +1,8 @@
 //! The tokenizer of COCO caption evaluation: Penn Treebank tokens in lower case without punctuation.
 //!
-//! It gives what PyPI's `pycocoevalcap` 1.2 gets from Stanford CoreNLP 3.4.1 (`PTBTokenizer -preserveLines -lowerCase`)
-//! once it has dropped its list of punctuation tokens. Nothing else of CoreNLP is here: no options, no positions.
+//! It returns what PyPI's `pycocoevalcap` 1.2 gets from Stanford CoreNLP 3.4.1 (`PTBTokenizer -preserveLines
+//! -lowerCase`) once it has dropped its list of punctuation tokens. Nothing else of CoreNLP is here: no options, no
+//! positions.
 
 mod classes;
 mod form;
@@ -22,7 +23,7 @@ const DROPPED: [&str; 13] = ["''", "'", "``", "`", ".", "?", "!", ",", ":", "-",
 
 /// Splits captions into the tokens that COCO's scores count.
 ///
-/// Threads may share one: each call takes an automaton of its own from those that earlier calls have left.
+/// Threads may share one: each call takes its own automaton from those that earlier calls returned.
 #[derive(Debug)]
 pub struct PtbTokenizer {
     dfa: DFA,

@@ -22,11 +22,11 @@ pub(super) enum Extent {
     AllBut(usize),
     /// The first unit.
     FirstUnit,
-    /// What stands before the first space or line end.
+    /// What precedes the first space or line end.
     BeforeSpace,
-    /// What stands before the last apostrophe, which may be an entity.
+    /// What precedes the last apostrophe, which may be an entity.
     BeforeApostrophe,
-    /// What stands before the `n` of a final `n't`.
+    /// What precedes the `n` of a final `n't`.
     BeforeNot,
     /// Up to the first full stop.
     ThroughStop,
@@ -257,7 +257,7 @@ pub(super) fn is_blank(class: u8) -> bool {
     matches!(class, b'\t'..=b'\r' | b' ' | 0x86..=0x88 | 0x8F)
 }
 
-/// The regular expression that a pattern stands for.
+/// The regular expression for a pattern.
 pub(super) fn expand(pattern: &str) -> String {
     let mut expanded = String::new();
     expand_into(pattern, &mut expanded);

@@ -56,7 +56,7 @@ fn beside_images(source: &Source) -> [Vec<Pair>; 2] {
     KINDS.map(|endings| pairs(source, |file| !file.is_in_tar() && !of_many.contains(file.path.as_str()), endings))
 }
 
-/// Files beside images that hold no captions, for a message; nothing where there are none or some hold captions.
+/// Files beside images that contain no captions, for a message; nothing if there are none or some contain captions.
 pub(crate) fn without_captions(source: &Source) -> Option<String> {
     let kinds = beside_images(source);
     let pairs = kinds.iter().find(|pairs| !pairs.is_empty() && !any_has_words(source, pairs).unwrap_or(true))?;
@@ -319,7 +319,7 @@ fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDatas
     Ok(builder.finish_with_paths())
 }
 
-/// The captions of a text beside an image: its lines, or what its JSON holds.
+/// The captions of a text beside an image: its lines, or what its JSON contains.
 fn captions(builder: &mut Builder, path: &str, content: Vec<u8>) -> anyhow::Result<Vec<String>> {
     let text = decode(path, content)?;
     if has_ending(path, ".json") {
@@ -384,7 +384,7 @@ pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) ->
     const EXPECTED: &str = r#"expected {"caption": "a caption"}"#;
     let (mut is_object, mut keys, mut captions) = (false, None, Vec::new());
     read_json(builder, path, text, |builder, text| {
-        // Whatever else it is, is no object.
+        // Anything else is not an object.
         let whole: &RawValue = serde_json::from_str(text)?;
         is_object = whole.get().starts_with('{');
         let record: Record<'_> = serde_json::from_str(whole.get())?;

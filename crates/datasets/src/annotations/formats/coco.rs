@@ -79,7 +79,7 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
             _ if set.of_id.is_empty() => too_early += 1,
             _ => set.caption(&record),
         })?;
-        // Where the images stand after the captions.
+        // For files in which the images come after the captions.
         walk_again(text, too_early, &mut |record| set.caption(record))?;
         set.note_those_without();
         orphans = set.describe_orphans();

@@ -115,7 +115,7 @@ fn find_flickr8k_kaggle(candidates: &Candidates<'_>) -> anyhow::Result<Vec<Match
     Ok(Match::first(&FLICKR8K_KAGGLE, None, files))
 }
 
-/// What may stand between captions; of two that do the first counts.
+/// Separators between captions; if two of them are used, the first counts.
 const SEPARATORS: [&str; 5] = ["||", "|", "\n", "\t", ";"];
 /// Cells needed to see how a column is written.
 const MIN_CELLS: usize = 2;
@@ -123,7 +123,7 @@ const MIN_CELLS: usize = 2;
 /// How the cells of a column are read.
 pub(crate) struct Cells {
     pub(crate) column: usize,
-    /// What stands between captions in each of them.
+    /// The separator between captions in each of them.
     separator: Option<&'static str>,
     /// Its name says that there are several in a cell.
     is_plural: bool,
@@ -178,7 +178,7 @@ fn is_between(separator: &'static str, cell: &str) -> bool {
         && texts_of(cell.into()).is_ok_and(|texts| matches!(texts.as_slice(), [one] if one == cell))
 }
 
-/// Notes on columns whose cells hold several captions, or seem to.
+/// Notes on columns whose cells contain several captions, or seem to.
 pub(crate) fn cell_notes(cells: &[Cells], header: &[String], path: &str) -> Vec<Repair> {
     let note = |cells: &Cells| {
         let (separator, name) = (cells.separator?, &header[cells.column]);

@@ -1,5 +1,5 @@
-//! JSON annotations: what objects in them say of images, wherever they stand.
-//! Imports go down: `values` < `record` < `columns`, `walk` < `shape`; `text` stands for itself.
+//! JSON annotations: what objects in them say about images, wherever they are. Imports go down: `values` < `record` <
+//! `columns`, `walk` < `shape`; `text` stands for itself.
 
 pub(crate) mod columns;
 pub(crate) mod record;

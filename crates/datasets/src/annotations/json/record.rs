@@ -18,7 +18,7 @@ use pixels::picture_formats::is_image_name;
 /// Unknown keys that are kept, for a message.
 const MAX_KEYS: usize = 12;
 
-/// An object, or an element of a list that stands for one.
+/// An object, or an element of a list that represents one.
 #[derive(Debug, Default)]
 pub(crate) struct Record<'a> {
     /// What the image is called: by the best of its names, addresses and ids.

@@ -15,7 +15,7 @@ const MAX_LISTS: usize = 20;
 pub(crate) enum JsonShape {
     /// One value.
     Document(Document),
-    /// Objects one after the other, as in JSON Lines; what they hold.
+    /// Objects one after the other, as in JSON Lines; what they contain.
     Lines(ListSummary),
 }
 
@@ -98,7 +98,7 @@ impl Document {
         }
     }
 
-    /// What the elements of the list under `name` hold.
+    /// What the elements of the list under `name` contain.
     pub(crate) fn list(&self, name: &str) -> Option<&ListSummary> {
         self.lists.iter().find(|(known, _)| known == name).map(|(_, seen)| seen)
     }

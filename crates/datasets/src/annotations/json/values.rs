@@ -67,7 +67,7 @@ fn sentence(raw: &str) -> Option<Cow<'_, str>> {
             Some(Field::Captions(kind)) if best.as_ref().is_none_or(|(known, _)| kind < *known) => {
                 best = string(value).map(|text| (kind, text)).or(best);
             }
-            // Read one by one they would take several times the room of the captions.
+            // Read one by one they would take several times the memory of the captions.
             _ if key == "tokens" => tokens = Some(value),
             _ => {}
         }

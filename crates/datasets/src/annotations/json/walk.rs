@@ -1,4 +1,4 @@
-//! Goes through a JSON file and finds the objects in it that speak of images, wherever they stand: in a list, in a list
+//! Goes through a JSON file and finds the objects in it that describe images, wherever they are: in a list, in a list
 //! under a key, under a key each, or one after the other (JSON Lines). Nothing of the file is kept.
 
 use std::borrow::Cow;
@@ -28,7 +28,7 @@ const WRAPPERS: [&str; 14] = [
     "predictions",
 ];
 
-/// Where an object stands.
+/// Where an object is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position<'p> {
     /// The key of the list or object that it is in; empty at the top.

@@ -26,7 +26,7 @@ const ALWAYS_ALLOWED_WORDS: usize = 50;
 const MIN_CAPTIONS_FOR_USUAL_WORDS: usize = 1000;
 /// Words from which on a share of usual ones says something.
 const MIN_WORDS_FOR_A_SHARE: usize = 4;
-/// Images at which a usual word stands.
+/// Number of images that a usual word appears with.
 const MIN_IMAGES_OF_A_WORD: usize = 5;
 
 /// Numbers about all captions of a data set.
@@ -220,7 +220,7 @@ fn beginning(caption: &str) -> String {
     }
 }
 
-/// Gives each place to the kind that has the fewest so far, so that a thousand of one kind do not hide the others.
+/// Assigns each place to the kind that has the fewest so far, so that a thousand of one kind do not hide the others.
 fn share_places(found: [Vec<Outlier>; 4]) -> Vec<Outlier> {
     let mut places = [0; 4];
     for _ in 0..NUM_LISTED {

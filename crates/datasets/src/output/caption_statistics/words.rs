@@ -3,7 +3,7 @@
 use crate::output::caption_statistics::script::is_written_without_spaces;
 
 /// The words of a [`plain`] caption: what white space divides. Where a piece has characters of a script that is written
-/// without spaces, each of them is a word, and so is what stands between them, unless it is punctuation.
+/// without spaces, each of them is a word, and so is what is between them, unless it is punctuation.
 ///
 /// Source: `BasicTokenizer` of BERT divides Chinese in this way.
 pub(crate) fn words(plain: &str) -> impl Iterator<Item = &str> {

@@ -56,7 +56,7 @@ const MARGIN: Rgb<u8> = Rgb([226, 226, 226]);
 const INK: Rgb<u8> = Rgb([24, 24, 24]);
 const PALE_INK: Rgb<u8> = Rgb([120, 120, 120]);
 
-/// A picture and what stands below it.
+/// A picture and the text below it.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
     /// The picture, of any size; one without pixels leaves its place empty.
