@@ -38,7 +38,7 @@ struct Cli {
     /// Train with this config file
     #[arg(long, value_name = "FILE", conflicts_with = "resume", value_parser = path_argument())]
     config: Option<PathBuf>,
-    /// Resume from this checkpoint, from the newest intact one of a run directory, or of the newest run ("auto")
+    /// Resume from this checkpoint, from the newest intact one in a run folder, or in that of the newest run ("auto")
     #[arg(long, value_name = "FILE|RUN|auto", value_parser = path_argument())]
     resume: Option<PathBuf>,
     /// Override a value of the config; may be repeated
@@ -59,11 +59,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prepare a dataset for training
+    /// Prepare a data set for training
     PrepareData(PrepareDataArgs),
     /// Caption images with a trained model
     Caption(CaptionArgs),
-    /// Caption a dataset split with a model and score the captions
+    /// Caption a split of a data set with a model and score the captions
     Evaluate(EvaluateArgs),
     /// Score captions from any source: BLEU, METEOR, ROUGE-L, CIDEr-D
     Score(ScoreArgs),
@@ -145,7 +145,7 @@ fn request(cli: &Cli) -> anyhow::Result<TrainRequest> {
         (None, Some(checkpoint)) => Ok(TrainRequest::Resume(checkpoint.clone())),
         (None, None) => Err(usage_error(
             "nothing to train",
-            "give a config file with --config FILE, or a checkpoint, a run directory or auto with --resume",
+            "give a config file with --config FILE, or a checkpoint, a run folder or auto with --resume",
         )),
     }
 }

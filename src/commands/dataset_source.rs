@@ -29,7 +29,7 @@ pub struct Fetched {
     pub origin: Origin,
 }
 
-/// Whether the dataset `name` can be downloaded from the Hub.
+/// Whether the data set `name` can be downloaded from the Hub.
 pub fn is_on_the_hub(name: &str) -> bool {
     name == "flickr30k"
 }
@@ -38,7 +38,7 @@ pub fn is_on_the_hub(name: &str) -> bool {
 pub fn describe(name: &str, revision: Option<&str>) -> String {
     let request = DatasetRequest { revision, ..FLICKR30K };
     format!(
-        "would download the dataset {name} from the Hub ({} of {} at {}, about 4.4 GB) and prepare it",
+        "would download the data set {name} from the Hub ({} of {} at {}, about 4.4 GB) and prepare it",
         request.files.join(" and "),
         request.id,
         revision.unwrap_or("main")
@@ -58,39 +58,39 @@ pub fn fetch(_name: &str, revision: Option<&str>, copied_to: Option<&Path>) -> a
     Ok(Fetched { folder: downloaded.folder, origin })
 }
 
-/// What a run does if the source of its dataset has changed since the dataset was prepared. It never prepares it again:
-/// other runs may be using it.
+/// What a run does if the source of its data set has changed since the data set was prepared. It never prepares it
+/// again: other runs may be using it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnChange {
     /// Fails: a new run would train on outdated data.
     Refuse,
-    /// Warns and uses the dataset as it is: a resumed run cannot change its data.
+    /// Warns and uses the data set as it is: a resumed run cannot change its data.
     Warn,
 }
 
-/// Makes sure that `directory` holds the dataset `name`: from `source` if given, else from the Hub if it is there.
+/// Ensures that `directory` contains the data set `name`: from `source` if given, else from the Hub if it is there.
 pub fn ensure(name: &str, directory: &Path, source: Option<&Path>, on_change: OnChange) -> anyhow::Result<()> {
     if KnownDataset::named(name).is_none() {
         let names = KnownDataset::ALL.map(KnownDataset::name).join(", ");
         let hint = format!(
-            "known datasets: {names}; for another one, set data.directory to the output folder of prepare-data"
+            "known data sets: {names}; for another one, set data.directory to the output folder of prepare-data"
         );
-        return Err(usage_error(format!("unknown dataset {name:?} (data.dataset)"), hint));
+        return Err(usage_error(format!("unknown data set {name:?} (data.dataset)"), hint));
     }
     let is_there = is_there(name, directory)?;
     let changes = source.filter(|_| is_there).map(|source| (source, source_changes(name, directory, source)));
     match changes {
-        // The dataset exists, and the run does not need its source.
+        // The data set exists, and the run does not need its source.
         Some((_, Err(error))) => {
-            terminal::warning(&format!("cannot check whether the dataset's source has changed: {}", one_line(&error)))
+            terminal::warning(&format!("cannot check whether the data set's source has changed: {}", one_line(&error)))
         }
         Some((source, Ok(Some(how)))) => match on_change {
-            OnChange::Warn => terminal::warning(&format!("{how}; the run uses the dataset as it is")),
+            OnChange::Warn => terminal::warning(&format!("{how}; the run uses the data set as it is")),
             OnChange::Refuse => {
                 let (source, directory) = (shell_path(source), shell_path(directory));
                 let hint = format!(
-                    "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to prepare \
-                     it again, or remove `data.source` to train on the dataset as it is"
+                    "run `caption-train prepare-data --dataset {name} --source {source} --output {directory}` to \
+                     prepare it again, or remove `data.source` to train on the data set as it is"
                 );
                 return Err(failure(how, hint));
             }

@@ -10,10 +10,10 @@ use datasets::output::finished;
 use datasets::prepare::{self, Done, Request};
 use datasets::prepared::SAMPLES_FILE;
 
-/// Download or read, check and normalize a dataset.
+/// Download or read, check and normalize a data set.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PrepareDataArgs {
-    /// flickr30k, flickr8k, coco, shapes, or a format if a source holds several [default: detected from the source;
+    /// flickr30k, flickr8k, coco, shapes, or a format if a source contains several [default: detected from the source;
     /// flickr30k without a source]
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
@@ -21,7 +21,7 @@ pub struct PrepareDataArgs {
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
     /// Folder or archive with images and captions; without it flickr30k is downloaded from the Hub. If it has changed
-    /// since the dataset was prepared, the dataset is prepared again
+    /// since the data set was prepared, the data set is prepared again
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
@@ -48,7 +48,7 @@ pub struct PrepareDataArgs {
     pub dry_run: bool,
 }
 
-/// Prepares the dataset and prints a summary.
+/// Prepares the data set and prints a summary.
 pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
     let mut request = Request {
         dataset: args.dataset.clone(),
@@ -110,7 +110,7 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
                 terminal::message(&prepare::next_step(&outcome));
             }
         }
-        Done::DryRun => terminal::message("nothing was written; run without --dry-run to prepare the dataset"),
+        Done::DryRun => terminal::message("nothing was written; run without --dry-run to prepare the data set"),
         Done::AlreadyPrepared => {}
     }
     Ok(())

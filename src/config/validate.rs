@@ -141,7 +141,7 @@ fn check_top(config: &RunConfig) -> Checked {
         return violation(
             "name",
             format!("must be a folder name without slashes, found \"{name}\""),
-            "the run directory is output_dir/NAME; write parent folders in output_dir",
+            "the run folder is output_dir/NAME; write parent folders in output_dir",
         );
     }
     if config.seed > i64::MAX as u64 {
@@ -155,7 +155,7 @@ fn check_data(data: &DataConfig) -> Checked {
         return violation(
             "data.dataset",
             "and data.directory are both missing: the run has no data",
-            "write dataset = \"flickr8k\", or directory = \"FOLDER\" of a prepared dataset, under [data]",
+            "write dataset = \"flickr8k\", or directory = \"FOLDER\" of a prepared data set, under [data]",
         );
     }
     not_empty("data.dataset", data.dataset.as_ref().is_some_and(|name| name.trim().is_empty()))?;
@@ -164,7 +164,7 @@ fn check_data(data: &DataConfig) -> Checked {
     if data.source.is_some() && data.dataset.is_none() {
         return violation(
             "data.source",
-            "is set, but data.dataset does not say which dataset it contains",
+            "is set, but data.dataset does not say which data set it contains",
             "add dataset = \"NAME\", or remove source",
         );
     }

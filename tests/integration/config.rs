@@ -45,6 +45,6 @@ fn an_empty_config_says_what_is_missing_first() {
     assert!(is_usage_error(&error));
     insta::assert_snapshot!(describe(&error), @r#"
     data.dataset and data.directory are both missing: the run has no data in run.toml
-      hint: write dataset = "flickr8k", or directory = "FOLDER" of a prepared dataset, under [data]
+      hint: write dataset = "flickr8k", or directory = "FOLDER" of a prepared data set, under [data]
     "#);
 }

@@ -113,7 +113,7 @@ fn forget(raw: &mut RawDataset, is_meant: impl Fn(&RawImage) -> bool) -> bool {
     is_any
 }
 
-/// NameDifferences that names whose images have no split any more were not believed.
+/// Notes that names whose images have no split any more were not believed.
 fn refuse(raw: &mut RawDataset, why: &str) {
     let kept: BTreeSet<Split> = raw.images.iter().filter_map(|image| image.split).collect();
     for (split, name) in raw.split_names.iter().filter(|(split, _)| !kept.contains(split)) {

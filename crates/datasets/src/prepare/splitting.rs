@@ -67,7 +67,7 @@ pub(super) fn assign(
     Ok(splits)
 }
 
-/// NameDifferences whether the annotated split is the one that papers report on. A split of which nothing is annotated
+/// Notes whether the annotated split is the one that papers report on. A split of which nothing is annotated
 /// says nothing.
 pub(super) fn check_official(known: KnownDataset, counts: [usize; 3], repairs: &mut Vec<Repair>) {
     let Some(expected) = known.official_sizes() else { return };
