@@ -35,7 +35,7 @@ grep -q 2258277193_586949ec62.jpg.1 data/flickr8k/preparation.json || fail "the 
 # All captions of Flickr30k, without the images.
 "$program" prepare-data --source "$(dirname "$archives")/flickr30k_text" --output data/flickr30k >text.log 2>&1 &&
     fail "captions without images became a data set"
-grep -q "31014 images with 155070 captions are annotated, and none of the image files is there" text.log ||
+grep -q "the annotations have 31014 images with 155070 captions, and none of the image files was found" text.log ||
     fail "captions without images are not reported as such: $(cat text.log)"
 [ ! -e data/flickr30k ] || fail "something was written for captions without images"
 
