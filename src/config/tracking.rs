@@ -26,7 +26,7 @@ pub struct WandbConfig {
     pub mode: Option<WandbMode>,
     /// Project. Absent: `WANDB_PROJECT`, else `caption-train`.
     pub project: Option<String>,
-    /// User or pools. Absent: `WANDB_ENTITY`, else the key's own.
+    /// User or team. Absent: `WANDB_ENTITY`, else the key's own.
     pub entity: Option<String>,
     /// The run's name. Absent: `WANDB_NAME`, else that of the run's folder.
     pub name: Option<String>,

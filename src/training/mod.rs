@@ -1,4 +1,4 @@
-//! Layer 4: the loop. Emits events; opens no output file and no socket of its own.
+//! The loop. Emits events; opens no output file and no socket of its own.
 
 pub mod alarms;
 pub mod captioned_split;

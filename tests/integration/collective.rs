@@ -174,7 +174,7 @@ impl Checkpointer for Saves {
     }
 }
 
-/// Trains with two members of a pools. `stop` is that of this process.
+/// Trains with two pools. `stop` is that of this process.
 fn train(
     setup: Setup,
     collective: Box<dyn Collective>,
