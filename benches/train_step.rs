@@ -123,7 +123,7 @@ fn random(name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, device)?)
 }
 
-/// Parts of one batch, one for each member of the pools.
+/// Parts of one batch, one for each pool.
 fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -> Result<Vec<Batch>> {
     let mut stream = Stream::new(1, "bench", "captions");
     let each = args.captions_per_image;

@@ -1,4 +1,4 @@
-//! Layer 6: one file for each command. Below here there are only paths: a Hub id becomes a folder here.
+//! One file for each command. Below here there are only paths: a Hub id becomes a folder here.
 
 pub mod caption;
 pub mod dataset_source;

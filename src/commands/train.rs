@@ -79,8 +79,7 @@ fn resume(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: StopFlag
 }
 
 fn train(session: Session) -> Result<Outcome> {
-    let uploads = HubUploads::start(session.directory(), &session.config().hub)?;
-    session.run(uploads)
+    session.run(|run, config| HubUploads::start(run, &config.hub))
 }
 
 /// Resumes from the checkpoint that the config names; the two must agree on everything that affects the updates.

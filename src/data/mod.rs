@@ -1,4 +1,4 @@
-//! Layer 2: from a prepared data set to batches of pixels and token ids.
+//! From a prepared data set to batches of pixels and token ids.
 
 pub mod augmentation;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! Layer 3: how good a model is: its loss on held-out captions, and its own captions compared with the references.
+//! How good a model is: its loss on held-out captions, and its own captions compared with the references.
 
 pub mod caption_files;
 pub mod caption_match;

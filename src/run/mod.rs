@@ -1,4 +1,4 @@
-//! Layer 5: what a run leaves on disk and how it is put together: folder, checkpoints, metrics, console.
+//! What a run leaves on disk and how it is put together: folder, checkpoints, metrics, console.
 
 pub mod capacity;
 pub mod captioning_model;

@@ -13,7 +13,7 @@ use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure};
 use base::lock::{Attempt, Holder, LOCK_FILE, Lock};
 use base::{atomic_file, place, terminal};
-use records::record::{Line, Record};
+use records::record::{Line, Record, step_of};
 
 const CHECKPOINTS: &str = "checkpoints";
 const PREDICTIONS: &str = "predictions";
@@ -294,7 +294,7 @@ fn is_covered(line: &[u8], state: &TrainState) -> bool {
         Ok(Line::Record(Record::Epoch(record))) => record.epoch <= state.epoch,
         Ok(Line::Record(record)) => is_done(record.step()),
         Ok(Line::Unknown { step }) => is_done(step),
-        Err(_) => false,
+        Err(_) => is_done(step_of(line)),
     }
 }
 

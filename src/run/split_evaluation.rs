@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data::image_source::ImageSource;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::run::split_scores::{FORMAT_VERSION, SplitScores};
+use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure, usage_error};
 use base::terminal::{self, Progress};
 use base::worker_pools::WorkerPools;
@@ -188,14 +189,25 @@ fn files(folder: &Path, split: &str) -> [PathBuf; 2] {
 /// # Errors
 /// A file of the user with the name of one to be written; an output that is not a folder.
 pub fn check_output(folder: &Path, split: &str) -> Result<()> {
+    /// What every version wrote: the rest of the file may change, and the file is ours all the same.
+    #[derive(Deserialize)]
+    struct Written {
+        format_version: u32,
+        split: String,
+        dataset_digest: String,
+        predictions_sha256: Option<String>,
+        former_predictions_sha256: Option<String>,
+    }
     if folder.exists() && !folder.is_dir() {
         return Err(usage_error(format!("{} is not a folder", folder.display()), "choose a folder with --output DIR"));
     }
     let [predictions, scores] = files(folder, split);
-    let written = SplitScores::read(&scores).ok();
-    let written = written.filter(|written| written.split == split && written.dataset_digest.len() == 64);
+    let written = || serde_json::from_slice::<Written>(&bounded_file::read(&scores, MAX_CAPTIONS_BYTES).ok()?).ok();
+    let written = written().filter(|written| {
+        written.format_version <= FORMAT_VERSION && written.split == split && written.dataset_digest.len() == 64
+    });
     let is_ours = |path: &Path| match &written {
-        Some(SplitScores { predictions_sha256: Some(expected), former_predictions_sha256: former, .. })
+        Some(Written { predictions_sha256: Some(expected), former_predictions_sha256: former, .. })
             if path == predictions =>
         {
             digest::sha256_file(path).is_ok_and(|found| found == *expected || former.as_ref() == Some(&found))

@@ -1,4 +1,4 @@
-//! Layer 4: the loop. Emits events; opens neither output files nor sockets.
+//! The loop. Emits events; opens neither output files nor sockets.
 
 pub mod alarms;
 pub mod captioned_split;

@@ -176,7 +176,8 @@ impl Trainer {
                 Err(error) => {
                     self.report_last(&mut unreported, outputs)?;
                     self.save(outputs, SavePoint::Last)?;
-                    self.collective.barrier()?;
+                    // The error says more than that another process is gone.
+                    let _ = self.collective.barrier();
                     return Err(error);
                 }
             };

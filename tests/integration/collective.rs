@@ -174,7 +174,7 @@ impl Checkpointer for Saves {
     }
 }
 
-/// Trains with a pool of two members. `stop` is that of this process.
+/// Trains with two pools. `stop` is that of this process.
 fn train(
     setup: Setup,
     collective: Box<dyn Collective>,

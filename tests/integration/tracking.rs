@@ -137,14 +137,14 @@ mod online {
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
     /// The program, which tells the recorder of its run.
-    fn settled_time(recorder: &Recorder) -> Command {
+    fn logging_to(recorder: &Recorder) -> Command {
         let mut command = binary();
         command.env_remove("WANDB_MODE").env("WANDB_BASE_URL", &recorder.url).env("WANDB_API_KEY", KEY);
         command
     }
 
     fn tracked(recorder: &Recorder, config: &Path) -> Command {
-        let mut command = settled_time(recorder);
+        let mut command = logging_to(recorder);
         command.arg("--config").arg(config);
         command
     }
@@ -248,7 +248,7 @@ mod online {
         std::fs::remove_file(run.path().join(base::lock::LOCK_FILE)).unwrap();
 
         let recorder = Recorder::start();
-        let output = settled_time(&recorder).arg("--resume").arg(last_checkpoint(run.path())).output().unwrap();
+        let output = logging_to(&recorder).arg("--resume").arg(last_checkpoint(run.path())).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         let rows = history(&recorder, &id(run.path()));
         let steps: Vec<u64> = rows.iter().map(|row| row["_step"].as_u64().unwrap()).collect();

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_file_is_told_from_one_of_users_own() {
+    fn an_unfinished_file_is_told_from_one_of_the_user() {
         for number in [0, 1, 999] {
             let temporary = temporary_name(Path::new("folder/file.json"), number).unwrap();
             assert_eq!(final_name(temporary.file_name().unwrap().to_str().unwrap()), Some("file.json"));

@@ -175,18 +175,22 @@ impl Line {
             #[serde(other)]
             Unknown,
         }
-        #[derive(Deserialize)]
-        struct Position {
-            #[serde(default)]
-            step: Value,
-        }
         Ok(match serde_json::from_slice(line)? {
-            Kind::Unknown => Self::Unknown { step: serde_json::from_slice::<Position>(line)?.step.as_u64() },
+            Kind::Unknown => Self::Unknown { step: step_of(line) },
             Kind::Captions | Kind::Step | Kind::Epoch | Kind::Validation | Kind::Evaluation => {
                 Self::Record(serde_json::from_slice(line)?)
             }
         })
     }
+}
+
+/// The updates done by the time of a line of any kind, even of one that lacks other fields.
+pub fn step_of(line: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Position {
+        step: u64,
+    }
+    serde_json::from_slice::<Position>(line).ok().map(|position| position.step)
 }
 
 #[cfg(test)]

@@ -17,8 +17,12 @@ use base::{memory, terminal};
 
 /// A run is what it is without its status.
 pub(super) fn note(run: &RunDirectory, status: &RunStatus) {
+    // Another process that took the folder over has its own status.
+    if run.check_owned().is_err() {
+        return;
+    }
     if let Err(error) = status.write(run) {
-        terminal::warning(&format!("cannot record how the run ended: {}", one_line(&error)));
+        terminal::warning(&format!("cannot record the status of the run: {}", one_line(&error)));
     }
 }
 

@@ -110,19 +110,19 @@ impl Session {
         Ok(session)
     }
 
-    pub fn directory(&self) -> &RunDirectory {
-        &self.run
-    }
-
-    pub fn config(&self) -> &RunConfig {
+    fn config(&self) -> &RunConfig {
         &self.setup.plan.config
     }
 
     /// Trains, and does what comes after the last epoch. How the run ended is in its folder, its log and its trackers.
+    /// `uploads` starts the uploads of the best model, if there are any.
     ///
     /// # Errors
     /// Errors of training; a disk that cannot be written.
-    pub fn run(self, uploads: Option<Box<dyn Uploads>>) -> Result<Outcome> {
+    pub fn run(
+        self,
+        uploads: impl FnOnce(&RunDirectory, &RunConfig) -> Result<Option<Box<dyn Uploads>>>,
+    ) -> Result<Outcome> {
         let (log, lines) = LogLines::new(self.run.open_log()?);
         terminal::set_log(Some(Box::new(log)));
         terminal::message(&format!("run         {}", self.run.path().display()));
@@ -134,11 +134,21 @@ impl Session {
         })
     }
 
-    fn run_logged(self, lines: Receiver<LogLine>, uploads: Option<Box<dyn Uploads>>) -> Result<RunStatus> {
+    fn run_logged(
+        self,
+        lines: Receiver<LogLine>,
+        uploads: impl FnOnce(&RunDirectory, &RunConfig) -> Result<Option<Box<dyn Uploads>>>,
+    ) -> Result<RunStatus> {
         let run = self.run.clone();
-        let mut trackers = self.begin(lines).inspect_err(log_failure)?;
+        let mut trackers = None;
+        let ended = match self.begin(lines) {
+            Ok(started) => {
+                uploads(&run, self.config()).and_then(|uploads| self.train(trackers.insert(started), uploads))
+            }
+            Err(error) => Err(error),
+        };
         // A failure is logged before the trackers learn of the end: they keep what the log says.
-        let ended = self.train(&mut trackers, uploads).inspect_err(log_failure);
+        let ended = ended.inspect_err(log_failure);
         // Another process owns the folder now.
         if run.check_owned().is_err() {
             return ended;
@@ -149,7 +159,9 @@ impl Session {
             Err(error) => (RunStatus::Failed { message: hidden(&one_line(error)).into_owned() }, 1),
         };
         ending::note(&run, &status);
-        trackers.finish(exit_code);
+        if let Some(trackers) = trackers {
+            trackers.finish(exit_code);
+        }
         ended
     }
 
@@ -157,7 +169,7 @@ impl Session {
         let plan = &self.setup.plan;
         let process = Process::of_this(plan, self.written_by.clone());
         process.note(&self.run)?;
-        RunStatus::Running.write(&self.run)?;
+        ending::note(&self.run, &RunStatus::Running);
         let context = TrackerContext {
             run: &self.run,
             config: &plan.config,
