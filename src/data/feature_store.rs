@@ -114,7 +114,7 @@ impl FeatureStore {
         if crc32fast::hash(row) != *checksum {
             return Err(failure(
                 format!("row {number} of the cache {} is damaged", self.folder.display()),
-                "remove that folder: it is made again from the images",
+                "remove that folder: it is rebuilt from the images",
             ));
         }
         Ok(())
@@ -228,7 +228,7 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
             if !fits {
                 return Err(failure(
                     format!("{} describes another cache, or is of another version", path.display()),
-                    "remove that folder: it is made again from the images",
+                    "remove that folder: it is rebuilt from the images",
                 ));
             }
             Ok(())

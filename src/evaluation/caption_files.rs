@@ -59,7 +59,7 @@ pub fn read_reference_lists(path: &Path) -> Result<Vec<Vec<String>>> {
 
 fn read_references(path: &Path, split: Option<&str>, noticed: &mut Vec<String>) -> Result<Vec<RawImage>> {
     let known = |word: &str| {
-        let unknown = || usage_error(format!("there is no split {word:?}"), "expected train, val or test");
+        let unknown = || usage_error(format!("unknown split {word:?}"), "expected train, val or test");
         Split::parse(word).ok_or_else(unknown)
     };
     let split = split.map(known).transpose()?;

@@ -99,7 +99,8 @@ pub(super) fn train<'a>(
     if config.vocab_size < smallest {
         return Err(usage_error(
             format!(
-                "tokenizer.vocab_size must be {smallest} or more to hold every byte and the special tokens, found {}",
+                "tokenizer.vocab_size must be {smallest} or more to include every byte and the special tokens, found \
+                 {}",
                 config.vocab_size
             ),
             "a few thousand tokens suit a caption data set",
@@ -171,7 +172,7 @@ pub(super) fn check_model(model: &Map<String, Value>) -> anyhow::Result<()> {
         return Err(failure(message, KNOWN_KINDS));
     }
     let (Some(Value::Object(vocab)), Some(Value::Array(merges))) = (model.get("vocab"), model.get("merges")) else {
-        return Err(failure("the tokenizer has no vocab and merges, which make a BPE", KNOWN_KINDS));
+        return Err(failure("the tokenizer has no vocab and merges, which a BPE needs", KNOWN_KINDS));
     };
     check_tokens(vocab.iter().map(|(token, id)| (token.as_str(), id.as_u64())))?;
     for merge in merges {

@@ -186,7 +186,10 @@ fn a_list_of_splits_that_nobody_reads_is_an_error_and_followed_where_it_is_given
     ] {
         let source = source(&[("captions.csv", captions), (name, text)], &["0.jpg", "1.jpg"]);
         let told = refused(source.path(), &[]);
-        assert!(told.contains(&format!("{name} says what images are for")) && told.contains("--split-file"), "{told}");
+        assert!(
+            told.contains(&format!("{name} says which split images are in")) && told.contains("--split-file"),
+            "{told}"
+        );
         let (_, images, report) = prepared(source.path(), &NO_DRAW);
         assert_eq!(images.len(), 2, "a share that is asked for is drawn of all");
         assert!(report.repairs.iter().all(|repair| !repair.repair.contains("list without objects")), "{report:?}");

@@ -116,7 +116,7 @@ fn a_position_table_of_another_size_than_the_config_says_is_not_resampled_unaske
     let (_, text) = refused(&init);
     assert!(text.contains("position_embeddings: expected [1, 10, 12], found [1, 17, 12]"), "{text}");
     let (_, text) = refused(&format!("{init}[model.encoder]\nimage_size = 70\n"));
-    assert!(text.contains("has 17 rows, where the image_size of config.json asks for 10"), "{text}");
+    assert!(text.contains("has 17 rows, but the image_size in config.json requires 10"), "{text}");
 }
 
 /// A config that goes on from models of the fixtures, with pictures of drawn shapes.

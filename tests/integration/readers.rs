@@ -50,10 +50,10 @@ fn a_training_file_that_is_not_read_is_an_error_and_never_makes_training_images_
     files.push(("val.csv", val.as_bytes()));
     let text = refused(source(&files).path(), &[]);
     assert!(text.contains("no image with its name is beside it (nor are many more)"), "{text}");
-    // Nor does one that is read and gives no image a caption.
+    // Nor does one that is read and has no caption for any image.
     let empty = source(&[("train.csv", b"image,caption\n0.jpg,\n"), ("val.csv", val.as_bytes())]);
     let text = refused(empty.path(), &[]);
-    assert!(text.contains("train.csv, which is for training by its name, gives no image a caption"), "{text}");
+    assert!(text.contains("train.csv, which is for training by its name, has no caption for any image"), "{text}");
     // Asking for a format does not make training images either.
     let lines = "{\"image\":\"0.jpg\",\"caption\":\"A\"}\n";
     let two = source(&[("train.jsonl", lines.as_bytes()), ("val.csv", val.as_bytes())]);

@@ -103,7 +103,7 @@ impl Transfer<'_> {
         let start = first_byte(&answer)?;
         let asked = partial.bytes;
         if start != asked {
-            detail(&format!("{}: asked for the range from byte {asked}, got that from {start}", self.title));
+            detail(&format!("{}: requested the range from byte {asked}, but got that from {start}", self.title));
             partial.clear(meter)?;
             match start {
                 0 => {}

@@ -200,7 +200,7 @@ pub fn fit_positions(
     let flat = table.flatten_to(rank.saturating_sub(2))?;
     let (expected, rows) = (source.sequence_length(), flat.dim(0)?);
     if rows != expected {
-        bail!("{name} has {rows} rows, where the image_size of config.json asks for {expected}");
+        bail!("{name} has {rows} rows, but the image_size in config.json requires {expected}");
     }
     let resampled = position_table::resample(&flat, target.num_prefix_tokens(), target.grid())?;
     let resampled = if rank == 3 { resampled.unsqueeze(0)? } else { resampled };

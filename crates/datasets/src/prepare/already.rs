@@ -41,7 +41,7 @@ pub(super) fn prepared(
     };
     match changes::since(&report, directory, source, wanted)? {
         Standing::Same if report.has_old_pixels() => {
-            terminal::message(&format!("{OLD_PIXELS} in {}: they will be made again", directory.display()));
+            terminal::message(&format!("{OLD_PIXELS} in {}: they will be resized again", directory.display()));
             Ok(None)
         }
         Standing::Same => Ok(Some(report)),

@@ -55,7 +55,7 @@ pub(super) fn check_training<'a>(
     let Some((path, _)) = empty else { return Ok(()) };
     let first =
         raw.rejects.first().map_or_else(String::new, |first| format!(", such as {}: {}", first.what, first.reason));
-    let message = format!("{what}, and {path}, which is for training by its name, gives no image a caption{first}");
+    let message = format!("{what}, and {path}, which is for training by its name, has no caption for any image{first}");
     Err(failure(message, format!("give its images captions, {MOVE}")))
 }
 
@@ -151,8 +151,8 @@ pub(super) fn check_lists(source: &Source, names: &[String], read: &[usize]) -> 
             continue;
         }
         let message = format!(
-            "{path} says what images are for, and nothing that is read does: {num_held_out} images that it holds out \
-             would be trained on"
+            "{path} says which split images are in, and nothing that is read does: {num_held_out} images that it \
+             holds out would be trained on"
         );
         let is_whole = known.contains(&Split::Train);
         let what = match is_whole {

@@ -76,7 +76,7 @@ fn open(path: &Path, format: ArchiveFormat) -> anyhow::Result<Reader> {
     match format {
         ArchiveFormat::Zip => {
             let zip = zip_archive::open(file);
-            zip.map(Reader::Zip).with_context(|| format!("{} is not a whole zip archive", path.display()))
+            zip.map(Reader::Zip).with_context(|| format!("{} is not a complete zip archive", path.display()))
         }
         ArchiveFormat::Tar => Ok(Reader::Tar(file)),
     }
@@ -234,7 +234,7 @@ mod zip_tests {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 30]).unwrap();
         let text = refusal(&path);
-        assert!(text.contains("a.zip is not a whole zip archive") && text.contains("download it again"), "{text}");
+        assert!(text.contains("a.zip is not a complete zip archive") && text.contains("download it again"), "{text}");
         let mut damaged = whole;
         damaged[40] ^= 0x10;
         fs::write(&path, damaged).unwrap();

@@ -440,7 +440,7 @@ mod tests {
         for (path, expected) in [
             ("absent", "absent does not exist"),
             ("a.txt", "a.txt is neither a folder nor a zip or tar archive"),
-            ("b/c.zip", "c.zip is not a whole zip archive"),
+            ("b/c.zip", "c.zip is not a complete zip archive"),
         ] {
             let text = describe(&Source::open(&folder.path().join(path), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");

@@ -43,7 +43,7 @@ impl Resources {
 
 fn read_synonyms(path: &Path) -> anyhow::Result<Synonyms> {
     let file = bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let whole = || format!("{} is not a whole zip archive", path.display());
+    let whole = || format!("{} is not a complete zip archive", path.display());
     let mut jar = ZipArchive::new(BufReader::new(file)).with_context(whole)?;
     let mut member =
         |name| read_member(&mut jar, name).with_context(|| format!("cannot read {name} of {}", path.display()));
@@ -142,7 +142,7 @@ pub(super) mod tests {
         let path = folder.path().join(JAR);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        assert_fault(&folder, &[JAR, "is not a whole zip archive"]);
+        assert_fault(&folder, &[JAR, "is not a complete zip archive"]);
         let mut damaged = whole;
         let start = damaged.windows(5).position(|part| part == b"man\n1").unwrap();
         damaged[start] ^= 0x20;
