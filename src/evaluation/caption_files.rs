@@ -286,7 +286,7 @@ mod tests {
         let text = describe(&read(&results, Some(&references), Some("val")).unwrap_err());
         assert!(text.contains("there are no references for image 40"), "{text}");
         let text = describe(&read(&results, Some(&references), Some("dev")).unwrap_err());
-        assert!(text.contains("there is no split \"dev\""), "{text}");
+        assert!(text.contains("unknown split \"dev\""), "{text}");
     }
 
     #[test]
