@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_device_are_errors() {
+    fn names_that_are_not_devices_are_errors() {
         for name in ["gpu", "cuda:", "cuda:one", "cuda0", ""] {
             let text = describe(&select_device(name).unwrap_err());
             assert!(text.contains("unknown device"), "{text}");

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_gives_its_pictures_and_counts_what_it_passes_over() {
+    fn a_folder_gives_its_pictures_and_counts_what_it_skips() {
         let folder = folder_of(&[
             "b.JPG",
             "a.jfif",

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_default_that_a_pretrained_model_replaced_is_no_difference_and_a_written_value_is() {
+    fn a_default_that_a_pretrained_model_replaced_is_not_a_difference_and_a_written_value_is() {
         let mut new = RunConfig::default();
         new.model.init_from = Some("model".to_owned());
         let mut old = new.clone();

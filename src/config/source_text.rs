@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_text_is_refused_with_the_way_to_save_it() {
+    fn what_is_not_such_a_text_is_refused_with_the_way_to_save_it() {
         let little = utf_16_of(TEXT, u16::to_le_bytes);
         for (bytes, expected) in [
             (&little[2..], "run.toml contains zero bytes: it is UTF-16 without"),

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_cut_at_any_byte_keeps_the_rows_before_and_goes_on() {
+    fn a_store_cut_at_any_byte_keeps_the_rows_before_and_continues() {
         let whole = tempfile::tempdir().unwrap();
         fill(whole.path(), &[1, 2, 3]);
         for (file, bytes) in [(INDEX, 3 * ENTRY_BYTES), (ROWS, 9)] {
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_files_of_somebodys_is_no_cache() {
+    fn a_folder_with_files_of_the_users_is_not_a_cache() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(ROWS), "mine").unwrap();
         let text = describe(&FeatureStore::open(folder.path(), &description()).unwrap_err());

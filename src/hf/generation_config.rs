@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_id_and_what_is_not_named_are_errors() {
+    fn what_is_not_a_token_id_and_what_is_not_named_are_errors() {
         let text = |config: Value| GenerationDefaults::of(&[&config]).unwrap_err().to_string();
         assert!(text(json!({ "bos_token_id": 1 })).contains("no eos_token_id"));
         assert!(text(json!({ "eos_token_id": 1 })).contains("neither decoder_start_token_id"));

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_no_square_is_an_error() {
+    fn a_table_that_is_not_a_square_is_an_error() {
         let table = Tensor::ones((12, 3), DType::F64, &Device::Cpu).unwrap();
         assert!(resample(&table, 1, 4).is_err());
     }

@@ -191,7 +191,7 @@ fn cuda_without_a_cuda_build_is_a_usage_error() {
 }
 
 #[test]
-fn a_file_that_is_no_checkpoint_is_an_error() {
+fn a_file_that_is_not_a_checkpoint_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wrong.safetensors");
     std::fs::write(&path, "not a checkpoint").unwrap();
@@ -268,7 +268,7 @@ fn a_split_without_images_cannot_be_captioned() {
 }
 
 #[test]
-fn a_tokenizer_of_the_person_is_used_and_left_as_it_is() {
+fn a_tokenizer_of_the_user_is_used_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = folder.path().join("tokenizer");
     std::fs::create_dir(&tokenizer).unwrap();

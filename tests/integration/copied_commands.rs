@@ -72,7 +72,7 @@ fn the_commands_that_a_run_prints_work_as_they_are_copied() {
 
 #[cfg(unix)]
 #[test]
-fn the_command_that_goes_on_with_a_stopped_run_works_as_it_is_copied() {
+fn the_command_that_resumes_a_stopped_run_works_as_it_is_copied() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(folder.path()).replace("name = \"run\"", "name = \"it's (mine) & $HOME\"");
     fs::write(folder.path().join("run.toml"), config.replace("num_epochs = 1", "num_epochs = 1000")).unwrap();

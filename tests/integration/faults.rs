@@ -133,7 +133,7 @@ fn a_folder_that_cannot_be_made_or_written_is_named_before_anything_is_trained()
 }
 
 #[test]
-fn save_points_that_are_kept_are_the_newest_and_each_can_be_gone_on_from() {
+fn save_points_that_are_kept_are_the_newest_and_each_can_be_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 1\nsave_interval = 20")
         + "[checkpoint]\nkeep_last = 3\n";

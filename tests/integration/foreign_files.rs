@@ -127,7 +127,7 @@ fn no_file_of_a_model_folder_blocks_or_fills_the_memory() {
 }
 
 #[test]
-fn no_file_that_a_person_names_blocks_or_fills_the_memory() {
+fn no_file_that_the_user_names_blocks_or_fills_the_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let text = |name: &str| path(name).display().to_string();

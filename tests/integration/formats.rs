@@ -165,7 +165,7 @@ fn flickr8k_and_flickr30k_as_they_are_on_kaggle() {
 }
 
 #[test]
-fn flickr30k_as_its_authors_distribute_it_with_a_split_of_a_persons_own() {
+fn flickr30k_as_its_authors_distribute_it_with_a_split_of_the_users_own() {
     let source = tempfile::tempdir().unwrap();
     for number in 0..3 {
         put(source.path(), &format!("flickr30k-images/{number}.jpg"), picture(number));

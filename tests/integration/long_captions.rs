@@ -39,7 +39,7 @@ fn plan(folder: &Path, config: &str) -> (Output, String) {
 }
 
 #[test]
-fn captions_that_are_cut_are_told_by_plan_console_log_metrics_and_report() {
+fn captions_that_are_cut_are_reported_by_plan_console_log_metrics_and_report() {
     let folder = tempfile::tempdir().unwrap();
     let (train_captions, val) = ([GEORGIAN, THAI, ENGLISH, GEORGIAN], [THAI, ENGLISH, ENGLISH]);
     let config = config(folder.path(), &train_captions, &val);
@@ -80,7 +80,7 @@ fn captions_that_are_cut_are_told_by_plan_console_log_metrics_and_report() {
 }
 
 #[test]
-fn a_few_captions_that_are_cut_are_no_warning() {
+fn a_few_captions_that_are_cut_do_not_warn() {
     let folder = tempfile::tempdir().unwrap();
     let mut captions = vec![ENGLISH; 120];
     captions[7] = GEORGIAN;

@@ -378,7 +378,7 @@ fn a_batch_gives_each_picture_the_captions_it_gets_alone() {
 }
 
 #[test]
-fn logits_that_are_no_numbers_are_an_error() {
+fn logits_that_are_not_numbers_are_an_error() {
     let (model, key_values) = captioner_and_pictures(DType::F32);
     let broken: Vec<Tensor> = key_values.iter().map(|tensor| (tensor * f64::NAN).unwrap()).collect();
     let error = decode(model.decoder(), &broken, &decoding(&DecodingConfig::default()), 0).unwrap_err();

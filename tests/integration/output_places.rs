@@ -234,7 +234,7 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn what_is_somebodys_stays_as_it_is_whatever_is_written_beside_it() {
+fn what_is_the_users_stays_as_it_is_whatever_is_written_beside_it() {
     let num_cases = std::env::var(CASES_VARIABLE).map_or(NUM_CASES, |number| number.parse().unwrap());
     let (mut num_refused, mut num_done) = (0, 0);
     for case in 0..num_cases {
@@ -288,7 +288,7 @@ fn what_is_somebodys_stays_as_it_is_whatever_is_written_beside_it() {
 }
 
 #[test]
-fn an_evaluation_replaces_its_own_files_and_nobody_elses() {
+fn an_evaluation_replaces_its_own_files_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let evaluate = || {
         let mut command = binary();
@@ -342,7 +342,7 @@ fn a_report_replaces_a_report_and_nothing_else() {
 }
 
 #[test]
-fn an_interrupted_preparation_is_gone_on_with_and_a_picture_that_somebody_changed_stays() {
+fn an_interrupted_preparation_is_continued_and_a_picture_that_someone_changed_stays() {
     let world = World::new(0);
     let smaller = || world.command(Job::PrepareSmaller, Path::new("place")).output().unwrap();
     let output = smaller();

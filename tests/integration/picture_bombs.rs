@@ -240,7 +240,7 @@ fn a_server_refuses_bombs_takes_a_large_photograph_and_gives_its_memory_back() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_server_without_file_handles_says_so_once_and_goes_on() {
+fn a_server_without_file_handles_says_so_once_and_continues() {
     let mut command = Command::new("bash");
     command.args(["-c", "ulimit -n 18; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_caption-train")]);
     let mut server = Served::start(command);

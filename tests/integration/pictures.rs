@@ -199,7 +199,7 @@ fn folder_of_pictures() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_folder_is_captioned_and_what_is_skipped_is_told() {
+fn a_folder_is_captioned_and_what_is_skipped_is_reported() {
     let checkpoint: PathBuf = last_checkpoint(&trained().join("run"));
     let folder = folder_of_pictures();
     let caption = || binary().arg("caption").arg("--checkpoint").arg(&checkpoint).arg(folder.path()).output().unwrap();

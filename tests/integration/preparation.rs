@@ -146,7 +146,7 @@ fn whatever_was_read_is_watched() {
 }
 
 #[test]
-fn what_changes_nothing_is_no_change() {
+fn what_changes_nothing_is_not_a_change() {
     let source = pairs(4);
     put(source.path(), "README.md", "words");
     put(source.path(), "notes.txt", "words");
@@ -338,7 +338,7 @@ fn a_zip_from_macos_is_read_with_its_names() {
 }
 
 #[test]
-fn names_that_fit_several_files_or_none_are_told() {
+fn names_that_fit_several_files_or_none_are_reported() {
     let source =
         table("captions.csv", "image,caption\na1.jpg,A\na2.jpg,B\na3.jpg,C\n", &["x/b1.png", "b2.png", "b3.png"]);
     let text = failed(&prepare(source.path(), &source.path().join("out"), &[]));
@@ -457,7 +457,7 @@ fn a_data_set_without_training_images_is_warned_of_and_not_trained_on() {
 }
 
 #[test]
-fn a_set_of_a_persons_own_is_called_by_its_folder() {
+fn a_set_of_the_users_own_is_called_by_its_folder() {
     let names = ["0.jpg", "1.jpg"];
     let image =
         |name: &str, split: &str| format!(r#"{{"filename":"{name}","split":"{split}","sentences":[{{"raw":"A"}}]}}"#);

@@ -227,7 +227,7 @@ fn captions_that_fit_no_image_and_lists_within_lists_say_what_is_wrong() {
 }
 
 #[test]
-fn cells_that_are_no_captions_as_they_stand_are_read_or_told_with_their_line() {
+fn cells_that_are_not_captions_as_they_stand_are_read_or_reported_with_their_line() {
     let rows = [
         ("0.jpg", "\"{'One', 'Two'}\""),
         ("0.jpg", "\"array(['Three'], dtype=object)\""),

@@ -82,22 +82,22 @@ fn stopped_run_equals_undisturbed_run(encoder: &str, batch_by: &str, signal: &st
 }
 
 #[test]
-fn a_run_stopped_by_sigterm_goes_on_to_the_same_losses_with_a_trained_encoder() {
+fn a_run_stopped_by_sigterm_continues_to_the_same_losses_with_a_trained_encoder() {
     stopped_run_equals_undisturbed_run("full", "pair", "-TERM");
 }
 
 #[test]
-fn a_run_stopped_by_sigint_goes_on_to_the_same_losses_with_a_frozen_encoder() {
+fn a_run_stopped_by_sigint_continues_to_the_same_losses_with_a_frozen_encoder() {
     stopped_run_equals_undisturbed_run("frozen", "pair", "-INT");
 }
 
 #[test]
-fn a_run_stopped_by_sighup_goes_on_to_the_same_losses() {
+fn a_run_stopped_by_sighup_continues_to_the_same_losses() {
     stopped_run_equals_undisturbed_run("full", "image", "-HUP");
 }
 
 #[test]
-fn a_stopped_run_whose_batches_go_by_image_goes_on_to_the_same_losses() {
+fn a_stopped_run_whose_batches_go_by_image_continues_to_the_same_losses() {
     stopped_run_equals_undisturbed_run("frozen", "image", "-TERM");
 }
 
@@ -111,7 +111,7 @@ fn wait_for(what: &str, is_there: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_signal_while_data_are_prepared_ends_the_process_at_once_and_the_same_command_goes_on() {
+fn a_signal_while_data_are_prepared_ends_the_process_at_once_and_the_same_command_continues() {
     let folder = tempfile::tempdir().unwrap();
     let config =
         small_config(folder.path()).replace("\ndirectory = ", "\ndataset = \"shapes\"\ndirectory = \"new\" # ");
@@ -162,7 +162,7 @@ fn the_same_command_twice_gives_the_same_losses_in_a_folder_of_its_own() {
 }
 
 #[test]
-fn an_earlier_checkpoint_goes_on_in_a_new_folder_and_overwrites_nothing() {
+fn an_earlier_checkpoint_continues_in_a_new_folder_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 2");
     assert!(train(folder.path(), &config, &["--set", "checkpoint.keep_best=2"]).status.success());
@@ -214,7 +214,7 @@ fn resume_from_a_missing_file_warns_and_begins_from_scratch() {
 }
 
 #[test]
-fn resume_from_in_the_config_goes_on_and_refuses_another_model() {
+fn resume_from_in_the_config_continues_and_refuses_another_model() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 2");
     assert_eq!(train_and_stop(folder.path(), &config, 5, "-TERM"), INTERRUPTED);
@@ -246,7 +246,7 @@ fn another_data_set_than_that_of_the_checkpoint_is_an_error() {
 }
 
 #[test]
-fn a_relative_path_from_inside_the_run_goes_on_in_place() {
+fn a_relative_path_from_inside_the_run_continues_in_place() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(train_and_stop(folder.path(), &config(folder.path(), "frozen"), 5, "-TERM"), INTERRUPTED);
     let run = folder.path().join("run");
@@ -296,7 +296,7 @@ fn an_unreadable_picture_costs_no_update() {
 }
 
 #[test]
-fn a_checkpoint_of_the_version_before_with_a_key_that_was_retired_can_be_gone_on_from() {
+fn a_checkpoint_of_the_version_before_with_a_key_that_was_retired_can_be_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let output = train(folder.path(), &small_config(folder.path()), &[]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -325,7 +325,7 @@ fn a_checkpoint_of_the_version_before_with_a_key_that_was_retired_can_be_gone_on
 }
 
 #[test]
-fn a_run_folder_or_auto_goes_on_from_the_newest_checkpoint_that_is_whole() {
+fn a_run_folder_or_auto_resumes_from_the_newest_checkpoint_that_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let resume = |named: &str| {
         let mut command = binary();

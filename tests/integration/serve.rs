@@ -248,7 +248,7 @@ fn chunked_picture_is_taken() {
 }
 
 #[test]
-fn unusable_picture_is_explained_and_an_inner_failure_is_told_to_the_log_alone() {
+fn unusable_picture_is_explained_and_an_inner_failure_is_reported_to_the_log_alone() {
     let server = Running::start(Limits::default());
     let response = server.post("", b"unreadable");
     assert_eq!((status(&response), error(&response).as_str()), (422, "the JPEG is truncated"));
@@ -341,7 +341,7 @@ fn too_large_a_picture_is_refused_however_it_comes() {
 }
 
 #[test]
-fn the_server_tells_that_it_is_there_while_the_model_is_at_work() {
+fn the_server_says_that_it_is_there_while_the_model_is_at_work() {
     let server = Running::start(Limits::default());
     let mut held = server.begin(b"held");
     assert_eq!(server.next_seen(), b"held");
@@ -353,7 +353,7 @@ fn the_server_tells_that_it_is_there_while_the_model_is_at_work() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_in_json_with_our_headers() {
+fn what_is_not_a_request_is_refused_in_json_with_our_headers() {
     let server = Running::start(Limits { header: Duration::from_millis(200), ..Limits::default() });
     let host = server.host();
     for (bytes, code) in [
@@ -449,7 +449,7 @@ fn first_answer(streams: &mut Vec<TcpStream>) -> String {
 }
 
 #[test]
-fn one_too_many_is_told_to_come_back() {
+fn one_too_many_is_reported_to_come_back() {
     let server = Running::start(Limits { num_waiting: 2, ..Limits::default() });
     let mut streams: Vec<TcpStream> = (0..4).map(|_| server.begin(b"held")).collect();
     let response = first_answer(&mut streams);
@@ -552,7 +552,7 @@ fn stopped_server_waits_for_work_whose_client_has_left() {
 }
 
 #[test]
-fn garbage_is_refused_and_the_server_goes_on() {
+fn garbage_is_refused_and_the_server_continues() {
     let short = Duration::from_millis(300);
     let limits = Limits { header: short, body: short, linger: short, num_connections: 8, ..Limits::default() };
     let server = Running::start(limits);

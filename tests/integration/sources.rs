@@ -181,7 +181,7 @@ fn pictures_that_are_not_called_so_are_counted_and_named() {
 }
 
 #[test]
-fn names_that_differ_in_a_backslash_or_a_ligature_are_told_so() {
+fn names_that_differ_in_a_backslash_or_a_ligature_are_reported_so() {
     for (sought, there, told) in
         [("b.jpg", "img%5Cb.jpg", "percent escapes"), ("fi.jpg", "\u{fb01}.jpg", "ligatures, such as \u{fb01} for fi")]
     {
@@ -196,7 +196,7 @@ fn names_that_differ_in_a_backslash_or_a_ligature_are_told_so() {
 }
 
 #[test]
-fn a_folder_of_a_persons_own_is_no_known_data_set_whatever_it_is_called() {
+fn a_folder_of_the_users_own_is_not_a_known_data_set_whatever_it_is_called() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["coco", "flickr8k", "Flickr30k", "shapes"] {
         let source = folder.path().join("sources").join(name);

@@ -233,7 +233,7 @@ fn names_in_captions_of_a_source_control_no_terminal() {
 
 #[cfg(unix)]
 #[test]
-fn links_that_lead_out_of_a_source_are_told_in_the_report() {
+fn links_that_lead_out_of_a_source_are_reported_in_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let (source, out) = (folder.path().join("source"), folder.path().join("out"));
     fs::create_dir(&source).unwrap();

@@ -110,7 +110,7 @@ fn texts_without_images_are_said_to_lack_them() {
 }
 
 #[test]
-fn archives_that_are_cut_empty_or_within_one_another_are_told() {
+fn archives_that_are_cut_empty_or_within_one_another_are_reported() {
     let shard = |first: usize| {
         tar(&members((first..first + 2).flat_map(|number| {
             [(format!("{number}.jpg"), picture(number)), (format!("{number}.txt"), b"A dog".to_vec())]
@@ -152,7 +152,7 @@ fn quotes_with_backslashes_in_tables_and_pairs_are_read_as_quotes() {
 }
 
 #[test]
-fn several_captions_in_a_cell_are_read_where_the_column_says_so_and_told_where_it_does_not() {
+fn several_captions_in_a_cell_are_read_where_the_column_says_so_and_reported_where_it_does_not() {
     for separator in ["|", "||", ";", "\n", "\t", " | "] {
         let rows: String = (0..4).map(|n| format!("{n}.jpg,\"one {n}{separator}two {n}\"\n")).collect();
         let text = format!("image,captions\n{rows}4.jpg,\n");
@@ -189,7 +189,7 @@ fn a_picture_that_is_left_out_is_called_as_its_file_is_when_others_are_resized()
 }
 
 #[test]
-fn a_missing_value_is_no_caption_when_captions_are_scored() {
+fn a_missing_value_is_not_a_caption_when_captions_are_scored() {
     let folder = tempfile::tempdir().unwrap();
     let text = |captions: [&str; 3]| -> String {
         let rows = captions.iter().enumerate().map(|(number, caption)| format!("{number}.jpg,{caption}\n"));

@@ -23,7 +23,7 @@ fn log_file(run: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
+fn a_run_that_is_resumed_adds_to_what_its_trackers_have() {
     let folder = tempfile::tempdir().unwrap();
     let output = train(folder.path(), &small_config(folder.path()), &[]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -54,7 +54,7 @@ fn a_run_that_goes_on_adds_to_what_its_trackers_have() {
 }
 
 #[test]
-fn each_epoch_is_a_line_of_a_table_whose_header_comes_once_and_again_when_the_run_goes_on() {
+fn each_epoch_is_a_line_of_a_table_whose_header_comes_once_and_again_when_the_run_continues() {
     let folder = tempfile::tempdir().unwrap();
     let config = small_config(folder.path()).replace("num_epochs = 1", "num_epochs = 2\nvalidation_interval = 2");
     let output = train(folder.path(), &config, &[]);
@@ -395,7 +395,7 @@ mod online {
     }
 
     #[test]
-    fn online_without_a_key_is_told_before_anything_is_made() {
+    fn online_without_a_key_is_reported_before_anything_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), "\n[tracking.wandb]\nmode = \"online\"\n");
         let mut command = binary();

@@ -142,7 +142,7 @@ fn a_run_uploads_its_best_model_and_one_that_cannot_ends_well_all_the_same() {
 }
 
 #[test]
-fn a_place_to_upload_to_that_is_none_is_told_before_anything_else() {
+fn a_place_to_upload_to_that_is_none_is_reported_before_anything_else() {
     let output = binary().args(["upload", "--repo", "a/b/c", "--checkpoint", "nowhere.safetensors"]).output().unwrap();
     assert!(stderr(&output).contains("is not the id of a model"), "{}", stderr(&output));
     let folder = tempfile::tempdir().unwrap();

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_fails_the_file_is_old_or_new_and_the_failure_is_told() {
+    fn whatever_fails_the_file_is_old_or_new_and_the_failure_is_reported() {
         for (broken, left) in [("create", "old"), ("sync", "old"), ("rename", "old"), ("sync_folder", "new")] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("file.json");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_file_is_told_from_one_of_the_user() {
+    fn an_unfinished_file_is_distinguished_from_one_of_the_user() {
         for number in [0, 1, 999] {
             let temporary = temporary_name(Path::new("folder/file.json"), number).unwrap();
             assert_eq!(final_name(temporary.file_name().unwrap().to_str().unwrap()), Some("file.json"));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_name_is_old_or_new_and_a_failure_is_told_and_without_links_it_is_a_copy() {
+    fn a_second_name_is_old_or_new_and_a_failure_is_reported_and_without_links_it_is_a_copy() {
         for (broken, left, fails) in
             [("rename", "old", true), ("sync_folder", "new", true), ("hard_link", "new", false), ("", "new", false)]
         {

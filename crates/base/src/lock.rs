@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_gets_the_lock_when_it_is_free() {
+    fn who_waits_gets_the_lock_when_it_is_free() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOCK_FILE);
         let mut first = Some(held(Lock::attempt(&path)));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_a_process_that_was_killed_is_nobodys() {
+    fn the_line_of_a_process_that_was_killed_is_not_ours() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOCK_FILE);
         fs::write(&path, "process 1 on elsewhere, since ever, and a longer line than any that follows it".repeat(3))

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_absent_folder_and_one_with_what_systems_leave_are_nobodys() {
+    fn an_absent_folder_and_one_with_what_systems_leave_are_not_ours() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(users_own(&folder.path().join("absent"), |_| false).unwrap(), None);
         fs::create_dir(folder.path().join("lost+found")).unwrap();
@@ -78,7 +78,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_is_somebodys_wherever_it_leads() {
+    fn a_link_is_the_users_wherever_it_leads() {
         let folder = tempfile::tempdir().unwrap();
         let (link, file) = (folder.path().join("link"), folder.path().join("file"));
         std::os::unix::fs::symlink("absent", &link).unwrap();

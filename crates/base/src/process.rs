@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_that_is_ignored_is_told_from_one_that_is_not() {
+    fn a_signal_that_is_ignored_is_distinguished_from_one_that_is_not() {
         // Rust's programs ignore it from their start.
         assert!(ignores(libc::SIGPIPE));
         assert!(!ignores(libc::SIGWINCH));

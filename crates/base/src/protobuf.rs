@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_message_end_the_fields() {
+    fn bytes_that_are_not_a_message_end_the_fields() {
         for bytes in [&[0x08][..], &[0x12, 0x05, b'a'], &[0x0b, 0x01], &[0xff; 12], &[0x09, 1, 2], &[0x12, 0xff, 0xff]]
         {
             assert_eq!(Fields::new(bytes).count(), 0, "{bytes:?}");

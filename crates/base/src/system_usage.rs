@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_is_a_line_and_what_it_does_not_tell_is_no_number() {
+    fn a_gpu_is_a_line_and_what_it_does_not_say_is_not_a_number() {
         let gpu = parse_gpu("87, 1024, 81559, 55, [N/A]").unwrap();
         assert_eq!((gpu.busy_percent, gpu.memory_bytes, gpu.temperature), (87.0, 1_073_741_824.0, 55.0));
         assert!(gpu.power.is_nan());
@@ -163,7 +163,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_machine_tells_of_itself() {
+    fn this_machine_describes_itself() {
         assert!(ProcessorTime::now().unwrap().total > 0);
         assert!((0.0..=100.0).contains(&memory_percent().unwrap()));
     }

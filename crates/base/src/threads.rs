@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_cannot_be_had_is_told_with_a_way_out() {
+    fn a_thread_that_cannot_be_had_is_reported_with_a_way_out() {
         let text = describe(&unavailable("the thread \"x\"", std::io::Error::from(std::io::ErrorKind::WouldBlock)));
         assert!(text.starts_with("cannot start the thread \"x\"") && text.contains("RAYON_NUM_THREADS"), "{text}");
     }

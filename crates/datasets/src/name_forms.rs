@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_people_take_for_one_are_told_with_what_differs() {
+    fn names_that_people_take_for_one_are_reported_with_what_differs() {
         for (one, other, expected) in [
             ("a.jpg", "a.jpg", Difference::Habit),
             ("a.jpg", "a", Difference::Habit),

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_is_no_hash_is_no_name() {
+    fn a_tag_that_is_not_a_hash_is_not_a_name() {
         let (long, short) = ("0a".repeat(32), "0a".repeat(20));
         assert_eq!(ContentHash::parse(&format!("\"{long}\"")), Some(ContentHash::Sha256(long)));
         assert_eq!(ContentHash::parse(&format!("W/\"{short}\"")), Some(ContentHash::GitBlob(short)));

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn uploads_to_what_is_no_id_or_no_path_in_a_repository_are_refused_before_anything_is_sent() {
+    fn uploads_to_what_is_not_an_id_or_no_path_in_a_repository_are_refused_before_anything_is_sent() {
         let bad_paths =
             ["", "/a", "../a", "a/../b", "a//b", "a/", "./a", "a\\b", "C:x", "a\nb", ".git/config", "x/.GIT/y"];
         let bad_paths = bad_paths.map(|name| wanted("owner/name", &["good", name], "first"));

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_of_a_server_is_refused_and_not_shown() {
+    fn what_is_not_an_address_of_a_server_is_refused_and_not_shown() {
         for address in [
             "me:SECRET@mirror.example",
             "SECRET",

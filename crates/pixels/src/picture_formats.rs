@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_formats_that_are_read_from_those_that_are_known_and_from_others() {
+    fn names_distinguish_formats_that_are_read_from_those_that_are_known_and_from_others() {
         for name in ["a/b.JPG", "x.webp", "x.jfif", "x.JPE", "a.b.tiff", "x.gif", "x.Bmp"] {
             assert!(is_image_name(name) && format_of_name(name).is_some(), "{name}");
             assert_eq!(unread_format_of_name(name), None);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn content_tells_formats_apart() {
+    fn content_distinguishes_formats() {
         for (start, format) in [
             (&b"\0\0\0\x1cftypavif\0\0\0\0"[..], "AVIF"),
             (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),

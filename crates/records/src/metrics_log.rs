@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lengths_of_captions_are_read_and_are_no_curve() {
+    fn the_lengths_of_captions_are_read_and_are_not_a_curve() {
         let fit = |cut: usize| {
             let split = format!(r#"{{"captions":9,"cut":{cut},"longest":40}}"#);
             format!(

@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_lies_above_the_chart_and_is_told() {
+    fn a_spike_lies_above_the_chart_and_is_reported() {
         let mut ys: Vec<f64> = (0..1000).map(|index| 2.0 + f64::from(index % 10) * 0.1).collect();
         ys[500] = 1e9;
         let drawing = chart(curve(&ys), Style::Pale).draw().unwrap();
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_at_one_place_become_one_and_are_told_in_words() {
+    fn marks_at_one_place_become_one_and_are_reported_in_words() {
         let mut with_marks = chart(curve(&[1.0; 1000]), Style::Line);
         let at = [10.0, 11.0, 12.0, 900.0, f64::NAN];
         with_marks.marks = at.iter().map(|&x| Mark { x, what: "skipped" }).collect();

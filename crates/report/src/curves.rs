@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_clipped_updates_is_told() {
+    fn the_share_of_clipped_updates_is_reported() {
         let mut data = data(vec![step(1, Some(0.5)), step(2, Some(2.0)), step(3, Some(3.0)), step(4, Some(0.1))]);
         data.max_grad_norm = Some(1.0);
         let json = serde_json::to_string(&curves(&data).updates).unwrap();

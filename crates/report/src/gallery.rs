@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_do_not_fit_or_say_nothing_are_no_attention() {
+    fn weights_that_do_not_fit_or_say_nothing_are_not_attention() {
         let word = |attention: &[f32]| Word { text: "a".to_owned(), attention: attention.to_vec() };
         assert!(attention(&word(&[]), 1, 2).is_none());
         assert!(attention(&word(&[1.0]), 1, 0).is_none());

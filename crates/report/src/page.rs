@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_that_were_cut_are_told_and_whole_ones_are_not() {
+    fn captions_that_were_cut_are_reported_and_whole_ones_are_not() {
         let page = |cut| {
             let train = SplitFit { captions: 9, cut, longest: 40 };
             let fit = CaptionFit { max_seq_len: 16, train, fits_99_percent: 40, ..CaptionFit::default() };
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_stay_below_the_page_and_are_no_schemes() {
+    fn addresses_stay_below_the_page_and_are_not_schemes() {
         let cases = [
             ("checkpoints/last.safetensors", "./checkpoints/last.safetensors"),
             ("javascript:alert(1)", "./javascript%3Aalert%281%29"),

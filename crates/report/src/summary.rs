@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_is_told_in_words() {
+    fn every_status_is_reported_in_words() {
         let text = |status| super::status(&ReportData { status, ..ReportData::default() }).text;
         assert_eq!(text(Status::Interrupted { global_step: 1200 }), "interrupted after update 1,200");
         assert_eq!(text(Status::Unfinished), "not finished: nothing logged yet");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_could_not_be_read_are_told() {
+    fn lines_that_could_not_be_read_are_reported() {
         let metrics = MetricsLog { num_unreadable: 1, num_unknown: 2, ..MetricsLog::default() };
         let remark = log_remark(&ReportData { metrics, ..ReportData::default() });
         assert_eq!(remark.as_deref(), Some("In metrics.jsonl: 1 line could not be read, 2 lines of an unknown kind."));

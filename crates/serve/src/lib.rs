@@ -132,7 +132,7 @@ mod tests {
     use base::error::describe;
 
     #[test]
-    fn port_in_use_is_told_with_a_way_out() {
+    fn port_in_use_is_reported_with_a_way_out() {
         let first = Server::bind(0).unwrap();
         let port = first.address().port();
         assert!(first.address().ip().is_loopback() && port != 0);

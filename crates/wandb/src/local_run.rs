@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_on_where_its_log_ends() {
+    fn a_run_continues_where_its_log_ends() {
         let dir = tempfile::tempdir().unwrap();
         let mut run = LocalRun::create(dir.path(), "abc", Mode::Offline, 1.8e9).unwrap();
         assert!(run.folder().ends_with("wandb/offline-run-20270115_080000-abc"), "{:?}", run.folder());

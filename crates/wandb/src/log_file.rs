@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_is_cut_and_the_file_goes_on() {
+    fn a_torn_tail_is_cut_and_the_file_continues() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.wandb");
         let mut writer = LogWriter::create(&path).unwrap();

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_bytes_are_no_record_and_do_no_harm() {
+    fn foreign_bytes_are_not_a_record_and_do_no_harm() {
         for bytes in [&[][..], &[0xff; 40], b"\x08\x01", b"\x12\x02\x0a\x00", b"\xaa\x01\x00"] {
             let part = Part::decode(bytes);
             assert!(part.is_none() || matches!(part, Some(Part::History { step: 0, .. })), "{bytes:?}");

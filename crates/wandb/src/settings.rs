@@ -397,7 +397,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_without_the_key() {
+    fn mistakes_are_reported_without_the_key() {
         let secret = "secret".to_owned() + &KEY[..20];
         let cases: &[&[(&str, &str)]] = &[
             &[("WANDB_MODE", "offlin")],

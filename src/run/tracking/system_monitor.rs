@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_has_its_number_and_what_is_no_number_is_left_out() {
+    fn a_gpu_has_its_number_and_what_is_not_a_number_is_left_out() {
         let gpu = GpuUsage {
             busy_percent: 50.0,
             memory_bytes: 1e9,

@@ -183,7 +183,7 @@ mod tests {
     use base::error::{describe, is_usage_error};
 
     #[test]
-    fn an_unknown_name_is_a_mistake_of_usage_and_all_names_are_told() {
+    fn an_unknown_name_is_a_mistake_of_usage_and_all_names_are_reported() {
         let error = Selector::named("flickr9k").unwrap_err();
         let text = describe(&error);
         assert!(is_usage_error(&error) && text.contains("flickr30k") && text.contains("webdataset"), "{text}");

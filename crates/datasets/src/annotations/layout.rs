@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_told_by_their_first_lines() {
+    fn forms_are_known_by_their_first_lines() {
         for (text, expected) in [
             ("image|caption\na.jpg|A, b\n", "table '|' [1]"),
             ("Image;Caption, short\n", "lacks"),

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_python_numpy_and_json_are_told_from_captions_in_brackets() {
+    fn lists_of_python_numpy_and_json_are_distinguished_from_captions_in_brackets() {
         for (text, expected) in [
             (r#"['a dog', "it's a dog"]"#, vec!["a dog", "it's a dog"]),
             (r#"["a \"dog\"", "b"]"#, vec!["a \"dog\"", "b"]),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_like_a_list_and_holds_no_texts_is_no_caption() {
+    fn what_is_written_like_a_list_and_holds_no_texts_is_not_a_caption() {
         for (text, expected) in [
             ("['a dog' and 'b']", "cut off or written in another way"),
             ("['a", "cut off"),

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_contradict_are_told_from_those_that_are_missing_or_renamed() {
+    fn folders_that_contradict_are_distinguished_from_those_that_are_missing_or_renamed() {
         let are_others = |listed: &[&str], there: &[&str]| {
             let folders = |paths: &[&str]| Folders::of(paths.iter().copied());
             are_others(listed[0], &folders(listed), there[0], &folders(there))

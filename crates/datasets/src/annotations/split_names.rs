@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_files_and_folders_tell_the_split() {
+    fn names_of_files_and_folders_say_the_split() {
         for (path, expected) in [
             ("flickr30k_train.json", Some(Split::Train)),
             ("annotations/captions_val2017.json", Some(Split::Val)),

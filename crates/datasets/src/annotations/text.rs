@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_that_tells_excel_the_separator_is_no_header() {
+    fn the_line_that_names_the_separator_to_excel_is_not_a_header() {
         let table = Table::new("t.csv", b"sep=;\r\nimage;caption\r\na.jpg;A\r\n", b';').unwrap();
         assert_eq!(table.header(), ["image", "caption"]);
         let row = |place: &str, values: &[&str]| {

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_another_decoder_resized_are_told() {
+    fn images_that_another_decoder_resized_are_reported() {
         let (_, whole) = prepared();
         assert!(whole.decoder.is_none() && !whole.has_old_pixels());
         let about = About { options: Options { resize: Some(8), ..Options::default() }, ..About::default() };

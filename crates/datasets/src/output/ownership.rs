@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_holds_anything_is_somebodys_unless_a_preparation_marked_it() {
+    fn a_folder_that_holds_anything_is_the_users_unless_a_preparation_marked_it() {
         let names =
             ["notes.txt", "dataset.json", "images/1.jpg", "samples.jpg", ".preparing", "notes.partial", SUMS_FILE];
         for name in names {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_leave_the_folder_are_nobodys() {
+    fn names_that_would_leave_the_folder_are_not_ours() {
         let folder = prepared(&["1.jpg"]);
         let victim = folder.path().join("victim");
         fs::write(&victim, "mine").unwrap();
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_killed_before_its_mark_is_gone_on_with() {
+    fn what_was_killed_before_its_mark_is_continued() {
         let folder = tempfile::tempdir().unwrap();
         for name in [LOCK_FILE, ".preparing.77.partial"] {
             fs::write(folder.path().join(name), "x").unwrap();
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebodys_among_ours_stops_a_preparation_before_its_first_write() {
+    fn a_file_of_the_users_among_ours_stops_a_preparation_before_its_first_write() {
         let folder = prepared(&["1.jpg"]);
         fs::remove_file(folder.path().join(MARKER_FILE)).unwrap();
         fs::write(folder.path().join(PREPARATION_FILE), "{}").unwrap();
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_an_older_version_is_told() {
+    fn the_mark_of_an_older_version_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(MARKER_FILE), "").unwrap();
         let text = describe(&check(folder.path()).unwrap_err());

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_divide_the_images_are_believed_and_told() {
+    fn names_that_divide_the_images_are_believed_and_reported() {
         for images in [
             [(TRAIN, SURE), (VAL, SURE)],
             [(TRAIN, DOUBTFUL), (VAL, DOUBTFUL)],

@@ -265,7 +265,7 @@ mod tests {
     use base::error::describe;
 
     #[test]
-    fn a_lack_of_room_is_told_before_anything_is_written() {
+    fn a_lack_of_room_is_reported_before_anything_is_written() {
         let folder = Path::new("data/x/images");
         let text = describe(&lack_of_room(3_000_000_000, Some(1_000_000_000), folder).unwrap_err());
         assert!(text.contains("take 3.00 GB more, and 1.00 GB are free where data/x/images is"), "{text}");

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_stay_within_the_source_or_lead_nowhere_are_no_finding() {
+    fn links_that_stay_within_the_source_or_lead_nowhere_are_not_findings() {
         let inside = |source: &Path, _: &Path| {
             symlink(source.join("in/1.jpg"), source.join("2.jpg")).unwrap();
             symlink("in", source.join("again")).unwrap();

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_to_many_is_told_once() {
+    fn what_happened_to_many_is_reported_once() {
         let notes = [
             ("a.jpg", "there is no such image file; captions left out: 5"),
             ("b.jpg\nerror: x", "the caption is empty"),

@@ -124,7 +124,7 @@ fn archives_become_a_data_set_and_everything_left_out_is_reported() {
 }
 
 #[test]
-fn a_finished_preparation_does_nothing_and_an_interrupted_one_goes_on() {
+fn a_finished_preparation_does_nothing_and_an_interrupted_one_continues() {
     let (source, output) = (archives(), tempfile::tempdir().unwrap());
     prepare_into(output.path(), &source).unwrap();
     let files = files_below(output.path());
@@ -193,7 +193,7 @@ fn a_source_is_never_written_into() {
 }
 
 #[test]
-fn an_interrupted_preparation_inside_its_source_goes_on() {
+fn an_interrupted_preparation_inside_its_source_continues() {
     let source = table(4);
     let inside = Request { resize: Some(8), ..request(None, Some(source.path()), &source.path().join("data/x")) };
     let first = prepare(&inside).unwrap();
@@ -220,7 +220,7 @@ fn an_image_of_the_same_name_in_another_folder_is_not_taken() {
 }
 
 #[test]
-fn captions_without_images_and_images_without_captions_are_told() {
+fn captions_without_images_and_images_without_captions_are_reported() {
     for (absent, expected) in [
         (
             "Flickr8k_Dataset.zip",
@@ -298,7 +298,7 @@ fn images_that_an_older_decoder_resized_are_made_again_where_the_source_is_there
 }
 
 #[test]
-fn a_split_of_a_persons_own_is_followed() {
+fn a_split_of_the_users_own_is_followed() {
     let (source, output) = (table(4), tempfile::tempdir().unwrap());
     let split = source.path().join("split.json");
     fs::write(&split, r#"{"train":["0.jpg","1"],"val":["3.jpg"]}"#).unwrap();

@@ -349,7 +349,7 @@ mod tar_tests {
     }
 
     #[test]
-    fn an_archive_that_is_cut_behind_a_member_says_how_many_were_read() {
+    fn an_archive_that_is_cut_after_a_member_says_how_many_were_read() {
         let (_folder, path) = archive(&[("a.jpg", &[7; 900], FILE), ("b.jpg", &[8; 100], FILE)]);
         let whole = fs::read(&path).unwrap();
         assert_eq!((whole.len(), Archive::open(&path, ArchiveFormat::Tar, SMALL).unwrap().remark()), (3584, None));

@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_of_a_source_is_no_part_of_it() {
+    fn what_was_made_of_a_source_is_not_a_part_of_it() {
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "1.jpg", b"one");
         put(folder.path(), "data/x/images/1.jpg", b"one");
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_told_and_a_source_that_is_gone_is_an_error() {
+    fn a_file_that_cannot_be_read_is_reported_and_a_source_that_is_gone_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("source");
         put(&root, "a.txt", b"one");
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn many_things_left_aside_are_told_in_a_few_words() {
+    fn many_things_left_aside_are_reported_in_a_few_words() {
         let folder = tempfile::tempdir().unwrap();
         (0..5).for_each(|number| put(folder.path(), &format!("{number}.zip"), b"no zip"));
         let text = Source::open(folder.path(), None).unwrap().describe_skipped();

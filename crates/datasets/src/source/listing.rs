@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_with_their_stamps_and_what_was_made_of_them_is_passed_over() {
+    fn files_come_with_their_stamps_and_what_was_made_of_them_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         for path in ["b/2.jpg", "1.jpg", "c.tar", "d.tgz", ".x/3.jpg", "__MACOSX/4.jpg", "out/images/1.jpg"] {
             put(folder.path(), path);
@@ -302,7 +302,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_named_and_never_opened() {
+    fn what_is_not_a_file_is_named_and_never_opened() {
         use std::os::unix::ffi::OsStrExt as _;
         use std::os::unix::fs::symlink;
         use std::os::unix::net::UnixListener;

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_told_by_their_content_where_their_names_say_nothing() {
+    fn pictures_are_known_by_their_content_where_their_names_say_nothing() {
         let content = |path: &&str| match *path {
             "img" | "a/1.photo" | "b.jpg" => b"\xff\xd8\xff\xe0".to_vec(),
             _ => b"words".to_vec(),

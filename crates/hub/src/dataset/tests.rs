@@ -132,7 +132,7 @@ fn a_file_that_changes_after_it_was_found_right_is_found_wrong() {
 }
 
 #[test]
-fn files_that_are_no_links_are_used_too() {
+fn files_that_are_not_links_are_used_too() {
     let (hub, cache) = (Hub::new(), tempfile::tempdir().unwrap());
     let folder = repository(cache.path());
     let path = folder.join("snapshots").join(COMMIT).join(BIG);
@@ -148,7 +148,7 @@ fn files_that_are_no_links_are_used_too() {
 }
 
 #[test]
-fn a_connection_that_is_cut_again_and_again_goes_on_from_where_it_was() {
+fn a_connection_that_is_cut_again_and_again_resumes_from_where_it_was() {
     // More often than there are retries: each of them makes progress.
     let cuts = [Answer::Cut(5_000), Answer::Cut(1), Answer::CutWithoutLength(4_999), Answer::Cut(0)];
     let hub = Hub::new().next(To::Content, cuts).next(To::Content, [Answer::Cut(5_000); 3]);
@@ -174,7 +174,7 @@ fn interrupted() -> (Hub, tempfile::TempDir) {
 }
 
 #[test]
-fn a_second_start_goes_on_from_where_the_first_one_ended() {
+fn a_second_start_resumes_from_where_the_first_one_ended() {
     let (hub, cache) = interrupted();
     assert_is_big(&fetch(&hub, cache.path(), &BIG_REQUEST).unwrap());
     assert_eq!(hub.ranges(), ["bytes=10000-"]);
@@ -239,7 +239,7 @@ fn a_file_that_always_arrives_damaged_is_an_error_and_is_not_kept() {
 }
 
 #[test]
-fn bytes_behind_the_end_are_not_kept() {
+fn bytes_after_the_end_are_not_kept() {
     let hub = Hub::new().next(To::Content, [Answer::TooMuch]);
     let cache = tempfile::tempdir().unwrap();
     assert_is_big(&fetch(&hub, cache.path(), &BIG_REQUEST).unwrap());
@@ -256,7 +256,7 @@ fn an_empty_file_is_a_file() {
 }
 
 #[test]
-fn what_is_not_shown_is_an_error_that_tells_how_to_get_it() {
+fn what_is_not_shown_is_an_error_that_says_how_to_get_it() {
     let hub = Hub::new().always(To::Revision, Answer::Status("401 Unauthorized", "X-Error-Code: RepoNotFound\r\n"));
     insta::assert_snapshot!(refusal(&hub, &REQUEST), @r"
     no access to the dataset owner/name at HUB
@@ -274,7 +274,7 @@ fn what_is_not_shown_is_an_error_that_tells_how_to_get_it() {
 }
 
 #[test]
-fn a_repository_a_revision_and_a_file_that_are_not_there_are_told_apart() {
+fn a_repository_a_revision_and_a_file_that_are_not_there_are_distinguished() {
     let repository = Answer::Status("404 Not Found", "X-Error-Code: RepoNotFound\r\n");
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Revision, repository), &REQUEST), @r"
     HUB has no dataset owner/name
@@ -395,7 +395,7 @@ fn a_branch_with_a_slash_is_one_part_of_the_address() {
 }
 
 #[test]
-fn offline_without_the_files_is_an_error_that_tells_the_other_way() {
+fn offline_without_the_files_is_an_error_that_says_the_other_way() {
     let cache = tempfile::tempdir().unwrap();
     let text = |request: &DatasetRequest<'_>| {
         describe(&fetch_offline(cache.path(), request).unwrap_err())
@@ -436,7 +436,7 @@ fn the_token_goes_to_the_hub_and_not_to_its_storage() {
 }
 
 #[test]
-fn too_little_room_is_told_before_anything_is_fetched_and_what_is_there_counts() {
+fn too_little_room_is_reported_before_anything_is_fetched_and_what_is_there_counts() {
     let (hub, cache) = interrupted();
     let settings = settings(&hub.address, cache.path());
     let tight = Conditions { free_bytes: |_| Some(19_999), ..conditions() };
@@ -464,7 +464,7 @@ fn there_must_be_room_for_what_is_made_of_the_files_too() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_told() {
+fn a_cache_that_cannot_be_written_is_reported() {
     let cache = tempfile::NamedTempFile::new().unwrap();
     let text = describe(&fetch(&Hub::new(), cache.path(), &REQUEST).unwrap_err());
     assert!(text.starts_with("cannot ") && text.contains("hint: check free space and permissions in "), "{text}");
@@ -472,7 +472,7 @@ fn a_cache_that_cannot_be_written_is_told() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_that_fills_up_meanwhile_is_told_and_is_not_tried_again() {
+fn a_disk_that_fills_up_meanwhile_is_reported_and_is_not_tried_again() {
     let (hub, cache) = (Hub::new(), tempfile::tempdir().unwrap());
     let blobs = repository(cache.path()).join("blobs");
     fs::create_dir_all(&blobs).unwrap();

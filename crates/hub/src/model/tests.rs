@@ -152,7 +152,7 @@ fn weights_that_are_a_program_are_refused_with_the_way_to_convert_them() {
 }
 
 #[test]
-fn a_model_that_is_not_there_or_not_shown_is_told_with_what_to_do() {
+fn a_model_that_is_not_there_or_not_shown_is_reported_with_what_to_do() {
     insta::assert_snapshot!(refusal(&Hub::with(Vec::new())), @r"
     owner/name has no file config.json at main
       caused by: the server answered 404 Not Found (EntryNotFound): Entry not found
@@ -317,7 +317,7 @@ fn a_download_that_was_cut_is_resumed() {
 }
 
 #[test]
-fn too_little_room_is_told_before_anything_is_fetched() {
+fn too_little_room_is_reported_before_anything_is_fetched() {
     let (hub, cache) = (hub(), tempfile::tempdir().unwrap());
     let tight = Conditions { free_bytes: |_| Some(29_000), ..conditions() };
     let fetched = folder("owner/name", ModelKind::Encoder, &settings(&hub.address, cache.path()), &tight);

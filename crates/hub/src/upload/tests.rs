@@ -529,7 +529,7 @@ fn nothing_private_goes_into_a_public_repository() {
 }
 
 #[test]
-fn a_token_that_is_not_accepted_or_may_not_write_is_told_with_the_way_out() {
+fn a_token_that_is_not_accepted_or_may_not_write_is_reported_with_the_way_out() {
     insta::assert_snapshot!(refusal(&Hub::new().always(To::Create, UNAUTHORIZED)), @r"
     cannot create the model owner/name: HUB does not accept the token
       caused by: the server answered 401 Unauthorized: Invalid credentials
@@ -691,7 +691,7 @@ fn a_connection_that_has_gone_silent_counts_as_cut() {
 }
 
 #[test]
-fn a_stop_ends_the_upload_wherever_it_is_and_the_next_one_goes_on() {
+fn a_stop_ends_the_upload_wherever_it_is_and_the_next_one_continues() {
     let folder = tempfile::tempdir().unwrap();
     let wanted = request(model(folder.path()));
     let late = Answer::Status("429 Too Many Requests", "Retry-After: 5\r\n", "");
@@ -749,7 +749,7 @@ fn a_file_that_changes_meanwhile_is_never_there_whole() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_before_anything_is_sent() {
+fn a_file_that_cannot_be_read_is_reported_before_anything_is_sent() {
     let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
     for path in [folder.path().join("absent"), folder.path().to_owned()] {
         let wanted = request(vec![("a.json".to_owned(), path.clone())]);
@@ -760,7 +760,7 @@ fn a_file_that_cannot_be_read_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn without_a_network_or_a_token_the_way_out_is_told_before_anything_is_sent() {
+fn without_a_network_or_a_token_the_way_out_is_reported_before_anything_is_sent() {
     let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
     let wanted = request(vec![on_disk(folder.path(), "a.json", b"{}")]);
     let text = |settings: &Settings, token: Option<&str>| {
@@ -786,7 +786,7 @@ fn without_a_network_or_a_token_the_way_out_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn a_model_card_that_the_hub_would_refuse_is_told_before_anything_is_sent() {
+fn a_model_card_that_the_hub_would_refuse_is_reported_before_anything_is_sent() {
     let (hub, folder) = (Hub::new(), tempfile::tempdir().unwrap());
     let wanted =
         request(vec![on_disk(folder.path(), "README.md", b"bad"), on_disk(folder.path(), "a.safetensors", b"weights")]);

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn words_beyond_the_64th_are_told_apart() {
+    fn words_beyond_the_64th_are_distinguished() {
         let matches: Vec<Match> = (0..200).flat_map(|word| [exact(word, word), exact(word, 199 - word)]).collect();
         let chosen = align(&matches, 200, 200);
         assert_eq!(chosen.len(), 200);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_triple_are_named() {
+    fn lines_that_are_not_triples_are_named() {
         let message = |text: &str| match read(gzip(text).as_slice()) {
             Err(ParaphraseFault::Content(message)) => message,
             other => panic!("{other:?}"),

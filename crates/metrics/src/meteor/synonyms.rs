@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_pair_are_named() {
+    fn lines_that_are_not_pairs_are_named() {
         let fault = Synonyms::parse("man\n1\nguy\none\n", "").unwrap_err();
         assert_eq!(fault, SynonymFault::Synsets("line 4: expected the number of a synset, found \"one\"".to_owned()));
         let fault = Synonyms::parse("man\n1\nguy\n", "").unwrap_err();

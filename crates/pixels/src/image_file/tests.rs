@@ -63,7 +63,7 @@ fn largest_difference(left: &RgbImage, right: &RgbImage) -> u8 {
 }
 
 #[test]
-fn format_is_told_by_content() {
+fn format_is_known_by_content() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("in_truth_a_png.jpg");
     fs::write(&path, encode(picture(), ImageFormat::Png)).unwrap();
@@ -73,7 +73,7 @@ fn format_is_told_by_content() {
 }
 
 #[test]
-fn whole_jpeg_with_bytes_behind_it_is_read() {
+fn whole_jpeg_with_bytes_after_it_is_read() {
     let mut bytes = jpeg(&picture());
     bytes.extend(b"\0\0 something else");
     assert!(largest_difference(&decode_rgb(&bytes).unwrap(), &picture()) < 20);
@@ -105,7 +105,7 @@ fn damaged_jpeg_header_is_refused() {
 }
 
 #[test]
-fn what_is_no_image_is_named() {
+fn what_is_not_an_image_is_named() {
     assert!(refused(b"").contains("the file is empty"));
     assert!(refused(b"a dog runs\n").contains("found text"));
     assert!(refused(b"\n<!DOCTYPE html><html>").contains("found an HTML or XML page"));

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_goes_first_and_another_preprocessor_is_told_of() {
+    fn the_processor_goes_first_and_another_preprocessor_is_reported() {
         let both = |first: Value, second: Value| {
             let found = found(&[(PROCESSOR_FILE, first), (PREPROCESSOR_FILE, second)]).unwrap().unwrap();
             (found.processor, found.note)

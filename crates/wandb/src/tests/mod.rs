@@ -284,7 +284,7 @@ fn a_dead_server_is_warned_of_once_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_refused_key_is_warned_of_once_and_the_run_goes_on() {
+fn a_refused_key_is_warned_of_once_and_the_run_continues() {
     let server = Recorder::start();
     server.fault_always("/graphql", Fault::Status(401));
     let stage = Stage::new(Some(&server.url));
@@ -349,7 +349,7 @@ fn a_redirect_to_the_same_host_is_not_followed_either_and_one_to_nowhere_does_no
 }
 
 #[test]
-fn a_run_that_is_deleted_at_the_server_goes_on_here() {
+fn a_run_that_is_deleted_at_the_server_continues_here() {
     let server = Recorder::start();
     server.fault_always("/file_stream", Fault::Status(410));
     let stage = Stage::new(Some(&server.url));
@@ -475,7 +475,7 @@ fn a_resumed_run_has_neither_holes_nor_rows_twice_when_only_the_server_knows_it(
 }
 
 #[test]
-fn a_run_that_ended_goes_on_without_its_end() {
+fn a_run_that_ended_continues_without_its_end() {
     let server = Recorder::start();
     let stage = Stage::new(Some(&server.url));
     let mut run = stage.start_with(&stage.settings(&[("WANDB_NAME", "first"), ("WANDB_TAGS", "a")]), None);

@@ -423,7 +423,7 @@ mod webdataset_tests {
     }
 
     #[test]
-    fn what_is_no_caption_is_told() {
+    fn what_is_not_a_caption_is_reported() {
         let mut builder = Builder::default();
         let mut read = |text| captions_of_json(&mut builder, "a.json", text).map_err(|error| describe(&error));
         assert!(read(r#"{"caption":3}"#).unwrap().is_empty());

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_caption_and_what_names_no_image_is_told() {
+    fn what_is_not_a_caption_and_what_names_no_image_is_reported() {
         let mut builder = Builder::default();
         let text = r#"[{"image":"a.jpg","caption":3},{"caption":"B"},{"image":"c.jpg","caption":NaN},{"image":"d.jpg"},{"n":1}]"#;
         parse(&mut builder, &AnnotationFile::single("c.json"), text).unwrap();

@@ -219,7 +219,7 @@ mod tests {
     use base::error::describe;
 
     #[test]
-    fn annotations_find_their_images_by_number_and_the_name_tells_the_split() {
+    fn annotations_find_their_images_by_number_and_the_name_says_the_split() {
         let text = r#"{"info":{},"images":[{"id":9,"file_name":"000000000009.jpg","height":1,"width":2},{"id":7,"file_name":"x.jpg"}],
             "licenses":[],"annotations":[{"id":1,"image_id":9,"caption":"A \"bowl\"."},{"id":2,"image_id":9,"caption":"Two"},
             {"id":3,"image_id":8,"caption":"Nobody"},{"id":4,"image_id":7,"bbox":[]}]}"#;

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn images_and_captions_are_told_apart_whatever_is_between_them() {
+    fn images_and_captions_are_distinguished_whatever_is_between_them() {
         for text in [
             "a.jpg\tA, b\nb.jpg\t\"B\" c\na.jpg\tC\n",
             "a.jpg,\"A, b\"\nb.jpg,\"\"\"B\"\" c\"\na.jpg,C\n",

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_nothing_are_passed_over_and_one_without_an_image_is_told() {
+    fn rows_of_nothing_are_skipped_and_one_without_an_image_is_reported() {
         let mut builder = Builder::default();
         parse(&mut builder, &AnnotationFile::single("t.csv"), "image,caption\na.jpg,A\n\n,\n,B\nnan,C\n").unwrap();
         let raw = builder.finish("");

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_told_by_its_number() {
+    fn a_line_is_known_by_its_number() {
         for (line, expected) in [
             ("a.jpg#0\tA dog", Some(("a.jpg", 0, "A dog"))),
             (" a b.jpg.1#12 \tA # dog", Some(("a b.jpg.1", 12, "A # dog"))),

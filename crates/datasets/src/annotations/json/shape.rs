@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_told_by_all_of_their_objects() {
+    fn shapes_are_known_by_all_of_their_objects() {
         for (text, expected) in [
             (r#"{"dataset":"x","images":[{"filename":"a","sentences":[]},{"b":1}]}"#, "ki"),
             (r#"{"images":[{"id":1,"file_name":"a"}],"annotations":[{"image_id":1,"caption":"x"}]}"#, "ci"),
