@@ -7,14 +7,12 @@ use super::RunConfig;
 
 /// The path that a key holds.
 pub enum PathKey<'a> {
-    /// A path.
     Path(&'a mut PathBuf),
     /// A folder, or the id of a repository.
     FolderOrId(&'a mut String),
 }
 
 impl PathKey<'_> {
-    /// The path.
     pub fn path(&self) -> &Path {
         match self {
             Self::Path(path) => path,

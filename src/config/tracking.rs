@@ -30,7 +30,6 @@ pub struct WandbConfig {
     pub entity: Option<String>,
     /// The run's name. Absent: `WANDB_NAME`, else that of the run's folder.
     pub name: Option<String>,
-    /// Its tags.
     pub tags: Vec<String>,
     /// Whether it gets pictures of the validation split, with the captions that the model writes.
     pub images: bool,

@@ -64,9 +64,7 @@ impl Default for TrainingConfig {
 /// `"N minutes"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaveInterval {
-    /// Updates.
     Updates(u64),
-    /// Minutes.
     Minutes(u64),
 }
 
@@ -151,7 +149,6 @@ pub enum BatchBy {
 pub enum DecayScope {
     /// Matrices and tables: neither biases nor LayerNorm parameters.
     Weights,
-    /// All.
     All,
 }
 

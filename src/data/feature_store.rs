@@ -38,7 +38,6 @@ pub type Key = [u8; 32];
 pub struct Description {
     /// Everything that the rows depend on besides their keys.
     pub content: Value,
-    /// Bytes of a row.
     pub row_bytes: usize,
 }
 
@@ -86,12 +85,10 @@ impl FeatureStore {
         Ok(store)
     }
 
-    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Bytes of a row.
     pub fn row_bytes(&self) -> usize {
         self.row_bytes
     }

@@ -25,9 +25,7 @@ use pixels::image_processor::ImageProcessor;
 pub struct Export<'a> {
     /// The model's shape.
     pub shape: &'a CaptionerShape,
-    /// Its parameters.
     pub parameters: &'a Parameters,
-    /// Its tokenizer.
     pub tokenizer: &'a CaptionTokenizer,
     /// How pixels become its input.
     pub processor: &'a ImageProcessor,

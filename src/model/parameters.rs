@@ -11,7 +11,6 @@ use candle_core::{DType, Device, DeviceLocation, Tensor, Var};
 use crate::model::role::{ParameterSpec, Role};
 use crate::model::weight_fit::check_fit;
 
-/// One parameter.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// Its values; an update changes them in place.

@@ -49,7 +49,6 @@ pub struct Role {
 pub struct ParameterSpec {
     /// Name, as in the files of transformers.
     pub name: String,
-    /// Shape.
     pub shape: Vec<usize>,
     /// Its first values where nothing is loaded.
     pub initializer: Initializer,

@@ -25,11 +25,9 @@ use pixels::image_processor::ImageProcessor;
 pub struct CaptioningModel {
     /// The model's shape.
     pub shape: CaptionerShape,
-    /// Its parameters.
     pub parameters: Parameters,
     /// The model, built on its parameters for evaluation.
     pub captioner: Captioner,
-    /// Its tokenizer.
     pub tokenizer: CaptionTokenizer,
     /// How pixels become its input.
     pub processor: ImageProcessor,

@@ -42,7 +42,6 @@ pub struct Process {
     pub gpus: Vec<String>,
     /// What the model is computed on.
     pub device: String,
-    /// Threads that compute.
     pub compute_threads: usize,
     /// Threads that load images.
     pub loader_threads: usize,

@@ -54,7 +54,6 @@ pub struct InitialModel {
     pub shape: CaptionerShape,
     /// Its parameters, the encoder frozen as the config says.
     pub parameters: Parameters,
-    /// Its tokenizer.
     pub tokenizer: CaptionTokenizer,
     /// How pixels become its input.
     pub processor: ImageProcessor,

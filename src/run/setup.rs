@@ -200,7 +200,6 @@ impl Setup {
         })
     }
 
-    /// The images as files.
     pub fn image_files(&self) -> Arc<ImageFiles> {
         let config = &self.plan.config;
         let augmentation = config.data.augmentation.as_ref().map(|augmentation| Augmentation {

@@ -15,7 +15,6 @@ pub struct Sample<'a> {
     pub image: usize,
     /// The model's caption.
     pub caption: &'a WrittenCaption,
-    /// The references.
     pub references: &'a [String],
 }
 
@@ -32,7 +31,6 @@ pub enum Event<'a> {
     EpochStarted {
         /// Its number, from 1.
         epoch: u64,
-        /// Its updates.
         num_updates: u64,
         /// Those done before.
         updates_done: u64,
@@ -45,10 +43,7 @@ pub enum Event<'a> {
         state: &'a TrainState,
     },
     /// A validation begins.
-    ValidationStarted {
-        /// Its batches.
-        num_batches: u64,
-    },
+    ValidationStarted { num_batches: u64 },
     /// A batch of a validation is done.
     ValidationBatch,
     /// A validation has its loss and begins to caption.

@@ -88,7 +88,6 @@ pub struct Trainer {
     pub data: TrainingData,
     /// The model.
     pub parameters: Parameters,
-    /// Its optimizer.
     pub optimizer: Optimizer,
     /// Progress.
     pub state: TrainState,

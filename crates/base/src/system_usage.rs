@@ -63,7 +63,6 @@ pub struct GpuUsage {
     pub busy_percent: f64,
     /// Memory in use, in bytes.
     pub memory_bytes: f64,
-    /// Total memory in bytes.
     pub memory_total_bytes: f64,
     /// In degrees Celsius.
     pub temperature: f64,

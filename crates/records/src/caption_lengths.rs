@@ -21,7 +21,6 @@ impl CaptionLengths {
         self
     }
 
-    /// All captions.
     pub fn num_captions(&self) -> usize {
         self.0.values().sum()
     }

@@ -18,7 +18,6 @@ pub struct MetricsLog {
     pub steps: Vec<StepRecord>,
     /// Completed epochs.
     pub epochs: Vec<EpochRecord>,
-    /// Validations.
     pub validations: Vec<ValidationRecord>,
     /// Splits that were captioned and scored by themselves.
     pub evaluations: Vec<EvaluationRecord>,

@@ -16,7 +16,6 @@ use crate::model::role::EncoderTraining;
 use crate::model::weight_names::Renamed;
 use pixels::image_processor::ImageProcessor;
 
-/// An image encoder.
 pub trait ImageEncoder: Debug + Send + Sync {
     /// `pixel_values` (B, 3, image, image), normalised, to hidden states (B, N, D); `cut` gets the states before each
     /// block.
@@ -49,7 +48,6 @@ pub struct VisionSizes {
 
 /// What a family's config says: everything that decides the encoder's parameters and arithmetic.
 pub trait EncoderFamily {
-    /// The sizes.
     fn sizes(&self) -> VisionSizes;
 
     /// Changes the side of the image. The position table then has another length: see [`fit_positions`].

@@ -27,7 +27,6 @@ pub struct BlockNames {
 pub struct BlockShape {
     /// Width.
     pub hidden_size: usize,
-    /// Attention heads.
     pub num_attention_heads: usize,
     /// Inner width of the MLP.
     pub intermediate_size: usize,

@@ -14,7 +14,6 @@ use base::{memory, terminal, threads};
 /// Seconds between two samples: the interval of W&B.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
-/// A sample.
 #[derive(Clone, Debug)]
 pub struct SystemSample {
     /// When, in seconds since 1970.

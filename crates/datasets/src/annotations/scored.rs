@@ -19,7 +19,6 @@ use base::error::failure;
 pub struct Scored {
     /// What the model wrote: several where the object has a list of them.
     pub candidates: Vec<String>,
-    /// The references.
     pub references: Vec<String>,
 }
 

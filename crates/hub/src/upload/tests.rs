@@ -116,7 +116,6 @@ impl Hub {
         Self { address: start(&state, storage), state }
     }
 
-    /// One with the repository.
     fn with_repository() -> Self {
         let hub = Self::new();
         {

@@ -16,11 +16,9 @@ use Form::{
 /// How much of a match belongs to the token; the rest is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// All of it.
     Whole,
     /// All but this many units at the end.
     AllBut(usize),
-    /// The first unit.
     FirstUnit,
     /// What precedes the first space or line end.
     BeforeSpace,
@@ -39,7 +37,6 @@ pub(super) enum Extent {
 pub(super) enum Form {
     /// It is not a token.
     Dropped,
-    /// It ends a line.
     LineEnd,
     /// It stays.
     Text,
@@ -71,7 +68,6 @@ pub(super) enum Form {
     AcronymAndStop,
 }
 
-/// One rule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     pub(super) pattern: &'static str,
