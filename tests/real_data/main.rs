@@ -1,6 +1,7 @@
 //! Checks on real data, against what `tests/reference/real_data.py` computed: `scripts/check-real-data.sh` runs them, and
 //! `cargo test` alone does not, since the data are not part of the project.
 
+#![expect(clippy::disallowed_methods, reason = "a check outside of the program reads and writes as it likes")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic, and its figures are wanted")]
 
 use std::path::PathBuf;
