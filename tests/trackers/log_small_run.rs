@@ -2,6 +2,8 @@
 //!
 //! `log-small-run DIR PNG [ID STEP]`: settings come from the environment; `ID STEP` goes on with a run.
 
+#![expect(clippy::disallowed_methods, reason = "its output is its result")]
+
 use std::io::Write as _;
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use base::stop::StopFlag;
-use base::{fault, terminal};
+use base::{error, terminal};
 use hub::{Upload, upload};
 
 fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) {
@@ -30,7 +30,7 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::SUCCESS
         }
         Err(error) => {
-            terminal::error(&fault::describe(&error));
+            terminal::error(&error::describe(&error));
             std::process::ExitCode::FAILURE
         }
     }
