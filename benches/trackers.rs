@@ -1,4 +1,4 @@
-//! What a step costs more when Weights & Biases is told of it: nobody, a file, a server that answers, one that is dead. A
+//! What logging to Weights & Biases adds to a step: off, to a file, to a server that answers, to one that is dead. A
 //! step is some milliseconds of products here, and something is sent all the time. The four are measured in turn, several
 //! rounds; the median is shown.
 //!

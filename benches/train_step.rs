@@ -173,7 +173,7 @@ fn stored_updates(
     let (length, hidden) = (encoder.sequence_length(), encoder.hidden_size());
     let description = Description { content: json!("bench"), row_bytes: 2 * length * hidden };
     let mut store = FeatureStore::open(folder, &description)?;
-    let mut appender = store.append(|_| true)?.context("somebody else writes")?;
+    let mut appender = store.append(|_| true)?.context("another process writes")?;
     let mut keys = HashMap::new();
     let features = random("features", &[length * hidden], &Device::Cpu)?.to_vec1::<f32>()?;
     let row = feature_bytes(&features, FeatureType::F16)?;

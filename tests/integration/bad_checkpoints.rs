@@ -1,4 +1,4 @@
-//! Checkpoint files that are damaged, or that somebody made to do damage: each is an error that names the file.
+//! Checkpoint files that are damaged, or made to do damage: each is an error that names the file.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};

@@ -1,4 +1,4 @@
-//! The binary as a person uses it: what it prints, its exit codes, and what it leaves behind.
+//! The binary as its users run it: what it prints, its exit codes, and the files it leaves.
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! SIGKILL at random moments of every phase of a run: what is gone on from ends in the very tensors of an undisturbed run.
+//! SIGKILL at random moments of every phase of a run: the resumed run ends in the very tensors of an undisturbed run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -122,7 +122,7 @@ keep_last = 2
         self.folder.path().join(name)
     }
 
-    /// Begins the run, or goes on where it can be gone on from.
+    /// Starts the run, or resumes it where it can be resumed.
     fn spawn(&self, workers: usize) -> Child {
         let mut command = binary();
         let begun =
@@ -336,7 +336,7 @@ fn a_run_killed_at_any_moment_ends_in_the_tensors_of_an_undisturbed_run() {
         for (name, bytes) in expected {
             assert!(found[name] == *bytes, "{variant:?}, round {round}: {name} differs: {}", job.log());
         }
-        // A run that was killed before its first checkpoint is not gone on from: another one is begun.
+        // A run that was killed before its first checkpoint is not resumed: another one is started.
         let mut left =
             [files_below(&job.path("data")), files_below(&job.path("cache")), files_below(&job.run())].concat();
         left.retain(|path| path.extension().is_some_and(|extension| extension == "partial"));

@@ -1,4 +1,4 @@
-//! Captions that are longer than the decoder: how many are cut is said before they are, and where a person looks later.
+//! Captions that are longer than the decoder: how many are cut is said beforehand, and where the user looks later.
 
 use std::fs;
 use std::path::Path;

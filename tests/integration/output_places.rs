@@ -1,4 +1,4 @@
-//! Every command that writes to a place that a person names, in folders with files, links and names of somebody's: whatever
+//! Every command that writes to a place that the user names, in folders with the user's own files and links: whatever
 //! comes of it, a kill included, these are as before.
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ fn trained_run() -> &'static Path {
     folder.path()
 }
 
-/// A folder with a source, files of somebody's elsewhere, and the place that is to be written into.
+/// A folder with a source, the user's files elsewhere, and the place that is to be written into.
 struct World {
     folder: tempfile::TempDir,
     random: Stream,
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// Puts something of somebody's into the place.
+    /// Puts something of the user's into the place.
     fn plant(&mut self) {
         let name = NAMES[self.below(NAMES.len())];
         let path = self.path("place").join(name);
@@ -141,11 +141,11 @@ impl World {
             5 => fs::hard_link(self.path(&format!("source/{number}.jpg")), &path).unwrap(),
             6 => fs::write(&path, r#"{"images":[{"filename":"1.jpg","split":"train","sentences":[{"raw":"mine"}]}]}"#)
                 .unwrap(),
-            _ => fs::write(&path, format!("somebody's {number}")).unwrap(),
+            _ => fs::write(&path, format!("the user's {number}")).unwrap(),
         }
     }
 
-    /// Puts something of somebody's in the place of a picture or file that the program wrote, or of its folder.
+    /// Puts something of the user's in the place of a picture or file that the program wrote, or of its folder.
     fn replace_ours(&mut self) {
         let place = self.path("place");
         let mut files = files_below(&place);
@@ -160,7 +160,7 @@ impl World {
                 let file = &files[self.below(number)];
                 // A new file, since some have several names.
                 fs::remove_file(file).unwrap();
-                fs::write(file, "changed by somebody").unwrap();
+                fs::write(file, "changed by the user").unwrap();
             }
             _ => {}
         }

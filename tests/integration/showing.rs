@@ -1,4 +1,4 @@
-//! What shows a run and its model to a person: the report, and the page that a model is tried on.
+//! What shows a run and its model: the report, and the page that a model is tried on.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Which file of a source is which image, what of a source decides about a data set, and what is told of the rest.
+//! Which file of a source is which image, what of a source decides about a data set, and what is reported of the rest.
 
 use std::fs;
 use std::path::Path;

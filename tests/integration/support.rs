@@ -175,7 +175,7 @@ pub(crate) fn binary() -> Command {
     command
 }
 
-/// Has the program take signals as one that a person starts, though whoever started the tests ignores some of them.
+/// Has the program take signals as when a user starts it, even if the tests were started with some of them ignored.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "the only way to change what a child process does before it runs")]
 pub(crate) fn with_default_signals(command: &mut Command) {

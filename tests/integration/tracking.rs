@@ -1,4 +1,4 @@
-//! What trackers are told of a run: W&B through a small server that does as its own, TensorBoard by its files.
+//! What trackers get of a run: W&B through a small server that behaves as its own, TensorBoard by its files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

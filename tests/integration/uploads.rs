@@ -138,7 +138,7 @@ fn a_run_uploads_its_best_model_and_one_that_cannot_ends_well_all_the_same() {
     let output = command.arg("--config").arg(config(folder.path(), "end")).output().unwrap();
     let text = stderr(&output);
     assert!(!output.status.success() && text.contains("no token found"), "{text}");
-    assert!(!folder.path().join("run").exists(), "it is told before anything is made");
+    assert!(!folder.path().join("run").exists(), "it is reported before anything is made");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Logs a small fixed run, which the scripts in `tests/reference` compare with the official client's.
 //!
-//! `log-small-run DIR PNG [ID STEP]`: settings come from the environment; `ID STEP` goes on with a run.
+//! `log-small-run DIR PNG [ID STEP]`: settings come from the environment; `ID STEP` resumes a run.
 
 #![expect(clippy::disallowed_methods, reason = "its output is its result")]
 
