@@ -110,7 +110,7 @@ fn a_cached_file_that_is_damaged_is_fetched_anew_and_without_a_network_is_an_err
     let (hub, cache) = (Hub::new(), tempfile::tempdir().unwrap());
     put(cache.path(), b"damaged", &sha256(&big()));
     let text = describe(&fetch_offline(cache.path(), &BIG_REQUEST).unwrap_err());
-    assert!(text.contains(&format!("should be {} and is {}", sha256(&big()), sha256(b"damaged"))), "{text}");
+    assert!(text.contains(&format!("should be {} but is {}", sha256(&big()), sha256(b"damaged"))), "{text}");
     assert_is_big(&fetch(&hub, cache.path(), &BIG_REQUEST).unwrap());
     assert_eq!(hub.ranges(), [""]);
 }

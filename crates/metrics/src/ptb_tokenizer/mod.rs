@@ -260,7 +260,7 @@ mod tests {
             ("in the U.S. and the E.U.", "in the u.s. and the e.u."),
             ("at 5 a.m. in Washington D.C.", "at 5 a.m. in washington d.c."),
             ("plan B. The man and vitamin C. He runs", "plan b the man and vitamin c he runs"),
-            ("a Sino-U.S. team", "a sino-u.s. pools"),
+            ("a Sino-U.S. team", "a sino-u.s. team"),
             ("U.S.-U.K. talks", "u.s.-u.k. talks"),
         ]);
     }

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(raw.images[1].captions, ["One | two"]);
         assert_eq!(raw.repairs.len(), 1);
         assert_eq!(raw.repairs[0].what, "2199200615.jpg#4");
-        assert!(raw.repairs[0].repair.starts_with("line 3 lacked"), "{:?}", raw.repairs);
+        assert!(raw.repairs[0].repair.starts_with("line 3 was missing"), "{:?}", raw.repairs);
     }
 
     #[test]
