@@ -427,7 +427,10 @@ mod tests {
     #[test]
     fn a_disk_without_room_is_an_error_before_anything_is_written() {
         let text = describe(&check_room(Path::new("cache"), 3_000_000_000, Some(1_000_000_000)).unwrap_err());
-        assert!(text.contains("needs 3.00 GB in cache, but only 1.00 GB are free") && text.contains("hint: "), "{text}");
+        assert!(
+            text.contains("needs 3.00 GB in cache, but only 1.00 GB are free") && text.contains("hint: "),
+            "{text}"
+        );
         assert!(check_room(Path::new("cache"), 100, Some(104)).is_err());
         check_room(Path::new("cache"), 100, Some(105)).unwrap();
         check_room(Path::new("cache"), 3, None).unwrap();
