@@ -1,6 +1,6 @@
 //! What logging to Weights & Biases adds to a step: off, to a file, to a server that answers, to one that is dead. A
-//! step is some milliseconds of products here, and something is sent all the time. The four are measured in turn, several
-//! rounds; the median is shown.
+//! step is some milliseconds of products here, and something is sent all the time. The four are measured in turn,
+//! several rounds; the median is shown.
 //!
 //!     cargo bench --bench trackers
 

@@ -1,5 +1,5 @@
-//! Our side of `benches/peers/torch_step.py`: one training step of the same model on random data, timed. Prints one line
-//! of JSON. `benches/compare.py` runs both sides in turn.
+//! Our side of `benches/peers/torch_step.py`: one training step of the same model on random data, timed. Prints one
+//! line of JSON. `benches/compare.py` runs both sides in turn.
 
 #![expect(clippy::print_stdout, reason = "its result is its output")]
 

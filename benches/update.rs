@@ -1,4 +1,5 @@
-//! Our side of `benches/peers/torch_update.py`: the norm of all gradients, clipping and AdamW over many parameters, timed.
+//! Our side of `benches/peers/torch_update.py`: the norm of all gradients, clipping and AdamW over many parameters,
+//! timed.
 
 #![expect(clippy::print_stdout, reason = "its result is its output")]
 

@@ -142,8 +142,8 @@ fn read<'a>(text: &'a str, origin: &'a str, overrides: &'a [String]) -> anyhow::
     Ok((config, document))
 }
 
-/// Checks `model.encoder.config` as its family does. [`EncoderConfig`] buffers the table to find the family in it, which
-/// loses the place of each key; here a mistake still has its place.
+/// Checks `model.encoder.config` as its family does. [`EncoderConfig`] buffers the table to find the family in it,
+/// which loses the place of each key; here a mistake still has its place.
 fn check_encoder_fields(config: &DeTable<'_>) -> Result<(), toml::de::Error> {
     let found = ["model", "encoder", "config"].iter().try_fold(None, |found: Option<&Spanned<DeValue<'_>>>, key| {
         let table = found.map_or(Some(config), |value| value.get_ref().as_table())?;

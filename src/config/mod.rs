@@ -91,8 +91,8 @@ impl RunConfig {
     }
 }
 
-/// Dotted keys that the user wrote, to distinguish defaults from choices. Two configs that say the same are equal, however
-/// much of it was written out.
+/// Dotted keys that the user wrote, to distinguish defaults from choices. Two configs that say the same are equal,
+/// however much of it was written out.
 #[derive(Clone, Debug, Default)]
 pub struct WrittenKeys(BTreeSet<String>);
 

@@ -395,8 +395,8 @@ fn multiple(key: &'static str, value: usize, divisor_key: &str, divisor: usize) 
     violation(key, format!("must be a multiple of {divisor_key} = {divisor}, found {value}"), hint)
 }
 
-/// Finds paths whose backslashes TOML has read as line breaks and tabs, such as `"C:\new"` and `"data\bench"`: a path with
-/// control characters is hardly ever meant.
+/// Finds paths whose backslashes TOML has read as line breaks and tabs, such as `"C:\new"` and `"data\bench"`: a path
+/// with control characters is hardly ever meant.
 fn check_paths(config: &RunConfig) -> Checked {
     for (key, path) in config.clone().paths_mut() {
         let text = path.path().to_string_lossy();

@@ -8,8 +8,8 @@ use crate::config::BatchBy;
 use crate::data::batch::Example;
 use base::random::Stream;
 
-/// The order of the examples in an epoch: a permutation of their indices that depends only on the seed, the epoch and the
-/// examples' images.
+/// The order of the examples in an epoch: a permutation of their indices that depends only on the seed, the epoch and
+/// the examples' images.
 pub fn epoch_order(seed: u64, epoch: u64, examples: &[Example], batch_by: BatchBy) -> Vec<u32> {
     let num_examples = u32::try_from(examples.len()).expect("a data set has fewer than 2^32 examples");
     let mut order: Vec<u32> = (0..num_examples).collect();

@@ -1,5 +1,5 @@
-//! Which images are for training, validation and testing. A split is by image, never by caption, so that no image is on two
-//! sides.
+//! Which images are for training, validation and testing. A split is by image, never by caption, so that no image is on
+//! two sides.
 
 use crate::config::SplitSource;
 use base::error::failure;

@@ -1,6 +1,6 @@
 //! Beam search as `generate` of transformers (5.x) does it: of all next tokens of all running beams the most probable
-//! continuations are looked at, twice as many as there are beams; those that end are kept as captions when they are among
-//! the first, the rest run on.
+//! continuations are looked at, twice as many as there are beams; those that end are kept as captions when they are
+//! among the first, the rest run on.
 //!
 //! Sums of log-probabilities are f64 here and f32 there: captions differ where two are equally probable up to rounding.
 
@@ -143,8 +143,8 @@ impl Search for BeamSearch {
 }
 
 impl BeamSearch {
-    /// All images of a batch have the same number of running beams. Where fewer can be continued, the rest are impossible,
-    /// out of which nothing grows.
+    /// All images of a batch have the same number of running beams. Where fewer can be continued, the rest are
+    /// impossible, out of which nothing grows.
     fn fill_up(&mut self, before: &[Beam], parents: &mut Vec<usize>) {
         while self.running.len() < self.num_beams {
             let mut caption = before[0].caption.clone();

@@ -194,8 +194,8 @@ impl<'a> Places<'a> {
     }
 }
 
-/// What an image may be called: its path, the name of its file, and that name without its ending. Numbers are ids, unless
-/// there are none.
+/// What an image may be called: its path, the name of its file, and that name without its ending. Numbers are ids,
+/// unless there are none.
 fn forms(path: &str, with_numbers: bool) -> Vec<&str> {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     let mut forms = vec![path, name];

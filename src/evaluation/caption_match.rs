@@ -1,5 +1,5 @@
-//! How many images got a caption that is, word for word, one of their own references; compared with two baselines that know
-//! nothing of the image.
+//! How many images got a caption that is, word for word, one of their own references; compared with two baselines that
+//! know nothing of the image.
 //!
 //! A measure for data sets whose captions follow from the picture. For photographs it is close to 0.
 

@@ -10,8 +10,8 @@ use crate::tokenizer::CaptionTokenizer;
 pub struct CaptionWord {
     /// The word as written in the caption, without spaces.
     pub text: String,
-    /// How much it looks at the prefix tokens (class token, registers) and then at each patch, row by row, of sum 1: the
-    /// mean of its tokens. Empty if unknown.
+    /// How much it looks at the prefix tokens (class token, registers) and then at each patch, row by row, of sum 1:
+    /// the mean of its tokens. Empty if unknown.
     pub attention: Vec<f32>,
 }
 

@@ -69,8 +69,8 @@ impl<'a> CaptionWriter<'a> {
         Ok(self.model.cross_key_values(&states)?)
     }
 
-    /// For each token of the best caption of each image, and for its end where it has one: how much attention it pays to the class
-    /// token and at each patch, of sum 1, as a mean over all heads and blocks of the decoder.
+    /// For each token of the best caption of each image, and for its end where it has one: how much attention it pays
+    /// to the class token and at each patch, of sum 1, as a mean over all heads and blocks of the decoder.
     ///
     /// # Errors
     /// Keys and values that do not fit the model.

@@ -21,8 +21,8 @@ pub struct EncodeSettings {
     pub device: Device,
 }
 
-/// Encodes `views`. `keep` gets some of them at a time with their outputs, and returns whether to continue; the result is
-/// whether all were encoded.
+/// Encodes `views`. `keep` gets some of them at a time with their outputs, and returns whether to continue; the result
+/// is whether all were encoded.
 ///
 /// # Errors
 /// An image that cannot be read; what `keep` returns.

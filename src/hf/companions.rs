@@ -37,7 +37,8 @@ pub fn read_tokenizer(
     Ok((tokenizer, config))
 }
 
-/// The image processing of a model's folder, for the wanted image size. What the user should know about it goes to `notes`.
+/// The image processing of a model's folder, for the wanted image size. What the user should know about it goes to
+/// `notes`.
 ///
 /// # Errors
 /// A folder that does not describe it; a description that cannot be used.

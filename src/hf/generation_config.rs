@@ -177,8 +177,8 @@ mod tests {
         assert_eq!(found.decoding, DecodingConfig { max_new_tokens: Some(20), ..DecodingConfig::default() });
     }
 
-    /// What transformers 5.24 writes at most: `generation_config.json`, `config.json`, the decoder's part of it, and the
-    /// new tokens, the end token included.
+    /// What transformers 5.24 writes at most: `generation_config.json`, `config.json`, the decoder's part of it, and
+    /// the new tokens, the end token included.
     #[test]
     fn the_longest_caption_is_that_of_generate() {
         let none = || Value::Null;

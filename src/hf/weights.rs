@@ -86,8 +86,8 @@ fn read_file(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
     Ok(tensors)
 }
 
-/// The content of a safetensors file that fits into memory. What cannot be one is refused by its first bytes: a page, or
-/// gigabytes of nothing.
+/// The content of a safetensors file that fits into memory. What cannot be one is refused by its first bytes: a page,
+/// or gigabytes of nothing.
 fn read_weights(path: &Path) -> anyhow::Result<Vec<u8>> {
     const LENGTH_BYTES: u64 = 8;
     let mut file = bounded_file::open(path)?;

@@ -16,7 +16,8 @@ pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
     forecast::memory(&setup.plan, length, targets, memory::resident_bytes(), moments)
 }
 
-/// Why the machine's memory does not suffice. `None`: it does, or the system does not say; that of a GPU is not forecast.
+/// Why the machine's memory does not suffice. `None`: it does, or the system does not say; that of a GPU is not
+/// forecast.
 pub fn memory_complaint(setup: &Setup) -> Option<String> {
     if setup.plan.gpu.is_some() {
         return None;

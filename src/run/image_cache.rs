@@ -1,8 +1,8 @@
 //! What a run keeps on disk of its images, so that each is encoded (frozen encoder) or decoded and resized (trained
 //! encoder) once: not once for each caption, not once for each epoch, not once for each run.
 //!
-//! A store's folder is named by everything that its rows depend on beside the image, a row by the image's content. Another
-//! encoder, image processor, precision or picture is another row, so that none is ever out of date.
+//! A store's folder is named by everything that its rows depend on beside the image, a row by the image's content.
+//! Another encoder, image processor, precision or picture is another row, so that none is ever out of date.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -256,8 +256,8 @@ fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// Parameters, and two moments and the gradient of those that are trained, must fit into the memory that is `available`:
-/// nothing of it is taken before.
+/// Parameters, and two moments and the gradient of those that are trained, must fit into the memory that is
+/// `available`: nothing of it is taken before.
 fn check_memory(
     specs: &[ParameterSpec],
     shape: &CaptionerShape,

@@ -1,5 +1,5 @@
-//! `status.json`: how a run ended. While a process trains, and after one that was killed, it says `running`; a resume sets
-//! it back to that.
+//! `status.json`: how a run ended. While a process trains, and after one that was killed, it says `running`; a resume
+//! sets it back to that.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};

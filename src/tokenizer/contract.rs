@@ -3,8 +3,8 @@
 //! - Its ids are 0 to n - 1, each token has one of its own, and n is at most `tokenizer.vocab_size`.
 //! - It has the special tokens that the config names, and no text of a caption makes one of them.
 //! - A caption that is encoded and decoded is the same text, lower-cased if the config says so.
-//! - A caption is always encoded in the same way, and to no more than its length. This is not seen from outside: each kind
-//!   says which models and parts of a `tokenizer.json` keep to it.
+//! - A caption is always encoded in the same way, and to no more than its length. This is not seen from outside: each
+//!   kind says which models and parts of a `tokenizer.json` keep to it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -184,8 +184,8 @@ pub(super) fn check_length(token: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes sure that no token is overlong and that each has an id of its own: of two with one id a text of the model would
-/// name either.
+/// Makes sure that no token is overlong and that each has an id of its own: of two with one id a text of the model
+/// would name either.
 ///
 /// # Errors
 /// An overlong token, an invalid id, or one that two tokens have.

@@ -77,7 +77,8 @@ impl CaptionTokenizer {
         fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let whole = self.to_json()?;
         let (vocab, merges) = two_files(&whole)?;
-        // The file that says all is written first: it can be read without the others, and they cannot without one another.
+        // The file that says all is written first: it can be read without the others, and they cannot without one
+        // another.
         for (name, text) in [(TOKENIZER, whole), (VOCAB, vocab), (MERGES, merges)] {
             let path = folder.join(name);
             atomic_file::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;

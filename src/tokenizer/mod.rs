@@ -1,8 +1,8 @@
-//! Captions to ids and back (on the `tokenizers` crate). What is required of a tokenizer is in `contract.rs`; the one kind
-//! of it is byte-level BPE.
+//! Captions to ids and back (on the `tokenizers` crate). What is required of a tokenizer is in `contract.rs`; the one
+//! kind of it is byte-level BPE.
 //!
-//! No special token is ever made from the text of a caption: where one belongs is decided by who builds a sequence, not by
-//! what a caption says.
+//! No special token is ever made from the text of a caption: where one belongs is decided by who builds a sequence, not
+//! by what a caption says.
 
 mod byte_level_bpe;
 mod contract;
@@ -34,8 +34,9 @@ pub struct CaptionTokenizer {
 }
 
 impl CaptionTokenizer {
-    /// Learns a byte-level BPE of at most `config.vocab_size` tokens: ids 0 to 3 are pad, start, end and unk (fewer where
-    /// two are the same text), then the bytes, then the merges. The same captions give the same file, byte for byte.
+    /// Learns a byte-level BPE of at most `config.vocab_size` tokens: ids 0 to 3 are pad, start, end and unk (fewer
+    /// where two are the same text), then the bytes, then the merges. The same captions give the same file, byte for
+    /// byte.
     ///
     /// # Errors
     /// No caption with text in it; a vocabulary too small for bytes and special tokens; a special token whose text

@@ -1,5 +1,5 @@
-//! What the `tokenizers` crate takes for granted of a file, and panics without, and what it would do without end: checked
-//! before it is handed over.
+//! What the `tokenizers` crate takes for granted of a file, and panics without, and what it would do without end:
+//! checked before it is handed over.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -31,12 +31,12 @@ struct File {
     model: Map<String, Value>,
 }
 
-/// Makes sure that the text of a `tokenizer.json` describes a tokenizer of a known kind that can be built. Returns what was
-/// checked, as text.
+/// Makes sure that the text of a `tokenizer.json` describes a tokenizer of a known kind that can be built. Returns what
+/// was checked, as text.
 ///
 /// # Errors
-/// Text that is not a tokenizer; a model of another kind, with a prefix or with dropout; merges of something other than tokens; parts
-/// that its kind does not list.
+/// Text that is not a tokenizer; a model of another kind, with a prefix or with dropout; merges of something other than
+/// tokens; parts that its kind does not list.
 pub(super) fn check(text: &str) -> anyhow::Result<String> {
     let mut file: File = serde_json::from_str(text).context("not a tokenizer")?;
     if file.version.is_null() {

@@ -129,8 +129,8 @@ fn check_pattern(pattern: &Value) -> anyhow::Result<Pattern<'_>> {
     Ok(found)
 }
 
-/// How often the numbers in braces of a regular expression write out a part of it, if they are within one another; `None`
-/// for braces that are no such numbers.
+/// How often the numbers in braces of a regular expression write out a part of it, if they are within one another;
+/// `None` for braces that are no such numbers.
 fn repetitions(regex: &str) -> Option<usize> {
     let (mut rest, mut in_class, mut product) = (regex, 0_usize, 1_usize);
     while let Some(character) = rest.chars().next() {

@@ -42,8 +42,8 @@ impl fmt::Display for Alarm {
     }
 }
 
-/// What a validation warns of: a loss that is not finite or has jumped since the last validation, jumps of training losses
-/// in between, and degenerate captions.
+/// What a validation warns of: a loss that is not finite or has jumped since the last validation, jumps of training
+/// losses in between, and degenerate captions.
 pub fn alarms(val_loss: f64, previous: Option<f64>, jumps: Option<Jumps>, captions: &[WrittenCaption]) -> Vec<Alarm> {
     let mut alarms = Vec::new();
     if !val_loss.is_finite() {

@@ -23,8 +23,8 @@ pub trait Collective: fmt::Debug {
         self.rank() == 0
     }
 
-    /// Replaces each tensor by its sum over all processes, which has the same bits everywhere. All processes pass tensors
-    /// of the same shapes in the same order. On a GPU the sum is queued, and nothing waits for it.
+    /// Replaces each tensor by its sum over all processes, which has the same bits everywhere. All processes pass
+    /// tensors of the same shapes in the same order. On a GPU the sum is queued, and nothing waits for it.
     ///
     /// # Errors
     /// A process that is gone.

@@ -17,8 +17,8 @@ const PROCESS_BYTES: usize = 100 << 20;
 pub struct MemoryForecast {
     /// Parameters, their gradients and the optimizer's moments.
     pub model: usize,
-    /// The most that one phase needs in addition: an update with what its backward pass keeps, a batch of the validation,
-    /// or a batch of images that is encoded.
+    /// The most that one phase needs in addition: an update with what its backward pass keeps, a batch of the
+    /// validation, or a batch of images that is encoded.
     pub activations: usize,
     /// Batches loaded ahead of the loop.
     pub batches: usize,
@@ -74,8 +74,8 @@ impl MemoryForecast {
     }
 }
 
-/// Counts the buffers of a run whose batches are at most `length` tokens long with `targets` targets. `resident` is what
-/// the process holds, in bytes, once data, parameters and `moments` values of the optimizer have been read.
+/// Counts the buffers of a run whose batches are at most `length` tokens long with `targets` targets. `resident` is
+/// what the process holds, in bytes, once data, parameters and `moments` values of the optimizer have been read.
 pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u64>, moments: usize) -> MemoryForecast {
     let float = size_of::<f32>();
     let resident = resident.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));

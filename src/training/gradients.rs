@@ -1,5 +1,5 @@
-//! The gradients of one update, by parameter name: the sum over the parts of its batches, whichever thread computed which
-//! part, in whatever order.
+//! The gradients of one update, by parameter name: the sum over the parts of its batches, whichever thread computed
+//! which part, in whatever order.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,8 @@ use candle_core::backprop::GradStore;
 use crate::model::parameters::Parameters;
 use ops::{self, GradientSink};
 
-/// Adds up the gradients of the parts as they arrive. The result does not depend on the order of arrival: the terms are the
-/// leaves of a binary tree, and siblings are added when the second has arrived.
+/// Adds up the gradients of the parts as they arrive. The result does not depend on the order of arrival: the terms are
+/// the leaves of a binary tree, and siblings are added when the second has arrived.
 pub struct GradientSums {
     num_parts: usize,
     /// Gradients of the weights of matrix products; nothing else refers to these tensors.

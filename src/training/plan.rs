@@ -166,8 +166,8 @@ impl RunPlan {
     }
 }
 
-/// Into how many parts a batch is split: as many as there are threads, if each part has enough pairs for its products to
-/// stay efficient, and so that no thread is left over.
+/// Into how many parts a batch is split: as many as there are threads, if each part has enough pairs for its products
+/// to stay efficient, and so that no thread is left over.
 fn num_pools_for(batch_size: usize, num_threads: usize) -> usize {
     const MIN_PAIRS: usize = 4;
     let max = (batch_size / MIN_PAIRS).min(num_threads).max(1);

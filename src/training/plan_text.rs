@@ -65,7 +65,7 @@ impl RunPlan {
         let cache = if cached == 0 {
             "none".to_owned()
         } else {
-            format!("{:.2} GB on disk in {}", cached as f64 / 1e9, self.cache_folder().display())
+            format!("{:.2} GB on disk in {}", cached as f64 / base::GIGABYTE, self.cache_folder().display())
         };
         let mut lines = vec![
             format!(

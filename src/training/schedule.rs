@@ -2,8 +2,8 @@
 
 use crate::config::{ScheduleConfig, ScheduleKind};
 
-/// Factor on the peak learning rate for update number `step`, counted from 0, of `total_steps`. With a warm-up the first
-/// update has the factor 0.
+/// Factor on the peak learning rate for update number `step`, counted from 0, of `total_steps`. With a warm-up the
+/// first update has the factor 0.
 pub fn learning_rate_factor(schedule: &ScheduleConfig, step: u64, total_steps: u64) -> f64 {
     let warmup = schedule.warmup_steps as u64;
     if step < warmup {

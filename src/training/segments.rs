@@ -1,7 +1,7 @@
 //! A forward pass in segments, so that its backward pass needs little memory.
 //!
-//! candle keeps every intermediate result, and every gradient, until the whole backward pass is over. With the graph cut
-//! into separate segments, what a segment kept is freed as soon as its own backward pass is done.
+//! candle keeps every intermediate result, and every gradient, until the whole backward pass is over. With the graph
+//! cut into separate segments, what a segment kept is freed as soon as its own backward pass is done.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};

@@ -70,8 +70,8 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     Ok(TimeForecast { step, encoding })
 }
 
-/// Seconds of a job whose images are read during the arithmetic: on the same cores, unless a GPU computes, and by at most
-/// the threads that load.
+/// Seconds of a job whose images are read during the arithmetic: on the same cores, unless a GPU computes, and by at
+/// most the threads that load.
 fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = plan.num_workers.min(cores);

@@ -89,8 +89,8 @@ impl Losses {
     }
 }
 
-/// Loss and gradients of an update's batches: the gradient of (sum of the losses / their count), over all processes. Each pool
-/// takes its share of this process's batches, one after the other.
+/// Loss and gradients of an update's batches: the gradient of (sum of the losses / their count), over all processes.
+/// Each pool takes its share of this process's batches, one after the other.
 ///
 /// # Errors
 /// A trainable parameter without a gradient; a batch that does not fit the model; a process that is gone.

@@ -1,5 +1,5 @@
-//! The operations, training and captioning on a GPU against the CPU. Needs a GPU, or the stand-in for its libraries that
-//! `scripts/check-cuda.sh` puts in their place.
+//! The operations, training and captioning on a GPU against the CPU. Needs a GPU, or the stand-in for its libraries
+//! that `scripts/check-cuda.sh` puts in their place.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 

@@ -1,4 +1,5 @@
-//! The loop in several processes that train together, for which threads stand in here: they decide as one, and one writes.
+//! The loop in several processes that train together, for which threads stand in here: they decide as one, and one
+//! writes.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What is printed to be copied does what it says when it is copied, whatever names hold; and paths that are given below
-//! the home folder are there.
+//! What is printed to be copied does what it says when it is copied, whatever names hold; and paths that are given
+//! below the home folder are there.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The README, the pages of `docs/` and the comments of `configs/` say what the program does: their commands parse, and the
-//! keys, formats, files and links that they name exist.
+//! The README, the pages of `docs/` and the comments of `configs/` say what the program does: their commands parse, and
+//! the keys, formats, files and links that they name exist.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -374,8 +374,8 @@ fn look_alike() -> [(&'static str, Vec<u8>); 2] {
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A Hub on this machine that has the look-alike; the address it answers at. The first connection for the archive is cut
-/// in its middle.
+/// A Hub on this machine that has the look-alike; the address it answers at. The first connection for the archive is
+/// cut in its middle.
 fn hub() -> String {
     let (files, is_first) = (look_alike(), AtomicBool::new(true));
     test_server::serve(move |request| answer(request, &files, &is_first))

@@ -249,8 +249,8 @@ fn kill_in(job: &Job, child: &mut Child, phase: Phase, num_validations: usize, d
     if child.wait().unwrap().success() { None } else { Some(()) }
 }
 
-/// Suspends the process, resumes its run with another one, and wakes it up: both end in the tensors of an undisturbed run,
-/// each in a folder of its own. Whether that could be tried: the process may have ended before.
+/// Suspends the process, resumes its run with another one, and wakes it up: both end in the tensors of an undisturbed
+/// run, each in a folder of its own. Whether that could be tried: the process may have ended before.
 #[cfg(unix)]
 fn resume_while_the_original_lives(job: &Job, expected: &BTreeMap<String, Vec<u8>>) -> bool {
     let mut original = job.spawn(2);

@@ -1,5 +1,5 @@
-//! Where an image lies, and what that says: which of several files of one name is meant, that none is, and what it is for;
-//! splits under other names, and lists of splits that nobody reads.
+//! Where an image lies, and what that says: which of several files of one name is meant, that none is, and what it is
+//! for; splits under other names, and lists of splits that nobody reads.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What people do to a data set before and after it is prepared: they correct captions, exchange pictures, copy from other
-//! systems, leave odd files around, and bring splits in the form in which they have them.
+//! What people do to a data set before and after it is prepared: they correct captions, exchange pictures, copy from
+//! other systems, leave odd files around, and bring splits in the form in which they have them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Models that come from elsewhere and go elsewhere: what is read of a folder, what a run makes of it, what is exported.
+//! Models that come from elsewhere and go elsewhere: what is read of a folder, what a run makes of it, what is
+//! exported.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Files of captions that are not read, or only in part: nothing of them vanishes in silence, and nothing that was held out
-//! becomes training data because of them.
+//! Files of captions that are not read, or only in part: nothing of them vanishes in silence, and nothing that was held
+//! out becomes training data because of them.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! What earlier releases wrote is read: data set, run folder, checkpoint, cache and export of `tests/fixtures/release_*`,
-//! made by `tests/reference/release.py`.
+//! What earlier releases wrote is read: data set, run folder, checkpoint, cache and export of
+//! `tests/fixtures/release_*`, made by `tests/reference/release.py`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -138,11 +138,10 @@ impl Crate {
                     continue;
                 }
                 let shared = module.path.iter().zip(target).take_while(|(a, b)| a == b).count();
-                let name = |path: &'_ [String]| path.get(shared).map_or(".".to_owned(), Clone::clone);
-                let (from, to) = (name(&module.path), name(target));
+                let (from, to) = (name_at(&module.path, shared), name_at(target, shared));
                 let place = format!("{}:{}", module.file.display(), reference.line);
                 let edges = rooms.entry(&module.path[..shared]).or_default();
-                edges.entry((leak(from), leak(to))).or_insert(place);
+                edges.entry((from, to)).or_insert(place);
             }
         }
         let mut found = Vec::new();
@@ -158,9 +157,9 @@ impl Crate {
     }
 }
 
-/// Names live as long as the test.
-fn leak(name: String) -> &'static str {
-    Box::leak(name.into_boxed_str())
+/// The child of a room that a path leads through; `.` for the room's own file.
+fn name_at(path: &[String], depth: usize) -> &str {
+    path.get(depth).map_or(".", String::as_str)
 }
 
 /// The shortest circles of a graph whose edges have a place each; one that holds a shorter one is left out.

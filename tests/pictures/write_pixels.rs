@@ -1,5 +1,6 @@
 //! Writes what the program reads of pictures: for each file NAME of the folder FROM a file NAME.ppm with its pixels, or
-//! NAME.error with the reason why there are none, in the folder TO. `scripts/check-jpegs.py` holds them against Pillow's.
+//! NAME.error with the reason why there are none, in the folder TO. `scripts/check-jpegs.py` holds them against
+//! Pillow's.
 //!
 //!     write_pixels FROM TO
 

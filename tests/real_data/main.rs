@@ -1,5 +1,5 @@
-//! Checks on real data, against what `tests/reference/real_data.py` computed: `scripts/check-real-data.sh` runs them, and
-//! `cargo test` alone does not, since the data are not part of the project.
+//! Checks on real data, against what `tests/reference/real_data.py` computed: `scripts/check-real-data.sh` runs them,
+//! and `cargo test` alone does not, since the data are not part of the project.
 
 #![expect(clippy::disallowed_methods, reason = "a check outside of the program reads and writes as it likes")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic, and its figures are wanted")]
@@ -19,8 +19,8 @@ use metrics::ptb_tokenizer::PtbTokenizer;
 
 /// Both sides in f64, twelve layers, states up to 30.
 const STATES_F64: f64 = 1e-9;
-/// Both sides in f32. A picture can stir the network so much that each side is nearly that far from f64, and they from each
-/// other further than that; then it is our distance from f64 that must be like PyTorch's.
+/// Both sides in f32. A picture can stir the network so much that each side is nearly that far from f64, and they from
+/// each other further than that; then it is our distance from f64 that must be like PyTorch's.
 const STATES_F32: f64 = 3e-4;
 /// Our distance from f64 over PyTorch's: two sums of the same numbers in another order.
 const LIKE: f64 = 1.5;

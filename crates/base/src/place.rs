@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// Files that systems put into folders. They do not count as the user's, and are never touched.
 const OF_SYSTEMS: [&str; 5] = [".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini", "lost+found"];
 
-/// The first entry by name of `folder` that belongs to the user: not put there by the system, and not `ours`, which gets
-/// its path. `None` also if the folder does not exist.
+/// The first entry by name of `folder` that belongs to the user: not put there by the system, and not `ours`, which
+/// gets its path. `None` also if the folder does not exist.
 ///
 /// # Errors
 /// A folder that cannot be listed, a file in its place, or a dangling link.

@@ -1,5 +1,5 @@
-//! From the id of a Hugging Face Hub repository to a local folder, and from local files to a repository. Bytes and paths;
-//! nothing about models.
+//! From the id of a Hugging Face Hub repository to a local folder, and from local files to a repository. Bytes and
+//! paths; nothing about models.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
@@ -46,8 +46,8 @@ use requests::{check_repository, check_request, check_upload, is_id};
 /// `HF_HUB_OFFLINE`.
 ///
 /// # Errors
-/// An invalid id; a repository or file that does not exist or is not accessible; weights only in PyTorch's own format; no
-/// network and no cached copy; a program built without the feature `hub`.
+/// An invalid id; a repository or file that does not exist or is not accessible; weights only in PyTorch's own format;
+/// no network and no cached copy; a program built without the feature `hub`.
 #[cfg_attr(not(feature = "client"), expect(unused_variables, reason = "nothing can be downloaded"))]
 pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
     if !is_id(id) {
@@ -67,17 +67,17 @@ pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
 
 /// The files of a dataset repository: what the Hub's ordinary cache lacks is downloaded into it.
 ///
-/// A branch or tag is resolved to a commit first, and all files are of that commit. The server's hash of a file is requested
-/// before the file, which gets its name only when it has that hash; a file in the cache is read once to check it. An
-/// interrupted download is resumed. Temporary failures are retried. If the Hub cannot be reached or does not answer, the
-/// last known commit of the branch is used.
+/// A branch or tag is resolved to a commit first, and all files are of that commit. The server's hash of a file is
+/// requested before the file, which gets its name only when it has that hash; a file in the cache is read once to check
+/// it. An interrupted download is resumed. Temporary failures are retried. If the Hub cannot be reached or does not
+/// answer, the last known commit of the branch is used.
 ///
 /// The environment variables are those of [`model_folder`]; with `HF_HUB_OFFLINE` the Hub is not contacted.
 ///
 /// # Errors
-/// An invalid id, revision or file name; a repository, revision or file that does not exist or is not accessible; no network;
-/// a server that refuses for too long or sends other content than it announced; too little disk space; a cache that cannot
-/// be written; offline, a file that is not in the cache; a program built without the feature `hub`.
+/// An invalid id, revision or file name; a repository, revision or file that does not exist or is not accessible; no
+/// network; a server that refuses for too long or sends other content than it announced; too little disk space; a cache
+/// that cannot be written; offline, a file that is not in the cache; a program built without the feature `hub`.
 pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
     check_request(request)?;
     #[cfg(feature = "client")]
@@ -91,16 +91,17 @@ pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedD
 
 /// Uploads files to a model repository on the Hub.
 ///
-/// What the repository or its storage already has is not sent again, so the same call resumes after a failure or a stop.
-/// Large files are read piece by piece. Temporary failures are retried; a commit whose answer was lost is looked for before
-/// it is made again.
+/// What the repository or its storage already has is not sent again, so the same call resumes after a failure or a
+/// stop. Large files are read piece by piece. Temporary failures are retried; a commit whose answer was lost is looked
+/// for before it is made again.
 ///
 /// `HF_TOKEN`, or the token that `hf auth login` stored, must have write access; `HF_ENDPOINT` names another Hub.
 ///
 /// # Errors
-/// An invalid id or path, two files with one path, no message; `HF_HUB_OFFLINE`; no token, or one without write access; an
-/// existing public repository if a private one is requested; no network; a server that refuses; a file that cannot be read
-/// or changes during the upload; a stop, with [`UploadStopped`] in the chain; a program built without the feature `hub`.
+/// An invalid id or path, two files with one path, no message; `HF_HUB_OFFLINE`; no token, or one without write access;
+/// an existing public repository if a private one is requested; no network; a server that refuses; a file that cannot
+/// be read or changes during the upload; a stop, with [`UploadStopped`] in the chain; a program built without the
+/// feature `hub`.
 #[cfg_attr(not(feature = "client"), expect(unused_variables, reason = "nothing can be uploaded"))]
 pub fn upload(request: &Upload, stop: &StopFlag) -> anyhow::Result<Uploaded> {
     check_upload(request)?;

@@ -118,8 +118,8 @@ pub struct Upload {
     pub private: bool,
     /// The commit message.
     pub message: String,
-    /// Paths in the repository, with `/` between folders, and their local files, which must not change during the upload. Files
-    /// with other paths stay.
+    /// Paths in the repository, with `/` between folders, and their local files, which must not change during the
+    /// upload. Files with other paths stay.
     pub files: Vec<(String, PathBuf)>,
 }
 

@@ -1,5 +1,5 @@
-//! CIDEr-D (Vedantam et al. 2015), as `pycocoevalcap` computes it: the similarity of TF-IDF vectors of n-grams, clipped,
-//! with a penalty for a different length; no stemming.
+//! CIDEr-D (Vedantam et al. 2015), as `pycocoevalcap` computes it: the similarity of TF-IDF vectors of n-grams,
+//! clipped, with a penalty for a different length; no stemming.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ const SIGMA: f64 = 6.0;
 /// Index of the order whose count is a caption's length: that of pairs, as in `pycocoevalcap`.
 const PAIRS: usize = 1;
 
-/// With fewer images document frequencies say little: one image more or less with an n-gram changes its weight by a third
-/// or more.
+/// With fewer images document frequencies say little: one image more or less with an n-gram changes its weight by a
+/// third or more.
 pub const FEW_IMAGES: usize = 10;
 
 /// In how many images of a corpus an n-gram occurs in a reference.
@@ -106,8 +106,9 @@ pub fn cider_d(corpus: &Corpus, frequencies: &DocumentFrequencies) -> Vec<f64> {
 }
 
 /// References that captions are scored against again and again: tokenized and weighted once, with the document
-/// frequencies of all of them. Scores equal those of [`cider_d`] but for the last bits, since sums have their terms in an
-/// order of their own: here a caption's score does not depend on the others, whose words a corpus numbers before its own.
+/// frequencies of all of them. Scores equal those of [`cider_d`] but for the last bits, since sums have their terms in
+/// an order of their own: here a caption's score does not depend on the others, whose words a corpus numbers before its
+/// own.
 #[derive(Debug)]
 pub struct CiderScorer {
     tokenizer: PtbTokenizer,

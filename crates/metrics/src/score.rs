@@ -1,4 +1,5 @@
-//! All scores of a set of captions, as a paper reports them, with intervals and a signature that says what was computed.
+//! All scores of a set of captions, as a paper reports them, with intervals and a signature that says what was
+//! computed.
 
 use std::collections::HashSet;
 

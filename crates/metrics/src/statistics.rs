@@ -26,8 +26,8 @@ pub struct CaptionStatistics {
     pub without_end: Option<f64>,
 }
 
-/// The properties of `captions`, whose words are separated by white space; `training` has the captions that the model was
-/// trained on, written the same way.
+/// The properties of `captions`, whose words are separated by white space; `training` has the captions that the model
+/// was trained on, written the same way.
 pub fn caption_statistics(captions: &[&str], training: Option<&HashSet<String>>) -> CaptionStatistics {
     if captions.is_empty() {
         return CaptionStatistics::default();

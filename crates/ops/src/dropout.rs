@@ -1,8 +1,8 @@
 //! Dropout whose mask is a function of its place, recomputed wherever it is needed and stored nowhere.
 //!
 //! Whether an element is dropped depends on the seed, the update, the site in the model, the position of the example in
-//! the update and the position of the element in the example. So k micro-batches equal one batch, more padding changes no
-//! mask, and a resumed run needs no generator state.
+//! the update and the position of the element in the example. So k micro-batches equal one batch, more padding changes
+//! no mask, and a resumed run needs no generator state.
 
 use candle_core::{CpuStorage, CudaStorage, Result, Shape, Tensor, bail};
 

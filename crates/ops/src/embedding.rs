@@ -9,8 +9,8 @@ use crate::{cpu, cuda};
 /// The rows of `table` (V, D) at `ids` (u32, any shape) -> (.., D).
 ///
 /// # Errors
-/// An id outside the table (on a GPU its row is NaN instead), a table of types other than f32 and f64, ids of a type other
-/// than u32.
+/// An id outside the table (on a GPU its row is NaN instead), a table of types other than f32 and f64, ids of a type
+/// other than u32.
 pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     if ids.dtype() != DType::U32 {
         bail!("embedding: expected u32 ids, found {:?}", ids.dtype());

@@ -1,14 +1,14 @@
 //! Differentiable fused tensor operations, generic over f32 and f64, and the in-place updates of training.
 //!
-//! Shapes: B batch, L caption length, N keys (patches + class token, or cached positions), D hidden size, H heads, K head
-//! size, V vocabulary, R rows (all leading dimensions together).
+//! Shapes: B batch, L caption length, N keys (patches + class token, or cached positions), D hidden size, H heads, K
+//! head size, V vocabulary, R rows (all leading dimensions together).
 //!
 //! All operations have in common: inputs may have any layout; nothing is computed for an operand without gradient (a
-//! detached weight, a constant input); a result depends on the operands and the number of threads, never on which thread
-//! computed what.
+//! detached weight, a constant input); a result depends on the operands and the number of threads, never on which
+//! thread computed what.
 //!
-//! The modules here check shapes and connect kernels to candle's autograd. `cpu` and `cuda` have the kernels, `types` what
-//! all of them share. Imports go in one direction: operations, kernels, types.
+//! The modules here check shapes and connect kernels to candle's autograd. `cpu` and `cuda` have the kernels, `types`
+//! what all of them share. Imports go in one direction: operations, kernels, types.
 
 mod add_assign;
 mod append;

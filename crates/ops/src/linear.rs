@@ -43,9 +43,9 @@ impl Weight {
         Self { values, sink: None }
     }
 
-    /// A weight whose gradient goes to `sink`. candle adds every gradient to a new tensor of zeros, which takes a twentieth
-    /// of a step for the weights of a large model. If neither input nor bias has a gradient, candle keeps the gradient
-    /// anyway: without it there would be no backward pass.
+    /// A weight whose gradient goes to `sink`. candle adds every gradient to a new tensor of zeros, which takes a
+    /// twentieth of a step for the weights of a large model. If neither input nor bias has a gradient, candle keeps the
+    /// gradient anyway: without it there would be no backward pass.
     pub fn with_sink(values: Tensor, sink: GradientSink) -> Self {
         Self { values, sink: Some(sink) }
     }

@@ -1,5 +1,5 @@
-//! Reads `metrics.jsonl` into series. Lines that it cannot read and kinds that it does not know are counted, not refused:
-//! a report is wanted most when something went wrong.
+//! Reads `metrics.jsonl` into series. Lines that it cannot read and kinds that it does not know are counted, not
+//! refused: a report is wanted most when something went wrong.
 
 use std::io::{self, BufRead};
 
@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::caption_fit::CaptionFit;
 use crate::record::{EpochRecord, EvaluationRecord, Line, Record, StepRecord, ValidationRecord};
 
-/// What a run logged, each list in the order of updates. Where an update, an epoch or a validation was logged twice, as a
-/// resumed run does, the later line counts.
+/// What a run logged, each list in the order of updates. Where an update, an epoch or a validation was logged twice, as
+/// a resumed run does, the later line counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MetricsLog {
     /// How the captions fit into the decoder.

@@ -129,7 +129,8 @@ impl Record {
         Ok(format!("{}\n", serde_json::to_value(self)?))
     }
 
-    /// Whether the record is logged where one of `interval` updates is: skipped updates are, and everything that is not an update.
+    /// Whether the record is logged where one of `interval` updates is: skipped updates are, and everything that is not
+    /// an update.
     pub fn is_logged(&self, interval: u64) -> bool {
         match self {
             Self::Step(record) => record.step.is_multiple_of(interval) || record.skipped,

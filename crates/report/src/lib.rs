@@ -1,8 +1,8 @@
 //! A self-contained HTML report of a run: its course, scores, captions and attention.
 //!
-//! Plain data in, text out: no file is read or written here, and no model is run. The page needs neither a network nor a
-//! server. Its Content-Security-Policy allows only its own script and style, by their hashes, so that nothing in a caption
-//! or a config can run.
+//! Plain data in, text out: no file is read or written here, and no model is run. The page needs neither a network nor
+//! a server. Its Content-Security-Policy allows only its own script and style, by their hashes, so that nothing in a
+//! caption or a config can run.
 
 mod axis;
 mod charts;

@@ -62,8 +62,8 @@ struct ScriptData<'a> {
 
 /// The page, as HTML.
 ///
-/// Sections without data say what is missing. Values that are not finite, lists of unequal length and arbitrary texts are
-/// not errors.
+/// Sections without data say what is missing. Values that are not finite, lists of unequal length and arbitrary texts
+/// are not errors.
 ///
 /// # Errors
 /// A template that cannot be filled: a bug of this crate.

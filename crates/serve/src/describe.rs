@@ -51,7 +51,8 @@ pub struct Answer {
 pub struct Word {
     /// The word, without spaces.
     pub text: String,
-    /// Attention to each patch, row by row. The rest of the sum of 1 is the attention to the class token and registers, if any.
+    /// Attention to each patch, row by row. The rest of the sum of 1 is the attention to the class token and registers,
+    /// if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<Vec<f32>>,
 }

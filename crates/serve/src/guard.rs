@@ -1,12 +1,12 @@
 //! Which requests are admitted.
 //!
 //! A server on 127.0.0.1 can be reached by every page that is open in the user's browser. Three rules keep those out:
-//! - The `Host` must be a name of this machine with our port. A page of another site whose name resolves to 127.0.0.1 (DNS
-//!   rebinding) has another one.
+//! - The `Host` must be a name of this machine with our port. A page of another site whose name resolves to 127.0.0.1
+//!   (DNS rebinding) has another one.
 //! - A `POST` must come from our own page, or from a program that is not a browser: browsers send `Origin` and
 //!   `Sec-Fetch-Site`, which no script can change.
-//! - A picture must have a content type that no HTML form can send, so that a browser has to ask before another site sends
-//!   one (a CORS preflight), and is refused.
+//! - A picture must have a content type that no HTML form can send, so that a browser has to ask before another site
+//!   sends one (a CORS preflight), and is refused.
 
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri};

@@ -3,8 +3,8 @@
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Only our own script and style are loaded, and pictures that the page made itself; the page only sends to us, cannot be
-/// framed, and no text becomes markup. `data:` is for the empty icon.
+/// Only our own script and style are loaded, and pictures that the page made itself; the page only sends to us, cannot
+/// be framed, and no text becomes markup. `data:` is for the empty icon.
 const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",

@@ -38,9 +38,9 @@ pub trait TextDecoder: Debug + Send + Sync {
     /// More positions than the table has; an id outside the vocabulary.
     fn hidden_states(&self, input_ids: &Tensor, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor>;
 
-    /// How much each position of captions looks at each of the encoder's states, as a mean over the heads of all blocks:
-    /// `input_ids` (B, L) of u32 and the images' keys and values to (B, L, N), of sum 1 over N. Position l writes the
-    /// token after it.
+    /// How much each position of captions looks at each of the encoder's states, as a mean over the heads of all
+    /// blocks: `input_ids` (B, L) of u32 and the images' keys and values to (B, L, N), of sum 1 over N. Position l
+    /// writes the token after it.
     ///
     /// # Errors
     /// As [`Self::hidden_states`].
@@ -107,6 +107,7 @@ pub trait DecoderFamily {
     /// Two tensors of one name; tensors that contradict the config.
     fn take_names(&self, tensors: BTreeMap<String, Tensor>) -> anyhow::Result<Renamed>;
 
-    /// Values of one block that live when the backward pass begins, for this many tokens of captions and states of images.
+    /// Values of one block that live when the backward pass begins, for this many tokens of captions and states of
+    /// images.
     fn block_values(&self, tokens: usize, states: usize) -> usize;
 }

@@ -206,8 +206,8 @@ impl DecoderFamily for Gpt2Config {
         Ok(renamed)
     }
 
-    /// In a block: three LayerNorms, qkv, query, two attentions with their outputs, dropouts and sums, the MLP before its
-    /// activation, and the keys and values of the images.
+    /// In a block: three LayerNorms, qkv, query, two attentions with their outputs, dropouts and sums, the MLP before
+    /// its activation, and the keys and values of the images.
     fn block_values(&self, tokens: usize, states: usize) -> usize {
         19 * tokens * self.hidden_size + tokens * self.intermediate_size + 2 * states * self.hidden_size
     }

@@ -1,5 +1,5 @@
-//! The families of text decoders. A new one is a file here and a line in the table below: its config and its layers, how
-//! transformers describes it and names its weights, what an update of it keeps in memory.
+//! The families of text decoders. A new one is a file here and a line in the table below: its config and its layers,
+//! how transformers describes it and names its weights, what an update of it keeps in memory.
 
 mod family;
 pub mod gpt2;

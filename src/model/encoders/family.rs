@@ -85,8 +85,8 @@ pub trait EncoderFamily {
         ImageProcessor::plain(self.image_size())
     }
 
-    /// Fields that older versions wrote for this family. They count in the names of caches, which would otherwise not be
-    /// found again.
+    /// Fields that older versions wrote for this family. They count in the names of caches, which would otherwise not
+    /// be found again.
     fn retired_fields(&self) -> Value {
         Value::Null
     }
@@ -149,8 +149,8 @@ pub trait EncoderFamily {
         Ok(())
     }
 
-    /// Values that live while a batch is encoded and nothing is kept for a backward pass: the pixels, as they are and as
-    /// patches, and the block at work.
+    /// Values that live while a batch is encoded and nothing is kept for a backward pass: the pixels, as they are and
+    /// as patches, and the block at work.
     fn inference_values(&self, batch: usize) -> usize {
         let (states, inner) = state_values(self.sizes(), self.sequence_length(), batch);
         pixel_values(self.sizes(), batch) + 8 * states + 2 * inner

@@ -1,5 +1,5 @@
-//! The families of image encoders. A new one is a file here and a line in the table below: its config and its layers, how
-//! transformers describes it and names its weights, what it puts before the patches.
+//! The families of image encoders. A new one is a file here and a line in the table below: its config and its layers,
+//! how transformers describes it and names its weights, what it puts before the patches.
 
 pub mod clip;
 mod family;

@@ -38,7 +38,8 @@ pub const REPORT_FILE: &str = "report.html";
 /// Images that are shown.
 pub const NUM_IMAGES: usize = 24;
 
-/// Writes the page of a run into a file. `num_images` are shown with their captions; 0 needs neither data set nor model.
+/// Writes the page of a run into a file. `num_images` are shown with their captions; 0 needs neither data set nor
+/// model.
 ///
 /// # Errors
 /// A folder that is not a run's; a file that cannot be written, or exists and is not a report.
@@ -177,8 +178,8 @@ fn shown(status: RunStatus) -> Status {
     }
 }
 
-/// How a run ended whose folder is of version 0.1 from before `status.json`: by its latest checkpoint and the last lines of
-/// its log.
+/// How a run ended whose folder is of version 0.1 from before `status.json`: by its latest checkpoint and the last
+/// lines of its log.
 fn status_of_0_1(run: &RunDirectory, metadata: Option<&CheckpointMetadata>, config: &RunConfig) -> Status {
     const FAILED: &str = "the run ended with an error: ";
     const STOPPED: &str = "stopped; go on with: ";
@@ -266,7 +267,9 @@ fn rows(process: Process) -> Vec<(String, String)> {
     ];
     rows.extend(process.processor.map(|name| ("processor".to_owned(), name)));
     rows.push(("processors".to_owned(), process.num_processors.to_string()));
-    rows.extend(process.memory_bytes.map(|bytes| ("memory".to_owned(), format!("{:.1} GB", bytes as f64 / 1e9))));
+    rows.extend(
+        process.memory_bytes.map(|bytes| ("memory".to_owned(), format!("{:.1} GB", bytes as f64 / base::GIGABYTE))),
+    );
     rows.extend(process.gpus.into_iter().map(|name| ("GPU".to_owned(), name)));
     rows.push(("device".to_owned(), process.device));
     rows.push(("compute threads".to_owned(), process.compute_threads.to_string()));

@@ -81,6 +81,6 @@ pub(super) fn summarise(run: &RunDirectory, best: &Path) {
 
 fn print_peak_memory() {
     if let Some(bytes) = memory::peak_resident_bytes() {
-        terminal::message(&format!("peak memory {:.2} GB", bytes as f64 / 1e9));
+        terminal::message(&format!("peak memory {:.2} GB", bytes as f64 / base::GIGABYTE));
     }
 }

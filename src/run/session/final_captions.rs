@@ -37,8 +37,8 @@ impl FinalCaptions {
         })
     }
 
-    /// Captions the images with the checkpoint `best` and scores the captions. `None`: `keep_going`, which is asked now and
-    /// then, said no.
+    /// Captions the images with the checkpoint `best` and scores the captions. `None`: `keep_going`, which is asked now
+    /// and then, said no.
     pub(super) fn write(
         &self,
         run: &RunDirectory,

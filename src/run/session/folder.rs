@@ -21,8 +21,8 @@ pub(super) fn create(setup: &Setup) -> Result<RunDirectory> {
     Ok(run)
 }
 
-/// The folder of `run`, locked. `None`: the run is to be resumed in a new folder, since the user named another one, since
-/// another process is at work in this one, or since what came after the checkpoint would be overwritten.
+/// The folder of `run`, locked. `None`: the run is to be resumed in a new folder, since the user named another one,
+/// since another process is at work in this one, or since what came after the checkpoint would be overwritten.
 pub(super) fn claim_in_place(
     run: &RunDirectory,
     checkpoint: &CheckpointMetadata,

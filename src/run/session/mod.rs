@@ -49,8 +49,8 @@ pub struct Session {
 
 /// Takes models elsewhere while a run trains. Its failures are warnings of its own.
 pub trait Uploads: Observer {
-    /// Uploads the final model, with the scores that are known by now, and waits until all is done, or until `keep_going`,
-    /// which is asked now and then, says no.
+    /// Uploads the final model, with the scores that are known by now, and waits until all is done, or until
+    /// `keep_going`, which is asked now and then, says no.
     fn finish(self: Box<Self>, best: &Path, keep_going: &mut dyn FnMut() -> bool);
 }
 

@@ -22,8 +22,8 @@ pub trait Tracker {
     /// A failure after which it cannot be used for the rest of the run.
     fn observe(&mut self, event: &Event<'_>) -> Result<()>;
 
-    /// Takes what came up beside the loop, such as the lines of the log since the last call, and may ask for a stop. Called
-    /// before each event, and every moment or so while there are none.
+    /// Takes what came up beside the loop, such as the lines of the log since the last call, and may ask for a stop.
+    /// Called before each event, and every moment or so while there are none.
     ///
     /// # Errors
     /// As [`Tracker::observe`].

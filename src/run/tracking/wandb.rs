@@ -185,8 +185,9 @@ impl Tracker for WeightsAndBiases {
                 let best = best.into_iter().filter(|(_, value)| !value.is_null());
                 self.run.summary(&best.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
             }
-            // One row for an epoch's last update and its validation. A run resumed from the checkpoint restores it; where
-            // this process ends in an orderly way within the validation, it is written without that, which then is a second.
+            // One row for an epoch's last update and its validation. A run resumed from the checkpoint restores it;
+            // where this process ends in an orderly way within the validation, it is written without that, which then
+            // is a second.
             Event::Saving { state } if self.awaits_validation(state) => Ok(()),
             // A run resumed from the checkpoint does not log the row again.
             Event::Saving { .. } => self.run.commit(),

@@ -122,7 +122,8 @@ impl Builder {
     }
 
     /// Adds a caption. Where captions have numbers they are brought into their order, and one that is listed twice
-    /// under one number is left out. Captions that are to be scored are kept as they are. A missing value does not count.
+    /// under one number is left out. Captions that are to be scored are kept as they are. A missing value does not
+    /// count.
     pub(crate) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
         if is_missing(text) {
             if self.missing.0 == 0 {

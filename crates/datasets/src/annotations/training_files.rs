@@ -1,6 +1,6 @@
 //! Files for training that are not read, be they packed, damaged, backups or of no known kind. Where no file for
-//! training is read, the images of those for validation would be trained on: the code that settles the splits makes these
-//! files an error.
+//! training is read, the images of those for validation would be trained on: the code that settles the splits makes
+//! these files an error.
 
 use std::collections::{HashMap, HashSet};
 

@@ -203,8 +203,8 @@ impl Source {
         Handle::default().read(self, &self.files[file], max)
     }
 
-    /// The first bytes of a file, `max` of them, to find out what it is. A file that cannot be read gives no bytes and is
-    /// skipped.
+    /// The first bytes of a file, `max` of them, to find out what it is. A file that cannot be read gives no bytes and
+    /// is skipped.
     pub(crate) fn glance(&self, file: usize, max: u64) -> Vec<u8> {
         self.read_start(file, max).unwrap_or_else(|error| self.unread(file, &error))
     }

@@ -1,7 +1,7 @@
 //! Sets of characters beyond ASCII that the tokenizer's rules speak of; all lie in the first Unicode plane.
 //!
-//! The Java tool froze them when it was generated, with the Unicode of 2012, so that `char::is_alphabetic`, which
-//! knows more letters, is not a substitute. A set is given by its bounds: where it begins, where it ends, where it begins
+//! The Java tool froze them when it was generated, with the Unicode of 2012, so that `char::is_alphabetic`, which knows
+//! more letters, is not a substitute. A set is given by its bounds: where it begins, where it ends, where it begins
 //! again.
 
 /// Whether a set given by its bounds has `character`.

@@ -30,8 +30,8 @@ pub struct AdamW {
     pub step: u64,
 }
 
-/// Updates `parameter`, `exp_avg` and `exp_avg_sq` in place with `grad * grad_scale`, on the CPU. The three are contiguous
-/// and share no storage; every other tensor on the parameter's storage sees the update.
+/// Updates `parameter`, `exp_avg` and `exp_avg_sq` in place with `grad * grad_scale`, on the CPU. The three are
+/// contiguous and share no storage; every other tensor on the parameter's storage sees the update.
 ///
 /// # Errors
 /// Shapes or types that differ, shared storage, step 0, types other than f32 and f64.

@@ -1,4 +1,5 @@
-//! Outputs filled in parallel: one chunk per task, so that no memory is cleared twice and threads share the page faults.
+//! Outputs filled in parallel: one chunk per task, so that no memory is cleared twice and threads share the page
+//! faults.
 //!
 //! Chunks depend on shapes only, and results are in the order of the chunks, whichever thread ran what.
 

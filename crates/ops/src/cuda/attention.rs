@@ -1,7 +1,7 @@
 //! Attention on a GPU: products of all heads at once by cuBLAS, softmax and dropout by a kernel between them.
 //!
-//! Scores and probabilities of all heads are in memory during a pass, and the backward pass computes them again. Rows of
-//! scores are padded so that tensor cores can read them; scores that a mask hides are computed and set to 0.
+//! Scores and probabilities of all heads are in memory during a pass, and the backward pass computes them again. Rows
+//! of scores are padded so that tensor cores can read them; scores that a mask hides are computed and set to 0.
 
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Tensor, bail};
 
@@ -92,8 +92,8 @@ pub(crate) fn backward(
     Ok(gradients.map(|(gradient, tensor)| gradient.map(|gradient| gradient.into_tensor(tensor.shape()))).collect())
 }
 
-/// Where part q, k or v (0, 1, 2) is among one (qkv), two (q, kv) or three tensors: the tensor, how many parts share its
-/// rows, and the position of the part among them.
+/// Where part q, k or v (0, 1, 2) is among one (qkv), two (q, kv) or three tensors: the tensor, how many parts share
+/// its rows, and the position of the part among them.
 fn place_of(part: usize, tensors: usize) -> (usize, usize, usize) {
     match (tensors, part) {
         (1, _) => (0, 3, part),
@@ -103,8 +103,8 @@ fn place_of(part: usize, tensors: usize) -> (usize, usize, usize) {
     }
 }
 
-/// The precision that the alignment of the heads allows: tensor cores need operands that start at multiples of 16 bytes,
-/// and cuBLAS does not check addresses.
+/// The precision that the alignment of the heads allows: tensor cores need operands that start at multiples of 16
+/// bytes, and cuBLAS does not check addresses.
 fn allowed(precision: Precision, head_size: usize) -> Precision {
     match precision {
         Precision::Bf16 if !head_size.is_multiple_of(8) => Precision::Full,

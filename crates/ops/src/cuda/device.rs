@@ -63,8 +63,8 @@ pub fn open(ordinal: usize) -> Result<Device, CudaFailure> {
         return Err(CudaFailure::TooOld { ordinal, major, minor });
     }
     keep_freed_memory(&context).map_err(|error| driver(&error))?;
-    // SAFETY: all tensors are used and freed on this one stream. Copies to another stream or to host memory are ordered by
-    // events of their own (`transfer`): from here on cudarc's pinned memory waits for nothing.
+    // SAFETY: all tensors are used and freed on this one stream. Copies to another stream or to host memory are ordered
+    // by events of their own (`transfer`): from here on cudarc's pinned memory waits for nothing.
     unsafe { device.disable_event_tracking() };
     let device = Device::Cuda(device);
     try_out(&device).map_err(|error| CudaFailure::Unusable { driver: driver_version(), reason: error.to_string() })?;

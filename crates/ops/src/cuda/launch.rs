@@ -163,8 +163,8 @@ pub(crate) fn launch(
     }
     let config =
         LaunchConfig { grid_dim: (x as u32, y as u32, 1), block_dim: (grid.threads as u32, 1, 1), shared_mem_bytes: 0 };
-    // SAFETY: the callers, all in this folder, give each kernel the arguments that its source declares, and arrays of the
-    // sizes that it reads and writes; tests compare each of them with its counterpart on the CPU.
+    // SAFETY: the callers, all in this folder, give each kernel the arguments that its source declares, and arrays of
+    // the sizes that it reads and writes; tests compare each of them with its counterpart on the CPU.
     unsafe { builder.launch(config) }.w()?;
     Ok(())
 }

@@ -35,7 +35,8 @@ fn open_one(names: &[&'static str]) -> Result<(), (&'static str, String)> {
     let mut first_error = None;
     for name in names {
         // SAFETY: these are the vendor's libraries, which may be opened in any process; they are never closed.
-        // RTLD_GLOBAL makes their functions visible: a binary that was linked without them finds them at the first calls.
+        // RTLD_GLOBAL makes their functions visible: a binary that was linked without them finds them at the first
+        // calls.
         match unsafe { Library::open(Some(*name), RTLD_LAZY | RTLD_GLOBAL) } {
             Ok(library) => {
                 std::mem::forget(library);

@@ -1,8 +1,8 @@
-//! Copies between host memory and the GPU without waiting: through pinned memory, input on a stream of its own while the
-//! GPU computes.
+//! Copies between host memory and the GPU without waiting: through pinned memory, input on a stream of its own while
+//! the GPU computes.
 //!
-//! cudarc orders nothing here, because its events are off. Each copy has an event of its own, and pinned memory is neither
-//! read nor written nor freed before that event.
+//! cudarc orders nothing here, because its events are off. Each copy has an event of its own, and pinned memory is
+//! neither read nor written nor freed before that event.
 #![expect(unsafe_code, reason = "memory that the GPU reads and writes by itself")]
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -15,7 +15,8 @@ use candle_core::{CudaDevice, Result};
 
 /// Host memory that the GPU can read and write by itself, filled with zeros.
 fn pinned<T: DeviceRepr + ValidAsZeroBits + Default>(device: &CudaDevice, len: usize) -> Result<PinnedHostSlice<T>> {
-    // SAFETY: it is filled before anything reads it. Without flags the processor reads and writes it through its caches.
+    // SAFETY: it is filled before anything reads it. Without flags the processor reads and writes it through its
+    // caches.
     let mut host = unsafe { device.cuda_stream().context().alloc_pinned_with_flags::<T>(len, 0) }.w()?;
     host.as_mut_slice().w()?.fill_with(T::default);
     Ok(host)

@@ -1,4 +1,5 @@
-//! An update of all parameters on a GPU: three launches for any number of parameters, and the GPU decides whether to skip.
+//! An update of all parameters on a GPU: three launches for any number of parameters, and the GPU decides whether to
+//! skip.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,8 +5,8 @@ use candle_core::{CudaDevice, DType, Result, Shape, Tensor, bail};
 use super::array::Buffer;
 use super::transfer::{Cargo, copy};
 
-/// A tensor on the GPU with these values. The caller, which may be any thread, waits only for a slot and for a copy within
-/// host memory.
+/// A tensor on the GPU with these values. The caller, which may be any thread, waits only for a slot and for a copy
+/// within host memory.
 pub(crate) fn upload<T: bytemuck::Pod>(
     values: &[T],
     dtype: DType,

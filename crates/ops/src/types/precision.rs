@@ -6,8 +6,8 @@ pub enum Precision {
     /// The operands as they are.
     #[default]
     Full,
-    /// bf16: operands are rounded to 8 bits of mantissa, as `torch.autocast` does. So are results on a CPU, and on a GPU
-    /// those that a bias is added to. f32 tensors only.
+    /// bf16: operands are rounded to 8 bits of mantissa, as `torch.autocast` does. So are results on a CPU, and on a
+    /// GPU those that a bias is added to. f32 tensors only.
     Bf16,
     /// TF32: a GPU rounds the operands to 10 bits of mantissa. f32 tensors on a GPU only.
     Tf32,

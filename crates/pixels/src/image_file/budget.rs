@@ -188,7 +188,7 @@ mod tests {
             }
         };
         thread::scope(|scope| {
-            for (count, name, bytes) in [(2, "large", 9), (3, "small", 1)] {
+            for (count, name, bytes) in [(2, "large", 9), (3, "small", 2)] {
                 let sender = sender.clone();
                 scope.spawn(move || {
                     let share = take(shared, bytes);
