@@ -106,16 +106,16 @@ impl DecoderSection {
 
     /// Takes over the sizes of a pretrained decoder. Captions get no longer than its positions.
     pub fn take_sizes(&mut self, decoder: &DecoderConfig) {
-        let DecoderConfig::Gpt2(gpt2) = decoder;
-        self.hidden_size = gpt2.hidden_size;
-        self.num_layers = gpt2.num_layers;
-        self.num_heads = gpt2.num_heads;
-        self.intermediate_size = gpt2.intermediate_size;
-        self.max_seq_len = self.max_seq_len.min(gpt2.num_positions);
-        self.dropout = gpt2.dropout;
-        self.layer_norm_eps = gpt2.layer_norm_eps;
-        self.initializer_range = gpt2.initializer_range;
-        self.tie_word_embeddings = gpt2.tie_word_embeddings;
+        let sizes = decoder.sizes();
+        self.hidden_size = sizes.hidden_size;
+        self.num_layers = sizes.num_layers;
+        self.num_heads = sizes.num_heads;
+        self.intermediate_size = sizes.intermediate_size;
+        self.max_seq_len = self.max_seq_len.min(sizes.num_positions);
+        self.dropout = sizes.dropout;
+        self.layer_norm_eps = sizes.layer_norm_eps;
+        self.initializer_range = sizes.initializer_range;
+        self.tie_word_embeddings = sizes.tie_word_embeddings;
     }
 }
 

@@ -40,9 +40,10 @@ impl CaptionerShape {
         record(|builder| Captioner::build(self, builder))
     }
 
-    /// Whether the widths differ, so that a projection stands between encoder and decoder.
+    /// Whether a projection stands between encoder and decoder: the cross-attention takes states of another width than
+    /// the encoder's.
     pub fn has_projection(&self) -> bool {
-        self.encoder.hidden_size() != self.decoder.hidden_size()
+        self.encoder.hidden_size() != self.decoder.cross_attention_width()
     }
 
     /// Freezes the parameters of the encoder that are not to be trained.
@@ -67,7 +68,7 @@ impl Captioner {
     pub fn build(shape: &CaptionerShape, builder: &Builder<'_>) -> Result<Self> {
         let encoder = shape.encoder.build(&builder.part(Part::Encoder, ENCODER))?;
         let projection = || {
-            let (input, output) = (shape.encoder.hidden_size(), shape.decoder.hidden_size());
+            let (input, output) = (shape.encoder.hidden_size(), shape.decoder.cross_attention_width());
             // What torch.nn.Linear begins with.
             let uniform = Initializer::Uniform((input as f64).powf(-0.5));
             let builder = builder.part(Part::Projection, PROJECTION).connecting();
@@ -95,7 +96,8 @@ impl Captioner {
         cut(states)
     }
 
-    /// The encoder's hidden states to each decoder block's keys and values (B, N, 2 D).
+    /// The encoder's hidden states to the keys and values of the decoder's blocks: see
+    /// [`TextDecoder::cross_key_values`].
     ///
     /// # Errors
     /// States of another width.

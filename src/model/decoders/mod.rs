@@ -1,6 +1,8 @@
 //! The families of text decoders. A new one is a file here and a line in the table below: its config and its layers,
 //! how transformers describes it and names its weights, what an update of it keeps in memory.
 
+pub mod bert;
+mod block;
 mod family;
 pub mod gpt2;
 mod key_value_cache;
@@ -14,7 +16,7 @@ use serde_json::Value;
 use crate::model::hf_fields::model_type;
 use base::error::failure;
 
-pub use family::{DecoderFamily, Mode, TextDecoder};
+pub use family::{DecoderFamily, DecoderSizes, Mode, TextDecoder};
 pub use key_value_cache::KeyValueCache;
 
 macro_rules! families {
@@ -51,7 +53,7 @@ macro_rules! families {
                     format!(
                         "expected a decoder of model_type {}, found {:?}", known.join(" or "), model_type(config)
                     ),
-                    "use a GPT-2, e.g. gpt2 or distilgpt2, or a captioner with one",
+                    "use a GPT-2 or a BERT, e.g. gpt2 or bert-base-uncased, or a captioner with one",
                 ))
             }
         }
@@ -75,6 +77,8 @@ macro_rules! families {
 families! {
     /// `GPT2LMHeadModel` of transformers, with cross-attention. Checkpoints do not name it: it was the first.
     Gpt2(gpt2::Gpt2Config) = "gpt2", untagged;
+    /// `BertLMHeadModel` of transformers with cross-attention, and BLIP's text decoder.
+    Bert(bert::BertConfig) = "bert";
 }
 
 impl<'de> Deserialize<'de> for DecoderConfig {
@@ -92,11 +96,9 @@ mod tests {
 
     #[test]
     fn another_family_is_refused_by_name() {
-        let error = DecoderConfig::from_hf(&serde_json::json!({ "model_type": "bert" })).unwrap_err();
-        assert!(
-            base::error::describe(&error).contains("expected a decoder of model_type \"gpt2\", found \"bert\""),
-            "{error}"
-        );
+        let error = DecoderConfig::from_hf(&serde_json::json!({ "model_type": "roberta" })).unwrap_err();
+        let expected = "of model_type \"gpt2\" or \"bert\" or \"blip_text_model\", found \"roberta\"";
+        assert!(base::error::describe(&error).contains(expected), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The families of image encoders. A new one is a file here and a line in the table below: its config and its layers,
 //! how transformers describes it and names its weights, what it puts before the patches.
 
+pub mod blip;
 pub mod clip;
 mod family;
 pub mod vision_block;
@@ -58,7 +59,7 @@ macro_rules! families {
                 });
                 Err(failure(
                     format!("expected model_type {others} or {last}, found {:?}", model_type(config)),
-                    "use a ViT or CLIP checkpoint, e.g. google/vit-base-patch16-224-in21k or \
+                    "use a ViT, CLIP or BLIP checkpoint, e.g. google/vit-base-patch16-224-in21k or \
                      openai/clip-vit-base-patch32",
                 ))
             }
@@ -85,6 +86,8 @@ families! {
     Vit(vit::VitConfig) = "vit",
     /// `CLIPVisionModel` of transformers.
     ClipVision(clip::ClipVisionConfig) = "clip_vision",
+    /// `BlipVisionModel` of transformers.
+    BlipVision(blip::BlipVisionConfig) = "blip_vision",
 }
 
 impl EncoderConfig {
@@ -130,16 +133,13 @@ mod tests {
     fn another_family_is_refused_by_name() {
         let error = EncoderConfig::from_hf(&serde_json::json!({ "model_type": "swin" })).unwrap_err();
         let text = base::error::describe(&error);
-        assert!(
-            text.contains("expected model_type \"vit\", \"clip\" or \"clip_vision_model\", found \"swin\""),
-            "{text}"
-        );
+        assert!(text.contains("\"clip_vision_model\", \"blip\" or \"blip_vision_model\", found \"swin\""), "{text}");
     }
 
     #[test]
     fn a_config_without_a_family_or_of_an_unknown_one_is_refused() {
         let text = |json: &str| serde_json::from_str::<EncoderConfig>(json).unwrap_err().to_string();
         assert!(text(r#"{"image_size": 3}"#).contains("missing field `kind`"));
-        assert!(text(r#"{"kind": "swin"}"#).contains("expected `vit` or `clip_vision`"));
+        assert!(text(r#"{"kind": "swin"}"#).contains("expected one of `vit`, `clip_vision`, `blip_vision`"));
     }
 }
