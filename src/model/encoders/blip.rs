@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::model::builder::Builder;
 use crate::model::encoders::family::{EncoderFamily, ImageEncoder, VisionSizes};
 use crate::model::encoders::vision_block::{
-    BlockNames, BlockShape, PatchEmbedding, QkvNames, VisionBlock, add_class_and_positions, check_channels,
+    BlockNames, BlockShape, PatchEmbedding, VisionBlock, add_class_and_positions, check_channels,
 };
 use crate::model::hf_fields::{activation, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
@@ -20,8 +20,7 @@ use crate::model::weight_names::Renamed;
 
 const NAMES: BlockNames = BlockNames {
     norm_before: "layer_norm1",
-    qkv: QkvNames::Fused("self_attn.qkv"),
-    output: "self_attn.projection",
+    attention: ["self_attn.qkv", "self_attn.qkv", "self_attn.qkv", "self_attn.projection"],
     norm_after: "layer_norm2",
     mlp: ["mlp.fc1", "mlp.fc2"],
 };

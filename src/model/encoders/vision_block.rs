@@ -1,4 +1,4 @@
-//! The pre-LayerNorm transformer block that image encoders share, the patch embedding, and the class token.
+//! The pre-LayerNorm transformer block that ViT and CLIP share, the patch embedding, and the class token.
 
 use anyhow::{Result, bail};
 use candle_core::{D, Tensor};
@@ -10,22 +10,13 @@ use crate::model::initialization::Initializer;
 use crate::model::layers::{LayerNorm, Linear};
 use ops::{AttentionOptions, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
-/// The names of the projections into the attention in the files of one family.
-pub enum QkvNames {
-    /// Query, key and value, each with a layer of its own.
-    Separate([&'static str; 3]),
-    /// One layer, whose rows are query, key and value.
-    Fused(&'static str),
-}
-
 /// The names of a block's parts in the files of one family.
 pub struct BlockNames {
     /// LayerNorm before the attention.
     pub norm_before: &'static str,
-    /// The projections into the attention.
-    pub qkv: QkvNames,
-    /// The projection out of it.
-    pub output: &'static str,
+    /// Query, key, value and output projections. The first three of one name are one layer, whose rows are query, key
+    /// and value.
+    pub attention: [&'static str; 4],
     /// LayerNorm before the MLP.
     pub norm_after: &'static str,
     /// The two dense layers of the MLP.
@@ -53,8 +44,8 @@ pub struct BlockShape {
 /// The projections into the attention.
 #[derive(Clone, Debug)]
 enum Qkv {
-    Separate([Linear; 3]),
     Fused(Linear),
+    Separate([Linear; 3]),
 }
 
 /// One block: attention and MLP, each after a LayerNorm and added to its input.
@@ -81,17 +72,16 @@ impl VisionBlock {
         let [of_qkv, of_output, of_mlp_in, of_mlp_out] = shape.initializers;
         let (zeros, qkv_bias) = (Some(Initializer::Zeros), shape.qkv_bias.then_some(Initializer::Zeros));
         let norm = |name: &str| LayerNorm::new(&builder.under(name), hidden, shape.layer_norm_eps);
-        let into =
-            |name: &str, count: usize| Linear::new(&builder.under(name), hidden, count * hidden, of_qkv, qkv_bias);
+        let qkv = |name: &str, output| Linear::new(&builder.under(name), hidden, output, of_qkv, qkv_bias);
+        let [query, key, value, output] = names.attention;
         Ok(Self {
             norm_before: norm(names.norm_before)?,
-            qkv: match names.qkv {
-                QkvNames::Separate([query, key, value]) => {
-                    Qkv::Separate([into(query, 1)?, into(key, 1)?, into(value, 1)?])
-                }
-                QkvNames::Fused(name) => Qkv::Fused(into(name, 3)?),
+            qkv: if query == key && key == value {
+                Qkv::Fused(qkv(query, 3 * hidden)?)
+            } else {
+                Qkv::Separate([qkv(query, hidden)?, qkv(key, hidden)?, qkv(value, hidden)?])
             },
-            output: Linear::new(&builder.under(names.output), hidden, hidden, of_output, zeros)?,
+            output: Linear::new(&builder.under(output), hidden, hidden, of_output, zeros)?,
             norm_after: norm(names.norm_after)?,
             mlp_in: Linear::new(&builder.under(names.mlp[0]), hidden, inner, of_mlp_in, zeros)?,
             mlp_out: Linear::new(&builder.under(names.mlp[1]), inner, hidden, of_mlp_out, zeros)?,
@@ -110,11 +100,10 @@ impl VisionBlock {
             AttentionOptions { num_heads: self.num_heads, causal: false, dropout: None, precision: self.precision };
         let normed = self.norm_before.forward(x)?;
         let attended = match &self.qkv {
-            Qkv::Separate([query, key, value]) => {
-                let (query, key, value) = (query.forward(&normed)?, key.forward(&normed)?, value.forward(&normed)?);
-                ops::attention(&query, &key, &value, &options)?
-            }
             Qkv::Fused(qkv) => ops::self_attention(&qkv.forward(&normed)?, &options)?,
+            Qkv::Separate([query, key, value]) => {
+                ops::attention(&query.forward(&normed)?, &key.forward(&normed)?, &value.forward(&normed)?, &options)?
+            }
         }; // (B, N, D)
         let x = (x + self.output.forward(&attended)?)?;
         let inner = self.mlp_in.forward(&self.norm_after.forward(&x)?)?;

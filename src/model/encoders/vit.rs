@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::model::builder::Builder;
 use crate::model::encoders::family::{EncoderFamily, ImageEncoder, VisionSizes};
 use crate::model::encoders::vision_block::{
-    BlockNames, BlockShape, PatchEmbedding, QkvNames, VisionBlock, add_class_and_positions, check_channels,
+    BlockNames, BlockShape, PatchEmbedding, VisionBlock, add_class_and_positions, check_channels,
 };
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
@@ -22,8 +22,12 @@ use crate::model::weight_names::Renamed;
 
 const NAMES: BlockNames = BlockNames {
     norm_before: "layernorm_before",
-    qkv: QkvNames::Separate(["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
-    output: "attention.output.dense",
+    attention: [
+        "attention.attention.query",
+        "attention.attention.key",
+        "attention.attention.value",
+        "attention.output.dense",
+    ],
     norm_after: "layernorm_after",
     mlp: ["intermediate.dense", "output.dense"],
 };
