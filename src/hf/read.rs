@@ -15,6 +15,7 @@ use crate::model::encoders::{EncoderConfig, fit_positions};
 use crate::model::hf_fields::model_type;
 use crate::model::weight_names::Renamed;
 use base::error::failure;
+use pixels::image_processor::ImageProcessor;
 
 /// A model or a part of one, as its folder describes it.
 #[derive(Clone, Debug)]
@@ -40,6 +41,7 @@ impl<C> Pretrained<C> {
 /// A folder without `config.json` or weights; a model of another family; a position table that does not fit the config.
 pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<EncoderConfig>> {
     let config = read_encoder_config(folder)?;
+    let image_size = image_size_for(folder, &config, image_size);
     let mut tensors = read_tensors(folder)?;
     let mut others = Vec::new();
     if is_captioner(&read_config(folder)?) {
@@ -52,6 +54,17 @@ pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<
         .with_context(|| format!("cannot use the encoder in {}", folder.display()))?;
     found.unused.extend(others);
     Ok(found)
+}
+
+/// The side of the pictures for an encoder of a folder: what was asked for, else what its image processor gives where
+/// transformers resamples for that unasked; `None` for what its config says. A processor that cannot be used says so
+/// when it is read.
+pub fn image_size_for(folder: &Path, config: &EncoderConfig, asked: Option<usize>) -> Option<usize> {
+    if asked.is_some() || !config.takes_any_image_size() {
+        return asked;
+    }
+    let (height, width) = ImageProcessor::from_folder(folder).ok()??.processor.output_size();
+    (height == width && height != config.image_size()).then_some(height)
 }
 
 /// Reads only the config of an encoder.
@@ -90,10 +103,12 @@ pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Resul
         ));
     }
     let tensors = read_tensors(folder)?;
-    assemble(&config, tensors, image_size).with_context(|| format!("cannot use the model in {}", folder.display()))
+    assemble(folder, &config, tensors, image_size)
+        .with_context(|| format!("cannot use the model in {}", folder.display()))
 }
 
 fn assemble(
+    folder: &Path,
     config: &Value,
     tensors: BTreeMap<String, Tensor>,
     image_size: Option<usize>,
@@ -102,6 +117,7 @@ fn assemble(
     let encoder = EncoderConfig::from_hf(config.get("encoder").context("config.json has no encoder")?)?;
     let parts = split_captioner(tensors);
     let (mut tensors, mut unused) = (parts.projection, parts.unused);
+    let image_size = image_size_for(folder, &encoder, image_size);
     let found = encoder_from(encoder, parts.encoder, image_size)?;
     let encoder = found.config.clone();
     unused.extend(found.unused.iter().map(|name| format!("{ENCODER}.{name}")));

@@ -1,5 +1,5 @@
-//! From RGB pixels to what an encoder reads: resize, center crop, rescale, normalize. The numbers are those of
-//! `ViTImageProcessor` and `CLIPImageProcessor` of transformers.
+//! From RGB pixels to what an encoder reads: resize, center crop, rescale, normalize. The numbers are those of the image
+//! processors of transformers.
 
 use std::borrow::Cow;
 
@@ -38,6 +38,12 @@ pub(super) enum Class {
     Vit,
     #[serde(rename = "CLIPImageProcessor")]
     Clip,
+    #[serde(rename = "SiglipImageProcessor")]
+    Siglip,
+    #[serde(rename = "BitImageProcessor")]
+    Bit,
+    #[serde(rename = "DeiTImageProcessor")]
+    Deit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +95,19 @@ impl ImageProcessor {
             rescale_factor: Some(1.0 / 255.0),
             normalization: Some(Normalization { mean: CLIP_MEAN, std: CLIP_STD }),
         }
+    }
+
+    /// SigLIP's defaults: a bicubic resize to a square, values from -1 to 1.
+    pub fn siglip(image_size: usize) -> Self {
+        let target = Target::Exact(Size { height: image_size, width: image_size });
+        let resize = Some(Resize { target, filter: Filter::Bicubic });
+        Self { class: Class::Siglip, resize, ..Self::plain(image_size) }
+    }
+
+    /// DeiT's defaults: a bicubic resize to a square that is larger by a seventh, its centre, values from -1 to 1.
+    pub fn deit(image_size: usize) -> Self {
+        let side = (image_size * 8).div_ceil(7);
+        Self { class: Class::Deit, output: Size { height: image_size, width: image_size }, ..Self::siglip(side) }
     }
 
     /// The same processing for a model of another size: the output becomes a square of this side, and the resize
