@@ -80,7 +80,9 @@ impl Describe for Model {
         let input = pixel_values([Ok(pixels)].into_iter(), processor, &self.device)?;
         let [left, top, width, height] =
             processor.visible_part(original_size.0, original_size.1).unwrap_or([0.0, 0.0, 1.0, 1.0]);
-        let region = Region { left, top, width, height };
+        // What fills no patch is cut off at the right and at the bottom.
+        let covered = shape.encoder.covered_side() as f64 / shape.encoder.image_size() as f64;
+        let region = Region { left, top, width: covered * width, height: covered * height };
 
         let num_beams = request.num_beams.unwrap_or(decoding.num_beams.max(request.num_captions));
         let args = DecodingArgs { num_beams: Some(num_beams), ..DecodingArgs::default() };

@@ -25,13 +25,14 @@ pub struct ModelConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EncoderSection {
-    /// Folder in the Hub's format, or the id of a Hub repository: a ViT or a CLIP model, as `config.json` says.
+    /// Folder in the Hub's format, or the id of a Hub repository: `config.json` says of which family.
     pub name: Option<String>,
     /// Start from the weights of `name`; with `false` from random ones, of the shape of `config` or of `name`.
     pub pretrained: bool,
     /// Shape of an encoder from scratch.
     pub config: Option<EncoderConfig>,
-    /// Side of the square image in pixels, a multiple of the patch. Absent: what the encoder was made for.
+    /// Side of the square image in pixels. Absent: what the encoder was made for, or what the image processor of a
+    /// DINOv2 gives.
     pub image_size: Option<usize>,
     /// Which parameters are trained.
     pub train: EncoderTraining,

@@ -280,7 +280,7 @@ fn check_encoder(model: &ModelConfig) -> Checked {
     }?;
     if let Some(size) = encoder.image_size {
         whole("model.encoder.image_size", size, 1..=MAX_SIZE)?;
-        if let Some(architecture) = &encoder.config {
+        if let Some(architecture) = encoder.config.as_ref().filter(|architecture| !architecture.cuts_remainder()) {
             multiple("model.encoder.image_size", size, "model.encoder.config.patch_size", architecture.patch_size())?;
         }
     }
@@ -296,7 +296,9 @@ fn check_architecture(architecture: &EncoderConfig) -> Checked {
     let VisionSizes { hidden_size, num_attention_heads, image_size, patch_size, .. } = sizes;
     whole("model.encoder.config.image_size", image_size, 1..=MAX_SIZE)?;
     whole("model.encoder.config.patch_size", patch_size, 1..=image_size)?;
-    multiple("model.encoder.config.image_size", image_size, "model.encoder.config.patch_size", patch_size)?;
+    if !architecture.cuts_remainder() {
+        multiple("model.encoder.config.image_size", image_size, "model.encoder.config.patch_size", patch_size)?;
+    }
     whole("model.encoder.config.hidden_size", hidden_size, 1..=MAX_SIZE)?;
     whole("model.encoder.config.num_hidden_layers", sizes.num_hidden_layers, 1..=1024)?;
     whole("model.encoder.config.num_attention_heads", num_attention_heads, 1..=hidden_size)?;
@@ -304,6 +306,11 @@ fn check_architecture(architecture: &EncoderConfig) -> Checked {
     whole("model.encoder.config.intermediate_size", sizes.intermediate_size, 1..=16 * MAX_SIZE)?;
     let eps = sizes.layer_norm_eps;
     real("model.encoder.config.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")?;
+    if let EncoderConfig::Dinov2(dinov2) = architecture {
+        whole("model.encoder.config.num_register_tokens", dinov2.num_register_tokens, 0..=MAX_SIZE)?;
+        let scale = dinov2.layerscale_value;
+        real("model.encoder.config.layerscale_value", scale, scale > 0.0 && scale <= 1.0, "above 0 and at most 1")?;
+    }
     let range = sizes.initializer_range;
     real("model.encoder.config.initializer_range", range, range > 0.0 && range <= 1.0, "above 0 and at most 1")
 }

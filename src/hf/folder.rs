@@ -8,7 +8,10 @@ use serde_json::Value;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::error::{WithHint as _, failure};
 
-/// The folder's `config.json`.
+/// The description of a model of open_clip.
+const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
+
+/// The folder's `config.json`, or the `open_clip_config.json` of one that has none.
 ///
 /// # Errors
 /// A folder or file that is not there, or no JSON.
@@ -19,7 +22,10 @@ pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
             "give a folder in the Hub's format or the id of a Hub repository",
         ));
     }
-    let path = folder.join("config.json");
+    let (path, open_clip) = (folder.join("config.json"), folder.join(OPEN_CLIP_CONFIG));
+    if !path.exists() && open_clip.exists() {
+        return read_json(&open_clip);
+    }
     read_json(&path).hint(|| {
         "a model folder contains config.json, model.safetensors, and processor_config.json or \
             preprocessor_config.json"

@@ -16,6 +16,7 @@ use crate::model::encoders::{EncoderConfig, fit_positions};
 use crate::model::hf_fields::model_type;
 use crate::model::weight_names::Renamed;
 use base::error::failure;
+use pixels::image_processor::ImageProcessor;
 
 /// A model or a part of one, as its folder describes it.
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ impl<C> Pretrained<C> {
 /// A folder without `config.json` or weights; a model of another family; a position table that does not fit the config.
 pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<EncoderConfig>> {
     let config = read_encoder_config(folder)?;
+    let image_size = image_size_for(folder, &config, image_size);
     let mut tensors = read_tensors(folder)?;
     let mut others = Vec::new();
     if let Some(layout) = layouts::of_config(&read_config(folder)?) {
@@ -54,6 +56,17 @@ pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<
         .with_context(|| format!("cannot use the encoder in {}", folder.display()))?;
     found.unused.extend(others);
     Ok(found)
+}
+
+/// The side of the pictures for an encoder of a folder: what was asked for, else what its image processor gives where
+/// transformers resamples for that unasked; `None` for what its config says. A processor that cannot be used says so
+/// when it is read.
+pub fn image_size_for(folder: &Path, config: &EncoderConfig, asked: Option<usize>) -> Option<usize> {
+    if asked.is_some() || !config.takes_any_image_size() {
+        return asked;
+    }
+    let (height, width) = ImageProcessor::from_folder(folder).ok()??.processor.output_size();
+    (height == width && height != config.image_size()).then_some(height)
 }
 
 /// Reads only the config of an encoder.
@@ -96,11 +109,12 @@ pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Resul
         ));
     };
     let tensors = read_tensors(folder)?;
-    assemble(layout, &config, tensors, image_size)
+    assemble(folder, layout, &config, tensors, image_size)
         .with_context(|| format!("cannot use the model in {}", folder.display()))
 }
 
 fn assemble(
+    folder: &Path,
     layout: &Layout,
     config: &Value,
     tensors: BTreeMap<String, Tensor>,
@@ -109,6 +123,7 @@ fn assemble(
     let (decoder, encoder) = (layout.decoder(config)?, layout.encoder(config)?);
     let (mut parts, mut unused) = layout.split(tensors);
     let mut part = |name: &str| parts.remove(name).unwrap_or_default();
+    let image_size = image_size_for(folder, &encoder, image_size);
     let found = encoder_from(encoder, part(ENCODER), image_size)?;
     let encoder = found.config.clone();
     unused.extend(found.unused.iter().map(|name| format!("{ENCODER}.{name}")));

@@ -18,9 +18,11 @@ use base::memory;
 /// # Errors
 /// A folder without safetensors weights, a pickle in their place; a file that is missing, truncated or damaged.
 pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let single = folder.join("model.safetensors");
-    if single.exists() {
-        return read_file(&single);
+    for name in ["model.safetensors", "open_clip_model.safetensors"] {
+        let single = folder.join(name);
+        if single.exists() {
+            return read_file(&single);
+        }
     }
     let index = folder.join("model.safetensors.index.json");
     if index.exists() {

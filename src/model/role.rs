@@ -22,7 +22,7 @@ pub enum Kind {
     Weight,
     /// Added to a product.
     Bias,
-    /// Weight or bias of a normalisation.
+    /// Weight or bias of a normalisation; a layer scale.
     Norm,
     /// A table of tokens or positions, a class token.
     Embedding,

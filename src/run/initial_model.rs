@@ -13,7 +13,7 @@ use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
 use crate::hf::notes::{UNFIT_HINT, new_note, smoothing_note, unused_note};
-use crate::hf::read::{read_captioner, read_decoder, read_encoder, read_encoder_config};
+use crate::hf::read::{image_size_for, read_captioner, read_decoder, read_encoder, read_encoder_config};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::EncoderConfig;
@@ -228,7 +228,11 @@ fn scratch_encoder(
             ));
         }
     };
-    if let Some(image_size) = section.image_size {
+    let image_size = match folder {
+        Some(folder) => image_size_for(folder, &encoder, section.image_size),
+        None => section.image_size,
+    };
+    if let Some(image_size) = image_size {
         encoder.set_image_size(image_size);
     }
     check_encoder(&encoder)?;

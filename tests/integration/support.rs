@@ -22,7 +22,7 @@ use serde_json::Value;
 pub(crate) const VOCABULARY: usize = 13;
 
 /// The families of encoders.
-pub(crate) const ENCODERS: [&str; 2] = ["vit", "clip_vision"];
+pub(crate) const ENCODERS: [&str; 5] = ["vit", "clip_vision", "siglip_vision", "dinov2", "deit"];
 
 /// A small model with odd sizes. Widths differ when there is a projection.
 pub(crate) fn shape(encoder: &str, projection: bool, tied: bool) -> CaptionerShape {
@@ -31,7 +31,7 @@ pub(crate) fn shape(encoder: &str, projection: bool, tied: bool) -> CaptionerSha
 
 fn encoder_config(kind: &str) -> EncoderConfig {
     let layer_norm_eps = if kind == "vit" { 1e-6 } else { 1e-5 };
-    let fields = serde_json::json!({
+    let mut fields = serde_json::json!({
         "kind": kind,
         "image_size": 21,
         "patch_size": 7,
@@ -41,6 +41,17 @@ fn encoder_config(kind: &str) -> EncoderConfig {
         "intermediate_size": 14,
         "layer_norm_eps": layer_norm_eps,
     });
+    let own = match kind {
+        // Two pixels fill no patch.
+        "siglip_vision" => serde_json::json!({ "image_size": 23 }),
+        "dinov2" => serde_json::json!({ "mlp_ratio": 1, "num_register_tokens": 2 }),
+        _ => serde_json::json!({}),
+    };
+    let fields_of = fields.as_object_mut().unwrap();
+    fields_of.extend(own.as_object().unwrap().clone());
+    if kind == "dinov2" {
+        fields_of.remove("intermediate_size");
+    }
     serde_json::from_value(fields).unwrap()
 }
 
