@@ -21,6 +21,7 @@ mod long_captions;
 mod model;
 mod output_places;
 mod parity;
+mod pickles;
 #[cfg(feature = "serve")]
 mod picture_bombs;
 mod pictures;
@@ -32,6 +33,8 @@ mod processes;
 mod readers;
 mod releases;
 mod resume;
+#[cfg(feature = "hub")]
+mod revisions;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::hf_fields::model_type;
-use base::error::failure;
+use crate::model::unfit;
 
 pub use family::{EncoderFamily, ImageEncoder, VisionSizes, fit_positions};
 
@@ -51,16 +51,7 @@ macro_rules! families {
                 $(if <$config>::describes(config) {
                     return <$config>::from_hf(config).map(Self::$variant);
                 })*
-                let known: Vec<String> =
-                    [$(<$config>::MODEL_TYPES),*].concat().iter().map(|name| format!("{name:?}")).collect();
-                let (last, others) = known.split_last().map_or((String::new(), String::new()), |(last, others)| {
-                    (last.clone(), others.join(", "))
-                });
-                Err(failure(
-                    format!("expected model_type {others} or {last}, found {:?}", model_type(config)),
-                    "use a ViT or CLIP checkpoint, e.g. google/vit-base-patch16-224-in21k or \
-                     openai/clip-vit-base-patch32",
-                ))
+                Err(unfit::encoder(&[$(<$config>::MODEL_TYPES),*].concat(), config))
             }
         }
 
