@@ -240,6 +240,24 @@ MUTATIONS = [
         '["query", "key", "value"]',
         '["key", "query", "value"]',
     ),
+        "strides of a pickled tensor ignored",
+        "crates/torch-pickle/src/view.rs",
+        "if self.is_contiguous() {",
+        "if self.is_contiguous() || span.len() as u64 == self.num_values() {",
+    ),
+    (
+        "offset of a pickled tensor dropped",
+        "crates/torch-pickle/src/view.rs",
+        "(self.offset, self.reach().unwrap_or(u64::MAX))",
+        "(0, self.reach().unwrap_or(u64::MAX))",
+    ),
+    (
+        "any class of torch is taken for a storage",
+        "crates/torch-pickle/src/machine.rs",
+        '("torch", name) => Element::of_storage(name).map(Self::Storage),',
+        '(_, name) => Some(Self::Storage(Element::of_storage(name).unwrap_or(Element::F32))),',
+    ),
+    ("revision of a model ignored", "crates/hub/src/model/mod.rs", "id.revision().unwrap_or(MAIN)", "MAIN"),
 ]
 
 

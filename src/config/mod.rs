@@ -24,7 +24,7 @@ pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, Tokeniz
 pub use decoding::{DecodingConfig, EarlyStopping};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, check, load, overridden_text, parse, to_toml};
-pub use model::{DecoderSection, EncoderSection, ModelConfig};
+pub use model::{DecoderSection, EncoderSection, ModelConfig, ModelName};
 pub use paths::PathKey;
 pub use source_text::read_text;
 pub use tracking::{HubConfig, HubUpload, TrackingConfig, WandbConfig, WandbMode};

@@ -15,6 +15,9 @@ pub struct ModelConfig {
     /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` or of a BLIP
     /// (`BlipForConditionalGeneration`). It brings encoder, decoder sizes and tokenizer.
     pub init_from: Option<String>,
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `init_from`, if that is on the Hub. Once a run has begun, the
+    /// commit.
+    pub revision: Option<String>,
     /// The image encoder.
     pub encoder: EncoderSection,
     /// The caption decoder.
@@ -27,6 +30,9 @@ pub struct ModelConfig {
 pub struct EncoderSection {
     /// Folder in the Hub's format, or the id of a Hub repository: `config.json` says of which family.
     pub name: Option<String>,
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
+    /// commit.
+    pub revision: Option<String>,
     /// Start from the weights of `name`; with `false` from random ones, of the shape of `config` or of `name`.
     pub pretrained: bool,
     /// Shape of an encoder from scratch.
@@ -40,7 +46,14 @@ pub struct EncoderSection {
 
 impl Default for EncoderSection {
     fn default() -> Self {
-        Self { name: None, pretrained: true, config: None, image_size: None, train: EncoderTraining::Frozen }
+        Self {
+            name: None,
+            revision: None,
+            pretrained: true,
+            config: None,
+            image_size: None,
+            train: EncoderTraining::Frozen,
+        }
     }
 }
 
@@ -50,6 +63,9 @@ impl Default for EncoderSection {
 pub struct DecoderSection {
     /// A GPT-2 to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
     pub name: Option<String>,
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
+    /// commit.
+    pub revision: Option<String>,
     /// Width.
     pub hidden_size: usize,
     /// Number of blocks.
@@ -74,6 +90,7 @@ impl Default for DecoderSection {
     fn default() -> Self {
         Self {
             name: None,
+            revision: None,
             hidden_size: 512,
             num_layers: 6,
             num_heads: 8,
@@ -120,7 +137,38 @@ impl DecoderSection {
     }
 }
 
+/// A pretrained model that a config may name.
+#[derive(Debug)]
+pub struct ModelName<'a> {
+    /// The dotted key of its name.
+    pub key: &'static str,
+    /// The dotted key of its revision.
+    pub revision_key: &'static str,
+    pub name: &'a mut Option<String>,
+    pub revision: &'a mut Option<String>,
+}
+
 impl ModelConfig {
+    /// The pretrained models: the captioner, the encoder, the decoder.
+    pub fn names_mut(&mut self) -> [ModelName<'_>; 3] {
+        let Self { init_from, revision, encoder, decoder } = self;
+        [
+            ModelName { key: "model.init_from", revision_key: "model.revision", name: init_from, revision },
+            ModelName {
+                key: "model.encoder.name",
+                revision_key: "model.encoder.revision",
+                name: &mut encoder.name,
+                revision: &mut encoder.revision,
+            },
+            ModelName {
+                key: "model.decoder.name",
+                revision_key: "model.decoder.revision",
+                name: &mut decoder.name,
+                revision: &mut decoder.revision,
+            },
+        ]
+    }
+
     /// Whether decoder sizes and tokenizer come from a pretrained model, so that defaults for them mean nothing.
     pub fn brings_decoder(&self) -> bool {
         self.init_from.is_some() || self.decoder.name.is_some()

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use base::error::failure;
 
+use super::model::ModelName;
 use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
 use super::{
     HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TokenizerKind, TrainingConfig,
@@ -239,6 +240,13 @@ fn check_sources(model: &ModelConfig) -> Checked {
     not_empty("model.init_from", is_empty(&model.init_from))?;
     not_empty("model.encoder.name", is_empty(&model.encoder.name))?;
     not_empty("model.decoder.name", is_empty(&model.decoder.name))?;
+    for ModelName { key, revision_key, name, revision } in model.clone().names_mut() {
+        not_empty(revision_key, is_empty(revision))?;
+        if revision.is_some() && name.is_none() {
+            let problem = format!("is set, but {key} is not");
+            return violation(revision_key, problem, "name the model whose revision it is, or remove the key");
+        }
+    }
     let rivals = [
         ("model.encoder.name", model.encoder.name.is_some()),
         ("model.encoder.config", model.encoder.config.is_some()),
@@ -616,6 +624,10 @@ mod tests {
         allows(whole);
         refuses("model.init_from", |config| config.model.init_from = Some(" ".to_owned()));
         refuses("model.encoder.name", |config| config.model.init_from = Some("captioner".to_owned()));
+        refuses("model.revision", |config| config.model.revision = Some("main".to_owned()));
+        refuses("model.decoder.revision", |config| config.model.decoder.revision = Some("main".to_owned()));
+        refuses("model.encoder.revision", |config| config.model.encoder.revision = Some(" ".to_owned()));
+        allows(|config| config.model.encoder.revision = Some("refs/pr/4".to_owned()));
         refuses("model.encoder.config", |config| {
             whole(config);
             config.model.encoder.config = Some(EncoderConfig::Vit(architecture()));

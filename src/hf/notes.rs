@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::hf::weights::pickled;
 use base::visible;
 
 /// Names of tensors in a message; the rest are counted.
@@ -23,6 +24,12 @@ pub fn unfit(folder: &Path) -> String {
 /// A note on tensors of a file that belong to nothing in the model.
 pub fn unused_note(folder: &Path, unused: &[String]) -> Option<String> {
     (!unused.is_empty()).then(|| format!("left out of {}: {}", folder.display(), listed(unused)))
+}
+
+/// A note on weights that are pickles.
+pub fn pickle_note(folder: &Path) -> Option<String> {
+    let name = pickled(folder)?;
+    Some(format!("{} has no safetensors: read from {name}, of which nothing was executed", folder.display()))
 }
 
 /// A note on parameters that have no weights in a pretrained model.

@@ -14,6 +14,7 @@ use crate::model::captioner::{CaptionerShape, DECODER, ENCODER, PROJECTION};
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::{EncoderConfig, fit_positions};
 use crate::model::hf_fields::model_type;
+use crate::model::unfit;
 use crate::model::weight_names::Renamed;
 use base::error::failure;
 use pixels::image_processor::ImageProcessor;
@@ -102,9 +103,9 @@ pub fn read_decoder(folder: &Path) -> anyhow::Result<Pretrained<DecoderConfig>> 
 pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<CaptionerShape>> {
     let config = read_config(folder)?;
     let Some(layout) = layouts::of_config(&config) else {
-        let (found, known) = (model_type(&config), layouts::known());
+        let (found, known) = (unfit::described(model_type(&config)), layouts::known());
         return Err(failure(
-            format!("{} contains a model of model_type {found:?}, expected {known}", folder.display()),
+            format!("{} contains a model of model_type {found}, expected {known}", folder.display()),
             "for a single encoder set model.encoder.name, for a single GPT-2 model.decoder.name",
         ));
     };
@@ -164,6 +165,6 @@ mod tests {
         std::fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#).unwrap();
         std::fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
         let text = base::error::describe(&read_encoder(folder.path(), None).unwrap_err());
-        assert!(text.contains("pickle"), "{text}");
+        assert!(text.contains("pickle") && text.contains("AutoModel.from_pretrained"), "{text}");
     }
 }

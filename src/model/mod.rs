@@ -14,5 +14,6 @@ pub mod parameters;
 pub mod position_table;
 pub mod role;
 pub mod tensor_file;
+pub mod unfit;
 pub mod weight_fit;
 pub mod weight_names;

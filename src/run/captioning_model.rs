@@ -9,7 +9,7 @@ use crate::config::DecodingConfig;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
-use crate::hf::notes::{UNFIT_HINT, new_note, unfit, unused_note};
+use crate::hf::notes::{UNFIT_HINT, new_note, pickle_note, unfit, unused_note};
 use crate::hf::read::read_captioner;
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::decoders::DecoderConfig;
@@ -72,7 +72,8 @@ impl CaptioningModel {
         let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
         let (tokenizer, _) = read_tokenizer(folder, &defaults, &found.config.decoder)?;
         let specs = found.config.parameter_specs()?;
-        let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
+        let mut notes: Vec<String> =
+            pickle_note(folder).into_iter().chain(unused_note(folder, &found.unused)).collect();
         let new = check_fit(&specs, &found.tensors, |spec| !spec.role.used)
             .with_context(|| unfit(folder))
             .hint(|| UNFIT_HINT)?;

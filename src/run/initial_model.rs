@@ -12,7 +12,7 @@ use crate::data::split::SplitIndices;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
-use crate::hf::notes::{UNFIT_HINT, new_note, smoothing_note, unused_note};
+use crate::hf::notes::{UNFIT_HINT, new_note, pickle_note, smoothing_note, unused_note};
 use crate::hf::read::{image_size_for, read_captioner, read_decoder, read_encoder, read_encoder_config};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
 use crate::model::decoders::DecoderConfig;
@@ -117,7 +117,7 @@ impl InitialModel {
 /// A captioner with all that it brings.
 fn whole(config: RunConfig, folder: &Path) -> Result<Parts> {
     let found = read_captioner(folder, config.model.encoder.image_size)?;
-    let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
+    let mut notes: Vec<String> = pickle_note(folder).into_iter().chain(unused_note(folder, &found.unused)).collect();
     notes.extend(smoothing_note(folder, &read_config(folder)?, config.training.label_smoothing));
     let CaptionerShape { encoder, decoder } = found.config;
     let processor = read_processor(folder, &encoder, &mut notes)?;
@@ -133,6 +133,7 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
             let found = read_encoder(folder, config.model.encoder.image_size)?;
             let encoder = found.config.clone();
             let processor = read_processor(folder, &encoder, &mut notes)?;
+            notes.extend(pickle_note(folder));
             notes.extend(unused_note(folder, &found.unused));
             tensors.extend(found.into_part(ENCODER));
             (encoder, processor)
@@ -142,6 +143,7 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
     let (config, decoder, tokenizer) = match &folders.decoder {
         Some(folder) => {
             let found = read_decoder(folder)?;
+            notes.extend(pickle_note(folder));
             notes.extend(unused_note(folder, &found.unused));
             let decoder = found.config.clone();
             tensors.extend(found.into_part(DECODER));

@@ -22,6 +22,7 @@ mod long_captions;
 mod model;
 mod output_places;
 mod parity;
+mod pickles;
 #[cfg(feature = "serve")]
 mod picture_bombs;
 mod pictures;
@@ -33,6 +34,8 @@ mod processes;
 mod readers;
 mod releases;
 mod resume;
+#[cfg(feature = "hub")]
+mod revisions;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;

@@ -451,7 +451,7 @@ fn weights_that_are_missing_left_over_or_misshapen_are_listed_by_name() {
 }
 
 #[test]
-fn a_pickle_is_refused_with_the_way_to_convert_it() {
+fn a_pickle_that_is_none_is_refused_with_the_way_to_convert_it() {
     let folder = copy_without_weights("vit_gpt2");
     std::fs::write(folder.path().join("pytorch_model.bin"), "pickle").unwrap();
     for text in [

@@ -13,8 +13,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::model::hf_fields::model_type;
-use base::error::failure;
+use crate::model::unfit;
 
 pub use family::{DecoderFamily, DecoderSizes, Mode, TextDecoder};
 pub use key_value_cache::KeyValueCache;
@@ -47,14 +46,7 @@ macro_rules! families {
                 $(if <$config>::describes(config) {
                     return <$config>::from_hf(config).map(Self::$variant);
                 })*
-                let known: Vec<String> =
-                    [$(<$config>::MODEL_TYPES),*].concat().iter().map(|name| format!("{name:?}")).collect();
-                Err(failure(
-                    format!(
-                        "expected a decoder of model_type {}, found {:?}", known.join(" or "), model_type(config)
-                    ),
-                    "use a GPT-2 or a BERT, e.g. gpt2 or bert-base-uncased, or a captioner with one",
-                ))
+                Err(unfit::decoder(&[$(<$config>::MODEL_TYPES),*].concat(), config))
             }
         }
 

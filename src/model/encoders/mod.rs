@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::model::encoders::timm::Architecture;
 use crate::model::hf_fields::model_type;
+use crate::model::unfit;
 use base::error::failure;
 
 pub use family::{EncoderFamily, ImageEncoder, VisionSizes, fit_positions};
@@ -59,12 +60,7 @@ macro_rules! families {
                 $(if <$config>::describes(config) {
                     return <$config>::from_hf(config).map(Self::$variant);
                 })*
-                let known: Vec<String> =
-                    [$(<$config>::MODEL_TYPES),*].concat().iter().map(|name| format!("{name:?}")).collect();
-                let (last, others) = known.split_last().map_or((String::new(), String::new()), |(last, others)| {
-                    (last.clone(), others.join(", "))
-                });
-                Err(other_family(config, &format!("{others} or {last}")))
+                Err(other_family(&[$(<$config>::MODEL_TYPES),*].concat(), config))
             }
         }
 
@@ -99,29 +95,17 @@ families! {
     Deit(deit::DeitConfig) = "deit",
 }
 
-/// What is said about an encoder of no family here.
-fn other_family(config: &Value, known: &str) -> anyhow::Error {
-    const ADVICE: &str = "use a ViT, CLIP, SigLIP or DINOv2 checkpoint, e.g. google/vit-base-patch16-224-in21k, \
-                          openai/clip-vit-base-patch32, google/siglip2-base-patch16-224 or facebook/dinov2-base";
-    if let Some(architecture) = Architecture::of(config) {
-        let name = architecture.name();
-        return failure(
-            format!(
-                "the timm architecture {name} is not read; of timm's those called vit_SIZE_patchN, alone or with \
-                 clip, dinov2 or reg4_dinov2, and deit_SIZE_patchN are"
-            ),
-            ADVICE,
-        );
-    }
-    let hint = match model_type(config) {
-        "siglip2" | "siglip2_vision_model" => {
-            "this SigLIP 2 takes pictures of any shape (NaFlex): use one of a fixed resolution, such as \
-             google/siglip2-base-patch16-224"
-        }
-        "dinov3_vit" => "DINOv3 is not supported: use a DINOv2, such as facebook/dinov2-base",
-        _ => ADVICE,
-    };
-    failure(format!("expected model_type {known}, found {:?}", model_type(config)), hint)
+/// The error about the config of an encoder of no family in the table.
+fn other_family(taken: &[&str], config: &Value) -> anyhow::Error {
+    let Some(architecture) = Architecture::of(config) else { return unfit::encoder(taken, config) };
+    let name = architecture.name();
+    failure(
+        format!(
+            "the timm architecture {name} is not read; of timm's those called vit_SIZE_patchN, alone or with clip, \
+             dinov2 or reg4_dinov2, and deit_SIZE_patchN are"
+        ),
+        unfit::ENCODER_ADVICE,
+    )
 }
 
 impl EncoderConfig {
