@@ -71,10 +71,7 @@ const KNOWN: [(&str, &str, &str); 38] = [
 
 /// The error about the config of a model that is no image encoder of a family here.
 pub fn encoder(taken: &[&str], config: &Value) -> anyhow::Error {
-    failure(
-        format!("expected model_type {}, found {}", listed(taken), described(model_type(config))),
-        ENCODER_ADVICE,
-    )
+    failure(format!("expected model_type {}, found {}", listed(taken), described(model_type(config))), ENCODER_ADVICE)
 }
 
 /// The error about the config of a model that is no text decoder of a family here.

@@ -12,16 +12,15 @@ use crate::image_processor::resize::{Filter, Resize, Size, Target};
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::error::failure;
 
-  
+/// The side where a config of open_clip or timm names none.
+const DEFAULT_SIDE: usize = 224;
+
 /// The file of transformers 5 with the configs of all parts of a processor.
 const PROCESSOR_FILE: &str = "processor_config.json";
 /// Where it holds that of the images. Older ones do not.
 const IMAGE_PROCESSOR: &str = "image_processor";
 /// The file of the image processing only.
 const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
-
-/// What the names of classes end with after the name of the model.
-const KNOWN_ENDS: [&str; 4] = ["ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor"];
 
 /// The image processing of a model's folder.
 #[derive(Clone, Debug, PartialEq)]
