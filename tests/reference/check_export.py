@@ -1,6 +1,6 @@
 """Holds an exported model against transformers: loads it, compares captions, and sends it there and back again.
 
-    pip install torch==2.14.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
+    pip install torch==2.14.0 transformers==5.24.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
     python tests/reference/check_export.py PROGRAM CHECKPOINT EXPORTED IMAGE...
 
 EXPORTED is the folder to export to. PROGRAM is the caption-train binary; CHECKPOINT what its `--checkpoint` takes. The images are brought to the model's size

@@ -1,7 +1,7 @@
 """Makes tests/fixtures/models/expected_decoding.json: what `generate` of transformers writes about the pictures of the
 model fixtures under many settings.
 
-    pip install torch==2.14.0 transformers==5.23.0 safetensors==0.8.0
+    pip install torch==2.14.0 transformers==5.24.0 safetensors==0.8.0
     python tests/reference/decoding.py
 
 For each model, each end token and each setting: the captions of all pictures (tokens without the start token, up to and
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from transformers import VisionEncoderDecoderModel
 
 assert torch.__version__.startswith("2.14.0"), torch.__version__
-assert transformers.__version__ == "5.23.0", transformers.__version__
+assert transformers.__version__ == "5.24.0", transformers.__version__
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "models"
 SETTINGS = [

@@ -3,7 +3,7 @@
 
 Run it with Python 3.11 or later and
 
-    pip install transformers==5.23.0 pillow==11.3.0 numpy==2.4.6
+    pip install transformers==5.24.0 pillow==11.3.0 numpy==2.4.6
 
 (no torch: the PIL backend of the image processors is used; Pillow 13 changes the order of the two passes).
 

@@ -1,6 +1,6 @@
 """Makes tests/fixtures/models/: small random captioners in the Hub's format and what PyTorch computes with them.
 
-    pip install torch==2.14.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
+    pip install torch==2.14.0 transformers==5.24.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
     python tests/reference/models.py
 
 Folders as `save_pretrained` writes them: `vit_gpt2` and `clip_gpt2` (VisionEncoderDecoderModel), `clip` (a whole
@@ -39,7 +39,7 @@ from transformers import (
 )
 
 assert torch.__version__.startswith("2.14.0"), torch.__version__
-assert transformers.__version__ == "5.23.0", transformers.__version__
+assert transformers.__version__ == "5.24.0", transformers.__version__
 assert tokenizers.__version__ == "0.23.3", tokenizers.__version__
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "models"
@@ -420,10 +420,18 @@ def write_gpt2():
     save_file({"input_ids": input_ids, "logits": logits.contiguous()}, FOLDER / "expected_gpt2.safetensors")
 
 
+def make_room(*names):
+    """Removes the fixtures of these names, and nothing that another script made."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
+        for suffix in ["safetensors", "json"]:
+            (FOLDER / f"expected_{name}.{suffix}").unlink(missing_ok=True)
+
+
 def main():
     torch.set_grad_enabled(True)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    make_room("vit_gpt2", "clip_gpt2", "clip", "gpt2")
     write("vit_gpt2", *vit_gpt2(), with_run=True)
     write("clip_gpt2", *clip_gpt2(), with_run=False)
     write_clip()

@@ -1,6 +1,6 @@
 """What Python computes on real data, for tests/real_data: an encoder's hidden states, and a tokenizer's ids.
 
-    pip install torch==2.14.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
+    pip install torch==2.14.0 transformers==5.24.0 tokenizers==0.23.3 safetensors==0.8.0 pillow==11.3.0 numpy==2.4.6
     python tests/reference/real_data.py ENCODER_FOLDER PREPARED_DATA_SET OUTPUT_FOLDER
 """
 
