@@ -29,6 +29,7 @@ mod preparation;
 mod pretrained;
 #[cfg(unix)]
 mod processes;
+mod prompts;
 mod readers;
 mod releases;
 mod resume;
