@@ -207,13 +207,10 @@ impl Lines<'_> {
             let prompt_length = if odd.contains_key(&place) { 0 } else { prompt_length };
             examples.push(Example { image: pair.image, tokens, prompt_length, weight: 1.0 });
         }
-        let tokens: Vec<Vec<u32>> = examples
-            .iter()
-            .map(|example: &Example| example.tokens[1 + example.prompt_length..].to_vec())
-            .collect();
+        let tokens: Vec<Vec<u32>> =
+            examples.iter().map(|example: &Example| example.tokens[1 + example.prompt_length..].to_vec()).collect();
         let paths = self.given.paths.clone();
-        let pairs =
-            GivenPairs { examples, paths, processor: processor.clone(), pad_id: tokenizer.special_ids().pad };
+        let pairs = GivenPairs { examples, paths, processor: processor.clone(), pad_id: tokenizer.special_ids().pad };
         let progress = Progress::new("scoring pairs", self.given.pairs.len() as u64, 0);
         let mut num_failed = 0;
         score_pairs(captioner, pairs, settings, pools, |place, scores| {

@@ -44,7 +44,9 @@ impl Prompt {
         if tokens.len() + 2 > num_positions {
             let count = tokens.len();
             return Err(failure(
-                format!("the prompt {text:?} has {count} tokens: too many for a caption after it in {num_positions} positions"),
+                format!(
+                    "the prompt {text:?} has {count} tokens: too many for a caption after it in {num_positions} positions"
+                ),
                 "shorten the prompt",
             ));
         }

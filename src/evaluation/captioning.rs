@@ -99,7 +99,8 @@ impl<'a> CaptionWriter<'a> {
         let limits = &self.decoding.constraints;
         let prompt_of = |image: usize| prompts.get(image).map_or(&[][..], |prompt| &prompt.tokens);
         let num_written = |image: usize| best(image).map_or(0, |caption| caption.decoded.log_probabilities.len());
-        let length = (0..tokens.len()).map(|image| prompt_of(image).len() + num_written(image)).max().unwrap_or(0).max(1);
+        let length =
+            (0..tokens.len()).map(|image| prompt_of(image).len() + num_written(image)).max().unwrap_or(0).max(1);
         let rows = tokens.iter().enumerate().flat_map(|(image, tokens)| {
             let padded = prompt_of(image).iter().chain(tokens.iter()).copied().chain(std::iter::repeat(limits.end));
             std::iter::once(limits.start).chain(padded).take(length)

@@ -406,14 +406,8 @@ impl Trainer {
             stops = observed.and_then(|()| self.collective.any(stop.is_raised()));
             matches!(stops, Ok(false))
         };
-        let written = writer.write_all(
-            &self.data.source,
-            images,
-            &captioned.prompts,
-            &settings,
-            &self.pools,
-            advance,
-        )?;
+        let written =
+            writer.write_all(&self.data.source, images, &captioned.prompts, &settings, &self.pools, advance)?;
         stops?;
         Ok(written.map(|captions| {
             let scores = is_scored.then(|| captioned.score(&captions, config.seed));

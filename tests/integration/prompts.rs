@@ -278,8 +278,7 @@ fn batch_size_and_number_of_pools_change_neither_loss_nor_gradient_of_weighed_ca
         assert_eq!(found.count, whole.count);
         assert!((found.sum - whole.sum).abs() < 1e-11 * whole.sum, "{bounds:?}");
         for (name, _) in parameters.trainable() {
-            let difference =
-                crate::support::max_difference(gradients.get(name).unwrap(), expected.get(name).unwrap());
+            let difference = crate::support::max_difference(gradients.get(name).unwrap(), expected.get(name).unwrap());
             assert!(difference < 1e-12, "{name}: {difference}");
         }
     }
@@ -355,7 +354,10 @@ fn a_prompt_that_leaves_no_room_and_captions_without_weight_are_errors_that_say_
         describe(&set_up(&config_of(folder.path(), "")).err().unwrap())
     };
     let text = refused(&[usual("train"), ("train", json!({ "raw": "x", "prompt": long })), usual("val")]);
-    assert!(text.contains("cannot use caption 0 of image 1.png") && text.contains("no room for a caption in 24"), "{text}");
+    assert!(
+        text.contains("cannot use caption 0 of image 1.png") && text.contains("no room for a caption in 24"),
+        "{text}"
+    );
     assert!(text.contains("dataset.json") && text.contains("hint: "), "{text}");
     let text = refused(&[("train", json!({ "raw": "x", "weight": 0 })), usual("val")]);
     assert!(text.contains("all 1 captions of the training images have weight 0"), "{text}");
@@ -406,7 +408,8 @@ fn a_table_with_prompts_and_weights_is_prepared_trained_on_captioned_and_scored(
     assert_eq!(rows, of_run["token_log_probabilities"].as_array().unwrap().len());
     assert_eq!(captioned(&["--prompt", "a drawing of"])["prompt"], "a drawing of");
     assert!(captioned(&["--prompt", ""]).get("prompt").is_none());
-    let (is_done, _, text) = run(&["caption", "--checkpoint", &checkpoint, "--prompt", &"x ".repeat(40), &picture], folder.path());
+    let (is_done, _, text) =
+        run(&["caption", "--checkpoint", &checkpoint, "--prompt", &"x ".repeat(40), &picture], folder.path());
     assert!(!is_done && text.contains("too many for a caption after it in 24 positions"), "{text}");
     let (is_done, _, text) = run(&["evaluate", "--checkpoint", &checkpoint, "--split", "val"], folder.path());
     assert!(is_done, "{text}");
@@ -430,7 +433,9 @@ fn a_table_with_prompts_and_weights_is_prepared_trained_on_captioned_and_scored(
     }
     for scores in &outputs {
         assert_eq!(scores.len(), 5);
-        if of_run["token_log_probabilities"].as_array().unwrap().len() == scores[0]["num_tokens"].as_u64().unwrap() as usize {
+        if of_run["token_log_probabilities"].as_array().unwrap().len()
+            == scores[0]["num_tokens"].as_u64().unwrap() as usize
+        {
             let both = [&of_run, &scores[0]].map(|line| line["log_probability"].as_f64().unwrap());
             assert!((both[0] - both[1]).abs() < 1e-3, "{both:?}");
         }
@@ -445,7 +450,17 @@ fn a_table_with_prompts_and_weights_is_prepared_trained_on_captioned_and_scored(
         assert!((number("perplexity").ln() + number("mean_log_probability")).abs() < 1e-9);
     }
     let (is_done, output, text) = run(
-        &["score-pairs", "--checkpoint", &checkpoint, "--data", &at("data"), "--split", "val", "--output", "scores.jsonl"],
+        &[
+            "score-pairs",
+            "--checkpoint",
+            &checkpoint,
+            "--data",
+            &at("data"),
+            "--split",
+            "val",
+            "--output",
+            "scores.jsonl",
+        ],
         folder.path(),
     );
     assert!(is_done && output.is_empty(), "{text}");

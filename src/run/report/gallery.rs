@@ -43,8 +43,7 @@ pub(super) fn draw(
     let opened = CaptioningModel::open(checkpoint, device)?;
     let writer = CaptionWriter::new(&opened.captioner, &opened.tokenizer, &opened.decoding);
     let num_positions = opened.shape.decoder.num_positions();
-    let prompts =
-        Prompts::of_dataset(dataset, images, opened.prompt_of_run(), &opened.tokenizer, num_positions)?;
+    let prompts = Prompts::of_dataset(dataset, images, opened.prompt_of_run(), &opened.tokenizer, num_positions)?;
     let (height, width) = opened.processor.output_size();
     let mut gallery = Vec::new();
     let progress = Progress::new("images of the report", chosen.len() as u64, 0);

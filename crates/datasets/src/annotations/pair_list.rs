@@ -37,9 +37,8 @@ const FORMS: &str = "give JSON Lines or a JSON list of {\"image\", \"caption\"},
 /// weight that cannot be used.
 pub fn read_pair_list(path: &Path) -> anyhow::Result<Vec<ListedPair>> {
     let name = path.display().to_string();
-    let bytes = bounded_file::read(path, MAX_CAPTIONS_BYTES)
-        .with_context(|| format!("cannot read {name}"))
-        .hint(|| FORMS)?;
+    let bytes =
+        bounded_file::read(path, MAX_CAPTIONS_BYTES).with_context(|| format!("cannot read {name}")).hint(|| FORMS)?;
     let pairs = parse(&name, &decode(&name, bytes)?)?;
     if pairs.is_empty() {
         return Err(failure(format!("{name} has no pairs of an image and a caption"), FORMS));
@@ -160,7 +159,10 @@ mod tests {
         }
         let several = "image\tprompt\tcaption_1\tcaption_2\na.jpg\tp q\tA\tB\nb.jpg\t\tC\t\n";
         assert_eq!(shown(several), ["a.jpg: A after p q", "a.jpg: B after p q", "b.jpg: C"]);
-        assert_eq!(shown(r#"{"image":"a.jpg","prompt":"p","captions":["A","B"]}"#), ["a.jpg: A after p", "a.jpg: B after p"]);
+        assert_eq!(
+            shown(r#"{"image":"a.jpg","prompt":"p","captions":["A","B"]}"#),
+            ["a.jpg: A after p", "a.jpg: B after p"]
+        );
     }
 
     #[test]

@@ -325,11 +325,7 @@ fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDatas
 }
 
 /// The captions of a text beside an image: its lines, or what its JSON contains.
-fn captions(
-    builder: &mut Builder,
-    path: &str,
-    content: Vec<u8>,
-) -> anyhow::Result<Vec<(String, CaptionExtras)>> {
+fn captions(builder: &mut Builder, path: &str, content: Vec<u8>) -> anyhow::Result<Vec<(String, CaptionExtras)>> {
     let text = decode(path, content)?;
     if has_ending(path, ".json") {
         return captions_of_json(builder, path, &text);

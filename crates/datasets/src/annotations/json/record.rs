@@ -461,7 +461,8 @@ mod tests {
 
     #[test]
     fn what_is_beside_a_caption_is_its_own_or_that_of_the_object() {
-        let text = r#"{"sentences": [{"raw": "A", "weight": 2}, {"raw": "B", "prompt": "p"}], "weight": 3, "prompt": "q"}"#;
+        let text =
+            r#"{"sentences": [{"raw": "A", "weight": 2}, {"raw": "B", "prompt": "p"}], "weight": 3, "prompt": "q"}"#;
         let record = record(text);
         let found: Vec<_> = record
             .captions_and_extras()

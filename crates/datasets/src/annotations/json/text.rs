@@ -26,7 +26,10 @@ pub(crate) fn read_json(
     let broken = |error: serde_json::Error| {
         failure(format!("{path} cannot be read: {}", explain(&error, &clean)), "repair the file, or download it again")
     };
-    if num_nan > 0 && builder.reading == Reading::Preparation && let Some(line) = line_of_odd_weight(text) {
+    if num_nan > 0
+        && builder.reading == Reading::Preparation
+        && let Some(line) = line_of_odd_weight(text)
+    {
         let message = format!("the weight on line {line} of {path} is not finite: expected a number of at least 0");
         return Err(failure(message, "correct it, or leave it out for a weight of 1"));
     }
