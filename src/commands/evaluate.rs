@@ -85,7 +85,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let decoding = args.decoding.resolve(&opened.decoding, opened.tokenizer.special_ids(), num_positions, 1)?;
     let data = EvaluatedData::open(args, split, &opened)?;
     let prompts = match &args.prompt {
-        Some(text) => Prompts::of_all(opened.prompt(Some(text))?),
+        Some(text) => Prompts::of_all(opened.prompt(Some(text.as_str()))?),
         None => {
             let (tokenizer, of_run) = (&opened.tokenizer, opened.prompt_of_run());
             Prompts::of_dataset(&data.dataset, &data.images, of_run, tokenizer, num_positions)?

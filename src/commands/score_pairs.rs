@@ -19,7 +19,7 @@ use crate::evaluation::captioning::CaptioningSettings;
 use crate::evaluation::pair_scores::{GivenPairs, score_pairs};
 use crate::run::captioning_model::CaptioningModel;
 use base::atomic_file;
-use base::error::{WithHint as _, failure, usage_error};
+use base::error::{WithHint as _, failure, one_line, usage_error};
 use base::terminal::{self, Progress};
 use base::worker_pools::WorkerPools;
 use datasets::annotations::read_pair_list;
@@ -141,10 +141,10 @@ fn of_file(file: &Path, images: Option<&Path>) -> Result<AllGiven> {
 
 /// Of the model's own data set the split is that of its run.
 fn of_dataset(folder: &Path, split: Option<&str>, opened: &CaptioningModel) -> Result<AllGiven> {
-    let wanted = split.map(|name| {
-        Split::parse(name).with_context(|| format!("unknown split {name:?}")).hint(|| "use train, val or test")
-    });
-    let wanted = wanted.transpose()?;
+    let parse = |name: &str| {
+        Split::parse(name).ok_or_else(|| usage_error(format!("unknown split {name:?}"), "use train, val or test"))
+    };
+    let wanted = split.map(parse).transpose()?;
     let dataset = Dataset::open(folder)?;
     let own = opened.training.as_ref().filter(|training| training.dataset_digest == dataset.digest);
     let images: Vec<usize> = match (wanted, own.map(|training| &training.config)) {
@@ -194,23 +194,31 @@ impl Lines<'_> {
         let CaptioningModel { tokenizer, shape, captioner, processor, .. } = self.opened;
         let num_positions = shape.decoder.num_positions();
         let framing = Framing { tokenizer, max_seq_len: num_positions, prompt: self.of_run, weighs: false };
+        let specials = tokenizer.special_ids();
+        // A caption that is cut is another one.
+        let whole = |sequence: Sequence| match sequence.num_tokens < num_positions {
+            true => Ok(sequence),
+            false => {
+                let count = sequence.num_tokens - sequence.prompt_length;
+                Err(format!("the caption has {count} tokens, too many for {num_positions} positions"))
+            }
+        };
         let (mut examples, mut odd) = (Vec::with_capacity(self.given.pairs.len()), HashMap::new());
         for (place, pair) in self.given.pairs.iter().enumerate() {
-            let sequence = framing.sequence(self.prompt(pair), &pair.caption)?;
-            let Sequence { mut tokens, prompt_length, num_tokens } = sequence;
-            // A caption that is cut is another one.
-            if num_tokens + 1 > num_positions {
-                let count = num_tokens - prompt_length;
-                odd.insert(place, format!("the caption has {count} tokens, too many for {num_positions} positions"));
-                tokens.truncate(2);
-            }
-            let prompt_length = if odd.contains_key(&place) { 0 } else { prompt_length };
+            let sequence = framing.sequence(self.prompt(pair), &pair.caption);
+            let (tokens, prompt_length) = match sequence.map_err(|error| one_line(&error)).and_then(whole) {
+                Ok(sequence) => (sequence.tokens, sequence.prompt_length),
+                Err(reason) => {
+                    odd.insert(place, reason);
+                    (vec![specials.start, specials.end], 0)
+                }
+            };
             examples.push(Example { image: pair.image, tokens, prompt_length, weight: 1.0 });
         }
         let tokens: Vec<Vec<u32>> =
             examples.iter().map(|example: &Example| example.tokens[1 + example.prompt_length..].to_vec()).collect();
         let paths = self.given.paths.clone();
-        let pairs = GivenPairs { examples, paths, processor: processor.clone(), pad_id: tokenizer.special_ids().pad };
+        let pairs = GivenPairs { examples, paths, processor: processor.clone(), pad_id: specials.pad };
         let progress = Progress::new("scoring pairs", self.given.pairs.len() as u64, 0);
         let mut num_failed = 0;
         score_pairs(captioner, pairs, settings, pools, |place, scores| {

@@ -61,7 +61,7 @@ pub fn decode_after(
             let rows: Vec<u32> = images.iter().map(|&image| image as u32).collect();
             let rows = Tensor::from_vec(rows, images.len(), first.device())?;
             own = key_values.iter().map(|tensor| tensor.index_select(&rows, 0)).collect::<Result<Vec<_>>>()?;
-            &own
+            &own[..]
         };
         let prompts: Vec<&[u32]> = images.iter().map(|&image| prompts[image]).collect();
         let numbers = images.iter().map(|&image| first_image + image);

@@ -109,7 +109,7 @@ impl<'a> CaptionWriter<'a> {
         let weights = self.model.decoder().cross_attention_weights(&input_ids, key_values)?; // (B, L, N)
         let mut weights: Vec<Vec<Vec<f32>>> = weights.to_dtype(DType::F32)?.to_vec3()?;
         for (image, weights) in weights.iter_mut().enumerate() {
-            weights.drain(..prompt_of(image).len().min(weights.len()));
+            drop(weights.drain(..prompt_of(image).len().min(weights.len())));
             weights.truncate(num_written(image));
         }
         Ok(weights)

@@ -46,7 +46,6 @@ pub struct DataCounts {
     pub captions: CaptionFit,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }

@@ -389,10 +389,8 @@ mod tests {
         builder.caption_with(a, Some(0), "First", extras(0.5));
         builder.caption(b, None, "Usual");
         let raw = builder.finish("x");
-        assert_eq!(
-            (&*raw.images[0].captions, &*raw.images[0].extras),
-            (&["First".into(), "Second".into()][..], &[extras(0.5), extras(2.0)][..])
-        );
+        assert_eq!(raw.images[0].captions, ["First", "Second"]);
+        assert_eq!(raw.images[0].extras, [extras(0.5), extras(2.0)]);
         assert!(raw.images[1].extras.is_empty());
         let note = &raw.repairs[0];
         let expected = "have a weight other than 1 in the training loss, first one of a.jpg";

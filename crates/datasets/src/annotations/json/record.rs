@@ -152,8 +152,7 @@ impl<'a> Record<'a> {
     /// [`Self::captions`] with what is said of each beside its text.
     pub(crate) fn captions_and_extras(&self) -> Vec<(&str, RawExtras<'a>)> {
         let own: Vec<_> = self.own_sentences().map(|one| (one.text.as_ref(), one.extras.or(self.extras))).collect();
-        let prediction = || self.prediction.iter().map(|text| (text.as_ref(), self.extras)).collect();
-        if own.is_empty() { prediction() } else { own }
+        if own.is_empty() { self.prediction.iter().map(|text| (text.as_ref(), self.extras)).collect() } else { own }
     }
 
     fn own_captions(&self) -> Vec<&str> {
