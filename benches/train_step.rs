@@ -214,7 +214,7 @@ fn stored_updates(
             (0..args.batch.div_ceil(args.captions_per_image)).map(|_| stream.below(STORED_IMAGES)).collect();
         let mut example = |pair: usize| {
             let tokens = (0..=args.seq).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect();
-            Example { image: images[pair / args.captions_per_image], tokens }
+            Example { image: images[pair / args.captions_per_image], tokens, prompt_length: 0, weight: 1.0 }
         };
         (0..args.batch).map(&mut example).collect::<Vec<Example>>()
     };

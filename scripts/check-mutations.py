@@ -209,6 +209,22 @@ MUTATIONS = [
     ("the cache knows no pixels", "src/run/image_cache.rs", "Ok((image, hasher.finish_bytes()))", "Ok((image, [image as u8; 32]))"),
     ("clipping never scales", "crates/ops/src/update.rs", "(max_norm / (norm + 1e-6)).min(1.0)", "(max_norm / (norm + 1e-6)).max(1.0)"),
     ("smoothing leaves the target out", "crates/ops/src/cpu/cross_entropy.rs", "smoothing / rows.vocabulary as f64", "smoothing / (rows.vocabulary - 1) as f64"),
+    (
+        "a prompt is a target",
+        "src/data/collate.rs",
+        "let targets = following.get(prompt_length..).unwrap_or_default();",
+        "let (targets, prompt_length) = (following, 0 * prompt_length);",
+    ),
+    (
+        "weights are left out of the count",
+        "src/data/batch.rs",
+        "self.weights.as_ref().map_or(self.targets.len() as f64, |weights| weights.iter().sum())",
+        "self.targets.len() as f64",
+    ),
+    ("a weight changes the loss alone", "crates/ops/src/cpu/cross_entropy.rs", "let scale = scale * rows.weight(index);", "let scale = scale + 0.0 * rows.weight(index);"),
+    ("a prompt is not fed to the cache", "src/decoding/decode.rs", "for place in 0..prompt_length {", "for place in 0..prompt_length.min(1) {"),
+    ("repeated n-grams are sought without the prompt", "src/decoding/constraints.rs", "let so_far = [&self.prefix, tokens].concat();", "let so_far = [&self.prefix[..1], tokens].concat();"),
+    ("a caption after a prompt has no space before it", "src/tokenizer/mod.rs", 'self.encode(&format!(" {caption}"))', "self.encode(caption)"),
     ("positions resampled with another cubic", "src/model/position_table.rs", "const CUBIC: f64 = -0.75;", "const CUBIC: f64 = -0.5;"),
     (
         "a BLIP caption begins with the [CLS] of the tokenizer's template",

@@ -13,12 +13,15 @@ use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::score::ScoreArgs;
+use crate::commands::score_pairs::ScorePairsArgs;
 #[cfg(feature = "serve")]
 use crate::commands::serve::{self, ServeArgs};
 use crate::commands::train::TrainRequest;
 use crate::commands::upload::UploadArgs;
 use crate::commands::version::VERSION;
-use crate::commands::{caption, evaluate, export, inspect, plan, prepare_data, report, score, train, upload};
+use crate::commands::{
+    caption, evaluate, export, inspect, plan, prepare_data, report, score, score_pairs, train, upload,
+};
 use crate::training::trainer::Outcome;
 use base::error::{UsageError, usage_error};
 use base::process;
@@ -67,6 +70,8 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Score captions from any source: BLEU, METEOR, ROUGE-L, CIDEr-D
     Score(ScoreArgs),
+    /// Say how probable a model finds captions that are given, to clean data or rank captions
+    ScorePairs(ScorePairsArgs),
     /// Export a model as a folder for Python's transformers
     Export(ExportArgs),
     /// Upload a model with a model card to the Hugging Face Hub
@@ -118,6 +123,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(Command::Caption(args)) => caption::run(args).map(completed),
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Score(args)) => score::run(args).map(completed),
+        Some(Command::ScorePairs(args)) => score_pairs::run(args).map(completed),
         Some(Command::Export(args)) => export::run(args).map(completed),
         Some(Command::Upload(args)) => upload::run(args),
         Some(Command::Report(args)) => report::run(args).map(completed),

@@ -11,6 +11,7 @@ use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::checkpoint_path;
 use crate::commands::picture_files::picture_files;
 use crate::data::image_source::ImageInput;
+use crate::data::prompts::Prompt;
 use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 use crate::run::captioning_model::CaptioningModel;
@@ -35,6 +36,9 @@ pub struct CaptionArgs {
     /// Add the attention of each token to each image patch to the JSON
     #[arg(long, requires = "json")]
     pub attention: bool,
+    /// Text that every caption continues, not printed as a part of it [default: that of the run]
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
     /// Number of captions per image, best first
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub num_captions: usize,
@@ -58,6 +62,7 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     let decoding =
         args.decoding.resolve(&opened.decoding, tokenizer.special_ids(), num_positions, args.num_captions)?;
     let writer = CaptionWriter { model: &opened.captioner, tokenizer, decoding };
+    let prompt = opened.prompt(args.prompt.as_deref())?;
 
     let (files, mut failed) = picture_files(&args.images);
     let mut num_captioned = 0;
@@ -80,12 +85,13 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         }
         let input = pixel_values(images.iter().map(|image| Ok(&image.pixels)), &opened.processor, &device)?;
         let key_values = writer.key_values(&ImageInput::Pixels(input))?;
-        let written = writer.write_from(&key_values, num_captioned)?;
-        let attention = if args.attention { Some(writer.attention(&key_values, &written)?) } else { None };
+        let prompts = vec![&prompt; names.len()];
+        let written = writer.write_from(&key_values, &prompts, num_captioned)?;
+        let attention = if args.attention { Some(writer.attention(&key_values, &prompts, &written)?) } else { None };
         for (index, (path, captions)) in names.iter().zip(written).enumerate() {
             if args.json {
                 let attention = attention.as_ref().map(|attention| (&attention[index], opened.shape.encoder.grid()));
-                terminal::json(&json(path, &captions, attention))?;
+                terminal::json(&json(path, &prompt, &captions, attention))?;
                 continue;
             }
             for caption in &captions {
@@ -103,14 +109,22 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     Ok(())
 }
 
-/// One line with the best caption, followed by the others if several were requested. `attention` holds, for each token,
+/// One line with the prompt, if there is one, and the best caption, followed by the others if several were requested. `attention` holds, for each token,
 /// the weights of the prefix tokens (the class token) and the patches, row by row, and the number of patches along a
 /// side.
-fn json(path: &Path, captions: &[WrittenCaption], attention: Option<(&Vec<Vec<f32>>, usize)>) -> String {
+fn json(
+    path: &Path,
+    prompt: &Prompt,
+    captions: &[WrittenCaption],
+    attention: Option<(&Vec<Vec<f32>>, usize)>,
+) -> String {
     let (best, others) =
         captions.split_first().map_or((Value::Null, captions), |(best, others)| (object(best), others));
     let mut line = json!({ "image": path.to_string_lossy() });
     if let (Some(line), Value::Object(best)) = (line.as_object_mut(), best) {
+        if !prompt.text.is_empty() {
+            line.insert("prompt".to_owned(), json!(prompt.text));
+        }
         line.extend(best);
         if let Some((weights, grid)) = attention {
             line.insert("patches".to_owned(), json!([grid, grid]));

@@ -13,6 +13,7 @@ use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
 use crate::config::RunConfig;
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
+use crate::data::prompts::Prompts;
 use crate::data::split::split_images;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::run::captioning_model::CaptioningModel;
@@ -42,6 +43,9 @@ pub struct EvaluateArgs {
     /// Folder for SPLIT.json and SPLIT.scores.json [default: predictions/ in the folder of the checkpoint's run]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
+    /// Text that every caption continues, not counted as a part of it [default: each image's own, else the run's]
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
     /// Images captioned at a time
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch_size: usize,
@@ -80,6 +84,13 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let num_positions = opened.shape.decoder.num_positions();
     let decoding = args.decoding.resolve(&opened.decoding, opened.tokenizer.special_ids(), num_positions, 1)?;
     let data = EvaluatedData::open(args, split, &opened)?;
+    let prompts = match &args.prompt {
+        Some(text) => Prompts::of_all(opened.prompt(Some(text.as_str()))?),
+        None => {
+            let (tokenizer, of_run) = (&opened.tokenizer, opened.prompt_of_run());
+            Prompts::of_dataset(&data.dataset, &data.images, of_run, tokenizer, num_positions)?
+        }
+    };
     let run = RunDirectory::of_checkpoint(&path).filter(|_| data.is_own);
     let Some(folder) = args.output.clone().or_else(|| run.as_ref().map(RunDirectory::predictions)) else {
         return Err(usage_error(
@@ -99,6 +110,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
         dataset: &data.dataset,
         split: split.name(),
         images: &data.images,
+        prompts: &prompts,
         source: &ImageSource::files(Arc::new(files), Views::Whole),
         writer: &CaptionWriter { model: &opened.captioner, tokenizer: &opened.tokenizer, decoding },
         model: ModelOrigin {

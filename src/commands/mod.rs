@@ -15,6 +15,7 @@ pub mod plan;
 pub mod prepare_data;
 pub mod report;
 pub mod score;
+pub mod score_pairs;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod signals;

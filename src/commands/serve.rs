@@ -89,7 +89,9 @@ impl Describe for Model {
         let num_positions = shape.decoder.num_positions();
         let decoding = args.resolve(decoding, tokenizer.special_ids(), num_positions, request.num_captions)?;
         let writer = CaptionWriter { model: captioner, tokenizer, decoding };
-        let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), request.attention)?;
+        let prompt = self.opened.prompt(request.prompt.as_deref()).map_err(unusable)?;
+        let Description { captions, words } =
+            describe(&writer, &ImageInput::Pixels(input), &prompt, request.attention)?;
         let (best, others) = captions.split_first().context("the model wrote no caption")?;
         // Class token and registers have no place in the picture.
         let num_prefix_tokens = shape.encoder.num_prefix_tokens();

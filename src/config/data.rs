@@ -66,6 +66,8 @@ pub struct DataConfig {
     pub split: SplitSource,
     /// Share of the images held out by a random split: above 0, below 1.
     pub validation_fraction: f64,
+    /// Text before captions without a prompt of their own, which the model is given and not trained to say; not empty.
+    pub prompt: Option<String>,
     /// Threads that read and decode images: 1 to 256. Absent: one for each compute thread, at most 8, beside a GPU 16.
     pub workers: Option<usize>,
     /// A frozen encoder sees each image once, and its output is kept on disk; else it runs in every update.
@@ -90,6 +92,7 @@ impl Default for DataConfig {
             source: None,
             split: SplitSource::File,
             validation_fraction: 0.1,
+            prompt: None,
             workers: None,
             cache_features: true,
             cache_number: FeatureType::F16,

@@ -174,6 +174,7 @@ fn check_data(data: &DataConfig) -> Checked {
     }
     let fraction = data.validation_fraction;
     real("data.validation_fraction", fraction, fraction > 0.0 && fraction < 1.0, "above 0 and below 1")?;
+    not_empty("data.prompt", data.prompt.as_ref().is_some_and(|prompt| prompt.trim().is_empty()))?;
     whole("data.workers", data.workers.unwrap_or(1), 1..=256)?;
     not_empty("data.cache_directory", data.cache_directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
     if let Some(augmentation) = &data.augmentation {
@@ -532,6 +533,7 @@ mod tests {
         for fraction in [0.0, 1.0, -0.1, f64::NAN] {
             refuses("data.validation_fraction", |config| config.data.validation_fraction = fraction);
         }
+        refuses("data.prompt", |config| config.data.prompt = Some(" ".to_owned()));
         refuses("data.workers", |config| config.data.workers = Some(0));
         refuses("data.workers", |config| config.data.workers = Some(257));
         refuses("data.cache_directory", |config| config.data.cache_directory = Some(PathBuf::new()));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 
-use crate::data::collate::collate;
+use crate::data::collate::{Framed, collate};
 use crate::data::image_source::ImageInput;
 
 /// One training example: an image and one of its captions.
@@ -12,8 +12,18 @@ use crate::data::image_source::ImageInput;
 pub struct Example {
     /// Index of the image in the data set.
     pub image: usize,
-    /// `<start> caption <end>`.
+    /// `<start> prompt caption <end>`.
     pub tokens: Vec<u32>,
+    /// Tokens of the prompt, which the decoder reads and is not trained to say.
+    pub prompt_length: usize,
+    /// The factor of its loss, above 0.
+    pub weight: f64,
+}
+
+impl Example {
+    fn framed(&self) -> Framed<'_> {
+        Framed { tokens: &self.tokens, prompt_length: self.prompt_length, weight: self.weight }
+    }
 }
 
 /// Pairs that go through the model together. U counts the different images, B the pairs, T the targets.
@@ -31,6 +41,8 @@ pub struct Batch {
     pub target_rows: Tensor,
     /// The token that must follow at each of these positions.
     pub targets: Vec<u32>,
+    /// The factor of the loss of each of them; absent where all are 1.
+    pub weights: Option<Vec<f64>>,
 }
 
 impl Batch {
@@ -60,11 +72,11 @@ impl Batch {
         let is_shared = 2 * distinct.len() <= examples.len();
         let images = load(if is_shared { &distinct } else { &indices })?;
         let image_rows = if is_shared { Some(Tensor::new(rows, device)?) } else { None };
-        let captions: Vec<&[u32]> = examples.iter().map(|example| example.tokens.as_slice()).collect();
-        Ok(Self { image_rows, ..Self::new(images, indices, &captions, pad_id, device)? })
+        let captions: Vec<Framed<'_>> = examples.iter().map(|example| example.framed()).collect();
+        Ok(Self { image_rows, ..Self::of_framed(images, indices, &captions, pad_id, device)? })
     }
 
-    /// A batch of captions with an image each.
+    /// A batch of captions `<start> caption <end>` with an image each.
     ///
     /// # Errors
     /// A device without memory for it.
@@ -72,6 +84,21 @@ impl Batch {
         images: ImageInput,
         image_indices: Vec<usize>,
         captions: &[&[u32]],
+        pad_id: u32,
+        device: &Device,
+    ) -> candle_core::Result<Self> {
+        let captions: Vec<Framed<'_>> = captions.iter().map(|&tokens| tokens.into()).collect();
+        Self::of_framed(images, image_indices, &captions, pad_id, device)
+    }
+
+    /// [`Batch::new`] of captions that may have prompts and weights.
+    ///
+    /// # Errors
+    /// A device without memory for it.
+    pub fn of_framed(
+        images: ImageInput,
+        image_indices: Vec<usize>,
+        captions: &[Framed<'_>],
         pad_id: u32,
         device: &Device,
     ) -> candle_core::Result<Self> {
@@ -83,6 +110,7 @@ impl Batch {
             input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), device)?,
             target_rows: ops::upload(tokens.rows, tokens.targets.len(), device)?,
             targets: tokens.targets,
+            weights: tokens.weights,
         })
     }
 
@@ -101,6 +129,11 @@ impl Batch {
         let num_parts = num_parts.clamp(1, examples.len().max(1));
         let bound = |part: usize| part * examples.len() / num_parts;
         (0..num_parts).map(|part| Self::load(&examples[bound(part)..bound(part + 1)], pad_id, device, &load)).collect()
+    }
+
+    /// What the targets count in a mean: each its weight.
+    pub fn weight(&self) -> f64 {
+        self.weights.as_ref().map_or(self.targets.len() as f64, |weights| weights.iter().sum())
     }
 
     /// Pairs in the batch.
@@ -154,7 +187,7 @@ mod tests {
     }
 
     fn example(image: usize) -> Example {
-        Example { image, tokens: vec![1, 5, 2] }
+        Example { image, tokens: vec![1, 5, 2], prompt_length: 0, weight: 1.0 }
     }
 
     #[test]

@@ -1,39 +1,115 @@
 //! From the captions of a data set to training examples: tokens between a start and an end token.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 
 use crate::data::batch::Example;
+use crate::data::prompts::prompt_of;
 use crate::tokenizer::CaptionTokenizer;
-use datasets::prepared::Dataset;
+use base::error::failure;
+use datasets::prepared::{DATASET_FILE, Dataset};
 use records::caption_lengths::CaptionLengths;
 
-/// Each caption of each image as a training example, and how long the captions are before they are cut.
+/// How captions become examples.
+#[derive(Clone, Copy, Debug)]
+pub struct Framing<'a> {
+    pub tokenizer: &'a CaptionTokenizer,
+    /// Positions of the decoder that an example may take.
+    pub max_seq_len: usize,
+    /// The prompt of captions without their own.
+    pub prompt: Option<&'a str>,
+    /// Whether weights count; else all of them are 1.
+    pub weighs: bool,
+}
+
+/// The captions of images as examples.
+#[derive(Clone, Debug, Default)]
+pub struct Examples {
+    /// In the order of images and captions, without those of weight 0.
+    pub examples: Vec<Example>,
+    /// How long they are before they are cut, prompts included.
+    pub lengths: CaptionLengths,
+    /// Captions that are left out since their weight is 0.
+    pub num_weightless: usize,
+}
+
+/// Each caption of each image as a training example.
 ///
 /// # Errors
-/// A caption that the tokenizer cannot encode.
-pub fn make_examples(
-    dataset: &Dataset,
-    images: &[usize],
-    tokenizer: &CaptionTokenizer,
-    max_seq_len: usize,
-) -> Result<(Vec<Example>, CaptionLengths)> {
-    let specials = tokenizer.special_ids();
-    let of_image = |&image: &usize| -> Result<Vec<(Example, usize)>> {
-        let captions = dataset.images[image].captions.iter();
-        let example = |caption: &String| {
-            let ids = tokenizer.encode(caption)?;
-            Ok((Example { image, tokens: frame(&ids, specials.start, specials.end, max_seq_len) }, ids.len()))
+/// A caption that the tokenizer cannot encode, a prompt that leaves no position for a caption.
+pub fn make_examples(dataset: &Dataset, images: &[usize], framing: Framing<'_>) -> Result<Examples> {
+    let of_image = |&image: &usize| -> Result<Vec<Option<(Example, usize)>>> {
+        let record = &dataset.images[image];
+        let example = |(place, caption): (usize, &String)| {
+            let weight = if framing.weighs { record.weight(place).value() } else { 1.0 };
+            if weight == 0.0 {
+                return Ok(None);
+            }
+            let at = || {
+                let file = dataset.directory.join(DATASET_FILE);
+                format!("cannot use caption {place} of image {} in {}", record.filename, file.display())
+            };
+            let prompt = prompt_of(record, place, framing.prompt);
+            let sequence = framing.sequence(prompt, caption).with_context(at)?;
+            let Sequence { tokens, prompt_length, num_tokens } = sequence;
+            Ok(Some((Example { image, tokens, prompt_length, weight }, num_tokens)))
         };
-        captions.map(example).collect()
+        record.captions.iter().enumerate().map(example).collect()
     };
-    let encoded: Result<Vec<Vec<(Example, usize)>>> = images.par_iter().map(of_image).collect();
-    let mut lengths = CaptionLengths::default();
-    let examples = encoded?.into_iter().flatten().map(|(example, num_tokens)| {
-        lengths.add(num_tokens);
-        example
-    });
-    Ok((examples.collect(), lengths))
+    let encoded: Result<Vec<Vec<Option<(Example, usize)>>>> = images.par_iter().map(of_image).collect();
+    let mut all = Examples::default();
+    for example in encoded?.into_iter().flatten() {
+        match example {
+            Some((example, num_tokens)) => {
+                all.lengths.add(num_tokens);
+                all.examples.push(example);
+            }
+            None => all.num_weightless += 1,
+        }
+    }
+    Ok(all)
+}
+
+/// A caption as a decoder reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// `<start> prompt caption <end>`.
+    pub tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub prompt_length: usize,
+    /// Tokens of prompt and caption before the caption is cut.
+    pub num_tokens: usize,
+}
+
+impl Framing<'_> {
+    /// The tokens of a caption after its prompt, each encoded apart, so that decoding from the prompt continues what
+    /// was trained.
+    ///
+    /// # Errors
+    /// As [`make_examples`].
+    pub fn sequence(&self, prompt: Option<&str>, caption: &str) -> Result<Sequence> {
+        let specials = self.tokenizer.special_ids();
+        let Some(prompt) = prompt else {
+            let ids = self.tokenizer.encode(caption)?;
+            let tokens = frame(&ids, specials.start, specials.end, self.max_seq_len);
+            return Ok(Sequence { tokens, prompt_length: 0, num_tokens: ids.len() });
+        };
+        let mut ids = self.tokenizer.encode(prompt)?;
+        let prompt_length = ids.len();
+        // One position reads the start token, and one the first token of the caption.
+        if prompt_length + 2 > self.max_seq_len {
+            return Err(failure(
+                format!(
+                    "the prompt {prompt:?} has {prompt_length} tokens, which leaves no room for a caption in {} positions",
+                    self.max_seq_len
+                ),
+                "shorten the prompt, or raise model.decoder.max_seq_len",
+            ));
+        }
+        ids.extend(self.tokenizer.encode_after_prompt(caption)?);
+        let tokens = frame(&ids, specials.start, specials.end, self.max_seq_len);
+        Ok(Sequence { tokens, prompt_length, num_tokens: ids.len() })
+    }
 }
 
 /// `<start> ids <end>`, cut to `max_seq_len + 1` tokens (`max_seq_len` decoder positions, at least 1); a caption that

@@ -52,7 +52,8 @@ mod tests {
 
     /// Three captions for each image.
     fn examples(count: usize) -> Vec<Example> {
-        (0..count).map(|index| Example { image: index / 3, tokens: Vec::new() }).collect()
+        let example = |index| Example { image: index / 3, tokens: Vec::new(), prompt_length: 0, weight: 1.0 };
+        (0..count).map(example).collect()
     }
 
     fn epoch_order(seed: u64, epoch: u64, num_examples: usize) -> Vec<u32> {

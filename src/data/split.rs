@@ -118,6 +118,7 @@ mod tests {
             filename: format!("{number}.jpg"),
             split,
             captions: vec!["a".into()],
+            extras: Vec::new(),
             image_id: ImageId::Natural(0),
         };
         Dataset {

@@ -5,12 +5,12 @@
 //! Sums of log-probabilities are f64 here and f32 there: captions differ where two are equally probable up to rounding.
 
 use crate::config::EarlyStopping;
-use crate::decoding::constraints::Constraints;
+use crate::decoding::constraints::Rules;
 use crate::decoding::search::{DecodedCaption, NextToken, Search};
 
 /// The beams of one image.
 pub(super) struct BeamSearch {
-    constraints: Constraints,
+    rules: Rules,
     num_beams: usize,
     length_penalty: f64,
     early_stopping: EarlyStopping,
@@ -45,14 +45,14 @@ struct Continuation {
 
 impl BeamSearch {
     pub(super) fn new(
-        constraints: Constraints,
+        rules: Rules,
         num_beams: usize,
         length_penalty: f64,
         early_stopping: EarlyStopping,
         num_captions: usize,
     ) -> Self {
         Self {
-            constraints,
+            rules,
             num_beams: num_beams.max(1),
             length_penalty,
             early_stopping,
@@ -83,7 +83,7 @@ impl BeamSearch {
             return !self.running.is_empty();
         };
         let length = match self.early_stopping {
-            EarlyStopping::Never if self.length_penalty > 0.0 => self.constraints.max_new_tokens,
+            EarlyStopping::Never if self.length_penalty > 0.0 => self.rules.constraints.max_new_tokens,
             _ => self.length,
         };
         !is_full || self.score(best.log_probability, length) > worst.score
@@ -92,7 +92,7 @@ impl BeamSearch {
 
 impl Search for BeamSearch {
     fn newest_tokens(&self) -> Vec<u32> {
-        self.running.iter().map(|beam| *beam.caption.tokens.last().unwrap_or(&self.constraints.start)).collect()
+        self.running.iter().map(|beam| self.rules.newest(&beam.caption.tokens)).collect()
     }
 
     fn width(&self) -> usize {
@@ -104,21 +104,21 @@ impl Search for BeamSearch {
             return (0..self.running.len()).collect();
         }
         for (beam, next) in self.running.iter().zip(&mut next) {
-            self.constraints.forbid(&beam.caption.tokens, next.logits);
+            self.rules.forbid(&beam.caption.tokens, next.logits);
         }
         self.length += 1;
-        let is_longest = self.length >= self.constraints.max_new_tokens;
+        let is_longest = self.length >= self.rules.constraints.max_new_tokens;
         let sums: Vec<f64> = self.running.iter().map(|beam| beam.log_probability).collect();
         let (before, mut parents) = (std::mem::take(&mut self.running), Vec::new());
         for (rank, continuation) in best(&sums, &next, 2 * self.num_beams).into_iter().enumerate() {
             let Continuation { beam: parent, token, log_probability } = continuation;
-            let is_end = token == self.constraints.end;
+            let is_end = token == self.rules.constraints.end;
             let stops = is_end || is_longest;
             if (stops && rank >= self.num_beams) || (!stops && self.running.len() >= self.num_beams) {
                 continue;
             }
             let mut caption = before[parent].caption.clone();
-            caption.push(token, next[parent].log_probability(token), self.constraints.end);
+            caption.push(token, next[parent].log_probability(token), self.rules.constraints.end);
             let beam = Beam { caption, log_probability };
             if stops {
                 self.finish(beam);
@@ -148,7 +148,7 @@ impl BeamSearch {
     fn fill_up(&mut self, before: &[Beam], parents: &mut Vec<usize>) {
         while self.running.len() < self.num_beams {
             let mut caption = before[0].caption.clone();
-            caption.push(self.constraints.start, f64::NEG_INFINITY, self.constraints.end);
+            caption.push(self.rules.constraints.start, f64::NEG_INFINITY, self.rules.constraints.end);
             self.running.push(Beam { caption, log_probability: f64::NEG_INFINITY });
             parents.push(0);
         }

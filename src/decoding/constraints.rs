@@ -3,29 +3,45 @@
 /// Bounds of a caption and the tokens around it.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Constraints {
-    /// Precedes every caption.
+    /// Precedes every caption, and its prompt.
     pub start: u32,
     pub end: u32,
     /// Tokens that a caption has at least, without the end token.
     pub min_new_tokens: usize,
     /// Tokens that a caption has at most, the end token included.
     pub max_new_tokens: usize,
-    /// No n-gram of this size occurs twice, the start token included; 0: repetitions are allowed.
+    /// No n-gram of this size occurs twice, the start token and the prompt included; 0: repetitions are allowed.
     pub no_repeat_ngram_size: usize,
 }
 
-impl Constraints {
-    /// Takes the tokens that may not follow `tokens` (without the start token) out of the choice: their logits become
-    /// minus infinity.
+/// The rules for the captions of one image.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) constraints: Constraints,
+    /// What stands before them: the start token and the prompt.
+    prefix: Vec<u32>,
+}
+
+impl Rules {
+    pub(super) fn new(constraints: Constraints, prompt: &[u32]) -> Self {
+        Self { constraints, prefix: [&[constraints.start], prompt].concat() }
+    }
+
+    /// The last token of a caption, or the one before it where it has none.
+    pub(super) fn newest(&self, tokens: &[u32]) -> u32 {
+        *tokens.last().or(self.prefix.last()).unwrap_or(&self.constraints.start)
+    }
+
+    /// Takes the tokens that may not follow the caption `tokens` out of the choice: their logits become minus infinity.
     pub(super) fn forbid(&self, tokens: &[u32], logits: &mut [f32]) {
-        if tokens.len() < self.min_new_tokens {
-            logits[self.end as usize] = f32::NEG_INFINITY;
+        if tokens.len() < self.constraints.min_new_tokens {
+            logits[self.constraints.end as usize] = f32::NEG_INFINITY;
         }
-        let size = self.no_repeat_ngram_size;
-        if size == 0 || tokens.len() + 2 < size {
+        let size = self.constraints.no_repeat_ngram_size;
+        if size == 0 || self.prefix.len() + tokens.len() + 1 < size {
             return;
         }
-        let so_far: Vec<u32> = std::iter::once(self.start).chain(tokens.iter().copied()).collect();
+        let so_far = [&self.prefix, tokens].concat();
         let tail = &so_far[so_far.len() + 1 - size..];
         for ngram in so_far.windows(size) {
             if let [head @ .., last] = ngram
@@ -43,7 +59,7 @@ mod tests {
 
     fn forbidden(constraints: &Constraints, tokens: &[u32]) -> Vec<usize> {
         let mut logits = [0.0; 9];
-        constraints.forbid(tokens, &mut logits);
+        Rules::new(constraints, &[]).forbid(tokens, &mut logits);
         (0..logits.len()).filter(|&token| logits[token] == f32::NEG_INFINITY).collect()
     }
 
@@ -66,5 +82,13 @@ mod tests {
         assert!(forbidden(&repeats(3), &[5, 6, 7, 6]).is_empty());
         assert_eq!(forbidden(&repeats(1), &[5, 6]), [0, 5, 6], "the start token is a token too");
         assert!(forbidden(&repeats(3), &[5]).is_empty() && forbidden(&repeats(4), &[]).is_empty());
+    }
+
+    #[test]
+    fn a_prompt_counts_for_ngrams_and_not_for_the_length() {
+        let constraints = Constraints { no_repeat_ngram_size: 2, min_new_tokens: 1, ..FREE };
+        let mut logits = [0.0; 9];
+        Rules::new(constraints, &[5, 6, 5]).forbid(&[], &mut logits);
+        assert_eq!((0..9).filter(|&token| logits[token] == f32::NEG_INFINITY).collect::<Vec<_>>(), [1, 6]);
     }
 }

@@ -1,8 +1,11 @@
 //! Runs one search for each image of a batch, side by side.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Result, Tensor, bail};
 
 use crate::decoding::beam_search::BeamSearch;
+use crate::decoding::constraints::Rules;
 use crate::decoding::greedy::GreedySearch;
 use crate::decoding::sampling::SampledSearch;
 use crate::decoding::search::{DecodedCaption, Decoding, NextToken, Search, Strategy};
@@ -23,16 +26,80 @@ pub fn decode(
     decoding: &Decoding,
     first_image: usize,
 ) -> Result<Vec<Vec<DecodedCaption>>> {
+    let num_images = key_values.first().map_or(Ok(0), |first| first.dim(0))?;
+    decode_after(decoder, key_values, &vec![&[][..]; num_images], decoding, first_image)
+}
+
+/// [`decode`] of captions that continue a prompt, one for each image, which is not part of them. They are the same
+/// whatever the prompts of the other images.
+///
+/// # Errors
+/// As [`decode`]; a prompt that leaves no position for a caption.
+pub fn decode_after(
+    decoder: &dyn TextDecoder,
+    key_values: &[Tensor],
+    prompts: &[&[u32]],
+    decoding: &Decoding,
+    first_image: usize,
+) -> Result<Vec<Vec<DecodedCaption>>> {
     let Some(first) = key_values.first() else { bail!("a decoder without blocks cannot caption") };
-    let (num_images, device) = (first.dim(0)?, first.device());
-    if num_images == 0 {
-        return Ok(Vec::new());
+    let num_images = first.dim(0)?;
+    if prompts.len() != num_images {
+        bail!("expected a prompt for each of {num_images} images, found {}", prompts.len());
     }
+    // Captions that are decoded side by side have the same length.
+    let mut of_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (image, prompt) in prompts.iter().enumerate() {
+        of_length.entry(prompt.len()).or_default().push(image);
+    }
+    let mut captions = vec![Vec::new(); num_images];
+    for images in of_length.values() {
+        let own;
+        let key_values = if images.len() == num_images {
+            key_values
+        } else {
+            let rows: Vec<u32> = images.iter().map(|&image| image as u32).collect();
+            let rows = Tensor::from_vec(rows, images.len(), first.device())?;
+            own = key_values.iter().map(|tensor| tensor.index_select(&rows, 0)).collect::<Result<Vec<_>>>()?;
+            &own[..]
+        };
+        let prompts: Vec<&[u32]> = images.iter().map(|&image| prompts[image]).collect();
+        let numbers = images.iter().map(|&image| first_image + image);
+        for (&image, found) in images.iter().zip(decode_together(decoder, key_values, &prompts, decoding, numbers)?) {
+            captions[image] = found;
+        }
+    }
+    Ok(captions)
+}
+
+/// [`decode_after`] of images with prompts of the same length; `numbers` are those of the images.
+fn decode_together(
+    decoder: &dyn TextDecoder,
+    key_values: &[Tensor],
+    prompts: &[&[u32]],
+    decoding: &Decoding,
+    numbers: impl Iterator<Item = usize>,
+) -> Result<Vec<Vec<DecodedCaption>>> {
+    let prompt_length = prompts.first().map_or(0, |prompt| prompt.len());
+    // The last token of a caption is not read.
+    let num_free = decoder.num_positions().saturating_sub(prompt_length);
+    if num_free == 0 {
+        bail!("a prompt of {prompt_length} tokens leaves none of {} positions for a caption", decoder.num_positions());
+    }
+    let mut decoding = *decoding;
+    let max_new_tokens = decoding.constraints.max_new_tokens.min(num_free);
+    decoding.constraints.max_new_tokens = max_new_tokens;
+    let device = key_values[0].device();
     let mut searches: Vec<Box<dyn Search>> =
-        (0..num_images).map(|image| new_search(decoding, first_image + image)).collect();
-    let mut active: Vec<usize> = (0..num_images).collect();
+        numbers.zip(prompts).map(|(number, prompt)| new_search(&decoding, prompt, number)).collect();
     let mut cache = KeyValueCache::new(key_values);
-    for _ in 0..decoding.constraints.max_new_tokens {
+    for place in 0..prompt_length {
+        let before = |prompt: &&[u32]| if place == 0 { decoding.constraints.start } else { prompt[place - 1] };
+        let tokens: Vec<u32> = prompts.iter().map(before).collect();
+        decoder.next_hidden_states(&Tensor::from_vec(tokens, (prompts.len(), 1), device)?, &mut cache)?;
+    }
+    let mut active: Vec<usize> = (0..prompts.len()).collect();
+    for _ in 0..max_new_tokens {
         let width = searches[active[0]].width();
         let newest: Vec<u32> = active.iter().flat_map(|&image| searches[image].newest_tokens()).collect();
         let input_ids = Tensor::from_vec(newest, (active.len(), width), device)?;
@@ -64,15 +131,16 @@ pub fn decode(
     Ok(searches.into_iter().map(Search::into_captions).collect())
 }
 
-fn new_search(decoding: &Decoding, image: usize) -> Box<dyn Search> {
+fn new_search(decoding: &Decoding, prompt: &[u32], image: usize) -> Box<dyn Search> {
     let Decoding { constraints, strategy, num_captions } = *decoding;
+    let rules = Rules::new(constraints, prompt);
     match strategy {
-        Strategy::Greedy => Box::new(GreedySearch::new(constraints)),
+        Strategy::Greedy => Box::new(GreedySearch::new(rules)),
         Strategy::Beam { num_beams, length_penalty, early_stopping } => {
-            Box::new(BeamSearch::new(constraints, num_beams, length_penalty, early_stopping, num_captions))
+            Box::new(BeamSearch::new(rules, num_beams, length_penalty, early_stopping, num_captions))
         }
         Strategy::Sample { temperature, top_k, top_p, seed } => {
-            Box::new(SampledSearch::new(constraints, temperature, top_k, top_p, (seed, image), num_captions))
+            Box::new(SampledSearch::new(rules, temperature, top_k, top_p, (seed, image), num_captions))
         }
     }
 }

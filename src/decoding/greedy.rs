@@ -1,23 +1,23 @@
 //! Greedy search: at each place the most probable token, until the end token.
 
-use crate::decoding::constraints::Constraints;
+use crate::decoding::constraints::Rules;
 use crate::decoding::search::{DecodedCaption, NextToken, Search};
 
 /// One caption.
 pub(super) struct GreedySearch {
-    constraints: Constraints,
+    rules: Rules,
     caption: DecodedCaption,
 }
 
 impl GreedySearch {
-    pub(super) fn new(constraints: Constraints) -> Self {
-        Self { constraints, caption: DecodedCaption::default() }
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, caption: DecodedCaption::default() }
     }
 }
 
 impl Search for GreedySearch {
     fn newest_tokens(&self) -> Vec<u32> {
-        vec![self.caption.tokens.last().copied().unwrap_or(self.constraints.start)]
+        vec![self.rules.newest(&self.caption.tokens)]
     }
 
     fn width(&self) -> usize {
@@ -27,9 +27,9 @@ impl Search for GreedySearch {
     fn advance(&mut self, next: Vec<NextToken<'_>>) -> Vec<usize> {
         if !self.is_done() {
             for next in next {
-                self.constraints.forbid(&self.caption.tokens, next.logits);
+                self.rules.forbid(&self.caption.tokens, next.logits);
                 let token = argmax(next.logits);
-                self.caption.push(token, next.log_probability(token), self.constraints.end);
+                self.caption.push(token, next.log_probability(token), self.rules.constraints.end);
             }
         }
         vec![0]

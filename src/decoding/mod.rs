@@ -11,5 +11,5 @@ mod sampling;
 mod search;
 
 pub use constraints::Constraints;
-pub use decode::decode;
+pub use decode::{decode, decode_after};
 pub use search::{DecodedCaption, Decoding, Strategy};

@@ -1,13 +1,13 @@
 //! Sampling: tokens drawn by their probability, at a temperature, among the most probable ones (top-k: Fan et al. 2018;
 //! top-p: Holtzman et al. 2020), with the rules of transformers.
 
-use crate::decoding::constraints::Constraints;
+use crate::decoding::constraints::Rules;
 use crate::decoding::search::{DecodedCaption, NextToken, Search};
 use base::random::Stream;
 
 /// Captions of one image, each sampled independently.
 pub(super) struct SampledSearch {
-    constraints: Constraints,
+    rules: Rules,
     temperature: f64,
     top_k: usize,
     top_p: f64,
@@ -19,7 +19,7 @@ pub(super) struct SampledSearch {
 impl SampledSearch {
     /// The draws of caption `c` of image `image` depend only on (seed, image, c).
     pub(super) fn new(
-        constraints: Constraints,
+        rules: Rules,
         temperature: f64,
         top_k: usize,
         top_p: f64,
@@ -28,7 +28,7 @@ impl SampledSearch {
     ) -> Self {
         let stream = |caption: usize| Stream::new(seed, "sampling", &format!("{image}/{caption}"));
         Self {
-            constraints,
+            rules,
             temperature,
             top_k,
             top_p,
@@ -41,8 +41,7 @@ impl SampledSearch {
 
 impl Search for SampledSearch {
     fn newest_tokens(&self) -> Vec<u32> {
-        let newest = |caption: &DecodedCaption| *caption.tokens.last().unwrap_or(&self.constraints.start);
-        self.captions.iter().take(self.width()).map(newest).collect()
+        self.captions.iter().take(self.width()).map(|caption| self.rules.newest(&caption.tokens)).collect()
     }
 
     fn width(&self) -> usize {
@@ -61,9 +60,9 @@ impl Search for SampledSearch {
                 continue;
             }
             let next = &mut next[row];
-            self.constraints.forbid(&caption.tokens, next.logits);
+            self.rules.forbid(&caption.tokens, next.logits);
             let token = draw(next.logits, self.temperature, self.top_k, self.top_p, stream);
-            caption.push(token, next.log_probability(token), self.constraints.end);
+            caption.push(token, next.log_probability(token), self.rules.constraints.end);
         }
         parents
     }

@@ -8,7 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use crate::config::DecodingConfig;
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
-use crate::decoding::{DecodedCaption, Decoding, decode};
+use crate::data::prompts::{Prompt, Prompts};
+use crate::decoding::{DecodedCaption, Decoding, decode_after};
 use crate::model::captioner::Captioner;
 use crate::tokenizer::CaptionTokenizer;
 use base::worker_pools::WorkerPools;
@@ -37,21 +38,33 @@ impl<'a> CaptionWriter<'a> {
         Self { model, tokenizer, decoding: Decoding::from_config(config, specials.start, specials.end, num_positions) }
     }
 
-    /// The captions of each image of `input`, the best first; `first_image` is the number of the first image among all
-    /// that are captioned.
+    /// The captions of each image of `input` after its prompt, which is not part of them, the best first; `first_image`
+    /// is the number of the first image among all that are captioned.
     ///
     /// # Errors
-    /// An input that does not fit the model; logits that are not numbers; a token that the tokenizer does not know.
-    pub fn write(&self, input: &ImageInput, first_image: usize) -> Result<Vec<Vec<WrittenCaption>>> {
-        self.write_from(&self.key_values(input)?, first_image)
+    /// An input that does not fit the model; logits that are not numbers; a token that the tokenizer does not know; a
+    /// prompt that leaves no position for a caption.
+    pub fn write(
+        &self,
+        input: &ImageInput,
+        prompts: &[&Prompt],
+        first_image: usize,
+    ) -> Result<Vec<Vec<WrittenCaption>>> {
+        self.write_from(&self.key_values(input)?, prompts, first_image)
     }
 
     /// [`Self::write`] from [`Self::key_values`].
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn write_from(&self, key_values: &[Tensor], first_image: usize) -> Result<Vec<Vec<WrittenCaption>>> {
-        let captions = decode(self.model.decoder(), key_values, &self.decoding, first_image)?;
+    pub fn write_from(
+        &self,
+        key_values: &[Tensor],
+        prompts: &[&Prompt],
+        first_image: usize,
+    ) -> Result<Vec<Vec<WrittenCaption>>> {
+        let prompts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+        let captions = decode_after(self.model.decoder(), key_values, &prompts, &self.decoding, first_image)?;
         let text =
             |decoded: DecodedCaption| Ok(WrittenCaption { text: self.tokenizer.decode(&decoded.tokens)?, decoded });
         captions.into_iter().map(|captions| captions.into_iter().map(text).collect()).collect()
@@ -74,26 +87,35 @@ impl<'a> CaptionWriter<'a> {
     ///
     /// # Errors
     /// Keys and values that do not fit the model.
-    pub fn attention(&self, key_values: &[Tensor], written: &[Vec<WrittenCaption>]) -> Result<Vec<Vec<Vec<f32>>>> {
+    pub fn attention(
+        &self,
+        key_values: &[Tensor],
+        prompts: &[&Prompt],
+        written: &[Vec<WrittenCaption>],
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
         let best = |image: usize| written.get(image).and_then(|captions| captions.first());
         let tokens: Vec<&[u32]> =
             (0..written.len()).map(|image| best(image).map_or(&[][..], |caption| &caption.decoded.tokens)).collect();
         let limits = &self.decoding.constraints;
-        let length = tokens.iter().map(|tokens| tokens.len() + 1).max().unwrap_or(1).min(limits.max_new_tokens);
-        let rows = tokens.iter().flat_map(|tokens| {
-            let padded = tokens.iter().copied().chain(std::iter::repeat(limits.end));
+        let prompt_of = |image: usize| prompts.get(image).map_or(&[][..], |prompt| &prompt.tokens);
+        let num_written = |image: usize| best(image).map_or(0, |caption| caption.decoded.log_probabilities.len());
+        let length =
+            (0..tokens.len()).map(|image| prompt_of(image).len() + num_written(image)).max().unwrap_or(0).max(1);
+        let rows = tokens.iter().enumerate().flat_map(|(image, tokens)| {
+            let padded = prompt_of(image).iter().chain(tokens.iter()).copied().chain(std::iter::repeat(limits.end));
             std::iter::once(limits.start).chain(padded).take(length)
         });
         let input_ids = Tensor::from_vec(rows.collect::<Vec<u32>>(), (tokens.len(), length), key_values[0].device())?;
         let weights = self.model.decoder().cross_attention_weights(&input_ids, key_values)?; // (B, L, N)
         let mut weights: Vec<Vec<Vec<f32>>> = weights.to_dtype(DType::F32)?.to_vec3()?;
         for (image, weights) in weights.iter_mut().enumerate() {
-            weights.truncate(best(image).map_or(0, |caption| caption.decoded.log_probabilities.len()));
+            drop(weights.drain(..prompt_of(image).len().min(weights.len())));
+            weights.truncate(num_written(image));
         }
         Ok(weights)
     }
 
-    /// The best caption for each of the images with these indices. `advance` gets how many more are done and
+    /// The best caption for each of the images with these indices, after its prompt. `advance` gets how many more are done and
     /// returns whether to continue; the result is `None` if not.
     ///
     /// # Errors
@@ -102,12 +124,14 @@ impl<'a> CaptionWriter<'a> {
         &self,
         source: &ImageSource,
         images: &[usize],
+        prompts: &Prompts,
         settings: &CaptioningSettings,
         pools: &WorkerPools,
         mut advance: impl FnMut(usize) -> bool,
     ) -> Result<Option<Vec<WrittenCaption>>> {
         let size = settings.batch_size.div_ceil(pools.size());
         let jobs: Vec<Vec<usize>> = images.chunks(size).map(<[usize]>::to_vec).collect();
+        let prompts: Vec<&Prompt> = images.iter().map(|&image| prompts.of_image(image)).collect();
         let (source, device) = (source.clone(), settings.device.clone());
         let load = move |job: Vec<usize>| source.load(&job, Purpose::Evaluation, &device);
         let mut captions = Vec::with_capacity(images.len());
@@ -119,8 +143,10 @@ impl<'a> CaptionWriter<'a> {
             }
             let before = captions.len();
             let write = |member: usize| {
-                let input = inputs.get(member);
-                input.map(|input| self.write(input, before + member * size)).transpose()
+                let Some(input) = inputs.get(member) else { return Ok(None) };
+                let first = before + member * size;
+                let of_input = &prompts[first..(first + size).min(prompts.len())];
+                self.write(input, of_input, first).map(Some)
             };
             for written in pools.each(write) {
                 let best = |captions: Vec<WrittenCaption>| captions.into_iter().next().unwrap_or_default();

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::data::image_source::ImageInput;
+use crate::data::prompts::Prompt;
 use crate::evaluation::caption_words::{CaptionWord, words};
 use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
 
@@ -15,14 +16,19 @@ pub struct Description {
     pub words: Vec<CaptionWord>,
 }
 
-/// Describes the only image of `input`. With `with_attention` words have their attention.
+/// Describes the only image of `input` in words that follow `prompt`. With `with_attention` words have their attention.
 ///
 /// # Errors
 /// An input that does not fit the model; a token that the tokenizer does not know.
-pub fn describe(writer: &CaptionWriter<'_>, input: &ImageInput, with_attention: bool) -> Result<Description> {
+pub fn describe(
+    writer: &CaptionWriter<'_>,
+    input: &ImageInput,
+    prompt: &Prompt,
+    with_attention: bool,
+) -> Result<Description> {
     let key_values = writer.key_values(input)?;
-    let written = writer.write_from(&key_values, 0)?;
-    let attention = if with_attention { writer.attention(&key_values, &written)? } else { Vec::new() };
+    let written = writer.write_from(&key_values, &[prompt], 0)?;
+    let attention = if with_attention { writer.attention(&key_values, &[prompt], &written)? } else { Vec::new() };
     let captions = written.into_iter().next().unwrap_or_default();
     anyhow::ensure!(!captions.is_empty(), "the model wrote no caption");
     let words = words(&captions[0], writer.tokenizer, attention.first().map_or(&[], Vec::as_slice))?;

@@ -7,5 +7,6 @@ pub mod captioning;
 pub mod degeneration;
 pub mod description;
 pub mod image_features;
+pub mod pair_scores;
 pub mod teacher_forcing;
 pub mod token_loss;

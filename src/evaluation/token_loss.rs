@@ -7,11 +7,11 @@ use crate::evaluation::teacher_forcing::target_logits;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::Mode;
 
-/// A sum of losses (of tokens: in nats) and the number of its terms.
+/// A sum of losses (of tokens: in nats) and the number of its terms, each as often as it is weighed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossSum {
     pub sum: f64,
-    pub count: u64,
+    pub count: f64,
 }
 
 impl LossSum {
@@ -22,18 +22,18 @@ impl LossSum {
 
     /// NaN when there is no term.
     pub fn mean(self) -> f64 {
-        self.sum / self.count as f64
+        self.sum / self.count
     }
 }
 
-/// The batch's cross-entropy without dropout or smoothing.
+/// The batch's cross-entropy without dropout, smoothing or weights.
 ///
 /// # Errors
 /// A batch that does not fit the model.
 pub fn evaluate_batch(model: &Captioner, batch: &Batch) -> candle_core::Result<LossSum> {
     let logits = target_logits(model, batch, Mode::Eval, &mut Ok)?;
     let sum = scalar(&ops::cross_entropy(&logits, &batch.targets, 0.0)?)?;
-    Ok(LossSum { sum, count: batch.targets.len() as u64 })
+    Ok(LossSum { sum, count: batch.targets.len() as f64 })
 }
 
 /// A scalar tensor as f64.

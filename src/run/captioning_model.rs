@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 
 use crate::config::DecodingConfig;
+use crate::data::prompts::Prompt;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
@@ -65,6 +66,20 @@ impl CaptioningModel {
             training: Some(metadata),
             notes: Vec::new(),
         })
+    }
+
+    /// The prompt of the run that trained it.
+    pub fn prompt_of_run(&self) -> Option<&str> {
+        self.training.as_ref()?.config.data.prompt.as_deref()
+    }
+
+    /// `text` as a prompt, or that of the run that trained it where there is none.
+    ///
+    /// # Errors
+    /// As [`Prompt::new`].
+    pub fn prompt(&self, text: Option<&str>) -> Result<Prompt> {
+        let text = text.or(self.prompt_of_run()).unwrap_or_default();
+        Prompt::new(text, &self.tokenizer, self.shape.decoder.num_positions())
     }
 
     fn from_folder(folder: &Path, device: &Device) -> Result<Self> {

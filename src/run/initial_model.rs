@@ -1,6 +1,7 @@
 //! What a new run begins with: shape, weights, tokenizer and image processing, from folders in the Hub's format or from
 //! scratch, and the config with what such a folder settles.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 
 use crate::config::{self, EncoderTraining, RunConfig, TokenizerKind};
+use crate::data::prompts::prompt_of;
 use crate::data::split::SplitIndices;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
@@ -208,9 +210,17 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
             "a WordPiece is not trained here: put tokenizer.json or vocab.txt there, or train a \"byte_level_bpe\"",
         ));
     }
-    let captions: Vec<&str> =
-        split.train.iter().flat_map(|&image| dataset.images[image].captions.iter().map(String::as_str)).collect();
-    CaptionTokenizer::train(captions.into_iter(), &config.tokenizer)
+    let captions: Vec<Cow<'_, str>> = split
+        .train
+        .iter()
+        .map(|&image| &dataset.images[image])
+        .flat_map(|record| record.captions.iter().enumerate().map(move |caption| (record, caption)))
+        .map(|(record, (place, caption))| match prompt_of(record, place, config.data.prompt.as_deref()) {
+            Some(prompt) => Cow::Owned(format!("{prompt} {caption}")),
+            None => Cow::Borrowed(caption.as_str()),
+        })
+        .collect();
+    CaptionTokenizer::train(captions.iter().map(AsRef::as_ref), &config.tokenizer)
 }
 
 /// A folder gives the config, and the image processing where it describes one.

@@ -77,12 +77,19 @@ pub fn render(model: &CaptioningModel, layout: &Layout, card: &Card) -> String {
         decoder.vocab_size(),
         model.decoding.max_new_tokens.unwrap_or(decoder.num_positions())
     );
+    let prompt = model.prompt_of_run().map_or_else(String::new, |prompt| {
+        format!(
+            "\nIts captions continue the prompt \"{}\": give `generate` the ids of the start token and the prompt as \
+             `decoder_input_ids`, or `caption-train caption` the option `--prompt`.\n",
+            plain_markdown(prompt)
+        )
+    });
     let training = model.training.as_ref().map(training_section).unwrap_or_default();
     let dataset = model.training.as_ref().and_then(|training| training.config.data.dataset.as_deref());
     let index = model_index(card, dataset.unwrap_or("a data set of its own"));
     let scores = scores_section(card);
     let usage = format!("## Use\n\n```python\n{}```\n\n{WITHOUT_PYTHON}", layout.python);
-    let body = format!("# {title}\n\n{architecture}\n{usage}{scores}{training}");
+    let body = format!("# {title}\n\n{architecture}{prompt}\n{usage}{scores}{training}");
     let front_matter = FRONT_MATTER.replace("LAYOUT", layout.model_type);
     format!("{front_matter}{base_key}{index}---\n\n{}", visible::lines(&body))
 }

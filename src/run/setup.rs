@@ -13,8 +13,9 @@ use candle_core::Device;
 use crate::config::RunConfig;
 use crate::data::augmentation::Augmentation;
 use crate::data::batch::Example;
-use crate::data::examples::make_examples;
+use crate::data::examples::{Framing, make_examples};
 use crate::data::image_source::{ImageFiles, ImageSource};
+use crate::data::prompts::Prompts;
 use crate::data::split::{SplitIndices, split_images};
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
@@ -50,6 +51,8 @@ pub struct Setup {
     pub train: Vec<Example>,
     /// Validation pairs.
     pub val: Vec<Example>,
+    /// What captions of images begin with that are validated on or captioned at the end.
+    pub prompts: Prompts,
     pub meteor: Arc<Meteor>,
     /// What will happen.
     pub plan: RunPlan,
@@ -118,8 +121,15 @@ impl Setup {
         state: TrainState,
     ) -> Result<Self> {
         let max_seq_len = config.model.decoder.max_seq_len;
-        let (train, train_lengths) = make_examples(&dataset, &split.train, &tokenizer, max_seq_len)?;
-        let (val, val_lengths) = make_examples(&dataset, &split.val, &tokenizer, max_seq_len)?;
+        let prompt = config.data.prompt.as_deref();
+        let framing = Framing { tokenizer: &tokenizer, max_seq_len, prompt, weighs: true };
+        let train = make_examples(&dataset, &split.train, framing)?;
+        if train.examples.is_empty() {
+            let message = format!("all {} captions of the training images have weight 0", train.num_weightless);
+            return Err(failure(message, "give at least one caption a weight above 0"));
+        }
+        // A validation measures all captions alike.
+        let val = make_examples(&dataset, &split.val, Framing { weighs: false, ..framing })?;
         if let Some(name) = &config.evaluation.caption_split
             && split_of(&split, name).is_empty()
         {
@@ -141,9 +151,10 @@ impl Setup {
         let most_positions = config.model.brings_decoder().then_some(shape.decoder.num_positions());
         let counts = DataCounts {
             train_images: split.train.len(),
-            train_examples: train.len(),
+            train_examples: train.examples.len(),
+            train_weightless: train.num_weightless,
             val_images: split.val.len(),
-            val_examples: val.len(),
+            val_examples: val.examples.len(),
             val_references: split
                 .val
                 .iter()
@@ -151,8 +162,10 @@ impl Setup {
                 .collect::<HashSet<_>>()
                 .len(),
             extra_images: extra_images(&config, &split).len(),
-            captions: CaptionFit::new(&train_lengths, &val_lengths, max_seq_len, most_positions),
+            captions: CaptionFit::new(&train.lengths, &val.lengths, max_seq_len, most_positions),
         };
+        let captioned = split.val.iter().copied().chain(final_images(&config, &split)).collect::<Vec<_>>();
+        let prompts = Prompts::of_dataset(&dataset, &captioned, prompt, &tokenizer, shape.decoder.num_positions())?;
         let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads());
         Ok(Self {
             dataset: Arc::new(dataset),
@@ -162,8 +175,9 @@ impl Setup {
             parameters,
             optimizer,
             state,
-            train,
-            val,
+            train: train.examples,
+            val: val.examples,
+            prompts,
             meteor: Arc::new(meteor),
             plan,
             notes: Vec::new(),
@@ -212,7 +226,7 @@ impl Setup {
 
     /// Images that are captioned at the end; empty when none are.
     pub fn caption_images(&self) -> Vec<usize> {
-        self.plan.config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(&self.split, name))
+        final_images(&self.plan.config, &self.split)
     }
 
     /// Images that every validation captions, spread over its split evenly.
@@ -234,6 +248,7 @@ impl Setup {
         Arc::new(CaptionedSplit {
             images: val.clone(),
             samples: self.samples(),
+            prompts: self.prompts.clone(),
             references: val.iter().map(|&image| self.dataset.images[image].captions.clone()).collect(),
             tokenizer: self.tokenizer.clone(),
             meteor: Arc::clone(&self.meteor),
@@ -255,6 +270,11 @@ fn open_data(config: &RunConfig) -> Result<(Dataset, SplitIndices)> {
 
 fn split_of(split: &SplitIndices, name: &str) -> Vec<usize> {
     Split::parse(name).map_or_else(Vec::new, |side| split.clone().into_side(side))
+}
+
+/// Images that are captioned at the end.
+fn final_images(config: &RunConfig, split: &SplitIndices) -> Vec<usize> {
+    config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(split, name))
 }
 
 /// Images that are captioned at the end and that neither training nor validation has in this view.

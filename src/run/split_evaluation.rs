@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data::image_source::ImageSource;
+use crate::data::prompts::Prompts;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::run::split_scores::{FORMAT_VERSION, SplitScores};
@@ -34,6 +35,8 @@ pub struct Request<'a> {
     pub split: &'a str,
     /// The images, as indices in the data set.
     pub images: &'a [usize],
+    /// What their captions begin with.
+    pub prompts: &'a Prompts,
     /// Where they come from.
     pub source: &'a ImageSource,
     /// The model.
@@ -73,9 +76,9 @@ pub fn evaluate(
     pools: &WorkerPools,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<SplitEvaluation>> {
-    let Request { dataset, split, images, source, writer, model, settings, options } = request;
+    let Request { dataset, split, images, prompts, source, writer, model, settings, options } = request;
     let progress = Progress::new(&format!("captioning {split}"), images.len() as u64, 0);
-    let written = writer.write_all(source, images, settings, pools, |count| {
+    let written = writer.write_all(source, images, prompts, settings, pools, |count| {
         progress.advance(count as u64, "");
         keep_going()
     })?;

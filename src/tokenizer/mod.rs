@@ -66,6 +66,12 @@ impl CaptionTokenizer {
         contract::encode(&self.inner, caption)
     }
 
+    /// The ids of a caption that follows a prompt. Between them stands a space, which a byte-level vocabulary has at the
+    /// beginning of words.
+    pub fn encode_after_prompt(&self, caption: &str) -> anyhow::Result<Vec<u32>> {
+        self.encode(&format!(" {caption}"))
+    }
+
     /// The text of `ids`, special tokens left out, without white space at its ends. An id beyond the vocabulary, which
     /// a model with a padded embedding can give, has no text.
     pub fn decode(&self, ids: &[u32]) -> anyhow::Result<String> {
@@ -80,6 +86,12 @@ impl CaptionTokenizer {
     /// The text of a token as the vocabulary has it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// The text that a token stands for, with the space at its beginning; a part of a character is `U+FFFD`, and special
+    /// tokens are those of the vocabulary.
+    pub fn token_text(&self, id: u32) -> anyhow::Result<String> {
+        self.inner.decode(&[id], false).map_err(anyhow::Error::from_boxed).context("cannot decode a token")
     }
 
     /// Number of tokens; every id is below it.

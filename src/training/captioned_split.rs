@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::data::prompts::Prompts;
 use crate::evaluation::captioning::WrittenCaption;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::events::Sample;
@@ -18,6 +19,8 @@ pub struct CaptionedSplit {
     pub samples: Vec<usize>,
     /// The references of each of `images`.
     pub references: Vec<Vec<String>>,
+    /// What their captions begin with.
+    pub prompts: Prompts,
     pub tokenizer: CaptionTokenizer,
     pub meteor: Arc<Meteor>,
 }

@@ -14,8 +14,9 @@ use crate::model::layers::Cut;
 /// A loss as a sum and a count. An update adds up the sums and the counts of all its batches, on all processes, and
 /// divides once, so that batch size, padding and accumulation do not change it.
 pub trait Loss: fmt::Debug + Send + Sync {
-    /// The terms of the batch's sum. Known before the sum is computed, since the backward pass needs the divisor.
-    fn count(&self, batch: &Batch) -> u64;
+    /// The terms of the batch's sum, each as often as it is weighed. Known before the sum is computed, since the backward
+    /// pass needs the divisor.
+    fn count(&self, batch: &Batch) -> f64;
 
     /// The sum over the batch's terms, a scalar with its graph; `cut` gets the states between the encoder's parts.
     ///
@@ -29,7 +30,7 @@ pub fn of(config: &TrainingConfig) -> Box<dyn Loss> {
     Box::new(TokenCrossEntropy { label_smoothing: config.label_smoothing })
 }
 
-/// The negative log-probability of each target, in nats.
+/// The negative log-probability of each target, in nats, times the target's weight.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenCrossEntropy {
     /// Share of the probability, from 0 to 1, that is spread over the whole vocabulary.
@@ -37,11 +38,12 @@ pub struct TokenCrossEntropy {
 }
 
 impl Loss for TokenCrossEntropy {
-    fn count(&self, batch: &Batch) -> u64 {
-        batch.targets.len() as u64
+    fn count(&self, batch: &Batch) -> f64 {
+        batch.weight()
     }
 
     fn sum(&self, model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>) -> candle_core::Result<Tensor> {
-        ops::cross_entropy(&target_logits(model, batch, mode, cut)?, &batch.targets, self.label_smoothing)
+        let logits = target_logits(model, batch, mode, cut)?;
+        ops::weighted_cross_entropy(&logits, &batch.targets, batch.weights.as_deref(), self.label_smoothing)
     }
 }

@@ -33,6 +33,9 @@ pub enum ImagePath {
 pub struct DataCounts {
     pub train_images: usize,
     pub train_examples: usize,
+    /// Training captions of weight 0, which are no examples.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub train_weightless: usize,
     pub val_images: usize,
     pub val_examples: usize,
     /// Distinct references of validation images: images with the same references count once.
@@ -41,6 +44,10 @@ pub struct DataCounts {
     pub extra_images: usize,
     /// How the captions fit into the decoder.
     pub captions: CaptionFit,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Threads that read and decode images, unless the config asks for more: each may keep an update in memory.

@@ -92,6 +92,13 @@ impl RunPlan {
                 decoder.dropout()
             ),
         ];
+        let weightless = self.counts.train_weightless;
+        if weightless > 0 {
+            lines.push(format!("weights     {weightless} more training captions have weight 0 and are not trained on"));
+        }
+        if let Some(prompt) = &self.config.data.prompt {
+            lines.push(format!("prompt      {prompt:?} before captions that have none of their own"));
+        }
         lines.extend(self.counts.captions.note().map(|text| format!("captions    {text}")));
         lines.extend([
             format!(

@@ -3,7 +3,7 @@
 //! The order of the examples and every dropout mask are functions of the seed and these counters, so no generator
 //! state is kept.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::BestMetric;
 use crate::training::loss_watch::LossWatch;
@@ -20,8 +20,9 @@ pub struct TrainState {
     pub global_step: u64,
     /// Sum of token losses in the current epoch.
     pub epoch_loss_sum: f64,
-    /// Tokens in that sum.
-    pub epoch_loss_count: u64,
+    /// Tokens in that sum, each as often as it is weighed.
+    #[serde(serialize_with = "as_whole")]
+    pub epoch_loss_count: f64,
     /// Seconds spent on the updates of the current epoch.
     pub epoch_seconds: f64,
     /// Mean training loss of the last completed epoch; absent before it.
@@ -48,6 +49,16 @@ pub struct TrainState {
     /// Training losses that jumped.
     #[serde(default)]
     pub loss_watch: LossWatch,
+}
+
+/// Without weights this is a number of tokens, and is written as one.
+fn as_whole<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    if count.fract() == 0.0 && (0.0..EXACT).contains(count) {
+        serializer.serialize_u64(*count as u64)
+    } else {
+        serializer.serialize_f64(*count)
+    }
 }
 
 impl TrainState {
@@ -101,6 +112,16 @@ mod tests {
         assert!(state.needs_validation(2, 5));
         state.updates_in_epoch = 1;
         assert!(!state.needs_validation(2, 5));
+    }
+
+    #[test]
+    fn a_count_without_weights_is_written_as_a_whole_number() {
+        for (count, expected) in [(0.0, "\"epoch_loss_count\":0,"), (12.0, "count\":12,"), (0.75, "count\":0.75,")] {
+            let state = TrainState { epoch_loss_count: count, ..TrainState::default() };
+            let text = serde_json::to_string(&state).unwrap();
+            assert!(text.contains(expected), "{text}");
+            assert_eq!(serde_json::from_str::<TrainState>(&text).unwrap(), state);
+        }
     }
 
     #[test]

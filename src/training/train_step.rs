@@ -47,7 +47,7 @@ pub struct StepOutcome {
 #[must_use]
 pub struct PendingStep {
     update: PendingUpdate,
-    count: u64,
+    count: f64,
     num_examples: u64,
 }
 
@@ -69,8 +69,8 @@ impl PendingStep {
 pub struct Losses {
     /// Sums of parts, scalars; with several processes one sum over all of them.
     pub parts: Vec<Tensor>,
-    /// The terms of all these sums.
-    pub count: u64,
+    /// The terms of all these sums, each as often as it is weighed.
+    pub count: f64,
     /// Pairs in the update.
     pub num_examples: u64,
 }
@@ -104,13 +104,13 @@ pub fn compute_gradients(
 ) -> anyhow::Result<(Losses, Gradients)> {
     let &StepSettings { loss, precision, seed, dropout: probability, collective, .. } = settings;
     let mut firsts = Vec::with_capacity(batches.len());
-    let (mut count, mut num_examples) = (0, 0);
+    let (mut count, mut num_examples) = (0.0, 0);
     for batch in batches {
         firsts.push(num_examples);
         count += loss.count(batch);
         num_examples += batch.num_examples() as u64;
     }
-    let mut totals = [count as f64, num_examples as f64];
+    let mut totals = [count, num_examples as f64];
     collective.sum(&mut totals)?;
     let [count, num_examples] = totals;
     let sums = GradientSums::new(parameters, batches.len());
@@ -141,7 +141,7 @@ pub fn compute_gradients(
         collective.sum_tensors(&mut of_update.iter_mut().chain(gradients.tensors_mut()).collect::<Vec<_>>())?;
         parts = of_update;
     }
-    Ok((Losses { parts, count: count as u64, num_examples: num_examples as u64 }, gradients))
+    Ok((Losses { parts, count, num_examples: num_examples as u64 }, gradients))
 }
 
 /// Performs one update, or none if the loss or a gradient is not finite. On a GPU nothing here waits for it.

@@ -320,9 +320,9 @@ impl Trainer {
         let state = &mut self.state;
         state.epoch += 1;
         state.updates_in_epoch = 0;
-        state.train_loss = (state.epoch_loss_count > 0).then(|| state.epoch_loss_sum / state.epoch_loss_count as f64);
+        state.train_loss = (state.epoch_loss_count > 0.0).then(|| state.epoch_loss_sum / state.epoch_loss_count);
         state.train_seconds = state.epoch_seconds;
-        (state.epoch_loss_sum, state.epoch_loss_count, state.epoch_seconds) = (0.0, 0, 0.0);
+        (state.epoch_loss_sum, state.epoch_loss_count, state.epoch_seconds) = (0.0, 0.0, 0.0);
     }
 
     /// Validates; the newest state was saved before, so an interruption here loses only the validation.
@@ -354,7 +354,7 @@ impl Trainer {
             }
             outputs.observe(&Event::ValidationBatch)?;
         }
-        let mut totals = [loss.sum, loss.count as f64];
+        let mut totals = [loss.sum, loss.count];
         self.collective.sum(&mut totals)?;
         let [sum, count] = totals;
         ensure!(count > 0.0, "the validation split has no caption");
@@ -406,7 +406,8 @@ impl Trainer {
             stops = observed.and_then(|()| self.collective.any(stop.is_raised()));
             matches!(stops, Ok(false))
         };
-        let written = writer.write_all(&self.data.source, images, &settings, &self.pools, advance)?;
+        let written =
+            writer.write_all(&self.data.source, images, &captioned.prompts, &settings, &self.pools, advance)?;
         stops?;
         Ok(written.map(|captions| {
             let scores = is_scored.then(|| captioned.score(&captions, config.seed));

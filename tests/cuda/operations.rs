@@ -152,6 +152,9 @@ fn cross_entropy_equals_the_cpu() {
         for smoothing in [0.0, 0.1] {
             let f = |i: &[Tensor]| ops::cross_entropy(&i[0], &targets, smoothing);
             check(&format!("cross_entropy {rows} {vocabulary}"), std::slice::from_ref(&logits), SINGLE, f, f);
+            let weights: Vec<f64> = (0..rows).map(|row| 0.25 + row as f64).collect();
+            let f = |i: &[Tensor]| ops::weighted_cross_entropy(&i[0], &targets, Some(&weights), smoothing);
+            check(&format!("weighted {rows} {vocabulary}"), std::slice::from_ref(&logits), SINGLE, f, f);
         }
     }
 }

@@ -804,15 +804,23 @@ template <typename T> struct LogitRows {
 const size_t VOCABULARIES[] = {1, 2, 5, 255, 256, 257, 1024, 1025, 5003};
 const double SMOOTHINGS[] = {0, 0.1, 1};
 
+vector<double> row_weights(size_t rows, bool differ) {
+    vector<double> weights(rows, 1);
+    for (size_t row = 0; differ && row < rows; ++row) weights[row] = 0.25 * double(1 + row % 7);
+    return weights;
+}
+
 template <typename T>
-void cross_entropy(Check& check, void (*kernel)(const T*, const u32*, float*, u64, u64, float)) {
+void cross_entropy(Check& check, void (*kernel)(const T*, const u32*, const float*, float*, u64, u64, float)) {
     for (size_t vocabulary : VOCABULARIES) {
         for (double smoothing : SMOOTHINGS) {
             check.begin("vocabulary %zu, smoothing %g", vocabulary, smoothing);
             LogitRows<T> rows(vocabulary, smoothing);
             Buffer<float> found(rows.rows);
-            run(kernel, rows.rows, 256, rows.logits.get(), rows.targets.get(), found.get(), rows.rows, vocabulary,
-                float(smoothing));
+            // Without smoothing there are no weights: all of them are 1.
+            Buffer<float> weights(row_weights(rows.rows, smoothing > 0));
+            run(kernel, rows.rows, 256, rows.logits.get(), rows.targets.get(), smoothing > 0 ? weights.get() : nullptr,
+                found.get(), rows.rows, vocabulary, float(smoothing));
             for (size_t row = 0; row < rows.rows; ++row) {
                 auto [largest, sum] = rows.sums(row);
                 u32 target = rows.targets[row];
@@ -825,7 +833,7 @@ void cross_entropy(Check& check, void (*kernel)(const T*, const u32*, float*, u6
                     expected -= rows.smoothing / double(vocabulary) * rows.at(row, c);
                     scale += rows.smoothing / double(vocabulary) * std::fabs(rows.at(row, c));
                 }
-                check.close("loss", row, found, expected, scale, TOLERANCE);
+                check.close("loss", row, found, weights.at(row) * expected, weights.at(row) * scale, TOLERANCE);
             }
         }
     }
@@ -833,23 +841,25 @@ void cross_entropy(Check& check, void (*kernel)(const T*, const u32*, float*, u6
 
 template <typename T>
 void cross_entropy_backward(
-    Check& check, void (*kernel)(const T*, const u32*, const float*, T*, u64, u64, float)) {
+    Check& check, void (*kernel)(const T*, const u32*, const float*, const float*, T*, u64, u64, float)) {
     for (size_t vocabulary : VOCABULARIES) {
         for (double smoothing : SMOOTHINGS) {
             check.begin("vocabulary %zu, smoothing %g", vocabulary, smoothing);
             LogitRows<T> rows(vocabulary, smoothing);
             Buffer<float> scale(vector<double>{0.37});
             Buffer<T> found(rows.logits.size());
-            run(kernel, rows.rows, 256, rows.logits.get(), rows.targets.get(), scale.get(), found.get(), rows.rows,
-                vocabulary, float(smoothing));
+            Buffer<float> weights(row_weights(rows.rows, smoothing > 0));
+            run(kernel, rows.rows, 256, rows.logits.get(), rows.targets.get(), smoothing > 0 ? weights.get() : nullptr,
+                scale.get(), found.get(), rows.rows, vocabulary, float(smoothing));
             for (size_t row = 0; row < rows.rows; ++row) {
                 auto [largest, sum] = rows.sums(row);
                 for (size_t c = 0; c < vocabulary; ++c) {
                     double peak = c == rows.targets[row] ? 1 - rows.smoothing : 0;
                     double target = peak + rows.smoothing / double(vocabulary);
-                    double expected = scale.at(0) * (std::exp(rows.at(row, c) - largest) / sum - target);
+                    double factor = weights.at(row) * scale.at(0);
+                    double expected = factor * (std::exp(rows.at(row, c) - largest) / sum - target);
                     // An error here is one of probabilities, whatever is left of them.
-                    check.close("element", row * vocabulary + c, found, expected, scale.at(0), TOLERANCE / 4);
+                    check.close("element", row * vocabulary + c, found, expected, factor, TOLERANCE / 4);
                 }
             }
         }

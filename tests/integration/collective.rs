@@ -325,7 +325,7 @@ fn an_update_whose_loss_is_not_finite_in_one_process_is_skipped_by_all() {
             assert_eq!(*parameters == before, broken.is_some());
             assert_eq!(*parameters, found[0].1);
             // Both processes had these captions.
-            assert_eq!((outcome.loss.count, outcome.num_examples), (2 * (4 + 2), 2 * 2));
+            assert_eq!((outcome.loss.count, outcome.num_examples), (2.0 * (4.0 + 2.0), 2 * 2));
         }
     }
 }

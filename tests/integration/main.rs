@@ -31,6 +31,7 @@ mod preparation;
 mod pretrained;
 #[cfg(unix)]
 mod processes;
+mod prompts;
 mod readers;
 mod releases;
 mod resume;

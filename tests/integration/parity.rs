@@ -276,7 +276,7 @@ fn the_loss_leaves_padding_out_also_where_pad_is_the_end_token() {
         for (smoothing, expected) in [(0.0, case.facts.loss), (0.1, case.facts.smoothed_loss)] {
             let cross_entropy = TokenCrossEntropy { label_smoothing: smoothing };
             let sum = cross_entropy.sum(&case.model(), &batch, Mode::Eval, &mut Ok).unwrap();
-            let loss = scalar(&sum).unwrap() / cross_entropy.count(&batch) as f64;
+            let loss = scalar(&sum).unwrap() / cross_entropy.count(&batch);
             assert!((loss - expected).abs() < LOGITS_F64, "{name}: {loss} against {expected}");
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::caption_extras::{CaptionExtras, Weight};
 use crate::image_id::ImageId;
 
 /// The file as it is read; other keys are ignored, so that they take no memory.
@@ -29,6 +30,10 @@ pub(crate) struct ImageEntry {
 #[derive(Deserialize)]
 pub(crate) struct SentenceEntry {
     pub(crate) raw: String,
+    #[serde(default)]
+    pub(crate) prompt: Option<String>,
+    #[serde(default)]
+    pub(crate) weight: Option<f64>,
 }
 
 /// The file names of a file in this schema with their splits, as they are written; `None` for any other JSON. Captions,
@@ -53,6 +58,8 @@ pub(crate) struct NewImage<'a> {
     pub(crate) split: &'a str,
     pub(crate) cocoid: Option<&'a ImageId>,
     pub(crate) captions: &'a [String],
+    /// Of each caption, or none.
+    pub(crate) extras: &'a [CaptionExtras],
 }
 
 /// Writes the file, image by image.
@@ -77,16 +84,25 @@ pub(crate) fn write<'a>(
         tokens: Vec<String>,
         sentid: u64,
         imgid: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        prompt: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weight: Option<f64>,
     }
     output.write_all(b"{\"dataset\":")?;
     serde_json::to_writer(&mut *output, name)?;
     output.write_all(b",\"images\":[")?;
     let mut num_sentences = 0;
-    for (imgid, NewImage { filename, split, cocoid, captions }) in (0u64..).zip(images) {
+    for (imgid, NewImage { filename, split, cocoid, captions, extras }) in (0u64..).zip(images) {
         let first = num_sentences;
         num_sentences += captions.len() as u64;
-        let sentence = |(sentid, raw): (u64, &'a String)| Sentence { raw, tokens: tokens(raw), sentid, imgid };
-        let sentences = (first..).zip(captions).map(sentence).collect();
+        let sentence = |(place, raw): (usize, &'a String)| {
+            let extras = extras.get(place);
+            let prompt = extras.and_then(|extras| extras.prompt.as_deref());
+            let weight = extras.map(|extras| extras.weight).filter(|weight| !weight.is_one()).map(Weight::value);
+            Sentence { raw, tokens: tokens(raw), sentid: first + place as u64, imgid, prompt, weight }
+        };
+        let sentences = captions.iter().enumerate().map(sentence).collect();
         let entry = Image { filename, split, sentids: (first..num_sentences).collect(), imgid, cocoid, sentences };
         if imgid > 0 {
             output.write_all(b",")?;

@@ -1,12 +1,13 @@
 //! From the files that you have (annotations of many formats, folders, archives) to a prepared data set: `images/` and
 //! `dataset.json`.
 //!
-//! Imports go down: `image_id`, `name_forms` < `dataset_file` < `prepared` < `source` < `annotations` < `output` <
+//! Imports go down: `image_id`, `name_forms`, `caption_extras` < `dataset_file` < `prepared` < `source` < `annotations` < `output` <
 //! `shapes` < `prepare`. Every `mod.rs` with files below it says their order.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
 pub mod annotations;
+pub mod caption_extras;
 mod dataset_file;
 pub mod image_id;
 mod name_forms;

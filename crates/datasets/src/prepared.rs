@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset_file::{DatasetFile, ImageEntry};
+use crate::caption_extras::{CaptionExtras, Weight, unless_usual};
+use crate::dataset_file::{DatasetFile, ImageEntry, SentenceEntry};
 use crate::image_id::ImageId;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure};
@@ -72,9 +73,23 @@ pub struct ImageRecord {
     pub split: Split,
     /// Captions, trimmed; at least one, none empty.
     pub captions: Vec<String>,
+    /// What each caption has beside its text; none where no caption of the image has anything.
+    pub extras: Vec<CaptionExtras>,
     /// `cocoid`, what the annotations called the image; else `imgid`; the position in the file where it has neither.
     /// Where two images would have the same, their file names.
     pub image_id: ImageId,
+}
+
+impl ImageRecord {
+    /// The prompt of its own that the caption with this number has.
+    pub fn prompt(&self, caption: usize) -> Option<&str> {
+        self.extras.get(caption)?.prompt.as_deref()
+    }
+
+    /// The weight of the caption with this number.
+    pub fn weight(&self, caption: usize) -> Weight {
+        self.extras.get(caption).map_or_else(Weight::default, |extras| extras.weight)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -213,7 +228,7 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
     if sentences.is_empty() {
         return Err(failure(format!("image {filename} has no captions"), "give it a caption or remove it"));
     }
-    let captions: Vec<String> = sentences.into_iter().map(|sentence| clean_caption(&sentence.raw).0).collect();
+    let captions: Vec<String> = sentences.iter().map(|sentence| clean_caption(&sentence.raw).0).collect();
     if let Some(empty) = captions.iter().position(String::is_empty) {
         let message = format!("caption {empty} of image {filename} is empty");
         return Err(failure(message, "remove that caption, or prepare the data again"));
@@ -225,7 +240,27 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
         );
         return Err(failure(message, "shorten or remove that caption, or prepare the data again"));
     }
-    Ok(ImageRecord { filename, split, captions, image_id: cocoid.or(imgid).unwrap_or(ImageId::Natural(index as u64)) })
+    let mut extras = Vec::with_capacity(sentences.len());
+    for (caption, sentence) in sentences.into_iter().enumerate() {
+        extras.push(check_extras(sentence, || format!("caption {caption} of image {filename}"))?);
+    }
+    let image_id = cocoid.or(imgid).unwrap_or(ImageId::Natural(index as u64));
+    Ok(ImageRecord { filename, split, captions, extras: unless_usual(extras), image_id })
+}
+
+fn check_extras(sentence: SentenceEntry, place: impl Fn() -> String) -> anyhow::Result<CaptionExtras> {
+    let prompt = sentence.prompt.map(|prompt| clean_caption(&prompt).0).filter(|prompt| !prompt.is_empty());
+    if let Some(length) = prompt.as_ref().map(|prompt| prompt.chars().count()).filter(|&it| it > MAX_CAPTION_CHARS) {
+        let message = format!("the prompt of {} has {length} characters, more than {MAX_CAPTION_CHARS}", place());
+        return Err(failure(message, "shorten or remove that prompt, or prepare the data again"));
+    }
+    let weight = sentence.weight.map_or_else(|| Some(Weight::default()), Weight::new);
+    let Some(weight) = weight else {
+        let found = sentence.weight.unwrap_or_default();
+        let message = format!("the weight of {} is {found}: expected a number of at least 0", place());
+        return Err(failure(message, "correct that weight, or prepare the data again"));
+    };
+    Ok(CaptionExtras { prompt, weight })
 }
 
 #[cfg(test)]
@@ -271,6 +306,7 @@ mod tests {
             filename: "a.jpg".into(),
             split: Split::Train,
             captions: vec!["A dog.".into(), "Two".into()],
+            extras: Vec::new(),
             image_id: ImageId::Natural(9),
         };
         assert_eq!(dataset.images[0], expected);
@@ -318,6 +354,31 @@ mod tests {
         let twice = r#"{"filename":"a.jpg","split":"val","sentences":[{"raw":"x"}]}"#;
         let text = describe(&open(&format!(r#"{{"images":[{twice},{twice}]}}"#)).unwrap_err());
         assert!(text.contains("a.jpg is listed twice"), "{text}");
+    }
+
+    #[test]
+    fn prompts_and_weights_are_read_and_odd_ones_are_named() {
+        let open = |extras: &str| {
+            open(&format!(
+                r#"{{"images":[{{"filename":"a.jpg","split":"val","sentences":[{{"raw":"x"}},{{"raw":"y",{extras}}}]}}]}}"#
+            ))
+        };
+        let image = |extras: &str| open(extras).unwrap().images.remove(0);
+        let both = image(r#""prompt":" a pictureof ","weight":2.5"#);
+        assert_eq!((both.prompt(0), both.prompt(1)), (None, Some("a picture of")));
+        assert_eq!((both.weight(0).value(), both.weight(1).value()), (1.0, 2.5));
+        assert!(image(r#""prompt":" ","weight":1"#).extras.is_empty());
+        assert!(image(r#""prompt":null,"weight":null"#).extras.is_empty());
+        let long = format!(r#""prompt":"{}""#, "x".repeat(10_001));
+        for (extras, expected) in [
+            (r#""weight":-0.5"#, "the weight of caption 1 of image a.jpg is -0.5"),
+            (r#""weight":"2""#, "line 1 column"),
+            (r#""prompt":3"#, "expected a string"),
+            (&long, "the prompt of caption 1 of image a.jpg has 10001 characters"),
+        ] {
+            let text = describe(&open(extras).unwrap_err());
+            assert!(text.contains(expected) && text.contains("hint: "), "{text}");
+        }
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub fn draw_with(drawing: &Drawing, output: &Path) -> anyhow::Result<Preparation
     let image = |(number, scene): (usize, &Scene)| RawImage {
         filename: filename(number),
         captions: scene.captions(),
+        extras: Vec::new(),
         split: Some(scene.split),
         split_from: SplitFrom::Annotations,
         cocoid: None,

@@ -28,12 +28,13 @@ pub(crate) mod attention {
 
 pub(crate) mod cross_entropy {
     use super::*;
+    use crate::types::targets::Targets;
 
-    pub(crate) fn forward(_: Operand<'_, CudaStorage>, _: &[u32], _: f64) -> Result<CudaStorage> {
+    pub(crate) fn forward(_: Operand<'_, CudaStorage>, _: &Targets) -> Result<CudaStorage> {
         absent()
     }
 
-    pub(crate) fn backward(_: &Tensor, _: &[u32], _: f64, _: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward(_: &Tensor, _: &Targets, _: &Tensor) -> Result<Tensor> {
         absent()
     }
 }

@@ -40,7 +40,7 @@ pub use attention::{AttentionOptions, attention, cross_attention, self_attention
 pub use cpu::adamw::{AdamW, adamw_update};
 pub use cpu::log_sum_exp::log_sum_exp;
 pub use cpu::sum_of_squares::sum_of_squares;
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{cross_entropy, weighted_cross_entropy};
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use gelu::gelu;

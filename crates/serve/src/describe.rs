@@ -17,11 +17,13 @@ pub struct Request {
     pub num_beams: Option<usize>,
     /// Whether to return the attention of each word. Default false.
     pub attention: bool,
+    /// Text that the captions continue, at most 1000 characters. Default: that of the model.
+    pub prompt: Option<String>,
 }
 
 #[derive(Debug)]
 pub enum Refusal {
-    /// Why the picture cannot be used; shown to the user.
+    /// Why the picture or the prompt cannot be used; shown to the user.
     Picture(String),
     /// A failure of the model; only logged.
     Inner(anyhow::Error),

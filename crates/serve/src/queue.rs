@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    const REQUEST: Request = Request { num_captions: 1, num_beams: None, attention: false };
+    const REQUEST: Request = Request { num_captions: 1, num_beams: None, attention: false, prompt: None };
 
     fn join(queue: &Arc<Queue>, name: u8) -> Result<Place, NoPlace> {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();

@@ -8,6 +8,7 @@ use candle_core::Device;
 use image::{ImageFormat, RgbImage};
 
 use crate::data::image_source::ImageInput;
+use crate::data::prompts::Prompts;
 use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::description::{Description, describe};
@@ -41,6 +42,8 @@ pub(super) fn draw(
     };
     let opened = CaptioningModel::open(checkpoint, device)?;
     let writer = CaptionWriter::new(&opened.captioner, &opened.tokenizer, &opened.decoding);
+    let num_positions = opened.shape.decoder.num_positions();
+    let prompts = Prompts::of_dataset(dataset, images, opened.prompt_of_run(), &opened.tokenizer, num_positions)?;
     let (height, width) = opened.processor.output_size();
     let mut gallery = Vec::new();
     let progress = Progress::new("images of the report", chosen.len() as u64, 0);
@@ -48,7 +51,8 @@ pub(super) fn draw(
         progress.advance(1, "");
         let ResizedImage { pixels, .. } = ResizedImage::of_path(&dataset.image_path(images[place]), &opened.processor)?;
         let input = pixel_values([Ok(&pixels)].into_iter(), &opened.processor, device)?;
-        let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), true)?;
+        let prompt = prompts.of_image(images[place]);
+        let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), prompt, true)?;
         let best = captions.into_iter().next().unwrap_or_default();
         let whole = RgbImage::from_raw(width as u32, height as u32, pixels).context("the picture lacks pixels")?;
         // What fills no patch is not shown, so that patches and picture fit on each other.

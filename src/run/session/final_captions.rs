@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::data::prompts::Prompts;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::model::captioner::Captioner;
 use crate::run::checkpoint::reader::read_model;
@@ -22,6 +23,7 @@ pub(super) struct FinalCaptions {
     pub(super) split: String,
     dataset: Arc<Dataset>,
     images: Vec<usize>,
+    prompts: Prompts,
     /// Those that were trained on.
     train: Vec<usize>,
 }
@@ -33,6 +35,7 @@ impl FinalCaptions {
             split: setup.plan.config.evaluation.caption_split.clone()?,
             dataset: Arc::clone(&setup.dataset),
             images: Some(setup.caption_images()).filter(|images| !images.is_empty())?,
+            prompts: setup.prompts.clone(),
             train: setup.split.train.clone(),
         })
     }
@@ -56,6 +59,7 @@ impl FinalCaptions {
             dataset: &self.dataset,
             split: &self.split,
             images: &self.images,
+            prompts: &self.prompts,
             source: &data.source,
             writer: &CaptionWriter::new(&model, &data.captioned.tokenizer, &config.decoding_of_captions()),
             model: ModelOrigin { path: best, progress: Some((state.epoch, state.global_step)) },

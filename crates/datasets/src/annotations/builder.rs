@@ -10,6 +10,7 @@ use crate::annotations::list_text::texts_of;
 use crate::annotations::raw_dataset::{RawDataset, RawImage, Reject, Repair, SplitFrom};
 use crate::annotations::split_names::{NamedSplit, split_of_word};
 use crate::annotations::text::is_missing;
+use crate::caption_extras::{CaptionExtras, unless_usual};
 use crate::image_id::ImageId;
 use crate::prepared::{MAX_CAPTION_CHARS, Split, clean_caption};
 
@@ -40,6 +41,8 @@ pub(crate) struct Builder {
     split_names: Vec<(Split, String)>,
     /// What columns or keys say that may be splits.
     maybe_splits: Vec<MaybeSplits>,
+    /// The first prompt or weight that cannot be used: the file is not read then.
+    pub(crate) fault: Option<anyhow::Error>,
     pub(crate) repairs: Vec<Repair>,
     pub(crate) rejects: Vec<Reject>,
 }
@@ -74,6 +77,7 @@ struct MaybeSplits {
 }
 
 struct NumberedImage {
+    /// With the extras of every caption.
     image: RawImage,
     numbers: Vec<u32>,
 }
@@ -93,6 +97,7 @@ impl Builder {
         let image = RawImage {
             filename: reference.to_owned(),
             captions: Vec::new(),
+            extras: Vec::new(),
             split: None,
             split_from: SplitFrom::default(),
             cocoid: None,
@@ -111,8 +116,20 @@ impl Builder {
 
     /// Adds what a text file has in place of a caption: one, or a list of them that was written as a text.
     pub(crate) fn cell(&mut self, image: usize, number: Option<u32>, text: &str, place: impl FnOnce() -> String) {
+        self.cell_with(image, number, text, &CaptionExtras::default(), place);
+    }
+
+    /// [`Self::cell`] with what its captions have beside their texts.
+    pub(crate) fn cell_with(
+        &mut self,
+        image: usize,
+        number: Option<u32>,
+        text: &str,
+        extras: &CaptionExtras,
+        place: impl FnOnce() -> String,
+    ) {
         match texts_of(Cow::Borrowed(text)) {
-            Ok(texts) => texts.iter().for_each(|text| self.caption(image, number, text)),
+            Ok(texts) => texts.iter().for_each(|text| self.caption_with(image, number, text, extras.clone())),
             Err(_) if self.reading != Reading::Preparation => self.caption(image, number, text),
             Err(odd) => {
                 let what = format!("a caption of {}", self.reference(image));
@@ -125,6 +142,11 @@ impl Builder {
     /// under one number is left out. Captions that are to be scored are kept as they are. A missing value does not
     /// count.
     pub(crate) fn caption(&mut self, image: usize, number: Option<u32>, text: &str) {
+        self.caption_with(image, number, text, CaptionExtras::default());
+    }
+
+    /// [`Self::caption`] with what it has beside its text.
+    pub(crate) fn caption_with(&mut self, image: usize, number: Option<u32>, text: &str, extras: CaptionExtras) {
         if is_missing(text) {
             if self.missing.0 == 0 {
                 (self.missing.1, self.missing.2) = (text.trim().to_owned(), self.reference(image).to_owned());
@@ -173,6 +195,7 @@ impl Builder {
         }
         let gathered = &mut self.images[image];
         gathered.image.captions.push(caption);
+        gathered.image.extras.push(extras);
         gathered.numbers.extend(number);
     }
 
@@ -257,6 +280,22 @@ impl Builder {
         }
     }
 
+    /// Says which captions have a prompt or a weight: a column of this name may be something else.
+    fn note_extras(&mut self) {
+        let all = || self.images.iter().flat_map(|one| one.image.extras.iter().map(|extras| (&one.image, extras)));
+        let mut notes = Vec::new();
+        let mut note = |is_meant: &dyn Fn(&CaptionExtras) -> bool, what: &str| {
+            let mut meant = all().filter(|(_, extras)| is_meant(extras));
+            if let Some((first, _)) = meant.next() {
+                let what = format!("{what}, first one of {}", first.filename);
+                notes.push(Repair::new(format!("{} captions", 1 + meant.count()), what));
+            }
+        };
+        note(&|extras| extras.prompt.is_some(), "have a prompt, which a model is given and does not learn to say");
+        note(&|extras| !extras.weight.is_one(), "have a weight other than 1 in the training loss");
+        self.repairs.extend(notes);
+    }
+
     pub(crate) fn id(&mut self, image: usize, id: ImageId) {
         self.images[image].image.cocoid = Some(id);
     }
@@ -269,6 +308,7 @@ impl Builder {
     /// The data set, without images that have no caption left.
     pub(crate) fn finish(mut self, name: &str) -> RawDataset {
         self.settle_maybe_splits();
+        self.note_extras();
         if self.with_entities.0 > 0 {
             let (count, example) = &self.with_entities;
             let note = format!("HTML entities such as &amp; were decoded, first in a caption of {example}");
@@ -289,7 +329,11 @@ impl Builder {
                 let mut order: Vec<usize> = (0..numbers.len()).collect();
                 order.sort_by_key(|&place| numbers[place]);
                 image.captions = order.iter().map(|&place| std::mem::take(&mut image.captions[place])).collect();
+                if !image.extras.is_empty() {
+                    image.extras = order.iter().map(|&place| std::mem::take(&mut image.extras[place])).collect();
+                }
             }
+            image.extras = unless_usual(image.extras);
             images.push(image);
         }
         if self.reading == Reading::Preparation {
@@ -318,6 +362,7 @@ fn drop_shared_ids(images: &mut [RawImage]) -> Option<Repair> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caption_extras::Weight;
 
     #[test]
     fn captions_come_in_the_order_of_their_numbers_where_they_have_some() {
@@ -332,6 +377,24 @@ mod tests {
         assert_eq!(raw.images[0].captions, ["First", "Third"]);
         assert_eq!(raw.images[1].captions, ["Z", "A", "A"]);
         assert!(raw.rejects.is_empty() && raw.repairs.is_empty());
+    }
+
+    #[test]
+    fn extras_stay_with_their_captions_and_are_counted() {
+        let mut builder = Builder::default();
+        let (a, b) = (builder.image("a.jpg"), builder.image("b.jpg"));
+        let extras = |weight| CaptionExtras { prompt: None, weight: Weight::new(weight).unwrap() };
+        builder.caption_with(a, Some(1), "Second", extras(2.0));
+        builder.caption_with(a, Some(1), "Second", extras(3.0));
+        builder.caption_with(a, Some(0), "First", extras(0.5));
+        builder.caption(b, None, "Usual");
+        let raw = builder.finish("x");
+        assert_eq!(raw.images[0].captions, ["First", "Second"]);
+        assert_eq!(raw.images[0].extras, [extras(0.5), extras(2.0)]);
+        assert!(raw.images[1].extras.is_empty());
+        let note = &raw.repairs[0];
+        let expected = "have a weight other than 1 in the training loss, first one of a.jpg";
+        assert_eq!((note.what.as_str(), note.repair.as_str(), raw.repairs.len()), ("2 captions", expected, 1));
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub(crate) enum Field {
     Prediction,
     /// References beside captions of a model.
     References,
+    /// Text before the caption that a model is given.
+    Prompt,
+    /// The share of the caption in the loss.
+    Weight,
 }
 
 /// A way to call an image; of several that of the lowest rank is meant.
@@ -90,6 +94,9 @@ const SPLITS: [&str; 3] = ["split", "subset", "partition"];
 const MAYBE_SPLITS: [&str; 6] = ["set", "phase", "fold", "usage", "mode", "type"];
 const PREDICTIONS: [&str; 7] =
     ["prediction", "predictedcaption", "predicted", "generatedcaption", "generated", "hypothesis", "candidate"];
+/// Not the caption, although it is elsewhere: beside a caption it is what comes before it.
+const PROMPTS: [&str; 1] = ["prompt"];
+const WEIGHTS: [&str; 1] = ["weight"];
 const REFERENCES: [&str; 6] = ["references", "reference", "refs", "groundtruths", "groundtruth", "gts"];
 
 /// What the column or key called `name` contains; `None` if the name says nothing.
@@ -110,6 +117,8 @@ pub(crate) fn field(name: &str) -> Option<Field> {
         (&FOLDERS, Field::Folder),
         (&PREDICTIONS, Field::Prediction),
         (&REFERENCES, Field::References),
+        (&PROMPTS, Field::Prompt),
+        (&WEIGHTS, Field::Weight),
     ];
     if let Some((_, field)) = others.iter().find(|(names, _)| names.contains(&name)) {
         return Some(*field);
@@ -141,6 +150,10 @@ pub struct Columns {
     /// Columns that could contain captions too, and are not read.
     pub(crate) unused: Vec<usize>,
     pub(crate) prediction: Option<usize>,
+    /// What comes before the captions.
+    pub(crate) prompt: Option<usize>,
+    /// What the captions count in the loss.
+    pub(crate) weight: Option<usize>,
 }
 
 impl Columns {
@@ -181,6 +194,8 @@ impl Columns {
             maybe_split: first(Field::MaybeSplit).filter(|_| split.is_none()),
             unused: only_places(unused),
             prediction,
+            prompt: first(Field::Prompt),
+            weight: first(Field::Weight),
         }
     }
 
@@ -225,7 +240,8 @@ mod tests {
     #[test]
     fn every_name_means_one_thing() {
         let images = IMAGES.map(|(name, _)| name);
-        let all = [&images[..], &CAPTIONS, &SPLITS, &MAYBE_SPLITS, &FOLDERS, &PREDICTIONS, &REFERENCES].concat();
+        let others = [&FOLDERS[..], &PREDICTIONS, &REFERENCES, &PROMPTS, &WEIGHTS].concat();
+        let all = [&images[..], &CAPTIONS, &SPLITS, &MAYBE_SPLITS, &others].concat();
         let mut once = all.clone();
         once.sort_unstable();
         once.dedup();
@@ -247,6 +263,8 @@ mod tests {
             maybe_split: None,
             unused: vec![1],
             prediction: None,
+            prompt: None,
+            weight: None,
         };
         assert_eq!(found, expected);
         assert!(columns("id,caption").is_complete() && !columns("id,label").is_complete());
@@ -254,5 +272,16 @@ mod tests {
         assert_eq!((both.captions, both.prediction), (vec![2], Some(1)));
         assert_eq!(columns("image,prediction").captions, [1]);
         assert!(!columns("caption,split").is_complete());
+    }
+
+    #[test]
+    fn a_prompt_and_a_weight_are_beside_captions_and_never_in_their_place() {
+        let columns = |header: &str| Columns::of(header.split(','));
+        let found = columns("image,Prompt,caption,weight");
+        assert_eq!((found.captions, found.prompt, found.weight), (vec![2], Some(1), Some(3)));
+        assert!(found.unused.is_empty());
+        assert!(!columns("image,prompt").is_complete() && !columns("image,weight").is_complete());
+        let none = columns("image,caption,prompts,weight_kg");
+        assert_eq!((none.prompt, none.weight), (None, None));
     }
 }

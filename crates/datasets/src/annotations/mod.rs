@@ -6,7 +6,7 @@
 //! `prepare`.
 //!
 //! Imports go down: words and texts (`split_names`, `fields`, `text`, ...) < `builder` < `json`, `layout` <
-//! `candidates` < `format` < `formats` < `unread` < `choice` < `scored`.
+//! `extras` < `pair_list`, `candidates` < `format` < `formats` < `unread` < `choice` < `scored`.
 
 mod backslash_quotes;
 mod builder;
@@ -14,6 +14,7 @@ mod candidates;
 mod choice;
 mod encoding;
 mod entities;
+mod extras;
 mod family;
 mod fields;
 mod file_names;
@@ -24,6 +25,7 @@ mod json;
 mod known_dataset;
 mod layout;
 mod list_text;
+mod pair_list;
 mod raw_dataset;
 mod references;
 mod scored;
@@ -41,6 +43,7 @@ pub(crate) use file_names::may_hold_captions;
 pub use format::{Format, Match};
 pub use formats::{FORMATS, flickr8k, flickr30k_hub};
 pub use known_dataset::KnownDataset;
+pub use pair_list::{ListedPair, read_pair_list};
 pub use raw_dataset::{RawDataset, RawImage, Reject, Repair, SplitFrom};
 pub(crate) use references::split_of_folders;
 pub use references::{Folders, are_others};

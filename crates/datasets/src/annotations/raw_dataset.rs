@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::caption_extras::CaptionExtras;
 use crate::image_id::ImageId;
 use crate::prepared::Split;
 
@@ -24,6 +25,8 @@ pub struct RawImage {
     pub filename: String,
     /// Captions, trimmed; at least one, none empty.
     pub captions: Vec<String>,
+    /// What each caption has beside its text; none where no caption of the image has anything.
+    pub extras: Vec<CaptionExtras>,
     /// What the annotations say it is for, if they say it.
     pub split: Option<Split>,
     pub split_from: SplitFrom,

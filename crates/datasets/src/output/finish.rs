@@ -72,6 +72,7 @@ fn write_dataset(raw: &RawDataset, output: &mut impl io::Write) -> io::Result<()
         split: image.split.unwrap_or(Split::Train).name(),
         cocoid: image.cocoid.as_ref(),
         captions: &image.captions,
+        extras: &image.extras,
     });
     dataset_file::write(&raw.name, images, output)
 }
@@ -81,6 +82,7 @@ mod tests {
     use super::*;
     use crate::annotations::RawImage;
     use crate::annotations::{Reject, Repair};
+    use crate::caption_extras::{CaptionExtras, Weight};
     use crate::output::preparation::{Options, finished};
     use crate::prepared::Dataset;
     use base::error::describe;
@@ -93,8 +95,7 @@ mod tests {
                 filename: "a.jpg".into(),
                 captions: captions.iter().map(|&caption| caption.into()).collect(),
                 split: Some(Split::Val),
-                split_from: Default::default(),
-                cocoid: None,
+                ..RawImage::default()
             }],
             has_paths: false,
             split_names: Vec::new(),
@@ -123,6 +124,23 @@ mod tests {
         let text = fs::read_to_string(folder.path().join(DATASET_FILE)).unwrap();
         assert!(text.contains(r#""sentids":[0,1],"imgid":0"#), "{text}");
         assert!(text.contains(r#"{"raw":"A dog.","tokens":["a","dog"],"sentid":0,"imgid":0}"#), "{text}");
+    }
+
+    #[test]
+    fn prompts_and_weights_are_written_where_captions_have_them_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut raw = raw(&["A dog.", "Two", "Three"]);
+        let extras = |prompt: Option<&str>, weight| CaptionExtras {
+            prompt: prompt.map(str::to_owned),
+            weight: Weight::new(weight).unwrap(),
+        };
+        raw.images[0].extras = vec![extras(None, 1.0), extras(Some("a photo of"), 1.0), extras(None, 0.25)];
+        finish(folder.path(), &raw, About::default(), &Ours::default(), &[]).unwrap();
+        let text = fs::read_to_string(folder.path().join(DATASET_FILE)).unwrap();
+        assert!(text.contains(r#"{"raw":"A dog.","tokens":["a","dog"],"sentid":0,"imgid":0}"#), "{text}");
+        assert!(text.contains(r#""sentid":1,"imgid":0,"prompt":"a photo of"}"#), "{text}");
+        assert!(text.contains(r#""sentid":2,"imgid":0,"weight":0.25}"#), "{text}");
+        assert_eq!(Dataset::open(folder.path()).unwrap().images[0].extras, raw.images[0].extras);
     }
 
     #[test]

@@ -177,6 +177,7 @@ mod tests {
         let image = |&(split, split_from): &(Option<Split>, SplitFrom)| RawImage {
             filename: "a.jpg".into(),
             captions: vec!["A".into()],
+            extras: Vec::new(),
             split,
             split_from,
             cocoid: None,

@@ -378,6 +378,7 @@ mod tests {
         let image = |name: &&str| RawImage {
             filename: (*name).to_owned(),
             captions: vec!["A".into()],
+            extras: Vec::new(),
             split: None,
             split_from: SplitFrom::default(),
             cocoid: None,

@@ -8,22 +8,23 @@ use super::storage::{elements, for_float, tensor_elements};
 use super::vector_math::{Element, exponentiate, maximum, sum_map};
 use crate::profile::Part;
 use crate::types::Operand;
+use crate::types::targets::Targets;
 use base::simd::{Kernel, vectorized};
 
 /// The sum of the losses of the rows of `logits`, a scalar.
-pub(crate) fn forward(logits: Operand<'_, CpuStorage>, targets: &[u32], label_smoothing: f64) -> Result<CpuStorage> {
+pub(crate) fn forward(logits: Operand<'_, CpuStorage>, targets: &Targets) -> Result<CpuStorage> {
     for_float!(logits.0.dtype(), Part::CrossEntropy, T => {
-        let loss = Rows::new(elements::<T>(logits)?, targets, label_smoothing).sum();
+        let loss = Rows::new(elements::<T>(logits)?, targets).sum();
         Ok(T::to_cpu_storage_owned(vec![loss]))
     })
 }
 
 /// The gradient of the logits from that of the sum.
-pub(crate) fn backward(logits: &Tensor, targets: &[u32], label_smoothing: f64, grad: &Tensor) -> Result<Tensor> {
+pub(crate) fn backward(logits: &Tensor, targets: &Targets, grad: &Tensor) -> Result<Tensor> {
     let (storage, grad) = (logits.storage_and_layout(), grad.storage_and_layout());
     for_float!(logits.dtype(), Part::CrossEntropy, T => {
         let scale = tensor_elements::<T>(&grad)?[0].wide();
-        let values = Rows::new(tensor_elements::<T>(&storage)?, targets, label_smoothing).gradient(scale);
+        let values = Rows::new(tensor_elements::<T>(&storage)?, targets).gradient(scale);
         Tensor::from_vec(values, logits.shape(), logits.device())
     })
 }
@@ -33,21 +34,29 @@ pub(crate) fn backward(logits: &Tensor, targets: &[u32], label_smoothing: f64, g
 struct Rows<'a, T> {
     logits: &'a [T],
     targets: &'a [u32],
+    weights: Option<&'a [f64]>,
     vocabulary: usize,
     label_smoothing: f64,
 }
 
 impl<'a, T: Element> Rows<'a, T> {
-    fn new(logits: &'a [T], targets: &'a [u32], label_smoothing: f64) -> Self {
-        Self { logits, targets, vocabulary: logits.len().checked_div(targets.len()).unwrap_or(1), label_smoothing }
+    fn new(logits: &'a [T], targets: &'a Targets) -> Self {
+        let Targets { classes: targets, weights, label_smoothing } = targets;
+        let vocabulary = logits.len().checked_div(targets.len()).unwrap_or(1);
+        Self { logits, targets, weights: weights.as_deref(), vocabulary, label_smoothing: *label_smoothing }
     }
 
     fn slice(&self, first: usize, count: usize) -> Self {
         Self {
             logits: &self.logits[first * self.vocabulary..(first + count) * self.vocabulary],
             targets: &self.targets[first..first + count],
+            weights: self.weights.map(|weights| &weights[first..first + count]),
             ..*self
         }
+    }
+
+    fn weight(&self, row: usize) -> f64 {
+        self.weights.map_or(1.0, |weights| weights[row])
     }
 
     fn sum(&self) -> T {
@@ -81,7 +90,8 @@ impl<T: Element> Kernel for Losses<'_, T> {
     fn run(self) {
         let rows = self.rows;
         let smoothing = rows.label_smoothing;
-        for ((row, &target), loss) in rows.logits.chunks_exact(rows.vocabulary).zip(rows.targets).zip(self.losses) {
+        let examples = rows.logits.chunks_exact(rows.vocabulary).zip(rows.targets).zip(self.losses);
+        for (index, ((row, &target), loss)) in examples.enumerate() {
             let largest = maximum(row);
             let sum = sum_map(row, |x| (x - largest).exp_fast());
             let log_sum = largest.wide() + sum.wide().ln();
@@ -89,11 +99,12 @@ impl<T: Element> Kernel for Losses<'_, T> {
             if smoothing > 0.0 {
                 *loss -= smoothing / rows.vocabulary as f64 * sum_map(row, |x| x).wide();
             }
+            *loss *= rows.weight(index);
         }
     }
 }
 
-/// Fills `out`, which is zero, with `scale * (softmax - target distribution)`.
+/// Fills `out`, which is zero, with `scale * weight * (softmax - target distribution)`.
 struct Slopes<'a, T> {
     rows: Rows<'a, T>,
     scale: f64,
@@ -107,10 +118,11 @@ impl<T: Element> Kernel for Slopes<'_, T> {
     fn run(self) {
         let Self { rows, scale, out } = self;
         let width = rows.vocabulary;
-        let floor = T::of(scale * rows.label_smoothing / width as f64);
-        let peak = T::of(scale * (1.0 - rows.label_smoothing));
-        let examples = rows.logits.chunks_exact(width).zip(rows.targets);
-        for ((row, &target), out) in examples.zip(out.chunks_exact_mut(width)) {
+        let examples = rows.logits.chunks_exact(width).zip(rows.targets).zip(out.chunks_exact_mut(width));
+        for (index, ((row, &target), out)) in examples.enumerate() {
+            let scale = scale * rows.weight(index);
+            let floor = T::of(scale * rows.label_smoothing / width as f64);
+            let peak = T::of(scale * (1.0 - rows.label_smoothing));
             out.copy_from_slice(row);
             let sum = exponentiate(out, maximum(row));
             let factor = T::of(scale / sum.wide());

@@ -6,6 +6,7 @@ pub(crate) mod attention;
 pub(crate) mod dropout;
 pub(crate) mod linear;
 pub(crate) mod precision;
+pub(crate) mod targets;
 pub(crate) mod update;
 
 /// The storage of an operand and where its elements are in it.

@@ -10,9 +10,9 @@ const VEIL = [74, 80, 94];
 const VEIL_STRENGTH = 0.86;
 
 const find = (id) => document.getElementById(id);
-const [file, drop, count, progress, status, elapsed, problem, again, result, image, overlay, answerBox, caption, note,
-  others, alternatives, facts] = ['file', 'drop', 'count', 'progress', 'status', 'elapsed', 'problem', 'again', 'result',
-  'image', 'overlay', 'answer', 'caption', 'note', 'others', 'alternatives', 'facts'].map(find);
+const [file, drop, count, prompt, progress, status, elapsed, problem, again, result, image, overlay, answerBox, caption,
+  note, others, alternatives, facts] = ['file', 'drop', 'count', 'prompt', 'progress', 'status', 'elapsed', 'problem',
+  'again', 'result', 'image', 'overlay', 'answer', 'caption', 'note', 'others', 'alternatives', 'facts'].map(find);
 
 // What is on the page: the picture that was sent last, the answer to it, and the word that was chosen by a click.
 let picture = null;
@@ -49,8 +49,9 @@ async function prepare(blob) {
 
 async function send(blob, signal) {
   let response;
+  const asked = prompt.value.trim() ? `&prompt=${encodeURIComponent(prompt.value.trim())}` : '';
   try {
-    response = await fetch(`/api/caption?num_captions=${count.value}&attention=true`, {
+    response = await fetch(`/api/caption?num_captions=${count.value}&attention=true${asked}`, {
       method: 'POST',
       headers: { 'Content-Type': blob.type },
       body: blob,
@@ -305,6 +306,8 @@ document.addEventListener('keydown', (event) => {
 
 const repeat = () => attempt(describe);
 again.addEventListener('click', repeat);
-count.addEventListener('change', () => {
-  if (picture) repeat();
-});
+for (const setting of [count, prompt]) {
+  setting.addEventListener('change', () => {
+    if (picture) repeat();
+  });
+}

@@ -12,18 +12,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
-use crate::annotations::builder::Builder;
+use crate::annotations::builder::{Builder, Reading};
 use crate::annotations::candidates::{Candidates, files_of_many};
 use crate::annotations::encoding::{decode, decode_start};
+use crate::annotations::extras;
 use crate::annotations::file_names::{has_ending, key_of};
 use crate::annotations::format::{Certainty, Format, Match};
 use crate::annotations::input::Input;
 use crate::annotations::json::record::Record;
 use crate::annotations::json::text::{explain, read_json, without_nan};
+use crate::annotations::json::values::RawExtras;
 use crate::annotations::list_text::texts_of;
 use crate::annotations::raw_dataset::{RawDataset, Reject, Repair};
 use crate::annotations::split_names::split_of_path;
 use crate::annotations::text::lines;
+use crate::caption_extras::CaptionExtras;
 use crate::name_forms::{loosest, without_ending};
 use crate::source::{Source, SourceFile};
 use base::error::{failure, one_line};
@@ -299,7 +302,9 @@ fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDatas
                 if let Some(split) = split_of_path(file.folder()) {
                     builder.split(image, split);
                 }
-                captions.iter().for_each(|caption| builder.caption(image, None, caption));
+                for (caption, extras) in captions {
+                    builder.caption_with(image, None, &caption, extras);
+                }
             }
             Err(error) => {
                 let reason = format!("its caption file cannot be used: {}", one_line(&error));
@@ -320,7 +325,7 @@ fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDatas
 }
 
 /// The captions of a text beside an image: its lines, or what its JSON contains.
-fn captions(builder: &mut Builder, path: &str, content: Vec<u8>) -> anyhow::Result<Vec<String>> {
+fn captions(builder: &mut Builder, path: &str, content: Vec<u8>) -> anyhow::Result<Vec<(String, CaptionExtras)>> {
     let text = decode(path, content)?;
     if has_ending(path, ".json") {
         return captions_of_json(builder, path, &text);
@@ -328,7 +333,9 @@ fn captions(builder: &mut Builder, path: &str, content: Vec<u8>) -> anyhow::Resu
     let mut captions = Vec::new();
     for (number, line) in lines(&text) {
         match texts_of(line.into()) {
-            Ok(texts) => captions.extend(texts.into_iter().map(Cow::into_owned)),
+            Ok(texts) => {
+                captions.extend(texts.into_iter().map(|text| (text.into_owned(), CaptionExtras::default())));
+            }
             Err(odd) => {
                 let reason = format!("it is {odd}, not a text");
                 builder.rejects.push(Reject::new(format!("line {number} of {path}"), reason));
@@ -380,7 +387,11 @@ fn note_others(source: &Source, pairs: &[Pair]) -> Option<Repair> {
 }
 
 /// The captions of a JSON object about one image.
-pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<Vec<String>> {
+pub(crate) fn captions_of_json(
+    builder: &mut Builder,
+    path: &str,
+    text: &str,
+) -> anyhow::Result<Vec<(String, CaptionExtras)>> {
     const EXPECTED: &str = r#"expected {"caption": "a caption"}"#;
     let (mut is_object, mut keys, mut captions) = (false, None, Vec::new());
     read_json(builder, path, text, |builder, text| {
@@ -392,7 +403,13 @@ pub(crate) fn captions_of_json(builder: &mut Builder, path: &str, text: &str) ->
             builder.rejects.push(Reject::new(format!("a caption in {path}"), format!("it is {odd}, not a text")));
         }
         keys = (!record.has.captions).then(|| record.keys());
-        captions = record.captions().into_iter().map(str::to_owned).collect();
+        let is_prepared = builder.reading == Reading::Preparation;
+        for (caption, raw) in record.captions_and_extras() {
+            match extras::of_json(if is_prepared { raw } else { RawExtras::default() }, path, text) {
+                Ok(extras) => captions.push((caption.to_owned(), extras)),
+                Err(error) => drop(builder.fault.get_or_insert(error)),
+            }
+        }
         Ok(())
     })?;
     match keys {
@@ -418,7 +435,8 @@ mod webdataset_tests {
             (r#"{"sentence_1":"A","sentence_2":"B"}"#, vec!["A", "B"]),
         ] {
             let mut builder = Builder::default();
-            assert_eq!(captions_of_json(&mut builder, "a.json", text).unwrap(), expected, "{text}");
+            let found = captions_of_json(&mut builder, "a.json", text).unwrap();
+            assert_eq!(found.into_iter().map(|(caption, _)| caption).collect::<Vec<_>>(), expected, "{text}");
         }
     }
 

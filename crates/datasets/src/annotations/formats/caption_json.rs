@@ -8,6 +8,7 @@
 
 use crate::annotations::builder::{Builder, Reading};
 use crate::annotations::candidates::{Candidates, Content};
+use crate::annotations::extras::add_captions;
 use crate::annotations::format::{Certainty, Format, Match, by_family, grouped};
 use crate::annotations::input::{AnnotationFile, Input};
 use crate::annotations::json::columns::rows;
@@ -63,7 +64,7 @@ pub(crate) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 
 fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
     read_json(builder, file.path, text, |builder, text| {
-        let mut entries = EntryReader::new(builder, file);
+        let mut entries = EntryReader::new(builder, file, text);
         let JsonShape::Document(document) = JsonShape::of(text)? else { return Ok(()) };
         if document.first_image().is_none() && document.first_of_table.is_some() {
             rows(text).iter().for_each(|record| entries.add(Position::default(), record));
@@ -85,12 +86,14 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
 pub(crate) struct EntryReader<'b, 'f> {
     builder: &'b mut Builder,
     file: &'f AnnotationFile<'f>,
+    /// The file's.
+    text: &'f str,
     count: usize,
 }
 
 impl<'b, 'f> EntryReader<'b, 'f> {
-    pub(crate) fn new(builder: &'b mut Builder, file: &'f AnnotationFile<'f>) -> Self {
-        Self { builder, file, count: 0 }
+    pub(crate) fn new(builder: &'b mut Builder, file: &'f AnnotationFile<'f>, text: &'f str) -> Self {
+        Self { builder, file, text, count: 0 }
     }
 
     /// Adds an image with its captions. Its key counts as its name where it has no other; a key around it that is the
@@ -123,7 +126,10 @@ impl<'b, 'f> EntryReader<'b, 'f> {
             builder.id(image, id.clone());
         }
         let captions = match builder.reading {
-            Reading::Preparation => record.captions(),
+            Reading::Preparation => {
+                add_captions(builder, image, record, file.path, self.text);
+                return;
+            }
             Reading::Candidates => record.candidates(),
             Reading::References => record.inline_references().unwrap_or_else(|| record.captions()),
         };
@@ -158,7 +164,7 @@ fn read_lines(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 
 pub(crate) fn parse_lines(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
     read_json(builder, file.path, text, |builder, text| {
-        let mut entries = EntryReader::new(builder, file);
+        let mut entries = EntryReader::new(builder, file, text);
         walk_lines(text, |record| entries.add(Position::default(), &record))
     })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::annotations::builder::Builder;
 use crate::annotations::candidates::{Candidates, Content};
+use crate::annotations::extras::add_captions;
 use crate::annotations::format::{Format, Match};
 use crate::annotations::input::{AnnotationFile, Input};
 use crate::annotations::json::record::Record;
@@ -65,6 +66,7 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
         let mut set = Set {
             builder,
             file,
+            text,
             of_id: IdMap::default(),
             same: None,
             without: (0, String::new()),
@@ -115,6 +117,7 @@ fn walk_again(text: &str, count: usize, each: &mut dyn FnMut(&Record<'_>)) -> Re
 struct Set<'b, 'f> {
     builder: &'b mut Builder,
     file: &'f AnnotationFile<'f>,
+    text: &'f str,
     of_id: IdMap<usize>,
     /// Two images of one id.
     same: Option<String>,
@@ -175,7 +178,7 @@ impl Set<'_, '_> {
         }
         let reason = match (image, record.odd) {
             (Some(image), None) => {
-                captions.into_iter().for_each(|caption| self.builder.caption(image, None, caption));
+                add_captions(self.builder, image, record, self.file.path, self.text);
                 return;
             }
             (Some(_), Some(odd)) => format!("it is {odd}, not a text"),

@@ -145,6 +145,7 @@ mod tests {
         let image = |filename: &str, captions: &[&str], split| RawImage {
             filename: filename.into(),
             captions: captions.iter().map(|&caption| caption.into()).collect(),
+            extras: Vec::new(),
             split: Some(split),
             split_from: Default::default(),
             cocoid: None,

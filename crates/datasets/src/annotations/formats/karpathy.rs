@@ -3,6 +3,7 @@
 
 use crate::annotations::builder::{Builder, Reading};
 use crate::annotations::candidates::{Candidates, Content};
+use crate::annotations::extras::add_captions;
 use crate::annotations::format::{Format, Match};
 use crate::annotations::input::Input;
 use crate::annotations::json::shape::JsonShape;
@@ -63,7 +64,7 @@ fn parse(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<String
             if let Some(id) = id {
                 builder.id(image, id);
             }
-            record.captions().into_iter().for_each(|caption| builder.caption(image, None, caption));
+            add_captions(builder, image, &record, path, text);
         })
         .map(drop)
     })?;

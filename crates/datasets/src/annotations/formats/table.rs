@@ -17,7 +17,7 @@ use crate::annotations::list_text::texts_of;
 use crate::annotations::raw_dataset::{RawDataset, Reject, Repair};
 use crate::annotations::references::{file_of, placed};
 use crate::annotations::text::{Table, is_missing};
-use crate::annotations::{backslash_quotes, entities};
+use crate::annotations::{backslash_quotes, entities, extras};
 use base::error::failure;
 
 pub(crate) static FORMAT: Format =
@@ -92,8 +92,13 @@ pub(crate) fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str
         // With several columns, not every image has as many captions.
         let is_wanted = |text: &&str| columns.captions.len() == 1 || !text.trim().is_empty();
         let cells = lists.iter().flat_map(|list| list.captions(values[list.column]));
+        let cell = |column: Option<usize>| {
+            let is_read = builder.reading == Reading::Preparation;
+            column.filter(|_| is_read).map(|column| values[column])
+        };
+        let extras = extras::of_cells(cell(columns.prompt), cell(columns.weight), place)?;
         for caption in cells.filter(is_wanted) {
-            builder.cell(index, None, caption, || place.to_owned());
+            builder.cell_with(index, None, caption, &extras, || place.to_owned());
         }
         Ok(())
     })

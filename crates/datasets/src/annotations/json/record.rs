@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use crate::annotations::fields::{By, CaptionKind, Field, Reference, field};
-use crate::annotations::json::values::{Key, entries, string, texts};
+use crate::annotations::json::values::{Key, RawExtras, Sentence, entries, sentences, string, texts};
 use crate::annotations::list_text::texts_of;
 use crate::annotations::references::{file_of, placed};
 use crate::image_id::ImageId;
@@ -26,7 +26,9 @@ pub(crate) struct Record<'a> {
     ids: Vec<(Reference, ImageId)>,
     /// Where the image lies: its path beside its name, or its folder, as `filepath` is in Karpathy's file of COCO.
     place: Option<Cow<'a, str>>,
-    captions: Vec<(CaptionKind, Cow<'a, str>)>,
+    captions: Vec<(CaptionKind, Sentence<'a>)>,
+    /// Of all captions that have none of their own.
+    extras: RawExtras<'a>,
     pub(crate) split: Option<Cow<'a, str>>,
     /// The key and the value of what may be its split.
     pub(crate) maybe_split: Option<(Cow<'a, str>, Cow<'a, str>)>,
@@ -117,7 +119,7 @@ impl<'a> Record<'a> {
     /// One of captions only, as a list of texts is.
     pub(crate) fn of_texts(texts: impl IntoIterator<Item = Cow<'a, str>>) -> Self {
         let kind = CaptionKind { rank: 0, is_plural: false };
-        let captions: Vec<_> = texts.into_iter().map(|text| (kind, text)).collect();
+        let captions: Vec<_> = texts.into_iter().map(|text| (kind, Sentence::from(text))).collect();
         let has = Has { captions: !captions.is_empty(), ..Has::default() };
         Self { captions, has, ..Self::default() }
     }
@@ -147,10 +149,20 @@ impl<'a> Record<'a> {
         if own.is_empty() { self.prediction.iter().map(AsRef::as_ref).collect() } else { own }
     }
 
+    /// [`Self::captions`] with what is said of each beside its text.
+    pub(crate) fn captions_and_extras(&self) -> Vec<(&str, RawExtras<'a>)> {
+        let own: Vec<_> = self.own_sentences().map(|one| (one.text.as_ref(), one.extras.or(self.extras))).collect();
+        if own.is_empty() { self.prediction.iter().map(|text| (text.as_ref(), self.extras)).collect() } else { own }
+    }
+
     fn own_captions(&self) -> Vec<&str> {
-        let written = self.captions.iter().filter(|(_, text)| !text.trim().is_empty());
+        self.own_sentences().map(|sentence| sentence.text.as_ref()).collect()
+    }
+
+    fn own_sentences(&self) -> impl Iterator<Item = &Sentence<'a>> {
+        let written = self.captions.iter().filter(|(_, sentence)| !sentence.text.trim().is_empty());
         let best = written.map(|(kind, _)| kind.rank).min().or(self.captions.iter().map(|(kind, _)| kind.rank).min());
-        self.captions.iter().filter(|(kind, _)| Some(kind.rank) == best).map(|(_, text)| text.as_ref()).collect()
+        self.captions.iter().filter(move |(kind, _)| Some(kind.rank) == best).map(|(_, sentence)| sentence)
     }
 
     /// What a model wrote, where the object is one of its captions.
@@ -176,8 +188,8 @@ impl<'a> Record<'a> {
     /// be a model's.
     fn single_beside_several(&self) -> Option<(&str, Vec<&str>)> {
         let texts = |wanted: bool| {
-            let of_kind = move |(kind, _): &&(CaptionKind, Cow<'a, str>)| kind.is_plural == wanted;
-            self.captions.iter().filter(of_kind).map(|(_, text)| text.as_ref())
+            let of_kind = move |(kind, _): &&(CaptionKind, Sentence<'a>)| kind.is_plural == wanted;
+            self.captions.iter().filter(of_kind).map(|(_, sentence)| sentence.text.as_ref())
         };
         let several: Vec<&str> = texts(true).collect();
         texts(false).next().filter(|_| !several.is_empty()).map(|single| (single, several))
@@ -220,6 +232,8 @@ impl<'a> Record<'a> {
                 Ok(texts) => self.references.extend(texts),
                 Err(what) => self.odd = Some(what),
             },
+            Some(Field::Prompt) => self.extras.prompt = Some(raw),
+            Some(Field::Weight) => self.extras.weight = Some(raw),
             None => {}
         }
     }
@@ -253,8 +267,8 @@ impl<'a> Record<'a> {
     fn add_captions(&mut self, kind: CaptionKind, key: &str, raw: &'a str) {
         self.has.captions = true;
         self.has.sentences |= key == "sentences" && raw.starts_with('[');
-        match texts(raw) {
-            Ok(texts) => self.captions.extend(texts.into_iter().map(|text| (kind, text))),
+        match sentences(raw) {
+            Ok(sentences) => self.captions.extend(sentences.into_iter().map(|sentence| (kind, sentence))),
             Err(what) => self.odd = Some(what),
         }
     }
@@ -442,6 +456,19 @@ mod tests {
         assert_eq!(record(r#"{"caption": 3}"#).odd, Some("a number"));
         assert_eq!(record(r#"{"caption": ["A", 3]}"#).odd, Some("a list of something other than texts"));
         assert_eq!(record(r#"{"caption": "\ud83d"}"#).odd, Some("half of a character"));
+    }
+
+    #[test]
+    fn what_is_beside_a_caption_is_its_own_or_that_of_the_object() {
+        let text =
+            r#"{"sentences": [{"raw": "A", "weight": 2}, {"raw": "B", "prompt": "p"}], "weight": 3, "prompt": "q"}"#;
+        let record = record(text);
+        let found: Vec<_> = record
+            .captions_and_extras()
+            .into_iter()
+            .map(|(text, extras)| (text, extras.prompt.unwrap(), extras.weight.unwrap()))
+            .collect();
+        assert_eq!(found, [("A", "\"q\"", "2"), ("B", "\"p\"", "3")]);
     }
 
     #[test]

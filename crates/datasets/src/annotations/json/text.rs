@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use crate::annotations::builder::Builder;
+use crate::annotations::builder::{Builder, Reading};
+use crate::annotations::fields::{Field, field};
 use crate::annotations::raw_dataset::Repair;
 use base::error::failure;
 
@@ -17,15 +18,35 @@ pub(crate) fn read_json(
     text: &str,
     parse: impl FnOnce(&mut Builder, &str) -> Result<(), serde_json::Error>,
 ) -> anyhow::Result<()> {
-    let (text, num_nan) = without_nan(text);
+    let (clean, num_nan) = without_nan(text);
     if num_nan > 0 {
         let note = format!("it has NaN or Infinity {num_nan} times, which JSON does not allow: read as missing values");
         builder.repairs.push(Repair::new(path, note));
     }
     let broken = |error: serde_json::Error| {
-        failure(format!("{path} cannot be read: {}", explain(&error, &text)), "repair the file, or download it again")
+        failure(format!("{path} cannot be read: {}", explain(&error, &clean)), "repair the file, or download it again")
     };
-    parse(builder, &text).map_err(broken)
+    if num_nan > 0
+        && builder.reading == Reading::Preparation
+        && let Some(line) = line_of_odd_weight(text)
+    {
+        let message = format!("the weight on line {line} of {path} is not finite: expected a number of at least 0");
+        return Err(failure(message, "correct it, or leave it out for a weight of 1"));
+    }
+    parse(builder, &clean).map_err(broken)?;
+    builder.fault.take().map_or(Ok(()), Err)
+}
+
+/// The line of the first weight that is no number in the words of Python.
+fn line_of_odd_weight(text: &str) -> Option<usize> {
+    let is_weight = |(at, _): &(usize, &str)| {
+        let before = text[..*at].trim_end().trim_end_matches('-').trim_end();
+        let key = before.strip_suffix(':').and_then(|key| key.trim_end().strip_suffix('"')?.rsplit('"').next());
+        key.is_some_and(|key| field(key) == Some(Field::Weight))
+    };
+    let words = ["NaN", "Infinity"].into_iter();
+    let first = words.filter_map(|word| text.match_indices(word).find(is_weight)).map(|(at, _)| at).min()?;
+    Some(1 + text[..first].matches('\n').count())
 }
 
 /// The text with `null` in place of `NaN`, `Infinity` and `-Infinity` outside of strings, and how many there were.
@@ -108,6 +129,18 @@ mod tests {
         assert!(matches!(without_nan(r#"{"a": 1}"#), (Cow::Borrowed(_), 0)));
         for odd in ["NaN", "\"NaN", "\\", "-", "\"\\"] {
             without_nan(odd);
+        }
+    }
+
+    #[test]
+    fn a_weight_that_is_not_finite_is_found_and_nothing_else() {
+        for (text, line) in [
+            ("{\"weight\": NaN}", Some(1)),
+            ("{\"a\": NaN,\n \"Weight\" : -Infinity}", Some(2)),
+            ("{\"a\": NaN, \"weight\": 1}", None),
+            ("{\"a\": \"weight: NaN\", \"b\": Infinity}", None),
+        ] {
+            assert_eq!(line_of_odd_weight(text), line, "{text}");
         }
     }
 

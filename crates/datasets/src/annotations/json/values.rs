@@ -18,18 +18,50 @@ pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Key<'_>>(raw).ok().map(|text| text.0)
 }
 
-/// The texts of a JSON value: a text, a list of them, or of objects that hold one each; and a text that is a list
-/// itself. What it is instead, where it is something else.
-pub(crate) fn texts(raw: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
-    texts_within(raw, 0)
+/// A caption as a JSON value holds it.
+#[derive(Debug, Default)]
+pub(crate) struct Sentence<'a> {
+    pub(crate) text: Cow<'a, str>,
+    pub(crate) extras: RawExtras<'a>,
 }
 
-fn texts_within(raw: &str, depth: usize) -> Result<Vec<Cow<'_, str>>, &'static str> {
+impl<'a> From<Cow<'a, str>> for Sentence<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        Self { text, extras: RawExtras::default() }
+    }
+}
+
+/// What an object says of a caption beside its text: values as they are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RawExtras<'a> {
+    pub(crate) prompt: Option<&'a str>,
+    pub(crate) weight: Option<&'a str>,
+}
+
+impl RawExtras<'_> {
+    /// With those of `other` where these are absent.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { prompt: self.prompt.or(other.prompt), weight: self.weight.or(other.weight) }
+    }
+}
+
+/// The texts of [`sentences`].
+pub(crate) fn texts(raw: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
+    Ok(sentences(raw)?.into_iter().map(|sentence| sentence.text).collect())
+}
+
+/// The texts of a JSON value: a text, a list of them, or of objects that hold one each; and a text that is a list
+/// itself. What it is instead, where it is something else.
+pub(crate) fn sentences(raw: &str) -> Result<Vec<Sentence<'_>>, &'static str> {
+    sentences_within(raw, 0)
+}
+
+fn sentences_within(raw: &str, depth: usize) -> Result<Vec<Sentence<'_>>, &'static str> {
     /// Lists within one another.
     const MAX_DEPTH: usize = 4;
     match raw.as_bytes().first() {
         Some(b'"') => match string(raw) {
-            Some(text) => texts_of(text),
+            Some(text) => Ok(texts_of(text)?.into_iter().map(Sentence::from).collect()),
             None => Err("half of a character"),
         },
         Some(b'n') => Ok(Vec::new()),
@@ -39,11 +71,11 @@ fn texts_within(raw: &str, depth: usize) -> Result<Vec<Cow<'_, str>>, &'static s
             let mut all = Vec::with_capacity(list.len());
             for one in list {
                 match one.get().as_bytes().first() {
-                    Some(b'"') => all.push(string(one.get()).ok_or("half of a character")?),
-                    Some(b'{') => all.extend(texts_within(one.get(), depth + 1)?),
+                    Some(b'"') => all.push(string(one.get()).ok_or("half of a character")?.into()),
+                    Some(b'{') => all.extend(sentences_within(one.get(), depth + 1)?),
                     Some(b'n') => {}
                     // Several texts may be captions, or the words of one.
-                    Some(b'[') => match texts_within(one.get(), depth + 1)?.as_mut_slice() {
+                    Some(b'[') => match sentences_within(one.get(), depth + 1)?.as_mut_slice() {
                         [] => {}
                         [only] => all.push(std::mem::take(only)),
                         _ => return Err("lists within a list"),
@@ -59,21 +91,24 @@ fn texts_within(raw: &str, depth: usize) -> Result<Vec<Cow<'_, str>>, &'static s
     }
 }
 
-/// The text of a caption that is an object, as in Karpathy's files: `raw`, or its words.
-fn sentence(raw: &str) -> Option<Cow<'_, str>> {
-    let (mut best, mut tokens) = (None, None);
+/// A caption that is an object, as in Karpathy's files: `raw`, or its words.
+fn sentence(raw: &str) -> Option<Sentence<'_>> {
+    let (mut best, mut tokens, mut extras) = (None, None, RawExtras::default());
     for (key, value) in entries(raw)? {
         match field(&key) {
             Some(Field::Captions(kind)) if best.as_ref().is_none_or(|(known, _)| kind < *known) => {
                 best = string(value).map(|text| (kind, text)).or(best);
             }
+            Some(Field::Prompt) => extras.prompt = Some(value),
+            Some(Field::Weight) => extras.weight = Some(value),
             // Read one by one they would take several times the memory of the captions.
             _ if key == "tokens" => tokens = Some(value),
             _ => {}
         }
     }
     let words = |tokens| serde_json::from_str::<Vec<String>>(tokens).ok();
-    best.map(|(_, text)| text).or_else(|| Some(Cow::Owned(words(tokens?)?.join(" "))))
+    let text = best.map(|(_, text)| text).or_else(|| Some(Cow::Owned(words(tokens?)?.join(" "))))?;
+    Some(Sentence { text, extras })
 }
 
 /// The keys and values of an object, as they are written. It does not look into values, so that no nesting is too deep.

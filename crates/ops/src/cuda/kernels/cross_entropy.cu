@@ -45,8 +45,12 @@ template <typename T> __device__ RowSums row_sums(const T* logits, u32 vocabular
     return sums;
 }
 
+// The factor of the block's row; 1 where there are no weights.
+__device__ double row_weight(const float* weights) { return weights ? (double)weights[blockIdx.x] : 1.0; }
+
 template <typename T>
-__device__ void cross_entropy(const T* logits, const u32* targets, float* losses, u64 vocabulary, float smoothing) {
+__device__ void cross_entropy(
+    const T* logits, const u32* targets, double weight, float* losses, u64 vocabulary, float smoothing) {
     u32 target = targets[blockIdx.x];
     logits += blockIdx.x * vocabulary;
     RowSums sums = row_sums(logits, vocabulary);
@@ -56,7 +60,7 @@ __device__ void cross_entropy(const T* logits, const u32* targets, float* losses
     float logit = target < vocabulary ? to_float(logits[target]) : not_a_number();
     double loss = log_sum - (1.0 - (double)smoothing) * (double)logit;
     if (smoothing > 0.0f) loss -= (double)smoothing / (double)vocabulary * (double)sum;
-    losses[blockIdx.x] = (float)loss;
+    losses[blockIdx.x] = (float)(weight * loss);
 }
 
 // `scale * (softmax - target distribution)`.
@@ -85,12 +89,17 @@ __device__ void cross_entropy_backward(
 
 #define CROSS_ENTROPY(SUFFIX, T)                                                                                       \
     extern "C" __global__ void cross_entropy_##SUFFIX(                                                                 \
-        const T* logits, const u32* targets, float* losses, u64 rows, u64 vocabulary, float smoothing) {               \
-        if (blockIdx.x < rows) cross_entropy(logits, targets, losses, vocabulary, smoothing);                          \
+        const T* logits, const u32* targets, const float* weights, float* losses, u64 rows, u64 vocabulary,            \
+        float smoothing) {                                                                                             \
+        if (blockIdx.x < rows)                                                                                         \
+            cross_entropy(logits, targets, row_weight(weights), losses, vocabulary, smoothing);                        \
     }                                                                                                                  \
     extern "C" __global__ void cross_entropy_backward_##SUFFIX(                                                        \
-        const T* logits, const u32* targets, const float* scale, T* out, u64 rows, u64 vocabulary, float smoothing) {  \
-        if (blockIdx.x < rows) cross_entropy_backward(logits, targets, *scale, out, vocabulary, smoothing);            \
+        const T* logits, const u32* targets, const float* weights, const float* scale, T* out, u64 rows,               \
+        u64 vocabulary, float smoothing) {                                                                             \
+        if (blockIdx.x < rows)                                                                                         \
+            cross_entropy_backward(                                                                                    \
+                logits, targets, row_weight(weights) * (double)*scale, out, vocabulary, smoothing);                    \
     }
 FOR_BOTH_TYPES(CROSS_ENTROPY)
 
