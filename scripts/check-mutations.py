@@ -134,6 +134,36 @@ MUTATIONS = [
     ("clipping never scales", "crates/ops/src/update.rs", "(max_norm / (norm + 1e-6)).min(1.0)", "(max_norm / (norm + 1e-6)).max(1.0)"),
     ("smoothing leaves the target out", "crates/ops/src/cpu/cross_entropy.rs", "smoothing / rows.vocabulary as f64", "smoothing / (rows.vocabulary - 1) as f64"),
     ("positions resampled with another cubic", "src/model/position_table.rs", "const CUBIC: f64 = -0.75;", "const CUBIC: f64 = -0.5;"),
+    (
+        "an adapter is not scaled by its rank",
+        "src/model/lora.rs",
+        "self.alpha / if self.use_rslora { rank.sqrt() } else { rank }",
+        "self.alpha / if self.use_rslora { rank.sqrt() } else { 1.0 }",
+    ),
+    (
+        "an adapter of GPT-2 is merged without its transpose",
+        "src/model/lora.rs",
+        "WeightLayout::InOut => weight + product.t()?,",
+        "WeightLayout::InOut => weight + product.reshape(weight.shape())?,",
+    ),
+    (
+        "the dropout of an adapter reaches the product with the weight",
+        "crates/ops/src/low_rank.rs",
+        "let mut sum = (kernels.linear)(&self.options, sizes.base, x, weight, bias)?;",
+        "let all = self.dropout.map(|site| (kernels.dropout)(&site, x, sizes.examples)).transpose()?; let whole = Layout::contiguous(x.1.shape()); let mut sum = (kernels.linear)(&self.options, sizes.base, all.as_ref().map_or(x, |all| (all, &whole)), weight, bias)?;",
+    ),
+    (
+        "A of an adapter begins with zeros and B with random values",
+        "src/model/lora.rs",
+        "[spec(DOWN, [self.rank, inputs], uniform), spec(UP, [outputs, self.rank], Initializer::Zeros)]",
+        "[spec(DOWN, [self.rank, inputs], Initializer::Zeros), spec(UP, [outputs, self.rank], uniform)]",
+    ),
+    (
+        "an adapter's gradient lacks its scaling",
+        "crates/ops/src/low_rank.rs",
+        "let thin_gradient = (thin_gradient * self.scaling)?;",
+        "let thin_gradient = (thin_gradient * 1.0)?;",
+    ),
 ]
 
 

@@ -18,6 +18,7 @@ mod image_cache;
 mod interruption;
 mod kills;
 mod long_captions;
+mod lora;
 mod model;
 mod output_places;
 mod parity;
