@@ -14,7 +14,7 @@ use base::worker_pools::WorkerPools;
 use base::{memory, process};
 use candle_core::{DType, Device, Tensor};
 use caption_train::commands::device::select_device;
-use caption_train::config::{EncoderTraining, FeatureType, OptimizerConfig};
+use caption_train::config::{EncoderTraining, FeatureType, LoraConfig, OptimizerConfig};
 use caption_train::data::batch::{Batch, Example};
 use caption_train::data::feature_store::{Description, FeatureStore};
 use caption_train::data::image_source::{
@@ -28,6 +28,7 @@ use caption_train::model::decoders::gpt2::Gpt2Config;
 use caption_train::model::encoders::EncoderConfig;
 use caption_train::model::layers::HiddenActivation;
 use caption_train::model::parameters::Parameters;
+use caption_train::model::role::{AdaptedParts, Trained};
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::optimizer::Optimizer;
@@ -88,6 +89,9 @@ struct Args {
     /// Captions that share an image.
     #[arg(long, default_value_t = 1)]
     captions_per_image: usize,
+    /// Rank of an adapter in the queries and values of encoder and decoder, which is then all that is trained.
+    #[arg(long)]
+    lora: Option<usize>,
 }
 
 fn blip_base(args: &Args) -> Result<CaptionerShape> {
@@ -274,9 +278,21 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let shape = shape(&args)?;
     let device = select_device(&args.device)?;
-    let mut parameters = Parameters::create(&shape.parameter_specs()?, Default::default(), 0, DType::F32, &device)?;
-    let training = if args.encoder == "train" { EncoderTraining::Full } else { EncoderTraining::Frozen };
-    shape.freeze(&mut parameters, training);
+    let encoder = if args.encoder == "train" { EncoderTraining::Full } else { EncoderTraining::Frozen };
+    let mut specs = shape.parameter_specs()?;
+    let (parameters, trained) = match args.lora {
+        None => (Parameters::create(&specs, Default::default(), 0, DType::F32, &device)?, Trained::from(encoder)),
+        Some(rank) => {
+            let in_encoder = encoder == EncoderTraining::Full;
+            let lora = LoraConfig { rank, encoder: in_encoder, ..LoraConfig::default() };
+            let adapted = AdaptedParts { encoder: in_encoder, decoder: true, has_new_connections: false };
+            specs.extend(lora.specs(&specs, |_| true)?);
+            let parameters = Parameters::create(&specs, Default::default(), 0, DType::F32, &device)?.adapted_by(&lora);
+            (parameters, Trained { encoder: EncoderTraining::Frozen, adapted: Some(adapted) })
+        }
+    };
+    let mut parameters = parameters;
+    shape.freeze(&mut parameters, trained);
     let config = OptimizerConfig { learning_rate: 1e-4, ..OptimizerConfig::default() };
     let mut optimizer = Optimizer::new(&parameters, &shape, &config)?;
     let precision = match args.precision.as_str() {
@@ -337,7 +353,7 @@ fn main() -> Result<()> {
         serde_json::json!({
             "model": args.model, "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
             "captions_per_image": args.captions_per_image, "precision": args.precision, "step_s": median,
-            "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
+            "lora": args.lora, "trained": parameters.num_trainable_values(), "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
             "waited_share": waited[args.warmup..].iter().sum::<f64>() / total,
         })
     );

@@ -256,6 +256,7 @@ MUTATIONS = [
         '["query", "key", "value"]',
         '["key", "query", "value"]',
     ),
+    (
         "strides of a pickled tensor ignored",
         "crates/torch-pickle/src/view.rs",
         "if self.is_contiguous() {",
@@ -274,6 +275,36 @@ MUTATIONS = [
         '(_, name) => Some(Self::Storage(Element::of_storage(name).unwrap_or(Element::F32))),',
     ),
     ("revision of a model ignored", "crates/hub/src/model/mod.rs", "id.revision().unwrap_or(MAIN)", "MAIN"),
+    (
+        "an adapter is not scaled by its rank",
+        "src/model/lora.rs",
+        "self.alpha / if self.use_rslora { rank.sqrt() } else { rank }",
+        "self.alpha / if self.use_rslora { rank.sqrt() } else { 1.0 }",
+    ),
+    (
+        "an adapter of GPT-2 is merged without its transpose",
+        "src/model/lora.rs",
+        "WeightLayout::InOut => weight + product.t()?,",
+        "WeightLayout::InOut => weight + product.reshape(weight.shape())?,",
+    ),
+    (
+        "the dropout of an adapter reaches the product with the weight",
+        "crates/ops/src/low_rank.rs",
+        "let mut sum = (kernels.linear)(&self.options, sizes.base, x, weight, bias)?;",
+        "let all = self.dropout.map(|site| (kernels.dropout)(&site, x, sizes.examples)).transpose()?; let whole = Layout::contiguous(x.1.shape()); let mut sum = (kernels.linear)(&self.options, sizes.base, all.as_ref().map_or(x, |all| (all, &whole)), weight, bias)?;",
+    ),
+    (
+        "A of an adapter begins with zeros and B with random values",
+        "src/model/lora.rs",
+        "[spec(DOWN, [self.rank, inputs], uniform), spec(UP, [outputs, self.rank], Initializer::Zeros)]",
+        "[spec(DOWN, [self.rank, inputs], Initializer::Zeros), spec(UP, [outputs, self.rank], uniform)]",
+    ),
+    (
+        "an adapter's gradient lacks its scaling",
+        "crates/ops/src/low_rank.rs",
+        "let thin_gradient = (thin_gradient * self.scaling)?;",
+        "let thin_gradient = (thin_gradient * 1.0)?;",
+    ),
 ]
 
 

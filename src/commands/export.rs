@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Device;
 
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::checkpoint_path;
+use crate::commands::model_source::{checkpoint_path, model_folders};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
 use crate::run::model_card::Card;
@@ -22,6 +22,20 @@ pub struct ExportArgs {
     /// Output folder; it must be absent or empty
     #[arg(long, value_name = "FOLDER", value_parser = path_argument())]
     pub output: PathBuf,
+    /// What of a model with an adapter: all in one model, the adapter alone as PEFT takes it, or the model without it
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = LoraExport::Merged)]
+    pub lora: LoraExport,
+}
+
+/// What is written of a model with an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LoraExport {
+    /// A model whose weights hold what the adapter adds.
+    Merged,
+    /// The adapter, which PEFT loads onto the base.
+    Adapter,
+    /// The model without the adapter.
+    Base,
 }
 
 /// Writes the folder.
@@ -29,12 +43,25 @@ pub struct ExportArgs {
 /// # Errors
 /// A checkpoint that cannot be used; a folder that is not empty or cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let model = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &Device::Cpu)?;
+    let model = CaptioningModel::open_with(&checkpoint_path(&args.checkpoint)?, &Device::Cpu, &model_folders)?;
     for note in &model.notes {
         terminal::message(note);
     }
     let title = args.output.file_name().map_or_else(|| "caption-train".into(), |name| name.to_string_lossy());
-    let class = export::write(&model, &args.output, &Card::of_checkpoint(&title, &args.checkpoint))?;
+    let card = Card::of_checkpoint(&title, &args.checkpoint);
+    let class = match args.lora {
+        LoraExport::Merged => export::write(&model, &args.output, &card)?,
+        LoraExport::Base => export::write_base(&model, &args.output, &card)?,
+        LoraExport::Adapter => {
+            export::write_adapter(&model, &args.output)?;
+            terminal::message(&format!(
+                "exported to {}; in Python: PeftModel.from_pretrained(model, {})",
+                args.output.display(),
+                python_string(&args.output)
+            ));
+            return Ok(());
+        }
+    };
     terminal::message(&format!(
         "exported to {}; in Python: {class}.from_pretrained({})",
         args.output.display(),

@@ -74,7 +74,7 @@ fn resume(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: StopFlag
     let device = training_device(&config.training)?;
     prepare_when_absent(&config, OnChange::Warn)?;
     let metadata = checkpoint.metadata.clone();
-    let setup = Setup::resumed(config, checkpoint, &device)?;
+    let setup = Setup::resumed(config, checkpoint.with_base(&model_folders)?, &device)?;
     train(Session::resume(setup, path, &metadata, device, stop, written_by())?)
 }
 

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::lora::{LoraConfig, Targets};
 pub use crate::model::role::EncoderTraining;
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig, TokenizerKind};
 pub use decoding::{DecodingConfig, EarlyStopping};
@@ -82,7 +83,7 @@ impl RunConfig {
 
     /// Whether a frozen encoder's outputs are kept on disk.
     pub fn keeps_features(&self) -> bool {
-        self.model.encoder.train == EncoderTraining::Frozen && self.data.cache_features
+        self.model.has_frozen_encoder() && self.data.cache_features
     }
 
     /// Whether something is kept on disk of each image that training looks at.

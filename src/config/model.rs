@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::captioner::CaptionerShape;
 use crate::model::decoders::DecoderConfig;
 use crate::model::decoders::gpt2::Gpt2Config;
 use crate::model::encoders::EncoderConfig;
 use crate::model::layers::HiddenActivation;
-use crate::model::role::EncoderTraining;
+use crate::model::lora::LoraConfig;
+use crate::model::role::{AdaptedParts, EncoderTraining, ParameterSpec, Trained};
 
 /// Section `[model]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct ModelConfig {
     /// Branch, tag, pull request (`refs/pr/1`) or commit of `init_from`, if that is on the Hub. Once a run has begun, the
     /// commit.
     pub revision: Option<String>,
+    /// Train products of low rank beside the dense layers, and leave the pretrained weights as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// The image encoder.
     pub encoder: EncoderSection,
     /// The caption decoder.
@@ -172,5 +177,33 @@ impl ModelConfig {
     /// Whether decoder sizes and tokenizer come from a pretrained model, so that defaults for them mean nothing.
     pub fn brings_decoder(&self) -> bool {
         self.init_from.is_some() || self.decoder.name.is_some()
+    }
+
+    /// What is trained.
+    pub fn trained(&self) -> Trained {
+        let adapted = self.lora.as_ref().map(|lora| AdaptedParts {
+            encoder: lora.encoder,
+            decoder: lora.decoder,
+            has_new_connections: self.init_from.is_none(),
+        });
+        Trained { encoder: self.encoder.train, adapted }
+    }
+
+    /// The parameters of a model of this shape, with those of the adapter.
+    ///
+    /// # Errors
+    /// A config that its family cannot build; a usage error for targets that no layer has.
+    pub fn parameter_specs(&self, shape: &CaptionerShape) -> anyhow::Result<Vec<ParameterSpec>> {
+        let mut specs = shape.parameter_specs()?;
+        if let Some(lora) = &self.lora {
+            let num_blocks = shape.encoder.num_layers();
+            specs.extend(lora.specs(&specs, |role| !self.trained().trains(role, num_blocks))?);
+        }
+        Ok(specs)
+    }
+
+    /// Whether nothing that the encoder computes changes.
+    pub fn has_frozen_encoder(&self) -> bool {
+        self.encoder.train == EncoderTraining::Frozen && !self.lora.as_ref().is_some_and(|lora| lora.encoder)
     }
 }

@@ -7,14 +7,17 @@ use std::ops::RangeInclusive;
 use base::error::failure;
 
 use super::model::ModelName;
-use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
+use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig, Targets};
 use super::{
     HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TokenizerKind, TrainingConfig,
 };
 use crate::model::encoders::{EncoderConfig, VisionSizes};
+use crate::model::lora::expression_of;
 
 /// Limit for widths, batches and intervals.
 const MAX_SIZE: usize = 65_536;
+/// Limit for the rank of an adapter.
+const MAX_RANK: usize = 1024;
 /// Each beam is a row of the batch.
 const MAX_BEAMS: usize = 1000;
 /// Limit for epochs, and for updates between two events.
@@ -49,6 +52,7 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_sources(&config.model)?;
     check_encoder(&config.model)?;
     check_decoder(&config.model.decoder)?;
+    check_lora(&config.model)?;
     check_training(&config.training)?;
     check_optimizer(&config.optimizer)?;
     whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MAX_ROUNDS)?;
@@ -322,6 +326,51 @@ fn check_architecture(architecture: &EncoderConfig) -> Checked {
     }
     let range = sizes.initializer_range;
     real("model.encoder.config.initializer_range", range, range > 0.0 && range <= 1.0, "above 0 and at most 1")
+}
+
+fn check_lora(model: &ModelConfig) -> Checked {
+    let Some(lora) = &model.lora else { return Ok(()) };
+    whole("model.lora.rank", lora.rank, 1..=MAX_RANK)?;
+    positive("model.lora.alpha", lora.alpha, "twice the rank is a good value")?;
+    share("model.lora.dropout", lora.dropout)?;
+    match &lora.targets {
+        Some(Targets::Ends(ends)) => {
+            let is_empty = ends.is_empty() || ends.iter().any(|end| end.trim().is_empty());
+            not_empty("model.lora.targets", is_empty)?;
+        }
+        Some(Targets::Expression(expression)) => {
+            if let Err(problem) = expression_of(expression) {
+                return violation("model.lora.targets", problem, "a list of layers, [\"c_attn\"], needs no expression");
+            }
+        }
+        None => {}
+    }
+    let nothing_to_adapt = "the part begins with random weights: set it to false, and the whole part is trained";
+    if !lora.encoder && !lora.decoder {
+        return violation(
+            "model.lora.encoder",
+            "and model.lora.decoder are both false",
+            "set one, or remove the section",
+        );
+    }
+    if lora.encoder && !model.encoder.pretrained {
+        return violation("model.lora.encoder", "is true, but model.encoder.pretrained is false", nothing_to_adapt);
+    }
+    if lora.encoder && model.encoder.train != EncoderTraining::Frozen {
+        return violation(
+            "model.lora.encoder",
+            "is true, but model.encoder.train asks for the encoder's own weights",
+            "remove model.encoder.train, or set model.lora.encoder = false",
+        );
+    }
+    if lora.decoder && !model.brings_decoder() {
+        return violation(
+            "model.lora.decoder",
+            "is true, but neither model.init_from nor model.decoder.name is set",
+            nothing_to_adapt,
+        );
+    }
+    Ok(())
 }
 
 fn check_decoder(decoder: &DecoderSection) -> Checked {

@@ -71,7 +71,7 @@ pub fn write(model: Export<'_>, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn make_empty(folder: &Path) -> Result<()> {
+pub(super) fn make_empty(folder: &Path) -> Result<()> {
     match place::users_own(folder, |path| path.ends_with(".git"))
         .with_context(|| format!("cannot use the folder {}", folder.display()))?
     {
@@ -133,6 +133,6 @@ impl Tokens {
     }
 }
 
-fn pretty(value: &Value) -> Result<String> {
+pub(super) fn pretty(value: &Value) -> Result<String> {
     Ok(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n")
 }

@@ -1,6 +1,7 @@
 //! Model folders in the layout of the Hugging Face Hub, in and out: config, weights, tokenizer, image processing and
 //! generation settings. Nothing is downloaded here.
 
+pub mod adapter;
 pub mod companions;
 pub mod export;
 pub mod folder;

@@ -12,7 +12,7 @@ use crate::model::encoders::{EncoderConfig, ImageEncoder};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{Cut, Linear};
 use crate::model::parameters::Parameters;
-use crate::model::role::{EncoderTraining, ParameterSpec, Part};
+use crate::model::role::{ParameterSpec, Part, Trained};
 
 /// Everything that decides a captioner's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,9 +46,19 @@ impl CaptionerShape {
         self.encoder.hidden_size() != self.decoder.cross_attention_width()
     }
 
-    /// Freezes the parameters of the encoder that are not to be trained.
-    pub fn freeze(&self, parameters: &mut Parameters, training: EncoderTraining) {
-        parameters.freeze_unless(|role| training.trains(role, self.encoder.num_layers()));
+    /// The path of a layer in the memory of transformers' model, by its name in files.
+    pub fn module_path(&self, layer: &str) -> String {
+        match layer.split_once('.') {
+            Some((ENCODER, inner)) => format!("{ENCODER}.{}", self.encoder.module_path(inner)),
+            Some((DECODER, inner)) => format!("{DECODER}.{}", self.decoder.module_path(inner)),
+            _ => layer.to_owned(),
+        }
+    }
+
+    /// Freezes the parameters that are not to be trained.
+    pub fn freeze(&self, parameters: &mut Parameters, trained: impl Into<Trained>) {
+        let trained = trained.into();
+        parameters.freeze_unless(|role| trained.trains(role, self.encoder.num_layers()));
     }
 }
 

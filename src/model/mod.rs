@@ -10,6 +10,7 @@ pub mod hf_fields;
 pub mod initialization;
 pub mod layers;
 pub mod limits;
+pub mod lora;
 pub mod parameters;
 pub mod position_table;
 pub mod role;

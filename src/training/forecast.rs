@@ -1,5 +1,6 @@
 //! Predicts the memory of a run from a count of its buffers and the peak of a few trial updates.
 
+use crate::config::EncoderTraining;
 use crate::data::batch::Example;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
@@ -136,6 +137,10 @@ fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
     match plan.image_path {
         ImagePath::EncodedOnce => 0,
         ImagePath::EncodedEachTime => encoder.inference_values(batch),
+        // An adapter has its layers in all blocks.
+        ImagePath::Trained if plan.config.model.lora.as_ref().is_some_and(|lora| lora.encoder) => {
+            encoder.training_values(batch, EncoderTraining::Full)
+        }
         ImagePath::Trained => encoder.training_values(batch, plan.config.model.encoder.train),
     }
 }

@@ -19,6 +19,7 @@ mod image_cache;
 mod interruption;
 mod kills;
 mod long_captions;
+mod lora;
 mod model;
 mod output_places;
 mod parity;

@@ -173,6 +173,11 @@ pub trait DecoderFamily {
     /// Two tensors of one name; tensors that contradict the config.
     fn take_names(&self, tensors: BTreeMap<String, Tensor>) -> anyhow::Result<Renamed>;
 
+    /// The path of a layer in the memory of transformers, where adapters are found, by its name in files.
+    fn module_path(&self, layer: &str) -> String {
+        layer.to_owned()
+    }
+
     /// Values of one block that live when the backward pass begins, for this many tokens of captions and states of
     /// images.
     fn block_values(&self, tokens: usize, states: usize) -> usize;

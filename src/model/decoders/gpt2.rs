@@ -196,7 +196,7 @@ struct Conv1D {
 impl Conv1D {
     fn new(builder: &Builder<'_>, input: usize, output: usize, weight: Initializer) -> Result<Self> {
         Ok(Self {
-            weight: builder.weight("weight", &[input, output], weight)?,
+            weight: builder.weight_in_out("weight", &[input, output], weight)?,
             bias: builder.bias("bias", output, Initializer::Zeros)?,
             precision: builder.precision(),
         })

@@ -326,6 +326,11 @@ impl EncoderFamily for ClipVisionConfig {
         Ok(Arc::new(encoder))
     }
 
+    /// A captioner holds the tower without its prefix.
+    fn module_path(&self, layer: &str) -> String {
+        layer.strip_prefix("vision_model.").unwrap_or(layer).to_owned()
+    }
+
     fn to_hf(&self) -> Value {
         json!({
             "model_type": "clip_vision_model",

@@ -102,6 +102,11 @@ pub trait EncoderFamily {
         Vec::new()
     }
 
+    /// The path of a layer in the memory of transformers, where adapters are found, by its name in files.
+    fn module_path(&self, layer: &str) -> String {
+        layer.to_owned()
+    }
+
     /// How images become its input where no file says so.
     fn image_processor(&self) -> ImageProcessor {
         ImageProcessor::plain(self.image_size())
