@@ -23,7 +23,9 @@ use caption_train::data::image_source::{
 use caption_train::data::loader::Loader;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::decoders::DecoderConfig;
+use caption_train::model::decoders::bert::BertConfig;
 use caption_train::model::decoders::gpt2::Gpt2Config;
+use caption_train::model::encoders::EncoderConfig;
 use caption_train::model::layers::HiddenActivation;
 use caption_train::model::parameters::Parameters;
 use caption_train::training::collective::Alone;
@@ -65,6 +67,9 @@ struct Args {
     /// base, small or tiny.
     #[arg(long, default_value = "base")]
     vit: String,
+    /// vit: a ViT with a GPT-2, in the sizes given. blip: BLIP base on 384 pixels; of the sizes only --seq counts.
+    #[arg(long, default_value = "vit")]
+    model: String,
     #[arg(long, default_value_t = 5)]
     steps: usize,
     #[arg(long, default_value_t = 2)]
@@ -85,7 +90,22 @@ struct Args {
     captions_per_image: usize,
 }
 
+fn blip_base(args: &Args) -> Result<CaptionerShape> {
+    let config = json!({
+        "model_type": "blip",
+        "vision_config": {},
+        "text_config": { "num_attention_heads": 12, "hidden_dropout_prob": args.dropout },
+    });
+    let encoder = EncoderConfig::from_hf(&config)?;
+    Ok(CaptionerShape { encoder, decoder: DecoderConfig::Bert(BertConfig::from_blip(&config)?) })
+}
+
 fn shape(args: &Args) -> Result<CaptionerShape> {
+    match args.model.as_str() {
+        "vit" => {}
+        "blip" => return blip_base(args),
+        other => bail!("unknown model {other}"),
+    }
     let (hidden_size, num_attention_heads, intermediate_size) = match args.vit.as_str() {
         "base" => (768, 12, 3072),
         "small" => (384, 6, 1536),
@@ -126,6 +146,7 @@ fn random(name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
 /// Parts of one batch, one for each pool.
 fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -> Result<Vec<Batch>> {
     let mut stream = Stream::new(1, "bench", "captions");
+    let vocabulary = shape.decoder.vocab_size();
     let each = args.captions_per_image;
     let num_images = args.batch / each;
     if !args.batch.is_multiple_of(each) || num_images < parts {
@@ -135,7 +156,7 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
     let bounds: Vec<usize> = (0..=parts).map(|part| part * num_images / parts).collect();
     let part = |bounds: &[usize]| {
         let images = bounds[1] - bounds[0];
-        let mut caption = || -> Vec<u32> { (0..=args.seq).map(|_| 4 + stream.below(args.vocab - 4) as u32).collect() };
+        let mut caption = || -> Vec<u32> { (0..=args.seq).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect() };
         let captions: Vec<Vec<u32>> = (0..images * each).map(|_| caption()).collect();
         let captions: Vec<&[u32]> = captions.iter().map(Vec::as_slice).collect();
         let input = match args.encoder.as_str() {
@@ -187,11 +208,12 @@ fn stored_updates(
     let content = StoredContent::Features { shape: (length, hidden), number: FeatureType::F16 };
     let source = ImageSource::stored(Arc::new(StoredImages { store, keys, content }), Views::Whole);
     let mut stream = Stream::new(1, "bench", "captions");
+    let vocabulary = shape.decoder.vocab_size();
     let mut update = || {
         let images: Vec<usize> =
             (0..args.batch.div_ceil(args.captions_per_image)).map(|_| stream.below(STORED_IMAGES)).collect();
         let mut example = |pair: usize| {
-            let tokens = (0..=args.seq).map(|_| 4 + stream.below(args.vocab - 4) as u32).collect();
+            let tokens = (0..=args.seq).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect();
             Example { image: images[pair / args.captions_per_image], tokens }
         };
         (0..args.batch).map(&mut example).collect::<Vec<Example>>()
@@ -313,7 +335,7 @@ fn main() -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
+            "model": args.model, "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
             "captions_per_image": args.captions_per_image, "precision": args.precision, "step_s": median,
             "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
             "waited_share": waited[args.warmup..].iter().sum::<f64>() / total,

@@ -12,7 +12,7 @@ use crate::data::split::SplitIndices;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
-use crate::hf::notes::{UNFIT_HINT, new_note, unused_note};
+use crate::hf::notes::{UNFIT_HINT, new_note, smoothing_note, unused_note};
 use crate::hf::read::{read_captioner, read_decoder, read_encoder, read_encoder_config};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
 use crate::model::decoders::DecoderConfig;
@@ -118,6 +118,7 @@ impl InitialModel {
 fn whole(config: RunConfig, folder: &Path) -> Result<Parts> {
     let found = read_captioner(folder, config.model.encoder.image_size)?;
     let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
+    notes.extend(smoothing_note(folder, &read_config(folder)?, config.training.label_smoothing));
     let CaptionerShape { encoder, decoder } = found.config;
     let processor = read_processor(folder, &encoder, &mut notes)?;
     let (config, decoder, tokenizer) = settle_decoder(config, decoder, folder)?;
