@@ -68,7 +68,8 @@ impl GenerationDefaults {
             None => first_named(&[generation, config])?,
         };
         // The search is that of generation_config.json where there is one, whatever the other files say.
-        let sources = if generation.is_null() { &[config, decoder][..] } else { &[generation][..] };
+        let (first, others) = ([generation], [config, decoder]);
+        let sources: &[&Value] = if generation.is_null() { &others } else { &first };
         Ok(Self { tokens, decoding: decoding(sources)?, not_followed: not_followed(sources, layout) })
     }
 }

@@ -9,5 +9,5 @@ pub mod generation_config;
 pub mod layouts;
 pub mod notes;
 pub mod read;
-mod token_ids;
+pub mod token_ids;
 pub mod weights;

@@ -12,6 +12,7 @@ pub(super) const KNOWN_KINDS: &str = "use a byte-level BPE tokenizer, such as GP
                                       WordPiece, such as BERT's, or let a new tokenizer be trained";
 
 /// The parts of one kind.
+#[derive(Debug)]
 pub(super) struct PartKind {
     /// Its key in the file.
     pub(super) key: &'static str,
@@ -21,6 +22,7 @@ pub(super) struct PartKind {
     pub(super) types: &'static [(&'static str, &'static [&'static str])],
 }
 
+#[derive(Debug)]
 pub(super) struct Kind {
     /// Its name in the config.
     pub(super) name: TokenizerKind,

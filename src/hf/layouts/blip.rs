@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::Layout;
+use super::layout::Layout;
 use crate::hf::token_ids::{TokenIds, token_id};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
 use crate::model::decoders::DecoderConfig;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use super::{Layout, Tensors};
+use super::layout::{Layout, Tensors};
 use crate::hf::token_ids::{TokenIds, first_named};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER, PROJECTION};
 use crate::model::decoders::DecoderConfig;

@@ -67,10 +67,10 @@ macro_rules! families {
 }
 
 families! {
-    /// `GPT2LMHeadModel` of transformers, with cross-attention. Checkpoints do not name it: it was the first.
-    Gpt2(gpt2::Gpt2Config) = "gpt2", untagged;
     /// `BertLMHeadModel` of transformers with cross-attention, and BLIP's text decoder.
     Bert(bert::BertConfig) = "bert";
+    /// `GPT2LMHeadModel` of transformers, with cross-attention. Checkpoints do not name it: it was the first.
+    Gpt2(gpt2::Gpt2Config) = "gpt2", untagged;
 }
 
 impl<'de> Deserialize<'de> for DecoderConfig {
