@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::{checkpoint_path, model_folders};
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
 use crate::config::RunConfig;
@@ -77,7 +77,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let stop = watch_signals("stopped; nothing was written")?;
     let device = select_device(&args.device)?;
     let path = checkpoint_path(&args.checkpoint)?;
-    let opened = CaptioningModel::open_with(&path, &device, &model_folders)?;
+    let opened = CaptioningModel::open_with(&path, &device, &base_folders)?;
     for note in &opened.notes {
         terminal::message(note);
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Device;
 
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::{checkpoint_path, model_folders};
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
 use crate::run::model_card::Card;
@@ -43,7 +43,7 @@ pub enum LoraExport {
 /// # Errors
 /// A checkpoint that cannot be used; a folder that is not empty or cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let model = CaptioningModel::open_with(&checkpoint_path(&args.checkpoint)?, &Device::Cpu, &model_folders)?;
+    let model = CaptioningModel::open_with(&checkpoint_path(&args.checkpoint)?, &Device::Cpu, &base_folders)?;
     for note in &model.notes {
         terminal::message(note);
     }

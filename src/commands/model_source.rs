@@ -43,7 +43,7 @@ pub fn settle_revisions(config: &mut RunConfig) -> Result<()> {
         let settled = ModelId::new(named.id(), wanted)?;
         *revision = settled.revision().map(str::to_owned);
         if revision.is_some() {
-            config.written.insert(revision_key.to_owned());
+            config.written.add(revision_key);
         }
         *name = Some(settled.id().to_owned());
     }
@@ -71,6 +71,11 @@ pub fn model_folders(model: &mut ModelConfig) -> Result<ModelFolders> {
         encoder: folder_of_key(encoder, ModelKind::Encoder)?,
         decoder: folder_of_key(decoder, ModelKind::WithTokenizer)?,
     })
+}
+
+/// The folders of the models that an adapter was trained for, at the commits that its checkpoint names.
+pub fn base_folders(model: &ModelConfig) -> Result<ModelFolders> {
+    model_folders(&mut model.clone())
 }
 
 fn folder_of_key(model: ModelName<'_>, kind: ModelKind) -> Result<Option<PathBuf>> {

@@ -8,7 +8,7 @@ use candle_core::Device;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::{checkpoint_path, model_folders};
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::signals::watch_signals;
 use crate::data::image_source::ImageInput;
 use crate::data::resized_image::{ResizedImage, pixel_values};
@@ -64,7 +64,7 @@ struct Model {
 
 impl Model {
     fn open(path: &Path, device: Device) -> Result<Self> {
-        let opened = CaptioningModel::open_with(path, &device, &model_folders)?;
+        let opened = CaptioningModel::open_with(path, &device, &base_folders)?;
         for note in &opened.notes {
             terminal::message(note);
         }

@@ -9,7 +9,7 @@ use crate::commands::dataset_source::{self, OnChange};
 use crate::commands::device::training_device;
 use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
-use crate::commands::model_source::{keep_commits, model_folders, settle_revisions};
+use crate::commands::model_source::{base_folders, keep_commits, model_folders, settle_revisions};
 use crate::commands::signals::watch_signals;
 use crate::commands::version::written_by;
 use crate::config::{self, HubUpload, RunConfig};
@@ -74,7 +74,7 @@ fn resume(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: StopFlag
     let device = training_device(&config.training)?;
     prepare_when_absent(&config, OnChange::Warn)?;
     let metadata = checkpoint.metadata.clone();
-    let setup = Setup::resumed(config, checkpoint.with_base(&model_folders)?, &device)?;
+    let setup = Setup::resumed(config, checkpoint.with_base(&base_folders)?, &device)?;
     train(Session::resume(setup, path, &metadata, device, stop, written_by())?)
 }
 

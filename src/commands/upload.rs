@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::{checkpoint_path, model_folders};
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::signals::watch_signals;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
@@ -86,7 +86,7 @@ pub(super) fn publish(
     publication: &Publication<'_>,
     stop: &StopFlag,
 ) -> Result<Uploaded> {
-    let model = CaptioningModel::open_with(checkpoint, &Device::Cpu, &model_folders)?;
+    let model = CaptioningModel::open_with(checkpoint, &Device::Cpu, &base_folders)?;
     if stop.is_raised() {
         return Err(UploadStopped.into());
     }

@@ -156,7 +156,7 @@ pub struct ModelName<'a> {
 impl ModelConfig {
     /// The pretrained models: the captioner, the encoder, the decoder.
     pub fn names_mut(&mut self) -> [ModelName<'_>; 3] {
-        let Self { init_from, revision, encoder, decoder } = self;
+        let Self { init_from, revision, encoder, decoder, .. } = self;
         [
             ModelName { key: "model.init_from", revision_key: "model.revision", name: init_from, revision },
             ModelName {

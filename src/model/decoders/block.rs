@@ -10,7 +10,7 @@ const SITES_PER_BLOCK: u64 = 5;
 const EMBEDDING_SITE: u64 = 0;
 
 /// Drops values of the embedded tokens (B, L, D).
-pub fn drop_embedded(x: Tensor, mode: Mode) -> candle_core::Result<Tensor> {
+pub(super) fn drop_embedded(x: Tensor, mode: Mode) -> candle_core::Result<Tensor> {
     match mode {
         Mode::Train(dropout) => ops::dropout(&x, &dropout.site(EMBEDDING_SITE)),
         Mode::Eval => Ok(x),
@@ -19,7 +19,7 @@ pub fn drop_embedded(x: Tensor, mode: Mode) -> candle_core::Result<Tensor> {
 
 /// The attention of a block, and its place in the model.
 #[derive(Clone, Copy, Debug)]
-pub struct BlockAttention {
+pub(super) struct BlockAttention {
     num_heads: usize,
     precision: Precision,
     first_site: u64,

@@ -10,12 +10,11 @@ use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
 use crate::model::encoders::family::{EncoderFamily, ImageEncoder, VisionSizes};
-use crate::model::encoders::vision_block::{
-    BlockNames, BlockShape, PatchEmbedding, VisionBlock, add_class_and_positions, check_channels,
-};
+use crate::model::encoders::vision_block::{BlockNames, BlockShape, check_channels};
+use crate::model::encoders::vision_transformer::{Anatomy, Rows, VisionTransformer};
 use crate::model::hf_fields::{activation, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
-use crate::model::layers::{Cut, HiddenActivation, LayerNorm};
+use crate::model::layers::HiddenActivation;
 use crate::model::weight_names::Renamed;
 use pixels::image_processor::ImageProcessor;
 
@@ -108,15 +107,33 @@ impl BlipVisionConfig {
         Initializer::TruncatedNormal(if named < LEAST_INITIALIZER_RANGE { INITIALIZER_RANGE } else { named })
     }
 
-    fn block_shape(&self) -> BlockShape {
-        BlockShape {
-            hidden_size: self.hidden_size,
-            num_attention_heads: self.num_attention_heads,
-            intermediate_size: self.intermediate_size,
-            activation: self.hidden_act.gelu(),
-            layer_norm_eps: self.layer_norm_eps,
-            qkv_bias: true,
-            initializers: [self.initializer(); 4],
+    fn anatomy(&self) -> Anatomy {
+        let (hidden, initial) = (self.hidden_size, self.initializer());
+        let rows = |name, shape| Rows { name, shape, initializer: initial };
+        Anatomy {
+            patch_size: self.patch_size,
+            patches: "embeddings.patch_embedding",
+            patch_initializer: initial,
+            patch_bias: true,
+            tokens: vec![rows("embeddings.class_embedding", vec![1, 1, hidden])],
+            registers: None,
+            positions: rows(POSITIONS, vec![1, self.sequence_length(), hidden]),
+            norm_before: None,
+            blocks: "encoder.layers",
+            num_blocks: self.num_hidden_layers,
+            block_names: &NAMES,
+            block_shape: BlockShape {
+                hidden_size: hidden,
+                num_attention_heads: self.num_attention_heads,
+                intermediate_size: self.intermediate_size,
+                activation: self.hidden_act.gelu(),
+                layer_norm_eps: self.layer_norm_eps,
+                qkv_bias: true,
+                initializers: [initial; 4],
+                mlp_bias: Initializer::Zeros,
+                layer_scale: None,
+            },
+            norm_after: Some("post_layernorm"),
         }
     }
 }
@@ -148,7 +165,7 @@ impl EncoderFamily for BlipVisionConfig {
     }
 
     fn build(&self, builder: &Builder<'_>) -> Result<Arc<dyn ImageEncoder>> {
-        Ok(Arc::new(BlipVision::new(self, builder)?))
+        Ok(Arc::new(VisionTransformer::new(&self.anatomy(), builder)?))
     }
 
     fn to_hf(&self) -> Value {
@@ -186,45 +203,6 @@ impl EncoderFamily for BlipVisionConfig {
             }
         }
         Ok(renamed)
-    }
-}
-
-/// BLIP's image encoder.
-#[derive(Clone, Debug)]
-pub struct BlipVision {
-    patches: PatchEmbedding,
-    class: Tensor,
-    positions: Tensor,
-    blocks: Vec<VisionBlock>,
-    norm: LayerNorm,
-}
-
-impl BlipVision {
-    fn new(config: &BlipVisionConfig, builder: &Builder<'_>) -> Result<Self> {
-        let (hidden, initial) = (config.hidden_size, config.initializer());
-        let class = builder.embedding("embeddings.class_embedding", &[1, 1, hidden], initial)?;
-        let positions = builder.embedding(POSITIONS, &[1, config.sequence_length(), hidden], initial)?;
-        let patches = builder.under("embeddings.patch_embedding");
-        let patches = PatchEmbedding::new(&patches, hidden, config.patch_size, initial, true)?;
-        let shape = config.block_shape();
-        let block = |index: usize| {
-            let builder = builder.under(&format!("encoder.layers.{index}"));
-            VisionBlock::new(&shape, &NAMES, &builder.at_depth(index + 1))
-        };
-        let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_>>()?;
-        let after = builder.at_depth(config.num_hidden_layers + 1);
-        let norm = LayerNorm::new(&after.under("post_layernorm"), hidden, config.layer_norm_eps)?;
-        Ok(Self { patches, class, positions, blocks, norm })
-    }
-}
-
-impl ImageEncoder for BlipVision {
-    fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
-        let mut states = add_class_and_positions(&self.patches.forward(pixel_values)?, &self.class, &self.positions)?;
-        for block in &self.blocks {
-            states = block.forward(&cut(states)?)?;
-        }
-        self.norm.forward(&states)
     }
 }
 
