@@ -75,10 +75,10 @@ macro_rules! families {
 }
 
 families! {
-    /// `GPT2LMHeadModel` of transformers, with cross-attention. Checkpoints do not name it: it was the first.
-    Gpt2(gpt2::Gpt2Config) = "gpt2", untagged;
     /// `BertLMHeadModel` of transformers with cross-attention, and BLIP's text decoder.
     Bert(bert::BertConfig) = "bert";
+    /// `GPT2LMHeadModel` of transformers, with cross-attention. Checkpoints do not name it: it was the first.
+    Gpt2(gpt2::Gpt2Config) = "gpt2", untagged;
 }
 
 impl<'de> Deserialize<'de> for DecoderConfig {
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn another_family_is_refused_by_name() {
         let error = DecoderConfig::from_hf(&serde_json::json!({ "model_type": "roberta" })).unwrap_err();
-        let expected = "of model_type \"gpt2\" or \"bert\" or \"blip_text_model\", found \"roberta\"";
+        let expected = "of model_type \"bert\" or \"blip_text_model\" or \"gpt2\", found \"roberta\"";
         assert!(base::error::describe(&error).contains(expected), "{error}");
     }
 
