@@ -183,6 +183,36 @@ MUTATIONS = [
     ("clipping never scales", "crates/ops/src/update.rs", "(max_norm / (norm + 1e-6)).min(1.0)", "(max_norm / (norm + 1e-6)).max(1.0)"),
     ("smoothing leaves the target out", "crates/ops/src/cpu/cross_entropy.rs", "smoothing / rows.vocabulary as f64", "smoothing / (rows.vocabulary - 1) as f64"),
     ("positions resampled with another cubic", "src/model/position_table.rs", "const CUBIC: f64 = -0.75;", "const CUBIC: f64 = -0.5;"),
+    (
+        "a BLIP caption begins with the [CLS] of the tokenizer's template",
+        "src/hf/layouts/blip.rs",
+        'token_id(text, "bos_token_id")?.unwrap_or(DEFAULT_IDS.start)',
+        'token_id(text, "cls_token_id")?.unwrap_or(2)',
+    ),
+    (
+        "a BLIP caption ends with eos_token_id",
+        "src/hf/layouts/blip.rs",
+        'token_id(text, "sep_token_id")?.unwrap_or(DEFAULT_IDS.end)',
+        'token_id(text, "eos_token_id")?.unwrap_or(DEFAULT_IDS.end)',
+    ),
+    (
+        "spaces within captions of WordPiece are not cleaned up",
+        "src/tokenizer/word_piece.rs",
+        "if decoder.cleanup => {",
+        "if decoder.cleanup && text.is_empty() => {",
+    ),
+    (
+        "accents are kept where the vocabulary has none",
+        "src/tokenizer/word_piece.rs",
+        '"strip_accents": config["strip_accents"].as_bool()',
+        '"strip_accents": false',
+    ),
+    (
+        "query and key of BLIP's encoder swapped in its export as a ViT",
+        "src/hf/layouts/vision_encoder_decoder.rs",
+        '["query", "key", "value"]',
+        '["key", "query", "value"]',
+    ),
 ]
 
 

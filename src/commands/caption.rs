@@ -23,7 +23,7 @@ const BATCH_SIZE: usize = 16;
 /// Caption images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CaptionArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// JPEG, PNG, WebP, BMP, GIF or TIFF files, or folders of them; subfolders are not searched

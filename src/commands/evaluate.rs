@@ -30,7 +30,7 @@ use metrics::score::ScoreOptions;
 /// Captions a split and scores the captions.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// train, val or test

@@ -13,10 +13,10 @@ use crate::run::model_card::Card;
 use base::quoting::python_string;
 use base::terminal;
 
-/// Writes a model as a `VisionEncoderDecoderModel` folder.
+/// Writes a model as a folder that transformers loads: a `VisionEncoderDecoderModel`, or a BLIP.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExportArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Output folder; it must be absent or empty
@@ -34,9 +34,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         terminal::message(note);
     }
     let title = args.output.file_name().map_or_else(|| "caption-train".into(), |name| name.to_string_lossy());
-    export::write(&model, &args.output, &Card::of_checkpoint(&title, &args.checkpoint))?;
+    let class = export::write(&model, &args.output, &Card::of_checkpoint(&title, &args.checkpoint))?;
     terminal::message(&format!(
-        "exported to {}; in Python: VisionEncoderDecoderModel.from_pretrained({})",
+        "exported to {}; in Python: {class}.from_pretrained({})",
         args.output.display(),
         python_string(&args.output)
     ));

@@ -25,7 +25,7 @@ use serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Ser
 /// Serve a local web page to try a model.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Local port; 0 = any free port

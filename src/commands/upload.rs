@@ -21,7 +21,7 @@ use hub::{self, Upload, UploadStopped, Uploaded};
 /// Upload a model to the Hugging Face Hub.
 #[derive(Clone, Debug, clap::Args)]
 pub struct UploadArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Repository: owner/name, or only name for one of your own; created if it does not exist

@@ -12,8 +12,8 @@ use crate::model::role::EncoderTraining;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` (ViT or CLIP encoder, GPT-2
-    /// decoder). It brings encoder, decoder sizes and tokenizer.
+    /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` or of a BLIP
+    /// (`BlipForConditionalGeneration`). It brings encoder, decoder sizes and tokenizer.
     pub init_from: Option<String>,
     /// The image encoder.
     pub encoder: EncoderSection,

@@ -7,7 +7,9 @@ use std::ops::RangeInclusive;
 use base::error::failure;
 
 use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
-use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
+use super::{
+    HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TokenizerKind, TrainingConfig,
+};
 use crate::model::encoders::{EncoderConfig, VisionSizes};
 
 /// Limit for widths, batches and intervals.
@@ -42,6 +44,7 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_data(&config.data)?;
     check_views(config)?;
     check_tokenizer(&config.tokenizer)?;
+    check_tokenizer_source(config)?;
     check_sources(&config.model)?;
     check_encoder(&config.model)?;
     check_decoder(&config.model.decoder)?;
@@ -205,13 +208,28 @@ fn check_views(config: &RunConfig) -> Checked {
 
 fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
     not_empty("tokenizer.directory", tokenizer.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
-    whole("tokenizer.vocab_size", tokenizer.vocab_size, 260..=1_000_000)?;
+    // The bytes and the special tokens of a byte-level BPE; start or end, and one more, of a vocabulary that is read.
+    let fewest = if tokenizer.kind == TokenizerKind::ByteLevelBpe { 260 } else { 2 };
+    whole("tokenizer.vocab_size", tokenizer.vocab_size, fewest..=1_000_000)?;
     // The trainer of the vocabulary counts in 31 bits.
     whole("tokenizer.min_frequency", tokenizer.min_frequency, 1..=i32::MAX as u64)?;
     not_empty("tokenizer.pad_token", tokenizer.pad_token.trim().is_empty())?;
     not_empty("tokenizer.start_token", tokenizer.start_token.trim().is_empty())?;
     not_empty("tokenizer.end_token", tokenizer.end_token.trim().is_empty())?;
     not_empty("tokenizer.unk_token", tokenizer.unk_token.trim().is_empty())?;
+    Ok(())
+}
+
+/// Only a byte-level BPE is trained.
+fn check_tokenizer_source(config: &RunConfig) -> Checked {
+    let RunConfig { tokenizer, model, .. } = config;
+    if tokenizer.kind == TokenizerKind::WordPiece && tokenizer.directory.is_none() && !model.brings_decoder() {
+        return violation(
+            "tokenizer.kind",
+            "is \"word_piece\", but there is no tokenizer.directory",
+            "a WordPiece is not trained here: give the folder of one, or train a \"byte_level_bpe\"",
+        );
+    }
     Ok(())
 }
 
@@ -548,6 +566,14 @@ mod tests {
         refuses("tokenizer.vocab_size", |config| config.tokenizer.vocab_size = 259);
         refuses("tokenizer.vocab_size", |config| config.tokenizer.vocab_size = 1_000_001);
         allows(|config| config.tokenizer.vocab_size = 260);
+        refuses("tokenizer.kind", |config| config.tokenizer.kind = TokenizerKind::WordPiece);
+        let read = |config: &mut RunConfig, vocab_size: usize| {
+            config.tokenizer.kind = TokenizerKind::WordPiece;
+            config.tokenizer.directory = Some(PathBuf::from("tokenizer"));
+            config.tokenizer.vocab_size = vocab_size;
+        };
+        allows(|config| read(config, 2));
+        refuses("tokenizer.vocab_size", |config| read(config, 1));
         refuses("tokenizer.min_frequency", |config| config.tokenizer.min_frequency = 0);
         refuses("tokenizer.pad_token", |config| config.tokenizer.pad_token = String::new());
         refuses("tokenizer.start_token", |config| config.tokenizer.start_token = " ".to_owned());

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::model::hf_fields::model_type;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::error::{WithHint as _, failure};
 
@@ -38,9 +37,4 @@ pub(super) fn read_json(path: &Path) -> anyhow::Result<Value> {
 pub(super) fn read_json_of(path: &Path, max_bytes: u64) -> anyhow::Result<Value> {
     let text = bounded_file::read_text(path, max_bytes).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
-}
-
-/// Whether a `config.json` is that of a whole captioner.
-pub fn is_captioner(config: &Value) -> bool {
-    model_type(config) == "vision-encoder-decoder"
 }

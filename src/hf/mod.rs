@@ -5,6 +5,8 @@ pub mod companions;
 pub mod export;
 pub mod folder;
 pub mod generation_config;
+pub mod layouts;
 pub mod notes;
 pub mod read;
+pub mod token_ids;
 pub mod weights;

@@ -1,4 +1,4 @@
-//! A model that is ready to caption: from a checkpoint of a run, or from the folder of a `VisionEncoderDecoderModel`.
+//! A model that is ready to caption: from a checkpoint of a run, or from a folder of transformers.
 
 use std::path::Path;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 
-use crate::config::{self, EncoderTraining, RunConfig};
+use crate::config::{self, EncoderTraining, RunConfig, TokenizerKind};
 use crate::data::split::SplitIndices;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
@@ -199,6 +199,12 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
         && let Some(tokenizer) = CaptionTokenizer::from_directory(directory, &config.tokenizer)?
     {
         return Ok(tokenizer);
+    }
+    if let (TokenizerKind::WordPiece, Some(directory)) = (config.tokenizer.kind, &config.tokenizer.directory) {
+        return Err(usage_error(
+            format!("tokenizer.kind is \"word_piece\", but there is no tokenizer in {}", directory.display()),
+            "a WordPiece is not trained here: put tokenizer.json or vocab.txt there, or train a \"byte_level_bpe\"",
+        ));
     }
     let captions: Vec<&str> =
         split.train.iter().flat_map(|&image| dataset.images[image].captions.iter().map(String::as_str)).collect();

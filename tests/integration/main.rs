@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write files of their own")]
 
 mod bad_checkpoints;
+mod blip;
 mod captions;
 mod collective;
 mod commands;

@@ -3,7 +3,7 @@
 
 Run it with Python 3.11 or later and
 
-    pip install transformers==5.23.0 pillow==11.3.0 numpy==2.4.6
+    pip install transformers==5.24.0 pillow==11.3.0 numpy==2.4.6
 
 (no torch: the PIL backend of the image processors is used; Pillow 13 changes the order of the two passes).
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
+from transformers import BlipImageProcessorPil, CLIPImageProcessorPil, ViTImageProcessorPil
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "image_processor"
 
@@ -40,6 +40,7 @@ CLIP = {
     "size": {"shortest_edge": 32},
     "crop_size": {"height": 32, "width": 32},
 }
+BLIP = {"image_processor_type": "BlipImageProcessor", "size": {"height": 32, "width": 32}}
 
 # name: (config, pictures)
 PIXEL_CASES = {
@@ -53,6 +54,7 @@ PIXEL_CASES = {
         {"feature_extractor_type": "CLIPFeatureExtractor", "resample": 3, "size": 32, "crop_size": 32} | PIXELS,
         ["odd"],
     ),
+    "blip": (BLIP | PIXELS, ["landscape", "small"]),
     # Zeros are filled in around a picture that is smaller. Where an odd number is missing the two backends of
     # transformers differ by one pixel, so all sides here are even.
     "crop_only": (CLIP | PIXELS | {"do_resize": False}, ["landscape", "exact"]),
@@ -61,6 +63,7 @@ PIXEL_CASES = {
 VALUE_CASES = {
     "vit_values": VIT | {"size": {"height": 8, "width": 8}},
     "clip_values": CLIP | {"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}},
+    "blip_values": BLIP | {"size": {"height": 8, "width": 8}},
     "rescaled_alone": VIT | {"size": {"height": 8, "width": 8}, "do_normalize": False, "rescale_factor": 0.01},
 }
 
@@ -84,7 +87,8 @@ def draw(name: str, width: int, height: int) -> Image.Image:
 def process(config: dict, picture: str) -> np.ndarray:
     """What transformers makes of a drawn picture under a config that is read from a file: (3, height, width)."""
     kind = config.get("image_processor_type") or config.get("feature_extractor_type")
-    processor_class = CLIPImageProcessorPil if kind.startswith("CLIP") else ViTImageProcessorPil
+    classes = {"CLIP": CLIPImageProcessorPil, "Blip": BlipImageProcessorPil, "ViTI": ViTImageProcessorPil}
+    processor_class = classes[kind[:4]]
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "preprocessor_config.json").write_text(json.dumps(config))
         processor = processor_class.from_pretrained(folder)

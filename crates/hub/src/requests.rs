@@ -17,13 +17,16 @@ pub enum ModelKind {
 #[cfg(feature = "client")]
 impl ModelKind {
     pub(super) fn files(self) -> &'static [&'static str] {
-        const FILES: [&str; 6] = [
+        const FILES: [&str; 9] = [
             "processor_config.json",
             "preprocessor_config.json",
             "generation_config.json",
             "tokenizer.json",
             "vocab.json",
             "merges.txt",
+            "vocab.txt",
+            "tokenizer_config.json",
+            "added_tokens.json",
         ];
         match self {
             Self::Encoder => &FILES[..2],

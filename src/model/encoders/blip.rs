@@ -17,6 +17,7 @@ use crate::model::hf_fields::{activation, model_type, real_number, whole_number}
 use crate::model::initialization::Initializer;
 use crate::model::layers::{Cut, HiddenActivation, LayerNorm};
 use crate::model::weight_names::Renamed;
+use pixels::image_processor::ImageProcessor;
 
 const NAMES: BlockNames = BlockNames {
     norm_before: "layer_norm1",
@@ -166,6 +167,10 @@ impl EncoderFamily for BlipVisionConfig {
             // Dropout that transformers has for an encoder and this program does not.
             "attention_dropout": 0.0,
         })
+    }
+
+    fn image_processor(&self) -> ImageProcessor {
+        ImageProcessor::blip(self.image_size)
     }
 
     /// `vision_model.encoder.layers.0...` in a whole BLIP, whose text models are left out; also without the prefix.

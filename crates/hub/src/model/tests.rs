@@ -77,6 +77,9 @@ fn a_model_comes_into_the_layout_of_the_hubs_own_tools_and_is_found_there_withou
         format!("HEAD /owner/name/resolve/{COMMIT}/generation_config.json "),
         format!("HEAD /owner/name/resolve/{COMMIT}/tokenizer.json "),
         format!("HEAD /owner/name/resolve/{COMMIT}/vocab.json "),
+        format!("HEAD /owner/name/resolve/{COMMIT}/vocab.txt "),
+        format!("HEAD /owner/name/resolve/{COMMIT}/tokenizer_config.json "),
+        format!("HEAD /owner/name/resolve/{COMMIT}/added_tokens.json "),
     ];
     assert_eq!(hub.requests(), asked);
 }

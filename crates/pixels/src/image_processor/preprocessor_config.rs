@@ -12,15 +12,15 @@ use crate::image_processor::resize::{Filter, Resize, Size, Target};
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::error::failure;
 
-/// The side that both classes take when the file names none.
-const DEFAULT_SIDE: usize = 224;
-
 /// The file of transformers 5 with the configs of all parts of a processor.
 const PROCESSOR_FILE: &str = "processor_config.json";
 /// Where it holds that of the images. Older ones do not.
 const IMAGE_PROCESSOR: &str = "image_processor";
 /// The file of the image processing only.
 const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+
+/// What the names of classes end with after the name of the model.
+const KNOWN_ENDS: [&str; 4] = ["ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor"];
 
 /// The image processing of a model's folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +51,8 @@ impl ImageProcessor {
         Ok(Some(FolderProcessing { processor, note }))
     }
 
-    /// Reads a `preprocessor_config.json` of the classes `ViTImageProcessor` and `CLIPImageProcessor`, of their `Fast`
-    /// forms or of the older feature extractors. What the file leaves out is what transformers takes for its class; a
+    /// Reads a `preprocessor_config.json` of the classes `ViTImageProcessor`, `CLIPImageProcessor` and
+    /// `BlipImageProcessor`, of their `Fast` and `Pil` forms or of the older feature extractors. What the file leaves out is what transformers takes for its class; a
     /// file that names no class is CLIP's when it speaks of a crop or a shortest edge, else ViT's.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
         resolve(read(path)?, path)
@@ -124,23 +124,21 @@ impl Source {
     pub(super) fn resolve(self) -> anyhow::Result<ImageProcessor> {
         let class = self.class()?;
         anyhow::ensure!(self.do_pad != Some(true), "do_pad is true, which is not supported");
-        let defaults = match class {
-            Class::Vit => ImageProcessor::plain(DEFAULT_SIDE),
-            Class::Clip => ImageProcessor::clip(DEFAULT_SIDE),
-        };
+        let defaults = class.defaults();
+        let crops = class.crops();
         let mut resize = defaults.resize;
         if let (Some(resize), Some(size)) = (&mut resize, &self.size) {
-            resize.target = target(class, size)?;
+            resize.target = target(crops, size)?;
         }
         if let (Some(resize), Some(code)) = (&mut resize, self.resample) {
             resize.filter = Filter::from_pillow_code(code)?;
         }
         let resize = resize.filter(|_| self.do_resize.unwrap_or(true));
-        let output = if self.do_center_crop.unwrap_or(class == Class::Clip) {
-            match (&self.crop_size, class) {
-                (Some(size), _) => exact_size("crop_size", size)?,
-                (None, Class::Clip) => defaults.output,
-                (None, Class::Vit) => anyhow::bail!("do_center_crop is true but there is no crop_size"),
+        let output = if self.do_center_crop.unwrap_or(crops) {
+            match &self.crop_size {
+                Some(size) => exact_size("crop_size", size)?,
+                None if crops => defaults.output,
+                None => anyhow::bail!("do_center_crop is true but there is no crop_size"),
             }
         } else if let Some(Resize { target: Target::Exact(size), .. }) = resize {
             size
@@ -180,28 +178,24 @@ impl Source {
             let is_clip = self.crop_size.is_some() || self.do_center_crop.is_some() || has_shortest_edge;
             return Ok(if is_clip { Class::Clip } else { Class::Vit });
         };
-        match name.as_str() {
-            "ViTImageProcessor" | "ViTImageProcessorFast" | "ViTImageProcessorPil" | "ViTFeatureExtractor" => {
-                Ok(Class::Vit)
-            }
-            "CLIPImageProcessor" | "CLIPImageProcessorFast" | "CLIPImageProcessorPil" | "CLIPFeatureExtractor" => {
-                Ok(Class::Clip)
-            }
-            _ => Err(failure(
-                format!("its class is {name}, expected ViTImageProcessor or CLIPImageProcessor"),
-                "choose a ViT or CLIP encoder",
-            )),
-        }
+        let is_of = |class: &Class| {
+            let rest = name.strip_prefix(class.name_of_model());
+            rest.is_some_and(|rest| KNOWN_ENDS.contains(&rest))
+        };
+        Class::ALL.into_iter().find(is_of).ok_or_else(|| {
+            let known = Class::ALL.map(|class| format!("{}ImageProcessor", class.name_of_model())).join(", ");
+            failure(format!("its class is {name}, expected one of {known}"), "choose a ViT, CLIP or BLIP encoder")
+        })
     }
 }
 
-/// The field `size`: one number is a square for ViT, the short side for CLIP.
-fn target(class: Class, size: &Value) -> anyhow::Result<Target> {
+/// The field `size`: one number is a square, but the short side for a class that crops.
+fn target(crops: bool, size: &Value) -> anyhow::Result<Target> {
     let sides = size.as_object().into_iter().flatten().filter(|(_, side)| !side.is_null());
     let names: Vec<&str> = sides.map(|(name, _)| name.as_str()).collect();
-    match (names.as_slice(), class) {
+    match (names.as_slice(), crops) {
         (["shortest_edge"], _) => Ok(Target::ShortestEdge(side("size", &size["shortest_edge"])?)),
-        ([], Class::Clip) if size.is_number() => Ok(Target::ShortestEdge(side("size", size)?)),
+        ([], true) if size.is_number() => Ok(Target::ShortestEdge(side("size", size)?)),
         _ => exact_size("size", size).map(Target::Exact),
     }
 }
@@ -299,7 +293,7 @@ mod tests {
     fn a_processor_that_cannot_be_used_names_its_file() {
         let text = |config: Value| describe(&found(&[(PROCESSOR_FILE, config)]).unwrap_err());
         assert!(
-            text(processor(&json!({ "image_processor_type": "BlipImageProcessor" }))).contains("its class is Blip")
+            text(processor(&json!({ "image_processor_type": "BlipImageProcessorSlow" }))).contains("its class is Blip")
         );
         assert!(text(processor(&json!([1]))).contains("processor_config.json"));
         let folder = folder(&[]);
@@ -320,6 +314,12 @@ mod tests {
             let mut config = clip(40);
             config["size"] = size.clone();
             assert_eq!(of(&config), of(&clip(40)), "{size}");
+        }
+        for class in ["BlipImageProcessor", "BlipImageProcessorFast", "BlipImageProcessorPil", "BlipFeatureExtractor"] {
+            for size in [json!(30), json!({ "height": 30, "width": 30 })] {
+                let found = of(&json!({ "image_processor_type": class, "size": size }));
+                assert_eq!(found, ImageProcessor::blip(30), "{class} {size}");
+            }
         }
         let vit = |size: Value| of(&json!({ "image_processor_type": "ViTImageProcessorFast", "size": size }));
         let sides = json!({ "height": 30, "width": 30, "shortest_edge": null, "longest_edge": null });

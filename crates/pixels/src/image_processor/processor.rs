@@ -1,5 +1,5 @@
 //! From RGB pixels to what an encoder reads: resize, center crop, rescale, normalize. The numbers are those of
-//! `ViTImageProcessor` and `CLIPImageProcessor` of transformers.
+//! `ViTImageProcessor`, `CLIPImageProcessor` and `BlipImageProcessor` of transformers, with the PIL backend.
 
 use std::borrow::Cow;
 
@@ -38,6 +38,35 @@ pub(super) enum Class {
     Vit,
     #[serde(rename = "CLIPImageProcessor")]
     Clip,
+    #[serde(rename = "BlipImageProcessor")]
+    Blip,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 3] = [Self::Vit, Self::Clip, Self::Blip];
+
+    /// What the class's name begins with.
+    pub(super) fn name_of_model(self) -> &'static str {
+        match self {
+            Self::Vit => "ViT",
+            Self::Clip => "CLIP",
+            Self::Blip => "Blip",
+        }
+    }
+
+    /// The processing where the file says nothing.
+    pub(super) fn defaults(self) -> ImageProcessor {
+        match self {
+            Self::Vit => ImageProcessor::plain(224),
+            Self::Clip => ImageProcessor::clip(224),
+            Self::Blip => ImageProcessor::blip(384),
+        }
+    }
+
+    /// Whether the centre is taken where the file does not say so.
+    pub(super) fn crops(self) -> bool {
+        self == Self::Clip
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +117,18 @@ impl ImageProcessor {
             output: Size { height: image_size, width: image_size },
             rescale_factor: Some(1.0 / 255.0),
             normalization: Some(Normalization { mean: CLIP_MEAN, std: CLIP_STD }),
+        }
+    }
+
+    /// BLIP's defaults: a bicubic resize to a square, which does not keep the shape, with CLIP's mean and standard
+    /// deviation.
+    pub fn blip(image_size: usize) -> Self {
+        let output = Size { height: image_size, width: image_size };
+        Self {
+            class: Class::Blip,
+            resize: Some(Resize { target: Target::Exact(output), filter: Filter::Bicubic }),
+            output,
+            ..Self::clip(image_size)
         }
     }
 
