@@ -1,7 +1,7 @@
 //! The numbers of PyTorch and transformers: models that `tests/reference/models.py` and `blip.py` made, and what they
 //! computed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use base::worker_pools::WorkerPools;
@@ -13,11 +13,10 @@ use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{DecodedCaption, Decoding, decode};
 use caption_train::evaluation::token_loss::scalar;
 use caption_train::hf::folder::read_config;
-use caption_train::hf::read::{Pretrained, read_captioner, read_decoder, read_encoder};
+use caption_train::hf::read::{read_captioner, read_decoder, read_encoder};
 use caption_train::model::builder::record;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
-use caption_train::model::decoders::bert::BertConfig;
-use caption_train::model::decoders::{DecoderConfig, Mode};
+use caption_train::model::decoders::Mode;
 use caption_train::model::parameters::Parameters;
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::{Loss as _, TokenCrossEntropy};
@@ -64,7 +63,7 @@ struct Facts {
     /// What the model writes about each picture, without start and end.
     greedy: Vec<Vec<u32>>,
     run: Option<Run>,
-    /// Special tokens of a model whose `config.json` has others names for them.
+    /// Special tokens of a model whose `config.json` has other names for them.
     start: Option<u32>,
     end: Option<u32>,
     pad: Option<u32>,
@@ -107,29 +106,9 @@ fn expected_tensors(name: &str) -> HashMap<String, Tensor> {
         .unwrap_or_else(|error| panic!("{}: {error}; tests/reference/models.py makes it", path.display()))
 }
 
-/// A captioner of the fixtures.
-fn read(name: &str, image_size: Option<usize>) -> Pretrained<CaptionerShape> {
-    if name != "blip" {
-        return read_captioner(&fixtures().join(name), image_size).unwrap();
-    }
-    let config = read_config(&fixtures().join(name)).unwrap();
-    let decoder = DecoderConfig::Bert(BertConfig::from_blip(&config).unwrap());
-    let read = read_encoder(&fixtures().join(name), image_size).unwrap();
-    let shape = CaptionerShape { encoder: read.config.clone(), decoder };
-    let path = fixtures().join(name).join("model.safetensors");
-    let whole = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
-    let of_decoder =
-        whole.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("text_decoder.")?.to_owned(), tensor)));
-    let renamed = shape.decoder.take_names(of_decoder.collect()).unwrap();
-    assert!(renamed.unused.is_empty(), "{:?}", renamed.unused);
-    let mut tensors: BTreeMap<String, Tensor> = read.into_part("encoder").collect();
-    tensors.extend(renamed.tensors.into_iter().map(|(name, tensor)| (format!("decoder.{name}"), tensor)));
-    Pretrained { config: shape, tensors, unused: Vec::new() }
-}
-
 impl Case {
     fn load(name: &str, dtype: DType) -> Self {
-        let read = read(name, None);
+        let read = read_captioner(&fixtures().join(name), None).unwrap();
         assert!(read.unused.is_empty(), "{:?}", read.unused);
         let specs = read.config.parameter_specs().unwrap();
         let parameters = Parameters::from_complete(&specs, read.tensors, dtype, &Device::Cpu).unwrap();
@@ -204,7 +183,7 @@ fn another_image_size_gives_the_states_of_interpolated_positions() {
         let expected = expected_tensors(name);
         for patches in [2, 5] {
             let side = patch * patches;
-            let read = read(name, Some(side));
+            let read = read_captioner(&fixtures().join(name), Some(side)).unwrap();
             assert_eq!(read.config.encoder.image_size(), side);
             let specs = read.config.parameter_specs().unwrap();
             let parameters = Parameters::from_complete(&specs, read.tensors, DType::F64, &Device::Cpu).unwrap();
