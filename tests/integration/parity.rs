@@ -1,7 +1,7 @@
 //! The numbers of PyTorch and transformers: models that `tests/reference/{models,encoders,blip}.py` made, and what they
 //! computed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use base::worker_pools::WorkerPools;
@@ -13,11 +13,10 @@ use caption_train::data::image_source::ImageInput;
 use caption_train::decoding::{DecodedCaption, Decoding, decode};
 use caption_train::evaluation::token_loss::scalar;
 use caption_train::hf::folder::read_config;
-use caption_train::hf::read::{Pretrained, read_captioner, read_decoder, read_encoder};
+use caption_train::hf::read::{read_captioner, read_decoder, read_encoder};
 use caption_train::model::builder::record;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
-use caption_train::model::decoders::bert::BertConfig;
-use caption_train::model::decoders::{DecoderConfig, Mode};
+use caption_train::model::decoders::Mode;
 use caption_train::model::parameters::Parameters;
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::{Loss as _, TokenCrossEntropy};
@@ -66,7 +65,7 @@ struct Facts {
     /// What the model writes about each picture, without start and end.
     greedy: Vec<Vec<u32>>,
     run: Option<Run>,
-    /// Special tokens of a model whose `config.json` has others names for them.
+    /// Special tokens of a model whose `config.json` has other names for them.
     start: Option<u32>,
     end: Option<u32>,
     pad: Option<u32>,
