@@ -43,7 +43,7 @@ pub fn settle_revisions(config: &mut RunConfig) -> Result<()> {
         let settled = ModelId::new(named.id(), wanted)?;
         *revision = settled.revision().map(str::to_owned);
         if revision.is_some() {
-            config.written.insert(revision_key.to_owned());
+            config.written.add(revision_key);
         }
         *name = Some(settled.id().to_owned());
     }

@@ -101,6 +101,11 @@ impl WrittenKeys {
     pub fn contains(&self, key: &str) -> bool {
         self.0.contains(key)
     }
+
+    /// Notes a key that was written in another way, such as a revision in a name.
+    pub fn add(&mut self, key: &str) {
+        self.0.insert(key.to_owned());
+    }
 }
 
 impl FromIterator<String> for WrittenKeys {
