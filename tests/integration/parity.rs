@@ -10,7 +10,7 @@ use caption_train::config::DecodingConfig;
 use caption_train::config::{EncoderTraining, OptimizerConfig, ScheduleConfig, ScheduleKind};
 use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
-use caption_train::decoding::{DecodedCaption, Decoding, decode};
+use caption_train::decoding::{DecodedCaption, Decoding, decode_after};
 use caption_train::evaluation::token_loss::scalar;
 use caption_train::hf::folder::read_config;
 use caption_train::hf::read::{read_captioner, read_decoder, read_encoder};
@@ -398,13 +398,13 @@ fn one_step_of_adamw_changes_every_parameter_as_torch_does() {
 }
 
 /// The captions of all pictures.
-fn captions(case: &Case, config: &DecodingConfig, num_captions: usize) -> Vec<Vec<DecodedCaption>> {
+fn captions(case: &Case, config: &DecodingConfig, num_captions: usize, prompt: &[u32]) -> Vec<Vec<DecodedCaption>> {
     let model = Captioner::build(&case.shape, &case.parameters.detached()).unwrap();
     let images: Vec<usize> = (0..case.facts.greedy.len()).collect();
     let key_values = model.cross_key_values(&model.encode(&case.pixels(&images)).unwrap()).unwrap();
     let mut decoding = Decoding::from_config(config, case.start, case.end, case.shape.decoder.num_positions());
     decoding.num_captions = num_captions;
-    decode(model.decoder(), &key_values, &decoding, 0).unwrap()
+    decode_after(model.decoder(), &key_values, &vec![prompt; images.len()], &decoding, 0).unwrap()
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn greedy_captions_equal_those_of_generate_token_by_token() {
     for name in NAMES {
         for dtype in [DType::F64, DType::F32] {
             let case = Case::load(name, dtype);
-            let found = captions(&case, &DecodingConfig::default(), 1);
+            let found = captions(&case, &DecodingConfig::default(), 1, &[]);
             let tokens: Vec<Vec<u32>> = found.into_iter().map(|mut captions| captions.remove(0).tokens).collect();
             assert_eq!(tokens, case.facts.greedy, "{name} in {dtype:?}");
         }
@@ -422,6 +422,9 @@ fn greedy_captions_equal_those_of_generate_token_by_token() {
 /// What `generate` wrote with one setting.
 #[derive(Deserialize)]
 struct Generated {
+    /// What captions continue, without the start token.
+    #[serde(default)]
+    prompt: Vec<u32>,
     end: u32,
     setting: serde_json::Map<String, serde_json::Value>,
     captions: Vec<Vec<Vec<u32>>>,
@@ -462,19 +465,23 @@ fn what_a_caption_looks_at_equals_the_cross_attentions_of_transformers() {
 #[test]
 fn captions_and_scores_equal_those_of_generate_under_every_setting() {
     for name in DECODED {
-        let settings: Vec<Generated> = serde_json::from_value(decoding_fixture(name)["captions"].take()).unwrap();
+        let mut fixture = decoding_fixture(name);
+        let mut settings: Vec<Generated> = serde_json::from_value(fixture["captions"].take()).unwrap();
         assert!(settings.len() > 30, "{}", settings.len());
+        if name == "blip" {
+            settings.extend(serde_json::from_value::<Vec<Generated>>(fixture["prompts"].take()).unwrap());
+        }
         for dtype in [DType::F64, DType::F32] {
             let mut case = Case::load(name, dtype);
-            for Generated { end, setting, captions: expected, scores } in &settings {
+            for Generated { prompt, end, setting, captions: expected, scores } in &settings {
                 case.end = *end;
                 let mut setting = setting.clone();
                 let num_captions = setting.remove("num_return_sequences").map_or(1, |count| count.as_u64().unwrap());
                 let config: DecodingConfig = serde_json::from_value(setting.into()).unwrap();
-                let found = captions(&case, &config, num_captions as usize);
+                let found = captions(&case, &config, num_captions as usize, prompt);
                 let tokens: Vec<Vec<Vec<u32>>> =
                     found.iter().map(|captions| captions.iter().map(|c| c.tokens.clone()).collect()).collect();
-                assert_eq!(tokens, *expected, "{name} in {dtype:?}: {config:?}");
+                assert_eq!(tokens, *expected, "{name} in {dtype:?} after {prompt:?}: {config:?}");
                 for (caption, score) in found.iter().flatten().zip(scores.iter().flatten().flatten()) {
                     let length = caption.log_probabilities.len() as f64;
                     let own = caption.log_probability() / length.powf(config.length_penalty);
