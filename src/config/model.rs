@@ -62,11 +62,11 @@ impl Default for EncoderSection {
     }
 }
 
-/// Section `[model.decoder]`: a GPT-2 with cross-attention.
+/// Section `[model.decoder]`: a GPT-2 with cross-attention; from a pretrained BERT, a BERT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecoderSection {
-    /// A GPT-2 to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
+    /// A GPT-2 or BERT to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
     pub name: Option<String>,
     /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
     /// commit.
@@ -81,7 +81,7 @@ pub struct DecoderSection {
     pub intermediate_size: usize,
     /// Number of caption positions: start token and caption, or caption and end token.
     pub max_seq_len: usize,
-    /// Dropout where GPT-2 has it: 0 to below 1.
+    /// Dropout where the decoder has it: 0 to below 1.
     pub dropout: f64,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,

@@ -2,6 +2,7 @@
 //! transformers reads it: `generation_config.json`, then `config.json`, then the decoder's part of it. And the first of
 //! them, written. Which tokens these are depends on the layout of the folder.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -11,7 +12,8 @@ use crate::config::{DecodingConfig, check_decoding};
 use crate::hf::folder::read_json;
 use crate::hf::layouts::{self, Layout};
 use crate::hf::token_ids::{TokenIds, first_named};
-use crate::model::hf_fields::{real_number, whole_number};
+use crate::model::hf_fields::{model_type, real_number, whole_number};
+use crate::tokenizer::CaptionTokenizer;
 use base::error::WithHint as _;
 
 /// Settings that change captions and are not known here, and the values that change nothing.
@@ -53,7 +55,7 @@ impl GenerationDefaults {
     pub fn read(folder: &Path, config: &Value) -> anyhow::Result<Self> {
         let path = folder.join("generation_config.json");
         let generation = if path.exists() { read_json(&path)? } else { Value::Null };
-        Self::of(&generation, config)
+        Self::of(&generation, &with_tokens_of_bert(folder, config)?)
             .with_context(|| {
                 format!("cannot determine how the model in {} begins and ends a caption", folder.display())
             })
@@ -72,6 +74,20 @@ impl GenerationDefaults {
         let sources: &[&Value] = if generation.is_null() { &others } else { &first };
         Ok(Self { tokens, decoding: decoding(sources)?, not_followed: not_followed(sources, layout) })
     }
+}
+
+/// `config` with the first and the last token of a text of a plain BERT, whose files name them in the tokenizer only.
+fn with_tokens_of_bert<'a>(folder: &Path, config: &'a Value) -> anyhow::Result<Cow<'a, Value>> {
+    let (Some(fields), "bert") = (config.as_object(), model_type(config)) else { return Ok(Cow::Borrowed(config)) };
+    let mut fields = fields.clone();
+    for (name, token) in [("bos_token_id", "[CLS]"), ("eos_token_id", "[SEP]")] {
+        if fields.get(name).is_none_or(Value::is_null)
+            && let Some(id) = CaptionTokenizer::id_in_model_folder(folder, token)?
+        {
+            fields.insert(name.to_owned(), id.into());
+        }
+    }
+    Ok(Cow::Owned(Value::Object(fields)))
 }
 
 fn decoding(sources: &[&Value]) -> anyhow::Result<DecodingConfig> {

@@ -106,7 +106,7 @@ pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Resul
         let (found, known) = (unfit::described(model_type(&config)), layouts::known());
         return Err(failure(
             format!("{} contains a model of model_type {found}, expected {known}", folder.display()),
-            "for a single encoder set model.encoder.name, for a single GPT-2 model.decoder.name",
+            "for a single encoder set model.encoder.name, for a single GPT-2 or BERT model.decoder.name",
         ));
     };
     let tensors = read_tensors(folder)?;

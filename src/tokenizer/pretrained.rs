@@ -52,6 +52,14 @@ impl CaptionTokenizer {
             Self::checked(raw, &config).with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
         Ok((tokenizer, config))
     }
+
+    /// The id of a token in the tokenizer of a model's folder.
+    ///
+    /// # Errors
+    /// A damaged tokenizer, one of no known kind.
+    pub fn id_in_model_folder(folder: &Path, token: &str) -> anyhow::Result<Option<u32>> {
+        Ok(Self::raw_from_directory(folder)?.and_then(|raw| raw.inner.token_to_id(token)))
+    }
 }
 
 /// Gives a start token that is beyond the tokenizer's ids, and not beyond the model's, a text.

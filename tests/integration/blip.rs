@@ -6,7 +6,7 @@ use std::path::Path;
 use caption_train::hf::read::{read_captioner, read_encoder};
 use serde_json::{Value, json};
 
-use crate::pretrained::{assert_equal, config, copy_without_weights, weights};
+use crate::pretrained::{Tensors, assert_equal, config, copy_without_weights, save, weights};
 use crate::support::{binary, files_below, last_checkpoint, model_fixture, shapes_folder, stderr, train};
 
 fn read_json(path: &Path) -> Value {
@@ -131,4 +131,48 @@ fn the_encoder_of_a_blip_is_trained_with_another_decoder_and_exported_as_a_vit()
     export(&checkpoint, &exported);
     assert_eq!(read_json(&exported.join("config.json"))["encoder"]["model_type"], "vit");
     assert_eq!(captions(&exported, &["--num-beams", "2"]), captions(&checkpoint, &["--num-beams", "2"]));
+}
+
+/// A BERT as it is on the Hub: no cross-attention, a pooler, the oldest names of LayerNorms, and no ids in its config.
+fn plain_bert() -> tempfile::TempDir {
+    let folder = copy_without_weights("vit_bert");
+    let mut tensors = Tensors::new();
+    for (name, tensor) in weights(&model_fixture("vit_bert")) {
+        let Some(name) = name.strip_prefix("decoder.").filter(|name| !name.contains(".crossattention.")) else {
+            continue;
+        };
+        let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        tensors.insert(name, tensor);
+    }
+    tensors.insert("bert.pooler.dense.bias".to_owned(), tensors["cls.predictions.transform.dense.bias"].clone());
+    save(&tensors, folder.path().join("model.safetensors"));
+    fs::remove_file(folder.path().join("generation_config.json")).unwrap();
+    change(folder.path(), "config.json", |config| {
+        let mut bert = config["decoder"].take();
+        bert["is_decoder"] = false.into();
+        bert["add_cross_attention"] = false.into();
+        *config = bert;
+    });
+    folder
+}
+
+#[test]
+fn a_plain_bert_becomes_a_decoder_whose_cross_attention_is_new() {
+    let (bert, folder) = (plain_bert(), tempfile::tempdir().unwrap());
+    let model = format!(
+        "[model.encoder]\nname = {:?}\n[model.decoder]\nname = {:?}\n",
+        model_fixture("vit_bert").display().to_string(),
+        bert.path().display().to_string()
+    );
+    let output = train(folder.path(), &config(folder.path(), &model), &[]);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("new and untrained: 12 tensors: enc_to_dec_proj.weight"), "{text}");
+    assert!(text.contains("left out of") && text.contains("1 tensor: bert.pooler.dense.bias"), "{text}");
+    let resolved = fs::read_to_string(folder.path().join("run/config.resolved.toml")).unwrap();
+    assert!(resolved.contains("start_token = \"[CLS]\"") && resolved.contains("end_token = \"[SEP]\""), "{resolved}");
+    let exported = folder.path().join("exported");
+    export(&last_checkpoint(&folder.path().join("run")), &exported);
+    assert_eq!(read_json(&exported.join("config.json"))["decoder"]["type_vocab_size"], 2);
+    assert_eq!(captions(&exported, &[]), captions(&last_checkpoint(&folder.path().join("run")), &[]));
 }
