@@ -409,6 +409,9 @@ mod tests {
         config.data.augmentation = Some(AugmentationConfig::default());
         config.tokenizer.directory = Some(PathBuf::from("t"));
         config.model.init_from = Some("m".to_owned());
+        config.model.revision = Some("r".to_owned());
+        config.model.encoder.revision = Some("r".to_owned());
+        config.model.decoder.revision = Some("r".to_owned());
         config.model.decoder.name = Some("d".to_owned());
         config.model.encoder.name = Some("e".to_owned());
         config.model.encoder.image_size = Some(32);

@@ -15,8 +15,8 @@ pub struct ModelConfig {
     /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` (ViT or CLIP encoder, GPT-2
     /// decoder). It brings encoder, decoder sizes and tokenizer.
     pub init_from: Option<String>,
-    /// Branch, tag, pull request (`refs/pr/1`) or commit of `init_from`, if that is on the Hub. Once a run has begun, the
-    /// commit.
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `init_from`, if that is on the Hub. Once a run has begun,
+    /// the commit.
     pub revision: Option<String>,
     /// The image encoder.
     pub encoder: EncoderSection,
@@ -30,8 +30,8 @@ pub struct ModelConfig {
 pub struct EncoderSection {
     /// Folder in the Hub's format, or the id of a Hub repository: a ViT or a CLIP model, as `config.json` says.
     pub name: Option<String>,
-    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
-    /// commit.
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun,
+    /// the commit.
     pub revision: Option<String>,
     /// Start from the weights of `name`; with `false` from random ones, of the shape of `config` or of `name`.
     pub pretrained: bool,
@@ -62,8 +62,8 @@ impl Default for EncoderSection {
 pub struct DecoderSection {
     /// A GPT-2 to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
     pub name: Option<String>,
-    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
-    /// commit.
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun,
+    /// the commit.
     pub revision: Option<String>,
     /// Width.
     pub hidden_size: usize,
