@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tokenizer_that_loses_spaces_is_refused() {
+    fn a_vocabulary_of_words_is_refused() {
         let vocab: Vec<String> = ["<pad>", "<start>", "<end>", "<unk>", "a", "man", ",", "two", "dogs"]
             .iter()
             .enumerate()
@@ -294,6 +294,6 @@ mod tests {
             vocab.join(",")
         );
         let refused = refusal(CaptionTokenizer::from_json(&json, &config(300)));
-        assert!(refused.contains("not byte-level"), "{refused}");
+        assert!(refused.contains("of no known kind"), "{refused}");
     }
 }
