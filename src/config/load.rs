@@ -422,6 +422,7 @@ mod tests {
         config.model.encoder.config = Some(serde_json::from_value(encoder).unwrap());
         config.training.max_grad_norm = Some(1.0);
         config.training.save_interval = Some(SaveInterval::Updates(7));
+        config.data.prompt = Some("a picture of".to_owned());
         config.training.patience = Some(3);
         config.training.resume_from = Some(PathBuf::from("r"));
         config.optimizer.encoder_learning_rate = Some(1e-5);

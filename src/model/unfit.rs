@@ -78,7 +78,7 @@ pub fn encoder(taken: &[&str], config: &Value) -> anyhow::Error {
 pub fn decoder(taken: &[&str], config: &Value) -> anyhow::Error {
     failure(
         format!("expected a decoder of model_type {}, found {}", listed(taken), described(model_type(config))),
-        "use one of these, e.g. gpt2 or distilgpt2, or a captioner with one",
+        "use one of these, e.g. gpt2 or bert-base-uncased, or a captioner with one",
     )
 }
 

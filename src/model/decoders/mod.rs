@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn another_family_is_refused_by_name() {
         let error = DecoderConfig::from_hf(&serde_json::json!({ "model_type": "roberta" })).unwrap_err();
-        let expected = "of model_type \"bert\" or \"blip_text_model\" or \"gpt2\", found \"roberta\"";
+        let expected = "of model_type \"bert\", \"blip_text_model\" or \"gpt2\", found \"roberta\"";
         assert!(base::error::describe(&error).contains(expected), "{error}");
     }
 
