@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times this program and PyTorch in turn on one machine and prints a table of ratios.
 
-    pip install torch==2.14.0 torchvision==0.29.0 transformers==5.23.0 pillow==11.3.0 numpy==2.4.6
+    pip install torch==2.14.0 torchvision==0.29.0 transformers==5.24.0 pillow==11.3.0 numpy==2.4.6
     python benches/compare.py [--runs 5] [ROW...]
 
 Both sides get 2 threads. A ratio is our time over theirs of neighbouring runs; the table has the median and the range.
@@ -46,6 +46,7 @@ def step(name, most, shared, ours=(), theirs=()):
 
 
 CACHED = ["--encoder", "cached", "--vit", "base"]
+BLIP = ["--model", "blip", "--encoder", "train", "--batch", "4", "--seq", "20", "--dropout", "0"]
 SMALL_DECODER = ["--vit", "base", "--dim", "256", "--heads", "4", "--layers", "4", "--ff", "1024"]
 ROWS = [
     step("ViT-S trained, batch 8, f32", 0.85, ["--encoder", "train", "--vit", "small"]),
@@ -79,6 +80,8 @@ ROWS = [
         ["--encoder", "stored", "--batch", "65", "--captions-per-image", "5"],
         ["--encoder", "frozen", "--batch", "64"],
     ),
+    step("BLIP base on 384 pixels, trained in full, batch 4, f32", 1.00, BLIP),
+    step("BLIP base on 384 pixels, trained in full, batch 4, bf16", 1.00, BLIP, ["--precision", "bf16"], ["--amp"]),
     Row("clip and AdamW, 27 M parameters, default", "update", [], "torch_update.py", [], 0.35),
     Row("clip and AdamW, 27 M parameters, fused", "update", [], "torch_update.py", ["--fused"], 1.0),
     Row("640 x 480 JPEG to tensor, one core", "image_to_tensor", ["JPEG"], "image_to_tensor.py", ["JPEG"], 0.60),

@@ -14,7 +14,7 @@ use base::worker_pools::WorkerPools;
 use base::{memory, process};
 use candle_core::{DType, Device, Tensor};
 use caption_train::commands::device::select_device;
-use caption_train::config::{EncoderTraining, FeatureType, OptimizerConfig};
+use caption_train::config::{EncoderTraining, FeatureType, LoraConfig, OptimizerConfig};
 use caption_train::data::batch::{Batch, Example};
 use caption_train::data::feature_store::{Description, FeatureStore};
 use caption_train::data::image_source::{
@@ -23,9 +23,12 @@ use caption_train::data::image_source::{
 use caption_train::data::loader::Loader;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::decoders::DecoderConfig;
+use caption_train::model::decoders::bert::BertConfig;
 use caption_train::model::decoders::gpt2::Gpt2Config;
+use caption_train::model::encoders::EncoderConfig;
 use caption_train::model::layers::HiddenActivation;
 use caption_train::model::parameters::Parameters;
+use caption_train::model::role::{AdaptedParts, Trained};
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::optimizer::Optimizer;
@@ -65,6 +68,9 @@ struct Args {
     /// base, small or tiny.
     #[arg(long, default_value = "base")]
     vit: String,
+    /// vit: a ViT with a GPT-2, in the sizes given. blip: BLIP base on 384 pixels; of the sizes only --seq counts.
+    #[arg(long, default_value = "vit")]
+    model: String,
     #[arg(long, default_value_t = 5)]
     steps: usize,
     #[arg(long, default_value_t = 2)]
@@ -83,9 +89,27 @@ struct Args {
     /// Captions that share an image.
     #[arg(long, default_value_t = 1)]
     captions_per_image: usize,
+    /// Rank of an adapter in the queries and values of encoder and decoder, which is then all that is trained.
+    #[arg(long)]
+    lora: Option<usize>,
+}
+
+fn blip_base(args: &Args) -> Result<CaptionerShape> {
+    let config = json!({
+        "model_type": "blip",
+        "vision_config": {},
+        "text_config": { "num_attention_heads": 12, "hidden_dropout_prob": args.dropout },
+    });
+    let encoder = EncoderConfig::from_hf(&config)?;
+    Ok(CaptionerShape { encoder, decoder: DecoderConfig::Bert(BertConfig::from_blip(&config)?) })
 }
 
 fn shape(args: &Args) -> Result<CaptionerShape> {
+    match args.model.as_str() {
+        "vit" => {}
+        "blip" => return blip_base(args),
+        other => bail!("unknown model {other}"),
+    }
     let (hidden_size, num_attention_heads, intermediate_size) = match args.vit.as_str() {
         "base" => (768, 12, 3072),
         "small" => (384, 6, 1536),
@@ -126,6 +150,7 @@ fn random(name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
 /// Parts of one batch, one for each pool.
 fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -> Result<Vec<Batch>> {
     let mut stream = Stream::new(1, "bench", "captions");
+    let vocabulary = shape.decoder.vocab_size();
     let each = args.captions_per_image;
     let num_images = args.batch / each;
     if !args.batch.is_multiple_of(each) || num_images < parts {
@@ -135,7 +160,7 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
     let bounds: Vec<usize> = (0..=parts).map(|part| part * num_images / parts).collect();
     let part = |bounds: &[usize]| {
         let images = bounds[1] - bounds[0];
-        let mut caption = || -> Vec<u32> { (0..=args.seq).map(|_| 4 + stream.below(args.vocab - 4) as u32).collect() };
+        let mut caption = || -> Vec<u32> { (0..=args.seq).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect() };
         let captions: Vec<Vec<u32>> = (0..images * each).map(|_| caption()).collect();
         let captions: Vec<&[u32]> = captions.iter().map(Vec::as_slice).collect();
         let input = match args.encoder.as_str() {
@@ -187,11 +212,12 @@ fn stored_updates(
     let content = StoredContent::Features { shape: (length, hidden), number: FeatureType::F16 };
     let source = ImageSource::stored(Arc::new(StoredImages { store, keys, content }), Views::Whole);
     let mut stream = Stream::new(1, "bench", "captions");
+    let vocabulary = shape.decoder.vocab_size();
     let mut update = || {
         let images: Vec<usize> =
             (0..args.batch.div_ceil(args.captions_per_image)).map(|_| stream.below(STORED_IMAGES)).collect();
         let mut example = |pair: usize| {
-            let tokens = (0..=args.seq).map(|_| 4 + stream.below(args.vocab - 4) as u32).collect();
+            let tokens = (0..=args.seq).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect();
             Example { image: images[pair / args.captions_per_image], tokens, prompt_length: 0, weight: 1.0 }
         };
         (0..args.batch).map(&mut example).collect::<Vec<Example>>()
@@ -252,9 +278,21 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let shape = shape(&args)?;
     let device = select_device(&args.device)?;
-    let mut parameters = Parameters::create(&shape.parameter_specs()?, Default::default(), 0, DType::F32, &device)?;
-    let training = if args.encoder == "train" { EncoderTraining::Full } else { EncoderTraining::Frozen };
-    shape.freeze(&mut parameters, training);
+    let encoder = if args.encoder == "train" { EncoderTraining::Full } else { EncoderTraining::Frozen };
+    let mut specs = shape.parameter_specs()?;
+    let (parameters, trained) = match args.lora {
+        None => (Parameters::create(&specs, Default::default(), 0, DType::F32, &device)?, Trained::from(encoder)),
+        Some(rank) => {
+            let in_encoder = encoder == EncoderTraining::Full;
+            let lora = LoraConfig { rank, encoder: in_encoder, ..LoraConfig::default() };
+            let adapted = AdaptedParts { encoder: in_encoder, decoder: true, has_new_connections: false };
+            specs.extend(lora.specs(&specs, |_| true)?);
+            let parameters = Parameters::create(&specs, Default::default(), 0, DType::F32, &device)?.adapted_by(&lora);
+            (parameters, Trained { encoder: EncoderTraining::Frozen, adapted: Some(adapted) })
+        }
+    };
+    let mut parameters = parameters;
+    shape.freeze(&mut parameters, trained);
     let config = OptimizerConfig { learning_rate: 1e-4, ..OptimizerConfig::default() };
     let mut optimizer = Optimizer::new(&parameters, &shape, &config)?;
     let precision = match args.precision.as_str() {
@@ -313,9 +351,9 @@ fn main() -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
+            "model": args.model, "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
             "captions_per_image": args.captions_per_image, "precision": args.precision, "step_s": median,
-            "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
+            "lora": args.lora, "trained": parameters.num_trainable_values(), "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
             "waited_share": waited[args.warmup..].iter().sum::<f64>() / total,
         })
     );

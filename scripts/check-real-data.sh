@@ -2,7 +2,7 @@
 # Prepares the real Flickr8k, compares tokenizer, encoder and an exported model with Python, trains with a real ViT and
 # compares the losses with those of PyTorch for the same recipe. Takes about 20 minutes on two cores.
 #
-#   PYTHON=VENV/bin/python scripts/check-real-data.sh FLICKR8K_ARCHIVES ENCODER_FOLDER [WORK_FOLDER]
+#   PYTHON=VENV/bin/python scripts/check-real-data.sh FLICKR8K_ARCHIVES ENCODER_FOLDER [WORK_FOLDER] [DINOV2_FOLDER]
 #
 # PYTHON has the packages that tests/reference/real_data.py and scripts/check-metrics.sh name in their first lines. The
 # folder above FLICKR8K_ARCHIVES has the data that the latter needs.
@@ -13,6 +13,7 @@ python=$(realpath -s "${PYTHON:?set PYTHON to an interpreter with torch and tran
 archives=$(realpath "$1")
 encoder=$(realpath "$2")
 work=$(realpath -m "${3:-$(mktemp -d)}")
+dinov2=${4:+$(realpath "$4")}
 root=$(realpath "$(dirname "$0")/..")
 program=$root/target/release/caption-train
 mkdir -p "$work"
@@ -41,10 +42,11 @@ grep -q "the annotations have 31014 images with 155070 captions, and none of the
 
 "$root/scripts/check-metrics.sh" "$(dirname "$archives")" "$work/metrics"
 
-"$python" "$root/tests/reference/real_data.py" "$encoder" data/flickr8k reference
+"$python" "$root/tests/reference/real_data.py" "$encoder" data/flickr8k reference ${dinov2:+"$dinov2"}
 check() { cargo test --release --manifest-path "$root/Cargo.toml" --test real_data -- --nocapture "$@"; }
 export REFERENCE=$work/reference ENCODER=$encoder
-check hidden_states
+check hidden_states_of_a_real_encoder
+[ -z "$dinov2" ] || DINOV2=$dinov2 check hidden_states_of_a_real_dinov2
 check ids
 
 "$program" --config "$root/configs/flickr8k_vit_tiny.toml" \

@@ -11,6 +11,7 @@ mod dataset;
 mod feature_store;
 mod json;
 mod model;
+mod pickle;
 mod pictures;
 mod samples;
 mod scratch;
@@ -22,6 +23,7 @@ pub use config::config;
 pub use dataset::{annotations, dataset_json, flickr8k};
 pub use feature_store::feature_store;
 pub use model::{model_config, weight_files};
+pub use pickle::pickle;
 pub use pictures::{decoder_guard, image, preprocessor};
 pub use tokenizer::tokenizer;
 
@@ -29,7 +31,7 @@ pub use tokenizer::tokenizer;
 pub type Body = fn(&[u8]);
 
 /// Every fuzzer by its name, which is that of its file in `fuzz_targets/` and of its folder in `corpus/`.
-pub const TARGETS: [(&str, Body); 13] = [
+pub const TARGETS: [(&str, Body); 14] = [
     ("annotations", annotations),
     ("archive", archive),
     ("checkpoint", checkpoint),
@@ -40,6 +42,7 @@ pub const TARGETS: [(&str, Body); 13] = [
     ("flickr8k", flickr8k),
     ("image", image),
     ("model_config", model_config),
+    ("pickle", pickle),
     ("preprocessor", preprocessor),
     ("tokenizer", tokenizer),
     ("weight_files", weight_files),

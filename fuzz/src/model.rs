@@ -24,7 +24,7 @@ const MOST_PARAMETERS: usize = 64 * 1024;
 /// A `config.json`, whole or as edits of a valid one; also used as `generation_config.json`.
 pub fn model_config(data: &[u8]) {
     let folder = scratch::folder("model_config");
-    static BASES: OnceLock<[Value; 5]> = OnceLock::new();
+    static BASES: OnceLock<[Value; 9]> = OnceLock::new();
     let bytes = json::document(data, BASES.get_or_init(configs));
     scratch::write(&folder.join("config.json"), &bytes);
     scratch::write(&folder.join("generation_config.json"), &bytes);
@@ -51,11 +51,18 @@ pub fn model_config(data: &[u8]) {
 }
 
 /// Valid configs, one per way of reading one.
-fn configs() -> [Value; 5] {
+fn configs() -> [Value; 9] {
     let timm = json!({ "architecture": "vit_tiny_patch16_224", "pretrained_cfg": { "input_size": [3, 224, 224] } });
     let clip =
         json!({ "model_type": "clip", "vision_config": { "model_type": "clip_vision_model", "image_size": 32 } });
-    [samples::captioner_config(), samples::vit_config(), samples::gpt2_config(), timm, clip]
+    let siglip = json!({ "model_type": "siglip", "vision_config": { "image_size": 34, "hidden_act": "gelu" } });
+    let dinov2 = json!({ "model_type": "dinov2_with_registers", "image_size": 32, "patch_size": 14, "mlp_ratio": 2,
+        "num_register_tokens": 3, "layerscale_value": 0.5, "use_swiglu_ffn": false });
+    let deit = json!({ "model_type": "deit", "image_size": 32, "qkv_bias": false });
+    let open_clip = json!({ "model_cfg": { "quick_gelu": true, "vision_cfg": { "image_size": 32, "width": 128,
+        "layers": 2, "patch_size": 16, "head_width": 64, "mlp_ratio": 2.5, "timm_model_name": null } } });
+    let vit = samples::vit_config();
+    [samples::captioner_config(), vit, samples::gpt2_config(), timm, clip, siglip, dinov2, deit, open_clip]
 }
 
 /// The weights of a valid folder. The first byte says what the others are: 1 the index of shards, of which one exists,

@@ -101,11 +101,11 @@ fn declares_many_pixels(data: &[u8]) -> bool {
     matches!(declared, Ok(Ok((width, height))) if is_large(width.into(), height.into()))
 }
 
-/// A `preprocessor_config.json`, whole or as edits of one for a ViT or a CLIP.
+/// A `preprocessor_config.json`, whole or as edits of one of each kind.
 pub fn preprocessor(data: &[u8]) {
     let path = scratch::folder("preprocessor").join("preprocessor_config.json");
-    let mut bases =
-        [ImageProcessor::plain(8).to_preprocessor_config(), ImageProcessor::clip(8).to_preprocessor_config()];
+    let kinds = [ImageProcessor::plain(8), ImageProcessor::clip(8), ImageProcessor::siglip(8), ImageProcessor::deit(7)];
+    let mut bases = kinds.map(|processor| processor.to_preprocessor_config());
     bases[0]["size"] = Value::from(8);
     scratch::write(&path, &json::document(data, &bases));
     let Ok(processor) = ImageProcessor::from_file(&path) else { return };

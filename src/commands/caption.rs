@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::checkpoint_path;
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::picture_files::picture_files;
 use crate::data::image_source::ImageInput;
 use crate::data::prompts::Prompt;
@@ -24,7 +24,7 @@ const BATCH_SIZE: usize = 16;
 /// Caption images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CaptionArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// JPEG, PNG, WebP, BMP, GIF or TIFF files, or folders of them; subfolders are not searched
@@ -53,7 +53,7 @@ pub struct CaptionArgs {
 /// make the command fail at the end.
 pub fn run(args: &CaptionArgs) -> Result<()> {
     let device = select_device(&args.device)?;
-    let opened = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &device)?;
+    let opened = CaptioningModel::open_with(&checkpoint_path(&args.checkpoint)?, &device, &base_folders)?;
     for note in &opened.notes {
         terminal::message(note);
     }

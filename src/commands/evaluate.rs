@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::checkpoint_path;
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
 use crate::config::RunConfig;
@@ -31,7 +31,7 @@ use metrics::score::ScoreOptions;
 /// Captions a split and scores the captions.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// train, val or test
@@ -77,7 +77,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let stop = watch_signals("stopped; nothing was written")?;
     let device = select_device(&args.device)?;
     let path = checkpoint_path(&args.checkpoint)?;
-    let opened = CaptioningModel::open(&path, &device)?;
+    let opened = CaptioningModel::open_with(&path, &device, &base_folders)?;
     for note in &opened.notes {
         terminal::message(note);
     }

@@ -8,7 +8,7 @@ use candle_core::Device;
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::checkpoint_path;
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::signals::watch_signals;
 use crate::data::image_source::ImageInput;
 use crate::data::resized_image::{ResizedImage, pixel_values};
@@ -25,7 +25,7 @@ use serve::{Alternative, Answer, Describe, Limits, Refusal, Region, Request, Ser
 /// Serve a local web page to try a model.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Local port; 0 = any free port
@@ -64,7 +64,7 @@ struct Model {
 
 impl Model {
     fn open(path: &Path, device: Device) -> Result<Self> {
-        let opened = CaptioningModel::open(path, &device)?;
+        let opened = CaptioningModel::open_with(path, &device, &base_folders)?;
         for note in &opened.notes {
             terminal::message(note);
         }
@@ -80,7 +80,9 @@ impl Describe for Model {
         let input = pixel_values([Ok(pixels)].into_iter(), processor, &self.device)?;
         let [left, top, width, height] =
             processor.visible_part(original_size.0, original_size.1).unwrap_or([0.0, 0.0, 1.0, 1.0]);
-        let region = Region { left, top, width, height };
+        // What fills no patch is cut off at the right and at the bottom.
+        let covered = shape.encoder.covered_side() as f64 / shape.encoder.image_size() as f64;
+        let region = Region { left, top, width: covered * width, height: covered * height };
 
         let num_beams = request.num_beams.unwrap_or(decoding.num_beams.max(request.num_captions));
         let args = DecodingArgs { num_beams: Some(num_beams), ..DecodingArgs::default() };

@@ -9,7 +9,7 @@ use crate::commands::dataset_source::{self, OnChange};
 use crate::commands::device::training_device;
 use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
-use crate::commands::model_source::model_folders;
+use crate::commands::model_source::{base_folders, keep_commits, model_folders, settle_revisions};
 use crate::commands::signals::watch_signals;
 use crate::commands::version::written_by;
 use crate::config::{self, HubUpload, RunConfig};
@@ -74,7 +74,7 @@ fn resume(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: StopFlag
     let device = training_device(&config.training)?;
     prepare_when_absent(&config, OnChange::Warn)?;
     let metadata = checkpoint.metadata.clone();
-    let setup = Setup::resumed(config, checkpoint, &device)?;
+    let setup = Setup::resumed(config, checkpoint.with_base(&base_folders)?, &device)?;
     train(Session::resume(setup, path, &metadata, device, stop, written_by())?)
 }
 
@@ -85,6 +85,7 @@ fn train(session: Session) -> Result<Outcome> {
 /// Resumes from the checkpoint that the config names; the two must agree on everything that affects the updates.
 fn resume_with(path: &Path, mut config: RunConfig, stop: StopFlag) -> Result<Outcome> {
     let checkpoint = read_checkpoint(path)?;
+    keep_commits(&mut config.model, &checkpoint.metadata.config.model);
     if let Some(key) = config::first_unsafe_difference(&checkpoint.metadata.config, &config) {
         return Err(usage_error(
             format!("{key} in the config is not what the checkpoint {} was trained with", path.display()),
@@ -126,6 +127,7 @@ pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
         config.data.directory = Some(Path::new("data").join(dataset));
     }
     expand_config(&mut config, None)?;
+    settle_revisions(&mut config)?;
     Ok(config)
 }
 
@@ -143,9 +145,9 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
 }
 
 /// Data, encoder and model of a new run, from a settled config.
-pub(crate) fn fresh_setup(config: RunConfig, device: &Device) -> Result<Setup> {
+pub(crate) fn fresh_setup(mut config: RunConfig, device: &Device) -> Result<Setup> {
     prepare_when_absent(&config, OnChange::Refuse)?;
-    let folders = model_folders(&config.model)?;
+    let folders = model_folders(&mut config.model)?;
     Setup::fresh(config, &folders, device)
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::checkpoint_path;
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::signals::watch_signals;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::export;
@@ -21,7 +21,7 @@ use hub::{self, Upload, UploadStopped, Uploaded};
 /// Upload a model to the Hugging Face Hub.
 #[derive(Clone, Debug, clap::Args)]
 pub struct UploadArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Repository: owner/name, or only name for one of your own; created if it does not exist
@@ -86,7 +86,7 @@ pub(super) fn publish(
     publication: &Publication<'_>,
     stop: &StopFlag,
 ) -> Result<Uploaded> {
-    let model = CaptioningModel::open(checkpoint, &Device::Cpu)?;
+    let model = CaptioningModel::open_with(checkpoint, &Device::Cpu, &base_folders)?;
     if stop.is_raised() {
         return Err(UploadStopped.into());
     }

@@ -104,14 +104,38 @@ impl Default for DataConfig {
     }
 }
 
-/// Section `[tokenizer]`: byte-level BPE.
+/// The kinds of tokenizers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerKind {
+    /// Byte-level BPE, as GPT-2 has it.
+    #[default]
+    ByteLevelBpe,
+    /// WordPiece, as BERT has it: it is read, not trained.
+    WordPiece,
+}
+
+impl TokenizerKind {
+    /// Its name in the config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ByteLevelBpe => "byte_level_bpe",
+            Self::WordPiece => "word_piece",
+        }
+    }
+}
+
+/// Section `[tokenizer]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {
-    /// Folder with `tokenizer.json` or `vocab.json` and `merges.txt`, used when they are there, written when not.
-    /// Absent: trained for each run and kept in the run's folder.
+    /// What it is. A byte-level BPE is trained where none is found; a WordPiece comes from `directory` or with a
+    /// pretrained model.
+    pub kind: TokenizerKind,
+    /// Folder with `tokenizer.json`, or `vocab.json` and `merges.txt`, or the `vocab.txt` of a WordPiece, used when they
+    /// are there; a byte-level BPE is written there when not. Absent: trained for each run and kept in the run's folder.
     pub directory: Option<PathBuf>,
-    /// Number of tokens at most, special ones included: 260 to 1,000,000.
+    /// Number of tokens at most, special ones included: 260 to 1,000,000, of a WordPiece 2 or more.
     pub vocab_size: usize,
     /// A pair is merged when it is seen this often at least.
     pub min_frequency: u64,
@@ -130,6 +154,7 @@ pub struct TokenizerConfig {
 impl Default for TokenizerConfig {
     fn default() -> Self {
         Self {
+            kind: TokenizerKind::default(),
             directory: None,
             vocab_size: 10_000,
             min_frequency: 2,

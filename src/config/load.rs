@@ -380,7 +380,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::{AugmentationConfig, EncoderTraining, SaveInterval, WandbMode};
+    use crate::config::{AugmentationConfig, EncoderTraining, LoraConfig, SaveInterval, Targets, WandbMode};
     use base::error::{describe, is_usage_error};
 
     /// The least that a run needs.
@@ -409,6 +409,8 @@ mod tests {
         config.data.augmentation = Some(AugmentationConfig::default());
         config.tokenizer.directory = Some(PathBuf::from("t"));
         config.model.init_from = Some("m".to_owned());
+        config.model.lora =
+            Some(LoraConfig { targets: Some(Targets::Ends(vec!["query".to_owned()])), ..LoraConfig::default() });
         config.model.decoder.name = Some("d".to_owned());
         config.model.encoder.name = Some("e".to_owned());
         config.model.encoder.image_size = Some(32);

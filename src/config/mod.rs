@@ -19,12 +19,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::lora::{LoraConfig, Targets};
 pub use crate::model::role::EncoderTraining;
-pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig};
+pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig, TokenizerKind};
 pub use decoding::{DecodingConfig, EarlyStopping};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, check, load, overridden_text, parse, to_toml};
-pub use model::{DecoderSection, EncoderSection, ModelConfig};
+pub use model::{DecoderSection, EncoderSection, ModelConfig, ModelName};
 pub use paths::PathKey;
 pub use source_text::read_text;
 pub use tracking::{HubConfig, HubUpload, TrackingConfig, WandbConfig, WandbMode};
@@ -82,7 +83,7 @@ impl RunConfig {
 
     /// Whether a frozen encoder's outputs are kept on disk.
     pub fn keeps_features(&self) -> bool {
-        self.model.encoder.train == EncoderTraining::Frozen && self.data.cache_features
+        self.model.has_frozen_encoder() && self.data.cache_features
     }
 
     /// Whether something is kept on disk of each image that training looks at.
@@ -100,6 +101,11 @@ impl WrittenKeys {
     /// Whether the key was written.
     pub fn contains(&self, key: &str) -> bool {
         self.0.contains(key)
+    }
+
+    /// Notes a key that was written in another way, such as a revision in a name.
+    pub fn add(&mut self, key: &str) {
+        self.0.insert(key.to_owned());
     }
 }
 

@@ -2,19 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::captioner::CaptionerShape;
 use crate::model::decoders::DecoderConfig;
 use crate::model::decoders::gpt2::Gpt2Config;
 use crate::model::encoders::EncoderConfig;
 use crate::model::layers::HiddenActivation;
-use crate::model::role::EncoderTraining;
+use crate::model::lora::LoraConfig;
+use crate::model::role::{AdaptedParts, EncoderTraining, ParameterSpec, Trained};
 
 /// Section `[model]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` (ViT or CLIP encoder, GPT-2
-    /// decoder). It brings encoder, decoder sizes and tokenizer.
+    /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` or of a BLIP
+    /// (`BlipForConditionalGeneration`). It brings encoder, decoder sizes and tokenizer.
     pub init_from: Option<String>,
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `init_from`, if that is on the Hub. Once a run has begun, the
+    /// commit.
+    pub revision: Option<String>,
+    /// Train products of low rank beside the dense layers, and leave the pretrained weights as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// The image encoder.
     pub encoder: EncoderSection,
     /// The caption decoder.
@@ -25,13 +33,17 @@ pub struct ModelConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EncoderSection {
-    /// Folder in the Hub's format, or the id of a Hub repository: a ViT or a CLIP model, as `config.json` says.
+    /// Folder in the Hub's format, or the id of a Hub repository: `config.json` says of which family.
     pub name: Option<String>,
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
+    /// commit.
+    pub revision: Option<String>,
     /// Start from the weights of `name`; with `false` from random ones, of the shape of `config` or of `name`.
     pub pretrained: bool,
     /// Shape of an encoder from scratch.
     pub config: Option<EncoderConfig>,
-    /// Side of the square image in pixels, a multiple of the patch. Absent: what the encoder was made for.
+    /// Side of the square image in pixels. Absent: what the encoder was made for, or what the image processor of a
+    /// DINOv2 gives.
     pub image_size: Option<usize>,
     /// Which parameters are trained.
     pub train: EncoderTraining,
@@ -39,16 +51,26 @@ pub struct EncoderSection {
 
 impl Default for EncoderSection {
     fn default() -> Self {
-        Self { name: None, pretrained: true, config: None, image_size: None, train: EncoderTraining::Frozen }
+        Self {
+            name: None,
+            revision: None,
+            pretrained: true,
+            config: None,
+            image_size: None,
+            train: EncoderTraining::Frozen,
+        }
     }
 }
 
-/// Section `[model.decoder]`: a GPT-2 with cross-attention.
+/// Section `[model.decoder]`: a GPT-2 with cross-attention; from a pretrained BERT, a BERT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecoderSection {
-    /// A GPT-2 to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
+    /// A GPT-2 or BERT to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
     pub name: Option<String>,
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
+    /// commit.
+    pub revision: Option<String>,
     /// Width.
     pub hidden_size: usize,
     /// Number of blocks.
@@ -59,7 +81,7 @@ pub struct DecoderSection {
     pub intermediate_size: usize,
     /// Number of caption positions: start token and caption, or caption and end token.
     pub max_seq_len: usize,
-    /// Dropout where GPT-2 has it: 0 to below 1.
+    /// Dropout where the decoder has it: 0 to below 1.
     pub dropout: f64,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
@@ -73,6 +95,7 @@ impl Default for DecoderSection {
     fn default() -> Self {
         Self {
             name: None,
+            revision: None,
             hidden_size: 512,
             num_layers: 6,
             num_heads: 8,
@@ -106,22 +129,81 @@ impl DecoderSection {
 
     /// Takes over the sizes of a pretrained decoder. Captions get no longer than its positions.
     pub fn take_sizes(&mut self, decoder: &DecoderConfig) {
-        let DecoderConfig::Gpt2(gpt2) = decoder;
-        self.hidden_size = gpt2.hidden_size;
-        self.num_layers = gpt2.num_layers;
-        self.num_heads = gpt2.num_heads;
-        self.intermediate_size = gpt2.intermediate_size;
-        self.max_seq_len = self.max_seq_len.min(gpt2.num_positions);
-        self.dropout = gpt2.dropout;
-        self.layer_norm_eps = gpt2.layer_norm_eps;
-        self.initializer_range = gpt2.initializer_range;
-        self.tie_word_embeddings = gpt2.tie_word_embeddings;
+        let sizes = decoder.sizes();
+        self.hidden_size = sizes.hidden_size;
+        self.num_layers = sizes.num_layers;
+        self.num_heads = sizes.num_heads;
+        self.intermediate_size = sizes.intermediate_size;
+        self.max_seq_len = self.max_seq_len.min(sizes.num_positions);
+        self.dropout = sizes.dropout;
+        self.layer_norm_eps = sizes.layer_norm_eps;
+        self.initializer_range = sizes.initializer_range;
+        self.tie_word_embeddings = sizes.tie_word_embeddings;
     }
 }
 
+/// A pretrained model that a config may name.
+#[derive(Debug)]
+pub struct ModelName<'a> {
+    /// The dotted key of its name.
+    pub key: &'static str,
+    /// The dotted key of its revision.
+    pub revision_key: &'static str,
+    pub name: &'a mut Option<String>,
+    pub revision: &'a mut Option<String>,
+}
+
 impl ModelConfig {
+    /// The pretrained models: the captioner, the encoder, the decoder.
+    pub fn names_mut(&mut self) -> [ModelName<'_>; 3] {
+        let Self { init_from, revision, encoder, decoder, .. } = self;
+        [
+            ModelName { key: "model.init_from", revision_key: "model.revision", name: init_from, revision },
+            ModelName {
+                key: "model.encoder.name",
+                revision_key: "model.encoder.revision",
+                name: &mut encoder.name,
+                revision: &mut encoder.revision,
+            },
+            ModelName {
+                key: "model.decoder.name",
+                revision_key: "model.decoder.revision",
+                name: &mut decoder.name,
+                revision: &mut decoder.revision,
+            },
+        ]
+    }
+
     /// Whether decoder sizes and tokenizer come from a pretrained model, so that defaults for them mean nothing.
     pub fn brings_decoder(&self) -> bool {
         self.init_from.is_some() || self.decoder.name.is_some()
+    }
+
+    /// What is trained.
+    pub fn trained(&self) -> Trained {
+        let adapted = self.lora.as_ref().map(|lora| AdaptedParts {
+            encoder: lora.encoder,
+            decoder: lora.decoder,
+            has_new_connections: self.init_from.is_none(),
+        });
+        Trained { encoder: self.encoder.train, adapted }
+    }
+
+    /// The parameters of a model of this shape, with those of the adapter.
+    ///
+    /// # Errors
+    /// A config that its family cannot build; a usage error for targets that no layer has.
+    pub fn parameter_specs(&self, shape: &CaptionerShape) -> anyhow::Result<Vec<ParameterSpec>> {
+        let mut specs = shape.parameter_specs()?;
+        if let Some(lora) = &self.lora {
+            let num_blocks = shape.encoder.num_layers();
+            specs.extend(lora.specs(&specs, |role| !self.trained().trains(role, num_blocks))?);
+        }
+        Ok(specs)
+    }
+
+    /// Whether nothing that the encoder computes changes.
+    pub fn has_frozen_encoder(&self) -> bool {
+        self.encoder.train == EncoderTraining::Frozen && !self.lora.as_ref().is_some_and(|lora| lora.encoder)
     }
 }

@@ -6,12 +6,18 @@ use std::ops::RangeInclusive;
 
 use base::error::failure;
 
-use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig};
-use super::{HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TrainingConfig};
+use super::model::ModelName;
+use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig, Targets};
+use super::{
+    HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TokenizerKind, TrainingConfig,
+};
 use crate::model::encoders::{EncoderConfig, VisionSizes};
+use crate::model::lora::expression_of;
 
 /// Limit for widths, batches and intervals.
 const MAX_SIZE: usize = 65_536;
+/// Limit for the rank of an adapter.
+const MAX_RANK: usize = 1024;
 /// Each beam is a row of the batch.
 const MAX_BEAMS: usize = 1000;
 /// Limit for epochs, and for updates between two events.
@@ -42,9 +48,11 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_data(&config.data)?;
     check_views(config)?;
     check_tokenizer(&config.tokenizer)?;
+    check_tokenizer_source(config)?;
     check_sources(&config.model)?;
     check_encoder(&config.model)?;
     check_decoder(&config.model.decoder)?;
+    check_lora(&config.model)?;
     check_training(&config.training)?;
     check_optimizer(&config.optimizer)?;
     whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MAX_ROUNDS)?;
@@ -206,7 +214,9 @@ fn check_views(config: &RunConfig) -> Checked {
 
 fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
     not_empty("tokenizer.directory", tokenizer.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
-    whole("tokenizer.vocab_size", tokenizer.vocab_size, 260..=1_000_000)?;
+    // The bytes and the special tokens of a byte-level BPE; start or end, and one more, of a vocabulary that is read.
+    let fewest = if tokenizer.kind == TokenizerKind::ByteLevelBpe { 260 } else { 2 };
+    whole("tokenizer.vocab_size", tokenizer.vocab_size, fewest..=1_000_000)?;
     // The trainer of the vocabulary counts in 31 bits.
     whole("tokenizer.min_frequency", tokenizer.min_frequency, 1..=i32::MAX as u64)?;
     not_empty("tokenizer.pad_token", tokenizer.pad_token.trim().is_empty())?;
@@ -216,12 +226,32 @@ fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
     Ok(())
 }
 
+/// Only a byte-level BPE is trained.
+fn check_tokenizer_source(config: &RunConfig) -> Checked {
+    let RunConfig { tokenizer, model, .. } = config;
+    if tokenizer.kind == TokenizerKind::WordPiece && tokenizer.directory.is_none() && !model.brings_decoder() {
+        return violation(
+            "tokenizer.kind",
+            "is \"word_piece\", but there is no tokenizer.directory",
+            "a WordPiece is not trained here: give the folder of one, or train a \"byte_level_bpe\"",
+        );
+    }
+    Ok(())
+}
+
 /// A complete captioner excludes another encoder or decoder.
 fn check_sources(model: &ModelConfig) -> Checked {
     let is_empty = |name: &Option<String>| name.as_ref().is_some_and(|name| name.trim().is_empty());
     not_empty("model.init_from", is_empty(&model.init_from))?;
     not_empty("model.encoder.name", is_empty(&model.encoder.name))?;
     not_empty("model.decoder.name", is_empty(&model.decoder.name))?;
+    for ModelName { key, revision_key, name, revision } in model.clone().names_mut() {
+        not_empty(revision_key, is_empty(revision))?;
+        if revision.is_some() && name.is_none() {
+            let problem = format!("is set, but {key} is not");
+            return violation(revision_key, problem, "name the model whose revision it is, or remove the key");
+        }
+    }
     let rivals = [
         ("model.encoder.name", model.encoder.name.is_some()),
         ("model.encoder.config", model.encoder.config.is_some()),
@@ -263,7 +293,7 @@ fn check_encoder(model: &ModelConfig) -> Checked {
     }?;
     if let Some(size) = encoder.image_size {
         whole("model.encoder.image_size", size, 1..=MAX_SIZE)?;
-        if let Some(architecture) = &encoder.config {
+        if let Some(architecture) = encoder.config.as_ref().filter(|architecture| !architecture.cuts_remainder()) {
             multiple("model.encoder.image_size", size, "model.encoder.config.patch_size", architecture.patch_size())?;
         }
     }
@@ -279,7 +309,9 @@ fn check_architecture(architecture: &EncoderConfig) -> Checked {
     let VisionSizes { hidden_size, num_attention_heads, image_size, patch_size, .. } = sizes;
     whole("model.encoder.config.image_size", image_size, 1..=MAX_SIZE)?;
     whole("model.encoder.config.patch_size", patch_size, 1..=image_size)?;
-    multiple("model.encoder.config.image_size", image_size, "model.encoder.config.patch_size", patch_size)?;
+    if !architecture.cuts_remainder() {
+        multiple("model.encoder.config.image_size", image_size, "model.encoder.config.patch_size", patch_size)?;
+    }
     whole("model.encoder.config.hidden_size", hidden_size, 1..=MAX_SIZE)?;
     whole("model.encoder.config.num_hidden_layers", sizes.num_hidden_layers, 1..=1024)?;
     whole("model.encoder.config.num_attention_heads", num_attention_heads, 1..=hidden_size)?;
@@ -287,8 +319,58 @@ fn check_architecture(architecture: &EncoderConfig) -> Checked {
     whole("model.encoder.config.intermediate_size", sizes.intermediate_size, 1..=16 * MAX_SIZE)?;
     let eps = sizes.layer_norm_eps;
     real("model.encoder.config.layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "above 0 and below 1")?;
+    if let EncoderConfig::Dinov2(dinov2) = architecture {
+        whole("model.encoder.config.num_register_tokens", dinov2.num_register_tokens, 0..=MAX_SIZE)?;
+        let scale = dinov2.layerscale_value;
+        real("model.encoder.config.layerscale_value", scale, scale > 0.0 && scale <= 1.0, "above 0 and at most 1")?;
+    }
     let range = sizes.initializer_range;
     real("model.encoder.config.initializer_range", range, range > 0.0 && range <= 1.0, "above 0 and at most 1")
+}
+
+fn check_lora(model: &ModelConfig) -> Checked {
+    let Some(lora) = &model.lora else { return Ok(()) };
+    whole("model.lora.rank", lora.rank, 1..=MAX_RANK)?;
+    positive("model.lora.alpha", lora.alpha, "twice the rank is a good value")?;
+    share("model.lora.dropout", lora.dropout)?;
+    match &lora.targets {
+        Some(Targets::Ends(ends)) => {
+            let is_empty = ends.is_empty() || ends.iter().any(|end| end.trim().is_empty());
+            not_empty("model.lora.targets", is_empty)?;
+        }
+        Some(Targets::Expression(expression)) => {
+            if let Err(problem) = expression_of(expression) {
+                return violation("model.lora.targets", problem, "a list of layers, [\"c_attn\"], needs no expression");
+            }
+        }
+        None => {}
+    }
+    let nothing_to_adapt = "the part begins with random weights: set it to false, and the whole part is trained";
+    if !lora.encoder && !lora.decoder {
+        return violation(
+            "model.lora.encoder",
+            "and model.lora.decoder are both false",
+            "set one, or remove the section",
+        );
+    }
+    if lora.encoder && !model.encoder.pretrained {
+        return violation("model.lora.encoder", "is true, but model.encoder.pretrained is false", nothing_to_adapt);
+    }
+    if lora.encoder && model.encoder.train != EncoderTraining::Frozen {
+        return violation(
+            "model.lora.encoder",
+            "is true, but model.encoder.train asks for the encoder's own weights",
+            "remove model.encoder.train, or set model.lora.encoder = false",
+        );
+    }
+    if lora.decoder && !model.brings_decoder() {
+        return violation(
+            "model.lora.decoder",
+            "is true, but neither model.init_from nor model.decoder.name is set",
+            nothing_to_adapt,
+        );
+    }
+    Ok(())
 }
 
 fn check_decoder(decoder: &DecoderSection) -> Checked {
@@ -550,6 +632,14 @@ mod tests {
         refuses("tokenizer.vocab_size", |config| config.tokenizer.vocab_size = 259);
         refuses("tokenizer.vocab_size", |config| config.tokenizer.vocab_size = 1_000_001);
         allows(|config| config.tokenizer.vocab_size = 260);
+        refuses("tokenizer.kind", |config| config.tokenizer.kind = TokenizerKind::WordPiece);
+        let read = |config: &mut RunConfig, vocab_size: usize| {
+            config.tokenizer.kind = TokenizerKind::WordPiece;
+            config.tokenizer.directory = Some(PathBuf::from("tokenizer"));
+            config.tokenizer.vocab_size = vocab_size;
+        };
+        allows(|config| read(config, 2));
+        refuses("tokenizer.vocab_size", |config| read(config, 1));
         refuses("tokenizer.min_frequency", |config| config.tokenizer.min_frequency = 0);
         refuses("tokenizer.pad_token", |config| config.tokenizer.pad_token = String::new());
         refuses("tokenizer.start_token", |config| config.tokenizer.start_token = " ".to_owned());
@@ -585,6 +675,10 @@ mod tests {
         allows(whole);
         refuses("model.init_from", |config| config.model.init_from = Some(" ".to_owned()));
         refuses("model.encoder.name", |config| config.model.init_from = Some("captioner".to_owned()));
+        refuses("model.revision", |config| config.model.revision = Some("main".to_owned()));
+        refuses("model.decoder.revision", |config| config.model.decoder.revision = Some("main".to_owned()));
+        refuses("model.encoder.revision", |config| config.model.encoder.revision = Some(" ".to_owned()));
+        allows(|config| config.model.encoder.revision = Some("refs/pr/4".to_owned()));
         refuses("model.encoder.config", |config| {
             whole(config);
             config.model.encoder.config = Some(EncoderConfig::Vit(architecture()));

@@ -15,7 +15,7 @@ use ops::log_sum_exp;
 /// Images that are done leave the batch when they are at least one in this many: to leave means to copy the others.
 const LEAVING_SHARE: usize = 4;
 
-/// Captions of the images whose keys and values (B, N, 2 D) are given for every block: at most `decoding.num_captions`
+/// Captions of the images whose keys and values are given for every block: at most `decoding.num_captions`
 /// for each, the best first. `first_image` is the number of the first image: draws depend on it.
 ///
 /// # Errors

@@ -70,7 +70,7 @@ impl<'a> CaptionWriter<'a> {
         captions.into_iter().map(|captions| captions.into_iter().map(text).collect()).collect()
     }
 
-    /// What each block of the decoder sees of the images: keys and values (B, N, 2 D).
+    /// What each block of the decoder sees of the images: keys and values.
     ///
     /// # Errors
     /// An input that does not fit the model.

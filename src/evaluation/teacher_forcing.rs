@@ -21,7 +21,7 @@ pub fn target_logits(model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>)
     model.decoder().logits(&hidden)
 }
 
-/// Each decoder block's keys and values (B, N, 2 D).
+/// Each decoder block's keys and values.
 fn batch_key_values(model: &Captioner, batch: &Batch, cut: Cut<'_>) -> Result<Vec<Tensor>> {
     let states = match &batch.images {
         ImageInput::Pixels(pixel_values) => model.encode_cut(pixel_values, cut)?,

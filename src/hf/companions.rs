@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::config::TokenizerConfig;
 use crate::hf::generation_config::GenerationDefaults;
+use crate::hf::token_ids::TokenIds;
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::EncoderConfig;
 use crate::tokenizer::{CaptionTokenizer, ModelTokenIds};
@@ -21,20 +22,9 @@ pub fn read_tokenizer(
     defaults: &GenerationDefaults,
     decoder: &DecoderConfig,
 ) -> Result<(CaptionTokenizer, TokenizerConfig)> {
-    let ids = ModelTokenIds { start: defaults.start, end: defaults.end, pad: defaults.pad };
-    let (tokenizer, config) = CaptionTokenizer::from_model_folder(folder, ids)?;
-    if tokenizer.vocab_size() > decoder.vocab_size() {
-        return Err(failure(
-            format!(
-                "the tokenizer in {} has {} tokens, but its model has {}",
-                folder.display(),
-                tokenizer.vocab_size(),
-                decoder.vocab_size()
-            ),
-            "download tokenizer and weights again from the same source",
-        ));
-    }
-    Ok((tokenizer, config))
+    let TokenIds { start, end, pad } = defaults.tokens;
+    let ids = ModelTokenIds { start, end, pad };
+    CaptionTokenizer::from_model_folder(folder, ids, decoder.vocab_size())
 }
 
 /// The image processing of a model's folder, for the wanted image size. What the user should know about it goes to

@@ -1,8 +1,6 @@
-//! A model as the folder of a `VisionEncoderDecoderModel`, which Python's transformers loads as it is.
-//!
-//! Parameter names and layouts in memory are those of such a folder, so that the weights are written as they are.
+//! A model as a folder that Python's transformers loads as it is, in the layout that fits it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::config::DecodingConfig;
 use crate::hf::generation_config::generation_config;
+use crate::hf::layouts::Layout;
+use crate::hf::token_ids::TokenIds;
 use crate::model::captioner::{CaptionerShape, ENCODER};
 use crate::model::parameters::Parameters;
 use crate::model::tensor_file::write_tensors;
@@ -23,6 +23,8 @@ use pixels::image_processor::ImageProcessor;
 /// The parts of a model's folder.
 #[derive(Clone, Copy)]
 pub struct Export<'a> {
+    /// Its form on disk.
+    pub layout: &'a Layout,
     /// The model's shape.
     pub shape: &'a CaptionerShape,
     pub parameters: &'a Parameters,
@@ -40,13 +42,14 @@ pub struct Export<'a> {
 /// # Errors
 /// A folder that is not empty; a disk that cannot be written.
 pub fn write(model: Export<'_>, folder: &Path) -> Result<()> {
+    let layout = model.layout;
     make_empty(folder)?;
     let tokens = Tokens::of(model.tokenizer)?;
     let hint = || "free some disk space or choose another folder; remove the unfinished one first";
     let weights = folder.join("model.safetensors");
     write_tensors(
         &weights,
-        &tensors(model.shape, model.parameters)?,
+        &tensors(layout, model.shape, model.parameters)?,
         HashMap::from([("format".to_owned(), "pt".to_owned())]),
     )
     .with_context(|| format!("cannot write {}", weights.display()))
@@ -54,11 +57,11 @@ pub fn write(model: Export<'_>, folder: &Path) -> Result<()> {
     model.tokenizer.save(folder).hint(hint)?;
     let texts = [
         ("README.md", model.card.to_owned()),
-        ("tokenizer_config.json", pretty(&tokens.tokenizer_config())?),
+        ("tokenizer_config.json", pretty(&tokens.tokenizer_config(model.tokenizer)?)?),
         ("special_tokens_map.json", pretty(&tokens.texts())?),
         ("preprocessor_config.json", pretty(&model.processor.to_preprocessor_config())?),
         ("generation_config.json", pretty(&generation_config(tokens.ids(), model.decoding))?),
-        ("config.json", pretty(&model_config(model.shape, &tokens))?),
+        ("config.json", pretty(&layout.config(model.shape, tokens.ids()))?),
     ];
     for (name, text) in texts {
         let path = folder.join(name);
@@ -68,7 +71,7 @@ pub fn write(model: Export<'_>, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn make_empty(folder: &Path) -> Result<()> {
+pub(super) fn make_empty(folder: &Path) -> Result<()> {
     match place::users_own(folder, |path| path.ends_with(".git"))
         .with_context(|| format!("cannot use the folder {}", folder.display()))?
     {
@@ -82,15 +85,15 @@ fn make_empty(folder: &Path) -> Result<()> {
     }
 }
 
-/// Every parameter under its own name, and zeros for what transformers would otherwise draw at random at every load.
-fn tensors(shape: &CaptionerShape, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
-    let mut tensors: Vec<(String, Tensor)> =
+/// Every parameter under its name in the file, and zeros for what transformers would otherwise draw at random at every
+/// load.
+fn tensors(layout: &Layout, shape: &CaptionerShape, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
+    let mut tensors: BTreeMap<String, Tensor> =
         parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.var.as_detached_tensor())).collect();
     for (name, shape) in shape.encoder.exported_zeros() {
-        tensors.push((format!("{ENCODER}.{name}"), Tensor::zeros(shape, DType::F32, &Device::Cpu)?));
+        tensors.insert(format!("{ENCODER}.{name}"), Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
     }
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(tensors)
+    Ok(layout.file_tensors(shape, tensors)?.into_iter().collect())
 }
 
 /// The special tokens, as ids and as texts.
@@ -117,42 +120,19 @@ impl Tokens {
         json!({ "bos_token": self.start.1, "eos_token": self.end.1, "pad_token": self.pad.1, "unk_token": self.unk })
     }
 
-    /// `PreTrainedTokenizerFast` takes `tokenizer.json` as it is; a class for one model would build its own
-    /// normaliser, and captions would no longer be lower-cased.
-    fn tokenizer_config(&self) -> Value {
-        let mut config = self.texts();
-        config["tokenizer_class"] = "PreTrainedTokenizerFast".into();
-        config["clean_up_tokenization_spaces"] = false.into();
-        config
+    fn tokenizer_config(&self, tokenizer: &CaptionTokenizer) -> Result<Value> {
+        let mut config = tokenizer.tokenizer_config()?;
+        for (key, text) in self.texts().as_object().into_iter().flatten() {
+            config[key] = text.clone();
+        }
+        Ok(config)
     }
 
-    fn ids(&self) -> Value {
-        json!({
-            "decoder_start_token_id": self.start.0,
-            "bos_token_id": self.start.0,
-            "eos_token_id": self.end.0,
-            "pad_token_id": self.pad.0,
-        })
+    fn ids(&self) -> TokenIds {
+        TokenIds { start: self.start.0, end: self.end.0, pad: Some(self.pad.0) }
     }
 }
 
-fn model_config(shape: &CaptionerShape, tokens: &Tokens) -> Value {
-    let mut config = tokens.ids();
-    config["model_type"] = "vision-encoder-decoder".into();
-    config["architectures"] = json!(["VisionEncoderDecoderModel"]);
-    config["is_encoder_decoder"] = true.into();
-    // Of encoder and decoder; the decoder's own head is in its own config.
-    config["tie_word_embeddings"] = false.into();
-    config["dtype"] = "float32".into();
-    config["encoder"] = shape.encoder.to_hf();
-    config["decoder"] = shape.decoder.to_hf();
-    // The defaults of the decoder's class may be outside of a smaller vocabulary.
-    for name in ["bos_token_id", "eos_token_id", "pad_token_id"] {
-        config["decoder"][name] = config[name].clone();
-    }
-    config
-}
-
-fn pretty(value: &Value) -> Result<String> {
+pub(super) fn pretty(value: &Value) -> Result<String> {
     Ok(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n")
 }

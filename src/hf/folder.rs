@@ -5,11 +5,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::model::hf_fields::model_type;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::error::{WithHint as _, failure};
 
-/// The folder's `config.json`.
+/// The description of a model of open_clip.
+const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
+
+/// The folder's `config.json`, or the `open_clip_config.json` of one that has none.
 ///
 /// # Errors
 /// A folder or file that is not there, or no JSON.
@@ -20,7 +22,10 @@ pub fn read_config(folder: &Path) -> anyhow::Result<Value> {
             "give a folder in the Hub's format or the id of a Hub repository",
         ));
     }
-    let path = folder.join("config.json");
+    let (path, open_clip) = (folder.join("config.json"), folder.join(OPEN_CLIP_CONFIG));
+    if !path.exists() && open_clip.exists() {
+        return read_json(&open_clip);
+    }
     read_json(&path).hint(|| {
         "a model folder contains config.json, model.safetensors, and processor_config.json or \
             preprocessor_config.json"
@@ -38,9 +43,4 @@ pub(super) fn read_json(path: &Path) -> anyhow::Result<Value> {
 pub(super) fn read_json_of(path: &Path, max_bytes: u64) -> anyhow::Result<Value> {
     let text = bounded_file::read_text(path, max_bytes).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
-}
-
-/// Whether a `config.json` is that of a whole captioner.
-pub fn is_captioner(config: &Value) -> bool {
-    model_type(config) == "vision-encoder-decoder"
 }

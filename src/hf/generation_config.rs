@@ -1,7 +1,8 @@
 //! What a captioner's folder says about the tokens around a caption and about its length, as `generate` of
 //! transformers reads it: `generation_config.json`, then `config.json`, then the decoder's part of it. And the first of
-//! them, written.
+//! them, written. Which tokens these are depends on the layout of the folder.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,7 +10,10 @@ use serde_json::{Value, json};
 
 use crate::config::{DecodingConfig, check_decoding};
 use crate::hf::folder::read_json;
-use crate::model::hf_fields::{real_number, whole_number};
+use crate::hf::layouts::{self, Layout};
+use crate::hf::token_ids::{TokenIds, first_named};
+use crate::model::hf_fields::{model_type, real_number, whole_number};
+use crate::tokenizer::CaptionTokenizer;
 use base::error::WithHint as _;
 
 /// Settings that change captions and are not known here, and the values that change nothing.
@@ -35,12 +39,8 @@ const MAX_NEW_TOKENS: usize = 20;
 /// The default way in which a captioner writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationDefaults {
-    /// Precedes a caption.
-    pub start: u32,
-    /// Ends a caption.
-    pub end: u32,
-    /// Fills up a batch, where one is named.
-    pub pad: Option<u32>,
+    /// The tokens around a caption.
+    pub tokens: TokenIds,
     /// How captions are written, their longest length included.
     pub decoding: DecodingConfig,
     /// Settings of the folder that change captions and are not followed, as `name = value`.
@@ -48,37 +48,46 @@ pub struct GenerationDefaults {
 }
 
 impl GenerationDefaults {
-    /// Reads them; `config` is the folder's `config.json`, of a captioner or of a plain GPT-2.
+    /// Reads them; `config` is the folder's `config.json`, of a captioner or of a plain decoder.
     ///
     /// # Errors
     /// A `generation_config.json` that is damaged; a start or end token that nothing names; values of another type.
     pub fn read(folder: &Path, config: &Value) -> anyhow::Result<Self> {
         let path = folder.join("generation_config.json");
         let generation = if path.exists() { read_json(&path)? } else { Value::Null };
-        Self::of(&[&generation, config, config.get("decoder").unwrap_or(&Value::Null)])
+        Self::of(&generation, &with_tokens_of_bert(folder, config)?)
             .with_context(|| {
                 format!("cannot determine how the model in {} begins and ends a caption", folder.display())
             })
             .hint(|| "write decoder_start_token_id, eos_token_id and pad_token_id into its config.json")
     }
 
-    /// The first of `sources` that has a value decides.
-    fn of(sources: &[&Value]) -> anyhow::Result<Self> {
-        // The search is that of generation_config.json where there is one, whatever the other files say.
-        let search = match sources {
-            [generation, ..] if !generation.is_null() => &sources[..1],
-            _ => sources,
+    fn of(generation: &Value, config: &Value) -> anyhow::Result<Self> {
+        let layout = layouts::of_config(config);
+        let decoder = layout.and_then(|layout| config.get(layout.decoder_key)).unwrap_or(&Value::Null);
+        let tokens = match layout {
+            Some(layout) => layout.token_ids(generation, config)?,
+            None => first_named(&[generation, config])?,
         };
-        let find = |name: &str| sources.iter().find_map(|source| token_id(source, name).transpose()).transpose();
-        let start = find("decoder_start_token_id")?.map_or_else(|| find("bos_token_id"), |id| Ok(Some(id)))?;
-        Ok(Self {
-            start: start.context("config.json names neither decoder_start_token_id nor bos_token_id")?,
-            end: find("eos_token_id")?.context("config.json names no eos_token_id")?,
-            pad: find("pad_token_id")?,
-            decoding: decoding(search)?,
-            not_followed: not_followed(search),
-        })
+        // The search is that of generation_config.json where there is one, whatever the other files say.
+        let (first, others) = ([generation], [config, decoder]);
+        let sources: &[&Value] = if generation.is_null() { &others } else { &first };
+        Ok(Self { tokens, decoding: decoding(sources)?, not_followed: not_followed(sources, layout) })
     }
+}
+
+/// `config` with the first and the last token of a text of a plain BERT, whose files name them in the tokenizer only.
+fn with_tokens_of_bert<'a>(folder: &Path, config: &'a Value) -> anyhow::Result<Cow<'a, Value>> {
+    let (Some(fields), "bert") = (config.as_object(), model_type(config)) else { return Ok(Cow::Borrowed(config)) };
+    let mut fields = fields.clone();
+    for (name, token) in [("bos_token_id", "[CLS]"), ("eos_token_id", "[SEP]")] {
+        if fields.get(name).is_none_or(Value::is_null)
+            && let Some(id) = CaptionTokenizer::id_in_model_folder(folder, token)?
+        {
+            fields.insert(name.to_owned(), id.into());
+        }
+    }
+    Ok(Cow::Owned(Value::Object(fields)))
 }
 
 fn decoding(sources: &[&Value]) -> anyhow::Result<DecodingConfig> {
@@ -107,7 +116,7 @@ fn decoding(sources: &[&Value]) -> anyhow::Result<DecodingConfig> {
     Ok(decoding)
 }
 
-fn not_followed(sources: &[&Value]) -> Vec<String> {
+fn not_followed(sources: &[&Value], layout: Option<&Layout>) -> Vec<String> {
     let value_of = |name: &str| sources.iter().filter_map(|source| source.get(name)).find(|value| !value.is_null());
     let number = |value: &Value| value.as_f64().or(value.as_bool().map(|value| f64::from(u8::from(value))));
     let mut found: Vec<String> = CHANGING
@@ -117,26 +126,17 @@ fn not_followed(sources: &[&Value]) -> Vec<String> {
         .filter(|(_, neutral, value)| number(value).is_none_or(|number| !neutral.contains(&number)))
         .map(|(name, _, value)| format!("{name} = {value}"))
         .collect();
-    if let Some(ids) = value_of("eos_token_id").and_then(Value::as_array).filter(|ids| ids.len() > 1) {
+    let end = value_of("eos_token_id").filter(|_| layout.is_none_or(|layout| layout.has_eos));
+    if let Some(ids) = end.and_then(Value::as_array).filter(|ids| ids.len() > 1) {
         found.push(format!("eos_token_id = {}, of which the first is taken", Value::from(ids.clone())));
     }
     found
 }
 
-/// A token id; of several the first, as a list of end tokens may hold.
-fn token_id(source: &Value, name: &str) -> anyhow::Result<Option<u32>> {
-    let value = match source.get(name) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Array(ids)) => ids.first().unwrap_or(&Value::Null),
-        Some(value) => value,
-    };
-    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-    id.map(Some).with_context(|| format!("{name}: expected a token id, found {value}"))
-}
-
 /// The `generation_config.json` of a model with these ids of special tokens.
-pub(super) fn generation_config(token_ids: Value, decoding: &DecodingConfig) -> Value {
-    let mut config = token_ids;
+pub(super) fn generation_config(token_ids: TokenIds, decoding: &DecodingConfig) -> Value {
+    let mut config = token_ids.fields();
+    config["decoder_start_token_id"] = token_ids.start.into();
     config["max_new_tokens"] = decoding.max_new_tokens.into();
     config["do_sample"] = false.into();
     config["num_beams"] = decoding.num_beams.into();
@@ -158,22 +158,31 @@ mod tests {
     use super::*;
     use crate::config::EarlyStopping;
 
+    /// Of a `VisionEncoderDecoderModel` whose decoder has this config.
+    fn of_whole(generation: &Value, config: &Value, decoder: &Value) -> anyhow::Result<GenerationDefaults> {
+        let mut config = config.clone();
+        config["model_type"] = "vision-encoder-decoder".into();
+        config["decoder"] = decoder.clone();
+        GenerationDefaults::of(generation, &config)
+    }
+
     #[test]
     fn the_first_source_that_names_a_value_gives_it() {
         let generation = json!({ "eos_token_id": [7, 8], "max_length": 16, "pad_token_id": null });
         let config = json!({ "decoder_start_token_id": 3, "eos_token_id": 9, "pad_token_id": 5 });
         let decoder = json!({ "bos_token_id": 1 });
-        let found = GenerationDefaults::of(&[&generation, &config, &decoder]).unwrap();
+        let found = of_whole(&generation, &config, &decoder).unwrap();
         let not_followed = vec!["eos_token_id = [7,8], of which the first is taken".to_owned()];
         let decoding = DecodingConfig { max_new_tokens: Some(15), ..DecodingConfig::default() };
-        assert_eq!(found, GenerationDefaults { start: 3, end: 7, pad: Some(5), decoding, not_followed });
+        let tokens = TokenIds { start: 3, end: 7, pad: Some(5) };
+        assert_eq!(found, GenerationDefaults { tokens, decoding, not_followed });
     }
 
     #[test]
     fn a_plain_gpt2_begins_with_its_bos_and_has_the_length_of_transformers() {
         let config = json!({ "bos_token_id": 50256, "eos_token_id": 50256 });
-        let found = GenerationDefaults::of(&[&Value::Null, &config, &Value::Null]).unwrap();
-        assert_eq!((found.start, found.end, found.pad), (50256, 50256, None));
+        let found = GenerationDefaults::of(&Value::Null, &config).unwrap();
+        assert_eq!(found.tokens, TokenIds { start: 50256, end: 50256, pad: None });
         assert_eq!(found.decoding, DecodingConfig { max_new_tokens: Some(20), ..DecodingConfig::default() });
     }
 
@@ -206,7 +215,7 @@ mod tests {
         for (generation, mut config, decoder, expected) in cases {
             config["bos_token_id"] = 1.into();
             config["eos_token_id"] = 2.into();
-            let found = GenerationDefaults::of(&[&generation, &config, &decoder]).unwrap();
+            let found = of_whole(&generation, &config, &decoder).unwrap();
             assert_eq!(found.decoding.max_new_tokens, Some(expected), "{generation} {config} {decoder}");
         }
     }
@@ -214,7 +223,7 @@ mod tests {
     #[test]
     fn settings_that_change_captions_are_named_and_neutral_ones_are_not() {
         let tokens = json!({ "bos_token_id": 1, "eos_token_id": 2 });
-        let named = |settings: Value| GenerationDefaults::of(&[&settings, &tokens]).unwrap().not_followed;
+        let named = |settings: Value| GenerationDefaults::of(&settings, &tokens).unwrap().not_followed;
         let settings = json!({ "repetition_penalty": 1.2, "do_sample": true, "num_beams": 4 });
         assert_eq!(named(settings), ["do_sample = true", "repetition_penalty = 1.2"]);
         let settings = json!({ "forced_decoder_ids": [[1, 7]], "bad_words_ids": [[3]], "suppress_tokens": [] });
@@ -226,7 +235,7 @@ mod tests {
     #[test]
     fn the_search_that_a_folder_names_is_taken_over() {
         let tokens = json!({ "bos_token_id": 1, "eos_token_id": 2 });
-        let found = |settings: Value| GenerationDefaults::of(&[&settings, &tokens]).map(|defaults| defaults.decoding);
+        let found = |settings: Value| GenerationDefaults::of(&settings, &tokens).map(|defaults| defaults.decoding);
         let settings = json!({
             "num_beams": 4, "length_penalty": 0.5, "early_stopping": "never", "no_repeat_ngram_size": 3,
             "min_length": 6, "max_new_tokens": 20
@@ -247,9 +256,24 @@ mod tests {
 
     #[test]
     fn what_is_not_a_token_id_and_what_is_not_named_are_errors() {
-        let text = |config: Value| GenerationDefaults::of(&[&config]).unwrap_err().to_string();
+        let text = |config: Value| GenerationDefaults::of(&Value::Null, &config).unwrap_err().to_string();
         assert!(text(json!({ "bos_token_id": 1 })).contains("no eos_token_id"));
         assert!(text(json!({ "eos_token_id": 1 })).contains("neither decoder_start_token_id"));
         assert!(text(json!({ "bos_token_id": -1 })).contains("bos_token_id: expected a token id, found -1"));
+    }
+
+    /// `generate` of a BLIP hands its text decoder the ids of `text_config`, and `[SEP]` as the end.
+    #[test]
+    fn a_blip_begins_with_the_bos_and_ends_with_the_sep_of_its_text_config() {
+        let config = |text: Value| json!({ "model_type": "blip", "text_config": text, "eos_token_id": 9 });
+        let generation = json!({ "bos_token_id": 5, "eos_token_id": [2, 7], "pad_token_id": 3, "num_beams": 3 });
+        let found = GenerationDefaults::of(&generation, &config(json!({ "eos_token_id": 2 }))).unwrap();
+        assert_eq!(found.tokens, TokenIds { start: 30_522, end: 102, pad: Some(0) });
+        assert_eq!((found.decoding.num_beams, found.not_followed), (3, Vec::new()));
+        let text =
+            json!({ "bos_token_id": 60, "sep_token_id": 3, "pad_token_id": 1, "max_length": 12, "num_beams": 2 });
+        let found = GenerationDefaults::of(&Value::Null, &config(text)).unwrap();
+        assert_eq!(found.tokens, TokenIds { start: 60, end: 3, pad: Some(1) });
+        assert_eq!((found.decoding.num_beams, found.decoding.max_new_tokens), (2, Some(11)));
     }
 }

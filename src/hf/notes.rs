@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
+use crate::hf::weights::pickled;
 use base::visible;
 
 /// Names of tensors in a message; the rest are counted.
@@ -23,9 +26,27 @@ pub fn unused_note(folder: &Path, unused: &[String]) -> Option<String> {
     (!unused.is_empty()).then(|| format!("left out of {}: {}", folder.display(), listed(unused)))
 }
 
+/// A note on weights that are pickles.
+pub fn pickle_note(folder: &Path) -> Option<String> {
+    let name = pickled(folder)?;
+    Some(format!("{} has no safetensors: read from {name}, of which nothing was executed", folder.display()))
+}
+
 /// A note on parameters that have no weights in a pretrained model.
 pub fn new_note(new: &[String]) -> Option<String> {
     (!new.is_empty()).then(|| format!("new and untrained: {}", listed(new)))
+}
+
+/// A note on the label smoothing with which transformers would train a BLIP, if the run's is another.
+pub fn smoothing_note(folder: &Path, config: &Value, label_smoothing: f64) -> Option<String> {
+    let named = config.get("text_config")?.get("label_smoothing")?.as_f64()?;
+    (named != 0.0 && named != label_smoothing).then(|| {
+        format!(
+            "config.json in {} names label_smoothing = {named}, which is not followed: training.label_smoothing is \
+             {label_smoothing}",
+            folder.display()
+        )
+    })
 }
 
 fn listed(names: &[String]) -> String {
@@ -34,4 +55,18 @@ fn listed(names: &[String]) -> String {
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     let noun = if names.len() == 1 { "tensor" } else { "tensors" };
     format!("{} {noun}: {}{more}", names.len(), shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_smoothing_that_the_run_does_not_have_is_noted() {
+        let note = |named: f64, own: f64| {
+            smoothing_note(Path::new("x"), &serde_json::json!({ "text_config": { "label_smoothing": named } }), own)
+        };
+        assert!(note(0.1, 0.0).unwrap().contains("label_smoothing = 0.1"));
+        assert_eq!((note(0.1, 0.1), note(0.0, 0.1)), (None, None));
+    }
 }

@@ -7,14 +7,17 @@ use anyhow::Context as _;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use crate::hf::folder::{is_captioner, read_config};
+use crate::hf::folder::read_config;
+use crate::hf::layouts::{self, Layout};
 use crate::hf::weights::read_tensors;
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER, PROJECTION};
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::{EncoderConfig, fit_positions};
 use crate::model::hf_fields::model_type;
+use crate::model::unfit;
 use crate::model::weight_names::Renamed;
 use base::error::failure;
+use pixels::image_processor::ImageProcessor;
 
 /// A model or a part of one, as its folder describes it.
 #[derive(Clone, Debug)]
@@ -40,18 +43,31 @@ impl<C> Pretrained<C> {
 /// A folder without `config.json` or weights; a model of another family; a position table that does not fit the config.
 pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<EncoderConfig>> {
     let config = read_encoder_config(folder)?;
+    let image_size = image_size_for(folder, &config, image_size);
     let mut tensors = read_tensors(folder)?;
     let mut others = Vec::new();
-    if is_captioner(&read_config(folder)?) {
-        let parts = split_captioner(tensors);
-        tensors = parts.encoder;
-        others.extend(parts.decoder.into_keys().map(|name| format!("{DECODER}.{name}")));
-        others.extend(parts.projection.into_keys().chain(parts.unused));
+    if let Some(layout) = layouts::of_config(&read_config(folder)?) {
+        let (mut parts, unused) = layout.split(tensors);
+        tensors = parts.remove(ENCODER).unwrap_or_default();
+        let of_others =
+            parts.iter().flat_map(|(part, tensors)| tensors.keys().map(move |name| format!("{part}.{name}")));
+        others.extend(of_others.chain(unused));
     }
     let mut found = encoder_from(config, tensors, image_size)
         .with_context(|| format!("cannot use the encoder in {}", folder.display()))?;
     found.unused.extend(others);
     Ok(found)
+}
+
+/// The side of the pictures for an encoder of a folder: what was asked for, else what its image processor gives where
+/// transformers resamples for that unasked; `None` for what its config says. A processor that cannot be used says so
+/// when it is read.
+pub fn image_size_for(folder: &Path, config: &EncoderConfig, asked: Option<usize>) -> Option<usize> {
+    if asked.is_some() || !config.takes_any_image_size() {
+        return asked;
+    }
+    let (height, width) = ImageProcessor::from_folder(folder).ok()??.processor.output_size();
+    (height == width && height != config.image_size()).then_some(height)
 }
 
 /// Reads only the config of an encoder.
@@ -60,7 +76,11 @@ pub fn read_encoder(folder: &Path, image_size: Option<usize>) -> anyhow::Result<
 /// A folder without `config.json`; a model of another family.
 pub fn read_encoder_config(folder: &Path) -> anyhow::Result<EncoderConfig> {
     let config = read_config(folder)?;
-    EncoderConfig::from_hf(&config).with_context(|| format!("cannot use {}", folder.join("config.json").display()))
+    let found = match layouts::of_config(&config) {
+        Some(layout) => layout.encoder(&config),
+        None => EncoderConfig::from_hf(&config),
+    };
+    found.with_context(|| format!("cannot use {}", folder.join("config.json").display()))
 }
 
 /// Reads a decoder, with or without cross-attention.
@@ -82,33 +102,37 @@ pub fn read_decoder(folder: &Path) -> anyhow::Result<Pretrained<DecoderConfig>> 
 /// A folder without `config.json` or weights; a model that is not a captioner, or has parts of other families.
 pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<CaptionerShape>> {
     let config = read_config(folder)?;
-    if !is_captioner(&config) {
-        let model_type = model_type(&config);
+    let Some(layout) = layouts::of_config(&config) else {
+        let (found, known) = (unfit::described(model_type(&config)), layouts::known());
         return Err(failure(
-            format!("{} contains a model of model_type {model_type:?}, not a vision-encoder-decoder", folder.display()),
-            "for a single encoder set model.encoder.name, for a single GPT-2 model.decoder.name",
+            format!("{} contains a model of model_type {found}, expected {known}", folder.display()),
+            "for a single encoder set model.encoder.name, for a single GPT-2 or BERT model.decoder.name",
         ));
-    }
+    };
     let tensors = read_tensors(folder)?;
-    assemble(&config, tensors, image_size).with_context(|| format!("cannot use the model in {}", folder.display()))
+    assemble(folder, layout, &config, tensors, image_size)
+        .with_context(|| format!("cannot use the model in {}", folder.display()))
 }
 
 fn assemble(
+    folder: &Path,
+    layout: &Layout,
     config: &Value,
     tensors: BTreeMap<String, Tensor>,
     image_size: Option<usize>,
 ) -> anyhow::Result<Pretrained<CaptionerShape>> {
-    let decoder = DecoderConfig::from_hf(config.get("decoder").context("config.json has no decoder")?)?;
-    let encoder = EncoderConfig::from_hf(config.get("encoder").context("config.json has no encoder")?)?;
-    let parts = split_captioner(tensors);
-    let (mut tensors, mut unused) = (parts.projection, parts.unused);
-    let found = encoder_from(encoder, parts.encoder, image_size)?;
+    let (decoder, encoder) = (layout.decoder(config)?, layout.encoder(config)?);
+    let (mut parts, mut unused) = layout.split(tensors);
+    let mut part = |name: &str| parts.remove(name).unwrap_or_default();
+    let image_size = image_size_for(folder, &encoder, image_size);
+    let found = encoder_from(encoder, part(ENCODER), image_size)?;
     let encoder = found.config.clone();
     unused.extend(found.unused.iter().map(|name| format!("{ENCODER}.{name}")));
-    tensors.extend(found.into_part(ENCODER));
-    let Renamed { tensors: of_decoder, unused: others } = decoder.take_names(parts.decoder)?;
+    let mut tensors: BTreeMap<String, Tensor> = found.into_part(ENCODER).collect();
+    let Renamed { tensors: of_decoder, unused: others } = decoder.take_names(part(DECODER))?;
     unused.extend(others.into_iter().map(|name| format!("{DECODER}.{name}")));
     tensors.extend(of_decoder.into_iter().map(|(name, tensor)| (format!("{DECODER}.{name}"), tensor)));
+    tensors.extend(part(PROJECTION).into_iter().map(|(name, tensor)| (format!("{PROJECTION}.{name}"), tensor)));
     Ok(Pretrained { config: CaptionerShape { encoder, decoder }, tensors, unused })
 }
 
@@ -129,31 +153,6 @@ fn encoder_from(
     Ok(Pretrained { config, tensors, unused })
 }
 
-/// The tensors of a `VisionEncoderDecoderModel`, by part.
-#[derive(Default)]
-struct CaptionerParts {
-    /// Under the names of some encoder's file.
-    encoder: BTreeMap<String, Tensor>,
-    /// Under the names of some decoder's file.
-    decoder: BTreeMap<String, Tensor>,
-    /// Under its whole names.
-    projection: BTreeMap<String, Tensor>,
-    unused: Vec<String>,
-}
-
-fn split_captioner(tensors: BTreeMap<String, Tensor>) -> CaptionerParts {
-    let mut parts = CaptionerParts::default();
-    for (name, tensor) in tensors {
-        match name.split_once('.') {
-            Some((ENCODER, inner)) => drop(parts.encoder.insert(inner.to_owned(), tensor)),
-            Some((DECODER, inner)) => drop(parts.decoder.insert(inner.to_owned(), tensor)),
-            Some((PROJECTION, _)) => drop(parts.projection.insert(name, tensor)),
-            _ => parts.unused.push(name),
-        }
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +165,6 @@ mod tests {
         std::fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#).unwrap();
         std::fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
         let text = base::error::describe(&read_encoder(folder.path(), None).unwrap_err());
-        assert!(text.contains("pickle"), "{text}");
+        assert!(text.contains("pickle") && text.contains("AutoModel.from_pretrained"), "{text}");
     }
 }

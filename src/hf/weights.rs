@@ -1,10 +1,10 @@
-//! The weights of a model's folder: safetensors in one piece or in shards. No other format is opened.
+//! The weights of a model's folder: safetensors or pickles of torch, in one piece or in shards. No file is executed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
@@ -12,34 +12,55 @@ use crate::hf::folder::{read_config, read_json_of};
 use base::bounded_file::{self, MAX_TABLE_BYTES};
 use base::error::{WithHint as _, failure};
 use base::memory;
+use torch_pickle::WeightFile;
 
-/// Every tensor of the folder's `model.safetensors`, or of the shards that its index names, as f32.
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    Safetensors,
+    Pickle,
+}
+
+/// The files of a folder that may have its weights.
+struct Form {
+    name: &'static str,
+    format: Format,
+    is_index: bool,
+}
+
+/// From the one that is preferred to the last resort: the names of transformers, then those of open_clip.
+const FORMS: [Form; 6] = [
+    Form { name: "model.safetensors", format: Format::Safetensors, is_index: false },
+    Form { name: "model.safetensors.index.json", format: Format::Safetensors, is_index: true },
+    Form { name: "open_clip_model.safetensors", format: Format::Safetensors, is_index: false },
+    Form { name: "pytorch_model.bin", format: Format::Pickle, is_index: false },
+    Form { name: "pytorch_model.bin.index.json", format: Format::Pickle, is_index: true },
+    Form { name: "open_clip_pytorch_model.bin", format: Format::Pickle, is_index: false },
+];
+
+fn form_of(folder: &Path) -> Option<&'static Form> {
+    FORMS.iter().find(|form| folder.join(form.name).exists())
+}
+
+/// The file that [`read_tensors`] begins with, if it is one of pickles.
+pub fn pickled(folder: &Path) -> Option<&'static str> {
+    form_of(folder).filter(|form| form.format == Format::Pickle).map(|form| form.name)
+}
+
+/// Every tensor of real numbers in the folder's weights, as f32: of `model.safetensors`, or of the shards that its
+/// index names; without them, of `pytorch_model.bin` or its shards. Names of one tensor in a pickle share its memory.
 ///
 /// # Errors
-/// A folder without safetensors weights, a pickle in their place; a file that is missing, truncated or damaged.
+/// A folder without weights; a file that is missing, truncated or damaged; a pickle that asks for more than tensors.
 pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    let single = folder.join("model.safetensors");
-    if single.exists() {
-        return read_file(&single);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    if index.exists() {
-        return read_shards(folder, &index);
-    }
-    let pickles = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-    let hint = match pickles.iter().find(|name| folder.join(name).is_file()) {
-        Some(name) => format!(
-            "{name} is a pickle, which can run code and is not read. Convert it once in Python: \
-             {}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and copy the files of the tokenizer and the \
-             image processor to the new folder",
-            class_name(folder)
-        ),
-        None => {
-            "a model folder contains config.json and model.safetensors, or shards with model.safetensors.index.json"
-                .to_owned()
-        }
+    let Some(form) = form_of(folder) else {
+        return Err(failure(
+            format!("{} contains no model.safetensors", folder.display()),
+            "a model folder contains config.json and its weights: model.safetensors, or shards with \
+             model.safetensors.index.json, or the same of pytorch_model.bin",
+        ));
     };
-    Err(failure(format!("{} contains no model.safetensors", folder.display()), hint))
+    let path = folder.join(form.name);
+    if form.is_index { read_shards(folder, &path, form.format) } else { read_file(folder, &path, form.format) }
 }
 
 /// The class of transformers that the folder's `config.json` names.
@@ -49,7 +70,7 @@ fn class_name(folder: &Path) -> String {
     named.unwrap_or("AutoModel").to_owned()
 }
 
-fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
+fn read_shards(folder: &Path, index: &Path, format: Format) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let parsed = read_json_of(index, MAX_TABLE_BYTES)?;
     let map = parsed.get("weight_map").and_then(Value::as_object);
     let map = map.with_context(|| format!("{} has no weight_map", index.display()))?;
@@ -59,13 +80,67 @@ fn read_shards(folder: &Path, index: &Path) -> anyhow::Result<BTreeMap<String, T
             bail!("{} names the shard {shard:?}, which is not a plain file name", index.display());
         }
         let path = folder.join(shard);
-        tensors.extend(read_file(&path).hint(|| format!("{} lists it: download the missing shard", index.display()))?);
+        let found = read_file(folder, &path, format);
+        for (name, tensor) in found.hint(|| format!("{} lists it: download the missing shard", index.display()))? {
+            ensure!(!tensors.contains_key(&name), "{} has {name}, as another shard has", path.display());
+            tensors.insert(name, tensor);
+        }
+    }
+    Ok(tensors)
+}
+
+fn read_file(folder: &Path, path: &Path, format: Format) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    match format {
+        Format::Safetensors => read_safetensors(path),
+        Format::Pickle => read_pickle(path)
+            .with_context(|| format!("cannot use the pickle {}", path.display()))
+            .hint(|| way_out(folder)),
+    }
+}
+
+/// What to do about a pickle that is not read.
+fn way_out(folder: &Path) -> String {
+    format!(
+        "convert it once in Python, if you trust who made it: {}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), \
+         and copy the files of the tokenizer and the image processor to the new folder; or name a revision with \
+         safetensors, such as the pull request that converts a repository (owner/name@refs/pr/1)",
+        class_name(folder)
+    )
+}
+
+/// All tensors of a pickle of torch as f32 (integers are left out).
+fn read_pickle(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let mut file = WeightFile::open(path)?;
+    let wanted: BTreeMap<_, _> = file
+        .tensors()
+        .iter()
+        .filter(|(_, view)| view.element().is_real())
+        .map(|(a, b)| (a.clone(), b.clone()))
+        .collect();
+    let distinct: BTreeSet<_> = wanted.values().collect();
+    let values = distinct.iter().map(|view| view.num_values()).fold(0, u64::saturating_add);
+    let needed = values.saturating_mul(size_of::<f32>() as u64);
+    if let Some(available) = memory::available_bytes().filter(|&available| needed > available) {
+        bail!("its tensors take {needed} bytes of memory, but only {available} are available");
+    }
+    let mut made: HashMap<_, Tensor> = HashMap::new();
+    let mut tensors = BTreeMap::new();
+    for (name, view) in &wanted {
+        let tensor = match made.get(view) {
+            Some(tensor) => tensor.clone(),
+            None => {
+                let values = file.read(view).with_context(|| format!("cannot read the tensor {name}"))?;
+                Tensor::from_vec(values, view.shape(), &Device::Cpu)?
+            }
+        };
+        made.insert(view, tensor.clone());
+        tensors.insert(name.clone(), tensor);
     }
     Ok(tensors)
 }
 
 /// All tensors of a safetensors file as f32 (integers, such as position ids, are left out).
-fn read_file(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
+fn read_safetensors(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let bytes = read_weights(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = safetensors::SafeTensors::deserialize(&bytes)
         .with_context(|| format!("{} is not a valid safetensors file", path.display()))

@@ -7,9 +7,11 @@ use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
 
 use crate::model::initialization::Initializer;
-use crate::model::parameters::Parameters;
+use crate::model::lora::{DOWN, UP};
+use crate::model::parameters::{AdapterArithmetic, Parameters};
 use crate::model::role::{Kind, ParameterSpec, Part, Role};
-use ops::{GradientSink, Precision, Weight};
+use base::random::Stream;
+use ops::{Dropout, GradientSink, LowRank, Precision, Weight, WeightLayout};
 
 /// Where the gradient of the weight of this name goes.
 pub type SinkOf<'a> = dyn Fn(&str) -> GradientSink + 'a;
@@ -33,6 +35,7 @@ pub struct Builder<'a> {
     part: Part,
     depth: usize,
     connects: bool,
+    masks: Option<Dropout>,
 }
 
 impl Parameters {
@@ -61,7 +64,8 @@ pub fn record<T>(build: impl FnOnce(&Builder<'_>) -> anyhow::Result<T>) -> anyho
 impl<'a> Builder<'a> {
     fn new(source: Source<'a>) -> Self {
         let (part, depth) = (Part::Decoder, 0);
-        Self { source, precision: Precision::Full, sinks: None, prefix: String::new(), part, depth, connects: false }
+        let (precision, prefix, connects) = (Precision::Full, String::new(), false);
+        Self { source, precision, sinks: None, prefix, part, depth, connects, masks: None }
     }
 
     /// The same for a model whose matrix products have this `precision`.
@@ -72,6 +76,11 @@ impl<'a> Builder<'a> {
     /// The same for a model whose large weights pass their gradients to the sinks that `sinks` returns for their names.
     pub fn with_sinks(self, sinks: &'a SinkOf<'a>) -> Self {
         Self { sinks: Some(sinks), ..self }
+    }
+
+    /// The same for a model whose adapter drops values with the seed, update and examples of `masks`.
+    pub fn with_masks(self, masks: Dropout) -> Self {
+        Self { masks: Some(masks), ..self }
     }
 
     /// Precision of the model's matrix products.
@@ -104,16 +113,58 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// A parameter that does not exist or has another shape.
     pub fn tensor(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind) -> anyhow::Result<Tensor> {
-        Ok(self.get(name, shape, initializer, kind)?.0)
+        Ok(self.get(name, shape, initializer, kind, WeightLayout::OutIn)?.0)
     }
 
-    /// The parameter `PREFIX.name` as the weight of a matrix product.
+    /// The parameter `PREFIX.name` as the weight (out, in) of a matrix product.
     ///
     /// # Errors
     /// As [`Self::tensor`].
     pub fn weight(&self, name: &str, shape: &[usize], initializer: Initializer) -> anyhow::Result<Weight> {
-        let found = self.get(name, shape, initializer, Kind::Weight)?;
-        Ok(self.with_sink(name, found))
+        self.weight_of(name, shape, initializer, WeightLayout::OutIn)
+    }
+
+    /// The same of a weight (in, out), as GPT-2 has it.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn weight_in_out(&self, name: &str, shape: &[usize], initializer: Initializer) -> anyhow::Result<Weight> {
+        self.weight_of(name, shape, initializer, WeightLayout::InOut)
+    }
+
+    fn weight_of(
+        &self,
+        name: &str,
+        shape: &[usize],
+        initializer: Initializer,
+        layout: WeightLayout,
+    ) -> anyhow::Result<Weight> {
+        let found = self.get(name, shape, initializer, Kind::Weight, layout)?;
+        let weight = self.with_sink(name, found);
+        Ok(match self.beside(name)? {
+            Some(low_rank) => weight.with_low_rank(low_rank),
+            None => weight,
+        })
+    }
+
+    /// The adapter of the layer whose weight is called `name`.
+    fn beside(&self, name: &str) -> anyhow::Result<Option<LowRank>> {
+        let Source::Parameters { parameters, .. } = self.source else { return Ok(None) };
+        let Some(AdapterArithmetic { scaling, dropout }) = parameters.adapter() else { return Ok(None) };
+        let name = self.full_name(name);
+        let Some(layer) = name.strip_suffix(".weight") else { return Ok(None) };
+        let (down, up) = (format!("{layer}{DOWN}"), format!("{layer}{UP}"));
+        if parameters.get(&down).is_none() {
+            return Ok(None);
+        }
+        // A site for each layer that no other drawing knows; sites of layers of a decoder are small numbers.
+        let site = |masks: Dropout| {
+            let number = Stream::new(0, "dropout site", layer).next_u64() | 1 << 63;
+            Dropout { probability: dropout, ..masks }.site(number)
+        };
+        let (down, _) = self.fetch_whole(&down)?;
+        let (up, _) = self.fetch_whole(&up)?;
+        Ok(Some(LowRank { down, up, scaling, dropout: self.masks.map(site) }))
     }
 
     /// The bias `PREFIX.name`.
@@ -152,21 +203,36 @@ impl<'a> Builder<'a> {
 
     /// Keeps a parameter that the forward pass does not use, for export.
     pub fn store(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind) {
-        self.record(name, shape, initializer, kind, false);
+        self.record(name, shape, initializer, kind, WeightLayout::OutIn, false);
     }
 
-    fn record(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind, used: bool) {
+    fn record(
+        &self,
+        name: &str,
+        shape: &[usize],
+        initializer: Initializer,
+        kind: Kind,
+        layout: WeightLayout,
+        used: bool,
+    ) {
         if let Source::Recording(specs) = self.source {
             let role = Role { part: self.part, depth: self.depth, kind, used, connects: self.connects };
-            let spec = ParameterSpec { name: self.full_name(name), shape: shape.to_vec(), initializer, role };
+            let spec = ParameterSpec { name: self.full_name(name), shape: shape.to_vec(), initializer, role, layout };
             specs.borrow_mut().push(spec);
         }
     }
 
     /// The parameter, and whether it takes part in the backward pass.
-    fn get(&self, name: &str, shape: &[usize], initializer: Initializer, kind: Kind) -> anyhow::Result<(Tensor, bool)> {
+    fn get(
+        &self,
+        name: &str,
+        shape: &[usize],
+        initializer: Initializer,
+        kind: Kind,
+        layout: WeightLayout,
+    ) -> anyhow::Result<(Tensor, bool)> {
         if let Source::Recording(_) = self.source {
-            self.record(name, shape, initializer, kind, true);
+            self.record(name, shape, initializer, kind, layout, true);
             return Ok((without_values(shape)?, false));
         }
         let found = self.fetch(name)?;
@@ -177,9 +243,12 @@ impl<'a> Builder<'a> {
     }
 
     fn fetch(&self, name: &str) -> anyhow::Result<(Tensor, bool)> {
-        let name = self.full_name(name);
+        self.fetch_whole(&self.full_name(name))
+    }
+
+    fn fetch_whole(&self, name: &str) -> anyhow::Result<(Tensor, bool)> {
         let Source::Parameters { parameters, tracked } = self.source else { bail!("{name}: nothing to fetch from") };
-        let parameter = parameters.get(&name).with_context(|| format!("the model has no parameter {name}"))?;
+        let parameter = parameters.get(name).with_context(|| format!("the model has no parameter {name}"))?;
         // A frozen weight is handed out detached, or candle would compute its gradient all the same.
         let tracked = tracked && parameter.trainable;
         let values = if tracked { parameter.var.as_tensor().clone() } else { parameter.var.as_detached_tensor() };

@@ -12,7 +12,7 @@ use crate::model::encoders::{EncoderConfig, ImageEncoder};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{Cut, Linear};
 use crate::model::parameters::Parameters;
-use crate::model::role::{EncoderTraining, ParameterSpec, Part};
+use crate::model::role::{ParameterSpec, Part, Trained};
 
 /// Everything that decides a captioner's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,14 +40,25 @@ impl CaptionerShape {
         record(|builder| Captioner::build(self, builder))
     }
 
-    /// Whether the widths differ, so that a projection stands between encoder and decoder.
+    /// Whether a projection stands between encoder and decoder: the cross-attention takes states of another width than
+    /// the encoder's.
     pub fn has_projection(&self) -> bool {
-        self.encoder.hidden_size() != self.decoder.hidden_size()
+        self.encoder.hidden_size() != self.decoder.cross_attention_width()
     }
 
-    /// Freezes the parameters of the encoder that are not to be trained.
-    pub fn freeze(&self, parameters: &mut Parameters, training: EncoderTraining) {
-        parameters.freeze_unless(|role| training.trains(role, self.encoder.num_layers()));
+    /// The path of a layer in the memory of transformers' model, by its name in files.
+    pub fn module_path(&self, layer: &str) -> String {
+        match layer.split_once('.') {
+            Some((ENCODER, inner)) => format!("{ENCODER}.{}", self.encoder.module_path(inner)),
+            Some((DECODER, inner)) => format!("{DECODER}.{}", self.decoder.module_path(inner)),
+            _ => layer.to_owned(),
+        }
+    }
+
+    /// Freezes the parameters that are not to be trained.
+    pub fn freeze(&self, parameters: &mut Parameters, trained: impl Into<Trained>) {
+        let trained = trained.into();
+        parameters.freeze_unless(|role| trained.trains(role, self.encoder.num_layers()));
     }
 }
 
@@ -67,7 +78,7 @@ impl Captioner {
     pub fn build(shape: &CaptionerShape, builder: &Builder<'_>) -> Result<Self> {
         let encoder = shape.encoder.build(&builder.part(Part::Encoder, ENCODER))?;
         let projection = || {
-            let (input, output) = (shape.encoder.hidden_size(), shape.decoder.hidden_size());
+            let (input, output) = (shape.encoder.hidden_size(), shape.decoder.cross_attention_width());
             // What torch.nn.Linear begins with.
             let uniform = Initializer::Uniform((input as f64).powf(-0.5));
             let builder = builder.part(Part::Projection, PROJECTION).connecting();
@@ -95,7 +106,8 @@ impl Captioner {
         cut(states)
     }
 
-    /// The encoder's hidden states to each decoder block's keys and values (B, N, 2 D).
+    /// The encoder's hidden states to the keys and values of the decoder's blocks: see
+    /// [`TextDecoder::cross_key_values`].
     ///
     /// # Errors
     /// States of another width.

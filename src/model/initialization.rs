@@ -1,4 +1,4 @@
-//! How parameters begin, as transformers initialises GPT-2, ViT and CLIP. Each is drawn from a stream of its own name.
+//! How parameters begin, as transformers initialises each family. Each is drawn from a stream of its own name.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -11,6 +11,8 @@ pub enum Initializer {
     Zeros,
     /// All 1.
     Ones,
+    /// All this.
+    Constant(f64),
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
     /// Normal with mean 0 and this standard deviation, redrawn beyond two of them.
@@ -20,6 +22,11 @@ pub enum Initializer {
 }
 
 impl Initializer {
+    /// `torch.nn.init.xavier_uniform_` of a weight `[output, input]`.
+    pub fn xavier_uniform(input: usize, output: usize) -> Self {
+        Self::Uniform((6.0 / (input + output) as f64).sqrt())
+    }
+
     /// First values of the parameter `name`: a function of (seed, name, shape) only.
     ///
     /// # Errors
@@ -29,6 +36,7 @@ impl Initializer {
         let mut next = || match self {
             Self::Zeros => 0.0,
             Self::Ones => 1.0,
+            Self::Constant(value) => value,
             Self::Normal(deviation) => deviation * stream.normal(),
             Self::TruncatedNormal(deviation) => deviation * truncated(&mut stream),
             Self::Uniform(bound) => bound * (2.0 * stream.uniform() - 1.0),

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use candle_core::{DType, Device, DeviceLocation, Tensor, Var};
 
-use crate::model::role::{ParameterSpec, Role};
+use crate::model::lora::{DOWN, LoraConfig, UP, merge};
+use crate::model::role::{Kind, ParameterSpec, Role};
 use crate::model::weight_fit::check_fit;
+use ops::WeightLayout;
 
 #[derive(Clone, Debug)]
 pub struct Parameter {
@@ -19,12 +21,26 @@ pub struct Parameter {
     pub trainable: bool,
     /// What it is.
     pub role: Role,
+    /// The order of the dimensions of a weight.
+    pub layout: WeightLayout,
+    /// Whether it is, unchanged, in the files that an adapter was trained for, and in no checkpoint.
+    pub in_base: bool,
+}
+
+/// How the adapter among the parameters is computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdapterArithmetic {
+    /// Factor on its products.
+    pub scaling: f64,
+    /// Dropout of their input while training.
+    pub dropout: f64,
 }
 
 /// All parameters of a model, by name.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     entries: BTreeMap<String, Parameter>,
+    adapter: Option<AdapterArithmetic>,
 }
 
 impl Parameters {
@@ -71,12 +87,18 @@ impl Parameters {
                 Some(tensor) => tensor.to_dtype(dtype)?.to_device(device)?,
                 None => spec.initializer.draw(seed, &spec.name, &spec.shape, dtype, device)?,
             };
-            let parameter = Parameter { var: Var::from_tensor(&tensor)?, trainable: spec.role.used, role: spec.role };
+            let parameter = Parameter {
+                var: Var::from_tensor(&tensor)?,
+                trainable: spec.role.used,
+                role: spec.role,
+                layout: spec.layout,
+                in_base: false,
+            };
             if entries.insert(spec.name.clone(), parameter).is_some() {
                 bail!("the parameter {} is declared twice", spec.name);
             }
         }
-        Ok(Self { entries })
+        Ok(Self { entries, adapter: None })
     }
 
     /// All parameters in the order of their names.
@@ -99,6 +121,57 @@ impl Parameters {
         for parameter in self.entries.values_mut() {
             parameter.trainable &= keep(parameter.role);
         }
+    }
+
+    /// The same, whose adapter is computed as `lora` says.
+    #[must_use]
+    pub fn adapted_by(self, lora: &LoraConfig) -> Self {
+        Self { adapter: Some(AdapterArithmetic { scaling: lora.scaling(), dropout: lora.dropout }), ..self }
+    }
+
+    /// How the adapter is computed, where there is one.
+    pub fn adapter(&self) -> Option<AdapterArithmetic> {
+        self.adapter
+    }
+
+    /// Marks the parameters that are, unchanged, in the files that the adapter is trained for.
+    pub fn mark_base(&mut self, is_in_base: impl Fn(&str, &Parameter) -> bool) {
+        for (name, parameter) in &mut self.entries {
+            parameter.in_base = is_in_base(name, parameter);
+        }
+    }
+
+    /// Takes over the base of `other`, with its storage.
+    pub fn share_base(&mut self, other: &Self) {
+        let base = other.entries.iter().filter(|(_, parameter)| parameter.in_base);
+        self.entries.extend(base.map(|(name, parameter)| (name.clone(), parameter.clone())));
+    }
+
+    /// The parameters without the adapter, whose products are added to the weights if `merged`. All others are shared.
+    ///
+    /// # Errors
+    /// Half an adapter; no memory for the changed weights.
+    pub fn without_adapter(&self, merged: bool) -> anyhow::Result<Self> {
+        let mut entries = self.entries.clone();
+        entries.retain(|_, parameter| parameter.role.kind != Kind::Adapter);
+        for (layer, [down, up]) in self.adapters().filter(|_| merged) {
+            let (Some(adapter), Some(parameter)) = (self.adapter, entries.get_mut(&format!("{layer}.weight"))) else {
+                bail!("the adapter of {layer} has nothing beside it");
+            };
+            let factors = [down.as_detached_tensor(), up.as_detached_tensor()];
+            let weight = parameter.var.as_detached_tensor();
+            let weight = merge(&weight, parameter.layout, factors.each_ref(), adapter.scaling)?;
+            parameter.var = Var::from_tensor(&weight)?;
+        }
+        Ok(Self { entries, adapter: None })
+    }
+
+    /// The adapted layers, each with A and B.
+    pub fn adapters(&self) -> impl Iterator<Item = (&str, [&Var; 2])> {
+        self.entries.iter().filter_map(|(name, down)| {
+            let layer = name.strip_suffix(DOWN)?;
+            Some((layer, [&down.var, &self.entries.get(&format!("{layer}{UP}"))?.var]))
+        })
     }
 
     /// The number of the GPU that they are on; none when they are on the CPU.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::initialization::Initializer;
+use ops::WeightLayout;
 
 /// The part of a captioner that a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +23,12 @@ pub enum Kind {
     Weight,
     /// Added to a product.
     Bias,
-    /// Weight or bias of a normalisation.
+    /// Weight or bias of a normalisation; a layer scale.
     Norm,
     /// A table of tokens or positions, a class token.
     Embedding,
+    /// A factor of the product of low rank beside a weight; it is always trained.
+    Adapter,
 }
 
 /// Everything about a parameter that decides how it is trained and where its first values come from.
@@ -54,6 +57,8 @@ pub struct ParameterSpec {
     pub initializer: Initializer,
     /// What it is.
     pub role: Role,
+    /// The order of the dimensions of a weight.
+    pub layout: WeightLayout,
 }
 
 /// Which parameters of the encoder are trained.
@@ -76,5 +81,46 @@ impl EncoderTraining {
             (Part::Encoder, Self::Frozen) => false,
             (Part::Encoder, Self::LastBlocks(count)) => role.depth + count > num_blocks,
         }
+    }
+}
+
+/// What is trained of a captioner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trained {
+    /// Of the encoder, unless it is adapted.
+    pub encoder: EncoderTraining,
+    /// With an adapter, the parts that it is in.
+    pub adapted: Option<AdaptedParts>,
+}
+
+/// The parts that have an adapter: of their own parameters none are trained but those that are new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdaptedParts {
+    pub encoder: bool,
+    /// The decoder, and a projection that comes with it.
+    pub decoder: bool,
+    /// Whether what connects encoder and decoder is new: no file had both.
+    pub has_new_connections: bool,
+}
+
+impl Trained {
+    /// Whether a parameter of a captioner whose encoder has `num_blocks` blocks is trained.
+    pub fn trains(self, role: Role, num_blocks: usize) -> bool {
+        if role.kind == Kind::Adapter {
+            return true;
+        }
+        match (role.part, self.adapted) {
+            (Part::Encoder, Some(AdaptedParts { encoder: true, .. })) => false,
+            (Part::Projection | Part::Decoder, Some(AdaptedParts { decoder: true, has_new_connections, .. })) => {
+                role.connects && has_new_connections
+            }
+            _ => self.encoder.trains(role, num_blocks),
+        }
+    }
+}
+
+impl From<EncoderTraining> for Trained {
+    fn from(encoder: EncoderTraining) -> Self {
+        Self { encoder, adapted: None }
     }
 }

@@ -61,6 +61,7 @@ mod tests {
             shape: vec![2, 3],
             initializer: Initializer::Zeros,
             role: Role { part: Part::Decoder, depth: 0, kind: Kind::Weight, used: true, connects: false },
+            layout: ops::WeightLayout::OutIn,
         };
         names.iter().map(spec).collect()
     }

@@ -27,3 +27,9 @@ impl Renamed {
         Ok(())
     }
 }
+
+/// Whether two tensors of a file are the same parameter, stored under both of its names.
+pub fn is_equal(a: &Tensor, b: &Tensor) -> bool {
+    let values = |tensor: &Tensor| tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).ok();
+    a.dims() == b.dims() && values(a).is_some_and(|values_of_a| Some(values_of_a) == values(b))
+}

@@ -1,4 +1,4 @@
-//! A model that is ready to caption: from a checkpoint of a run, or from the folder of a `VisionEncoderDecoderModel`.
+//! A model that is ready to caption: from a checkpoint of a run, or from a folder of transformers.
 
 use std::path::Path;
 
@@ -10,12 +10,13 @@ use crate::data::prompts::Prompt;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
-use crate::hf::notes::{UNFIT_HINT, new_note, unfit, unused_note};
+use crate::hf::notes::{UNFIT_HINT, new_note, pickle_note, unfit, unused_note};
 use crate::hf::read::read_captioner;
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::decoders::DecoderConfig;
 use crate::model::parameters::Parameters;
 use crate::model::weight_fit::check_fit;
+use crate::run::checkpoint::adapter_base::{FindBase, nowhere_else};
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::checkpoint::reader::read_model;
 use crate::tokenizer::CaptionTokenizer;
@@ -46,12 +47,21 @@ impl CaptioningModel {
     /// # Errors
     /// A file or folder that cannot be used; weights that do not fit their description.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        Self::open_with(path, device, &nowhere_else)
+    }
+
+    /// As [`Self::open`]; `find` is asked for the weights that the checkpoint of an adapter lacks if they are not where
+    /// they were.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(path: &Path, device: &Device, find: &FindBase<'_>) -> Result<Self> {
         // The folder of a run or of its checkpoints contains no config.json; the checkpoint reader says what to give
         // instead.
         if path.is_dir() && !path.join("checkpoints").is_dir() && path.file_name().is_none_or(|n| n != "checkpoints") {
             return Self::from_folder(path, device);
         }
-        let checkpoint = read_model(path)?;
+        let checkpoint = read_model(path)?.with_base(find)?;
         let parameters = checkpoint.parameters(device)?;
         let metadata = checkpoint.metadata;
         Ok(Self {
@@ -87,7 +97,8 @@ impl CaptioningModel {
         let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;
         let (tokenizer, _) = read_tokenizer(folder, &defaults, &found.config.decoder)?;
         let specs = found.config.parameter_specs()?;
-        let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
+        let mut notes: Vec<String> =
+            pickle_note(folder).into_iter().chain(unused_note(folder, &found.unused)).collect();
         let new = check_fit(&specs, &found.tensors, |spec| !spec.role.used)
             .with_context(|| unfit(folder))
             .hint(|| UNFIT_HINT)?;

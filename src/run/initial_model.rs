@@ -2,25 +2,26 @@
 //! scratch, and the config with what such a folder settles.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
 
-use crate::config::{self, EncoderTraining, RunConfig};
+use crate::config::{self, EncoderTraining, ModelConfig, RunConfig, TokenizerKind};
 use crate::data::prompts::prompt_of;
 use crate::data::split::SplitIndices;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
-use crate::hf::notes::{UNFIT_HINT, new_note, unused_note};
-use crate::hf::read::{read_captioner, read_decoder, read_encoder, read_encoder_config};
+use crate::hf::notes::{UNFIT_HINT, new_note, pickle_note, smoothing_note, unused_note};
+use crate::hf::read::{image_size_for, read_captioner, read_decoder, read_encoder, read_encoder_config};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::EncoderConfig;
 use crate::model::parameters::Parameters;
-use crate::model::role::{ParameterSpec, Part};
+use crate::model::role::{ParameterSpec, Part, Trained};
 use crate::model::weight_fit::check_fit;
 use crate::tokenizer::CaptionTokenizer;
 use base::error::{WithHint as _, failure, usage_error};
@@ -29,7 +30,7 @@ use datasets::prepared::Dataset;
 use pixels::image_processor::{FolderProcessing, ImageProcessor};
 
 /// The local folders for the names in the config.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFolders {
     /// Of `model.init_from`.
     pub captioner: Option<PathBuf>,
@@ -40,11 +41,33 @@ pub struct ModelFolders {
 }
 
 impl ModelFolders {
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.captioner, &self.encoder, &self.decoder].into_iter().flatten()
+    }
+
+    /// The folders for a text.
+    pub fn list(&self) -> String {
+        let shown: Vec<String> = self.all().map(|folder| folder.display().to_string()).collect();
+        shown.join(" and ")
+    }
+
+    /// Whether all of them are there.
+    pub fn exist(&self) -> bool {
+        self.all().all(|folder| folder.is_dir())
+    }
+
+    /// The same with full paths.
+    #[must_use]
+    pub fn in_full(&self) -> Self {
+        let full = |folder: &Option<PathBuf>| {
+            folder.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
+        };
+        Self { captioner: full(&self.captioner), encoder: full(&self.encoder), decoder: full(&self.decoder) }
+    }
+
     /// What cannot be used when the weights do not fit.
     fn describe(&self) -> String {
-        let folders = [&self.captioner, &self.encoder, &self.decoder];
-        let shown: Vec<String> = folders.into_iter().flatten().map(|folder| folder.display().to_string()).collect();
-        format!("cannot use the weights in {}", shown.join(" and "))
+        format!("cannot use the weights in {}", self.list())
     }
 }
 
@@ -95,7 +118,8 @@ impl InitialModel {
         let shape = CaptionerShape { encoder, decoder };
         check_shape(&shape, &config)?;
         let specs = shape.parameter_specs()?;
-        check_memory(&specs, &shape, config.model.encoder.train, memory::available_bytes())?;
+        let with_adapter = config.model.parameter_specs(&shape)?;
+        check_memory(&with_adapter, &shape, config.model.trained(), memory::available_bytes())?;
         let scratch_encoder = !config.model.encoder.pretrained;
         let scratch_decoder = !config.model.brings_decoder();
         let is_whole = folders.captioner.is_some();
@@ -110,16 +134,41 @@ impl InitialModel {
         let is_noteworthy = |name: &String| specs.iter().any(|spec| spec.name == *name && !is_scratch(spec));
         let new: Vec<String> = new.into_iter().filter(is_noteworthy).collect();
         notes.extend(new_note(&new));
-        let mut parameters = Parameters::create(&specs, tensors, config.seed, DType::F32, device)?;
-        shape.freeze(&mut parameters, config.model.encoder.train);
+        let loaded: BTreeSet<String> = tensors.keys().cloned().collect();
+        let mut parameters = Parameters::create(&with_adapter, tensors, config.seed, DType::F32, device)?;
+        shape.freeze(&mut parameters, config.model.trained());
+        if let Some(lora) = &config.model.lora {
+            parameters = parameters.adapted_by(lora);
+            parameters.mark_base(|name, parameter| !parameter.trainable && loaded.contains(name));
+        }
         Ok(Self { config, shape, parameters, tokenizer, processor, notes })
     }
+}
+
+/// The tensors of the pretrained parts that the config names, by parameter name.
+///
+/// # Errors
+/// Folders that cannot be used.
+pub fn read_tensors(model: &ModelConfig, folders: &ModelFolders) -> Result<BTreeMap<String, Tensor>> {
+    let image_size = model.encoder.image_size;
+    if let Some(folder) = &folders.captioner {
+        return Ok(read_captioner(folder, image_size)?.tensors);
+    }
+    let mut tensors = BTreeMap::new();
+    if let Some(folder) = folders.encoder.as_ref().filter(|_| model.encoder.pretrained) {
+        tensors.extend(read_encoder(folder, image_size)?.into_part(ENCODER));
+    }
+    if let Some(folder) = &folders.decoder {
+        tensors.extend(read_decoder(folder)?.into_part(DECODER));
+    }
+    Ok(tensors)
 }
 
 /// A captioner with all that it brings.
 fn whole(config: RunConfig, folder: &Path) -> Result<Parts> {
     let found = read_captioner(folder, config.model.encoder.image_size)?;
-    let mut notes: Vec<String> = unused_note(folder, &found.unused).into_iter().collect();
+    let mut notes: Vec<String> = pickle_note(folder).into_iter().chain(unused_note(folder, &found.unused)).collect();
+    notes.extend(smoothing_note(folder, &read_config(folder)?, config.training.label_smoothing));
     let CaptionerShape { encoder, decoder } = found.config;
     let processor = read_processor(folder, &encoder, &mut notes)?;
     let (config, decoder, tokenizer) = settle_decoder(config, decoder, folder)?;
@@ -134,6 +183,7 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
             let found = read_encoder(folder, config.model.encoder.image_size)?;
             let encoder = found.config.clone();
             let processor = read_processor(folder, &encoder, &mut notes)?;
+            notes.extend(pickle_note(folder));
             notes.extend(unused_note(folder, &found.unused));
             tensors.extend(found.into_part(ENCODER));
             (encoder, processor)
@@ -143,6 +193,7 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
     let (config, decoder, tokenizer) = match &folders.decoder {
         Some(folder) => {
             let found = read_decoder(folder)?;
+            notes.extend(pickle_note(folder));
             notes.extend(unused_note(folder, &found.unused));
             let decoder = found.config.clone();
             tensors.extend(found.into_part(DECODER));
@@ -201,6 +252,12 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
     {
         return Ok(tokenizer);
     }
+    if let (TokenizerKind::WordPiece, Some(directory)) = (config.tokenizer.kind, &config.tokenizer.directory) {
+        return Err(usage_error(
+            format!("tokenizer.kind is \"word_piece\", but there is no tokenizer in {}", directory.display()),
+            "a WordPiece is not trained here: put tokenizer.json or vocab.txt there, or train a \"byte_level_bpe\"",
+        ));
+    }
     let captions: Vec<Cow<'_, str>> = split
         .train
         .iter()
@@ -231,7 +288,11 @@ fn scratch_encoder(
             ));
         }
     };
-    if let Some(image_size) = section.image_size {
+    let image_size = match folder {
+        Some(folder) => image_size_for(folder, &encoder, section.image_size),
+        None => section.image_size,
+    };
+    if let Some(image_size) = image_size {
         encoder.set_image_size(image_size);
     }
     check_encoder(&encoder)?;
@@ -271,10 +332,10 @@ fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
 fn check_memory(
     specs: &[ParameterSpec],
     shape: &CaptionerShape,
-    training: EncoderTraining,
+    trained: Trained,
     available: Option<u64>,
 ) -> Result<()> {
-    let copies = |spec: &ParameterSpec| if training.trains(spec.role, shape.encoder.num_layers()) { 4.0 } else { 1.0 };
+    let copies = |spec: &ParameterSpec| if trained.trains(spec.role, shape.encoder.num_layers()) { 4.0 } else { 1.0 };
     let values = |spec: &ParameterSpec| spec.shape.iter().map(|&size| size as f64).product::<f64>();
     let needed: f64 = specs.iter().map(|spec| copies(spec) * values(spec) * size_of::<f32>() as f64).sum();
     match available {

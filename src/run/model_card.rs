@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::config::{self, RunConfig};
+use crate::hf::layouts::Layout;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::markdown::plain as plain_markdown;
@@ -17,31 +18,16 @@ library_name: transformers
 pipeline_tag: image-to-text
 tags:
 - image-captioning
-- vision-encoder-decoder
+- LAYOUT
 - caption-train
 ";
 
-const USE: &str = r#"## Use
-
-```python
-from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
-
-folder = "FOLDER_OR_ID"
-model = VisionEncoderDecoderModel.from_pretrained(folder)
-processor = AutoImageProcessor.from_pretrained(folder)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-
-pixel_values = processor(Image.open("picture.jpg").convert("RGB"), return_tensors="pt").pixel_values
-print(tokenizer.decode(model.generate(pixel_values)[0], skip_special_tokens=True))
-```
-
-or, without Python:
+const WITHOUT_PYTHON: &str = "or, without Python:
 
 ```sh
 caption-train caption --checkpoint FOLDER_OR_ID picture.jpg
 ```
-"#;
+";
 
 /// What a card says beside what the model says of itself.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +56,7 @@ impl Card {
 }
 
 /// The card of `model`.
-pub fn render(model: &CaptioningModel, card: &Card) -> String {
+pub fn render(model: &CaptioningModel, layout: &Layout, card: &Card) -> String {
     let title = plain_markdown(&card.title);
     let (encoder, decoder) = (&model.shape.encoder, &model.shape.decoder);
     let base = model.training.as_ref().map(base_models).unwrap_or_default();
@@ -102,8 +88,10 @@ pub fn render(model: &CaptioningModel, card: &Card) -> String {
     let dataset = model.training.as_ref().and_then(|training| training.config.data.dataset.as_deref());
     let index = model_index(card, dataset.unwrap_or("a data set of its own"));
     let scores = scores_section(card);
-    let body = format!("# {title}\n\n{architecture}{prompt}\n{USE}{scores}{training}");
-    format!("{FRONT_MATTER}{base_key}{index}---\n\n{}", visible::lines(&body))
+    let usage = format!("## Use\n\n```python\n{}```\n\n{WITHOUT_PYTHON}", layout.python);
+    let body = format!("# {title}\n\n{architecture}{prompt}\n{usage}{scores}{training}");
+    let front_matter = FRONT_MATTER.replace("LAYOUT", layout.model_type);
+    format!("{front_matter}{base_key}{index}---\n\n{}", visible::lines(&body))
 }
 
 /// The scores as the Hub reads them.

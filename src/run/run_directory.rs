@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
+use crate::tokenizer::CaptionTokenizer;
 use crate::training::train_state::TrainState;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure};
@@ -265,7 +266,7 @@ fn is_written_by_a_run(name: &str) -> bool {
     let split = name.strip_suffix(".json").map(|split| split.strip_suffix(".scores").unwrap_or(split));
     matches!(name, "config.toml" | "config.resolved.toml" | "environment.json" | "wandb.json" | "report.html")
         || matches!(name, METRICS | RESULTS | STATUS)
-        || matches!(name, "tokenizer.json" | "vocab.json" | "merges.txt")
+        || CaptionTokenizer::is_file(name)
         || split.is_some_and(|split| matches!(split, "train" | "val" | "test"))
         || is_checkpoint(name)
 }

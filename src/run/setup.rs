@@ -19,6 +19,7 @@ use crate::data::prompts::Prompts;
 use crate::data::split::{SplitIndices, split_images};
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
+use crate::run::checkpoint::adapter_base::Base;
 use crate::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION};
 use crate::run::checkpoint::reader::Checkpoint;
 use crate::run::initial_model::{InitialModel, ModelFolders};
@@ -58,6 +59,8 @@ pub struct Setup {
     pub plan: RunPlan,
     /// What the user should know about where the weights come from.
     pub notes: Vec<String>,
+    /// The weights that the adapter is trained for.
+    pub base: Option<Base>,
 }
 
 impl Setup {
@@ -71,12 +74,13 @@ impl Setup {
         let InitialModel { config, shape, parameters, tokenizer, processor, notes } =
             InitialModel::make(config, folders, &dataset, &split, device)?;
         let optimizer = Optimizer::new(&parameters, &shape, &config.optimizer)?;
+        let base = Base::of(&parameters, folders)?;
         let state = TrainState::default();
         let setup = Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, state)?;
-        Ok(Self { notes, ..setup })
+        Ok(Self { notes, base, ..setup })
     }
 
-    /// A run that is resumed. `config` is that of the checkpoint with what the user changed.
+    /// A run that is resumed from a checkpoint with its base. `config` is that of the checkpoint with what the user changed.
     ///
     /// # Errors
     /// Another data set than that of the checkpoint; tensors that do not fit.
@@ -98,14 +102,15 @@ impl Setup {
         let tokenizer = metadata.read_tokenizer(&config.tokenizer)?;
         let shape = metadata.shape.clone();
         let mut parameters = checkpoint.parameters(device)?;
-        shape.freeze(&mut parameters, config.model.encoder.train);
+        shape.freeze(&mut parameters, config.model.trained());
         let mut optimizer = Optimizer::new(&parameters, &shape, &config.optimizer)?;
         optimizer
             .restore(checkpoint.moments, checkpoint.metadata.optimizer_step)
             .context("the optimizer state of the checkpoint does not fit its config")?;
         let processor = checkpoint.metadata.image_processor;
-        let state = checkpoint.metadata.state;
-        Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, state)
+        let (state, base) = (checkpoint.metadata.state, checkpoint.metadata.base);
+        let setup = Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, state)?;
+        Ok(Self { base, ..setup })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a run, put together in one place")]
@@ -181,6 +186,7 @@ impl Setup {
             meteor: Arc::new(meteor),
             plan,
             notes: Vec::new(),
+            base: None,
         })
     }
 
@@ -211,6 +217,7 @@ impl Setup {
             tokenizer: self.tokenizer.to_json()?,
             dataset_digest: self.dataset.digest.clone(),
             tensors_digest: String::new(),
+            base: self.base.clone(),
         })
     }
 

@@ -2,24 +2,28 @@
 //!
 //! - Its ids are 0 to n - 1, each token has one of its own, and n is at most `tokenizer.vocab_size`.
 //! - It has the special tokens that the config names, and no text of a caption makes one of them.
-//! - A caption that is encoded and decoded is the same text, lower-cased if the config says so.
+//! - A caption that is encoded and decoded by a byte-level BPE is the same text, lower-cased if the config says so. A
+//!   WordPiece loses accents and unknown words, as BERT does.
 //! - A caption is always encoded in the same way, and to no more than its length. This is not seen from outside: each
 //!   kind says which models and parts of a `tokenizer.json` keep to it.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::Context as _;
+use serde_json::Value;
 use tokenizers::{AddedToken, NormalizedString, Normalizer as _, Tokenizer};
 
+use super::kind::Kind;
 use crate::config::TokenizerConfig;
+use base::bounded_file::{self, MAX_TABLE_BYTES};
 use base::error::{failure, usage_error};
 use base::visible::quoted;
 
 /// What to do about a damaged file.
 pub(super) const ANEW: &str = "download the file again from its source";
-/// What to do about a tokenizer of a kind that is not known.
-pub(super) const KNOWN_KINDS: &str =
-    "use a byte-level BPE tokenizer, such as GPT-2's, or let a new tokenizer be trained";
 /// Bytes of a token: several times those of the longest in use.
 const MAX_TOKEN_BYTES: usize = 1000;
 
@@ -47,7 +51,14 @@ pub(super) struct Accepted {
 ///
 /// # Errors
 /// The first requirement that it does not meet.
-pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Accepted> {
+pub(super) fn accept(mut inner: Tokenizer, kind: &Kind, config: &TokenizerConfig) -> anyhow::Result<Accepted> {
+    if kind.name != config.kind {
+        let (written, found) = (config.kind.as_str(), kind.name.as_str());
+        return Err(usage_error(
+            format!("tokenizer.kind is {written:?} in the config, but the tokenizer is of the kind {found:?}"),
+            format!("write tokenizer.kind = {found:?}, or give the folder of another tokenizer"),
+        ));
+    }
     let id_of = |key: &str, text: &str| {
         inner.token_to_id(text).ok_or_else(|| {
             usage_error(
@@ -62,7 +73,10 @@ pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::
         end: id_of("end_token", &config.end_token)?,
         unk: id_of("unk_token", &config.unk_token)?,
     };
-    inner.add_special_tokens(special_tokens(config)).map_err(anyhow::Error::from_boxed)?;
+    let of_kind = kind.special_tokens.iter().filter(|text| inner.token_to_id(text).is_some());
+    let of_kind: Vec<AddedToken> = of_kind.map(|&text| AddedToken::from(text, true)).collect();
+    let specials = special_tokens(config).into_iter().chain(of_kind);
+    inner.add_special_tokens(specials).map_err(anyhow::Error::from_boxed)?;
     inner.set_encode_special_tokens(true);
     let vocab_size = dense_vocab_size(&inner)?;
     if vocab_size > config.vocab_size {
@@ -83,7 +97,7 @@ pub(super) fn accept(mut inner: Tokenizer, config: &TokenizerConfig) -> anyhow::
         ));
     }
     check_captions_make_no_special_token(&inner, special_ids, config)?;
-    check_text_survives(&inner)?;
+    (kind.check_text)(&inner)?;
     Ok(Accepted { inner, special_ids, vocab_size })
 }
 
@@ -101,19 +115,6 @@ fn check_captions_make_no_special_token(
                 "write special tokens with brackets, such as <end>",
             ));
         }
-    }
-    Ok(())
-}
-
-/// A vocabulary of words, for instance, would lose the spaces.
-fn check_text_survives(inner: &Tokenizer) -> anyhow::Result<()> {
-    let text = "a man, two dogs";
-    let decoded = decode(inner, &encode(inner, text)?)?;
-    if decoded != text {
-        return Err(failure(
-            format!("the tokenizer is not byte-level: it turns {text:?} into {}", quoted(&decoded)),
-            KNOWN_KINDS,
-        ));
     }
     Ok(())
 }
@@ -200,4 +201,29 @@ pub(super) fn check_tokens<'a>(vocab: impl Iterator<Item = (&'a str, Option<u64>
         }
     }
     Ok(())
+}
+
+/// The tokens of a model in a `tokenizer.json`, in the order of their ids.
+pub(super) fn vocab_of(model: &Value) -> Vec<(&str, u64)> {
+    let vocab = model["vocab"].as_object().into_iter().flatten();
+    let mut entries: Vec<(&str, u64)> = vocab.filter_map(|(text, id)| Some((text.as_str(), id.as_u64()?))).collect();
+    entries.sort_by_key(|&(_, id)| id);
+    entries
+}
+
+/// Whether there is such a name, be it that of a link that leads nowhere: it is not to be replaced.
+pub(super) fn is_there(path: &Path) -> anyhow::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot look for {}", path.display())),
+    }
+}
+
+/// The text of a file of a tokenizer.
+///
+/// # Errors
+/// A file that cannot be read or is larger than any such file.
+pub(super) fn read(path: &Path) -> anyhow::Result<String> {
+    bounded_file::read_text(path, MAX_TABLE_BYTES).with_context(|| format!("cannot read {}", path.display()))
 }

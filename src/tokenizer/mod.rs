@@ -1,5 +1,5 @@
-//! Captions to ids and back (on the `tokenizers` crate). What is required of a tokenizer is in `contract.rs`; the one
-//! kind of it is byte-level BPE.
+//! Captions to ids and back (on the `tokenizers` crate). What is required of a tokenizer is in `contract.rs`; its kinds
+//! are byte-level BPE and WordPiece.
 //!
 //! No special token is ever made from the text of a caption: where one belongs is decided by who builds a sequence, not
 //! by what a caption says.
@@ -7,28 +7,31 @@
 mod byte_level_bpe;
 mod contract;
 mod files;
+mod kind;
+mod kinds;
 mod model_check;
 mod parts;
 mod pretrained;
+mod raw;
+mod word_piece;
 
 use anyhow::Context as _;
 use tokenizers::Tokenizer;
 
 use crate::config::TokenizerConfig;
 use base::digest::sha256;
-use base::visible;
 use contract::Accepted;
+use kind::Kind;
+use raw::{Raw, raw_from_json};
 
 pub use contract::SpecialIds;
 pub use pretrained::ModelTokenIds;
-
-/// Length in characters to which an error of the tokenizers crate is cut.
-const MAX_QUOTED: usize = 200;
 
 /// A vocabulary that turns captions into ids and back.
 #[derive(Clone, Debug)]
 pub struct CaptionTokenizer {
     inner: Tokenizer,
+    kind: &'static Kind,
     special_ids: SpecialIds,
     vocab_size: usize,
 }
@@ -42,7 +45,7 @@ impl CaptionTokenizer {
     /// No caption with text in it; a vocabulary too small for bytes and special tokens; a special token whose text
     /// the vocabulary also makes from captions.
     pub fn train<'a>(captions: impl Iterator<Item = &'a str> + Send, config: &TokenizerConfig) -> anyhow::Result<Self> {
-        Self::checked(byte_level_bpe::train(captions, config)?, config)
+        Self::checked(Raw { inner: byte_level_bpe::train(captions, config)?, kind: &byte_level_bpe::KIND }, config)
     }
 
     /// Reads the text of a `tokenizer.json`, such as that in a checkpoint.
@@ -72,7 +75,7 @@ impl CaptionTokenizer {
     /// The text of `ids`, special tokens left out, without white space at its ends. An id beyond the vocabulary, which
     /// a model with a padded embedding can give, has no text.
     pub fn decode(&self, ids: &[u32]) -> anyhow::Result<String> {
-        contract::decode(&self.inner, ids)
+        Ok((self.kind.clean_up)(&self.inner, contract::decode(&self.inner, ids)?))
     }
 
     /// Ids of the special tokens.
@@ -102,22 +105,10 @@ impl CaptionTokenizer {
     }
 
     /// Checks that a tokenizer meets the contract.
-    fn checked(inner: Tokenizer, config: &TokenizerConfig) -> anyhow::Result<Self> {
-        let Accepted { inner, special_ids, vocab_size } = contract::accept(inner, config)?;
-        Ok(Self { inner, special_ids, vocab_size })
+    fn checked(raw: Raw, config: &TokenizerConfig) -> anyhow::Result<Self> {
+        let Accepted { inner, special_ids, vocab_size } = contract::accept(raw.inner, raw.kind, config)?;
+        Ok(Self { inner, kind: raw.kind, special_ids, vocab_size })
     }
-}
-
-fn raw_from_json(text: &str) -> anyhow::Result<Tokenizer> {
-    let inner = Tokenizer::from_bytes(model_check::check(text)?).map_err(quoted_error).context("not a tokenizer")?;
-    // A file that names no model is read as whichever fits.
-    anyhow::ensure!(byte_level_bpe::is_kind_of(&inner), "the tokenizer is not byte-level: no BPE");
-    Ok(inner)
-}
-
-/// An error of the crate, which may quote the whole file.
-fn quoted_error(error: tokenizers::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}", visible::cut(&error.to_string(), MAX_QUOTED))
 }
 
 #[cfg(test)]

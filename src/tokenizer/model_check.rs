@@ -5,8 +5,9 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::byte_level_bpe;
-use super::contract::{ANEW, KNOWN_KINDS, check_length};
+use super::contract::{ANEW, check_length};
+use super::kind::{KNOWN_KINDS, Kind};
+use super::kinds::KINDS;
 use base::error::failure;
 use base::visible::quoted;
 
@@ -31,28 +32,36 @@ struct File {
     model: Map<String, Value>,
 }
 
-/// Makes sure that the text of a `tokenizer.json` describes a tokenizer of a known kind that can be built. Returns what
-/// was checked, as text.
+/// Makes sure that the text of a `tokenizer.json` describes a tokenizer of a known kind that can be built. Returns its
+/// kind and what was checked, as text.
 ///
 /// # Errors
 /// Text that is not a tokenizer; a model of another kind, with a prefix or with dropout; merges of something other than
 /// tokens; parts that its kind does not list.
-pub(super) fn check(text: &str) -> anyhow::Result<String> {
+pub(super) fn check(text: &str) -> anyhow::Result<(&'static Kind, String)> {
     let mut file: File = serde_json::from_str(text).context("not a tokenizer")?;
     if file.version.is_null() {
         file.version = "1.0".into();
     }
-    // A file that names no model is read as whichever fits; it must then be a BPE.
-    let model = file.model.get("type").map_or(byte_level_bpe::MODEL, |model| model.as_str().unwrap_or("unknown"));
-    if model != byte_level_bpe::MODEL {
-        let message = format!("the tokenizer is not byte-level: expected the model BPE, found {}", quoted(model));
-        return Err(failure(message, KNOWN_KINDS));
-    }
-    byte_level_bpe::check_model(&file.model)?;
+    let kind = kind_of(&file.model)?;
+    (kind.check_model)(&file.model, &file.decoder)?;
     check_added(&file.added_tokens)?;
     let parts = [&file.normalizer, &file.pre_tokenizer, &file.post_processor, &file.decoder];
-    byte_level_bpe::PARTS.iter().zip(parts).try_for_each(|(kind, part)| kind.check(part))?;
-    serde_json::to_string(&file).context("cannot write the tokenizer as JSON")
+    kind.parts.iter().zip(parts).try_for_each(|(kind, part)| kind.check(part))?;
+    Ok((kind, serde_json::to_string(&file).context("cannot write the tokenizer as JSON")?))
+}
+
+/// A file that names no model is read as whichever fits; it must then be a BPE.
+fn kind_of(model: &Map<String, Value>) -> anyhow::Result<&'static Kind> {
+    let Some(named) = model.get("type") else { return Ok(KINDS[0]) };
+    let found = named.as_str().unwrap_or("unknown");
+    KINDS.into_iter().find(|kind| kind.model == found).ok_or_else(|| {
+        let known = KINDS.map(|kind| kind.model).join(" or ");
+        failure(
+            format!("the tokenizer is of no known kind: expected the model {known}, found {}", quoted(found)),
+            KNOWN_KINDS,
+        )
+    })
 }
 
 /// The tokens beside the model's.
@@ -144,14 +153,15 @@ mod tests {
         assert!(describe(&check(twice).unwrap_err()).contains("duplicate field"));
         // What is handed over is what was checked.
         let hidden = r#"{"padding":{"strategy":{"Fixed":1000000000}},"model":{"dropout":0.5,"dropout":null,"vocab":{},"merges":[]}}"#;
-        let checked = check(hidden).unwrap();
+        let (_, checked) = check(hidden).unwrap();
         assert!(!checked.contains("0.5") && !checked.contains("padding"), "{checked}");
     }
 
     #[test]
     fn other_models_and_captions_at_random_are_refused() {
         assert!(
-            refusal(|model| model["type"] = json!("Unigram")).contains("expected the model BPE, found \"Unigram\"")
+            refusal(|model| model["type"] = json!("Unigram"))
+                .contains("expected the model BPE or WordPiece, found \"Unigram\"")
         );
         assert!(refusal(|model| model["dropout"] = json!(0.1)).contains("expected no dropout"));
         assert!(refusal(|model| model["vocab"] = json!([])).contains("no vocab and merges"));

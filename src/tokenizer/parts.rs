@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use regex_automata::util::syntax;
 use serde_json::{Map, Value};
 
-use super::contract::KNOWN_KINDS;
+use super::kind::{KNOWN_KINDS, PartKind};
 use base::error::failure;
 use base::visible::quoted;
 
@@ -18,16 +18,6 @@ const MAX_PARTS: usize = 16;
 const MAX_PATTERN: usize = 1000;
 /// What the repetitions of a regular expression, such as `{1,3}`, make of it at most: each is written out as often.
 const MAX_REPETITIONS: usize = 100;
-
-/// The parts of one kind.
-pub(super) struct PartKind {
-    /// Its key in the file.
-    pub(super) key: &'static str,
-    /// Where a sequence of this kind has its parts.
-    pub(super) list: &'static str,
-    /// Types with their parameters.
-    pub(super) types: &'static [(&'static str, &'static [&'static str])],
-}
 
 impl PartKind {
     /// Makes sure that a part of this kind, with those in it, is one of the list.

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use tokenizers::Tokenizer;
+use tokenizers::AddedToken;
 
 use super::CaptionTokenizer;
 use super::contract::lowercases;
+use super::raw::Raw;
 use crate::config::TokenizerConfig;
 use base::error::{WithHint as _, failure};
 
@@ -21,39 +22,82 @@ pub struct ModelTokenIds {
     pub pad: Option<u32>,
 }
 
+/// Tokens between those of the files and a start token without a text: such tokens have no text either.
+const MAX_UNNAMED: usize = 1000;
+
 impl CaptionTokenizer {
     /// Reads the tokenizer of a model's folder, and returns the config that describes it. The token for the unknown is
-    /// the model's own where it has one, else the end token, as GPT-2's.
+    /// the model's own where it has one, else the end token, as GPT-2's. The start token may be an id without a text, as
+    /// BLIP's: it gets one. `vocab_size` is that of the model.
     ///
     /// # Errors
-    /// A folder without a tokenizer, a damaged one, one that is not byte-level, an id that it does not have.
-    pub fn from_model_folder(folder: &Path, ids: ModelTokenIds) -> anyhow::Result<(Self, TokenizerConfig)> {
-        let inner = Self::raw_from_directory(folder)?.ok_or_else(|| {
+    /// A folder without a tokenizer, a damaged one, one of no known kind, one with more tokens than the model, an id
+    /// that neither has.
+    pub fn from_model_folder(
+        folder: &Path,
+        ids: ModelTokenIds,
+        vocab_size: usize,
+    ) -> anyhow::Result<(Self, TokenizerConfig)> {
+        let mut raw = Self::raw_from_directory(folder)?.ok_or_else(|| {
             failure(
                 format!("{} contains no tokenizer", folder.display()),
-                "a captioner's folder contains tokenizer.json, or vocab.json and merges.txt",
+                "a captioner's folder contains tokenizer.json, or vocab.json and merges.txt, or vocab.txt",
             )
         })?;
-        let config = describe(&inner, ids)
+        let config = name_start(&mut raw, ids.start, vocab_size)
+            .and_then(|()| describe(&raw, ids))
             .with_context(|| format!("the tokenizer in {} does not fit the model", folder.display()))
             .hint(|| "download tokenizer and config.json again from the same source")?;
-        let tokenizer = Self::checked(inner, &config)
-            .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
+        let tokenizer =
+            Self::checked(raw, &config).with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
         Ok((tokenizer, config))
+    }
+
+    /// The id of a token in the tokenizer of a model's folder.
+    ///
+    /// # Errors
+    /// A damaged tokenizer, one of no known kind.
+    pub fn id_in_model_folder(folder: &Path, token: &str) -> anyhow::Result<Option<u32>> {
+        Ok(Self::raw_from_directory(folder)?.and_then(|raw| raw.inner.token_to_id(token)))
     }
 }
 
-fn describe(inner: &Tokenizer, ids: ModelTokenIds) -> anyhow::Result<TokenizerConfig> {
+/// Gives a start token that is beyond the tokenizer's ids, and not beyond the model's, a text.
+fn name_start(raw: &mut Raw, start: u32, vocab_size: usize) -> anyhow::Result<()> {
+    let Raw { inner, kind } = raw;
+    let found = inner.get_vocab_size(true);
+    anyhow::ensure!(found <= vocab_size, "it has {found} tokens, but the model has {vocab_size}");
+    if inner.id_to_token(start).is_some() {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        (found..vocab_size.min(found.saturating_add(MAX_UNNAMED))).contains(&(start as usize)),
+        "it has no token with the id {start}, which is the start token: its ids end with {}, and those of the model with \
+         {}",
+        found.saturating_sub(1),
+        vocab_size.saturating_sub(1)
+    );
+    let is_free = |text: &String| inner.token_to_id(text).is_none();
+    let text = Some(kind.start_token.to_owned()).filter(is_free).unwrap_or_else(|| format!("[start {start}]"));
+    let unnamed = (found..start as usize).map(|id| format!("[unnamed {id}]"));
+    let added = unnamed.chain([text.clone()]).map(|text| AddedToken::from(text, true));
+    inner.add_special_tokens(added).map_err(anyhow::Error::from_boxed)?;
+    anyhow::ensure!(inner.token_to_id(&text) == Some(start), "its ids are not 0 to {}", found.saturating_sub(1));
+    Ok(())
+}
+
+fn describe(raw: &Raw, ids: ModelTokenIds) -> anyhow::Result<TokenizerConfig> {
+    let Raw { inner, kind } = raw;
     let text = |id: u32| inner.id_to_token(id).with_context(|| format!("it has no token with the id {id}"));
     let end_token = text(ids.end)?;
-    let unk_token = ["<unk>", "<|endoftext|>"].into_iter().find(|token| inner.token_to_id(token).is_some());
     Ok(TokenizerConfig {
+        kind: kind.name,
         directory: None,
         vocab_size: inner.get_vocab_size(true),
         lowercase: lowercases(inner)?,
         pad_token: text(ids.pad.unwrap_or(ids.end))?,
         start_token: text(ids.start)?,
-        unk_token: unk_token.map_or_else(|| end_token.clone(), str::to_owned),
+        unk_token: (kind.unk_token)(inner).unwrap_or_else(|| end_token.clone()),
         end_token,
         ..TokenizerConfig::default()
     })
@@ -81,7 +125,7 @@ mod tests {
             ("vit_gpt2", ModelTokenIds { start: 301, end: 301, pad: Some(301) }),
             ("clip_gpt2", ModelTokenIds { start: 1, end: 2, pad: Some(0) }),
         ] {
-            let (tokenizer, config) = CaptionTokenizer::from_model_folder(&fixtures().join(name), ids).unwrap();
+            let (tokenizer, config) = CaptionTokenizer::from_model_folder(&fixtures().join(name), ids, 330).unwrap();
             assert_eq!(config.lowercase, name == "clip_gpt2");
             let text = std::fs::read_to_string(fixtures().join(format!("expected_{name}.json"))).unwrap();
             let facts: Facts = serde_json::from_str(&text).unwrap();
@@ -97,8 +141,8 @@ mod tests {
     #[test]
     fn vocab_and_merges_alone_give_the_tokenizer_of_the_whole_file() {
         let ids = ModelTokenIds { start: 301, end: 301, pad: None };
-        let (whole, _) = CaptionTokenizer::from_model_folder(&fixtures().join("vit_gpt2"), ids).unwrap();
-        let (parts, config) = CaptionTokenizer::from_model_folder(&fixtures().join("gpt2"), ids).unwrap();
+        let (whole, _) = CaptionTokenizer::from_model_folder(&fixtures().join("vit_gpt2"), ids, 302).unwrap();
+        let (parts, config) = CaptionTokenizer::from_model_folder(&fixtures().join("gpt2"), ids, 302).unwrap();
         assert_eq!(config.pad_token, "<|endoftext|>");
         for caption in ["A kite hangs over the harbour wall .", "<|endoftext|> is text"] {
             assert_eq!(parts.encode(caption).unwrap(), whole.encode(caption).unwrap());
@@ -109,9 +153,9 @@ mod tests {
     #[test]
     fn an_id_that_the_tokenizer_lacks_and_a_folder_without_one_are_errors() {
         let lacking = ModelTokenIds { start: 302, end: 301, pad: None };
-        let error = CaptionTokenizer::from_model_folder(&fixtures().join("gpt2"), lacking).err().unwrap();
+        let error = CaptionTokenizer::from_model_folder(&fixtures().join("gpt2"), lacking, 302).err().unwrap();
         assert!(format!("{error:#}").contains("no token with the id 302"), "{error:#}");
-        let error = CaptionTokenizer::from_model_folder(&fixtures().join("clip"), lacking).err().unwrap();
+        let error = CaptionTokenizer::from_model_folder(&fixtures().join("clip"), lacking, 302).err().unwrap();
         assert!(format!("{error:#}").contains("contains no tokenizer"), "{error:#}");
     }
 }

@@ -1,5 +1,6 @@
 //! Predicts the memory of a run from a count of its buffers and the peak of a few trial updates.
 
+use crate::config::EncoderTraining;
 use crate::data::batch::Example;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
@@ -106,11 +107,11 @@ fn activation_values(plan: &RunPlan, batch: usize, length: usize, targets: usize
     let CaptionerShape { encoder, decoder } = &plan.shape;
     let states = batch * encoder.sequence_length();
     let blocks = decoder.num_layers() * decoder.block_values(batch * length, states);
-    let projected = if plan.shape.has_projection() { states * decoder.hidden_size() } else { 0 };
+    let projected = if plan.shape.has_projection() { states * decoder.cross_attention_width() } else { 0 };
     // Logits, their gradient, and its copy for the product with the head.
     let logits = 3 * targets * decoder.vocab_size();
     // Gradients of one block's keys and values, and of the states below them.
-    let backward = 4 * states * decoder.hidden_size();
+    let backward = 2 * states * (decoder.hidden_size() + decoder.cross_attention_width());
     blocks + projected + logits + backward + encoder_values(plan, batch)
 }
 
@@ -136,6 +137,10 @@ fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
     match plan.image_path {
         ImagePath::EncodedOnce => 0,
         ImagePath::EncodedEachTime => encoder.inference_values(batch),
+        // An adapter has its layers in all blocks.
+        ImagePath::Trained if plan.config.model.lora.as_ref().is_some_and(|lora| lora.encoder) => {
+            encoder.training_values(batch, EncoderTraining::Full)
+        }
         ImagePath::Trained => encoder.training_values(batch, plan.config.model.encoder.train),
     }
 }

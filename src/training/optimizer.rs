@@ -142,6 +142,6 @@ pub fn group_of(role: Role, num_blocks: usize, config: &OptimizerConfig) -> Grou
         }
         Part::Projection | Part::Decoder => 1.0,
     };
-    let decays = config.decay == DecayScope::All || matches!(role.kind, Kind::Weight | Kind::Embedding);
+    let decays = config.decay == DecayScope::All || matches!(role.kind, Kind::Weight | Kind::Embedding | Kind::Adapter);
     Group { learning_rate_factor, weight_decay: if decays { config.weight_decay } else { 0.0 } }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{EncoderTraining, Precision, RunConfig};
+use crate::config::{Precision, RunConfig};
 use crate::data::image_source::Views;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
@@ -67,6 +67,8 @@ pub struct RunPlan {
     pub num_parameters: usize,
     /// Values in trained parameters.
     pub num_trainable_parameters: usize,
+    /// Layers with an adapter.
+    pub num_adapted_layers: usize,
     /// The GPU that computes, as `cuda:N`.
     pub gpu: Option<String>,
     /// Parts of each batch that are computed side by side.
@@ -104,6 +106,7 @@ impl RunPlan {
             image_path: image_path(&config),
             num_parameters: parameters.num_values(),
             num_trainable_parameters: parameters.num_trainable_values(),
+            num_adapted_layers: parameters.adapters().count(),
             config,
             shape,
             counts,
@@ -182,10 +185,10 @@ fn num_pools_for(batch_size: usize, num_threads: usize) -> usize {
 }
 
 fn image_path(config: &RunConfig) -> ImagePath {
-    match config.model.encoder.train {
-        EncoderTraining::Frozen if config.keeps_features() => ImagePath::EncodedOnce,
-        EncoderTraining::Frozen => ImagePath::EncodedEachTime,
-        _ => ImagePath::Trained,
+    match config.model.has_frozen_encoder() {
+        true if config.keeps_features() => ImagePath::EncodedOnce,
+        true => ImagePath::EncodedEachTime,
+        false => ImagePath::Trained,
     }
 }
 

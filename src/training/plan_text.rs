@@ -32,6 +32,27 @@ impl RunPlan {
         warnings
     }
 
+    /// What is trained of an adapter, and what that saves.
+    fn adapter_line(&self) -> Option<String> {
+        let lora = self.config.model.lora.as_ref()?;
+        let parts = match (lora.encoder, lora.decoder) {
+            (true, true) => "encoder and decoder",
+            (true, false) => "the encoder",
+            (false, _) => "the decoder",
+        };
+        // A gradient and two moments.
+        let gigabytes = |values: usize| (3 * size_of::<f32>() * values) as f64 / base::GIGABYTE;
+        Some(format!(
+            "lora        rank {}, alpha {}, in {} layers of {parts}; gradients and moments take {:.3} GB, those of all \
+             parameters {:.3} GB",
+            lora.rank,
+            lora.alpha,
+            self.num_adapted_layers,
+            gigabytes(self.num_trainable_parameters),
+            gigabytes(self.num_parameters)
+        ))
+    }
+
     /// Why the CIDEr-D of this run's validations means little or nothing.
     fn cider_complaint(&self) -> Option<String> {
         self.config.evaluation.metrics_interval?;
@@ -59,6 +80,9 @@ impl RunPlan {
         let images = match self.image_path {
             ImagePath::EncodedOnce => "frozen, each image encoded once",
             ImagePath::EncodedEachTime => "frozen, run in every update",
+            ImagePath::Trained if self.config.model.lora.as_ref().is_some_and(|lora| lora.encoder) => {
+                "adapted, run in every update"
+            }
             ImagePath::Trained => "trained",
         };
         let cached = self.cache_bytes();
@@ -100,6 +124,7 @@ impl RunPlan {
             lines.push(format!("prompt      {prompt:?} before captions that have none of their own"));
         }
         lines.extend(self.counts.captions.note().map(|text| format!("captions    {text}")));
+        lines.extend(self.adapter_line());
         lines.extend([
             format!(
                 "parameters  {}, of which {} are trained; matrix products in {}{}",

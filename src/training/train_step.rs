@@ -118,9 +118,9 @@ pub fn compute_gradients(
         let mut losses = Vec::new();
         for (part, batch) in batches.iter().enumerate().skip(member).step_by(pools.size()) {
             let sinks = |name: &str| sums.sink(part, name);
-            let view = parameters.tracked().in_precision(precision).with_sinks(&sinks);
-            let model = Captioner::build(shape, &view)?;
             let dropout = Dropout { probability, seed, update: global_step, first_example: firsts[part] };
+            let view = parameters.tracked().in_precision(precision).with_sinks(&sinks).with_masks(dropout);
+            let model = Captioner::build(shape, &view)?;
             let mut segments = Segments::default();
             let sum = loss.sum(&model, batch, Mode::Train(dropout), &mut |states| segments.cut(states))?;
             losses.push(sum.detach());

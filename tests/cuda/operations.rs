@@ -124,6 +124,15 @@ fn layer_norm_equals_the_cpu() {
 }
 
 #[test]
+fn gelu_equals_the_cpu() {
+    for kind in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
+        let x = (random((3, 700), "x") * 3.0).unwrap();
+        let f = |i: &[Tensor]| ops::gelu(&i[0], kind);
+        check(&format!("gelu {kind:?}"), std::slice::from_ref(&x), SINGLE, f, f);
+    }
+}
+
+#[test]
 fn dropout_has_the_masks_of_the_cpu_bit_for_bit() {
     for shape in [(1, 1), (3, 1000), (5, 5000)] {
         let x = random(shape, "x");

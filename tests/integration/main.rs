@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write files of their own")]
 
 mod bad_checkpoints;
+mod blip;
 mod captions;
 mod collective;
 mod commands;
@@ -18,9 +19,11 @@ mod image_cache;
 mod interruption;
 mod kills;
 mod long_captions;
+mod lora;
 mod model;
 mod output_places;
 mod parity;
+mod pickles;
 #[cfg(feature = "serve")]
 mod picture_bombs;
 mod pictures;
@@ -33,6 +36,8 @@ mod prompts;
 mod readers;
 mod releases;
 mod resume;
+#[cfg(feature = "hub")]
+mod revisions;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;

@@ -19,7 +19,10 @@ use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::train_step::{StepSettings, compute_gradients};
 use ops::Precision;
 
-use crate::support::{ENCODERS, VOCABULARY, batch, batch_of, max_difference, random_parameters, random_tensor, shape};
+use crate::support::{
+    ENCODERS, VOCABULARY, batch, batch_of, max_difference, random_parameters, random_tensor, shape, shape_with_bert,
+    shapes_by_decoder,
+};
 
 /// Both sides compute in f64.
 const EXACT: f64 = 1e-10;
@@ -112,6 +115,11 @@ fn variants() -> Vec<(CaptionerShape, EncoderTraining)> {
             }
         }
     }
+    for is_blip in [false, true] {
+        for tied in [false, true] {
+            variants.push((shape_with_bert(is_blip, tied), EncoderTraining::Full));
+        }
+    }
     variants
 }
 
@@ -160,8 +168,8 @@ fn loss_with(shape: &CaptionerShape, parameters: &Parameters, name: &str, index:
 #[test]
 fn gradients_equal_finite_differences_of_the_loss() {
     const STEP: f64 = 1e-5;
-    for kind in ENCODERS {
-        let shape = shape(kind, true, true);
+    let of_encoders = ENCODERS.map(|kind| shape(kind, true, true));
+    for shape in of_encoders.into_iter().chain(shapes_by_decoder()) {
         let parameters = random_parameters(&shape, DType::F64);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
         let (_, gradients) =
@@ -190,29 +198,31 @@ fn the_first_loss_is_about_the_logarithm_of_the_vocabulary() {
 
 #[test]
 fn more_padding_leaves_the_loss_unchanged() {
-    let shape = shape("vit", true, true);
-    let parameters = random_parameters(&shape, DType::F64);
-    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
-    let sum = |captions: &[&[u32]]| evaluate_batch(&model, &batch(&shape, captions, DType::F64)).unwrap().sum;
-    let together = sum(&CAPTIONS);
-    let alone: f64 = CAPTIONS.iter().map(|caption| sum(&[caption])).sum();
-    assert!((together - alone).abs() < EXACT, "{together} against {alone}");
+    for shape in shapes_by_decoder() {
+        let parameters = random_parameters(&shape, DType::F64);
+        let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+        let sum = |captions: &[&[u32]]| evaluate_batch(&model, &batch(&shape, captions, DType::F64)).unwrap().sum;
+        let together = sum(&CAPTIONS);
+        let alone: f64 = CAPTIONS.iter().map(|caption| sum(&[caption])).sum();
+        assert!((together - alone).abs() < EXACT, "{together} against {alone}");
+    }
 }
 
 #[test]
 fn a_changed_token_leaves_the_logits_before_it_unchanged() {
-    let shape = shape("vit", true, true);
-    let parameters = random_parameters(&shape, DType::F64);
-    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
-    let pixels = random_tensor("pixels", &[1, 3, 21, 21], DType::F64);
-    let logits = |ids: [u32; 5]| {
-        let ids = Tensor::new(&[ids], &Device::Cpu).unwrap();
-        model.forward(&pixels, &ids, Mode::Eval).unwrap()
-    };
-    let (one, other) = (logits([1, 5, 6, 7, 8]), logits([1, 5, 6, 9, 8]));
-    let part = |tensor: &Tensor, from: usize, length: usize| tensor.narrow(1, from, length).unwrap();
-    assert_eq!(max_difference(&part(&one, 0, 3), &part(&other, 0, 3)), 0.0);
-    assert!(max_difference(&part(&one, 3, 2), &part(&other, 3, 2)) > 1e-3);
+    for shape in shapes_by_decoder() {
+        let parameters = random_parameters(&shape, DType::F64);
+        let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+        let pixels = random_tensor("pixels", &[1, 3, 21, 21], DType::F64);
+        let logits = |ids: [u32; 5]| {
+            let ids = Tensor::new(&[ids], &Device::Cpu).unwrap();
+            model.forward(&pixels, &ids, Mode::Eval).unwrap()
+        };
+        let (one, other) = (logits([1, 5, 6, 7, 8]), logits([1, 5, 6, 9, 8]));
+        let part = |tensor: &Tensor, from: usize, length: usize| tensor.narrow(1, from, length).unwrap();
+        assert_eq!(max_difference(&part(&one, 0, 3), &part(&other, 0, 3)), 0.0);
+        assert!(max_difference(&part(&one, 3, 2), &part(&other, 3, 2)) > 1e-3);
+    }
 }
 
 #[test]
@@ -232,35 +242,36 @@ fn the_picture_changes_the_logits_of_every_position() {
 
 #[test]
 fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
-    let mut shape = shape("vit", true, true);
-    shape.decoder.set_training_options(Some(0.3), None);
-    let parameters = random_parameters(&shape, DType::F64);
-    let settings = StepSettings { dropout: 0.3, loss: &TokenCrossEntropy { label_smoothing: 0.1 }, ..SETTINGS };
-    let gradients = |split: &[&[&[u32]]], num_pools: usize| {
-        let batches: Vec<_> = split.iter().map(|captions| batch(&shape, captions, DType::F64)).collect();
-        let pools = WorkerPools::new(num_pools, 1).unwrap();
-        let (losses, gradients) = compute_gradients(&shape, &parameters, &batches, 4, &settings, &pools).unwrap();
-        (losses.read().unwrap(), gradients)
-    };
-    let (loss, whole) = gradients(&[&CAPTIONS], 1);
-    // Alone, with fewer members than parts, and with a member that has nothing to do.
-    for num_pools in [1, 2, 4] {
-        let (split_loss, split) = gradients(&[&CAPTIONS[..1], &CAPTIONS[1..2], &CAPTIONS[2..]], num_pools);
-        assert!((loss.mean() - split_loss.mean()).abs() < EXACT);
-        for (name, _) in parameters.trainable() {
-            let difference = max_difference(whole.get(name).unwrap(), split.get(name).unwrap());
-            assert!(difference < EXACT, "{name}: {difference}");
+    for mut shape in shapes_by_decoder() {
+        shape.decoder.set_training_options(Some(0.3), None);
+        let parameters = random_parameters(&shape, DType::F64);
+        let settings = StepSettings { dropout: 0.3, loss: &TokenCrossEntropy { label_smoothing: 0.1 }, ..SETTINGS };
+        let gradients = |split: &[&[&[u32]]], num_pools: usize| {
+            let batches: Vec<_> = split.iter().map(|captions| batch(&shape, captions, DType::F64)).collect();
+            let pools = WorkerPools::new(num_pools, 1).unwrap();
+            let (losses, gradients) = compute_gradients(&shape, &parameters, &batches, 4, &settings, &pools).unwrap();
+            (losses.read().unwrap(), gradients)
+        };
+        let (loss, whole) = gradients(&[&CAPTIONS], 1);
+        // Alone, with fewer members than parts, and with a member that has nothing to do.
+        for num_pools in [1, 2, 4] {
+            let (split_loss, split) = gradients(&[&CAPTIONS[..1], &CAPTIONS[1..2], &CAPTIONS[2..]], num_pools);
+            assert!((loss.mean() - split_loss.mean()).abs() < EXACT);
+            for (name, _) in parameters.trainable() {
+                let difference = max_difference(whole.get(name).unwrap(), split.get(name).unwrap());
+                assert!(difference < EXACT, "{name}: {difference}");
+            }
         }
+        let plain = compute_gradients(
+            &shape,
+            &parameters,
+            &[batch(&shape, &CAPTIONS, DType::F64)],
+            4,
+            &SETTINGS,
+            &WorkerPools::alone(),
+        );
+        assert!((plain.unwrap().0.read().unwrap().mean() - loss.mean()).abs() > 1e-3, "dropout did nothing");
     }
-    let plain = compute_gradients(
-        &shape,
-        &parameters,
-        &[batch(&shape, &CAPTIONS, DType::F64)],
-        4,
-        &SETTINGS,
-        &WorkerPools::alone(),
-    );
-    assert!((plain.unwrap().0.read().unwrap().mean() - loss.mean()).abs() > 1e-3, "dropout did nothing");
 }
 
 #[test]
@@ -284,9 +295,12 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
 
 /// A model, and the keys and values of three pictures for it.
 fn captioner_and_pictures(dtype: DType) -> (Captioner, Vec<Tensor>) {
-    let shape = shape("vit", true, false);
-    let parameters = random_parameters(&shape, dtype);
-    let model = Captioner::build(&shape, &parameters.detached()).unwrap();
+    with_pictures(&shape("vit", true, false), dtype)
+}
+
+fn with_pictures(shape: &CaptionerShape, dtype: DType) -> (Captioner, Vec<Tensor>) {
+    let parameters = random_parameters(shape, dtype);
+    let model = Captioner::build(shape, &parameters.detached()).unwrap();
     let pixels = random_tensor("pixels", &[3, 3, 21, 21], dtype);
     let key_values = model.cross_key_values(&model.encode(&pixels).unwrap()).unwrap();
     (model, key_values)
@@ -321,37 +335,39 @@ fn greedy_takes_the_best_token_of_the_full_forward_pass_at_every_position() {
 
 #[test]
 fn a_cache_gives_the_hidden_states_of_the_full_forward_pass_token_by_token() {
-    let (model, key_values) = captioner_and_pictures(DType::F64);
-    let decoder = model.decoder();
-    // Two captions of each picture, which change places and pictures on the way.
-    let mut captions: Vec<Vec<u32>> = vec![vec![1], vec![4], vec![5], vec![6], vec![7], vec![8]];
-    let mut pictures = vec![0, 1, 2];
-    let mut cache = KeyValueCache::new(&key_values);
-    for step in 0..7 {
-        let newest: Vec<u32> = captions.iter().map(|caption| *caption.last().unwrap()).collect();
-        let newest = Tensor::from_vec(newest, (pictures.len(), 2), &Device::Cpu).unwrap();
-        let cached = decoder.next_hidden_states(&newest, &mut cache).unwrap();
-        for (row, caption) in captions.iter().enumerate() {
-            let ids = Tensor::from_vec(caption.clone(), (1, caption.len()), &Device::Cpu).unwrap();
-            let picture = of_picture(&key_values, pictures[row / 2]);
-            let whole = decoder.hidden_states(&ids, &picture, Mode::Eval).unwrap();
-            let last = whole.narrow(1, caption.len() - 1, 1).unwrap();
-            let found = cached.narrow(0, row / 2, 1).unwrap().narrow(1, row % 2, 1).unwrap();
-            assert!(max_difference(&found, &last) < EXACT, "step {step}, caption {row}");
-        }
-        let kept: &[u32] = match step {
-            1 => &[1, 1, 3, 2, 5, 4],
-            3 => &[4, 5, 1, 0],
-            _ => &[0, 1, 2, 3, 4, 5][..captions.len()],
-        };
-        if step == 3 {
-            cache.select_images(&[2, 0]).unwrap();
-            pictures = vec![2, 0];
-        }
-        cache.select_captions(kept.to_vec());
-        captions = kept.iter().map(|&row| captions[row as usize].clone()).collect();
-        for (row, caption) in captions.iter_mut().enumerate() {
-            caption.push(3 + ((step + row) % 9) as u32);
+    for shape in shapes_by_decoder() {
+        let (model, key_values) = with_pictures(&shape, DType::F64);
+        let decoder = model.decoder();
+        // Two captions of each picture, which change places and pictures on the way.
+        let mut captions: Vec<Vec<u32>> = vec![vec![1], vec![4], vec![5], vec![6], vec![7], vec![8]];
+        let mut pictures = vec![0, 1, 2];
+        let mut cache = KeyValueCache::new(&key_values);
+        for step in 0..7 {
+            let newest: Vec<u32> = captions.iter().map(|caption| *caption.last().unwrap()).collect();
+            let newest = Tensor::from_vec(newest, (pictures.len(), 2), &Device::Cpu).unwrap();
+            let cached = decoder.next_hidden_states(&newest, &mut cache).unwrap();
+            for (row, caption) in captions.iter().enumerate() {
+                let ids = Tensor::from_vec(caption.clone(), (1, caption.len()), &Device::Cpu).unwrap();
+                let picture = of_picture(&key_values, pictures[row / 2]);
+                let whole = decoder.hidden_states(&ids, &picture, Mode::Eval).unwrap();
+                let last = whole.narrow(1, caption.len() - 1, 1).unwrap();
+                let found = cached.narrow(0, row / 2, 1).unwrap().narrow(1, row % 2, 1).unwrap();
+                assert!(max_difference(&found, &last) < EXACT, "step {step}, caption {row}");
+            }
+            let kept: &[u32] = match step {
+                1 => &[1, 1, 3, 2, 5, 4],
+                3 => &[4, 5, 1, 0],
+                _ => &[0, 1, 2, 3, 4, 5][..captions.len()],
+            };
+            if step == 3 {
+                cache.select_images(&[2, 0]).unwrap();
+                pictures = vec![2, 0];
+            }
+            cache.select_captions(kept.to_vec());
+            captions = kept.iter().map(|&row| captions[row as usize].clone()).collect();
+            for (row, caption) in captions.iter_mut().enumerate() {
+                caption.push(3 + ((step + row) % 9) as u32);
+            }
         }
     }
 }
@@ -407,8 +423,8 @@ const BF16_TOLERANCE: f64 = 0.05;
 
 #[test]
 fn products_in_bf16_reach_every_layer_and_stay_near_those_in_f32() {
-    for kind in ENCODERS {
-        let shape = shape(kind, true, false);
+    let of_encoders = ENCODERS.map(|kind| shape(kind, true, false));
+    for shape in of_encoders.into_iter().chain(shapes_by_decoder()) {
         let parameters = random_parameters(&shape, DType::F32);
         let gradients = |precision| {
             let settings = StepSettings { precision, ..SETTINGS };

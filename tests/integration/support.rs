@@ -12,6 +12,7 @@ use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::decoders::DecoderConfig;
+use caption_train::model::decoders::bert::BertConfig;
 use caption_train::model::decoders::gpt2::Gpt2Config;
 use caption_train::model::encoders::EncoderConfig;
 use caption_train::model::layers::HiddenActivation;
@@ -22,7 +23,7 @@ use serde_json::Value;
 pub(crate) const VOCABULARY: usize = 13;
 
 /// The families of encoders.
-pub(crate) const ENCODERS: [&str; 2] = ["vit", "clip_vision"];
+pub(crate) const ENCODERS: [&str; 5] = ["vit", "clip_vision", "siglip_vision", "dinov2", "deit"];
 
 /// A small model with odd sizes. Widths differ when there is a projection.
 pub(crate) fn shape(encoder: &str, projection: bool, tied: bool) -> CaptionerShape {
@@ -31,7 +32,7 @@ pub(crate) fn shape(encoder: &str, projection: bool, tied: bool) -> CaptionerSha
 
 fn encoder_config(kind: &str) -> EncoderConfig {
     let layer_norm_eps = if kind == "vit" { 1e-6 } else { 1e-5 };
-    let fields = serde_json::json!({
+    let mut fields = serde_json::json!({
         "kind": kind,
         "image_size": 21,
         "patch_size": 7,
@@ -41,6 +42,17 @@ fn encoder_config(kind: &str) -> EncoderConfig {
         "intermediate_size": 14,
         "layer_norm_eps": layer_norm_eps,
     });
+    let own = match kind {
+        // Two pixels fill no patch.
+        "siglip_vision" => serde_json::json!({ "image_size": 23 }),
+        "dinov2" => serde_json::json!({ "mlp_ratio": 1, "num_register_tokens": 2 }),
+        _ => serde_json::json!({}),
+    };
+    let fields_of = fields.as_object_mut().unwrap();
+    fields_of.extend(own.as_object().unwrap().clone());
+    if kind == "dinov2" {
+        fields_of.remove("intermediate_size");
+    }
     serde_json::from_value(fields).unwrap()
 }
 
@@ -60,13 +72,40 @@ pub(crate) fn decoder_config(projection: bool, tied: bool) -> Gpt2Config {
     }
 }
 
+/// A ViT with a small BERT: that of a `VisionEncoderDecoderModel`, with token types and a projection, or that of a BLIP.
+pub(crate) fn shape_with_bert(is_blip: bool, tied: bool) -> CaptionerShape {
+    let encoder = encoder_config("vit");
+    let decoder = DecoderConfig::Bert(BertConfig {
+        vocab_size: VOCABULARY,
+        hidden_size: 6,
+        encoder_hidden_size: if is_blip { encoder.hidden_size() } else { 6 },
+        num_layers: 2,
+        num_heads: 2,
+        intermediate_size: 9,
+        num_positions: 8,
+        type_vocab_size: if is_blip { 0 } else { 2 },
+        hidden_act: HiddenActivation::Gelu,
+        dropout: 0.0,
+        layer_norm_eps: 1e-12,
+        initializer_range: 0.02,
+        tie_word_embeddings: tied,
+    });
+    CaptionerShape { encoder, decoder }
+}
+
+/// A captioner with each family of decoders.
+pub(crate) fn shapes_by_decoder() -> [CaptionerShape; 3] {
+    [shape("vit", true, true), shape_with_bert(false, false), shape_with_bert(true, true)]
+}
+
 /// Every value drawn with the standard deviation 0.25, biases and LayerNorms too: with the usual first values a wrong
 /// activation or a dropped bias would not show.
 pub(crate) fn random_parameters(shape: &CaptionerShape, dtype: DType) -> Parameters {
     let mut loaded = BTreeMap::new();
     for spec in shape.parameter_specs().unwrap() {
         let mut stream = Stream::new(11, "test parameters", &spec.name);
-        let shift = if spec.name.ends_with("norm.weight") || spec.name.contains("ln_") { 1.0 } else { 0.0 };
+        let is_norm = spec.name.to_lowercase().ends_with("norm.weight") || spec.name.contains("ln_");
+        let shift = if is_norm { 1.0 } else { 0.0 };
         let values: Vec<f64> = (0..spec.shape.iter().product()).map(|_| shift + 0.25 * stream.normal()).collect();
         loaded.insert(spec.name, Tensor::from_vec(values, spec.shape, &Device::Cpu).unwrap());
     }

@@ -18,7 +18,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
+from transformers import (
+    BitImageProcessorPil,
+    BlipImageProcessorPil,
+    CLIPImageProcessorPil,
+    DeiTImageProcessorPil,
+    SiglipImageProcessorPil,
+    ViTImageProcessorPil,
+)
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "image_processor"
 
@@ -40,6 +47,30 @@ CLIP = {
     "size": {"shortest_edge": 32},
     "crop_size": {"height": 32, "width": 32},
 }
+BLIP = {"image_processor_type": "BlipImageProcessor", "size": {"height": 32, "width": 32}}
+
+# As in the folders of SigLIP, of DINOv2 and of DeiT.
+SIGLIP = {"image_processor_type": "SiglipImageProcessor", "resample": 3, "size": {"height": 32, "width": 32}}
+BIT = CLIP | {
+    "image_processor_type": "BitImageProcessor",
+    "size": {"shortest_edge": 37},
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
+DEIT = {
+    "image_processor_type": "DeiTImageProcessor",
+    "resample": 3,
+    "size": {"height": 37, "width": 37},
+    "crop_size": {"height": 32, "width": 32},
+}
+CLASSES = {
+    "ViT": ViTImageProcessorPil,
+    "CLIP": CLIPImageProcessorPil,
+    "Siglip": SiglipImageProcessorPil,
+    "Bit": BitImageProcessorPil,
+    "Blip": BlipImageProcessorPil,
+    "DeiT": DeiTImageProcessorPil,
+}
 
 # name: (config, pictures)
 PIXEL_CASES = {
@@ -48,11 +79,15 @@ PIXEL_CASES = {
     "vit_lanczos": (VIT | PIXELS | {"resample": 1}, ["landscape"]),
     "clip": (CLIP | PIXELS, ["landscape", "portrait", "narrow", "small", "odd"]),
     "clip_larger_edge": (CLIP | PIXELS | {"size": {"shortest_edge": 37}}, ["landscape", "portrait"]),
+    "siglip": (SIGLIP | PIXELS, ["odd"]),
+    "bit": (BIT | PIXELS, ["odd"]),
+    "deit": (DEIT | PIXELS, ["landscape", "small"]),
     # A file as it was written before image processors existed; one number means the short side.
     "clip_old": (
         {"feature_extractor_type": "CLIPFeatureExtractor", "resample": 3, "size": 32, "crop_size": 32} | PIXELS,
         ["odd"],
     ),
+    "blip": (BLIP | PIXELS, ["landscape", "small"]),
     # Zeros are filled in around a picture that is smaller. Where an odd number is missing the two backends of
     # transformers differ by one pixel, so all sides here are even.
     "crop_only": (CLIP | PIXELS | {"do_resize": False}, ["landscape", "exact"]),
@@ -61,6 +96,10 @@ PIXEL_CASES = {
 VALUE_CASES = {
     "vit_values": VIT | {"size": {"height": 8, "width": 8}},
     "clip_values": CLIP | {"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}},
+    "blip_values": BLIP | {"size": {"height": 8, "width": 8}},
+    "siglip_values": SIGLIP | {"size": {"height": 8, "width": 8}},
+    "bit_values": BIT | {"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}},
+    "deit_values": DEIT | {"size": {"height": 8, "width": 8}, "crop_size": {"height": 8, "width": 8}},
     "rescaled_alone": VIT | {"size": {"height": 8, "width": 8}, "do_normalize": False, "rescale_factor": 0.01},
 }
 
@@ -84,7 +123,7 @@ def draw(name: str, width: int, height: int) -> Image.Image:
 def process(config: dict, picture: str) -> np.ndarray:
     """What transformers makes of a drawn picture under a config that is read from a file: (3, height, width)."""
     kind = config.get("image_processor_type") or config.get("feature_extractor_type")
-    processor_class = CLIPImageProcessorPil if kind.startswith("CLIP") else ViTImageProcessorPil
+    processor_class = next(found for start, found in CLASSES.items() if kind.startswith(start))
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "preprocessor_config.json").write_text(json.dumps(config))
         processor = processor_class.from_pretrained(folder)

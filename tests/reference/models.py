@@ -56,7 +56,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def is_norm(name):
-    layer = ("." + name).split(".")[-2]
+    layer = ("." + name).split(".")[-2].lower()
     return layer.startswith("ln_") or "norm" in layer or "layrnorm" in layer
 
 
@@ -192,13 +192,15 @@ def smooth_pixels(side):
     return torch.sin(index * 0.37).reshape(1, 3, side, side)
 
 
-def resampled(model):
-    """Hidden states for other image sizes than the model's, larger and smaller."""
+def resampled(model, remainder=0):
+    """Hidden states for other image sizes than the model's, larger and smaller; `remainder` is what fills no patch."""
     states = {}
+    # A DINOv2 takes any size unasked.
+    asked = {} if model.config.encoder.model_type.startswith("dinov2") else {"interpolate_pos_encoding": True}
     for patches in [2, 5]:
-        pixel_values = smooth_pixels(patches * model.config.encoder.patch_size)
+        pixel_values = smooth_pixels(patches * model.config.encoder.patch_size + remainder)
         with torch.no_grad():
-            found = model.encoder(pixel_values=pixel_values, interpolate_pos_encoding=True).last_hidden_state
+            found = model.encoder(pixel_values=pixel_values, **asked).last_hidden_state
         states[f"resampled.{patches}"] = found
     return states
 
@@ -273,26 +275,29 @@ RUN = {
 }
 
 
-def group_of(name):
-    """Learning rate and decay of a parameter of `vit_gpt2`."""
+def group_of(name, num_blocks):
+    """Learning rate and decay of a parameter of a captioner whose encoder has this many blocks."""
     rate = RUN["learning_rate"]
     if name.startswith("encoder."):
         if name.startswith("encoder.embeddings."):
-            above = 4
+            above = num_blocks + 1
         elif name.startswith("encoder.encoder.layer."):
-            above = 3 - int(name.split(".")[3])
+            above = num_blocks - int(name.split(".")[3])
         else:
             above = 0
         rate = RUN["encoder_learning_rate"] * RUN["layer_decay"] ** above
-    return rate, 0.0 if name.endswith(".bias") or is_norm(name) else RUN["weight_decay"]
+    is_free = name.endswith((".bias", ".lambda1")) or is_norm(name)
+    return rate, 0.0 if is_free else RUN["weight_decay"]
 
 
-def train(model, parameters, tokenizer, images, frames):
+def train(model, parameters, tokenizer, images, frames, group_of=group_of):
     """20 updates of two micro-batches each, the sum of the losses divided by all targets of the update."""
-    parameters = {name: p for name, p in parameters.items() if not name.startswith("encoder.pooler.")}
-    groups = [
-        {"params": [p], "lr": group_of(name)[0], "weight_decay": group_of(name)[1]} for name, p in parameters.items()
-    ]
+    unused = ("encoder.pooler.", "encoder.embeddings.mask_token")
+    parameters = {name: p for name, p in parameters.items() if not name.startswith(unused)}
+    groups = []
+    for name, p in parameters.items():
+        rate, decay = group_of(name, model.config.encoder.num_hidden_layers)
+        groups.append({"params": [p], "lr": rate, "weight_decay": decay})
     optimizer = torch.optim.AdamW(groups, betas=tuple(RUN["betas"]), eps=RUN["eps"])
     schedule = get_linear_schedule_with_warmup(optimizer, RUN["warmup_steps"], RUN["num_updates"])
     generator = numpy.random.default_rng(5)
@@ -321,7 +326,7 @@ def train(model, parameters, tokenizer, images, frames):
     return {**RUN, "updates": updates, "losses": losses, "grad_norms": norms}, after
 
 
-def write(name, model, tokenizer, processor, with_run):
+def write(name, model, tokenizer, processor, with_run, with_sizes=False, remainder=0, captions=CAPTIONS):
     folder = FOLDER / name
     model.save_pretrained(folder)
     model.name_or_path = str(folder)
@@ -331,7 +336,7 @@ def write(name, model, tokenizer, processor, with_run):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn((3 if with_run else 2, 3, side, side), generator=generator)
     length = model.config.decoder.n_positions
-    frames = [frame(tokenizer, caption, length) for caption in CAPTIONS]
+    frames = [frame(tokenizer, caption, length) for caption in captions]
     assert len({len(ids) for ids in frames}) > 2
     model = model.double()
     parameters = file_names(model)
@@ -340,16 +345,17 @@ def write(name, model, tokenizer, processor, with_run):
     encoded, logits, loss, smoothed, gradients = forward_and_gradients(
         model, parameters, tokenizer, images[:2].double(), used
     )
-    captions = greedy(model, images.double(), tokenizer, length)
-    print(name, "loss", loss, "greedy", captions)
+    written = greedy(model, images.double(), tokenizer, length)
+    print(name, "loss", loss, "greedy", written)
     tensors = {"pixel_values": images, "encoder_hidden_states": encoded, "logits": logits}
     tensors.update({f"gradient.{name}": gradient for name, gradient in gradients.items()})
-    facts = {"frames": used, "loss": loss, "smoothed_loss": smoothed, "greedy": captions, "captions": CAPTIONS}
-    facts["texts"] = [tokenizer.decode(ids, skip_special_tokens=True) for ids in captions]
-    facts["ids"] = [tokenizer(caption, add_special_tokens=False)["input_ids"] for caption in CAPTIONS]
+    facts = {"frames": used, "loss": loss, "smoothed_loss": smoothed, "greedy": written, "captions": captions}
+    facts["texts"] = [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+    facts["ids"] = [tokenizer(caption, add_special_tokens=False)["input_ids"] for caption in captions]
+    if with_run or with_sizes:
+        tensors.update(resampled(model, remainder))
     if with_run:
         # The run changes the parameters.
-        tensors.update(resampled(model))
         run, after = train(model, parameters, tokenizer, images.double(), frames)
         facts["run"] = {**run, "frames": frames}
         tensors.update(after)

@@ -11,7 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::content_hash::{ContentHash, ContentHasher, is_commit};
+use super::content_hash::{ContentHash, ContentHasher};
+use super::model_id::is_commit;
 use super::repository::RepositoryKind;
 use base::atomic_file;
 use base::bounded_file;

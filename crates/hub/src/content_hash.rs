@@ -35,11 +35,6 @@ impl ContentHash {
     }
 }
 
-/// Whether the text is the full hash of a commit.
-pub(super) fn is_commit(text: &str) -> bool {
-    text.len() == 40 && is_hexadecimal(text)
-}
-
 fn is_hexadecimal(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

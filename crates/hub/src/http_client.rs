@@ -19,7 +19,8 @@ use reqwest::header::{
 };
 use reqwest::{Method, StatusCode, Url};
 
-use super::content_hash::{ContentHash, is_commit};
+use super::content_hash::ContentHash;
+use super::model_id::is_commit;
 use super::repository::RepositoryKind;
 use base::terminal::message;
 

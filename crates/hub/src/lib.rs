@@ -13,6 +13,7 @@ mod dataset;
 mod http_client;
 #[cfg(feature = "client")]
 mod model;
+mod model_id;
 #[cfg(feature = "client")]
 mod repository;
 mod requests;
@@ -28,34 +29,28 @@ mod transfer;
 #[cfg(feature = "client")]
 mod upload;
 
-use std::path::PathBuf;
-
-use base::error::usage_error;
 use base::stop::StopFlag;
 
-pub use requests::{DatasetRequest, DownloadedDataset, DownloadedFile, ModelKind, Upload, UploadStopped, Uploaded};
+pub use model_id::{ModelId, is_commit};
+pub use requests::{
+    DatasetRequest, DownloadedDataset, DownloadedFile, ModelKind, ModelSnapshot, Upload, UploadStopped, Uploaded,
+};
 
-use requests::{check_repository, check_request, check_upload, is_id};
+use requests::{check_repository, check_request, check_upload};
 
-/// The folder with `config.json`, the weights and the files of `kind` of the Hub repository `id` (`owner/name`, or only
-/// `name` for the oldest ones). What the Hub's ordinary cache lacks is downloaded into it and checked, as by
-/// [`dataset_files`].
+/// The folder with `config.json`, the weights and the files of `kind` of a Hub repository (`owner/name`, or only `name`
+/// for the oldest ones). What the Hub's ordinary cache lacks is downloaded into it and checked, as by
+/// [`dataset_files`]; all files are of one commit.
 ///
-/// The weights are `model.safetensors`, or `model.safetensors.index.json` and the shards that it names. The
-/// environment variables are those of the Hub's own tools: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
+/// The weights are `model.safetensors`, or `model.safetensors.index.json` and the shards that it names; where a
+/// repository has neither, `pytorch_model.bin` or its shards, and a message says so. The environment variables are those of the Hub's own tools: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
 /// `HF_HUB_OFFLINE`.
 ///
 /// # Errors
-/// An invalid id; a repository or file that does not exist or is not accessible; weights only in PyTorch's own format;
-/// no network and no cached copy; a program built without the feature `hub`.
+/// A repository, revision or file that does not exist or is not accessible; no weights; no network and no cached copy; a
+/// program built without the feature `hub`.
 #[cfg_attr(not(feature = "client"), expect(unused_variables, reason = "nothing can be downloaded"))]
-pub fn model_folder(id: &str, kind: ModelKind) -> anyhow::Result<PathBuf> {
-    if !is_id(id) {
-        return Err(usage_error(
-            format!("\"{id}\" is neither a folder that exists nor the id of a Hub repository"),
-            "an id is owner/name, such as google/vit-base-patch16-224-in21k; for a folder check the path",
-        ));
-    }
+pub fn model_folder(id: &ModelId, kind: ModelKind) -> anyhow::Result<ModelSnapshot> {
     #[cfg(feature = "client")]
     return model::folder(id, kind, &settings::Settings::from_environment(), &source::Conditions::from_environment());
     #[cfg(not(feature = "client"))]
@@ -138,6 +133,8 @@ fn built_without(repo: &str) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::requests::{check_request, check_upload};
     use base::error::is_usage_error;
@@ -146,10 +143,10 @@ mod tests {
     fn paths_and_mistyped_ids_are_refused_before_any_download() {
         for id in ["", "/", "./vit", "../vit", "a/b/c", "a//b", "owner/", "/name", "a b/c", "a/b--c", "a/-b", "a/b.git"]
         {
-            let error = model_folder(id, ModelKind::Encoder).unwrap_err();
+            let error = ModelId::parse(id).unwrap_err();
             assert!(is_usage_error(&error), "{id}: {error:?}");
         }
-        assert!(model_folder(&"x".repeat(97), ModelKind::Encoder).is_err());
+        assert!(ModelId::parse(&"x".repeat(97)).is_err());
     }
 
     fn request<'a>(id: &'a str, files: &'a [&'a str], revision: Option<&'a str>) -> DatasetRequest<'a> {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use base::error::usage_error;
 
+use crate::model_id::check_revision;
+
 /// Which files of a repository are downloaded, if it has them, in addition to `config.json` and the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
@@ -17,33 +19,31 @@ pub enum ModelKind {
 #[cfg(feature = "client")]
 impl ModelKind {
     pub(super) fn files(self) -> &'static [&'static str] {
-        const FILES: [&str; 6] = [
+        const FILES: [&str; 9] = [
             "processor_config.json",
             "preprocessor_config.json",
             "generation_config.json",
             "tokenizer.json",
             "vocab.json",
             "merges.txt",
+            "vocab.txt",
+            "tokenizer_config.json",
+            "added_tokens.json",
         ];
         match self {
             Self::Encoder => &FILES[..2],
             Self::WithTokenizer => &FILES,
         }
     }
+}
 
-    /// How to convert weights in PyTorch's own format to safetensors.
-    pub(super) fn conversion(self) -> &'static str {
-        match self {
-            Self::Encoder => {
-                "convert it once in Python: from_pretrained(ID).save_pretrained(FOLDER) of AutoModel and of \
-                 AutoImageProcessor, and give the folder"
-            }
-            Self::WithTokenizer => {
-                "convert it once in Python: from_pretrained(ID).save_pretrained(FOLDER) of VisionEncoderDecoderModel or \
-                 GPT2LMHeadModel, of AutoTokenizer and of AutoImageProcessor, and give the folder"
-            }
-        }
-    }
+/// The files of a model, all of one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSnapshot {
+    /// The folder in which they have their names in the repository.
+    pub folder: PathBuf,
+    /// The full hash of their commit.
+    pub commit: String,
 }
 
 /// What to download from a dataset repository.
@@ -94,12 +94,7 @@ pub(super) fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> 
             "an id is owner/name, such as nlphuji/flickr30k",
         ));
     }
-    if let Some(revision) = revision.filter(|revision| !is_relative(revision)) {
-        return Err(usage_error(
-            format!("{revision:?} cannot be a revision of {id}"),
-            "a revision is a branch, a tag or the full hash of a commit",
-        ));
-    }
+    check_revision(id, *revision)?;
     if let Some(name) = files.iter().find(|name| !is_relative(name)) {
         return Err(usage_error(
             format!("{name:?} cannot be the name of a file of {id}"),

@@ -13,8 +13,9 @@ use anyhow::Context as _;
 use reqwest::StatusCode;
 
 use super::cache::{Content, Found, RepositoryCache};
-use super::content_hash::{ContentHash, is_commit};
+use super::content_hash::ContentHash;
 use super::http_client::{Failure, HttpClient, Patience, Remote};
+use super::model_id::is_commit;
 use super::repository::{Repository, RepositoryKind};
 use super::settings::{Settings, shown, token};
 use super::transfer::Transfer;

@@ -65,6 +65,19 @@ pub(crate) mod embedding {
     }
 }
 
+pub(crate) mod gelu {
+    use super::*;
+    use crate::types::linear::Gelu;
+
+    pub(crate) fn forward(_: Gelu, _: Operand<'_, CudaStorage>) -> Result<CudaStorage> {
+        absent()
+    }
+
+    pub(crate) fn backward(_: Gelu, _: &Tensor, _: &Tensor) -> Result<Tensor> {
+        absent()
+    }
+}
+
 pub(crate) mod in_place {
     use super::*;
 

@@ -1,7 +1,6 @@
 //! Affine map of the last dimension, with an activation before it.
 
 use std::array;
-use std::fmt;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CudaStorage, Result, Shape, Tensor, bail};
@@ -11,57 +10,25 @@ use crate::types::Operand;
 use crate::types::linear::{LinearOptions, LinearSizes, WeightLayout};
 use crate::{cpu, cuda};
 
-/// `activation(x) @ W + bias`: x (.., in), weight (out, in) or (in, out), bias (out) -> (.., out).
-///
-/// # Errors
-/// Shapes that do not fit, types other than f32 and f64, f64 in bf16.
-pub fn linear(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, options: &LinearOptions) -> Result<Tensor> {
-    let x = x.contiguous()?;
+/// Receives the gradient of a weight as soon as it is known, in the shape of the weight or flattened.
+pub type GradientSink = Arc<dyn Fn(Tensor) -> Result<()> + Send + Sync>;
+
+/// `activation(x) @ weight + bias` of a contiguous x; the gradient of the weight goes to `sink` where there is one.
+pub(crate) fn affine(
+    x: &Tensor,
+    weight: &Tensor,
+    sink: Option<&GradientSink>,
+    bias: Option<&Tensor>,
+    options: &LinearOptions,
+) -> Result<Tensor> {
     // The backward pass of a detached weight runs only if candle tracks another operand.
     let is_reached = x.track_op() || bias.is_some_and(Tensor::track_op);
-    let sink = weight.sink.clone().filter(|_| is_reached);
-    let weight = if sink.is_some() { weight.values.detach() } else { weight.values.clone() };
+    let sink = sink.filter(|_| is_reached).cloned();
+    let weight = if sink.is_some() { weight.detach() } else { weight.clone() };
     let (weight, op) = (weight.contiguous()?, Op(Linear { options: *options, sink }));
     match bias {
         Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
         None => x.apply_op2(&weight, op),
-    }
-}
-
-/// Receives the gradient of a weight as soon as it is known, in the shape of the weight or flattened.
-pub type GradientSink = Arc<dyn Fn(Tensor) -> Result<()> + Send + Sync>;
-
-/// A weight, and optionally a sink for its gradient.
-#[derive(Clone)]
-pub struct Weight {
-    values: Tensor,
-    sink: Option<GradientSink>,
-}
-
-impl Weight {
-    pub fn new(values: Tensor) -> Self {
-        Self { values, sink: None }
-    }
-
-    /// A weight whose gradient goes to `sink`. candle adds every gradient to a new tensor of zeros, which takes a
-    /// twentieth of a step for the weights of a large model. If neither input nor bias has a gradient, candle keeps the
-    /// gradient anyway: without it there would be no backward pass.
-    pub fn with_sink(values: Tensor, sink: GradientSink) -> Self {
-        Self { values, sink: Some(sink) }
-    }
-
-    /// The same with all dimensions but the first flattened.
-    ///
-    /// # Errors
-    /// A weight without dimensions.
-    pub fn flattened(&self) -> Result<Self> {
-        Ok(Self { values: self.values.flatten_from(1)?, sink: self.sink.clone() })
-    }
-}
-
-impl fmt::Debug for Weight {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Weight").field("values", &self.values).finish_non_exhaustive()
     }
 }
 
@@ -118,9 +85,11 @@ mod tests {
     use candle_core::{DType, Var};
 
     use super::*;
+    use crate::low_rank::activation;
     use crate::testing::{self, assert_close, check, random};
     use crate::types::linear::Gelu;
     use crate::types::precision::Precision;
+    use crate::weight::{Weight, linear};
 
     fn plain(layout: WeightLayout) -> LinearOptions {
         LinearOptions { layout, precision: Precision::Full, activation: None }
@@ -128,18 +97,6 @@ mod tests {
 
     const BF16: LinearOptions =
         LinearOptions { layout: WeightLayout::OutIn, precision: Precision::Bf16, activation: None };
-
-    fn gelu(x: &Tensor, kind: Gelu) -> Result<Tensor> {
-        match kind {
-            // Not `gelu_erf`, whose gradient in candle is exact to 1e-7 only.
-            Gelu::Erf => (x * 0.5)? * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?,
-            Gelu::Tanh => {
-                let inner = ((x + (x.powf(3.0)? * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
-                (x * 0.5)? * (inner.tanh()? + 1.0)?
-            }
-            Gelu::Quick => x / ((x * -1.702)?.exp()? + 1.0)?,
-        }
-    }
 
     #[test]
     fn the_activation_is_applied_to_the_input_first() {
@@ -149,7 +106,7 @@ mod tests {
             check(
                 &inputs,
                 |i| linear(&i[0], &Weight::new(i[1].clone()), Some(&i[2]), &options),
-                |i| gelu(&i[0], kind)?.broadcast_matmul(&i[1])?.broadcast_add(&i[2]),
+                |i| activation(&i[0], kind)?.broadcast_matmul(&i[1])?.broadcast_add(&i[2]),
             );
         }
     }
@@ -194,7 +151,11 @@ mod tests {
                 let operand = |index: usize, tracked: bool| {
                     if tracked { variables[index].as_tensor().clone() } else { variables[index].as_detached_tensor() }
                 };
-                let weight = Weight { values: variables[2].as_tensor().clone(), sink };
+                let values = variables[2].as_tensor().clone();
+                let weight = match sink {
+                    Some(sink) => Weight::with_sink(values, sink),
+                    None => Weight::new(values),
+                };
                 let (x, bias) = (operand(0, tracked_x), operand(1, tracked_bias));
                 let result = linear(&x, &weight, Some(&bias), &plain(WeightLayout::OutIn)).unwrap();
                 let mut gradients = result.sqr().unwrap().sum_all().unwrap().backward().unwrap();

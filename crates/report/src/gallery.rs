@@ -160,7 +160,7 @@ fn attention(word: &Word, num_prefix_tokens: usize, grid: usize) -> Option<WordD
         [class] => format!("{} on the class token, ", percentage(f64::from(weight(*class)))),
         tokens => {
             let sum: f64 = tokens.iter().map(|&token| f64::from(weight(token))).sum();
-            format!("{} on the class token and registers, ", percentage(sum))
+            format!("{} on the {} tokens before the patches, ", percentage(sum), tokens.len())
         }
     };
     let reading = format!(

@@ -5,21 +5,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use candle_core::{D, DType, Tensor};
+use anyhow::Result;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
-use crate::model::decoders::family::{DecoderFamily, Mode, TextDecoder};
+use crate::model::decoders::block::{BlockAttention, drop_embedded};
+use crate::model::decoders::family::{DecoderFamily, DecoderSizes, Mode, TextDecoder};
 use crate::model::decoders::key_value_cache::KeyValueCache;
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{HiddenActivation, LayerNorm};
-use crate::model::limits::{MAX_DECODER_SIZE, MAX_LAYERS, check_sizes};
-use crate::model::weight_names::Renamed;
+use crate::model::weight_names::{Renamed, is_equal};
 use base::error::failure;
-use ops::{self, AttentionOptions, DropoutSite, Gelu, LinearOptions, Precision, Weight, WeightLayout};
+use ops::{self, Gelu, LinearOptions, Precision, Weight, WeightLayout};
 
 const TOKENS: &str = "transformer.wte.weight";
 const POSITIONS: &str = "transformer.wpe.weight";
@@ -98,52 +98,24 @@ impl DecoderFamily for Gpt2Config {
         "GPT-2"
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.hidden_size
-    }
-
-    fn num_layers(&self) -> usize {
-        self.num_layers
-    }
-
-    fn num_heads(&self) -> usize {
-        self.num_heads
-    }
-
-    fn num_positions(&self) -> usize {
-        self.num_positions
-    }
-
-    fn dropout(&self) -> f64 {
-        self.dropout
+    fn sizes(&self) -> DecoderSizes {
+        DecoderSizes {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            num_layers: self.num_layers,
+            num_heads: self.num_heads,
+            intermediate_size: self.intermediate_size,
+            num_positions: self.num_positions,
+            dropout: self.dropout,
+            layer_norm_eps: self.layer_norm_eps,
+            initializer_range: self.initializer_range,
+            tie_word_embeddings: self.tie_word_embeddings,
+        }
     }
 
     fn set_training_options(&mut self, dropout: Option<f64>, initializer_range: Option<f64>) {
         self.dropout = dropout.unwrap_or(self.dropout);
         self.initializer_range = initializer_range.unwrap_or(self.initializer_range);
-    }
-
-    fn validate(&self) -> Result<()> {
-        let sizes = [
-            ("vocabulary", self.vocab_size, MAX_DECODER_SIZE),
-            ("width", self.hidden_size, MAX_DECODER_SIZE),
-            ("number of layers", self.num_layers, MAX_LAYERS),
-            ("number of heads", self.num_heads, MAX_DECODER_SIZE),
-            ("inner width", self.intermediate_size, MAX_DECODER_SIZE),
-            ("number of positions", self.num_positions, MAX_DECODER_SIZE),
-        ];
-        check_sizes("decoder", &sizes)?;
-        if !self.hidden_size.is_multiple_of(self.num_heads) {
-            bail!("the decoder's width {} is not a multiple of its {} heads", self.hidden_size, self.num_heads);
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            bail!("the decoder's dropout is {}; expected 0 to below 1", self.dropout);
-        }
-        Ok(())
     }
 
     fn build(&self, builder: &Builder<'_>) -> Result<Arc<dyn TextDecoder>> {
@@ -213,15 +185,6 @@ impl DecoderFamily for Gpt2Config {
     }
 }
 
-fn is_equal(a: &Tensor, b: &Tensor) -> bool {
-    let values = |tensor: &Tensor| tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).ok();
-    a.dims() == b.dims() && values(a).is_some_and(|values_of_a| Some(values_of_a) == values(b))
-}
-
-/// Where a mask acts; each place in the model has a number of its own, so that no two masks are alike.
-const SITES_PER_BLOCK: u64 = 5;
-const EMBEDDING_SITE: u64 = 0;
-
 /// GPT-2's `Conv1D`: a dense layer with the weight `[in, out]`.
 #[derive(Clone, Debug)]
 struct Conv1D {
@@ -233,7 +196,7 @@ struct Conv1D {
 impl Conv1D {
     fn new(builder: &Builder<'_>, input: usize, output: usize, weight: Initializer) -> Result<Self> {
         Ok(Self {
-            weight: builder.weight("weight", &[input, output], weight)?,
+            weight: builder.weight_in_out("weight", &[input, output], weight)?,
             bias: builder.bias("bias", output, Initializer::Zeros)?,
             precision: builder.precision(),
         })
@@ -262,9 +225,7 @@ struct Block {
     mlp_in: Conv1D,
     mlp_out: Conv1D,
     activation: Gelu,
-    num_heads: usize,
-    precision: Precision,
-    first_site: u64,
+    attention: BlockAttention,
 }
 
 impl Block {
@@ -291,17 +252,15 @@ impl Block {
             mlp_in: dense(builder, "mlp.c_fc", hidden, inner, normal)?,
             mlp_out: dense(builder, "mlp.c_proj", inner, hidden, residual)?,
             activation: config.hidden_act.gelu(),
-            num_heads: config.num_heads,
-            precision: builder.precision(),
-            first_site: EMBEDDING_SITE + 1 + SITES_PER_BLOCK * index as u64,
+            attention: BlockAttention::new(index, config.num_heads, builder.precision()),
         })
     }
 
     /// (B, L, D) and the images' keys and values (B, N, 2 D) to (B, L, D).
     fn forward(&self, x: &Tensor, key_values: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
-        let drop = |x, offset| self.drop(x, offset, mode);
+        let drop = |x, offset| self.attention.drop(x, offset, mode);
         let x = self.attend_to_caption(x, mode)?;
-        let options = self.attention_options(false, 2, mode);
+        let options = self.attention.options(false, 2, mode);
         let attended = ops::cross_attention(&self.cross_query(&x)?, key_values, &options)?;
         let x = (&x + drop(self.cross_output.forward(&attended)?, 3)?)?;
         &x + drop(self.mlp(&x)?, 4)?
@@ -310,46 +269,20 @@ impl Block {
     /// The first part of a block: (B, L, D) to (B, L, D).
     fn attend_to_caption(&self, x: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
         let qkv = self.self_qkv.forward(&self.ln_1.forward(x)?)?; // (B, L, 3 D)
-        let attended = ops::self_attention(&qkv, &self.attention_options(true, 0, mode))?;
-        x + self.drop(self.self_output.forward(&attended)?, 1, mode)?
-    }
-
-    fn site(&self, offset: u64, mode: Mode) -> Option<DropoutSite> {
-        match mode {
-            Mode::Train(dropout) => Some(dropout.site(self.first_site + offset)),
-            Mode::Eval => None,
-        }
-    }
-
-    fn drop(&self, x: Tensor, offset: u64, mode: Mode) -> candle_core::Result<Tensor> {
-        match self.site(offset, mode) {
-            Some(site) => ops::dropout(&x, &site),
-            None => Ok(x),
-        }
-    }
-
-    fn attention_options(&self, causal: bool, offset: u64, mode: Mode) -> AttentionOptions {
-        let (num_heads, precision) = (self.num_heads, self.precision);
-        AttentionOptions { num_heads, causal, dropout: self.site(offset, mode), precision }
+        let attended = ops::self_attention(&qkv, &self.attention.options(true, 0, mode))?;
+        x + self.attention.drop(self.self_output.forward(&attended)?, 1, mode)?
     }
 
     /// How much each token looks at each patch, as a mean over the heads: states before the block (B, L, D) and the
     /// images' keys and values (B, N, 2 D) to (B, L, N), of sum 1 over N.
     fn cross_attention_weights(&self, x: &Tensor, key_values: &Tensor) -> candle_core::Result<Tensor> {
         let query = self.cross_query(&self.attend_to_caption(x, Mode::Eval)?)?;
-        let (batch, length, hidden) = query.dims3()?;
-        let (_, patches, _) = key_values.dims3()?;
-        let size = hidden / self.num_heads;
-        let heads = |x: Tensor, rows| x.reshape((batch, rows, self.num_heads, size))?.transpose(1, 2)?.contiguous();
-        let query = heads(query, length)?; // (B, H, L, K)
-        let keys = heads(key_values.narrow(2, 0, hidden)?.contiguous()?, patches)?; // (B, H, N, K)
-        let scores = (query.matmul(&keys.t()?)? / (size as f64).sqrt())?; // (B, H, L, N)
-        candle_nn::ops::softmax(&scores, D::Minus1)?.mean(1)
+        self.attention.mean_weights(&query, &key_values.narrow(2, 0, query.dim(2)?)?)
     }
 
     /// [`Self::forward`] for the next token of S captions of each image: (B, S, D) to (B, S, D).
     fn step(&self, x: &Tensor, index: usize, cache: &mut KeyValueCache) -> candle_core::Result<Tensor> {
-        let options = self.attention_options(false, 0, Mode::Eval);
+        let options = self.attention.options(false, 0, Mode::Eval);
         let (batch, captions, hidden) = x.dims3()?;
         let rows = batch * captions;
 
@@ -425,10 +358,7 @@ impl TextDecoder for Gpt2 {
     }
 
     fn hidden_states(&self, input_ids: &Tensor, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
-        let mut x = self.embed(input_ids)?;
-        if let Mode::Train(dropout) = mode {
-            x = ops::dropout(&x, &dropout.site(EMBEDDING_SITE))?;
-        }
+        let mut x = drop_embedded(self.embed(input_ids)?, mode)?;
         for (block, key_values) in self.blocks.iter().zip(key_values) {
             x = block.forward(&x, key_values, mode)?;
         }

@@ -6,9 +6,9 @@ use candle_core::{Result, Tensor};
 /// Keys and values of every block for B images with S captions each. All captions have the same length.
 #[derive(Clone, Debug)]
 pub struct KeyValueCache {
-    /// (B, N, 2 D) for each block.
+    /// Keys and values of the images, (B, N, ..): a tensor or more for each block, as the decoder makes them.
     images: Vec<Tensor>,
-    /// (B S, length, 2 D) for each block; none before the first token.
+    /// Those of the captions, in as many tensors (B S, length, ..); none before the first token.
     captions: Vec<Option<Tensor>>,
     /// Out of which of them each caption grows with the next token; all of them in order when nothing was selected.
     selected: Option<Vec<u32>>,
@@ -16,7 +16,7 @@ pub struct KeyValueCache {
 }
 
 impl KeyValueCache {
-    /// A cache of images whose captions begin; `key_values` has (B, N, 2 D) for each block.
+    /// A cache of images whose captions begin, with their keys and values for every block.
     pub fn new(key_values: &[Tensor]) -> Self {
         Self { images: key_values.to_vec(), captions: vec![None; key_values.len()], selected: None, length: 0 }
     }
@@ -44,14 +44,14 @@ impl KeyValueCache {
         Ok(())
     }
 
-    /// Keys and values of the images for a block.
-    pub(in crate::model) fn images(&self, block: usize) -> &Tensor {
-        &self.images[block]
+    /// The tensor of the images at this place.
+    pub(in crate::model) fn images(&self, place: usize) -> &Tensor {
+        &self.images[place]
     }
 
-    /// Adds a token's keys and values (B S, 1, 2 D) to a block and gives those of the captions so far.
-    pub(in crate::model) fn append(&mut self, block: usize, key_values: &Tensor) -> Result<&Tensor> {
-        let kept = &mut self.captions[block];
+    /// Adds a token's keys or values (B S, 1, ..) to the tensor at this place and gives those of the captions so far.
+    pub(in crate::model) fn append(&mut self, place: usize, key_values: &Tensor) -> Result<&Tensor> {
+        let kept = &mut self.captions[place];
         let all = match (kept.take(), &self.selected) {
             (Some(past), Some(selected)) => ops::append(&past, selected, key_values)?,
             (Some(past), None) => ops::append(&past, &(0..past.dim(0)? as u32).collect::<Vec<_>>(), key_values)?,

@@ -1,6 +1,8 @@
 //! The families of text decoders. A new one is a file here and a line in the table below: its config and its layers,
 //! how transformers describes it and names its weights, what an update of it keeps in memory.
 
+pub mod bert;
+mod block;
 mod family;
 pub mod gpt2;
 mod key_value_cache;
@@ -11,10 +13,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::model::hf_fields::model_type;
-use base::error::failure;
+use crate::model::unfit;
 
-pub use family::{DecoderFamily, Mode, TextDecoder};
+pub use family::{DecoderFamily, DecoderSizes, Mode, TextDecoder};
 pub use key_value_cache::KeyValueCache;
 
 macro_rules! families {
@@ -45,14 +46,7 @@ macro_rules! families {
                 $(if <$config>::describes(config) {
                     return <$config>::from_hf(config).map(Self::$variant);
                 })*
-                let known: Vec<String> =
-                    [$(<$config>::MODEL_TYPES),*].concat().iter().map(|name| format!("{name:?}")).collect();
-                Err(failure(
-                    format!(
-                        "expected a decoder of model_type {}, found {:?}", known.join(" or "), model_type(config)
-                    ),
-                    "use a GPT-2, e.g. gpt2 or distilgpt2, or a captioner with one",
-                ))
+                Err(unfit::decoder(&[$(<$config>::MODEL_TYPES),*].concat(), config))
             }
         }
 
@@ -73,6 +67,8 @@ macro_rules! families {
 }
 
 families! {
+    /// `BertLMHeadModel` of transformers with cross-attention, and BLIP's text decoder.
+    Bert(bert::BertConfig) = "bert";
     /// `GPT2LMHeadModel` of transformers, with cross-attention. Checkpoints do not name it: it was the first.
     Gpt2(gpt2::Gpt2Config) = "gpt2", untagged;
 }
@@ -92,11 +88,9 @@ mod tests {
 
     #[test]
     fn another_family_is_refused_by_name() {
-        let error = DecoderConfig::from_hf(&serde_json::json!({ "model_type": "bert" })).unwrap_err();
-        assert!(
-            base::error::describe(&error).contains("expected a decoder of model_type \"gpt2\", found \"bert\""),
-            "{error}"
-        );
+        let error = DecoderConfig::from_hf(&serde_json::json!({ "model_type": "roberta" })).unwrap_err();
+        let expected = "of model_type \"bert\" or \"blip_text_model\" or \"gpt2\", found \"roberta\"";
+        assert!(base::error::describe(&error).contains(expected), "{error}");
     }
 
     #[test]

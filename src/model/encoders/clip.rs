@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use candle_core::Tensor;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,23 +13,74 @@ use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
 use crate::model::encoders::family::{EncoderFamily, ImageEncoder, VisionSizes};
-use crate::model::encoders::vision_block::{
-    BlockNames, BlockShape, PatchEmbedding, VisionBlock, add_class_and_positions, check_channels,
-};
-use crate::model::hf_fields::{activation, model_type, real_number, whole_number};
+use crate::model::encoders::names::{Names, Spelling};
+use crate::model::encoders::timm::{Architecture, TimmSizes};
+use crate::model::encoders::vision_block::{BlockNames, BlockShape, check_channels};
+use crate::model::encoders::vision_transformer::{Anatomy, Rows, VisionTransformer};
+use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
-use crate::model::layers::{Cut, HiddenActivation, LayerNorm};
+use crate::model::layers::HiddenActivation;
+use crate::model::limits::MAX_SIZE;
 use crate::model::role::Kind;
 use crate::model::weight_names::Renamed;
+use base::error::failure;
 
-const NAMES: BlockNames = BlockNames {
+pub(super) const NAMES: BlockNames = BlockNames {
     norm_before: "layer_norm1",
     attention: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"],
     norm_after: "layer_norm2",
     mlp: ["mlp.fc1", "mlp.fc2"],
 };
+/// Of open_clip's own transformer.
+const OPEN_CLIP: Spelling = Spelling {
+    block: "visual.transformer.resblocks.",
+    outside: &[
+        ("visual.class_embedding", CLASS),
+        ("visual.positional_embedding", POSITIONS),
+        ("visual.conv1.", "embeddings.patch_embedding."),
+        ("visual.ln_pre.", "pre_layrnorm."),
+        ("visual.ln_post.", "post_layernorm."),
+    ],
+    inside: &[
+        ("ln_1.", "layer_norm1."),
+        ("ln_2.", "layer_norm2."),
+        ("attn.out_proj.", "self_attn.out_proj."),
+        ("mlp.c_fc.", "mlp.fc1."),
+        ("mlp.c_proj.", "mlp.fc2."),
+    ],
+    fused: &[("attn.in_proj_", ["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."])],
+    // Of timm inside of open_clip, and of CoCa, whose decoder reads pooled tokens.
+    refused: &["visual.trunk.", "visual.attn_pool."],
+};
+const TIMM: Spelling = Spelling {
+    block: "blocks.",
+    outside: &[
+        ("cls_token", CLASS),
+        ("pos_embed", POSITIONS),
+        ("patch_embed.proj.", "embeddings.patch_embedding."),
+        ("norm_pre.", "pre_layrnorm."),
+        ("norm.", "post_layernorm."),
+    ],
+    inside: &[
+        ("norm1.", "layer_norm1."),
+        ("norm2.", "layer_norm2."),
+        ("attn.proj.", "self_attn.out_proj."),
+        ("mlp.fc1.", "mlp.fc1."),
+        ("mlp.fc2.", "mlp.fc2."),
+    ],
+    fused: &[("attn.qkv.", ["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."])],
+    refused: &["reg_token"],
+};
+const FILE_NAMES: Names = Names {
+    prefixes: &["vision_model."],
+    under: "vision_model.",
+    roots: &["embeddings.", "pre_layrnorm.", "encoder.layers.", "post_layernorm."],
+    dropped: &["embeddings.position_ids"],
+    block: "encoder.layers.",
+    spellings: &[OPEN_CLIP, TIMM],
+};
 const PREFIX: &str = "vision_model";
-const PATCHES: &str = "embeddings.patch_embedding";
+const CLASS: &str = "embeddings.class_embedding";
 const POSITIONS: &str = "embeddings.position_embedding.weight";
 const LAYER_NORM_EPS: f64 = 1e-5;
 
@@ -89,9 +140,12 @@ impl ClipVisionConfig {
     /// The `model_type`s of transformers: a whole CLIP, and its image tower.
     pub const MODEL_TYPES: &'static [&'static str] = &["clip", "clip_vision_model"];
 
-    /// Whether a `config.json` is that of a CLIP.
+    /// Whether a `config.json` is that of a CLIP, of transformers, of open_clip or of timm.
     pub fn describes(config: &Value) -> bool {
-        Self::MODEL_TYPES.contains(&model_type(config))
+        match Architecture::of(config) {
+            Some(architecture) => architecture.is_clip(),
+            None => Self::MODEL_TYPES.contains(&model_type(config)) || open_clip_model(config).is_some(),
+        }
     }
 
     /// Reads a `config.json`. Absent fields take the defaults of `CLIPVisionConfig`.
@@ -99,6 +153,12 @@ impl ClipVisionConfig {
     /// # Errors
     /// Values of another type.
     pub fn from_hf(config: &Value) -> Result<Self> {
+        if let Some(architecture) = Architecture::of(config) {
+            return Self::from_timm(&architecture);
+        }
+        if let Some(model) = open_clip_model(config) {
+            return Self::from_open_clip(model);
+        }
         let config = match model_type(config) {
             "clip" => config.get("vision_config").context("a CLIP config without vision_config")?,
             _ => config,
@@ -120,26 +180,115 @@ impl ClipVisionConfig {
         })
     }
 
+    /// timm's, which are exported as a CLIP.
+    fn from_timm(architecture: &Architecture<'_>) -> Result<Self> {
+        let TimmSizes { image_size, patch_size, hidden_size, num_hidden_layers, num_attention_heads } =
+            architecture.sizes()?;
+        Ok(Self {
+            image_size,
+            patch_size,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads,
+            intermediate_size: 4 * hidden_size,
+            hidden_act: open_clip_activation(architecture.has("quickgelu")),
+            layer_norm_eps: LAYER_NORM_EPS,
+            initializer_range: 0.02,
+            qkv_bias: (),
+            pooler: (),
+        })
+    }
+
+    /// The `model_cfg` of an `open_clip_config.json`.
+    fn from_open_clip(model: &Value) -> Result<Self> {
+        let vision = model.get("vision_cfg").context("model_cfg has no vision_cfg")?;
+        for (field, plain) in [
+            ("timm_model_name", Value::Null),
+            ("attentional_pool", false.into()),
+            ("no_ln_pre", false.into()),
+            ("ls_init_value", Value::Null),
+            ("act_kwargs", json!({})),
+            ("norm_kwargs", json!({})),
+        ] {
+            if let Some(value) = vision.get(field).filter(|value| **value != plain && !value.is_null()) {
+                return Err(failure(
+                    format!("the vision_cfg of open_clip has {field} {value}, which is not a plain CLIP"),
+                    "use the repository of the same model that transformers wrote",
+                ));
+            }
+        }
+        let hidden_size = whole_number(vision, "width", 768)?;
+        let head_width = whole_number(vision, "head_width", 64)?;
+        if head_width == 0 || !hidden_size.is_multiple_of(head_width) {
+            bail!("the width {hidden_size} in vision_cfg is not a multiple of its head_width {head_width}");
+        }
+        let intermediate_size = real_number(vision, "mlp_ratio", 4.0)? * hidden_size as f64;
+        if !(1.0..=MAX_SIZE as f64).contains(&intermediate_size) {
+            bail!("mlp_ratio in vision_cfg gives an inner width of {intermediate_size}");
+        }
+        Ok(Self {
+            image_size: whole_number(vision, "image_size", 224)?,
+            patch_size: whole_number(vision, "patch_size", 16)?,
+            hidden_size,
+            num_hidden_layers: whole_number(vision, "layers", 12)?,
+            num_attention_heads: hidden_size / head_width,
+            intermediate_size: intermediate_size as usize,
+            hidden_act: open_clip_activation(boolean(model, "quick_gelu", false)?),
+            layer_norm_eps: LAYER_NORM_EPS,
+            initializer_range: 0.02,
+            qkv_bias: (),
+            pooler: (),
+        })
+    }
+
     /// First values as `CLIPPreTrainedModel._init_weights` draws them, with `initializer_factor` 1.
-    fn block_shape(&self) -> BlockShape {
-        let hidden = self.hidden_size as f64;
+    fn anatomy(&self) -> Anatomy {
+        let (hidden, width) = (self.hidden_size, self.hidden_size as f64);
+        let embedding = Initializer::Normal(self.initializer_range);
         let depth = (2.0 * self.num_hidden_layers as f64).powf(-0.5);
-        let into = Initializer::Normal(hidden.powf(-0.5) * depth);
-        BlockShape {
-            hidden_size: self.hidden_size,
-            num_attention_heads: self.num_attention_heads,
-            intermediate_size: self.intermediate_size,
-            activation: self.hidden_act.gelu(),
-            layer_norm_eps: self.layer_norm_eps,
-            qkv_bias: true,
-            initializers: [
-                into,
-                Initializer::Normal(hidden.powf(-0.5)),
-                Initializer::Normal((2.0 * hidden).powf(-0.5)),
-                into,
-            ],
+        let into = Initializer::Normal(width.powf(-0.5) * depth);
+        let class = Rows { name: CLASS, shape: vec![hidden], initializer: Initializer::Normal(width.powf(-0.5)) };
+        Anatomy {
+            patch_size: self.patch_size,
+            patches: "embeddings.patch_embedding",
+            patch_initializer: embedding,
+            patch_bias: false,
+            tokens: vec![class],
+            registers: None,
+            positions: Rows { name: POSITIONS, shape: vec![self.sequence_length(), hidden], initializer: embedding },
+            // The spelling is that of the published files.
+            norm_before: Some("pre_layrnorm"),
+            blocks: "encoder.layers",
+            num_blocks: self.num_hidden_layers,
+            block_names: &NAMES,
+            block_shape: BlockShape {
+                hidden_size: hidden,
+                num_attention_heads: self.num_attention_heads,
+                intermediate_size: self.intermediate_size,
+                activation: self.hidden_act.gelu(),
+                layer_norm_eps: self.layer_norm_eps,
+                qkv_bias: true,
+                initializers: [
+                    into,
+                    Initializer::Normal(width.powf(-0.5)),
+                    Initializer::Normal((2.0 * width).powf(-0.5)),
+                    into,
+                ],
+                mlp_bias: Initializer::Zeros,
+                layer_scale: None,
+            },
+            norm_after: None,
         }
     }
+}
+
+/// The `model_cfg` of an `open_clip_config.json`.
+fn open_clip_model(config: &Value) -> Option<&Value> {
+    config.get("model_cfg").filter(|_| model_type(config).is_empty())
+}
+
+fn open_clip_activation(is_quick: bool) -> HiddenActivation {
+    if is_quick { HiddenActivation::QuickGelu } else { HiddenActivation::Gelu }
 }
 
 impl EncoderFamily for ClipVisionConfig {
@@ -169,7 +318,17 @@ impl EncoderFamily for ClipVisionConfig {
     }
 
     fn build(&self, builder: &Builder<'_>) -> Result<Arc<dyn ImageEncoder>> {
-        Ok(Arc::new(ClipVision::new(self, &builder.under(PREFIX))?))
+        let builder = builder.under(PREFIX);
+        let encoder = VisionTransformer::new(&self.anatomy(), &builder)?;
+        let after = builder.at_depth(self.num_hidden_layers + 1);
+        after.store("post_layernorm.weight", &[self.hidden_size], Initializer::Ones, Kind::Norm);
+        after.store("post_layernorm.bias", &[self.hidden_size], Initializer::Zeros, Kind::Norm);
+        Ok(Arc::new(encoder))
+    }
+
+    /// A captioner holds the tower without its prefix.
+    fn module_path(&self, layer: &str) -> String {
+        layer.strip_prefix("vision_model.").unwrap_or(layer).to_owned()
     }
 
     fn to_hf(&self) -> Value {
@@ -191,11 +350,12 @@ impl EncoderFamily for ClipVisionConfig {
     }
 
     fn take_names(&mut self, tensors: BTreeMap<String, Tensor>) -> Result<Renamed> {
-        let mut renamed = Renamed::default();
-        for (source, tensor) in tensors {
-            match hf_name(&source) {
-                Some(name) => renamed.insert(name, tensor, &source)?,
-                None => renamed.unused.push(source),
+        let mut renamed = FILE_NAMES.take(tensors)?;
+        // timm's have an axis of the batch.
+        for (name, rank) in [(CLASS, 1), (POSITIONS, 2)] {
+            let name = format!("{PREFIX}.{name}");
+            if let Some(tensor) = renamed.tensors.get_mut(&name).filter(|tensor| tensor.rank() == 3) {
+                *tensor = tensor.flatten_to(3 - rank)?;
             }
         }
         Ok(renamed)
@@ -204,61 +364,6 @@ impl EncoderFamily for ClipVisionConfig {
     fn retired_fields(&self) -> Value {
         json!({ "qkv_bias": true, "pooler": false })
     }
-}
-
-/// CLIP's image tower.
-#[derive(Clone, Debug)]
-pub struct ClipVision {
-    patches: PatchEmbedding,
-    class: Tensor,
-    positions: Tensor,
-    norm_before: LayerNorm,
-    blocks: Vec<VisionBlock>,
-}
-
-impl ClipVision {
-    fn new(config: &ClipVisionConfig, builder: &Builder<'_>) -> Result<Self> {
-        let hidden = config.hidden_size;
-        let embedding = Initializer::Normal(config.initializer_range);
-        let of_class = Initializer::Normal((hidden as f64).powf(-0.5));
-        let class = builder.embedding("embeddings.class_embedding", &[hidden], of_class)?;
-        let positions = builder.embedding(POSITIONS, &[config.sequence_length(), hidden], embedding)?;
-        let patches = PatchEmbedding::new(&builder.under(PATCHES), hidden, config.patch_size, embedding, false)?;
-        // The spelling is that of the published files.
-        let norm_before = LayerNorm::new(&builder.under("pre_layrnorm"), hidden, config.layer_norm_eps)?;
-        let shape = config.block_shape();
-        let block = |index: usize| {
-            let builder = builder.under(&format!("encoder.layers.{index}"));
-            VisionBlock::new(&shape, &NAMES, &builder.at_depth(index + 1))
-        };
-        let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_>>()?;
-        let after = builder.at_depth(config.num_hidden_layers + 1);
-        after.store("post_layernorm.weight", &[hidden], Initializer::Ones, Kind::Norm);
-        after.store("post_layernorm.bias", &[hidden], Initializer::Zeros, Kind::Norm);
-        Ok(Self { patches, class, positions, norm_before, blocks })
-    }
-}
-
-impl ImageEncoder for ClipVision {
-    fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
-        let embedded = add_class_and_positions(&self.patches.forward(pixel_values)?, &self.class, &self.positions)?;
-        let mut states = self.norm_before.forward(&embedded)?;
-        for block in &self.blocks {
-            states = block.forward(&cut(states)?)?;
-        }
-        Ok(states)
-    }
-}
-
-/// `vision_model...` by itself or inside a whole `CLIPModel`; also the names without the prefix.
-fn hf_name(source: &str) -> Option<String> {
-    let name = match source.find("vision_model.") {
-        Some(position) => &source[position + "vision_model.".len()..],
-        None => source,
-    };
-    let known = ["embeddings.", "pre_layrnorm.", "encoder.layers.", "post_layernorm."];
-    let wanted = known.iter().any(|part| name.starts_with(part)) && !name.ends_with("position_ids");
-    wanted.then(|| format!("{PREFIX}.{name}"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::model::builder::Builder;
 use crate::model::layers::Cut;
 use crate::model::limits::{MAX_LAYERS, MAX_SIZE, check_sizes};
-use crate::model::position_table;
+use crate::model::position_table::{self, PositionFilter};
 use crate::model::role::EncoderTraining;
 use crate::model::weight_names::Renamed;
 use pixels::image_processor::ImageProcessor;
@@ -42,7 +42,7 @@ pub struct VisionSizes {
     pub intermediate_size: usize,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
-    /// Standard deviation of the first weights.
+    /// Standard deviation of the first weights; 0.02 in a family that has no such field.
     pub initializer_range: f64,
 }
 
@@ -56,8 +56,30 @@ pub trait EncoderFamily {
     /// Tokens of the output before the patches: the class token, registers.
     fn num_prefix_tokens(&self) -> usize;
 
-    /// The name of the table of learned positions, whose rows are prefix tokens and patches, row by row.
+    /// Those of them that have no row in the table of positions: registers.
+    fn num_registers(&self) -> usize {
+        0
+    }
+
+    /// The name of the table of learned positions, whose rows are prefix tokens without the registers, and patches, row
+    /// by row.
     fn position_table(&self) -> Option<&'static str>;
+
+    /// How this table is resampled for another image size.
+    fn position_filter(&self) -> PositionFilter {
+        PositionFilter::Bicubic
+    }
+
+    /// Whether a picture may be larger than its patches cover. The rest at the right and at the bottom is cut off.
+    fn cuts_remainder(&self) -> bool {
+        false
+    }
+
+    /// Whether transformers resamples the table for whatever picture it gets, so that the image processor decides the
+    /// image size and not the config.
+    fn takes_any_image_size(&self) -> bool {
+        false
+    }
 
     /// The encoder, on what `builder` hands out.
     ///
@@ -80,9 +102,19 @@ pub trait EncoderFamily {
         Vec::new()
     }
 
+    /// The path of a layer in the memory of transformers, where adapters are found, by its name in files.
+    fn module_path(&self, layer: &str) -> String {
+        layer.to_owned()
+    }
+
     /// How images become its input where no file says so.
     fn image_processor(&self) -> ImageProcessor {
         ImageProcessor::plain(self.image_size())
+    }
+
+    /// Layer scales in a block, each of which keeps its input for the backward pass.
+    fn num_layer_scales(&self) -> usize {
+        0
     }
 
     /// Fields that older versions wrote for this family. They count in the names of caches, which would otherwise not
@@ -116,6 +148,11 @@ pub trait EncoderFamily {
         self.image_size() / self.patch_size()
     }
 
+    /// Side in pixels of the part of the picture that the patches cover.
+    fn covered_side(&self) -> usize {
+        self.grid() * self.patch_size()
+    }
+
     /// Length of the output: prefix tokens and patches.
     fn sequence_length(&self) -> usize {
         self.num_prefix_tokens() + self.grid() * self.grid()
@@ -124,8 +161,8 @@ pub trait EncoderFamily {
     /// Checks what the layers rely on.
     ///
     /// # Errors
-    /// A size of 0 or beyond any model; heads that do not divide the width; an image size that is not a multiple of the
-    /// patch.
+    /// A size of 0 or beyond any model; heads that do not divide the width; an image size below that of the patch, or
+    /// that is not a multiple of it where nothing is cut off.
     fn validate(&self) -> anyhow::Result<()> {
         let VisionSizes { image_size, patch_size, hidden_size, num_attention_heads, .. } = self.sizes();
         let sizes = [
@@ -137,13 +174,19 @@ pub trait EncoderFamily {
             ("intermediate_size", self.sizes().intermediate_size, MAX_SIZE),
         ];
         check_sizes("encoder", &sizes)?;
+        if self.num_registers() > MAX_SIZE {
+            bail!("the encoder has {} register tokens; expected 0 to {MAX_SIZE}", self.num_registers());
+        }
         if !hidden_size.is_multiple_of(num_attention_heads) {
             bail!(
                 "the encoder's hidden_size {hidden_size} is not a multiple of its num_attention_heads \
                  {num_attention_heads}"
             );
         }
-        if !image_size.is_multiple_of(patch_size) {
+        if image_size < patch_size {
+            bail!("the encoder's image_size {image_size} is below its patch_size {patch_size}");
+        }
+        if !self.cuts_remainder() && !image_size.is_multiple_of(patch_size) {
             bail!("the encoder's image_size {image_size} is not a multiple of its patch_size {patch_size}");
         }
         Ok(())
@@ -162,7 +205,7 @@ pub trait EncoderFamily {
         let pixels = pixel_values(self.sizes(), batch);
         // LayerNorms, query, key, value, attention, sums, the copy that the next segment begins with; and the MLP
         // before its activation.
-        let block = 11 * states + inner;
+        let block = (11 + self.num_layer_scales()) * states + inner;
         match training {
             EncoderTraining::Frozen => self.inference_values(batch),
             // Nothing is kept of the blocks that are frozen.
@@ -196,11 +239,12 @@ pub fn fit_positions(
     let table = tensors.get(name).with_context(|| format!("the file contains no tensor {name}"))?;
     let rank = table.rank();
     let flat = table.flatten_to(rank.saturating_sub(2))?;
-    let (expected, rows) = (source.sequence_length(), flat.dim(0)?);
+    let (expected, rows) = (source.sequence_length() - source.num_registers(), flat.dim(0)?);
     if rows != expected {
         bail!("{name} has {rows} rows, but the image_size in config.json requires {expected}");
     }
-    let resampled = position_table::resample(&flat, target.num_prefix_tokens(), target.grid())?;
+    let num_prefix_rows = target.num_prefix_tokens() - target.num_registers();
+    let resampled = position_table::resample(&flat, num_prefix_rows, target.grid(), target.position_filter())?;
     let resampled = if rank == 3 { resampled.unsqueeze(0)? } else { resampled };
     tensors.insert(name.to_owned(), resampled);
     Ok(())

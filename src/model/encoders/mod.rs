@@ -1,9 +1,16 @@
 //! The families of image encoders. A new one is a file here and a line in the table below: its config and its layers,
 //! how transformers describes it and names its weights, what it puts before the patches.
 
+pub mod blip;
 pub mod clip;
+pub mod deit;
+pub mod dinov2;
 mod family;
+mod names;
+pub mod siglip;
+mod timm;
 pub mod vision_block;
+mod vision_transformer;
 pub mod vit;
 
 use std::ops::{Deref, DerefMut};
@@ -13,7 +20,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::model::encoders::timm::Architecture;
 use crate::model::hf_fields::model_type;
+use crate::model::unfit;
 use base::error::failure;
 
 pub use family::{EncoderFamily, ImageEncoder, VisionSizes, fit_positions};
@@ -51,16 +60,7 @@ macro_rules! families {
                 $(if <$config>::describes(config) {
                     return <$config>::from_hf(config).map(Self::$variant);
                 })*
-                let known: Vec<String> =
-                    [$(<$config>::MODEL_TYPES),*].concat().iter().map(|name| format!("{name:?}")).collect();
-                let (last, others) = known.split_last().map_or((String::new(), String::new()), |(last, others)| {
-                    (last.clone(), others.join(", "))
-                });
-                Err(failure(
-                    format!("expected model_type {others} or {last}, found {:?}", model_type(config)),
-                    "use a ViT or CLIP checkpoint, e.g. google/vit-base-patch16-224-in21k or \
-                     openai/clip-vit-base-patch32",
-                ))
+                Err(other_family(&[$(<$config>::MODEL_TYPES),*].concat(), config))
             }
         }
 
@@ -85,6 +85,27 @@ families! {
     Vit(vit::VitConfig) = "vit",
     /// `CLIPVisionModel` of transformers.
     ClipVision(clip::ClipVisionConfig) = "clip_vision",
+    /// `BlipVisionModel` of transformers.
+    BlipVision(blip::BlipVisionConfig) = "blip_vision",
+    /// `SiglipVisionModel` of transformers.
+    Siglip(siglip::SiglipVisionConfig) = "siglip_vision",
+    /// `Dinov2Model` and `Dinov2WithRegistersModel` of transformers.
+    Dinov2(dinov2::Dinov2Config) = "dinov2",
+    /// `DeiTModel` of transformers.
+    Deit(deit::DeitConfig) = "deit",
+}
+
+/// The error about the config of an encoder of no family in the table.
+fn other_family(taken: &[&str], config: &Value) -> anyhow::Error {
+    let Some(architecture) = Architecture::of(config) else { return unfit::encoder(taken, config) };
+    let name = architecture.name();
+    failure(
+        format!(
+            "the timm architecture {name} is not read; of timm's those called vit_SIZE_patchN, alone or with clip, \
+             dinov2 or reg4_dinov2, and deit_SIZE_patchN are"
+        ),
+        unfit::ENCODER_ADVICE,
+    )
 }
 
 impl EncoderConfig {
@@ -93,8 +114,7 @@ impl EncoderConfig {
     /// # Errors
     /// A model of another family; values of another type.
     pub fn from_hf(config: &Value) -> anyhow::Result<Self> {
-        let is_named_otherwise = config.get("architecture").and_then(Value::as_str).is_some();
-        if !is_named_otherwise && model_type(config) == "vision-encoder-decoder" {
+        if model_type(config) == "vision-encoder-decoder" {
             let encoder = config.get("encoder").context("a vision-encoder-decoder config without encoder")?;
             return Self::from_hf(encoder);
         }
@@ -124,6 +144,8 @@ impl<'de> Deserialize<'de> for EncoderConfig {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -131,15 +153,51 @@ mod tests {
         let error = EncoderConfig::from_hf(&serde_json::json!({ "model_type": "swin" })).unwrap_err();
         let text = base::error::describe(&error);
         assert!(
-            text.contains("expected model_type \"vit\", \"clip\" or \"clip_vision_model\", found \"swin\""),
+            text.contains("expected model_type \"vit\", \"vit_mae\",") && text.contains("or \"deit\", found \"swin\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn each_config_goes_to_its_family_and_relatives_are_refused_by_name() {
+        let found = |config: Value| EncoderConfig::from_hf(&config).map(|config| config.family());
+        let timm = |name: &str| found(json!({ "architecture": name }));
+        for (name, family) in [
+            ("vit_tiny_patch16_224", "Vit"),
+            ("deit_small_patch16_224", "Vit"),
+            ("deit_small_distilled_patch16_224", "Deit"),
+            ("vit_base_patch32_clip_quickgelu_224", "ClipVision"),
+            ("vit_small_patch14_dinov2", "Dinov2"),
+            ("vit_large_patch14_reg4_dinov2", "Dinov2"),
+        ] {
+            assert_eq!(timm(name).unwrap(), family, "{name}");
+        }
+        for name in ["vit_base_patch16_siglip_224", "vit_small_patch16_dinov3", "resnet50", "vit_base_patch16_gap_224"]
+        {
+            assert!(base::error::describe(&timm(name).unwrap_err()).contains(name), "{name}");
+        }
+        let open_clip = json!({ "model_cfg": { "vision_cfg": { "width": 128 } } });
+        assert_eq!(found(open_clip).unwrap(), "ClipVision");
+        let of_type = |model_type: &str| found(json!({ "model_type": model_type, "vision_config": {} }));
+        for (model_type, family) in [
+            ("vit_mae", "Vit"),
+            ("vit_msn", "Vit"),
+            ("deit", "Deit"),
+            ("siglip", "Siglip"),
+            ("siglip_vision_model", "Siglip"),
+            ("dinov2_with_registers", "Dinov2"),
+        ] {
+            assert_eq!(of_type(model_type).unwrap(), family, "{model_type}");
+        }
+        for (model_type, hint) in [("siglip2", "siglip2-base-patch16-224"), ("dinov3_vit", "facebook/dinov2-base")] {
+            assert!(base::error::describe(&of_type(model_type).unwrap_err()).contains(hint), "{model_type}");
+        }
     }
 
     #[test]
     fn a_config_without_a_family_or_of_an_unknown_one_is_refused() {
         let text = |json: &str| serde_json::from_str::<EncoderConfig>(json).unwrap_err().to_string();
         assert!(text(r#"{"image_size": 3}"#).contains("missing field `kind`"));
-        assert!(text(r#"{"kind": "swin"}"#).contains("expected `vit` or `clip_vision`"));
+        assert!(text(r#"{"kind": "swin"}"#).contains("expected one of `vit`, `clip_vision`,"));
     }
 }

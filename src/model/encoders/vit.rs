@@ -1,22 +1,24 @@
-//! `ViTModel` of transformers: the last hidden state after the final LayerNorm, class token included. timm's plain ViTs
-//! are read too.
+//! `ViTModel` of transformers: the last hidden state after the final LayerNorm, class token included. Read too: the
+//! encoders of `ViTMAEModel`, without its masking and its decoder, and of `ViTMSNModel`, and timm's plain ViTs. All of
+//! them are exported as a ViT.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
 use crate::model::encoders::family::{EncoderFamily, ImageEncoder, VisionSizes};
-use crate::model::encoders::vision_block::{
-    BlockNames, BlockShape, PatchEmbedding, VisionBlock, add_class_and_positions, check_channels,
-};
+use crate::model::encoders::names::{Names, Spelling};
+use crate::model::encoders::timm::{Architecture, TimmSizes};
+use crate::model::encoders::vision_block::{BlockNames, BlockShape, check_channels};
+use crate::model::encoders::vision_transformer::{Anatomy, Rows, VisionTransformer};
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
-use crate::model::layers::{Cut, HiddenActivation, LayerNorm};
+use crate::model::layers::HiddenActivation;
 use crate::model::role::Kind;
 use crate::model::weight_names::Renamed;
 
@@ -31,8 +33,56 @@ const NAMES: BlockNames = BlockNames {
     norm_after: "layernorm_after",
     mlp: ["intermediate.dense", "output.dense"],
 };
+/// The dense layers of a block in the order of [`NAMES`], as they are called in memory.
+const MODULES: [&str; 6] =
+    ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2"];
 const PATCHES: &str = "embeddings.patch_embeddings.projection";
 const POSITIONS: &str = "embeddings.position_embeddings";
+/// In transformers 5 in memory; before it, [`NAMES`] and [`FILE_NAMES`].
+const IN_MEMORY: Spelling = Spelling {
+    block: "layers.",
+    outside: &[],
+    inside: &[
+        ("attention.q_proj.", "attention.attention.query."),
+        ("attention.k_proj.", "attention.attention.key."),
+        ("attention.v_proj.", "attention.attention.value."),
+        ("attention.o_proj.", "attention.output.dense."),
+        ("mlp.fc1.", "intermediate.dense."),
+        ("mlp.fc2.", "output.dense."),
+        ("layernorm_before.", "layernorm_before."),
+        ("layernorm_after.", "layernorm_after."),
+    ],
+    fused: &[],
+    refused: &[],
+};
+const TIMM: Spelling = Spelling {
+    block: "blocks.",
+    outside: &[
+        ("cls_token", "embeddings.cls_token"),
+        ("dist_token", "embeddings.distillation_token"),
+        ("pos_embed", "embeddings.position_embeddings"),
+        ("patch_embed.proj.", "embeddings.patch_embeddings.projection."),
+        ("norm.", "layernorm."),
+    ],
+    inside: &[
+        ("norm1.", "layernorm_before."),
+        ("norm2.", "layernorm_after."),
+        ("attn.proj.", "attention.output.dense."),
+        ("mlp.fc1.", "intermediate.dense."),
+        ("mlp.fc2.", "output.dense."),
+    ],
+    fused: &[("attn.qkv.", ["attention.attention.query.", "attention.attention.key.", "attention.attention.value."])],
+    refused: &["norm_pre.", "reg_token"],
+};
+pub(super) const FILE_NAMES: Names = Names {
+    prefixes: &["vit.", "deit.", "encoder."],
+    under: "",
+    roots: &["embeddings.", "encoder.layer.", "layernorm.", "pooler.dense."],
+    // The mask token belongs to masked pretraining; this model has no place for it.
+    dropped: &["embeddings.mask_token"],
+    block: "encoder.layer.",
+    spellings: &[IN_MEMORY, TIMM],
+};
 const POOLER: [&str; 2] = ["pooler.dense.weight", "pooler.dense.bias"];
 const LAYER_NORM_EPS: f64 = 1e-12;
 
@@ -86,12 +136,16 @@ fn qkv_bias() -> bool {
 }
 
 impl VitConfig {
-    /// The `model_type`s of transformers.
-    pub const MODEL_TYPES: &'static [&'static str] = &["vit"];
+    /// The `model_type`s of transformers: a ViT, and what a masked autoencoder and a masked siamese network train, which
+    /// is one.
+    pub const MODEL_TYPES: &'static [&'static str] = &["vit", "vit_mae", "vit_msn"];
 
-    /// Whether a `config.json` is that of a ViT, or of a model of timm.
+    /// Whether a `config.json` is that of a ViT, of transformers or of timm.
     pub fn describes(config: &Value) -> bool {
-        architecture(config).is_some() || Self::MODEL_TYPES.contains(&model_type(config))
+        match Architecture::of(config) {
+            Some(architecture) => architecture.is_plain() && !architecture.has("distilled"),
+            None => Self::MODEL_TYPES.contains(&model_type(config)),
+        }
     }
 
     /// Reads a `config.json`. Absent fields take the defaults of `ViTConfig`.
@@ -99,9 +153,10 @@ impl VitConfig {
     /// # Errors
     /// Values of another type; a model of timm that is not a plain ViT.
     pub fn from_hf(config: &Value) -> Result<Self> {
-        if let Some(architecture) = architecture(config) {
-            return Self::from_timm(config, architecture);
+        if let Some(architecture) = Architecture::of(config) {
+            return Self::from_timm(&architecture);
         }
+        let eps = if model_type(config) == "vit_msn" { 1e-6 } else { LAYER_NORM_EPS };
         let hidden_act = activation(config, "hidden_act", HiddenActivation::Gelu)?;
         check_channels(config)?;
         Ok(Self {
@@ -112,36 +167,20 @@ impl VitConfig {
             num_attention_heads: whole_number(config, "num_attention_heads", 12)?,
             intermediate_size: whole_number(config, "intermediate_size", 3072)?,
             hidden_act,
-            layer_norm_eps: real_number(config, "layer_norm_eps", LAYER_NORM_EPS)?,
+            layer_norm_eps: real_number(config, "layer_norm_eps", eps)?,
             initializer_range: real_number(config, "initializer_range", 0.02)?,
             qkv_bias: boolean(config, "qkv_bias", true)?,
             pooler: false,
         })
     }
 
-    /// timm's config names an architecture and no sizes but the input's; its plain ViTs follow from the name.
-    fn from_timm(config: &Value, architecture: &str) -> Result<Self> {
-        let parts: Vec<&str> = architecture.split('_').collect();
-        let (hidden_size, num_hidden_layers, num_attention_heads) = match parts.get(1).copied() {
-            Some("tiny") => (192, 12, 3),
-            Some("small") => (384, 12, 6),
-            Some("base") => (768, 12, 12),
-            Some("large") => (1024, 24, 16),
-            _ => bail!("the timm architecture {architecture} is not one of vit_tiny, vit_small, vit_base, vit_large"),
-        };
-        let number = |prefix: &str| {
-            parts.iter().find_map(|part| part.strip_prefix(prefix).and_then(|text| text.parse::<usize>().ok()))
-        };
-        let input = config.pointer("/pretrained_cfg/input_size/2").and_then(Value::as_u64);
-        let named = parts.iter().skip(2).find_map(|part| part.parse::<usize>().ok());
-        let is_plain =
-            parts.first() == Some(&"vit") && !parts.iter().any(|part| ["clip", "rope", "reg4", "gap"].contains(part));
-        if !is_plain {
-            bail!("the timm architecture {architecture} is not a plain ViT");
-        }
+    /// timm's plain ViTs, and the DeiTs that are such.
+    pub(super) fn from_timm(architecture: &Architecture<'_>) -> Result<Self> {
+        let TimmSizes { image_size, patch_size, hidden_size, num_hidden_layers, num_attention_heads } =
+            architecture.sizes()?;
         Ok(Self {
-            image_size: input.and_then(|size| usize::try_from(size).ok()).or(named).unwrap_or(224),
-            patch_size: number("patch").context("the timm architecture names no patch size")?,
+            image_size,
+            patch_size,
             hidden_size,
             num_hidden_layers,
             num_attention_heads,
@@ -158,22 +197,45 @@ impl VitConfig {
         Initializer::TruncatedNormal(self.initializer_range)
     }
 
-    fn block_shape(&self) -> BlockShape {
-        BlockShape {
-            hidden_size: self.hidden_size,
-            num_attention_heads: self.num_attention_heads,
-            intermediate_size: self.intermediate_size,
-            activation: self.hidden_act.gelu(),
-            layer_norm_eps: self.layer_norm_eps,
-            qkv_bias: self.qkv_bias,
-            initializers: [self.initializer(); 4],
+    pub(super) fn anatomy(&self) -> Anatomy {
+        let (hidden, initializer) = (self.hidden_size, self.initializer());
+        Anatomy {
+            patch_size: self.patch_size,
+            patches: PATCHES,
+            patch_initializer: initializer,
+            patch_bias: true,
+            tokens: vec![Rows { name: "embeddings.cls_token", shape: vec![1, 1, hidden], initializer }],
+            registers: None,
+            positions: Rows { name: POSITIONS, shape: vec![1, self.sequence_length(), hidden], initializer },
+            norm_before: None,
+            blocks: "encoder.layer",
+            num_blocks: self.num_hidden_layers,
+            block_names: &NAMES,
+            block_shape: BlockShape {
+                hidden_size: hidden,
+                num_attention_heads: self.num_attention_heads,
+                intermediate_size: self.intermediate_size,
+                activation: self.hidden_act.gelu(),
+                layer_norm_eps: self.layer_norm_eps,
+                qkv_bias: self.qkv_bias,
+                initializers: [initializer; 4],
+                mlp_bias: Initializer::Zeros,
+                layer_scale: None,
+            },
+            norm_after: Some("layernorm"),
         }
     }
-}
 
-/// What timm calls the model.
-fn architecture(config: &Value) -> Option<&str> {
-    config.get("architecture").and_then(Value::as_str)
+    /// A ViT with the parts of `anatomy`, and with the pooler that its file had.
+    pub(super) fn build_as(&self, anatomy: &Anatomy, builder: &Builder<'_>) -> Result<Arc<dyn ImageEncoder>> {
+        let encoder = VisionTransformer::new(anatomy, builder)?;
+        if self.pooler {
+            let (after, hidden) = (builder.at_depth(self.num_hidden_layers + 1), self.hidden_size);
+            after.store(POOLER[0], &[hidden, hidden], self.initializer(), Kind::Weight);
+            after.store(POOLER[1], &[hidden], Initializer::Zeros, Kind::Bias);
+        }
+        Ok(Arc::new(encoder))
+    }
 }
 
 impl EncoderFamily for VitConfig {
@@ -203,7 +265,7 @@ impl EncoderFamily for VitConfig {
     }
 
     fn build(&self, builder: &Builder<'_>) -> Result<Arc<dyn ImageEncoder>> {
-        Ok(Arc::new(VisionTransformer::new(self, builder)?))
+        self.build_as(&self.anatomy(), builder)
     }
 
     fn to_hf(&self) -> Value {
@@ -226,23 +288,20 @@ impl EncoderFamily for VitConfig {
         })
     }
 
-    /// Fused projections of timm are split.
     fn take_names(&mut self, tensors: BTreeMap<String, Tensor>) -> Result<Renamed> {
-        let mut renamed = Renamed::default();
-        for (source, tensor) in tensors {
-            let entries = match hf_name(&source) {
-                Some(name) => vec![(name, tensor)],
-                None => timm_entries(&source, tensor)?,
-            };
-            if entries.is_empty() {
-                renamed.unused.push(source.clone());
-            }
-            for (name, tensor) in entries {
-                renamed.insert(name, tensor, &source)?;
-            }
-        }
+        let renamed = FILE_NAMES.take(tensors)?;
         self.pooler = renamed.tensors.contains_key(POOLER[0]);
         Ok(renamed)
+    }
+
+    /// Since version 5 of transformers, layers have other names in memory than in files.
+    fn module_path(&self, layer: &str) -> String {
+        let Some((index, part)) = layer.strip_prefix("encoder.layer.").and_then(|rest| rest.split_once('.')) else {
+            return layer.to_owned();
+        };
+        let parts = NAMES.attention.iter().chain(&NAMES.mlp).zip(MODULES);
+        let module = parts.into_iter().find_map(|(&name, module)| (name == part).then_some(module));
+        format!("layers.{index}.{}", module.unwrap_or(part))
     }
 
     /// transformers builds a ViT with a pooler and has no config to say otherwise.
@@ -252,109 +311,6 @@ impl EncoderFamily for VitConfig {
         }
         vec![(POOLER[0], vec![self.hidden_size, self.hidden_size]), (POOLER[1], vec![self.hidden_size])]
     }
-}
-
-/// A ViT.
-#[derive(Clone, Debug)]
-pub struct VisionTransformer {
-    patches: PatchEmbedding,
-    class: Tensor,
-    positions: Tensor,
-    blocks: Vec<VisionBlock>,
-    norm: LayerNorm,
-}
-
-impl VisionTransformer {
-    fn new(config: &VitConfig, builder: &Builder<'_>) -> Result<Self> {
-        let (hidden, initial) = (config.hidden_size, config.initializer());
-        let class = builder.embedding("embeddings.cls_token", &[1, 1, hidden], initial)?;
-        let positions = builder.embedding(POSITIONS, &[1, config.sequence_length(), hidden], initial)?;
-        let patches = PatchEmbedding::new(&builder.under(PATCHES), hidden, config.patch_size, initial, true)?;
-        let shape = config.block_shape();
-        let block = |index: usize| {
-            let builder = builder.under(&format!("encoder.layer.{index}"));
-            VisionBlock::new(&shape, &NAMES, &builder.at_depth(index + 1))
-        };
-        let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_>>()?;
-        let after = builder.at_depth(config.num_hidden_layers + 1);
-        let norm = LayerNorm::new(&after.under("layernorm"), hidden, config.layer_norm_eps)?;
-        if config.pooler {
-            after.store(POOLER[0], &[hidden, hidden], initial, Kind::Weight);
-            after.store(POOLER[1], &[hidden], Initializer::Zeros, Kind::Bias);
-        }
-        Ok(Self { patches, class, positions, blocks, norm })
-    }
-}
-
-impl ImageEncoder for VisionTransformer {
-    fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
-        let mut states = add_class_and_positions(&self.patches.forward(pixel_values)?, &self.class, &self.positions)?;
-        for block in &self.blocks {
-            states = block.forward(&cut(states)?)?;
-        }
-        self.norm.forward(&states)
-    }
-}
-
-/// `vit.encoder.layer.0...`, `encoder.layer.0...`, and `encoder.encoder.layer.0...` of a `VisionEncoderDecoderModel`.
-fn hf_name(source: &str) -> Option<String> {
-    let name = ["vit.", "model.vit."].iter().find_map(|prefix| source.strip_prefix(prefix)).unwrap_or(source);
-    let inner = name
-        .strip_prefix("encoder.")
-        .filter(|rest| ["embeddings.", "encoder.", "layernorm.", "pooler."].iter().any(|part| rest.starts_with(part)));
-    let name = inner.unwrap_or(name);
-    let known = ["embeddings.", "encoder.layer.", "layernorm.", "pooler.dense."];
-    // The mask token belongs to masked pretraining; this model has no place for it.
-    let wanted = known.iter().any(|part| name.starts_with(part)) && name != "embeddings.mask_token";
-    wanted.then(|| name.to_owned())
-}
-
-/// timm's `vision_transformer`.
-fn timm_entries(source: &str, tensor: Tensor) -> anyhow::Result<Vec<(String, Tensor)>> {
-    let fixed = match source {
-        "cls_token" => Some("embeddings.cls_token".to_owned()),
-        "pos_embed" => Some("embeddings.position_embeddings".to_owned()),
-        _ => None,
-    };
-    if let Some(name) = fixed {
-        return Ok(vec![(name, tensor)]);
-    }
-    if let Some(rest) = source.strip_prefix("patch_embed.proj.") {
-        return Ok(vec![(format!("embeddings.patch_embeddings.projection.{rest}"), tensor)]);
-    }
-    if let Some(rest) = source.strip_prefix("norm.") {
-        return Ok(vec![(format!("layernorm.{rest}"), tensor)]);
-    }
-    if source.starts_with("norm_pre.") {
-        bail!("the tensor {source} belongs to a kind of ViT that is not supported");
-    }
-    let Some((index, part)) = source.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) else {
-        return Ok(Vec::new());
-    };
-    let block = format!("encoder.layer.{index}");
-    if let Some(rest) = part.strip_prefix("attn.qkv.") {
-        let rows = tensor.dim(0)?;
-        if !rows.is_multiple_of(3) {
-            bail!("{source}: {rows} rows are not query, key and value of one size");
-        }
-        let pieces = ["query", "key", "value"].iter().enumerate().map(|(index, name)| {
-            let piece = tensor.narrow(0, index * rows / 3, rows / 3)?.contiguous()?;
-            Ok((format!("{block}.attention.attention.{name}.{rest}"), piece))
-        });
-        return pieces.collect();
-    }
-    let parts = [
-        ("norm1.", "layernorm_before."),
-        ("norm2.", "layernorm_after."),
-        ("attn.proj.", "attention.output.dense."),
-        ("mlp.fc1.", "intermediate.dense."),
-        ("mlp.fc2.", "output.dense."),
-    ];
-    let renamed = parts.iter().find_map(|(from, to)| part.strip_prefix(from).map(|rest| format!("{block}.{to}{rest}")));
-    // Leaving out a part of a block (a layer scale, a query norm) would make another model of it.
-    let name =
-        renamed.with_context(|| format!("the tensor {source} belongs to a kind of ViT that is not supported"))?;
-    Ok(vec![(name, tensor)])
 }
 
 #[cfg(test)]
@@ -394,7 +350,7 @@ mod tests {
         let small = r#"{"architecture": "vit_small_patch14_224", "pretrained_cfg": {"input_size": [3, 224, 224]}}"#;
         let small = config(small).unwrap();
         assert_eq!((small.hidden_size, small.num_attention_heads, small.patch_size), (384, 6, 14));
-        assert!(config(r#"{"architecture": "resnet50"}"#).is_err());
+        assert!(config(r#"{"architecture": "vit_giant_patch14_224"}"#).is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{RunConfig, TokenizerConfig};
 use crate::model::captioner::CaptionerShape;
+use crate::model::role::ParameterSpec;
+use crate::run::checkpoint::adapter_base::Base;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::train_state::TrainState;
 use base::error::failure;
@@ -49,9 +51,20 @@ pub struct CheckpointMetadata {
     pub dataset_digest: String,
     /// SHA-256 over names, shapes and values of all tensors.
     pub tensors_digest: String,
+    /// The weights that its adapter was trained for and that it lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
 }
 
 impl CheckpointMetadata {
+    /// The parameters of the model with its adapter.
+    ///
+    /// # Errors
+    /// A config that its family cannot build, or whose adapter does not fit it.
+    pub fn parameter_specs(&self) -> Result<Vec<ParameterSpec>> {
+        self.config.model.parameter_specs(&self.shape)
+    }
+
     /// The tokenizer, which must be what `config` says.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Checkpoints: one safetensors file that is enough to resume a run, or to caption an image.
 
+pub mod adapter_base;
 pub mod find_latest;
 pub mod keeper;
 pub mod layout;

@@ -1,7 +1,7 @@
 //! Reads and checks a checkpoint: header, names both ways, shapes, digest. One tensor at a time, so that a reader that
 //! wants only the model never holds the optimizer's moments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::config;
 use crate::model::parameters::Parameters;
+use crate::run::checkpoint::adapter_base::FindBase;
 use crate::run::checkpoint::layout::{
     CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_DIGEST_KEY, METADATA_KEY,
     MODEL_PREFIX, OLDEST_FORMAT_VERSION,
@@ -39,17 +40,60 @@ pub struct Checkpoint {
     pub model: BTreeMap<String, Tensor>,
     /// The optimizer's moments, by parameter name; empty when only the model was read.
     pub moments: BTreeMap<String, Moments>,
+    /// The tensors of its base, by parameter name, where they have been read.
+    pub base: BTreeMap<String, Tensor>,
 }
 
 impl Checkpoint {
-    /// The parameters of its model.
+    /// The same with the tensors of its base, where it has one: see [`Base::read`].
+    ///
+    /// # Errors
+    /// Those of [`Base::read`].
+    pub fn with_base(mut self, find: &FindBase<'_>) -> Result<Self> {
+        if let Some(base) = &self.metadata.base {
+            let names = self.metadata.parameter_specs()?.into_iter().map(|spec| spec.name);
+            let missing: BTreeSet<String> = names.filter(|name| !self.model.contains_key(name)).collect();
+            self.base = base.read(&self.metadata.config.model, |name| missing.contains(name), find)?;
+        }
+        Ok(self)
+    }
+
+    /// The parameters of its model; the base must have been read.
     ///
     /// # Errors
     /// Tensors that are missing, left over or of another shape than the metadata says.
     pub fn parameters(&self, device: &Device) -> Result<Parameters> {
-        let specs = self.metadata.shape.parameter_specs()?;
-        Parameters::from_complete(&specs, self.model.clone(), DType::F32, device)
-            .context("the tensors of the checkpoint do not fit its own description")
+        let tensors = self.model.iter().chain(&self.base).map(|(name, tensor)| (name.clone(), tensor.clone()));
+        let mut parameters = self.filled(tensors.collect(), |_| true, device)?;
+        parameters.mark_base(|name, _| self.base.contains_key(name));
+        Ok(parameters)
+    }
+
+    /// The same on the base of `others`, which is then in memory once.
+    ///
+    /// # Errors
+    /// As [`Self::parameters`].
+    pub fn parameters_beside(&self, others: &Parameters, device: &Device) -> Result<Parameters> {
+        let is_in_base = |name: &str| others.get(name).is_some_and(|parameter| parameter.in_base);
+        let mut parameters = self.filled(self.model.clone(), |name| !is_in_base(name), device)?;
+        parameters.share_base(others);
+        Ok(parameters)
+    }
+
+    fn filled(
+        &self,
+        tensors: BTreeMap<String, Tensor>,
+        is_wanted: impl Fn(&str) -> bool,
+        device: &Device,
+    ) -> Result<Parameters> {
+        let mut specs = self.metadata.parameter_specs()?;
+        specs.retain(|spec| is_wanted(&spec.name));
+        let parameters = Parameters::from_complete(&specs, tensors, DType::F32, device)
+            .context("the tensors of the checkpoint do not fit its own description")?;
+        Ok(match &self.metadata.config.model.lora {
+            Some(lora) => parameters.adapted_by(lora),
+            None => parameters,
+        })
     }
 }
 
@@ -236,7 +280,7 @@ fn read_tensors(
     if hasher.finish() != metadata.tensors_digest {
         bail!("its tensors were altered: the digest differs from the recorded one");
     }
-    Ok(Checkpoint { metadata, model, moments: pair_moments(exp_avg, exp_avg_sq)? })
+    Ok(Checkpoint { metadata, model, moments: pair_moments(exp_avg, exp_avg_sq)?, base: BTreeMap::new() })
 }
 
 fn pair_moments(
@@ -291,6 +335,7 @@ mod tests {
             tokenizer: String::new(),
             dataset_digest: String::new(),
             tensors_digest: String::new(),
+            base: None,
         };
         serde_json::to_value(metadata).unwrap()
     }

@@ -16,7 +16,7 @@ use crate::training::train_state::TrainState;
 use base::digest::{self, Hasher};
 use base::error::WithHint as _;
 
-/// Writes the whole state of a run to `path`. Of `run`, a description of the run at any time, all is taken but what the
+/// Writes the whole state of a run to `path`, without the weights that an adapter was trained for. Of `run`, a description of the run at any time, all is taken but what the
 /// other arguments say.
 ///
 /// # Errors
@@ -29,7 +29,7 @@ pub fn write_checkpoint(
     optimizer: &Optimizer,
 ) -> Result<()> {
     let mut tensors: Vec<(String, Tensor)> = Vec::new();
-    for (name, parameter) in parameters.iter() {
+    for (name, parameter) in parameters.iter().filter(|(_, parameter)| !parameter.in_base) {
         tensors.push((format!("{MODEL_PREFIX}{name}"), parameter.var.as_detached_tensor()));
     }
     for (name, moments) in optimizer.moments() {
@@ -53,7 +53,7 @@ pub fn write_checkpoint(
 }
 
 /// SHA-256 over name, shape and values of every tensor, in the order of the names.
-fn digest_tensors(tensors: &[(String, Tensor)]) -> Result<String> {
+pub(super) fn digest_tensors(tensors: &[(String, Tensor)]) -> Result<String> {
     let mut hasher = Hasher::new();
     for (name, tensor) in tensors {
         digest_head(&mut hasher, name, tensor.dims());

@@ -54,7 +54,10 @@ pub(super) fn draw(
         let prompt = prompts.of_image(images[place]);
         let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), prompt, true)?;
         let best = captions.into_iter().next().unwrap_or_default();
-        let shown = RgbImage::from_raw(width as u32, height as u32, pixels).context("the picture lacks pixels")?;
+        let whole = RgbImage::from_raw(width as u32, height as u32, pixels).context("the picture lacks pixels")?;
+        // What fills no patch is not shown, so that patches and picture fit on each other.
+        let side = opened.shape.encoder.covered_side() as u32;
+        let shown = image::imageops::crop_imm(&whole, 0, 0, side, side).to_image();
         gallery.push(GalleryImage {
             name: dataset.images[images[place]].filename.clone(),
             picture: encode(&shown, ImageFormat::Jpeg)?,

@@ -52,7 +52,7 @@ impl FinalCaptions {
         let Trainer { plan, data, device, pools, .. } = trainer;
         let config = &plan.config;
         let checkpoint = read_model(best)?;
-        let parameters = checkpoint.parameters(device)?;
+        let parameters = checkpoint.parameters_beside(&trainer.parameters, device)?;
         let state = &checkpoint.metadata.state;
         let model = Captioner::build(&plan.shape, &parameters.detached())?;
         let request = split_evaluation::Request {

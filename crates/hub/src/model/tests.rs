@@ -1,6 +1,7 @@
 //! Downloads of models from a Hub on this machine.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
@@ -22,12 +23,22 @@ fn hub() -> Hub {
 }
 
 fn fetch(hub: &Hub, cache: &Path) -> anyhow::Result<PathBuf> {
-    folder("owner/name", ModelKind::WithTokenizer, &settings(&hub.address, cache), &conditions())
+    fetch_from(&hub.address, cache, false)
+}
+
+/// As [`fetch`], `owner/name@revision`.
+fn fetch_revision(address: &str, cache: &Path, offline: bool, revision: &str) -> anyhow::Result<ModelSnapshot> {
+    let settings = Settings { offline, ..settings(address, cache) };
+    folder(&id(Some(revision)), ModelKind::WithTokenizer, &settings, &conditions())
+}
+
+fn id(revision: Option<&str>) -> ModelId {
+    ModelId::new("owner/name", revision).unwrap()
 }
 
 fn fetch_from(address: &str, cache: &Path, offline: bool) -> anyhow::Result<PathBuf> {
     let settings = Settings { offline, ..settings(address, cache) };
-    folder("owner/name", ModelKind::WithTokenizer, &settings, &conditions())
+    Ok(folder(&id(None), ModelKind::WithTokenizer, &settings, &conditions())?.folder)
 }
 
 fn fetch_offline(cache: &Path) -> anyhow::Result<PathBuf> {
@@ -77,6 +88,9 @@ fn a_model_comes_into_the_layout_of_the_hubs_own_tools_and_is_found_there_withou
         format!("HEAD /owner/name/resolve/{COMMIT}/generation_config.json "),
         format!("HEAD /owner/name/resolve/{COMMIT}/tokenizer.json "),
         format!("HEAD /owner/name/resolve/{COMMIT}/vocab.json "),
+        format!("HEAD /owner/name/resolve/{COMMIT}/vocab.txt "),
+        format!("HEAD /owner/name/resolve/{COMMIT}/tokenizer_config.json "),
+        format!("HEAD /owner/name/resolve/{COMMIT}/added_tokens.json "),
     ];
     assert_eq!(hub.requests(), asked);
 }
@@ -101,7 +115,7 @@ fn shards_are_downloaded_by_their_index() {
     let index = r#"{"weight_map":{"a":"1.safetensors","b":"2.safetensors","c":"1.safetensors"}}"#;
     let files = vec![
         (CONFIG, TEXT.to_vec(), false),
-        (INDEX, index.as_bytes().to_vec(), false),
+        ("model.safetensors.index.json", index.as_bytes().to_vec(), false),
         ("1.safetensors", b"one".to_vec(), true),
         ("2.safetensors", b"two".to_vec(), true),
     ];
@@ -127,28 +141,77 @@ fn an_index_names_files_of_its_own_folder_and_no_more_than_a_model_has() {
         "\\u0007.safetensors",
     ] {
         assert!(
-            shard_names(&format!(r#"{{"weight_map":{{"a":"{}"}}}}"#, name.replace('\\', "\\\\"))).is_err(),
+            shard_names(&format!(r#"{{"weight_map":{{"a":"{}"}}}}"#, name.replace('\\', "\\\\")), ".safetensors")
+                .is_err(),
             "{name}"
         );
     }
-    assert!(shard_names(r#"{"weight_map":{"a":"\u0007.safetensors"}}"#).is_err());
-    assert!(shard_names(r#"{"weight_map":{}}"#).is_err());
-    assert!(shard_names("{}").is_err());
+    assert!(shard_names(r#"{"weight_map":{"a":"\u0007.safetensors"}}"#, ".safetensors").is_err());
+    assert!(shard_names(r#"{"weight_map":{}}"#, ".safetensors").is_err());
+    assert!(shard_names("{}", ".safetensors").is_err());
     let many = |count: usize| {
         let pairs: Vec<String> = (0..count).map(|at| format!(r#""{at}":"{at}.safetensors""#)).collect();
-        shard_names(&format!(r#"{{"weight_map":{{{}}}}}"#, pairs.join(",")))
+        shard_names(&format!(r#"{{"weight_map":{{{}}}}}"#, pairs.join(",")), ".safetensors")
     };
     assert_eq!(many(MAX_SHARDS).unwrap().len(), MAX_SHARDS);
     assert!(many(MAX_SHARDS + 1).is_err());
 }
 
 #[test]
-fn weights_that_are_a_program_are_refused_with_the_way_to_convert_them() {
-    let files = vec![(CONFIG, TEXT.to_vec(), false), ("pytorch_model.bin", b"pickle".to_vec(), true)];
-    let text = refusal(&Hub::with(files));
-    assert!(text.contains("only as pytorch_model.bin") && text.contains("hint: convert it"), "{text}");
+fn pickles_are_fetched_where_there_are_no_safetensors_and_only_there() {
+    let file = |name: &'static str| (name, b"pickle".to_vec(), true);
+    let files = vec![(CONFIG, TEXT.to_vec(), false), file("pytorch_model.bin")];
+    let (hub, cache) = (Hub::with(files), tempfile::tempdir().unwrap());
+    let folder = fetch(&hub, cache.path()).unwrap();
+    assert_eq!(names(&folder), ["config.json", "pytorch_model.bin"]);
+    assert_eq!(fetch_offline(cache.path()).unwrap(), folder);
+    for name in ["model.safetensors", "open_clip_model.safetensors"] {
+        let files = vec![(CONFIG, TEXT.to_vec(), false), file("pytorch_model.bin"), file(name)];
+        let (hub, cache) = (Hub::with(files), tempfile::tempdir().unwrap());
+        assert_eq!(names(&fetch(&hub, cache.path()).unwrap()), ["config.json", name]);
+    }
+    let index = br#"{"weight_map":{"a":"1.bin","b":"2.bin"}}"#.to_vec();
+    let index = ("pytorch_model.bin.index.json", index, false);
+    let files = vec![(CONFIG, TEXT.to_vec(), false), index, file("1.bin"), file("2.bin")];
+    let (hub, cache) = (Hub::with(files), tempfile::tempdir().unwrap());
+    let folder = fetch(&hub, cache.path()).unwrap();
+    assert_eq!(names(&folder), ["1.bin", "2.bin", "config.json", "pytorch_model.bin.index.json"]);
     let text = refusal(&Hub::with(vec![(CONFIG, TEXT.to_vec(), false)]));
     assert!(text.starts_with("owner/name has neither model.safetensors nor"), "{text}");
+    assert!(text.contains("owner/name@refs/pr/1"), "{text}");
+}
+
+#[test]
+fn a_revision_is_one_part_of_the_address_and_its_commit_is_noted_as_other_tools_do() {
+    let (hub, cache) = (hub(), tempfile::tempdir().unwrap());
+    let found = fetch_revision(&hub.address, cache.path(), false, "refs/pr/4").unwrap();
+    assert_eq!(found.commit, COMMIT);
+    assert_is_whole(&found.folder);
+    assert_eq!(hub.requests()[0], "HEAD /owner/name/resolve/refs%2Fpr%2F4/config.json ");
+    assert_eq!(fs::read_to_string(repository(cache.path()).join("refs/refs/pr/4")).unwrap(), COMMIT);
+    let offline = |revision: &str| fetch_revision("http://127.0.0.1:9", cache.path(), true, revision);
+    assert_eq!(offline("refs/pr/4").unwrap(), found);
+    assert_eq!(offline(COMMIT).unwrap(), found);
+    for revision in ["main", "refs/pr/5", NEXT_COMMIT] {
+        let text = describe(&offline(revision).unwrap_err());
+        assert!(text.contains("is not in the cache") && text.contains("HF_HUB_OFFLINE"), "{revision}: {text}");
+    }
+}
+
+#[test]
+fn a_commit_is_asked_for_as_it_is() {
+    let (hub, cache) = (hub(), tempfile::tempdir().unwrap());
+    assert_eq!(fetch_revision(&hub.address, cache.path(), false, COMMIT).unwrap().commit, COMMIT);
+    assert!(hub.requests().iter().all(|request| !request.contains("/main/")), "{:?}", hub.requests());
+    assert!(!repository(cache.path()).join("refs").exists());
+}
+
+#[test]
+fn a_revision_that_is_not_there_is_named() {
+    let missing = Answer::Status("404 Not Found", "X-Error-Code: RevisionNotFound\r\n");
+    let (hub, cache) = (hub().always(To::Metadata, missing), tempfile::tempdir().unwrap());
+    let text = describe(&fetch_revision(&hub.address, cache.path(), false, "v9").unwrap_err());
+    assert!(text.starts_with("owner/name has no revision v9"), "{text}");
 }
 
 #[test]
@@ -320,7 +383,7 @@ fn a_download_that_was_cut_is_resumed() {
 fn too_little_room_is_reported_before_anything_is_fetched() {
     let (hub, cache) = (hub(), tempfile::tempdir().unwrap());
     let tight = Conditions { free_bytes: |_| Some(29_000), ..conditions() };
-    let fetched = folder("owner/name", ModelKind::Encoder, &settings(&hub.address, cache.path()), &tight);
+    let fetched = folder(&id(None), ModelKind::Encoder, &settings(&hub.address, cache.path()), &tight);
     let text = describe(&fetched.unwrap_err());
     assert!(text.contains("downloading owner/name needs 0.00 GB") && hub.ranges().is_empty(), "{text}");
 }

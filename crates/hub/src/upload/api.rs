@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::calls::{Body, Calls};
 use super::content::{Content, Mode};
-use crate::content_hash::is_commit;
 use crate::http_client::{Failure, printable};
+use crate::model_id::is_commit;
 use crate::requests::is_id;
 use base::error::failure;
 

@@ -14,8 +14,8 @@ use serde_json::json;
 use super::api::{Api, BRANCH};
 use super::calls::{Body, BodyPieces, Flow};
 use super::content::{Check, Content, Mode};
-use crate::content_hash::is_commit;
 use crate::http_client::Failure;
+use crate::model_id::is_commit;
 use base::digest::Hasher;
 
 /// A file whose content the repository lacks.

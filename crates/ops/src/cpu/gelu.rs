@@ -1,11 +1,30 @@
 //! The GELU activations on the CPU and their slopes.
 
+use candle_core::backend::BackendStorage as _;
+use candle_core::{CpuStorage, Result, Tensor, WithDType as _};
 use rayon::prelude::*;
 
 use super::buffer::{CHUNK, build};
+use super::storage::{elements, for_float, tensor_elements};
 use super::vector_math::{Element, sigmoid};
+use crate::profile::Part;
+use crate::types::Operand;
 use crate::types::linear::Gelu;
 use base::simd::{Kernel, vectorized};
+
+/// The activation of every element.
+pub(crate) fn forward(kind: Gelu, x: Operand<'_, CpuStorage>) -> Result<CpuStorage> {
+    for_float!(x.0.dtype(), Part::Gelu, T => Ok(T::to_cpu_storage_owned(gelu_values(kind, elements::<T>(x)?))))
+}
+
+/// The gradient of `x` for that of its activations.
+pub(crate) fn backward(kind: Gelu, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    for_float!(x.dtype(), Part::Gelu, T => {
+        let mut values = tensor_elements::<T>(&grad.storage_and_layout())?.to_vec();
+        scale_by_slopes(kind, tensor_elements::<T>(&x.storage_and_layout())?, &mut values);
+        Tensor::from_vec(values, x.shape(), x.device())
+    })
+}
 
 /// The activation of every element of a slice.
 pub(crate) fn gelu_values<T: Element>(kind: Gelu, x: &[T]) -> Vec<T> {

@@ -17,7 +17,7 @@ pub(crate) mod sum_of_squares;
 
 mod buffer;
 mod factor;
-mod gelu;
+pub(crate) mod gelu;
 mod gemm;
 mod storage;
 mod vector_math;

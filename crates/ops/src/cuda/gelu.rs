@@ -1,11 +1,24 @@
 //! The GELU activations on a GPU and their slopes.
 
-use candle_core::{CudaDevice, DType, Result};
+use candle_core::{CudaDevice, CudaStorage, DType, Result, Tensor};
 
-use super::array::{Array, Buffer};
+use super::array::{Array, Buffer, device_of};
 use super::kernels::Module;
 use super::launch::{Grid, arguments, launch};
+use crate::types::Operand;
 use crate::types::linear::Gelu;
+
+/// The activation of every element.
+pub(crate) fn forward(kind: Gelu, x: Operand<'_, CudaStorage>) -> Result<CudaStorage> {
+    Ok(activated(&x.0.device, kind, Array::of_operand(x)?, DType::F32)?.into_storage())
+}
+
+/// The gradient of `x` for that of its activations.
+pub(crate) fn backward(kind: Gelu, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let scaled = grad.copy()?;
+    scale_by_slopes(device_of(x)?, kind, Array::of_f32(x)?, Array::of_f32(&scaled)?)?;
+    Ok(scaled)
+}
 
 fn number(kind: Gelu) -> i32 {
     match kind {

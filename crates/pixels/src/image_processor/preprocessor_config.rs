@@ -12,7 +12,7 @@ use crate::image_processor::resize::{Filter, Resize, Size, Target};
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::error::failure;
 
-/// The side that both classes take when the file names none.
+/// The side where a config of open_clip or timm names none.
 const DEFAULT_SIDE: usize = 224;
 
 /// The file of transformers 5 with the configs of all parts of a processor.
@@ -32,12 +32,13 @@ pub struct FolderProcessing {
 
 impl ImageProcessor {
     /// Reads the image processing of a model's folder. As in transformers the key `image_processor` of
-    /// `processor_config.json` goes first, then `preprocessor_config.json`; `None` where the folder has neither.
+    /// `processor_config.json` goes first, then `preprocessor_config.json`. Where the folder has neither, timm and
+    /// open_clip say it in the config of the model; `None` where nothing does.
     pub fn from_folder(folder: &Path) -> anyhow::Result<Option<FolderProcessing>> {
         let (first, second) = (folder.join(PROCESSOR_FILE), folder.join(PREPROCESSOR_FILE));
         let nested = if first.exists() { read(&first)?.get_mut(IMAGE_PROCESSOR).map(Value::take) } else { None };
         let Some(nested) = nested.filter(|config| !config.is_null()) else {
-            let only = if second.exists() { Some(Self::from_file(&second)?) } else { None };
+            let only = if second.exists() { Some(Self::from_file(&second)?) } else { of_another_library(folder)? };
             return Ok(only.map(|processor| FolderProcessing { processor, note: None }));
         };
         let processor = resolve(nested, &first)?;
@@ -51,8 +52,8 @@ impl ImageProcessor {
         Ok(Some(FolderProcessing { processor, note }))
     }
 
-    /// Reads a `preprocessor_config.json` of the classes `ViTImageProcessor` and `CLIPImageProcessor`, of their `Fast`
-    /// forms or of the older feature extractors. What the file leaves out is what transformers takes for its class; a
+    /// Reads a `preprocessor_config.json` of a class of [`Class`], of their `Fast` and `Pil` forms or of the older
+    /// feature extractors. What the file leaves out is what transformers takes for its class; a
     /// file that names no class is CLIP's when it speaks of a crop or a shortest edge, else ViT's.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
         resolve(read(path)?, path)
@@ -84,6 +85,78 @@ impl ImageProcessor {
             config["image_std"] = json!(std);
         }
         config
+    }
+}
+
+/// What timm and open_clip say about the images in the config of a model. Both resize the short side and take the
+/// centre; they may differ by a pixel in where an odd one is left over.
+fn of_another_library(folder: &Path) -> anyhow::Result<Option<ImageProcessor>> {
+    for (name, translate) in [
+        ("open_clip_config.json", of_open_clip as fn(&Value) -> Option<anyhow::Result<Value>>),
+        ("config.json", of_timm),
+    ] {
+        let path = folder.join(name);
+        if path.exists() {
+            if let Some(config) = translate(&read(&path)?) {
+                return config.with_context(|| cannot_use(&path)).and_then(|config| resolve(config, &path)).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The `preprocess_cfg` of an `open_clip_config.json`.
+fn of_open_clip(config: &Value) -> Option<anyhow::Result<Value>> {
+    let size = config.pointer("/model_cfg/vision_cfg/image_size").cloned().unwrap_or(json!(DEFAULT_SIDE));
+    let images = config.get("preprocess_cfg").cloned().unwrap_or_else(|| json!({}));
+    let text = |name: &str, default: &str| images.get(name).and_then(Value::as_str).unwrap_or(default).to_owned();
+    let target = match text("resize_mode", "shortest").as_str() {
+        "shortest" => json!({ "shortest_edge": size }),
+        "squash" => json!({ "height": size, "width": size }),
+        other => return Some(Err(anyhow::anyhow!("resize_mode is {other:?}, expected shortest or squash"))),
+    };
+    config.get("model_cfg")?;
+    Some(resample(&text("interpolation", "bicubic")).map(|resample| {
+        json!({
+            "image_processor_type": "CLIPImageProcessor",
+            "size": target,
+            "crop_size": size,
+            "resample": resample,
+            "image_mean": images.get("mean"),
+            "image_std": images.get("std"),
+        })
+    }))
+}
+
+/// The `pretrained_cfg` of timm's `config.json`.
+fn of_timm(config: &Value) -> Option<anyhow::Result<Value>> {
+    config.get("architecture")?.as_str()?;
+    let images = config.get("pretrained_cfg")?;
+    let side = images.pointer("/input_size/2").and_then(Value::as_u64).unwrap_or(DEFAULT_SIDE as u64);
+    let share = images.get("crop_pct").and_then(Value::as_f64).unwrap_or(0.875);
+    let mode = images.get("crop_mode").and_then(Value::as_str).unwrap_or("center");
+    if mode != "center" || !(share > 0.0 && share <= 1.0) {
+        return Some(Err(anyhow::anyhow!("crop_mode is {mode:?} and crop_pct {share}, expected center, and 0 to 1")));
+    }
+    let interpolation = images.get("interpolation").and_then(Value::as_str).unwrap_or("bilinear");
+    Some(resample(interpolation).map(|resample| {
+        json!({
+            "image_processor_type": "BitImageProcessor",
+            "size": { "shortest_edge": (side as f64 / share).floor() as u64 },
+            "crop_size": side,
+            "resample": resample,
+            "image_mean": images.get("mean").unwrap_or(&json!([0.485, 0.456, 0.406])),
+            "image_std": images.get("std").unwrap_or(&json!([0.229, 0.224, 0.225])),
+        })
+    }))
+}
+
+/// The number of a filter that both know by name.
+fn resample(name: &str) -> anyhow::Result<u64> {
+    match name {
+        "bilinear" => Ok(2),
+        "bicubic" => Ok(3),
+        other => anyhow::bail!("interpolation is {other:?}, expected bilinear or bicubic"),
     }
 }
 
@@ -124,10 +197,8 @@ impl Source {
     pub(super) fn resolve(self) -> anyhow::Result<ImageProcessor> {
         let class = self.class()?;
         anyhow::ensure!(self.do_pad != Some(true), "do_pad is true, which is not supported");
-        let defaults = match class {
-            Class::Vit => ImageProcessor::plain(DEFAULT_SIDE),
-            Class::Clip => ImageProcessor::clip(DEFAULT_SIDE),
-        };
+        let defaults = class.defaults();
+        let crops = class.crops();
         let mut resize = defaults.resize;
         if let (Some(resize), Some(size)) = (&mut resize, &self.size) {
             resize.target = target(class, size)?;
@@ -136,11 +207,11 @@ impl Source {
             resize.filter = Filter::from_pillow_code(code)?;
         }
         let resize = resize.filter(|_| self.do_resize.unwrap_or(true));
-        let output = if self.do_center_crop.unwrap_or(class == Class::Clip) {
-            match (&self.crop_size, class) {
-                (Some(size), _) => exact_size("crop_size", size)?,
-                (None, Class::Clip) => defaults.output,
-                (None, Class::Vit) => anyhow::bail!("do_center_crop is true but there is no crop_size"),
+        let output = if self.do_center_crop.unwrap_or(crops) {
+            match &self.crop_size {
+                Some(size) => exact_size("crop_size", size)?,
+                None if crops => defaults.output,
+                None => anyhow::bail!("do_center_crop is true but there is no crop_size"),
             }
         } else if let Some(Resize { target: Target::Exact(size), .. }) = resize {
             size
@@ -180,28 +251,28 @@ impl Source {
             let is_clip = self.crop_size.is_some() || self.do_center_crop.is_some() || has_shortest_edge;
             return Ok(if is_clip { Class::Clip } else { Class::Vit });
         };
-        match name.as_str() {
-            "ViTImageProcessor" | "ViTImageProcessorFast" | "ViTImageProcessorPil" | "ViTFeatureExtractor" => {
-                Ok(Class::Vit)
-            }
-            "CLIPImageProcessor" | "CLIPImageProcessorFast" | "CLIPImageProcessorPil" | "CLIPFeatureExtractor" => {
-                Ok(Class::Clip)
-            }
-            _ => Err(failure(
-                format!("its class is {name}, expected ViTImageProcessor or CLIPImageProcessor"),
-                "choose a ViT or CLIP encoder",
-            )),
-        }
+        let plain = ["Fast", "Pil"].iter().find_map(|form| name.strip_suffix(form)).unwrap_or(name);
+        let is_of = |class: &Class| {
+            let rest = plain.strip_prefix(class.name_of_model());
+            rest.is_some_and(|rest| ["ImageProcessor", "FeatureExtractor"].contains(&rest))
+        };
+        Class::ALL.into_iter().find(is_of).ok_or_else(|| {
+            let known = Class::ALL.map(|class| format!("{}ImageProcessor", class.name_of_model())).join(", ");
+            failure(
+                format!("its class is {name}, expected one of {known}"),
+                "choose an encoder whose image processor is one of these",
+            )
+        })
     }
 }
 
-/// The field `size`: one number is a square for ViT, the short side for CLIP.
+/// The field `size`: one number is a square or the short side, as its class has it.
 fn target(class: Class, size: &Value) -> anyhow::Result<Target> {
     let sides = size.as_object().into_iter().flatten().filter(|(_, side)| !side.is_null());
     let names: Vec<&str> = sides.map(|(name, _)| name.as_str()).collect();
-    match (names.as_slice(), class) {
-        (["shortest_edge"], _) => Ok(Target::ShortestEdge(side("size", &size["shortest_edge"])?)),
-        ([], Class::Clip) if size.is_number() => Ok(Target::ShortestEdge(side("size", size)?)),
+    match names.as_slice() {
+        ["shortest_edge"] => Ok(Target::ShortestEdge(side("size", &size["shortest_edge"])?)),
+        [] if size.is_number() && class.resizes_the_short_side() => Ok(Target::ShortestEdge(side("size", size)?)),
         _ => exact_size("size", size).map(Target::Exact),
     }
 }
@@ -299,13 +370,35 @@ mod tests {
     fn a_processor_that_cannot_be_used_names_its_file() {
         let text = |config: Value| describe(&found(&[(PROCESSOR_FILE, config)]).unwrap_err());
         assert!(
-            text(processor(&json!({ "image_processor_type": "BlipImageProcessor" }))).contains("its class is Blip")
+            text(processor(&json!({ "image_processor_type": "BlipImageProcessorSlow" }))).contains("its class is Blip")
         );
         assert!(text(processor(&json!([1]))).contains("processor_config.json"));
         let folder = folder(&[]);
         fs::write(folder.path().join(PROCESSOR_FILE), "{").unwrap();
         let text = describe(&ImageProcessor::from_folder(folder.path()).unwrap_err());
         assert!(text.starts_with("cannot use image processor") && text.contains("processor_config.json"), "{text}");
+    }
+
+    #[test]
+    fn timm_and_open_clip_say_it_in_the_config_of_the_model() {
+        let open_clip = json!({
+            "model_cfg": { "vision_cfg": { "image_size": 40 } },
+            "preprocess_cfg": { "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bicubic" },
+        });
+        let mut expected = clip(40);
+        expected["image_mean"] = json!([0.1, 0.2, 0.3]);
+        expected["image_std"] = json!([0.4, 0.5, 0.6]);
+        let processor = found(&[("open_clip_config.json", open_clip)]).unwrap().unwrap().processor;
+        assert_eq!(processor, of(&expected));
+        let timm = |images: Value| json!({ "architecture": "vit_tiny_patch8_32", "pretrained_cfg": images });
+        let images = json!({ "input_size": [3, 32, 32], "crop_pct": 0.9, "interpolation": "bicubic" });
+        let processor = found(&[("config.json", timm(images))]).unwrap().unwrap().processor;
+        let written = processor.to_preprocessor_config();
+        assert_eq!((&written["size"], processor.output_size()), (&json!({ "shortest_edge": 35 }), (32, 32)));
+        for images in [json!({ "crop_pct": 0.0 }), json!({ "crop_mode": "squash" }), json!({ "interpolation": "" })] {
+            assert!(found(&[("config.json", timm(images))]).is_err());
+        }
+        assert_eq!(found(&[("config.json", json!({ "model_type": "vit" }))]).unwrap(), None);
     }
 
     #[test]
@@ -320,6 +413,12 @@ mod tests {
             let mut config = clip(40);
             config["size"] = size.clone();
             assert_eq!(of(&config), of(&clip(40)), "{size}");
+        }
+        for class in ["BlipImageProcessor", "BlipImageProcessorFast", "BlipImageProcessorPil", "BlipFeatureExtractor"] {
+            for size in [json!(30), json!({ "height": 30, "width": 30 })] {
+                let found = of(&json!({ "image_processor_type": class, "size": size }));
+                assert_eq!(found, ImageProcessor::blip(30), "{class} {size}");
+            }
         }
         let vit = |size: Value| of(&json!({ "image_processor_type": "ViTImageProcessorFast", "size": size }));
         let sides = json!({ "height": 30, "width": 30, "shortest_edge": null, "longest_edge": null });

@@ -1,5 +1,5 @@
-//! From RGB pixels to what an encoder reads: resize, center crop, rescale, normalize. The numbers are those of
-//! `ViTImageProcessor` and `CLIPImageProcessor` of transformers.
+//! From RGB pixels to what an encoder reads: resize, center crop, rescale, normalize. The numbers are those of the image
+//! processors of transformers.
 
 use std::borrow::Cow;
 
@@ -38,6 +38,52 @@ pub(super) enum Class {
     Vit,
     #[serde(rename = "CLIPImageProcessor")]
     Clip,
+    #[serde(rename = "BlipImageProcessor")]
+    Blip,
+    #[serde(rename = "SiglipImageProcessor")]
+    Siglip,
+    #[serde(rename = "BitImageProcessor")]
+    Bit,
+    #[serde(rename = "DeiTImageProcessor")]
+    Deit,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 6] = [Self::Vit, Self::Clip, Self::Blip, Self::Siglip, Self::Bit, Self::Deit];
+
+    /// What the class's name begins with.
+    pub(super) fn name_of_model(self) -> &'static str {
+        match self {
+            Self::Vit => "ViT",
+            Self::Clip => "CLIP",
+            Self::Blip => "Blip",
+            Self::Siglip => "Siglip",
+            Self::Bit => "Bit",
+            Self::Deit => "DeiT",
+        }
+    }
+
+    /// The processing where the file says nothing.
+    pub(super) fn defaults(self) -> ImageProcessor {
+        match self {
+            Self::Vit => ImageProcessor::plain(224),
+            Self::Clip => ImageProcessor::clip(224),
+            Self::Blip => ImageProcessor::blip(384),
+            Self::Siglip => ImageProcessor::siglip(224),
+            Self::Bit => ImageProcessor { class: self, ..ImageProcessor::clip(224) },
+            Self::Deit => ImageProcessor::deit(224),
+        }
+    }
+
+    /// Whether the centre is taken where the file does not say so.
+    pub(super) fn crops(self) -> bool {
+        matches!(self, Self::Clip | Self::Bit | Self::Deit)
+    }
+
+    /// Whether one number in `size` is the short side, and not a square.
+    pub(super) fn resizes_the_short_side(self) -> bool {
+        matches!(self, Self::Clip | Self::Bit | Self::Siglip)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +135,31 @@ impl ImageProcessor {
             rescale_factor: Some(1.0 / 255.0),
             normalization: Some(Normalization { mean: CLIP_MEAN, std: CLIP_STD }),
         }
+    }
+
+    /// BLIP's defaults: a bicubic resize to a square, which does not keep the shape, with CLIP's mean and standard
+    /// deviation.
+    pub fn blip(image_size: usize) -> Self {
+        let output = Size { height: image_size, width: image_size };
+        Self {
+            class: Class::Blip,
+            resize: Some(Resize { target: Target::Exact(output), filter: Filter::Bicubic }),
+            output,
+            ..Self::clip(image_size)
+        }
+    }
+
+    /// SigLIP's defaults: a bicubic resize to a square, values from -1 to 1.
+    pub fn siglip(image_size: usize) -> Self {
+        let target = Target::Exact(Size { height: image_size, width: image_size });
+        let resize = Some(Resize { target, filter: Filter::Bicubic });
+        Self { class: Class::Siglip, resize, ..Self::plain(image_size) }
+    }
+
+    /// DeiT's defaults: a bicubic resize to a square that is larger by a seventh, its centre, values from -1 to 1.
+    pub fn deit(image_size: usize) -> Self {
+        let side = (image_size * 8).div_ceil(7);
+        Self { class: Class::Deit, output: Size { height: image_size, width: image_size }, ..Self::siglip(side) }
     }
 
     /// The same processing for a model of another size: the output becomes a square of this side, and the resize

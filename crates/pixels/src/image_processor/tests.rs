@@ -90,6 +90,16 @@ fn absent_fields_take_the_defaults_of_the_class() {
     assert_eq!(from_config(&json!({})).unwrap(), vit);
     let clip = from_config(&json!({ "image_processor_type": "CLIPImageProcessorFast", "size": null })).unwrap();
     assert_eq!(clip, ImageProcessor::clip(224));
+    let blip = json!({ "image_processor_type": "BlipImageProcessor", "size": null });
+    assert_eq!(from_config(&blip).unwrap(), ImageProcessor::blip(384));
+    let siglip = from_config(&json!({ "image_processor_type": "SiglipImageProcessorFast" })).unwrap();
+    assert_eq!(siglip, ImageProcessor::siglip(224));
+    let deit = from_config(&json!({ "feature_extractor_type": "DeiTFeatureExtractor" })).unwrap();
+    assert_eq!(deit, ImageProcessor::deit(224));
+    assert_eq!(deit.to_preprocessor_config()["size"], json!({ "height": 256, "width": 256 }));
+    let bit = from_config(&json!({ "image_processor_type": "BitImageProcessorPil" })).unwrap();
+    assert_eq!(bit.to_preprocessor_config()["image_processor_type"], "BitImageProcessor");
+    assert_eq!((bit.resize, bit.normalization), (clip.resize, clip.normalization));
     let old = json!({ "do_center_crop": true, "size": 336, "crop_size": 336, "resample": 3 });
     assert_eq!(from_config(&old).unwrap(), ImageProcessor::clip(336));
     let old = json!({ "feature_extractor_type": "ViTFeatureExtractor", "size": 384, "resample": 2 });
@@ -102,10 +112,13 @@ fn written_config_is_read_back_as_the_same_processing() {
         json!({ "size": [40, 60] }),
         json!({ "image_processor_type": "CLIPImageProcessor", "size": { "shortest_edge": 50 }, "resample": 1 }),
         json!({ "image_processor_type": "CLIPImageProcessor", "do_resize": false, "do_normalize": false }),
+        json!({ "image_processor_type": "SiglipImageProcessor", "size": { "height": 40, "width": 40 } }),
+        json!({ "image_processor_type": "BitImageProcessor", "size": { "shortest_edge": 256 } }),
+        json!({ "image_processor_type": "DeiTImageProcessor", "crop_size": 230 }),
         json!({ "do_rescale": false, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3] }),
     ];
     let made = configs.iter().map(|config| from_config(config).unwrap());
-    for processor in made.chain([ImageProcessor::plain(32), ImageProcessor::clip(32)]) {
+    for processor in made.chain([ImageProcessor::plain(32), ImageProcessor::clip(32), ImageProcessor::blip(32)]) {
         assert_eq!(from_config(&processor.to_preprocessor_config()).unwrap(), processor);
         let text = serde_json::to_string(&processor).unwrap();
         assert_eq!(serde_json::from_str::<ImageProcessor>(&text).unwrap(), processor);
@@ -154,8 +167,8 @@ fn pictures_that_cannot_be_resized_are_errors() {
 
 #[test]
 fn unusable_configs_say_why() {
-    let text = refusal(json!({ "image_processor_type": "DeiTImageProcessor" }));
-    assert!(text.contains("its class is DeiTImageProcessor, expected ViTImageProcessor or CLIP"), "{text}");
+    let text = refusal(json!({ "image_processor_type": "Siglip2ImageProcessor" }));
+    assert!(text.contains("its class is Siglip2ImageProcessor, expected one of ViTImageProcessor, CLIP"), "{text}");
     assert!(refusal(json!({ "resample": 0 })).contains("resample is 0, expected"));
     assert!(refusal(json!({ "size": { "height": 0, "width": 4 } })).contains("from 1 to 8192"));
     assert!(refusal(json!({ "size": { "shortest_edge": 9, "longest_edge": 12 } })).contains("expected a number, or"));

@@ -6,7 +6,6 @@
 //! Where several kinds of texts lie beside images, the kind that captions most images is read, and the other for images
 //! that only it captions; boxes and classes of objects come as numbers in files of the same names.
 
-use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
