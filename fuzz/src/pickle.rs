@@ -16,8 +16,8 @@ const STORAGES: [usize; 6] = [16, 16, 64, 0, 16, 256];
 /// Values of all tensors together, for each byte of the file: eight times the bytes, at most, of two bytes a value.
 const MOST_VALUES: usize = 8;
 
-/// The first byte says what the others are: 0 a pickle beside storages, 1 patches of a sound pickle, 2 patches of a sound
-/// file. Otherwise all bytes are `pytorch_model.bin`.
+/// The first byte says what the others are: 0 a pickle beside storages, 1 patches of a sound pickle, 2 patches of a
+/// sound file. Otherwise all bytes are `pytorch_model.bin`.
 pub fn pickle(data: &[u8]) {
     static SOUND: OnceLock<Vec<u8>> = OnceLock::new();
     let sound = &SEED[1..];

@@ -152,6 +152,7 @@ pub fn checkpoint(folder: &Path) -> Vec<u8> {
         config,
         shape,
         tensors_digest: String::new(),
+        base: None,
     };
     write_checkpoint(&path, &metadata, &TrainState::default(), &parameters, &optimizer)
         .expect("a sound checkpoint can be written");

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::{json, samples, scratch};
 
+/// Of a model that any tokenizer fits.
+const MOST_TOKENS: usize = 1_000_000;
 const CAPTIONS: [&str; 5] = [
     "a man, two dogs",
     "",
@@ -38,7 +40,7 @@ pub fn tokenizer(data: &[u8]) {
         use_it(&tokenizer, &config);
         return;
     }
-    if let Ok((tokenizer, config)) = CaptionTokenizer::from_model_folder(&folder, ids) {
+    if let Ok((tokenizer, config)) = CaptionTokenizer::from_model_folder(&folder, ids, MOST_TOKENS) {
         use_it(&tokenizer, &config);
         save(&tokenizer, &config, &scratch::folder("tokenizer/saved"));
     }

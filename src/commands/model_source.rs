@@ -50,8 +50,8 @@ pub fn settle_revisions(config: &mut RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// Takes over the commits of a run that is resumed. Its weights are in its checkpoint: a branch that has moved since does
-/// not change them, another commit would be a mistake.
+/// Takes over the commits of a run that is resumed. Its weights are in its checkpoint: a branch that has moved since
+/// does not change them, another commit would be a mistake.
 pub fn keep_commits(model: &mut ModelConfig, of_checkpoint: &ModelConfig) {
     let mut of_checkpoint = of_checkpoint.clone();
     for (ours, theirs) in model.names_mut().into_iter().zip(of_checkpoint.names_mut()) {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::checkpoint_path;
+use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::data::batch::Example;
 use crate::data::examples::{Framing, Sequence};
 use crate::data::prompts::prompt_of;
@@ -86,7 +86,7 @@ pub fn run(args: &ScorePairsArgs) -> Result<()> {
         return Err(usage_error(format!("{} exists", output.display()), "choose another file with --output"));
     }
     let device = select_device(&args.device)?;
-    let opened = CaptioningModel::open(&checkpoint_path(&args.checkpoint)?, &device)?;
+    let opened = CaptioningModel::open_with(&checkpoint_path(&args.checkpoint)?, &device, &base_folders)?;
     for note in &opened.notes {
         terminal::message(note);
     }

@@ -411,6 +411,9 @@ mod tests {
         config.model.init_from = Some("m".to_owned());
         config.model.lora =
             Some(LoraConfig { targets: Some(Targets::Ends(vec!["query".to_owned()])), ..LoraConfig::default() });
+        config.model.revision = Some("r".to_owned());
+        config.model.encoder.revision = Some("r".to_owned());
+        config.model.decoder.revision = Some("r".to_owned());
         config.model.decoder.name = Some("d".to_owned());
         config.model.encoder.name = Some("e".to_owned());
         config.model.encoder.image_size = Some(32);

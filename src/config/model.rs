@@ -17,8 +17,8 @@ pub struct ModelConfig {
     /// A whole captioner to start from: folder or Hub id of a `VisionEncoderDecoderModel` or of a BLIP
     /// (`BlipForConditionalGeneration`). It brings encoder, decoder sizes and tokenizer.
     pub init_from: Option<String>,
-    /// Branch, tag, pull request (`refs/pr/1`) or commit of `init_from`, if that is on the Hub. Once a run has begun, the
-    /// commit.
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `init_from`, if that is on the Hub. Once a run has begun,
+    /// the commit.
     pub revision: Option<String>,
     /// Train products of low rank beside the dense layers, and leave the pretrained weights as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,8 +35,8 @@ pub struct ModelConfig {
 pub struct EncoderSection {
     /// Folder in the Hub's format, or the id of a Hub repository: `config.json` says of which family.
     pub name: Option<String>,
-    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
-    /// commit.
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun,
+    /// the commit.
     pub revision: Option<String>,
     /// Start from the weights of `name`; with `false` from random ones, of the shape of `config` or of `name`.
     pub pretrained: bool,
@@ -68,8 +68,8 @@ impl Default for EncoderSection {
 pub struct DecoderSection {
     /// A GPT-2 or BERT to start from: folder or Hub id. It brings its sizes and its tokenizer; the cross-attention is new.
     pub name: Option<String>,
-    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun, the
-    /// commit.
+    /// Branch, tag, pull request (`refs/pr/1`) or commit of `name`, if that is on the Hub. Once a run has begun,
+    /// the commit.
     pub revision: Option<String>,
     /// Width.
     pub hidden_size: usize,

@@ -59,7 +59,7 @@ mod tests {
 
     fn forbidden(constraints: &Constraints, tokens: &[u32]) -> Vec<usize> {
         let mut logits = [0.0; 9];
-        Rules::new(constraints, &[]).forbid(tokens, &mut logits);
+        Rules::new(*constraints, &[]).forbid(tokens, &mut logits);
         (0..logits.len()).filter(|&token| logits[token] == f32::NEG_INFINITY).collect()
     }
 

@@ -10,6 +10,7 @@ use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use crate::hf::export::{make_empty, pretty};
+use crate::hf::layouts;
 use crate::model::captioner::CaptionerShape;
 use crate::model::lora::{DOWN, LoraConfig, UP};
 use crate::model::parameters::Parameters;
@@ -42,35 +43,38 @@ pub fn write(adapter: Adapter<'_>, folder: &Path) -> Result<()> {
     make_empty(folder)?;
     let hint = || "free some disk space or choose another folder; remove the unfinished one first";
     let weights = folder.join("adapter_model.safetensors");
-    write_tensors(&weights, &tensors(adapter), HashMap::from([("format".to_owned(), "pt".to_owned())]))
+    write_tensors(&weights, &tensors(adapter)?, HashMap::from([("format".to_owned(), "pt".to_owned())]))
         .with_context(|| format!("cannot write {}", weights.display()))
         .hint(hint)?;
     let path = folder.join("adapter_config.json");
-    let written = atomic_file::write(&path, pretty(&config(adapter))?.as_bytes());
+    let written = atomic_file::write(&path, pretty(&config(adapter)?)?.as_bytes());
     written.with_context(|| format!("cannot write {}", path.display())).hint(hint)
 }
 
-fn tensors(adapter: Adapter<'_>) -> Vec<(String, Tensor)> {
+fn tensors(adapter: Adapter<'_>) -> Result<Vec<(String, Tensor)>> {
+    let layout = layouts::of_shape(adapter.shape)?;
     let mut tensors = Vec::new();
     for (layer, [down, up]) in adapter.parameters.adapters() {
-        let module = adapter.shape.module_path(layer);
+        let module = layout.module_path(adapter.shape, layer)?;
         for (end, var) in [(DOWN, down), (UP, up)] {
             tensors.push((format!("{PREFIX}.{module}{end}"), var.as_detached_tensor()));
         }
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    tensors
+    Ok(tensors)
 }
 
-fn config(adapter: Adapter<'_>) -> Value {
+fn config(adapter: Adapter<'_>) -> Result<Value> {
     let Adapter { shape, parameters, lora, base } = adapter;
-    let mut modules: Vec<String> = parameters.adapters().map(|(layer, _)| shape.module_path(layer)).collect();
+    let layout = layouts::of_shape(shape)?;
+    let modules = parameters.adapters().map(|(layer, _)| layout.module_path(shape, layer));
+    let mut modules = modules.collect::<Result<Vec<String>>>()?;
     modules.sort();
     let is_in_out = |(layer, _): (&str, _)| {
         let weight = parameters.get(&format!("{layer}.weight"));
         weight.is_some_and(|weight| weight.layout == WeightLayout::InOut)
     };
-    json!({
+    Ok(json!({
         "peft_type": "LORA",
         "auto_mapping": null,
         "base_model_name_or_path": base,
@@ -87,5 +91,5 @@ fn config(adapter: Adapter<'_>) -> Value {
         "task_type": null,
         "use_dora": false,
         "use_rslora": lora.use_rslora,
-    })
+    }))
 }

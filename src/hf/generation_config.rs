@@ -55,7 +55,8 @@ impl GenerationDefaults {
     pub fn read(folder: &Path, config: &Value) -> anyhow::Result<Self> {
         let path = folder.join("generation_config.json");
         let generation = if path.exists() { read_json(&path)? } else { Value::Null };
-        Self::of(&generation, &with_tokens_of_bert(folder, config)?)
+        let config = with_tokens_of_bert(folder, config)?;
+        Self::of(&generation, &config)
             .with_context(|| {
                 format!("cannot determine how the model in {} begins and ends a caption", folder.display())
             })

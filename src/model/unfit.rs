@@ -1,5 +1,5 @@
-//! Models that do not fit, by their `model_type` in `config.json`: the error says what is taken, which is in the tables of
-//! the families, and for models that people try, why this one is not.
+//! Models that do not fit, by their `model_type` in `config.json`: the error says what is taken, which is in the tables
+//! of the families, and for models that people try, why this one is not.
 
 use serde_json::Value;
 

@@ -379,7 +379,7 @@ fn twenty_updates_give_the_losses_and_norms_of_torch() {
 
 #[test]
 fn one_step_of_adamw_changes_every_parameter_as_torch_does() {
-    for name in TRAINED {
+    for name in ["vit_gpt2", "registers_gpt2"] {
         let case = Case::load(name, DType::F64);
         let run = case.facts.run.as_ref().unwrap();
         let mut compared = 0;

@@ -129,15 +129,3 @@ fn a_run_that_begins_with_a_pickle_says_so() {
     let text = stderr(&train(folder.path(), &config_with_decoder(folder.path(), &decoder), &[]));
     assert!(text.contains("has no safetensors: read from pytorch_model.bin, of which nothing was executed"), "{text}");
 }
-
-#[test]
-#[ignore = "temporary"]
-fn speed_of_loading() {
-    for folder in std::env::var("CT_SPEED").unwrap().split(':') {
-        for _ in 0..3 {
-            let start = std::time::Instant::now();
-            let tensors = read_tensors(Path::new(folder)).unwrap();
-            eprintln!("{folder}: {} tensors in {:?}", tensors.len(), start.elapsed());
-        }
-    }
-}

@@ -280,7 +280,7 @@ fn an_unreadable_picture_costs_no_update() {
         .filter(|&image| dataset.images[image].split == datasets::prepared::Split::Train)
         .collect();
     let image_of = |pair: u32| train_images[pair as usize / 4];
-    let example = |pair| Example { image: pair / 4, tokens: Vec::new(), prompt_length: 0, weight: 1.0 };
+    let example = |pair: usize| Example { image: pair / 4, tokens: Vec::new(), prompt_length: 0, weight: 1.0 };
     let examples: Vec<Example> = (0..240).map(example).collect();
     let order = caption_train::data::sampler::epoch_order(0, 1, &examples, BatchBy::Pair);
     let late = order

@@ -229,7 +229,7 @@ fn picture_gets_its_caption_as_json() {
         "model": "runs/double",
     });
     assert_eq!(content, expected);
-    let request = Request { num_captions: 2, num_beams: Some(4), attention: true };
+    let request = Request { num_captions: 2, num_beams: Some(4), attention: true, prompt: None };
     assert_eq!(server.seen.recv_timeout(PATIENCE).unwrap(), (b"picture".to_vec(), request));
 }
 

@@ -46,7 +46,7 @@ def randomise(model):
 
 def main():
     tokenizer = AutoTokenizer.from_pretrained(MODELS / NAME)
-    base = VisionEncoderDecoderModel.from_pretrained(MODELS / NAME, attn_implementation="eager").eval()
+    base = VisionEncoderDecoderModel.from_pretrained(MODELS / NAME).eval()
     config = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.0, target_modules=TARGETS, fan_in_fan_out=True)
     model = get_peft_model(base, config).eval()
     trained = randomise(model)

@@ -43,12 +43,13 @@ use requests::{check_repository, check_request, check_upload};
 /// [`dataset_files`]; all files are of one commit.
 ///
 /// The weights are `model.safetensors`, or `model.safetensors.index.json` and the shards that it names; where a
-/// repository has neither, `pytorch_model.bin` or its shards, and a message says so. The environment variables are those of the Hub's own tools: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
+/// repository has neither, `pytorch_model.bin` or its shards, and a message says so. The environment variables are those
+/// of the Hub's own tools: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
 /// `HF_HUB_OFFLINE`.
 ///
 /// # Errors
-/// A repository, revision or file that does not exist or is not accessible; no weights; no network and no cached copy; a
-/// program built without the feature `hub`.
+/// A repository, revision or file that does not exist or is not accessible; no weights; no network and no cached copy;
+/// a program built without the feature `hub`.
 #[cfg_attr(not(feature = "client"), expect(unused_variables, reason = "nothing can be downloaded"))]
 pub fn model_folder(id: &ModelId, kind: ModelKind) -> anyhow::Result<ModelSnapshot> {
     #[cfg(feature = "client")]

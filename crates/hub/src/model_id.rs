@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 
 use base::error::usage_error;
 
-use crate::requests::{is_id, is_relative};
+use crate::requests::{check_revision, is_id};
 
 /// A repository of a model, at a branch, a tag, a pull request or a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,17 +61,6 @@ impl Display for ModelId {
             Some(revision) => write!(f, "{}@{revision}", self.id),
             None => f.write_str(&self.id),
         }
-    }
-}
-
-/// Refuses a revision that would lead out of the cache's folder.
-pub(super) fn check_revision(id: &str, revision: Option<&str>) -> anyhow::Result<()> {
-    match revision.filter(|revision| !is_relative(revision)) {
-        Some(revision) => Err(usage_error(
-            format!("{revision:?} cannot be a revision of {id}"),
-            "a revision is a branch, a tag, a pull request such as refs/pr/1, or the full hash of a commit",
-        )),
-        None => Ok(()),
     }
 }
 

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use base::error::usage_error;
 
-use crate::model_id::check_revision;
-
 /// Which files of a repository are downloaded, if it has them, in addition to `config.json` and the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
@@ -164,6 +162,17 @@ pub(super) fn check_upload(request: &Upload) -> anyhow::Result<()> {
         return Err(usage_error(format!("two files have the path {name} in {repo}"), "give each its own path"));
     }
     Ok(())
+}
+
+/// Refuses a revision that would lead out of the cache's folder.
+pub(super) fn check_revision(id: &str, revision: Option<&str>) -> anyhow::Result<()> {
+    match revision.filter(|revision| !is_relative(revision)) {
+        Some(revision) => Err(usage_error(
+            format!("{revision:?} cannot be a revision of {id}"),
+            "a revision is a branch, a tag, a pull request such as refs/pr/1, or the full hash of a commit",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Whether the path stays below the folder that it is joined to, on every system.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use half::{bf16, f16};
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::element::Element;
@@ -42,7 +43,10 @@ impl Archive {
         let failed = || format!("cannot read {}", path.display());
         let file = bounded_file::open(path).with_context(failed)?;
         let bytes = file.metadata().with_context(failed)?.len();
-        let mut zip = ZipArchive::new(BufReader::new(file)).context("it is a truncated or damaged zip archive")?;
+        // torch puts nothing before the archive. Searching for its start finds a wrong one in some of torch's files.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut zip = ZipArchive::with_config(config, BufReader::new(file))
+            .context("it is a truncated or damaged zip archive")?;
         ensure!(zip.len() <= MAX_MEMBERS, "it has {} members, expected at most {MAX_MEMBERS}", zip.len());
         ensure!(!zip.has_duplicate_names(), "two members of the zip archive have the same name");
         ensure!(!zip.has_overlapping_files()?, "members of the zip archive share bytes");

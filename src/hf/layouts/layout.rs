@@ -89,13 +89,25 @@ impl Layout {
     /// # Errors
     /// A parameter of no part.
     pub fn file_tensors(&self, shape: &CaptionerShape, parameters: Tensors) -> Result<Tensors> {
-        let renamed = (self.exported)(shape, parameters)?.into_iter().map(|(name, tensor)| {
-            let (part, inner) = name.split_once('.').unwrap_or((&name, ""));
-            let prefix = self.prefixes.iter().find(|(_, known)| *known == part);
-            let (prefix, _) = prefix.with_context(|| format!("{name} belongs to no part of a {}", self.class))?;
-            Ok((format!("{prefix}.{inner}"), tensor))
-        });
+        let renamed = (self.exported)(shape, parameters)?
+            .into_iter()
+            .map(|(name, tensor)| Ok((self.with_prefix(&name)?, tensor)));
         renamed.collect()
+    }
+
+    /// The path of a layer of a model in the memory of transformers, by its own name.
+    ///
+    /// # Errors
+    /// A layer of no part.
+    pub fn module_path(&self, shape: &CaptionerShape, layer: &str) -> Result<String> {
+        self.with_prefix(&shape.module_path(layer))
+    }
+
+    fn with_prefix(&self, name: &str) -> Result<String> {
+        let (part, inner) = name.split_once('.').unwrap_or((name, ""));
+        let prefix = self.prefixes.iter().find(|(_, known)| *known == part);
+        let (prefix, _) = prefix.with_context(|| format!("{name} belongs to no part of a {}", self.class))?;
+        Ok(if inner.is_empty() { (*prefix).to_owned() } else { format!("{prefix}.{inner}") })
     }
 
     /// `config.json` of a model.

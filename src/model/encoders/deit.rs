@@ -72,6 +72,10 @@ impl EncoderFamily for DeitConfig {
         self.0.build_as(&anatomy, builder)
     }
 
+    fn module_path(&self, layer: &str) -> String {
+        self.0.module_path(layer)
+    }
+
     fn to_hf(&self) -> Value {
         let mut config = self.0.to_hf();
         config["model_type"] = "deit".into();

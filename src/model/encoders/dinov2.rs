@@ -306,6 +306,11 @@ impl EncoderFamily for Dinov2Config {
         Ok(Arc::new(VisionTransformer::new(&self.anatomy(), builder)?))
     }
 
+    /// Since version 5 of transformers, layers have other names in memory than in files.
+    fn module_path(&self, layer: &str) -> String {
+        IN_MEMORY.of_layer(&FILE_NAMES, layer)
+    }
+
     fn to_hf(&self) -> Value {
         let mut config = json!({
             "model_type": "dinov2",

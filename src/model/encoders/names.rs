@@ -90,6 +90,16 @@ impl Names {
 }
 
 impl Spelling {
+    /// The name in this spelling of a layer in a block of the family with these `names`; any other as it is.
+    pub fn of_layer(&self, names: &Names, layer: &str) -> String {
+        let Some((index, part)) = layer.strip_prefix(names.block).and_then(|rest| rest.split_once('.')) else {
+            return layer.to_owned();
+        };
+        let spelled = self.inside.iter().find_map(|(from, to)| (*to == format!("{part}.")).then_some(*from));
+        let part = spelled.map_or(part, |spelled| spelled.trim_end_matches('.'));
+        format!("{}{index}.{part}", self.block)
+    }
+
     /// What a tensor becomes; `None` if its name is not of this spelling.
     fn entries(&self, block: &str, name: &str, tensor: &Tensor) -> anyhow::Result<Option<Vec<(String, Tensor)>>> {
         if self.refused.iter().any(|from| name.starts_with(from)) {

@@ -171,6 +171,11 @@ impl EncoderFamily for SiglipVisionConfig {
         Ok(Arc::new(VisionTransformer::new(&self.anatomy(), &builder.under(PREFIX))?))
     }
 
+    /// A captioner holds the tower without its prefix.
+    fn module_path(&self, layer: &str) -> String {
+        layer.strip_prefix("vision_model.").unwrap_or(layer).to_owned()
+    }
+
     fn to_hf(&self) -> Value {
         // As transformers writes it for this family; both names are the same function.
         let hidden_act = match self.hidden_act {

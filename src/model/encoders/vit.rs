@@ -33,9 +33,6 @@ const NAMES: BlockNames = BlockNames {
     norm_after: "layernorm_after",
     mlp: ["intermediate.dense", "output.dense"],
 };
-/// The dense layers of a block in the order of [`NAMES`], as they are called in memory.
-const MODULES: [&str; 6] =
-    ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2"];
 const PATCHES: &str = "embeddings.patch_embeddings.projection";
 const POSITIONS: &str = "embeddings.position_embeddings";
 /// In transformers 5 in memory; before it, [`NAMES`] and [`FILE_NAMES`].
@@ -296,12 +293,7 @@ impl EncoderFamily for VitConfig {
 
     /// Since version 5 of transformers, layers have other names in memory than in files.
     fn module_path(&self, layer: &str) -> String {
-        let Some((index, part)) = layer.strip_prefix("encoder.layer.").and_then(|rest| rest.split_once('.')) else {
-            return layer.to_owned();
-        };
-        let parts = NAMES.attention.iter().chain(&NAMES.mlp).zip(MODULES);
-        let module = parts.into_iter().find_map(|(&name, module)| (name == part).then_some(module));
-        format!("layers.{index}.{}", module.unwrap_or(part))
+        IN_MEMORY.of_layer(&FILE_NAMES, layer)
     }
 
     /// transformers builds a ViT with a pooler and has no config to say otherwise.
