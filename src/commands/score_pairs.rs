@@ -134,7 +134,7 @@ fn of_file(file: &Path, images: Option<&Path>) -> Result<AllGiven> {
             all.paths.push(folder.join(name));
             all.paths.len() - 1
         });
-        all.pairs.push(Given { image, caption: pair.caption.trim().to_owned(), prompt: pair.extras.prompt });
+        all.pairs.push(Given { image, caption: pair.caption, prompt: pair.extras.prompt });
     }
     Ok(all)
 }

@@ -388,7 +388,17 @@ fn a_table_with_prompts_and_weights_is_prepared_trained_on_captioned_and_scored(
     std::fs::write(pictures.join("captions.csv"), &table).unwrap();
     let (_, _, text) = run(&["prepare-data", "--source", &at("source"), "--output", &at("data")], folder.path());
     assert!(std::fs::read_to_string(at("data/preparation.json")).unwrap().contains("have a prompt"), "{text}");
-    let config = config_of(&folder.path().join("data"), "prompt = \"a picture of\"");
+    let mut config = config_of(&folder.path().join("data"), "prompt = \"a picture of\"");
+    for (small, enough) in [
+        ("num_epochs = 1", "num_epochs = 30"),
+        ("batch_size = 32", "batch_size = 8"),
+        ("vocab_size = 280", "vocab_size = 300"),
+        ("max_seq_len = 24", "max_seq_len = 32"),
+        ("dropout = 0.1", "dropout = 0.0"),
+        ("[schedule]", "[optimizer]\nlearning_rate = 0.01\n[schedule]"),
+    ] {
+        config = config.replace(small, enough);
+    }
     std::fs::write(at("run.toml"), config).unwrap();
     let (trained, _, text) = run(&["--config", "run.toml"], folder.path());
     assert!(trained, "{text}");
@@ -403,14 +413,14 @@ fn a_table_with_prompts_and_weights_is_prepared_trained_on_captioned_and_scored(
     };
     let of_run = captioned(&[]);
     assert_eq!(of_run["prompt"], "a picture of");
-    assert!(!of_run["caption"].as_str().unwrap().contains("picture"));
+    assert!(of_run["caption"].as_str().unwrap().starts_with("a shape number"), "{of_run}");
     let rows = of_run["attention"].as_array().unwrap().len();
     assert_eq!(rows, of_run["token_log_probabilities"].as_array().unwrap().len());
     assert_eq!(captioned(&["--prompt", "a drawing of"])["prompt"], "a drawing of");
     assert!(captioned(&["--prompt", ""]).get("prompt").is_none());
     let (is_done, _, text) =
         run(&["caption", "--checkpoint", &checkpoint, "--prompt", &"x ".repeat(40), &picture], folder.path());
-    assert!(!is_done && text.contains("too many for a caption after it in 24 positions"), "{text}");
+    assert!(!is_done && text.contains("too many for a caption after it in 32 positions"), "{text}");
     let (is_done, _, text) = run(&["evaluate", "--checkpoint", &checkpoint, "--split", "val"], folder.path());
     assert!(is_done, "{text}");
 
@@ -433,14 +443,14 @@ fn a_table_with_prompts_and_weights_is_prepared_trained_on_captioned_and_scored(
     }
     for scores in &outputs {
         assert_eq!(scores.len(), 5);
-        if of_run["token_log_probabilities"].as_array().unwrap().len()
-            == scores[0]["num_tokens"].as_u64().unwrap() as usize
-        {
-            let both = [&of_run, &scores[0]].map(|line| line["log_probability"].as_f64().unwrap());
-            assert!((both[0] - both[1]).abs() < 1e-3, "{both:?}");
+        let all = |line: &Value| line["token_log_probabilities"].as_array().unwrap().clone();
+        let (written, found) = (all(&of_run), all(&scores[0]));
+        assert_eq!(written.len(), found.len(), "{} {of_run}", scores[0]);
+        for (written, found) in written.iter().zip(&found) {
+            assert!((written.as_f64().unwrap() - found.as_f64().unwrap()).abs() < 1e-4, "{written} {found}");
         }
         assert!(scores[1]["error"].as_str().unwrap().contains("absent.jpg"), "{}", scores[1]);
-        assert!(scores[3]["error"].as_str().unwrap().contains("too many for 24 positions"), "{}", scores[3]);
+        assert!(scores[3]["error"].as_str().unwrap().contains("too many for 32 positions"), "{}", scores[3]);
         let texts: String =
             scores[2]["token_texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
         assert_eq!((texts.as_str(), &scores[2]["prompt"]), (" a shape number 2<end>", &json!("a drawing of")));

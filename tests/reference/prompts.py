@@ -80,7 +80,7 @@ def losses(model, parameters, pixel_values, frames, prompt_lengths, weights, lab
 
 def main():
     folder = FOLDER / "vit_gpt2"
-    model = VisionEncoderDecoderModel.from_pretrained(folder, attn_implementation="eager").double().eval()
+    model = VisionEncoderDecoderModel.from_pretrained(folder).double().eval()
     model.name_or_path = str(folder)
     pixel_values = load_file(FOLDER / "expected_vit_gpt2.safetensors")["pixel_values"].double()
     frames = json.loads((FOLDER / "expected_vit_gpt2.json").read_text(encoding="utf-8"))["frames"]

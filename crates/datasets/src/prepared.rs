@@ -364,7 +364,7 @@ mod tests {
             ))
         };
         let image = |extras: &str| open(extras).unwrap().images.remove(0);
-        let both = image(r#""prompt":" a pictureof ","weight":2.5"#);
+        let both = image(r#""prompt":" a picture\u0007of ","weight":2.5"#);
         assert_eq!((both.prompt(0), both.prompt(1)), (None, Some("a picture of")));
         assert_eq!((both.weight(0).value(), both.weight(1).value()), (1.0, 2.5));
         assert!(image(r#""prompt":" ","weight":1"#).extras.is_empty());

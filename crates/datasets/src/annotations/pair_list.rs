@@ -22,7 +22,7 @@ use base::error::{WithHint as _, failure};
 pub struct ListedPair {
     /// As the file writes it.
     pub image: String,
-    /// As it is written, not cleaned.
+    /// Trimmed.
     pub caption: String,
     pub extras: CaptionExtras,
 }
@@ -67,7 +67,7 @@ fn parse_lines<'a>(
         let (image, caption) = parts(line)
             .with_context(|| format!("line {number} of {name} is no image with a caption"))
             .hint(|| FORMS)?;
-        Ok(ListedPair { image: image.to_owned(), caption: caption.to_owned(), extras: CaptionExtras::default() })
+        Ok(ListedPair { image: image.to_owned(), caption: caption.trim().to_owned(), extras: CaptionExtras::default() })
     };
     lines(text).map(pair).collect()
 }
@@ -93,7 +93,7 @@ fn parse_table(name: &str, text: &str, layout: &TableLayout) -> anyhow::Result<V
         let cell = |column: Option<usize>| column.map(|column| values[column]);
         let extras = extras::of_cells(cell(columns.prompt), cell(columns.weight), place)?;
         for &column in columns.captions.iter().filter(|column| !is_blank(column)) {
-            let (image, caption) = (named.clone().into_owned(), values[column].to_owned());
+            let (image, caption) = (named.clone().into_owned(), values[column].trim().to_owned());
             pairs.push(ListedPair { image, caption, extras: extras.clone() });
         }
         Ok(())
@@ -128,7 +128,7 @@ fn pairs_of(record: &Record<'_>, name: &str, text: &str, number: usize) -> anyho
     };
     let pair = |(caption, raw): (&str, _)| {
         let extras = extras::of_json(raw, name, text)?;
-        Ok(ListedPair { image: image.clone().into_owned(), caption: caption.to_owned(), extras })
+        Ok(ListedPair { image: image.clone().into_owned(), caption: caption.trim().to_owned(), extras })
     };
     captions.into_iter().map(pair).collect()
 }
@@ -155,7 +155,7 @@ mod tests {
             "image,caption\nb.jpg,B \na.jpg,A\n\nb.jpg,C\n",
             "b.jpg\tB \na.jpg\tA\nb.jpg\tC\n",
         ] {
-            assert_eq!(shown(text), ["b.jpg: B ", "a.jpg: A", "b.jpg: C"], "{text}");
+            assert_eq!(shown(text), ["b.jpg: B", "a.jpg: A", "b.jpg: C"], "{text}");
         }
         let several = "image\tprompt\tcaption_1\tcaption_2\na.jpg\tp q\tA\tB\nb.jpg\t\tC\t\n";
         assert_eq!(shown(several), ["a.jpg: A after p q", "a.jpg: B after p q", "b.jpg: C"]);
