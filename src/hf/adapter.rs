@@ -13,11 +13,10 @@ use crate::hf::export::{make_empty, pretty};
 use crate::hf::layouts;
 use crate::model::captioner::CaptionerShape;
 use crate::model::lora::{DOWN, LoraConfig, UP};
-use crate::model::parameters::Parameters;
+use crate::model::parameters::{Parameter, Parameters};
 use crate::model::tensor_file::write_tensors;
 use base::atomic_file;
 use base::error::WithHint as _;
-use ops::WeightLayout;
 
 /// What stands before the names of layers in the file.
 const PREFIX: &str = "base_model.model";
@@ -72,7 +71,7 @@ fn config(adapter: Adapter<'_>) -> Result<Value> {
     modules.sort();
     let is_in_out = |(layer, _): (&str, _)| {
         let weight = parameters.get(&format!("{layer}.weight"));
-        weight.is_some_and(|weight| weight.layout == WeightLayout::InOut)
+        weight.is_some_and(Parameter::is_in_out)
     };
     Ok(json!({
         "peft_type": "LORA",

@@ -27,6 +27,13 @@ pub struct Parameter {
     pub in_base: bool,
 }
 
+impl Parameter {
+    /// Whether it is the weight (in, out) of a dense layer, as those of GPT-2.
+    pub fn is_in_out(&self) -> bool {
+        self.layout == WeightLayout::InOut
+    }
+}
+
 /// How the adapter among the parameters is computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdapterArithmetic {

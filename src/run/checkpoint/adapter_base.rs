@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 use crate::model::parameters::Parameters;
-use crate::run::checkpoint::writer::digest_tensors;
+use crate::run::checkpoint::digests::digest_tensors;
 use crate::run::initial_model::{ModelFolders, read_tensors};
 use base::error::{WithHint as _, failure};
 

@@ -1,6 +1,7 @@
 //! Checkpoints: one safetensors file that is enough to resume a run, or to caption an image.
 
 pub mod adapter_base;
+mod digests;
 pub mod find_latest;
 pub mod keeper;
 pub mod layout;

@@ -15,11 +15,11 @@ use serde_json::Value;
 use crate::config;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::adapter_base::FindBase;
+use crate::run::checkpoint::digests::digest_head;
 use crate::run::checkpoint::layout::{
     CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, FORMAT_VERSION, METADATA_DIGEST_KEY, METADATA_KEY,
     MODEL_PREFIX, OLDEST_FORMAT_VERSION,
 };
-use crate::run::checkpoint::writer::digest_head;
 use crate::training::optimizer::Moments;
 use base::bounded_file;
 use base::digest::{self, Hasher};

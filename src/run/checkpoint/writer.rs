@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 
 use crate::model::parameters::Parameters;
-use crate::model::tensor_file::{for_each_block, write_tensors};
+use crate::model::tensor_file::write_tensors;
+use crate::run::checkpoint::digests::digest_tensors;
 use crate::run::checkpoint::layout::{
     CheckpointMetadata, EXP_AVG_PREFIX, EXP_AVG_SQ_PREFIX, METADATA_DIGEST_KEY, METADATA_KEY, MODEL_PREFIX,
 };
 use crate::training::optimizer::Optimizer;
 use crate::training::train_state::TrainState;
-use base::digest::{self, Hasher};
+use base::digest;
 use base::error::WithHint as _;
 
 /// Writes the whole state of a run to `path`, without the weights that an adapter was trained for. Of `run`, a description of the run at any time, all is taken but what the
@@ -50,23 +51,4 @@ pub fn write_checkpoint(
         .hint(
             || "free some disk space and make the folder writable; a checkpoint that was there before was not replaced",
         )
-}
-
-/// SHA-256 over name, shape and values of every tensor, in the order of the names.
-pub(super) fn digest_tensors(tensors: &[(String, Tensor)]) -> Result<String> {
-    let mut hasher = Hasher::new();
-    for (name, tensor) in tensors {
-        digest_head(&mut hasher, name, tensor.dims());
-        for_each_block(tensor, |bytes| {
-            hasher.update(bytes);
-            Ok(())
-        })?;
-    }
-    Ok(hasher.finish())
-}
-
-/// Adds what of a tensor is not its values.
-pub(super) fn digest_head(hasher: &mut Hasher, name: &str, shape: &[usize]) {
-    hasher.update(name.as_bytes());
-    hasher.update(format!("{shape:?}").as_bytes());
 }
