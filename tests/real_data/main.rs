@@ -20,7 +20,7 @@ use metrics::ptb_tokenizer::PtbTokenizer;
 /// Both sides in f64, twelve layers, states up to 30.
 const STATES_F64: f64 = 1e-9;
 /// The same where transformers resamples the table of positions in f32.
-const STATES_RESAMPLED_F64: f64 = 1e-4;
+const STATES_RESAMPLED_F64: f64 = 1e-5;
 /// Of the table itself.
 const POSITIONS: f64 = 1e-6;
 /// Both sides in f32. A picture can stir the network so much that each side is nearly that far from f64, and they from

@@ -397,6 +397,34 @@ mod tests {
     }
 
     #[test]
+    fn names_of_timm_become_those_of_files() {
+        let timm = json!({ "architecture": "vit_base_patch32_clip_quickgelu_224" });
+        let mut clip = config(timm);
+        assert_eq!((clip.patch_size, clip.hidden_act), (32, HiddenActivation::QuickGelu));
+        let sources: [(&str, &[usize]); 4] = [
+            ("cls_token", &[1, 1, 2]),
+            ("pos_embed", &[1, 5, 2]),
+            ("norm_pre.bias", &[2]),
+            ("blocks.7.attn.qkv.weight", &[6, 2]),
+        ];
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let tensors = sources.map(|(name, shape)| (name.to_owned(), zeros(shape))).into();
+        let found = clip.take_names(tensors).unwrap().tensors;
+        let shapes: Vec<(&str, &[usize])> = found.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())).collect();
+        let expected: [(&str, &[usize]); 6] = [
+            ("vision_model.embeddings.class_embedding", &[2]),
+            ("vision_model.embeddings.position_embedding.weight", &[5, 2]),
+            ("vision_model.encoder.layers.7.self_attn.k_proj.weight", &[2, 2]),
+            ("vision_model.encoder.layers.7.self_attn.q_proj.weight", &[2, 2]),
+            ("vision_model.encoder.layers.7.self_attn.v_proj.weight", &[2, 2]),
+            ("vision_model.pre_layrnorm.bias", &[2]),
+        ];
+        assert_eq!(shapes, expected);
+        let tensors = BTreeMap::from([("visual.attn_pool.query".to_owned(), zeros(&[2]))]);
+        assert!(clip.take_names(tensors).unwrap_err().to_string().contains("visual.attn_pool.query"));
+    }
+
+    #[test]
     fn the_text_tower_is_left_out() {
         let sources = [
             "vision_model.encoder.layers.0.mlp.fc1.bias",

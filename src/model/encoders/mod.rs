@@ -6,11 +6,11 @@ pub mod clip;
 pub mod deit;
 pub mod dinov2;
 mod family;
-mod names;
+pub mod names;
 pub mod siglip;
-mod timm;
+pub mod timm;
 pub mod vision_block;
-mod vision_transformer;
+pub mod vision_transformer;
 pub mod vit;
 
 use std::ops::{Deref, DerefMut};

@@ -52,8 +52,8 @@ impl ImageProcessor {
         Ok(Some(FolderProcessing { processor, note }))
     }
 
-    /// Reads a `preprocessor_config.json` of a class of [`Class`], of their `Fast` and `Pil` forms or of the older
-    /// feature extractors. What the file leaves out is what transformers takes for its class; a
+    /// Reads a `preprocessor_config.json` of a class of transformers that is known here, of its `Fast` and `Pil` forms or
+    /// of the older feature extractors. What the file leaves out is what transformers takes for its class; a
     /// file that names no class is CLIP's when it speaks of a crop or a shortest edge, else ViT's.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
         resolve(read(path)?, path)
@@ -91,10 +91,9 @@ impl ImageProcessor {
 /// What timm and open_clip say about the images in the config of a model. Both resize the short side and take the
 /// centre; they may differ by a pixel in where an odd one is left over.
 fn of_another_library(folder: &Path) -> anyhow::Result<Option<ImageProcessor>> {
-    for (name, translate) in [
-        ("open_clip_config.json", of_open_clip as fn(&Value) -> Option<anyhow::Result<Value>>),
-        ("config.json", of_timm),
-    ] {
+    type Translate = fn(&Value) -> Option<anyhow::Result<Value>>;
+    let translations: [(&str, Translate); 2] = [("open_clip_config.json", of_open_clip), ("config.json", of_timm)];
+    for (name, translate) in translations {
         let path = folder.join(name);
         if path.exists() {
             if let Some(config) = translate(&read(&path)?) {
