@@ -38,6 +38,7 @@ pub struct Examples {
 /// # Errors
 /// A caption that the tokenizer cannot encode, a prompt that leaves no position for a caption.
 pub fn make_examples(dataset: &Dataset, images: &[usize], framing: Framing<'_>) -> Result<Examples> {
+    // None for a caption without weight.
     let of_image = |&image: &usize| -> Result<Vec<Option<(Example, usize)>>> {
         let record = &dataset.images[image];
         let example = |(place, caption): (usize, &String)| {
@@ -56,9 +57,9 @@ pub fn make_examples(dataset: &Dataset, images: &[usize], framing: Framing<'_>) 
         };
         record.captions.iter().enumerate().map(example).collect()
     };
-    let encoded: Result<Vec<Vec<Option<(Example, usize)>>>> = images.par_iter().map(of_image).collect();
+    let encoded = images.par_iter().map(of_image).collect::<Result<Vec<_>>>()?;
     let mut all = Examples::default();
-    for example in encoded?.into_iter().flatten() {
+    for example in encoded.into_iter().flatten() {
         match example {
             Some((example, num_tokens)) => {
                 all.lengths.add(num_tokens);

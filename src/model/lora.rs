@@ -119,7 +119,7 @@ impl LoraConfig {
         [spec(DOWN, [self.rank, inputs], uniform), spec(UP, [outputs, self.rank], Initializer::Zeros)]
     }
 
-    fn matcher(&self, layers: &[(&str, &ParameterSpec)]) -> Result<Box<dyn Fn(&str) -> bool>> {
+    fn matcher(&self, layers: &[(&str, &ParameterSpec)]) -> Result<Box<IsTarget>> {
         let has_end = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|rest| rest.ends_with('.'));
         match &self.targets {
             None => Ok(Box::new(move |name| DEFAULT_TARGETS.iter().any(|end| has_end(name, end)))),
@@ -141,6 +141,9 @@ impl LoraConfig {
         }
     }
 }
+
+/// Whether the layer of a name is a target.
+type IsTarget = dyn Fn(&str) -> bool;
 
 /// The expression that matches whole names.
 ///

@@ -22,6 +22,9 @@ pub(super) struct PartKind {
     pub(super) types: &'static [(&'static str, &'static [&'static str])],
 }
 
+/// Contents of files by their names.
+pub(super) type NamedFiles = Vec<(&'static str, String)>;
+
 #[derive(Debug)]
 pub(super) struct Kind {
     /// Its name in the config.
@@ -51,7 +54,7 @@ pub(super) struct Kind {
     /// lower-case captions if the files do not say so.
     pub(super) read_files: fn(&Path, bool) -> anyhow::Result<Option<String>>,
     /// These files, by name, out of a `tokenizer.json`.
-    pub(super) write_files: fn(&Value) -> anyhow::Result<Vec<(&'static str, String)>>,
+    pub(super) write_files: fn(&Value) -> anyhow::Result<NamedFiles>,
     /// What `tokenizer_config.json` of transformers says of such a tokenizer, out of a `tokenizer.json`.
     pub(super) tokenizer_config: fn(&Value) -> Value,
 }

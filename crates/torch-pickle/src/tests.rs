@@ -173,11 +173,11 @@ fn tensors_that_are_not_within_their_storage_are_refused() {
 #[test]
 fn many_names_of_one_tensor_are_one_tensor_and_many_views_of_a_storage_are_bounded() {
     let entry = |name: u8, tensor: &[u8]| [&[b'X', 1, 0, 0, 0, name], tensor].concat();
-    let named: Vec<u8> = (b'a'..b'z').flat_map(|name| entry(name, &sound())).collect();
+    let named: Vec<u8> = (b'a'..=b'y').flat_map(|name| entry(name, &sound())).collect();
     assert_eq!(open(&[b"\x80\x02}(", &named[..], b"u."].concat()).unwrap().tensors().len(), 25);
     // Different lengths of one repeated element.
     let stretched = |at: u8| tensor(b"K\x04", b"K\0", &[b'M', at, 1, 0x85], b"K\0\x85");
-    let many: Vec<u8> = (b'a'..b'z').flat_map(|name| entry(name, &stretched(name))).collect();
+    let many: Vec<u8> = (b'a'..=b'y').flat_map(|name| entry(name, &stretched(name))).collect();
     assert_refused(&[b"\x80\x02}(", &many[..], b"u."].concat(), "in storages that they share");
 }
 

@@ -27,7 +27,7 @@ pub(super) struct BlockAttention {
 
 impl BlockAttention {
     /// That of the block `index`, counted from 0.
-    pub fn new(index: usize, num_heads: usize, precision: Precision) -> Self {
+    pub(super) fn new(index: usize, num_heads: usize, precision: Precision) -> Self {
         Self { num_heads, precision, first_site: EMBEDDING_SITE + 1 + SITES_PER_BLOCK * index as u64 }
     }
 
@@ -40,7 +40,7 @@ impl BlockAttention {
     }
 
     /// Drops values (B, L, D) at one of the block's places.
-    pub fn drop(&self, x: Tensor, offset: u64, mode: Mode) -> candle_core::Result<Tensor> {
+    pub(super) fn drop(&self, x: Tensor, offset: u64, mode: Mode) -> candle_core::Result<Tensor> {
         match self.site(offset, mode) {
             Some(site) => ops::dropout(&x, &site),
             None => Ok(x),
@@ -48,14 +48,14 @@ impl BlockAttention {
     }
 
     /// An attention whose probabilities are dropped at one of the block's places.
-    pub fn options(&self, causal: bool, offset: u64, mode: Mode) -> AttentionOptions {
+    pub(super) fn options(&self, causal: bool, offset: u64, mode: Mode) -> AttentionOptions {
         let (num_heads, precision) = (self.num_heads, self.precision);
         AttentionOptions { num_heads, causal, dropout: self.site(offset, mode), precision }
     }
 
     /// How much each query looks at each key, as a mean over the heads: query (B, L, D) and keys (B, N, D) to
     /// (B, L, N), of sum 1 over N.
-    pub fn mean_weights(&self, query: &Tensor, keys: &Tensor) -> candle_core::Result<Tensor> {
+    pub(super) fn mean_weights(&self, query: &Tensor, keys: &Tensor) -> candle_core::Result<Tensor> {
         let (batch, length, hidden) = query.dims3()?;
         let patches = keys.dim(1)?;
         let size = hidden / self.num_heads;

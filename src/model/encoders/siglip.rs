@@ -100,7 +100,7 @@ impl SiglipVisionConfig {
     fn anatomy(&self) -> Anatomy {
         /// Deviation of a normal distribution that is cut off at two deviations, which jax's LeCun initializer assumes
         /// and torch's does not do.
-        const TRUNCATED: f64 = 0.879_625_661_034_239_78;
+        const TRUNCATED: f64 = 0.879_625_661_034_239_8;
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let pixels = (3 * self.patch_size * self.patch_size) as f64;
         let square = Initializer::xavier_uniform(hidden, hidden);

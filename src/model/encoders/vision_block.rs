@@ -50,8 +50,9 @@ pub struct BlockShape {
 #[derive(Clone, Debug)]
 enum Qkv {
     Fused(Linear),
-    Separate([Linear; 3]),
+    Separate(Box<[Linear; 3]>),
 }
+
 /// What the layer scales are called, after the attention and after the MLP.
 const LAYER_SCALES: [&str; 2] = ["layer_scale1.lambda1", "layer_scale2.lambda1"];
 
@@ -92,7 +93,7 @@ impl VisionBlock {
             qkv: if query == key && key == value {
                 Qkv::Fused(qkv(query, 3 * hidden)?)
             } else {
-                Qkv::Separate([qkv(query, hidden)?, qkv(key, hidden)?, qkv(value, hidden)?])
+                Qkv::Separate(Box::new([qkv(query, hidden)?, qkv(key, hidden)?, qkv(value, hidden)?]))
             },
             output: Linear::new(&builder.under(output), hidden, hidden, of_output, zeros)?,
             norm_after: norm(names.norm_after)?,
@@ -115,7 +116,8 @@ impl VisionBlock {
         let normed = self.norm_before.forward(x)?;
         let attended = match &self.qkv {
             Qkv::Fused(qkv) => ops::self_attention(&qkv.forward(&normed)?, &options)?,
-            Qkv::Separate([query, key, value]) => {
+            Qkv::Separate(separate) => {
+                let [query, key, value] = &**separate;
                 ops::attention(&query.forward(&normed)?, &key.forward(&normed)?, &value.forward(&normed)?, &options)?
             }
         }; // (B, N, D)

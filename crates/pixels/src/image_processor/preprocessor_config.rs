@@ -95,10 +95,10 @@ fn of_another_library(folder: &Path) -> anyhow::Result<Option<ImageProcessor>> {
     let translations: [(&str, Translate); 2] = [("open_clip_config.json", of_open_clip), ("config.json", of_timm)];
     for (name, translate) in translations {
         let path = folder.join(name);
-        if path.exists() {
-            if let Some(config) = translate(&read(&path)?) {
-                return config.with_context(|| cannot_use(&path)).and_then(|config| resolve(config, &path)).map(Some);
-            }
+        if path.exists()
+            && let Some(config) = translate(&read(&path)?)
+        {
+            return config.with_context(|| cannot_use(&path)).and_then(|config| resolve(config, &path)).map(Some);
         }
     }
     Ok(None)
