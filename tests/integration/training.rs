@@ -158,8 +158,9 @@ fn roles_say_what_names_say() {
         for spec in shape(kind, true, false).parameter_specs().unwrap() {
             let (name, role) = (spec.name.as_str(), spec.role);
             let layer = name.rsplit('.').nth(1).unwrap_or_default();
-            let is_norm = layer.starts_with("ln_") || layer.contains("norm");
-            let is_table = ["cls_token", "class_embedding", "position_embedding", "wte", "wpe"];
+            // A layer scale is a factor per feature, as a norm's weight.
+            let is_norm = layer.starts_with("ln_") || layer.contains("norm") || layer.starts_with("layer_scale");
+            let is_table = ["_token", "class_embedding", "position_embedding", "wte", "wpe"];
             let expected = match () {
                 () if is_norm => Kind::Norm,
                 () if name.ends_with(".bias") => Kind::Bias,
@@ -178,7 +179,9 @@ fn roles_say_what_names_say() {
             let num_blocks = if part == Part::Encoder { 3 } else { 2 };
             let last = if is_last.iter().any(|last| name.contains(last)) { num_blocks + 1 } else { 0 };
             assert_eq!(role.depth, block.map_or(last, |index| index + 1), "{name}");
-            assert_eq!(role.used, !name.contains("post_layernorm"), "{name}");
+            // CLIP's own is for its pooled output.
+            let is_unused = kind == "clip_vision" && name.contains("post_layernorm");
+            assert_eq!(role.used, !is_unused, "{name}");
             let connects = ["crossattention", "ln_cross_attn", "enc_to_dec_proj"];
             assert_eq!(role.connects, connects.iter().any(|part| name.contains(part)), "{name}");
         }

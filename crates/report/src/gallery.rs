@@ -228,7 +228,7 @@ mod tests {
         let word = Word { text: "dog".to_owned(), attention: vec![0.25, 0.25, 0.1, 0.2, 0.1, 0.1] };
         let found = attention(&word, 2, 2).unwrap();
         assert!(
-            found.reading.starts_with("50.0 % on the class token and registers, up to 20.0 %"),
+            found.reading.starts_with("50.0 % on the 2 tokens before the patches, up to 20.0 %"),
             "{}",
             found.reading
         );

@@ -57,6 +57,7 @@ impl Archive {
             let shown = || visible::cut(&name, MAX_NAME);
             ensure!(!member.encrypted(), "its member {} is encrypted", shown());
             if member.compression() != CompressionMethod::Stored {
+                ensure!(!is_of_script(&name), SCRIPT);
                 bail!("its member {} is compressed: torch.save compresses nothing", shown());
             }
             let start = member.data_start().context("the zip archive is damaged")?;
@@ -165,9 +166,13 @@ fn folder(members: &HashMap<String, Place>) -> anyhow::Result<String> {
         .filter(|folder| folder.strip_suffix('/').is_some_and(|name| !name.is_empty() && !name.contains('/')));
     let folder = folders.next().context("it is a zip archive without data.pkl, not one of torch")?;
     ensure!(folders.next().is_none(), "the zip archive contains more than one data.pkl");
-    let is_script = |name: &String| {
-        name.strip_prefix(folder).is_some_and(|name| name == "constants.pkl" || name.starts_with("code/"))
-    };
-    ensure!(!members.keys().any(is_script), "it is a TorchScript archive, which contains a program");
+    ensure!(!members.keys().any(|name| is_of_script(name)), SCRIPT);
     Ok(folder.to_owned())
+}
+
+const SCRIPT: &str = "it is a TorchScript archive, which contains a program";
+
+/// Whether a member is one that only TorchScript writes.
+fn is_of_script(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(_, name)| name == "constants.pkl" || name.starts_with("code/"))
 }
