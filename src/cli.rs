@@ -11,6 +11,7 @@ use crate::commands::given_paths::path_argument;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
+use crate::commands::processes::{Connected, start_processes};
 use crate::commands::report::ReportArgs;
 use crate::commands::score::ScoreArgs;
 use crate::commands::score_pairs::ScorePairsArgs;
@@ -50,6 +51,9 @@ struct Cli {
     /// auto, cpu, cuda or cuda:N; short for --set training.device=DEVICE
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// Train in this many processes on this machine, connected by the MPI that is installed
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    processes: Option<u16>,
     /// Print only warnings and errors
     #[arg(long, global = true, conflicts_with = "verbose")]
     quiet: bool,
@@ -101,10 +105,10 @@ pub fn run() -> anyhow::Result<Outcome> {
         _ => Verbosity::Normal,
     });
     if cli.command.is_some()
-        && (cli.config.is_some() || cli.resume.is_some() || cli.device.is_some() || !cli.overrides.is_empty())
+        && (cli.config.is_some() || cli.resume.is_some() || cli.device.is_some() || cli.processes.is_some() || !cli.overrides.is_empty())
     {
         return Err(usage_error(
-            "--config, --resume, --set and --device before a command are options of training",
+            "--config, --resume, --set, --device and --processes before a command are options of training",
             "write the command first, followed by its own options",
         ));
     }
@@ -114,8 +118,9 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(Command::Serve(_)) => process::give_back_freed_memory(),
         Some(_) => {}
     }
-    if !matches!(cli.command, Some(Command::Inspect(_))) {
-        threads::start()?;
+    // Training connects to other processes first, which share the processors.
+    if !matches!(cli.command, None | Some(Command::Inspect(_))) {
+        threads::start(1)?;
     }
     let completed = |()| Outcome::Completed;
     match &cli.command {
@@ -131,7 +136,13 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Inspect(args)) => inspect::run(args).map(completed),
         Some(Command::Plan(args)) => plan::run(args).map(completed),
-        None => train::run(&request(&cli)?, &overrides(&cli)),
+        None => {
+            let request = request(&cli)?;
+            if let Some(count) = cli.processes.filter(|&count| count > 1) {
+                return start_processes(usize::from(count));
+            }
+            train::run(&request, &overrides(&cli), &Connected::new()?)
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
 use crate::config::RunConfig;
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
+use crate::data::pieces::Share;
 use crate::data::prompts::Prompts;
 use crate::data::split::split_images;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
@@ -20,6 +21,7 @@ use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_evaluation::{self, ModelOrigin};
+use crate::training::collective::Alone;
 use crate::training::trainer::Outcome;
 use base::error::{failure, usage_error};
 use base::terminal;
@@ -117,7 +119,14 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             path: &path,
             progress: opened.training.as_ref().map(|training| (training.state.epoch, training.state.global_step)),
         },
-        settings: &CaptioningSettings { batch_size: args.batch_size, workers: num_threads, device },
+        collective: &Alone,
+        settings: &CaptioningSettings {
+            batch_size: args.batch_size,
+            num_parts: num_pools,
+            workers: num_threads,
+            device,
+            share: Share::ALL,
+        },
         options: &ScoreOptions {
             meteor: &meteor,
             document_references: documents.as_deref(),

@@ -13,6 +13,7 @@ pub mod model_source;
 mod picture_files;
 pub mod plan;
 pub mod prepare_data;
+pub(crate) mod processes;
 pub mod report;
 pub mod score;
 pub mod score_pairs;

@@ -2,6 +2,7 @@
 //! can be prepared is prepared, since the forecast needs its captions and images.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::Result;
 
@@ -11,6 +12,7 @@ use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
 use crate::run::capacity::memory_forecast;
+use crate::training::collective::Alone;
 use crate::training::stopwatch;
 use base::memory;
 use base::terminal;
@@ -34,12 +36,12 @@ pub struct PlanArgs {
 pub fn run(args: &PlanArgs) -> Result<()> {
     let config = settle(config::load(&args.config, &args.overrides)?, &args.config)?;
     let device = training_device(&config.training)?;
-    let setup = fresh_setup(config, &device)?;
+    let setup = fresh_setup(config, &device, &Alone)?;
     let plan = setup.plan.clone();
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
     let notes = setup.notes.clone();
-    let trainer = setup.into_trainer(files.clone(), device, WorkerPools::new(plan.num_pools, plan.threads_each)?);
+    let trainer = setup.into_trainer(files.clone(), device, WorkerPools::new(plan.num_pools, plan.threads_each)?, Rc::new(Alone));
     // What does not fit is not tried.
     let is_on_gpu = plan.gpu.is_some();
     let complaint = memory::available_bytes().filter(|_| !is_on_gpu).and_then(|available| counted.complaint(available));

@@ -1,6 +1,7 @@
 //! `caption-train --config` and `caption-train --resume`: trains a model from a config, or resumes from a checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -10,19 +11,24 @@ use crate::commands::device::training_device;
 use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
 use crate::commands::model_source::{base_folders, keep_commits, model_folders, settle_revisions};
+use crate::commands::processes::Connected;
 use crate::commands::signals::watch_signals;
 use crate::commands::version::written_by;
 use crate::config::{self, HubUpload, RunConfig};
+use crate::run::agreement;
 use crate::run::checkpoint::find_latest::{latest_in_run, latest_of_runs};
 use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint};
 use crate::run::session::Session;
+use crate::run::session::follower::follow;
 use crate::run::setup::Setup;
 use crate::run::tracking;
+use crate::training::collective::{AnotherFailed, Collective, agreed, in_turns};
 use crate::training::trainer::Outcome;
-use base::error::usage_error;
+use base::error::{one_line, usage_error};
 use base::home::expand;
 use base::stop::StopFlag;
-use base::{terminal, visible};
+use base::terminal::{self, Verbosity};
+use base::visible;
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -37,54 +43,145 @@ pub enum TrainRequest {
 /// The value of `--resume` for the latest run.
 const AUTO: &str = "auto";
 
-/// Trains; says whether the run was completed or stopped.
+/// Trains, together with the processes that were started with this one; says whether the run was completed or stopped.
 ///
 /// # Errors
-/// Everything that can be wrong with config, data, encoder, checkpoint or disk.
-pub fn run(request: &TrainRequest, overrides: &[String]) -> Result<Outcome> {
-    let stop = watch_signals("stopped before the run began; run the same command to continue")?;
-    match request {
-        TrainRequest::Config(path) => {
-            let config = settle(config::load(path, overrides)?, path)?;
-            match resume_point(&config) {
-                Some(checkpoint) => resume_with(&checkpoint, config, stop),
-                None => start(config, path, stop),
+/// Everything that can be wrong with config, data, encoder, checkpoint or disk; a process that is gone.
+pub(crate) fn run(request: &TrainRequest, overrides: &[String], processes: &Connected) -> Result<Outcome> {
+    let collective = &*processes.collective;
+    let ended = train(request, overrides, processes);
+    match &ended {
+        Ok(_) => collective.finish()?,
+        Err(error) => {
+            collective.abort(&one_line(error));
+            if !collective.is_main() && error.is::<AnotherFailed>() {
+                terminal::set_verbosity(Verbosity::Silent);
             }
         }
-        TrainRequest::Resume(path) => {
-            let (path, checkpoint) = find_checkpoint(path, overrides)?;
+    }
+    ended
+}
+
+fn train(request: &TrainRequest, overrides: &[String], processes: &Connected) -> Result<Outcome> {
+    let stop = watch_signals("stopped before the run began; run the same command to continue")?;
+    let collective = &*processes.collective;
+    match request {
+        TrainRequest::Config(path) => {
+            let config = in_turns(collective, "read the config", || settle(config::load(path, overrides)?, path))?;
+            match agree_on(collective, resume_point(&config))? {
+                Some(checkpoint) => resume_with(&checkpoint, config, processes, stop),
+                None => start(config, path, processes, stop),
+            }
+        }
+        TrainRequest::Resume(named) => {
+            let found = if collective.is_main() { find_checkpoint(named, overrides).map(Some) } else { Ok(None) };
+            let found = agreed(collective, "find the checkpoint", found)?;
+            let path = agree_on(collective, found.as_ref().map(|(path, _)| path.clone()))?;
+            let path = path.context("the main process found a checkpoint")?;
+            let checkpoint = everywhere(collective, &path, found.map(|(_, checkpoint)| checkpoint))?;
             let known = &checkpoint.metadata.config;
             let mut config = config::apply_safe_overrides(known, overrides)?;
             expand_config(&mut config, Some(known))?;
-            resume(&path, checkpoint, config, stop)
+            resume(&path, checkpoint, config, processes, stop)
         }
     }
 }
 
-fn start(config: RunConfig, config_path: &Path, stop: StopFlag) -> Result<Outcome> {
+/// The path that the main process has found.
+fn agree_on(collective: &dyn Collective, path: Option<PathBuf>) -> Result<Option<PathBuf>> {
+    let mut bytes = path.map(|path| path.into_os_string().into_encoded_bytes()).unwrap_or_default();
+    collective.broadcast(&mut bytes)?;
+    let text = String::from_utf8(bytes).context("the path of the checkpoint is no UTF-8, which several processes need")?;
+    Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
+}
+
+/// The checkpoint that the main process has read (`read`), in every process: from the same path, or, where that machine
+/// does not have the file, as the main process sends it.
+fn everywhere(collective: &dyn Collective, path: &Path, read: Option<Checkpoint>) -> Result<Checkpoint> {
+    let known = read.as_ref().map(|checkpoint| checkpoint.metadata.tensors_digest.clone()).unwrap_or_default();
+    let mut digest = known.into_bytes();
+    collective.broadcast(&mut digest)?;
+    let is_known = |checkpoint: &Checkpoint| checkpoint.metadata.tensors_digest.as_bytes() == digest;
+    let mut here = read.or_else(|| read_checkpoint(path).ok().filter(is_known));
+    if collective.any(here.is_none())? {
+        let bytes = if collective.is_main() { std::fs::read(path).map_err(anyhow::Error::from) } else { Ok(Vec::new()) };
+        let mut bytes = agreed(collective, "read the checkpoint again", bytes)?;
+        collective.broadcast(&mut bytes)?;
+        if here.is_none() {
+            let copy = tempfile::Builder::new().prefix("caption-train-").suffix(".safetensors").tempfile();
+            let copy = copy.context("cannot keep the checkpoint that the main process sent")?;
+            std::fs::write(copy.path(), &bytes).with_context(|| format!("cannot write {}", copy.path().display()))?;
+            here = Some(read_checkpoint(copy.path())?);
+        }
+    }
+    here.context("the checkpoint was read")
+}
+
+fn start(config: RunConfig, config_path: &Path, processes: &Connected, stop: StopFlag) -> Result<Outcome> {
     check_places(&config)?;
     let device = training_device(&config.training)?;
     let written = config::read_text(config_path)?;
-    let setup = fresh_setup(config, &device)?;
-    train(Session::fresh(setup, &written, device, stop, written_by())?)
+    let setup = fresh_setup(config, &device, &*processes.collective)?;
+    let make = |setup, device| {
+        Session::fresh(setup, &written, device, Rc::clone(&processes.collective), stop.clone(), written_by())
+    };
+    go(setup, device, processes, &stop, make)
 }
 
-fn resume(path: &Path, checkpoint: Checkpoint, config: RunConfig, stop: StopFlag) -> Result<Outcome> {
+fn resume(
+    path: &Path,
+    checkpoint: Checkpoint,
+    config: RunConfig,
+    processes: &Connected,
+    stop: StopFlag,
+) -> Result<Outcome> {
     check_places(&config)?;
+    let collective = &*processes.collective;
     let device = training_device(&config.training)?;
-    prepare_when_absent(&config, OnChange::Warn)?;
+    in_turns(collective, PREPARE, || prepare_when_absent(&config, OnChange::Warn))?;
     let metadata = checkpoint.metadata.clone();
-    let setup = Setup::resumed(config, checkpoint.with_base(&base_folders)?, &device)?;
-    train(Session::resume(setup, path, &metadata, device, stop, written_by())?)
+    let read = |checkpoint: Checkpoint| {
+        Setup::resumed(config.clone(), checkpoint.with_base(&base_folders)?, &device, collective.size())
+    };
+    let setup = agreed(collective, SET_UP, read(checkpoint))?;
+    let make = |setup, device| {
+        let collective = Rc::clone(&processes.collective);
+        Session::resume(setup, path, &metadata, device, collective, stop.clone(), written_by())
+    };
+    go(setup, device.clone(), processes, &stop, make)
 }
 
-fn train(session: Session) -> Result<Outcome> {
+/// Trains: the main process with the run that `make` opens, the others as it needs them.
+fn go(
+    setup: Setup,
+    device: Device,
+    processes: &Connected,
+    stop: &StopFlag,
+    make: impl FnOnce(Setup, Device) -> Result<Session>,
+) -> Result<Outcome> {
+    let collective = &processes.collective;
+    processes.reduce_by(setup.plan.config.training.reduction);
+    agreement::check(&setup, &**collective, &written_by())?;
+    if !collective.is_main() {
+        agreed(&**collective, OPEN, Ok(()))?;
+        return follow(setup, device, Rc::clone(collective), stop);
+    }
+    let session = agreed(&**collective, OPEN, make(setup, device))?;
     session.run(|run, config| HubUploads::start(run, &config.hub))
 }
 
+/// What a process may fail to do, so that the others stop too.
+const PREPARE: &str = "prepare the data set";
+const SET_UP: &str = "put the run together";
+const OPEN: &str = "open the run";
+
 /// Resumes from the checkpoint that the config names; the two must agree on everything that affects the updates.
-fn resume_with(path: &Path, mut config: RunConfig, stop: StopFlag) -> Result<Outcome> {
-    let checkpoint = read_checkpoint(path)?;
+fn resume_with(path: &Path, mut config: RunConfig, processes: &Connected, stop: StopFlag) -> Result<Outcome> {
+    let collective = &*processes.collective;
+    let read = if collective.is_main() { read_checkpoint(path).map(Some) } else { Ok(None) };
+    let checkpoint = everywhere(collective, path, agreed(collective, "read the checkpoint", read)?)?;
+    // What the run decided when it began.
+    config.training.parts = config.training.parts.or(checkpoint.metadata.config.training.parts);
     keep_commits(&mut config.model, &checkpoint.metadata.config.model);
     if let Some(key) = config::first_unsafe_difference(&checkpoint.metadata.config, &config) {
         return Err(usage_error(
@@ -97,7 +194,7 @@ fn resume_with(path: &Path, mut config: RunConfig, stop: StopFlag) -> Result<Out
         config.tokenizer = checkpoint.metadata.config.tokenizer.clone();
         config.model.decoder = checkpoint.metadata.config.model.decoder.clone();
     }
-    resume(path, checkpoint, config, stop)
+    resume(path, checkpoint, config, processes, stop)
 }
 
 /// What `--resume` names.
@@ -145,10 +242,10 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
 }
 
 /// Data, encoder and model of a new run, from a settled config.
-pub(crate) fn fresh_setup(mut config: RunConfig, device: &Device) -> Result<Setup> {
-    prepare_when_absent(&config, OnChange::Refuse)?;
-    let folders = model_folders(&mut config.model)?;
-    Setup::fresh(config, &folders, device)
+pub(crate) fn fresh_setup(mut config: RunConfig, device: &Device, collective: &dyn Collective) -> Result<Setup> {
+    in_turns(collective, PREPARE, || prepare_when_absent(&config, OnChange::Refuse))?;
+    let folders = in_turns(collective, "find the model to start from", || model_folders(&mut config.model))?;
+    agreed(collective, SET_UP, Setup::fresh(config, &folders, device, collective.size()))
 }
 
 fn prepare_when_absent(config: &RunConfig, on_change: OnChange) -> Result<()> {

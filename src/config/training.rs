@@ -19,6 +19,11 @@ pub struct TrainingConfig {
     pub batch_by: BatchBy,
     /// Batches in an update.
     pub gradient_accumulation_steps: usize,
+    /// Parts of each batch whose gradients an update adds up, a power of two. They belong to the run: any number of
+    /// threads, and of processes that divides it, computes the same bits. Absent: as fits the machine that begins it.
+    pub parts: Option<usize>,
+    /// How processes add up gradients.
+    pub reduction: Reduction,
     /// Passes over the training captions.
     pub num_epochs: usize,
     /// Validate when the number of completed epochs is a multiple of this, and after the last.
@@ -47,6 +52,8 @@ impl Default for TrainingConfig {
             batch_size: 64,
             batch_by: BatchBy::Pair,
             gradient_accumulation_steps: 1,
+            parts: None,
+            reduction: Reduction::Exact,
             num_epochs: 10,
             validation_interval: 1,
             max_grad_norm: None,
@@ -120,6 +127,16 @@ pub enum Precision {
     Bf16,
     /// 10 bits of mantissa in the operands; GPU only.
     Tf32,
+}
+
+/// How processes that train together add up gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// In the order in which one process adds up the parts: the number of processes changes no bit.
+    Exact,
+    /// As the library that connects the processes does it: another number of processes gives other last digits.
+    Fast,
 }
 
 /// What makes a checkpoint the best.

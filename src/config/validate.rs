@@ -22,6 +22,8 @@ const MAX_RANK: usize = 1024;
 const MAX_BEAMS: usize = 1000;
 /// Limit for epochs, and for updates between two events.
 const MAX_ROUNDS: usize = 1_000_000_000;
+/// Beyond this a part has less than one pair.
+const MAX_PARTS: usize = 1 << 16;
 
 /// A value that is not allowed.
 #[derive(Debug)]
@@ -400,6 +402,16 @@ fn check_training(training: &TrainingConfig) -> Checked {
     }
     whole("training.batch_size", training.batch_size, 1..=MAX_SIZE)?;
     whole("training.gradient_accumulation_steps", training.gradient_accumulation_steps, 1..=MAX_SIZE)?;
+    if let Some(parts) = training.parts {
+        whole("training.parts", parts, 1..=MAX_PARTS)?;
+        if !parts.is_power_of_two() {
+            return violation(
+                "training.parts",
+                format!("must be a power of two, found {parts}"),
+                "choose 1, 2, 4, 8, ..., or remove the key",
+            );
+        }
+    }
     whole("training.num_epochs", training.num_epochs, 1..=MAX_ROUNDS)?;
     whole("training.validation_interval", training.validation_interval, 1..=MAX_ROUNDS)?;
     if let Some(norm) = training.max_grad_norm {

@@ -215,6 +215,11 @@ impl Appender<'_> {
     }
 }
 
+/// Who appends to the store in a folder, or did so last, as it wrote it: an equal line was written to the same disk.
+pub fn holder_line(folder: &Path) -> Vec<u8> {
+    bounded_file::read(&folder.join(LOCK), MAX_DESCRIPTION_BYTES).unwrap_or_default()
+}
+
 fn check_description(folder: &Path, description: &Description) -> Result<()> {
     let path = folder.join(DESCRIPTION);
     match bounded_file::read(&path, MAX_DESCRIPTION_BYTES) {

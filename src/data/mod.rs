@@ -7,6 +7,7 @@ pub mod examples;
 pub mod feature_store;
 pub mod image_source;
 pub mod loader;
+pub mod pieces;
 pub mod prompts;
 pub mod resized_image;
 pub mod sampler;

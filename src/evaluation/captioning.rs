@@ -1,5 +1,6 @@
 //! Captions of images as text.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::config::DecodingConfig;
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
+use crate::data::pieces::Share;
 use crate::data::prompts::{Prompt, Prompts};
 use crate::decoding::{DecodedCaption, Decoding, decode_after};
 use crate::model::captioner::Captioner;
@@ -115,8 +117,9 @@ impl<'a> CaptionWriter<'a> {
         Ok(weights)
     }
 
-    /// The best caption for each of the images with these indices, after its prompt. `advance` gets how many more are done and
-    /// returns whether to continue; the result is `None` if not.
+    /// The best caption for each of the images with these indices that fall to this process, after its prompt, with its
+    /// place among them. `advance` gets how many more all processes have done, and returns whether to continue; the
+    /// result is `None` if not. Processes call it equally often.
     ///
     /// # Errors
     /// An image that cannot be read; what [`Self::write`] returns.
@@ -128,44 +131,54 @@ impl<'a> CaptionWriter<'a> {
         settings: &CaptioningSettings,
         pools: &WorkerPools,
         mut advance: impl FnMut(usize) -> bool,
-    ) -> Result<Option<Vec<WrittenCaption>>> {
-        let size = settings.batch_size.div_ceil(pools.size());
-        let jobs: Vec<Vec<usize>> = images.chunks(size).map(<[usize]>::to_vec).collect();
+    ) -> Result<Option<Vec<(usize, WrittenCaption)>>> {
+        let CaptioningSettings { batch_size, num_parts, workers, share, .. } = *settings;
+        let each = batch_size.div_ceil(num_parts.max(1)).max(1);
+        // The places of a batch's images, cut into parts: the next batch of each process, turn by turn.
+        let turns = images.len().div_ceil(batch_size * share.size);
+        let own = |turn: usize| {
+            let first = (turn * share.size + share.rank) * batch_size;
+            let last = (first + batch_size).min(images.len());
+            (first..last).step_by(each).map(|place| place..(place + each).min(last)).collect::<Vec<_>>()
+        };
+        let jobs: Vec<(Range<usize>, Vec<usize>)> =
+            (0..turns).flat_map(own).map(|places| (places.clone(), images[places].to_vec())).collect();
         let prompts: Vec<&Prompt> = images.iter().map(|&image| prompts.of_image(image)).collect();
         let (source, device) = (source.clone(), settings.device.clone());
-        let load = move |job: Vec<usize>| source.load(&job, Purpose::Evaluation, &device);
-        let mut captions = Vec::with_capacity(images.len());
-        let mut loader = Loader::start(jobs, settings.workers, settings.workers + pools.size(), Arc::new(load));
-        loop {
-            let inputs = loader.by_ref().take(pools.size()).collect::<Result<Vec<_>>>()?;
-            if inputs.is_empty() {
-                return Ok(Some(captions));
-            }
-            let before = captions.len();
-            let write = |member: usize| {
-                let Some(input) = inputs.get(member) else { return Ok(None) };
-                let first = before + member * size;
-                let of_input = &prompts[first..(first + size).min(prompts.len())];
-                self.write(input, of_input, first).map(Some)
+        let load = move |(places, images): (Range<usize>, Vec<usize>)| {
+            Ok((places, source.load(&images, Purpose::Evaluation, &device)?))
+        };
+        let mut captions = Vec::new();
+        let mut loader = Loader::start(jobs, workers, workers + pools.size(), Arc::new(load));
+        for turn in 0..turns {
+            let parts = loader.by_ref().take(own(turn).len()).collect::<Result<Vec<_>>>()?;
+            let write = |(places, input): &(Range<usize>, ImageInput)| {
+                self.write(input, &prompts[places.clone()], places.start)
             };
-            for written in pools.each(write) {
-                let best = |captions: Vec<WrittenCaption>| captions.into_iter().next().unwrap_or_default();
-                captions.extend(written?.unwrap_or_default().into_iter().map(best));
+            for ((places, _), written) in parts.iter().zip(pools.map(&parts, write)) {
+                let best = written?.into_iter().map(|captions| captions.into_iter().next().unwrap_or_default());
+                captions.extend(places.clone().zip(best));
             }
-            if !advance(captions.len() - before) {
+            let done = turn * share.size * batch_size;
+            if !advance((images.len() - done).min(share.size * batch_size)) {
                 return Ok(None);
             }
         }
+        Ok(Some(captions))
     }
 }
 
 /// How many images are captioned at once, and where.
 #[derive(Clone, Debug)]
 pub struct CaptioningSettings {
-    /// Images at a time, on all members together.
+    /// Images at a time.
     pub batch_size: usize,
+    /// Into how many parts these are cut, which are computed side by side.
+    pub num_parts: usize,
     /// Threads that read and decode.
     pub workers: usize,
     /// Where the model runs.
     pub device: Device,
+    /// Which batches this process takes.
+    pub share: Share,
 }

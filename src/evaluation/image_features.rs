@@ -1,5 +1,6 @@
 //! Runs a frozen encoder once over many images.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -7,53 +8,72 @@ use candle_core::{DType, Device};
 
 use crate::data::image_source::{ImageInput, ImageSource, ImageView};
 use crate::data::loader::Loader;
+use crate::data::pieces::Share;
 use crate::model::captioner::Captioner;
 use base::worker_pools::WorkerPools;
 
 /// How the images are read and encoded.
 #[derive(Clone, Debug)]
 pub struct EncodeSettings {
-    /// Images that go through the encoder at a time, on all members together.
+    /// Images that go through the encoder together.
     pub batch_size: usize,
+    /// Batches that a process encodes in a turn, side by side.
+    pub batches_in_turn: usize,
     /// Threads that read and decode.
     pub workers: usize,
     /// Where the encoder runs.
     pub device: Device,
+    /// Which batches this process takes.
+    pub share: Share,
 }
 
-/// Encodes `views`. `keep` gets some of them at a time with their outputs, and returns whether to continue; the result
-/// is whether all were encoded.
+impl EncodeSettings {
+    /// The number of turns in which all processes together encode `num_views` views.
+    fn num_turns(&self, num_views: usize) -> usize {
+        num_views.div_ceil(self.views_in_turn() * self.share.size)
+    }
+
+    /// The views, as places among `num_views`, that the process `rank` encodes in a turn.
+    pub fn views_of(&self, turn: usize, rank: usize, num_views: usize) -> Range<usize> {
+        let first = (turn * self.share.size + rank) * self.views_in_turn();
+        first.min(num_views)..(first + self.views_in_turn()).min(num_views)
+    }
+
+    fn views_in_turn(&self) -> usize {
+        (self.batch_size * self.batches_in_turn).max(1)
+    }
+}
+
+/// Encodes those of `views` that fall to this process. `keep` gets, turn by turn, the outputs of this process's views of
+/// the turn, and returns whether to continue; the result is whether all were encoded. Processes call it equally often.
 ///
 /// # Errors
-/// An image that cannot be read; what `keep` returns.
+/// What `keep` returns. Images that cannot be read are errors that `keep` gets.
 pub fn encode_images(
     model: &Captioner,
     source: &ImageSource,
     views: &[ImageView],
     settings: &EncodeSettings,
     pools: &WorkerPools,
-    mut keep: impl FnMut(&[ImageView], &[f32]) -> Result<bool>,
+    mut keep: impl FnMut(usize, Result<Vec<f32>>) -> Result<bool>,
 ) -> Result<bool> {
-    let jobs: Vec<Vec<ImageView>> =
-        views.chunks(settings.batch_size.div_ceil(pools.size())).map(<[ImageView]>::to_vec).collect();
+    let num_turns = settings.num_turns(views.len());
+    let own = |turn: usize| views[settings.views_of(turn, settings.share.rank, views.len())].chunks(settings.batch_size);
+    let jobs: Vec<Vec<ImageView>> = (0..num_turns).flat_map(own).map(<[ImageView]>::to_vec).collect();
     let (source, device) = (source.clone(), settings.device.clone());
-    let load = move |job: Vec<ImageView>| {
-        let input = source.load_views(&job, &device)?;
-        Ok((job, input))
-    };
+    let load = move |job: Vec<ImageView>| source.load_views(&job, &device);
     let mut loader = Loader::start(jobs, settings.workers, settings.workers + pools.size(), Arc::new(load));
-    loop {
-        let loaded = loader.by_ref().take(pools.size()).collect::<Result<Vec<_>>>()?;
-        if loaded.is_empty() {
-            return Ok(true);
-        }
-        let encode = |member: usize| loaded.get(member).map(|(_, input)| encode(model, input)).transpose();
-        for ((job, _), values) in loaded.iter().zip(pools.each(encode)) {
-            if !keep(job, &values?.unwrap_or_default())? {
-                return Ok(false);
-            }
+    for turn in 0..num_turns {
+        let loaded = loader.by_ref().take(own(turn).len()).collect::<Result<Vec<_>>>();
+        let encoded = loaded.and_then(|inputs| {
+            let encoded = pools.map(&inputs, |input| encode(model, input));
+            Ok(encoded.into_iter().collect::<candle_core::Result<Vec<_>>>()?.concat())
+        });
+        if !keep(turn, encoded)? {
+            return Ok(false);
         }
     }
+    Ok(true)
 }
 
 fn encode(model: &Captioner, input: &ImageInput) -> candle_core::Result<Vec<f32>> {

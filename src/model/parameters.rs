@@ -118,6 +118,11 @@ impl Parameters {
         self.iter().filter(|(_, parameter)| parameter.trainable).map(|(name, parameter)| (name, &parameter.var))
     }
 
+    /// Where they are.
+    pub fn device(&self) -> Device {
+        self.entries.values().next().map_or(Device::Cpu, |parameter| parameter.var.device().clone())
+    }
+
     /// The parameter of this name.
     pub fn get(&self, name: &str) -> Option<&Parameter> {
         self.entries.get(name)

@@ -4,27 +4,29 @@
 //! A store's folder is named by everything that its rows depend on beside the image, a row by the image's content.
 //! Another encoder, image processor, precision or picture is another row, so that none is ever out of date.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Device};
 use rayon::prelude::*;
 use serde_json::json;
 
 use crate::config::{FeatureType, Precision};
-use crate::data::feature_store::{Appender, Description, FORMAT_VERSION, FeatureStore, Key};
+use crate::data::feature_store::{Appender, Description, FORMAT_VERSION, FeatureStore, Key, holder_line};
 use crate::data::image_source::{ImageFiles, ImageSource, ImageView, StoredContent, StoredImages, feature_bytes};
 use crate::data::loader::Loader;
+use crate::data::pieces::Share;
 use crate::evaluation::image_features::{EncodeSettings, encode_images};
 use crate::model::captioner::Captioner;
 use crate::model::encoders::EncoderConfig;
 use crate::model::parameters::Parameters;
 use crate::model::role::Part;
 use crate::run::setup::Setup;
-use crate::training::forecast::ENCODE_BATCH;
+use crate::training::collective::{Collective, agreed};
+use crate::training::forecast::encode_batch;
 use crate::training::plan::ImagePath;
 use base::error::failure;
 use base::lock::Holder;
@@ -34,8 +36,8 @@ use base::{digest, disk};
 use pixels::image_file::DECODER_VERSION;
 use pixels::image_processor::ImageProcessor;
 
-/// Where the loop gets its images; what is not in the cache yet is put there first, and meanwhile `keep_going` is asked
-/// now and then. `None`: it said no; what was put there until then stays.
+/// Where the loop gets its images; what is not in the cache yet is put there first, by all processes together, and
+/// meanwhile `keep_going` is asked now and then. `None`: it said no; what was put there until then stays.
 ///
 /// # Errors
 /// An image that cannot be read, a disk that is full or cannot be written, an encoder whose output cannot be used.
@@ -43,6 +45,7 @@ pub fn image_source(
     setup: &Setup,
     device: &Device,
     pools: &WorkerPools,
+    collective: &dyn Collective,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<Option<ImageSource>> {
     let (plan, files) = (&setup.plan, setup.image_files());
@@ -50,22 +53,37 @@ pub fn image_source(
         return Ok(Some(ImageSource::files(files, plan.views())));
     };
     let wanted = wanted_views(setup);
-    let Some(digests) = digests(&files, &wanted, keep_going)? else { return Ok(None) };
+    let Some(digests) = digests(&files, &wanted, collective, keep_going)? else { return Ok(None) };
     let keys: HashMap<ImageView, Key> = wanted.iter().map(|view| (*view, key(&files, &digests, view))).collect();
     let folder = plan.cache_folder().join(folder_name(&description));
-    let mut store = FeatureStore::open(&folder, &description)?;
-    if wanted.iter().all(|view| store.contains(&keys[view])) {
-        terminal::message(&format!("cache       {} has all images", folder.display()));
-    } else {
+    let mut store = agreed(collective, OPEN, FeatureStore::open(&folder, &description))?;
+    let is_complete = wanted.iter().all(|view| store.contains(&keys[view]));
+    if collective.any(!is_complete)? {
         let files = Arc::new(ImageFiles { digests, ..ImageFiles::clone(&files) });
-        let mut filler = CacheFiller { setup, files, keys: &keys, device, pools, keep_going };
+        let mut filler = CacheFiller { setup, files, keys: &keys, device, pools, collective, keep_going };
         if !filler.fill(&mut store, &wanted, &content)? {
             return Ok(None);
         }
+        if collective.size() > 1 {
+            collective.barrier()?;
+            let reopened = FeatureStore::open(&folder, &description).and_then(|store| {
+                let is_complete = wanted.iter().all(|view| store.contains(&keys[view]));
+                ensure!(is_complete, "the cache {} lacks images that were written to it", folder.display());
+                Ok(store)
+            });
+            store = agreed(collective, OPEN, reopened)?;
+        }
+    } else {
+        terminal::message(&format!("cache       {} has all images", folder.display()));
     }
     let images = StoredImages { store, keys, content };
     Ok(Some(ImageSource::stored(Arc::new(images), plan.views())))
 }
+
+/// What a process may fail to do, so that the others stop too.
+const OPEN: &str = "open its image cache";
+const READ: &str = "read its images";
+const WRITE: &str = "write its image cache";
 
 /// What is kept of an image; nothing when images are read each time.
 fn wanted_rows(setup: &Setup, files: &ImageFiles) -> Result<Option<(StoredContent, Description)>> {
@@ -158,27 +176,34 @@ fn wanted_views(setup: &Setup) -> Vec<ImageView> {
 /// Files that are read between two questions whether to continue.
 const HASHED_AT_ONCE: usize = 128;
 
-/// The digest of the file of each image in `wanted`. `None`: stopped.
+/// The digest of the file of each image in `wanted`; each process reads some of them. `None`: stopped.
 fn digests(
     files: &ImageFiles,
     wanted: &[ImageView],
+    collective: &dyn Collective,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<Option<HashMap<usize, Key>>> {
     let mut images: Vec<usize> = wanted.iter().map(|view| view.image).collect();
     images.dedup();
+    let Share { rank, size } = collective.share();
     let progress = Progress::new("checking images", images.len() as u64, 0);
-    let hash = |&image: &usize| -> Result<(usize, Key)> {
+    let hash = |&image: &usize| -> Result<Key> {
         let path = &files.paths[image];
         let hasher = digest::hash_file(path).with_context(|| format!("cannot read image {}", path.display()))?;
-        progress.advance(1, "");
-        Ok((image, hasher.finish_bytes()))
+        Ok(hasher.finish_bytes())
     };
     let mut digests = HashMap::with_capacity(images.len());
-    for images in images.chunks(HASHED_AT_ONCE) {
-        if !keep_going() {
+    for turn in images.chunks(HASHED_AT_ONCE * size) {
+        if collective.any(!keep_going())? {
             return Ok(None);
         }
-        digests.extend(images.par_iter().map(hash).collect::<Result<Vec<_>>>()?);
+        let own = turn.chunks(HASHED_AT_ONCE).nth(rank).unwrap_or_default();
+        let found = agreed(collective, READ, own.par_iter().map(hash).collect::<Result<Vec<_>>>())?;
+        let found = collective.gather(found.as_flattened())?.concat();
+        let (found, _) = found.as_chunks::<{ size_of::<Key>() }>();
+        ensure!(found.len() == turn.len(), "digests of other processes are missing");
+        digests.extend(turn.iter().copied().zip(found.iter().copied()));
+        progress.advance(turn.len() as u64, "");
     }
     Ok(Some(digests))
 }
@@ -202,7 +227,7 @@ fn key(files: &ImageFiles, digests: &HashMap<usize, Key>, view: &ImageView) -> K
 
 /// The views whose row is not there; of equal images one.
 fn missing_views(store: &FeatureStore, wanted: &[ImageView], keys: &HashMap<ImageView, Key>) -> Vec<ImageView> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     wanted.iter().filter(|view| !store.contains(&keys[view]) && seen.insert(keys[view])).copied().collect()
 }
 
@@ -245,53 +270,116 @@ struct CacheFiller<'a> {
     keys: &'a HashMap<ImageView, Key>,
     device: &'a Device,
     pools: &'a WorkerPools,
+    collective: &'a dyn Collective,
     keep_going: &'a mut dyn FnMut() -> bool,
 }
 
 impl CacheFiller<'_> {
     /// Adds the missing rows. `false`: `keep_going` returned `false`.
+    ///
+    /// The main process writes, and so does the first process of a machine that has a disk of its own.
     fn fill(&mut self, store: &mut FeatureStore, wanted: &[ImageView], content: &StoredContent) -> Result<bool> {
-        let (mut is_said, keep_going) = (false, &mut *self.keep_going);
-        let keep_waiting = |holder: &Holder| {
+        let (collective, folder, mut store) = (self.collective, store.folder().to_owned(), Some(store));
+        let mut lock = |this: &mut Self, writes: bool| match store.take_if(|_| writes) {
+            Some(store) => this.append(store),
+            None => Ok(None),
+        };
+        let of_main = agreed(collective, WRITE, lock(self, collective.is_main()))?;
+        // Who sees the line that the main process wrote shares its disk.
+        let mut line = if collective.is_main() { holder_line(&folder) } else { Vec::new() };
+        collective.broadcast(&mut line)?;
+        let has_own_disk = !collective.is_main() && collective.is_first_here() && holder_line(&folder) != line;
+        let own = agreed(collective, WRITE, lock(self, has_own_disk))?;
+        let mut appender = own.or(of_main);
+        if collective.any((collective.is_main() || has_own_disk) && appender.is_none())? {
+            return Ok(false);
+        }
+        let missing = self.missing_anywhere(appender.as_ref(), wanted)?;
+        let has_room = match &appender {
+            Some(appender) => announce(appender.store(), wanted, missing.len()),
+            None => Ok(()),
+        };
+        agreed(collective, WRITE, has_room)?;
+        let filled = match content {
+            StoredContent::Features { number, .. } => self.encode(&missing, *number, appender.as_mut()),
+            StoredContent::Pixels(_) => match appender.as_mut() {
+                Some(appender) => self.resize(&missing, appender),
+                None => Ok(true),
+            },
+        };
+        // Finished rows are kept, whatever stopped the rest.
+        let finished = appender.map_or(Ok(()), Appender::finish);
+        let filled = agreed(collective, WRITE, filled.and_then(|filled| finished.map(|()| filled)))?;
+        Ok(!collective.any(!filled)?)
+    }
+
+    /// `None`: `keep_going` said no while another run appended.
+    fn append<'s>(&mut self, store: &'s mut FeatureStore) -> Result<Option<Appender<'s>>> {
+        let mut is_said = false;
+        store.append(|holder: &Holder| {
             if !std::mem::replace(&mut is_said, true) {
                 terminal::message(&format!("waiting for another run that fills the same cache: {holder}"));
             }
-            keep_going()
-        };
-        let Some(mut appender) = store.append(keep_waiting)? else { return Ok(false) };
-        let missing = missing_views(appender.store(), wanted, self.keys);
-        announce(appender.store(), wanted, missing.len())?;
-        let filled = match content {
-            StoredContent::Features { number, .. } => self.encode(&missing, *number, &mut appender),
-            StoredContent::Pixels(_) => self.resize(&missing, &mut appender),
-        };
-        // Finished rows are kept, whatever stopped the rest.
-        let finished = appender.finish();
-        let filled = filled?;
-        finished?;
-        Ok(filled)
+            (self.keep_going)()
+        })
     }
 
-    /// Puts the encoder's outputs into the store; says whether it came to the end.
-    fn encode(&mut self, missing: &[ImageView], number: FeatureType, appender: &mut Appender<'_>) -> Result<bool> {
-        let Self { setup, pools, .. } = *self;
+    /// The views that one of those who write lacks, each image once.
+    fn missing_anywhere(&self, appender: Option<&Appender<'_>>, wanted: &[ImageView]) -> Result<Vec<ImageView>> {
+        let missing: HashSet<ImageView> = match appender {
+            Some(appender) => missing_views(appender.store(), wanted, self.keys).into_iter().collect(),
+            None => HashSet::new(),
+        };
+        let marks: Vec<u8> = wanted.iter().map(|view| u8::from(missing.contains(view))).collect();
+        let all = self.collective.gather(&marks)?;
+        let is_missing = |place: usize| all.iter().any(|marks| marks.get(place) == Some(&1));
+        Ok((0..wanted.len()).filter(|&place| is_missing(place)).map(|place| wanted[place]).collect())
+    }
+
+    /// Puts the encoder's outputs into the store; says whether it came to the end. Each process encodes some, and those
+    /// who write get all.
+    fn encode(
+        &mut self,
+        missing: &[ImageView],
+        number: FeatureType,
+        mut appender: Option<&mut Appender<'_>>,
+    ) -> Result<bool> {
+        let Self { setup, pools, collective, .. } = *self;
         let plan = &setup.plan;
         let model = Captioner::build(&plan.shape, &setup.parameters.detached().in_precision(plan.precision()))?;
-        let settings =
-            EncodeSettings { batch_size: ENCODE_BATCH, workers: plan.num_workers, device: self.device.clone() };
+        let settings = EncodeSettings {
+            batch_size: encode_batch(plan),
+            batches_in_turn: plan.num_parts.div_ceil(plan.num_processes),
+            workers: plan.num_workers,
+            device: self.device.clone(),
+            share: collective.share(),
+        };
         let source = ImageSource::files(Arc::clone(&self.files), plan.views());
         shown("encoding images", missing.len(), |progress| {
-            encode_images(&model, &source, missing, &settings, pools, |views, values| {
-                let mut rows = Vec::new();
-                let each = (values.len() / views.len().max(1)).max(1);
-                for (view, values) in views.iter().zip(values.chunks_exact(each)) {
-                    let path = &self.files.paths[view.image];
-                    let row = feature_bytes(values, number);
-                    rows.extend(row.with_context(|| format!("cannot store the features of {}", path.display()))?);
+            encode_images(&model, &source, missing, &settings, pools, |turn, encoded| {
+                let views_of = |rank: usize| &missing[settings.views_of(turn, rank, missing.len())];
+                let rows = encoded.and_then(|values| self.rows(views_of(collective.rank()), &values, number));
+                let rows = agreed(collective, READ, rows)?;
+                for (rank, rows) in collective.gather(&rows)?.iter().enumerate() {
+                    let pushed = appender.as_mut().map_or(Ok(()), |appender| self.push(views_of(rank), rows, appender));
+                    agreed(collective, WRITE, pushed)?;
+                    progress.advance(views_of(rank).len() as u64, "");
                 }
-                self.push(views, &rows, appender, progress)
+                Ok(!collective.any(!(self.keep_going)())?)
             })
         })
+    }
+
+    /// The rows of these views, one after the other.
+    fn rows(&self, views: &[ImageView], values: &[f32], number: FeatureType) -> Result<Vec<u8>> {
+        let each = (values.len() / views.len().max(1)).max(1);
+        let mut rows = Vec::new();
+        for (view, values) in views.iter().zip(values.chunks_exact(each)) {
+            let path = &self.files.paths[view.image];
+            let row = feature_bytes(values, number);
+            rows.extend(row.with_context(|| format!("cannot store the features of {}", path.display()))?);
+        }
+        Ok(rows)
     }
 
     /// Puts the pictures in the encoder's size into the store; says whether it came to the end.
@@ -302,7 +390,9 @@ impl CacheFiller<'_> {
         shown("reading images", missing.len(), |progress| {
             for loaded in Loader::start(missing.to_vec(), workers, 4 * workers, Arc::new(load)) {
                 let (view, row) = loaded?;
-                if !self.push(&[view], &row, appender, progress)? {
+                self.push(&[view], &row, appender)?;
+                progress.advance(1, "");
+                if !(self.keep_going)() {
                     return Ok(false);
                 }
             }
@@ -310,17 +400,16 @@ impl CacheFiller<'_> {
         })
     }
 
-    fn push(
-        &mut self,
-        views: &[ImageView],
-        rows: &[u8],
-        appender: &mut Appender<'_>,
-        progress: &Progress,
-    ) -> Result<bool> {
-        let keys: Vec<Key> = views.iter().map(|view| self.keys[view]).collect();
-        appender.push(&keys, rows)?;
-        progress.advance(views.len() as u64, "");
-        Ok((self.keep_going)())
+    /// Appends the rows that this store lacks.
+    fn push(&self, views: &[ImageView], rows: &[u8], appender: &mut Appender<'_>) -> Result<()> {
+        let size = appender.store().row_bytes();
+        for (view, row) in views.iter().zip(rows.chunks_exact(size.max(1))) {
+            let key = self.keys[view];
+            if !appender.store().contains(&key) {
+                appender.push(&[key], row)?;
+            }
+        }
+        Ok(())
     }
 }
 

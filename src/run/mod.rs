@@ -1,5 +1,6 @@
 //! What a run leaves on disk and how it is put together: folder, checkpoints, metrics, console.
 
+pub mod agreement;
 pub mod capacity;
 pub mod captioning_model;
 pub mod checkpoint;
@@ -10,6 +11,7 @@ pub mod image_cache;
 pub mod initial_model;
 mod markdown;
 pub mod model_card;
+pub mod processes;
 pub mod report;
 pub mod run_directory;
 pub mod session;

@@ -26,7 +26,7 @@ use crate::run::initial_model::{InitialModel, ModelFolders};
 use crate::run::tracking::sample_pictures::SamplePictures;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::captioned_split::CaptionedSplit;
-use crate::training::collective::Alone;
+use crate::training::collective::Collective;
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
@@ -69,14 +69,20 @@ impl Setup {
     ///
     /// # Errors
     /// Data, tokenizer or weights that cannot be used; a config that does not fit them.
-    pub fn fresh(config: RunConfig, folders: &ModelFolders, device: &Device) -> Result<Self> {
+    pub fn fresh(
+        config: RunConfig,
+        folders: &ModelFolders,
+        device: &Device,
+        num_processes: usize,
+    ) -> Result<Self> {
         let (dataset, split) = open_data(&config)?;
         let InitialModel { config, shape, parameters, tokenizer, processor, notes } =
             InitialModel::make(config, folders, &dataset, &split, device)?;
         let optimizer = Optimizer::new(&parameters, &shape, &config.optimizer)?;
         let base = Base::of(&parameters, folders)?;
         let state = TrainState::default();
-        let setup = Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, state)?;
+        let data = (dataset, split, tokenizer, processor);
+        let setup = Self::assemble(config, data, shape, parameters, optimizer, state, num_processes)?;
         Ok(Self { notes, base, ..setup })
     }
 
@@ -84,7 +90,12 @@ impl Setup {
     ///
     /// # Errors
     /// Another data set than that of the checkpoint; tensors that do not fit.
-    pub fn resumed(config: RunConfig, checkpoint: Checkpoint, device: &Device) -> Result<Self> {
+    pub fn resumed(
+        config: RunConfig,
+        checkpoint: Checkpoint,
+        device: &Device,
+        num_processes: usize,
+    ) -> Result<Self> {
         let metadata = &checkpoint.metadata;
         let (dataset, split) = open_data(&config)?;
         if dataset.digest != metadata.dataset_digest {
@@ -109,22 +120,21 @@ impl Setup {
             .context("the optimizer state of the checkpoint does not fit its config")?;
         let processor = checkpoint.metadata.image_processor;
         let (state, base) = (checkpoint.metadata.state, checkpoint.metadata.base);
-        let setup = Self::assemble(config, dataset, split, tokenizer, processor, shape, parameters, optimizer, state)?;
+        let data = (dataset, split, tokenizer, processor);
+        let setup = Self::assemble(config, data, shape, parameters, optimizer, state, num_processes)?;
         Ok(Self { base, ..setup })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a run, put together in one place")]
     fn assemble(
         config: RunConfig,
-        dataset: Dataset,
-        split: SplitIndices,
-        tokenizer: CaptionTokenizer,
-        processor: ImageProcessor,
+        data: (Dataset, SplitIndices, CaptionTokenizer, ImageProcessor),
         shape: CaptionerShape,
         parameters: Parameters,
         optimizer: Optimizer,
         state: TrainState,
+        num_processes: usize,
     ) -> Result<Self> {
+        let (dataset, split, tokenizer, processor) = data;
         let max_seq_len = config.model.decoder.max_seq_len;
         let prompt = config.data.prompt.as_deref();
         let framing = Framing { tokenizer: &tokenizer, max_seq_len, prompt, weighs: true };
@@ -171,7 +181,7 @@ impl Setup {
         };
         let captioned = split.val.iter().copied().chain(final_images(&config, &split)).collect::<Vec<_>>();
         let prompts = Prompts::of_dataset(&dataset, &captioned, prompt, &tokenizer, shape.decoder.num_positions())?;
-        let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads());
+        let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads(), num_processes)?;
         Ok(Self {
             dataset: Arc::new(dataset),
             split,
@@ -190,13 +200,20 @@ impl Setup {
         })
     }
 
-    /// The loop over the images of `source`, computed by `pools` on `device`.
-    pub fn into_trainer(self, source: ImageSource, device: Device, pools: WorkerPools) -> Trainer {
+    /// The loop over the images of `source`, computed by `pools` on `device`, together with the other processes of
+    /// `collective`.
+    pub fn into_trainer(
+        self,
+        source: ImageSource,
+        device: Device,
+        pools: WorkerPools,
+        collective: Rc<dyn Collective>,
+    ) -> Trainer {
         let captioned = self.captioned_split();
         let pad_id = self.tokenizer.special_ids().pad;
         let data = TrainingData { train: Arc::new(self.train), val: Arc::new(self.val), source, pad_id, captioned };
         let Self { plan, parameters, optimizer, state, .. } = self;
-        Trainer { plan, data, parameters, optimizer, state, device, pools, collective: Box::new(Alone) }
+        Trainer { plan, data, parameters, optimizer, state, device, pools, collective }
     }
 
     /// The metadata of a checkpoint of the run in its current state, without the digest of the tensors. `written_by` is

@@ -13,6 +13,8 @@ use crate::data::prompts::Prompts;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::run::split_scores::{FORMAT_VERSION, SplitScores};
+use crate::training::collective::Collective;
+use crate::training::gathered_captions::gather_captions;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure, usage_error};
 use base::terminal::{self, Progress};
@@ -43,6 +45,8 @@ pub struct Request<'a> {
     pub writer: &'a CaptionWriter<'a>,
     /// Where it comes from.
     pub model: ModelOrigin<'a>,
+    /// The processes that share the images.
+    pub collective: &'a dyn Collective,
     /// How many at once.
     pub settings: &'a CaptioningSettings,
     /// How the captions are scored.
@@ -66,8 +70,8 @@ pub struct SplitEvaluation {
     scores: SplitScores,
 }
 
-/// Captions the images and scores what was written. `None`: `keep_going`, which is asked now and
-/// then, said no.
+/// Captions the images and scores what was written. `None`: `keep_going`, which is asked now and then, said no; and in
+/// all processes but the main one, which scores.
 ///
 /// # Errors
 /// An image that cannot be read; what the model gives.
@@ -76,14 +80,21 @@ pub fn evaluate(
     pools: &WorkerPools,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<SplitEvaluation>> {
-    let Request { dataset, split, images, prompts, source, writer, model, settings, options } = request;
+    let Request { dataset, split, images, prompts, source, writer, model, settings, options, collective } = request;
     let progress = Progress::new(&format!("captioning {split}"), images.len() as u64, 0);
+    let mut stops = Ok(false);
     let written = writer.write_all(source, images, prompts, settings, pools, |count| {
         progress.advance(count as u64, "");
-        keep_going()
+        stops = collective.any(!keep_going());
+        matches!(stops, Ok(false))
     })?;
+    stops?;
     progress.finish();
     let Some(written) = written else { return Ok(None) };
+    let written = gather_captions(*collective, written)?;
+    if !collective.is_main() {
+        return Ok(None);
+    }
     let without_end = written.iter().filter(|caption| !caption.decoded.has_end()).count();
     let captions: Vec<String> = written.into_iter().map(|caption| caption.text).collect();
     let references: Vec<Vec<String>> = images.iter().map(|&image| dataset.images[image].captions.clone()).collect();

@@ -7,8 +7,10 @@
 
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use candle_core::Tensor;
+
+use crate::data::pieces::Share;
 
 /// The processes that train one model together.
 pub trait Collective: fmt::Debug {
@@ -21,6 +23,16 @@ pub trait Collective: fmt::Debug {
     /// Whether this process writes: checkpoints, logs, progress, uploads. Exactly one does; all of them compute.
     fn is_main(&self) -> bool {
         self.rank() == 0
+    }
+
+    /// Its place among them.
+    fn share(&self) -> Share {
+        Share { rank: self.rank(), size: self.size() }
+    }
+
+    /// Whether it is the first process on its machine, which does there what is done once for each disk.
+    fn is_first_here(&self) -> bool {
+        self.is_main()
     }
 
     /// Replaces each tensor by its sum over all processes, which has the same bits everywhere. All processes pass
@@ -48,15 +60,73 @@ pub trait Collective: fmt::Debug {
     /// A process that is gone.
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()>;
 
+    /// The bytes of every process, in the order of their ranks.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
+
     /// Waits until every process is here.
     ///
     /// # Errors
     /// A process that is gone.
     fn barrier(&self) -> Result<()>;
 
-    /// Announces that this process ends with an error, so that the others do not wait for it.
-    fn abort(&self);
+    /// Announces that this process ends because of an error, so that the others do not wait for it. Only the first
+    /// announcement counts.
+    fn abort(&self, reason: &str);
+
+    /// Takes leave of the others when all of them are done.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    fn finish(&self) -> Result<()>;
 }
+
+/// What each process did, unless another one failed: then all of them stop. `what` is what they did, as in "could not
+/// read its images".
+///
+/// # Errors
+/// The error of this process; [`AnotherFailed`]; a process that is gone.
+pub fn agreed<T>(collective: &dyn Collective, what: &str, done: Result<T>) -> Result<T> {
+    let has_failed = collective.any(done.is_err())?;
+    let done = done?;
+    if has_failed {
+        return Err(AnotherFailed(format!("another process could not {what}; its messages say why")).into());
+    }
+    Ok(done)
+}
+
+/// Does something in the main process first, then in the first one of each machine, then in all others, so that what
+/// it leaves on a disk is made once.
+///
+/// # Errors
+/// As [`agreed`].
+pub fn in_turns<T>(collective: &dyn Collective, what: &str, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let own_turn = match (collective.is_main(), collective.is_first_here()) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 2,
+    };
+    let mut done = None;
+    for turn in 0..if collective.size() > 1 { 3 } else { 1 } {
+        let here = if turn == own_turn { work().map(Some) } else { Ok(None) };
+        done = agreed(collective, what, here)?.or(done);
+    }
+    done.context("every process has its turn")
+}
+
+/// This process has no error of its own.
+#[derive(Debug)]
+pub struct AnotherFailed(pub String);
+
+impl fmt::Display for AnotherFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AnotherFailed {}
 
 /// A single process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,9 +157,17 @@ impl Collective for Alone {
         Ok(())
     }
 
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![bytes.to_vec()])
+    }
+
     fn barrier(&self) -> Result<()> {
         Ok(())
     }
 
-    fn abort(&self) {}
+    fn abort(&self, _: &str) {}
+
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -8,7 +8,9 @@ use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::trainer::LOADED_AHEAD;
 
 /// Images in a batch of a frozen encoder that encodes all of them once.
-pub const ENCODE_BATCH: usize = 32;
+const ENCODE_BATCH: usize = 8;
+/// The same on a GPU.
+const ENCODE_BATCH_ON_GPU: usize = 32;
 /// Code, runtime, thread stacks, captions and memory kept by the allocator, in bytes, if the system does not report
 /// them.
 const PROCESS_BYTES: usize = 100 << 20;
@@ -90,7 +92,7 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     let waiting = 1 + plan.num_workers + LOADED_AHEAD;
     let accumulation = plan.config.training.gradient_accumulation_steps;
     // Two moments, and the sums of gradients that wait for each other in a binary tree.
-    let copies = 2 + ((plan.num_pools * accumulation).next_power_of_two().ilog2() as usize).max(1);
+    let copies = 2 + ((plan.num_parts.div_ceil(plan.num_processes) * accumulation).next_power_of_two().ilog2() as usize).max(1);
     let phases =
         [activation_values(plan, batch, length, targets), validation_values(plan, length), encoding_values(plan)];
     MemoryForecast {
@@ -128,8 +130,18 @@ fn validation_values(plan: &RunPlan, length: usize) -> usize {
 fn encoding_values(plan: &RunPlan) -> usize {
     let encoder = &plan.shape.encoder;
     let pixels = 3 * encoder.image_size() * encoder.image_size();
-    let waiting = ENCODE_BATCH * (plan.num_workers + 2) * pixels;
-    if plan.image_path == ImagePath::EncodedOnce { waiting + encoder.inference_values(ENCODE_BATCH) } else { 0 }
+    let batch = encode_batch(plan);
+    let waiting = batch * (plan.num_workers + 2 * plan.num_pools) * pixels;
+    if plan.image_path == ImagePath::EncodedOnce {
+        waiting + encoder.inference_values(batch * plan.num_pools)
+    } else {
+        0
+    }
+}
+
+/// Images that go through a frozen encoder together, when it encodes all of them once.
+pub fn encode_batch(plan: &RunPlan) -> usize {
+    if plan.gpu.is_some() { ENCODE_BATCH_ON_GPU } else { ENCODE_BATCH }
 }
 
 fn encoder_values(plan: &RunPlan, batch: usize) -> usize {

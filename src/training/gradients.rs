@@ -1,130 +1,132 @@
-//! The gradients of one update, by parameter name: the sum over the parts of its batches, whichever thread computed
-//! which part, in whatever order.
+//! The gradients of one update, by parameter name: the sum over its pieces, whichever thread computed which piece, in
+//! whatever order.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Context as _;
-use candle_core::Tensor;
+use anyhow::{Context as _, ensure};
 use candle_core::backprop::GradStore;
+use candle_core::{Shape, Tensor, Var};
 
 use crate::model::parameters::Parameters;
+use crate::training::tree_sum::TreeSum;
 use ops::{self, GradientSink};
 
-/// Adds up the gradients of the parts as they arrive. The result does not depend on the order of arrival: the terms are
-/// the leaves of a binary tree, and siblings are added when the second has arrived.
+/// Adds up the gradients of the pieces as they arrive.
 pub struct GradientSums {
-    num_parts: usize,
-    /// Gradients of the weights of matrix products; nothing else refers to these tensors.
-    products: BTreeMap<String, Arc<TreeSum>>,
+    /// Pieces that this process computes.
+    num_pieces: usize,
+    of_parameters: BTreeMap<String, Arc<ParameterSum>>,
+}
+
+/// The gradient of one parameter. Each piece has two leaves: its product's and, to the right of it, the other.
+struct ParameterSum {
+    shape: Shape,
+    sum: TreeSum<Term>,
+    /// Gradients of the weight of a matrix product.
+    num_products: AtomicUsize,
     /// From candle's backward pass.
-    others: BTreeMap<String, TreeSum>,
+    num_others: AtomicUsize,
+}
+
+struct Term {
+    tensor: Tensor,
+    /// Whether nothing else refers to the tensor, so that it can be added to in place.
+    is_ours: bool,
 }
 
 impl GradientSums {
-    /// Sums for the trainable parameters, over `num_parts` parts.
-    pub fn new(parameters: &Parameters, num_parts: usize) -> Self {
-        let names = || parameters.trainable().map(|(name, _)| name.to_owned());
-        Self {
-            num_parts,
-            products: names().map(|name| (name, Arc::default())).collect(),
-            others: names().map(|name| (name, TreeSum::default())).collect(),
-        }
+    /// Sums for the trainable parameters, over `num_pieces` pieces.
+    pub fn new(parameters: &Parameters, num_pieces: usize) -> Self {
+        let of_parameter = |(name, var): (&str, &Var)| {
+            let sum = ParameterSum {
+                shape: var.shape().clone(),
+                sum: TreeSum::default(),
+                num_products: AtomicUsize::new(0),
+                num_others: AtomicUsize::new(0),
+            };
+            (name.to_owned(), Arc::new(sum))
+        };
+        Self { num_pieces, of_parameters: parameters.trainable().map(of_parameter).collect() }
     }
 
-    /// Takes the gradient of the weight `name` from the part with this number.
-    pub fn sink(&self, part: usize, name: &str) -> GradientSink {
-        let sum = self.products.get(name).cloned();
-        let (num_parts, name) = (self.num_parts, name.to_owned());
+    /// Takes the gradient of the weight `name` from the piece with this leaf.
+    pub fn sink(&self, leaf: usize, name: &str) -> GradientSink {
+        let (sum, name) = (self.of_parameters.get(name).cloned(), name.to_owned());
         Arc::new(move |gradient| match &sum {
-            Some(sum) => sum.add(part, num_parts, gradient, ops::add_assign),
+            Some(sum) => sum.add_product(leaf, &gradient),
             None => candle_core::bail!("{name} is not trained and got a gradient"),
         })
     }
 
-    /// Takes the gradients of a backward pass of the part with this number.
+    /// Takes the gradients of a backward pass of the piece with this leaf.
     ///
     /// # Errors
-    /// A part that passes a gradient twice.
-    pub fn add(&self, part: usize, parameters: &Parameters, mut store: GradStore) -> anyhow::Result<()> {
+    /// A piece that passes a gradient twice.
+    pub fn add(&self, leaf: usize, parameters: &Parameters, mut store: GradStore) -> anyhow::Result<()> {
         for (name, var) in parameters.trainable() {
-            if let (Some(gradient), Some(sum)) = (store.remove(var), self.others.get(name)) {
-                // A gradient may still refer to the graph it came from, and two may share their storage.
-                sum.add(part, self.num_parts, gradient.detach(), |sum, term| sum + term)?;
+            if let (Some(gradient), Some(sum)) = (store.remove(var), self.of_parameters.get(name)) {
+                sum.add_other(leaf, &gradient)?;
             }
         }
         Ok(())
     }
 
+    /// The sums. A process without a piece has zeros.
+    ///
     /// # Errors
     /// A trainable parameter that got no gradient: somewhere the graph is cut.
     pub fn finish(self, parameters: &Parameters) -> anyhow::Result<Gradients> {
         let mut gradients = BTreeMap::new();
         for (name, var) in parameters.trainable() {
-            let whole = || format!("the gradient of the trainable parameter {name} is incomplete");
-            let product =
-                self.products.get(name).map_or(Ok(None), |sum| sum.take(self.num_parts)).with_context(whole)?;
-            let other = self.others.get(name).map_or(Ok(None), |sum| sum.take(self.num_parts)).with_context(whole)?;
-            let gradient = match (product, other) {
-                (Some(product), None) => product.reshape(var.shape())?,
-                (None, Some(other)) => other.contiguous()?,
-                (Some(product), Some(other)) => ops::add_assign(product.reshape(var.shape())?, &other)?,
-                (None, None) => anyhow::bail!(
-                    "the trainable parameter {name} got no gradient: an operation on its path has no backward pass"
-                ),
-            };
-            gradients.insert(name.to_owned(), gradient);
+            if self.num_pieces == 0 {
+                gradients.insert(name.to_owned(), nothing_like(var)?);
+                continue;
+            }
+            let sum = self.of_parameters.get(name).with_context(|| format!("no sum for {name}"))?;
+            let gradient = sum.finish(self.num_pieces);
+            gradients.insert(name.to_owned(), gradient.with_context(|| format!("the trainable parameter {name}"))?);
         }
         Ok(Gradients(gradients))
     }
 }
 
-/// A sum over parts. Sums that wait for their sibling, each with its level in the tree and its place there.
-#[derive(Default)]
-struct TreeSum(Mutex<Vec<(usize, usize, Tensor)>>);
-
-impl TreeSum {
-    fn add(
-        &self,
-        part: usize,
-        num_parts: usize,
-        term: Tensor,
-        add: impl Fn(Tensor, &Tensor) -> candle_core::Result<Tensor>,
-    ) -> candle_core::Result<()> {
-        let (mut level, mut place, mut width, mut sum) = (0, part, num_parts, term);
-        while width > 1 {
-            let sibling = place ^ 1;
-            // The last of an odd number has no sibling.
-            if sibling < width {
-                let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(found) = waiting.iter().position(|&(at, other, _)| (at, other) == (level, sibling)) else {
-                    waiting.push((level, place, sum));
-                    return Ok(());
-                };
-                let (_, _, other) = waiting.swap_remove(found);
-                drop(waiting);
-                sum = add(sum, &other)?;
-            }
-            (level, place, width) = (level + 1, place / 2, width.div_ceil(2));
-        }
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !waiting.is_empty() {
-            candle_core::bail!("a part gave a gradient twice");
-        }
-        waiting.push((level, place, sum));
-        Ok(())
+impl ParameterSum {
+    fn add_product(&self, leaf: usize, gradient: &Tensor) -> candle_core::Result<()> {
+        self.num_products.fetch_add(1, Ordering::Relaxed);
+        self.sum.add(2 * leaf, Term { tensor: gradient.reshape(&self.shape)?, is_ours: true }, join)
     }
 
-    /// The sum; `None` if no part added anything.
-    fn take(&self, num_parts: usize) -> anyhow::Result<Option<Tensor>> {
-        let mut waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let root = num_parts.max(1).next_power_of_two().ilog2() as usize;
-        match waiting.pop() {
-            None => Ok(None),
-            Some((level, _, sum)) if waiting.is_empty() && level == root => Ok(Some(sum)),
-            Some(_) => anyhow::bail!("some parts of the update have a gradient and others have none"),
-        }
+    fn add_other(&self, leaf: usize, gradient: &Tensor) -> candle_core::Result<()> {
+        self.num_others.fetch_add(1, Ordering::Relaxed);
+        // It may still refer to the graph it came from, and two may share their storage.
+        self.sum.add(2 * leaf + 1, Term { tensor: gradient.detach(), is_ours: false }, join)
     }
+
+    fn finish(&self, num_pieces: usize) -> anyhow::Result<Tensor> {
+        for num_terms in [&self.num_products, &self.num_others].map(|count| count.load(Ordering::Relaxed)) {
+            ensure!([0, num_pieces].contains(&num_terms), "{num_terms} of {num_pieces} pieces gave it a gradient");
+        }
+        let sum = self.sum.finish(join)?;
+        let sum = sum.context("got no gradient: an operation on its path has no backward pass")?;
+        Ok(sum.tensor.contiguous()?)
+    }
+}
+
+fn join(left: Term, right: Term) -> candle_core::Result<Term> {
+    let tensor = match (left.is_ours, right.is_ours) {
+        (true, _) => ops::add_assign(left.tensor, &right.tensor)?,
+        // a + b = b + a.
+        (false, true) => ops::add_assign(right.tensor, &left.tensor)?,
+        (false, false) => (left.tensor + right.tensor)?,
+    };
+    Ok(Term { tensor, is_ours: true })
+}
+
+/// What changes no sum, the sign of a zero included.
+fn nothing_like(tensor: &Tensor) -> candle_core::Result<Tensor> {
+    Tensor::full(-0.0_f32, tensor.shape(), tensor.device())?.to_dtype(tensor.dtype())
 }
 
 /// Gradients of the trainable parameters.
@@ -143,53 +145,5 @@ impl Gradients {
     /// All of them, in the order of the parameters' names.
     pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
         self.0.values_mut()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-
-    fn term(value: f32) -> Tensor {
-        Tensor::new(&[value], &Device::Cpu).unwrap()
-    }
-
-    #[test]
-    fn a_sum_does_not_depend_on_the_order_of_its_parts() {
-        // In f32 these give another sum in almost every order.
-        let values = [1e8_f32, 1.0, -1e8, 3.5, 7e-3, 2e4, -1.5];
-        let sum = |order: &[usize]| {
-            let sum = TreeSum::default();
-            for &part in order {
-                sum.add(part, values.len(), term(values[part]), ops::add_assign).unwrap();
-            }
-            sum.take(values.len()).unwrap().unwrap().to_vec1::<f32>().unwrap()[0]
-        };
-        let expected = sum(&[0, 1, 2, 3, 4, 5, 6]);
-        for order in [[6, 5, 4, 3, 2, 1, 0], [3, 0, 6, 1, 5, 2, 4], [1, 0, 3, 2, 5, 4, 6]] {
-            assert_eq!(sum(&order), expected);
-        }
-    }
-
-    #[test]
-    fn a_part_that_is_missing_or_arrives_twice_is_an_error() {
-        let sum = TreeSum::default();
-        let add = |part, count| sum.add(part, count, term(1.0), ops::add_assign);
-        assert!(sum.take(4).unwrap().is_none());
-        for parts in [vec![0], vec![0, 1], vec![0, 1, 2]] {
-            for part in parts {
-                add(part, 4).unwrap();
-            }
-            assert!(sum.take(4).is_err());
-        }
-        for part in [3, 0, 2, 1] {
-            add(part, 4).unwrap();
-        }
-        assert!(sum.take(4).unwrap().is_some());
-        let sum = TreeSum::default();
-        sum.add(0, 1, term(1.0), ops::add_assign).unwrap();
-        assert!(sum.add(0, 1, term(1.0), ops::add_assign).is_err());
     }
 }

@@ -4,16 +4,21 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+use candle_core::Device;
 use serde::Serialize;
 
-use crate::config::{Precision, RunConfig};
+use crate::config::{Precision, Reduction, RunConfig};
 use crate::data::image_source::Views;
+use crate::data::pieces::Share;
 use crate::data::sampler;
+use crate::evaluation::captioning::CaptioningSettings;
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
 use crate::training::collective::Collective;
 use crate::training::loss::Loss;
 use crate::training::train_step::StepSettings;
+use base::error::usage_error;
 use records::caption_fit::CaptionFit;
 
 /// What happens to the images.
@@ -71,7 +76,11 @@ pub struct RunPlan {
     pub num_adapted_layers: usize,
     /// The GPU that computes, as `cuda:N`.
     pub gpu: Option<String>,
-    /// Parts of each batch that are computed side by side.
+    /// Parts of each batch whose gradients are added up: `training.parts`.
+    pub num_parts: usize,
+    /// Processes that train together.
+    pub num_processes: usize,
+    /// Parts that a process computes side by side.
     pub num_pools: usize,
     /// Threads for each of them.
     pub threads_each: usize,
@@ -88,13 +97,22 @@ impl RunPlan {
         parameters: &Parameters,
         counts: DataCounts,
         num_threads: usize,
-    ) -> Self {
+        num_processes: usize,
+    ) -> Result<Self> {
+        let mut config = config;
         let gpu = parameters.gpu().map(|number| format!("cuda:{number}"));
-        // A GPU takes whole batches and leaves the threads of the CPU to the loading of images.
-        let (num_pools, max_workers) = match gpu {
-            Some(_) => (1, MAX_WORKERS_WITH_GPU),
-            None => (num_pools_for(config.training.batch_size.min(counts.train_examples), num_threads), MAX_WORKERS),
-        };
+        // A GPU takes what it gets of a batch whole, and leaves the threads of the CPU to the loading of images.
+        let max_workers = if gpu.is_some() { MAX_WORKERS_WITH_GPU } else { MAX_WORKERS };
+        let num_parts = config.training.parts.unwrap_or_else(|| match gpu {
+            Some(_) => num_processes.next_power_of_two(),
+            None => {
+                let batch_size = config.training.batch_size.min(counts.train_examples);
+                num_parts_for(batch_size, num_threads, num_processes)
+            }
+        });
+        check_processes(num_parts, num_processes, config.training.reduction)?;
+        config.training.parts = Some(num_parts);
+        let num_pools = if gpu.is_some() { 1 } else { num_parts.div_ceil(num_processes).min(num_threads).max(1) };
         let num_workers = config.data.workers.unwrap_or(num_threads.min(max_workers));
         let updates_per_epoch = sampler::num_updates(
             counts.train_examples,
@@ -102,7 +120,7 @@ impl RunPlan {
             config.training.gradient_accumulation_steps,
         ) as u64;
         let total_updates = updates_per_epoch * config.training.num_epochs as u64;
-        Self {
+        Ok(Self {
             image_path: image_path(&config),
             num_parameters: parameters.num_values(),
             num_trainable_parameters: parameters.num_trainable_values(),
@@ -111,12 +129,14 @@ impl RunPlan {
             shape,
             counts,
             gpu,
+            num_parts,
+            num_processes,
             num_pools,
-            threads_each: num_threads / num_pools,
+            threads_each: (num_threads / num_pools).max(1),
             num_workers,
             updates_per_epoch,
             total_updates,
-        }
+        })
     }
 
     /// Which views training looks at.
@@ -154,6 +174,23 @@ impl RunPlan {
         }
     }
 
+    /// Parts of a batch of a validation or of captions.
+    pub fn parts_of_evaluation(&self) -> usize {
+        // A GPU takes batches whole.
+        if self.gpu.is_some() { 1 } else { self.num_parts }
+    }
+
+    /// How the images of a split are captioned.
+    pub fn captioning_settings(&self, device: &Device, share: Share) -> CaptioningSettings {
+        CaptioningSettings {
+            batch_size: self.config.evaluation.batch_size,
+            num_parts: self.parts_of_evaluation(),
+            workers: self.num_workers,
+            device: device.clone(),
+            share,
+        }
+    }
+
     /// The settings that all updates share.
     pub fn step_settings<'a>(&self, loss: &'a dyn Loss, collective: &'a dyn Collective) -> StepSettings<'a> {
         StepSettings {
@@ -176,12 +213,41 @@ impl RunPlan {
     }
 }
 
-/// Into how many parts a batch is split: as many as there are threads, if each part has enough pairs for its products
-/// to stay efficient, and so that no thread is left over.
-fn num_pools_for(batch_size: usize, num_threads: usize) -> usize {
+/// Whether the processes can share the parts out as `reduction` needs it.
+fn check_processes(num_parts: usize, num_processes: usize, reduction: Reduction) -> Result<()> {
+    if num_processes > num_parts {
+        return Err(usage_error(
+            format!("{num_processes} processes cannot share the {num_parts} parts of a batch (training.parts)"),
+            "start fewer processes; a new run may have more parts, a run that exists keeps its own",
+        ));
+    }
+    if reduction == Reduction::Exact && !num_processes.is_power_of_two() {
+        return Err(usage_error(
+            format!("training.reduction = \"exact\" needs 1, 2, 4, 8, ... processes, found {num_processes}"),
+            "start another number of them, or set training.reduction = \"fast\" for a new run",
+        ));
+    }
+    Ok(())
+}
+
+/// Into how many parts a batch is cut: a power of two that keeps the threads of all processes busy, each part with enough
+/// pairs for its products to stay efficient.
+fn num_parts_for(batch_size: usize, num_threads: usize, num_processes: usize) -> usize {
     const MIN_PAIRS: usize = 4;
-    let max = (batch_size / MIN_PAIRS).min(num_threads).max(1);
-    (1..=max).rev().find(|&members| num_threads.is_multiple_of(members)).unwrap_or(1)
+    /// What two threads on one part are worth, as a power of their number: they wait for each other.
+    const SHARING: f64 = 0.8;
+    let speed = |num_parts: usize| {
+        let each = num_parts.div_ceil(num_processes);
+        let num_pools = each.min(num_threads);
+        let threads_each = (num_threads / num_pools) as f64;
+        num_parts as f64 / each.div_ceil(num_pools) as f64 * threads_each.powf(SHARING)
+    };
+    let most = (batch_size / MIN_PAIRS).max(num_processes).max(1);
+    let choices = (0..usize::BITS).map(|power| 1 << power).take_while(|&parts| parts <= most.next_power_of_two());
+    let choices = choices.filter(|&parts| parts >= num_processes && (parts <= most || parts < 2 * num_processes));
+    // The fewest of those that are as fast.
+    let better = |best: usize, parts: usize| if speed(parts) > 1.05 * speed(best) { parts } else { best };
+    choices.reduce(better).unwrap_or(1)
 }
 
 fn image_path(config: &RunConfig) -> ImagePath {
@@ -197,18 +263,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_split_among_threads_that_each_get_enough_and_none_is_left_over() {
-        for ((batch_size, num_threads), expected) in [
-            ((64, 2), 2),
-            ((64, 16), 16),
-            ((32, 16), 8),
-            ((12, 8), 2),
-            ((7, 2), 1),
-            ((64, 1), 1),
-            ((64, 7), 7),
-            ((24, 7), 1),
+    fn a_batch_is_cut_into_a_power_of_two_of_parts_that_keep_all_threads_busy() {
+        for ((batch_size, num_threads, num_processes), expected) in [
+            ((64, 2, 1), 2),
+            ((64, 16, 1), 16),
+            ((32, 16, 1), 8),
+            ((12, 8, 1), 2),
+            ((7, 2, 1), 1),
+            ((64, 1, 1), 1),
+            ((64, 1, 2), 2),
+            ((64, 2, 4), 8),
+            ((2, 1, 4), 4),
+            ((64, 1, 3), 4),
+            ((64, 7, 1), 16),
+            ((64, 12, 1), 4),
         ] {
-            assert_eq!(num_pools_for(batch_size, num_threads), expected, "{batch_size} pairs on {num_threads} threads");
+            let found = num_parts_for(batch_size, num_threads, num_processes);
+            assert_eq!(found, expected, "{batch_size} pairs on {num_processes} x {num_threads} threads");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 use candle_core::Tensor;
 
-use crate::data::batch::Batch;
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
+use crate::data::pieces::{self, Piece, Share};
 use crate::data::sampler;
 use crate::model::captioner::Captioner;
 use crate::training::collective::Alone;
@@ -51,11 +51,11 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         if number >= MIN_TRIALS && began.elapsed().as_secs_f64() > TRIAL_SECONDS {
             break;
         }
-        let (batches, loading) = load_trial(&trainer, files, update)?;
+        let (pieces, loading) = load_trial(&trainer, files, update)?;
         let started = Instant::now();
         let step = number as u64;
         let Trainer { parameters, optimizer, pools, .. } = &mut trainer;
-        train_step(&plan.shape, parameters, optimizer, &batches, step, 0.0, &settings, pools)?.read(optimizer)?;
+        train_step(&plan.shape, parameters, optimizer, &pieces, step, 0.0, &settings, pools)?.read(optimizer)?;
         let computing = started.elapsed().as_secs_f64();
         // Reading continues during the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));
@@ -81,20 +81,22 @@ fn with_loading(computing: f64, loading: f64, plan: &RunPlan) -> f64 {
     (computing + loading / cores as f64).max(loading / threads as f64)
 }
 
-/// The batches of an update and the seconds that reading their images took. Constants stand in for features that a run
+/// The pieces of an update and the seconds that reading their images took. Constants stand in for features that a run
 /// would have on disk.
-fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Batch>, f64)> {
-    let Trainer { data, plan, pools, device, .. } = trainer;
+fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> anyhow::Result<(Vec<Piece>, f64)> {
+    let Trainer { data, plan, device, .. } = trainer;
     let encoder = &plan.shape.encoder;
     let started = Instant::now();
-    let batches = data.update_batches(update, pools.size(), device, |images| match plan.image_path {
+    let share = Share { rank: 0, size: plan.num_processes }.parts(plan.num_parts);
+    let cuts = pieces::cut(update, plan.num_parts, share);
+    let pieces = data.pieces(&cuts, device, |images| match plan.image_path {
         ImagePath::EncodedOnce => {
             let shape = (images.len(), encoder.sequence_length(), encoder.hidden_size());
             Ok(ImageInput::Features(Tensor::from_vec(vec![0.5_f32; shape.0 * shape.1 * shape.2], shape, device)?))
         }
         _ => files.load(images, Purpose::Training { epoch: 1 }, device),
     })?;
-    Ok((batches, started.elapsed().as_secs_f64()))
+    Ok((pieces, started.elapsed().as_secs_f64()))
 }
 
 /// Seconds to read and encode all images once, from a few of them.

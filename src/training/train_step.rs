@@ -1,8 +1,8 @@
-//! One update: forward and backward over its micro-batches, clipping, AdamW. A straight line; the loop decides.
+//! One update: forward and backward over its pieces, clipping, AdamW. A straight line; the loop decides.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use crate::data::batch::Batch;
+use crate::data::pieces::Piece;
 use crate::evaluation::token_loss::{LossSum, scalar};
 use crate::model::captioner::{Captioner, CaptionerShape};
 use crate::model::decoders::Mode;
@@ -12,6 +12,7 @@ use crate::training::gradients::{GradientSums, Gradients};
 use crate::training::loss::Loss;
 use crate::training::optimizer::Optimizer;
 use crate::training::segments::Segments;
+use crate::training::tree_sum::{TreeSum, sum_at_leaves};
 use base::worker_pools::WorkerPools;
 use ops::{Dropout, PendingUpdate, Precision, UpdateReport};
 
@@ -64,84 +65,76 @@ impl PendingStep {
     }
 }
 
-/// The losses of an update, on the device that computed them.
+/// The loss of an update, over all processes.
 #[derive(Debug)]
-pub struct Losses {
-    /// Sums of parts, scalars; with several processes one sum over all of them.
-    pub parts: Vec<Tensor>,
-    /// The terms of all these sums, each as often as it is weighed.
+pub struct UpdateLoss {
+    /// Its sum, a scalar on the device that computed it.
+    pub sum: Tensor,
+    /// The terms of the sum, each as often as it is weighed.
     pub count: f64,
     /// Pairs in the update.
     pub num_examples: u64,
 }
 
-impl Losses {
-    /// Waits for them and adds them up.
+impl UpdateLoss {
+    /// Waits for it.
     ///
     /// # Errors
     /// A failure of the device.
     pub fn read(&self) -> anyhow::Result<LossSum> {
-        let mut sum = 0.0;
-        for part in &self.parts {
-            sum += scalar(part)?;
-        }
-        Ok(LossSum { sum, count: self.count })
+        Ok(LossSum { sum: scalar(&self.sum)?, count: self.count })
     }
 }
 
-/// Loss and gradients of an update's batches: the gradient of (sum of the losses / their count), over all processes.
-/// Each pool takes its share of this process's batches, one after the other.
+/// Loss and gradients of an update: the gradient of (sum of the losses / their count), over all processes. The pools take
+/// this process's pieces one after the other; neither their number nor that of the processes changes a bit, if the
+/// processes add up in the order of `TreeSum`.
 ///
 /// # Errors
 /// A trainable parameter without a gradient; a batch that does not fit the model; a process that is gone.
 pub fn compute_gradients(
     shape: &CaptionerShape,
     parameters: &Parameters,
-    batches: &[Batch],
+    pieces: &[Piece],
     global_step: u64,
     settings: &StepSettings<'_>,
     pools: &WorkerPools,
-) -> anyhow::Result<(Losses, Gradients)> {
+) -> anyhow::Result<(UpdateLoss, Gradients)> {
     let &StepSettings { loss, precision, seed, dropout: probability, collective, .. } = settings;
-    let mut firsts = Vec::with_capacity(batches.len());
-    let (mut count, mut num_examples) = (0.0, 0);
-    for batch in batches {
-        firsts.push(num_examples);
-        count += loss.count(batch);
-        num_examples += batch.num_examples() as u64;
-    }
+    let num_examples: usize = pieces.iter().map(|piece| piece.batch.num_examples()).sum();
+    let count = sum_at_leaves(pieces.iter().map(|piece| (piece.leaf, loss.count(&piece.batch))))?;
     let mut totals = [count, num_examples as f64];
     collective.sum(&mut totals)?;
     let [count, num_examples] = totals;
-    let sums = GradientSums::new(parameters, batches.len());
-    let work = |member: usize| -> anyhow::Result<Vec<Tensor>> {
-        let mut losses = Vec::new();
-        for (part, batch) in batches.iter().enumerate().skip(member).step_by(pools.size()) {
-            let sinks = |name: &str| sums.sink(part, name);
-            let dropout = Dropout { probability, seed, update: global_step, first_example: firsts[part] };
-            let view = parameters.tracked().in_precision(precision).with_sinks(&sinks).with_masks(dropout);
-            let model = Captioner::build(shape, &view)?;
-            let mut segments = Segments::default();
-            let sum = loss.sum(&model, batch, Mode::Train(dropout), &mut |states| segments.cut(states))?;
-            losses.push(sum.detach());
-            let mean = sum.affine(1.0 / count, 0.0)?;
-            drop(sum);
-            segments.backward(mean, |store| sums.add(part, parameters, store))?;
-        }
-        Ok(losses)
+    let (sums, losses) = (GradientSums::new(parameters, pieces.len()), TreeSum::default());
+    let work = |&Piece { leaf, first_example, ref batch }: &Piece| -> anyhow::Result<()> {
+        let sinks = |name: &str| sums.sink(leaf, name);
+        let dropout = Dropout { probability, seed, update: global_step, first_example };
+        let view = parameters.tracked().in_precision(precision).with_sinks(&sinks).with_masks(dropout);
+        let model = Captioner::build(shape, &view)?;
+        let mut segments = Segments::default();
+        let sum = loss.sum(&model, batch, Mode::Train(dropout), &mut |states| segments.cut(states))?;
+        losses.add(leaf, as_total(&sum.detach())?, |left: Tensor, right: Tensor| left + right)?;
+        let mean = sum.affine(1.0 / count, 0.0)?;
+        drop(sum);
+        segments.backward(mean, |store| sums.add(leaf, parameters, store))
     };
-    let mut parts = Vec::with_capacity(batches.len());
-    for of_member in pools.each(work) {
-        parts.extend(of_member?);
-    }
+    pools.map(pieces, work).into_iter().collect::<anyhow::Result<()>>()?;
     let mut gradients = sums.finish(parameters)?;
+    let mut sum = match losses.finish(|left, right| left + right)? {
+        Some(sum) => sum,
+        None => as_total(&Tensor::zeros((), DType::F32, &parameters.device())?)?,
+    };
     // The loss is summed beside the gradients, so that all processes skip an update that is not finite, or none does.
     if collective.size() > 1 {
-        let mut of_update = vec![Tensor::stack(&parts, 0)?.sum_all()?];
-        collective.sum_tensors(&mut of_update.iter_mut().chain(gradients.tensors_mut()).collect::<Vec<_>>())?;
-        parts = of_update;
+        collective.sum_tensors(&mut std::iter::once(&mut sum).chain(gradients.tensors_mut()).collect::<Vec<_>>())?;
     }
-    Ok((Losses { parts, count, num_examples: num_examples as u64 }, gradients))
+    Ok((UpdateLoss { sum, count, num_examples: num_examples as u64 }, gradients))
+}
+
+/// A loss as it is added to others: in f64, but for a GPU, whose kernels take f32.
+fn as_total(sum: &Tensor) -> candle_core::Result<Tensor> {
+    if sum.device().is_cpu() { sum.to_dtype(DType::F64) } else { Ok(sum.clone()) }
 }
 
 /// Performs one update, or none if the loss or a gradient is not finite. On a GPU nothing here waits for it.
@@ -153,13 +146,14 @@ pub fn train_step(
     shape: &CaptionerShape,
     parameters: &Parameters,
     optimizer: &mut Optimizer,
-    batches: &[Batch],
+    pieces: &[Piece],
     global_step: u64,
     learning_rate: f64,
     settings: &StepSettings<'_>,
     pools: &WorkerPools,
 ) -> anyhow::Result<PendingStep> {
-    let (losses, gradients) = compute_gradients(shape, parameters, batches, global_step, settings, pools)?;
-    let update = optimizer.update(parameters, &gradients, &losses.parts, learning_rate, settings.max_grad_norm)?;
-    Ok(PendingStep { update, count: losses.count, num_examples: losses.num_examples })
+    let (loss, gradients) = compute_gradients(shape, parameters, pieces, global_step, settings, pools)?;
+    let UpdateLoss { sum, count, num_examples } = loss;
+    let update = optimizer.update(parameters, &gradients, &[sum], learning_rate, settings.max_grad_norm)?;
+    Ok(PendingStep { update, count, num_examples })
 }

@@ -1,5 +1,6 @@
 //! The loop: epochs of updates, save points, validation. Readable from top to bottom.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,18 @@ use crate::config::SaveInterval;
 use crate::data::batch::{Batch, Example};
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
+use crate::data::pieces::{self, Cut, Piece, Share};
 use crate::data::sampler;
-use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
+use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::token_loss::{LossSum, evaluate_batch};
 use crate::model::captioner::Captioner;
 use crate::model::parameters::Parameters;
 use crate::training::alarms::alarms;
 use crate::training::captioned_split::{Captioned, CaptionedSplit};
 use crate::training::checkpointer::{Checkpointer, SavePoint};
-use crate::training::collective::Collective;
+use crate::training::collective::{Collective, agreed};
 use crate::training::events::{Event, Observer};
+use crate::training::gathered_captions::gather_captions;
 use crate::training::gpu_memory::explain;
 use crate::training::loss::{self, Loss};
 use crate::training::optimizer::Optimizer;
@@ -28,7 +31,7 @@ use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
 use crate::training::train_step::{PendingStep, StepOutcome, train_step};
-use base::error::failure;
+use base::error::{failure, one_line};
 use base::stop::StopFlag;
 use base::worker_pools::WorkerPools;
 use records::record::StepRecord;
@@ -37,6 +40,9 @@ use records::record::StepRecord;
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
 /// Updates or batches that wait in memory for the loop, in addition to one for each thread that loads.
 pub(crate) const LOADED_AHEAD: usize = 1;
+
+/// What a process may fail to do, so that the others stop too.
+const LOAD: &str = "load its images";
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +102,7 @@ pub struct Trainer {
     /// The threads that compute.
     pub pools: WorkerPools,
     /// The processes that compute.
-    pub collective: Box<dyn Collective>,
+    pub collective: Rc<dyn Collective>,
 }
 
 impl Trainer {
@@ -113,7 +119,7 @@ impl Trainer {
     ) -> anyhow::Result<Outcome> {
         // Here, and nowhere else in the loop, it is decided who writes.
         let mut outputs = Outputs { observer, checkpointer, is_main: self.collective.is_main() };
-        let outcome = self.run_through(&mut outputs, stop).inspect_err(|_| self.collective.abort());
+        let outcome = self.run_through(&mut outputs, stop).inspect_err(|error| self.collective.abort(&one_line(error)));
         outcome.map_err(explain)
     }
 
@@ -167,10 +173,10 @@ impl Trainer {
                 return Ok(Outcome::Interrupted);
             }
             let started = Instant::now();
-            let Some(batches) = updates.next() else { break };
+            let Some(pieces) = updates.next() else { break };
             let waited = started.elapsed();
-            let batches = match self.agreed(batches) {
-                Ok(batches) => batches,
+            let pieces = match agreed(&*self.collective, LOAD, pieces) {
+                Ok(pieces) => pieces,
                 // The state between two updates is whole: an unreadable image must not cost the epoch.
                 Err(error) => {
                     self.report_last(&mut unreported, outputs)?;
@@ -180,7 +186,7 @@ impl Trainer {
                     return Err(error);
                 }
             };
-            let next = self.launch(loss, &batches, started, waited)?;
+            let next = self.launch(loss, &pieces, started, waited)?;
             let previous = unreported.last.replace(next);
             if let Some(previous) = previous {
                 self.report(previous, &mut unreported, outputs)?;
@@ -205,38 +211,31 @@ impl Trainer {
         Ok(Outcome::Completed)
     }
 
-    /// The batches of the epoch's remaining updates, in order.
-    fn load_updates(&self, epoch: u64) -> Loader<Vec<Batch>> {
+    /// This process's pieces of the epoch's remaining updates, in order.
+    fn load_updates(&self, epoch: u64) -> Loader<Vec<Piece>> {
         let training = &self.plan.config.training;
         let order = sampler::epoch_order(self.plan.config.seed, epoch, &self.data.train, training.batch_by);
         let done = usize::try_from(self.state.updates_in_epoch).unwrap_or(usize::MAX);
-        let jobs: Vec<Vec<Vec<u32>>> =
-            sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps)
-                .into_iter()
-                .skip(done)
-                .collect();
-        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.pools.size());
+        let num_parts = self.plan.num_parts;
+        let share = self.collective.share().parts(num_parts);
+        let jobs: Vec<Vec<Cut>> = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps)
+            .into_iter()
+            .skip(done)
+            .map(|update| pieces::cut(&update, num_parts, share.clone()))
+            .collect();
+        let (data, device) = (self.data.clone(), self.device.clone());
         let purpose = Purpose::Training { epoch };
-        let load = move |update: Vec<Vec<u32>>| {
-            data.update_batches(&update, num_parts, &device, |images| data.source.load(images, purpose, &device))
-        };
+        let load =
+            move |cuts: Vec<Cut>| data.pieces(&cuts, &device, |images| data.source.load(images, purpose, &device));
         let workers = self.plan.num_workers;
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
-    }
-
-    /// What was loaded, unless a process could not load its part: then all of them stop.
-    fn agreed<T>(&self, loaded: anyhow::Result<T>) -> anyhow::Result<T> {
-        let has_failed = self.collective.any(loaded.is_err())?;
-        let loaded = loaded?;
-        ensure!(!has_failed, "another process could not load its images; its messages say why");
-        Ok(loaded)
     }
 
     /// Starts the next update.
     fn launch(
         &mut self,
         loss: &dyn Loss,
-        batches: &[Batch],
+        pieces: &[Piece],
         started: Instant,
         waited: Duration,
     ) -> anyhow::Result<InFlight> {
@@ -248,7 +247,7 @@ impl Trainer {
             &self.plan.shape,
             &self.parameters,
             &mut self.optimizer,
-            batches,
+            pieces,
             self.state.global_step,
             learning_rate,
             &settings,
@@ -332,31 +331,41 @@ impl Trainer {
             Captioner::build(&self.plan.shape, &self.parameters.detached().in_precision(self.plan.precision()))?;
         let examples = Arc::clone(&self.data.val);
         let size = self.plan.config.evaluation.batch_size;
-        let jobs: Vec<_> =
+        let batches: Vec<_> =
             (0..examples.len()).step_by(size).map(|first| first..(first + size).min(examples.len())).collect();
-        outputs.observe(&Event::ValidationStarted { num_batches: jobs.len() as u64 })?;
-        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.pools.size());
+        let Share { rank, size: num_processes } = self.collective.share();
+        // All processes take the same number of turns, in which they agree; one may have no batch in the last.
+        let jobs: Vec<_> = batches.chunks(num_processes).map(|turn| turn.get(rank).cloned().unwrap_or(0..0)).collect();
+        outputs.observe(&Event::ValidationStarted { num_batches: batches.len() as u64 })?;
+        let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.plan.parts_of_evaluation());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
             let load = |images: &[usize]| data.source.load(images, Purpose::Evaluation, &device);
             Batch::load_parts(&examples, num_parts, data.pad_id, &device, load)
         };
-        let mut loss = LossSum::default();
+        // Added up in the order of the batches, whoever computed which.
+        let mut of_batches = vec![0.0; 2 * batches.len()];
         let workers = self.plan.num_workers;
-        for parts in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)) {
+        for (turn, parts) in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)).enumerate() {
             if self.collective.any(stop.is_raised())? {
                 return Ok(Outcome::Interrupted);
             }
-            let parts = self.agreed(parts)?;
-            let evaluate = |member: usize| parts.get(member).map(|part| evaluate_batch(&model, part)).transpose();
-            for part in self.pools.each(evaluate) {
-                loss.add(part?.unwrap_or_default());
+            let parts = agreed(&*self.collective, LOAD, parts)?;
+            let place = turn * num_processes + rank;
+            for part in self.pools.map(&parts, |part| evaluate_batch(&model, part)) {
+                let LossSum { sum, count } = part?;
+                of_batches[2 * place] += sum;
+                of_batches[2 * place + 1] += count;
             }
-            outputs.observe(&Event::ValidationBatch)?;
+            for _ in 0..num_processes.min(batches.len() - turn * num_processes) {
+                outputs.observe(&Event::ValidationBatch)?;
+            }
         }
-        let mut totals = [loss.sum, loss.count];
-        self.collective.sum(&mut totals)?;
-        let [sum, count] = totals;
+        self.collective.sum(&mut of_batches)?;
+        let of_batch = |values: &[f64]| LossSum { sum: values[0], count: values[1] };
+        let mut loss = LossSum::default();
+        of_batches.chunks_exact(2).map(of_batch).for_each(|batch| loss.add(batch));
+        let LossSum { sum, count } = loss;
         ensure!(count > 0.0, "the validation split has no caption");
         let val_loss = sum / count;
         // Weights without a finite loss write no captions.
@@ -394,11 +403,7 @@ impl Trainer {
             decoding.num_beams = 1;
         }
         let writer = CaptionWriter::new(&model, &captioned.tokenizer, &decoding);
-        let settings = CaptioningSettings {
-            batch_size: config.evaluation.batch_size,
-            workers: self.plan.num_workers,
-            device: self.device.clone(),
-        };
+        let settings = self.plan.captioning_settings(&self.device, self.collective.share());
         outputs.observe(&Event::CaptioningStarted { num_images: images.len() as u64 })?;
         let mut stops = Ok(false);
         let advance = |count| {
@@ -409,10 +414,10 @@ impl Trainer {
         let written =
             writer.write_all(&self.data.source, images, &captioned.prompts, &settings, &self.pools, advance)?;
         stops?;
-        Ok(written.map(|captions| {
-            let scores = is_scored.then(|| captioned.score(&captions, config.seed));
-            Captioned { captions, scores }
-        }))
+        let Some(written) = written else { return Ok(None) };
+        let captions = gather_captions(&*self.collective, written)?;
+        let scores = is_scored.then(|| captioned.score(&captions, config.seed));
+        Ok(Some(Captioned { captions, scores }))
     }
 
     /// Observers first: whatever they buffer must be on disk before the checkpoint claims that it is.
@@ -425,23 +430,17 @@ impl Trainer {
 }
 
 impl TrainingData {
-    /// The batches of an update: each of its micro-batches in at most `num_parts` parts. `load` loads images.
+    /// Pieces of an update; `load` loads images.
     ///
     /// # Errors
     /// What `load` returns.
-    pub(crate) fn update_batches(
+    pub(crate) fn pieces(
         &self,
-        update: &[Vec<u32>],
-        num_parts: usize,
+        cuts: &[Cut],
         device: &Device,
         load: impl Fn(&[usize]) -> anyhow::Result<ImageInput>,
-    ) -> anyhow::Result<Vec<Batch>> {
-        let mut batches = Vec::new();
-        for indices in update {
-            let examples: Vec<&Example> = indices.iter().map(|&index| &self.train[index as usize]).collect();
-            batches.extend(Batch::load_parts(&examples, num_parts, self.pad_id, device, &load)?);
-        }
-        Ok(batches)
+    ) -> anyhow::Result<Vec<Piece>> {
+        cuts.iter().map(|cut| cut.load(&self.train, self.pad_id, device, &load)).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use candle_core::{DType, Device};
 use caption_train::config::{DecodingConfig, OptimizerConfig};
 use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
+use caption_train::data::pieces::Piece;
 use caption_train::decoding::{Decoding, decode};
 use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::parameters::Parameters;
@@ -56,11 +57,11 @@ fn the_gradients_of_whole_models_equal_those_of_the_cpu() {
             let on_cpu = random_parameters(&shape, DType::F32);
             let batches = [batch(&shape, &CAPTIONS[..2], DType::F32), batch(&shape, &CAPTIONS[2..], DType::F32)];
             let (expected_loss, expected) =
-                compute_gradients(&shape, &on_cpu, &batches, 4, &SETTINGS, &WorkerPools::alone()).unwrap();
+                compute_gradients(&shape, &on_cpu, &Piece::in_order(batches.clone()), 4, &SETTINGS, &WorkerPools::alone()).unwrap();
             let on_gpu = parameters_on(&shape, &on_cpu, &gpu());
             let batches = batches.map(|batch| batch_on(&batch, &gpu()));
             let (loss, found) =
-                compute_gradients(&shape, &on_gpu, &batches, 4, &settings, &WorkerPools::alone()).unwrap();
+                compute_gradients(&shape, &on_gpu, &Piece::in_order(batches), 4, &settings, &WorkerPools::alone()).unwrap();
             let (loss, expected_loss) = (loss.read().unwrap().mean(), expected_loss.read().unwrap().mean());
             assert!((loss - expected_loss).abs() < of_loss, "{kind:?} {precision:?}: {loss}, expected {expected_loss}");
             let of_all = on_cpu.trainable().map(|(name, _)| largest(expected.get(name).unwrap())).fold(0.0, f64::max);
@@ -79,7 +80,7 @@ fn training(shape: &CaptionerShape, device: &Device) -> Vec<f64> {
     let parameters =
         Parameters::create(&shape.parameter_specs().unwrap(), Default::default(), 5, DType::F32, device).unwrap();
     let mut optimizer = Optimizer::new(&parameters, shape, &OptimizerConfig::default()).unwrap();
-    let batches = [batch_on(&batch(shape, &CAPTIONS, DType::F32), device)];
+    let batches = Piece::in_order([batch_on(&batch(shape, &CAPTIONS, DType::F32), device)]);
     // As the loop does it: an update is read when the next is on its way.
     let (mut losses, mut last) = (Vec::new(), None);
     for step in 0..100 {

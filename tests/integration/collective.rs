@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex};
 
 use anyhow::{Result, ensure};
@@ -11,6 +12,7 @@ use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device, Tensor};
 use caption_train::config::RunConfig;
 use caption_train::data::image_source::{ImageFiles, ImageInput, ImageSource};
+use caption_train::data::pieces::Piece;
 use caption_train::model::parameters::Parameters;
 use caption_train::run::setup::Setup;
 use caption_train::training::checkpointer::{Checkpointer, SavePoint};
@@ -20,7 +22,8 @@ use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::train_state::TrainState;
 use caption_train::training::train_step::{StepSettings, train_step};
-use caption_train::training::trainer::{Outcome, Trainer};
+use caption_train::training::trainer::Outcome;
+use caption_train::training::tree_sum::{TreeSum, sum_at_leaves};
 use ops::Precision;
 
 use crate::interruption::fresh;
@@ -93,9 +96,14 @@ impl Collective for Process {
 
     fn sum_tensors(&self, tensors: &mut [&mut Tensor]) -> Result<()> {
         for tensor in tensors {
-            let mut values: Vec<f64> = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
-            self.sum(&mut values)?;
-            **tensor = Tensor::from_vec(values, tensor.shape(), tensor.device())?.to_dtype(tensor.dtype())?;
+            // Every bit of an f32 is one of an f64.
+            let own: Vec<f64> = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+            let sum = TreeSum::default();
+            for (rank, values) in self.exchange(own)?.into_iter().enumerate() {
+                let term = Tensor::from_vec(values, tensor.shape(), tensor.device())?.to_dtype(tensor.dtype())?;
+                sum.add(rank, term, |left: Tensor, right: Tensor| left + right)?;
+            }
+            **tensor = sum.finish(|left, right| left + right)?.unwrap();
         }
         Ok(())
     }
@@ -103,7 +111,7 @@ impl Collective for Process {
     fn sum(&self, values: &mut [f64]) -> Result<()> {
         let brought = self.exchange(values.to_vec())?;
         for (place, value) in values.iter_mut().enumerate() {
-            *value = brought.iter().map(|values| values[place]).sum();
+            *value = sum_at_leaves(brought.iter().map(|values| values[place]).enumerate())?;
         }
         Ok(())
     }
@@ -118,11 +126,20 @@ impl Collective for Process {
         Ok(())
     }
 
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let brought = self.exchange(bytes.iter().copied().map(f64::from).collect())?;
+        Ok(brought.into_iter().map(|values| values.into_iter().map(|byte| byte as u8).collect()).collect())
+    }
+
     fn barrier(&self) -> Result<()> {
         self.exchange(Vec::new()).map(drop)
     }
 
-    fn abort(&self) {
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn abort(&self, _: &str) {
         self.meeting.state.lock().unwrap().is_aborted = true;
         self.meeting.changed.notify_all();
     }
@@ -178,14 +195,13 @@ impl Checkpointer for Saves {
 /// Trains with two pools. `stop` is that of this process.
 fn train(
     setup: Setup,
-    collective: Box<dyn Collective>,
+    collective: Rc<dyn Collective>,
     files: &Arc<ImageFiles>,
     stop: StopFlag,
     watch: Option<(u64, bool)>,
 ) -> Trained {
     let source = ImageSource::files(Arc::clone(files), setup.plan.views());
-    let trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap());
-    let mut trainer = Trainer { collective, ..trainer };
+    let mut trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap(), collective);
     let (after, fails) = watch.map_or((None, false), |(after, fails)| (Some(after), fails));
     let mut watcher = Watcher { after, fails, stop: stop.clone(), reported: Vec::new(), num_events: 0 };
     let mut saves = Saves(0);
@@ -218,7 +234,7 @@ fn together(
                 let setup = fresh(folder, "");
                 let files = (*setup.image_files()).clone();
                 let (files, stop, watch) = of_process(process.rank, files);
-                train(setup, Box::new(process), &Arc::new(files), stop, watch)
+                train(setup, Rc::new(process), &Arc::new(files), stop, watch)
             })
         };
         let threads: Vec<_> = processes(2).into_iter().map(start).collect();
@@ -228,13 +244,12 @@ fn together(
 }
 
 #[test]
-fn two_processes_with_the_same_batches_make_the_updates_of_one_and_one_of_them_reports() {
+fn two_processes_make_the_updates_of_one_to_the_bit_and_one_of_them_reports() {
     let folder = tempfile::tempdir().unwrap();
     let setup = fresh(folder.path(), "");
     let files = setup.image_files();
-    let expected = train(setup, Box::new(Alone), &files, StopFlag::default(), None);
+    let expected = train(setup, Rc::new(Alone), &files, StopFlag::default(), None);
     let [main, other] = together(folder.path(), |_, files| (files, StopFlag::default(), None));
-    // Twice the sum over twice the count.
     assert_eq!(main.parameters, expected.parameters);
     assert_eq!(other.parameters, expected.parameters);
     assert_eq!((main.val_loss, other.val_loss), (expected.val_loss, expected.val_loss));
@@ -306,7 +321,7 @@ fn an_update_whose_loss_is_not_finite_in_one_process_is_skipped_by_all() {
             collective: process,
         };
         let pending =
-            train_step(&shape, &parameters, &mut optimizer, &[batch], 0, 0.1, &settings, &WorkerPools::alone())
+            train_step(&shape, &parameters, &mut optimizer, &Piece::in_order([batch]), 0, 0.1, &settings, &WorkerPools::alone())
                 .unwrap();
         let outcome = pending.read(&mut optimizer).unwrap();
         (outcome, bits(&parameters))

@@ -1,6 +1,7 @@
 //! The loop as a library, stopped or broken at chosen moments and resumed.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::bail;
 use base::stop::StopFlag;
@@ -13,6 +14,7 @@ use caption_train::run::checkpoint::reader::read_checkpoint;
 use caption_train::run::initial_model::ModelFolders;
 use caption_train::run::run_directory::RunDirectory;
 use caption_train::run::setup::Setup;
+use caption_train::training::collective::Alone;
 use caption_train::training::events::{Event, Observer};
 use caption_train::training::trainer::Outcome;
 
@@ -62,7 +64,7 @@ pub(crate) fn run(
     let source = ImageSource::files(setup.image_files(), setup.plan.views());
     let mut keeper = CheckpointKeeper::new(folder.clone(), setup.checkpoint_metadata("a test".to_owned()).unwrap());
     let mut watcher = Watcher { stop: stop.clone(), decide, steps: Vec::new(), validations: Vec::new() };
-    let mut trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap());
+    let mut trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap(), Rc::new(Alone));
     let outcome = trainer.run(&mut watcher, &mut keeper, &stop);
     (outcome, watcher.steps, watcher.validations)
 }
@@ -71,13 +73,13 @@ pub(crate) fn fresh(folder: &Path, extra: &str) -> Setup {
     let text = small_config(folder)
         .replace("batch_size = 32", "batch_size = 500")
         .replace("num_epochs = 1", &format!("num_epochs = 2\n{extra}"));
-    Setup::fresh(config::parse(&text, "test", &[]).unwrap(), &ModelFolders::default(), &Device::Cpu).unwrap()
+    Setup::fresh(config::parse(&text, "test", &[]).unwrap(), &ModelFolders::default(), &Device::Cpu, 1).unwrap()
 }
 
 fn resumed(folder: &RunDirectory) -> Setup {
     let checkpoint = read_checkpoint(&last_checkpoint(folder.path())).unwrap();
     let config = checkpoint.metadata.config.clone();
-    Setup::resumed(config, checkpoint, &Device::Cpu).unwrap()
+    Setup::resumed(config, checkpoint, &Device::Cpu, 1).unwrap()
 }
 
 pub(crate) fn directory(folder: &Path) -> RunDirectory {

@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::config::{DecodingConfig, LoraConfig, OptimizerConfig, Targets};
 use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
+use caption_train::data::pieces::Piece;
 use caption_train::decoding::{Decoding, decode};
 use caption_train::hf::adapter::{self, Adapter};
 use caption_train::hf::read::read_captioner;
@@ -137,7 +138,7 @@ fn logits_gradients_and_captions_with_an_adapter_equal_those_of_peft() {
     let logits = case.logits(&case.parameters).narrow(1, 0, 2).unwrap();
     assert!(max_difference(&logits, &case.expected["logits"]) < LOGITS);
     let (losses, gradients) =
-        compute_gradients(&case.shape, &case.parameters, &[case.batch()], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+        compute_gradients(&case.shape, &case.parameters, &Piece::in_order([case.batch()]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
     assert!((losses.read().unwrap().mean() - case.facts["loss"].as_f64().unwrap()).abs() < LOGITS);
     let mut compared = 0;
     for (name, _) in case.parameters.trainable() {
@@ -166,7 +167,7 @@ fn updates_of_an_adapter_equal_those_of_torch_and_leave_the_base_as_it_is() {
     let mut optimizer = Optimizer::new(&case.parameters, &case.shape, &config).unwrap();
     let expected: Vec<f64> = serde_json::from_value(run["losses"].clone()).unwrap();
     for (step, expected) in (0..).zip(expected) {
-        let (batches, pools) = ([case.batch()], WorkerPools::alone());
+        let (batches, pools) = (Piece::in_order([case.batch()]), WorkerPools::alone());
         let (rate, shape) = (config.learning_rate, &case.shape);
         let pending =
             train_step(shape, &case.parameters, &mut optimizer, &batches, step, rate, &SETTINGS, &pools).unwrap();
@@ -264,7 +265,7 @@ fn every_trained_parameter_beside_an_adapter_gets_a_gradient() {
             let (shape, parameters) = adapted(kind, &lora, trained);
             let batch = batch(&shape, &CAPTIONS, DType::F64);
             let (_, gradients) =
-                compute_gradients(&shape, &parameters, &[batch], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+                compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
             for (name, _) in parameters.trainable() {
                 let size = gradients.get(name).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
                 assert!(size > 0.0 || name.ends_with("key.bias"), "{name}");
@@ -294,8 +295,9 @@ fn masks_of_an_adapter_do_not_depend_on_how_a_batch_is_split() {
         let (shape, parameters) = adapted(kind, &lora, BOTH);
         let gradients = |batches: &[Batch], update: u64| {
             let pools = WorkerPools::alone();
+            let pieces = Piece::in_order(batches.to_vec());
             let (losses, gradients) =
-                compute_gradients(&shape, &parameters, batches, update, &SETTINGS, &pools).unwrap();
+                compute_gradients(&shape, &parameters, &pieces, update, &SETTINGS, &pools).unwrap();
             (losses.read().unwrap().sum, gradients)
         };
         let part = |captions: &[&[u32]]| batch(&shape, captions, DType::F64);

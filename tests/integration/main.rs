@@ -41,6 +41,8 @@ mod revisions;
 mod scores;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(unix)]
+mod several_processes;
 mod showing;
 mod sources;
 mod strangers;

@@ -8,6 +8,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
 use caption_train::config::{DecodingConfig, EncoderTraining};
 use caption_train::data::image_source::ImageInput;
+use caption_train::data::pieces::Piece;
 use caption_train::decoding::{Decoding, Strategy, decode};
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
@@ -130,7 +131,7 @@ fn every_trainable_parameter_of_every_variant_gets_a_gradient() {
         shape.freeze(&mut parameters, training);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
         let (_, gradients) =
-            compute_gradients(&shape, &parameters, &[batch], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+            compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
         let mut trained = 0;
         for (name, var) in parameters.trainable() {
             let gradient = gradients.get(name).unwrap();
@@ -173,7 +174,7 @@ fn gradients_equal_finite_differences_of_the_loss() {
         let parameters = random_parameters(&shape, DType::F64);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
         let (_, gradients) =
-            compute_gradients(&shape, &parameters, &[batch], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+            compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
         let names: Vec<String> = parameters.trainable().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let gradient: Vec<f64> = gradients.get(&name).unwrap().flatten_all().unwrap().to_vec1().unwrap();
@@ -247,7 +248,7 @@ fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
         let parameters = random_parameters(&shape, DType::F64);
         let settings = StepSettings { dropout: 0.3, loss: &TokenCrossEntropy { label_smoothing: 0.1 }, ..SETTINGS };
         let gradients = |split: &[&[&[u32]]], num_pools: usize| {
-            let batches: Vec<_> = split.iter().map(|captions| batch(&shape, captions, DType::F64)).collect();
+            let batches = Piece::in_order(split.iter().map(|captions| batch(&shape, captions, DType::F64)));
             let pools = WorkerPools::new(num_pools, 1).unwrap();
             let (losses, gradients) = compute_gradients(&shape, &parameters, &batches, 4, &settings, &pools).unwrap();
             (losses.read().unwrap(), gradients)
@@ -265,7 +266,7 @@ fn micro_batches_and_teams_give_the_gradients_of_one_batch_with_dropout_too() {
         let plain = compute_gradients(
             &shape,
             &parameters,
-            &[batch(&shape, &CAPTIONS, DType::F64)],
+            &Piece::in_order([batch(&shape, &CAPTIONS, DType::F64)]),
             4,
             &SETTINGS,
             &WorkerPools::alone(),
@@ -284,9 +285,9 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
     let mut shared = batch_of(picture, captions);
     shared.image_rows = Some(Tensor::new(&[0u32, 0], &Device::Cpu).unwrap());
     let (loss, expected) =
-        compute_gradients(&shape, &parameters, &[copies], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+        compute_gradients(&shape, &parameters, &Piece::in_order([copies]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
     let (shared_loss, found) =
-        compute_gradients(&shape, &parameters, &[shared], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+        compute_gradients(&shape, &parameters, &Piece::in_order([shared]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
     assert!((loss.read().unwrap().sum - shared_loss.read().unwrap().sum).abs() < EXACT);
     for (name, _) in parameters.trainable() {
         assert!(max_difference(expected.get(name).unwrap(), found.get(name).unwrap()) < EXACT, "{name}");
@@ -428,7 +429,7 @@ fn products_in_bf16_reach_every_layer_and_stay_near_those_in_f32() {
         let parameters = random_parameters(&shape, DType::F32);
         let gradients = |precision| {
             let settings = StepSettings { precision, ..SETTINGS };
-            let batch = [batch(&shape, &CAPTIONS, DType::F32)];
+            let batch = Piece::in_order([batch(&shape, &CAPTIONS, DType::F32)]);
             let (losses, gradients) =
                 compute_gradients(&shape, &parameters, &batch, 0, &settings, &WorkerPools::alone()).unwrap();
             (losses.read().unwrap(), gradients)

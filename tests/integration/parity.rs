@@ -10,6 +10,7 @@ use caption_train::config::DecodingConfig;
 use caption_train::config::{EncoderTraining, OptimizerConfig, ScheduleConfig, ScheduleKind};
 use caption_train::data::batch::Batch;
 use caption_train::data::image_source::ImageInput;
+use caption_train::data::pieces::Piece;
 use caption_train::decoding::{DecodedCaption, Decoding, decode_after};
 use caption_train::evaluation::token_loss::scalar;
 use caption_train::hf::folder::read_config;
@@ -288,7 +289,7 @@ fn the_gradient_of_every_parameter_equals_that_of_torch() {
             let case = Case::load(name, dtype);
             let pools = WorkerPools::alone();
             let (_, gradients) =
-                compute_gradients(&case.shape, &case.parameters, &[case.two()], 0, &SETTINGS, &pools).unwrap();
+                compute_gradients(&case.shape, &case.parameters, &Piece::in_order([case.two()]), 0, &SETTINGS, &pools).unwrap();
             let expected: HashMap<&str, &Tensor> = case
                 .tensors
                 .iter()
@@ -342,6 +343,7 @@ fn train(case: &Case, run: &Run, mut after: impl FnMut(u64, &Parameters)) -> Vec
                 case.batch(&images, &frames)
             })
             .collect();
+        let batches = Piece::in_order(batches);
         let rate = run.learning_rate * learning_rate_factor(&schedule, step, run.num_updates);
         let pools = WorkerPools::alone();
         let pending =
@@ -497,7 +499,7 @@ fn a_frozen_encoder_of_the_fixture_trains_the_decoder_alone() {
     let mut case = Case::load("vit_gpt2", DType::F64);
     case.shape.freeze(&mut case.parameters, EncoderTraining::Frozen);
     let (_, gradients) =
-        compute_gradients(&case.shape, &case.parameters, &[case.two()], 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+        compute_gradients(&case.shape, &case.parameters, &Piece::in_order([case.two()]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
     for (name, _) in case.parameters.trainable() {
         assert!(!name.starts_with("encoder."));
         let expected = &case.tensors[&format!("gradient.{name}")];

@@ -11,6 +11,7 @@ use caption_train::config::{self, DecodingConfig};
 use caption_train::data::batch::Batch;
 use caption_train::data::collate::Framed;
 use caption_train::data::image_source::ImageInput;
+use caption_train::data::pieces::Piece;
 use caption_train::decoding::{DecodedCaption, Decoding, Strategy, decode, decode_after};
 use caption_train::evaluation::pair_scores::target_log_probabilities;
 use caption_train::evaluation::token_loss::evaluate_batch;
@@ -195,7 +196,7 @@ fn loss_and_gradients_with_prompts_and_weights_equal_those_of_torch() {
             let (losses, gradients) = compute_gradients(
                 &model.shape,
                 &model.parameters,
-                std::slice::from_ref(&batch),
+                &Piece::in_order([batch.clone()]),
                 0,
                 &settings(&loss),
                 &WorkerPools::alone(),
@@ -267,7 +268,7 @@ fn batch_size_and_number_of_pools_change_neither_loss_nor_gradient_of_weighed_ca
     };
     let loss = TokenCrossEntropy { label_smoothing: 0.1 };
     let run = |bounds: &[usize], pools: &WorkerPools| {
-        let batches: Vec<Batch> = bounds.windows(2).map(|bound| part(bound[0]..bound[1])).collect();
+        let batches = Piece::in_order(bounds.windows(2).map(|bound| part(bound[0]..bound[1])));
         let (losses, gradients) = compute_gradients(&shape, &parameters, &batches, 0, &settings(&loss), pools).unwrap();
         (losses.read().unwrap(), gradients)
     };
@@ -297,7 +298,7 @@ fn prompted_data_set(folder: &Path, sentences: &[(&str, Value)]) {
 }
 
 fn set_up(config: &str) -> anyhow::Result<Setup> {
-    Setup::fresh(config::parse(config, "test", &[])?, &ModelFolders::default(), &Device::Cpu)
+    Setup::fresh(config::parse(config, "test", &[])?, &ModelFolders::default(), &Device::Cpu, 1)
 }
 
 fn config_of(data: &Path, prompt: &str) -> String {

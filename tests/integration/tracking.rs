@@ -122,6 +122,7 @@ mod online {
     use caption_train::run::tracking::tracker::{Tracker as _, TrackerContext};
     use caption_train::run::tracking::wandb::WeightsAndBiases;
     use caption_train::training::checkpointer::{Checkpointer, SavePoint};
+    use caption_train::training::collective::Alone;
     use caption_train::training::events::{Event, Observer};
     use caption_train::training::optimizer::Optimizer;
     use caption_train::training::train_state::TrainState;
@@ -220,7 +221,7 @@ mod online {
         }
         let mut orders = Orders { run: run.path(), found: Vec::new() };
         let source = ImageSource::files(setup.image_files(), setup.plan.views());
-        let mut trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap());
+        let mut trainer = setup.into_trainer(source, Device::Cpu, WorkerPools::new(2, 1).unwrap(), Rc::new(Alone));
         trainer.run(&mut Both(&mut observer), &mut orders, &StopFlag::default()).unwrap();
         // Eight updates in two epochs: after each, and after each validation, twice where the model is the best.
         assert!(orders.found.len() >= 11, "{:?}", orders.found);

@@ -5,6 +5,7 @@ use std::path::Path;
 use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device};
 use caption_train::config::{self, RunConfig};
+use caption_train::data::pieces::Piece;
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::Captioner;
 use caption_train::model::parameters::Parameters;
@@ -39,14 +40,14 @@ fn one_batch_is_learnt_by_heart() {
                 .unwrap();
         let config = RunConfig::default();
         let mut optimizer = Optimizer::new(&parameters, &shape, &config.optimizer).unwrap();
-        let batches = [batch(&shape, &CAPTIONS, DType::F32)];
+        let batches = Piece::in_order([batch(&shape, &CAPTIONS, DType::F32)]);
         for step in 0..400 {
             let pending =
                 train_step(&shape, &parameters, &mut optimizer, &batches, step, 0.01, &SETTINGS, &WorkerPools::alone());
             pending.unwrap().read(&mut optimizer).unwrap();
         }
         let evaluation = Captioner::build(&shape, &parameters.detached()).unwrap();
-        let loss = evaluate_batch(&evaluation, &batches[0]).unwrap().mean();
+        let loss = evaluate_batch(&evaluation, &batches[0].batch).unwrap().mean();
         assert!(loss < 0.05, "{kind:?}: {loss}");
     }
 }
@@ -65,7 +66,7 @@ fn a_loss_that_is_not_finite_changes_nothing() {
         parameters.iter().map(|(_, p)| bits(p.var.flatten_all().unwrap().to_vec1().unwrap())).collect()
     };
     let before = values(&parameters);
-    let batches = [batch(&shape, &CAPTIONS, DType::F32)];
+    let batches = Piece::in_order([batch(&shape, &CAPTIONS, DType::F32)]);
     let pending =
         train_step(&shape, &parameters, &mut optimizer, &batches, 0, 0.1, &SETTINGS, &WorkerPools::alone()).unwrap();
     let outcome = pending.read(&mut optimizer).unwrap();
@@ -76,7 +77,7 @@ fn a_loss_that_is_not_finite_changes_nothing() {
 
 fn setup(config: &str) -> Setup {
     let config = config::parse(config, "test", &[]).unwrap();
-    Setup::fresh(config, &ModelFolders::default(), &Device::Cpu).unwrap()
+    Setup::fresh(config, &ModelFolders::default(), &Device::Cpu, 1).unwrap()
 }
 
 #[test]

@@ -16,12 +16,16 @@ use crate::{credentials, visible};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Verbosity {
-    /// Only warnings and errors.
-    Quiet = 0,
+    /// Nothing at all.
+    Silent = 0,
+    /// Only errors.
+    Errors = 1,
+    /// Also warnings.
+    Quiet = 2,
     /// Also messages and progress.
-    Normal = 1,
+    Normal = 3,
     /// Also details.
-    Verbose = 2,
+    Verbose = 4,
 }
 
 static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Normal as u8);
@@ -56,7 +60,7 @@ pub fn warning(text: &str) {
 
 /// Prints an error, even with `--quiet`.
 pub fn error(text: &str) {
-    say(Verbosity::Quiet, &format!("error: {text}"));
+    say(Verbosity::Errors, &format!("error: {text}"));
 }
 
 /// Prints one or more lines of data to stdout. A closed pipe is an error.
@@ -134,7 +138,7 @@ struct PlainProgress {
 impl Progress {
     /// A job of `total` units named `title` ("extracting"), of which `done` were done before it started.
     pub fn new(title: &str, total: u64, done: u64) -> Self {
-        let bar = if VERBOSITY.load(Ordering::Relaxed) == Verbosity::Quiet as u8 {
+        let bar = if VERBOSITY.load(Ordering::Relaxed) <= Verbosity::Quiet as u8 {
             ProgressBar::hidden()
         } else {
             bars().add(ProgressBar::new(total))

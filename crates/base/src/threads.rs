@@ -23,11 +23,12 @@ const MAX_PER_PROCESSOR: usize = 8;
 /// Always allowed, so that a run of a larger machine can be resumed on a small one.
 const ALWAYS_ALLOWED: usize = 128;
 
-/// Starts the compute threads. Call it once, before anything is computed.
+/// Starts the compute threads. Call it once, before anything is computed. `sharing` processes, this one included, use
+/// the same processors: unless the environment says how many threads to use, each takes its share.
 ///
 /// # Errors
 /// An invalid or too large number in the environment; threads that the system refuses.
-pub fn start() -> Result<()> {
+pub fn start(sharing: usize) -> Result<()> {
     let mut wanted = None;
     for name in COMPUTE_THREADS.into_iter().chain([CANDLE_THREADS]) {
         let Some(text) = std::env::var_os(name) else { continue };
@@ -37,7 +38,7 @@ pub fn start() -> Result<()> {
         }
     }
     // Zero means one per processor.
-    let builder = ThreadPoolBuilder::new().num_threads(wanted.unwrap_or_else(processors));
+    let builder = ThreadPoolBuilder::new().num_threads(wanted.unwrap_or_else(|| (processors() / sharing.max(1)).max(1)));
     builder.build_global().map_err(|error| unavailable("the compute threads", error))
 }
 
@@ -74,8 +75,15 @@ fn check_spare(count: usize) -> io::Result<()> {
     threads.into_iter().try_for_each(|thread| thread.map(|thread| _ = thread.join()))
 }
 
+/// The processors that this process may run on, as the system lists them ("0-3,8"); empty where it does not say.
+pub fn affinity() -> String {
+    let status = of_system(Path::new("/proc/self/status")).unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.unwrap_or_default().trim().to_owned()
+}
+
 /// Processors that this process may use.
-fn processors() -> usize {
+pub fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 

@@ -3,6 +3,8 @@
 //! Two halves of a batch on one thread each take less time than the whole batch on two threads: threads that share
 //! every operation wait for each other at the end of each.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use anyhow::Result;
 use rayon::ThreadPool;
 
@@ -43,6 +45,22 @@ impl WorkerPools {
         spawn(&self.members, 0, &mut results, &work);
         results.into_iter().map(|result| result.expect("a scope ends when its tasks have ended")).collect()
     }
+
+    /// The results of `work` for each item, in order; each pool takes one item after the other.
+    pub fn map<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        let next = AtomicUsize::new(0);
+        let take = |_: usize| {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(index) else { return done };
+                done.push((index, work(item)));
+            }
+        };
+        let mut results: Vec<(usize, R)> = self.each(take).into_iter().flatten().collect();
+        results.sort_unstable_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
 }
 
 /// Starts the first pool's task and, while it runs, those of the others.
@@ -72,6 +90,16 @@ mod tests {
             (member, rayon::current_num_threads())
         });
         assert_eq!(found, [(0, 2), (1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn every_item_is_taken_once_and_results_come_in_the_order_of_the_items() {
+        for pools in [WorkerPools::alone(), WorkerPools::new(3, 1).unwrap()] {
+            for count in [0, 1, 2, 3, 20] {
+                let items: Vec<usize> = (0..count).collect();
+                assert_eq!(pools.map(&items, |item| item * 10), items.iter().map(|item| item * 10).collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]

@@ -3,15 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use candle_core::Tensor;
 
 use crate::data::prompts::Prompts;
-use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
+use crate::evaluation::captioning::CaptionWriter;
 use crate::model::captioner::Captioner;
+use crate::model::parameters::Parameters;
 use crate::run::checkpoint::reader::read_model;
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
-use crate::run::split_evaluation::{self, ModelOrigin};
+use crate::run::split_evaluation::{self, ModelOrigin, SplitEvaluation};
+use crate::training::collective::Collective;
 use crate::training::trainer::Trainer;
 use base::terminal;
 use datasets::prepared::Dataset;
@@ -40,8 +43,8 @@ impl FinalCaptions {
         })
     }
 
-    /// Captions the images with the checkpoint `best` and scores the captions. `None`: `keep_going`, which is asked now
-    /// and then, said no.
+    /// Captions the images with the checkpoint `best`, together with the other processes, and scores the captions.
+    /// `None`: `keep_going`, which is asked now and then, said no.
     pub(super) fn write(
         &self,
         run: &RunDirectory,
@@ -49,11 +52,38 @@ impl FinalCaptions {
         trainer: &Trainer,
         keep_going: impl FnMut() -> bool,
     ) -> Result<Option<Scores<f64>>> {
-        let Trainer { plan, data, device, pools, .. } = trainer;
+        let Some(mut found) = self.evaluate(Some(best), trainer, keep_going)? else { return Ok(None) };
+        found.write(&run.predictions())?;
+        run.append_metrics(&found.record()?)?;
+        found.show();
+        terminal::message(&format!("scores of {}:", self.split));
+        found.report().lines().iter().for_each(|line| terminal::message(&format!("  {line}")));
+        Ok(Some(found.report().scores))
+    }
+
+    /// The part of a process that gets the checkpoint from the main one.
+    pub(super) fn help(&self, trainer: &Trainer, keep_going: impl FnMut() -> bool) -> Result<()> {
+        self.evaluate(None, trainer, keep_going).map(drop)
+    }
+
+    fn evaluate(
+        &self,
+        best: Option<&Path>,
+        trainer: &Trainer,
+        keep_going: impl FnMut() -> bool,
+    ) -> Result<Option<SplitEvaluation>> {
+        let Trainer { plan, data, device, pools, collective, .. } = trainer;
         let config = &plan.config;
-        let checkpoint = read_model(best)?;
-        let parameters = checkpoint.parameters_beside(&trainer.parameters, device)?;
-        let state = &checkpoint.metadata.state;
+        let (parameters, progress) = match best.map(read_model).transpose()? {
+            Some(checkpoint) => {
+                let state = &checkpoint.metadata.state;
+                let progress = Some((state.epoch, state.global_step));
+                (checkpoint.parameters_beside(&trainer.parameters, device)?, progress)
+            }
+            // Not needed any more, and overwritten by those of the main process.
+            None => (trainer.parameters.clone(), None),
+        };
+        broadcast_parameters(&**collective, &parameters)?;
         let model = Captioner::build(&plan.shape, &parameters.detached())?;
         let request = split_evaluation::Request {
             dataset: &self.dataset,
@@ -62,12 +92,9 @@ impl FinalCaptions {
             prompts: &self.prompts,
             source: &data.source,
             writer: &CaptionWriter::new(&model, &data.captioned.tokenizer, &config.decoding_of_captions()),
-            model: ModelOrigin { path: best, progress: Some((state.epoch, state.global_step)) },
-            settings: &CaptioningSettings {
-                batch_size: config.evaluation.batch_size,
-                workers: plan.num_workers,
-                device: device.clone(),
-            },
+            model: ModelOrigin { path: best.unwrap_or(Path::new("")), progress },
+            collective: &**collective,
+            settings: &plan.captioning_settings(device, collective.share()),
             options: &ScoreOptions {
                 meteor: &data.captioned.meteor,
                 document_references: None,
@@ -76,12 +103,27 @@ impl FinalCaptions {
                 seed: config.seed,
             },
         };
-        let Some(mut found) = split_evaluation::evaluate(&request, pools, keep_going)? else { return Ok(None) };
-        found.write(&run.predictions())?;
-        run.append_metrics(&found.record()?)?;
-        found.show();
-        terminal::message(&format!("scores of {}:", self.split));
-        found.report().lines().iter().for_each(|line| terminal::message(&format!("  {line}")));
-        Ok(Some(found.report().scores))
+        split_evaluation::evaluate(&request, pools, keep_going)
     }
+}
+
+/// Gives all processes the values of the main one.
+fn broadcast_parameters(collective: &dyn Collective, parameters: &Parameters) -> Result<()> {
+    if collective.size() == 1 {
+        return Ok(());
+    }
+    for (name, parameter) in parameters.iter() {
+        let var = &parameter.var;
+        let mut bytes = match collective.is_main() {
+            true => bytemuck::cast_slice(&var.flatten_all()?.to_vec1::<f32>()?).to_vec(),
+            false => Vec::new(),
+        };
+        collective.broadcast(&mut bytes)?;
+        if !collective.is_main() {
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            let received = Tensor::from_vec(values, var.shape(), var.device());
+            var.set(&received.with_context(|| format!("the values of {name} that the main process sent"))?)?;
+        }
+    }
+    Ok(())
 }

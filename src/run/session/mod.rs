@@ -3,8 +3,10 @@
 mod ending;
 mod final_captions;
 mod folder;
+pub mod follower;
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 
 use anyhow::Result;
@@ -27,6 +29,7 @@ use crate::run::tracking::tracker::TrackerContext;
 use crate::run::tracking::{Observers, Trackers};
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::checkpointer::{Checkpointer as _, SavePoint};
+use crate::training::collective::Collective;
 use crate::training::events::Observer;
 use crate::training::trainer::Outcome;
 use base::credentials::hidden;
@@ -42,6 +45,7 @@ pub struct Session {
     run: RunDirectory,
     device: Device,
     pools: WorkerPools,
+    collective: Rc<dyn Collective>,
     stop: StopFlag,
     /// Program and version, as files record it.
     written_by: String,
@@ -59,7 +63,14 @@ impl Session {
     ///
     /// # Errors
     /// Threads that cannot be started, a folder that cannot be created.
-    pub fn fresh(setup: Setup, written: &str, device: Device, stop: StopFlag, written_by: String) -> Result<Self> {
+    pub fn fresh(
+        setup: Setup,
+        written: &str,
+        device: Device,
+        collective: Rc<dyn Collective>,
+        stop: StopFlag,
+        written_by: String,
+    ) -> Result<Self> {
         stop.attend();
         let pools = pools_of(&setup)?;
         let run = folder::create(&setup)?;
@@ -69,7 +80,7 @@ impl Session {
         {
             setup.tokenizer.save(directory)?;
         }
-        Ok(Self { setup, run, device, pools, stop, written_by })
+        Ok(Self { setup, run, device, pools, collective, stop, written_by })
     }
 
     /// Resumes the run of the file `checkpoint`, whose metadata are `metadata`: in its folder if nothing there would be
@@ -82,6 +93,7 @@ impl Session {
         checkpoint: &Path,
         metadata: &CheckpointMetadata,
         device: Device,
+        collective: Rc<dyn Collective>,
         stop: StopFlag,
         written_by: String,
     ) -> Result<Self> {
@@ -98,13 +110,13 @@ impl Session {
             && let Some(run) = folder::claim_in_place(former, metadata, &setup)?
         {
             folder::rewind(&run, &setup)?;
-            return Ok(Self { setup, run, device, pools, stop, written_by });
+            return Ok(Self { setup, run, device, pools, collective, stop, written_by });
         }
         let run = folder::create(&setup)?;
         if let Some(former) = former {
             folder::bring_best(&former, &run, &setup)?;
         }
-        let session = Self { setup, run, device, pools, stop, written_by };
+        let session = Self { setup, run, device, pools, collective, stop, written_by };
         // Whatever happens next, the new folder can be resumed.
         session.save_last(&mut session.checkpointer()?)?;
         Ok(session)
@@ -184,7 +196,7 @@ impl Session {
         self.describe();
         let mut checkpointer = self.checkpointer()?;
         let keep_going = &mut || trackers.keep_going();
-        let Some(source) = image_cache::image_source(&self.setup, &self.device, &self.pools, keep_going)? else {
+        let Some(source) = image_cache::image_source(&self.setup, &self.device, &self.pools, &*self.collective, keep_going)? else {
             // Nothing was trained, but a resume needs a checkpoint.
             self.save_last(&mut checkpointer)?;
             ending::print_resume_command(&self.run);
@@ -192,8 +204,8 @@ impl Session {
         };
         checkpointer.number_if_missing(self.setup.state.global_step)?;
         let final_captions = FinalCaptions::of(&self.setup);
-        let Self { setup, run, device, pools, stop, .. } = self;
-        let mut trainer = setup.into_trainer(source, device, pools);
+        let Self { setup, run, device, pools, collective, stop, .. } = self;
+        let mut trainer = setup.into_trainer(source, device, pools, collective);
         let training = trainer.plan.config.training.clone();
         let outcome = {
             let (mut console, mut metrics) = (Console::default(), JsonLines::open(&run, training.log_interval)?);
