@@ -4,6 +4,8 @@ mod exchange;
 mod launch;
 mod mpi;
 pub mod start;
+mod system;
+mod watch;
 mod world;
 
 pub use launch::{Launch, Launcher};

@@ -2,18 +2,22 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use base::error::failure;
+use base::error::{failure, one_line};
+use base::terminal;
 
 use crate::exchange::{self, Exchange};
 use crate::launch::{Launch, Launcher};
 use crate::mpi::{LIBRARY_VARIABLE, Mpi};
+use crate::watch::{self, Invitation, Offer, RESUME, TIMEOUT_VARIABLE, Watch};
 
 /// Numbers in one call of MPI's own sum, whose count is a C integer.
 const FAST_SUM_NUMBERS: usize = 1 << 28;
-
-const RESUME: &str = "the last checkpoint is whole; start all processes again with `caption-train --resume auto`";
+/// How long after an error of MPI the watch may take to say who is gone.
+const NOTICING: Duration = Duration::from_secs(2);
 
 /// All processes that train one model. Only the thread that opened it can use it.
 pub struct World {
@@ -23,8 +27,11 @@ pub struct World {
     local_rank: usize,
     local_size: usize,
     hosts: Vec<String>,
-    /// Whether MPI was ended, or a message stays on its way for ever.
+    /// Nothing if this process could not be connected.
+    watch: Option<Watch>,
+    /// Whether MPI may no longer be called: it was ended, or a message stays on its way for ever.
     is_over: Cell<bool>,
+    is_finished: Cell<bool>,
 }
 
 impl fmt::Debug for World {
@@ -45,6 +52,7 @@ impl World {
                 "start them with `mpirun -n NUMBER caption-train ...`, or with --processes NUMBER",
             ));
         }
+        let timeout = watch::timeout(std::env::var(TIMEOUT_VARIABLE).ok())?;
         let mpi = Mpi::open()?;
         let (rank, size) = mpi.place()?;
         if (rank, size) != (launch.rank, launch.size) {
@@ -54,11 +62,49 @@ impl World {
             return Err(error);
         }
         let (local_rank, local_size) = mpi.place_here()?;
-        let mut world = Self { mpi, rank, size, local_rank, local_size, hosts: Vec::new(), is_over: Cell::new(false) };
+        let mut world = Self {
+            mpi,
+            rank,
+            size,
+            local_rank,
+            local_size,
+            hosts: Vec::new(),
+            watch: None,
+            is_over: Cell::new(false),
+            is_finished: Cell::new(false),
+        };
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let hosts = world.gather(host.as_bytes())?;
         world.hosts = hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
+        world.watch = world.start_watch(timeout)?;
         Ok(world)
+    }
+
+    /// Connects the watches of all processes. Training goes on without those that a firewall keeps apart.
+    fn start_watch(&self, timeout: Duration) -> Result<Option<Watch>> {
+        let offer = (self.rank == 0).then(|| Offer::new(self.local_size == self.size)).transpose();
+        let mut invitation = match &offer {
+            Ok(Some(offer)) => offer.invitation.encode(),
+            _ => Vec::new(),
+        };
+        self.broadcast(&mut invitation)?;
+        let watch = match (offer, Invitation::decode(&invitation)) {
+            (Ok(Some(offer)), _) => offer.accept(&self.hosts, timeout),
+            (Ok(None), Some(invitation)) => invitation.accept(self.rank, &self.hosts, timeout),
+            (Ok(None), None) => Err(anyhow::anyhow!("process 0 cannot be watched")),
+            (Err(error), _) => Err(error),
+        };
+        let problem = watch.as_ref().err().map(one_line).unwrap_or_default();
+        let problems = self.gather(problem.as_bytes())?;
+        let problems = problems.iter().enumerate().filter(|(_, problem)| !problem.is_empty());
+        for (rank, problem) in problems.filter(|_| self.rank == 0) {
+            terminal::warning(&format!(
+                "process {rank} on host {} is not watched: {}. Should a process die, this run may wait for ever",
+                self.hosts[rank],
+                String::from_utf8_lossy(problem)
+            ));
+        }
+        Ok(watch.ok())
     }
 
     /// The number of this process, from 0.
@@ -116,7 +162,8 @@ impl World {
     /// An error of MPI.
     pub fn sum_f32_fast(&self, values: &mut [f32]) -> Result<()> {
         self.check()?;
-        values.chunks_mut(FAST_SUM_NUMBERS).try_for_each(|part| self.mpi.all_reduce_f32(part))
+        let mut parts = values.chunks_mut(FAST_SUM_NUMBERS);
+        parts.try_for_each(|part| self.mpi.all_reduce_f32(part)).map_err(|error| self.explain(error))
     }
 
     /// The same in double precision.
@@ -125,7 +172,8 @@ impl World {
     /// An error of MPI.
     pub fn sum_f64_fast(&self, values: &mut [f64]) -> Result<()> {
         self.check()?;
-        values.chunks_mut(FAST_SUM_NUMBERS).try_for_each(|part| self.mpi.all_reduce_f64(part))
+        let mut parts = values.chunks_mut(FAST_SUM_NUMBERS);
+        parts.try_for_each(|part| self.mpi.all_reduce_f64(part)).map_err(|error| self.explain(error))
     }
 
     /// Whether any process says yes.
@@ -160,6 +208,17 @@ impl World {
         self.any(false).map(|_| ())
     }
 
+    /// Ends all processes, since this one cannot go on: the others show the message. Prints nothing itself, and usually
+    /// does not return.
+    pub fn abort(&self, message: &str) {
+        if let Some(watch) = &self.watch {
+            watch.abort(message, true);
+        }
+        if !self.is_finished.get() {
+            self.mpi.abort();
+        }
+    }
+
     /// Ends MPI once every process is here.
     ///
     /// # Errors
@@ -167,15 +226,46 @@ impl World {
     pub fn finish(self) -> Result<()> {
         self.barrier()?;
         self.is_over.set(true);
+        self.is_finished.set(true);
+        if let Some(watch) = &self.watch {
+            watch.goodbye();
+        }
         self.mpi.finalize()
     }
 
     /// Whether others can still be reached.
     fn check(&self) -> Result<()> {
+        if let Some(watch) = &self.watch {
+            watch.check()?;
+        }
         if self.is_over.get() {
             return Err(failure("the processes are no longer connected", RESUME));
         }
         Ok(())
+    }
+
+    /// The error, or who is gone if that is the reason for it: MPI may notice earlier than the watch.
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        self.is_over.set(true);
+        let until = Instant::now() + NOTICING;
+        while Instant::now() < until {
+            if let Some(Err(loss)) = self.watch.as_ref().map(Watch::check) {
+                return loss;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        error
+    }
+}
+
+/// A process that leaves with an error tells the others, so that they do not wait. It does not end MPI, which would wait
+/// for them, nor itself: its error is still to be shown.
+impl Drop for World {
+    fn drop(&mut self) {
+        if let (false, Some(watch)) = (self.is_finished.get(), &self.watch) {
+            let how = if thread::panicking() { "it panicked" } else { "it ended before the others" };
+            watch.abort(how, false);
+        }
     }
 }
 
@@ -191,7 +281,7 @@ impl Exchange for World {
     fn swap(&self, send: (usize, &[u8]), receive: (usize, &mut [u8]), meanwhile: &mut dyn FnMut()) -> Result<()> {
         self.check()?;
         let check = || self.check();
-        self.mpi.swap(send, receive, meanwhile, &check).inspect_err(|_| self.is_over.set(true))
+        self.mpi.swap(send, receive, meanwhile, &check).map_err(|error| self.explain(error))
     }
 }
 
