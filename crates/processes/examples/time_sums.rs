@@ -19,7 +19,11 @@ fn main() -> Result<()> {
             world.barrier()?;
             values.fill(1.0);
             let started = Instant::now();
-            if which == 0 { world.sum_f32(&mut values)? } else { world.sum_f32_fast(&mut values)? }
+            if which == 0 {
+                world.sum_f32(&mut values)?
+            } else {
+                world.sum_f32_fast(&mut values)?
+            }
             times[which].push(started.elapsed().as_secs_f64());
         }
     }

@@ -177,7 +177,8 @@ fn add<T: Element>(values: &mut [T], received: &[T], received_is_left: bool) {
 
 /// 1, 2, 4, ... below `size`.
 fn distances(size: usize) -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(1_usize), |distance| distance.checked_mul(2)).take_while(move |&distance| distance < size)
+    std::iter::successors(Some(1_usize), |distance| distance.checked_mul(2))
+        .take_while(move |&distance| distance < size)
 }
 
 /// Whether any process says yes. Nobody returns before all have come.

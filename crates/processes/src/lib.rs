@@ -1,5 +1,6 @@
 //! The processes that train one model together, connected by the MPI that is on the machine.
 
+pub mod binding;
 mod exchange;
 mod launch;
 mod mpi;

@@ -9,9 +9,10 @@ use anyhow::Result;
 use base::error::{failure, one_line};
 use base::terminal;
 
+use crate::binding::{self, binding_warning};
 use crate::exchange::{self, Exchange};
 use crate::launch::{Launch, Launcher};
-use crate::mpi::{LIBRARY_VARIABLE, Mpi};
+use crate::mpi::{LIBRARY_VARIABLE, Library, Mpi};
 use crate::watch::{self, Invitation, Offer, RESUME, TIMEOUT_VARIABLE, Watch};
 
 /// Numbers in one call of MPI's own sum, whose count is a C integer.
@@ -53,10 +54,10 @@ impl World {
             ));
         }
         let timeout = watch::timeout(std::env::var(TIMEOUT_VARIABLE).ok())?;
-        let mpi = Mpi::open()?;
+        let mpi = Mpi::open(&|library| check_starter(launch, library))?;
         let (rank, size) = mpi.place()?;
         if (rank, size) != (launch.rank, launch.size) {
-            let error = mismatch(launch, &mpi, rank, size);
+            let error = mismatch(launch, &mpi.library, &format!("sees process {rank} of {size}"));
             // Other processes do not wait for this one: their MPI does not know it.
             let _ = mpi.finalize();
             return Err(error);
@@ -129,12 +130,17 @@ impl World {
 
     /// The first line of what the MPI library says of itself, such as "Open MPI v5.0.11, package: ...".
     pub fn library(&self) -> &str {
-        &self.mpi.version
+        &self.mpi.library.version
     }
 
     /// The name of the machine of each process.
     pub fn hosts(&self) -> &[String] {
         &self.hosts
+    }
+
+    /// A warning if the processes of this machine were bound to fewer cores than each could have.
+    pub fn binding_warning(&self) -> Option<String> {
+        binding_warning(self.local_size, binding::affinity(), binding::cores())
     }
 
     /// Replaces the values by their sums over all processes, in the order of the tree
@@ -285,21 +291,30 @@ impl Exchange for World {
     }
 }
 
-fn mismatch(launch: &Launch, mpi: &Mpi, rank: usize, size: usize) -> anyhow::Error {
+/// Finds a wrong pair before MPI is initialized, where it would end the process: MPICH does so under the mpirun of Open
+/// MPI. Others start as a world of one, which shows afterwards.
+fn check_starter(launch: &Launch, library: &Library) -> Result<()> {
+    if launch.why.starts_with("OMPI_") && !library.version.contains("Open MPI") {
+        return Err(mismatch(launch, library, "does not fit"));
+    }
+    Ok(())
+}
+
+fn mismatch(launch: &Launch, library: &Library, but: &str) -> anyhow::Error {
     let starter = match launch.launcher {
         Launcher::Slurm => "srun",
-        _ if launch.why.starts_with("OMPI") => "the mpirun of Open MPI",
-        _ => "an mpirun of MPICH's kind",
+        _ if launch.why.starts_with("OMPI_") => "the mpirun of Open MPI",
+        _ => "an mpirun like that of MPICH",
     };
     failure(
         format!(
-            "this is process {} of {} to {starter} ({}), but process {rank} of {size} to the MPI library {} ({}): the \
-             program was started by another MPI than the library belongs to",
-            launch.rank, launch.size, launch.why, mpi.path, mpi.version
+            "the program was started by another MPI than the library belongs to: {starter} started process {} of {} \
+             ({}), but the library {} ({}) {but}",
+            launch.rank, launch.size, launch.why, library.path, library.version
         ),
         format!(
             "set {LIBRARY_VARIABLE} to the library of the MPI that starts the program, or start it with the mpirun of \
-             this library; srun needs a matching --mpi=pmix or --mpi=pmi2"
+             this library; with srun, --mpi=pmix or --mpi=pmi2 has to fit the library"
         ),
     )
 }

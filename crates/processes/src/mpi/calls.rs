@@ -259,24 +259,22 @@ pub(crate) struct Mpi {
     world: usize,
     float: usize,
     double: usize,
-    /// What the library says of itself, its first line.
-    pub(crate) version: String,
-    /// Where it was found.
-    pub(crate) path: String,
+    pub(crate) library: super::Library,
 }
 
 impl fmt::Debug for Mpi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mpi").field("version", &self.version).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Mpi").field("library", &self.library).finish_non_exhaustive()
     }
 }
 
 impl Mpi {
-    /// Opens the first MPI library there is and initializes it. Call it once in a process, from the thread that trains.
+    /// Opens the first MPI library there is, and initializes it if `check` agrees. Call it once in a process, from the
+    /// thread that trains.
     ///
     /// # Errors
-    /// No library, one of an unknown kind, one without support for threads; an error of MPI.
-    pub(crate) fn open() -> Result<Self> {
+    /// No library, one of an unknown kind, one without support for threads; an error of MPI or of `check`.
+    pub(crate) fn open(check: &dyn Fn(&super::Library) -> Result<()>) -> Result<Self> {
         if let Some(why) = opening_impossible() {
             return Err(failure(why, "use the binary for glibc, or train in one process"));
         }
@@ -295,13 +293,15 @@ impl Mpi {
         };
         // Its functions are called as long as the process lives.
         std::mem::forget(library);
-        let mpi = Self { calls, world, float, double, version: first_line(&version).to_owned(), path };
+        let library = super::Library { path, version: first_line(&version).to_owned() };
+        check(&library)?;
+        let mpi = Self { calls, world, float, double, library };
         // SAFETY: MPI is initialized once, by this thread.
         let provided = unsafe { mpi.calls.init() };
         let provided = provided.map_err(|code| mpi.error("MPI cannot be initialized", code))?;
         if provided < funneled {
             return Err(failure(
-                format!("{} does not allow a program with threads (MPI_THREAD_FUNNELED)", mpi.version),
+                format!("{} does not allow a program with threads (MPI_THREAD_FUNNELED)", mpi.library.version),
                 format!("set {LIBRARY_VARIABLE} to an MPI library that was built with support for threads"),
             ));
         }
@@ -313,7 +313,8 @@ impl Mpi {
     /// Rank and size among all processes.
     pub(crate) fn place(&self) -> Result<(usize, usize)> {
         // SAFETY: MPI is initialized.
-        unsafe { self.calls.place(self.world) }.map_err(|code| self.error("MPI does not say which process this is", code))
+        unsafe { self.calls.place(self.world) }
+            .map_err(|code| self.error("MPI does not say which process this is", code))
     }
 
     /// Rank and size among the processes of this machine. It waits for all processes.
@@ -407,7 +408,7 @@ impl Mpi {
         // SAFETY: there is room for the longest text of any family.
         unsafe { self.calls.text_of(code, text.as_mut_ptr().cast(), &raw mut length) };
         let text = text_of(&text, length);
-        let cause = anyhow::anyhow!("{} says: {}", self.version, text.trim());
+        let cause = anyhow::anyhow!("{} says: {}", self.library.version, text.trim());
         with_hint(cause.context(what.to_string()), "run `mpirun -n 2 hostname` to see whether MPI itself works")
     }
 }

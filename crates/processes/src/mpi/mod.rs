@@ -8,8 +8,18 @@ mod find;
 
 pub(crate) use calls::Mpi;
 pub use find::LIBRARY_VARIABLE;
+pub(crate) use find::opening_impossible;
 
 use base::error::failure;
+
+/// An MPI library that was opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Library {
+    /// Where it was found.
+    pub(crate) path: String,
+    /// The first line of what it says of itself.
+    pub(crate) version: String,
+}
 
 /// A binary interface of MPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +96,9 @@ mod tests {
     #[test]
     fn a_library_with_unknown_handles_is_refused() {
         let refusal = |name, version| describe(&Family::of(name, version).unwrap_err());
-        assert!(refusal("libmpi.so.3", "Some MPI 1.0\nmore").contains("libmpi.so.3 is of an unknown kind: Some MPI 1.0"));
+        assert!(
+            refusal("libmpi.so.3", "Some MPI 1.0\nmore").contains("libmpi.so.3 is of an unknown kind: Some MPI 1.0")
+        );
         assert!(refusal("libmpi.so.80", "Open MPI v6.0.0").contains("unknown binary interface"));
         assert!(refusal("libmpi.so.20", "Open MPI v2.1.0").contains("unknown binary interface"));
     }

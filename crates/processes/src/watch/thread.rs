@@ -90,7 +90,8 @@ impl Thread {
 
     /// Waits for something to arrive, or the time of the next beat.
     fn wait(&mut self) {
-        let open = self.peers.iter().filter(|peer| !peer.is_closed).map(|peer| PollFd::new(&peer.stream, PollFlags::IN));
+        let open =
+            self.peers.iter().filter(|peer| !peer.is_closed).map(|peer| PollFd::new(&peer.stream, PollFlags::IN));
         let woken = (!self.is_dropped).then(|| PollFd::new(&self.woken, PollFlags::IN));
         let mut sources: Vec<PollFd<'_>> = woken.into_iter().chain(open).collect();
         let most = Timespec { tv_sec: 0, tv_nsec: self.beat.min(Duration::from_millis(250)).as_nanos() as i64 };
