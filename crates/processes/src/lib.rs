@@ -1,0 +1,14 @@
+//! The processes that train one model together, connected by the MPI that is on the machine.
+
+pub mod binding;
+mod exchange;
+mod launch;
+mod mpi;
+pub mod start;
+mod system;
+mod watch;
+mod world;
+
+pub use launch::{Launch, Launcher};
+pub use mpi::LIBRARY_VARIABLE;
+pub use world::World;

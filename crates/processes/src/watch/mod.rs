@@ -1,0 +1,175 @@
+//! Watches over the other processes: MPI does not say that one has died, and may wait for ever for it.
+//!
+//! Each process has a thread with TCP connections: process 0 one to each other process, the others one to process 0.
+//! Both sides send a beat each second. A connection that ends without a goodbye, or is silent for too long, means that
+//! the process is gone; process 0 tells the others who it was. What waits for others then returns an error. A process
+//! that does not notice, since it computes or is stuck within MPI, is ended after a while.
+
+mod connect;
+mod message;
+mod thread;
+
+use std::fmt;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use base::error::{failure, usage_error};
+use base::visible;
+
+pub(crate) use connect::{Invitation, Offer};
+use message::Peer;
+
+/// Seconds of silence after which a process is taken for gone.
+pub(crate) const TIMEOUT_VARIABLE: &str = "CAPTION_TRAIN_PEER_TIMEOUT";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long [`Watch::abort`] waits until the others know.
+const TELLING: Duration = Duration::from_secs(1);
+/// Characters of an error that others are told.
+const MAX_MESSAGE: usize = 2000;
+
+pub(crate) const RESUME: &str =
+    "the last checkpoint is whole; start all processes again and resume with `caption-train --resume auto`";
+
+/// A process that does not take part any more, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    rank: usize,
+    host: String,
+    cause: Cause,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Its connection ended.
+    Gone,
+    /// Nothing came from it for so many seconds.
+    Silent(u32),
+    /// It said why.
+    Error(String),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rank, host, cause } = self;
+        match cause {
+            Cause::Gone => write!(f, "process {rank} on host {host} is gone"),
+            Cause::Silent(seconds) => write!(f, "process {rank} on host {host} has not answered for {seconds} s"),
+            Cause::Error(message) => write!(f, "process {rank} on host {host} stopped with an error: {message}"),
+        }
+    }
+}
+
+impl Loss {
+    fn error(&self) -> anyhow::Error {
+        failure(self, RESUME)
+    }
+}
+
+/// What the training thread and the watching thread share.
+#[derive(Default)]
+struct Shared {
+    loss: OnceLock<Loss>,
+    is_lost: AtomicBool,
+    /// Whether the program has the loss as an error and is about to end by itself.
+    is_known: AtomicBool,
+    order: Mutex<Option<Order>>,
+    /// Whether the order was carried out.
+    is_done: Mutex<bool>,
+    done: Condvar,
+}
+
+/// What the training thread asks of the watching thread.
+enum Order {
+    /// Say that this process has finished.
+    Goodbye,
+    /// Tell the others that this process stops with an error.
+    Abort { message: String, exits: bool },
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The watch of this process.
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+    /// Wakes the thread, which waits for its sockets.
+    waker: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Starts the thread, for connections that are made.
+    fn start(rank: usize, hosts: &[String], peers: Vec<Peer>, timeout: Duration) -> Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let (waker, woken) = UnixStream::pair().context("cannot watch over the other processes")?;
+        woken.set_nonblocking(true).context("cannot watch over the other processes")?;
+        let thread = thread::Thread::new(Arc::clone(&shared), rank, hosts.to_vec(), peers, woken, timeout);
+        let thread = base::threads::spawn("watch", move || thread.run())?;
+        Ok(Self { shared, waker, thread: Some(thread) })
+    }
+
+    /// # Errors
+    /// A process is gone.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.shared.is_lost.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.shared.is_known.store(true, Ordering::Release);
+        self.shared.loss.get().map_or(Ok(()), |loss| Err(loss.error()))
+    }
+
+    /// Tells the others that this process stops with an error, and returns once they know or after a second. If `exits`,
+    /// the process is ended should it still be there after a while.
+    pub(crate) fn abort(&self, message: &str, exits: bool) {
+        if self.shared.is_lost.load(Ordering::Acquire) {
+            // The others know of the process that was lost first.
+            return;
+        }
+        self.give(Order::Abort { message: visible::cut(message, MAX_MESSAGE), exits });
+        let done = locked(&self.shared.is_done);
+        drop(self.shared.done.wait_timeout_while(done, TELLING, |done| !*done));
+    }
+
+    /// Says that this process has finished. From now on nobody is missed.
+    pub(crate) fn goodbye(&self) {
+        self.give(Order::Goodbye);
+    }
+
+    fn give(&self, order: Order) {
+        *locked(&self.shared.order) = Some(order);
+        // If the thread cannot be woken, it looks when it sends its next beat.
+        let _ = (&self.waker).write(&[0]);
+    }
+}
+
+/// Waits for the thread if this process said goodbye; the others may take a moment to say theirs.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.waker.shutdown(std::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How long a process may be silent.
+///
+/// # Errors
+/// A variable that is no number of seconds.
+pub(crate) fn timeout(text: Option<String>) -> Result<Duration> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(DEFAULT_TIMEOUT) };
+    match text.trim().parse::<u32>() {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.into())),
+        _ => Err(usage_error(
+            format!("expected {TIMEOUT_VARIABLE} to be from 1 to 86400 seconds, found {}", visible::quoted(&text)),
+            format!("unset {TIMEOUT_VARIABLE} for {} seconds", DEFAULT_TIMEOUT.as_secs()),
+        )),
+    }
+}
