@@ -329,7 +329,16 @@ fn main() -> Result<()> {
         let started = Instant::now();
         let batches = updates.next().context("the updates ended early")??;
         waited.push(started.elapsed().as_secs_f64());
-        let pending = train_step(&shape, &parameters, &mut optimizer, &Piece::in_order(batches), step as u64, 1e-4, &settings, &pools)?;
+        let pending = train_step(
+            &shape,
+            &parameters,
+            &mut optimizer,
+            &Piece::in_order(batches),
+            step as u64,
+            1e-4,
+            &settings,
+            &pools,
+        )?;
         // As in a run: a GPU has the next step before the report of the last is read.
         let read = if device.is_cpu() { Some(pending) } else { in_flight.replace(pending) };
         if let Some(read) = read {

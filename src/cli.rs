@@ -105,7 +105,11 @@ pub fn run() -> anyhow::Result<Outcome> {
         _ => Verbosity::Normal,
     });
     if cli.command.is_some()
-        && (cli.config.is_some() || cli.resume.is_some() || cli.device.is_some() || cli.processes.is_some() || !cli.overrides.is_empty())
+        && (cli.config.is_some()
+            || cli.resume.is_some()
+            || cli.device.is_some()
+            || cli.processes.is_some()
+            || !cli.overrides.is_empty())
     {
         return Err(usage_error(
             "--config, --resume, --set, --device and --processes before a command are options of training",
@@ -119,7 +123,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(_) => {}
     }
     // Training connects to other processes first, which share the processors.
-    if !matches!(cli.command, None | Some(Command::Inspect(_))) {
+    if !matches!(cli.command, None | Some(Command::Inspect(_) | Command::Plan(_))) {
         threads::start(1)?;
     }
     let completed = |()| Outcome::Completed;
@@ -135,7 +139,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         #[cfg(feature = "serve")]
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Inspect(args)) => inspect::run(args).map(completed),
-        Some(Command::Plan(args)) => plan::run(args).map(completed),
+        Some(Command::Plan(args)) => plan::run(args, &Connected::new()?).map(completed),
         None => {
             let request = request(&cli)?;
             if let Some(count) = cli.processes.filter(|&count| count > 1) {

@@ -8,12 +8,14 @@ use anyhow::Result;
 
 use crate::commands::device::training_device;
 use crate::commands::given_paths::path_argument;
+use crate::commands::processes::Connected;
 use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
 use crate::run::capacity::memory_forecast;
-use crate::training::collective::Alone;
+use crate::training::collective::in_turns;
 use crate::training::stopwatch;
+use base::error::one_line;
 use base::memory;
 use base::terminal;
 use base::worker_pools::WorkerPools;
@@ -29,24 +31,42 @@ pub struct PlanArgs {
     pub overrides: Vec<String>,
 }
 
-/// Prints the resolved config and the forecast.
+/// Prints the resolved config and the forecast, of this process and those that were started with it.
 ///
 /// # Errors
 /// Errors of setting up the run.
-pub fn run(args: &PlanArgs) -> Result<()> {
-    let config = settle(config::load(&args.config, &args.overrides)?, &args.config)?;
+pub(crate) fn run(args: &PlanArgs, processes: &Connected) -> Result<()> {
+    let collective = &processes.collective;
+    let ended = plan(args, processes);
+    match &ended {
+        Ok(()) => collective.finish()?,
+        Err(error) => collective.abort(&one_line(error)),
+    }
+    ended
+}
+
+fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
+    let collective = &processes.collective;
+    let load = || settle(config::load(&args.config, &args.overrides)?, &args.config);
+    let config = in_turns(&**collective, "read the config", load)?;
     let device = training_device(&config.training)?;
-    let setup = fresh_setup(config, &device, &Alone)?;
+    let setup = fresh_setup(config, &device, &**collective)?;
+    processes.reduce_by(setup.plan.config.training.reduction);
     let plan = setup.plan.clone();
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
     let notes = setup.notes.clone();
-    let trainer = setup.into_trainer(files.clone(), device, WorkerPools::new(plan.num_pools, plan.threads_each)?, Rc::new(Alone));
+    let trainer =
+        setup.into_trainer(files.clone(), device, WorkerPools::new(plan.num_pools, plan.threads_each)?, Rc::clone(collective));
     // What does not fit is not tried.
     let is_on_gpu = plan.gpu.is_some();
     let complaint = memory::available_bytes().filter(|_| !is_on_gpu).and_then(|available| counted.complaint(available));
-    let time = if complaint.is_none() { Some(stopwatch::time(trainer, &files)?) } else { None };
+    let fits = !collective.any(complaint.is_some())?;
+    let time = if fits { Some(stopwatch::time(trainer, &files)?) } else { None };
     let needed = counted.with_trial_peak(memory::peak_resident_bytes());
+    if !collective.is_main() {
+        return Ok(());
+    }
 
     terminal::data(&config::to_toml(&plan.config))?;
     terminal::data(&plan.describe())?;
@@ -69,6 +89,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             "time        {:.3} s per update, {:.0} s per epoch, at most {:.0} s to encode the images",
             time.step, epoch, time.encoding
         ))?;
+        if let Some(reduction) = time.reduction {
+            terminal::data(&format!(
+                "reduction   {reduction:.3} s of an update: the sum of {:.3} GB of gradients over {} processes",
+                (size_of::<f32>() * plan.num_trainable_parameters) as f64 / base::GIGABYTE,
+                plan.num_processes
+            ))?;
+        }
     }
     for warning in plan.warnings().into_iter().chain(complaint) {
         terminal::warning(&warning);

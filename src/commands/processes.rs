@@ -12,7 +12,7 @@ use base::error::usage_error;
 use base::stop::EXIT_CODE;
 use base::terminal::{self, Verbosity};
 use base::threads;
-use processes::{Launch, World, binding_warning};
+use processes::{Launch, World};
 
 /// The processes that train, connected.
 pub(crate) struct Connected {
@@ -34,15 +34,9 @@ impl Connected {
             terminal::set_verbosity(Verbosity::Errors);
         }
         let world = World::open(&launch)?;
-        let (sharing, binding) = sharing(&world)?;
-        threads::start(sharing)?;
-        terminal::message(&format!(
-            "processes   {} ({}), connected by {}",
-            world.size(),
-            launch.why,
-            world.library()
-        ));
-        binding.iter().for_each(|text| terminal::warning(text));
+        threads::start(sharing(&world)?)?;
+        terminal::message(&format!("processes   {} ({}), connected by {}", world.size(), launch.why, world.library()));
+        world.binding_warning().iter().for_each(|text| terminal::warning(text));
         let mpi = Rc::new(MpiProcesses::new(world));
         Ok(Self { collective: Rc::<MpiProcesses>::clone(&mpi), mpi: Some(mpi) })
     }
@@ -55,15 +49,13 @@ impl Connected {
     }
 }
 
-/// How many processes of this machine run on the processors of this one, this one included; and a warning where they
-/// were bound to fewer than the machine has for them.
-fn sharing(world: &World) -> Result<(usize, Option<String>)> {
+/// How many processes of this machine run on the processors of this one, this one included.
+fn sharing(world: &World) -> Result<usize> {
     let affinity = threads::affinity();
     let all = world.gather(affinity.as_bytes())?;
     let host = world.hosts().get(world.rank()).context("every process has a host")?;
     let here = world.hosts().iter().zip(&all).filter(|(other, _)| *other == host);
-    let sharing = here.filter(|(_, other)| **other == affinity.as_bytes()).count();
-    Ok((sharing.max(1), binding_warning(world.local_size(), threads::processors(), sharing)))
+    Ok(here.filter(|(_, other)| **other == affinity.as_bytes()).count().max(1))
 }
 
 /// Starts `count` processes with this command line on this machine; ends as they end.

@@ -91,7 +91,8 @@ fn train(request: &TrainRequest, overrides: &[String], processes: &Connected) ->
 fn agree_on(collective: &dyn Collective, path: Option<PathBuf>) -> Result<Option<PathBuf>> {
     let mut bytes = path.map(|path| path.into_os_string().into_encoded_bytes()).unwrap_or_default();
     collective.broadcast(&mut bytes)?;
-    let text = String::from_utf8(bytes).context("the path of the checkpoint is no UTF-8, which several processes need")?;
+    let text =
+        String::from_utf8(bytes).context("the path of the checkpoint is no UTF-8, which several processes need")?;
     Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
 }
 
@@ -104,7 +105,8 @@ fn everywhere(collective: &dyn Collective, path: &Path, read: Option<Checkpoint>
     let is_known = |checkpoint: &Checkpoint| checkpoint.metadata.tensors_digest.as_bytes() == digest;
     let mut here = read.or_else(|| read_checkpoint(path).ok().filter(is_known));
     if collective.any(here.is_none())? {
-        let bytes = if collective.is_main() { std::fs::read(path).map_err(anyhow::Error::from) } else { Ok(Vec::new()) };
+        let bytes =
+            if collective.is_main() { std::fs::read(path).map_err(anyhow::Error::from) } else { Ok(Vec::new()) };
         let mut bytes = agreed(collective, "read the checkpoint again", bytes)?;
         collective.broadcast(&mut bytes)?;
         if here.is_none() {

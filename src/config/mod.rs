@@ -30,8 +30,8 @@ pub use paths::PathKey;
 pub use source_text::read_text;
 pub use tracking::{HubConfig, HubUpload, TrackingConfig, WandbConfig, WandbMode};
 pub use training::{
-    BatchBy, BestMetric, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, Reduction, SaveInterval,
-    ScheduleConfig, ScheduleKind, TrainingConfig,
+    BatchBy, BestMetric, CheckpointConfig, DecayScope, EvaluationConfig, OptimizerConfig, Precision, Reduction,
+    SaveInterval, ScheduleConfig, ScheduleKind, TrainingConfig,
 };
 pub use validate::{ConfigError, check_decoding};
 

@@ -58,7 +58,8 @@ pub fn encode_images(
     mut keep: impl FnMut(usize, Result<Vec<f32>>) -> Result<bool>,
 ) -> Result<bool> {
     let num_turns = settings.num_turns(views.len());
-    let own = |turn: usize| views[settings.views_of(turn, settings.share.rank, views.len())].chunks(settings.batch_size);
+    let own =
+        |turn: usize| views[settings.views_of(turn, settings.share.rank, views.len())].chunks(settings.batch_size);
     let jobs: Vec<Vec<ImageView>> = (0..num_turns).flat_map(own).map(<[ImageView]>::to_vec).collect();
     let (source, device) = (source.clone(), settings.device.clone());
     let load = move |job: Vec<ImageView>| source.load_views(&job, &device);

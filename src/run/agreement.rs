@@ -52,7 +52,11 @@ pub fn check(setup: &Setup, collective: &dyn Collective, written_by: &str) -> Re
             found.value
         );
         // Once is enough.
-        return Err(if collective.is_main() { failure(message, &expected.hint) } else { AnotherFailed(message).into() });
+        return Err(if collective.is_main() {
+            failure(message, &expected.hint)
+        } else {
+            AnotherFailed(message).into()
+        });
     }
     if let Some((_, other)) = others.iter().find(|(_, other)| other != processor) {
         terminal::warning(&format!(

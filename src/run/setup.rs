@@ -69,12 +69,7 @@ impl Setup {
     ///
     /// # Errors
     /// Data, tokenizer or weights that cannot be used; a config that does not fit them.
-    pub fn fresh(
-        config: RunConfig,
-        folders: &ModelFolders,
-        device: &Device,
-        num_processes: usize,
-    ) -> Result<Self> {
+    pub fn fresh(config: RunConfig, folders: &ModelFolders, device: &Device, num_processes: usize) -> Result<Self> {
         let (dataset, split) = open_data(&config)?;
         let InitialModel { config, shape, parameters, tokenizer, processor, notes } =
             InitialModel::make(config, folders, &dataset, &split, device)?;
@@ -90,12 +85,7 @@ impl Setup {
     ///
     /// # Errors
     /// Another data set than that of the checkpoint; tensors that do not fit.
-    pub fn resumed(
-        config: RunConfig,
-        checkpoint: Checkpoint,
-        device: &Device,
-        num_processes: usize,
-    ) -> Result<Self> {
+    pub fn resumed(config: RunConfig, checkpoint: Checkpoint, device: &Device, num_processes: usize) -> Result<Self> {
         let metadata = &checkpoint.metadata;
         let (dataset, split) = open_data(&config)?;
         if dataset.digest != metadata.dataset_digest {

@@ -92,13 +92,18 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     let waiting = 1 + plan.num_workers + LOADED_AHEAD;
     let accumulation = plan.config.training.gradient_accumulation_steps;
     // Two moments, and the sums of gradients that wait for each other in a binary tree.
-    let copies = 2 + ((plan.num_parts.div_ceil(plan.num_processes) * accumulation).next_power_of_two().ilog2() as usize).max(1);
+    let copies =
+        2 + ((plan.num_parts.div_ceil(plan.num_processes) * accumulation).next_power_of_two().ilog2() as usize).max(1);
+    // Parts that wait for a pool take no memory yet.
+    let own = batch.div_ceil(plan.num_processes);
+    let at_once = (batch * plan.num_pools).div_ceil(plan.num_parts).min(own);
+    let targets = (targets * at_once).div_ceil(batch.max(1));
     let phases =
-        [activation_values(plan, batch, length, targets), validation_values(plan, length), encoding_values(plan)];
+        [activation_values(plan, at_once, length, targets), validation_values(plan, length), encoding_values(plan)];
     MemoryForecast {
         model: float * (plan.num_parameters + copies * trainable),
         activations: float * phases.into_iter().max().unwrap_or(0),
-        batches: float * input * batch * accumulation * waiting,
+        batches: float * input * own * accumulation * waiting,
         process: resident.map_or(PROCESS_BYTES, |bytes| bytes.saturating_sub(float * (plan.num_parameters + moments))),
         resident: resident.unwrap_or(0),
     }

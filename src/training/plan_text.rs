@@ -146,6 +146,15 @@ impl RunPlan {
                 training.gradient_accumulation_steps
             ),
         ]);
+        if self.num_processes > 1 {
+            lines.push(format!(
+                "processes   {}, each with {} of the {} parts of a batch, in {} threads",
+                self.num_processes,
+                self.num_parts.div_ceil(self.num_processes),
+                self.num_parts,
+                self.num_pools * self.threads_each
+            ));
+        }
         lines.join("\n")
     }
 }

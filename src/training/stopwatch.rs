@@ -1,15 +1,15 @@
 //! Predicts the duration of a run from a few trial updates, which are discarded.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use candle_core::Tensor;
 
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
-use crate::data::pieces::{self, Piece, Share};
+use crate::data::pieces::{self, Piece};
 use crate::data::sampler;
 use crate::model::captioner::Captioner;
-use crate::training::collective::Alone;
 use crate::training::loss;
 use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::train_step::train_step;
@@ -29,6 +29,8 @@ const TRIAL_IMAGES: usize = 16;
 pub struct TimeForecast {
     /// One update, reading its images included.
     pub step: f64,
+    /// The part of it in which several processes add up their gradients.
+    pub reduction: Option<f64>,
     /// Encoding all images once; 0 when that is not done.
     pub encoding: f64,
 }
@@ -44,11 +46,13 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
     let encoding = encoding_seconds(&trainer, files, &updates)?;
     let loss = loss::of(training);
-    let settings = plan.step_settings(&*loss, &Alone);
+    let collective = Rc::clone(&trainer.collective);
+    let settings = plan.step_settings(&*loss, &*collective);
     let mut seconds: Vec<f64> = Vec::new();
     let began = Instant::now();
     for (number, update) in updates.iter().cycle().enumerate() {
-        if number >= MIN_TRIALS && began.elapsed().as_secs_f64() > TRIAL_SECONDS {
+        // Several processes stop together.
+        if collective.any(number >= MIN_TRIALS && began.elapsed().as_secs_f64() > TRIAL_SECONDS)? {
             break;
         }
         let (pieces, loading) = load_trial(&trainer, files, update)?;
@@ -60,14 +64,33 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
         // Reading continues during the arithmetic and takes its share of the same cores.
         seconds.push(with_loading(computing, loading, &plan));
         // The first on a GPU compiles kernels.
-        if computing > LONG_SECONDS && (number > 0 || plan.gpu.is_none()) {
+        if collective.any(computing > LONG_SECONDS && (number > 0 || plan.gpu.is_none()))? {
             break;
         }
     }
+    let reduction = reduction_seconds(&trainer)?;
     seconds.drain(..seconds.len() / 2);
     seconds.sort_by(f64::total_cmp);
     let step = *seconds.get(seconds.len() / 2).context("there are no training pairs")?;
-    Ok(TimeForecast { step, encoding })
+    Ok(TimeForecast { step, reduction, encoding })
+}
+
+/// Seconds in which all processes add up tensors like the gradients.
+fn reduction_seconds(trainer: &Trainer) -> anyhow::Result<Option<f64>> {
+    if trainer.collective.size() == 1 {
+        return Ok(None);
+    }
+    let mut seconds = Vec::new();
+    for _ in 0..MIN_TRIALS {
+        let zeros = trainer.parameters.trainable().map(|(_, var)| var.zeros_like());
+        let mut gradients = zeros.collect::<candle_core::Result<Vec<Tensor>>>()?;
+        trainer.collective.barrier()?;
+        let started = Instant::now();
+        trainer.collective.sum_tensors(&mut gradients.iter_mut().collect::<Vec<_>>())?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(Some(seconds[seconds.len() / 2]))
 }
 
 /// Seconds of a job whose images are read during the arithmetic: on the same cores, unless a GPU computes, and by at
@@ -87,7 +110,7 @@ fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> an
     let Trainer { data, plan, device, .. } = trainer;
     let encoder = &plan.shape.encoder;
     let started = Instant::now();
-    let share = Share { rank: 0, size: plan.num_processes }.parts(plan.num_parts);
+    let share = trainer.collective.share().parts(plan.num_parts);
     let cuts = pieces::cut(update, plan.num_parts, share);
     let pieces = data.pieces(&cuts, device, |images| match plan.image_path {
         ImagePath::EncodedOnce => {

@@ -146,11 +146,11 @@ mod tests {
     #[test]
     fn the_branches_of_a_tree_add_up_to_the_whole() {
         for half in [1, 2, 4] {
-            let branches: Vec<f32> =
-                (0..8 / half).map(|branch| (branch * half..7.min((branch + 1) * half)).collect::<Vec<_>>())
-                    .filter(|leaves| !leaves.is_empty())
-                    .map(|leaves| sum(&leaves))
-                    .collect();
+            let branches: Vec<f32> = (0..8 / half)
+                .map(|branch| (branch * half..7.min((branch + 1) * half)).collect::<Vec<_>>())
+                .filter(|leaves| !leaves.is_empty())
+                .map(|leaves| sum(&leaves))
+                .collect();
             let whole = TreeSum::default();
             for (place, branch) in branches.iter().enumerate() {
                 whole.add(place, *branch, add).unwrap();

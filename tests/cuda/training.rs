@@ -56,12 +56,20 @@ fn the_gradients_of_whole_models_equal_those_of_the_cpu() {
             let settings = StepSettings { precision, ..SETTINGS };
             let on_cpu = random_parameters(&shape, DType::F32);
             let batches = [batch(&shape, &CAPTIONS[..2], DType::F32), batch(&shape, &CAPTIONS[2..], DType::F32)];
-            let (expected_loss, expected) =
-                compute_gradients(&shape, &on_cpu, &Piece::in_order(batches.clone()), 4, &SETTINGS, &WorkerPools::alone()).unwrap();
+            let (expected_loss, expected) = compute_gradients(
+                &shape,
+                &on_cpu,
+                &Piece::in_order(batches.clone()),
+                4,
+                &SETTINGS,
+                &WorkerPools::alone(),
+            )
+            .unwrap();
             let on_gpu = parameters_on(&shape, &on_cpu, &gpu());
             let batches = batches.map(|batch| batch_on(&batch, &gpu()));
             let (loss, found) =
-                compute_gradients(&shape, &on_gpu, &Piece::in_order(batches), 4, &settings, &WorkerPools::alone()).unwrap();
+                compute_gradients(&shape, &on_gpu, &Piece::in_order(batches), 4, &settings, &WorkerPools::alone())
+                    .unwrap();
             let (loss, expected_loss) = (loss.read().unwrap().mean(), expected_loss.read().unwrap().mean());
             assert!((loss - expected_loss).abs() < of_loss, "{kind:?} {precision:?}: {loss}, expected {expected_loss}");
             let of_all = on_cpu.trainable().map(|(name, _)| largest(expected.get(name).unwrap())).fold(0.0, f64::max);

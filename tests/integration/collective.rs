@@ -320,9 +320,17 @@ fn an_update_whose_loss_is_not_finite_in_one_process_is_skipped_by_all() {
             max_grad_norm: None,
             collective: process,
         };
-        let pending =
-            train_step(&shape, &parameters, &mut optimizer, &Piece::in_order([batch]), 0, 0.1, &settings, &WorkerPools::alone())
-                .unwrap();
+        let pending = train_step(
+            &shape,
+            &parameters,
+            &mut optimizer,
+            &Piece::in_order([batch]),
+            0,
+            0.1,
+            &settings,
+            &WorkerPools::alone(),
+        )
+        .unwrap();
         let outcome = pending.read(&mut optimizer).unwrap();
         (outcome, bits(&parameters))
     };

@@ -18,7 +18,7 @@ use crate::support::{binary, files_below, shapes_folder, small_config, stderr, t
 const DATA: &str = "dataset = \"shapes\"";
 const MODEL: &str = "encoder = { name = \"a/b\" }";
 /// Programs of others that a block of commands may call.
-const OTHERS: [&str; 2] = ["curl", "jq"];
+const OTHERS: [&str; 6] = ["curl", "jq", "mpirun", "pip", "apt", "sbatch"];
 /// Code that starts like this is a path in the repository.
 const FOLDERS: [&str; 8] = ["src/", "crates/", "configs/", "docs/", "scripts/", "tests/", "benches/", "fuzz/"];
 

@@ -137,8 +137,15 @@ fn logits_gradients_and_captions_with_an_adapter_equal_those_of_peft() {
     let case = Case::load(DType::F64);
     let logits = case.logits(&case.parameters).narrow(1, 0, 2).unwrap();
     assert!(max_difference(&logits, &case.expected["logits"]) < LOGITS);
-    let (losses, gradients) =
-        compute_gradients(&case.shape, &case.parameters, &Piece::in_order([case.batch()]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+    let (losses, gradients) = compute_gradients(
+        &case.shape,
+        &case.parameters,
+        &Piece::in_order([case.batch()]),
+        0,
+        &SETTINGS,
+        &WorkerPools::alone(),
+    )
+    .unwrap();
     assert!((losses.read().unwrap().mean() - case.facts["loss"].as_f64().unwrap()).abs() < LOGITS);
     let mut compared = 0;
     for (name, _) in case.parameters.trainable() {
@@ -265,7 +272,8 @@ fn every_trained_parameter_beside_an_adapter_gets_a_gradient() {
             let (shape, parameters) = adapted(kind, &lora, trained);
             let batch = batch(&shape, &CAPTIONS, DType::F64);
             let (_, gradients) =
-                compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+                compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone())
+                    .unwrap();
             for (name, _) in parameters.trainable() {
                 let size = gradients.get(name).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
                 assert!(size > 0.0 || name.ends_with("key.bias"), "{name}");

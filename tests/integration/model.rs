@@ -131,7 +131,8 @@ fn every_trainable_parameter_of_every_variant_gets_a_gradient() {
         shape.freeze(&mut parameters, training);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
         let (_, gradients) =
-            compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+            compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone())
+                .unwrap();
         let mut trained = 0;
         for (name, var) in parameters.trainable() {
             let gradient = gradients.get(name).unwrap();
@@ -174,7 +175,8 @@ fn gradients_equal_finite_differences_of_the_loss() {
         let parameters = random_parameters(&shape, DType::F64);
         let batch = batch(&shape, &CAPTIONS, DType::F64);
         let (_, gradients) =
-            compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+            compute_gradients(&shape, &parameters, &Piece::in_order([batch]), 0, &SETTINGS, &WorkerPools::alone())
+                .unwrap();
         let names: Vec<String> = parameters.trainable().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let gradient: Vec<f64> = gradients.get(&name).unwrap().flatten_all().unwrap().to_vec1().unwrap();
@@ -285,9 +287,11 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
     let mut shared = batch_of(picture, captions);
     shared.image_rows = Some(Tensor::new(&[0u32, 0], &Device::Cpu).unwrap());
     let (loss, expected) =
-        compute_gradients(&shape, &parameters, &Piece::in_order([copies]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+        compute_gradients(&shape, &parameters, &Piece::in_order([copies]), 0, &SETTINGS, &WorkerPools::alone())
+            .unwrap();
     let (shared_loss, found) =
-        compute_gradients(&shape, &parameters, &Piece::in_order([shared]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+        compute_gradients(&shape, &parameters, &Piece::in_order([shared]), 0, &SETTINGS, &WorkerPools::alone())
+            .unwrap();
     assert!((loss.read().unwrap().sum - shared_loss.read().unwrap().sum).abs() < EXACT);
     for (name, _) in parameters.trainable() {
         assert!(max_difference(expected.get(name).unwrap(), found.get(name).unwrap()) < EXACT, "{name}");

@@ -289,7 +289,8 @@ fn the_gradient_of_every_parameter_equals_that_of_torch() {
             let case = Case::load(name, dtype);
             let pools = WorkerPools::alone();
             let (_, gradients) =
-                compute_gradients(&case.shape, &case.parameters, &Piece::in_order([case.two()]), 0, &SETTINGS, &pools).unwrap();
+                compute_gradients(&case.shape, &case.parameters, &Piece::in_order([case.two()]), 0, &SETTINGS, &pools)
+                    .unwrap();
             let expected: HashMap<&str, &Tensor> = case
                 .tensors
                 .iter()
@@ -498,8 +499,15 @@ fn captions_and_scores_equal_those_of_generate_under_every_setting() {
 fn a_frozen_encoder_of_the_fixture_trains_the_decoder_alone() {
     let mut case = Case::load("vit_gpt2", DType::F64);
     case.shape.freeze(&mut case.parameters, EncoderTraining::Frozen);
-    let (_, gradients) =
-        compute_gradients(&case.shape, &case.parameters, &Piece::in_order([case.two()]), 0, &SETTINGS, &WorkerPools::alone()).unwrap();
+    let (_, gradients) = compute_gradients(
+        &case.shape,
+        &case.parameters,
+        &Piece::in_order([case.two()]),
+        0,
+        &SETTINGS,
+        &WorkerPools::alone(),
+    )
+    .unwrap();
     for (name, _) in case.parameters.trainable() {
         assert!(!name.starts_with("encoder."));
         let expected = &case.tensors[&format!("gradient.{name}")];

@@ -25,8 +25,6 @@ const RUNTIMES_VARIABLE: &str = "CAPTION_TRAIN_TEST_MPI";
 struct Runtime {
     library: PathBuf,
     mpiexec: PathBuf,
-    /// The folder that Open MPI's package for Python wants to be told.
-    prefix: PathBuf,
 }
 
 /// All that can be had: a library of Open MPI, of MPICH, and of the ABI of MPI 5.
@@ -41,16 +39,18 @@ fn runtimes() -> Vec<Runtime> {
     let machine = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
     let mut found: Vec<Runtime> = Vec::new();
     for prefix in prefixes {
-        for (library, launcher) in
-            [("libmpi.so.40", "mpiexec.openmpi"), ("libmpi.so.12", "mpiexec.mpich"), ("libmpi_abi.so.1", "mpiexec.mpich")]
-        {
+        for (library, launcher) in [
+            ("libmpi.so.40", "mpiexec.openmpi"),
+            ("libmpi.so.12", "mpiexec.mpich"),
+            ("libmpi_abi.so.1", "mpiexec.mpich"),
+        ] {
             let library = ["lib", "lib64", &machine].map(|folder| prefix.join(folder).join(library));
             let mpiexec = [launcher, "mpiexec"].map(|name| prefix.join("bin").join(name));
             let is_file = |paths: Vec<PathBuf>| paths.into_iter().find(|path| path.is_file());
             if let (Some(library), Some(mpiexec)) = (is_file(library.into()), is_file(mpiexec.into()))
                 && found.iter().all(|runtime| runtime.library != library)
             {
-                found.push(Runtime { library, mpiexec, prefix: prefix.clone() });
+                found.push(Runtime { library, mpiexec });
             }
         }
     }
@@ -78,9 +78,6 @@ impl Runtime {
         }
         command.env("CAPTION_TRAIN_MPI", &self.library).env("WANDB_MODE", "offline").env_remove("WANDB_API_KEY");
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-        if is_open_mpi && self.prefix.join("share/openmpi").is_dir() {
-            command.env("OPAL_PREFIX", &self.prefix);
-        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }

@@ -1,6 +1,6 @@
 //! Threads: how many compute, and the error if one cannot be started.
 //!
-//! The same number of threads gives the same bits, so a run never computes with fewer than requested.
+//! Any number of threads gives the same bits. A run never computes with fewer than requested, which would be slow.
 
 use std::io;
 use std::num::NonZero;
@@ -38,7 +38,8 @@ pub fn start(sharing: usize) -> Result<()> {
         }
     }
     // Zero means one per processor.
-    let builder = ThreadPoolBuilder::new().num_threads(wanted.unwrap_or_else(|| (processors() / sharing.max(1)).max(1)));
+    let builder =
+        ThreadPoolBuilder::new().num_threads(wanted.unwrap_or_else(|| (processors() / sharing.max(1)).max(1)));
     builder.build_global().map_err(|error| unavailable("the compute threads", error))
 }
 
@@ -83,7 +84,7 @@ pub fn affinity() -> String {
 }
 
 /// Processors that this process may use.
-pub fn processors() -> usize {
+fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
@@ -117,8 +118,7 @@ pub fn unavailable(what: &str, error: impl std::error::Error + Send + Sync + 'st
     explained(
         anyhow::Error::new(error),
         format!("cannot start {what}{limits}"),
-        "raise that limit, end other processes, or compute with fewer threads: RAYON_NUM_THREADS=1 (another number of \
-         threads changes the last digits of results)",
+        "raise that limit, end other processes, or compute with fewer threads: RAYON_NUM_THREADS=1",
     )
 }
 

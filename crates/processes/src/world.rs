@@ -225,6 +225,13 @@ impl World {
         }
     }
 
+    /// Tells the others that this process ends, and why, so that they do not wait. It may still show its error.
+    pub fn leave(&self, message: &str) {
+        if let Some(watch) = &self.watch {
+            watch.abort(message, false);
+        }
+    }
+
     /// Ends MPI once every process is here.
     ///
     /// # Errors

@@ -196,7 +196,9 @@ impl Session {
         self.describe();
         let mut checkpointer = self.checkpointer()?;
         let keep_going = &mut || trackers.keep_going();
-        let Some(source) = image_cache::image_source(&self.setup, &self.device, &self.pools, &*self.collective, keep_going)? else {
+        let Some(source) =
+            image_cache::image_source(&self.setup, &self.device, &self.pools, &*self.collective, keep_going)?
+        else {
             // Nothing was trained, but a resume needs a checkpoint.
             self.save_last(&mut checkpointer)?;
             ending::print_resume_command(&self.run);
