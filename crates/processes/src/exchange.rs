@@ -307,10 +307,12 @@ mod tests {
         }
     }
 
+    type Ends = (Vec<Sender<Vec<u8>>>, Vec<Receiver<Vec<u8>>>);
+
     /// Runs `work` on each rank and returns the results in the order of ranks.
     fn on_ranks<T: Send>(size: usize, work: impl Fn(Channels) -> T + Sync) -> Vec<T> {
-        let mut ends: Vec<(Vec<Sender<Vec<u8>>>, Vec<Receiver<Vec<u8>>>)> = Vec::new();
-        ends.resize_with(size, Default::default);
+        let mut ends: Vec<Ends> = Vec::new();
+        ends.resize_with(size, Ends::default);
         for from in 0..size {
             for to in 0..size {
                 let (sender, receiver) = channel();

@@ -1,5 +1,7 @@
 //! The processes that train one model together, connected by the MPI that is on the machine.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
+
 pub mod binding;
 mod exchange;
 mod launch;

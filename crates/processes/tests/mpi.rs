@@ -6,6 +6,7 @@
 //! or `CI` is set. A word on the command line selects cases by name.
 
 #![expect(clippy::disallowed_methods, reason = "tests look into the system")]
+#![expect(clippy::unwrap_used, reason = "a test without the harness, which clippy does not know for one")]
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -34,12 +35,12 @@ type Case = fn(&Runtime);
 const CASES: [(&str, Case); 14] = [
     ("sums_are_the_plain_tree_and_messages_arrive", sums_and_messages),
     ("one_process_is_alone", one_process_is_alone),
-    ("a_killed_process_is_named_by_those_that_wait", |runtime| killed(runtime, "waits", 1)),
-    ("a_killed_process_0_is_named_by_the_others", |runtime| killed(runtime, "waits", 0)),
-    ("a_killed_process_ends_those_that_compute", |runtime| killed(runtime, "computes", 1)),
-    ("a_killed_process_ends_those_within_mpi", |runtime| killed(runtime, "is_within_mpi", 1)),
-    ("a_stopped_process_is_named_after_a_while", |runtime| stopped(runtime, 1)),
-    ("a_stopped_process_0_is_named_after_a_while", |runtime| stopped(runtime, 0)),
+    ("a_killed_process_is_named_by_the_others", |runtime| killed(runtime, 1)),
+    ("a_killed_process_0_is_named_by_the_others", |runtime| killed(runtime, 0)),
+    ("a_stopped_process_is_named_after_a_while", |runtime| stopped(runtime, "waits", 1)),
+    ("a_stopped_process_0_is_named_after_a_while", |runtime| stopped(runtime, "waits", 0)),
+    ("a_stopped_process_ends_those_that_compute", |runtime| stopped(runtime, "computes", 1)),
+    ("a_stopped_process_ends_those_within_mpi", |runtime| stopped(runtime, "is_within_mpi", 0)),
     ("the_error_of_a_process_is_shown_by_others", aborted),
     ("a_process_that_leaves_early_is_named", leaves_early),
     ("a_panic_is_named", panicked),
@@ -109,10 +110,10 @@ fn runtimes() -> Vec<Runtime> {
             let launchers = launchers.map(|name| prefix.join("bin").join(name));
             let found =
                 (libraries.into_iter().find(|path| path.is_file()), launchers.into_iter().find(|path| path.is_file()));
-            if let (Some(library), Some(mpiexec)) = found {
-                if runtimes.iter().all(|runtime| runtime.library != library) {
-                    runtimes.push(Runtime { library, mpiexec });
-                }
+            if let (Some(library), Some(mpiexec)) = found
+                && runtimes.iter().all(|runtime| runtime.library != library)
+            {
+                runtimes.push(Runtime { library, mpiexec });
             }
         }
     }
@@ -178,9 +179,9 @@ fn play(role: &str) -> i32 {
     let is_victim = env::var(VICTIM).is_ok_and(|victim| victim == world.rank().to_string());
     let result = match role {
         "checks" => check(&world),
-        "waits" | "computes" | "is_within_mpi" | "stops" if is_victim => {
+        "dies" | "waits" | "computes" | "is_within_mpi" if is_victim => {
             world.barrier().unwrap();
-            let signal = if role == "stops" { "-STOP" } else { "-KILL" };
+            let signal = if role == "dies" { "-KILL" } else { "-STOP" };
             Command::new("kill").args([signal, &std::process::id().to_string()]).status().unwrap();
             std::thread::sleep(PATIENCE);
             Ok(())
@@ -301,18 +302,25 @@ fn one_process_is_alone(runtime: &Runtime) {
     assert!(output.status.success() && text.contains("alone"), "{text}");
 }
 
-fn killed(runtime: &Runtime, others: &str, victim: usize) {
-    let started = Instant::now();
-    let (output, text) = runtime.run(4, others, victim);
-    assert!(!output.status.success(), "{text}");
-    assert!(text.contains(&format!("process {victim} on host ")) && text.contains(" is gone"), "{text}");
-    assert!(started.elapsed() < Duration::from_secs(30), "{text}");
+fn killed(runtime: &Runtime, victim: usize) {
+    // A launcher kills the others within milliseconds, perhaps before they have said a word.
+    let mut text = String::new();
+    for _ in 0..5 {
+        let (output, said) = runtime.run(4, "dies", victim);
+        assert!(!output.status.success(), "{said}");
+        if said.contains(&format!("process {victim} on host ")) && said.contains(" is gone") {
+            return;
+        }
+        text.push_str(&said);
+    }
+    panic!("{text}");
 }
 
-fn stopped(runtime: &Runtime, victim: usize) {
-    let (output, text) = runtime.run(4, "stops", victim);
+/// The launcher notices nothing, so the processes have to end by themselves, whatever they do.
+fn stopped(runtime: &Runtime, others: &str, victim: usize) {
+    let (output, text) = runtime.run(4, others, victim);
     assert!(!output.status.success(), "{text}");
-    let expected = format!("process {victim} on host ");
+    let expected = format!("error: process {victim} on host ");
     assert!(text.contains(&expected) && text.contains("has not answered for 3 s"), "{text}");
     assert!(text.contains("--resume auto"), "{text}");
 }

@@ -173,3 +173,90 @@ pub(crate) fn timeout(text: Option<String>) -> Result<Duration> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use base::error::describe;
+
+    use super::*;
+
+    /// The watches of three processes, in this one.
+    fn watches() -> [Watch; 3] {
+        let hosts = ["a", "b", "c"].map(str::to_owned);
+        let timeout = Duration::from_secs(10);
+        let offer = Offer::new(true).unwrap();
+        let invitation = offer.invitation.clone();
+        std::thread::scope(|scope| {
+            let others = [1, 2].map(|rank| {
+                let (invitation, hosts) = (&invitation, &hosts);
+                scope.spawn(move || invitation.accept(rank, hosts, timeout).unwrap())
+            });
+            let first = offer.accept(&hosts, timeout).unwrap();
+            let [second, third] = others.map(|thread| thread.join().unwrap());
+            [first, second, third]
+        })
+    }
+
+    fn loss(watch: &Watch) -> String {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(10) {
+            if let Err(error) = watch.check() {
+                return describe(&error);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("nothing was noticed");
+    }
+
+    #[test]
+    fn all_others_learn_who_is_gone_and_that_training_can_be_resumed() {
+        let [first, second, third] = watches();
+        drop(second);
+        let expected = format!("process 1 on host b is gone\n  hint: {RESUME}");
+        assert_eq!([loss(&first), loss(&third)], [expected.clone(), expected]);
+    }
+
+    #[test]
+    fn all_others_learn_of_the_end_of_process_0() {
+        let [first, second, third] = watches();
+        drop(first);
+        assert!([loss(&second), loss(&third)].iter().all(|loss| loss.starts_with("process 0 on host a is gone")));
+    }
+
+    #[test]
+    fn an_error_is_known_to_all_when_abort_returns() {
+        for victim in [0, 2] {
+            let watches = watches();
+            watches[victim].abort("no space left\non device", false);
+            for watch in watches.iter().enumerate().filter(|(rank, _)| *rank != victim).map(|(_, watch)| watch) {
+                let said = loss(watch);
+                assert!(said.starts_with(&format!("process {victim} on host ")), "{said}");
+                assert!(said.contains("stopped with an error: no space left"), "{said}");
+            }
+            assert!(watches[victim].check().is_ok());
+        }
+    }
+
+    #[test]
+    fn nobody_misses_a_process_that_said_goodbye() {
+        let [first, second, third] = watches();
+        second.goodbye();
+        drop(second);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(first.check().is_ok() && third.check().is_ok());
+        first.goodbye();
+        third.goodbye();
+    }
+
+    #[test]
+    fn the_time_of_silence_is_in_seconds() {
+        let timeout = |text: &str| super::timeout(Some(text.to_owned()));
+        assert_eq!((super::timeout(None).unwrap(), timeout("").unwrap()), (DEFAULT_TIMEOUT, DEFAULT_TIMEOUT));
+        assert_eq!(timeout(" 3 ").unwrap(), Duration::from_secs(3));
+        for wrong in ["0", "-1", "soon", "1e9"] {
+            assert!(describe(&timeout(wrong).unwrap_err()).contains(TIMEOUT_VARIABLE));
+        }
+    }
+}
