@@ -304,6 +304,11 @@ MUTATIONS = [
         "let thin_gradient = (thin_gradient * self.scaling)?;",
         "let thin_gradient = (thin_gradient * 1.0)?;",
     ),
+    ("pieces begin where their micro-batch does", "src/data/pieces.rs", "first_example: before + range.start as u64", "first_example: before"),
+    ("every process takes the first parts", "src/data/pieces.rs", "self.rank * num_parts / self.size..(self.rank + 1) * num_parts / self.size", "0..num_parts / self.size"),
+    ("gradients are added in the order of their arrival", "src/training/tree_sum.rs", "(other.level, other.place) == (node.level, node.place ^ 1)", "other.level == node.level"),
+    ("the divisor is that of one process", "src/training/train_step.rs", "collective.sum(&mut totals)?;", ""),
+    ("the validation loss is that of one process", "src/training/trainer.rs", "self.collective.sum(&mut of_batches)?;", ""),
 ]
 
 

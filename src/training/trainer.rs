@@ -340,6 +340,9 @@ impl Trainer {
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.plan.parts_of_evaluation());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
+            if examples.is_empty() {
+                return Ok(Vec::new());
+            }
             let load = |images: &[usize]| data.source.load(images, Purpose::Evaluation, &device);
             Batch::load_parts(&examples, num_parts, data.pad_id, &device, load)
         };

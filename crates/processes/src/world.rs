@@ -128,9 +128,9 @@ impl World {
         self.local_size
     }
 
-    /// The first line of what the MPI library says of itself, such as "Open MPI v5.0.11, package: ...".
+    /// What the MPI library calls itself, such as "Open MPI v5.0.11".
     pub fn library(&self) -> &str {
-        &self.mpi.library.version
+        self.mpi.library.version.split(',').next().unwrap_or_default().trim()
     }
 
     /// The name of the machine of each process.
