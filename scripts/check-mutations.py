@@ -251,9 +251,27 @@ MUTATIONS = [
     ),
     (
         "query and key of BLIP's encoder swapped in its export as a ViT",
-        "src/hf/layouts/vision_encoder_decoder.rs",
-        '["query", "key", "value"]',
-        '["key", "query", "value"]',
+        "src/model/encoders/blip.rs",
+        '["attention.attention.query.", "attention.attention.key.", "attention.attention.value."]',
+        '["attention.attention.key.", "attention.attention.query.", "attention.attention.value."]',
+    ),
+    (
+        "an adapter of three layers in one is exported with the rows of the first",
+        "src/hf/adapter.rs",
+        "for (module, up) in modules.iter().zip(parts) {",
+        "for (module, up) in modules.iter().zip(vec![parts[0].clone(); modules.len()]) {",
+    ),
+    (
+        "max_length does not count the prompt",
+        "src/decoding/constraints.rs",
+        "if with_prompt.most {",
+        "if with_prompt.most && prompt_length == 0 {",
+    ),
+    (
+        "an export leaves no room for the prompt of its run",
+        "src/run/captioning_model.rs",
+        "num_positions.saturating_sub(self.prompt(None)?.tokens.len()).max(1)",
+        "num_positions.saturating_sub(self.prompt(None)?.tokens.len()).max(num_positions)",
     ),
     (
         "strides of a pickled tensor ignored",

@@ -109,9 +109,9 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
     Ok(())
 }
 
-/// One line with the prompt, if there is one, and the best caption, followed by the others if several were requested. `attention` holds, for each token,
-/// the weights of the prefix tokens (the class token) and the patches, row by row, and the number of patches along a
-/// side.
+/// One line with the prompt, if there is one, and the best caption, followed by the others if several were requested.
+/// `attention` holds, for each token, the weights of the prefix tokens (the class token) and the patches, row by row,
+/// and the number of patches along a side.
 fn json(
     path: &Path,
     prompt: &Prompt,

@@ -58,6 +58,8 @@ impl DecodingArgs {
         config.no_repeat_ngram_size = self.no_repeat_ngram_size.unwrap_or(config.no_repeat_ngram_size);
         config.min_new_tokens = self.min_new_tokens.unwrap_or(config.min_new_tokens);
         config.max_new_tokens = self.max_new_tokens.or(config.max_new_tokens);
+        config.with_prompt.least &= self.min_new_tokens.is_none();
+        config.with_prompt.most &= self.max_new_tokens.is_none();
         check_decoding(&config).map_err(|ConfigError { key, problem, .. }| {
             let option = key.trim_start_matches("decoding.").replace('_', "-");
             usage_error(format!("--{option} {problem}"), "see --help for the range")

@@ -22,7 +22,7 @@ pub struct ExportArgs {
     /// Output folder; it must be absent or empty
     #[arg(long, value_name = "FOLDER", value_parser = path_argument())]
     pub output: PathBuf,
-    /// What of a model with an adapter: all in one model, the adapter alone as PEFT takes it, or the model without it
+    /// What to export: the merged model, the adapter alone, or the base
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = LoraExport::Merged)]
     pub lora: LoraExport,
 }

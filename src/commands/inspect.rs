@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::commands::given_paths::path_argument;
 use crate::config;
-use crate::run::checkpoint::layout::MODEL_PREFIX;
+use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX};
 use crate::run::checkpoint::reader::read_metadata;
 use base::terminal;
 use base::visible::line;
@@ -56,11 +56,21 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
         format!("parameters      {} in {} tensors", values(MODEL_PREFIX), tensors.len()),
         format!("optimizer       {} values, {} updates", values("optimizer."), metadata.optimizer_step),
         format!("dataset.json    SHA-256 {}", line(&metadata.dataset_digest)),
-        String::new(),
-        config::to_toml(&metadata.config),
     ];
-    for line in lines {
+    let config = [String::new(), config::to_toml(&metadata.config)];
+    for line in lines.into_iter().chain(adapter_lines(&metadata)).chain(config) {
         terminal::data(&line)?;
     }
     Ok(())
+}
+
+/// Which weights the checkpoint of an adapter lacks, and where they were.
+fn adapter_lines(metadata: &CheckpointMetadata) -> Vec<String> {
+    let Some(lora) = &metadata.config.model.lora else { return Vec::new() };
+    let mut lines = vec![format!("adapter         LoRA of rank {}, scaled by {}", lora.rank, lora.scaling())];
+    if let Some(base) = &metadata.base {
+        lines.push(format!("its base        in {}, not in the checkpoint", line(&base.folders.list())));
+        lines.push(format!("                SHA-256 {} over its tensors", line(&base.digest)));
+    }
+    lines
 }

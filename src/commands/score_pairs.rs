@@ -29,7 +29,7 @@ use datasets::prepared::{Dataset, Split};
 /// Print the log-probability of each given caption of an image, as JSON Lines in the order of the pairs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ScorePairsArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel, or its id on the Hub
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
     #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoint: PathBuf,
     /// Images and captions: JSON Lines, a JSON list, a table with a header, or lines of an image, a tab and its caption
@@ -212,7 +212,7 @@ impl Lines<'_> {
         };
         let (mut examples, mut odd) = (Vec::with_capacity(self.given.pairs.len()), HashMap::new());
         for (place, pair) in self.given.pairs.iter().enumerate() {
-            let sequence = framing.sequence(self.prompt(pair), &pair.caption);
+            let sequence = framing.sequence(self.prompt(pair), &pair.caption, "shorten the prompt");
             let (tokens, prompt_length) = match sequence.map_err(|error| one_line(&error)).and_then(whole) {
                 Ok(sequence) => (sequence.tokens, sequence.prompt_length),
                 Err(reason) => {

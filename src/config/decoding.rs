@@ -18,6 +18,23 @@ pub struct DecodingConfig {
     pub min_new_tokens: usize,
     /// Tokens that a caption has at most, the end token included. Absent: as many as the decoder was trained with.
     pub max_new_tokens: Option<usize>,
+    /// Which of the two numbers count a prompt: none in a config.
+    #[serde(skip)]
+    pub with_prompt: WithPrompt,
+}
+
+/// Which lengths of captions count the tokens of a prompt, as `min_length` and `max_length` of a model's folder do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithPrompt {
+    pub least: bool,
+    pub most: bool,
+}
+
+impl WithPrompt {
+    /// Whether neither does.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for DecodingConfig {
@@ -29,6 +46,7 @@ impl Default for DecodingConfig {
             no_repeat_ngram_size: 0,
             min_new_tokens: 0,
             max_new_tokens: None,
+            with_prompt: WithPrompt::default(),
         }
     }
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::model::lora::{LoraConfig, Targets};
 pub use crate::model::role::EncoderTraining;
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig, TokenizerKind};
-pub use decoding::{DecodingConfig, EarlyStopping};
+pub use decoding::{DecodingConfig, EarlyStopping, WithPrompt};
 pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, check, load, overridden_text, parse, to_toml};
 pub use model::{DecoderSection, EncoderSection, ModelConfig, ModelName};

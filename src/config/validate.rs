@@ -49,7 +49,7 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_top(config)?;
     check_data(&config.data)?;
     check_views(config)?;
-    check_tokenizer(&config.tokenizer)?;
+    check_tokenizer(&config.tokenizer, config.model.brings_decoder())?;
     check_tokenizer_source(config)?;
     check_sources(&config.model)?;
     check_encoder(&config.model)?;
@@ -214,10 +214,12 @@ fn check_views(config: &RunConfig) -> Checked {
     }
 }
 
-fn check_tokenizer(tokenizer: &TokenizerConfig) -> Checked {
+fn check_tokenizer(tokenizer: &TokenizerConfig, is_brought: bool) -> Checked {
     not_empty("tokenizer.directory", tokenizer.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()))?;
-    // The bytes and the special tokens of a byte-level BPE; start or end, and one more, of a vocabulary that is read.
-    let fewest = if tokenizer.kind == TokenizerKind::ByteLevelBpe { 260 } else { 2 };
+    // The bytes and the special tokens of a byte-level BPE that may be trained; start or end, and one more, of a
+    // vocabulary that is read.
+    let is_trained = tokenizer.kind == TokenizerKind::ByteLevelBpe && !is_brought;
+    let fewest = if is_trained { 260 } else { 2 };
     whole("tokenizer.vocab_size", tokenizer.vocab_size, fewest..=1_000_000)?;
     // The trainer of the vocabulary counts in 31 bits.
     whole("tokenizer.min_frequency", tokenizer.min_frequency, 1..=i32::MAX as u64)?;
@@ -530,6 +532,15 @@ mod tests {
         config.data.dataset = Some("shapes".to_owned());
         config.model.encoder.name = Some("vit".to_owned());
         config
+    }
+
+    #[test]
+    fn only_a_vocabulary_that_may_be_trained_has_room_for_all_bytes() {
+        let mut config = valid();
+        config.tokenizer.vocab_size = 100;
+        assert_eq!(check(&config).unwrap_err().key, "tokenizer.vocab_size");
+        config.model.decoder.name = Some("gpt2".to_owned());
+        assert!(check(&config).is_ok());
     }
 
     fn architecture() -> VitConfig {

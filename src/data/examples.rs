@@ -22,6 +22,9 @@ pub struct Framing<'a> {
     pub weighs: bool,
 }
 
+/// What to do about a prompt that is too long for training.
+const RAISE_POSITIONS: &str = "shorten the prompt, or raise model.decoder.max_seq_len";
+
 /// The captions of images as examples.
 #[derive(Clone, Debug, Default)]
 pub struct Examples {
@@ -51,7 +54,7 @@ pub fn make_examples(dataset: &Dataset, images: &[usize], framing: Framing<'_>) 
                 format!("cannot use caption {place} of image {} in {}", record.filename, file.display())
             };
             let prompt = prompt_of(record, place, framing.prompt);
-            let sequence = framing.sequence(prompt, caption).with_context(at)?;
+            let sequence = framing.sequence(prompt, caption, RAISE_POSITIONS).with_context(at)?;
             let Sequence { tokens, prompt_length, num_tokens } = sequence;
             Ok(Some((Example { image, tokens, prompt_length, weight }, num_tokens)))
         };
@@ -84,11 +87,11 @@ pub struct Sequence {
 
 impl Framing<'_> {
     /// The tokens of a caption after its prompt, each encoded apart, so that decoding from the prompt continues what
-    /// was trained.
+    /// was trained. `hint`: what to do about a prompt that is too long.
     ///
     /// # Errors
     /// As [`make_examples`].
-    pub fn sequence(&self, prompt: Option<&str>, caption: &str) -> Result<Sequence> {
+    pub fn sequence(&self, prompt: Option<&str>, caption: &str, hint: &str) -> Result<Sequence> {
         let specials = self.tokenizer.special_ids();
         let Some(prompt) = prompt else {
             let ids = self.tokenizer.encode(caption)?;
@@ -104,7 +107,7 @@ impl Framing<'_> {
                     "the prompt {prompt:?} has {prompt_length} tokens, which leaves no room for a caption in {} positions",
                     self.max_seq_len
                 ),
-                "shorten the prompt, or raise model.decoder.max_seq_len",
+                hint,
             ));
         }
         ids.extend(self.tokenizer.encode_after_prompt(caption)?);

@@ -1,5 +1,7 @@
 //! What a caption may not be: too short, too long, or with the same n-gram twice.
 
+use crate::config::WithPrompt;
+
 /// Bounds of a caption and the tokens around it.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Constraints {
@@ -10,8 +12,29 @@ pub struct Constraints {
     pub min_new_tokens: usize,
     /// Tokens that a caption has at most, the end token included.
     pub max_new_tokens: usize,
+    /// Which of the two count the prompt.
+    #[serde(default, skip_serializing_if = "WithPrompt::is_none")]
+    pub with_prompt: WithPrompt,
     /// No n-gram of this size occurs twice, the start token and the prompt included; 0: repetitions are allowed.
     pub no_repeat_ngram_size: usize,
+}
+
+impl Constraints {
+    /// The same for captions after a prompt of this many tokens, in what `num_positions` leave for them. A length that
+    /// counts the prompt leaves at least one token.
+    #[must_use]
+    pub fn after_prompt(self, prompt_length: usize, num_positions: usize) -> Self {
+        let Self { mut min_new_tokens, mut max_new_tokens, with_prompt, .. } = self;
+        if with_prompt.least {
+            min_new_tokens = min_new_tokens.saturating_sub(prompt_length);
+        }
+        if with_prompt.most {
+            max_new_tokens = max_new_tokens.saturating_sub(prompt_length).max(1);
+        }
+        // The last token of a caption is not read.
+        max_new_tokens = max_new_tokens.min(num_positions.saturating_sub(prompt_length));
+        Self { min_new_tokens, max_new_tokens, with_prompt: WithPrompt::default(), ..self }
+    }
 }
 
 /// The rules for the captions of one image.
@@ -63,8 +86,27 @@ mod tests {
         (0..logits.len()).filter(|&token| logits[token] == f32::NEG_INFINITY).collect()
     }
 
-    const FREE: Constraints =
-        Constraints { start: 0, end: 1, min_new_tokens: 0, max_new_tokens: 9, no_repeat_ngram_size: 0 };
+    const FREE: Constraints = Constraints {
+        start: 0,
+        end: 1,
+        min_new_tokens: 0,
+        max_new_tokens: 9,
+        with_prompt: WithPrompt { least: false, most: false },
+        no_repeat_ngram_size: 0,
+    };
+
+    #[test]
+    fn lengths_of_a_folder_count_the_prompt_and_numbers_of_new_tokens_do_not() {
+        let after = |least, most, prompt_length| {
+            let with_prompt = WithPrompt { least, most };
+            let found = Constraints { min_new_tokens: 4, with_prompt, ..FREE }.after_prompt(prompt_length, 12);
+            (found.min_new_tokens, found.max_new_tokens)
+        };
+        assert_eq!(after(false, false, 3), (4, 9));
+        assert_eq!(after(true, true, 3), (1, 6));
+        assert_eq!((after(true, false, 5), after(false, true, 5)), ((0, 7), (4, 4)));
+        assert_eq!(after(true, true, 11), (0, 1));
+    }
 
     #[test]
     fn a_caption_does_not_end_before_its_least_length() {

@@ -81,14 +81,13 @@ fn decode_together(
     numbers: impl Iterator<Item = usize>,
 ) -> Result<Vec<Vec<DecodedCaption>>> {
     let prompt_length = prompts.first().map_or(0, |prompt| prompt.len());
-    // The last token of a caption is not read.
-    let num_free = decoder.num_positions().saturating_sub(prompt_length);
-    if num_free == 0 {
-        bail!("a prompt of {prompt_length} tokens leaves none of {} positions for a caption", decoder.num_positions());
+    let num_positions = decoder.num_positions();
+    if prompt_length >= num_positions {
+        bail!("a prompt of {prompt_length} tokens leaves none of {num_positions} positions for a caption");
     }
     let mut decoding = *decoding;
-    let max_new_tokens = decoding.constraints.max_new_tokens.min(num_free);
-    decoding.constraints.max_new_tokens = max_new_tokens;
+    decoding.constraints = decoding.constraints.after_prompt(prompt_length, num_positions);
+    let max_new_tokens = decoding.constraints.max_new_tokens;
     let device = key_values[0].device();
     let mut searches: Vec<Box<dyn Search>> =
         numbers.zip(prompts).map(|(number, prompt)| new_search(&decoding, prompt, number)).collect();

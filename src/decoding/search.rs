@@ -80,6 +80,7 @@ impl Decoding {
             end,
             min_new_tokens: config.min_new_tokens,
             max_new_tokens: config.max_new_tokens.unwrap_or(num_positions).min(num_positions),
+            with_prompt: config.with_prompt,
             no_repeat_ngram_size: config.no_repeat_ngram_size,
         };
         let DecodingConfig { num_beams, length_penalty, early_stopping, .. } = *config;

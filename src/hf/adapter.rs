@@ -54,9 +54,13 @@ fn tensors(adapter: Adapter<'_>) -> Result<Vec<(String, Tensor)>> {
     let layout = layouts::of_shape(adapter.shape)?;
     let mut tensors = Vec::new();
     for (layer, [down, up]) in adapter.parameters.adapters() {
-        let module = layout.module_path(adapter.shape, layer)?;
-        for (end, var) in [(DOWN, down), (UP, up)] {
-            tensors.push((format!("{PREFIX}.{module}{end}"), var.as_detached_tensor()));
+        let modules = layout.module_paths(adapter.shape, layer)?;
+        // What makes query, key and value at once has one A and the rows of B one below the other.
+        let parts = up.as_detached_tensor().chunk(modules.len(), 0)?;
+        for (module, up) in modules.iter().zip(parts) {
+            for (end, tensor) in [(DOWN, down.as_detached_tensor()), (UP, up.contiguous()?)] {
+                tensors.push((format!("{PREFIX}.{module}{end}"), tensor));
+            }
         }
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -66,8 +70,8 @@ fn tensors(adapter: Adapter<'_>) -> Result<Vec<(String, Tensor)>> {
 fn config(adapter: Adapter<'_>) -> Result<Value> {
     let Adapter { shape, parameters, lora, base } = adapter;
     let layout = layouts::of_shape(shape)?;
-    let modules = parameters.adapters().map(|(layer, _)| layout.module_path(shape, layer));
-    let mut modules = modules.collect::<Result<Vec<String>>>()?;
+    let modules = parameters.adapters().map(|(layer, _)| layout.module_paths(shape, layer));
+    let mut modules = modules.collect::<Result<Vec<_>>>()?.concat();
     modules.sort();
     let is_in_out = |(layer, _): (&str, _)| {
         let weight = parameters.get(&format!("{layer}.weight"));

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::config::{DecodingConfig, check_decoding};
+use crate::config::{DecodingConfig, WithPrompt, check_decoding};
 use crate::hf::folder::read_json;
 use crate::hf::layouts::{self, Layout};
 use crate::hf::token_ids::{TokenIds, first_named};
@@ -94,17 +94,20 @@ fn with_tokens_of_bert<'a>(folder: &Path, config: &'a Value) -> anyhow::Result<C
 fn decoding(sources: &[&Value]) -> anyhow::Result<DecodingConfig> {
     let named = |name: &str| sources.iter().find(|source| source.get(name).is_some_and(|value| !value.is_null()));
     let number = |name: &str| named(name).map(|source| whole_number(source, name, 0)).transpose();
-    // What is called a length counts the start token; a number of new tokens goes first.
+    // What is called a length counts the start token, and the prompt; a number of new tokens goes first.
     let count = |tokens: &str, length: &str| match (number(tokens)?, number(length)?) {
-        (Some(count), _) => anyhow::Ok(Some(count)),
-        (None, length) => Ok(length.map(|length| length.saturating_sub(1))),
+        (Some(count), _) => anyhow::Ok((Some(count), false)),
+        (None, length) => Ok((length.map(|length| length.saturating_sub(1)), length.is_some())),
     };
+    let (least, counts_least) = count("min_new_tokens", "min_length")?;
+    let (most, counts_most) = count("max_new_tokens", "max_length")?;
     let defaults = DecodingConfig::default();
     let mut decoding = DecodingConfig {
         num_beams: number("num_beams")?.unwrap_or(defaults.num_beams),
         no_repeat_ngram_size: number("no_repeat_ngram_size")?.unwrap_or(defaults.no_repeat_ngram_size),
-        min_new_tokens: count("min_new_tokens", "min_length")?.unwrap_or(defaults.min_new_tokens),
-        max_new_tokens: Some(count("max_new_tokens", "max_length")?.unwrap_or(MAX_NEW_TOKENS).max(1)),
+        min_new_tokens: least.unwrap_or(defaults.min_new_tokens),
+        max_new_tokens: Some(most.unwrap_or(MAX_NEW_TOKENS).max(1)),
+        with_prompt: WithPrompt { least: counts_least, most: counts_most },
         ..defaults.clone()
     };
     if let Some(source) = named("length_penalty") {
@@ -138,7 +141,10 @@ fn not_followed(sources: &[&Value], layout: Option<&Layout>) -> Vec<String> {
 pub(super) fn generation_config(token_ids: TokenIds, decoding: &DecodingConfig) -> Value {
     let mut config = token_ids.fields();
     config["decoder_start_token_id"] = token_ids.start.into();
-    config["max_new_tokens"] = decoding.max_new_tokens.into();
+    match decoding.max_new_tokens {
+        Some(count) if decoding.with_prompt.most => config["max_length"] = (count + 1).into(),
+        count => config["max_new_tokens"] = count.into(),
+    }
     config["do_sample"] = false.into();
     config["num_beams"] = decoding.num_beams.into();
     if decoding.num_beams > 1 {
@@ -149,7 +155,10 @@ pub(super) fn generation_config(token_ids: TokenIds, decoding: &DecodingConfig) 
         config["no_repeat_ngram_size"] = decoding.no_repeat_ngram_size.into();
     }
     if decoding.min_new_tokens > 0 {
-        config["min_new_tokens"] = decoding.min_new_tokens.into();
+        match decoding.with_prompt.least {
+            true => config["min_length"] = (decoding.min_new_tokens + 1).into(),
+            false => config["min_new_tokens"] = decoding.min_new_tokens.into(),
+        }
     }
     config
 }
@@ -174,7 +183,8 @@ mod tests {
         let decoder = json!({ "bos_token_id": 1 });
         let found = of_whole(&generation, &config, &decoder).unwrap();
         let not_followed = vec!["eos_token_id = [7,8], of which the first is taken".to_owned()];
-        let decoding = DecodingConfig { max_new_tokens: Some(15), ..DecodingConfig::default() };
+        let with_prompt = WithPrompt { least: false, most: true };
+        let decoding = DecodingConfig { max_new_tokens: Some(15), with_prompt, ..DecodingConfig::default() };
         let tokens = TokenIds { start: 3, end: 7, pad: Some(5) };
         assert_eq!(found, GenerationDefaults { tokens, decoding, not_followed });
     }
@@ -248,11 +258,23 @@ mod tests {
             no_repeat_ngram_size: 3,
             min_new_tokens: 5,
             max_new_tokens: Some(20),
+            with_prompt: WithPrompt { least: true, most: false },
         };
         assert_eq!(found(settings).unwrap(), expected);
         for wrong in [json!({ "num_beams": 0 }), json!({ "num_beams": 1e9 }), json!({ "early_stopping": "soon" })] {
             assert!(found(wrong.clone()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn lengths_that_count_a_prompt_are_written_as_such() {
+        let tokens = TokenIds { start: 1, end: 2, pad: None };
+        let source = json!({ "bos_token_id": 1, "eos_token_id": 2, "max_length": 12, "min_length": 8 });
+        let found = GenerationDefaults::of(&source, &json!({})).unwrap();
+        let written = generation_config(tokens, &found.decoding);
+        assert_eq!((&written["max_length"], &written["min_length"]), (&json!(12), &json!(8)));
+        assert_eq!((written.get("max_new_tokens"), written.get("min_new_tokens")), (None, None));
+        assert_eq!(GenerationDefaults::of(&written, &json!({})).unwrap().decoding, found.decoding);
     }
 
     #[test]

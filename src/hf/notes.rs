@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::hf::weights::pickled;
+use crate::model::decoders::DecoderConfig;
 use base::visible;
 
 /// Names of tensors in a message; the rest are counted.
@@ -49,6 +50,17 @@ pub fn smoothing_note(folder: &Path, config: &Value, label_smoothing: f64) -> Op
     })
 }
 
+/// A note on a dropout of attention that is not that of states.
+pub fn dropout_note(folder: &Path, decoder: &DecoderConfig) -> Option<String> {
+    let DecoderConfig::Bert(bert) = decoder else { return None };
+    let (named, dropout) = (bert.attention_dropout?, bert.dropout);
+    Some(format!(
+        "config.json in {} names attention_probs_dropout_prob = {named}, which is not followed: states and attention \
+         have the dropout {dropout}; model.decoder.dropout changes it",
+        folder.display()
+    ))
+}
+
 fn listed(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(MAX_LISTED).map(|name| visible::cut(name, MAX_NAME)).collect();
     let rest = names.len().saturating_sub(MAX_LISTED);
@@ -68,5 +80,15 @@ mod tests {
         };
         assert!(note(0.1, 0.0).unwrap().contains("label_smoothing = 0.1"));
         assert_eq!((note(0.1, 0.1), note(0.0, 0.1)), (None, None));
+    }
+
+    #[test]
+    fn a_dropout_of_attention_that_the_run_does_not_have_is_noted() {
+        let note = |of_attention: f64| {
+            let config = serde_json::json!({ "model_type": "bert", "attention_probs_dropout_prob": of_attention });
+            dropout_note(Path::new("x"), &DecoderConfig::from_hf(&config).unwrap())
+        };
+        assert!(note(0.3).unwrap().contains("attention_probs_dropout_prob = 0.3"));
+        assert_eq!(note(0.1), None);
     }
 }

@@ -13,11 +13,19 @@ use crate::hf::weights::read_tensors;
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER, PROJECTION};
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::{EncoderConfig, fit_positions};
-use crate::model::hf_fields::model_type;
+use crate::model::hf_fields::{class_name, model_type};
 use crate::model::unfit;
 use crate::model::weight_names::Renamed;
 use base::error::failure;
+use base::visible;
 use pixels::image_processor::ImageProcessor;
+
+/// What to do about a captioner that is not taken.
+const CAPTIONERS: &str = "use the checkpoint of a run, a BLIP for captions, e.g. \
+                          Salesforce/blip-image-captioning-base, or a VisionEncoderDecoderModel with a GPT-2 or a BERT, e.g. \
+                          nlpconnect/vit-gpt2-image-captioning";
+/// Characters of a class that are shown.
+const MAX_NAME: usize = 60;
 
 /// A model or a part of one, as its folder describes it.
 #[derive(Clone, Debug)]
@@ -102,16 +110,29 @@ pub fn read_decoder(folder: &Path) -> anyhow::Result<Pretrained<DecoderConfig>> 
 /// A folder without `config.json` or weights; a model that is not a captioner, or has parts of other families.
 pub fn read_captioner(folder: &Path, image_size: Option<usize>) -> anyhow::Result<Pretrained<CaptionerShape>> {
     let config = read_config(folder)?;
-    let Some(layout) = layouts::of_config(&config) else {
-        let (found, known) = (unfit::described(model_type(&config)), layouts::known());
-        return Err(failure(
-            format!("{} contains a model of model_type {found}, expected {known}", folder.display()),
-            "for a single encoder set model.encoder.name, for a single GPT-2 or BERT model.decoder.name",
-        ));
-    };
+    let Some(layout) = layouts::of_config(&config) else { return Err(no_captioner(folder, &config)) };
     let tensors = read_tensors(folder)?;
     assemble(folder, layout, &config, tensors, image_size)
         .with_context(|| format!("cannot use the model in {}", folder.display()))
+}
+
+/// The error about a model that is not a captioner, or none of those that are taken.
+fn no_captioner(folder: &Path, config: &Value) -> anyhow::Error {
+    let (found, known) = (unfit::described(model_type(config)), layouts::known());
+    let message = format!("{} contains a model of model_type {found}", folder.display());
+    let message = match class_name(config) {
+        // Another class of a known type.
+        Some(class) if known.contains(&found) => {
+            format!("{message} and of the class {}, expected {}", visible::cut(class, MAX_NAME), layouts::classes())
+        }
+        _ => format!("{message}, expected {known}"),
+    };
+    let part = match (EncoderConfig::is_known(config), DecoderConfig::is_known(config)) {
+        (true, _) => "; for the image encoder alone set model.encoder.name",
+        (false, true) => "; for the decoder alone set model.decoder.name",
+        (false, false) => "",
+    };
+    failure(message, format!("{CAPTIONERS}{part}"))
 }
 
 fn assemble(
@@ -122,6 +143,9 @@ fn assemble(
     image_size: Option<usize>,
 ) -> anyhow::Result<Pretrained<CaptionerShape>> {
     let (decoder, encoder) = (layout.decoder(config)?, layout.encoder(config)?);
+    if let Some(name) = layout.rival_part(tensors.keys()) {
+        return Err(failure(format!("it has the tensor {name}, which a {} does not have", layout.class), CAPTIONERS));
+    }
     let (mut parts, mut unused) = layout.split(tensors);
     let mut part = |name: &str| parts.remove(name).unwrap_or_default();
     let image_size = image_size_for(folder, &encoder, image_size);
@@ -166,5 +190,22 @@ mod tests {
         std::fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
         let text = base::error::describe(&read_encoder(folder.path(), None).unwrap_err());
         assert!(text.contains("pickle") && text.contains("AutoModel.from_pretrained"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_captioner_says_which_are_taken_and_which_part_can_be_used() {
+        for (model_type, part) in
+            [("florence2", None), ("vit", Some("model.encoder.name")), ("gpt2", Some("model.decoder.name"))]
+        {
+            let config = serde_json::json!({ "model_type": model_type });
+            let text = base::error::describe(&no_captioner(Path::new("x"), &config));
+            assert!(
+                text.contains("expected \"blip\" or") && text.contains("VisionEncoderDecoderModel with a"),
+                "{text}"
+            );
+            for key in ["model.encoder.name", "model.decoder.name"] {
+                assert_eq!(text.contains(key), part == Some(key), "{text}");
+            }
+        }
     }
 }

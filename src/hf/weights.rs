@@ -9,41 +9,20 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use crate::hf::folder::{read_config, read_json_of};
+use crate::model::hf_fields;
 use base::bounded_file::{self, MAX_TABLE_BYTES};
 use base::error::{WithHint as _, failure};
 use base::memory;
+use base::weight_forms::{WEIGHT_FORMS, WeightForm, WeightFormat};
 use torch_pickle::WeightFile;
 
-#[derive(Clone, Copy, PartialEq)]
-enum Format {
-    Safetensors,
-    Pickle,
-}
-
-/// The files of a folder that may have its weights.
-struct Form {
-    name: &'static str,
-    format: Format,
-    is_index: bool,
-}
-
-/// From the one that is preferred to the last resort: the names of transformers, then those of open_clip.
-const FORMS: [Form; 6] = [
-    Form { name: "model.safetensors", format: Format::Safetensors, is_index: false },
-    Form { name: "model.safetensors.index.json", format: Format::Safetensors, is_index: true },
-    Form { name: "open_clip_model.safetensors", format: Format::Safetensors, is_index: false },
-    Form { name: "pytorch_model.bin", format: Format::Pickle, is_index: false },
-    Form { name: "pytorch_model.bin.index.json", format: Format::Pickle, is_index: true },
-    Form { name: "open_clip_pytorch_model.bin", format: Format::Pickle, is_index: false },
-];
-
-fn form_of(folder: &Path) -> Option<&'static Form> {
-    FORMS.iter().find(|form| folder.join(form.name).exists())
+fn form_of(folder: &Path) -> Option<&'static WeightForm> {
+    WEIGHT_FORMS.iter().find(|form| folder.join(form.name).exists())
 }
 
 /// The file that [`read_tensors`] begins with, if it is one of pickles.
 pub fn pickled(folder: &Path) -> Option<&'static str> {
-    form_of(folder).filter(|form| form.format == Format::Pickle).map(|form| form.name)
+    form_of(folder).filter(|form| form.format == WeightFormat::Pickle).map(|form| form.name)
 }
 
 /// Every tensor of real numbers in the folder's weights, as f32: of `model.safetensors`, or of the shards that its
@@ -66,11 +45,10 @@ pub fn read_tensors(folder: &Path) -> anyhow::Result<BTreeMap<String, Tensor>> {
 /// The class of transformers that the folder's `config.json` names.
 fn class_name(folder: &Path) -> String {
     let config = read_config(folder).ok();
-    let named = config.as_ref().and_then(|config| config.pointer("/architectures/0")).and_then(Value::as_str);
-    named.unwrap_or("AutoModel").to_owned()
+    config.as_ref().and_then(hf_fields::class_name).unwrap_or("AutoModel").to_owned()
 }
 
-fn read_shards(folder: &Path, index: &Path, format: Format) -> anyhow::Result<BTreeMap<String, Tensor>> {
+fn read_shards(folder: &Path, index: &Path, format: WeightFormat) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let parsed = read_json_of(index, MAX_TABLE_BYTES)?;
     let map = parsed.get("weight_map").and_then(Value::as_object);
     let map = map.with_context(|| format!("{} has no weight_map", index.display()))?;
@@ -89,10 +67,10 @@ fn read_shards(folder: &Path, index: &Path, format: Format) -> anyhow::Result<BT
     Ok(tensors)
 }
 
-fn read_file(folder: &Path, path: &Path, format: Format) -> anyhow::Result<BTreeMap<String, Tensor>> {
+fn read_file(folder: &Path, path: &Path, format: WeightFormat) -> anyhow::Result<BTreeMap<String, Tensor>> {
     match format {
-        Format::Safetensors => read_safetensors(path),
-        Format::Pickle => read_pickle(path)
+        WeightFormat::Safetensors => read_safetensors(path),
+        WeightFormat::Pickle => read_pickle(path)
             .with_context(|| format!("cannot use the pickle {}", path.display()))
             .hint(|| way_out(folder)),
     }

@@ -5,6 +5,11 @@ use serde_json::Value;
 
 use crate::model::layers::HiddenActivation;
 
+/// The class of transformers that a config names, the first of several.
+pub fn class_name(config: &Value) -> Option<&str> {
+    config.pointer("/architectures/0").and_then(Value::as_str)
+}
+
 /// A whole number.
 ///
 /// # Errors

@@ -92,6 +92,20 @@ impl CaptioningModel {
         Prompt::new(text, &self.tokenizer, self.shape.decoder.num_positions())
     }
 
+    /// How other programs write captions that continue the prompt of the run: both together fit into the positions,
+    /// which they do not see to.
+    ///
+    /// # Errors
+    /// A prompt that the tokenizer cannot encode.
+    pub fn decoding_elsewhere(&self) -> Result<DecodingConfig> {
+        let num_positions = self.shape.decoder.num_positions();
+        let num_free = num_positions.saturating_sub(self.prompt(None)?.tokens.len()).max(1);
+        let DecodingConfig { min_new_tokens, max_new_tokens, .. } = self.decoding;
+        let max_new_tokens = max_new_tokens.unwrap_or(num_positions).min(num_free);
+        let min_new_tokens = min_new_tokens.min(max_new_tokens - 1);
+        Ok(DecodingConfig { min_new_tokens, max_new_tokens: Some(max_new_tokens), ..self.decoding.clone() })
+    }
+
     fn from_folder(folder: &Path, device: &Device) -> Result<Self> {
         let found = read_captioner(folder, None)?;
         let defaults = GenerationDefaults::read(folder, &read_config(folder)?)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::config::{LoraConfig, ModelConfig};
 use crate::hf::adapter::{self, Adapter};
 use crate::hf::export::{self, Export};
 use crate::hf::layouts;
@@ -23,8 +24,9 @@ pub fn write(model: &CaptioningModel, folder: &Path, card: &Card) -> Result<&'st
 /// Writes the folder of the model that an adapter belongs to, with all of it that was trained but the adapter.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write`]; a model without adapter.
 pub fn write_base(model: &CaptioningModel, folder: &Path, card: &Card) -> Result<&'static str> {
+    adapter_of(model)?;
     write_model(model, folder, card, false)
 }
 
@@ -33,11 +35,8 @@ pub fn write_base(model: &CaptioningModel, folder: &Path, card: &Card) -> Result
 /// # Errors
 /// As [`write`]; a model without adapter.
 pub fn write_adapter(model: &CaptioningModel, folder: &Path) -> Result<()> {
-    let CaptioningModel { shape, parameters, training, .. } = model;
-    let config = training.as_ref().map(|training| &training.config.model);
-    let Some((config, lora)) = config.and_then(|config| Some((config, config.lora.as_ref()?))) else {
-        return Err(usage_error("the model has no adapter", "export it whole, without --lora"));
-    };
+    let CaptioningModel { shape, parameters, .. } = model;
+    let (config, lora) = adapter_of(model)?;
     let is_unchanged = parameters
         .iter()
         .all(|(_, parameter)| parameter.in_base || !parameter.role.used || parameter.role.kind == Kind::Adapter);
@@ -45,11 +44,20 @@ pub fn write_adapter(model: &CaptioningModel, folder: &Path) -> Result<()> {
     adapter::write(Adapter { shape, parameters, lora, base }, folder)
 }
 
+/// How the model's adapter was made.
+fn adapter_of(model: &CaptioningModel) -> Result<(&ModelConfig, &LoraConfig)> {
+    let config = model.training.as_ref().map(|training| &training.config.model);
+    config
+        .and_then(|config| Some((config, config.lora.as_ref()?)))
+        .ok_or_else(|| usage_error("the model has no adapter", "export it whole, without --lora"))
+}
+
 fn write_model(model: &CaptioningModel, folder: &Path, card: &Card, merged: bool) -> Result<&'static str> {
     let layout = layouts::of_shape(&model.shape)?;
-    let CaptioningModel { shape, parameters, tokenizer, processor, decoding, .. } = model;
+    let CaptioningModel { shape, parameters, tokenizer, processor, .. } = model;
     let parameters = &parameters.without_adapter(merged)?;
-    let card = model_card::render(model, layout, card);
+    let decoding = &model.decoding_elsewhere()?;
+    let card = model_card::render(model, layout, decoding, card);
     export::write(Export { layout, shape, parameters, tokenizer, processor, decoding, card: &card }, folder)?;
     Ok(layout.class)
 }

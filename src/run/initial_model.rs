@@ -15,7 +15,7 @@ use crate::data::split::SplitIndices;
 use crate::hf::companions::{read_processor, read_tokenizer};
 use crate::hf::folder::read_config;
 use crate::hf::generation_config::GenerationDefaults;
-use crate::hf::notes::{UNFIT_HINT, new_note, pickle_note, smoothing_note, unused_note};
+use crate::hf::notes::{UNFIT_HINT, dropout_note, new_note, pickle_note, smoothing_note, unused_note};
 use crate::hf::read::{image_size_for, read_captioner, read_decoder, read_encoder, read_encoder_config};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER};
 use crate::model::decoders::DecoderConfig;
@@ -43,6 +43,11 @@ pub struct ModelFolders {
 impl ModelFolders {
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.captioner, &self.encoder, &self.decoder].into_iter().flatten()
+    }
+
+    /// Those of the captioner, the encoder and the decoder.
+    pub fn all_mut(&mut self) -> [&mut Option<PathBuf>; 3] {
+        [&mut self.captioner, &mut self.encoder, &mut self.decoder]
     }
 
     /// The folders for a text.
@@ -115,6 +120,8 @@ impl InitialModel {
             None => in_parts(config, folders, dataset, split)?,
         };
         let Parts { encoder, decoder, processor, tokenizer, config, tensors, mut notes } = parts;
+        // It goes into the checkpoints, which are read as strictly as the user's own.
+        config::check(&config)?;
         let shape = CaptionerShape { encoder, decoder };
         check_shape(&shape, &config)?;
         let specs = shape.parameter_specs()?;
@@ -172,6 +179,7 @@ fn whole(config: RunConfig, folder: &Path) -> Result<Parts> {
     let CaptionerShape { encoder, decoder } = found.config;
     let processor = read_processor(folder, &encoder, &mut notes)?;
     let (config, decoder, tokenizer) = settle_decoder(config, decoder, folder)?;
+    notes.extend(dropout_note(folder, &decoder));
     Ok(Parts { encoder, decoder, processor, tokenizer, config, tensors: found.tensors, notes })
 }
 
@@ -197,7 +205,9 @@ fn in_parts(config: RunConfig, folders: &ModelFolders, dataset: &Dataset, split:
             notes.extend(unused_note(folder, &found.unused));
             let decoder = found.config.clone();
             tensors.extend(found.into_part(DECODER));
-            settle_decoder(config, decoder, folder)?
+            let settled = settle_decoder(config, decoder, folder)?;
+            notes.extend(dropout_note(folder, &settled.1));
+            settled
         }
         None => {
             let tokenizer = make_tokenizer(&config, dataset, split)?;

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::config::{self, RunConfig};
+use crate::config::{self, DecodingConfig, RunConfig};
 use crate::hf::layouts::Layout;
 use crate::run::captioning_model::CaptioningModel;
 use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::markdown::plain as plain_markdown;
 use crate::run::report::{read_scores, sample_captions};
 use crate::run::run_directory::RunDirectory;
-use base::visible;
+use base::{quoting, visible};
 use report::SplitScores;
 
 const FRONT_MATTER: &str = "---
@@ -25,7 +25,7 @@ tags:
 const WITHOUT_PYTHON: &str = "or, without Python:
 
 ```sh
-caption-train caption --checkpoint FOLDER_OR_ID picture.jpg
+caption-train caption --checkpoint FOLDER_OR_ID OPTIONS picture.jpg
 ```
 ";
 
@@ -55,8 +55,8 @@ impl Card {
     }
 }
 
-/// The card of `model`.
-pub fn render(model: &CaptioningModel, layout: &Layout, card: &Card) -> String {
+/// The card of `model`, which writes captions as `decoding` says.
+pub fn render(model: &CaptioningModel, layout: &Layout, decoding: &DecodingConfig, card: &Card) -> String {
     let title = plain_markdown(&card.title);
     let (encoder, decoder) = (&model.shape.encoder, &model.shape.decoder);
     let base = model.training.as_ref().map(base_models).unwrap_or_default();
@@ -75,23 +75,31 @@ pub fn render(model: &CaptioningModel, layout: &Layout, card: &Card) -> String {
         decoder.num_layers(),
         decoder.num_heads(),
         decoder.vocab_size(),
-        model.decoding.max_new_tokens.unwrap_or(decoder.num_positions())
+        decoding.max_new_tokens.unwrap_or(decoder.num_positions())
     );
-    let prompt = model.prompt_of_run().map_or_else(String::new, |prompt| {
-        format!(
-            "\nIts captions continue the prompt \"{}\": give `generate` the ids of the start token and the prompt as \
-             `decoder_input_ids`, or `caption-train caption` the option `--prompt`.\n",
-            plain_markdown(prompt)
-        )
+    let prompt = model.prompt_of_run().map(str::trim).filter(|prompt| !prompt.is_empty());
+    let continued = prompt.map_or_else(String::new, |prompt| {
+        format!("\nIts captions continue the prompt \"{}\": {}.\n", plain_markdown(prompt), layout.prompt_way)
     });
     let training = model.training.as_ref().map(training_section).unwrap_or_default();
     let dataset = model.training.as_ref().and_then(|training| training.config.data.dataset.as_deref());
     let index = model_index(card, dataset.unwrap_or("a data set of its own"));
     let scores = scores_section(card);
-    let usage = format!("## Use\n\n```python\n{}```\n\n{WITHOUT_PYTHON}", layout.python);
-    let body = format!("# {title}\n\n{architecture}{prompt}\n{usage}{scores}{training}");
+    let body = format!("# {title}\n\n{architecture}{continued}\n{}{scores}{training}", usage(layout, prompt));
     let front_matter = FRONT_MATTER.replace("LAYOUT", layout.model_type);
     format!("{front_matter}{base_key}{index}---\n\n{}", visible::lines(&body))
+}
+
+/// How a picture is captioned, after the prompt of the run.
+fn usage(layout: &Layout, prompt: Option<&str>) -> String {
+    let (python, without) = match prompt {
+        None => (layout.python.to_owned(), WITHOUT_PYTHON.replace("OPTIONS ", "")),
+        Some(prompt) => (
+            layout.python_with_prompt.replace("PROMPT", &quoting::python_string(Path::new(prompt))),
+            WITHOUT_PYTHON.replace("OPTIONS", &format!("--prompt {}", quoting::shell_word(prompt))),
+        ),
+    };
+    format!("## Use\n\n```python\n{python}```\n\n{without}")
 }
 
 /// The scores as the Hub reads them.

@@ -86,6 +86,7 @@ pub(crate) fn shape_with_bert(is_blip: bool, tied: bool) -> CaptionerShape {
         type_vocab_size: if is_blip { 0 } else { 2 },
         hidden_act: HiddenActivation::Gelu,
         dropout: 0.0,
+        attention_dropout: None,
         layer_norm_eps: 1e-12,
         initializer_range: 0.02,
         tie_word_embeddings: tied,

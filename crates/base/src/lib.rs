@@ -35,4 +35,5 @@ pub mod system_usage;
 pub mod terminal;
 pub mod threads;
 pub mod visible;
+pub mod weight_forms;
 pub mod worker_pools;

@@ -257,7 +257,7 @@ fn check_extras(sentence: SentenceEntry, place: impl Fn() -> String) -> anyhow::
     let weight = sentence.weight.map_or_else(|| Some(Weight::default()), Weight::new);
     let Some(weight) = weight else {
         let found = sentence.weight.unwrap_or_default();
-        let message = format!("the weight of {} is {found}: expected a number of at least 0", place());
+        let message = format!("the weight of {} is {found}: expected {}", place(), Weight::EXPECTED);
         return Err(failure(message, "correct that weight, or prepare the data again"));
     };
     Ok(CaptionExtras { prompt, weight })
@@ -372,6 +372,7 @@ mod tests {
         let long = format!(r#""prompt":"{}""#, "x".repeat(10_001));
         for (extras, expected) in [
             (r#""weight":-0.5"#, "the weight of caption 1 of image a.jpg is -0.5"),
+            (r#""weight":1e39"#, "the weight of caption 1 of image a.jpg is 1"),
             (r#""weight":"2""#, "line 1 column"),
             (r#""prompt":3"#, "expected a string"),
             (&long, "the prompt of caption 1 of image a.jpg has 10001 characters"),

@@ -90,10 +90,10 @@ impl<'a> Source<'a> {
         Ok(Self { place, offline: settings.offline, is_cut_off: Cell::new(false), cached_commit, cache, http })
     }
 
-    /// The commit of all files; `name` is a file that it must have.
+    /// The commit of all files; one of `names` is a file that it must have, most likely the first.
     ///
     /// If the Hub cannot be reached or does not answer, the last known commit of the revision, if there is one.
-    pub(super) fn commit(&self, name: &str) -> anyhow::Result<String> {
+    pub(super) fn commit(&self, names: &[&str]) -> anyhow::Result<String> {
         let Repository { kind, revision, id, .. } = self.place.repository;
         if is_commit(revision) {
             return Ok(revision.to_owned());
@@ -104,7 +104,10 @@ impl<'a> Source<'a> {
         }
         let (subject, found) = match kind {
             // Mirrors of models often have only the addresses of files.
-            RepositoryKind::Model => (Subject::File { name, revision }, self.http.commit_of_file(revision, name)),
+            RepositoryKind::Model => {
+                let name = names.first().copied().unwrap_or_default();
+                (Subject::File { name, revision }, self.commit_of_files(revision, names))
+            }
             RepositoryKind::Dataset => (Subject::Revision, self.http.commit(revision)),
         };
         match (found, &self.cached_commit) {
@@ -116,6 +119,20 @@ impl<'a> Source<'a> {
             }
             (Err(failure), _) => Err(self.place.explain(subject, failure.into())),
         }
+    }
+
+    /// The commit of the first of the files that is there; the failure is about the first one.
+    fn commit_of_files(&self, revision: &str, names: &[&str]) -> Result<String, Failure> {
+        let mut first = None;
+        for name in names {
+            match self.http.commit_of_file(revision, name) {
+                Err(Failure::Refused(refusal)) if refusal.is_about_a_file() => {
+                    first.get_or_insert(Failure::Refused(refusal));
+                }
+                found => return found,
+            }
+        }
+        first.map_or_else(|| self.http.commit_of_file(revision, ""), Err)
     }
 
     /// The state of a file that the repository must have.

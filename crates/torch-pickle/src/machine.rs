@@ -20,7 +20,7 @@ const MAX_OBJECTS: usize = 1 << 20;
 const MAX_VALUES: usize = 1 << 20;
 /// Dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 8;
-/// Characters of a name that are shown.
+/// Bytes of a storage's name, which torch numbers, and characters of another name that are shown.
 const MAX_NAME: usize = 100;
 
 /// A place in the list of objects.
@@ -31,6 +31,17 @@ pub(crate) type ObjectId = usize;
 pub(crate) struct Text {
     start: usize,
     end: usize,
+}
+
+impl Text {
+    fn length(self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether it is this text. A pickle may recall a long one a million times: only equal lengths are compared.
+    fn is(self, pickle: &[u8], expected: &str) -> bool {
+        pickle.get(self.start..self.end) == Some(expected.as_bytes())
+    }
 }
 
 /// A function or class that may be named.
@@ -103,6 +114,11 @@ impl<'a> Made<'a> {
             Value::Text(text) => text_of(self.pickle, text),
             _ => None,
         }
+    }
+
+    /// Whether a value is this text, in time that does not depend on the value.
+    pub(crate) fn is_text(&self, value: Value, expected: &str) -> bool {
+        matches!(value, Value::Text(text) if text.is(self.pickle, expected))
     }
 }
 
@@ -489,7 +505,13 @@ impl<'a> Machine<'a> {
         else {
             bail!("a persistent id is not that of a storage");
         };
-        ensure!(text_of(self.pickle, kind) == Some("storage"), "a persistent id is not that of a storage");
+        ensure!(kind.is(self.pickle, "storage"), "a persistent id is not that of a storage");
+        // Every tensor of the storage has a copy of it.
+        let length_of_key = key.length();
+        ensure!(
+            length_of_key <= MAX_NAME,
+            "the name of a storage has {length_of_key} bytes, expected at most {MAX_NAME}"
+        );
         Ok(Object::Storage { key, element, length: whole(length, "number of elements")? })
     }
 

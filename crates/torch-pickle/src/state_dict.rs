@@ -13,18 +13,15 @@ const WRAPPERS: [&str; 2] = ["model", "state_dict"];
 /// Characters of a name that are shown.
 const MAX_NAME: usize = 100;
 
-/// The tensors of a pickle: of its dictionary, or of the one under `model` or `state_dict` in it.
+/// The tensors of a pickle: of the dictionary under `model` or `state_dict` in its own, whatever tensors a training
+/// script put beside it, else of its own.
 pub(crate) fn tensors(pickle: &[u8]) -> anyhow::Result<BTreeMap<String, View>> {
     let made = machine::run(pickle)?;
     let entries = entries(&made, made.result).context("it holds no dictionary of tensors")?;
-    let found = named(&made, entries)?;
-    if !found.is_empty() {
-        return Ok(found);
-    }
     // Each is looked at once, however often a file names it.
     let mut wrapped = Vec::new();
     for wrapper in WRAPPERS {
-        let mut named_so = entries.iter().filter(|&&(key, _)| made.text(key) == Some(wrapper));
+        let mut named_so = entries.iter().filter(|&&(key, _)| made.is_text(key, wrapper));
         let Some(&(_, value)) = named_so.next() else { continue };
         ensure!(named_so.next().is_none(), "two entries have the name {wrapper}");
         if let Some(inner) = self::entries(&made, value) {
@@ -34,7 +31,11 @@ pub(crate) fn tensors(pickle: &[u8]) -> anyhow::Result<BTreeMap<String, View>> {
     match (wrapped.pop(), wrapped.pop()) {
         (Some(tensors), None) => Ok(tensors),
         (Some(_), Some(_)) => bail!("it has weights under each of {}", WRAPPERS.join(" and ")),
-        (None, _) => bail!("its dictionary has no tensors, nor has one under {}", WRAPPERS.join(" or ")),
+        (None, _) => {
+            let found = named(&made, entries)?;
+            ensure!(!found.is_empty(), "its dictionary has no tensors, nor has one under {}", WRAPPERS.join(" or "));
+            Ok(found)
+        }
     }
 }
 

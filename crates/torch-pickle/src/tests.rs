@@ -204,6 +204,37 @@ fn weights_under_model_or_state_dict_are_read_unless_both_are_there() {
 }
 
 #[test]
+fn weights_under_a_wrapper_come_before_a_tensor_beside_it() {
+    let beside = [b"X\x05\0\0\0epoch".as_slice(), &sound()].concat();
+    let inner = [b"X\x0a\0\0\0state_dict}X\x01\0\0\0a".as_slice(), &sound(), b"s"].concat();
+    for entries in [[beside.clone(), inner.clone()], [inner, beside]] {
+        let found = open(&[b"\x80\x02}(".to_vec(), entries.concat(), b"u.".to_vec()].concat()).unwrap();
+        assert_eq!(found.tensors().keys().collect::<Vec<_>>(), ["a"]);
+    }
+}
+
+/// A text of a megabyte, which the memo keeps as number 0.
+fn long_text() -> Vec<u8> {
+    [b"X\0\0\x10\0".as_slice(), &b"k".repeat(1 << 20), b"q\0"].concat()
+}
+
+#[test]
+fn a_storage_with_a_long_name_is_refused_and_not_copied_into_each_tensor() {
+    let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nh\0X\x03\0\0\0cpuK\x04tQ";
+    assert_refused(
+        &[b"\x80\x02".to_vec(), long_text(), storage.to_vec()].concat(),
+        "the name of a storage has 1048576 bytes, expected at most 100",
+    );
+}
+
+/// Read letter by letter each time, they would take minutes.
+#[test]
+fn a_long_text_that_is_recalled_often_is_read_once() {
+    let keys = [b"\x80\x02".to_vec(), long_text(), b"}(".to_vec(), b"h\0N".repeat(500_000), b"u.".to_vec()].concat();
+    assert_refused(&keys, "no tensors");
+}
+
+#[test]
 fn nesting_memos_and_numbers_without_an_end_are_refused_or_cost_nothing() {
     // A tuple in a tuple in a tuple, and a list that contains itself.
     let nested = [b"\x80\x02)".as_slice(), &b"\x85".repeat(900_000), b"."].concat();

@@ -14,6 +14,20 @@ use crate::model::encoders::EncoderConfig;
 /// What `BlipTextConfig` has where `text_config` names no ids: `[DEC]`, `[SEP]` and `[PAD]`.
 const DEFAULT_IDS: TokenIds = TokenIds { start: 30_522, end: 102, pad: Some(0) };
 
+/// With a prompt, the processor puts it between a first and a last token; `generate` makes the first that of captions
+/// and drops the last.
+const PYTHON_WITH_PROMPT: &str = r#"from PIL import Image
+from transformers import BlipForConditionalGeneration, BlipProcessor
+
+folder = "FOLDER_OR_ID"
+model = BlipForConditionalGeneration.from_pretrained(folder)
+processor = BlipProcessor.from_pretrained(folder)
+
+inputs = processor(images=Image.open("picture.jpg").convert("RGB"), text=PROMPT, return_tensors="pt")
+tokens = model.generate(**inputs, generation_config=model.generation_config)[0]
+print(processor.decode(tokens, skip_special_tokens=True))
+"#;
+
 /// `generate` of a BLIP does not look into `generation_config.json` by itself.
 const PYTHON: &str = r#"from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
@@ -31,6 +45,10 @@ pub(super) const LAYOUT: Layout = Layout {
     model_type: "blip",
     class: "BlipForConditionalGeneration",
     python: PYTHON,
+    python_with_prompt: PYTHON_WITH_PROMPT,
+    prompt_way: "the processor takes the prompt as `text`",
+    has_rivals: true,
+    rival_parts: &["text_encoder."],
     prefixes: &[("vision_model", ENCODER), ("text_decoder", DECODER)],
     encoder: EncoderConfig::from_hf,
     decoder: |config| Ok(DecoderConfig::Bert(BertConfig::from_blip(config)?)),
@@ -40,6 +58,7 @@ pub(super) const LAYOUT: Layout = Layout {
     takes,
     config,
     exported: |_, tensors| Ok(tensors),
+    modules: |shape, layer| Ok(vec![shape.module_path(layer)]),
 };
 
 /// As `generate` has them: a caption begins with `bos_token_id` and ends with `sep_token_id`. No `eos_token_id`, be it

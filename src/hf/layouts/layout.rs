@@ -10,6 +10,7 @@ use crate::hf::token_ids::TokenIds;
 use crate::model::captioner::CaptionerShape;
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::EncoderConfig;
+use crate::model::hf_fields::{class_name, model_type};
 
 /// Tensors by name.
 pub(super) type Tensors = BTreeMap<String, Tensor>;
@@ -21,6 +22,14 @@ pub struct Layout {
     pub class: &'static str,
     /// How a picture is captioned in Python with the folder `FOLDER_OR_ID`.
     pub python: &'static str,
+    /// The same with the prompt `PROMPT`, a Python string.
+    pub python_with_prompt: &'static str,
+    /// How transformers takes a prompt, as a part of a sentence.
+    pub prompt_way: &'static str,
+    /// Whether there are models of other kinds with the same `model_type`, which only the class tells apart.
+    pub(super) has_rivals: bool,
+    /// What the names of tensors begin with that only those have.
+    pub(super) rival_parts: &'static [&'static str],
     /// What the names of tensors begin with in a file, and in the model.
     pub(super) prefixes: &'static [(&'static str, &'static str)],
     /// The config of the encoder, out of `config.json`.
@@ -39,9 +48,22 @@ pub struct Layout {
     pub(super) config: fn(&CaptionerShape, TokenIds) -> Value,
     /// Changes what differs in a file from what is in memory, beside the prefixes; the names are those of the model.
     pub(super) exported: fn(&CaptionerShape, Tensors) -> Result<Tensors>,
+    /// The paths of the layers in the memory of transformers that a layer is, before the prefixes.
+    pub(super) modules: fn(&CaptionerShape, &str) -> Result<Vec<String>>,
 }
 
 impl Layout {
+    /// Whether a `config.json` is of this layout.
+    pub(super) fn describes(&self, config: &Value) -> bool {
+        let is_of_class = || class_name(config).is_none_or(|class| class.ends_with(self.class));
+        model_type(config) == self.model_type && (!self.has_rivals || is_of_class())
+    }
+
+    /// The first tensor that only a model of another kind has.
+    pub fn rival_part<'a>(&self, mut names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+        names.find(|name| self.rival_parts.iter().any(|part| name.starts_with(part)))
+    }
+
     /// The config of the encoder.
     ///
     /// # Errors
@@ -95,12 +117,13 @@ impl Layout {
         renamed.collect()
     }
 
-    /// The path of a layer of a model in the memory of transformers, by its own name.
+    /// The path of a layer of a model in the memory of transformers, by its own name; of one that makes query, key and
+    /// value the paths of the three where they are apart there.
     ///
     /// # Errors
     /// A layer of no part.
-    pub fn module_path(&self, shape: &CaptionerShape, layer: &str) -> Result<String> {
-        self.with_prefix(&shape.module_path(layer))
+    pub fn module_paths(&self, shape: &CaptionerShape, layer: &str) -> Result<Vec<String>> {
+        (self.modules)(shape, layer)?.iter().map(|module| self.with_prefix(module)).collect()
     }
 
     fn with_prefix(&self, name: &str) -> Result<String> {

@@ -10,7 +10,6 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::model::captioner::CaptionerShape;
-use crate::model::hf_fields::model_type;
 use base::error::failure;
 
 pub use layout::Layout;
@@ -18,9 +17,9 @@ pub use layout::Layout;
 /// A model that fits several has the form of the first.
 static LAYOUTS: [&Layout; 2] = [&blip::LAYOUT, &vision_encoder_decoder::LAYOUT];
 
-/// The layout of a `config.json`; `None` if it is not that of a captioner.
+/// The layout of a `config.json`; `None` if it is not that of a captioner, as a BLIP for questions is none.
 pub fn of_config(config: &Value) -> Option<&'static Layout> {
-    LAYOUTS.into_iter().find(|layout| layout.model_type == model_type(config))
+    LAYOUTS.into_iter().find(|layout| layout.describes(config))
 }
 
 /// The layout in which a model is exported.
@@ -43,4 +42,9 @@ pub fn of_shape(shape: &CaptionerShape) -> Result<&'static Layout> {
 /// The `model_type`s of captioners, for messages.
 pub fn known() -> String {
     LAYOUTS.map(|layout| format!("{:?}", layout.model_type)).join(" or ")
+}
+
+/// Their classes, for messages.
+pub fn classes() -> String {
+    LAYOUTS.map(|layout| layout.class).join(" or ")
 }

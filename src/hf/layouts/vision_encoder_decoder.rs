@@ -12,7 +12,7 @@ use crate::hf::token_ids::{TokenIds, first_named};
 use crate::model::captioner::{CaptionerShape, DECODER, ENCODER, PROJECTION};
 use crate::model::decoders::DecoderConfig;
 use crate::model::encoders::EncoderConfig;
-use crate::model::encoders::vit::VitConfig;
+use crate::model::encoders::blip::BlipVisionConfig;
 
 const PYTHON: &str = r#"from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
@@ -26,10 +26,29 @@ pixel_values = processor(Image.open("picture.jpg").convert("RGB"), return_tensor
 print(tokenizer.decode(model.generate(pixel_values)[0], skip_special_tokens=True))
 "#;
 
+const PYTHON_WITH_PROMPT: &str = r#"import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
+
+folder = "FOLDER_OR_ID"
+model = VisionEncoderDecoderModel.from_pretrained(folder)
+processor = AutoImageProcessor.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+
+pixel_values = processor(Image.open("picture.jpg").convert("RGB"), return_tensors="pt").pixel_values
+prompt = tokenizer(PROMPT, add_special_tokens=False).input_ids
+start = torch.tensor([[model.generation_config.decoder_start_token_id, *prompt]])
+print(tokenizer.decode(model.generate(pixel_values, decoder_input_ids=start)[0], skip_special_tokens=True))
+"#;
+
 pub(super) const LAYOUT: Layout = Layout {
     model_type: "vision-encoder-decoder",
     class: "VisionEncoderDecoderModel",
     python: PYTHON,
+    python_with_prompt: PYTHON_WITH_PROMPT,
+    prompt_way: "`generate` takes the ids of the start token and of the prompt as `decoder_input_ids`",
+    has_rivals: false,
+    rival_parts: &[],
     prefixes: &[(ENCODER, ENCODER), (DECODER, DECODER), (PROJECTION, PROJECTION)],
     encoder: |config| EncoderConfig::from_hf(config.get("encoder").context("config.json has no encoder")?),
     decoder: |config| DecoderConfig::from_hf(config.get("decoder").context("config.json has no decoder")?),
@@ -40,6 +59,7 @@ pub(super) const LAYOUT: Layout = Layout {
     takes: |shape| !matches!(&shape.decoder, DecoderConfig::Bert(bert) if bert.is_blip()),
     config,
     exported,
+    modules,
 };
 
 fn config(shape: &CaptionerShape, ids: TokenIds) -> Value {
@@ -59,74 +79,39 @@ fn config(shape: &CaptionerShape, ids: TokenIds) -> Value {
 
 /// The encoder as transformers finds it by its type. It finds BLIP's in a whole BLIP only, but its arithmetic is a ViT's.
 fn as_exported(encoder: &EncoderConfig) -> Cow<'_, EncoderConfig> {
-    let EncoderConfig::BlipVision(blip) = encoder else { return Cow::Borrowed(encoder) };
-    Cow::Owned(EncoderConfig::Vit(VitConfig {
-        image_size: blip.image_size,
-        patch_size: blip.patch_size,
-        hidden_size: blip.hidden_size,
-        num_hidden_layers: blip.num_hidden_layers,
-        num_attention_heads: blip.num_attention_heads,
-        intermediate_size: blip.intermediate_size,
-        hidden_act: blip.hidden_act,
-        layer_norm_eps: blip.layer_norm_eps,
-        initializer_range: blip.initializer_range,
-        qkv_bias: true,
-        pooler: false,
-    }))
+    match encoder {
+        EncoderConfig::BlipVision(blip) => Cow::Owned(EncoderConfig::Vit(blip.as_vit())),
+        other => Cow::Borrowed(other),
+    }
 }
 
 fn exported(shape: &CaptionerShape, tensors: Tensors) -> Result<Tensors> {
     if !matches!(shape.encoder, EncoderConfig::BlipVision(_)) {
         return Ok(tensors);
     }
-    let mut renamed = Tensors::new();
+    let (mut all, mut encoder) = (Tensors::new(), Tensors::new());
     for (name, tensor) in tensors {
         match name.strip_prefix(ENCODER).and_then(|inner| inner.strip_prefix('.')) {
-            Some(inner) => renamed.extend(
-                vit_entries(inner, tensor)?.into_iter().map(|(name, tensor)| (format!("{ENCODER}.{name}"), tensor)),
-            ),
-            None => drop(renamed.insert(name, tensor)),
+            Some(inner) => drop(encoder.insert(inner.to_owned(), tensor)),
+            None => drop(all.insert(name, tensor)),
         }
     }
-    for (name, shape) in as_exported(&shape.encoder).exported_zeros() {
-        renamed.insert(format!("{ENCODER}.{name}"), Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+    let vit = as_exported(&shape.encoder);
+    let mut encoder = BlipVisionConfig::vit_tensors(encoder)?;
+    for (name, shape) in vit.exported_zeros() {
+        encoder.insert(name.to_owned(), Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
     }
-    Ok(renamed)
+    all.extend(encoder.into_iter().map(|(name, tensor)| (format!("{ENCODER}.{name}"), tensor)));
+    Ok(all)
 }
 
-/// A tensor of BLIP's image encoder as those of a ViT: query, key and value are apart there.
-fn vit_entries(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
-    const OUTSIDE: [(&str, &str); 4] = [
-        ("embeddings.class_embedding", "embeddings.cls_token"),
-        ("embeddings.position_embedding", "embeddings.position_embeddings"),
-        ("embeddings.patch_embedding.", "embeddings.patch_embeddings.projection."),
-        ("post_layernorm.", "layernorm."),
-    ];
-    const INSIDE: [(&str, &str); 5] = [
-        ("layer_norm1.", "layernorm_before."),
-        ("layer_norm2.", "layernorm_after."),
-        ("self_attn.projection.", "attention.output.dense."),
-        ("mlp.fc1.", "intermediate.dense."),
-        ("mlp.fc2.", "output.dense."),
-    ];
-    let renamed = |table: &[(&str, &str)], name: &str| {
-        table.iter().find_map(|(blip, vit)| Some(format!("{vit}{}", name.strip_prefix(blip)?)))
-    };
-    if let Some(name) = renamed(&OUTSIDE, name) {
-        return Ok(vec![(name, tensor)]);
+/// Layers of BLIP's image encoder are those of a ViT, as it is exported.
+fn modules(shape: &CaptionerShape, layer: &str) -> Result<Vec<String>> {
+    match (&shape.encoder, layer.split_once('.')) {
+        (EncoderConfig::BlipVision(_), Some((ENCODER, inner))) => {
+            let (vit, layers) = (as_exported(&shape.encoder), BlipVisionConfig::vit_layers(inner)?);
+            Ok(layers.iter().map(|layer| format!("{ENCODER}.{}", vit.module_path(layer))).collect())
+        }
+        _ => Ok(vec![shape.module_path(layer)]),
     }
-    let (layer, inner) = name
-        .strip_prefix("encoder.layers.")
-        .and_then(|rest| rest.split_once('.'))
-        .with_context(|| format!("{ENCODER}.{name} has no place in a ViT"))?;
-    if let Some(kind) = inner.strip_prefix("self_attn.qkv.") {
-        let thirds = tensor.chunk(3, 0)?.into_iter().zip(["query", "key", "value"]);
-        return thirds
-            .map(|(third, part)| {
-                Ok((format!("encoder.layer.{layer}.attention.attention.{part}.{kind}"), third.contiguous()?))
-            })
-            .collect();
-    }
-    let inner = renamed(&INSIDE, inner).with_context(|| format!("{ENCODER}.{name} has no place in a ViT"))?;
-    Ok(vec![(format!("encoder.layer.{layer}.{inner}"), tensor)])
 }

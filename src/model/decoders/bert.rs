@@ -60,6 +60,9 @@ pub struct BertConfig {
     pub hidden_act: HiddenActivation,
     /// Dropout while training, of states and of attention.
     pub dropout: f64,
+    /// The dropout of attention that the model's folder names, where it is another: written back, and not followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_dropout: Option<f64>,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
     /// Standard deviation of the first weights.
@@ -103,6 +106,9 @@ impl BertConfig {
         if !is_blip && type_vocab_size == 0 {
             return Err(failure("type_vocab_size is 0; a BERT has at least one token type", "write 1 or more"));
         }
+        let default_dropout = if is_blip { 0.0 } else { 0.1 };
+        let dropout = real_number(config, "hidden_dropout_prob", default_dropout)?;
+        let attention_dropout = real_number(config, "attention_probs_dropout_prob", default_dropout)?;
         let found = Self {
             vocab_size: whole_number(config, "vocab_size", if is_blip { 30_524 } else { 30_522 })?,
             hidden_size,
@@ -113,7 +119,8 @@ impl BertConfig {
             num_positions: whole_number(config, "max_position_embeddings", 512)?,
             type_vocab_size,
             hidden_act: activation(config, "hidden_act", HiddenActivation::Gelu)?,
-            dropout: real_number(config, "hidden_dropout_prob", if is_blip { 0.0 } else { 0.1 })?,
+            dropout,
+            attention_dropout: Some(attention_dropout).filter(|&of_attention| of_attention != dropout),
             layer_norm_eps: real_number(config, "layer_norm_eps", 1e-12)?,
             initializer_range: real_number(config, "initializer_range", 0.02)?,
             tie_word_embeddings: boolean(config, "tie_word_embeddings", true)?,
@@ -169,7 +176,9 @@ impl DecoderFamily for BertConfig {
     }
 
     fn set_training_options(&mut self, dropout: Option<f64>, initializer_range: Option<f64>) {
-        self.dropout = dropout.unwrap_or(self.dropout);
+        if let Some(dropout) = dropout {
+            (self.dropout, self.attention_dropout) = (dropout, None);
+        }
         self.initializer_range = initializer_range.unwrap_or(self.initializer_range);
     }
 
@@ -190,7 +199,7 @@ impl DecoderFamily for BertConfig {
             "max_position_embeddings": self.num_positions,
             "hidden_act": self.hidden_act,
             "hidden_dropout_prob": self.dropout,
-            "attention_probs_dropout_prob": self.dropout,
+            "attention_probs_dropout_prob": self.attention_dropout.unwrap_or(self.dropout),
             "layer_norm_eps": self.layer_norm_eps,
             "initializer_range": self.initializer_range,
             "tie_word_embeddings": self.tie_word_embeddings,
@@ -575,6 +584,7 @@ mod tests {
             type_vocab_size: 4,
             hidden_act: HiddenActivation::GeluNew,
             dropout: 0.2,
+            attention_dropout: Some(0.3),
             layer_norm_eps: 1e-6,
             initializer_range: 0.03,
             tie_word_embeddings: false,
@@ -584,6 +594,22 @@ mod tests {
             assert_eq!(of(config.to_hf()), config);
             assert_eq!(serde_json::from_value::<BertConfig>(json!(config)).unwrap(), config);
         }
+    }
+
+    #[test]
+    fn a_dropout_of_attention_of_its_own_is_kept_until_another_is_chosen() {
+        let dropouts = json!({ "model_type": "bert", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.4 });
+        let mut bert = of(dropouts);
+        let written = |bert: &BertConfig| {
+            let config = bert.to_hf();
+            ["hidden_dropout_prob", "attention_probs_dropout_prob"].map(|key| config[key].as_f64().unwrap())
+        };
+        assert_eq!((bert.dropout, bert.attention_dropout, written(&bert)), (0.0, Some(0.4), [0.0, 0.4]));
+        bert.set_training_options(None, None);
+        assert_eq!(written(&bert), [0.0, 0.4]);
+        bert.set_training_options(Some(0.2), None);
+        assert_eq!(written(&bert), [0.2, 0.2]);
+        assert_eq!(of(json!({ "model_type": "bert" })).attention_dropout, None);
     }
 
     #[test]

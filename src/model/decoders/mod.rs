@@ -38,6 +38,11 @@ macro_rules! families {
                 }
             }
 
+            /// Whether a `config.json` is that of a decoder of a family.
+            pub fn is_known(config: &Value) -> bool {
+                [$(<$config>::describes(config)),*].contains(&true)
+            }
+
             /// The decoder that a `config.json` describes.
             ///
             /// # Errors

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
 use crate::model::encoders::family::{EncoderFamily, ImageEncoder, VisionSizes};
+use crate::model::encoders::names::{Names, Spelling};
 use crate::model::encoders::vision_block::{BlockNames, BlockShape, check_channels};
 use crate::model::encoders::vision_transformer::{Anatomy, Rows, VisionTransformer};
+use crate::model::encoders::vit::{self, VitConfig};
 use crate::model::hf_fields::{activation, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
 use crate::model::layers::HiddenActivation;
@@ -25,6 +27,35 @@ const NAMES: BlockNames = BlockNames {
     mlp: ["mlp.fc1", "mlp.fc2"],
 };
 const POSITIONS: &str = "embeddings.position_embedding";
+/// From its names to those of a ViT.
+const AS_VIT: Names = Names {
+    prefixes: &[],
+    under: "",
+    roots: &[],
+    dropped: &[],
+    block: vit::FILE_NAMES.block,
+    spellings: &[Spelling {
+        block: "encoder.layers.",
+        outside: &[
+            ("embeddings.class_embedding", "embeddings.cls_token"),
+            (POSITIONS, vit::POSITIONS),
+            ("embeddings.patch_embedding.", "embeddings.patch_embeddings.projection."),
+            ("post_layernorm.", "layernorm."),
+        ],
+        inside: &[
+            ("layer_norm1.", "layernorm_before."),
+            ("layer_norm2.", "layernorm_after."),
+            ("self_attn.projection.", "attention.output.dense."),
+            ("mlp.fc1.", "intermediate.dense."),
+            ("mlp.fc2.", "output.dense."),
+        ],
+        fused: &[(
+            "self_attn.qkv.",
+            ["attention.attention.query.", "attention.attention.key.", "attention.attention.value."],
+        )],
+        refused: &[],
+    }],
+};
 const LAYER_NORM_EPS: f64 = 1e-5;
 const INITIALIZER_RANGE: f64 = 0.02;
 /// Files name 1e-10, with which transformers would begin. All weights would be as good as 0, and so would their
@@ -100,6 +131,44 @@ impl BlipVisionConfig {
             layer_norm_eps: real_number(config, "layer_norm_eps", LAYER_NORM_EPS)?,
             initializer_range: real_number(config, "initializer_range", 1e-10)?,
         })
+    }
+
+    /// The ViT with its arithmetic, as which transformers finds it by its type beside a decoder that is not a BLIP's.
+    pub fn as_vit(&self) -> VitConfig {
+        VitConfig {
+            image_size: self.image_size,
+            patch_size: self.patch_size,
+            hidden_size: self.hidden_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            hidden_act: self.hidden_act,
+            layer_norm_eps: self.layer_norm_eps,
+            initializer_range: self.initializer_range,
+            qkv_bias: true,
+            pooler: false,
+        }
+    }
+
+    /// Its parameters as those of [`Self::as_vit`], in which query, key and value are apart.
+    ///
+    /// # Errors
+    /// A parameter that it does not have.
+    pub fn vit_tensors(tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+        let Renamed { tensors, unused } = AS_VIT.take(tensors)?;
+        match unused.first() {
+            Some(name) => bail!("the tensor {name} of a BLIP has no place in a ViT"),
+            None => Ok(tensors),
+        }
+    }
+
+    /// The layers of [`Self::as_vit`] that one of its layers is: one, or query, key and value, which are thirds of its
+    /// outputs.
+    ///
+    /// # Errors
+    /// A layer that it does not have.
+    pub fn vit_layers(layer: &str) -> Result<Vec<String>> {
+        AS_VIT.layers(layer)
     }
 
     fn initializer(&self) -> Initializer {

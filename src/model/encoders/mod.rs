@@ -28,7 +28,7 @@ use base::error::failure;
 pub use family::{EncoderFamily, ImageEncoder, VisionSizes, fit_positions};
 
 macro_rules! families {
-    ($($(#[$doc:meta])* $variant:ident($config:ty) = $kind:literal),* $(,)?) => {
+    ($($(#[$doc:meta])* $variant:ident($config:ty) = $kind:literal, $name:literal);* $(;)?) => {
         /// The config of an encoder of any family.
         #[derive(Clone, Debug, PartialEq, Serialize)]
         #[serde(tag = "kind")]
@@ -51,9 +51,14 @@ macro_rules! families {
                 }
             }
 
-            /// The family's name in messages.
+            /// The family's name in texts.
             pub fn family(&self) -> &'static str {
-                match self { $(Self::$variant(_) => stringify!($variant),)* }
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            /// Whether a `config.json` is that of an encoder of a family.
+            pub fn is_known(config: &Value) -> bool {
+                [$(<$config>::describes(config)),*].contains(&true)
             }
 
             fn from_family_hf(config: &Value) -> anyhow::Result<Self> {
@@ -82,17 +87,17 @@ macro_rules! families {
 
 families! {
     /// `ViTModel` of transformers.
-    Vit(vit::VitConfig) = "vit",
+    Vit(vit::VitConfig) = "vit", "ViT";
     /// `CLIPVisionModel` of transformers.
-    ClipVision(clip::ClipVisionConfig) = "clip_vision",
+    ClipVision(clip::ClipVisionConfig) = "clip_vision", "CLIP";
     /// `BlipVisionModel` of transformers.
-    BlipVision(blip::BlipVisionConfig) = "blip_vision",
+    BlipVision(blip::BlipVisionConfig) = "blip_vision", "BLIP";
     /// `SiglipVisionModel` of transformers.
-    Siglip(siglip::SiglipVisionConfig) = "siglip_vision",
+    Siglip(siglip::SiglipVisionConfig) = "siglip_vision", "SigLIP";
     /// `Dinov2Model` and `Dinov2WithRegistersModel` of transformers.
-    Dinov2(dinov2::Dinov2Config) = "dinov2",
+    Dinov2(dinov2::Dinov2Config) = "dinov2", "DINOv2";
     /// `DeiTModel` of transformers.
-    Deit(deit::DeitConfig) = "deit",
+    Deit(deit::DeitConfig) = "deit", "DeiT";
 }
 
 /// The error about the config of an encoder of no family in the table.
@@ -163,12 +168,12 @@ mod tests {
         let found = |config: Value| EncoderConfig::from_hf(&config).map(|config| config.family());
         let timm = |name: &str| found(json!({ "architecture": name }));
         for (name, family) in [
-            ("vit_tiny_patch16_224", "Vit"),
-            ("deit_small_patch16_224", "Vit"),
-            ("deit_small_distilled_patch16_224", "Deit"),
-            ("vit_base_patch32_clip_quickgelu_224", "ClipVision"),
-            ("vit_small_patch14_dinov2", "Dinov2"),
-            ("vit_large_patch14_reg4_dinov2", "Dinov2"),
+            ("vit_tiny_patch16_224", "ViT"),
+            ("deit_small_patch16_224", "ViT"),
+            ("deit_small_distilled_patch16_224", "DeiT"),
+            ("vit_base_patch32_clip_quickgelu_224", "CLIP"),
+            ("vit_small_patch14_dinov2", "DINOv2"),
+            ("vit_large_patch14_reg4_dinov2", "DINOv2"),
         ] {
             assert_eq!(timm(name).unwrap(), family, "{name}");
         }
@@ -177,15 +182,15 @@ mod tests {
             assert!(base::error::describe(&timm(name).unwrap_err()).contains(name), "{name}");
         }
         let open_clip = json!({ "model_cfg": { "vision_cfg": { "width": 128 } } });
-        assert_eq!(found(open_clip).unwrap(), "ClipVision");
+        assert_eq!(found(open_clip).unwrap(), "CLIP");
         let of_type = |model_type: &str| found(json!({ "model_type": model_type, "vision_config": {} }));
         for (model_type, family) in [
-            ("vit_mae", "Vit"),
-            ("vit_msn", "Vit"),
-            ("deit", "Deit"),
-            ("siglip", "Siglip"),
-            ("siglip_vision_model", "Siglip"),
-            ("dinov2_with_registers", "Dinov2"),
+            ("vit_mae", "ViT"),
+            ("vit_msn", "ViT"),
+            ("deit", "DeiT"),
+            ("siglip", "SigLIP"),
+            ("siglip_vision_model", "SigLIP"),
+            ("dinov2_with_registers", "DINOv2"),
         ] {
             assert_eq!(of_type(model_type).unwrap(), family, "{model_type}");
         }

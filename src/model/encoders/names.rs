@@ -71,6 +71,19 @@ impl Names {
         Ok(if is_known { vec![(name.to_owned(), tensor.clone())] } else { Vec::new() })
     }
 
+    /// The layers that a layer of another spelling becomes: one, or query, key and value, which are thirds of its rows.
+    ///
+    /// # Errors
+    /// A layer that no spelling has.
+    pub fn layers(&self, layer: &str) -> anyhow::Result<Vec<String>> {
+        for spelling in self.spellings {
+            if let Some(names) = spelling.names(self.block, &format!("{layer}."))? {
+                return Ok(names.iter().map(|name| name.trim_end_matches('.').to_owned()).collect());
+            }
+        }
+        bail!("the layer {layer} has no other name")
+    }
+
     fn without_prefix<'a>(&self, source: &'a str) -> &'a str {
         let after = |prefix: &&str| {
             let begins =
@@ -102,29 +115,40 @@ impl Spelling {
 
     /// What a tensor becomes; `None` if its name is not of this spelling.
     fn entries(&self, block: &str, name: &str, tensor: &Tensor) -> anyhow::Result<Option<Vec<(String, Tensor)>>> {
+        let Some(mut names) = self.names(block, name)? else { return Ok(None) };
+        if names.len() == 1 {
+            return Ok(names.pop().map(|name| vec![(name, tensor.clone())]));
+        }
+        let rows = tensor.dim(0).with_context(|| format!("{name} has no rows"))?;
+        if !rows.is_multiple_of(names.len()) {
+            bail!("{name}: {rows} rows are not query, key and value of one size");
+        }
+        let pieces = tensor.chunk(names.len(), 0)?;
+        names
+            .into_iter()
+            .zip(pieces)
+            .map(|(name, piece)| Ok((name, piece.contiguous()?)))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// What the name of a tensor becomes: one, or those of query, key and value; `None` if it is not of this spelling.
+    fn names(&self, block: &str, name: &str) -> anyhow::Result<Option<Vec<String>>> {
         if self.refused.iter().any(|from| name.starts_with(from)) {
             bail!(of_another_kind(name));
         }
         if let Some(name) = replaced(self.outside, name) {
-            return Ok(Some(vec![(name, tensor.clone())]));
+            return Ok(Some(vec![name]));
         }
         let Some((index, part)) = name.strip_prefix(self.block).and_then(|rest| rest.split_once('.')) else {
             return Ok(None);
         };
         let fused = self.fused.iter().find_map(|(from, to)| Some((part.strip_prefix(from)?, to)));
         if let Some((rest, to)) = fused {
-            let rows = tensor.dim(0).with_context(|| format!("{name} has no rows"))?;
-            if !rows.is_multiple_of(3) {
-                bail!("{name}: {rows} rows are not query, key and value of one size");
-            }
-            let piece = |(place, to): (usize, &&str)| {
-                let piece = tensor.narrow(0, place * rows / 3, rows / 3)?.contiguous()?;
-                Ok((format!("{block}{index}.{to}{rest}"), piece))
-            };
-            return to.iter().enumerate().map(piece).collect::<anyhow::Result<_>>().map(Some);
+            return Ok(Some(to.iter().map(|to| format!("{block}{index}.{to}{rest}")).collect()));
         }
         let part = replaced(self.inside, part).with_context(|| of_another_kind(name))?;
-        Ok(Some(vec![(format!("{block}{index}.{part}"), tensor.clone())]))
+        Ok(Some(vec![format!("{block}{index}.{part}")]))
     }
 }
 

@@ -34,7 +34,7 @@ const NAMES: BlockNames = BlockNames {
     mlp: ["intermediate.dense", "output.dense"],
 };
 const PATCHES: &str = "embeddings.patch_embeddings.projection";
-const POSITIONS: &str = "embeddings.position_embeddings";
+pub(super) const POSITIONS: &str = "embeddings.position_embeddings";
 /// In transformers 5 in memory; before it, [`NAMES`] and [`FILE_NAMES`].
 const IN_MEMORY: Spelling = Spelling {
     block: "layers.",

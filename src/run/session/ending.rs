@@ -51,7 +51,7 @@ pub(super) fn last_good(run: &RunDirectory) -> String {
         Ok((path, metadata)) => {
             format!("the last good checkpoint is {}, after update {}", path.display(), metadata.state.global_step)
         }
-        Err(error) => format!("the run cannot be resumed: {error:#}"),
+        Err(error) => format!("the run cannot be resumed: {}", one_line(&error)),
     }
 }
 
@@ -82,5 +82,17 @@ pub(super) fn summarise(run: &RunDirectory, best: &Path) {
 fn print_peak_memory() {
     if let Some(bytes) = memory::peak_resident_bytes() {
         terminal::message(&format!("peak memory {:.2} GB", bytes as f64 / base::GIGABYTE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_a_checkpoint_says_so_in_one_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = last_good(&RunDirectory::at(folder.path()));
+        assert!(text.starts_with("the run cannot be resumed: ") && !text.contains("hint:"), "{text}");
     }
 }

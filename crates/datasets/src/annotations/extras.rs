@@ -12,7 +12,7 @@ use base::error::failure;
 /// What a row of a table has beside its captions; a blank cell is one of a caption as usual.
 ///
 /// # Errors
-/// A weight that is no number of at least 0, an overlong prompt; `place` is that of the row.
+/// A weight that is not [`Weight::EXPECTED`], an overlong prompt; `place` is that of the row.
 pub(crate) fn of_cells(prompt: Option<&str>, weight: Option<&str>, place: &str) -> anyhow::Result<CaptionExtras> {
     let place = || place.to_owned();
     let mut extras = CaptionExtras::default();
@@ -75,7 +75,7 @@ fn prompt(text: &str, place: impl Fn() -> String) -> anyhow::Result<Option<Strin
 fn weight(text: &str, place: impl Fn() -> String) -> anyhow::Result<Weight> {
     let weight = text.trim().parse::<f64>().ok().and_then(Weight::new);
     weight.ok_or_else(|| {
-        failure(format!("the weight on {} is {}: expected a number of at least 0", place(), shown(text)), HINT)
+        failure(format!("the weight on {} is {}: expected {}", place(), shown(text), Weight::EXPECTED), HINT)
     })
 }
 
@@ -112,18 +112,20 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_is_no_number_of_at_least_0_is_an_error_that_says_where() {
+    fn a_weight_that_cannot_count_is_an_error_that_says_where() {
         for (weight, shown) in [
             ("-1", "-1"),
             ("nan", "nan"),
             ("inf", "inf"),
             ("1e999", "1e999"),
+            ("1e39", "1e39"),
+            ("1e-50", "1e-50"),
             ("0,5", "0,5"),
             ("12 kg", "12 kg"),
             (&*"9kg".repeat(30), "9kg9kg9kg9kg9kg9kg9kg9kg9kg9kg9kg9kg9kg9..."),
         ] {
             let text = describe(&of_cells(None, Some(weight), "line 7 of t.csv").unwrap_err());
-            let expected = format!("the weight on line 7 of t.csv is {shown}: expected a number of at least 0");
+            let expected = format!("the weight on line 7 of t.csv is {shown}: expected 0 or a number from 1e-6 to 1e6");
             assert!(text.starts_with(&expected) && text.contains("hint: "), "{text}");
         }
     }
@@ -138,6 +140,6 @@ mod tests {
         let text = describe(&of(part("[3]"), None, file).unwrap_err());
         assert!(text.starts_with("the prompt on line 3 of c.json is [3]: expected a text"), "{text}");
         let text = describe(&of(None, part("[3]"), file).unwrap_err());
-        assert!(text.starts_with("the weight on line 3 of c.json is [3]: expected a number"), "{text}");
+        assert!(text.starts_with("the weight on line 3 of c.json is [3]: expected 0 or a number"), "{text}");
     }
 }

@@ -122,7 +122,8 @@ fn parse_json(name: &str, text: &str) -> anyhow::Result<Vec<ListedPair>> {
 
 /// The pairs of the object with this number, from 1.
 fn pairs_of(record: &Record<'_>, name: &str, text: &str, number: usize) -> anyhow::Result<Vec<ListedPair>> {
-    let captions = record.captions_and_extras();
+    let mut captions = record.captions_and_extras();
+    captions.retain(|(caption, _)| !caption.trim().is_empty());
     let (Some(image), None, false) = (record.image(), record.odd, captions.is_empty()) else {
         return Err(failure(format!("entry {number} of {name} has no image or no caption"), FORMS));
     };
@@ -163,6 +164,7 @@ mod tests {
             shown(r#"{"image":"a.jpg","prompt":"p","captions":["A","B"]}"#),
             ["a.jpg: A after p", "a.jpg: B after p"]
         );
+        assert_eq!(shown(r#"{"image":"a.jpg","captions":["A",""," "]}"#), ["a.jpg: A"]);
     }
 
     #[test]
@@ -170,6 +172,11 @@ mod tests {
         for (text, expected) in [
             ("image,caption\na.jpg,\n", "line 2 of p has no image or no caption"),
             ("{\"image\":\"a.jpg\",\"caption\":\"A\"}\n{\"caption\":\"B\"}", "entry 2 of p has no image"),
+            (
+                "{\"image\":\"a.jpg\",\"caption\":\"A\"}\n{\"image\":\"a.jpg\",\"caption\":\" \"}",
+                "entry 2 of p has no image or no caption",
+            ),
+            ("[{\"image\":\"a.jpg\",\"captions\":[\"\",\" \"]}]", "entry 1 of p has no image or no caption"),
             ("[{\"image\":\"a.jpg\",\"caption\":3}]", "entry 1 of p has no image or no caption"),
             ("{\"image\":\"a.jpg\",\"caption\":\"A\",\n\"prompt\":3}", "the prompt on line 2 of p is 3"),
             ("{\"image\":", "p cannot be read: it is cut off"),

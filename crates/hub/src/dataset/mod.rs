@@ -15,7 +15,7 @@ pub(super) fn files(
     let repository =
         Repository { kind: RepositoryKind::Dataset, id, revision: revision.unwrap_or(MAIN), terms, manual, copied_to };
     let source = Source::open(&repository, settings, conditions)?;
-    let commit = source.commit(files.first().copied().unwrap_or_default())?;
+    let commit = source.commit(files)?;
     // Nothing is downloaded before all files are known to exist.
     let mut states = Vec::new();
     for &name in files {

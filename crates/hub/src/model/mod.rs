@@ -13,31 +13,11 @@ use crate::requests::{ModelKind, ModelSnapshot};
 use base::bounded_file::{self, MAX_TABLE_BYTES};
 use base::error::failure;
 use base::terminal::message;
+use base::weight_forms::{WEIGHT_FORMS, WeightForm, WeightFormat};
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-
-/// A form in which a repository may have its weights.
-struct Form {
-    name: &'static str,
-    kind: FormKind,
-}
-
-enum FormKind {
-    Whole,
-    /// A list of shards whose names end like this.
-    Shards(&'static str),
-}
-
-/// From the one that is preferred to the last resort: the names of transformers, then those of open_clip.
-const FORMS: [Form; 6] = [
-    Form { name: WEIGHTS, kind: FormKind::Whole },
-    Form { name: "model.safetensors.index.json", kind: FormKind::Shards(".safetensors") },
-    Form { name: "open_clip_model.safetensors", kind: FormKind::Whole },
-    Form { name: "pytorch_model.bin", kind: FormKind::Whole },
-    Form { name: "pytorch_model.bin.index.json", kind: FormKind::Shards(".bin") },
-    Form { name: "open_clip_pytorch_model.bin", kind: FormKind::Whole },
-];
+/// The description of a model of open_clip, which may lack the other.
+const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
 
 /// What to do without a network.
 const LOCAL_FOLDER: &str = "get the repository's files on a machine with a network and give their folder instead of \
@@ -61,8 +41,8 @@ pub(super) fn folder(
         copied_to: None,
     };
     let source = Source::open(&repository, settings, conditions)?;
-    let commit = source.commit(CONFIG)?;
-    let mut files = vec![(CONFIG, source.need(&commit, CONFIG)?)];
+    let commit = source.commit(&[CONFIG, OPEN_CLIP_CONFIG])?;
+    let mut files = vec![description(&source, &commit)?];
     for &name in kind.files() {
         files.extend(source.find(&commit, name)?.map(|state| (name, state)));
     }
@@ -70,22 +50,21 @@ pub(super) fn folder(
         check_size(id, name, state)?;
     }
     let (form, state) = weights(id, &source, &commit)?;
-    if form.name.contains(".bin") && !matches!(state, State::Named(_)) {
+    if form.format == WeightFormat::Pickle && !matches!(state, State::Named(_)) {
         message(&format!(
             "{id} has no safetensors: downloading {}, which holds pickles; they are read without executing anything",
             form.name
         ));
     }
     let mut shards = BTreeSet::new();
-    match form.kind {
-        FormKind::Whole => files.push((form.name, state)),
-        FormKind::Shards(ending) => {
-            check_size(id, form.name, &state)?;
-            // It names the other files, and is the only one that is downloaded before everything is known to fit.
-            let index = source.fetch(&commit, vec![(form.name, state)], conditions)?.remove(0);
-            let found = read_index(&index.path, ending);
-            shards = found.with_context(|| format!("{} of {id} cannot be used", form.name))?;
-        }
+    if form.is_index {
+        check_size(id, form.name, &state)?;
+        // It names the other files, and is the only one that is downloaded before everything is known to fit.
+        let index = source.fetch(&commit, vec![(form.name, state)], conditions)?.remove(0);
+        let found = read_index(&index.path, form.format.ending());
+        shards = found.with_context(|| format!("{} of {id} cannot be used", form.name))?;
+    } else {
+        files.push((form.name, state));
     }
     for shard in &shards {
         files.push((shard, source.need(&commit, shard)?));
@@ -94,19 +73,29 @@ pub(super) fn folder(
     Ok(ModelSnapshot { folder: source.finish(&commit), commit })
 }
 
+/// The description of the model: `config.json`, or that of open_clip where there is none.
+fn description(source: &Source<'_>, commit: &str) -> anyhow::Result<(&'static str, State)> {
+    for name in [CONFIG, OPEN_CLIP_CONFIG] {
+        if let Some(state) = source.find(commit, name)? {
+            return Ok((name, state));
+        }
+    }
+    Ok((CONFIG, source.need(commit, CONFIG)?))
+}
+
 /// The weights of a repository, in the first form that it has.
-fn weights(id: &ModelId, source: &Source<'_>, commit: &str) -> anyhow::Result<(&'static Form, State)> {
-    for form in &FORMS {
+fn weights(id: &ModelId, source: &Source<'_>, commit: &str) -> anyhow::Result<(&'static WeightForm, State)> {
+    for form in &WEIGHT_FORMS {
         if let Some(state) = source.find(commit, form.name)? {
             return Ok((form, state));
         }
     }
     if source.is_offline() {
-        let [preferred, ..] = &FORMS;
+        let [preferred, ..] = &WEIGHT_FORMS;
         return Ok((preferred, source.need(commit, preferred.name)?));
     }
     Err(failure(
-        format!("{id} has neither {}", FORMS.map(|form| form.name).join(" nor ")),
+        format!("{id} has neither {}", WEIGHT_FORMS.map(|form| form.name).join(" nor ")),
         "choose a repository with safetensors weights, or a revision that has them, such as a pull request that \
          converts them (owner/name@refs/pr/1)",
     ))

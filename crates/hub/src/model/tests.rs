@@ -8,6 +8,7 @@ use super::*;
 use crate::testing::{Answer, COMMIT, Hub, NEXT_COMMIT, To, big, conditions, git_blob, names, settings};
 use base::digest::sha256;
 use base::error::describe;
+use base::weight_forms::PREFERRED as WEIGHTS;
 use test_server::closed_address;
 
 const TEXT: &[u8] = b"{\"model_type\": \"gpt2\"}\n";
@@ -93,6 +94,22 @@ fn a_model_comes_into_the_layout_of_the_hubs_own_tools_and_is_found_there_withou
         format!("HEAD /owner/name/resolve/{COMMIT}/added_tokens.json "),
     ];
     assert_eq!(hub.requests(), asked);
+}
+
+#[test]
+fn a_model_of_open_clip_is_described_by_a_file_of_its_own() {
+    let files = vec![("open_clip_config.json", TEXT.to_vec(), false), ("open_clip_model.safetensors", big(), true)];
+    let (hub, cache) = (Hub::with(files), tempfile::tempdir().unwrap());
+    let folder = fetch(&hub, cache.path()).unwrap();
+    assert_eq!(names(&folder), ["open_clip_config.json", "open_clip_model.safetensors"]);
+    assert_eq!(fs::read(folder.join(OPEN_CLIP_CONFIG)).unwrap(), TEXT);
+    assert_eq!(fs::read_to_string(repository(cache.path()).join("refs/main")).unwrap(), COMMIT);
+    assert_eq!(fetch_offline(cache.path()).unwrap(), folder);
+    // Where there are both, the other one counts.
+    let mut both = vec![(CONFIG, TEXT.to_vec(), false), ("open_clip_model.safetensors", big(), true)];
+    both.push((OPEN_CLIP_CONFIG, b"{}".to_vec(), false));
+    let (hub, cache) = (Hub::with(both), tempfile::tempdir().unwrap());
+    assert_eq!(names(&fetch(&hub, cache.path()).unwrap()), ["config.json", "open_clip_model.safetensors"]);
 }
 
 #[test]

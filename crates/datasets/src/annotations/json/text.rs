@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use crate::annotations::builder::{Builder, Reading};
 use crate::annotations::fields::{Field, field};
 use crate::annotations::raw_dataset::Repair;
+use crate::caption_extras::Weight;
 use base::error::failure;
 
 /// Words that Python writes for numbers that JSON does not know.
@@ -30,7 +31,7 @@ pub(crate) fn read_json(
         && builder.reading == Reading::Preparation
         && let Some(line) = line_of_odd_weight(text)
     {
-        let message = format!("the weight on line {line} of {path} is not finite: expected a number of at least 0");
+        let message = format!("the weight on line {line} of {path} is not finite: expected {}", Weight::EXPECTED);
         return Err(failure(message, "correct it, or leave it out for a weight of 1"));
     }
     parse(builder, &clean).map_err(broken)?;
