@@ -56,8 +56,12 @@ fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
     let notes = setup.notes.clone();
-    let trainer =
-        setup.into_trainer(files.clone(), device, WorkerPools::new(plan.num_pools, plan.threads_each)?, Rc::clone(collective));
+    let trainer = setup.into_trainer(
+        files.clone(),
+        device,
+        WorkerPools::new(plan.num_pools, plan.threads_each)?,
+        Rc::clone(collective),
+    );
     // What does not fit is not tried.
     let is_on_gpu = plan.gpu.is_some();
     let complaint = memory::available_bytes().filter(|_| !is_on_gpu).and_then(|available| counted.complaint(available));
