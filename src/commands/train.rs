@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -24,7 +25,7 @@ use crate::run::setup::Setup;
 use crate::run::tracking;
 use crate::training::collective::{AnotherFailed, Collective, agreed, in_turns};
 use crate::training::trainer::Outcome;
-use base::error::{one_line, usage_error};
+use base::error::{describe, one_line, usage_error};
 use base::home::expand;
 use base::stop::StopFlag;
 use base::terminal::{self, Verbosity};
@@ -54,13 +55,28 @@ pub(crate) fn run(request: &TrainRequest, overrides: &[String], processes: &Conn
         Ok(_) => collective.finish()?,
         Err(error) => {
             collective.abort(&one_line(error));
-            if !collective.is_main() && error.is::<AnotherFailed>() {
-                terminal::set_verbosity(Verbosity::Silent);
+            if collective.size() > 1 {
+                say_and_linger(error, collective.is_main());
             }
         }
     }
     ended
 }
+
+/// Shows the error, which is then shown, and stays until the other processes have said theirs: `mpirun` ends them all, and
+/// may forget what they wrote, as soon as one of them ends. The main process has more to do, and ends first.
+fn say_and_linger(error: &anyhow::Error, is_main: bool) {
+    if is_main || !error.is::<AnotherFailed>() {
+        terminal::error(&describe(error));
+    }
+    terminal::set_verbosity(Verbosity::Silent);
+    std::thread::sleep(if is_main { FORWARDING } else { LAST_WORDS });
+}
+
+/// In which `mpirun` passes on what a process wrote.
+const FORWARDING: Duration = Duration::from_millis(300);
+/// In which the main process records a failure and ends.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 fn train(request: &TrainRequest, overrides: &[String], processes: &Connected) -> Result<Outcome> {
     let stop = watch_signals("stopped before the run began; run the same command to continue")?;

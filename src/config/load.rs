@@ -423,6 +423,7 @@ mod tests {
         config.training.max_grad_norm = Some(1.0);
         config.training.save_interval = Some(SaveInterval::Updates(7));
         config.data.prompt = Some("a picture of".to_owned());
+        config.training.parts = Some(2);
         config.training.patience = Some(3);
         config.training.resume_from = Some(PathBuf::from("r"));
         config.optimizer.encoder_learning_rate = Some(1e-5);
