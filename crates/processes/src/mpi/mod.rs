@@ -8,7 +8,7 @@ mod find;
 
 pub(crate) use calls::Mpi;
 pub use find::LIBRARY_VARIABLE;
-pub(crate) use find::opening_impossible;
+pub(crate) use find::{HOW_TO_INSTALL, opening_impossible};
 
 use base::error::failure;
 

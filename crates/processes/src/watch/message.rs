@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
-use super::Cause;
+use super::state::Cause;
 
 /// Bytes of a message at most; more is a stranger or an error.
 const MAX_BYTES: usize = 16 << 10;

@@ -7,94 +7,31 @@
 
 mod connect;
 mod message;
+mod state;
 mod thread;
 
-use std::fmt;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use base::error::{failure, usage_error};
+use base::error::usage_error;
 use base::visible;
 
 pub(crate) use connect::{Invitation, Offer};
 use message::Peer;
+pub(crate) use state::RESUME;
+use state::{Order, Shared, TELLING, locked};
 
 /// Seconds of silence after which a process is taken for gone.
 pub(crate) const TIMEOUT_VARIABLE: &str = "CAPTION_TRAIN_PEER_TIMEOUT";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long [`Watch::abort`] waits until the others know.
-const TELLING: Duration = Duration::from_secs(1);
 /// Characters of an error that others are told.
 const MAX_MESSAGE: usize = 2000;
-
-pub(crate) const RESUME: &str =
-    "the last checkpoint is whole; start all processes again and resume with `caption-train --resume auto`";
-
-/// A process that does not take part any more, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loss {
-    rank: usize,
-    host: String,
-    cause: Cause,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// Its connection ended.
-    Gone,
-    /// Nothing came from it for so many seconds.
-    Silent(u32),
-    /// It said why.
-    Error(String),
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rank, host, cause } = self;
-        match cause {
-            Cause::Gone => write!(f, "process {rank} on host {host} is gone"),
-            Cause::Silent(seconds) => write!(f, "process {rank} on host {host} has not answered for {seconds} s"),
-            Cause::Error(message) => write!(f, "process {rank} on host {host} stopped with an error: {message}"),
-        }
-    }
-}
-
-impl Loss {
-    fn error(&self) -> anyhow::Error {
-        failure(self, RESUME)
-    }
-}
-
-/// What the training thread and the watching thread share.
-#[derive(Default)]
-struct Shared {
-    loss: OnceLock<Loss>,
-    is_lost: AtomicBool,
-    /// Whether the program has the loss as an error and is about to end by itself.
-    is_known: AtomicBool,
-    order: Mutex<Option<Order>>,
-    /// Whether the order was carried out.
-    is_done: Mutex<bool>,
-    done: Condvar,
-}
-
-/// What the training thread asks of the watching thread.
-enum Order {
-    /// Say that this process has finished.
-    Goodbye,
-    /// Tell the others that this process stops with an error.
-    Abort { message: String, exits: bool },
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The watch of this process.
 pub(crate) struct Watch {

@@ -11,7 +11,7 @@ use base::terminal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::message::{Broken, Message, Peer};
-use super::{Cause, Loss, Order, Shared, TELLING, locked};
+use super::state::{Cause, Loss, Order, Shared, TELLING, locked};
 use crate::system;
 
 const BEAT: Duration = Duration::from_secs(1);
