@@ -205,7 +205,7 @@ MUTATIONS = [
         "scale_by_slopes(kind, &[], &mut values[..0]);",
     ),
     ("the cache knows no weights", "src/run/image_cache.rs", '"weights": weights,', '"weights": "",'),
-    ("the cache knows no pixels", "src/run/image_cache.rs", "Ok((image, hasher.finish_bytes()))", "Ok((image, [image as u8; 32]))"),
+    ("the cache knows no pixels", "src/run/image_cache.rs", "Ok(hasher.finish_bytes())", "Ok([image as u8; 32])"),
     ("clipping never scales", "crates/ops/src/update.rs", "(max_norm / (norm + 1e-6)).min(1.0)", "(max_norm / (norm + 1e-6)).max(1.0)"),
     ("smoothing leaves the target out", "crates/ops/src/cpu/cross_entropy.rs", "smoothing / rows.vocabulary as f64", "smoothing / (rows.vocabulary - 1) as f64"),
     (

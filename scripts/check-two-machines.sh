@@ -42,7 +42,8 @@ for number in 1 2; do
     on $number mount -t tmpfs tmpfs "$disk"
     on $number cp target/release/caption-train "$disk"
 done
-on 1 "$disk/caption-train" prepare-data --dataset shapes --output "$folder/shapes" >/dev/null 2>&1
+on 1 "$disk/caption-train" prepare-data --quiet --dataset shapes --output "$folder/all"
+on 1 "$disk/caption-train" prepare-data --quiet --source "$folder/all" --output "$folder/shapes" --limit 1500
 cat >"$folder/run.toml" <<CONFIG
 output_dir = "$disk/runs"
 name = "run"
@@ -123,6 +124,7 @@ for number in 1 2; do
     echo "machine $number ended after $((SECONDS - cut)) s: $(on $number grep -a "error:" "$disk/messages" | head -1)"
 done
 kill -9 $run 2>/dev/null || true
+wait $run 2>/dev/null || true
 on 1 grep -qa "process 1 on" "$disk/messages" || { on 1 cat "$disk/messages"; exit 1; }
 on 2 grep -qa "process 0 on" "$disk/messages" || { on 2 cat "$disk/messages"; exit 1; }
 
