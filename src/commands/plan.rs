@@ -13,9 +13,8 @@ use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
 use crate::run::capacity::memory_forecast;
-use crate::training::collective::in_turns;
+use crate::training::collective::{in_turns, leave};
 use crate::training::stopwatch;
-use base::error::one_line;
 use base::memory;
 use base::terminal;
 use base::worker_pools::WorkerPools;
@@ -40,7 +39,7 @@ pub(crate) fn run(args: &PlanArgs, processes: &Connected) -> Result<()> {
     let ended = plan(args, processes);
     match &ended {
         Ok(()) => collective.finish()?,
-        Err(error) => collective.abort(&one_line(error)),
+        Err(error) => leave(&**collective, error),
     }
     ended
 }

@@ -24,10 +24,10 @@ use crate::run::session::Session;
 use crate::run::session::follower::follow;
 use crate::run::setup::Setup;
 use crate::run::tracking;
-use crate::training::collective::{AnotherFailed, Collective, agreed, in_turns};
+use crate::training::collective::{AnotherFailed, Collective, agreed, in_turns, leave};
 use crate::training::trainer::Outcome;
 use base::bounded_file;
-use base::error::{describe, one_line, usage_error};
+use base::error::{describe, usage_error};
 use base::home::expand;
 use base::stop::StopFlag;
 use base::terminal::{self, Verbosity};
@@ -56,7 +56,7 @@ pub(crate) fn run(request: &TrainRequest, overrides: &[String], processes: &Conn
     match &ended {
         Ok(_) => collective.finish()?,
         Err(error) => {
-            collective.abort(&one_line(error));
+            leave(collective, error);
             if collective.size() > 1 {
                 say_and_linger(error, collective.is_main());
             }

@@ -241,6 +241,10 @@ fn check_description(folder: &Path, description: &Description) -> Result<()> {
                 name == LOCK || atomic_file::final_name(&name) == Some(DESCRIPTION)
             };
             let found = place::users_own(folder, begun).with_context(|| format!("cannot list {}", folder.display()))?;
+            // Another process has just described the same cache.
+            if found.as_deref() == Some(path.as_path()) {
+                return check_description(folder, description);
+            }
             if let Some(entry) = found {
                 let message =
                     format!("{} is neither a cache nor empty: it contains {}", folder.display(), entry.display());

@@ -25,7 +25,7 @@ use crate::model::encoders::EncoderConfig;
 use crate::model::parameters::Parameters;
 use crate::model::role::Part;
 use crate::run::setup::Setup;
-use crate::training::collective::{Collective, agreed};
+use crate::training::collective::{Collective, agreed, in_turns};
 use crate::training::forecast::encode_batch;
 use crate::training::plan::ImagePath;
 use base::error::failure;
@@ -56,7 +56,7 @@ pub fn image_source(
     let Some(digests) = digests(&files, &wanted, collective, keep_going)? else { return Ok(None) };
     let keys: HashMap<ImageView, Key> = wanted.iter().map(|view| (*view, key(&files, &digests, view))).collect();
     let folder = plan.cache_folder().join(folder_name(&description));
-    let mut store = agreed(collective, OPEN, FeatureStore::open(&folder, &description))?;
+    let mut store = in_turns(collective, OPEN, || FeatureStore::open(&folder, &description))?;
     let is_complete = wanted.iter().all(|view| store.contains(&keys[view]));
     if collective.any(!is_complete)? {
         let files = Arc::new(ImageFiles { digests, ..ImageFiles::clone(&files) });

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 
 use crate::data::pieces::Share;
+use base::error::one_line;
 
 /// The processes that train one model together.
 pub trait Collective: fmt::Debug {
@@ -95,6 +96,13 @@ pub fn agreed<T>(collective: &dyn Collective, what: &str, done: Result<T>) -> Re
         return Err(AnotherFailed(format!("another process could not {what}; its messages say why")).into());
     }
     Ok(done)
+}
+
+/// Announces that this process ends because of `error`, unless that is another's, which announces it itself.
+pub fn leave(collective: &dyn Collective, error: &anyhow::Error) {
+    if !error.chain().any(|cause| cause.is::<AnotherFailed>()) {
+        collective.abort(&one_line(error));
+    }
 }
 
 /// Does something in the main process first, then in the first one of each machine, then in all others, so that what

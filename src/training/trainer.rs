@@ -20,7 +20,7 @@ use crate::model::parameters::Parameters;
 use crate::training::alarms::alarms;
 use crate::training::captioned_split::{Captioned, CaptionedSplit};
 use crate::training::checkpointer::{Checkpointer, SavePoint};
-use crate::training::collective::{Collective, agreed};
+use crate::training::collective::{Collective, agreed, leave};
 use crate::training::events::{Event, Observer};
 use crate::training::gathered_captions::gather_captions;
 use crate::training::gpu_memory::explain;
@@ -31,7 +31,7 @@ use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::train_state::TrainState;
 use crate::training::train_step::{PendingStep, StepOutcome, train_step};
-use base::error::{failure, one_line};
+use base::error::failure;
 use base::stop::StopFlag;
 use base::worker_pools::WorkerPools;
 use records::record::StepRecord;
@@ -119,7 +119,7 @@ impl Trainer {
     ) -> anyhow::Result<Outcome> {
         // Here, and nowhere else in the loop, it is decided who writes.
         let mut outputs = Outputs { observer, checkpointer, is_main: self.collective.is_main() };
-        let outcome = self.run_through(&mut outputs, stop).inspect_err(|error| self.collective.abort(&one_line(error)));
+        let outcome = self.run_through(&mut outputs, stop).inspect_err(|error| leave(&*self.collective, error));
         outcome.map_err(explain)
     }
 
