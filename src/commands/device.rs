@@ -6,11 +6,16 @@ use crate::config::{Precision, TrainingConfig};
 use base::error::usage_error;
 use ops::has_fast_bf16;
 
-/// The device to train on; an error if the device or its precision cannot be used.
-pub fn training_device(training: &TrainingConfig) -> anyhow::Result<Device> {
+/// The device to train on, of each of `num_processes`; an error if the device or its precision cannot be used.
+pub fn training_device(training: &TrainingConfig, num_processes: usize) -> anyhow::Result<Device> {
     let device = select_device(&training.device)?;
     if device.is_cpu() {
         check_precision_of_cpu(training.precision, has_fast_bf16())?;
+    } else if num_processes > 1 {
+        return Err(usage_error(
+            format!("{num_processes} processes would share a GPU, and several processes compute on CPUs only so far"),
+            "start one process, or set training.device = \"cpu\"",
+        ));
     }
     Ok(device)
 }

@@ -13,7 +13,6 @@ use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
 use crate::config::RunConfig;
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
-use crate::data::pieces::Share;
 use crate::data::prompts::Prompts;
 use crate::data::split::split_images;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
@@ -22,6 +21,7 @@ use crate::run::checkpoint::layout::CheckpointMetadata;
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_evaluation::{self, ModelOrigin};
 use crate::training::collective::Alone;
+use crate::training::shared_captions::Team;
 use crate::training::trainer::Outcome;
 use base::error::{failure, usage_error};
 use base::terminal;
@@ -119,13 +119,12 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             path: &path,
             progress: opened.training.as_ref().map(|training| (training.state.epoch, training.state.global_step)),
         },
-        collective: &Alone,
+        team: Team { pools: &pools, collective: &Alone },
         settings: &CaptioningSettings {
             batch_size: args.batch_size,
             num_parts: num_pools,
             workers: num_threads,
             device,
-            share: Share::ALL,
         },
         options: &ScoreOptions {
             meteor: &meteor,
@@ -135,7 +134,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
             seed: 0,
         },
     };
-    let Some(mut found) = split_evaluation::evaluate(&request, &pools, || !stop.is_raised())? else {
+    let Some(mut found) = split_evaluation::evaluate(&request, || !stop.is_raised())? else {
         terminal::warning("captioning was stopped; nothing was written");
         return Ok(Outcome::Interrupted);
     };

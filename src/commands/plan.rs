@@ -13,7 +13,7 @@ use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
 use crate::run::capacity::memory_forecast;
-use crate::training::collective::{in_turns, leave};
+use crate::training::collective::in_turns;
 use crate::training::stopwatch;
 use base::memory;
 use base::terminal;
@@ -35,20 +35,14 @@ pub struct PlanArgs {
 /// # Errors
 /// Errors of setting up the run.
 pub(crate) fn run(args: &PlanArgs, processes: &Connected) -> Result<()> {
-    let collective = &processes.collective;
-    let ended = plan(args, processes);
-    match &ended {
-        Ok(()) => collective.finish()?,
-        Err(error) => leave(&**collective, error),
-    }
-    ended
+    processes.part(plan(args, processes))
 }
 
 fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
     let collective = &processes.collective;
     let load = || settle(config::load(&args.config, &args.overrides)?, &args.config);
     let config = in_turns(&**collective, "read the config", load)?;
-    let device = training_device(&config.training)?;
+    let device = training_device(&config.training, collective.size())?;
     let setup = fresh_setup(config, &device, &**collective)?;
     processes.reduce_by(setup.plan.config.training.reduction);
     let plan = setup.plan.clone();

@@ -1,18 +1,24 @@
 //! Connects the processes of a run that `mpirun`, `srun` or `--processes` started.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::config::Reduction;
 use crate::run::processes::MpiProcesses;
-use crate::training::collective::{Alone, Collective};
+use crate::training::collective::{Alone, AnotherFailed, Collective, leave};
 use crate::training::trainer::Outcome;
-use base::error::usage_error;
+use base::error::{describe, usage_error};
 use base::stop::EXIT_CODE;
 use base::terminal::{self, Verbosity};
 use base::threads;
 use processes::{Launch, World};
+
+/// In which `mpirun` passes on what a process wrote.
+const FORWARDING: Duration = Duration::from_millis(300);
+/// In which the main process records a failure and ends.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// The processes that train, connected.
 pub(crate) struct Connected {
@@ -34,11 +40,32 @@ impl Connected {
             terminal::set_verbosity(Verbosity::Errors);
         }
         let world = World::open(&launch)?;
-        threads::start(sharing(&world)?)?;
+        threads::start(world.num_sharing_cores()?)?;
         terminal::message(&format!("processes   {} ({}), connected by {}", world.size(), launch.why, world.library()));
         world.binding_warning().iter().for_each(|text| terminal::warning(text));
         let mpi = Rc::new(MpiProcesses::new(world));
         Ok(Self { collective: Rc::<MpiProcesses>::clone(&mpi), mpi: Some(mpi) })
+    }
+
+    /// Takes leave of the other processes after the work, which ended like this. An error is told to them and shown
+    /// here; then this process stays until they have said theirs: `mpirun` ends all of them, and may forget what they
+    /// wrote, as soon as one ends. The main process has more to do, and ends first.
+    pub(crate) fn part<T>(&self, ended: Result<T>) -> Result<T> {
+        let collective = &*self.collective;
+        let is_main = collective.is_main();
+        let error = match ended {
+            Ok(done) => return collective.finish().map(|()| done),
+            Err(error) => error,
+        };
+        leave(collective, &error);
+        if collective.size() > 1 {
+            if is_main || !error.is::<AnotherFailed>() {
+                terminal::error(&describe(&error));
+            }
+            terminal::set_verbosity(Verbosity::Silent);
+            std::thread::sleep(if is_main { FORWARDING } else { LAST_WORDS });
+        }
+        Err(error)
     }
 
     /// How gradients are added up from now on.
@@ -47,15 +74,6 @@ impl Connected {
             mpi.reduce_by(reduction);
         }
     }
-}
-
-/// How many processes of this machine run on the processors of this one, this one included.
-fn sharing(world: &World) -> Result<usize> {
-    let affinity = threads::affinity();
-    let all = world.gather(affinity.as_bytes())?;
-    let host = world.hosts().get(world.rank()).context("every process has a host")?;
-    let here = world.hosts().iter().zip(&all).filter(|(other, _)| *other == host);
-    Ok(here.filter(|(_, other)| **other == affinity.as_bytes()).count().max(1))
 }
 
 /// Starts `count` processes with this command line on this machine; ends as they end.

@@ -13,7 +13,6 @@ use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::data::batch::Example;
 use crate::data::examples::{Framing, Sequence};
-use crate::data::pieces::Share;
 use crate::data::prompts::prompt_of;
 use crate::data::split::split_images;
 use crate::evaluation::captioning::CaptioningSettings;
@@ -102,13 +101,8 @@ pub fn run(args: &ScorePairsArgs) -> Result<()> {
     // A GPU takes whole batches.
     let num_pools = if device.is_cpu() { num_threads.min(args.batch_size) } else { 1 };
     let pools = WorkerPools::new(num_pools, 1)?;
-    let settings = CaptioningSettings {
-        batch_size: args.batch_size,
-        num_parts: num_pools,
-        workers: num_threads,
-        device,
-        share: Share::ALL,
-    };
+    let settings =
+        CaptioningSettings { batch_size: args.batch_size, num_parts: num_pools, workers: num_threads, device };
     let num_failed = match &args.output {
         None => lines.write(&settings, &pools, &mut |line| Ok(terminal::json(line)?))?,
         Some(path) => {

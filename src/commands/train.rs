@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -24,14 +23,13 @@ use crate::run::session::Session;
 use crate::run::session::follower::follow;
 use crate::run::setup::Setup;
 use crate::run::tracking;
-use crate::training::collective::{AnotherFailed, Collective, agreed, in_turns, leave};
+use crate::training::collective::{Collective, agreed, in_turns};
 use crate::training::trainer::Outcome;
 use base::bounded_file;
-use base::error::{describe, usage_error};
+use base::error::usage_error;
 use base::home::expand;
 use base::stop::StopFlag;
-use base::terminal::{self, Verbosity};
-use base::visible;
+use base::{terminal, visible};
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -51,34 +49,8 @@ const AUTO: &str = "auto";
 /// # Errors
 /// Everything that can be wrong with config, data, encoder, checkpoint or disk; a process that is gone.
 pub(crate) fn run(request: &TrainRequest, overrides: &[String], processes: &Connected) -> Result<Outcome> {
-    let collective = &*processes.collective;
-    let ended = train(request, overrides, processes);
-    match &ended {
-        Ok(_) => collective.finish()?,
-        Err(error) => {
-            leave(collective, error);
-            if collective.size() > 1 {
-                say_and_linger(error, collective.is_main());
-            }
-        }
-    }
-    ended
+    processes.part(train(request, overrides, processes))
 }
-
-/// Shows the error, which is then shown, and stays until the other processes have said theirs: `mpirun` ends them all, and
-/// may forget what they wrote, as soon as one of them ends. The main process has more to do, and ends first.
-fn say_and_linger(error: &anyhow::Error, is_main: bool) {
-    if is_main || !error.is::<AnotherFailed>() {
-        terminal::error(&describe(error));
-    }
-    terminal::set_verbosity(Verbosity::Silent);
-    std::thread::sleep(if is_main { FORWARDING } else { LAST_WORDS });
-}
-
-/// In which `mpirun` passes on what a process wrote.
-const FORWARDING: Duration = Duration::from_millis(300);
-/// In which the main process records a failure and ends.
-const LAST_WORDS: Duration = Duration::from_secs(3);
 
 fn train(request: &TrainRequest, overrides: &[String], processes: &Connected) -> Result<Outcome> {
     let stop = watch_signals("stopped before the run began; run the same command to continue")?;
@@ -139,7 +111,7 @@ fn everywhere(collective: &dyn Collective, path: &Path, read: Option<Checkpoint>
 
 fn start(config: RunConfig, config_path: &Path, processes: &Connected, stop: StopFlag) -> Result<Outcome> {
     check_places(&config)?;
-    let device = training_device(&config.training)?;
+    let device = training_device(&config.training, processes.collective.size())?;
     let written = config::read_text(config_path)?;
     let setup = fresh_setup(config, &device, &*processes.collective)?;
     let make = |setup, device| {
@@ -157,7 +129,7 @@ fn resume(
 ) -> Result<Outcome> {
     check_places(&config)?;
     let collective = &*processes.collective;
-    let device = training_device(&config.training)?;
+    let device = training_device(&config.training, collective.size())?;
     in_turns(collective, PREPARE, || prepare_when_absent(&config, OnChange::Warn))?;
     let metadata = checkpoint.metadata.clone();
     let read = |checkpoint: Checkpoint| {

@@ -16,12 +16,20 @@ pub struct Share {
 }
 
 impl Share {
-    /// That of a process alone.
-    pub const ALL: Self = Self { rank: 0, size: 1 };
-
     /// Its parts of `num_parts`.
     pub fn parts(self, num_parts: usize) -> Range<usize> {
         self.rank * num_parts / self.size..(self.rank + 1) * num_parts / self.size
+    }
+
+    /// The turns in which all processes together work through `num_items` items, in batches of `batch_size`.
+    pub fn num_turns(self, num_items: usize, batch_size: usize) -> usize {
+        num_items.div_ceil(batch_size * self.size)
+    }
+
+    /// Its batch of a turn, as places among the items; in the last turn it may be short, or empty.
+    pub fn batch(self, turn: usize, num_items: usize, batch_size: usize) -> Range<usize> {
+        let first = (turn * self.size + self.rank) * batch_size;
+        first.min(num_items)..(first + batch_size).min(num_items)
     }
 }
 
@@ -137,6 +145,17 @@ mod tests {
                 together.extend(pieces);
             }
             assert_eq!(together, alone, "{size} processes");
+        }
+    }
+
+    #[test]
+    fn batches_are_dealt_in_turns_and_cover_every_item_in_order() {
+        for (num_items, batch_size, size) in [(0, 4, 2), (7, 4, 1), (8, 4, 2), (9, 4, 2), (23, 3, 4)] {
+            let share = |rank| Share { rank, size };
+            let turns = 0..share(0).num_turns(num_items, batch_size);
+            let dealt =
+                turns.flat_map(|turn| (0..size).flat_map(move |rank| share(rank).batch(turn, num_items, batch_size)));
+            assert_eq!(dealt.collect::<Vec<_>>(), (0..num_items).collect::<Vec<_>>());
         }
     }
 

@@ -122,7 +122,8 @@ impl<'a> CaptionWriter<'a> {
     /// result is `None` if not. Processes call it equally often.
     ///
     /// # Errors
-    /// An image that cannot be read; what [`Self::write`] returns.
+    /// An image that cannot be read; what [`Self::write`] and `advance` return.
+    #[expect(clippy::too_many_arguments, reason = "what is captioned, how, by whom, and who is told")]
     pub fn write_all(
         &self,
         source: &ImageSource,
@@ -130,19 +131,20 @@ impl<'a> CaptionWriter<'a> {
         prompts: &Prompts,
         settings: &CaptioningSettings,
         pools: &WorkerPools,
-        mut advance: impl FnMut(usize) -> bool,
+        share: Share,
+        mut advance: impl FnMut(usize) -> Result<bool>,
     ) -> Result<Option<Vec<(usize, WrittenCaption)>>> {
-        let CaptioningSettings { batch_size, num_parts, workers, share, .. } = *settings;
+        let CaptioningSettings { batch_size, num_parts, workers, .. } = *settings;
         let each = batch_size.div_ceil(num_parts.max(1)).max(1);
-        // The places of a batch's images, cut into parts: the next batch of each process, turn by turn.
-        let turns = images.len().div_ceil(batch_size * share.size);
+        let num_turns = share.num_turns(images.len(), batch_size);
+        // The places of the images of this process's batch, cut into parts.
         let own = |turn: usize| {
-            let first = (turn * share.size + share.rank) * batch_size;
-            let last = (first + batch_size).min(images.len());
-            (first..last).step_by(each).map(|place| place..(place + each).min(last)).collect::<Vec<_>>()
+            let batch = share.batch(turn, images.len(), batch_size);
+            let last = batch.end;
+            batch.step_by(each).map(|place| place..(place + each).min(last)).collect::<Vec<_>>()
         };
         let jobs: Vec<(Range<usize>, Vec<usize>)> =
-            (0..turns).flat_map(own).map(|places| (places.clone(), images[places].to_vec())).collect();
+            (0..num_turns).flat_map(own).map(|places| (places.clone(), images[places].to_vec())).collect();
         let prompts: Vec<&Prompt> = images.iter().map(|&image| prompts.of_image(image)).collect();
         let (source, device) = (source.clone(), settings.device.clone());
         let load = move |(places, images): (Range<usize>, Vec<usize>)| {
@@ -150,7 +152,7 @@ impl<'a> CaptionWriter<'a> {
         };
         let mut captions = Vec::new();
         let mut loader = Loader::start(jobs, workers, workers + pools.size(), Arc::new(load));
-        for turn in 0..turns {
+        for turn in 0..num_turns {
             let parts = loader.by_ref().take(own(turn).len()).collect::<Result<Vec<_>>>()?;
             let write = |(places, input): &(Range<usize>, ImageInput)| {
                 self.write(input, &prompts[places.clone()], places.start)
@@ -159,8 +161,8 @@ impl<'a> CaptionWriter<'a> {
                 let best = written?.into_iter().map(|captions| captions.into_iter().next().unwrap_or_default());
                 captions.extend(places.clone().zip(best));
             }
-            let done = turn * share.size * batch_size;
-            if !advance((images.len() - done).min(share.size * batch_size)) {
+            let in_turn = share.size * batch_size;
+            if !advance(in_turn.min(images.len() - turn * in_turn))? {
                 return Ok(None);
             }
         }
@@ -179,6 +181,4 @@ pub struct CaptioningSettings {
     pub workers: usize,
     /// Where the model runs.
     pub device: Device,
-    /// Which batches this process takes.
-    pub share: Share,
 }

@@ -28,15 +28,9 @@ pub struct EncodeSettings {
 }
 
 impl EncodeSettings {
-    /// The number of turns in which all processes together encode `num_views` views.
-    fn num_turns(&self, num_views: usize) -> usize {
-        num_views.div_ceil(self.views_in_turn() * self.share.size)
-    }
-
-    /// The views, as places among `num_views`, that the process `rank` encodes in a turn.
-    pub fn views_of(&self, turn: usize, rank: usize, num_views: usize) -> Range<usize> {
-        let first = (turn * self.share.size + rank) * self.views_in_turn();
-        first.min(num_views)..(first + self.views_in_turn()).min(num_views)
+    /// The views, as places among `num_views`, that a process encodes in a turn.
+    pub fn views_of(&self, share: Share, turn: usize, num_views: usize) -> Range<usize> {
+        share.batch(turn, num_views, self.views_in_turn())
     }
 
     fn views_in_turn(&self) -> usize {
@@ -57,9 +51,8 @@ pub fn encode_images(
     pools: &WorkerPools,
     mut keep: impl FnMut(usize, Result<Vec<f32>>) -> Result<bool>,
 ) -> Result<bool> {
-    let num_turns = settings.num_turns(views.len());
-    let own =
-        |turn: usize| views[settings.views_of(turn, settings.share.rank, views.len())].chunks(settings.batch_size);
+    let num_turns = settings.share.num_turns(views.len(), settings.views_in_turn());
+    let own = |turn: usize| views[settings.views_of(settings.share, turn, views.len())].chunks(settings.batch_size);
     let jobs: Vec<Vec<ImageView>> = (0..num_turns).flat_map(own).map(<[ImageView]>::to_vec).collect();
     let (source, device) = (source.clone(), settings.device.clone());
     let load = move |job: Vec<ImageView>| source.load_views(&job, &device);

@@ -54,7 +54,7 @@ pub fn score_pairs(
     pools: &WorkerPools,
     mut each: impl FnMut(usize, Result<Vec<f64>, String>) -> Result<()>,
 ) -> Result<()> {
-    let (pairs, size, num_parts) = (Arc::new(pairs), settings.batch_size.max(1), pools.size());
+    let (pairs, size, num_parts) = (Arc::new(pairs), settings.batch_size.max(1), settings.num_parts);
     let count = pairs.examples.len();
     let jobs: Vec<Range<usize>> = (0..count).step_by(size).map(|first| first..(first + size).min(count)).collect();
     let (of_loader, device) = (Arc::clone(&pairs), settings.device.clone());
@@ -62,11 +62,8 @@ pub fn score_pairs(
     let mut place = 0;
     for loaded in Loader::start(jobs, settings.workers, settings.workers + 1, Arc::new(load)) {
         let Loaded { parts, failures } = loaded?;
-        let score = |member: usize| parts.get(member).map(|part| target_log_probabilities(model, part)).transpose();
-        let mut scores = Vec::new();
-        for of_part in pools.each(score) {
-            scores.extend(of_part?.unwrap_or_default());
-        }
+        let scores = pools.map(&parts, |part| target_log_probabilities(model, part));
+        let scores = scores.into_iter().collect::<candle_core::Result<Vec<_>>>()?.concat();
         let mut rest = scores.into_iter();
         for failure in failures {
             let Example { tokens, prompt_length, .. } = &pairs.examples[place];

@@ -112,12 +112,9 @@ fn common(config: &RunConfig) -> String {
     config.training.device = String::new();
     config.training.resume_from = None;
     config.evaluation.meteor_resources = None;
-    let (mut encoder, mut decoder) = (config.model.encoder.clone(), config.model.decoder.clone());
-    encoder.name = None;
-    decoder.name = None;
-    config.model.encoder = encoder;
-    config.model.decoder = decoder;
     config.model.init_from = None;
+    config.model.encoder.name = None;
+    config.model.decoder.name = None;
     config::to_toml(&config)
 }
 

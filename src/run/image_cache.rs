@@ -185,7 +185,7 @@ fn digests(
 ) -> Result<Option<HashMap<usize, Key>>> {
     let mut images: Vec<usize> = wanted.iter().map(|view| view.image).collect();
     images.dedup();
-    let Share { rank, size } = collective.share();
+    let share = collective.share();
     let progress = Progress::new("checking images", images.len() as u64, 0);
     let hash = |&image: &usize| -> Result<Key> {
         let path = &files.paths[image];
@@ -193,17 +193,17 @@ fn digests(
         Ok(hasher.finish_bytes())
     };
     let mut digests = HashMap::with_capacity(images.len());
-    for turn in images.chunks(HASHED_AT_ONCE * size) {
+    for (turn, of_all) in images.chunks(HASHED_AT_ONCE * share.size).enumerate() {
         if collective.any(!keep_going())? {
             return Ok(None);
         }
-        let own = turn.chunks(HASHED_AT_ONCE).nth(rank).unwrap_or_default();
+        let own = &images[share.batch(turn, images.len(), HASHED_AT_ONCE)];
         let found = agreed(collective, READ, own.par_iter().map(hash).collect::<Result<Vec<_>>>())?;
         let found = collective.gather(found.as_flattened())?.concat();
         let (found, _) = found.as_chunks::<{ size_of::<Key>() }>();
-        ensure!(found.len() == turn.len(), "digests of other processes are missing");
-        digests.extend(turn.iter().copied().zip(found.iter().copied()));
-        progress.advance(turn.len() as u64, "");
+        ensure!(found.len() == of_all.len(), "digests of other processes are missing");
+        digests.extend(of_all.iter().copied().zip(found.iter().copied()));
+        progress.advance(of_all.len() as u64, "");
     }
     Ok(Some(digests))
 }
@@ -357,13 +357,14 @@ impl CacheFiller<'_> {
         let source = ImageSource::files(Arc::clone(&self.files), plan.views());
         shown("encoding images", missing.len(), |progress| {
             encode_images(&model, &source, missing, &settings, pools, |turn, encoded| {
-                let views_of = |rank: usize| &missing[settings.views_of(turn, rank, missing.len())];
-                let rows = encoded.and_then(|values| self.rows(views_of(collective.rank()), &values, number));
+                let views_of = |share: Share| &missing[settings.views_of(share, turn, missing.len())];
+                let rows = encoded.and_then(|values| self.rows(views_of(settings.share), &values, number));
                 let rows = agreed(collective, READ, rows)?;
                 for (rank, rows) in collective.gather(&rows)?.iter().enumerate() {
-                    let pushed = appender.as_mut().map_or(Ok(()), |appender| self.push(views_of(rank), rows, appender));
+                    let views = views_of(Share { rank, ..settings.share });
+                    let pushed = appender.as_mut().map_or(Ok(()), |appender| self.push(views, rows, appender));
                     agreed(collective, WRITE, pushed)?;
-                    progress.advance(views_of(rank).len() as u64, "");
+                    progress.advance(views.len() as u64, "");
                 }
                 Ok(!collective.any(!(self.keep_going)())?)
             })

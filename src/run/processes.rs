@@ -133,7 +133,7 @@ impl Collective for MpiProcesses {
 
     fn abort(&self, reason: &str) {
         if let Some(world) = self.world.borrow().as_ref() {
-            world.leave(reason);
+            world.abort(reason);
         }
     }
 

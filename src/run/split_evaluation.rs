@@ -13,12 +13,10 @@ use crate::data::prompts::Prompts;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
 use crate::run::split_scores::{FORMAT_VERSION, SplitScores};
-use crate::training::collective::Collective;
-use crate::training::gathered_captions::gather_captions;
+use crate::training::shared_captions::{Team, caption_together};
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure, usage_error};
 use base::terminal::{self, Progress};
-use base::worker_pools::WorkerPools;
 use base::{atomic_file, digest};
 use datasets::prepared::Dataset;
 use metrics::corpus::Captions;
@@ -45,8 +43,8 @@ pub struct Request<'a> {
     pub writer: &'a CaptionWriter<'a>,
     /// Where it comes from.
     pub model: ModelOrigin<'a>,
-    /// The processes that share the images.
-    pub collective: &'a dyn Collective,
+    /// Who captions.
+    pub team: Team<'a>,
     /// How many at once.
     pub settings: &'a CaptioningSettings,
     /// How the captions are scored.
@@ -75,24 +73,16 @@ pub struct SplitEvaluation {
 ///
 /// # Errors
 /// An image that cannot be read; what the model gives.
-pub fn evaluate(
-    request: &Request<'_>,
-    pools: &WorkerPools,
-    mut keep_going: impl FnMut() -> bool,
-) -> Result<Option<SplitEvaluation>> {
-    let Request { dataset, split, images, prompts, source, writer, model, settings, options, collective } = request;
+pub fn evaluate(request: &Request<'_>, mut keep_going: impl FnMut() -> bool) -> Result<Option<SplitEvaluation>> {
+    let Request { dataset, split, images, prompts, source, writer, model, settings, options, team } = request;
     let progress = Progress::new(&format!("captioning {split}"), images.len() as u64, 0);
-    let mut stops = Ok(false);
-    let written = writer.write_all(source, images, prompts, settings, pools, |count| {
+    let written = caption_together(writer, source, images, prompts, settings, *team, |count| {
         progress.advance(count as u64, "");
-        stops = collective.any(!keep_going());
-        matches!(stops, Ok(false))
+        Ok(keep_going())
     })?;
-    stops?;
     progress.finish();
     let Some(written) = written else { return Ok(None) };
-    let written = gather_captions(*collective, written)?;
-    if !collective.is_main() {
+    if !team.collective.is_main() {
         return Ok(None);
     }
     let without_end = written.iter().filter(|caption| !caption.decoded.has_end()).count();

@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::config::{Precision, Reduction, RunConfig};
 use crate::data::image_source::Views;
-use crate::data::pieces::Share;
 use crate::data::sampler;
 use crate::evaluation::captioning::CaptioningSettings;
 use crate::model::captioner::CaptionerShape;
@@ -181,13 +180,12 @@ impl RunPlan {
     }
 
     /// How the images of a split are captioned.
-    pub fn captioning_settings(&self, device: &Device, share: Share) -> CaptioningSettings {
+    pub fn captioning_settings(&self, device: &Device) -> CaptioningSettings {
         CaptioningSettings {
             batch_size: self.config.evaluation.batch_size,
             num_parts: self.parts_of_evaluation(),
             workers: self.num_workers,
             device: device.clone(),
-            share,
         }
     }
 

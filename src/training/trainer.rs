@@ -11,7 +11,7 @@ use crate::config::SaveInterval;
 use crate::data::batch::{Batch, Example};
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
-use crate::data::pieces::{self, Cut, Piece, Share};
+use crate::data::pieces::{self, Cut, Piece};
 use crate::data::sampler;
 use crate::evaluation::captioning::CaptionWriter;
 use crate::evaluation::token_loss::{LossSum, evaluate_batch};
@@ -22,13 +22,13 @@ use crate::training::captioned_split::{Captioned, CaptionedSplit};
 use crate::training::checkpointer::{Checkpointer, SavePoint};
 use crate::training::collective::{Collective, agreed, leave};
 use crate::training::events::{Event, Observer};
-use crate::training::gathered_captions::gather_captions;
 use crate::training::gpu_memory::explain;
 use crate::training::loss::{self, Loss};
 use crate::training::optimizer::Optimizer;
 use crate::training::outputs::Outputs;
 use crate::training::plan::RunPlan;
 use crate::training::schedule::learning_rate_factor;
+use crate::training::shared_captions::{Team, caption_together};
 use crate::training::train_state::TrainState;
 use crate::training::train_step::{PendingStep, StepOutcome, train_step};
 use base::error::failure;
@@ -331,12 +331,11 @@ impl Trainer {
             Captioner::build(&self.plan.shape, &self.parameters.detached().in_precision(self.plan.precision()))?;
         let examples = Arc::clone(&self.data.val);
         let size = self.plan.config.evaluation.batch_size;
-        let batches: Vec<_> =
-            (0..examples.len()).step_by(size).map(|first| first..(first + size).min(examples.len())).collect();
-        let Share { rank, size: num_processes } = self.collective.share();
-        // All processes take the same number of turns, in which they agree; one may have no batch in the last.
-        let jobs: Vec<_> = batches.chunks(num_processes).map(|turn| turn.get(rank).cloned().unwrap_or(0..0)).collect();
-        outputs.observe(&Event::ValidationStarted { num_batches: batches.len() as u64 })?;
+        let (share, num_batches) = (self.collective.share(), examples.len().div_ceil(size));
+        // All processes take the same number of turns, in which they agree.
+        let jobs: Vec<_> =
+            (0..share.num_turns(examples.len(), size)).map(|turn| share.batch(turn, examples.len(), size)).collect();
+        outputs.observe(&Event::ValidationStarted { num_batches: num_batches as u64 })?;
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.plan.parts_of_evaluation());
         let load = move |range: std::ops::Range<usize>| {
             let examples: Vec<&Example> = data.val[range].iter().collect();
@@ -347,20 +346,20 @@ impl Trainer {
             Batch::load_parts(&examples, num_parts, data.pad_id, &device, load)
         };
         // Added up in the order of the batches, whoever computed which.
-        let mut of_batches = vec![0.0; 2 * batches.len()];
+        let mut of_batches = vec![0.0; 2 * num_batches];
         let workers = self.plan.num_workers;
         for (turn, parts) in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)).enumerate() {
             if self.collective.any(stop.is_raised())? {
                 return Ok(Outcome::Interrupted);
             }
             let parts = agreed(&*self.collective, LOAD, parts)?;
-            let place = turn * num_processes + rank;
+            let place = turn * share.size + share.rank;
             for part in self.pools.map(&parts, |part| evaluate_batch(&model, part)) {
                 let LossSum { sum, count } = part?;
                 of_batches[2 * place] += sum;
                 of_batches[2 * place + 1] += count;
             }
-            for _ in 0..num_processes.min(batches.len() - turn * num_processes) {
+            for _ in 0..share.size.min(num_batches - turn * share.size) {
                 outputs.observe(&Event::ValidationBatch)?;
             }
         }
@@ -406,21 +405,19 @@ impl Trainer {
             decoding.num_beams = 1;
         }
         let writer = CaptionWriter::new(&model, &captioned.tokenizer, &decoding);
-        let settings = self.plan.captioning_settings(&self.device, self.collective.share());
+        let settings = self.plan.captioning_settings(&self.device);
         outputs.observe(&Event::CaptioningStarted { num_images: images.len() as u64 })?;
-        let mut stops = Ok(false);
         let advance = |count| {
-            let observed = outputs.observe(&Event::ImagesCaptioned { num_images: count as u64 });
-            stops = observed.and_then(|()| self.collective.any(stop.is_raised()));
-            matches!(stops, Ok(false))
+            outputs.observe(&Event::ImagesCaptioned { num_images: count as u64 })?;
+            Ok(!stop.is_raised())
         };
+        let team = Team { pools: &self.pools, collective: &*self.collective };
         let written =
-            writer.write_all(&self.data.source, images, &captioned.prompts, &settings, &self.pools, advance)?;
-        stops?;
-        let Some(written) = written else { return Ok(None) };
-        let captions = gather_captions(&*self.collective, written)?;
-        let scores = is_scored.then(|| captioned.score(&captions, config.seed));
-        Ok(Some(Captioned { captions, scores }))
+            caption_together(&writer, &self.data.source, images, &captioned.prompts, &settings, team, advance)?;
+        Ok(written.map(|captions| {
+            let scores = is_scored.then(|| captioned.score(&captions, config.seed));
+            Captioned { captions, scores }
+        }))
     }
 
     /// Observers first: whatever they buffer must be on disk before the checkpoint claims that it is.

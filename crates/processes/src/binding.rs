@@ -15,15 +15,23 @@ pub fn affinity() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// The cores that a process may use, as the system lists them, such as `0-3,8`.
+fn allowed(process: &str) -> Option<String> {
+    let text = bounded_file::read_text(format!("/proc/{process}/status").as_ref(), MAX_BYTES).ok()?;
+    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(list.trim().to_owned())
+}
+
+/// Those of this process; empty where the system does not say.
+pub(crate) fn own_cores() -> String {
+    allowed("self").unwrap_or_default()
+}
+
 /// The cores that the processes of this machine have together: what the program that started this one may use, which is
 /// not bound itself. Less than the machine has in a container, for example.
 pub fn cores() -> usize {
     let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
-    let of_parent = parent.and_then(|parent| {
-        let text = bounded_file::read_text(format!("/proc/{parent}/status").as_ref(), MAX_BYTES).ok()?;
-        let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-        count(list)
-    });
+    let of_parent = parent.and_then(|parent| count(&allowed(&parent.to_string())?));
     of_parent.unwrap_or_else(affinity)
 }
 

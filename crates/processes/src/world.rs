@@ -138,6 +138,17 @@ impl World {
         &self.hosts
     }
 
+    /// How many processes of this machine may use the very cores of this one, this one included.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub fn num_sharing_cores(&self) -> Result<usize> {
+        let own = binding::own_cores();
+        let all = self.gather(own.as_bytes())?;
+        let is_here = |rank: usize| self.hosts[rank] == self.hosts[self.rank];
+        Ok((0..self.size).filter(|&rank| is_here(rank) && all[rank] == own.as_bytes()).count())
+    }
+
     /// A warning if the processes of this machine were bound to fewer cores than each could have.
     pub fn binding_warning(&self) -> Option<String> {
         binding_warning(self.local_size, binding::affinity(), binding::cores())
@@ -214,21 +225,11 @@ impl World {
         self.any(false).map(|_| ())
     }
 
-    /// Ends all processes, since this one cannot go on: the others show the message. Prints nothing itself, and usually
-    /// does not return.
+    /// Tells the others that this process ends, and why, so that they do not wait. It does not end MPI, which would wait
+    /// for them, nor itself: its error is still to be shown.
     pub fn abort(&self, message: &str) {
         if let Some(watch) = &self.watch {
-            watch.abort(message, true);
-        }
-        if !self.is_finished.get() {
-            self.mpi.abort();
-        }
-    }
-
-    /// Tells the others that this process ends, and why, so that they do not wait. It may still show its error.
-    pub fn leave(&self, message: &str) {
-        if let Some(watch) = &self.watch {
-            watch.abort(message, false);
+            watch.abort(message);
         }
     }
 
@@ -271,13 +272,11 @@ impl World {
     }
 }
 
-/// A process that leaves with an error tells the others, so that they do not wait. It does not end MPI, which would wait
-/// for them, nor itself: its error is still to be shown.
+/// A process that leaves without a word tells the others as well.
 impl Drop for World {
     fn drop(&mut self) {
-        if let (false, Some(watch)) = (self.is_finished.get(), &self.watch) {
-            let how = if thread::panicking() { "it panicked" } else { "it ended before the others" };
-            watch.abort(how, false);
+        if !self.is_finished.get() {
+            self.abort(if thread::panicking() { "it panicked" } else { "it ended before the others" });
         }
     }
 }

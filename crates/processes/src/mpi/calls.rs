@@ -108,7 +108,6 @@ struct Functions<H> {
     test: unsafe extern "C" fn(*mut H, *mut c_int, *mut c_void) -> c_int,
     allreduce: unsafe extern "C" fn(*const c_void, *mut c_void, c_int, H, H, H) -> c_int,
     error_string: unsafe extern "C" fn(c_int, *mut c_char, *mut c_int) -> c_int,
-    abort: unsafe extern "C" fn(H, c_int) -> c_int,
     finalize: unsafe extern "C" fn() -> c_int,
 }
 
@@ -126,7 +125,6 @@ trait Calls {
     unsafe fn test(&self, request: &mut Request) -> Result<bool, c_int>;
     unsafe fn all_reduce(&self, values: *mut c_void, length: c_int, element: usize) -> Result<(), c_int>;
     unsafe fn text_of(&self, code: c_int, text: *mut c_char, length: *mut c_int);
-    unsafe fn abort(&self, code: c_int);
     unsafe fn finalize(&self) -> Result<(), c_int>;
 }
 
@@ -215,11 +213,6 @@ impl<H: Handle> Calls for Table<H> {
     unsafe fn text_of(&self, code: c_int, text: *mut c_char, length: *mut c_int) {
         // SAFETY: as above.
         unsafe { (self.functions.error_string)(code, text, length) };
-    }
-
-    unsafe fn abort(&self, code: c_int) {
-        // SAFETY: as above.
-        unsafe { (self.functions.abort)(H::of_bits(self.constants.world), code) };
     }
 
     unsafe fn finalize(&self) -> Result<(), c_int> {
@@ -328,7 +321,7 @@ impl Mpi {
     /// are on their way, then waits for them; asks `check` again and again.
     ///
     /// # Errors
-    /// Those of `check` and of MPI. No other function may be called then, except [`Mpi::abort`].
+    /// Those of `check` and of MPI. No other function may be called then.
     pub(crate) fn swap(
         &self,
         send: (usize, &[u8]),
@@ -388,12 +381,6 @@ impl Mpi {
         // SAFETY: so many numbers of this type can be read and written.
         let done = unsafe { self.calls.all_reduce(values.as_mut_ptr().cast(), count(values.len()), self.double) };
         done.map_err(|code| self.error("the sum over all processes failed", code))
-    }
-
-    /// Ends all processes. It usually does not return.
-    pub(crate) fn abort(&self) {
-        // SAFETY: MPI is initialized.
-        unsafe { self.calls.abort(1) };
     }
 
     /// Ends MPI. No other function may be called afterwards.
@@ -471,7 +458,6 @@ fn functions<H>(library: &Library, path: &str) -> Result<Functions<H>> {
         test: function(library, path, "MPI_Test")?,
         allreduce: function(library, path, "MPI_Allreduce")?,
         error_string: function(library, path, "MPI_Error_string")?,
-        abort: function(library, path, "MPI_Abort")?,
         finalize: function(library, path, "MPI_Finalize")?,
     })
 }

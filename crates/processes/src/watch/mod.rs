@@ -24,12 +24,14 @@ use base::visible;
 pub(crate) use connect::{Invitation, Offer};
 use message::Peer;
 pub(crate) use state::RESUME;
-use state::{Order, Shared, TELLING, locked};
+use state::{Order, Shared, locked};
 
 /// Seconds of silence after which a process is taken for gone.
 pub(crate) const TIMEOUT_VARIABLE: &str = "CAPTION_TRAIN_PEER_TIMEOUT";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a process that stops waits until the others know.
+const TELLING: Duration = Duration::from_secs(1);
 /// Characters of an error that others are told.
 const MAX_MESSAGE: usize = 2000;
 
@@ -62,14 +64,13 @@ impl Watch {
         self.shared.loss.get().map_or(Ok(()), |loss| Err(loss.error()))
     }
 
-    /// Tells the others that this process stops with an error, and returns once they know or after a second. If `exits`,
-    /// the process is ended should it still be there after a while.
-    pub(crate) fn abort(&self, message: &str, exits: bool) {
+    /// Tells the others that this process stops with an error, and returns once they know or after a second.
+    pub(crate) fn abort(&self, message: &str) {
         if self.shared.is_lost.load(Ordering::Acquire) {
             // The others know of the process that was lost first.
             return;
         }
-        self.give(Order::Abort { message: visible::cut(message, MAX_MESSAGE), exits });
+        self.give(Order::Abort(visible::cut(message, MAX_MESSAGE)));
         let done = locked(&self.shared.is_done);
         drop(self.shared.done.wait_timeout_while(done, TELLING, |done| !*done));
     }
@@ -166,7 +167,7 @@ mod tests {
     fn an_error_is_known_to_all_when_abort_returns() {
         for victim in [0, 2] {
             let watches = watches();
-            watches[victim].abort("no space left\non device", false);
+            watches[victim].abort("no space left\non device");
             for watch in watches.iter().enumerate().filter(|(rank, _)| *rank != victim).map(|(_, watch)| watch) {
                 let said = loss(watch);
                 assert!(said.starts_with(&format!("process {victim} on host ")), "{said}");

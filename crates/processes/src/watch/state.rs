@@ -3,12 +3,8 @@
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use base::error::failure;
-
-/// How long a process that stops waits until the others know.
-pub(super) const TELLING: Duration = Duration::from_secs(1);
 
 pub(crate) const RESUME: &str =
     "the last checkpoint is whole; start all processes again and resume with `caption-train --resume auto`";
@@ -66,7 +62,7 @@ pub(super) enum Order {
     /// Say that this process has finished.
     Goodbye,
     /// Tell the others that this process stops with an error.
-    Abort { message: String, exits: bool },
+    Abort(String),
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

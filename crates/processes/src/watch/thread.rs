@@ -11,7 +11,7 @@ use base::terminal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::message::{Broken, Message, Peer};
-use super::state::{Cause, Loss, Order, Shared, TELLING, locked};
+use super::state::{Cause, Loss, Order, Shared, locked};
 use crate::system;
 
 const BEAT: Duration = Duration::from_secs(1);
@@ -40,11 +40,9 @@ enum State {
     Watching,
     /// A process was lost at that time.
     Lost(Instant),
-    /// This process stops with an error, since that time. The others know when so many have answered.
+    /// This process stops with an error. The others know when so many have answered.
     Aborting {
-        since: Instant,
         unanswered: usize,
-        exits: bool,
     },
     /// This process has finished, at that time.
     Leaving(Instant),
@@ -110,14 +108,14 @@ impl Thread {
                 self.peers.iter_mut().for_each(Peer::end);
                 self.state = State::Leaving(Instant::now());
             }
-            Some(Order::Abort { message, exits }) => {
+            Some(Order::Abort(message)) => {
                 let message = match self.rank {
                     0 => Message::Lost(0, Cause::Error(message)),
                     _ => Message::Failed(message),
                 };
                 self.send_all(&message, usize::MAX);
                 let unanswered = self.peers.iter().filter(|peer| !peer.is_closed).count();
-                self.state = State::Aborting { since: Instant::now(), unanswered, exits };
+                self.state = State::Aborting { unanswered };
                 self.answered(0);
             }
             None => {}
@@ -187,7 +185,7 @@ impl Thread {
 
     /// So many more processes know that this one stops, or are gone.
     fn answered(&mut self, count: usize) {
-        if let State::Aborting { unanswered, .. } = &mut self.state {
+        if let State::Aborting { unanswered } = &mut self.state {
             *unanswered = unanswered.saturating_sub(count);
             if *unanswered == 0 {
                 *locked(&self.shared.is_done) = true;
@@ -207,7 +205,6 @@ impl Thread {
                     system::exit_now(1);
                 }
             }
-            State::Aborting { since, exits: true, .. } if since.elapsed() > GRACE + TELLING => system::exit_now(1),
             State::Leaving(since) => {
                 if since.elapsed() > FAREWELL || self.peers.iter().all(|peer| peer.is_closed) {
                     self.state = State::Over;
