@@ -59,13 +59,13 @@ fn linear(criterion: &mut Criterion) {
 fn attention(criterion: &mut Criterion) {
     let dropout = Dropout { probability: 0.1, seed: 0, update: 0, first_example: 0 }.site(0);
     let precision = Precision::Full;
-    let vision = AttentionOptions { num_heads: 12, causal: false, dropout: None, precision };
+    let vision = AttentionOptions { num_heads: 12, causal: false, dropout: None, precision, packing: None };
     let (q, k, v) = (random(&[8, 197, 768]), random(&[8, 197, 768]), random(&[8, 197, 768]));
     both_passes(criterion, "attention of a ViT-B", 8 * 197 * 768, || ops::attention(&q, &k, &v, &vision));
-    let causal = AttentionOptions { num_heads: 8, causal: true, dropout: Some(dropout), precision };
+    let causal = AttentionOptions { num_heads: 8, causal: true, dropout: Some(dropout), precision, packing: None };
     let qkv = random(&[32, 32, 3 * 512]);
     both_passes(criterion, "causal attention", 32 * 32 * 512, || ops::self_attention(&qkv, &causal));
-    let cross = AttentionOptions { num_heads: 8, causal: false, dropout: Some(dropout), precision };
+    let cross = AttentionOptions { num_heads: 8, causal: false, dropout: Some(dropout), precision, packing: None };
     let (query, key_values) = (random(&[32, 32, 512]), random(&[32, 197, 2 * 512]));
     both_passes(criterion, "cross-attention", 32 * 32 * 512, || ops::cross_attention(&query, &key_values, &cross));
 }

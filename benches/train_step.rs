@@ -16,6 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::commands::device::select_device;
 use caption_train::config::{EncoderTraining, FeatureType, LoraConfig, OptimizerConfig};
 use caption_train::data::batch::{Batch, Example};
+use caption_train::data::collate::Framed;
 use caption_train::data::feature_store::{Description, FeatureStore};
 use caption_train::data::image_source::{
     ImageInput, ImageSource, ImageView, Purpose, StoredContent, StoredImages, Views, feature_bytes,
@@ -176,10 +177,8 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
         };
         let rows: Vec<u32> = (0..(images * each) as u32).map(|pair| pair / each as u32).collect();
         let image_indices = rows.iter().map(|&row| row as usize).collect();
-        Ok(Batch {
-            image_rows: if each > 1 { Some(Tensor::new(rows, device)?) } else { None },
-            ..Batch::new(input, image_indices, &captions, 0, device)?
-        })
+        let captions: Vec<Framed<'_>> = captions.into_iter().map(Framed::from).collect();
+        Ok(Batch::of_framed(input, (each > 1).then_some(rows), image_indices, &captions, 0, device)?)
     };
     bounds.windows(2).map(part).collect()
 }

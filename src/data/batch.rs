@@ -1,8 +1,10 @@
 //! Image-caption pairs and their batches: pixels or encoder outputs with token ids and targets.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use ops::Packing;
 
 use crate::data::collate::{Framed, collate};
 use crate::data::image_source::ImageInput;
@@ -27,18 +29,25 @@ impl Example {
 }
 
 /// Pairs that go through the model together. U counts the different images, B the pairs, T the targets.
+///
+/// On a CPU captions are packed: nothing is computed for padding, and a pair finds its image among them. A GPU takes
+/// padded captions and an image for each.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The different images.
     pub images: ImageInput,
-    /// For each pair the row of its image in `images`, u32 (B); absent when pair and image are in step.
+    /// For each pair of padded captions the row of its image in `images`, u32 (B); absent when pair and image are in step.
     pub image_rows: Option<Tensor>,
     /// For each pair the index of its image in the data set, by which a loss finds the image's references.
     pub image_indices: Vec<usize>,
-    /// Decoder input (B, L), u32.
+    /// Decoder input, u32: (B, L), or all tokens one after the other.
     pub input_ids: Tensor,
-    /// The positions with a target, as indices into (B L), u32 (T).
-    pub target_rows: Tensor,
+    /// Where packed captions lie, and their images.
+    pub packing: Option<Arc<Packing>>,
+    /// Where the targets of packed captions lie.
+    pub target_packing: Option<Arc<Packing>>,
+    /// The positions with a target, as indices into the elements of `input_ids`, u32 (T); absent if all have one.
+    pub target_rows: Option<Tensor>,
     /// The token that must follow at each of these positions.
     pub targets: Vec<u32>,
     /// The factor of the loss of each of them; absent where all are 1.
@@ -47,8 +56,8 @@ pub struct Batch {
 
 impl Batch {
     /// Builds a batch of `examples`. `load` gets the indices of the images that are needed and returns them in this
-    /// order. Where pairs share images so much that these are half as many or fewer, each image is loaded once; a few
-    /// repetitions cost less than picking rows.
+    /// order, each once. For a GPU, which needs an image for each pair, an image is loaded as often as pairs have it, unless
+    /// these are half as many or fewer: a few repetitions cost less than picking rows.
     ///
     /// # Errors
     /// What `load` returns.
@@ -69,11 +78,10 @@ impl Batch {
             });
             rows.push(u32::try_from(row)?);
         }
-        let is_shared = 2 * distinct.len() <= examples.len();
+        let is_shared = device.is_cpu() || 2 * distinct.len() <= examples.len();
         let images = load(if is_shared { &distinct } else { &indices })?;
-        let image_rows = if is_shared { Some(Tensor::new(rows, device)?) } else { None };
         let captions: Vec<Framed<'_>> = examples.iter().map(|example| example.framed()).collect();
-        Ok(Self { image_rows, ..Self::of_framed(images, indices, &captions, pad_id, device)? })
+        Ok(Self::of_framed(images, is_shared.then_some(rows), indices, &captions, pad_id, device)?)
     }
 
     /// A batch of captions `<start> caption <end>` with an image each.
@@ -88,30 +96,50 @@ impl Batch {
         device: &Device,
     ) -> candle_core::Result<Self> {
         let captions: Vec<Framed<'_>> = captions.iter().map(|&tokens| tokens.into()).collect();
-        Self::of_framed(images, image_indices, &captions, pad_id, device)
+        Self::of_framed(images, None, image_indices, &captions, pad_id, device)
     }
 
-    /// [`Batch::new`] of captions that may have prompts and weights.
+    /// [`Batch::new`] of captions that may have prompts and weights. `image_rows` gives the row of each pair's image, where
+    /// pairs share images.
     ///
     /// # Errors
     /// A device without memory for it.
     pub fn of_framed(
         images: ImageInput,
+        image_rows: Option<Vec<u32>>,
         image_indices: Vec<usize>,
         captions: &[Framed<'_>],
         pad_id: u32,
         device: &Device,
     ) -> candle_core::Result<Self> {
-        let tokens = collate(captions, pad_id);
-        Ok(Self {
+        let is_packed = device.is_cpu();
+        let tokens = collate(captions, (!is_packed).then_some(pad_id));
+        let (batch_size, longest) = (captions.len(), tokens.longest());
+        let has_all_targets = is_packed && tokens.rows.len() == tokens.input_ids.len();
+        let target_rows = ops::upload(tokens.rows, tokens.targets.len(), device)?;
+        let common = Self {
             images,
             image_rows: None,
             image_indices,
-            input_ids: Tensor::from_vec(tokens.input_ids, (tokens.batch_size, tokens.length), device)?,
-            target_rows: ops::upload(tokens.rows, tokens.targets.len(), device)?,
+            input_ids: Tensor::new(tokens.input_ids, device)?,
+            packing: None,
+            target_packing: None,
+            target_rows: (!has_all_targets).then_some(target_rows),
             targets: tokens.targets,
             weights: tokens.weights,
-        })
+        };
+        if is_packed {
+            let rows: Vec<usize> = match image_rows {
+                Some(rows) => rows.into_iter().map(|row| row as usize).collect(),
+                None => (0..batch_size).collect(),
+            };
+            let packing = |lengths, rows| Some(Arc::new(Packing::new(lengths, rows)));
+            let target_packing = packing(tokens.target_lengths, rows.clone());
+            return Ok(Self { packing: packing(tokens.lengths, rows), target_packing, ..common });
+        }
+        let input_ids = common.input_ids.reshape((batch_size, longest))?;
+        let image_rows = image_rows.map(|rows| Tensor::new(rows, device)).transpose()?;
+        Ok(Self { input_ids, image_rows, ..common })
     }
 
     /// [`Batch::load`] in at most `num_parts` batches, as equal as can be, that follow each other in the order of
@@ -194,7 +222,7 @@ mod tests {
     fn a_shared_image_is_loaded_once_and_every_pair_points_to_its_own() {
         let batch = load(&[example(2), example(0), example(2), example(2)]);
         assert_eq!(reds(&batch), [20, 0]);
-        assert_eq!(batch.image_rows.unwrap().to_vec1::<u32>().unwrap(), [0, 1, 0, 0]);
+        assert_eq!(*batch.packing.unwrap(), Packing::new([2; 4], vec![0, 1, 0, 0]));
         assert_eq!(batch.image_indices, [2, 0, 2, 2]);
     }
 
@@ -215,7 +243,7 @@ mod tests {
     #[test]
     fn mostly_different_images_need_no_rows() {
         let batch = load(&[example(2), example(0), example(2)]);
-        assert!(batch.image_rows.is_none());
+        assert_eq!(*batch.packing.as_ref().unwrap(), Packing::new([2; 3], vec![0, 1, 2]));
         assert_eq!(batch.num_examples(), 3);
         assert_eq!(reds(&batch), [20, 0, 20]);
     }

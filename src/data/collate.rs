@@ -1,18 +1,18 @@
-//! From token ids of single captions to the padded batch of a training step.
+//! From token ids of single captions to the batch of a training step: one after the other, or padded for a GPU.
 //!
 //! Padding is known by length, never by id: the padding id may be any token, the end token too.
 
-/// Captions of one batch, row by row, each padded at its end to the longest.
+/// Captions of one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenBatch {
-    /// B
-    pub batch_size: usize,
-    /// L: one less than the tokens of the longest caption.
-    pub length: usize,
-    /// What the decoder reads, (B, L): every token but the last, then padding.
+    /// Tokens that the decoder reads of each caption: all but its last.
+    pub lengths: Vec<usize>,
+    /// What the decoder reads, caption by caption: every token but the last, then padding, if the captions are padded.
     pub input_ids: Vec<u32>,
-    /// The positions that have a target, as indices into (B L), in ascending order.
+    /// The positions that have a target, as indices into `input_ids`, in ascending order.
     pub rows: Vec<u32>,
+    /// Targets of each caption.
+    pub target_lengths: Vec<usize>,
     /// The token that must follow at each of `rows`.
     pub targets: Vec<u32>,
     /// The factor of the loss of each of `targets`; absent where all are 1.
@@ -36,12 +36,19 @@ impl<'a> From<&'a [u32]> for Framed<'a> {
     }
 }
 
-/// Pads framed captions.
-pub fn collate(captions: &[Framed<'_>], pad_id: u32) -> TokenBatch {
-    let longest = captions.iter().map(|caption| caption.tokens.len()).max().unwrap_or(1);
-    let length = longest.saturating_sub(1);
-    let mut input_ids = Vec::with_capacity(captions.len() * length);
-    let (mut rows, mut all_targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+impl TokenBatch {
+    /// Tokens that the decoder reads of the longest caption.
+    pub fn longest(&self) -> usize {
+        self.lengths.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// Framed captions one after the other; with `pad_id` each padded at its end to the longest.
+pub fn collate(captions: &[Framed<'_>], pad_id: Option<u32>) -> TokenBatch {
+    let longest = captions.iter().map(|caption| caption.tokens.len().saturating_sub(1)).max().unwrap_or(0);
+    let (mut input_ids, mut rows) = (Vec::new(), Vec::new());
+    let (mut lengths, mut target_lengths) = (Vec::with_capacity(captions.len()), Vec::with_capacity(captions.len()));
+    let (mut all_targets, mut weights) = (Vec::new(), Vec::new());
     for &Framed { tokens, prompt_length, weight } in captions {
         let [_, following @ ..] = tokens else { panic!("a caption has a start token") };
         let targets = following.get(prompt_length..).unwrap_or_default();
@@ -51,10 +58,14 @@ pub fn collate(captions: &[Framed<'_>], pad_id: u32) -> TokenBatch {
         all_targets.extend_from_slice(targets);
         weights.extend(std::iter::repeat_n(weight, targets.len()));
         input_ids.extend_from_slice(&tokens[..following.len()]);
-        input_ids.extend(std::iter::repeat_n(pad_id, length - following.len()));
+        if let Some(pad_id) = pad_id {
+            input_ids.extend(std::iter::repeat_n(pad_id, longest - following.len()));
+        }
+        lengths.push(following.len());
+        target_lengths.push(targets.len());
     }
     let weights = Some(weights).filter(|weights| weights.iter().any(|&weight| weight != 1.0));
-    TokenBatch { batch_size: captions.len(), length, input_ids, rows, targets: all_targets, weights }
+    TokenBatch { lengths, input_ids, rows, target_lengths, targets: all_targets, weights }
 }
 
 #[cfg(test)]
@@ -63,7 +74,7 @@ mod tests {
     use crate::data::examples::frame;
 
     fn collate_plain(captions: &[&[u32]], pad_id: u32) -> TokenBatch {
-        collate(&captions.iter().map(|&tokens| tokens.into()).collect::<Vec<Framed<'_>>>(), pad_id)
+        collate(&captions.iter().map(|&tokens| tokens.into()).collect::<Vec<Framed<'_>>>(), Some(pad_id))
     }
 
     const START: u32 = 1;
@@ -74,7 +85,7 @@ mod tests {
         let long = frame(&[10, 11, 12], START, END, 8);
         let short = frame(&[20], START, END, 8);
         let batch = collate_plain(&[&long, &short], 0);
-        assert_eq!((batch.batch_size, batch.length), (2, 4));
+        assert_eq!((&batch.lengths[..], batch.longest()), (&[4, 2][..], 4));
         assert_eq!(batch.input_ids, [START, 10, 11, 12, START, 20, 0, 0]);
         assert_eq!(batch.rows, [0, 1, 2, 3, 4, 5]);
         assert_eq!(batch.targets, [10, 11, 12, END, 20, END]);
@@ -84,7 +95,7 @@ mod tests {
     fn a_prompt_is_read_and_is_no_target() {
         let (long, short) = (frame(&[10, 11, 12, 13], START, END, 8), frame(&[20, 21], START, END, 8));
         let framed = |tokens, prompt_length| Framed { tokens, prompt_length, weight: 1.0 };
-        let batch = collate(&[framed(&long, 3), framed(&short, 0), framed(&short, 2)], 0);
+        let batch = collate(&[framed(&long, 3), framed(&short, 0), framed(&short, 2)], Some(0));
         assert_eq!(batch.input_ids, [START, 10, 11, 12, 13, START, 20, 21, 0, 0, START, 20, 21, 0, 0]);
         assert_eq!(batch.rows, [3, 4, 5, 6, 7, 12]);
         assert_eq!(batch.targets, [13, END, 20, 21, END, END]);
@@ -95,7 +106,7 @@ mod tests {
     fn every_target_has_the_weight_of_its_caption() {
         let (long, short) = (frame(&[10, 11], START, END, 8), frame(&[20], START, END, 8));
         let framed = |tokens, prompt_length, weight| Framed { tokens, prompt_length, weight };
-        let batch = collate(&[framed(&long, 1, 0.5), framed(&short, 0, 1.0)], 0);
+        let batch = collate(&[framed(&long, 1, 0.5), framed(&short, 0, 1.0)], Some(0));
         assert_eq!(batch.weights.unwrap(), [0.5, 0.5, 1.0, 1.0]);
     }
 
@@ -118,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn without_a_padding_id_captions_follow_each_other() {
+        let (long, short) = (frame(&[10, 11, 12, 13], START, END, 8), frame(&[20, 21], START, END, 8));
+        let framed = |tokens, prompt_length| Framed { tokens, prompt_length, weight: 1.0 };
+        let batch = collate(&[framed(&short, 1), framed(&long, 3), framed(&short, 0)], None);
+        assert_eq!(batch.input_ids, [START, 20, 21, START, 10, 11, 12, 13, START, 20, 21]);
+        assert_eq!((&batch.lengths[..], &batch.target_lengths[..]), (&[3, 5, 3][..], &[2, 2, 3][..]));
+        assert_eq!(batch.rows, [1, 2, 6, 7, 8, 9, 10]);
+        assert_eq!(batch.targets, [21, END, 13, END, 20, 21, END]);
+    }
+
+    #[test]
     fn padding_id_inside_a_caption_is_a_target() {
         let caption = frame(&[0, 0], START, END, 8);
         assert_eq!(collate_plain(&[&caption], 0).targets, [0, 0, END]);
@@ -126,7 +148,7 @@ mod tests {
     #[test]
     fn no_captions_make_an_empty_batch() {
         let batch = collate_plain(&[], 0);
-        assert_eq!((batch.batch_size, batch.length), (0, 0));
+        assert_eq!((batch.lengths.len(), batch.longest()), (0, 0));
         assert!(batch.input_ids.is_empty() && batch.rows.is_empty() && batch.targets.is_empty());
     }
 }

@@ -1,11 +1,11 @@
 //! The model's predictions for captions that are given: what training losses and validation losses have in common.
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 
 use crate::data::batch::Batch;
 use crate::data::image_source::ImageInput;
 use crate::model::captioner::Captioner;
-use crate::model::decoders::Mode;
+use crate::model::decoders::{Captions, Mode};
 use crate::model::layers::Cut;
 
 /// Logits (T, V) of the batch's targets; `cut` gets the states between the encoder's parts.
@@ -14,10 +14,15 @@ use crate::model::layers::Cut;
 /// A tensor of another shape or device than the model expects.
 pub fn target_logits(model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>) -> Result<Tensor> {
     let key_values = batch_key_values(model, batch, cut)?;
-    let hidden = model.decoder().hidden_states(&batch.input_ids, &key_values, mode)?; // (B, L, D)
-    // The head is the largest product of the decoder: padded positions are left out before it. candle's own selection
-    // of rows has a backward pass that adds one row after the other on a GPU.
-    let hidden = ops::embedding(&batch.target_rows, &hidden.flatten(0, 1)?)?; // (T, D)
+    let captions = Captions { ids: batch.input_ids.clone(), packing: batch.packing.clone() };
+    let hidden = model.decoder().hidden_states(&captions, &key_values, mode)?; // (B, L, D) or (rows, D)
+    let width = hidden.dim(D::Minus1)?;
+    // The head is the largest product of the decoder: positions without a target are left out before it. candle's own
+    // selection of rows has a backward pass that adds one row after the other on a GPU.
+    let hidden = match &batch.target_rows {
+        Some(rows) => ops::embedding(rows, &hidden.reshape(((), width))?)?, // (T, D)
+        None => hidden,
+    };
     model.decoder().logits(&hidden)
 }
 

@@ -2,6 +2,7 @@
 //! recording builder collects them; a builder over [`Parameters`] fetches them.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
@@ -11,7 +12,7 @@ use crate::model::lora::{DOWN, UP};
 use crate::model::parameters::{AdapterArithmetic, Parameters};
 use crate::model::role::{Kind, ParameterSpec, Part, Role};
 use base::random::Stream;
-use ops::{Dropout, GradientSink, LowRank, Precision, Weight, WeightLayout};
+use ops::{Dropout, GradientSink, LowRank, Packing, Precision, Weight, WeightLayout};
 
 /// Where the gradient of the weight of this name goes.
 pub type SinkOf<'a> = dyn Fn(&str) -> GradientSink + 'a;
@@ -35,7 +36,7 @@ pub struct Builder<'a> {
     part: Part,
     depth: usize,
     connects: bool,
-    masks: Option<Dropout>,
+    masks: Option<(Dropout, &'a [Arc<Packing>])>,
 }
 
 impl Parameters {
@@ -78,9 +79,10 @@ impl<'a> Builder<'a> {
         Self { sinks: Some(sinks), ..self }
     }
 
-    /// The same for a model whose adapter drops values with the seed, update and examples of `masks`.
-    pub fn with_masks(self, masks: Dropout) -> Self {
-        Self { masks: Some(masks), ..self }
+    /// The same for a model whose adapter drops values with the seed, update and examples of `masks`, of captions that may
+    /// be packed like one of `packings`.
+    pub fn with_masks(self, masks: Dropout, packings: &'a [Arc<Packing>]) -> Self {
+        Self { masks: Some((masks, packings)), ..self }
     }
 
     /// Precision of the model's matrix products.
@@ -164,7 +166,8 @@ impl<'a> Builder<'a> {
         };
         let (down, _) = self.fetch_whole(&down)?;
         let (up, _) = self.fetch_whole(&up)?;
-        Ok(Some(LowRank { down, up, scaling, dropout: self.masks.map(site) }))
+        let packings = self.masks.map(|(_, packings)| packings.to_vec()).unwrap_or_default();
+        Ok(Some(LowRank { down, up, scaling, dropout: self.masks.map(|(masks, _)| site(masks)), packings }))
     }
 
     /// The bias `PREFIX.name`.

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::model::builder::{Builder, record};
-use crate::model::decoders::{DecoderConfig, Mode, TextDecoder};
+use crate::model::decoders::{Captions, DecoderConfig, Mode, TextDecoder};
 use crate::model::encoders::{EncoderConfig, ImageEncoder};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{Cut, Linear};
@@ -129,6 +129,6 @@ impl Captioner {
     /// Inputs of other shapes.
     pub fn forward(&self, pixel_values: &Tensor, input_ids: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
         let key_values = self.cross_key_values(&self.encode(pixel_values)?)?;
-        self.decoder.logits(&self.decoder.hidden_states(input_ids, &key_values, mode)?)
+        self.decoder.logits(&self.decoder.hidden_states(&Captions::padded(input_ids), &key_values, mode)?)
     }
 }

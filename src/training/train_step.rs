@@ -110,7 +110,8 @@ pub fn compute_gradients(
     let work = |&Piece { leaf, first_example, ref batch }: &Piece| -> anyhow::Result<()> {
         let sinks = |name: &str| sums.sink(leaf, name);
         let dropout = Dropout { probability, seed, update: global_step, first_example };
-        let view = parameters.tracked().in_precision(precision).with_sinks(&sinks).with_masks(dropout);
+        let packings: Vec<_> = batch.packing.iter().chain(&batch.target_packing).cloned().collect();
+        let view = parameters.tracked().in_precision(precision).with_sinks(&sinks).with_masks(dropout, &packings);
         let model = Captioner::build(shape, &view)?;
         let mut segments = Segments::default();
         let sum = loss.sum(&model, batch, Mode::Train(dropout), &mut |states| segments.cut(states))?;

@@ -91,7 +91,13 @@ fn attention_equals_the_cpu_for_fused_and_separate_operands() {
         for precision in [Precision::Full, Precision::Tf32, Precision::Bf16] {
             for dropout in [None, Some(DROPOUT.site(3))] {
                 for causal in [false, true] {
-                    let options = move |precision| AttentionOptions { num_heads: heads, causal, dropout, precision };
+                    let options = move |precision| AttentionOptions {
+                        num_heads: heads,
+                        causal,
+                        dropout,
+                        precision,
+                        packing: None,
+                    };
                     let what =
                         format!("attention {queries} {keys} {size} {precision:?} {causal} {}", dropout.is_some());
                     let tolerance = tolerance(precision);

@@ -34,17 +34,12 @@ fn parameters_on(shape: &CaptionerShape, parameters: &Parameters, device: &Devic
     Parameters::from_complete(&shape.parameter_specs().unwrap(), tensors, DType::F32, device).unwrap()
 }
 
-fn batch_on(batch: &Batch, device: &Device) -> Batch {
-    let images = match &batch.images {
-        ImageInput::Pixels(pixels) => ImageInput::Pixels(pixels.to_device(device).unwrap()),
-        ImageInput::Features(features) => ImageInput::Features(features.to_device(device).unwrap()),
-    };
-    Batch {
-        images,
-        input_ids: batch.input_ids.to_device(device).unwrap(),
-        target_rows: batch.target_rows.to_device(device).unwrap(),
-        ..batch.clone()
-    }
+/// The same pictures and captions on a device, laid out as it takes them.
+fn batch_on(shape: &CaptionerShape, captions: &[&[u32]], device: &Device) -> Batch {
+    let batch = batch(shape, captions, DType::F32);
+    let ImageInput::Pixels(pixels) = batch.images else { panic!("pixels") };
+    let images = ImageInput::Pixels(pixels.to_device(device).unwrap());
+    Batch::new(images, batch.image_indices, captions, 0, device).unwrap()
 }
 
 #[test]
@@ -55,21 +50,26 @@ fn the_gradients_of_whole_models_equal_those_of_the_cpu() {
             let shape = shape(kind, true, true);
             let settings = StepSettings { precision, ..SETTINGS };
             let on_cpu = random_parameters(&shape, DType::F32);
-            let batches = [batch(&shape, &CAPTIONS[..2], DType::F32), batch(&shape, &CAPTIONS[2..], DType::F32)];
+            let batches = |device: &Device| [&CAPTIONS[..2], &CAPTIONS[2..]].map(|part| batch_on(&shape, part, device));
             let (expected_loss, expected) = compute_gradients(
                 &shape,
                 &on_cpu,
-                &Piece::in_order(batches.clone()),
+                &Piece::in_order(batches(&Device::Cpu)),
                 4,
                 &SETTINGS,
                 &WorkerPools::alone(),
             )
             .unwrap();
             let on_gpu = parameters_on(&shape, &on_cpu, &gpu());
-            let batches = batches.map(|batch| batch_on(&batch, &gpu()));
-            let (loss, found) =
-                compute_gradients(&shape, &on_gpu, &Piece::in_order(batches), 4, &settings, &WorkerPools::alone())
-                    .unwrap();
+            let (loss, found) = compute_gradients(
+                &shape,
+                &on_gpu,
+                &Piece::in_order(batches(&gpu())),
+                4,
+                &settings,
+                &WorkerPools::alone(),
+            )
+            .unwrap();
             let (loss, expected_loss) = (loss.read().unwrap().mean(), expected_loss.read().unwrap().mean());
             assert!((loss - expected_loss).abs() < of_loss, "{kind:?} {precision:?}: {loss}, expected {expected_loss}");
             let of_all = on_cpu.trainable().map(|(name, _)| largest(expected.get(name).unwrap())).fold(0.0, f64::max);
@@ -88,7 +88,7 @@ fn training(shape: &CaptionerShape, device: &Device) -> Vec<f64> {
     let parameters =
         Parameters::create(&shape.parameter_specs().unwrap(), Default::default(), 5, DType::F32, device).unwrap();
     let mut optimizer = Optimizer::new(&parameters, shape, &OptimizerConfig::default()).unwrap();
-    let batches = Piece::in_order([batch_on(&batch(shape, &CAPTIONS, DType::F32), device)]);
+    let batches = Piece::in_order([batch_on(shape, &CAPTIONS, device)]);
     // As the loop does it: an update is read when the next is on its way.
     let (mut losses, mut last) = (Vec::new(), None);
     for step in 0..100 {

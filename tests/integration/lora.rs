@@ -28,8 +28,8 @@ use ops::Precision;
 use serde_json::Value;
 
 use crate::support::{
-    ENCODERS, batch, binary, last_checkpoint, losses, max_difference, model_fixture, random_parameters, shape,
-    shapes_folder, stderr, train,
+    ENCODERS, batch, binary, last_checkpoint, losses, max_difference, model_fixture, padded_ids, random_parameters,
+    shape, shapes_folder, stderr, train,
 };
 
 const SETTINGS: StepSettings<'_> = StepSettings {
@@ -96,8 +96,12 @@ impl Case {
         Self { shape: read.config, parameters, expected, facts: serde_json::from_str(&facts).unwrap(), pixels }
     }
 
+    fn frames(&self) -> Vec<Vec<u32>> {
+        serde_json::from_value(self.facts["frames"].clone()).unwrap()
+    }
+
     fn batch(&self) -> Batch {
-        let frames: Vec<Vec<u32>> = serde_json::from_value(self.facts["frames"].clone()).unwrap();
+        let frames = self.frames();
         let frames: Vec<&[u32]> = frames.iter().map(Vec::as_slice).collect();
         let pixels = ImageInput::Pixels(self.pixels.narrow(0, 0, frames.len()).unwrap());
         Batch::new(pixels, vec![0, 1], &frames, frames[0][0], &Device::Cpu).unwrap()
@@ -105,9 +109,10 @@ impl Case {
 
     fn logits(&self, parameters: &Parameters) -> Tensor {
         let model = Captioner::build(&self.shape, &parameters.detached()).unwrap();
-        let batch = self.batch();
-        let ImageInput::Pixels(pixels) = &batch.images else { unreachable!("the batch is made of pixels") };
-        model.forward(pixels, &batch.input_ids, Mode::Eval).unwrap()
+        let frames = self.frames();
+        let frames: Vec<&[u32]> = frames.iter().map(Vec::as_slice).collect();
+        let pixels = self.pixels.narrow(0, 0, frames.len()).unwrap();
+        model.forward(&pixels, &padded_ids(&frames, frames[0][0]), Mode::Eval).unwrap()
     }
 
     fn greedy(&self, parameters: &Parameters) -> Vec<Vec<u32>> {

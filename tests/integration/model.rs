@@ -7,22 +7,23 @@ use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{clip, vit};
 use caption_train::config::{DecodingConfig, EncoderTraining};
+use caption_train::data::batch::Batch;
+use caption_train::data::collate::Framed;
 use caption_train::data::image_source::ImageInput;
 use caption_train::data::pieces::Piece;
 use caption_train::decoding::{Decoding, Strategy, decode};
 use caption_train::evaluation::token_loss::evaluate_batch;
 use caption_train::model::captioner::{Captioner, CaptionerShape};
-use caption_train::model::decoders::KeyValueCache;
-use caption_train::model::decoders::Mode;
+use caption_train::model::decoders::{Captions, KeyValueCache, Mode};
 use caption_train::model::parameters::Parameters;
 use caption_train::training::collective::Alone;
 use caption_train::training::loss::TokenCrossEntropy;
 use caption_train::training::train_step::{StepSettings, compute_gradients};
-use ops::Precision;
+use ops::{Dropout, Packing, Precision};
 
 use crate::support::{
-    ENCODERS, VOCABULARY, batch, batch_of, max_difference, random_parameters, random_tensor, shape, shape_with_bert,
-    shapes_by_decoder,
+    ENCODERS, VOCABULARY, batch, batch_of, max_difference, padded_ids, random_parameters, random_tensor, shape,
+    shape_with_bert, shapes_by_decoder,
 };
 
 /// Both sides compute in f64.
@@ -284,8 +285,9 @@ fn a_shared_image_gives_the_loss_and_gradients_of_two_copies() {
     let picture = random_tensor("picture", &[1, 3, 21, 21], DType::F64);
     let captions = &CAPTIONS[..2];
     let copies = batch_of(Tensor::cat(&[&picture, &picture], 0).unwrap(), captions);
-    let mut shared = batch_of(picture, captions);
-    shared.image_rows = Some(Tensor::new(&[0u32, 0], &Device::Cpu).unwrap());
+    let framed: Vec<Framed<'_>> = captions.iter().map(|&tokens| tokens.into()).collect();
+    let images = ImageInput::Pixels(picture);
+    let shared = Batch::of_framed(images, Some(vec![0, 0]), vec![0, 0], &framed, 0, &Device::Cpu).unwrap();
     let (loss, expected) =
         compute_gradients(&shape, &parameters, &Piece::in_order([copies]), 0, &SETTINGS, &WorkerPools::alone())
             .unwrap();
@@ -330,11 +332,43 @@ fn greedy_takes_the_best_token_of_the_full_forward_pass_at_every_position() {
         ids.truncate(8);
         let length = ids.len();
         let ids = Tensor::from_vec(ids, (1, length), &Device::Cpu).unwrap();
-        let hidden = model.decoder().hidden_states(&ids, &of_picture(&key_values, picture), Mode::Eval).unwrap();
+        let hidden = model
+            .decoder()
+            .hidden_states(&Captions::padded(&ids), &of_picture(&key_values, picture), Mode::Eval)
+            .unwrap();
         let logits = model.decoder().logits(&hidden).unwrap();
         let best: Vec<u32> = logits.argmax(2).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         let expected: Vec<u32> = best.into_iter().take_while(|&token| token != 2).collect();
         assert_eq!(caption[0].tokens, expected);
+    }
+}
+
+#[test]
+fn packed_captions_have_the_hidden_states_that_they_have_with_padding() {
+    for shape in shapes_by_decoder() {
+        let (model, key_values) = with_pictures(&shape, DType::F64);
+        let decoder = model.decoder();
+        let captions: [&[u32]; 3] = [&[1, 5, 6, 7], &[1, 8], &[1, 9, 10, 11, 12, 3]];
+        // The second picture has two captions, and the first has none.
+        let pictures = [2, 1, 1];
+        let longest = captions[2].len();
+        let ids = padded_ids(&captions.map(|caption| [caption, &[0]].concat()).each_ref().map(Vec::as_slice), 0);
+        let rows = Tensor::new(&pictures.map(|picture| picture as u32), &Device::Cpu).unwrap();
+        let own: Vec<Tensor> = key_values.iter().map(|tensor| tensor.index_select(&rows, 0).unwrap()).collect();
+        let packing = Packing::new(captions.map(<[u32]>::len), pictures.to_vec());
+        let packed = Captions::packed(Tensor::new(captions.concat(), &Device::Cpu).unwrap(), packing);
+        let dropout = Dropout { probability: 0.2, seed: 1, update: 2, first_example: 3 };
+        for mode in [Mode::Eval, Mode::Train(dropout)] {
+            let padded = decoder.hidden_states(&Captions::padded(&ids), &own, mode).unwrap();
+            assert_eq!(padded.dims()[..2], [3, longest]);
+            let rows = captions
+                .iter()
+                .enumerate()
+                .map(|(row, caption)| padded.get(row).unwrap().narrow(0, 0, caption.len()).unwrap());
+            let expected = Tensor::cat(&rows.collect::<Vec<_>>(), 0).unwrap();
+            let found = decoder.hidden_states(&packed, &key_values, mode).unwrap();
+            assert!(max_difference(&found, &expected) < EXACT, "{mode:?}");
+        }
     }
 }
 
@@ -354,7 +388,7 @@ fn a_cache_gives_the_hidden_states_of_the_full_forward_pass_token_by_token() {
             for (row, caption) in captions.iter().enumerate() {
                 let ids = Tensor::from_vec(caption.clone(), (1, caption.len()), &Device::Cpu).unwrap();
                 let picture = of_picture(&key_values, pictures[row / 2]);
-                let whole = decoder.hidden_states(&ids, &picture, Mode::Eval).unwrap();
+                let whole = decoder.hidden_states(&Captions::padded(&ids), &picture, Mode::Eval).unwrap();
                 let last = whole.narrow(1, caption.len() - 1, 1).unwrap();
                 let found = cached.narrow(0, row / 2, 1).unwrap().narrow(1, row % 2, 1).unwrap();
                 assert!(max_difference(&found, &last) < EXACT, "step {step}, caption {row}");

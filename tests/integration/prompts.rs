@@ -107,7 +107,7 @@ impl Model {
     /// The first two pictures with these captions.
     fn batch(&self, captions: &[Framed<'_>]) -> Batch {
         let pixels = ImageInput::Pixels(self.pixels.narrow(0, 0, 2).unwrap());
-        Batch::of_framed(pixels, vec![0, 1], captions, self.pad, &Device::Cpu).unwrap()
+        Batch::of_framed(pixels, None, vec![0, 1], captions, self.pad, &Device::Cpu).unwrap()
     }
 }
 
@@ -264,7 +264,7 @@ fn batch_size_and_number_of_pools_change_neither_loss_nor_gradient_of_weighed_ca
         let framed: Vec<Framed<'_>> = range
             .map(|place| Framed { tokens: captions[place], prompt_length: prompts[place], weight: weights[place] })
             .collect();
-        Batch::of_framed(whole.images, whole.image_indices, &framed, 0, &Device::Cpu).unwrap()
+        Batch::of_framed(whole.images, None, whole.image_indices, &framed, 0, &Device::Cpu).unwrap()
     };
     let loss = TokenCrossEntropy { label_smoothing: 0.1 };
     let run = |bounds: &[usize], pools: &WorkerPools| {

@@ -9,6 +9,7 @@ use base::digest::sha256;
 use base::random::Stream;
 use candle_core::{DType, Device, Tensor};
 use caption_train::data::batch::Batch;
+use caption_train::data::collate::{Framed, collate};
 use caption_train::data::image_source::ImageInput;
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::decoders::DecoderConfig;
@@ -126,6 +127,14 @@ pub(crate) fn batch(shape: &CaptionerShape, captions: &[&[u32]], dtype: DType) -
     let pixels: Vec<Tensor> =
         captions.iter().map(|caption| random_tensor(&format!("{caption:?}"), &[1, 3, size, size], dtype)).collect();
     batch_of(Tensor::cat(&pixels, 0).unwrap(), captions)
+}
+
+/// What a decoder reads of framed captions, padded: (B, L).
+pub(crate) fn padded_ids(captions: &[&[u32]], pad_id: u32) -> Tensor {
+    let captions: Vec<Framed<'_>> = captions.iter().map(|&tokens| tokens.into()).collect();
+    let tokens = collate(&captions, Some(pad_id));
+    let shape = (captions.len(), tokens.longest());
+    Tensor::from_vec(tokens.input_ids, shape, &Device::Cpu).unwrap()
 }
 
 pub(crate) fn batch_of(pixel_values: Tensor, captions: &[&[u32]]) -> Batch {

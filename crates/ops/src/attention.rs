@@ -1,15 +1,18 @@
 //! Scaled dot-product attention (Vaswani et al. 2017) with several heads, for separate and for fused projections.
 
+use std::sync::Arc;
+
 use candle_core::{CpuStorage, CudaStorage, Result, Shape, Tensor, bail};
 
 use crate::operation::{Op, Operation};
 use crate::types::Operand;
 use crate::types::attention::Geometry;
 use crate::types::dropout::DropoutSite;
+use crate::types::packing::Packing;
 use crate::types::precision::Precision;
 use crate::{cpu, cuda};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AttentionOptions {
     /// Divides the hidden size.
     pub num_heads: usize,
@@ -19,14 +22,18 @@ pub struct AttentionOptions {
     pub dropout: Option<DropoutSite>,
     /// Precision of the matrix products on a GPU; on a CPU they multiply the operands as they are.
     pub precision: Precision,
+    /// The sequences whose rows the queries are, where these are packed: q is (T, D) instead of (B, L, D). Keys and values
+    /// are (T, D) too, and each sequence looks at its own, or (U, N, D), and each looks at those of its image.
+    pub packing: Option<Arc<Packing>>,
 }
 
 /// `softmax(q k^T / sqrt(K)) v` per head: q (B, L, D), k (B, N, D), v (B, N, D) -> (B, L, D).
 ///
 /// # Errors
-/// Shapes that do not fit, more queries than keys in a causal attention, types other than f32 and f64.
+/// Shapes that do not fit, more queries than keys in a causal attention, types other than f32 and f64, packed sequences
+/// on a GPU.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Op(Attention(*options)))
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Op(Attention(options.clone())))
 }
 
 /// [`attention`] of fused projections: qkv (B, L, 3D), in the order of GPT-2's `c_attn`: q, k, v -> (B, L, D).
@@ -34,7 +41,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions)
 /// # Errors
 /// As [`attention`].
 pub fn self_attention(qkv: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-    qkv.contiguous()?.apply_op1(Op(Attention(*options)))
+    qkv.contiguous()?.apply_op1(Op(Attention(options.clone())))
 }
 
 /// [`attention`] with fused keys and values: q (B, L, D), kv (B, N, 2D) -> (B, L, D).
@@ -42,7 +49,7 @@ pub fn self_attention(qkv: &Tensor, options: &AttentionOptions) -> Result<Tensor
 /// # Errors
 /// As [`attention`].
 pub fn cross_attention(q: &Tensor, kv: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-    q.contiguous()?.apply_op2(&kv.contiguous()?, Op(Attention(*options)))
+    q.contiguous()?.apply_op2(&kv.contiguous()?, Op(Attention(options.clone())))
 }
 
 struct Attention(AttentionOptions);
@@ -50,6 +57,9 @@ struct Attention(AttentionOptions);
 impl Attention {
     /// The geometry for the shapes of one (qkv), two (q, kv) or three (q, k, v) tensors.
     fn geometry(&self, shapes: &[&Shape]) -> Result<Geometry> {
+        if let Some(packing) = &self.0.packing {
+            return self.packed_geometry(packing, shapes);
+        }
         let misfit = || candle_core::Error::Msg(format!("attention: tensors {shapes:?} do not fit together"));
         match shapes {
             [qkv] => {
@@ -72,8 +82,53 @@ impl Attention {
         }
     }
 
+    /// The same of packed sequences: the most queries and keys that one has, and the number of different keys.
+    fn packed_geometry(&self, packing: &Packing, shapes: &[&Shape]) -> Result<Geometry> {
+        let misfit = || candle_core::Error::Msg(format!("attention: tensors {shapes:?} and {packing:?} do not fit"));
+        let (rows, longest) = (packing.num_rows(), packing.longest());
+        let hidden = |shape: &Shape, parts: usize| match shape.dims() {
+            &[found, width] if found == rows && width % parts == 0 => Ok(width / parts),
+            _ => Err(misfit()),
+        };
+        match shapes {
+            [qkv] => self.geometry_of_sizes((packing.num_sequences(), longest, hidden(qkv, 3)?), longest.max(1)),
+            [q, rest @ ..] => {
+                let hidden = hidden(q, 1)?;
+                let width = if rest.len() == 1 { 2 * hidden } else { hidden };
+                let first = rest.first().ok_or_else(misfit)?.dims();
+                if rest.iter().any(|shape| shape.dims() != first) {
+                    return Err(misfit());
+                }
+                match *first {
+                    [keys, found] if keys == rows && found == width => {
+                        self.geometry_of_sizes((packing.num_sequences(), longest, hidden), longest.max(1))
+                    }
+                    [images, keys, found] if found == width && packing.images().iter().all(|&image| image < images) => {
+                        self.geometry_of_sizes((images, longest, hidden), keys)
+                    }
+                    _ => Err(misfit()),
+                }
+            }
+            [] => Err(misfit()),
+        }
+    }
+
+    /// The call as the CPU's kernels take it.
+    fn layout<'a>(&'a self, geometry: Geometry, first_keys_rank: Option<usize>) -> cpu::attention::Layout<'a> {
+        let keys_are_packed = first_keys_rank.is_none_or(|rank| rank == 2);
+        cpu::attention::Layout { geometry, packing: self.0.packing.as_deref(), keys_are_packed }
+    }
+
+    fn refuse_packing(&self) -> Result<()> {
+        match self.0.packing {
+            Some(_) => bail!("attention: sequences are packed on a CPU only; pad them for a GPU"),
+            None => Ok(()),
+        }
+    }
+
     fn geometry_of_sizes(&self, (batch, queries, hidden): (usize, usize, usize), keys: usize) -> Result<Geometry> {
-        let AttentionOptions { num_heads: heads, causal, dropout, .. } = self.0;
+        let AttentionOptions { num_heads: heads, causal, dropout, .. } = &self.0;
+        let (heads, causal, dropout) = (*heads, *causal, *dropout);
         if heads == 0 || hidden == 0 || hidden % heads != 0 {
             bail!("attention: a hidden size of {hidden} cannot be split into {heads} heads");
         }
@@ -109,22 +164,30 @@ impl<const N: usize> Operation<N> for Attention {
 
     fn check(&self, shapes: [&Shape; N]) -> Result<(Geometry, Shape)> {
         let geometry = self.geometry(&shapes)?;
-        Ok((geometry, (geometry.batch, geometry.queries, geometry.hidden()).into()))
+        let shape = match &self.0.packing {
+            Some(packing) => (packing.num_rows(), geometry.hidden()).into(),
+            None => (geometry.batch, geometry.queries, geometry.hidden()).into(),
+        };
+        Ok((geometry, shape))
     }
 
     fn cpu_forward(&self, geometry: Geometry, operands: [Operand<'_, CpuStorage>; N]) -> Result<CpuStorage> {
-        cpu::attention::forward(&geometry, &operands)
+        let keys = operands.get(1).map(|(_, layout)| layout.dims().len());
+        cpu::attention::forward(self.layout(geometry, keys), &operands)
     }
 
     fn cuda_forward(&self, geometry: Geometry, operands: [Operand<'_, CudaStorage>; N]) -> Result<CudaStorage> {
+        self.refuse_packing()?;
         cuda::attention::forward(&geometry, self.0.precision, &operands)
     }
 
     fn backward(&self, geometry: Geometry, operands: [&Tensor; N], grad: &Tensor) -> Result<[Option<Tensor>; N]> {
         let mut gradients = if grad.device().is_cuda() {
+            self.refuse_packing()?;
             cuda::attention::backward(&geometry, self.0.precision, &operands, grad)?
         } else {
-            cpu::attention::backward(&geometry, &operands, grad)?
+            let keys = operands.get(1).map(|tensor| tensor.rank());
+            cpu::attention::backward(self.layout(geometry, keys), &operands, grad)?
         };
         Ok(std::array::from_fn(|index| gradients[index].take()))
     }
@@ -132,6 +195,8 @@ impl<const N: usize> Operation<N> for Attention {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use candle_core::{D, DType, Device, Var};
 
     use super::*;
@@ -141,7 +206,7 @@ mod tests {
 
     const HEADS: usize = 2;
     const PLAIN: AttentionOptions =
-        AttentionOptions { num_heads: HEADS, causal: false, dropout: None, precision: Precision::Full };
+        AttentionOptions { num_heads: HEADS, causal: false, dropout: None, precision: Precision::Full, packing: None };
     const CAUSAL: AttentionOptions = AttentionOptions { causal: true, ..PLAIN };
     const DROPOUT: Dropout = Dropout { probability: 0.3, seed: 5, update: 2, first_example: 4 };
 
@@ -215,6 +280,94 @@ mod tests {
                 |i: &[Tensor]| composite(&i[0], &i[1], &i[2], causal, Some(&factors.to_dtype(i[0].dtype())?));
             check(&tensors(4, 6), |i| attention(&i[0], &i[1], &i[2], &options), reference);
         }
+    }
+
+    /// Each sequence by itself, one after the other.
+    fn sequence_by_sequence(
+        packing: &Packing,
+        q: &Tensor,
+        keys_of: impl Fn(usize, &Range<usize>) -> Result<[Tensor; 2]>,
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        let longest = packing.longest();
+        let site = options.dropout.as_ref();
+        let sequence = |(example, rows): (usize, Range<usize>)| {
+            let [k, v] = keys_of(example, &rows)?;
+            let q = q.narrow(0, rows.start, rows.len())?.unsqueeze(0)?;
+            let factors = site.map(|site| factors(site, packing.num_sequences(), longest, k.dim(1)?.max(longest)));
+            let factors = match factors {
+                Some(all) => Some(
+                    all.narrow(0, example, 1)?
+                        .narrow(2, 0, rows.len())?
+                        .narrow(3, 0, k.dim(1)?)?
+                        .to_dtype(q.dtype())?,
+                ),
+                None => None,
+            };
+            composite(&q, &k, &v, options.causal, factors.as_ref())?.squeeze(0)
+        };
+        Tensor::cat(&packing.sequences().enumerate().map(sequence).collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    #[test]
+    fn packed_sequences_look_at_their_own_rows() {
+        let packing = Arc::new(Packing::new([3, 1, 5, 2], vec![0; 4]));
+        let part = |x: &Tensor, part: usize| x.narrow(1, part * 10, 10);
+        for dropout in [None, Some(DROPOUT.site(9))] {
+            let options = AttentionOptions { dropout, packing: Some(Arc::clone(&packing)), ..CAUSAL };
+            check(
+                &[random((11, 30), "qkv")],
+                |i| self_attention(&i[0], &options),
+                |i| {
+                    let of = |_: usize, rows: &Range<usize>| {
+                        let rows = |x: Tensor| x.narrow(0, rows.start, rows.len())?.unsqueeze(0);
+                        Ok([rows(part(&i[0], 1)?)?, rows(part(&i[0], 2)?)?])
+                    };
+                    sequence_by_sequence(&packing, &part(&i[0], 0)?, of, &options)
+                },
+            );
+            check(
+                &[random((11, 10), "q"), random((11, 10), "k"), random((11, 10), "v")],
+                |i| attention(&i[0], &i[1], &i[2], &options),
+                |i| self_attention(&Tensor::cat(&[&i[0], &i[1], &i[2]], 1)?, &options),
+            );
+        }
+    }
+
+    #[test]
+    fn packed_sequences_look_at_their_images() {
+        // The second image has no sequence, and those of the first do not follow each other.
+        let packing = Arc::new(Packing::new([3, 1, 4], vec![0, 2, 0]));
+        for dropout in [None, Some(DROPOUT.site(9))] {
+            let options = AttentionOptions { dropout, packing: Some(Arc::clone(&packing)), ..PLAIN };
+            let image = |x: &Tensor, example: usize| x.narrow(0, [0, 2, 0][example], 1);
+            check(
+                &[random((8, 10), "q"), random((3, 6, 10), "k"), random((3, 6, 10), "v")],
+                |i| attention(&i[0], &i[1], &i[2], &options),
+                |i| {
+                    let of = |example: usize, _: &Range<usize>| Ok([image(&i[1], example)?, image(&i[2], example)?]);
+                    sequence_by_sequence(&packing, &i[0], of, &options)
+                },
+            );
+            check(
+                &[random((8, 10), "q"), random((3, 6, 20), "kv")],
+                |i| cross_attention(&i[0], &i[1], &options),
+                |i| attention(&i[0], &i[1].narrow(2, 0, 10)?, &i[1].narrow(2, 10, 10)?, &options),
+            );
+        }
+    }
+
+    #[test]
+    fn packed_sequences_that_do_not_fit_are_errors() {
+        let options = |images| {
+            let packing = Some(Arc::new(Packing::new([3, 1], images)));
+            AttentionOptions { packing, ..PLAIN }
+        };
+        let (q, k) = (random((4, 10), "q"), random((2, 6, 20), "kv"));
+        assert!(cross_attention(&q, &k, &options(vec![0, 1])).is_ok());
+        assert!(cross_attention(&q, &k, &options(vec![0, 2])).is_err(), "there is no third image");
+        assert!(cross_attention(&q.narrow(0, 0, 3).unwrap(), &k, &options(vec![0, 1])).is_err());
+        assert!(self_attention(&q, &options(vec![0, 1])).is_err(), "a width of 10 is not three times the same");
     }
 
     #[test]

@@ -42,8 +42,9 @@ pub(crate) mod cross_entropy {
 pub(crate) mod dropout {
     use super::*;
     use crate::types::dropout::DropoutSite;
+    use crate::types::packing::Examples;
 
-    pub(crate) fn forward(_: &DropoutSite, _: Operand<'_, CudaStorage>, _: usize) -> Result<CudaStorage> {
+    pub(crate) fn forward(_: &DropoutSite, _: Operand<'_, CudaStorage>, _: &Examples) -> Result<CudaStorage> {
         absent()
     }
 }

@@ -4,11 +4,14 @@
 //! the update and the position of the element in the example. So k micro-batches equal one batch, more padding changes
 //! no mask, and a resumed run needs no generator state.
 
+use std::sync::Arc;
+
 use candle_core::{CpuStorage, CudaStorage, Result, Shape, Tensor, bail};
 
 use crate::operation::{Op, Operation};
 use crate::types::Operand;
 use crate::types::dropout::DropoutSite;
+use crate::types::packing::{Examples, Packing};
 use crate::{cpu, cuda};
 
 /// Sets values to 0 with the site's probability and scales the others by `1 / (1 - probability)`: x (B, ..), examples
@@ -17,41 +20,62 @@ use crate::{cpu, cuda};
 /// # Errors
 /// A probability outside [0, 1), types other than f32 and f64, a tensor without dimensions.
 pub fn dropout(x: &Tensor, site: &DropoutSite) -> Result<Tensor> {
+    drop_at(x, site, None)
+}
+
+/// [`dropout`] of packed sequences: x (T, ..), an example for each sequence. The mask of a sequence is the one that it has
+/// with padding.
+///
+/// # Errors
+/// As [`dropout`]; another number of rows; a GPU.
+pub fn packed_dropout(x: &Tensor, site: &DropoutSite, packing: &Arc<Packing>) -> Result<Tensor> {
+    drop_at(x, site, Some(packing))
+}
+
+fn drop_at(x: &Tensor, site: &DropoutSite, packing: Option<&Arc<Packing>>) -> Result<Tensor> {
     site.check()?;
     if site.is_off() {
         return Ok(x.clone());
     }
-    x.contiguous()?.apply_op1(Op(DropoutAt(*site)))
+    x.contiguous()?.apply_op1(Op(DropoutAt { site: *site, packing: packing.cloned() }))
 }
 
-#[derive(Clone, Copy)]
-struct DropoutAt(DropoutSite);
+#[derive(Clone)]
+struct DropoutAt {
+    site: DropoutSite,
+    packing: Option<Arc<Packing>>,
+}
 
 impl Operation<1> for DropoutAt {
     const NAME: &'static str = "dropout";
 
-    /// The number of examples.
-    type Sizes = usize;
+    type Sizes = Examples;
 
-    fn check(&self, [x]: [&Shape; 1]) -> Result<(usize, Shape)> {
-        let Some(&examples) = x.dims().first() else { bail!("dropout: expected a dimension of examples") };
-        let width = x.elem_count() / examples.max(1);
+    fn check(&self, [x]: [&Shape; 1]) -> Result<(Examples, Shape)> {
+        let Some(&rows) = x.dims().first() else { bail!("dropout: expected a dimension of examples") };
+        let (width, examples) = match &self.packing {
+            None => (x.elem_count() / rows.max(1), Examples::Equal(rows)),
+            Some(packing) if packing.num_rows() == rows => {
+                (x.elem_count() / rows.max(1) * packing.longest(), Examples::Packed(Arc::clone(packing)))
+            }
+            Some(packing) => bail!("dropout: expected {} rows of packed sequences, found {rows}", packing.num_rows()),
+        };
         if u32::try_from(width).is_err() {
             bail!("dropout: expected at most {} elements for each example, found {width}", u32::MAX);
         }
         Ok((examples, x.clone()))
     }
 
-    fn cpu_forward(&self, examples: usize, [x]: [Operand<'_, CpuStorage>; 1]) -> Result<CpuStorage> {
-        cpu::dropout::forward(&self.0, x, examples)
+    fn cpu_forward(&self, examples: Examples, [x]: [Operand<'_, CpuStorage>; 1]) -> Result<CpuStorage> {
+        cpu::dropout::forward(&self.site, x, &examples)
     }
 
-    fn cuda_forward(&self, examples: usize, [x]: [Operand<'_, CudaStorage>; 1]) -> Result<CudaStorage> {
-        cuda::dropout::forward(&self.0, x, examples)
+    fn cuda_forward(&self, examples: Examples, [x]: [Operand<'_, CudaStorage>; 1]) -> Result<CudaStorage> {
+        cuda::dropout::forward(&self.site, x, &examples)
     }
 
-    fn backward(&self, _: usize, _: [&Tensor; 1], grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        Ok([Some(grad.apply_op1_no_bwd(&Op(*self))?)])
+    fn backward(&self, _: Examples, _: [&Tensor; 1], grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(grad.apply_op1_no_bwd(&Op(self.clone()))?)])
     }
 }
 
@@ -104,6 +128,23 @@ mod tests {
         let long = dropout(&ones((3, 400, 70)), &DROPOUT.site(1)).unwrap();
         let short = dropout(&ones((3, 2, 70)), &DROPOUT.site(1)).unwrap();
         assert_eq!(values(&long.narrow(1, 0, 2).unwrap()), values(&short));
+    }
+
+    #[test]
+    fn a_packed_sequence_has_the_mask_that_it_has_with_padding() {
+        let lengths = [3, 1, 0, 4];
+        let packing = Arc::new(Packing::new(lengths, vec![0; 4]));
+        let padded = dropout(&ones((4, 4, 6)), &DROPOUT.site(1)).unwrap();
+        let rows = lengths.iter().enumerate().map(|(example, &length)| {
+            padded.narrow(0, example, 1).unwrap().squeeze(0).unwrap().narrow(0, 0, length).unwrap()
+        });
+        let expected = Tensor::cat(&rows.collect::<Vec<_>>(), 0).unwrap();
+        let x = Tensor::ones((8, 6), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(values(&packed_dropout(&x, &DROPOUT.site(1), &packing).unwrap()), values(&expected));
+        let mask = expected.to_dtype(DType::F64).unwrap();
+        check(&[random((8, 6), "x")], |i| packed_dropout(&i[0], &DROPOUT.site(1), &packing), |i| &i[0] * &mask);
+        let short = x.narrow(0, 0, 7).unwrap();
+        assert!(packed_dropout(&short, &DROPOUT.site(1), &packing).unwrap_err().to_string().contains("8 rows"));
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! An affine map with a frozen weight and a trained product of low rank beside it (LoRA, Hu et al. 2021).
 
+use std::sync::Arc;
+
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, Layout, Result, Shape, Storage, Tensor, bail};
 
 use crate::add_assign::add_assign;
-use crate::dropout::dropout;
+use crate::dropout::{dropout, packed_dropout};
 use crate::linear::affine;
 use crate::operation::{Op, Operation};
 use crate::types::Operand;
 use crate::types::dropout::DropoutSite;
 use crate::types::linear::{Gelu, LinearOptions, LinearSizes, WeightLayout};
+use crate::types::packing::{Examples, Packing};
 use crate::{cpu, cuda};
 
 /// The product beside a weight: `scaling * B(A(dropout(x)))`, R its rank.
@@ -23,6 +26,9 @@ pub struct LowRank {
     pub scaling: f64,
     /// Where the input of A is dropped; the weight's own input never is.
     pub dropout: Option<DropoutSite>,
+    /// The packed sequences that an input (T, in) may consist of, which are those with T rows. In any other input each
+    /// row of the first dimension is an example.
+    pub packings: Vec<Arc<Packing>>,
 }
 
 /// As `linear` with the frozen `weight`, plus the product of `beside`. One operation keeps its input and its result
@@ -47,7 +53,14 @@ pub(crate) fn adapted_linear(
         _ => (x.clone(), *options),
     };
     let bias = bias.map(Tensor::contiguous).transpose()?;
-    let op = Adapted { weight: weight.contiguous()?, bias, scaling: beside.scaling, dropout, options };
+    let op = Adapted {
+        weight: weight.contiguous()?,
+        bias,
+        scaling: beside.scaling,
+        dropout,
+        packings: beside.packings.clone(),
+        options,
+    };
     activated.contiguous()?.apply_op3(&beside.down.contiguous()?, &beside.up.contiguous()?, Op(op))
 }
 
@@ -71,22 +84,23 @@ struct Adapted {
     scaling: f64,
     /// Not together with an activation.
     dropout: Option<DropoutSite>,
+    packings: Vec<Arc<Packing>>,
     options: LinearOptions,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct AdaptedSizes {
     base: LinearSizes,
     rank: usize,
-    examples: usize,
+    examples: Examples,
 }
 
 impl AdaptedSizes {
-    fn down(self) -> LinearSizes {
+    fn down(&self) -> LinearSizes {
         LinearSizes { outputs: self.rank, ..self.base }
     }
 
-    fn up(self) -> LinearSizes {
+    fn up(&self) -> LinearSizes {
         LinearSizes { inputs: self.rank, ..self.base }
     }
 }
@@ -95,7 +109,7 @@ impl AdaptedSizes {
 struct Kernels<S> {
     storage: for<'a> fn(&'a Storage) -> Result<&'a S>,
     linear: LinearKernel<S>,
-    dropout: fn(&DropoutSite, Operand<'_, S>, usize) -> Result<S>,
+    dropout: fn(&DropoutSite, Operand<'_, S>, &Examples) -> Result<S>,
     /// Adds the second to the first.
     add: fn((&mut S, &Layout), Operand<'_, S>) -> Result<()>,
 }
@@ -113,7 +127,7 @@ impl Adapted {
     fn forward<S: BackendStorage>(
         &self,
         kernels: &Kernels<S>,
-        sizes: AdaptedSizes,
+        sizes: &AdaptedSizes,
         [x, down, up]: [Operand<'_, S>; 3],
     ) -> Result<S> {
         let (weight, weight_layout) = self.weight.storage_and_layout();
@@ -125,7 +139,7 @@ impl Adapted {
         };
         let mut sum = (kernels.linear)(&self.options, sizes.base, x, weight, bias)?;
         let [down_options, up_options] = self.thin_options();
-        let dropped = self.dropout.map(|site| (kernels.dropout)(&site, x, sizes.examples)).transpose()?;
+        let dropped = self.dropout.map(|site| (kernels.dropout)(&site, x, &sizes.examples)).transpose()?;
         let x_layout = Layout::contiguous(x.1.shape());
         let input = dropped.as_ref().map_or(x, |dropped| (dropped, &x_layout));
         let thin = (kernels.linear)(&down_options, sizes.down(), input, down, None)?;
@@ -162,7 +176,12 @@ impl Operation<3> for Adapted {
         }
         let leading = &x.dims()[..x.rank() - 1];
         let base = LinearSizes { rows: leading.iter().product(), inputs, outputs };
-        let sizes = AdaptedSizes { base, rank, examples: leading.first().copied().unwrap_or(1) };
+        let packing = self.packings.iter().find(|packing| leading == [packing.num_rows()]);
+        let examples = match packing {
+            Some(packing) => Examples::Packed(Arc::clone(packing)),
+            None => Examples::Equal(leading.first().copied().unwrap_or(1)),
+        };
+        let sizes = AdaptedSizes { base, rank, examples };
         Ok((sizes, [leading, &[outputs]].concat().into()))
     }
 
@@ -176,7 +195,7 @@ impl Operation<3> for Adapted {
             dropout: cpu::dropout::forward,
             add: |(sum, layout), term| cpu::add_assign::add_assign(sum, layout, term),
         };
-        self.forward(&kernels, sizes, operands)
+        self.forward(&kernels, &sizes, operands)
     }
 
     fn cuda_forward(&self, sizes: AdaptedSizes, operands: [Operand<'_, CudaStorage>; 3]) -> Result<CudaStorage> {
@@ -189,15 +208,19 @@ impl Operation<3> for Adapted {
             dropout: cuda::dropout::forward,
             add: |(sum, layout), term| cuda::in_place::add_assign((sum, layout), term),
         };
-        self.forward(&kernels, sizes, operands)
+        self.forward(&kernels, &sizes, operands)
     }
 
     fn backward(&self, sizes: AdaptedSizes, [x, down, up]: [&Tensor; 3], grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let backward = if grad.device().is_cuda() { cuda::linear::backward } else { cpu::linear::backward };
         let [of_x, of_down, of_up] = [x, down, up].map(Tensor::track_op);
         let [down_options, up_options] = self.thin_options();
+        let drop = |values: &Tensor, site: &DropoutSite| match &sizes.examples {
+            Examples::Equal(_) => dropout(values, site),
+            Examples::Packed(packing) => packed_dropout(values, site, packing),
+        };
         // The thin products are made again: they cost less than keeping their input.
-        let input = self.dropout.map_or_else(|| Ok(x.detach()), |site| dropout(&x.detach(), &site))?;
+        let input = self.dropout.map_or_else(|| Ok(x.detach()), |site| drop(&x.detach(), &site))?;
         let thin = if of_up {
             (affine(&input, &down.detach(), None, None, &down_options)? * self.scaling)?
         } else {
@@ -212,7 +235,7 @@ impl Operation<3> for Adapted {
         let [x_gradient, down_gradient, _] =
             backward(&down_options, sizes.down(), (&input, down, &thin_gradient), wanted)?;
         let x_gradient = match (x_gradient, self.dropout) {
-            (Some(gradient), Some(site)) => Some(dropout(&gradient, &site)?),
+            (Some(gradient), Some(site)) => Some(drop(&gradient, &site)?),
             (gradient, _) => gradient,
         };
         let [of_base, ..] = backward(&self.options, sizes.base, (x, &self.weight, grad), [of_x, false, false])?;
@@ -241,7 +264,7 @@ mod tests {
     }
 
     fn beside(operands: &[Tensor], dropout: Option<DropoutSite>) -> LowRank {
-        LowRank { down: operands[1].clone(), up: operands[2].clone(), scaling: SCALING, dropout }
+        LowRank { down: operands[1].clone(), up: operands[2].clone(), scaling: SCALING, dropout, packings: Vec::new() }
     }
 
     /// Weight and bias in the type of the input.
@@ -299,7 +322,13 @@ mod tests {
         let inputs = [random((2, 3, 6), "x"), random((4, 6), "A"), random((5, 4), "B")];
         let (weight, bias) = frozen(&inputs[0], WeightLayout::OutIn);
         let options = options(WeightLayout::OutIn, None);
-        let swapped = LowRank { down: inputs[2].clone(), up: inputs[1].clone(), scaling: 1.0, dropout: None };
+        let swapped = LowRank {
+            down: inputs[2].clone(),
+            up: inputs[1].clone(),
+            scaling: 1.0,
+            dropout: None,
+            packings: Vec::new(),
+        };
         assert!(
             linear(&inputs[0], &Weight::new(weight.clone()).with_low_rank(swapped), Some(&bias), &options).is_err()
         );

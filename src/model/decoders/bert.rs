@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
-use crate::model::decoders::block::{BlockAttention, drop_embedded};
-use crate::model::decoders::family::{DecoderFamily, DecoderSizes, Mode, TextDecoder};
+use crate::model::decoders::block::{BlockAttention, Pass, embed, positions};
+use crate::model::decoders::family::{Captions, DecoderFamily, DecoderSizes, Mode, TextDecoder};
 use crate::model::decoders::key_value_cache::KeyValueCache;
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
@@ -366,26 +366,26 @@ impl Block {
         })
     }
 
-    /// (B, L, D) and the images' keys and values (B, N, D) to (B, L, D).
-    fn forward(&self, x: &Tensor, [keys, values]: [&Tensor; 2], mode: Mode) -> candle_core::Result<Tensor> {
-        let x = self.attend_to_caption(x, mode)?;
-        let options = self.attention.options(false, 2, mode);
+    /// States (B, L, D), or (T, D) of packed captions, and the images' keys and values (B, N, D) to states.
+    fn forward(&self, x: &Tensor, [keys, values]: [&Tensor; 2], pass: &Pass) -> candle_core::Result<Tensor> {
+        let x = self.attend_to_caption(x, pass)?;
+        let options = self.attention.options(false, 2, pass);
         let attended = ops::attention(&self.image.query.forward(&x)?, keys, values, &options)?;
-        let x = self.add(&x, &self.image.output, &attended, None, (3, mode))?;
-        self.mlp(&x, mode)
+        let x = self.add(&x, &self.image.output, &attended, None, (3, pass))?;
+        self.mlp(&x, pass)
     }
 
-    /// The first part of a block: (B, L, D) to (B, L, D).
-    fn attend_to_caption(&self, x: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
+    /// The first part of a block: states to states.
+    fn attend_to_caption(&self, x: &Tensor, pass: &Pass) -> candle_core::Result<Tensor> {
         let Attention { query, key, value, output } = &self.caption;
-        let options = self.attention.options(true, 0, mode);
+        let options = self.attention.options(true, 0, pass);
         let attended = ops::attention(&query.forward(x)?, &key.forward(x)?, &value.forward(x)?, &options)?;
-        self.add(x, output, &attended, None, (1, mode))
+        self.add(x, output, &attended, None, (1, pass))
     }
 
-    fn mlp(&self, x: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
-        let inner = self.mlp_in.forward(x)?; // (B, L, inner width)
-        self.add(x, &self.mlp_out, &inner, Some(self.activation), (4, mode))
+    fn mlp(&self, x: &Tensor, pass: &Pass) -> candle_core::Result<Tensor> {
+        let inner = self.mlp_in.forward(x)?;
+        self.add(x, &self.mlp_out, &inner, Some(self.activation), (4, pass))
     }
 
     /// `LayerNorm(x + dropout(dense(activation(inner))))`.
@@ -395,15 +395,16 @@ impl Block {
         output: &Output,
         inner: &Tensor,
         activation: Option<Gelu>,
-        (offset, mode): (u64, Mode),
+        (offset, pass): (u64, &Pass),
     ) -> candle_core::Result<Tensor> {
         let made = output.dense.forward_activated(inner, activation)?;
-        output.norm.forward(&(x + self.attention.drop(made, offset, mode)?)?)
+        output.norm.forward(&(x + self.attention.drop(made, offset, pass)?)?)
     }
 
     /// [`Self::forward`] for the next token of S captions of each image: (B, S, D) to (B, S, D).
     fn step(&self, x: &Tensor, index: usize, cache: &mut KeyValueCache) -> candle_core::Result<Tensor> {
-        let options = self.attention.options(false, 0, Mode::Eval);
+        let pass = &Pass::eval();
+        let options = self.attention.options(false, 0, pass);
         let (batch, captions, hidden) = x.dims3()?;
         let rows = |x: Tensor| x.reshape((batch * captions, 1, hidden));
         let [for_keys, for_values] = places(index);
@@ -412,13 +413,13 @@ impl Block {
         let keys = cache.append(for_keys, &rows(key.forward(x)?)?)?.clone(); // (B S, length, D)
         let values = cache.append(for_values, &rows(value.forward(x)?)?)?; // (B S, length, D)
         let attended = ops::attention(&rows(query.forward(x)?)?, &keys, values, &options)?;
-        let x = self.add(x, output, &attended.reshape((batch, captions, hidden))?, None, (1, Mode::Eval))?;
+        let x = self.add(x, output, &attended.reshape((batch, captions, hidden))?, None, (1, pass))?;
 
         // Each caption of an image is one query to it.
         let (keys, values) = (cache.images(for_keys), cache.images(for_values));
         let attended = ops::attention(&self.image.query.forward(&x)?, keys, values, &options)?;
-        let x = self.add(&x, &self.image.output, &attended, None, (3, Mode::Eval))?;
-        self.mlp(&x, Mode::Eval)
+        let x = self.add(&x, &self.image.output, &attended, None, (3, pass))?;
+        self.mlp(&x, pass)
     }
 }
 
@@ -485,14 +486,12 @@ impl Bert {
         })
     }
 
-    /// Embedded tokens, the first of them at the position `first`: (B, L) to (B, L, D).
-    fn embed(&self, input_ids: &Tensor, first: usize, length: usize) -> candle_core::Result<Tensor> {
-        let mut positions = self.position_embedding.narrow(0, first, length)?; // (L, D)
+    /// Embedded tokens at `positions`: (B, L, D) or (T, D).
+    fn embed(&self, captions: &Captions, mut positions: Tensor) -> candle_core::Result<Tensor> {
         if let Some(token_type) = &self.token_type {
             positions = positions.broadcast_add(token_type)?;
         }
-        let tokens = ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?; // (B, L, D)
-        self.embedding_norm.forward(&tokens.broadcast_add(&positions)?)
+        self.embedding_norm.forward(&embed(&self.token_embedding, captions)?.broadcast_add(&positions)?)
     }
 }
 
@@ -506,29 +505,33 @@ impl TextDecoder for Bert {
         layers.map(|layer| layer.forward(encoder_hidden_states)).collect()
     }
 
-    fn hidden_states(&self, input_ids: &Tensor, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
-        let mut x = drop_embedded(self.embed(input_ids, 0, input_ids.dim(1)?)?, mode)?;
+    fn hidden_states(&self, captions: &Captions, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
+        let pass = Pass::new(captions, mode);
+        let positions = positions(&self.position_embedding, captions)?;
+        let mut x = pass.drop_embedded(self.embed(captions, positions)?)?;
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, places(index).map(|place| &key_values[place]), mode)?;
+            x = block.forward(&x, places(index).map(|place| &key_values[place]), &pass)?;
         }
         Ok(x)
     }
 
     fn cross_attention_weights(&self, input_ids: &Tensor, key_values: &[Tensor]) -> candle_core::Result<Tensor> {
-        let mut x = self.embed(input_ids, 0, input_ids.dim(1)?)?;
+        let captions = Captions::padded(input_ids);
+        let mut x = self.embed(&captions, positions(&self.position_embedding, &captions)?)?;
         let mut weights = Vec::with_capacity(self.blocks.len());
         for (index, block) in self.blocks.iter().enumerate() {
             let [keys, values] = places(index).map(|place| &key_values[place]);
-            let query = block.image.query.forward(&block.attend_to_caption(&x, Mode::Eval)?)?;
+            let query = block.image.query.forward(&block.attend_to_caption(&x, &Pass::eval())?)?;
             weights.push(block.attention.mean_weights(&query, keys)?);
-            x = block.forward(&x, [keys, values], Mode::Eval)?;
+            x = block.forward(&x, [keys, values], &Pass::eval())?;
         }
         Tensor::stack(&weights, 0)?.mean(0)
     }
 
     fn next_hidden_states(&self, input_ids: &Tensor, cache: &mut KeyValueCache) -> candle_core::Result<Tensor> {
         // The tokens of one step are the S captions of an image, all at one position.
-        let mut x = self.embed(input_ids, cache.length(), 1)?;
+        let position = self.position_embedding.narrow(0, cache.length(), 1)?; // (1, D)
+        let mut x = self.embed(&Captions::padded(input_ids), position)?;
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.step(&x, index, cache)?;
         }

@@ -12,7 +12,7 @@ use crate::model::builder::Builder;
 use crate::model::decoders::key_value_cache::KeyValueCache;
 use crate::model::limits::{MAX_DECODER_SIZE, MAX_LAYERS, check_sizes};
 use crate::model::weight_names::Renamed;
-use ops::Dropout;
+use ops::{Dropout, Packing};
 
 /// Whether the forward pass drops values.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,28 @@ pub enum Mode {
     Train(Dropout),
     /// Validation and decoding: nothing is dropped.
     Eval,
+}
+
+/// Captions that a decoder reads.
+#[derive(Clone, Debug)]
+pub struct Captions {
+    /// Ids of their tokens, u32: (B, L), each caption padded at its end to the longest; or packed, (T), one after the
+    /// other without padding.
+    pub ids: Tensor,
+    /// Where the packed captions lie, and their images.
+    pub packing: Option<Arc<Packing>>,
+}
+
+impl Captions {
+    /// Ids (B, L).
+    pub fn padded(ids: &Tensor) -> Self {
+        Self { ids: ids.clone(), packing: None }
+    }
+
+    /// Ids (T).
+    pub fn packed(ids: Tensor, packing: Packing) -> Self {
+        Self { ids, packing: Some(Arc::new(packing)) }
+    }
 }
 
 /// A decoder that writes a caption token by token, with cross-attention to the encoder's states.
@@ -35,11 +57,12 @@ pub trait TextDecoder: Debug + Send + Sync {
     /// States of another width.
     fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> candle_core::Result<Vec<Tensor>>;
 
-    /// Hidden states before the head: `input_ids` (B, L) of u32 and the images' keys and values to (B, L, D).
+    /// Hidden states before the head: captions and the images' keys and values to (B, L, D), or (T, D) where the captions
+    /// are packed. A padded caption looks at the image in its row, a packed one at its own among them.
     ///
     /// # Errors
     /// More positions than the table has; an id outside the vocabulary.
-    fn hidden_states(&self, input_ids: &Tensor, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor>;
+    fn hidden_states(&self, captions: &Captions, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor>;
 
     /// How much each position of captions looks at each of the encoder's states, as a mean over the heads of all
     /// blocks: `input_ids` (B, L) of u32 and the images' keys and values to (B, L, N), of sum 1 over N. Position l

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::builder::Builder;
-use crate::model::decoders::block::{BlockAttention, drop_embedded};
-use crate::model::decoders::family::{DecoderFamily, DecoderSizes, Mode, TextDecoder};
+use crate::model::decoders::block::{BlockAttention, Pass, embed, positions};
+use crate::model::decoders::family::{Captions, DecoderFamily, DecoderSizes, Mode, TextDecoder};
 use crate::model::decoders::key_value_cache::KeyValueCache;
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
@@ -256,33 +256,33 @@ impl Block {
         })
     }
 
-    /// (B, L, D) and the images' keys and values (B, N, 2 D) to (B, L, D).
-    fn forward(&self, x: &Tensor, key_values: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
-        let drop = |x, offset| self.attention.drop(x, offset, mode);
-        let x = self.attend_to_caption(x, mode)?;
-        let options = self.attention.options(false, 2, mode);
+    /// States (B, L, D), or (T, D) of packed captions, and the images' keys and values (B, N, 2 D) to states.
+    fn forward(&self, x: &Tensor, key_values: &Tensor, pass: &Pass) -> candle_core::Result<Tensor> {
+        let drop = |x, offset| self.attention.drop(x, offset, pass);
+        let x = self.attend_to_caption(x, pass)?;
+        let options = self.attention.options(false, 2, pass);
         let attended = ops::cross_attention(&self.cross_query(&x)?, key_values, &options)?;
         let x = (&x + drop(self.cross_output.forward(&attended)?, 3)?)?;
         &x + drop(self.mlp(&x)?, 4)?
     }
 
-    /// The first part of a block: (B, L, D) to (B, L, D).
-    fn attend_to_caption(&self, x: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
-        let qkv = self.self_qkv.forward(&self.ln_1.forward(x)?)?; // (B, L, 3 D)
-        let attended = ops::self_attention(&qkv, &self.attention.options(true, 0, mode))?;
-        x + self.attention.drop(self.self_output.forward(&attended)?, 1, mode)?
+    /// The first part of a block: states to states.
+    fn attend_to_caption(&self, x: &Tensor, pass: &Pass) -> candle_core::Result<Tensor> {
+        let qkv = self.self_qkv.forward(&self.ln_1.forward(x)?)?; // (B, L, 3 D) or (T, 3 D)
+        let attended = ops::self_attention(&qkv, &self.attention.options(true, 0, pass))?;
+        x + self.attention.drop(self.self_output.forward(&attended)?, 1, pass)?
     }
 
     /// How much each token looks at each patch, as a mean over the heads: states before the block (B, L, D) and the
     /// images' keys and values (B, N, 2 D) to (B, L, N), of sum 1 over N.
     fn cross_attention_weights(&self, x: &Tensor, key_values: &Tensor) -> candle_core::Result<Tensor> {
-        let query = self.cross_query(&self.attend_to_caption(x, Mode::Eval)?)?;
+        let query = self.cross_query(&self.attend_to_caption(x, &Pass::eval())?)?;
         self.attention.mean_weights(&query, &key_values.narrow(2, 0, query.dim(2)?)?)
     }
 
     /// [`Self::forward`] for the next token of S captions of each image: (B, S, D) to (B, S, D).
     fn step(&self, x: &Tensor, index: usize, cache: &mut KeyValueCache) -> candle_core::Result<Tensor> {
-        let options = self.attention.options(false, 0, Mode::Eval);
+        let options = self.attention.options(false, 0, &Pass::eval());
         let (batch, captions, hidden) = x.dims3()?;
         let rows = batch * captions;
 
@@ -340,11 +340,10 @@ impl Gpt2 {
         Ok(Self { token_embedding, position_embedding, blocks, ln_f, head, precision: builder.precision() })
     }
 
-    /// Embedded tokens with their positions: (B, L) to (B, L, D).
-    fn embed(&self, input_ids: &Tensor) -> candle_core::Result<Tensor> {
-        let (_, length) = input_ids.dims2()?;
-        let positions = self.position_embedding.narrow(0, 0, length)?; // (L, D)
-        ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?.broadcast_add(&positions)
+    /// Embedded tokens with their positions: (B, L, D) or (T, D).
+    fn embed(&self, captions: &Captions) -> candle_core::Result<Tensor> {
+        let positions = positions(&self.position_embedding, captions)?;
+        embed(&self.token_embedding, captions)?.broadcast_add(&positions)
     }
 }
 
@@ -357,28 +356,29 @@ impl TextDecoder for Gpt2 {
         self.blocks.iter().map(|block| block.cross_key_value.forward(encoder_hidden_states)).collect()
     }
 
-    fn hidden_states(&self, input_ids: &Tensor, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
-        let mut x = drop_embedded(self.embed(input_ids)?, mode)?;
+    fn hidden_states(&self, captions: &Captions, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
+        let pass = Pass::new(captions, mode);
+        let mut x = pass.drop_embedded(self.embed(captions)?)?;
         for (block, key_values) in self.blocks.iter().zip(key_values) {
-            x = block.forward(&x, key_values, mode)?;
+            x = block.forward(&x, key_values, &pass)?;
         }
         self.ln_f.forward(&x)
     }
 
     fn cross_attention_weights(&self, input_ids: &Tensor, key_values: &[Tensor]) -> candle_core::Result<Tensor> {
-        let mut x = self.embed(input_ids)?;
+        let mut x = self.embed(&Captions::padded(input_ids))?;
         let mut weights = Vec::with_capacity(self.blocks.len());
         for (block, key_values) in self.blocks.iter().zip(key_values) {
             weights.push(block.cross_attention_weights(&x, key_values)?);
-            x = block.forward(&x, key_values, Mode::Eval)?;
+            x = block.forward(&x, key_values, &Pass::eval())?;
         }
         Tensor::stack(&weights, 0)?.mean(0)
     }
 
     fn next_hidden_states(&self, input_ids: &Tensor, cache: &mut KeyValueCache) -> candle_core::Result<Tensor> {
+        // The tokens of one step are the S captions of an image, all at one position.
         let position = self.position_embedding.narrow(0, cache.length(), 1)?; // (1, D)
-        let mut x =
-            ops::embedding(&input_ids.to_dtype(DType::U32)?, &self.token_embedding)?.broadcast_add(&position)?;
+        let mut x = embed(&self.token_embedding, &Captions::padded(input_ids))?.broadcast_add(&position)?;
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.step(&x, index, cache)?;
         }
@@ -394,7 +394,7 @@ impl TextDecoder for Gpt2 {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
 

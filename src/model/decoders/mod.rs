@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::model::unfit;
 
-pub use family::{DecoderFamily, DecoderSizes, Mode, TextDecoder};
+pub use family::{Captions, DecoderFamily, DecoderSizes, Mode, TextDecoder};
 pub use key_value_cache::KeyValueCache;
 
 macro_rules! families {

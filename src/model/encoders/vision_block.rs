@@ -111,8 +111,13 @@ impl VisionBlock {
     /// # Errors
     /// An input of another width.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let options =
-            AttentionOptions { num_heads: self.num_heads, causal: false, dropout: None, precision: self.precision };
+        let options = AttentionOptions {
+            num_heads: self.num_heads,
+            causal: false,
+            dropout: None,
+            precision: self.precision,
+            packing: None,
+        };
         let normed = self.norm_before.forward(x)?;
         let attended = match &self.qkv {
             Qkv::Fused(qkv) => ops::self_attention(&qkv.forward(&normed)?, &options)?,

@@ -9,6 +9,7 @@ use super::vector_math::Element;
 use crate::profile::Part;
 use crate::types::Operand;
 use crate::types::dropout::DropoutSite;
+use crate::types::packing::Examples;
 use base::random::{element_bits, mix_key};
 use base::simd::{Kernel, vectorized};
 
@@ -42,8 +43,8 @@ fn example_key(site: &DropoutSite, example: usize) -> u64 {
     mix_key(&[seed, update, place, first_example + example as u64])
 }
 
-/// The values that are kept, scaled; the first dimension of x is `examples`.
-pub(crate) fn forward(site: &DropoutSite, x: Operand<'_, CpuStorage>, examples: usize) -> Result<CpuStorage> {
+/// The values that are kept, scaled; x is divided among `examples`.
+pub(crate) fn forward(site: &DropoutSite, x: Operand<'_, CpuStorage>, examples: &Examples) -> Result<CpuStorage> {
     for_float!(x.0.dtype(), Part::Dropout, T => {
         Ok(T::to_cpu_storage_owned(dropped(site, elements::<T>(x)?, examples)))
     })
@@ -69,15 +70,27 @@ impl<T: Element> Kernel for Piece<'_, T> {
     }
 }
 
-fn dropped<T: Element>(site: &DropoutSite, x: &[T], examples: usize) -> Vec<T> {
-    let width = x.len() / examples.max(1);
+/// Where each example ends among `len` elements.
+fn ends(examples: &Examples, len: usize) -> Vec<usize> {
+    match examples {
+        Examples::Equal(examples) => (1..=*examples).map(|example| len / examples * example).collect(),
+        Examples::Packed(packing) => {
+            let width = len / packing.num_rows().max(1);
+            packing.sequences().map(|rows| rows.end * width).collect()
+        }
+    }
+}
+
+fn dropped<T: Element>(site: &DropoutSite, x: &[T], examples: &Examples) -> Vec<T> {
+    let ends = ends(examples, x.len());
     // A chunk may span several examples: it is cut into pieces of one example each.
     build(x.len(), CHUNK, |index, out| {
         let mut done = 0;
         while done < out.len() {
             let position = index * CHUNK + done;
-            let (example, element) = (position / width, position % width);
-            let count = (width - element).min(out.len() - done);
+            let example = ends.partition_point(|&end| end <= position);
+            let element = position - if example == 0 { 0 } else { ends[example - 1] };
+            let count = (ends[example] - position).min(out.len() - done);
             vectorized(Piece {
                 mask: Mask::of_example(site, example),
                 kept: T::of(site.kept()),

@@ -7,11 +7,13 @@ use super::kernels::Module;
 use super::launch::{ELEMENTS_PER_THREAD, Grid, THREADS, arguments, launch};
 use crate::types::Operand;
 use crate::types::dropout::DropoutSite;
+use crate::types::packing::Examples;
 
 /// The values that are kept, scaled; the first dimension of x is `examples`.
-pub(crate) fn forward(site: &DropoutSite, x: Operand<'_, CudaStorage>, examples: usize) -> Result<CudaStorage> {
+pub(crate) fn forward(site: &DropoutSite, x: Operand<'_, CudaStorage>, examples: &Examples) -> Result<CudaStorage> {
     let (device, x) = (&x.0.device, Array::of_operand(x)?);
     let out = Buffer::new(device, x.dtype, x.len)?;
+    let examples = examples.equal()?;
     let width = x.len / examples.max(1);
     let (name, [seed, update, place, first]) = (format!("dropout_{}", x.suffix()?), site.key_words());
     let grid = Grid::blocks(width.div_ceil(ELEMENTS_PER_THREAD * THREADS), examples);

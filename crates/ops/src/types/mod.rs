@@ -5,6 +5,7 @@ use candle_core::Layout;
 pub(crate) mod attention;
 pub(crate) mod dropout;
 pub(crate) mod linear;
+pub(crate) mod packing;
 pub(crate) mod precision;
 pub(crate) mod targets;
 pub(crate) mod update;

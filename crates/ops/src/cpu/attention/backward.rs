@@ -1,9 +1,10 @@
-//! The backward pass, one head of one example at a time.
+//! The backward pass, one head of the examples with the same keys at a time.
 
 use candle_core::Result;
 
 use super::heads::{HeadRows, Operands, split_heads};
 use super::softmax::{Block, block_size, blocks, drop_block, exponentials, work};
+use super::spans::{Span, Spans};
 use crate::cpu::buffer::{CHUNK, build, for_each_task};
 use crate::cpu::gemm::{Matrix, Product, Threads};
 use crate::cpu::vector_math::{Element, sum_map_2};
@@ -25,8 +26,8 @@ impl<T: Element> Gradients<T> {
         self.values
     }
 
-    /// The rows of q, k and v of each head; `None` where there is no gradient.
-    fn heads(&mut self, geometry: &Geometry) -> Vec<[Option<HeadRows<'_, T>>; 3]> {
+    /// The rows of q, k and v of each head of each group of spans; `None` where there is no gradient.
+    fn heads(&mut self, geometry: &Geometry, spans: &Spans) -> Vec<[Option<HeadRows<'_, T>>; 3]> {
         let (heads, size) = (geometry.heads, geometry.head_size);
         let parts_of: &[&[usize]] = match self.values.len() {
             1 => &[&[0, 1, 2]],
@@ -34,15 +35,23 @@ impl<T: Element> Gradients<T> {
             _ => &[&[0], &[1], &[2]],
         };
         let mut split: Vec<[Option<HeadRows<'_, T>>; 3]> = Vec::new();
-        split.resize_with(geometry.batch * heads, || [None, None, None]);
+        split.resize_with(spans.key_rows().count() * heads, || [None, None, None]);
         for (values, parts) in self.values.iter_mut().zip(parts_of) {
             let Some(values) = values else { continue };
-            let rows = if parts[0] == 0 { geometry.queries } else { geometry.keys };
-            for (index, head_rows) in split_heads(values, rows, parts.len() * heads, size).into_iter().enumerate() {
-                let (example, rest) = (index / (parts.len() * heads), index % (parts.len() * heads));
-                split[example * heads + rest % heads][parts[rest / heads]] = Some(head_rows);
+            let heads_in_row = parts.len() * heads;
+            let is_of_spans = parts[0] == 0;
+            let head_rows = if is_of_spans {
+                split_heads(values, spans.query_rows(), heads_in_row, size)
+            } else {
+                split_heads(values, spans.key_rows(), heads_in_row, size)
+            };
+            for (index, head_rows) in head_rows.into_iter().enumerate() {
+                let (place, rest) = (index / heads_in_row, index % heads_in_row);
+                let group = if is_of_spans { spans.group(place) } else { place };
+                split[group * heads + rest % heads][parts[rest / heads]].get_or_insert_default().extend(head_rows);
             }
         }
+        // A group that nothing looks at has no queries, and its keys get the gradient 0.
         split
     }
 }
@@ -50,34 +59,36 @@ impl<T: Element> Gradients<T> {
 /// Fills `gradients` from the gradient of the result (B, L, D).
 pub(super) fn fill_gradients<T: Element>(
     geometry: &Geometry,
+    spans: &Spans,
     operands: &Operands<'_, T>,
     grad: &[T],
     gradients: &mut Gradients<T>,
 ) -> Result<()> {
-    let tasks: Vec<_> = gradients.heads(geometry).into_iter().enumerate().collect();
+    let groups = spans.by_group();
+    let tasks: Vec<_> = gradients.heads(geometry, spans).into_iter().enumerate().collect();
     for_each_task(
         tasks,
         work(geometry),
         || Scratch::new(geometry),
         |scratch, (index, rows)| {
             let head = Head {
-                geometry,
                 operands,
                 grad,
-                head: (index / geometry.heads, index % geometry.heads),
+                head: index % geometry.heads,
+                block_size: block_size(geometry),
                 wanted: rows.each_ref().map(Option::is_some),
             };
-            head.backward(rows, scratch)
+            head.backward(&groups[index / geometry.heads], rows, scratch)
         },
     )
 }
 
-/// One head of one example.
+/// One head of the examples with the same keys.
 struct Head<'a, T> {
-    geometry: &'a Geometry,
     operands: &'a Operands<'a, T>,
     grad: &'a [T],
-    head: (usize, usize),
+    head: usize,
+    block_size: usize,
     wanted: [bool; 3],
 }
 
@@ -152,31 +163,39 @@ impl<T: Element> Kernel for ScoreSlopes<'_, T> {
 }
 
 impl<T: Element> Head<'_, T> {
-    fn backward(&self, rows: [Option<HeadRows<'_, T>>; 3], scratch: &mut Scratch<T>) -> Result<()> {
+    fn backward(
+        &self,
+        spans: &[Span],
+        [queries, keys, values]: [Option<HeadRows<'_, T>>; 3],
+        scratch: &mut Scratch<T>,
+    ) -> Result<()> {
+        let Some(Span { geometry: Geometry { head_size, .. }, .. }) = spans.first() else { return Ok(()) };
         scratch.dk.fill(T::zero());
         scratch.dv.fill(T::zero());
-        for block in blocks(self.geometry) {
-            self.backward_block(block, scratch)?;
-        }
-        let head_size = self.geometry.head_size;
-        for (rows, values) in rows.into_iter().zip([&scratch.dq, &scratch.dk, &scratch.dv]) {
-            for (row, values) in rows.into_iter().flatten().zip(values.chunks_exact(head_size)) {
-                row.copy_from_slice(values);
+        let mut queries = queries.map(Vec::into_iter);
+        for span in spans {
+            for block in blocks(&span.geometry, self.block_size) {
+                self.backward_block(span, block, scratch)?;
             }
+            let rows = queries.iter_mut().flatten().take(span.geometry.queries);
+            write_rows(rows, &scratch.dq, *head_size);
         }
+        write_rows(keys.into_iter().flatten(), &scratch.dk, *head_size);
+        write_rows(values.into_iter().flatten(), &scratch.dv, *head_size);
         Ok(())
     }
 
-    fn backward_block(&self, block: Block, scratch: &mut Scratch<T>) -> Result<()> {
-        let Self { geometry, operands, head, .. } = *self;
+    fn backward_block(&self, span: &Span, block: Block, scratch: &mut Scratch<T>) -> Result<()> {
+        let Self { operands, head, .. } = *self;
+        let geometry = &span.geometry;
         let (size, hidden) = (geometry.head_size, geometry.hidden());
         let Block { first, count, keys } = block;
         let probabilities = &mut scratch.probabilities[..count * keys];
         let inverse_sums = &mut scratch.inverse_sums[..count];
-        exponentials(geometry, operands, head, block, probabilities, inverse_sums)?;
+        exponentials(operands, span, head, block, probabilities, inverse_sums)?;
         vectorized(Normalise { values: &mut *probabilities, keys, inverse_sums });
 
-        let start = (head.0 * geometry.queries + first) * hidden + head.1 * size;
+        let start = (span.first_query + first) * hidden + head * size;
         let grad = Matrix::rows(&self.grad[start..], hidden);
         let product = |m, n, k, scale| Product { m, n, k, scale, threads: Threads::One };
         if self.wanted[2] {
@@ -184,7 +203,7 @@ impl<T: Element> Head<'_, T> {
             if geometry.dropout.is_some() {
                 let dropped = &mut scratch.dropped[..count * keys];
                 dropped.copy_from_slice(probabilities);
-                drop_block(geometry, head, block, dropped);
+                drop_block(span, head, block, dropped);
                 weights = dropped;
             }
             let weights = Matrix::rows(weights, keys).transposed();
@@ -195,19 +214,18 @@ impl<T: Element> Head<'_, T> {
         }
 
         let slopes = &mut scratch.slopes[..count * keys];
-        let v = Matrix::rows(operands.v.head(head.0, head.1, size), operands.v.stride).transposed();
+        let v = Matrix::rows(operands.values(span, head), operands.v.stride).transposed();
         product(count, keys, size, T::one()).write(slopes, keys, grad, v)?;
-        drop_block(geometry, head, block, slopes);
+        drop_block(span, head, block, slopes);
         vectorized(ScoreSlopes { slopes: &mut *slopes, probabilities, keys });
         let slopes = Matrix::rows(slopes, keys);
         if self.wanted[0] {
-            let k = Matrix::rows(operands.k.head(head.0, head.1, size), operands.k.stride);
+            let k = Matrix::rows(operands.keys(span, head), operands.k.stride);
             let dq = &mut scratch.dq[first * size..(first + count) * size];
             product(count, size, keys, T::of(geometry.scale())).write(dq, size, slopes, k)?;
         }
         if self.wanted[1] {
-            let q = &operands.q.head(head.0, head.1, size)[first * operands.q.stride..];
-            let q = Matrix::rows(q, operands.q.stride);
+            let q = Matrix::rows(operands.queries(span, head, first), operands.q.stride);
             product(keys, size, count, T::of(geometry.scale())).add_to(
                 &mut scratch.dk,
                 size,
@@ -216,5 +234,11 @@ impl<T: Element> Head<'_, T> {
             )?;
         }
         Ok(())
+    }
+}
+
+fn write_rows<'a, T: Element>(rows: impl Iterator<Item = &'a mut [T]>, values: &[T], head_size: usize) {
+    for (row, values) in rows.zip(values.chunks_exact(head_size)) {
+        row.copy_from_slice(values);
     }
 }

@@ -4,21 +4,24 @@ use candle_core::Result;
 
 use super::heads::{HeadRows, Operands, split_heads};
 use super::softmax::{block_size, blocks, drop_block, exponentials, work};
+use super::spans::{Span, Spans};
 use crate::cpu::buffer::{CHUNK, build, for_each_task};
 use crate::cpu::gemm::{Matrix, Product, Threads};
 use crate::cpu::vector_math::Element;
 use crate::types::attention::Geometry;
 
 /// The attention of all heads: (B, L, D).
-pub(super) fn attend<T: Element>(geometry: &Geometry, operands: &Operands<'_, T>) -> Result<Vec<T>> {
+pub(super) fn attend<T: Element>(geometry: &Geometry, spans: &Spans, operands: &Operands<'_, T>) -> Result<Vec<T>> {
     let (heads, size) = (geometry.heads, geometry.head_size);
-    let mut values: Vec<T> = build(geometry.batch * geometry.queries * geometry.hidden(), CHUNK, |_, _| ());
-    let tasks: Vec<_> = split_heads(&mut values, geometry.queries, heads, size).into_iter().enumerate().collect();
+    let rows: usize = spans.query_rows().sum();
+    let mut values: Vec<T> = build(rows * geometry.hidden(), CHUNK, |_, _| ());
+    let tasks: Vec<_> = split_heads(&mut values, spans.query_rows(), heads, size).into_iter().enumerate().collect();
+    let most = block_size(geometry);
     for_each_task(
         tasks,
         work(geometry),
         || Scratch::new(geometry),
-        |scratch, (index, rows)| attend_head(geometry, operands, (index / heads, index % heads), rows, scratch),
+        |scratch, (index, rows)| attend_head(&spans.all()[index / heads], index % heads, operands, most, rows, scratch),
     )?;
     Ok(values)
 }
@@ -39,19 +42,20 @@ impl<T: Element> Scratch<T> {
 }
 
 fn attend_head<T: Element>(
-    geometry: &Geometry,
+    span: &Span,
+    head: usize,
     operands: &Operands<'_, T>,
-    head: (usize, usize),
+    block_size: usize,
     mut rows: HeadRows<'_, T>,
     scratch: &mut Scratch<T>,
 ) -> Result<()> {
-    let size = geometry.head_size;
-    let v = Matrix::rows(operands.v.head(head.0, head.1, size), operands.v.stride);
-    for block in blocks(geometry) {
+    let size = span.geometry.head_size;
+    let v = Matrix::rows(operands.values(span, head), operands.v.stride);
+    for block in blocks(&span.geometry, block_size) {
         let scores = &mut scratch.scores[..block.count * block.keys];
         let inverse_sums = &mut scratch.inverse_sums[..block.count];
-        exponentials(geometry, operands, head, block, scores, inverse_sums)?;
-        drop_block(geometry, head, block, scores);
+        exponentials(operands, span, head, block, scores, inverse_sums)?;
+        drop_block(span, head, block, scores);
         let product = Product { m: block.count, n: size, k: block.keys, scale: T::one(), threads: Threads::One };
         let sums = &mut scratch.sums[..block.count * size];
         product.write(sums, size, Matrix::rows(scores, block.keys), v)?;

@@ -3,6 +3,7 @@
 use candle_core::Result;
 
 use super::heads::Operands;
+use super::spans::Span;
 use crate::cpu::dropout::Mask;
 use crate::cpu::gemm::{Matrix, Product, Threads};
 use crate::cpu::vector_math::{Element, exponentiate, maximum};
@@ -29,10 +30,9 @@ pub(super) fn work(geometry: &Geometry) -> usize {
     geometry.batch * geometry.queries * geometry.keys * geometry.hidden()
 }
 
-/// The blocks of queries, in order.
-pub(super) fn blocks(geometry: &Geometry) -> impl Iterator<Item = Block> {
+/// The blocks of at most `size` queries, in order.
+pub(super) fn blocks(geometry: &Geometry, size: usize) -> impl Iterator<Item = Block> {
     let geometry = *geometry;
-    let size = block_size(&geometry);
     (0..geometry.queries).step_by(size).map(move |first| {
         let count = size.min(geometry.queries - first);
         Block { first, count, keys: geometry.visible(first + count - 1) }
@@ -86,24 +86,24 @@ impl<T: Element> Kernel for Drop<'_, T> {
 }
 
 /// Applies the dropout of a head to a block of probabilities, or of their gradients.
-pub(super) fn drop_block<T: Element>(geometry: &Geometry, head: (usize, usize), block: Block, values: &mut [T]) {
-    if let Some(site) = &geometry.dropout {
-        vectorized(Drop { mask: Mask::of_head(site, head.0, head.1), kept: T::of(site.kept()), block, values });
+pub(super) fn drop_block<T: Element>(span: &Span, head: usize, block: Block, values: &mut [T]) {
+    if let Some(site) = &span.geometry.dropout {
+        vectorized(Drop { mask: Mask::of_head(site, span.example, head), kept: T::of(site.kept()), block, values });
     }
 }
 
 /// The exponentials of the scores of a block, and the reciprocal of the sum of each row.
 pub(super) fn exponentials<T: Element>(
-    geometry: &Geometry,
     operands: &Operands<'_, T>,
-    (example, head): (usize, usize),
+    span: &Span,
+    head: usize,
     block: Block,
     scores: &mut [T],
     inverse_sums: &mut [T],
 ) -> Result<()> {
+    let geometry = &span.geometry;
+    let (q, k) = (operands.queries(span, head, block.first), operands.keys(span, head));
     let size = geometry.head_size;
-    let q = &operands.q.head(example, head, size)[block.first * operands.q.stride..];
-    let k = operands.k.head(example, head, size);
     let product =
         Product { m: block.count, n: block.keys, k: size, scale: T::of(geometry.scale()), threads: Threads::One };
     let keys = Matrix::rows(k, operands.k.stride).transposed();
