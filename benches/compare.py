@@ -2,7 +2,9 @@
 """Times this program and PyTorch in turn on one machine and prints a table of ratios.
 
     pip install torch==2.14.0 torchvision==0.29.0 transformers==5.24.0 pillow==11.3.0 numpy==2.4.6
-    python benches/compare.py [--runs 5] [ROW...]
+    python benches/compare.py [--runs 5] [--quick] [ROW...]
+
+ROW is a part of a row's name; without one, all rows are measured. --quick leaves out those that take minutes a run.
 
 Both sides get 2 threads. A ratio is our time over theirs of neighbouring runs; the table has the median and the range.
 """
@@ -38,11 +40,13 @@ class Row:
     peer: str
     theirs: list
     most: float
+    is_slow: bool = False
 
 
-def step(name, most, shared, ours=(), theirs=()):
+def step(name, most, shared, ours=(), theirs=(), is_slow=False):
     """A row of whole training steps; its times are for each caption."""
-    return Row(name, "train_step", [*shared, *ours, *STEPS], "torch_step.py", [*shared, *theirs, *STEPS], most)
+    ours, theirs = [*shared, *ours, *STEPS], [*shared, *theirs, *STEPS]
+    return Row(name, "train_step", ours, "torch_step.py", theirs, most, is_slow)
 
 
 CACHED = ["--encoder", "cached", "--vit", "base"]
@@ -67,6 +71,25 @@ ROWS = [
         ["--batch", "32"],
     ),
     step(
+        "decoder on cached ViT-B, batch 32, captions of real lengths (padded there), f32",
+        0.60,
+        [*CACHED, "--batch", "32", "--real-lengths"],
+    ),
+    step(
+        "the same by image, 5 captions each, per caption, real lengths",
+        0.45,
+        [*CACHED, "--real-lengths"],
+        ["--batch", "40", "--captions-per-image", "5"],
+        ["--batch", "32"],
+    ),
+    step(
+        "trained ViT-B by image, 5 captions each, against one pair after the other, real lengths",
+        0.18,
+        ["--encoder", "train", "--vit", "base", "--real-lengths"],
+        ["--batch", "40", "--captions-per-image", "5"],
+        ["--batch", "8"],
+    ),
+    step(
         "features from disk for ViT-B frozen + decoder 256/4, batch 64",
         0.05,
         [*SMALL_DECODER, "--batch", "64"],
@@ -80,8 +103,15 @@ ROWS = [
         ["--encoder", "stored", "--batch", "65", "--captions-per-image", "5"],
         ["--encoder", "frozen", "--batch", "64"],
     ),
-    step("BLIP base on 384 pixels, trained in full, batch 4, f32", 1.00, BLIP),
-    step("BLIP base on 384 pixels, trained in full, batch 4, bf16", 1.00, BLIP, ["--precision", "bf16"], ["--amp"]),
+    step("BLIP base on 384 pixels, trained in full, batch 4, f32", 1.00, BLIP, is_slow=True),
+    step(
+        "BLIP base on 384 pixels, trained in full, batch 4, bf16",
+        1.00,
+        BLIP,
+        ["--precision", "bf16"],
+        ["--amp"],
+        is_slow=True,
+    ),
     Row("clip and AdamW, 27 M parameters, default", "update", [], "torch_update.py", [], 0.35),
     Row("clip and AdamW, 27 M parameters, fused", "update", [], "torch_update.py", ["--fused"], 1.0),
     Row("640 x 480 JPEG to tensor, one core", "image_to_tensor", ["JPEG"], "image_to_tensor.py", ["JPEG"], 0.60),
@@ -145,8 +175,13 @@ def cpu():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("rows", nargs="*")
     arguments = parser.parse_args()
+    rows = [row for row in ROWS if not arguments.rows or any(part in row.name for part in arguments.rows)]
+    rows = [row for row in rows if not (arguments.quick and row.is_slow)]
+    if not rows:
+        sys.exit("no row has such a name; there are:\n" + "\n".join(row.name for row in ROWS))
     programs = build()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
@@ -154,7 +189,7 @@ def main():
     print("| work | ours, ms | PyTorch, ms | ratio | range | at most | memory |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         jpeg = photograph(folder)
-        for row in [row for row in ROWS if not arguments.rows or row.name in arguments.rows]:
+        for row in rows:
             ratios, (here, there), memory = compare(row, programs[row.bench], jpeg, arguments.runs)
             spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
             ratio = statistics.median(ratios)

@@ -53,6 +53,9 @@ struct Args {
     batch: usize,
     #[arg(long, default_value_t = 32)]
     seq: usize,
+    /// Captions as long as those of Flickr8k instead of --seq tokens: see `caption_lengths.json`.
+    #[arg(long)]
+    real_lengths: bool,
     #[arg(long, default_value_t = 10_000)]
     vocab: usize,
     /// Width, heads, layers and inner width of the decoder.
@@ -149,6 +152,20 @@ fn random(name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, device)?)
 }
 
+/// How many positions the decoder reads of each of `count` captions. The file has those of 320 captions of Flickr8k, drawn
+/// from the training images, with a byte-level BPE of 4,096 tokens: 13.3 on the mean, 44 at most of all 30,000.
+fn lengths(args: &Args, count: usize) -> Result<Vec<usize>> {
+    if !args.real_lengths {
+        return Ok(vec![args.seq; count]);
+    }
+    let real: Vec<usize> = serde_json::from_str(include_str!("caption_lengths.json"))?;
+    let lengths: Vec<usize> = real.into_iter().cycle().take(count).collect();
+    if lengths.iter().any(|&length| length > args.seq) {
+        bail!("a caption is longer than --seq {}", args.seq);
+    }
+    Ok(lengths)
+}
+
 /// Parts of one batch, one for each pool.
 fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -> Result<Vec<Batch>> {
     let mut stream = Stream::new(1, "bench", "captions");
@@ -160,10 +177,12 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
     }
     let encoder = &shape.encoder;
     let bounds: Vec<usize> = (0..=parts).map(|part| part * num_images / parts).collect();
+    let lengths = lengths(args, args.batch)?;
     let part = |bounds: &[usize]| {
         let images = bounds[1] - bounds[0];
-        let mut caption = || -> Vec<u32> { (0..=args.seq).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect() };
-        let captions: Vec<Vec<u32>> = (0..images * each).map(|_| caption()).collect();
+        let mut caption =
+            |&length: &usize| -> Vec<u32> { (0..=length).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect() };
+        let captions: Vec<Vec<u32>> = lengths[bounds[0] * each..bounds[1] * each].iter().map(&mut caption).collect();
         let captions: Vec<&[u32]> = captions.iter().map(Vec::as_slice).collect();
         let input = match args.encoder.as_str() {
             "cached" => ImageInput::Features(random(
@@ -213,11 +232,12 @@ fn stored_updates(
     let source = ImageSource::stored(Arc::new(StoredImages { store, keys, content }), Views::Whole);
     let mut stream = Stream::new(1, "bench", "captions");
     let vocabulary = shape.decoder.vocab_size();
+    let lengths = lengths(args, args.batch)?;
     let mut update = || {
         let images: Vec<usize> =
             (0..args.batch.div_ceil(args.captions_per_image)).map(|_| stream.below(STORED_IMAGES)).collect();
         let mut example = |pair: usize| {
-            let tokens = (0..=args.seq).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect();
+            let tokens = (0..=lengths[pair]).map(|_| 4 + stream.below(vocabulary - 4) as u32).collect();
             Example { image: images[pair / args.captions_per_image], tokens, prompt_length: 0, weight: 1.0 }
         };
         (0..args.batch).map(&mut example).collect::<Vec<Example>>()
