@@ -380,7 +380,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::{AugmentationConfig, EncoderTraining, LoraConfig, SaveInterval, Targets, WandbMode};
+    use crate::config::{AugmentationConfig, BatchBy, EncoderTraining, LoraConfig, SaveInterval, Targets, WandbMode};
     use base::error::{describe, is_usage_error};
 
     /// The least that a run needs.
@@ -423,6 +423,7 @@ mod tests {
         config.training.max_grad_norm = Some(1.0);
         config.training.save_interval = Some(SaveInterval::Updates(7));
         config.data.prompt = Some("a picture of".to_owned());
+        config.training.batch_by = Some(BatchBy::Pair);
         config.training.parts = Some(2);
         config.training.patience = Some(3);
         config.training.resume_from = Some(PathBuf::from("r"));

@@ -15,8 +15,9 @@ pub struct TrainingConfig {
     pub precision: Precision,
     /// Image-caption pairs in a batch.
     pub batch_size: usize,
-    /// How pairs come together in a batch.
-    pub batch_by: BatchBy,
+    /// How pairs come together in a batch. Absent: by image where the encoder is trained, since the captions of an image
+    /// share its pass through the encoder; else by pair.
+    pub batch_by: Option<BatchBy>,
     /// Batches in an update.
     pub gradient_accumulation_steps: usize,
     /// Parts of each batch whose gradients an update adds up, a power of two. They belong to the run: any number of
@@ -50,7 +51,7 @@ impl Default for TrainingConfig {
             device: "auto".to_owned(),
             precision: Precision::F32,
             batch_size: 64,
-            batch_by: BatchBy::Pair,
+            batch_by: None,
             gradient_accumulation_steps: 1,
             parts: None,
             reduction: Reduction::Exact,

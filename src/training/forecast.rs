@@ -164,7 +164,7 @@ fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
 
 /// The longest batch of the first epoch, as (length, targets).
 pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> (usize, usize) {
-    let order = sampler::epoch_order(plan.config.seed, 1, examples, plan.config.training.batch_by);
+    let order = sampler::epoch_order(plan.config.seed, 1, examples, plan.batch_by);
     let size_of_batch = |batch: &[u32]| {
         let lengths = batch.iter().map(|&index| examples[index as usize].tokens.len() - 1);
         (lengths.clone().max().unwrap_or(0), lengths.sum())

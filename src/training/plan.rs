@@ -8,7 +8,7 @@ use anyhow::Result;
 use candle_core::Device;
 use serde::Serialize;
 
-use crate::config::{Precision, Reduction, RunConfig};
+use crate::config::{BatchBy, Precision, Reduction, RunConfig};
 use crate::data::image_source::Views;
 use crate::data::sampler;
 use crate::evaluation::captioning::CaptioningSettings;
@@ -75,6 +75,8 @@ pub struct RunPlan {
     pub num_adapted_layers: usize,
     /// The GPU that computes, as `cuda:N`.
     pub gpu: Option<String>,
+    /// `training.batch_by`.
+    pub batch_by: BatchBy,
     /// Parts of each batch whose gradients are added up: `training.parts`.
     pub num_parts: usize,
     /// Processes that train together.
@@ -111,6 +113,9 @@ impl RunPlan {
         });
         check_processes(num_parts, num_processes, config.training.reduction)?;
         config.training.parts = Some(num_parts);
+        let image_path = image_path(&config);
+        let by_default = if image_path == ImagePath::Trained { BatchBy::Image } else { BatchBy::Pair };
+        let batch_by = *config.training.batch_by.get_or_insert(by_default);
         let num_pools = if gpu.is_some() { 1 } else { num_parts.div_ceil(num_processes).min(num_threads).max(1) };
         let num_workers = config.data.workers.unwrap_or(num_threads.min(max_workers));
         let updates_per_epoch = sampler::num_updates(
@@ -120,7 +125,7 @@ impl RunPlan {
         ) as u64;
         let total_updates = updates_per_epoch * config.training.num_epochs as u64;
         Ok(Self {
-            image_path: image_path(&config),
+            image_path,
             num_parameters: parameters.num_values(),
             num_trainable_parameters: parameters.num_trainable_values(),
             num_adapted_layers: parameters.adapters().count(),
@@ -128,6 +133,7 @@ impl RunPlan {
             shape,
             counts,
             gpu,
+            batch_by,
             num_parts,
             num_processes,
             num_pools,

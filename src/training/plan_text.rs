@@ -138,12 +138,16 @@ impl RunPlan {
                 self.gpu.as_ref().map_or(String::new(), |gpu| format!(" on {gpu}"))
             ),
             format!(
-                "updates     {} x {} epochs of {} pairs ({} x {})",
+                "updates     {} x {} epochs of {} pairs ({} x {}), {}",
                 self.updates_per_epoch,
                 training.num_epochs,
                 training.batch_size * training.gradient_accumulation_steps,
                 training.batch_size,
-                training.gradient_accumulation_steps
+                training.gradient_accumulation_steps,
+                match self.batch_by {
+                    BatchBy::Pair => "pair by pair",
+                    BatchBy::Image => "image by image",
+                }
             ),
         ]);
         if self.num_processes > 1 {

@@ -42,7 +42,7 @@ pub struct TimeForecast {
 pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeForecast> {
     let plan = trainer.plan.clone();
     let training = &plan.config.training;
-    let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, training.batch_by);
+    let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, plan.batch_by);
     let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
     let encoding = encoding_seconds(&trainer, files, &updates)?;
     let loss = loss::of(training);

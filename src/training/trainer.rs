@@ -214,7 +214,7 @@ impl Trainer {
     /// This process's pieces of the epoch's remaining updates, in order.
     fn load_updates(&self, epoch: u64) -> Loader<Vec<Piece>> {
         let training = &self.plan.config.training;
-        let order = sampler::epoch_order(self.plan.config.seed, epoch, &self.data.train, training.batch_by);
+        let order = sampler::epoch_order(self.plan.config.seed, epoch, &self.data.train, self.plan.batch_by);
         let done = usize::try_from(self.state.updates_in_epoch).unwrap_or(usize::MAX);
         let num_parts = self.plan.num_parts;
         let share = self.collective.share().parts(num_parts);
