@@ -1,6 +1,6 @@
 //! What is printed of a plan: its lines and its warnings.
 
-use crate::config::{BestMetric, EncoderTraining, Precision};
+use crate::config::{BatchBy, BestMetric, EncoderTraining, Precision};
 use crate::training::plan::{ImagePath, RunPlan};
 use metrics::cider::FEW_IMAGES;
 
