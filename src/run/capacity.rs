@@ -11,9 +11,9 @@ use base::{disk, memory};
 
 /// The memory that a run needs in addition to what this process uses now.
 pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
-    let (length, targets) = forecast::largest_batch(&setup.plan, &setup.train);
+    let largest = forecast::largest_batch(&setup.plan, &setup.train);
     let moments = setup.optimizer.moments().map(|(_, moments)| 2 * moments.exp_avg.elem_count()).sum();
-    forecast::memory(&setup.plan, length, targets, memory::resident_bytes(), moments)
+    forecast::memory(&setup.plan, largest, memory::resident_bytes(), moments)
 }
 
 /// Why the machine's memory does not suffice. `None`: it does, or the system does not say; that of a GPU is not

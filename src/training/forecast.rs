@@ -1,5 +1,7 @@
 //! Predicts the memory of a run from a count of its buffers and the peak of a few trial updates.
 
+use std::collections::HashSet;
+
 use crate::config::EncoderTraining;
 use crate::data::batch::Example;
 use crate::data::sampler;
@@ -77,9 +79,31 @@ impl MemoryForecast {
     }
 }
 
-/// Counts the buffers of a run whose batches are at most `length` tokens long with `targets` targets. `resident` is
-/// what the process holds, in bytes, once data, parameters and `moments` values of the optimizer have been read.
-pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u64>, moments: usize) -> MemoryForecast {
+/// The sizes of which a run's batches are at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSizes {
+    /// Pairs.
+    pub examples: usize,
+    /// Different images.
+    pub images: usize,
+    /// Positions of the longest caption.
+    pub length: usize,
+    /// Positions of all captions, without padding.
+    pub positions: usize,
+}
+
+impl BatchSizes {
+    /// Those of `examples` pairs of such a batch. The captions of an image may be divided.
+    fn part(self, examples: usize) -> Self {
+        let share = |number: usize| (number * examples).div_ceil(self.examples.max(1));
+        let images = (share(self.images) + usize::from(self.images < self.examples)).min(examples);
+        Self { examples, images, length: self.length, positions: share(self.positions) }
+    }
+}
+
+/// Counts the buffers of a run whose largest batch is `largest`. `resident` is what the process holds, in bytes, once
+/// data, parameters and `moments` values of the optimizer have been read.
+pub fn memory(plan: &RunPlan, largest: BatchSizes, resident: Option<u64>, moments: usize) -> MemoryForecast {
     let float = size_of::<f32>();
     let resident = resident.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let batch = plan.config.training.batch_size.min(plan.counts.train_examples);
@@ -97,9 +121,13 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
     // Parts that wait for a pool take no memory yet.
     let own = batch.div_ceil(plan.num_processes);
     let at_once = (batch * plan.num_pools).div_ceil(plan.num_parts).min(own);
-    let targets = (targets * at_once).div_ceil(batch.max(1));
-    let phases =
-        [activation_values(plan, at_once, length, targets), validation_values(plan, length), encoding_values(plan)];
+    let phases = [
+        activation_values(plan, largest.part(at_once)),
+        validation_values(plan, largest.length),
+        encoding_values(plan),
+    ];
+    // On a GPU pairs that share an image have it each, unless these are many.
+    let own = if plan.gpu.is_some() { own } else { largest.part(own).images };
     MemoryForecast {
         model: float * (plan.num_parameters + copies * trainable),
         activations: float * phases.into_iter().max().unwrap_or(0),
@@ -110,16 +138,21 @@ pub fn memory(plan: &RunPlan, length: usize, targets: usize, resident: Option<u6
 }
 
 /// Values that live when the backward pass begins, and the largest gradients.
-fn activation_values(plan: &RunPlan, batch: usize, length: usize, targets: usize) -> usize {
+fn activation_values(plan: &RunPlan, batch: BatchSizes) -> usize {
     let CaptionerShape { encoder, decoder } = &plan.shape;
-    let states = batch * encoder.sequence_length();
-    let blocks = decoder.num_layers() * decoder.block_values(batch * length, states);
+    // A GPU pads captions, and gives each its own keys and values.
+    let (images, positions) = match plan.gpu {
+        Some(_) => (batch.examples, batch.examples * batch.length),
+        None => (batch.images, batch.positions),
+    };
+    let states = images * encoder.sequence_length();
+    let blocks = decoder.num_layers() * decoder.block_values(positions, states);
     let projected = if plan.shape.has_projection() { states * decoder.cross_attention_width() } else { 0 };
     // Logits, their gradient, and its copy for the product with the head.
-    let logits = 3 * targets * decoder.vocab_size();
+    let logits = 3 * batch.positions * decoder.vocab_size();
     // Gradients of one block's keys and values, and of the states below them.
     let backward = 2 * states * (decoder.hidden_size() + decoder.cross_attention_width());
-    blocks + projected + logits + backward + encoder_values(plan, batch)
+    blocks + projected + logits + backward + encoder_values(plan, images)
 }
 
 /// A batch of the validation: keys and values of all blocks, as if each pair had an image of its own, and the logits.
@@ -162,20 +195,41 @@ fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
     }
 }
 
-/// The longest batch of the first epoch, as (length, targets).
-pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> (usize, usize) {
+/// The largest sizes of the batches of the first epoch.
+pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> BatchSizes {
     let order = sampler::epoch_order(plan.config.seed, 1, examples, plan.batch_by);
-    let size_of_batch = |batch: &[u32]| {
-        let lengths = batch.iter().map(|&index| examples[index as usize].tokens.len() - 1);
-        (lengths.clone().max().unwrap_or(0), lengths.sum())
+    let sizes_of = |batch: &[u32]| {
+        let examples = batch.iter().map(|&index| &examples[index as usize]);
+        let lengths = examples.clone().map(|example| example.tokens.len() - 1);
+        BatchSizes {
+            examples: batch.len(),
+            images: examples.map(|example| example.image).collect::<HashSet<_>>().len(),
+            length: lengths.clone().max().unwrap_or(0),
+            positions: lengths.sum(),
+        }
     };
-    let sizes = order.chunks(plan.config.training.batch_size).map(size_of_batch);
-    sizes.fold((0, 0), |largest: (usize, usize), size| (largest.0.max(size.0), largest.1.max(size.1)))
+    let larger = |a: BatchSizes, b: BatchSizes| BatchSizes {
+        examples: a.examples.max(b.examples),
+        images: a.images.max(b.images),
+        length: a.length.max(b.length),
+        positions: a.positions.max(b.positions),
+    };
+    let none = BatchSizes { examples: 0, images: 0, length: 0, positions: 0 };
+    order.chunks(plan.config.training.batch_size).map(sizes_of).fold(none, larger)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_batch_has_its_share_of_everything_and_a_piece_of_one_more_image() {
+        let by_image = BatchSizes { examples: 64, images: 13, length: 28, positions: 900 };
+        assert_eq!(by_image.part(32), BatchSizes { examples: 32, images: 8, length: 28, positions: 450 });
+        assert_eq!(by_image.part(1).images, 1);
+        let by_pair = BatchSizes { images: 64, ..by_image };
+        assert_eq!(by_pair.part(32).images, 32);
+    }
 
     #[test]
     fn too_little_memory_is_explained_by_what_takes_most_and_enough_memory_is_not() {
