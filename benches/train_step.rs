@@ -91,6 +91,9 @@ struct Args {
     /// Say where the time goes, and at what rate products are made beside large ones alone.
     #[arg(long)]
     profile: bool,
+    /// Compute the blocks again in the backward pass.
+    #[arg(long)]
+    recompute: bool,
     /// Captions that share an image.
     #[arg(long, default_value_t = 1)]
     captions_per_image: usize,
@@ -336,6 +339,7 @@ fn main() -> Result<()> {
         precision,
         seed: 0,
         dropout: args.dropout,
+        recompute: args.recompute,
         max_grad_norm: Some(1.0),
         collective: &Alone,
     };

@@ -22,7 +22,7 @@ use base::visible;
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
 /// What a resumed run may change: keys, and sections ending in a dot.
-const SAFE_ON_RESUME: [&str; 16] = [
+const SAFE_ON_RESUME: [&str; 17] = [
     "name",
     "output_dir",
     "data.workers",
@@ -34,6 +34,7 @@ const SAFE_ON_RESUME: [&str; 16] = [
     "training.save_interval",
     "training.patience",
     "training.device",
+    "training.recompute",
     "evaluation.",
     "decoding.",
     "checkpoint.",

@@ -25,6 +25,9 @@ pub struct TrainingConfig {
     pub parts: Option<usize>,
     /// How processes add up gradients.
     pub reduction: Reduction,
+    /// Compute the blocks of encoder and decoder again in the backward pass instead of keeping what it needs of them: the
+    /// same gradients with less memory, in more time.
+    pub recompute: bool,
     /// Passes over the training captions.
     pub num_epochs: usize,
     /// Validate when the number of completed epochs is a multiple of this, and after the last.
@@ -55,6 +58,7 @@ impl Default for TrainingConfig {
             gradient_accumulation_steps: 1,
             parts: None,
             reduction: Reduction::Exact,
+            recompute: false,
             num_epochs: 10,
             validation_interval: 1,
             max_grad_norm: None,

@@ -16,6 +16,7 @@ use crate::evaluation::captioning::CaptioningSettings;
 use crate::evaluation::teacher_forcing::target_logits;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::Mode;
+use crate::model::stages::Uncut;
 use base::error::one_line;
 use base::worker_pools::WorkerPools;
 use ops::log_sum_exp;
@@ -104,7 +105,7 @@ impl GivenPairs {
 /// # Errors
 /// A batch that does not fit the model.
 pub fn target_log_probabilities(model: &Captioner, batch: &Batch) -> candle_core::Result<Vec<f64>> {
-    let logits = target_logits(model, batch, Mode::Eval, &mut Ok)?; // (T, V)
+    let logits = target_logits(model, batch, Mode::Eval, &mut Uncut)?; // (T, V)
     let (num_targets, vocabulary) = logits.dims2()?;
     let at_once = (MAX_COPIED / vocabulary.max(1)).max(1);
     let mut found = Vec::with_capacity(num_targets);

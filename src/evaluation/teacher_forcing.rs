@@ -6,16 +6,16 @@ use crate::data::batch::Batch;
 use crate::data::image_source::ImageInput;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::{Captions, Mode};
-use crate::model::layers::Cut;
+use crate::model::stages::Stages;
 
-/// Logits (T, V) of the batch's targets; `cut` gets the states between the encoder's parts.
+/// Logits (T, V) of the batch's targets.
 ///
 /// # Errors
 /// A tensor of another shape or device than the model expects.
-pub fn target_logits(model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>) -> Result<Tensor> {
-    let key_values = batch_key_values(model, batch, cut)?;
+pub fn target_logits(model: &Captioner, batch: &Batch, mode: Mode, stages: &mut dyn Stages) -> Result<Tensor> {
+    let key_values = batch_key_values(model, batch, stages)?;
     let captions = Captions { ids: batch.input_ids.clone(), packing: batch.packing.clone() };
-    let hidden = model.decoder().hidden_states(&captions, &key_values, mode)?; // (B, L, D) or (rows, D)
+    let hidden = model.decoder().hidden_states_in(&captions, &key_values, mode, stages)?; // (B, L, D) or (rows, D)
     let width = hidden.dim(D::Minus1)?;
     // The head is the largest product of the decoder: positions without a target are left out before it. candle's own
     // selection of rows has a backward pass that adds one row after the other on a GPU.
@@ -27,9 +27,9 @@ pub fn target_logits(model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>)
 }
 
 /// Each decoder block's keys and values.
-fn batch_key_values(model: &Captioner, batch: &Batch, cut: Cut<'_>) -> Result<Vec<Tensor>> {
+fn batch_key_values(model: &Captioner, batch: &Batch, stages: &mut dyn Stages) -> Result<Vec<Tensor>> {
     let states = match &batch.images {
-        ImageInput::Pixels(pixel_values) => model.encode_cut(pixel_values, cut)?,
+        ImageInput::Pixels(pixel_values) => model.encode_in(pixel_values, stages)?,
         ImageInput::Features(features) => features.clone(),
     };
     let key_values = model.cross_key_values(&states)?;

@@ -6,6 +6,7 @@ use crate::data::batch::Batch;
 use crate::evaluation::teacher_forcing::target_logits;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::Mode;
+use crate::model::stages::Uncut;
 
 /// A sum of losses (of tokens: in nats) and the number of its terms, each as often as it is weighed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,7 +32,7 @@ impl LossSum {
 /// # Errors
 /// A batch that does not fit the model.
 pub fn evaluate_batch(model: &Captioner, batch: &Batch) -> candle_core::Result<LossSum> {
-    let logits = target_logits(model, batch, Mode::Eval, &mut Ok)?;
+    let logits = target_logits(model, batch, Mode::Eval, &mut Uncut)?;
     let sum = scalar(&ops::cross_entropy(&logits, &batch.targets, 0.0)?)?;
     Ok(LossSum { sum, count: batch.targets.len() as f64 })
 }

@@ -10,9 +10,10 @@ use crate::model::builder::{Builder, record};
 use crate::model::decoders::{Captions, DecoderConfig, Mode, TextDecoder};
 use crate::model::encoders::{EncoderConfig, ImageEncoder};
 use crate::model::initialization::Initializer;
-use crate::model::layers::{Cut, Linear};
+use crate::model::layers::Linear;
 use crate::model::parameters::Parameters;
 use crate::model::role::{ParameterSpec, Part, Trained};
+use crate::model::stages::{Stages, Uncut};
 
 /// Everything that decides a captioner's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,16 +95,16 @@ impl Captioner {
     /// # Errors
     /// Pixels of another shape.
     pub fn encode(&self, pixel_values: &Tensor) -> candle_core::Result<Tensor> {
-        self.encode_cut(pixel_values, &mut Ok)
+        self.encode_in(pixel_values, &mut Uncut)
     }
 
-    /// [`Self::encode`] in parts: `cut` gets the states before each block and after the last.
+    /// [`Self::encode`] in stages, a block each, with a cut after the last.
     ///
     /// # Errors
-    /// Pixels of another shape; what `cut` gives.
-    pub fn encode_cut(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
-        let states = self.encoder.forward(pixel_values, cut)?;
-        cut(states)
+    /// Pixels of another shape; those of `stages`.
+    pub fn encode_in(&self, pixel_values: &Tensor, stages: &mut dyn Stages) -> candle_core::Result<Tensor> {
+        let states = self.encoder.forward(pixel_values, stages)?;
+        stages.cut(states)
     }
 
     /// The encoder's hidden states to the keys and values of the decoder's blocks: see

@@ -84,10 +84,6 @@ impl LayerNorm {
     }
 }
 
-/// Gets the states that a model passes from one part to the next, and returns what the next part takes: the states
-/// themselves (`&mut Ok`), or an equal tensor that begins a graph of its own.
-pub type Cut<'a> = &'a mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>;
-
 /// Activation of the MLP, under the names that transformers uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HiddenActivation {

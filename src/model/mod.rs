@@ -14,6 +14,7 @@ pub mod lora;
 pub mod parameters;
 pub mod position_table;
 pub mod role;
+pub mod stages;
 pub mod tensor_file;
 pub mod unfit;
 pub mod weight_fit;

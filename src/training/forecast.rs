@@ -56,7 +56,8 @@ impl MemoryForecast {
                 self.activations,
                 "what a batch needs",
                 "lower training.batch_size and raise \
-              training.gradient_accumulation_steps by the same factor, or lower evaluation.batch_size",
+              training.gradient_accumulation_steps by the same factor, set training.recompute = true, or lower \
+              evaluation.batch_size",
             ),
             (self.batches, "batches that are loaded ahead", "lower data.workers"),
         ];
@@ -146,7 +147,14 @@ fn activation_values(plan: &RunPlan, batch: BatchSizes) -> usize {
         None => (batch.images, batch.positions),
     };
     let states = images * encoder.sequence_length();
-    let blocks = decoder.num_layers() * decoder.block_values(positions, states);
+    // Segments begin with copies of the states and of the images' keys and values.
+    let key_values = 2 * states * decoder.hidden_size();
+    let copies = positions * decoder.hidden_size() + key_values;
+    let block = decoder.block_values(positions, states);
+    let blocks = match plan.config.training.recompute {
+        true => decoder.num_layers() * (copies + key_values) + block,
+        false => decoder.num_layers() * (copies + block),
+    };
     let projected = if plan.shape.has_projection() { states * decoder.cross_attention_width() } else { 0 };
     // Logits, their gradient, and its copy for the product with the head.
     let logits = 3 * batch.positions * decoder.vocab_size();
@@ -183,15 +191,16 @@ pub fn encode_batch(plan: &RunPlan) -> usize {
 }
 
 fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
+    let recompute = plan.config.training.recompute;
     let encoder = &plan.shape.encoder;
     match plan.image_path {
         ImagePath::EncodedOnce => 0,
         ImagePath::EncodedEachTime => encoder.inference_values(batch),
         // An adapter has its layers in all blocks.
         ImagePath::Trained if plan.config.model.lora.as_ref().is_some_and(|lora| lora.encoder) => {
-            encoder.training_values(batch, EncoderTraining::Full)
+            encoder.training_values(batch, EncoderTraining::Full, recompute)
         }
-        ImagePath::Trained => encoder.training_values(batch, plan.config.model.encoder.train),
+        ImagePath::Trained => encoder.training_values(batch, plan.config.model.encoder.train, recompute),
     }
 }
 

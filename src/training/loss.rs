@@ -9,7 +9,7 @@ use crate::data::batch::Batch;
 use crate::evaluation::teacher_forcing::target_logits;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::Mode;
-use crate::model::layers::Cut;
+use crate::model::stages::Stages;
 
 /// A loss as a sum and a count. An update adds up the sums and the counts of all its batches, on all processes, and
 /// divides once, so that batch size, padding and accumulation do not change it.
@@ -18,11 +18,12 @@ pub trait Loss: fmt::Debug + Send + Sync {
     /// pass needs the divisor.
     fn count(&self, batch: &Batch) -> f64;
 
-    /// The sum over the batch's terms, a scalar with its graph; `cut` gets the states between the encoder's parts.
+    /// The sum over the batch's terms, a scalar with its graph, computed in `stages`.
     ///
     /// # Errors
     /// A batch that does not fit the model.
-    fn sum(&self, model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>) -> candle_core::Result<Tensor>;
+    fn sum(&self, model: &Captioner, batch: &Batch, mode: Mode, stages: &mut dyn Stages)
+    -> candle_core::Result<Tensor>;
 }
 
 /// The loss that a config asks for.
@@ -42,8 +43,14 @@ impl Loss for TokenCrossEntropy {
         batch.weight()
     }
 
-    fn sum(&self, model: &Captioner, batch: &Batch, mode: Mode, cut: Cut<'_>) -> candle_core::Result<Tensor> {
-        let logits = target_logits(model, batch, mode, cut)?;
+    fn sum(
+        &self,
+        model: &Captioner,
+        batch: &Batch,
+        mode: Mode,
+        stages: &mut dyn Stages,
+    ) -> candle_core::Result<Tensor> {
+        let logits = target_logits(model, batch, mode, stages)?;
         ops::weighted_cross_entropy(&logits, &batch.targets, batch.weights.as_deref(), self.label_smoothing)
     }
 }

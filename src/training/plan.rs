@@ -202,6 +202,7 @@ impl RunPlan {
             precision: self.precision(),
             seed: self.config.seed,
             dropout: self.shape.decoder.dropout(),
+            recompute: self.config.training.recompute,
             max_grad_norm: self.config.training.max_grad_norm,
             collective,
         }

@@ -26,6 +26,8 @@ pub struct StepSettings<'a> {
     pub seed: u64,
     /// Dropout of the decoder.
     pub dropout: f64,
+    /// Whether the blocks are computed again in the backward pass instead of kept.
+    pub recompute: bool,
     /// Gradients with a higher 2-norm are scaled down to it.
     pub max_grad_norm: Option<f64>,
     /// The processes that compute the update together.
@@ -100,7 +102,7 @@ pub fn compute_gradients(
     settings: &StepSettings<'_>,
     pools: &WorkerPools,
 ) -> anyhow::Result<(UpdateLoss, Gradients)> {
-    let &StepSettings { loss, precision, seed, dropout: probability, collective, .. } = settings;
+    let &StepSettings { loss, precision, seed, dropout: probability, recompute, collective, .. } = settings;
     let num_examples: usize = pieces.iter().map(|piece| piece.batch.num_examples()).sum();
     let count = sum_at_leaves(pieces.iter().map(|piece| (piece.leaf, loss.count(&piece.batch))))?;
     let mut totals = [count, num_examples as f64];
@@ -113,8 +115,8 @@ pub fn compute_gradients(
         let packings: Vec<_> = batch.packing.iter().chain(&batch.target_packing).cloned().collect();
         let view = parameters.tracked().in_precision(precision).with_sinks(&sinks).with_masks(dropout, &packings);
         let model = Captioner::build(shape, &view)?;
-        let mut segments = Segments::default();
-        let sum = loss.sum(&model, batch, Mode::Train(dropout), &mut |states| segments.cut(states))?;
+        let mut segments = Segments::new(recompute);
+        let sum = loss.sum(&model, batch, Mode::Train(dropout), &mut segments)?;
         losses.add(leaf, as_total(&sum.detach())?, |left: Tensor, right: Tensor| left + right)?;
         let mean = sum.affine(1.0 / count, 0.0)?;
         drop(sum);

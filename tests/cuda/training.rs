@@ -24,6 +24,7 @@ const SETTINGS: StepSettings<'_> = StepSettings {
     precision: Precision::Full,
     seed: 3,
     dropout: 0.2,
+    recompute: false,
     max_grad_norm: Some(1.0),
     collective: &Alone,
 };

@@ -317,6 +317,7 @@ fn an_update_whose_loss_is_not_finite_in_one_process_is_skipped_by_all() {
             precision: Precision::Full,
             seed: 0,
             dropout: 0.0,
+            recompute: false,
             max_grad_norm: None,
             collective: process,
         };

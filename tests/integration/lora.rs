@@ -37,6 +37,7 @@ const SETTINGS: StepSettings<'_> = StepSettings {
     precision: Precision::Full,
     seed: 0,
     dropout: 0.0,
+    recompute: false,
     max_grad_norm: None,
     collective: &Alone,
 };

@@ -36,6 +36,7 @@ const SETTINGS: StepSettings<'_> = StepSettings {
     precision: Precision::Full,
     seed: 3,
     dropout: 0.0,
+    recompute: false,
     max_grad_norm: None,
     collective: &Alone,
 };
@@ -368,6 +369,23 @@ fn packed_captions_have_the_hidden_states_that_they_have_with_padding() {
             let expected = Tensor::cat(&rows.collect::<Vec<_>>(), 0).unwrap();
             let found = decoder.hidden_states(&packed, &key_values, mode).unwrap();
             assert!(max_difference(&found, &expected) < EXACT, "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_computed_again_give_the_same_gradients_bit_by_bit() {
+    for shape in shapes_by_decoder() {
+        let parameters = random_parameters(&shape, DType::F32);
+        let gradients = |recompute| {
+            let settings = StepSettings { recompute, dropout: 0.2, ..SETTINGS };
+            let pieces = Piece::in_order([batch(&shape, &CAPTIONS, DType::F32)]);
+            compute_gradients(&shape, &parameters, &pieces, 4, &settings, &WorkerPools::alone()).unwrap()
+        };
+        let ((loss, expected), (again, found)) = (gradients(false), gradients(true));
+        assert_eq!(loss.read().unwrap(), again.read().unwrap());
+        for (name, _) in parameters.trainable() {
+            assert_eq!(max_difference(found.get(name).unwrap(), expected.get(name).unwrap()), 0.0, "{name}");
         }
     }
 }

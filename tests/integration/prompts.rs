@@ -176,7 +176,15 @@ fn a_caption_after_a_prompt_ends_at_the_last_position() {
 }
 
 fn settings(loss: &TokenCrossEntropy) -> StepSettings<'_> {
-    StepSettings { loss, precision: Precision::Full, seed: 0, dropout: 0.0, max_grad_norm: None, collective: &Alone }
+    StepSettings {
+        loss,
+        precision: Precision::Full,
+        seed: 0,
+        dropout: 0.0,
+        recompute: false,
+        max_grad_norm: None,
+        collective: &Alone,
+    }
 }
 
 #[test]

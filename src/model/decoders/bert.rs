@@ -20,6 +20,7 @@ use crate::model::hf_fields::{activation, boolean, model_type, real_number, whol
 use crate::model::initialization::Initializer;
 use crate::model::layers::{HiddenActivation, LayerNorm, Linear};
 use crate::model::role::Kind;
+use crate::model::stages::Stages;
 use crate::model::weight_names::{Renamed, is_equal};
 use base::error::failure;
 use ops::{self, Gelu, LinearOptions, Precision, Weight, WeightLayout};
@@ -436,7 +437,7 @@ pub struct Bert {
     /// (1, D).
     token_type: Option<Tensor>,
     embedding_norm: LayerNorm,
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
     transform: Linear,
     activation: Gelu,
     transform_norm: LayerNorm,
@@ -459,7 +460,7 @@ impl Bert {
         let embedding_norm = Parts { config, builder }.norm("bert.embeddings.LayerNorm")?;
         let block = |index: usize| {
             let builder = builder.under(&format!("bert.encoder.layer.{index}"));
-            Block::new(config, index, &builder.at_depth(index + 1))
+            Block::new(config, index, &builder.at_depth(index + 1)).map(Arc::new)
         };
         let blocks = (0..config.num_layers).map(block).collect::<Result<_>>()?;
         let after = builder.at_depth(config.num_layers + 1);
@@ -505,12 +506,21 @@ impl TextDecoder for Bert {
         layers.map(|layer| layer.forward(encoder_hidden_states)).collect()
     }
 
-    fn hidden_states(&self, captions: &Captions, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
+    fn hidden_states_in(
+        &self,
+        captions: &Captions,
+        key_values: &[Tensor],
+        mode: Mode,
+        stages: &mut dyn Stages,
+    ) -> candle_core::Result<Tensor> {
         let pass = Pass::new(captions, mode);
         let positions = positions(&self.position_embedding, captions)?;
         let mut x = pass.drop_embedded(self.embed(captions, positions)?)?;
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, places(index).map(|place| &key_values[place]), &pass)?;
+            let (block, pass) = (Arc::clone(block), pass.clone());
+            let stage = move |inputs: &[Tensor]| block.forward(&inputs[0], [&inputs[1], &inputs[2]], &pass);
+            let [keys, values] = places(index).map(|place| key_values[place].clone());
+            x = stages.run(&[x, keys, values], Box::new(stage))?;
         }
         Ok(x)
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::model::builder::Builder;
 use crate::model::decoders::key_value_cache::KeyValueCache;
 use crate::model::limits::{MAX_DECODER_SIZE, MAX_LAYERS, check_sizes};
+use crate::model::stages::{Stages, Uncut};
 use crate::model::weight_names::Renamed;
 use ops::{Dropout, Packing};
 
@@ -62,7 +63,21 @@ pub trait TextDecoder: Debug + Send + Sync {
     ///
     /// # Errors
     /// More positions than the table has; an id outside the vocabulary.
-    fn hidden_states(&self, captions: &Captions, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor>;
+    fn hidden_states(&self, captions: &Captions, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
+        self.hidden_states_in(captions, key_values, mode, &mut Uncut)
+    }
+
+    /// [`Self::hidden_states`] in stages, a block each.
+    ///
+    /// # Errors
+    /// As [`Self::hidden_states`]; those of `stages`.
+    fn hidden_states_in(
+        &self,
+        captions: &Captions,
+        key_values: &[Tensor],
+        mode: Mode,
+        stages: &mut dyn Stages,
+    ) -> candle_core::Result<Tensor>;
 
     /// How much each position of captions looks at each of the encoder's states, as a mean over the heads of all
     /// blocks: `input_ids` (B, L) of u32 and the images' keys and values to (B, L, N), of sum 1 over N. Position l

@@ -17,6 +17,7 @@ use crate::model::decoders::key_value_cache::KeyValueCache;
 use crate::model::hf_fields::{activation, boolean, model_type, real_number, whole_number};
 use crate::model::initialization::Initializer;
 use crate::model::layers::{HiddenActivation, LayerNorm};
+use crate::model::stages::Stages;
 use crate::model::weight_names::{Renamed, is_equal};
 use base::error::failure;
 use ops::{self, Gelu, LinearOptions, Precision, Weight, WeightLayout};
@@ -313,7 +314,7 @@ impl Block {
 pub struct Gpt2 {
     token_embedding: Tensor,
     position_embedding: Tensor,
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
     ln_f: LayerNorm,
     head: Weight,
     precision: Precision,
@@ -327,7 +328,7 @@ impl Gpt2 {
         let position_embedding = builder.embedding(POSITIONS, &[config.num_positions, hidden], normal)?;
         let block = |index: usize| {
             let builder = builder.under(&format!("transformer.h.{index}"));
-            Block::new(config, index, &builder.at_depth(index + 1))
+            Block::new(config, index, &builder.at_depth(index + 1)).map(Arc::new)
         };
         let blocks = (0..config.num_layers).map(block).collect::<Result<_>>()?;
         let after = builder.at_depth(config.num_layers + 1);
@@ -356,11 +357,19 @@ impl TextDecoder for Gpt2 {
         self.blocks.iter().map(|block| block.cross_key_value.forward(encoder_hidden_states)).collect()
     }
 
-    fn hidden_states(&self, captions: &Captions, key_values: &[Tensor], mode: Mode) -> candle_core::Result<Tensor> {
+    fn hidden_states_in(
+        &self,
+        captions: &Captions,
+        key_values: &[Tensor],
+        mode: Mode,
+        stages: &mut dyn Stages,
+    ) -> candle_core::Result<Tensor> {
         let pass = Pass::new(captions, mode);
         let mut x = pass.drop_embedded(self.embed(captions)?)?;
         for (block, key_values) in self.blocks.iter().zip(key_values) {
-            x = block.forward(&x, key_values, &pass)?;
+            let (block, pass) = (Arc::clone(block), pass.clone());
+            let stage = move |inputs: &[Tensor]| block.forward(&inputs[0], &inputs[1], &pass);
+            x = stages.run(&[x, key_values.clone()], Box::new(stage))?;
         }
         self.ln_f.forward(&x)
     }

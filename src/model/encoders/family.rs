@@ -9,20 +9,20 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::model::builder::Builder;
-use crate::model::layers::Cut;
 use crate::model::limits::{MAX_LAYERS, MAX_SIZE, check_sizes};
 use crate::model::position_table::{self, PositionFilter};
 use crate::model::role::EncoderTraining;
+use crate::model::stages::Stages;
 use crate::model::weight_names::Renamed;
 use pixels::image_processor::ImageProcessor;
 
 pub trait ImageEncoder: Debug + Send + Sync {
-    /// `pixel_values` (B, 3, image, image), normalised, to hidden states (B, N, D); `cut` gets the states before each
-    /// block.
+    /// `pixel_values` (B, 3, image, image), normalised, to hidden states (B, N, D), each block a
+    /// stage.
     ///
     /// # Errors
-    /// Pixels of another shape; what `cut` gives.
-    fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor>;
+    /// Pixels of another shape; those of `stages`.
+    fn forward(&self, pixel_values: &Tensor, stages: &mut dyn Stages) -> candle_core::Result<Tensor>;
 }
 
 /// The numbers that every vision transformer has.
@@ -199,8 +199,8 @@ pub trait EncoderFamily {
         pixel_values(self.sizes(), batch) + 8 * states + 2 * inner
     }
 
-    /// Values that live when the backward pass of a batch begins.
-    fn training_values(&self, batch: usize, training: EncoderTraining) -> usize {
+    /// Values that live when the backward pass of a batch begins; with `recompute`, when that of the last block does.
+    fn training_values(&self, batch: usize, training: EncoderTraining, recompute: bool) -> usize {
         let (states, inner) = state_values(self.sizes(), self.sequence_length(), batch);
         let pixels = pixel_values(self.sizes(), batch);
         // LayerNorms, query, key, value, attention, sums, the copy that the next segment begins with; and the MLP
@@ -209,7 +209,9 @@ pub trait EncoderFamily {
         match training {
             EncoderTraining::Frozen => self.inference_values(batch),
             // Nothing is kept of the blocks that are frozen.
+            EncoderTraining::LastBlocks(count) if recompute => pixels + (count + 1) * states + block,
             EncoderTraining::LastBlocks(count) => pixels + (count + 1) * block,
+            EncoderTraining::Full if recompute => pixels + self.num_layers() * states + block + 4 * states + 2 * inner,
             EncoderTraining::Full => pixels + self.num_layers() * block + 4 * states + 2 * inner,
         }
     }

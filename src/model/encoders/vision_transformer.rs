@@ -1,5 +1,7 @@
 //! A pre-LayerNorm vision transformer, put together as a family's table says.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use candle_core::{D, Tensor};
 
@@ -7,7 +9,8 @@ use crate::model::builder::Builder;
 use crate::model::encoders::family::ImageEncoder;
 use crate::model::encoders::vision_block::{BlockNames, BlockShape, PatchEmbedding, VisionBlock};
 use crate::model::initialization::Initializer;
-use crate::model::layers::{Cut, LayerNorm};
+use crate::model::layers::LayerNorm;
+use crate::model::stages::Stages;
 
 /// A learned row or table of rows: its name in files, its shape there and its first values.
 pub struct Rows {
@@ -52,7 +55,7 @@ pub struct VisionTransformer {
     registers: Option<Tensor>,
     positions: Tensor,
     norm_before: Option<LayerNorm>,
-    blocks: Vec<VisionBlock>,
+    blocks: Vec<Arc<VisionBlock>>,
     norm_after: Option<LayerNorm>,
 }
 
@@ -69,7 +72,7 @@ impl VisionTransformer {
         };
         let block = |index: usize| {
             let builder = builder.under(&format!("{}.{index}", anatomy.blocks));
-            VisionBlock::new(&anatomy.block_shape, anatomy.block_names, &builder.at_depth(index + 1))
+            VisionBlock::new(&anatomy.block_shape, anatomy.block_names, &builder.at_depth(index + 1)).map(Arc::new)
         };
         Ok(Self {
             tokens: anatomy.tokens.iter().map(rows).collect::<Result<_>>()?,
@@ -116,13 +119,14 @@ impl VisionTransformer {
 }
 
 impl ImageEncoder for VisionTransformer {
-    fn forward(&self, pixel_values: &Tensor, cut: Cut<'_>) -> candle_core::Result<Tensor> {
+    fn forward(&self, pixel_values: &Tensor, stages: &mut dyn Stages) -> candle_core::Result<Tensor> {
         let mut states = self.embed(pixel_values)?;
         if let Some(norm) = &self.norm_before {
             states = norm.forward(&states)?;
         }
         for block in &self.blocks {
-            states = block.forward(&cut(states)?)?;
+            let block = Arc::clone(block);
+            states = stages.run(&[states], Box::new(move |states| block.forward(&states[0])))?;
         }
         match &self.norm_after {
             Some(norm) => norm.forward(&states),
