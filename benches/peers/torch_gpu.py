@@ -2,7 +2,8 @@
 """The part of scripts/gpu-check.sh that computes: finds the libraries of CUDA, compares losses, times this program and
 PyTorch in turn on one GPU, prints the table. Lies in `peers` of the folder that `gpu-check.sh pack` fills.
 
-    python3 peers/torch_gpu.py libraries | parity LOG | training LAST_UPDATE SAVE_POINT | throughput | profile | table
+    python3 peers/torch_gpu.py libraries | parity LOG | training LAST_UPDATE SAVE_POINT | processes SAVE_POINT
+    python3 peers/torch_gpu.py throughput | profile | table
 
 Results are JSON files in the folder that RESULTS names, `results` by default.
 """
@@ -137,7 +138,9 @@ def libraries():
     versions = [version_of(name, library) for name, library in loaded.items() if library]
     software = [*filter(None, versions), package("torch"), package("transformers")]
     save("machine", {"gpu": f"{gpu} (CUDA {'.'.join(map(str, cuda_of(loaded[DRIVER])))})", "software": software})
-    taken = dict.fromkeys(place for place in found.values() if place != SYSTEM)
+    # Only several processes need it.
+    found["libnccl.so.2"] = look_up("libnccl.so.2")
+    taken = dict.fromkeys(place for place in found.values() if place not in (SYSTEM, None))
     print(":".join([*taken, os.environ.get("LD_LIBRARY_PATH", "")]).strip(":"))
 
 
@@ -241,6 +244,43 @@ def training_lines(result):
         behind = "" if validation is None else f", of the validation split {validation:.4f}"
         yield f"- last loss on the GPU in {'bf16' if 'bf16' in name else 'f32'}: {final:.4f}{behind}"
     yield from (f"- training FAILED: {failure}" for failure in result["failures"])
+
+
+# ---- Several processes ----
+
+OF_ONE = "one"
+
+
+def processes(save_point):
+    """Compares the losses of two processes on one GPU with those of one."""
+    runs = {name: read_run(RUNS / "processes" / name) for name in (OF_ONE, "two", "two_fast", "one_from_two")}
+    losses = {name: run[0] for name, run in runs.items()}
+    last = max(losses[OF_ONE], default=0)
+    compared = {name: difference(losses[name], losses[OF_ONE], last) for name in losses if name != OF_ONE}
+    failures = [f"{name}: not within {MOST}" for name, gap in compared.items() if not is_within(gap)]
+    failures += [f"{name} ended at update {max(run, default=0)} of {last}" for name, run in losses.items() if last not in run]
+    if losses["one_from_two"] and min(losses["one_from_two"]) != int(save_point) + 1:
+        failures.append(f"one_from_two began at update {min(losses['one_from_two'])}")
+    result = {"ok": not failures, "compared": compared, "failures": failures}
+    save("processes", result)
+    print("\n".join(processes_lines(result)))
+    if failures:
+        sys.exit("processes: " + "; ".join(failures))
+
+
+def processes_lines(result):
+    labels = {
+        "two": "two processes on one GPU",
+        "two_fast": "the same with NCCL's own sum",
+        "one_from_two": "one process that resumed where two were",
+    }
+    for name, gap in result["compared"].items():
+        if gap is None:
+            yield f"- processes, {labels[name]}: NOT COMPARED"
+            continue
+        same = "the same bits" if gap["largest"] == 0 else f"largest difference {gap['largest']:.1e} at update {gap['largest_at']}"
+        yield f"- processes, {labels[name]} against one, updates {gap['first']} to {gap['last']}: {same}"
+    yield from (f"- processes FAILED: {failure}" for failure in result["failures"])
 
 
 # ---- Speed ----
@@ -501,9 +541,10 @@ def table():
         lines += [f"- {row.name}, {side}: {reason}" for side, reason in result["reasons"].items() if ":" in reason]
         lines += [f"- {result['note']}"] if "note" in result else []
     print(f"\nMedians of {ROUNDS} rounds in turn on one GPU; the ratio is ours over PyTorch's better one, and its range.\n")
-    tests, curves, scaling, machine = map(load, ("parity", "training", "profile", "machine"))
+    tests, curves, together, scaling, machine = map(load, ("parity", "training", "processes", "profile", "machine"))
     lines.append(f"- {parity_line(tests)}" if tests else "- parity with the CPU: NOT RUN")
     lines += training_lines(curves) if curves else ["- training: NOT RUN"]
+    lines += processes_lines(together) if together else ["- processes: NOT RUN"]
     lines += [f"- {line}" for line in scaling["lines"]] if scaling else []
     lines += [f"- {machine['gpu']}", f"- {', '.join(machine['software'])}"] if machine else ["- machine: NOT KNOWN"]
     commit = HERE / "commit"
@@ -511,7 +552,7 @@ def table():
     print("\n".join(lines))
 
 
-COMMANDS = {command.__name__: command for command in (libraries, parity, training, throughput, profile, table)}
+COMMANDS = {command.__name__: command for command in (libraries, parity, training, processes, throughput, profile, table)}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

@@ -6,16 +6,13 @@ use crate::config::{Precision, TrainingConfig};
 use base::error::usage_error;
 use ops::has_fast_bf16;
 
-/// The device to train on, of each of `num_processes`; an error if the device or its precision cannot be used.
-pub fn training_device(training: &TrainingConfig, num_processes: usize) -> anyhow::Result<Device> {
-    let device = select_device(&training.device)?;
+/// The device that process number `local_rank` of this machine trains on; an error if the device or its precision cannot
+/// be used. `auto` and `cuda` are the GPU of that number. Whether each has one of its own is for
+/// [`gpus::connect`](crate::run::gpus::connect) to find.
+pub fn training_device(training: &TrainingConfig, local_rank: usize) -> anyhow::Result<Device> {
+    let device = device_of(&training.device, local_rank)?;
     if device.is_cpu() {
         check_precision_of_cpu(training.precision, has_fast_bf16())?;
-    } else if num_processes > 1 {
-        return Err(usage_error(
-            format!("{num_processes} processes would share a GPU, and several processes compute on CPUs only so far"),
-            "start one process, or set training.device = \"cpu\"",
-        ));
     }
     Ok(device)
 }
@@ -38,26 +35,50 @@ fn check_precision_of_cpu(precision: Precision, has_fast_bf16: bool) -> anyhow::
 
 /// The device to compute on. `auto` is the first GPU, if there is one.
 pub fn select_device(name: &str) -> anyhow::Result<Device> {
+    device_of(name, 0)
+}
+
+fn device_of(name: &str, local_rank: usize) -> anyhow::Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
-        "auto" => Ok(automatic_device()),
-        _ => match gpu_number(name) {
-            Some(number) => gpu(name, number),
+        "auto" => Ok(automatic_device(local_rank)),
+        "cuda" => gpu(name, Wanted::OfProcess(local_rank)),
+        _ => match name.strip_prefix("cuda:").and_then(|number| number.parse().ok()) {
+            Some(number) => gpu(name, Wanted::Number(number)),
             None => Err(usage_error(format!("unknown device {name}"), "use auto, cpu, cuda or cuda:N, with N from 0")),
         },
     }
 }
 
-fn gpu_number(name: &str) -> Option<usize> {
-    if name == "cuda" { Some(0) } else { name.strip_prefix("cuda:")?.parse().ok() }
+/// Which GPU.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA has no GPU to open"))]
+enum Wanted {
+    Number(usize),
+    /// That of a process of this machine. A launcher may show each process a GPU of its own alone, and these are all
+    /// number 0.
+    OfProcess(usize),
 }
 
 #[cfg(feature = "cuda")]
-fn automatic_device() -> Device {
-    use base::terminal;
-    use ops::cuda::{self, CudaFailure, DRIVER};
+fn open(wanted: Wanted) -> Result<Device, ops::cuda::CudaFailure> {
+    use ops::cuda::{self, CudaFailure};
 
-    match cuda::open(0) {
+    match wanted {
+        Wanted::Number(number) => cuda::open(number),
+        Wanted::OfProcess(rank) => match cuda::open(rank) {
+            Err(CudaFailure::NoSuchGpu { count, .. }) => cuda::open(rank % count),
+            opened => opened,
+        },
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn automatic_device(local_rank: usize) -> Device {
+    use base::terminal;
+    use ops::cuda::{CudaFailure, DRIVER};
+
+    match open(Wanted::OfProcess(local_rank)) {
         Ok(device) => device,
         // A machine without a GPU needs no message.
         Err(CudaFailure::NoGpu | CudaFailure::Library { name: DRIVER, .. }) => Device::Cpu,
@@ -72,15 +93,13 @@ fn automatic_device() -> Device {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn automatic_device() -> Device {
+fn automatic_device(_: usize) -> Device {
     Device::Cpu
 }
 
 #[cfg(feature = "cuda")]
-fn gpu(name: &str, number: usize) -> anyhow::Result<Device> {
-    use ops::cuda;
-
-    cuda::open(number).map_err(|failure| usage_error(format!("cannot compute on {name}: {failure}"), way_out(&failure)))
+fn gpu(name: &str, wanted: Wanted) -> anyhow::Result<Device> {
+    open(wanted).map_err(|failure| usage_error(format!("cannot compute on {name}: {failure}"), way_out(&failure)))
 }
 
 /// What to do about a GPU that cannot be used.
@@ -106,7 +125,7 @@ fn way_out(failure: &ops::cuda::CudaFailure) -> &'static str {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn gpu(name: &str, _: usize) -> anyhow::Result<Device> {
+fn gpu(name: &str, _: Wanted) -> anyhow::Result<Device> {
     Err(usage_error(
         format!("the device {name} needs a build with CUDA, but this program was built without it"),
         "build with --features cuda, or use the device auto or cpu",

@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use crate::commands::device::training_device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::processes::Connected;
 use crate::commands::train::{fresh_setup, settle};
@@ -42,7 +41,7 @@ fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
     let collective = &processes.collective;
     let load = || settle(config::load(&args.config, &args.overrides)?, &args.config);
     let config = in_turns(&**collective, "read the config", load)?;
-    let device = training_device(&config.training, collective.size())?;
+    let device = processes.device(&config.training)?;
     let setup = fresh_setup(config, &device, &**collective)?;
     processes.reduce_by(setup.plan.config.training.reduction);
     let plan = setup.plan.clone();

@@ -4,10 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 
-use crate::config::Reduction;
+use crate::commands::device::training_device;
+use crate::config::{Reduction, TrainingConfig};
 use crate::run::processes::MpiProcesses;
-use crate::training::collective::{Alone, AnotherFailed, Collective, leave};
+use crate::training::collective::{Alone, AnotherFailed, Collective, agreed, leave};
 use crate::training::trainer::Outcome;
 use base::error::{describe, usage_error};
 use base::stop::EXIT_CODE;
@@ -66,6 +68,19 @@ impl Connected {
             std::thread::sleep(if is_main { FORWARDING } else { LAST_WORDS });
         }
         Err(error)
+    }
+
+    /// The device that this process trains on, connected with those of the others.
+    ///
+    /// # Errors
+    /// A device that cannot be used, or not together with those of the others.
+    pub(crate) fn device(&self, training: &TrainingConfig) -> Result<Device> {
+        let device = training_device(training, self.mpi.as_ref().map_or(0, |mpi| mpi.local_rank()));
+        let device = agreed(&*self.collective, "use its device", device)?;
+        if let Some(mpi) = &self.mpi {
+            mpi.connect_devices(&device)?;
+        }
+        Ok(device)
     }
 
     /// How gradients are added up from now on.

@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 
 use crate::commands::dataset_source::{self, OnChange};
-use crate::commands::device::training_device;
 use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
 use crate::commands::model_source::{base_folders, keep_commits, model_folders, settle_revisions};
@@ -111,7 +110,7 @@ fn everywhere(collective: &dyn Collective, path: &Path, read: Option<Checkpoint>
 
 fn start(config: RunConfig, config_path: &Path, processes: &Connected, stop: StopFlag) -> Result<Outcome> {
     check_places(&config)?;
-    let device = training_device(&config.training, processes.collective.size())?;
+    let device = processes.device(&config.training)?;
     let written = config::read_text(config_path)?;
     let setup = fresh_setup(config, &device, &*processes.collective)?;
     let make = |setup, device| {
@@ -129,7 +128,7 @@ fn resume(
 ) -> Result<Outcome> {
     check_places(&config)?;
     let collective = &*processes.collective;
-    let device = training_device(&config.training, collective.size())?;
+    let device = processes.device(&config.training)?;
     in_turns(collective, PREPARE, || prepare_when_absent(&config, OnChange::Warn))?;
     let metadata = checkpoint.metadata.clone();
     let read = |checkpoint: Checkpoint| {

@@ -140,7 +140,8 @@ pub enum Precision {
 pub enum Reduction {
     /// In the order in which one process adds up the parts: the number of processes changes no bit.
     Exact,
-    /// As the library that connects the processes does it: another number of processes gives other last digits.
+    /// As the library that connects the processes or their GPUs does it: another number of processes gives other last
+    /// digits.
     Fast,
 }
 

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod checkpoint_names;
 pub mod environment;
 pub mod export;
+pub mod gpus;
 pub mod image_cache;
 pub mod initial_model;
 mod markdown;

@@ -1,25 +1,31 @@
-//! The processes of a run, connected by MPI, as the loop sees them.
+//! The processes of a run as the loop sees them: connected by MPI, and their GPUs by NCCL (`gpus.rs`).
 
 use std::cell::{Cell, RefCell};
 
 use anyhow::{Context as _, Result};
-use candle_core::{CpuStorage, DType, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use ops::nccl::Communicator;
+use ops::{NcclFailure, SumOrder};
 use processes::World;
 
 use crate::config::Reduction;
+use crate::run::gpus;
 use crate::training::collective::Collective;
+use base::error::with_hint;
 
 /// Numbers that are summed at once, copied side by side: 16 MiB of f32.
 const BUCKET: usize = 4 << 20;
 
-/// Processes on CPUs.
+/// Processes that MPI connects.
 #[derive(Debug)]
 pub struct MpiProcesses {
     /// Gone once the processes have taken leave.
     world: RefCell<Option<World>>,
+    /// Nothing where they compute on CPUs.
+    gpus: RefCell<Option<Communicator>>,
     rank: usize,
     size: usize,
-    is_first_here: bool,
+    local_rank: usize,
     reduction: Cell<Reduction>,
 }
 
@@ -28,10 +34,26 @@ impl MpiProcesses {
         Self {
             rank: world.rank(),
             size: world.size(),
-            is_first_here: world.local_rank() == 0,
+            local_rank: world.local_rank(),
             world: RefCell::new(Some(world)),
+            gpus: RefCell::new(None),
             reduction: Cell::new(Reduction::Exact),
         }
+    }
+
+    /// The number of this process among those of its machine, from 0.
+    pub fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    /// Connects the devices that the processes compute on, if these are GPUs.
+    ///
+    /// # Errors
+    /// As [`gpus::connect`].
+    pub fn connect_devices(&self, device: &Device) -> Result<()> {
+        let connected = self.with(|world| gpus::connect(self, world, device))?;
+        *self.gpus.borrow_mut() = connected;
+        Ok(())
     }
 
     /// How gradients are added up from now on.
@@ -41,6 +63,16 @@ impl MpiProcesses {
 
     fn with<T>(&self, call: impl FnOnce(&World) -> Result<T>) -> Result<T> {
         call(self.world.borrow().as_ref().context("the processes have taken leave of each other")?)
+    }
+
+    /// The error of a sum over GPUs, or who is gone if that is the reason for it.
+    fn explain(&self, failure: NcclFailure) -> anyhow::Error {
+        let hint = failure.hint();
+        let error = with_hint(failure.into(), hint);
+        match self.world.borrow().as_ref() {
+            Some(world) => world.explain(error),
+            None => error,
+        }
     }
 
     fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
@@ -84,10 +116,17 @@ impl Collective for MpiProcesses {
     }
 
     fn is_first_here(&self) -> bool {
-        self.is_first_here
+        self.local_rank == 0
     }
 
     fn sum_tensors(&self, tensors: &mut [&mut Tensor]) -> Result<()> {
+        if let Some(gpus) = &*self.gpus.borrow() {
+            let order = match self.reduction.get() {
+                Reduction::Exact => SumOrder::Tree,
+                Reduction::Fast => SumOrder::Any,
+            };
+            return gpus.sum(tensors, order).map_err(|failure| self.explain(failure));
+        }
         let (mut values, mut rest) = (Vec::new(), tensors);
         while !rest.is_empty() {
             if rest[0].dtype() != DType::F32 {
@@ -109,6 +148,11 @@ impl Collective for MpiProcesses {
             rest = others;
         }
         Ok(())
+    }
+
+    fn check_sums(&self) -> Result<()> {
+        let gpus = self.gpus.borrow();
+        gpus.as_ref().map_or(Ok(()), Communicator::check).map_err(|failure| self.explain(failure))
     }
 
     fn sum(&self, values: &mut [f64]) -> Result<()> {
@@ -138,6 +182,11 @@ impl Collective for MpiProcesses {
     }
 
     fn finish(&self) -> Result<()> {
+        if let Some(gpus) = self.gpus.take() {
+            // One that ends earlier might be missed by a sum that another still waits for.
+            self.barrier()?;
+            gpus.finish().map_err(|failure| self.explain(failure))?;
+        }
         self.world.take().map_or(Ok(()), World::finish)
     }
 }

@@ -43,7 +43,16 @@ pub trait Collective: fmt::Debug {
     /// A process that is gone.
     fn sum_tensors(&self, tensors: &mut [&mut Tensor]) -> Result<()>;
 
-    /// The same for numbers.
+    /// Whether the sums that were queued on a GPU are whole: to be asked after waiting for it, before what it computed
+    /// is used.
+    ///
+    /// # Errors
+    /// A process that was gone when they were made.
+    fn check_sums(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The sums of numbers over all processes, in the place of the numbers.
     ///
     /// # Errors
     /// A process that is gone.

@@ -152,11 +152,14 @@ impl RunPlan {
         ]);
         if self.num_processes > 1 {
             lines.push(format!(
-                "processes   {}, each with {} of the {} parts of a batch, in {} threads",
+                "processes   {}, each with {} of the {} parts of a batch, {}",
                 self.num_processes,
                 self.num_parts.div_ceil(self.num_processes),
                 self.num_parts,
-                self.num_pools * self.threads_each
+                match self.gpu {
+                    Some(_) => "on a GPU of its own".to_owned(),
+                    None => format!("in {} threads", self.num_pools * self.threads_each),
+                }
             ));
         }
         lines.join("\n")

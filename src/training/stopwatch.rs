@@ -84,9 +84,11 @@ fn reduction_seconds(trainer: &Trainer) -> anyhow::Result<Option<f64>> {
     for _ in 0..MIN_TRIALS {
         let zeros = trainer.parameters.trainable().map(|(_, var)| var.zeros_like());
         let mut gradients = zeros.collect::<candle_core::Result<Vec<Tensor>>>()?;
+        trainer.device.synchronize()?;
         trainer.collective.barrier()?;
         let started = Instant::now();
         trainer.collective.sum_tensors(&mut gradients.iter_mut().collect::<Vec<_>>())?;
+        trainer.device.synchronize()?;
         seconds.push(started.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);

@@ -269,6 +269,7 @@ impl Trainer {
     ) -> anyhow::Result<()> {
         let InFlight { step, global_step, epoch, learning_rate, started, waited } = update;
         let StepOutcome { loss, num_examples, grad_norm, skipped } = step.read(&mut self.optimizer)?;
+        self.collective.check_sums()?;
         // From the end of the previous update, if this one began before that.
         let began = unreported.reported.map_or(started, |reported| reported.max(started));
         let now = Instant::now();

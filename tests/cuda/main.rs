@@ -5,6 +5,7 @@
 
 mod kernels;
 mod operations;
+mod sums;
 #[path = "../integration/support.rs"]
 #[expect(dead_code, reason = "most of it is for the other tests")]
 mod support;

@@ -49,7 +49,7 @@ if [ ! "$objects/emulator.h.gch" -nt "$header" ]; then
     g++ "${flags[@]}" -w -x c++-header "$header" -o "$objects/emulator.h.gch"
 fi
 precompiled=(-include "$objects/emulator.h")
-for file in driver memory nvrtc cublas curand; do
+for file in driver memory nvrtc cublas curand nccl; do
     compile "$file" "$here/$file.cpp $here/driver.h $here/memory.h $here/nvrtc.h $here/gemm.h" "$here/$file.cpp"
 done
 compile module "$here/module.cpp $header $here/driver.h $here/memory.h $here/nvrtc.h" \
@@ -73,10 +73,11 @@ done
 # Removed first: a program that runs keeps the library that it has opened.
 rm -f "$out/libcuda_emulator.so"
 # What templates of the C++ library leave behind is not for others to find.
-echo '{ global: cu*; nvrtc*; local: *; };' > "$objects/exports"
+echo '{ global: cu*; nvrtc*; nccl*; local: *; };' > "$objects/exports"
 g++ -shared -o "$out/libcuda_emulator.so" "${objects_to_link[@]}" -Wl,-z,defs "-Wl,--version-script=$objects/exports" \
     -lpthread
-names=(libcuda.so.1 libcublas.so.13 libcublas.so.12 libcublasLt.so.13 libcublasLt.so.12 libcurand.so.10)
+names=(libcuda.so.1 libcublas.so.13 libcublas.so.12 libcublasLt.so.13 libcublasLt.so.12 libcurand.so.10
+    libnccl.so.2)
 nvrtc_names=(libnvrtc.so.13 libnvrtc.so.12)
 if [ "$nvrtc" = real-nvrtc ]; then
     for name in "${nvrtc_names[@]}"; do [ ! -L "$out/$name" ] || rm "$out/$name"; done

@@ -8,10 +8,12 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <set>
@@ -54,10 +56,27 @@ Pool pools[MAX_DEVICES];
 std::set<Stream*> streams;
 std::set<Event*> events;
 
-int num_devices() {
-    static const int count = int(emulator::setting("EMULATOR_DEVICES", 1));
-    return count < MAX_DEVICES ? count : MAX_DEVICES;
+/// The devices that the program sees, by their numbers in the machine.
+const std::vector<int>& visible_devices() {
+    static const std::vector<int> visible = [] {
+        int count = std::min(int(emulator::setting("EMULATOR_DEVICES", 1)), MAX_DEVICES);
+        std::vector<int> numbers;
+        const char* text = getenv("CUDA_VISIBLE_DEVICES");
+        for (int number = 0; text == nullptr && number < count; ++number) numbers.push_back(number);
+        while (text != nullptr) {
+            char* end = nullptr;
+            long number = strtol(text, &end, 10);
+            // As the driver, which forgets what follows a number that does not exist.
+            if (end == text || number < 0 || number >= count) break;
+            numbers.push_back(int(number));
+            text = *end == ',' ? end + 1 : nullptr;
+        }
+        return numbers;
+    }();
+    return visible;
 }
+
+int num_devices() { return int(visible_devices().size()); }
 
 /// A thread-local variable would be taken for shared memory.
 pthread_key_t current_key() {
@@ -169,11 +188,15 @@ int emulator::current_device() {
     return context == nullptr ? -1 : context->device;
 }
 
+int emulator::number_in_machine(int device) { return visible_devices()[size_t(device)]; }
+
 void emulator::check_stream(const char* function, CUstream stream) {
     // The default streams of the context and of the thread, which nobody creates.
-    if (reinterpret_cast<uintptr_t>(stream) <= 2) return;
-    std::lock_guard<std::mutex> guard(mutex);
-    if (streams.count(stream) == 0) fail(function, "this stream does not exist, or no longer");
+    if (reinterpret_cast<uintptr_t>(stream) > 2) {
+        std::lock_guard<std::mutex> guard(mutex);
+        if (streams.count(stream) == 0) fail(function, "this stream does not exist, or no longer");
+    }
+    settle(stream);
 }
 
 API CUresult cuInit(unsigned) {
@@ -233,7 +256,7 @@ API CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
 API CUresult cuDeviceGetUuid_v2(unsigned char* uuid, CUdevice device) {
     REQUIRE_DEVICE(device);
     memset(uuid, 0, 16);
-    uuid[15] = static_cast<unsigned char>(device + 1);
+    uuid[15] = static_cast<unsigned char>(emulator::number_in_machine(device) + 1);
     return CUDA_SUCCESS;
 }
 

@@ -33,8 +33,15 @@ namespace emulator {
 /// The device of the context that is current in this thread, -1 if none is.
 int current_device();
 
-/// Ends the process unless the stream is one of the special ones or was created and not destroyed.
+/// Ends the process unless the stream is one of the special ones or was created and not destroyed. Everything that uses a
+/// stream comes by here: what NCCL was asked for on it happens first.
 void check_stream(const char* function, CUstream stream);
+
+/// The number of a device among all those of the machine, which CUDA_VISIBLE_DEVICES may hide.
+int number_in_machine(int device);
+
+/// Does what NCCL was asked for on a stream.
+void settle(CUstream stream);
 
 }  // namespace emulator
 

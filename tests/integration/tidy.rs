@@ -35,6 +35,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
             "hf",
             "metrics",
             "model",
+            "ops",
             "pixels",
             "processes",
             "records",

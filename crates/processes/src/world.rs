@@ -225,6 +225,12 @@ impl World {
         self.any(false).map(|_| ())
     }
 
+    /// Whether a process is gone, to be asked by any thread; never, if this process is not watched.
+    pub fn loss_signal(&self) -> impl Fn() -> bool + Send + use<> {
+        let signal = self.watch.as_ref().map(Watch::loss_signal);
+        move || signal.as_ref().is_some_and(|is_lost| is_lost())
+    }
+
     /// Tells the others that this process ends, and why, so that they do not wait. It does not end MPI, which would wait
     /// for them, nor itself: its error is still to be shown.
     pub fn abort(&self, message: &str) {
@@ -258,8 +264,9 @@ impl World {
         Ok(())
     }
 
-    /// The error, or who is gone if that is the reason for it: MPI may notice earlier than the watch.
-    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+    /// The error of what connects the processes, or who is gone if that is the reason for it: it may be noticed before
+    /// the watch says so. After this no others can be reached.
+    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         self.is_over.set(true);
         let until = Instant::now() + NOTICING;
         while Instant::now() < until {

@@ -22,6 +22,7 @@ pub(crate) mod gelu;
 pub(crate) mod in_place;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub mod nccl;
 pub(crate) mod update;
 
 pub use device::{CudaFailure, compile_kernels, open};

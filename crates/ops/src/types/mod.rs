@@ -4,6 +4,7 @@ use candle_core::Layout;
 
 pub(crate) mod attention;
 pub(crate) mod dropout;
+pub(crate) mod gpu_sum;
 pub(crate) mod linear;
 pub(crate) mod packing;
 pub(crate) mod precision;

@@ -64,6 +64,12 @@ impl Watch {
         self.shared.loss.get().map_or(Ok(()), |loss| Err(loss.error()))
     }
 
+    /// Whether a process is gone, to be asked by any thread.
+    pub(crate) fn loss_signal(&self) -> impl Fn() -> bool + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.is_lost.load(Ordering::Acquire)
+    }
+
     /// Tells the others that this process stops with an error, and returns once they know or after a second.
     pub(crate) fn abort(&self, message: &str) {
         if self.shared.is_lost.load(Ordering::Acquire) {
