@@ -1,7 +1,7 @@
 //! Predicts the memory of a run from a count of its buffers and the peak of a few trial updates.
 
 use crate::config::EncoderTraining;
-use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
 use crate::training::plan::{ImagePath, RunPlan};
@@ -163,10 +163,10 @@ fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
 }
 
 /// The longest batch of the first epoch, as (length, targets).
-pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> (usize, usize) {
+pub fn largest_batch(plan: &RunPlan, examples: &ExampleList) -> (usize, usize) {
     let order = sampler::epoch_order(plan.config.seed, 1, examples, plan.config.training.batch_by);
     let size_of_batch = |batch: &[u32]| {
-        let lengths = batch.iter().map(|&index| examples[index as usize].tokens.len() - 1);
+        let lengths = batch.iter().map(|&index| examples.num_tokens(index as usize) - 1);
         (lengths.clone().max().unwrap_or(0), lengths.sum())
     };
     let sizes = order.chunks(plan.config.training.batch_size).map(size_of_batch);
