@@ -3,13 +3,13 @@
 
 #![expect(clippy::print_stdout, reason = "its result is its output")]
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use base::random::Stream;
+use base::sorted_map::SortedMap;
 use base::worker_pools::WorkerPools;
 use base::{memory, process};
 use candle_core::{DType, Device, Tensor};
@@ -221,18 +221,18 @@ fn stored_updates(
     let description = Description { content: json!("bench"), row_bytes: 2 * length * hidden };
     let mut store = FeatureStore::open(folder, &description)?;
     let mut appender = store.append(|_| true)?.context("another process writes")?;
-    let mut keys = HashMap::new();
+    let mut keys = SortedMap::default();
     let features = random("features", &[length * hidden], &Device::Cpu)?.to_vec1::<f32>()?;
     let row = feature_bytes(&features, FeatureType::F16)?;
     for image in 0..STORED_IMAGES {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&image.to_le_bytes());
         appender.push(&[key], &row)?;
-        keys.insert(ImageView { image, view: 0 }, key);
+        keys.push(ImageView { image, view: 0 }, key);
     }
     appender.finish()?;
     let content = StoredContent::Features { shape: (length, hidden), number: FeatureType::F16 };
-    let source = ImageSource::stored(Arc::new(StoredImages { store, keys, content }), Views::Whole);
+    let source = ImageSource::stored(Arc::new(StoredImages::new(store, &keys, content)), Views::Whole);
     let mut stream = Stream::new(1, "bench", "captions");
     let vocabulary = shape.decoder.vocab_size();
     let lengths = lengths(args, args.batch)?;
@@ -248,7 +248,6 @@ fn stored_updates(
     let jobs: Vec<Vec<Example>> = (0..args.warmup + args.steps).map(|_| update()).collect();
     let device = device.clone();
     let load = move |examples: Vec<Example>| {
-        let examples: Vec<&Example> = examples.iter().collect();
         let load = |images: &[usize]| source.load(images, Purpose::Training { epoch: 1 }, &device);
         Batch::load_parts(&examples, parts, 0, &device, load)
     };

@@ -94,8 +94,8 @@ fn check_raw(raw: &RawDataset) {
     assert_eq!(dataset.digest, report.dataset_sha256);
     assert_eq!(dataset.images.len(), raw.images.len());
     for (kept, image) in dataset.images.iter().zip(&raw.images) {
-        assert_eq!((&kept.filename, &kept.captions), (&image.filename, &image.captions));
-        assert_eq!(kept.split, image.split.unwrap_or(Split::Train));
+        assert_eq!((kept.filename(), kept.owned_captions()), (image.filename.as_str(), image.captions.clone()));
+        assert_eq!(kept.split(), image.split.unwrap_or(Split::Train));
     }
 }
 
@@ -161,9 +161,9 @@ fn check_dataset(dataset: &Dataset, folder: &Path) {
         let path = dataset.image_path(index);
         let inside = path.strip_prefix(folder.join("images")).expect("an image lies in the folder of images");
         assert!(inside.components().all(|part| matches!(part, Component::Normal(_))), "{}", path.display());
-        assert!(seen.insert(&image.filename), "an image is listed once: {}", image.filename);
-        assert!(!image.captions.is_empty());
-        assert!(image.captions.iter().all(|caption| !caption.is_empty() && caption.trim() == caption));
+        assert!(seen.insert(image.filename()), "an image is listed once: {}", image.filename());
+        assert!(image.num_captions() > 0);
+        assert!(image.captions().all(|caption| !caption.is_empty() && caption.trim() == caption));
     }
     assert!(!seen.is_empty());
     for source in [SplitSource::File, SplitSource::Random] {

@@ -106,7 +106,8 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     // A GPU takes whole batches.
     let num_pools = if device.is_cpu() { num_threads.min(args.batch_size) } else { 1 };
     let pools = WorkerPools::new(num_pools, 1)?;
-    let files = ImageFiles::of_dataset(&data.dataset, opened.processor.clone(), None);
+    let training_captions = data.training_images.as_deref().map(|images| data.dataset.captions_of(images));
+    let files = ImageFiles::of_dataset(Arc::clone(&data.dataset), opened.processor.clone(), None);
     stop.attend();
     let request = split_evaluation::Request {
         dataset: &data.dataset,
@@ -129,7 +130,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
         options: &ScoreOptions {
             meteor: &meteor,
             document_references: documents.as_deref(),
-            training_captions: data.training_captions.as_deref(),
+            training_captions: training_captions.as_deref(),
             num_resamples: args.metrics.bootstrap,
             seed: 0,
         },
@@ -153,13 +154,13 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
 
 /// What is captioned.
 struct EvaluatedData {
-    dataset: Dataset,
+    dataset: Arc<Dataset>,
     /// The images of the split.
     images: Vec<usize>,
     /// Whether the model was trained on it.
     is_own: bool,
     /// What it learned from, where that is known.
-    training_captions: Option<Vec<String>>,
+    training_images: Option<Vec<usize>>,
 }
 
 impl EvaluatedData {
@@ -177,16 +178,15 @@ impl EvaluatedData {
                 "give another data set with --data DIR",
             ));
         }
-        let (images, training_captions) = match training {
+        let (images, training_images) = match training {
             Some(CheckpointMetadata { config: RunConfig { data, seed, .. }, .. }) => {
                 let indices = split_images(&dataset, data.split, data.validation_fraction, *seed)?;
-                let captions = dataset.captions_of(&indices.train);
-                (indices.into_side(split), Some(captions))
+                (indices.side(split).to_owned(), Some(indices.train))
             }
             // Another data set says itself what each image is for.
             None => {
                 let all = 0..dataset.images.len();
-                (all.filter(|&image| dataset.images[image].split == split).collect(), None)
+                (all.filter(|&image| dataset.images.get(image).split() == split).collect(), None)
             }
         };
         if images.is_empty() {
@@ -195,6 +195,6 @@ impl EvaluatedData {
                 "choose another split with --split, or another data set with --data",
             ));
         }
-        Ok(Self { dataset, images, is_own: training.is_some(), training_captions })
+        Ok(Self { dataset: Arc::new(dataset), images, is_own: training.is_some(), training_images })
     }
 }

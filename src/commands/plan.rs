@@ -14,6 +14,7 @@ use crate::data::image_source::ImageSource;
 use crate::run::capacity::{largest_part, memory_forecast};
 use crate::training::collective::in_turns;
 use crate::training::{pace, stopwatch};
+use base::error::usage_error;
 use base::memory;
 use base::terminal;
 use base::worker_pools::WorkerPools;
@@ -27,6 +28,9 @@ pub struct PlanArgs {
     /// Override a value of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// Print also how this many processes would share the run, each on a machine like this one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub processes: Option<u16>,
 }
 
 /// Prints the resolved config and the forecast, of this process and those that were started with it.
@@ -39,12 +43,21 @@ pub(crate) fn run(args: &PlanArgs, processes: &Connected) -> Result<()> {
 
 fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
     let collective = &processes.collective;
+    if args.processes.is_some() && collective.size() > 1 {
+        return Err(usage_error(
+            format!("--processes foresees processes, and this is one of {} already", collective.size()),
+            "leave it out where mpirun or srun starts them: the plan is theirs",
+        ));
+    }
     let load = || settle(config::load(&args.config, &args.overrides)?, &args.config);
     let config = in_turns(&**collective, "read the config", load)?;
+    let foreseen = args.processes.map(usize::from);
     let device = processes.device(&config.training)?;
+    let parts = config.training.parts;
     let setup = fresh_setup(config, &device, &**collective)?;
     processes.reduce_by(setup.plan.config.training.reduction);
     let plan = setup.plan.clone();
+    let foreseen = foreseen.map(|count| plan.begun_by(count, parts, &setup.parameters)).transpose()?;
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
     let notes = setup.notes.clone();
@@ -93,6 +106,9 @@ fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
                 plan.num_processes
             ))?;
         }
+    }
+    if let Some(foreseen) = foreseen {
+        terminal::data(&foreseen.share_of_each())?;
     }
     let mut warnings = plan.warnings();
     if fits && !is_on_gpu {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
@@ -12,6 +13,7 @@ use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use crate::data::examples::{Framing, Sequence};
 use crate::data::prompts::prompt_of;
 use crate::data::split::split_images;
@@ -150,10 +152,12 @@ fn of_dataset(folder: &Path, split: Option<&str>, opened: &CaptioningModel) -> R
     let own = opened.training.as_ref().filter(|training| training.dataset_digest == dataset.digest);
     let images: Vec<usize> = match (wanted, own.map(|training| &training.config)) {
         (Some(split), Some(config)) => {
-            split_images(&dataset, config.data.split, config.data.validation_fraction, config.seed)?.into_side(split)
+            split_images(&dataset, config.data.split, config.data.validation_fraction, config.seed)?
+                .side(split)
+                .to_owned()
         }
         (wanted, _) => {
-            let is_wanted = |image: &usize| wanted.is_none_or(|split| dataset.images[*image].split == split);
+            let is_wanted = |image: &usize| wanted.is_none_or(|split| dataset.images.get(*image).split() == split);
             (0..dataset.images.len()).filter(is_wanted).collect()
         }
     };
@@ -163,12 +167,12 @@ fn of_dataset(folder: &Path, split: Option<&str>, opened: &CaptioningModel) -> R
     }
     let mut all = AllGiven::default();
     for image in images {
-        let record = &dataset.images[image];
-        for (place, caption) in record.captions.iter().enumerate() {
+        let record = dataset.images.get(image);
+        for (place, caption) in record.captions().enumerate() {
             let prompt = prompt_of(record, place, None).map(str::to_owned);
-            all.pairs.push(Given { image: all.paths.len(), caption: caption.clone(), prompt });
+            all.pairs.push(Given { image: all.paths.len(), caption: caption.to_owned(), prompt });
         }
-        all.names.push(record.filename.clone());
+        all.names.push(record.filename().to_owned());
         all.paths.push(dataset.image_path(image));
     }
     Ok(all)
@@ -204,7 +208,7 @@ impl Lines<'_> {
                 Err(format!("the caption has {count} tokens, too many for {num_positions} positions"))
             }
         };
-        let (mut examples, mut odd) = (Vec::with_capacity(self.given.pairs.len()), HashMap::new());
+        let (mut examples, mut odd) = (ExampleList::default(), HashMap::new());
         for (place, pair) in self.given.pairs.iter().enumerate() {
             let sequence = framing.sequence(self.prompt(pair), &pair.caption, "shorten the prompt");
             let (tokens, prompt_length) = match sequence.map_err(|error| one_line(&error)).and_then(whole) {
@@ -214,12 +218,16 @@ impl Lines<'_> {
                     (vec![specials.start, specials.end], 0)
                 }
             };
-            examples.push(Example { image: pair.image, tokens, prompt_length, weight: 1.0 });
+            examples.push(&Example { image: pair.image, tokens, prompt_length, weight: 1.0 });
         }
-        let tokens: Vec<Vec<u32>> =
-            examples.iter().map(|example: &Example| example.tokens[1 + example.prompt_length..].to_vec()).collect();
+        let examples = Arc::new(examples);
+        let targets = |place: usize| {
+            let Example { mut tokens, prompt_length, .. } = examples.get(place);
+            tokens.split_off(1 + prompt_length)
+        };
         let paths = self.given.paths.clone();
-        let pairs = GivenPairs { examples, paths, processor: processor.clone(), pad_id: specials.pad };
+        let pairs =
+            GivenPairs { examples: Arc::clone(&examples), paths, processor: processor.clone(), pad_id: specials.pad };
         let progress = Progress::new("scoring pairs", self.given.pairs.len() as u64, 0);
         let mut num_failed = 0;
         score_pairs(captioner, pairs, settings, pools, |place, scores| {
@@ -228,7 +236,7 @@ impl Lines<'_> {
                 None => scores,
             };
             num_failed += usize::from(scores.is_err());
-            write(&self.line(place, &tokens[place], scores)?)?;
+            write(&self.line(place, &targets(place), scores)?)?;
             progress.advance(1, "");
             Ok(())
         })?;

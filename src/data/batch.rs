@@ -23,6 +23,11 @@ pub struct Example {
 }
 
 impl Example {
+    /// Tokens that it is trained to say, or scored by: the caption's and the end token.
+    pub fn num_targets(&self) -> usize {
+        self.tokens.len().saturating_sub(1 + self.prompt_length)
+    }
+
     fn framed(&self) -> Framed<'_> {
         Framed { tokens: &self.tokens, prompt_length: self.prompt_length, weight: self.weight }
     }
@@ -62,7 +67,7 @@ impl Batch {
     /// # Errors
     /// What `load` returns.
     pub fn load(
-        examples: &[&Example],
+        examples: &[Example],
         pad_id: u32,
         device: &Device,
         load: impl Fn(&[usize]) -> anyhow::Result<ImageInput>,
@@ -80,7 +85,7 @@ impl Batch {
         }
         let is_shared = device.is_cpu() || 2 * distinct.len() <= examples.len();
         let images = load(if is_shared { &distinct } else { &indices })?;
-        let captions: Vec<Framed<'_>> = examples.iter().map(|example| example.framed()).collect();
+        let captions: Vec<Framed<'_>> = examples.iter().map(Example::framed).collect();
         Ok(Self::of_framed(images, is_shared.then_some(rows), indices, &captions, pad_id, device)?)
     }
 
@@ -148,7 +153,7 @@ impl Batch {
     /// # Errors
     /// What `load` returns.
     pub fn load_parts(
-        examples: &[&Example],
+        examples: &[Example],
         num_parts: usize,
         pad_id: u32,
         device: &Device,
@@ -179,32 +184,29 @@ mod tests {
 
     use super::*;
     use crate::data::image_source::{ImageFiles, ImageSource, Purpose, Views};
+    use datasets::prepared::{Dataset, IMAGE_FOLDER};
     use pixels::image_processor::ImageProcessor;
 
     /// Pictures of one pixel, each with its own red value.
     fn source(folder: &Path) -> ImageSource {
+        let images = folder.join(IMAGE_FOLDER);
+        std::fs::create_dir(&images).unwrap();
         let picture = |image: u8| {
-            let path = folder.join(format!("{image}.png"));
-            RgbImage::from_pixel(1, 1, Rgb([10 * image, 0, 0])).save(&path).unwrap();
-            path
+            let filename = format!("{image}.png");
+            RgbImage::from_pixel(1, 1, Rgb([10 * image, 0, 0])).save(images.join(&filename)).unwrap();
+            filename
         };
-        let processor = ImageProcessor::plain(1);
-        let files = ImageFiles {
-            paths: (0..3).map(picture).collect(),
-            names: vec![String::new(); 3],
-            digests: HashMap::new(),
-            processor,
-            augmentation: None,
-        };
+        let names: Vec<String> = (0..3).map(picture).collect();
+        let dataset = Dataset::of_names(folder, names.iter().map(String::as_str));
+        let files = ImageFiles::of_dataset(Arc::new(dataset), ImageProcessor::plain(1), None);
         ImageSource::files(Arc::new(files), Views::Whole)
     }
 
     fn load(examples: &[Example]) -> Batch {
         let folder = tempfile::tempdir().unwrap();
         let source = source(folder.path());
-        let examples: Vec<&Example> = examples.iter().collect();
         let load = |images: &[usize]| source.load(images, Purpose::Evaluation, &Device::Cpu);
-        Batch::load(&examples, 0, &Device::Cpu, load).unwrap()
+        Batch::load(examples, 0, &Device::Cpu, load).unwrap()
     }
 
     /// The red value of each picture.
@@ -229,7 +231,6 @@ mod tests {
     #[test]
     fn parts_follow_each_other_and_none_is_empty() {
         let examples = [example(2), example(0), example(1), example(2), example(2)];
-        let examples: Vec<&Example> = examples.iter().collect();
         let folder = tempfile::tempdir().unwrap();
         let source = source(folder.path());
         for (num_parts, expected) in [(1, vec![5]), (2, vec![2, 3]), (3, vec![1, 2, 2]), (9, vec![1; 5])] {

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 
 use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use crate::data::prompts::prompt_of;
 use crate::tokenizer::CaptionTokenizer;
 use base::error::failure;
@@ -29,49 +30,59 @@ const RAISE_POSITIONS: &str = "shorten the prompt, or raise model.decoder.max_se
 #[derive(Clone, Debug, Default)]
 pub struct Examples {
     /// In the order of images and captions, without those of weight 0.
-    pub examples: Vec<Example>,
+    pub examples: ExampleList,
     /// How long they are before they are cut, prompts included.
     pub lengths: CaptionLengths,
     /// Captions that are left out since their weight is 0.
     pub num_weightless: usize,
 }
 
+/// Images that a thread works through at once.
+const TASK: usize = 1 << 8;
+/// Images whose examples wait for their place in the list.
+const AT_ONCE: usize = 1 << 15;
+
 /// Each caption of each image as a training example.
 ///
 /// # Errors
 /// A caption that the tokenizer cannot encode, a prompt that leaves no position for a caption.
 pub fn make_examples(dataset: &Dataset, images: &[usize], framing: Framing<'_>) -> Result<Examples> {
-    // None for a caption without weight.
-    let of_image = |&image: &usize| -> Result<Vec<Option<(Example, usize)>>> {
-        let record = &dataset.images[image];
-        let example = |(place, caption): (usize, &String)| {
-            let weight = if framing.weighs { record.weight(place).value() } else { 1.0 };
-            if weight == 0.0 {
-                return Ok(None);
-            }
-            let at = || {
-                let file = dataset.directory.join(DATASET_FILE);
-                format!("cannot use caption {place} of image {} in {}", record.filename, file.display())
-            };
-            let prompt = prompt_of(record, place, framing.prompt);
-            let sequence = framing.sequence(prompt, caption, RAISE_POSITIONS).with_context(at)?;
-            let Sequence { tokens, prompt_length, num_tokens } = sequence;
-            Ok(Some((Example { image, tokens, prompt_length, weight }, num_tokens)))
-        };
-        record.captions.iter().enumerate().map(example).collect()
-    };
-    let encoded = images.par_iter().map(of_image).collect::<Result<Vec<_>>>()?;
     let mut all = Examples::default();
-    for example in encoded.into_iter().flatten() {
-        match example {
-            Some((example, num_tokens)) => {
-                all.lengths.add(num_tokens);
-                all.examples.push(example);
-            }
-            None => all.num_weightless += 1,
+    for images in images.chunks(AT_ONCE) {
+        let tasks = images.par_chunks(TASK).map(|images| Examples::of_images(dataset, images, framing));
+        for Examples { examples, lengths, num_weightless } in tasks.collect::<Result<Vec<_>>>()? {
+            all.examples.extend(examples.iter());
+            all.lengths = all.lengths.merged(&lengths);
+            all.num_weightless += num_weightless;
         }
     }
     Ok(all)
+}
+
+impl Examples {
+    fn of_images(dataset: &Dataset, images: &[usize], framing: Framing<'_>) -> Result<Self> {
+        let mut all = Self::default();
+        for &image in images {
+            let record = dataset.images.get(image);
+            for (place, caption) in record.captions().enumerate() {
+                let weight = if framing.weighs { record.weight(place).value() } else { 1.0 };
+                if weight == 0.0 {
+                    all.num_weightless += 1;
+                    continue;
+                }
+                let at = || {
+                    let file = dataset.directory.join(DATASET_FILE);
+                    format!("cannot use caption {place} of image {} in {}", record.filename(), file.display())
+                };
+                let prompt = prompt_of(record, place, framing.prompt);
+                let sequence = framing.sequence(prompt, caption, RAISE_POSITIONS).with_context(at)?;
+                let Sequence { tokens, prompt_length, num_tokens } = sequence;
+                all.lengths.add(num_tokens);
+                all.examples.push(&Example { image, tokens, prompt_length, weight });
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// A caption as a decoder reads it.

@@ -54,8 +54,14 @@ pub struct FeatureStore {
     row_bytes: usize,
     /// Absent while there is no row.
     rows: Option<File>,
-    /// Row and checksum by key.
-    entries: HashMap<Key, (u64, u32)>,
+    entries: HashMap<Key, Row>,
+}
+
+/// A row that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    number: u64,
+    checksum: u32,
 }
 
 /// The right to append to a store: one process has it at a time.
@@ -98,17 +104,26 @@ impl FeatureStore {
         self.entries.contains_key(key)
     }
 
-    /// Reads the row of `key` into `row`, whose length is that of a row.
+    /// The row of `key`, if it is there.
+    pub fn find(&self, key: &Key) -> Option<Row> {
+        self.entries.get(key).copied()
+    }
+
+    /// Forgets all keys, which take more memory than everything else, when their rows were found.
+    pub fn forget_keys(&mut self) {
+        self.entries = HashMap::new();
+    }
+
+    /// Reads a row that was found into `row`, whose length is that of a row.
     ///
     /// # Errors
-    /// A row that is not there, cannot be read or is damaged.
-    pub fn read(&self, key: &Key, row: &mut [u8]) -> Result<()> {
-        let (number, checksum) = self.entries.get(key).context("the requested row is not in the cache")?;
+    /// A row that cannot be read or is damaged.
+    pub fn read(&self, Row { number, checksum }: Row, row: &mut [u8]) -> Result<()> {
         ensure!(row.len() == self.row_bytes, "a row has {} bytes, not {}", self.row_bytes, row.len());
         let rows = self.rows.as_ref().context("the cache has no rows")?;
         read_at(rows, row, number * self.row_bytes as u64)
             .with_context(|| format!("cannot read {}", self.folder.join(ROWS).display()))?;
-        if crc32fast::hash(row) != *checksum {
+        if crc32fast::hash(row) != checksum {
             return Err(failure(
                 format!("row {number} of the cache {} is damaged", self.folder.display()),
                 "remove that folder: it is rebuilt from the images",
@@ -155,7 +170,7 @@ impl FeatureStore {
         for (number, entry) in bytes.chunks_exact(ENTRY_BYTES).take(whole_rows).enumerate() {
             let known = parse_entry(entry).filter(|(key, _)| !self.entries.contains_key(key));
             let Some((key, checksum)) = known else { break };
-            self.entries.insert(key, (number as u64, checksum));
+            self.entries.insert(key, Row { number: number as u64, checksum });
         }
         Ok(())
     }
@@ -180,7 +195,7 @@ impl Appender<'_> {
         self.check(written)?;
         for (key, row) in keys.iter().zip(rows.chunks_exact(size)) {
             let (number, checksum) = (self.store.entries.len() as u64, crc32fast::hash(row));
-            ensure!(self.store.entries.insert(*key, (number, checksum)).is_none(), "a row was added twice");
+            ensure!(self.store.entries.insert(*key, Row { number, checksum }).is_none(), "a row was added twice");
             self.waiting.push((*key, checksum));
         }
         if self.waiting.len() * size >= SYNC_BYTES { self.sync() } else { Ok(()) }
@@ -351,7 +366,7 @@ mod tests {
 
     fn row(store: &FeatureStore, key: u8) -> Result<[u8; 3]> {
         let mut row = [0; 3];
-        store.read(&[key; 32], &mut row)?;
+        store.read(store.find(&[key; 32]).context("the row is not there")?, &mut row)?;
         Ok(row)
     }
 

@@ -1,7 +1,5 @@
 //! Where the images of a batch come from: files, or the cache on disk; and which view of an image a batch gets.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,15 +10,16 @@ use serde::Serialize;
 
 use crate::config::FeatureType;
 use crate::data::augmentation::Augmentation;
-use crate::data::feature_store::{FeatureStore, Key};
+use crate::data::feature_store::{FeatureStore, Key, Row};
 use crate::data::resized_image::{ResizedImage, pixel_values};
 use base::error::failure;
+use base::sorted_map::SortedMap;
 use datasets::prepared::Dataset;
 use pixels::image_file::{load_known_rgb, load_rgb};
 use pixels::image_processor::ImageProcessor;
 
 /// An image, whole or as one of its random views.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImageView {
     /// Index of the image in the data set.
     pub image: usize,
@@ -67,12 +66,10 @@ impl Views {
 /// Images as files, decoded and processed each time.
 #[derive(Clone, Debug)]
 pub struct ImageFiles {
-    /// Path of each image of the data set.
-    pub paths: Vec<PathBuf>,
-    /// The name of each in the data set, which seeds its random views.
-    pub names: Vec<String>,
+    /// Where they are, and their names, which seed their random views.
+    pub dataset: Arc<Dataset>,
     /// The SHA-256 of files that must not have changed since they were hashed.
-    pub digests: HashMap<usize, Key>,
+    pub digests: SortedMap<usize, Key>,
     /// How pixels become the encoder's input.
     pub processor: ImageProcessor,
     /// How views are drawn; absent when there are none.
@@ -81,10 +78,8 @@ pub struct ImageFiles {
 
 impl ImageFiles {
     /// All images of a data set.
-    pub fn of_dataset(dataset: &Dataset, processor: ImageProcessor, augmentation: Option<Augmentation>) -> Self {
-        let paths = (0..dataset.images.len()).map(|image| dataset.image_path(image)).collect();
-        let names = dataset.images.iter().map(|image| image.filename.clone()).collect();
-        Self { paths, names, digests: HashMap::new(), processor, augmentation }
+    pub fn of_dataset(dataset: Arc<Dataset>, processor: ImageProcessor, augmentation: Option<Augmentation>) -> Self {
+        Self { dataset, digests: SortedMap::default(), processor, augmentation }
     }
 
     /// The pixels of a view in the encoder's size, before they are normalised: rows of red, green, blue.
@@ -92,14 +87,16 @@ impl ImageFiles {
     /// # Errors
     /// A file that cannot be read, or that has changed.
     pub fn pixels(&self, ImageView { image, view }: ImageView) -> Result<Vec<u8>> {
-        let path = &self.paths[image];
+        let path = &self.dataset.image_path(image);
         let whole = match self.digests.get(&image) {
             Some(digest) => load_known_rgb(path, digest)?,
             None => load_rgb(path)?,
         };
         let shown = match (view, &self.augmentation) {
             (0, _) => whole,
-            (_, Some(augmentation)) => whole.map(|whole| augmentation.apply(whole, &self.names[image], view)),
+            (_, Some(augmentation)) => {
+                whole.map(|whole| augmentation.apply(whole, self.dataset.images.get(image).filename(), view))
+            }
             (_, None) => bail!("view {view} of image {image} was requested, but there is no augmentation"),
         };
         let resized = ResizedImage::of_picture(&shown, &self.processor);
@@ -124,10 +121,9 @@ pub enum StoredContent {
 /// Images whose encoder outputs or pixels are in a store.
 #[derive(Debug)]
 pub struct StoredImages {
-    pub store: FeatureStore,
-    /// The row of each view.
-    pub keys: HashMap<ImageView, Key>,
-    pub content: StoredContent,
+    store: FeatureStore,
+    rows: SortedMap<ImageView, Row>,
+    content: StoredContent,
 }
 
 #[derive(Clone, Debug)]
@@ -186,8 +182,21 @@ impl ImageSource {
 }
 
 impl StoredImages {
-    fn key(&self, view: &ImageView) -> Result<&Key> {
-        self.keys.get(view).with_context(|| format!("image {}, view {}: not in the cache", view.image, view.view))
+    /// The views in `keys` whose rows are in `store`.
+    pub fn new(mut store: FeatureStore, keys: &SortedMap<ImageView, Key>, content: StoredContent) -> Self {
+        let mut rows = SortedMap::with_capacity(keys.len());
+        for (view, key) in keys.iter() {
+            if let Some(row) = store.find(key) {
+                rows.push(*view, row);
+            }
+        }
+        store.forget_keys();
+        Self { store, rows, content }
+    }
+
+    fn row(&self, view: &ImageView) -> Result<Row> {
+        let row = self.rows.get(view).copied();
+        row.with_context(|| format!("image {}, view {}: not in the cache", view.image, view.view))
     }
 
     fn load(&self, views: &[ImageView], device: &Device) -> Result<ImageInput> {
@@ -195,7 +204,7 @@ impl StoredImages {
             StoredContent::Pixels(processor) => {
                 let pixels = views.iter().map(|view| {
                     let mut row = vec![0; self.store.row_bytes()];
-                    self.store.read(self.key(view)?, &mut row)?;
+                    self.store.read(self.row(view)?, &mut row)?;
                     Ok(row)
                 });
                 Ok(ImageInput::Pixels(pixel_values(pixels, processor, device)?))
@@ -205,11 +214,11 @@ impl StoredImages {
                 let mut values = vec![0.0_f32; views.len() * size];
                 let mut narrow = vec![f16::ZERO; if *number == FeatureType::F16 { size } else { 0 }];
                 for (view, values) in views.iter().zip(values.chunks_exact_mut(size.max(1))) {
-                    let key = self.key(view)?;
+                    let row = self.row(view)?;
                     match number {
-                        FeatureType::F32 => self.store.read(key, bytemuck::cast_slice_mut(values))?,
+                        FeatureType::F32 => self.store.read(row, bytemuck::cast_slice_mut(values))?,
                         FeatureType::F16 => {
-                            self.store.read(key, bytemuck::cast_slice_mut(&mut narrow))?;
+                            self.store.read(row, bytemuck::cast_slice_mut(&mut narrow))?;
                             narrow.convert_to_f32_slice(values);
                         }
                     }
@@ -260,15 +269,14 @@ mod tests {
         let row_bytes = feature_bytes(&[0.0; 2], number).unwrap().len();
         let mut store = FeatureStore::open(folder, &Description { content: json!("test"), row_bytes }).unwrap();
         let mut appender = store.append(|_| true).unwrap().unwrap();
-        let mut keys = HashMap::new();
         for image in [2, 0, 1_usize] {
             let values = [10.0 + image as f32, 0.1];
             appender.push(&[[image as u8; 32]], &feature_bytes(&values, number).unwrap()).unwrap();
-            keys.insert(ImageView { image, view: 0 }, [image as u8; 32]);
         }
         appender.finish().unwrap();
+        let keys = (0..3).map(|image| (ImageView { image, view: 0 }, [image as u8; 32])).collect();
         let content = StoredContent::Features { shape: (1, 2), number };
-        ImageSource::stored(Arc::new(StoredImages { store, keys, content }), Views::Whole)
+        ImageSource::stored(Arc::new(StoredImages::new(store, &keys, content)), Views::Whole)
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use candle_core::Device;
 
-use crate::data::batch::{Batch, Example};
+use crate::data::batch::Batch;
+use crate::data::example_list::ExampleList;
 use crate::data::image_source::ImageInput;
 
 /// The place of this process among those that share work.
@@ -85,12 +86,12 @@ impl Cut {
     /// What `load` returns.
     pub fn load(
         &self,
-        examples: &[Example],
+        examples: &ExampleList,
         pad_id: u32,
         device: &Device,
         load: impl Fn(&[usize]) -> anyhow::Result<ImageInput>,
     ) -> anyhow::Result<Piece> {
-        let examples: Vec<&Example> = self.examples.iter().map(|&index| &examples[index as usize]).collect();
+        let examples: Vec<_> = self.examples.iter().map(|&index| examples.get(index as usize)).collect();
         let batch = Batch::load(&examples, pad_id, device, load)?;
         Ok(Piece { leaf: self.leaf, first_example: self.first_example, batch })
     }

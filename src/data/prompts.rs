@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 
 use crate::tokenizer::CaptionTokenizer;
 use base::error::failure;
-use datasets::prepared::{Dataset, ImageRecord};
+use datasets::prepared::{Dataset, Image};
 
 /// The prompt of the caption with this number of `image`, where it or the run has one.
-pub fn prompt_of<'a>(image: &'a ImageRecord, caption: usize, of_run: Option<&'a str>) -> Option<&'a str> {
+pub fn prompt_of<'a>(image: Image<'a>, caption: usize, of_run: Option<&'a str>) -> Option<&'a str> {
     image.prompt(caption).or(of_run)
 }
 
@@ -74,10 +74,10 @@ impl Prompts {
         let usual = Prompt::new(of_run.unwrap_or_default(), tokenizer, num_positions)?;
         let mut own = HashMap::new();
         for &image in images {
-            let record = &dataset.images[image];
+            let record = dataset.images.get(image);
             if let Some(text) = record.prompt(0) {
                 let prompt = Prompt::new(text, tokenizer, num_positions);
-                own.insert(image, prompt.with_context(|| format!("cannot caption image {}", record.filename))?);
+                own.insert(image, prompt.with_context(|| format!("cannot caption image {}", record.filename()))?);
             }
         }
         Ok(Self { usual, own })

@@ -2,15 +2,13 @@
 //!
 //! Nothing here has state: an epoch resumed at update k is the same plan without its first k updates.
 
-use std::collections::HashMap;
-
 use crate::config::BatchBy;
-use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use base::random::Stream;
 
 /// The order of the examples in an epoch: a permutation of their indices that depends only on the seed, the epoch and
 /// the examples' images.
-pub fn epoch_order(seed: u64, epoch: u64, examples: &[Example], batch_by: BatchBy) -> Vec<u32> {
+pub fn epoch_order(seed: u64, epoch: u64, examples: &ExampleList, batch_by: BatchBy) -> Vec<u32> {
     let num_examples = u32::try_from(examples.len()).expect("a data set has fewer than 2^32 examples");
     let mut order: Vec<u32> = (0..num_examples).collect();
     Stream::new(seed, "epoch order", &epoch.to_string()).shuffle(&mut order);
@@ -21,14 +19,23 @@ pub fn epoch_order(seed: u64, epoch: u64, examples: &[Example], batch_by: BatchB
 }
 
 /// The same examples, with those of an image moved to the place of the first of them.
-fn by_image(order: &[u32], examples: &[Example]) -> Vec<u32> {
-    let mut of_image: HashMap<usize, Vec<u32>> = HashMap::new();
-    for &index in order {
-        of_image.entry(examples[index as usize].image).or_default().push(index);
+fn by_image(order: &[u32], examples: &ExampleList) -> Vec<u32> {
+    let images = || order.iter().map(|&index| examples.image(index as usize));
+    let mut counts = vec![0_u32; images().max().map_or(0, |largest| largest + 1)];
+    images().for_each(|image| counts[image] += 1);
+    // Where the next example of an image goes; the places of an image are taken when its first example is met.
+    let mut next: Vec<Option<u32>> = vec![None; counts.len()];
+    let mut num_taken = 0;
+    let mut grouped = vec![0; order.len()];
+    for (&index, image) in order.iter().zip(images()) {
+        let place = next[image].unwrap_or_else(|| {
+            num_taken += counts[image];
+            num_taken - counts[image]
+        });
+        grouped[place as usize] = index;
+        next[image] = Some(place + 1);
     }
-    // An image is removed at its first example, so that its later examples find nothing.
-    let take = |&index: &u32| of_image.remove(&examples[index as usize].image).unwrap_or_default();
-    order.iter().flat_map(take).collect()
+    grouped
 }
 
 /// Number of updates in an epoch. `batch_size` and `gradient_accumulation_steps` must not be 0.
@@ -36,24 +43,30 @@ pub fn num_updates(num_examples: usize, batch_size: usize, gradient_accumulation
     num_examples.div_ceil(batch_size.saturating_mul(gradient_accumulation_steps))
 }
 
-/// Cuts the order of an epoch into updates of at most `gradient_accumulation_steps` micro-batches of at most
-/// `batch_size` examples: only the last micro-batch of the last update may be smaller, and only the last update may
-/// have fewer micro-batches. Neither number may be 0. `updates(..).split_off(k)` is what is left after k updates.
-pub fn updates(order: &[u32], batch_size: usize, gradient_accumulation_steps: usize) -> Vec<Vec<Vec<u32>>> {
-    order
-        .chunks(batch_size.saturating_mul(gradient_accumulation_steps))
-        .map(|update| update.chunks(batch_size).map(<[u32]>::to_vec).collect())
-        .collect()
+/// An update of an epoch, counted from 0: at most `gradient_accumulation_steps` micro-batches of at most `batch_size`
+/// examples. Only the last micro-batch of the last update may be smaller, and only the last update may have fewer
+/// micro-batches. Neither number may be 0.
+pub fn update(order: &[u32], number: usize, batch_size: usize, gradient_accumulation_steps: usize) -> Vec<Vec<u32>> {
+    let size = batch_size.saturating_mul(gradient_accumulation_steps);
+    let bound = |number: usize| number.saturating_mul(size).min(order.len());
+    order[bound(number)..bound(number + 1)].chunks(batch_size).map(<[u32]>::to_vec).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::batch::Example;
 
     /// Three captions for each image.
-    fn examples(count: usize) -> Vec<Example> {
+    fn examples(count: usize) -> ExampleList {
         let example = |index| Example { image: index / 3, tokens: Vec::new(), prompt_length: 0, weight: 1.0 };
         (0..count).map(example).collect()
+    }
+
+    fn updates(order: &[u32], batch_size: usize, steps: usize) -> Vec<Vec<Vec<u32>>> {
+        (0..num_updates(order.len(), batch_size, steps))
+            .map(|number| update(order, number, batch_size, steps))
+            .collect()
     }
 
     fn epoch_order(seed: u64, epoch: u64, num_examples: usize) -> Vec<u32> {
@@ -73,7 +86,7 @@ mod tests {
     fn by_image_the_captions_of_an_image_are_together_and_none_is_lost() {
         let examples = examples(100);
         let order = super::epoch_order(7, 3, &examples, BatchBy::Image);
-        let images: Vec<usize> = order.iter().map(|&index| examples[index as usize].image).collect();
+        let images: Vec<usize> = order.iter().map(|&index| examples.image(index as usize)).collect();
         let mut runs = images.clone();
         runs.dedup();
         assert_eq!(runs.len(), 34, "an image occurs twice");
@@ -82,6 +95,15 @@ mod tests {
         sorted.sort_unstable();
         assert_eq!(sorted, (0..100).collect::<Vec<_>>());
         assert_ne!(order, super::epoch_order(7, 4, &examples, BatchBy::Image));
+        // The images in the order of their first captions, and the captions of each as by pair.
+        let pairs = super::epoch_order(7, 3, &examples, BatchBy::Pair);
+        let mut expected: Vec<u32> = Vec::new();
+        for &first in &pairs {
+            let is_new = !expected.contains(&first);
+            let of_image = pairs.iter().filter(|&&other| other / 3 == first / 3);
+            expected.extend(of_image.copied().filter(|_| is_new));
+        }
+        assert_eq!(order, expected);
     }
 
     #[test]
@@ -106,15 +128,6 @@ mod tests {
                     assert!(batch.len() == batch_size || is_last && (1..batch_size).contains(&batch.len()));
                 }
             }
-        }
-    }
-
-    #[test]
-    fn starting_at_any_update_gives_the_same_rest() {
-        let plan = updates(&epoch_order(5, 2, 103), 4, 3);
-        for start in 0..=plan.len() {
-            let resumed = updates(&epoch_order(5, 2, 103), 4, 3).split_off(start);
-            assert_eq!(resumed, plan[start..]);
         }
     }
 

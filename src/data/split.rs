@@ -19,11 +19,11 @@ pub struct SplitIndices {
 
 impl SplitIndices {
     /// The images of one side.
-    pub fn into_side(self, split: Split) -> Vec<usize> {
+    pub fn side(&self, split: Split) -> &[usize] {
         match split {
-            Split::Train => self.train,
-            Split::Val => self.val,
-            Split::Test => self.test,
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
         }
     }
 }
@@ -42,7 +42,7 @@ pub fn split_images(
     validation_fraction: f64,
     seed: u64,
 ) -> anyhow::Result<SplitIndices> {
-    let of = |split| (0..dataset.images.len()).filter(|&image| dataset.images[image].split == split).collect();
+    let of = |split| (0..dataset.images.len()).filter(|&image| dataset.images.get(image).split() == split).collect();
     let indices = match source {
         SplitSource::File => SplitIndices { train: of(Split::Train), val: of(Split::Val), test: of(Split::Test) },
         SplitSource::Random => {
@@ -81,9 +81,9 @@ fn draw(dataset: &Dataset, fraction: f64, seed: u64) -> anyhow::Result<(Vec<usiz
         let message = format!("expected `data.validation_fraction` above 0 and below 1, found {fraction}");
         return Err(failure(message, "0.1 holds out a tenth of the images"));
     }
-    let name = |&image: &usize| dataset.images[image].filename.as_str();
+    let name = |&image: &usize| dataset.images.get(image).filename();
     let mut images: Vec<usize> =
-        (0..dataset.images.len()).filter(|&image| dataset.images[image].split != Split::Test).collect();
+        (0..dataset.images.len()).filter(|&image| dataset.images.get(image).split() != Split::Test).collect();
     if images.len() < 2 {
         let message = format!(
             "{} has {} images that are not for testing: too few for a random split",
@@ -124,13 +124,13 @@ mod tests {
         Dataset {
             directory: PathBuf::from("data/x"),
             name: "x".into(),
-            images: images.map(record).collect(),
+            images: images.map(record).collect::<Vec<_>>().iter().collect(),
             digest: String::new(),
         }
     }
 
     fn names(dataset: &Dataset, side: &[usize]) -> BTreeSet<String> {
-        side.iter().map(|&image| dataset.images[image].filename.clone()).collect()
+        side.iter().map(|&image| dataset.images.get(image).filename().to_owned()).collect()
     }
 
     #[test]

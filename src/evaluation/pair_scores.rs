@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
 
-use crate::data::batch::{Batch, Example};
+use crate::data::batch::Batch;
+use crate::data::example_list::ExampleList;
 use crate::data::image_source::ImageInput;
 use crate::data::loader::Loader;
 use crate::data::resized_image::{ResizedImage, pixel_values};
@@ -29,7 +30,7 @@ const MAX_COPIED: usize = 1 << 24;
 #[derive(Clone, Debug)]
 pub struct GivenPairs {
     /// Each with the index of its image in `paths`.
-    pub examples: Vec<Example>,
+    pub examples: Arc<ExampleList>,
     pub paths: Vec<PathBuf>,
     pub processor: ImageProcessor,
     /// Fills up batches.
@@ -67,8 +68,7 @@ pub fn score_pairs(
         let scores = scores.into_iter().collect::<candle_core::Result<Vec<_>>>()?.concat();
         let mut rest = scores.into_iter();
         for failure in failures {
-            let Example { tokens, prompt_length, .. } = &pairs.examples[place];
-            let num_targets = tokens.len().saturating_sub(1 + prompt_length);
+            let num_targets = pairs.examples.get(place).num_targets();
             each(place, failure.map_or_else(|| Ok(rest.by_ref().take(num_targets).collect()), Err))?;
             place += 1;
         }
@@ -78,14 +78,14 @@ pub fn score_pairs(
 
 impl GivenPairs {
     fn load(&self, range: Range<usize>, num_parts: usize, device: &Device) -> Result<Loaded> {
-        let wanted = &self.examples[range];
+        let wanted: Vec<_> = range.map(|place| self.examples.get(place)).collect();
         let mut images: HashMap<usize, Result<ResizedImage, String>> = HashMap::new();
         for image in wanted.iter().map(|example| example.image) {
             let load = || ResizedImage::of_path(&self.paths[image], &self.processor);
             images.entry(image).or_insert_with(|| load().map_err(|error| one_line(&error)));
         }
         let failures = wanted.iter().map(|example| images[&example.image].as_ref().err().cloned()).collect();
-        let usable: Vec<&Example> = wanted.iter().filter(|example| images[&example.image].is_ok()).collect();
+        let usable: Vec<_> = wanted.into_iter().filter(|example| images[&example.image].is_ok()).collect();
         let pixels = |indices: &[usize]| {
             let of_image = |image: &usize| images[image].as_ref().ok().map(|image| &image.pixels);
             let rows = indices.iter().map(|image| of_image(image).context("an image of a pair is missing"));

@@ -7,7 +7,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, RunConfig};
-use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use crate::run::setup::Setup;
 use crate::training::collective::{AnotherFailed, Collective};
 use base::digest::{self, Hasher};
@@ -118,9 +118,9 @@ fn common(config: &RunConfig) -> String {
     config::to_toml(&config)
 }
 
-fn digest_of_examples(splits: [&[Example]; 2]) -> String {
+fn digest_of_examples(splits: [&ExampleList; 2]) -> String {
     let mut hasher = Hasher::new();
-    for example in splits.into_iter().flatten() {
+    for example in splits.into_iter().flat_map(ExampleList::iter) {
         hasher.update(bytemuck::cast_slice(&[example.image as u64, example.prompt_length as u64]));
         hasher.update(bytemuck::bytes_of(&example.weight));
         hasher.update(bytemuck::cast_slice(&example.tokens));

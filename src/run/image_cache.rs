@@ -4,7 +4,7 @@
 //! A store's folder is named by everything that its rows depend on beside the image, a row by the image's content.
 //! Another encoder, image processor, precision or picture is another row, so that none is ever out of date.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,6 +30,7 @@ use crate::training::forecast::encode_batch;
 use crate::training::plan::ImagePath;
 use base::error::failure;
 use base::lock::Holder;
+use base::sorted_map::SortedMap;
 use base::terminal::{self, Progress};
 use base::worker_pools::WorkerPools;
 use base::{digest, disk};
@@ -54,7 +55,7 @@ pub fn image_source(
     };
     let wanted = wanted_views(setup);
     let Some(digests) = digests(&files, &wanted, collective, keep_going)? else { return Ok(None) };
-    let keys: HashMap<ImageView, Key> = wanted.iter().map(|view| (*view, key(&files, &digests, view))).collect();
+    let keys: SortedMap<_, _> = wanted.iter().map(|view| (*view, key(&files, &digests, view))).collect();
     let folder = plan.cache_folder().join(folder_name(&description));
     let mut store = in_turns(collective, OPEN, || FeatureStore::open(&folder, &description))?;
     let is_complete = wanted.iter().all(|view| store.contains(&keys[view]));
@@ -76,7 +77,7 @@ pub fn image_source(
     } else {
         terminal::message(&format!("cache       {} has all images", folder.display()));
     }
-    let images = StoredImages { store, keys, content };
+    let images = StoredImages::new(store, &keys, content);
     Ok(Some(ImageSource::stored(Arc::new(images), plan.views())))
 }
 
@@ -182,17 +183,17 @@ fn digests(
     wanted: &[ImageView],
     collective: &dyn Collective,
     keep_going: &mut dyn FnMut() -> bool,
-) -> Result<Option<HashMap<usize, Key>>> {
+) -> Result<Option<SortedMap<usize, Key>>> {
     let mut images: Vec<usize> = wanted.iter().map(|view| view.image).collect();
     images.dedup();
     let share = collective.share();
     let progress = Progress::new("checking images", images.len() as u64, 0);
     let hash = |&image: &usize| -> Result<Key> {
-        let path = &files.paths[image];
+        let path = files.dataset.image_path(image);
         let hasher = digest::hash_file(path).with_context(|| format!("cannot read image {}", path.display()))?;
         Ok(hasher.finish_bytes())
     };
-    let mut digests = HashMap::with_capacity(images.len());
+    let mut digests = SortedMap::with_capacity(images.len());
     for (turn, of_all) in images.chunks(HASHED_AT_ONCE * share.size).enumerate() {
         if collective.any(!keep_going())? {
             return Ok(None);
@@ -202,19 +203,19 @@ fn digests(
         let found = collective.gather(found.as_flattened())?.concat();
         let (found, _) = found.as_chunks::<{ size_of::<Key>() }>();
         ensure!(found.len() == of_all.len(), "digests of other processes are missing");
-        digests.extend(of_all.iter().copied().zip(found.iter().copied()));
+        of_all.iter().zip(found).for_each(|(&image, &digest)| digests.push(image, digest));
         progress.advance(of_all.len() as u64, "");
     }
     Ok(Some(digests))
 }
 
 /// What a row is found by: the digest of the image's file, with what a random view depends on.
-fn key(files: &ImageFiles, digests: &HashMap<usize, Key>, view: &ImageView) -> Key {
+fn key(files: &ImageFiles, digests: &SortedMap<usize, Key>, view: &ImageView) -> Key {
     let digest = digests[&view.image];
     let (1.., Some(augmentation)) = (view.view, &files.augmentation) else { return digest };
     let drawn_by = json!({
         "view": view.view,
-        "name": files.names[view.image],
+        "name": files.dataset.images.get(view.image).filename(),
         "seed": augmentation.seed,
         "min_area": augmentation.min_area,
         "flip": augmentation.flip,
@@ -226,7 +227,7 @@ fn key(files: &ImageFiles, digests: &HashMap<usize, Key>, view: &ImageView) -> K
 }
 
 /// The views whose row is not there; of equal images one.
-fn missing_views(store: &FeatureStore, wanted: &[ImageView], keys: &HashMap<ImageView, Key>) -> Vec<ImageView> {
+fn missing_views(store: &FeatureStore, wanted: &[ImageView], keys: &SortedMap<ImageView, Key>) -> Vec<ImageView> {
     let mut seen = HashSet::new();
     wanted.iter().filter(|view| !store.contains(&keys[view]) && seen.insert(keys[view])).copied().collect()
 }
@@ -267,7 +268,7 @@ fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
 struct CacheFiller<'a> {
     setup: &'a Setup,
     files: Arc<ImageFiles>,
-    keys: &'a HashMap<ImageView, Key>,
+    keys: &'a SortedMap<ImageView, Key>,
     device: &'a Device,
     pools: &'a WorkerPools,
     collective: &'a dyn Collective,
@@ -326,11 +327,12 @@ impl CacheFiller<'_> {
 
     /// The views that one of those who write lacks, each image once.
     fn missing_anywhere(&self, appender: Option<&Appender<'_>>, wanted: &[ImageView]) -> Result<Vec<ImageView>> {
-        let missing: HashSet<ImageView> = match appender {
-            Some(appender) => missing_views(appender.store(), wanted, self.keys).into_iter().collect(),
-            None => HashSet::new(),
+        // In the order of `wanted`.
+        let missing = match appender {
+            Some(appender) => missing_views(appender.store(), wanted, self.keys),
+            None => Vec::new(),
         };
-        let marks: Vec<u8> = wanted.iter().map(|view| u8::from(missing.contains(view))).collect();
+        let marks: Vec<u8> = wanted.iter().map(|view| u8::from(missing.binary_search(view).is_ok())).collect();
         let all = self.collective.gather(&marks)?;
         let is_missing = |place: usize| all.iter().any(|marks| marks.get(place) == Some(&1));
         Ok((0..wanted.len()).filter(|&place| is_missing(place)).map(|place| wanted[place]).collect())
@@ -376,9 +378,9 @@ impl CacheFiller<'_> {
         let each = (values.len() / views.len().max(1)).max(1);
         let mut rows = Vec::new();
         for (view, values) in views.iter().zip(values.chunks_exact(each)) {
-            let path = &self.files.paths[view.image];
+            let path = || self.files.dataset.image_path(view.image);
             let row = feature_bytes(values, number);
-            rows.extend(row.with_context(|| format!("cannot store the features of {}", path.display()))?);
+            rows.extend(row.with_context(|| format!("cannot store the features of {}", path().display()))?);
         }
         Ok(rows)
     }
@@ -432,6 +434,7 @@ mod tests {
     use crate::data::augmentation::Augmentation;
     use crate::model::encoders::vit::VitConfig;
     use base::error::describe;
+    use datasets::prepared::Dataset;
 
     fn vit() -> VitConfig {
         let config = json!({ "image_size": 32, "patch_size": 16, "hidden_size": 8, "num_hidden_layers": 2,
@@ -489,14 +492,13 @@ mod tests {
     #[test]
     fn a_view_is_found_by_all_that_it_is_drawn_by() {
         let files = |seed, min_area, flip, name: &str| ImageFiles {
-            paths: Vec::new(),
-            names: vec![name.to_owned()],
-            digests: HashMap::new(),
+            dataset: Arc::new(Dataset::of_names(Path::new(""), [name])),
+            digests: SortedMap::default(),
             processor: ImageProcessor::plain(32),
             augmentation: Some(Augmentation { min_area, flip, seed }),
         };
         let found = |files: &ImageFiles, digest: u8, view: u32| {
-            key(files, &HashMap::from([(0, [digest; 32])]), &ImageView { image: 0, view })
+            key(files, &SortedMap::from_iter([(0, [digest; 32])]), &ImageView { image: 0, view })
         };
         let plain = files(0, 0.5, false, "a");
         let keys = [

@@ -268,17 +268,16 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
             "a WordPiece is not trained here: put tokenizer.json or vocab.txt there, or train a \"byte_level_bpe\"",
         ));
     }
-    let captions: Vec<Cow<'_, str>> = split
+    let captions = split
         .train
         .iter()
-        .map(|&image| &dataset.images[image])
-        .flat_map(|record| record.captions.iter().enumerate().map(move |caption| (record, caption)))
+        .map(|&image| dataset.images.get(image))
+        .flat_map(|record| record.captions().enumerate().map(move |caption| (record, caption)))
         .map(|(record, (place, caption))| match prompt_of(record, place, config.data.prompt.as_deref()) {
             Some(prompt) => Cow::Owned(format!("{prompt} {caption}")),
-            None => Cow::Borrowed(caption.as_str()),
-        })
-        .collect();
-    CaptionTokenizer::train(captions.iter().map(AsRef::as_ref), &config.tokenizer)
+            None => Cow::Borrowed(caption),
+        });
+    CaptionTokenizer::train(captions, &config.tokenizer)
 }
 
 /// A folder gives the config, and the image processing where it describes one.

@@ -12,7 +12,7 @@ use candle_core::Device;
 
 use crate::config::RunConfig;
 use crate::data::augmentation::Augmentation;
-use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use crate::data::examples::{Framing, make_examples};
 use crate::data::image_source::{ImageFiles, ImageSource};
 use crate::data::prompts::Prompts;
@@ -41,7 +41,7 @@ use records::caption_fit::CaptionFit;
 /// A run that is ready to begin or to be resumed.
 pub struct Setup {
     pub dataset: Arc<Dataset>,
-    pub split: SplitIndices,
+    pub split: Arc<SplitIndices>,
     pub tokenizer: CaptionTokenizer,
     /// How pixels become the encoder's input.
     pub processor: ImageProcessor,
@@ -49,9 +49,9 @@ pub struct Setup {
     pub optimizer: Optimizer,
     pub state: TrainState,
     /// Training pairs.
-    pub train: Vec<Example>,
+    pub train: ExampleList,
     /// Validation pairs.
-    pub val: Vec<Example>,
+    pub val: ExampleList,
     /// What captions of images begin with that are validated on or captioned at the end.
     pub prompts: Prompts,
     pub meteor: Arc<Meteor>,
@@ -163,18 +163,18 @@ impl Setup {
             val_references: split
                 .val
                 .iter()
-                .map(|&image| &dataset.images[image].captions)
+                .map(|&image| dataset.images.get(image).captions().collect::<Vec<_>>())
                 .collect::<HashSet<_>>()
                 .len(),
             extra_images: extra_images(&config, &split).len(),
             captions: CaptionFit::new(&train.lengths, &val.lengths, max_seq_len, most_positions),
         };
-        let captioned = split.val.iter().copied().chain(final_images(&config, &split)).collect::<Vec<_>>();
+        let captioned = [split.val.as_slice(), final_images(&config, &split)].concat();
         let prompts = Prompts::of_dataset(&dataset, &captioned, prompt, &tokenizer, shape.decoder.num_positions())?;
         let plan = RunPlan::new(config, shape, &parameters, counts, rayon::current_num_threads(), num_processes)?;
         Ok(Self {
             dataset: Arc::new(dataset),
-            split,
+            split: Arc::new(split),
             tokenizer,
             processor,
             parameters,
@@ -235,11 +235,11 @@ impl Setup {
             flip: augmentation.flip,
             seed: config.seed,
         });
-        Arc::new(ImageFiles::of_dataset(&self.dataset, self.processor.clone(), augmentation))
+        Arc::new(ImageFiles::of_dataset(Arc::clone(&self.dataset), self.processor.clone(), augmentation))
     }
 
     /// Images that are captioned at the end; empty when none are.
-    pub fn caption_images(&self) -> Vec<usize> {
+    pub fn caption_images(&self) -> &[usize] {
         final_images(&self.plan.config, &self.split)
     }
 
@@ -263,7 +263,7 @@ impl Setup {
             images: val.clone(),
             samples: self.samples(),
             prompts: self.prompts.clone(),
-            references: val.iter().map(|&image| self.dataset.images[image].captions.clone()).collect(),
+            references: val.iter().map(|&image| self.dataset.images.get(image).owned_captions()).collect(),
             tokenizer: self.tokenizer.clone(),
             meteor: Arc::clone(&self.meteor),
         })
@@ -271,7 +271,7 @@ impl Setup {
 
     /// All images that are validated on or captioned at the end.
     pub fn evaluation_images(&self) -> Vec<usize> {
-        self.split.val.iter().copied().chain(self.caption_images()).collect()
+        [self.split.val.as_slice(), self.caption_images()].concat()
     }
 }
 
@@ -282,20 +282,20 @@ fn open_data(config: &RunConfig) -> Result<(Dataset, SplitIndices)> {
     Ok((dataset, split))
 }
 
-fn split_of(split: &SplitIndices, name: &str) -> Vec<usize> {
-    Split::parse(name).map_or_else(Vec::new, |side| split.clone().into_side(side))
+fn split_of<'a>(split: &'a SplitIndices, name: &str) -> &'a [usize] {
+    Split::parse(name).map_or(&[], |side| split.side(side))
 }
 
 /// Images that are captioned at the end.
-fn final_images(config: &RunConfig, split: &SplitIndices) -> Vec<usize> {
-    config.evaluation.caption_split.as_deref().map_or_else(Vec::new, |name| split_of(split, name))
+fn final_images<'a>(config: &RunConfig, split: &'a SplitIndices) -> &'a [usize] {
+    config.evaluation.caption_split.as_deref().map_or(&[], |name| split_of(split, name))
 }
 
 /// Images that are captioned at the end and that neither training nor validation has in this view.
-fn extra_images(config: &RunConfig, split: &SplitIndices) -> Vec<usize> {
+fn extra_images<'a>(config: &RunConfig, split: &'a SplitIndices) -> &'a [usize] {
     match config.evaluation.caption_split.as_deref().and_then(Split::parse) {
-        Some(Split::Test) => split.test.clone(),
-        Some(Split::Train) if config.data.augmentation.is_some() => split.train.clone(),
-        _ => Vec::new(),
+        Some(Split::Test) => &split.test,
+        Some(Split::Train) if config.data.augmentation.is_some() => &split.train,
+        _ => &[],
     }
 }

@@ -87,18 +87,18 @@ pub fn evaluate(request: &Request<'_>, mut keep_going: impl FnMut() -> bool) -> 
     }
     let without_end = written.iter().filter(|caption| !caption.decoded.has_end()).count();
     let captions: Vec<String> = written.into_iter().map(|caption| caption.text).collect();
-    let references: Vec<Vec<String>> = images.iter().map(|&image| dataset.images[image].captions.clone()).collect();
+    let references: Vec<Vec<String>> = images.iter().map(|&image| dataset.images.get(image).owned_captions()).collect();
     let word_for_word = match_captions(&captions, &references, options.seed);
     let paired = captions.iter().cloned().zip(references);
     let paired: Vec<Captions> = paired.map(|(candidate, references)| Captions { candidate, references }).collect();
     let mut report = score(&paired, options);
     report.statistics.without_end = Some(without_end as f64 / images.len().max(1) as f64);
-    let records = images.iter().map(|&image| &dataset.images[image]).zip(&captions);
+    let records = images.iter().map(|&image| dataset.images.get(image)).zip(&captions);
     let predictions: Vec<Value> =
-        records.clone().map(|(image, caption)| json!({ "image_id": image.image_id, "caption": caption })).collect();
+        records.clone().map(|(image, caption)| json!({ "image_id": image.id(), "caption": caption })).collect();
     let predictions = to_text(&predictions)?;
     Ok(Some(SplitEvaluation {
-        shown: records.take(SHOWN).map(|(image, caption)| format!("{:<11} {caption}", image.filename)).collect(),
+        shown: records.take(SHOWN).map(|(image, caption)| format!("{:<11} {caption}", image.filename())).collect(),
         scores: SplitScores {
             format_version: FORMAT_VERSION,
             split: (*split).to_owned(),

@@ -110,8 +110,8 @@ pub(super) const PARTS: [PartKind; 4] = [
 /// # Errors
 /// No caption with text in it; a vocabulary too small for bytes and special tokens; a special token whose text
 /// the vocabulary also makes from captions.
-pub(super) fn train<'a>(
-    captions: impl Iterator<Item = &'a str> + Send,
+pub(super) fn train<T: AsRef<str> + Send>(
+    captions: impl Iterator<Item = T> + Send,
     config: &TokenizerConfig,
 ) -> anyhow::Result<Tokenizer> {
     let specials = special_tokens(config);
@@ -138,7 +138,7 @@ pub(super) fn train<'a>(
     );
     let any_text = AtomicBool::new(false);
     let seen = captions.inspect(|caption| {
-        if !caption.trim().is_empty() {
+        if !caption.as_ref().trim().is_empty() {
             any_text.store(true, Ordering::Relaxed);
         }
     });

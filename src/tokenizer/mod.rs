@@ -44,7 +44,10 @@ impl CaptionTokenizer {
     /// # Errors
     /// No caption with text in it; a vocabulary too small for bytes and special tokens; a special token whose text
     /// the vocabulary also makes from captions.
-    pub fn train<'a>(captions: impl Iterator<Item = &'a str> + Send, config: &TokenizerConfig) -> anyhow::Result<Self> {
+    pub fn train<T: AsRef<str> + Send>(
+        captions: impl Iterator<Item = T> + Send,
+        config: &TokenizerConfig,
+    ) -> anyhow::Result<Self> {
         Self::checked(Raw { inner: byte_level_bpe::train(captions, config)?, kind: &byte_level_bpe::KIND }, config)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::config::EncoderTraining;
-use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use crate::data::sampler;
 use crate::model::captioner::CaptionerShape;
 use crate::training::plan::{ImagePath, RunPlan};
@@ -205,14 +205,14 @@ fn encoder_values(plan: &RunPlan, batch: usize) -> usize {
 }
 
 /// The largest sizes of the batches of the first epoch.
-pub fn largest_batch(plan: &RunPlan, examples: &[Example]) -> BatchSizes {
+pub fn largest_batch(plan: &RunPlan, examples: &ExampleList) -> BatchSizes {
     let order = sampler::epoch_order(plan.config.seed, 1, examples, plan.batch_by);
     let sizes_of = |batch: &[u32]| {
-        let examples = batch.iter().map(|&index| &examples[index as usize]);
-        let lengths = examples.clone().map(|example| example.tokens.len() - 1);
+        let lengths = batch.iter().map(|&index| examples.num_tokens(index as usize) - 1);
+        let images = batch.iter().map(|&index| examples.image(index as usize));
         BatchSizes {
             examples: batch.len(),
-            images: examples.map(|example| example.image).collect::<HashSet<_>>().len(),
+            images: images.collect::<HashSet<_>>().len(),
             length: lengths.clone().max().unwrap_or(0),
             positions: lengths.sum(),
         }

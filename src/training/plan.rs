@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::config::{BatchBy, Precision, Reduction, RunConfig};
 use crate::data::image_source::Views;
+use crate::data::pieces::Share;
 use crate::data::sampler;
 use crate::evaluation::captioning::CaptioningSettings;
 use crate::model::captioner::CaptionerShape;
@@ -142,6 +143,32 @@ impl RunPlan {
             updates_per_epoch,
             total_updates,
         })
+    }
+
+    /// The plan of the same run, begun by this many processes on machines like this one; `parts` is `training.parts` of
+    /// the config, which may leave them to the plan.
+    ///
+    /// # Errors
+    /// Processes that cannot share the parts.
+    pub fn begun_by(&self, num_processes: usize, parts: Option<usize>, parameters: &Parameters) -> Result<Self> {
+        let mut config = self.config.clone();
+        config.training.parts = parts;
+        let num_threads = rayon::current_num_threads();
+        Self::new(config, self.shape.clone(), parameters, self.counts, num_threads, num_processes)
+    }
+
+    /// Bytes that a process sends in an update, and receives: its part of the sum of the gradients, and then of the sums
+    /// of the others' parts.
+    pub fn bytes_sent(&self) -> usize {
+        2 * (self.num_processes - 1) * size_of::<f32>() * self.num_trainable_parameters / self.num_processes
+    }
+
+    /// The fewest and the most pairs of a batch that a process computes.
+    fn pairs_of_each(&self) -> (usize, usize) {
+        let bound = |part: usize| part * self.config.training.batch_size / self.num_parts;
+        let shares = (0..self.num_processes).map(|rank| Share { rank, size: self.num_processes }.parts(self.num_parts));
+        let pairs = shares.map(|parts| bound(parts.end) - bound(parts.start));
+        (pairs.clone().min().unwrap_or(0), pairs.max().unwrap_or(0))
     }
 
     /// Which views training looks at.

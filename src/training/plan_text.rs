@@ -164,4 +164,23 @@ impl RunPlan {
         }
         lines.join("\n")
     }
+
+    /// What each of the processes of the plan would compute and send, as lines to print.
+    pub fn share_of_each(&self) -> String {
+        let (fewest, most) = self.pairs_of_each();
+        let pairs = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
+        format!(
+            "processes   {count} on machines like this one: each computes {pairs} of the {} pairs of a batch, {} of its {} \
+             parts, in {} threads;\n            \
+             in an update each sends {:.3} GB, to add up {:.3} GB of gradients: `mpirun -n {count} caption-train plan` \
+             measures the time",
+            self.config.training.batch_size,
+            self.num_parts.div_ceil(self.num_processes),
+            self.num_parts,
+            self.num_pools * self.threads_each,
+            self.bytes_sent() as f64 / base::GIGABYTE,
+            (size_of::<f32>() * self.num_trainable_parameters) as f64 / base::GIGABYTE,
+            count = self.num_processes,
+        )
+    }
 }

@@ -43,19 +43,20 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     let plan = trainer.plan.clone();
     let training = &plan.config.training;
     let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, plan.batch_by);
-    let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
-    let encoding = encoding_seconds(&trainer, files, &updates)?;
+    let (size, steps) = (training.batch_size, training.gradient_accumulation_steps);
+    let num_updates = sampler::num_updates(order.len(), size, steps);
+    let encoding = encoding_seconds(&trainer, files, &order)?;
     let loss = loss::of(training);
     let collective = Rc::clone(&trainer.collective);
     let settings = plan.step_settings(&*loss, &*collective);
     let mut seconds: Vec<f64> = Vec::new();
     let began = Instant::now();
-    for (number, update) in updates.iter().cycle().enumerate() {
+    for (number, of_epoch) in (0..num_updates).cycle().enumerate() {
         // Several processes stop together.
         if collective.any(number >= MIN_TRIALS && began.elapsed().as_secs_f64() > TRIAL_SECONDS)? {
             break;
         }
-        let (pieces, loading) = load_trial(&trainer, files, update)?;
+        let (pieces, loading) = load_trial(&trainer, files, &sampler::update(&order, of_epoch, size, steps))?;
         let started = Instant::now();
         let step = number as u64;
         let Trainer { parameters, optimizer, pools, .. } = &mut trainer;
@@ -125,13 +126,13 @@ fn load_trial(trainer: &Trainer, files: &ImageSource, update: &[Vec<u32>]) -> an
 }
 
 /// Seconds to read and encode all images once, from a few of them.
-fn encoding_seconds(trainer: &Trainer, files: &ImageSource, updates: &[Vec<Vec<u32>>]) -> anyhow::Result<f64> {
+fn encoding_seconds(trainer: &Trainer, files: &ImageSource, order: &[u32]) -> anyhow::Result<f64> {
     let plan = &trainer.plan;
     if plan.image_path != ImagePath::EncodedOnce {
         return Ok(0.0);
     }
-    let indices = updates.iter().flatten().flatten().take(TRIAL_IMAGES);
-    let images: Vec<usize> = indices.map(|&index| trainer.data.train[index as usize].image).collect();
+    let indices = order.iter().take(TRIAL_IMAGES);
+    let images: Vec<usize> = indices.map(|&index| trainer.data.train.image(index as usize)).collect();
     let model = Captioner::build(&plan.shape, &trainer.parameters.detached().in_precision(plan.precision()))?;
     let (mut best, members) = (f64::INFINITY, trainer.pools.size());
     for _ in 0..2 {

@@ -8,7 +8,8 @@ use anyhow::ensure;
 use candle_core::Device;
 
 use crate::config::SaveInterval;
-use crate::data::batch::{Batch, Example};
+use crate::data::batch::Batch;
+use crate::data::example_list::ExampleList;
 use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::data::pieces::{self, Cut, Piece};
@@ -57,9 +58,9 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct TrainingData {
     /// Pairs to learn from.
-    pub train: Arc<Vec<Example>>,
+    pub train: Arc<ExampleList>,
     /// Pairs to validate on.
-    pub val: Arc<Vec<Example>>,
+    pub val: Arc<ExampleList>,
     /// Their images.
     pub source: ImageSource,
     /// Fills up batches.
@@ -218,15 +219,14 @@ impl Trainer {
         let done = usize::try_from(self.state.updates_in_epoch).unwrap_or(usize::MAX);
         let num_parts = self.plan.num_parts;
         let share = self.collective.share().parts(num_parts);
-        let jobs: Vec<Vec<Cut>> = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps)
-            .into_iter()
-            .skip(done)
-            .map(|update| pieces::cut(&update, num_parts, share.clone()))
-            .collect();
+        let (size, steps) = (training.batch_size, training.gradient_accumulation_steps);
+        let jobs: Vec<usize> = (done..sampler::num_updates(order.len(), size, steps)).collect();
         let (data, device) = (self.data.clone(), self.device.clone());
         let purpose = Purpose::Training { epoch };
-        let load =
-            move |cuts: Vec<Cut>| data.pieces(&cuts, &device, |images| data.source.load(images, purpose, &device));
+        let load = move |number: usize| {
+            let cuts = pieces::cut(&sampler::update(&order, number, size, steps), num_parts, share.clone());
+            data.pieces(&cuts, &device, |images| data.source.load(images, purpose, &device))
+        };
         let workers = self.plan.num_workers;
         Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load))
     }
@@ -339,7 +339,7 @@ impl Trainer {
         outputs.observe(&Event::ValidationStarted { num_batches: num_batches as u64 })?;
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.plan.parts_of_evaluation());
         let load = move |range: std::ops::Range<usize>| {
-            let examples: Vec<&Example> = data.val[range].iter().collect();
+            let examples: Vec<_> = range.map(|number| data.val.get(number)).collect();
             if examples.is_empty() {
                 return Ok(Vec::new());
             }

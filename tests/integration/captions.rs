@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 
 use datasets::output::Preparation;
-use datasets::prepared::{Dataset, Split};
+use datasets::prepared::{Dataset, Image, Split};
 use serde_json::{Value, json};
 
 use crate::support::{binary, shapes_folder, stderr};
@@ -46,8 +46,8 @@ pub(crate) fn prepared(source: &Path, extra: &[&str]) -> ([usize; 3], Vec<Vec<St
     assert!(output.status.success(), "{}", stderr(&output));
     let dataset = Dataset::open(&folder.path().join("out")).unwrap();
     let report = serde_json::from_slice(&fs::read(folder.path().join("out/preparation.json")).unwrap()).unwrap();
-    let count = |split| dataset.images.iter().filter(|image| image.split == split).count();
-    let captions = dataset.images.iter().map(|image| image.captions.clone()).collect();
+    let count = |split| dataset.images.iter().filter(|image| image.split() == split).count();
+    let captions = dataset.images.iter().map(Image::owned_captions).collect();
     (Split::ALL.map(count), captions, stderr(&output), report)
 }
 
@@ -294,7 +294,7 @@ fn ids_of_every_kind_tie_captions_to_images_and_come_back_from_the_data_set() {
             .unwrap()
             .images
             .iter()
-            .map(|image| image.image_id.to_string())
+            .map(|image| image.id().to_string())
             .collect();
         assert_eq!(read.len(), 2);
         // Captions as `evaluate` writes them: of the ids that the data set has.

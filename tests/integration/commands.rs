@@ -137,6 +137,34 @@ fn plan_prints_the_resolved_config_and_a_forecast_and_writes_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn plan_says_what_each_of_several_processes_would_compute_and_send() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("run.toml");
+    std::fs::write(&config, small_config(folder.path())).unwrap();
+    let plan = |count: &str| {
+        let output = binary().args(["plan", "--processes", count, "--config"]).arg(&config).output().unwrap();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output)
+    };
+    for (count, pairs, share) in [("2", "16 of the 32 pairs", 1.0), ("4", "8 of the 32 pairs", 1.5)] {
+        let (text, output) = plan(count);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let expected = format!("processes   {count} on machines like this one: each computes {pairs} of a batch");
+        assert!(
+            text.contains(&expected) && text.contains(&format!("`mpirun -n {count} caption-train plan`")),
+            "{text}"
+        );
+        let number = |before: &str| -> f64 {
+            text.split(before).nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
+        };
+        let (sent, gradients) = (number("each sends "), number("to add up "));
+        assert!(gradients > 0.0 && (sent - share * gradients).abs() < 0.001, "{text}");
+    }
+    let (_, output) = plan("3");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("needs 1, 2, 4, 8, ... processes, found 3"), "{}", stderr(&output));
+}
+
 /// Trains with a config that is wrong; gives exit code and message, and checks that nothing was left behind.
 fn refused(change: impl Fn(String) -> String) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();

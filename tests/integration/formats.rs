@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::digest::sha256;
 use datasets::output::Preparation;
-use datasets::prepared::{Dataset, Split};
+use datasets::prepared::{Dataset, Image, Split};
 use test_server::Request;
 
 use crate::support::{binary, files_below, model_fixture, shapes_folder, stderr};
@@ -69,7 +69,8 @@ pub(crate) fn prepared(source: &Path, extra: &[&str]) -> (String, Images, Prepar
         assert!(dataset.image_path(image).is_file());
     }
     assert!(output.join("samples.jpg").is_file());
-    let images = dataset.images.into_iter().map(|image| (image.filename, (image.split, image.captions))).collect();
+    let of_image = |image: Image<'_>| (image.filename().to_owned(), (image.split(), image.owned_captions()));
+    let images = dataset.images.iter().map(of_image).collect();
     (report.format.clone(), images, report)
 }
 
@@ -359,7 +360,7 @@ fn look_alike() -> [(&'static str, Vec<u8>); 2] {
     for (number, image) in dataset.images.iter().take(50).enumerate() {
         let name = format!("{}.jpg", 1_000_092_795 + number);
         members.push((format!("flickr30k-images/{name}"), fs::read(dataset.image_path(number)).unwrap()));
-        let mut captions = image.captions.clone();
+        let mut captions = image.owned_captions();
         captions.push("Two, \"of\" them.".to_owned());
         let list = serde_json::to_string(&captions).unwrap().replace('"', "\"\"");
         let split = match number {

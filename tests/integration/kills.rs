@@ -40,10 +40,10 @@ fn make_source(folder: &Path) -> PathBuf {
     // A validation long enough to be hit.
     for (index, image) in dataset.images.iter().take(240).enumerate() {
         let list = usize::from(index >= 140);
-        let name = image.filename.replace('/', "_");
+        let name = image.filename().replace('/', "_");
         images.start_file(format!("Flicker8k_Dataset/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
         images.write_all(&fs::read(dataset.image_path(index)).unwrap()).unwrap();
-        for (number, caption) in image.captions.iter().enumerate() {
+        for (number, caption) in image.captions().enumerate() {
             captions.push_str(&format!("{name}#{number}\t{caption}\n"));
         }
         lists[list].push_str(&format!("{name}\n"));

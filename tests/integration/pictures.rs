@@ -41,7 +41,7 @@ fn prepared(source: &Path, extra: &[&str]) -> (Vec<String>, Preparation, tempfil
     for image in 0..dataset.images.len() {
         inspect(&dataset.image_path(image)).unwrap();
     }
-    let mut names: Vec<String> = dataset.images.into_iter().map(|image| image.filename).collect();
+    let mut names: Vec<String> = dataset.images.iter().map(|image| image.filename().to_owned()).collect();
     names.sort();
     (names, report, folder)
 }

@@ -47,7 +47,7 @@ fn failed(output: &Output) -> String {
 
 fn captions(output: &Path) -> Vec<(String, String)> {
     let images = Dataset::open(output).unwrap().images;
-    images.into_iter().map(|image| (image.filename, image.captions.join("|"))).collect()
+    images.iter().map(|image| (image.filename().to_owned(), image.owned_captions().join("|"))).collect()
 }
 
 fn set_time(path: &Path, time: SystemTime) {

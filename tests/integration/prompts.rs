@@ -331,7 +331,7 @@ fn prompts_of_captions_and_of_the_run_become_prompts_of_examples() {
     let plain = set_up(&config_of(folder.path(), "")).unwrap();
     let tokenizer = &plain.tokenizer;
     let encode = |text: &str| tokenizer.encode(text).unwrap();
-    let (first, second) = (&plain.train[0], &plain.train[1]);
+    let (first, second) = (plain.train.get(0), plain.train.get(1));
     assert_eq!(plain.train.len(), 2, "a caption of weight 0 is not trained on");
     assert_eq!((first.prompt_length, first.weight), (0, 1.0));
     assert_eq!(first.tokens, [vec![1], encode("a red circle"), vec![2]].concat());
@@ -340,14 +340,18 @@ fn prompts_of_captions_and_of_the_run_become_prompts_of_examples() {
     // What follows a prompt begins with a space, as within a text.
     assert_eq!(second.tokens, [vec![1], prompt.clone(), encode(" a red circle"), vec![2]].concat());
     assert_eq!(second.tokens[1..second.tokens.len() - 1], encode("a photo of a red circle"));
-    assert_eq!((plain.val[0].weight, plain.val[0].prompt_length), (1.0, prompt.len()), "a validation weighs nothing");
+    assert_eq!(
+        (plain.val.get(0).weight, plain.val.get(0).prompt_length),
+        (1.0, prompt.len()),
+        "a validation weighs nothing"
+    );
     assert_eq!(plain.prompts.of_image(3).tokens, prompt);
     assert!(plain.plan.describe().contains("1 more training captions have weight 0"), "{}", plain.plan.describe());
     let with = set_up(&config_of(folder.path(), "prompt = \"a picture of\"")).unwrap();
     let of_run = with.tokenizer.encode("a picture of").unwrap();
-    assert_eq!(with.train[0].prompt_length, of_run.len());
-    assert_eq!(with.train[0].tokens[1..=of_run.len()], of_run);
-    assert_eq!(with.train[1].prompt_length, with.tokenizer.encode("a photo of").unwrap().len());
+    assert_eq!(with.train.get(0).prompt_length, of_run.len());
+    assert_eq!(with.train.get(0).tokens[1..=of_run.len()], of_run);
+    assert_eq!(with.train.get(1).prompt_length, with.tokenizer.encode("a photo of").unwrap().len());
     assert_eq!(with.prompts.of_image(3).text, "a photo of");
     assert!(with.plan.describe().contains("prompt      \"a picture of\""), "{}", with.plan.describe());
 }

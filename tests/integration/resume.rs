@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use caption_train::config::BatchBy;
 use caption_train::data::batch::Example;
+use caption_train::data::example_list::ExampleList;
 use caption_train::run::checkpoint::reader::{read_checkpoint, read_metadata};
 
 use crate::support::{
@@ -277,11 +278,11 @@ fn an_unreadable_picture_costs_no_update() {
     // The picture of the first epoch's last pair, so that some updates come before it.
     let dataset = datasets::prepared::Dataset::open(&data).unwrap();
     let train_images: Vec<usize> = (0..dataset.images.len())
-        .filter(|&image| dataset.images[image].split == datasets::prepared::Split::Train)
+        .filter(|&image| dataset.images.get(image).split() == datasets::prepared::Split::Train)
         .collect();
     let image_of = |pair: u32| train_images[pair as usize / 4];
     let example = |pair: usize| Example { image: pair / 4, tokens: Vec::new(), prompt_length: 0, weight: 1.0 };
-    let examples: Vec<Example> = (0..240).map(example).collect();
+    let examples: ExampleList = (0..240).map(example).collect();
     let order = caption_train::data::sampler::epoch_order(0, 1, &examples, BatchBy::Pair);
     let late = order
         .iter()

@@ -14,17 +14,16 @@ pub const MAX_DESCRIPTION_BYTES: u64 = 16 << 20;
 pub const MAX_TABLE_BYTES: u64 = 64 << 20;
 /// For a file of captions or of a run's records. All captions of COCO have 150 MB with their annotations.
 pub const MAX_CAPTIONS_BYTES: u64 = 1 << 30;
+/// For `dataset.json` of a prepared data set, which is read image by image. Twelve million captions have 3 to 4 GB.
+pub const MAX_DATASET_BYTES: u64 = 16 << 30;
 
 /// The content of a regular file of at most `max` bytes.
 ///
 /// # Errors
 /// Anything else than a regular file, or a larger one.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    let file = open(path)?;
+    let file = open_at_most(path, max)?;
     let bytes = file.metadata()?.len();
-    if bytes > max {
-        return Err(too_large(bytes, max));
-    }
     let mut content = Vec::new();
     // The file may grow meanwhile.
     content.try_reserve_exact(usize::try_from(bytes).unwrap_or(usize::MAX))?;
@@ -47,6 +46,16 @@ pub fn read_start(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     open(path)?.take(max).read_to_end(&mut start)?;
     Ok(start)
+}
+
+/// Opens a regular file of at most `max` bytes for reading.
+///
+/// # Errors
+/// As [`read`].
+pub fn open_at_most(path: &Path, max: u64) -> io::Result<File> {
+    let file = open(path)?;
+    let bytes = file.metadata()?.len();
+    if bytes > max { Err(too_large(bytes, max)) } else { Ok(file) }
 }
 
 /// Opens a regular file of any size for reading, without blocking; an error for anything else.

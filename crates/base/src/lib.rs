@@ -18,6 +18,7 @@ pub mod digest;
 pub mod disk;
 pub mod error;
 pub mod home;
+pub mod lists;
 #[expect(clippy::disallowed_methods, reason = "opens without truncating")]
 pub mod lock;
 #[expect(clippy::disallowed_methods, reason = "reads what the system says of itself")]
@@ -28,6 +29,7 @@ pub mod protobuf;
 pub mod quoting;
 pub mod random;
 pub mod simd;
+pub mod sorted_map;
 pub mod stop;
 #[expect(clippy::disallowed_methods, reason = "reads what the system says of itself")]
 pub mod system_usage;

@@ -1,6 +1,7 @@
 //! `dataset.json` of a prepared data set, in Karpathy's schema: how it is written and read, and what split files of
 //! that schema say. (What others distribute in it varies, and is read by `annotations::formats::karpathy`.)
 
+use std::borrow::Cow;
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -8,28 +9,25 @@ use serde::{Deserialize, Serialize};
 use crate::caption_extras::{CaptionExtras, Weight};
 use crate::image_id::ImageId;
 
-/// The file as it is read; other keys are ignored, so that they take no memory.
+/// An image as it is read; other keys are ignored, so that they take no memory.
 #[derive(Deserialize)]
-pub(crate) struct DatasetFile {
-    #[serde(default)]
-    pub(crate) dataset: String,
-    pub(crate) images: Vec<ImageEntry>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct ImageEntry {
-    pub(crate) filename: String,
-    pub(crate) split: String,
+pub(crate) struct ImageEntry<'a> {
+    #[serde(borrow)]
+    pub(crate) filename: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) split: Cow<'a, str>,
     #[serde(default)]
     pub(crate) imgid: Option<ImageId>,
     #[serde(default)]
     pub(crate) cocoid: Option<ImageId>,
-    pub(crate) sentences: Vec<SentenceEntry>,
+    #[serde(borrow)]
+    pub(crate) sentences: Vec<SentenceEntry<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct SentenceEntry {
-    pub(crate) raw: String,
+pub(crate) struct SentenceEntry<'a> {
+    #[serde(borrow)]
+    pub(crate) raw: Cow<'a, str>,
     #[serde(default)]
     pub(crate) prompt: Option<String>,
     #[serde(default)]

@@ -1,18 +1,21 @@
 //! From the files that you have (annotations of many formats, folders, archives) to a prepared data set: `images/` and
 //! `dataset.json`.
 //!
-//! Imports go down: `image_id`, `name_forms`, `caption_extras` < `dataset_file` < `prepared` < `source` < `annotations` < `output` <
-//! `shapes` < `prepare`. Every `mod.rs` with files below it says their order.
+//! Imports go down: `image_id`, `name_forms`, `caption_extras`, `split` < `dataset_file` < `dataset_reader`, `images` <
+//! `prepared` < `source` < `annotations` < `output` < `shapes` < `prepare`. Every `mod.rs` with files below it says their order.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
 pub mod annotations;
 pub mod caption_extras;
 mod dataset_file;
+mod dataset_reader;
 pub mod image_id;
+pub mod images;
 mod name_forms;
 pub mod output;
 pub mod prepare;
 pub mod prepared;
 pub mod shapes;
 pub mod source;
+mod split;

@@ -2,19 +2,21 @@
 //!
 //! What is read is checked whole at the start, so that a run does not stop at image 20,000. Pixels are not read here.
 
-use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 
 use crate::caption_extras::{CaptionExtras, Weight, unless_usual};
-use crate::dataset_file::{DatasetFile, ImageEntry, SentenceEntry};
+use crate::dataset_file::{ImageEntry, SentenceEntry};
+use crate::dataset_reader::{self, FileFacts};
 use crate::image_id::ImageId;
-use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
+pub use crate::images::{Image, ImageRecord, Images};
+pub use crate::split::Split;
+use base::bounded_file::{self, MAX_DATASET_BYTES};
 use base::error::{WithHint as _, failure};
-use base::{digest, terminal};
+use base::terminal;
 
 /// The folder of the images inside a prepared data set.
 pub const IMAGE_FOLDER: &str = "images";
@@ -33,71 +35,15 @@ pub const SAMPLES_FILE: &str = "samples.jpg";
 /// Longest caption in characters: more than any description of a picture, and what a tokenizer still
 /// takes in a moment.
 pub(crate) const MAX_CAPTION_CHARS: usize = 10_000;
-
-/// What an image is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// Training. Karpathy's `restval` is training data too.
-    #[serde(alias = "restval")]
-    Train,
-    Val,
-    Test,
-}
-
-impl Split {
-    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
-
-    /// The split that a file calls `name`; `restval` is [`Split::Train`].
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "train" | "restval" => Some(Self::Train),
-            "val" => Some(Self::Val),
-            "test" => Some(Self::Test),
-            _ => None,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Val => "val",
-            Self::Test => "test",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageRecord {
-    pub filename: String,
-    pub split: Split,
-    /// Captions, trimmed; at least one, none empty.
-    pub captions: Vec<String>,
-    /// What each caption has beside its text; none where no caption of the image has anything.
-    pub extras: Vec<CaptionExtras>,
-    /// `cocoid`, what the annotations called the image; else `imgid`; the position in the file where it has neither.
-    /// Where two images would have the same, their file names.
-    pub image_id: ImageId,
-}
-
-impl ImageRecord {
-    /// The prompt of its own that the caption with this number has.
-    pub fn prompt(&self, caption: usize) -> Option<&str> {
-        self.extras.get(caption)?.prompt.as_deref()
-    }
-
-    /// The weight of the caption with this number.
-    pub fn weight(&self, caption: usize) -> Weight {
-        self.extras.get(caption).map_or_else(Weight::default, |extras| extras.weight)
-    }
-}
+/// Longest file name in bytes, folders in `images/` included: no system opens a longer path.
+const MAX_NAME_BYTES: usize = 1 << 15;
 
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub directory: PathBuf,
     /// The name in the file; that of the folder where it has none.
     pub name: String,
-    pub images: Vec<ImageRecord>,
+    pub images: Images,
     /// SHA-256 of `dataset.json`, 64 hexadecimal characters.
     pub digest: String,
 }
@@ -124,38 +70,63 @@ impl Dataset {
     /// [`Dataset::open`] where a preparation may be under way.
     pub(crate) fn open_unfinished(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(DATASET_FILE);
-        let bytes = read_dataset_file(directory, &path)?;
-        let file: DatasetFile = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is not a data set in Karpathy's schema", path.display()))
-            .hint(|| {
-                "expected {\"images\": [{\"filename\", \"split\", \"sentences\": [{\"raw\"}]}]}; prepare the data \
-                 again into an empty folder if the file was cut"
-            })?;
-        let images = check_images(file.images).with_context(|| format!("cannot use {}", path.display()))?;
+        let input = open_dataset_file(directory, &path)?;
+        let mut checked = CheckedImages::default();
+        let read = dataset_reader::read(input.take(MAX_DATASET_BYTES), |entry| checked.push(entry));
+        let FileFacts { name, digest } = match read {
+            Err(error) if error.is_io() => return Err(cannot_read(&path, error.into())),
+            read => read.with_context(|| format!("{} is not a data set in Karpathy's schema", path.display())).hint(
+                || {
+                    "expected {\"images\": [{\"filename\", \"split\", \"sentences\": [{\"raw\"}]}]}; prepare the \
+                     data again into an empty folder if the file was cut"
+                },
+            )?,
+        };
+        let images = checked.finish().with_context(|| format!("cannot use {}", path.display()))?;
         let folder_name = || directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self {
             directory: directory.to_owned(),
-            name: if file.dataset.is_empty() { folder_name() } else { file.dataset },
+            name: if name.is_empty() { folder_name() } else { name },
             images,
-            digest: digest::sha256(&bytes),
+            digest,
         })
     }
 
-    pub fn captions_of(&self, images: &[usize]) -> Vec<String> {
-        images.iter().flat_map(|&image| self.images[image].captions.iter().cloned()).collect()
+    /// Images of these names in `directory`, to be trained on, with the caption "x" each.
+    pub fn of_names<'a>(directory: &Path, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut images = Images::default();
+        for (index, name) in names.into_iter().enumerate() {
+            images.push(&ImageRecord {
+                filename: name.to_owned(),
+                split: Split::Train,
+                captions: vec!["x".to_owned()],
+                extras: Vec::new(),
+                image_id: ImageId::Natural(index as u64),
+            });
+        }
+        Self { directory: directory.to_owned(), name: String::new(), images, digest: String::new() }
+    }
+
+    /// All captions of these images, one after the other.
+    pub fn captions_of(&self, images: &[usize]) -> Vec<&str> {
+        images.iter().flat_map(|&image| self.images.get(image).captions()).collect()
     }
 
     pub fn image_path(&self, image: usize) -> PathBuf {
-        self.directory.join(IMAGE_FOLDER).join(&self.images[image].filename)
+        self.directory.join(IMAGE_FOLDER).join(self.images.get(image).filename())
     }
 }
 
 /// A caption as it is used: without white space around it, and with a space in place of each control character, which
 /// would run wild on a terminal. Also whether there was one that is more than white space.
 pub(crate) fn clean_caption(raw: &str) -> (String, bool) {
-    let is_wild = |character: char| character.is_control() && !character.is_whitespace();
     let space = |character: char| if character.is_control() { ' ' } else { character };
-    (raw.chars().map(space).collect::<String>().trim().to_owned(), raw.contains(is_wild))
+    (raw.chars().map(space).collect::<String>().trim().to_owned(), is_wild(raw))
+}
+
+/// Whether a caption contains a control character that is more than white space.
+fn is_wild(raw: &str) -> bool {
+    raw.contains(|character: char| character.is_control() && !character.is_whitespace())
 }
 
 /// Whether `name` stays below the folder it is joined to, on every system: no root, no drive, no `..`, no backslash.
@@ -168,58 +139,86 @@ pub(crate) fn is_safe_relative(name: &str) -> bool {
         && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-fn read_dataset_file(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
+fn open_dataset_file(directory: &Path, path: &Path) -> anyhow::Result<File> {
     let prepare = "create it with `caption-train prepare-data` (`--dataset NAME --output DIR`), or correct \
                    `data.directory`";
     if !directory.is_dir() {
         return Err(failure(format!("the data set folder {} does not exist", directory.display()), prepare));
     }
-    match bounded_file::read(path, MAX_CAPTIONS_BYTES) {
-        Ok(bytes) => Ok(bytes),
+    match bounded_file::open_at_most(path, MAX_DATASET_BYTES) {
+        Ok(file) => Ok(file),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(failure(
             format!("{} has no {DATASET_FILE}: it is not a prepared data set", directory.display()),
             prepare,
         )),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot read {}", path.display()))),
+        Err(error) => Err(cannot_read(path, error)),
     }
 }
 
-fn check_images(entries: Vec<ImageEntry>) -> anyhow::Result<Vec<ImageRecord>> {
-    if entries.is_empty() {
-        return Err(failure("it lists no images", "prepare the data again"));
+fn cannot_read(path: &Path, error: io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("cannot read {}", path.display()))
+}
+
+/// Images that are checked one by one, up to the first that cannot be used.
+#[derive(Default)]
+struct CheckedImages {
+    images: Images,
+    /// Of all images.
+    num_wild: usize,
+    problem: Option<anyhow::Error>,
+    /// The name of the image that has the problem.
+    odd: String,
+}
+
+impl CheckedImages {
+    fn push(&mut self, entry: ImageEntry<'_>) {
+        self.num_wild += entry.sentences.iter().filter(|sentence| is_wild(&sentence.raw)).count();
+        if self.problem.is_some() {
+            return;
+        }
+        let name = entry.filename.clone();
+        match check_image(self.images.len(), entry) {
+            Ok(record) => self.images.push(&record),
+            Err(error) => (self.problem, self.odd) = (Some(error), name.into_owned()),
+        }
     }
-    let wild = entries.iter().flat_map(|entry| &entry.sentences).filter(|sentence| clean_caption(&sentence.raw).1);
-    let num_wild = wild.count();
-    if num_wild > 0 {
-        terminal::warning(&format!("{num_wild} captions contain control characters, which are read as spaces"));
-    }
-    let mut seen = HashSet::with_capacity(entries.len());
-    let mut images = Vec::with_capacity(entries.len());
-    for (index, entry) in entries.into_iter().enumerate() {
-        if !seen.insert(entry.filename.clone()) {
-            let message = format!("image {} is listed twice", entry.filename);
+
+    fn finish(mut self) -> anyhow::Result<Images> {
+        if self.num_wild > 0 {
+            let count = self.num_wild;
+            terminal::warning(&format!("{count} captions contain control characters, which are read as spaces"));
+        }
+        if let Some(filename) = self.first_repeated() {
+            let message = format!("image {filename} is listed twice");
             return Err(failure(message, "list each image once, with all its captions"));
         }
-        images.push(check_image(index, entry)?);
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        if self.images.is_empty() {
+            return Err(failure("it lists no images", "prepare the data again"));
+        }
+        self.images.tell_apart();
+        Ok(self.images)
     }
-    tell_apart(&mut images);
-    Ok(images)
+
+    fn first_repeated(&self) -> Option<&str> {
+        let repeated = self.images.first_repeated().map(Image::filename);
+        let is_odd = || self.problem.is_some() && self.images.iter().any(|image| image.filename() == self.odd);
+        repeated.or_else(|| is_odd().then_some(self.odd.as_str()))
+    }
 }
 
-/// Calls images by their file names where others have the same id: captions are matched to images by it.
-fn tell_apart(images: &mut [ImageRecord]) {
-    let mut times: HashMap<String, usize> = HashMap::with_capacity(images.len());
-    images.iter().for_each(|image| *times.entry(image.image_id.to_string()).or_default() += 1);
-    for image in images.iter_mut().filter(|image| times[&image.image_id.to_string()] > 1) {
-        image.image_id = ImageId::Text(image.filename.clone());
-    }
-}
-
-fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
-    let ImageEntry { filename, split, imgid, cocoid, sentences, .. } = entry;
+fn check_image(index: usize, entry: ImageEntry<'_>) -> anyhow::Result<ImageRecord> {
+    let ImageEntry { filename, split, imgid, cocoid, sentences } = entry;
     if !is_safe_relative(&filename) {
         let message = format!("the file name {filename:?} of image {index} leaves the folder {IMAGE_FOLDER}/");
         return Err(failure(message, "use names relative to that folder, without `..`, `\\` or a leading `/`"));
+    }
+    if filename.len() > MAX_NAME_BYTES {
+        let message =
+            format!("the file name of image {index} has {} bytes, more than {MAX_NAME_BYTES}", filename.len());
+        return Err(failure(message, "shorten it: no system has such a file"));
     }
     let Some(split) = Split::parse(&split) else {
         let message = format!("image {filename}: expected split train, restval, val or test, found {split:?}");
@@ -245,10 +244,10 @@ fn check_image(index: usize, entry: ImageEntry) -> anyhow::Result<ImageRecord> {
         extras.push(check_extras(sentence, || format!("caption {caption} of image {filename}"))?);
     }
     let image_id = cocoid.or(imgid).unwrap_or(ImageId::Natural(index as u64));
-    Ok(ImageRecord { filename, split, captions, extras: unless_usual(extras), image_id })
+    Ok(ImageRecord { filename: filename.into_owned(), split, captions, extras: unless_usual(extras), image_id })
 }
 
-fn check_extras(sentence: SentenceEntry, place: impl Fn() -> String) -> anyhow::Result<CaptionExtras> {
+fn check_extras(sentence: SentenceEntry<'_>, place: impl Fn() -> String) -> anyhow::Result<CaptionExtras> {
     let prompt = sentence.prompt.map(|prompt| clean_caption(&prompt).0).filter(|prompt| !prompt.is_empty());
     if let Some(length) = prompt.as_ref().map(|prompt| prompt.chars().count()).filter(|&it| it > MAX_CAPTION_CHARS) {
         let message = format!("the prompt of {} has {length} characters, more than {MAX_CAPTION_CHARS}", place());
@@ -302,15 +301,10 @@ mod tests {
         .unwrap();
         assert_eq!(dataset.name, "coco");
         assert_eq!(dataset.digest.len(), 64);
-        let expected = ImageRecord {
-            filename: "a.jpg".into(),
-            split: Split::Train,
-            captions: vec!["A dog.".into(), "Two".into()],
-            extras: Vec::new(),
-            image_id: ImageId::Natural(9),
-        };
-        assert_eq!(dataset.images[0], expected);
-        assert_eq!((dataset.images[1].split, &dataset.images[1].image_id), (Split::Test, &ImageId::Natural(1)));
+        let (a, b) = (dataset.images.get(0), dataset.images.get(1));
+        assert_eq!((a.filename(), a.split(), a.id()), ("a.jpg", Split::Train, ImageId::Natural(9)));
+        assert_eq!(a.owned_captions(), ["A dog.", "Two"]);
+        assert_eq!((b.split(), b.id()), (Split::Test, ImageId::Natural(1)));
         assert!(dataset.image_path(1).ends_with("images/b.jpg"));
     }
 
@@ -322,7 +316,7 @@ mod tests {
             };
             let images: Vec<String> = ["a.jpg", "b.jpg", "c.jpg"].into_iter().zip(ids).map(image).collect();
             let dataset = open(&format!(r#"{{"images":[{}]}}"#, images.join(","))).unwrap();
-            dataset.images.iter().map(|image| serde_json::to_string(&image.image_id).unwrap()).collect::<Vec<_>>()
+            dataset.images.iter().map(|image| serde_json::to_string(&image.id()).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(ids(["\"img_0\"", "-1", "7.0"]), ["\"img_0\"", "-1", "7"]);
         assert_eq!(ids(["7", "8", "\"7\""]), ["\"a.jpg\"", "8", "\"c.jpg\""]);
@@ -342,6 +336,7 @@ mod tests {
         for (json, expected) in [
             (r#"{"images":[{"filename":"a.jp"#.to_owned(), "Karpathy's schema"),
             (r#"{"images":[]}"#.to_owned(), "lists no images"),
+            (image(&"a".repeat(40_000), "val", "x"), "the file name of image 0 has 40000 bytes"),
             (image("a.jpg", "dev", "x"), r#"a.jpg: expected split train, restval, val or test, found "dev""#),
             (image("a.jpg", "val", "  "), "caption 0 of image a.jpg is empty"),
             (image("a.jpg", "val", r"\u0000\u001b \n"), "caption 0 of image a.jpg is empty"),
@@ -354,6 +349,11 @@ mod tests {
         let twice = r#"{"filename":"a.jpg","split":"val","sentences":[{"raw":"x"}]}"#;
         let text = describe(&open(&format!(r#"{{"images":[{twice},{twice}]}}"#)).unwrap_err());
         assert!(text.contains("a.jpg is listed twice"), "{text}");
+        let odd = r#"{"filename":"a.jpg","split":"dev","sentences":[{"raw":"x"}]}"#;
+        let text = describe(&open(&format!(r#"{{"images":[{twice},{odd},{twice}]}}"#)).unwrap_err());
+        assert!(text.contains("a.jpg is listed twice"), "the first problem: {text}");
+        let text = describe(&open(&format!(r#"{{"images":[{odd},{twice}"#)).unwrap_err());
+        assert!(text.contains("EOF while parsing a list"), "a cut file is the first problem: {text}");
     }
 
     #[test]
@@ -363,12 +363,15 @@ mod tests {
                 r#"{{"images":[{{"filename":"a.jpg","split":"val","sentences":[{{"raw":"x"}},{{"raw":"y",{extras}}}]}}]}}"#
             ))
         };
-        let image = |extras: &str| open(extras).unwrap().images.remove(0);
-        let both = image(r#""prompt":" a picture\u0007of ","weight":2.5"#);
+        let images = |extras: &str| open(extras).unwrap().images;
+        let both = images(r#""prompt":" a picture\u0007of ","weight":2.5"#);
+        let both = both.get(0);
         assert_eq!((both.prompt(0), both.prompt(1)), (None, Some("a picture of")));
         assert_eq!((both.weight(0).value(), both.weight(1).value()), (1.0, 2.5));
-        assert!(image(r#""prompt":" ","weight":1"#).extras.is_empty());
-        assert!(image(r#""prompt":null,"weight":null"#).extras.is_empty());
+        for usual in [r#""prompt":" ","weight":1"#, r#""prompt":null,"weight":null"#] {
+            let images = images(usual);
+            assert_eq!((images.get(0).prompt(1), images.get(0).weight(1)), (None, Weight::default()));
+        }
         let long = format!(r#""prompt":"{}""#, "x".repeat(10_001));
         for (extras, expected) in [
             (r#""weight":-0.5"#, "the weight of caption 1 of image a.jpg is -0.5"),
@@ -384,7 +387,7 @@ mod tests {
 
     #[test]
     fn control_characters_become_spaces_and_every_script_stays_as_it_is() {
-        let captions = |raw: &str| open(&image("a.jpg", "val", raw)).unwrap().images[0].captions[0].clone();
+        let captions = |raw: &str| open(&image("a.jpg", "val", raw)).unwrap().images.get(0).owned_captions().remove(0);
         assert_eq!(captions(r"a \u001b[31mred\u0007 dog\nruns\u0000"), "a  [31mred  dog runs");
         for text in
             ["كلب يجري على العشب", "כלב רץ", "犬が走る", "a 🐕\u{200d}🦺 runs 👩‍👩‍👧", "e\u{301}te\u{301}", "\u{202e}god"]

@@ -415,7 +415,7 @@ mod tests {
         assert!(contents[0] == contents[1]);
         let dataset = Dataset::open(folders[0].path()).unwrap();
         assert_eq!(dataset.images.len(), 20);
-        assert!(dataset.images.iter().all(|image| image.captions.len() == 4));
+        assert!(dataset.images.iter().all(|image| image.num_captions() == 4));
         assert_eq!(output::finished(Some("shapes"), folders[0].path()).unwrap().unwrap().images.train, 12);
     }
 }

@@ -27,7 +27,7 @@ pub struct ScoreOptions<'a> {
     /// References of other images, from which the weights of CIDEr-D come; absent: those that are scored against.
     pub document_references: Option<&'a [Vec<String>]>,
     /// Captions that the model was trained on.
-    pub training_captions: Option<&'a [String]>,
+    pub training_captions: Option<&'a [&'a str]>,
     /// Resamples of the bootstrap; 0: no intervals.
     pub num_resamples: usize,
     pub seed: u64,
@@ -145,14 +145,19 @@ impl ScoreReport {
     }
 }
 
+/// Captions that were trained on whose words are in memory.
+const AT_ONCE: usize = 1 << 16;
+
 /// Scores untokenized captions; both sides are tokenized first.
 pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
     let tokenizer = PtbTokenizer::new();
     let tokenized = tokenized(images);
     let documents = options.document_references.map(|documents| tokenizer.groups_to_words(documents));
     let training = options.training_captions.map(|captions| {
-        let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
-        tokenizer.to_words(&captions).into_iter().collect()
+        let candidates: HashSet<&str> = tokenized.iter().map(|image| image.candidate.as_str()).collect();
+        // Of millions, only those that were written again.
+        let words = captions.chunks(AT_ONCE).flat_map(|captions| tokenizer.to_words(captions));
+        words.filter(|words| candidates.contains(words.as_str())).collect()
     });
     score_tokenized(&tokenized, documents.as_deref(), training.as_ref(), options)
 }

@@ -31,7 +31,7 @@ pub(super) fn draw(
     num_images: usize,
     device: &Device,
 ) -> Result<Vec<GalleryImage>> {
-    let references = |&image: &usize| dataset.images[image].captions.clone();
+    let references = |&image: &usize| dataset.images.get(image).owned_captions();
     let scorer = CiderScorer::new(&images.iter().map(references).collect::<Vec<_>>());
     let chosen = match written.filter(|_| !scorer.weighs_nothing()) {
         Some(written) => {
@@ -59,7 +59,7 @@ pub(super) fn draw(
         let side = opened.shape.encoder.covered_side() as u32;
         let shown = image::imageops::crop_imm(&whole, 0, 0, side, side).to_image();
         gallery.push(GalleryImage {
-            name: dataset.images[images[place]].filename.clone(),
+            name: dataset.images.get(images[place]).filename().to_owned(),
             picture: encode(&shown, ImageFormat::Jpeg)?,
             num_prefix_tokens: opened.shape.encoder.num_prefix_tokens(),
             grid: opened.shape.encoder.grid(),

@@ -230,7 +230,7 @@ pub(crate) fn sample_captions(run: &RunDirectory, split: &str) -> Result<Vec<[St
     let captions = read_captions(run, &dataset, split)?;
     let sample = |(image, &index): (&CaptionedImage, &usize)| {
         let reference = image.references.first().cloned().unwrap_or_default();
-        [dataset.images[index].filename.clone(), image.caption.clone(), reference]
+        [dataset.images.get(index).filename().to_owned(), image.caption.clone(), reference]
     };
     Ok(captions.split.images.iter().zip(&captions.images).take(NUM_SHOWN).map(sample).collect())
 }
@@ -246,13 +246,15 @@ fn read_captions(run: &RunDirectory, dataset: &Dataset, split: &str) -> Result<S
     let cannot = || format!("cannot use {}", path.display());
     let bytes = bounded_file::read(&path, MAX_CAPTIONS_BYTES).with_context(cannot)?;
     let predictions: Vec<Prediction> = serde_json::from_slice(&bytes).with_context(cannot)?;
-    let by_id: HashMap<&ImageId, usize> =
-        dataset.images.iter().enumerate().map(|(index, image)| (&image.image_id, index)).collect();
+    let wanted: HashSet<&ImageId> = predictions.iter().map(|prediction| &prediction.image_id).collect();
+    let ids = dataset.images.iter().map(|image| image.id()).enumerate();
+    let by_id: HashMap<ImageId, usize> =
+        ids.filter(|(_, id)| wanted.contains(id)).map(|(index, id)| (id, index)).collect();
     let mut captions =
         SplitCaptions { split: CaptionedSplit { split: split.to_owned(), images: Vec::new() }, images: Vec::new() };
     for Prediction { image_id, caption } in predictions {
         let Some(&image) = by_id.get(&image_id) else { continue };
-        let references = dataset.images[image].captions.clone();
+        let references = dataset.images.get(image).owned_captions();
         captions.split.images.push(CaptionedImage { caption, references });
         captions.images.push(image);
     }
@@ -300,7 +302,7 @@ fn links(run: &RunDirectory) -> Vec<FileLink> {
 /// The images of one side of a run's split.
 fn side(config: &RunConfig, dataset: &Dataset, side: Split) -> Result<Vec<usize>> {
     let indices = split_images(dataset, config.data.split, config.data.validation_fraction, config.seed)?;
-    Ok(indices.into_side(side))
+    Ok(indices.side(side).to_owned())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 
 use crate::data::prompts::Prompts;
+use crate::data::split::SplitIndices;
 use crate::evaluation::captioning::CaptionWriter;
 use crate::model::captioner::Captioner;
 use crate::model::parameters::Parameters;
@@ -28,8 +29,8 @@ pub(super) struct FinalCaptions {
     dataset: Arc<Dataset>,
     images: Vec<usize>,
     prompts: Prompts,
-    /// Those that were trained on.
-    train: Vec<usize>,
+    /// Which images were trained on.
+    trained: Arc<SplitIndices>,
 }
 
 impl FinalCaptions {
@@ -38,9 +39,9 @@ impl FinalCaptions {
         Some(Self {
             split: setup.plan.config.evaluation.caption_split.clone()?,
             dataset: Arc::clone(&setup.dataset),
-            images: Some(setup.caption_images()).filter(|images| !images.is_empty())?,
+            images: Some(setup.caption_images().to_owned()).filter(|images| !images.is_empty())?,
             prompts: setup.prompts.clone(),
-            train: setup.split.train.clone(),
+            trained: Arc::clone(&setup.split),
         })
     }
 
@@ -99,7 +100,7 @@ impl FinalCaptions {
             options: &ScoreOptions {
                 meteor: &data.captioned.meteor,
                 document_references: None,
-                training_captions: Some(&self.dataset.captions_of(&self.train)),
+                training_captions: Some(&self.dataset.captions_of(&self.trained.train)),
                 num_resamples: NUM_RESAMPLES,
                 seed: config.seed,
             },

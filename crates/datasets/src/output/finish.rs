@@ -120,7 +120,7 @@ mod tests {
         assert_eq!((preparation.images.val, preparation.captions.val), (1, 2));
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.digest, preparation.dataset_sha256);
-        assert_eq!(dataset.images[0].captions, ["A dog.", "Two"]);
+        assert_eq!(dataset.images.get(0).owned_captions(), ["A dog.", "Two"]);
         let text = fs::read_to_string(folder.path().join(DATASET_FILE)).unwrap();
         assert!(text.contains(r#""sentids":[0,1],"imgid":0"#), "{text}");
         assert!(text.contains(r#"{"raw":"A dog.","tokens":["a","dog"],"sentid":0,"imgid":0}"#), "{text}");
@@ -140,7 +140,11 @@ mod tests {
         assert!(text.contains(r#"{"raw":"A dog.","tokens":["a","dog"],"sentid":0,"imgid":0}"#), "{text}");
         assert!(text.contains(r#""sentid":1,"imgid":0,"prompt":"a photo of"}"#), "{text}");
         assert!(text.contains(r#""sentid":2,"imgid":0,"weight":0.25}"#), "{text}");
-        assert_eq!(Dataset::open(folder.path()).unwrap().images[0].extras, raw.images[0].extras);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        let kept = dataset.images.get(0);
+        let extras = |caption| (kept.prompt(caption).map(str::to_owned), kept.weight(caption));
+        let expected = raw.images[0].extras.iter().map(|extras| (extras.prompt.clone(), extras.weight));
+        assert!((0..3).map(extras).eq(expected));
     }
 
     #[test]

@@ -207,7 +207,7 @@ pub(crate) fn reported_images(directory: &Path) -> anyhow::Result<Option<Vec<Str
         return Ok(Some(Vec::new()));
     }
     let images = Dataset::open_unfinished(directory)?.images;
-    Ok(Some(images.into_iter().map(|image| image.filename).collect()))
+    Ok(Some(images.iter().map(|image| image.filename().to_owned()).collect()))
 }
 
 fn parse(bytes: &[u8]) -> anyhow::Result<Preparation> {

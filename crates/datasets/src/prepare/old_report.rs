@@ -78,8 +78,8 @@ fn compare_images(
     let by_name: HashMap<&str, &Listed> =
         images().map(|file| (file.path.rsplit('/').next().unwrap_or_default(), file)).collect();
     let mut found: Vec<(&str, &Listed)> = Vec::new();
-    for image in &dataset.images {
-        let name = image.filename.as_str();
+    for image in dataset.images.iter() {
+        let name = image.filename();
         match by_path.get(name).or_else(|| by_name.get(name)) {
             Some(file) => found.push((name, file)),
             None => differences.removed(name),
