@@ -5,6 +5,13 @@ use std::collections::HashSet;
 /// How many words in a row make a repetition.
 const REPEATED_WORDS: usize = 3;
 
+/// Words that a sentence does not end with: those of the code of Luo (`self-critical.pytorch`), and a few more of their
+/// kind.
+const BAD_LAST_WORDS: [&str; 22] = [
+    "a", "an", "the", "in", "for", "at", "of", "with", "before", "after", "on", "upon", "near", "to", "is", "are", "am",
+    "and", "or", "his", "her", "its",
+];
+
 /// Properties of a set of captions, one for each image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CaptionStatistics {
@@ -24,6 +31,10 @@ pub struct CaptionStatistics {
     pub repeating: f64,
     /// Captions that were cut off at the longest length, as a share of all; absent where only their texts are known.
     pub without_end: Option<f64>,
+    /// Captions that end as no sentence does (see [`has_bad_ending`]), as a share of all; absent in files of versions
+    /// that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_endings: Option<f64>,
 }
 
 /// The properties of `captions`, whose words are separated by white space; `training` has the captions that the model
@@ -46,7 +57,14 @@ pub fn caption_statistics(captions: &[&str], training: Option<&HashSet<String>>)
         novel: training.map(novel),
         repeating: share(captions.iter().filter(|caption| repeats_itself(caption)).count()),
         without_end: None,
+        bad_endings: Some(share(captions.iter().filter(|caption| has_bad_ending(caption)).count())),
     }
+}
+
+/// Whether a caption, in lower case and with its words between spaces, ends with a word such as "a", "with" or "is":
+/// the mark of a model that was trained on a score which does not count the end.
+pub fn has_bad_ending(caption: &str) -> bool {
+    caption.split_whitespace().next_back().is_some_and(|word| BAD_LAST_WORDS.contains(&word))
 }
 
 /// Whether three words in a row occur twice. Nothing is found where words are not separated.
@@ -74,6 +92,7 @@ mod tests {
             novel: Some(0.75),
             repeating: 0.25,
             without_end: None,
+            bad_endings: Some(0.25),
         };
         assert_eq!(found, expected);
         assert_eq!(caption_statistics(&captions, None).novel, None);
