@@ -1,6 +1,7 @@
 //! Predicts the duration of a run from a few trial updates, which are discarded.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -10,7 +11,6 @@ use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::pieces::{self, Piece};
 use crate::data::sampler;
 use crate::model::captioner::Captioner;
-use crate::training::loss;
 use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::train_step::train_step;
 use crate::training::trainer::Trainer;
@@ -45,7 +45,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     let order = sampler::epoch_order(plan.config.seed, 1, &trainer.data.train, plan.batch_by);
     let updates = sampler::updates(&order, training.batch_size, training.gradient_accumulation_steps);
     let encoding = encoding_seconds(&trainer, files, &updates)?;
-    let loss = loss::of(training);
+    let loss = Arc::clone(&trainer.loss);
     let collective = Rc::clone(&trainer.collective);
     let settings = plan.step_settings(&*loss, &*collective);
     let mut seconds: Vec<f64> = Vec::new();

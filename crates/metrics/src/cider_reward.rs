@@ -25,6 +25,8 @@ pub struct Judged {
 pub struct CiderReward {
     scorer: CiderScorer,
     tokenizer: PtbTokenizer,
+    /// Places of images whose references have no word.
+    wordless: Vec<usize>,
 }
 
 impl CiderReward {
@@ -32,16 +34,20 @@ impl CiderReward {
     pub fn new<R: AsRef<[String]>>(references: &[R]) -> Self {
         let tokenizer = PtbTokenizer::new();
         let mut groups = tokenizer.groups_to_words(references);
-        for words in groups.iter_mut().flatten() {
-            // Punctuation alone is no caption, and no reference.
-            *words = if words.is_empty() { String::new() } else { with_end(words) };
-        }
-        Self { scorer: CiderScorer::of_words(&groups), tokenizer }
+        let is_wordless = |&place: &usize| groups[place].iter().all(String::is_empty);
+        let wordless = (0..groups.len()).filter(is_wordless).collect();
+        groups.iter_mut().flatten().for_each(|words| *words = with_end(words));
+        Self { scorer: CiderScorer::of_words(&groups), tokenizer, wordless }
     }
 
     /// Whether every caption has the reward 0, since each n-gram of the references is in all images.
     pub fn weighs_nothing(&self) -> bool {
         self.scorer.weighs_nothing()
+    }
+
+    /// The places of the images whose references have no word: no caption of them is worth anything.
+    pub fn wordless(&self) -> &[usize] {
+        &self.wordless
     }
 
     /// Judges an untokenized caption of the image at this place among those of [`Self::new`]; panics where there is none.
@@ -151,6 +157,8 @@ mod tests {
         let of = |caption: &str, has_end| reward.judge(0, caption, has_end).reward;
         assert!(of("a dog runs", true) > of("a dog runs", false));
         assert!((of("a dog runs", true) - 10.0).abs() < 1e-12);
+        let references = [vec!["a dog".to_owned(), "!".to_owned()], vec!["...".to_owned()], Vec::new()];
+        assert_eq!(CiderReward::new(&references).wordless(), [1, 2]);
         for nothing in ["", " ", ".", "?!"] {
             assert_eq!(reward.judge(0, nothing, true), Judged::default(), "{nothing:?}");
         }

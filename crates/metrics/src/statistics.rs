@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use super::ptb_tokenizer::PtbTokenizer;
+
 /// How many words in a row make a repetition.
 const REPEATED_WORDS: usize = 3;
 
@@ -67,6 +69,12 @@ pub fn has_bad_ending(caption: &str) -> bool {
     caption.split_whitespace().next_back().is_some_and(|word| BAD_LAST_WORDS.contains(&word))
 }
 
+/// The share of `captions`, untokenized, that end so; 0 of none.
+pub fn share_of_bad_endings(captions: &[&str]) -> f64 {
+    let words = PtbTokenizer::new().to_words(captions);
+    words.iter().filter(|words| has_bad_ending(words)).count() as f64 / captions.len().max(1) as f64
+}
+
 /// Whether three words in a row occur twice. Nothing is found where words are not separated.
 pub fn repeats_itself(caption: &str) -> bool {
     let words: Vec<&str> = caption.split_whitespace().collect();
@@ -77,6 +85,15 @@ pub fn repeats_itself(caption: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_word_that_ends_no_sentence_is_a_bad_ending_and_punctuation_does_not_hide_it() {
+        for (caption, expected) in [("a man with a", true), ("a man is", true), ("a man", false), ("", false)] {
+            assert_eq!(has_bad_ending(caption), expected, "{caption}");
+        }
+        assert_eq!(share_of_bad_endings(&["A man on.", "a man on it.", "Her", "dogs"]), 0.5);
+        assert_eq!(share_of_bad_endings(&[]), 0.0);
+    }
 
     #[test]
     fn figures_are_counted() {
