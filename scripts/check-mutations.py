@@ -70,14 +70,14 @@ MUTATIONS = [
     (
         "query and key of a fused projection swapped",
         "crates/ops/src/cpu/attention/heads.rs",
-        "q: view(qkv, keys, 3, 0), k: view(qkv, keys, 3, 1)",
-        "q: view(qkv, keys, 3, 1), k: view(qkv, keys, 3, 0)",
+        "q: view(qkv, 3, 0), k: view(qkv, 3, 1)",
+        "q: view(qkv, 3, 1), k: view(qkv, 3, 0)",
     ),
     (
         "key and value of the cross-attention swapped",
         "crates/ops/src/cpu/attention/heads.rs",
-        "k: view(kv, keys, 2, 0), v: view(kv, keys, 2, 1)",
-        "k: view(kv, keys, 2, 1), v: view(kv, keys, 2, 0)",
+        "k: view(kv, 2, 0), v: view(kv, 2, 1)",
+        "k: view(kv, 2, 1), v: view(kv, 2, 0)",
     ),
     ("attention scaled by the whole width", "crates/ops/src/types/attention.rs", "(self.head_size as f64).sqrt()", "(self.hidden() as f64).sqrt()"),
     (
@@ -88,9 +88,33 @@ MUTATIONS = [
     ),
     (
         "positions off by one",
-        "src/model/decoders/gpt2.rs",
-        "self.position_embedding.narrow(0, 0, length)?",
-        "self.position_embedding.narrow(0, usize::from(length < self.position_embedding.dim(0)?), length)?",
+        "src/model/decoders/block.rs",
+        "None => table.narrow(0, 0, captions.ids.dim(1)?),",
+        "None => table.narrow(0, usize::from(captions.ids.dim(1)? < table.dim(0)?), captions.ids.dim(1)?),",
+    ),
+    (
+        "positions of packed captions off by one",
+        "src/model/decoders/block.rs",
+        "(0..).take(rows.len())",
+        "(1..).take(rows.len()).map(|place| place % table.dims()[0] as u32)",
+    ),
+    (
+        "a packed caption looks at the image in its own place",
+        "crates/ops/src/cpu/attention/spans.rs",
+        "packing.images()[example] * geometry.keys",
+        "example.min(geometry.batch - 1) * geometry.keys",
+    ),
+    (
+        "dropout of packed captions counts from the start of the batch",
+        "crates/ops/src/cpu/dropout.rs",
+        "let element = position - if example == 0 { 0 } else { ends[example - 1] };",
+        "let element = position;",
+    ),
+    (
+        "a caption's keys get the gradient of its image's last caption alone",
+        "crates/ops/src/cpu/attention/backward.rs",
+        "        for span in spans {\n",
+        "        for span in spans {\n            scratch.dk.fill(T::zero());\n",
     ),
     (
         "square Conv1D transposed",
@@ -126,8 +150,8 @@ MUTATIONS = [
     (
         "BERT normalises before its sums",
         "src/model/decoders/bert.rs",
-        "output.norm.forward(&(x + self.attention.drop(made, offset, mode)?)?)",
-        "x + output.norm.forward(&self.attention.drop(made, offset, mode)?)?",
+        "output.norm.forward(&(x + self.attention.drop(made, offset, pass)?)?)",
+        "x + output.norm.forward(&self.attention.drop(made, offset, pass)?)?",
     ),
     (
         "BERT without the bias of its head",
@@ -156,8 +180,8 @@ MUTATIONS = [
     (
         "BERT's positions off by one while decoding",
         "src/model/decoders/bert.rs",
-        "self.embed(input_ids, cache.length(), 1)?",
-        "self.embed(input_ids, (cache.length() + 1).min(self.position_embedding.dim(0)? - 1), 1)?",
+        "self.position_embedding.narrow(0, cache.length(), 1)?",
+        "self.position_embedding.narrow(0, (cache.length() + 1).min(self.position_embedding.dim(0)? - 1), 1)?",
     ),
     (
         "an untied BERT takes the bias that does not count",
@@ -175,14 +199,15 @@ MUTATIONS = [
         "padding is a target",
         "src/data/collate.rs",
         "all_targets.extend_from_slice(targets);",
-        "all_targets.extend_from_slice(targets); rows.extend(first + targets.len() as u32..first + length as u32); "
-        "all_targets.extend(std::iter::repeat_n(pad_id, length - targets.len()));",
+        "all_targets.extend_from_slice(targets); if let Some(pad_id) = pad_id { "
+        "rows.extend(first + targets.len() as u32..first + (longest - prompt_length) as u32); "
+        "all_targets.extend(std::iter::repeat_n(pad_id, longest - following.len())); }",
     ),
     (
         "an end token that is the padding token is not a target",
         "src/data/collate.rs",
         "rows.extend((first..).take(targets.len()));\n        all_targets.extend_from_slice(targets);",
-        "for (at, &id) in targets.iter().enumerate().filter(|(_, id)| **id != pad_id) "
+        "for (at, &id) in targets.iter().enumerate().filter(|(_, id)| Some(**id) != pad_id) "
         "{ rows.push(first + at as u32); all_targets.push(id); }",
     ),
     (

@@ -12,9 +12,9 @@ use crate::commands::processes::Connected;
 use crate::commands::train::{fresh_setup, settle};
 use crate::config;
 use crate::data::image_source::ImageSource;
-use crate::run::capacity::memory_forecast;
+use crate::run::capacity::{largest_part, memory_forecast};
 use crate::training::collective::in_turns;
-use crate::training::stopwatch;
+use crate::training::{pace, stopwatch};
 use base::memory;
 use base::terminal;
 use base::worker_pools::WorkerPools;
@@ -49,6 +49,7 @@ fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
     let files = ImageSource::files(setup.image_files(), plan.views());
     let counted = memory_forecast(&setup);
     let notes = setup.notes.clone();
+    let part = largest_part(&setup);
     let trainer = setup.into_trainer(
         files.clone(),
         device,
@@ -94,7 +95,15 @@ fn plan(args: &PlanArgs, processes: &Connected) -> Result<()> {
             ))?;
         }
     }
-    for warning in plan.warnings().into_iter().chain(complaint) {
+    let mut warnings = plan.warnings();
+    if fits && !is_on_gpu {
+        let pools = WorkerPools::new(1, plan.threads_each)?;
+        let pace = pools.each(|_| pace::measure(&plan, part)).into_iter().collect::<candle_core::Result<Vec<_>>>()?;
+        let processors = std::thread::available_parallelism().map_or(usize::MAX, std::num::NonZero::get);
+        let num_threads = plan.num_pools * plan.threads_each;
+        warnings.extend(pace.iter().flat_map(|pace| pace.advice(plan.precision(), num_threads, processors)));
+    }
+    for warning in warnings.into_iter().chain(complaint) {
         terminal::warning(&warning);
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::run::run_directory::RunDirectory;
 use crate::run::setup::Setup;
-use crate::training::forecast::{self, MemoryForecast};
+use crate::training::forecast::{self, BatchSizes, MemoryForecast};
 use base::{disk, memory};
 
 /// The memory that a run needs in addition to what this process uses now.
@@ -14,6 +14,12 @@ pub fn memory_forecast(setup: &Setup) -> MemoryForecast {
     let largest = forecast::largest_batch(&setup.plan, &setup.train);
     let moments = setup.optimizer.moments().map(|(_, moments)| 2 * moments.exp_avg.elem_count()).sum();
     forecast::memory(&setup.plan, largest, memory::resident_bytes(), moments)
+}
+
+/// The sizes of the largest part of a batch.
+pub fn largest_part(setup: &Setup) -> BatchSizes {
+    let largest = forecast::largest_batch(&setup.plan, &setup.train);
+    largest.part(largest.examples.div_ceil(setup.plan.num_parts))
 }
 
 /// Why the machine's memory does not suffice. `None`: it does, or the system does not say; that of a GPU is not

@@ -95,7 +95,7 @@ pub struct BatchSizes {
 
 impl BatchSizes {
     /// Those of `examples` pairs of such a batch. The captions of an image may be divided.
-    fn part(self, examples: usize) -> Self {
+    pub fn part(self, examples: usize) -> Self {
         let share = |number: usize| (number * examples).div_ceil(self.examples.max(1));
         let images = (share(self.images) + usize::from(self.images < self.examples)).min(examples);
         Self { examples, images, length: self.length, positions: share(self.positions) }

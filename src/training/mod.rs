@@ -12,6 +12,7 @@ pub mod loss;
 pub mod loss_watch;
 pub mod optimizer;
 mod outputs;
+pub mod pace;
 pub mod plan;
 mod plan_text;
 pub mod reward_sums;
