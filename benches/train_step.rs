@@ -35,8 +35,8 @@ use caption_train::model::encoders::EncoderConfig;
 use caption_train::model::layers::HiddenActivation;
 use caption_train::model::parameters::Parameters;
 use caption_train::model::role::{AdaptedParts, Trained};
-use caption_train::training::collective::Alone;
 use caption_train::tokenizer::{CaptionTokenizer, SpecialIds};
+use caption_train::training::collective::Alone;
 use caption_train::training::loss::{Loss, TokenCrossEntropy};
 use caption_train::training::optimizer::Optimizer;
 use caption_train::training::rewards::{CiderRewards, Reward};
@@ -243,7 +243,8 @@ impl Reward for Timed {
 /// References of drawn words, as long as captions are, and the tokenizer that they give.
 fn rewards(args: &Args) -> Result<(Timed, SpecialIds)> {
     let mut stream = Stream::new(2, "bench", "words");
-    let mut word = || -> String { (0..3 + stream.below(7)).map(|_| char::from(b'a' + stream.below(26) as u8)).collect() };
+    let mut word =
+        || -> String { (0..3 + stream.below(7)).map(|_| char::from(b'a' + stream.below(26) as u8)).collect() };
     let words: Vec<String> = (0..WORDS).map(|_| word()).collect();
     let mut stream = Stream::new(3, "bench", "references");
     let mut caption = || {

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_list_has_every_path_of_the_config() {
-        let sources = [include_str!("mod.rs"), include_str!("data.rs"), include_str!("training.rs"), include_str!("scst.rs")];
+        let sources =
+            [include_str!("mod.rs"), include_str!("data.rs"), include_str!("training.rs"), include_str!("scst.rs")];
         let fields = sources.iter().flat_map(|source| source.lines()).map(str::trim);
         let fields = fields.filter(|line| line.starts_with("pub ") && line.contains(": ") && line.contains("PathBuf"));
         let mut config = RunConfig::default();

@@ -266,8 +266,10 @@ mod tests {
                     parents.truncate(width);
                 }
                 widths.push(parents.len());
-                let newest = search.continued.iter().map(|&caption| search.rules.newest(&search.captions[caption].tokens));
-                rows = parents.iter().zip(newest).map(|(&parent, token)| [&rows[parent][..], &[token]].concat()).collect();
+                let newest =
+                    search.continued.iter().map(|&caption| search.rules.newest(&search.captions[caption].tokens));
+                rows =
+                    parents.iter().zip(newest).map(|(&parent, token)| [&rows[parent][..], &[token]].concat()).collect();
             }
             (Box::new(search).into_captions(), widths)
         };

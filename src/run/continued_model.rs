@@ -55,11 +55,13 @@ impl InitialModel {
                 "lower or remove it",
             ));
         }
-        shape.decoder.set_training_options(is_written("model.decoder.dropout").then_some(settled.model.decoder.dropout), None);
+        shape
+            .decoder
+            .set_training_options(is_written("model.decoder.dropout").then_some(settled.model.decoder.dropout), None);
         check_shape(&shape, &settled)?;
         config::check(&settled)?;
         let tokenizer = metadata.read_tokenizer(&settled.tokenizer)?;
-        check_tokenizer(&config, &tokenizer, path)?;
+        check_tokenizer(&settled.tokenizer, config.tokenizer.directory.as_deref(), &tokenizer, path)?;
         let mut parameters = checkpoint.parameters(device)?;
         shape.freeze(&mut parameters, settled.model.trained());
         let state = &metadata.state;
@@ -70,10 +72,14 @@ impl InitialModel {
 }
 
 /// The folder that the config names has the tokenizer of the checkpoint, or none.
-fn check_tokenizer(config: &RunConfig, tokenizer: &CaptionTokenizer, path: &Path) -> Result<()> {
-    let Some(directory) = &config.tokenizer.directory else { return Ok(()) };
-    // What cannot be read is not that of the checkpoint either.
-    match CaptionTokenizer::from_directory(directory, &config.tokenizer)? {
+fn check_tokenizer(
+    config: &TokenizerConfig,
+    directory: Option<&Path>,
+    tokenizer: &CaptionTokenizer,
+    path: &Path,
+) -> Result<()> {
+    let Some(directory) = directory else { return Ok(()) };
+    match CaptionTokenizer::from_directory(directory, config)? {
         Some(other) if other.digest() != tokenizer.digest() => Err(failure(
             format!(
                 "the tokenizer in {} (tokenizer.directory) is not that of the checkpoint {}: expected SHA-256 {}, found {}",

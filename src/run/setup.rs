@@ -159,7 +159,7 @@ impl Setup {
     /// where it cannot be read any more, a warning says so.
     pub fn read_start(&mut self, find: &FindBase<'_>, device: &Device) {
         let Some(Start { checkpoint, tensors_digest }) = &self.start else { return };
-        let read = || {
+        let read = || -> Result<Parameters> {
             let read = read_model(checkpoint)?;
             let found = &read.metadata.tensors_digest;
             ensure!(found == tensors_digest, "it has changed: expected SHA-256 {tensors_digest}, found {found}");

@@ -76,14 +76,21 @@ mod tests {
         assert_eq!(alarms(3.0, None, None, Vec::new(), &[]), []);
         assert_eq!(alarms(3.0, Some(2.6), None, Vec::new(), &[]), []);
         assert_eq!(alarms(3.0, Some(2.4), None, Vec::new(), &[]), [Alarm::ValidationJumped { from: 2.4, to: 3.0 }]);
-        assert_eq!(alarms(f64::INFINITY, Some(2.4), None, Vec::new(), &[]), [Alarm::ValidationNotFinite(f64::INFINITY)]);
+        assert_eq!(
+            alarms(f64::INFINITY, Some(2.4), None, Vec::new(), &[]),
+            [Alarm::ValidationNotFinite(f64::INFINITY)]
+        );
         assert_eq!(alarms(3.0, Some(f64::NAN), None, Vec::new(), &[]), []);
     }
 
     #[test]
     fn every_alarm_says_what_happened_and_what_helps() {
         let jumps = Jumps { count: 2, highest: 9.0, step: 30, mean: 2.5 };
-        let text: Vec<String> = alarms(3.0, Some(2.0), Some(jumps), vec![RewardAlarm::WithoutVariance { share: 0.6 }], &[]).iter().map(Alarm::to_string).collect();
+        let text: Vec<String> =
+            alarms(3.0, Some(2.0), Some(jumps), vec![RewardAlarm::WithoutVariance { share: 0.6 }], &[])
+                .iter()
+                .map(Alarm::to_string)
+                .collect();
         assert!(text[0].contains("jumped from 2.0000 to 3.0000") && text[0].contains("optimizer.learning_rate"));
         assert!(text[1].contains("in 2 updates, the highest to 9.0000 in update 30") && text[1].contains("2.5000"));
         assert!(text[2].contains("60 % of the images") && text[2].contains("training.scst.temperature"), "{text:?}");

@@ -56,12 +56,7 @@ pub struct TokenCrossEntropy {
 }
 
 impl Loss for TokenCrossEntropy {
-    fn prepare(
-        &self,
-        _: &dyn Fn() -> anyhow::Result<Captioner>,
-        batch: &Batch,
-        _: u64,
-    ) -> anyhow::Result<Prepared> {
+    fn prepare(&self, _: &dyn Fn() -> anyhow::Result<Captioner>, batch: &Batch, _: u64) -> anyhow::Result<Prepared> {
         Ok(Prepared { batch: batch.clone(), count: batch.weight(), pairs_each: 1, rewards: RewardSums::default() })
     }
 

@@ -137,7 +137,10 @@ mod tests {
         let text = told(RewardMeans { reward: 0.2, ..GOOD });
         assert!(text.starts_with("the mean reward fell from 0.600 to 0.200: ") && text.lines().count() == 1, "{text}");
         let text = told(RewardMeans { bad_endings: 0.07, ..GOOD });
-        assert!(text.starts_with("7.0 % of the sampled captions end with") && text.contains("beginning 1.0 %"), "{text}");
+        assert!(
+            text.starts_with("7.0 % of the sampled captions end with") && text.contains("beginning 1.0 %"),
+            "{text}"
+        );
         let text = told(RewardMeans { flat_images: 0.75, ..GOOD });
         assert!(text.contains("for 75 % of the images") && text.lines().count() == 1, "{text}");
     }

@@ -72,7 +72,13 @@ impl Sampled {
 
 impl SelfCritical {
     /// Captions of the images whose keys and values are given, drawn and judged.
-    fn sample(&self, model: &Captioner, key_values: &[Tensor], images: &[usize], update: u64) -> anyhow::Result<Vec<Sampled>> {
+    fn sample(
+        &self,
+        model: &Captioner,
+        key_values: &[Tensor],
+        images: &[usize],
+        update: u64,
+    ) -> anyhow::Result<Vec<Sampled>> {
         let strategy = Strategy::Sample {
             temperature: self.config.temperature,
             top_k: 0,
@@ -142,7 +148,9 @@ impl SelfCritical {
             let weight = |example: &Example| example.weight * (example.tokens.len() - 1 - example.prompt_length) as f64;
             let scale = share * num_tokens as f64 / references.iter().map(weight).sum::<f64>();
             framed.extend(
-                references.iter().map(|example| (example.tokens.clone(), example.prompt_length, scale * example.weight)),
+                references
+                    .iter()
+                    .map(|example| (example.tokens.clone(), example.prompt_length, scale * example.weight)),
             );
             rows.resize(framed.len(), u32::try_from(row)?);
         }

@@ -171,7 +171,8 @@ fn a_caption_after_a_prompt_ends_at_the_last_position() {
         assert!(found.iter().all(|captions| captions[0].log_probabilities.len() <= 24 - length));
     }
     let whole = vec![50; 24];
-    let error = decode_after(captioner.decoder(), &key_values, &[&whole, &whole, &whole], &decoding, |image| image).unwrap_err();
+    let error = decode_after(captioner.decoder(), &key_values, &[&whole, &whole, &whole], &decoding, |image| image)
+        .unwrap_err();
     assert!(error.to_string().contains("a prompt of 24 tokens leaves none of 24 positions"), "{error}");
 }
 

@@ -47,7 +47,8 @@ impl Reward for Drawn {
 }
 
 fn reward_of(image: usize, tokens: &[u32], has_end: bool) -> f64 {
-    let words: Vec<u64> = tokens.iter().map(|&token| u64::from(token)).chain([u64::from(has_end), image as u64]).collect();
+    let words: Vec<u64> =
+        tokens.iter().map(|&token| u64::from(token)).chain([u64::from(has_end), image as u64]).collect();
     (mix_key(&words) >> 40) as f64 / f64::from(1 << 24)
 }
 
@@ -160,8 +161,13 @@ mod against_torch {
                 greedy: case.greedy.then(|| facts.greedy[image]),
             };
             let sampled = facts.samples.iter().enumerate().map(sampled).collect();
-            let batch =
-                Batch::new(ImageInput::Pixels(pixels.clone()), vec![0, 1], &[&[end, end], &[end, end]], end, &Device::Cpu);
+            let batch = Batch::new(
+                ImageInput::Pixels(pixels.clone()),
+                vec![0, 1],
+                &[&[end, end], &[end, end]],
+                end,
+                &Device::Cpu,
+            );
             let settings = StepSettings {
                 loss: &Fixed(loss, sampled),
                 precision: Precision::Full,
@@ -231,7 +237,13 @@ mod draws {
     }
 
     /// Captions of one image with weights, as a batch.
-    fn weighed(loss: &SelfCritical, whole: &Batch, image: usize, captions: &[(Vec<u32>, bool)], weights: &[f64]) -> Batch {
+    fn weighed(
+        loss: &SelfCritical,
+        whole: &Batch,
+        image: usize,
+        captions: &[(Vec<u32>, bool)],
+        weights: &[f64],
+    ) -> Batch {
         let ImageInput::Pixels(pixels) = &whole.images else { panic!("pixels") };
         let captions = captions.iter().map(|(tokens, ended)| DecodedCaption {
             tokens: tokens.clone(),
@@ -425,7 +437,8 @@ fn a_run_begins_with_the_best_of_another_raises_its_rewards_and_keeps_its_own_be
     for name in ["reward", "baseline", "advantage", "length", "bad_endings", "loss"] {
         assert!(steps.iter().all(|step| step[name].is_number()), "{name}: {}", steps[0]);
     }
-    let mean = |steps: &[Value]| steps.iter().map(|step| step["reward"].as_f64().unwrap()).sum::<f64>() / steps.len() as f64;
+    let mean =
+        |steps: &[Value]| steps.iter().map(|step| step["reward"].as_f64().unwrap()).sum::<f64>() / steps.len() as f64;
     assert!(mean(&steps[24..]) > mean(&steps[..8]), "{} {}", mean(&steps[..8]), mean(&steps[24..]));
 
     let validations = records(&run, "validation");
@@ -493,8 +506,7 @@ fn a_greedy_baseline_and_a_share_of_cross_entropy_change_the_updates() {
         let first = records(&folder.path().join("run"), "step").remove(0);
         ["reward", "baseline", "loss"].map(|name| first[name].as_f64().unwrap())
     };
-    let [plain, greedy, mixed] =
-        ["", "baseline = \"greedy\"", "cross_entropy = 0.5"].map(reward_and_loss);
+    let [plain, greedy, mixed] = ["", "baseline = \"greedy\"", "cross_entropy = 0.5"].map(reward_and_loss);
     assert!(plain[0] == greedy[0] && plain[0] == mixed[0], "the same samples");
     assert!((plain[0] - plain[1]).abs() < 1e-9, "the mean of the others is the mean of all");
     assert!(greedy[1] > plain[1], "greedy captions are better than samples");
@@ -538,9 +550,15 @@ fn a_mistake_is_told_before_the_first_update_and_leaves_no_run() {
 
     // Images whose captions have no word.
     let data = folder.path().join("data");
-    data_set(&data, &[("train", &["a red disc"]), ("train", &["...", "!"]), ("train", &["a blue disc"]), ("val", &["a disc"])]);
+    data_set(
+        &data,
+        &[("train", &["a red disc"]), ("train", &["...", "!"]), ("train", &["a blue disc"]), ("val", &["a disc"])],
+    );
     let text = refused(&config.replace(&shapes_folder().display().to_string(), &data.display().to_string()));
-    assert!(text.contains("1 of 3 training images have no reference with a word in it") && text.contains("1.png"), "{text}");
+    assert!(
+        text.contains("1 of 3 training images have no reference with a word in it") && text.contains("1.png"),
+        "{text}"
+    );
 
     let text = refused(&config.replace(&trained_run().join("run").display().to_string(), "no/such/run"));
     assert!(text.contains("cannot begin from no/such/run"), "{text}");
@@ -559,7 +577,10 @@ fn a_resumed_run_whose_first_model_is_gone_trains_on_and_says_what_is_missing() 
     let run = folder.path().join("run");
     let output = binary().arg("--resume").arg(last_checkpoint(&run)).args(["--set", "training.num_epochs=2"]).output();
     let text = stderr(&output.unwrap());
-    assert!(text.contains("validations do not say how far the model is from the one that training began from"), "{text}");
+    assert!(
+        text.contains("validations do not say how far the model is from the one that training began from"),
+        "{text}"
+    );
     let validations = records(&run, "validation");
     assert!(validations.len() > 5 && validations.last().unwrap()["distance"].is_null(), "{validations:?}");
 }
@@ -568,7 +589,8 @@ fn a_resumed_run_whose_first_model_is_gone_trains_on_and_says_what_is_missing() 
 fn rewards_are_drawn_evenly() {
     // What the tests above rely on.
     let mut random = Stream::new(1, "test", "tokens");
-    let rewards: Vec<f64> = (0..1000).map(|_| reward_of(0, &[random.below(99) as u32, random.below(99) as u32], true)).collect();
+    let rewards: Vec<f64> =
+        (0..1000).map(|_| reward_of(0, &[random.below(99) as u32, random.below(99) as u32], true)).collect();
     let mean = rewards.iter().sum::<f64>() / 1000.0;
     assert!((mean - 0.5).abs() < 0.05 && rewards.iter().all(|reward| (0.0..1.0).contains(reward)), "{mean}");
 }

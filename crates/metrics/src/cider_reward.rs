@@ -59,7 +59,10 @@ impl CiderReward {
         if tokens.is_empty() {
             return Judged::default();
         }
-        let reward = self.scorer.score_words(image, if has_end { with_end(&words) } else { words.clone() }.as_str());
+        let reward = match has_end {
+            true => self.scorer.score_words(image, &with_end(&words)),
+            false => self.scorer.score_words(image, &words),
+        };
         Judged { reward, num_words: tokens.len(), has_bad_ending: has_bad_ending(&words) }
     }
 }
@@ -79,8 +82,7 @@ mod tests {
     /// What `tests/reference/cider_reward.py` wrote: references of images, and captions with their rewards.
     const REFERENCE: &str = include_str!("cider_reward.tsv");
 
-    const WORDS: [&str; 12] =
-        ["a", "the", "dog", "dogs", "runs", "on", "grass", "red", "ball", "with", "man", "snow"];
+    const WORDS: [&str; 12] = ["a", "the", "dog", "dogs", "runs", "on", "grass", "red", "ball", "with", "man", "snow"];
 
     fn text(random: &mut Stream) -> String {
         let count = 1 + random.below(12);
@@ -136,7 +138,12 @@ mod tests {
                     references[image].push(text.to_owned());
                 }
                 [end @ ("ended" | "cut"), image, text, reward] => {
-                    captions.push((end == "ended", image.parse::<usize>().unwrap(), text, reward.parse::<f64>().unwrap()));
+                    captions.push((
+                        end == "ended",
+                        image.parse::<usize>().unwrap(),
+                        text,
+                        reward.parse::<f64>().unwrap(),
+                    ));
                 }
                 _ => panic!("{line}"),
             }

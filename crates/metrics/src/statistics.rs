@@ -10,8 +10,8 @@ const REPEATED_WORDS: usize = 3;
 /// Words that a sentence does not end with: those of the code of Luo (`self-critical.pytorch`), and a few more of their
 /// kind.
 const BAD_LAST_WORDS: [&str; 22] = [
-    "a", "an", "the", "in", "for", "at", "of", "with", "before", "after", "on", "upon", "near", "to", "is", "are", "am",
-    "and", "or", "his", "her", "its",
+    "a", "an", "the", "in", "for", "at", "of", "with", "before", "after", "on", "upon", "near", "to", "is", "are",
+    "am", "and", "or", "his", "her", "its",
 ];
 
 /// Properties of a set of captions, one for each image.

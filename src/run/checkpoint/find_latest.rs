@@ -50,7 +50,10 @@ pub fn best_in_run(folder: &Path) -> Result<PathBuf> {
     let best = best_file_name(&metadata.state).map(|name| latest.with_file_name(name));
     best.filter(|path| path.is_file()).ok_or_else(|| {
         failure(
-            format!("the run in {} has no best checkpoint: it was not validated, or the file is gone", folder.display()),
+            format!(
+                "the run in {} has no best checkpoint: it was not validated, or the file is gone",
+                folder.display()
+            ),
             "give one of its checkpoint files",
         )
     })

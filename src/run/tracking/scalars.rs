@@ -83,8 +83,12 @@ mod tests {
             rewards,
             ..step
         };
-        let compared =
-            ValidationRecord { step: Some(7), distance: Some(0.5), bad_endings: Some(0.0), ..ValidationRecord::default() };
+        let compared = ValidationRecord {
+            step: Some(7),
+            distance: Some(0.5),
+            bad_endings: Some(0.0),
+            ..ValidationRecord::default()
+        };
         for (record, expected) in [
             (
                 Record::Step(rewarded),
