@@ -179,6 +179,7 @@ fn resume_with(path: &Path, mut config: RunConfig, processes: &Connected, stop: 
     let checkpoint = everywhere(collective, path, agreed(collective, "read the checkpoint", read)?)?;
     // What the run decided when it began.
     config.training.parts = config.training.parts.or(checkpoint.metadata.config.training.parts);
+    config.training.batch_by = config.training.batch_by.or(checkpoint.metadata.config.training.batch_by);
     keep_commits(&mut config.model, &checkpoint.metadata.config.model);
     if let Some(key) = config::first_unsafe_difference(&checkpoint.metadata.config, &config) {
         return Err(usage_error(

@@ -239,12 +239,4 @@ mod tests {
             assert_eq!(sizes, expected, "{num_parts} parts");
         }
     }
-
-    #[test]
-    fn mostly_different_images_need_no_rows() {
-        let batch = load(&[example(2), example(0), example(2)]);
-        assert_eq!(*batch.packing.as_ref().unwrap(), Packing::new([2; 3], vec![0, 1, 2]));
-        assert_eq!(batch.num_examples(), 3);
-        assert_eq!(reds(&batch), [20, 0, 20]);
-    }
 }

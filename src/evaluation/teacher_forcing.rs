@@ -32,7 +32,7 @@ fn batch_key_values(model: &Captioner, batch: &Batch, stages: &mut dyn Stages) -
         ImageInput::Pixels(pixel_values) => model.encode_in(pixel_values, stages)?,
         ImageInput::Features(features) => features.clone(),
     };
-    let key_values = model.cross_key_values(&states)?;
+    let key_values = model.cross_key_values_in(&states, stages)?;
     match &batch.image_rows {
         Some(rows) => key_values.iter().map(|tensor| tensor.index_select(rows, 0)).collect(),
         None => Ok(key_values),

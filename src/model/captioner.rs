@@ -113,8 +113,23 @@ impl Captioner {
     /// # Errors
     /// States of another width.
     pub fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+        self.cross_key_values_in(encoder_hidden_states, &mut Uncut)
+    }
+
+    /// [`Self::cross_key_values`] with a cut before them, since each begins a way back to what they are made of.
+    ///
+    /// # Errors
+    /// As [`Self::cross_key_values`]; those of `stages`.
+    pub fn cross_key_values_in(
+        &self,
+        encoder_hidden_states: &Tensor,
+        stages: &mut dyn Stages,
+    ) -> candle_core::Result<Vec<Tensor>> {
         match &self.projection {
-            Some(projection) => self.decoder.cross_key_values(&projection.forward(encoder_hidden_states)?),
+            Some(projection) => {
+                let states = stages.cut(projection.forward(encoder_hidden_states)?)?;
+                self.decoder.cross_key_values(&states)
+            }
             None => self.decoder.cross_key_values(encoder_hidden_states),
         }
     }

@@ -294,7 +294,8 @@ mod tests {
         let sequence = |(example, rows): (usize, Range<usize>)| {
             let [k, v] = keys_of(example, &rows)?;
             let q = q.narrow(0, rows.start, rows.len())?.unsqueeze(0)?;
-            let factors = site.map(|site| factors(site, packing.num_sequences(), longest, k.dim(1)?.max(longest)));
+            let most_keys = k.dim(1)?.max(longest);
+            let factors = site.map(|site| factors(site, packing.num_sequences(), longest, most_keys));
             let factors = match factors {
                 Some(all) => Some(
                     all.narrow(0, example, 1)?

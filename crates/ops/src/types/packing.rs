@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
 use candle_core::{Result, bail};
 
 /// B sequences, one after the other in the rows of one tensor (T, ..), each of which looks at one image.
@@ -66,6 +67,7 @@ pub(crate) enum Examples {
 
 impl Examples {
     /// The number of examples of the same size, which is all that a GPU takes.
+    #[cfg(feature = "cuda")]
     pub(crate) fn equal(&self) -> Result<usize> {
         match self {
             Self::Equal(examples) => Ok(*examples),
