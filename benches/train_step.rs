@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +15,9 @@ use base::worker_pools::WorkerPools;
 use base::{memory, process};
 use candle_core::{DType, Device, Tensor};
 use caption_train::commands::device::select_device;
-use caption_train::config::{EncoderTraining, FeatureType, LoraConfig, OptimizerConfig};
+use caption_train::config::{
+    EncoderTraining, FeatureType, LoraConfig, OptimizerConfig, ScstConfig, TokenizerConfig, WithPrompt,
+};
 use caption_train::data::batch::{Batch, Example};
 use caption_train::data::collate::Framed;
 use caption_train::data::feature_store::{Description, FeatureStore};
@@ -23,6 +26,7 @@ use caption_train::data::image_source::{
 };
 use caption_train::data::loader::Loader;
 use caption_train::data::pieces::Piece;
+use caption_train::decoding::{Constraints, DecodedCaption};
 use caption_train::model::captioner::CaptionerShape;
 use caption_train::model::decoders::DecoderConfig;
 use caption_train::model::decoders::bert::BertConfig;
@@ -31,11 +35,15 @@ use caption_train::model::encoders::EncoderConfig;
 use caption_train::model::layers::HiddenActivation;
 use caption_train::model::parameters::Parameters;
 use caption_train::model::role::{AdaptedParts, Trained};
+use caption_train::tokenizer::{CaptionTokenizer, SpecialIds};
 use caption_train::training::collective::Alone;
-use caption_train::training::loss::TokenCrossEntropy;
+use caption_train::training::loss::{Loss, TokenCrossEntropy};
 use caption_train::training::optimizer::Optimizer;
+use caption_train::training::rewards::{CiderRewards, Reward};
+use caption_train::training::self_critical::SelfCritical;
 use caption_train::training::train_step::{StepSettings, train_step};
 use clap::Parser;
+use metrics::cider_reward::Judged;
 use ops::profile::{self, Part, Profile};
 use ops::{LinearOptions, Precision, Weight, WeightLayout, linear};
 use serde_json::json;
@@ -97,6 +105,10 @@ struct Args {
     /// Captions that share an image.
     #[arg(long, default_value_t = 1)]
     captions_per_image: usize,
+    /// Self-critical training: captions that are sampled of each of --batch images and rewarded. They end after as many
+    /// tokens as those of Flickr8k do, at random.
+    #[arg(long)]
+    samples: Option<usize>,
     /// Rank of an adapter in the queries and values of encoder and decoder, which is then all that is trained.
     #[arg(long)]
     lora: Option<usize>,
@@ -203,6 +215,106 @@ fn batches(args: &Args, shape: &CaptionerShape, parts: usize, device: &Device) -
         Ok(Batch::of_framed(input, (each > 1).then_some(rows), image_indices, &captions, 0, device)?)
     };
     bounds.windows(2).map(part).collect()
+}
+
+/// Training images of Flickr8k, whose references weigh the words of a reward.
+const REWARDED_IMAGES: usize = 6000;
+/// References of each.
+const REFERENCES: usize = 5;
+/// Different words in them.
+const WORDS: usize = 9000;
+
+/// A reward that measures the time it takes.
+#[derive(Debug)]
+struct Timed {
+    rewards: CiderRewards,
+    nanoseconds: AtomicU64,
+}
+
+impl Reward for Timed {
+    fn judge(&self, image: usize, caption: &DecodedCaption) -> Result<Judged> {
+        let started = Instant::now();
+        let judged = self.rewards.judge(image, caption);
+        self.nanoseconds.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        judged
+    }
+}
+
+/// References of drawn words, as long as captions are, and the tokenizer that they give.
+fn rewards(args: &Args) -> Result<(Timed, SpecialIds)> {
+    let mut stream = Stream::new(2, "bench", "words");
+    let mut word =
+        || -> String { (0..3 + stream.below(7)).map(|_| char::from(b'a' + stream.below(26) as u8)).collect() };
+    let words: Vec<String> = (0..WORDS).map(|_| word()).collect();
+    let mut stream = Stream::new(3, "bench", "references");
+    let mut caption = || {
+        let drawn: Vec<&str> = (0..7 + stream.below(9)).map(|_| words[stream.below(WORDS)].as_str()).collect();
+        drawn.join(" ")
+    };
+    let references: Vec<Vec<String>> =
+        (0..REWARDED_IMAGES).map(|_| (0..REFERENCES).map(|_| caption()).collect()).collect();
+    let config = TokenizerConfig { vocab_size: args.vocab, ..TokenizerConfig::default() };
+    let tokenizer = CaptionTokenizer::train(references.iter().flatten().map(String::as_str), &config)?;
+    if tokenizer.vocab_size() != args.vocab {
+        bail!("the drawn words give {} tokens", tokenizer.vocab_size());
+    }
+    let special_ids = tokenizer.special_ids();
+    let images: Vec<usize> = (0..REWARDED_IMAGES).collect();
+    let rewards = CiderRewards::new(&images, &references, tokenizer);
+    Ok((Timed { rewards, nanoseconds: AtomicU64::new(0) }, special_ids))
+}
+
+fn self_critical(args: &Args, samples: usize, reward: Arc<Timed>, special_ids: &SpecialIds) -> SelfCritical {
+    let &SpecialIds { pad, start, end, .. } = special_ids;
+    SelfCritical {
+        config: ScstConfig { samples, ..ScstConfig::default() },
+        reward,
+        constraints: Constraints {
+            start,
+            end,
+            min_new_tokens: 0,
+            max_new_tokens: args.seq,
+            with_prompt: WithPrompt::default(),
+            no_repeat_ngram_size: 0,
+        },
+        prompt: Vec::new(),
+        references: HashMap::new(),
+        pad_id: pad,
+        seed: 0,
+        is_encoder_frozen: true,
+    }
+}
+
+/// Has the end token follow as it does in captions of real lengths: two of the decoder's numbers say nothing but the
+/// position, and only the end looks at them.
+fn end_as_captions_do(args: &Args, parameters: &Parameters, end: u32) -> Result<()> {
+    /// Logits of the end are within this range.
+    const RANGE: f64 = 25.0;
+    /// Makes the two numbers all that a LayerNorm sees.
+    const LARGE: f64 = 100.0;
+    let lengths: Vec<usize> = serde_json::from_str(include_str!("caption_lengths.json"))?;
+    let get = |name: &str| parameters.get(name).with_context(|| format!("there is no {name}"));
+    let (positions, head) = (get("decoder.transformer.wpe.weight")?, get("decoder.lm_head.weight")?);
+    let width = args.dim;
+    let mut values: Vec<f32> = positions.var.flatten_all()?.to_vec1()?;
+    for (place, row) in values.chunks_exact_mut(width).enumerate() {
+        let count = |wanted: &dyn Fn(usize) -> bool| lengths.iter().filter(|&&length| wanted(length)).count() as f64;
+        let (ends, lasting) = (count(&|length| length == place + 1), count(&|length| length > place));
+        let share = (ends / lasting.max(1.0)).clamp(1e-6, 1.0 - 1e-6);
+        let share = if lasting == 0.0 { 0.5 } else { share };
+        let logit = (share / (1.0 - share) * args.vocab as f64).ln().clamp(-0.8 * RANGE, 0.95 * RANGE) / RANGE;
+        (row[0], row[1]) = ((LARGE * logit) as f32, (LARGE * (1.0 - logit * logit).sqrt()) as f32);
+    }
+    positions.var.set(&Tensor::from_vec(values, positions.var.shape(), positions.var.device())?)?;
+    let mut values: Vec<f32> = head.var.flatten_all()?.to_vec1()?;
+    for (token, row) in values.chunks_exact_mut(width).enumerate() {
+        (row[0], row[1]) = (0.0, 0.0);
+        if token == end as usize {
+            row.fill(0.0);
+            row[0] = (RANGE / (width as f64).sqrt()) as f32;
+        }
+    }
+    Ok(head.var.set(&Tensor::from_vec(values, head.var.shape(), head.var.device())?)?)
 }
 
 /// Images whose features lie on the disk, of as many as a run has of them for each pair it makes.
@@ -333,8 +445,18 @@ fn main() -> Result<()> {
         let batches = batches(&args, &shape, pools.size(), &device)?;
         Box::new(std::iter::repeat_with(move || Ok(batches.clone())))
     };
+    let mut reward = None;
+    let loss: Box<dyn Loss> = match args.samples {
+        None => Box::new(TokenCrossEntropy { label_smoothing: 0.0 }),
+        Some(samples) => {
+            let (timed, special_ids) = rewards(&args)?;
+            end_as_captions_do(&args, &parameters, special_ids.end)?;
+            let timed = Arc::clone(reward.insert(Arc::new(timed)));
+            Box::new(self_critical(&args, samples, timed, &special_ids))
+        }
+    };
     let settings = StepSettings {
-        loss: &TokenCrossEntropy { label_smoothing: 0.0 },
+        loss: &*loss,
         precision,
         seed: 0,
         dropout: args.dropout,
@@ -343,10 +465,15 @@ fn main() -> Result<()> {
         collective: &Alone,
     };
     let (mut seconds, mut waited) = (Vec::new(), Vec::new());
-    let (mut loss, mut in_flight) = (f64::NAN, None);
+    let (mut loss, mut num_tokens, mut in_flight) = (f64::NAN, f64::NAN, None);
     for step in 0..args.warmup + args.steps {
-        if args.profile && step == args.warmup {
-            profile::start();
+        if step == args.warmup {
+            if args.profile {
+                profile::start();
+            }
+            if let Some(reward) = &reward {
+                reward.nanoseconds.store(0, Ordering::Relaxed);
+            }
         }
         let started = Instant::now();
         let batches = updates.next().context("the updates ended early")??;
@@ -364,7 +491,8 @@ fn main() -> Result<()> {
         // As in a run: a GPU has the next step before the report of the last is read.
         let read = if device.is_cpu() { Some(pending) } else { in_flight.replace(pending) };
         if let Some(read) = read {
-            loss = read.read(&mut optimizer)?.loss.mean();
+            let found = read.read(&mut optimizer)?.loss;
+            (loss, num_tokens) = (found.mean(), found.count);
         }
         seconds.push(started.elapsed().as_secs_f64());
     }
@@ -386,6 +514,8 @@ fn main() -> Result<()> {
             "model": args.model, "encoder": args.encoder, "vit": args.vit, "batch": args.batch, "seq": args.seq, "threads": threads,
             "captions_per_image": args.captions_per_image, "precision": args.precision, "step_s": median,
             "lora": args.lora, "trained": parameters.num_trainable_values(), "captions_per_s": args.batch as f64 / median, "loss": loss, "peak_rss_mb": peak,
+            "samples": args.samples, "tokens": num_tokens,
+            "rewards_share": reward.map(|reward| reward.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9 / (total * threads as f64)),
             "waited_share": waited[args.warmup..].iter().sum::<f64>() / total,
         })
     );

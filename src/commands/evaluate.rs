@@ -11,7 +11,7 @@ use crate::commands::given_paths::path_argument;
 use crate::commands::model_source::{base_folders, checkpoint_path};
 use crate::commands::score::MetricArgs;
 use crate::commands::signals::watch_signals;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, ScstConfig};
 use crate::data::image_source::{ImageFiles, ImageSource, Views};
 use crate::data::prompts::Prompts;
 use crate::data::split::split_images;
@@ -108,6 +108,8 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let pools = WorkerPools::new(num_pools, 1)?;
     let training_captions = data.training_images.as_deref().map(|images| data.dataset.captions_of(images));
     let files = ImageFiles::of_dataset(Arc::clone(&data.dataset), opened.processor.clone(), None);
+    let scst = opened.training.as_ref().and_then(|training| training.config.training.scst.as_ref());
+    let reward = scst.map(ScstConfig::reward_signature);
     stop.attend();
     let request = split_evaluation::Request {
         dataset: &data.dataset,
@@ -119,6 +121,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
         model: ModelOrigin {
             path: &path,
             progress: opened.training.as_ref().map(|training| (training.state.epoch, training.state.global_step)),
+            reward: reward.as_deref(),
         },
         team: Team { pools: &pools, collective: &Alone },
         settings: &CaptioningSettings {

@@ -157,11 +157,12 @@ impl Work {
 
 impl Observer for HubUploads {
     fn observe(&mut self, event: &Event<'_>) -> Result<()> {
-        let Event::Saved { point: SavePoint::Best { val_loss }, state } = event else { return Ok(()) };
+        let Event::Saved { point: SavePoint::Best { .. }, state } = event else { return Ok(()) };
+        let Some(name) = best_file_name(state) else { return Ok(()) };
         if self.config.upload != HubUpload::Best {
             return Ok(());
         }
-        let path = self.run.checkpoints().join(best_file_name(state.epoch, *val_loss));
+        let path = self.run.checkpoints().join(name);
         if let Err(error) = self.queue(&path) {
             terminal::warning(&format!("cannot upload the best model: {}", one_line(&error)));
         }

@@ -16,8 +16,8 @@ use crate::commands::signals::watch_signals;
 use crate::commands::version::written_by;
 use crate::config::{self, HubUpload, RunConfig};
 use crate::run::agreement;
-use crate::run::checkpoint::find_latest::{latest_in_run, latest_of_runs};
-use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint};
+use crate::run::checkpoint::find_latest::{best_in_run, latest_in_run, latest_of_runs};
+use crate::run::checkpoint::reader::{Checkpoint, read_checkpoint, read_model};
 use crate::run::session::Session;
 use crate::run::session::follower::follow;
 use crate::run::setup::Setup;
@@ -134,7 +134,12 @@ fn resume(
     let read = |checkpoint: Checkpoint| {
         Setup::resumed(config.clone(), checkpoint.with_base(&base_folders)?, &device, collective.size())
     };
-    let setup = agreed(collective, SET_UP, read(checkpoint))?;
+    let mut setup = agreed(collective, SET_UP, read(checkpoint))?;
+    setup.read_start(&base_folders, &device);
+    // All of them compare, or none.
+    if collective.any(setup.start_parameters.is_none())? {
+        setup.start_parameters = None;
+    }
     let make = |setup, device| {
         let collective = Rc::clone(&processes.collective);
         Session::resume(setup, path, &metadata, device, collective, stop.clone(), written_by())
@@ -236,8 +241,27 @@ fn resume_point(config: &RunConfig) -> Option<PathBuf> {
 /// Data, encoder and model of a new run, from a settled config.
 pub(crate) fn fresh_setup(mut config: RunConfig, device: &Device, collective: &dyn Collective) -> Result<Setup> {
     in_turns(collective, PREPARE, || prepare_when_absent(&config, OnChange::Refuse))?;
+    if let Some(scst) = &config.training.scst {
+        let named = scst.checkpoint.clone();
+        let found = if collective.is_main() { starting_point(&named).map(Some) } else { Ok(None) };
+        let found = agreed(collective, "find the checkpoint to begin from", found)?;
+        let path = agree_on(collective, found.as_ref().map(|(path, _)| path.clone()))?;
+        let path = path.context("the main process found a checkpoint")?;
+        let checkpoint = everywhere(collective, &path, found.map(|(_, checkpoint)| checkpoint))?;
+        let continued = |checkpoint: Checkpoint| {
+            Setup::continued(config, checkpoint.with_base(&base_folders)?, &path, device, collective.size())
+        };
+        return agreed(collective, SET_UP, continued(checkpoint));
+    }
     let folders = in_turns(collective, "find the model to start from", || model_folders(&mut config.model))?;
     agreed(collective, SET_UP, Setup::fresh(config, &folders, device, collective.size()))
+}
+
+/// The checkpoint file of `training.scst.checkpoint`, or the best of the run in that folder.
+fn starting_point(named: &Path) -> Result<(PathBuf, Checkpoint)> {
+    let path = if named.is_dir() { best_in_run(named)? } else { named.to_owned() };
+    let checkpoint = read_model(&path).with_context(|| format!("cannot begin from {}", path.display()))?;
+    Ok((path, checkpoint))
 }
 
 fn prepare_when_absent(config: &RunConfig, on_change: OnChange) -> Result<()> {

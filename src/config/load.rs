@@ -381,7 +381,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::{AugmentationConfig, BatchBy, EncoderTraining, LoraConfig, SaveInterval, Targets, WandbMode};
+    use crate::config::{
+        AugmentationConfig, BatchBy, EncoderTraining, LoraConfig, SaveInterval, ScstConfig, Targets, WandbMode,
+    };
     use base::error::{describe, is_usage_error};
 
     /// The least that a run needs.
@@ -428,6 +430,7 @@ mod tests {
         config.training.parts = Some(2);
         config.training.patience = Some(3);
         config.training.resume_from = Some(PathBuf::from("r"));
+        config.training.scst = Some(ScstConfig { checkpoint: PathBuf::from("s"), ..ScstConfig::default() });
         config.optimizer.encoder_learning_rate = Some(1e-5);
         config.evaluation.caption_split = Some("val".to_owned());
         config.evaluation.metrics_interval = Some(1);

@@ -9,6 +9,7 @@ mod difference;
 mod load;
 mod model;
 mod paths;
+mod scst;
 mod source_text;
 mod tracking;
 mod training;
@@ -27,6 +28,7 @@ pub use difference::{WrittenDifference, first_unsafe_difference, first_written_d
 pub use load::{apply_safe_overrides, check, load, overridden_text, parse, to_toml};
 pub use model::{DecoderSection, EncoderSection, ModelConfig, ModelName};
 pub use paths::PathKey;
+pub use scst::{Baseline, ScstConfig};
 pub use source_text::read_text;
 pub use tracking::{HubConfig, HubUpload, TrackingConfig, WandbConfig, WandbMode};
 pub use training::{

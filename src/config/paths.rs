@@ -39,6 +39,7 @@ impl RunConfig {
             ("data.cache_directory", self.data.cache_directory.as_mut()),
             ("tokenizer.directory", self.tokenizer.directory.as_mut()),
             ("training.resume_from", self.training.resume_from.as_mut()),
+            ("training.scst.checkpoint", self.training.scst.as_mut().map(|scst| &mut scst.checkpoint)),
             ("evaluation.meteor_resources", self.evaluation.meteor_resources.as_mut()),
         ];
         let model = &mut self.model;
@@ -55,12 +56,13 @@ impl RunConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::super::to_toml;
+    use super::super::{ScstConfig, to_toml};
     use super::*;
 
     #[test]
     fn the_list_has_every_path_of_the_config() {
-        let sources = [include_str!("mod.rs"), include_str!("data.rs"), include_str!("training.rs")];
+        let sources =
+            [include_str!("mod.rs"), include_str!("data.rs"), include_str!("training.rs"), include_str!("scst.rs")];
         let fields = sources.iter().flat_map(|source| source.lines()).map(str::trim);
         let fields = fields.filter(|line| line.starts_with("pub ") && line.contains(": ") && line.contains("PathBuf"));
         let mut config = RunConfig::default();
@@ -69,6 +71,7 @@ mod tests {
         config.data.cache_directory = Some("c".into());
         config.tokenizer.directory = Some("d".into());
         config.training.resume_from = Some("e".into());
+        config.training.scst = Some(ScstConfig::default());
         config.evaluation.meteor_resources = Some("f".into());
         let paths = config.paths_mut().into_iter().filter(|(_, path)| matches!(path, PathKey::Path(_)));
         assert_eq!(fields.count(), paths.count());
@@ -85,6 +88,7 @@ mod tests {
         config.data.cache_directory = Some("x".into());
         config.tokenizer.directory = Some("x".into());
         config.training.resume_from = Some("x".into());
+        config.training.scst = Some(ScstConfig { checkpoint: "x".into(), ..ScstConfig::default() });
         config.evaluation.meteor_resources = Some("x".into());
         for (key, path) in config.paths_mut() {
             path.replace(key.to_owned());

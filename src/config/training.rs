@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::scst::ScstConfig;
+
 /// Section `[training]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -46,6 +48,8 @@ pub struct TrainingConfig {
     pub patience: Option<usize>,
     /// A checkpoint to resume from. Absent or "": from scratch; a missing file: a warning, then from scratch.
     pub resume_from: Option<PathBuf>,
+    /// Rewards in the place of the cross-entropy. Absent: cross-entropy.
+    pub scst: Option<ScstConfig>,
 }
 
 impl Default for TrainingConfig {
@@ -68,6 +72,7 @@ impl Default for TrainingConfig {
             best_metric: BestMetric::ValLoss,
             patience: None,
             resume_from: None,
+            scst: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use base::error::failure;
 
 use super::model::ModelName;
-use super::{BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig, Targets};
+use super::{BatchBy, BestMetric, DataConfig, DecoderSection, DecodingConfig, EncoderTraining, ModelConfig, Targets};
 use super::{
     HubConfig, HubUpload, OptimizerConfig, RunConfig, SaveInterval, TokenizerConfig, TokenizerKind, TrainingConfig,
 };
@@ -22,6 +22,8 @@ const MAX_RANK: usize = 1024;
 const MAX_BEAMS: usize = 1000;
 /// Limit for epochs, and for updates between two events.
 const MAX_ROUNDS: usize = 1_000_000_000;
+/// Limit for the captions sampled of an image.
+const MAX_SAMPLES: usize = 1000;
 /// Beyond this a part has less than one pair.
 const MAX_PARTS: usize = 1 << 16;
 
@@ -52,10 +54,11 @@ pub(super) fn check(config: &RunConfig) -> Checked {
     check_tokenizer(&config.tokenizer, config.model.brings_decoder())?;
     check_tokenizer_source(config)?;
     check_sources(&config.model)?;
-    check_encoder(&config.model)?;
+    check_encoder(&config.model, config.training.scst.is_some())?;
     check_decoder(&config.model.decoder)?;
     check_lora(&config.model)?;
     check_training(&config.training)?;
+    check_scst(config)?;
     check_optimizer(&config.optimizer)?;
     whole("schedule.warmup_steps", config.schedule.warmup_steps, 0..=MAX_ROUNDS)?;
     whole("evaluation.batch_size", config.evaluation.batch_size, 1..=MAX_SIZE)?;
@@ -272,10 +275,11 @@ fn check_sources(model: &ModelConfig) -> Checked {
     }
 }
 
-fn check_encoder(model: &ModelConfig) -> Checked {
+/// `is_brought`: a checkpoint brings it.
+fn check_encoder(model: &ModelConfig, is_brought: bool) -> Checked {
     let encoder = &model.encoder;
     match (&encoder.name, &encoder.config) {
-        (None, None) if model.init_from.is_some() => Ok(()),
+        (None, None) if model.init_from.is_some() || is_brought => Ok(()),
         (None, None) => violation(
             "model.encoder.name",
             "is missing: the run has no image encoder",
@@ -430,6 +434,52 @@ fn check_training(training: &TrainingConfig) -> Checked {
     }
 }
 
+/// What goes together with self-critical training.
+fn check_scst(config: &RunConfig) -> Checked {
+    let training = &config.training;
+    let Some(scst) = &training.scst else { return Ok(()) };
+    if scst.checkpoint.as_os_str().is_empty() {
+        return violation(
+            "training.scst.checkpoint",
+            "is missing: self-critical training begins from a trained model",
+            "give a run's folder, whose best checkpoint is taken, or a checkpoint file",
+        );
+    }
+    if scst.samples < 2 {
+        return violation(
+            "training.scst.samples",
+            format!("must be 2 or more, found {}: a reward is compared with those of other captions", scst.samples),
+            "5 is a good value",
+        );
+    }
+    whole("training.scst.samples", scst.samples, 2..=MAX_SAMPLES)?;
+    positive("training.scst.temperature", scst.temperature, "1.0 samples captions by their probability")?;
+    share("training.scst.cross_entropy", scst.cross_entropy)?;
+    whole("training.scst.validate_every", scst.validate_every, 1..=MAX_ROUNDS)?;
+    if training.batch_by == Some(BatchBy::Pair) {
+        return violation(
+            "training.batch_by",
+            "is \"pair\", but self-critical training takes images, each with captions that it samples",
+            "set it to \"image\", or remove the key; training.batch_size then counts images",
+        );
+    }
+    if training.label_smoothing > 0.0 {
+        return violation(
+            "training.label_smoothing",
+            format!("is {}, but captions that are rewarded are not smoothed", training.label_smoothing),
+            "set it to 0, or remove the key",
+        );
+    }
+    if training.best_metric != BestMetric::Cider {
+        return violation(
+            "training.best_metric",
+            "must be \"cider\" with training.scst: rewards raise the validation loss",
+            "set best_metric = \"cider\", and evaluation.metrics_interval = 1",
+        );
+    }
+    Ok(())
+}
+
 fn check_optimizer(optimizer: &OptimizerConfig) -> Checked {
     positive("optimizer.learning_rate", optimizer.learning_rate, "5e-4 is a good value for a new decoder")?;
     for beta in optimizer.betas {
@@ -525,6 +575,7 @@ mod tests {
     use super::*;
     use crate::config::AugmentationConfig;
     use crate::config::EncoderSection;
+    use crate::config::ScstConfig;
     use crate::model::encoders::vit::VitConfig;
 
     fn valid() -> RunConfig {
@@ -780,6 +831,35 @@ mod tests {
         }
         refuses("training.patience", |config| config.training.patience = Some(0));
         refuses("evaluation.num_samples", |config| config.evaluation.num_samples = MAX_SIZE + 1);
+    }
+
+    #[test]
+    fn self_critical_training_needs_a_checkpoint_samples_and_images_and_a_best_by_cider() {
+        let scst = |config: &mut RunConfig| {
+            config.model.encoder.name = None;
+            config.training.best_metric = BestMetric::Cider;
+            config.evaluation.metrics_interval = Some(1);
+            config.training.scst = Some(ScstConfig { checkpoint: "runs/a".into(), ..ScstConfig::default() });
+        };
+        let refuses_with = |key: &str, change: fn(&mut RunConfig, &mut ScstConfig)| {
+            refuses(key, |config| {
+                scst(config);
+                let mut section = config.training.scst.take().unwrap();
+                change(config, &mut section);
+                config.training.scst = Some(section);
+            });
+        };
+        allows(scst);
+        refuses_with("training.scst.checkpoint", |_, scst| scst.checkpoint = PathBuf::new());
+        refuses_with("training.scst.samples", |_, scst| scst.samples = 1);
+        refuses_with("training.scst.samples", |_, scst| scst.samples = 1001);
+        refuses_with("training.scst.temperature", |_, scst| scst.temperature = 0.0);
+        refuses_with("training.scst.cross_entropy", |_, scst| scst.cross_entropy = 1.0);
+        refuses_with("training.scst.validate_every", |_, scst| scst.validate_every = 0);
+        refuses_with("training.batch_by", |config, _| config.training.batch_by = Some(BatchBy::Pair));
+        refuses_with("training.label_smoothing", |config, _| config.training.label_smoothing = 0.1);
+        refuses_with("training.best_metric", |config, _| config.training.best_metric = BestMetric::ValLoss);
+        refuses_with("training.best_metric", |config, _| config.evaluation.metrics_interval = None);
     }
 
     #[test]

@@ -27,11 +27,11 @@ pub fn decode(
     first_image: usize,
 ) -> Result<Vec<Vec<DecodedCaption>>> {
     let num_images = key_values.first().map_or(Ok(0), |first| first.dim(0))?;
-    decode_after(decoder, key_values, &vec![&[][..]; num_images], decoding, first_image)
+    decode_after(decoder, key_values, &vec![&[][..]; num_images], decoding, |image| first_image + image)
 }
 
 /// [`decode`] of captions that continue a prompt, one for each image, which is not part of them. They are the same
-/// whatever the prompts of the other images.
+/// whatever the prompts of the other images. `number_of` gives the number of the image at a place.
 ///
 /// # Errors
 /// As [`decode`]; a prompt that leaves no position for a caption.
@@ -40,7 +40,7 @@ pub fn decode_after(
     key_values: &[Tensor],
     prompts: &[&[u32]],
     decoding: &Decoding,
-    first_image: usize,
+    number_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<Vec<DecodedCaption>>> {
     let Some(first) = key_values.first() else { bail!("a decoder without blocks cannot caption") };
     let num_images = first.dim(0)?;
@@ -64,7 +64,7 @@ pub fn decode_after(
             &own[..]
         };
         let prompts: Vec<&[u32]> = images.iter().map(|&image| prompts[image]).collect();
-        let numbers = images.iter().map(|&image| first_image + image);
+        let numbers = images.iter().map(|&image| number_of(image));
         for (&image, found) in images.iter().zip(decode_together(decoder, key_values, &prompts, decoding, numbers)?) {
             captions[image] = found;
         }
@@ -115,6 +115,12 @@ fn decode_together(
         let num_done = stays.iter().filter(|stays| !**stays).count();
         if num_done == active.len() {
             break;
+        }
+        // Captions that are done leave where all images have one.
+        let num_next = active.iter().map(|&image| searches[image].num_unfinished()).max().unwrap_or(width);
+        for (parents, &image) in parents.iter_mut().zip(&active) {
+            searches[image].narrow(num_next);
+            parents.truncate(num_next);
         }
         let leave = num_done * LEAVING_SHARE >= active.len();
         let kept: Vec<u32> = (0..active.len() as u32).filter(|&place| !leave || stays[place as usize]).collect();

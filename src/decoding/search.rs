@@ -118,6 +118,14 @@ pub(super) trait Search {
     /// Takes the possible next tokens of each caption; returns which caption each of the next ones continues.
     fn advance(&mut self, next: Vec<NextToken<'_>>) -> Vec<usize>;
 
+    /// How many of the captions that are continued are not done; they are the first.
+    fn num_unfinished(&self) -> usize {
+        self.width()
+    }
+
+    /// Continues only this many captions, the first, from now on; at least [`Search::num_unfinished`].
+    fn narrow(&mut self, _width: usize) {}
+
     /// Whether nothing can change any more.
     fn is_done(&self) -> bool;
 

@@ -66,7 +66,8 @@ impl<'a> CaptionWriter<'a> {
         first_image: usize,
     ) -> Result<Vec<Vec<WrittenCaption>>> {
         let prompts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-        let captions = decode_after(self.model.decoder(), key_values, &prompts, &self.decoding, first_image)?;
+        let number_of = |image| first_image + image;
+        let captions = decode_after(self.model.decoder(), key_values, &prompts, &self.decoding, number_of)?;
         let text =
             |decoded: DecodedCaption| Ok(WrittenCaption { text: self.tokenizer.decode(&decoded.tokens)?, decoded });
         captions.into_iter().map(|captions| captions.into_iter().map(text).collect()).collect()

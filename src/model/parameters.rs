@@ -159,6 +159,12 @@ impl Parameters {
         self.entries.extend(base.map(|(name, parameter)| (name.clone(), parameter.clone())));
     }
 
+    /// Takes over the parameters that `other` does not train, with their storage: those of both must be equal.
+    pub fn share_frozen(&mut self, other: &Self) {
+        let frozen = other.entries.iter().filter(|(_, parameter)| !parameter.trainable);
+        self.entries.extend(frozen.map(|(name, parameter)| (name.clone(), parameter.clone())));
+    }
+
     /// The parameters without the adapter, whose products are added to the weights if `merged`. All others are shared.
     ///
     /// # Errors

@@ -320,7 +320,7 @@ fn check_encoder(encoder: &EncoderConfig) -> Result<()> {
     encoder.validate().map_err(|error| usage_error(error, "change model.encoder.image_size or model.encoder.config"))
 }
 
-fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
+pub(super) fn check_shape(shape: &CaptionerShape, config: &RunConfig) -> Result<()> {
     check_encoder(&shape.encoder)?;
     if let EncoderTraining::LastBlocks(count) = config.model.encoder.train
         && count > shape.encoder.num_layers()

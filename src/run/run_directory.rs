@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
+use crate::run::checkpoint_names::{LAST, number_of_best, step_of_file_name};
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::train_state::TrainState;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
@@ -258,7 +258,7 @@ fn is_upload(name: &str) -> bool {
 }
 
 fn is_checkpoint(name: &str) -> bool {
-    name == LAST || epoch_of_file_name(name).is_some() || step_of_file_name(name).is_some()
+    name == LAST || number_of_best(name).is_some() || step_of_file_name(name).is_some()
 }
 
 /// Whether a run writes a file of this name, in its folder or in one of those in it.
@@ -291,7 +291,11 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 fn is_covered(line: &[u8], state: &TrainState) -> bool {
     let is_done = |step: Option<u64>| step.is_some_and(|step| step <= state.global_step);
     match Line::parse(line) {
-        Ok(Line::Record(Record::Validation(record))) => record.epoch <= state.validated_epoch,
+        Ok(Line::Record(Record::Validation(record))) => match (state.validated_update, record.step) {
+            (Some(validated), Some(step)) => step <= validated,
+            // That before the first update belongs to no epoch.
+            _ => (1..=state.validated_epoch).contains(&record.epoch),
+        },
         Ok(Line::Record(Record::Epoch(record))) => record.epoch <= state.epoch,
         Ok(Line::Record(record)) => is_done(record.step()),
         Ok(Line::Unknown { step }) => is_done(step),

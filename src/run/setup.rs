@@ -4,13 +4,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::Device;
 
-use crate::config::RunConfig;
+use crate::config::{RunConfig, ScstConfig};
 use crate::data::augmentation::Augmentation;
 use crate::data::example_list::ExampleList;
 use crate::data::examples::{Framing, make_examples};
@@ -19,19 +20,22 @@ use crate::data::prompts::Prompts;
 use crate::data::split::{SplitIndices, split_images};
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
-use crate::run::checkpoint::adapter_base::Base;
-use crate::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION};
-use crate::run::checkpoint::reader::Checkpoint;
+use crate::run::checkpoint::adapter_base::{Base, FindBase};
+use crate::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION, Start};
+use crate::run::checkpoint::reader::{Checkpoint, read_model};
 use crate::run::initial_model::{InitialModel, ModelFolders};
+use crate::run::self_critical::self_critical;
 use crate::run::tracking::sample_pictures::SamplePictures;
 use crate::tokenizer::CaptionTokenizer;
 use crate::training::captioned_split::CaptionedSplit;
 use crate::training::collective::Collective;
+use crate::training::loss::{Loss, TokenCrossEntropy};
 use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
 use crate::training::trainer::{Trainer, TrainingData};
-use base::error::{failure, usage_error};
+use base::error::{failure, one_line, usage_error};
+use base::terminal;
 use base::worker_pools::WorkerPools;
 use datasets::prepared::{Dataset, Split};
 use metrics::meteor::Meteor;
@@ -61,6 +65,12 @@ pub struct Setup {
     pub notes: Vec<String>,
     /// The weights that the adapter is trained for.
     pub base: Option<Base>,
+    /// What its updates minimise.
+    pub loss: Arc<dyn Loss>,
+    /// The checkpoint that self-critical training began from.
+    pub start: Option<Start>,
+    /// The model in it, where it can be read.
+    pub start_parameters: Option<Parameters>,
 }
 
 impl Setup {
@@ -79,6 +89,36 @@ impl Setup {
         let data = (dataset, split, tokenizer, processor);
         let setup = Self::assemble(config, data, shape, parameters, optimizer, state, num_processes)?;
         Ok(Self { notes, base, ..setup })
+    }
+
+    /// A new run that begins from a checkpoint of another one: `checkpoint`, which was read from `path` with its base.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`].
+    pub fn continued(
+        config: RunConfig,
+        checkpoint: Checkpoint,
+        path: &Path,
+        device: &Device,
+        num_processes: usize,
+    ) -> Result<Self> {
+        let (dataset, split) = open_data(&config)?;
+        let InitialModel { config, shape, parameters, tokenizer, processor, notes } =
+            InitialModel::of_checkpoint(config, &checkpoint, path, device)?;
+        let optimizer = Optimizer::new(&parameters, &shape, &config.optimizer)?;
+        let mut start = checkpoint.parameters(device)?;
+        start.share_frozen(&parameters);
+        let data = (dataset, split, tokenizer, processor);
+        let setup = Self::assemble(config, data, shape, parameters, optimizer, TrainState::default(), num_processes)?;
+        let checkpoint_path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let CheckpointMetadata { base, tensors_digest, .. } = checkpoint.metadata;
+        Ok(Self {
+            notes,
+            base,
+            start: Some(Start { checkpoint: checkpoint_path, tensors_digest }),
+            start_parameters: Some(start),
+            ..setup
+        })
     }
 
     /// A run that is resumed from a checkpoint with its base. `config` is that of the checkpoint with what the user changed.
@@ -109,10 +149,32 @@ impl Setup {
             .restore(checkpoint.moments, checkpoint.metadata.optimizer_step)
             .context("the optimizer state of the checkpoint does not fit its config")?;
         let processor = checkpoint.metadata.image_processor;
-        let (state, base) = (checkpoint.metadata.state, checkpoint.metadata.base);
+        let CheckpointMetadata { state, base, start, .. } = checkpoint.metadata;
         let data = (dataset, split, tokenizer, processor);
         let setup = Self::assemble(config, data, shape, parameters, optimizer, state, num_processes)?;
-        Ok(Self { base, ..setup })
+        Ok(Self { base, start, ..setup })
+    }
+
+    /// Reads the model that a resumed run began from, with which its validations compare the newest. It is only shown:
+    /// where it cannot be read any more, a warning says so.
+    pub fn read_start(&mut self, find: &FindBase<'_>, device: &Device) {
+        let Some(Start { checkpoint, tensors_digest }) = &self.start else { return };
+        let read = || -> Result<Parameters> {
+            let read = read_model(checkpoint)?;
+            let found = &read.metadata.tensors_digest;
+            ensure!(found == tensors_digest, "it has changed: expected SHA-256 {tensors_digest}, found {found}");
+            let mut start = read.with_base(find)?.parameters(device)?;
+            start.share_frozen(&self.parameters);
+            Ok(start)
+        };
+        match read() {
+            Ok(start) => self.start_parameters = Some(start),
+            Err(error) => terminal::warning(&format!(
+                "validations do not say how far the model is from the one that training began from, {}: {}",
+                checkpoint.display(),
+                one_line(&error)
+            )),
+        }
     }
 
     fn assemble(
@@ -133,6 +195,14 @@ impl Setup {
             let message = format!("all {} captions of the training images have weight 0", train.num_weightless);
             return Err(failure(message, "give at least one caption a weight above 0"));
         }
+        let (loss, train_examples): (Arc<dyn Loss>, _) = match &config.training.scst {
+            None => (Arc::new(TokenCrossEntropy { label_smoothing: config.training.label_smoothing }), train.examples),
+            Some(scst) => {
+                let data = (&dataset, &split.train[..]);
+                let (loss, pairs) = self_critical(&config, scst, data, &train.examples, &tokenizer, &shape)?;
+                (Arc::new(loss), pairs)
+            }
+        };
         // A validation measures all captions alike.
         let val = make_examples(&dataset, &split.val, Framing { weighs: false, ..framing })?;
         if let Some(name) = &config.evaluation.caption_split
@@ -156,7 +226,7 @@ impl Setup {
         let most_positions = config.model.brings_decoder().then_some(shape.decoder.num_positions());
         let counts = DataCounts {
             train_images: split.train.len(),
-            train_examples: train.examples.len(),
+            train_examples: train_examples.len(),
             train_weightless: train.num_weightless,
             val_images: split.val.len(),
             val_examples: val.examples.len(),
@@ -180,13 +250,16 @@ impl Setup {
             parameters,
             optimizer,
             state,
-            train: train.examples,
+            train: train_examples,
             val: val.examples,
             prompts,
             meteor: Arc::new(meteor),
             plan,
             notes: Vec::new(),
             base: None,
+            loss,
+            start: None,
+            start_parameters: None,
         })
     }
 
@@ -202,8 +275,8 @@ impl Setup {
         let captioned = self.captioned_split();
         let pad_id = self.tokenizer.special_ids().pad;
         let data = TrainingData { train: Arc::new(self.train), val: Arc::new(self.val), source, pad_id, captioned };
-        let Self { plan, parameters, optimizer, state, .. } = self;
-        Trainer { plan, data, parameters, optimizer, state, device, pools, collective }
+        let Self { plan, parameters, optimizer, loss, start_parameters: start, state, .. } = self;
+        Trainer { plan, data, parameters, optimizer, loss, start, state, device, pools, collective }
     }
 
     /// The metadata of a checkpoint of the run in its current state, without the digest of the tensors. `written_by` is
@@ -225,6 +298,7 @@ impl Setup {
             dataset_digest: self.dataset.digest.clone(),
             tensors_digest: String::new(),
             base: self.base.clone(),
+            start: self.start.clone(),
         })
     }
 
@@ -266,6 +340,7 @@ impl Setup {
             references: val.iter().map(|&image| self.dataset.images.get(image).owned_captions()).collect(),
             tokenizer: self.tokenizer.clone(),
             meteor: Arc::clone(&self.meteor),
+            reward: self.plan.config.training.scst.as_ref().map(ScstConfig::reward_signature),
         })
     }
 

@@ -58,6 +58,8 @@ pub struct ModelOrigin<'a> {
     pub path: &'a Path,
     /// Completed epochs and updates, where they are known.
     pub progress: Option<(u64, u64)>,
+    /// How the reward was counted that it was trained on, where it was.
+    pub reward: Option<&'a str>,
 }
 
 /// Captions of a split and what they are worth.
@@ -92,6 +94,9 @@ pub fn evaluate(request: &Request<'_>, mut keep_going: impl FnMut() -> bool) -> 
     let paired = captions.iter().cloned().zip(references);
     let paired: Vec<Captions> = paired.map(|(candidate, references)| Captions { candidate, references }).collect();
     let mut report = score(&paired, options);
+    if let Some(reward) = model.reward {
+        report.signature = format!("{}|{reward}", report.signature);
+    }
     report.statistics.without_end = Some(without_end as f64 / images.len().max(1) as f64);
     let records = images.iter().map(|&image| dataset.images.get(image)).zip(&captions);
     let predictions: Vec<Value> =

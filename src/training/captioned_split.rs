@@ -3,13 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::data::batch::Example;
+use crate::data::example_list::ExampleList;
 use crate::data::prompts::Prompts;
 use crate::evaluation::captioning::WrittenCaption;
-use crate::tokenizer::CaptionTokenizer;
+use crate::tokenizer::{CaptionTokenizer, SpecialIds};
 use crate::training::events::Sample;
 use metrics::corpus::Captions;
 use metrics::meteor::Meteor;
 use metrics::score::{ScoreOptions, SignedScores, score};
+use metrics::statistics::share_of_bad_endings;
 
 /// The validation split as it is captioned.
 pub struct CaptionedSplit {
@@ -23,6 +26,8 @@ pub struct CaptionedSplit {
     pub prompts: Prompts,
     pub tokenizer: CaptionTokenizer,
     pub meteor: Arc<Meteor>,
+    /// How the reward was counted that the model is trained on, for the signature of its scores.
+    pub reward: Option<String>,
 }
 
 /// What a validation captioned.
@@ -32,6 +37,14 @@ pub struct Captioned {
     pub captions: Vec<WrittenCaption>,
     /// Their scores, if the whole split was captioned.
     pub scores: Option<SignedScores>,
+}
+
+impl Captioned {
+    /// The share of the captions that end as no sentence does.
+    pub fn bad_endings(&self) -> f64 {
+        let texts: Vec<&str> = self.captions.iter().map(|caption| caption.text.as_str()).collect();
+        share_of_bad_endings(&texts)
+    }
 }
 
 impl CaptionedSplit {
@@ -44,6 +57,22 @@ impl CaptionedSplit {
             Some(Sample { image, caption, references: &self.references[in_split] })
         };
         self.samples.iter().enumerate().filter_map(sample).collect()
+    }
+
+    /// The captions as a teacher would give them: framed, each after its prompt.
+    pub fn as_examples(&self, captioned: &Captioned) -> ExampleList {
+        let is_whole = captioned.captions.len() == self.images.len();
+        let images = if is_whole { &self.images } else { &self.samples };
+        let SpecialIds { start, end, .. } = self.tokenizer.special_ids();
+        let example = |(&image, caption): (&usize, &WrittenCaption)| {
+            let prompt = &self.prompts.of_image(image).tokens;
+            let ended = if caption.decoded.has_end() { &[end][..] } else { &[] };
+            let tokens = [&[start], &prompt[..], &caption.decoded.tokens, ended].concat();
+            Example { image, tokens, prompt_length: prompt.len(), weight: 1.0 }
+        };
+        let mut examples = ExampleList::default();
+        examples.extend(images.iter().zip(&captioned.captions).map(example));
+        examples
     }
 
     /// The scores of captions of all images, in their order.
@@ -60,7 +89,9 @@ impl CaptionedSplit {
             num_resamples: 0,
             seed,
         };
-        score(&images, &options).signed()
+        let SignedScores { scores, signature } = score(&images, &options).signed();
+        let parts: Vec<String> = std::iter::once(signature).chain(self.reward.clone()).collect();
+        SignedScores { scores, signature: parts.join("|") }
     }
 }
 

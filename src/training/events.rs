@@ -64,6 +64,10 @@ pub enum Event<'a> {
         val_loss: f64,
         /// Scores of the captions of that split, where they were scored.
         scores: Option<&'a SignedScores>,
+        /// How much more probable its captions are, a token, than for the model that self-critical training began from.
+        distance: Option<f64>,
+        /// In self-critical training, the share of its captions that end as no sentence does.
+        bad_endings: Option<f64>,
         /// Its duration in seconds.
         seconds: f64,
         /// Whether the model is the best so far.
@@ -117,7 +121,7 @@ impl Event<'_> {
                 train_seconds: Some(state.train_seconds),
                 skipped_updates: Some(state.skipped_updates),
             }),
-            Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
+            Event::Validated { state, val_loss, scores, distance, bad_endings, seconds, is_best, alarms, .. } => {
                 Record::Validation(ValidationRecord {
                     epoch: state.epoch,
                     step: Some(state.global_step),
@@ -126,6 +130,8 @@ impl Event<'_> {
                         .map(|signed| signed.scores.named().map(|(name, value)| (name.to_owned(), Some(value))).into()),
                     signature: scores.map(|signed| signed.signature.clone()),
                     val_seconds: Some(*seconds),
+                    distance: *distance,
+                    bad_endings: *bad_endings,
                     best: *is_best,
                     alarms: alarms.iter().map(ToString::to_string).collect(),
                 })

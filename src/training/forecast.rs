@@ -123,12 +123,12 @@ pub fn memory(plan: &RunPlan, largest: BatchSizes, resident: Option<u64>, moment
     let own = batch.div_ceil(plan.num_processes);
     let at_once = (batch * plan.num_pools).div_ceil(plan.num_parts).min(own);
     let phases = [
-        activation_values(plan, largest.part(at_once)),
+        activation_values(plan, largest.part(at_once * plan.captions_each())),
         validation_values(plan, largest.length),
         encoding_values(plan),
     ];
     // On a GPU pairs that share an image have it each, unless these are many.
-    let own = if plan.gpu.is_some() { own } else { largest.part(own).images };
+    let own = if plan.gpu.is_some() { own } else { largest.part(own * plan.captions_each()).images };
     MemoryForecast {
         model: float * (plan.num_parameters + copies * trainable),
         activations: float * phases.into_iter().max().unwrap_or(0),
@@ -210,6 +210,13 @@ pub fn largest_batch(plan: &RunPlan, examples: &ExampleList) -> BatchSizes {
     let sizes_of = |batch: &[u32]| {
         let lengths = batch.iter().map(|&index| examples.num_tokens(index as usize) - 1);
         let images = batch.iter().map(|&index| examples.image(index as usize));
+        let each = plan.captions_each();
+        if each > 1 {
+            // Whatever is sampled.
+            let length = plan.config.decoding_of_captions().max_new_tokens.unwrap_or(0);
+            let (images, examples) = (batch.len(), batch.len() * each);
+            return BatchSizes { examples, images, length, positions: examples * length };
+        }
         BatchSizes {
             examples: batch.len(),
             images: images.collect::<HashSet<_>>().len(),

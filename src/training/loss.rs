@@ -1,24 +1,34 @@
-//! The loss that an update minimises. A new one is a type here that implements [`Loss`] and an arm of [`of`].
+//! The loss that an update minimises. A new one is a type that implements [`Loss`]; what it needs beside a batch, it is
+//! given where a run is put together (`src/run/setup.rs`).
 
 use std::fmt;
 
 use candle_core::Tensor;
 
-use crate::config::TrainingConfig;
 use crate::data::batch::Batch;
 use crate::evaluation::teacher_forcing::target_logits;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::Mode;
 use crate::model::stages::Stages;
+use crate::training::reward_sums::RewardSums;
 
 /// A loss as a sum and a count. An update adds up the sums and the counts of all its batches, on all processes, and
 /// divides once, so that batch size, padding and accumulation do not change it.
 pub trait Loss: fmt::Debug + Send + Sync {
-    /// The terms of the batch's sum, each as often as it is weighed. Known before the sum is computed, since the backward
-    /// pass needs the divisor.
-    fn count(&self, batch: &Batch) -> f64;
+    /// What is trained on for `batch` in the update with this number, and how many terms it counts for: they are known
+    /// before the sum is computed, since the backward pass needs the divisor. A loss that samples its captions does it
+    /// here, with the model that `build` makes of the current weights, without a graph.
+    ///
+    /// # Errors
+    /// A batch that does not fit the model.
+    fn prepare(
+        &self,
+        build: &dyn Fn() -> anyhow::Result<Captioner>,
+        batch: &Batch,
+        update: u64,
+    ) -> anyhow::Result<Prepared>;
 
-    /// The sum over the batch's terms, a scalar with its graph, computed in `stages`.
+    /// The sum over the terms of a prepared batch, a scalar with its graph, computed in `stages`.
     ///
     /// # Errors
     /// A batch that does not fit the model.
@@ -26,9 +36,16 @@ pub trait Loss: fmt::Debug + Send + Sync {
     -> candle_core::Result<Tensor>;
 }
 
-/// The loss that a config asks for.
-pub fn of(config: &TrainingConfig) -> Box<dyn Loss> {
-    Box::new(TokenCrossEntropy { label_smoothing: config.label_smoothing })
+/// A batch as a loss is computed on it.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub batch: Batch,
+    /// The terms of its sum, each as often as it is weighed.
+    pub count: f64,
+    /// Pairs that one of the batch before may have become: dropout numbers the pairs of an update.
+    pub pairs_each: u64,
+    /// Of the captions that were sampled.
+    pub rewards: RewardSums,
 }
 
 /// The negative log-probability of each target, in nats, times the target's weight.
@@ -39,8 +56,8 @@ pub struct TokenCrossEntropy {
 }
 
 impl Loss for TokenCrossEntropy {
-    fn count(&self, batch: &Batch) -> f64 {
-        batch.weight()
+    fn prepare(&self, _: &dyn Fn() -> anyhow::Result<Captioner>, batch: &Batch, _: u64) -> anyhow::Result<Prepared> {
+        Ok(Prepared { batch: batch.clone(), count: batch.weight(), pairs_each: 1, rewards: RewardSums::default() })
     }
 
     fn sum(

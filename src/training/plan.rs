@@ -8,7 +8,7 @@ use anyhow::Result;
 use candle_core::Device;
 use serde::Serialize;
 
-use crate::config::{BatchBy, Precision, Reduction, RunConfig};
+use crate::config::{BatchBy, Precision, Reduction, RunConfig, ScstConfig};
 use crate::data::image_source::Views;
 use crate::data::pieces::Share;
 use crate::data::sampler;
@@ -115,7 +115,8 @@ impl RunPlan {
         check_processes(num_parts, num_processes, config.training.reduction)?;
         config.training.parts = Some(num_parts);
         let image_path = image_path(&config);
-        let by_default = if image_path == ImagePath::Trained { BatchBy::Image } else { BatchBy::Pair };
+        let is_by_image = image_path == ImagePath::Trained || config.training.scst.is_some();
+        let by_default = if is_by_image { BatchBy::Image } else { BatchBy::Pair };
         let batch_by = *config.training.batch_by.get_or_insert(by_default);
         let num_pools = if gpu.is_some() { 1 } else { num_parts.div_ceil(num_processes).min(num_threads).max(1) };
         let num_workers = config.data.workers.unwrap_or(num_threads.min(max_workers));
@@ -169,6 +170,12 @@ impl RunPlan {
         let shares = (0..self.num_processes).map(|rank| Share { rank, size: self.num_processes }.parts(self.num_parts));
         let pairs = shares.map(|parts| bound(parts.end) - bound(parts.start));
         (pairs.clone().min().unwrap_or(0), pairs.max().unwrap_or(0))
+    }
+
+    /// Captions that an update has at most for each of its pairs: more than one where they are sampled.
+    pub fn captions_each(&self) -> usize {
+        let of_scst = |scst: &ScstConfig| if scst.cross_entropy > 0.0 { 2 * scst.samples } else { scst.samples };
+        self.config.training.scst.as_ref().map_or(1, of_scst)
     }
 
     /// Which views training looks at.

@@ -138,10 +138,11 @@ impl RunPlan {
                 self.gpu.as_ref().map_or(String::new(), |gpu| format!(" on {gpu}"))
             ),
             format!(
-                "updates     {} x {} epochs of {} pairs ({} x {}), {}",
+                "updates     {} x {} epochs of {} {} ({} x {}), {}",
                 self.updates_per_epoch,
                 training.num_epochs,
                 training.batch_size * training.gradient_accumulation_steps,
+                if training.scst.is_some() { "images" } else { "pairs" },
                 training.batch_size,
                 training.gradient_accumulation_steps,
                 match self.batch_by {
@@ -150,6 +151,13 @@ impl RunPlan {
                 }
             ),
         ]);
+        if let Some(scst) = &training.scst {
+            lines.push(format!(
+                "rewards     CIDEr-D with the end as a word, of {} captions sampled of each image ({})",
+                scst.samples,
+                scst.reward_signature()
+            ));
+        }
         if self.num_processes > 1 {
             lines.push(format!(
                 "processes   {}, each with {} of the {} parts of a batch, {}",

@@ -1,6 +1,7 @@
 //! Predicts the duration of a run from a few trial updates, which are discarded.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -10,7 +11,6 @@ use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::pieces::{self, Piece};
 use crate::data::sampler;
 use crate::model::captioner::Captioner;
-use crate::training::loss;
 use crate::training::plan::{ImagePath, RunPlan};
 use crate::training::train_step::train_step;
 use crate::training::trainer::Trainer;
@@ -46,7 +46,7 @@ pub fn time(mut trainer: Trainer, files: &ImageSource) -> anyhow::Result<TimeFor
     let (size, steps) = (training.batch_size, training.gradient_accumulation_steps);
     let num_updates = sampler::num_updates(order.len(), size, steps);
     let encoding = encoding_seconds(&trainer, files, &order)?;
-    let loss = loss::of(training);
+    let loss = Arc::clone(&trainer.loss);
     let collective = Rc::clone(&trainer.collective);
     let settings = plan.step_settings(&*loss, &*collective);
     let mut seconds: Vec<f64> = Vec::new();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::BestMetric;
 use crate::training::loss_watch::LossWatch;
+use crate::training::reward_watch::RewardWatch;
 
 /// Progress of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,15 @@ pub struct TrainState {
     /// Training losses that jumped.
     #[serde(default)]
     pub loss_watch: LossWatch,
+    /// Rewards of self-critical training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_watch: Option<RewardWatch>,
+    /// Updates done at the last validation, in a run that counts its validations by updates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validated_update: Option<u64>,
+    /// Updates done by the best model, in such a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_update: Option<u64>,
 }
 
 /// Without weights this is a number of tokens, and is written as one.
@@ -68,9 +78,25 @@ impl TrainState {
         self.epoch > 0 && self.updates_in_epoch == 0 && self.validated_epoch < self.epoch && due
     }
 
+    /// Whether a validation is due after each `interval` updates, and before the first, and the update just done has not had it.
+    pub fn needs_validation_of_update(&self, interval: Option<u64>) -> bool {
+        let is_due = interval.is_some_and(|interval| self.global_step.is_multiple_of(interval));
+        is_due && self.validated_update != Some(self.global_step)
+    }
+
+    /// Whether the state lies within an epoch, or before the first.
+    pub fn is_within_epoch(&self) -> bool {
+        self.epoch == 0 || self.updates_in_epoch > 0
+    }
+
     /// Whether `patience` validations in a row brought no new lowest loss.
     pub fn is_out_of_patience(&self, patience: Option<usize>) -> bool {
         patience.is_some_and(|patience| self.validations_since_best >= patience as u64)
+    }
+
+    /// Takes note of the validation that follows, in a run that counts them by updates.
+    pub fn count_validation_by_update(&mut self) {
+        self.validated_update = Some(self.global_step);
     }
 
     /// Takes a validation loss, and the CIDEr-D of the captions where they were scored; says whether the model is the
@@ -90,6 +116,7 @@ impl TrainState {
             self.best_val_loss = Some(val_loss);
             self.best_cider = cider;
             self.best_epoch = self.epoch;
+            self.best_update = self.validated_update;
         }
         self.validations_since_best = if is_best { 0 } else { self.validations_since_best + 1 };
         is_best
@@ -112,6 +139,23 @@ mod tests {
         assert!(state.needs_validation(2, 5));
         state.updates_in_epoch = 1;
         assert!(!state.needs_validation(2, 5));
+    }
+
+    #[test]
+    fn a_validation_by_updates_is_due_before_the_first_and_at_the_interval_and_only_once() {
+        let mut state = TrainState::default();
+        assert!(!state.needs_validation_of_update(None) && state.needs_validation_of_update(Some(5)));
+        state.count_validation_by_update();
+        assert!(state.record_validation(1.0, Some(0.5), BestMetric::Cider));
+        assert!(!state.needs_validation_of_update(Some(5)));
+        (state.global_step, state.updates_in_epoch) = (4, 4);
+        assert!(!state.needs_validation_of_update(Some(5)));
+        (state.global_step, state.updates_in_epoch) = (5, 5);
+        assert!(state.needs_validation_of_update(Some(5)));
+        state.count_validation_by_update();
+        assert!(!state.record_validation(1.0, Some(0.4), BestMetric::Cider));
+        assert!(!state.needs_validation_of_update(Some(5)));
+        assert_eq!((state.best_update, state.best_epoch), (Some(0), 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One update: forward and backward over its pieces, clipping, AdamW. A straight line; the loop decides.
 
+use anyhow::bail;
 use candle_core::{DType, Tensor};
 
 use crate::data::pieces::Piece;
@@ -9,8 +10,9 @@ use crate::model::decoders::Mode;
 use crate::model::parameters::Parameters;
 use crate::training::collective::Collective;
 use crate::training::gradients::{GradientSums, Gradients};
-use crate::training::loss::Loss;
+use crate::training::loss::{Loss, Prepared};
 use crate::training::optimizer::Optimizer;
+use crate::training::reward_sums::{RewardMeans, RewardSums};
 use crate::training::segments::Segments;
 use crate::training::tree_sum::{TreeSum, sum_at_leaves};
 use base::worker_pools::WorkerPools;
@@ -43,6 +45,8 @@ pub struct StepOutcome {
     pub grad_norm: f64,
     /// Loss or gradient was not finite, and nothing was changed.
     pub skipped: bool,
+    /// Of the captions that it sampled; `None` where it sampled none.
+    pub rewards: Option<RewardMeans>,
 }
 
 /// An update that a GPU may not have finished.
@@ -52,6 +56,7 @@ pub struct PendingStep {
     update: PendingUpdate,
     count: f64,
     num_examples: u64,
+    rewards: RewardSums,
 }
 
 impl PendingStep {
@@ -63,7 +68,8 @@ impl PendingStep {
         let UpdateReport { loss, grad_norm, skipped, steps } = self.update.read()?;
         optimizer.note_steps(steps);
         let loss = LossSum { sum: loss, count: self.count };
-        Ok(StepOutcome { loss, num_examples: self.num_examples, grad_norm, skipped })
+        let rewards = self.rewards.means();
+        Ok(StepOutcome { loss, num_examples: self.num_examples, grad_norm, skipped, rewards })
     }
 }
 
@@ -76,6 +82,8 @@ pub struct UpdateLoss {
     pub count: f64,
     /// Pairs in the update.
     pub num_examples: u64,
+    /// Of the captions that it sampled.
+    pub rewards: RewardSums,
 }
 
 impl UpdateLoss {
@@ -104,12 +112,24 @@ pub fn compute_gradients(
 ) -> anyhow::Result<(UpdateLoss, Gradients)> {
     let &StepSettings { loss, precision, seed, dropout: probability, recompute, collective, .. } = settings;
     let num_examples: usize = pieces.iter().map(|piece| piece.batch.num_examples()).sum();
-    let count = sum_at_leaves(pieces.iter().map(|piece| (piece.leaf, loss.count(&piece.batch))))?;
-    let mut totals = [count, num_examples as f64];
+    let build = || Captioner::build(shape, &parameters.detached().in_precision(precision));
+    let prepare = |piece: &Piece| loss.prepare(&build, &piece.batch, global_step);
+    let prepared = pools.map(pieces, prepare).into_iter().collect::<anyhow::Result<Vec<Prepared>>>()?;
+    let prepared: Vec<(&Piece, Prepared)> = pieces.iter().zip(prepared).collect();
+    let count = sum_at_leaves(prepared.iter().map(|(piece, prepared)| (piece.leaf, prepared.count)))?;
+    let rewards = TreeSum::default();
+    for (piece, prepared) in &prepared {
+        rewards.add(piece.leaf, prepared.rewards, |left, right| Ok(left + right))?;
+    }
+    let rewards: RewardSums = rewards.finish(|left, right| Ok(left + right))?.unwrap_or_default();
+    let mut totals = [&[count, num_examples as f64][..], &rewards.to_numbers()].concat();
     collective.sum(&mut totals)?;
-    let [count, num_examples] = totals;
+    let [count, num_examples, ref rewards @ ..] = totals[..] else { bail!("a sum of another length") };
+    let rewards = RewardSums::of_numbers(rewards.try_into()?);
     let (sums, losses) = (GradientSums::new(parameters, pieces.len()), TreeSum::default());
-    let work = |&Piece { leaf, first_example, ref batch }: &Piece| -> anyhow::Result<()> {
+    let work = |(piece, prepared): &(&Piece, Prepared)| -> anyhow::Result<()> {
+        let (leaf, batch) = (piece.leaf, &prepared.batch);
+        let first_example = piece.first_example * prepared.pairs_each;
         let sinks = |name: &str| sums.sink(leaf, name);
         let dropout = Dropout { probability, seed, update: global_step, first_example };
         let packings: Vec<_> = batch.packing.iter().chain(&batch.target_packing).cloned().collect();
@@ -122,7 +142,7 @@ pub fn compute_gradients(
         drop(sum);
         segments.backward(mean, |store| sums.add(leaf, parameters, store))
     };
-    pools.map(pieces, work).into_iter().collect::<anyhow::Result<()>>()?;
+    pools.map(&prepared, work).into_iter().collect::<anyhow::Result<()>>()?;
     let mut gradients = sums.finish(parameters)?;
     let mut sum = match losses.finish(|left, right| left + right)? {
         Some(sum) => sum,
@@ -132,7 +152,7 @@ pub fn compute_gradients(
     if collective.size() > 1 {
         collective.sum_tensors(&mut std::iter::once(&mut sum).chain(gradients.tensors_mut()).collect::<Vec<_>>())?;
     }
-    Ok((UpdateLoss { sum, count, num_examples: num_examples as u64 }, gradients))
+    Ok((UpdateLoss { sum, count, num_examples: num_examples as u64, rewards }, gradients))
 }
 
 /// A loss as it is added to others: in f64, but for a GPU, whose kernels take f32.
@@ -156,7 +176,7 @@ pub fn train_step(
     pools: &WorkerPools,
 ) -> anyhow::Result<PendingStep> {
     let (loss, gradients) = compute_gradients(shape, parameters, pieces, global_step, settings, pools)?;
-    let UpdateLoss { sum, count, num_examples } = loss;
+    let UpdateLoss { sum, count, num_examples, rewards } = loss;
     let update = optimizer.update(parameters, &gradients, &[sum], learning_rate, settings.max_grad_norm)?;
-    Ok(PendingStep { update, count, num_examples })
+    Ok(PendingStep { update, count, num_examples, rewards })
 }

@@ -24,10 +24,11 @@ use crate::training::checkpointer::{Checkpointer, SavePoint};
 use crate::training::collective::{Collective, agreed, leave};
 use crate::training::events::{Event, Observer};
 use crate::training::gpu_memory::explain;
-use crate::training::loss::{self, Loss};
+use crate::training::loss::Loss;
 use crate::training::optimizer::Optimizer;
 use crate::training::outputs::Outputs;
 use crate::training::plan::RunPlan;
+use crate::training::reward_watch::RewardWatch;
 use crate::training::schedule::learning_rate_factor;
 use crate::training::shared_captions::{Team, caption_together};
 use crate::training::train_state::TrainState;
@@ -35,7 +36,7 @@ use crate::training::train_step::{PendingStep, StepOutcome, train_step};
 use base::error::failure;
 use base::stop::StopFlag;
 use base::worker_pools::WorkerPools;
-use records::record::StepRecord;
+use records::record::{RewardsRecord, StepRecord};
 
 /// Skipped updates in a row after which a run gives up.
 const MAX_SKIPPED_IN_A_ROW: u64 = 10;
@@ -96,6 +97,10 @@ pub struct Trainer {
     /// The model.
     pub parameters: Parameters,
     pub optimizer: Optimizer,
+    /// What its updates minimise.
+    pub loss: Arc<dyn Loss>,
+    /// The model that self-critical training began from; `None` where there is none to compare with.
+    pub start: Option<Parameters>,
     /// Progress.
     pub state: TrainState,
     /// Where it computes.
@@ -127,11 +132,16 @@ impl Trainer {
     fn run_through(&mut self, outputs: &mut Outputs<'_>, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let interval = self.plan.config.training.validation_interval as u64;
         let num_epochs = self.plan.config.training.num_epochs as u64;
-        let loss = loss::of(&self.plan.config.training);
+        let every = self.validation_of_updates();
+        let loss = Arc::clone(&self.loss);
         outputs.observe(&Event::Started { plan: &self.plan, state: &self.state })?;
         let mut outcome = Outcome::Completed;
         loop {
-            if self.state.needs_validation(interval, num_epochs) {
+            if self.state.needs_validation(interval, num_epochs) || self.state.needs_validation_of_update(every) {
+                // An interruption loses only the validation.
+                if self.state.global_step == 0 {
+                    self.save(outputs, SavePoint::Last)?;
+                }
                 if self.validate(outputs, stop)? == Outcome::Interrupted {
                     outcome = Outcome::Interrupted;
                     break;
@@ -156,9 +166,16 @@ impl Trainer {
         Ok(outcome)
     }
 
+    /// Updates between two validations within epochs, where there are any.
+    fn validation_of_updates(&self) -> Option<u64> {
+        self.plan.config.training.scst.as_ref().map(|scst| scst.validate_every as u64)
+    }
+
+    /// The updates of an epoch, or those up to a validation within it.
     fn train_epoch(&mut self, loss: &dyn Loss, outputs: &mut Outputs<'_>, stop: &StopFlag) -> anyhow::Result<Outcome> {
         let epoch = self.state.epoch + 1;
         let save_interval = self.plan.config.training.save_interval;
+        let every = self.validation_of_updates();
         let mut saved = Instant::now();
         outputs.observe(&Event::EpochStarted {
             epoch,
@@ -199,10 +216,15 @@ impl Trainer {
             // The end of the epoch is a save point anyway.
             let is_last = self.state.updates_in_epoch >= self.plan.updates_per_epoch;
             let is_due = is_save_due(save_interval, self.state.updates_in_epoch, saved.elapsed());
-            if !is_last && self.collective.any(is_due)? {
+            let is_validated = !is_last && self.state.needs_validation_of_update(every);
+            if !is_last && (self.collective.any(is_due)? || is_validated) {
                 self.report_last(&mut unreported, outputs)?;
                 self.save(outputs, SavePoint::Last)?;
                 saved = Instant::now();
+            }
+            if is_validated {
+                // The epoch goes on after it.
+                return Ok(Outcome::Completed);
             }
         }
         self.report_last(&mut unreported, outputs)?;
@@ -268,7 +290,7 @@ impl Trainer {
         outputs: &mut Outputs<'_>,
     ) -> anyhow::Result<()> {
         let InFlight { step, global_step, epoch, learning_rate, started, waited } = update;
-        let StepOutcome { loss, num_examples, grad_norm, skipped } = step.read(&mut self.optimizer)?;
+        let StepOutcome { loss, num_examples, grad_norm, skipped, rewards } = step.read(&mut self.optimizer)?;
         self.collective.check_sums()?;
         // From the end of the previous update, if this one began before that.
         let began = unreported.reported.map_or(started, |reported| reported.max(started));
@@ -284,7 +306,10 @@ impl Trainer {
             state.skipped_in_a_row = 0;
             state.epoch_loss_sum += loss.sum;
             state.epoch_loss_count += loss.count;
-            state.loss_watch.observe(global_step, loss.mean());
+            match &rewards {
+                Some(means) => state.reward_watch.get_or_insert_default().observe(means),
+                None => state.loss_watch.observe(global_step, loss.mean()),
+            }
         }
         outputs.observe(&Event::Step(StepRecord {
             step: global_step,
@@ -296,6 +321,7 @@ impl Trainer {
             seconds: Some(seconds),
             wait_seconds: Some(waited.as_secs_f64()),
             skipped,
+            rewards: rewards.map(RewardsRecord::from).unwrap_or_default(),
         }))?;
         self.check_skipped()
     }
@@ -331,15 +357,67 @@ impl Trainer {
         let model =
             Captioner::build(&self.plan.shape, &self.parameters.detached().in_precision(self.plan.precision()))?;
         let examples = Arc::clone(&self.data.val);
+        let num_batches = examples.len().div_ceil(self.plan.config.evaluation.batch_size) as u64;
+        outputs.observe(&Event::ValidationStarted { num_batches })?;
+        let mut advance = |count: usize| (0..count).try_for_each(|_| outputs.observe(&Event::ValidationBatch));
+        let Some(loss) = self.loss_of(&model, &examples, stop, &mut advance)? else { return Ok(Outcome::Interrupted) };
+        ensure!(loss.count > 0.0, "the validation split has no caption");
+        let val_loss = loss.mean();
+        // Weights without a finite loss write no captions.
+        let captioned = if val_loss.is_finite() { self.caption(outputs, stop)? } else { Some(Captioned::default()) };
+        let Some(captioned) = captioned else { return Ok(Outcome::Interrupted) };
+        let Some(distance) = self.distance(&captioned, stop)? else { return Ok(Outcome::Interrupted) };
+        let is_rewarded = self.plan.config.training.scst.is_some() && !captioned.captions.is_empty();
+        let bad_endings = is_rewarded.then(|| captioned.bad_endings());
+        let previous = self.state.val_loss;
+        let jumps = self.state.loss_watch.take_jumps();
+        let rewards = self.state.reward_watch.as_mut().map(RewardWatch::take_alarms).unwrap_or_default();
+        let alarms = alarms(val_loss, previous, jumps, rewards, &captioned.captions);
+        let cider = captioned.scores.as_ref().map(|signed| signed.scores.CIDEr);
+        if self.validation_of_updates().is_some() {
+            self.state.count_validation_by_update();
+        }
+        let is_best = self.state.record_validation(val_loss, cider, self.plan.config.training.best_metric);
+        let (seconds, scores) = (started.elapsed().as_secs_f64(), captioned.scores.as_ref());
+        let (state, alarms) = (&self.state, alarms.as_slice());
+        let samples = &self.data.captioned.samples(&captioned);
+        outputs.observe(&Event::Validated {
+            state,
+            val_loss,
+            scores,
+            distance,
+            bad_endings,
+            seconds,
+            is_best,
+            alarms,
+            samples,
+        })?;
+        if is_best {
+            self.save(outputs, SavePoint::Best { val_loss })?;
+        }
+        // The newest state now knows its validation, so that a resume does not repeat it.
+        self.save(outputs, SavePoint::Last)?;
+        Ok(Outcome::Completed)
+    }
+
+    /// The cross-entropy of `model` on `examples`, of which each process has a share. `advance` gets how many more batches
+    /// all processes have done. `None`: stopped.
+    fn loss_of(
+        &self,
+        model: &Captioner,
+        examples: &Arc<ExampleList>,
+        stop: &StopFlag,
+        advance: &mut dyn FnMut(usize) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Option<LossSum>> {
         let size = self.plan.config.evaluation.batch_size;
         let (share, num_batches) = (self.collective.share(), examples.len().div_ceil(size));
         // All processes take the same number of turns, in which they agree.
         let jobs: Vec<_> =
             (0..share.num_turns(examples.len(), size)).map(|turn| share.batch(turn, examples.len(), size)).collect();
-        outputs.observe(&Event::ValidationStarted { num_batches: num_batches as u64 })?;
         let (data, device, num_parts) = (self.data.clone(), self.device.clone(), self.plan.parts_of_evaluation());
+        let examples = Arc::clone(examples);
         let load = move |range: std::ops::Range<usize>| {
-            let examples: Vec<_> = range.map(|number| data.val.get(number)).collect();
+            let examples: Vec<_> = range.map(|number| examples.get(number)).collect();
             if examples.is_empty() {
                 return Ok(Vec::new());
             }
@@ -351,43 +429,37 @@ impl Trainer {
         let workers = self.plan.num_workers;
         for (turn, parts) in Loader::start(jobs, workers, workers + LOADED_AHEAD, Arc::new(load)).enumerate() {
             if self.collective.any(stop.is_raised())? {
-                return Ok(Outcome::Interrupted);
+                return Ok(None);
             }
             let parts = agreed(&*self.collective, LOAD, parts)?;
             let place = turn * share.size + share.rank;
-            for part in self.pools.map(&parts, |part| evaluate_batch(&model, part)) {
+            for part in self.pools.map(&parts, |part| evaluate_batch(model, part)) {
                 let LossSum { sum, count } = part?;
                 of_batches[2 * place] += sum;
                 of_batches[2 * place + 1] += count;
             }
-            for _ in 0..share.size.min(num_batches - turn * share.size) {
-                outputs.observe(&Event::ValidationBatch)?;
-            }
+            advance(share.size.min(num_batches - turn * share.size))?;
         }
         self.collective.sum(&mut of_batches)?;
         let of_batch = |values: &[f64]| LossSum { sum: values[0], count: values[1] };
         let mut loss = LossSum::default();
         of_batches.chunks_exact(2).map(of_batch).for_each(|batch| loss.add(batch));
-        let LossSum { sum, count } = loss;
-        ensure!(count > 0.0, "the validation split has no caption");
-        let val_loss = sum / count;
-        // Weights without a finite loss write no captions.
-        let captioned = if val_loss.is_finite() { self.caption(outputs, stop)? } else { Some(Captioned::default()) };
-        let Some(captioned) = captioned else { return Ok(Outcome::Interrupted) };
-        let previous = self.state.val_loss;
-        let alarms = alarms(val_loss, previous, self.state.loss_watch.take_jumps(), &captioned.captions);
-        let cider = captioned.scores.as_ref().map(|signed| signed.scores.CIDEr);
-        let is_best = self.state.record_validation(val_loss, cider, self.plan.config.training.best_metric);
-        let (seconds, scores) = (started.elapsed().as_secs_f64(), captioned.scores.as_ref());
-        let (state, alarms) = (&self.state, alarms.as_slice());
-        let samples = self.data.captioned.samples(&captioned);
-        outputs.observe(&Event::Validated { state, val_loss, scores, seconds, is_best, alarms, samples: &samples })?;
-        if is_best {
-            self.save(outputs, SavePoint::Best { val_loss })?;
+        Ok(Some(loss))
+    }
+
+    /// How much more probable the captions of a validation are for the model than for the one that training began from:
+    /// the mean difference of their tokens' log-probabilities. `Some(None)`: there is none to compare with, or no caption;
+    /// `None`: stopped.
+    fn distance(&self, captioned: &Captioned, stop: &StopFlag) -> anyhow::Result<Option<Option<f64>>> {
+        let Some(start) = &self.start else { return Ok(Some(None)) };
+        let examples = Arc::new(self.data.captioned.as_examples(captioned));
+        if examples.is_empty() {
+            return Ok(Some(None));
         }
-        // The newest state now knows its validation, so that a resume does not repeat it.
-        self.save(outputs, SavePoint::Last)?;
-        Ok(Outcome::Completed)
+        let model = Captioner::build(&self.plan.shape, &start.detached())?;
+        let Some(loss) = self.loss_of(&model, &examples, stop, &mut |_| Ok(()))? else { return Ok(None) };
+        let now: f64 = captioned.captions.iter().map(|caption| caption.decoded.log_probability()).sum();
+        Ok(Some(Some(now / loss.count + loss.mean())))
     }
 
     /// Captions of the samples, or of the whole validation split with their scores where that is due; in f32 as all
@@ -397,8 +469,10 @@ impl Trainer {
         let model = Captioner::build(&self.plan.shape, &self.parameters.detached())?;
         let config = &self.plan.config;
         let mut decoding = config.decoding_of_captions();
+        let by_updates = self.validation_of_updates().is_some();
+        let epoch = self.state.epoch;
         let is_scored = config.evaluation.metrics_interval.is_some_and(|interval| {
-            self.state.epoch.is_multiple_of(interval as u64) || self.state.epoch == config.training.num_epochs as u64
+            by_updates || epoch.is_multiple_of(interval as u64) || epoch == config.training.num_epochs as u64
         });
         let images = if is_scored { &captioned.images } else { &captioned.samples };
         if !is_scored {

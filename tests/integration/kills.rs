@@ -56,12 +56,16 @@ fn make_source(folder: &Path) -> PathBuf {
     source
 }
 
-/// What a run does with its images: features of a frozen encoder, or views of kept pictures with a trained one.
-#[derive(Clone, Copy, Debug)]
+/// What a run does with its images: features of a frozen encoder, or views of kept pictures with a trained one; or
+/// self-critical training, of a frozen encoder too.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Variant {
     Frozen,
     Trained,
+    Scst,
 }
+
+const VARIANTS: [Variant; 3] = [Variant::Frozen, Variant::Trained, Variant::Scst];
 
 /// A run that prepares its data set, fills a cache, trains three epochs and keeps several checkpoints.
 struct Job {
@@ -72,7 +76,7 @@ impl Job {
     fn new(source: &Path, variant: Variant) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (encoder, data) = match variant {
-            Variant::Frozen => ("\"frozen\"", ""),
+            Variant::Frozen | Variant::Scst => ("\"frozen\"", ""),
             Variant::Trained => {
                 ("{ last_blocks = 1 }", "cache_images = true\nviews = 2\naugmentation = { flip = true }")
             }
@@ -114,6 +118,7 @@ keep_last = 2
 "#,
             source = source.display()
         );
+        let config = if variant == Variant::Scst { scst(&config, source) } else { config };
         fs::write(folder.path().join("run.toml"), config).unwrap();
         Self { folder }
     }
@@ -216,6 +221,30 @@ keep_last = 2
     }
 }
 
+/// The same run, which begins from the one beside `source` and rewards its captions.
+fn scst(config: &str, source: &Path) -> String {
+    let from = config.find("[tokenizer]").unwrap()..config.find("[training]").unwrap();
+    let start = source.with_file_name("start");
+    config.replace(&config[from], "").replace("batch_size = 32", "batch_size = 8\nbest_metric = \"cider\"")
+        + &format!(
+            "[training.scst]\ncheckpoint = \"{}\"\nsamples = 3\nvalidate_every = 20\n[evaluation]\nmetrics_interval = 1\n",
+            start.display()
+        )
+}
+
+/// The runs that nothing disturbs. That of the frozen encoder is what self-critical training begins from.
+fn all_undisturbed(source: &Path) -> [BTreeMap<String, Vec<u8>>; 3] {
+    VARIANTS.map(|variant| {
+        let job = Job::new(source, variant);
+        assert!(job.spawn(1).wait().unwrap().success(), "{}", job.log());
+        if variant == Variant::Frozen {
+            fs::rename(job.run(), source.with_file_name("start")).unwrap();
+            return job.result_of(&source.with_file_name("start"));
+        }
+        job.result()
+    })
+}
+
 fn undisturbed(source: &Path, variant: Variant) -> BTreeMap<String, Vec<u8>> {
     let job = Job::new(source, variant);
     assert!(job.spawn(1).wait().unwrap().success(), "{}", job.log());
@@ -295,8 +324,7 @@ fn a_run_killed_at_any_moment_ends_in_the_tensors_of_an_undisturbed_run() {
     let wanted = std::env::var(KILLS_VARIABLE).map_or(NUM_KILLS, |text| text.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let source = make_source(folder.path());
-    let variants = [Variant::Frozen, Variant::Trained];
-    let expected = variants.map(|variant| undisturbed(&source, variant));
+    let expected = all_undisturbed(&source);
     let mut random = Stream::new(u64::from(std::process::id()), "kills", "");
     let mut hits: BTreeMap<Phase, usize> = BTreeMap::new();
     let mut num_kills = 0;
@@ -306,7 +334,7 @@ fn a_run_killed_at_any_moment_ends_in_the_tensors_of_an_undisturbed_run() {
             break;
         }
         assert!(num_kills < 10 * wanted.max(PHASES.len()), "some phases were never hit: {hits:?}");
-        let (variant, expected) = (variants[round % 2], &expected[round % 2]);
+        let (variant, expected) = (VARIANTS[round % 3], &expected[round % 3]);
         let job = Job::new(&source, variant);
         let mut num_validations = 0;
         for aim in PHASES {

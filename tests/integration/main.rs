@@ -39,6 +39,7 @@ mod resume;
 #[cfg(feature = "hub")]
 mod revisions;
 mod scores;
+mod self_critical;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(unix)]

@@ -19,10 +19,11 @@ use serde_json::Value;
 
 use runtimes::{Runtime, runtimes};
 
+use crate::self_critical::scst_config;
 use crate::support::{binary, last_checkpoint, losses, small_config, split_checkpoint, stderr};
 
 /// Kills in the ordinary tests. `scripts/check-processes.sh` asks for more with the variable of `kills.rs`.
-const NUM_KILLS: usize = 2;
+const NUM_KILLS: usize = 3;
 const KILLS_VARIABLE: &str = "CAPTION_TRAIN_KILLS";
 
 impl Runtime {
@@ -47,7 +48,9 @@ impl Runtime {
     }
 }
 
-/// A run of 63 updates of 32 pairs, in four parts.
+/// The runs that are compared: of 63 updates of 32 pairs, or of 32 updates of 16 images with samples, in four parts.
+const VARIANTS: [&str; 3] = ["frozen", "trained", "scst"];
+
 fn config(folder: &Path, variant: &str) -> String {
     let config = small_config(folder).replace("[training]\n", "[training]\nparts = 4\nsave_interval = 7\n");
     match variant {
@@ -58,6 +61,7 @@ fn config(folder: &Path, variant: &str) -> String {
             config.replace("[training]\n", &format!("[training]\n{by_image}"))
                 + "\n[evaluation]\nmetrics_interval = 1\nbatch_size = 5\ncaption_split = \"test\"\n"
         }
+        "scst" => scst_config(folder),
         other => panic!("there is no variant {other}"),
     }
 }
@@ -99,7 +103,7 @@ fn alone(variant: &str) -> tempfile::TempDir {
 
 #[test]
 fn any_number_of_threads_computes_the_same_bits() {
-    for variant in ["frozen", "trained"] {
+    for variant in VARIANTS {
         let expected = alone(variant);
         for threads in ["1", "3"] {
             let folder = tempfile::tempdir().unwrap();
@@ -117,7 +121,7 @@ fn any_number_of_threads_computes_the_same_bits() {
 #[test]
 fn any_number_of_processes_computes_the_same_bits_and_one_of_them_writes() {
     for runtime in runtimes() {
-        for variant in ["frozen", "trained"] {
+        for variant in VARIANTS {
             let expected = alone(variant);
             for size in [2, 4] {
                 let folder = tempfile::tempdir().unwrap();
@@ -139,10 +143,10 @@ fn any_number_of_processes_computes_the_same_bits_and_one_of_them_writes() {
 fn a_killed_process_ends_the_others_and_another_number_of_them_resumes() {
     let Some(runtime) = runtimes().into_iter().next() else { return };
     let num_kills = std::env::var(KILLS_VARIABLE).map_or(NUM_KILLS, |number| number.parse().unwrap());
-    let expected = [alone("frozen"), alone("trained")];
+    let expected = VARIANTS.map(alone);
     let mut draws = Stream::new(5, "kills", "processes");
     for kill in 0..num_kills {
-        let (variant, expected) = [("frozen", &expected[0]), ("trained", &expected[1])][kill % 2];
+        let (variant, expected) = (VARIANTS[kill % VARIANTS.len()], &expected[kill % VARIANTS.len()]);
         let size = [2, 4][draws.below(2)];
         let folder = tempfile::tempdir().unwrap();
         let (run, config) = (folder.path().join("run"), folder.path().join("run.toml"));

@@ -122,10 +122,14 @@ pub struct CiderScorer {
 impl CiderScorer {
     /// The references of each image, untokenized.
     pub fn new<R: AsRef<[String]>>(references: &[R]) -> Self {
-        let tokenizer = PtbTokenizer::new();
+        Self::of_words(&PtbTokenizer::new().groups_to_words(references))
+    }
+
+    /// The references of each image, as words between spaces.
+    pub(crate) fn of_words(references: &[Vec<String>]) -> Self {
         let mut table = NgramTable::default();
-        let mut count = |words: Vec<String>| words.iter().map(|words| table.count(words)).collect();
-        let groups: Vec<Vec<Ngrams>> = tokenizer.groups_to_words(references).into_iter().map(&mut count).collect();
+        let mut count = |words: &Vec<String>| words.iter().map(|words| table.count(words)).collect();
+        let groups: Vec<Vec<Ngrams>> = references.iter().map(&mut count).collect();
         let frequencies = DocumentFrequencies::of_groups(groups.iter().map(Vec::as_slice), &table);
         let weights = frequencies.weights();
         Self {
@@ -134,7 +138,7 @@ impl CiderScorer {
                 .into_iter()
                 .map(|group| group.into_iter().map(|ngrams| Weighted::new(ngrams, &table, &weights)).collect())
                 .collect(),
-            tokenizer,
+            tokenizer: PtbTokenizer::new(),
             table: Arc::new(table),
             weights,
         }
@@ -150,12 +154,14 @@ impl CiderScorer {
     pub fn score_each(&self, captions: &[(usize, &str)]) -> Vec<f64> {
         let texts: Vec<&str> = captions.iter().map(|(_, text)| *text).collect();
         let words = self.tokenizer.to_words(&texts);
-        let score = |(&(image, _), words): (&(usize, &str), &String)| {
-            let mut table = NgramTable::above(&self.table);
-            let candidate = Weighted::new(table.count(words), &table, &self.weights);
-            against(&candidate, &self.references[image], &table, &self.weights)
-        };
-        captions.par_iter().zip(&words).map(score).collect()
+        captions.par_iter().zip(&words).map(|(&(image, _), words)| self.score_words(image, words)).collect()
+    }
+
+    /// CIDEr-D of a caption as words between spaces, against the references at this place.
+    pub(crate) fn score_words(&self, image: usize, words: &str) -> f64 {
+        let mut table = NgramTable::above(&self.table);
+        let candidate = Weighted::new(table.count(words), &table, &self.weights);
+        against(&candidate, &self.references[image], &table, &self.weights)
     }
 
     /// The mean CIDEr-D of a caption for each image, in the images' order; 0 without images.

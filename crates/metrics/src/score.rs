@@ -129,7 +129,7 @@ impl ScoreReport {
             share.map_or_else(String::new, |share| format!(", {:.1} % {what}", 100.0 * share))
         };
         lines.push(format!(
-            "captions  {:.2} words ({} to {}), {} different words, {:.1} % distinct{}, {:.1} % repeat themselves{}",
+            "captions  {:.2} words ({} to {}), {} different words, {:.1} % distinct{}, {:.1} % repeat themselves{}{}",
             statistics.mean_length,
             statistics.min_length,
             statistics.max_length,
@@ -137,7 +137,8 @@ impl ScoreReport {
             100.0 * statistics.distinct,
             share(statistics.novel, "novel"),
             100.0 * statistics.repeating,
-            share(statistics.without_end, "without an end")
+            share(statistics.without_end, "without an end"),
+            share(statistics.bad_endings, "end badly")
         ));
         lines.extend(self.notes.iter().map(|note| format!("note      {note}")));
         lines.push(format!("signature {}", self.signature));

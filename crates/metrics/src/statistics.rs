@@ -2,8 +2,17 @@
 
 use std::collections::HashSet;
 
+use super::ptb_tokenizer::PtbTokenizer;
+
 /// How many words in a row make a repetition.
 const REPEATED_WORDS: usize = 3;
+
+/// Words that a sentence does not end with: those of the code of Luo (`self-critical.pytorch`), and a few more of their
+/// kind.
+const BAD_LAST_WORDS: [&str; 22] = [
+    "a", "an", "the", "in", "for", "at", "of", "with", "before", "after", "on", "upon", "near", "to", "is", "are",
+    "am", "and", "or", "his", "her", "its",
+];
 
 /// Properties of a set of captions, one for each image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -24,6 +33,10 @@ pub struct CaptionStatistics {
     pub repeating: f64,
     /// Captions that were cut off at the longest length, as a share of all; absent where only their texts are known.
     pub without_end: Option<f64>,
+    /// Captions that end as no sentence does (see [`has_bad_ending`]), as a share of all; absent in files of versions
+    /// that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_endings: Option<f64>,
 }
 
 /// The properties of `captions`, whose words are separated by white space; `training` has the captions that the model
@@ -46,7 +59,20 @@ pub fn caption_statistics(captions: &[&str], training: Option<&HashSet<String>>)
         novel: training.map(novel),
         repeating: share(captions.iter().filter(|caption| repeats_itself(caption)).count()),
         without_end: None,
+        bad_endings: Some(share(captions.iter().filter(|caption| has_bad_ending(caption)).count())),
     }
+}
+
+/// Whether a caption, in lower case and with its words between spaces, ends with a word such as "a", "with" or "is":
+/// the mark of a model that was trained on a score which does not count the end.
+pub fn has_bad_ending(caption: &str) -> bool {
+    caption.split_whitespace().next_back().is_some_and(|word| BAD_LAST_WORDS.contains(&word))
+}
+
+/// The share of `captions`, untokenized, that end so; 0 of none.
+pub fn share_of_bad_endings(captions: &[&str]) -> f64 {
+    let words = PtbTokenizer::new().to_words(captions);
+    words.iter().filter(|words| has_bad_ending(words)).count() as f64 / captions.len().max(1) as f64
 }
 
 /// Whether three words in a row occur twice. Nothing is found where words are not separated.
@@ -59,6 +85,15 @@ pub fn repeats_itself(caption: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_word_that_ends_no_sentence_is_a_bad_ending_and_punctuation_does_not_hide_it() {
+        for (caption, expected) in [("a man with a", true), ("a man is", true), ("a man", false), ("", false)] {
+            assert_eq!(has_bad_ending(caption), expected, "{caption}");
+        }
+        assert_eq!(share_of_bad_endings(&["A man on.", "a man on it.", "Her", "dogs"]), 0.5);
+        assert_eq!(share_of_bad_endings(&[]), 0.0);
+    }
 
     #[test]
     fn figures_are_counted() {
@@ -74,6 +109,7 @@ mod tests {
             novel: Some(0.75),
             repeating: 0.25,
             without_end: None,
+            bad_endings: Some(0.25),
         };
         assert_eq!(found, expected);
         assert_eq!(caption_statistics(&captions, None).novel, None);

@@ -16,10 +16,10 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32], label_smoothing: f64) -> 
     weighted_cross_entropy(logits, targets, None, label_smoothing)
 }
 
-/// [`cross_entropy`] with a factor for the loss of each row; without `weights` all are 1.
+/// [`cross_entropy`] with a factor for the loss of each row, which may be negative; without `weights` all are 1.
 ///
 /// # Errors
-/// As [`cross_entropy`]; weights that are not as many as the rows, negative, or not finite.
+/// As [`cross_entropy`]; weights that are not as many as the rows, or not finite.
 pub fn weighted_cross_entropy(
     logits: &Tensor,
     targets: &[u32],
@@ -40,8 +40,8 @@ pub fn weighted_cross_entropy(
         if weights.len() != rows {
             bail!("cross_entropy: expected {rows} weights for logits {:?}, found {}", logits.shape(), weights.len());
         }
-        if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
-            bail!("cross_entropy: expected weights of at least 0, found {weight}");
+        if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
+            bail!("cross_entropy: expected finite weights, found {weight}");
         }
     }
     let targets = Targets { classes: targets.to_vec(), weights: weights.map(<[f64]>::to_vec), label_smoothing };
@@ -83,7 +83,7 @@ mod tests {
 
     const TARGETS: [u32; 5] = [0, 10, 7, 3, 3];
 
-    const WEIGHTS: [f64; 5] = [1.0, 0.25, 0.0, 3.0, 1.5];
+    const WEIGHTS: [f64; 5] = [1.0, 0.25, 0.0, -3.0, 1.5];
 
     /// The definition, with the target distributions (R, V) times the rows' `weights`.
     fn composite(logits: &Tensor, weights: [f64; 5], label_smoothing: f64) -> Result<Tensor> {
@@ -165,7 +165,7 @@ mod tests {
         assert!(cross_entropy(&logits, &[0, 3], 0.0).unwrap_err().to_string().contains("target 3 of row 1"));
         assert!(cross_entropy(&logits, &[0], 0.0).is_err());
         assert!(cross_entropy(&logits, &[0, 1], 1.5).is_err());
-        for weights in [&[1.0][..], &[1.0, -1.0], &[f64::NAN, 1.0], &[1.0, f64::INFINITY]] {
+        for weights in [&[1.0][..], &[f64::NAN, 1.0], &[1.0, f64::INFINITY]] {
             assert!(weighted_cross_entropy(&logits, &[0, 1], Some(weights), 0.0).is_err(), "{weights:?}");
         }
     }

@@ -58,6 +58,42 @@ pub struct StepRecord {
     /// The update was skipped because loss or gradient was not finite.
     #[serde(default)]
     pub skipped: bool,
+    /// What the captions were worth that it sampled: self-critical training alone.
+    #[serde(flatten)]
+    pub rewards: RewardsRecord,
+}
+
+/// Of the captions that an update of self-critical training sampled; absent in other updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RewardsRecord {
+    /// Mean reward: CIDEr-D, from 0 to 10, with the end as a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
+    /// Mean of what the rewards are compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
+    /// Root of the mean square of the differences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advantage: Option<f64>,
+    /// Mean number of words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<f64>,
+    /// Share that ends with a word such as "a" or "with".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_endings: Option<f64>,
+}
+
+impl RewardsRecord {
+    /// The numbers with their names.
+    pub fn named(&self) -> [(&'static str, Option<f64>); 5] {
+        [
+            ("reward", self.reward),
+            ("baseline", self.baseline),
+            ("advantage", self.advantage),
+            ("length", self.length),
+            ("bad_endings", self.bad_endings),
+        ]
+    }
 }
 
 /// A completed epoch.
@@ -89,6 +125,13 @@ pub struct ValidationRecord {
     pub signature: Option<String>,
     /// How long it took.
     pub val_seconds: Option<f64>,
+    /// How much more probable its captions are for the model than for the one that self-critical training began from:
+    /// the mean difference of their tokens' log-probabilities, in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
+    /// In self-critical training, the share of its captions that end with a word such as "a" or "with".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_endings: Option<f64>,
     /// Whether the model was the best so far.
     #[serde(default)]
     pub best: bool,
@@ -216,6 +259,7 @@ mod tests {
                     seconds: Some(0.25),
                     wait_seconds: Some(0.125),
                     skipped: true,
+                    rewards: RewardsRecord::default(),
                 }),
                 r#"{"epoch":2,"grad_norm":null,"images_per_second":128.0,"kind":"step","learning_rate":0.0001,"loss":3.5,"seconds":0.25,"skipped":true,"step":7,"wait_seconds":0.125}"#,
             ),
@@ -237,6 +281,8 @@ mod tests {
                     scores: Some(scores.clone()),
                     signature: Some("s".to_owned()),
                     val_seconds: Some(1.5),
+                    distance: None,
+                    bad_endings: None,
                     best: true,
                     alarms: vec!["loud".to_owned()],
                 }),
@@ -265,6 +311,15 @@ mod tests {
             assert_eq!(record.to_line().unwrap(), format!("{line}\n"));
             assert_eq!(Line::parse(line.as_bytes()).unwrap(), Line::Record(record));
         }
+    }
+
+    #[test]
+    fn rewards_stand_beside_the_other_numbers_of_an_update() {
+        let rewards = RewardsRecord { reward: Some(0.5), bad_endings: Some(0.0), ..RewardsRecord::default() };
+        let record = Record::Step(StepRecord { step: 4, rewards, ..StepRecord::default() });
+        let line = record.to_line().unwrap();
+        assert!(line.contains(r#","reward":0.5,"#) && !line.contains("advantage"), "{line}");
+        assert_eq!(Line::parse(line.as_bytes()).unwrap(), Line::Record(record));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) fn curves(data: &ReportData) -> Curves {
             None => curves.missing.push(name),
         }
     }
+    // Only self-critical training has them.
+    curves.updates.extend(reward_charts(log, x_high).into_iter().filter_map(Chart::draw));
     curves
 }
 
@@ -88,9 +90,15 @@ fn score_charts(validations: &[ValidationRecord]) -> Vec<Drawing> {
         ("rouge", "ROUGE_L", "ROUGE-L"),
         ("cider", "CIDEr", "CIDEr"),
     ];
-    let last = validations.last().map_or(0, |point| point.epoch) as f64;
+    // Several validations in an epoch are told apart by the update.
+    let is_by_update = validations.windows(2).any(|pair| pair[0].epoch == pair[1].epoch);
+    let place = |point: &ValidationRecord| match is_by_update {
+        true => point.step.unwrap_or(0) as f64,
+        false => point.epoch as f64,
+    };
+    let last = validations.last().map_or(0.0, place);
     let chart = |(id, key, title): (&'static str, &str, &str)| {
-        let of = |point: &ValidationRecord| Some((point.epoch as f64, *point.scores.as_ref()?.get(key)?));
+        let of = |point: &ValidationRecord| Some((place(point), *point.scores.as_ref()?.get(key)?));
         let measured: Vec<(f64, Option<f64>)> = validations.iter().filter_map(of).collect();
         let finite = measured.iter().filter_map(|&(x, score)| score.map(|score| Point::new(x, score)));
         let lost = measured.iter().filter(|(_, score)| score.is_none());
@@ -98,7 +106,7 @@ fn score_charts(validations: &[ValidationRecord]) -> Vec<Drawing> {
             id,
             title: title.to_owned(),
             unit: "on validation images".to_owned(),
-            x_name: "epoch",
+            x_name: if is_by_update { "update" } else { "epoch" },
             x_high: last,
             span: Span::Fitted,
             series: vec![series(title, Style::Dots, finite.collect())],
@@ -108,6 +116,47 @@ fn score_charts(validations: &[ValidationRecord]) -> Vec<Drawing> {
         .draw()
     };
     SCORES.into_iter().filter_map(chart).collect()
+}
+
+/// What the sampled captions were worth, and how far the model is from the one that training began from.
+fn reward_charts(log: &MetricsLog, x_high: f64) -> Vec<Chart> {
+    let of_updates = |value: fn(&StepRecord) -> Option<f64>| values(log, value);
+    let chart = |id, title: &str, unit: &str, series| step_chart(id, title, unit, x_high, series);
+    let percent = |share: Option<f64>| share.map(|share| 100.0 * share);
+    let of_validations = log.validations.iter().filter_map(|point| Some((point.step? as f64, point.distance?)));
+    let distances: Vec<Point> = of_validations.map(|(step, distance)| Point::new(step, distance)).collect();
+    let mut charts = vec![
+        chart(
+            "reward",
+            "Reward",
+            "CIDEr-D of sampled captions, with the end as a word",
+            raw_and_smoothed("reward", of_updates(|point| point.rewards.reward)),
+        ),
+        chart(
+            "advantage",
+            "Advantage",
+            "reward less baseline, root mean square",
+            raw_and_smoothed("advantage", of_updates(|point| point.rewards.advantage)),
+        ),
+        chart(
+            "words",
+            "Words in sampled captions",
+            "mean",
+            raw_and_smoothed("words", of_updates(|point| point.rewards.length)),
+        ),
+        chart(
+            "endings",
+            "Bad endings",
+            "% of sampled captions",
+            raw_and_smoothed("bad endings, %", values(log, |point| percent(point.rewards.bad_endings))),
+        ),
+    ];
+    let of_distance = vec![series("distance", Style::Dots, distances)];
+    charts.push(Chart {
+        span: Span::Fitted,
+        ..chart("distance", "Distance to the first model", "nats per token of its own captions", of_distance)
+    });
+    charts
 }
 
 fn learning_rate_chart(log: &MetricsLog, x_high: f64) -> Chart {
@@ -200,6 +249,7 @@ fn step_chart(id: &'static str, title: &str, unit: &str, x_high: f64, series: Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use records::record::RewardsRecord;
 
     fn step(step: u64, loss: Option<f64>) -> StepRecord {
         StepRecord {
@@ -252,6 +302,24 @@ mod tests {
         let charts = score_charts(&[point(1, Some(0.5)), point(2, None), unscored]);
         let json: Vec<String> = charts.iter().map(|chart| serde_json::to_string(chart).unwrap()).collect();
         assert!(json.len() == 2 && json[0].contains("METEOR") && json[1].contains("× not finite: epoch 2"), "{json:?}");
+    }
+
+    #[test]
+    fn rewards_have_charts_where_there_are_any_and_several_validations_of_an_epoch_lie_at_their_updates() {
+        let rewards = RewardsRecord { reward: Some(0.5), bad_endings: Some(0.25), ..RewardsRecord::default() };
+        let mut data = data(vec![StepRecord { rewards, ..step(1, Some(0.5)) }]);
+        let scores = || Some([("CIDEr".to_owned(), Some(0.5))].into());
+        let point = |step| ValidationRecord {
+            step: Some(step),
+            scores: scores(),
+            distance: Some(0.125),
+            ..ValidationRecord::default()
+        };
+        data.metrics.validations = vec![point(0), point(200)];
+        let found = curves(&data);
+        let ids: Vec<&str> = found.updates[4..].iter().map(|drawing| drawing.data.id).collect();
+        assert_eq!(ids, ["reward", "endings", "distance"]);
+        assert!(serde_json::to_string(&found.scores).unwrap().contains("200"));
     }
 
     #[test]

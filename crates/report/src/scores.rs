@@ -106,6 +106,11 @@ fn figures(figures: &CaptionStatistics) -> Vec<(&'static str, String)> {
     lines.push(("novel: not among the training captions", novel));
     lines.push(("repeating three words", percentage(figures.repeating)));
     lines.extend(figures.without_end.map(|share| ("cut off without an end", percentage(share))));
+    lines.extend(
+        figures
+            .bad_endings
+            .map(|share| ("ending with a word such as \u{201c}a\u{201d} or \u{201c}with\u{201d}", percentage(share))),
+    );
     lines
 }
 

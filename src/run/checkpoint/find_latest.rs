@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 
 use crate::run::checkpoint::reader::read_metadata;
-use crate::run::checkpoint_names::LAST;
+use crate::run::checkpoint_names::{LAST, best_file_name};
 use crate::run::run_directory::RunDirectory;
 use base::error::{WithHint as _, describe, failure};
 use base::terminal;
@@ -39,6 +39,24 @@ pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Res
         format!("no resumable checkpoint in {}", checkpoints.display()),
         "give another run or a checkpoint file, or start a new run with --config",
     ))
+}
+
+/// The best checkpoint of the run in `folder`.
+///
+/// # Errors
+/// As [`latest_in_run`]; a run without a validation, a file that is gone.
+pub fn best_in_run(folder: &Path) -> Result<PathBuf> {
+    let (latest, (metadata, _)) = latest_in_run(folder, read_metadata)?;
+    let best = best_file_name(&metadata.state).map(|name| latest.with_file_name(name));
+    best.filter(|path| path.is_file()).ok_or_else(|| {
+        failure(
+            format!(
+                "the run in {} has no best checkpoint: it was not validated, or the file is gone",
+                folder.display()
+            ),
+            "give one of its checkpoint files",
+        )
+    })
 }
 
 /// [`latest_in_run`] of the run in `output` whose checkpoints were written last and of which one can be read.

@@ -78,7 +78,9 @@ impl Checkpointer for CheckpointKeeper {
     ) -> anyhow::Result<()> {
         let path = match point {
             SavePoint::Last => self.run.last_checkpoint(),
-            SavePoint::Best { val_loss } => self.run.checkpoints().join(best_file_name(state.epoch, val_loss)),
+            SavePoint::Best { .. } => {
+                self.run.checkpoints().join(best_file_name(state).context("a best model has a validation")?)
+            }
         };
         write_checkpoint(&path, &self.metadata, state, parameters, optimizer)?;
         terminal::detail(&format!("saved {}", path.display()));

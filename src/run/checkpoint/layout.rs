@@ -1,5 +1,7 @@
 //! The contents of a checkpoint and the names of its parts.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +56,17 @@ pub struct CheckpointMetadata {
     /// The weights that its adapter was trained for and that it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// What self-critical training began from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+}
+
+/// A checkpoint that training began from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    pub checkpoint: PathBuf,
+    /// Its `tensors_digest`.
+    pub tensors_digest: String,
 }
 
 impl CheckpointMetadata {

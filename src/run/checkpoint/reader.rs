@@ -336,6 +336,7 @@ mod tests {
             dataset_digest: String::new(),
             tensors_digest: String::new(),
             base: None,
+            start: None,
         };
         serde_json::to_value(metadata).unwrap()
     }

@@ -1,6 +1,6 @@
 //! Which checkpoints may go when a new one has been written: a pure function of their names.
 
-use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
+use crate::run::checkpoint_names::{LAST, number_of_best, step_of_file_name};
 
 /// The names among `files` to delete so that the newest `keep_best` best checkpoints, one at least, and the newest
 /// `keep_last` checkpoints of save points stay. Other names are never given.
@@ -10,7 +10,7 @@ use crate::run::checkpoint_names::{LAST, epoch_of_file_name, step_of_file_name};
 pub fn to_delete(files: &[String], keep_best: usize, keep_last: usize) -> Vec<&String> {
     let is_last_there = files.iter().any(|name| name == LAST);
     let keep_numbered = if is_last_there && keep_last <= 1 { 0 } else { keep_last.max(1) };
-    let mut old = all_but_newest(files, epoch_of_file_name, keep_best.max(1));
+    let mut old = all_but_newest(files, number_of_best, keep_best.max(1));
     old.extend(all_but_newest(files, step_of_file_name, keep_numbered));
     old
 }
@@ -26,6 +26,12 @@ fn all_but_newest(files: &[String], number: fn(&str) -> Option<u64>, keep: usize
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bests_by_update_go_in_the_order_of_the_updates() {
+        let names = [200, 0, 1000, 400].map(|update| format!("checkpoint_update_{update}_val_loss_2.5000.safetensors"));
+        assert_eq!(to_delete(&names, 1, 1), [&names[1], &names[0], &names[3]]);
+    }
 
     #[test]
     fn the_newest_stay_and_foreign_files_are_never_named() {

@@ -163,9 +163,7 @@ fn open_dataset(config: &RunConfig, metadata: Option<&CheckpointMetadata>) -> Re
 }
 
 fn best_checkpoint(run: &RunDirectory, metadata: &CheckpointMetadata) -> Option<PathBuf> {
-    let state = &metadata.state;
-    let name = best_file_name(state.best_epoch, state.best_val_loss?);
-    Some(run.checkpoints().join(name)).filter(|path| path.is_file())
+    Some(run.checkpoints().join(best_file_name(&metadata.state)?)).filter(|path| path.is_file())
 }
 
 fn shown(status: RunStatus) -> Status {

@@ -27,7 +27,7 @@ pub(super) fn note(run: &RunDirectory, status: &RunStatus) {
 }
 
 pub(super) fn best_checkpoint(run: &RunDirectory, state: &TrainState) -> Result<PathBuf> {
-    let best = state.best_val_loss.map(|loss| run.checkpoints().join(best_file_name(state.best_epoch, loss)));
+    let best = best_file_name(state).map(|name| run.checkpoints().join(name));
     let path = match best {
         Some(path) if path.is_file() => path,
         Some(path) => {

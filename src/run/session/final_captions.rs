@@ -94,7 +94,11 @@ impl FinalCaptions {
             prompts: &self.prompts,
             source: &data.source,
             writer: &CaptionWriter::new(&model, &data.captioned.tokenizer, &config.decoding_of_captions()),
-            model: ModelOrigin { path: best.unwrap_or(Path::new("")), progress },
+            model: ModelOrigin {
+                path: best.unwrap_or(Path::new("")),
+                progress,
+                reward: data.captioned.reward.as_deref(),
+            },
             team: Team { pools, collective: &**collective },
             settings: &plan.captioning_settings(device),
             options: &ScoreOptions {

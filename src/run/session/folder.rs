@@ -60,8 +60,7 @@ pub(super) fn rewind(run: &RunDirectory, setup: &Setup) -> Result<()> {
 
 /// Takes the best checkpoint so far along into the folder of the resumed run.
 pub(super) fn bring_best(from: &RunDirectory, to: &RunDirectory, setup: &Setup) -> Result<()> {
-    let Some(val_loss) = setup.state.best_val_loss else { return Ok(()) };
-    let name = best_file_name(setup.state.best_epoch, val_loss);
+    let Some(name) = best_file_name(&setup.state) else { return Ok(()) };
     let source = from.checkpoints().join(&name);
     if !source.is_file() {
         return Ok(());

@@ -118,7 +118,8 @@ impl Console {
         if let Some(progress) = &self.progress {
             let (rate, learning_rate) = (known(record.images_per_second), known(record.learning_rate));
             let loss = known(self.smoothed_loss);
-            progress.advance(1, &format!("loss {loss:.4}  lr {learning_rate:.2e}  {rate:.1} images/s"));
+            let reward = record.rewards.reward.map_or_else(String::new, |reward| format!("reward {reward:.3}  "));
+            progress.advance(1, &format!("{reward}loss {loss:.4}  lr {learning_rate:.2e}  {rate:.1} images/s"));
         }
     }
 }
@@ -141,9 +142,19 @@ impl Observer for Console {
             }
             Event::ValidationBatch => self.advance(1),
             Event::ImagesCaptioned { num_images } => self.advance(*num_images),
-            Event::Validated { state, val_loss, scores, seconds, is_best, alarms, .. } => {
+            Event::Validated { state, val_loss, scores, distance, bad_endings, seconds, is_best, alarms, .. } => {
                 (self.progress, self.waiting) = (None, None);
-                if let Some(row) = self.row(state) {
+                let total = self.plan.as_ref().map_or(0, |plan| plan.total_updates);
+                let mut found = format!("update {}/{total}  val loss {val_loss:.4}", state.global_step);
+                found.extend(scores.map(|signed| format!("  CIDEr {:.3}", signed.scores.CIDEr)));
+                found.extend(bad_endings.map(|share| format!("  bad endings {:.1} %", 100.0 * share)));
+                found.extend(distance.map(|distance| format!("  distance {distance:.4}")));
+                found.extend(is_best.then_some("  best"));
+                // A run whose validations are counted by updates has a line for each of them.
+                if state.validated_update.is_some() {
+                    terminal::message(&found);
+                }
+                if let Some(row) = self.row(state).filter(|_| !state.is_within_epoch()) {
                     self.show(&EpochLine {
                         val_loss: Some(*val_loss),
                         scores: scores.map(|signed| &signed.scores),

@@ -14,6 +14,8 @@ use records::record::{EpochRecord, Record, ValidationRecord};
 
 const BEFORE_SCORES: [&str; 5] = ["epoch", "step", "learning_rate", "train_loss", "val_loss"];
 const AFTER_SCORES: [&str; 3] = ["train_seconds", "val_seconds", "best"];
+/// At the end, where a row has them: of the last update that was logged, and of the validation.
+const OF_REWARDS: [&str; 3] = ["reward", "bad_endings", "distance"];
 
 pub(super) const KIND: TrackerKind = TrackerKind {
     name: RESULTS,
@@ -26,13 +28,15 @@ struct ResultsTable {
     rows: Vec<Vec<String>>,
     /// Of the last update that was logged.
     learning_rate: Option<f64>,
+    reward: Option<f64>,
     /// The last one that was completed.
     epoch: EpochRecord,
 }
 
 impl ResultsTable {
     fn new(run: &RunDirectory) -> Self {
-        Self { run: run.clone(), rows: Vec::new(), learning_rate: None, epoch: EpochRecord::default() }
+        let epoch = EpochRecord::default();
+        Self { run: run.clone(), rows: Vec::new(), learning_rate: None, reward: None, epoch }
     }
 
     /// Takes the rows that the run has.
@@ -46,7 +50,7 @@ impl ResultsTable {
     /// Whether the record completed a row.
     fn add(&mut self, record: &Record) -> bool {
         match record {
-            Record::Step(record) => self.learning_rate = record.learning_rate,
+            Record::Step(record) => (self.learning_rate, self.reward) = (record.learning_rate, record.rewards.reward),
             Record::Epoch(record) => self.epoch = *record,
             Record::Validation(record) => self.rows.push(self.row(record)),
             Record::Captions(_) | Record::Evaluation(_) => {}
@@ -65,15 +69,20 @@ impl ResultsTable {
         ];
         let scores = SCORE_NAMES.map(|name| text(record.scores.as_ref().and_then(|scores| scores.get(name))));
         let after = [text(trained.map(|epoch| epoch.train_seconds)), text(record.val_seconds), text(record.best)];
-        before.into_iter().chain(scores).chain(after).collect()
+        let of_rewards = [text(self.reward), text(record.bad_endings), text(record.distance)];
+        before.into_iter().chain(scores).chain(after).chain(of_rewards).collect()
     }
 
     fn write(&self) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let header = BEFORE_SCORES.into_iter().chain(SCORE_NAMES).chain(AFTER_SCORES);
-        writer.write_record(header).context("cannot write a row")?;
+        let header: Vec<&str> =
+            BEFORE_SCORES.into_iter().chain(SCORE_NAMES).chain(AFTER_SCORES).chain(OF_REWARDS).collect();
+        let num_usual = header.len() - OF_REWARDS.len();
+        let has_rewards = self.rows.iter().any(|row| row[num_usual..].iter().any(|text| !text.is_empty()));
+        let width = if has_rewards { header.len() } else { num_usual };
+        writer.write_record(&header[..width]).context("cannot write a row")?;
         for row in &self.rows {
-            writer.write_record(row).context("cannot write a row")?;
+            writer.write_record(&row[..width]).context("cannot write a row")?;
         }
         let bytes = writer.into_inner().context("cannot write a row")?;
         let path = self.run.path().join(RESULTS);
@@ -107,7 +116,7 @@ impl Tracker for ResultsTable {
 mod tests {
     use std::fs;
 
-    use records::record::StepRecord;
+    use records::record::{RewardsRecord, StepRecord};
 
     use super::*;
 
@@ -151,6 +160,22 @@ mod tests {
                         1,10,0.0005,3.5,2.5,,,,,,,,60.5,1.5,true\n\
                         2,20,0.0005,,2.25,0.5,,,,,,1.25,,2.0,false\n";
         assert_eq!(fs::read_to_string(run.path().join(RESULTS)).unwrap(), expected);
+    }
+
+    #[test]
+    fn rewards_have_columns_where_there_are_any() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path(), "run").unwrap();
+        let mut table = ResultsTable::new(&run);
+        table.add(&Record::Validation(ValidationRecord { bad_endings: Some(0.5), ..validation(0) }));
+        let rewards = RewardsRecord { reward: Some(0.75), ..RewardsRecord::default() };
+        table.add(&Record::Step(StepRecord { step: 10, rewards, ..StepRecord::default() }));
+        table.add(&Record::Validation(ValidationRecord { distance: Some(0.25), ..validation(1) }));
+        table.write().unwrap();
+        let text = fs::read_to_string(run.path().join(RESULTS)).unwrap();
+        let ends: Vec<&str> = text.lines().map(|line| line.split_once("best,").map_or(line, |(_, end)| end)).collect();
+        assert_eq!(ends[0], "reward,bad_endings,distance");
+        assert!(ends[1].ends_with(",true,,0.5,") && ends[2].ends_with(",true,0.75,,0.25"), "{text}");
     }
 
     #[test]

@@ -21,13 +21,16 @@ pub fn of_record(record: &Record) -> Option<Scalars> {
         Record::Step(record) => {
             // All of them are known of each update: one that is absent was not finite.
             let known = |value: Option<f64>| value.or(Some(f64::NAN));
-            named(&[
+            let mut values = named(&[
                 ("train/loss", known(record.loss)),
                 ("train/learning_rate", known(record.learning_rate)),
                 ("train/grad_norm", known(record.grad_norm)),
                 ("train/images_per_second", known(record.images_per_second)),
                 ("train/wait_seconds", known(record.wait_seconds)),
-            ])
+            ]);
+            let rewards = record.rewards.named().into_iter();
+            values.extend(rewards.filter_map(|(name, value)| Some((format!("train/{name}"), value?))));
+            values
         }
         Record::Epoch(record) => named(&[
             ("train/epoch_loss", record.train_loss),
@@ -35,7 +38,12 @@ pub fn of_record(record: &Record) -> Option<Scalars> {
             ("train/skipped_updates", record.skipped_updates.map(|count| count as f64)),
         ]),
         Record::Validation(record) => {
-            let mut values = named(&[("val/loss", record.val_loss), ("val/seconds", record.val_seconds)]);
+            let mut values = named(&[
+                ("val/loss", record.val_loss),
+                ("val/seconds", record.val_seconds),
+                ("val/distance", record.distance),
+                ("val/bad_endings", record.bad_endings),
+            ]);
             let score = |name: &str| Some((format!("val/{name}"), record.scores.as_ref()?.get(name).copied()??));
             values.extend(SCORE_NAMES.iter().filter_map(|name| score(name)));
             values.push(("epoch".to_owned(), record.epoch as f64));
@@ -48,7 +56,7 @@ pub fn of_record(record: &Record) -> Option<Scalars> {
 
 #[cfg(test)]
 mod tests {
-    use records::record::{EpochRecord, Line, StepRecord, ValidationRecord};
+    use records::record::{EpochRecord, Line, RewardsRecord, StepRecord, ValidationRecord};
 
     use super::*;
 
@@ -65,7 +73,29 @@ mod tests {
             scores: Some(scores.map(|(name, value)| (name.to_owned(), Some(value))).into()),
             ..ValidationRecord::default()
         };
+        let rewards = RewardsRecord { reward: Some(0.5), bad_endings: Some(0.25), ..RewardsRecord::default() };
+        let rewarded = StepRecord {
+            loss: Some(0.5),
+            learning_rate: Some(0.5),
+            grad_norm: Some(0.5),
+            images_per_second: Some(0.5),
+            wait_seconds: Some(0.5),
+            rewards,
+            ..step
+        };
+        let compared = ValidationRecord {
+            step: Some(7),
+            distance: Some(0.5),
+            bad_endings: Some(0.0),
+            ..ValidationRecord::default()
+        };
         for (record, expected) in [
+            (
+                Record::Step(rewarded),
+                "train/loss 0.5, train/learning_rate 0.5, train/grad_norm 0.5, train/images_per_second 0.5, \
+                 train/wait_seconds 0.5, train/reward 0.5, train/bad_endings 0.25",
+            ),
+            (Record::Validation(compared), "val/distance 0.5, val/bad_endings 0, epoch 0"),
             (
                 Record::Step(step),
                 "train/loss 3.5, train/learning_rate NaN, train/grad_norm NaN, \

@@ -84,6 +84,8 @@ pub struct WeightsAndBiases {
     log_interval: u64,
     validation_interval: u64,
     num_epochs: u64,
+    /// Updates between two validations within epochs, where there are any.
+    validate_every: Option<u64>,
     /// A server that is slow at the start gives the address of the run's page later.
     has_shown_page: bool,
 }
@@ -121,12 +123,14 @@ impl WeightsAndBiases {
             log_interval: training.log_interval as u64,
             validation_interval: training.validation_interval as u64,
             num_epochs: training.num_epochs as u64,
+            validate_every: training.scst.as_ref().map(|scst| scst.validate_every as u64),
         })
     }
 
     /// Whether the values of a validation will belong to the row of the newest update.
     fn awaits_validation(&self, state: &TrainState) -> bool {
         state.needs_validation(self.validation_interval, self.num_epochs)
+            || state.needs_validation_of_update(self.validate_every)
     }
 
     /// The row that a process left waiting for its validation, where it was killed within that.
