@@ -144,15 +144,15 @@ pub mod nccl {
     #[derive(Debug)]
     pub enum Communicator {}
 
-    pub fn version() -> Result<String, NcclFailure> {
+    pub fn version() -> std::result::Result<String, NcclFailure> {
         Ok(absent()?)
     }
 
-    pub fn unique_id() -> Result<Vec<u8>, NcclFailure> {
+    pub fn unique_id() -> std::result::Result<Vec<u8>, NcclFailure> {
         Ok(absent()?)
     }
 
-    pub fn identity(_: &Device) -> Result<String, NcclFailure> {
+    pub fn identity(_: &Device) -> std::result::Result<String, NcclFailure> {
         Ok(absent()?)
     }
 
@@ -162,19 +162,19 @@ pub mod nccl {
             _: &[u8],
             _: (usize, usize),
             _: impl Fn() -> bool + Send + 'static,
-        ) -> Result<Self, NcclFailure> {
+        ) -> std::result::Result<Self, NcclFailure> {
             Ok(absent()?)
         }
 
-        pub fn sum(&self, _: &mut [&mut Tensor], _: SumOrder) -> Result<(), NcclFailure> {
+        pub fn sum(&self, _: &mut [&mut Tensor], _: SumOrder) -> std::result::Result<(), NcclFailure> {
             match *self {}
         }
 
-        pub fn check(&self) -> Result<(), NcclFailure> {
+        pub fn check(&self) -> std::result::Result<(), NcclFailure> {
             match *self {}
         }
 
-        pub fn finish(self) -> Result<(), NcclFailure> {
+        pub fn finish(self) -> std::result::Result<(), NcclFailure> {
             match self {}
         }
     }
