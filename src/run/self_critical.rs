@@ -36,8 +36,7 @@ pub fn self_critical(
     check_prompts(dataset, images)?;
     let references: Vec<Vec<String>> = images.iter().map(|&image| dataset.images.get(image).owned_captions()).collect();
     let rewards = CiderRewards::new(images, &references, tokenizer.clone());
-    let without: Vec<&str> =
-        rewards.without_references().map(|image| dataset.images.get(image).filename()).collect();
+    let without: Vec<&str> = rewards.without_references().map(|image| dataset.images.get(image).filename()).collect();
     if !without.is_empty() {
         let more = if without.len() > NAMED { ", ..." } else { "" };
         return Err(failure(

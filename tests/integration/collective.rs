@@ -2,7 +2,7 @@
 //! writes.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -24,6 +24,7 @@ use caption_train::training::train_state::TrainState;
 use caption_train::training::train_step::{StepSettings, train_step};
 use caption_train::training::trainer::Outcome;
 use caption_train::training::tree_sum::{TreeSum, sum_at_leaves};
+use datasets::prepared::Dataset;
 use ops::Precision;
 
 use crate::interruption::fresh;
@@ -281,7 +282,8 @@ fn an_image_that_one_process_cannot_read_ends_all_of_them_at_the_same_update() {
     let folder = tempfile::tempdir().unwrap();
     let [main, other] = together(folder.path(), |rank, mut files| {
         if rank == 1 {
-            files.paths.fill(PathBuf::from("absent.png"));
+            let names = vec!["absent.png"; files.dataset.images.len()];
+            files.dataset = Arc::new(Dataset::of_names(folder.path(), names));
         }
         (files, StopFlag::default(), None)
     });
