@@ -180,14 +180,14 @@ impl RunPlan {
         format!(
             "processes   {count} on machines like this one: each computes {pairs} of the {} pairs of a batch, {} of its {} \
              parts, in {} threads;\n            \
-             in an update each sends {:.3} GB, to add up {:.3} GB of gradients: `mpirun -n {count} caption-train plan` \
+             in an update each sends {:.2} MB, to add up {:.2} MB of gradients: `mpirun -n {count} caption-train plan` \
              measures the time",
             self.config.training.batch_size,
             self.num_parts.div_ceil(self.num_processes),
             self.num_parts,
             self.num_pools * self.threads_each,
-            self.bytes_sent() as f64 / base::GIGABYTE,
-            (size_of::<f32>() * self.num_trainable_parameters) as f64 / base::GIGABYTE,
+            self.bytes_sent() as f64 / 1e6,
+            (size_of::<f32>() * self.num_trainable_parameters) as f64 / 1e6,
             count = self.num_processes,
         )
     }
