@@ -5,7 +5,7 @@ use candle_core::Result;
 use super::heads::{HeadRows, Operands, split_heads};
 use super::softmax::{Block, block_size, blocks, drop_block, exponentials, work};
 use crate::cpu::buffer::{CHUNK, build, for_each_task};
-use crate::cpu::gemm::{Matrix, Product, Threads};
+use crate::cpu::gemm::{Factors, Matrix, Product, Threads};
 use crate::cpu::vector_math::{Element, sum_map_2};
 use crate::types::attention::Geometry;
 use base::simd::{Kernel, vectorized};
@@ -178,7 +178,7 @@ impl<T: Element> Head<'_, T> {
 
         let start = (head.0 * geometry.queries + first) * hidden + head.1 * size;
         let grad = Matrix::rows(&self.grad[start..], hidden);
-        let product = |m, n, k, scale| Product { m, n, k, scale, threads: Threads::One };
+        let product = |m, n, k, scale| Product { m, n, k, scale, factors: Factors::Exact, threads: Threads::One };
         if self.wanted[2] {
             let mut weights: &[T] = probabilities;
             if geometry.dropout.is_some() {

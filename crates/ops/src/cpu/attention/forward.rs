@@ -5,7 +5,7 @@ use candle_core::Result;
 use super::heads::{HeadRows, Operands, split_heads};
 use super::softmax::{block_size, blocks, drop_block, exponentials, work};
 use crate::cpu::buffer::{CHUNK, build, for_each_task};
-use crate::cpu::gemm::{Matrix, Product, Threads};
+use crate::cpu::gemm::{Factors, Matrix, Product, Threads};
 use crate::cpu::vector_math::Element;
 use crate::types::attention::Geometry;
 
@@ -52,7 +52,7 @@ fn attend_head<T: Element>(
         let inverse_sums = &mut scratch.inverse_sums[..block.count];
         exponentials(geometry, operands, head, block, scores, inverse_sums)?;
         drop_block(geometry, head, block, scores);
-        let product = Product { m: block.count, n: size, k: block.keys, scale: T::one(), threads: Threads::One };
+        let product = Product { m: block.count, n: size, k: block.keys, scale: T::one(), factors: Factors::Exact, threads: Threads::One };
         let sums = &mut scratch.sums[..block.count * size];
         product.write(sums, size, Matrix::rows(scores, block.keys), v)?;
         let out = rows[block.first..].iter_mut().zip(sums.chunks_exact(size)).zip(inverse_sums);

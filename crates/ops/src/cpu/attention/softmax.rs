@@ -4,7 +4,7 @@ use candle_core::Result;
 
 use super::heads::Operands;
 use crate::cpu::dropout::Mask;
-use crate::cpu::gemm::{Matrix, Product, Threads};
+use crate::cpu::gemm::{Factors, Matrix, Product, Threads};
 use crate::cpu::vector_math::{Element, exponentiate, maximum};
 use crate::types::attention::Geometry;
 use base::simd::{Kernel, vectorized};
@@ -105,7 +105,7 @@ pub(super) fn exponentials<T: Element>(
     let q = &operands.q.head(example, head, size)[block.first * operands.q.stride..];
     let k = operands.k.head(example, head, size);
     let product =
-        Product { m: block.count, n: block.keys, k: size, scale: T::of(geometry.scale()), threads: Threads::One };
+        Product { m: block.count, n: block.keys, k: size, scale: T::of(geometry.scale()), factors: Factors::Exact, threads: Threads::One };
     let keys = Matrix::rows(k, operands.k.stride).transposed();
     product.write(scores, block.keys, Matrix::rows(q, operands.q.stride), keys)?;
     vectorized(Exponentials { geometry, block, scores, inverse_sums: &mut *inverse_sums });

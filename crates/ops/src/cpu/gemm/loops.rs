@@ -27,23 +27,30 @@ pub(super) unsafe fn tile<V: Vector, const R: usize, const N: usize, const APART
         let mut at = Cursor { left: t.left, right: t.right, copy: t.right_copy };
         let mut ahead = t.result;
         let mut sums = [[V::zero(); N]; R];
-        // The lines of the result are requested one by one, so that they do not delay the operands.
-        let mut rest_depth = t.depth;
-        let mut row = 0;
-        while row < R && rest_depth >= 4 {
-            _mm_prefetch::<_MM_HINT_ET0>(ahead.cast());
-            step::<V, R, N, APART>(t, rest, &mut at, &mut sums);
-            _mm_prefetch::<_MM_HINT_ET0>(ahead.wrapping_add((N - 1) * V::LANES).cast());
-            step::<V, R, N, APART>(t, rest, &mut at, &mut sums);
-            step::<V, R, N, APART>(t, rest, &mut at, &mut sums);
-            step::<V, R, N, APART>(t, rest, &mut at, &mut sums);
-            ahead = ahead.wrapping_add(t.result_stride);
-            rest_depth -= 4;
-            row += 1;
-        }
-        while rest_depth > 0 {
-            step::<V, R, N, APART>(t, rest, &mut at, &mut sums);
-            rest_depth -= 1;
+        let mut depth = t.depth;
+        if t.right_copy.is_null() {
+            // The lines of the result are requested one by one, so that they do not delay the operands.
+            let mut row = 0;
+            while row < R && depth >= 4 {
+                _mm_prefetch::<_MM_HINT_ET0>(ahead.cast());
+                step::<V, R, N, APART, false>(t, rest, &mut at, &mut sums);
+                _mm_prefetch::<_MM_HINT_ET0>(ahead.wrapping_add((N - 1) * V::LANES).cast());
+                step::<V, R, N, APART, false>(t, rest, &mut at, &mut sums);
+                step::<V, R, N, APART, false>(t, rest, &mut at, &mut sums);
+                step::<V, R, N, APART, false>(t, rest, &mut at, &mut sums);
+                ahead = ahead.wrapping_add(t.result_stride);
+                depth -= 4;
+                row += 1;
+            }
+            while depth > 0 {
+                step::<V, R, N, APART, false>(t, rest, &mut at, &mut sums);
+                depth -= 1;
+            }
+        } else {
+            while depth > 0 {
+                step::<V, R, N, APART, true>(t, rest, &mut at, &mut sums);
+                depth -= 1;
+            }
         }
         for r in 0..R {
             for i in 0..N {
@@ -60,7 +67,7 @@ pub(super) unsafe fn tile<V: Vector, const R: usize, const N: usize, const APART
     }
 }
 
-/// Where the operands of the next step are.
+/// Where the operands of the next step are, and its packed copy.
 struct Cursor<T> {
     left: *const T,
     right: *const T,
@@ -68,7 +75,7 @@ struct Cursor<T> {
 }
 
 #[inline(always)]
-unsafe fn step<V: Vector, const R: usize, const N: usize, const APART: bool>(
+unsafe fn step<V: Vector, const R: usize, const N: usize, const APART: bool, const COPY: bool>(
     t: &Tile<V::Element, V::Element>,
     rest: usize,
     at: &mut Cursor<V::Element>,
@@ -81,7 +88,7 @@ unsafe fn step<V: Vector, const R: usize, const N: usize, const APART: bool>(
             b[i] = V::load(at.right.add(i * V::LANES));
         }
         b[N - 1] = V::load_first(at.right.add((N - 1) * V::LANES), rest);
-        if !at.copy.is_null() {
+        if COPY {
             for i in 0..N {
                 b[i].store(at.copy.add(i * V::LANES));
             }

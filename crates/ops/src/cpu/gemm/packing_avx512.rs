@@ -1,6 +1,7 @@
 //! Packing of f32 with AVX-512: copies of rows, and transposes of 16 x 16 elements.
 
 #![expect(unsafe_code, reason = "kernels work on pointers")]
+#![expect(clippy::needless_range_loop, reason = "constant bounds, which unroll into registers")]
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -180,15 +181,26 @@ unsafe fn transpose<F: Format, const WIDTH: usize>(s: &Strip<f32>, from: *const 
         let packed = count.div_ceil(F::STEPS);
         // SAFETY: as promised by the caller.
         unsafe {
+            let from = from.wrapping_add(step);
             let mut rows = [_mm512_setzero_ps(); LANES];
-            for (lane, row) in rows.iter_mut().enumerate() {
-                if lane < lanes {
-                    *row = F::of_lane(from.add(lane * s.lane_stride + step), count);
+            let out = out.add(index * LANES * WIDTH);
+            if count == LANES * F::STEPS {
+                for lane in 0..LANES {
+                    if lane < lanes {
+                        rows[lane] = F::of_lane(from.add(lane * s.lane_stride), LANES * F::STEPS);
+                    }
                 }
-            }
-            for (column, values) in transposed(rows).into_iter().enumerate() {
-                if column < packed {
-                    values.store(out.add((index * LANES + column) * WIDTH));
+                let columns = transposed(rows);
+                for column in 0..LANES {
+                    columns[column].store(out.add(column * WIDTH));
+                }
+            } else {
+                for lane in 0..lanes {
+                    rows[lane] = F::of_lane(from.add(lane * s.lane_stride), count);
+                }
+                let columns = transposed(rows);
+                for column in 0..packed {
+                    columns[column].store(out.add(column * WIDTH));
                 }
             }
         }
