@@ -51,7 +51,7 @@ pub use linear::GradientSink;
 pub use low_rank::LowRank;
 pub use types::dropout::{Dropout, DropoutSite};
 pub use types::linear::{Gelu, LinearOptions, WeightLayout};
-pub use types::precision::{Precision, has_fast_bf16};
+pub use types::precision::{Precision, has_bf16_instructions};
 pub use types::update::{UpdateReport, UpdateRule, UpdatedParameter};
 pub use update::{PendingUpdate, Updater};
 pub use upload::upload;

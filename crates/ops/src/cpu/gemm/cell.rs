@@ -75,9 +75,9 @@ impl<T: Copy> Operands<T> {
                 depth: self.k,
                 rows: rows.1 - rows.0,
                 columns: columns.1 - columns.0,
-                left: self.left.add(rows.0 * self.left_row_stride),
+                left: self.left.wrapping_add(rows.0 * self.left_row_stride),
                 left_stride: self.left_row_stride,
-                right: self.right.add(columns.0 * self.right_column_stride),
+                right: self.right.wrapping_add(columns.0 * self.right_column_stride),
                 right_stride: self.right_column_stride,
                 scale: self.scale,
                 start: self.start_at(rows.0, columns.0),
@@ -123,15 +123,15 @@ impl<T: Copy> Operands<T> {
             panel_lanes: plan.panel_rows,
             panel_len: plan.left_panel_len,
         };
-        // SAFETY: rows, columns and steps are inside the operands, and panels inside the buffers, which have room for a
-        // vector more. Where something is read unpacked, `Packed` is the type of the elements.
+        // SAFETY: rows, columns and steps are inside the operands (without steps nothing is read), and panels inside the
+        // buffers, which have room for a vector more. Where something is read unpacked, `Packed` is the type of the elements.
         unsafe {
-            let left = self.left.add(rows.0 * self.left_row_stride + steps.0 * self.left_column_stride);
+            let left = self.left.wrapping_add(rows.0 * self.left_row_stride + steps.0 * self.left_column_stride);
             if !plan.left_unpacked {
                 kernel.pack_left(&left_strip(left), packed_left);
             }
             for (index, column) in (columns.0..columns.1).step_by(plan.columns).enumerate() {
-                let right = self.right.add(steps.0 * self.right_row_stride + column * self.right_column_stride);
+                let right = self.right.wrapping_add(steps.0 * self.right_row_stride + column * self.right_column_stride);
                 let slot = if plan.keeps_right { index } else { index % plan.panels_together };
                 let panel = packed_right.add(slot * plan.right_panel_len);
                 if is_first && !plan.right_unpacked && index % plan.panels_together == 0 {
@@ -149,7 +149,7 @@ impl<T: Copy> Operands<T> {
                 for (index, row) in (rows.0..rows.1).step_by(plan.panel_rows).enumerate() {
                     let (left, left_row_stride, left_step) = if plan.left_unpacked {
                         let offset = (row - rows.0) * self.left_row_stride;
-                        (left.add(offset).cast(), self.left_row_stride, self.left_column_stride)
+                        (left.wrapping_add(offset).cast(), self.left_row_stride, self.left_column_stride)
                     } else {
                         (packed_left.add(index * plan.left_panel_len).cast_const(), 1, K::ROWS)
                     };

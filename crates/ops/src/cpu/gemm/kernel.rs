@@ -98,7 +98,7 @@ impl<T: Copy> Dots<T> {
         unsafe {
             Self {
                 rows: most.min(self.rows - row),
-                left: self.left.add(row * self.left_stride),
+                left: self.left.wrapping_add(row * self.left_stride),
                 start: if self.start.is_null() { self.start } else { self.start.add(row * self.start_stride) },
                 result: self.result.add(row * self.result_stride),
                 ..*self

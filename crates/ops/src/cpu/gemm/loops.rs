@@ -55,13 +55,14 @@ pub(super) unsafe fn tile<V: Vector, const R: usize, const N: usize, const APART
         for r in 0..R {
             for i in 0..N {
                 let to = t.result.add(r * t.result_stride + i * V::LANES);
-                let count = if i == N - 1 { rest } else { V::LANES };
-                let start = if t.start.is_null() {
-                    V::zero()
+                let from = t.start.wrapping_add(r * t.start_stride + i * V::LANES);
+                if i < N - 1 || rest == V::LANES {
+                    let start = if t.start.is_null() { V::zero() } else { V::load(from) };
+                    sums[r][i].scaled(t.scale, start).store(to);
                 } else {
-                    V::load_first(t.start.add(r * t.start_stride + i * V::LANES), count)
-                };
-                sums[r][i].scaled(t.scale, start).store_first(to, count);
+                    let start = if t.start.is_null() { V::zero() } else { V::load_first(from, rest) };
+                    sums[r][i].scaled(t.scale, start).store_first(to, rest);
+                }
             }
         }
     }
@@ -135,7 +136,7 @@ pub(super) unsafe fn dots<V: Vector, const R: usize, const C: usize>(d: &Dots<V:
 unsafe fn block<V: Vector, const R: usize, const C: usize>(d: &Dots<V::Element>, column: usize) {
     // SAFETY: as promised by the caller of the loops.
     unsafe {
-        let right = d.right.add(column * d.right_stride);
+        let right = d.right.wrapping_add(column * d.right_stride);
         let mut sums = [[V::zero(); C]; R];
         let whole = d.depth - d.depth % V::LANES;
         for first in (0..whole).step_by(V::LANES) {
