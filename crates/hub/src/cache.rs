@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use hf_hub::Repo;
 use serde::{Deserialize, Serialize};
 
 use super::content_hash::{ContentHash, ContentHasher};
@@ -60,7 +61,7 @@ pub(super) struct RepositoryCache {
 impl RepositoryCache {
     /// The part of the repository `id` in the Hub's cache `cache`. Touches no file.
     pub(super) fn new(cache: &Path, kind: RepositoryKind, id: &str) -> Self {
-        let name = format!("{}--{}", kind.plural(), id.replace('/', "--"));
+        let name = Repo::new(id.to_owned(), kind.repo_type()).folder_name();
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
     }
 

@@ -162,6 +162,12 @@ pub(super) struct HttpClient {
     pub(super) is_reached: Cell<bool>,
 }
 
+/// Makes ring the cryptography of TLS: reqwest brings none.
+pub(super) fn choose_cryptography() {
+    // An error says that one was chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 impl HttpClient {
     pub(super) fn open(
         endpoint: Url,
@@ -173,6 +179,7 @@ impl HttpClient {
         let agent = format!("{}/{}", base::PROGRAM, base::VERSION);
         // The blocking client's timeout applies to each wait, not to the whole answer. Redirects are followed here,
         // because the one to the storage has the headers that matter.
+        choose_cryptography();
         let client = Client::builder().user_agent(agent).connect_timeout(patience.connecting).timeout(patience.silence);
         let client = client.redirect(reqwest::redirect::Policy::none()).build();
         let token = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()).map(|mut value| {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use hf_hub::RepoType;
+
 /// The default branch.
 pub(super) const MAIN: &str = "main";
 
@@ -20,7 +22,15 @@ impl RepositoryKind {
         }
     }
 
-    /// Its name in the Hub's addresses and cache.
+    /// Its name in hf-hub.
+    pub(super) fn repo_type(self) -> RepoType {
+        match self {
+            Self::Model => RepoType::Model,
+            Self::Dataset => RepoType::Dataset,
+        }
+    }
+
+    /// Its name in the Hub's addresses.
     pub(super) fn plural(self) -> &'static str {
         match self {
             Self::Model => "models",

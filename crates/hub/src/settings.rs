@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hf_hub::Cache;
 use reqwest::Url;
 
 use base::credentials;
@@ -12,7 +13,7 @@ const PUBLIC_HUB: &str = "https://huggingface.co";
 pub(super) struct Settings {
     /// Absent: `HF_ENDPOINT`, else huggingface.co.
     pub(super) endpoint: Option<String>,
-    /// Absent: `HF_HUB_CACHE`, else the folder `hub` in `HF_HOME`, else `~/.cache/huggingface/hub`.
+    /// Absent: `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else the folder `hub` in [`home`].
     pub(super) cache: Option<PathBuf>,
     /// Whether to use only the cache.
     pub(super) offline: bool,
@@ -40,7 +41,8 @@ impl Settings {
     }
 
     pub(super) fn cache(&self) -> PathBuf {
-        self.cache.clone().unwrap_or_else(hf_hub::resolve_cache_dir)
+        let named = || variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
+        self.cache.clone().or_else(named).unwrap_or_else(|| home(&variable).join("hub"))
     }
 }
 
@@ -55,6 +57,19 @@ pub(super) fn shown(address: &Url) -> String {
     address.as_str().trim_end_matches('/').to_owned()
 }
 
+/// The folder of the Hub's tools: `HF_HOME`, else `huggingface` in `XDG_CACHE_HOME` or `~/.cache`.
+fn home(variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    if let Some(home) = variable("HF_HOME") {
+        return PathBuf::from(home);
+    }
+    let caches = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    // Without a home folder, the one of temporary files.
+    let caches = caches.unwrap_or_else(|| {
+        std::env::home_dir().map_or_else(std::env::temp_dir, |home| home.join(".cache"))
+    });
+    caches.join("huggingface")
+}
+
 /// A variable that is set and not blank.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
@@ -67,7 +82,7 @@ pub(super) fn token() -> Option<String> {
     if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
         return None;
     }
-    let files = [variable("HF_TOKEN_PATH").map(PathBuf::from), Some(hf_hub::hf_home().join("token"))];
+    let files = [variable("HF_TOKEN_PATH").map(PathBuf::from), Some(Cache::new(home(&variable).join("hub")).token_path())];
     let mut written = files.into_iter().flatten().filter_map(|path| std::fs::read_to_string(path).ok());
     let token = variable("HF_TOKEN").or_else(|| written.find(|token| !token.trim().is_empty()))?;
     credentials::keep(token.trim());
@@ -81,11 +96,23 @@ fn is_true(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use base::error::describe;
 
     fn settings(endpoint: &str) -> Settings {
         Settings { endpoint: Some(endpoint.to_owned()), cache: None, offline: false }
+    }
+
+    #[test]
+    fn the_folder_is_the_one_of_the_hub_s_own_tools() {
+        let home_with = |set: &[(&str, &str)]| {
+            home(&|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(home_with(&[("HF_HOME", "/data/hf"), ("XDG_CACHE_HOME", "/x")]), Path::new("/data/hf"));
+        assert_eq!(home_with(&[("XDG_CACHE_HOME", "/x")]), Path::new("/x/huggingface"));
+        assert!(home_with(&[]).ends_with(".cache/huggingface") || std::env::home_dir().is_none());
     }
 
     #[test]

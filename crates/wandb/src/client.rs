@@ -107,6 +107,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let agent = format!("{}/{}", base::PROGRAM, base::VERSION);
+        // reqwest brings no cryptography. An error says that one was chosen already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // A redirect would send the run's data, or the key, to whatever host an answer names.
         let http = Http::builder().user_agent(agent).redirect(Policy::none());
         let http = http.connect_timeout(settings.http_timeout).build();

@@ -18,7 +18,7 @@ use reqwest::{Client, Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::http_client::{Failure, HttpClient, MAX_DESCRIPTION_BYTES, refusal};
+use crate::http_client::{Failure, HttpClient, MAX_DESCRIPTION_BYTES, choose_cryptography, refusal};
 use crate::requests::UploadStopped;
 use base::digest::Hasher;
 use base::error::WithHint as _;
@@ -132,6 +132,7 @@ impl<'a> Calls<'a> {
             }
         });
         // A large file may be read between two requests, and an idle connection may be closed by then.
+        choose_cryptography();
         let client = Client::builder().user_agent(agent).redirect(redirects).pool_max_idle_per_host(0).build();
         let runtime = Builder::new_current_thread().enable_all().build();
         Ok(Self { http, stop, client: client.context(failed)?, runtime: runtime.context(failed)? })
