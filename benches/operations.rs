@@ -59,14 +59,9 @@ fn linear(criterion: &mut Criterion) {
 /// The products of half a batch, as in `benches/peers/torch_products.py`; a rate of 1 Gelem/s is 1 GFLOP/s.
 fn products(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("product");
-    for (rows, outputs, inputs) in [
-        (788, 3072, 768),
-        (768, 3072, 788),
-        (788, 768, 3072),
-        (128, 2048, 512),
-        (128, 10_000, 512),
-        (10_000, 512, 128),
-    ] {
+    for (rows, outputs, inputs) in
+        [(788, 3072, 768), (768, 3072, 788), (788, 768, 3072), (128, 2048, 512), (128, 10_000, 512), (10_000, 512, 128)]
+    {
         let (x, weight) = (random(&[rows, inputs]).as_detached_tensor(), random(&[outputs, inputs]));
         let weight = Weight::new(weight.as_detached_tensor());
         group.throughput(Throughput::Elements(2 * (rows * inputs * outputs) as u64));

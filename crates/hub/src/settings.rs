@@ -64,9 +64,8 @@ fn home(variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     }
     let caches = variable("XDG_CACHE_HOME").map(PathBuf::from);
     // Without a home folder, the one of temporary files.
-    let caches = caches.unwrap_or_else(|| {
-        std::env::home_dir().map_or_else(std::env::temp_dir, |home| home.join(".cache"))
-    });
+    let caches =
+        caches.unwrap_or_else(|| std::env::home_dir().map_or_else(std::env::temp_dir, |home| home.join(".cache")));
     caches.join("huggingface")
 }
 
@@ -82,7 +81,8 @@ pub(super) fn token() -> Option<String> {
     if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
         return None;
     }
-    let files = [variable("HF_TOKEN_PATH").map(PathBuf::from), Some(Cache::new(home(&variable).join("hub")).token_path())];
+    let files =
+        [variable("HF_TOKEN_PATH").map(PathBuf::from), Some(Cache::new(home(&variable).join("hub")).token_path())];
     let mut written = files.into_iter().flatten().filter_map(|path| std::fs::read_to_string(path).ok());
     let token = variable("HF_TOKEN").or_else(|| written.find(|token| !token.trim().is_empty()))?;
     credentials::keep(token.trim());

@@ -52,7 +52,14 @@ fn attend_head<T: Element>(
         let inverse_sums = &mut scratch.inverse_sums[..block.count];
         exponentials(geometry, operands, head, block, scores, inverse_sums)?;
         drop_block(geometry, head, block, scores);
-        let product = Product { m: block.count, n: size, k: block.keys, scale: T::one(), factors: Factors::Exact, threads: Threads::One };
+        let product = Product {
+            m: block.count,
+            n: size,
+            k: block.keys,
+            scale: T::one(),
+            factors: Factors::Exact,
+            threads: Threads::One,
+        };
         let sums = &mut scratch.sums[..block.count * size];
         product.write(sums, size, Matrix::rows(scores, block.keys), v)?;
         let out = rows[block.first..].iter_mut().zip(sums.chunks_exact(size)).zip(inverse_sums);

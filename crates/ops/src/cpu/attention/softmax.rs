@@ -104,8 +104,14 @@ pub(super) fn exponentials<T: Element>(
     let size = geometry.head_size;
     let q = &operands.q.head(example, head, size)[block.first * operands.q.stride..];
     let k = operands.k.head(example, head, size);
-    let product =
-        Product { m: block.count, n: block.keys, k: size, scale: T::of(geometry.scale()), factors: Factors::Exact, threads: Threads::One };
+    let product = Product {
+        m: block.count,
+        n: block.keys,
+        k: size,
+        scale: T::of(geometry.scale()),
+        factors: Factors::Exact,
+        threads: Threads::One,
+    };
     let keys = Matrix::rows(k, operands.k.stride).transposed();
     product.write(scores, block.keys, Matrix::rows(q, operands.q.stride), keys)?;
     vectorized(Exponentials { geometry, block, scores, inverse_sums: &mut *inverse_sums });

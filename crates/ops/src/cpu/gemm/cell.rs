@@ -57,7 +57,11 @@ impl<T: Copy> Operands<T> {
         // SAFETY: as promised by the caller, for parts of the region.
         unsafe {
             // Decided by the whole product: the order of sums is another.
-            if self.m <= FEW_ROWS && self.left_column_stride == 1 && self.right_row_stride == 1 && kernel.reads_unpacked() {
+            if self.m <= FEW_ROWS
+                && self.left_column_stride == 1
+                && self.right_row_stride == 1
+                && kernel.reads_unpacked()
+            {
                 self.dots(kernel, region);
                 return;
             }
@@ -98,7 +102,12 @@ impl<T: Copy> Operands<T> {
                 // SAFETY: the buffer has the planned size, and the region and its operands are as promised.
                 unsafe {
                     let packed = (packed, packed.add(plan.left_len));
-                    self.block(kernel, &plan, Block { steps, rows, columns: region.columns, is_first: index == 0 }, packed);
+                    self.block(
+                        kernel,
+                        &plan,
+                        Block { steps, rows, columns: region.columns, is_first: index == 0 },
+                        packed,
+                    );
                 }
             }
         }
@@ -131,7 +140,8 @@ impl<T: Copy> Operands<T> {
                 kernel.pack_left(&left_strip(left), packed_left);
             }
             for (index, column) in (columns.0..columns.1).step_by(plan.columns).enumerate() {
-                let right = self.right.wrapping_add(steps.0 * self.right_row_stride + column * self.right_column_stride);
+                let right =
+                    self.right.wrapping_add(steps.0 * self.right_row_stride + column * self.right_column_stride);
                 let slot = if plan.keeps_right { index } else { index % plan.panels_together };
                 let panel = packed_right.add(slot * plan.right_panel_len);
                 if is_first && !plan.right_unpacked && index % plan.panels_together == 0 {

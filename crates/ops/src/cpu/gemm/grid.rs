@@ -92,7 +92,10 @@ mod tests {
                 assert_eq!(area, m * n, "{m} x {n} in {cells}");
                 for (index, a) in regions.iter().enumerate() {
                     let apart = |b: &Region| {
-                        a.rows.1 <= b.rows.0 || b.rows.1 <= a.rows.0 || a.columns.1 <= b.columns.0 || b.columns.1 <= a.columns.0
+                        a.rows.1 <= b.rows.0
+                            || b.rows.1 <= a.rows.0
+                            || a.columns.1 <= b.columns.0
+                            || b.columns.1 <= a.columns.0
                     };
                     assert!(regions[index + 1..].iter().all(apart));
                 }

@@ -147,11 +147,8 @@ unsafe fn block<V: Vector, const R: usize, const C: usize>(d: &Dots<V::Element>,
         }
         for r in 0..R {
             for c in 0..C {
-                let start = if d.start.is_null() {
-                    V::zero()
-                } else {
-                    V::splat(*d.start.add(r * d.start_stride + column + c))
-                };
+                let start =
+                    if d.start.is_null() { V::zero() } else { V::splat(*d.start.add(r * d.start_stride + column + c)) };
                 let value = V::splat(sums[r][c].total()).scaled(d.scale, start);
                 value.store_first(d.result.add(r * d.result_stride + column + c), 1);
             }

@@ -49,11 +49,8 @@ where
             for (row, sums) in sums.iter().enumerate().take(t.rows) {
                 for (column, &sum) in sums.iter().enumerate().take(t.columns) {
                     let product = t.scale * sum;
-                    let value = if t.start.is_null() {
-                        product
-                    } else {
-                        *t.start.add(row * t.start_stride + column) + product
-                    };
+                    let value =
+                        if t.start.is_null() { product } else { *t.start.add(row * t.start_stride + column) + product };
                     t.result.add(row * t.result_stride + column).write(value);
                 }
             }

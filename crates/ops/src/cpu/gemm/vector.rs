@@ -16,7 +16,7 @@ pub(super) trait Vector: Copy {
     unsafe fn splat(value: Self::Element) -> Self;
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const Self::Element) -> Self;
-    /// The first `count` elements, 1 to `LANES`, then zeros.
+    /// The first `count` elements, at most `LANES`, then zeros.
     unsafe fn load_first(from: *const Self::Element, count: usize) -> Self;
     unsafe fn store(self, to: *mut Self::Element);
     unsafe fn store_first(self, to: *mut Self::Element, count: usize);
@@ -31,65 +31,51 @@ pub(super) trait Vector: Copy {
     unsafe fn total(self) -> Self::Element;
 }
 
-macro_rules! avx512 {
-    ($vector:ty, $element:ty, $mask:ty, $splat:ident, $zero:ident, $load:ident, $load_first:ident, $store:ident,
-     $store_first:ident, $multiply_add:ident, $total:ident) => {
-        impl Vector for $vector {
-            type Element = $element;
+impl Vector for __m512 {
+    type Element = f32;
 
-            const LANES: usize = size_of::<$vector>() / size_of::<$element>();
+    const LANES: usize = 16;
 
-            #[inline(always)]
-            unsafe fn splat(value: $element) -> Self {
-                unsafe { $splat(value) }
-            }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { _mm512_set1_ps(value) }
+    }
 
-            #[inline(always)]
-            unsafe fn zero() -> Self {
-                unsafe { $zero() }
-            }
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { _mm512_setzero_ps() }
+    }
 
-            #[inline(always)]
-            unsafe fn load(from: *const $element) -> Self {
-                unsafe { $load(from) }
-            }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm512_loadu_ps(from) }
+    }
 
-            #[inline(always)]
-            unsafe fn load_first(from: *const $element, count: usize) -> Self {
-                unsafe { $load_first(((1_u32 << count) - 1) as $mask, from) }
-            }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as __mmask16, from) }
+    }
 
-            #[inline(always)]
-            unsafe fn store(self, to: *mut $element) {
-                unsafe { $store(to, self) }
-            }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
 
-            #[inline(always)]
-            unsafe fn store_first(self, to: *mut $element, count: usize) {
-                unsafe { $store_first(to, ((1_u32 << count) - 1) as $mask, self) }
-            }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, ((1_u32 << count) - 1) as __mmask16, self) }
+    }
 
-            #[inline(always)]
-            unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
-                unsafe { $multiply_add(self, factor, sum) }
-            }
+    #[inline(always)]
+    unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
+        unsafe { _mm512_fmadd_ps(self, factor, sum) }
+    }
 
-            #[inline(always)]
-            unsafe fn total(self) -> $element {
-                unsafe { $total(self) }
-            }
-        }
-    };
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        unsafe { _mm512_reduce_add_ps(self) }
+    }
 }
-
-avx512!(
-    __m512, f32, __mmask16, _mm512_set1_ps, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-    _mm512_storeu_ps, _mm512_mask_storeu_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps
-);
-avx512!(
-    __m512d, f64, __mmask8, _mm512_set1_pd, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_maskz_loadu_pd,
-    _mm512_storeu_pd, _mm512_mask_storeu_pd, _mm512_fmadd_pd, _mm512_reduce_add_pd
-);
 
 impl Vector for __m256 {
     type Element = f32;
