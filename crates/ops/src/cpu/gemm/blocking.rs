@@ -9,9 +9,11 @@ pub(super) const DEPTH: usize = 512;
 /// Columns of one block of the right operand: with [`DEPTH`], 8 MiB of f32.
 pub(super) const COLUMNS: usize = 4096;
 
-/// Rows of one block of the left operand, which stays in the second-level cache. `row_bytes` is its size of one row.
-pub(super) fn rows(row_bytes: usize) -> usize {
-    *SECOND_LEVEL_CACHE / 4 * 3 / row_bytes.max(1)
+/// Rows of one block, of which the left operand has `left_bytes` in each row and a tile of the result `result_bytes`.
+/// The packed left operand stays in the second-level cache while tiles of the result, and a panel of the right operand,
+/// pass through it.
+pub(super) fn rows(left_bytes: usize, result_bytes: usize) -> usize {
+    *SECOND_LEVEL_CACHE / 16 * 11 / (left_bytes + 2 * result_bytes).max(1)
 }
 
 /// Bytes of the second-level cache of a core.
@@ -49,6 +51,6 @@ mod tests {
     fn blocks_fit_a_second_level_cache_of_a_likely_size() {
         assert!((1 << 18..=1 << 27).contains(&*SECOND_LEVEL_CACHE), "{}", *SECOND_LEVEL_CACHE);
         let row_bytes = DEPTH * size_of::<f32>();
-        assert!(rows(row_bytes) * row_bytes <= *SECOND_LEVEL_CACHE && rows(row_bytes) >= 96);
+        assert!(rows(row_bytes, 128) * row_bytes < *SECOND_LEVEL_CACHE && rows(row_bytes, 128) >= 64);
     }
 }

@@ -252,7 +252,9 @@ impl Plan {
         let columns = if is_wide { K::WIDE_COLUMNS } else { K::COLUMNS };
 
         // Panels as equal as can be.
-        let row_blocks = m.div_ceil(blocking::rows(depth * size_of::<K::Packed>()).max(K::ROWS));
+        let most_rows =
+            blocking::rows(depth * size_of::<K::Packed>(), K::COLUMNS * size_of::<K::Element>()).max(K::ROWS);
+        let row_blocks = m.div_ceil(most_rows);
         let block_rows = m.div_ceil(row_blocks);
         let panel_rows = block_rows.div_ceil(block_rows.div_ceil(K::ROWS));
         let panels = block_rows.div_ceil(panel_rows);
