@@ -22,6 +22,7 @@ pub(super) struct Bf16Pairs;
 #[derive(Clone, Copy)]
 struct Pairs(__m512);
 
+#[expect(unsafe_op_in_unsafe_fn, reason = "one line each, for whose safety the trait says what is needed")]
 impl Vector for Pairs {
     type Element = f32;
 
@@ -29,51 +30,49 @@ impl Vector for Pairs {
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        Self(unsafe { Vector::splat(value) })
+        Self(Vector::splat(value))
     }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        Self(unsafe { Vector::zero() })
+        Self(Vector::zero())
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        Self(unsafe { Vector::load(from) })
+        Self(Vector::load(from))
     }
 
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
-        Self(unsafe { Vector::load_first(from, count) })
+        Self(Vector::load_first(from, count))
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        unsafe { self.0.store(to) }
+        self.0.store(to)
     }
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
-        unsafe { self.0.store_first(to, count) }
+        self.0.store_first(to, count)
     }
 
     /// The sum of two products for each lane.
     #[inline(always)]
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
-        Self(unsafe {
-            let (a, b): (__m512bh, __m512bh) = (transmute(self.0), transmute(factor.0));
-            _mm512_dpbf16_ps(sum.0, a, b)
-        })
+        let (a, b): (__m512bh, __m512bh) = (transmute(self.0), transmute(factor.0));
+        Self(_mm512_dpbf16_ps(sum.0, a, b))
     }
 
     #[inline(always)]
     unsafe fn scaled(self, scale: f32, start: Self) -> Self {
-        Self(unsafe { self.0.scaled(scale, start.0) })
+        Self(self.0.scaled(scale, start.0))
     }
 
     #[inline(always)]
     unsafe fn total(self) -> f32 {
-        unsafe { self.0.total() }
+        self.0.total()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Packing of f32 with AVX-512: copies of rows, and transposes of 16 x 16 elements.
 
 #![expect(unsafe_code, reason = "kernels work on pointers")]
+#![expect(unsafe_op_in_unsafe_fn, reason = "most functions are a few intrinsics, for which callers promise all")]
 #![expect(clippy::needless_range_loop, reason = "constant bounds, which unroll into registers")]
 
 use std::arch::x86_64::*;
@@ -61,12 +62,12 @@ impl Format for Exact {
 
     #[inline(always)]
     unsafe fn of_lane(from: *const f32, count: usize) -> __m512 {
-        unsafe { Vector::load_first(from, count) }
+        Vector::load_first(from, count)
     }
 
     #[inline(always)]
     unsafe fn across(from: *const f32, lanes: usize, _: usize, _: usize) -> __m512 {
-        unsafe { Vector::load_first(from, lanes) }
+        Vector::load_first(from, lanes)
     }
 }
 
@@ -75,12 +76,12 @@ impl Format for Rounded {
 
     #[inline(always)]
     unsafe fn of_lane(from: *const f32, count: usize) -> __m512 {
-        unsafe { round_to_bf16(Vector::load_first(from, count)) }
+        round_to_bf16(Vector::load_first(from, count))
     }
 
     #[inline(always)]
     unsafe fn across(from: *const f32, lanes: usize, _: usize, _: usize) -> __m512 {
-        unsafe { round_to_bf16(Vector::load_first(from, lanes)) }
+        round_to_bf16(Vector::load_first(from, lanes))
     }
 }
 
@@ -89,39 +90,33 @@ impl Format for Pairs {
 
     #[inline(always)]
     unsafe fn of_lane(from: *const f32, count: usize) -> __m512 {
-        unsafe {
-            let first: __m512 = Vector::load_first(from, count.min(LANES));
-            let second: __m512 =
-                if count > LANES { Vector::load_first(from.add(LANES), count - LANES) } else { Vector::zero() };
-            transmute(_mm512_cvtne2ps_pbh(second, first))
-        }
+        let first: __m512 = Vector::load_first(from, count.min(LANES));
+        let second: __m512 =
+            if count > LANES { Vector::load_first(from.add(LANES), count - LANES) } else { Vector::zero() };
+        transmute(_mm512_cvtne2ps_pbh(second, first))
     }
 
     #[inline(always)]
     unsafe fn across(from: *const f32, lanes: usize, steps: usize, stride: usize) -> __m512 {
-        unsafe {
-            let first: __m512 = Vector::load_first(from, lanes);
-            let second: __m512 = if steps > 1 { Vector::load_first(from.add(stride), lanes) } else { Vector::zero() };
-            // The halves of lane i become elements i and i + 16 of bf16, then the halves of a pair.
-            let narrow: __m512i = transmute(_mm512_cvtne2ps_pbh(second, first));
-            let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(narrow));
-            let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(narrow));
-            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
-        }
+        let first: __m512 = Vector::load_first(from, lanes);
+        let second: __m512 = if steps > 1 { Vector::load_first(from.add(stride), lanes) } else { Vector::zero() };
+        // The halves of lane i become elements i and i + 16 of bf16, then the halves of a pair.
+        let narrow: __m512i = transmute(_mm512_cvtne2ps_pbh(second, first));
+        let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(narrow));
+        let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(narrow));
+        _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
     }
 }
 
 /// See [`super::packing::round_to_bf16`].
 #[inline(always)]
 unsafe fn round_to_bf16(x: __m512) -> __m512 {
-    unsafe {
-        let bits = _mm512_castps_si512(x);
-        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-        let bits = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
-        _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(0xFFFF_0000_u32 as i32)))
-    }
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    let bits = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
+    _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(0xFFFF_0000_u32 as i32)))
 }
 
 #[inline(always)]
@@ -210,33 +205,31 @@ unsafe fn transpose<F: Format, const WIDTH: usize>(s: &Strip<f32>, from: *const 
 /// The columns of a 16 x 16 matrix.
 #[inline(always)]
 unsafe fn transposed(r: [__m512; LANES]) -> [__m512; LANES] {
-    unsafe {
-        let mut t = [_mm512_setzero_ps(); LANES];
-        // Pairs of rows, then groups of four: t[4 g + j] has columns j, j + 4, j + 8 and j + 12 of rows 4 g to 4 g + 3.
-        for g in 0..4 {
-            let rows = [r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]];
-            let low_01 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
-            let low_23 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[2], rows[3]));
-            let high_01 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
-            let high_23 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[2], rows[3]));
-            t[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low_01, low_23));
-            t[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low_01, low_23));
-            t[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high_01, high_23));
-            t[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high_01, high_23));
-        }
-        let mut columns = [_mm512_setzero_ps(); LANES];
-        for j in 0..4 {
-            let (a, b, c, d) = (t[j], t[4 + j], t[8 + j], t[12 + j]);
-            // Quarters 0 and 2 of two vectors, and 1 and 3.
-            let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
-            let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d));
-            columns[j] = _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even);
-            columns[j + 4] = _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd);
-            columns[j + 8] = _mm512_shuffle_f32x4::<0xDD>(ab_even, cd_even);
-            columns[j + 12] = _mm512_shuffle_f32x4::<0xDD>(ab_odd, cd_odd);
-        }
-        columns
+    let mut t = [_mm512_setzero_ps(); LANES];
+    // Pairs of rows, then groups of four: t[4 g + j] has columns j, j + 4, j + 8 and j + 12 of rows 4 g to 4 g + 3.
+    for g in 0..4 {
+        let rows = [r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]];
+        let low_01 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
+        let low_23 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[2], rows[3]));
+        let high_01 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
+        let high_23 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[2], rows[3]));
+        t[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low_01, low_23));
+        t[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low_01, low_23));
+        t[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high_01, high_23));
+        t[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high_01, high_23));
     }
+    let mut columns = [_mm512_setzero_ps(); LANES];
+    for j in 0..4 {
+        let (a, b, c, d) = (t[j], t[4 + j], t[8 + j], t[12 + j]);
+        // Quarters 0 and 2 of two vectors, and 1 and 3.
+        let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
+        let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d));
+        columns[j] = _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even);
+        columns[j + 4] = _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd);
+        columns[j + 8] = _mm512_shuffle_f32x4::<0xDD>(ab_even, cd_even);
+        columns[j + 12] = _mm512_shuffle_f32x4::<0xDD>(ab_odd, cd_odd);
+    }
+    columns
 }
 
 #[cfg(test)]

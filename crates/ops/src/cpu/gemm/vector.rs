@@ -1,6 +1,7 @@
 //! The vectors of x86-64 that kernels compute with.
 
 #![expect(unsafe_code, reason = "intrinsics of an instruction set, and loads and stores through pointers")]
+#![expect(unsafe_op_in_unsafe_fn, reason = "one line each, for whose safety the trait says what is needed")]
 
 use std::arch::x86_64::*;
 
@@ -25,8 +26,7 @@ pub(super) trait Vector: Copy {
     /// `self * scale + start`, rounded once: what is left to do with sums.
     #[inline(always)]
     unsafe fn scaled(self, scale: Self::Element, start: Self) -> Self {
-        // SAFETY: as promised by the caller.
-        unsafe { Self::splat(scale).multiply_add(self, start) }
+        Self::splat(scale).multiply_add(self, start)
     }
     unsafe fn total(self) -> Self::Element;
 }
@@ -38,42 +38,42 @@ impl Vector for __m512 {
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        unsafe { _mm512_set1_ps(value) }
+        _mm512_set1_ps(value)
     }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        unsafe { _mm512_setzero_ps() }
+        _mm512_setzero_ps()
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        unsafe { _mm512_loadu_ps(from) }
+        _mm512_loadu_ps(from)
     }
 
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
-        unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as __mmask16, from) }
+        _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as __mmask16, from)
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        unsafe { _mm512_storeu_ps(to, self) }
+        _mm512_storeu_ps(to, self)
     }
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
-        unsafe { _mm512_mask_storeu_ps(to, ((1_u32 << count) - 1) as __mmask16, self) }
+        _mm512_mask_storeu_ps(to, ((1_u32 << count) - 1) as __mmask16, self)
     }
 
     #[inline(always)]
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
-        unsafe { _mm512_fmadd_ps(self, factor, sum) }
+        _mm512_fmadd_ps(self, factor, sum)
     }
 
     #[inline(always)]
     unsafe fn total(self) -> f32 {
-        unsafe { _mm512_reduce_add_ps(self) }
+        _mm512_reduce_add_ps(self)
     }
 }
 
@@ -84,46 +84,44 @@ impl Vector for __m256 {
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        unsafe { _mm256_set1_ps(value) }
+        _mm256_set1_ps(value)
     }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        unsafe { _mm256_setzero_ps() }
+        _mm256_setzero_ps()
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        unsafe { _mm256_loadu_ps(from) }
+        _mm256_loadu_ps(from)
     }
 
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
-        unsafe { _mm256_maskload_ps(from, mask_32(count)) }
+        _mm256_maskload_ps(from, mask_32(count))
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        unsafe { _mm256_storeu_ps(to, self) }
+        _mm256_storeu_ps(to, self)
     }
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
-        unsafe { _mm256_maskstore_ps(to, mask_32(count), self) }
+        _mm256_maskstore_ps(to, mask_32(count), self)
     }
 
     #[inline(always)]
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
-        unsafe { _mm256_fmadd_ps(self, factor, sum) }
+        _mm256_fmadd_ps(self, factor, sum)
     }
 
     #[inline(always)]
     unsafe fn total(self) -> f32 {
-        unsafe {
-            let four = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-        }
+        let four = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
     }
 }
 
@@ -134,54 +132,52 @@ impl Vector for __m256d {
 
     #[inline(always)]
     unsafe fn splat(value: f64) -> Self {
-        unsafe { _mm256_set1_pd(value) }
+        _mm256_set1_pd(value)
     }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        unsafe { _mm256_setzero_pd() }
+        _mm256_setzero_pd()
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f64) -> Self {
-        unsafe { _mm256_loadu_pd(from) }
+        _mm256_loadu_pd(from)
     }
 
     #[inline(always)]
     unsafe fn load_first(from: *const f64, count: usize) -> Self {
-        unsafe { _mm256_maskload_pd(from, mask_64(count)) }
+        _mm256_maskload_pd(from, mask_64(count))
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f64) {
-        unsafe { _mm256_storeu_pd(to, self) }
+        _mm256_storeu_pd(to, self)
     }
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f64, count: usize) {
-        unsafe { _mm256_maskstore_pd(to, mask_64(count), self) }
+        _mm256_maskstore_pd(to, mask_64(count), self)
     }
 
     #[inline(always)]
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
-        unsafe { _mm256_fmadd_pd(self, factor, sum) }
+        _mm256_fmadd_pd(self, factor, sum)
     }
 
     #[inline(always)]
     unsafe fn total(self) -> f64 {
-        unsafe {
-            let two = _mm_add_pd(_mm256_castpd256_pd128(self), _mm256_extractf128_pd::<1>(self));
-            _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
-        }
+        let two = _mm_add_pd(_mm256_castpd256_pd128(self), _mm256_extractf128_pd::<1>(self));
+        _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
     }
 }
 
 #[inline(always)]
 unsafe fn mask_32(count: usize) -> __m256i {
-    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 }
 
 #[inline(always)]
 unsafe fn mask_64(count: usize) -> __m256i {
-    unsafe { _mm256_cmpgt_epi64(_mm256_set1_epi64x(count as i64), _mm256_setr_epi64x(0, 1, 2, 3)) }
+    _mm256_cmpgt_epi64(_mm256_set1_epi64x(count as i64), _mm256_setr_epi64x(0, 1, 2, 3))
 }
