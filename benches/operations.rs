@@ -56,6 +56,25 @@ fn linear(criterion: &mut Criterion) {
     }
 }
 
+/// The products of half a batch, as in `benches/peers/torch_products.py`; a rate of 1 Gelem/s is 1 GFLOP/s.
+fn products(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("product");
+    for (rows, outputs, inputs) in
+        [(788, 3072, 768), (768, 3072, 788), (788, 768, 3072), (128, 2048, 512), (128, 10_000, 512), (10_000, 512, 128)]
+    {
+        let (x, weight) = (random(&[rows, inputs]).as_detached_tensor(), random(&[outputs, inputs]));
+        let weight = Weight::new(weight.as_detached_tensor());
+        group.throughput(Throughput::Elements(2 * (rows * inputs * outputs) as u64));
+        for (precision, name) in [(Precision::Full, "f32"), (Precision::Bf16, "bf16")] {
+            let options = LinearOptions { layout: WeightLayout::OutIn, precision, activation: None };
+            group.bench_function(format!("{rows} x {outputs} x {inputs} {name}"), |bencher| {
+                bencher.iter(|| black_box(ops::linear(&x, &weight, None, &options).expect("a product")));
+            });
+        }
+    }
+    group.finish();
+}
+
 fn attention(criterion: &mut Criterion) {
     let dropout = Dropout { probability: 0.1, seed: 0, update: 0, first_example: 0 }.site(0);
     let precision = Precision::Full;
@@ -113,7 +132,7 @@ fn main() {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    for bench in [linear, attention, element_wise, ends_of_the_decoder, update] {
+    for bench in [products, linear, attention, element_wise, ends_of_the_decoder, update] {
         bench(&mut criterion);
     }
     criterion.final_summary();

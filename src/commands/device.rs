@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use crate::config::{Precision, TrainingConfig};
 use base::error::usage_error;
-use ops::has_fast_bf16;
+use ops::has_bf16_instructions;
 
 /// The device that process number `local_rank` of this machine trains on; an error if the device or its precision cannot
 /// be used. `auto` and `cuda` are the GPU of that number. Whether each has one of its own is for
@@ -12,18 +12,18 @@ use ops::has_fast_bf16;
 pub fn training_device(training: &TrainingConfig, local_rank: usize) -> anyhow::Result<Device> {
     let device = device_of(&training.device, local_rank)?;
     if device.is_cpu() {
-        check_precision_of_cpu(training.precision, has_fast_bf16())?;
+        check_precision_of_cpu(training.precision, has_bf16_instructions())?;
     }
     Ok(device)
 }
 
-fn check_precision_of_cpu(precision: Precision, has_fast_bf16: bool) -> anyhow::Result<()> {
+fn check_precision_of_cpu(precision: Precision, has_bf16: bool) -> anyhow::Result<()> {
     match precision {
-        Precision::Bf16 if !has_fast_bf16 => Err(usage_error(
+        Precision::Bf16 if !has_bf16 => Err(usage_error(
             "training.precision = \"bf16\" needs a GPU or a CPU with AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or \
              Sapphire Rapids, or newer), and this machine has neither",
-            "train with training.precision = \"f32\": without these instructions bf16 would be slower (a resumed run \
-             cannot change its precision)",
+            "train with training.precision = \"f32\": without these instructions bf16 would be no faster (a resumed \
+             run cannot change its precision)",
         )),
         Precision::Tf32 => Err(usage_error(
             "training.precision = \"tf32\" needs a GPU, but the run would use the CPU",

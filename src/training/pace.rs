@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::training::forecast::BatchSizes;
 use crate::training::plan::{ImagePath, RunPlan};
-use ops::{LinearOptions, Precision, Weight, WeightLayout, has_fast_bf16, linear};
+use ops::{LinearOptions, Precision, Weight, WeightLayout, has_bf16_instructions, linear};
 
 /// Repetitions of a product; the median counts.
 const REPETITIONS: usize = 7;
@@ -43,7 +43,7 @@ pub fn measure(plan: &RunPlan, part: BatchSizes) -> Result<Pace> {
     let rows = rows.max(1);
     let seconds = |rows: usize, precision| seconds_of(rows, inputs, outputs, precision);
     let own = seconds(rows, Precision::Full)?;
-    let bf16 = if has_fast_bf16() { Some(seconds(rows, Precision::Bf16)? / own) } else { None };
+    let bf16 = if has_bf16_instructions() { Some(seconds(rows, Precision::Bf16)? / own) } else { None };
     let many = seconds(rows.max(MANY_ROWS), Precision::Full)?;
     Ok(Pace { bf16, many_rows: many / rows.max(MANY_ROWS) as f64 / (own / rows as f64), rows })
 }

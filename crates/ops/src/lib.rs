@@ -54,7 +54,7 @@ pub use types::dropout::{Dropout, DropoutSite};
 pub use types::gpu_sum::{NcclFailure, SumOrder};
 pub use types::linear::{Gelu, LinearOptions, WeightLayout};
 pub use types::packing::Packing;
-pub use types::precision::{Precision, has_fast_bf16};
+pub use types::precision::{Precision, has_bf16_instructions};
 pub use types::update::{UpdateReport, UpdateRule, UpdatedParameter};
 pub use update::{PendingUpdate, Updater};
 pub use upload::upload;

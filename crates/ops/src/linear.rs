@@ -202,14 +202,14 @@ mod tests {
             assert_eq!(found.dtype(), DType::F32);
             assert_close(found, expected, BF16_TOLERANCE, &format!("tensor {index}"));
         }
-        let rounded = |x: f32| half_bits(x) == x.to_bits();
-        let without_bias = linear(&narrow[0], &Weight::new(narrow[1].clone()), None, &BF16).unwrap();
-        let values: Vec<f32> = without_bias.flatten_all().unwrap().to_vec1().unwrap();
-        assert!(values.into_iter().all(rounded), "the result of a bf16 product has 8 bits");
     }
 
-    fn half_bits(x: f32) -> u32 {
-        x.to_bits() & 0xFFFF_0000
+    #[test]
+    fn bf16_rounds_operands_and_no_sums() {
+        let [x, weight] = [random((20, 33), "x"), random((37, 33), "weight")].map(|t| t.to_dtype(DType::F32).unwrap());
+        let found = linear(&x, &Weight::new(weight.clone()), None, &BF16).unwrap();
+        let [x, weight] = [x, weight].map(|t| t.to_dtype(DType::BF16).unwrap().to_dtype(DType::F64).unwrap());
+        assert_close(&found, &x.matmul(&weight.t().unwrap()).unwrap(), 1e-5, "product of rounded operands");
     }
 
     #[test]

@@ -4,12 +4,10 @@ use std::borrow::Cow;
 
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, DType, Result, Tensor, WithDType, bail};
-use gemmkit::GemmScalar;
 
 use super::buffer::{CHUNK, sum_chunks};
-use super::factor::Factor;
 use super::gelu::{gelu_values, scale_by_slopes};
-use super::gemm::{Matrix, Product, Threads};
+use super::gemm::{Factors, Matrix, Product, Threads};
 use super::storage::{elements, for_float, tensor_elements};
 use super::vector_math::{AddTo, Element};
 use crate::profile::{Part, timer};
@@ -18,24 +16,14 @@ use crate::types::linear::{LinearOptions, LinearSizes, WeightLayout};
 use crate::types::precision::Precision;
 use base::simd::{Kernel, vectorized};
 
-/// Evaluates `$body` with `$T` standing for the type of the operands and `$P` for what their products are made with.
-macro_rules! for_factors {
-    ($dtype:expr, $precision:expr, $T:ident, $P:ident => $body:expr) => {
-        match ($dtype, $precision) {
-            (DType::F32, Precision::Bf16) => {
-                type $T = f32;
-                type $P = gemmkit::bf16;
-                let _timer = timer(Part::Linear);
-                $body
-            }
-            (other, Precision::Bf16) => bail!("linear in bf16 expected f32 values, found {other:?}"),
-            (_, Precision::Tf32) => bail!("linear in tf32 needs a GPU"),
-            (dtype, Precision::Full) => for_float!(dtype, Part::Linear, $T => {
-                type $P = $T;
-                $body
-            }),
-        }
-    };
+/// What products of values of a type multiply.
+fn factors(dtype: DType, precision: Precision) -> Result<Factors> {
+    match (dtype, precision) {
+        (_, Precision::Full) => Ok(Factors::Exact),
+        (DType::F32, Precision::Bf16) => Ok(Factors::Bf16),
+        (other, Precision::Bf16) => bail!("linear in bf16 expected f32 values, found {other:?}"),
+        (_, Precision::Tf32) => bail!("linear in tf32 needs a GPU"),
+    }
 }
 
 /// `activation(x) @ W + bias`.
@@ -46,14 +34,14 @@ pub(crate) fn forward(
     weight: Operand<'_, CpuStorage>,
     bias: Option<Operand<'_, CpuStorage>>,
 ) -> Result<CpuStorage> {
-    for_factors!(x.0.dtype(), options.precision, T, P => {
+    for_float!(x.0.dtype(), Part::Linear, T => {
         let bias = bias.map(elements::<T>).transpose()?;
-        let values = typed_forward::<T, P>(options, sizes, elements::<T>(x)?, elements::<T>(weight)?, bias)?;
+        let values = typed_forward::<T>(options, sizes, elements::<T>(x)?, elements::<T>(weight)?, bias)?;
         Ok(T::to_cpu_storage_owned(values))
     })
 }
 
-fn typed_forward<T: Element, P: Factor<T>>(
+fn typed_forward<T: Element>(
     options: &LinearOptions,
     sizes: LinearSizes,
     x: &[T],
@@ -62,12 +50,12 @@ fn typed_forward<T: Element, P: Factor<T>>(
 ) -> Result<Vec<T>> {
     let LinearSizes { rows, inputs, outputs } = sizes;
     let x = activated(options, x);
-    let (x, weight) = (P::prepare(&x), P::prepare(weight));
-    let product = Product { m: rows, n: outputs, k: inputs, scale: P::ONE, threads: Threads::All };
-    let (left, right) = (Matrix::rows(&x, inputs), weight_matrix(options, &weight, sizes));
+    let factors = factors(T::DTYPE, options.precision)?;
+    let product = Product { m: rows, n: outputs, k: inputs, scale: T::one(), factors, threads: Threads::All };
+    let (left, right) = (Matrix::rows(&x, inputs), weight_matrix(options, weight, sizes));
     match bias {
-        Some(bias) => P::affine(product, left, right, bias),
-        None => P::product(product, left, right),
+        Some(bias) => product.affine(left, right, bias),
+        None => product.compute(left, right),
     }
 }
 
@@ -83,7 +71,7 @@ fn activated<'a, T: Element>(options: &LinearOptions, x: &'a [T]) -> Cow<'a, [T]
 }
 
 /// The weight as an (in, out) matrix.
-fn weight_matrix<'a, P: GemmScalar>(options: &LinearOptions, weight: &'a [P], sizes: LinearSizes) -> Matrix<'a, P> {
+fn weight_matrix<'a, T>(options: &LinearOptions, weight: &'a [T], sizes: LinearSizes) -> Matrix<'a, T> {
     match options.layout {
         WeightLayout::OutIn => Matrix::rows(weight, sizes.inputs).transposed(),
         WeightLayout::InOut => Matrix::rows(weight, sizes.outputs),
@@ -97,12 +85,10 @@ pub(crate) fn backward(
     operands: (&Tensor, &Tensor, &Tensor),
     wanted: [bool; 3],
 ) -> Result<[Option<Tensor>; 3]> {
-    for_factors!(operands.0.dtype(), options.precision, T, P => {
-        typed_backward::<T, P>(options, sizes, operands, wanted)
-    })
+    for_float!(operands.0.dtype(), Part::Linear, T => typed_backward::<T>(options, sizes, operands, wanted))
 }
 
-fn typed_backward<T: Element, P: Factor<T>>(
+fn typed_backward<T: Element>(
     options: &LinearOptions,
     sizes: LinearSizes,
     (x, weight, grad): (&Tensor, &Tensor, &Tensor),
@@ -112,14 +98,13 @@ fn typed_backward<T: Element, P: Factor<T>>(
     let (x_storage, weight_storage, grad_storage) =
         (x.storage_and_layout(), weight.storage_and_layout(), grad.storage_and_layout());
     let grad_values = tensor_elements::<T>(&grad_storage)?;
-    let factors = P::prepare(grad_values);
-    let grad_matrix = Matrix::rows(&factors, outputs);
-    let product = |m, n, k| Product { m, n, k, scale: P::ONE, threads: Threads::All };
+    let grad_matrix = Matrix::rows(grad_values, outputs);
+    let factors = factors(T::DTYPE, options.precision)?;
+    let product = |m, n, k| Product { m, n, k, scale: T::one(), factors, threads: Threads::All };
     let mut gradients = [None, None, None];
     if wanted[0] {
-        let weight = P::prepare(tensor_elements::<T>(&weight_storage)?);
-        let transposed = weight_matrix(options, &weight, sizes).transposed();
-        let mut values = P::product(product(rows, inputs, outputs), grad_matrix, transposed)?;
+        let transposed = weight_matrix(options, tensor_elements::<T>(&weight_storage)?, sizes).transposed();
+        let mut values = product(rows, inputs, outputs).compute(grad_matrix, transposed)?;
         if let Some(kind) = options.activation {
             let _timer = timer(Part::Gelu);
             scale_by_slopes(kind, tensor_elements::<T>(&x_storage)?, &mut values);
@@ -128,11 +113,10 @@ fn typed_backward<T: Element, P: Factor<T>>(
     }
     if wanted[1] {
         let x = activated(options, tensor_elements::<T>(&x_storage)?);
-        let x = P::prepare(&x);
         let x_matrix = Matrix::rows(&x, inputs);
         let values = match options.layout {
-            WeightLayout::OutIn => P::product(product(outputs, inputs, rows), grad_matrix.transposed(), x_matrix)?,
-            WeightLayout::InOut => P::product(product(inputs, outputs, rows), x_matrix.transposed(), grad_matrix)?,
+            WeightLayout::OutIn => product(outputs, inputs, rows).compute(grad_matrix.transposed(), x_matrix)?,
+            WeightLayout::InOut => product(inputs, outputs, rows).compute(x_matrix.transposed(), grad_matrix)?,
         };
         gradients[1] = Some(Tensor::from_vec(values, weight.shape(), weight.device())?);
     }

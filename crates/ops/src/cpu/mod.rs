@@ -16,7 +16,6 @@ pub(crate) mod log_sum_exp;
 pub(crate) mod sum_of_squares;
 
 mod buffer;
-mod factor;
 pub(crate) mod gelu;
 mod gemm;
 mod storage;

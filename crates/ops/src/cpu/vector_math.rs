@@ -6,11 +6,13 @@
 use base::simd::Kernel;
 use candle_core::WithDType;
 
+use super::gemm::Number;
+
 /// Number of accumulators of a sum or a maximum: two AVX-512 registers of f32.
 pub(crate) const LANES: usize = 32;
 
 /// A floating-point type of the operations: f32 for training, f64 for tests.
-pub(crate) trait Element: WithDType + std::ops::Neg<Output = Self> + Default + gemmkit::GemmScalar {
+pub(crate) trait Element: WithDType + std::ops::Neg<Output = Self> + Default + Number {
     /// The nearest value to `value`.
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;

@@ -25,8 +25,8 @@ pub enum WeightLayout {
 #[derive(Clone, Copy, Debug)]
 pub struct LinearOptions {
     pub layout: WeightLayout,
-    /// Precision of the matrix products of both passes. The bias and its gradient are f32. All results are f32 tensors;
-    /// with [`Precision::Bf16`] most of them hold values of 8 bits.
+    /// Precision of the matrix products of both passes. The bias and its gradient are f32, and so are all results; on a
+    /// GPU, with [`Precision::Bf16`], some of them hold values of 8 bits.
     pub precision: Precision,
     /// Applied to the input first. The backward pass computes it again, so that only the input is kept.
     pub activation: Option<Gelu>,

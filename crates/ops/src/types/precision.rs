@@ -6,15 +6,16 @@ pub enum Precision {
     /// The operands as they are.
     #[default]
     Full,
-    /// bf16: operands are rounded to 8 bits of mantissa, as `torch.autocast` does. So are results on a CPU, and on a
-    /// GPU those that a bias is added to. f32 tensors only.
+    /// bf16: operands are rounded to 8 bits of mantissa, as `torch.autocast` does. So are results on a GPU that a bias
+    /// is added to. f32 tensors only.
     Bf16,
     /// TF32: a GPU rounds the operands to 10 bits of mantissa. f32 tensors on a GPU only.
     Tf32,
 }
 
-/// Whether this CPU multiplies bf16 faster than f32. Any CPU can multiply it.
-pub fn has_fast_bf16() -> bool {
+/// Whether this CPU has instructions that multiply bf16. Without them, and with those of Intel, which are slower,
+/// rounded operands are multiplied as f32.
+pub fn has_bf16_instructions() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")

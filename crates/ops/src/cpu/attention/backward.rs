@@ -6,7 +6,7 @@ use super::heads::{HeadRows, Operands, split_heads};
 use super::softmax::{Block, block_size, blocks, drop_block, exponentials, work};
 use super::spans::{Span, Spans};
 use crate::cpu::buffer::{CHUNK, build, for_each_task};
-use crate::cpu::gemm::{Matrix, Product, Threads};
+use crate::cpu::gemm::{Factors, Matrix, Product, Threads};
 use crate::cpu::vector_math::{Element, sum_map_2};
 use crate::types::attention::Geometry;
 use base::simd::{Kernel, vectorized};
@@ -197,7 +197,7 @@ impl<T: Element> Head<'_, T> {
 
         let start = (span.first_query + first) * hidden + head * size;
         let grad = Matrix::rows(&self.grad[start..], hidden);
-        let product = |m, n, k, scale| Product { m, n, k, scale, threads: Threads::One };
+        let product = |m, n, k, scale| Product { m, n, k, scale, factors: Factors::Exact, threads: Threads::One };
         if self.wanted[2] {
             let mut weights: &[T] = probabilities;
             if geometry.dropout.is_some() {

@@ -6,7 +6,7 @@ use super::heads::{HeadRows, Operands, split_heads};
 use super::softmax::{block_size, blocks, drop_block, exponentials, work};
 use super::spans::{Span, Spans};
 use crate::cpu::buffer::{CHUNK, build, for_each_task};
-use crate::cpu::gemm::{Matrix, Product, Threads};
+use crate::cpu::gemm::{Factors, Matrix, Product, Threads};
 use crate::cpu::vector_math::Element;
 use crate::types::attention::Geometry;
 
@@ -56,7 +56,14 @@ fn attend_head<T: Element>(
         let inverse_sums = &mut scratch.inverse_sums[..block.count];
         exponentials(operands, span, head, block, scores, inverse_sums)?;
         drop_block(span, head, block, scores);
-        let product = Product { m: block.count, n: size, k: block.keys, scale: T::one(), threads: Threads::One };
+        let product = Product {
+            m: block.count,
+            n: size,
+            k: block.keys,
+            scale: T::one(),
+            factors: Factors::Exact,
+            threads: Threads::One,
+        };
         let sums = &mut scratch.sums[..block.count * size];
         product.write(sums, size, Matrix::rows(scores, block.keys), v)?;
         let out = rows[block.first..].iter_mut().zip(sums.chunks_exact(size)).zip(inverse_sums);

@@ -5,7 +5,7 @@ use candle_core::Result;
 use super::heads::Operands;
 use super::spans::Span;
 use crate::cpu::dropout::Mask;
-use crate::cpu::gemm::{Matrix, Product, Threads};
+use crate::cpu::gemm::{Factors, Matrix, Product, Threads};
 use crate::cpu::vector_math::{Element, exponentiate, maximum};
 use crate::types::attention::Geometry;
 use base::simd::{Kernel, vectorized};
@@ -104,8 +104,14 @@ pub(super) fn exponentials<T: Element>(
     let geometry = &span.geometry;
     let (q, k) = (operands.queries(span, head, block.first), operands.keys(span, head));
     let size = geometry.head_size;
-    let product =
-        Product { m: block.count, n: block.keys, k: size, scale: T::of(geometry.scale()), threads: Threads::One };
+    let product = Product {
+        m: block.count,
+        n: block.keys,
+        k: size,
+        scale: T::of(geometry.scale()),
+        factors: Factors::Exact,
+        threads: Threads::One,
+    };
     let keys = Matrix::rows(k, operands.k.stride).transposed();
     product.write(scores, block.keys, Matrix::rows(q, operands.q.stride), keys)?;
     vectorized(Exponentials { geometry, block, scores, inverse_sums: &mut *inverse_sums });
