@@ -153,6 +153,7 @@ pub fn checkpoint(folder: &Path) -> Vec<u8> {
         shape,
         tensors_digest: String::new(),
         base: None,
+        start: None,
     };
     write_checkpoint(&path, &metadata, &TrainState::default(), &parameters, &optimizer)
         .expect("a sound checkpoint can be written");

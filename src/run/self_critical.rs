@@ -24,7 +24,7 @@ const NAMED: usize = 3;
 ///
 /// # Errors
 /// An image without a reference that has a word, references that weigh nothing, captions with prompts of their own.
-pub fn self_critical(
+pub(super) fn self_critical(
     config: &RunConfig,
     scst: &ScstConfig,
     (dataset, images): (&Dataset, &[usize]),
