@@ -10,10 +10,12 @@ use anyhow::{Result, ensure};
 use base::stop::StopFlag;
 use base::worker_pools::WorkerPools;
 use candle_core::{DType, Device, Tensor};
-use caption_train::config::RunConfig;
+use caption_train::config::{self, RunConfig};
 use caption_train::data::image_source::{ImageFiles, ImageInput, ImageSource};
 use caption_train::data::pieces::Piece;
 use caption_train::model::parameters::Parameters;
+use caption_train::run::checkpoint::find_latest::best_in_run;
+use caption_train::run::checkpoint::reader::read_model;
 use caption_train::run::setup::Setup;
 use caption_train::training::checkpointer::{Checkpointer, SavePoint};
 use caption_train::training::collective::{Alone, Collective};
@@ -28,6 +30,7 @@ use datasets::prepared::Dataset;
 use ops::Precision;
 
 use crate::interruption::fresh;
+use crate::self_critical::{scst_config, trained_run};
 use crate::support::{batch, random_parameters, shape};
 
 /// A process, played by a thread.
@@ -228,11 +231,19 @@ fn together(
     folder: &Path,
     of_process: impl Fn(usize, ImageFiles) -> (ImageFiles, StopFlag, Option<(u64, bool)>) + Sync,
 ) -> [Trained; 2] {
+    together_of(|| fresh(folder, ""), of_process)
+}
+
+/// The same of the run that `make` puts together in each process.
+fn together_of(
+    make: impl Fn() -> Setup + Sync,
+    of_process: impl Fn(usize, ImageFiles) -> (ImageFiles, StopFlag, Option<(u64, bool)>) + Sync,
+) -> [Trained; 2] {
     let found: Vec<Trained> = std::thread::scope(|scope| {
         let start = |process: Process| {
-            let of_process = &of_process;
+            let (make, of_process) = (&make, &of_process);
             scope.spawn(move || {
-                let setup = fresh(folder, "");
+                let setup = make();
                 let files = (*setup.image_files()).clone();
                 let (files, stop, watch) = of_process(process.rank, files);
                 train(setup, Rc::new(process), &Arc::new(files), stop, watch)
@@ -242,6 +253,27 @@ fn together(
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     found.try_into().ok().unwrap()
+}
+
+#[test]
+fn two_processes_sample_and_reward_the_captions_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = || {
+        let config = config::parse(&scst_config(folder.path()), "test", &[]).unwrap();
+        let path = best_in_run(&trained_run().join("run")).unwrap();
+        Setup::continued(config, read_model(&path).unwrap(), &path, &Device::Cpu, 1).unwrap()
+    };
+    let setup = make();
+    let files = setup.image_files();
+    let expected = train(setup, Rc::new(Alone), &files, StopFlag::default(), None);
+    assert_eq!(expected.global_step, 32);
+    let [main, other] = together_of(make, |_, files| (files, StopFlag::default(), None));
+    assert_eq!(main.parameters, expected.parameters);
+    assert_eq!(other.parameters, expected.parameters);
+    assert_eq!(
+        (main.val_loss, main.num_events, main.num_saves),
+        (expected.val_loss, expected.num_events, expected.num_saves)
+    );
 }
 
 #[test]

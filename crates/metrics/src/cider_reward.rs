@@ -90,7 +90,7 @@ mod tests {
         // Written as people do.
         let mut text = words.join(" ");
         text.replace_range(..1, &text[..1].to_uppercase());
-        text + ["", ".", "!"][random.below(3)]
+        text + ["", " .", " !"][random.below(3)]
     }
 
     fn references(random: &mut Stream) -> Vec<Vec<String>> {
@@ -99,7 +99,7 @@ mod tests {
 
     /// The words of [`text`], as they are in a score.
     fn plain(text: &str) -> String {
-        text.to_lowercase().trim_end_matches(['.', '!']).to_owned()
+        text.to_lowercase().trim_end_matches([' ', '.', '!']).to_owned()
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
         assert!((of("a dog runs", true) - 10.0).abs() < 1e-12);
         let references = [vec!["a dog".to_owned(), "!".to_owned()], vec!["...".to_owned()], Vec::new()];
         assert_eq!(CiderReward::new(&references).wordless(), [1, 2]);
-        for nothing in ["", " ", ".", "?!"] {
+        for nothing in ["", " ", ".", "! -"] {
             assert_eq!(reward.judge(0, nothing, true), Judged::default(), "{nothing:?}");
         }
         // What only looks like the end.
