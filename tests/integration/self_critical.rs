@@ -76,7 +76,7 @@ mod against_torch {
     use super::*;
 
     /// Both sides compute in f64.
-    const F64: f64 = 1e-8;
+    const F64: f64 = 1e-10;
 
     /// Tokens, whether the end follows, reward.
     type Sample = (Vec<u32>, bool, f64);
