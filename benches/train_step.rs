@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "its result is its output")]
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -115,7 +115,7 @@ mod tests {
     fn forward([a, b, c, d]: &[Var; 4], stages: &mut dyn Stages) -> Result<Tensor> {
         let [b, c] = [b, c].map(|var| var.as_tensor().clone());
         let first = stages.cut(a.as_tensor().sqr()?)?;
-        let x = stages.run(&[first.clone()], Box::new(move |x| &x[0] * &b))?;
+        let x = stages.run(std::slice::from_ref(&first), Box::new(move |x| &x[0] * &b))?;
         let x = stages.run(&[x, first], Box::new(move |x| (x[0].sqr()? * &c)? * &x[1]))?;
         (x * d.as_tensor())?.sum_all()
     }
@@ -156,7 +156,7 @@ mod tests {
                 count.set(count.get() + 1);
                 x[0].sqr()
             };
-            segments.run(&[input.clone()], Box::new(stage)).unwrap()
+            segments.run(std::slice::from_ref(input), Box::new(stage)).unwrap()
         };
         let (a, constant) = (tensor(&[0.5]), Tensor::new(&[1.0_f64], &Device::Cpu).unwrap());
         let mut segments = Segments::new(true);

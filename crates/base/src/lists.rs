@@ -10,10 +10,13 @@ const MAX_LENGTH: usize = (1 << 22) - 1;
 /// A list of short lists that only grows. Each takes 4 bytes beside its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lists<T> {
-    full: Vec<Block<Box<[T]>, Box<[u32]>>>,
+    full: Vec<FullBlock<T>>,
     /// The last block, of fewer than [`BLOCK`] lists.
     open: Block<Vec<T>, Vec<u32>>,
 }
+
+/// Without capacity that is left over.
+type FullBlock<T> = Block<Box<[T]>, Box<[u32]>>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Block<C, E> {

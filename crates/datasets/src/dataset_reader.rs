@@ -338,7 +338,7 @@ mod tests {
             assert_ne!(file, FILE);
             let expected = serde_json::from_str::<Whole<'_>>(&file).err().expect("the file is broken").to_string();
             for chunk in [1, 7, 64, 1 << 20] {
-                let found = read_in(chunk, &file).err().expect("the file is broken").to_string();
+                let found = read_in(chunk, &file).expect_err("the file is broken").to_string();
                 assert_eq!(found, expected, "{chunk} bytes at once of {file}");
             }
         }

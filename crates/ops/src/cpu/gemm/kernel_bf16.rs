@@ -61,8 +61,8 @@ impl Vector for Pairs {
     /// The sum of two products for each lane.
     #[inline(always)]
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
-        let (a, b): (__m512bh, __m512bh) = (transmute(self.0), transmute(factor.0));
-        Self(_mm512_dpbf16_ps(sum.0, a, b))
+        let pairs = |lanes: __m512| transmute::<__m512, __m512bh>(lanes);
+        Self(_mm512_dpbf16_ps(sum.0, pairs(self.0), pairs(factor.0)))
     }
 
     #[inline(always)]
@@ -80,8 +80,10 @@ macro_rules! tile_functions {
     ($($rows:literal)*) => { [$([tile_512::<$rows, 1>, tile_512::<$rows, 2>]),*] };
 }
 
+type TileFunction = unsafe fn(&Tile<f32, f32>);
+
 /// A function for each number of rows and of vectors.
-static TILES: [[unsafe fn(&Tile<f32, f32>); 2]; ROWS] = tile_functions!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+static TILES: [[TileFunction; 2]; ROWS] = tile_functions!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 
 /// # Safety
 /// As [`tile`].
