@@ -189,7 +189,7 @@ fn digests(
     let share = collective.share();
     let progress = Progress::new("checking images", images.len() as u64, 0);
     let hash = |&image: &usize| -> Result<Key> {
-        let path = files.dataset.image_path(image);
+        let path = &files.dataset.image_path(image);
         let hasher = digest::hash_file(path).with_context(|| format!("cannot read image {}", path.display()))?;
         Ok(hasher.finish_bytes())
     };

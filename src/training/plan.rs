@@ -158,7 +158,7 @@ impl RunPlan {
     }
 
     /// The fewest and the most pairs of a batch that a process computes.
-    fn pairs_of_each(&self) -> (usize, usize) {
+    pub(super) fn pairs_of_each(&self) -> (usize, usize) {
         let bound = |part: usize| part * self.config.training.batch_size / self.num_parts;
         let shares = (0..self.num_processes).map(|rank| Share { rank, size: self.num_processes }.parts(self.num_parts));
         let pairs = shares.map(|parts| bound(parts.end) - bound(parts.start));

@@ -11,7 +11,7 @@ pub mod caption_extras;
 mod dataset_file;
 mod dataset_reader;
 pub mod image_id;
-pub mod images;
+mod images;
 mod name_forms;
 pub mod output;
 pub mod prepare;

@@ -310,7 +310,7 @@ mod tests {
     fn frequencies_and_training_captions_may_be_given() {
         let meteor = Meteor::exact_and_stem();
         let documents = vec![vec!["A dog.".to_owned()], vec!["the cat".to_owned()], vec!["running".to_owned()]];
-        let training = ["a DOG is running".to_owned()];
+        let training = ["a DOG is running"];
         let given = ScoreOptions {
             document_references: Some(&documents),
             training_captions: Some(&training),
