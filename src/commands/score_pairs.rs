@@ -152,7 +152,9 @@ fn of_dataset(folder: &Path, split: Option<&str>, opened: &CaptioningModel) -> R
     let own = opened.training.as_ref().filter(|training| training.dataset_digest == dataset.digest);
     let images: Vec<usize> = match (wanted, own.map(|training| &training.config)) {
         (Some(split), Some(config)) => {
-            split_images(&dataset, config.data.split, config.data.validation_fraction, config.seed)?.side(split).to_owned()
+            split_images(&dataset, config.data.split, config.data.validation_fraction, config.seed)?
+                .side(split)
+                .to_owned()
         }
         (wanted, _) => {
             let is_wanted = |image: &usize| wanted.is_none_or(|split| dataset.images.get(*image).split() == split);
@@ -224,7 +226,8 @@ impl Lines<'_> {
             tokens.split_off(1 + prompt_length)
         };
         let paths = self.given.paths.clone();
-        let pairs = GivenPairs { examples: Arc::clone(&examples), paths, processor: processor.clone(), pad_id: specials.pad };
+        let pairs =
+            GivenPairs { examples: Arc::clone(&examples), paths, processor: processor.clone(), pad_id: specials.pad };
         let progress = Progress::new("scoring pairs", self.given.pairs.len() as u64, 0);
         let mut num_failed = 0;
         score_pairs(captioner, pairs, settings, pools, |place, scores| {

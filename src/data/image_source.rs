@@ -94,7 +94,9 @@ impl ImageFiles {
         };
         let shown = match (view, &self.augmentation) {
             (0, _) => whole,
-            (_, Some(augmentation)) => whole.map(|whole| augmentation.apply(whole, self.dataset.images.get(image).filename(), view)),
+            (_, Some(augmentation)) => {
+                whole.map(|whole| augmentation.apply(whole, self.dataset.images.get(image).filename(), view))
+            }
             (_, None) => bail!("view {view} of image {image} was requested, but there is no augmentation"),
         };
         let resized = ResizedImage::of_picture(&shown, &self.processor);

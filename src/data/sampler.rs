@@ -64,7 +64,9 @@ mod tests {
     }
 
     fn updates(order: &[u32], batch_size: usize, steps: usize) -> Vec<Vec<Vec<u32>>> {
-        (0..num_updates(order.len(), batch_size, steps)).map(|number| update(order, number, batch_size, steps)).collect()
+        (0..num_updates(order.len(), batch_size, steps))
+            .map(|number| update(order, number, batch_size, steps))
+            .collect()
     }
 
     fn epoch_order(seed: u64, epoch: u64, num_examples: usize) -> Vec<u32> {

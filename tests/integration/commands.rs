@@ -150,7 +150,10 @@ fn plan_says_what_each_of_several_processes_would_compute_and_send() {
         let (text, output) = plan(count);
         assert!(output.status.success(), "{}", stderr(&output));
         let expected = format!("processes   {count} on machines like this one: each computes {pairs} of a batch");
-        assert!(text.contains(&expected) && text.contains(&format!("`mpirun -n {count} caption-train plan`")), "{text}");
+        assert!(
+            text.contains(&expected) && text.contains(&format!("`mpirun -n {count} caption-train plan`")),
+            "{text}"
+        );
         let number = |before: &str| -> f64 {
             text.split(before).nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
         };

@@ -332,7 +332,11 @@ fn prompts_of_captions_and_of_the_run_become_prompts_of_examples() {
     // What follows a prompt begins with a space, as within a text.
     assert_eq!(second.tokens, [vec![1], prompt.clone(), encode(" a red circle"), vec![2]].concat());
     assert_eq!(second.tokens[1..second.tokens.len() - 1], encode("a photo of a red circle"));
-    assert_eq!((plain.val.get(0).weight, plain.val.get(0).prompt_length), (1.0, prompt.len()), "a validation weighs nothing");
+    assert_eq!(
+        (plain.val.get(0).weight, plain.val.get(0).prompt_length),
+        (1.0, prompt.len()),
+        "a validation weighs nothing"
+    );
     assert_eq!(plain.prompts.of_image(3).tokens, prompt);
     assert!(plain.plan.describe().contains("1 more training captions have weight 0"), "{}", plain.plan.describe());
     let with = set_up(&config_of(folder.path(), "prompt = \"a picture of\"")).unwrap();

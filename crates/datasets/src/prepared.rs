@@ -75,12 +75,12 @@ impl Dataset {
         let read = dataset_reader::read(input.take(MAX_DATASET_BYTES), |entry| checked.push(entry));
         let FileFacts { name, digest } = match read {
             Err(error) if error.is_io() => return Err(cannot_read(&path, error.into())),
-            read => read
-                .with_context(|| format!("{} is not a data set in Karpathy's schema", path.display()))
-                .hint(|| {
+            read => read.with_context(|| format!("{} is not a data set in Karpathy's schema", path.display())).hint(
+                || {
                     "expected {\"images\": [{\"filename\", \"split\", \"sentences\": [{\"raw\"}]}]}; prepare the \
                      data again into an empty folder if the file was cut"
-                })?,
+                },
+            )?,
         };
         let images = checked.finish().with_context(|| format!("cannot use {}", path.display()))?;
         let folder_name = || directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -216,7 +216,8 @@ fn check_image(index: usize, entry: ImageEntry<'_>) -> anyhow::Result<ImageRecor
         return Err(failure(message, "use names relative to that folder, without `..`, `\\` or a leading `/`"));
     }
     if filename.len() > MAX_NAME_BYTES {
-        let message = format!("the file name of image {index} has {} bytes, more than {MAX_NAME_BYTES}", filename.len());
+        let message =
+            format!("the file name of image {index} has {} bytes, more than {MAX_NAME_BYTES}", filename.len());
         return Err(failure(message, "shorten it: no system has such a file"));
     }
     let Some(split) = Split::parse(&split) else {

@@ -11,7 +11,7 @@ use zip::write::SimpleFileOptions;
 
 use super::*;
 use crate::output::ownership;
-use crate::prepared::{Dataset, Image, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE, RECORD_FILE, SUMS_FILE, Split};
+use crate::prepared::{Dataset, IMAGE_FOLDER, Image, MARKER_FILE, PREPARATION_FILE, RECORD_FILE, SUMS_FILE, Split};
 use base::error::describe;
 
 const GHOST: &str = "2258277193_586949ec62.jpg.1";
@@ -111,8 +111,7 @@ fn archives_become_a_data_set_and_everything_left_out_is_reported() {
     assert_eq!(noted, ["Flickr_8k.testImages.txt", "the split of flickr8k"], "{report:?}");
     assert_eq!((report.format.as_str(), report.statistics.as_ref().unwrap().captions), ("flickr8k-token", 4));
     let dataset = Dataset::open(output.path()).unwrap();
-    let splits: Vec<(&str, Split)> =
-        dataset.images.iter().map(|image| (image.filename(), image.split())).collect();
+    let splits: Vec<(&str, Split)> = dataset.images.iter().map(|image| (image.filename(), image.split())).collect();
     assert_eq!(splits, [("a.jpg", Split::Train), ("b.jpg", Split::Val)]);
     let files = files_below(output.path());
     assert_eq!(
