@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, ensure};
 use candle_core::backprop::GradStore;
-use candle_core::{Shape, Tensor, Var};
+use candle_core::{Shape, Tensor};
 
-use crate::model::parameters::Parameters;
+use crate::model::parameters::{Parameter, Parameters};
+use crate::model::role::Kind;
 use crate::training::tree_sum::TreeSum;
 use ops::{self, GradientSink};
 
@@ -20,9 +21,13 @@ pub struct GradientSums {
     of_parameters: BTreeMap<String, Arc<ParameterSum>>,
 }
 
-/// The gradient of one parameter. Each piece has two leaves: its product's and, to the right of it, the other.
+/// The gradient of one parameter.
 struct ParameterSum {
     shape: Shape,
+    /// Whether it may get two gradients from a piece, as a table of tokens that is also the output head does. Each piece
+    /// then has two leaves: its product's and, to the right of it, the other. With one leaf, two pieces are added up as
+    /// soon as both have arrived; an empty leaf would keep all of them until the end.
+    is_shared: bool,
     sum: TreeSum<Term>,
     /// Gradients of the weight of a matrix product.
     num_products: AtomicUsize,
@@ -39,16 +44,18 @@ struct Term {
 impl GradientSums {
     /// Sums for the trainable parameters, over `num_pieces` pieces.
     pub fn new(parameters: &Parameters, num_pieces: usize) -> Self {
-        let of_parameter = |(name, var): (&str, &Var)| {
+        let of_parameter = |(name, parameter): (&str, &Parameter)| {
             let sum = ParameterSum {
-                shape: var.shape().clone(),
+                shape: parameter.var.shape().clone(),
+                is_shared: parameter.role.kind == Kind::Embedding,
                 sum: TreeSum::default(),
                 num_products: AtomicUsize::new(0),
                 num_others: AtomicUsize::new(0),
             };
             (name.to_owned(), Arc::new(sum))
         };
-        Self { num_pieces, of_parameters: parameters.trainable().map(of_parameter).collect() }
+        let trainable = parameters.iter().filter(|(_, parameter)| parameter.trainable);
+        Self { num_pieces, of_parameters: trainable.map(of_parameter).collect() }
     }
 
     /// Takes the gradient of the weight `name` from the piece with this leaf.
@@ -95,13 +102,15 @@ impl GradientSums {
 impl ParameterSum {
     fn add_product(&self, leaf: usize, gradient: &Tensor) -> candle_core::Result<()> {
         self.num_products.fetch_add(1, Ordering::Relaxed);
-        self.sum.add(2 * leaf, Term { tensor: gradient.reshape(&self.shape)?, is_ours: true }, join)
+        let leaf = if self.is_shared { 2 * leaf } else { leaf };
+        self.sum.add(leaf, Term { tensor: gradient.reshape(&self.shape)?, is_ours: true }, join)
     }
 
     fn add_other(&self, leaf: usize, gradient: &Tensor) -> candle_core::Result<()> {
         self.num_others.fetch_add(1, Ordering::Relaxed);
         // It may still refer to the graph it came from, and two may share their storage.
-        self.sum.add(2 * leaf + 1, Term { tensor: gradient.detach(), is_ours: false }, join)
+        let leaf = if self.is_shared { 2 * leaf + 1 } else { leaf };
+        self.sum.add(leaf, Term { tensor: gradient.detach(), is_ours: false }, join)
     }
 
     fn finish(&self, num_pieces: usize) -> anyhow::Result<Tensor> {
@@ -145,5 +154,50 @@ impl Gradients {
     /// All of them, in the order of the parameters' names.
     pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
         self.0.values_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn sum_of(is_shared: bool) -> ParameterSum {
+        ParameterSum {
+            shape: Shape::from(2),
+            is_shared,
+            sum: TreeSum::default(),
+            num_products: AtomicUsize::new(0),
+            num_others: AtomicUsize::new(0),
+        }
+    }
+
+    fn gradient(value: f32) -> Tensor {
+        Tensor::new(&[value, -value], &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn gradients_of_neighbouring_pieces_are_added_when_both_have_arrived() {
+        let sum = sum_of(false);
+        for (leaf, waiting) in [(0, 1), (1, 1), (3, 2), (2, 1)] {
+            sum.add_product(leaf, &gradient(0.1 + leaf as f32)).unwrap();
+            assert_eq!(sum.sum.num_waiting(), waiting, "after leaf {leaf}");
+        }
+        let expected = (0.1 + 1.1) + (2.1 + 3.1);
+        assert_eq!(sum.finish(4).unwrap().to_vec1::<f32>().unwrap(), [expected, -expected]);
+    }
+
+    #[test]
+    fn a_parameter_that_is_used_twice_has_two_gradients_from_each_piece() {
+        let sum = sum_of(true);
+        for leaf in [1, 0] {
+            sum.add_other(leaf, &gradient(10.0)).unwrap();
+            sum.add_product(leaf, &gradient(leaf as f32)).unwrap();
+        }
+        assert_eq!(sum.finish(2).unwrap().to_vec1::<f32>().unwrap(), [21.0, -21.0]);
+        let sum = sum_of(false);
+        sum.add_product(0, &gradient(1.0)).unwrap();
+        assert!(sum.add_other(0, &gradient(1.0)).is_err());
     }
 }

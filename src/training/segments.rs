@@ -57,6 +57,8 @@ impl Segments {
                 }
             }
             take(store)?;
+            // What it keeps must not be there beside what the next segment computes again.
+            drop(end);
             // The loss does not depend on a segment without a gradient.
             let passed = loop {
                 let Some(Segment { gradient, result, .. }) = segments.pop() else { return Ok(()) };

@@ -72,6 +72,12 @@ impl<T> TreeSum<T> {
         Ok(None)
     }
 
+    /// Sums that wait for their sibling.
+    #[cfg(test)]
+    pub fn num_waiting(&self) -> usize {
+        self.lock().0.len()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
