@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U16;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 
@@ -182,12 +183,12 @@ fn shrink(image: &RgbImage) -> Option<Vec<u16>> {
     if width.min(height) == 0 || width.max(height) > MAX_SIDE {
         return None;
     }
-    let gray: Vec<u8> = image.pixels().flat_map(|&pixel| gray(pixel).to_ne_bytes()).collect();
-    let source = ImageRef::new(width, height, &gray, PixelType::U16).expect("two bytes for each pixel");
-    let mut target = Image::new(COLUMNS, ROWS, PixelType::U16);
+    let gray: Vec<U16> = image.pixels().map(|&pixel| U16::new(gray(pixel))).collect();
+    let source = TypedImageRef::new(width, height, &gray).expect("there are as many pixels");
+    let mut target = TypedImage::new(COLUMNS, ROWS);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    Resizer::new().resize(&source, &mut target, &options).expect("both pictures are of the same type, none is empty");
-    Some(target.buffer().chunks_exact(2).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]])).collect())
+    Resizer::new().resize_typed(&source, &mut target, &options).expect("none of the pictures is empty");
+    Some(target.pixels().iter().map(|pixel| pixel.0).collect())
 }
 
 fn gray(Rgb([red, green, blue]): Rgb<u8>) -> u16 {

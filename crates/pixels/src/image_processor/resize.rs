@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use anyhow::Context as _;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -103,11 +104,11 @@ impl Filter {
         for (width, height) in [(new_width, image.height()), (new_width, new_height)] {
             if resized.dimensions() != (width, height) {
                 let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(self.convolution()));
-                let source = ImageRef::new(resized.width(), resized.height(), resized.as_raw(), PixelType::U8x3)?;
-                let mut target = Image::new(width, height, PixelType::U8x3);
-                resizer.resize(&source, &mut target, &options)?;
-                let target = RgbImage::from_raw(width, height, target.into_vec());
-                resized = Cow::Owned(target.expect("the resizer fills three bytes per pixel"));
+                // `resize` would be compiled for pixels of all types, which takes a minute.
+                let source = TypedImageRef::<U8x3>::from_buffer(resized.width(), resized.height(), &resized)?;
+                let mut target = RgbImage::new(width, height);
+                resizer.resize_typed(&source, &mut TypedImage::from_buffer(width, height, &mut target)?, &options)?;
+                resized = Cow::Owned(target);
             }
         }
         Ok(resized)
