@@ -127,7 +127,7 @@ pub fn caption_with(path: &Path) {
     let pixels = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).expect("the processor fills its size");
     let writer = CaptionWriter::new(&model.captioner, &model.tokenizer, &model.decoding);
     // Weights that are not finite have no most probable token: an error.
-    if let Ok(captions) = writer.write(&ImageInput::Pixels(pixels), &[&Prompt::default()], 0) {
+    if let Ok(captions) = writer.write(&[ImageInput::Pixels(pixels)], &[&Prompt::default()], 0) {
         assert_eq!(captions.len(), 1);
     }
 }

@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 use crate::commands::decoding_args::DecodingArgs;
 use crate::commands::device::select_device;
 use crate::commands::given_paths::path_argument;
-use crate::commands::model_source::{base_folders, checkpoint_path};
+use crate::commands::model_source::{base_folders, checkpoint_paths};
 use crate::commands::picture_files::picture_files;
 use crate::data::image_source::ImageInput;
 use crate::data::prompts::Prompt;
 use crate::data::resized_image::{ResizedImage, pixel_values};
-use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
-use crate::run::captioning_model::CaptioningModel;
-use base::error::{describe, failure};
+use crate::evaluation::captioning::WrittenCaption;
+use crate::run::ensemble::Ensemble;
+use base::error::{describe, failure, usage_error};
 use base::terminal;
+use pixels::image_processor::ImageProcessor;
 
 /// Images that go through the model together.
 const BATCH_SIZE: usize = 16;
@@ -24,9 +25,10 @@ const BATCH_SIZE: usize = 16;
 /// Caption images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CaptionArgs {
-    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub
-    #[arg(long, value_name = "CHECKPOINT", value_parser = path_argument())]
-    pub checkpoint: PathBuf,
+    /// Checkpoint of a run, folder of a VisionEncoderDecoderModel or of a BLIP, or its id on the Hub; repeated, the models
+    /// caption together
+    #[arg(long = "checkpoint", required = true, value_name = "CHECKPOINT", value_parser = path_argument())]
+    pub checkpoints: Vec<PathBuf>,
     /// JPEG, PNG, WebP, BMP, GIF or TIFF files, or folders of them; subfolders are not searched
     #[arg(required = true, value_name = "IMAGE", value_parser = path_argument())]
     pub images: Vec<PathBuf>,
@@ -52,24 +54,27 @@ pub struct CaptionArgs {
 /// Prints a line `PATH<TAB>CAPTION`, or a JSON object, for each image. Unreadable images are reported and skipped, and
 /// make the command fail at the end.
 pub fn run(args: &CaptionArgs) -> Result<()> {
-    let device = select_device(&args.device)?;
-    let opened = CaptioningModel::open_with(&checkpoint_path(&args.checkpoint)?, &device, &base_folders)?;
-    for note in &opened.notes {
-        terminal::message(note);
+    if args.attention && args.checkpoints.len() > 1 {
+        return Err(usage_error(
+            "--attention shows where one model looks, but several checkpoints are given",
+            "give one checkpoint, or leave out --attention",
+        ));
     }
-    let tokenizer = &opened.tokenizer;
-    let num_positions = opened.shape.decoder.num_positions();
+    let device = select_device(&args.device)?;
+    let ensemble = Ensemble::open(&checkpoint_paths(&args.checkpoints)?, &device, &base_folders)?;
+    let opened = ensemble.first();
+    let (tokenizer, num_positions) = (ensemble.tokenizer(), ensemble.num_positions());
     let decoding =
         args.decoding.resolve(&opened.decoding, tokenizer.special_ids(), num_positions, args.num_captions)?;
-    let writer = CaptionWriter { model: &opened.captioner, tokenizer, decoding };
-    let prompt = opened.prompt(args.prompt.as_deref())?;
+    let writer = ensemble.writer(decoding);
+    let prompt = ensemble.prompt(args.prompt.as_deref())?;
 
     let (files, mut failed) = picture_files(&args.images);
     let mut num_captioned = 0;
     for chunk in files.chunks(BATCH_SIZE) {
         let (mut images, mut names) = (Vec::new(), Vec::new());
         for path in chunk {
-            match ResizedImage::of_path(path, &opened.processor) {
+            match ResizedImage::each_of_path(path, &ensemble.processors) {
                 Ok(image) => {
                     images.push(image);
                     names.push(path);
@@ -83,8 +88,12 @@ pub fn run(args: &CaptionArgs) -> Result<()> {
         if names.is_empty() {
             continue;
         }
-        let input = pixel_values(images.iter().map(|image| Ok(&image.pixels)), &opened.processor, &device)?;
-        let key_values = writer.key_values(&ImageInput::Pixels(input))?;
+        let input = |(place, processor): (usize, &ImageProcessor)| {
+            let pixels = images.iter().map(|forms: &Vec<ResizedImage>| Ok(&forms[place].pixels));
+            Ok(ImageInput::Pixels(pixel_values(pixels, processor, &device)?))
+        };
+        let inputs = ensemble.processors.iter().enumerate().map(input).collect::<Result<Vec<_>>>()?;
+        let key_values = writer.key_values(&inputs)?;
         let prompts = vec![&prompt; names.len()];
         let written = writer.write_from(&key_values, &prompts, num_captioned)?;
         let attention = if args.attention { Some(writer.attention(&key_values, &prompts, &written)?) } else { None };

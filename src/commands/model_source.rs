@@ -100,6 +100,11 @@ pub fn checkpoint_path(name: &Path) -> Result<PathBuf> {
     }
 }
 
+/// [`checkpoint_path`] of each.
+pub fn checkpoint_paths(names: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    names.iter().map(|name| checkpoint_path(name)).collect()
+}
+
 /// What a name stands for.
 enum Place<'a> {
     Folder(&'a Path),

@@ -13,7 +13,7 @@ use crate::commands::signals::watch_signals;
 use crate::data::image_source::ImageInput;
 use crate::data::resized_image::{ResizedImage, pixel_values};
 use crate::evaluation::caption_words::CaptionWord;
-use crate::evaluation::captioning::{CaptionWriter, WrittenCaption};
+use crate::evaluation::captioning::{CaptionWriter, WritingModel, WrittenCaption};
 use crate::evaluation::description::{Description, describe};
 use crate::run::captioning_model::CaptioningModel;
 use crate::training::trainer::Outcome;
@@ -88,7 +88,7 @@ impl Describe for Model {
         let args = DecodingArgs { num_beams: Some(num_beams), ..DecodingArgs::default() };
         let num_positions = shape.decoder.num_positions();
         let decoding = args.resolve(decoding, tokenizer.special_ids(), num_positions, request.num_captions)?;
-        let writer = CaptionWriter { model: captioner, tokenizer, decoding };
+        let writer = CaptionWriter { models: vec![WritingModel { model: captioner, input: 0 }], tokenizer, decoding };
         let prompt = self.opened.prompt(request.prompt.as_deref()).map_err(unusable)?;
         let Description { captions, words } =
             describe(&writer, &ImageInput::Pixels(input), &prompt, request.attention)?;

@@ -27,6 +27,16 @@ impl ResizedImage {
         Self::of_picture(&*load_rgb(path)?, processor).with_context(|| format!("cannot use image {}", path.display()))
     }
 
+    /// The picture in a file, which is read once, as each of `processors` makes it.
+    ///
+    /// # Errors
+    /// As [`Self::of_path`].
+    pub fn each_of_path(path: &Path, processors: &[ImageProcessor]) -> Result<Vec<Self>> {
+        let picture = load_rgb(path)?;
+        let resized = processors.iter().map(|processor| Self::of_picture(&picture, processor));
+        resized.collect::<Result<_>>().with_context(|| format!("cannot use image {}", path.display()))
+    }
+
     /// The picture of a file with these bytes.
     ///
     /// # Errors

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use crate::decoding::beam_search::BeamSearch;
 use crate::decoding::constraints::Rules;
 use crate::decoding::greedy::GreedySearch;
 use crate::decoding::sampling::SampledSearch;
 use crate::decoding::search::{DecodedCaption, Decoding, NextToken, Search, Strategy};
-use crate::model::decoders::{KeyValueCache, TextDecoder};
+use crate::decoding::steps::{Member, Steps};
+use crate::model::decoders::TextDecoder;
 use ops::log_sum_exp;
 
 /// Images that are done leave the batch when they are at least one in this many: to leave means to copy the others.
@@ -27,45 +28,37 @@ pub fn decode(
     first_image: usize,
 ) -> Result<Vec<Vec<DecodedCaption>>> {
     let num_images = key_values.first().map_or(Ok(0), |first| first.dim(0))?;
-    decode_after(decoder, key_values, &vec![&[][..]; num_images], decoding, |image| first_image + image)
+    let prompts = vec![&[][..]; num_images];
+    decode_after(&[Member { decoder, key_values }], &prompts, decoding, |image| first_image + image)
 }
 
 /// [`decode`] of captions that continue a prompt, one for each image, which is not part of them. They are the same
-/// whatever the prompts of the other images. `number_of` gives the number of the image at a place.
+/// whatever the prompts of the other images. `number_of` gives the number of the image at a place. Several `members`
+/// write the captions together: the log-probability of a token is the mean of theirs, normalized.
 ///
 /// # Errors
-/// As [`decode`]; a prompt that leaves no position for a caption.
+/// As [`decode`]; a prompt that leaves no position for a caption; members that see different numbers of images.
 pub fn decode_after(
-    decoder: &dyn TextDecoder,
-    key_values: &[Tensor],
+    members: &[Member<'_>],
     prompts: &[&[u32]],
     decoding: &Decoding,
     number_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<Vec<DecodedCaption>>> {
-    let Some(first) = key_values.first() else { bail!("a decoder without blocks cannot caption") };
-    let num_images = first.dim(0)?;
-    if prompts.len() != num_images {
-        bail!("expected a prompt for each of {num_images} images, found {}", prompts.len());
-    }
+    let steps = Steps::new(members, prompts.len())?;
     // Captions that are decoded side by side have the same length.
     let mut of_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (image, prompt) in prompts.iter().enumerate() {
         of_length.entry(prompt.len()).or_default().push(image);
     }
-    let mut captions = vec![Vec::new(); num_images];
+    let mut captions = vec![Vec::new(); prompts.len()];
     for images in of_length.values() {
-        let own;
-        let key_values = if images.len() == num_images {
-            key_values
-        } else {
-            let rows: Vec<u32> = images.iter().map(|&image| image as u32).collect();
-            let rows = Tensor::from_vec(rows, images.len(), first.device())?;
-            own = key_values.iter().map(|tensor| tensor.index_select(&rows, 0)).collect::<Result<Vec<_>>>()?;
-            &own[..]
-        };
+        let mut steps = steps.clone();
+        if images.len() < prompts.len() {
+            steps.select_images(&images.iter().map(|&image| image as u32).collect::<Vec<u32>>())?;
+        }
         let prompts: Vec<&[u32]> = images.iter().map(|&image| prompts[image]).collect();
         let numbers = images.iter().map(|&image| number_of(image));
-        for (&image, found) in images.iter().zip(decode_together(decoder, key_values, &prompts, decoding, numbers)?) {
+        for (&image, found) in images.iter().zip(decode_together(steps, &prompts, decoding, numbers)?) {
             captions[image] = found;
         }
     }
@@ -74,38 +67,30 @@ pub fn decode_after(
 
 /// [`decode_after`] of images with prompts of the same length; `numbers` are those of the images.
 fn decode_together(
-    decoder: &dyn TextDecoder,
-    key_values: &[Tensor],
+    mut steps: Steps<'_>,
     prompts: &[&[u32]],
     decoding: &Decoding,
     numbers: impl Iterator<Item = usize>,
 ) -> Result<Vec<Vec<DecodedCaption>>> {
     let prompt_length = prompts.first().map_or(0, |prompt| prompt.len());
-    let num_positions = decoder.num_positions();
+    let num_positions = steps.num_positions();
     if prompt_length >= num_positions {
         bail!("a prompt of {prompt_length} tokens leaves none of {num_positions} positions for a caption");
     }
     let mut decoding = *decoding;
     decoding.constraints = decoding.constraints.after_prompt(prompt_length, num_positions);
     let max_new_tokens = decoding.constraints.max_new_tokens;
-    let device = key_values[0].device();
     let mut searches: Vec<Box<dyn Search>> =
         numbers.zip(prompts).map(|(number, prompt)| new_search(&decoding, prompt, number)).collect();
-    let mut cache = KeyValueCache::new(key_values);
     for place in 0..prompt_length {
         let before = |prompt: &&[u32]| if place == 0 { decoding.constraints.start } else { prompt[place - 1] };
-        let tokens: Vec<u32> = prompts.iter().map(before).collect();
-        decoder.next_hidden_states(&Tensor::from_vec(tokens, (prompts.len(), 1), device)?, &mut cache)?;
+        steps.read(prompts.iter().map(before).collect(), prompts.len())?;
     }
     let mut active: Vec<usize> = (0..prompts.len()).collect();
     for _ in 0..max_new_tokens {
         let width = searches[active[0]].width();
         let newest: Vec<u32> = active.iter().flat_map(|&image| searches[image].newest_tokens()).collect();
-        let input_ids = Tensor::from_vec(newest, (active.len(), width), device)?;
-        let hidden = decoder.next_hidden_states(&input_ids, &mut cache)?; // (B, S, D)
-        let logits = decoder.logits(&hidden)?; // (B, S, V)
-        let vocabulary = logits.dim(2)?;
-        let mut logits: Vec<f32> = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        let (mut logits, vocabulary) = steps.next_logits(newest, active.len())?;
         let mut parents: Vec<Vec<usize>> = Vec::with_capacity(active.len());
         for (&image, rows) in active.iter().zip(logits.chunks_exact_mut(width * vocabulary)) {
             let next = rows.chunks_exact_mut(vocabulary).map(next_token).collect::<Result<Vec<_>>>()?;
@@ -127,9 +112,9 @@ fn decode_together(
         let captions = kept
             .iter()
             .flat_map(|&place| parents[place as usize].iter().map(move |&parent| place * width as u32 + parent as u32));
-        cache.select_captions(captions.collect());
+        steps.select_captions(&captions.collect::<Vec<u32>>());
         if kept.len() < active.len() {
-            cache.select_images(&kept)?;
+            steps.select_images(&kept)?;
             active = kept.iter().map(|&place| active[place as usize]).collect();
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device, Tensor};
 
 use crate::config::DecodingConfig;
@@ -11,17 +11,25 @@ use crate::data::image_source::{ImageInput, ImageSource, Purpose};
 use crate::data::loader::Loader;
 use crate::data::pieces::Share;
 use crate::data::prompts::{Prompt, Prompts};
-use crate::decoding::{DecodedCaption, Decoding, decode_after};
+use crate::decoding::{DecodedCaption, Decoding, Member, decode_after};
 use crate::model::captioner::Captioner;
 use crate::tokenizer::CaptionTokenizer;
 use base::worker_pools::WorkerPools;
 
-/// A model that captions, with its tokenizer.
+/// A model that captions, or several that write the same captions together, with their tokenizer.
 pub struct CaptionWriter<'a> {
-    /// The model, built on detached parameters.
-    pub model: &'a Captioner,
+    pub models: Vec<WritingModel<'a>>,
     pub tokenizer: &'a CaptionTokenizer,
     pub decoding: Decoding,
+}
+
+/// One of the models of a [`CaptionWriter`].
+#[derive(Clone, Copy, Debug)]
+pub struct WritingModel<'a> {
+    /// The model, built on detached parameters.
+    pub model: &'a Captioner,
+    /// Which of the inputs it takes: there is one for each way in which images are processed.
+    pub input: usize,
 }
 
 /// A caption as text, with what it was decoded to.
@@ -37,22 +45,23 @@ impl<'a> CaptionWriter<'a> {
     pub fn new(model: &'a Captioner, tokenizer: &'a CaptionTokenizer, config: &DecodingConfig) -> Self {
         let specials = tokenizer.special_ids();
         let num_positions = model.decoder().num_positions();
-        Self { model, tokenizer, decoding: Decoding::from_config(config, specials.start, specials.end, num_positions) }
+        let decoding = Decoding::from_config(config, specials.start, specials.end, num_positions);
+        Self { models: vec![WritingModel { model, input: 0 }], tokenizer, decoding }
     }
 
-    /// The captions of each image of `input` after its prompt, which is not part of them, the best first; `first_image`
-    /// is the number of the first image among all that are captioned.
+    /// The captions of each image after its prompt, which is not part of them, the best first; `first_image` is the number
+    /// of the first image among all that are captioned. `inputs` are the same images, as the models take them.
     ///
     /// # Errors
-    /// An input that does not fit the model; logits that are not numbers; a token that the tokenizer does not know; a
+    /// An input that does not fit its model; logits that are not numbers; a token that the tokenizer does not know; a
     /// prompt that leaves no position for a caption.
     pub fn write(
         &self,
-        input: &ImageInput,
+        inputs: &[ImageInput],
         prompts: &[&Prompt],
         first_image: usize,
     ) -> Result<Vec<Vec<WrittenCaption>>> {
-        self.write_from(&self.key_values(input)?, prompts, first_image)
+        self.write_from(&self.key_values(inputs)?, prompts, first_image)
     }
 
     /// [`Self::write`] from [`Self::key_values`].
@@ -61,41 +70,51 @@ impl<'a> CaptionWriter<'a> {
     /// As [`Self::write`].
     pub fn write_from(
         &self,
-        key_values: &[Tensor],
+        key_values: &[Vec<Tensor>],
         prompts: &[&Prompt],
         first_image: usize,
     ) -> Result<Vec<Vec<WrittenCaption>>> {
         let prompts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let number_of = |image| first_image + image;
-        let captions = decode_after(self.model.decoder(), key_values, &prompts, &self.decoding, number_of)?;
+        let models = self.models.iter().zip(key_values);
+        let members: Vec<Member<'_>> =
+            models.map(|(writing, key_values)| Member { decoder: writing.model.decoder(), key_values }).collect();
+        let captions = decode_after(&members, &prompts, &self.decoding, number_of)?;
         let text =
             |decoded: DecodedCaption| Ok(WrittenCaption { text: self.tokenizer.decode(&decoded.tokens)?, decoded });
         captions.into_iter().map(|captions| captions.into_iter().map(text).collect()).collect()
     }
 
-    /// What each block of the decoder sees of the images: keys and values.
+    /// What each block of each model's decoder sees of the images: keys and values.
     ///
     /// # Errors
-    /// An input that does not fit the model.
-    pub fn key_values(&self, input: &ImageInput) -> Result<Vec<Tensor>> {
-        let states = match input {
-            ImageInput::Pixels(pixel_values) => self.model.encode(pixel_values)?,
-            ImageInput::Features(features) => features.clone(),
+    /// An input that does not fit its model, or that is missing.
+    pub fn key_values(&self, inputs: &[ImageInput]) -> Result<Vec<Vec<Tensor>>> {
+        let of_model = |&WritingModel { model, input }: &WritingModel<'_>| {
+            let states = match inputs.get(input).context("the images are missing in the form that a model takes")? {
+                ImageInput::Pixels(pixel_values) => model.encode(pixel_values)?,
+                ImageInput::Features(features) => features.clone(),
+            };
+            Ok(model.cross_key_values(&states)?)
         };
-        Ok(self.model.cross_key_values(&states)?)
+        self.models.iter().map(of_model).collect()
     }
 
     /// For each token of the best caption of each image, and for its end where it has one: how much attention it pays
-    /// to the class token and at each patch, of sum 1, as a mean over all heads and blocks of the decoder.
+    /// to the class token and at each patch, of sum 1, as a mean over all heads and blocks of the decoder: of the first
+    /// model's, where there are several.
     ///
     /// # Errors
     /// Keys and values that do not fit the model.
     pub fn attention(
         &self,
-        key_values: &[Tensor],
+        key_values: &[Vec<Tensor>],
         prompts: &[&Prompt],
         written: &[Vec<WrittenCaption>],
     ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let (Some(WritingModel { model, .. }), Some(key_values)) = (self.models.first(), key_values.first()) else {
+            bail!("there is no model that could attend to the images");
+        };
         let best = |image: usize| written.get(image).and_then(|captions| captions.first());
         let tokens: Vec<&[u32]> =
             (0..written.len()).map(|image| best(image).map_or(&[][..], |caption| &caption.decoded.tokens)).collect();
@@ -109,7 +128,7 @@ impl<'a> CaptionWriter<'a> {
             std::iter::once(limits.start).chain(padded).take(length)
         });
         let input_ids = Tensor::from_vec(rows.collect::<Vec<u32>>(), (tokens.len(), length), key_values[0].device())?;
-        let weights = self.model.decoder().cross_attention_weights(&input_ids, key_values)?; // (B, L, N)
+        let weights = model.decoder().cross_attention_weights(&input_ids, key_values)?; // (B, L, N)
         let mut weights: Vec<Vec<Vec<f32>>> = weights.to_dtype(DType::F32)?.to_vec3()?;
         for (image, weights) in weights.iter_mut().enumerate() {
             drop(weights.drain(..prompt_of(image).len().min(weights.len())));
@@ -119,15 +138,15 @@ impl<'a> CaptionWriter<'a> {
     }
 
     /// The best caption for each of the images with these indices that fall to this process, after its prompt, with its
-    /// place among them. `advance` gets how many more all processes have done, and returns whether to continue; the
-    /// result is `None` if not. Processes call it equally often.
+    /// place among them. `sources` give the inputs of [`Self::write`]. `advance` gets how many more all processes have
+    /// done, and returns whether to continue; the result is `None` if not. Processes call it equally often.
     ///
     /// # Errors
     /// An image that cannot be read; what [`Self::write`] and `advance` return.
     #[expect(clippy::too_many_arguments, reason = "what is captioned, how, by whom, and who is told")]
     pub fn write_all(
         &self,
-        source: &ImageSource,
+        sources: &[ImageSource],
         images: &[usize],
         prompts: &Prompts,
         settings: &CaptioningSettings,
@@ -147,16 +166,17 @@ impl<'a> CaptionWriter<'a> {
         let jobs: Vec<(Range<usize>, Vec<usize>)> =
             (0..num_turns).flat_map(own).map(|places| (places.clone(), images[places].to_vec())).collect();
         let prompts: Vec<&Prompt> = images.iter().map(|&image| prompts.of_image(image)).collect();
-        let (source, device) = (source.clone(), settings.device.clone());
+        let (sources, device) = (sources.to_vec(), settings.device.clone());
         let load = move |(places, images): (Range<usize>, Vec<usize>)| {
-            Ok((places, source.load(&images, Purpose::Evaluation, &device)?))
+            let inputs = sources.iter().map(|source| source.load(&images, Purpose::Evaluation, &device));
+            Ok((places, inputs.collect::<Result<Vec<_>>>()?))
         };
         let mut captions = Vec::new();
         let mut loader = Loader::start(jobs, workers, workers + pools.size(), Arc::new(load));
         for turn in 0..num_turns {
             let parts = loader.by_ref().take(own(turn).len()).collect::<Result<Vec<_>>>()?;
-            let write = |(places, input): &(Range<usize>, ImageInput)| {
-                self.write(input, &prompts[places.clone()], places.start)
+            let write = |(places, inputs): &(Range<usize>, Vec<ImageInput>)| {
+                self.write(inputs, &prompts[places.clone()], places.start)
             };
             for ((places, _), written) in parts.iter().zip(pools.map(&parts, write)) {
                 let best = written?.into_iter().map(|captions| captions.into_iter().next().unwrap_or_default());

@@ -26,7 +26,7 @@ pub fn describe(
     prompt: &Prompt,
     with_attention: bool,
 ) -> Result<Description> {
-    let key_values = writer.key_values(input)?;
+    let key_values = writer.key_values(std::slice::from_ref(input))?;
     let written = writer.write_from(&key_values, &[prompt], 0)?;
     let attention = if with_attention { writer.attention(&key_values, &[prompt], &written)? } else { Vec::new() };
     let captions = written.into_iter().next().unwrap_or_default();

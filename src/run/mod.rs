@@ -6,6 +6,7 @@ pub mod captioning_model;
 pub mod checkpoint;
 pub mod checkpoint_names;
 mod continued_model;
+pub mod ensemble;
 pub mod environment;
 pub mod export;
 pub mod gpus;

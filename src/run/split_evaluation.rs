@@ -12,7 +12,7 @@ use crate::data::image_source::ImageSource;
 use crate::data::prompts::Prompts;
 use crate::evaluation::caption_match::match_captions;
 use crate::evaluation::captioning::{CaptionWriter, CaptioningSettings};
-use crate::run::split_scores::{FORMAT_VERSION, SplitScores};
+use crate::run::split_scores::{EnsembleMember, FORMAT_VERSION, SplitScores};
 use crate::training::shared_captions::{Team, caption_together};
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure, usage_error};
@@ -37,9 +37,9 @@ pub struct Request<'a> {
     pub images: &'a [usize],
     /// What their captions begin with.
     pub prompts: &'a Prompts,
-    /// Where they come from.
-    pub source: &'a ImageSource,
-    /// The model.
+    /// Where they come from: see [`CaptionWriter::write_all`].
+    pub sources: &'a [ImageSource],
+    /// The model, or several.
     pub writer: &'a CaptionWriter<'a>,
     /// Where it comes from.
     pub model: ModelOrigin<'a>,
@@ -54,12 +54,14 @@ pub struct Request<'a> {
 /// Which model captions.
 #[derive(Clone, Copy)]
 pub struct ModelOrigin<'a> {
-    /// Its checkpoint or folder.
+    /// Its checkpoint or folder; empty of an ensemble.
     pub path: &'a Path,
     /// Completed epochs and updates, where they are known.
     pub progress: Option<(u64, u64)>,
     /// How the reward was counted that it was trained on, where it was.
     pub reward: Option<&'a str>,
+    /// The models that write together; empty where one does.
+    pub ensemble: &'a [EnsembleMember],
 }
 
 /// Captions of a split and what they are worth.
@@ -76,9 +78,9 @@ pub struct SplitEvaluation {
 /// # Errors
 /// An image that cannot be read; what the model gives.
 pub fn evaluate(request: &Request<'_>, mut keep_going: impl FnMut() -> bool) -> Result<Option<SplitEvaluation>> {
-    let Request { dataset, split, images, prompts, source, writer, model, settings, options, team } = request;
+    let Request { dataset, split, images, prompts, sources, writer, model, settings, options, team } = request;
     let progress = Progress::new(&format!("captioning {split}"), images.len() as u64, 0);
-    let written = caption_together(writer, source, images, prompts, settings, *team, |count| {
+    let written = caption_together(writer, sources, images, prompts, settings, *team, |count| {
         progress.advance(count as u64, "");
         Ok(keep_going())
     })?;
@@ -97,6 +99,11 @@ pub fn evaluate(request: &Request<'_>, mut keep_going: impl FnMut() -> bool) -> 
     if let Some(reward) = model.reward {
         report.signature = format!("{}|{reward}", report.signature);
     }
+    let mut checkpoint = model.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !model.ensemble.is_empty() {
+        report.signature = format!("{}|{}", report.signature, EnsembleMember::signature(model.ensemble));
+        checkpoint = EnsembleMember::names(model.ensemble);
+    }
     report.statistics.without_end = Some(without_end as f64 / images.len().max(1) as f64);
     let records = images.iter().map(|&image| dataset.images.get(image)).zip(&captions);
     let predictions: Vec<Value> =
@@ -109,9 +116,10 @@ pub fn evaluate(request: &Request<'_>, mut keep_going: impl FnMut() -> bool) -> 
             split: (*split).to_owned(),
             dataset: dataset.name.clone(),
             dataset_digest: dataset.digest.clone(),
-            checkpoint: model.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            checkpoint,
             epoch: model.progress.map(|(epoch, _)| epoch),
             step: model.progress.map(|(_, step)| step),
+            ensemble: model.ensemble.to_vec(),
             decoding: writer.decoding,
             predictions_sha256: Some(digest::sha256(predictions.as_bytes())),
             former_predictions_sha256: None,

@@ -20,11 +20,14 @@ pub(super) struct SplitScores {
     /// Name of the data set.
     pub(super) dataset: String,
     pub(super) dataset_digest: String,
-    /// File or folder name of the model.
+    /// File or folder name of the model, or those of an ensemble.
     pub(super) checkpoint: String,
     /// Completed epochs of the model, where they are known.
     pub(super) epoch: Option<u64>,
     pub(super) step: Option<u64>,
+    /// The models that wrote together; empty where one did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) ensemble: Vec<EnsembleMember>,
     pub(super) decoding: Decoding,
     /// Of the file with the captions.
     pub(super) predictions_sha256: Option<String>,
@@ -34,6 +37,40 @@ pub(super) struct SplitScores {
     pub(super) report: ScoreReport,
     /// Beside two baselines that know nothing of the image.
     pub(super) word_for_word: Option<CaptionMatch>,
+}
+
+/// One of the models of an ensemble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnsembleMember {
+    /// Its checkpoint or folder, as it was named.
+    pub checkpoint: String,
+    /// Completed epochs and updates, where they are known.
+    pub epoch: Option<u64>,
+    pub step: Option<u64>,
+    /// SHA-256 over names, shapes and values of the tensors of a checkpoint.
+    pub tensors_digest: Option<String>,
+}
+
+impl EnsembleMember {
+    /// File or folder name.
+    fn name(&self) -> String {
+        Path::new(&self.checkpoint).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The names of all members.
+    pub(super) fn names(members: &[Self]) -> String {
+        members.iter().map(Self::name).collect::<Vec<_>>().join(" + ")
+    }
+
+    /// What a signature says of the members: how they wrote together, and the name of each with the beginning of its
+    /// digest.
+    pub(super) fn signature(members: &[Self]) -> String {
+        let member = |member: &Self| match &member.tensors_digest {
+            Some(digest) => format!(",{}@{}", member.name(), digest.get(..12).unwrap_or(digest)),
+            None => format!(",{}", member.name()),
+        };
+        format!("ensemble:mean-log-probability{}", members.iter().map(member).collect::<String>())
+    }
 }
 
 impl SplitScores {

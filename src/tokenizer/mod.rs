@@ -20,6 +20,7 @@ use tokenizers::Tokenizer;
 
 use crate::config::TokenizerConfig;
 use base::digest::sha256;
+use base::visible::quoted;
 use contract::Accepted;
 use kind::Kind;
 use raw::{Raw, raw_from_json};
@@ -105,6 +106,29 @@ impl CaptionTokenizer {
     /// SHA-256 of [`Self::to_json`]: two tokenizers with the same digest encode alike.
     pub fn digest(&self) -> String {
         sha256(self.to_json().expect("a tokenizer that was read or trained can be written").as_bytes())
+    }
+
+    /// In words, what keeps the ids of a caption from being those of the same caption in `other`: another vocabulary, or
+    /// another token that begins or ends a caption.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        if self.vocab_size != other.vocab_size {
+            return Some(format!("their tokenizers have {} and {} tokens", self.vocab_size, other.vocab_size));
+        }
+        let shown = |token: Option<String>| token.map_or_else(|| "nothing".to_owned(), |token| quoted(&token));
+        let differing = |one: u32, another: u32| {
+            let (ours, theirs) = (self.token(one), other.token(another));
+            (ours != theirs).then(|| (shown(ours), shown(theirs)))
+        };
+        if let Some((id, (ours, theirs))) = (0..self.vocab_size as u32).find_map(|id| Some((id, differing(id, id)?))) {
+            return Some(format!("the id {id} is {ours} and {theirs} in their tokenizers"));
+        }
+        let (ours, theirs) = (self.special_ids, other.special_ids);
+        for (name, one, another) in [("start", ours.start, theirs.start), ("end", ours.end, theirs.end)] {
+            if let Some((ours, theirs)) = differing(one, another) {
+                return Some(format!("their {name} tokens are {ours} and {theirs}"));
+            }
+        }
+        None
     }
 
     /// Checks that a tokenizer meets the contract.

@@ -16,7 +16,7 @@ use crate::config::{Baseline, ScstConfig};
 use crate::data::batch::{Batch, Example};
 use crate::data::collate::Framed;
 use crate::data::image_source::ImageInput;
-use crate::decoding::{Constraints, DecodedCaption, Decoding, Strategy, decode_after};
+use crate::decoding::{Constraints, DecodedCaption, Decoding, Member, Strategy, decode_after};
 use crate::evaluation::teacher_forcing::target_logits;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::Mode;
@@ -113,7 +113,8 @@ impl SelfCritical {
     ) -> candle_core::Result<Vec<Vec<DecodedCaption>>> {
         let decoding = Decoding { constraints: self.constraints, strategy, num_captions };
         let prompts = vec![self.prompt.as_slice(); images.len()];
-        decode_after(model.decoder(), key_values, &prompts, &decoding, |place| images[place])
+        let members = [Member { decoder: model.decoder(), key_values }];
+        decode_after(&members, &prompts, &decoding, |place| images[place])
     }
 
     /// What is trained on: of each of `images`, in their order, the sampled captions, each with its advantage for a

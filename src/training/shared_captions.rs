@@ -27,13 +27,14 @@ pub struct Team<'a> {
 }
 
 /// The best caption for each of the images with these indices, in every process. `advance` gets how many more are done,
-/// and returns whether to continue; the result is `None` if it says no in any process.
+/// and returns whether to continue; the result is `None` if it says no in any process. `sources` are those of
+/// [`CaptionWriter::write_all`].
 ///
 /// # Errors
 /// What [`CaptionWriter::write_all`] and `advance` return; a process that is gone.
 pub fn caption_together(
     writer: &CaptionWriter<'_>,
-    source: &ImageSource,
+    sources: &[ImageSource],
     images: &[usize],
     prompts: &Prompts,
     settings: &CaptioningSettings,
@@ -42,7 +43,7 @@ pub fn caption_together(
 ) -> Result<Option<Vec<WrittenCaption>>> {
     let Team { pools, collective } = team;
     let all_advance = |count| Ok(!collective.any(!advance(count)?)?);
-    let own = writer.write_all(source, images, prompts, settings, pools, collective.share(), all_advance)?;
+    let own = writer.write_all(sources, images, prompts, settings, pools, collective.share(), all_advance)?;
     own.map(|own| gather(collective, own)).transpose()
 }
 

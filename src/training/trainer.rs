@@ -487,8 +487,8 @@ impl Trainer {
             Ok(!stop.is_raised())
         };
         let team = Team { pools: &self.pools, collective: &*self.collective };
-        let written =
-            caption_together(&writer, &self.data.source, images, &captioned.prompts, &settings, team, advance)?;
+        let sources = std::slice::from_ref(&self.data.source);
+        let written = caption_together(&writer, sources, images, &captioned.prompts, &settings, team, advance)?;
         Ok(written.map(|captions| {
             let scores = is_scored.then(|| captioned.score(&captions, config.seed));
             Captioned { captions, scores }

@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod copied_commands;
 mod documentation;
+mod ensembles;
 mod faults;
 mod foreign_files;
 mod formats;

@@ -28,7 +28,7 @@ use caption_train::training::train_step::{StepSettings, compute_gradients, train
 use ops::Precision;
 use serde::Deserialize;
 
-use crate::support::{max_difference, model_fixture, padded_ids};
+use crate::support::{alone, max_difference, model_fixture, padded_ids};
 
 /// Both sides compute in f64, through a handful of layers.
 const LOGITS_F64: f64 = 1e-9;
@@ -410,7 +410,7 @@ fn captions(case: &Case, config: &DecodingConfig, num_captions: usize, prompt: &
     let key_values = model.cross_key_values(&model.encode(&case.pixels(&images)).unwrap()).unwrap();
     let mut decoding = Decoding::from_config(config, case.start, case.end, case.shape.decoder.num_positions());
     decoding.num_captions = num_captions;
-    decode_after(model.decoder(), &key_values, &vec![prompt; images.len()], &decoding, |image| image).unwrap()
+    decode_after(&alone(&model, &key_values), &vec![prompt; images.len()], &decoding, |image| image).unwrap()
 }
 
 #[test]

@@ -28,7 +28,9 @@ use ops::Precision;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{batch, binary, data_set, model_fixture, random_parameters, shape, shapes_folder, small_config};
+use crate::support::{
+    alone, batch, binary, data_set, model_fixture, random_parameters, shape, shapes_folder, small_config,
+};
 
 /// Both sides compute in f64.
 const LOSS: f64 = 1e-9;
@@ -128,7 +130,7 @@ fn captions_after_a_prompt_equal_those_of_generate_under_every_setting() {
             let config: DecodingConfig = serde_json::from_value(setting.into()).unwrap();
             let decoding = model.decoding(&config, *end, usize::try_from(num_captions).unwrap());
             let prompts = vec![prompt.as_slice(); captions.len()];
-            let found = decode_after(captioner.decoder(), &key_values, &prompts, &decoding, |image| image).unwrap();
+            let found = decode_after(&alone(&captioner, &key_values), &prompts, &decoding, |image| image).unwrap();
             assert_eq!(tokens(&found), *captions, "{prompt:?} in {dtype:?}: {config:?}");
         }
     }
@@ -146,13 +148,13 @@ fn prompts_of_different_lengths_in_a_batch_give_the_captions_that_they_give_alon
         model.decoding(&beams, 84, 3),
         Decoding { strategy: sample, ..model.decoding(&beams, 84, 2) },
     ] {
-        let together = decode_after(captioner.decoder(), &key_values, &prompts, &decoding, |image| 5 + image).unwrap();
+        let together = decode_after(&alone(&captioner, &key_values), &prompts, &decoding, |image| 5 + image).unwrap();
         for (image, prompt) in prompts.iter().enumerate() {
             let own: Vec<Tensor> = key_values.iter().map(|tensor| tensor.narrow(0, image, 1).unwrap()).collect();
-            let alone = decode_after(captioner.decoder(), &own, &[prompt], &decoding, |_| 5 + image).unwrap();
-            assert_eq!(tokens(&together)[image], tokens(&alone)[0], "{decoding:?}");
+            let by_itself = decode_after(&alone(&captioner, &own), &[prompt], &decoding, |_| 5 + image).unwrap();
+            assert_eq!(tokens(&together)[image], tokens(&by_itself)[0], "{decoding:?}");
             if prompt.is_empty() {
-                assert_eq!(alone, decode(captioner.decoder(), &own, &decoding, 5 + image).unwrap());
+                assert_eq!(by_itself, decode(captioner.decoder(), &own, &decoding, 5 + image).unwrap());
             }
         }
     }
@@ -167,12 +169,12 @@ fn a_caption_after_a_prompt_ends_at_the_last_position() {
     for length in [20, 23] {
         let prompt = vec![50; length];
         let prompts = vec![prompt.as_slice(); 3];
-        let found = decode_after(captioner.decoder(), &key_values, &prompts, &decoding, |image| image).unwrap();
+        let found = decode_after(&alone(&captioner, &key_values), &prompts, &decoding, |image| image).unwrap();
         assert!(found.iter().all(|captions| captions[0].log_probabilities.len() <= 24 - length));
     }
     let whole = vec![50; 24];
-    let error = decode_after(captioner.decoder(), &key_values, &[&whole, &whole, &whole], &decoding, |image| image)
-        .unwrap_err();
+    let error =
+        decode_after(&alone(&captioner, &key_values), &[&whole, &whole, &whole], &decoding, |image| image).unwrap_err();
     assert!(error.to_string().contains("a prompt of 24 tokens leaves none of 24 positions"), "{error}");
 }
 

@@ -11,7 +11,8 @@ use candle_core::{DType, Device, Tensor};
 use caption_train::data::batch::Batch;
 use caption_train::data::collate::{Framed, collate};
 use caption_train::data::image_source::ImageInput;
-use caption_train::model::captioner::CaptionerShape;
+use caption_train::decoding::Member;
+use caption_train::model::captioner::{Captioner, CaptionerShape};
 use caption_train::model::decoders::DecoderConfig;
 use caption_train::model::decoders::bert::BertConfig;
 use caption_train::model::decoders::gpt2::Gpt2Config;
@@ -98,6 +99,11 @@ pub(crate) fn shape_with_bert(is_blip: bool, tied: bool) -> CaptionerShape {
 /// A captioner with each family of decoders.
 pub(crate) fn shapes_by_decoder() -> [CaptionerShape; 3] {
     [shape("vit", true, true), shape_with_bert(false, false), shape_with_bert(true, true)]
+}
+
+/// A model that captions alone the images of these keys and values.
+pub(crate) fn alone<'a>(model: &'a Captioner, key_values: &'a [Tensor]) -> [Member<'a>; 1] {
+    [Member { decoder: model.decoder(), key_values }]
 }
 
 /// Every value drawn with the standard deviation 0.25, biases and LayerNorms too: with the usual first values a wrong
