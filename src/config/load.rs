@@ -22,7 +22,7 @@ use base::visible;
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
 /// What a resumed run may change: keys, and sections ending in a dot.
-const SAFE_ON_RESUME: [&str; 17] = [
+const SAFE_ON_RESUME: [&str; 18] = [
     "name",
     "output_dir",
     "data.workers",
@@ -35,6 +35,7 @@ const SAFE_ON_RESUME: [&str; 17] = [
     "training.patience",
     "training.device",
     "training.recompute",
+    "training.scst.validate_every",
     "evaluation.",
     "decoding.",
     "checkpoint.",
@@ -722,7 +723,7 @@ mod tests {
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
         optimizer.learning_rate cannot change when a run resumes from a checkpoint
-          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, training.recompute, evaluation.*, decoding.*, checkpoint.*, tracking.*, hub.*; for anything else, start a new run
+          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, training.recompute, training.scst.validate_every, evaluation.*, decoding.*, checkpoint.*, tracking.*, hub.*; for anything else, start a new run
         ");
         assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
         assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));

@@ -17,11 +17,10 @@ use crate::data::batch::{Batch, Example};
 use crate::data::collate::Framed;
 use crate::data::image_source::ImageInput;
 use crate::decoding::{Constraints, DecodedCaption, Decoding, Member, Strategy, decode_after};
-use crate::evaluation::teacher_forcing::target_logits;
 use crate::model::captioner::Captioner;
 use crate::model::decoders::Mode;
 use crate::model::stages::Stages;
-use crate::training::loss::{Loss, Prepared};
+use crate::training::loss::{Loss, Prepared, TokenCrossEntropy};
 use crate::training::reward_sums::RewardSums;
 use crate::training::rewards::Reward;
 use base::random::mix_key;
@@ -193,7 +192,6 @@ impl Loss for SelfCritical {
         mode: Mode,
         stages: &mut dyn Stages,
     ) -> candle_core::Result<Tensor> {
-        let logits = target_logits(model, batch, mode, stages)?;
-        ops::weighted_cross_entropy(&logits, &batch.targets, batch.weights.as_deref(), 0.0)
+        TokenCrossEntropy { label_smoothing: 0.0 }.sum(model, batch, mode, stages)
     }
 }

@@ -497,6 +497,16 @@ fn a_run_resumed_from_any_checkpoint_ends_as_one_that_was_never_stopped() {
         assert_eq!(distance(&again), distance(&run));
         fs::remove_dir_all(again).unwrap();
     }
+    // Other validations change no update.
+    let mut command = binary();
+    command.arg("--resume").arg(run.join("checkpoints/last_step_7.safetensors"));
+    let output = command.args(["--set", "name=again", "--set", "training.scst.validate_every=16"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let again = folder.path().join("again");
+    let (_, _, found_values) = split_checkpoint(&fs::read(last_checkpoint(&again)).unwrap());
+    assert!(found_values == values, "with another training.scst.validate_every: other tensors");
+    let validated: Vec<Value> = records(&again, "validation").iter().map(|line| line["step"].clone()).collect();
+    assert_eq!(validated, [16, 32]);
 }
 
 #[test]
