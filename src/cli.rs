@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::commands::average::AverageArgs;
 use crate::commands::caption::CaptionArgs;
 use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
@@ -21,7 +22,7 @@ use crate::commands::train::TrainRequest;
 use crate::commands::upload::UploadArgs;
 use crate::commands::version::VERSION;
 use crate::commands::{
-    caption, evaluate, export, inspect, plan, prepare_data, report, score, score_pairs, train, upload,
+    average, caption, evaluate, export, inspect, plan, prepare_data, report, score, score_pairs, train, upload,
 };
 use crate::training::trainer::Outcome;
 use base::error::{UsageError, usage_error};
@@ -76,6 +77,8 @@ enum Command {
     Score(ScoreArgs),
     /// Say how probable a model finds captions that are given, to clean data or rank captions
     ScorePairs(ScorePairsArgs),
+    /// Average the weights of several checkpoints of one model
+    Average(AverageArgs),
     /// Export a model as a folder for Python's transformers
     Export(ExportArgs),
     /// Upload a model with a model card to the Hugging Face Hub
@@ -133,6 +136,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Score(args)) => score::run(args).map(completed),
         Some(Command::ScorePairs(args)) => score_pairs::run(args).map(completed),
+        Some(Command::Average(args)) => average::run(args).map(completed),
         Some(Command::Export(args)) => export::run(args).map(completed),
         Some(Command::Upload(args)) => upload::run(args),
         Some(Command::Report(args)) => report::run(args).map(completed),

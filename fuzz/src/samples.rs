@@ -154,6 +154,7 @@ pub fn checkpoint(folder: &Path) -> Vec<u8> {
         tensors_digest: String::new(),
         base: None,
         start: None,
+        average_of: Vec::new(),
     };
     write_checkpoint(&path, &metadata, &TrainState::default(), &parameters, &optimizer)
         .expect("a sound checkpoint can be written");

@@ -58,7 +58,14 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
         format!("dataset.json    SHA-256 {}", line(&metadata.dataset_digest)),
     ];
     let config = [String::new(), config::to_toml(&metadata.config)];
-    for line in lines.into_iter().chain(adapter_lines(&metadata)).chain(config) {
+    let average = metadata.average_of.iter().map(|source| {
+        format!(
+            "mean with       {}, SHA-256 {}",
+            line(&source.checkpoint.to_string_lossy()),
+            line(&source.tensors_digest)
+        )
+    });
+    for line in lines.into_iter().chain(average).chain(adapter_lines(&metadata)).chain(config) {
         terminal::data(&line)?;
     }
     Ok(())

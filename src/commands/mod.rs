@@ -1,5 +1,6 @@
 //! One file for each command. Below here there are only paths: a Hub id becomes a folder here.
 
+pub mod average;
 pub mod caption;
 pub mod dataset_source;
 pub mod decoding_args;

@@ -126,6 +126,7 @@ fn resume(
     processes: &Connected,
     stop: StopFlag,
 ) -> Result<Outcome> {
+    checkpoint.metadata.check_resumable(path)?;
     check_places(&config)?;
     let collective = &*processes.collective;
     let device = processes.device(&config.training)?;

@@ -200,6 +200,10 @@ fn training_section(training: &CheckpointMetadata) -> String {
     let state = &training.state;
     let loss = |loss: Option<f64>| loss.map_or("not measured".to_owned(), |loss| format!("{loss:.4}"));
     let data = plain_markdown(training.config.data.dataset.as_deref().unwrap_or("a data set of its own"));
+    let average = match training.average_of.len() {
+        0 => String::new(),
+        count => format!("| checkpoints of which the weights are the mean | {count} |\n"),
+    };
     let config = config::to_toml(&shared_config(training));
     // A text of the config must not end the block that shows it.
     let fence = "`".repeat(3.max(1 + longest_run(&config, '`')));
@@ -207,7 +211,7 @@ fn training_section(training: &CheckpointMetadata) -> String {
         "\n## Training\n\n\
          Trained on {data} by {}.\n\n\
          | | |\n|---|---|\n\
-         | epochs | {} |\n| updates | {} |\n\
+         | epochs | {} |\n| updates | {} |\n{average}\
          | training loss, nats per token | {} |\n| validation loss, nats per token | {} |\n\
          | `dataset.json`, SHA-256 | `{}` |\n\n\
          The config, which `caption-train --config FILE` trains:\n\n{fence}toml\n{config}{fence}\n",

@@ -21,7 +21,7 @@ use crate::data::split::{SplitIndices, split_images};
 use crate::model::captioner::CaptionerShape;
 use crate::model::parameters::Parameters;
 use crate::run::checkpoint::adapter_base::{Base, FindBase};
-use crate::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION, Start};
+use crate::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION, Source};
 use crate::run::checkpoint::reader::{Checkpoint, read_model};
 use crate::run::initial_model::{InitialModel, ModelFolders};
 use crate::run::self_critical::self_critical;
@@ -68,7 +68,7 @@ pub struct Setup {
     /// What its updates minimise.
     pub loss: Arc<dyn Loss>,
     /// The checkpoint that self-critical training began from.
-    pub start: Option<Start>,
+    pub start: Option<Source>,
     /// The model in it, where it can be read.
     pub start_parameters: Option<Parameters>,
 }
@@ -115,7 +115,7 @@ impl Setup {
         Ok(Self {
             notes,
             base,
-            start: Some(Start { checkpoint: checkpoint_path, tensors_digest }),
+            start: Some(Source { checkpoint: checkpoint_path, tensors_digest }),
             start_parameters: Some(start),
             ..setup
         })
@@ -158,7 +158,7 @@ impl Setup {
     /// Reads the model that a resumed run began from, with which its validations compare the newest. It is only shown:
     /// where it cannot be read any more, a warning says so.
     pub fn read_start(&mut self, find: &FindBase<'_>, device: &Device) {
-        let Some(Start { checkpoint, tensors_digest }) = &self.start else { return };
+        let Some(Source { checkpoint, tensors_digest }) = &self.start else { return };
         let read = || -> Result<Parameters> {
             let read = read_model(checkpoint)?;
             let found = &read.metadata.tensors_digest;
@@ -299,6 +299,7 @@ impl Setup {
             tensors_digest: String::new(),
             base: self.base.clone(),
             start: self.start.clone(),
+            average_of: Vec::new(),
         })
     }
 

@@ -28,8 +28,8 @@ use ops::Precision;
 use serde_json::Value;
 
 use crate::support::{
-    ENCODERS, batch, binary, last_checkpoint, losses, max_difference, model_fixture, padded_ids, random_parameters,
-    shape, shapes_folder, stderr, train,
+    ENCODERS, batch, binary, join_checkpoint, last_checkpoint, losses, max_difference, model_fixture, padded_ids,
+    random_parameters, shape, shapes_folder, split_checkpoint, stderr, train,
 };
 
 const SETTINGS: StepSettings<'_> = StepSettings {
@@ -420,6 +420,39 @@ fn a_run_with_an_adapter_is_resumed_to_the_bit_from_checkpoints_without_the_base
     let digest = |run: &Path| read_checkpoint(&last_checkpoint(run)).unwrap().metadata.tensors_digest;
     assert_eq!(digest(&resumed), digest(&run));
     assert_eq!(losses(&resumed), expected[expected.len() / 2..]);
+}
+
+#[test]
+fn the_mean_of_adapters_is_beside_the_same_base_and_another_base_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = copy_of("vit_gpt2", folder.path());
+    let output = train(folder.path(), &config(folder.path(), &base, LORA), &["--set", "checkpoint.keep_last=20"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let parts = [8, 16].map(|step| folder.path().join(format!("run/checkpoints/last_step_{step}.safetensors")));
+    let average = |parts: &[PathBuf], output: &Path| {
+        binary().arg("average").args(parts).arg("--output").arg(output).output().unwrap()
+    };
+    let mean = folder.path().join("mean.safetensors");
+    let output = average(&parts, &mean);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let [one, other] = parts.each_ref().map(|path| load(path));
+    let found = load(&mean);
+    assert!(found.keys().all(|name| name.starts_with("model.") && name.contains("lora_")));
+    for (name, tensor) in &found {
+        let expected = ((&one[name] + &other[name]).unwrap() / 2.0).unwrap();
+        assert!(max_difference(tensor, &expected) < 1e-8, "{name}");
+    }
+    let exported = folder.path().join("exported");
+    let mut command = binary();
+    let output = command.arg("export").arg("--checkpoint").arg(&mean).arg("--output").arg(&exported).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (header, mut metadata, values) = split_checkpoint(&std::fs::read(&parts[1]).unwrap());
+    metadata["base"]["digest"] = "0".repeat(64).into();
+    let foreign = folder.path().join("foreign.safetensors");
+    std::fs::write(&foreign, join_checkpoint(header, &metadata, &values)).unwrap();
+    let output = average(&[parts[0].clone(), foreign], &folder.path().join("other.safetensors"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("they hold adapters of different models"), "{}", stderr(&output));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 #![expect(clippy::disallowed_methods, reason = "tests write files of their own")]
 
+mod averages;
 mod bad_checkpoints;
 mod blip;
 mod captions;

@@ -23,6 +23,8 @@ pub fn latest_in_run<T>(folder: &Path, read: impl Fn(&Path) -> Result<T>) -> Res
     let mut found = Vec::new();
     for path in checkpoint_files(&checkpoints)? {
         match read_metadata(&path) {
+            // No state of the run.
+            Ok((metadata, _)) if !metadata.average_of.is_empty() => {}
             // Of two of one update `last` was written later: it knows the validation, if there was one.
             Ok((metadata, _)) => found.push((metadata.state.global_step, path.ends_with(LAST), path)),
             Err(error) => skip(&path, &error),

@@ -1,6 +1,6 @@
 //! The contents of a checkpoint and the names of its parts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -58,18 +58,40 @@ pub struct CheckpointMetadata {
     pub base: Option<Base>,
     /// What self-critical training began from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<Start>,
+    pub start: Option<Source>,
+    /// The checkpoints that it is the mean of; empty in one that a run wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub average_of: Vec<Source>,
 }
 
-/// A checkpoint that training began from.
+/// A checkpoint that this one was made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Start {
+pub struct Source {
     pub checkpoint: PathBuf,
     /// Its `tensors_digest`.
     pub tensors_digest: String,
 }
 
 impl CheckpointMetadata {
+    /// Refuses a mean of checkpoints, in `path`, as a state from which a run is resumed.
+    ///
+    /// # Errors
+    /// For a mean: how many checkpoints it was made of, and the last of them.
+    pub fn check_resumable(&self, path: &Path) -> Result<()> {
+        let Some(Source { checkpoint, .. }) = self.average_of.last() else { return Ok(()) };
+        Err(failure(
+            format!(
+                "{} is the mean of {} checkpoints and has no optimizer state: no run can be resumed from it",
+                path.display(),
+                self.average_of.len()
+            ),
+            format!(
+                "resume from one of them, such as {}, or begin self-critical training with it (training.scst.checkpoint)",
+                checkpoint.display()
+            ),
+        ))
+    }
+
     /// The parameters of the model with its adapter.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
-//! Checkpoints: one safetensors file that is enough to resume a run, or to caption an image.
+//! Checkpoints: one safetensors file that is enough to resume a run, or to caption an image; and means of them.
 
 pub mod adapter_base;
+pub mod average;
 mod digests;
 pub mod find_latest;
 pub mod keeper;

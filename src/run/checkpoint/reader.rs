@@ -337,6 +337,7 @@ mod tests {
             tensors_digest: String::new(),
             base: None,
             start: None,
+            average_of: Vec::new(),
         };
         serde_json::to_value(metadata).unwrap()
     }

@@ -37,13 +37,18 @@ pub fn write_checkpoint(
         tensors.push((format!("{EXP_AVG_PREFIX}{name}"), moments.exp_avg.clone()));
         tensors.push((format!("{EXP_AVG_SQ_PREFIX}{name}"), moments.exp_avg_sq.clone()));
     }
+    let metadata = CheckpointMetadata { state: state.clone(), optimizer_step: optimizer.step(), ..run.clone() };
+    write_file(path, metadata, tensors)
+}
+
+/// Writes these tensors, named with their prefixes, and these metadata with their digest.
+pub(super) fn write_file(
+    path: &Path,
+    mut metadata: CheckpointMetadata,
+    mut tensors: Vec<(String, Tensor)>,
+) -> Result<()> {
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let metadata = CheckpointMetadata {
-        state: state.clone(),
-        optimizer_step: optimizer.step(),
-        tensors_digest: digest_tensors(&tensors)?,
-        ..run.clone()
-    };
+    metadata.tensors_digest = digest_tensors(&tensors)?;
     let text = serde_json::to_string(&metadata).context("cannot write the metadata as JSON")?;
     let metadata = [(METADATA_DIGEST_KEY.to_owned(), digest::sha256(text.as_bytes())), (METADATA_KEY.to_owned(), text)];
     write_tensors(path, &tensors, HashMap::from(metadata))
