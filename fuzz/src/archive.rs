@@ -1,8 +1,8 @@
-//! A zip or tar archive of unknown origin: listed and read.
+//! A zip or tar archive of unknown origin, also a compressed one: listed and read.
 
 use std::path::Path;
 
-use datasets::source::{Archive, ArchiveFormat, Limits};
+use datasets::source::{Archive, ArchiveFormat, Limits, Packing};
 
 use super::feature_store::checksum;
 use super::{json, scratch};
@@ -11,8 +11,8 @@ use super::{json, scratch};
 const LIMITS: Limits =
     Limits { num_members: 8, image_bytes: 1 << 18, text_bytes: 3 << 19, total_bytes: 2 << 20, ratio: 20 };
 
-/// First byte 1: descriptions of members up to a 0xff, then patches. First byte 2: a tar archive. Otherwise all bytes
-/// are a zip archive.
+/// First byte 1: descriptions of members up to a 0xff, then patches. First byte 2: a tar archive; 3 and 4: one that is
+/// compressed by gzip and Zstandard. Otherwise all bytes are a zip archive.
 pub fn archive(data: &[u8]) {
     let path = scratch::folder("archive").join("a");
     match data.split_first() {
@@ -24,7 +24,12 @@ pub fn archive(data: &[u8]) {
         }
         Some((2, bytes)) => {
             scratch::write(&path, bytes);
-            read_tar(&path);
+            read_tar(&path, ArchiveFormat::Tar);
+        }
+        Some((kind @ (3 | 4), bytes)) => {
+            scratch::write(&path, bytes);
+            let packing = if *kind == 3 { Packing::Gzip } else { Packing::Zstd };
+            read_tar(&path, ArchiveFormat::PackedTar(packing));
         }
         _ => {
             scratch::write(&path, data);
@@ -44,8 +49,8 @@ fn read_zip(path: &Path) {
     }
 }
 
-fn read_tar(path: &Path) {
-    let Ok(archive) = Archive::open(path, ArchiveFormat::Tar, LIMITS) else { return };
+fn read_tar(path: &Path, format: ArchiveFormat) {
+    let Ok(archive) = Archive::open(path, format, LIMITS) else { return };
     check_list(archive.members().iter().map(|member| (member.name.as_str(), member.bytes)));
     let mut reader = archive.reader().expect("what was opened can be opened again");
     for member in archive.members() {

@@ -73,6 +73,28 @@ pub fn annotations(data: &[u8]) {
     scratch::remove(&path);
 }
 
+/// A Parquet file that is all of a source: its images and captions.
+pub fn parquet(data: &[u8]) {
+    let folder = scratch::folder("parquet");
+    let path = folder.join("train.parquet");
+    scratch::write(&path, data);
+    let source = Source::open(&folder, None).expect("a folder of files can be listed");
+    let images: Vec<usize> = (0..source.files().len()).filter(|&file| source.origin(file) != source.files()[file].path).collect();
+    let length = |_: usize, content: anyhow::Result<Vec<u8>>| Ok(content.map(|content| content.len() as u64).ok());
+    let lengths = source.for_each(&images, length).expect("the file stays where it is");
+    for (&file, length) in images.iter().zip(lengths) {
+        let file = &source.files()[file];
+        assert_eq!(length, Some(file.bytes), "an image that was listed can be read");
+        let inside = Path::new(file.path.strip_prefix("train.parquet/").expect("an image lies in its file"));
+        assert!(inside.components().all(|part| matches!(part, Component::Normal(_))), "{}", inside.display());
+    }
+    if let Ok(choice) = choose(&source, Selector::Any)
+        && let Ok(raw) = choice.found.read(&source)
+    {
+        check_raw(&raw);
+    }
+}
+
 /// What must hold for everything that was read. It can also be written and read back unchanged.
 fn check_raw(raw: &RawDataset) {
     let mut seen = HashSet::new();

@@ -20,7 +20,7 @@ mod tokenizer;
 pub use archive::archive;
 pub use checkpoint::checkpoint;
 pub use config::config;
-pub use dataset::{annotations, dataset_json, flickr8k};
+pub use dataset::{annotations, dataset_json, flickr8k, parquet};
 pub use feature_store::feature_store;
 pub use model::{model_config, weight_files};
 pub use pickle::pickle;
@@ -31,7 +31,7 @@ pub use tokenizer::tokenizer;
 pub type Body = fn(&[u8]);
 
 /// Every fuzzer by its name, which is that of its file in `fuzz_targets/` and of its folder in `corpus/`.
-pub const TARGETS: [(&str, Body); 14] = [
+pub const TARGETS: [(&str, Body); 15] = [
     ("annotations", annotations),
     ("archive", archive),
     ("checkpoint", checkpoint),
@@ -42,6 +42,7 @@ pub const TARGETS: [(&str, Body); 14] = [
     ("flickr8k", flickr8k),
     ("image", image),
     ("model_config", model_config),
+    ("parquet", parquet),
     ("pickle", pickle),
     ("preprocessor", preprocessor),
     ("tokenizer", tokenizer),

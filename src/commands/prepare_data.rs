@@ -6,6 +6,7 @@ use crate::commands::dataset_source;
 use crate::commands::given_paths::path_argument;
 use base::error::{failure, usage_error};
 use base::terminal;
+use datasets::column_names::ColumnNames;
 use datasets::output::finished;
 use datasets::prepare::{self, Done, Request};
 use datasets::prepared::SAMPLES_FILE;
@@ -20,8 +21,8 @@ pub struct PrepareDataArgs {
     /// Output folder [default: data/NAME]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
-    /// Folder or archive with images and captions; without it flickr30k is downloaded from the Hub. If it has changed
-    /// since the data set was prepared, the data set is prepared again
+    /// Folder, archive or Parquet file with images and captions; without it flickr30k is downloaded from the Hub. If it
+    /// has changed since the data set was prepared, the data set is prepared again
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
@@ -31,6 +32,10 @@ pub struct PrepareDataArgs {
     /// folder with train.txt, val.txt and test.txt, one name per line
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub split_file: Option<PathBuf>,
+    /// Names of columns or keys where they are not the usual ones, such as `image=photo,caption=text`; roles are image,
+    /// caption (also several), prompt, weight and split
+    #[arg(long, value_name = "ROLE=NAME", value_delimiter = ',')]
+    pub columns: Vec<String>,
     /// Fraction of the training images drawn for validation if there is no validation split [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     pub validation_fraction: Option<f64>,
@@ -56,6 +61,7 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         origin: None,
         output: args.output.clone(),
         split_file: args.split_file.clone(),
+        columns: ColumnNames::parse(&args.columns)?,
         validation_fraction: args.validation_fraction,
         test_fraction: args.test_fraction,
         limit: args.limit,

@@ -101,7 +101,7 @@ fn a_broken_file_beside_others_of_its_set_is_an_error_that_names_it() {
             "single quotes, as Python prints them",
         ),
         ("train.jsonl", cut_lines.as_bytes(), "dev.jsonl", val_lines.as_bytes(), "it is cut off"),
-        ("train.parquet", b"PAR1", "val.csv", table_val.as_bytes(), "turn it into CSV or JSON Lines"),
+        ("train.parquet", b"PAR1", "val.csv", table_val.as_bytes(), "it is truncated"),
         (
             "a-00000-of-00002.csv",
             b"image,caption\n0.jpg,\xff\n",
@@ -170,17 +170,18 @@ fn files_that_are_not_read_are_named_and_so_is_one_that_seems_to_hold_the_captio
         files.push((name, bytes));
         source(&files)
     };
-    for (name, bytes) in [
-        ("captions.json", b"{\"images\": [{\"id\": 1}".as_slice()),
-        ("captions.parquet", b"PAR1"),
-        ("annotations.csv", b"image,caption\n0.jpg,\xff\n"),
-        ("labels.json", b"{\"0.jpg\": \"a caption\","),
+    for (name, bytes, reason, note) in [
+        ("captions.json", b"{\"images\": [{\"id\": 1}".as_slice(), "cannot be read", "cannot be read"),
+        ("captions.parquet", b"PAR1", "was skipped", "skipped"),
+        ("captions.csv.gz", b"\x1f\x8b", "was skipped", "skipped"),
+        ("annotations.csv", b"image,caption\n0.jpg,\xff\n", "cannot be read", "cannot be read"),
+        ("labels.json", b"{\"0.jpg\": \"a caption\",", "cannot be read", "cannot be read"),
     ] {
         let source = with_tags(name, bytes);
         let text = refused(source.path(), &[]);
-        assert!(text.contains(&format!("{name} cannot be read")) && text.contains("--dataset sidecar"), "{text}");
+        assert!(text.contains(&format!("{name} {reason}")) && text.contains("--dataset sidecar"), "{text}");
         let (splits, _, text, _) = prepared(source.path(), &["--dataset", "sidecar"]);
-        assert!(splits[0] == 5 && text.contains(&format!("note: {name}: cannot be read")), "{text}");
+        assert!(splits[0] == 5 && text.contains(&format!("note: {name}: {note}")), "{text}");
     }
     // What has nothing to do with captions stops nobody.
     let source = with_tags("config.json", b"{\"a\":");

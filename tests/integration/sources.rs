@@ -97,15 +97,15 @@ fn files_that_were_looked_into_or_weighed_are_watched() {
 fn packed_files_are_watched_where_they_decide_something() {
     let out = tempfile::tempdir().unwrap();
     let output = out.path().join("out");
-    let source = source(&[("captions.csv", table(0..6).as_bytes()), ("photos.tar.gz", b"\x1f\x8b")]);
+    let source = source(&[("captions.csv", table(0..6).as_bytes()), ("photos.tar.xz", b"\xfd7zXZ")]);
     again(source.path(), &output);
-    put(source.path(), "photos.tar.gz", b"\x1f\x8b and more");
+    put(source.path(), "photos.tar.xz", b"\xfd7zXZ and more");
     assert!(again(source.path(), &output).contains("nothing to do"));
-    fs::remove_file(source.path().join("photos.tar.gz")).unwrap();
+    fs::remove_file(source.path().join("photos.tar.xz")).unwrap();
     assert!(again(source.path(), &output).contains("nothing to do"));
-    put(source.path(), "captions_train.csv.gz", b"\x1f\x8b");
+    put(source.path(), "captions_train.csv.xz", b"\xfd7zXZ");
     let text = stderr(&prepare(source.path(), &output, &[]));
-    assert!(text.contains("1 file was added (captions_train.csv.gz)") && text.contains("unpack it"), "{text}");
+    assert!(text.contains("1 file was added (captions_train.csv.xz)") && text.contains("unpack it"), "{text}");
 }
 
 #[cfg(unix)]

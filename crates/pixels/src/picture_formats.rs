@@ -184,6 +184,12 @@ pub(crate) fn unread_format_of_content(bytes: &[u8]) -> Option<&'static str> {
     UNREAD.iter().find(|format| (format.is_start)(start)).map(|format| format.name)
 }
 
+/// The usual ending of names of pictures that begin so, of a format that is not read.
+pub fn unread_ending_of_content(bytes: &[u8]) -> Option<&'static str> {
+    let name = unread_format_of_content(bytes)?;
+    UNREAD.iter().find(|format| format.name == name)?.endings.first().copied()
+}
+
 fn ending(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(_, ending)| ending)
 }

@@ -11,6 +11,7 @@ use crate::annotations::raw_dataset::{RawDataset, RawImage, Reject, Repair, Spli
 use crate::annotations::split_names::{NamedSplit, split_of_word};
 use crate::annotations::text::is_missing;
 use crate::caption_extras::{CaptionExtras, unless_usual};
+use crate::column_names::{ColumnNames, are_same};
 use crate::image_id::ImageId;
 use crate::prepared::{MAX_CAPTION_CHARS, Split, clean_caption};
 
@@ -28,6 +29,9 @@ pub enum Reading {
 #[derive(Default)]
 pub(crate) struct Builder {
     pub(crate) reading: Reading,
+    /// What the user calls columns and keys, and for which of them there were some.
+    pub(crate) columns: ColumnNames,
+    heard: HashSet<String>,
     images: Vec<NumberedImage>,
     position: HashMap<String, usize>,
     /// Hashes of (image, number) and of (image, number, caption): the captions themselves would be held twice.
@@ -83,8 +87,15 @@ struct NumberedImage {
 }
 
 impl Builder {
-    pub(crate) fn new(reading: Reading) -> Self {
-        Self { reading, ..Self::default() }
+    pub(crate) fn new(reading: Reading, columns: ColumnNames) -> Self {
+        Self { reading, columns, ..Self::default() }
+    }
+
+    /// Notes that there is a column or key of this name.
+    pub(crate) fn hear(&mut self, name: &str) {
+        if let Some((_, given)) = self.columns.all().find(|(_, given)| are_same(given, name)) {
+            self.heard.insert(given.to_owned());
+        }
     }
 
     /// The image called `reference`, added if it is new. References are compared as they are written.
@@ -339,10 +350,12 @@ impl Builder {
         if self.reading == Reading::Preparation {
             self.repairs.extend(drop_shared_ids(&mut images));
         }
+        let missing = self.columns.all().filter(|(_, given)| !self.heard.contains(*given));
         RawDataset {
             name: name.to_owned(),
             images,
             has_paths: false,
+            missing_columns: missing.map(|(_, given)| given.to_owned()).collect(),
             split_names: self.split_names,
             repairs: self.repairs,
             rejects: self.rejects,
@@ -413,7 +426,7 @@ mod tests {
     #[test]
     fn entities_of_pages_become_characters_and_are_counted_and_stay_where_captions_are_scored() {
         let read = |reading| {
-            let mut builder = Builder::new(reading);
+            let mut builder = Builder::new(reading, ColumnNames::default());
             let image = builder.image("a.jpg");
             ["A man &amp; a dog", "it&#39;s", "plain", " "]
                 .into_iter()
@@ -451,7 +464,7 @@ mod tests {
     #[test]
     fn ids_that_images_of_two_files_share_are_left_out() {
         let read = |ids: [u64; 2], reading| {
-            let mut builder = Builder::new(reading);
+            let mut builder = Builder::new(reading, ColumnNames::default());
             for (name, id) in ["a.jpg", "b.jpg"].into_iter().zip(ids) {
                 let image = builder.image(name);
                 builder.caption(image, None, "A");

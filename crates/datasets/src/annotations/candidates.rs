@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 
 use crate::annotations::encoding::{decode, decode_start};
 use crate::annotations::file_names::{
-    BESIDE, READ, has_ending, has_one_of, is_about, is_other_of_coco, key_of, may_hold_captions, speaks_of_captions,
+    BESIDE, has_ending, has_one_of, is_about, is_other_of_coco, is_read, key_of, may_hold_captions, speaks_of_captions,
     unfinished,
 };
 use crate::annotations::json::shape::{JsonShape, KeyedEntries};
 use crate::annotations::json::text::{explain, without_nan};
 use crate::annotations::layout::{Layout, PairLayout, token_parts};
+use crate::annotations::table_columns::TableColumns;
 use crate::annotations::references::file_of;
 use crate::annotations::text::lines;
 use crate::name_forms::{last_part, loosest, number};
@@ -43,6 +44,7 @@ const MAX_BYTES: u64 = 1 << 16;
 pub(crate) enum Content {
     Json(JsonShape),
     Text(Layout),
+    Parquet(TableColumns),
     Broken {
         reason: String,
         /// Captions or images are spoken of in it.
@@ -131,7 +133,7 @@ fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
             return true;
         }
         let is_kind = speaks_of_captions(name)
-            || has_one_of(name, &READ)
+            || is_read(name)
             || NOT_READ.iter().any(|(ending, _)| has_ending(name, ending));
         let is_beside = has_one_of(name, &BESIDE) && images.contains(key_of(file)) && !of_many.contains(&index);
         let is_alone = files.len() == 1 && !is_image_name(name);
@@ -163,6 +165,9 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
     }
     if is_other_of_coco(name) {
         return Content::Foreign("COCO's boxes, outlines or key points");
+    }
+    if let Some(table) = source.table(file) {
+        return Content::Parquet(TableColumns::of(table, source.columns()));
     }
     if let Some((_, what)) = NOT_READ.iter().find(|(ending, _)| has_ending(name, ending)) {
         return Content::NotRead(what);
@@ -198,7 +203,7 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
             Err(_) => {}
         }
     }
-    match Layout::of(&start, is_whole) {
+    match Layout::named(&start, is_whole, source.columns()) {
         Layout::Other(..) if is_json => {
             let shown: String = start.trim_start().chars().take(20).collect();
             broken(format!("it is not JSON: it begins with {shown:?}"))
@@ -215,7 +220,7 @@ fn look(source: &Source, file: usize, is_alone: bool) -> Content {
 fn look_into_json(source: &Source, file: usize, path: &str) -> Result<Content, String> {
     let text = source.read(file).and_then(|bytes| decode(path, bytes)).map_err(|error| reason(&error, path))?;
     let (clean, _) = without_nan(&text);
-    JsonShape::of(&clean).map(Content::Json).map_err(|error| explain(&error, &text))
+    JsonShape::of(&clean, source.columns()).map(Content::Json).map_err(|error| explain(&error, &text))
 }
 
 /// The message of an error about a file, which is named beside it.
@@ -250,12 +255,12 @@ fn is_of_many(source: &Source, file: usize) -> bool {
     let path = &source.files()[file].path;
     let Ok(text) = decode(path, source.glance(file, u64::MAX)) else { return false };
     if has_ending(path, ".json") {
-        return JsonShape::of(&without_nan(&text).0).is_ok_and(|shape| json_is_of_many(&shape));
+        return JsonShape::of(&without_nan(&text).0, source.columns()).is_ok_and(|shape| json_is_of_many(&shape));
     }
     let has_several = |name_of: &dyn Fn(&str) -> Option<String>| {
         lines(&text).filter_map(|(_, line)| name_of(line)).collect::<HashSet<String>>().len() > 1
     };
-    match Layout::of(&text, true) {
+    match Layout::named(&text, true, source.columns()) {
         Layout::Table(table) => table.first_image.is_some(),
         Layout::Tokens(_) => has_several(&|line| Some(token_parts(line)?.0.to_owned())),
         Layout::Pairs(pairs) => has_several(&|line| Some(pairs.parts(line)?.0.to_owned())),

@@ -129,13 +129,15 @@ fn remove_copies(source: &Source, all: &mut Vec<Match>) {
             let file = &source.files()[index];
             let mut is_copy = false;
             let alike = |(name, bytes, ..): &&mut (&str, u64, _, _)| *name == file.name() && *bytes == file.bytes;
-            for (.., digest, other) in seen.iter_mut().filter(alike).filter(|(.., other)| *other != index) {
+            // Whole Parquet files are not compared for nothing.
+            let is_elsewhere =
+                |(.., other): &&mut (&str, u64, _, usize)| source.is_loose(*other) != source.is_loose(index);
+            for (.., digest, other) in seen.iter_mut().filter(alike).filter(is_elsewhere) {
                 let theirs = match digest {
                     Some(digest) => digest.clone(),
                     None => digest.insert(sha256(&source.glance(*other, u64::MAX))).clone(),
                 };
-                is_copy |= theirs == sha256(&source.glance(index, u64::MAX))
-                    && source.is_loose(*other) != source.is_loose(index);
+                is_copy |= theirs == sha256(&source.glance(index, u64::MAX));
             }
             if !is_copy {
                 seen.push((file.name(), file.bytes, None, index));

@@ -1,7 +1,7 @@
 //! Files that belong together by their names: `captions_train.json` and `captions_val.json`, `train/metadata.csv` and
 //! `val/metadata.csv`, `part-00000-of-00002.csv` and the next.
 
-use crate::annotations::file_names::stem;
+use crate::annotations::file_names::{as_unpacked, stem};
 use crate::annotations::split_names::{split_of_path, split_of_word};
 use crate::prepared::Split;
 
@@ -18,7 +18,7 @@ pub(crate) struct Family {
 
 impl Family {
     pub(crate) fn of(path: &str) -> Self {
-        let stem = stem(path);
+        let stem = stem(as_unpacked(path));
         let is_digit = |character: char| character.is_ascii_digit();
         let (mut words, mut part, mut last) = (Vec::new(), None, None);
         for folder in stem.split('/') {
@@ -78,6 +78,9 @@ mod tests {
             ("Flickr_8k.trainImages.txt", "Flickr_8k.devImages.txt"),
             ("flickr30k_train.json", "flickr30k-val.json"),
             ("a/captions_train.json", "b/captions_val.json"),
+            ("train.json.gz/train.json", "val.json"),
+            ("x/train.jsonl.zst/train.jsonl", "x/val.jsonl.gz"),
+            ("data/train-00000-of-00002.parquet", "data/validation-00000-of-00001.parquet"),
         ] {
             let (one, other) = (Family::of(one), Family::of(other));
             assert!(one.is_sister(&other) && !one.is_same_part(&other), "{one:?} {other:?}");

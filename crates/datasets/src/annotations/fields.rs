@@ -1,5 +1,8 @@
 //! The names under which files keep an image, its captions and what else is known of it: one list for the columns of
-//! tables and the keys of JSON. Case, blanks, underscores and hyphens do not count: `File Name` is `file_name`.
+//! tables and the keys of JSON. Case, blanks, underscores and hyphens do not count: `File Name` is `file_name`. Where
+//! the user names a column for something, others of the usual names are not taken for it.
+
+use crate::column_names::{ColumnNames, Role};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -133,6 +136,35 @@ pub(crate) fn field(name: &str) -> Option<Field> {
     Some(Field::Captions(CaptionKind { rank, is_plural: singular != name && stem == name }))
 }
 
+/// [`field`], where the user names columns.
+pub(crate) fn field_of(name: &str, names: &ColumnNames) -> Option<Field> {
+    let usual = field(name);
+    if names.is_empty() {
+        return usual;
+    }
+    let is_plural = matches!(usual, Some(Field::Captions(kind)) if kind.is_plural);
+    match names.role(name) {
+        Some(Role::Image) => Some(Field::Reference(Reference { rank: 0, by: By::Name })),
+        Some(Role::Caption) => Some(Field::Captions(CaptionKind { rank: 0, is_plural })),
+        Some(Role::Prompt) => Some(Field::Prompt),
+        Some(Role::Weight) => Some(Field::Weight),
+        Some(Role::Split) => Some(Field::Split),
+        None => usual.filter(|field| !role_of(*field).is_some_and(|role| names.has(role))),
+    }
+}
+
+/// What a field of a usual name is for, as far as the user may name another.
+fn role_of(field: Field) -> Option<Role> {
+    match field {
+        Field::Reference(_) => Some(Role::Image),
+        Field::Captions(_) | Field::Prediction => Some(Role::Caption),
+        Field::Split | Field::MaybeSplit => Some(Role::Split),
+        Field::Prompt => Some(Role::Prompt),
+        Field::Weight => Some(Role::Weight),
+        Field::Folder | Field::References => None,
+    }
+}
+
 /// What the columns of a table contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
@@ -158,7 +190,12 @@ pub struct Columns {
 
 impl Columns {
     pub fn of<'a>(header: impl Iterator<Item = &'a str>) -> Self {
-        let fields: Vec<Option<Field>> = header.map(|name| field(name.trim())).collect();
+        Self::named(header, &ColumnNames::default())
+    }
+
+    /// [`Columns::of`], where the user names columns.
+    pub(crate) fn named<'a>(header: impl Iterator<Item = &'a str>, names: &ColumnNames) -> Self {
+        let fields: Vec<Option<Field>> = header.map(|name| field_of(name.trim(), names)).collect();
         let places = || fields.iter().enumerate().filter_map(|(place, field)| Some((place, (*field)?)));
         let image_rank = |field| match field {
             Field::Reference(reference) => Some(reference),
@@ -206,7 +243,8 @@ impl Columns {
 }
 
 /// The names that messages recommend.
-pub(crate) const USUAL_NAMES: &str = "image or file_name for the image, caption or text for its caption";
+pub(crate) const USUAL_NAMES: &str =
+    "image or file_name for the image, caption or text for its caption; `--columns image=NAME,caption=NAME` names others";
 
 #[cfg(test)]
 mod tests {
@@ -272,6 +310,21 @@ mod tests {
         assert_eq!((both.captions, both.prediction), (vec![2], Some(1)));
         assert_eq!(columns("image,prediction").captions, [1]);
         assert!(!columns("caption,split").is_complete());
+    }
+
+    #[test]
+    fn columns_that_the_user_names_are_meant_and_no_others() {
+        let columns = |header: &str, given: &[&str]| {
+            Columns::named(header.split(','), &ColumnNames::parse(given).unwrap())
+        };
+        let found = columns("image,photo,caption,en,de,set,weight", &["image=photo", "caption=DE", "caption=en"]);
+        assert_eq!((found.image, found.captions, found.place), (Some(1), vec![3, 4], None));
+        assert_eq!((found.maybe_split, found.weight), (Some(5), Some(6)));
+        let found = columns("image,caption,set,w,p", &["split=set", "weight=w", "prompt=p"]);
+        assert_eq!((found.image, found.captions), (Some(0), vec![1]));
+        assert_eq!((found.split, found.weight, found.prompt), (Some(2), Some(3), Some(4)));
+        assert!(!columns("image,caption", &["caption=text"]).is_complete(), "another column is meant");
+        assert_eq!(field_of("captions", &ColumnNames::parse(&["caption=captions"]).unwrap()), field("captions"));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 
 use crate::annotations::split_names::split_of_word;
 use crate::name_forms::without_ending;
-use crate::source::SourceFile;
+use crate::source::{SourceFile, TEXTS, is_packed_text_name, is_parquet_name};
 
-/// Files of these endings are looked into; so are those without one that speak of captions.
-pub(crate) const READ: [&str; 11] =
-    [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".psv", ".txt", ".token", ".caption", ".captions"];
+/// Whether files of this name are looked into; so are those without an ending that speak of captions.
+pub(crate) fn is_read(name: &str) -> bool {
+    has_one_of(name, &TEXTS) || is_parquet_name(name)
+}
+
 /// Endings of files that are one for each image where they have its name.
 pub(crate) const BESIDE: [&str; 6] = [".txt", ".caption", ".json", ".xml", ".yaml", ".yml"];
 /// Names of files about a data set, which contain none of it.
@@ -18,7 +20,7 @@ pub(crate) const OTHERS_OF_COCO: [&str; 5] = ["instances_", "person_keypoints_",
 
 pub(crate) fn may_hold_captions(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    has_one_of(name, &READ) || has_one_of(name, &BESIDE) || speaks_of_captions(name)
+    is_read(name) || has_one_of(name, &BESIDE) || speaks_of_captions(name)
 }
 
 /// Whether a name without an ending speaks of captions.
@@ -64,7 +66,7 @@ pub(crate) fn has_word(name: &str, word: &str) -> bool {
 /// What a file will be called when its download is finished; `None` for one that is called like a whole file.
 pub(crate) fn unfinished(path: &str) -> Option<&str> {
     let (_, whole) = wrapping(path).filter(|(what, _)| *what == Wrapping::Unfinished)?;
-    has_one_of(unwrapped(whole), &READ).then_some(whole)
+    is_read(unwrapped(whole)).then_some(whole)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +129,15 @@ pub(crate) fn unwrapped(mut path: &str) -> &str {
     path
 }
 
+/// The path that a compressed text would have unpacked: it is the only file in an archive of its name.
+pub(crate) fn as_unpacked(path: &str) -> &str {
+    let Some((packed, name)) = path.rsplit_once('/').filter(|(packed, _)| is_packed_text_name(packed)) else {
+        return path;
+    };
+    let whole = without_ending(packed);
+    if whole == name || whole.strip_suffix(name).is_some_and(|folder| folder.ends_with('/')) { whole } else { path }
+}
+
 /// The path without all that was done to the file, and without its own ending, unless that is a split:
 /// `captions.train`.
 pub(crate) fn stem(path: &str) -> &str {
@@ -139,6 +150,20 @@ pub(crate) fn stem(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compressed_text_lies_where_its_archive_lies() {
+        for (path, expected) in [
+            ("x/train.json.gz/train.json", "x/train.json"),
+            ("train.csv.ZST/train.csv", "train.csv"),
+            ("x/train.json.gz/other.json", "x/train.json.gz/other.json"),
+            ("x.zip/train.json", "x.zip/train.json"),
+            ("a.tar.gz/a.tar", "a.tar.gz/a.tar"),
+            ("train.json", "train.json"),
+        ] {
+            assert_eq!(as_unpacked(path), expected);
+        }
+    }
 
     #[test]
     fn endings_are_taken_off_one_after_the_other() {

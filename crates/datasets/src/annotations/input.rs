@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::annotations::builder::{Builder, Reading};
 use crate::annotations::encoding::decode;
+use crate::annotations::file_names::as_unpacked;
 use crate::annotations::references::file_of;
 use crate::annotations::split_names::{NamedSplit, split_of_path};
 use crate::name_forms::{difference, last_part, loosest, tidy};
@@ -24,12 +25,16 @@ impl<'a> Input<'a> {
         &self,
         mut parse: impl FnMut(&mut Builder, &str, &str) -> anyhow::Result<()>,
     ) -> anyhow::Result<Builder> {
-        let mut builder = Builder::new(self.reading);
+        let mut builder = self.builder();
         for &file in self.files {
             let path = &self.source.files()[file].path;
             parse(&mut builder, path, &decode(path, self.source.read(file)?)?)?;
         }
         Ok(builder)
+    }
+
+    pub(crate) fn builder(&self) -> Builder {
+        Builder::new(self.reading, self.source.columns().clone())
     }
 
     /// What is known of each file by where it lies.
@@ -85,7 +90,7 @@ impl<'a> Neighbours<'a> {
 
     /// The file at `path`. Its name says its split; if several are read together, so does its folder.
     pub(crate) fn file<'p>(&'p self, path: &'p str) -> AnnotationFile<'p> {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (folder, name) = as_unpacked(path).rsplit_once('/').unwrap_or(("", as_unpacked(path)));
         let of_folder = || split_of_path(folder).filter(|_| self.has_several);
         AnnotationFile { path, split: split_of_path(name).or_else(of_folder), folder, beside: Beside::Images(self) }
     }
@@ -116,7 +121,7 @@ impl<'p> AnnotationFile<'p> {
 
     /// A file whose images lie beside it, and whose folder says their split.
     pub(crate) fn relative(path: &'p str) -> Self {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = as_unpacked(path).rsplit_once('/').map_or("", |(folder, _)| folder);
         Self { path, split: split_of_path(folder), folder, beside: Beside::Folder }
     }
 

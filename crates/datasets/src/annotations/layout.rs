@@ -4,6 +4,7 @@
 use crate::annotations::fields::{Columns, USUAL_NAMES};
 use crate::annotations::split_names::split_of_word;
 use crate::annotations::text::lines;
+use crate::column_names::ColumnNames;
 use pixels::picture_formats::is_image_name;
 
 /// Separators between columns. One that is rare in captions comes before one that is common in them.
@@ -51,6 +52,11 @@ pub(crate) struct PairLayout {
 impl Layout {
     /// The layout of a file that begins with `start`; `is_whole` where nothing follows.
     pub(crate) fn of(start: &str, is_whole: bool) -> Self {
+        Self::named(start, is_whole, &ColumnNames::default())
+    }
+
+    /// [`Layout::of`], where the user names columns.
+    pub(crate) fn named(start: &str, is_whole: bool, names: &ColumnNames) -> Self {
         let mut first: Vec<(usize, &str)> = lines(start).take(MAX_LINES + 1).collect();
         // The last line may be cut.
         if first.len() > MAX_LINES || first.len() > 1 && !is_whole {
@@ -62,7 +68,7 @@ impl Layout {
         {
             return Self::Tokens(name.to_owned());
         }
-        let table = TableLayout::of(&first);
+        let table = TableLayout::of(&first, names);
         if table.columns.is_complete() {
             return Self::Table(table);
         }
@@ -105,11 +111,11 @@ fn explain(table: &TableLayout, first: &[(usize, &str)]) -> String {
 
 impl TableLayout {
     /// The layout of a table, whatever its columns contain.
-    pub(crate) fn of_text(text: &str) -> Self {
-        Self::of(&lines(text).take(3).collect::<Vec<_>>())
+    pub(crate) fn of_text(text: &str, names: &ColumnNames) -> Self {
+        Self::of(&lines(text).take(3).collect::<Vec<_>>(), names)
     }
 
-    fn of(first: &[(usize, &str)]) -> Self {
+    fn of(first: &[(usize, &str)], called: &ColumnNames) -> Self {
         let (mut header, mut separators, mut row) =
             (first.first().map_or("", |(_, line)| line), SEPARATORS.to_vec(), first.get(1));
         let sep = header.trim().get(..4).filter(|word| word.eq_ignore_ascii_case("sep="));
@@ -120,7 +126,7 @@ impl TableLayout {
         }
         let layout = |separator: u8| {
             let names = cells(header, separator);
-            let columns = Columns::of(names.iter().map(String::as_str));
+            let columns = Columns::named(names.iter().map(String::as_str), called);
             let of_row = |(_, row): &(usize, &str)| cells(row, separator).into_iter().nth(columns.image?);
             let first_image = row.and_then(of_row);
             Self { separator, header: names, columns, first_image }

@@ -5,8 +5,8 @@
 //! out is a [`Reject`], and a file that no format takes is named by `unread`. Image files are the business of
 //! `prepare`.
 //!
-//! Imports go down: words and texts (`split_names`, `fields`, `text`, ...) < `builder` < `json`, `layout` <
-//! `extras` < `pair_list`, `candidates` < `format` < `formats` < `unread` < `choice` < `scored`.
+//! Imports go down: words and texts (`split_names`, `fields`, `text`, ...) < `builder` < `json`, `layout`,
+//! `table_columns` < `extras` < `pair_list`, `candidates` < `format` < `formats` < `unread` < `choice` < `scored`.
 
 mod backslash_quotes;
 mod builder;
@@ -30,6 +30,7 @@ mod raw_dataset;
 mod references;
 mod scored;
 mod split_names;
+mod table_columns;
 mod text;
 mod training_files;
 mod unread;

@@ -14,6 +14,7 @@ use crate::annotations::layout::{Layout, TableLayout, token_parts};
 use crate::annotations::references::{file_of, placed};
 use crate::annotations::text::{Table, lines};
 use crate::caption_extras::CaptionExtras;
+use crate::column_names::ColumnNames;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::{WithHint as _, failure};
 
@@ -113,8 +114,8 @@ fn parse_json(name: &str, text: &str) -> anyhow::Result<Vec<ListedPair>> {
         }
     };
     let walked = match text.trim_start().starts_with('[') {
-        true => walk(text, &mut |_, record| add(&record)).map(drop),
-        false => walk_lines(text, |record| add(&record)),
+        true => walk(text, &ColumnNames::default(), &mut |_, record| add(&record)).map(drop),
+        false => walk_lines(text, &ColumnNames::default(), |record| add(&record)),
     };
     walked.map_err(|error| failure(format!("{name} cannot be read: {}", explain(&error, text)), FORMS))?;
     fault.map_or(Ok(pairs), Err)

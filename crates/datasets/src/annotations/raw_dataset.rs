@@ -13,6 +13,8 @@ pub struct RawDataset {
     pub images: Vec<RawImage>,
     /// The names of the images are their paths below the source: a file of that name elsewhere is another one.
     pub has_paths: bool,
+    /// Columns and keys that the user names and no file has.
+    pub missing_columns: Vec<String>,
     /// For each split that names of files or folders speak of the first such name.
     pub split_names: Vec<(Split, String)>,
     pub repairs: Vec<Repair>,

@@ -11,7 +11,8 @@ use crate::annotations::json::shape::JsonShape;
 use crate::annotations::json::text::without_nan;
 use crate::annotations::json::walk::{walk, walk_lines};
 use crate::annotations::raw_dataset::{RawDataset, Reject};
-use crate::source::Source;
+use crate::column_names::ColumnNames;
+use crate::source::{Source, is_archive_name, is_parquet_name};
 use base::error::failure;
 
 /// A caption of a model with its references, in one object.
@@ -70,8 +71,8 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
         rejects.push(Reject::new(format!("entry {}", count - 1), lacks));
     };
     let walked = match shape {
-        JsonShape::Lines(_) => walk_lines(&text, &mut add),
-        JsonShape::Document(document) => walk(&text, &mut |place, record| {
+        JsonShape::Lines(_) => walk_lines(&text, &ColumnNames::default(), &mut add),
+        JsonShape::Document(document) => walk(&text, &ColumnNames::default(), &mut |place, record| {
             // Beside a list of captions a file may say other things.
             if place.key.is_none() || document.lists.is_empty() {
                 add(record);
@@ -84,7 +85,6 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
 }
 
 fn open(path: &Path) -> anyhow::Result<Source> {
-    let is_archive =
-        [".zip", ".tar"].iter().any(|ending| path.to_string_lossy().to_ascii_lowercase().ends_with(ending));
-    if path.is_dir() || is_archive { Source::open(path, None) } else { Source::file(path) }
+    let name = path.to_string_lossy();
+    if path.is_dir() || is_archive_name(&name) || is_parquet_name(&name) { Source::open(path, None) } else { Source::file(path) }
 }

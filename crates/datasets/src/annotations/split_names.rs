@@ -41,7 +41,7 @@ pub(crate) fn split_of_path(path: &str) -> Option<NamedSplit<'_>> {
 
 /// Whether a word in the name of a split says nothing about what is in it.
 fn says_nothing(word: &str) -> bool {
-    const WORDS: [&str; 36] = [
+    const WORDS: [&str; 40] = [
         "",
         "annotation",
         "annotations",
@@ -54,6 +54,7 @@ fn says_nothing(word: &str) -> bool {
         "dataset",
         "file",
         "files",
+        "gz",
         "flickr",
         "image",
         "images",
@@ -65,6 +66,8 @@ fn says_nothing(word: &str) -> bool {
         "karpathy",
         "list",
         "metadata",
+        "of",
+        "parquet",
         "part",
         "photos",
         "pictures",
@@ -78,6 +81,7 @@ fn says_nothing(word: &str) -> bool {
         "tsv",
         "txt",
         "zip",
+        "zst",
     ];
     WORDS.contains(&word.trim().to_ascii_lowercase().as_str())
 }

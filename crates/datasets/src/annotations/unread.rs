@@ -14,7 +14,7 @@ use crate::annotations::json::shape::JsonShape;
 use crate::annotations::layout::Layout;
 use crate::annotations::raw_dataset::Repair;
 use crate::prepared::Split;
-use crate::source::Source;
+use crate::source::{Source, TEXTS};
 use base::error::failure;
 use pixels::picture_formats::is_image_name;
 
@@ -90,7 +90,8 @@ impl<'a> UnreadFiles<'a> {
     /// [`UnreadFiles::check`] where texts beside the images were found.
     fn check_beside(&self, found: &Match, is_asked_for: bool) -> anyhow::Result<()> {
         let is_meant = |file: &UnreadFile<'_>| file.is_text || has_word(&file.path, "caption");
-        let mut broken = self.files.iter().filter(|file| file.kind == Relevance::Broken && is_meant(file));
+        let all = self.files.iter().chain(&self.skipped);
+        let mut broken = all.filter(|file| file.kind == Relevance::Broken && is_meant(file));
         match broken.next().filter(|_| !is_asked_for) {
             None => Ok(()),
             Some(file) => {
@@ -264,6 +265,7 @@ impl<'a> UnreadFile<'a> {
                 (reason.clone(), if is_list && !is_near { Relevance::Other } else { near(*is_near) })
             }
             Content::Text(_) => ("the images that it names are not in the source".to_owned(), Relevance::Near),
+            Content::Parquet(columns) => (columns.explain(), near(columns.is_near())),
         };
         let reason = format!("contains no captions that can be read: {reason}");
         Self { path: path.into(), reason, kind, is_text: true }
@@ -284,7 +286,6 @@ fn names_captions(path: &str) -> bool {
 /// Whether a packed file is not an archive, in which images may lie as well.
 fn is_packed_text(path: &str) -> bool {
     const TABLES: [&str; 5] = [".parquet", ".arrow", ".pkl", ".pickle", ".p"];
-    const TEXTS: [&str; 7] = [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".token"];
     let inside = unwrapped(path);
     TABLES.iter().any(|ending| has_ending(path, ending))
         || wrapping(path).is_some() && TEXTS.iter().any(|ending| has_ending(inside, ending))
@@ -292,8 +293,8 @@ fn is_packed_text(path: &str) -> bool {
 
 /// What can be done about a file that is packed or of a kind that is not read.
 fn way_out(path: &str) -> &'static str {
-    if [".parquet", ".arrow"].iter().any(|ending| has_ending(path, ending)) {
-        "turn it into CSV or JSON Lines"
+    if has_ending(path, ".arrow") {
+        "turn it into Parquet, CSV or JSON Lines"
     } else if [".pkl", ".pickle", ".p"].iter().any(|ending| has_ending(path, ending)) {
         "a pickle can run any program; turn it into CSV or JSON Lines"
     } else {

@@ -90,6 +90,7 @@ mod tests {
 
     fn raw(captions: &[&str]) -> RawDataset {
         RawDataset {
+            missing_columns: Vec::new(),
             name: "x".into(),
             images: vec![RawImage {
                 filename: "a.jpg".into(),

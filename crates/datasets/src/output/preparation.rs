@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::annotations::{RawDataset, Reject, Repair};
+use crate::column_names::ColumnNames;
 use crate::output::caption_statistics::CaptionStatistics;
 use crate::output::source_record::SourceRecord;
 use crate::prepared::{DATASET_FILE, Dataset, PREPARATION_FILE, Split};
@@ -64,6 +65,9 @@ pub struct Options {
     /// Share of the training images that is drawn for testing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_fraction: Option<f64>,
+    /// What the user calls columns.
+    #[serde(default, skip_serializing_if = "ColumnNames::is_empty")]
+    pub columns: ColumnNames,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Longest short side of a stored image, in pixels.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::output::write::explain_write;
 use crate::prepared::RECORD_FILE;
-use crate::source::{Listing, Source, Stamp, is_archive_name, is_packed_name};
+use crate::source::{Listing, Source, Stamp, is_archive_name, is_packed_name, is_parquet_name};
 use base::{atomic_file, bounded_file};
 
 const FORMAT_VERSION: u32 = 1;
@@ -73,10 +73,11 @@ impl FileRecord {
 
 impl SourceRecord {
     /// The record of the source at `path`, which was listed before it was read. `uses` lists files by their paths;
-    /// an archive that it does not list was looked into.
+    /// an archive or Parquet file that it does not list was looked into.
     pub(crate) fn new(path: &Path, source: &Source, mut uses: HashMap<&str, Use>) -> Self {
         let record = |(path, stamp): (&str, Stamp)| {
-            let otherwise = if is_archive_name(path) || is_packed_name(path) { Use::Seen } else { Use::Unused };
+            let is_opened = is_archive_name(path) || is_packed_name(path) || is_parquet_name(path);
+            let otherwise = if is_opened { Use::Seen } else { Use::Unused };
             let used = uses.remove(path).unwrap_or(otherwise);
             let is_read = matches!(used, Use::Read(_) | Use::Weighed(_));
             FileRecord {

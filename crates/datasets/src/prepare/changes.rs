@@ -7,6 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::annotations::{Choice, Selector, choose};
+use crate::column_names::ColumnNames;
 use crate::output::{FileRecord, Preparation, SourceRecord, Use, place_of};
 use crate::prepare::differences::{Differences, Standing, may_matter};
 use crate::prepare::old_report;
@@ -29,7 +30,7 @@ pub(super) fn since(
     };
     let root = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
     let (mut differences, is_refreshed) = compare(&record, &listing, root);
-    if differences.are_texts_alone() && reads_the_same(&record, source, directory, wanted) {
+    if differences.are_texts_alone() && reads_the_same(&record, source, directory, wanted, &report.options.columns) {
         differences = Differences::default();
     }
     if differences.is_empty() {
@@ -99,8 +100,14 @@ fn compare(record: &SourceRecord, listing: &Listing, root: &Path) -> (Difference
 }
 
 /// Whether captions would be read from the same files as before, whatever texts lie beside them now.
-fn reads_the_same(record: &SourceRecord, source: &Path, directory: &Path, wanted: Selector) -> bool {
-    let Ok(source) = Source::open(source, Some(directory)) else { return false };
+fn reads_the_same(
+    record: &SourceRecord,
+    source: &Path,
+    directory: &Path,
+    wanted: Selector,
+    columns: &ColumnNames,
+) -> bool {
+    let Ok(source) = Source::open_with(source, Some(directory), columns) else { return false };
     let Ok(Choice { found, .. }) = choose(&source, wanted) else { return false };
     let now: BTreeSet<&str> =
         found.files.iter().filter(|&&file| source.is_loose(file)).map(|&file| source.origin(file)).collect();

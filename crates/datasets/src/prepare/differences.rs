@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::annotations::may_hold_captions;
-use crate::source::{is_archive_name, is_packed_name};
+use crate::source::{is_archive_name, is_packed_name, is_parquet_name};
 use pixels::picture_formats::is_image_name;
 
 /// How a source relates to a data set that was prepared.
@@ -55,12 +55,12 @@ impl Differences {
 
     /// A file with another content, of which nothing is in the data set.
     pub(super) fn changed_beside(&mut self, path: &str) {
-        self.changed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
+        self.changed_beside.add(path, is_text(path));
     }
 
     /// A file that was not there.
     pub(super) fn added(&mut self, path: &str) {
-        self.added.add(path, !is_image_name(path) && !is_archive_name(path));
+        self.added.add(path, is_text(path));
     }
 
     /// A file that is no longer there.
@@ -70,7 +70,7 @@ impl Differences {
 
     /// A file that is no longer there, of which nothing is in the data set.
     pub(super) fn removed_beside(&mut self, path: &str) {
-        self.removed_beside.add(path, !is_image_name(path) && !is_archive_name(path));
+        self.removed_beside.add(path, is_text(path));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -104,6 +104,11 @@ impl fmt::Display for Differences {
         let parts: Vec<String> = self.all().into_iter().take(num_kinds).filter_map(part).collect();
         formatter.write_str(&parts.join(", "))
     }
+}
+
+/// Whether a file has nothing but texts, which may be captions.
+fn is_text(path: &str) -> bool {
+    !is_image_name(path) && !is_archive_name(path) && !is_parquet_name(path)
 }
 
 /// Whether a new file may change what is prepared from a source.

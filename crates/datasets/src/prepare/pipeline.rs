@@ -14,7 +14,7 @@ use crate::prepare::splitting::Candidate;
 use crate::prepare::summary::summary;
 use crate::prepare::{already, gather, images, links, splitting};
 use crate::prepared::{DATASET_FILE, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE};
-use crate::source::Source;
+use crate::source::{Source, is_archive_name, is_packed_text_name, without_ending};
 use crate::{output, shapes};
 use base::error::{failure, usage_error};
 use base::quoting::shell_path;
@@ -40,10 +40,14 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
         return Ok(Outcome { done: Done::AlreadyPrepared, report, directory: directory.clone() });
     }
     let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
-    let source = Source::open(path, directory.as_deref())?;
+    let source = Source::open_with(path, directory.as_deref(), &options.columns)?;
     let choice = choose(&source, wanted)?;
     let found = &choice.found;
     let mut raw = found.read(&source)?;
+    if let Some(missing) = raw.missing_columns.first() {
+        let message = format!("--columns: no column or key is called {missing}, in {}", found.describe(&source));
+        return Err(usage_error(message, "give names as they are written in the file"));
+    }
     // Files of your own may be called like those of a known data set, or be written like them.
     let called = found.dataset.or(KnownDataset::named(&raw.name));
     let dataset = known.and_then(KnownDataset::named).or(called.filter(|called| called.has_size_of(&raw)));
@@ -140,9 +144,18 @@ fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> 
 /// A known data set's name, else that of the folder or archive it comes from.
 fn name_of(known: Option<&str>, source: &Path) -> String {
     let full = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
-    let stem = if full.is_dir() { full.file_name() } else { full.file_stem() };
-    let folder = || stem.map_or_else(|| "dataset".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let folder = || {
+        let name = full.file_name().map_or_else(|| "dataset".to_owned(), |name| name.to_string_lossy().into_owned());
+        if full.is_dir() { name } else { without_endings(&name).to_owned() }
+    };
     known.map_or_else(folder, str::to_owned)
+}
+
+/// `shard` for `shard.tar.gz`.
+fn without_endings(name: &str) -> &str {
+    let stem = without_ending(name);
+    let is_packed = is_archive_name(name) && (is_archive_name(stem) || is_packed_text_name(name));
+    if is_packed { without_ending(stem) } else { stem }
 }
 
 fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {

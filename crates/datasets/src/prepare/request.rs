@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::column_names::ColumnNames;
 use crate::output::{Options, Origin, Preparation};
 use crate::prepare::split_file::SplitFile;
 use base::error::usage_error;
@@ -10,7 +11,7 @@ use base::error::usage_error;
 pub struct Request {
     /// A known data set or a format; absent: what is found in the source.
     pub dataset: Option<String>,
-    /// Folder or archive with images and captions.
+    /// Folder, archive or Parquet file with images and captions.
     pub source: Option<PathBuf>,
     /// Where the source was downloaded from.
     pub origin: Option<Origin>,
@@ -22,6 +23,8 @@ pub struct Request {
     pub validation_fraction: Option<f64>,
     /// As [`Options::test_fraction`].
     pub test_fraction: Option<f64>,
+    /// As [`Options::columns`].
+    pub columns: ColumnNames,
     /// As [`Options::limit`].
     pub limit: Option<usize>,
     /// As [`Options::resize`].
@@ -80,6 +83,7 @@ pub(super) fn read_options(request: &Request) -> anyhow::Result<(Options, Option
         split_file_sha256: split_file.as_ref().map(|file| file.digest.clone()),
         validation_fraction: request.validation_fraction,
         test_fraction: request.test_fraction,
+        columns: request.columns.clone(),
         limit: request.limit,
         resize: request.resize,
     };

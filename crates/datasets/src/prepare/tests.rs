@@ -401,3 +401,309 @@ fn the_data_set_that_is_drawn_takes_no_source() {
     let error = prepare(&request(Some("shapes"), Some(folder.path()), folder.path())).unwrap_err();
     assert!(base::error::is_usage_error(&error));
 }
+
+/// Files of Parquet and others that are packed: what is prepared of them is what is prepared of a folder.
+mod packed {
+    use parquet::basic::Compression;
+
+    use super::*;
+    use crate::column_names::ColumnNames;
+    use crate::source::Packing;
+    use crate::source::packed as pack;
+    use crate::source::writing::{self, Column, IMAGES};
+
+    /// Names, splits and captions of what was prepared, and the images.
+    type Prepared = (Vec<(String, Split, Vec<String>)>, BTreeMap<String, Vec<u8>>);
+
+    /// Without drawing images for validation.
+    #[track_caller]
+    fn prepared(source: &Path, columns: &[&str]) -> (Prepared, Outcome) {
+        prepared_with(source, columns, Some(0.0))
+    }
+
+    #[track_caller]
+    fn prepared_with(source: &Path, columns: &[&str], validation_fraction: Option<f64>) -> (Prepared, Outcome) {
+        let output = tempfile::tempdir().unwrap();
+        let columns = ColumnNames::parse(columns).unwrap();
+        let request = Request { columns, validation_fraction, ..request(None, Some(source), output.path()) };
+        let outcome = prepare(&request).unwrap_or_else(|error| panic!("{}", describe(&error)));
+        let dataset = Dataset::open(output.path()).unwrap();
+        let image = |image: Image<'_>| (image.filename().to_owned(), image.split(), image.owned_captions());
+        let images: Vec<_> = dataset.images.iter().map(image).collect();
+        let mut files = files_below(output.path());
+        files.retain(|name, _| images.iter().any(|(image, ..)| image == name));
+        ((images, files), outcome)
+    }
+
+    #[track_caller]
+    fn refused(source: &Path, columns: &[&str]) -> String {
+        let output = tempfile::tempdir().unwrap();
+        let request = Request { columns: ColumnNames::parse(columns).unwrap(), ..request(None, Some(source), output.path()) };
+        let text = describe(&prepare(&request).unwrap_err());
+        assert!(text.contains("hint: "), "{text}");
+        text
+    }
+
+    fn named(number: u8) -> (String, String) {
+        (format!("{number}.jpg"), format!("a picture of number {number}"))
+    }
+
+    /// A Parquet file with the images of these numbers, as `datasets` writes it.
+    fn shard(path: &Path, numbers: std::ops::Range<u8>) {
+        let all: Vec<(Vec<u8>, (String, String))> = numbers.map(|number| (jpeg(number), named(number))).collect();
+        let rows: Vec<(&[u8], &str, &str)> =
+            all.iter().map(|(image, (name, caption))| (image.as_slice(), name.as_str(), caption.as_str())).collect();
+        let groups = rows.chunks(3).map(writing::images).collect();
+        writing::write(path, IMAGES, writing::compressed(Compression::SNAPPY), groups);
+    }
+
+    #[test]
+    fn shards_of_the_hub_give_the_data_set_of_a_folder() {
+        let (source, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(source.path().join("data")).unwrap();
+        for (name, numbers) in [("train-00000-of-00002", 0..4), ("train-00001-of-00002", 4..8), ("validation-00000-of-00001", 8..10), ("test-00000-of-00001", 10..12)] {
+            shard(&source.path().join(format!("data/{name}.parquet")), numbers);
+        }
+        let mut text = "image,caption,split\n".to_owned();
+        for number in 0..12 {
+            let (name, caption) = named(number);
+            let split = ["train", "val", "test"][usize::from((number > 7) as u8 + (number > 9) as u8)];
+            fs::write(folder.path().join(&name), jpeg(number)).unwrap();
+            text.push_str(&format!("{name},{caption},{split}\n"));
+        }
+        fs::write(folder.path().join("captions.csv"), text).unwrap();
+        let (mut found, outcome) = prepared_with(source.path(), &[], None);
+        let (mut expected, _) = prepared_with(folder.path(), &[], None);
+        found.0.sort();
+        expected.0.sort();
+        assert_eq!(found.1.len(), 12);
+        assert_eq!(found, expected);
+        assert_eq!((outcome.report.format.as_str(), outcome.report.sources.len()), ("parquet", 4));
+        // One file alone, and folders that are called as the Hub's own conversion calls them.
+        let (alone, _) = prepared(&source.path().join("data/train-00001-of-00002.parquet"), &[]);
+        assert_eq!(alone.0.iter().map(|image| image.0.as_str()).collect::<Vec<_>>(), ["4.jpg", "5.jpg", "6.jpg", "7.jpg"]);
+        let converted = tempfile::tempdir().unwrap();
+        for (folder, numbers) in [("train", 0..4), ("validation", 8..10)] {
+            fs::create_dir_all(converted.path().join("default").join(folder)).unwrap();
+            shard(&converted.path().join("default").join(folder).join("0000.parquet"), numbers);
+        }
+        let (found, _) = prepared_with(converted.path(), &[], None);
+        let splits: Vec<Split> = found.0.iter().map(|image| image.1).collect();
+        assert_eq!(splits, [Split::Train, Split::Train, Split::Train, Split::Train, Split::Val, Split::Val]);
+    }
+
+    #[test]
+    fn a_change_of_a_parquet_file_is_noticed_and_none_is_not() {
+        let (source, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = source.path().join("train.parquet");
+        shard(&path, 0..4);
+        let again = || prepare(&request(None, Some(source.path()), output.path())).unwrap();
+        assert_eq!((again().done, again().done), (Done::Prepared, Done::AlreadyPrepared));
+        shard(&path, 0..5);
+        let changed = again();
+        assert_eq!((changed.done, changed.report.images.train + changed.report.images.val), (Done::Prepared, 5));
+        shard(&source.path().join("test.parquet"), 5..7);
+        assert_eq!(again().report.images.test, 2);
+        fs::write(source.path().join("notes.txt"), "words").unwrap();
+        assert_eq!(again().done, Done::AlreadyPrepared);
+    }
+
+    const MANY: &str = "message schema {
+        optional group photo { optional binary bytes; optional binary path (STRING); }
+        optional group captions (LIST) { repeated group list { optional binary element (STRING); } }
+        optional binary text_de (STRING);
+        optional binary question (STRING);
+        optional double share;
+        optional binary part (STRING);
+    }";
+
+    fn many() -> Vec<Column> {
+        let some = |texts: &[&str]| writing::texts(texts);
+        vec![
+            writing::bytes(&[Some(jpeg(0)), Some(jpeg(1)), None, Some(jpeg(3))], 2),
+            writing::bytes(&[Some("0.jpg"), Some("1.jpg"), Some("2.jpg"), Some("3.jpg")], 2),
+            writing::lists(&[&["A dog", "A cat"], &["A bird"], &["No image"], &[]], 3),
+            some(&["Ein Hund", "Ein Vogel", "Kein Bild", "Ein Fisch"]),
+            some(&["what?", "where?", "", ""]),
+            writing::double(&[Some(0.5), None, None, Some(2.0)]),
+            some(&["train", "val", "train", "train"]),
+        ]
+    }
+
+    #[test]
+    fn columns_are_named_by_the_user_where_their_names_say_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        writing::write(&path, MANY, writing::compressed(Compression::SNAPPY), vec![many()]);
+        let ((images, _), outcome) = prepared(&path, &[]);
+        assert_eq!(images, [("0.jpg".to_owned(), Split::Train, vec!["A dog".to_owned(), "A cat".into()]), ("1.jpg".into(), Split::Train, vec!["A bird".into()])]);
+        let left_out: Vec<String> = outcome.report.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
+        assert_eq!(left_out[..2], ["row 2 of x.parquet: it has no image", "x.parquet/3.jpg: has no caption left"]);
+        let columns = ["caption=text_de", "prompt=question", "weight=share", "split=part"];
+        let ((images, _), outcome) = prepared_with(folder.path(), &columns, None);
+        let captions: Vec<(&str, Split, &str)> = images.iter().map(|(name, split, captions)| (name.as_str(), *split, captions[0].as_str())).collect();
+        assert_eq!(captions, [("0.jpg", Split::Train, "Ein Hund"), ("1.jpg", Split::Val, "Ein Vogel"), ("3.jpg", Split::Train, "Ein Fisch")]);
+        assert_eq!(outcome.report.options.columns, ColumnNames::parse(&columns).unwrap());
+        let notes: Vec<&str> = outcome.report.repairs.iter().map(|repair| repair.what.as_str()).filter(|what| what.ends_with("captions")).collect();
+        assert_eq!(notes, ["2 captions", "2 captions"], "two have a prompt, two a weight");
+        let text = refused(&path, &["caption=text_en"]);
+        assert!(text.contains("a Parquet file with the columns photo, captions, text_de, question, share, part, none of them for captions"), "{text}");
+        let text = refused(&path, &["caption=text_de", "prompt=query"]);
+        assert!(text.contains("no column or key is called query"), "{text}");
+    }
+
+    #[test]
+    fn names_of_images_lead_to_the_files_beside() {
+        let source = table(4);
+        fs::remove_file(source.path().join("captions.csv")).unwrap();
+        let schema = "message schema { optional binary file_name (STRING); optional binary text (STRING); optional binary split (STRING); }";
+        let columns = vec![writing::texts(&["0.jpg", "../1.jpg", "/etc/passwd", "3.jpg"]), writing::texts(&["A", "B", "C", ""]), writing::texts(&["train", "test", "train", "train"])];
+        writing::write(&source.path().join("metadata.parquet"), schema, writing::compressed(Compression::SNAPPY), vec![columns]);
+        let ((images, _), outcome) = prepared(source.path(), &[]);
+        assert_eq!(images.iter().map(|image| (image.0.as_str(), image.1)).collect::<Vec<_>>(), [("0.jpg", Split::Train), ("1.jpg", Split::Test)]);
+        let rejects = format!("{:?}", outcome.report.rejects);
+        assert!(rejects.contains("/etc/passwd") && rejects.contains("there is no such image file"), "{rejects}");
+        // As `datasets` writes images that stay where they are.
+        let paths: Vec<Option<&str>> = vec![Some("0.jpg"), Some("somewhere/2.jpg")];
+        let columns = vec![writing::bytes::<&str>(&[None, None], 2), writing::bytes(&paths, 2), writing::texts(&["A", "B"])];
+        writing::write(&source.path().join("metadata.parquet"), IMAGES, writing::compressed(Compression::SNAPPY), vec![columns]);
+        let ((images, _), _) = prepared(source.path(), &[]);
+        assert_eq!(images.iter().map(|image| image.0.as_str()).collect::<Vec<_>>(), ["0.jpg", "2.jpg"]);
+    }
+
+    #[test]
+    fn rows_of_one_image_are_one_image_with_several_captions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let pictures = [jpeg(0), jpeg(1)];
+        let rows: Vec<(&[u8], &str, &str)> = vec![(&pictures[0], "a.jpg", "One"), (&pictures[0], "a.jpg", "Two"), (&pictures[1], "a.jpg", "Three"), (&pictures[0], "b.jpg", "Four")];
+        writing::write(&path, IMAGES, writing::compressed(Compression::SNAPPY), vec![writing::images(&rows)]);
+        let ((images, _), outcome) = prepared(&path, &[]);
+        let captions: Vec<(&str, String)> = images.iter().map(|image| (image.0.as_str(), image.2.join(" "))).collect();
+        assert_eq!(captions, [("a.jpg", "One Two".to_owned()), ("a_row2.jpg", "Three".into()), ("b.jpg", "Four".into())]);
+        let notes = format!("{:?}", outcome.report.repairs);
+        assert!(notes.contains("1 of its rows have an image of another row") && notes.contains("1 of its images have the name of another image"), "{notes}");
+    }
+
+    #[test]
+    fn files_that_do_not_fit_together_say_what_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        shard(&folder.path().join("train-00000-of-00002.parquet"), 0..3);
+        let schema = "message schema { optional binary image; optional binary title (STRING); }";
+        let columns = vec![writing::bytes(&[Some(jpeg(4))], 1), writing::texts(&["A"])];
+        writing::write(&folder.path().join("train-00001-of-00002.parquet"), schema, writing::compressed(Compression::SNAPPY), vec![columns]);
+        let text = refused(folder.path(), &[]);
+        assert!(text.contains("train-00001-of-00002.parquet has other columns than train-00000-of-00002.parquet: images in image, captions in title"), "{text}");
+        // One that cannot be read belongs to those that can.
+        fs::write(folder.path().join("train-00001-of-00002.parquet"), b"PAR1").unwrap();
+        let text = refused(folder.path(), &[]);
+        assert!(text.contains("train-00000-of-00002.parquet can be used, but train-00001-of-00002.parquet, which belongs with it"), "{text}");
+        assert!(text.contains("it is truncated"), "{text}");
+    }
+
+    #[test]
+    fn two_columns_of_images_are_a_mistake_of_usage_until_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let schema = "message schema { optional binary image; optional binary mask; optional binary caption (STRING); }";
+        let columns = vec![writing::bytes(&[Some(jpeg(0))], 1), writing::bytes(&[Some(jpeg(1))], 1), writing::texts(&["A"])];
+        writing::write(&path, schema, writing::compressed(Compression::SNAPPY), vec![columns]);
+        let text = refused(&path, &[]);
+        assert!(text.contains("x.parquet has several columns of images: image, mask") && text.contains("`--columns image=image`"), "{text}");
+        let ((images, files), _) = prepared(&path, &["image=mask"]);
+        assert_eq!((images.len(), files.into_values().next().unwrap()), (1, jpeg(1)));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_decoded_is_left_out_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let (whole, mut cut) = (jpeg(0), jpeg(1));
+        cut.truncate(cut.len() / 2);
+        let rows: Vec<(&[u8], &str, &str)> = vec![(&whole, "a.jpg", "A"), (&cut, "b.jpg", "B"), (b"words", "c", "C")];
+        writing::write(&path, IMAGES, writing::compressed(Compression::SNAPPY), vec![writing::images(&rows)]);
+        let ((images, _), outcome) = prepared(&path, &[]);
+        assert_eq!(images.len(), 1);
+        let left_out: Vec<&str> = outcome.report.rejects.iter().map(|reject| reject.what.as_str()).collect();
+        assert_eq!(left_out, ["b.jpg", "c.bin"]);
+    }
+
+    /// A tar archive with images and a text for each.
+    fn web_dataset() -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut add = |name: &str, bytes: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, name, bytes).unwrap();
+        };
+        for number in 0..150 {
+            let (name, caption) = named(number);
+            add(&name, &jpeg(number));
+            add(&format!("{number}.txt"), caption.as_bytes());
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_packed_archive_gives_the_data_set_of_one_that_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = web_dataset();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("x.tar"), &tar).unwrap();
+        let (expected, _) = prepared(&path("x.tar"), &[]);
+        for (name, packing) in [("x.tar.gz", Packing::Gzip), ("x.tgz", Packing::Gzip), ("x.tar.zst", Packing::Zstd)] {
+            fs::write(path(name), pack(&tar, packing)).unwrap();
+            let (found, outcome) = prepared(&path(name), &[]);
+            assert!(found == expected, "{name}");
+            assert_eq!((outcome.report.dataset.as_str(), outcome.report.format.as_str()), ("x", "webdataset"), "{name}");
+        }
+    }
+
+    #[test]
+    fn packed_texts_are_read_like_others() {
+        let json = |number: u8| format!("{{\"image\": \"{number}.jpg\", \"caption\": [\"A {number}\", \"B\"]}}\n");
+        let lines: String = (0..3).map(json).collect();
+        let list = format!("[{}]", (0..3).map(json).collect::<Vec<_>>().join(","));
+        let csv = "image,caption\n0.jpg,A 0\n1.jpg,A 1\n2.jpg,A 2\n".to_owned();
+        for (name, text, format) in [
+            ("train.jsonl.gz", &lines, "jsonl"),
+            ("train.ndjson.zst", &lines, "jsonl"),
+            ("train.json.gz", &list, "blip"),
+            ("train.csv.gz", &csv, "table"),
+        ] {
+            let source = table(4);
+            fs::remove_file(source.path().join("captions.csv")).unwrap();
+            let packing = if name.ends_with("gz") { Packing::Gzip } else { Packing::Zstd };
+            fs::write(source.path().join(name), pack(text.as_bytes(), packing)).unwrap();
+            let one = format!("{{\"image\": \"3.jpg\", \"caption\": \"C\"}}\n");
+            let val = if format == "table" { "val.csv.gz" } else { "val.jsonl.gz" };
+            let val_text = if format == "table" { "image,caption\n3.jpg,C\n" } else { &one };
+            if format != "blip" {
+                fs::write(source.path().join(val), pack(val_text.as_bytes(), Packing::Gzip)).unwrap();
+            }
+            let ((images, _), outcome) = prepared_with(source.path(), &[], (format == "blip").then_some(0.0));
+            assert_eq!((outcome.report.format.as_str(), images[0].2[0].as_str()), (format, "A 0"), "{name}");
+            assert_eq!(outcome.report.images.val, usize::from(format != "blip"), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_of_json_and_columns_of_tables_are_named_by_the_user() {
+        for (name, text) in [
+            ("x.jsonl", "{\"bild\":\"0.jpg\",\"caption\":\"no\",\"de\":\"Ein Hund\",\"wo\":\"train\"}\n{\"bild\":\"1.jpg\",\"de\":\"Ein Vogel\",\"wo\":\"val\"}\n"),
+            ("x.json", "[{\"bild\":\"0.jpg\",\"caption\":\"no\",\"de\":\"Ein Hund\",\"wo\":\"train\"},{\"bild\":\"1.jpg\",\"de\":[\"Ein Vogel\"],\"wo\":\"val\"}]"),
+            ("x.csv", "bild,caption,de,wo\n0.jpg,no,Ein Hund,train\n1.jpg,,Ein Vogel,val\n"),
+            ("x.tsv", "Bild\tcaption\tDe\tWo\n0.jpg\tno\tEin Hund\ttrain\n1.jpg\t\tEin Vogel\tval\n"),
+        ] {
+            let source = table(2);
+            fs::remove_file(source.path().join("captions.csv")).unwrap();
+            fs::write(source.path().join(name), text).unwrap();
+            let columns = ["image=bild", "caption=de", "split=wo"];
+            let ((images, _), _) = prepared_with(source.path(), &columns, None);
+            let found: Vec<(Split, &str)> = images.iter().map(|image| (image.1, image.2[0].as_str())).collect();
+            assert_eq!(found, [(Split::Train, "Ein Hund"), (Split::Val, "Ein Vogel")], "{name}");
+            let text = refused(source.path(), &["image=bild", "caption=de", "weight=w"]);
+            assert!(text.contains("no column or key is called w"), "{name}: {text}");
+        }
+    }
+}

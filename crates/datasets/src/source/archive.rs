@@ -1,49 +1,82 @@
-//! A zip or tar archive of unknown origin. An archive with an absolute path, a `..`, a link, two members of one name,
-//! members that share bytes, or more than its limits is refused whole, before anything is read from it. Folders and
-//! what macOS adds (`__MACOSX/`, `._*`, `.DS_Store`) are left out of the list.
+//! An archive of unknown origin: zip, tar, a compressed tar or text, or the images in a Parquet file. One with an
+//! absolute path, a `..`, a link, two members of one name, members that share bytes, or more than its limits is refused
+//! whole, before anything is read from it. Folders and what macOS adds (`__MACOSX/`, `._*`, `.DS_Store`) are left out of
+//! the list.
 
 use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::source::limits::{Limits, Member};
+use crate::name_forms::without_ending;
+use crate::source::limits::{Limits, Member, Members, check_name, read_to_limit};
+use crate::source::packing::{self, Packing, Unpacked};
+use crate::source::parquet::{self, ImageReader, Table};
 use crate::source::zip_archive::Zip;
 use crate::source::{tar_archive, zip_archive};
 use base::bounded_file;
-use base::error::WithHint as _;
+use base::error::{WithHint as _, failure};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFormat {
     Zip,
     Tar,
+    PackedTar(Packing),
+    /// A text that is compressed: its only member.
+    PackedText(Packing),
 }
 
 /// An archive whose list of members has been checked.
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
-    format: ArchiveFormat,
+    content: Content,
+    limits: Limits,
     members: Vec<Member>,
     remark: Option<String>,
 }
 
-pub enum Reader {
+#[derive(Debug)]
+enum Content {
+    Files(ArchiveFormat),
+    Table(Box<Table>),
+}
+
+/// Reads members of an archive.
+pub struct Reader(Open);
+
+enum Open {
     Zip(Zip),
     Tar(File),
+    Packed(Packing, Option<Unpacked>),
+    Images(ImageReader),
 }
 
 impl Archive {
     /// Opens `path` and checks the list of its members.
     pub fn open(path: &Path, format: ArchiveFormat, limits: Limits) -> anyhow::Result<Self> {
-        let listed = match open(path, format)? {
-            Reader::Zip(mut zip) => zip_archive::list(&mut zip, limits),
-            Reader::Tar(file) => tar_archive::list(&file, limits),
+        let listed = match format {
+            ArchiveFormat::Zip => zip_archive::list(&mut open_zip(path)?, limits),
+            ArchiveFormat::Tar => tar_archive::list(&open_file(path)?, limits),
+            ArchiveFormat::PackedTar(packing) => {
+                tar_archive::list_in_order(Unpacked::open(path, packing, limits)?, limits)
+            }
+            ArchiveFormat::PackedText(packing) => list_text(Unpacked::open(path, packing, limits)?, path, limits),
         };
         let (members, remark) = listed
             .with_context(|| format!("the archive {} is refused", path.display()))
             .hint(|| "use the archive as it is distributed, or unpack it yourself and give the folder")?;
-        Ok(Self { path: path.to_owned(), format, members, remark })
+        Ok(Self { path: path.to_owned(), content: Content::Files(format), limits, members, remark })
+    }
+
+    /// Opens the Parquet file at `path`, whose images are its members: those of the column called `image`, where one is
+    /// given.
+    pub(crate) fn open_table(path: &Path, limits: Limits, image: Option<&str>) -> anyhow::Result<Self> {
+        let (table, found) = parquet::open(path, limits, image)
+            .with_context(|| format!("the Parquet file {} cannot be used", path.display()))?;
+        let content = Content::Table(Box::new(table));
+        Ok(Self { path: path.to_owned(), content, limits, members: found.members, remark: found.remark })
     }
 
     /// The files in the archive, in its order.
@@ -56,30 +89,92 @@ impl Archive {
         self.remark.as_deref()
     }
 
+    /// What the archive is, where that is a Parquet file.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        match &self.content {
+            Content::Table(table) => Some(table),
+            Content::Files(_) => None,
+        }
+    }
+
+    /// Whether members are read fast in their order only.
+    pub(super) fn is_in_order(&self) -> bool {
+        !matches!(self.content, Content::Files(ArchiveFormat::Zip | ArchiveFormat::Tar))
+    }
+
+    /// Bytes of memory that reading takes beside the members.
+    pub(super) fn memory(&self) -> u64 {
+        self.table().map_or(0, Table::memory)
+    }
+
     /// Opens the archive once more, to read members of it.
     pub fn reader(&self) -> anyhow::Result<Reader> {
-        open(&self.path, self.format)
+        Ok(Reader(match self.content {
+            Content::Files(ArchiveFormat::Zip) => Open::Zip(open_zip(&self.path)?),
+            Content::Files(ArchiveFormat::Tar) => Open::Tar(open_file(&self.path)?),
+            Content::Files(ArchiveFormat::PackedTar(packing) | ArchiveFormat::PackedText(packing)) => {
+                Open::Packed(packing, None)
+            }
+            Content::Table(_) => Open::Images(ImageReader::default()),
+        }))
     }
 
     /// The first `max` bytes of a member's content.
     pub fn read(&self, reader: &mut Reader, member: &Member, max: u64) -> anyhow::Result<Vec<u8>> {
-        match reader {
-            Reader::Zip(zip) => zip_archive::read(zip, member, max),
-            Reader::Tar(file) => tar_archive::read(file, member, max),
+        match (&mut reader.0, self.table()) {
+            (Open::Zip(zip), _) => zip_archive::read(zip, member, max),
+            (Open::Tar(file), _) => tar_archive::read(file, member, max),
+            (Open::Packed(packing, unpacked), _) => self.read_packed(*packing, unpacked, member, max),
+            (Open::Images(reader), Some(table)) => reader.read(table, member, max),
+            (Open::Images(_), None) => Ok(Vec::new()),
         }
         .with_context(|| format!("member {} of {}", member.name, self.path.display()))
     }
+
+    /// Reads on to a member that comes later, or begins anew.
+    fn read_packed(
+        &self,
+        packing: Packing,
+        unpacked: &mut Option<Unpacked>,
+        member: &Member,
+        max: u64,
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut content = match unpacked.take().filter(|content| content.position() <= member.place) {
+            Some(content) => content,
+            None => Unpacked::open(&self.path, packing, self.limits)?,
+        };
+        let before = member.place - content.position();
+        let max = max.min(member.bytes);
+        let read = io::copy(&mut content.by_ref().take(before), &mut io::sink())
+            .and_then(|_| read_to_limit(content.by_ref(), max, member.bytes));
+        let bytes = read.map_err(|error| failure(&error, packing::hint(&error)))?;
+        if bytes.len() as u64 != max {
+            return Err(failure("the file ends within it", "the file was changed meanwhile: run the command again"));
+        }
+        *unpacked = Some(content);
+        Ok(bytes)
+    }
 }
 
-fn open(path: &Path, format: ArchiveFormat) -> anyhow::Result<Reader> {
-    let file = bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    match format {
-        ArchiveFormat::Zip => {
-            let zip = zip_archive::open(file);
-            zip.map(Reader::Zip).with_context(|| format!("{} is not a complete zip archive", path.display()))
-        }
-        ArchiveFormat::Tar => Ok(Reader::Tar(file)),
-    }
+fn open_file(path: &Path) -> anyhow::Result<File> {
+    bounded_file::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn open_zip(path: &Path) -> anyhow::Result<Zip> {
+    zip_archive::open(open_file(path)?).with_context(|| format!("{} is not a complete zip archive", path.display()))
+}
+
+/// The text that is packed, which is called as the file without its last ending.
+fn list_text(mut content: Unpacked, path: &Path, limits: Limits) -> anyhow::Result<(Vec<Member>, Option<String>)> {
+    let file_name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name = without_ending(&file_name);
+    check_name(name)?;
+    let most = limits.text_bytes.saturating_add(1);
+    let read = io::copy(&mut content.by_ref().take(most), &mut io::sink());
+    let bytes = read.map_err(|error| failure(&error, packing::hint(&error)))?;
+    let mut members = Members::new(limits);
+    members.add(name, bytes, 0)?;
+    Ok((members.list, None))
 }
 
 #[cfg(test)]
@@ -359,6 +454,124 @@ mod tar_tests {
             assert_eq!(archive.members().len(), count, "{length}");
             let expected = format!("it looks truncated, as its end is missing: {count} members were read");
             assert!(archive.remark().is_some_and(|remark| remark.starts_with(&expected)), "{length}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod packed_tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::source::packing::packed;
+    use base::error::describe;
+
+    const BOTH: [Packing; 2] = [Packing::Gzip, Packing::Zstd];
+    const SMALL: Limits =
+        Limits { num_members: 5, image_bytes: 4000, text_bytes: 2 << 20, total_bytes: 3 << 20, ratio: 200 };
+
+    fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            // Written as it is: the builder itself refuses names that leave a folder.
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            builder.append(&header, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("captions.json.gz");
+        fs::write(&path, bytes).unwrap();
+        (folder, path)
+    }
+
+    fn refusal(bytes: &[u8], format: ArchiveFormat) -> String {
+        let text = describe(&Archive::open(&file(bytes).1, format, SMALL).unwrap_err());
+        assert!(text.contains("hint: "), "{text}");
+        text
+    }
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut stream = base::random::Stream::new(0, "test", "noise");
+        (0..length).map(|_| stream.next_u64() as u8).collect()
+    }
+
+    #[test]
+    fn members_are_read_in_any_order_though_it_is_slow_backwards() {
+        for packing in BOTH {
+            let picture = noise(3000);
+            let bytes = packed(&tar(&[("./d/a.jpg", &picture), ("._x", b"x"), ("b.txt", b"two"), ("c.txt", b"")]), packing);
+            let (_folder, path) = file(&bytes);
+            let archive = Archive::open(&path, ArchiveFormat::PackedTar(packing), SMALL).unwrap();
+            let names: Vec<&str> = archive.members().iter().map(|member| member.name.as_str()).collect();
+            assert_eq!((names, archive.remark()), (vec!["d/a.jpg", "b.txt", "c.txt"], None));
+            let mut reader = archive.reader().unwrap();
+            let mut read = |member: usize, max| archive.read(&mut reader, &archive.members()[member], max).unwrap();
+            assert_eq!((read(1, u64::MAX), read(2, u64::MAX)), (b"two".to_vec(), Vec::new()));
+            assert!(read(0, u64::MAX) == picture && read(0, 2) == picture[..2] && read(1, 1) == b"t");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_of_a_tar_archive_is_refused_of_a_packed_one() {
+        for packing in BOTH {
+            let format = ArchiveFormat::PackedTar(packing);
+            let refused = |members: &[(&str, &[u8])]| refusal(&packed(&tar(members), packing), format);
+            assert!(refused(&[("../evil.jpg", b"x")]).contains("unsafe path"));
+            assert!(refused(&[("a", b"x"), ("a", b"y")]).contains("have the same name a"));
+            assert!(refused(&[("a.jpg", &noise(4001))]).contains("at most 4000 are accepted"));
+            let many: Vec<(String, Vec<u8>)> = (0..6).map(|number| (number.to_string(), vec![0])).collect();
+            let many: Vec<(&str, &[u8])> = many.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+            assert!(refused(&many).contains("more than the 5 members"));
+            // Twice a million zeros.
+            assert!(refused(&[("a", &vec![0; 2 << 20]), ("b", &[0])]).contains("a compression bomb"));
+        }
+    }
+
+    #[test]
+    fn one_that_is_cut_has_what_comes_before_and_one_that_is_damaged_nothing() {
+        for packing in BOTH {
+            let format = ArchiveFormat::PackedTar(packing);
+            let whole = packed(&tar(&[("a.jpg", &noise(3000)), ("b.txt", &noise(1 << 20))]), packing);
+            let (_folder, path) = file(&whole[..whole.len() - 1000]);
+            let archive = Archive::open(&path, format, SMALL).unwrap();
+            assert_eq!((archive.members().len(), archive.members()[0].name.as_str()), (1, "a.jpg"));
+            assert!(archive.remark().unwrap().starts_with("it looks truncated, as its end is missing: 1 members were read"));
+            for length in [0, 10] {
+                let text = refusal(&whole[..length], format);
+                assert!(text.contains("download it again"), "{packing:?} {length}: {text}");
+            }
+            let mut damaged = whole.clone();
+            let last = damaged.len() - 6;
+            damaged[last] ^= 0xff;
+            assert!(refusal(&damaged, format).contains("download it again"));
+            assert!(refusal(b"no archive at all", format).contains("download it again"));
+        }
+    }
+
+    #[test]
+    fn a_packed_text_is_an_archive_of_one_text() {
+        for packing in BOTH {
+            let format = ArchiveFormat::PackedText(packing);
+            let (_folder, path) = file(&packed(b"{\"a.jpg\": \"A dog\"}", packing));
+            let archive = Archive::open(&path, format, SMALL).unwrap();
+            assert_eq!((archive.members()[0].name.as_str(), archive.members()[0].bytes), ("captions.json", 18));
+            let mut reader = archive.reader().unwrap();
+            assert_eq!(archive.read(&mut reader, &archive.members()[0], 5).unwrap(), b"{\"a.j");
+            assert_eq!(archive.read(&mut reader, &archive.members()[0], u64::MAX).unwrap().len(), 18);
+            assert!(refusal(&packed(&noise((2 << 20) + 1), packing), format).contains("at most 2097152 are accepted"));
+            let (_folder, bomb) = file(&packed(&vec![b' '; 20 << 20], packing));
+            let text = describe(&Archive::open(&bomb, format, Limits::DATASET).unwrap_err());
+            assert!(text.contains("a compression bomb"), "{text}");
+            let cut = packed(&noise(1000), packing);
+            assert!(refusal(&cut[..500], format).contains("download it again"));
         }
     }
 }

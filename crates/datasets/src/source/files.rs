@@ -1,7 +1,8 @@
-//! The files that you have: a folder with all that is in it and in the zip and tar archives in it, or one archive.
+//! The files that you have: a folder with all that is in it and in the archives in it, or one archive.
 //!
 //! An archive counts as a folder of its name, so that each file has one path, such as
-//! `Flickr8k_Dataset.zip/Flicker8k_Dataset/1.jpg`. Files of folders come before those of archives.
+//! `Flickr8k_Dataset.zip/Flicker8k_Dataset/1.jpg`. A Parquet file is both: a file that may have captions, and a folder
+//! with the images that are in it. Files of folders come before those of archives.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -11,10 +12,14 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context as _;
 use rayon::prelude::*;
 
+use crate::column_names::ColumnNames;
 use crate::name_forms::without_ending;
 use crate::source::archive::{Archive, ArchiveFormat, Reader};
 use crate::source::limits::{Limits, read_to_limit};
-use crate::source::listing::{FileKind, Listed, Listing, Stamp, is_archive_name, is_too_many, kind_of, too_many};
+use crate::source::listing::{
+    FileKind, Listed, Listing, Stamp, is_archive_name, is_parquet_name, is_too_many, kind_of, too_many,
+};
+use crate::source::parquet::{NoImage, Table};
 use crate::source::pictures::UnreadPictures;
 use base::bounded_file;
 use base::error::{WithHint as _, failure, one_line};
@@ -22,6 +27,8 @@ use pixels::image_file::budget::budgets;
 
 /// Bytes of a file that lies in a folder and is read as a whole.
 const MAX_FILE_BYTES: u64 = 4 << 30;
+/// Bytes of files that are read before threads work on them.
+const MAX_BATCH_BYTES: u64 = 64 << 20;
 
 #[derive(Clone, Debug)]
 pub struct SourceFile {
@@ -64,9 +71,13 @@ enum Place {
 pub struct Source {
     root: PathBuf,
     files: Vec<SourceFile>,
-    /// Those that were skipped too.
+    /// Those that were skipped too, and Parquet files that were skipped.
     archive_files: Vec<Listed>,
-    archives: Vec<(String, Archive)>,
+    archives: Vec<OpenArchive>,
+    /// Of each Parquet file in `files` its place among the archives.
+    tables: HashMap<usize, usize>,
+    /// What the user calls columns.
+    columns: ColumnNames,
     packed: Vec<Listed>,
     skipped: Vec<(String, String)>,
     /// What was noticed of archives that are read.
@@ -76,38 +87,83 @@ pub struct Source {
     unreadable: Mutex<BTreeMap<String, String>>,
     /// Files that were read or looked into one by one.
     looked_into: Mutex<BTreeSet<usize>>,
+    /// The archive that was last read in its order, and the file in it.
+    in_order: Mutex<InOrder>,
+}
+
+#[derive(Debug)]
+struct OpenArchive {
+    path: String,
+    archive: Archive,
+    /// Where its members begin among the files.
+    first: usize,
+}
+
+/// Reads on in an archive, and keeps what was read last: it is often asked for again.
+#[derive(Default)]
+struct InOrder {
+    handle: Handle,
+    last: Option<(usize, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for InOrder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("InOrder").finish_non_exhaustive()
+    }
 }
 
 impl Source {
     /// Lists the folder or archive `root` as [`Listing::of`] does, and what is in its archives. An archive in a folder
     /// that is damaged, refused or is also there unpacked is skipped.
     pub fn open(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
+        Self::open_with(root, output, &ColumnNames::default())
+    }
+
+    /// [`Source::open`], where the user names columns.
+    pub fn open_with(root: &Path, output: Option<&Path>, columns: &ColumnNames) -> anyhow::Result<Self> {
         let listing = Listing::of(root, output)?;
         let is_folder = root.is_dir();
         let folder = if is_folder { root } else { root.parent().unwrap_or(Path::new("")) };
-        let loose = |Listed { path, stamp }| SourceFile {
-            path,
-            bytes: stamp.bytes,
-            place: Place::Folder { modified: stamp.modified, touched: stamp.touched },
-        };
         let archives: Vec<String> = listing.archives.iter().map(|archive| archive.path.clone()).collect();
         let mut source = Self {
-            root: folder.to_owned(),
-            files: listing.files.into_iter().map(loose).collect(),
+            listed_at: listing.taken,
             archive_files: listing.archives,
-            archives: Vec::new(),
             packed: listing.packed,
             skipped: listing.skipped,
-            remarks: Vec::new(),
-            listed_at: listing.taken,
-            unreadable: Mutex::default(),
-            looked_into: Mutex::default(),
+            columns: columns.clone(),
+            ..Self::empty(folder)
         };
+        let tables = source.add_loose(listing.files, is_folder)?;
         match archives.as_slice() {
             [archive] if !is_folder => source.add_archive(archive.clone())?,
             _ => source.add_archives(archives)?,
         }
+        for (file, archive) in tables {
+            source.tables.insert(file, source.archives.len());
+            source.add_members(source.files[file].path.clone(), archive, false);
+            if is_too_many(source.files.len()) {
+                return Err(too_many(&source.root));
+            }
+        }
         Ok(source)
+    }
+
+    fn empty(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            files: Vec::new(),
+            archive_files: Vec::new(),
+            archives: Vec::new(),
+            tables: HashMap::new(),
+            columns: ColumnNames::default(),
+            packed: Vec::new(),
+            skipped: Vec::new(),
+            remarks: Vec::new(),
+            listed_at: 0,
+            unreadable: Mutex::default(),
+            looked_into: Mutex::default(),
+            in_order: Mutex::default(),
+        }
     }
 
     /// One file, whatever its name.
@@ -119,18 +175,8 @@ impl Source {
             return Err(failure(message, "give the caption file"));
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self {
-            root: path.parent().map_or_else(PathBuf::new, Path::to_owned),
-            files: vec![SourceFile { path: name, bytes, place: Place::Folder { modified: 0, touched: 0 } }],
-            archive_files: Vec::new(),
-            archives: Vec::new(),
-            packed: Vec::new(),
-            skipped: Vec::new(),
-            remarks: Vec::new(),
-            listed_at: 0,
-            unreadable: Mutex::default(),
-            looked_into: Mutex::default(),
-        })
+        let files = vec![SourceFile { path: name, bytes, place: Place::Folder { modified: 0, touched: 0 } }];
+        Ok(Self { files, ..Self::empty(path.parent().unwrap_or(Path::new(""))) })
     }
 
     /// All files on the disk, archives among them.
@@ -200,7 +246,23 @@ impl Source {
 
     /// [`Source::read_start`] of a file that decides nothing about a data set.
     pub fn peek(&self, file: usize, max: u64) -> anyhow::Result<Vec<u8>> {
-        Handle::default().read(self, &self.files[file], max)
+        /// Bytes of a file that is read as a whole, whatever is asked for.
+        const KEPT: u64 = 16 << 20;
+        if !self.is_in_order(file) {
+            return Handle::default().read(self, &self.files[file], max);
+        }
+        let start = |bytes: &Vec<u8>| bytes[..usize::try_from(max).map_or(bytes.len(), |max| max.min(bytes.len()))].to_vec();
+        let InOrder { handle, last } = &mut *self.in_order.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = last.as_ref().filter(|(known, _)| *known == file) {
+            return Ok(start(bytes));
+        }
+        let whole = self.files[file].bytes;
+        let bytes = handle.read(self, &self.files[file], if whole <= KEPT { u64::MAX } else { max })?;
+        let read = start(&bytes);
+        if whole <= KEPT {
+            *last = Some((file, bytes));
+        }
+        Ok(read)
     }
 
     /// The first bytes of a file, `max` of them, to find out what it is. A file that cannot be read gives no bytes and
@@ -221,10 +283,25 @@ impl Source {
         wanted: &[usize],
         work: impl Fn(usize, anyhow::Result<Vec<u8>>) -> anyhow::Result<T> + Sync,
     ) -> anyhow::Result<Vec<T>> {
-        const MIN: usize = 64;
         let mut order: Vec<usize> = (0..wanted.len()).collect();
         order.sort_by_key(|&position| wanted[position]);
-        let part = wanted.len().div_ceil(4 * rayon::current_num_threads()).max(MIN);
+        let (in_order, anywhere): (Vec<usize>, Vec<usize>) =
+            order.into_iter().partition(|&position| self.is_in_order(wanted[position]));
+        let mut results = self.read_anywhere(wanted, &anywhere, &work)?;
+        results.extend(self.read_in_order(wanted, &in_order, &work)?);
+        results.sort_by_key(|(position, _)| *position);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// [`Source::for_each`] of what lies in folders, or in archives of which any part can be read at once.
+    fn read_anywhere<T: Send>(
+        &self,
+        wanted: &[usize],
+        order: &[usize],
+        work: &(impl Fn(usize, anyhow::Result<Vec<u8>>) -> anyhow::Result<T> + Sync),
+    ) -> anyhow::Result<Vec<(usize, T)>> {
+        const MIN: usize = 64;
+        let part = order.len().div_ceil(4 * rayon::current_num_threads()).max(MIN);
         let parts = order.par_chunks(part).map(|part| {
             let mut handle = Handle::default();
             let result = |&position: &usize| {
@@ -243,9 +320,48 @@ impl Source {
             };
             part.iter().map(result).collect::<anyhow::Result<Vec<_>>>()
         });
-        let mut results: Vec<(usize, T)> = parts.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
-        results.sort_by_key(|(position, _)| *position);
-        Ok(results.into_iter().map(|(_, result)| result).collect())
+        Ok(parts.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// [`Source::for_each`] of what lies in archives that are read in their order: a few files at a time, on which then
+    /// all threads work.
+    fn read_in_order<T: Send>(
+        &self,
+        wanted: &[usize],
+        order: &[usize],
+        work: &(impl Fn(usize, anyhow::Result<Vec<u8>>) -> anyhow::Result<T> + Sync),
+    ) -> anyhow::Result<Vec<(usize, T)>> {
+        let file = |position: usize| &self.files[wanted[position]];
+        let (mut results, mut rest, mut handle) = (Vec::with_capacity(order.len()), order, Handle::default());
+        while let Some(&first) = rest.first() {
+            let container = file(first).container();
+            let beside = container.map_or(0, |archive| self.archives[archive].archive.memory());
+            let most = beside.saturating_add((budgets().files.size() / 4).min(MAX_BATCH_BYTES));
+            let (mut bytes, mut count) = (beside, 0);
+            while let Some(&next) = rest.get(count)
+                && file(next).container() == container
+                && (count == 0 || bytes + file(next).bytes <= most)
+            {
+                bytes += file(next).bytes;
+                count += 1;
+            }
+            let (batch, others) = rest.split_at(count);
+            rest = others;
+            // Held until the work is done.
+            let share = budgets().files.take(bytes, || format!("reading {bytes} bytes of it takes"));
+            let refused = share.as_ref().err().map(one_line);
+            let read = |&position: &usize| match &refused {
+                Some(refused) => (position, Err(anyhow::anyhow!("{refused}"))),
+                None => (position, handle.read(self, file(position), u64::MAX)),
+            };
+            let contents: Vec<(usize, anyhow::Result<Vec<u8>>)> = batch.iter().map(read).collect();
+            if contents.iter().any(|(_, content)| content.is_err()) {
+                self.check_there()?;
+            }
+            let done = contents.into_par_iter().map(|(position, content)| Ok((position, work(position, content)?)));
+            results.extend(done.collect::<anyhow::Result<Vec<_>>>()?);
+        }
+        Ok(results)
     }
 
     /// What `work` makes of the place in `wanted` and the whole content of each file, to find out what it is. One that
@@ -278,7 +394,32 @@ impl Source {
     /// What to digest so that a data set's origin is known: the archive that holds a file, or the file itself.
     pub fn origin(&self, file: usize) -> &str {
         let file = &self.files[file];
-        file.container().map_or(&file.path, |archive| &self.archives[archive].0)
+        file.container().map_or(&file.path, |archive| &self.archives[archive].path)
+    }
+
+    /// What the user calls columns.
+    pub(crate) fn columns(&self) -> &ColumnNames {
+        &self.columns
+    }
+
+    /// What the file is, where it is a Parquet file.
+    pub(crate) fn table(&self, file: usize) -> Option<&Table> {
+        let archive = *self.tables.get(&file)?;
+        self.looked_into.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+        self.archives[archive].archive.table()
+    }
+
+    /// The file of the image in a row of the Parquet file `file`.
+    pub(crate) fn image_in(&self, file: usize, row: usize) -> Result<&SourceFile, NoImage> {
+        let archive = self.tables.get(&file).ok_or(NoImage::Absent)?;
+        let OpenArchive { archive, first, .. } = &self.archives[*archive];
+        let member = archive.table().ok_or(NoImage::Absent)?.image_of(row)?;
+        self.files.get(first + member).ok_or(NoImage::Absent)
+    }
+
+    /// Whether a file is read fast only after those before it in its archive.
+    fn is_in_order(&self, file: usize) -> bool {
+        self.files[file].container().is_some_and(|archive| self.archives[archive].archive.is_in_order())
     }
 
     /// Whether a file lies in a folder rather than in an archive.
@@ -325,23 +466,56 @@ impl Source {
     }
 
     fn add_archive(&mut self, path: String) -> anyhow::Result<()> {
-        let (index, first) = (self.archives.len(), self.files.len());
         let format = match kind_of(&path) {
             FileKind::Archive(format) => format,
             FileKind::Packed | FileKind::Plain => anyhow::bail!("{path} is not an archive"),
         };
-        let is_tar = format == ArchiveFormat::Tar;
+        let first = self.files.len();
+        let is_tar = matches!(format, ArchiveFormat::Tar | ArchiveFormat::PackedTar(_));
         let archive = Archive::open(&self.root.join(&path), format, Limits::DATASET)?;
+        self.add_members(path, archive, is_tar);
+        let inner = self.files[first..].iter().filter(|file| is_archive_name(&file.path) || is_parquet_name(&file.path));
+        let reason = "it is an archive inside another one: unpack the outer one";
+        self.skipped.extend(inner.map(|file| (file.path.clone(), reason.to_owned())));
+        Ok(())
+    }
+
+    fn add_members(&mut self, path: String, archive: Archive, is_tar: bool) {
+        let (index, first) = (self.archives.len(), self.files.len());
         for (member, entry) in archive.members().iter().enumerate() {
             let place = Place::Archive { archive: index, member, is_tar };
             self.files.push(SourceFile { path: format!("{path}/{}", entry.name), bytes: entry.bytes, place });
         }
         self.remarks.extend(archive.remark().map(|remark| (path.clone(), remark.to_owned())));
-        self.archives.push((path, archive));
-        let inner = self.files[first..].iter().filter(|file| is_archive_name(&file.path));
-        let reason = "it is an archive inside another one: unpack the outer one";
-        self.skipped.extend(inner.map(|file| (file.path.clone(), reason.to_owned())));
-        Ok(())
+        self.archives.push(OpenArchive { path, archive, first });
+    }
+
+    /// Adds the files of a folder, and opens those that are Parquet: one that cannot be used is skipped, or is an error
+    /// where the source is that file.
+    fn add_loose(&mut self, files: Vec<Listed>, is_folder: bool) -> anyhow::Result<Vec<(usize, Archive)>> {
+        let image = self.columns.image.as_deref();
+        let open = |file: &Listed| {
+            let path = is_parquet_name(&file.path).then(|| self.root.join(&file.path))?;
+            Some(Archive::open_table(&path, Limits::DATASET, image))
+        };
+        let opened: Vec<Option<anyhow::Result<Archive>>> = files.par_iter().map(open).collect();
+        let mut tables = Vec::new();
+        for (file, table) in files.into_iter().zip(opened) {
+            match table {
+                Some(Err(error)) if !is_folder => return Err(error),
+                Some(Err(error)) => {
+                    self.skipped.push((file.path.clone(), one_line(&error)));
+                    self.archive_files.push(file);
+                    continue;
+                }
+                Some(Ok(table)) => tables.push((self.files.len(), table)),
+                None => {}
+            }
+            let Listed { path, stamp } = file;
+            let place = Place::Folder { modified: stamp.modified, touched: stamp.touched };
+            self.files.push(SourceFile { path, bytes: stamp.bytes, place });
+        }
+        Ok(tables)
     }
 }
 
@@ -354,7 +528,7 @@ impl Handle {
         if let Some(index) = file.container()
             && self.0.as_ref().is_none_or(|(open, _)| *open != index)
         {
-            self.0 = Some((index, source.archives[index].1.reader()?));
+            self.0 = Some((index, source.archives[index].archive.reader()?));
         }
         Ok(())
     }
@@ -364,7 +538,7 @@ impl Handle {
         self.open(source, file)?;
         match (file.place, &mut self.0) {
             (Place::Archive { archive, member, .. }, Some((_, reader))) => {
-                let archive = &source.archives[archive].1;
+                let archive = &source.archives[archive].archive;
                 archive.read(reader, &archive.members()[member], max)
             }
             _ => read_loose(&source.root.join(&file.path), max, file.bytes),
@@ -414,11 +588,11 @@ mod tests {
         put(folder.path(), "__MACOSX/4.jpg", b"no");
         put(folder.path(), "prepared/preparation.json", b"{}");
         put(folder.path(), "prepared/images/5.jpg", b"no");
-        put(folder.path(), "more.tar.gz", b"no");
+        put(folder.path(), "more.tar.xz", b"no");
         let source = Source::open(folder.path(), None).unwrap();
         let paths: Vec<&str> = source.files().iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["b/2.jpg", "a.zip/x/1.jpg", "a.zip/t.txt"]);
-        assert_eq!(source.packed().collect::<Vec<_>>(), ["more.tar.gz"]);
+        assert_eq!(source.packed().collect::<Vec<_>>(), ["more.tar.xz"]);
         assert_eq!((source.files()[1].name(), source.files()[1].folder()), ("1.jpg", "a.zip/x"));
         assert_eq!((source.origin(1), source.origin(0)), ("a.zip", "b/2.jpg"));
         assert!(source.is_loose(0) && !source.is_loose(1));
@@ -439,7 +613,7 @@ mod tests {
         put(folder.path(), "b/c.zip", b"no zip");
         for (path, expected) in [
             ("absent", "absent does not exist"),
-            ("a.txt", "a.txt is neither a folder nor a zip or tar archive"),
+            ("a.txt", "a.txt is neither a folder nor an archive nor a Parquet file"),
             ("b/c.zip", "c.zip is not a complete zip archive"),
         ] {
             let text = describe(&Source::open(&folder.path().join(path), None).unwrap_err());

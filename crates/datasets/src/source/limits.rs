@@ -1,6 +1,7 @@
 //! What archives of unknown origin may contain, and the list of their members while it is checked.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::io::{self, Read};
 
 use crate::prepared::is_safe_relative;
@@ -23,18 +24,16 @@ impl Limits {
     pub const DATASET: Self =
         Self { num_members: 500_000, image_bytes: 64 << 20, text_bytes: 1 << 30, total_bytes: 64 << 30, ratio: 200 };
 
-    pub(super) fn check_ratio(&self, name: &str, bytes: u64, compressed_bytes: u64) -> anyhow::Result<()> {
-        // A short text compresses as well as a bomb.
-        const RATIO_FROM: u64 = 1 << 20;
+    /// `what` says what unpacks, as in "its member a.jpg".
+    pub(super) fn check_ratio(&self, what: impl Display, bytes: u64, compressed_bytes: u64) -> anyhow::Result<()> {
         let grows = bytes > RATIO_FROM && bytes / self.ratio > compressed_bytes;
-        anyhow::ensure!(
-            !grows,
-            "its member {name} unpacks to more than {} times its size: a compression bomb",
-            self.ratio
-        );
+        anyhow::ensure!(!grows, "{what} unpacks to more than {} times its size: a compression bomb", self.ratio);
         Ok(())
     }
 }
+
+/// A shorter text may compress as well as a bomb.
+pub(super) const RATIO_FROM: u64 = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -42,7 +41,7 @@ pub struct Member {
     pub name: String,
     /// Its size, uncompressed.
     pub bytes: u64,
-    /// Its index in a zip archive; in a tar archive the offset of its content.
+    /// Its index in a zip archive; in a tar archive the offset of its content, unpacked; the row of a table.
     pub(super) place: u64,
 }
 

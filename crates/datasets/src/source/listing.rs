@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use crate::prepared::{MARKER_FILE, PREPARATION_FILE};
 use crate::source::archive::ArchiveFormat;
 use crate::source::limits::is_system_junk;
+use crate::source::packing::Packing;
 use base::error::{WithHint as _, failure};
 
 /// Folders within one another; deeper ones are not looked into.
@@ -19,6 +20,10 @@ const MAX_DEPTH: usize = 12;
 const MAX_FILES: usize = 4_000_000;
 /// In each folder of a run.
 const RUN_FILE: &str = "config.resolved.toml";
+
+/// The endings of texts: compressed, they are read as archives of one file.
+pub(crate) const TEXTS: [&str; 11] =
+    [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".psv", ".txt", ".token", ".caption", ".captions"];
 
 pub(crate) fn is_archive_name(name: &str) -> bool {
     matches!(kind_of(name), FileKind::Archive(_))
@@ -29,24 +34,43 @@ pub(crate) fn is_packed_name(name: &str) -> bool {
     matches!(kind_of(name), FileKind::Packed)
 }
 
+/// Whether a file of this name is a compressed text.
+pub(crate) fn is_packed_text_name(name: &str) -> bool {
+    matches!(kind_of(name), FileKind::Archive(ArchiveFormat::PackedText(_)))
+}
+
+pub(crate) fn is_parquet_name(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".parquet")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
     Archive(ArchiveFormat),
     /// An archive, or a packed file, of a kind that cannot be read.
     Packed,
+    /// A Parquet file among them.
     Plain,
 }
 
 pub(super) fn kind_of(name: &str) -> FileKind {
     let name = name.to_ascii_lowercase();
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    let packings = [(".gz", Packing::Gzip), (".zst", Packing::Zstd), (".zstd", Packing::Zstd)];
+    for (inside, packing) in packings.iter().filter_map(|(ending, packing)| Some((name.strip_suffix(ending)?, *packing))) {
+        if inside.ends_with(".tar") {
+            return FileKind::Archive(ArchiveFormat::PackedTar(packing));
+        }
+        if TEXTS.iter().any(|ending| inside.ends_with(ending)) {
+            return FileKind::Archive(ArchiveFormat::PackedText(packing));
+        }
+    }
     match () {
         () if ends(&[".zip"]) => FileKind::Archive(ArchiveFormat::Zip),
         () if ends(&[".tar"]) => FileKind::Archive(ArchiveFormat::Tar),
-        () if ends(&[".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".zstd"]) => {
-            FileKind::Packed
-        }
-        () if ends(&[".lz4", ".br", ".7z", ".rar", ".parquet", ".arrow"]) => FileKind::Packed,
+        () if ends(&[".tgz"]) => FileKind::Archive(ArchiveFormat::PackedTar(Packing::Gzip)),
+        () if ends(&[".tzst"]) => FileKind::Archive(ArchiveFormat::PackedTar(Packing::Zstd)),
+        () if ends(&[".gz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".zstd"]) => FileKind::Packed,
+        () if ends(&[".lz4", ".br", ".7z", ".rar", ".arrow"]) => FileKind::Packed,
         () if ends(&[".pkl", ".pickle", ".p"]) => FileKind::Packed,
         () => FileKind::Plain,
     }
@@ -137,11 +161,16 @@ impl Listing {
             return Ok(listing);
         }
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        if !metadata.is_file() || !is_archive_name(&name) {
-            let message = format!("the source {} is neither a folder nor a zip or tar archive", root.display());
-            return Err(failure(message, "give the folder with the images and their captions"));
+        if !metadata.is_file() || !is_archive_name(&name) && !is_parquet_name(&name) {
+            let message = format!("the source {} is neither a folder nor an archive nor a Parquet file", root.display());
+            return Err(failure(
+                message,
+                "give the folder with the images and their captions, or an archive that has both: .zip, .tar, .tar.gz, \
+                 .tar.zst or .parquet",
+            ));
         }
-        listing.archives.push(Listed { path: name, stamp: Stamp::from(&metadata) });
+        let list = if is_parquet_name(&name) { &mut listing.files } else { &mut listing.archives };
+        list.push(Listed { path: name, stamp: Stamp::from(&metadata) });
         Ok(listing)
     }
 }
@@ -286,7 +315,7 @@ mod tests {
     #[test]
     fn files_come_with_their_stamps_and_what_was_made_of_them_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
-        for path in ["b/2.jpg", "1.jpg", "c.tar", "d.tgz", ".x/3.jpg", "__MACOSX/4.jpg", "out/images/1.jpg"] {
+        for path in ["b/2.jpg", "1.jpg", "c.tar", "d.txz", ".x/3.jpg", "__MACOSX/4.jpg", "out/images/1.jpg"] {
             put(folder.path(), path);
         }
         for made in [PREPARATION_FILE, MARKER_FILE, RUN_FILE] {
@@ -295,9 +324,30 @@ mod tests {
         }
         let listing = Listing::of(folder.path(), Some(&folder.path().join("out"))).unwrap();
         assert_eq!(paths(&listing), ["1.jpg", "b/2.jpg"]);
-        assert_eq!((listing.archives[0].path.as_str(), listing.packed[0].path.as_str()), ("c.tar", "d.tgz"));
+        assert_eq!((listing.archives[0].path.as_str(), listing.packed[0].path.as_str()), ("c.tar", "d.txz"));
         assert_eq!(listing.files[0].stamp, Stamp::of(&folder.path().join("1.jpg")).unwrap());
         assert!(listing.files[0].stamp.modified > 0 && listing.skipped.is_empty());
+    }
+
+    #[test]
+    fn names_say_how_a_file_is_packed() {
+        let tar = |packing| FileKind::Archive(ArchiveFormat::PackedTar(packing));
+        let text = |packing| FileKind::Archive(ArchiveFormat::PackedText(packing));
+        for (name, kind) in [
+            ("a.tar.gz", tar(Packing::Gzip)),
+            ("A.TGZ", tar(Packing::Gzip)),
+            ("a.tar.zst", tar(Packing::Zstd)),
+            ("a.jsonl.gz", text(Packing::Gzip)),
+            ("train.csv.zstd", text(Packing::Zstd)),
+            ("train.gz", FileKind::Packed),
+            ("a.jpg.gz", FileKind::Packed),
+            ("a.tar.xz", FileKind::Packed),
+            ("a.parquet", FileKind::Plain),
+            ("a.json", FileKind::Plain),
+        ] {
+            assert_eq!(kind_of(name), kind, "{name}");
+        }
+        assert!(is_parquet_name("Train-00000-of-00001.PARQUET") && !is_parquet_name("parquet"));
     }
 
     #[cfg(unix)]
@@ -365,7 +415,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "a.txt");
-        for (path, expected) in [("absent", "does not exist"), ("a.txt", "neither a folder nor a zip or tar archive")] {
+        for (path, expected) in [("absent", "does not exist"), ("a.txt", "neither a folder nor an archive nor a Parquet file")] {
             let text = describe(&Listing::of(&folder.path().join(path), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");
         }

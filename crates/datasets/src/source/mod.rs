@@ -1,10 +1,12 @@
-//! The files that you have, in folders and archives. Imports go down: `limits` < `zip_archive`, `tar_archive` <
-//! `archive` < `listing` < `pictures` < `files`.
+//! The files that you have, in folders and archives. Imports go down: `limits` < `packing` < `zip_archive`,
+//! `tar_archive`, `parquet` < `archive` < `listing` < `pictures` < `files`.
 
 mod archive;
 mod files;
 mod limits;
 mod listing;
+mod packing;
+mod parquet;
 mod pictures;
 mod tar_archive;
 mod zip_archive;
@@ -14,5 +16,9 @@ pub use archive::{Archive, ArchiveFormat};
 pub use files::{Source, SourceFile};
 pub use limits::Limits;
 pub use listing::{Listed, Listing, Stamp};
-pub(crate) use listing::{is_archive_name, is_packed_name};
+pub(crate) use listing::{TEXTS, is_archive_name, is_packed_name, is_packed_text_name, is_parquet_name};
+pub use packing::Packing;
+pub(crate) use self::parquet::{ImageColumn, Leaf, NoImage, Table, ValueKind, Values, share};
 pub use pictures::{START, UnnamedPictures, UnreadPictures};
+#[cfg(test)]
+pub(crate) use {self::packing::packed, self::parquet::writing};

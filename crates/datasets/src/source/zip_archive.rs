@@ -71,7 +71,7 @@ pub(super) fn list(zip: &mut Zip, limits: Limits) -> anyhow::Result<(Vec<Member>
             num_backslashed += usize::from(has_backslash);
             let (bytes, compressed_bytes) = (entry.size(), entry.compressed_size());
             members.add(&name, bytes, index as u64)?;
-            limits.check_ratio(&name, bytes, compressed_bytes)?;
+            limits.check_ratio(format_args!("its member {name}"), bytes, compressed_bytes)?;
         }
     }
     anyhow::ensure!(!zip.has_overlapping_files().map_err(damaged)?, "its members share bytes: a compression bomb");

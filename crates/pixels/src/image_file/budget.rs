@@ -89,6 +89,11 @@ impl Budget {
         Self { limit, state: Mutex::default(), changed: Condvar::new() }
     }
 
+    /// The whole, in bytes.
+    pub fn size(&self) -> u64 {
+        self.limit
+    }
+
     /// So many bytes, once they are free. `what` says in an error what takes them, as in "its 3x2 pixels take".
     pub fn take(&'static self, bytes: u64, what: impl FnOnce() -> String) -> anyhow::Result<Share> {
         if bytes > self.limit {

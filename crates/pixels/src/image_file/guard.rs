@@ -21,8 +21,8 @@ pub fn guarded<T>(decode: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<
     })
 }
 
-/// What `work` gives, or the message of its panic.
-pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// What `work` gives, or the message of its panic. For code of others that reads files of unknown origin.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let before = take_hook();

@@ -26,6 +26,7 @@ use crate::annotations::raw_dataset::{RawDataset, Reject, Repair};
 use crate::annotations::split_names::split_of_path;
 use crate::annotations::text::lines;
 use crate::caption_extras::CaptionExtras;
+use crate::column_names::ColumnNames;
 use crate::name_forms::{loosest, without_ending};
 use crate::source::{Source, SourceFile};
 use base::error::{failure, one_line};
@@ -73,7 +74,7 @@ pub(crate) fn without_captions(source: &Source) -> Option<String> {
 
 fn describe_json(text: &str) -> String {
     let (text, _) = without_nan(text);
-    match serde_json::from_str::<Record<'_>>(&text) {
+    match Record::parse(&text, &ColumnNames::default()) {
         Ok(record) if text.trim_start().starts_with('{') => format!("a JSON object with the keys {}", record.keys()),
         Ok(_) => "JSON that is not an object".to_owned(),
         Err(error) => explain(&error, &text),
@@ -167,7 +168,7 @@ pub(crate) fn any_has_words(source: &Source, pairs: &[Pair]) -> anyhow::Result<b
 fn with_words(source: &Source, pairs: &[Pair]) -> anyhow::Result<HashSet<usize>> {
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
     let path = |place: usize| &source.files()[texts[place]].path;
-    let are_words = source.look_into_each(&texts, |place, bytes| has_words(path(place), bytes))?;
+    let are_words = source.look_into_each(&texts, |place, bytes| has_words(path(place), bytes, source.columns()))?;
     Ok(pairs.iter().zip(are_words).filter(|(_, has_words)| *has_words).map(|(pair, _)| pair.image).collect())
 }
 
@@ -176,7 +177,7 @@ pub(crate) fn text_of(path: &str, bytes: Vec<u8>) -> String {
     decode_start(path, bytes).unwrap_or(lossy)
 }
 
-fn has_words(path: &str, mut bytes: Vec<u8>) -> bool {
+fn has_words(path: &str, mut bytes: Vec<u8>, names: &ColumnNames) -> bool {
     /// Bytes of a text that are looked at.
     const MAX_BYTES: usize = 1000;
     if has_ending(path, ".json") {
@@ -184,7 +185,7 @@ fn has_words(path: &str, mut bytes: Vec<u8>) -> bool {
         let (text, _) = without_nan(&text);
         // What cannot be read may have been meant as a caption, and is reported.
         return text.trim_start().starts_with('{')
-            && serde_json::from_str::<Record<'_>>(&text)
+            && Record::parse(&text, names)
                 .map_or_else(|_| text.to_ascii_lowercase().contains("caption"), |record| record.has.captions);
     }
     bytes.truncate(MAX_BYTES);
@@ -285,7 +286,7 @@ fn read_pairs(input: &Input<'_>, chosen: ChosenTexts) -> anyhow::Result<RawDatas
     let (source, pairs) = (input.source, chosen.pairs.as_slice());
     let texts: Vec<usize> = pairs.iter().map(|pair| pair.text).collect();
     let contents = source.for_each(&texts, |_, content| Ok(content))?;
-    let mut builder = Builder::new(input.reading);
+    let mut builder = input.builder();
     builder.repairs.extend(note_others(source, pairs));
     builder.repairs.extend(note_alike(source, pairs));
     builder.repairs.extend(note_unpaired(source, pairs));
@@ -393,11 +394,13 @@ pub(crate) fn captions_of_json(
 ) -> anyhow::Result<Vec<(String, CaptionExtras)>> {
     const EXPECTED: &str = r#"expected {"caption": "a caption"}"#;
     let (mut is_object, mut keys, mut captions) = (false, None, Vec::new());
+    let names = builder.columns.clone();
     read_json(builder, path, text, |builder, text| {
         // Anything else is not an object.
         let whole: &RawValue = serde_json::from_str(text)?;
         is_object = whole.get().starts_with('{');
-        let record: Record<'_> = serde_json::from_str(whole.get())?;
+        let record = Record::parse(whole.get(), &names)?;
+        record.named.iter().for_each(|key| builder.hear(key));
         if let Some(odd) = record.odd {
             builder.rejects.push(Reject::new(format!("a caption in {path}"), format!("it is {odd}, not a text")));
         }

@@ -63,17 +63,18 @@ pub(crate) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
+    let names = builder.columns.clone();
     read_json(builder, file.path, text, |builder, text| {
         let mut entries = EntryReader::new(builder, file, text);
-        let JsonShape::Document(document) = JsonShape::of(text)? else { return Ok(()) };
+        let JsonShape::Document(document) = JsonShape::of(text, &names)? else { return Ok(()) };
         if document.first_image().is_none() && document.first_of_table.is_some() {
-            rows(text).iter().for_each(|record| entries.add(Position::default(), record));
+            rows(text, &names).iter().for_each(|record| entries.add(Position::default(), record));
             return Ok(());
         }
         // Beside a list of captions a file may say other things under keys.
         let is_list = document.lists.iter().any(|(_, seen)| seen.is_complete());
         let is_meant = |place: &Position<'_>| !is_list || place.key.is_none_or(is_image_name);
-        walk(text, &mut |place, record| {
+        walk(text, &names, &mut |place, record| {
             if is_meant(&place) {
                 entries.add(place, &record);
             }
@@ -100,6 +101,7 @@ impl<'b, 'f> EntryReader<'b, 'f> {
     /// name of a split is its split.
     pub(crate) fn add(&mut self, place: Position<'_>, record: &Record<'_>) {
         self.count += 1;
+        record.named.iter().for_each(|key| self.builder.hear(key));
         let (builder, file) = (&mut *self.builder, self.file);
         // Beside the captions a file may say other things.
         let is_other = !record.has.captions && record.prediction.is_none() && record.references.is_empty();
@@ -163,9 +165,10 @@ fn read_lines(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 pub(crate) fn parse_lines(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
+    let names = builder.columns.clone();
     read_json(builder, file.path, text, |builder, text| {
         let mut entries = EntryReader::new(builder, file, text);
-        walk_lines(text, |record| entries.add(Position::default(), &record))
+        walk_lines(text, &names, |record| entries.add(Position::default(), &record))
     })
 }
 

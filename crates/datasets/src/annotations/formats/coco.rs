@@ -14,6 +14,7 @@ use crate::annotations::json::text::read_json;
 use crate::annotations::json::walk::walk;
 use crate::annotations::known_dataset::KnownDataset;
 use crate::annotations::raw_dataset::{RawDataset, Reject};
+use crate::column_names::ColumnNames;
 use crate::image_id::IdMap;
 use base::error::failure;
 use pixels::picture_formats::is_image_name;
@@ -62,6 +63,7 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 
 fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
     let (mut same, mut orphans) = (None, None);
+    let names = builder.columns.clone();
     read_json(builder, file.path, text, |builder, text| {
         let mut set = Set {
             builder,
@@ -75,14 +77,14 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
             orphans: (0, Vec::new()),
         };
         let mut too_early = 0;
-        walk(text, &mut |place, record| match place.list {
+        walk(text, &names, &mut |place, record| match place.list {
             "images" if place.key.is_none() => set.image(&record),
             "" => {}
             _ if set.of_id.is_empty() => too_early += 1,
             _ => set.caption(&record),
         })?;
         // For files in which the images come after the captions.
-        walk_again(text, too_early, &mut |record| set.caption(record))?;
+        walk_again(text, &names, too_early, &mut |record| set.caption(record))?;
         set.note_those_without();
         orphans = set.describe_orphans();
         same = set.same;
@@ -99,12 +101,17 @@ fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow
 }
 
 /// The first `count` captions.
-fn walk_again(text: &str, count: usize, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), serde_json::Error> {
+fn walk_again(
+    text: &str,
+    names: &ColumnNames,
+    count: usize,
+    each: &mut dyn FnMut(&Record<'_>),
+) -> Result<(), serde_json::Error> {
     let mut left = count;
     if left == 0 {
         return Ok(());
     }
-    walk(text, &mut |place, record| {
+    walk(text, names, &mut |place, record| {
         if place.list != "images" && !place.list.is_empty() && left > 0 {
             left -= 1;
             each(&record);
@@ -133,6 +140,7 @@ struct Set<'b, 'f> {
 
 impl Set<'_, '_> {
     fn image(&mut self, record: &Record<'_>) {
+        record.named.iter().for_each(|key| self.builder.hear(key));
         let path = self.file.path;
         let (Some(id), Some(name)) = (record.id_called("id").or(record.id()), record.image()) else {
             let what = format!("an image of {path}");
@@ -156,6 +164,7 @@ impl Set<'_, '_> {
     }
 
     fn caption(&mut self, record: &Record<'_>) {
+        record.named.iter().for_each(|key| self.builder.hear(key));
         let id = record.id();
         let captions = record.captions();
         if captions.is_empty() && record.odd.is_none() {

@@ -15,6 +15,7 @@ use crate::annotations::input::{AnnotationFile, Input};
 use crate::annotations::known_dataset::KnownDataset;
 use crate::annotations::raw_dataset::{RawDataset, Reject, Repair};
 use crate::annotations::text::lines;
+use crate::column_names::ColumnNames;
 use crate::prepared::Split;
 
 pub(crate) static FORMAT: Format = Format {
@@ -85,7 +86,7 @@ pub fn parse(texts: &Texts) -> anyhow::Result<RawDataset> {
 }
 
 fn parse_for(texts: &Texts, reading: Reading) -> anyhow::Result<RawDataset> {
-    let mut builder = Builder::new(reading);
+    let mut builder = Builder::new(reading, ColumnNames::default());
     token_lines::parse(&mut builder, &AnnotationFile::single(TOKEN_FILE), &decode(TOKEN_FILE, texts.token.clone())?)?;
     if Split::ALL.iter().all(|&split| texts.list(split).is_none()) {
         let note = format!("none of the lists was found: {}", Split::ALL.map(list_file).join(", "));

@@ -38,8 +38,10 @@ fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 
 fn parse(builder: &mut Builder, path: &str, text: &str) -> anyhow::Result<String> {
     let (mut name, mut position) = (String::new(), 0);
+    let names = builder.columns.clone();
     read_json(builder, path, text, |builder, text| {
-        walk(text, &mut |place, record| {
+        walk(text, &names, &mut |place, record| {
+            record.named.iter().for_each(|key| builder.hear(key));
             if place.key == Some("dataset") {
                 name = record.captions().concat();
             }

@@ -9,6 +9,7 @@ pub mod flickr8k;
 mod image_folder;
 mod karpathy;
 mod pairs;
+mod parquet;
 mod table;
 mod token_lines;
 
@@ -26,6 +27,7 @@ pub static FORMATS: &[&Format] = &[
     &caption_json::BLIP,
     &image_folder::FORMAT,
     &beside_images::WEBDATASET,
+    &parquet::FORMAT,
     &table::FORMAT,
     &caption_json::FORMAT,
     &caption_json::JSON_LINES,

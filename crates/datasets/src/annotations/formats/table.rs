@@ -49,12 +49,13 @@ pub(crate) fn read(input: &Input<'_>) -> anyhow::Result<RawDataset> {
 }
 
 pub(crate) fn parse(builder: &mut Builder, file: &AnnotationFile<'_>, text: &str) -> anyhow::Result<()> {
-    let separator = TableLayout::of_text(text).separator;
+    let separator = TableLayout::of_text(text, &builder.columns).separator;
     let mended = backslash_quotes::doubled(text, separator);
     builder.repairs.extend(mended.as_ref().map(|_| Repair::new(file.path, backslash_quotes::NOTE)));
     let text = mended.as_deref().unwrap_or(text);
     let table = Table::new(file.path, text.as_bytes(), separator)?;
-    let columns = Columns::of(table.header().iter().map(String::as_str));
+    let columns = Columns::named(table.header().iter().map(String::as_str), &builder.columns);
+    table.header().iter().for_each(|name| builder.hear(name));
     let (Some(image), false) = (columns.image, columns.captions.is_empty()) else {
         let message = format!("{} has no column for the image or none for the caption", file.path);
         return Err(failure(message, format!("known names of columns are {USUAL_NAMES}")));

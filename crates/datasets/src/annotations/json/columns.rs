@@ -8,23 +8,24 @@ use serde_json::value::RawValue;
 use crate::annotations::fields::Columns;
 use crate::annotations::json::record::Record;
 use crate::annotations::json::values::{entries, string};
+use crate::column_names::ColumnNames;
 
 /// Whether the keys at the top of an object are the columns of a table of images and captions, or say that there are
 /// some.
-pub(crate) fn is_table(keys: &[String]) -> bool {
+pub(crate) fn is_table(keys: &[String], names: &ColumnNames) -> bool {
     let has = |wanted: &str| keys.iter().any(|key| key == wanted);
-    Columns::of(keys.iter().map(String::as_str)).is_complete() || has("columns") && has("data")
+    Columns::named(keys.iter().map(String::as_str), names).is_complete() || has("columns") && has("data")
 }
 
 /// The rows of the table. None where the object is none.
-pub(crate) fn rows(text: &str) -> Vec<Record<'_>> {
+pub(crate) fn rows<'a>(text: &'a str, called: &ColumnNames) -> Vec<Record<'a>> {
     let columns = entries(text).unwrap_or_default();
     let under = |name: &str| columns.iter().find(|(key, _)| key == name).map(|(_, raw)| *raw);
     if let (Some(names), Some(data)) = (under("columns"), under("data")) {
         let names: Vec<_> = list(names).into_iter().map(|name| string(name).unwrap_or_default()).collect();
         let row = |raw| {
             let mut record = Record::default();
-            names.iter().zip(list(raw)).for_each(|(name, value)| record.set(name, value));
+            names.iter().zip(list(raw)).for_each(|(name, value)| record.set(name, value, called));
             record
         };
         return list(data).into_iter().map(row).collect();
@@ -40,7 +41,7 @@ pub(crate) fn rows(text: &str) -> Vec<Record<'_>> {
                 rows.push(Record::default());
                 rows.len() - 1
             });
-            rows[row].set(name, raw);
+            rows[row].set(name, raw, called);
         }
     }
     rows
@@ -63,11 +64,12 @@ mod tests {
             r#"{"columns": ["n", "image", "caption"], "index": [0, 1], "data": [[1, "a.jpg", "A"], [2, "b.jpg", "B"]]}"#,
         ] {
             let keys: Vec<String> = entries(text).unwrap().into_iter().map(|(key, _)| key.into_owned()).collect();
-            assert!(is_table(&keys), "{text}");
+            assert!(is_table(&keys, &ColumnNames::default()), "{text}");
             let rows: Vec<String> =
-                rows(text).iter().map(|row| format!("{} {}", row.image().unwrap(), row.captions().join(" "))).collect();
+                rows(text, &ColumnNames::default()).iter().map(|row| format!("{} {}", row.image().unwrap(), row.captions().join(" "))).collect();
             assert_eq!(rows, ["a.jpg A", "b.jpg B"], "{text}");
         }
-        assert!(rows("[]").is_empty() && rows(r#"{"image": 3}"#).is_empty());
+        let none = |text| rows(text, &ColumnNames::default()).is_empty();
+        assert!(none("[]") && none(r#"{"image": 3}"#));
     }
 }

@@ -4,14 +4,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::annotations::fields::{By, CaptionKind, Field, Reference, field};
+use crate::annotations::fields::{By, CaptionKind, Field, Reference, field, field_of};
 use crate::annotations::json::values::{Key, RawExtras, Sentence, entries, sentences, string, texts};
 use crate::annotations::list_text::texts_of;
 use crate::annotations::references::{file_of, placed};
+use crate::column_names::ColumnNames;
 use crate::image_id::ImageId;
 use pixels::picture_formats::is_image_name;
 
@@ -40,6 +40,8 @@ pub(crate) struct Record<'a> {
     /// Its only key is the image, and the value of that its captions.
     pub(crate) is_lone: bool,
     keys: Vec<Cow<'a, str>>,
+    /// Those of the keys that the user names.
+    pub(crate) named: Vec<String>,
     /// What it is called is that of an image, not of something else.
     is_of_image: bool,
     pub(crate) has: Has,
@@ -214,8 +216,19 @@ impl<'a> Record<'a> {
         })
     }
 
-    pub(crate) fn set(&mut self, key: &str, raw: &'a str) {
-        match field(key) {
+    /// The record that the text of one object is.
+    pub(crate) fn parse(text: &'a str, names: &ColumnNames) -> Result<Self, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let record = Element(names).deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(record)
+    }
+
+    pub(crate) fn set(&mut self, key: &str, raw: &'a str, names: &ColumnNames) {
+        if names.role(key).is_some() {
+            self.named.push(key.to_owned());
+        }
+        match field_of(key, names) {
             Some(Field::Reference(reference)) => self.set_reference(reference, raw),
             Some(Field::Captions(kind)) => self.add_captions(kind, key, raw),
             Some(Field::Folder) => self.place = name_of(raw).or(self.place.take()),
@@ -301,16 +314,11 @@ fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-impl<'de> Deserialize<'de> for Record<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Element.deserialize(deserializer)
-    }
-}
-
 /// Reads an object, a list `["1.jpg", "a caption"]`, or a text as a [`Record`]; anything else is one that says nothing.
-pub(crate) struct Element;
+/// It has what the user calls keys.
+pub(crate) struct Element<'n>(pub(crate) &'n ColumnNames);
 
-impl<'de> DeserializeSeed<'de> for Element {
+impl<'de> DeserializeSeed<'de> for Element<'_> {
     type Value = Record<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Record<'de>, D::Error> {
@@ -318,7 +326,7 @@ impl<'de> DeserializeSeed<'de> for Element {
     }
 }
 
-impl<'de> Visitor<'de> for Element {
+impl<'de> Visitor<'de> for Element<'_> {
     type Value = Record<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -371,10 +379,10 @@ impl<'de> Visitor<'de> for Element {
         let (mut record, mut lone, mut count) = (Record::default(), None, 0);
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
             count += 1;
-            match field(&key) {
+            match field_of(&key, self.0) {
                 None if is_image_name(&key) => lone = Some((key.clone(), map.next_value::<&'de RawValue>()?.get())),
                 None => drop(map.next_value::<IgnoredAny>()?),
-                Some(_) => record.set(&key, map.next_value::<&'de RawValue>()?.get()),
+                Some(_) => record.set(&key, map.next_value::<&'de RawValue>()?.get(), self.0),
             }
             if record.keys.len() < MAX_KEYS {
                 record.keys.push(key);
@@ -395,7 +403,7 @@ mod tests {
     use super::*;
 
     fn record(text: &str) -> Record<'_> {
-        serde_json::from_str(text).unwrap()
+        Record::parse(text, &ColumnNames::default()).unwrap()
     }
 
     fn captions(text: &str) -> Vec<String> {

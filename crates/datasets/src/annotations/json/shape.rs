@@ -4,6 +4,7 @@ use crate::annotations::json::columns::{is_table, rows};
 use crate::annotations::json::record::{ListSummary, Record};
 use crate::annotations::json::walk::{IsAll, Position, walk, walk_lines};
 use crate::annotations::split_names::split_of_word;
+use crate::column_names::ColumnNames;
 use pixels::picture_formats::is_image_name;
 
 /// Keys of entries that are kept.
@@ -48,22 +49,23 @@ pub(crate) struct KeyedEntries {
 }
 
 impl JsonShape {
-    pub(crate) fn of(text: &str) -> Result<Self, serde_json::Error> {
+    /// `names` are what the user calls keys.
+    pub(crate) fn of(text: &str, names: &ColumnNames) -> Result<Self, serde_json::Error> {
         let mut document = Document::default();
-        if walk(text, &mut |place, record| document.add(place, record))? == IsAll(false) {
+        if walk(text, names, &mut |place, record| document.add(place, record))? == IsAll(false) {
             let mut seen = ListSummary::default();
-            walk_lines(text, |record| seen.add(&record))?;
+            walk_lines(text, names, |record| seen.add(&record))?;
             return Ok(Self::Lines(seen));
         }
         // A file of JSON Lines may have one line.
         if text.trim_start().starts_with('{') {
-            let whole: Record<'_> = serde_json::from_str(text)?;
+            let whole = Record::parse(text, names)?;
             document.whole = ListSummary::of(&whole);
             if whole.has.name && whole.has.captions && !whole.is_lone {
                 return Ok(Self::Lines(document.whole));
             }
-            if is_table(&document.whole.keys) {
-                let first = rows(text).into_iter().find(|row| row.has.both());
+            if is_table(&document.whole.keys, names) {
+                let first = rows(text, names).into_iter().find(|row| row.has.both());
                 document.first_of_table = first.and_then(|row| row.surely_image().map(str::to_owned));
             }
         }
@@ -178,8 +180,12 @@ impl ListSummary {
 mod tests {
     use super::*;
 
+    fn shape(text: &str) -> Result<JsonShape, serde_json::Error> {
+        JsonShape::of(text, &ColumnNames::default())
+    }
+
     fn document(text: &str) -> Document {
-        match JsonShape::of(text).unwrap() {
+        match shape(text).unwrap() {
             JsonShape::Document(document) => document,
             JsonShape::Lines(seen) => panic!("{text}: lines of {seen:?}"),
         }
@@ -225,15 +231,15 @@ mod tests {
 
     #[test]
     fn objects_that_follow_one_another_are_lines_and_so_is_one_of_an_image_and_its_caption() {
-        let keys = |text: &str| match JsonShape::of(text).unwrap() {
+        let keys = |text: &str| match shape(text).unwrap() {
             JsonShape::Lines(seen) => seen.keys.join(","),
             JsonShape::Document(document) => panic!("{text}: {document:?}"),
         };
         assert_eq!(keys("{\"image\":\"a\"}\n{\"caption\":\n\"b\"}\n\n"), "image,caption");
         assert_eq!(keys("{\"image\":\"a\",\"captions\":[\"b\"]}\n"), "image,captions");
         assert_eq!(keys("{\"a\":1}{\"a\":2}"), "a");
-        assert!(JsonShape::of("{\"a\":1}\n{\"a\":").is_err() && JsonShape::of("[1] x").is_err());
-        assert!(JsonShape::of("{\"a\":").is_err() && JsonShape::of("").is_err());
+        assert!(shape("{\"a\":1}\n{\"a\":").is_err() && shape("[1] x").is_err());
+        assert!(shape("{\"a\":").is_err() && shape("").is_err());
     }
 
     #[test]

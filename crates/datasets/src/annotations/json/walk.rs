@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use crate::annotations::json::record::{Element, Record};
 use crate::annotations::json::values::Key;
 use crate::annotations::split_names::split_of_word;
+use crate::column_names::ColumnNames;
 
 /// Keys whose value is a set of entries, not one entry.
 const WRAPPERS: [&str; 14] = [
@@ -46,10 +47,11 @@ pub(crate) fn is_wrapper(key: &str) -> bool {
 /// which counts element by element.
 pub(crate) fn walk<'a>(
     text: &'a str,
+    names: &ColumnNames,
     each: &mut dyn FnMut(Position<'_>, Record<'a>),
 ) -> Result<IsAll, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    Walk { place: Position::default(), is_set: true, each }.deserialize(&mut deserializer)?;
+    Walk { names, place: Position::default(), is_set: true, each }.deserialize(&mut deserializer)?;
     Ok(IsAll(deserializer.end().is_ok()))
 }
 
@@ -59,16 +61,22 @@ pub(crate) struct IsAll(pub(crate) bool);
 
 /// Calls `each` with every one of the objects that follow one another, as in JSON Lines; they may go over several
 /// lines.
-pub(crate) fn walk_lines<'a>(text: &'a str, mut each: impl FnMut(Record<'a>)) -> Result<(), serde_json::Error> {
+pub(crate) fn walk_lines<'a>(
+    text: &'a str,
+    names: &ColumnNames,
+    mut each: impl FnMut(Record<'a>),
+) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     while deserializer.end().is_err() {
-        each(Element.deserialize(&mut deserializer)?);
+        each(Element(names).deserialize(&mut deserializer)?);
     }
     Ok(())
 }
 
 /// Goes through one value.
 struct Walk<'c, 'a> {
+    /// What the user calls keys.
+    names: &'c ColumnNames,
     place: Position<'c>,
     /// The keys of an object lead to entries; else the object is one.
     is_set: bool,
@@ -133,7 +141,7 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(record) = elements.next_element_seed(Element)? {
+        while let Some(record) = elements.next_element_seed(Element(self.names))? {
             (self.each)(self.place, record);
         }
         Ok(())
@@ -141,7 +149,7 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         if !self.is_set {
-            (self.each)(self.place, Element.visit_map(map)?);
+            (self.each)(self.place, Element(self.names).visit_map(map)?);
             return Ok(());
         }
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
@@ -151,7 +159,7 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
                 true => Position { list: &key, key: None },
                 false => Position { list: self.place.list, key: Some(&key) },
             };
-            map.next_value_seed(Walk { place, is_set, each: &mut *self.each })?;
+            map.next_value_seed(Walk { names: self.names, place, is_set, each: &mut *self.each })?;
         }
         Ok(())
     }

@@ -1,0 +1,20 @@
+//! Parquet files, as the Hub keeps data sets and `datasets` writes them: their columns, their rows in groups, and the
+//! images that are in them. A row group is read page by page, so that no more than two pages of a column are in memory.
+//! Imports go down: `thrift` < `footer` < `pages` < `values` < `table` < `images`.
+
+mod footer;
+mod images;
+mod pages;
+mod table;
+mod thrift;
+mod values;
+#[cfg(test)]
+pub(crate) mod writing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use footer::{Leaf, ValueKind};
+pub(crate) use images::share;
+pub(super) use images::{ImageReader, open};
+pub(crate) use table::{ImageColumn, NoImage, Table};
+pub(crate) use values::Values;
