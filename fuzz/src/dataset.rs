@@ -79,7 +79,8 @@ pub fn parquet(data: &[u8]) {
     let path = folder.join("train.parquet");
     scratch::write(&path, data);
     let source = Source::open(&folder, None).expect("a folder of files can be listed");
-    let images: Vec<usize> = (0..source.files().len()).filter(|&file| source.origin(file) != source.files()[file].path).collect();
+    let images: Vec<usize> =
+        (0..source.files().len()).filter(|&file| source.origin(file) != source.files()[file].path).collect();
     let length = |_: usize, content: anyhow::Result<Vec<u8>>| Ok(content.map(|content| content.len() as u64).ok());
     let lengths = source.for_each(&images, length).expect("the file stays where it is");
     for (&file, length) in images.iter().zip(lengths) {
