@@ -103,7 +103,10 @@ mod tests {
         let names = ColumnNames::parse(&["image=photo", "caption=en", "caption = de", "split=part"]).unwrap();
         assert_eq!((names.image.as_deref(), names.split.as_deref()), (Some("photo"), Some("part")));
         assert_eq!(names.caption, ["en", "de"]);
-        assert_eq!((names.role("DE"), names.role("Photo "), names.role("fr")), (Some(Role::Caption), Some(Role::Image), None));
+        assert_eq!(
+            (names.role("DE"), names.role("Photo "), names.role("fr")),
+            (Some(Role::Caption), Some(Role::Image), None)
+        );
         assert!(names.has(Role::Split) && !names.has(Role::Weight) && !names.is_empty());
         let text = serde_json::to_string(&names).unwrap();
         assert_eq!(serde_json::from_str::<ColumnNames>(&text).unwrap(), names);

@@ -11,8 +11,8 @@ use crate::annotations::file_names::{
 use crate::annotations::json::shape::{JsonShape, KeyedEntries};
 use crate::annotations::json::text::{explain, without_nan};
 use crate::annotations::layout::{Layout, PairLayout, token_parts};
-use crate::annotations::table_columns::TableColumns;
 use crate::annotations::references::file_of;
+use crate::annotations::table_columns::TableColumns;
 use crate::annotations::text::lines;
 use crate::name_forms::{last_part, loosest, number};
 use crate::prepared::PREPARATION_FILE;
@@ -132,9 +132,8 @@ fn listed(source: &Source) -> (Vec<usize>, Vec<(usize, usize)>) {
         if unfinished(name).is_some() {
             return true;
         }
-        let is_kind = speaks_of_captions(name)
-            || is_read(name)
-            || NOT_READ.iter().any(|(ending, _)| has_ending(name, ending));
+        let is_kind =
+            speaks_of_captions(name) || is_read(name) || NOT_READ.iter().any(|(ending, _)| has_ending(name, ending));
         let is_beside = has_one_of(name, &BESIDE) && images.contains(key_of(file)) && !of_many.contains(&index);
         let is_alone = files.len() == 1 && !is_image_name(name);
         is_alone || is_kind && !is_about(name) && !is_beside && name != PREPARATION_FILE

@@ -243,8 +243,7 @@ impl Columns {
 }
 
 /// The names that messages recommend.
-pub(crate) const USUAL_NAMES: &str =
-    "image or file_name for the image, caption or text for its caption; `--columns image=NAME,caption=NAME` names others";
+pub(crate) const USUAL_NAMES: &str = "image or file_name for the image, caption or text for its caption; `--columns image=NAME,caption=NAME` names others";
 
 #[cfg(test)]
 mod tests {
@@ -314,9 +313,8 @@ mod tests {
 
     #[test]
     fn columns_that_the_user_names_are_meant_and_no_others() {
-        let columns = |header: &str, given: &[&str]| {
-            Columns::named(header.split(','), &ColumnNames::parse(given).unwrap())
-        };
+        let columns =
+            |header: &str, given: &[&str]| Columns::named(header.split(','), &ColumnNames::parse(given).unwrap());
         let found = columns("image,photo,caption,en,de,set,weight", &["image=photo", "caption=DE", "caption=en"]);
         assert_eq!((found.image, found.captions, found.place), (Some(1), vec![3, 4], None));
         assert_eq!((found.maybe_split, found.weight), (Some(5), Some(6)));

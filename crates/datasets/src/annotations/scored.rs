@@ -86,5 +86,9 @@ pub fn read_scored(path: &Path) -> anyhow::Result<Option<(Vec<Scored>, Vec<Rejec
 
 fn open(path: &Path) -> anyhow::Result<Source> {
     let name = path.to_string_lossy();
-    if path.is_dir() || is_archive_name(&name) || is_parquet_name(&name) { Source::open(path, None) } else { Source::file(path) }
+    if path.is_dir() || is_archive_name(&name) || is_parquet_name(&name) {
+        Source::open(path, None)
+    } else {
+        Source::file(path)
+    }
 }

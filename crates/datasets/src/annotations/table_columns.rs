@@ -48,7 +48,10 @@ impl TableColumns {
     pub(crate) fn of(table: &Table, names: &ColumnNames) -> Self {
         let leaves = table.leaves();
         let embedded = match &table.images {
-            ImageColumn::One { content, .. } => Some(leaves[*content].name.trim_end_matches(".bytes").to_owned()),
+            ImageColumn::One { content, .. } => {
+                let name = &leaves[*content].name;
+                Some(name.strip_suffix(".bytes").unwrap_or(name).to_owned())
+            }
             ImageColumn::None | ImageColumn::Several(_) => None,
         };
         let is_image = |leaf: &Leaf| {
@@ -81,8 +84,9 @@ impl TableColumns {
         let image = match (&table.images, embedded) {
             (ImageColumn::Several(several), _) => ImageIn::Several(several.clone()),
             (_, Some(name)) => ImageIn::File(name),
-            (_, None) => column(columns.image)
-                .map_or(ImageIn::Nowhere, |image| ImageIn::Named(image, column(columns.place))),
+            (_, None) => {
+                column(columns.image).map_or(ImageIn::Nowhere, |image| ImageIn::Named(image, column(columns.place)))
+            }
         };
         let mut known: Vec<String> = header.iter().map(|column| column.name.clone()).collect();
         known.extend(match &image {
@@ -127,7 +131,8 @@ impl TableColumns {
 
     /// What is read, in words: equal for files of one data set.
     pub(crate) fn describe(&self) -> String {
-        let names = |columns: &[Column]| columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            |columns: &[Column]| columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         let mut text = match &self.image {
             ImageIn::File(name) => format!("images in {name}"),
             ImageIn::Named(column, _) => format!("names of images in {}", column.name),

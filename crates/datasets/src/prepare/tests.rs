@@ -438,7 +438,8 @@ mod packed {
     #[track_caller]
     fn refused(source: &Path, columns: &[&str]) -> String {
         let output = tempfile::tempdir().unwrap();
-        let request = Request { columns: ColumnNames::parse(columns).unwrap(), ..request(None, Some(source), output.path()) };
+        let request =
+            Request { columns: ColumnNames::parse(columns).unwrap(), ..request(None, Some(source), output.path()) };
         let text = describe(&prepare(&request).unwrap_err());
         assert!(text.contains("hint: "), "{text}");
         text
@@ -461,7 +462,12 @@ mod packed {
     fn shards_of_the_hub_give_the_data_set_of_a_folder() {
         let (source, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(source.path().join("data")).unwrap();
-        for (name, numbers) in [("train-00000-of-00002", 0..4), ("train-00001-of-00002", 4..8), ("validation-00000-of-00001", 8..10), ("test-00000-of-00001", 10..12)] {
+        for (name, numbers) in [
+            ("train-00000-of-00002", 0..4),
+            ("train-00001-of-00002", 4..8),
+            ("validation-00000-of-00001", 8..10),
+            ("test-00000-of-00001", 10..12),
+        ] {
             shard(&source.path().join(format!("data/{name}.parquet")), numbers);
         }
         let mut text = "image,caption,split\n".to_owned();
@@ -481,7 +487,10 @@ mod packed {
         assert_eq!((outcome.report.format.as_str(), outcome.report.sources.len()), ("parquet", 4));
         // One file alone, and folders that are called as the Hub's own conversion calls them.
         let (alone, _) = prepared(&source.path().join("data/train-00001-of-00002.parquet"), &[]);
-        assert_eq!(alone.0.iter().map(|image| image.0.as_str()).collect::<Vec<_>>(), ["4.jpg", "5.jpg", "6.jpg", "7.jpg"]);
+        assert_eq!(
+            alone.0.iter().map(|image| image.0.as_str()).collect::<Vec<_>>(),
+            ["4.jpg", "5.jpg", "6.jpg", "7.jpg"]
+        );
         let converted = tempfile::tempdir().unwrap();
         for (folder, numbers) in [("train", 0..4), ("validation", 8..10)] {
             fs::create_dir_all(converted.path().join("default").join(folder)).unwrap();
@@ -536,15 +545,36 @@ mod packed {
         let path = folder.path().join("x.parquet");
         writing::write(&path, MANY, writing::compressed(Compression::SNAPPY), vec![many()]);
         let ((images, _), outcome) = prepared(&path, &[]);
-        assert_eq!(images, [("0.jpg".to_owned(), Split::Train, vec!["A dog".to_owned(), "A cat".into()]), ("1.jpg".into(), Split::Train, vec!["A bird".into()])]);
-        let left_out: Vec<String> = outcome.report.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
+        assert_eq!(
+            images,
+            [
+                ("0.jpg".to_owned(), Split::Train, vec!["A dog".to_owned(), "A cat".into()]),
+                ("1.jpg".into(), Split::Train, vec!["A bird".into()])
+            ]
+        );
+        let left_out: Vec<String> =
+            outcome.report.rejects.iter().map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
         assert_eq!(left_out[..2], ["row 2 of x.parquet: it has no image", "x.parquet/3.jpg: has no caption left"]);
         let columns = ["caption=text_de", "prompt=question", "weight=share", "split=part"];
         let ((images, _), outcome) = prepared_with(folder.path(), &columns, None);
-        let captions: Vec<(&str, Split, &str)> = images.iter().map(|(name, split, captions)| (name.as_str(), *split, captions[0].as_str())).collect();
-        assert_eq!(captions, [("0.jpg", Split::Train, "Ein Hund"), ("1.jpg", Split::Val, "Ein Vogel"), ("3.jpg", Split::Train, "Ein Fisch")]);
+        let captions: Vec<(&str, Split, &str)> =
+            images.iter().map(|(name, split, captions)| (name.as_str(), *split, captions[0].as_str())).collect();
+        assert_eq!(
+            captions,
+            [
+                ("0.jpg", Split::Train, "Ein Hund"),
+                ("1.jpg", Split::Val, "Ein Vogel"),
+                ("3.jpg", Split::Train, "Ein Fisch")
+            ]
+        );
         assert_eq!(outcome.report.options.columns, ColumnNames::parse(&columns).unwrap());
-        let notes: Vec<&str> = outcome.report.repairs.iter().map(|repair| repair.what.as_str()).filter(|what| what.ends_with("captions")).collect();
+        let notes: Vec<&str> = outcome
+            .report
+            .repairs
+            .iter()
+            .map(|repair| repair.what.as_str())
+            .filter(|what| what.ends_with("captions"))
+            .collect();
         assert_eq!(notes, ["2 captions", "2 captions"], "two have a prompt, two a weight");
         let text = refused(&path, &["caption=text_en"]);
         assert!(text.contains("a Parquet file with the columns photo, captions, text_de, question, share, part, none of them for captions"), "{text}");
@@ -557,16 +587,34 @@ mod packed {
         let source = table(4);
         fs::remove_file(source.path().join("captions.csv")).unwrap();
         let schema = "message schema { optional binary file_name (STRING); optional binary text (STRING); optional binary split (STRING); }";
-        let columns = vec![writing::texts(&["0.jpg", "../1.jpg", "/etc/passwd", "3.jpg"]), writing::texts(&["A", "B", "C", ""]), writing::texts(&["train", "test", "train", "train"])];
-        writing::write(&source.path().join("metadata.parquet"), schema, writing::compressed(Compression::SNAPPY), vec![columns]);
+        let columns = vec![
+            writing::texts(&["0.jpg", "../1.jpg", "/etc/passwd", "3.jpg"]),
+            writing::texts(&["A", "B", "C", ""]),
+            writing::texts(&["train", "test", "train", "train"]),
+        ];
+        writing::write(
+            &source.path().join("metadata.parquet"),
+            schema,
+            writing::compressed(Compression::SNAPPY),
+            vec![columns],
+        );
         let ((images, _), outcome) = prepared(source.path(), &[]);
-        assert_eq!(images.iter().map(|image| (image.0.as_str(), image.1)).collect::<Vec<_>>(), [("0.jpg", Split::Train), ("1.jpg", Split::Test)]);
+        assert_eq!(
+            images.iter().map(|image| (image.0.as_str(), image.1)).collect::<Vec<_>>(),
+            [("0.jpg", Split::Train), ("1.jpg", Split::Test)]
+        );
         let rejects = format!("{:?}", outcome.report.rejects);
         assert!(rejects.contains("/etc/passwd") && rejects.contains("there is no such image file"), "{rejects}");
         // As `datasets` writes images that stay where they are.
         let paths: Vec<Option<&str>> = vec![Some("0.jpg"), Some("somewhere/2.jpg")];
-        let columns = vec![writing::bytes::<&str>(&[None, None], 2), writing::bytes(&paths, 2), writing::texts(&["A", "B"])];
-        writing::write(&source.path().join("metadata.parquet"), IMAGES, writing::compressed(Compression::SNAPPY), vec![columns]);
+        let columns =
+            vec![writing::bytes::<&str>(&[None, None], 2), writing::bytes(&paths, 2), writing::texts(&["A", "B"])];
+        writing::write(
+            &source.path().join("metadata.parquet"),
+            IMAGES,
+            writing::compressed(Compression::SNAPPY),
+            vec![columns],
+        );
         let ((images, _), _) = prepared(source.path(), &[]);
         assert_eq!(images.iter().map(|image| image.0.as_str()).collect::<Vec<_>>(), ["0.jpg", "2.jpg"]);
     }
@@ -576,13 +624,25 @@ mod packed {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
         let pictures = [jpeg(0), jpeg(1)];
-        let rows: Vec<(&[u8], &str, &str)> = vec![(&pictures[0], "a.jpg", "One"), (&pictures[0], "a.jpg", "Two"), (&pictures[1], "a.jpg", "Three"), (&pictures[0], "b.jpg", "Four")];
+        let rows: Vec<(&[u8], &str, &str)> = vec![
+            (&pictures[0], "a.jpg", "One"),
+            (&pictures[0], "a.jpg", "Two"),
+            (&pictures[1], "a.jpg", "Three"),
+            (&pictures[0], "b.jpg", "Four"),
+        ];
         writing::write(&path, IMAGES, writing::compressed(Compression::SNAPPY), vec![writing::images(&rows)]);
         let ((images, _), outcome) = prepared(&path, &[]);
         let captions: Vec<(&str, String)> = images.iter().map(|image| (image.0.as_str(), image.2.join(" "))).collect();
-        assert_eq!(captions, [("a.jpg", "One Two".to_owned()), ("a_row2.jpg", "Three".into()), ("b.jpg", "Four".into())]);
+        assert_eq!(
+            captions,
+            [("a.jpg", "One Two".to_owned()), ("a_row2.jpg", "Three".into()), ("b.jpg", "Four".into())]
+        );
         let notes = format!("{:?}", outcome.report.repairs);
-        assert!(notes.contains("1 of its rows have an image of another row") && notes.contains("1 of its images have the name of another image"), "{notes}");
+        assert!(
+            notes.contains("1 of its rows have an image of another row")
+                && notes.contains("1 of its images have the name of another image"),
+            "{notes}"
+        );
     }
 
     #[test]
@@ -591,13 +651,23 @@ mod packed {
         shard(&folder.path().join("train-00000-of-00002.parquet"), 0..3);
         let schema = "message schema { optional binary image; optional binary title (STRING); }";
         let columns = vec![writing::bytes(&[Some(jpeg(4))], 1), writing::texts(&["A"])];
-        writing::write(&folder.path().join("train-00001-of-00002.parquet"), schema, writing::compressed(Compression::SNAPPY), vec![columns]);
+        writing::write(
+            &folder.path().join("train-00001-of-00002.parquet"),
+            schema,
+            writing::compressed(Compression::SNAPPY),
+            vec![columns],
+        );
         let text = refused(folder.path(), &[]);
         assert!(text.contains("train-00001-of-00002.parquet has other columns than train-00000-of-00002.parquet: images in image, captions in title"), "{text}");
         // One that cannot be read belongs to those that can.
         fs::write(folder.path().join("train-00001-of-00002.parquet"), b"PAR1").unwrap();
         let text = refused(folder.path(), &[]);
-        assert!(text.contains("train-00000-of-00002.parquet can be used, but train-00001-of-00002.parquet, which belongs with it"), "{text}");
+        assert!(
+            text.contains(
+                "train-00000-of-00002.parquet can be used, but train-00001-of-00002.parquet, which belongs with it"
+            ),
+            "{text}"
+        );
         assert!(text.contains("it is truncated"), "{text}");
     }
 
@@ -605,11 +675,17 @@ mod packed {
     fn two_columns_of_images_are_a_mistake_of_usage_until_one_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
-        let schema = "message schema { optional binary image; optional binary mask; optional binary caption (STRING); }";
-        let columns = vec![writing::bytes(&[Some(jpeg(0))], 1), writing::bytes(&[Some(jpeg(1))], 1), writing::texts(&["A"])];
+        let schema =
+            "message schema { optional binary image; optional binary mask; optional binary caption (STRING); }";
+        let columns =
+            vec![writing::bytes(&[Some(jpeg(0))], 1), writing::bytes(&[Some(jpeg(1))], 1), writing::texts(&["A"])];
         writing::write(&path, schema, writing::compressed(Compression::SNAPPY), vec![columns]);
         let text = refused(&path, &[]);
-        assert!(text.contains("x.parquet has several columns of images: image, mask") && text.contains("`--columns image=image`"), "{text}");
+        assert!(
+            text.contains("x.parquet has several columns of images: image, mask")
+                && text.contains("`--columns image=image`"),
+            "{text}"
+        );
         let ((images, files), _) = prepared(&path, &["image=mask"]);
         assert_eq!((images.len(), files.into_values().next().unwrap()), (1, jpeg(1)));
     }
@@ -655,7 +731,11 @@ mod packed {
             fs::write(path(name), pack(&tar, packing)).unwrap();
             let (found, outcome) = prepared(&path(name), &[]);
             assert!(found == expected, "{name}");
-            assert_eq!((outcome.report.dataset.as_str(), outcome.report.format.as_str()), ("x", "webdataset"), "{name}");
+            assert_eq!(
+                (outcome.report.dataset.as_str(), outcome.report.format.as_str()),
+                ("x", "webdataset"),
+                "{name}"
+            );
         }
     }
 
@@ -690,8 +770,14 @@ mod packed {
     #[test]
     fn keys_of_json_and_columns_of_tables_are_named_by_the_user() {
         for (name, text) in [
-            ("x.jsonl", "{\"bild\":\"0.jpg\",\"caption\":\"no\",\"de\":\"Ein Hund\",\"wo\":\"train\"}\n{\"bild\":\"1.jpg\",\"de\":\"Ein Vogel\",\"wo\":\"val\"}\n"),
-            ("x.json", "[{\"bild\":\"0.jpg\",\"caption\":\"no\",\"de\":\"Ein Hund\",\"wo\":\"train\"},{\"bild\":\"1.jpg\",\"de\":[\"Ein Vogel\"],\"wo\":\"val\"}]"),
+            (
+                "x.jsonl",
+                "{\"bild\":\"0.jpg\",\"caption\":\"no\",\"de\":\"Ein Hund\",\"wo\":\"train\"}\n{\"bild\":\"1.jpg\",\"de\":\"Ein Vogel\",\"wo\":\"val\"}\n",
+            ),
+            (
+                "x.json",
+                "[{\"bild\":\"0.jpg\",\"caption\":\"no\",\"de\":\"Ein Hund\",\"wo\":\"train\"},{\"bild\":\"1.jpg\",\"de\":[\"Ein Vogel\"],\"wo\":\"val\"}]",
+            ),
             ("x.csv", "bild,caption,de,wo\n0.jpg,no,Ein Hund,train\n1.jpg,,Ein Vogel,val\n"),
             ("x.tsv", "Bild\tcaption\tDe\tWo\n0.jpg\tno\tEin Hund\ttrain\n1.jpg\t\tEin Vogel\tval\n"),
         ] {

@@ -507,7 +507,8 @@ mod packed_tests {
     fn members_are_read_in_any_order_though_it_is_slow_backwards() {
         for packing in BOTH {
             let picture = noise(3000);
-            let bytes = packed(&tar(&[("./d/a.jpg", &picture), ("._x", b"x"), ("b.txt", b"two"), ("c.txt", b"")]), packing);
+            let bytes =
+                packed(&tar(&[("./d/a.jpg", &picture), ("._x", b"x"), ("b.txt", b"two"), ("c.txt", b"")]), packing);
             let (_folder, path) = file(&bytes);
             let archive = Archive::open(&path, ArchiveFormat::PackedTar(packing), SMALL).unwrap();
             let names: Vec<&str> = archive.members().iter().map(|member| member.name.as_str()).collect();
@@ -543,7 +544,9 @@ mod packed_tests {
             let (_folder, path) = file(&whole[..whole.len() - 1000]);
             let archive = Archive::open(&path, format, SMALL).unwrap();
             assert_eq!((archive.members().len(), archive.members()[0].name.as_str()), (1, "a.jpg"));
-            assert!(archive.remark().unwrap().starts_with("it looks truncated, as its end is missing: 1 members were read"));
+            assert!(
+                archive.remark().unwrap().starts_with("it looks truncated, as its end is missing: 1 members were read")
+            );
             for length in [0, 10] {
                 let text = refusal(&whole[..length], format);
                 assert!(text.contains("download it again"), "{packing:?} {length}: {text}");

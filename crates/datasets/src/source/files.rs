@@ -251,7 +251,8 @@ impl Source {
         if !self.is_in_order(file) {
             return Handle::default().read(self, &self.files[file], max);
         }
-        let start = |bytes: &Vec<u8>| bytes[..usize::try_from(max).map_or(bytes.len(), |max| max.min(bytes.len()))].to_vec();
+        let start =
+            |bytes: &Vec<u8>| bytes[..usize::try_from(max).map_or(bytes.len(), |max| max.min(bytes.len()))].to_vec();
         let InOrder { handle, last } = &mut *self.in_order.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, bytes)) = last.as_ref().filter(|(known, _)| *known == file) {
             return Ok(start(bytes));
@@ -474,7 +475,8 @@ impl Source {
         let is_tar = matches!(format, ArchiveFormat::Tar | ArchiveFormat::PackedTar(_));
         let archive = Archive::open(&self.root.join(&path), format, Limits::DATASET)?;
         self.add_members(path, archive, is_tar);
-        let inner = self.files[first..].iter().filter(|file| is_archive_name(&file.path) || is_parquet_name(&file.path));
+        let inner =
+            self.files[first..].iter().filter(|file| is_archive_name(&file.path) || is_parquet_name(&file.path));
         let reason = "it is an archive inside another one: unpack the outer one";
         self.skipped.extend(inner.map(|file| (file.path.clone(), reason.to_owned())));
         Ok(())

@@ -56,7 +56,9 @@ pub(super) fn kind_of(name: &str) -> FileKind {
     let name = name.to_ascii_lowercase();
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
     let packings = [(".gz", Packing::Gzip), (".zst", Packing::Zstd), (".zstd", Packing::Zstd)];
-    for (inside, packing) in packings.iter().filter_map(|(ending, packing)| Some((name.strip_suffix(ending)?, *packing))) {
+    for (inside, packing) in
+        packings.iter().filter_map(|(ending, packing)| Some((name.strip_suffix(ending)?, *packing)))
+    {
         if inside.ends_with(".tar") {
             return FileKind::Archive(ArchiveFormat::PackedTar(packing));
         }
@@ -162,7 +164,8 @@ impl Listing {
         }
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         if !metadata.is_file() || !is_archive_name(&name) && !is_parquet_name(&name) {
-            let message = format!("the source {} is neither a folder nor an archive nor a Parquet file", root.display());
+            let message =
+                format!("the source {} is neither a folder nor an archive nor a Parquet file", root.display());
             return Err(failure(
                 message,
                 "give the folder with the images and their captions, or an archive that has both: .zip, .tar, .tar.gz, \
@@ -415,7 +418,9 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "a.txt");
-        for (path, expected) in [("absent", "does not exist"), ("a.txt", "neither a folder nor an archive nor a Parquet file")] {
+        for (path, expected) in
+            [("absent", "does not exist"), ("a.txt", "neither a folder nor an archive nor a Parquet file")]
+        {
             let text = describe(&Listing::of(&folder.path().join(path), None).unwrap_err());
             assert!(text.contains(expected) && text.contains("hint: "), "{text}");
         }

@@ -11,6 +11,7 @@ mod pictures;
 mod tar_archive;
 mod zip_archive;
 
+pub(crate) use self::parquet::{ImageColumn, Leaf, NoImage, Table, ValueKind, Values, share};
 pub use crate::name_forms::without_ending;
 pub use archive::{Archive, ArchiveFormat};
 pub use files::{Source, SourceFile};
@@ -18,7 +19,6 @@ pub use limits::Limits;
 pub use listing::{Listed, Listing, Stamp};
 pub(crate) use listing::{TEXTS, is_archive_name, is_packed_name, is_packed_text_name, is_parquet_name};
 pub use packing::Packing;
-pub(crate) use self::parquet::{ImageColumn, Leaf, NoImage, Table, ValueKind, Values, share};
 pub use pictures::{START, UnnamedPictures, UnreadPictures};
 #[cfg(test)]
 pub(crate) use {self::packing::packed, self::parquet::writing};

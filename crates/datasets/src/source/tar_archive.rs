@@ -67,7 +67,8 @@ pub(super) fn list(file: &File, limits: Limits) -> anyhow::Result<(Vec<Member>, 
         return Err(failure("it is empty: it has 0 bytes", DAMAGED));
     }
     let left = Rc::new(Cell::new(MAX_HEADER_BYTES));
-    let mut archive = tar::Archive::new(Headers { reader: BufReader::new(file), left: Rc::clone(&left), is_empty: true });
+    let mut archive =
+        tar::Archive::new(Headers { reader: BufReader::new(file), left: Rc::clone(&left), is_empty: true });
     let (mut members, mut end) = (Members::new(limits), 0u64);
     for entry in archive.entries_with_seek().hint(|| DAMAGED)? {
         let entry = entry.hint(|| DAMAGED)?;

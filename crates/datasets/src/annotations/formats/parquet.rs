@@ -114,11 +114,13 @@ impl Rows<'_> {
             ImageIn::Named(name, place) => (Some(name), place.as_ref()),
             _ => (None, None),
         };
-        let single = [name, place, split.as_ref(), maybe_split.as_ref(), prediction.as_ref(), prompt.as_ref(), weight.as_ref()];
+        let single =
+            [name, place, split.as_ref(), maybe_split.as_ref(), prediction.as_ref(), prompt.as_ref(), weight.as_ref()];
         let all: Vec<Option<&Column>> = single.into_iter().chain(captions.iter().map(Some)).collect();
         let (mut number, mut left) = (0, Limits::DATASET.text_bytes);
         for (group, num_rows) in self.table.groups().enumerate() {
-            let open = |column: &Option<&Column>| column.map(|column| self.table.values(group, column.leaf)).transpose();
+            let open =
+                |column: &Option<&Column>| column.map(|column| self.table.values(group, column.leaf)).transpose();
             let mut columns = all.iter().map(open).collect::<anyhow::Result<Vec<Option<Values>>>>()?;
             // Held while the group is read.
             let _share = share(columns.iter().flatten().map(Values::memory).sum())?;

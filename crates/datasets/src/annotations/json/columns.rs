@@ -65,8 +65,10 @@ mod tests {
         ] {
             let keys: Vec<String> = entries(text).unwrap().into_iter().map(|(key, _)| key.into_owned()).collect();
             assert!(is_table(&keys, &ColumnNames::default()), "{text}");
-            let rows: Vec<String> =
-                rows(text, &ColumnNames::default()).iter().map(|row| format!("{} {}", row.image().unwrap(), row.captions().join(" "))).collect();
+            let rows: Vec<String> = rows(text, &ColumnNames::default())
+                .iter()
+                .map(|row| format!("{} {}", row.image().unwrap(), row.captions().join(" ")))
+                .collect();
             assert_eq!(rows, ["a.jpg A", "b.jpg B"], "{text}");
         }
         let none = |text| rows(text, &ColumnNames::default()).is_empty();

@@ -215,7 +215,8 @@ impl RawFooter {
             }
             let chunks: Vec<Chunk> = raw.chunks.iter().map(RawChunk::chunk).collect();
             let is_inside = |chunk: &Chunk| {
-                chunk.start >= MAGIC.len() as u64 && chunk.start.checked_add(chunk.bytes).is_some_and(|last| last <= end)
+                chunk.start >= MAGIC.len() as u64
+                    && chunk.start.checked_add(chunk.bytes).is_some_and(|last| last <= end)
             };
             if let Some(place) = chunks.iter().position(|chunk| !is_inside(chunk)) {
                 let (bytes, name) = (chunks[place].bytes, &leaves[place].name);
@@ -259,8 +260,8 @@ impl Element {
         let is_text = self.logical.is_some_and(|kind| LOGICAL_TEXTS.contains(&kind))
             || self.converted.is_some_and(|kind| TEXTS.contains(&kind));
         // Whole numbers of any width stay what they are; decimal numbers, dates and times do not.
-        let is_number = self.converted.is_none_or(|kind| (11..=18).contains(&kind))
-            && self.logical.is_none_or(|kind| kind == 10);
+        let is_number =
+            self.converted.is_none_or(|kind| (11..=18).contains(&kind)) && self.logical.is_none_or(|kind| kind == 10);
         Some(match self.physical? {
             0 => ValueKind::Bool,
             1 if is_number => ValueKind::Int32,

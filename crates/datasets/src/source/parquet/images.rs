@@ -289,7 +289,8 @@ struct Open {
 impl ImageReader {
     /// The first `max` bytes of an image.
     pub(in crate::source) fn read(&mut self, table: &Table, member: &Member, max: u64) -> anyhow::Result<Vec<u8>> {
-        let is_gone = || failure("it is no longer in the file", "the file was changed meanwhile: run the command again");
+        let is_gone =
+            || failure("it is no longer in the file", "the file was changed meanwhile: run the command again");
         let ImageColumn::One { content, .. } = table.images else { return Err(is_gone()) };
         let (group, row) = table.place_of(member).ok_or_else(is_gone)?;
         // After an error nothing is where it should be.

@@ -6,12 +6,12 @@ mod footer;
 mod images;
 mod pages;
 mod table;
+#[cfg(test)]
+mod tests;
 mod thrift;
 mod values;
 #[cfg(test)]
 pub(crate) mod writing;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use footer::{Leaf, ValueKind};
 pub(crate) use images::share;

@@ -61,7 +61,9 @@ impl Codec {
                 if snap::raw::decompress_len(packed).ok() != Some(size) {
                     return Err(is_other());
                 }
-                snap::raw::Decoder::new().decompress_vec(packed).map_err(|error| ParquetError::External(error.into()))?
+                snap::raw::Decoder::new()
+                    .decompress_vec(packed)
+                    .map_err(|error| ParquetError::External(error.into()))?
             }
             Self::Gzip | Self::Zstd => {
                 let packing = if self == Self::Gzip { Packing::Gzip } else { Packing::Zstd };
@@ -87,8 +89,15 @@ struct Header {
 
 #[derive(Clone, Copy, Debug)]
 enum Content {
-    Dictionary { num_values: u32 },
-    Data { num_values: u32, encoding: Encoding, definition: Encoding, repetition: Encoding },
+    Dictionary {
+        num_values: u32,
+    },
+    Data {
+        num_values: u32,
+        encoding: Encoding,
+        definition: Encoding,
+        repetition: Encoding,
+    },
     /// The levels come first and are not packed.
     Data2 {
         num_values: u32,

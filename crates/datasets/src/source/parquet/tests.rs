@@ -142,8 +142,7 @@ fn columns_are_found_by_what_they_have_however_they_are_nested() {
     write(&path, schema, WriterProperties::builder(), vec![columns]);
     let archive = open(&path).unwrap();
     let names: Vec<&str> = archive.table().unwrap().leaves().iter().map(|leaf| leaf.name.as_str()).collect();
-    let expected =
-        ["jpg", "key", "captions", "sentences.raw", "sentences.tokens", "json.width", "json.text", "score"];
+    let expected = ["jpg", "key", "captions", "sentences.raw", "sentences.tokens", "json.width", "json.text", "score"];
     assert_eq!(names, expected);
     let found = |name| column(&archive, name).unwrap();
     assert_eq!(found("captions"), [vec!["A", "B"], vec![], vec!["C"]]);
@@ -151,7 +150,10 @@ fn columns_are_found_by_what_they_have_however_they_are_nested() {
     assert_eq!(found("json.width"), [["640"], ["320"], ["0"]]);
     assert_eq!(found("json.text"), [vec!["t"], vec![], vec!["u"]]);
     assert_eq!(found("score"), [vec!["0.5"], vec![], vec!["2"]]);
-    assert_eq!(contents(&archive), [("000000000.jpg".to_owned(), JPEG.to_vec()), ("000000002.png".into(), PNG.to_vec())]);
+    assert_eq!(
+        contents(&archive),
+        [("000000000.jpg".to_owned(), JPEG.to_vec()), ("000000002.png".into(), PNG.to_vec())]
+    );
     let image = |row| archive.table().unwrap().image_of(row);
     assert_eq!([image(0), image(1), image(2), image(3)], [Ok(0), Err(NoImage::Absent), Ok(1), Err(NoImage::Absent)]);
 }
@@ -176,13 +178,23 @@ fn images_are_called_by_their_paths_as_far_as_these_are_safe() {
     let archive = open(&path).unwrap();
     let names: Vec<&str> = archive.members().iter().map(|member| member.name.as_str()).collect();
     let expected = [
-        "a/1.jpg", "2.jpg", "3.png", "4.jpg", "5.jpg", "000000005.jpg", "7.jpg", "A/1_row7.JPG", "captions.json.avif",
+        "a/1.jpg",
+        "2.jpg",
+        "3.png",
+        "4.jpg",
+        "5.jpg",
+        "000000005.jpg",
+        "7.jpg",
+        "A/1_row7.JPG",
+        "captions.json.avif",
         "x.txt.bin",
     ];
     assert_eq!(names, expected);
     assert_eq!(archive.table().unwrap().image_of(8), Ok(0), "the same image under the same name");
     let remark = archive.remark().unwrap();
-    for expected in ["1 of its rows have an image of another row", "5 of its paths are absolute", "1 of its images have the name"] {
+    for expected in
+        ["1 of its rows have an image of another row", "5 of its paths are absolute", "1 of its images have the name"]
+    {
         assert!(remark.contains(expected), "{remark}");
     }
 }
@@ -201,7 +213,9 @@ fn a_row_without_an_image_and_one_with_too_large_an_image_have_none() {
     let few = Limits { num_members: 1, ..Limits::DATASET };
     assert!(format!("{:#}", Archive::open_table(&path, few, None).unwrap_err()).contains("more than the 1 images"));
     let little = Limits { total_bytes: 100, ..Limits::DATASET };
-    assert!(format!("{:#}", Archive::open_table(&path, little, None).unwrap_err()).contains("more than 100 bytes together"));
+    assert!(
+        format!("{:#}", Archive::open_table(&path, little, None).unwrap_err()).contains("more than 100 bytes together")
+    );
 }
 
 #[test]
@@ -297,7 +311,9 @@ fn a_file_that_is_cut_or_is_something_else_says_so() {
 fn a_description_that_claims_memory_is_refused_before_any_is_taken() {
     let (_folder, path) = folder();
     // A schema of two thousand million elements: the library takes 200 GB for it.
-    for claim in [&b"\x15\x02\x29\xfc\xfe\xff\xff\xff\x07\0"[..], &[0x29, 0xfc, 0xff, 0xff, 0xff, 0x07, 0x00], &[0x2c; 4000]] {
+    for claim in
+        [&b"\x15\x02\x29\xfc\xfe\xff\xff\xff\x07\0"[..], &[0x29, 0xfc, 0xff, 0xff, 0xff, 0x07, 0x00], &[0x2c; 4000]]
+    {
         let file = [b"PAR1", claim, &(claim.len() as u32).to_le_bytes(), b"PAR1"].concat();
         fs::write(&path, file).unwrap();
         assert!(refusal(&path).contains("its description cannot be read"), "{}", refusal(&path));
@@ -329,7 +345,9 @@ fn a_page_that_claims_memory_is_refused_before_any_is_taken() {
         (2012, 1 << 30, "claims 1073741824 values"),
     ] {
         let mut damaged = whole.clone();
-        let mut new = [vec![0x15, 0, 0x15], zigzag(unpacked), vec![0x15], zigzag(1000), vec![0x2c, 0x15], zigzag(values)].concat();
+        let mut new =
+            [vec![0x15, 0, 0x15], zigzag(unpacked), vec![0x15], zigzag(1000), vec![0x2c, 0x15], zigzag(values)]
+                .concat();
         new.extend([0x15, 0, 0x15, 6, 0x15, 6, 0, 0]);
         damaged[4..4 + new.len()].copy_from_slice(&new);
         fs::write(&path, &damaged).unwrap();
@@ -341,7 +359,8 @@ fn a_page_that_claims_memory_is_refused_before_any_is_taken() {
 fn what_is_written_in_a_way_that_is_not_read_says_what_to_do() {
     let (_folder, path) = folder();
     let schema = "message schema { required binary image; }";
-    let delta = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    let delta =
+        WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_LENGTH_BYTE_ARRAY);
     write(&path, schema, delta, vec![vec![bytes(&[Some(JPEG)], 0)]]);
     let text = refusal(&path);
     assert!(text.contains("the encoding DELTA_LENGTH_BYTE_ARRAY, which is not read"), "{text}");
@@ -387,7 +406,12 @@ fn no_damage_is_a_panic_or_takes_memory() {
 fn a_source_has_the_images_of_its_parquet_files_beside_other_files() {
     let folder = tempfile::tempdir().unwrap();
     let row = |content: &'static [u8], name: &'static str| images(&[(content, name, "A")]);
-    write(&folder.path().join("a.parquet"), IMAGES, WriterProperties::builder(), vec![row(JPEG, "1.jpg"), row(PNG, "2.png")]);
+    write(
+        &folder.path().join("a.parquet"),
+        IMAGES,
+        WriterProperties::builder(),
+        vec![row(JPEG, "1.jpg"), row(PNG, "2.png")],
+    );
     fs::write(folder.path().join("b.jpg"), b"x").unwrap();
     fs::write(folder.path().join("c.parquet"), b"PAR1").unwrap();
     let source = Source::open(folder.path(), None).unwrap();

@@ -71,11 +71,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a list; `each` reads an element.
-    pub(super) fn list(
-        &mut self,
-        kind: Kind,
-        mut each: impl FnMut(&mut Self, Kind) -> Option<()>,
-    ) -> Option<()> {
+    pub(super) fn list(&mut self, kind: Kind, mut each: impl FnMut(&mut Self, Kind) -> Option<()>) -> Option<()> {
         let (element, count) = self.list_start(kind)?;
         (0..count).try_for_each(|_| each(self, element))
     }
@@ -188,9 +184,8 @@ mod tests {
     use super::*;
 
     /// Field 1 is 3, field 3 a list of two texts, field 20 a structure with a number; what is between is skipped.
-    const SOUND: &[u8] = &[
-        0x15, 6, 0x11, 0x19, 0x28, 1, b'a', 2, b'b', b'c', 0x0c, 40, 0x15, 1, 0, 0x17, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ];
+    const SOUND: &[u8] =
+        &[0x15, 6, 0x11, 0x19, 0x28, 1, b'a', 2, b'b', b'c', 0x0c, 40, 0x15, 1, 0, 0x17, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
     fn read(bytes: &[u8]) -> Option<(i64, Vec<&[u8]>, i64, usize)> {
         let (mut number, mut texts, mut inner) = (0, Vec::new(), 0);
