@@ -40,7 +40,8 @@ pub fn read(mut reader: impl BufRead) -> io::Result<MetricsLog> {
     }
     keep_latest(&mut log.steps, |point| point.step);
     keep_latest(&mut log.epochs, |point| point.epoch);
-    keep_latest(&mut log.validations, |point| point.epoch);
+    // Self-critical training has several in an epoch.
+    keep_latest(&mut log.validations, |point| (point.epoch, point.step));
     Ok(log)
 }
 
@@ -82,7 +83,7 @@ impl MetricsLog {
 }
 
 /// Sorts by `key`; of equal keys the last stays.
-fn keep_latest<T>(points: &mut Vec<T>, key: impl Fn(&T) -> u64) {
+fn keep_latest<T, K: Ord>(points: &mut Vec<T>, key: impl Fn(&T) -> K) {
     points.reverse();
     points.sort_by_key(&key);
     points.dedup_by_key(|point| key(point));
@@ -125,6 +126,18 @@ mod tests {
             .collect();
         let losses: Vec<_> = read_text(&lines).steps.iter().map(|point| (point.step, point.loss)).collect();
         assert_eq!(losses, [(1, Some(9.0)), (2, Some(2.0)), (3, Some(1.0))]);
+    }
+
+    #[test]
+    fn validations_of_one_epoch_are_told_apart_by_their_updates() {
+        let lines: String = [(0, 9.0), (100, 8.0), (100, 7.0), (200, 6.0)]
+            .iter()
+            .map(|(step, loss)| {
+                format!("{{\"kind\":\"validation\",\"epoch\":0,\"step\":{step},\"val_loss\":{loss}}}\n")
+            })
+            .collect();
+        let losses: Vec<_> = read_text(&lines).validations.iter().map(|point| (point.step, point.val_loss)).collect();
+        assert_eq!(losses, [(Some(0), Some(9.0)), (Some(100), Some(7.0)), (Some(200), Some(6.0))]);
     }
 
     #[test]
