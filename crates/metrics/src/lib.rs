@@ -10,6 +10,7 @@ pub mod bleu;
 pub mod bootstrap;
 pub mod cider;
 pub mod cider_reward;
+pub mod comparison;
 pub mod corpus;
 pub mod meteor;
 pub mod ptb_tokenizer;

@@ -55,7 +55,7 @@ pub struct Scores<T> {
 }
 
 impl<T: Copy> Scores<T> {
-    fn from_array([bleu_1, bleu_2, bleu_3, bleu_4, meteor, rouge_l, cider]: [T; NUM_SCORES]) -> Self {
+    pub(super) fn from_array([bleu_1, bleu_2, bleu_3, bleu_4, meteor, rouge_l, cider]: [T; NUM_SCORES]) -> Self {
         Self {
             Bleu_1: bleu_1,
             Bleu_2: bleu_2,
@@ -151,6 +151,11 @@ const AT_ONCE: usize = 1 << 16;
 
 /// Scores untokenized captions; both sides are tokenized first.
 pub fn score(images: &[Captions], options: &ScoreOptions<'_>) -> ScoreReport {
+    score_and_count(images, options).0
+}
+
+/// [`score`], and what the captions count.
+pub(super) fn score_and_count<'a>(images: &[Captions], options: &ScoreOptions<'a>) -> (ScoreReport, Counted<'a>) {
     let tokenizer = PtbTokenizer::new();
     let tokenized = tokenized(images);
     let documents = options.document_references.map(|documents| tokenizer.groups_to_words(documents));
@@ -173,15 +178,41 @@ fn tokenized(images: &[Captions]) -> Vec<Captions> {
     pairs.map(|(candidate, references)| Captions { candidate, references }).collect()
 }
 
-fn score_tokenized(
+/// What each image's caption counts, from which the scores of any of the images follow.
+pub(super) struct Counted<'a> {
+    meteor: &'a Meteor,
+    bleu: Vec<BleuStatistics>,
+    matches: Vec<MeteorStatistics>,
+    rouge: Vec<f64>,
+    pub(super) cider: Vec<f64>,
+}
+
+impl Counted<'_> {
+    /// The scores of the images that are drawn: from integer sums, or means.
+    pub(super) fn scores(&self, drawn: &[usize]) -> [f64; NUM_SCORES] {
+        let (mut bleu_sum, mut meteor_sum) = (BleuStatistics::default(), MeteorStatistics::default());
+        let (mut rouge_sum, mut cider_sum) = (0.0, 0.0);
+        for &image in drawn {
+            bleu_sum = bleu_sum + self.bleu[image];
+            meteor_sum += self.matches[image];
+            rouge_sum += self.rouge[image];
+            cider_sum += self.cider[image];
+        }
+        let mean = |sum: f64| sum / drawn.len().max(1) as f64;
+        let [bleu_1, bleu_2, bleu_3, bleu_4] = bleu_sum.scores();
+        [bleu_1, bleu_2, bleu_3, bleu_4, self.meteor.score(&meteor_sum), mean(rouge_sum), mean(cider_sum)]
+    }
+}
+
+fn score_tokenized<'a>(
     images: &[Captions],
     documents: Option<&[Vec<String>]>,
     training: Option<&HashSet<String>>,
-    options: &ScoreOptions<'_>,
-) -> ScoreReport {
+    options: &ScoreOptions<'a>,
+) -> (ScoreReport, Counted<'a>) {
     let meteor = options.meteor;
     let of_image = |image: &Captions| meteor.segment(&image.candidate, &image.references);
-    let (meteor_statistics, (bleu, rouge, cider, note)) = rayon::join(
+    let (matches, (bleu, rouge, cider, note)) = rayon::join(
         || images.par_iter().map(of_image).collect::<Vec<MeteorStatistics>>(),
         || {
             let mut corpus = Corpus::new(images);
@@ -193,32 +224,18 @@ fn score_tokenized(
             (bleu_statistics(&corpus), rouge_l(&corpus), cider_d(&corpus, &frequencies), note)
         },
     );
-    // Integer sums and means of the images that are drawn.
-    let scores_of = |drawn: &mut dyn Iterator<Item = usize>| {
-        let (mut bleu_sum, mut meteor_sum) = (BleuStatistics::default(), MeteorStatistics::default());
-        let (mut rouge_sum, mut cider_sum, mut count) = (0.0, 0.0, 0);
-        for image in drawn {
-            bleu_sum = bleu_sum + bleu[image];
-            meteor_sum += meteor_statistics[image];
-            rouge_sum += rouge[image];
-            cider_sum += cider[image];
-            count += 1;
-        }
-        let mean = |sum: f64| sum / f64::from(count.max(1));
-        let [bleu_1, bleu_2, bleu_3, bleu_4] = bleu_sum.scores();
-        [bleu_1, bleu_2, bleu_3, bleu_4, meteor.score(&meteor_sum), mean(rouge_sum), mean(cider_sum)]
-    };
-    let found =
-        intervals(images.len(), options.num_resamples, options.seed, |drawn| scores_of(&mut drawn.iter().copied()));
+    let counted = Counted { meteor, bleu, matches, rouge, cider };
+    let found = intervals(images.len(), options.num_resamples, options.seed, |drawn| counted.scores(drawn));
     let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
-    ScoreReport {
-        scores: Scores::from_array(scores_of(&mut (0..images.len()))),
+    let report = ScoreReport {
+        scores: Scores::from_array(counted.scores(&(0..images.len()).collect::<Vec<_>>())),
         intervals: found.map(Scores::from_array),
-        bleu: bleu.iter().copied().sum(),
+        bleu: counted.bleu.iter().copied().sum(),
         statistics: caption_statistics(&candidates, training),
         notes: note.into_iter().collect(),
         signature: signature(images, options),
-    }
+    };
+    (report, counted)
 }
 
 /// Why CIDEr-D means little or nothing, if the references that weigh its n-grams are those of too few images.
