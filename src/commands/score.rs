@@ -1,13 +1,16 @@
 //! `caption-train score`: scores captions from any source.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::commands::given_paths::path_argument;
 use crate::evaluation::caption_files::{read_caption_set, read_reference_lists};
+use base::error::{failure, usage_error};
 use base::terminal;
 use metrics::bootstrap::NUM_RESAMPLES;
+use metrics::comparison::compare;
+use metrics::corpus::Captions;
 use metrics::meteor::Meteor;
 use metrics::score::{ScoreOptions, score};
 
@@ -25,6 +28,9 @@ pub struct ScoreArgs {
     /// Only score against this split of the references: train, val or test
     #[arg(long, value_name = "SPLIT", requires = "references")]
     pub split: Option<String>,
+    /// Other captions of the same images: also score these, and say whether the difference is real (paired bootstrap)
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
+    pub compare: Option<PathBuf>,
     /// How they are scored.
     #[command(flatten)]
     pub metrics: MetricArgs,
@@ -53,9 +59,56 @@ impl MetricArgs {
     }
 }
 
-/// Prints the scores.
+/// Prints the scores, or the differences from those of other captions.
 pub fn run(args: &ScoreArgs) -> Result<()> {
-    let set = read_caption_set(&args.candidates, args.references.as_deref(), args.split.as_deref())?;
+    if args.compare.is_some() && args.metrics.bootstrap == 0 {
+        return Err(usage_error(
+            "--compare needs resamples",
+            "leave out --bootstrap, or give it a number such as 1000",
+        ));
+    }
+    let candidates = read(args, &args.candidates)?;
+    let others = args.compare.as_deref().map(|path| read(args, path)).transpose()?;
+    let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
+    let options = ScoreOptions {
+        meteor: &meteor,
+        document_references: documents.as_deref(),
+        training_captions: None,
+        num_resamples: args.metrics.bootstrap,
+        seed: 0,
+    };
+    let (json, lines) = match (others, &args.compare) {
+        (Some(others), Some(path)) => {
+            let of_image = |image: &Captions| image.references.clone();
+            if !candidates.iter().map(of_image).eq(others.iter().map(of_image)) {
+                return Err(failure(
+                    format!(
+                        "{} images have captions in one file, {} in the other, or they are not the same",
+                        candidates.len(),
+                        others.len()
+                    ),
+                    "give two files with a caption for each of the same images",
+                ));
+            }
+            let comparison = compare(&[others, candidates], &options);
+            let names = [path, &args.candidates].map(|path| path.display().to_string());
+            (serde_json::to_string(&comparison)?, comparison.lines(&[&names[0], &names[1]]))
+        }
+        _ => {
+            let report = score(&candidates, &options);
+            (serde_json::to_string(&report)?, report.lines())
+        }
+    };
+    match args.json {
+        true => terminal::json(&json)?,
+        false => lines.iter().try_for_each(|line| terminal::data(line))?,
+    }
+    Ok(())
+}
+
+/// The captions in a file with their references.
+fn read(args: &ScoreArgs, candidates: &Path) -> Result<Vec<Captions>> {
+    let set = read_caption_set(candidates, args.references.as_deref(), args.split.as_deref())?;
     for note in &set.notes {
         terminal::warning(note);
     }
@@ -66,19 +119,5 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             set.num_uncaptioned + set.captions.len()
         ));
     }
-    let (meteor, documents) = (Meteor::open(args.metrics.meteor_resources.as_deref())?, args.metrics.documents()?);
-    let options = ScoreOptions {
-        meteor: &meteor,
-        document_references: documents.as_deref(),
-        training_captions: None,
-        num_resamples: args.metrics.bootstrap,
-        seed: 0,
-    };
-    let report = score(&set.captions, &options);
-    if args.json {
-        terminal::json(&serde_json::to_string(&report)?)?;
-    } else {
-        report.lines().iter().try_for_each(|line| terminal::data(line))?;
-    }
-    Ok(())
+    Ok(set.captions)
 }
