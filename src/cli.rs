@@ -83,7 +83,7 @@ enum Command {
     Export(ExportArgs),
     /// Upload a model with a model card to the Hugging Face Hub
     Upload(UploadArgs),
-    /// Write an HTML report of a run: curves, captions, attention
+    /// Write an HTML report of a run, or compare several: curves, scores, captions
     Report(ReportArgs),
     /// Serve a local web page to try a model
     #[cfg(feature = "serve")]

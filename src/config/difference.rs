@@ -1,6 +1,6 @@
-//! What differs between two configs of one run.
+//! What differs between two configs of one run, or between those of several runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Value;
 
@@ -44,6 +44,16 @@ pub fn first_written_difference(config: &RunConfig, other: &RunConfig) -> Option
         let other = other.unwrap_or_else(|| Value::String("absent".to_owned()));
         (other != written).then_some(WrittenDifference { key, written, other })
     })
+}
+
+/// The keys whose values are not the same in all configs, in the order of the alphabet, and each config's value; `None`
+/// where it has none.
+pub fn differences(configs: &[&RunConfig]) -> Vec<(String, Vec<Option<Value>>)> {
+    let flat: Vec<BTreeMap<String, Value>> = configs.iter().map(|config| flatten(config)).collect();
+    let keys: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
+    let values =
+        keys.into_iter().map(|key| (key.clone(), flat.iter().map(|config| config.get(key).cloned()).collect()));
+    values.filter(|(_, values): &(_, Vec<_>)| values.windows(2).any(|pair| pair[0] != pair[1])).collect()
 }
 
 fn flatten(config: &RunConfig) -> BTreeMap<String, Value> {
@@ -90,6 +100,25 @@ mod tests {
         assert_eq!((found.written.to_string(), found.other.to_string()), ("512".to_owned(), "768".to_owned()));
         brought.model.decoder.hidden_size = 512;
         assert_eq!(first_written_difference(&config, &brought), None);
+    }
+
+    #[test]
+    fn keys_that_differ_in_any_of_several_configs_are_listed_with_the_value_of_each() {
+        let one = RunConfig::default();
+        let mut two = one.clone();
+        two.optimizer.encoder_learning_rate = Some(0.25);
+        let mut three = two.clone();
+        three.seed = 7;
+        let shown = |configs: &[&RunConfig]| -> Vec<String> {
+            let text = |value: Option<Value>| value.map_or("none".to_owned(), |value| value.to_string());
+            let line = |(key, values): (String, Vec<_>)| {
+                format!("{key}: {}", values.into_iter().map(text).collect::<Vec<_>>().join(", "))
+            };
+            differences(configs).into_iter().map(line).collect()
+        };
+        let expected = ["optimizer.encoder_learning_rate: none, 0.25, 0.25", "seed: 0, 0, 7"];
+        assert_eq!(shown(&[&one, &two, &three]), expected);
+        assert!(shown(&[&two, &two.clone()]).is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use crate::model::lora::{LoraConfig, Targets};
 pub use crate::model::role::EncoderTraining;
 pub use data::{AugmentationConfig, DataConfig, FeatureType, SplitSource, TokenizerConfig, TokenizerKind};
 pub use decoding::{DecodingConfig, EarlyStopping, WithPrompt};
-pub use difference::{WrittenDifference, first_unsafe_difference, first_written_difference};
+pub use difference::{WrittenDifference, differences, first_unsafe_difference, first_written_difference};
 pub use load::{apply_safe_overrides, check, load, overridden_text, parse, to_toml};
 pub use model::{DecoderSection, EncoderSection, ModelConfig, ModelName};
 pub use paths::PathKey;

@@ -9,6 +9,7 @@ mod blip;
 mod captions;
 mod collective;
 mod commands;
+mod comparison;
 mod config;
 mod copied_commands;
 mod documentation;

@@ -19,9 +19,8 @@ const MARK_SLOTS: f64 = 100.0;
 /// Side of the square in which paths are drawn.
 const SIDE: f64 = 1000.0;
 
-/// How a series is drawn; also the class in the style sheet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// How a series is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     /// A thin pale line under the others.
     Pale,
@@ -50,6 +49,8 @@ pub(super) enum Span {
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) style: Style,
+    /// Which of several runs it is of, for its colour.
+    pub(super) run: Option<usize>,
     /// Sorted by x; values that are not finite are dropped.
     pub(super) points: Vec<Point>,
 }
@@ -89,6 +90,8 @@ pub(super) struct Drawing {
     /// The chart in words, for screen readers.
     summary: String,
     legend: Vec<LegendEntry>,
+    /// Whether the title does not say it all.
+    has_legend: bool,
     x_name: String,
     x_ticks: Vec<Tick>,
     y_ticks: Vec<Tick>,
@@ -104,7 +107,7 @@ pub(super) struct Drawing {
 
 #[derive(Clone, Debug, Serialize)]
 struct LegendEntry {
-    style: Style,
+    class: String,
     name: String,
 }
 
@@ -116,20 +119,20 @@ struct Tick {
 
 #[derive(Clone, Debug, Serialize)]
 struct Path {
-    style: Style,
+    class: String,
     d: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct Dot {
-    style: Style,
+    class: String,
     x: String,
     y: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct Bar {
-    style: Style,
+    class: String,
     x: String,
     y: String,
     width: String,
@@ -166,6 +169,20 @@ struct Note {
     text: String,
 }
 
+impl Series {
+    /// In the style sheet.
+    fn class(&self) -> String {
+        let style = match self.style {
+            Style::Pale => "pale",
+            Style::Line => "line",
+            Style::Dots => "dots",
+            Style::Bars => "bars",
+            Style::Outline => "outline",
+        };
+        self.run.map_or_else(|| style.to_owned(), |run| format!("{style} run-{run}"))
+    }
+}
+
 impl Chart {
     /// The drawing; `None` without values.
     pub(super) fn draw(mut self) -> Option<Drawing> {
@@ -189,22 +206,25 @@ impl Chart {
         if num_undrawable > 0 {
             notes.push(format!("{} not finite or too large to draw", counted(num_undrawable as u64, "value")));
         }
+        let rule = self.rule.filter(|(value, _)| (y.low..=y.high).contains(value)).map(|(value, name)| Tick {
+            at: percent(1.0 - y.place(value)),
+            label: format!("{name} {}", significant(value)),
+        });
+        let is_of_runs = self.series.iter().any(|series| series.run.is_some());
         let mut drawing = Drawing {
             id: self.id,
             title: self.title.clone(),
             unit: self.unit.clone(),
             summary,
             legend: Vec::new(),
+            has_legend: rule.is_some() || is_of_runs || self.series.len() > 1,
             x_name: format!("{}s", self.x_name),
             x_ticks: ticks(&x, |place| place),
             y_ticks: ticks(&y, |place| 1.0 - place),
             paths: Vec::new(),
             dots: Vec::new(),
             bars: Vec::new(),
-            rule: self.rule.filter(|(value, _)| (y.low..=y.high).contains(value)).map(|(value, name)| Tick {
-                at: percent(1.0 - y.place(value)),
-                label: format!("{name} {}", significant(value)),
-            }),
+            rule,
             marks: marks.iter().map(|note| MarkSign { x: percent(x.place(note.x)), text: note.text.clone() }).collect(),
             notes,
             data: ChartData {
@@ -294,10 +314,10 @@ impl Chart {
 
 impl Drawing {
     fn add(&mut self, series: &Series, x: &Axis, y: &Axis) {
-        let style = series.style;
+        let (style, class) = (series.style, series.class());
         let points = resample(&series.points, MAX_POINTS);
         let place = |point: &Point| (x.place(point.x), 1.0 - y.place(point.y).clamp(-0.05, 1.05));
-        self.legend.push(LegendEntry { style, name: series.name.clone() });
+        self.legend.push(LegendEntry { class: class.clone(), name: series.name.clone() });
         match style {
             Style::Bars | Style::Outline => {
                 let zero = 1.0 - y.place(0.0).clamp(0.0, 1.0);
@@ -305,14 +325,14 @@ impl Drawing {
                 for (left, top) in points.iter().map(place) {
                     let left = if style == Style::Bars { left - width } else { left };
                     let (width, height) = (percent(width), percent((zero - top).max(0.0)));
-                    self.bars.push(Bar { style, x: percent(left), y: percent(top), width, height });
+                    self.bars.push(Bar { class: class.clone(), x: percent(left), y: percent(top), width, height });
                 }
             }
             Style::Pale | Style::Line | Style::Dots => {
-                self.paths.push(Path { style, d: path(points.iter().map(place)) });
+                self.paths.push(Path { class: class.clone(), d: path(points.iter().map(place)) });
                 if style == Style::Dots || points.len() == 1 {
                     let dots = points.iter().map(place).filter(|(_, y)| (0.0..=1.0).contains(y));
-                    self.dots.extend(dots.map(|(x, y)| Dot { style, x: percent(x), y: percent(y) }));
+                    self.dots.extend(dots.map(|(x, y)| Dot { class: class.clone(), x: percent(x), y: percent(y) }));
                 }
             }
         }
@@ -385,7 +405,7 @@ mod tests {
             x_name: "update",
             x_high: 0.0,
             span: Span::Fitted,
-            series: vec![Series { name: "training".to_owned(), style, points }],
+            series: vec![Series { name: "training".to_owned(), style, run: None, points }],
             rule: None,
             marks: Vec::new(),
         }
@@ -475,7 +495,8 @@ mod tests {
     #[test]
     fn bars_stand_beside_each_other_on_the_ground() {
         let mut bars = chart(vec![Point::new(0.0, 0.0), Point::new(1.0, 0.6)], Style::Bars);
-        bars.series.push(Series { name: "b".to_owned(), style: Style::Outline, points: vec![Point::new(1.0, 0.3)] });
+        let points = vec![Point::new(1.0, 0.3)];
+        bars.series.push(Series { name: "b".to_owned(), style: Style::Outline, run: None, points });
         bars.span = Span::FromZero;
         let drawing = bars.draw().unwrap();
         let shapes: Vec<_> =

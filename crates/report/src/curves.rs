@@ -25,11 +25,13 @@ pub(super) struct Curves {
 pub(super) fn curves(data: &ReportData) -> Curves {
     let log = &data.metrics;
     let x_high = log.last_step().unwrap_or(0) as f64;
-    let mut curves = Curves { loss: loss_chart(log, x_high), ..Curves::default() };
+    let mut curves = Curves { loss: loss_chart(log, x_high).draw(), ..Curves::default() };
     if curves.loss.is_none() {
         curves.missing.push("loss");
     }
-    curves.scores = score_charts(&log.validations);
+    // Several validations in an epoch are told apart by the update.
+    let is_by_update = log.validations.windows(2).any(|pair| pair[0].epoch == pair[1].epoch);
+    curves.scores = score_charts(&log.validations, is_by_update).into_iter().filter_map(Chart::draw).collect();
     let charts = [
         ("learning rate", learning_rate_chart(log, x_high)),
         ("gradient norm", grad_norm_chart(log, data.max_grad_norm, x_high)),
@@ -47,7 +49,55 @@ pub(super) fn curves(data: &ReportData) -> Curves {
     curves
 }
 
-fn loss_chart(log: &MetricsLog, x_high: f64) -> Option<Drawing> {
+/// The curves of several runs over each other: of each chart the line that says most of a run, in the run's colour.
+pub(super) fn overlaid(runs: &[(&str, &MetricsLog)]) -> Vec<Drawing> {
+    let mut charts: Vec<Chart> = Vec::new();
+    for (run, (name, log)) in runs.iter().enumerate() {
+        for mut chart in single_lines(log) {
+            for series in &mut chart.series {
+                (series.name, series.run) = ((*name).to_owned(), Some(run));
+            }
+            match charts.iter_mut().find(|other| other.id == chart.id) {
+                Some(other) => {
+                    other.x_high = other.x_high.max(chart.x_high);
+                    other.series.append(&mut chart.series);
+                }
+                None => charts.push(chart),
+            }
+        }
+    }
+    charts.into_iter().filter_map(Chart::draw).collect()
+}
+
+/// The charts of a run that mean the same in another, with a line each at most, by updates.
+fn single_lines(log: &MetricsLog) -> Vec<Chart> {
+    let x_high = log.last_step().unwrap_or(0) as f64;
+    let Chart { series, .. } = loss_chart(log, x_high);
+    let is_validation = |series: &Series| series.style == Style::Dots;
+    let (validation, training) = series.into_iter().partition(is_validation);
+    let is_critical = log.steps.iter().any(|point| point.rewards.reward.is_some());
+    let (weighed, training) = if is_critical { (training, Vec::new()) } else { (Vec::new(), training) };
+    let loss = |id, title, unit, series| Chart { span: Span::Settled, ..step_chart(id, title, unit, x_high, series) };
+    let mut charts = vec![
+        loss("training-loss", "Training loss", "nats per token", training),
+        loss("validation-loss", "Validation loss", "nats per token", validation),
+    ];
+    charts.extend(score_charts(&log.validations, true));
+    charts.push(loss("weighed-loss", "Self-critical loss", "nats per token, weighed by the advantages", weighed));
+    charts.extend(reward_charts(log, x_high));
+    for chart in &mut charts {
+        // Smoothed lines come last.
+        chart.series.retain(|series| !series.points.is_empty());
+        chart.series = chart.series.pop().into_iter().collect();
+        if chart.series.is_empty() {
+            chart.x_high = 0.0;
+        }
+        chart.marks.clear();
+    }
+    charts
+}
+
+fn loss_chart(log: &MetricsLog, x_high: f64) -> Chart {
     let training = values(log, |point| point.loss);
     let validation: Vec<Point> = log
         .validations
@@ -64,7 +114,7 @@ fn loss_chart(log: &MetricsLog, x_high: f64) -> Option<Drawing> {
     marks.extend(
         of_validations.filter_map(|point| Some(Mark { x: point.step? as f64, what: "validation loss not finite" })),
     );
-    let chart = Chart {
+    Chart {
         id: "loss",
         title: "Loss".to_owned(),
         unit: "nats per token".to_owned(),
@@ -78,20 +128,17 @@ fn loss_chart(log: &MetricsLog, x_high: f64) -> Option<Drawing> {
         ],
         rule: None,
         marks,
-    };
-    chart.draw()
+    }
 }
 
 /// Each score has its own chart: on a shared axis only CIDEr would be visible.
-fn score_charts(validations: &[ValidationRecord]) -> Vec<Drawing> {
+fn score_charts(validations: &[ValidationRecord], is_by_update: bool) -> Vec<Chart> {
     const SCORES: [(&str, &str, &str); 4] = [
         ("bleu", "Bleu_4", "BLEU-4"),
         ("meteor", "METEOR", "METEOR"),
         ("rouge", "ROUGE_L", "ROUGE-L"),
         ("cider", "CIDEr", "CIDEr"),
     ];
-    // Several validations in an epoch are told apart by the update.
-    let is_by_update = validations.windows(2).any(|pair| pair[0].epoch == pair[1].epoch);
     let place = |point: &ValidationRecord| match is_by_update {
         true => point.step.unwrap_or(0) as f64,
         false => point.epoch as f64,
@@ -113,9 +160,8 @@ fn score_charts(validations: &[ValidationRecord]) -> Vec<Drawing> {
             rule: None,
             marks: lost.map(|&(x, _)| Mark { x, what: "not finite" }).collect(),
         }
-        .draw()
     };
-    SCORES.into_iter().filter_map(chart).collect()
+    SCORES.into_iter().map(chart).collect()
 }
 
 /// What the sampled captions were worth, and how far the model is from the one that training began from.
@@ -229,7 +275,7 @@ fn raw_and_smoothed(name: &str, points: Vec<Point>) -> Vec<Series> {
 }
 
 fn series(name: &str, style: Style, points: Vec<Point>) -> Series {
-    Series { name: name.to_owned(), style, points }
+    Series { name: name.to_owned(), style, run: None, points }
 }
 
 fn step_chart(id: &'static str, title: &str, unit: &str, x_high: f64, series: Vec<Series>) -> Chart {
@@ -299,7 +345,8 @@ mod tests {
         let scores = |cider: Option<f64>| Some([("CIDEr".to_owned(), cider), ("METEOR".to_owned(), Some(0.2))].into());
         let point = |epoch, cider| ValidationRecord { epoch, scores: scores(cider), ..ValidationRecord::default() };
         let unscored = ValidationRecord { epoch: 3, ..ValidationRecord::default() };
-        let charts = score_charts(&[point(1, Some(0.5)), point(2, None), unscored]);
+        let validations = [point(1, Some(0.5)), point(2, None), unscored];
+        let charts: Vec<Drawing> = score_charts(&validations, false).into_iter().filter_map(Chart::draw).collect();
         let json: Vec<String> = charts.iter().map(|chart| serde_json::to_string(chart).unwrap()).collect();
         assert!(json.len() == 2 && json[0].contains("METEOR") && json[1].contains("× not finite: epoch 2"), "{json:?}");
     }
@@ -328,5 +375,35 @@ mod tests {
         data.max_grad_norm = Some(1.0);
         let json = serde_json::to_string(&curves(&data).updates).unwrap();
         assert!(json.contains("50 % are clipped") && json.contains("clipped at 1.000"), "{json}");
+    }
+
+    #[test]
+    fn the_curves_of_runs_lie_over_each_other_in_their_colours_and_a_chart_of_one_of_them_says_whose_it_is() {
+        let mut one = data((1..=30).map(|number| step(number, Some(3.0))).collect()).metrics;
+        let rewards = RewardsRecord { reward: Some(0.5), ..RewardsRecord::default() };
+        let two = data(vec![StepRecord { rewards, ..step(90, Some(2.0)) }]).metrics;
+        let three = data(vec![step(60, Some(1.0))]).metrics;
+        one.validations =
+            vec![ValidationRecord { epoch: 1, step: Some(30), val_loss: Some(2.5), ..ValidationRecord::default() }];
+        let charts = serde_json::to_value(overlaid(&[("one", &one), ("two", &two), ("three", &three)])).unwrap();
+        let found: Vec<(&str, Vec<(&str, &str)>)> = charts
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|chart| {
+                let legend = chart["legend"].as_array().unwrap().iter();
+                let entries = legend.map(|it| (it["name"].as_str().unwrap(), it["class"].as_str().unwrap()));
+                (chart["data"]["id"].as_str().unwrap(), entries.collect())
+            })
+            .collect();
+        let expected = [
+            ("training-loss", vec![("one", "line run-0"), ("three", "line run-2")]),
+            ("validation-loss", vec![("one", "dots run-0")]),
+            ("weighed-loss", vec![("two", "line run-1")]),
+            ("reward", vec![("two", "line run-1")]),
+        ];
+        assert_eq!(found, expected);
+        assert!(charts.as_array().unwrap().iter().all(|chart| chart["has_legend"] == true));
+        assert_eq!(charts[0]["data"]["x"], serde_json::json!([0.0, 60.0]), "as long as the longest run that has it");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use metrics::comparison::Comparison;
 use metrics::statistics::CaptionStatistics;
 use records::metrics_log::MetricsLog;
 
@@ -135,4 +136,41 @@ pub struct FileLink {
     pub path: String,
     /// Description of the content.
     pub what: String,
+}
+
+/// Everything that the page of several runs shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ComparisonData {
+    /// Their names, statuses, key figures and logs; the rest of a run's report is not shown.
+    pub runs: Vec<ReportData>,
+    /// The keys whose values differ, and the value of each run as TOML.
+    pub configs: Vec<(String, Vec<Option<String>>)>,
+    /// The captions of one split that are compared.
+    pub captions: Option<ComparedCaptions>,
+    /// What a reader must know to interpret the comparison, or why there is none.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComparedCaptions {
+    pub split: String,
+    /// The model of each run that wrote its captions, and how it searched for them.
+    pub writers: Vec<String>,
+    pub comparison: Comparison,
+    /// Of each run, one for each image.
+    pub captions: Vec<Vec<String>>,
+    /// The images shown.
+    pub pictures: Vec<ComparedPicture>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ComparedPicture {
+    /// Its place among the captions.
+    pub image: usize,
+    /// The file name.
+    pub name: String,
+    /// JPEG, PNG or WebP.
+    pub picture: Vec<u8>,
+    /// Captions written by humans.
+    pub references: Vec<String>,
 }

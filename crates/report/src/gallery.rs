@@ -11,7 +11,7 @@ const SHOWN: usize = 6;
 /// Patches along a side for which a page can show the attention of every word.
 const MAX_GRID: usize = 128;
 /// References shown per picture.
-const MAX_REFERENCES: usize = 10;
+pub(super) const MAX_REFERENCES: usize = 10;
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Gallery {

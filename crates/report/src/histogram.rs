@@ -69,7 +69,8 @@ fn words(caption: &str) -> impl Iterator<Item = String> {
     trimmed.filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-fn counts(captions: &[&str]) -> HashMap<String, u64> {
+/// How often each word is in the captions.
+pub(super) fn counts(captions: &[&str]) -> HashMap<String, u64> {
     let mut counts = HashMap::new();
     for word in captions.iter().flat_map(|caption| words(caption)) {
         *counts.entry(word).or_default() += 1;
@@ -81,6 +82,7 @@ fn length_chart(ours: &[&str], references: &[&str]) -> Option<Drawing> {
     let series = |name: &str, style: Style, captions: &[&str]| Series {
         name: name.to_owned(),
         style,
+        run: None,
         points: length_shares(captions),
     };
     let chart = Chart {

@@ -1,4 +1,5 @@
-//! A self-contained HTML report of a run: its course, scores, captions and attention.
+//! A self-contained HTML report of a run: its course, scores, captions and attention; and one of several runs beside
+//! each other.
 //!
 //! Plain data in, text out: no file is read or written here, and no model is run. The page needs neither a network nor
 //! a server. Its Content-Security-Policy allows only its own script and style, by their hashes, so that nothing in a
@@ -6,11 +7,13 @@
 
 mod axis;
 mod charts;
+mod comparison;
 mod curves;
 mod data;
 mod downsample;
 mod embedding;
 mod epochs;
+mod filling;
 mod gallery;
 mod histogram;
 mod page;
@@ -18,7 +21,9 @@ mod scores;
 mod summary;
 mod text;
 
+pub use comparison::{COMPARISON_GENERATOR, render_comparison};
 pub use data::{
-    CaptionedImage, CaptionedSplit, FileLink, GalleryImage, ReportData, ScoreRow, SplitScores, Status, Word,
+    CaptionedImage, CaptionedSplit, ComparedCaptions, ComparedPicture, ComparisonData, FileLink, GalleryImage,
+    ReportData, ScoreRow, SplitScores, Status, Word,
 };
 pub use page::{GENERATOR, render};

@@ -1,15 +1,13 @@
-//! Assembles the page: the template with its style and script, the policy that allows only these two, and the data.
+//! Assembles the page of a run.
 
-use anyhow::Context as _;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
-use super::charts::ChartData;
+use super::charts::Drawing;
 use super::curves::{Curves, curves};
 use super::data::{FileLink, ReportData};
-use super::embedding::{policy_source, script_json};
 use super::epochs::{Alarms, EpochTable, alarms, epoch_table};
-use super::gallery::{CardData, Gallery, gallery};
+use super::filling::fill;
+use super::gallery::{Gallery, gallery};
 use super::histogram::{CaptionHistograms, histograms};
 use super::scores::{ScoreTable, score_tables};
 use super::summary::{Figure, StatusView, figures, log_remark, status};
@@ -18,14 +16,7 @@ use super::text::{self, MAX_CAPTION};
 /// In the head of each page: distinguishes a report from other files.
 pub const GENERATOR: &str = "<meta name=\"generator\" content=\"caption-train\">";
 
-const TEMPLATE: &str = include_str!("page.html");
-const STYLE: &str = concat!(
-    include_str!("page.css"),
-    include_str!("tables.css"),
-    include_str!("charts.css"),
-    include_str!("pictures.css")
-);
-const SCRIPT: &str = include_str!("page.js");
+const TEMPLATE: &str = concat!(include_str!("parts.html"), include_str!("page.html"));
 
 #[derive(Serialize)]
 struct Page {
@@ -54,12 +45,6 @@ struct FileView {
     what: String,
 }
 
-#[derive(Serialize)]
-struct ScriptData<'a> {
-    charts: Vec<&'a ChartData>,
-    gallery: &'a [CardData],
-}
-
 /// The page, as HTML.
 ///
 /// Sections without data say what is missing. Values that are not finite, lists of unequal length and arbitrary texts
@@ -72,33 +57,8 @@ pub fn render(data: &ReportData) -> anyhow::Result<String> {
     let lengths = page.captions.as_ref().and_then(|captions| captions.lengths.as_ref());
     let curves = &page.curves;
     let drawings = curves.loss.iter().chain(&curves.scores).chain(&curves.updates).chain(lengths);
-    let script_data =
-        ScriptData { charts: drawings.map(|drawing| &drawing.data).collect(), gallery: &page.gallery.data };
-    let script_data = script_json(&script_data).context("cannot encode the data of the report")?;
-    // A browser hashes what it parsed, without carriage returns that a checkout may have added.
-    let (style, script) = (STYLE.replace('\r', ""), SCRIPT.replace('\r', ""));
-    let policy = format!(
-        "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
-        policy_source(&style),
-        policy_source(&script)
-    );
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.add_template("page.html", TEMPLATE).context("cannot read the template of the report")?;
-    let filled = environment.get_template("page.html").and_then(|template| {
-        template.render(context! {
-            page => Value::from_serialize(&page),
-            generator => Value::from_safe_string(GENERATOR.to_owned()),
-            policy => policy,
-            style => Value::from_safe_string(style),
-            script => Value::from_safe_string(script),
-            script_data => Value::from_safe_string(script_data),
-        })
-    });
-    filled.context("cannot fill the template of the report")
+    let drawings: Vec<&Drawing> = drawings.collect();
+    fill(TEMPLATE, GENERATOR, &page, &drawings, &page.gallery.data)
 }
 
 fn page(data: &ReportData) -> Page {
@@ -149,6 +109,7 @@ fn relative_address(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::embedding::policy_source;
     use super::*;
     use crate::{CaptionedImage, CaptionedSplit, GalleryImage, ScoreRow, SplitScores, Status, Word};
     use records::caption_fit::{CaptionFit, SplitFit};

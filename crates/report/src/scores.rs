@@ -71,23 +71,28 @@ fn table(scores: &SplitScores) -> ScoreTable {
     };
     let has_intervals = scores.rows.iter().any(|row| row.interval.is_some());
     let confidence = Some(scores.confidence).filter(|share| *share > 0.0 && *share <= 1.0);
-    let interval_name = match confidence {
-        Some(share) => format!("{:.0} % of resamples", 100.0 * share),
+    let interval_header = match confidence {
+        Some(share) => interval_name(share),
         None => "interval".to_owned(),
     };
     ScoreTable {
         split: text::line(&scores.split, MAX_CAPTION),
         model: text::line(&scores.model, MAX_CAPTION),
         rows: scores.rows.iter().map(line).collect(),
-        interval_name: has_intervals.then_some(interval_name),
+        interval_name: has_intervals.then_some(interval_header),
         notes: scores.notes.iter().map(|note| text::line(note, MAX_CAPTION)).collect(),
         signature: text::line(&scores.signature, MAX_CAPTION),
         figures: scores.figures.as_ref().map(figures).unwrap_or_default(),
     }
 }
 
+/// What is said of intervals with this share of the resamples.
+pub(super) fn interval_name(confidence: f64) -> String {
+    format!("{:.0} % of resamples", 100.0 * confidence)
+}
+
 /// `Bleu_4` as written in papers.
-fn readable(name: &str) -> String {
+pub(super) fn readable(name: &str) -> String {
     match name.strip_prefix("Bleu_") {
         Some(order) => format!("BLEU-{}", text::line(order, MAX_CAPTION)),
         None if name == "ROUGE_L" => "ROUGE-L".to_owned(),

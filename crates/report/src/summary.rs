@@ -19,9 +19,9 @@ pub(super) struct StatusView {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Figure {
-    name: &'static str,
-    value: String,
-    detail: String,
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) detail: String,
 }
 
 pub(super) fn status(data: &ReportData) -> StatusView {

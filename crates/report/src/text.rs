@@ -67,6 +67,11 @@ pub(super) fn score(value: f64) -> String {
     if value.is_finite() { with_minus(&format!("{value:.3}")) } else { "not finite".to_owned() }
 }
 
+/// Three decimals with their sign.
+pub(super) fn signed(value: f64) -> String {
+    if value > 0.0 { format!("+{}", score(value)) } else { score(value) }
+}
+
 /// A fraction from 0 to 1 as a percentage.
 pub(super) fn percentage(share: f64) -> String {
     if share.is_finite() { with_minus(&format!("{:.1} %", 100.0 * share)) } else { "not finite".to_owned() }
@@ -160,6 +165,11 @@ mod tests {
         for (value, expected) in cases {
             assert_eq!(significant(value), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn differences_have_a_sign() {
+        assert_eq!([0.25, -0.25, 0.0, f64::NAN].map(signed), ["+0.250", "\u{2212}0.250", "0.000", "not finite"]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Gathers the data of a report: the contents of a run's folder, and where its best model looks in some of the images.
-//! The page itself is the crate `report`.
+//! `comparison` gathers those of several runs. The pages themselves are the crate `report`.
 //!
 //! What is missing or cannot be read is left out with a warning: a report is wanted most when something went wrong.
 
+pub mod comparison;
 mod gallery;
 
 use std::collections::{HashMap, HashSet};
@@ -44,34 +45,40 @@ pub const NUM_IMAGES: usize = 24;
 /// # Errors
 /// A folder that is not a run's; a file that cannot be written, or exists and is not a report.
 pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
-    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_report(path)) {
-        return Err(failure(
-            format!("{} exists and is not a report: it would be replaced", path.display()),
-            "move it away, or choose another file with --output",
-        ));
-    }
+    // Earlier versions wrote no generator.
+    let is_older =
+        |head: &str| head.contains(" – training report</title>") && head.contains("img-src data:; style-src");
+    check_free(path, "a report", |head| head.contains(GENERATOR) || is_older(head))?;
     let Gathered { mut data, missing } = gather(run, num_images, &Device::Cpu)?;
     missing.iter().for_each(|what| terminal::warning(&format!("the report has {what}")));
     // The page names the run's files by where they are beside it.
     if path.parent() != Some(run.path()) {
         data.files.clear();
     }
-    let page = report::render(&data).context("cannot create the page")?;
+    write_page(path, &report::render(&data).context("cannot create the page")?)
+}
+
+fn write_page(path: &Path, page: &str) -> Result<()> {
     atomic_file::write(path, page.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
         .hint(|| "free some disk space, or choose another file with --output")
 }
 
-/// Whether a report was written to `path` before.
-fn is_report(path: &Path) -> bool {
+/// Checks that nothing is at `path` but an earlier page, which `is_ours` recognizes by its head.
+fn check_free(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<()> {
     /// Bytes with the end of the page's head; the style that comes last in it is longer.
     const HEAD: u64 = 1 << 14;
-    // Earlier versions wrote no generator.
-    bounded_file::read_start(path, HEAD).is_ok_and(|bytes| {
-        let head = String::from_utf8_lossy(&bytes);
-        let is_older = || head.contains(" – training report</title>") && head.contains("img-src data:; style-src");
-        bytes.is_empty() || head.contains(GENERATOR) || is_older()
-    })
+    let is_page = || {
+        let head = bounded_file::read_start(path, HEAD);
+        head.is_ok_and(|bytes| bytes.is_empty() || is_ours(&String::from_utf8_lossy(&bytes)))
+    };
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_page()) {
+        return Err(failure(
+            format!("{} exists and is not {what}: it would be replaced", path.display()),
+            "move it away, or choose another file with --output",
+        ));
+    }
+    Ok(())
 }
 
 struct Gathered {
@@ -80,37 +87,72 @@ struct Gathered {
     missing: Vec<String>,
 }
 
+/// What the files of a run say without its data set.
+struct RunFiles {
+    /// Without scores, captions and what comes from the data set.
+    data: ReportData,
+    config: RunConfig,
+    /// The newest checkpoint.
+    newest: Option<(PathBuf, CheckpointMetadata)>,
+    /// Descriptions of what could not be read.
+    missing: Vec<String>,
+}
+
+impl RunFiles {
+    /// # Errors
+    /// A config that cannot be read.
+    fn read(run: &RunDirectory) -> Result<Self> {
+        let mut missing = Vec::new();
+        let toml = run.path().join("config.resolved.toml");
+        let toml = bounded_file::read_text(&toml, MAX_DESCRIPTION_BYTES)
+            .with_context(|| format!("cannot read {}", toml.display()))?;
+        let config = config::parse(&toml, "config.resolved.toml", &[])?;
+        let mut note = |what: &str, error: &anyhow::Error| missing.push(format!("{what}: {}", one_line(error)));
+        let newest = latest_in_run(run.path(), read_metadata);
+        let newest = newest.map_err(|error| note("no checkpoint", &error)).ok();
+        let metadata = newest.as_ref().map(|(_, (metadata, _))| metadata);
+        let metrics = bounded_file::open(&run.metrics()).and_then(|file| metrics_log::read(BufReader::new(file)));
+        let metrics = metrics.map_err(|error| note("no metrics", &error.into())).unwrap_or_default();
+        let status = RunStatus::read(run).map_err(|error| note("no status", &error));
+        let status = match status {
+            Ok(Some(status)) => shown(status),
+            Ok(None) => status_of_0_1(run, metadata, &config),
+            Err(()) => Status::Unfinished,
+        };
+        let data = ReportData {
+            run_name: run.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            status,
+            written_by: metadata.map(|metadata| metadata.written_by.clone()).unwrap_or_default(),
+            num_epochs: Some(config.training.num_epochs as u64),
+            num_parameters: newest.as_ref().map(|(_, (_, tensors))| num_parameters(tensors)),
+            images_per_update: Some((config.training.batch_size * config.training.gradient_accumulation_steps) as u64),
+            max_grad_norm: config.training.max_grad_norm,
+            metrics,
+            config_toml: Some(toml),
+            ..ReportData::default()
+        };
+        Ok(Self { data, config, newest: newest.map(|(path, (metadata, _))| (path, metadata)), missing })
+    }
+}
+
 fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<Gathered> {
-    let mut missing = Vec::new();
-    let toml = run.path().join("config.resolved.toml");
-    let toml = bounded_file::read_text(&toml, MAX_DESCRIPTION_BYTES)
-        .with_context(|| format!("cannot read {}", toml.display()))?;
-    let config = config::parse(&toml, "config.resolved.toml", &[])?;
+    let RunFiles { mut data, config, newest, mut missing } = RunFiles::read(run)?;
     let mut note = |what: &str, error: &anyhow::Error| missing.push(format!("{what}: {}", one_line(error)));
-    let newest = latest_in_run(run.path(), read_metadata);
-    let newest = newest.map_err(|error| note("no checkpoint", &error)).ok();
-    let metadata = newest.as_ref().map(|(_, (metadata, _))| metadata);
-    let dataset = open_dataset(&config, metadata);
+    let dataset = open_dataset(&config, newest.as_ref().map(|(_, metadata)| metadata));
     let dataset = dataset.map_err(|error| note("no data set", &error)).ok();
-    let metrics = bounded_file::open(&run.metrics()).and_then(|file| metrics_log::read(BufReader::new(file)));
-    let metrics = metrics.map_err(|error| note("no metrics", &error.into())).unwrap_or_default();
-    let status = RunStatus::read(run).map_err(|error| note("no status", &error));
-    let status = match status {
-        Ok(Some(status)) => shown(status),
-        Ok(None) => status_of_0_1(run, metadata, &config),
-        Err(()) => Status::Unfinished,
-    };
     let environment = Environment::read(run).map_err(|error| note("no environment", &error)).ok().flatten();
-    let scores = read_scores(run).map_err(|error| note("no scores", &error)).unwrap_or_default();
-    let captions = match (&dataset, scores.first()) {
+    data.environment =
+        environment.and_then(|found| found.processes.into_iter().next_back()).map_or_else(Vec::new, rows);
+    data.scores = read_scores(run).map_err(|error| note("no scores", &error)).unwrap_or_default();
+    let captions = match (&dataset, data.scores.first()) {
         (Some(dataset), Some(scores)) => {
             let found = read_captions(run, dataset, &scores.split);
             found.map_err(|error| note("no captions of a split", &error)).ok()
         }
         _ => None,
     };
-    let gallery = match (&newest, &dataset) {
-        (Some((path, (metadata, _))), Some(dataset)) if num_images > 0 => {
+    data.gallery = match (&newest, &dataset) {
+        (Some((path, metadata)), Some(dataset)) if num_images > 0 => {
             let best = best_checkpoint(run, metadata).unwrap_or_else(|| path.clone());
             let shown = match &captions {
                 Some(SplitCaptions { split, images }) => {
@@ -123,22 +165,8 @@ fn gather(run: &RunDirectory, num_images: usize, device: &Device) -> Result<Gath
         }
         _ => Vec::new(),
     };
-    let data = ReportData {
-        run_name: run.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        status,
-        written_by: metadata.map(|metadata| metadata.written_by.clone()).unwrap_or_default(),
-        num_epochs: Some(config.training.num_epochs as u64),
-        num_parameters: newest.as_ref().map(|(_, (_, tensors))| num_parameters(tensors)),
-        images_per_update: Some((config.training.batch_size * config.training.gradient_accumulation_steps) as u64),
-        max_grad_norm: config.training.max_grad_norm,
-        metrics,
-        scores,
-        captions: captions.map(|captions| captions.split),
-        gallery,
-        config_toml: Some(toml),
-        environment: environment.and_then(|found| found.processes.into_iter().next_back()).map_or_else(Vec::new, rows),
-        files: links(run),
-    };
+    data.captions = captions.map(|captions| captions.split);
+    data.files = links(run);
     Ok(Gathered { data, missing })
 }
 
