@@ -67,7 +67,7 @@ pub fn differences<const N: usize>(
         let (scores, others) = (scores(drawn), others(drawn));
         std::array::from_fn(|index| scores[index] - others[index])
     };
-    let of_resamples: [Vec<f64>; N] = resampled(num_images, num_resamples, seed, &differences)?;
+    let of_resamples: [Vec<f64>; N] = resampled(num_images, num_resamples, seed, differences)?;
     let of_all = differences(&(0..num_images).collect::<Vec<_>>());
     Some(std::array::from_fn(|index| {
         let values = &of_resamples[index];
