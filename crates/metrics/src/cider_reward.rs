@@ -54,16 +54,15 @@ impl CiderReward {
     /// `has_end`: the model ended it; one that was cut off has no end to share with the references. One without a word
     /// is worth nothing. No other caption matters: each is tokenized alone.
     pub fn judge(&self, image: usize, caption: &str, has_end: bool) -> Judged {
-        let tokens = self.tokenizer.tokenize(caption);
-        let words = tokens.join(" ");
-        if tokens.is_empty() {
+        let words = self.tokenizer.to_words(&[caption, ""]).swap_remove(0);
+        if words.is_empty() {
             return Judged::default();
         }
         let reward = match has_end {
             true => self.scorer.score_words(image, &with_end(&words)),
             false => self.scorer.score_words(image, &words),
         };
-        Judged { reward, num_words: tokens.len(), has_bad_ending: has_bad_ending(&words) }
+        Judged { reward, num_words: words.split(' ').count(), has_bad_ending: has_bad_ending(&words) }
     }
 }
 

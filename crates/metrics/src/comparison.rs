@@ -75,7 +75,7 @@ pub fn verdict(names: [&str; 2], differences: &Scores<Difference>, written: impl
         );
     }
     let chance = list(&|it| !it.is_real());
-    let rest = chance.map_or_else(String::new, |names| format!(" What they differ in {names} may be chance."));
+    let rest = chance.map_or_else(String::new, |names| format!(" Differences in {names} may be chance."));
     format!("The difference is real (p < {level:.2}): {other} is {}.{rest}", real.join(", and "))
 }
 

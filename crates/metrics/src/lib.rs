@@ -8,6 +8,7 @@
 
 pub mod bleu;
 pub mod bootstrap;
+pub mod chrf;
 pub mod cider;
 pub mod cider_reward;
 pub mod comparison;
@@ -16,6 +17,7 @@ pub mod meteor;
 pub mod ptb_tokenizer;
 pub mod rouge;
 pub mod score;
+pub mod scripts;
 pub mod statistics;
 
 mod ngrams;

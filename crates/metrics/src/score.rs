@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::bleu::{BleuStatistics, bleu_statistics};
 use super::bootstrap::{CONFIDENCE, Interval, intervals};
+use super::chrf::{ChrfStatistics, chrf_statistics};
 use super::cider::{DocumentFrequencies, FEW_IMAGES, cider_d};
 use super::corpus::{Captions, Corpus};
 use super::meteor::{Meteor, MeteorStatistics};
 use super::ptb_tokenizer::PtbTokenizer;
 use super::rouge::rouge_l;
+use super::scripts::has_unspaced;
 use super::statistics::{CaptionStatistics, caption_statistics};
 
 /// Scores that have an interval.
@@ -81,6 +83,9 @@ pub struct ScoreReport {
     pub scores: Scores<f64>,
     /// Their intervals; absent without resamples.
     pub intervals: Option<Scores<Interval>>,
+    /// chrF, from 0 to 1; absent in reports of earlier versions.
+    #[serde(default)]
+    pub chrf: Option<f64>,
     pub bleu: BleuStatistics,
     pub statistics: CaptionStatistics,
     /// What a reader must know to interpret the scores.
@@ -120,6 +125,7 @@ impl ScoreReport {
             });
             lines.push(format!("{name:<9} {value:.3}{interval}"));
         }
+        lines.extend(self.chrf.map(|chrf| format!("{:<9} {chrf:.3}", "chrF")));
         let (bleu, statistics) = (&self.bleu, &self.statistics);
         lines.push(format!(
             "counts    testlen {}, reflen {}, guess {:?}, correct {:?}",
@@ -165,7 +171,22 @@ pub(super) fn score_and_count<'a>(images: &[Captions], options: &ScoreOptions<'a
         let words = captions.chunks(AT_ONCE).flat_map(|captions| tokenizer.to_words(captions));
         words.filter(|words| candidates.contains(words.as_str())).collect()
     });
-    score_tokenized(&tokenized, documents.as_deref(), training.as_ref(), options)
+    let (mut report, counted) = score_tokenized(&tokenized, documents.as_deref(), training.as_ref(), options);
+    // Of the captions as they are: it counts no words.
+    let statistics = images.par_iter().map(|image| chrf_statistics(&image.candidate, &image.references));
+    report.chrf = Some(statistics.collect::<Vec<_>>().into_iter().sum::<ChrfStatistics>().score());
+    report.notes.extend(has_characters_for_words(images).then(|| CHARACTERS_NOTE.to_owned()));
+    (report, counted)
+}
+
+const CHARACTERS_NOTE: &str = "some captions are in a script without spaces between words: each of its characters counts \
+                               as a word, which the COCO evaluation does not do; chrF counts no words";
+
+/// Whether characters of a script that puts no space between words were counted as words.
+fn has_characters_for_words(images: &[Captions]) -> bool {
+    images.iter().any(|Captions { candidate, references }| {
+        has_unspaced(candidate) || references.iter().any(|reference| has_unspaced(reference))
+    })
 }
 
 fn tokenized(images: &[Captions]) -> Vec<Captions> {
@@ -230,6 +251,7 @@ fn score_tokenized<'a>(
     let report = ScoreReport {
         scores: Scores::from_array(counted.scores(&(0..images.len()).collect::<Vec<_>>())),
         intervals: found.map(Scores::from_array),
+        chrf: None,
         bleu: counted.bleu.iter().copied().sum(),
         statistics: caption_statistics(&candidates, training),
         notes: note.into_iter().collect(),
@@ -270,9 +292,10 @@ fn signature(images: &[Captions], options: &ScoreOptions<'_>) -> String {
         Some(documents) => format!("{} given images", documents.len()),
         None => "references".to_owned(),
     };
+    let characters = if has_characters_for_words(images) { ",characters" } else { "" };
     format!(
-        "caption-train {}|ptb:corenlp-3.4.1|images:{}|references:{references}|bleu:closest,unsmoothed|\
-         meteor:1.5,{}|rouge:L,beta1.2|cider:D,sigma6,df={documents}",
+        "caption-train {}|ptb:corenlp-3.4.1{characters}|images:{}|references:{references}|bleu:closest,unsmoothed|\
+         meteor:1.5,{}|rouge:L,beta1.2|cider:D,sigma6,df={documents}|chrf:6,beta2",
         env!("CARGO_PKG_VERSION"),
         images.len(),
         options.meteor.modules()
@@ -308,7 +331,7 @@ mod tests {
         close(report.scores.ROUGE_L, 0.814_903_846_153_846_1);
         assert_eq!(report.statistics.vocabulary, 7);
         let expected = "|ptb:corenlp-3.4.1|images:2|references:2|bleu:closest,unsmoothed|meteor:1.5,exact+stem|\
-                        rouge:L,beta1.2|cider:D,sigma6,df=references";
+                        rouge:L,beta1.2|cider:D,sigma6,df=references|chrf:6,beta2";
         assert!(report.signature.ends_with(expected), "{}", report.signature);
     }
 
@@ -336,7 +359,7 @@ mod tests {
         };
         let report = score(&images(), &given);
         assert_eq!(report.statistics.novel, Some(0.5));
-        assert!(report.signature.ends_with("df=3 given images"), "{}", report.signature);
+        assert!(report.signature.contains("df=3 given images|"), "{}", report.signature);
         assert_ne!(report.scores.CIDEr, score(&images(), &options(&meteor)).scores.CIDEr);
     }
 
@@ -370,6 +393,24 @@ mod tests {
         );
         let (found, cider) = notes(&[perfect], Some(&documents(10)));
         assert!(found.is_empty() && cider > 0.0);
+    }
+
+    #[test]
+    fn characters_of_scripts_without_spaces_are_words_and_the_report_says_so() {
+        let meteor = Meteor::exact_and_stem();
+        let image = |candidate: &str, reference: &str| Captions {
+            candidate: candidate.to_owned(),
+            references: vec![reference.to_owned()],
+        };
+        let images = [image("一只狗在跑", "一只狗在跑步"), image("两个人骑车", "两个人骑自行车")];
+        let report = score(&images, &options(&meteor));
+        assert_eq!((report.statistics.mean_length, report.statistics.vocabulary), (5.0, 10));
+        assert!(report.scores.Bleu_4 > 0.5 && report.scores.CIDEr > 0.0, "{report:?}");
+        assert!(report.signature.contains("|ptb:corenlp-3.4.1,characters|"), "{}", report.signature);
+        assert_eq!(report.notes.iter().filter(|note| *note == CHARACTERS_NOTE).count(), 1);
+        let english = score(&self::images(), &options(&meteor));
+        assert!(!english.notes.iter().any(|note| note == CHARACTERS_NOTE));
+        assert!(english.lines().iter().any(|line| line.starts_with("chrF      0.")), "{:?}", english.lines());
     }
 
     #[test]

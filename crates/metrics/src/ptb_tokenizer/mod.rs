@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use regex_automata::hybrid::dfa::{Cache, DFA};
 
+use super::scripts::spaced;
 use rules::Form;
 use scanner::Scanner;
 
@@ -83,9 +84,11 @@ impl PtbTokenizer {
         lines.finished
     }
 
-    /// [`Self::tokenize_all`] with the tokens of a caption joined by spaces.
+    /// [`Self::tokenize_all`] with the tokens of a caption joined by spaces. Characters of scripts that put no space
+    /// between words are tokens by themselves; CoreNLP would take a whole caption for one.
     pub(crate) fn to_words<S: AsRef<str>>(&self, captions: &[S]) -> Vec<String> {
-        self.tokenize_all(captions).into_iter().map(|tokens| tokens.join(" ")).collect()
+        let captions: Vec<_> = captions.iter().map(|caption| spaced(caption.as_ref())).collect();
+        self.tokenize_all(&captions).into_iter().map(|tokens| tokens.join(" ")).collect()
     }
 
     /// The same for the captions of several images, one file for all of them.
