@@ -60,7 +60,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let config = [String::new(), config::to_toml(&metadata.config)];
     let average = metadata.average_of.iter().map(|source| {
         format!(
-            "mean with       {}, SHA-256 {}",
+            "mean of         {}, SHA-256 {}",
             line(&source.checkpoint.to_string_lossy()),
             line(&source.tensors_digest)
         )

@@ -53,7 +53,8 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         terminal::message(&format!("report      {}", path.display()));
         return Ok(());
     }
-    let beside = args.runs[0].parent().unwrap_or(Path::new("")).join(COMPARISON_FILE);
+    let first = args.runs[0].canonicalize()?;
+    let beside = first.parent().unwrap_or(Path::new("")).join(COMPARISON_FILE);
     let path = args.output.clone().unwrap_or(beside);
     let compared = comparison::write(&runs, &path, args.num_images)?;
     compared.lines.iter().try_for_each(|line| terminal::data(line))?;

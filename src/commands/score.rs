@@ -8,7 +8,7 @@ use crate::commands::given_paths::path_argument;
 use crate::evaluation::caption_files::{read_caption_set, read_reference_lists};
 use base::error::{failure, usage_error};
 use base::terminal;
-use metrics::bootstrap::NUM_RESAMPLES;
+use metrics::bootstrap::{LEAST_RESAMPLES, NUM_RESAMPLES};
 use metrics::comparison::compare;
 use metrics::corpus::Captions;
 use metrics::meteor::Meteor;
@@ -61,9 +61,9 @@ impl MetricArgs {
 
 /// Prints the scores, or the differences from those of other captions.
 pub fn run(args: &ScoreArgs) -> Result<()> {
-    if args.compare.is_some() && args.metrics.bootstrap == 0 {
+    if args.compare.is_some() && args.metrics.bootstrap < LEAST_RESAMPLES {
         return Err(usage_error(
-            "--compare needs resamples",
+            format!("--compare needs at least {LEAST_RESAMPLES} resamples: with fewer no difference can be real"),
             "leave out --bootstrap, or give it a number such as 1000",
         ));
     }
@@ -79,15 +79,23 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     };
     let (json, lines) = match (others, &args.compare) {
         (Some(others), Some(path)) => {
-            let of_image = |image: &Captions| image.references.clone();
-            if !candidates.iter().map(of_image).eq(others.iter().map(of_image)) {
+            if candidates.len() != others.len() {
                 return Err(failure(
                     format!(
-                        "{} images have captions in one file, {} in the other, or they are not the same",
+                        "{} has {} images, {} has {}",
+                        args.candidates.display(),
                         candidates.len(),
+                        path.display(),
                         others.len()
                     ),
                     "give two files with a caption for each of the same images",
+                ));
+            }
+            let differs = |(one, other): (&Captions, &Captions)| one.references != other.references;
+            if let Some(place) = candidates.iter().zip(&others).position(differs) {
+                return Err(failure(
+                    format!("caption {} of the two files has different references", place + 1),
+                    "give files with the same images in the same order, or --references, which finds images by name",
                 ));
             }
             let comparison = compare(&[others, candidates], &options);

@@ -16,7 +16,7 @@ use base::error::failure;
 use base::terminal;
 use pixels::image_processor::ImageProcessor;
 
-/// Models with the same tokenizer. What one model has to say alone, such as its settings and its prompt, is that of the
+/// Models with the same tokenizer. Whatever only one model can decide, such as settings and the prompt, is taken from the
 /// first.
 pub struct Ensemble {
     /// At least one.

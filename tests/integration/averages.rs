@@ -84,7 +84,7 @@ fn the_mean_has_the_values_of_its_checkpoints_rounded_once_and_says_what_it_is()
     }
     assert_eq!(metadata.average_of.len(), 3);
     let shown = String::from_utf8(run(&["inspect"], &output, &[]).stdout).unwrap();
-    assert!(shown.contains("mean with       ") && shown.contains("last_step_60.safetensors, SHA-256 "), "{shown}");
+    assert!(shown.contains("mean of         ") && shown.contains("last_step_60.safetensors, SHA-256 "), "{shown}");
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn what_is_not_the_same_in_the_runs_is_said_and_left_out() {
         "only the 11 images are compared that all runs captioned (one: 12 images; two: 11 images)",
         "1 of these images are left out",
         "different ways (one: greedy search, 0 to 24 tokens; two: 3 beams, length penalty 1, 0 to 24 tokens)",
-        "the scores in the folder of two are signed otherwise (meteor:1.5,exact+stem+synonym)",
+        "the scores in the folder of two have a different signature (meteor:1.5,exact+stem+synonym)",
         "two was trained on CIDEr-D (reward:cider-D)",
     ] {
         assert!(text.contains(&format!("warning: {expected}")) || text.contains(expected), "{expected}: {text}");

@@ -30,10 +30,15 @@ pub struct Difference {
     pub p: f64,
 }
 
+/// Differences with a lower p count as real.
+pub const SIGNIFICANCE: f64 = 0.05;
+/// Resamples below which no p is so low.
+pub const LEAST_RESAMPLES: usize = 40;
+
 impl Difference {
-    /// Whether other images would hardly turn it around: p is below 0.05.
+    /// Whether other images would hardly turn it around: p is below [`SIGNIFICANCE`].
     pub fn is_real(&self) -> bool {
-        self.p < 1.0 - CONFIDENCE
+        self.p < SIGNIFICANCE
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::bootstrap::{CONFIDENCE, Difference, differences};
+use super::bootstrap::{CONFIDENCE, Difference, SIGNIFICANCE, differences};
 use super::corpus::Captions;
 use super::score::{ScoreOptions, ScoreReport, Scores, score_and_count};
 
@@ -48,6 +48,10 @@ impl Comparison {
                     "{name:<9}  {value:>one$.3}  {of_other:>two$.3}  {difference:>+10.3}  {interval:<17}  {p:.3}"
                 ));
             }
+            if let (Some(value), Some(of_other)) = (report.chrf, compared.chrf) {
+                let difference = of_other - value;
+                lines.push(format!("{:<9}  {value:>one$.3}  {of_other:>two$.3}  {difference:>+10.3}", "chrF"));
+            }
             lines.push(verdict([first, other], differences, str::to_owned));
         }
         lines.extend(report.notes.iter().map(|note| format!("note      {note}")));
@@ -68,15 +72,14 @@ pub fn verdict(names: [&str; 2], differences: &Scores<Difference>, written: impl
     let higher = list(&|it| it.is_real() && it.value > 0.0).map(|names| format!("higher than {first} in {names}"));
     let lower = list(&|it| it.is_real() && it.value <= 0.0).map(|names| format!("lower than {first} in {names}"));
     let real: Vec<String> = higher.into_iter().chain(lower).collect();
-    let level = 1.0 - CONFIDENCE;
     if real.is_empty() {
         return format!(
-            "No difference between {first} and {other} is real: each may be chance (p is not below {level:.2})."
+            "No difference between {first} and {other} is real: each may be chance (p is not below {SIGNIFICANCE})."
         );
     }
     let chance = list(&|it| !it.is_real());
     let rest = chance.map_or_else(String::new, |names| format!(" Differences in {names} may be chance."));
-    format!("The difference is real (p < {level:.2}): {other} is {}.{rest}", real.join(", and "))
+    format!("The difference is real (p < {SIGNIFICANCE}): {other} is {}.{rest}", real.join(", and "))
 }
 
 #[cfg(test)]
@@ -205,8 +208,8 @@ mod tests {
         (found.METEOR.value, found.METEOR.p) = (-0.5, 0.01);
         assert_eq!(
             verdict(["a", "b"], &found, str::to_lowercase),
-            "The difference is real (p < 0.05): b is higher than a in cider, and lower than a in meteor. What they \
-             differ in bleu_1, bleu_2, bleu_3, bleu_4, rouge_l may be chance."
+            "The difference is real (p < 0.05): b is higher than a in cider, and lower than a in meteor. \
+             Differences in bleu_1, bleu_2, bleu_3, bleu_4, rouge_l may be chance."
         );
     }
 }

@@ -83,7 +83,7 @@ fn single_lines(log: &MetricsLog) -> Vec<Chart> {
         loss("validation-loss", "Validation loss", "nats per token", validation),
     ];
     charts.extend(score_charts(&log.validations, true));
-    charts.push(loss("weighed-loss", "Self-critical loss", "nats per token, weighed by the advantages", weighed));
+    charts.push(loss("weighed-loss", "Self-critical loss", "nats per token, weighted by the advantages", weighed));
     charts.extend(reward_charts(log, x_high));
     for chart in &mut charts {
         // Smoothed lines come last.

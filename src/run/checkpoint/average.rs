@@ -26,7 +26,8 @@ struct Part {
 }
 
 /// Writes the mean of all parameters of the checkpoints `paths`, each counted alike, to `output`. Sums are f64 and
-/// rounded once. Counters, config and whatever else is not a tensor are those of the checkpoint with the most updates.
+/// rounded once. Counters, config and whatever else is not a tensor are those of the checkpoint with the most updates;
+/// where some were trained on rewards, which scores must say, of one of these.
 ///
 /// # Errors
 /// An output that is there already; fewer than two checkpoints, one of them twice, or checkpoints of different models;
@@ -36,8 +37,8 @@ pub fn average(paths: &[PathBuf], output: &Path, written_by: String) -> Result<(
         return Err(usage_error(format!("{} exists", output.display()), "choose another file with --output"));
     }
     let parts = read_parts(paths)?;
-    let Some(newest) = parts.iter().max_by_key(|part| part.metadata.state.global_step).filter(|_| parts.len() > 1)
-    else {
+    let progress = |part: &&Part| (part.metadata.config.training.scst.is_some(), part.metadata.state.global_step);
+    let Some(newest) = parts.iter().max_by_key(progress).filter(|_| parts.len() > 1) else {
         return Err(usage_error("one checkpoint is its own mean", "give two or more"));
     };
     let mut sums: BTreeMap<String, (Shape, Vec<f64>)> = BTreeMap::new();

@@ -268,7 +268,7 @@ fn note_other_ways(found: &[RunCaptions], names: &[String], comparison: &Compari
         }
         if !others.is_empty() {
             notes.push(format!(
-                "the scores in the folder of {name} are signed otherwise ({}); those compared are computed anew, in the \
+                "the scores in the folder of {name} have a different signature ({}); those compared are computed anew, in the \
                  same way for all runs",
                 others.join(", ")
             ));

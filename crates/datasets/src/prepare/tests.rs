@@ -755,9 +755,9 @@ mod packed {
             fs::remove_file(source.path().join("captions.csv")).unwrap();
             let packing = if name.ends_with("gz") { Packing::Gzip } else { Packing::Zstd };
             fs::write(source.path().join(name), pack(text.as_bytes(), packing)).unwrap();
-            let one = format!("{{\"image\": \"3.jpg\", \"caption\": \"C\"}}\n");
+            let one = "{\"image\": \"3.jpg\", \"caption\": \"C\"}\n";
             let val = if format == "table" { "val.csv.gz" } else { "val.jsonl.gz" };
-            let val_text = if format == "table" { "image,caption\n3.jpg,C\n" } else { &one };
+            let val_text = if format == "table" { "image,caption\n3.jpg,C\n" } else { one };
             if format != "blip" {
                 fs::write(source.path().join(val), pack(val_text.as_bytes(), Packing::Gzip)).unwrap();
             }

@@ -50,7 +50,7 @@ enum Open {
     Zip(Zip),
     Tar(File),
     Packed(Packing, Option<Unpacked>),
-    Images(ImageReader),
+    Images(Box<ImageReader>),
 }
 
 impl Archive {
@@ -115,7 +115,7 @@ impl Archive {
             Content::Files(ArchiveFormat::PackedTar(packing) | ArchiveFormat::PackedText(packing)) => {
                 Open::Packed(packing, None)
             }
-            Content::Table(_) => Open::Images(ImageReader::default()),
+            Content::Table(_) => Open::Images(Box::default()),
         }))
     }
 

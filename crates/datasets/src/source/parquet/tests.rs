@@ -1,3 +1,5 @@
+//! Parquet files of many writers: what is read, what is refused, and that no damage is a panic.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -81,9 +81,12 @@ pub(crate) const IMAGES: &str = "message schema {
     optional binary caption (STRING);
 }";
 
-/// The columns of [`IMAGES`] for images with their paths and captions.
-pub(crate) fn images(rows: &[(&[u8], &str, &str)]) -> Vec<Column> {
-    let of = |part: fn(&(&[u8], &str, &str)) -> Vec<u8>| rows.iter().map(|row| Some(part(row))).collect::<Vec<_>>();
+/// An image, its path and its caption.
+type Row<'a> = (&'a [u8], &'a str, &'a str);
+
+/// The columns of [`IMAGES`].
+pub(crate) fn images(rows: &[Row<'_>]) -> Vec<Column> {
+    let of = |part: fn(&Row<'_>) -> Vec<u8>| rows.iter().map(|row| Some(part(row))).collect::<Vec<_>>();
     vec![
         bytes(&of(|row| row.0.to_vec()), 2),
         bytes(&of(|row| row.1.as_bytes().to_vec()), 2),
