@@ -186,14 +186,15 @@ mod tests {
         let sets = [captions("first", 0.2), captions("other", 0.9), captions("first", 0.2)];
         let lines = compare(&sets, &options(&meteor, 200)).lines(&["base", "a longer name", "again"]);
         let starts = lines.iter().map(|line| line.split_whitespace().next().unwrap());
-        let expected = [&["score"][..], &SCORE_NAMES, &["The", "score"], &SCORE_NAMES, &["No", "signature"]].concat();
+        let table = [&["score"][..], &SCORE_NAMES, &["chrF"]].concat();
+        let expected = [&table[..], &["The"], &table, &["No", "signature"]].concat();
         assert_eq!(starts.collect::<Vec<_>>(), expected, "{lines:#?}");
         let width = |line: &String| line.rfind("  ").unwrap();
         assert!(lines[..8].iter().all(|line| width(line) == width(&lines[0])), "{lines:#?}");
         let all = SCORE_NAMES.join(", ");
-        assert_eq!(lines[8], format!("The difference is real (p < 0.05): a longer name is higher than base in {all}."));
+        assert_eq!(lines[9], format!("The difference is real (p < 0.05): a longer name is higher than base in {all}."));
         assert_eq!(
-            lines[17],
+            lines[19],
             "No difference between base and again is real: each may be chance (p is not below 0.05)."
         );
         assert!(compare(&sets, &options(&meteor, 0)).differences.is_empty());

@@ -84,7 +84,7 @@ pub struct ScoreReport {
     /// Their intervals; absent without resamples.
     pub intervals: Option<Scores<Interval>>,
     /// chrF, from 0 to 1; absent in reports of earlier versions.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chrf: Option<f64>,
     pub bleu: BleuStatistics,
     pub statistics: CaptionStatistics,
