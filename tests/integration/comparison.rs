@@ -283,10 +283,9 @@ fn captions_from_anywhere_are_compared() {
         same["differences"][0]["CIDEr"],
         json!({ "value": 0.0, "interval": { "low": 0.0, "high": 0.0 }, "p": 1.0 })
     );
-    for (other, extra, expected) in [
-        (&fewer, &[][..], " has 12 images, "),
-        (&bad, &["--bootstrap", "39"], "--compare needs at least 40 resamples"),
-    ] {
+    for (other, extra, expected) in
+        [(&fewer, &[][..], " has 12 images, "), (&bad, &["--bootstrap", "39"], "--compare needs at least 40 resamples")]
+    {
         let output = score(&good, other, extra);
         assert!(!output.status.success() && stderr(&output).contains(expected), "{}", stderr(&output));
     }
