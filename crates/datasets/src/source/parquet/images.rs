@@ -21,8 +21,6 @@ use base::error::failure;
 use pixels::image_file::budget::{Share, budgets};
 use pixels::picture_formats::{PictureFormat, format_of_content, is_image_name, unread_ending_of_content};
 
-/// Rows that are read at a time.
-const BATCH: usize = 32;
 /// Bytes of a name: no system has files with longer ones.
 const MAX_NAME_BYTES: usize = 200;
 
@@ -54,19 +52,14 @@ fn list(table: &mut Table, wanted: Option<&str>) -> anyhow::Result<Found> {
         // Held while the group is read.
         let _share = share(memory)?;
         table.memory = table.memory.max(memory);
-        let mut left = num_rows;
-        while left > 0 {
-            let count = left.min(BATCH);
-            left -= count;
-            let paths = match &mut paths {
-                Some(paths) => paths.texts(count, &mut { table.limits.text_bytes })?,
-                None => vec![Vec::new(); count],
+        for _ in 0..num_rows {
+            let path = match &mut paths {
+                Some(paths) => paths.texts(1, &mut { table.limits.text_bytes })?.pop().unwrap_or_default(),
+                None => Vec::new(),
             };
-            for (content, path) in contents.bytes(count)?.into_iter().zip(paths) {
-                let content = content.as_ref().map(ByteArray::data);
-                let image = names.add(content, path.first().map(String::as_str))?;
-                table.rows.push(image);
-            }
+            let content = contents.bytes()?;
+            let image = names.add(content.as_ref().map(ByteArray::data), path.first().map(String::as_str))?;
+            table.rows.push(image);
         }
     }
     Ok(Found { remark: names.remark(), members: names.members })
@@ -119,12 +112,9 @@ fn begins_with_picture(table: &Table, leaf: usize) -> anyhow::Result<bool> {
     for (group, num_rows) in groups.into_iter().enumerate() {
         let mut values = table.values(group, leaf)?;
         let _share = share(values.memory())?;
-        let mut left = num_rows;
-        while left > 0 {
-            let count = left.min(BATCH);
-            left -= count;
-            let found = values.bytes(count)?;
-            if let Some(first) = found.iter().flatten().map(ByteArray::data).find(|bytes| !bytes.is_empty()) {
+        for _ in 0..num_rows {
+            let found = values.bytes()?;
+            if let Some(first) = found.as_ref().map(ByteArray::data).filter(|bytes| !bytes.is_empty()) {
                 return Ok(ending_of(first).is_some());
             }
         }
@@ -302,7 +292,7 @@ impl ImageReader {
         if open.next_row < row {
             open.contents.skip(row - open.next_row)?;
         }
-        let image = open.contents.bytes(1)?.pop().flatten();
+        let image = open.contents.bytes()?;
         open.next_row = row + 1;
         self.0 = Some(open);
         let image = image.as_ref().map(ByteArray::data).filter(|image| image.len() as u64 == member.bytes);

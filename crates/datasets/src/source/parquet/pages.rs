@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parquet::basic::Encoding;
@@ -21,6 +23,12 @@ pub(super) const MAX_PAGE_BYTES: u64 = 1 << 30;
 /// Values of a page, and pages of a column in a row group.
 const MAX_VALUES: u64 = 4_000_000;
 const MAX_PAGES: usize = 1_000_000;
+/// Bytes of the pages that are held at a time beside the one that is read: their values are parts of them. The list of
+/// one row may be in many.
+const HELD_BYTES: u64 = 4 << 20;
+const MAX_LIST_BYTES: u64 = 64 << 20;
+/// Rows that are read at a time.
+const MAX_STEP: u64 = 1000;
 /// Bytes that the header of a page usually takes, and takes at most: some have values of their page in them.
 const USUAL_HEADER_BYTES: u64 = 1 << 10;
 const MAX_HEADER_BYTES: u64 = 1 << 20;
@@ -115,6 +123,34 @@ pub(super) struct Pages {
     file: File,
     codec: Codec,
     headers: VecDeque<Header>,
+    has_lists: bool,
+    step: Arc<Step>,
+}
+
+/// Bytes and values of the pages that were read since a step began.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    bytes: AtomicU64,
+    values: AtomicU64,
+}
+
+impl Step {
+    pub(super) fn begin(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.values.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts a page, if those before it are no more than a step may hold.
+    fn add(&self, header: &Header) -> Result<(), ParquetError> {
+        let bytes = self.bytes.fetch_add(header.unpacked as u64, Ordering::Relaxed);
+        let values = self.values.fetch_add(u64::from(header.content.num_values()), Ordering::Relaxed);
+        if bytes > MAX_LIST_BYTES || values > MAX_VALUES {
+            return Err(ParquetError::General(format!(
+                "the list of a row has more than {MAX_LIST_BYTES} bytes or {MAX_VALUES} values"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Pages {
@@ -157,15 +193,37 @@ impl Pages {
             let message = format!("its pages have {num_values} values, expected {}", chunk.num_values);
             return Err(failure(message, DAMAGED));
         }
-        Ok(Self { file, codec, headers })
+        Ok(Self { file, codec, headers, has_lists: leaf.repetition > 0, step: Arc::default() })
     }
 
-    /// Bytes of memory that reading takes: the dictionary and the largest page, packed and unpacked.
+    /// Bytes of memory that reading takes: the dictionary and the largest page, packed and unpacked, and other pages.
     pub(super) fn memory(&self) -> u64 {
         let is_dictionary = |header: &&Header| matches!(header.content, Content::Dictionary { .. });
         let of = |header: &Header| (header.bytes + header.unpacked) as u64;
         let dictionary = self.headers.iter().find(is_dictionary).map_or(0, of);
-        dictionary + self.headers.iter().filter(|header| !is_dictionary(header)).map(of).max().unwrap_or(0)
+        let packed = self.data().map(|header| header.bytes as u64).max().unwrap_or(0);
+        let unpacked: u64 = self.data().map(|header| header.unpacked as u64).sum();
+        let (largest, most) = (self.largest(), if self.has_lists { MAX_LIST_BYTES } else { HELD_BYTES });
+        dictionary + packed + largest + (unpacked - largest).min(most.max(largest))
+    }
+
+    /// Rows to read at a time, so that no more pages are held than [`Self::memory`] says.
+    pub(super) fn rows_at_a_time(&self) -> usize {
+        (HELD_BYTES / self.largest().max(1)).clamp(1, MAX_STEP) as usize
+    }
+
+    /// Counts the pages that are read. A list may not go on and on.
+    pub(super) fn step(&self) -> Arc<Step> {
+        Arc::clone(&self.step)
+    }
+
+    fn data(&self) -> impl Iterator<Item = &Header> {
+        self.headers.iter().filter(|header| !matches!(header.content, Content::Dictionary { .. }))
+    }
+
+    /// Bytes of the largest page, unpacked.
+    fn largest(&self) -> u64 {
+        self.data().map(|header| header.unpacked as u64).max().unwrap_or(0)
     }
 
     fn read(&mut self, header: &Header) -> Result<Page, ParquetError> {
@@ -280,6 +338,9 @@ impl Iterator for Pages {
 impl PageReader for Pages {
     fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
         let Some(header) = self.headers.pop_front() else { return Ok(None) };
+        if !matches!(header.content, Content::Dictionary { .. }) {
+            self.step.add(&header)?;
+        }
         self.read(&header).map(Some)
     }
 
@@ -432,6 +493,24 @@ fn encoding_of(number: u64) -> Option<Encoding> {
 mod tests {
     use super::*;
     use crate::source::packing::packed;
+
+    #[test]
+    fn a_list_ends_before_it_takes_more_memory_than_a_step_may() {
+        let page = |unpacked, num_values| {
+            let (encoding, definition, repetition) = (Encoding::PLAIN, Encoding::RLE, Encoding::RLE);
+            let content = Content::Data { num_values, encoding, definition, repetition };
+            Header { start: 0, bytes: 10, unpacked, content }
+        };
+        for (unpacked, num_values) in [(30 << 20, 1), (100, 2_000_000)] {
+            let (step, page) = (Step::default(), page(unpacked, num_values));
+            for _ in 0..2 {
+                step.begin();
+                (0..3).for_each(|_| step.add(&page).unwrap());
+                let error = step.add(&page).unwrap_err().to_string();
+                assert!(error.contains("the list of a row has more than 67108864 bytes or 4000000 values"), "{error}");
+            }
+        }
+    }
 
     #[test]
     fn a_page_unpacks_to_the_size_that_it_claims_or_is_an_error() {

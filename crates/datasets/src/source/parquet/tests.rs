@@ -95,23 +95,6 @@ fn images_and_captions_come_back_in_every_compression_version_and_encoding() {
 }
 
 #[test]
-fn memory_is_that_of_a_page_and_not_of_a_row_group() {
-    let picture = |number| noise(100_000, number);
-    let pictures: Vec<Vec<u8>> = (0..40).map(picture).collect();
-    let names: Vec<String> = (0..40).map(|number| format!("{number}.jpg")).collect();
-    let rows: Vec<(&[u8], &str, &str)> =
-        pictures.iter().zip(&names).map(|(picture, name)| (picture.as_slice(), name.as_str(), "A")).collect();
-    let (_folder, path) = folder();
-    let properties = WriterProperties::builder()
-        .set_dictionary_enabled(false)
-        .set_data_page_size_limit(300_000)
-        .set_write_batch_size(1);
-    write(&path, IMAGES, properties, vec![images(&rows)]);
-    let memory = open(&path).unwrap().memory();
-    assert!((200_000..1_000_000).contains(&memory), "{memory}");
-}
-
-#[test]
 fn columns_are_found_by_what_they_have_however_they_are_nested() {
     let schema = "message schema {
         optional binary jpg;
@@ -267,6 +250,40 @@ fn sound() -> (TempDir, PathBuf, Vec<u8>) {
     write(&path, schema, compressed(Compression::SNAPPY), vec![columns(0), columns(2)]);
     let whole = fs::read(&path).unwrap();
     (folder, path, whole)
+}
+
+#[test]
+fn memory_is_that_of_a_few_pages_and_texts_of_large_ones_are_read_few_at_a_time() {
+    let (_folder, path) = folder();
+    let long: Vec<String> = (0..30).map(|number| format!("{number} {}", "a dog ".repeat(200_000))).collect();
+    let pictures: Vec<Vec<u8>> = (0..30).map(|number| noise(1_200_000, number)).collect();
+    let all: Vec<&str> = long.iter().map(String::as_str).collect();
+    let columns = || vec![bytes(&pictures.iter().map(Some).collect::<Vec<_>>(), 1), texts(&all)];
+    let schema = "message schema { optional binary image; optional binary caption (STRING); }";
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).set_write_batch_size(1);
+    write(&path, schema, properties, vec![columns()]);
+    let archive = open(&path).unwrap();
+    let table = archive.table().unwrap();
+    let of = |leaf| table.values(0, leaf).unwrap().memory();
+    for memory in [of(0), of(1), archive.memory()] {
+        assert!((3_000_000..8_000_000).contains(&memory), "{memory} of 36 million");
+    }
+    let mut left = 1 << 30;
+    let read: Vec<String> = table.values(0, 1).unwrap().texts(30, &mut left).unwrap().concat();
+    assert!(read == long);
+    assert!(contents(&archive).into_iter().map(|(_, image)| image).eq(pictures));
+}
+
+#[test]
+fn texts_of_many_lists_take_memory_even_if_a_dictionary_has_each_once() {
+    let (_folder, path) = folder();
+    let list: &[&str] = &["a"; 1000];
+    let schema = "message schema { optional group caption (LIST) { repeated group list {
+        optional binary element (STRING); } } }";
+    write(&path, schema, WriterProperties::builder(), vec![vec![lists(&[list; 100], 3)]]);
+    assert!(fs::metadata(&path).unwrap().len() < 20_000);
+    let text = describe(&column(&open(&path).unwrap(), "caption").unwrap_err());
+    assert!(text.contains("take too much memory") && text.contains("split it into several files"), "{text}");
 }
 
 /// Goes through all of a file as a preparation does.

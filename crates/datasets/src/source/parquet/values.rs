@@ -13,7 +13,7 @@ use parquet::schema::types::{ColumnDescriptor, ColumnPath, Type as SchemaType};
 
 use crate::source::limits::Limits;
 use crate::source::parquet::footer::{Leaf, RowGroup, ValueKind};
-use crate::source::parquet::pages::Pages;
+use crate::source::parquet::pages::{Pages, Step};
 use base::error::failure;
 use pixels::image_file::guard::caught;
 
@@ -22,7 +22,12 @@ pub(crate) struct Values {
     leaf: Leaf,
     reader: ColumnReader,
     memory: u64,
+    rows_at_a_time: usize,
+    step: Arc<Step>,
 }
+
+/// What a text of a list counts beside its bytes: a dictionary has a text of one letter once for all lists.
+const LIST_TEXT_BYTES: u64 = 16;
 
 /// Why a value is no text.
 enum NoText {
@@ -51,12 +56,12 @@ impl Values {
             }
         };
         let pages = Pages::open(file, leaf, &group.chunks[column], limits)?;
-        let memory = pages.memory();
+        let (memory, rows_at_a_time, step) = (pages.memory(), pages.rows_at_a_time(), pages.step());
         let schema = SchemaType::primitive_type_builder("value", physical).build()?;
         let path = ColumnPath::new(vec!["value".to_owned()]);
         let description = ColumnDescriptor::new(Arc::new(schema), leaf.definition, leaf.repetition, path);
         let reader = get_column_reader(Arc::new(description), Box::new(pages));
-        Ok(Self { leaf: leaf.clone(), reader, memory })
+        Ok(Self { leaf: leaf.clone(), reader, memory, rows_at_a_time, step })
     }
 
     /// Bytes of memory that reading takes, beside what is returned.
@@ -67,13 +72,23 @@ impl Values {
     /// What each of the next `count` rows has, as texts: none, one, or as many as its list has. `left` is how many
     /// bytes texts may still have: a dictionary has a text once that a million rows have.
     pub(crate) fn texts(&mut self, count: usize, left: &mut u64) -> anyhow::Result<Vec<Vec<String>>> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.extend(self.step_of_texts((count - all.len()).min(self.rows_at_a_time), left)?);
+        }
+        Ok(all)
+    }
+
+    fn step_of_texts(&mut self, count: usize, left: &mut u64) -> anyhow::Result<Vec<Vec<String>>> {
+        self.step.begin();
         let leaf = &self.leaf;
         match &mut self.reader {
             ColumnReader::ByteArrayColumnReader(reader) => {
-                let bytes_left = Cell::new(*left);
+                let (bytes_left, more) = (Cell::new(*left), if leaf.repetition > 0 { LIST_TEXT_BYTES } else { 0 });
                 let text = |value: ByteArray| {
                     let bytes = value.data();
-                    bytes_left.set(bytes_left.get().checked_sub(bytes.len() as u64).ok_or(NoText::TooMuch)?);
+                    let taken = bytes.len() as u64 + more;
+                    bytes_left.set(bytes_left.get().checked_sub(taken).ok_or(NoText::TooMuch)?);
                     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| NoText::NotUtf8)
                 };
                 let rows = read(reader, leaf, count, text)?;
@@ -103,20 +118,22 @@ impl Values {
         }
     }
 
-    /// The bytes that each of the next `count` rows has, for a column without lists: parts of a page.
-    pub(super) fn bytes(&mut self, count: usize) -> anyhow::Result<Vec<Option<ByteArray>>> {
-        let ColumnReader::ByteArrayColumnReader(reader) = &mut self.reader else { return Ok(vec![None; count]) };
+    /// The bytes that the next row has, for a column without lists: a part of a page, which is held as long.
+    pub(super) fn bytes(&mut self) -> anyhow::Result<Option<ByteArray>> {
+        self.step.begin();
+        let ColumnReader::ByteArrayColumnReader(reader) = &mut self.reader else { return Ok(None) };
         let is_there = |value: ByteArray| {
             // Here the library panics where it set none.
             let _ = value.data();
             value
         };
-        let rows = read(reader, &self.leaf, count, is_there)?;
-        Ok(rows.into_iter().map(|mut row| row.pop()).collect())
+        let mut rows = read(reader, &self.leaf, 1, is_there)?;
+        Ok(rows.pop().and_then(|mut row| row.pop()))
     }
 
     /// Passes over rows of a column of bytes.
     pub(super) fn skip(&mut self, count: usize) -> anyhow::Result<()> {
+        self.step.begin();
         let ColumnReader::ByteArrayColumnReader(reader) = &mut self.reader else { return Ok(()) };
         guarded(&self.leaf, || reader.skip_records(count)).map(drop)
     }
