@@ -19,5 +19,6 @@ pub mod output;
 pub mod prepare;
 pub mod prepared;
 pub mod shapes;
+pub mod shards;
 pub mod source;
 mod split;
