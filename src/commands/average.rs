@@ -15,7 +15,7 @@ pub struct AverageArgs {
     /// Two or more checkpoint files of one model
     #[arg(required = true, value_name = "CHECKPOINT", value_parser = path_argument())]
     pub checkpoints: Vec<PathBuf>,
-    /// Checkpoint file to write; it must be absent
+    /// Checkpoint file to write; it must not exist
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub output: PathBuf,
 }

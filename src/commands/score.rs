@@ -79,25 +79,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     };
     let (json, lines) = match (others, &args.compare) {
         (Some(others), Some(path)) => {
-            if candidates.len() != others.len() {
-                return Err(failure(
-                    format!(
-                        "{} has {} images, {} has {}",
-                        args.candidates.display(),
-                        candidates.len(),
-                        path.display(),
-                        others.len()
-                    ),
-                    "give two files with a caption for each of the same images",
-                ));
-            }
-            let differs = |(one, other): (&Captions, &Captions)| one.references != other.references;
-            if let Some(place) = candidates.iter().zip(&others).position(differs) {
-                return Err(failure(
-                    format!("caption {} of the two files has different references", place + 1),
-                    "give files with the same images in the same order, or --references, which finds images by name",
-                ));
-            }
+            check_same_images([(&args.candidates, &candidates), (path, &others)])?;
             let comparison = compare(&[others, candidates], &options);
             let names = [path, &args.candidates].map(|path| path.display().to_string());
             (serde_json::to_string(&comparison)?, comparison.lines(&[&names[0], &names[1]]))
@@ -110,6 +92,24 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     match args.json {
         true => terminal::json(&json)?,
         false => lines.iter().try_for_each(|line| terminal::data(line))?,
+    }
+    Ok(())
+}
+
+/// Files of captions that are compared have the same images in the same order.
+fn check_same_images([(path, captions), (other, others)]: [(&Path, &[Captions]); 2]) -> Result<()> {
+    if captions.len() != others.len() {
+        return Err(failure(
+            format!("{} has {} images, {} has {}", path.display(), captions.len(), other.display(), others.len()),
+            "give two files with a caption for each of the same images",
+        ));
+    }
+    let differs = |(one, other): (&Captions, &Captions)| one.references != other.references;
+    if let Some(place) = captions.iter().zip(others).position(differs) {
+        return Err(failure(
+            format!("caption {} of the two files has different references", place + 1),
+            "give files with the same images in the same order, or --references, which finds images by name",
+        ));
     }
     Ok(())
 }

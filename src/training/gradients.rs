@@ -100,17 +100,19 @@ impl GradientSums {
 }
 
 impl ParameterSum {
-    fn add_product(&self, leaf: usize, gradient: &Tensor) -> candle_core::Result<()> {
-        self.num_products.fetch_add(1, Ordering::Relaxed);
-        let leaf = if self.is_shared { 2 * leaf } else { leaf };
-        self.sum.add(leaf, Term { tensor: gradient.reshape(&self.shape)?, is_ours: true }, join)
+    fn leaf(&self, piece: usize, is_other: bool) -> usize {
+        if self.is_shared { 2 * piece + usize::from(is_other) } else { piece }
     }
 
-    fn add_other(&self, leaf: usize, gradient: &Tensor) -> candle_core::Result<()> {
+    fn add_product(&self, piece: usize, gradient: &Tensor) -> candle_core::Result<()> {
+        self.num_products.fetch_add(1, Ordering::Relaxed);
+        self.sum.add(self.leaf(piece, false), Term { tensor: gradient.reshape(&self.shape)?, is_ours: true }, join)
+    }
+
+    fn add_other(&self, piece: usize, gradient: &Tensor) -> candle_core::Result<()> {
         self.num_others.fetch_add(1, Ordering::Relaxed);
         // It may still refer to the graph it came from, and two may share their storage.
-        let leaf = if self.is_shared { 2 * leaf + 1 } else { leaf };
-        self.sum.add(leaf, Term { tensor: gradient.detach(), is_ours: false }, join)
+        self.sum.add(self.leaf(piece, true), Term { tensor: gradient.detach(), is_ours: false }, join)
     }
 
     fn finish(&self, num_pieces: usize) -> anyhow::Result<Tensor> {

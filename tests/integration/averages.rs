@@ -194,6 +194,9 @@ fn what_has_no_mean_is_refused_by_name_and_nothing_is_written() {
     let refused = average(&[first.clone(), second.clone()], &output);
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("mean.safetensors exists"), "{}", stderr(&refused));
+    let refused = average(&[first.clone(), second.clone()], &output.with_file_name("absent").join("mean.safetensors"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("absent does not exist"), "{}", stderr(&refused));
     assert_eq!(fs::read_to_string(&output).unwrap(), "mine");
 
     // Dropout is no part of the model; another data set makes the mean one of no data set.

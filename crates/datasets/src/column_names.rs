@@ -90,7 +90,7 @@ impl ColumnNames {
 
 /// Readers of tables write the names of columns in small letters.
 pub(crate) fn are_same(one: &str, other: &str) -> bool {
-    one.trim() == other.trim() || one.trim().to_lowercase() == other.trim().to_lowercase()
+    one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
 #[cfg(test)]

@@ -175,7 +175,6 @@ pub(super) fn score_and_count<'a>(images: &[Captions], options: &ScoreOptions<'a
     // Of the captions as they are: it counts no words.
     let statistics = images.par_iter().map(|image| chrf_statistics(&image.candidate, &image.references));
     report.chrf = Some(statistics.collect::<Vec<_>>().into_iter().sum::<ChrfStatistics>().score());
-    report.notes.extend(has_characters_for_words(images).then(|| CHARACTERS_NOTE.to_owned()));
     (report, counted)
 }
 
@@ -248,14 +247,15 @@ fn score_tokenized<'a>(
     let counted = Counted { meteor, bleu, matches, rouge, cider };
     let found = intervals(images.len(), options.num_resamples, options.seed, |drawn| counted.scores(drawn));
     let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
+    let has_characters = has_characters_for_words(images);
     let report = ScoreReport {
         scores: Scores::from_array(counted.scores(&(0..images.len()).collect::<Vec<_>>())),
         intervals: found.map(Scores::from_array),
         chrf: None,
         bleu: counted.bleu.iter().copied().sum(),
         statistics: caption_statistics(&candidates, training),
-        notes: note.into_iter().collect(),
-        signature: signature(images, options),
+        notes: note.into_iter().chain(has_characters.then(|| CHARACTERS_NOTE.to_owned())).collect(),
+        signature: signature(images, has_characters, options),
     };
     (report, counted)
 }
@@ -284,7 +284,7 @@ fn cider_note(frequencies: &DocumentFrequencies, corpus: &Corpus) -> Option<Stri
 }
 
 /// What makes two reports comparable.
-fn signature(images: &[Captions], options: &ScoreOptions<'_>) -> String {
+fn signature(images: &[Captions], has_characters: bool, options: &ScoreOptions<'_>) -> String {
     let counts = images.iter().map(|image| image.references.len());
     let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
     let references = if least == most { least.to_string() } else { format!("{least}-{most}") };
@@ -292,7 +292,7 @@ fn signature(images: &[Captions], options: &ScoreOptions<'_>) -> String {
         Some(documents) => format!("{} given images", documents.len()),
         None => "references".to_owned(),
     };
-    let characters = if has_characters_for_words(images) { ",characters" } else { "" };
+    let characters = if has_characters { ",characters" } else { "" };
     format!(
         "caption-train {}|ptb:corenlp-3.4.1{characters}|images:{}|references:{references}|bleu:closest,unsmoothed|\
          meteor:1.5,{}|rouge:L,beta1.2|cider:D,sigma6,df={documents}|chrf:6,beta2",

@@ -15,6 +15,7 @@ use crate::run::checkpoint::layout::{CheckpointMetadata, FORMAT_VERSION, MODEL_P
 use crate::run::checkpoint::reader::{TensorShapes, read_metadata, read_model};
 use crate::run::checkpoint::writer::write_file;
 use crate::training::train_state::TrainState;
+use base::atomic_file::folder_of;
 use base::error::{failure, usage_error};
 use base::terminal;
 
@@ -30,11 +31,18 @@ struct Part {
 /// where some were trained on rewards, which scores must say, of one of these.
 ///
 /// # Errors
-/// An output that is there already; fewer than two checkpoints, one of them twice, or checkpoints of different models;
+/// An output that is there already, or whose folder is not; fewer than two checkpoints, one of them twice, or checkpoints of different models;
 /// what [`read_model`] refuses.
 pub fn average(paths: &[PathBuf], output: &Path, written_by: String) -> Result<()> {
     if fs::symlink_metadata(output).is_ok() {
         return Err(usage_error(format!("{} exists", output.display()), "choose another file with --output"));
+    }
+    let folder = folder_of(output);
+    if !folder.is_dir() {
+        return Err(usage_error(
+            format!("the folder {} does not exist", folder.display()),
+            "create it, or choose another file with --output",
+        ));
     }
     let parts = read_parts(paths)?;
     let progress = |part: &&Part| (part.metadata.config.training.scst.is_some(), part.metadata.state.global_step);

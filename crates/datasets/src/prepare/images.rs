@@ -17,7 +17,7 @@ use base::disk;
 use base::error::failure;
 use base::terminal::Progress;
 use pixels::image_file::{self, encode};
-use pixels::image_processor::resize_rgb;
+use pixels::image_processor::{resize_rgb, shrink_rgb};
 use pixels::picture_formats::{PictureFormat, format_of_name};
 
 /// Longest side of what is kept of an image for the contact sheet.
@@ -144,7 +144,7 @@ fn store(
     let digest = digest_of(bytes);
     let sum = encoded.as_ref().map_or_else(|| hex(&digest), |encoded| sha256(encoded));
     let written = write(&format!("{IMAGE_FOLDER}/{filename}"), encoded.as_deref().unwrap_or(bytes), &sum)?;
-    let thumbnail = if is_sample { Some(thumbnail(image)?) } else { None };
+    let thumbnail = if is_sample { Some(shrink_rgb(image, THUMBNAIL)?.into_owned()) } else { None };
     Ok(StoredImage { digest, sum, difference_hash: difference_hash(image), was_there: !written, thumbnail })
 }
 
@@ -157,15 +157,6 @@ fn digest_of(bytes: &[u8]) -> [u8; 32] {
     let mut hasher = Hasher::new();
     hasher.update(bytes);
     hasher.finish_bytes()
-}
-
-fn thumbnail(image: &RgbImage) -> anyhow::Result<RgbImage> {
-    let factor = f64::from(THUMBNAIL) / f64::from(image.width().max(image.height()));
-    if factor >= 1.0 {
-        return Ok(image.clone());
-    }
-    let (width, height) = scaled(image, factor);
-    resize_rgb(image, width, height)
 }
 
 fn scaled(image: &RgbImage, factor: f64) -> (u32, u32) {

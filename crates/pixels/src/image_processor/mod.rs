@@ -9,4 +9,4 @@ mod tests;
 
 pub use preprocessor_config::FolderProcessing;
 pub use processor::ImageProcessor;
-pub use resize::resize_rgb;
+pub use resize::{resize_rgb, shrink_rgb};

@@ -95,6 +95,16 @@ pub fn resize_rgb(image: &RgbImage, width: u32, height: u32) -> anyhow::Result<R
     Ok(resize.apply(image)?.into_owned())
 }
 
+/// A picture whose longer side has at most this many pixels, antialiased and bilinear; as it is where it is no larger.
+pub fn shrink_rgb(image: &RgbImage, longest_side: u32) -> anyhow::Result<Cow<'_, RgbImage>> {
+    let factor = f64::from(longest_side) / f64::from(image.width().max(image.height()));
+    if factor >= 1.0 {
+        return Ok(Cow::Borrowed(image));
+    }
+    let side = |side: u32| (f64::from(side) * factor).round().max(1.0) as u32;
+    Ok(Cow::Owned(resize_rgb(image, side(image.width()), side(image.height()))?))
+}
+
 impl Filter {
     /// Two calls, rows first, with 8 bits between them: this is what Pillow and torchvision compute. A single call
     /// resizes the columns first, which differs by up to 11 of 255.
