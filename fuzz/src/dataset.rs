@@ -181,7 +181,8 @@ fn check_report(preparation: &Preparation) {
 fn check_dataset(dataset: &Dataset, folder: &Path) {
     let mut seen = HashSet::new();
     for (index, image) in dataset.images.iter().enumerate() {
-        let path = dataset.image_path(index);
+        let picture = dataset.picture(index);
+        let path = picture.path();
         let inside = path.strip_prefix(folder.join("images")).expect("an image lies in the folder of images");
         assert!(inside.components().all(|part| matches!(part, Component::Normal(_))), "{}", path.display());
         assert!(seen.insert(image.filename()), "an image is listed once: {}", image.filename());

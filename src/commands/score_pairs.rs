@@ -25,6 +25,7 @@ use base::error::{WithHint as _, failure, one_line, usage_error};
 use base::terminal::{self, Progress};
 use base::worker_pools::WorkerPools;
 use datasets::annotations::read_pair_list;
+use datasets::picture_file::PictureFile;
 use datasets::prepared::{Dataset, Split};
 
 /// Print the log-probability of each given caption of an image, as JSON Lines in the order of the pairs.
@@ -61,7 +62,7 @@ pub struct ScorePairsArgs {
 
 /// A caption and its image, as they were given.
 struct Given {
-    /// Index among the paths.
+    /// Index among the files.
     image: usize,
     caption: String,
     prompt: Option<String>,
@@ -72,7 +73,7 @@ struct Given {
 struct AllGiven {
     pairs: Vec<Given>,
     names: Vec<String>,
-    paths: Vec<PathBuf>,
+    files: Vec<PictureFile>,
 }
 
 /// Prints a JSON object for each pair. Pairs that cannot be scored have an error in theirs, and make the command fail at
@@ -134,8 +135,8 @@ fn of_file(file: &Path, images: Option<&Path>) -> Result<AllGiven> {
     for pair in read_pair_list(file)? {
         let image = *known.entry(pair.image).or_insert_with_key(|name| {
             all.names.push(name.clone());
-            all.paths.push(folder.join(name));
-            all.paths.len() - 1
+            all.files.push(folder.join(name).into());
+            all.files.len() - 1
         });
         all.pairs.push(Given { image, caption: pair.caption, prompt: pair.extras.prompt });
     }
@@ -170,10 +171,10 @@ fn of_dataset(folder: &Path, split: Option<&str>, opened: &CaptioningModel) -> R
         let record = dataset.images.get(image);
         for (place, caption) in record.captions().enumerate() {
             let prompt = prompt_of(record, place, None).map(str::to_owned);
-            all.pairs.push(Given { image: all.paths.len(), caption: caption.to_owned(), prompt });
+            all.pairs.push(Given { image: all.files.len(), caption: caption.to_owned(), prompt });
         }
         all.names.push(record.filename().to_owned());
-        all.paths.push(dataset.image_path(image));
+        all.files.push(dataset.picture(image));
     }
     Ok(all)
 }
@@ -225,9 +226,9 @@ impl Lines<'_> {
             let Example { mut tokens, prompt_length, .. } = examples.get(place);
             tokens.split_off(1 + prompt_length)
         };
-        let paths = self.given.paths.clone();
+        let files = self.given.files.clone();
         let pairs =
-            GivenPairs { examples: Arc::clone(&examples), paths, processor: processor.clone(), pad_id: specials.pad };
+            GivenPairs { examples: Arc::clone(&examples), files, processor: processor.clone(), pad_id: specials.pad };
         let progress = Progress::new("scoring pairs", self.given.pairs.len() as u64, 0);
         let mut num_failed = 0;
         score_pairs(captioner, pairs, settings, pools, |place, scores| {

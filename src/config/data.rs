@@ -1,6 +1,6 @@
 //! The sections `[data]` and `[tokenizer]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,10 @@ pub struct DataConfig {
     /// Folder or archive with images and captions of `dataset`, used when it has to be prepared first. If it has
     /// changed since, a new run does not begin and a resumed one warns.
     pub source: Option<PathBuf>,
+    /// Tar files and Parquet files whose images stay where they are: paths, patterns such as `train/*.tar` or
+    /// `{00000..01242}.tar`, folders. An index of them is built in `directory` once. If they have changed since, a new run
+    /// does not begin and a resumed one warns.
+    pub shards: Vec<PathBuf>,
     /// Who decides the split.
     pub split: SplitSource,
     /// Share of the images held out by a random split: above 0, below 1.
@@ -84,12 +88,21 @@ pub struct DataConfig {
     pub views: usize,
 }
 
+impl DataConfig {
+    /// Where what is made of images and captions is kept.
+    pub fn cache_folder(&self) -> PathBuf {
+        let default = || self.directory.as_deref().unwrap_or(Path::new(".")).join("cache");
+        self.cache_directory.clone().unwrap_or_else(default)
+    }
+}
+
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
             dataset: None,
             directory: None,
             source: None,
+            shards: Vec::new(),
             split: SplitSource::File,
             validation_fraction: 0.1,
             prompt: None,

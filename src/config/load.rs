@@ -22,11 +22,12 @@ use base::visible;
 const REFERENCE: &str = include_str!("../../configs/reference.toml");
 
 /// What a resumed run may change: keys, and sections ending in a dot.
-const SAFE_ON_RESUME: [&str; 18] = [
+const SAFE_ON_RESUME: [&str; 19] = [
     "name",
     "output_dir",
     "data.workers",
     "data.directory",
+    "data.shards",
     "data.cache_directory",
     "training.num_epochs",
     "training.validation_interval",

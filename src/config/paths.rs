@@ -48,7 +48,8 @@ impl RunConfig {
             ("model.encoder.name", model.encoder.name.as_mut()),
             ("model.decoder.name", model.decoder.name.as_mut()),
         ];
-        let paths = paths.into_iter().filter_map(|(key, path)| Some((key, PathKey::Path(path?))));
+        let shards = self.data.shards.iter_mut().map(|path| ("data.shards", Some(path)));
+        let paths = paths.into_iter().chain(shards).filter_map(|(key, path)| Some((key, PathKey::Path(path?))));
         let folders = folders.into_iter().filter_map(|(key, name)| Some((key, PathKey::FolderOrId(name?))));
         paths.chain(folders).collect()
     }
@@ -68,6 +69,7 @@ mod tests {
         let mut config = RunConfig::default();
         config.data.directory = Some("a".into());
         config.data.source = Some("b".into());
+        config.data.shards = vec!["h".into()];
         config.data.cache_directory = Some("c".into());
         config.tokenizer.directory = Some("d".into());
         config.training.resume_from = Some("e".into());
@@ -85,6 +87,7 @@ mod tests {
         config.model.decoder.name = Some("x".to_owned());
         config.data.directory = Some("x".into());
         config.data.source = Some("x".into());
+        config.data.shards = vec!["x".into(), "x".into()];
         config.data.cache_directory = Some("x".into());
         config.tokenizer.directory = Some("x".into());
         config.training.resume_from = Some("x".into());
@@ -96,7 +99,9 @@ mod tests {
         let whole = toml::Value::Table(toml::from_str(&to_toml(&config)).unwrap());
         for (key, _) in config.paths_mut() {
             let value = key.split('.').try_fold(&whole, |table, part| table.get(part));
-            assert_eq!(value.and_then(toml::Value::as_str), Some(key));
+            let texts =
+                value.map_or(&[][..], |value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+            assert!(!texts.is_empty() && texts.iter().all(|text| text.as_str() == Some(key)), "{key}");
         }
     }
 }

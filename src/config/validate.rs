@@ -181,6 +181,10 @@ fn check_data(data: &DataConfig) -> Checked {
             "add dataset = \"NAME\", or remove source",
         );
     }
+    not_empty("data.shards", data.shards.iter().any(|path| path.as_os_str().is_empty()))?;
+    if !data.shards.is_empty() && data.dataset.is_some() {
+        return violation("data.shards", "is set, and so is data.dataset", "remove one of the two");
+    }
     let fraction = data.validation_fraction;
     real("data.validation_fraction", fraction, fraction > 0.0 && fraction < 1.0, "above 0 and below 1")?;
     not_empty("data.prompt", data.prompt.as_ref().is_some_and(|prompt| prompt.trim().is_empty()))?;
@@ -664,6 +668,14 @@ mod tests {
         refuses("data.dataset", |config| config.data.dataset = Some(String::new()));
         refuses("data.directory", |config| config.data.directory = Some(PathBuf::new()));
         refuses("data.source", |config| config.data.source = Some(PathBuf::new()));
+        refuses("data.shards", |config| config.data.shards = vec![PathBuf::new()]);
+        refuses("data.shards", |config| {
+            config.data.dataset = Some("coco".into());
+            config.data.shards = vec!["a.tar".into()];
+        });
+        refuses("data.dataset", |config| {
+            config.data = DataConfig { shards: vec!["a.tar".into()], ..DataConfig::default() };
+        });
         refuses("data.source", |config| {
             config.data = DataConfig { directory: Some("d".into()), source: Some("s".into()), ..DataConfig::default() };
         });

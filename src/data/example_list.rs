@@ -1,17 +1,26 @@
-//! The examples of a split in little memory: tokens one after the other, and nothing for what most examples lack.
+//! The examples of a split in little memory: tokens one after the other, and nothing for what most examples lack. They may
+//! lie in files.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use bytemuck::Pod;
 
 use crate::data::batch::Example;
+use base::column::{Column, ColumnFile, ColumnWriter};
 use base::lists::Lists;
 
 /// Examples in their order; each is made when a batch needs it.
 #[derive(Clone, Debug, Default)]
 pub struct ExampleList {
-    images: Vec<u32>,
+    images: Column<u32>,
     tokens: Tokens,
     /// Examples after the last that has a prompt are left out.
-    prompt_lengths: Vec<u32>,
+    prompt_lengths: Column<u32>,
     /// Examples after the last that has another weight than 1 are left out.
-    weights: Vec<f64>,
+    weights: Column<f64>,
 }
 
 /// Tokens of each example.
@@ -33,15 +42,17 @@ impl ExampleList {
     pub fn push(&mut self, example: &Example) {
         let Example { image, tokens, prompt_length, weight } = example;
         let place = self.len();
-        self.images.push(u32::try_from(*image).expect("a data set has fewer than 2^32 images"));
+        self.images.to_mut().push(u32::try_from(*image).expect("a data set has fewer than 2^32 images"));
         self.tokens.push(tokens);
         if *prompt_length > 0 {
-            self.prompt_lengths.resize(place, 0);
-            self.prompt_lengths.push(u32::try_from(*prompt_length).expect("a prompt has fewer than 2^32 tokens"));
+            let lengths = self.prompt_lengths.to_mut();
+            lengths.resize(place, 0);
+            lengths.push(u32::try_from(*prompt_length).expect("a prompt has fewer than 2^32 tokens"));
         }
         if *weight != 1.0 {
-            self.weights.resize(place, 1.0);
-            self.weights.push(*weight);
+            let weights = self.weights.to_mut();
+            weights.resize(place, 1.0);
+            weights.push(*weight);
         }
     }
 
@@ -86,11 +97,81 @@ impl ExampleList {
             Tokens::Narrow(lists) => lists.heap_bytes(),
             Tokens::Wide(lists) => lists.heap_bytes(),
         };
-        of_tokens
-            + self.images.capacity() * size_of::<u32>()
-            + self.prompt_lengths.capacity() * size_of::<u32>()
-            + self.weights.capacity() * size_of::<f64>()
+        of_tokens + self.images.heap_bytes() + self.prompt_lengths.heap_bytes() + self.weights.heap_bytes()
     }
+
+    /// Writes them into files of `folder`.
+    pub fn write(&self, folder: &Path) -> io::Result<WrittenExamples> {
+        let mut files = WrittenExamples::new();
+        let mut write = |name: &str, fill: &dyn Fn(&mut ColumnWriter) -> io::Result<()>| {
+            let mut writer = ColumnWriter::create(&file(folder, name))?;
+            fill(&mut writer)?;
+            files.insert(name.to_owned(), writer.finish()?);
+            io::Result::Ok(())
+        };
+        write(IMAGES, &|writer| writer.write(&self.images))?;
+        write(PROMPT_LENGTHS, &|writer| writer.write(&self.prompt_lengths))?;
+        write(WEIGHTS, &|writer| writer.write(&self.weights))?;
+        match &self.tokens {
+            Tokens::Narrow(lists) => {
+                write(NARROW, &|writer| write_content(writer, lists))?;
+                write(ENDS, &|writer| write_ends(writer, lists))?;
+            }
+            Tokens::Wide(lists) => {
+                write(WIDE, &|writer| write_content(writer, lists))?;
+                write(ENDS, &|writer| write_ends(writer, lists))?;
+            }
+        }
+        Ok(files)
+    }
+
+    /// What [`Self::write`] wrote, mapped into memory. All files are read once, to check them.
+    ///
+    /// # Errors
+    /// Files that are not what was written.
+    pub fn open(folder: &Path, files: &WrittenExamples) -> Result<Self> {
+        let tokens = match files.contains_key(WIDE) {
+            false => Tokens::Narrow(Lists::in_files(column(folder, files, NARROW)?, column(folder, files, ENDS)?)?),
+            true => Tokens::Wide(Lists::in_files(column(folder, files, WIDE)?, column(folder, files, ENDS)?)?),
+        };
+        let images: Column<u32> = column(folder, files, IMAGES)?;
+        ensure!(images.len() == tokens.len(), "there are {} examples of {} images", tokens.len(), images.len());
+        let prompt_lengths = column(folder, files, PROMPT_LENGTHS)?;
+        Ok(Self { images, tokens, prompt_lengths, weights: column(folder, files, WEIGHTS)? })
+    }
+}
+
+/// The files of examples, by the names of their columns.
+pub type WrittenExamples = BTreeMap<String, ColumnFile>;
+
+const IMAGES: &str = "images";
+const PROMPT_LENGTHS: &str = "prompt_lengths";
+const WEIGHTS: &str = "weights";
+/// Tokens of 16 bits, or of 32.
+const NARROW: &str = "tokens_16";
+const WIDE: &str = "tokens_32";
+const ENDS: &str = "token_ends";
+
+fn file(folder: &Path, column: &str) -> PathBuf {
+    folder.join(format!("{column}.bin"))
+}
+
+fn column<T: Pod>(folder: &Path, files: &WrittenExamples, name: &str) -> Result<Column<T>> {
+    let expected = *files.get(name).with_context(|| format!("the column {name} is missing"))?;
+    let path = file(folder, name);
+    Column::open(&path, expected, true).with_context(|| format!("cannot use {}", path.display()))
+}
+
+fn write_content<T: Pod>(writer: &mut ColumnWriter, lists: &Lists<T>) -> io::Result<()> {
+    lists.iter().try_for_each(|list| writer.write(list))
+}
+
+fn write_ends<T: Pod>(writer: &mut ColumnWriter, lists: &Lists<T>) -> io::Result<()> {
+    let mut end = 0;
+    lists.iter().try_for_each(|list| {
+        end += list.len() as u64;
+        writer.write(&[end])
+    })
 }
 
 impl Extend<Example> for ExampleList {
@@ -108,6 +189,13 @@ impl FromIterator<Example> for ExampleList {
 }
 
 impl Tokens {
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(lists) => lists.len(),
+            Self::Wide(lists) => lists.len(),
+        }
+    }
+
     fn push(&mut self, tokens: &[u32]) {
         if let Self::Narrow(lists) = self {
             let narrow: Result<Vec<u16>, _> = tokens.iter().map(|&token| u16::try_from(token)).collect();

@@ -15,7 +15,6 @@ use crate::data::resized_image::{ResizedImage, pixel_values};
 use base::error::failure;
 use base::sorted_map::SortedMap;
 use datasets::prepared::Dataset;
-use pixels::image_file::{load_known_rgb, load_rgb};
 use pixels::image_processor::ImageProcessor;
 
 /// An image, whole or as one of its random views.
@@ -87,10 +86,10 @@ impl ImageFiles {
     /// # Errors
     /// A file that cannot be read, or that has changed.
     pub fn pixels(&self, ImageView { image, view }: ImageView) -> Result<Vec<u8>> {
-        let path = &self.dataset.image_path(image);
+        let picture = self.dataset.picture(image);
         let whole = match self.digests.get(&image) {
-            Some(digest) => load_known_rgb(path, digest)?,
-            None => load_rgb(path)?,
+            Some(digest) => picture.load_known_rgb(digest)?,
+            None => picture.load_rgb()?,
         };
         let shown = match (view, &self.augmentation) {
             (0, _) => whole,
@@ -100,7 +99,7 @@ impl ImageFiles {
             (_, None) => bail!("view {view} of image {image} was requested, but there is no augmentation"),
         };
         let resized = ResizedImage::of_picture(&shown, &self.processor);
-        Ok(resized.with_context(|| format!("cannot use image {}", path.display()))?.pixels)
+        Ok(resized.with_context(|| format!("cannot use image {picture}"))?.pixels)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod augmentation;
 pub mod batch;
 pub mod collate;
+pub mod example_files;
 pub mod example_list;
 pub mod examples;
 pub mod feature_store;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 
+use datasets::picture_file::PictureFile;
 use pixels::image_file::{decode_rgb, load_rgb};
 use pixels::image_processor::ImageProcessor;
 
@@ -19,18 +20,18 @@ pub struct ResizedImage {
 }
 
 impl ResizedImage {
-    /// The picture in a file.
+    /// The picture in a file or a shard.
     ///
     /// # Errors
-    /// A file that cannot be read, is not a picture, or cannot be resized.
-    pub fn of_path(path: &Path, processor: &ImageProcessor) -> Result<Self> {
-        Self::of_picture(&*load_rgb(path)?, processor).with_context(|| format!("cannot use image {}", path.display()))
+    /// What cannot be read, is not a picture, or cannot be resized.
+    pub fn of_file(file: &PictureFile, processor: &ImageProcessor) -> Result<Self> {
+        Self::of_picture(&*file.load_rgb()?, processor).with_context(|| format!("cannot use image {file}"))
     }
 
     /// The picture in a file, which is read once, as each of `processors` makes it.
     ///
     /// # Errors
-    /// As [`Self::of_path`].
+    /// As [`Self::of_file`].
     pub fn each_of_path(path: &Path, processors: &[ImageProcessor]) -> Result<Vec<Self>> {
         let picture = load_rgb(path)?;
         let resized = processors.iter().map(|processor| Self::of_picture(&picture, processor));

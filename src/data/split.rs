@@ -126,6 +126,7 @@ mod tests {
             name: "x".into(),
             images: images.map(record).collect::<Vec<_>>().iter().collect(),
             digest: String::new(),
+            in_shards: None,
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -20,6 +19,7 @@ use crate::model::decoders::Mode;
 use crate::model::stages::Uncut;
 use base::error::one_line;
 use base::worker_pools::WorkerPools;
+use datasets::picture_file::PictureFile;
 use ops::log_sum_exp;
 use pixels::image_processor::ImageProcessor;
 
@@ -29,9 +29,9 @@ const MAX_COPIED: usize = 1 << 24;
 /// Captions and their images.
 #[derive(Clone, Debug)]
 pub struct GivenPairs {
-    /// Each with the index of its image in `paths`.
+    /// Each with the index of its image in `files`.
     pub examples: Arc<ExampleList>,
-    pub paths: Vec<PathBuf>,
+    pub files: Vec<PictureFile>,
     pub processor: ImageProcessor,
     /// Fills up batches.
     pub pad_id: u32,
@@ -81,7 +81,7 @@ impl GivenPairs {
         let wanted: Vec<_> = range.map(|place| self.examples.get(place)).collect();
         let mut images: HashMap<usize, Result<ResizedImage, String>> = HashMap::new();
         for image in wanted.iter().map(|example| example.image) {
-            let load = || ResizedImage::of_path(&self.paths[image], &self.processor);
+            let load = || ResizedImage::of_file(&self.files[image], &self.processor);
             images.entry(image).or_insert_with(|| load().map_err(|error| one_line(&error)));
         }
         let failures = wanted.iter().map(|example| images[&example.image].as_ref().err().cloned()).collect();

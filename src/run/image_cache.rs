@@ -188,11 +188,7 @@ fn digests(
     images.dedup();
     let share = collective.share();
     let progress = Progress::new("checking images", images.len() as u64, 0);
-    let hash = |&image: &usize| -> Result<Key> {
-        let path = &files.dataset.image_path(image);
-        let hasher = digest::hash_file(path).with_context(|| format!("cannot read image {}", path.display()))?;
-        Ok(hasher.finish_bytes())
-    };
+    let hash = |&image: &usize| -> Result<Key> { files.dataset.picture(image).digest() };
     let mut digests = SortedMap::with_capacity(images.len());
     for (turn, of_all) in images.chunks(HASHED_AT_ONCE * share.size).enumerate() {
         if collective.any(!keep_going())? {
@@ -378,9 +374,9 @@ impl CacheFiller<'_> {
         let each = (values.len() / views.len().max(1)).max(1);
         let mut rows = Vec::new();
         for (view, values) in views.iter().zip(values.chunks_exact(each)) {
-            let path = || self.files.dataset.image_path(view.image);
+            let picture = || self.files.dataset.picture(view.image);
             let row = feature_bytes(values, number);
-            rows.extend(row.with_context(|| format!("cannot store the features of {}", path().display()))?);
+            rows.extend(row.with_context(|| format!("cannot store the features of {}", picture()))?);
         }
         Ok(rows)
     }

@@ -23,7 +23,9 @@ use crate::model::encoders::EncoderConfig;
 use crate::model::parameters::Parameters;
 use crate::model::role::{ParameterSpec, Part, Trained};
 use crate::model::weight_fit::check_fit;
+use crate::run::kept_tokenizer::kept_tokenizer;
 use crate::tokenizer::CaptionTokenizer;
+use base::digest::Hasher;
 use base::error::{WithHint as _, failure, usage_error};
 use base::memory;
 use datasets::prepared::Dataset;
@@ -277,7 +279,14 @@ fn make_tokenizer(config: &RunConfig, dataset: &Dataset, split: &SplitIndices) -
             Some(prompt) => Cow::Owned(format!("{prompt} {caption}")),
             None => Cow::Borrowed(caption),
         });
-    CaptionTokenizer::train(captions, &config.tokenizer)
+    let train = || CaptionTokenizer::train(captions, &config.tokenizer);
+    if dataset.in_shards.is_none() {
+        return train();
+    }
+    let (mut hasher, prompt) = (Hasher::new(), config.data.prompt.as_deref());
+    hasher.update(bytemuck::cast_slice(&split.train));
+    let captions = format!("{} of {}, prompt {prompt:?}", hasher.finish(), dataset.digest);
+    kept_tokenizer(&config.data.cache_folder(), &captions, &config.tokenizer, train)
 }
 
 /// A folder gives the config, and the image processing where it describes one.

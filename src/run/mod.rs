@@ -12,6 +12,7 @@ pub mod export;
 pub mod gpus;
 pub mod image_cache;
 pub mod initial_model;
+mod kept_tokenizer;
 mod markdown;
 pub mod model_card;
 pub mod processes;

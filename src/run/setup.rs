@@ -1,6 +1,6 @@
 //! Puts a run together from its config, or from a checkpoint: data, split, tokenizer, model, optimizer, plan.
 //!
-//! Reads files; writes none, so that a mistake found here leaves nothing.
+//! Reads files; writes none but the tokens of data sets in shards, so that a mistake found here leaves nothing.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::Device;
+use serde_json::json;
 
 use crate::config::{RunConfig, ScstConfig};
 use crate::data::augmentation::Augmentation;
+use crate::data::example_files::kept_examples;
 use crate::data::example_list::ExampleList;
-use crate::data::examples::{Framing, make_examples};
+use crate::data::examples::{Examples, Framing, make_examples};
 use crate::data::image_source::{ImageFiles, ImageSource};
 use crate::data::prompts::Prompts;
 use crate::data::split::{SplitIndices, split_images};
@@ -34,6 +36,7 @@ use crate::training::optimizer::Optimizer;
 use crate::training::plan::{DataCounts, RunPlan};
 use crate::training::train_state::TrainState;
 use crate::training::trainer::{Trainer, TrainingData};
+use base::digest::Hasher;
 use base::error::{failure, one_line, usage_error};
 use base::terminal;
 use base::worker_pools::WorkerPools;
@@ -190,7 +193,7 @@ impl Setup {
         let max_seq_len = config.model.decoder.max_seq_len;
         let prompt = config.data.prompt.as_deref();
         let framing = Framing { tokenizer: &tokenizer, max_seq_len, prompt, weighs: true };
-        let train = make_examples(&dataset, &split.train, framing)?;
+        let train = examples(&config, &dataset, &split.train, framing)?;
         if train.examples.is_empty() {
             let message = format!("all {} captions of the training images have weight 0", train.num_weightless);
             return Err(failure(message, "give at least one caption a weight above 0"));
@@ -204,7 +207,7 @@ impl Setup {
             }
         };
         // A validation measures all captions alike.
-        let val = make_examples(&dataset, &split.val, Framing { weighs: false, ..framing })?;
+        let val = examples(&config, &dataset, &split.val, Framing { weighs: false, ..framing })?;
         if let Some(name) = &config.evaluation.caption_split
             && split_of(&split, name).is_empty()
         {
@@ -327,8 +330,8 @@ impl Setup {
 
     /// Those images as trackers show them.
     pub fn sample_pictures(&self) -> Rc<RefCell<SamplePictures>> {
-        let paths = self.samples().into_iter().map(|image| (image, self.dataset.image_path(image))).collect();
-        Rc::new(RefCell::new(SamplePictures::new(paths)))
+        let files = self.samples().into_iter().map(|image| (image, self.dataset.picture(image))).collect();
+        Rc::new(RefCell::new(SamplePictures::new(files)))
     }
 
     /// What is captioned at validations.
@@ -356,6 +359,28 @@ fn open_data(config: &RunConfig) -> Result<(Dataset, SplitIndices)> {
     let dataset = Dataset::open(directory)?;
     let split = split_images(&dataset, config.data.split, config.data.validation_fraction, config.seed)?;
     Ok((dataset, split))
+}
+
+/// The captions of these images as examples. Those of a data set in shards, which may be larger than the memory, are kept
+/// in its cache.
+fn examples(config: &RunConfig, dataset: &Dataset, images: &[usize], framing: Framing<'_>) -> Result<Examples> {
+    let make = || make_examples(dataset, images, framing);
+    if dataset.in_shards.is_none() {
+        return make();
+    }
+    let Framing { tokenizer, max_seq_len, prompt, weighs } = framing;
+    let mut hasher = Hasher::new();
+    hasher.update(bytemuck::cast_slice(images));
+    let content = json!({
+        "dataset": dataset.digest,
+        "images": hasher.finish(),
+        "tokenizer": tokenizer.digest(),
+        "specials": [tokenizer.special_ids().start, tokenizer.special_ids().end],
+        "max_seq_len": max_seq_len,
+        "prompt": prompt,
+        "weighs": weighs,
+    });
+    kept_examples(&config.data.cache_folder(), content, make)
 }
 
 fn split_of<'a>(split: &'a SplitIndices, name: &str) -> &'a [usize] {

@@ -2,7 +2,7 @@
 //! the clock.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::Device;
@@ -196,9 +196,7 @@ impl RunPlan {
     }
 
     pub fn cache_folder(&self) -> PathBuf {
-        let data = &self.config.data;
-        let default = || data.directory.as_deref().unwrap_or(Path::new(".")).join("cache");
-        data.cache_directory.clone().unwrap_or_else(default)
+        self.config.data.cache_folder()
     }
 
     /// Bytes of all that the run looks for in the cache; 0 when it has none.

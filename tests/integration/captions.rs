@@ -15,7 +15,7 @@ use crate::support::{binary, shapes_folder, stderr};
 pub(crate) fn source(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let (folder, dataset) = (tempfile::tempdir().unwrap(), Dataset::open(shapes_folder()).unwrap());
     for number in 0..6 {
-        fs::copy(dataset.image_path(number), folder.path().join(format!("{number}.jpg"))).unwrap();
+        fs::copy(dataset.picture(number).path(), folder.path().join(format!("{number}.jpg"))).unwrap();
     }
     for (path, bytes) in files {
         let path = folder.path().join(path);

@@ -18,7 +18,7 @@ use crate::support::{binary, files_below, model_fixture, shapes_folder, stderr};
 /// A drawn picture, each of another content.
 pub(crate) fn picture(number: usize) -> Vec<u8> {
     let dataset = Dataset::open(shapes_folder()).unwrap();
-    fs::read(dataset.image_path(number)).unwrap()
+    fs::read(dataset.picture(number).path()).unwrap()
 }
 
 pub(crate) fn put(folder: &Path, path: &str, bytes: impl AsRef<[u8]>) {
@@ -66,7 +66,7 @@ pub(crate) fn prepared(source: &Path, extra: &[&str]) -> (String, Images, Prepar
     assert!(result.status.success(), "{}", stderr(&result));
     let (report, dataset) = (report(&output), Dataset::open(&output).unwrap());
     for image in 0..dataset.images.len() {
-        assert!(dataset.image_path(image).is_file());
+        assert!(dataset.picture(image).path().is_file());
     }
     assert!(output.join("samples.jpg").is_file());
     let of_image = |image: Image<'_>| (image.filename().to_owned(), (image.split(), image.owned_captions()));
@@ -359,7 +359,7 @@ fn look_alike() -> [(&'static str, Vec<u8>); 2] {
     let (mut members, mut text) = (Vec::new(), "raw,sentids,split,filename,img_id\n".to_owned());
     for (number, image) in dataset.images.iter().take(50).enumerate() {
         let name = format!("{}.jpg", 1_000_092_795 + number);
-        members.push((format!("flickr30k-images/{name}"), fs::read(dataset.image_path(number)).unwrap()));
+        members.push((format!("flickr30k-images/{name}"), fs::read(dataset.picture(number).path()).unwrap()));
         let mut captions = image.owned_captions();
         captions.push("Two, \"of\" them.".to_owned());
         let list = serde_json::to_string(&captions).unwrap().replace('"', "\"\"");

@@ -42,7 +42,7 @@ fn make_source(folder: &Path) -> PathBuf {
         let list = usize::from(index >= 140);
         let name = image.filename().replace('/', "_");
         images.start_file(format!("Flicker8k_Dataset/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
-        images.write_all(&fs::read(dataset.image_path(index)).unwrap()).unwrap();
+        images.write_all(&fs::read(dataset.picture(index).path()).unwrap()).unwrap();
         for (number, caption) in image.captions().enumerate() {
             captions.push_str(&format!("{name}#{number}\t{caption}\n"));
         }

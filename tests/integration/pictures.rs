@@ -18,7 +18,7 @@ fn fixture(name: &str) -> Vec<u8> {
 /// A drawn picture, each of another content.
 fn jpeg(number: usize) -> Vec<u8> {
     let dataset = Dataset::open(shapes_folder()).unwrap();
-    fs::read(dataset.image_path(number)).unwrap()
+    fs::read(dataset.picture(number).path()).unwrap()
 }
 
 fn put(folder: &Path, path: &str, bytes: impl AsRef<[u8]>) {
@@ -39,7 +39,7 @@ fn prepared(source: &Path, extra: &[&str]) -> (Vec<String>, Preparation, tempfil
     let report = serde_json::from_slice(&fs::read(output.join("preparation.json")).unwrap()).unwrap();
     let dataset = Dataset::open(&output).unwrap();
     for image in 0..dataset.images.len() {
-        inspect(&dataset.image_path(image)).unwrap();
+        inspect(dataset.picture(image).path()).unwrap();
     }
     let mut names: Vec<String> = dataset.images.iter().map(|image| image.filename().to_owned()).collect();
     names.sort();

@@ -289,7 +289,7 @@ fn an_unreadable_picture_costs_no_update() {
         .rev()
         .map(|&pair| image_of(pair))
         .find(|&image| order.iter().position(|&pair| image_of(pair) == image).unwrap() >= 64);
-    std::fs::remove_file(dataset.image_path(late.unwrap())).unwrap();
+    std::fs::remove_file(dataset.picture(late.unwrap()).path()).unwrap();
     let shapes = crate::support::shapes_folder().display().to_string();
     let output = train(folder.path(), &small_config(folder.path()).replace(&shapes, &data.display().to_string()), &[]);
     assert_eq!(output.status.code(), Some(1));

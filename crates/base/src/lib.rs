@@ -13,6 +13,7 @@ pub const GIGABYTE: f64 = 1e9;
 pub mod atomic_file;
 pub mod bounded_file;
 pub mod clock;
+pub mod column;
 pub mod credentials;
 pub mod digest;
 pub mod disk;

@@ -1,6 +1,13 @@
 //! Many short lists in little memory: one after the other in blocks that never move.
 //!
-//! A list of its own for each would take 24 bytes beside its content, and 8 to 16 more for its place on the heap.
+//! A list of its own for each would take 24 bytes beside its content, and 8 to 16 more for its place on the heap. The first
+//! lists may lie in files instead.
+
+use std::io::{self, Error, ErrorKind};
+
+use bytemuck::Pod;
+
+use crate::column::Column;
 
 /// Lists in a block.
 const BLOCK: usize = 1 << 10;
@@ -8,11 +15,20 @@ const BLOCK: usize = 1 << 10;
 const MAX_LENGTH: usize = (1 << 22) - 1;
 
 /// A list of short lists that only grows. Each takes 4 bytes beside its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Lists<T> {
+    /// The lists before all others.
+    in_files: Option<Mapped<T>>,
     full: Vec<FullBlock<T>>,
     /// The last block, of fewer than [`BLOCK`] lists.
     open: Block<Vec<T>, Vec<u32>>,
+}
+
+#[derive(Clone, Debug)]
+struct Mapped<T> {
+    content: Column<T>,
+    /// Where each list ends in `content`.
+    ends: Column<u64>,
 }
 
 /// Without capacity that is left over.
@@ -27,11 +43,26 @@ struct Block<C, E> {
 
 impl<T> Default for Lists<T> {
     fn default() -> Self {
-        Self { full: Vec::new(), open: Block { content: Vec::new(), ends: Vec::new() } }
+        Self { in_files: None, full: Vec::new(), open: Block { content: Vec::new(), ends: Vec::new() } }
     }
 }
 
-impl<T: Copy> Lists<T> {
+impl<T: Pod> Lists<T> {
+    /// The lists of two files: their content, and where each ends in it.
+    ///
+    /// # Errors
+    /// Ends that do not ascend to the end of the content.
+    pub fn in_files(content: Column<T>, ends: Column<u64>) -> io::Result<Self> {
+        if !ends.is_sorted() || ends.last().map_or(0, |&last| last) != content.len() as u64 {
+            return Err(Error::new(ErrorKind::InvalidData, "its lists do not end where their content ends"));
+        }
+        Ok(Self { in_files: Some(Mapped { content, ends }), ..Self::default() })
+    }
+
+    fn num_in_files(&self) -> usize {
+        self.in_files.as_ref().map_or(0, |mapped| mapped.ends.len())
+    }
+
     /// Appends a list of fewer than 2^22 elements.
     pub fn push(&mut self, list: &[T]) {
         assert!(list.len() <= MAX_LENGTH, "expected a short list, found one of {} elements", list.len());
@@ -47,7 +78,7 @@ impl<T: Copy> Lists<T> {
     }
 
     pub fn len(&self) -> usize {
-        self.full.len() * BLOCK + self.open.ends.len()
+        self.num_in_files() + self.full.len() * BLOCK + self.open.ends.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -56,12 +87,20 @@ impl<T: Copy> Lists<T> {
 
     /// The list of this number; panics where there is none.
     pub fn get(&self, number: usize) -> &[T] {
+        assert!(number < self.len(), "there are {} lists, none has the number {number}", self.len());
+        let number = match &self.in_files {
+            Some(Mapped { content, ends }) if number < ends.len() => {
+                let start = if number == 0 { 0 } else { ends[number - 1] };
+                // Both are at most the length of the content.
+                return &content[start as usize..ends[number] as usize];
+            }
+            _ => number - self.num_in_files(),
+        };
         let (content, ends): (&[T], &[u32]) = match self.full.get(number / BLOCK) {
             Some(block) => (&block.content, &block.ends),
             None => (&self.open.content, &self.open.ends),
         };
         let place = number % BLOCK;
-        assert!(number < self.len(), "there are {} lists, none has the number {number}", self.len());
         let start = if place == 0 { 0 } else { ends[place - 1] as usize };
         &content[start..ends[place] as usize]
     }
@@ -73,7 +112,9 @@ impl<T: Copy> Lists<T> {
     /// Bytes that the lists take on the heap.
     pub fn heap_bytes(&self) -> usize {
         let of_full = self.full.iter().map(|block| size_of_val(&*block.content) + size_of_val(&*block.ends));
-        of_full.sum::<usize>()
+        let of_files = self.in_files.as_ref().map_or(0, |it| it.content.heap_bytes() + it.ends.heap_bytes());
+        of_files
+            + of_full.sum::<usize>()
             + self.full.capacity() * size_of::<Block<Box<[T]>, Box<[u32]>>>()
             + self.open.content.capacity() * size_of::<T>()
             + self.open.ends.capacity() * size_of::<u32>()
@@ -98,6 +139,19 @@ mod tests {
             assert_eq!(found, list(number), "list {number}");
         }
         assert!(Lists::<u16>::default().is_empty() && !lists.is_empty());
+    }
+
+    #[test]
+    fn lists_in_files_come_first_and_others_after_them() {
+        let mapped = || Lists::in_files(vec![1_u8, 2, 3].into(), vec![2_u64, 2, 3].into()).unwrap();
+        let mut lists = mapped();
+        assert_eq!(lists.iter().collect::<Vec<_>>(), [&[1, 2][..], &[], &[3]]);
+        (0..BLOCK + 2).for_each(|number| lists.push(&[number as u8]));
+        assert_eq!((lists.len(), lists.get(2), lists.get(4)), (BLOCK + 5, &[3][..], &[1][..]));
+        assert_eq!(lists.get(BLOCK + 4), [1]);
+        for ends in [vec![2_u64, 1, 3], vec![2], vec![2, 4], vec![]] {
+            Lists::in_files(vec![1_u8, 2, 3].into(), ends.into()).unwrap_err();
+        }
     }
 
     #[test]

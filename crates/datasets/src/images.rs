@@ -1,5 +1,5 @@
-//! The images of a data set with their captions, in little memory: texts one after the other, numbers in arrays, and
-//! nothing for what most images lack.
+//! The images of a data set with their captions, in little memory: texts one after the other, numbers in columns, and
+//! nothing for what most images lack. Those of a data set in place lie in files, which `shards::index` opens.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,6 +10,7 @@ use rayon::slice::ParallelSliceMut as _;
 use crate::caption_extras::{CaptionExtras, Weight};
 use crate::image_id::ImageId;
 use crate::split::Split;
+use base::column::Column;
 use base::lists::Lists;
 
 /// An image on its own.
@@ -29,16 +30,17 @@ pub struct ImageRecord {
 /// Images in the order of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Images {
-    filenames: Texts,
-    splits: Vec<Split>,
-    ids: Ids,
+    pub(crate) filenames: Texts,
+    /// Places in [`Split::ALL`].
+    pub(crate) splits: Column<u8>,
+    pub(crate) ids: Ids,
     /// Where the captions of each image end among those of all.
-    ends: Vec<u32>,
-    captions: Texts,
+    pub(crate) ends: Column<u32>,
+    pub(crate) captions: Texts,
     /// Of each caption, empty for none. Captions after the last that has one are left out.
-    prompts: Texts,
+    pub(crate) prompts: Texts,
     /// Of each caption. Captions after the last that has one other than 1 are left out.
-    weights: Vec<Weight>,
+    pub(crate) weights: Column<f64>,
 }
 
 /// An image in place.
@@ -54,7 +56,7 @@ impl Images {
         let ImageRecord { filename, split, captions, extras, image_id } = image;
         self.ids.set(self.len(), image_id);
         self.filenames.push(filename);
-        self.splits.push(*split);
+        self.splits.to_mut().push(*split as u8);
         let first = self.captions.0.len();
         for (caption, CaptionExtras { prompt, weight }) in (first..).zip(extras) {
             if let Some(prompt) = prompt {
@@ -62,12 +64,14 @@ impl Images {
                 self.prompts.push(prompt);
             }
             if !weight.is_one() {
-                self.weights.resize(caption, Weight::default());
-                self.weights.push(*weight);
+                let weights = self.weights.to_mut();
+                weights.resize(caption, Weight::default().value());
+                weights.push(weight.value());
             }
         }
         captions.iter().for_each(|caption| self.captions.push(caption));
-        self.ends.push(u32::try_from(self.captions.0.len()).expect("a data set has fewer than 2^32 captions"));
+        let end = u32::try_from(self.captions.0.len()).expect("a data set has fewer than 2^32 captions");
+        self.ends.to_mut().push(end);
     }
 
     pub fn len(&self) -> usize {
@@ -92,10 +96,11 @@ impl Images {
     pub fn heap_bytes(&self) -> usize {
         let Self { filenames, splits, ids, ends, captions, prompts, weights } = self;
         [filenames, captions, prompts, &ids.texts].iter().map(|texts| texts.0.heap_bytes()).sum::<usize>()
-            + splits.capacity() * size_of::<Split>()
-            + ends.capacity() * size_of::<u32>()
-            + weights.capacity() * size_of::<Weight>()
-            + ids.given.capacity() * size_of::<Id>()
+            + splits.heap_bytes()
+            + ends.heap_bytes()
+            + weights.heap_bytes()
+            + ids.kinds.heap_bytes()
+            + ids.values.heap_bytes()
     }
 
     /// The first of the images whose file name another one before it has.
@@ -107,7 +112,7 @@ impl Images {
 
     /// Calls images by their file names where others have the same id: captions are matched to images by it.
     pub(crate) fn tell_apart(&mut self) {
-        if self.ids.given.is_empty() {
+        if self.ids.kinds.is_empty() {
             return;
         }
         let texts = || self.iter().map(|image| image.id().to_string());
@@ -116,7 +121,7 @@ impl Images {
         texts().filter(|text| repeated.may_have(text)).for_each(|text| *times.entry(text).or_default() += 1);
         let shares = |(index, text): (usize, String)| times.get(&text).is_some_and(|&count| count > 1).then_some(index);
         let shared: Vec<usize> = texts().enumerate().filter_map(shares).collect();
-        shared.into_iter().for_each(|index| self.ids.replace(index, Id::Filename));
+        shared.into_iter().for_each(|index| self.ids.replace(index, IdKind::Filename, 0));
     }
 }
 
@@ -134,18 +139,22 @@ impl<'a> Image<'a> {
     }
 
     pub fn split(self) -> Split {
-        self.images.splits[self.index]
+        Split::ALL.get(usize::from(self.images.splits[self.index])).copied().unwrap_or(Split::Train)
     }
 
     /// What annotations call it, as [`ImageRecord::image_id`].
     pub fn id(self) -> ImageId {
-        let Ids { given, texts } = &self.images.ids;
-        match given.get(self.index).unwrap_or(&Id::Position) {
-            Id::Position => ImageId::Natural(self.index as u64),
-            Id::Natural(number) => ImageId::Natural(*number),
-            Id::Negative(number) => ImageId::Negative(*number),
-            Id::Text(place) => ImageId::Text(texts.get(*place as usize).to_owned()),
-            Id::Filename => ImageId::Text(self.filename().to_owned()),
+        let Ids { kinds, values, texts } = &self.images.ids;
+        let value = values.get(self.index).copied().unwrap_or_default();
+        let is = |kind: IdKind| kinds.get(self.index) == Some(&(kind as u8));
+        match () {
+            () if is(IdKind::Natural) => ImageId::Natural(value),
+            () if is(IdKind::Negative) => ImageId::Negative(value.cast_signed()),
+            () if is(IdKind::Text) && (value as usize) < texts.0.len() => {
+                ImageId::Text(texts.get(value as usize).to_owned())
+            }
+            () if is(IdKind::Filename) => ImageId::Text(self.filename().to_owned()),
+            () => ImageId::Natural(self.index as u64),
         }
     }
 
@@ -179,59 +188,72 @@ impl<'a> Image<'a> {
     /// The weight of the caption with this number.
     pub fn weight(self, caption: usize) -> Weight {
         let weight = self.images.weights.get(self.first() + caption).filter(|_| caption < self.num_captions());
-        weight.copied().unwrap_or_default()
+        weight.and_then(|&weight| Weight::new(weight)).unwrap_or_default()
     }
 }
 
 #[derive(Clone, Debug, Default)]
-struct Texts(Lists<u8>);
+pub(crate) struct Texts(pub(crate) Lists<u8>);
 
 impl Texts {
     fn push(&mut self, text: &str) {
         self.0.push(text.as_bytes());
     }
 
-    fn get(&self, number: usize) -> &str {
-        str::from_utf8(self.0.get(number)).expect("texts are pushed whole")
+    /// Files that someone else wrote may hold anything.
+    pub(crate) fn get(&self, number: usize) -> &str {
+        str::from_utf8(self.0.get(number)).unwrap_or("\u{fffd}")
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.0.len()).map(|number| self.get(number))
     }
 }
 
 /// What images are called. Images after the last that is not called by its position are left out.
 #[derive(Clone, Debug, Default)]
-struct Ids {
-    given: Vec<Id>,
-    texts: Texts,
+pub(crate) struct Ids {
+    /// [`IdKind`]s.
+    pub(crate) kinds: Column<u8>,
+    /// What the kind says of the value.
+    pub(crate) values: Column<u64>,
+    pub(crate) texts: Texts,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Id {
-    Position,
-    Natural(u64),
-    Negative(i64),
+#[repr(u8)]
+pub(crate) enum IdKind {
+    /// Called by its position.
+    Position = 0,
+    Natural = 1,
+    /// The bits of an i64.
+    Negative = 2,
     /// The number of its text.
-    Text(u32),
-    Filename,
+    Text = 3,
+    Filename = 4,
 }
 
 impl Ids {
-    fn set(&mut self, index: usize, id: &ImageId) {
-        let id = match id {
+    pub(crate) fn set(&mut self, index: usize, id: &ImageId) {
+        let (kind, value) = match id {
             ImageId::Natural(number) if *number == index as u64 => return,
-            ImageId::Natural(number) => Id::Natural(*number),
-            ImageId::Negative(number) => Id::Negative(*number),
+            ImageId::Natural(number) => (IdKind::Natural, *number),
+            ImageId::Negative(number) => (IdKind::Negative, number.cast_unsigned()),
             ImageId::Text(text) => {
                 self.texts.push(text);
-                Id::Text(u32::try_from(self.texts.0.len() - 1).expect("a data set has fewer than 2^32 images"))
+                (IdKind::Text, self.texts.0.len() as u64 - 1)
             }
         };
-        self.replace(index, id);
+        self.replace(index, kind, value);
     }
 
-    fn replace(&mut self, index: usize, id: Id) {
-        if self.given.len() <= index {
-            self.given.resize(index + 1, Id::Position);
+    fn replace(&mut self, index: usize, kind: IdKind, value: u64) {
+        let (kinds, values) = (self.kinds.to_mut(), self.values.to_mut());
+        if kinds.len() <= index {
+            kinds.resize(index + 1, IdKind::Position as u8);
+            values.resize(index + 1, 0);
         }
-        self.given[index] = id;
+        (kinds[index], values[index]) = (kind as u8, value);
     }
 }
 

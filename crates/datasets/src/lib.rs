@@ -2,7 +2,7 @@
 //! `dataset.json`.
 //!
 //! Imports go down: `image_id`, `name_forms`, `caption_extras`, `column_names`, `split` < `dataset_file` <
-//! `dataset_reader`, `images` < `prepared` < `source` < `annotations` < `output` < `shapes` < `prepare`. Every `mod.rs`
+//! `dataset_reader`, `images` < `shards` < `picture_file` < `prepared` < `source` < `annotations` < `output` < `shapes` < `prepare`. Every `mod.rs`
 //! with files below it says their order.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
@@ -16,6 +16,7 @@ pub mod image_id;
 mod images;
 mod name_forms;
 pub mod output;
+pub mod picture_file;
 pub mod prepare;
 pub mod prepared;
 pub mod shapes;

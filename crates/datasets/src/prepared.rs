@@ -1,10 +1,11 @@
-//! A prepared data set: a folder with `images/` and `dataset.json`.
+//! A prepared data set: a folder with `images/` and `dataset.json`, or with the index of images that lie elsewhere.
 //!
 //! What is read is checked whole at the start, so that a run does not stop at image 20,000. Pixels are not read here.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -13,8 +14,13 @@ use crate::dataset_file::{ImageEntry, SentenceEntry};
 use crate::dataset_reader::{self, FileFacts};
 use crate::image_id::ImageId;
 pub use crate::images::{Image, ImageRecord, Images};
+use crate::picture_file::PictureFile;
+use crate::shards::index::Index;
+use crate::shards::place::Place;
+use crate::shards::read::ShardReader;
 pub use crate::split::Split;
 use base::bounded_file::{self, MAX_DATASET_BYTES};
+use base::column::Column;
 use base::error::{WithHint as _, failure};
 use base::terminal;
 
@@ -44,8 +50,17 @@ pub struct Dataset {
     /// The name in the file; that of the folder where it has none.
     pub name: String,
     pub images: Images,
-    /// SHA-256 of `dataset.json`, 64 hexadecimal characters.
+    /// SHA-256 of `dataset.json`, or of what an index says of its images; 64 hexadecimal characters.
     pub digest: String,
+    /// Where the images of an index are.
+    pub in_shards: Option<InShards>,
+}
+
+/// The images of shards.
+#[derive(Clone, Debug)]
+pub struct InShards {
+    reader: Arc<ShardReader>,
+    places: Column<Place>,
 }
 
 impl Dataset {
@@ -67,8 +82,21 @@ impl Dataset {
         Self::open_unfinished(directory)
     }
 
+    /// The index in `directory`, and the shards that it is of.
+    ///
+    /// # Errors
+    /// An index that cannot be used; a shard that is gone, or was changed since.
+    fn open_index(directory: &Path) -> anyhow::Result<Self> {
+        let Index { name, digest, images, places, shards } = Index::open(directory)?;
+        let in_shards = Some(InShards { reader: Arc::new(ShardReader::open(shards)?), places });
+        Ok(Self { directory: directory.to_owned(), name, images, digest, in_shards })
+    }
+
     /// [`Dataset::open`] where a preparation may be under way.
     pub(crate) fn open_unfinished(directory: &Path) -> anyhow::Result<Self> {
+        if Index::is_in(directory) {
+            return Self::open_index(directory);
+        }
         let path = directory.join(DATASET_FILE);
         let input = open_dataset_file(directory, &path)?;
         let mut checked = CheckedImages::default();
@@ -89,6 +117,7 @@ impl Dataset {
             name: if name.is_empty() { folder_name() } else { name },
             images,
             digest,
+            in_shards: None,
         })
     }
 
@@ -104,7 +133,8 @@ impl Dataset {
                 image_id: ImageId::Natural(index as u64),
             });
         }
-        Self { directory: directory.to_owned(), name: String::new(), images, digest: String::new() }
+        let (name, digest) = (String::new(), String::new());
+        Self { directory: directory.to_owned(), name, images, digest, in_shards: None }
     }
 
     /// All captions of these images, one after the other.
@@ -112,8 +142,15 @@ impl Dataset {
         images.iter().flat_map(|&image| self.images.get(image).captions()).collect()
     }
 
-    pub fn image_path(&self, image: usize) -> PathBuf {
-        self.directory.join(IMAGE_FOLDER).join(self.images.get(image).filename())
+    /// Where the picture of an image lies.
+    pub fn picture(&self, image: usize) -> PictureFile {
+        let name = self.images.get(image).filename();
+        match &self.in_shards {
+            None => PictureFile::File(self.directory.join(IMAGE_FOLDER).join(name)),
+            Some(InShards { reader, places }) => {
+                PictureFile::Shard { reader: Arc::clone(reader), place: places[image], name: name.to_owned() }
+            }
+        }
     }
 }
 
@@ -305,7 +342,7 @@ mod tests {
         assert_eq!((a.filename(), a.split(), a.id()), ("a.jpg", Split::Train, ImageId::Natural(9)));
         assert_eq!(a.owned_captions(), ["A dog.", "Two"]);
         assert_eq!((b.split(), b.id()), (Split::Test, ImageId::Natural(1)));
-        assert!(dataset.image_path(1).ends_with("images/b.jpg"));
+        assert!(dataset.picture(1).to_string().ends_with("images/b.jpg"));
     }
 
     #[test]

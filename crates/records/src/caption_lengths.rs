@@ -12,6 +12,16 @@ impl CaptionLengths {
         *self.0.entry(num_tokens + 1).or_default() += 1;
     }
 
+    /// Those that were counted before.
+    pub fn from_counts(captions: BTreeMap<usize, usize>) -> Self {
+        Self(captions)
+    }
+
+    /// How many captions take each number of positions.
+    pub fn counts(&self) -> &BTreeMap<usize, usize> {
+        &self.0
+    }
+
     /// Both together.
     #[must_use]
     pub fn merged(mut self, other: &Self) -> Self {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use image::{ImageFormat, imageops};
+use image::ImageFormat;
 
 use super::{RunFiles, SplitCaptions, best_checkpoint, check_free, read_captions, write_page};
 use crate::config::{self, RunConfig};
@@ -17,13 +17,15 @@ use base::digest;
 use base::error::{failure, one_line};
 use base::quoting::shell_path;
 use base::terminal;
+use datasets::picture_file::PictureFile;
 use datasets::prepared::{Dataset, Split};
 use metrics::bootstrap::NUM_RESAMPLES;
 use metrics::comparison::{Comparison, compare};
 use metrics::corpus::Captions;
 use metrics::meteor::Meteor;
 use metrics::score::ScoreOptions;
-use pixels::image_file::{encode, load_rgb};
+use pixels::image_file::encode;
+use pixels::image_processor::shrink_rgb;
 use report::{COMPARISON_GENERATOR, ComparedCaptions, ComparedPicture, ComparisonData, render_comparison};
 
 /// The page, beside the folder of the first run.
@@ -145,7 +147,7 @@ fn gather(
         let (RunCaptions { dataset, captions, .. }, place) = (&found[0], rows[image][0]);
         let index = captions.images[place];
         let name = dataset.images.get(index).filename().to_owned();
-        let picture = thumbnail(&dataset.image_path(index)).unwrap_or_else(|error| {
+        let picture = thumbnail(&dataset.picture(index)).unwrap_or_else(|error| {
             notes.push(format!("the picture {name} is not shown: {}", one_line(&error)));
             Vec::new()
         });
@@ -268,8 +270,8 @@ fn note_other_ways(found: &[RunCaptions], names: &[String], comparison: &Compari
         }
         if !others.is_empty() {
             notes.push(format!(
-                "the scores in the folder of {name} have a different signature ({}); those compared are computed anew, in the \
-                 same way for all runs",
+                "the scores in the folder of {name} have a different signature ({}); those compared are computed anew, \
+                 in the same way for all runs",
                 others.join(", ")
             ));
         }
@@ -309,12 +311,9 @@ fn most_different(ciders: &[Vec<f64>], num_images: usize) -> Vec<usize> {
     order
 }
 
-fn thumbnail(path: &Path) -> Result<Vec<u8>> {
-    let picture = load_rgb(path)?;
-    let (width, height) = picture.dimensions();
-    let factor = (f64::from(SIDE) / f64::from(width.max(height))).min(1.0);
-    let [width, height] = [width, height].map(|side| (f64::from(side) * factor).round().max(1.0) as u32);
-    encode(&imageops::thumbnail(&*picture, width, height), ImageFormat::Jpeg)
+fn thumbnail(file: &PictureFile) -> Result<Vec<u8>> {
+    let picture = file.load_rgb()?;
+    encode(&*shrink_rgb(&picture, SIDE)?, ImageFormat::Jpeg)
 }
 
 #[cfg(test)]

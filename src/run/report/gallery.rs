@@ -49,7 +49,7 @@ pub(super) fn draw(
     let progress = Progress::new("images of the report", chosen.len() as u64, 0);
     for &place in &chosen {
         progress.advance(1, "");
-        let ResizedImage { pixels, .. } = ResizedImage::of_path(&dataset.image_path(images[place]), &opened.processor)?;
+        let ResizedImage { pixels, .. } = ResizedImage::of_file(&dataset.picture(images[place]), &opened.processor)?;
         let input = pixel_values([Ok(&pixels)].into_iter(), &opened.processor, device)?;
         let prompt = prompts.of_image(images[place]);
         let Description { captions, words } = describe(&writer, &ImageInput::Pixels(input), prompt, true)?;

@@ -1,16 +1,15 @@
 //! The pictures that trackers show beside captions: small, read once, made only where a tracker asks.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use image::ImageFormat;
 
 use base::error::one_line;
 use base::terminal;
-use pixels::image_file::{encode, load_rgb};
-use pixels::image_processor::resize_rgb;
+use datasets::picture_file::PictureFile;
+use pixels::image_file::encode;
+use pixels::image_processor::shrink_rgb;
 
 /// Longest side, in pixels.
 const SIDE: u32 = 256;
@@ -31,23 +30,23 @@ pub struct SamplePicture {
 /// All of them.
 #[derive(Debug)]
 pub struct SamplePictures {
-    paths: HashMap<usize, PathBuf>,
+    files: HashMap<usize, PictureFile>,
     made: HashMap<usize, Option<Rc<SamplePicture>>>,
 }
 
 impl SamplePictures {
-    /// `paths` has the file of each sample, by its number in the data set.
-    pub fn new(paths: HashMap<usize, PathBuf>) -> Self {
-        Self { paths, made: HashMap::new() }
+    /// `files` has the file of each sample, by its number in the data set.
+    pub fn new(files: HashMap<usize, PictureFile>) -> Self {
+        Self { files, made: HashMap::new() }
     }
 
     /// The picture of a sample; `None`, after a warning, where it cannot be read, and `None` for other images.
     pub fn get(&mut self, image: usize) -> Option<Rc<SamplePicture>> {
-        let Self { paths, made } = self;
+        let Self { files, made } = self;
         let make = || {
-            let path = paths.get(&image)?;
-            let picture = small(path).map_err(|error| {
-                terminal::warning(&format!("trackers cannot show {}: {}", path.display(), one_line(&error)));
+            let file = files.get(&image)?;
+            let picture = small(file).map_err(|error| {
+                terminal::warning(&format!("trackers cannot show {file}: {}", one_line(&error)));
             });
             picture.ok().map(Rc::new)
         };
@@ -55,14 +54,9 @@ impl SamplePictures {
     }
 }
 
-fn small(path: &std::path::Path) -> anyhow::Result<SamplePicture> {
-    let whole = load_rgb(path)?;
-    let mut image = Cow::Borrowed(&*whole);
-    let factor = f64::from(SIDE) / f64::from(image.width().max(image.height()));
-    if factor < 1.0 {
-        let side = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
-        image = Cow::Owned(resize_rgb(&whole, side(whole.width()), side(whole.height()))?);
-    }
+fn small(file: &PictureFile) -> anyhow::Result<SamplePicture> {
+    let whole = file.load_rgb()?;
+    let image = shrink_rgb(&whole, SIDE)?;
     Ok(SamplePicture { png: encode(&image, ImageFormat::Png)?, width: image.width(), height: image.height() })
 }
 
@@ -77,7 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = ["a.png", "gone.png"].map(|name| folder.path().join(name));
         RgbImage::new(1024, 512).save(&paths[0]).unwrap();
-        let mut pictures = SamplePictures::new([70, 90].into_iter().zip(paths).collect());
+        let mut pictures = SamplePictures::new([70, 90].into_iter().zip(paths.map(PictureFile::File)).collect());
         let first = pictures.get(70).unwrap();
         assert_eq!((first.width, first.height), (256, 128));
         assert!(Rc::ptr_eq(&first, &pictures.get(70).unwrap()), "it is read once");

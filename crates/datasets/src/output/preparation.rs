@@ -137,7 +137,7 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
         }
     }
     let dataset = Dataset::open(directory)?;
-    let all_there = (0..dataset.images.len()).all(|image| dataset.image_path(image).is_file());
+    let all_there = (0..dataset.images.len()).all(|image| dataset.picture(image).is_there());
     Ok(all_there.then_some(preparation))
 }
 

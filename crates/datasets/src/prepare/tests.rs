@@ -263,7 +263,7 @@ fn the_options_limit_draw_and_shrink() {
     assert_eq!((report.images.train, report.images.val, report.images.test), (14, 4, 2));
     assert_eq!(dry.report.images, report.images);
     let dataset = Dataset::open(&outcome.directory).unwrap();
-    let first = pixels::image_file::inspect(&dataset.image_path(0)).unwrap();
+    let first = dataset.picture(0).load_rgb().unwrap().dimensions();
     assert_eq!((first, report.options.limit, report.options.resize), ((8, 8), Some(20), Some(8)));
     assert_eq!(prepare(&with_options).unwrap().done, Done::AlreadyPrepared);
     let summary = summary(&outcome);
@@ -350,7 +350,7 @@ fn images_of_one_name_in_two_folders_keep_their_folders() {
     let dataset = Dataset::open(&outcome.directory).unwrap();
     let names: Vec<&str> = dataset.images.iter().map(Image::filename).collect();
     assert_eq!(names, ["train/1.jpg", "validation/1.jpg"]);
-    assert!(dataset.image_path(1).is_file());
+    dataset.picture(1).load_rgb().unwrap();
     assert_eq!((outcome.report.images.train, outcome.report.images.val), (1, 1));
 }
 

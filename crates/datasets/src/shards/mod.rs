@@ -1,3 +1,7 @@
 //! Images that are trained on where they lie, in tar files and Parquet files: an index says where each is.
+//!
+//! Imports go down: `place` < `index` < `read`.
 
+pub(crate) mod index;
 pub mod place;
+pub mod read;

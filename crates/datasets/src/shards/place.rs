@@ -44,3 +44,11 @@ pub struct Place {
     /// SHA-256 of the image.
     pub digest: [u8; 32],
 }
+
+impl Place {
+    /// Bytes of memory that reading it takes.
+    pub fn memory(&self) -> u64 {
+        let is_packed = self.codec != Codec::None as u32;
+        u64::from(self.bytes) + if is_packed { u64::from(self.block_bytes) + u64::from(self.unpacked_bytes) } else { 0 }
+    }
+}
