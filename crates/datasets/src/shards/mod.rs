@@ -1,3 +1,6 @@
 //! Images that are trained on where they lie, in tar files and Parquet files: an index says where each is.
+//! Imports go down: `place` < `unpack` < `read`.
 
 pub mod place;
+pub mod read;
+pub(crate) mod unpack;
