@@ -61,12 +61,11 @@ impl PictureFile {
             Self::File(path) => image_file::load_rgb(path),
             Self::Shard { reader, place, .. } => {
                 let load = || {
-                    let share =
-                        budgets().files.take(place.memory(), || format!("reading its {} bytes takes", place.bytes))?;
                     let bytes = reader.read(place)?;
-                    let picture = image_file::decode_rgb(&bytes);
-                    drop((bytes, share));
-                    picture
+                    // Not before: to unpack it, the reader takes a share itself.
+                    let _share =
+                        budgets().files.take(place.bytes.into(), || format!("its {} bytes take", place.bytes))?;
+                    image_file::decode_rgb(&bytes)
                 };
                 load().with_context(|| format!("cannot read image {self}"))
             }

@@ -50,5 +50,6 @@ pub(crate) use references::split_of_folders;
 pub use references::{Folders, are_others};
 pub use scored::{Scored, read_captions, read_scored};
 pub(crate) use split_names::{NamedSplit, split_of_path, split_of_word};
+pub(crate) use table_columns::TableColumns;
 pub use text::{Table, json, separator};
 pub use training_files::TrainingFile;

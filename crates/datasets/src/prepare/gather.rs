@@ -35,21 +35,7 @@ pub(super) fn gather(
     options: &Options,
     choice: &Choice,
 ) -> anyhow::Result<Resolved> {
-    for (path, reason) in source.skipped() {
-        raw.repairs.push(Repair::new(path, format!("skipped: {reason}")));
-    }
-    if raw.images.is_empty() {
-        let read = choice.found.describe(source);
-        let left_out: Vec<String> =
-            raw.rejects.iter().take(2).map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
-        let left_out = match raw.rejects.len() {
-            0 => String::new(),
-            count => format!("; left out: {count}, such as {}", left_out.join(", and ")),
-        };
-        let aside = source.describe_skipped();
-        let message = format!("the annotations name no image with a caption, in {read}{left_out}{aside}");
-        return Err(failure(message, "give at least one image a caption"));
-    }
+    check_any(&mut raw, source, choice)?;
     let is_drawn = options.validation_fraction.or(options.test_fraction).is_some();
     match split_file {
         Some(split_file) => follow(&mut raw, split_file)?,
@@ -59,45 +45,20 @@ pub(super) fn gather(
         }
     }
     let names: Vec<String> = raw.images.iter().map(|image| image.filename.clone()).collect();
-    let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
-    let index = ImageIndex::new(source);
-    let found = find_files(&mut raw, source, &index, |raw, paths| {
+    let Matched { mut files, weighed } = match_files(&mut raw, source, |raw, paths| {
         if split_file.is_none() {
             if dataset.is_none() {
                 guessed_splits::hear_folders(raw, paths);
             }
             guessed_splits::settle(raw, dataset.is_some());
         }
-    });
-    if raw.images.is_empty() {
-        return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
-    }
+    })?;
     if split_file.is_none() && !is_drawn && raw.images.iter().all(|image| image.split.is_none()) {
         guessed_splits::check_lists(source, &names, &choice.found.files)?;
     }
-    check_clear(&found, num_images, &mut raw.repairs)?;
-    if found.num_missing > found.files.len()
-        && let Some(names) = found.compare_names(source, &index)
-    {
-        raw.repairs.push(Repair::new(
-            format!("{} of {num_images} images", found.num_missing),
-            format!("have no file: {names}"),
-        ));
-    }
-    let (mut files, unread, weighed) = (found.files, found.unread, found.weighed);
     if let Some(known) = dataset {
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         check_official(known, Split::ALL.map(count), &mut raw.repairs);
-    }
-    note_images_without_captions(&mut raw.rejects, source, &index, &files);
-    note_unread_images(&mut raw.rejects, source, &unread);
-    let taken: HashSet<usize> = files.iter().copied().collect();
-    if let Some(unnamed) = unnamed_pictures(source, |file| taken.contains(&file)) {
-        let reason = format!(
-            "their names have no image extension, such as {}: give each an extension such as .jpg",
-            unnamed.first
-        );
-        raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
     }
     if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
         let num_there = raw.images.len();
@@ -126,6 +87,68 @@ pub(super) fn gather(
     // A split that the user brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
     Ok(Resolved { raw, files, weighed, default_validation })
+}
+
+/// The files of the images that are left.
+pub(super) struct Matched {
+    pub(super) files: Vec<usize>,
+    /// As [`Resolved::weighed`].
+    pub(super) weighed: Vec<usize>,
+}
+
+/// Notes what was skipped, and makes sure that the annotations name an image with a caption.
+pub(super) fn check_any(raw: &mut RawDataset, source: &Source, choice: &Choice) -> anyhow::Result<()> {
+    for (path, reason) in source.skipped() {
+        raw.repairs.push(Repair::new(path, format!("skipped: {reason}")));
+    }
+    if !raw.images.is_empty() {
+        return Ok(());
+    }
+    let read = choice.found.describe(source);
+    let left_out: Vec<String> =
+        raw.rejects.iter().take(2).map(|reject| format!("{}: {}", reject.what, reject.reason)).collect();
+    let left_out = match raw.rejects.len() {
+        0 => String::new(),
+        count => format!("; left out: {count}, such as {}", left_out.join(", and ")),
+    };
+    let aside = source.describe_skipped();
+    let message = format!("the annotations name no image with a caption, in {read}{left_out}{aside}");
+    Err(failure(message, "give at least one image a caption"))
+}
+
+/// Finds the files of the images of `raw`, and keeps those that have one. `settle` is as in [`find_files`].
+pub(super) fn match_files(
+    raw: &mut RawDataset,
+    source: &Source,
+    settle: impl FnOnce(&mut RawDataset, &[Option<&str>]),
+) -> anyhow::Result<Matched> {
+    let (num_images, num_captions) = (raw.images.len(), num_captions(&raw.images));
+    let index = ImageIndex::new(source);
+    let found = find_files(raw, source, &index, settle);
+    if raw.images.is_empty() {
+        return Err(no_image_left(&found, source, &index, [num_images, num_captions]));
+    }
+    check_clear(&found, num_images, &mut raw.repairs)?;
+    if found.num_missing > found.files.len()
+        && let Some(names) = found.compare_names(source, &index)
+    {
+        raw.repairs.push(Repair::new(
+            format!("{} of {num_images} images", found.num_missing),
+            format!("have no file: {names}"),
+        ));
+    }
+    let (files, unread, weighed) = (found.files, found.unread, found.weighed);
+    note_images_without_captions(&mut raw.rejects, source, &index, &files);
+    note_unread_images(&mut raw.rejects, source, &unread);
+    let taken: HashSet<usize> = files.iter().copied().collect();
+    if let Some(unnamed) = unnamed_pictures(source, |file| taken.contains(&file)) {
+        let reason = format!(
+            "their names have no image extension, such as {}: give each an extension such as .jpg",
+            unnamed.first
+        );
+        raw.rejects.push(Reject::new(format!("{} image files", unnamed.count), reason));
+    }
+    Ok(Matched { files, weighed })
 }
 
 /// Allows a few names that fit several files, and notes them: a mistake in a few names should not stop a preparation,

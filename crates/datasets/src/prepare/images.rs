@@ -11,8 +11,9 @@ use crate::output::FileDigest;
 use crate::output::ownership::Ours;
 use crate::prepare::near_duplicates::difference_hash;
 use crate::prepared::IMAGE_FOLDER;
+use crate::shards::place::digest_of;
 use crate::source::Source;
-use base::digest::{Hasher, sha256};
+use base::digest::sha256;
 use base::disk;
 use base::error::failure;
 use base::terminal::Progress;
@@ -153,12 +154,6 @@ pub(super) fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn digest_of(bytes: &[u8]) -> [u8; 32] {
-    let mut hasher = Hasher::new();
-    hasher.update(bytes);
-    hasher.finish_bytes()
-}
-
 fn scaled(image: &RgbImage, factor: f64) -> (u32, u32) {
     let side = |side: u32| (f64::from(side) * factor).round().max(1.0) as u32;
     (side(image.width()), side(image.height()))
@@ -174,7 +169,7 @@ pub(super) fn format_of(path: &Path) -> ImageFormat {
 
 /// Why an image is left out, in one line: the chain of the error without hints and without what a link repeats of its
 /// source.
-fn reason(error: &anyhow::Error) -> String {
+pub(super) fn reason(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for link in base::error::causes(error) {
         let text = link.split_whitespace().collect::<Vec<_>>().join(" ");

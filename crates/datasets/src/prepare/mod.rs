@@ -5,7 +5,7 @@
 //! asked for again, unless its source has changed.
 //!
 //! Imports go down: `name_index` < `split_forms` < `split_file` < `request` < `image_files`, `images`,
-//! `guessed_splits`, `splitting` < `gather`, `differences` < `changes` < `already` < `pipeline`.
+//! `guessed_splits`, `splitting` < `gather`, `differences` < `changes` < `already` < `pipeline`; `shards` is above them.
 
 mod already;
 mod changes;
@@ -22,6 +22,7 @@ mod old_report;
 mod origins;
 mod pipeline;
 mod request;
+pub mod shards;
 mod split_file;
 mod split_forms;
 mod splitting;

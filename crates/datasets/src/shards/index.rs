@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::images::{Ids, Image, ImageRecord, Images, Texts};
 use crate::shards::place::Place;
+use crate::shards::read::Shard;
 use base::column::{Column, ColumnFile, ColumnWriter};
 use base::digest::Hasher;
 use base::error::{WithHint as _, failure};
@@ -20,22 +21,12 @@ use base::lists::Lists;
 use base::{atomic_file, bounded_file};
 
 /// Says what the columns are; beside it lies their folder.
-pub const INDEX_FILE: &str = "shards.json";
+pub(crate) const INDEX_FILE: &str = "shards.json";
 /// The folder of the columns.
-pub const COLUMN_FOLDER: &str = "index";
+pub(crate) const COLUMN_FOLDER: &str = "index";
 const FORMAT_VERSION: u32 = 1;
 /// A million shards have 100 MB.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
-
-/// A file with images, as it was when it was indexed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardFile {
-    pub path: PathBuf,
-    pub bytes: u64,
-    /// When it was modified, in nanoseconds since 1970.
-    pub modified: i64,
-}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +36,7 @@ struct IndexFile {
     name: String,
     /// Of names, splits, captions and what is beside them, and the images' contents; not of where they lie.
     digest: String,
-    shards: Vec<ShardFile>,
+    shards: Vec<Shard>,
     columns: BTreeMap<String, ColumnFile>,
 }
 
@@ -57,7 +48,7 @@ pub(crate) struct Index {
     pub(crate) images: Images,
     /// Of each image.
     pub(crate) places: Column<Place>,
-    pub(crate) shards: Vec<ShardFile>,
+    pub(crate) shards: Vec<Shard>,
 }
 
 /// The names of the columns of a list of texts.
@@ -326,7 +317,7 @@ impl IndexWriter {
     ///
     /// # Errors
     /// Two images of one name; a disk that is full.
-    pub(crate) fn finish(self, name: &str, shards: Vec<ShardFile>) -> anyhow::Result<String> {
+    pub(crate) fn finish(self, name: &str, shards: Vec<Shard>) -> anyhow::Result<String> {
         let path = self.directory.join(INDEX_FILE);
         let folder = self.directory.join(COLUMN_FOLDER);
         let mut files = BTreeMap::new();
@@ -399,8 +390,8 @@ mod tests {
         Place { block: number as u64 * 1024, bytes: 7, digest: [number as u8; 32], ..bytemuck::Zeroable::zeroed() }
     }
 
-    fn shards() -> Vec<ShardFile> {
-        vec![ShardFile { path: "a/00000.tar".into(), bytes: 9, modified: -3 }]
+    fn shards() -> Vec<Shard> {
+        vec![Shard { path: "a/00000.tar".into(), bytes: 9, modified: -3 }]
     }
 
     fn written(folder: &Path, records: &[ImageRecord]) -> anyhow::Result<String> {

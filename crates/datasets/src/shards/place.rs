@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use base::digest::Hasher;
+
 /// How a block of a shard is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -46,9 +48,24 @@ pub struct Place {
 }
 
 impl Place {
-    /// Bytes of memory that reading it takes.
-    pub fn memory(&self) -> u64 {
-        let is_packed = self.codec != Codec::None as u32;
-        u64::from(self.bytes) + if is_packed { u64::from(self.block_bytes) + u64::from(self.unpacked_bytes) } else { 0 }
+    /// Of an image that is a block of the first shard, without its digest.
+    pub(crate) fn plain(block: u64, bytes: u32) -> Self {
+        Self {
+            block,
+            shard: 0,
+            block_bytes: bytes,
+            unpacked_bytes: bytes,
+            offset: 0,
+            bytes,
+            codec: Codec::None as u32,
+            digest: [0; 32],
+        }
     }
+}
+
+/// The SHA-256 of an image.
+pub fn digest_of(image: &[u8]) -> [u8; 32] {
+    let mut hasher = Hasher::new();
+    hasher.update(image);
+    hasher.finish_bytes()
 }

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::compression::Packing;
 use crate::name_forms::without_ending;
+use crate::shards::place::Place;
 use crate::source::limits::{Limits, Member, Members, check_name, read_to_limit};
-use crate::source::packing::{self, Packing, Unpacked};
+use crate::source::packing::{self, Unpacked};
 use crate::source::parquet::{self, ImageReader, Table};
 use crate::source::zip_archive::Zip;
 use crate::source::{tar_archive, zip_archive};
@@ -35,6 +37,25 @@ pub struct Archive {
     limits: Limits,
     members: Vec<Member>,
     remark: Option<String>,
+}
+
+/// Where a member lies in its archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemberPlace {
+    /// Of the first shard, and without a digest.
+    pub(crate) place: Place,
+    /// The SHA-256 of what lies there, where it was read to find it.
+    pub(crate) digest: Option<[u8; 32]>,
+}
+
+impl MemberPlace {
+    fn unread(place: Place) -> Self {
+        Self { place, digest: None }
+    }
+
+    fn read(place: Place) -> Self {
+        Self { place, digest: Some(place.digest) }
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +126,21 @@ impl Archive {
     /// Bytes of memory that reading takes beside the members.
     pub(super) fn memory(&self) -> u64 {
         self.table().map_or(0, Table::memory)
+    }
+
+    /// Where each of the members lies in the file, with what is known of its content; `None` where they are packed.
+    pub(crate) fn places(&self) -> anyhow::Result<Option<Vec<MemberPlace>>> {
+        match &self.content {
+            Content::Files(ArchiveFormat::Tar) => {
+                Ok(Some(self.members.iter().map(tar_archive::place).map(MemberPlace::unread).collect()))
+            }
+            Content::Files(_) => Ok(None),
+            Content::Table(table) => {
+                let places = parquet::places(table, &self.members)
+                    .with_context(|| format!("the Parquet file {} cannot be used", self.path.display()))?;
+                Ok(Some(places.into_iter().map(MemberPlace::read).collect()))
+            }
+        }
     }
 
     /// Opens the archive once more, to read members of it.
@@ -465,7 +501,7 @@ mod packed_tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::source::packing::packed;
+    use crate::compression::packed;
     use base::error::describe;
 
     const BOTH: [Packing; 2] = [Packing::Gzip, Packing::Zstd];

@@ -14,13 +14,14 @@ use rayon::prelude::*;
 
 use crate::column_names::ColumnNames;
 use crate::name_forms::without_ending;
-use crate::source::archive::{Archive, ArchiveFormat, Reader};
+use crate::source::archive::{Archive, ArchiveFormat, MemberPlace, Reader};
 use crate::source::limits::{Limits, read_to_limit};
 use crate::source::listing::{
-    FileKind, Listed, Listing, Stamp, is_archive_name, is_parquet_name, is_too_many, kind_of, too_many,
+    FileKind, Listed, Listing, is_archive_name, is_parquet_name, is_too_many, kind_of, too_many,
 };
 use crate::source::parquet::{NoImage, Table};
 use crate::source::pictures::UnreadPictures;
+use crate::stamp::Stamp;
 use base::bounded_file;
 use base::error::{WithHint as _, failure, one_line};
 use pixels::image_file::budget::budgets;
@@ -416,6 +417,13 @@ impl Source {
         let OpenArchive { archive, first, .. } = &self.archives[*archive];
         let member = archive.table().ok_or(NoImage::Absent)?.image_of(row)?;
         self.files.get(first + member).ok_or(NoImage::Absent)
+    }
+
+    /// Where each of `files` lies in the only archive of the source; `None` where it is packed.
+    pub(crate) fn places(&self, files: &[usize]) -> anyhow::Result<Option<Vec<MemberPlace>>> {
+        let [OpenArchive { archive, first, .. }] = self.archives.as_slice() else { return Ok(None) };
+        let Some(places) = archive.places()? else { return Ok(None) };
+        Ok(files.iter().map(|file| places.get(file.checked_sub(*first)?).copied()).collect())
     }
 
     /// Whether a file is read fast only after those before it in its archive.

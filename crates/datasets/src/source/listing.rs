@@ -2,17 +2,18 @@
 //! skipped with the reason and never opened: a named pipe would wait for a writer forever.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 
+use crate::compression::Packing;
 use crate::prepared::{MARKER_FILE, PREPARATION_FILE};
 use crate::source::archive::ArchiveFormat;
 use crate::source::limits::is_system_junk;
-use crate::source::packing::Packing;
+use crate::stamp::{Stamp, nanoseconds};
 use base::error::{WithHint as _, failure};
 
 /// Folders within one another; deeper ones are not looked into.
@@ -83,48 +84,6 @@ pub struct Listed {
     /// Its path below the root, with `/` between the parts.
     pub path: String,
     pub stamp: Stamp,
-}
-
-/// What shows whether a file may have changed, without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    pub bytes: u64,
-    /// When its content was last changed, in nanoseconds since 1970; 0 where the system does not say.
-    pub modified: i64,
-    /// When it was last written, renamed or given other rights, which no program can set as it likes; 0 where the
-    /// system does not say. An archive that is unpacked over older files brings the times of contents along.
-    pub touched: i64,
-}
-
-impl Stamp {
-    pub fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|metadata| Self::from(&metadata))
-    }
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        let modified = metadata.modified().map_or(0, nanoseconds);
-        Self { bytes: metadata.len(), modified, touched: touched(metadata) }
-    }
-}
-
-#[cfg(unix)]
-fn touched(metadata: &Metadata) -> i64 {
-    use std::os::unix::fs::MetadataExt as _;
-
-    metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec())
-}
-
-#[cfg(not(unix))]
-fn touched(_: &Metadata) -> i64 {
-    0
-}
-
-/// Since 1970; 0 for a time before.
-fn nanoseconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).ok();
-    since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
 }
 
 /// The files of a folder and of the folders in it, in the order of their paths: those of a folder before those of its

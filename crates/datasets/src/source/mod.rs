@@ -12,13 +12,14 @@ mod tar_archive;
 mod zip_archive;
 
 pub(crate) use self::parquet::{ImageColumn, Leaf, NoImage, Table, ValueKind, Values, share};
+pub use crate::compression::Packing;
 pub use crate::name_forms::without_ending;
+pub use crate::stamp::Stamp;
 pub use archive::{Archive, ArchiveFormat};
 pub use files::{Source, SourceFile};
 pub use limits::Limits;
-pub use listing::{Listed, Listing, Stamp};
+pub use listing::{Listed, Listing};
 pub(crate) use listing::{TEXTS, is_archive_name, is_packed_name, is_packed_text_name, is_parquet_name};
-pub use packing::Packing;
 pub use pictures::{START, UnnamedPictures, UnreadPictures};
 #[cfg(test)]
-pub(crate) use {self::packing::packed, self::parquet::writing};
+pub(crate) use {self::parquet::writing, crate::compression::packed};

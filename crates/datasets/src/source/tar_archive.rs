@@ -9,6 +9,7 @@ use std::rc::Rc;
 use anyhow::Context as _;
 use tar::EntryType;
 
+use crate::shards::place::Place;
 use crate::source::limits::{Limits, Member, Members, check_name, is_system_junk, read_to_limit};
 use base::error::{WithHint as _, failure};
 
@@ -25,6 +26,11 @@ pub(super) fn read(file: &mut File, member: &Member, max: u64) -> anyhow::Result
         return Err(cut());
     }
     Ok(bytes)
+}
+
+pub(super) fn place(member: &Member) -> Place {
+    // No member may be that large.
+    Place::plain(member.place, u32::try_from(member.bytes).unwrap_or(u32::MAX))
 }
 
 fn cut() -> anyhow::Error {

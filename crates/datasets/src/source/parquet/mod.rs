@@ -1,10 +1,13 @@
 //! Parquet files, as the Hub keeps data sets and `datasets` writes them: their columns, their rows in groups, and the
 //! images that are in them. A row group is read page by page, so that no more than two pages of a column are in memory.
-//! Imports go down: `thrift` < `footer` < `pages` < `values` < `table` < `images`.
+//! Imports go down: `hybrid`, `thrift` < `footer` < `pages` < `blocks`, `values` < `table` < `images` < `places`.
 
+mod blocks;
 mod footer;
+mod hybrid;
 mod images;
 mod pages;
+mod places;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,5 +19,6 @@ pub(crate) mod writing;
 pub(crate) use footer::{Leaf, ValueKind};
 pub(crate) use images::share;
 pub(super) use images::{ImageReader, open};
+pub(super) use places::places;
 pub(crate) use table::{ImageColumn, NoImage, Table};
 pub(crate) use values::Values;

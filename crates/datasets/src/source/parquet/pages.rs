@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,8 +12,9 @@ use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
 
+use crate::shards::place::Codec;
+use crate::shards::unpack::unpack;
 use crate::source::limits::Limits;
-use crate::source::packing::{self, Packing};
 use crate::source::parquet::footer::{Chunk, Leaf, ValueKind};
 use crate::source::parquet::thrift::{Kind, Reader};
 use base::error::{WithHint as _, failure};
@@ -36,67 +37,34 @@ const MAX_HEADER_BYTES: u64 = 1 << 20;
 const DAMAGED: &str = "the file is damaged: download it again";
 const AS_DISTRIBUTED: &str = "use the file as it is distributed, or write it again with smaller row groups";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Codec {
-    Plain,
-    Snappy,
-    Gzip,
-    Zstd,
-}
-
-impl Codec {
-    fn of(code: i64) -> anyhow::Result<Self> {
-        const REWRITE: &str = "write the file again with snappy, gzip, zstd or no compression, for example with pandas";
-        let other = match code {
-            0 => return Ok(Self::Plain),
-            1 => return Ok(Self::Snappy),
-            2 => return Ok(Self::Gzip),
-            6 => return Ok(Self::Zstd),
-            3 => "LZO".to_owned(),
-            4 => "Brotli".to_owned(),
-            5 | 7 => "LZ4".to_owned(),
-            other => format!("the codec {other}"),
-        };
-        Err(failure(format!("it is compressed with {other}, which is not read"), REWRITE))
-    }
-
-    /// The `size` bytes that `packed` unpacks to.
-    fn unpack(self, packed: &[u8], size: usize) -> Result<Vec<u8>, ParquetError> {
-        let is_other = || ParquetError::General(format!("a page does not unpack to the {size} bytes that it claims"));
-        let unpacked = match self {
-            Self::Plain => packed.to_vec(),
-            Self::Snappy => {
-                if snap::raw::decompress_len(packed).ok() != Some(size) {
-                    return Err(is_other());
-                }
-                snap::raw::Decoder::new()
-                    .decompress_vec(packed)
-                    .map_err(|error| ParquetError::External(error.into()))?
-            }
-            Self::Gzip | Self::Zstd => {
-                let packing = if self == Self::Gzip { Packing::Gzip } else { Packing::Zstd };
-                let mut unpacked = Vec::with_capacity(size);
-                // One more shows that there are more.
-                packing::unpacked(packed, packing).take(size as u64 + 1).read_to_end(&mut unpacked)?;
-                unpacked
-            }
-        };
-        if unpacked.len() == size { Ok(unpacked) } else { Err(is_other()) }
-    }
+/// The codec of this number.
+fn codec_of(code: i64) -> anyhow::Result<Codec> {
+    const REWRITE: &str = "write the file again with snappy, gzip, zstd or no compression, for example with pandas";
+    let other = match code {
+        0 => return Ok(Codec::None),
+        1 => return Ok(Codec::Snappy),
+        2 => return Ok(Codec::Gzip),
+        6 => return Ok(Codec::Zstd),
+        3 => "LZO".to_owned(),
+        4 => "Brotli".to_owned(),
+        5 | 7 => "LZ4".to_owned(),
+        other => format!("the codec {other}"),
+    };
+    Err(failure(format!("it is compressed with {other}, which is not read"), REWRITE))
 }
 
 /// A page as its header describes it.
 #[derive(Clone, Copy, Debug)]
-struct Header {
+pub(super) struct Header {
     /// Where its content is.
-    start: u64,
-    bytes: usize,
-    unpacked: usize,
-    content: Content,
+    pub(super) start: u64,
+    pub(super) bytes: usize,
+    pub(super) unpacked: usize,
+    pub(super) content: Content,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Content {
+pub(super) enum Content {
     Dictionary {
         num_values: u32,
     },
@@ -121,7 +89,9 @@ enum Content {
 /// The pages of a column in a row group, which are read one after the other.
 pub(super) struct Pages {
     file: File,
-    codec: Codec,
+    pub(super) codec: Codec,
+    /// As [`Leaf::definition`].
+    pub(super) definition: i16,
     headers: VecDeque<Header>,
     has_lists: bool,
     step: Arc<Step>,
@@ -156,7 +126,7 @@ impl Step {
 impl Pages {
     /// Reads the headers of all pages of `chunk`.
     pub(super) fn open(mut file: File, leaf: &Leaf, chunk: &Chunk, limits: &Limits) -> anyhow::Result<Self> {
-        let codec = Codec::of(chunk.codec)?;
+        let codec = codec_of(chunk.codec)?;
         let (mut at, end) = (chunk.start, chunk.start + chunk.bytes);
         let (mut headers, mut num_values, mut num_pages) = (VecDeque::new(), 0, 0);
         while at < end && num_values < chunk.num_values {
@@ -193,7 +163,8 @@ impl Pages {
             let message = format!("its pages have {num_values} values, expected {}", chunk.num_values);
             return Err(failure(message, DAMAGED));
         }
-        Ok(Self { file, codec, headers, has_lists: leaf.repetition > 0, step: Arc::default() })
+        let (definition, has_lists) = (leaf.definition, leaf.repetition > 0);
+        Ok(Self { file, codec, definition, headers, has_lists, step: Arc::default() })
     }
 
     /// Bytes of memory that reading takes: the dictionary and the largest page, packed and unpacked, and other pages.
@@ -226,16 +197,28 @@ impl Pages {
         self.data().map(|header| header.unpacked as u64).max().unwrap_or(0)
     }
 
-    fn read(&mut self, header: &Header) -> Result<Page, ParquetError> {
+    /// The header and the bytes of the next page, as they are in the file.
+    pub(super) fn next_packed(&mut self) -> Result<Option<(Header, Vec<u8>)>, ParquetError> {
+        let Some(header) = self.headers.pop_front() else { return Ok(None) };
+        let packed = self.packed(&header)?;
+        Ok(Some((header, packed)))
+    }
+
+    fn packed(&mut self, header: &Header) -> Result<Vec<u8>, ParquetError> {
         let mut packed = Vec::with_capacity(header.bytes);
         self.file.seek(SeekFrom::Start(header.start))?;
         std::io::Read::by_ref(&mut self.file).take(header.bytes as u64).read_to_end(&mut packed)?;
         if packed.len() != header.bytes {
             return Err(ParquetError::EOF("the file became shorter while it was read".to_owned()));
         }
+        Ok(packed)
+    }
+
+    fn read(&mut self, header: &Header) -> Result<Page, ParquetError> {
+        let mut packed = self.packed(header)?;
         let unpacked = |packed: Vec<u8>| match self.codec {
-            Codec::Plain => Ok(packed),
-            codec => codec.unpack(&packed, header.unpacked),
+            Codec::None => Ok(packed),
+            codec => unpack(codec, &packed, header.unpacked).map_err(not_unpacked),
         };
         Ok(match header.content {
             Content::Dictionary { num_values } => Page::DictionaryPage {
@@ -263,8 +246,9 @@ impl Pages {
             } => {
                 let levels = (definition_bytes + repetition_bytes) as usize;
                 let buf = match self.codec {
-                    codec if is_packed && codec != Codec::Plain && header.unpacked > levels => {
-                        let values = codec.unpack(&packed[levels..], header.unpacked - levels)?;
+                    codec if is_packed && codec != Codec::None && header.unpacked > levels => {
+                        let values =
+                            unpack(codec, &packed[levels..], header.unpacked - levels).map_err(not_unpacked)?;
                         packed.truncate(levels);
                         packed.extend(values);
                         packed
@@ -287,12 +271,16 @@ impl Pages {
     }
 }
 
+fn not_unpacked(error: io::Error) -> ParquetError {
+    ParquetError::General(error.to_string())
+}
+
 fn check_size(raw: &RawHeader, codec: Codec, limits: &Limits) -> anyhow::Result<()> {
     if raw.unpacked > MAX_PAGE_BYTES {
         let message = format!("a page of it has {} bytes, at most {MAX_PAGE_BYTES} are accepted", raw.unpacked);
         return Err(failure(message, "write the file again with smaller row groups, such as 100 rows each"));
     }
-    if codec == Codec::Plain && raw.unpacked != raw.bytes {
+    if codec == Codec::None && raw.unpacked != raw.bytes {
         return Err(failure("a page that is not compressed has two sizes", DAMAGED));
     }
     limits.check_ratio("a page of it", raw.unpacked, raw.bytes).hint(|| AS_DISTRIBUTED)
@@ -492,7 +480,6 @@ fn encoding_of(number: u64) -> Option<Encoding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::packing::packed;
 
     #[test]
     fn a_list_ends_before_it_takes_more_memory_than_a_step_may() {
@@ -508,28 +495,6 @@ mod tests {
                 (0..3).for_each(|_| step.add(&page).unwrap());
                 let error = step.add(&page).unwrap_err().to_string();
                 assert!(error.contains("the list of a row has more than 67108864 bytes or 4000000 values"), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_page_unpacks_to_the_size_that_it_claims_or_is_an_error() {
-        let content = b"a man rides a horse ".repeat(500);
-        let snappy = snap::raw::Encoder::new().compress_vec(&content).unwrap();
-        let all = [
-            (Codec::Plain, content.clone()),
-            (Codec::Snappy, snappy),
-            (Codec::Gzip, packed(&content, Packing::Gzip)),
-            (Codec::Zstd, packed(&content, Packing::Zstd)),
-        ];
-        for (codec, packed) in all {
-            assert!(codec.unpack(&packed, content.len()).unwrap() == content, "{codec:?}");
-            for size in [0, content.len() - 1, content.len() + 1] {
-                let error = codec.unpack(&packed, size).unwrap_err().to_string();
-                assert!(error.contains("does not unpack to"), "{codec:?} {size}: {error}");
-            }
-            if codec != Codec::Plain {
-                assert!(codec.unpack(&packed[..packed.len() - 5], content.len()).is_err(), "{codec:?}");
             }
         }
     }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::source::limits::{Limits, Member};
 use crate::source::parquet::footer::{Footer, Leaf};
+use crate::source::parquet::pages::Pages;
 use crate::source::parquet::values::Values;
 use base::bounded_file;
 use base::error::failure;
@@ -92,6 +93,14 @@ impl Table {
         let file = bounded_file::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?;
         let values = Values::open(file, &self.footer.leaves[leaf], &self.footer.groups[group], leaf, &self.limits);
         values.with_context(|| format!("row group {group} of {}", self.path.display()))
+    }
+
+    /// The pages of a leaf in a row group, both given by their places.
+    pub(super) fn pages(&self, group: usize, leaf: usize) -> anyhow::Result<Pages> {
+        let file = bounded_file::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?;
+        let chunk = &self.footer.groups[group].chunks[leaf];
+        let pages = Pages::open(file, &self.footer.leaves[leaf], chunk, &self.limits);
+        pages.with_context(|| format!("row group {group} of {}", self.path.display()))
     }
 
     /// The place of a row's image among the members of the file.
