@@ -1,6 +1,7 @@
 //! Images that are trained on where they lie, in tar files and Parquet files: an index says where each is.
-//! Imports go down: `place` < `unpack` < `read`.
+//! Imports go down: `place` < `unpack` < `read` < `files`.
 
+pub mod files;
 pub mod place;
 pub mod read;
 pub(crate) mod unpack;
