@@ -225,7 +225,7 @@ fn a_cut_shard_and_one_that_is_something_else_are_refused() {
 }
 
 #[test]
-fn parquet_with_no_or_several_columns_of_images_or_lists_of_them_is_refused() {
+fn parquet_with_no_or_several_columns_of_images_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");
     let write = |schema: &str, columns| writing::write(&path, schema, compressed(Compression::SNAPPY), vec![columns]);
