@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use base::{bounded_file, process};
 use base::random::Stream;
+use base::{bounded_file, process};
 use caption_train::data::image_source::{ImageFiles, ImageView};
 use caption_train::data::loader::Loader;
 use datasets::prepared::Dataset;

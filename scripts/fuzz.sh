@@ -26,7 +26,7 @@ targets=("$@")
 # Maximum length of an input in bytes: enough to reach all of the reader, no more.
 longest() {
     case $1 in
-        archive | decoder_guard | image | parquet | pickle | weight_files) echo 4096 ;;
+        archive | decoder_guard | image | parquet | pickle | shards | weight_files) echo 4096 ;;
         checkpoint | tokenizer) echo 8192 ;;
         feature_store) echo 512 ;;
         *) echo 2048 ;;
@@ -38,7 +38,7 @@ longest() {
 # without.
 sanitizer() {
     case $1 in
-        archive | decoder_guard | feature_store | image | parquet) echo address ;;
+        archive | decoder_guard | feature_store | image | parquet | shards) echo address ;;
         *) echo none ;;
     esac
 }

@@ -15,6 +15,7 @@ mod pickle;
 mod pictures;
 mod samples;
 mod scratch;
+mod shards;
 mod tokenizer;
 
 pub use archive::archive;
@@ -25,13 +26,14 @@ pub use feature_store::feature_store;
 pub use model::{model_config, weight_files};
 pub use pickle::pickle;
 pub use pictures::{decoder_guard, image, preprocessor};
+pub use shards::shards;
 pub use tokenizer::tokenizer;
 
 /// The body of a fuzzer.
 pub type Body = fn(&[u8]);
 
 /// Every fuzzer by its name, which is that of its file in `fuzz_targets/` and of its folder in `corpus/`.
-pub const TARGETS: [(&str, Body); 15] = [
+pub const TARGETS: [(&str, Body); 16] = [
     ("annotations", annotations),
     ("archive", archive),
     ("checkpoint", checkpoint),
@@ -45,6 +47,7 @@ pub const TARGETS: [(&str, Body); 15] = [
     ("parquet", parquet),
     ("pickle", pickle),
     ("preprocessor", preprocessor),
+    ("shards", shards),
     ("tokenizer", tokenizer),
     ("weight_files", weight_files),
 ];

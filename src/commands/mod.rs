@@ -20,6 +20,7 @@ pub mod score;
 pub mod score_pairs;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod shards;
 mod signals;
 pub mod train;
 pub mod upload;

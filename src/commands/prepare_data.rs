@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use crate::commands::dataset_source;
 use crate::commands::given_paths::path_argument;
+use crate::commands::shards;
 use base::error::{failure, usage_error};
 use base::terminal;
 use datasets::column_names::ColumnNames;
 use datasets::output::finished;
+use datasets::prepare::shards::build::{BuildRequest, build};
 use datasets::prepare::{self, Done, Request};
 use datasets::prepared::SAMPLES_FILE;
 
@@ -25,6 +27,11 @@ pub struct PrepareDataArgs {
     /// has changed since the data set was prepared, the data set is prepared again
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
+    /// Tar files and Parquet files whose images stay where they are: paths, patterns or folders. An index of them goes
+    /// into the output folder
+    #[arg(long, value_name = "PATTERN", num_args = 1.., requires = "output", value_parser = path_argument(),
+        conflicts_with_all = ["source", "dataset", "split_file", "limit", "resize", "dry_run"])]
+    pub shards: Vec<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
     pub revision: Option<String>,
@@ -55,6 +62,20 @@ pub struct PrepareDataArgs {
 
 /// Prepares the data set and prints a summary.
 pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
+    if let (Some(output), false) = (&args.output, args.shards.is_empty()) {
+        let outcome = build(&BuildRequest {
+            patterns: shards::texts(&args.shards)?,
+            directory: output.clone(),
+            columns: ColumnNames::parse(&args.columns)?,
+            validation_fraction: args.validation_fraction,
+            test_fraction: args.test_fraction,
+        })?;
+        terminal::message(&prepare::summary(&outcome));
+        if outcome.done == Done::Prepared {
+            terminal::message(&prepare::next_step(&outcome));
+        }
+        return Ok(());
+    }
     let mut request = Request {
         dataset: args.dataset.clone(),
         source: args.source.clone(),

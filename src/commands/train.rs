@@ -12,6 +12,7 @@ use crate::commands::given_paths::expand_config;
 use crate::commands::hub_uploads::HubUploads;
 use crate::commands::model_source::{base_folders, keep_commits, model_folders, settle_revisions};
 use crate::commands::processes::Connected;
+use crate::commands::shards;
 use crate::commands::signals::watch_signals;
 use crate::commands::version::written_by;
 use crate::config::{self, HubUpload, RunConfig};
@@ -267,6 +268,9 @@ fn starting_point(named: &Path) -> Result<(PathBuf, Checkpoint)> {
 
 fn prepare_when_absent(config: &RunConfig, on_change: OnChange) -> Result<()> {
     match (&config.data.dataset, &config.data.directory) {
+        (_, Some(directory)) if !config.data.shards.is_empty() => {
+            shards::ensure(&config.data.shards, directory, on_change)
+        }
         (Some(name), Some(directory)) => {
             dataset_source::ensure(name, directory, config.data.source.as_deref(), on_change)
         }

@@ -15,6 +15,7 @@ use crate::dataset_reader::{self, FileFacts};
 use crate::image_id::ImageId;
 pub use crate::images::{Image, ImageRecord, Images};
 use crate::picture_file::PictureFile;
+use crate::shards::files::{SHARDS_FILE, ShardsFile};
 use crate::shards::index::Index;
 use crate::shards::place::Place;
 use crate::shards::read::ShardReader;
@@ -86,16 +87,22 @@ impl Dataset {
     ///
     /// # Errors
     /// An index that cannot be used; a shard that is gone, or was changed since.
-    fn open_index(directory: &Path) -> anyhow::Result<Self> {
-        let Index { name, digest, images, places, shards } = Index::open(directory)?;
+    fn open_index(directory: &Path, file: ShardsFile) -> anyhow::Result<Self> {
+        let Index { digest, images, places } = Index::open(directory)?;
+        if digest != file.index_sha256 {
+            let message = format!("{SHARDS_FILE} in {} belongs to another index", directory.display());
+            return Err(failure(message, "prepare the data again: shards that were read are not read again"));
+        }
+        let shards = file.shards.into_iter().map(|indexed| indexed.shard).collect();
         let in_shards = Some(InShards { reader: Arc::new(ShardReader::open(shards)?), places });
+        let name = directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self { directory: directory.to_owned(), name, images, digest, in_shards })
     }
 
     /// [`Dataset::open`] where a preparation may be under way.
     pub(crate) fn open_unfinished(directory: &Path) -> anyhow::Result<Self> {
-        if Index::is_in(directory) {
-            return Self::open_index(directory);
+        if let Some(file) = ShardsFile::read(directory)? {
+            return Self::open_index(directory, file);
         }
         let path = directory.join(DATASET_FILE);
         let input = open_dataset_file(directory, &path)?;

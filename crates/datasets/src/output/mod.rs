@@ -11,6 +11,6 @@ mod write;
 
 pub use finish::finish;
 pub use preparation::{About, Counts, FileDigest, Options, Origin, Preparation, finished, summarize};
-pub(crate) use preparation::{LOOSE_CAPTIONS, LOOSE_IMAGES};
+pub(crate) use preparation::{FORMAT_VERSION, LOOSE_CAPTIONS, LOOSE_IMAGES, read};
 pub(crate) use source_record::{FileRecord, SourceRecord, Use, place_of};
-pub(crate) use write::wait;
+pub(crate) use write::{explain_write, wait};

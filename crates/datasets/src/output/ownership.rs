@@ -17,6 +17,7 @@ use crate::output::write::{explain_write, write_if_changed};
 use crate::prepared::{
     DATASET_FILE, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, SUMS_FILE, is_safe_relative,
 };
+use crate::shards::files::SHARDS_FILE;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::error::failure;
 use base::lock::LOCK_FILE;
@@ -27,7 +28,8 @@ const SUMS_HEADER: &str = "# Written by caption-train: files that differ are not
 /// The content of the mark of a preparation.
 const MARK: &str = "Being prepared by caption-train.\n";
 /// Files beside the images.
-const FILES: [&str; 6] = [DATASET_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, SUMS_FILE, MARKER_FILE];
+const FILES: [&str; 7] =
+    [DATASET_FILE, PREPARATION_FILE, RECORD_FILE, SAMPLES_FILE, SUMS_FILE, MARKER_FILE, SHARDS_FILE];
 const HINT: &str = "choose an absent or empty folder with `--output` (in a config file: `data.directory`)";
 
 /// The files in a folder that preparations wrote.
@@ -132,7 +134,9 @@ fn ours(directory: &Path) -> anyhow::Result<(Ours, bool)> {
         }
     }
     if is_recorded || is_marked {
-        files.extend([PREPARATION_FILE, RECORD_FILE, SUMS_FILE, MARKER_FILE].map(|name| (name.to_owned(), None)));
+        files.extend(
+            [PREPARATION_FILE, RECORD_FILE, SUMS_FILE, MARKER_FILE, SHARDS_FILE].map(|name| (name.to_owned(), None)),
+        );
     }
     if is_recorded || reported.is_some() {
         return Ok((Ours { files, mark: None }, is_marked));
@@ -244,7 +248,8 @@ pub fn begin<'a>(directory: &Path, names: impl Iterator<Item = &'a str>) -> anyh
     // A kill may have cut the last line off.
     explain_write(file.write_all(b"\n"), &mark)?;
     ours.mark = Some(Arc::new(Mutex::new(file)));
-    for folder in &folders {
+    // A data set whose images stay where they are has no folder for them.
+    for folder in folders.iter().filter(|_| !wanted.is_empty()) {
         let folder = images.join(folder);
         explain_write(fs::create_dir_all(&folder), &folder)?;
     }

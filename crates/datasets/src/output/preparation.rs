@@ -21,7 +21,7 @@ pub(crate) const LOOSE_IMAGES: &str = "images in folders";
 /// Represents all captions if each image has its own caption file.
 pub(crate) const LOOSE_CAPTIONS: &str = "captions in folders";
 /// Version 1 knew neither formats nor options.
-const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// How a data set was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, split: Split, number: usize) {
+    pub(crate) fn add(&mut self, split: Split, number: usize) {
         match split {
             Split::Train => self.train += number,
             Split::Val => self.val += number,
@@ -141,7 +141,8 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
     Ok(all_there.then_some(preparation))
 }
 
-fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
+/// The report in `directory`, if there is one.
+pub(crate) fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let path = directory.join(PREPARATION_FILE);
     let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => bytes,

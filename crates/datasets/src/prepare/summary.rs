@@ -72,16 +72,19 @@ pub fn next_step(outcome: &Outcome) -> String {
     format!("next: train with `{line}`{draw} in a config file: caption-train --config run.toml")
 }
 
-/// One line for each kind of note, in the order of their first: notes are of a kind when they differ in numbers and
-/// names of files only.
+/// What notes have in common that differ in numbers and names of files only.
+pub(super) fn kind_of(text: &str) -> String {
+    let is_plain = |word: &&str| !word.contains(|character: char| character.is_ascii_digit() || character == '.');
+    text.split_whitespace().filter(is_plain).collect::<Vec<_>>().join(" ")
+}
+
+/// One line for each kind of note, in the order of their first.
 fn kinds(notes: &[(&str, &str)]) -> Vec<String> {
     let mut place: BTreeMap<String, usize> = BTreeMap::new();
     let mut kinds: Vec<(usize, &str, &str)> = Vec::new();
     for &(what, text) in notes {
-        let is_plain = |word: &&str| !word.contains(|character: char| character.is_ascii_digit() || character == '.');
-        let key: Vec<&str> = text.split_whitespace().filter(is_plain).collect();
         let next = kinds.len();
-        let index = *place.entry(key.join(" ")).or_insert(next);
+        let index = *place.entry(kind_of(text)).or_insert(next);
         if index == next {
             kinds.push((0, what, text));
         }

@@ -1,4 +1,5 @@
-//! The index of a data set in place: a folder of columns, and [`INDEX_FILE`], which is written last and says what they are.
+//! The index of a data set in place: a folder of columns, with [`INDEX_FILE`], which is written last and says what they
+//! are.
 //!
 //! Opening it maps the columns, so that a data set of any size is there at once and takes memory only where it is used.
 
@@ -13,42 +14,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::images::{Ids, Image, ImageRecord, Images, Texts};
 use crate::shards::place::Place;
-use crate::shards::read::Shard;
+use base::atomic_file;
+use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::column::{Column, ColumnFile, ColumnWriter};
 use base::digest::Hasher;
 use base::error::{WithHint as _, failure};
 use base::lists::Lists;
-use base::{atomic_file, bounded_file};
 
-/// Says what the columns are; beside it lies their folder.
-pub(crate) const INDEX_FILE: &str = "shards.json";
 /// The folder of the columns.
 pub(crate) const COLUMN_FOLDER: &str = "index";
+/// Says in it what they are.
+const INDEX_FILE: &str = "index.json";
 const FORMAT_VERSION: u32 = 1;
-/// A million shards have 100 MB.
-const MAX_INDEX_BYTES: u64 = 1 << 30;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IndexFile {
     format_version: u32,
-    /// The name of the data set.
-    name: String,
     /// Of names, splits, captions and what is beside them, and the images' contents; not of where they lie.
     digest: String,
-    shards: Vec<Shard>,
     columns: BTreeMap<String, ColumnFile>,
 }
 
 /// An index that was opened.
 #[derive(Debug)]
 pub(crate) struct Index {
-    pub(crate) name: String,
     pub(crate) digest: String,
     pub(crate) images: Images,
     /// Of each image.
     pub(crate) places: Column<Place>,
-    pub(crate) shards: Vec<Shard>,
 }
 
 /// The names of the columns of a list of texts.
@@ -70,21 +64,16 @@ const ID_VALUES: &str = "id_values";
 const PLACES: &str = "places";
 
 impl Index {
-    /// Whether there is one in `directory`.
-    pub(crate) fn is_in(directory: &Path) -> bool {
-        directory.join(INDEX_FILE).exists()
-    }
-
-    /// Opens the index in `directory`. All columns but those of the places are read once, to check them; a place is
+    /// Opens the index of the data set in `directory`. All columns but those of the places are read once, to check them; a place is
     /// checked when it is used.
     ///
     /// # Errors
     /// An index that is damaged, is not whole, or is of another version.
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
-        let path = directory.join(INDEX_FILE);
+        let folder = directory.join(COLUMN_FOLDER);
         let open = || {
-            let file = read_index_file(&path)?;
-            let columns = Columns { folder: directory.join(COLUMN_FOLDER), files: &file.columns };
+            let file = read_index_file(&folder)?;
+            let columns = Columns { folder: folder.clone(), files: &file.columns };
             columns.check()?;
             let ids = Ids {
                 kinds: columns.open(ID_KINDS)?,
@@ -95,30 +84,17 @@ impl Index {
             let places: Column<Place> = columns.open(PLACES)?;
             ensure!(places.len() == images.len(), "it has {} images and {} places", images.len(), places.len());
             ensure!(!images.is_empty(), "it has no images");
-            let IndexFile { name, digest, shards, .. } = file;
-            Ok(Self { name, digest, images, places, shards })
+            Ok(Self { digest: file.digest, images, places })
         };
-        open()
-            .with_context(|| format!("cannot use the index {}", path.display()))
-            .hint(|| "prepare the data again: the index is built anew from the shards")
+        open().with_context(|| format!("cannot use the index in {}", folder.display())).hint(
+            || "remove shards.json beside it and prepare the data again: shards that were read are not read again",
+        )
     }
 }
 
-/// The digest of the data set whose index is in `directory`; `None` where there is no index.
-///
-/// # Errors
-/// A file that is damaged.
-pub(crate) fn digest_in(directory: &Path) -> anyhow::Result<Option<String>> {
-    let path = directory.join(INDEX_FILE);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let file = read_index_file(&path).with_context(|| format!("cannot use the index {}", path.display()))?;
-    Ok(Some(file.digest))
-}
-
-fn read_index_file(path: &Path) -> anyhow::Result<IndexFile> {
-    let file: IndexFile = serde_json::from_slice(&bounded_file::read(path, MAX_INDEX_BYTES)?)?;
+fn read_index_file(folder: &Path) -> anyhow::Result<IndexFile> {
+    let file: IndexFile =
+        serde_json::from_slice(&bounded_file::read(&folder.join(INDEX_FILE), MAX_DESCRIPTION_BYTES)?)?;
     if file.format_version != FORMAT_VERSION {
         return Err(failure(
             format!("its format has version {}, this program reads version {FORMAT_VERSION}", file.format_version),
@@ -182,15 +158,9 @@ fn file_name(column: &str) -> String {
     format!("{column}.bin")
 }
 
-/// Whether a file in [`COLUMN_FOLDER`] is called as this program calls one there.
-pub(crate) fn is_column_file(name: &str) -> bool {
-    let name = name.strip_suffix(atomic_file::TEMPORARY_SUFFIX).unwrap_or(name);
-    name.strip_suffix(".bin").is_some_and(is_column_name)
-}
-
 /// Writes an index, image by image, in memory that does not grow with the texts.
 pub(crate) struct IndexWriter {
-    directory: PathBuf,
+    folder: PathBuf,
     filenames: TextsWriter,
     captions: TextsWriter,
     prompts: TextsWriter,
@@ -242,6 +212,10 @@ impl IndexWriter {
     /// Begins the index in `directory`, which is there. An index that is there already stays until this one is finished.
     pub(crate) fn create(directory: &Path) -> anyhow::Result<Self> {
         let folder = directory.join(COLUMN_FOLDER);
+        if fs::symlink_metadata(&folder).is_ok_and(|there| !there.is_dir()) {
+            let message = format!("{} is a link or a file", folder.display());
+            return Err(failure(message, "remove it, or choose another folder for the data set"));
+        }
         fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         Ok(Self {
             filenames: TextsWriter::create(&folder, FILENAMES)?,
@@ -255,16 +229,13 @@ impl IndexWriter {
             ids: Ids::default(),
             num_images: 0,
             hasher: Hasher::new(),
-            directory: directory.to_owned(),
+            folder,
         })
     }
 
     /// Appends an image. All together may have fewer than 2^32 captions.
     pub(crate) fn push(&mut self, image: &ImageRecord, place: &Place) -> anyhow::Result<()> {
-        let folder = self.directory.join(COLUMN_FOLDER);
-        self.push_columns(image, place)
-            .with_context(|| format!("cannot write the index in {}", folder.display()))
-            .hint(|| "free some disk space and make the folder writable")
+        self.push_columns(image, place).map_err(|error| unwritten(error, &self.folder))
     }
 
     fn push_columns(&mut self, image: &ImageRecord, place: &Place) -> anyhow::Result<()> {
@@ -317,9 +288,13 @@ impl IndexWriter {
     ///
     /// # Errors
     /// Two images of one name; a disk that is full.
-    pub(crate) fn finish(self, name: &str, shards: Vec<Shard>) -> anyhow::Result<String> {
-        let path = self.directory.join(INDEX_FILE);
-        let folder = self.directory.join(COLUMN_FOLDER);
+    pub(crate) fn finish(self) -> anyhow::Result<String> {
+        let folder = self.folder.clone();
+        self.finish_columns().map_err(|error| unwritten(error, &folder))
+    }
+
+    fn finish_columns(self) -> anyhow::Result<String> {
+        let folder = self.folder;
         let mut files = BTreeMap::new();
         for texts in [self.filenames, self.captions, self.prompts] {
             texts.finish(&mut files)?;
@@ -336,12 +311,17 @@ impl IndexWriter {
         }
         images.tell_apart();
         write_ids(&folder, &images.ids, &mut files)?;
-        let digest = self.hasher.finish();
-        let file = IndexFile { format_version: FORMAT_VERSION, name: name.to_owned(), digest, shards, columns: files };
-        let json = serde_json::to_vec(&file).context("the path of a shard is not UTF-8 text")?;
-        atomic_file::write(&path, &json).with_context(|| format!("cannot write {}", path.display()))?;
+        let file = IndexFile { format_version: FORMAT_VERSION, digest: self.hasher.finish(), columns: files };
+        atomic_file::write(&folder.join(INDEX_FILE), &serde_json::to_vec(&file)?)?;
         Ok(file.digest)
     }
+}
+
+fn unwritten(error: anyhow::Error, folder: &Path) -> anyhow::Error {
+    let is_of_disk = error.is::<std::io::Error>();
+    let error = error.context(format!("cannot write the index in {}", folder.display()));
+    let hint = || "free some disk space and make the folder writable";
+    if is_of_disk { anyhow::Result::<()>::Err(error).hint(hint).unwrap_err() } else { error }
 }
 
 fn write_ids(folder: &Path, ids: &Ids, files: &mut BTreeMap<String, ColumnFile>) -> anyhow::Result<()> {
@@ -390,16 +370,12 @@ mod tests {
         Place { block: number as u64 * 1024, bytes: 7, digest: [number as u8; 32], ..bytemuck::Zeroable::zeroed() }
     }
 
-    fn shards() -> Vec<Shard> {
-        vec![Shard { path: "a/00000.tar".into(), bytes: 9, modified: -3 }]
-    }
-
     fn written(folder: &Path, records: &[ImageRecord]) -> anyhow::Result<String> {
         let mut writer = IndexWriter::create(folder)?;
         for (number, record) in records.iter().enumerate() {
             writer.push(record, &place(number))?;
         }
-        writer.finish("mine", shards())
+        writer.finish()
     }
 
     #[test]
@@ -407,9 +383,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records: Vec<ImageRecord> = (0..8).map(record).collect();
         let digest = written(folder.path(), &records).unwrap();
-        assert_eq!(digest_in(folder.path()).unwrap(), Some(digest.clone()));
         let index = Index::open(folder.path()).unwrap();
-        assert_eq!((index.name.as_str(), &index.digest, &index.shards), ("mine", &digest, &shards()));
+        assert_eq!(index.digest, digest);
         let expected: Images = records.iter().collect();
         for (number, (found, record)) in index.images.iter().zip(&records).enumerate() {
             assert_eq!((found.filename(), found.split()), (record.filename.as_str(), record.split));
@@ -438,7 +413,7 @@ mod tests {
                 change(&mut record, &mut place);
                 writer.push(&record, &place).unwrap();
             }
-            writer.finish("mine", shards()).unwrap()
+            writer.finish().unwrap()
         };
         let usual = digest(&|_, _| ());
         assert_eq!(usual, digest(&|_, place| place.block += 512));
@@ -449,14 +424,13 @@ mod tests {
     }
 
     #[test]
-    fn two_images_of_one_name_are_refused_and_the_index_before_stays() {
+    fn two_images_of_one_name_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let digest = written(folder.path(), &[record(0)]).unwrap();
         let mut records: Vec<ImageRecord> = (0..4).map(record).collect();
         records[3].filename = records[1].filename.clone();
         let text = describe(&written(folder.path(), &records).unwrap_err());
         assert!(text.contains("two images are called 00000/000001.jpg"), "{text}");
-        assert_eq!(digest_in(folder.path()).unwrap(), Some(digest));
+        Index::open(folder.path()).unwrap_err();
     }
 
     #[test]
@@ -475,7 +449,7 @@ mod tests {
         assert!(error().contains("column captions") && error().contains("prepare the data again"), "{}", error());
         fs::write(&path, captions).unwrap();
         Index::open(folder.path()).unwrap();
-        let path = folder.path().join(INDEX_FILE);
+        let path = columns.join(INDEX_FILE);
         let json = fs::read_to_string(&path).unwrap();
         for (from, to, expected) in [
             ("\"format_version\":1", "\"format_version\":2", "version 2"),
@@ -492,15 +466,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         written(folder.path(), &[record(0), record(1)]).unwrap();
         // Columns with their checksums, of other content: texts that are not UTF-8, kinds and splits that are none.
-        let path = folder.path().join(INDEX_FILE);
-        let mut file = read_index_file(&path).unwrap();
+        let columns = folder.path().join(COLUMN_FOLDER);
+        let mut file = read_index_file(&columns).unwrap();
         for column in ["filenames", "captions", "splits", "id_kinds"] {
             let bytes = file.columns[column].bytes as usize;
-            let mut writer = create(&folder.path().join(COLUMN_FOLDER), column).unwrap();
+            let mut writer = create(&columns, column).unwrap();
             writer.write(&vec![0xff_u8; bytes]).unwrap();
             file.columns.insert(column.to_owned(), writer.finish().unwrap());
         }
-        fs::write(&path, serde_json::to_vec(&file).unwrap()).unwrap();
+        fs::write(columns.join(INDEX_FILE), serde_json::to_vec(&file).unwrap()).unwrap();
         let index = Index::open(folder.path()).unwrap();
         for image in index.images.iter() {
             assert_eq!((image.split(), image.filename(), image.id()), (Split::Train, "\u{fffd}", image.id()));

@@ -27,7 +27,6 @@ const PREPARE_AGAIN: &str =
 
 /// A shard as it was when it was indexed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Shard {
     pub path: PathBuf,
     pub bytes: u64,

@@ -61,7 +61,8 @@ pub fn list<P: AsRef<str>>(patterns: &[P]) -> anyhow::Result<ShardList> {
     for (path, name) in paths.iter().zip(names(&paths)) {
         let open = || format!("cannot read the shard {}", path.display());
         bounded_file::open(path).with_context(open).hint(|| "make it readable, or leave it out")?;
-        let shard = Shard::of(path).with_context(open)?;
+        // A run may be started in another folder.
+        let shard = Shard::of(&std::path::absolute(path).with_context(open)?).with_context(open)?;
         list.shards.push(ListedShard { name, shard });
     }
     if list.shards.is_empty() {
