@@ -10,10 +10,9 @@ use super::card::{Card, MAX_CARD_BYTES};
 use super::layout::{self, Chosen, ChosenFile};
 use super::listing::{self, ListedFile};
 use super::parts::{self, PartOfFile};
-use super::{planned, repository};
 use crate::content_hash::ContentHasher;
 use crate::http_client::{Failure, Remote};
-use crate::repository::Repository;
+use crate::repository::{MAIN, Repository, RepositoryKind};
 use crate::requests::{
     DatasetPlan, DatasetRequest, DownloadedDataset, DownloadedFile, FileRole, Part, PlannedFile, Reading, Search,
     is_relative,
@@ -28,6 +27,18 @@ use base::terminal::{message, warning};
 /// The branch on which the Hub keeps its own conversion of data sets to Parquet.
 const CONVERTED: &str = "refs/convert/parquet";
 const CARD: &str = "README.md";
+
+/// The repository of a request.
+pub(super) fn repository<'a>(request: &DatasetRequest<'a>) -> Repository<'a> {
+    let DatasetRequest { id, revision, manual, copied_to, .. } = *request;
+    Repository { kind: RepositoryKind::Dataset, id, revision: revision.unwrap_or(MAIN), manual, copied_to }
+}
+
+/// What is known of a file before it is downloaded.
+pub(super) fn planned(name: &str, state: &State) -> PlannedFile {
+    let absent_bytes = if matches!(state, State::Absent(_)) { state.bytes() } else { 0 };
+    PlannedFile { name: name.to_owned(), absent_bytes }
+}
 
 /// A revision, its commit and its files.
 struct Revision<'a> {

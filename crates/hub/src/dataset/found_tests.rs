@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::requests::Search;
 use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, To, conditions, settings};
 use base::digest::sha256;
 use base::error::describe;
@@ -101,13 +102,14 @@ fn the_converted_branch_is_taken_where_there_are_no_parquet_files() {
     assert_eq!((fetched.commit.as_str(), fetched.revision.as_str()), (CONVERTED_COMMIT, "refs/convert/parquet"));
     assert_eq!(below(&fetched.folder), ["default/test/0000.parquet", "default/train/0000.parquet"]);
     assert_eq!(fetch_offline(cache.path(), &search(None, None)).unwrap(), fetched);
+    let caches = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     // The converted branch is that of main alone.
     let pinned = DatasetRequest { revision: Some(COMMIT), ..search(None, None) };
-    let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &pinned).unwrap();
+    let fetched = fetch(&hub, caches[0].path(), &pinned).unwrap();
     assert_eq!(below(&fetched.folder), ["captions.csv", BIG]);
     // A first part is no data set where the whole one can be read.
     hub.state.lock().unwrap().converted = vec![("default/partial-train/0000.parquet", parquet(4, 5), true)];
-    let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(None, None)).unwrap();
+    let fetched = fetch(&hub, caches[1].path(), &search(None, None)).unwrap();
     assert_eq!(below(&fetched.folder), ["captions.csv", BIG]);
     // Several configs are folders.
     hub.state.lock().unwrap().converted =

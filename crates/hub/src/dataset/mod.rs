@@ -1,5 +1,5 @@
 //! The files of a dataset repository: named ones, or those that make a data set by its card and their names.
-//! Imports go down: `card` < `layout`, `listing` < `parts` < `found`.
+//! Imports go down: `card` < `layout`, `listing`, `parts` < `found`.
 
 mod card;
 mod found;
@@ -7,11 +7,10 @@ mod layout;
 mod listing;
 mod parts;
 
-use super::repository::{MAIN, Repository, RepositoryKind};
 use super::settings::Settings;
 use super::source::{Along, Conditions, Source, State};
-use crate::requests::{DatasetPlan, DatasetRequest, DownloadedDataset, Files, PlannedFile};
-use found::Found;
+use crate::requests::{DatasetPlan, DatasetRequest, DownloadedDataset, Files};
+use found::{Found, planned, repository};
 
 /// See [`super::dataset_files`].
 pub(super) fn files(
@@ -61,16 +60,6 @@ fn named<'a>(
         states.push((name, source.need(&commit, name)?));
     }
     Ok((source, commit, states))
-}
-
-fn repository<'a>(request: &DatasetRequest<'a>) -> Repository<'a> {
-    let DatasetRequest { id, revision, manual, copied_to, .. } = *request;
-    Repository { kind: RepositoryKind::Dataset, id, revision: revision.unwrap_or(MAIN), manual, copied_to }
-}
-
-fn planned(name: &str, state: &State) -> PlannedFile {
-    let absent_bytes = if matches!(state, State::Absent(_)) { state.bytes() } else { 0 };
-    PlannedFile { name: name.to_owned(), absent_bytes }
 }
 
 #[cfg(test)]
