@@ -1,6 +1,6 @@
 //! A data set whose files are found: which they are, what of them is wanted, and the folder in which they lie together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 
@@ -51,6 +51,15 @@ struct Revision<'a> {
 enum Wanted {
     Whole(ListedFile, State),
     Part(Box<PartOfFile>),
+}
+
+impl Wanted {
+    fn path(&self) -> &str {
+        match self {
+            Self::Whole(file, _) => &file.path,
+            Self::Part(part) => &part.path,
+        }
+    }
 }
 
 /// What will be downloaded.
@@ -220,7 +229,9 @@ impl<'a> Found<'a> {
         let data = converted.as_ref().unwrap_or(&main);
         let (source, commit) = (&data.source, data.commit.as_str());
         let (mut places, mut files, mut states, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut taken = HashSet::from([CARD.to_owned(), ".gitattributes".to_owned()]);
         for (place, wanted) in wanted {
+            taken.insert(wanted.path().to_owned());
             match wanted {
                 Wanted::Whole(file, state) => {
                     places.push(place);
@@ -244,8 +255,10 @@ impl<'a> Found<'a> {
             revision.source.finish(&revision.commit);
         }
         let revision = if converted.is_some() { CONVERTED } else { main.source.place.repository.revision };
-        if let Some(left_out) = data.files.len().checked_sub(fetched.len() + 1).filter(|&count| count > 0) {
-            message(&format!("{left_out} other files of {} are not needed", request.id));
+        let left_out = || data.files.iter().map(|file| file.path.as_str()).filter(|path| !taken.contains(*path));
+        if let Some(first) = left_out().next() {
+            let count = left_out().count();
+            message(&format!("{count} other files of {} are not downloaded, such as {first}", request.id));
         }
         let commit = commit.to_owned();
         Ok(DownloadedDataset { folder, commit, revision: revision.to_owned(), config, files: fetched })
