@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::commands::dataset_source;
+use crate::commands::dataset_source::{HubDataset, Wanted};
 use crate::commands::given_paths::path_argument;
 use crate::commands::shards;
 use base::error::{failure, usage_error};
 use base::terminal;
 use datasets::column_names::ColumnNames;
-use datasets::output::finished;
 use datasets::prepare::shards::build::{BuildRequest, build};
 use datasets::prepare::{self, Done, Request};
 use datasets::prepared::SAMPLES_FILE;
@@ -16,15 +15,15 @@ use datasets::prepared::SAMPLES_FILE;
 /// Download or read, check and normalize a data set.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PrepareDataArgs {
-    /// flickr30k, flickr8k, coco, shapes, or a format if a source contains several [default: detected from the source;
-    /// flickr30k without a source]
+    /// flickr30k, flickr8k, coco, shapes; owner/name or owner/name@revision of the Hub; or a format if a source contains
+    /// several [default: detected from the source; flickr30k without a source]
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Output folder [default: data/NAME]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub output: Option<PathBuf>,
-    /// Folder, archive or Parquet file with images and captions; without it flickr30k is downloaded from the Hub. If it
-    /// has changed since the data set was prepared, the data set is prepared again
+    /// Folder, archive or Parquet file with images and captions; without it flickr30k or owner/name is downloaded from
+    /// the Hub. If it has changed since the data set was prepared, the data set is prepared again
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
     pub source: Option<PathBuf>,
     /// Tar files and Parquet files whose images stay where they are: paths, patterns or folders. An index of them goes
@@ -35,6 +34,9 @@ pub struct PrepareDataArgs {
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
     pub revision: Option<String>,
+    /// Config of the Hub repository, if it has several
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
+    pub config_name: Option<String>,
     /// Splits: a Karpathy JSON, a JSON object from split to image names, a table with the columns image and split, or a
     /// folder with train.txt, val.txt and test.txt, one name per line
     #[arg(long, value_name = "PATH", value_parser = path_argument())]
@@ -49,7 +51,8 @@ pub struct PrepareDataArgs {
     /// Fraction of the training images drawn for testing if there is no test split [default: 0]
     #[arg(long, value_name = "SHARE")]
     pub test_fraction: Option<f64>,
-    /// Use at most this many images, evenly spread
+    /// Use at most this many images, evenly spread; of Parquet files on the Hub only the first row groups with as many
+    /// rows are downloaded
     #[arg(long, value_name = "NUMBER")]
     pub limit: Option<usize>,
     /// Shrink larger images so that their short side has this many pixels; BMP, GIF and TIFF become PNG
@@ -90,38 +93,51 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         is_dry_run: args.dry_run,
     };
     if request.source.is_none() {
-        let name = request.dataset.get_or_insert_with(|| "flickr30k".to_owned()).clone();
+        request.dataset.get_or_insert_with(|| "flickr30k".to_owned());
+    }
+    let hub = request.dataset.as_deref().map(|name| HubDataset::named(name, args.revision.as_deref())).transpose()?;
+    let hub = hub.flatten();
+    if let Some(hub) = &hub {
+        if let (Some(revision), true) = (&hub.revision, args.source.is_some()) {
+            let message = format!("--dataset has the revision {revision}, which a source of your own does not have");
+            return Err(usage_error(message, format!("write --dataset {}", hub.name)));
+        }
+        // Without its revision.
+        request.dataset = Some(hub.name.clone());
+    }
+    if let (None, Some(name)) = (&request.source, request.dataset.clone()) {
         let directory = request.output.get_or_insert_with(|| PathBuf::from("data").join(&name)).clone();
-        if args.revision.is_some() && !dataset_source::is_on_the_hub(&name) {
-            return Err(usage_error(
-                format!("--revision has no effect: {name} is not on the Hub"),
-                "remove --revision",
-            ));
+        let Some(hub) = hub.as_ref() else {
+            for (option, value) in [("--revision", &args.revision), ("--config-name", &args.config_name)] {
+                if value.is_some() {
+                    let message = format!("{option} has no effect: {name} is not on the Hub");
+                    return Err(usage_error(message, format!("remove {option}")));
+                }
+            }
+            return finish(&request);
+        };
+        if let Some(difference) = hub.difference(args.config_name.as_deref(), &directory)? {
+            let hint = "ask for what is there, choose another `--output`, or remove the old folder first";
+            return Err(failure(difference, hint));
         }
-        if let Some(revision) = &args.revision
-            && let Some(report) = finished(Some(&name), &directory)?
-            && !report.origin.as_ref().is_some_and(|origin| origin.commit.starts_with(revision.as_str()))
-        {
-            let commit = report.origin.map_or_else(|| "local files".to_owned(), |origin| origin.commit);
-            let message = format!("{} was prepared from {commit}, not {revision}", directory.display());
-            return Err(failure(
-                message,
-                "give that commit, choose another `--output`, or remove the old folder first",
-            ));
-        }
-        if dataset_source::is_on_the_hub(&name) && !prepare::is_there(&name, &directory)? {
+        if !prepare::is_there(&name, &directory)? {
             prepare::check_options(&request)?;
+            let wanted = Wanted { config: args.config_name.as_deref(), limit: args.limit };
             if args.dry_run {
-                terminal::message(&dataset_source::describe(&name, args.revision.as_deref()));
+                terminal::message(&hub.describe(wanted)?);
                 return Ok(());
             }
             // The size of resized images is not known in advance.
             let copied_to = args.resize.is_none().then_some(directory.as_path());
-            let fetched = dataset_source::fetch(&name, args.revision.as_deref(), copied_to)?;
+            let fetched = hub.fetch(wanted, copied_to)?;
             (request.source, request.origin) = (Some(fetched.folder), Some(fetched.origin));
         }
     }
-    let outcome = prepare::prepare(&request)?;
+    finish(&request)
+}
+
+fn finish(request: &Request) -> anyhow::Result<()> {
+    let outcome = prepare::prepare(request)?;
     terminal::message(&prepare::summary(&outcome));
     let lack = prepare::lack_of_images(&outcome.report.images);
     if let Some(lack) = &lack {

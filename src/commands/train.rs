@@ -220,7 +220,7 @@ pub(crate) fn settle(mut config: RunConfig, path: &Path) -> Result<RunConfig> {
     }
     if config.data.directory.is_none() {
         let dataset = config.data.dataset.as_ref().context("neither data.dataset nor data.directory is set")?;
-        config.data.directory = Some(Path::new("data").join(dataset));
+        config.data.directory = Some(Path::new("data").join(hub::ModelId::split(dataset).0));
     }
     expand_config(&mut config, None)?;
     settle_revisions(&mut config)?;

@@ -18,6 +18,8 @@ mod faults;
 mod foreign_files;
 mod formats;
 mod fuzz_corpus;
+#[cfg(feature = "hub")]
+mod hub_datasets;
 mod image_cache;
 mod interruption;
 mod kills;

@@ -19,7 +19,7 @@ use base::atomic_file;
 use base::bounded_file;
 use base::terminal::{detail, message, warning};
 
-/// The folder that lists verified contents.
+/// The folder that lists verified contents and has what was made of files.
 const CHECKED: &str = ".caption-train";
 const FORMAT_VERSION: u32 = 1;
 /// Bytes of a note, or of a file that names a commit.
@@ -63,6 +63,11 @@ impl RepositoryCache {
     pub(super) fn new(cache: &Path, kind: RepositoryKind, id: &str) -> Self {
         let name = Repo::new(id.to_owned(), kind.repo_type()).folder_name();
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
+    }
+
+    /// The folder that the Hub's own tools ignore.
+    pub(super) fn own_folder(&self) -> PathBuf {
+        self.folder.join(CHECKED)
     }
 
     pub(super) fn blobs(&self) -> PathBuf {
@@ -114,22 +119,32 @@ impl RepositoryCache {
         if path.exists() && self.linked_hash(commit, name).as_ref() == Some(hash) {
             return Ok(());
         }
-        let failed = || format!("cannot write {}", path.display());
-        fs::create_dir_all(path.parent().unwrap_or(&self.folder)).with_context(failed)?;
-        if path.symlink_metadata().is_ok() {
-            fs::remove_file(&path).with_context(failed)?;
-        }
+        self.link_to(&path, &self.blob(hash)).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Makes `path` a link to `target`, both in the folder of the repository; a copy on a system without links.
+    pub(super) fn link_to(&self, path: &Path, target: &Path) -> io::Result<()> {
+        fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
         #[cfg(unix)]
-        {
+        if let (Ok(below), Ok(target)) = (path.strip_prefix(&self.folder), target.strip_prefix(&self.folder)) {
             // Relative, so that the cache can be moved.
-            let up = "../".repeat(name.split('/').count() + 1);
-            let linked = std::os::unix::fs::symlink(format!("{up}blobs/{}", hash.as_str()), &path);
+            let to = Path::new(&"../".repeat(below.components().count() - 1)).join(target);
+            if fs::read_link(path).is_ok_and(|linked| linked == to) {
+                return Ok(());
+            }
+            if path.symlink_metadata().is_ok() {
+                fs::remove_file(path)?;
+            }
+            let linked = std::os::unix::fs::symlink(to, path);
             // Another process may have been first.
             if linked.is_ok() || path.exists() {
                 return Ok(());
             }
         }
-        atomic_file::link_or_copy(&self.blob(hash), &path).with_context(failed)
+        if path.symlink_metadata().is_ok() {
+            fs::remove_file(path)?;
+        }
+        atomic_file::link_or_copy(target, path)
     }
 
     /// Waits until no other process downloads this content; none does while the file is open. The lock is that of the
@@ -215,7 +230,7 @@ impl RepositoryCache {
     }
 
     fn note_path(&self, hash: &ContentHash) -> PathBuf {
-        self.folder.join(CHECKED).join(format!("{}.json", hash.as_str()))
+        self.own_folder().join(format!("{}.json", hash.as_str()))
     }
 }
 

@@ -7,15 +7,16 @@
 //! connection. Its Xet protocol is not needed: the same redirect gives the same bytes over plain HTTP, with ranges.
 //! Requests with a body are sent by `upload::calls`, under the same rules.
 
-use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::io::{self, Read as _};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Method, StatusCode, Url};
 
@@ -159,7 +160,7 @@ pub(super) struct HttpClient {
     pub(super) token: Option<HeaderValue>,
     pub(super) patience: Patience,
     /// Whether the server has ever answered.
-    pub(super) is_reached: Cell<bool>,
+    pub(super) is_reached: AtomicBool,
 }
 
 /// Makes ring the cryptography of TLS: reqwest brings none.
@@ -193,7 +194,7 @@ impl HttpClient {
             id: id.to_owned(),
             token,
             patience,
-            is_reached: Cell::new(false),
+            is_reached: AtomicBool::new(false),
         })
     }
 
@@ -204,19 +205,32 @@ impl HttpClient {
             sha: String,
         }
         let url = self.address(["api", self.kind.plural()], ["revision", revision])?;
-        let description = self.patiently(&self.id, || {
-            let mut text = Vec::new();
-            let answer = self.send(&Method::GET, &url, None, &[])?;
-            let read = answer.take(MAX_DESCRIPTION_BYTES).read_to_end(&mut text);
-            read.map_err(|error| self.interrupted(error)).map(|_| text)
-        })?;
+        let (description, _) = self.page(&url)?;
         match serde_json::from_slice::<Description>(&description) {
             Ok(Description { sha }) if is_commit(&sha) => Ok(sha),
             _ => Err(Failure::Malformed("the server's description of the repository names no commit".to_owned())),
         }
     }
 
-    /// The same, from the server's answer about a file.
+    /// The address of the list of all files of a commit.
+    pub(super) fn tree_address(&self, commit: &str) -> Result<Url, Failure> {
+        let mut url = self.address(["api", self.kind.plural()], ["tree", commit])?;
+        url.set_query(Some("recursive=true"));
+        Ok(url)
+    }
+
+    /// A description, and where its next page is, if it has one.
+    pub(super) fn page(&self, url: &Url) -> Result<(Vec<u8>, Option<Url>), Failure> {
+        self.patiently(&self.id, || {
+            let mut text = Vec::new();
+            let answer = self.send(&Method::GET, url, None, &[])?;
+            let next = answer.headers().get(LINK).and_then(|link| next_page(link.to_str().ok()?, url));
+            let read = answer.take(MAX_DESCRIPTION_BYTES).read_to_end(&mut text);
+            read.map_err(|error| self.interrupted(error)).map(|_| (text, next))
+        })
+    }
+
+    /// The commit, from the server's answer about a file.
     pub(super) fn commit_of_file(&self, revision: &str, name: &str) -> Result<String, Failure> {
         let url = self.file_address(revision, name)?;
         self.patiently(name, || {
@@ -245,7 +259,13 @@ impl HttpClient {
 
     /// The content of the file at `url`, from byte `from` if the server honours that: see the answer's status.
     pub(super) fn content(&self, url: &Url, from: u64) -> Result<Response, Failure> {
-        self.send(&Method::GET, url, (from > 0).then_some(from), &[])
+        let range = (from > 0).then(|| format!("bytes={from}-"));
+        self.send(&Method::GET, url, range.as_deref(), &[])
+    }
+
+    /// A part of the content of the file at `url`, if the server honours that: see the answer's status.
+    pub(super) fn part(&self, url: &Url, range: &Range<u64>) -> Result<Response, Failure> {
+        self.send(&Method::GET, url, Some(&format!("bytes={}-{}", range.start, range.end - 1)), &[])
     }
 
     /// Reads more of an answer; 0 bytes mean its end.
@@ -292,13 +312,19 @@ impl HttpClient {
     }
 
     /// The answer after all redirects, or the first that has all headers in `wanted`, if any are wanted.
-    fn send(&self, method: &Method, url: &Url, from: Option<u64>, wanted: &[HeaderName]) -> Result<Response, Failure> {
+    fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        range: Option<&str>,
+        wanted: &[HeaderName],
+    ) -> Result<Response, Failure> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut headers = HeaderMap::new();
             // A compressed answer would have another length and tag.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            if let Some(range) = from.and_then(|from| HeaderValue::from_str(&format!("bytes={from}-")).ok()) {
+            if let Some(range) = range.and_then(|range| HeaderValue::from_str(range).ok()) {
                 headers.insert(RANGE, range);
             }
             // The Hub's storage has its own key, in its address, and must not see the token.
@@ -307,7 +333,7 @@ impl HttpClient {
             }
             let sent = self.client.request(method.clone(), url.clone()).headers(headers).send();
             let answer = sent.map_err(|error| self.unsent(error))?;
-            self.is_reached.set(true);
+            self.is_reached.store(true, Ordering::Relaxed);
             let tells = !wanted.is_empty() && wanted.iter().all(|header| answer.headers().contains_key(header));
             if answer.status().is_success() || (answer.status().is_redirection() && tells) {
                 return Ok(answer);
@@ -344,6 +370,12 @@ fn redirected(answer: &Response, url: &Url) -> Option<Url> {
     let location = answer.headers().get(LOCATION)?.to_str().ok()?;
     let next = url.join(location).ok()?;
     (answer.status().is_redirection() && ["http", "https"].contains(&next.scheme())).then_some(next)
+}
+
+/// The address of the next page: `<ADDRESS>; rel="next"`.
+fn next_page(link: &str, url: &Url) -> Option<Url> {
+    let next = link.split(',').find(|part| part.contains("rel=\"next\""))?;
+    url.join(next.trim().strip_prefix('<')?.split_once('>')?.0).ok()
 }
 
 fn refused(mut answer: Response) -> Refusal {
@@ -410,7 +442,8 @@ impl Retries<'_> {
     /// How long to wait until the next try; returns the failure if there is none.
     pub(super) fn next_wait(&mut self, failure: Failure) -> Result<Duration, Failure> {
         let patience = &self.http.patience;
-        let most = if self.http.is_reached.get() { patience.retries } else { patience.retries_unreached };
+        let most =
+            if self.http.is_reached.load(Ordering::Relaxed) { patience.retries } else { patience.retries_unreached };
         let asked = if let Failure::Refused(refusal) = &failure { refusal.wait } else { None };
         if !failure.may_pass() || self.failed >= most || asked.is_some_and(|wait| wait > patience.max_wait) {
             return Err(failure);

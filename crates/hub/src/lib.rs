@@ -33,7 +33,8 @@ use base::stop::StopFlag;
 
 pub use model_id::{ModelId, is_commit};
 pub use requests::{
-    DatasetRequest, DownloadedDataset, DownloadedFile, ModelKind, ModelSnapshot, Upload, UploadStopped, Uploaded,
+    DatasetPlan, DatasetRequest, DownloadedDataset, DownloadedFile, FileRole, Files, FirstRows, ModelKind,
+    ModelSnapshot, Part, PlannedFile, Reading, Search, Upload, UploadStopped, Uploaded, check_dataset_id,
 };
 
 use requests::{check_repository, check_request, check_upload};
@@ -79,10 +80,27 @@ pub fn dataset_files(request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedD
     #[cfg(feature = "client")]
     return dataset::files(request, &settings::Settings::from_environment(), &source::Conditions::from_environment());
     #[cfg(not(feature = "client"))]
-    return Err(base::error::failure(
+    return Err(cannot_download(request));
+}
+
+/// What [`dataset_files`] would download. The Hub is asked; nothing is written.
+///
+/// # Errors
+/// As [`dataset_files`], as far as they are known before a download.
+pub fn plan_dataset(request: &DatasetRequest<'_>) -> anyhow::Result<DatasetPlan> {
+    check_request(request)?;
+    #[cfg(feature = "client")]
+    return dataset::plan(request, &settings::Settings::from_environment(), &source::Conditions::from_environment());
+    #[cfg(not(feature = "client"))]
+    return Err(cannot_download(request));
+}
+
+#[cfg(not(feature = "client"))]
+fn cannot_download(request: &DatasetRequest<'_>) -> anyhow::Error {
+    base::error::failure(
         format!("cannot download {} from the Hub: this program was built without the feature hub", request.id),
         format!("build with `--features hub`, or {}", request.manual),
-    ));
+    )
 }
 
 /// Uploads files to a model repository on the Hub.
@@ -151,7 +169,7 @@ mod tests {
     }
 
     fn request<'a>(id: &'a str, files: &'a [&'a str], revision: Option<&'a str>) -> DatasetRequest<'a> {
-        DatasetRequest { id, files, revision, terms: "", manual: "", copied_to: None }
+        DatasetRequest { id, files: Files::Named(files), revision, terms: "", manual: "", copied_to: None }
     }
 
     #[test]

@@ -44,15 +44,13 @@ impl RepositoryKind {
     }
 }
 
-/// A repository at one revision, and what to print about its download.
+/// A repository at one revision, and what messages about its download say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Repository<'a> {
     pub(super) kind: RepositoryKind,
     pub(super) id: &'a str,
     /// A branch, a tag, or the full hash of a commit.
     pub(super) revision: &'a str,
-    /// The terms of use, printed before anything is downloaded; may be empty.
-    pub(super) terms: &'a str,
     /// What to do without a network, as the end of a hint.
     pub(super) manual: &'a str,
     /// Folder into which the content of the files is copied afterwards.

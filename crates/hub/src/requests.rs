@@ -1,6 +1,7 @@
 //! What can be asked of the Hub, and what is checked of a request before anything is sent.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use base::error::usage_error;
@@ -49,11 +50,11 @@ pub struct ModelSnapshot {
 pub struct DatasetRequest<'a> {
     /// `owner/name`, such as `nlphuji/flickr30k`.
     pub id: &'a str,
-    /// Names of files in the repository, with `/` between folders.
-    pub files: &'a [&'a str],
+    pub files: Files<'a>,
     /// A branch, a tag, or the full hash of a commit. Absent: `main`.
     pub revision: Option<&'a str>,
-    /// The terms of use: printed before anything is downloaded, and not if everything is in the cache.
+    /// The terms of use of named files: printed before anything is downloaded, and not if everything is in the cache. Of
+    /// files that are found, the licence that the card names is printed.
     pub terms: &'a str,
     /// What to do without a network, as the end of a hint: which files to get and where to put them.
     pub manual: &'a str,
@@ -61,21 +62,102 @@ pub struct DatasetRequest<'a> {
     pub copied_to: Option<&'a Path>,
 }
 
+/// Which files of a dataset repository.
+#[derive(Clone, Copy, Debug)]
+pub enum Files<'a> {
+    /// These: names in the repository, with `/` between folders.
+    Named(&'a [&'a str]),
+    /// Those that make a data set.
+    Found(Search<'a>),
+}
+
+/// How the files of a data set are found: Parquet files by the card or by their names, else those of the branch
+/// `refs/convert/parquet`, else all that is read from a folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// One of several configs.
+    pub config: Option<&'a str>,
+    /// So many rows are enough: of Parquet files, the first row groups that have them, shared among the splits by the
+    /// sizes of their files.
+    pub limit: Option<u64>,
+    pub reading: &'a Reading,
+}
+
+/// What those who read the files know of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    pub role_of: fn(&str) -> FileRole,
+    /// The split that a path speaks of.
+    pub split_of: fn(&str) -> Option<&'static str>,
+    pub first_rows: FirstRows,
+}
+
+/// The part of a Parquet file of so many bytes that has its first so many rows, found by reading ranges of it.
+pub type FirstRows = fn(u64, u64, &mut dyn FnMut(Range<u64>) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Part>;
+
+/// What a file of some name is to a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileRole {
+    Parquet,
+    Archive,
+    Picture,
+    /// It may hold captions.
+    Text,
+    /// It is not read.
+    Other,
+}
+
+/// Row groups at the beginning of a Parquet file, as a file of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Bytes that keep their places, in order.
+    pub ranges: Vec<Range<u64>>,
+    /// What follows the last of them.
+    pub end: Vec<u8>,
+    pub num_rows: u64,
+    /// Whether it is the whole file.
+    pub is_whole: bool,
+}
+
+/// What a download would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetPlan {
+    /// The full hash of the commit.
+    pub commit: String,
+    /// Its name, if there are configs.
+    pub config: Option<String>,
+    /// The terms of use, or where they are.
+    pub terms: String,
+    pub files: Vec<PlannedFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedFile {
+    pub name: String,
+    /// Bytes that are not in the cache.
+    pub absent_bytes: u64,
+}
+
 /// Files of a dataset repository, all of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadedDataset {
-    /// The folder in which they have their names in the repository.
+    /// The folder in which they have their names in the repository; those that were found, alone and with names that say
+    /// the splits of the card.
     pub folder: PathBuf,
     /// The full hash of their commit.
     pub commit: String,
-    /// One for each requested file, in that order.
+    /// What was asked for, or the branch on which the files were found.
+    pub revision: String,
+    /// The name of the config, if there are configs.
+    pub config: Option<String>,
+    /// Named files in the order of their names in the request.
     pub files: Vec<DownloadedFile>,
 }
 
-/// One file of a [`DownloadedDataset`], checked against the server's hash.
+/// One file of a [`DownloadedDataset`], checked against the server's hash unless it is a part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadedFile {
-    /// As requested.
+    /// Its name in the repository, and how many rows of it.
     pub name: String,
     pub path: PathBuf,
     pub bytes: u64,
@@ -86,20 +168,30 @@ pub struct DownloadedFile {
 /// Refuses invalid ids and names that would lead out of the cache's folder.
 pub(super) fn check_request(request: &DatasetRequest<'_>) -> anyhow::Result<()> {
     let DatasetRequest { id, files, revision, .. } = request;
-    if !is_id(id) {
-        return Err(usage_error(
-            format!("\"{id}\" is not the id of a dataset on the Hub"),
-            "an id is owner/name, such as nlphuji/flickr30k",
-        ));
-    }
+    check_dataset_id(id)?;
     check_revision(id, *revision)?;
-    if let Some(name) = files.iter().find(|name| !is_relative(name)) {
+    let Files::Named(names) = files else { return Ok(()) };
+    if let Some(name) = names.iter().find(|name| !is_relative(name)) {
         return Err(usage_error(
             format!("{name:?} cannot be the name of a file of {id}"),
             "a name is a path in the repository, such as data/train.json",
         ));
     }
     Ok(())
+}
+
+/// Refuses what is not the id of a dataset.
+///
+/// # Errors
+/// A path, or a name with characters that the Hub does not allow.
+pub fn check_dataset_id(id: &str) -> anyhow::Result<()> {
+    match is_id(id) {
+        true => Ok(()),
+        false => Err(usage_error(
+            format!("\"{id}\" is not the id of a dataset on the Hub"),
+            "an id is owner/name, such as nlphuji/flickr30k",
+        )),
+    }
 }
 
 /// What to upload to a model repository, as one commit on its branch `main`.

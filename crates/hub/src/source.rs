@@ -4,12 +4,14 @@
 //! A server is not trusted with anything that becomes a path: a commit has 40 hexadecimal digits, and a content is
 //! named by its hash after it was checked.
 
-use std::cell::Cell;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use rayon::prelude::*;
 use reqwest::StatusCode;
 
 use super::cache::{Content, Found, RepositoryCache};
@@ -18,11 +20,12 @@ use super::http_client::{Failure, HttpClient, Patience, Remote};
 use super::model_id::is_commit;
 use super::repository::{Repository, RepositoryKind};
 use super::settings::{Settings, shown, token};
-use super::transfer::Transfer;
+use super::transfer::{Meter, Transfer};
 use crate::requests::DownloadedFile;
 use base::disk;
 use base::error::{WithHint as _, explained, failure, with_hint};
 use base::terminal::{message, warning};
+use base::threads;
 
 /// What a download depends on in addition to its [`Settings`].
 pub(super) struct Conditions {
@@ -59,15 +62,30 @@ impl State {
     }
 }
 
+/// More files than this are downloaded several at a time.
+const MAX_ONE_BY_ONE: usize = 4;
+const AT_ONCE: usize = 8;
+/// Bytes of a file that has a connection of its own for long enough.
+const MIN_ALONE: u64 = 64_000_000;
+
+/// What is to be said and counted with the files of a download.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Along<'a> {
+    /// The terms of use, printed before anything is downloaded; may be empty.
+    pub(super) terms: &'a str,
+    /// Bytes that will be downloaded beside the files.
+    pub(super) bytes: u64,
+}
+
 /// One repository, its cache and its Hub.
 pub(super) struct Source<'a> {
-    place: Place<'a>,
+    pub(super) place: Place<'a>,
     offline: bool,
     /// Whether the Hub could not answer, so that only the cache is used.
-    is_cut_off: Cell<bool>,
+    is_cut_off: AtomicBool,
     cached_commit: Option<String>,
-    cache: RepositoryCache,
-    http: HttpClient,
+    pub(super) cache: RepositoryCache,
+    pub(super) http: HttpClient,
 }
 
 impl<'a> Source<'a> {
@@ -87,7 +105,7 @@ impl<'a> Source<'a> {
         }
         let place = Place { repository: *repository, endpoint: shown(&endpoint), cache: folder };
         let http = HttpClient::open(endpoint, kind, id, conditions.token.as_deref(), patience)?;
-        Ok(Self { place, offline: settings.offline, is_cut_off: Cell::new(false), cached_commit, cache, http })
+        Ok(Self { place, offline: settings.offline, is_cut_off: AtomicBool::new(false), cached_commit, cache, http })
     }
 
     /// The commit of all files; one of `names` is a file that it must have, most likely the first.
@@ -114,10 +132,27 @@ impl<'a> Source<'a> {
             (Ok(commit), _) => Ok(commit),
             (Err(failure), Some(cached)) if failure.may_pass() => {
                 warning(&format!("{}: {failure}; using the cached copy of {id}", self.place.endpoint));
-                self.is_cut_off.set(true);
+                self.is_cut_off.store(true, Ordering::Relaxed);
                 Ok(cached.clone())
             }
             (Err(failure), _) => Err(self.place.explain(subject, failure.into())),
+        }
+    }
+
+    /// The commit of a branch that a dataset need not have; `None` if it does not have it, or if it is not known without
+    /// the Hub.
+    pub(super) fn find_commit(&self) -> anyhow::Result<Option<String>> {
+        if self.offline {
+            return Ok(self.cached_commit.clone());
+        }
+        match self.http.commit(self.place.repository.revision) {
+            Ok(commit) => Ok(Some(commit)),
+            Err(Failure::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
+            Err(failure) if failure.may_pass() && self.cached_commit.is_some() => {
+                self.is_cut_off.store(true, Ordering::Relaxed);
+                Ok(self.cached_commit.clone())
+            }
+            Err(failure) => Err(self.place.explain(Subject::Revision, failure.into())),
         }
     }
 
@@ -169,10 +204,27 @@ impl<'a> Source<'a> {
         &self,
         commit: &str,
         states: Vec<(&str, State)>,
+        along: Along<'_>,
         conditions: &Conditions,
     ) -> anyhow::Result<Vec<DownloadedFile>> {
-        self.announce(&states, conditions)?;
-        states.into_iter().map(|(name, state)| self.complete(commit, name, state)).collect()
+        let absent = self.announce(&states, along, conditions)?;
+        if absent <= MAX_ONE_BY_ONE {
+            return states.into_iter().map(|(name, state)| self.complete(commit, name, state, false)).collect();
+        }
+        let is_alone = |state: &State| state.bytes() >= MIN_ALONE;
+        let total = states.iter().map(|(_, state)| state.bytes()).filter(|&bytes| bytes < MIN_ALONE).sum();
+        let title = format!("{absent} files of {}", self.place.repository.id);
+        let meter = Mutex::new((Meter::start(&title, total, 0), 0));
+        let complete = |(name, state): (&str, State)| {
+            let (bytes, is_quiet) = (state.bytes(), !is_alone(&state));
+            let file = self.complete(commit, name, state, is_quiet)?;
+            if is_quiet && let Ok((Some(meter), done)) = meter.lock().as_deref_mut() {
+                *done += bytes;
+                meter.reach(*done);
+            }
+            Ok(file)
+        };
+        threads::pool(0, AT_ONCE)?.install(|| states.into_par_iter().with_max_len(1).map(complete).collect())
     }
 
     /// Stores the commit of the revision, and only once all its files are there, so that a branch never names missing
@@ -187,11 +239,11 @@ impl<'a> Source<'a> {
 
     /// Whether the Hub cannot be asked.
     pub(super) fn is_offline(&self) -> bool {
-        self.offline || self.is_cut_off.get()
+        self.offline || self.is_cut_off.load(Ordering::Relaxed)
     }
 
     /// The file in the cache, if it is intact.
-    fn cached(&self, commit: &str, name: &str) -> anyhow::Result<Option<State>> {
+    pub(super) fn cached(&self, commit: &str, name: &str) -> anyhow::Result<Option<State>> {
         let path = self.cache.snapshot(commit).join(name);
         let Some(hash) = self.cache.linked_hash(commit, name) else {
             // A file that is not a link has no hash in its name to check it by.
@@ -215,7 +267,7 @@ impl<'a> Source<'a> {
     }
 
     /// The state of a file that the server has described.
-    fn held(&self, commit: &str, name: &str, remote: Remote) -> anyhow::Result<State> {
+    pub(super) fn held(&self, commit: &str, name: &str, remote: Remote) -> anyhow::Result<State> {
         if self.cache.linked_hash(commit, name).is_none()
             && let Found::Right(content) = self.check(&self.cache.snapshot(commit).join(name), &remote.hash)?
         {
@@ -231,30 +283,39 @@ impl<'a> Source<'a> {
         self.cache.check(path, hash).hint(|| self.place.check_cache())
     }
 
-    /// Prints the terms of use if anything will be downloaded; an error if it does not fit.
-    fn announce(&self, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
+    /// Prints the terms of use if anything will be downloaded; an error if it does not fit. Gives the number of files
+    /// that will be.
+    fn announce(&self, states: &[(&str, State)], along: Along<'_>, conditions: &Conditions) -> anyhow::Result<usize> {
         let absent =
             states.iter().filter_map(|(_, state)| if let State::Absent(remote) = state { Some(remote) } else { None });
         let absent: Vec<&Remote> = absent.collect();
-        if absent.is_empty() {
-            return Ok(());
+        if absent.is_empty() && along.bytes == 0 {
+            return Ok(0);
         }
         let there = |remote: &Remote| fs::metadata(self.cache.partial(&remote.hash)).map_or(0, |file| file.len());
-        let needed: u64 =
-            absent.iter().map(|remote| remote.bytes.saturating_sub(there(remote))).fold(0, u64::saturating_add);
+        let needed: u64 = absent
+            .iter()
+            .map(|remote| remote.bytes.saturating_sub(there(remote)))
+            .fold(along.bytes, u64::saturating_add);
         let blobs = self.cache.blobs();
         fs::create_dir_all(&blobs)
             .with_context(|| format!("cannot write {}", blobs.display()))
             .hint(|| self.place.check_cache())?;
-        self.check_room(needed, states, conditions)?;
-        if !self.place.repository.terms.is_empty() {
-            (conditions.say)(self.place.repository.terms);
+        self.check_room(needed, along.bytes, states, conditions)?;
+        if !along.terms.is_empty() {
+            (conditions.say)(along.terms);
         }
-        Ok(())
+        Ok(absent.len())
     }
 
     /// Refuses a download that does not fit on the disk, by itself or with the copy made of it afterwards.
-    fn check_room(&self, needed: u64, states: &[(&str, State)], conditions: &Conditions) -> anyhow::Result<()> {
+    fn check_room(
+        &self,
+        needed: u64,
+        beside: u64,
+        states: &[(&str, State)],
+        conditions: &Conditions,
+    ) -> anyhow::Result<()> {
         let blobs = self.cache.blobs();
         let lacks = |bytes: u64, folder: &Path| (conditions.free_bytes)(folder).filter(|&free| free < bytes);
         let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / base::GIGABYTE);
@@ -272,7 +333,7 @@ impl<'a> Source<'a> {
         }
         let Some(folder) = self.place.repository.copied_to else { return Ok(()) };
         let there = disk::nearest_folder(folder);
-        let copied = states.iter().map(|(_, state)| state.bytes()).fold(0, u64::saturating_add);
+        let copied = states.iter().map(|(_, state)| state.bytes()).fold(beside, u64::saturating_add);
         let shared = if disk::share_room(&blobs, there) { needed } else { 0 };
         let Some(free) = lacks(copied.saturating_add(shared), there) else { return Ok(()) };
         let fetched =
@@ -289,7 +350,7 @@ impl<'a> Source<'a> {
     }
 
     /// Downloads and links what is missing.
-    fn complete(&self, commit: &str, name: &str, state: State) -> anyhow::Result<DownloadedFile> {
+    fn complete(&self, commit: &str, name: &str, state: State, is_quiet: bool) -> anyhow::Result<DownloadedFile> {
         let explained = |error| self.explain(commit, name, error);
         let content = match state {
             State::Named(content) => content,
@@ -300,7 +361,8 @@ impl<'a> Source<'a> {
             State::Absent(remote) => {
                 let title = format!("{} {name}", self.place.repository.id);
                 let url = self.http.file_address(commit, name).map_err(|failure| explained(failure.into()))?;
-                let transfer = Transfer { http: &self.http, cache: &self.cache, title: &title, url, remote: &remote };
+                let (http, cache) = (&self.http, &self.cache);
+                let transfer = Transfer { http, cache, title: &title, url, remote: &remote, is_quiet };
                 let content = transfer.run().map_err(explained)?;
                 self.cache.link(commit, name, &remote.hash).map_err(explained)?;
                 content
@@ -310,7 +372,7 @@ impl<'a> Source<'a> {
         Ok(DownloadedFile { name: name.to_owned(), path, bytes: content.bytes, sha256: content.sha256 })
     }
 
-    fn explain(&self, commit: &str, name: &str, error: anyhow::Error) -> anyhow::Error {
+    pub(super) fn explain(&self, commit: &str, name: &str, error: anyhow::Error) -> anyhow::Error {
         self.place.explain(Subject::File { name, revision: commit }, error)
     }
 }

@@ -11,11 +11,14 @@ use super::content_hash::{ContentHash, ContentHasher};
 use super::http_client::Patience;
 use super::settings::Settings;
 use super::source::Conditions;
+use crate::requests::{FileRole, Part, Reading};
 use base::digest::sha256;
 use test_server::{Faults, Request, serve};
 
 pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(super) const NEXT_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
+/// Of the branch `refs/convert/parquet`.
+pub(super) const CONVERTED_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 pub(super) const BIG: &str = "images.zip";
 pub(super) const SMALL: &str = "data/captions.json";
 pub(super) const TOKEN: &str = "hf_secret";
@@ -25,6 +28,8 @@ pub(super) const TOKEN: &str = "hf_secret";
 pub(super) enum To {
     /// For the commit of a branch: of a dataset by its description, of a model by a file.
     Revision,
+    /// For the list of files.
+    Listing,
     Metadata,
     Content,
 }
@@ -60,6 +65,8 @@ pub(super) struct State {
     pub(super) commit: &'static str,
     /// Name, content, and whether it is in the storage for large files.
     pub(super) files: Vec<(&'static str, Vec<u8>, bool)>,
+    /// The files of the branch `refs/convert/parquet`, if there is one.
+    pub(super) converted: Vec<(&'static str, Vec<u8>, bool)>,
     pub(super) faults: Faults<To, Answer>,
     requests: Vec<String>,
 }
@@ -77,7 +84,8 @@ impl Hub {
     }
 
     pub(super) fn with(files: Vec<(&'static str, Vec<u8>, bool)>) -> Self {
-        let state = State { commit: COMMIT, files, faults: Faults::default(), requests: Vec::new() };
+        let state =
+            State { commit: COMMIT, files, converted: Vec::new(), faults: Faults::default(), requests: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let storage = start(&state, String::new());
         Self { address: start(&state, storage), state }
@@ -122,6 +130,25 @@ pub(super) fn big() -> Vec<u8> {
     (0..30_000).map(|_| next()).collect()
 }
 
+/// Knows files by their endings, and splits by the words train and test. A Parquet file has 1000 bytes for each row
+/// group of ten rows, and a description of 100 bytes.
+pub(super) const READING: Reading = Reading {
+    role_of: |path| match path.rsplit('.').next().unwrap_or_default() {
+        "parquet" => FileRole::Parquet,
+        "zip" | "tar" => FileRole::Archive,
+        "jpg" => FileRole::Picture,
+        "csv" | "json" => FileRole::Text,
+        _ => FileRole::Other,
+    },
+    split_of: |path| ["train", "test"].into_iter().find(|split| path.contains(split)),
+    first_rows: |length, rows, read| {
+        read(length - 100..length)?;
+        let all = (length - 100) / 100;
+        let num_rows = rows.next_multiple_of(10).min(all);
+        Ok(Part { ranges: vec![0..num_rows * 100], end: b"END".to_vec(), num_rows, is_whole: num_rows == all })
+    },
+};
+
 pub(super) fn git_blob(content: &[u8]) -> String {
     let mut hasher = ContentHasher::new(&ContentHash::GitBlob(String::new()), content.len() as u64);
     hasher.update(content);
@@ -135,13 +162,14 @@ fn start(state: &Arc<Mutex<State>>, storage: String) -> String {
 
 fn respond(request: &mut Request, state: &Mutex<State>, storage: &str) -> io::Result<()> {
     let (method, path) = (request.method.clone(), request.path.clone());
-    let (to, answer, commit, file) = {
+    let (to, answer, commit, file, (link, listing)) = {
         let mut state = state.lock().unwrap();
         let range = request.header("range").unwrap_or_default();
         let with_token = if request.header("authorization").is_some() { " with token" } else { "" };
         state.requests.push(format!("{method} {path} {range}{with_token}").replace("  ", " "));
         let to = match method.as_str() {
             _ if path.starts_with("/api/datasets/owner/name/revision/") => To::Revision,
+            _ if path.starts_with("/api/datasets/owner/name/tree/") => To::Listing,
             "HEAD" if path.starts_with("/owner/name/resolve/main/") => To::Revision,
             "HEAD" => To::Metadata,
             _ => To::Content,
@@ -149,13 +177,28 @@ fn respond(request: &mut Request, state: &Mutex<State>, storage: &str) -> io::Re
         // A redirect is answered before anything goes wrong at its target.
         let is_redirected = to == To::Content && !path.starts_with("/stored/");
         let answer = state.faults.take(|kind| kind == to && !is_redirected);
-        let file = state.files.iter().find(|(name, ..)| path.ends_with(&format!("/{name}"))).cloned();
-        (to, answer, state.commit, file)
+        let all = state.files.iter().chain(&state.converted);
+        let file = all.filter(|(name, ..)| path.ends_with(&format!("/{name}"))).max_by_key(|(name, ..)| name.len());
+        let is_converted = path.ends_with("/refs%2Fconvert%2Fparquet") || path.contains(CONVERTED_COMMIT);
+        let commit = match (is_converted, state.converted.is_empty()) {
+            (true, true) => "",
+            (true, false) => CONVERTED_COMMIT,
+            (false, _) => state.commit,
+        };
+        let listed = if is_converted { &state.converted } else { &state.files };
+        let listing = if to == To::Listing { page(&path, request, listed) } else { Default::default() };
+        (to, answer, commit, file.cloned(), listing)
     };
     match answer {
         Some(Answer::Status(status, headers)) => return request.reply(status, headers, ""),
         Some(Answer::Raw(bytes)) => return request.send(bytes),
         _ => {}
+    }
+    if to == To::Listing {
+        return request.reply("200 OK", &link, listing);
+    }
+    if to == To::Revision && commit.is_empty() {
+        return request.reply("404 Not Found", "X-Error-Code: RevisionNotFound\r\n", "");
     }
     if to == To::Revision && method == "GET" {
         return request.reply("200 OK", "", format!("{{\"id\": \"owner/name\", \"sha\": \"{commit}\"}}"));
@@ -179,21 +222,40 @@ fn respond(request: &mut Request, state: &Mutex<State>, storage: &str) -> io::Re
     send(request, &tag, content, answer)
 }
 
+/// A page of two entries, and a header with the address of the next one.
+fn page(path: &str, request: &Request, files: &[(&'static str, Vec<u8>, bool)]) -> (String, String) {
+    let (address, at) = path.split_once("&cursor=").map_or((path, 0), |(path, at)| (path, at.parse().unwrap()));
+    let entry = |(name, content, is_large): &(&'static str, Vec<u8>, bool)| {
+        let (size, hash) = (content.len(), git_blob(content));
+        match is_large {
+            true => serde_json::json!({"type": "file", "path": name, "size": size, "oid": git_blob(b"a pointer"),
+                "lfs": {"oid": sha256(content), "size": size, "pointerSize": 9}}),
+            false => serde_json::json!({"type": "file", "path": name, "size": size, "oid": hash}),
+        }
+    };
+    let folder = serde_json::json!({"type": "directory", "path": "a folder", "size": 0, "oid": git_blob(b"")});
+    let entries: Vec<_> = files.iter().skip(at).take(2).map(entry).chain([folder]).collect();
+    let link = format!("Link: <{}{address}&cursor={}>; rel=\"next\"\r\n", request.server(), at + 2);
+    (if at + 2 < files.len() { link } else { String::new() }, serde_json::to_string(&entries).unwrap())
+}
+
 fn send(request: &mut Request, tag: &str, mut content: Vec<u8>, answer: Option<Answer>) -> io::Result<()> {
     let from = match answer {
         Some(Answer::IgnoreRange | Answer::IgnoreRangeAndCut(_)) => None,
         Some(Answer::OtherPart(from)) => Some(from),
-        _ => request.range_start(),
+        _ => request.range_start().or(request.range().map(|(first, _)| first)),
     };
     let total = content.len();
+    let last = request.range().map_or(total.saturating_sub(1), |(_, last)| last);
     match answer {
         Some(Answer::Damaged) => content[total - 1] ^= 1,
         Some(Answer::TooMuch) => content.extend(b"more"),
         _ => {}
     }
-    let part = &content[from.unwrap_or(0).min(content.len())..];
+    let end = if request.range().is_some() && from.is_some() { last + 1 } else { content.len() };
+    let part = &content[from.unwrap_or(0).min(end)..end];
     let status = match from {
-        Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total.saturating_sub(1)),
+        Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{last}/{total}"),
         None => "200 OK".to_owned(),
     };
     let length = match answer {

@@ -30,6 +30,8 @@ pub(super) struct Transfer<'a> {
     pub(super) title: &'a str,
     pub(super) url: Url,
     pub(super) remote: &'a Remote,
+    /// Whether its progress is not shown, because it is that of one file of many.
+    pub(super) is_quiet: bool,
 }
 
 impl Transfer<'_> {
@@ -70,7 +72,8 @@ impl Transfer<'_> {
     /// Completes the partial file; returns the digests of the whole content.
     fn fetch(&self, path: &Path) -> anyhow::Result<Digests> {
         let mut partial = Partial::open(path, self.remote)?;
-        let mut meter = Meter::start(self.title, self.remote.bytes, partial.bytes);
+        let shown = if self.is_quiet { 0 } else { self.remote.bytes };
+        let mut meter = Meter::start(self.title, shown, partial.bytes);
         let mut retries = self.http.retries(self.title);
         let mut furthest = partial.bytes;
         while partial.bytes < self.remote.bytes {

@@ -55,6 +55,12 @@ impl Request {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 
+    /// The first and the last byte of `Range: bytes=N-M`.
+    pub fn range(&self) -> Option<(usize, usize)> {
+        let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
+    }
+
     /// Reads the body, whose length the client must have announced.
     pub fn body(&mut self) -> io::Result<Vec<u8>> {
         let length = self.header("content-length").map_or(Ok(0), str::parse).map_err(io::Error::other)?;

@@ -21,8 +21,11 @@ pub enum Selector {
 }
 
 impl Selector {
-    /// What is called `name`.
+    /// What is called `name`. A name with a slash is that of a repository of the Hub, which may have any format.
     pub fn named(name: &str) -> anyhow::Result<Self> {
+        if name.contains('/') {
+            return Ok(Self::Any);
+        }
         if let Some(known) = KnownDataset::named(name) {
             return Ok(Self::Dataset(known));
         }

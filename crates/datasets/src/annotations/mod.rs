@@ -3,7 +3,7 @@
 //! `candidates` looks into the files that may hold captions. A format says which of them are its own (`find`), and
 //! turns them into a [`RawDataset`] (`read`). It decides nothing silently: what it mended is a [`Repair`], what it left
 //! out is a [`Reject`], and a file that no format takes is named by `unread`. Image files are the business of
-//! `prepare`.
+//! `prepare`. `file_roles` judges files that are not here yet.
 //!
 //! Imports go down: words and texts (`split_names`, `fields`, `text`, ...) < `builder` < `json`, `layout`,
 //! `table_columns` < `extras` < `pair_list`, `candidates` < `format` < `formats` < `unread` < `choice` < `scored`.
@@ -18,6 +18,7 @@ mod extras;
 mod family;
 mod fields;
 mod file_names;
+mod file_roles;
 mod format;
 mod formats;
 mod input;
@@ -41,6 +42,7 @@ pub use choice::{Choice, Selector, choose};
 pub use encoding::decode;
 pub use fields::Columns;
 pub(crate) use file_names::may_hold_captions;
+pub use file_roles::{FileRole, role_of, split_named};
 pub use format::{Format, Match};
 pub use formats::{FORMATS, flickr8k, flickr30k_hub};
 pub use known_dataset::KnownDataset;

@@ -81,9 +81,15 @@ pub struct Options {
 pub struct Origin {
     /// The Hub repository.
     pub repository: String,
+    /// What was asked for, or the branch on which the files were found; a release before wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Its commit, 40 hexadecimal characters.
     pub commit: String,
-    /// What was downloaded, with the hashes that were verified.
+    /// One of several configs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What was downloaded, with the hashes that were verified; of parts of files, the hashes that they have.
     pub files: Vec<FileDigest>,
 }
 

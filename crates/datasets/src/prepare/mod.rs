@@ -31,6 +31,7 @@ mod summary;
 mod tests;
 
 pub use already::source_changes;
+pub use origins::together;
 pub use pipeline::{ensure_dataset, is_there, prepare};
 pub use request::{Done, Outcome, Request, check_options};
 pub use summary::{lack_of_images, next_step, summary};

@@ -77,7 +77,7 @@ pub(super) fn sources(
 }
 
 /// Many files as one: the sum of their sizes, and the SHA-256 of the lines `SHA-256  NAME`.
-pub(super) fn together(name: &str, files: &[FileDigest]) -> FileDigest {
+pub fn together(name: &str, files: &[FileDigest]) -> FileDigest {
     let mut hasher = Hasher::new();
     files.iter().for_each(|file| hasher.update(format!("{}  {}\n", file.sha256, file.name).as_bytes()));
     FileDigest { name: name.to_owned(), bytes: files.iter().map(|file| file.bytes).sum(), sha256: hasher.finish() }

@@ -30,7 +30,8 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     let known = match wanted {
         Selector::Dataset(known) => Some(known.name()),
-        Selector::Any | Selector::Format(_) => None,
+        Selector::Any => request.dataset.as_deref(),
+        Selector::Format(_) => None,
     };
     // What is there already needs no source.
     let directory = request.output.clone().or_else(|| known.map(|name| Path::new("data").join(name)));
@@ -51,7 +52,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     // Files of your own may be called like those of a known data set, or be written like them.
     let called = found.dataset.or(KnownDataset::named(&raw.name));
     let dataset = known.and_then(KnownDataset::named).or(called.filter(|called| called.has_size_of(&raw)));
-    raw.name = name_of(dataset.map(KnownDataset::name), path);
+    raw.name = name_of(known.or(dataset.map(KnownDataset::name)), path);
     if dataset.is_none() && KnownDataset::named(&raw.name.to_lowercase()).is_some() {
         let own = format!("{}-own", raw.name);
         let note = format!("the source has this name, but contains another data set: it is named {own}");
@@ -141,7 +142,7 @@ fn draw_shapes(request: &Request, options: &Options) -> anyhow::Result<Outcome> 
     }
 }
 
-/// A known data set's name, else that of the folder or archive it comes from.
+/// The name that was asked for or that of a known data set, else that of the folder or archive it comes from.
 fn name_of(known: Option<&str>, source: &Path) -> String {
     let full = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
     let folder = || {

@@ -11,6 +11,7 @@ mod pictures;
 mod tar_archive;
 mod zip_archive;
 
+pub use self::parquet::{FirstRows, first_rows};
 pub(crate) use self::parquet::{ImageColumn, Leaf, NoImage, Table, ValueKind, Values, share};
 pub use crate::compression::Packing;
 pub use crate::name_forms::without_ending;

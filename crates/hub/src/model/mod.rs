@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::repository::{MAIN, Repository, RepositoryKind};
 use super::settings::Settings;
-use super::source::{Conditions, Source, State};
+use super::source::{Along, Conditions, Source, State};
 use crate::model_id::ModelId;
 use crate::requests::{ModelKind, ModelSnapshot};
 use base::bounded_file::{self, MAX_TABLE_BYTES};
@@ -36,7 +36,6 @@ pub(super) fn folder(
         kind: RepositoryKind::Model,
         id: id.id(),
         revision: id.revision().unwrap_or(MAIN),
-        terms: "",
         manual: LOCAL_FOLDER,
         copied_to: None,
     };
@@ -60,7 +59,7 @@ pub(super) fn folder(
     if form.is_index {
         check_size(id, form.name, &state)?;
         // It names the other files, and is the only one that is downloaded before everything is known to fit.
-        let index = source.fetch(&commit, vec![(form.name, state)], conditions)?.remove(0);
+        let index = source.fetch(&commit, vec![(form.name, state)], Along::default(), conditions)?.remove(0);
         let found = read_index(&index.path, form.format.ending());
         shards = found.with_context(|| format!("{} of {id} cannot be used", form.name))?;
     } else {
@@ -69,7 +68,7 @@ pub(super) fn folder(
     for shard in &shards {
         files.push((shard, source.need(&commit, shard)?));
     }
-    source.fetch(&commit, files, conditions)?;
+    source.fetch(&commit, files, Along::default(), conditions)?;
     Ok(ModelSnapshot { folder: source.finish(&commit), commit })
 }
 

@@ -227,7 +227,7 @@ impl<'a> Calls<'a> {
         };
         let sent = self.client.request(request.method, request.url).headers(headers).body(body).send().await;
         let mut answer = sent.map_err(|error| self.http.unsent(error))?;
-        self.http.is_reached.set(true);
+        self.http.is_reached.store(true, Ordering::Relaxed);
         let (status, headers) = (answer.status(), answer.headers().clone());
         let mut body = Vec::new();
         loop {

@@ -7,7 +7,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use crate::source::parquet::thrift::{Kind, Reader};
 use base::error::failure;
 
-const MAGIC: &[u8] = b"PAR1";
+pub(super) const MAGIC: &[u8] = b"PAR1";
 /// Of a file whose description is encrypted.
 const MAGIC_ENCRYPTED: &[u8] = b"PARE";
 /// Bytes of the description: a terabyte in row groups of 100 MB is described in 16 MB.
@@ -91,32 +91,47 @@ impl Footer {
         }
         file.seek(SeekFrom::Start(length - 8))?;
         file.read_exact(&mut tail)?;
-        let (size, magic) = tail.split_at(4);
-        if magic == MAGIC_ENCRYPTED {
-            return Err(encrypted());
-        }
-        if magic != MAGIC {
-            return Err(cut());
-        }
-        let bytes = u64::from(u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
-        if bytes > length - 12 {
-            let message = format!("its description claims {bytes} bytes, more than the file has");
-            return Err(failure(message, DAMAGED));
-        }
-        if bytes > MAX_FOOTER_BYTES {
-            let message = format!("its description has {bytes} bytes, at most {MAX_FOOTER_BYTES} are accepted");
-            return Err(failure(message, "write the file again with larger row groups"));
-        }
+        let bytes = description_bytes(length, tail)?;
         let end = length - 8 - bytes;
         let mut description = Vec::new();
         file.seek(SeekFrom::Start(end))?;
         file.take(bytes).read_to_end(&mut description)?;
-        let raw = RawFooter::parse(&description).ok_or_else(|| failure("its description cannot be read", DAMAGED))?;
+        Self::of(&description, end)
+    }
+
+    /// The footer that `description` is, of a file that has it from byte `end` on.
+    pub(super) fn of(description: &[u8], end: u64) -> anyhow::Result<Self> {
+        let raw = RawFooter::parse(description).ok_or_else(undescribed)?;
         raw.check(end)
     }
 }
 
-fn cut() -> anyhow::Error {
+/// The length of the description of a file of `length` bytes, at least 12, by its last 8.
+pub(super) fn description_bytes(length: u64, tail: [u8; 8]) -> anyhow::Result<u64> {
+    let (size, magic) = tail.split_at(4);
+    if magic == MAGIC_ENCRYPTED {
+        return Err(encrypted());
+    }
+    if magic != MAGIC {
+        return Err(cut());
+    }
+    let bytes = u64::from(u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
+    if bytes > length - 12 {
+        let message = format!("its description claims {bytes} bytes, more than the file has");
+        return Err(failure(message, DAMAGED));
+    }
+    if bytes > MAX_FOOTER_BYTES {
+        let message = format!("its description has {bytes} bytes, at most {MAX_FOOTER_BYTES} are accepted");
+        return Err(failure(message, "write the file again with larger row groups"));
+    }
+    Ok(bytes)
+}
+
+pub(super) fn undescribed() -> anyhow::Error {
+    failure("its description cannot be read", DAMAGED)
+}
+
+pub(super) fn cut() -> anyhow::Error {
     failure("it is truncated: its end is missing", "download it again")
 }
 

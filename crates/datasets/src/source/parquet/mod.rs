@@ -1,8 +1,10 @@
 //! Parquet files, as the Hub keeps data sets and `datasets` writes them: their columns, their rows in groups, and the
 //! images that are in them. A row group is read page by page, so that no more than two pages of a column are in memory.
-//! Imports go down: `hybrid`, `thrift` < `footer` < `pages` < `blocks`, `values` < `table` < `images` < `places`.
+//! Imports go down: `hybrid`, `thrift` < `footer` < `first_rows`, `pages` < `blocks`, `values` < `table` < `images` <
+//! `places`.
 
 mod blocks;
+mod first_rows;
 mod footer;
 mod hybrid;
 mod images;
@@ -16,6 +18,7 @@ mod values;
 #[cfg(test)]
 pub(crate) mod writing;
 
+pub use first_rows::{FirstRows, first_rows};
 pub(crate) use footer::{Leaf, ValueKind};
 pub(crate) use images::share;
 pub(super) use images::{ImageReader, open};

@@ -127,7 +127,8 @@ impl<'a> Reader<'a> {
         (count <= self.bytes.len() - self.at).then_some((element, count))
     }
 
-    fn skip(&mut self, kind: Kind, depth: usize) -> Option<()> {
+    /// Passes over a value that lies in `depth` others.
+    pub(super) fn skip(&mut self, kind: Kind, depth: usize) -> Option<()> {
         if depth > MAX_DEPTH {
             return None;
         }

@@ -1,0 +1,422 @@
+//! A data set whose files are found: which they are, what of them is wanted, and the folder in which they lie together.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
+
+use anyhow::Context as _;
+
+use super::card::{Card, MAX_CARD_BYTES};
+use super::layout::{self, Chosen, ChosenFile};
+use super::listing::{self, ListedFile};
+use super::parts::{self, PartOfFile};
+use crate::content_hash::ContentHasher;
+use crate::http_client::{Failure, Remote};
+use crate::repository::{MAIN, Repository, RepositoryKind};
+use crate::requests::{
+    DatasetPlan, DatasetRequest, DownloadedDataset, DownloadedFile, FileRole, Part, PlannedFile, Reading, Search,
+    is_relative,
+};
+use crate::settings::Settings;
+use crate::source::{Along, Conditions, Source, State, Subject};
+use base::bounded_file;
+use base::digest::sha256;
+use base::error::failure;
+use base::terminal::{message, warning};
+
+/// The branch on which the Hub keeps its own conversion of data sets to Parquet.
+const CONVERTED: &str = "refs/convert/parquet";
+const CARD: &str = "README.md";
+
+/// The repository of a request.
+pub(super) fn repository<'a>(request: &DatasetRequest<'a>) -> Repository<'a> {
+    let DatasetRequest { id, revision, manual, copied_to, .. } = *request;
+    Repository { kind: RepositoryKind::Dataset, id, revision: revision.unwrap_or(MAIN), manual, copied_to }
+}
+
+/// What is known of a file before it is downloaded.
+pub(super) fn planned(name: &str, state: &State) -> PlannedFile {
+    let absent_bytes = if matches!(state, State::Absent(_)) { state.bytes() } else { 0 };
+    PlannedFile { name: name.to_owned(), absent_bytes }
+}
+
+/// A revision, its commit and its files.
+struct Revision<'a> {
+    source: Source<'a>,
+    commit: String,
+    files: Vec<ListedFile>,
+}
+
+/// One file of the data set.
+enum Wanted {
+    Whole(ListedFile, State),
+    Part(Box<PartOfFile>),
+}
+
+impl Wanted {
+    fn path(&self) -> &str {
+        match self {
+            Self::Whole(file, _) => &file.path,
+            Self::Part(part) => &part.path,
+        }
+    }
+}
+
+/// What will be downloaded.
+pub(super) struct Found<'a> {
+    main: Revision<'a>,
+    /// Where the data are, if not at `main`.
+    converted: Option<Revision<'a>>,
+    config: Option<String>,
+    terms: String,
+    /// Each with its path in the folder.
+    wanted: Vec<(String, Wanted)>,
+}
+
+impl<'a> Revision<'a> {
+    fn paths(&self) -> Vec<&str> {
+        self.files.iter().map(|file| file.path.as_str()).collect()
+    }
+
+    fn list(source: Source<'a>, commit: String) -> anyhow::Result<Self> {
+        let files =
+            listing::of(&source, &commit).map_err(|failure| source.place.explain(Subject::Revision, failure.into()))?;
+        let files = files.ok_or_else(|| source.place.not_cached("the list of files"))?;
+        Ok(Self { source, commit, files })
+    }
+
+    fn file(&self, path: &str) -> Option<&ListedFile> {
+        self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|at| &self.files[at])
+    }
+
+    /// What the Hub says of a file.
+    fn remote(&self, file: &ListedFile) -> anyhow::Result<Remote> {
+        let unnamed = || {
+            let message = format!("the server's list of files has no hash of {}", file.path);
+            self.source.explain(&self.commit, &file.path, Failure::Malformed(message).into())
+        };
+        file.remote().ok_or_else(unnamed)
+    }
+
+    fn state(&self, file: &ListedFile) -> anyhow::Result<State> {
+        if let Some(state) = self.source.cached(&self.commit, &file.path)? {
+            return Ok(state);
+        }
+        match self.source.held(&self.commit, &file.path, self.remote(file)?)? {
+            State::Absent(_) if self.source.is_offline() => Err(self.source.place.not_cached(&file.path)),
+            state => Ok(state),
+        }
+    }
+
+    /// The text of the card; nothing if there is none.
+    fn card(&self) -> anyhow::Result<String> {
+        let Some(file) = self.file(CARD).filter(|file| file.bytes <= MAX_CARD_BYTES) else { return Ok(String::new()) };
+        let text = match self.source.cached(&self.commit, CARD)? {
+            Some(_) => {
+                let path = self.source.cache.snapshot(&self.commit).join(CARD);
+                bounded_file::read(&path, MAX_CARD_BYTES).with_context(|| format!("cannot read {}", path.display()))?
+            }
+            None if self.source.is_offline() => return Err(self.source.place.not_cached(CARD)),
+            None => self.receive_card(file).map_err(|error| self.source.explain(&self.commit, CARD, error))?,
+        };
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn receive_card(&self, file: &ListedFile) -> anyhow::Result<Vec<u8>> {
+        let (http, remote) = (&self.source.http, self.remote(file)?);
+        let (url, mut retries) = (http.file_address(&self.commit, CARD)?, http.retries(CARD));
+        loop {
+            let received = http.content(&url, 0).and_then(|answer| {
+                let mut text = Vec::new();
+                let read = answer.take(remote.bytes + 1).read_to_end(&mut text);
+                read.map(|_| text).map_err(|error| Failure::Cut(Box::new(error)))
+            });
+            match received {
+                Ok(text) => {
+                    let mut hasher = ContentHasher::new(&remote.hash, remote.bytes);
+                    hasher.update(&text);
+                    let (expected, found) = (remote.hash.as_str().to_owned(), hasher.finish().named);
+                    anyhow::ensure!(found == expected, Failure::Damaged { expected, found });
+                    return Ok(text);
+                }
+                Err(failure) => retries.wait(failure)?,
+            }
+        }
+    }
+}
+
+impl<'a> Found<'a> {
+    /// Finds out what would be downloaded. Writes nothing.
+    pub(super) fn plan(
+        request: &DatasetRequest<'a>,
+        search: &Search<'_>,
+        settings: &Settings,
+        conditions: &Conditions,
+    ) -> anyhow::Result<Self> {
+        let source = Source::open(&repository(request), settings, conditions)?;
+        let commit = source.commit(&[])?;
+        let main = Revision::list(source, commit)?;
+        let card = Card::parse(&main.card()?).unwrap_or_else(|reason| {
+            warning(&format!("the card of {} cannot be read: {reason}", request.id));
+            Card::default()
+        });
+        let (id, reading) = (request.id, search.reading);
+        let page = main.source.place.repository.page(&main.source.place.endpoint);
+        let terms = match card.licence.as_str() {
+            "" => format!("the card of {id} names no licence: see {page} before you use it"),
+            licence => format!("the licence of {id} is {licence}, as its card says: see {page}"),
+        };
+        let paths = main.paths();
+        let mut chosen = layout::by_card(id, &card, &paths, search.config, reading)?;
+        if chosen.is_none() {
+            chosen = layout::parquet_by_names(id, &paths, search.config, reading)?;
+        }
+        let mut converted = None;
+        if !chosen.as_ref().is_some_and(|chosen| chosen.is_parquet(reading)) && request.revision.is_none() {
+            let of_card = chosen.as_ref().and_then(|chosen| chosen.config.as_deref());
+            let found = conversion(request, search.config, of_card, reading, settings, conditions)?;
+            if let Some((revision, found)) = found {
+                let is_partial = found.files.iter().any(|file| layout::is_partial(&file.path));
+                // The first part is enough for the first rows.
+                let is_readable = || chosen.is_some() || layout::others(id, &paths, None, reading).is_ok();
+                if !is_partial || search.limit.is_some() || !is_readable() {
+                    if is_partial && search.limit.is_none() {
+                        warning(&format!(
+                            "the Hub has converted only the first part of {id} to Parquet, which is used"
+                        ));
+                    }
+                    (converted, chosen) = (Some(revision), Some(found));
+                }
+            }
+        }
+        let Chosen { config, files } = match chosen {
+            Some(chosen) => chosen,
+            None => layout::others(id, &paths, search.config, reading)?,
+        };
+        let data = converted.as_ref().unwrap_or(&main);
+        let wanted = wanted(data, files, search)?;
+        Ok(Self { main, converted, config, terms, wanted })
+    }
+
+    fn data(&self) -> &Revision<'a> {
+        self.converted.as_ref().unwrap_or(&self.main)
+    }
+
+    pub(super) fn describe(&self) -> DatasetPlan {
+        let source = &self.data().source;
+        let file = |(_, wanted): &(String, Wanted)| match wanted {
+            Wanted::Whole(file, state) => planned(&file.path, state),
+            Wanted::Part(part) => PlannedFile { name: part.title(), absent_bytes: part.absent_bytes(source) },
+        };
+        DatasetPlan {
+            commit: self.data().commit.clone(),
+            config: self.config.clone(),
+            terms: self.terms.clone(),
+            files: self.wanted.iter().map(file).collect(),
+        }
+    }
+
+    /// Downloads it and brings it together in a folder of links.
+    pub(super) fn fetch(
+        self,
+        request: &DatasetRequest<'_>,
+        conditions: &Conditions,
+    ) -> anyhow::Result<DownloadedDataset> {
+        let Self { main, converted, config, terms, wanted } = self;
+        if let Some(card) = main.file(CARD).filter(|file| file.bytes <= MAX_CARD_BYTES) {
+            main.source.fetch(&main.commit, vec![(CARD, main.state(card)?)], Along::default(), conditions)?;
+        }
+        let data = converted.as_ref().unwrap_or(&main);
+        let (source, commit) = (&data.source, data.commit.as_str());
+        let (mut places, mut files, mut states, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut taken = HashSet::from([CARD.to_owned(), ".gitattributes".to_owned()]);
+        for (place, wanted) in wanted {
+            taken.insert(wanted.path().to_owned());
+            match wanted {
+                Wanted::Whole(file, state) => {
+                    places.push(place);
+                    files.push(file.path);
+                    states.push(state);
+                }
+                Wanted::Part(part) => parts.push((place, part)),
+            }
+        }
+        let bytes = parts.iter().map(|(_, part)| part.absent_bytes(source)).sum();
+        let states = files.iter().map(String::as_str).zip(states).collect();
+        let along = Along { terms: &terms, bytes };
+        let mut fetched = source.fetch(commit, states, along, conditions)?;
+        for (place, part) in parts {
+            fetched.push(part.fetch(source, commit)?);
+            places.push(place);
+        }
+        let folder = together(source, commit, places.iter().map(String::as_str).zip(&fetched))?;
+        for revision in [Some(&main), converted.as_ref()].into_iter().flatten() {
+            listing::keep(&revision.source, &revision.commit, &revision.files);
+            revision.source.finish(&revision.commit);
+        }
+        let revision = if converted.is_some() { CONVERTED } else { main.source.place.repository.revision };
+        let left_out = || data.files.iter().map(|file| file.path.as_str()).filter(|path| !taken.contains(*path));
+        if let Some(first) = left_out().next() {
+            let count = left_out().count();
+            message(&format!("{count} other files of {} are not downloaded, such as {first}", request.id));
+        }
+        let commit = commit.to_owned();
+        Ok(DownloadedDataset { folder, commit, revision: revision.to_owned(), config, files: fetched })
+    }
+}
+
+/// What the Hub has converted to Parquet, if it has.
+fn conversion<'a>(
+    request: &DatasetRequest<'a>,
+    config: Option<&str>,
+    of_card: Option<&str>,
+    reading: &Reading,
+    settings: &Settings,
+    conditions: &Conditions,
+) -> anyhow::Result<Option<(Revision<'a>, Chosen)>> {
+    let source = Source::open(&Repository { revision: CONVERTED, ..repository(request) }, settings, conditions)?;
+    let Some(commit) = source.find_commit()? else { return Ok(None) };
+    let revision = Revision::list(source, commit)?;
+    let has_config = |config: &str| revision.files.iter().any(|file| file.path.split('/').next() == Some(config));
+    // Not every config of a card is converted.
+    if of_card.is_some_and(|config| !has_config(config)) {
+        return Ok(None);
+    }
+    let config = of_card.or(config);
+    let chosen = layout::parquet_by_names(request.id, &revision.paths(), config, reading)?;
+    Ok(chosen.map(|chosen| (revision, chosen)))
+}
+
+/// What of the files is wanted, and the path of each in the folder.
+fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> anyhow::Result<Vec<(String, Wanted)>> {
+    let mut rows = search.limit.map(|limit| Shares::new(limit, data, &files, search.reading));
+    let mut wanted = Vec::new();
+    for (number, chosen) in files.into_iter().enumerate() {
+        let place = placed(&chosen, number, search.reading)?;
+        let Some(file) = data.file(&chosen.path) else { continue };
+        let is_parquet = (search.reading.role_of)(&chosen.path) == FileRole::Parquet;
+        let Some(rows) = rows.as_mut().filter(|_| is_parquet) else {
+            wanted.push((place, Wanted::Whole(file.clone(), data.state(file)?)));
+            continue;
+        };
+        let left = rows.left_of(&chosen, search.reading);
+        if *left == 0 {
+            continue;
+        }
+        let (part, reads) = first_rows(data, file, *left, search.reading).map_err(|error| {
+            error.context(format!("cannot use {} of {}", file.path, data.source.place.repository.id))
+        })?;
+        *left = left.saturating_sub(part.num_rows);
+        if part.num_rows == 0 {
+            continue;
+        }
+        let one = match part.is_whole {
+            true => Wanted::Whole(file.clone(), data.state(file)?),
+            false => {
+                let (path, remote) = (file.path.clone(), data.remote(file)?);
+                Wanted::Part(Box::new(PartOfFile { path, remote, part, reads }))
+            }
+        };
+        wanted.push((place, one));
+    }
+    Ok(wanted)
+}
+
+/// Rows that are still wanted of each split: each has its share by the bytes of its files.
+struct Shares(HashMap<String, u64>);
+
+impl Shares {
+    fn new(limit: u64, data: &Revision<'_>, files: &[ChosenFile], reading: &Reading) -> Self {
+        let mut bytes: HashMap<String, u64> = HashMap::new();
+        for file in files {
+            *bytes.entry(split_of(file, reading)).or_default() += data.file(&file.path).map_or(0, |file| file.bytes);
+        }
+        let total = u128::from(bytes.values().sum::<u64>()).max(1);
+        let share = |bytes: u64| (u128::from(limit) * u128::from(bytes)).div_ceil(total) as u64;
+        Self(bytes.into_iter().map(|(split, bytes)| (split, share(bytes))).collect())
+    }
+
+    fn left_of(&mut self, file: &ChosenFile, reading: &Reading) -> &mut u64 {
+        self.0.entry(split_of(file, reading)).or_default()
+    }
+}
+
+fn split_of(file: &ChosenFile, reading: &Reading) -> String {
+    let named = || (reading.split_of)(&file.path).unwrap_or_default().to_owned();
+    file.split.clone().unwrap_or_else(named)
+}
+
+/// The path of a file in the folder, which says its split.
+fn placed(file: &ChosenFile, number: usize, reading: &Reading) -> anyhow::Result<String> {
+    let ChosenFile { path, split } = file;
+    let Some(split) = split else { return Ok(path.clone()) };
+    if !is_relative(split) || split.contains('/') {
+        let message = format!("the card names a split {split:?}, which cannot be the name of a folder");
+        return Err(failure(message, "download the files yourself and give their folder with `--source`"));
+    }
+    let (own, named) = ((reading.split_of)(path), (reading.split_of)(split));
+    Ok(match own {
+        own if own == named => path.clone(),
+        None => format!("{split}/{path}"),
+        // Nothing refers to such a file by its name.
+        Some(_) if matches!((reading.role_of)(path), FileRole::Parquet | FileRole::Archive) => {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            format!("{split}/{number:05}{}", name.find('.').map_or("", |dot| &name[dot..]))
+        }
+        Some(own) => {
+            warning(&format!(
+                "the card says that {path} is of split {split}, and its name that it is of {own}, which counts"
+            ));
+            path.clone()
+        }
+    })
+}
+
+/// The first rows of a file, and what was read of it to find them.
+fn first_rows(
+    data: &Revision<'_>,
+    file: &ListedFile,
+    rows: u64,
+    reading: &Reading,
+) -> anyhow::Result<(Part, Vec<(Range<u64>, Vec<u8>)>)> {
+    let (source, commit) = (&data.source, data.commit.as_str());
+    let hash = data.remote(file)?.hash;
+    let local = source.cached(commit, &file.path)?.map(|_| source.cache.snapshot(commit).join(&file.path));
+    let mut reads = Vec::new();
+    let mut read = |range: Range<u64>| -> anyhow::Result<Vec<u8>> {
+        if let Some(path) = &local {
+            let mut opened = bounded_file::open(path)?;
+            opened.seek(SeekFrom::Start(range.start))?;
+            let mut bytes = Vec::new();
+            opened.take(range.end - range.start).read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        }
+        let bytes = match parts::kept_range(source, &hash, &range) {
+            Some(bytes) => bytes,
+            None if source.is_offline() => return Err(source.place.not_cached(&file.path)),
+            None => parts::read(source, commit, &file.path, &range, file.bytes)
+                .map_err(|error| source.explain(commit, &file.path, error))?,
+        };
+        reads.push((range, bytes.clone()));
+        Ok(bytes)
+    };
+    let part = (reading.first_rows)(file.bytes, rows, &mut read)?;
+    // A whole file that is here is not cut.
+    Ok((Part { is_whole: part.is_whole || local.is_some(), ..part }, reads))
+}
+
+/// The folder with a link to each of the files, and nothing else.
+fn together<'f>(
+    source: &Source<'_>,
+    commit: &str,
+    files: impl Iterator<Item = (&'f str, &'f DownloadedFile)> + Clone,
+) -> anyhow::Result<std::path::PathBuf> {
+    let lines = files.clone().map(|(place, file)| format!("{} {place}\n", file.sha256));
+    let key = sha256(format!("{commit}\n{}", lines.collect::<String>()).as_bytes());
+    let folder = source.cache.own_folder().join("sets").join(&key[..16]);
+    for (place, file) in files {
+        let path = folder.join(place);
+        source.cache.link_to(&path, &file.path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(folder)
+}
