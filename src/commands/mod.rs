@@ -10,6 +10,7 @@ pub mod export;
 pub(crate) mod given_paths;
 mod hub_uploads;
 pub mod inspect;
+pub mod look;
 pub mod model_source;
 mod picture_files;
 pub mod plan;

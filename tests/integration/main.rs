@@ -22,6 +22,7 @@ mod image_cache;
 mod interruption;
 mod kills;
 mod long_captions;
+mod look;
 mod lora;
 mod model;
 mod output_places;

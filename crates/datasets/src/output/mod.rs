@@ -10,7 +10,9 @@ mod source_record;
 mod write;
 
 pub use finish::finish;
-pub use preparation::{About, Counts, FileDigest, Options, Origin, Preparation, finished, summarize};
+pub use preparation::{
+    About, Counts, FileDigest, Options, Origin, Preparation, finished, read as read_preparation, summarize,
+};
 pub(crate) use preparation::{FORMAT_VERSION, LOOSE_CAPTIONS, LOOSE_IMAGES, read};
 pub(crate) use source_record::{FileRecord, SourceRecord, Use, place_of};
 pub(crate) use write::{explain_write, wait};

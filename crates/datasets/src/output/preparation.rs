@@ -141,8 +141,11 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
     Ok(all_there.then_some(preparation))
 }
 
-/// The report in `directory`, if there is one.
-pub(crate) fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
+/// The report of the preparation that made `directory`; `None` where there is none.
+///
+/// # Errors
+/// A report that cannot be read, or is of another version.
+pub fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let path = directory.join(PREPARATION_FILE);
     let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => bytes,

@@ -17,7 +17,7 @@ mod image_files;
 mod images;
 mod links;
 mod name_index;
-mod near_duplicates;
+pub(crate) mod near_duplicates;
 mod old_report;
 mod origins;
 mod pipeline;
