@@ -58,11 +58,17 @@ pub fn run(args: &LookArgs) -> Result<()> {
 fn summary(data: &LookData) -> Vec<String> {
     let unreadable = data.images.iter().filter(|image| image.size.is_err()).count();
     let unreadable = ("images that cannot be read".to_owned(), unreadable);
-    let pairs = data.pairs.iter().map(|pairs| (format!("{}, pairs", pairs.title.to_lowercase()), pairs.count));
-    let odd = data.odd.iter().map(|odd| (format!("captions {}", odd.title.to_lowercase()), odd.count));
+    let pairs = data.pairs.iter().map(|pairs| (format!("{}, pairs", inside(&pairs.title)), pairs.count));
+    let odd = data.odd.iter().map(|odd| (format!("captions {}", inside(&odd.title)), odd.count));
     let repeated = ("captions of several images".to_owned(), data.num_repeated);
     let all = [unreadable].into_iter().chain(pairs).chain(odd).chain([repeated]);
     all.filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what}: {count}")).collect()
+}
+
+/// A title as it is written inside a line.
+fn inside(title: &str) -> String {
+    let mut letters = title.chars();
+    letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect()
 }
 
 /// The report of the preparation that made the data set, as it is now.
