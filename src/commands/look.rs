@@ -37,10 +37,16 @@ pub struct LookArgs {
 /// Decodes all images and writes the page.
 ///
 /// # Errors
-/// A folder that is no data set; a file that cannot be written, or is not such a page.
+/// A folder that is no data set, or whose images are in shards; a file that cannot be written, or is not such a page.
 pub fn run(args: &LookArgs) -> Result<()> {
     let path = args.output.clone().unwrap_or_else(|| args.directory.join(LOOK_FILE));
     let dataset = Dataset::open(&args.directory)?;
+    if dataset.in_shards.is_some() {
+        let message = format!("the images of {} are in shards: a page links to files", args.directory.display());
+        let hint = "prepare some of them as files, with `prepare-data --source SHARDS --limit 2000 --output DIR`, and look \
+                    at these";
+        return Err(failure(message, hint));
+    }
     check_free(&path, "a page of a data set", |head| head.contains(LOOK_GENERATOR))?;
     let image_folder = image_folder(&dataset.directory, &path)?;
     let preparation = preparation(&dataset);

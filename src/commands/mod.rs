@@ -15,6 +15,7 @@ pub mod model_source;
 mod picture_files;
 pub mod plan;
 pub mod prepare_data;
+mod prepare_filters;
 pub(crate) mod processes;
 pub mod report;
 pub mod score;

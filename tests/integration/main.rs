@@ -15,6 +15,7 @@ mod copied_commands;
 mod documentation;
 mod ensembles;
 mod faults;
+mod filters;
 mod foreign_files;
 mod formats;
 mod fuzz_corpus;

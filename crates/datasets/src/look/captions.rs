@@ -226,6 +226,7 @@ mod tests {
             name: "x".to_owned(),
             images: records.iter().collect::<Images>(),
             digest: String::new(),
+            in_shards: None,
         })
     }
 

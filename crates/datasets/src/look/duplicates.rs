@@ -50,16 +50,7 @@ pub fn duplicates(dataset: &Dataset, pictures: &[Result<Picture, String>]) -> Du
     let read = pictures.iter().enumerate().filter_map(|(image, picture)| Some((image, picture.as_ref().ok()?)));
     let (images, pictures): (Vec<usize>, Vec<&Picture>) = read.unzip();
     let splits: Vec<Split> = images.iter().map(|&image| dataset.images.get(image).split()).collect();
-    let mut numbers = HashMap::new();
-    // The number of each content.
-    let contents: Vec<usize> = pictures
-        .iter()
-        .map(|picture| {
-            let next = numbers.len();
-            *numbers.entry(picture.digest.as_str()).or_insert(next)
-        })
-        .collect();
-    let is_same = |one: usize, other: usize| contents[one] == contents[other];
+    let is_same = |one: usize, other: usize| pictures[one].digest == pictures[other].digest;
     let hashes: Vec<(u64, Split)> =
         pictures.iter().zip(&splits).map(|(picture, &split)| (picture.difference_hash, split)).collect();
     let across = pairs_across(&hashes, MAX_DISTANCE, is_same);
@@ -73,7 +64,8 @@ pub fn duplicates(dataset: &Dataset, pictures: &[Result<Picture, String>]) -> Du
         count: pairs.len(),
         first: pairs.into_iter().take(NUM_KEPT).map(|(one, other)| place(one, other, None)).collect(),
     };
-    let of_splits: Vec<(usize, Split)> = contents.iter().copied().zip(splits.iter().copied()).collect();
+    let of_splits: Vec<([u8; 32], Split)> =
+        pictures.iter().map(|picture| picture.digest).zip(splits.iter().copied()).collect();
     Duplicates {
         same_across: same(same_content(&of_splits)),
         near_across: near(&across),
@@ -84,7 +76,7 @@ pub fn duplicates(dataset: &Dataset, pictures: &[Result<Picture, String>]) -> Du
 }
 
 /// Each item that an earlier one equals, with the first of these.
-fn repeated(items: &[(usize, Split)]) -> Vec<(usize, usize)> {
+fn repeated(items: &[([u8; 32], Split)]) -> Vec<(usize, usize)> {
     let (mut firsts, mut seen) = (HashMap::new(), HashSet::new());
     let mut pairs = Vec::new();
     for (place, item) in items.iter().enumerate() {
@@ -117,11 +109,12 @@ mod tests {
             name: "x".to_owned(),
             images: records.iter().collect::<Images>(),
             digest: String::new(),
+            in_shards: None,
         }
     }
 
     fn picture(content: &str, difference_hash: u64) -> Result<Picture, String> {
-        Ok(Picture { width: 8, height: 8, digest: content.to_owned(), difference_hash })
+        Ok(Picture { width: 8, height: 8, digest: [content.as_bytes()[0]; 32], difference_hash })
     }
 
     fn pairs(list: &PairList) -> Vec<(usize, usize, Option<u32>)> {

@@ -4,10 +4,8 @@ use rayon::prelude::*;
 
 use crate::prepare::near_duplicates::difference_hash;
 use crate::prepared::Dataset;
-use base::digest::sha256_file;
 use base::error::one_line;
 use base::terminal::Progress;
-use pixels::image_file::load_rgb;
 
 /// What is known of a picture that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +14,8 @@ pub struct Picture {
     pub width: u32,
     /// In pixels, once turned upright.
     pub height: u32,
-    /// SHA-256 of the file, as text.
-    pub(super) digest: String,
+    /// SHA-256 of the file.
+    pub(super) digest: [u8; 32],
     pub(super) difference_hash: u64,
 }
 
@@ -26,10 +24,10 @@ pub struct Picture {
 pub fn read_pictures(dataset: &Dataset) -> Vec<Result<Picture, String>> {
     let progress = Progress::new("looking at images", dataset.images.len() as u64, 0);
     let read = |image: usize| {
-        let path = dataset.image_path(image);
-        let picture = load_rgb(&path).and_then(|pixels| {
+        let file = dataset.picture(image);
+        let picture = file.load_rgb().and_then(|pixels| {
             let (width, height) = pixels.dimensions();
-            Ok(Picture { width, height, digest: sha256_file(&path)?, difference_hash: difference_hash(&pixels) })
+            Ok(Picture { width, height, digest: file.digest()?, difference_hash: difference_hash(&pixels) })
         });
         progress.advance(1, "images");
         picture.map_err(|error| one_line(&error))

@@ -101,6 +101,11 @@ pub(crate) fn difference_hash(image: &RgbImage) -> u64 {
     neighbours.fold(0, |hash, pair| hash << 1 | u64::from(pair[0] > pair[1]))
 }
 
+/// Whether a picture of this hash has enough structure to be compared.
+pub(crate) fn is_compared(hash: u64) -> bool {
+    COMPARED_BITS.contains(&hash.count_ones())
+}
+
 /// Pairs of images in different splits whose hashes differ in at most `max_distance` bits ([`MAX_DISTANCE`] is a good
 /// one), without those that `is_known`, given their indices. Hashes with fewer than 6 or more than 58 set bits are not
 /// compared. The result does not depend on the number of threads.
@@ -137,7 +142,7 @@ pub(crate) fn pairs_within<S: Copy + Ord + Sync>(
 fn groups<S: Copy + Ord>(hashes: &[(u64, S)]) -> (Vec<Group>, Pairs) {
     let mut groups = BTreeMap::<S, Group>::new();
     for (image, &(hash, split)) in hashes.iter().enumerate() {
-        if COMPARED_BITS.contains(&hash.count_ones()) {
+        if is_compared(hash) {
             let group = groups.entry(split).or_default();
             group.hashes.push(hash);
             group.images.push(image);

@@ -163,6 +163,11 @@ impl OutlierCounts {
     }
 }
 
+/// The words of a caption, as [`CaptionStatistics`] counts them.
+pub(crate) fn num_words(caption: &str) -> usize {
+    words(&plain(caption)).count()
+}
+
 /// What a caption is measured by.
 pub(crate) struct Usual<'a> {
     /// `None` in a set of several scripts.
