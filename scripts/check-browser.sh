@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Opens the report of a run, and the page of `serve` with the run's newest checkpoint, in headless Chromium and uses
-# both with mouse, touch and keyboard. Takes half a minute on two cores.
+# Opens the report of a run, the page of `serve` with the run's newest checkpoint, and the page of a data set of 8,000
+# images, in headless Chromium and uses them with mouse, touch and keyboard. Takes a minute on two cores.
 #
 #   scripts/check-browser.sh RUN_FOLDER [SCREENSHOT_FOLDER]
 #
@@ -19,4 +19,5 @@ trap 'rm -rf "$work"' EXIT
 "$program" --quiet report "$run" --output "$work/report.html"
 python3 -B "$scripts/browser/check_report.py" "$work/report.html" "$screenshots"
 python3 -B "$scripts/browser/check_page.py" "$program" "$run/checkpoints/last.safetensors" "$screenshots"
+python3 -B "$scripts/browser/check_look.py" "$program" "$screenshots"
 echo "all checks passed"

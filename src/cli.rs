@@ -10,6 +10,7 @@ use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::given_paths::path_argument;
 use crate::commands::inspect::InspectArgs;
+use crate::commands::look::LookArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare_data::PrepareDataArgs;
 use crate::commands::processes::{Connected, start_processes};
@@ -22,7 +23,7 @@ use crate::commands::train::TrainRequest;
 use crate::commands::upload::UploadArgs;
 use crate::commands::version::VERSION;
 use crate::commands::{
-    average, caption, evaluate, export, inspect, plan, prepare_data, report, score, score_pairs, train, upload,
+    average, caption, evaluate, export, inspect, look, plan, prepare_data, report, score, score_pairs, train, upload,
 };
 use crate::training::trainer::Outcome;
 use base::error::{UsageError, usage_error};
@@ -69,6 +70,8 @@ struct Cli {
 enum Command {
     /// Prepare a data set for training
     PrepareData(PrepareDataArgs),
+    /// Write an HTML page of a prepared data set: images and captions to search, numbers, duplicates, odd captions
+    Look(LookArgs),
     /// Caption images with a trained model
     Caption(CaptionArgs),
     /// Caption a split of a data set with a model and score the captions
@@ -132,6 +135,7 @@ pub fn run() -> anyhow::Result<Outcome> {
     let completed = |()| Outcome::Completed;
     match &cli.command {
         Some(Command::PrepareData(args)) => prepare_data::run(args).map(completed),
+        Some(Command::Look(args)) => look::run(args).map(completed),
         Some(Command::Caption(args)) => caption::run(args).map(completed),
         Some(Command::Evaluate(args)) => evaluate::run(args),
         Some(Command::Score(args)) => score::run(args).map(completed),

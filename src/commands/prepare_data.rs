@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::commands::dataset_source::{HubDataset, Wanted};
 use crate::commands::given_paths::path_argument;
+use crate::commands::prepare_filters::FilterArgs;
 use crate::commands::shards;
 use base::error::{failure, usage_error};
 use base::terminal;
@@ -29,7 +30,7 @@ pub struct PrepareDataArgs {
     /// Tar files and Parquet files whose images stay where they are: paths, patterns or folders. An index of them goes
     /// into the output folder
     #[arg(long, value_name = "PATTERN", num_args = 1.., requires = "output", value_parser = path_argument(),
-        conflicts_with_all = ["source", "dataset", "split_file", "limit", "resize", "dry_run"])]
+        conflicts_with_all = ["source", "dataset", "split_file", "limit", "resize", "dry_run", "FilterArgs"])]
     pub shards: Vec<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
@@ -58,6 +59,8 @@ pub struct PrepareDataArgs {
     /// Shrink larger images so that their short side has this many pixels; BMP, GIF and TIFF become PNG
     #[arg(long, value_name = "SHORT_SIDE")]
     pub resize: Option<u32>,
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// Print what would happen without writing anything
     #[arg(long)]
     pub dry_run: bool,
@@ -90,6 +93,7 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         test_fraction: args.test_fraction,
         limit: args.limit,
         resize: args.resize,
+        filters: args.filters.request(),
         is_dry_run: args.dry_run,
     };
     if request.source.is_none() {

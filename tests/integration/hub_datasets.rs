@@ -201,8 +201,8 @@ fn a_limit_downloads_the_row_groups_that_it_needs() {
     assert_eq!(origin.files[0].sha256, found.sources[0].sha256);
     let dataset = Dataset::open(&folder.path().join("data/owner/name")).unwrap();
     for number in [0, 57, 99] {
-        let place = (0..100).find(|&place| dataset.image_path(place).ends_with(format!("{number}.png"))).unwrap();
-        assert_eq!(fs::read(dataset.image_path(place)).unwrap(), picture(number));
+        let place = (0..100).find(|&place| dataset.picture(place).path().ends_with(format!("{number}.png"))).unwrap();
+        assert_eq!(fs::read(dataset.picture(place).path()).unwrap(), picture(number));
     }
 }
 

@@ -13,12 +13,12 @@ use base::random::Stream;
 use crate::support::{binary, files_below, last_checkpoint, shapes_folder, small_config, stderr, train};
 
 /// Cases in the ordinary tests.
-const NUM_CASES: u64 = 56;
+const NUM_CASES: u64 = 64;
 /// The variable that asks for another number.
 const CASES_VARIABLE: &str = "CAPTION_TRAIN_PLACES";
 
 /// Names that some command writes, or that look as if.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "SHA256SUMS",
     "dataset.json",
     "preparation.json",
@@ -37,6 +37,7 @@ const NAMES: [&str; 29] = [
     "val.json",
     "val.scores.json",
     "report.html",
+    "look.html",
     "config.json",
     "model.safetensors",
     "README.md",
@@ -59,10 +60,11 @@ enum Job {
     Evaluate,
     Export,
     Report,
+    Look,
 }
 
-const JOBS: [Job; 7] =
-    [Job::Prepare, Job::PrepareSmaller, Job::Draw, Job::Train, Job::Evaluate, Job::Export, Job::Report];
+const JOBS: [Job; 8] =
+    [Job::Prepare, Job::PrepareSmaller, Job::Draw, Job::Train, Job::Evaluate, Job::Export, Job::Report, Job::Look];
 
 /// A run to evaluate, export and report.
 fn trained_run() -> &'static Path {
@@ -199,6 +201,9 @@ impl World {
             Job::Report => {
                 let page = place.join("report.html");
                 command.arg("report").arg(trained_run().join("run")).arg("--output").arg(page);
+            }
+            Job::Look => {
+                command.arg("look").arg(shapes_folder()).arg("--output").arg(place.join("look.html"));
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

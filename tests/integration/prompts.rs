@@ -493,6 +493,17 @@ fn a_table_with_prompts_and_weights_is_prepared_trained_on_captioned_and_scored(
     let scores = std::fs::read_to_string(at("scores.jsonl")).unwrap();
     assert_eq!(scores.lines().count(), 8);
     assert!(scores.lines().next().unwrap().contains("\"image\":\"000032.jpg\""), "{scores}");
+    // A preparation leaves out what has a low score.
+    let mean = |line: &str| serde_json::from_str::<Value>(line).unwrap()["mean_log_probability"].as_f64().unwrap();
+    let mut means: Vec<f64> = scores.lines().map(mean).collect();
+    means.sort_by(f64::total_cmp);
+    let least = means[3].midpoint(means[4]).to_string();
+    let filter = ["--scores", "scores.jsonl", "--min-score", &least];
+    let (source, clean) = (at("source"), at("clean"));
+    let arguments = [&["prepare-data", "--source", &source, "--output", &clean], &filter[..]].concat();
+    let (is_done, _, text) = run(&arguments, folder.path());
+    assert!(is_done && text.contains(&format!("--min-score {least}: 4 images and 4 captions left out")), "{text}");
+    assert!(text.contains("32 captions: have no score, and were kept"), "{text}");
     let (is_done, _, text) =
         run(&["score-pairs", "--checkpoint", &checkpoint, "pairs.jsonl", "--output", "scores.jsonl"], folder.path());
     assert!(!is_done && text.contains("scores.jsonl exists"), "{text}");

@@ -3,7 +3,7 @@
 //!
 //! Imports go down: `image_id`, `name_forms`, `caption_extras`, `column_names`, `split`, `stamp`, `compression` <
 //! `dataset_file` < `dataset_reader`, `images` < `shards` < `picture_file` < `prepared` < `source` < `annotations` <
-//! `output` < `shapes` < `prepare`. Every `mod.rs` with files below it says their order.
+//! `output` < `shapes` < `prepare` < `look`. Every `mod.rs` with files below it says their order.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests write files of their own"))]
 
@@ -15,6 +15,7 @@ mod dataset_file;
 mod dataset_reader;
 pub mod image_id;
 mod images;
+pub mod look;
 mod name_forms;
 pub mod output;
 pub mod picture_file;

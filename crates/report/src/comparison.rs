@@ -9,7 +9,7 @@ use super::charts::Drawing;
 use super::curves::overlaid;
 use super::data::{ComparedCaptions, ComparedPicture, ComparisonData};
 use super::embedding::picture_uri;
-use super::filling::fill;
+use super::filling::{Frame, RunScriptData, fill};
 use super::gallery::MAX_REFERENCES;
 use super::histogram::counts;
 use super::scores::{interval_name, readable};
@@ -23,7 +23,7 @@ use metrics::statistics::CaptionStatistics;
 /// In the head of each page of several runs: distinguishes it from other files.
 pub const COMPARISON_GENERATOR: &str = "<meta name=\"generator\" content=\"caption-train comparison\">";
 
-const TEMPLATE: &str = concat!(include_str!("parts.html"), include_str!("comparison.html"));
+const FRAME: Frame = Frame::of_runs(concat!(include_str!("parts.html"), include_str!("comparison.html")));
 /// Words gained, and words lost.
 const MAX_CHANGES: usize = 12;
 
@@ -84,7 +84,8 @@ struct Card {
 /// A template that cannot be filled: a bug of this crate.
 pub fn render_comparison(data: &ComparisonData) -> anyhow::Result<String> {
     let page = page(data);
-    fill(TEMPLATE, COMPARISON_GENERATOR, &page, &page.curves.iter().collect::<Vec<_>>(), &[])
+    let curves: Vec<&Drawing> = page.curves.iter().collect();
+    fill(&FRAME, COMPARISON_GENERATOR, &page, &RunScriptData::new(&curves, &[]))
 }
 
 fn page(data: &ComparisonData) -> Page {

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use base::visible::is_hidden;
+
 /// Base64 with padding (RFC 4648, section 4).
 pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -21,14 +23,18 @@ pub(super) fn picture_uri(bytes: &[u8]) -> Option<String> {
     Some(format!("data:image/{kind};base64,{}", base64(bytes)))
 }
 
-/// JSON that is safe in a `<script>`: nothing in it ends the element, opens a comment or ends a line of a script.
+/// JSON that is safe in a `<script>`: nothing in it ends the element, opens a comment, ends a line of a script, or hides
+/// or turns around what follows it.
 pub(super) fn script_json(value: &impl Serialize) -> anyhow::Result<String> {
     let json = serde_json::to_string(value)?;
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
         // All of these only occur in strings.
         match character {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            '<' | '>' | '&' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ if is_hidden(character) => {
+                character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+            }
             _ => text.push(character),
         }
     }
@@ -64,9 +70,9 @@ mod tests {
 
     #[test]
     fn json_in_a_script_cannot_end_it_and_reads_back() {
-        let text = "</script><!-- & \u{2028} \u{2029} \" ' \\";
+        let text = "</script><!-- & \u{2028} \u{2029} \u{202e} \u{e0001} \" ' \\";
         let json = script_json(&[text]).unwrap();
-        assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{json}");
+        assert!(!json.contains(['<', '>', '&']) && !json.contains(is_hidden), "{json}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
     }
 

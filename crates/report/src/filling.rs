@@ -8,6 +8,16 @@ use super::charts::{ChartData, Drawing};
 use super::embedding::{policy_source, script_json};
 use super::gallery::CardData;
 
+/// What the pages of a kind are made of.
+pub(super) struct Frame {
+    /// It begins with `parts.html`.
+    pub(super) template: &'static str,
+    pub(super) style: &'static str,
+    pub(super) script: &'static str,
+    /// Where pictures may come from, as source expressions of a Content-Security-Policy.
+    pub(super) picture_sources: &'static str,
+}
+
 const STYLE: &str = concat!(
     include_str!("page.css"),
     include_str!("tables.css"),
@@ -17,29 +27,42 @@ const STYLE: &str = concat!(
 );
 const SCRIPT: &str = include_str!("page.js");
 
+/// What the script of the pages of runs shows.
 #[derive(Serialize)]
-struct ScriptData<'a> {
+pub(super) struct RunScriptData<'a> {
     charts: Vec<&'a ChartData>,
     gallery: &'a [CardData],
 }
 
-/// The HTML of `template`, which begins with `parts.html` and shows `page`.
+impl<'a> RunScriptData<'a> {
+    pub(super) fn new(drawings: &[&'a Drawing], gallery: &'a [CardData]) -> Self {
+        Self { charts: drawings.iter().map(|drawing| &drawing.data).collect(), gallery }
+    }
+}
+
+impl Frame {
+    /// Of pages of runs, which hold their pictures.
+    pub(super) const fn of_runs(template: &'static str) -> Self {
+        Self { template, style: STYLE, script: SCRIPT, picture_sources: "data:" }
+    }
+}
+
+/// The HTML of a page that shows `page`; its script gets `script_data`.
 ///
 /// # Errors
 /// A template that cannot be filled: a bug of this crate.
 pub(super) fn fill(
-    template: &'static str,
+    frame: &Frame,
     generator: &str,
     page: &impl Serialize,
-    drawings: &[&Drawing],
-    gallery: &[CardData],
+    script_data: &impl Serialize,
 ) -> anyhow::Result<String> {
-    let script_data = ScriptData { charts: drawings.iter().map(|drawing| &drawing.data).collect(), gallery };
-    let script_data = script_json(&script_data).context("cannot encode the data of the report")?;
+    let script_data = script_json(script_data).context("cannot encode the data of the report")?;
     // A browser hashes what it parsed, without carriage returns that a checkout may have added.
-    let (style, script) = (STYLE.replace('\r', ""), SCRIPT.replace('\r', ""));
+    let (style, script) = (frame.style.replace('\r', ""), frame.script.replace('\r', ""));
     let policy = format!(
-        "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; img-src {}; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
+        frame.picture_sources,
         policy_source(&style),
         policy_source(&script)
     );
@@ -48,7 +71,7 @@ pub(super) fn fill(
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    environment.add_template("page.html", template).context("cannot read the template of the report")?;
+    environment.add_template("page.html", frame.template).context("cannot read the template of the report")?;
     let filled = environment.get_template("page.html").and_then(|template| {
         template.render(context! {
             page => Value::from_serialize(page),

@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::addresses::relative_address;
 use super::charts::Drawing;
 use super::curves::{Curves, curves};
 use super::data::{FileLink, ReportData};
 use super::epochs::{Alarms, EpochTable, alarms, epoch_table};
-use super::filling::fill;
+use super::filling::{Frame, RunScriptData, fill};
 use super::gallery::{Gallery, gallery};
 use super::histogram::{CaptionHistograms, histograms};
 use super::scores::{ScoreTable, score_tables};
@@ -16,7 +17,7 @@ use super::text::{self, MAX_CAPTION};
 /// In the head of each page: distinguishes a report from other files.
 pub const GENERATOR: &str = "<meta name=\"generator\" content=\"caption-train\">";
 
-const TEMPLATE: &str = concat!(include_str!("parts.html"), include_str!("page.html"));
+const FRAME: Frame = Frame::of_runs(concat!(include_str!("parts.html"), include_str!("page.html")));
 
 #[derive(Serialize)]
 struct Page {
@@ -58,7 +59,7 @@ pub fn render(data: &ReportData) -> anyhow::Result<String> {
     let curves = &page.curves;
     let drawings = curves.loss.iter().chain(&curves.scores).chain(&curves.updates).chain(lengths);
     let drawings: Vec<&Drawing> = drawings.collect();
-    fill(TEMPLATE, GENERATOR, &page, &drawings, &page.gallery.data)
+    fill(&FRAME, GENERATOR, &page, &RunScriptData::new(&drawings, &page.gallery.data))
 }
 
 fn page(data: &ReportData) -> Page {
@@ -89,22 +90,6 @@ fn file_view(file: &FileLink) -> FileView {
         path: text::line(&file.path, MAX_CAPTION),
         what: text::line(&file.what, MAX_CAPTION),
     }
-}
-
-/// The path as an address relative to the page's folder, whatever it contains: `javascript:x` is the name of a file.
-fn relative_address(path: &str) -> String {
-    let mut address = ".".to_owned();
-    for part in path.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".") {
-        address.push('/');
-        for byte in part.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                address.push(char::from(byte));
-            } else {
-                address.push_str(&format!("%{byte:02X}"));
-            }
-        }
-    }
-    address
 }
 
 #[cfg(test)]
@@ -260,19 +245,5 @@ mod tests {
         let metrics = metrics_log::read(lines.as_bytes()).unwrap();
         let page = render(&ReportData { metrics, images_per_update: Some(8), ..ReportData::default() }).unwrap();
         assert!(page.len() < 400_000, "{}", page.len());
-    }
-
-    #[test]
-    fn addresses_stay_below_the_page_and_are_not_schemes() {
-        let cases = [
-            ("checkpoints/last.safetensors", "./checkpoints/last.safetensors"),
-            ("javascript:alert(1)", "./javascript%3Aalert%281%29"),
-            ("//host/a b", "./host/a%20b"),
-            ("a\\ü", "./a/%C3%BC"),
-            ("", "."),
-        ];
-        for (path, expected) in cases {
-            assert_eq!(relative_address(path), expected);
-        }
     }
 }

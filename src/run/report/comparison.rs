@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use image::ImageFormat;
 
-use super::{RunFiles, SplitCaptions, best_checkpoint, check_free, read_captions, write_page};
+use super::page_file::{check_free, write_page};
+use super::{RunFiles, SplitCaptions, best_checkpoint, read_captions};
 use crate::config::{self, RunConfig};
 use crate::decoding::{Decoding, Strategy};
 use crate::run::run_directory::RunDirectory;

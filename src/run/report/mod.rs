@@ -5,9 +5,9 @@
 
 pub mod comparison;
 mod gallery;
+pub(crate) mod page_file;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,14 @@ use crate::run::checkpoint::layout::{CheckpointMetadata, MODEL_PREFIX};
 use crate::run::checkpoint::reader::{TensorShapes, read_metadata};
 use crate::run::checkpoint_names::best_file_name;
 use crate::run::environment::{Environment, Process};
+use crate::run::report::page_file::{check_free, write_page};
 use crate::run::run_directory::RunDirectory;
 use crate::run::split_scores;
 use crate::run::status::RunStatus;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES, MAX_DESCRIPTION_BYTES};
-use base::error::{WithHint as _, failure, one_line};
+use base::error::one_line;
 use base::quoting::shell_word;
-use base::{atomic_file, terminal};
+use base::terminal;
 use datasets::image_id::ImageId;
 use datasets::prepared::{Dataset, Split};
 use records::metrics_log;
@@ -56,29 +57,6 @@ pub fn write(run: &RunDirectory, path: &Path, num_images: usize) -> Result<()> {
         data.files.clear();
     }
     write_page(path, &report::render(&data).context("cannot create the page")?)
-}
-
-fn write_page(path: &Path, page: &str) -> Result<()> {
-    atomic_file::write(path, page.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))
-        .hint(|| "free some disk space, or choose another file with --output")
-}
-
-/// Checks that nothing is at `path` but an earlier page, which `is_ours` recognizes by its head.
-fn check_free(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<()> {
-    /// Bytes with the end of the page's head; the style that comes last in it is longer.
-    const HEAD: u64 = 1 << 14;
-    let is_page = || {
-        let head = bounded_file::read_start(path, HEAD);
-        head.is_ok_and(|bytes| bytes.is_empty() || is_ours(&String::from_utf8_lossy(&bytes)))
-    };
-    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || !is_page()) {
-        return Err(failure(
-            format!("{} exists and is not {what}: it would be replaced", path.display()),
-            "move it away, or choose another file with --output",
-        ));
-    }
-    Ok(())
 }
 
 struct Gathered {
@@ -333,6 +311,8 @@ fn side(config: &RunConfig, dataset: &Dataset, side: Split) -> Result<Vec<usize>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

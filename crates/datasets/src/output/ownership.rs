@@ -105,6 +105,17 @@ impl Ours {
         Ok(())
     }
 
+    /// Removes the image `filename`, which this preparation wrote with the SHA-256 `sum`; one that is not as it was
+    /// written stays.
+    pub(crate) fn remove_written(&self, directory: &Path, filename: &str, sum: &str) -> anyhow::Result<()> {
+        let path = directory.join(IMAGE_FOLDER).join(filename);
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|there| there.is_file());
+        if is_file && digest::sha256_file(&path).is_ok_and(|found| found == sum) {
+            explain_write(fs::remove_file(&path), &path)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
         self.files.keys().filter_map(|name| name.strip_prefix(IMAGE_FOLDER)?.strip_prefix('/'))
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::annotations::{RawDataset, Reject, Repair};
 use crate::column_names::ColumnNames;
 use crate::output::caption_statistics::CaptionStatistics;
+use crate::output::filter_options::{FilterCount, FilterOptions};
 use crate::output::source_record::SourceRecord;
 use crate::prepared::{DATASET_FILE, Dataset, PREPARATION_FILE, Split};
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
@@ -46,6 +47,9 @@ pub struct Preparation {
     pub captions: Counts,
     pub repairs: Vec<Repair>,
     pub rejects: Vec<Reject>,
+    /// What each filter left out, in the order in which they worked; it is among the rejects too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filtered: Vec<FilterCount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<CaptionStatistics>,
     /// SHA-256 of `dataset.json`.
@@ -73,6 +77,9 @@ pub struct Options {
     /// Longest short side of a stored image, in pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resize: Option<u32>,
+    /// What is to be left out.
+    #[serde(default, skip_serializing_if = "FilterOptions::is_empty")]
+    pub filters: FilterOptions,
 }
 
 /// Where a data set was downloaded from.
@@ -147,8 +154,11 @@ pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<P
     Ok(all_there.then_some(preparation))
 }
 
-/// The report in `directory`, if there is one.
-pub(crate) fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
+/// The report of the preparation that made `directory`; `None` where there is none.
+///
+/// # Errors
+/// A report that cannot be read, or is of another version.
+pub fn read(directory: &Path) -> anyhow::Result<Option<Preparation>> {
     let path = directory.join(PREPARATION_FILE);
     let bytes = match bounded_file::read(&path, MAX_CAPTIONS_BYTES) {
         Ok(bytes) => bytes,
@@ -179,6 +189,8 @@ pub struct About {
     pub origin: Option<Origin>,
     /// As [`Preparation::sources`].
     pub sources: Vec<FileDigest>,
+    /// As [`Preparation::filtered`].
+    pub filtered: Vec<FilterCount>,
     /// All files of the source, if there is one.
     pub(crate) record: Option<SourceRecord>,
 }
@@ -204,6 +216,7 @@ pub fn summarize(raw: &RawDataset, about: About, dataset_sha256: String) -> Prep
         captions,
         repairs: raw.repairs.clone(),
         rejects: raw.rejects.clone(),
+        filtered: about.filtered,
         statistics: Some(CaptionStatistics::of(of_image)),
         dataset_sha256,
     }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::annotations::{Choice, KnownDataset, RawDataset, RawImage, Reject, Repair, SplitFrom, unnamed_pictures};
 use crate::output::Options;
+use crate::prepare::filters::{Filters, Names, Tally};
 use crate::prepare::image_files::{Contents, FoundFiles, ImageIndex, find_files, shared_names, two_of};
 use crate::prepare::split_file::{Answer, SplitFile};
 use crate::prepare::splitting::{DEFAULT_VALIDATION, check_official};
@@ -23,16 +24,20 @@ pub(super) struct Resolved {
     pub(super) weighed: Vec<usize>,
     /// The share to be drawn for validation where none is named and none is asked for.
     pub(super) default_validation: f64,
+    pub(super) filters: Filters,
+    /// What they left out so far.
+    pub(super) tally: Tally,
 }
 
-/// Finds the files of the images of `raw`, which was read from what `choice` says, follows the user's split, and keeps
-/// as many images as `options` say, evenly spread.
+/// Finds the files of the images of `raw`, which was read from what `choice` says, follows the user's split, applies the
+/// filters that need no pixels, and keeps as many images as `options` say, evenly spread.
 pub(super) fn gather(
     mut raw: RawDataset,
     source: &Source,
     dataset: Option<KnownDataset>,
     split_file: Option<&SplitFile>,
     options: &Options,
+    filters: Filters,
     choice: &Choice,
 ) -> anyhow::Result<Resolved> {
     check_any(&mut raw, source, choice)?;
@@ -60,6 +65,19 @@ pub(super) fn gather(
         let count = |split| raw.images.iter().filter(|image| image.split == Some(split)).count();
         check_official(known, Split::ALL.map(count), &mut raw.repairs);
     }
+    let mut tally = filters.tally(&raw.images);
+    if !tally.is_empty() {
+        let stored = images::filenames(source, &files, options.resize.is_some());
+        let path = |file: &usize| source.files()[*file].path.as_str();
+        let names = stored.iter().zip(&files).map(|(stored, file)| Names { stored, path: path(file) });
+        let names: Vec<Names<'_>> = names.collect();
+        let is_kept = filters.apply_to_captions(&mut raw, &names, &mut tally)?;
+        raw.images = keep(raw.images, |place| is_kept[place]);
+        files = keep(files, |place| is_kept[place]);
+        if raw.images.is_empty() {
+            return Err(filters.nothing_left(&tally, 0));
+        }
+    }
     if let Some(limit) = options.limit.filter(|&limit| limit < raw.images.len()) {
         let num_there = raw.images.len();
         let is_kept = |place: usize| place * limit / num_there != (place + 1) * limit / num_there;
@@ -86,7 +104,7 @@ pub(super) fn gather(
     }
     // A split that the user brings is whole as it is.
     let default_validation = if split_file.is_some() { 0.0 } else { DEFAULT_VALIDATION };
-    Ok(Resolved { raw, files, weighed, default_validation })
+    Ok(Resolved { raw, files, weighed, default_validation, filters, tally })
 }
 
 /// The files of the images that are left.

@@ -9,6 +9,7 @@ use image::{ImageFormat, RgbImage};
 use crate::name_forms::on_any_disk;
 use crate::output::FileDigest;
 use crate::output::ownership::Ours;
+use crate::prepare::filters::{Filter, Filters};
 use crate::prepare::near_duplicates::difference_hash;
 use crate::prepared::IMAGE_FOLDER;
 use crate::shards::place::digest_of;
@@ -46,6 +47,13 @@ pub(super) enum StoreResult {
     },
     /// Its file cannot be read: why, in one line.
     Unreadable(String),
+    /// A filter leaves it out.
+    Filtered {
+        filter: Filter,
+        reason: String,
+        /// SHA-256 of the file in the source.
+        digest: [u8; 32],
+    },
 }
 
 /// What is known of a stored image.
@@ -63,25 +71,30 @@ pub(super) struct StoredImage {
 }
 
 /// Stores the images in `directory/images`, at most `short_side` pixels high and wide where one is given: a larger one
-/// is resized and encoded anew, any other is stored as it is; of formats that are not written all become PNG.
+/// is resized and encoded anew, any other is stored as it is; of formats that are not written all become PNG. Images
+/// whose size `filters` object to are not stored.
 pub(super) fn take(
     source: &Source,
     wanted: &[ImageJob<'_>],
     directory: &Path,
     ours: &Ours,
     short_side: Option<u32>,
+    filters: &Filters,
 ) -> anyhow::Result<Vec<StoreResult>> {
     let progress = Progress::new("storing images", wanted.len() as u64, 0);
     let files: Vec<usize> = wanted.iter().map(|wanted| wanted.file).collect();
     source.for_each(&files, |position, content| {
         let wanted = &wanted[position];
         let taken = match content.map(|bytes| (image_file::decode_rgb(&bytes), bytes)) {
-            Ok((Ok(image), bytes)) => {
-                let becomes_png = short_side.is_some() && becomes_png(&source.files()[wanted.file].path);
-                let encoding = Encoding { short_side, becomes_png };
-                let write = |name: &str, bytes: &[u8], sum: &str| ours.write(directory, name, bytes, sum, true);
-                StoreResult::Stored(store(&image, &bytes, wanted.filename, encoding, wanted.is_sample, write)?)
-            }
+            Ok((Ok(image), bytes)) => match filters.objection_to_size(image.width(), image.height()) {
+                Some((filter, reason)) => StoreResult::Filtered { filter, reason, digest: digest_of(&bytes) },
+                None => {
+                    let becomes_png = short_side.is_some() && becomes_png(&source.files()[wanted.file].path);
+                    let encoding = Encoding { short_side, becomes_png };
+                    let write = |name: &str, bytes: &[u8], sum: &str| ours.write(directory, name, bytes, sum, true);
+                    StoreResult::Stored(store(&image, &bytes, wanted.filename, encoding, wanted.is_sample, write)?)
+                }
+            },
             Ok((Err(error), bytes)) => StoreResult::Broken { reason: reason(&error), digest: digest_of(&bytes) },
             Err(error) => StoreResult::Unreadable(reason(&error)),
         };
@@ -188,7 +201,10 @@ pub(super) fn loose(source: &Source, wanted: &[ImageJob<'_>], taken: &[StoreResu
             bytes: source.files()[wanted.file].bytes,
             sha256: hex(&stored.digest),
         }),
-        StoreResult::Stored(_) | StoreResult::Broken { .. } | StoreResult::Unreadable(_) => None,
+        StoreResult::Stored(_)
+        | StoreResult::Broken { .. }
+        | StoreResult::Filtered { .. }
+        | StoreResult::Unreadable(_) => None,
     };
     let files: Vec<FileDigest> = wanted.iter().zip(taken).filter_map(file).collect();
     (!files.is_empty()).then_some(files)

@@ -1,7 +1,7 @@
 //! Images of different splits that show the same picture: equal to the byte, or scaled, encoded again or touched up.
 //!
-//! Works on digests and hashes only and reads no file. Pairs inside one split are not looked for: they make a set
-//! smaller than it seems, but no score better than it is.
+//! Works on digests and hashes only and reads no file. A preparation does not look for pairs inside one split: they make
+//! a set smaller than it seems, but no score better than it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,9 +50,9 @@ pub(super) fn note_shared_pictures(raw: &mut RawDataset, digests: &[[u8; 32]], h
 /// The distance up to which two pictures count as the same, in bits of 64. Of the 24 million pairs of 7,000 photographs
 /// of Flickr8k only one is as near, and shows the same picture; of 1,000 of these photographs, 2 are farther from
 /// themselves once saved as JPEG of quality 50, and none once made half as large.
-pub(super) const MAX_DISTANCE: u32 = 4;
+pub(crate) const MAX_DISTANCE: u32 = 4;
 /// Maximum number of pairs in [`Pairs::closest`].
-pub(super) const NUM_LISTED: usize = 100;
+pub(crate) const NUM_LISTED: usize = 100;
 /// The hash of a picture without structure.
 const NO_STRUCTURE: u64 = 0;
 /// Set bits of a hash that is compared. A picture that grows brighter or darker all the way from left to right, as a
@@ -72,7 +72,7 @@ const STEP: u32 = 257;
 
 /// Pairs of images in different splits that are within a distance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pairs {
+pub(crate) struct Pairs {
     /// All such pairs.
     pub count: usize,
     /// The closest of them, at most [`NUM_LISTED`]: (index, larger index, distance in bits), by distance, then index.
@@ -91,7 +91,7 @@ pub(super) struct Pairs {
 ///
 /// Source: N. Krawetz, "Kind of Like That" (The Hacker Factor Blog, 2013), which calls it dHash; Lanczos as in the
 /// Python package `imagehash`. With a triangle, five pairs of other photographs among 7,000 are within the distance.
-pub(super) fn difference_hash(image: &RgbImage) -> u64 {
+pub(crate) fn difference_hash(image: &RgbImage) -> u64 {
     let Some(pixels) = shrink(image) else { return NO_STRUCTURE };
     let (darkest, brightest) = pixels.iter().fold((u16::MAX, 0), |(low, high), &gray| (low.min(gray), high.max(gray)));
     if u32::from(brightest - darkest) < MIN_CONTRAST * STEP {
@@ -101,25 +101,20 @@ pub(super) fn difference_hash(image: &RgbImage) -> u64 {
     neighbours.fold(0, |hash, pair| hash << 1 | u64::from(pair[0] > pair[1]))
 }
 
+/// Whether a picture of this hash has enough structure to be compared.
+pub(crate) fn is_compared(hash: u64) -> bool {
+    COMPARED_BITS.contains(&hash.count_ones())
+}
+
 /// Pairs of images in different splits whose hashes differ in at most `max_distance` bits ([`MAX_DISTANCE`] is a good
 /// one), without those that `is_known`, given their indices. Hashes with fewer than 6 or more than 58 set bits are not
 /// compared. The result does not depend on the number of threads.
-pub(super) fn pairs_across<S: Copy + Ord + Sync>(
+pub(crate) fn pairs_across<S: Copy + Ord + Sync>(
     hashes: &[(u64, S)],
     max_distance: u32,
     is_known: impl Fn(usize, usize) -> bool + Sync,
 ) -> Pairs {
-    let mut groups = BTreeMap::<S, Group>::new();
-    for (image, &(hash, split)) in hashes.iter().enumerate() {
-        if COMPARED_BITS.contains(&hash.count_ones()) {
-            let group = groups.entry(split).or_default();
-            group.hashes.push(hash);
-            group.images.push(image);
-        }
-    }
-    let groups: Vec<Group> = groups.into_values().collect();
-    let num_compared: usize = groups.iter().map(|group| group.images.len()).sum();
-    let mut pairs = Pairs { num_not_compared: hashes.len() - num_compared, ..Pairs::default() };
+    let (groups, mut pairs) = groups(hashes);
     for (index, group) in groups.iter().enumerate() {
         for other in &groups[index + 1..] {
             pairs = pairs.and(compare(group, other, max_distance, &is_known));
@@ -128,10 +123,40 @@ pub(super) fn pairs_across<S: Copy + Ord + Sync>(
     pairs
 }
 
+/// As [`pairs_across`], of images in the same split.
+pub(crate) fn pairs_within<S: Copy + Ord + Sync>(
+    hashes: &[(u64, S)],
+    max_distance: u32,
+    is_known: impl Fn(usize, usize) -> bool + Sync,
+) -> Pairs {
+    let (groups, mut pairs) = groups(hashes);
+    // Each pair is met from both of its images, and each image meets itself.
+    let is_met = |image: usize, candidate: usize| candidate >= image || is_known(image, candidate);
+    for group in &groups {
+        pairs = pairs.and(compare(group, group, max_distance, &is_met));
+    }
+    pairs
+}
+
+/// The images of each split that are compared, and the number of those that are not.
+fn groups<S: Copy + Ord>(hashes: &[(u64, S)]) -> (Vec<Group>, Pairs) {
+    let mut groups = BTreeMap::<S, Group>::new();
+    for (image, &(hash, split)) in hashes.iter().enumerate() {
+        if is_compared(hash) {
+            let group = groups.entry(split).or_default();
+            group.hashes.push(hash);
+            group.images.push(image);
+        }
+    }
+    let groups: Vec<Group> = groups.into_values().collect();
+    let num_compared: usize = groups.iter().map(|group| group.images.len()).sum();
+    (groups, Pairs { num_not_compared: hashes.len() - num_compared, ..Pairs::default() })
+}
+
 /// Pairs of images in different splits with the same digest, as (index, larger index) in ascending order. Each image of
 /// a group of equal ones is paired with the first image of the group that is in another split, so that a picture that
 /// is there a thousand times gives a thousand pairs and not a million.
-pub(super) fn same_content<S: Copy + PartialEq>(images: &[([u8; 32], S)]) -> Vec<(usize, usize)> {
+pub(crate) fn same_content<C: Copy + Ord, S: Copy + PartialEq>(images: &[(C, S)]) -> Vec<(usize, usize)> {
     let mut order: Vec<usize> = (0..images.len()).collect();
     // The sort is stable: equal ones stay in the order of their indices.
     order.sort_by_key(|&image| images[image].0);
@@ -378,20 +403,26 @@ mod tests {
             (centres[index % 6] ^ flips, (index % 10).min(2))
         };
         let hashes: Vec<(u64, usize)> = (0..400).map(&mut near).collect();
-        let mut expected = Vec::new();
-        for (one, (hash, split)) in hashes.iter().enumerate() {
-            for (other, (other_hash, other_split)) in hashes.iter().enumerate().skip(one + 1) {
-                let distance = (hash ^ other_hash).count_ones();
-                if distance <= MAX_DISTANCE && split != other_split {
-                    expected.push((one, other, distance));
+        let expected = |is_within: bool| {
+            let mut expected = Vec::new();
+            for (one, (hash, split)) in hashes.iter().enumerate() {
+                for (other, (other_hash, other_split)) in hashes.iter().enumerate().skip(one + 1) {
+                    let distance = (hash ^ other_hash).count_ones();
+                    if distance <= MAX_DISTANCE && (split == other_split) == is_within {
+                        expected.push((one, other, distance));
+                    }
                 }
             }
+            expected.sort_by_key(|&(one, other, distance)| (distance, one, other));
+            expected
+        };
+        let across = pairs_across(&hashes, MAX_DISTANCE, |_, _| false);
+        let within = pairs_within(&hashes, MAX_DISTANCE, |_, _| false);
+        for (found, expected) in [(across, expected(false)), (within, expected(true))] {
+            assert!(expected.len() > 400, "{}", expected.len());
+            assert_eq!((found.count, found.num_not_compared), (expected.len(), 0));
+            assert_eq!(found.closest, expected[..NUM_LISTED]);
         }
-        expected.sort_by_key(|&(one, other, distance)| (distance, one, other));
-        let found = pairs_across(&hashes, MAX_DISTANCE, |_, _| false);
-        assert!(expected.len() > 400, "{}", expected.len());
-        assert_eq!((found.count, found.num_not_compared), (expected.len(), 0));
-        assert_eq!(found.closest, expected[..NUM_LISTED]);
     }
 
     #[test]

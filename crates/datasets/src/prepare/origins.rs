@@ -52,9 +52,9 @@ pub(super) fn sources(
     sources.extend(images::loose(source, wanted, taken).map(|files| together(output::LOOSE_IMAGES, &files)));
     for (wanted, taken) in wanted.iter().zip(taken).filter(|(wanted, _)| source.is_loose(wanted.file)) {
         let used = match taken {
-            StoreResult::Stored(images::StoredImage { digest, .. }) | StoreResult::Broken { digest, .. } => {
-                Use::Read(images::hex(digest))
-            }
+            StoreResult::Stored(images::StoredImage { digest, .. })
+            | StoreResult::Broken { digest, .. }
+            | StoreResult::Filtered { digest, .. } => Use::Read(images::hex(digest)),
             StoreResult::Unreadable(_) => Use::Unreadable,
         };
         uses.insert(&source.files()[wanted.file].path, used);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::annotations::{KnownDataset, RawDataset, Reject, Repair, Selector, choose};
 use crate::output::{About, Options, Origin, Preparation, ownership};
 use crate::prepare::contact_sheet::write_samples;
+use crate::prepare::filters::{Filters, Tally};
 use crate::prepare::gather::Resolved;
 use crate::prepare::images::StoreResult;
 use crate::prepare::near_duplicates::note_shared_pictures;
@@ -24,7 +25,7 @@ const NUM_SAMPLES: usize = 25;
 
 pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     let wanted = request.dataset.as_deref().map_or(Ok(Selector::Any), Selector::named)?;
-    let (options, split_file) = read_options(request)?;
+    let (options, split_file, filters) = read_options(request)?;
     if wanted == Selector::Dataset(KnownDataset::Shapes) {
         return draw_shapes(request, &options);
     }
@@ -72,7 +73,7 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     links::apart_from_source(path, &source, &directory)?;
     ownership::check(&directory)?;
-    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options, &choice)?;
+    let gathered = gather::gather(raw, &source, dataset, split_file.as_ref(), &options, filters, &choice)?;
     let about = About {
         format: found.format.name.to_owned(),
         options: options.clone(),
@@ -176,8 +177,12 @@ fn source_needed(known: Option<&str>, output: Option<&Path>) -> anyhow::Error {
     failure(message, hint)
 }
 
-fn dry_run(gathered: Resolved, about: About, directory: PathBuf) -> anyhow::Result<Outcome> {
-    let Resolved { mut raw, default_validation, .. } = gathered;
+fn dry_run(gathered: Resolved, mut about: About, directory: PathBuf) -> anyhow::Result<Outcome> {
+    let Resolved { mut raw, default_validation, filters, tally, .. } = gathered;
+    about.filtered = filters.finish(tally, &mut raw);
+    for filter in filters.of_pixels() {
+        raw.repairs.push(Repair::new(filter, "works when images are read, which a dry run does not do"));
+    }
     let names: Vec<String> = raw.images.iter().map(|image| image.filename.clone()).collect();
     let candidates: Vec<Candidate<'_>> = names
         .iter()
@@ -207,7 +212,7 @@ fn make(
     directory: &Path,
     made_meanwhile: impl Fn() -> anyhow::Result<Option<Preparation>>,
 ) -> anyhow::Result<(Done, Preparation)> {
-    let Resolved { mut raw, files, weighed, default_validation } = gathered;
+    let Resolved { mut raw, files, weighed, default_validation, filters, mut tally } = gathered;
     let image_folder = directory.join(IMAGE_FOLDER);
     let num_images = raw.images.len();
     let step = num_images.div_ceil(NUM_SAMPLES).max(1);
@@ -232,7 +237,7 @@ fn make(
         return Ok((Done::AlreadyPrepared, report));
     }
     let ours = ownership::begin(directory, wanted.iter().map(|wanted| wanted.filename))?;
-    let taken = images::take(source, &wanted, directory, &ours, about.options.resize)?;
+    let taken = images::take(source, &wanted, directory, &ours, about.options.resize, &filters)?;
     let (sources, record) = sources(source, path, &wanted, &taken, annotations, &weighed);
     (about.sources, about.record) = (sources, Some(record));
     let was_there = |taken: &&StoreResult| matches!(taken, StoreResult::Stored(stored) if stored.was_there);
@@ -241,7 +246,10 @@ fn make(
         terminal::message(&format!("{num_kept} of {num_images} images were already there"));
     }
     drop(wanted);
-    let stored = keep_whole(&mut raw, taken, |place, name| images::own_name(source, files[place], name))?;
+    let mut stored =
+        keep_whole(&mut raw, taken, &filters, &mut tally, |place, name| images::own_name(source, files[place], name))?;
+    drop_duplicates(&mut raw, &mut stored, &filters, &mut tally, &ours, directory)?;
+    about.filtered = filters.finish(tally, &mut raw);
     settle_splits(&mut raw, &stored, &about.options, default_validation)?;
     let digests: Vec<[u8; 32]> = stored.iter().map(|stored| stored.digest).collect();
     let hashes: Vec<u64> = stored.iter().map(|stored| stored.difference_hash).collect();
@@ -252,32 +260,73 @@ fn make(
     Ok((Done::Prepared, output::finish(directory, &raw, about, &ours, &sums)?))
 }
 
-/// Leaves out the images that cannot be read or decoded; `own_name` gives the user's name of the image at a place.
+/// Leaves out the images that cannot be read or decoded, and those that a filter left out; `own_name` gives the user's
+/// name of the image at a place.
 fn keep_whole(
     raw: &mut RawDataset,
     taken: Vec<StoreResult>,
+    filters: &Filters,
+    tally: &mut Tally,
     own_name: impl Fn(usize, &str) -> &str,
 ) -> anyhow::Result<Vec<images::StoredImage>> {
     let mut stored = Vec::with_capacity(taken.len());
     let mut kept = Vec::with_capacity(taken.len());
+    let mut num_unreadable = 0;
     for (place, (image, taken)) in std::mem::take(&mut raw.images).into_iter().zip(taken).enumerate() {
         match taken {
             StoreResult::Stored(one) => {
                 stored.push(one);
                 kept.push(image);
             }
+            StoreResult::Filtered { filter, reason, .. } => {
+                tally.leave_out_image(filter, own_name(place, &image.filename), image.captions.len(), reason);
+            }
             StoreResult::Broken { reason, .. } | StoreResult::Unreadable(reason) => {
+                num_unreadable += 1;
                 raw.rejects.push(Reject::new(own_name(place, &image.filename), reason));
             }
         }
     }
     raw.images = kept;
+    if raw.images.is_empty() && !tally.is_empty() {
+        return Err(filters.nothing_left(tally, num_unreadable));
+    }
     if raw.images.is_empty() {
         let first = raw.rejects.last().map_or_else(String::new, |last| format!(": {}: {}", last.what, last.reason));
         let hint = "download them again if they are damaged, convert them, or make them readable";
         return Err(failure(format!("none of the images can be read and decoded, such as the last{first}"), hint));
     }
     Ok(stored)
+}
+
+/// Leaves out images whose picture another one shows, and removes their files.
+fn drop_duplicates(
+    raw: &mut RawDataset,
+    stored: &mut Vec<images::StoredImage>,
+    filters: &Filters,
+    tally: &mut Tally,
+    ours: &ownership::Ours,
+    directory: &Path,
+) -> anyhow::Result<()> {
+    let pictures: Vec<_> = stored.iter().map(|stored| (stored.digest, stored.difference_hash)).collect();
+    let instead = filters.duplicates(raw, &pictures, tally);
+    if instead.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let (mut kept, mut kept_stored) = (Vec::new(), Vec::new());
+    for ((image, one), instead) in std::mem::take(&mut raw.images).into_iter().zip(stored.drain(..)).zip(instead) {
+        match instead {
+            None => {
+                kept.push(image);
+                kept_stored.push(one);
+            }
+            // What was there already is removed if a preparation wrote it.
+            Some(_) if one.was_there => ours.remove_image(directory, &image.filename)?,
+            Some(_) => ours.remove_written(directory, &image.filename, &one.sum)?,
+        }
+    }
+    (raw.images, *stored) = (kept, kept_stored);
+    Ok(())
 }
 
 fn settle_splits(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::column_names::ColumnNames;
 use crate::output::{Options, Origin, Preparation};
+use crate::prepare::filters::{FilterRequest, Filters};
 use crate::prepare::split_file::SplitFile;
 use base::error::usage_error;
 
@@ -29,6 +30,8 @@ pub struct Request {
     pub limit: Option<usize>,
     /// As [`Options::resize`].
     pub resize: Option<u32>,
+    /// What is to be left out.
+    pub filters: FilterRequest,
     /// Only say what would happen.
     pub is_dry_run: bool,
 }
@@ -52,12 +55,12 @@ pub enum Done {
 /// Looks at the options only, as far as that can be done without a source.
 ///
 /// # Errors
-/// A share that leaves nothing to train on, a limit or size of nothing, or a split file that cannot be used.
+/// A share that leaves nothing to train on, a limit or size of nothing, a split file or a filter that cannot be used.
 pub fn check_options(request: &Request) -> anyhow::Result<()> {
     read_options(request).map(drop)
 }
 
-pub(super) fn read_options(request: &Request) -> anyhow::Result<(Options, Option<SplitFile>)> {
+pub(super) fn read_options(request: &Request) -> anyhow::Result<(Options, Option<SplitFile>, Filters)> {
     for (flag, fraction) in [("validation", request.validation_fraction), ("test", request.test_fraction)] {
         if let Some(fraction) = fraction.filter(|fraction| !(0.0..1.0).contains(fraction)) {
             let message = format!("expected --{flag}-fraction of 0 or more and below 1, found {fraction}");
@@ -79,6 +82,7 @@ pub(super) fn read_options(request: &Request) -> anyhow::Result<(Options, Option
         ));
     }
     let split_file = request.split_file.as_deref().map(SplitFile::read).transpose()?;
+    let filters = Filters::read(&request.filters)?;
     let options = Options {
         split_file_sha256: split_file.as_ref().map(|file| file.digest.clone()),
         validation_fraction: request.validation_fraction,
@@ -86,6 +90,7 @@ pub(super) fn read_options(request: &Request) -> anyhow::Result<(Options, Option
         columns: request.columns.clone(),
         limit: request.limit,
         resize: request.resize,
+        filters: filters.options().clone(),
     };
-    Ok((options, split_file))
+    Ok((options, split_file, filters))
 }

@@ -32,6 +32,9 @@ pub fn summary(outcome: &Outcome) -> String {
     if let Some(statistics) = &report.statistics {
         lines.extend(statistics.summary().lines().map(|line| format!("  {}", line.trim_start())));
     }
+    for filter in &report.filtered {
+        lines.push(format!("  {}: {} left out", filter.filter, filter.amount()));
+    }
     let repairs = report.repairs.iter().map(|repair| (repair.what.as_str(), repair.repair.as_str()));
     let rejects = report.rejects.iter().map(|reject| (reject.what.as_str(), reject.reason.as_str()));
     let notes: [(&str, Vec<(&str, &str)>); 2] = [("note", repairs.collect()), ("left out", rejects.collect())];

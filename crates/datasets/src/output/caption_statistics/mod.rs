@@ -9,12 +9,14 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-use self::script::{Script, main_script};
+use self::script::main_script;
 use self::survey::{Survey, Vocabulary};
 use self::words::words;
 use crate::dataset_file::plain;
 
+pub(crate) use self::script::Script;
 pub use self::survey::LengthStatistics;
+pub(crate) use self::survey::{Survey as CaptionSurvey, WordUse};
 
 /// Outliers that are listed at most.
 pub const NUM_LISTED: usize = 100;
@@ -94,13 +96,9 @@ impl CaptionStatistics {
     /// The statistics of the captions of these images, each (file name, captions). The order of the images has no
     /// influence but on the order and choice of the outliers.
     pub fn of<'a>(images: impl Iterator<Item = (&'a str, &'a [String])> + Clone) -> Self {
-        let survey = Survey::of(images.clone());
+        let survey = Survey::of(images.clone().map(|(_, captions)| captions.iter().map(String::as_str)));
         let words = survey.lengths();
-        let usual = Usual {
-            script: survey.main_script(),
-            vocabulary: (survey.num_captions() >= MIN_CAPTIONS_FOR_USUAL_WORDS).then_some(&survey.vocabulary),
-            median: words.median,
-        };
+        let usual = Usual::of(&survey);
         let mut num_outliers = OutlierCounts::default();
         let mut found = OutlierKind::ALL.map(|_| Vec::new());
         for (filename, captions) in images {
@@ -109,6 +107,7 @@ impl CaptionStatistics {
                 *num_outliers.of_mut(kind) += 1;
                 let found = &mut found[kind as usize];
                 if found.len() < NUM_LISTED {
+                    let reason = format!("{reason}: {}", beginning(caption));
                     found.push(Outlier { kind, what: format!("caption {index} of image {filename}"), reason });
                 }
             }
@@ -150,7 +149,7 @@ impl CaptionStatistics {
 }
 
 impl OutlierKind {
-    const ALL: [Self; 4] = [Self::OtherScript, Self::UnusualWords, Self::Long, Self::Short];
+    pub(crate) const ALL: [Self; 4] = [Self::OtherScript, Self::UnusualWords, Self::Long, Self::Short];
 }
 
 impl OutlierCounts {
@@ -164,8 +163,13 @@ impl OutlierCounts {
     }
 }
 
+/// The words of a caption, as [`CaptionStatistics`] counts them.
+pub(crate) fn num_words(caption: &str) -> usize {
+    words(&plain(caption)).count()
+}
+
 /// What a caption is measured by.
-struct Usual<'a> {
+pub(crate) struct Usual<'a> {
     /// `None` in a set of several scripts.
     script: Option<Script>,
     /// `None` if the set is too small.
@@ -173,9 +177,17 @@ struct Usual<'a> {
     median: usize,
 }
 
-impl Usual<'_> {
+impl<'a> Usual<'a> {
+    pub(crate) fn of(survey: &'a Survey) -> Self {
+        Self {
+            script: survey.main_script(),
+            vocabulary: (survey.num_captions() >= MIN_CAPTIONS_FOR_USUAL_WORDS).then_some(&survey.vocabulary),
+            median: survey.lengths().median,
+        }
+    }
+
     /// What speaks against a caption, if anything does.
-    fn objection(&self, caption: &str) -> Option<(OutlierKind, String)> {
+    pub(crate) fn objection(&self, caption: &str) -> Option<(OutlierKind, String)> {
         let plain = plain(caption);
         let num_words = words(&plain).count();
         let (kind, reason) = if let Some((script, usual)) = self.other_script(caption) {
@@ -193,7 +205,7 @@ impl Usual<'_> {
         } else {
             return None;
         };
-        Some((kind, format!("{reason}: {}", beginning(caption))))
+        Some((kind, reason))
     }
 
     /// The script of the caption and the usual one, where they differ.

@@ -57,7 +57,7 @@ pub struct BuildRequest {
 /// which all others are scanned first, columns that differ between shards, no image at all.
 pub fn build(request: &BuildRequest) -> anyhow::Result<Outcome> {
     let BuildRequest { directory, columns, .. } = request;
-    let (options, _) = read_options(&Request {
+    let (options, ..) = read_options(&Request {
         columns: columns.clone(),
         validation_fraction: request.validation_fraction,
         test_fraction: request.test_fraction,
@@ -379,6 +379,7 @@ impl Gathered {
             captions,
             repairs,
             rejects,
+            filtered: Vec::new(),
             // They would take more memory than everything else.
             statistics: None,
             dataset_sha256: index_sha256,
