@@ -51,6 +51,7 @@ mod self_critical;
 mod serve;
 #[cfg(unix)]
 mod several_processes;
+mod shards;
 mod showing;
 mod sources;
 mod strangers;
