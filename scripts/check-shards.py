@@ -13,6 +13,7 @@ digits.
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -22,7 +23,7 @@ import datasets
 import webdataset
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "target/release/caption-train"
+PROGRAM = Path(os.environ.get("CAPTION_TRAIN", ROOT / "target/release/caption-train"))
 CONFIG = """
 name = "{name}"
 output_dir = "{work}/runs"

@@ -444,7 +444,7 @@ mod tests {
         let mut changed = captions.clone();
         changed[3] ^= 1;
         fs::write(&path, changed).unwrap();
-        assert!(error().contains("column captions: its checksum"), "{}", error());
+        assert!(error().contains("column captions") && error().contains("its checksum"), "{}", error());
         fs::remove_file(&path).unwrap();
         assert!(error().contains("column captions") && error().contains("prepare the data again"), "{}", error());
         fs::write(&path, captions).unwrap();
