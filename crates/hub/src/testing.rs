@@ -145,7 +145,12 @@ pub(super) const READING: Reading = Reading {
         read(length - 100..length)?;
         let all = (length - 100) / 100;
         let num_rows = rows.next_multiple_of(10).min(all);
-        Ok(Part { ranges: vec![0..num_rows * 100], end: b"END".to_vec(), num_rows, is_whole: num_rows == all })
+        Ok(Part {
+            ranges: std::iter::once(0..num_rows * 100).collect(),
+            end: b"END".to_vec(),
+            num_rows,
+            is_whole: num_rows == all,
+        })
     },
 };
 

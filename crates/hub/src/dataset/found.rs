@@ -420,3 +420,6 @@ fn together<'f>(
     }
     Ok(folder)
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,4 @@ fn named<'a>(
 }
 
 #[cfg(test)]
-mod found_tests;
-#[cfg(test)]
 mod tests;

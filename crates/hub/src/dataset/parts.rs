@@ -169,7 +169,8 @@ impl PartOfFile {
         let mut at = file.metadata().context(FAILED)?.len();
         if self.part.ranges.last().is_none_or(|last| at > last.end) {
             // Its end was begun.
-            (at, _) = (0, file.set_len(0).context(FAILED)?);
+            file.set_len(0).context(FAILED)?;
+            at = 0;
         }
         let url = source.http.file_address(commit, &self.path)?;
         let total = self.part.ranges.iter().map(|range| range.end - range.start).sum();

@@ -221,7 +221,7 @@ mod tests {
             assert!(first_rows(length as u64, 5, read).is_err(), "{length}");
         }
         let mut damaged = file.clone();
-        for at in file.len() - 3000..file.len() {
+        for at in (file.len() - 3000..file.len()).step_by(7) {
             damaged[at] ^= 0x55;
             let read = &mut |range: Range<u64>| Ok(damaged[range.start as usize..range.end as usize].to_vec());
             // Some bytes make no difference; none makes it panic.

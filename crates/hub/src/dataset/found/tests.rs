@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::requests::Search;
+use crate::dataset::{files, plan};
+use crate::requests::Files;
 use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, To, conditions, settings};
 use base::digest::sha256;
 use base::error::describe;
