@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::shards::place::{Codec, Place, digest_of};
-use crate::shards::unpack::unpack;
+use crate::shards::unpack::unpack_start;
 use crate::stamp::Stamp;
 use base::bounded_file;
 use base::error::{WithHint as _, failure};
@@ -168,10 +168,9 @@ fn image(file: &File, place: &Place, codec: Codec) -> anyhow::Result<Vec<u8>> {
     let memory = u64::from(place.block_bytes) + u64::from(place.unpacked_bytes);
     let _share = budgets().files.take(memory, || format!("unpacking a page of {memory} bytes takes"))?;
     let packed = read_at(file, place.block, place.block_bytes as usize)?;
-    let mut content = unpack(codec, &packed, place.unpacked_bytes as usize).hint(|| PREPARE_AGAIN)?;
+    let start = unpack_start(codec, &packed, place.unpacked_bytes as usize, offset + bytes);
     drop(packed);
-    content.truncate(offset + bytes);
-    Ok(content.split_off(offset))
+    Ok(start.hint(|| PREPARE_AGAIN)?.split_off(offset))
 }
 
 fn read_at(file: &File, start: u64, length: usize) -> anyhow::Result<Vec<u8>> {

@@ -30,6 +30,26 @@ pub(crate) fn unpack(codec: Codec, packed: &[u8], size: usize) -> io::Result<Vec
     if content.len() == size { Ok(content) } else { Err(is_other()) }
 }
 
+/// The first `size` bytes that `packed` unpacks to. What comes after them is not unpacked where that is not needed, and
+/// not looked at.
+pub(crate) fn unpack_start(codec: Codec, packed: &[u8], whole: usize, size: usize) -> io::Result<Vec<u8>> {
+    let packing = match codec {
+        Codec::Gzip => Packing::Gzip,
+        Codec::Zstd => Packing::Zstd,
+        Codec::None | Codec::Snappy => {
+            let mut content = unpack(codec, packed, whole)?;
+            content.truncate(size);
+            return Ok(content);
+        }
+    };
+    let mut content = Vec::with_capacity(size);
+    unpacked(packed, packing).take(size as u64).read_to_end(&mut content)?;
+    if content.len() == size {
+        return Ok(content);
+    }
+    Err(io::Error::other(format!("a page does not unpack to the {whole} bytes that it claims")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +71,11 @@ mod tests {
                 let error = unpack(codec, &packed, size).unwrap_err().to_string();
                 assert!(error.contains("does not unpack to"), "{codec:?} {size}: {error}");
             }
+            for size in [0, 17, content.len()] {
+                let start = unpack_start(codec, &packed, content.len(), size).unwrap();
+                assert!(start == content[..size], "{codec:?} {size}");
+            }
+            assert!(unpack_start(codec, &packed, content.len() + 9, content.len() + 1).is_err(), "{codec:?}");
             if codec != Codec::None {
                 assert!(unpack(codec, &packed[..packed.len() - 5], content.len()).is_err(), "{codec:?}");
             }

@@ -11,7 +11,7 @@ use crate::prepare::gather::{Matched, check_any, match_files};
 use crate::prepare::guessed_splits::hear_folders;
 use crate::prepare::images::reason;
 use crate::prepared::{ImageRecord, Split};
-use crate::shards::place::{Place, digest_of};
+use crate::shards::place::{Codec, Place, digest_of};
 use crate::source::{ImageColumn, Source, Table, is_archive_name, is_packed_name, is_parquet_name};
 use base::error::{failure, usage_error};
 use pixels::image_file::decode_rgb;
@@ -125,7 +125,27 @@ pub fn scan(path: &Path, columns: &ColumnNames) -> anyhow::Result<ScannedShard> 
             Checked::Unusable(reason) => shard.rejects.push(Reject::new(path.clone(), reason)),
         }
     }
+    shard.repairs.extend(slow_pages(&shard.images).map(|note| Repair::new(name, note)));
     Ok(shard)
+}
+
+/// What to know of images that lie in large pages: to read one of them, all before it in its page are unpacked.
+fn slow_pages(images: &[ScannedImage]) -> Option<String> {
+    /// Bytes that are unpacked for each byte of an image, and for an image.
+    const MANY_TIMES: u64 = 8;
+    const MANY_BYTES: u64 = 1 << 20;
+    let packed = || images.iter().map(|image| image.place).filter(|place| place.codec != Codec::None as u32);
+    let count = packed().count() as u64;
+    let unpacked: u64 = packed().map(|place| u64::from(place.unpacked_bytes)).sum();
+    let bytes: u64 = packed().map(|place| u64::from(place.bytes)).sum();
+    let mean = unpacked.checked_div(count)?;
+    (mean > MANY_BYTES && unpacked > MANY_TIMES * bytes).then(|| {
+        format!(
+            "its images lie in compressed pages of {:.1} MB on average, which are unpacked to read a single one; written \
+             again without compression, as in `to_parquet(compression=None)` of pandas, they are read at once",
+            mean as f64 / 1e6
+        )
+    })
 }
 
 fn scanned(image: RawImage, member: String, place: Place) -> ScannedImage {

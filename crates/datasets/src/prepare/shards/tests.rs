@@ -150,6 +150,24 @@ fn images_of_parquet_are_read_where_they_lie_in_every_version_encoding_and_compr
 }
 
 #[test]
+fn images_in_large_compressed_pages_are_noted_as_slow() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures: Vec<Vec<u8>> = (0..40).map(|number| [picture(number), vec![0; 40_000]].concat()).collect();
+    let names: Vec<String> = (0..40).map(|number| format!("{number}.png")).collect();
+    let rows: Vec<(&[u8], &str, &str)> =
+        pictures.iter().zip(&names).map(|(picture, name)| (picture.as_slice(), name.as_str(), "A dog.")).collect();
+    let noted = |compression| {
+        let path = folder.path().join("a.parquet");
+        let properties = compressed(compression).set_dictionary_enabled(false).set_data_page_size_limit(1 << 24);
+        writing::write(&path, IMAGES, properties, vec![images(&rows)]);
+        scanned(&path).repairs.into_iter().map(|repair| repair.repair).collect::<Vec<_>>()
+    };
+    assert_eq!(noted(Compression::UNCOMPRESSED), Vec::<String>::new());
+    let notes = noted(Compression::SNAPPY);
+    assert!(notes.len() == 1 && notes[0].contains("compressed pages of 1.7 MB on average"), "{notes:?}");
+}
+
+#[test]
 fn images_that_are_required_and_bytes_alone_are_found_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");
