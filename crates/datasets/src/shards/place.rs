@@ -12,10 +12,12 @@ pub enum Codec {
     Snappy = 1,
     Gzip = 2,
     Zstd = 3,
+    /// Elements of a snappy stream that copy from nothing before them; the length in front is not among them.
+    SnappyPart = 4,
 }
 
 impl Codec {
-    pub const ALL: [Self; 4] = [Self::None, Self::Snappy, Self::Gzip, Self::Zstd];
+    pub const ALL: [Self; 5] = [Self::None, Self::Snappy, Self::Gzip, Self::Zstd, Self::SnappyPart];
 
     pub fn of(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| *codec as u32 == code)

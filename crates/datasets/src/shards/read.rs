@@ -256,7 +256,7 @@ mod tests {
             Place { bytes: 10, ..place },
             Place { offset: u32::MAX, ..place },
             Place { block_bytes: 8, ..place },
-            Place { codec: 4, ..place },
+            Place { codec: 5, ..place },
             Place { codec: zstd, unpacked_bytes: u32::MAX, ..place },
             Place { codec: zstd, unpacked_bytes: 1 << 28, bytes: 1 << 27, ..place },
         ] {

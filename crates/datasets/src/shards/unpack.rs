@@ -19,6 +19,17 @@ pub(crate) fn unpack(codec: Codec, packed: &[u8], size: usize) -> io::Result<Vec
             }
             snap::raw::Decoder::new().decompress_vec(packed).map_err(io::Error::other)?
         }
+        Codec::SnappyPart => {
+            let mut whole = Vec::with_capacity(packed.len() + 10);
+            let mut rest = size;
+            while rest > 0x7f {
+                whole.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            whole.push(rest as u8);
+            whole.extend_from_slice(packed);
+            return unpack(Codec::Snappy, &whole, size);
+        }
         Codec::Gzip | Codec::Zstd => {
             let packing = if codec == Codec::Gzip { Packing::Gzip } else { Packing::Zstd };
             let mut content = Vec::with_capacity(size);
@@ -36,7 +47,7 @@ pub(crate) fn unpack_start(codec: Codec, packed: &[u8], whole: usize, size: usiz
     let packing = match codec {
         Codec::Gzip => Packing::Gzip,
         Codec::Zstd => Packing::Zstd,
-        Codec::None | Codec::Snappy => {
+        Codec::None | Codec::Snappy | Codec::SnappyPart => {
             let mut content = unpack(codec, packed, whole)?;
             content.truncate(size);
             return Ok(content);

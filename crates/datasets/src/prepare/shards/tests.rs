@@ -145,7 +145,7 @@ fn images_of_parquet_are_read_where_they_lie_in_every_version_encoding_and_compr
             }
         }
     }
-    let expected = [Codec::None, Codec::Snappy, Codec::Gzip].map(|codec| [codec as u32; 4]).concat();
+    let expected = [Codec::None, Codec::SnappyPart, Codec::Gzip].map(|codec| [codec as u32; 4]).concat();
     assert_eq!(codecs, expected);
 }
 
@@ -163,8 +163,24 @@ fn images_in_large_compressed_pages_are_noted_as_slow() {
         scanned(&path).repairs.into_iter().map(|repair| repair.repair).collect::<Vec<_>>()
     };
     assert_eq!(noted(Compression::UNCOMPRESSED), Vec::<String>::new());
-    let notes = noted(Compression::SNAPPY);
+    let notes = noted(Compression::GZIP(GzipLevel::default()));
     assert!(notes.len() == 1 && notes[0].contains("compressed pages of 1.7 MB on average"), "{notes:?}");
+}
+
+#[test]
+fn of_a_large_page_of_snappy_only_a_part_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let pictures: Vec<Vec<u8>> = (0..40).map(|number| [picture(number), vec![0; 40_000]].concat()).collect();
+    let names: Vec<String> = (0..40).map(|number| format!("{number}.png")).collect();
+    let rows: Vec<(&[u8], &str, &str)> =
+        pictures.iter().zip(&names).map(|(picture, name)| (picture.as_slice(), name.as_str(), "A dog.")).collect();
+    let properties = compressed(Compression::SNAPPY).set_dictionary_enabled(false).set_data_page_size_limit(1 << 24);
+    writing::write(&path, IMAGES, properties, vec![images(&rows)]);
+    let shard = scanned(&path);
+    let found = contents(&path, &shard);
+    assert!(found.iter().zip(&pictures).all(|((.., content), picture)| content == picture) && found.len() == 40);
+    assert!(shard.images.iter().all(|image| image.place.unpacked_bytes <= 3 << 16), "its page has 1.7 MB");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::shards::place::Codec;
 use crate::shards::unpack::unpack;
 use crate::source::parquet::hybrid::hybrid;
 use crate::source::parquet::pages::{Content, Pages};
+use crate::source::parquet::snappy::{Cut, cuts};
 use base::error::failure;
 
 const DAMAGED: &str = "the file is damaged: download it again";
@@ -22,6 +23,8 @@ pub(super) struct Block {
     pub(super) form: Form,
     /// Nulls counted, except in a dictionary, which has none.
     pub(super) num_values: usize,
+    /// Where it can be cut; empty where it cannot.
+    pub(super) cuts: Vec<Cut>,
     /// The definition of each value; none where all are there.
     definitions: Vec<u32>,
     /// That of one that is there.
@@ -54,18 +57,22 @@ impl Block {
             start: 0,
             form: Form::Dictionary,
             num_values: 0,
+            cuts: Vec::new(),
             definitions: Vec::new(),
             definition: definition.into(),
         };
+        let cuts_of = |codec: Codec, packed: &[u8]| if codec == Codec::Snappy { cuts(packed) } else { None };
         match header.content {
             Content::Dictionary { num_values } => {
                 block.num_values = num_values as usize;
                 block.content = unpack(pages.codec, &packed, header.unpacked)?;
+                block.cuts = cuts_of(pages.codec, &packed).unwrap_or_default();
             }
             Content::Data { num_values, encoding, definition: levels, .. } => {
                 block.num_values = num_values as usize;
                 block.form = form_of(encoding);
                 block.content = unpack(pages.codec, &packed, header.unpacked)?;
+                block.cuts = cuts_of(pages.codec, &packed).unwrap_or_default();
                 if definition > 0 {
                     if levels != Encoding::RLE {
                         let message =
@@ -94,6 +101,7 @@ impl Block {
                 (block.position, block.bytes) = (header.start + levels as u64, values.len());
                 let size = if block.codec == Codec::None { values.len() } else { unpacked };
                 block.content = unpack(block.codec, values, size)?;
+                block.cuts = cuts_of(block.codec, values).unwrap_or_default();
             }
         }
         Ok(Some(block))

@@ -1,7 +1,7 @@
 //! Parquet files, as the Hub keeps data sets and `datasets` writes them: their columns, their rows in groups, and the
 //! images that are in them. A row group is read page by page, so that no more than two pages of a column are in memory.
-//! Imports go down: `hybrid`, `thrift` < `footer` < `first_rows`, `pages` < `blocks`, `values` < `table` < `images` <
-//! `places`.
+//! Imports go down: `hybrid`, `snappy`, `thrift` < `footer` < `first_rows`, `pages` < `blocks`, `values` < `table` <
+//! `images` < `places`.
 
 mod blocks;
 mod first_rows;
@@ -10,6 +10,7 @@ mod hybrid;
 mod images;
 mod pages;
 mod places;
+mod snappy;
 mod table;
 #[cfg(test)]
 mod tests;

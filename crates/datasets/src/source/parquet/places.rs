@@ -7,6 +7,7 @@ use crate::source::parquet::blocks::{Block, Form};
 use crate::source::parquet::hybrid::hybrid;
 use crate::source::parquet::images::share;
 use crate::source::parquet::pages::Pages;
+use crate::source::parquet::snappy::around;
 use crate::source::parquet::table::{ImageColumn, Table};
 use base::error::failure;
 
@@ -104,6 +105,16 @@ impl Block {
         let plain = Place::plain(self.position + start as u64, bytes);
         if self.codec == Codec::None {
             return Some(plain);
+        }
+        if let Some((first, last)) = around(&self.cuts, start, start + length) {
+            return Some(Place {
+                block: self.position + first.packed as u64,
+                block_bytes: u32::try_from(last.packed - first.packed).ok()?,
+                unpacked_bytes: u32::try_from(last.unpacked - first.unpacked).ok()?,
+                offset: u32::try_from(start - first.unpacked).ok()?,
+                codec: Codec::SnappyPart as u32,
+                ..plain
+            });
         }
         Some(Place {
             block: self.position,
