@@ -30,7 +30,8 @@ pub struct PrepareDataArgs {
     /// Tar files and Parquet files whose images stay where they are: paths, patterns or folders. An index of them goes
     /// into the output folder
     #[arg(long, value_name = "PATTERN", num_args = 1.., requires = "output", value_parser = path_argument(),
-        conflicts_with_all = ["source", "dataset", "split_file", "limit", "resize", "dry_run", "FilterArgs"])]
+        conflicts_with_all = ["source", "dataset", "split_file", "limit", "resize", "dry_run", "revision", "config_name",
+            "FilterArgs"])]
     pub shards: Vec<PathBuf>,
     /// Branch, tag or commit of the Hub repository [default: main]
     #[arg(long, value_name = "REVISION", conflicts_with = "source")]
@@ -46,7 +47,8 @@ pub struct PrepareDataArgs {
     /// caption (also several), prompt, weight and split
     #[arg(long, value_name = "ROLE=NAME", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Fraction of the training images drawn for validation if there is no validation split [default: 0.1]
+    /// Fraction of the training images drawn for validation if there is no validation split [default: 0.1, with --shards
+    /// 0]
     #[arg(long, value_name = "SHARE")]
     pub validation_fraction: Option<f64>,
     /// Fraction of the training images drawn for testing if there is no test split [default: 0]

@@ -12,6 +12,7 @@ use crate::output::caption_statistics::CaptionStatistics;
 use crate::output::filter_options::{FilterCount, FilterOptions};
 use crate::output::source_record::SourceRecord;
 use crate::prepared::{DATASET_FILE, Dataset, PREPARATION_FILE, Split};
+use crate::shards::files::ShardsFile;
 use base::bounded_file::{self, MAX_CAPTIONS_BYTES};
 use base::digest;
 use base::error::{WithHint as _, failure};
@@ -133,6 +134,10 @@ impl Counts {
 /// The report of a finished preparation in `directory`, of the data set called `name` if one is given; `None` where
 /// there is none, or where images are missing, so that it has to be done (again).
 pub fn finished(name: Option<&str>, directory: &Path) -> anyhow::Result<Option<Preparation>> {
+    if ShardsFile::is_in(directory) {
+        let message = format!("{} has the index of a data set whose images are in shards", directory.display());
+        return Err(failure(message, "choose another folder"));
+    }
     let Some(preparation) = read(directory)? else { return Ok(None) };
     if let Some(name) = name.filter(|&name| preparation.dataset != name) {
         let message = format!("{} contains data set {}, not {name}", directory.display(), preparation.dataset);

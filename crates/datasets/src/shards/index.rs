@@ -92,6 +92,11 @@ impl Index {
     }
 }
 
+/// The digest of the index in `directory`; `None` where there is none that can be used.
+pub(crate) fn digest_in(directory: &Path) -> Option<String> {
+    read_index_file(&directory.join(COLUMN_FOLDER)).ok().map(|file| file.digest)
+}
+
 fn read_index_file(folder: &Path) -> anyhow::Result<IndexFile> {
     let file: IndexFile =
         serde_json::from_slice(&bounded_file::read(&folder.join(INDEX_FILE), MAX_DESCRIPTION_BYTES)?)?;

@@ -19,7 +19,7 @@ use crate::prepare::shards::scan::scan;
 use crate::prepare::shards::splits::Claims;
 use crate::prepared::{MARKER_FILE, PREPARATION_FILE, Split};
 use crate::shards::files::{IndexedShard, SHARDS_FILE, ShardsFile};
-use crate::shards::index::IndexWriter;
+use crate::shards::index::{IndexWriter, digest_in};
 use crate::shards::place::Place;
 use crate::shards::read::Shard;
 use base::digest::{Hasher, hex};
@@ -123,7 +123,9 @@ pub fn in_folder(request: &BuildRequest) -> anyhow::Result<InFolder> {
 /// The report and the shards of a finished build in `directory`; `None` where there is none.
 pub fn finished(directory: &Path) -> anyhow::Result<Option<(Preparation, ShardsFile)>> {
     let (Some(report), Some(file)) = (output::read(directory)?, ShardsFile::read(directory)?) else { return Ok(None) };
-    Ok((report.dataset_sha256 == file.index_sha256).then_some((report, file)))
+    let is_whole =
+        report.dataset_sha256 == file.index_sha256 && digest_in(directory) == Some(file.index_sha256.clone());
+    Ok(is_whole.then_some((report, file)))
 }
 
 /// The report of what is in `directory`, where it was made of these shards with these options.
@@ -508,6 +510,9 @@ mod tests {
         let before = place.parts();
         assert_eq!(before.len(), 2);
         assert_eq!(place.build(&request).unwrap().0.done, Done::AlreadyPrepared);
+        fs::remove_file(place.output.join("index/index.json")).unwrap();
+        assert_eq!(place.build(&request).unwrap().0.done, Done::Prepared, "an index that is gone is built again");
+        assert_eq!(place.parts(), before);
         put_tar(&place.shards, "1.tar", 2..5);
         let later = SystemTime::now() + Duration::from_secs(3);
         File::options().append(true).open(&changed).unwrap().set_modified(later).unwrap();
@@ -622,5 +627,10 @@ mod tests {
         prepare(&Request { source, output: Some(place.output.clone()), ..Request::default() }).unwrap();
         let text = refusal(place.build(&place.request(&["0.tar"])));
         assert!(text.contains("contains another data set"), "{text}");
+        let index = BuildRequest { directory: place.shards.join("index"), ..place.request(&["0.tar"]) };
+        build(&index).unwrap();
+        let source = Some(place.shards.join("0.tar"));
+        let text = refusal(prepare(&Request { source, output: Some(index.directory.clone()), ..Request::default() }));
+        assert!(text.contains("whose images are in shards") && !index.directory.join("images").exists(), "{text}");
     }
 }
