@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use crate::output::caption_statistics::{CaptionSurvey, LengthStatistics, OutlierKind, Script, Usual, WordUse};
+use crate::output::caption_statistics::{CaptionSurvey, LengthStatistics, OutlierKind, Script, Usual};
 use crate::prepared::Dataset;
 use base::visible::is_hidden;
 
@@ -133,12 +133,8 @@ fn frequent_words(survey: &CaptionSurvey) -> Vec<Word> {
     let mut words: Vec<_> = survey.vocabulary.iter().collect();
     words.sort_unstable_by_key(|(text, word)| (Reverse(word.count), *text));
     words.truncate(NUM_WORDS);
-    let word = |(text, word): (&Box<str>, &WordUse)| Word {
-        text: text.to_string(),
-        count: word.count,
-        num_images: word.num_images,
-    };
-    words.into_iter().map(word).collect()
+    let words = words.into_iter();
+    words.map(|(text, word)| Word { text: text.to_string(), count: word.count, num_images: word.num_images }).collect()
 }
 
 fn scripts(survey: &CaptionSurvey) -> Vec<(&'static str, usize)> {

@@ -16,7 +16,7 @@ use crate::dataset_file::plain;
 
 pub(crate) use self::script::Script;
 pub use self::survey::LengthStatistics;
-pub(crate) use self::survey::{Survey as CaptionSurvey, WordUse};
+pub(crate) use self::survey::Survey as CaptionSurvey;
 
 /// Outliers that are listed at most.
 pub const NUM_LISTED: usize = 100;

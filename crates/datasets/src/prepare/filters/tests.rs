@@ -72,8 +72,11 @@ fn left(outcome: &Outcome) -> Vec<(String, Vec<String>)> {
     left
 }
 
+/// Each filter, and the images and captions that it left out.
+type Counts = Vec<(String, usize, usize)>;
+
 /// The names of the images that are left, the counts, and what was left out with its reason.
-fn filtered(filters: FilterRequest) -> (Vec<String>, Vec<(String, usize, usize)>, Vec<(String, String)>) {
+fn filtered(filters: FilterRequest) -> (Vec<String>, Counts, Vec<(String, String)>) {
     let source = source();
     let (_folder, request) = request(source.path(), filters);
     let outcome = prepare(&request).unwrap();
@@ -89,7 +92,7 @@ fn filtered(filters: FilterRequest) -> (Vec<String>, Vec<(String, usize, usize)>
     (left(&outcome).into_iter().map(|(name, _)| name).collect(), counts, rejects)
 }
 
-fn counts(all: &[(&str, usize, usize)]) -> Vec<(String, usize, usize)> {
+fn counts(all: &[(&str, usize, usize)]) -> Counts {
     all.iter().map(|&(filter, images, captions)| (filter.to_owned(), images, captions)).collect()
 }
 
