@@ -6,18 +6,26 @@ use anyhow::{Context as _, Result};
 
 use crate::commands::dataset_source::OnChange;
 use base::error::{failure, one_line, usage_error};
-use base::quoting::shell_path;
+use base::quoting::{shell_path, shell_word};
 use base::terminal;
+use datasets::output::Options;
 use datasets::prepare;
-use datasets::prepare::shards::build::{BuildRequest, InFolder, build, in_folder};
+use datasets::prepare::shards::build::{BuildRequest, InFolder, build, in_folder, last_options};
 
 /// Ensures that `directory` has the index of the shards that `patterns` mean.
 ///
 /// # Errors
 /// Shards that cannot be used; for a new run, an index of other shards, or of shards that have changed since.
 pub(super) fn ensure(patterns: &[PathBuf], directory: &Path, on_change: OnChange) -> Result<()> {
-    let request =
-        BuildRequest { patterns: texts(patterns)?, directory: directory.to_owned(), ..BuildRequest::default() };
+    // Those of a build that was stopped, or of the index that is there.
+    let Options { columns, validation_fraction, test_fraction, .. } = last_options(directory);
+    let request = BuildRequest {
+        patterns: texts(patterns)?,
+        directory: directory.to_owned(),
+        columns,
+        validation_fraction,
+        test_fraction,
+    };
     let found = in_folder(&request);
     match (found, on_change) {
         (Ok(InFolder::Nothing), _) => {
@@ -33,12 +41,12 @@ pub(super) fn ensure(patterns: &[PathBuf], directory: &Path, on_change: OnChange
         (Ok(InFolder::OtherShards), OnChange::Refuse) => {
             let message = format!("the shards are not those of the index in {}", directory.display());
             let shards: String = patterns.iter().map(|pattern| format!(" {}", shell_path(pattern))).collect();
-            let directory = shell_path(directory);
+            let (directory, options) = (shell_path(directory), flags(&request));
             Err(failure(
                 message,
                 format!(
-                    "run `caption-train prepare-data --shards{shards} --output {directory}` to index those that are new, \
-                     or remove `data.shards` to train on the data set as it is"
+                    "run `caption-train prepare-data --shards{shards} --output {directory}{options}` to index those that \
+                     are new, or remove `data.shards` to train on the data set as it is"
                 ),
             ))
         }
@@ -51,6 +59,14 @@ pub(super) fn ensure(patterns: &[PathBuf], directory: &Path, on_change: OnChange
         }
         (Err(error), OnChange::Refuse) => Err(error.context("data.shards")),
     }
+}
+
+/// The options of an index as they are written.
+fn flags(request: &BuildRequest) -> String {
+    let columns = request.columns.pairs().into_iter().map(|pair| format!(" --columns {}", shell_word(&pair)));
+    let fraction = |name: &str, share: Option<f64>| share.map(|share| format!(" --{name}-fraction {share}"));
+    let fractions = [fraction("validation", request.validation_fraction), fraction("test", request.test_fraction)];
+    columns.chain(fractions.into_iter().flatten()).collect()
 }
 
 /// Patterns as text.

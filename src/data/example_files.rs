@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::data::example_list::{ExampleList, WrittenExamples};
 use crate::data::examples::Examples;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
+use base::column::remove_unfinished;
 use base::error::one_line;
 use base::lock::{Holder, Lock};
 use base::{atomic_file, digest, terminal};
@@ -67,9 +68,15 @@ pub fn kept_examples(parent: &Path, content: Value, make: impl FnOnce() -> Resul
     if let Some(examples) = open(&folder, &content)? {
         return Ok(examples);
     }
+    remove_unfinished(&folder)?;
     let made = make()?;
     match write(&folder, &content, &made) {
-        Ok(()) => open(&folder, &content)?.context("what was written is gone"),
+        Ok(()) => {
+            let bytes: u64 = fs::read_dir(&folder)?.flatten().flat_map(|file| file.metadata()).map(|it| it.len()).sum();
+            let size = bytes as f64 / base::GIGABYTE;
+            terminal::message(&format!("tokens      {size:.2} GB kept in {}", folder.display()));
+            open(&folder, &content)?.context("what was written is gone")
+        }
         Err(error) => {
             terminal::warning(&format!(
                 "captions are tokenized again at the next start: cannot write {}: {}",

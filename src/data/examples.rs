@@ -8,7 +8,7 @@ use crate::data::example_list::ExampleList;
 use crate::data::prompts::prompt_of;
 use crate::tokenizer::CaptionTokenizer;
 use base::error::failure;
-use datasets::prepared::{DATASET_FILE, Dataset};
+use datasets::prepared::Dataset;
 use records::caption_lengths::CaptionLengths;
 
 /// How captions become examples.
@@ -71,8 +71,8 @@ impl Examples {
                     continue;
                 }
                 let at = || {
-                    let file = dataset.directory.join(DATASET_FILE);
-                    format!("cannot use caption {place} of image {} in {}", record.filename(), file.display())
+                    let folder = dataset.directory.display();
+                    format!("cannot use caption {place} of image {} in {folder}", record.filename())
                 };
                 let prompt = prompt_of(record, place, framing.prompt);
                 let sequence = framing.sequence(prompt, caption, RAISE_POSITIONS).with_context(at)?;

@@ -1,6 +1,8 @@
 //! Which images are for training, validation and testing. A split is by image, never by caption, so that no image is on
 //! two sides.
 
+use rayon::slice::ParallelSliceMut as _;
+
 use crate::config::SplitSource;
 use base::error::failure;
 use base::random::Stream;
@@ -92,15 +94,17 @@ fn draw(dataset: &Dataset, fraction: f64, seed: u64) -> anyhow::Result<(Vec<usiz
         );
         return Err(failure(message, "training and validation each need at least one image"));
     }
-    images.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-    Stream::new(seed, "split", "validation").shuffle(&mut images);
+    images.par_sort_unstable_by(|a, b| name(a).cmp(name(b)));
+    let mut drawn: Vec<usize> = (0..images.len()).collect();
+    Stream::new(seed, "split", "validation").shuffle(&mut drawn);
     let num_val = ((images.len() as f64 * fraction).round() as usize).clamp(1, images.len() - 1);
-    let mut train = images.split_off(num_val);
-    let mut val = images;
-    for side in [&mut train, &mut val] {
-        side.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-    }
-    Ok((train, val))
+    let side = |drawn: &mut [usize]| {
+        // In the order of the names.
+        drawn.par_sort_unstable();
+        drawn.iter().map(|&place| images[place]).collect()
+    };
+    let (val, train) = drawn.split_at_mut(num_val);
+    Ok((side(train), side(val)))
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ fn common(config: &RunConfig) -> String {
     config.name = None;
     config.data.directory = None;
     config.data.source = None;
+    config.data.shards = Vec::new();
     config.data.cache_directory = None;
     config.data.workers = None;
     config.tokenizer.directory = None;

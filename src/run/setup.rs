@@ -134,8 +134,8 @@ impl Setup {
         if dataset.digest != metadata.dataset_digest {
             return Err(failure(
                 format!(
-                    "the data set in {} is not the one that the checkpoint was trained on: expected dataset.json with \
-                     SHA-256 {}, found {}",
+                    "the data set in {} is not the one that the checkpoint was trained on: expected captions with \
+                     the SHA-256 {}, found {}",
                     dataset.directory.display(),
                     metadata.dataset_digest,
                     dataset.digest

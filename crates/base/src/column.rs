@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "a file that is mapped is ours, and never changed in place")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Error, ErrorKind, Read as _, Write as _};
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -13,8 +13,9 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
-use crate::atomic_file::{self, TEMPORARY_SUFFIX};
+use crate::atomic_file::{self, TEMPORARY_SUFFIX, folder_of};
 use crate::{bounded_file, place};
 
 /// Numbers that are read as a slice. To change those in a file, they are copied first, as with `Cow`.
@@ -88,6 +89,20 @@ impl<T: Pod> Column<T> {
         Ok(Self::File(MappedColumn { file: Arc::new(file), number: PhantomData }))
     }
 
+    /// The same file as numbers of another size.
+    ///
+    /// # Errors
+    /// A file that does not end with a number.
+    pub fn cast<U: Pod>(self) -> io::Result<Column<U>> {
+        match self {
+            Self::File(MappedColumn { file, .. }) if file.len().is_multiple_of(size_of::<U>()) => {
+                Ok(Column::File(MappedColumn { file, number: PhantomData }))
+            }
+            Self::Heap(numbers) if numbers.is_empty() => Ok(Column::default()),
+            _ => Err(Error::new(ErrorKind::InvalidData, format!("it has no whole numbers of {}", size_of::<U>()))),
+        }
+    }
+
     /// The numbers on the heap.
     pub fn to_mut(&mut self) -> &mut Vec<T> {
         if let Self::File(_) = self {
@@ -118,19 +133,25 @@ fn checksum(file: &mut File) -> io::Result<u32> {
     }
 }
 
-/// Writes the file of a column piece by piece; it has its name when it is finished.
+/// Writes the file of a column piece by piece; it has its name when it is finished, and is removed when it is not.
 pub struct ColumnWriter {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<NamedTempFile>,
     hasher: crc32fast::Hasher,
     bytes: u64,
 }
 
+/// A column that is whole, under a name that no other process uses.
+pub struct WrittenColumn {
+    path: PathBuf,
+    file: NamedTempFile,
+    description: ColumnFile,
+}
+
 impl ColumnWriter {
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = place::open_to_append(&temporary(path))?;
-        // What an earlier attempt left.
-        file.set_len(0)?;
+        let name = path.file_name().unwrap_or_default();
+        let file = tempfile::Builder::new().prefix(name).suffix(TEMPORARY_SUFFIX).tempfile_in(folder_of(path))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), hasher: crc32fast::Hasher::new(), bytes: 0 })
     }
 
@@ -141,18 +162,42 @@ impl ColumnWriter {
         self.file.write_all(bytes)
     }
 
-    pub fn finish(self) -> io::Result<ColumnFile> {
+    /// Ends the column, which does not have its name yet.
+    pub fn close(self) -> io::Result<WrittenColumn> {
         let Self { path, file, hasher, bytes } = self;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        atomic_file::finish(&temporary(&path), &path)?;
-        Ok(ColumnFile { bytes, crc32: hasher.finalize() })
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(WrittenColumn { path, file, description: ColumnFile { bytes, crc32: hasher.finalize() } })
+    }
+
+    pub fn finish(self) -> io::Result<ColumnFile> {
+        self.close()?.finish()
     }
 }
 
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(TEMPORARY_SUFFIX);
-    name.into()
+impl WrittenColumn {
+    pub fn open<T: Pod>(&self) -> io::Result<Column<T>> {
+        Column::open(self.file.path(), self.description, false)
+    }
+
+    /// Gives the file its name.
+    pub fn finish(self) -> io::Result<ColumnFile> {
+        place::refuse_link(&self.path)?;
+        let (_, temporary) = self.file.keep().map_err(|error| error.error)?;
+        atomic_file::finish(&temporary, &self.path)?;
+        Ok(self.description)
+    }
+}
+
+/// Removes the columns in a folder that a process left unfinished when it was killed. No other may be writing there.
+pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains(".bin") && name.ends_with(TEMPORARY_SUFFIX) && path.is_file() {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -190,6 +235,21 @@ mod tests {
         std::fs::write(&path, [1, 0, 0, 0, 2]).unwrap();
         assert!(error(false).contains("it has 5 bytes, expected 12"), "{}", error(false));
         assert!(Column::<u64>::open(&path, ColumnFile { bytes: 5, crc32: 0 }, false).is_err());
+    }
+
+    #[test]
+    fn a_column_that_is_not_finished_leaves_no_file_and_no_other_process_meets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("numbers.bin");
+        let mut writers = [ColumnWriter::create(&path).unwrap(), ColumnWriter::create(&path).unwrap()];
+        writers.iter_mut().zip([[1_u32, 2], [3, 4]]).for_each(|(writer, numbers)| writer.write(&numbers).unwrap());
+        let [first, second] = writers;
+        let file = first.finish().unwrap();
+        drop(second);
+        assert_eq!(*Column::<u32>::open(&path, file, true).unwrap(), [1, 2]);
+        std::fs::write(folder.path().join("other.binx7.partial"), "killed").unwrap();
+        remove_unfinished(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

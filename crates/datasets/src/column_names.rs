@@ -65,6 +65,18 @@ impl ColumnNames {
         Ok(names)
     }
 
+    /// As [`Self::parse`] takes them.
+    pub fn pairs(&self) -> Vec<String> {
+        let name = |role: Role| match role {
+            Role::Image => "image",
+            Role::Caption => "caption",
+            Role::Prompt => "prompt",
+            Role::Weight => "weight",
+            Role::Split => "split",
+        };
+        self.all().map(|(role, column)| format!("{}={column}", name(role))).collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -3,7 +3,7 @@
 //!
 //! Opening it maps the columns, so that a data set of any size is there at once and takes memory only where it is used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::images::{Ids, Image, ImageRecord, Images, Texts};
 use crate::shards::place::Place;
 use base::atomic_file;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
-use base::column::{Column, ColumnFile, ColumnWriter};
+use base::column::{Column, ColumnFile, ColumnWriter, WrittenColumn, remove_unfinished};
 use base::digest::Hasher;
 use base::error::{WithHint as _, failure};
 use base::lists::Lists;
@@ -26,6 +26,8 @@ pub(crate) const COLUMN_FOLDER: &str = "index";
 /// Says in it what they are.
 const INDEX_FILE: &str = "index.json";
 const FORMAT_VERSION: u32 = 1;
+const REMOVE: &str =
+    "remove index.json in that folder and prepare the data again: shards that were read are not read again";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,8 +66,7 @@ const ID_VALUES: &str = "id_values";
 const PLACES: &str = "places";
 
 impl Index {
-    /// Opens the index of the data set in `directory`. All columns but those of the places are read once, to check them; a place is
-    /// checked when it is used.
+    /// Opens the index of the data set in `directory`. All columns are read once, to check them.
     ///
     /// # Errors
     /// An index that is damaged, is not whole, or is of another version.
@@ -73,22 +74,19 @@ impl Index {
         let folder = directory.join(COLUMN_FOLDER);
         let open = || {
             let file = read_index_file(&folder)?;
-            let columns = Columns { folder: folder.clone(), files: &file.columns };
-            columns.check()?;
+            let mut columns = Columns::open(&folder, &file.columns)?;
             let ids = Ids {
-                kinds: columns.open(ID_KINDS)?,
-                values: columns.open(ID_VALUES)?,
+                kinds: columns.take(ID_KINDS)?,
+                values: columns.take(ID_VALUES)?,
                 texts: columns.texts(&ID_TEXTS)?,
             };
             let images = columns.images(ids)?;
-            let places: Column<Place> = columns.open(PLACES)?;
+            let places: Column<Place> = columns.take(PLACES)?;
             ensure!(places.len() == images.len(), "it has {} images and {} places", images.len(), places.len());
             ensure!(!images.is_empty(), "it has no images");
             Ok(Self { digest: file.digest, images, places })
         };
-        open().with_context(|| format!("cannot use the index in {}", folder.display())).hint(
-            || "remove shards.json beside it and prepare the data again: shards that were read are not read again",
-        )
+        open().with_context(|| format!("cannot use the index in {}", folder.display())).hint(|| REMOVE)
     }
 }
 
@@ -109,41 +107,35 @@ fn read_index_file(folder: &Path) -> anyhow::Result<IndexFile> {
     Ok(file)
 }
 
-/// Finished columns.
-struct Columns<'a> {
-    folder: PathBuf,
-    files: &'a BTreeMap<String, ColumnFile>,
-}
+/// Columns that were opened, by their names.
+struct Columns(HashMap<String, Column<u8>>);
 
-impl Columns<'_> {
-    /// Reads all of them but those that may be larger than what memory holds of files.
-    fn check(&self) -> anyhow::Result<()> {
-        let checked: Vec<(&String, &ColumnFile)> = self.files.iter().filter(|(name, _)| *name != PLACES).collect();
-        checked.into_par_iter().try_for_each(|(name, file)| {
+impl Columns {
+    /// Opens and checks those in a folder.
+    fn open(folder: &Path, files: &BTreeMap<String, ColumnFile>) -> anyhow::Result<Self> {
+        let all: Vec<(&String, &ColumnFile)> = files.iter().collect();
+        let open = |(name, file): (&String, &ColumnFile)| {
             ensure!(is_column_name(name), "it names a column {name:?}");
-            let column = Column::<u8>::open(&self.path(name), *file, true);
-            column.map(drop).with_context(|| format!("cannot read its column {name}"))
-        })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(file_name(name))
+            let column = Column::open(&folder.join(file_name(name)), *file, true);
+            Ok((name.clone(), column.with_context(|| format!("cannot read its column {name}"))?))
+        };
+        Ok(Self(all.into_par_iter().map(open).collect::<anyhow::Result<_>>()?))
     }
 
     /// An empty one where there is none.
-    fn open<T: Pod>(&self, name: &str) -> anyhow::Result<Column<T>> {
-        let Some(file) = self.files.get(name) else { return Ok(Column::default()) };
-        Column::open(&self.path(name), *file, false).with_context(|| format!("cannot read its column {name}"))
+    fn take<T: Pod>(&mut self, name: &str) -> anyhow::Result<Column<T>> {
+        let Some(column) = self.0.remove(name) else { return Ok(Column::default()) };
+        column.cast().with_context(|| format!("cannot read its column {name}"))
     }
 
-    fn texts(&self, TextColumns { content, ends }: &TextColumns) -> anyhow::Result<Texts> {
-        let lists = Lists::in_files(self.open(content)?, self.open(ends)?);
+    fn texts(&mut self, TextColumns { content, ends }: &TextColumns) -> anyhow::Result<Texts> {
+        let lists = Lists::in_files(self.take(content)?, self.take(ends)?);
         Ok(Texts(lists.with_context(|| format!("cannot use its column {content}"))?))
     }
 
-    fn images(&self, ids: Ids) -> anyhow::Result<Images> {
+    fn images(&mut self, ids: Ids) -> anyhow::Result<Images> {
         let (filenames, captions, prompts) = (self.texts(&FILENAMES)?, self.texts(&CAPTIONS)?, self.texts(&PROMPTS)?);
-        let (splits, ends, weights) = (self.open(SPLITS)?, self.open::<u32>(IMAGE_ENDS)?, self.open(WEIGHTS)?);
+        let (splits, ends, weights) = (self.take(SPLITS)?, self.take::<u32>(IMAGE_ENDS)?, self.take(WEIGHTS)?);
         let num_images = filenames.0.len();
         let fit = splits.len() == num_images
             && ends.len() == num_images
@@ -201,9 +193,9 @@ impl TextsWriter {
         self.ends.write(&[self.end])
     }
 
-    fn finish(self, files: &mut BTreeMap<String, ColumnFile>) -> std::io::Result<()> {
-        files.insert(self.columns.content.to_owned(), self.content.finish()?);
-        files.insert(self.columns.ends.to_owned(), self.ends.finish()?);
+    fn close(self, columns: &mut Vec<(&'static str, WrittenColumn)>) -> std::io::Result<()> {
+        columns.push((self.columns.content, self.content.close()?));
+        columns.push((self.columns.ends, self.ends.close()?));
         Ok(())
     }
 }
@@ -222,6 +214,7 @@ impl IndexWriter {
             return Err(failure(message, "remove it, or choose another folder for the data set"));
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        remove_unfinished(&folder)?;
         Ok(Self {
             filenames: TextsWriter::create(&folder, FILENAMES)?,
             captions: TextsWriter::create(&folder, CAPTIONS)?,
@@ -281,6 +274,7 @@ impl IndexWriter {
         text(&image.filename);
         text(&image.image_id.to_string());
         text(image.split.name());
+        text(&format!("{} {}", image.captions.len(), image.extras.len()));
         image.captions.iter().for_each(|caption| text(caption));
         for extras in &image.extras {
             text(extras.prompt.as_deref().unwrap_or_default());
@@ -300,23 +294,28 @@ impl IndexWriter {
 
     fn finish_columns(self) -> anyhow::Result<String> {
         let folder = self.folder;
-        let mut files = BTreeMap::new();
+        let mut columns = Vec::new();
         for texts in [self.filenames, self.captions, self.prompts] {
-            texts.finish(&mut files)?;
+            texts.close(&mut columns)?;
         }
-        for (column, writer) in
-            [(SPLITS, self.splits), (IMAGE_ENDS, self.image_ends), (WEIGHTS, self.weights), (PLACES, self.places)]
-        {
-            files.insert(column.to_owned(), writer.finish()?);
+        let others =
+            [(SPLITS, self.splits), (IMAGE_ENDS, self.image_ends), (WEIGHTS, self.weights), (PLACES, self.places)];
+        for (name, writer) in others {
+            columns.push((name, writer.close()?));
         }
-        let mut images = Columns { folder: folder.clone(), files: &files }.images(self.ids)?;
+        let open = |(name, column): &(&str, WrittenColumn)| Ok(((*name).to_owned(), column.open()?));
+        let mut opened = Columns(columns.iter().map(open).collect::<anyhow::Result<_>>()?);
+        let mut images = opened.images(self.ids)?;
         if let Some(repeated) = images.first_repeated().map(Image::filename) {
             let message = format!("two images are called {repeated}");
             return Err(failure(message, "give each shard once, and shards whose images have names of their own"));
         }
         images.tell_apart();
-        write_ids(&folder, &images.ids, &mut files)?;
-        let file = IndexFile { format_version: FORMAT_VERSION, digest: self.hasher.finish(), columns: files };
+        close_ids(&folder, &images.ids, &mut columns)?;
+        // Until here the index before is as it was.
+        let finish = |(name, column): (&str, WrittenColumn)| Ok((name.to_owned(), column.finish()?));
+        let columns = columns.into_iter().map(finish).collect::<anyhow::Result<_>>()?;
+        let file = IndexFile { format_version: FORMAT_VERSION, digest: self.hasher.finish(), columns };
         atomic_file::write(&folder.join(INDEX_FILE), &serde_json::to_vec(&file)?)?;
         Ok(file.digest)
     }
@@ -329,16 +328,16 @@ fn unwritten(error: anyhow::Error, folder: &Path) -> anyhow::Error {
     if is_of_disk { anyhow::Result::<()>::Err(error).hint(hint).unwrap_err() } else { error }
 }
 
-fn write_ids(folder: &Path, ids: &Ids, files: &mut BTreeMap<String, ColumnFile>) -> anyhow::Result<()> {
+fn close_ids(folder: &Path, ids: &Ids, columns: &mut Vec<(&'static str, WrittenColumn)>) -> anyhow::Result<()> {
     let mut kinds = create(folder, ID_KINDS)?;
     kinds.write(&ids.kinds)?;
-    files.insert(ID_KINDS.to_owned(), kinds.finish()?);
+    columns.push((ID_KINDS, kinds.close()?));
     let mut values = create(folder, ID_VALUES)?;
     values.write(&ids.values)?;
-    files.insert(ID_VALUES.to_owned(), values.finish()?);
+    columns.push((ID_VALUES, values.close()?));
     let mut texts = TextsWriter::create(folder, ID_TEXTS)?;
     ids.texts.iter().try_for_each(|text| texts.push(text))?;
-    Ok(texts.finish(files)?)
+    Ok(texts.close(columns)?)
 }
 
 #[cfg(test)]
@@ -429,13 +428,14 @@ mod tests {
     }
 
     #[test]
-    fn two_images_of_one_name_are_refused() {
+    fn two_images_of_one_name_are_refused_and_the_index_before_stays() {
         let folder = tempfile::tempdir().unwrap();
+        let digest = written(folder.path(), &[record(0)]).unwrap();
         let mut records: Vec<ImageRecord> = (0..4).map(record).collect();
         records[3].filename = records[1].filename.clone();
         let text = describe(&written(folder.path(), &records).unwrap_err());
         assert!(text.contains("two images are called 00000/000001.jpg"), "{text}");
-        Index::open(folder.path()).unwrap_err();
+        assert_eq!(Index::open(folder.path()).unwrap().digest, digest);
     }
 
     #[test]

@@ -22,6 +22,10 @@ const MAX_OPEN: usize = 200;
 const MAX_IMAGE_BYTES: u32 = 64 << 20;
 const MAX_BLOCK_BYTES: u32 = 1 << 30;
 
+/// Its size and time are as they were.
+const TOUCH: &str = "restore the shard, or run `touch` on it and prepare the data again: it is then read again";
+const DAMAGED: &str =
+    "the index is damaged: remove index/index.json in the folder of the data set, and prepare the data again";
 const PREPARE_AGAIN: &str =
     "prepare the data again with the same command: shards that are as they were are not read again";
 
@@ -108,14 +112,14 @@ impl ShardReader {
     pub fn read(&self, place: &Place) -> anyhow::Result<Vec<u8>> {
         let Some(shard) = self.shards.get(place.shard as usize) else {
             let message = format!("the index names shard {}, and lists {}", place.shard, self.shards.len());
-            return Err(failure(message, "the index is damaged: prepare the data again"));
+            return Err(failure(message, DAMAGED));
         };
         let read = || -> anyhow::Result<Vec<u8>> {
             let codec = check(place, shard)?;
             let file = self.file(place.shard, shard)?;
             let image = image(&file, place, codec)?;
             if digest_of(&image) != place.digest {
-                return Err(failure("its content is not the one that was indexed", PREPARE_AGAIN));
+                return Err(failure("its content is not the one that was indexed", TOUCH));
             }
             Ok(image)
         };
@@ -155,7 +159,7 @@ fn check(place: &Place, shard: &Shard) -> anyhow::Result<Codec> {
         Some(codec) if is_inside && is_small && is_one_size => Ok(codec),
         _ => Err(failure(
             format!("{bytes} bytes from {offset} on of a block of {block_bytes} bytes do not lie in the shard"),
-            "the index is damaged: prepare the data again",
+            DAMAGED,
         )),
     }
 }

@@ -14,10 +14,10 @@ use crate::output::{self, Counts, FileDigest, Options, Preparation, explain_writ
 use crate::prepare::request::{Done, Outcome, Request, read_options};
 use crate::prepare::shards::list::{ListedShard, list};
 use crate::prepare::shards::notes::Notes;
-use crate::prepare::shards::parts::Parts;
+use crate::prepare::shards::parts::{self, Parts};
 use crate::prepare::shards::scan::scan;
 use crate::prepare::shards::splits::Claims;
-use crate::prepared::{MARKER_FILE, PREPARATION_FILE, Split};
+use crate::prepared::{DATASET_FILE, MARKER_FILE, PREPARATION_FILE, Split};
 use crate::shards::files::{IndexedShard, SHARDS_FILE, ShardsFile};
 use crate::shards::index::{IndexWriter, digest_in};
 use crate::shards::place::Place;
@@ -75,10 +75,14 @@ pub fn build(request: &BuildRequest) -> anyhow::Result<Outcome> {
     {
         return Ok(outcome(Done::AlreadyPrepared, report));
     }
-    let ours = ownership::begin(directory, std::iter::empty())?;
+    // What there is stays until all shards were read.
+    let begin = || ownership::begin(directory, std::iter::empty());
+    let begun = if output::read(directory)?.is_none() { Some(begin()?) } else { None };
     let parts = Parts::of(directory, columns)?;
+    parts.record_options(&options)?;
     let shards = Arc::new(list.shards);
     scan_all(&shards, columns, &parts)?;
+    let ours = begun.map_or_else(begin, Ok)?;
     let mut gathered = Gathered::new(list.repairs);
     let splits = gathered.first_pass(&shards, &parts, &options)?;
     let mut index = IndexWriter::create(directory)?;
@@ -120,9 +124,17 @@ pub fn in_folder(request: &BuildRequest) -> anyhow::Result<InFolder> {
     Ok(if are_same { InFolder::SameShards } else { InFolder::OtherShards })
 }
 
+/// The options of the last build in `directory`, also of one that was stopped.
+pub fn last_options(directory: &Path) -> Options {
+    parts::recorded_options(directory).unwrap_or_default()
+}
+
 /// The report and the shards of a finished build in `directory`; `None` where there is none.
 pub fn finished(directory: &Path) -> anyhow::Result<Option<(Preparation, ShardsFile)>> {
-    let (Some(report), Some(file)) = (output::read(directory)?, ShardsFile::read(directory)?) else { return Ok(None) };
+    // A list of shards that cannot be read is written again.
+    let (Some(report), Ok(Some(file))) = (output::read(directory)?, ShardsFile::read(directory)) else {
+        return Ok(None);
+    };
     let is_whole =
         report.dataset_sha256 == file.index_sha256 && digest_in(directory) == Some(file.index_sha256.clone());
     Ok(is_whole.then_some((report, file)))
@@ -130,15 +142,15 @@ pub fn finished(directory: &Path) -> anyhow::Result<Option<(Preparation, ShardsF
 
 /// The report of what is in `directory`, where it was made of these shards with these options.
 fn already(directory: &Path, options: &Options, shards: &[ListedShard]) -> anyhow::Result<Option<Preparation>> {
-    if output::read(directory)?.is_some() && !ShardsFile::is_in(directory) {
+    if directory.join(DATASET_FILE).exists() {
         let message = format!("{} contains another data set, whose images are in it", directory.display());
         return Err(failure(message, OTHER_OUTPUT));
     }
-    let Some((report, file)) = finished(directory)? else { return Ok(None) };
-    if *options != report.options {
+    if let Some(report) = output::read(directory)?.filter(|report| report.options != *options) {
         let found = serde_json::to_string(&report.options)?;
         return Err(failure(format!("{} was prepared with other options: {found}", directory.display()), OTHER_OUTPUT));
     }
+    let Some((report, file)) = finished(directory)? else { return Ok(None) };
     if is_of(&file, shards) {
         return Ok(Some(report));
     }
@@ -435,6 +447,7 @@ mod tests {
 
         fn parts(&self) -> Vec<(String, SystemTime)> {
             let entries = fs::read_dir(self.output.join(PARTS_FOLDER)).unwrap().map(Result::unwrap);
+            let entries = entries.filter(|entry| entry.file_name() != "options.json");
             let mut parts: Vec<(String, SystemTime)> = entries
                 .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().modified().unwrap()))
                 .collect();
@@ -510,9 +523,17 @@ mod tests {
         let before = place.parts();
         assert_eq!(before.len(), 2);
         assert_eq!(place.build(&request).unwrap().0.done, Done::AlreadyPrepared);
-        fs::remove_file(place.output.join("index/index.json")).unwrap();
-        assert_eq!(place.build(&request).unwrap().0.done, Done::Prepared, "an index that is gone is built again");
-        assert_eq!(place.parts(), before);
+        // What the errors about damage say to do.
+        for (file, content) in [("index/index.json", None), ("shards.json", None), ("shards.json", Some("{"))] {
+            let path = place.output.join(file);
+            match content {
+                None => fs::remove_file(path).unwrap(),
+                Some(content) => fs::write(path, content).unwrap(),
+            }
+            let what = format!("{file} is written again");
+            assert_eq!(place.build(&request).unwrap().0.done, Done::Prepared, "{what}");
+            assert_eq!(place.parts(), before);
+        }
         put_tar(&place.shards, "1.tar", 2..5);
         let later = SystemTime::now() + Duration::from_secs(3);
         File::options().append(true).open(&changed).unwrap().set_modified(later).unwrap();
@@ -534,8 +555,10 @@ mod tests {
         let broken = place.shards.join("1.tar");
         fs::write(&broken, &tar(&[("a.png", &picture(3)), ("a.txt", b"A dog.")])[..900]).unwrap();
         let request = place.request(&["*.tar"]);
+        let request = BuildRequest { validation_fraction: Some(0.5), ..request };
         let text = refusal(place.build(&request));
         assert!(text.contains("1.tar cannot be used") && text.contains("download it again"), "{text}");
+        assert_eq!(last_options(&place.output).validation_fraction, Some(0.5));
         assert!(place.output.join(MARKER_FILE).exists() && !place.output.join(SHARDS_FILE).exists());
         let before = place.parts();
         assert_eq!(before.len(), 1);

@@ -11,7 +11,7 @@ use crate::annotations::Repair;
 use crate::name_forms::without_ending;
 use crate::prepare::shards::scan::{is_shard_name, is_tar_name};
 use crate::shards::read::Shard;
-use crate::source::is_parquet_name;
+use crate::source::{is_archive_name, is_packed_name, is_packed_text_name, is_parquet_name};
 use base::bounded_file;
 use base::error::{WithHint as _, failure, usage_error};
 
@@ -75,13 +75,15 @@ pub fn list<P: AsRef<str>>(patterns: &[P]) -> anyhow::Result<ShardList> {
 fn of_pattern(pattern: &str, repairs: &mut Vec<Repair>) -> anyhow::Result<Vec<PathBuf>> {
     let is_there = |path: &Path| fs::metadata(path).is_ok();
     let names = if is_there(Path::new(pattern)) { vec![pattern.to_owned()] } else { braces(pattern)? };
-    let (mut shards, mut absent, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut shards, mut absent, mut others, mut packed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // Of those with wildcards, the first that matches no shard.
+    let mut unmatched = None;
     for name in &names {
         let path = Path::new(name);
         if is_there(path) {
             let metadata = fs::metadata(path).with_context(|| format!("cannot access {}", path.display()))?;
             if metadata.is_dir() {
-                shards.extend(of_folder(path)?);
+                shards.extend(of_folder(path, &mut packed)?);
             } else if is_shard_name(name) {
                 shards.push(path.to_owned());
             } else {
@@ -90,10 +92,17 @@ fn of_pattern(pattern: &str, repairs: &mut Vec<Repair>) -> anyhow::Result<Vec<Pa
                 return Err(usage_error(message, hint));
             }
         } else if has_wildcards(name) {
+            let before = shards.len();
             for found in expand(path)? {
                 let is_file = fs::metadata(&found).is_ok_and(|metadata| metadata.is_file());
                 let is_shard = is_file && found.file_name().is_some_and(|name| is_shard_name(&name.to_string_lossy()));
+                if is_file && is_packed(&found) {
+                    packed.push(found.clone());
+                }
                 if is_shard { shards.push(found) } else { others.push(found) }
+            }
+            if shards.len() == before {
+                unmatched = unmatched.or(Some(name));
             }
         } else {
             absent.push(name);
@@ -110,12 +119,19 @@ fn of_pattern(pattern: &str, repairs: &mut Vec<Repair>) -> anyhow::Result<Vec<Pa
             "download what is missing, or give a pattern of what is there, such as \"*.tar\"",
         ));
     }
-    if shards.is_empty() {
+    if let Some(unmatched) = unmatched {
         let such = others.first().map_or_else(String::new, |first| format!("; it matches {}", first.display()));
         return Err(failure(
-            format!("no .tar or .parquet file matches {pattern:?}{such}"),
+            format!("no .tar or .parquet file matches {unmatched:?}{such}"),
             "check the pattern, and quote it so that the shell leaves it as it is",
         ));
+    }
+    if let Some(first) = packed.first() {
+        let note = format!(
+            "not read, since no image in a compressed archive can be read on its own: unpack them to .tar files, such as {}",
+            first.display()
+        );
+        repairs.push(Repair::new(format!("{} compressed archives", packed.len()), note));
     }
     leave_tables_of_downloads(&mut shards, repairs);
     Ok(shards)
@@ -135,9 +151,15 @@ fn leave_tables_of_downloads(shards: &mut Vec<PathBuf>, repairs: &mut Vec<Repair
     }
 }
 
-/// The shards that lie in a folder.
-fn of_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn is_packed(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !is_shard_name(&name) && (is_archive_name(&name) || is_packed_name(&name)) && !is_packed_text_name(&name)
+}
+
+/// The shards that lie in a folder; `packed` gets the archives that are none.
+fn of_folder(folder: &Path, packed: &mut Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
     let names = names_in(folder)?;
+    packed.extend(names.iter().map(|name| folder.join(name)).filter(|path| is_packed(path) && path.is_file()));
     let shards: Vec<PathBuf> =
         names.into_iter().filter(|name| is_shard_name(name)).map(|name| folder.join(name)).collect();
     let shards: Vec<PathBuf> = shards.into_iter().filter(|path| path.is_file()).collect();
@@ -356,6 +378,20 @@ mod tests {
     }
 
     #[test]
+    fn compressed_archives_among_shards_are_left_out_with_a_note() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["0.tar", "1.tar.gz", "2.tgz", "3.zip", "notes.txt.gz"] {
+            put(folder.path(), path);
+        }
+        for pattern in ["", "*"] {
+            let found = list(&[folder.path().join(pattern).to_str().unwrap()]).unwrap();
+            let [repair] = &found.repairs[..] else { panic!("{:?}", found.repairs) };
+            assert_eq!((found.shards.len(), repair.what.as_str()), (1, "3 compressed archives"));
+            assert!(repair.repair.contains("1.tar.gz"), "{repair:?}");
+        }
+    }
+
+    #[test]
     fn patterns_that_mean_nothing_or_something_twice_are_explained() {
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "0.tar");
@@ -366,6 +402,7 @@ mod tests {
             (&["*.gz"], "1.tar.gz"),
             (&["1.tar.gz"], "is no shard"),
             (&["2.tar"], "2.tar is not there"),
+            (&["{0,7}*.tar"], "7*.tar"),
             (&["{0..3}.tar"], "3 shards of the 4 names of"),
             (&["empty"], "empty has no .tar or .parquet file"),
             (&["0.tar", "*.tar"], "is meant twice"),

@@ -16,11 +16,12 @@ use crate::annotations::{Reject, Repair, SplitFrom};
 use crate::caption_extras::{CaptionExtras, Weight, unless_usual};
 use crate::column_names::ColumnNames;
 use crate::image_id::ImageId;
-use crate::output::explain_write;
+use crate::output::{Options, explain_write};
 use crate::prepare::shards::scan::{ScannedImage, ScannedShard};
 use crate::prepared::Split;
 use crate::shards::place::Place;
 use crate::shards::read::Shard;
+use base::bounded_file::MAX_DESCRIPTION_BYTES;
 use base::digest::{hex, sha256};
 use base::error::failure;
 use base::{atomic_file, bounded_file};
@@ -28,6 +29,8 @@ use pixels::image_file::DECODER_VERSION;
 
 /// The folder of the parts in that of the data set.
 pub(super) const PARTS_FOLDER: &str = ".shards";
+/// In that folder.
+const OPTIONS_FILE: &str = "options.json";
 const FORMAT_VERSION: u32 = 1;
 /// Bytes of a line.
 const MAX_LINE_BYTES: u64 = 1 << 30;
@@ -144,6 +147,12 @@ impl Parts {
         Ok(Self { folder, columns: columns.clone() })
     }
 
+    /// Keeps what was asked for: a build that is stopped is continued alike.
+    pub(super) fn record_options(&self, options: &Options) -> anyhow::Result<()> {
+        let path = self.folder.join(OPTIONS_FILE);
+        explain_write(atomic_file::write(&path, &serde_json::to_vec(options)?), &path)
+    }
+
     fn path(&self, shard: &Shard) -> PathBuf {
         let name = sha256(shard.path.to_string_lossy().as_bytes());
         self.folder.join(format!("{}.part", &name[..32]))
@@ -216,6 +225,12 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+/// What [`Parts::record_options`] kept in the data set's folder `directory`.
+pub(super) fn recorded_options(directory: &Path) -> Option<Options> {
+    let path = directory.join(PARTS_FOLDER).join(OPTIONS_FILE);
+    serde_json::from_slice(&bounded_file::read(&path, MAX_DESCRIPTION_BYTES).ok()?).ok()
 }
 
 fn damaged(path: &Path) -> anyhow::Error {
