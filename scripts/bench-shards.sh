@@ -4,12 +4,12 @@
 #
 #   scripts/bench-shards.sh WORK_FOLDER [SHARDS]
 #
-# 1,000 names (SHARDS) lead to one tar file of 10,000 pictures of 32 pixels with a caption each, which webdataset would
-# write: what is read, indexed, shuffled and loaded are ten million images, and what lies on the disk is one shard. Needs a
-# release build, Python with Pillow (PYTHON), and GNU time.
+# 1,000 names (SHARDS) are hard links to one tar file of 10,000 pictures of 32 pixels with a caption each, as webdataset
+# writes it: what is read, indexed, shuffled and loaded are ten million images, and what lies on the disk is one shard.
+# Needs a release build, Python with Pillow (PYTHON), and GNU time.
 set -euo pipefail
 root=$(realpath "$(dirname "$0")/..")
-program=$root/target/release/caption-train
+program=${CAPTION_TRAIN:-$root/target/release/caption-train}
 work=$(realpath -m "$1")
 shards=${2:-1000}
 mkdir -p "$work/shards"
@@ -35,7 +35,7 @@ with tarfile.open("shard.tar", "w") as tar:
         add(f"{number:09}.txt", " ".join(rng.choices(words, k=rng.randint(6, 15))).encode())
 PY
 for number in $(seq -f %05g 0 $((shards - 1))); do
-    ln -sf ../shard.tar "shards/$number.tar"
+    ln -f shard.tar "shards/$number.tar"
 done
 cat >run.toml <<TOML
 name = "large"

@@ -82,7 +82,7 @@ fn facts(setup: &Setup, written_by: &str) -> Result<Vec<Fact>> {
         ),
         fact("config", common(&plan.config), "give all processes the same config file and the same --set"),
         fact(
-            "data set (SHA-256 of dataset.json)",
+            "data set (SHA-256 of its captions and images)",
             setup.dataset.digest.clone(),
             "copy the data set from one machine to the others, or prepare it from the same source",
         ),
