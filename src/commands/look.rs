@@ -145,6 +145,7 @@ fn look_data(
         num_weights: captions.num_weights,
         odd: captions.odd.iter().filter(|kind| kind.count > 0).map(odd_captions).collect(),
         num_repeated: captions.num_repeated,
+        num_odd: captions.num_odd,
         repeated: captions
             .repeated
             .iter()

@@ -81,6 +81,8 @@ pub struct CaptionFacts {
     pub num_weights: usize,
     /// Each kind, also those without a caption.
     pub odd: Vec<OddKind>,
+    /// Captions of any of these kinds.
+    pub num_odd: usize,
     /// Captions whose words are also those of a caption of another image.
     pub num_repeated: usize,
     /// The 100 texts of most images, from the most frequent.
@@ -93,7 +95,7 @@ pub fn caption_facts(dataset: &Dataset) -> CaptionFacts {
     let usual = Usual::of(&survey);
     let kinds = OutlierKind::ALL.map(Oddity::Outlier).into_iter().chain([Oddity::Hidden, Oddity::Markup]);
     let mut odd: Vec<OddKind> = kinds.map(|oddity| OddKind { oddity, count: 0, first: Vec::new() }).collect();
-    let (mut num_prompts, mut num_weights) = (0, 0);
+    let (mut num_prompts, mut num_weights, mut num_odd) = (0, 0, 0);
     // Of each caption, in their order.
     let mut places = Vec::with_capacity(survey.num_captions());
     for (image, record) in dataset.images.iter().enumerate() {
@@ -104,6 +106,7 @@ pub fn caption_facts(dataset: &Dataset) -> CaptionFacts {
             let outlier = usual.objection(text).map(|(kind, reason)| (Oddity::Outlier(kind), reason));
             let hidden = hidden(text).map(|reason| (Oddity::Hidden, reason));
             let markup = markup(text).map(|reason| (Oddity::Markup, reason.to_owned()));
+            num_odd += usize::from(outlier.is_some() || hidden.is_some() || markup.is_some());
             for (oddity, reason) in [outlier, hidden, markup].into_iter().flatten() {
                 let Some(kind) = odd.iter_mut().find(|kind| kind.oddity == oddity) else { continue };
                 kind.count += 1;
@@ -124,6 +127,7 @@ pub fn caption_facts(dataset: &Dataset) -> CaptionFacts {
         num_prompts,
         num_weights,
         odd,
+        num_odd,
         num_repeated,
         repeated,
     }
@@ -244,6 +248,12 @@ mod tests {
         let expected = [(1, 1, "a tag"), (1, 2, "a character entity"), (1, 3, "an address")];
         assert_eq!(listed(&found, Oddity::Markup), expected);
         assert!(listed(&found, Oddity::Outlier(OutlierKind::Long)).is_empty());
+    }
+
+    #[test]
+    fn a_caption_of_several_kinds_is_one_odd_caption() {
+        let num_odd = |first: &str| facts(&[&[first, "a cat sits there", "a bird flies off"]]).num_odd;
+        assert_eq!(num_odd("a <b>dog</b> \u{200b}runs"), num_odd("a dog runs by") + 1);
     }
 
     #[test]

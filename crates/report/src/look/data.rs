@@ -27,6 +27,8 @@ pub struct LookData {
     pub odd: Vec<OddCaptions>,
     /// Captions that other images have too.
     pub num_repeated: usize,
+    /// Captions of any kind in `odd`, each once.
+    pub num_odd: usize,
     /// From the most frequent.
     pub repeated: Vec<RepeatedCaption>,
     /// Images that show the same picture. Those in two splits come first.

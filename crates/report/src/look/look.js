@@ -5,6 +5,8 @@
   const holder = document.getElementById("report-data");
   const cards = document.getElementById("cards");
   if (!holder || !cards) return;
+  // As in mod.rs, which says how many are listed.
+  const MAX_UNREADABLE = 1000;
   const { folder, splits, images, odd, repeated, pairs } = JSON.parse(holder.textContent);
   const PER_PAGE = 48;
 
@@ -222,7 +224,7 @@
     pairs: (index) => listOf("pairs-list", pairs[index].map(pairCard)),
     unreadable: () => {
       const numbers = images.map((_, number) => number).filter((number) => images[number].problem);
-      return listOf("odd-list", numbers.slice(0, 1000).map(unreadableRow));
+      return listOf("odd-list", numbers.slice(0, MAX_UNREADABLE).map(unreadableRow));
     },
   };
   const build = (list) => {

@@ -40,6 +40,8 @@ const FRAME: Frame = Frame {
 const MAX_LENGTH: usize = 40;
 /// Notes of the preparation that are listed of each kind.
 const MAX_NOTES: usize = 500;
+/// Images that cannot be read and are listed, as look.js has it.
+const MAX_UNREADABLE: usize = 1000;
 
 #[derive(Serialize)]
 struct Page {
@@ -160,7 +162,6 @@ fn whole(text: &str) -> String {
 fn page(data: &LookData) -> Page {
     let num_captions: usize = data.splits.iter().map(|split| split.captions).sum();
     let num_leaks: usize = data.pairs.iter().filter(|pairs| pairs.is_leak).map(|pairs| pairs.count).sum();
-    let num_odd: usize = data.odd.iter().map(|odd| odd.count).sum();
     let num_unreadable = data.images.iter().filter(|image| image.size.is_err()).count();
     Page {
         dataset: if data.dataset.trim().is_empty() {
@@ -173,7 +174,7 @@ fn page(data: &LookData) -> Page {
         vocabulary: grouped(data.vocabulary as u64),
         median_length: counted(data.median_length as u64, "word"),
         leaks: counted(num_leaks as u64, "pair"),
-        num_odd: grouped(num_odd as u64),
+        num_odd: grouped(data.num_odd as u64),
         splits: data.splits.iter().map(|split| split_row(split, data.images.len())).collect(),
         lengths: length_chart(&data.num_of_length),
         tables: tables(data, num_captions),
@@ -195,7 +196,7 @@ fn page(data: &LookData) -> Page {
         not_compared: (data.num_not_compared > 0).then(|| counted(data.num_not_compared as u64, "picture")),
         unreadable: (num_unreadable > 0).then(|| {
             let meaning = "They are listed in the data set, and their files are missing or damaged.";
-            folded("Images that cannot be read", meaning, num_unreadable, num_unreadable, true)
+            folded("Images that cannot be read", meaning, num_unreadable, num_unreadable.min(MAX_UNREADABLE), true)
         }),
         is_prepared: data.is_prepared,
         rejects: notes(&data.rejects),
@@ -372,6 +373,7 @@ mod tests {
                 first: vec![OddListed { image: 0, caption: 0, reason: owned() }],
             }],
             num_repeated: 2,
+            num_odd: 3,
             repeated: vec![RepeatedCaption { num_images: 2, first: vec![(0, 0), (1, 0)] }],
             pairs: vec![LookPairs {
                 title: owned(),
@@ -402,6 +404,16 @@ mod tests {
             assert_eq!(hostile.matches(tag).count(), plain.matches(tag).count(), "{tag}");
         }
         assert!(hostile.contains("⟨U+202E⟩") && hostile.contains("&lt;img src=x"));
+    }
+
+    #[test]
+    fn images_that_cannot_be_read_are_listed_up_to_the_number_that_the_page_says() {
+        assert!(include_str!("look.js").contains(&format!("const MAX_UNREADABLE = {MAX_UNREADABLE};")));
+        let mut data = all_of("plain");
+        let mut image = data.images.remove(0);
+        image.size = Err("missing".to_owned());
+        data.images = vec![image; MAX_UNREADABLE + 1];
+        assert_eq!(page(&data).unreadable.unwrap().count, "1,001, 1,000 listed");
     }
 
     #[test]

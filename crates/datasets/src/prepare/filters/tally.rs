@@ -73,9 +73,9 @@ impl Tally {
         Self { num_images: images.len(), num_captions, left }
     }
 
-    /// Whether nothing was asked for.
+    /// Whether no filter left out anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.left.is_empty()
+        self.left.values().all(|left| left.images + left.captions == 0)
     }
 
     pub(super) fn leave_out_caption(&mut self, filter: Filter, what: String, reason: String) {
