@@ -288,7 +288,7 @@ fn keep_whole(
         }
     }
     raw.images = kept;
-    if raw.images.is_empty() && !tally.is_empty() {
+    if raw.images.is_empty() && tally.has_taken() {
         return Err(filters.nothing_left(tally, num_unreadable));
     }
     if raw.images.is_empty() {

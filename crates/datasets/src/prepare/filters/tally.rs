@@ -73,9 +73,14 @@ impl Tally {
         Self { num_images: images.len(), num_captions, left }
     }
 
-    /// Whether no filter left out anything.
+    /// Whether nothing was asked for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.left.values().all(|left| left.images + left.captions == 0)
+        self.left.is_empty()
+    }
+
+    /// Whether any filter left out something.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.left.values().any(|left| left.images + left.captions > 0)
     }
 
     pub(super) fn leave_out_caption(&mut self, filter: Filter, what: String, reason: String) {
