@@ -189,10 +189,11 @@ impl<'a> Found<'a> {
                 }
             }
         }
-        let Chosen { config, files } = match chosen {
+        let Chosen { config, files, notes } = match chosen {
             Some(chosen) => chosen,
             None => layout::others(id, &paths, search.config, reading)?,
         };
+        notes.iter().for_each(|note| warning(note));
         let data = converted.as_ref().unwrap_or(&main);
         let wanted = wanted(data, files, search)?;
         Ok(Self { main, converted, config, terms, wanted })
@@ -283,7 +284,12 @@ fn conversion<'a>(
         return Ok(None);
     }
     let config = of_card.or(config);
-    let chosen = layout::parquet_by_names(request.id, &revision.paths(), config, reading)?;
+    let mut chosen = layout::parquet_by_names(request.id, &revision.paths(), config, reading)?;
+    if let Some(chosen) = &mut chosen {
+        // A folder for the config, in it one for each split.
+        let splits = chosen.files.iter().filter_map(|file| file.path.split('/').rev().nth(1));
+        chosen.notes.extend(layout::unknown_splits(request.id, splits, reading));
+    }
     Ok(chosen.map(|chosen| (revision, chosen)))
 }
 
@@ -291,8 +297,9 @@ fn conversion<'a>(
 fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> anyhow::Result<Vec<(String, Wanted)>> {
     let mut rows = search.limit.map(|limit| Shares::new(limit, data, &files, search.reading));
     let mut wanted = Vec::new();
+    let mut taken: HashSet<String> = files.iter().map(|file| file.path.clone()).collect();
     for (number, chosen) in files.into_iter().enumerate() {
-        let place = placed(&chosen, number, search.reading)?;
+        let place = placed(&chosen, number, &mut taken, search.reading)?;
         let Some(file) = data.file(&chosen.path) else { continue };
         let is_parquet = (search.reading.role_of)(&chosen.path) == FileRole::Parquet;
         let Some(rows) = rows.as_mut().filter(|_| is_parquet) else {
@@ -346,8 +353,9 @@ fn split_of(file: &ChosenFile, reading: &Reading) -> String {
     file.split.clone().unwrap_or_else(named)
 }
 
-/// The path of a file in the folder, which says its split.
-fn placed(file: &ChosenFile, number: usize, reading: &Reading) -> anyhow::Result<String> {
+/// The path of a file in the folder, which says its split, and which no other file has: `taken` are the paths of all
+/// files in the repository and the places of those before.
+fn placed(file: &ChosenFile, number: usize, taken: &mut HashSet<String>, reading: &Reading) -> anyhow::Result<String> {
     let ChosenFile { path, split } = file;
     let Some(split) = split else { return Ok(path.clone()) };
     if !is_relative(split) || split.contains('/') {
@@ -355,21 +363,26 @@ fn placed(file: &ChosenFile, number: usize, reading: &Reading) -> anyhow::Result
         return Err(failure(message, "download the files yourself and give their folder with `--source`"));
     }
     let (own, named) = ((reading.split_of)(path), (reading.split_of)(split));
-    Ok(match own {
-        own if own == named => path.clone(),
-        None => format!("{split}/{path}"),
+    let mut below = match own {
+        // A split whose name means nothing leaves what the file's own name says.
+        own if own == named || named.is_none() => return Ok(path.clone()),
+        None => path.clone(),
         // Nothing refers to such a file by its name.
         Some(_) if matches!((reading.role_of)(path), FileRole::Parquet | FileRole::Archive) => {
             let name = path.rsplit('/').next().unwrap_or(path);
-            format!("{split}/{number:05}{}", name.find('.').map_or("", |dot| &name[dot..]))
+            format!("{number:05}{}", name.find('.').map_or("", |dot| &name[dot..]))
         }
         Some(own) => {
             warning(&format!(
                 "the card says that {path} is of split {split}, and its name that it is of {own}, which counts"
             ));
-            path.clone()
+            return Ok(path.clone());
         }
-    })
+    };
+    while !taken.insert(format!("{split}/{below}")) {
+        below = format!("{number:05}/{below}");
+    }
+    Ok(format!("{split}/{below}"))
 }
 
 /// The first rows of a file, and what was read of it to find them.

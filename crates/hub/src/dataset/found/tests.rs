@@ -157,6 +157,29 @@ fn the_card_says_which_files_are_of_which_config_and_split() {
 }
 
 #[test]
+fn files_whose_splits_give_them_one_place_are_both_kept() {
+    let card = "---\nconfigs:\n- data_files:\n  - split: train\n    path:\n    - x.csv\n    - train/x.csv\n    - \
+                00003.parquet\n    - a-test.parquet\n  - split: preview\n    path: b-test.parquet\n---\n";
+    let hub = Hub::with(vec![
+        small(CARD, card),
+        ("00003.parquet", parquet(1, 1), true),
+        ("a-test.parquet", parquet(1, 2), true),
+        ("b-test.parquet", parquet(1, 3), true),
+        small("train/x.csv", "second"),
+        small("x.csv", "first"),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let folder = fetch(&hub, cache.path(), &search(None, None)).unwrap().folder;
+    // A split whose name says nothing leaves a file in the split that its own name says.
+    let expected =
+        ["b-test.parquet", "train/00000/x.csv", "train/00003.parquet", "train/00003/00003.parquet", "train/x.csv"];
+    assert_eq!(below(&folder), expected);
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    assert_eq!((read("train/00000/x.csv"), read("train/x.csv")), (b"first".to_vec(), b"second".to_vec()));
+    assert!(read("train/00003.parquet") == parquet(1, 1) && read("train/00003/00003.parquet") == parquet(1, 2));
+}
+
+#[test]
 fn archives_captions_and_images_are_fetched_where_nothing_else_is_there_several_at_a_time() {
     const NAMES: [&str; 12] = [
         "i/00.jpg", "i/01.jpg", "i/02.jpg", "i/03.jpg", "i/04.jpg", "i/05.jpg", "i/06.jpg", "i/07.jpg", "i/08.jpg",
