@@ -56,7 +56,8 @@ fn part_of(
     read: &mut dyn FnMut(Range<u64>) -> anyhow::Result<Vec<u8>>,
 ) -> anyhow::Result<Part> {
     let first = first_rows(length, rows, read)?;
-    Ok(Part { ranges: first.ranges, end: first.end, num_rows: first.num_rows, is_whole: first.is_all })
+    let (num_rows, is_whole, has_bytes) = (first.num_rows, first.is_all, first.has_bytes);
+    Ok(Part { ranges: first.ranges, end: first.end, num_rows, is_whole, has_bytes })
 }
 
 /// A data set on the Hub, as `--dataset` or `data.dataset` names it.

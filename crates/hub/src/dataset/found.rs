@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use crate::source::{Along, Conditions, Source, State, Subject};
 use base::bounded_file;
 use base::digest::sha256;
-use base::error::failure;
+use base::error::{failure, usage_error};
 use base::terminal::{message, warning};
 
 /// The branch on which the Hub keeps its own conversion of data sets to Parquet.
@@ -108,6 +108,12 @@ impl<'a> Revision<'a> {
         }
     }
 
+    /// Whether a Parquet file has a column that may be images, by what its end says.
+    fn may_have_images(&self, path: &str, reading: &Reading) -> anyhow::Result<bool> {
+        let Some(file) = self.file(path) else { return Ok(false) };
+        Ok(first_rows(self, file, 1, reading)?.0.has_bytes)
+    }
+
     /// The text of the card; nothing if there is none.
     fn card(&self) -> anyhow::Result<String> {
         let Some(file) = self.file(CARD).filter(|file| file.bytes <= MAX_CARD_BYTES) else { return Ok(String::new()) };
@@ -171,23 +177,20 @@ impl<'a> Found<'a> {
         if chosen.is_none() {
             chosen = layout::parquet_by_names(id, &paths, search.config, reading)?;
         }
+        if let Some(own) = &mut chosen
+            && let Some(first) = own.parquet(reading).filter(|_| !own.has_images_apart(reading))
+            && layout::images_of(&paths, reading).next().is_some()
+            && !main.may_have_images(first, reading)?
+        {
+            own.files.extend(layout::images_of(&paths, reading));
+        }
         let mut converted = None;
-        if !chosen.as_ref().is_some_and(|chosen| chosen.is_parquet(reading)) && request.revision.is_none() {
-            let of_card = chosen.as_ref().and_then(|chosen| chosen.config.as_deref());
-            let found = conversion(request, search.config, of_card, reading, settings, conditions)?;
-            if let Some((revision, found)) = found {
-                let is_partial = found.files.iter().any(|file| layout::is_partial(&file.path));
-                // The first part is enough for the first rows.
-                let is_readable = || chosen.is_some() || layout::others(id, &paths, None, reading).is_ok();
-                if !is_partial || search.limit.is_some() || !is_readable() {
-                    if is_partial && search.limit.is_none() {
-                        warning(&format!(
-                            "the Hub has converted only the first part of {id} to Parquet, which is used"
-                        ));
-                    }
-                    (converted, chosen) = (Some(revision), Some(found));
-                }
-            }
+        let is_parquet = chosen.as_ref().is_some_and(|chosen| chosen.parquet(reading).is_some());
+        if !is_parquet
+            && request.revision.is_none()
+            && let Some((revision, found)) = conversion(request, search, &main, chosen.as_ref(), settings, conditions)?
+        {
+            (converted, chosen) = (Some(revision), Some(found));
         }
         let Chosen { config, files, notes } = match chosen {
             Some(chosen) => chosen,
@@ -266,31 +269,63 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What the Hub has converted to Parquet, if it has.
+/// What the Hub has converted to Parquet, if it has and if it is better than what `main` has: `own` are the files of its
+/// card.
 fn conversion<'a>(
     request: &DatasetRequest<'a>,
-    config: Option<&str>,
-    of_card: Option<&str>,
-    reading: &Reading,
+    search: &Search<'_>,
+    main: &Revision<'_>,
+    own: Option<&Chosen>,
     settings: &Settings,
     conditions: &Conditions,
 ) -> anyhow::Result<Option<(Revision<'a>, Chosen)>> {
+    let (id, reading) = (request.id, search.reading);
     let source = Source::open(&Repository { revision: CONVERTED, ..repository(request) }, settings, conditions)?;
     let Some(commit) = source.find_commit()? else { return Ok(None) };
     let revision = Revision::list(source, commit)?;
-    let has_config = |config: &str| revision.files.iter().any(|file| file.path.split('/').next() == Some(config));
+    let own_paths = main.paths();
+    let is_readable = own.is_some() || layout::others(id, &own_paths, None, reading).is_ok();
+    // What `main` has is of no config that was asked for.
+    let is_only_here = own.is_none() && search.config.is_some();
+    let config = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+    let mut paths = revision.paths();
+    if is_readable && !is_only_here && search.limit.is_none() {
+        // A first part is enough for the first rows, and no data set where the whole one can be read.
+        let of = paths.iter().filter(|path| layout::is_partial(path)).map(|path| config(path));
+        let partial: HashSet<String> = of.collect();
+        paths.retain(|path| !partial.contains(&config(path)));
+    }
+    let of_card = own.and_then(|own| own.config.as_deref());
+    let wanted = of_card.or(search.config);
+    let is_wanted = |path: &&&str| wanted.is_none_or(|wanted| config(path) == wanted);
     // Not every config of a card is converted.
-    if of_card.is_some_and(|config| !has_config(config)) {
+    if of_card.is_some() && !paths.iter().any(|path| is_wanted(&path)) {
         return Ok(None);
     }
-    let config = of_card.or(config);
-    let mut chosen = layout::parquet_by_names(request.id, &revision.paths(), config, reading)?;
-    if let Some(chosen) = &mut chosen {
-        // A folder for the config, in it one for each split.
-        let splits = chosen.files.iter().filter_map(|file| file.path.split('/').rev().nth(1));
-        chosen.notes.extend(layout::unknown_splits(request.id, splits, reading));
+    let is_parquet = |path: &&&str| (reading.role_of)(path) == FileRole::Parquet;
+    if is_readable
+        && layout::images_of(&own_paths, reading).next().is_some()
+        && let Some(first) = paths.iter().filter(is_wanted).find(is_parquet)
+        && !revision.may_have_images(first, reading)?
+    {
+        if let Some(config) = search.config.filter(|_| is_only_here) {
+            let message = format!(
+                "{id} has the config {config} (--config-name) on the branch {CONVERTED} alone, \
+                                   without images"
+            );
+            return Err(usage_error(message, "leave out --config-name to use the images of main"));
+        }
+        return Ok(None);
     }
-    Ok(chosen.map(|chosen| (revision, chosen)))
+    let Some(mut chosen) = layout::parquet_by_names(id, &paths, wanted, reading)? else { return Ok(None) };
+    if search.limit.is_none() && chosen.files.iter().any(|file| layout::is_partial(&file.path)) {
+        warning(&format!("the Hub has converted only the first part of {id} to Parquet, which is used"));
+    }
+    // A folder for the config, in it one for each split.
+    let splits = chosen.files.iter().filter_map(|file| file.path.rsplit('/').nth(1));
+    let note = layout::unknown_splits(id, splits, reading);
+    chosen.notes.extend(note);
+    Ok(Some((revision, chosen)))
 }
 
 /// What of the files is wanted, and the path of each in the folder.
@@ -310,9 +345,7 @@ fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> a
         if *left == 0 {
             continue;
         }
-        let (part, reads) = first_rows(data, file, *left, search.reading).map_err(|error| {
-            error.context(format!("cannot use {} of {}", file.path, data.source.place.repository.id))
-        })?;
+        let (part, reads) = first_rows(data, file, *left, search.reading)?;
         *left = left.saturating_sub(part.num_rows);
         if part.num_rows == 0 {
             continue;
@@ -413,7 +446,8 @@ fn first_rows(
         reads.push((range, bytes.clone()));
         Ok(bytes)
     };
-    let part = (reading.first_rows)(file.bytes, rows, &mut read)?;
+    let unusable = || format!("cannot use {} of {}", file.path, source.place.repository.id);
+    let part = (reading.first_rows)(file.bytes, rows, &mut read).with_context(unusable)?;
     // A whole file that is here is not cut.
     Ok((Part { is_whole: part.is_whole || local.is_some(), ..part }, reads))
 }

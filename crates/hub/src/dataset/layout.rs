@@ -1,7 +1,8 @@
 //! Which files of a repository are a data set, by its card and by the names of the files.
 //!
 //! Parquet files come first: those of the card's config, else those whose names are of one config; the caller may look
-//! for them on another branch before it takes archives, captions and loose images.
+//! for them on another branch before it takes archives, captions and loose images, and adds these to Parquet files that
+//! have no images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,9 +38,25 @@ pub(super) struct ChosenFile {
 }
 
 impl Chosen {
-    pub(super) fn is_parquet(&self, reading: &Reading) -> bool {
-        self.files.iter().any(|file| (reading.role_of)(&file.path) == FileRole::Parquet)
+    /// The first Parquet file; `None` if there is none.
+    pub(super) fn parquet(&self, reading: &Reading) -> Option<&str> {
+        self.files.iter().map(|file| file.path.as_str()).find(|path| (reading.role_of)(path) == FileRole::Parquet)
     }
+
+    pub(super) fn has_images_apart(&self, reading: &Reading) -> bool {
+        self.files.iter().any(|file| is_of_images(&file.path, reading))
+    }
+}
+
+/// Whether a file is an image or may have some, Parquet aside.
+fn is_of_images(path: &str, reading: &Reading) -> bool {
+    matches!((reading.role_of)(path), FileRole::Archive | FileRole::Picture)
+}
+
+/// The archives and images of a repository.
+pub(super) fn images_of(paths: &[&str], reading: &Reading) -> impl Iterator<Item = ChosenFile> {
+    let images = paths.iter().filter(|path| is_of_images(path, reading));
+    images.map(|path| ChosenFile { path: (*path).to_owned(), split: None })
 }
 
 /// The files of the config `wanted` of the card, or of its only or default one; `None` if the card names no files.
@@ -58,11 +75,9 @@ pub(super) fn by_card(
     let name = config_of(id, &names, default, wanted)?;
     let Some(config) = card.configs.iter().find(|config| config.name == name) else { return Ok(None) };
     let (mut files, notes) = of_config(id, config, paths, reading)?;
-    let has = |role| files.iter().any(|file: &ChosenFile| (reading.role_of)(&file.path) == role);
     // Captions alone, whose images the data set's own program would find.
-    if !has(FileRole::Parquet) && !has(FileRole::Archive) && !has(FileRole::Picture) {
-        let is_images = |path: &&&str| matches!((reading.role_of)(path), FileRole::Archive | FileRole::Picture);
-        files.extend(paths.iter().filter(is_images).map(|path| ChosenFile { path: (*path).to_owned(), split: None }));
+    if files.iter().all(|file| (reading.role_of)(&file.path) == FileRole::Text) {
+        files.extend(images_of(paths, reading));
     }
     Ok(Some(Chosen { config: Some(name.to_owned()), files, notes }))
 }

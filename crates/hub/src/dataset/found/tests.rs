@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::dataset::{files, plan};
 use crate::requests::Files;
-use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, To, conditions, settings};
+use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, TEXTS, To, conditions, settings};
 use base::digest::sha256;
 use base::error::describe;
 
@@ -22,6 +22,14 @@ fn search(config: Option<&'static str>, limit: Option<u64>) -> DatasetRequest<'s
 /// Of so many row groups, each of 1000 bytes.
 fn parquet(groups: usize, byte: u8) -> Vec<u8> {
     (0..groups * 1000 + 100).map(|at| (at / 1000) as u8 ^ byte).collect()
+}
+
+/// Of texts alone.
+fn texts(groups: usize) -> Vec<u8> {
+    let mut file = parquet(groups, 0);
+    let at = file.len() - 100;
+    file[at..at + TEXTS.len()].copy_from_slice(TEXTS);
+    file
 }
 
 fn small(name: &'static str, content: &str) -> File {
@@ -123,6 +131,64 @@ fn the_converted_branch_is_taken_where_there_are_no_parquet_files() {
         (below(&fetched.folder), fetched.config.as_deref()),
         (vec!["en/train/0.parquet".to_owned()], Some("en"))
     );
+}
+
+#[test]
+fn a_conversion_without_images_is_not_taken_where_main_has_them() {
+    let card = "---\nconfigs:\n- config_name: default\n  data_files: captions.csv\n---\n";
+    for card in [small("notes.md", ""), small(CARD, card)] {
+        let hub = Hub::with(vec![card, small("captions.csv", "image,caption\n"), (BIG, parquet(3, 9), true)]);
+        hub.state.lock().unwrap().converted = vec![("default/train/0000.parquet", texts(4), true)];
+        for limit in [None, Some(10)] {
+            let cache = tempfile::tempdir().unwrap();
+            let fetched = fetch(&hub, cache.path(), &search(None, limit)).unwrap();
+            assert_eq!(
+                (below(&fetched.folder), fetched.commit.as_str()),
+                (vec!["captions.csv".into(), BIG.into()], COMMIT)
+            );
+            assert_eq!(fetch_offline(cache.path(), &search(None, limit)).unwrap(), fetched);
+        }
+    }
+    let hub = Hub::with(vec![small("captions.csv", "image,caption\n")]);
+    hub.state.lock().unwrap().converted = vec![("default/train/0000.parquet", texts(4), true)];
+    let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(None, None)).unwrap();
+    assert_eq!(fetched.commit, CONVERTED_COMMIT, "main has no images either");
+}
+
+#[test]
+fn parquet_files_of_names_bring_the_images_of_the_repository_along() {
+    let files = |train| vec![("data/train.parquet", train, true), (BIG, parquet(3, 9), true), small("x.py", "")];
+    for (train, expected) in [(texts(4), vec!["data/train.parquet", BIG]), (parquet(4, 1), vec!["data/train.parquet"])]
+    {
+        let hub = Hub::with(files(train));
+        for limit in [None, Some(10)] {
+            let cache = tempfile::tempdir().unwrap();
+            let fetched = fetch(&hub, cache.path(), &search(None, limit)).unwrap();
+            assert_eq!(below(&fetched.folder), expected, "{limit:?}");
+            assert_eq!(fetch_offline(cache.path(), &search(None, limit)).unwrap().folder, fetched.folder);
+        }
+    }
+}
+
+#[test]
+fn configs_of_the_converted_branch_that_are_not_used_are_not_asked_for() {
+    let original = || vec![small("captions.csv", "image,caption\n"), (BIG, parquet(3, 9), true)];
+    let hub = Hub::with(original());
+    let partial = |content: Vec<u8>| {
+        vec![("de/partial-train/0.parquet", content.clone(), true), ("en/partial-train/0.parquet", content, true)]
+    };
+    for content in [parquet(2, 1), texts(2)] {
+        hub.state.lock().unwrap().converted = partial(content);
+        let cache = tempfile::tempdir().unwrap();
+        let fetched = fetch(&hub, cache.path(), &search(None, None)).unwrap();
+        assert_eq!((below(&fetched.folder), fetched.config), (vec!["captions.csv".into(), BIG.into()], None));
+    }
+    // A first part that is asked for by its config is better than nothing, if it has images.
+    let text = refusal(&hub, &search(Some("en"), None));
+    assert!(text.contains("has the config en") && text.contains("hint: leave out --config-name"), "{text}");
+    hub.state.lock().unwrap().converted = partial(parquet(2, 1));
+    let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(Some("en"), None)).unwrap();
+    assert_eq!(below(&fetched.folder), ["en/partial-train/0.parquet"]);
 }
 
 #[test]
