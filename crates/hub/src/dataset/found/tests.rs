@@ -415,6 +415,75 @@ fn faults_of_the_list_and_of_the_files_are_errors_that_say_what_to_do() {
     assert!(text.contains("other content than it announced"), "{text}");
 }
 
+/// An answer with these headers and this list of files.
+fn listing(headers: &str, list: &str) -> Answer {
+    let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n{list}", list.len());
+    Answer::Raw(answer.into_bytes().leak())
+}
+
+#[test]
+fn pages_of_the_list_that_lead_to_each_other_are_left() {
+    let folder = r#"[{"type":"directory","path":"a folder"}]"#;
+    let to = |page: &str| format!("Link: </api/datasets/owner/name/tree/{COMMIT}{page}>; rel=\"next\"\r\n");
+    let itself = listing(&to("?recursive=true"), folder);
+    let hub = Hub::with(usual()).always(To::Listing, itself);
+    let text = refusal(&hub, &search(None, None));
+    assert!(text.contains("lead to each other") && hub.requests().len() == 2, "{text} {:?}", hub.requests());
+    let hub = Hub::with(usual()).next(To::Listing, [listing(&to("?page=2"), folder), itself]);
+    let text = refusal(&hub, &search(None, None));
+    assert!(text.contains("lead to each other") && hub.requests().len() == 3, "{text} {:?}", hub.requests());
+}
+
+#[test]
+fn a_name_that_not_every_system_allows_leaves_out_one_file_alone() {
+    let hash = sha256(&parquet(1, 1));
+    let file = |path: &str| format!(r#"{{"type":"file","path":"{path}","oid":"{hash}","size":1100}}"#);
+    let list = |other: &str| listing("", &format!("[{},{}]", file(other), file("a.parquet")));
+    for other in ["run at 12:30.log", r"a\\b", r"a\u0007"] {
+        let hub = Hub::with(vec![("a.parquet", parquet(1, 1), true)]).always(To::Listing, list(other));
+        let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(None, None)).unwrap();
+        assert_eq!(below(&fetched.folder), ["a.parquet"], "{other}");
+    }
+    for other in ["/etc/passwd", "a/../../b", "a//b", ".", ""] {
+        let hub = Hub::with(vec![("a.parquet", parquet(1, 1), true)]).always(To::Listing, list(other));
+        let text = refusal(&hub, &search(None, None));
+        assert!(text.contains("which is no path of a file"), "{other}: {text}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_another_tool_downloaded_is_used_without_a_network() {
+    let cache = tempfile::tempdir().unwrap();
+    let text = describe(&fetch_offline(cache.path(), &search(None, None)).unwrap_err());
+    assert!(text.contains("revision main of owner/name is not in the cache"), "{text}");
+    let folder = cache.path().join("datasets--owner--name");
+    for part in ["blobs", "refs", &format!("snapshots/{COMMIT}/data")] {
+        fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    fs::write(folder.join("refs/main"), COMMIT).unwrap();
+    let link = |name: &str, content: &[u8]| {
+        let blob = folder.join("blobs").join(sha256(content));
+        fs::write(&blob, content).unwrap();
+        std::os::unix::fs::symlink(blob, folder.join("snapshots").join(COMMIT).join(name)).unwrap();
+    };
+    link("data/train.parquet", &parquet(5, 1));
+    link("data/test.parquet", &parquet(2, 1));
+    fs::write(folder.join("snapshots").join(COMMIT).join(CARD), "no card").unwrap();
+    let fetched = fetch_offline(cache.path(), &search(None, None)).unwrap();
+    assert_eq!(below(&fetched.folder), ["data/test.parquet", "data/train.parquet"]);
+    // Such a list is not kept: the Hub may have more files.
+    let mut files = usual();
+    files[1] = ("data/val.parquet", parquet(5, 1), true);
+    let hub = Hub::with(files);
+    assert_eq!(fetch(&hub, cache.path(), &search(None, None)).unwrap().files.len(), 3);
+    let cache = tempfile::tempdir().unwrap();
+    fs::create_dir_all(cache.path().join("datasets--owner--name/refs")).unwrap();
+    fs::write(cache.path().join("datasets--owner--name/refs/main"), COMMIT).unwrap();
+    let text = describe(&fetch_offline(cache.path(), &search(None, None)).unwrap_err());
+    assert!(text.contains("the list of files of owner/name is not in the cache"), "{text}");
+}
+
 #[test]
 fn too_little_room_for_parts_of_files_is_noticed_before_they_are_fetched() {
     let (hub, cache) = (Hub::with(usual()), tempfile::tempdir().unwrap());
