@@ -81,7 +81,7 @@ impl<'a> Revision<'a> {
     fn list(source: Source<'a>, commit: String) -> anyhow::Result<Self> {
         let files =
             listing::of(&source, &commit).map_err(|failure| source.place.explain(Subject::Revision, failure.into()))?;
-        let files = files.ok_or_else(|| source.place.not_cached("the list of files"))?;
+        let files = files.ok_or_else(|| source.not_cached("the list of files"))?;
         Ok(Self { source, commit, files })
     }
 
@@ -103,7 +103,7 @@ impl<'a> Revision<'a> {
             return Ok(state);
         }
         match self.source.held(&self.commit, &file.path, self.remote(file)?)? {
-            State::Absent(_) if self.source.is_offline() => Err(self.source.place.not_cached(&file.path)),
+            State::Absent(_) if self.source.is_offline() => Err(self.source.not_cached(&file.path)),
             state => Ok(state),
         }
     }
@@ -122,7 +122,7 @@ impl<'a> Revision<'a> {
                 let path = self.source.cache.snapshot(&self.commit).join(CARD);
                 bounded_file::read(&path, MAX_CARD_BYTES).with_context(|| format!("cannot read {}", path.display()))?
             }
-            None if self.source.is_offline() => return Err(self.source.place.not_cached(CARD)),
+            None if self.source.is_offline() => return Err(self.source.not_cached(CARD)),
             None => self.receive_card(file).map_err(|error| self.source.explain(&self.commit, CARD, error))?,
         };
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -281,6 +281,9 @@ fn conversion<'a>(
 ) -> anyhow::Result<Option<(Revision<'a>, Chosen)>> {
     let (id, reading) = (request.id, search.reading);
     let source = Source::open(&Repository { revision: CONVERTED, ..repository(request) }, settings, conditions)?;
+    if main.source.is_offline() {
+        source.cut_off();
+    }
     let Some(commit) = source.find_commit()? else { return Ok(None) };
     let revision = Revision::list(source, commit)?;
     let own_paths = main.paths();
@@ -439,7 +442,7 @@ fn first_rows(
         }
         let bytes = match parts::kept_range(source, &hash, &range) {
             Some(bytes) => bytes,
-            None if source.is_offline() => return Err(source.place.not_cached(&file.path)),
+            None if source.is_offline() => return Err(source.not_cached(&file.path)),
             None => parts::read(source, commit, &file.path, &range, file.bytes)
                 .map_err(|error| source.explain(commit, &file.path, error))?,
         };

@@ -9,6 +9,7 @@ use crate::requests::Files;
 use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, TEXTS, To, conditions, settings};
 use base::digest::sha256;
 use base::error::describe;
+use test_server::closed_address;
 
 const CARD: &str = "README.md";
 type File = (&'static str, Vec<u8>, bool);
@@ -189,6 +190,21 @@ fn configs_of_the_converted_branch_that_are_not_used_are_not_asked_for() {
     hub.state.lock().unwrap().converted = partial(parquet(2, 1));
     let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(Some("en"), None)).unwrap();
     assert_eq!(below(&fetched.folder), ["en/partial-train/0.parquet"]);
+}
+
+#[test]
+fn what_is_cached_is_used_where_the_hub_is_not_reached_and_what_is_not_is_an_error_that_says_so() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::with(vec![small("captions.csv", "image,caption\n"), (BIG, parquet(3, 9), true)]);
+    let fetched = fetch(&hub, cache.path(), &search(None, None)).unwrap();
+    let unreached = || settings(&closed_address(), cache.path());
+    assert_eq!(files(&search(None, None), &unreached(), &conditions()).unwrap(), fetched);
+    fs::remove_file(repository_path(cache.path(), BIG)).unwrap();
+    fs::remove_dir_all(cache.path().join("datasets--owner--name/blobs")).unwrap();
+    fs::create_dir(cache.path().join("datasets--owner--name/blobs")).unwrap();
+    let text = describe(&files(&search(None, None), &unreached(), &conditions()).unwrap_err());
+    assert!(text.contains("is not in the cache") && text.contains("could not answer"), "{text}");
+    assert!(text.contains("hint: check the network") && !text.contains("HF_HUB_OFFLINE"), "{text}");
 }
 
 #[test]
