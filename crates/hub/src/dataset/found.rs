@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -111,7 +112,7 @@ impl<'a> Revision<'a> {
     /// Whether a Parquet file has a column that may be images, by what its end says.
     fn may_have_images(&self, path: &str, reading: &Reading) -> anyhow::Result<bool> {
         let Some(file) = self.file(path) else { return Ok(false) };
-        Ok(first_rows(self, file, 1, reading)?.0.has_bytes)
+        Ok(first_rows(self, file, 1, reading)?.part.has_bytes)
     }
 
     /// The text of the card; nothing if there is none.
@@ -348,7 +349,7 @@ fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> a
         if *left == 0 {
             continue;
         }
-        let (part, reads) = first_rows(data, file, *left, search.reading)?;
+        let FirstRows { part, reads, whole } = first_rows(data, file, *left, search.reading)?;
         *left = left.saturating_sub(part.num_rows);
         if part.num_rows == 0 {
             continue;
@@ -357,7 +358,7 @@ fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> a
             true => Wanted::Whole(file.clone(), data.state(file)?),
             false => {
                 let (path, remote) = (file.path.clone(), data.remote(file)?);
-                Wanted::Part(Box::new(PartOfFile { path, remote, part, reads }))
+                Wanted::Part(Box::new(PartOfFile { path, remote, part, reads, whole }))
             }
         };
         wanted.push((place, one));
@@ -421,19 +422,22 @@ fn placed(file: &ChosenFile, number: usize, taken: &mut HashSet<String>, reading
     Ok(format!("{split}/{below}"))
 }
 
-/// The first rows of a file, and what was read of it to find them.
-fn first_rows(
-    data: &Revision<'_>,
-    file: &ListedFile,
-    rows: u64,
-    reading: &Reading,
-) -> anyhow::Result<(Part, Vec<(Range<u64>, Vec<u8>)>)> {
+/// The first rows of a file.
+struct FirstRows {
+    part: Part,
+    /// What was read of the file to find them.
+    reads: Vec<(Range<u64>, Vec<u8>)>,
+    /// The file, if the cache has it.
+    whole: Option<PathBuf>,
+}
+
+fn first_rows(data: &Revision<'_>, file: &ListedFile, rows: u64, reading: &Reading) -> anyhow::Result<FirstRows> {
     let (source, commit) = (&data.source, data.commit.as_str());
     let hash = data.remote(file)?.hash;
-    let local = source.cached(commit, &file.path)?.map(|_| source.cache.snapshot(commit).join(&file.path));
+    let whole = source.cached(commit, &file.path)?.map(|_| source.cache.snapshot(commit).join(&file.path));
     let mut reads = Vec::new();
     let mut read = |range: Range<u64>| -> anyhow::Result<Vec<u8>> {
-        if let Some(path) = &local {
+        if let Some(path) = &whole {
             let mut opened = bounded_file::open(path)?;
             opened.seek(SeekFrom::Start(range.start))?;
             let mut bytes = Vec::new();
@@ -451,8 +455,7 @@ fn first_rows(
     };
     let unusable = || format!("cannot use {} of {}", file.path, source.place.repository.id);
     let part = (reading.first_rows)(file.bytes, rows, &mut read).with_context(unusable)?;
-    // A whole file that is here is not cut.
-    Ok((Part { is_whole: part.is_whole || local.is_some(), ..part }, reads))
+    Ok(FirstRows { part, reads, whole })
 }
 
 /// The folder with a link to each of the files, and nothing else.
@@ -460,7 +463,7 @@ fn together<'f>(
     source: &Source<'_>,
     commit: &str,
     files: impl Iterator<Item = (&'f str, &'f DownloadedFile)> + Clone,
-) -> anyhow::Result<std::path::PathBuf> {
+) -> anyhow::Result<PathBuf> {
     let lines = files.clone().map(|(place, file)| format!("{} {place}\n", file.sha256));
     let key = sha256(format!("{commit}\n{}", lines.collect::<String>()).as_bytes());
     let folder = source.cache.own_folder().join("sets").join(&key[..16]);

@@ -340,10 +340,46 @@ fn a_limit_fetches_the_row_groups_that_have_as_many_rows_and_no_others() {
     // As many rows as there are: whole files, which have hashes.
     let whole = fetch(&hub, cache.path(), &search(None, Some(450))).unwrap();
     assert_eq!(whole.files.iter().map(|file| file.bytes).sum::<u64>(), 45_300);
-    // A whole file that is here is used.
+}
+
+#[test]
+fn a_limit_gives_the_same_data_where_the_whole_files_are_cached() {
+    let (hub, caches) = (Hub::with(usual()), [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let expected = fetch(&hub, caches[0].path(), &search(None, Some(40))).unwrap();
+    fetch(&hub, caches[1].path(), &search(None, None)).unwrap();
     hub.behave();
-    let again = fetch(&hub, cache.path(), &search(None, Some(40))).unwrap();
-    assert!(hub.ranges().is_empty() && again.files[0].bytes == 5_100, "{:?}", again.files);
+    let cut = fetch(&hub, caches[1].path(), &search(None, Some(40))).unwrap();
+    assert!(hub.ranges().is_empty(), "{:?}", hub.requests());
+    let contents = |set: &DownloadedDataset| -> Vec<(String, Vec<u8>)> {
+        below(&set.folder).into_iter().map(|name| (name.clone(), fs::read(set.folder.join(name)).unwrap())).collect()
+    };
+    assert!(contents(&cut) == contents(&expected), "{:?}, expected {:?}", cut.files, expected.files);
+    assert_eq!(fetch_offline(caches[1].path(), &search(None, Some(40))).unwrap(), cut);
+}
+
+#[test]
+fn a_part_that_was_damaged_in_the_cache_is_fetched_again() {
+    let only = || vec![("train.parquet", parquet(30, 7), true)];
+    let (hub, cache) = (Hub::with(only()), tempfile::tempdir().unwrap());
+    let fetched = fetch(&hub, cache.path(), &search(None, Some(100))).unwrap();
+    let (part, content) = (&fetched.files[0].path, fs::read(&fetched.files[0].path).unwrap());
+    let noted = part.with_extension("sha256");
+    let damages: [(&dyn Fn(), &str); 2] = [
+        (&|| fs::write(part, vec![0; content.len()]).unwrap(), "is damaged: its hash should be"),
+        (&|| fs::remove_file(&noted).unwrap(), "is not in the cache"),
+    ];
+    for (damage, expected) in damages {
+        damage();
+        let text = describe(&fetch_offline(cache.path(), &search(None, Some(100))).unwrap_err());
+        assert!(text.contains(expected), "{text}");
+        hub.behave();
+        assert_eq!(fetch(&hub, cache.path(), &search(None, Some(100))).unwrap(), fetched);
+        assert_eq!((hub.ranges(), fs::read(part).unwrap()), (vec!["bytes=0-9999".to_owned()], content.clone()));
+        assert_eq!(fetch_offline(cache.path(), &search(None, Some(100))).unwrap(), fetched);
+    }
+    fs::remove_file(part).unwrap();
+    let text = describe(&fetch_offline(cache.path(), &search(None, Some(100))).unwrap_err());
+    assert!(text.contains("(the first 100 rows) of owner/name is not in the cache"), "{text}");
 }
 
 #[test]
