@@ -155,6 +155,8 @@ pub struct DownloadedDataset {
     pub config: Option<String>,
     /// Named files in the order of their names in the request.
     pub files: Vec<DownloadedFile>,
+    /// Whether there are rows that the limit has left out.
+    pub is_cut: bool,
 }
 
 /// One file of a [`DownloadedDataset`], checked against the server's hash unless it is a part of a file.

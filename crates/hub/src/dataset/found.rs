@@ -72,6 +72,8 @@ pub(super) struct Found<'a> {
     terms: String,
     /// Each with its path in the folder.
     wanted: Vec<(String, Wanted)>,
+    /// Whether there are rows that are not wanted.
+    is_cut: bool,
 }
 
 impl<'a> Revision<'a> {
@@ -199,8 +201,8 @@ impl<'a> Found<'a> {
         };
         notes.iter().for_each(|note| warning(note));
         let data = converted.as_ref().unwrap_or(&main);
-        let wanted = wanted(data, files, search)?;
-        Ok(Self { main, converted, config, terms, wanted })
+        let (wanted, is_cut) = wanted(data, files, search)?;
+        Ok(Self { main, converted, config, terms, wanted, is_cut })
     }
 
     fn data(&self) -> &Revision<'a> {
@@ -227,7 +229,7 @@ impl<'a> Found<'a> {
         request: &DatasetRequest<'_>,
         conditions: &Conditions,
     ) -> anyhow::Result<DownloadedDataset> {
-        let Self { main, converted, config, terms, wanted } = self;
+        let Self { main, converted, config, terms, wanted, is_cut } = self;
         if let Some(card) = main.file(CARD).filter(|file| file.bytes <= MAX_CARD_BYTES) {
             main.source.fetch(&main.commit, vec![(CARD, main.state(card)?)], Along::default(), conditions)?;
         }
@@ -266,7 +268,7 @@ impl<'a> Found<'a> {
             message(&format!("{count} other files of {} are not downloaded, such as {first}", request.id));
         }
         let commit = commit.to_owned();
-        Ok(DownloadedDataset { folder, commit, revision: revision.to_owned(), config, files: fetched })
+        Ok(DownloadedDataset { folder, commit, revision: revision.to_owned(), config, files: fetched, is_cut })
     }
 }
 
@@ -332,10 +334,14 @@ fn conversion<'a>(
     Ok(Some((revision, chosen)))
 }
 
-/// What of the files is wanted, and the path of each in the folder.
-fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> anyhow::Result<Vec<(String, Wanted)>> {
+/// What of the files is wanted, and the path of each in the folder; and whether there is more.
+fn wanted(
+    data: &Revision<'_>,
+    files: Vec<ChosenFile>,
+    search: &Search<'_>,
+) -> anyhow::Result<(Vec<(String, Wanted)>, bool)> {
     let mut rows = search.limit.map(|limit| Shares::new(limit, data, &files, search.reading));
-    let mut wanted = Vec::new();
+    let (mut wanted, mut is_cut) = (Vec::new(), false);
     let mut taken: HashSet<String> = files.iter().map(|file| file.path.clone()).collect();
     for (number, chosen) in files.into_iter().enumerate() {
         let place = placed(&chosen, number, &mut taken, search.reading)?;
@@ -347,6 +353,7 @@ fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> a
         };
         let left = rows.left_of(&chosen, search.reading);
         if *left == 0 {
+            is_cut = true;
             continue;
         }
         let FirstRows { part, reads, whole } = first_rows(data, file, *left, search.reading)?;
@@ -357,13 +364,14 @@ fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> a
         let one = match part.is_whole {
             true => Wanted::Whole(file.clone(), data.state(file)?),
             false => {
+                is_cut = true;
                 let (path, remote) = (file.path.clone(), data.remote(file)?);
                 Wanted::Part(Box::new(PartOfFile { path, remote, part, reads, whole }))
             }
         };
         wanted.push((place, one));
     }
-    Ok(wanted)
+    Ok((wanted, is_cut))
 }
 
 /// Rows that are still wanted of each split: each has its share by the bytes of its files.

@@ -188,7 +188,8 @@ fn configs_of_the_converted_branch_that_are_not_used_are_not_asked_for() {
     let text = refusal(&hub, &search(Some("en"), None));
     assert!(text.contains("has the config en") && text.contains("hint: leave out --config-name"), "{text}");
     hub.state.lock().unwrap().converted = partial(parquet(2, 1));
-    let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(Some("en"), None)).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let fetched = fetch(&hub, cache.path(), &search(Some("en"), None)).unwrap();
     assert_eq!(below(&fetched.folder), ["en/partial-train/0.parquet"]);
 }
 
@@ -493,7 +494,8 @@ fn a_name_that_not_every_system_allows_leaves_out_one_file_alone() {
     let list = |other: &str| listing("", &format!("[{},{}]", file(other), file("a.parquet")));
     for other in ["run at 12:30.log", r"a\\b", r"a\u0007"] {
         let hub = Hub::with(vec![("a.parquet", parquet(1, 1), true)]).always(To::Listing, list(other));
-        let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(None, None)).unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let fetched = fetch(&hub, cache.path(), &search(None, None)).unwrap();
         assert_eq!(below(&fetched.folder), ["a.parquet"], "{other}");
     }
     for other in ["/etc/passwd", "a/../../b", "a//b", ".", ""] {
