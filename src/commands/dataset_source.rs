@@ -82,6 +82,8 @@ pub struct Wanted<'a> {
 pub struct Fetched {
     pub folder: PathBuf,
     pub origin: Origin,
+    /// Whether there are rows that the limit has left out.
+    pub is_cut: bool,
 }
 
 impl HubDataset {
@@ -181,7 +183,7 @@ impl HubDataset {
             config: downloaded.config,
             files,
         };
-        Ok(Fetched { folder: downloaded.folder, origin })
+        Ok(Fetched { folder: downloaded.folder, origin, is_cut: downloaded.is_cut })
     }
 
     /// Why the data set in `directory` is not the one that was asked for; `None` if it is, or is not there.
