@@ -380,7 +380,8 @@ struct Shares(HashMap<String, u64>);
 impl Shares {
     fn new(limit: u64, data: &Revision<'_>, files: &[ChosenFile], reading: &Reading) -> Self {
         let mut bytes: HashMap<String, u64> = HashMap::new();
-        for file in files {
+        let is_parquet = |file: &&ChosenFile| (reading.role_of)(&file.path) == FileRole::Parquet;
+        for file in files.iter().filter(is_parquet) {
             *bytes.entry(split_of(file, reading)).or_default() += data.file(&file.path).map_or(0, |file| file.bytes);
         }
         let total = u128::from(bytes.values().sum::<u64>()).max(1);

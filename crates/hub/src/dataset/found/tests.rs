@@ -158,14 +158,17 @@ fn a_conversion_without_images_is_not_taken_where_main_has_them() {
 
 #[test]
 fn parquet_files_of_names_bring_the_images_of_the_repository_along() {
-    let files = |train| vec![("data/train.parquet", train, true), (BIG, parquet(3, 9), true), small("x.py", "")];
+    let files = |train| vec![("data/train.parquet", train, true), (BIG, parquet(30, 9), true), small("x.py", "")];
     for (train, expected) in [(texts(4), vec!["data/train.parquet", BIG]), (parquet(4, 1), vec!["data/train.parquet"])]
     {
         let hub = Hub::with(files(train));
-        for limit in [None, Some(10)] {
+        for limit in [None, Some(20)] {
             let cache = tempfile::tempdir().unwrap();
             let fetched = fetch(&hub, cache.path(), &search(None, limit)).unwrap();
             assert_eq!(below(&fetched.folder), expected, "{limit:?}");
+            if limit.is_some() {
+                assert!(fetched.files.iter().any(|file| file.name.ends_with("(the first 20 rows)")), "{fetched:?}");
+            }
             assert_eq!(fetch_offline(cache.path(), &search(None, limit)).unwrap().folder, fetched.folder);
         }
     }
