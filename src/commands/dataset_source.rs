@@ -56,7 +56,8 @@ fn part_of(
     read: &mut dyn FnMut(Range<u64>) -> anyhow::Result<Vec<u8>>,
 ) -> anyhow::Result<Part> {
     let first = first_rows(length, rows, read)?;
-    Ok(Part { ranges: first.ranges, end: first.end, num_rows: first.num_rows, is_whole: first.is_all })
+    let (num_rows, is_whole, has_bytes) = (first.num_rows, first.is_all, first.has_bytes);
+    Ok(Part { ranges: first.ranges, end: first.end, num_rows, is_whole, has_bytes })
 }
 
 /// A data set on the Hub, as `--dataset` or `data.dataset` names it.
@@ -81,6 +82,8 @@ pub struct Wanted<'a> {
 pub struct Fetched {
     pub folder: PathBuf,
     pub origin: Origin,
+    /// Whether there are rows that the limit has left out.
+    pub is_cut: bool,
 }
 
 impl HubDataset {
@@ -180,7 +183,7 @@ impl HubDataset {
             config: downloaded.config,
             files,
         };
-        Ok(Fetched { folder: downloaded.folder, origin })
+        Ok(Fetched { folder: downloaded.folder, origin, is_cut: downloaded.is_cut })
     }
 
     /// Why the data set in `directory` is not the one that was asked for; `None` if it is, or is not there.

@@ -111,6 +111,7 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
         // Without its revision.
         request.dataset = Some(hub.name.clone());
     }
+    let mut is_cut = false;
     if let (None, Some(name)) = (&request.source, request.dataset.clone()) {
         let directory = request.output.get_or_insert_with(|| PathBuf::from("data").join(&name)).clone();
         let Some(hub) = hub.as_ref() else {
@@ -120,7 +121,7 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
                     return Err(usage_error(message, format!("remove {option}")));
                 }
             }
-            return finish(&request);
+            return finish(&request, is_cut);
         };
         if let Some(difference) = hub.difference(args.config_name.as_deref(), &directory)? {
             let hint = "ask for what is there, choose another `--output`, or remove the old folder first";
@@ -136,18 +137,25 @@ pub fn run(args: &PrepareDataArgs) -> anyhow::Result<()> {
             // The size of resized images is not known in advance.
             let copied_to = args.resize.is_none().then_some(directory.as_path());
             let fetched = hub.fetch(wanted, copied_to)?;
+            is_cut = fetched.is_cut;
             (request.source, request.origin) = (Some(fetched.folder), Some(fetched.origin));
         }
     }
-    finish(&request)
+    finish(&request, is_cut)
 }
 
-fn finish(request: &Request) -> anyhow::Result<()> {
+/// `is_cut` says whether there is more at the source than was downloaded.
+fn finish(request: &Request, is_cut: bool) -> anyhow::Result<()> {
     let outcome = prepare::prepare(request)?;
     terminal::message(&prepare::summary(&outcome));
     let lack = prepare::lack_of_images(&outcome.report.images);
     if let Some(lack) = &lack {
         terminal::warning(lack);
+    }
+    if let Some(limit) = request.limit.filter(|_| is_cut)
+        && let Some(lack) = prepare::lack_of_limit(&outcome.report.images, limit)
+    {
+        terminal::warning(&lack);
     }
     match outcome.done {
         Done::Prepared => {

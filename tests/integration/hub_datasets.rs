@@ -207,6 +207,58 @@ fn a_limit_downloads_the_row_groups_that_it_needs() {
 }
 
 #[test]
+fn fewer_images_than_the_limit_and_files_that_are_left_out_are_said() {
+    let files = vec![("notes:1.md", b"x".to_vec()), ("train.parquet", parquet(0..30))];
+    let (folder, hub) = (tempfile::tempdir().unwrap(), Hub::new(files, Vec::new(), false));
+    fs::write(folder.path().join("ids.txt"), "3.png\n").unwrap();
+    let text = hub.prepare(folder.path(), &["owner/name", "--limit", "100", "--drop-ids", "ids.txt"]);
+    assert!(text.contains("99 images are left of the 100 that `--limit` asks for"), "{text}");
+    assert!(text.contains("1 files of owner/name are left out") && text.contains("such as \"notes:1.md\""), "{text}");
+    // All 300 rows are here.
+    let text = hub.prepare(folder.path(), &["owner/name", "--limit", "999", "--output", "all"]);
+    assert!(!text.contains("images are left of the"), "{text}");
+}
+
+#[test]
+fn what_is_there_says_its_config_and_commit() {
+    let card = b"---\nconfigs:\n- config_name: all\n  default: true\n  data_files: data/*\n- config_name: some\n  \
+                 data_files: data/test-*\n---\n";
+    let mut files = usual();
+    files[0].1 = card.to_vec();
+    let (folder, hub) = (tempfile::tempdir().unwrap(), Hub::new(files, Vec::new(), false));
+    hub.prepare(folder.path(), &["owner/name", "--config-name", "some", "--test-fraction", "0"]);
+    let text = hub.prepare(folder.path(), &["owner/name", "--test-fraction", "0"]);
+    let expected = format!("from owner/name, main at commit {COMMIT}, config some");
+    assert!(text.contains("nothing to do") && text.contains(&expected), "{text}");
+    let other = ["prepare-data", "--dataset", "owner/name", "--config-name", "all"];
+    let text = stderr(&hub.run(folder.path(), &other, &[]));
+    assert!(text.contains("was prepared from config some, not config all"), "{text}");
+}
+
+#[test]
+fn a_download_of_several_formats_says_how_one_is_chosen() {
+    let pictures: Vec<(String, Vec<u8>)> = (0..12).map(|number| (format!("{number}.png"), picture(number))).collect();
+    let rows: String = (0..12).map(|number| format!("{number}.png,Picture {number}.\n")).collect();
+    let lines: String = (0..12)
+        .map(|number| format!("{{\"image\": \"{number}.png\", \"caption\": \"Picture {number} again.\"}}\n"))
+        .collect();
+    let files = vec![
+        ("captions.csv", format!("image,caption\n{rows}").into_bytes()),
+        ("images.zip", zip(&pictures)),
+        ("others.jsonl", lines.into_bytes()),
+    ];
+    let (folder, hub) = (tempfile::tempdir().unwrap(), Hub::new(files, Vec::new(), false));
+    let text = stderr(&hub.run(folder.path(), &["prepare-data", "--dataset", "owner/name"], &[]));
+    assert!(text.contains("several kinds of annotations"), "{text}");
+    let (_, command) = text.split_once("read: caption-train ").unwrap();
+    let command = command.lines().next().unwrap().replace("FORMAT", "table").replace("DIR", "chosen");
+    let arguments: Vec<&str> = command.split(' ').collect();
+    let output = hub.run(folder.path(), &arguments, &[]);
+    assert!(output.status.success(), "{command}: {}", stderr(&output));
+    assert_eq!(report(&folder.path().join("chosen")).format, "table");
+}
+
+#[test]
 fn archives_and_the_converted_branch_are_prepared_by_id_too() {
     let pictures: Vec<(String, Vec<u8>)> = (0..12).map(|number| (format!("{number}.png"), picture(number))).collect();
     let rows: String = (0..12).map(|number| format!("{number}.png,Picture {number}.\n")).collect();

@@ -72,7 +72,8 @@ pub enum Files<'a> {
 }
 
 /// How the files of a data set are found: Parquet files by the card or by their names, else those of the branch
-/// `refs/convert/parquet`, else all that is read from a folder.
+/// `refs/convert/parquet`, else all that is read from a folder. Parquet files without images are taken together with the
+/// archives and images of their branch, and not from another branch than these.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
     /// One of several configs.
@@ -117,6 +118,8 @@ pub struct Part {
     pub num_rows: u64,
     /// Whether it is the whole file.
     pub is_whole: bool,
+    /// Whether a column has bytes that may be images.
+    pub has_bytes: bool,
 }
 
 /// What a download would be.
@@ -152,6 +155,8 @@ pub struct DownloadedDataset {
     pub config: Option<String>,
     /// Named files in the order of their names in the request.
     pub files: Vec<DownloadedFile>,
+    /// Whether there are rows that the limit has left out.
+    pub is_cut: bool,
 }
 
 /// One file of a [`DownloadedDataset`], checked against the server's hash unless it is a part of a file.

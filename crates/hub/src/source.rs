@@ -118,7 +118,7 @@ impl<'a> Source<'a> {
         }
         if self.offline {
             let cached = self.cached_commit.clone();
-            return cached.ok_or_else(|| self.place.not_cached(format!("revision {revision}")));
+            return cached.ok_or_else(|| self.not_cached(format!("revision {revision}")));
         }
         let (subject, found) = match kind {
             // Mirrors of models often have only the addresses of files.
@@ -132,24 +132,29 @@ impl<'a> Source<'a> {
             (Ok(commit), _) => Ok(commit),
             (Err(failure), Some(cached)) if failure.may_pass() => {
                 warning(&format!("{}: {failure}; using the cached copy of {id}", self.place.endpoint));
-                self.is_cut_off.store(true, Ordering::Relaxed);
+                self.cut_off();
                 Ok(cached.clone())
             }
             (Err(failure), _) => Err(self.place.explain(subject, failure.into())),
         }
     }
 
+    /// Leaves the Hub in peace, which could not answer about another revision.
+    pub(super) fn cut_off(&self) {
+        self.is_cut_off.store(true, Ordering::Relaxed);
+    }
+
     /// The commit of a branch that a dataset need not have; `None` if it does not have it, or if it is not known without
     /// the Hub.
     pub(super) fn find_commit(&self) -> anyhow::Result<Option<String>> {
-        if self.offline {
+        if self.is_offline() {
             return Ok(self.cached_commit.clone());
         }
         match self.http.commit(self.place.repository.revision) {
             Ok(commit) => Ok(Some(commit)),
             Err(Failure::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
             Err(failure) if failure.may_pass() && self.cached_commit.is_some() => {
-                self.is_cut_off.store(true, Ordering::Relaxed);
+                self.cut_off();
                 Ok(self.cached_commit.clone())
             }
             Err(failure) => Err(self.place.explain(Subject::Revision, failure.into())),
@@ -176,7 +181,7 @@ impl<'a> Source<'a> {
             return Ok(state);
         }
         if self.offline {
-            return Err(self.place.not_cached(name));
+            return Err(self.not_cached(name));
         }
         let remote = self.http.describe(commit, name).map_err(|failure| self.explain(commit, name, failure.into()))?;
         self.held(commit, name, remote)
@@ -277,6 +282,17 @@ impl<'a> Source<'a> {
             Found::Right(content) => Ok(State::Stored(content, remote)),
             _ => Ok(State::Absent(remote)),
         }
+    }
+
+    /// The error for something that is missing in the cache, where the Hub is not asked.
+    pub(super) fn not_cached(&self, what: impl Display) -> anyhow::Error {
+        let Place { repository: Repository { id, manual, .. }, endpoint, cache } = &self.place;
+        let (reason, hint) = match self.offline {
+            true => ("HF_HUB_OFFLINE is set".to_owned(), "unset HF_HUB_OFFLINE to download it"),
+            false => (format!("{endpoint} could not answer"), "check the network and run the same command"),
+        };
+        let message = format!("{what} of {id} is not in the cache {}, and {reason}", cache.display());
+        failure(message, format!("{hint}, or {manual}"))
     }
 
     fn check(&self, path: &Path, hash: &ContentHash) -> anyhow::Result<Found> {
@@ -409,15 +425,6 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     pub(super) fn check_cache(&self) -> String {
         format!("check free space and permissions in {}, or set HF_HUB_CACHE to another folder", self.cache.display())
-    }
-
-    /// The error for something that is missing in the cache, offline.
-    pub(super) fn not_cached(&self, what: impl Display) -> anyhow::Error {
-        let Repository { id, manual, .. } = self.repository;
-        failure(
-            format!("{what} of {id} is not in the cache {}, and HF_HUB_OFFLINE is set", self.cache.display()),
-            format!("unset HF_HUB_OFFLINE to download it, or {manual}"),
-        )
     }
 
     /// The error for a damaged file of the cache, offline.

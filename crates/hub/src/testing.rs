@@ -21,6 +21,7 @@ pub(super) const NEXT_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 pub(super) const CONVERTED_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 pub(super) const BIG: &str = "images.zip";
 pub(super) const SMALL: &str = "data/captions.json";
+pub(super) const TEXTS: &[u8] = b"texts";
 pub(super) const TOKEN: &str = "hf_secret";
 
 /// Which request an answer is for.
@@ -131,7 +132,7 @@ pub(super) fn big() -> Vec<u8> {
 }
 
 /// Knows files by their endings, and splits by the words train and test. A Parquet file has 1000 bytes for each row
-/// group of ten rows, and a description of 100 bytes.
+/// group of ten rows, and a description of 100 bytes, which begins with [`TEXTS`] where it has no images.
 pub(super) const READING: Reading = Reading {
     role_of: |path| match path.rsplit('.').next().unwrap_or_default() {
         "parquet" => FileRole::Parquet,
@@ -142,7 +143,7 @@ pub(super) const READING: Reading = Reading {
     },
     split_of: |path| ["train", "test"].into_iter().find(|split| path.contains(split)),
     first_rows: |length, rows, read| {
-        read(length - 100..length)?;
+        let description = read(length - 100..length)?;
         let all = (length - 100) / 100;
         let num_rows = rows.next_multiple_of(10).min(all);
         Ok(Part {
@@ -150,6 +151,7 @@ pub(super) const READING: Reading = Reading {
             end: b"END".to_vec(),
             num_rows,
             is_whole: num_rows == all,
+            has_bytes: !description.starts_with(TEXTS),
         })
     },
 };

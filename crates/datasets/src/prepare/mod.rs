@@ -37,4 +37,4 @@ pub use filters::FilterRequest;
 pub use origins::together;
 pub use pipeline::{ensure_dataset, is_there, prepare};
 pub use request::{Done, Outcome, Request, check_options};
-pub use summary::{lack_of_images, next_step, summary};
+pub use summary::{lack_of_images, lack_of_limit, next_step, summary};

@@ -17,7 +17,7 @@ use crate::prepare::{already, gather, images, links, splitting};
 use crate::prepared::{DATASET_FILE, IMAGE_FOLDER, MARKER_FILE, PREPARATION_FILE};
 use crate::source::{Source, is_archive_name, is_packed_text_name, without_ending};
 use crate::{output, shapes};
-use base::error::{failure, usage_error};
+use base::error::{failure, usage_error, with_hint};
 use base::quoting::shell_path;
 use base::terminal;
 
@@ -43,7 +43,18 @@ pub fn prepare(request: &Request) -> anyhow::Result<Outcome> {
     }
     let Some(path) = &request.source else { return Err(source_needed(known, directory.as_deref())) };
     let source = Source::open_with(path, directory.as_deref(), &options.columns)?;
-    let choice = choose(&source, wanted)?;
+    let choice = choose(&source, wanted).map_err(|error| match &request.origin {
+        // `--dataset` named the repository, so it cannot name a format too.
+        Some(_) => with_hint(
+            error,
+            format!(
+                "the downloaded files are in {0}; to have one format of them read: caption-train prepare-data --source \
+                 {0} --dataset FORMAT --output DIR",
+                shell_path(path)
+            ),
+        ),
+        None => error,
+    })?;
     let found = &choice.found;
     let mut raw = found.read(&source)?;
     if let Some(missing) = raw.missing_columns.first() {

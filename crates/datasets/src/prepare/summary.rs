@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::output::Counts;
+use crate::output::{Counts, Origin};
 use crate::prepare::request::{Done, Outcome};
 use crate::prepared::PREPARATION_FILE;
 use base::quoting::toml_line;
@@ -21,6 +21,11 @@ pub fn summary(outcome: &Outcome) -> String {
     let mut lines = vec![format!("data set {} {done} {}", report.dataset, outcome.directory.display())];
     if !report.format.is_empty() {
         lines.push(format!("  captions as {}", report.format));
+    }
+    if let Some(Origin { repository, revision, commit, config, .. }) = &report.origin {
+        let revision = revision.as_ref().map_or_else(String::new, |revision| format!("{revision} at "));
+        let config = config.as_ref().map_or_else(String::new, |config| format!(", config {config}"));
+        lines.push(line(&format!("  from {repository}, {revision}commit {commit}{config}")).into_owned());
     }
     for (split, images, captions) in [
         ("train", images.train, captions.train),
@@ -61,6 +66,18 @@ pub fn lack_of_images(images: &Counts) -> Option<String> {
         return Some(format!("no image is for training, {val} are for validation and {test} for testing; {WAY_OUT}"));
     }
     (images.train == 1 && images.val == 0).then(|| "there is one image, which is too few to train on".to_owned())
+}
+
+/// That there are fewer images than were asked for, where more could be downloaded; `None` where there are enough.
+pub fn lack_of_limit(images: &Counts, limit: usize) -> Option<String> {
+    let left = images.train + images.val + images.test;
+    (left < limit).then(|| {
+        format!(
+            "{left} images are left of the {limit} that `--limit` asks for: rows for so many were downloaded, and the \
+             filters, images that cannot be used and images of several rows have taken from them; to have more, give a \
+             larger `--limit` and another `--output`"
+        )
+    })
 }
 
 /// What to do after a preparation.

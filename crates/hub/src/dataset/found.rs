@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -21,7 +22,7 @@ use crate::settings::Settings;
 use crate::source::{Along, Conditions, Source, State, Subject};
 use base::bounded_file;
 use base::digest::sha256;
-use base::error::failure;
+use base::error::{failure, usage_error};
 use base::terminal::{message, warning};
 
 /// The branch on which the Hub keeps its own conversion of data sets to Parquet.
@@ -71,6 +72,8 @@ pub(super) struct Found<'a> {
     terms: String,
     /// Each with its path in the folder.
     wanted: Vec<(String, Wanted)>,
+    /// Whether there are rows that are not wanted.
+    is_cut: bool,
 }
 
 impl<'a> Revision<'a> {
@@ -81,7 +84,7 @@ impl<'a> Revision<'a> {
     fn list(source: Source<'a>, commit: String) -> anyhow::Result<Self> {
         let files =
             listing::of(&source, &commit).map_err(|failure| source.place.explain(Subject::Revision, failure.into()))?;
-        let files = files.ok_or_else(|| source.place.not_cached("the list of files"))?;
+        let files = files.ok_or_else(|| source.not_cached("the list of files"))?;
         Ok(Self { source, commit, files })
     }
 
@@ -103,9 +106,15 @@ impl<'a> Revision<'a> {
             return Ok(state);
         }
         match self.source.held(&self.commit, &file.path, self.remote(file)?)? {
-            State::Absent(_) if self.source.is_offline() => Err(self.source.place.not_cached(&file.path)),
+            State::Absent(_) if self.source.is_offline() => Err(self.source.not_cached(&file.path)),
             state => Ok(state),
         }
+    }
+
+    /// Whether a Parquet file has a column that may be images, by what its end says.
+    fn may_have_images(&self, path: &str, reading: &Reading) -> anyhow::Result<bool> {
+        let Some(file) = self.file(path) else { return Ok(false) };
+        Ok(first_rows(self, file, 1, reading)?.part.has_bytes)
     }
 
     /// The text of the card; nothing if there is none.
@@ -116,7 +125,7 @@ impl<'a> Revision<'a> {
                 let path = self.source.cache.snapshot(&self.commit).join(CARD);
                 bounded_file::read(&path, MAX_CARD_BYTES).with_context(|| format!("cannot read {}", path.display()))?
             }
-            None if self.source.is_offline() => return Err(self.source.place.not_cached(CARD)),
+            None if self.source.is_offline() => return Err(self.source.not_cached(CARD)),
             None => self.receive_card(file).map_err(|error| self.source.explain(&self.commit, CARD, error))?,
         };
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -171,31 +180,29 @@ impl<'a> Found<'a> {
         if chosen.is_none() {
             chosen = layout::parquet_by_names(id, &paths, search.config, reading)?;
         }
-        let mut converted = None;
-        if !chosen.as_ref().is_some_and(|chosen| chosen.is_parquet(reading)) && request.revision.is_none() {
-            let of_card = chosen.as_ref().and_then(|chosen| chosen.config.as_deref());
-            let found = conversion(request, search.config, of_card, reading, settings, conditions)?;
-            if let Some((revision, found)) = found {
-                let is_partial = found.files.iter().any(|file| layout::is_partial(&file.path));
-                // The first part is enough for the first rows.
-                let is_readable = || chosen.is_some() || layout::others(id, &paths, None, reading).is_ok();
-                if !is_partial || search.limit.is_some() || !is_readable() {
-                    if is_partial && search.limit.is_none() {
-                        warning(&format!(
-                            "the Hub has converted only the first part of {id} to Parquet, which is used"
-                        ));
-                    }
-                    (converted, chosen) = (Some(revision), Some(found));
-                }
-            }
+        if let Some(own) = &mut chosen
+            && let Some(first) = own.parquet(reading).filter(|_| !own.has_images_apart(reading))
+            && layout::images_of(&paths, reading).next().is_some()
+            && !main.may_have_images(first, reading)?
+        {
+            own.files.extend(layout::images_of(&paths, reading));
         }
-        let Chosen { config, files } = match chosen {
+        let mut converted = None;
+        let is_parquet = chosen.as_ref().is_some_and(|chosen| chosen.parquet(reading).is_some());
+        if !is_parquet
+            && request.revision.is_none()
+            && let Some((revision, found)) = conversion(request, search, &main, chosen.as_ref(), settings, conditions)?
+        {
+            (converted, chosen) = (Some(revision), Some(found));
+        }
+        let Chosen { config, files, notes } = match chosen {
             Some(chosen) => chosen,
             None => layout::others(id, &paths, search.config, reading)?,
         };
+        notes.iter().for_each(|note| warning(note));
         let data = converted.as_ref().unwrap_or(&main);
-        let wanted = wanted(data, files, search)?;
-        Ok(Self { main, converted, config, terms, wanted })
+        let (wanted, is_cut) = wanted(data, files, search)?;
+        Ok(Self { main, converted, config, terms, wanted, is_cut })
     }
 
     fn data(&self) -> &Revision<'a> {
@@ -222,7 +229,7 @@ impl<'a> Found<'a> {
         request: &DatasetRequest<'_>,
         conditions: &Conditions,
     ) -> anyhow::Result<DownloadedDataset> {
-        let Self { main, converted, config, terms, wanted } = self;
+        let Self { main, converted, config, terms, wanted, is_cut } = self;
         if let Some(card) = main.file(CARD).filter(|file| file.bytes <= MAX_CARD_BYTES) {
             main.source.fetch(&main.commit, vec![(CARD, main.state(card)?)], Along::default(), conditions)?;
         }
@@ -261,38 +268,83 @@ impl<'a> Found<'a> {
             message(&format!("{count} other files of {} are not downloaded, such as {first}", request.id));
         }
         let commit = commit.to_owned();
-        Ok(DownloadedDataset { folder, commit, revision: revision.to_owned(), config, files: fetched })
+        Ok(DownloadedDataset { folder, commit, revision: revision.to_owned(), config, files: fetched, is_cut })
     }
 }
 
-/// What the Hub has converted to Parquet, if it has.
+/// What the Hub has converted to Parquet, if it has and if it is better than what `main` has: `own` are the files of its
+/// card.
 fn conversion<'a>(
     request: &DatasetRequest<'a>,
-    config: Option<&str>,
-    of_card: Option<&str>,
-    reading: &Reading,
+    search: &Search<'_>,
+    main: &Revision<'_>,
+    own: Option<&Chosen>,
     settings: &Settings,
     conditions: &Conditions,
 ) -> anyhow::Result<Option<(Revision<'a>, Chosen)>> {
+    let (id, reading) = (request.id, search.reading);
     let source = Source::open(&Repository { revision: CONVERTED, ..repository(request) }, settings, conditions)?;
+    if main.source.is_offline() {
+        source.cut_off();
+    }
     let Some(commit) = source.find_commit()? else { return Ok(None) };
     let revision = Revision::list(source, commit)?;
-    let has_config = |config: &str| revision.files.iter().any(|file| file.path.split('/').next() == Some(config));
+    let own_paths = main.paths();
+    let is_readable = own.is_some() || layout::others(id, &own_paths, None, reading).is_ok();
+    // What `main` has is of no config that was asked for.
+    let is_only_here = own.is_none() && search.config.is_some();
+    let config = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+    let mut paths = revision.paths();
+    if is_readable && !is_only_here && search.limit.is_none() {
+        // A first part is enough for the first rows, and no data set where the whole one can be read.
+        let of = paths.iter().filter(|path| layout::is_partial(path)).map(|path| config(path));
+        let partial: HashSet<String> = of.collect();
+        paths.retain(|path| !partial.contains(&config(path)));
+    }
+    let of_card = own.and_then(|own| own.config.as_deref());
+    let wanted = of_card.or(search.config);
+    let is_wanted = |path: &&&str| wanted.is_none_or(|wanted| config(path) == wanted);
     // Not every config of a card is converted.
-    if of_card.is_some_and(|config| !has_config(config)) {
+    if of_card.is_some() && !paths.iter().any(|path| is_wanted(&path)) {
         return Ok(None);
     }
-    let config = of_card.or(config);
-    let chosen = layout::parquet_by_names(request.id, &revision.paths(), config, reading)?;
-    Ok(chosen.map(|chosen| (revision, chosen)))
+    let is_parquet = |path: &&&str| (reading.role_of)(path) == FileRole::Parquet;
+    if is_readable
+        && layout::images_of(&own_paths, reading).next().is_some()
+        && let Some(first) = paths.iter().filter(is_wanted).find(is_parquet)
+        && !revision.may_have_images(first, reading)?
+    {
+        if let Some(config) = search.config.filter(|_| is_only_here) {
+            let message = format!(
+                "{id} has the config {config} (--config-name) on the branch {CONVERTED} alone, \
+                                   without images"
+            );
+            return Err(usage_error(message, "leave out --config-name to use the images of main"));
+        }
+        return Ok(None);
+    }
+    let Some(mut chosen) = layout::parquet_by_names(id, &paths, wanted, reading)? else { return Ok(None) };
+    if search.limit.is_none() && chosen.files.iter().any(|file| layout::is_partial(&file.path)) {
+        warning(&format!("the Hub has converted only the first part of {id} to Parquet, which is used"));
+    }
+    // A folder for the config, in it one for each split.
+    let splits = chosen.files.iter().filter_map(|file| file.path.rsplit('/').nth(1));
+    let note = layout::unknown_splits(id, splits, reading);
+    chosen.notes.extend(note);
+    Ok(Some((revision, chosen)))
 }
 
-/// What of the files is wanted, and the path of each in the folder.
-fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> anyhow::Result<Vec<(String, Wanted)>> {
+/// What of the files is wanted, and the path of each in the folder; and whether there is more.
+fn wanted(
+    data: &Revision<'_>,
+    files: Vec<ChosenFile>,
+    search: &Search<'_>,
+) -> anyhow::Result<(Vec<(String, Wanted)>, bool)> {
     let mut rows = search.limit.map(|limit| Shares::new(limit, data, &files, search.reading));
-    let mut wanted = Vec::new();
+    let (mut wanted, mut is_cut) = (Vec::new(), false);
+    let mut taken: HashSet<String> = files.iter().map(|file| file.path.clone()).collect();
     for (number, chosen) in files.into_iter().enumerate() {
-        let place = placed(&chosen, number, search.reading)?;
+        let place = placed(&chosen, number, &mut taken, search.reading)?;
         let Some(file) = data.file(&chosen.path) else { continue };
         let is_parquet = (search.reading.role_of)(&chosen.path) == FileRole::Parquet;
         let Some(rows) = rows.as_mut().filter(|_| is_parquet) else {
@@ -301,11 +353,10 @@ fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> a
         };
         let left = rows.left_of(&chosen, search.reading);
         if *left == 0 {
+            is_cut = true;
             continue;
         }
-        let (part, reads) = first_rows(data, file, *left, search.reading).map_err(|error| {
-            error.context(format!("cannot use {} of {}", file.path, data.source.place.repository.id))
-        })?;
+        let FirstRows { part, reads, whole } = first_rows(data, file, *left, search.reading)?;
         *left = left.saturating_sub(part.num_rows);
         if part.num_rows == 0 {
             continue;
@@ -313,13 +364,14 @@ fn wanted(data: &Revision<'_>, files: Vec<ChosenFile>, search: &Search<'_>) -> a
         let one = match part.is_whole {
             true => Wanted::Whole(file.clone(), data.state(file)?),
             false => {
+                is_cut = true;
                 let (path, remote) = (file.path.clone(), data.remote(file)?);
-                Wanted::Part(Box::new(PartOfFile { path, remote, part, reads }))
+                Wanted::Part(Box::new(PartOfFile { path, remote, part, reads, whole }))
             }
         };
         wanted.push((place, one));
     }
-    Ok(wanted)
+    Ok((wanted, is_cut))
 }
 
 /// Rows that are still wanted of each split: each has its share by the bytes of its files.
@@ -328,7 +380,8 @@ struct Shares(HashMap<String, u64>);
 impl Shares {
     fn new(limit: u64, data: &Revision<'_>, files: &[ChosenFile], reading: &Reading) -> Self {
         let mut bytes: HashMap<String, u64> = HashMap::new();
-        for file in files {
+        let is_parquet = |file: &&ChosenFile| (reading.role_of)(&file.path) == FileRole::Parquet;
+        for file in files.iter().filter(is_parquet) {
             *bytes.entry(split_of(file, reading)).or_default() += data.file(&file.path).map_or(0, |file| file.bytes);
         }
         let total = u128::from(bytes.values().sum::<u64>()).max(1);
@@ -346,8 +399,9 @@ fn split_of(file: &ChosenFile, reading: &Reading) -> String {
     file.split.clone().unwrap_or_else(named)
 }
 
-/// The path of a file in the folder, which says its split.
-fn placed(file: &ChosenFile, number: usize, reading: &Reading) -> anyhow::Result<String> {
+/// The path of a file in the folder, which says its split, and which no other file has: `taken` are the paths of all
+/// files in the repository and the places of those before.
+fn placed(file: &ChosenFile, number: usize, taken: &mut HashSet<String>, reading: &Reading) -> anyhow::Result<String> {
     let ChosenFile { path, split } = file;
     let Some(split) = split else { return Ok(path.clone()) };
     if !is_relative(split) || split.contains('/') {
@@ -355,36 +409,44 @@ fn placed(file: &ChosenFile, number: usize, reading: &Reading) -> anyhow::Result
         return Err(failure(message, "download the files yourself and give their folder with `--source`"));
     }
     let (own, named) = ((reading.split_of)(path), (reading.split_of)(split));
-    Ok(match own {
-        own if own == named => path.clone(),
-        None => format!("{split}/{path}"),
+    let mut below = match own {
+        // A split whose name means nothing leaves what the file's own name says.
+        own if own == named || named.is_none() => return Ok(path.clone()),
+        None => path.clone(),
         // Nothing refers to such a file by its name.
         Some(_) if matches!((reading.role_of)(path), FileRole::Parquet | FileRole::Archive) => {
             let name = path.rsplit('/').next().unwrap_or(path);
-            format!("{split}/{number:05}{}", name.find('.').map_or("", |dot| &name[dot..]))
+            format!("{number:05}{}", name.find('.').map_or("", |dot| &name[dot..]))
         }
         Some(own) => {
             warning(&format!(
                 "the card says that {path} is of split {split}, and its name that it is of {own}, which counts"
             ));
-            path.clone()
+            return Ok(path.clone());
         }
-    })
+    };
+    while !taken.insert(format!("{split}/{below}")) {
+        below = format!("{number:05}/{below}");
+    }
+    Ok(format!("{split}/{below}"))
 }
 
-/// The first rows of a file, and what was read of it to find them.
-fn first_rows(
-    data: &Revision<'_>,
-    file: &ListedFile,
-    rows: u64,
-    reading: &Reading,
-) -> anyhow::Result<(Part, Vec<(Range<u64>, Vec<u8>)>)> {
+/// The first rows of a file.
+struct FirstRows {
+    part: Part,
+    /// What was read of the file to find them.
+    reads: Vec<(Range<u64>, Vec<u8>)>,
+    /// The file, if the cache has it.
+    whole: Option<PathBuf>,
+}
+
+fn first_rows(data: &Revision<'_>, file: &ListedFile, rows: u64, reading: &Reading) -> anyhow::Result<FirstRows> {
     let (source, commit) = (&data.source, data.commit.as_str());
     let hash = data.remote(file)?.hash;
-    let local = source.cached(commit, &file.path)?.map(|_| source.cache.snapshot(commit).join(&file.path));
+    let whole = source.cached(commit, &file.path)?.map(|_| source.cache.snapshot(commit).join(&file.path));
     let mut reads = Vec::new();
     let mut read = |range: Range<u64>| -> anyhow::Result<Vec<u8>> {
-        if let Some(path) = &local {
+        if let Some(path) = &whole {
             let mut opened = bounded_file::open(path)?;
             opened.seek(SeekFrom::Start(range.start))?;
             let mut bytes = Vec::new();
@@ -393,16 +455,16 @@ fn first_rows(
         }
         let bytes = match parts::kept_range(source, &hash, &range) {
             Some(bytes) => bytes,
-            None if source.is_offline() => return Err(source.place.not_cached(&file.path)),
+            None if source.is_offline() => return Err(source.not_cached(&file.path)),
             None => parts::read(source, commit, &file.path, &range, file.bytes)
                 .map_err(|error| source.explain(commit, &file.path, error))?,
         };
         reads.push((range, bytes.clone()));
         Ok(bytes)
     };
-    let part = (reading.first_rows)(file.bytes, rows, &mut read)?;
-    // A whole file that is here is not cut.
-    Ok((Part { is_whole: part.is_whole || local.is_some(), ..part }, reads))
+    let unusable = || format!("cannot use {} of {}", file.path, source.place.repository.id);
+    let part = (reading.first_rows)(file.bytes, rows, &mut read).with_context(unusable)?;
+    Ok(FirstRows { part, reads, whole })
 }
 
 /// The folder with a link to each of the files, and nothing else.
@@ -410,7 +472,7 @@ fn together<'f>(
     source: &Source<'_>,
     commit: &str,
     files: impl Iterator<Item = (&'f str, &'f DownloadedFile)> + Clone,
-) -> anyhow::Result<std::path::PathBuf> {
+) -> anyhow::Result<PathBuf> {
     let lines = files.clone().map(|(place, file)| format!("{} {place}\n", file.sha256));
     let key = sha256(format!("{commit}\n{}", lines.collect::<String>()).as_bytes());
     let folder = source.cache.own_folder().join("sets").join(&key[..16]);

@@ -1,9 +1,10 @@
 //! Which files of a repository are a data set, by its card and by the names of the files.
 //!
 //! Parquet files come first: those of the card's config, else those whose names are of one config; the caller may look
-//! for them on another branch before it takes archives, captions and loose images.
+//! for them on another branch before it takes archives, captions and loose images, and adds these to Parquet files that
+//! have no images.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use glob::{MatchOptions, Pattern};
 
@@ -25,6 +26,8 @@ pub(super) struct Chosen {
     pub(super) config: Option<String>,
     /// Paths, each once.
     pub(super) files: Vec<ChosenFile>,
+    /// What the user should know of their splits.
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +38,25 @@ pub(super) struct ChosenFile {
 }
 
 impl Chosen {
-    pub(super) fn is_parquet(&self, reading: &Reading) -> bool {
-        self.files.iter().any(|file| (reading.role_of)(&file.path) == FileRole::Parquet)
+    /// The first Parquet file; `None` if there is none.
+    pub(super) fn parquet(&self, reading: &Reading) -> Option<&str> {
+        self.files.iter().map(|file| file.path.as_str()).find(|path| (reading.role_of)(path) == FileRole::Parquet)
     }
+
+    pub(super) fn has_images_apart(&self, reading: &Reading) -> bool {
+        self.files.iter().any(|file| is_of_images(&file.path, reading))
+    }
+}
+
+/// Whether a file is an image or may have some, Parquet aside.
+fn is_of_images(path: &str, reading: &Reading) -> bool {
+    matches!((reading.role_of)(path), FileRole::Archive | FileRole::Picture)
+}
+
+/// The archives and images of a repository.
+pub(super) fn images_of(paths: &[&str], reading: &Reading) -> impl Iterator<Item = ChosenFile> {
+    let images = paths.iter().filter(|path| is_of_images(path, reading));
+    images.map(|path| ChosenFile { path: (*path).to_owned(), split: None })
 }
 
 /// The files of the config `wanted` of the card, or of its only or default one; `None` if the card names no files.
@@ -55,14 +74,12 @@ pub(super) fn by_card(
     let default = card.configs.iter().find(|config| config.is_default).map(|config| config.name.as_str());
     let name = config_of(id, &names, default, wanted)?;
     let Some(config) = card.configs.iter().find(|config| config.name == name) else { return Ok(None) };
-    let mut files = of_config(id, config, paths, reading)?;
-    let has = |role| files.iter().any(|file: &ChosenFile| (reading.role_of)(&file.path) == role);
+    let (mut files, notes) = of_config(id, config, paths, reading)?;
     // Captions alone, whose images the data set's own program would find.
-    if !has(FileRole::Parquet) && !has(FileRole::Archive) && !has(FileRole::Picture) {
-        let is_images = |path: &&&str| matches!((reading.role_of)(path), FileRole::Archive | FileRole::Picture);
-        files.extend(paths.iter().filter(is_images).map(|path| ChosenFile { path: (*path).to_owned(), split: None }));
+    if files.iter().all(|file| (reading.role_of)(&file.path) == FileRole::Text) {
+        files.extend(images_of(paths, reading));
     }
-    Ok(Some(Chosen { config: Some(name.to_owned()), files }))
+    Ok(Some(Chosen { config: Some(name.to_owned()), files, notes }))
 }
 
 /// The config that is meant, of several.
@@ -91,8 +108,15 @@ fn config_of<'a>(
     }
 }
 
-fn of_config(id: &str, config: &Config, paths: &[&str], reading: &Reading) -> anyhow::Result<Vec<ChosenFile>> {
-    let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
+/// The files of a config, and what is to be said of their splits.
+fn of_config(
+    id: &str,
+    config: &Config,
+    paths: &[&str],
+    reading: &Reading,
+) -> anyhow::Result<(Vec<ChosenFile>, Vec<String>)> {
+    let (mut files, mut seen): (Vec<ChosenFile>, BTreeMap<&str, usize>) = Default::default();
+    let mut shared = SharedFiles::default();
     for (split, patterns) in &config.files {
         for pattern in patterns {
             let matches = matching(pattern, paths).map_err(|reason| {
@@ -107,11 +131,74 @@ fn of_config(id: &str, config: &Config, paths: &[&str], reading: &Reading) -> an
                     format!("the card of {id} names {pattern} for config {}: no file that can be read", config.name);
                 return Err(failure(message, "choose another config with `--config-name`, or an earlier revision"));
             }
-            let new = known.into_iter().filter(|path| seen.insert(*path));
-            files.extend(new.map(|path| ChosenFile { path: path.to_owned(), split: split.clone() }));
+            for path in known {
+                if let Some(&at) = seen.get(path) {
+                    shared.settle(&mut files[at], split.as_deref(), reading);
+                    continue;
+                }
+                seen.insert(path, files.len());
+                files.push(ChosenFile { path: path.to_owned(), split: split.clone() });
+            }
         }
     }
-    Ok(files)
+    let splits: BTreeSet<&str> = files.iter().filter_map(|file| file.split.as_deref()).collect();
+    let notes = shared.note(id).into_iter().chain(unknown_splits(id, splits, reading)).collect();
+    Ok((files, notes))
+}
+
+/// Files that several splits of a card claim.
+#[derive(Default)]
+struct SharedFiles {
+    num: usize,
+    first: Option<String>,
+}
+
+impl SharedFiles {
+    /// Leaves the file to the split that is kept from training: `train: data/*` often stands beside `test: data/test-*`.
+    fn settle(&mut self, file: &mut ChosenFile, other: Option<&str>, reading: &Reading) {
+        let meaning = |split: Option<&str>| split.and_then(|split| (reading.split_of)(split));
+        let rank = |split| match meaning(split) {
+            None | Some("train") => 0,
+            Some("test") => 2,
+            Some(_) => 1,
+        };
+        let own = file.split.clone();
+        let (Some(one), Some(another)) = (own.as_deref(), other) else { return };
+        if rank(own.as_deref()) == rank(other) {
+            return;
+        }
+        if rank(other) > rank(own.as_deref()) {
+            file.split = other.map(str::to_owned);
+        }
+        let counts_as = file.split.as_deref().unwrap_or_default();
+        self.num += 1;
+        self.first
+            .get_or_insert_with(|| format!("{} for {one} and for {another}, and it counts as {counts_as}", file.path));
+    }
+
+    fn note(self, id: &str) -> Option<String> {
+        let first = self.first?;
+        let more = if self.num > 1 { format!("; so it is with {} more files", self.num - 1) } else { String::new() };
+        Some(format!("the card of {id} names {first}{more}"))
+    }
+}
+
+/// What is to be said of splits whose names mean nothing to the program.
+pub(super) fn unknown_splits<'a>(
+    id: &str,
+    splits: impl IntoIterator<Item = &'a str>,
+    reading: &Reading,
+) -> Option<String> {
+    let unknown: BTreeSet<&str> = splits.into_iter().filter(|split| (reading.split_of)(split).is_none()).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let more = if unknown.len() > MAX_LISTED { ", ..." } else { "" };
+    let names = unknown.into_iter().take(MAX_LISTED).collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "{id} has splits that are neither for training, validation nor testing by their names: {names}{more}; their \
+         images are for training unless their files or rows say otherwise"
+    ))
 }
 
 /// The paths that a pattern of a card means: those that match, that path itself, or those below that folder.
@@ -151,7 +238,7 @@ pub(super) fn parquet_by_names(
     let files = parquet.into_iter().filter(|path| config(path) == name);
     let files = files.map(|path| ChosenFile { path: path.to_owned(), split: None }).collect();
     let is_named = names.len() > 1 || name != DEFAULT;
-    Ok(Some(Chosen { config: is_named.then(|| name.to_owned()), files }))
+    Ok(Some(Chosen { config: is_named.then(|| name.to_owned()), files, notes: Vec::new() }))
 }
 
 /// Whether a path of the converted branch is of a data set of which only the first part was converted.
@@ -178,7 +265,7 @@ pub(super) fn others(id: &str, paths: &[&str], wanted: Option<&str>, reading: &R
         );
         return Err(failure(message, "download and convert them yourself, and give their folder with `--source`"));
     }
-    Ok(Chosen { config: None, files })
+    Ok(Chosen { config: None, files, notes: Vec::new() })
 }
 
 #[cfg(test)]
@@ -231,6 +318,31 @@ mod tests {
             let text = describe(&of_card(vec![config("c", &[("fit", pattern)])], None).unwrap_err());
             assert!(text.contains("the card of o/n names") && text.contains("hint: "), "{pattern}: {text}");
         }
+    }
+
+    #[test]
+    fn a_file_that_two_splits_claim_is_kept_from_training() {
+        for splits in [[("train", "data/*"), ("test", "data/test-*")], [("test", "data/test-*"), ("train", "data/*")]] {
+            let chosen = of_card(vec![config("c", &splits)], None).unwrap();
+            let mut files = shown(&chosen);
+            files.sort();
+            assert_eq!(files, ["data/test-00000.parquet test", "data/train-00000.parquet train"]);
+            let [note] = &chosen.notes[..] else { panic!("{:?}", chosen.notes) };
+            assert!(note.contains("data/test-00000.parquet for") && note.ends_with("it counts as test"), "{note}");
+        }
+        // Each file is read once, whatever the splits are called.
+        let chosen = of_card(vec![config("c", &[("train", "data/*"), ("train-full", "data/*")])], None).unwrap();
+        assert!(chosen.files.len() == 2 && chosen.notes.is_empty(), "{chosen:?}");
+    }
+
+    #[test]
+    fn splits_whose_names_mean_nothing_are_named() {
+        let splits = [("train", "data/train-*"), ("preview", "en/a*"), ("de", "en/x")];
+        let chosen = of_card(vec![config("c", &splits)], None).unwrap();
+        let [note] = &chosen.notes[..] else { panic!("{:?}", chosen.notes) };
+        assert!(note.contains("by their names: de, preview; "), "{note}");
+        let chosen = of_card(vec![config("c", &[("train", "data/train-*"), ("", "en/a*")])], None).unwrap();
+        assert!(chosen.notes.is_empty(), "{chosen:?}");
     }
 
     #[test]

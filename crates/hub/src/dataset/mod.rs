@@ -24,7 +24,14 @@ pub(super) fn files(
             let along = Along { terms: request.terms, bytes: 0 };
             let files = source.fetch(&commit, states, along, conditions)?;
             let revision = source.place.repository.revision.to_owned();
-            Ok(DownloadedDataset { folder: source.finish(&commit), commit, revision, config: None, files })
+            Ok(DownloadedDataset {
+                folder: source.finish(&commit),
+                commit,
+                revision,
+                config: None,
+                files,
+                is_cut: false,
+            })
         }
         Files::Found(search) => Found::plan(request, &search, settings, conditions)?.fetch(request, conditions),
     }

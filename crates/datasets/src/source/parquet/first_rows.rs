@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::source::parquet::footer::{Footer, MAGIC, cut, description_bytes, undescribed};
+use crate::source::parquet::footer::{Footer, MAGIC, ValueKind, cut, description_bytes, undescribed};
 use crate::source::parquet::thrift::{Kind, Reader};
 
 /// Bytes at the end of a file that are read first: most descriptions fit.
@@ -22,6 +22,8 @@ pub struct FirstRows {
     pub num_groups: usize,
     /// Whether these are all row groups of the file.
     pub is_all: bool,
+    /// Whether a column has bytes of which the file does not say that they are text: they may be images.
+    pub has_bytes: bool,
 }
 
 /// The fewest row groups with `rows` rows of a file of `length` bytes; all of them if it has fewer rows. `read` gives a
@@ -65,7 +67,9 @@ pub fn first_rows(
     let bytes = u32::try_from(end.len())?;
     end.extend(bytes.to_le_bytes());
     end.extend(MAGIC);
-    Ok(FirstRows { ranges: merged(ranges), end, num_rows, num_groups, is_all: num_groups == footer.groups.len() })
+    let has_bytes = footer.leaves.iter().any(|leaf| leaf.kind == ValueKind::Bytes);
+    let is_all = num_groups == footer.groups.len();
+    Ok(FirstRows { ranges: merged(ranges), end, num_rows, num_groups, is_all, has_bytes })
 }
 
 fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
@@ -185,7 +189,7 @@ mod tests {
         for (rows, groups) in [(1, 1), (10, 1), (11, 2), (95, 10), (200, 20), (1000, 20)] {
             let (first, asked) = first(&file, rows);
             assert_eq!((first.num_groups, first.num_rows, first.is_all), (groups, 10 * groups as u64, groups == 20));
-            assert!(asked as u64 <= FIRST_READ, "{asked}");
+            assert!(asked as u64 <= FIRST_READ && first.has_bytes, "{asked}");
             let bytes: u64 = first.ranges.iter().map(|range| range.end - range.start).sum();
             assert!(bytes < 205_000 * groups as u64 + 4, "{bytes} bytes for {groups} row groups");
             let path = folder.path().join("first.parquet");
@@ -199,6 +203,16 @@ mod tests {
             let rows = parquet::file::reader::FileReader::metadata(&reader).file_metadata().num_rows();
             assert_eq!(rows, 10 * groups as i64);
         }
+    }
+
+    #[test]
+    fn a_file_of_texts_says_that_it_has_no_other_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("texts.parquet");
+        let schema = "message schema { optional binary file_name (STRING); optional binary caption (UTF8); }";
+        write(&path, schema, compressed(Compression::UNCOMPRESSED), Vec::new());
+        let (first, _) = first(&fs::read(path).unwrap(), 1);
+        assert!(!first.has_bytes);
     }
 
     #[test]

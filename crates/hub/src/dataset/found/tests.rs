@@ -6,9 +6,10 @@ use std::path::Path;
 use super::*;
 use crate::dataset::{files, plan};
 use crate::requests::Files;
-use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, To, conditions, settings};
+use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, TEXTS, To, conditions, settings};
 use base::digest::sha256;
 use base::error::describe;
+use test_server::closed_address;
 
 const CARD: &str = "README.md";
 type File = (&'static str, Vec<u8>, bool);
@@ -22,6 +23,14 @@ fn search(config: Option<&'static str>, limit: Option<u64>) -> DatasetRequest<'s
 /// Of so many row groups, each of 1000 bytes.
 fn parquet(groups: usize, byte: u8) -> Vec<u8> {
     (0..groups * 1000 + 100).map(|at| (at / 1000) as u8 ^ byte).collect()
+}
+
+/// Of texts alone.
+fn texts(groups: usize) -> Vec<u8> {
+    let mut file = parquet(groups, 0);
+    let at = file.len() - 100;
+    file[at..at + TEXTS.len()].copy_from_slice(TEXTS);
+    file
 }
 
 fn small(name: &'static str, content: &str) -> File {
@@ -126,6 +135,83 @@ fn the_converted_branch_is_taken_where_there_are_no_parquet_files() {
 }
 
 #[test]
+fn a_conversion_without_images_is_not_taken_where_main_has_them() {
+    let card = "---\nconfigs:\n- config_name: default\n  data_files: captions.csv\n---\n";
+    for card in [small("notes.md", ""), small(CARD, card)] {
+        let hub = Hub::with(vec![card, small("captions.csv", "image,caption\n"), (BIG, parquet(3, 9), true)]);
+        hub.state.lock().unwrap().converted = vec![("default/train/0000.parquet", texts(4), true)];
+        for limit in [None, Some(10)] {
+            let cache = tempfile::tempdir().unwrap();
+            let fetched = fetch(&hub, cache.path(), &search(None, limit)).unwrap();
+            assert_eq!(
+                (below(&fetched.folder), fetched.commit.as_str()),
+                (vec!["captions.csv".into(), BIG.into()], COMMIT)
+            );
+            assert_eq!(fetch_offline(cache.path(), &search(None, limit)).unwrap(), fetched);
+        }
+    }
+    let hub = Hub::with(vec![small("captions.csv", "image,caption\n")]);
+    hub.state.lock().unwrap().converted = vec![("default/train/0000.parquet", texts(4), true)];
+    let fetched = fetch(&hub, tempfile::tempdir().unwrap().path(), &search(None, None)).unwrap();
+    assert_eq!(fetched.commit, CONVERTED_COMMIT, "main has no images either");
+}
+
+#[test]
+fn parquet_files_of_names_bring_the_images_of_the_repository_along() {
+    let files = |train| vec![("data/train.parquet", train, true), (BIG, parquet(30, 9), true), small("x.py", "")];
+    for (train, expected) in [(texts(4), vec!["data/train.parquet", BIG]), (parquet(4, 1), vec!["data/train.parquet"])]
+    {
+        let hub = Hub::with(files(train));
+        for limit in [None, Some(20)] {
+            let cache = tempfile::tempdir().unwrap();
+            let fetched = fetch(&hub, cache.path(), &search(None, limit)).unwrap();
+            assert_eq!(below(&fetched.folder), expected, "{limit:?}");
+            if limit.is_some() {
+                assert!(fetched.files.iter().any(|file| file.name.ends_with("(the first 20 rows)")), "{fetched:?}");
+            }
+            assert_eq!(fetch_offline(cache.path(), &search(None, limit)).unwrap().folder, fetched.folder);
+        }
+    }
+}
+
+#[test]
+fn configs_of_the_converted_branch_that_are_not_used_are_not_asked_for() {
+    let original = || vec![small("captions.csv", "image,caption\n"), (BIG, parquet(3, 9), true)];
+    let hub = Hub::with(original());
+    let partial = |content: Vec<u8>| {
+        vec![("de/partial-train/0.parquet", content.clone(), true), ("en/partial-train/0.parquet", content, true)]
+    };
+    for content in [parquet(2, 1), texts(2)] {
+        hub.state.lock().unwrap().converted = partial(content);
+        let cache = tempfile::tempdir().unwrap();
+        let fetched = fetch(&hub, cache.path(), &search(None, None)).unwrap();
+        assert_eq!((below(&fetched.folder), fetched.config), (vec!["captions.csv".into(), BIG.into()], None));
+    }
+    // A first part that is asked for by its config is better than nothing, if it has images.
+    let text = refusal(&hub, &search(Some("en"), None));
+    assert!(text.contains("has the config en") && text.contains("hint: leave out --config-name"), "{text}");
+    hub.state.lock().unwrap().converted = partial(parquet(2, 1));
+    let cache = tempfile::tempdir().unwrap();
+    let fetched = fetch(&hub, cache.path(), &search(Some("en"), None)).unwrap();
+    assert_eq!(below(&fetched.folder), ["en/partial-train/0.parquet"]);
+}
+
+#[test]
+fn what_is_cached_is_used_where_the_hub_is_not_reached_and_what_is_not_is_an_error_that_says_so() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::with(vec![small("captions.csv", "image,caption\n"), (BIG, parquet(3, 9), true)]);
+    let fetched = fetch(&hub, cache.path(), &search(None, None)).unwrap();
+    let unreached = || settings(&closed_address(), cache.path());
+    assert_eq!(files(&search(None, None), &unreached(), &conditions()).unwrap(), fetched);
+    fs::remove_file(repository_path(cache.path(), BIG)).unwrap();
+    fs::remove_dir_all(cache.path().join("datasets--owner--name/blobs")).unwrap();
+    fs::create_dir(cache.path().join("datasets--owner--name/blobs")).unwrap();
+    let text = describe(&files(&search(None, None), &unreached(), &conditions()).unwrap_err());
+    assert!(text.contains("is not in the cache") && text.contains("could not answer"), "{text}");
+    assert!(text.contains("hint: check the network") && !text.contains("HF_HUB_OFFLINE"), "{text}");
+}
+
+#[test]
 fn the_card_says_which_files_are_of_which_config_and_split() {
     let card = "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: train\n    path: a-test-*\n  - split: test\n    \
                 path: b/*\n- config_name: b\n  data_files: b/*\n---\n";
@@ -154,6 +240,29 @@ fn the_card_says_which_files_are_of_which_config_and_split() {
         ("a.parquet", parquet(1, 1), true),
     ]);
     assert!(refusal(&hub, &search(None, None)).contains("which cannot be the name of a folder"));
+}
+
+#[test]
+fn files_whose_splits_give_them_one_place_are_both_kept() {
+    let card = "---\nconfigs:\n- data_files:\n  - split: train\n    path:\n    - x.csv\n    - train/x.csv\n    - \
+                00003.parquet\n    - a-test.parquet\n  - split: preview\n    path: b-test.parquet\n---\n";
+    let hub = Hub::with(vec![
+        small(CARD, card),
+        ("00003.parquet", parquet(1, 1), true),
+        ("a-test.parquet", parquet(1, 2), true),
+        ("b-test.parquet", parquet(1, 3), true),
+        small("train/x.csv", "second"),
+        small("x.csv", "first"),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let folder = fetch(&hub, cache.path(), &search(None, None)).unwrap().folder;
+    // A split whose name says nothing leaves a file in the split that its own name says.
+    let expected =
+        ["b-test.parquet", "train/00000/x.csv", "train/00003.parquet", "train/00003/00003.parquet", "train/x.csv"];
+    assert_eq!(below(&folder), expected);
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    assert_eq!((read("train/00000/x.csv"), read("train/x.csv")), (b"first".to_vec(), b"second".to_vec()));
+    assert!(read("train/00003.parquet") == parquet(1, 1) && read("train/00003/00003.parquet") == parquet(1, 2));
 }
 
 #[test]
@@ -235,10 +344,46 @@ fn a_limit_fetches_the_row_groups_that_have_as_many_rows_and_no_others() {
     // As many rows as there are: whole files, which have hashes.
     let whole = fetch(&hub, cache.path(), &search(None, Some(450))).unwrap();
     assert_eq!(whole.files.iter().map(|file| file.bytes).sum::<u64>(), 45_300);
-    // A whole file that is here is used.
+}
+
+#[test]
+fn a_limit_gives_the_same_data_where_the_whole_files_are_cached() {
+    let (hub, caches) = (Hub::with(usual()), [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let expected = fetch(&hub, caches[0].path(), &search(None, Some(40))).unwrap();
+    fetch(&hub, caches[1].path(), &search(None, None)).unwrap();
     hub.behave();
-    let again = fetch(&hub, cache.path(), &search(None, Some(40))).unwrap();
-    assert!(hub.ranges().is_empty() && again.files[0].bytes == 5_100, "{:?}", again.files);
+    let cut = fetch(&hub, caches[1].path(), &search(None, Some(40))).unwrap();
+    assert!(hub.ranges().is_empty(), "{:?}", hub.requests());
+    let contents = |set: &DownloadedDataset| -> Vec<(String, Vec<u8>)> {
+        below(&set.folder).into_iter().map(|name| (name.clone(), fs::read(set.folder.join(name)).unwrap())).collect()
+    };
+    assert!(contents(&cut) == contents(&expected), "{:?}, expected {:?}", cut.files, expected.files);
+    assert_eq!(fetch_offline(caches[1].path(), &search(None, Some(40))).unwrap(), cut);
+}
+
+#[test]
+fn a_part_that_was_damaged_in_the_cache_is_fetched_again() {
+    let only = || vec![("train.parquet", parquet(30, 7), true)];
+    let (hub, cache) = (Hub::with(only()), tempfile::tempdir().unwrap());
+    let fetched = fetch(&hub, cache.path(), &search(None, Some(100))).unwrap();
+    let (part, content) = (&fetched.files[0].path, fs::read(&fetched.files[0].path).unwrap());
+    let noted = part.with_extension("sha256");
+    let damages: [(&dyn Fn(), &str); 2] = [
+        (&|| fs::write(part, vec![0; content.len()]).unwrap(), "is damaged: its hash should be"),
+        (&|| fs::remove_file(&noted).unwrap(), "is not in the cache"),
+    ];
+    for (damage, expected) in damages {
+        damage();
+        let text = describe(&fetch_offline(cache.path(), &search(None, Some(100))).unwrap_err());
+        assert!(text.contains(expected), "{text}");
+        hub.behave();
+        assert_eq!(fetch(&hub, cache.path(), &search(None, Some(100))).unwrap(), fetched);
+        assert_eq!((hub.ranges(), fs::read(part).unwrap()), (vec!["bytes=0-9999".to_owned()], content.clone()));
+        assert_eq!(fetch_offline(cache.path(), &search(None, Some(100))).unwrap(), fetched);
+    }
+    fs::remove_file(part).unwrap();
+    let text = describe(&fetch_offline(cache.path(), &search(None, Some(100))).unwrap_err());
+    assert!(text.contains("(the first 100 rows) of owner/name is not in the cache"), "{text}");
 }
 
 #[test]
@@ -324,6 +469,76 @@ fn faults_of_the_list_and_of_the_files_are_errors_that_say_what_to_do() {
     let damaged = Hub::with(usual()).always(To::Content, Answer::Damaged);
     let text = refusal(&damaged, &search(None, None));
     assert!(text.contains("other content than it announced"), "{text}");
+}
+
+/// An answer with these headers and this list of files.
+fn listing(headers: &str, list: &str) -> Answer {
+    let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n{list}", list.len());
+    Answer::Raw(answer.into_bytes().leak())
+}
+
+#[test]
+fn pages_of_the_list_that_lead_to_each_other_are_left() {
+    let folder = r#"[{"type":"directory","path":"a folder"}]"#;
+    let to = |page: &str| format!("Link: </api/datasets/owner/name/tree/{COMMIT}{page}>; rel=\"next\"\r\n");
+    let itself = listing(&to("?recursive=true"), folder);
+    let hub = Hub::with(usual()).always(To::Listing, itself);
+    let text = refusal(&hub, &search(None, None));
+    assert!(text.contains("lead to each other") && hub.requests().len() == 2, "{text} {:?}", hub.requests());
+    let hub = Hub::with(usual()).next(To::Listing, [listing(&to("?page=2"), folder), itself]);
+    let text = refusal(&hub, &search(None, None));
+    assert!(text.contains("lead to each other") && hub.requests().len() == 3, "{text} {:?}", hub.requests());
+}
+
+#[test]
+fn a_name_that_not_every_system_allows_leaves_out_one_file_alone() {
+    let hash = sha256(&parquet(1, 1));
+    let file = |path: &str| format!(r#"{{"type":"file","path":"{path}","oid":"{hash}","size":1100}}"#);
+    let list = |other: &str| listing("", &format!("[{},{}]", file(other), file("a.parquet")));
+    for other in ["run at 12:30.log", r"a\\b", r"a\u0007"] {
+        let hub = Hub::with(vec![("a.parquet", parquet(1, 1), true)]).always(To::Listing, list(other));
+        let cache = tempfile::tempdir().unwrap();
+        let fetched = fetch(&hub, cache.path(), &search(None, None)).unwrap();
+        assert_eq!(below(&fetched.folder), ["a.parquet"], "{other}");
+    }
+    for other in ["/etc/passwd", "a/../../b", "a//b", ".", ""] {
+        let hub = Hub::with(vec![("a.parquet", parquet(1, 1), true)]).always(To::Listing, list(other));
+        let text = refusal(&hub, &search(None, None));
+        assert!(text.contains("which is no path of a file"), "{other}: {text}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_another_tool_downloaded_is_used_without_a_network() {
+    let cache = tempfile::tempdir().unwrap();
+    let text = describe(&fetch_offline(cache.path(), &search(None, None)).unwrap_err());
+    assert!(text.contains("revision main of owner/name is not in the cache"), "{text}");
+    let folder = cache.path().join("datasets--owner--name");
+    for part in ["blobs", "refs", &format!("snapshots/{COMMIT}/data")] {
+        fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    fs::write(folder.join("refs/main"), COMMIT).unwrap();
+    let link = |name: &str, content: &[u8]| {
+        let blob = folder.join("blobs").join(sha256(content));
+        fs::write(&blob, content).unwrap();
+        std::os::unix::fs::symlink(blob, folder.join("snapshots").join(COMMIT).join(name)).unwrap();
+    };
+    link("data/train.parquet", &parquet(5, 1));
+    link("data/test.parquet", &parquet(2, 1));
+    fs::write(folder.join("snapshots").join(COMMIT).join(CARD), "no card").unwrap();
+    let fetched = fetch_offline(cache.path(), &search(None, None)).unwrap();
+    assert_eq!(below(&fetched.folder), ["data/test.parquet", "data/train.parquet"]);
+    // Such a list is not kept: the Hub may have more files.
+    let mut files = usual();
+    files[1] = ("data/val.parquet", parquet(5, 1), true);
+    let hub = Hub::with(files);
+    assert_eq!(fetch(&hub, cache.path(), &search(None, None)).unwrap().files.len(), 3);
+    let cache = tempfile::tempdir().unwrap();
+    fs::create_dir_all(cache.path().join("datasets--owner--name/refs")).unwrap();
+    fs::write(cache.path().join("datasets--owner--name/refs/main"), COMMIT).unwrap();
+    let text = describe(&fetch_offline(cache.path(), &search(None, None)).unwrap_err());
+    assert!(text.contains("the list of files of owner/name is not in the cache"), "{text}");
 }
 
 #[test]
