@@ -49,7 +49,7 @@ cache_features = false
 [model.encoder]
 pretrained = false
 train = "full"
-config = { model_type = "vit", image_size = 32, patch_size = 16, hidden_size = 32, num_hidden_layers = 1, num_attention_heads = 2, intermediate_size = 64 }
+config = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 32, num_hidden_layers = 1, num_attention_heads = 2, intermediate_size = 64 }
 [model.decoder]
 hidden_size = 32
 num_layers = 1
@@ -80,7 +80,7 @@ for start in first second; do
         sleep 0.1
     done
     echo "$start start: $(echo "$(date +%s.%N) - $started" | bc) s to the first update"
-    pid=$(pgrep -f "caption-train --config run.toml" | tail -n 1)
+    pid=$(pgrep -f -- "--config run.toml" | tail -n 1)
     grep -E "VmHWM|RssAnon|RssFile" "/proc/$pid/status"
     kill -INT "$pid"
     wait || true
