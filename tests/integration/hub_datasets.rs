@@ -246,7 +246,7 @@ fn a_download_of_several_formats_says_how_one_is_chosen() {
     let files = vec![
         ("captions.csv", format!("image,caption\n{rows}").into_bytes()),
         ("images.zip", zip(&pictures)),
-        ("captions_train.json", coco.to_string().into_bytes()),
+        ("captions.json", coco.to_string().into_bytes()),
     ];
     let (folder, hub) = (tempfile::tempdir().unwrap(), Hub::new(files, Vec::new(), false));
     let text = stderr(&hub.run(folder.path(), &["prepare-data", "--dataset", "owner/name"], &[]));
