@@ -239,13 +239,14 @@ fn what_is_there_says_its_config_and_commit() {
 fn a_download_of_several_formats_says_how_one_is_chosen() {
     let pictures: Vec<(String, Vec<u8>)> = (0..12).map(|number| (format!("{number}.png"), picture(number))).collect();
     let rows: String = (0..12).map(|number| format!("{number}.png,Picture {number}.\n")).collect();
-    let lines: String = (0..12)
-        .map(|number| format!("{{\"image\": \"{number}.png\", \"caption\": \"Picture {number} again.\"}}\n"))
-        .collect();
+    let coco = serde_json::json!({
+        "images": [{"id": 0, "file_name": "0.png"}],
+        "annotations": [{"image_id": 0, "caption": "Picture 0 again."}],
+    });
     let files = vec![
         ("captions.csv", format!("image,caption\n{rows}").into_bytes()),
         ("images.zip", zip(&pictures)),
-        ("others.jsonl", lines.into_bytes()),
+        ("captions.json", coco.to_string().into_bytes()),
     ];
     let (folder, hub) = (tempfile::tempdir().unwrap(), Hub::new(files, Vec::new(), false));
     let text = stderr(&hub.run(folder.path(), &["prepare-data", "--dataset", "owner/name"], &[]));
