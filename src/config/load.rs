@@ -724,7 +724,7 @@ mod tests {
         };
         insta::assert_snapshot!(refused("optimizer.learning_rate=1"), @r"
         optimizer.learning_rate cannot change when a run resumes from a checkpoint
-          hint: only these can: name, output_dir, data.workers, data.directory, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, training.recompute, training.scst.validate_every, evaluation.*, decoding.*, checkpoint.*, tracking.*, hub.*; for anything else, start a new run
+          hint: only these can: name, output_dir, data.workers, data.directory, data.shards, data.cache_directory, training.num_epochs, training.validation_interval, training.log_interval, training.save_interval, training.patience, training.device, training.recompute, training.scst.validate_every, evaluation.*, decoding.*, checkpoint.*, tracking.*, hub.*; for anything else, start a new run
         ");
         assert!(refused("training={ batch_size = 3 }").starts_with("training cannot change"));
         assert!(refused("training.num_epoch=3").contains("did you mean `num_epochs`?"));
