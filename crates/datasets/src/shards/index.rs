@@ -233,7 +233,8 @@ impl IndexWriter {
 
     /// Appends an image. All together may have fewer than 2^32 captions.
     pub(crate) fn push(&mut self, image: &ImageRecord, place: &Place) -> anyhow::Result<()> {
-        self.push_columns(image, place).map_err(|error| unwritten(error, &self.folder))
+        let written = self.push_columns(image, place);
+        explained(written, &self.folder)
     }
 
     fn push_columns(&mut self, image: &ImageRecord, place: &Place) -> anyhow::Result<()> {
@@ -289,7 +290,7 @@ impl IndexWriter {
     /// Two images of one name; a disk that is full.
     pub(crate) fn finish(self) -> anyhow::Result<String> {
         let folder = self.folder.clone();
-        self.finish_columns().map_err(|error| unwritten(error, &folder))
+        explained(self.finish_columns(), &folder)
     }
 
     fn finish_columns(self) -> anyhow::Result<String> {
@@ -321,11 +322,11 @@ impl IndexWriter {
     }
 }
 
-fn unwritten(error: anyhow::Error, folder: &Path) -> anyhow::Error {
-    let is_of_disk = error.is::<std::io::Error>();
-    let error = error.context(format!("cannot write the index in {}", folder.display()));
-    let hint = || "free some disk space and make the folder writable";
-    if is_of_disk { anyhow::Result::<()>::Err(error).hint(hint).unwrap_err() } else { error }
+/// What to do where the disk is the reason.
+fn explained<T>(written: anyhow::Result<T>, folder: &Path) -> anyhow::Result<T> {
+    let is_of_disk = written.as_ref().is_err_and(|error| error.is::<std::io::Error>());
+    let written = written.with_context(|| format!("cannot write the index in {}", folder.display()));
+    if is_of_disk { written.hint(|| "free some disk space and make the folder writable") } else { written }
 }
 
 fn close_ids(folder: &Path, ids: &Ids, columns: &mut Vec<(&'static str, WrittenColumn)>) -> anyhow::Result<()> {

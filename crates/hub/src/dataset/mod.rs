@@ -53,13 +53,16 @@ pub(super) fn plan(
     }
 }
 
+/// Where named files are, their commit, and what of each has to be downloaded.
+type NamedFiles<'a> = (Source<'a>, String, Vec<(&'a str, State)>);
+
 /// Nothing is downloaded before all files are known to exist.
 fn named<'a>(
     request: &DatasetRequest<'a>,
     names: &[&'a str],
     settings: &Settings,
     conditions: &Conditions,
-) -> anyhow::Result<(Source<'a>, String, Vec<(&'a str, State)>)> {
+) -> anyhow::Result<NamedFiles<'a>> {
     let source = Source::open(&repository(request), settings, conditions)?;
     let commit = source.commit(names)?;
     let mut states = Vec::new();
