@@ -8,7 +8,8 @@ use crate::data::example_list::ExampleList;
 use crate::data::prompts::prompt_of;
 use crate::tokenizer::CaptionTokenizer;
 use base::error::failure;
-use datasets::prepared::Dataset;
+use datasets::prepared::{DATASET_FILE, Dataset};
+use datasets::shards::files::SHARDS_FILE;
 use records::caption_lengths::CaptionLengths;
 
 /// How captions become examples.
@@ -71,8 +72,9 @@ impl Examples {
                     continue;
                 }
                 let at = || {
-                    let folder = dataset.directory.display();
-                    format!("cannot use caption {place} of image {} in {folder}", record.filename())
+                    let file = if dataset.in_shards.is_some() { SHARDS_FILE } else { DATASET_FILE };
+                    let file = dataset.directory.join(file);
+                    format!("cannot use caption {place} of image {} in {}", record.filename(), file.display())
                 };
                 let prompt = prompt_of(record, place, framing.prompt);
                 let sequence = framing.sequence(prompt, caption, RAISE_POSITIONS).with_context(at)?;
