@@ -82,7 +82,7 @@ for start in first second; do
     echo "$start start: $(echo "$(date +%s.%N) - $started" | bc) s to the first update"
     pid=$(pgrep -f -- "--config run.toml" | tail -n 1)
     grep -E "VmHWM|RssAnon|RssFile" "/proc/$pid/status"
-    kill -INT "$pid"
+    kill -TERM "$pid"
     wait || true
     tail -n 1 "$start.log"
 done
